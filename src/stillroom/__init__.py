@@ -1,3 +1,3 @@
-"""Stillroom: the image store of an image-generation compute server."""
+"""Stillroom: an image store for servers that generate images."""
 
 __version__ = "0.2.0"

@@ -1,4 +1,4 @@
-"""The server's application: API, health, metrics, documents and gallery of one assembly."""
+"""The server's FastAPI application: API, health, metrics, API documents and gallery."""
 
 import asyncio
 import contextlib
@@ -30,7 +30,7 @@ from stillroom.storage.capabilities import TurnsReadOnly
 from stillroom.storage.choose import R2Config
 from stillroom.telemetry import metrics, request_id
 
-# Headers that pages of other origins may send and read in addition to the safelisted ones
+# Headers that pages on other origins may send and read, in addition to safelisted ones
 # (https://fetch.spec.whatwg.org/#cors-safelisted-request-header). Cookies are never accepted.
 _CORS_REQUEST_HEADERS: Final = [
     "Authorization",
@@ -58,7 +58,7 @@ _CORS_RESPONSE_HEADERS: Final = [
 ]
 _CORS_MAX_AGE_S: Final = 600
 
-# Never the `not_found` of an image: clients must be able to distinguish them.
+# Not the code `not_found` of a missing image: clients must be able to distinguish them.
 _ROUTING: Final = {
     404: ("nothing is served here: operations are below /api/v1, see /docs", "route_not_found"),
     405: ("this method is not allowed here, see /docs", "method_not_allowed"),
@@ -76,10 +76,10 @@ _METRICS: Final = Reports(
 
 
 def create_app(settings: Settings) -> FastAPI:
-    """Create the application with its storage opened.
+    """Create the application and open its storage.
 
     Raises:
-        ConfigurationError: the settings cannot work.
+        ConfigurationError: the settings are invalid or do not work together.
     """
     parts = assemble(settings, reports=_METRICS)
     exceeded_reports.add(metrics.count_exceeded)
@@ -100,9 +100,9 @@ def create_app(settings: Settings) -> FastAPI:
         version=__version__,
         summary="The image store of an image-generation compute server.",
         lifespan=lifespan,
-        docs_url=None,  # document_router serves its own, with a content security policy
+        docs_url=None,  # `document_router` serves them with a content security policy
         redoc_url=None,
-        redirect_slashes=False,  # such redirects are built from the Host header
+        redirect_slashes=False,  # such redirects would use the Host header
         exception_handlers={HTTPException: _http_problem, Exception: _unexpected},
     )
     app.add_middleware(DefaultSecurityHeaders)
@@ -117,9 +117,9 @@ def create_app(settings: Settings) -> FastAPI:
             max_age=_CORS_MAX_AGE_S,
         )
     app.include_router(health_router(parts.storage, parts.library.database, _disk_metrics(parts)))
-    # For the server's fast path, which has no router.
+    # Used by the server's fast path, which has no router.
     app.state.operations, app.state.tokens = image_operations(parts), parts.tokens
-    app.state.varies_by_origin = bool(settings.cors_origins)  # like the middleware
+    app.state.varies_by_origin = bool(settings.cors_origins)  # as the middleware does
     app.include_router(stillroom_router(parts), prefix="/api/v1")
     if settings.gallery:
         gallery = Gallery.of_package(
@@ -134,10 +134,10 @@ def create_app(settings: Settings) -> FastAPI:
 
 
 def _disk_metrics(parts: Parts) -> Callable[[], None]:
-    """Return a function that updates the metrics of the disk; with a bucket it has the rows."""
+    """Return a function that updates the disk metrics. With a bucket, the disk has the database."""
 
     def report() -> None:
-        with contextlib.suppress(OSError):  # with a bucket and PostgreSQL, there may be no disk
+        with contextlib.suppress(OSError):  # there may be no data directory
             disk = os.statvfs(parts.settings.data_dir)
             metrics.report_disk(
                 free_bytes=disk.f_bavail * disk.f_frsize,
@@ -149,11 +149,11 @@ def _disk_metrics(parts: Parts) -> Callable[[], None]:
 
 
 class SettingsReport(NamedTuple):
-    """Lines about the settings for the operator.
+    """Report about the settings for the operator.
 
     Attributes:
-        facts: Configuration, beginning with the storage backend.
-        warnings: Settings that work here and now, but may not elsewhere or later.
+        facts: Lines that describe the configuration, beginning with the storage backend.
+        warnings: Warnings about settings that work now but may cause problems later.
     """
 
     facts: list[str]
@@ -161,10 +161,10 @@ class SettingsReport(NamedTuple):
 
 
 def check_settings(settings: Settings) -> SettingsReport:
-    """Open all parts that the workers will open, in their parent process, and close them.
+    """Check the settings by opening and closing all parts that the workers will open.
 
     Raises:
-        ConfigurationError: the workers would fail.
+        ConfigurationError: the workers would fail to start.
     """
     parts = assemble(settings)
     assert parts.keys is not None  # noqa: S101  (`assemble` was given no `authorize`)
@@ -184,7 +184,7 @@ def check_settings(settings: Settings) -> SettingsReport:
 
 
 async def _try_storage(parts: Parts) -> list[str]:
-    """Return a warning if the storage fails right now; that may pass, so the start continues."""
+    """Return a warning if the storage fails now. It may recover, so the start continues."""
     try:
         await parts.storage.check()
     except StillroomError as error:
@@ -203,5 +203,5 @@ async def _http_problem(_: Request, error: Exception) -> ProblemResponse:
 
 
 async def _unexpected(_: Request, error: Exception) -> ProblemResponse:
-    del error  # the server logs it with its traceback
+    del error  # the server logs it with a traceback
     return ProblemResponse(internal_error(request_id.current.get()))

@@ -1,7 +1,7 @@
-"""The assembly: opens storage, rows, keys and derived images according to the settings.
+"""Assembly of all parts (storage, database, keys, thumbnails) from the settings.
 
-Servers, embedded routers and plain processes call `assemble`; commands open only what they need,
-with the `opened_…` functions. This module is independent of HTTP: `router.py` creates the routes.
+Servers, embedded routers and plain processes call `assemble`. Commands open only the parts that
+they need, with the `opened_…` functions. This module does not depend on HTTP (see `router.py`).
 """
 
 import contextlib
@@ -43,28 +43,28 @@ from stillroom.storage.port import ImageStorage
 from stillroom.storage.values import SaveRules
 
 _SWEEPER_STOPS_WITHIN_S: Final = 5.0
-"""Seconds for background work after the last response. Deletions take milliseconds, and it is safe
-to interrupt them."""
+"""Seconds that background jobs may continue after the last response. Deletions take milliseconds,
+and may be interrupted safely."""
 
 
 _INDEX_STOPS_WITHIN_S: Final = 2.0
-"""Seconds to write pending changes to the index. Those left out are found by comparing later."""
+"""Seconds for writing pending changes to the search index. A later comparison finds the rest."""
 
 _IMAGES: Final = "/storage/images"
-"""Path of images, which have a common prefix with resources."""
+"""Path of images, below the prefix that they share with media resources."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reports:
-    """Callbacks that report the work of the parts, for metrics; by default they do nothing.
+    """Callbacks for metrics. By default, they do nothing.
 
     Attributes:
-        call: Each sync, or each call to the bucket.
-        picture: Outcome of each derived image: `kept`, `made`, `refused` or `failed`.
-        queue: Length of the queue of deletions, now and then.
-        swept: Result of each sweep in a server process.
-        healed: Outcome of each resource of which something was missing.
-        mark: AI mark of each saved image; None if it cannot be determined.
+        call: Called for each disk sync or bucket request.
+        picture: Called with the outcome for each thumbnail: `kept`, `made`, `refused` or `failed`.
+        queue: Called periodically with the length of the deletion queue.
+        swept: Called with the result of each sweep (execution of due deletions).
+        healed: Called with the outcome for each resource whose metadata was incomplete.
+        mark: Called with the AI mark of each saved image, or None if it is unknown.
     """
 
     call: CallObserver = unobserved
@@ -80,23 +80,23 @@ UNREPORTED: Final = Reports()
 
 @dataclass(frozen=True, slots=True)
 class Library:
-    """The media library of one storage.
+    """The media library and its background jobs, for one storage.
 
     Attributes:
-        storage: Bytes of compute results and of resources.
-        database: Rows; opened on demand.
+        storage: Storage for compute results and media resources.
+        database: Database of the library, opened on demand.
         service: Operations on resources, for the API and the commands.
-        healer: Computes missing facts of resources.
-        sweeper: Carries out due deletions.
+        healer: Computes missing metadata of resources.
+        sweeper: Executes due deletions.
         expiry: Schedules the deletion of expired compute results; None without retention rules.
-        retention: Evaluator of the retention rules.
+        retention: Evaluates the retention rules.
         runs: Publishes runs.
         run_deletions: Deletes runs.
-        lifetimes: Sets expirations of saved images.
-        filling: Writes changes of the storage into the search index.
-        index_healing: Compares the search index with the storage.
-        catching_up: Does the same once after a start.
-        background: Repeats all of these periodically in a server.
+        lifetimes: Sets the expiration of saved images.
+        filling: Writes changes in the storage to the search index.
+        index_healing: Periodically compares the search index with the storage.
+        catching_up: Compares the search index with the storage once after a start.
+        background: Runs the periodic jobs in a server.
     """
 
     storage: ImageStorage
@@ -117,16 +117,16 @@ class Library:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """All open parts of one process that serves.
+    """All open parts of one process.
 
     Attributes:
-        keys: Keys that verify tokens; None if `authorize` is the host application's.
-        tokens: Cache of verified tokens, for the fast path; None if `keys` is.
+        keys: Keys that verify tokens; None if the host application provides `authorize`.
+        tokens: Cache of verified tokens, for the fast path; None if `keys` is None.
         images_url: Beginning of the public URLs of images.
-        signed_images_url: Beginning of their signed URLs.
-        media_url: Returns the public URL of a resource: of its key at the CDN, else of its id.
-        proxy_key: Key by which a proxy proves that it may send images itself; None if none may.
-        made_secret: The secret was created just now.
+        signed_images_url: Beginning of the signed URLs of images.
+        media_url: Function that returns the public URL of a media resource (at the CDN, if any).
+        proxy_key: Secret that authenticates a proxy which sends images itself; None if disabled.
+        made_secret: Whether the token secret has just been generated.
     """
 
     settings: Settings
@@ -145,11 +145,11 @@ class Parts:
 
     @contextlib.asynccontextmanager
     async def running(self, *, again: bool = False) -> AsyncIterator[None]:
-        """Fetch keys, open the database and run the background jobs; close everything at the end.
+        """Fetch keys, open the database and run background jobs while the context is open.
 
         Args:
-            again: All parts can be used again afterwards, also in another event loop: connections
-                are closed, but a data directory stays open until the process ends.
+            again: Whether the parts can be used again later, also in another event loop. Then
+                connections are closed, but a data directory remains open until the process ends.
         """
         async with contextlib.AsyncExitStack() as stack:
             if self.keys is not None:
@@ -174,11 +174,11 @@ class Parts:
     def indexing(
         self, *, stop_within_s: float = _INDEX_STOPS_WITHIN_S
     ) -> contextlib.AbstractAsyncContextManager[None]:
-        """Write changes of the storage into the search index, in a process that is no server."""
+        """Write changes in the storage to the search index, in a process that is not a server."""
         return self.library.filling.running(self.storage, stop_within_s=stop_within_s)
 
     async def close(self, *, again: bool = False) -> None:
-        """Stop the decoders, close the database and the storage; `again` is that of `running`."""
+        """Stop the decoders, and close database and storage. See `running` for `again`."""
         await self.derived.close()
         await self.library.database.close()
         if isinstance(self.settings.storage, R2Config) or not again:
@@ -192,16 +192,16 @@ def assemble(
     images_url: str | None = None,
     reports: Reports = UNREPORTED,
 ) -> Parts:
-    """Open all parts for serving. No process is started and no database opened yet.
+    """Open all parts for serving. Decoders and the database are started later, on demand.
 
     Args:
         settings: Settings of the process.
-        authorize: Replaces the verification of tokens. URLs are signed with the secret anyway.
-        images_url: Replaces the beginning of public and signed URLs from the settings.
-        reports: Callbacks that report the work of the parts.
+        authorize: Replaces the verification of tokens, but not the signing of URLs.
+        images_url: Beginning of public and signed URLs; None: from the settings.
+        reports: Callbacks for metrics.
 
     Raises:
-        ConfigurationError: the settings cannot work.
+        ConfigurationError: the settings are invalid or do not work together.
     """
     keys, tokens, proxy_key = None, None, settings.proxy_key
     secrets, made_secret = signing_secrets(settings.secret)
@@ -232,7 +232,7 @@ def assemble(
 
 
 def verifier_of(keys: KeySource, settings: Settings) -> TokenVerifier:
-    """Return a verifier of tokens with these keys, for the configured audience and issuer."""
+    """Return a token verifier with these keys and the configured audience and issuer."""
     return TokenVerifier(keys, audience=settings.jwt_audience, issuer=settings.jwt_issuer)
 
 
@@ -241,7 +241,7 @@ async def opened_library(settings: Settings) -> AsyncIterator[Library]:
     """Open the media library for a command.
 
     Raises:
-        ConfigurationError: the settings cannot work, or there is no store.
+        ConfigurationError: the settings are invalid, or there is no store.
     """
     require_store(settings.storage)
     async with opened_storage(settings) as storage:
@@ -259,10 +259,10 @@ async def opened_library(settings: Settings) -> AsyncIterator[Library]:
 async def opened_storage(
     settings: Settings, rules: SaveRules | None = None
 ) -> AsyncIterator[ImageStorage]:
-    """Open only the storage for a command; `rules` replace those of the settings.
+    """Open only the storage, for a command. `rules` replaces the rules from the settings.
 
     Raises:
-        ConfigurationError: the settings cannot work.
+        ConfigurationError: the settings are invalid or do not work together.
     """
     storage = open_storage(settings.storage, rules or settings.save_rules)
     try:
@@ -273,10 +273,10 @@ async def opened_storage(
 
 @contextlib.asynccontextmanager
 async def opened_inspection(settings: Settings) -> AsyncIterator[Inspection]:
-    """Open the store for inspection by a command.
+    """Open the store for inspection, for a command.
 
     Raises:
-        ConfigurationError: the settings cannot work, or there is no store.
+        ConfigurationError: the settings are invalid, or there is no store.
     """
     inspection = open_inspection(settings.storage, _names_in_data_dir(settings))
     try:
@@ -286,7 +286,7 @@ async def opened_inspection(settings: Settings) -> AsyncIterator[Inspection]:
 
 
 def _names_in_data_dir(settings: Settings) -> list[str]:
-    """Return the names of operators' files in the data directory: the retention rules."""
+    """Return the names of the operator's files in the data directory (the retention rules)."""
     files = [settings.data_dir / FILE_NAME]
     if settings.retention_file is not None:
         files.append(settings.retention_file)
@@ -305,10 +305,10 @@ def _media_url_of(settings: Settings, images_url: str | None) -> Callable[[Media
 
 
 def rules_of(settings: Settings) -> Rules:
-    """Read the retention rules: those of the file, and `STILLROOM_COMPUTE_TTL`.
+    """Read the retention rules from their file and `STILLROOM_COMPUTE_TTL`.
 
     Raises:
-        ConfigurationError: the file cannot be read, or one of its lines is wrong.
+        ConfigurationError: the file cannot be read, or a line is invalid.
     """
     file = settings.retention_file
     return read_rules(

@@ -1,4 +1,4 @@
-"""A cache bounded in size that evicts entries one by one (second chance, also called CLOCK)."""
+"""A cache of limited size that uses the CLOCK (second chance) algorithm for eviction."""
 
 from collections import OrderedDict
 from collections.abc import Callable
@@ -9,11 +9,11 @@ _V = TypeVar("_V")
 
 
 class CacheEntry(Generic[_V]):
-    """A value in a `BoundedCache`, for callers that keep a reference to it.
+    """An entry in a `BoundedCache`, to which callers may keep a reference.
 
     Attributes:
-        value: None if it was evicted or removed, or is larger than the cache.
-        used: To be set with each use.
+        value: The value; None if it was evicted or removed, or is larger than the cache.
+        used: Callers with a reference must set it to True with each use.
     """
 
     __slots__ = ("size", "used", "value")
@@ -25,27 +25,27 @@ class CacheEntry(Generic[_V]):
 
 
 class BoundedCache(Generic[_K, _V]):
-    """A cache that keeps what is used again, within `max_size`.
+    """A cache of limited size that keeps the entries that are used repeatedly.
 
-    The oldest entry is evicted first. If it was used since it was last considered, it is kept for
-    another round instead. A hit therefore costs one assignment, and reading many things once evicts
-    nothing that is in use. Hit ratios compared to LRU and S3-FIFO:
+    The oldest entry is evicted, unless it was used since it was last considered: then it is kept
+    for another round. So a hit costs only one assignment, and reading many values once does not
+    evict values that are in use. For hit ratios compared to LRU and S3-FIFO, see
     docs/adr/0028-a-connection-of-our-own.md.
     """
 
     __slots__ = ("_entries", "_evicted", "_max_size", "_size")
 
     def __init__(self, max_size: int, evicted: Callable[[_V], None] | None = None) -> None:
-        """Create an empty cache; `max_size` has the unit of the sizes that are passed to `put`."""
+        """Create an empty cache. `max_size` has the same unit as the sizes passed to `put`."""
         self._evicted = evicted
         self._max_size = max_size
         self._size = 0
-        # A plain dict would be slow: finding its first key walks over the places of all evicted
-        # entries (10 us in a full cache of 16,384).
+        # A plain dict would be slow: finding its first key skips the slots of all evicted entries
+        # (10 us in a full cache of 16,384).
         self._entries: OrderedDict[_K, CacheEntry[_V]] = OrderedDict()
 
     def get(self, key: _K) -> _V | None:
-        """Return the value of a key, or None if there is none."""
+        """Return the value for a key, or None if it is missing."""
         entry = self._entries.get(key)
         if entry is None:
             return None
@@ -53,7 +53,7 @@ class BoundedCache(Generic[_K, _V]):
         return entry.value
 
     def put(self, key: _K, value: _V, size: int = 1) -> CacheEntry[_V]:
-        """Add or replace a value, evicting others; one larger than the cache is not kept."""
+        """Add or replace a value, evicting others. A value larger than the cache is not kept."""
         self.remove(key)
         if size > self._max_size:
             return CacheEntry(None, 0)
@@ -64,7 +64,7 @@ class BoundedCache(Generic[_K, _V]):
         return entry
 
     def remove(self, key: _K) -> None:
-        """Remove a key, if it exists."""
+        """Remove a key if it exists."""
         entry = self._entries.pop(key, None)
         if entry is not None:
             self._size -= entry.size

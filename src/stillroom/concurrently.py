@@ -1,7 +1,7 @@
-"""Run a job for each item concurrently, with a limit on concurrent jobs.
+"""Functions that run a job for each item, with a limit on concurrent jobs.
 
-`asyncio.TaskGroup` has no limit. A semaphore with `asyncio.gather` creates a task for each item,
-and leaves the other jobs running when one of them fails.
+`asyncio.TaskGroup` has no such limit. A semaphore with `asyncio.gather` would create a task for
+each item, and would not stop the other jobs if one of them fails.
 """
 
 import asyncio
@@ -19,10 +19,10 @@ async def for_each_concurrently(
     *,
     limit: int,
 ) -> None:
-    """Run a job for each item, `limit` at a time. The next item is read when a job has ended.
+    """Run a job for each item, at most `limit` at a time. Items are read on demand.
 
-    The first error of a job or of the items is raised, as is a cancellation, after the other jobs
-    were cancelled and have ended. A generator of items is always closed.
+    If a job or the iterator raises an error, or the caller is cancelled, all other jobs are
+    cancelled first. Then the first error is raised. A generator of items is always closed.
     """
     left = items if isinstance(items, AsyncGenerator) else _asynchronous(items)
     taking = asyncio.Lock()  # an async generator cannot be advanced concurrently
@@ -49,7 +49,7 @@ async def for_each_concurrently(
 async def map_concurrently(
     job: Callable[[Item], Awaitable[Result]], items: Collection[Item], *, limit: int
 ) -> list[Result]:
-    """Run a job for each item, like `for_each_concurrently`; return the results in order."""
+    """Run a job for each item, like `for_each_concurrently`. Return the results in order."""
     results: dict[int, Result] = {}
 
     async def keep(numbered: tuple[int, Item]) -> None:

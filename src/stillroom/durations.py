@@ -1,4 +1,4 @@
-"""Parsing of durations: `90s`, `15m`, `12h`, `7d`."""
+"""Parser for durations such as `90s`, `15m`, `12h` or `7d`."""
 
 import re
 from datetime import timedelta
@@ -8,13 +8,13 @@ _TEXT: Final = re.compile(r"([0-9]{1,9})([smhd]?)")
 _UNITS: Final = {"": "seconds", "s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 TEN_YEARS: Final = timedelta(days=3650)
-"""Maximum lifetime of an image that expires, by a rule or a request."""
+"""Maximum lifetime of an image with an expiration (set by a rule or a request)."""
 
 
 def parse_duration(text: str, *, may_lack_unit: bool = False) -> timedelta | None:
-    """Parse a duration of at most nine digits and a unit; return None if it is malformed.
+    """Parse a duration (up to nine digits and a unit). Return None if it is malformed.
 
-    Without a unit, if that is allowed, it is in seconds. Callers check its bounds.
+    With `may_lack_unit`, a number without a unit is in seconds. Callers must check the range.
     """
     match = _TEXT.fullmatch(text)
     if match is None or not (match[2] or may_lack_unit):

@@ -1,4 +1,4 @@
-"""The whole store in a FastAPI app: `create_router`, or `Stillroom` with more attributes.
+"""Embedding of the store in a FastAPI app: `create_router`, or `Stillroom` for more control.
 
 from stillroom.embed import create_router
 app.include_router(create_router(), prefix="/api/v1")
@@ -36,10 +36,10 @@ class Stillroom:
     """A store inside a FastAPI app.
 
     Attributes:
-        router: All operations, for `app.include_router`. FastAPI runs its lifespan with the app's.
-        images: The SDK's async methods on the same store, for the app's own endpoints. All
-            operations are permitted, and no network is used except for the bucket.
-        media: The media library's service; `await media.ingest_from_storage_key("compute/a.png")`.
+        router: Router with all operations, for `app.include_router`. It brings its own lifespan.
+        images: Asynchronous SDK for the app's own endpoints. It has all permissions, and calls the
+            store directly, without HTTP requests to a server.
+        media: Media library, as in `await media.ingest_from_storage_key("compute/a.png")`.
     """
 
     router: APIRouter
@@ -56,25 +56,25 @@ class Stillroom:
         gallery: bool = False,
         **settings: object,
     ) -> None:
-        """Open the store that the variables of docs/reference/settings.md select, like the server.
+        """Open the store that the environment variables select, like the server.
 
         Args:
             data_dir: Replaces `STILLROOM_DATA_DIR`. Several processes may share it.
             storage: `disk` stores images on the disk even if the variables of a bucket are set.
-            authorize: Replaces the verification of tokens: takes the `Authorization` field (or
-                None) and returns a `stillroom.auth.grants.Grant`, or raises
-                `stillroom.errors.Unauthenticated`. A plain function runs on the event loop and must
-                be fast; an async one may wait. It decides about images, the media library and the
-                signing of URLs. With `public_read`, it is called only for requests that have an
-                `Authorization` field.
+            authorize: Function that replaces the verification of tokens. Its argument is the
+                `Authorization` header (or None). It returns a `stillroom.auth.grants.Grant` or
+                raises `stillroom.errors.Unauthenticated`. A plain function runs on the event loop
+                and must be fast; an async function may wait. It is used for images, the media
+                library and the signing of URLs. With `public_read`, it is called only for requests
+                with an `Authorization` header.
             public_url: Beginning of public URLs, to which `/<path>` is appended. The default is
                 `STILLROOM_PUBLIC_BASE_URL` and `/api/v1/storage/images`.
             gallery: Serve the gallery at `/gallery/`, below the router's prefix.
-            settings: Any other setting by the name of its field, such as `max_upload_bytes=…`. It
-                has priority over its variable. See docs/reference/settings.md.
+            settings: Other settings by name, such as `max_upload_bytes=…`. They have priority over
+                environment variables. See docs/reference/settings.md.
 
         Raises:
-            ConfigurationError: the settings cannot work.
+            ConfigurationError: the settings are invalid or do not work together.
         """
         resolved = Settings.read_with({**_explicit_settings(data_dir, storage), **settings})
         parts = assemble(
@@ -100,15 +100,15 @@ class Stillroom:
             log.warning("%s", line)
 
     def sign_in_link(self, gallery_url: str) -> str:
-        """Create a link to the gallery that signs in once, within 10 minutes, with all permissions.
+        """Create a gallery link that signs in once, within 10 minutes, with all permissions.
 
         Args:
             gallery_url: URL of this app's gallery in browsers, such as
                 `https://compute.example.com/api/v1/gallery/`.
 
         Raises:
-            ConfigurationError: there is no gallery, or tokens are not signed with our secret.
-            OSError: the data directory cannot be written to.
+            ConfigurationError: there is no gallery, or tokens come from another issuer.
+            OSError: the data directory is not writable.
         """
         if self._sign_in is None:
             raise ConfigurationError(
@@ -143,10 +143,10 @@ def create_router(
     gallery: bool = False,
     **settings: object,
 ) -> APIRouter:
-    """Return the `router` of a new `Stillroom`, which describes the arguments.
+    """Create a `Stillroom` and return its `router`. See `Stillroom` for the arguments.
 
     Raises:
-        ConfigurationError: the settings cannot work.
+        ConfigurationError: the settings are invalid or do not work together.
     """
     return Stillroom(
         data_dir,
@@ -176,10 +176,10 @@ def _gallery_router(settings: Settings) -> APIRouter:
 
 
 class _FirstSaveCheck:
-    """Warns at the first save over HTTP if the app is not served as configured."""
+    """Logs a warning at the first save over HTTP if the app is not served as configured."""
 
     def __init__(self, images_url: str | None, is_running: Callable[[], bool]) -> None:
-        """Check that images are at `images_url`, unless it is None: then it was configured."""
+        """Check that images are served at `images_url`, unless it is None (then: no check)."""
         self._images_url = images_url
         self._is_running = is_running
         self._is_over = False

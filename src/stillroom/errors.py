@@ -5,33 +5,33 @@ StillroomError
 │   ├── InvalidPath         not the path of an image
 │   ├── InvalidParameter    a malformed query parameter
 │   ├── InvalidUpload       no `file` part, two, or one that is not a file
-│   ├── EmptyFile           a file of no bytes
-│   └── DigestMismatch      the received bytes are not the announced ones
-├── Unauthenticated         no token, or an invalid one; never says which
+│   ├── EmptyFile           an empty file
+│   └── DigestMismatch      the received bytes do not match `Repr-Digest`
+├── Unauthenticated         a missing or invalid token; the message never tells which
 │   ├── TokenExpired        a token that was valid until its `exp`
-│   └── SignInCodeSpent     the code of a sign-in link that was used, or is too old
-├── Forbidden               a valid token without the permission
+│   └── SignInCodeSpent     the code of a sign-in link was used before, or is too old
+├── Forbidden               a valid token that lacks the permission
 ├── ImageNotFound           no image under this path
 ├── RunNotFound             no images in this folder, and no manifest
 ├── RunConflict             a run is not as expected, or was published with other images
 ├── ResourceNotFound        no such resource in the media library
 ├── DeadLetterNotFound      no failed deletion with this id
 ├── ResourceProtected       the resource may not be deleted
-├── ResourceConflict        bytes to be ingested are being deleted, or a resource has lost them
-├── ImplausibleScan         so much seems to be wrong that the scan itself must be
-├── PathConflict            a folder where a file should be, or the other way round
+├── ResourceConflict        the bytes are being deleted, or the file of a resource is missing
+├── ImplausibleScan         a scan found so many problems that the scan itself must be wrong
+├── PathConflict            a folder exists where a file should be, or vice versa
 ├── ConditionUnsupported    the bucket cannot enforce the request's condition
-├── ListingUnsupported      the bucket has no order in which listings could be continued
+├── ListingUnsupported      the bucket has no stable order, so listings cannot be continued
 ├── PreconditionFailed      If-Match or If-None-Match does not hold
 ├── MalformedBody           the multipart body is broken or incomplete
 ├── UnsupportedMedia        not multipart, or not an image where one is required
 ├── TooLarge                more bytes than allowed
-├── StorageFull             the medium has no space left
-├── BackendUnavailable      the medium failed, or the outcome is unknown; a retry may succeed
-│   └── ReadOnly            a sync failed: nothing is accepted until a restart
-└── ConfigurationError      the settings cannot work; stops the start with one sentence
+├── StorageFull             the disk is full
+├── BackendUnavailable      the disk or bucket failed, or the outcome is unknown; retry later
+│   └── ReadOnly            a sync failed, so nothing can be saved until a restart
+└── ConfigurationError      the settings are invalid, so the server refuses to start
 
-`code` is public API: clients branch on it, so it never changes. Messages may. The SDK uses the
+`code` is public API: clients depend on it, so it never changes. Messages may. The SDK uses the
 first line of a docstring as the message if a response has none. HTTP status codes are defined in
 `http/problems.py`.
 """
@@ -49,8 +49,8 @@ class InvalidInput(StillroomError):
     """The input of the request is invalid.
 
     Args:
-        message: One sentence for the caller.
-        at: Location in the request, in the form of FastAPI: `("query", "limit")`.
+        message: One sentence for the client.
+        at: Location of the input in the request, as in FastAPI: `("query", "limit")`.
     """
 
     code = "invalid_input"
@@ -162,7 +162,7 @@ class RunConflict(StillroomError):
     """The run is not as expected, or was published with other images.
 
     Args:
-        message: One sentence for the caller.
+        message: One sentence for the client.
         count: Number of images in the run, if it is known.
     """
 
@@ -258,8 +258,8 @@ class UnsupportedMedia(StillroomError):
     """The body is not multipart/form-data, or not an image where one is required.
 
     Args:
-        message: One sentence for the caller.
-        is_cut_off: It is an image whose file ends too early.
+        message: One sentence for the client.
+        is_cut_off: Whether the body is an image whose file ends too early.
     """
 
     code = "unsupported_media"

@@ -1,8 +1,8 @@
-"""Parts of a file that were read so far, for parsers that request the bytes they need.
+"""Partially read file, for parsers that request the bytes they need.
 
-A parser is a pure function of `FileParts`. If bytes are missing it raises `MoreNeeded`, its caller
-reads them, and the parser runs again. This works on a disk and in a bucket, where each read is a
-request, and the bytes read from one file are limited.
+A parser is a pure function of `FileParts`. If bytes are missing, it raises `MoreNeeded`. The caller
+then reads these bytes and runs the parser again. So the same parsers work for a disk and for a
+bucket, where each read costs a request.
 """
 
 import struct
@@ -14,7 +14,7 @@ from stillroom.work_budget import WorkBudget
 _WIDE: Final = 1
 _LOOKS_OF_A_READ: Final = 3
 _MAX_SEGMENTS: Final = 4096
-"""Limit for a JPEG. The markers below are those of ITU-T T.81, B.1.1.3."""
+"""Maximum number of JPEG segments. The following markers are from ITU-T T.81, B.1.1.3."""
 
 _MARKS: Final = 0xFF
 _END_OF_IMAGE: Final = 0xD9
@@ -24,11 +24,11 @@ _LENGTH_BYTES: Final = 2
 
 
 class BrokenHeader(Exception):
-    """The header is not valid in its format."""
+    """Error for a file header that is invalid in its format."""
 
 
 class MoreNeeded(Exception):
-    """The parser needs these bytes, which were not read yet."""
+    """Error if a parser needs bytes that were not read yet."""
 
     def __init__(self, start: int, length: int) -> None:
         super().__init__()
@@ -37,16 +37,16 @@ class MoreNeeded(Exception):
 
 
 class FileParts:
-    """Parts of a file.
+    """The parts of a file that were read so far.
 
     Attributes:
         size: Size of the whole file in bytes.
-        held: Number of bytes added.
-        budget: Work that parsing may still cause.
+        held: Number of bytes read so far.
+        budget: Remaining work budget for parsing the file.
     """
 
     def __init__(self, size: int, most: int) -> None:
-        """Start without any parts; parsers should request at most `most` bytes in total."""
+        """Create an empty object. Parsers should request at most `most` bytes in total."""
         self.size = size
         self.held = 0
         self._most = most
@@ -56,32 +56,32 @@ class FileParts:
 
     @classmethod
     def whole(cls, data: bytes) -> "FileParts":
-        """Return the parts of a file that is in memory."""
+        """Return an object for a file that is completely in memory."""
         parts = cls(len(data), len(data))
         parts.add(0, data)
         return parts
 
     def add(self, start: int, part: bytes) -> None:
-        """Add a part that was read."""
+        """Add bytes that were read from offset `start`."""
         self._parts.append((start, part))
         self.held += len(part)
 
     def end(self) -> None:
-        """Declare that no more is read: from now on missing bytes raise `BrokenHeader`."""
+        """Declare that no more bytes will be read. Missing bytes then raise `BrokenHeader`."""
         self._has_all = True
 
     def allows(self, start: int, length: int) -> bool:
-        """Return whether these bytes were read, or may still be requested."""
+        """Return whether these bytes were read or may be requested."""
         may_request = not self._has_all and self.held + length <= self._most
         return may_request or self._find_part(start, length) is not None
 
     def bytes_at(self, start: int, length: int) -> bytes:
-        """Return `length` bytes of the file from `start` on.
+        """Return `length` bytes of the file from offset `start`.
 
         Raises:
-            BrokenHeader: the file is shorter, or no more is read.
-            MoreNeeded: they were not read yet.
-            TooMuchWork: the budget is spent.
+            BrokenHeader: the file is too short, or no more bytes will be read.
+            MoreNeeded: the bytes were not read yet.
+            TooMuchWork: the work budget is exhausted.
         """
         self.budget.look(_LOOKS_OF_A_READ)
         if start < 0 or length < 0 or start + length > self.size:
@@ -96,7 +96,7 @@ class FileParts:
         return part[start - at : start - at + length]
 
     def numbers(self, form: str, start: int) -> tuple[int, ...]:
-        """Return whole numbers in a format of `struct`."""
+        """Return integers from offset `start`; `form` is a format for `struct`."""
         return struct.unpack(form, self.bytes_at(start, struct.calcsize(form)))
 
     def _find_part(self, start: int, length: int) -> tuple[int, bytes] | None:
@@ -107,7 +107,7 @@ class FileParts:
 
 
 def boxes(parts: FileParts, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """Yield type, start and end of the content of each box (ISO/IEC 14496-12, 4.2)."""
+    """Yield type, content start and content end of each box (ISO/IEC 14496-12, 4.2)."""
     while start + 8 <= end:
         (length,) = parts.numbers(">I", start)
         kind = parts.bytes_at(start + 4, 4)
@@ -124,13 +124,13 @@ def boxes(parts: FileParts, start: int, end: int) -> Iterator[tuple[bytes, int, 
 
 
 def jpeg_segments(parts: FileParts) -> Iterator[tuple[int, int, int]]:
-    """Yield marker, start and length of the content of each JPEG segment before the first scan."""
+    """Yield marker, content start and content length of each JPEG segment before the first scan."""
     at = 2
     for _ in range(_MAX_SEGMENTS):
         sign, marker = parts.numbers("BB", at)
         if sign != _MARKS or marker == _END_OF_IMAGE:
             raise BrokenHeader
-        if marker == _MARKS:  # fill
+        if marker == _MARKS:  # fill byte
             at += 1
             continue
         if marker == _START_OF_SCAN:

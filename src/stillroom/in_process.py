@@ -1,4 +1,4 @@
-"""Transport of the SDK that calls the operations in this process, without server or socket."""
+"""SDK transport that calls the operations in this process, without a server."""
 
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
@@ -25,7 +25,7 @@ _API: Final = "/api/v1"
 
 
 def operations_of(parts: Parts) -> Operations:
-    """Return the SDK's operations, with the URLs of these parts."""
+    """Return the SDK's operations with the URLs that `parts` is configured for."""
     base = parts.signed_images_url
     if not base.endswith(IMAGES):
         base = parts.settings.api_images_url
@@ -33,16 +33,16 @@ def operations_of(parts: Parts) -> Operations:
 
 
 class InProcessSender:
-    """Sends the SDK's calls to the operations of some parts, in the caller's event loop."""
+    """SDK transport that runs the operations in the caller's event loop."""
 
     def __init__(self, parts: Parts) -> None:
         self._application = FastAPI(openapi_url=None)
         self._application.include_router(trusted_router(parts), prefix=_API)
-        # Thumbnails made by the CDN are fetched from there.
+        # Thumbnails that the CDN creates are fetched from the CDN.
         self._elsewhere = AsyncSender(Connection(operations_of(parts).root, None), None)
 
     async def send(self, call: Call) -> Answer | Failure:
-        """Return the response. If an image breaks off while it is read, return a `Failure`."""
+        """Return the response, or a `Failure` if reading an image fails before its end."""
         if call.elsewhere:
             return await self._elsewhere.send(call)
         exchange = _Exchange(call)
@@ -58,7 +58,7 @@ class InProcessSender:
 
 
 class InProcessImageStore(AsyncImageStore):
-    """`AsyncImageStore` on the storage and library of this process, with all permissions."""
+    """`AsyncImageStore` that uses the storage of this process, with all permissions."""
 
     def __init__(self, parts: Parts) -> None:
         self._operations = operations_of(parts)
@@ -66,7 +66,7 @@ class InProcessImageStore(AsyncImageStore):
 
 
 class _Exchange:
-    """One request and its response, as ASGI messages: https://asgi.readthedocs.io."""
+    """One request and its response as ASGI messages (https://asgi.readthedocs.io)."""
 
     def __init__(self, call: Call) -> None:
         self._call = call
@@ -95,7 +95,7 @@ class _Exchange:
         try:
             await self._process(message)
         except BaseException as error:
-            self._fault = error  # operations ignore the ConnectionError of a client
+            self._fault = error  # operations ignore a client's ConnectionError
             raise
 
     async def _process(self, message: Message) -> None:
@@ -111,7 +111,7 @@ class _Exchange:
             await write_chunk(self._call, self._sink, message["body"], self._total)
 
     def _start_body(self) -> None:
-        """Choose the destination of the response body."""
+        """Choose the destination for the response body."""
         if self._status in (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT):
             self._sink = self._call.sink
         if self._sink is not None:
@@ -125,10 +125,10 @@ class _Exchange:
         return Answer(self._status, self._headers, b"")
 
     def answer(self) -> Answer:
-        """Return the response; its body is empty if it was written into a sink.
+        """Return the response. Its body is empty if it was written to a sink.
 
         Raises:
-            BaseException: raised by the caller's file or its `progress`.
+            BaseException: the caller's file or `progress` callback raised it.
         """
         if self._fault is not None:
             raise self._fault

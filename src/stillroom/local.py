@@ -1,4 +1,4 @@
-"""`open_store`: the store in a plain process (a Celery worker, a script), without a server.
+"""`open_store`: direct access to the store, without a server (in a script or Celery worker).
 
 from stillroom.local import open_store
 store = open_store()
@@ -32,35 +32,35 @@ from stillroom.settings import Settings
 T = TypeVar("T")
 
 _INDEXED_WITHIN_S: Final = 10.0
-"""Seconds at the end for the search index; opening the database first takes about a second."""
+"""Seconds that `close` waits for the search index. Opening the database takes about a second."""
 
 log = logging.getLogger("stillroom.local")
 
 
 def open_store(data_dir: str | Path | None = None, **settings: object) -> "LocalImageStore":
-    """Open the store that the variables of docs/reference/settings.md select, like the server.
+    """Open the store that the environment variables select, like the server.
 
-    Servers, apps and plain processes may use one data directory or bucket at the same time. Due
-    deletions are carried out by servers, or by `stillroom media sweep`, not by this process. Images
-    saved here can be found by search within a second, and `close` waits for the last ones. If a
-    script ends without `close`, servers index them within the hour.
+    Servers, apps and other processes may use the same data directory or bucket at the same time.
+    This process does not execute due deletions: servers and `stillroom media sweep` do. The search
+    finds saved images within a second, and `close` waits for the last ones. If a script ends
+    without `close`, servers index them within the hour.
 
     Args:
         data_dir: Replaces `STILLROOM_DATA_DIR`.
-        settings: Any other setting by the name of its field, with priority over its variable.
+        settings: Other settings by name. They have priority over environment variables.
 
     Raises:
-        ConfigurationError: the settings cannot work.
+        ConfigurationError: the settings are invalid or do not work together.
     """
     resolved = Settings.read_with({"data_dir": data_dir, **settings})
     return LocalImageStore(lambda: assemble(resolved, authorize=lambda _: Grant.everything()))
 
 
 class LocalImageStore(ImageStore):
-    """`ImageStore` on the storage itself. Threads may share it, and forked processes inherit it."""
+    """`ImageStore` that uses the storage directly. Can be shared by threads and after a fork."""
 
     def __init__(self, open_parts: Callable[[], Parts]) -> None:
-        """Open the parts, and again in each forked process that uses them."""
+        """Open the parts with `open_parts`, which each forked process calls again."""
         self._loop = _LoopThread(open_parts)
         parts = self._loop.runtime.parts
         log.info("storage: %s", parts.storage.description)
@@ -69,12 +69,12 @@ class LocalImageStore(ImageStore):
 
     @property
     def media(self) -> "LocalMedia":
-        """The media library."""
+        """Media library of this store."""
         return LocalMedia(LibraryCalls(self._operations.retries), self._run, self._loop)
 
 
 class LocalMedia(MediaLibrary):
-    """The SDK's `MediaLibrary`, with the methods of `MediaResourceService` as blocking calls."""
+    """`MediaLibrary` of the SDK: the methods of `MediaResourceService` as blocking calls."""
 
     def __init__(self, calls: LibraryCalls, run: Runs, loop: "_LoopThread") -> None:
         super().__init__(calls, run)
@@ -83,37 +83,36 @@ class LocalMedia(MediaLibrary):
     def ingest_from_storage_key(
         self, storage_key: StorageKey | str, *, relocate: bool = True
     ) -> MediaResource:
-        """See `MediaResourceService.ingest_from_storage_key`."""
+        """Ingest an image; see `MediaResourceService.ingest_from_storage_key`."""
         return self._wait(
             lambda media: media.ingest_from_storage_key(storage_key, relocate=relocate)
         )
 
     def find(self, resource_id: uuid.UUID) -> MediaResource:
-        """See `MediaResourceService.find`."""
+        """Find a resource; see `MediaResourceService.find`."""
         return self._wait(lambda media: media.find(resource_id))
 
     def page(self, query: ResourceQuery) -> ResourcePage:
-        """See `MediaResourceService.page`."""
+        """List one page of resources; see `MediaResourceService.page`."""
         return self._wait(lambda media: media.page(query))
 
     def change(
         self, resource_id: uuid.UUID, change: Change, *, only_unset: bool = False
     ) -> MediaResource:
-        """See `MediaResourceService.change`."""
+        """Change a resource; see `MediaResourceService.change`."""
         return self._wait(lambda media: media.change(resource_id, change, only_unset=only_unset))
 
     def delete(self, resource_id: ResourceId) -> MediaResource:  # type: ignore[override]  # it has always returned what the service returns
-        """See `MediaResourceService.delete`."""
+        """Delete a resource; see `MediaResourceService.delete`."""
         parsed_id = parse_id(str(resource_id), ("id",))
         return self._wait(lambda media: media.delete(parsed_id))
 
     def heal(
         self, ids: Iterable[ResourceId] | None = None, *, progress: OnHealing | None = None
     ) -> int:
-        """See `MediaLibrary.heal`. This process computes the facts, and the call waits for them.
+        """Compute missing metadata in this process and wait for it; see `MediaLibrary.heal`.
 
-        Resources that fail are left to servers, or to another call. `progress` is called in another
-        thread.
+        Servers or later calls retry resources that fail. `progress` is called in another thread.
         """
         parsed_ids = None if ids is None else {parse_id(str(text), ("ids",)) for text in ids}
         report = progress or (lambda _: None)
@@ -135,7 +134,7 @@ class LocalMedia(MediaLibrary):
 
 
 class _Runtime:
-    """The parts in one process, with the event loop and thread that use them."""
+    """Parts in one process, with the thread and event loop in which they run."""
 
     def __init__(self, parts: Parts) -> None:
         self.pid = os.getpid()
@@ -149,14 +148,14 @@ class _Runtime:
         try:
             return future.result()
         except BaseException:
-            future.cancel()  # if the caller was interrupted
+            future.cancel()  # in case the caller was interrupted
             raise
 
     def _loop(self) -> asyncio.AbstractEventLoop:
         with _starting:
             if self._started is None:
                 loop = asyncio.new_event_loop()
-                # A daemon, since not every script closes its store before it ends.
+                # A daemon thread, since not every script closes its store before it ends.
                 thread = threading.Thread(target=loop.run_forever, name="stillroom", daemon=True)
                 thread.start()
                 asyncio.run_coroutine_threadsafe(_index(self), loop).result()
@@ -166,7 +165,7 @@ class _Runtime:
 
     @property
     def is_usable(self) -> bool:
-        """Return whether it belongs to this process, and the caller may wait for its loop."""
+        """Return whether it was created in this process, and the caller may wait for its loop."""
         is_in_loop = self._started is not None and self._started[1] is threading.current_thread()
         return self.pid == os.getpid() and not is_in_loop
 
@@ -191,7 +190,7 @@ async def _end_indexing(runtime: _Runtime) -> None:
 
 
 def _before_fork() -> None:
-    """Stop indexing: the child inherits SQLite's locks, so no transaction may hold any."""
+    """Stop indexing before a fork, since the child would inherit SQLite's locks."""
     with _starting:
         running = [runtime for runtime in _in_use if runtime.is_usable]
     for runtime in running:
@@ -218,13 +217,13 @@ os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_c
 
 
 class _LoopThread:
-    """A `Sends` to the parts of this process; after a fork, to new parts of the child."""
+    """SDK transport to the parts of this process. After a fork, the child opens new parts."""
 
     def __init__(self, open_parts: Callable[[], Parts]) -> None:
         self._open_parts = open_parts
         self._opening = threading.Lock()
         self._runtime: _Runtime | None = _Runtime(open_parts())
-        self._inherited: list[_Runtime] = []  # referenced, so that the child never closes them
+        self._inherited: list[_Runtime] = []  # references, so that the child never closes them
 
     @property
     def runtime(self) -> _Runtime:

@@ -1,8 +1,8 @@
-"""Image paths, as clients use them, and the storage keys under which the bytes are kept.
+"""Image paths, which clients use, and storage keys, under which images are stored.
 
-A client's text is parsed to an `ImagePath` once, at the border, and an `ImagePath` becomes a
-`StorageKey` only here. All other code accepts parsed values, so no check can be forgotten. Invalid
-paths are refused and never corrected, because a corrected path would be a second name of an image.
+Text from clients is parsed to an `ImagePath` once, and only this module converts an `ImagePath` to
+a `StorageKey`. All other code accepts only parsed values, so no check can be forgotten. Invalid
+paths are refused and never corrected, because then an image would have several names.
 """
 
 import re
@@ -15,37 +15,38 @@ from urllib.parse import quote, unquote, unquote_to_bytes
 from stillroom.errors import InvalidPath
 
 COMPUTE_PREFIX: Final = "compute/"
-"""Prefix of images in the store, on every backend."""
+"""Prefix of the keys of images, on every backend."""
 
 MEDIA_PREFIX: Final = "media/"
-"""Prefix of images in the media library; no path leads there."""
+"""Prefix of the keys of media resources, which have no image path."""
 
 POSTER_SUFFIX: Final = ".poster.webp"
-"""Suffix of the path of a poster, which represents a video if no frame can be decoded."""
+"""Suffix for the path of a poster: the preview of a video whose frames cannot be decoded."""
 
 MANIFEST_NAME: Final = ".run.json"
-"""Name of a run's manifest in its folder; no path has such a segment."""
+"""File name of a run's manifest. No image path can have this name."""
 
 MAX_KEY_BYTES: Final = 1024
-"""Limit with the prefix. https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html"""
+"""Maximum length of a key, including its prefix.
+https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html"""
 
 MAX_SEGMENT_BYTES: Final = 255
-"""Maximum length of a file name on Linux filesystems (NAME_MAX), and on SeaweedFS."""
+"""Maximum length of a path segment: NAME_MAX on Linux filesystems, and the limit of SeaweedFS."""
 
 _PLAIN_SEGMENT = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._ -]{0,254}")
-"""Segments that are valid under all rules below; nearly all are, and this check is fast."""
+"""Pattern for most segments. Matching it is fast, and implies that all rules below hold."""
 
 _PLAIN_TARGET = re.compile(rb"[A-Za-z0-9_-][A-Za-z0-9._-]*(?:/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
-"""Whole paths like that, written without escapes, up to the length of one segment."""
+"""Pattern for whole paths of such segments without escapes, up to the length of one segment."""
 
 _FORBIDDEN = re.compile(
     "["
-    "\\x00-\\x1f\\x7f-\\x9f"  # controls (Cc)
-    "\\u061c\\u200e\\u200f\\u202a-\\u202e\\u2066-\\u2069"  # bidi controls
-    "\\u200b\\u2060-\\u2064\\ufeff"  # invisible, and not needed to write any script
+    "\\x00-\\x1f\\x7f-\\x9f"  # control characters (Cc)
+    "\\u061c\\u200e\\u200f\\u202a-\\u202e\\u2066-\\u2069"  # bidirectional control characters
+    "\\u200b\\u2060-\\u2064\\ufeff"  # invisible characters that no script needs
     "\\u2028\\u2029"  # line and paragraph separators
     "\\ud800-\\udfff"  # surrogates
-    "\\ufdd0-\\ufdef"  # noncharacters, and the two at the end of each plane
+    "\\ufdd0-\\ufdef"  # noncharacters, also at the end of each plane
     + "".join(f"\\U{plane:04x}fffe\\U{plane:04x}ffff" for plane in range(17))
     + "]"
 )
@@ -56,19 +57,19 @@ _NEVER_IN_A_READING = re.compile("[/\\\\\\x00-\\x1f\\x7f-\\x9f]")
 
 @dataclass(frozen=True, slots=True, order=True)
 class ImagePath:
-    """Path of an image, such as `cats/2026/tom.webp`: checked, relative, NFC.
+    """Valid path of an image, such as `cats/2026/tom.webp`: relative and in NFC.
 
-    Ordered by UTF-8 bytes, which is the order of code points and therefore of Python strings.
+    The order is that of the UTF-8 bytes, of code points, and so of Python strings.
     """
 
     text: str
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Parse decoded, untrusted text.
+        """Parse untrusted text that is already percent-decoded.
 
         Raises:
-            InvalidPath: for every reason listed in `docs/adr/0004-refusals.md`.
+            InvalidPath: the path is invalid for a reason listed in `docs/adr/0004-refusals.md`.
         """
         _check_start(text, at=("path", "path"))
         for segment in text.split("/"):
@@ -83,20 +84,20 @@ class ImagePath:
         They are percent-decoded exactly once, and strictly.
 
         Raises:
-            InvalidPath: also for a broken escape or invalid UTF-8.
+            InvalidPath: the path, an escape or the UTF-8 is invalid.
         """
         if len(raw) <= MAX_SEGMENT_BYTES and _PLAIN_TARGET.fullmatch(raw):
             return cls(raw.decode("ascii"))
         return cls.parse(_decode_once(raw, at=("path", "path")))
 
     def quoted(self) -> str:
-        """Return the path as in a URL, with unquoted slashes."""
+        """Return the percent-encoded path, with unescaped slashes."""
         return quote(self.text, safe="/")
 
 
 @dataclass(frozen=True, slots=True)
 class ImagePrefix:
-    """Literal text with which valid paths can begin; the empty prefix matches all of them."""
+    """Text with which valid paths can begin. The empty prefix matches all paths."""
 
     text: str
 
@@ -105,7 +106,7 @@ class ImagePrefix:
         """Parse untrusted text.
 
         Raises:
-            InvalidPath: no valid path begins with this text.
+            InvalidPath: no valid path can begin with this text.
         """
         _check_start(text, at=("query", "prefix"))
         *folders, start = text.split("/")
@@ -118,23 +119,23 @@ class ImagePrefix:
 
 @dataclass(frozen=True, slots=True, order=True)
 class StorageKey:
-    """Key of an object on every backend: `compute/<path>`, `media/<id>/file.<ext>`."""
+    """Storage key, the same on every backend: `compute/<path>` or `media/<id>/file.<ext>`."""
 
     text: str
 
     @classmethod
     def of_image(cls, path: ImagePath) -> Self:
-        """Return the key of the image with a path."""
+        """Return the key of the image with this path."""
         return cls(COMPUTE_PREFIX + path.text)
 
     @classmethod
     def of_media(cls, resource_id: uuid.UUID, extension: str) -> Self:
-        """Return the key of an image in the media library; its bytes never change."""
+        """Return the key of a media resource, whose bytes never change."""
         return cls(f"{MEDIA_PREFIX}{resource_id}/file.{extension}")
 
     @classmethod
     def of_manifest(cls, folder: ImagePath) -> Self:
-        """Return the key of the manifest of the run in a folder.
+        """Return the key of the run manifest in a folder.
 
         Raises:
             InvalidPath: the key would be too long.
@@ -144,42 +145,42 @@ class StorageKey:
 
     @property
     def is_media(self) -> bool:
-        """Return whether the key is the media library's, so that its bytes never change."""
+        """Return whether the key belongs to a media resource, whose bytes never change."""
         return self.text.startswith(MEDIA_PREFIX)
 
     @property
     def is_manifest(self) -> bool:
-        """Return whether the key is that of a run's manifest."""
+        """Return whether the key belongs to a run manifest."""
         return is_manifest(self.text)
 
 
 @dataclass(frozen=True, slots=True)
 class KeyPrefix:
-    """Literal text with which keys begin, for a listing."""
+    """Text with which all keys in a listing begin."""
 
     text: str
 
     @classmethod
     def of_images(cls, prefix: ImagePrefix) -> Self:
-        """Return the prefix of all keys whose image path begins with `prefix`."""
+        """Return the key prefix for all images whose path begins with `prefix`."""
         return cls(COMPUTE_PREFIX + prefix.text)
 
     @classmethod
     def of_folder(cls, folder: ImagePath) -> Self:
-        """Return the prefix of all keys in a folder, at any depth."""
+        """Return the key prefix for everything in a folder, at any depth."""
         return cls(f"{COMPUTE_PREFIX}{folder.text}/")
 
     @classmethod
     def of_library(cls) -> Self:
-        """Return the prefix of all keys of the media library."""
+        """Return the key prefix for all media resources."""
         return cls(MEDIA_PREFIX)
 
 
 def path_of_key(text: str, *, at: tuple[str, ...]) -> ImagePath:
-    """Parse untrusted text that should be the storage key of a path, `compute/<path>`.
+    """Parse an untrusted storage key of the form `compute/<path>`.
 
     Raises:
-        InvalidPath: the prefix is another one, or what follows is not a path.
+        InvalidPath: the text has another prefix, or the rest is not a valid path.
     """
     if not text.startswith(COMPUTE_PREFIX):
         raise InvalidPath(f"must begin with `{COMPUTE_PREFIX}`", at=at)
@@ -190,7 +191,7 @@ def path_of_key(text: str, *, at: tuple[str, ...]) -> ImagePath:
 
 
 def poster_of(video: StorageKey) -> StorageKey:
-    """Return the key of the poster of a video.
+    """Return the key of a video's poster.
 
     Raises:
         InvalidPath: the path would be too long.
@@ -199,17 +200,17 @@ def poster_of(video: StorageKey) -> StorageKey:
 
 
 def image_key_bound(text: str) -> str:
-    """Return the key after which a listing of images continues, for the entry `text`."""
+    """Return the key after which an image listing continues if its last entry was `text`."""
     return COMPUTE_PREFIX + text
 
 
 def image_entry(key_text: str) -> str:
-    """Return a listed key or folder as clients see it, without `compute/`."""
+    """Return a listed key or folder without `compute/`, as shown to clients."""
     return key_text.removeprefix(COMPUTE_PREFIX)
 
 
 def is_manifest(key_text: str) -> bool:
-    """Return whether a listed key is that of a run's manifest."""
+    """Return whether a listed key belongs to a run manifest."""
     if not key_text.endswith(f"/{MANIFEST_NAME}") or not key_text.startswith(COMPUTE_PREFIX):
         return False
     folder = key_text[len(COMPUTE_PREFIX) : -len(MANIFEST_NAME) - 1]
@@ -217,18 +218,18 @@ def is_manifest(key_text: str) -> bool:
 
 
 def is_listed(name: str) -> bool:
-    """Return whether a name in a folder, with a slash if it is a folder's, can be listed."""
+    """Return whether a file name, or a folder name with a slash, can be listed."""
     return name == MANIFEST_NAME or is_segment(name.rstrip("/"))
 
 
 def unsafe_character(text: str) -> str | None:
-    """Return the first forbidden character: a control, surrogate or invisible one, if any."""
+    """Return the first forbidden character (control, surrogate, invisible), or None."""
     match = _FORBIDDEN.search(text)
     return None if match is None else match[0]
 
 
 def is_segment(name: str) -> bool:
-    """Return whether a name in a folder can be a segment of a path."""
+    """Return whether a file name is a valid path segment."""
     if _PLAIN_SEGMENT.fullmatch(name):
         return True
     try:
@@ -239,10 +240,10 @@ def is_segment(name: str) -> bool:
 
 
 def decode_query_text(raw: bytes, *, at: tuple[str, ...]) -> str:
-    """Decode a name or value of a query strictly; `+` is a space, as in every form.
+    """Decode a name or value in a query strictly. `+` is decoded to a space, as in forms.
 
     Raises:
-        InvalidPath: a broken escape or invalid UTF-8.
+        InvalidPath: an escape or the UTF-8 is invalid.
     """
     return _decode_once(raw.replace(b"+", b" "), at=at)
 
@@ -268,10 +269,10 @@ def _check_start(text: str, *, at: tuple[str, ...]) -> None:
 
 
 def _check_segment(segment: str, *, whole: bool, at: tuple[str, ...] = ("path", "path")) -> None:
-    """Refuse a segment that is unsafe, ambiguous or unprintable.
+    """Raise `InvalidPath` if a segment is unsafe, ambiguous or unprintable.
 
-    With `whole=False` it is the beginning of a segment, as in a prefix. It may be empty or consist
-    of dots, since more text can make it valid.
+    With `whole=False`, the text is only the beginning of a segment. It may be empty or consist of
+    dots, since more text can make it valid.
     """
     if _PLAIN_SEGMENT.fullmatch(segment):
         return
@@ -293,7 +294,7 @@ def _check_segment(segment: str, *, whole: bool, at: tuple[str, ...] = ("path", 
 
 
 def _check_reading(reading: str, *, whole: bool, at: tuple[str, ...]) -> None:
-    """Refuse a segment that a careless program downstream could take for another path."""
+    """Raise `InvalidPath` if other programs could interpret a segment as a different path."""
     if whole and reading == MANIFEST_NAME:
         raise InvalidPath(f"`{MANIFEST_NAME}` is reserved for the manifest of a run", at=at)
     if (whole and reading in _DOT_SEGMENTS) or _NEVER_IN_A_READING.search(reading):

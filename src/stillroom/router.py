@@ -1,4 +1,4 @@
-"""Router of the API, with all operations on the parts of an assembly."""
+"""Construction of the API's router with all operations."""
 
 import dataclasses
 from collections.abc import Callable
@@ -34,18 +34,18 @@ from stillroom.storage.capabilities import PinsNames
 def stillroom_router(
     parts: Parts, *, on_save: Callable[[Request], None] | None = None
 ) -> APIRouter:
-    """Create the router of all operations; `on_save` is called for each save."""
+    """Create the router with all operations. `on_save` is called for each save."""
     return _router(parts, dataclasses.replace(image_operations(parts), on_save=on_save))
 
 
 def trusted_router(parts: Parts) -> APIRouter:
-    """Create a router for this process itself, with all permissions and without redirects."""
+    """Create a router for calls within this process, with all permissions and no redirects."""
     parts = dataclasses.replace(parts, authorize=lambda _: Grant.everything(), proxy_key=None)
     return _router(parts, dataclasses.replace(image_operations(parts), redirects=False))
 
 
 def sign_in_of(settings: Settings) -> SignIn | None:
-    """Return the exchange of sign-in codes, or None if tokens are not signed with our secret."""
+    """Return the operation for sign-in codes, or None if tokens come from another issuer."""
     if not isinstance(settings.keys, SecretConfig):
         return None
     (secret, *_), _ = signing_secrets(settings.secret)
@@ -80,14 +80,14 @@ def _router(parts: Parts, images: ImageOperations) -> APIRouter:
         sendfile=_sendfile(parts),
     )
     enrichment = Enrichment(library.service, library.healer, authorize)
-    router.include_router(enrichment_router(enrichment))  # first: `heal` is not an id
+    router.include_router(enrichment_router(enrichment))  # first: `heal` is not a resource id
     router.include_router(media_router(media))
     router.include_router(dead_letters_router(DeadLetterOperations(library.database, authorize)))
     return router
 
 
 def image_operations(parts: Parts) -> ImageOperations:
-    """Create the operations on images, which the server's fast path uses too."""
+    """Create the operations on images, which the server's fast path uses, too."""
     return ImageOperations(
         storage=parts.storage,
         authorize=parts.authorize,

@@ -9,27 +9,27 @@ from stillroom.errors import ConfigurationError
 PREFIXES: Final = ("STILLROOM_", "R2_")
 
 BUCKET: Final = ("R2_ENDPOINT_URL", "R2_ACCESS_KEY_ID")
-"""Variables each of which selects a bucket."""
+"""Variables that select the bucket backend if any of them is set."""
 
 _TOKENS: Final = "STILLROOM_JWT_"
-"""Prefix of variables that decide which tokens are accepted. An unknown one is an error."""
+"""Prefix of variables for the verification of tokens. Unknown names are an error."""
 
 _MISSPELLED: Final = 0.8
-"""Ratio of `difflib`: reached by `JWT_AUDIENC`, `DATADIR`, `ENDPOINT`; not by `R2_ACCOUNT_ID`."""
+"""Minimum `difflib` ratio of misspelled names: `DATADIR` reaches it, `R2_ACCOUNT_ID` does not."""
 
 _SIMILAR: Final = 0.6
 
 
 def find_unread(names: Collection[str], known: Collection[str]) -> list[str]:
-    """Return a warning for each of our variables that nothing reads, without `warning: `.
+    """Return a warning for each Stillroom variable that no setting reads.
 
     Args:
-        names: Names in upper case, including those of other programs.
-        known: Names that are read.
+        names: Names of all environment variables, in upper case.
+        known: Names that settings read.
 
     Raises:
-        ConfigurationError: a name is so similar to an unset setting that it must be a misspelling.
-            Something that should be forbidden could be allowed otherwise.
+        ConfigurationError: a name is probably a misspelling of an unset setting, which could allow
+            something that should be forbidden.
     """
     warnings = []
     for name in sorted(filter(_is_like_ours, set(names) - set(known))):
@@ -47,14 +47,14 @@ def find_unread(names: Collection[str], known: Collection[str]) -> list[str]:
 
 
 def _is_like_ours(name: str) -> bool:
-    """Return whether a name has one of our prefixes, perhaps misspelled."""
+    """Return whether a name has a Stillroom prefix, perhaps misspelled."""
     return name.startswith(PREFIXES) or (
         _ratio(name.partition("_")[0], PREFIXES[0].rstrip("_")) > _MISSPELLED
     )
 
 
 def _likeness(name: str, known: str) -> float:
-    """Return a likeness from 0 to 1: of the parts after a common prefix, or of whole names."""
+    """Return the similarity of two names from 0 to 1, without their common prefix."""
     for prefix in PREFIXES:
         if name.startswith(prefix):
             return _ratio(name, known, len(prefix)) if known.startswith(prefix) else 0.0

@@ -1,36 +1,36 @@
 """Limit on the work that one file may cause. All parsers of a file share one budget.
 
-A limit on the size of a file does not limit the work: in two kilobytes, a text can be defined as
-twice another one, thirty times over. So each parser counts its work before doing it.
+A limit on the size of a file does not limit the work: in two kilobytes, a file can define thirty
+texts, each of which contains the previous one twice. So each parser counts its work in advance.
 """
 
 import zlib
 from typing import Final
 
 MAX_LOOKS: Final = 400_000
-"""A third of a second. A ComfyUI graph of 200 KB takes about 30,000."""
+"""Maximum number of steps (a third of a second). A ComfyUI graph of 200 KB takes about 30,000."""
 
 MAX_BYTES: Final = 16 * 1024**2
-"""The server reads 1 MiB of a file, and parses it again after reading more."""
+"""Maximum number of bytes. The server parses a file again each time it has read more of it."""
 
 MAX_CHARACTERS: Final = 8 * 1024**2
-"""Text is decoded once, and parsed by several tools."""
+"""Maximum number of characters. Text is decoded once, but parsed by several parsers."""
 
 _AT_ONCE: Final = (1_000, 384 * 1024, 32 * 1024)
-"""Steps, bytes and characters that together take about a millisecond."""
+"""Numbers of steps, bytes and characters that together take about a millisecond."""
 
 
 class TooMuchWork(Exception):
-    """The file takes more work than is allowed, so its metadata stays unknown."""
+    """Error if a file exceeds its work budget. Its metadata is then unknown."""
 
 
 class WorkBudget:
-    """Work that parsing one file may still cause.
+    """Remaining work that may be spent on parsing one file.
 
     Attributes:
-        looks: Steps: reads of the file, values of JSON, lines, inputs of nodes.
-        data: Bytes returned, inflated or searched.
-        characters: Characters of text decoded, parsed or joined.
+        looks: Number of steps, such as reads, JSON values, lines or node inputs.
+        data: Number of bytes to return, inflate or search.
+        characters: Number of characters to decode, parse or join.
     """
 
     def __init__(
@@ -41,33 +41,33 @@ class WorkBudget:
         self.characters = characters
 
     def look(self, count: int = 1) -> None:
-        """Spend a number of steps.
+        """Spend a number of steps from the budget.
 
         Raises:
-            TooMuchWork: fewer are left. `hand_out` and `produce` raise it likewise.
+            TooMuchWork: too few steps are left. `hand_out` and `produce` raise it, too.
         """
         self.looks -= count
         if self.looks < 0:
             raise TooMuchWork
 
     def hand_out(self, count: int) -> None:
-        """Spend a number of bytes."""
+        """Spend a number of bytes from the budget."""
         self.data -= count
         if self.data < 0:
             raise TooMuchWork
 
     def produce(self, count: int) -> None:
-        """Spend a number of characters."""
+        """Spend a number of characters from the budget."""
         self.characters -= count
         if self.characters < 0:
             raise TooMuchWork
 
     def inflate(self, packed: bytes, most: int) -> tuple[bytes, bool]:
-        """Return up to `most` inflated bytes, and whether these are all.
+        """Inflate `packed`. Return up to `most` bytes, and whether the data is complete.
 
         Raises:
-            TooMuchWork: the budget is spent.
-            zlib.error: the bytes are not deflated.
+            TooMuchWork: the budget is exhausted.
+            zlib.error: the data is not valid deflate data.
         """
         self.hand_out(len(packed))
         inflater = zlib.decompressobj()
@@ -85,7 +85,7 @@ class WorkBudget:
         return part
 
     def put_back(self, part: "WorkBudget") -> None:
-        """Add the rest of a budget that was split off."""
+        """Return the rest of a budget that `part_at_once` has split off."""
         self.looks += max(0, part.looks)
         self.data += max(0, part.data)
         self.characters += max(0, part.characters)

@@ -1,4 +1,4 @@
-"""Opening of the configured keys for checking and signing tokens."""
+"""Functions that open the configured keys for signing and verifying tokens."""
 
 from stillroom.auth.config import KeyFileConfig, KeysConfig, SecretConfig
 from stillroom.auth.keys import Algorithm, KeySource, PublicKeyFile, SharedSecrets
@@ -7,7 +7,7 @@ from stillroom.errors import ConfigurationError
 
 
 def open_keys(config: KeysConfig) -> KeySource:
-    """Open the keys for checking tokens. Creates a secret if none exists.
+    """Open the keys for verifying tokens. Generates a secret if none exists.
 
     Raises:
         ConfigurationError: a key is unusable.
@@ -22,12 +22,12 @@ def open_keys(config: KeysConfig) -> KeySource:
 
 
 def signing_secrets(config: SecretConfig) -> tuple[list[str], bool]:
-    """Return the secrets for tokens and URLs, and whether one was created by this call.
+    """Return the secrets for tokens and URLs, and whether this call has generated one.
 
-    The first secret signs. The others are only accepted in checks.
+    The first secret is used for signing. The others are only accepted for verification.
 
     Raises:
-        ConfigurationError: no secret is configured and none can be created.
+        ConfigurationError: no secret is configured, and none can be generated.
     """
     current, is_new = config.current, False
     if current is None:
@@ -36,11 +36,11 @@ def signing_secrets(config: SecretConfig) -> tuple[list[str], bool]:
 
 
 def minting_secret(config: SecretConfig, algorithm: Algorithm) -> str:
-    """Return the secret for signing new tokens. Never creates one.
+    """Return the secret for signing new tokens. Never generates one.
 
     Raises:
-        ConfigurationError: tokens are signed by another issuer, or the secret is unusable.
-        FileNotFoundError: no server has created a secret here yet.
+        ConfigurationError: tokens come from another issuer, or the secret is unusable.
+        FileNotFoundError: no server has generated a secret in this data directory yet.
     """
     if algorithm != "HS256":
         raise ConfigurationError(

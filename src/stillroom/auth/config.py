@@ -1,4 +1,4 @@
-"""Configuration of the keys for tokens: secrets, a public key, or the URL of a key set."""
+"""Configuration of token keys: shared secrets, a public key, or the URL of a key set."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,12 +8,12 @@ from stillroom.auth.keys import Algorithm
 
 @dataclass(frozen=True, slots=True)
 class SecretConfig:
-    """HS256 secrets, which also sign URLs.
+    """Shared secrets for HS256, which also sign URLs.
 
     Attributes:
-        file: File of the generated secret, used if `current` is None.
+        file: File with the generated secret, used if `current` is None.
         current: Secret for signing.
-        previous: Former secrets, still accepted in checks.
+        previous: Former secrets, still accepted for verification.
     """
 
     file: Path
@@ -23,7 +23,7 @@ class SecretConfig:
 
 @dataclass(frozen=True, slots=True)
 class KeyFileConfig:
-    """Public key in a PEM file."""
+    """Public key in a PEM file, which verifies tokens."""
 
     file: Path
     algorithm: Algorithm
@@ -31,7 +31,7 @@ class KeyFileConfig:
 
 @dataclass(frozen=True, slots=True)
 class JwksConfig:
-    """Key set that an issuer publishes at a URL."""
+    """JSON Web Key Set (JWKS) that a token issuer publishes at a URL."""
 
     url: str
     algorithm: Algorithm

@@ -1,4 +1,4 @@
-"""Permissions of tokens: scopes, optionally confined to a folder."""
+"""Permissions in tokens: scopes, optionally limited to a folder."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ class Grant:
 
     Attributes:
         scopes: Permitted kinds of operations.
-        folder: Folder to which they are confined, with a trailing slash; empty if not confined.
+        folder: Folder to which the scopes are limited, with a trailing slash; empty: no limit.
     """
 
     scopes: frozenset[Scope]
@@ -26,12 +26,12 @@ class Grant:
 
     @classmethod
     def everything(cls) -> Self:
-        """Return a grant with all scopes, not confined to a folder."""
+        """Return a grant with all scopes for all folders."""
         return cls(frozenset(SCOPES))
 
     @classmethod
     def confined_to(cls, scopes: frozenset[Scope], folder: str) -> Self:
-        """Return a grant with some scopes in a folder (`a` and `a/` are equivalent).
+        """Return a grant that is limited to a folder (`a` and `a/` are equivalent).
 
         Raises:
             InvalidPath: the folder is not a valid path.
@@ -41,30 +41,30 @@ class Grant:
     def require(self, scope: Scope, path: ImagePath) -> None:
         """Raise `Forbidden` unless `scope` is granted for `path`.
 
-        The message may describe the token's permissions, since the caller owns the token.
+        The message may describe the token's permissions, since the client owns the token.
         """
         self.require_scope(scope)
         if not self.covers(path):
             raise Forbidden(f"the token is confined to {self.folder!r}")
 
     def require_folder(self, scope: Scope, folder: ImagePath) -> None:
-        """Raise `Forbidden` unless `scope` is granted for everything in a folder.
+        """Raise `Forbidden` unless `scope` is granted for the whole folder.
 
-        A grant confined to `a/` includes the folder `a`.
+        A grant that is limited to `a/` includes the folder `a`.
         """
         self.require_scope(scope)
         if not f"{folder.text}/".startswith(self.folder):
             raise Forbidden(f"the token is confined to {self.folder!r}")
 
     def covers(self, path: ImagePath) -> bool:
-        """Return whether a path is in the caller's folder: `a/` covers neither `ab` nor `a`."""
+        """Return whether a path is in the grant's folder: `a/` contains neither `ab` nor `a`."""
         return not self.folder or path.text.startswith(self.folder)
 
     def narrow(self, scope: Scope, prefix: ImagePrefix) -> ImagePrefix:
-        """Return the part of a prefix that the caller may list.
+        """Return `prefix`, narrowed to the grant's folder.
 
         Raises:
-            Forbidden: the caller may list no part of it.
+            Forbidden: the client may list nothing with this prefix.
         """
         self.require_scope(scope)
         if prefix.text.startswith(self.folder):
@@ -74,13 +74,13 @@ class Grant:
         raise Forbidden(f"the token is confined to {self.folder!r}")
 
     def require_everywhere(self, scope: Scope) -> None:
-        """Raise `Forbidden` unless `scope` is granted and not confined to a folder."""
+        """Raise `Forbidden` unless `scope` is granted for all folders."""
         self.require_scope(scope)
         if self.folder:
             raise Forbidden(f"the token is confined to {self.folder!r}")
 
     def require_scope(self, scope: Scope) -> None:
-        """Raise `Forbidden` unless `scope` is granted, possibly confined to a folder."""
+        """Raise `Forbidden` unless `scope` is granted, at least for one folder."""
         if scope not in self.scopes:
             raise Forbidden(f"the token lacks the scope {scope}")
 
@@ -91,7 +91,7 @@ def parse_scopes(text: str) -> frozenset[Scope]:
 
 
 def is_folder(text: str) -> bool:
-    """Return whether a token can be confined to this folder."""
+    """Return whether a text is a valid folder for `Grant.confined_to`."""
     try:
         Grant.confined_to(frozenset(), text)
     except InvalidPath:
@@ -100,7 +100,7 @@ def is_folder(text: str) -> bool:
 
 
 Authorize = Callable[[str | None], Grant | Awaitable[Grant]]
-"""Function that returns the grant for an `Authorization` field, synchronously if possible.
+"""Function that returns the grant for an `Authorization` header, synchronously if possible.
 
-Raises `Unauthenticated` if the field is missing or invalid.
+Raises `Unauthenticated` if the header is missing or invalid.
 """

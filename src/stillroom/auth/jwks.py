@@ -1,8 +1,8 @@
 """Public keys published by an identity provider as a JSON Web Key Set (RFC 7517).
 
-The set is refreshed in the background, so that checks of tokens with known keys never wait for the
-provider. A token with an unknown key causes an immediate fetch, with a minimum interval. If a fetch
-fails, the last valid set remains in use.
+The set is refreshed in the background, so that verification with a known key never waits for the
+provider. A token with an unknown key causes an immediate fetch, at most once per `UNKNOWN_KEY_S`.
+If a fetch fails, the last valid set remains in use.
 """
 
 import asyncio
@@ -20,18 +20,18 @@ import jwt
 from stillroom.auth.keys import Algorithm, PublicKey, is_suitable, parse_object
 
 FETCH_TIMEOUT_S: Final = 5.0
-"""Timeout of a whole fetch, from the DNS lookup to the last byte."""
+"""Timeout in seconds for a complete fetch, from the DNS lookup to the last byte."""
 
 MAX_SET_BYTES: Final = 256 * 1024
 
 REFRESH_S: Final = 300.0
-"""Interval of background fetches, and so the time for which a withdrawn key is still accepted."""
+"""Interval of background fetches in seconds. For this time, a withdrawn key is still accepted."""
 
 UNKNOWN_KEY_S: Final = 30.0
-"""Minimum interval of fetches for unknown keys, which any client can cause."""
+"""Minimum interval in seconds of fetches for unknown keys, which any client can cause."""
 
 MAX_AGE_S: Final = 24 * 3600.0
-"""Maximum age of keys that cannot be refreshed."""
+"""Maximum age in seconds of keys that cannot be refreshed."""
 
 _FIRST_RETRY_S: Final = 1.0
 _SLOWEST_RETRY_S: Final = 30.0
@@ -44,12 +44,12 @@ log = logging.getLogger("stillroom.auth")
 
 @dataclass(frozen=True, slots=True)
 class KeySet:
-    """Usable keys of a set.
+    """Usable keys from a key set.
 
     Attributes:
         count: Number of usable keys.
-        by_kid: Keys that have an id.
-        only: The usable key if there is exactly one. Tokens without a key id are checked with it.
+        by_kid: Keys by key id.
+        only: The usable key if there is exactly one. It verifies tokens without a key id.
     """
 
     count: int
@@ -58,7 +58,7 @@ class KeySet:
 
     @classmethod
     def parse(cls, data: bytes, algorithm: Algorithm) -> "KeySet":
-        """Parse a set. Unusable keys and keys for other purposes are skipped.
+        """Parse a key set. Skips unusable keys and keys for other purposes.
 
         Raises:
             ValueError: the data is not a key set, or two usable keys have the same id.
@@ -81,7 +81,7 @@ class KeySet:
         return cls(len(usable), by_kid, usable[0] if len(usable) == 1 else None)
 
     def find(self, kid: str | None) -> Sequence[PublicKey]:
-        """Return the key for a token with the key id `kid` (or without one), if it exists."""
+        """Return the key for a token with the key id `kid` (or None), or an empty sequence."""
         key = self.only if kid is None else self.by_kid.get(kid)
         return () if key is None else (key,)
 
@@ -99,7 +99,7 @@ class PublishedKeys:
         fetch: Fetch | None = None,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        # The query of the URL is not logged, since it may contain a secret.
+        # Not the query of the URL, since it may contain a secret.
         self._log_url = url.partition("?")[0]
         self.description = f"{algorithm} with the public keys at {self._log_url}"
         self.algorithm = algorithm
@@ -113,9 +113,9 @@ class PublishedKeys:
         self._fetch_task: asyncio.Task[None] | None = None
 
     async def candidates(self, kid: str | None) -> Sequence[PublicKey]:
-        """Return the key for `kid`, and wait for a fetch if it is unknown.
+        """Return the key for `kid`. If it is unknown, fetch the key set first.
 
-        All concurrent callers share one fetch, which is not cancelled with them.
+        Concurrent callers share one fetch. Cancelling a caller does not cancel the fetch.
         """
         keys = self.candidates_now(kid)
         if not keys and self._may_fetch_for(kid):
@@ -125,7 +125,7 @@ class PublishedKeys:
 
     @contextlib.asynccontextmanager
     async def keep_fresh(self) -> AsyncIterator[None]:
-        """Refresh the set periodically. Failures are retried, also at the start."""
+        """Refresh the key set periodically. Failed fetches are retried, also the first one."""
         self._fetch_once()
         refreshing = asyncio.create_task(self._refresh_forever())
         try:
@@ -138,7 +138,7 @@ class PublishedKeys:
                         await task
 
     def candidates_now(self, kid: str | None) -> Sequence[PublicKey]:
-        """Return the key for `kid` if it is known."""
+        """Return the key for `kid` if it is known, else an empty sequence."""
         self._drop_old_keys()
         return () if self._keys is None else self._keys.find(kid)
 
@@ -152,11 +152,11 @@ class PublishedKeys:
             )
 
     def _may_fetch_for(self, kid: str | None) -> bool:
-        """Return whether to start a fetch, or wait for the current one, for an unknown key."""
+        """Return whether `candidates` should fetch, or wait for a running fetch, for `kid`."""
         if self._fetch_task is not None:
             return True
         if kid is None and self._keys is not None:
-            return False  # the set has several keys, and a fetch would not show which to use
+            return False  # with several keys, a fetch would not help
         now = self._now()
         previous = self._unknown_key_at
         if previous is not None and now - previous < UNKNOWN_KEY_S:
@@ -230,11 +230,11 @@ async def fetch_key_set(url: str) -> bytes:
 
 
 def _parse_key(entry: object, algorithm: Algorithm) -> PublicKey | None:
-    """Parse an entry (RFC 7517, 4). Return None if it is invalid or has another purpose."""
+    """Parse a key (RFC 7517, 4). Return None if it is invalid or has another purpose."""
     if not isinstance(entry, dict) or not isinstance(entry.get("kid"), str | None):
         return None
     if "d" in entry or entry.get("alg", algorithm) != algorithm or entry.get("use", "sig") != "sig":
-        return None  # an entry with `d` is a private key, with which every reader could sign
+        return None  # an entry with `d` is a private key, which must not be published
     operations = entry.get("key_ops", ["verify"])
     if not isinstance(operations, list) or "verify" not in operations:
         return None

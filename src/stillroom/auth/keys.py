@@ -1,4 +1,4 @@
-"""Keys for checking the signatures of tokens: shared secrets or public keys.
+"""Keys that verify the signatures of tokens: shared secrets or public keys.
 
 The algorithm is configured and never read from a token. Otherwise an attacker could choose HS256
 and sign with the public key as the shared secret.
@@ -21,18 +21,19 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from stillroom.errors import ConfigurationError
 
 Algorithm = Literal["HS256", "RS256", "ES256", "EdDSA"]
-"""Names of RFC 7518, 3.1 and RFC 8037, 3.1."""
+"""Signature algorithms, with their names from RFC 7518, 3.1 and RFC 8037, 3.1."""
 
 PublicKey = RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey
 
 MIN_SECRET_BYTES: Final = 32
-"""An HS256 key shorter than its hash can be guessed: https://www.rfc-editor.org/rfc/rfc7518#section-3.2"""
+"""Minimum length: shorter HS256 keys can be guessed.
+https://www.rfc-editor.org/rfc/rfc7518#section-3.2"""
 
 MIN_RSA_BITS: Final = 2048
-"""https://www.rfc-editor.org/rfc/rfc7518#section-3.3"""
+"""Minimum size of RSA keys: https://www.rfc-editor.org/rfc/rfc7518#section-3.3"""
 
 MAX_RSA_BITS: Final = 8192
-"""Larger keys are not in use. A check takes about 30 µs with 2,048 bits and 400 µs with 8,192."""
+"""Maximum size of RSA keys. Verification takes 30 µs with 2,048 bits, and 400 µs with 8,192."""
 
 _MAX_PEM_BYTES: Final = 64 * 1024
 _TYPES: Final[dict[Algorithm, type]] = {
@@ -48,13 +49,13 @@ _NEEDS: Final[dict[Algorithm, str]] = {
 
 
 class KeySource(Protocol):
-    """Source of the keys for one algorithm.
+    """Source of the keys that verify tokens with one algorithm.
 
     Attributes:
-        description: Algorithm and origin of the keys, as one line for the log.
-        unscoped_may_all: Whether tokens without a scope claim have all permissions. This is True
-            for shared secrets, whose owners have all permissions anyway, and False for other
-            issuers, whose tokens are made for many services.
+        description: Algorithm and origin of the keys, in one line for the log.
+        unscoped_may_all: Whether tokens without a scope claim have all permissions. True for shared
+            secrets, since their owners have all permissions anyway. False for other issuers, since
+            they create tokens for many services.
     """
 
     description: str
@@ -62,11 +63,11 @@ class KeySource(Protocol):
     unscoped_may_all: bool
 
     def candidates_now(self, kid: str | None) -> Sequence[str | PublicKey]:
-        """Return the possible keys of a token without waiting. `candidates` may find others."""
+        """Return the possible keys for a token without waiting. `candidates` may find more."""
         ...
 
     async def candidates(self, kid: str | None) -> Sequence[str | PublicKey]:
-        """Return the possible keys of a token with the key id `kid` (or without one)."""
+        """Return the possible keys for a token with the key id `kid` (or without a key id)."""
         ...
 
     def keep_fresh(self) -> contextlib.AbstractAsyncContextManager[None]:
@@ -86,12 +87,12 @@ class SharedSecrets:
         self._secrets = tuple(secrets)
 
     def candidates_now(self, kid: str | None) -> Sequence[str]:
-        """Return all secrets."""
+        """Return all secrets, since key ids are ignored."""
         del kid
         return self._secrets
 
     async def candidates(self, kid: str | None) -> Sequence[str]:
-        """Return all secrets."""
+        """Return all secrets, since key ids are ignored."""
         return self.candidates_now(kid)
 
     def keep_fresh(self) -> contextlib.AbstractAsyncContextManager[None]:
@@ -100,7 +101,7 @@ class SharedSecrets:
 
 
 class PublicKeyFile:
-    """Key source with a public key from a PEM file, read at the start. Key ids are ignored."""
+    """Key source with a public key from a PEM file, read once. Key ids are ignored."""
 
     unscoped_may_all = False
 
@@ -111,21 +112,21 @@ class PublicKeyFile:
         self._key = _read_pem(file, algorithm)
 
     def candidates_now(self, kid: str | None) -> Sequence[PublicKey]:
-        """Return the key."""
+        """Return the key from the file."""
         del kid
         return (self._key,)
 
     async def candidates(self, kid: str | None) -> Sequence[PublicKey]:
-        """Return the key."""
+        """Return the key from the file."""
         return self.candidates_now(kid)
 
     def keep_fresh(self) -> contextlib.AbstractAsyncContextManager[None]:
-        """Do nothing: using a new key requires a restart."""
+        """Do nothing, since a new key requires a restart."""
         return contextlib.nullcontext()
 
 
 def check_secrets(secrets: Sequence[str]) -> None:
-    """Raise `ConfigurationError` if a secret is too short, or is a PEM key."""
+    """Raise `ConfigurationError` if a secret is too short or is a PEM key."""
     for secret in secrets:
         if len(secret.encode()) < MIN_SECRET_BYTES:
             raise ConfigurationError(
@@ -152,7 +153,7 @@ def decode_base64url(text: str) -> bytes:
     """Decode base64url without padding (RFC 7515). Only canonical encodings are accepted.
 
     Raises:
-        ValueError: the text has other characters, padding, or unused bits that are not zero.
+        ValueError: the text has invalid characters, padding, or unused bits that are not zero.
     """
     try:
         decoded = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
@@ -167,7 +168,7 @@ def parse_object(data: bytes) -> dict[str, object]:
     """Parse a JSON object without duplicate names.
 
     Raises:
-        ValueError: the data is not such an object.
+        ValueError: the data is not a JSON object, or has duplicate names.
     """
     document = json.loads(data, object_pairs_hook=_make_object, parse_constant=_refuse_constant)
     if not isinstance(document, dict):
@@ -206,7 +207,7 @@ def _read_pem(file: Path, algorithm: Algorithm) -> PublicKey:
 
 
 def _parse_pem(pem: bytes) -> object:
-    if pem.count(b"-----BEGIN") != 1:  # the library would ignore all keys but the first
+    if pem.count(b"-----BEGIN") != 1:  # the library would ignore all keys except the first
         raise ValueError("not exactly one key")
     return load_pem_public_key(pem)
 

@@ -1,7 +1,7 @@
-"""Codes of sign-in links, which any process of the server exchanges for a token once.
+"""Codes in sign-in links. Any server process exchanges a code for a token, but only once.
 
-A code is a file in a private folder, named by the code's SHA-256. A code is used by deleting the
-file, which only one process can do (docs/adr/0036-sign-in-links.md).
+Each code is stored as a file in a private folder, named after the code's SHA-256. Using a code
+deletes the file, which succeeds in only one process (docs/adr/0036-sign-in-links.md).
 """
 
 import contextlib
@@ -20,20 +20,20 @@ _CODE_BYTES: Final = 32
 
 
 class SignInCodes:
-    """Unused codes in a folder shared by all processes of a server."""
+    """Unused sign-in codes, in a folder that all server processes share."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def make(self) -> str:
-        """Create a code, and delete expired ones.
+        """Create a code. Also deletes expired codes.
 
         Raises:
             OSError: the folder is not writable.
         """
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         for file in self._folder.iterdir():
-            with contextlib.suppress(FileNotFoundError):  # used meanwhile
+            with contextlib.suppress(FileNotFoundError):  # the code was used meanwhile
                 if not _is_valid(file):
                     file.unlink()
         code = secrets.token_urlsafe(_CODE_BYTES)
@@ -41,7 +41,7 @@ class SignInCodes:
         return code
 
     def use(self, code: str) -> None:
-        """Use a code, which makes it invalid.
+        """Use a code, which invalidates it.
 
         Raises:
             SignInCodeSpent: the code has been used, has expired, or never existed.
@@ -61,4 +61,4 @@ class SignInCodes:
 
 def _is_valid(file: Path) -> bool:
     age_s = time.time() - file.stat().st_mtime
-    return abs(age_s) < CODE_LIFE.total_seconds()  # negative if the clock was set back
+    return abs(age_s) < CODE_LIFE.total_seconds()  # the age is negative if the clock was set back

@@ -1,10 +1,10 @@
-"""Signed URLs, with which anyone can read one image until they expire.
+"""Signed URLs. Until it expires, such a URL can be used to read one image without a token.
 
 `/{path}?{other parameters}&expires={seconds}&kid={key id}&signature={43 characters}`
 
 The signature covers the raw bytes of the path and of the other parameters, so that nothing is
-decoded or sorted before it has been checked. A differently encoded URL of the same image needs its
-own signature (docs/adr/0007-signed-urls.md).
+decoded or sorted before verification. A differently encoded URL for the same image needs its own
+signature (docs/adr/0007-signed-urls.md).
 """
 
 import base64
@@ -22,11 +22,11 @@ from stillroom.errors import Unauthenticated
 from stillroom.paths import ImagePath
 
 MAX_LIFE_S: Final = 7 * 24 * 3600
-"""Limit of S3: https://docs.aws.amazon.com/AmazonS3/latest/userguide/using-presigned-url.html"""
+"""Maximum lifetime in seconds, as in S3:
+https://docs.aws.amazon.com/AmazonS3/latest/userguide/using-presigned-url.html"""
 
 READER: Final = Grant(frozenset(["storage:read"]))
-"""Grant of a valid signature, to be used only for the signed path; and of everyone if images are
-public."""
+"""Grant for reading. Used for the path of a signed URL, and for all paths if images are public."""
 
 _CONTEXT: Final = b"stillroom signed url v1"
 _KID_BYTES: Final = 8
@@ -46,7 +46,7 @@ class SignedUrl:
 
     Attributes:
         target: Percent-encoded path and query, without a leading slash.
-        expires_at: Expiration in seconds since the epoch.
+        expires_at: Expiration time in seconds since the epoch.
     """
 
     target: str
@@ -54,10 +54,10 @@ class SignedUrl:
 
 
 class UrlSigner:
-    """Signer and verifier of URLs, with keys derived from the token secrets."""
+    """Signs and verifies URLs with keys that are derived from the token secrets."""
 
     def __init__(self, secrets: Sequence[str], *, now: Callable[[], float] = time.time) -> None:
-        """Sign with the first of `secrets`, and accept signatures of all."""
+        """Sign with the first of `secrets`. Signatures with any of them are accepted."""
         check_secrets(secrets)
         keys = [_derive(secret.encode()) for secret in secrets]
         self._kid, self._key = keys[0]
@@ -65,10 +65,10 @@ class UrlSigner:
         self._now = now
 
     def sign(self, path: ImagePath, *, valid_for_s: int, parameters: str = "") -> SignedUrl:
-        """Sign a URL for reading `path`, valid for 1 to `MAX_LIFE_S` seconds.
+        """Sign a URL for reading `path`. It is valid for 1 to `MAX_LIFE_S` seconds.
 
-        Neither existence nor permissions are checked. The signature covers `parameters`, the
-        encoded query of the GET.
+        Neither the image's existence nor permissions are checked. The signature covers
+        `parameters`, the encoded query of the GET.
         """
         if not 1 <= valid_for_s <= MAX_LIFE_S:
             raise ValueError(f"valid for 1 to {MAX_LIFE_S} seconds, not {valid_for_s}")
@@ -82,12 +82,12 @@ class UrlSigner:
         return SignedUrl(f"{quoted}?{query}", expires_at)
 
     def check(self, raw_path: bytes, query: bytes) -> Grant:
-        """Check the signature in a raw query, and return the grant for reading `raw_path`.
+        """Verify the signature in a raw query, and return the grant for reading `raw_path`.
 
         `raw_path` is the path after the route's prefix, not decoded.
 
         Raises:
-            Unauthenticated: the signature is invalid or has expired. The error does not say why.
+            Unauthenticated: the signature is invalid or has expired.
         """
         match = _SIGNED_QUERY.fullmatch(query)
         if match is None or not _VISIBLE.fullmatch(raw_path):
@@ -103,19 +103,19 @@ class UrlSigner:
 
 
 def is_signed(query: bytes) -> bool:
-    """Return whether a query has a signature, valid or not."""
+    """Return whether a query has a signature, which may be invalid."""
     return _IS_SIGNED.search(query) is not None
 
 
 def _signature(key: bytes, kid: bytes, expires: bytes, raw_path: bytes, others: bytes) -> bytes:
-    # No part can contain a line feed, so different requests have different texts.
+    # No part can contain a line feed, so different requests have different signed texts.
     text = b"\n".join((_CONTEXT, b"GET", raw_path, others, expires, kid))
     digest = hmac.digest(key, text, hashlib.sha256)
     return base64.urlsafe_b64encode(digest).rstrip(b"=")
 
 
 def _derive(secret: bytes) -> tuple[bytes, bytes]:
-    """Derive key id and key from a secret. Neither reveals the secret or can sign tokens.
+    """Derive key id and key from a secret. Neither reveals the secret, or can sign tokens.
 
     HKDF with SHA-256, no salt, and one block for each label:
     https://www.rfc-editor.org/rfc/rfc5869#section-2

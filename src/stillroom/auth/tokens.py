@@ -2,7 +2,7 @@
 
 PyJWT checks the signature, `nbf`, `iat`, `iss` and `aud`. This module first rejects tokens that
 PyJWT would accept: those with a missing or invalid `exp`, duplicate names, padded or non-canonical
-base64, critical extensions, or excessive length. Header fields with which a token specifies its
+base64, critical extensions, or excessive length. Header parameters with which a token specifies its
 own key (`jku`, `jwk`, `x5u`) are ignored.
 """
 
@@ -27,7 +27,7 @@ from stillroom.errors import InvalidPath, TokenExpired, Unauthenticated
 MAX_TOKEN_CHARACTERS: Final = 8192
 
 _BEARER = re.compile(r"Bearer +([A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+)", re.IGNORECASE)
-_LATEST: Final = 2**53  # beyond this, seconds as a float are not exact
+_LATEST: Final = 2**53  # larger numbers of seconds are not exact as a float
 
 
 _INVALID: Final = (jwt.PyJWTError, ValueError, InvalidPath, RecursionError)
@@ -41,9 +41,9 @@ class _UnverifiedToken(NamedTuple):
 
 
 class TokenVerifier:
-    """Verifier that returns the grant of an `Authorization` field.
+    """Verifier that returns the grant for an `Authorization` header.
 
-    Errors do not say why a token is invalid, except that a token without other faults has expired.
+    Errors do not tell why a token is invalid, unless it has expired but is otherwise valid.
     """
 
     def __init__(
@@ -54,20 +54,20 @@ class TokenVerifier:
         issuer: str | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
-        """Accept tokens signed with any of `keys`. None accepts every audience or issuer."""
+        """Accept tokens signed with `keys`. None for `audience` or `issuer` accepts any."""
         self._keys = keys
         self._audience = audience
         self._issuer = issuer
         self._now = now
 
     async def verify(self, authorization: str | None) -> Grant:
-        """Return the grant of a token; see `check`."""
+        """Return the grant for a token; see `check`."""
         return (await self.check(authorization))[0]
 
     async def check(self, authorization: str | None) -> tuple[Grant, float]:
-        """Return the grant of a token, and its `exp` in seconds since the epoch.
+        """Verify a token. Return its grant, and its `exp` in seconds since the epoch.
 
-        Waits only if the key of the token is unknown.
+        Waits only if the token's key is unknown and must be fetched.
 
         Raises:
             TokenExpired: the token has expired but is otherwise valid.
@@ -80,7 +80,7 @@ class TokenVerifier:
             raise Unauthenticated from None
 
     def check_now(self, authorization: str | None) -> tuple[Grant, float] | None:
-        """Return the result of `check`, or None if it would have to wait for a key."""
+        """Return the result of `check`, or None if `check` would have to fetch a key."""
         try:
             token = self._parse(authorization)
             keys = self._keys.candidates_now(token.kid)
@@ -109,7 +109,7 @@ class TokenVerifier:
         return grant, token.expires
 
     def _check_header(self, header: dict[str, object]) -> str | None:
-        """Return the key id. Raises for other algorithms, for which no key need be fetched."""
+        """Return the key id. Raises if the token uses another algorithm than the configured one."""
         kid = header.get("kid")
         if header.get("alg") != self._keys.algorithm or "crit" in header:
             raise ValueError("another algorithm, or an extension")
@@ -118,7 +118,7 @@ class TokenVerifier:
         return kid
 
     def _check_times(self, claims: dict[str, object]) -> float:
-        """Return the expiration, which may be in the past."""
+        """Return the expiration time, which may be in the past."""
         if "exp" not in claims:
             raise ValueError("without an end")
         expires = 0.0
@@ -152,7 +152,7 @@ class TokenVerifier:
         raise failure
 
     def _grant_of(self, claims: dict[str, object]) -> Grant:
-        # A claim that is null is a mistake of the issuer, and must not grant more permissions.
+        # A claim that is null is a mistake by the issuer, and must not grant more permissions.
         scope, folder = claims.get("scope", ""), claims.get("prefix", "")
         if not isinstance(scope, str) or not isinstance(folder, str):
             raise ValueError("scope and prefix are text")  # noqa: TRY004  (claims, not arguments)
@@ -175,7 +175,7 @@ def mint_token(
     """Create a token signed with `secret` (HS256). `scopes=None` grants all permissions.
 
     Raises:
-        ConfigurationError: as in `check_secrets`.
+        ConfigurationError: the secret is too short or is a PEM key.
         InvalidPath: the folder is not a valid path.
     """
     check_secrets([secret])

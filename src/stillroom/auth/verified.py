@@ -1,9 +1,9 @@
-"""Cache of tokens that were verified recently.
+"""Cache of recently verified tokens.
 
-A full check takes 50 µs (HS256) to 130 µs (EdDSA), which is more than the rest of a read. Only
-successful checks are cached, with the complete field as the key, so that forged tokens gain
-nothing. Entries expire with the token, and after 30 seconds at the latest, so that a withdrawn key
-soon stops working.
+Verifying a token takes 50 µs (HS256) to 130 µs (EdDSA), which is more than the rest of a read. The
+cache key is the complete header, and only valid tokens are cached, so forged tokens cannot exploit
+the cache. Entries expire with the token or after 30 seconds, so that a withdrawn key soon stops
+working.
 """
 
 import time
@@ -16,15 +16,15 @@ from stillroom.bounded_cache import BoundedCache
 from stillroom.errors import Unauthenticated
 
 CACHE_S: Final = 30.0
-"""Maximum age of a cached check, equal to the minimum interval between fetches of a key set."""
+"""Maximum age of an entry in seconds, equal to the minimum interval between key set fetches."""
 
 _MAX: Final = 4096
 _LONGEST: Final = 2048
-"""Characters of the longest cached field. With `_MAX` entries, the cache takes about 10 MiB."""
+"""Maximum length of a cached header. With `_MAX` entries, the cache needs about 10 MiB."""
 
 
 class Verified(NamedTuple):
-    """Grant, and the time (seconds since the epoch) at which it must be verified again."""
+    """Grant, and the time in seconds since the epoch at which it must be verified again."""
 
     grant: Grant
     until: float
@@ -39,9 +39,9 @@ class VerifiedTokens:
         self._cache: BoundedCache[str, Verified] = BoundedCache(_MAX)
 
     def verify_now(self, authorization: str | None) -> Verified | None:
-        """Return the grant of a valid token if it can be verified without waiting.
+        """Return the grant for a valid token if it can be verified without waiting.
 
-        If this returns None, `verify` returns the grant or raises the error.
+        If the result is None, call `verify`, which returns the grant or raises the error.
         """
         if authorization is None:
             return None
@@ -55,10 +55,10 @@ class VerifiedTokens:
         return verified
 
     async def verify(self, authorization: str | None) -> Grant:
-        """Return the grant of a token.
+        """Return the grant for a token.
 
         Raises:
-            Unauthenticated: as in `TokenVerifier.check`.
+            Unauthenticated: the token is missing, invalid or expired.
         """
         verified = None if authorization is None else self._look_up(authorization)
         if verified is not None:

@@ -1,4 +1,4 @@
-"""HTTP semantics as pure functions, independent of frameworks and sockets.
+"""Pure functions for HTTP semantics, independent of frameworks and sockets.
 
-Both request paths use them to parse requests and to compute status codes, headers and ranges.
+The ASGI path and the fast path use them to parse requests and to compute responses.
 """

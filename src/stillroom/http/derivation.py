@@ -1,7 +1,7 @@
-"""Thumbnail parameters: parsed strictly and normalised.
+"""Strict parsing and normalisation of thumbnail parameters.
 
-Requests for the same thumbnail have equal `Derivation` values. An image has only some thousands of
-them, so that no client can fill a cache with thumbnails of one image.
+Requests for the same thumbnail result in equal `Derivation` values. There are only a few thousand
+different values, so that no client can fill a cache with thumbnails of one image.
 """
 
 import re
@@ -14,7 +14,7 @@ from stillroom.http.parameters import Parameter, Place
 from stillroom.paths import decode_query_text
 
 SIZES: Final = (64, 128, 256, 512, 1024, 2048)
-"""Supported widths and heights in pixels. Other values are rounded up; the last is the limit."""
+"""Supported widths and heights in pixels. Other values are rounded up, at most to the last."""
 
 DEFAULT_QUALITY: Final = 80
 _QUALITY_STEP: Final = 10
@@ -29,11 +29,11 @@ _NUMBER: Final = re.compile(r"0*([1-9][0-9]*)", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Derivation:
-    """Properties of a thumbnail.
+    """Normalised parameters of a thumbnail.
 
     Attributes:
         width: Width of the box in pixels; one of `SIZES`, by default the largest.
-        height: Height of the box, likewise.
+        height: Height of the box in pixels; also one of `SIZES`.
         fit: `contain` scales the image to fit into the box; `cover` fills the box and crops the
             image. Neither enlarges it.
         format: Image format.
@@ -68,7 +68,7 @@ def _parse_quality(text: str, at: Place) -> int:
 
 
 def _choice(name: str, allowed: tuple[Choice, ...], description: str) -> Parameter[Choice]:
-    """Return a parameter with the `allowed` values, of which the first is the default."""
+    """Return a parameter with the `allowed` values. The first one is the default."""
 
     def parse(text: str, at: Place) -> Choice:
         for value in allowed:
@@ -103,7 +103,7 @@ _QUALITY: Final = Parameter(
 )
 DERIVATION_QUERY: Final = (_WIDTH, _HEIGHT, _FIT, _FORMAT, _QUALITY)
 """Thumbnail parameters. They have no defaults in the OpenAPI document, because generated clients
-send defaults, and each of these turns a GET into a request for a thumbnail."""
+send default values, and each parameter turns a GET into a request for a thumbnail."""
 
 _NAMES: Final = {parameter.name.encode(): parameter.name for parameter in DERIVATION_QUERY}
 
@@ -126,7 +126,7 @@ def parse_derivation(raw: bytes) -> Derivation | None:
     return Derivation(
         width=width or SIZES[-1],
         height=height or SIZES[-1],
-        fit=fit if both else "contain",  # with one side alone, nothing is cropped
+        fit=fit if both else "contain",  # with only a width or a height, nothing is cropped
         format=form,
         quality=0 if form == "png" else quality,
     )
@@ -136,7 +136,7 @@ def _read_texts(raw: bytes) -> dict[str, str]:
     texts: dict[str, str] = {}
     for pair in raw.split(b"&") if raw else ():
         raw_name, _, raw_value = pair.partition(b"=")
-        # Unlike in `read_query`, other names may be invalid: CDNs and pages add parameters.
+        # Unlike in `read_query`, invalid names are ignored, since CDNs and pages add parameters.
         name = _NAMES.get(unquote_to_bytes(raw_name))
         if name is None:
             continue

@@ -1,4 +1,4 @@
-"""Query parameters for generation facts, shared by the search and the media library."""
+"""Query parameters that filter by generation metadata, for the search and the media library."""
 
 import re
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from stillroom.errors import InvalidParameter
 from stillroom.http.parameters import Parameter, Place, choice, optional, or_null
 
 MAX_SEARCH_TEXT: Final = 1000
-"""Maximum number of characters of one parameter."""
+"""Maximum number of characters in one parameter."""
 
 MAX_SEED: Final = 2**64 - 1
 
@@ -58,12 +58,12 @@ _AI_MARK: Final[Parameter[str | None]] = choice(
 )
 
 FACTS_QUERY: Final = (_Q, _PROMPT, _MODEL, _LORA, _SAMPLER, _SEED, _TOOL, _AI_MARK)
-"""Parameters that filter images by their generation facts."""
+"""Query parameters that filter images by their generation metadata."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FactsParameters:
-    """Filters on generation facts. Empty texts and None do not filter."""
+    """Filters by generation metadata. Empty strings and None do not filter."""
 
     q: str = ""
     prompt: str = ""
@@ -76,7 +76,7 @@ class FactsParameters:
 
 
 def read_facts(given: Mapping[str, str]) -> FactsParameters:
-    """Parse the parameters of `FACTS_QUERY` in a query.
+    """Parse the parameters of `FACTS_QUERY` from a decoded query.
 
     Raises:
         InvalidParameter: a parameter is invalid.

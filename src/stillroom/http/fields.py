@@ -1,4 +1,4 @@
-"""Header fields: parsing and formatting of values."""
+"""Parsing and formatting of header values."""
 
 import base64
 import binascii
@@ -14,7 +14,7 @@ from stillroom.errors import DigestMismatch, InvalidParameter
 from stillroom.storage.values import ANY, EntityTags
 
 Fields = Mapping[str, str]
-"""Field values by lower-case name, with repeated fields joined."""
+"""Header values by lower-case name. Values of repeated headers are joined."""
 
 _ENTITY_TAG: Final = re.compile(
     r'[\s,]*(W/)?("[\x21\x23-\x7e\x80-\xff]*")\s*(?:,[\s,]*|$)', re.ASCII
@@ -30,25 +30,25 @@ _MONTHS: Final = (
 )  # fmt: skip
 _EARLIEST_S: Final = -62_135_596_800
 _LATEST_S: Final = 253_402_300_799
-"""End of the year 9999. Both date formats support the years 1 to 9999, but files on a tmpfs may
-have times outside of them."""
+"""End of the year 9999, in seconds since the epoch. Dates are limited to it, since files on a tmpfs
+may have later times, which the date formats do not support."""
 
 
 def combined(raw: Iterable[tuple[bytes, bytes]]) -> Fields:
-    """Return fields as a mapping, with repeated ones joined by commas (RFC 9110, 5.3)."""
+    """Return raw headers as a mapping. Repeated headers are joined by commas (RFC 9110, 5.3)."""
     fields: dict[str, str] = {}
     for raw_name, raw_value in raw:
-        # Strip bytes, since `str.strip` would remove Unicode whitespace such as 0xA0, too.
+        # Strip bytes, since `str.strip` would also remove Unicode whitespace such as 0xA0.
         name, value = raw_name.decode("latin-1").lower(), raw_value.strip(b" \t").decode("latin-1")
         fields[name] = f"{fields[name]}, {value}" if name in fields else value
     return fields
 
 
 def entity_tags(value: str | None, *, weak: bool) -> EntityTags | None:
-    """Parse `If-Match` or `If-None-Match`. Return None if the field is missing.
+    """Parse `If-Match` or `If-None-Match`. Return None if the header is missing.
 
-    With `weak`, the tags are compared weakly (`W/` is ignored); otherwise weak tags match nothing.
-    An invalid value matches nothing: `If-Match` fails, and `If-None-Match` has no effect.
+    With `weak`, tags are compared weakly (`W/` is ignored). Otherwise weak tags match nothing. An
+    invalid value matches nothing: `If-Match` fails, and `If-None-Match` has no effect.
     """
     if value is None:
         return None
@@ -67,7 +67,7 @@ def entity_tags(value: str | None, *, weak: bool) -> EntityTags | None:
 
 
 def parse_http_date(value: str | None) -> int | None:
-    """Return seconds since the epoch, or None for a missing or invalid date."""
+    """Parse an HTTP date to seconds since the epoch. Return None if it is missing or invalid."""
     if value is None:
         return None
     try:
@@ -80,7 +80,7 @@ def parse_http_date(value: str | None) -> int | None:
 
 
 def format_http_date(nanoseconds: int) -> str:
-    """Format a time for `Last-Modified`: whole seconds, rounded down."""
+    """Format nanoseconds since the epoch for `Last-Modified`, rounded down to seconds."""
     seconds = max(_EARLIEST_S, min(nanoseconds // 1_000_000_000, _LATEST_S))
     year, month, day, hour, minute, second, weekday, *_ = time.gmtime(seconds)
     # Same result as email.utils.formatdate, but three times as fast.
@@ -91,17 +91,17 @@ def format_http_date(nanoseconds: int) -> str:
 
 
 def as_rfc3339(nanoseconds: int) -> str:
-    """Format a time for JSON (RFC 3339)."""
+    """Format nanoseconds since the epoch for JSON (RFC 3339)."""
     return datetime.fromtimestamp(
         max(_EARLIEST_S, min(nanoseconds / 1e9, _LATEST_S)), UTC
     ).isoformat()
 
 
 def lifetime(value: str | None) -> timedelta | None:
-    """Parse `Expires-In`, such as `7d` or `3600`. Return None if the field is missing.
+    """Parse `Expires-In`, such as `7d` or `3600`. Return None if the header is missing.
 
     Raises:
-        InvalidParameter: the value is not a duration, or longer than ten years.
+        InvalidParameter: the value is not a duration, or is longer than ten years.
     """
     if value is None:
         return None
@@ -116,7 +116,7 @@ def lifetime(value: str | None) -> timedelta | None:
 
 
 def announced_sha256(value: str | None) -> bytes | None:
-    """Parse the SHA-256 of `Repr-Digest` (RFC 9530). Return None if the field has none.
+    """Parse the SHA-256 in `Repr-Digest` (RFC 9530). Return None if there is none.
 
     Raises:
         DigestMismatch: the value is invalid, so it cannot be checked.
@@ -146,5 +146,5 @@ def _decode_sha256(text: str) -> bytes:
 
 
 def as_repr_digest(sha256: bytes) -> str:
-    """Format the value of a `Repr-Digest` field."""
+    """Format a SHA-256 as the value of a `Repr-Digest` header."""
     return f"sha-256=:{base64.b64encode(sha256).decode('ascii')}:"

@@ -1,8 +1,8 @@
-"""JSON parser for request bodies that limits the number and the nesting of values.
+"""JSON parser for request bodies, with limits for the number and nesting of values.
 
-The standard library's parser builds the complete object before it can be rejected, and holds the
-GIL meanwhile: 4 MiB of short names take 1.7 s. This parser stops at a limit, and other threads can
-run between two values.
+The standard library's parser creates the complete object before it can be rejected, and holds the
+GIL meanwhile: 4 MiB of short names take 1.7 s. This parser stops at the limit, and other threads
+can run between two values.
 """
 
 import json
@@ -11,15 +11,15 @@ from json.decoder import JSONDecodeError
 from typing import Final, NoReturn
 
 MAX_VALUES: Final = 4096
-"""Four times as many as the largest valid requests have (1,000 paths, or 100 items)."""
+"""Maximum number of values: four times as many as the largest valid requests contain."""
 
 _MAX_DEPTH: Final = 16
 _SPACE: Final = re.compile(r"[ \t\n\r]*")
-"""https://www.rfc-editor.org/rfc/rfc8259#section-2"""
+"""JSON whitespace: https://www.rfc-editor.org/rfc/rfc8259#section-2"""
 
 
 class TooManyValuesError(ValueError):
-    """Error for objects with more values or deeper nesting than any operation accepts."""
+    """Error for a JSON object that has too many values or is nested too deep."""
 
 
 def parse_object(data: bytes) -> dict[str, object]:
@@ -84,7 +84,7 @@ class _Parser:
         return values
 
     def _open_bracket(self, closing: str) -> bool:
-        """Skip an opening bracket, or an empty pair. Return whether the pair is not empty."""
+        """Skip an opening bracket. If `closing` follows, skip it, too, and return False."""
         self._at += 1
         if self._peek() != closing:
             return True
@@ -92,7 +92,7 @@ class _Parser:
         return False
 
     def _skip_separator(self, closing: str) -> bool:
-        """Skip a comma or the closing bracket. Return whether it was a comma."""
+        """Skip a comma or the closing bracket. Return True for a comma."""
         if self._peek() == closing:
             self._at += 1
             return False
@@ -105,7 +105,7 @@ class _Parser:
         self._at += 1
 
     def _peek(self) -> str:
-        """Skip whitespace and return the next character; empty at the end."""
+        """Skip whitespace, and return the next character (an empty string at the end)."""
         space = _SPACE.match(self._text, self._at)
         self._at = space.end() if space else self._at
         return self._text[self._at : self._at + 1]

@@ -1,7 +1,7 @@
 """Streaming reader of the `file` part of a multipart/form-data body (RFC 7578).
 
-Nothing is buffered. A body without its closing boundary is an error, so that a truncated upload is
-never stored as a shorter image.
+The reader buffers nothing. A body without a closing boundary is an error, so that a truncated
+upload is never stored as an image.
 """
 
 import asyncio
@@ -20,17 +20,17 @@ from stillroom.errors import DigestMismatch, InvalidUpload, MalformedBody, Unsup
 from stillroom.http.fields import Fields, announced_sha256
 
 MAX_PARTS: Final = 17
-"""The `file` part and 16 others, which are skipped."""
+"""Maximum number of parts: the `file` part and 16 others, which are skipped."""
 
 MAX_SKIPPED_BYTES: Final = 64 * 1024
-"""Maximum size of all skipped parts together."""
+"""Maximum total size of skipped parts."""
 
 FRAMING_BYTES: Final = 256 * 1024
-"""Maximum size of a body without its image: skipped parts, part headers and boundaries."""
+"""Maximum size of a body excluding the image: skipped parts, part headers and boundaries."""
 
 PARSED_AT_ONCE_BYTES: Final = 2048
-"""Framing bytes that are parsed without yielding to the event loop; they take at most 5 ms. The
-parser's time is quadratic in folded header lines: 65,000 lines took 1.3 s."""
+"""Number of framing bytes that are parsed without yielding to the event loop (at most 5 ms). The
+parser takes quadratic time for folded header lines: 1.3 s for 65,000 lines."""
 
 _MAX_BOUNDARY: Final = 70  # RFC 2046, 5.1.1
 _EXTENDED_NAME: Final = re.compile(r";\s*filename\*=", re.IGNORECASE)
@@ -56,7 +56,7 @@ def boundary_of(fields: Fields) -> bytes:
 
 
 class FilePart:
-    """Image source that yields the bytes of the part named `file`."""
+    """Image source that yields the bytes of the form's `file` part."""
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class FilePart:
         max_bytes: int | None = None,
         expected_sha256: bytes | None = None,
     ) -> None:
-        """Read from `body`, whose pieces may have any size.
+        """Create a reader for `body`, whose pieces may have any size.
 
         `max_bytes` is the request's Content-Length, and `expected_sha256` its Repr-Digest.
         """
@@ -89,8 +89,8 @@ class FilePart:
         """Yield the chunks of the image.
 
         Raises:
-            MalformedBody: the body is invalid, incomplete, or has too many bytes of framing.
-            InvalidUpload: the body has no `file` part, two, or one without a file name.
+            MalformedBody: the body is invalid or incomplete, or has too many framing bytes.
+            InvalidUpload: there is no `file` part, more than one, or one without a file name.
             DigestMismatch: the part's Repr-Digest is invalid or contradicts the request's.
         """
         async for piece in self._body:
@@ -155,7 +155,7 @@ class FilePart:
 
 
 def _is_file(part: MultipartSegment) -> bool:
-    """Return whether the part has a file name, which may be empty."""
+    """Return whether a form part has a file name (which may be empty)."""
     if part.filename is not None:
         return True
     # RFC 7578, 4.2 forbids `filename*`, but older libraries send it for non-ASCII names.

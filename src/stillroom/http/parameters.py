@@ -1,4 +1,4 @@
-"""Query parameters, and strict parsing of raw queries."""
+"""Descriptions of query parameters, and strict parsing of raw queries."""
 
 import re
 import uuid
@@ -28,11 +28,11 @@ Place = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True)
 class Parameter(Generic[Value_co]):
-    """Query parameter.
+    """A query parameter.
 
     Attributes:
         name: Name in the query.
-        parse: Converts the decoded text. Errors contain the location passed as second argument.
+        parse: Converts the decoded text. The second argument is the location for errors.
         absent: Value of a missing parameter.
         schema: JSON schema for the OpenAPI document.
         description: Description in the OpenAPI document.
@@ -45,7 +45,7 @@ class Parameter(Generic[Value_co]):
     description: str = ""
 
     def read(self, texts: Mapping[str, str]) -> Value_co:
-        """Return the value in a query, whose decoded texts are given by parameter name.
+        """Return this parameter's value. `texts` contains decoded texts by parameter name.
 
         Raises:
             InvalidInput: the text is invalid.
@@ -58,7 +58,7 @@ def read_query(raw: bytes, parameters: Iterable[Parameter[object]]) -> dict[str,
     """Return the decoded texts of `parameters` by name. Other parameters are ignored.
 
     Raises:
-        InvalidPath: the text or name of any parameter is not valid UTF-8.
+        InvalidPath: the name or text of any parameter is not valid UTF-8.
         InvalidParameter: one of `parameters` is repeated.
     """
     names = {parameter.name for parameter in parameters}
@@ -75,10 +75,10 @@ def read_query(raw: bytes, parameters: Iterable[Parameter[object]]) -> dict[str,
 
 
 def read_texts(raw: bytes, parameter: Parameter[tuple[str, ...]]) -> tuple[str, ...]:
-    """Return all decoded texts of a repeatable parameter in order.
+    """Return all decoded texts for a repeatable parameter, in order.
 
     Raises:
-        InvalidPath: the text is not valid UTF-8, or the name of any parameter is not.
+        InvalidPath: the text, or the name of any parameter, is not valid UTF-8.
         InvalidParameter: the parameter has more than `MAX_TIMES` values.
     """
     at = ("query", parameter.name)
@@ -93,7 +93,7 @@ def read_texts(raw: bytes, parameter: Parameter[tuple[str, ...]]) -> tuple[str, 
 
 
 def resource_id(text: str, at: Place) -> uuid.UUID:
-    """Parse a resource's id, with hyphens and in any case (RFC 9562, 4).
+    """Parse a resource id: a UUID with hyphens, in upper or lower case (RFC 9562, 4).
 
     Raises:
         InvalidParameter: the text is not a UUID.
@@ -114,10 +114,10 @@ def _limit(max_limit: int) -> Callable[[str, Place], int]:
 
 
 def visible_name(text: str, at: Place) -> str:
-    """Check a short text without spaces, such as a content type.
+    """Check and return a short text without spaces, such as a content type.
 
     Raises:
-        InvalidParameter: the text has other characters, or more than 255.
+        InvalidParameter: the text has invalid characters, or more than 255.
     """
     if not _VISIBLE.fullmatch(text):
         raise InvalidParameter("must be 1 to 255 visible ASCII characters", at=at)
@@ -148,7 +148,7 @@ def _one_of(*allowed: str) -> Callable[[str, Place], str]:
 
 
 def choice(name: str, *allowed: str, absent: str | None, description: str) -> Parameter[Any]:
-    """Return a parameter with the `allowed` values."""
+    """Return a parameter that accepts only the `allowed` values."""
     schema: dict[str, object] = {"type": "string", "enum": list(allowed)}
     if absent is None:
         schema = {"anyOf": [schema, {"type": "null"}]}
@@ -165,12 +165,12 @@ def or_null(**schema: object) -> Mapping[str, object]:
 def optional(
     name: str, parse: Callable[[str, Place], Value], description: str, **schema: object
 ) -> Parameter[Value | None]:
-    """Return a parameter whose value is None if it is missing."""
+    """Return an optional parameter, whose value is None if it is missing."""
     return Parameter(name, parse, None, or_null(**schema), description)
 
 
 def limit_parameter(things: str, max_limit: int) -> Parameter[int]:
-    """Return the parameter for the page size of a listing of `things`."""
+    """Return a parameter for the page size of a listing; `things` is used in its description."""
     return Parameter(
         "limit",
         _limit(max_limit),

@@ -1,4 +1,4 @@
-"""Error responses: status codes of errors, headers and JSON bodies."""
+"""Error responses: status code, headers and JSON body for each error."""
 
 import json
 from dataclasses import dataclass
@@ -39,7 +39,7 @@ STATUS: Final[dict[type[errors.StillroomError], int]] = {
 }
 
 ERROR_FIELD: Final = "stillroom-error"
-"""Header with the error's `code`, because HEAD has no body, and proxies may replace bodies."""
+"""Response header with the error's `code`, since HEAD has no body and proxies replace bodies."""
 
 RETRY_AFTER_S: Final = 5
 """Value of `Retry-After` in seconds."""
@@ -49,7 +49,7 @@ DATA_HEADERS: Final = (
     ("x-content-type-options", "nosniff"),
     ("content-security-policy", "default-src 'none'; frame-ancestors 'none'"),
 )
-"""Headers that make browsers treat a response as data: no sniffing, no scripts, no framing."""
+"""Headers that forbid browsers to sniff the content type, run scripts, or embed the response."""
 
 JSON_HEADERS: Final = (("content-type", "application/json"), *DATA_HEADERS)
 
@@ -64,13 +64,13 @@ class Problem:
 
 
 def problem(error: errors.StillroomError, request_id: str = "") -> Problem:
-    """Return the response for an error. Server errors mention the request id for bug reports."""
+    """Return the response for an error. Server errors contain the request id for bug reports."""
     status = STATUS[type(error)]
     headers = []
     if status == 401:
         headers.append(("www-authenticate", "Bearer"))
     if status == 404:
-        # Without this, a CDN would cache the 404 for minutes and hide an image saved later.
+        # Otherwise a CDN would cache the 404 for minutes and hide an image saved meanwhile.
         headers.append(("cache-control", "no-store"))
     if status == 503:
         headers.append(("retry-after", str(RETRY_AFTER_S)))
@@ -85,12 +85,12 @@ def problem(error: errors.StillroomError, request_id: str = "") -> Problem:
 
 
 def plain_problem(status: int, message: str, code: str, request_id: str = "") -> Problem:
-    """Return the response for a failure without a Stillroom error, such as an unknown route."""
+    """Return the response for an error that is no `StillroomError`, such as an unknown route."""
     return _problem(status, [], message, code, request_id)
 
 
 def internal_error(request_id: str) -> Problem:
-    """Return the response for an unexpected exception, which is in the log."""
+    """Return the response for an unexpected exception, which the caller has logged."""
     message = "internal server error; see the server log for this request id"
     return plain_problem(500, message, "bug", request_id)
 

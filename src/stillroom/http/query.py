@@ -1,7 +1,7 @@
 """Query parameters of each operation: tables for the OpenAPI document, and parsers.
 
-All parsers ignore unknown parameters. They raise `InvalidPath` for text that is not valid UTF-8 and
-for impossible prefixes, and `InvalidParameter` for repeated parameters and other invalid values.
+All parsers ignore unknown parameters. They raise `InvalidPath` for invalid UTF-8 and for prefixes
+with which no path can begin, and `InvalidParameter` for repeated parameters and invalid values.
 """
 
 import re
@@ -37,7 +37,7 @@ _SHA256 = re.compile(r"[0-9A-Fa-f]{64}", re.ASCII)
 
 
 def _prefix(text: str, at: Place) -> ImagePrefix:
-    del at  # ImagePrefix.parse adds the location to its errors
+    del at  # `ImagePrefix.parse` adds the location itself
     return ImagePrefix.parse(text)
 
 
@@ -89,7 +89,7 @@ _DELIMITER: Final = Parameter(
     description="`/` folds deeper levels into folders.",
 )
 LIST_QUERY: Final = (PREFIX, _LIMIT, _START_AFTER, _DELIMITER)
-"""Parameters of the listings of images."""
+"""Query parameters of the image listings."""
 
 _RUN_PREFIX: Final = Parameter(
     "prefix",
@@ -118,7 +118,7 @@ _SORT: Final[Parameter[str]] = choice(
     description="Sorted by time, the list has one page, and open runs come last.",
 )
 RUNS_QUERY: Final = (_RUN_PREFIX, _RUNS, _AFTER_RUN, _STATE, _SORT)
-"""Parameters of the listing of runs."""
+"""Query parameters of the run listing."""
 
 _SIDECARS: Final[Parameter[str | None]] = choice(
     "sidecars",
@@ -127,7 +127,7 @@ _SIDECARS: Final[Parameter[str | None]] = choice(
     description="`captions`: adds a text file with the prompt for each image that contains one.",
 )
 ARCHIVE_QUERY: Final = (PREFIX, _SIDECARS)
-"""Parameters of an archive."""
+"""Query parameters of an archive download."""
 
 _AFTER_ID: Final[Parameter[uuid.UUID | None]] = Parameter(
     "start_after",
@@ -138,7 +138,7 @@ _AFTER_ID: Final[Parameter[uuid.UUID | None]] = Parameter(
 )
 _DEAD_LETTERS: Final = limit_parameter("Letters", MAX_MEDIA_LIMIT)
 PAGE_QUERY: Final = (_DEAD_LETTERS, _AFTER_ID)
-"""Parameters of a listing by id."""
+"""Query parameters of listings in the order of ids."""
 
 _RESOURCES: Final = limit_parameter("Resources", MAX_MEDIA_LIMIT)
 _CONTENT_HASH: Final[Parameter[bytes | None]] = Parameter(
@@ -183,7 +183,7 @@ MEDIA_QUERY: Final = (
     TAG_FILTER,
     _SOURCE_KEYS,
 )
-"""Parameters of the media library's listing."""
+"""Query parameters of the media library's listing."""
 
 _ONLY_UNSET: Final = Parameter(
     "only_unset",
@@ -193,7 +193,7 @@ _ONLY_UNSET: Final = Parameter(
     description="`true` sets only properties that are null, and ignores the rest.",
 )
 CHANGE_QUERY: Final = (_ONLY_UNSET,)
-"""Parameters of a change of a resource."""
+"""Query parameters for changing a resource."""
 
 _REMOVED_TAG: Final[Parameter[tuple[str, ...]]] = Parameter(
     "tag",
@@ -203,12 +203,12 @@ _REMOVED_TAG: Final[Parameter[tuple[str, ...]]] = Parameter(
     "Tags to remove. Without this parameter and without a body, all tags are removed.",
 )
 REMOVED_TAGS_QUERY: Final = (_REMOVED_TAG,)
-"""Parameters of the removal of tags."""
+"""Query parameters for removing tags."""
 
 
 @dataclass(frozen=True, slots=True)
 class ListParameters:
-    """Query of `GET /storage/images`."""
+    """Parsed query of `GET /storage/images`."""
 
     prefix: ImagePrefix
     start_after: str
@@ -216,7 +216,7 @@ class ListParameters:
     delimited: bool
 
     def link_to_next(self, last_entry: str) -> str:
-        """Return the `Link` field of a page that ends with `last_entry` (RFC 8288)."""
+        """Return the `Link` header for a page that ends with `last_entry` (RFC 8288)."""
         query = f"start_after={quote(last_entry, safe='')}&limit={self.limit}"
         if self.prefix.text:
             query = f"prefix={quote(self.prefix.text, safe='')}&{query}"
@@ -226,7 +226,7 @@ class ListParameters:
 
 
 def parse_list_query(raw: bytes) -> ListParameters:
-    """Parse the query of a listing of images."""
+    """Parse the query of an image listing."""
     texts = read_query(raw, LIST_QUERY)
     return ListParameters(
         delimited=_DELIMITER.read(texts),
@@ -238,21 +238,21 @@ def parse_list_query(raw: bytes) -> ListParameters:
 
 @dataclass(frozen=True, slots=True)
 class ArchiveParameters:
-    """Query of `GET /storage/archive`."""
+    """Parsed query of `GET /storage/archive`."""
 
     prefix: ImagePrefix
     captions: bool
 
 
 def parse_archive_query(raw: bytes) -> ArchiveParameters:
-    """Parse the query of an archive."""
+    """Parse the query of an archive download."""
     texts = read_query(raw, ARCHIVE_QUERY)
     return ArchiveParameters(PREFIX.read(texts), _SIDECARS.read(texts) is not None)
 
 
 @dataclass(frozen=True, slots=True)
 class RunsParameters:
-    """Query of `GET /storage/runs`. Without a `state`, runs in both states are listed."""
+    """Parsed query of `GET /storage/runs`. If `state` is None, runs in both states are listed."""
 
     prefix: ImagePrefix
     start_after: str
@@ -261,7 +261,7 @@ class RunsParameters:
     sort: str
 
     def link_to_next(self, last_folder: str) -> str:
-        """Return the `Link` field of a page that ends with `last_folder` (RFC 8288)."""
+        """Return the `Link` header for a page that ends with `last_folder` (RFC 8288)."""
         texts = {"prefix": self.prefix.text, "state": self.state or "", "start_after": last_folder}
         pairs = [(name, value) for name, value in texts.items() if value]
         query = urlencode([*pairs, ("limit", str(self.limit))], quote_via=quote, safe="")
@@ -269,7 +269,7 @@ class RunsParameters:
 
 
 def parse_runs_query(raw: bytes) -> RunsParameters:
-    """Parse the query of the listing of runs. `start_after` is invalid with a sort by time."""
+    """Parse the query of the run listing. `start_after` is invalid if runs are sorted by time."""
     texts = read_query(raw, RUNS_QUERY)
     parameters = RunsParameters(
         prefix=_RUN_PREFIX.read(texts),
@@ -285,28 +285,28 @@ def parse_runs_query(raw: bytes) -> RunsParameters:
 
 @dataclass(frozen=True, slots=True)
 class PageParameters:
-    """Query of a listing by id."""
+    """Parsed query of a listing in the order of ids."""
 
     limit: int
     start_after: uuid.UUID | None
 
     def link_to_next(self, last_id: uuid.UUID) -> str:
-        """Return the `Link` field of a page that ends with `last_id` (RFC 8288)."""
+        """Return the `Link` header for a page that ends with `last_id` (RFC 8288)."""
         return f'<?limit={self.limit}&start_after={last_id}>; rel="next"'
 
 
 def parse_page_query(raw: bytes) -> PageParameters:
-    """Parse the query of a listing by id."""
+    """Parse the query of a listing in the order of ids."""
     texts = read_query(raw, PAGE_QUERY)
     return PageParameters(limit=_DEAD_LETTERS.read(texts), start_after=_AFTER_ID.read(texts))
 
 
 @dataclass(frozen=True, slots=True)
 class MediaParameters:
-    """Query of `GET /media-resources`. None accepts any value.
+    """Parsed query of `GET /media-resources`. Filters that are None accept any value.
 
     Attributes:
-        texts: Names and texts of all parameters, for the link to the next page.
+        texts: Decoded texts of all parameters by name, for the link to the next page.
     """
 
     limit: int
@@ -322,7 +322,7 @@ class MediaParameters:
     texts: tuple[tuple[str, str], ...]
 
     def link_to_next(self, last_id: uuid.UUID) -> str:
-        """Return the `Link` field of a page that ends with `last_id` (RFC 8288)."""
+        """Return the `Link` header for a page that ends with `last_id` (RFC 8288)."""
         pairs = [pair for pair in self.texts if pair[0] != "start_after"]
         return f'<?{urlencode([*pairs, ("start_after", str(last_id))])}>; rel="next"'
 
@@ -356,10 +356,10 @@ def _source_key(text: str) -> StorageKey:
 
 
 def parse_change_query(raw: bytes) -> bool:
-    """Return whether a change sets only properties that are null."""
+    """Parse the query for changing a resource: whether to set only properties that are null."""
     return _ONLY_UNSET.read(read_query(raw, CHANGE_QUERY))
 
 
 def parse_removed_tags_query(raw: bytes) -> tuple[str, ...]:
-    """Return the tags to remove."""
+    """Parse the query for removing tags, and return the tags."""
     return read_texts(raw, _REMOVED_TAG)

@@ -1,4 +1,4 @@
-"""Query parameters of a search: table for the OpenAPI document, and parser."""
+"""Query parameters of the search: table for the OpenAPI document, and parser."""
 
 import base64
 import re
@@ -79,15 +79,15 @@ SEARCH_QUERY: Final = (
     _LIMIT,
     _CURSOR,
 )
-"""Parameters of a search."""
+"""Query parameters of the search."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchParameters:
-    """Query of `GET /storage/search`. None accepts any value.
+    """Parsed query of `GET /storage/search`. Filters that are None accept any value.
 
     Attributes:
-        after: End of the previous page: a path, or the position of a save.
+        after: Last entry on the previous page: a path, or a save's position in the order of saves.
     """
 
     facts: FactsParameters
@@ -103,10 +103,10 @@ class SearchParameters:
 
 
 def parse_search_query(raw: bytes) -> SearchParameters:
-    """Parse the query of a search. Unknown parameters are ignored.
+    """Parse the query of the search. Unknown parameters are ignored.
 
     Raises:
-        InvalidPath: the query has text that is not valid UTF-8, or an impossible prefix.
+        InvalidPath: text is not valid UTF-8, or no path can begin with the prefix.
         InvalidParameter: a parameter is repeated or has an invalid value.
     """
     texts = read_query(
@@ -130,9 +130,9 @@ def parse_search_query(raw: bytes) -> SearchParameters:
 
 
 def cursor_behind(place: str | int) -> str:
-    """Return the cursor of the page after a path, or after the position of a save.
+    """Return the cursor for the page after a path, or after a save's position.
 
-    A cursor reveals only the position of the last image of a page that the caller has received.
+    The cursor contains only data about the last image on the page that the client has received.
     """
     return base64.urlsafe_b64encode(str(place).encode()).decode().rstrip("=")
 

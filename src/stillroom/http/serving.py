@@ -23,38 +23,38 @@ from stillroom.storage.content_type import INLINE, VIDEO
 from stillroom.storage.values import ANY, Condition, RemoteImage, StoredImage
 
 PRIVATE_CACHE: Final = "private, max-age=0, must-revalidate"
-"""`Cache-Control` of images that need a token: cached by the client, revalidated each time."""
+"""`Cache-Control` for images that require a token: clients cache them, but revalidate them."""
 
 PUBLIC_CACHE: Final = "public, max-age=0, must-revalidate"
-"""`Cache-Control` of public images: also cached by shared caches, revalidated each time."""
+"""`Cache-Control` for public images: all caches store them, but revalidate them each time."""
 
 IMMUTABLE_CACHE: Final = "private, max-age=31536000, immutable"
-"""`Cache-Control` of media resources, which never change: no revalidation for a year (RFC 8246)."""
+"""`Cache-Control` for media resources, which never change: no revalidation for a year."""
 
 _SAFE: Final = (
     ("x-content-type-options", "nosniff"),
     ("content-security-policy", "default-src 'none'; sandbox"),
 )
-"""Security headers. Stored files are untrusted, so nothing in them may run in this origin."""
+"""Security headers for images. They prevent scripts in untrusted files from running."""
 
 _SAFE_VIDEO: Final = (
     _SAFE[0],
     ("content-security-policy", "default-src 'none'; media-src 'self'; sandbox allow-same-origin"),
 )
-"""Security headers of videos. To play a video opened by its URL, a browser creates a document that
-loads the URL again, so `media-src` allows it. Scripts remain forbidden."""
+"""Security headers for videos. If a user opens a video's URL, the browser creates a document that
+loads the URL again, so `media-src` allows this. Scripts remain forbidden."""
 
 _CONDITIONS: Final = frozenset(
     ("if-match", "if-none-match", "if-modified-since", "if-unmodified-since")
 )
 
 _RANGE: Final = re.compile(r"bytes=\s*(?:(\d+)-(\d*)|-(\d+))\s*", re.IGNORECASE | re.ASCII)
-_MAX_DIGITS: Final = 19  # digits of 2**63, which exceeds every position in a file
+_MAX_DIGITS: Final = 19  # number of digits in 2**63, which exceeds every file offset
 
 
 @dataclass(frozen=True, slots=True)
 class ImageAnswer:
-    """Status code and headers, and the range of the image that is the body of GET."""
+    """Response for an image: status code, headers, and the range to send as the body of GET."""
 
     status: int
     headers: list[tuple[str, str]]
@@ -63,11 +63,11 @@ class ImageAnswer:
 
 
 def write_condition(fields: Fields) -> Condition:
-    """Parse `If-Match` and `If-None-Match` of a request that changes an image.
+    """Parse `If-Match` and `If-None-Match` in a request that changes an image.
 
     Raises:
-        PreconditionFailed: `If-None-Match` is invalid. If it were ignored, an image that its sender
-            wanted to protect could be replaced.
+        PreconditionFailed: `If-None-Match` is invalid. If it were ignored, an image that the client
+            wants to protect could be replaced.
     """
     if_none_match = entity_tags(fields.get("if-none-match"), weak=True)
     if if_none_match == frozenset():
@@ -79,7 +79,7 @@ def write_condition(fields: Fields) -> Condition:
 
 @contextlib.contextmanager
 def explain_failure(condition: Condition) -> Iterator[None]:
-    """Replace messages of `PreconditionFailed` from the storage with messages for the client."""
+    """Give a `PreconditionFailed` from the storage a message that explains it to the client."""
     try:
         yield
     except PreconditionFailed as error:
@@ -99,12 +99,12 @@ def _message(condition: Condition) -> str:
 
 
 def request_sha256(fields: Fields) -> bytes | None:
-    """Return the SHA-256 of the request's `Repr-Digest`.
+    """Return the SHA-256 in the request's `Repr-Digest` header, or None.
 
-    Deviating from the RFC (as documented), it is the hash of the image, not of the multipart body.
+    Unlike in the RFC, this is the hash of the image, not of the multipart body.
 
     Raises:
-        DigestMismatch: the field is invalid.
+        DigestMismatch: the header is invalid.
     """
     return announced_sha256(fields.get("repr-digest"))
 
@@ -112,11 +112,11 @@ def request_sha256(fields: Fields) -> bytes | None:
 def answer_image(
     method: str, fields: Fields, image: StoredImage, *, cache_control: str = PRIVATE_CACHE
 ) -> ImageAnswer:
-    """Answer GET or HEAD for an existing image.
+    """Return the response to GET or HEAD for an existing image.
 
     Conditions are evaluated first, in the order of RFC 9110, 13.2.2, then (for GET only) a single
-    range. For several ranges, unknown units and invalid ranges the whole image is sent, as the RFC
-    allows or requires.
+    range. If there are several ranges, an unknown unit or an invalid range, the whole image is
+    sent, as the RFC allows or requires.
 
     Raises:
         PreconditionFailed: `If-Match` or `If-Unmodified-Since` fails.
@@ -161,7 +161,7 @@ def answer_image(
 
 
 def answer_redirect(location: RemoteImage) -> ImageAnswer:
-    """Redirect to the URL that serves the bytes, with `no-store`, since CDNs cache redirects."""
+    """Return a redirect to the URL of the bytes, with `no-store`, since CDNs cache redirects."""
     return ImageAnswer(
         302,
         [
@@ -173,23 +173,23 @@ def answer_redirect(location: RemoteImage) -> ImageAnswer:
 
 
 def answer_cdn_head(content_type: str) -> ImageAnswer:
-    """Answer HEAD for an image that the CDN transforms on demand (no `Content-Length`)."""
+    """Return the response to HEAD for an image that the CDN transforms (no `Content-Length`)."""
     return ImageAnswer(
         200, [("content-type", content_type), ("cache-control", "private, no-store"), *_SAFE]
     )
 
 
 def has_current_copy(fields: Fields, image: StoredImage) -> bool:
-    """Return whether `If-None-Match` contains a thumbnail's ETag, so that it need not be made.
+    """Return whether the client's thumbnail is current (`If-None-Match` contains its ETag).
 
-    `*` does not count, since only making the thumbnail shows that the image can be decoded.
+    `*` does not count, since it is unknown whether the image can be decoded.
     """
     tags = entity_tags(fields.get("if-none-match"), weak=True)
     return tags is not None and tags != ANY and image.etag in tags and "if-match" not in fields
 
 
 def _needs_image(fields: Fields, image: StoredImage) -> bool:
-    """Return whether the client needs the image. False means that its own copy is current."""
+    """Return whether the image must be sent. False means that the client's copy is current."""
     if _CONDITIONS.isdisjoint(fields):
         return True
     modified = image.modified_ns // 1_000_000_000
@@ -209,7 +209,7 @@ def _needs_image(fields: Fields, image: StoredImage) -> bool:
 
 
 def _parse_range(fields: Fields, image: StoredImage) -> tuple[int, int] | None:
-    """Return start and length of a single range, with length 0 if it is outside of the image."""
+    """Return start and length of the requested range (length 0: outside of the image)."""
     value = fields.get("range")
     if value is None or not _if_range_matches(fields, image):
         return None
@@ -225,7 +225,7 @@ def _parse_range(fields: Fields, image: StoredImage) -> tuple[int, int] | None:
     start = int(first)
     end = int(last) if last else image.size - 1
     if last and end < start:
-        return None  # an invalid range is ignored, unlike an unsatisfiable one
+        return None  # an invalid range is ignored
     return start, max(0, min(end, image.size - 1) - start + 1)
 
 
@@ -236,8 +236,8 @@ def _clamp(digits: str | None) -> str | None:
 def _if_range_matches(fields: Fields, image: StoredImage) -> bool:
     """Return whether `If-Range` is missing or matches the current image.
 
-    A date never matches. Two saves within one second have the same date, so it is a weak validator
-    (8.8.2.2), and those must not be used to combine parts (13.1.5).
+    A date never matches. Two saves within one second have the same date, so dates are weak
+    validators (8.8.2.2), which must not be used to combine parts (13.1.5).
     """
     value = fields.get("if-range")
     return value is None or value == image.etag

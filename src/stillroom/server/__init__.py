@@ -1,1 +1,1 @@
-"""Server process: sockets, workers, limits and logs."""
+"""The HTTP server: sockets, worker processes, limits and logs."""

@@ -1,7 +1,7 @@
-"""Memory allocator (glibc malloc) and garbage collector settings of a server process.
+"""Settings of the memory allocator (glibc malloc) and the garbage collector.
 
-Freed memory is kept for the next upload. By default, glibc maps each block above 128 KiB separately
-and unmaps it when it is freed, so that each piece of a body causes a page fault per 4 KiB.
+By default, glibc maps each block above 128 KiB separately and unmaps it when it is freed, so that
+each piece of an uploaded body causes a page fault per 4 KiB. These settings keep freed memory.
 """
 
 import ctypes
@@ -10,15 +10,15 @@ from typing import Final
 
 _M_TRIM_THRESHOLD: Final = -1
 _M_MMAP_THRESHOLD: Final = -3
-"""Parameter numbers of malloc.h: https://man7.org/linux/man-pages/man3/mallopt.3.html"""
+"""Parameter numbers from malloc.h: https://man7.org/linux/man-pages/man3/mallopt.3.html"""
 
 _KEPT_BYTES: Final = 64 * 1024**2
 _MAPPED_BYTES: Final = 32 * 1024**2
-"""DEFAULT_MMAP_THRESHOLD_MAX, the limit of glibc. `_KEPT_BYTES` is twice that, as glibc sets it."""
+"""Largest value that glibc accepts. `_KEPT_BYTES` is twice that, as in glibc itself."""
 
 
 def keep_freed_memory() -> None:
-    """Keep up to 64 MiB of freed memory at the end of the heap. Does nothing without glibc."""
+    """Keep up to 64 MiB of freed memory in the process. Does nothing without glibc."""
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError):
@@ -28,7 +28,7 @@ def keep_freed_memory() -> None:
 
 
 def freeze_startup_objects() -> None:
-    """Exempt all objects that exist now from garbage collection (`gc.freeze`).
+    """Exclude all existing objects from garbage collection (`gc.freeze`).
 
     The application consists of about 300,000 objects. A full collection of them would block all
     connections for 70 ms (https://docs.python.org/3/library/gc.html#gc.freeze).

@@ -1,4 +1,4 @@
-"""Connection factory for uvicorn, with the state shared by all connections of a process."""
+"""Factory through which uvicorn creates connections that share state within a process."""
 
 import asyncio
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class ConnectionFactory:
-    """Factory of connections (uvicorn's `http`). It is pickled for each worker."""
+    """Factory that creates connections (uvicorn's `http` option). Pickled for each worker."""
 
     def __init__(self, settings: Settings, bounds: Bounds) -> None:
         self._settings = settings
@@ -32,7 +32,7 @@ class ConnectionFactory:
         app_state: dict[str, Any],
         **_: object,
     ) -> Connection:
-        """Create a connection. The first call also creates the shared state."""
+        """Create a connection. The first call in a process also creates the shared state."""
         if self._service is None:
             app: Any = config.loaded_app
             asgi = AsgiPath(app, app_state)

@@ -1,4 +1,4 @@
-"""File descriptor limit (ulimit -n), and the number of connections that it allows."""
+"""File descriptor limit (ulimit -n), and how many connections it allows."""
 
 import resource
 from typing import Final
@@ -7,12 +7,12 @@ from stillroom.server.http11.bounds import Bounds
 from stillroom.settings import Settings
 
 _RESERVED: Final = 256
-"""Descriptors for everything else: open images (64), decoders, inotify, connections to a bucket
-(64) and a database, uploads. At most half of a small limit is reserved."""
+"""Descriptors reserved for open images (64), decoders, inotify, bucket connections (64), database
+connections and uploads. Of a small limit, at most half is reserved."""
 
 _PER_CONNECTION: Final = 4
-"""Descriptors per connection. A slow download uses three: its connection, a duplicate of it, and
-its image. The fourth is for a surplus connection that gets a 503."""
+"""Descriptors per connection. A slow download uses three: the socket, a duplicate of it, and the
+image file. The fourth is for a connection above the limit, which gets a 503."""
 
 
 def raise_descriptor_limit() -> int:
@@ -24,12 +24,12 @@ def raise_descriptor_limit() -> int:
 
 
 def descriptors_for(connections: int) -> int:
-    """Return the descriptor limit that the connections require."""
+    """Return the file descriptor limit that this number of connections requires."""
     return _RESERVED + _PER_CONNECTION * connections
 
 
 def bounds_of(settings: Settings, *, descriptors: int) -> Bounds:
-    """Return the configured bounds, with fewer connections if the descriptors do not suffice."""
+    """Return the configured limits, with fewer connections if there are too few descriptors."""
     if descriptors < 0:  # RLIM_INFINITY
         connections = settings.max_connections
     else:

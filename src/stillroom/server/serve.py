@@ -1,4 +1,4 @@
-"""Start of the server: check settings, bind, run uvicorn in one process or several workers."""
+"""Startup of the server: checks settings, binds the socket, runs uvicorn in workers."""
 
 import contextlib
 import ctypes
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 _BACKLOG = 2048
 _PR_SET_PDEATHSIG = 1
 _SWITCH_S = 0.001
-"""Interval after which a computing thread must release the GIL, a fifth of Python's default. A
-response waits for several such intervals
+"""Interval in seconds after which a computing thread must release the GIL. Python's default is five
+times longer, and a response waits for several such intervals
 (https://docs.python.org/3/library/sys.html#sys.setswitchinterval)."""
 
 _LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  (compared, not bound)
@@ -46,7 +46,7 @@ log = logging.getLogger("stillroom.server")
 def serve(settings: Settings, *, sign_in_link: bool = False) -> None:
     """Serve until a signal stops the server.
 
-    With `sign_in_link`, a link that signs in to the gallery once is printed on standard output.
+    With `sign_in_link`, prints a link that signs in to the gallery once.
 
     Raises:
         ConfigurationError: the server cannot start.
@@ -117,7 +117,7 @@ def _print_sign_in_link(settings: Settings) -> None:
 
 
 def _gallery_url(settings: Settings) -> str:
-    """Return the public base URL, or the URL for browsers on this machine."""
+    """Return the configured base URL, or a local URL for browsers on this machine."""
     if settings.public_base_url:
         return settings.public_base_url
     host = _LOOPBACK.get(settings.host, settings.host)
@@ -126,7 +126,7 @@ def _gallery_url(settings: Settings) -> str:
 
 @contextlib.contextmanager
 def _shared_metrics() -> Iterator[None]:
-    """Create a temporary folder for the metrics of all workers (PROMETHEUS_MULTIPROC_DIR)."""
+    """Create a temporary folder for the metrics files of all workers."""
     try:
         folder = tempfile.TemporaryDirectory(prefix="stillroom-metrics-")
     except OSError as error:

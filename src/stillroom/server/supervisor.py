@@ -23,10 +23,10 @@ from stillroom.server.worker import Worker
 _TICK_S: Final = 0.1
 
 _STABLE_AFTER_S: Final = 60.0
-"""Lifetime after which a death is not early, so that the next worker starts without backoff."""
+"""Seconds that a worker must have run so that its replacement starts without backoff."""
 
 _START_TIMEOUT_S: Final = 120.0
-"""Silence allowed during a start, since imports on a busy machine take longer than `hang_s`."""
+"""Startup timeout in seconds. Imports on a busy machine can take longer than `hang_s`."""
 
 _MAX_BACKOFF_S: Final = 30.0
 
@@ -40,14 +40,14 @@ log = logging.getLogger("stillroom.server")
 
 @dataclass(slots=True)
 class _WorkerSlot:
-    """Restart state of a worker and its successors."""
+    """Restart state of a worker and of its replacements."""
 
     started: float = field(default_factory=time.monotonic)
     early_deaths: int = 0
-    restart_at: float | None = None  # while there is no worker
+    restart_at: float | None = None  # time of the next start; None while a worker is running
 
     def backoff_s(self) -> float:
-        """Count a death, and return the delay of the next start, which grows with early deaths."""
+        """Count a crash and return the delay before the restart, which grows with early crashes."""
         if time.monotonic() - self.started >= _STABLE_AFTER_S:
             self.early_deaths = 0
         self.early_deaths += 1
@@ -57,14 +57,14 @@ class _WorkerSlot:
 
 
 class Supervisor(Multiprocess):
-    """Supervisor of workers. A second signal stops them without waiting for running requests."""
+    """Supervisor of workers. A second stop signal kills them even if requests are running."""
 
     processes: list[Worker]  # type: ignore[assignment]  # a subclass of uvicorn's
 
     _has_notified_ready = False
 
     def __init__(self, config: Config, sockets: list[socket.socket], *, hang_s: float) -> None:
-        """Prepare the workers, which are killed if their loop hangs for `hang_s` (0: never)."""
+        """Prepare the workers. They are killed after hanging for `hang_s` seconds (0: never)."""
         super().__init__(config, sockets)
         self._hang_s = hang_s
         self._slots: defaultdict[int, _WorkerSlot] = defaultdict(_WorkerSlot)
@@ -90,7 +90,7 @@ class Supervisor(Multiprocess):
         return worker
 
     def keep_subprocess_alive(self) -> None:
-        """Replace workers that have died or hang, and log this."""
+        """Replace workers that have crashed or hang, and log it."""
         for index, worker in enumerate(self.processes):
             if self.should_exit.is_set():
                 return
@@ -137,7 +137,7 @@ class Supervisor(Multiprocess):
         return f"was killed: its event loop had not run for {worker.silent_s:.0f} s"
 
     def _has_failed_to_start(self, worker: Worker) -> bool:
-        """Return whether a worker could not start. Then no other can, so the server stops."""
+        """Return whether a worker failed to start. Others would fail, too: the server stops."""
         if worker.exitcode == STARTUP_FAILURE:
             self.should_exit.set()
         return self.should_exit.is_set()
@@ -146,24 +146,24 @@ class Supervisor(Multiprocess):
         """Shut down all workers gracefully."""
         notify(STOPPING)
         for listener in self.sockets:
-            listener.close()  # else the kernel would accept connections that no process serves
+            listener.close()  # otherwise the kernel would accept connections that no process serves
         super().terminate_all()
 
     def handle_hup(self) -> None:
-        """Replace all workers. Stop a single worker, since its terminal may have been closed."""
+        """Replace all workers on SIGHUP. A single worker is stopped: its terminal may be closed."""
         if self.config.workers == 1:
             self.should_exit.set()
         else:
             self.restart_all()
 
     def handle_ttin(self) -> None:
-        """Ignore the signal, which adds a worker in uvicorn."""
+        """Ignore SIGTTIN, on which uvicorn would add a worker."""
 
     def handle_ttou(self) -> None:
-        """Ignore the signal, which removes a worker in uvicorn."""
+        """Ignore SIGTTOU, on which uvicorn would remove a worker."""
 
     def restart_all(self) -> None:
-        """Replace each worker as soon as its successor is ready."""
+        """Replace each worker as soon as its replacement is ready."""
         for index, old in enumerate(self.processes):
             if self.should_exit.is_set():
                 return
@@ -191,13 +191,13 @@ class Supervisor(Multiprocess):
         super().join_all()
 
     def _clear_gauges_of(self, worker: Worker) -> None:
-        """Delete the gauges of a dead worker (connections, in flight). Its counters are kept."""
+        """Delete a dead worker's gauges (connections, requests in flight). Counters are kept."""
         if self.config.workers > 1:
             mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]  # not typed
 
 
 def describe_exit(status: int | None) -> str:
-    """Describe an `exitcode`: the signal or the status with which a process ended."""
+    """Describe how a process ended: its signal or exit status."""
     if status is None or status >= 0:
         return f"ended with status {status}"
     try:

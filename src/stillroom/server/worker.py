@@ -1,8 +1,8 @@
-"""Worker process of the server: its event loop, and its control by the supervisor.
+"""Worker process: its event loop, and the pipe to its supervisor.
 
-The event loop itself responds to the supervisor's pings, so that silence means that it hangs. On
-SIGQUIT the worker writes the stacks of all threads. This always works, because the handler is
-written in C and does not need the GIL. See docs/adr/0038.
+The supervisor sends pings to which the event loop itself responds, so a missing response means that
+it hangs. On SIGQUIT, the worker writes the stacks of all threads. This always works, because the
+handler is written in C and does not need the GIL. See docs/adr/0038.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ _MAX_STACK_BYTES: Final = 256 * 1024
 _STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 _NOT_RUNNING: Final = frozenset("TtD")
-"""States of proc_pid_stat(5): stopped by a signal or a debugger, or waiting for a disk."""
+"""Process states (proc_pid_stat(5)): stopped by a signal or debugger, or waiting for a disk."""
 
 
 class WorkerServer(uvicorn.Server):
@@ -52,12 +52,12 @@ class WorkerServer(uvicorn.Server):
         self.should_exit = True
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start, and respond to pings from now on."""
+        """Start the server, then respond to pings from the supervisor."""
         asyncio.get_running_loop().add_reader(self._supervisor.fileno(), self._respond)
         await super().startup(sockets)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Shut down, and flush the metrics."""
+        """Shut down the server, and flush the metrics."""
         await super().shutdown(sockets)
         metrics.flush()
 
@@ -70,7 +70,7 @@ class WorkerServer(uvicorn.Server):
 
 
 class Worker(Process):
-    """Handle of a worker process for its supervisor.
+    """A worker process, as its supervisor controls it.
 
     Attributes:
         silent_s: Seconds without a response to a ping, counted only while both processes ran.
@@ -78,7 +78,7 @@ class Worker(Process):
     """
 
     def __init__(self, config: uvicorn.Config, sockets: list[socket.socket]) -> None:
-        """Prepare a process.
+        """Prepare a worker process.
 
         A single worker is forked, so that it shares the memory of all modules. Several workers are
         spawned, since shared metrics are configured when they are imported.
@@ -96,7 +96,7 @@ class Worker(Process):
             self.process = forked  # type: ignore[assignment]  # declared as a spawned process
 
     def start(self) -> None:
-        """Start the process. Stop signals are blocked until it can handle them."""
+        """Start the process. Stop signals are blocked until it has installed its handlers."""
         signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
         super().start()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS)
@@ -125,7 +125,7 @@ class Worker(Process):
                 self._is_ping_pending = True
 
     def _is_running(self) -> bool:
-        """Return whether the process can run. One that is stopped or waits for a disk cannot."""
+        """Return whether the process can run: it is not stopped and does not wait for a disk."""
         try:
             state = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()[0]
         except OSError:
@@ -133,7 +133,7 @@ class Worker(Process):
         return state not in _NOT_RUNNING
 
     def read_stacks(self) -> str:
-        """Request the stacks of all threads. Return "" if they do not arrive in time."""
+        """Request and return the stacks of all threads; an empty string if they do not arrive."""
         assert self.process.pid is not None  # noqa: S101  (the process has been started)
         os.kill(self.process.pid, signal.SIGQUIT)
         stacks = b""
@@ -144,7 +144,7 @@ class Worker(Process):
         return stacks.decode("utf-8", "replace")
 
     def terminate(self) -> None:
-        """Start the shutdown. Unlike in uvicorn, the pipes stay open for pings."""
+        """Start the shutdown. Unlike in uvicorn, the pipes remain open for pings."""
         if self.process.exitcode is None and self.process.pid is not None:
             os.kill(self.process.pid, signal.SIGTERM)
 

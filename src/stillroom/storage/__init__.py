@@ -1,1 +1,1 @@
-"""Storage of bytes under keys. Independent of users, HTTP and SQL."""
+"""Storage backends, which save files under keys. Independent of users, HTTP and SQL."""

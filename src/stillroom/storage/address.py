@@ -1,4 +1,4 @@
-"""Address of a bucket: path-style or virtual-hosted, in S3's terms.
+"""Address of a bucket, with path-style or virtual-hosted-style URLs (terms of S3).
 
 https://docs.aws.amazon.com/AmazonS3/latest/userguide/VirtualHosting.html
 """
@@ -12,12 +12,12 @@ from urllib.parse import quote, urlsplit
 from stillroom.errors import ConfigurationError
 
 Addressing = Literal["path", "virtual"]
-"""The bucket's name is the first segment of the path, or the first label of the host."""
+"""Position of the bucket's name: first segment of the path, or first label of the host name."""
 
 _PORTS: Final = {"http": 80, "https": 443}
 
 _HOST_LABELS: Final = re.compile(r"[a-z0-9](?:[a-z0-9.-]{1,61}[a-z0-9])")
-"""Amazon's rule for names of buckets, all of which are valid in host names.
+"""Amazon's rule for bucket names. All such names are valid in host names.
 https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html"""
 
 
@@ -27,8 +27,8 @@ class BucketAddress:
 
     Attributes:
         hostname: Host to connect to, for which a certificate must be valid; without brackets.
-        root: Path of the bucket itself, quoted, without a slash at the end.
-        name: Name of the bucket, quoted.
+        root: Percent-encoded path of the bucket itself, without a slash at the end.
+        name: Percent-encoded name of the bucket.
     """
 
     scheme: str
@@ -39,7 +39,7 @@ class BucketAddress:
 
     @classmethod
     def of(cls, endpoint_url: str, bucket: str, addressing: Addressing = "path") -> Self:
-        """Return the address of `bucket` at `endpoint_url`, which may have a path.
+        """Return the address of `bucket`. `endpoint_url` may have a path.
 
         Raises:
             ConfigurationError: the bucket's name cannot be part of a host name.
@@ -57,17 +57,17 @@ class BucketAddress:
 
     @property
     def host(self) -> str:
-        """Value of the Host field: with the port unless it is the scheme's default."""
+        """Value of the `Host` header, including the port unless it is the scheme's default."""
         host = f"[{self.hostname}]" if ":" in self.hostname else self.hostname
         return host if self.port == _PORTS.get(self.scheme) else f"{host}:{self.port}"
 
     @property
     def origin(self) -> str:
-        """Origin of the URLs of its objects, as browsers write it."""
+        """Origin of the bucket's URLs: scheme, host and port."""
         return f"{self.scheme}://{self.host}"
 
     def path_of(self, key: str) -> str:
-        """Return the quoted path of an object, or of the bucket itself for an empty key."""
+        """Return the percent-encoded path of an object. An empty key returns the bucket's path."""
         return f"{self.root}/{quote(key, safe='/')}" if key else self.root or "/"
 
 

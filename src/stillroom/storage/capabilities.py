@@ -1,4 +1,4 @@
-"""Optional capabilities of backends beyond the port, and observers of their calls."""
+"""Optional capabilities of storage backends, and observers of their calls and changes."""
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
@@ -11,38 +11,38 @@ from stillroom.storage.values import OpenedImage, StoredImage
 
 
 class CallObserver(Protocol):
-    """Observer of a storage's calls to its medium, for metrics. Fast, and called in any thread."""
+    """Callback for metrics, called for each disk sync or bucket request. Must be thread-safe."""
 
     def __call__(self, call: str, outcome: str, seconds: float, *, again: bool = False) -> None:
         """Record one attempt.
 
         Args:
-            call: `fsync_file`, `fsync_folder`, or S3's name of the operation.
-            outcome: One of a few words; see the backends.
-            seconds: Duration.
+            call: `fsync_file`, `fsync_folder`, or the name of the S3 operation.
+            outcome: Result in one word, such as `ok` or `error`.
+            seconds: Duration of the attempt in seconds.
             again: The attempt is a retry.
         """
         ...
 
 
 def unobserved(call: str, outcome: str, seconds: float, *, again: bool = False) -> None:
-    """Ignore a call; a `CallObserver`."""
+    """Do nothing: the `CallObserver` for callers without metrics."""
     del call, outcome, seconds, again
 
 
 class ChangeObserver(Protocol):
-    """Observer of a storage's changes, on its event loop. Fast, since the response waits for it."""
+    """Callbacks for changes of a storage. They run on the event loop and must be fast."""
 
     def saved(self, image: StoredImage, passed: PassedBytes | None) -> None:
-        """Record a durable save; `passed` are some of its bytes."""
+        """Record a completed save; `passed` contains its first and last bytes."""
         ...
 
     def copied(self, image: StoredImage, source: StoredImage) -> None:
-        """Record a durable copy."""
+        """Record a completed copy."""
         ...
 
     def removed(self, key: StorageKey, at_ns: int) -> None:
-        """Record a deletion; images under this key saved before `at_ns` do not exist any more."""
+        """Record a deletion: images saved under this key before `at_ns` no longer exist."""
         ...
 
 
@@ -63,7 +63,7 @@ UNWATCHED: Final[ChangeObserver] = _Unwatched()
 
 @runtime_checkable
 class TurnsReadOnly(Protocol):
-    """Optional capability of a disk, which becomes read-only after a failed sync."""
+    """Optional capability of a disk: becoming read-only after a failed sync."""
 
     @property
     def is_read_only(self) -> bool:
@@ -73,11 +73,11 @@ class TurnsReadOnly(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Limitation:
-    """A feature that a bucket lacks.
+    """A feature of S3 that a bucket does not support.
 
     Attributes:
         said: Verb phrase about the bucket, such as "ignores If-Match".
-        consequence: Clause about the effect on requests.
+        consequence: Clause that describes the effect on requests.
     """
 
     said: str
@@ -86,12 +86,12 @@ class Limitation:
 
 @runtime_checkable
 class TriesFeatures(Protocol):
-    """Optional capability of a bucket, which may lack features of S3; a disk lacks none."""
+    """Optional capability of a bucket: probing which features of S3 are missing."""
 
     async def lacking_conditions(self) -> Sequence[Limitation]:
-        """Probe conditions, unless that was done before, and return the unsupported ones.
+        """Return the unsupported conditions. The first call probes the bucket.
 
-        Saves with such a condition raise `ConditionUnsupported`.
+        Saves with an unsupported condition raise `ConditionUnsupported`.
 
         Raises:
             BackendUnavailable: the probe failed.
@@ -99,7 +99,7 @@ class TriesFeatures(Protocol):
         ...
 
     async def lacking_order(self) -> Sequence[Limitation]:
-        """Probe the order of listings, and return how it differs from byte order.
+        """Probe the order of listings, and return deviations from byte order.
 
         Raises:
             BackendUnavailable: the probe failed.
@@ -109,44 +109,46 @@ class TriesFeatures(Protocol):
 
 @runtime_checkable
 class RemovesEmptyFolders(Protocol):
-    """Optional capability of a disk; a bucket has no folders."""
+    """Optional capability of a disk: removing empty folders."""
 
     async def remove_empty_folders(self, empty_for: timedelta) -> int:
-        """Remove folders that have been empty for so long, if a search is due. Return their number.
+        """Remove folders that have been empty for this time, and return their number.
+
+        Does nothing if the last search was less than `empty_for` ago.
 
         Raises:
-            BackendUnavailable: the medium failed.
+            BackendUnavailable: the disk failed.
         """
         ...
 
 
 @runtime_checkable
 class FindsChangedFolders(Protocol):
-    """Optional capability of a disk, whose folders have modification times."""
+    """Optional capability of a disk: finding changed folders by modification time."""
 
     def changed_folders(self, since_ns: int) -> AsyncIterator[Sequence[KeyPrefix]]:
-        """Find folders in which an image may have been saved or deleted at or after `since_ns`.
+        """Yield folders in which an image may have been saved or deleted since `since_ns`.
 
-        The folders are in no order. `since_ns` is in nanoseconds since the epoch.
+        The order is arbitrary. `since_ns` is in nanoseconds since the epoch.
 
         Raises:
-            BackendUnavailable: the medium failed.
+            BackendUnavailable: the disk failed.
         """
         ...
 
 
 @runtime_checkable
 class PinsNames(Protocol):
-    """Optional capability: names by which a proxy on the same machine opens one save of an image.
+    """Optional capability of a disk: file names for a proxy such as nginx on the same machine.
 
-    A name consists of two segments of ASCII letters, digits and hyphens, separated by a slash. It
-    leads only to that save, whatever happens to the image, for at least a minute.
+    A pinned name leads to one version of an image for at least a minute, even if the image is
+    replaced or deleted. It has two segments of ASCII letters, digits and hyphens.
     """
 
     def known_name(self, image: StoredImage) -> str | None:
-        """Return the existing name of a save, or None if `pinned_name` must create one."""
+        """Return the pinned name of this version, or None if `pinned_name` must create one."""
         ...
 
     async def pinned_name(self, image: OpenedImage) -> str | None:
-        """Return a name for a save, or None if it cannot have one and its bytes must be sent."""
+        """Create a pinned name, or return None if the server must send the bytes itself."""
         ...

@@ -1,4 +1,4 @@
-"""Choice and construction of the storage backend."""
+"""Factory functions that open the configured storage backend (disk or bucket)."""
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
@@ -20,18 +20,18 @@ if TYPE_CHECKING:
 
 
 EVERY_IMAGE: Final = SaveRules(max_bytes=10_000 * 16 * 1024**2)
-"""Rules that accept every image of another store: the maximum size of an object in parts."""
+"""Rules for importing from another store: any image up to the maximum size of an S3 object."""
 
 
 @dataclass(frozen=True, slots=True)
 class DiskConfig:
-    """Configuration of a local filesystem.
+    """Configuration of the disk backend.
 
     Attributes:
         data_dir: Data directory, created if missing.
-        min_free_bytes: Free space that saves must leave.
-        durable: False skips every sync, for scratch data.
-        list_cache_bytes: Maximum memory for the names in large folders, in each process.
+        min_free_bytes: Saves that would leave less free disk space than this are refused.
+        durable: False disables all fsync calls, for data that may be lost.
+        list_cache_bytes: Maximum memory per process for caching the file names in large folders.
     """
 
     data_dir: Path
@@ -42,16 +42,16 @@ class DiskConfig:
 
 @dataclass(frozen=True, slots=True)
 class R2Config:
-    """Configuration of a bucket: Cloudflare R2, or any S3 service.
+    """Configuration of the bucket backend: Cloudflare R2 or any S3 service.
 
     Attributes:
         endpoint_url: URL of the account, without the bucket.
-        public_url: URL of the CDN in front of the bucket, without a slash at the end. None:
-            redirects go to presigned URLs.
-        cache_control: Cache policy stored with every image.
+        public_url: URL of the CDN in front of the bucket, without a slash at the end. If it is
+            None, the server redirects to presigned URLs.
+        cache_control: `Cache-Control` value stored with every image.
         check_exists: Check that an image exists before redirecting.
-        session_token: Token of temporary credentials.
-        addressing: Position of the bucket's name: in the path or in the host.
+        session_token: Session token, if the credentials are temporary.
+        addressing: Whether URLs contain the bucket's name in the path or in the host name.
     """
 
     endpoint_url: str
@@ -70,7 +70,7 @@ class R2Config:
         """Address of the bucket.
 
         Raises:
-            ConfigurationError: its name cannot be part of a host name.
+            ConfigurationError: the bucket's name cannot be part of a host name.
         """
         return BucketAddress.of(self.endpoint_url, self.bucket, self.addressing)
 
@@ -85,7 +85,7 @@ def open_storage(
     """Open the configured backend.
 
     Raises:
-        ConfigurationError: it cannot work; the message says why and what to do.
+        ConfigurationError: the backend cannot be used; the message says why and what to do.
     """
     if isinstance(config, R2Config):
         return _open_r2(config, rules, observer, changes)
@@ -100,12 +100,12 @@ def open_storage(
 
 
 def open_inspection(config: DiskConfig | R2Config, known: Collection[str] = ()) -> Inspection:
-    """Open the configured backend for inspection.
+    """Open the configured backend for inspection (used by `stillroom verify`).
 
-    `known` are the names of files other than images that belong into the data directory.
+    `known` contains the names of other files that are expected in the data directory.
 
     Raises:
-        ConfigurationError: it cannot work; the message says why and what to do.
+        ConfigurationError: the backend cannot be used; the message says why and what to do.
     """
     if isinstance(config, R2Config):
         from stillroom.storage.bucket.inspection import R2Inspection
@@ -117,7 +117,7 @@ def open_inspection(config: DiskConfig | R2Config, known: Collection[str] = ()) 
 
 
 def require_store(config: DiskConfig | R2Config) -> None:
-    """Raise `ConfigurationError` if there is no store, rather than create one at a wrong path."""
+    """Raise `ConfigurationError` if there is no store, so that a wrong path creates none."""
     if isinstance(config, DiskConfig) and not has_store(config):
         raise ConfigurationError(
             f"there is no store in {str(config.data_dir)!r}: "
@@ -126,12 +126,12 @@ def require_store(config: DiskConfig | R2Config) -> None:
 
 
 def has_store(config: DiskConfig | R2Config) -> bool:
-    """Return whether there may be a store, without creating one. True for any bucket."""
+    """Return whether the data directory contains a store. Always True for a bucket."""
     return isinstance(config, R2Config) or (config.data_dir / IMAGE_FOLDERS[0]).is_dir()
 
 
 def is_same_place(first: DiskConfig | R2Config, second: DiskConfig | R2Config) -> bool:
-    """Return whether two configurations lead to the same store, as far as their names show."""
+    """Return whether two configurations have the same data directory, or endpoint and bucket."""
     if isinstance(first, R2Config) and isinstance(second, R2Config):
         return (first.endpoint_url, first.bucket) == (second.endpoint_url, second.bucket)
     if isinstance(first, DiskConfig) and isinstance(second, DiskConfig):
@@ -142,7 +142,7 @@ def is_same_place(first: DiskConfig | R2Config, second: DiskConfig | R2Config) -
 def _open_r2(
     config: R2Config, rules: SaveRules, observer: CallObserver, changes: ChangeObserver
 ) -> ImageStorage:
-    # Imported here: it takes a quarter of a second, and a disk does not need it.
+    # Imported here because it takes a quarter of a second and the disk backend does not need it.
     from stillroom.storage.bucket.storage import R2ImageStorage
 
     served = config.public_url or "presigned URLs"

@@ -1,15 +1,15 @@
-"""Detection of content types, by the first bytes of a file alone.
+"""Detection of content types from the first bytes of a file.
 
-Types and names sent by clients are ignored, since browsers act on the type. Signatures:
-https://mimesniff.spec.whatwg.org/#matching-an-image-type-pattern, and for the ISO media family the
-`ftyp` brands of https://mp4ra.org/registered-types/brands.
+Content types and file names that clients send are ignored, since browsers trust the type.
+Signatures: https://mimesniff.spec.whatwg.org/#matching-an-image-type-pattern, and for the ISO media
+family the `ftyp` brands of https://mp4ra.org/registered-types/brands.
 """
 
 import re
 from typing import Final
 
 SNIFFED_BYTES: Final = 1024
-"""Number of bytes from the beginning that `by_content` examines."""
+"""Number of bytes at the beginning of a file that `by_content` examines."""
 
 DEFAULT: Final = "application/octet-stream"
 
@@ -27,13 +27,13 @@ RASTER: Final = frozenset(
         "image/x-icon",
     }
 )
-"""Types with pixels and nothing else: browsers can show them and run nothing."""
+"""Raster images. Browsers can display them without running any code."""
 
 VIDEO: Final = frozenset({"video/mp4", "video/quicktime", "video/webm"})
-"""Types that browsers play, or try to, without running anything."""
+"""Videos. Browsers can play them without running any code."""
 
 INLINE: Final = RASTER | VIDEO
-"""Types that browsers may show in place; all others are served as attachments."""
+"""Types served inline, for display in the browser. All others are served as attachments."""
 
 EXTENSION: Final = {
     "image/avif": "avif",
@@ -50,7 +50,7 @@ EXTENSION: Final = {
     "video/quicktime": "mov",
     "video/webm": "webm",
 }
-"""File name extension of a resource, for each type in `INLINE`."""
+"""File name extension for each content type in `INLINE`."""
 
 _BY_START: Final = (
     (b"\x89PNG\r\n\x1a\n", "image/png"),
@@ -89,16 +89,16 @@ _BY_BRAND: Final = {
 }
 _BY_PATTERN: Final = (
     (re.compile(rb"RIFF.{4}WEBP", re.DOTALL), "image/webp"),
-    (re.compile(rb"BM.{4}\x00{4}", re.DOTALL), "image/bmp"),  # two letters begin many a text
-    # QuickTime before it had `ftyp`; the length in front keeps texts out.
+    (re.compile(rb"BM.{4}\x00{4}", re.DOTALL), "image/bmp"),  # texts may begin with "BM"
+    # Old QuickTime files without `ftyp`; the length before the name excludes texts.
     (re.compile(rb"\x00.{3}(?:moov|wide|mdat)", re.DOTALL), "video/quicktime"),
-    # EBML, whose element DocType is `webm` and not `matroska` (RFC 8794, 11.2.6).
+    # EBML whose DocType element is `webm`, not `matroska` (RFC 8794, 11.2.6).
     (re.compile(rb"\x1a\x45\xdf\xa3.{,48}?\x42\x82.{1,8}?webm", re.DOTALL), "video/webm"),
 )
 KNOWN: Final = tuple(sorted({*INLINE, *_BY_BRAND.values(), "image/svg+xml", "text/html", DEFAULT}))
-"""All types that can be detected."""
+"""All content types that can be detected."""
 
-# Comments and declarations may precede the root element, so it may follow later.
+# Comments and declarations may precede the root element.
 _MARKUP = re.compile(rb"\A(?:\xef\xbb\xbf)?\s*<")
 _ROOT = re.compile(
     rb"<(?:(?P<svg>(?:\w+:)?svg)|!doctype\s+html|html|head|body|script|iframe)[\s>/]",
@@ -107,7 +107,7 @@ _ROOT = re.compile(
 
 
 def by_content(start: bytes) -> str | None:
-    """Return the type that the first `SNIFFED_BYTES` of a file show, or None."""
+    """Return the type detected from a file's first `SNIFFED_BYTES`, or None."""
     for signature, content_type in _BY_START:
         if start.startswith(signature):
             return content_type
@@ -122,16 +122,16 @@ def by_content(start: bytes) -> str | None:
 
 
 def detect(start: bytes) -> str:
-    """Return the type of a file with these first bytes, or `DEFAULT` if it is unknown."""
+    """Return the type of a file with these first bytes, or `DEFAULT` if it is not recognized."""
     return by_content(start) or DEFAULT
 
 
 def is_video(content_type: str) -> bool:
-    """Return whether a type, which may have parameters in a bucket, is a video's."""
+    """Return whether a content type, which may have parameters, is a video type."""
     return content_type.partition(";")[0].strip() in VIDEO
 
 
 def is_image(start: bytes) -> bool:
-    """Return whether the content, whatever its name, is an image. SVG is one."""
+    """Return whether a file with these first bytes is an image (including SVG)."""
     kind = by_content(start)
     return kind is not None and kind.startswith("image/")

@@ -1,4 +1,4 @@
-"""Port for the maintenance of a store, in addition to the storage port; see `verify.py`."""
+"""Maintenance interface of a store, next to the storage port; used by `stillroom verify`."""
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from stillroom.storage.values import OpenedImage, StoredImage
 
 @dataclass(frozen=True, slots=True)
 class UnexpectedFile:
-    """A file in the store that cannot be an image: its unchecked name, and the reason."""
+    """A file in the store that cannot be an image: its raw name, and the reason."""
 
     name: str
     reason: str
@@ -20,7 +20,7 @@ class UnexpectedFile:
 class Inspected:
     """An image opened for reading. Close `opened` after use.
 
-    `outdated_sha256` is a hash recorded before the file was touched or changed.
+    `outdated_sha256` is the SHA-256 recorded before the file was last modified, if any.
     """
 
     opened: OpenedImage
@@ -28,13 +28,13 @@ class Inspected:
 
 
 class Inspection(Protocol):
-    """A store opened for maintenance, also while servers use it.
+    """A store opened for maintenance. Servers may use it at the same time.
 
-    Every method raises `BackendUnavailable` if the medium failed; `open` and `stat` raise
+    Every method raises `BackendUnavailable` if the storage failed; `open` and `stat` raise
     `ImageNotFound` if there is no image.
 
     Attributes:
-        description: One line that identifies the store, and stays the same.
+        description: One line that identifies the store. It never changes for a store.
         at_once: Number of images to read at the same time.
     """
 
@@ -42,30 +42,32 @@ class Inspection(Protocol):
     at_once: int
 
     def walk(self, prefix: KeyPrefix, after: str) -> AsyncIterator[StorageKey | UnexpectedFile]:
-        """Yield all images after `after` in the store's order, and all unexpected files."""
+        """Yield the keys after `after` in the store's order, and all unexpected files."""
         ...
 
     async def open(self, key: StorageKey) -> Inspected:
-        """Open the image with its facts, from one save."""
+        """Open the image and return it with its metadata, both from the same version."""
         ...
 
     async def stat(self, key: StorageKey) -> StoredImage:
-        """Return the current facts."""
+        """Return the image's current metadata."""
         ...
 
     async def quarantine(self, image: StoredImage, facts: bytes) -> str | None:
-        """Move an image, with a document of its facts, to where no reader finds it.
+        """Move an image to a quarantine folder, where it cannot be read through the API.
+
+        `facts` is a document that describes the image. It is stored next to it.
 
         Returns:
-            Its new place; None if it was replaced or deleted meanwhile.
+            New location of the image; None if the image was replaced or deleted meanwhile.
 
         Raises:
-            BackendUnavailable: the medium failed; the image may be in both places.
+            BackendUnavailable: the storage failed; the image may exist in both locations.
         """
         ...
 
     async def check(self) -> None:
-        """Return if the store can be read."""
+        """Raise `BackendUnavailable` unless the store can be read."""
         ...
 
     async def close(self) -> None:
@@ -75,17 +77,17 @@ class Inspection(Protocol):
 
 @runtime_checkable
 class AdoptsHashes(Protocol):
-    """Optional capability of a disk: adding a hash to an image.
+    """Optional capability of a disk: recording the SHA-256 of an image that has none.
 
-    A bucket changes metadata only by copying an object over itself. That is unconditional, so an
-    image saved at the same moment would be lost.
+    A bucket can change metadata only by copying an object onto itself. That copy has no condition,
+    so it would overwrite an image saved at the same time.
     """
 
     async def adopt(self, inspected: Inspected, sha256: bytes) -> None:
         """Record the hash of an image that has none.
 
         Raises:
-            ConfigurationError: the filesystem cannot store it.
-            BackendUnavailable: the medium failed.
+            ConfigurationError: the filesystem does not support extended attributes.
+            BackendUnavailable: the storage failed.
         """
         ...

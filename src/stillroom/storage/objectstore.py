@@ -1,7 +1,7 @@
 """The object store port: operations of a cloud's API that the bucket backend needs.
 
-`storage/s3` implements it, independently of images. Another cloud's API would be another driver;
-tests/contract/memory_store.py is a minimal one.
+`storage/s3` implements this interface and knows nothing about images. Other clouds would need
+another driver; tests/contract/memory_store.py is a minimal example.
 """
 
 import enum
@@ -10,41 +10,41 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 DEADLINE_S: Final = 20.0
-"""Seconds for one request with its retries and all waiting, before the client gets an error."""
+"""Default deadline of a request in seconds, including retries and waiting."""
 
 MAX_LISTED: Final = 1000
-"""Maximum entries of a listing request; the response may have fewer, or a few more."""
+"""Maximum `limit` for listing entries. Responses may have fewer, or a few more."""
 
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """Precondition of a change: the ETag that the object must have, or None for no object."""
+    """Precondition of a change: the object has this ETag, or does not exist if `etag` is None."""
 
     etag: str | None = None
 
 
 class Refusal(enum.Enum):
-    """Reason why a change was not carried out."""
+    """Reason for refusing a change."""
 
     MISSING = enum.auto()
     """The guarded object, the source of a copy, or the upload does not exist."""
 
     GUARD_FAILED = enum.auto()
-    """The object has another ETag than the guard, or the copy, requires."""
+    """The object's ETag is not the one that the guard or the copy requires."""
 
     UNSUPPORTED = enum.auto()
-    """The store does not support such a request; see `any_refusal`."""
+    """The store rejected the request for another reason; see `any_refusal` in `put`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """Result of a put, a copy, or the completion of an upload.
+    """Result of storing or copying an object, or of completing a multipart upload.
 
     Attributes:
         etag: ETag of the new object, or None if the write was refused.
-        refusal: Reason of the refusal.
-        reason: The same in the store's words, such as its status code.
-        doubtful: An earlier attempt had no response, and may have been carried out.
+        refusal: Reason for the refusal, or None if the object was written.
+        reason: Reason as the store reported it, such as its status code.
+        doubtful: An earlier attempt got no response, so it may have been carried out.
     """
 
     etag: str | None
@@ -58,9 +58,9 @@ class Deleted:
     """Result of a deletion.
 
     Attributes:
-        refusal: Reason of the refusal, or None if the object does not exist any more.
-        reason: The same in the store's words, such as its status code.
-        doubtful: An earlier attempt had no response, and may have been carried out.
+        refusal: Reason for the refusal, or None if the object no longer exists.
+        reason: Reason as the store reported it, such as its status code.
+        doubtful: An earlier attempt got no response, so it may have been carried out.
     """
 
     refusal: Refusal | None = None
@@ -83,13 +83,13 @@ class Properties:
 
 @dataclass(frozen=True, slots=True)
 class ObjectHead:
-    """Facts of one object.
+    """Metadata of one object.
 
     Attributes:
-        etag: Strong, with its quotes.
-        modified_s: Seconds since the epoch, by the store's clock.
-        content_type: Not checked at all; empty if there is none.
-        metadata: Lower-case names, including those stored by other tools.
+        etag: Strong ETag, with its quotes.
+        modified_s: Time of the last write in seconds since the epoch, by the store's clock.
+        content_type: Stored content type, unchecked; empty if there is none.
+        metadata: User metadata with lower-case names, including entries that other tools stored.
     """
 
     etag: str
@@ -105,11 +105,11 @@ class Download(Protocol):
     head: ObjectHead
 
     def chunks(self) -> AsyncIterator[bytes]:
-        """Yield the whole body."""
+        """Yield the object's bytes."""
         ...
 
     def close(self) -> None:
-        """Release the connection."""
+        """Release the connection. The rest of the body cannot be read afterwards."""
         ...
 
 
@@ -118,11 +118,11 @@ class ListedPage:
     """Response to `ObjectStore.list`.
 
     Attributes:
-        entries: Keys, and folders (with a slash at the end), in the bucket's order. None replaces
-            keys that are no text, or that a web console created for a folder.
-        next_token: Token of the next page; None on the last one.
-        modified_ns: Nanoseconds since the epoch when each key was saved, by the bucket's clock,
-            for those keys whose time the bucket reports.
+        entries: Keys, and folders (with a slash at the end), in the bucket's order. An entry is
+            None if its key is not valid UTF-8 or ends with a slash.
+        next_token: Token for requesting the next page; None on the last page.
+        modified_ns: Time of the last write by key, in nanoseconds since the epoch (bucket's clock).
+            Keys without a reported time are missing.
     """
 
     entries: Sequence[str | None]
@@ -132,9 +132,9 @@ class ListedPage:
 
 @dataclass(frozen=True, slots=True)
 class CreatedUpload:
-    """A multipart upload that was created.
+    """A multipart upload that was just created.
 
-    If it is `doubtful`, there may be a second one, whose id was lost with a response.
+    If `doubtful`, a retry may have created a second upload whose id is unknown.
     """
 
     upload_id: str
@@ -143,10 +143,10 @@ class CreatedUpload:
 
 @dataclass(frozen=True, slots=True)
 class ListedUpload:
-    """A multipart upload that is neither completed nor aborted.
+    """A multipart upload that was neither completed nor aborted.
 
     Attributes:
-        initiated: Time of its creation in ISO 8601, by the store's clock.
+        initiated: Creation time in ISO 8601 format, by the store's clock.
     """
 
     key: str
@@ -159,7 +159,7 @@ class UploadsPage:
     """Response to `ObjectStore.list_uploads`.
 
     Attributes:
-        next_markers: Key and upload id at which the next page starts; None on the last one.
+        next_markers: Key and upload id after which the next page starts; None on the last page.
     """
 
     uploads: Sequence[ListedUpload]
@@ -167,17 +167,16 @@ class UploadsPage:
 
 
 class ObjectStore(Protocol):
-    """One bucket. Each call is at most one operation that the cloud bills, apart from retries.
+    """One bucket. Each call sends at most one request that the cloud bills, apart from retries.
 
-    Every coroutine raises `BackendUnavailable` if the store cannot be reached, refuses this
-    server, sends a malformed response, or has not decided by `deadline` (on the event loop's
-    clock; `DEADLINE_S` by default). Whether a change was made is then unknown. Bodies are passed
-    as a whole, with their SHA-256 in hexadecimal, since they may have to be sent again.
+    Every coroutine raises `BackendUnavailable` if the store cannot be reached, refuses this server,
+    sends a malformed response, or does not respond by `deadline` (on the event loop's clock; by
+    default in `DEADLINE_S`). It is then unknown whether a change was made. Bodies are passed as a
+    whole, with their SHA-256 in hexadecimal, since a retry sends them again.
     """
 
     keeps_guards: bool
-    """The store's documentation promises guarded writes, and no guarded deletions. Such a store is
-    not probed."""
+    """Whether the store documents guarded writes but no guarded deletions, so it is not probed."""
 
     async def put(
         self,
@@ -192,21 +191,21 @@ class ObjectStore(Protocol):
     ) -> Written:
         """Store an object in one request, if `guard` holds.
 
-        With `any_refusal` every refusal is returned as a result. Otherwise unsupported requests
-        raise, as do refusals of a write without a guard.
+        With `any_refusal`, every refusal is returned as a result. Otherwise unsupported requests,
+        and refused writes without a guard, raise `BackendUnavailable`.
         """
         ...
 
     async def head(self, key: str, *, deadline: float | None = None) -> ObjectHead | None:
-        """Return the facts of an object, or None if there is none."""
+        """Return the metadata of an object, or None if it does not exist."""
         ...
 
     async def get_range(self, key: str, etag: str, start: int, last: int) -> bytes | None:
-        """Return bytes `start` to `last` of the object with this ETag; None if there is none."""
+        """Return the bytes `start` to `last`, or None if no object has this key and ETag."""
         ...
 
     async def download(self, key: str) -> Download | None:
-        """Read an object with its facts by one request; None if there is none."""
+        """Open an object and its metadata by one request; None if it does not exist."""
         ...
 
     async def copy(
@@ -218,7 +217,7 @@ class ObjectStore(Protocol):
         *,
         deadline: float | None = None,
     ) -> Written:
-        """Copy the object with this ETag, with its own properties unless others are given."""
+        """Copy the object if it has this ETag. `properties` replace those of the source."""
         ...
 
     async def delete(
@@ -251,21 +250,21 @@ class ObjectStore(Protocol):
         Args:
             prefix: Literal text.
             limit: Number of entries to request, up to `MAX_LISTED`.
-            after: Only keys after this text; a folder of this name may be listed again.
-            token: `next_token` of the previous page; `after` is ignored then.
-            delimited: List keys with a slash after `prefix` as one entry, which ends in it.
+            after: List only keys after this text. A folder with exactly this name may be repeated.
+            token: `next_token` of the previous page. If it is set, `after` is ignored.
+            delimited: Combine keys with the same text up to the first slash after the prefix.
             deadline: Time on the event loop's clock.
         """
         ...
 
     async def create_upload(self, key: str, properties: Properties) -> CreatedUpload:
-        """Create a multipart upload of an object with these properties."""
+        """Create a multipart upload for an object with these properties."""
         ...
 
     async def upload_part(
         self, key: str, upload_id: str, number: int, body: memoryview, sha256: str
     ) -> str:
-        """Send a part, numbered from 1, and return its ETag for `complete_upload`."""
+        """Send a part (numbers start at 1) and return its ETag for `complete_upload`."""
         ...
 
     async def complete_upload(
@@ -278,27 +277,27 @@ class ObjectStore(Protocol):
         deadline: float | None = None,
         any_refusal: bool = False,
     ) -> Written:
-        """Combine the parts into an object, like `put`. An upload that is over is a refusal."""
+        """Combine the parts into an object. Returns a refusal if the upload no longer exists."""
         ...
 
     async def abort_upload(self, key: str, upload_id: str) -> None:
-        """Delete the parts of an upload, unless it is over already."""
+        """Delete the parts of an upload; do nothing if it was completed or aborted."""
         ...
 
     async def has_parts(self, key: str, upload_id: str) -> bool:
-        """Return whether an upload has any part; also True if the upload is over."""
+        """Return whether an upload has any part. Also True if the upload no longer exists."""
         ...
 
     async def list_uploads(self, prefix: str, after: tuple[str, str] | None = None) -> UploadsPage:
-        """List one page of unfinished uploads, from the `next_markers` of the previous one."""
+        """List one page of unfinished uploads; `after` is `next_markers` of the previous page."""
         ...
 
     def presigned_url(self, key: str, *, valid_for_s: int) -> str:
-        """Return a URL that reads an object without credentials for a while; sends no request."""
+        """Return a URL for reading an object without credentials. Sends no request."""
         ...
 
     async def check(self, *, writing: bool, deadline: float | None = None) -> None:
-        """Return if objects can be read, and written if `writing`. Nothing is changed."""
+        """Raise unless objects can be read (with `writing`: also written). Changes nothing."""
         ...
 
     async def close(self) -> None:

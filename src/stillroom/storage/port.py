@@ -1,4 +1,4 @@
-"""The storage port, which every backend implements."""
+"""The storage port: the interface that every storage backend implements."""
 
 from typing import Protocol
 
@@ -17,65 +17,65 @@ from stillroom.storage.values import (
 
 
 class ImageStorage(Protocol):
-    """Storage of bytes under keys.
+    """Storage that saves and returns images by key.
 
-    Every backend keeps these promises, and `tests/contract` checks each of them:
+    Every backend guarantees the following. `tests/contract` checks each guarantee:
 
-    * atomic: a reader gets the old image or the new one, never a part of one, even after a
-      crash; all that is read from one location is one image;
-    * durable: a power cut after the return of `save` or `delete` changes nothing;
-    * a refused or broken save leaves nothing behind and changes nothing;
-    * conditions hold across processes: only one of two create-only saves succeeds;
-    * a page contains every image saved, and none deleted, before the request, by any process;
-    * a missing image raises `ImageNotFound`; a failure of the medium raises
-      `BackendUnavailable` with the driver's exception as its cause.
+    * atomic: a reader gets either the old or the new version of an image, even after a crash, and
+      everything read from one `Location` belongs to the same version;
+    * durable: once `save` or `delete` has returned, its result survives a power cut;
+    * a save that is refused or interrupted changes nothing and leaves no file behind;
+    * conditions work across processes: of two concurrent create-only saves, one succeeds;
+    * a listing reflects all saves and deletions that any process completed before the request;
+    * a missing image raises `ImageNotFound`; if the disk or bucket fails, `BackendUnavailable` is
+      raised with the driver's exception as its cause.
     """
 
     description: str
-    """One line for the log: backend and location."""
+    """Backend and location, in one line for the log."""
 
     async def save(
         self, key: StorageKey, source: ImageSource, condition: Condition = UNCONDITIONAL
     ) -> StoredImage:
         """Save `source` under `key`, replacing an existing image.
 
-        A save is refused before `source` is read, if it can be.
+        If a save can be refused early, it is refused before `source` is read.
 
         Raises:
             PreconditionFailed, ConditionUnsupported, PathConflict, TooLarge, UnsupportedMedia,
-            EmptyFile, DigestMismatch, StorageFull, BackendUnavailable: as their names say.
+            EmptyFile, DigestMismatch, StorageFull, BackendUnavailable: see `errors.py`.
         """
         ...
 
     async def locate(self, key: StorageKey) -> Location:
-        """Return where the image can be read. Close a `LocalImage` after use."""
+        """Return the image as an open file or as a URL. Close a `LocalImage` after use."""
         ...
 
     def locate_now(self, key: StorageKey, known: StoredImage | None = None) -> Location | None:
-        """Return the location, or None if only `locate`, which may wait, can find it.
+        """Return the location without waiting, or None if only `locate` can find it.
 
-        `known` are facts found earlier. If it is still the same save, the location has this very
-        object as its facts, which costs less.
+        `known` is metadata that was read earlier. If the image is still the same version, this
+        object is reused for the location, which is faster than reading the metadata again.
         """
         ...
 
     def is_current(self, image: StoredImage) -> bool:
-        """Return whether an image is still the same save, with the same content.
+        """Return whether the stored image is still this version.
 
-        For callers that cache what they read. It neither waits nor raises; False may also mean that
-        it would have to wait, so the image must be located again.
+        For callers that cache content. Neither waits nor raises. If the answer requires waiting, it
+        returns False, so the caller must locate the image again.
         """
         ...
 
     def read_now(self, image: StoredImage, start: int, into: memoryview) -> bool:
-        """Fill `into` with the bytes from `start` on, if the image is still the same save.
+        """Read bytes from offset `start` into `into`, if the image is still the same version.
 
-        It neither waits nor raises; False may also mean that it would have to wait.
+        Neither waits nor raises. Returns False if the bytes cannot be read without waiting.
         """
         ...
 
     def is_missing(self, key: StorageKey) -> bool:
-        """Return whether there is certainly no image, without waiting; False if unknown."""
+        """Return True if the image certainly does not exist; never waits. False if unknown."""
         ...
 
     async def open(self, key: StorageKey) -> OpenedImage:
@@ -83,21 +83,21 @@ class ImageStorage(Protocol):
         ...
 
     async def stat(self, key: StorageKey) -> StoredImage:
-        """Return the facts without the bytes."""
+        """Return the image's metadata."""
         ...
 
     async def list(self, query: ListQuery) -> Page:
-        """List one page, in memory that does not grow with the number of images.
+        """List one page. Memory use does not grow with the number of stored images.
 
-        Raises `ListingUnsupported` if pages of the bucket cannot be joined.
+        Raises `ListingUnsupported` if the bucket does not list keys in a stable order.
         """
         ...
 
     async def entries(self, query: ListQuery) -> EntryPage:
-        """List the same page as `list`, with the facts of each image.
+        """List the same page as `list`, with the metadata of each image.
 
-        The facts of one image are from one save, but the page is not a snapshot. Images deleted
-        meanwhile are left out. Memory is bounded by the page, and the event loop is not blocked.
+        The metadata of one image always belongs to a single version, but the page is not a
+        snapshot. Images deleted meanwhile are left out. Memory use depends only on the page size.
         """
         ...
 
@@ -110,12 +110,12 @@ class ImageStorage(Protocol):
     ) -> None:
         """Delete the image, durably.
 
-        With `save_id` only this save is deleted, and no other one with the same bytes. On a disk,
-        check and deletion are one step. In a bucket, another save may come in between; a bucket
-        with conditional deletion keeps it.
+        With `save_id`, only this version is deleted, not a later one with the same bytes. On a
+        disk, check and deletion are atomic. In a bucket, another save may happen in between. It
+        survives if the bucket supports conditional deletion.
 
         Raises:
-            ImageNotFound, PreconditionFailed, BackendUnavailable: as their names say.
+            ImageNotFound, PreconditionFailed, BackendUnavailable: see `errors.py`.
         """
         ...
 
@@ -124,19 +124,19 @@ class ImageStorage(Protocol):
     ) -> StoredImage:
         """Save the image at `source` also under `target`, replacing an existing image.
 
-        The copy has the same bytes, content type and SHA-256, a new save id, and is independent of
-        the original. The bytes do not pass through this process. A copy below `media/` may be
+        The copy is independent of the original. It has the same bytes, content type and SHA-256,
+        but a new save id. The bytes do not pass through this process. A copy below `media/` may be
         cached forever, since the bytes under such a key never change.
 
         Raises:
-            ImageNotFound: there is no image at `source`.
-            PreconditionFailed: `source` is another save than `save_id`; `target` is unchanged.
-            PathConflict, StorageFull, BackendUnavailable: as their names say.
+            ImageNotFound: `source` does not exist.
+            PreconditionFailed: `source` has another save id; `target` is unchanged.
+            PathConflict, StorageFull, BackendUnavailable: see `errors.py`.
         """
         ...
 
     async def check(self) -> None:
-        """Return if images can be saved and read right now, else raise a `StillroomError`."""
+        """Raise a `StillroomError` unless images can be saved and read right now."""
         ...
 
     async def close(self) -> None:

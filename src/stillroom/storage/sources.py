@@ -1,4 +1,4 @@
-"""Sources of the bytes of an upload."""
+"""Sources from which a storage backend reads an upload."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -10,31 +10,31 @@ _MAX_TYPE: Final = 255
 
 
 class ImageSource(Protocol):
-    """An iterable of the bytes of one upload.
+    """An asynchronous iterable that yields the bytes of one upload.
 
     Attributes:
         max_bytes: Maximum size of the upload; None if it is unknown.
-        expected_sha256: Hash that the client announced. Read it after the last chunk: in a
-            multipart form, it becomes known only with the image's part.
+        expected_sha256: SHA-256 that the client sent, or None. Read it after the last chunk: in a
+            multipart form, it becomes known only when the image's part begins.
     """
 
     max_bytes: int | None
     expected_sha256: bytes | None
 
     def __aiter__(self) -> AsyncIterator[bytes]:
-        """Iterate over the chunks. Any exception means that the upload broke off."""
+        """Yield the chunks. Any exception means that the upload was interrupted."""
         ...
 
 
 class DescribedSource:
     """A source whose content type and time are known beforehand.
 
-    Both are stored on a disk, and only the content type in a bucket.
+    A disk stores both; a bucket stores only the content type.
 
     Attributes:
-        content_type: Content type to store; None: it is detected.
-        modified_ns: Time of the save in nanoseconds since the epoch; None: now.
-        rules: Rules for this save; None: those of the store.
+        content_type: Content type to store. If None, it is detected.
+        modified_ns: Time of the save in nanoseconds since the epoch. If None, the current time.
+        rules: Rules for this save. If None, the store's rules apply.
     """
 
     content_type: str | None = None
@@ -43,7 +43,7 @@ class DescribedSource:
 
 
 class Document(DescribedSource):
-    """A document that this program writes, produced while it is saved."""
+    """A document that Stillroom itself writes. Its content is generated while it is saved."""
 
     expected_sha256: bytes | None = None
 
@@ -55,7 +55,7 @@ class Document(DescribedSource):
         max_bytes: int | None,
         rules: SaveRules,
     ) -> None:
-        """Save `chunks`, whose total size is at most `max_bytes` if that is known."""
+        """Save the bytes of `chunks`, at most `max_bytes` in total if that is not None."""
         self.content_type = content_type
         self.max_bytes: int | None = max_bytes
         self.rules = rules
@@ -66,15 +66,15 @@ class Document(DescribedSource):
 
 
 class ImportedImage(DescribedSource):
-    """An image from another store, with its facts there.
+    """An image to import from another store.
 
     Attributes:
-        image: Facts in the other store.
-        content_type: None if it is too long to be one (RFC 6838, 4.2).
+        image: Metadata in the other store.
+        content_type: None if the stored text is too long for a content type (RFC 6838, 4.2).
     """
 
     def __init__(self, image: StoredImage, sha256: bytes, chunks: AsyncIterator[bytes]) -> None:
-        """Save `chunks`, whose hash must be `sha256`."""
+        """Save the bytes of `chunks`, which must have this SHA-256."""
         self.image = image
         self.max_bytes: int | None = image.size
         self.expected_sha256: bytes | None = sha256

@@ -1,4 +1,4 @@
-"""Checks of the bytes of every upload, the same on every backend."""
+"""Checks of the uploaded bytes (size, type, hash), the same on every backend."""
 
 import hashlib
 from collections import deque
@@ -11,10 +11,10 @@ from stillroom.storage.values import SaveRules
 
 HEAD_BYTES: Final = 64 * 1024
 TAIL_BYTES: Final = 256 * 1024
-"""Bytes kept of both ends of an upload, which contain nearly all of an image's metadata."""
+"""Bytes kept from each end of an upload. They contain nearly all of an image's metadata."""
 
 _MAX_PIECES: Final = 512
-"""Maximum number of chunks kept for each end: small ones take more memory than their bytes."""
+"""Maximum number of chunks kept for each end, since a small chunk has a memory overhead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,16 +27,16 @@ class PassedBytes:
 
     @property
     def is_whole(self) -> bool:
-        """Return whether the whole file was kept."""
+        """Return whether the kept bytes are the whole file."""
         return len(self.head) == self.size
 
     @property
     def kept_bytes(self) -> int:
-        """Number of bytes kept."""
+        """Number of kept bytes."""
         return self.size if self.is_whole else len(self.head) + len(self.tail)
 
     def at(self, start: int, length: int) -> bytes | None:
-        """Return `length` bytes of the file from `start` on, or None if they were not kept."""
+        """Return `length` bytes from offset `start`, or None if they were not kept."""
         if start + length <= len(self.head):
             return self.head[start : start + length]
         begin = start - (self.size - len(self.tail))
@@ -45,7 +45,7 @@ class PassedBytes:
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """Facts of a body that was received completely."""
+    """Size, SHA-256 and content type of a completely received upload."""
 
     size: int
     sha256: bytes
@@ -53,14 +53,14 @@ class Received:
 
 
 class UploadChecks:
-    """Counts, sniffs and hashes one upload.
+    """Counts and hashes the bytes of one upload and detects their content type.
 
-    `count` is fast and is called where the bytes arrive. `digest` takes about 0.7 ms per MiB and is
-    called where they are written, off the event loop.
+    `count` is fast and runs on the event loop. `digest` takes about 0.7 ms per MiB and runs in the
+    thread that writes the bytes.
     """
 
     def __init__(self, rules: SaveRules, kind: str | None = None) -> None:
-        """Check a file; `kind` is its content type if it comes from another store."""
+        """Start the checks. `kind` is the content type if the file comes from another store."""
         self._kind = kind
         self._rules = rules
         self._hash = hashlib.sha256()
@@ -71,11 +71,11 @@ class UploadChecks:
         self.size = 0
 
     def count(self, chunk: bytes) -> None:
-        """Count a chunk.
+        """Count a chunk, and check size and content type.
 
         Raises:
             TooLarge: the upload exceeds the limit.
-            UnsupportedMedia: an image is required, and the first bytes are not one's.
+            UnsupportedMedia: an image is required, and the first bytes are not from an image.
         """
         self.size += len(chunk)
         if self.size > self._rules.max_bytes:
@@ -98,7 +98,7 @@ class UploadChecks:
             self._tail, self._tail_bytes = deque([joined]), len(joined)
 
     def passed(self) -> PassedBytes:
-        """Return both ends of the counted bytes."""
+        """Return the first and last bytes of the upload."""
         first, *others = self._tail or (b"",)
         tail = b"".join([first[max(0, self._tail_bytes - TAIL_BYTES) :], *others])
         head = tail if len(tail) == self.size else b"".join(self._head)[:HEAD_BYTES]
@@ -106,7 +106,7 @@ class UploadChecks:
 
     @property
     def content_type(self) -> str:
-        """Content type, detected from the bytes so far; final from `SNIFFED_BYTES` on."""
+        """Content type detected so far; final after `SNIFFED_BYTES`."""
         return self._kind or content_type.detect(self._start)
 
     def digest(self, chunk: bytes | memoryview) -> None:
@@ -114,12 +114,12 @@ class UploadChecks:
         self._hash.update(chunk)
 
     def finish(self, expected_sha256: bytes | None) -> Received:
-        """Return the facts, after every chunk was counted and hashed.
+        """Return the results. Call it after every chunk was counted and hashed.
 
         Raises:
-            EmptyFile: there are no bytes; allowed if the file comes from another store.
-            DigestMismatch: the client announced another hash.
-            UnsupportedMedia: an image is required, and this is not one.
+            EmptyFile: the upload is empty. Files from another store may be empty.
+            DigestMismatch: the SHA-256 differs from `expected_sha256`.
+            UnsupportedMedia: an image is required, and the file is not an image.
         """
         if not self.size and self._kind is None:
             raise EmptyFile

@@ -1,4 +1,4 @@
-"""Values that the storage port uses: images, conditions, queries, pages."""
+"""Value types of the storage port: images, conditions, queries, pages."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ from stillroom.errors import PreconditionFailed
 from stillroom.paths import KeyPrefix, StorageKey
 
 ANY: Final = "*"
-"""An `If-Match` or `If-None-Match` that matches any image."""
+"""Value of `If-Match` or `If-None-Match` that matches any image."""
 
 EntityTags = frozenset[str] | Literal["*"]
 """Strong entity tags with their quotes, or `ANY`."""
@@ -16,17 +16,16 @@ EntityTags = frozenset[str] | Literal["*"]
 
 @dataclass(frozen=True, slots=True)
 class StoredImage:
-    """Facts of one saved image, all from the same save.
+    """Metadata of one version of an image. Every save creates a new version.
 
     Attributes:
-        size: Bytes.
-        etag: Strong, with its quotes; differs after every save that changes the content.
+        size: Size in bytes.
+        etag: Strong ETag, with its quotes. It changes whenever the content changes.
         modified_ns: Time of the save in nanoseconds since the epoch.
         content_type: Detected from the content, never from the name.
         sha256: 32 bytes, or None if it has not been computed yet.
-        save_id: Id of this save: the same bytes saved again have another one.
-        version: Bytes by which a disk recognizes an unchanged file (`disk/known_files.py`), or
-            None if it cannot.
+        save_id: Id of this version. It changes with every save, even if the bytes are the same.
+        version: Identifies an unchanged file (`disk/known_files.py`); None if the backend cannot.
     """
 
     key: StorageKey
@@ -40,15 +39,15 @@ class StoredImage:
 
 
 class OpenedImage(Protocol):
-    """One save of an image, opened for reading in this process. Close it after use."""
+    """One version of an image, opened for reading in this process. Close it after use."""
 
     image: StoredImage
 
     def chunks(self, start: int, length: int) -> AsyncIterator[bytes]:
-        """Yield `length` bytes from `start` on, without blocking the event loop.
+        """Yield `length` bytes beginning at offset `start`, without blocking the event loop.
 
         Raises:
-            BackendUnavailable: they cannot be read, or no longer belong to this save.
+            BackendUnavailable: the bytes cannot be read, or the version no longer exists.
         """
         ...
 
@@ -59,16 +58,16 @@ class OpenedImage(Protocol):
 
 @runtime_checkable
 class LocalImage(OpenedImage, Protocol):
-    """An image in a file."""
+    """An opened image whose bytes are in a local file."""
 
     def fileno(self) -> int:
-        """Return the descriptor, from which the kernel can send without copying."""
+        """Return the file descriptor, for sending the file with sendfile(2)."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class RemoteImage:
-    """An image that another server serves at `url`. The type is None if it is not known."""
+    """Redirect target: another server serves the image at `url`. The type is None if unknown."""
 
     url: str
     content_type: str | None = None
@@ -86,19 +85,19 @@ class Condition:
 
     @property
     def is_set(self) -> bool:
-        """Return whether there is any condition."""
+        """Return whether there is anything to check."""
         return self.if_match is not None or self.if_none_match is not None
 
     @property
     def create_only(self) -> bool:
-        """Return whether the only condition is that no image exists."""
+        """Return whether the only condition is that no image exists yet."""
         return self.if_none_match == ANY and self.if_match is None
 
     def check(self, etag: str | None) -> None:
-        """Check the condition against an image's ETag (None: no image).
+        """Check the condition against the stored image's ETag (None if there is no image).
 
         Raises:
-            PreconditionFailed: it does not hold.
+            PreconditionFailed: the condition does not hold.
         """
         if self.if_match is not None and not _matches(self.if_match, etag):
             raise PreconditionFailed
@@ -115,7 +114,7 @@ def _matches(tags: EntityTags, etag: str | None) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class SaveRules:
-    """Rules for saves, the same on every backend: maximum size, and whether it must be an image."""
+    """Rules for saves on any backend: maximum size, and whether only images are allowed."""
 
     max_bytes: int
     require_image: bool = False
@@ -126,10 +125,10 @@ class ListQuery:
     """Query for one page of a listing.
 
     Attributes:
-        prefix: Literal text with which keys begin.
-        after: Only entries after this text, in the byte order of whole keys; empty for all.
+        prefix: Text that all listed keys begin with.
+        after: List only entries after this text, in the byte order of whole keys. Empty: list all.
         limit: Maximum number of entries on the page, 1 to 10,000.
-        delimited: Combine all keys with a slash after the prefix into one entry that ends in it.
+        delimited: Combine keys with the same text up to the first slash after the prefix.
         manifests: Include the manifests of runs, which are not images.
     """
 
@@ -142,12 +141,11 @@ class ListQuery:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Entries in the byte order of whole keys.
+    """One page of a listing, in the byte order of whole keys.
 
     Attributes:
         more: Whether more entries follow.
-        modified_ns: Time of the save of each image in nanoseconds since the epoch, by a bucket's
-            clock, if the listing contains it.
+        modified_ns: Time of the last save by key, in nanoseconds since the epoch. Empty on a disk.
     """
 
     entries: Sequence[str]
@@ -156,16 +154,16 @@ class Page:
 
 
 Entry = StoredImage | KeyPrefix
-"""An image with its facts, or the key prefix of a folder in a delimited listing."""
+"""An image with its metadata, or the key prefix of a folder in a delimited listing."""
 
 
 @dataclass(frozen=True, slots=True)
 class EntryPage:
-    """A `Page` whose images have facts, without images that were deleted meanwhile.
+    """A `Page` with the metadata of each image. Images that were deleted meanwhile are left out.
 
     Attributes:
-        next_after: `ListQuery.after` for the next page; None after the last one. That entry may
-            be left out here, so an empty page may have a next one.
+        next_after: `ListQuery.after` for the next page; None on the last page. A page can be empty
+            although more pages follow, because deleted images are left out.
     """
 
     entries: Sequence[Entry]

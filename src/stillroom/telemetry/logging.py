@@ -1,7 +1,7 @@
 """Log formats (console, JSON) and the access log.
 
-Control characters sent by clients are escaped. Each line has the id of its request, if any. The
-entries of a mapping that is logged (`log.info("%(status)d", {"status": 200})`) become JSON fields.
+Control characters from clients are escaped. Each line contains the id of its request, if any. The
+entries of a logged mapping (`log.info("%(status)d", {"status": 200})`) become JSON fields.
 """
 
 import json
@@ -25,7 +25,7 @@ def escape(text: str) -> str:
 
 
 class ConsoleFormatter(logging.Formatter):
-    """`2026-11-24T15:00:00Z INFO message`, followed by an indented traceback, if there is one."""
+    """Text format: `2026-11-24T15:00:00Z INFO message`, then an indented traceback, if any."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Format a record as text."""
@@ -39,7 +39,7 @@ class ConsoleFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object per line."""
+    """JSON format: one JSON object per line."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Format a record as JSON."""
@@ -60,12 +60,12 @@ class JsonFormatter(logging.Formatter):
 
 
 def log_config(form: Literal["console", "json"], *, level: str, access_log: bool) -> dict[str, Any]:
-    """Return a configuration for `logging.config.dictConfig`, for this process and every worker.
+    """Return a configuration for `logging.config.dictConfig`, which all processes use.
 
     Args:
-        form: How a line looks.
-        level: The least severe lines that are logged: `debug`, `info`, `warning` or `error`.
-        access_log: Log one line a request, whatever the level.
+        form: Log format.
+        level: Minimum severity: `debug`, `info`, `warning` or `error`.
+        access_log: Log one line per request, regardless of `level`.
     """
     formatter = ConsoleFormatter if form == "console" else JsonFormatter
     return {
@@ -77,7 +77,7 @@ def log_config(form: Literal["console", "json"], *, level: str, access_log: bool
         "loggers": {
             "stillroom": {"level": level.upper()},
             "stillroom.access": {"level": "INFO" if access_log else "WARNING"},
-            # Otherwise uvicorn warns of each malformed request; /metrics counts them.
+            # Otherwise uvicorn logs each malformed request; /metrics counts them.
             "uvicorn": {"level": "ERROR"},
         },
     }
@@ -98,15 +98,15 @@ def log_access(
     """Write one line of the access log (STILLROOM_ACCESS_LOG).
 
     Args:
-        client: Address and port.
-        method: The HTTP method.
-        path: As received, but without the query, which may contain a signature.
+        client: Client's address and port.
+        method: HTTP method.
+        path: Path as received, without the query, which may contain a signature.
         status: Status code of the response.
-        operation: The label that /metrics uses.
-        request_id: The client's own, or a generated one.
-        began: Start time, from `time.perf_counter`.
-        received: Bytes of the request body.
-        sent: Bytes of the response body.
+        operation: Name of the operation, as in /metrics.
+        request_id: Request id, from the client or generated.
+        began: Start time (`time.perf_counter`).
+        received: Number of received body bytes.
+        sent: Number of sent body bytes.
     """
     access_log.info(
         "%(client)s %(method)s %(path)s %(status)d operation=%(operation)s "
@@ -126,7 +126,7 @@ def log_access(
 
 
 def _request_id_of(record: logging.LogRecord) -> str:
-    """Return the request id of a record: its own (access log), or that of the current request."""
+    """Return the request id of a log record, by default that of the current request."""
     if isinstance(record.args, Mapping) and "request_id" in record.args:
         return str(record.args["request_id"])
     return request_id.current.get()

@@ -1,11 +1,11 @@
 """Prometheus metrics: counters, gauges and histograms, flushed in batches once a second.
 
-Counting a request takes half a microsecond here, and four in prometheus_client, which locks and
-writes to a shared file each time: values are therefore collected, and flushed once a second and
-before each scrape.
+Counting a request takes half a microsecond here. In prometheus_client it takes four, because each
+call locks and writes to a shared file. So values are collected in this process, and flushed once a
+second and before each scrape.
 
-With several workers, each has its values in a file that the others can read: prometheus_client's
-multiprocess mode, enabled by `server` with PROMETHEUS_MULTIPROC_DIR.
+Several workers share their values through files (prometheus_client's multiprocess mode, which
+`server` enables with PROMETHEUS_MULTIPROC_DIR).
 """
 
 import contextlib
@@ -40,11 +40,11 @@ _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 values.MmapedDict = AllocatedDict  # type: ignore[attr-defined]  # before the first number is made
 
 OTHER: Final = "other"
-"""Operation label of requests outside the API: probes, documents, unknown addresses."""
+"""Operation label for requests outside the API, such as health probes or unknown paths."""
 
 
 class _FlushOnCollect(Collector):
-    """Collector that is registered first, so that each collection sees all values."""
+    """Collector that flushes collected values. It is registered first, so others see them all."""
 
     def describe(self) -> Iterable[Metric]:
         return ()
@@ -215,19 +215,19 @@ _NUMBER, _TIME, _BYTES, _FIRST_BUCKET = 0, 1, 2, 3
 
 
 def _new_cell() -> list[float]:
-    """Return zeros: count, total time, bytes, and the count in each time bucket."""
+    """Return a list of zeros: count, total time, bytes, and one count per time bucket."""
     return [0] * (_FIRST_BUCKET + len(_BOUNDS) + 1)
 
 
 _responses: defaultdict[tuple[str, int], list[float]] = defaultdict(_new_cell)
 _received: defaultdict[str, int] = defaultdict(int)
 _sent: defaultdict[str, int] = defaultdict(int)
-# A deque, since threads append to it: appending is atomic.
+# A deque, since threads append to it, which is atomic.
 _calls_made: deque[tuple[str, str, float, bool]] = deque()
 
 
 class _Current:
-    """Current values of this process, for the gauges."""
+    """Current values of this process's gauges."""
 
     in_flight = 0
     connections = 0
@@ -236,7 +236,7 @@ class _Current:
 
 
 def count(operation: str, status: int, seconds: float | None = None, sent: int = 0) -> None:
-    """Count a response, the bytes sent of its body, and its time if it reached an operation."""
+    """Count a response, its sent body bytes, and (if it reached an operation) its duration."""
     cell = _responses[operation, status]
     cell[_NUMBER] += 1
     cell[_BYTES] += sent
@@ -246,32 +246,32 @@ def count(operation: str, status: int, seconds: float | None = None, sent: int =
 
 
 def count_sent(operation: str, sent: int) -> None:
-    """Count bytes sent of a response body."""
+    """Count sent bytes of a response body."""
     _sent[operation] += sent
 
 
 def count_received(operation: str, received: int) -> None:
-    """Count bytes received of a request body."""
+    """Count received bytes of a request body."""
     _received[operation] += received
 
 
 def count_call(call: str, outcome: str, seconds: float, *, again: bool = False) -> None:
-    """Count one attempt of a storage call: a `storage.capabilities.CallObserver`."""
+    """Count one attempt of a storage call; implements `storage.capabilities.CallObserver`."""
     _calls_made.append((call, outcome, seconds, again))
 
 
 def begin() -> None:
-    """Count a request as in flight, until `end`."""
+    """Count a request as in flight until `end` is called."""
     _Current.in_flight += 1
 
 
 def end() -> None:
-    """Count a request as no longer in flight."""
+    """Count the end of a request that was in flight."""
     _Current.in_flight -= 1
 
 
 def report_loop(connections: int, lag_s: float) -> None:
-    """Set the number of connections and the delay of the event loop."""
+    """Set the metrics for the number of connections and the event loop's delay."""
     _Current.connections, _Current.lag_s = connections, max(0.0, lag_s)
 
 
@@ -312,7 +312,7 @@ def _flush_calls() -> None:
 
 
 def _add(histogram: Histogram, cell: list[float]) -> None:
-    """Add many observations at once; `Histogram.observe` takes one at a time."""
+    """Add many observations at once, unlike `Histogram.observe`."""
     for bucket, number in enumerate(cell[_FIRST_BUCKET:]):
         if number:
             histogram._buckets[bucket].inc(number)  # noqa: SLF001  (see above)
@@ -320,38 +320,38 @@ def _add(histogram: Histogram, cell: list[float]) -> None:
 
 
 def report_build(version: str, *, storage: str, database: str) -> None:
-    """Set the version and backends; called once in each worker."""
+    """Set the metric for version and backends. Each worker calls it once."""
     _BUILD.labels(version, storage, database).set(1)
     _WORKERS.set(1)
 
 
 def report_confinement(missing: Iterable[str]) -> None:
-    """Set the mechanisms that confine decoding processes; called once in each worker."""
+    """Set the metric for missing sandbox mechanisms of decoders. Each worker calls it once."""
     lacking = frozenset(missing)
     for part in ("Landlock", "seccomp"):
         _CONFINED.labels(part.lower()).set(part not in lacking)
 
 
 def report_disk(*, free_bytes: int, min_free_bytes: int, read_only: bool) -> None:
-    """Set the free space of the data directory, and whether it is read-only."""
+    """Set the metrics for the data directory's free space and read-only state."""
     _FREE.set(free_bytes)
     _MIN_FREE.set(min_free_bytes)
     _READ_ONLY.set(read_only)
 
 
 def report_swept(outcomes: Mapping[str, int]) -> None:
-    """Count the results of a sweep, by outcome."""
+    """Count the results of a sweep (execution of due deletions) by outcome."""
     for outcome, number in outcomes.items():
         _SWEPT.labels(outcome).inc(number)
 
 
 def count_healed(outcome: str) -> None:
-    """Count the outcome of healing one resource, such as computing a missing colour."""
+    """Count the outcome of completing one resource's metadata, such as a missing colour."""
     _HEALED.labels(outcome).inc()
 
 
 def count_picture(outcome: str) -> None:
-    """Count the outcome for one thumbnail, once for all requests that wait for it."""
+    """Count the outcome for one thumbnail, once for all requests that share it."""
     _PICTURES.labels(outcome).inc()
 
 
@@ -361,24 +361,24 @@ def count_reading(outcome: str) -> None:
 
 
 def count_exceeded() -> None:
-    """Count a file whose parsing was aborted because it would take too much work."""
+    """Count a file whose parsing was aborted because it exceeded the work budget."""
     _EXCEEDED.inc()
 
 
 def count_saved_mark(mark: str | None) -> None:
-    """Count the AI mark of a saved image; None: unknown."""
+    """Count the AI mark of a saved image (None: unknown)."""
     _SAVED_MARKS.labels(mark or "unknown").inc()
 
 
 def count_ai_mark(mark: str | None) -> None:
-    """Count the AI mark read from an image; None: unknown."""
+    """Count the AI mark read from an image (None: unknown)."""
     _AI_MARKS.labels(mark or "unknown").inc()
 
 
 def report_queue(
     *, marks: int, due: int, oldest_due: timedelta, intents: int, dead_letters: int, healing: int
 ) -> None:
-    """Set the current sizes of the media library's queues; flushes, for idle workers."""
+    """Set the sizes of the media library's queues. Flushes at once, for idle workers."""
     _MARKS.set(marks)
     _DUE.set(due)
     _OLDEST_DUE.set(oldest_due.total_seconds())
@@ -390,7 +390,7 @@ def report_queue(
 
 
 async def metrics() -> Response:
-    """Serve `/metrics` for all workers; values of the others may be a second old."""
+    """Serve `/metrics` for all workers. Values of other workers may be a second old."""
     registry = REGISTRY
     if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
         flush()

@@ -1,7 +1,7 @@
 """Multiprocess metrics files that are allocated before they are mapped.
 
-prometheus_client maps sparse files. Writing to a hole on a full filesystem raises SIGBUS, which
-ends the process without a message.
+prometheus_client maps sparse files. If the disk is full, writing to a hole in such a file raises
+SIGBUS, which kills the process without a message.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ log = logging.getLogger("stillroom.server")
 
 
 class AllocatedDict(MmapedDict):
-    """Metrics file of one worker; private memory, which `/metrics` lacks, if the disk is full."""
+    """Metrics file of one worker. If the disk is full, it is kept in memory and not served."""
 
     def __init__(self, filename: str, read_mode: bool = False) -> None:  # noqa: FBT001, FBT002  (as the library's)
         """Open the file, or create it."""
@@ -38,9 +38,9 @@ class AllocatedDict(MmapedDict):
         super()._init_value(key)  # type: ignore[no-untyped-call]  # as above
 
     def _capacity_with(self, key: str) -> int:
-        """Return the capacity after the library has doubled it for a value.
+        """Return the file size after prometheus_client has doubled it to add a value.
 
-        A value takes less than its key and 32 bytes.
+        A value needs less than the length of its key plus 32 bytes.
         """
         capacity: int = self._capacity
         while self._used + len(key.encode()) + 32 > capacity:
@@ -61,7 +61,7 @@ class AllocatedDict(MmapedDict):
 
 
 def _create(filename: str) -> None:
-    """Create a file under a temporary name: readers expect a header in each `.db`."""
+    """Create a file, first under a temporary name, as readers expect a header in each `.db`."""
     part = f"{filename}.part"
     try:
         fd = os.open(part, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
@@ -77,7 +77,7 @@ def _create(filename: str) -> None:
 
 
 def _private_file(error: OSError) -> str:
-    """Return the path of a file in memory (memfd) that no other worker reads."""
+    """Return the path of an in-memory file (memfd) that no other worker reads."""
     log.error(
         "this worker's numbers are missing in /metrics: the temporary folder has no space for them "
         "(%s): free some, or set TMPDIR to another one, and restart",

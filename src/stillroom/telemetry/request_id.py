@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 FIELD: Final = "x-request-id"
 
 _ALLOWED: Final = r"[A-Za-z0-9._:/+=-]{1,128}"
-"""UUIDs, nginx's hexadecimal, base64 and trace ids; nothing that breaks a log line or a header."""
+"""Pattern for valid ids (UUIDs, hexadecimal, base64, trace ids), which cannot break log lines."""
 
 _ID: Final = re.compile(_ALLOWED)
 _NAME: Final = re.compile(rb"\r\nx-request-id:", re.IGNORECASE)
@@ -18,7 +18,7 @@ _VALUE: Final = re.compile(rb"[ \t]*(" + _ALLOWED.encode() + rb")(?=\r\n)")
 _END: Final = b"\r\n\r\n"
 
 current: ContextVar[str] = ContextVar("request_id", default="")
-"""Id of the request that this task or thread works for; empty if there is none."""
+"""Id of the request that the current task or thread handles; empty if there is none."""
 
 _random = random.Random()  # noqa: S311  (ids must be distinct, not secret)
 os.register_at_fork(after_in_child=_random.seed)  # otherwise all workers generate the same ids
@@ -33,12 +33,12 @@ def generate() -> str:
 
 
 def generate_bytes() -> bytes:
-    """Generate a request id for a response head."""
+    """Generate a request id as bytes for a response head."""
     return b"%016x" % _random.getrandbits(64)
 
 
 def from_client(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
-    """Return the request id sent by the client, if there is exactly one field and it is valid."""
+    """Return the client's request id, or None unless there is exactly one valid header."""
     values = [value for name, value in headers if name == b"x-request-id"]
     if len(values) != 1:
         return None
@@ -47,7 +47,7 @@ def from_client(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
 
 
 class IdField(NamedTuple):
-    """Position of the field in a head, including the line end before it, and its id."""
+    """Position of the `X-Request-Id` header in a head (with the line end before it), and its id."""
 
     start: int
     end: int
@@ -55,9 +55,9 @@ class IdField(NamedTuple):
 
 
 def find_field(head: bytes) -> IdField | None:
-    """Find the field in the bytes of one complete head, if there is one with a valid id.
+    """Find the `X-Request-Id` header in a complete request head. None if missing or invalid.
 
-    Nothing may follow the head, since later bytes do not belong to it.
+    `head` must not contain bytes after the head.
     """
     name = _NAME.search(head)
     if name is None or _NAME.search(head, name.end()) or head.find(_END) != len(head) - len(_END):
@@ -67,14 +67,14 @@ def find_field(head: bytes) -> IdField | None:
 
 
 def without_field(head: bytes, headers: Iterable[tuple[bytes, bytes]]) -> bytes | None:
-    """Return a head without this field, which differs with each request, as a cache key.
+    """Return a head without its `X-Request-Id` header, for use as a cache key.
 
     Args:
-        head: Its bytes.
-        headers: Its fields, as parsed.
+        head: Raw head.
+        headers: Parsed headers of the head.
 
     Returns:
-        None if the field is present but invalid: `from_client` handles that each time.
+        The rest of the head; None if the header is invalid, so the head must not be cached.
     """
     headers = list(headers)
     if all(name != b"x-request-id" for name, _ in headers):

@@ -1,4 +1,4 @@
-"""Responses of the fast path, and their lines in the access log."""
+"""Responses that the fast path sends, and their access log entries."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -9,17 +9,17 @@ from stillroom.telemetry.logging import log_access
 
 @dataclass(slots=True)
 class Answer:
-    """Response without its status line, date and request id.
+    """Response without status line, date and request id.
 
     Instances are shared and must not be changed. They are not frozen, because creating a frozen
     dataclass takes three times as long.
 
     Attributes:
         head: Header lines, with the empty line.
-        body: Body of an error.
-        start: Start of the range of the image that is the body.
-        length: Length of the range; 0 if `body` is the body.
-        proxy_head: Header lines for a proxy that sends the range, up to the image's name.
+        body: Response body of an error.
+        start: Offset of the range of the image that is sent as the body.
+        length: Length of the range; 0 if `body` is sent instead.
+        proxy_head: Header lines that tell a proxy to send the range, up to the image's name.
     """
 
     operation: str
@@ -31,13 +31,13 @@ class Answer:
     proxy_head: bytes = b""
 
     def for_proxy(self, name: str) -> "Answer":
-        """Return the response for a proxy, with the pinned name of the image instead of a body."""
+        """Return a response with which a proxy sends the image; `name` is its pinned name."""
         head = b"%s%s\r\n\r\n" % (self.proxy_head, name.encode("ascii"))
         return Answer(self.operation, self.status, head)
 
 
 class AnswerRecord(NamedTuple):
-    """Data of a response for the access log."""
+    """Data of one response for the access log."""
 
     client: tuple[str, int] | None
     request: bytes
@@ -46,7 +46,7 @@ class AnswerRecord(NamedTuple):
     started: float
 
     def log(self, sent: int) -> None:
-        """Write the line after `sent` bytes of the body were sent."""
+        """Write the access log line; `sent` is the number of body bytes that were sent."""
         # If the client sent no id, a success has one only in the log.
         id_ = self.request_id or request_id.generate_bytes()
         method, target, _ = self.request.decode("latin-1").split(" ", 2)

@@ -1,4 +1,4 @@
-"""Cached header fields and request lines of the fast path."""
+"""Cache entries of the fast path: header fields and request lines."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ Conditions = tuple[str | None, ...]
 
 @dataclass(frozen=True, slots=True)
 class CheckedFields:
-    """Header fields that have passed all checks, with the grant of their token."""
+    """Header fields of a request that passed all checks, with the permissions of its token."""
 
     fields: Fields
     conditions: Conditions | None  # None if there are no conditions
@@ -24,10 +24,10 @@ class CheckedFields:
 
 @dataclass(slots=True, eq=False)
 class Line:
-    """Checked request line, with the cached response for the current version of the image.
+    """Valid request line, with the cached response for the image's current version.
 
-    With thousands of lines, each access is a CPU cache miss. So everything that a typical response
-    needs is stored here, without further dictionaries.
+    With thousands of lines, each memory access is a CPU cache miss. So this object contains
+    everything that a typical response needs, without further dictionaries.
     """
 
     method: str
@@ -39,6 +39,6 @@ class Line:
     whole: CacheEntry[bytes] | None = None  # the head of `answer`, and the whole image
 
     def use(self, image: StoredImage | RemoteImage | None) -> None:
-        """Set the image, and drop the cached response for another version."""
+        """Set the image. Drops the cached response if the image has another version."""
         self.image, self.is_missing = image, image is None
         self.answer = self.whole = None

@@ -56,7 +56,7 @@ ASGI_ONLY_FIELDS: Final = frozenset(
         "upgrade",
     )
 )
-"""Requests with one of these fields take the ASGI path."""
+"""Headers that the fast path does not support. Requests with one take the ASGI path."""
 
 _CONDITIONS: Final = (
     "if-match",
@@ -67,21 +67,21 @@ _CONDITIONS: Final = (
     "range",
     OFFER,
 )
-"""Fields on which responses depend. Requests with equal values have the same response."""
+"""Headers on which responses depend. Requests with equal values get the same response."""
 
 MAX_COPIED_BYTES: Final = 64 * 1024
-"""Maximum size of images that are sent together with the head. Larger ones use sendfile. With one
-connection, copying 100 KB is as fast as sendfile, but with 32 it takes a quarter longer."""
+"""Maximum size of images that are copied and sent together with the head. Larger images use
+sendfile. With one connection, copying 100 KB is as fast as sendfile; with 32, it is 25% slower."""
 
 _MAX_FIELDS_BYTES: Final = 8 * 1024**2
 _MAX_LINES: Final = 16_384
-"""About 24 MiB. The storage caches the properties of as many images."""
+"""Maximum number of cached lines (about 24 MiB). The storage caches metadata for as many images."""
 
 _MAX_CONDITIONAL_BYTES: Final = 8 * 1024**2
-"""Limit for responses to conditions and ranges. Clients choose these freely, up to 4 KiB each."""
+"""Memory limit for cached responses to requests with conditions or ranges."""
 
 _ENTRY_BYTES: Final = 1024
-"""Approximate overhead of a cache entry."""
+"""Approximate memory overhead of a cache entry in bytes."""
 
 Headers = tuple[tuple[str, str], ...]
 
@@ -102,11 +102,10 @@ class FastReads:
         cache_bytes: int,
         extra_headers: Headers = (),
     ) -> None:
-        """Begin with empty caches.
+        """Create a fast path with empty caches.
 
-        Targets longer than `longest_target` take the ASGI path. `cache_bytes` limits the bodies of
-        images, each up to `MAX_COPIED_BYTES` (0: no cache). `extra_headers` are added to all
-        responses, as the ASGI path does outside of `operations`.
+        Targets longer than `longest_target` take the ASGI path. `cache_bytes` limits the cache for
+        image bodies (0: no cache). `extra_headers` are added to all responses.
         """
         self._operations = operations
         self._storage = operations.storage
@@ -122,14 +121,14 @@ class FastReads:
         self._lines: BoundedCache[bytes, Line] = BoundedCache(_MAX_LINES, self._whole.remove)
         self._keeps_bodies = cache_bytes > 0
         self._starts: dict[int, bytes] = {}
-        self._second = 0  # time of the dates in `_starts`
+        self._second = 0  # the second for which `_starts` is valid
         self._logs_access = access_log.isEnabledFor(logging.INFO)
 
     def learn(self, connection: ClientConnection, data: bytes, request: Request) -> bool:
-        """Cache the fields of a head that has passed all checks, and answer it.
+        """Respond to a request whose head passed all checks, and cache its header fields.
 
-        `data` is exactly the head, and `request` the same head after parsing. If this returns
-        False, the request must take the ASGI path.
+        `data` is the raw head, and `request` the parsed head. If the result is False, nothing was
+        sent, and the request must take the ASGI path.
         """
         end = data.find(b"\r\n")
         if len(data) > self.longest_head or not _LINE.fullmatch(data, 0, end):
@@ -148,9 +147,9 @@ class FastReads:
         return self.answer(connection, data)
 
     def answer(self, connection: ClientConnection, data: bytes) -> bool:
-        """Answer a complete head without waiting for anything.
+        """Respond to a complete request head from the caches, without waiting.
 
-        If this returns False, nothing was sent, and the request must take the ASGI path.
+        If the result is False, nothing was sent, and the request must take the ASGI path.
         """
         started = time.perf_counter()
         end = data.find(b"\r\n")
@@ -193,21 +192,21 @@ class FastReads:
         return True
 
     def _start(self, status: int) -> bytes:
-        """Return the status line and date of responses in the current second, and cache them."""
+        """Return the cached status line and date header for the current second."""
         date = format_http_date(self._second * 10**9)
         start = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\ndate: {date}\r\n".encode()
         self._starts[status] = start
         return start
 
     def _find_without_id(self, data: bytes, end: int) -> tuple[CheckedFields | None, bytes]:
-        """Return the cached fields of a head without its request id, and the id."""
+        """Return the cached fields and the request id, which is not part of the cache key."""
         field = request_id.find_field(data)
         if field is None:
             return None, b""
         return self._checked_fields.get(data[end : field.start] + data[field.end :]), field.id
 
     def _add_line(self, data: bytes, end: int) -> Line | None:
-        """Cache a request line if its path is valid."""
+        """Parse and cache a request line. Return None if its path is invalid."""
         match = _LINE.fullmatch(data, 0, end)
         if match is None or len(IMAGES_PREFIX) + len(match[2]) > self._longest_target:
             return None
@@ -220,7 +219,7 @@ class FastReads:
         return line
 
     def _find(self, line: Line, checked: CheckedFields) -> "_Response | None":
-        """Return the response if this requires no waiting."""
+        """Return the response, or None if that would require waiting."""
         image: StoredImage | None = None
         if isinstance(line.image, StoredImage):
             image = line.image
@@ -243,7 +242,7 @@ class FastReads:
     def _find_cached(
         self, line: Line, image: StoredImage, checked: CheckedFields
     ) -> "_Response | None":
-        """Return a cached response if the image has not been replaced."""
+        """Return the cached response, or None if the image was replaced."""
         cached = line.whole.value if line.whole else None
         if line.whole and cached is not None:
             line.whole.used = True
@@ -266,7 +265,7 @@ class FastReads:
         return (answer, body, len(body)) if self._storage.is_current(image) else None
 
     def _read(self, line: Line, image: StoredImage, answer: Answer) -> "_Response | None":
-        """Read the body from the file, and cache it, since the image was requested before."""
+        """Read and cache the body, since the image is requested for the second time."""
         if answer.length > MAX_COPIED_BYTES:
             return None
         body = _buffer[: answer.length]
@@ -278,7 +277,7 @@ class FastReads:
         return answer, body, answer.length
 
     def _open(self, line: Line, checked: CheckedFields, location: LocalImage) -> "_Response | None":
-        """Return the response from an open file, which stays open only for sendfile."""
+        """Return the response for an opened image. The file remains open only for sendfile."""
         image = location.image
         slice_: FileSlice | None = None
         try:
@@ -312,7 +311,7 @@ class FastReads:
         return _in_memory(line.answer) if line.answer else None
 
     def _make(self, line: Line, image: StoredImage, checked: CheckedFields) -> Answer:
-        """Create and cache the response to a line with these conditions."""
+        """Create and cache the response to a request line and conditions."""
         try:
             cache_control = self._operations.cache_control
             image_answer = answer_image(
@@ -331,7 +330,7 @@ class FastReads:
         return answer
 
     def _cached_answer(self, line: Line, conditions: Conditions | None) -> Answer | None:
-        """Return the cached response to these conditions for the current image."""
+        """Return the cached response to a request line and conditions, or None if outdated."""
         if conditions is None:
             return line.answer
         entry = self._conditional.get((line, conditions))
@@ -346,7 +345,7 @@ class FastReads:
         self._conditional.put((line, conditions), (line.image, answer), size + _ENTRY_BYTES)
 
     def _make_proxy_head(self, fields: Fields, answer: ImageAnswer) -> bytes:
-        """Return the head for a proxy up to the image's name; empty if no proxy sends the body."""
+        """Return the head for a proxy up to the image's name; empty if there is no proxy."""
         if self._sendfile is None or not self._sendfile.can_delegate(fields, answer):
             return b""
         *headers, (field, location) = without_body(answer, "").headers
@@ -371,7 +370,7 @@ _Response = tuple[Answer, bytes | memoryview | FileSlice, int]
 """Response, its body, and the length of the body."""
 
 _CACHED: Final = Answer("get_image", HTTPStatus.OK, b"")
-"""Response from the cache, where the body includes the head."""
+"""Marker for a cached response, whose body includes the head."""
 
 
 def _in_memory(answer: Answer) -> _Response:
@@ -388,7 +387,7 @@ _buffer: Final = memoryview(bytearray(MAX_COPIED_BYTES))
 
 
 def _read_now(image: LocalImage, start: int, into: memoryview) -> bool:
-    """Read without waiting for the disk (RWF_NOWAIT). Return False if this is impossible."""
+    """Read without disk access (RWF_NOWAIT). Return False if not all bytes are cached."""
     try:
         return os.preadv(image.fileno(), [into], start, os.RWF_NOWAIT) == len(into)
     except OSError:  # EAGAIN: not in the page cache; EOPNOTSUPP: unsupported by the filesystem

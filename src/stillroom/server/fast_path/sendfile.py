@@ -1,4 +1,4 @@
-"""Responses sent with sendfile, without blocking other connections on slow clients or disks."""
+"""Responses sent with sendfile. Slow clients or disks do not block other connections."""
 
 import asyncio
 import contextlib
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from stillroom.server.fast_path.answers import AnswerRecord
 
 _WINDOW_BYTES: Final = 1024**2
-"""Bytes sent in one call before other connections are served (nginx: `sendfile_max_chunk`, 2 MiB).
+"""Bytes sent in one call before other connections are served (`sendfile_max_chunk` in nginx).
 """
 
 _POLL_INTERVAL_S: Final = 0.1
-"""Interval of attempts to send if no descriptor is left for waiting until a client reads."""
+"""Interval in seconds of attempts to send if there are no descriptors for waiting."""
 
 _ONE_BYTE: Final = [bytearray(1)]
 
@@ -29,7 +29,7 @@ log = logging.getLogger("stillroom.server")
 
 
 class FileSlice(NamedTuple):
-    """Range of an open image."""
+    """Byte range of an open image file."""
 
     image: LocalImage
     start: int
@@ -37,7 +37,7 @@ class FileSlice(NamedTuple):
 
 
 class FileExchange:
-    """Exchange whose response body is sent from a file."""
+    """Exchange that sends a response body from a file."""
 
     has_begun = True
 
@@ -68,7 +68,7 @@ class FileExchange:
     def start(
         cls, connection: ClientConnection, head: bytes, file: FileSlice, record: "AnswerRecord"
     ) -> None:
-        """Send as much as possible without waiting, and the rest as the client reads it."""
+        """Send as much as possible immediately, and the rest when the client reads."""
         exchange = cls(connection, head, file, record)
         metrics.begin()
         connection.continue_with(exchange)
@@ -80,11 +80,11 @@ class FileExchange:
         return len(self._head) + self._left
 
     def disconnect(self) -> None:
-        """Stop sending."""
+        """Stop sending, since the client has disconnected."""
         self._end()
 
     def _send(self, to: socket.socket) -> None:
-        """Send a window, in a thread if this requires waiting for the disk."""
+        """Send the next window. Uses a thread if that requires disk access."""
         if self._has_ended:
             return
         is_writable = False
@@ -109,7 +109,7 @@ class FileExchange:
             self._wait_for(to)
 
     def _wait_for(self, to: socket.socket) -> None:
-        """Continue when the client reads, or poll if no descriptor is left."""
+        """Continue when the client reads. Polls if there is no descriptor for waiting."""
         try:
             self._socket = to.dup()
         except OSError as error:
@@ -121,7 +121,7 @@ class FileExchange:
             self._loop.add_writer(self._socket, self._send, self._socket)
 
     def _cut_off(self, error: BaseException) -> None:
-        """Abort the response. A disconnected client is not logged as an error."""
+        """Abort the response after an error. A disconnect is not logged as an error."""
         if not isinstance(error, ConnectionError | TimeoutError):
             log.error("a download was cut off: %r", error)
         self._end()
@@ -148,7 +148,7 @@ class FileExchange:
             self._loop.add_writer(self._socket, self._send, self._socket)
 
     def _is_in_page_cache(self) -> bool:
-        """Return whether both ends of the next window, and so probably all of it, are cached."""
+        """Return whether the page cache contains both ends of the next window."""
         window = min(self._left, _WINDOW_BYTES)
         file = self._image.fileno()
         try:

@@ -1,7 +1,7 @@
 """Uploads (POST of an image) on the fast path.
 
-The body is passed directly to `ImageOperations.store`, which the ASGI path also calls, without a
-scope, routing or ASGI messages.
+The body is passed directly to `ImageOperations.store`, without scope, routing or ASGI messages. The
+ASGI path calls the same method.
 """
 
 import logging
@@ -31,7 +31,7 @@ log = logging.getLogger("stillroom.api")
 
 
 class FastUploads:
-    """Responder that handles uploads itself and passes all other requests to the ASGI path."""
+    """Request handler for uploads. Passes all other requests to the ASGI path."""
 
     def __init__(
         self,
@@ -80,7 +80,7 @@ class FastUploads:
 
 
 class UploadExchange:
-    """Exchange of an upload whose token and path have been checked."""
+    """Upload in progress, whose token and path have been checked."""
 
     has_begun = False
     unsent_bytes = 0
@@ -114,7 +114,7 @@ class UploadExchange:
         self._connection = None
 
     async def run(self, operations: ImageOperations) -> None:
-        """Save the image and respond. Cancelled when the drain time of a shutdown is over."""
+        """Save the image and respond. It is cancelled if a shutdown takes too long."""
         request_id.current.set(self._request_id)
         metrics.begin()
         try:

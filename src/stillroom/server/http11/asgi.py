@@ -1,4 +1,4 @@
-"""ASGI path of a request: scope, receive, send, request id, metrics and access log."""
+"""Handling of requests through ASGI, with request id, metrics and access log."""
 
 import asyncio
 import functools
@@ -29,16 +29,16 @@ Application = Callable[
 
 _NAME: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE: Final = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
-"""Valid names and values of response fields (RFC 9110, section 5), to prevent header injection."""
+"""Valid names and values of response headers (RFC 9110, section 5), to prevent header injection."""
 
 log = logging.getLogger("stillroom.server")
 
 
 class AsgiPath:
-    """Responder that passes requests to an ASGI application."""
+    """Request handler that passes requests to an ASGI application."""
 
     def __init__(self, app: Application, state: dict[str, Any]) -> None:
-        """Use `app`. Each request gets a copy of the lifespan's `state`."""
+        """Use `app`. Each request gets a copy of `state` from the application's lifespan."""
         self._app = app
         self._state = state
 
@@ -52,7 +52,7 @@ class AsgiPath:
 
 
 class AsgiExchange:
-    """Exchange of a request that the ASGI application handles."""
+    """Request in progress that the ASGI application handles."""
 
     def __init__(
         self,
@@ -74,7 +74,7 @@ class AsgiExchange:
         self._request_id = client_id or request_id.generate()
         self._status = 0
         self._head = b""  # sent with the first piece of the body
-        self._left: int | None = None  # rest of the declared length; None if it is not declared
+        self._left: int | None = None  # unsent part of the declared length, if any
         self._is_chunked = False
         self._body_is_read = False
         self._sent = 0
@@ -92,7 +92,7 @@ class AsgiExchange:
         self._ended.set()
 
     async def run(self, app: Application) -> None:
-        """Run the application. Cancelled when the drain time of a shutdown is over."""
+        """Run the application. It is cancelled if a shutdown takes too long."""
         request_id.current.set(self._request_id)
         metrics.begin()
         try:
@@ -112,7 +112,7 @@ class AsgiExchange:
             self._record()
 
     async def _end_incomplete(self) -> None:
-        """End a response that the application has not completed."""
+        """Finish a response that the application did not complete."""
         if self._status and self._connection is not None:
             self._connection.drop()  # so that the client notices that the response is incomplete
         elif not self._status:
@@ -216,7 +216,7 @@ class AsgiExchange:
     # -------------------------------------------------------------------------------------
 
     def _record(self) -> None:
-        """Update the metrics and write the access log. Operations count their requests."""
+        """Write the access log, and count requests that no operation has counted."""
         if self._is_recorded or not self._status:
             return
         self._is_recorded = True
@@ -243,7 +243,7 @@ class AsgiExchange:
 def make_scope(
     request: Request, connection: ClientConnection, state: dict[str, Any]
 ) -> dict[str, Any]:
-    """Return the ASGI scope of a request."""
+    """Create the ASGI scope for a request."""
     return {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.3"},

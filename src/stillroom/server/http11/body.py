@@ -1,4 +1,4 @@
-"""Request body: framing (length or chunked), and a bounded queue to the reader."""
+"""Request body: framing (length or chunked), and a bounded queue for the reader."""
 
 import asyncio
 import re
@@ -9,23 +9,23 @@ from typing import Final, Self
 from stillroom.server.http11.head import BadRequest
 
 _MAX_BYTES: Final = 64 * 1024
-"""Queued bytes above which the connection is not read. A read adds up to 256,000 bytes."""
+"""Number of queued bytes above which reading pauses. A read adds up to 256,000 bytes."""
 
 _CHUNKS_PER_CALL: Final = 256
-"""Chunks decoded before other connections are served (about 0.4 ms)."""
+"""Number of chunks decoded before other connections are served (about 0.4 ms)."""
 
 _CHUNK_SIZE: Final = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*)?")
 """Chunk size with extensions, which are ignored (RFC 9112, 7.1.1)."""
 
 
 class RequestBody:
-    """Async iterator of the pieces of a body.
+    """Asynchronous iterator over the pieces of a request body.
 
     Attributes:
         is_complete: Whether the whole body has been received.
         received: Number of received bytes.
         on_first_read: Called before the first read, to send `100 Continue`.
-        set_reading: Called to pause (False) and resume (True) reading from the connection.
+        set_reading: Called with False to pause reading from the connection, True to resume.
     """
 
     on_first_read: Callable[[], None]
@@ -34,7 +34,7 @@ class RequestBody:
     def __init__(self, length: int | None, *, max_overhead: int = 0) -> None:
         """Expect `length` bytes, or a chunked body if it is None.
 
-        `max_overhead` limits the bytes between the data of two chunks, and those of the trailers.
+        `max_overhead` limits the bytes between two chunks, and the bytes in the trailers.
         """
         self.on_first_read = self.set_reading = _do_nothing
         self.received = 0
@@ -49,7 +49,7 @@ class RequestBody:
 
     @property
     def is_awaited(self) -> bool:
-        """Return whether a reader waits, so that the client and not the server is slow."""
+        """Return whether the reader is waiting for the client to send more."""
         return self._waiter is not None
 
     @property
@@ -59,11 +59,11 @@ class RequestBody:
 
     @property
     def has_undecoded_chunks(self) -> bool:
-        """Return whether `feed` must be called again without data, after other connections."""
+        """Return whether `feed` must be called again (without data) to decode the rest."""
         return self._chunks is not None and self._chunks.has_more
 
     def feed(self, data: bytes) -> bytes | None:
-        """Queue data of the body as one piece.
+        """Queue received data as one piece.
 
         Returns:
             The data after a complete body, or None if the body is incomplete.
@@ -93,7 +93,7 @@ class RequestBody:
         return rest
 
     def abort(self) -> None:
-        """Make the reader fail, since the rest will not be received."""
+        """Raise an error in the reader, since the rest will not be received."""
         self._aborted = True
         self._wake()
 
@@ -146,7 +146,7 @@ class ChunkedDecoder:
     report where a body ends, so that a pipelined request after it would be lost.
 
     Attributes:
-        has_more: Whether there is undecoded input, since it had too many chunks for one call.
+        has_more: Whether there is undecoded input because it had too many chunks for one call.
     """
 
     def __init__(self, max_overhead: int) -> None:
@@ -155,7 +155,7 @@ class ChunkedDecoder:
         self._overhead = 0
         self._buffer = b""  # an incomplete line, or further chunks
         self._at = 0  # position in `_buffer`
-        self._left = 0  # rest of the current chunk
+        self._left = 0  # remaining bytes of the current chunk
         self._next = self._read_size
 
     def feed(self, data: bytes) -> tuple[bytes, bytes | None]:

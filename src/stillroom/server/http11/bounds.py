@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Final
 
 BODY_WINDOW_S: Final = 30.0
-"""Interval over which the rate of a body is measured, so that short pauses are allowed."""
+"""Interval in seconds for measuring the rate of a body. Shorter pauses are allowed."""
 
 LINGER_BYTES: Final = 1024**2
 LINGER_S: Final = 2.0
-"""Lingering close: the rest of a refused body is read and dropped for this time, so that the client
-receives the response. After `LINGER_BYTES`, the rest is not read any more."""
+"""Duration of a lingering close in seconds: the rest of a refused body is read and dropped, up to
+`LINGER_BYTES`, so that the client receives the response."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,15 +20,15 @@ class Bounds:
     """Limits and timeouts of connections.
 
     Attributes:
-        head_bytes: Size of a request head. nginx: 32 KiB in four buffers.
-        target_bytes: Size of the request target. The longest key, fully encoded, has 3 KiB.
+        head_bytes: Maximum size of a request head (in nginx: 32 KiB).
+        target_bytes: Maximum size of a request target. The longest encoded key has 3 KiB.
         head_timeout_s: Timeout for the first byte of a connection, and for the rest of a head.
-        body_bytes_per_s: Minimum rate of a body over `BODY_WINDOW_S`; slower ones get a 408.
+        body_bytes_per_s: Minimum rate of a body over `BODY_WINDOW_S`. Slower requests get a 408.
         idle_timeout_s: Timeout between requests. It is longer than the 60 s of most proxies, so
-            that proxies close idle connections and not the server.
-        write_timeout_s: Timeout of a response of which the client reads nothing.
-        connections: Connections per process. Further ones get a 503. Beyond twice as many, they
-            are closed without a response, since each 503 uses a descriptor until it is read.
+            that the proxy closes idle connections, not the server.
+        write_timeout_s: Timeout while the client reads nothing of a response.
+        connections: Maximum number of connections per process. Further connections get a 503. Above
+            twice the maximum, they are closed without a response, since each 503 uses a descriptor.
     """
 
     head_bytes: int = 32 * 1024

@@ -34,7 +34,7 @@ log = logging.getLogger("stillroom.server")
 
 
 class State(Enum):
-    """State of a connection; the values say what it waits for."""
+    """State of a connection. The values describe what the connection waits for."""
 
     IDLE = "the first byte of a head"
     HEAD = "the rest of a head"
@@ -49,7 +49,7 @@ _LINGER, _CLOSED = State.LINGER, State.CLOSED
 
 
 class Connection(asyncio.Protocol):
-    """Connection to a client. `served` counts the requests whose heads were complete."""
+    """Connection to a client. `served` is the number of requests with a complete head."""
 
     _transport: asyncio.Transport
     _socket: socket.socket
@@ -64,22 +64,22 @@ class Connection(asyncio.Protocol):
         self._since = service.loop.time()  # start of the timeout of the current state
         self._head: HeadParser | None = None
         self._body = _NO_BODY
-        self._window_bytes = 0  # bytes of the body received before `_since`
+        self._window_bytes = 0  # body bytes received before `_since`
         self._exchange: Exchange | None = None
         self._buffer = b""  # data after the current request
         self._dropped_bytes = 0
-        self._writable: asyncio.Event | None = None  # set only while the transport's buffer is full
+        self._writable: asyncio.Event | None = None  # not None while the transport's buffer is full
         self._unsent = 0
         self._progress_at = self._since
 
     # From the transport ------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # of a stream socket
-        """Set up the connection, or refuse it if there are too many."""
+        """Set up the connection, or refuse it if there are too many connections."""
         self._transport = transport
         # This is the transport's descriptor, used to send without the transport's buffer.
         self._socket = socket.socket(fileno=transport.get_extra_info("socket").fileno())
-        self._socket.setblocking(False)  # it already is, but `dup` needs Python to know this
+        self._socket.setblocking(False)  # it already is, but Python must know this for `dup`
         self.client = address_of(transport.get_extra_info("peername"))
         self.server = address_of(transport.get_extra_info("sockname"))
         service = self._service
@@ -92,7 +92,7 @@ class Connection(asyncio.Protocol):
             self.refuse(503, "too many connections: try again later")
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Abort the current request."""
+        """Abort the current request after the connection was closed."""
         del exc
         self._state = _CLOSED
         self._service.connections.discard(self)
@@ -105,14 +105,14 @@ class Connection(asyncio.Protocol):
         self.resume_writing()
 
     def eof_received(self) -> bool:
-        """Finish the response after a half-close, then close: the client may still be reading."""
+        """Finish the response after a half-close, then close. The client may still be reading."""
         if self._state is _ANSWER and self._exchange is not None:
             self._exchange.keep_alive = False
             return True
         return False
 
     def data_received(self, data: bytes) -> None:
-        """Process data. Unexpected errors result in a 500."""
+        """Process received data. Unexpected errors result in a 500."""
         try:
             self._process(data)
         except Exception as error:  # noqa: BLE001  (the loop would close without a response)
@@ -137,11 +137,11 @@ class Connection(asyncio.Protocol):
                 self._transport.pause_reading()  # closing now would send a reset to a busy proxy
 
     def pause_writing(self) -> None:
-        """Make `drain` wait, since the transport's buffer is full."""
+        """Block `drain`, since the transport's buffer is full."""
         self._writable = asyncio.Event()
 
     def resume_writing(self) -> None:
-        """End the wait of `drain`, since the client has read data."""
+        """Unblock `drain`, since the client has read data."""
         self._progress_at = self._service.loop.time()
         if self._writable is not None:
             self._writable.set()
@@ -223,7 +223,7 @@ class Connection(asyncio.Protocol):
     # Answering ---------------------------------------------------------------------------
 
     def run(self, handler: Coroutine[Any, Any, None]) -> None:
-        """Run the task of an exchange, which is cancelled at the end of a shutdown's drain time."""
+        """Run an exchange in a task, which is cancelled if a shutdown takes too long."""
         task = self._service.loop.create_task(handler)
         self._service.tasks.add(task)
         task.add_done_callback(self._service.tasks.discard)
@@ -235,11 +235,11 @@ class Connection(asyncio.Protocol):
 
     @property
     def socket(self) -> socket.socket:
-        """Socket for sending a file. Use it only while there are no unsent bytes."""
+        """Socket for sending a file. It may be used only while there are no unsent bytes."""
         return self._socket
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Send immediately if possible. The transport would wait for the next loop iteration."""
+        """Write data to the socket immediately if possible, otherwise to the transport."""
         sent = 0
         if not self._transport.get_write_buffer_size():
             try:
@@ -259,17 +259,17 @@ class Connection(asyncio.Protocol):
             await self._writable.wait()
 
     def note_response(self) -> None:
-        """Record a complete response without an exchange (fast path)."""
+        """Count a response that the fast path has sent without an exchange."""
         self.served += 1
         self._since = self._service.loop.time()
 
     def continue_with(self, exchange: Exchange) -> None:
-        """Let an exchange send the rest of a response (fast path)."""
+        """Let `exchange` send the rest of a response that the fast path has begun."""
         self.served += 1
         self._state, self._exchange = _ANSWER, exchange
 
     def finish(self, exchange: Exchange) -> None:
-        """Continue with the next request or close, after a complete response."""
+        """Continue with the next request, or close the connection, after a complete response."""
         if exchange is not self._exchange or self._transport.is_closing():
             return  # the connection is closed or closing
         self._exchange = None
@@ -285,9 +285,9 @@ class Connection(asyncio.Protocol):
     # Refusing and closing ----------------------------------------------------------------
 
     def refuse(self, status: int, message: str) -> str:
-        """Send an error response and close. Return its request id.
+        """Send an error response and close the connection. Return the request id.
 
-        The id is empty if another response has begun, which then continues.
+        If another response has begun, nothing is sent and the id is empty.
         """
         if self._exchange is not None:
             self._body.abort()
@@ -311,35 +311,35 @@ class Connection(asyncio.Protocol):
         return response.request_id
 
     def _fail(self, error: Exception) -> None:
-        """Respond 500 and log a single line, since a client may repeat such a request."""
+        """Respond with 500, and log one line without a traceback, since clients may repeat this."""
         request_id = self.refuse(500, "internal server error; see the server log")
         if not request_id:
             self.abort()
         log_failure(error, request_id)
 
     def close(self) -> None:
-        """Close after sending buffered data. Linger if the client may be sending."""
+        """Close after sending buffered data. If the client may still be sending, linger first."""
         if self._buffer or self._state is _HEAD or not self._body.is_complete:
             self._linger()
         elif self._state is not _CLOSED:
             self._transport.close()
 
     def drop(self) -> None:
-        """Close without lingering, after sending buffered data."""
+        """Close after sending buffered data, without lingering."""
         self._transport.close()
 
     def abort(self) -> None:
-        """Close immediately, and drop buffered data."""
+        """Close immediately and drop buffered data."""
         self._transport.abort()
         # Do not wait for `connection_lost`, since sending from the page cache never yields.
         if self._exchange is not None:
             self._exchange.disconnect()
 
     def _linger(self) -> None:
-        """Send FIN, drop incoming data for a while, then close (lingering close).
+        """Send FIN, drop incoming data for up to `LINGER_S`, then close (lingering close).
 
-        Closing immediately would respond to incoming data with a reset, and on a reset the client's
-        system drops the part of the response that the client has not read.
+        After an immediate close, incoming data would cause a reset, and the client's system would
+        then drop the unread part of the response.
         """
         if self._state in (_LINGER, _CLOSED) or self._transport.is_closing():
             return
@@ -351,7 +351,7 @@ class Connection(asyncio.Protocol):
     # Time-outs ---------------------------------------------------------------------------
 
     def check_timeouts(self, now: float) -> None:
-        """Close the connection or respond 408 if a timeout has expired. Called once a second."""
+        """Close, or respond with 408, if a timeout has expired. Called every second."""
         bounds, waited_s = self._service.bounds, now - self._since
         if self._has_stopped_reading(now):
             self.abort()
@@ -381,7 +381,7 @@ class Connection(asyncio.Protocol):
 
     @property
     def _has_unacknowledged_bytes(self) -> bool:
-        """Return whether there are unacknowledged bytes (TIOCOUTQ), which a reset would drop."""
+        """Return whether the client has not acknowledged all bytes (TIOCOUTQ)."""
         return self.has_unsent_bytes or any(fcntl.ioctl(self._socket, termios.TIOCOUTQ, bytes(4)))
 
 

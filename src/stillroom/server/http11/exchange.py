@@ -12,7 +12,7 @@ Address = tuple[str, int]
 
 
 class ClientConnection(Protocol):
-    """Connection to a client, as a handler sees it; `Connection` documents the methods."""
+    """Interface of a connection for request handlers; see `Connection` for the methods."""
 
     @property
     def client(self) -> Address | None: ...  # noqa: D102  (as above)
@@ -37,8 +37,8 @@ class Exchange(Protocol):
 
     Attributes:
         keep_alive: Whether another request may follow. The connection sets it to False.
-        has_begun: Whether bytes of the response were sent, so that no other can replace it.
-        unsent_bytes: Bytes of the response, in addition to those in the transport's buffer.
+        has_begun: Whether bytes of the response were sent. Then it cannot be replaced.
+        unsent_bytes: Number of unsent bytes, without those in the transport's buffer.
     """
 
     keep_alive: bool
@@ -50,27 +50,27 @@ class Exchange(Protocol):
     def unsent_bytes(self) -> int: ...  # noqa: D102  (above)
 
     def disconnect(self) -> None:
-        """Stop sending: the client has disconnected, or gets another response."""
+        """Stop sending, since the client has disconnected or gets an error response instead."""
         ...
 
 
 class Responder(Protocol):
-    """Handler of requests."""
+    """Request handler."""
 
     def begin(self, connection: ClientConnection, request: Request, body: RequestBody) -> Exchange:
-        """Start to handle a request."""
+        """Start to handle a request, and return the exchange."""
         ...
 
 
 class FastPath(Protocol):
-    """Handler of simple requests. `longest_head` is the longest input of `answer` in bytes."""
+    """Handler of simple requests. `longest_head` limits the input of `answer`, in bytes."""
 
     longest_head: int
 
     def answer(self, connection: ClientConnection, data: bytes) -> bool:
-        """Respond to a complete head that was seen before; False if nothing was done."""
+        """Respond to a request whose head is cached. Return False if nothing was sent."""
         ...
 
     def learn(self, connection: ClientConnection, data: bytes, request: Request) -> bool:
-        """Cache a valid head and respond to it; False if nothing was sent."""
+        """Cache a valid head and respond to it. Return False if nothing was sent."""
         ...

@@ -18,7 +18,7 @@ _END: Final = b"\r\n\r\n"
 
 
 class BadRequest(Exception):
-    """Error of a request that the connection rejects before it reaches an operation."""
+    """Error for a request that is rejected before it reaches an operation."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -27,13 +27,13 @@ class BadRequest(Exception):
 
 
 class Request(NamedTuple):
-    """Head of a request that has passed all checks.
+    """Head of a request (request line and headers) that has passed all checks.
 
     Attributes:
-        path: Path of the target, not decoded.
-        query: Query of the target without `?`, not decoded.
+        path: Path, not decoded.
+        query: Query without `?`, not decoded.
         version: "1.0" or "1.1".
-        headers: Fields in their order, with names in lower case.
+        headers: Headers in their original order, with names in lower case.
         keep_alive: Whether the client may send another request on this connection.
         length: Length of the body; None if it is chunked.
         expects_continue: Whether the client waits for `100 Continue` before it sends the body.
@@ -51,11 +51,10 @@ class Request(NamedTuple):
 
 
 class HeadParser:
-    """Parser of one head, which may arrive in pieces.
+    """Parser for one request head, which may arrive in pieces.
 
-    httptools cannot be stopped: it would parse pipelined requests into memory while the first one
-    is still being handled. So the end of the head is searched first, and httptools gets no bytes
-    after it.
+    httptools would also parse pipelined requests into memory while the first request is still being
+    handled. So this parser finds the end of the head, and passes no bytes after it to httptools.
     """
 
     def __init__(self, bounds: Bounds) -> None:
@@ -80,16 +79,16 @@ class HeadParser:
             return None
         end = at + len(_END) - len(self._last)
         self._parse(data[: end - 1])
-        # The head must be complete with exactly this byte. Otherwise the parser and this class
-        # would disagree on the start of the body (request smuggling).
+        # httptools must report the end of the head at exactly this byte. Otherwise the start of the
+        # body would be ambiguous (request smuggling).
         self._parse(data[end - 1 : end], is_last=True)
         return data[end:]
 
     def request(self) -> Request:
-        """Return the complete head.
+        """Check and return the complete head.
 
         Raises:
-            BadRequest: the head fails a check.
+            BadRequest: the head is invalid.
         """
         version = self._parser.get_http_version()
         names = [name for name, _ in self._headers]
@@ -117,11 +116,11 @@ class HeadParser:
     # Called by the parser ----------------------------------------------------------------
 
     def on_url(self, url: bytes) -> None:
-        """Append a part of the target."""
+        """Append a piece of the request target."""
         self._target += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Append a header field."""
+        """Append a header."""
         self._headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:

@@ -1,4 +1,4 @@
-"""Error responses of the connection itself: 400, 408, 414, 431, 500 and 503."""
+"""Error responses that the connection itself sends: 400, 408, 414, 431, 500 and 503."""
 
 import time
 from http import HTTPStatus
@@ -16,11 +16,11 @@ _CODES: Final = {
     500: "bug",  # the same code as for operations
     503: "service_unavailable",
 }
-"""Codes of errors, derived from https://www.iana.org/assignments/http-status-codes."""
+"""Error codes, derived from https://www.iana.org/assignments/http-status-codes."""
 
 
 class Refusal(NamedTuple):
-    """Response to a request that reaches no operation. The connection is closed after it."""
+    """Response to a request that reaches no operation. The connection is then closed."""
 
     status: int
     request_id: str
@@ -29,7 +29,7 @@ class Refusal(NamedTuple):
 
 
 def refusal(status: int, message: str) -> Refusal:
-    """Create an error response."""
+    """Create an error response that the connection itself sends."""
     generated_id = request_id.generate()
     problem = plain_problem(status, message, _CODES[status], generated_id)
     head = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}", "connection: close"]

@@ -1,4 +1,4 @@
-"""State that all connections of a process share: bounds, the timer and the handlers."""
+"""State that all connections in a process share: limits, timer and request handlers."""
 
 import asyncio
 import logging
@@ -17,13 +17,13 @@ log = logging.getLogger("stillroom.server")
 
 @dataclass(slots=True)
 class Service:
-    """State that all connections of a process share.
+    """State that all connections in a process share.
 
     Attributes:
         connections: Open connections.
-        tasks: Running requests; a shutdown waits for them.
-        responder: Handles requests that `fast_path` does not.
-        fast_path: None if it is switched off.
+        tasks: Tasks of running requests, for which a shutdown waits.
+        responder: Handler of requests that `fast_path` does not handle.
+        fast_path: Handler of simple requests; None if the fast path is disabled.
     """
 
     loop: asyncio.AbstractEventLoop
@@ -39,7 +39,7 @@ class Service:
         self.timer = TimeoutTimer(self.loop, self.connections)
 
     def run_in_turn(self, work: Callable[[], None]) -> None:
-        """Queue `work`; each turn of the event loop runs one item of the queue."""
+        """Queue `work`. Each iteration of the event loop runs one item from the queue."""
         self._waiting.append(work)
         if len(self._waiting) == 1:
             self.loop.call_soon(self._run_next)
@@ -62,5 +62,5 @@ def log_failure(error: Exception, request_id: str) -> None:
 
 
 def address_of(name: Any) -> Address | None:  # noqa: ANN401  (of a socket: IPv4, or longer IPv6)
-    """Return host and port of a socket's name, or None if the name is empty."""
+    """Return host and port from a socket's name, or None if the name is empty."""
     return (str(name[0]), int(name[1])) if name else None

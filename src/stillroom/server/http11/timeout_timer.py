@@ -17,10 +17,10 @@ TICK_S: Final = 1.0
 
 
 class HasTimeouts(Protocol):
-    """Object whose timeouts are checked."""
+    """Object with timeouts, such as a connection."""
 
     def check_timeouts(self, now: float) -> None:
-        """End slow activities. `now` is the loop's time."""
+        """End activities whose timeout has expired. `now` is the loop's time."""
         ...
 
 
@@ -51,7 +51,7 @@ class TimeoutTimer:
         for connection in connections:
             try:
                 connection.check_timeouts(now)
-            except Exception:  # one connection's fault must not stop the time-outs of all others
+            except Exception:  # an error in one connection must not stop the timer for the others
                 log.exception("checking the time-outs of a connection failed")
 
     def _flush_metrics(self, connections: int, late: float) -> None:

@@ -1,7 +1,6 @@
-"""Abort abandoned multipart uploads as soon as the bucket can be reached.
+"""Background task that aborts abandoned multipart uploads, to free the space of their parts.
 
-Parts take space until their upload is aborted. Those of a dead process are left to the bucket's
-lifecycle rule (docs/r2.md).
+After a crash, the bucket's lifecycle rule deletes the parts instead (docs/r2.md).
 """
 
 import asyncio
@@ -13,10 +12,10 @@ from stillroom.errors import StillroomError
 from stillroom.storage.objectstore import DEADLINE_S, ObjectStore
 
 _MAX: Final = 1000
-"""Maximum of uploads remembered; more are left to the lifecycle rule."""
+"""Maximum number of pending aborts. Further uploads are left to the lifecycle rule."""
 
 _AT_ONCE: Final = 4
-"""Concurrent requests, so that enough connections remain for saves and reads."""
+"""Maximum number of concurrent requests, so that connections remain for saves and reads."""
 
 _FIRST_PAUSE_S: Final = 1.0
 _LONGEST_PAUSE_S: Final = 60.0
@@ -25,17 +24,17 @@ log = logging.getLogger("stillroom.r2")
 
 
 class AbandonedUploads:
-    """Aborts uploads in the background, retrying until it succeeds or the process ends."""
+    """Aborts uploads in the background. Failed attempts are retried until the process ends."""
 
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
         self._tasks: set[asyncio.Task[None]] = set()
-        self._unknown: set[str] = set()  # keys with an upload of unknown id
+        self._unknown: set[str] = set()  # keys with an upload whose id is unknown
         self._slots = asyncio.Semaphore(_AT_ONCE)
         self._closing = asyncio.Event()
 
     def abort(self, key: str, upload_id: str) -> None:
-        """Delete the parts of an upload, unless it is over already."""
+        """Start to delete the parts of an upload, if it was neither completed nor aborted."""
 
         async def attempt() -> None:
             await self._abort(key, upload_id)
@@ -45,8 +44,8 @@ class AbandonedUploads:
     def abort_unknown(self, key: str) -> None:
         """Abort an upload whose id is unknown, because the response to its creation was lost.
 
-        The bucket does not say who created an upload. But writers send the first part within
-        `DEADLINE_S`, so an upload that is twice as old and has no part is abandoned.
+        The bucket does not report which process created an upload. But a process sends the first
+        part within `DEADLINE_S`, so an upload that is twice as old and has no part is abandoned.
         """
         if key in self._unknown:
             return
@@ -84,7 +83,7 @@ class AbandonedUploads:
             pause_s *= 2
 
     async def _sleep(self, seconds: float) -> bool:
-        """Sleep and return True, or return False as soon as this object is closing."""
+        """Sleep and return True, or return False as soon as `close` is called."""
         try:
             async with asyncio.timeout(seconds):
                 await self._closing.wait()
@@ -106,12 +105,12 @@ class AbandonedUploads:
             return await self._store.has_parts(key, upload_id)
 
     async def close(self) -> None:
-        """Wait one deadline for running aborts; the rest is left to the lifecycle rule."""
+        """Wait up to `DEADLINE_S` for running aborts; the lifecycle rule handles the rest."""
         self._closing.set()
         if self._tasks:
             _, late = await asyncio.wait(self._tasks, timeout=DEADLINE_S)
             for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
-        # A host application may start its router again in another event loop.
+        # New objects, since a host application may restart its router in another event loop.
         self._slots, self._closing = asyncio.Semaphore(_AT_ONCE), asyncio.Event()

@@ -4,16 +4,15 @@ import mmap
 from typing import Final
 
 _HEAP_BYTES: Final = 1024**2
-"""Maximum size of a buffer on the heap, which reuses memory: new pages cost 90 µs for 100 KB. All
-such buffers together are bounded by the budget for small images."""
+"""Maximum size of a buffer on the heap. The heap reuses memory, while new pages cost 90 µs for 100
+KB. The memory budget for small images bounds the total size of these buffers."""
 
 
 class PartBuffer:
-    """A buffer for incoming bytes, of a fixed maximum size.
+    """A buffer with a fixed capacity for incoming bytes.
 
-    A large buffer has memory pages of its own: only those written take memory, and all are
-    released as soon as the buffer is unused. Buffers of this size that grow on the heap take up to
-    twice their size (tests/r2/test_cdn.py).
+    A large buffer is mapped with mmap. Only pages that were written use memory, and all memory is
+    released with the buffer. A growing buffer on the heap would use up to twice its size.
     """
 
     def __init__(self, most: int) -> None:
@@ -32,5 +31,5 @@ class PartBuffer:
         return data[len(head) :]
 
     def contents(self) -> memoryview:
-        """Return the bytes so far. The view is valid until the next call of `fill`."""
+        """Return the bytes added so far. The view is valid until the next call of `fill`."""
         return memoryview(self._memory)[: self._size]

@@ -1,9 +1,9 @@
-"""Probes of a bucket's support for If-None-Match and If-Match.
+"""Probes that test whether a bucket supports If-None-Match and If-Match.
 
-Some buckets ignore these fields, so a guarded save would replace any image. Others refuse them, or
-accept only ETags without quotes, like Ceph RGW 18
-(https://docs.ceph.com/en/reef/radosgw/s3/objectops/). Few support them for deletions. Results of
-the probe, which uses an object made for it, are kept until the process ends.
+Some buckets ignore these headers, so a conditional save would replace any image. Others refuse
+them, or accept only ETags without quotes, like Ceph RGW 18
+(https://docs.ceph.com/en/reef/radosgw/s3/objectops/). Few support them for deletions. A probe
+creates a temporary object. Its results are cached until the process ends.
 """
 
 import asyncio
@@ -31,14 +31,14 @@ from stillroom.storage.objectstore import (
 from stillroom.storage.values import Condition
 
 PROBE: Final = ".stillroom/conditions-"
-"""Prefix of the object for the probe; no image path leads there."""
+"""Key prefix of the temporary object. No image can have such a key."""
 
 _BODY: Final = memoryview(b"written to try conditions; may be deleted")
 _SHA256: Final = hashlib.sha256(_BODY).hexdigest()
 _OTHER_ETAG: Final = f'"{"0" * 32}"'
 
 IF_ABSENT: Final = Guard()
-"""Guard of a save that must not replace anything."""
+"""Guard for a save that must not replace an existing image."""
 
 _BARE: Final = Properties()
 
@@ -46,7 +46,7 @@ log = logging.getLogger("stillroom.r2")
 
 
 class _Request(enum.Enum):
-    """Kind of a conditional request; the value is appended to the name of the condition."""
+    """Kind of conditional request. The value is appended to the condition's name in messages."""
 
     PUT = ""
     COMPLETE = " for images over 16 MiB"
@@ -55,7 +55,7 @@ class _Request(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class _Change:
-    """A kind of conditional change.
+    """A kind of conditional change whose support is probed.
 
     Attributes:
         creates: The object must not exist; otherwise, it must have the given ETag.
@@ -69,14 +69,14 @@ class _Change:
 
     @property
     def consequence(self) -> str:
-        """Consequence of missing support for the requests to this server."""
+        """Description of the effect on this server's clients if the bucket lacks support."""
         if self.request is _Request.DELETE:
             return "a guarded deletion looks first, and takes what is saved right between the two"
         return "saves with such a condition are answered 501"
 
 
 class Conditions:
-    """Support of one bucket for conditions, probed when it is first needed."""
+    """Conditions that one bucket supports, probed when they are first needed."""
 
     def __init__(self, store: ObjectStore, abandoned: AbandonedUploads) -> None:
         self._store = store
@@ -85,12 +85,12 @@ class Conditions:
         self._faults: dict[_Change, str | None] = {}
 
     async def require(self, guard: Guard | None, *, in_parts: bool = False) -> None:
-        """Return if the bucket enforces `guard` when it stores an object, else raise.
+        """Raise unless the bucket enforces `guard` when it stores an object.
 
-        A bucket whose documentation promises that is not probed, since each request is billed.
+        A bucket whose documentation promises support is not probed, to save billed requests.
 
         Raises:
-            ConditionUnsupported: it does not; nothing was sent yet.
+            ConditionUnsupported: the bucket does not enforce it. Nothing was sent yet.
             BackendUnavailable: the probe failed.
         """
         if guard is None or self._store.keeps_guards:
@@ -106,12 +106,12 @@ class Conditions:
     async def guards_deletions(self) -> bool:
         """Return whether the bucket enforces the guard of a deletion.
 
-        Call it before the HEAD that the guard comes from: the first call sends some requests.
+        Call it before the HEAD request for the guard's ETag, since the first call takes time.
 
         Raises:
             BackendUnavailable: the probe failed.
         """
-        if self._store.keeps_guards:  # R2, whose documentation has no conditional deletion
+        if self._store.keeps_guards:  # R2 documents no conditional deletion
             return False
         return (await self._probe_once(_Request.DELETE))[_Change(_Request.DELETE)] is None
 
@@ -130,7 +130,7 @@ class Conditions:
         ]
 
     async def _probe_once(self, request: _Request) -> Mapping[_Change, str | None]:
-        """Return the results, after a probe that all callers share."""
+        """Return the results so far, after probing `request` once for all callers."""
         if _Change(request) not in self._faults:
             probe = self._probes.get(request)
             if probe is None:
@@ -203,7 +203,7 @@ class Conditions:
 
     @staticmethod
     def _describe_fault(change: _Change, result: Written | Deleted) -> str | None:
-        """Describe the fault in the result of a request whose condition does not hold."""
+        """Describe the fault if a request whose condition is false had this result, else None."""
         if result.refusal in (Refusal.MISSING, Refusal.GUARD_FAILED):
             return None
         ignored = result.refusal is None
@@ -242,10 +242,10 @@ def _probe_interrupted() -> BackendUnavailable:
 async def guard_for(
     store: ObjectStore, key: str, condition: Condition, *, deadline: float | None = None
 ) -> Guard:
-    """Check `condition` now, and return a guard for the state that was checked.
+    """Check `condition` against the current object, and return a guard with its ETag.
 
     Raises:
-        PreconditionFailed: it does not hold.
+        PreconditionFailed: the condition does not hold.
         BackendUnavailable: the bucket could not be read.
     """
     head = await store.head(key, deadline=deadline)

@@ -1,4 +1,4 @@
-"""Describe the images of a page by one HEAD each: a listing has neither types nor hashes."""
+"""Metadata of the images on a page, from one HEAD each: listings have no types or hashes."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -11,20 +11,20 @@ from stillroom.storage.objectstore import DEADLINE_S
 from stillroom.storage.values import Entry, EntryPage, Page, StoredImage
 
 MAX_CONCURRENT_HEADS: Final = 32
-"""Limit for all pages together: half of the client's connections, so that saves and single reads
-find a free one while a long page is read."""
+"""Maximum number of concurrent HEAD requests for all pages. It is half of the client's connections,
+so that saves and single reads need not wait for a long page."""
 
 FetchFacts = Callable[[StorageKey, float], Awaitable[StoredImage]]
-"""(key, deadline on the event loop's clock) -> facts; raises like `ImageStorage.stat`."""
+"""Function of a key and a deadline (event loop's clock). Raises like `ImageStorage.stat`."""
 
 
 async def describe_page(page: Page, fetch_facts: FetchFacts, slots: asyncio.Semaphore) -> EntryPage:
-    """Fetch the facts of each image of `page`; deleted images are left out.
+    """Fetch the metadata of each image on `page`. Images deleted meanwhile are left out.
 
-    All pages share `MAX_CONCURRENT_HEADS` slots.
+    `slots` limits the concurrent requests of all pages to `MAX_CONCURRENT_HEADS`.
 
     Raises:
-        BackendUnavailable: a request failed. No other one is running any more.
+        BackendUnavailable: a request failed. All other requests were cancelled.
     """
     results = await map_concurrently(
         lambda text: _describe_entry(text, fetch_facts, slots),

@@ -1,4 +1,4 @@
-"""An `OpenedImage` in a bucket, read in ranges of one save."""
+"""An `OpenedImage` in a bucket, read by range requests."""
 
 from collections.abc import AsyncIterator
 from typing import Final
@@ -8,18 +8,18 @@ from stillroom.storage.objectstore import ObjectStore
 from stillroom.storage.values import StoredImage
 
 _READ_BYTES: Final = 4 * 1024**2
-"""Bytes read by one request, and held in memory until they are used."""
+"""Bytes read by one request. They are in memory until the caller has consumed them."""
 
 
 class ObjectImage:
-    """An object whose head was read. Each range is read only if its ETag is still the same."""
+    """An opened object. Range requests are conditional on its ETag, so all read one version."""
 
     def __init__(self, store: ObjectStore, image: StoredImage) -> None:
         self._store = store
         self.image = image
 
     async def chunks(self, start: int, length: int) -> AsyncIterator[bytes]:
-        """Read `length` bytes from `start` on, in chunks; see `OpenedImage.chunks`."""
+        """Yield `length` bytes from offset `start` in chunks; see `OpenedImage.chunks`."""
         end = start + length
         while start < end:
             last = min(end, start + _READ_BYTES) - 1
@@ -32,4 +32,4 @@ class ObjectImage:
             start = last + 1
 
     def close(self) -> None:
-        """Do nothing: no connection is open between reads."""
+        """Do nothing, since no connection is open between reads."""

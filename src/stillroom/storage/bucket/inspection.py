@@ -26,18 +26,19 @@ from stillroom.storage.objectstore import (
 from stillroom.storage.values import StoredImage
 
 QUARANTINE: Final = "quarantine/"
-"""Next to `compute/`, so that no image path leads there."""
+"""Key prefix of quarantined images. No image path leads there."""
 
 _INCOMPLETE_FOR: Final = timedelta(days=1)
-"""No upload takes this long; the lifecycle rule required by docs/r2.md aborts it then."""
+"""Age after which an upload is reported as unfinished. docs/r2.md requires a lifecycle rule that
+aborts uploads of this age."""
 
 _FACTS: Final = Properties("application/json", "no-store")
 
 
 class R2Inspection:
-    """An `Inspection` of a bucket."""
+    """`Inspection` implemented for a bucket."""
 
-    at_once = 8  # a round trip takes longer than the bytes of most images
+    at_once = 8  # most images take less time to transfer than a round trip
 
     def __init__(self, store: ObjectStore, *, description: str) -> None:
         self.description = description
@@ -68,7 +69,7 @@ class R2Inspection:
                 for upload in page.uploads:
                     if datetime.fromisoformat(upload.initiated) < latest:
                         yield upload
-            except (ValueError, TypeError) as error:  # no time, or one without a zone
+            except (ValueError, TypeError) as error:  # not a time, or a time without a zone
                 raise BackendUnavailable("the bucket sent uploads that cannot be read") from error
             if page.next_markers is None:
                 return
@@ -77,20 +78,20 @@ class R2Inspection:
             after = page.next_markers
 
     async def open(self, key: StorageKey) -> Inspected:
-        """Send one GET, whose head and body are of the same save."""
+        """Open the image by one GET request, so metadata and body belong to the same version."""
         download = await self._store.download(key.text)
         if download is None:
             raise ImageNotFound
         return Inspected(_WholeImage(image_of(key, download.head), download))
 
     async def stat(self, key: StorageKey) -> StoredImage:
-        """Return the image's facts by a HEAD request."""
+        """Return the image's metadata by a HEAD request."""
         return await fetch_facts(self._store, key, deadline=None)
 
     async def quarantine(self, image: StoredImage, facts: bytes) -> str | None:
-        """Copy the image and its facts into `quarantine/`, check it again, and delete it.
+        """Copy the image and `facts` to `quarantine/`, check it again, and delete the original.
 
-        If the bucket supports it, the deletion is conditional on the ETag.
+        The deletion is conditional on the ETag if the bucket supports this.
         """
         name = sha256_of(f"{image.key.text} {image.save_id}".encode()).hexdigest()[:32]
         place = f"{QUARANTINE}{name}-{secrets.token_hex(4)}"
@@ -112,7 +113,7 @@ class R2Inspection:
         if current is not None and (current.save_id, current.etag) == (image.save_id, image.etag):
             guard = Guard(image.etag) if guarded else None
             deleted = await self._store.delete(image.key.text, guard=guard, deadline=deadline)
-            if deleted.refusal is None or deleted.doubtful:  # the copy may be the only one
+            if deleted.refusal is None or deleted.doubtful:  # keep a copy that may be the last
                 return place
         for key in (f"{place}/image", f"{place}/facts.json"):
             await self._store.delete(key, deadline=deadline)
@@ -129,7 +130,7 @@ class R2Inspection:
 
 @dataclass(slots=True)
 class _WholeImage:
-    """An `OpenedImage` that can be read only once, as a whole."""
+    """An `OpenedImage` that can be read only once and completely."""
 
     image: StoredImage
     download: Download

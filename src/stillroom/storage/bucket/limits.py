@@ -1,4 +1,4 @@
-"""Waiting for memory, and for exclusive access to a key."""
+"""Memory budget for uploads, and locks by key."""
 
 import asyncio
 import contextlib
@@ -9,23 +9,23 @@ from stillroom.errors import BackendUnavailable
 
 
 class Reservation:
-    """A share of a budget. It is released once, after the last use of its memory."""
+    """Memory reserved from a budget. It is released when the `reserve` context ends."""
 
     def __init__(self, budget: "MemoryBudget", size: int) -> None:
         self._budget = budget
         self.size = size
 
     def shrink(self, size: int) -> None:
-        """Release all but `size` bytes; do nothing if it has no more."""
+        """Release all but `size` bytes. Does nothing if fewer are reserved."""
         size = min(size, self.size)
         self._budget.release(self.size - size)
         self.size = size
 
 
 class MemoryBudget:
-    """A number of bytes for all uploads together. Uploads that do not fit wait in order.
+    """Memory limit in bytes, shared by all uploads. Uploads wait in order until they fit.
 
-    A share is reserved in one step, so two uploads never wait for each other.
+    Each upload reserves its memory in one step, so uploads cannot deadlock.
     """
 
     def __init__(self, size: int) -> None:
@@ -34,10 +34,10 @@ class MemoryBudget:
 
     @contextlib.asynccontextmanager
     async def reserve(self, size: int, *, wait_s: float) -> AsyncIterator[Reservation]:
-        """Reserve `size` bytes, at most the whole budget.
+        """Reserve `size` bytes (at most the whole budget) while the context is open.
 
         Raises:
-            BackendUnavailable: they did not become free in time.
+            BackendUnavailable: the bytes did not become free within `wait_s` seconds.
         """
         if not self._try_reserve(size):
             try:
@@ -68,7 +68,7 @@ class MemoryBudget:
             await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
-                self.release(size)  # reserved just as the waiter was cancelled
+                self.release(size)  # the bytes were reserved just before the waiter was cancelled
             else:
                 with contextlib.suppress(ValueError):  # `release` may have removed it already
                     self._waiting.remove((size, turn))
@@ -76,7 +76,7 @@ class MemoryBudget:
             raise
 
     def release(self, size: int) -> None:
-        """Return bytes to the budget, and serve the waiting uploads that fit now."""
+        """Return bytes to the budget, and wake the waiting uploads that fit now."""
         self._free += size
         while self._waiting and self._waiting[0][0] <= self._free:
             waiting_size, turn = self._waiting.popleft()
@@ -86,17 +86,17 @@ class MemoryBudget:
 
 
 class KeyLocks:
-    """Locks by key within this process. Unused keys take no memory."""
+    """Locks by key, within this process. Keys that are not locked use no memory."""
 
     def __init__(self) -> None:
         self._locks: dict[str, tuple[asyncio.Lock, int]] = {}
 
     @contextlib.asynccontextmanager
     async def hold(self, key: str, *, deadline: float) -> AsyncIterator[None]:
-        """Lock `key`; others wait in order.
+        """Lock `key` while the context is open. Other callers wait in order.
 
         Raises:
-            BackendUnavailable: it was locked until `deadline`, a time on the event loop's clock.
+            BackendUnavailable: another caller had the lock until `deadline` (loop's clock).
         """
         lock, users = self._locks.get(key, (asyncio.Lock(), 0))
         self._locks[key] = (lock, users + 1)

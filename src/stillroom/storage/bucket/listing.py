@@ -1,4 +1,4 @@
-"""Listings of a bucket, page by page, in the bucket's own order."""
+"""Listings of a bucket's images, page by page, in the bucket's own order."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -11,13 +11,13 @@ from stillroom.storage.values import ListQuery, Page
 
 
 async def list_page(store: ObjectStore, query: ListQuery, order: ListingOrder) -> tuple[Page, int]:
-    """List one page, from as many pages of the bucket as necessary.
+    """List one page of images. Requests as many pages of the bucket as necessary.
 
     Returns:
-        The page, and the number of keys left out because no image can have them.
+        The page, and the number of skipped keys that are not valid image keys.
 
     Raises:
-        ListingUnsupported: the bucket has no order in which pages can be continued.
+        ListingUnsupported: the bucket's order is unstable, so pages cannot be continued.
         BackendUnavailable: the bucket could not be read.
     """
     entries: list[str] = []
@@ -54,7 +54,7 @@ async def list_page(store: ObjectStore, query: ListQuery, order: ListingOrder) -
             raise BackendUnavailable("the bucket's listing does not move on")
         token = page.next_token
         missing = query.limit - len(entries)
-        # If keys are left out, small pages could cost a request each.
+        # If all keys were skipped, request a full page: small ones could cost many requests.
         limit = MAX_LISTED if len(entries) == count_before else min(missing, MAX_LISTED)
         if len(entries) > query.limit:  # SeaweedFS has sent 1,200 keys for a limit of 1,000
             return Page(entries[: query.limit], more=True, modified_ns=modified_ns), skipped
@@ -63,10 +63,10 @@ async def list_page(store: ObjectStore, query: ListQuery, order: ListingOrder) -
 
 
 async def walk(store: ObjectStore, prefix: KeyPrefix, after: str) -> AsyncIterator[str | None]:
-    """Yield all keys after `after` in the bucket's order, also those of no image.
+    """Yield all keys after `after` in the bucket's order, including keys that are not images.
 
     Raises:
-        ListingUnsupported: the bucket has no order in which pages can be continued.
+        ListingUnsupported: the bucket's order is unstable, so pages cannot be continued.
         BackendUnavailable: the bucket could not be read.
     """
     token: str | None = None
@@ -87,7 +87,7 @@ async def walk(store: ObjectStore, prefix: KeyPrefix, after: str) -> AsyncIterat
 
 
 def is_image_entry(entry: str) -> bool:
-    """Return whether a listed key can be an image's, or a listed folder can contain images."""
+    """Return whether a listed key is a valid image key, or a listed folder can contain one."""
     try:
         ImagePath.parse(image_entry(entry).removesuffix("/"))
     except InvalidPath:

@@ -1,7 +1,7 @@
-"""One multipart upload: created, sent part by part, then completed or aborted.
+"""Multipart upload: it is created, sent part by part, then completed or aborted.
 
-R2 requires all parts but the last to be of one size
-(https://developers.cloudflare.com/r2/objects/multipart-objects/), so the caller cuts them.
+R2 requires that all parts except the last have the same size
+(https://developers.cloudflare.com/r2/objects/multipart-objects/), so the caller splits the image.
 """
 
 from typing import Final
@@ -10,10 +10,10 @@ from stillroom.storage.bucket.abandoned_uploads import AbandonedUploads
 from stillroom.storage.objectstore import Guard, ObjectStore, Properties, Written
 
 PART_BYTES: Final = 16 * 1024**2
-"""Between S3's limits of 5 MiB and 5 GiB. Each running upload holds one part in memory."""
+"""Part size (S3 allows 5 MiB to 5 GiB). Each running upload keeps one part in memory."""
 
 MAX_PARTS: Final = 10_000
-"""https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html"""
+"""Limit of S3: https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html"""
 
 
 class MultipartUpload:
@@ -29,7 +29,7 @@ class MultipartUpload:
     async def begin(
         cls, store: ObjectStore, key: str, properties: Properties, abandoned: AbandonedUploads
     ) -> "MultipartUpload":
-        """Create an upload; `properties` are those of the resulting object."""
+        """Create an upload. The resulting object will have these `properties`."""
         try:
             created = await store.create_upload(key, properties)
         except BaseException:
@@ -48,7 +48,7 @@ class MultipartUpload:
     async def complete(
         self, guard: Guard | None, *, deadline: float | None = None, any_refusal: bool = False
     ) -> Written:
-        """Combine the parts into an object; `Refusal.MISSING` may mean that the upload is over."""
+        """Combine the parts into an object. `Refusal.MISSING`: the upload or object is missing."""
         return await self._store.complete_upload(
             self.key,
             self.upload_id,

@@ -1,4 +1,4 @@
-"""Conversion of images to objects and back: stored properties, and facts read from a head."""
+"""Conversion between image metadata and the properties of objects in a bucket."""
 
 import binascii
 import re
@@ -14,12 +14,12 @@ from stillroom.storage.values import StoredImage
 SHA256_FIELD: Final = "sha256"
 SAVE_ID_FIELD: Final = "save-id"
 TYPE_FIELD: Final = "content-type"
-"""Stored only if no signature names a type: SeaweedFS drops `application/octet-stream` and responds
-with the type that the name suggests."""
+"""Metadata entry for the content type, stored only if it was not detected: SeaweedFS drops
+`application/octet-stream` and responds with a type that it guesses from the name."""
 
 MTIME_FIELD: Final = "mtime"
-"""Modification time of an image from another store, in seconds since the epoch, as in rclone
-(https://rclone.org/s3/#modification-times-and-hashes)."""
+"""Metadata entry for the modification time of an imported image in seconds since the epoch, as in
+rclone (https://rclone.org/s3/#modification-times-and-hashes)."""
 
 _MTIME: Final = re.compile(r"([0-9]{1,10})(?:\.([0-9]{1,9})[0-9]*)?")
 
@@ -27,7 +27,7 @@ _SHA256_BYTES: Final = 32
 _PRINTABLE: Final = re.compile(r"[\x21-\x7e][\x20-\x7e]*")
 
 _OPAQUE: Final = re.compile(r"[\x21\x23-\x7e]{1,1024}")
-"""Valid save id: printable ASCII without spaces and quotes."""
+"""Pattern for a valid save id: printable ASCII without spaces and quotes."""
 
 
 def properties_of(
@@ -38,7 +38,7 @@ def properties_of(
     sha256: bytes | None,
     modified_ns: int | None = None,
 ) -> Properties:
-    """Return the properties to store with an image. The CDN serves the object with them."""
+    """Return the object properties to store with an image. The CDN sends them as headers."""
     metadata = {SAVE_ID_FIELD: save_id}
     if sha256 is not None:
         metadata[SHA256_FIELD] = sha256.hex()
@@ -52,10 +52,10 @@ def properties_of(
 async def fetch_facts(
     store: ObjectStore, key: StorageKey, *, deadline: float | None
 ) -> StoredImage:
-    """Read the facts of an image by a HEAD request.
+    """Return the metadata of an image by a HEAD request.
 
     Raises:
-        ImageNotFound: there is no image.
+        ImageNotFound: the image does not exist.
         BackendUnavailable: the bucket could not be read.
     """
     head = await store.head(key.text, deadline=deadline)
@@ -65,7 +65,7 @@ async def fetch_facts(
 
 
 def image_of(key: StorageKey, head: ObjectHead) -> StoredImage:
-    """Return the facts in an object's head, which another tool may have written."""
+    """Convert an object's metadata. Objects that other tools uploaded are accepted, too."""
     metadata = head.metadata
     save_id = metadata.get(SAVE_ID_FIELD, "")
     return StoredImage(
@@ -75,13 +75,13 @@ def image_of(key: StorageKey, head: ObjectHead) -> StoredImage:
         modified_ns=_mtime_ns(metadata) or head.modified_s * 10**9,
         content_type=_media_type(metadata.get(TYPE_FIELD) or head.content_type),
         sha256=_sha256(metadata.get(SHA256_FIELD, "")),
-        # Without a save id, the content and the time identify a foreign save best.
+        # Objects that other tools uploaded have no save id: derive one from the ETag and the time.
         save_id=save_id if _OPAQUE.fullmatch(save_id) else f"{head.etag}-{head.modified_s}",
     )
 
 
 def _media_type(text: str) -> str:
-    """Return the type, or the default if another tool stored text unfit for a header."""
+    """Return the content type, or the default if it is not valid in a response header."""
     return text if _PRINTABLE.fullmatch(text) else DEFAULT
 
 

@@ -1,7 +1,7 @@
-"""Order of a bucket's listings: checked on its pages, and probed for `stillroom doctor`.
+"""Checks of the order of a bucket's listings, and a probe for `stillroom doctor`.
 
-A listing continues after the last entry of a page, so a bucket without an order would hide images.
-S3 lists whole keys in byte order; SeaweedFS walks a tree of folders.
+The next page continues after the last entry, so in a bucket without a stable order images would be
+missing. S3 lists whole keys in byte order; SeaweedFS walks a tree of folders.
 """
 
 import contextlib
@@ -16,10 +16,11 @@ from stillroom.storage.capabilities import Limitation
 from stillroom.storage.objectstore import ObjectStore, Properties
 
 PROBE: Final = ".stillroom/order-"
-"""Prefix of the objects for the probe; no image path leads there."""
+"""Key prefix of the temporary objects. No image can have such a key."""
 
 _NAMES: Final = ("B", "a-b", "a/b", "a0", "é")
-"""In byte order. A bucket that sorts by folders, or ignores case, returns another order."""
+"""Names of temporary objects in byte order. Sorting by folder or ignoring case changes the
+order."""
 
 _BODY: Final = b"written to try listings; may be deleted"
 _SHA256: Final = hashlib.sha256(_BODY).hexdigest()
@@ -35,16 +36,16 @@ log = logging.getLogger("stillroom.r2")
 
 
 class ListingOrder:
-    """Checks the order of the pages of one bucket."""
+    """Checker for the order of one bucket's pages."""
 
     def __init__(self) -> None:
         self._has_warned = False
 
     def check(self, entries: Sequence[str | None], *, is_part: bool) -> None:
-        """Check a page, and log the first one that is not in byte order.
+        """Check one page. Logs a warning for the first page that is not in byte order.
 
         Raises:
-            ListingUnsupported: other pages precede or follow (`is_part`), and cannot be joined.
+            ListingUnsupported: the page is unsorted, and not the only page (`is_part`).
         """
         limitation = _limitation([entry for entry in entries if entry is not None])
         if limitation is None:
@@ -62,7 +63,7 @@ class ListingOrder:
 
 
 async def probe_order(store: ObjectStore) -> Sequence[Limitation]:
-    """Return how a bucket's order differs from S3's, by listing a few objects made for it.
+    """Return deviations of a bucket's order from S3's, by listing temporary objects.
 
     Raises:
         BackendUnavailable: the probe failed.
@@ -81,7 +82,7 @@ async def probe_order(store: ObjectStore) -> Sequence[Limitation]:
 
 
 def _limitation(entries: Sequence[str]) -> Limitation | None:
-    if list(entries) == sorted(entries):  # text compares like its UTF-8
+    if list(entries) == sorted(entries):  # Python compares text like its UTF-8 bytes
         return None
     return _BY_TREE if list(entries) == sorted(entries, key=_by_tree) else _UNORDERED
 

@@ -1,4 +1,4 @@
-"""`R2ImageStorage`: images as objects, saved in one request if they fit, served by a CDN."""
+"""`R2ImageStorage`: the storage port implemented with a bucket and, optionally, a CDN."""
 
 import asyncio
 import concurrent.futures
@@ -44,26 +44,26 @@ from stillroom.storage.values import (
 )
 
 BUFFERED_BYTES: Final = 128 * 1024**2
-"""Memory for all uploads together: seven parts, or more of smaller images."""
+"""Memory limit in bytes for all uploads together: seven parts, or more small images."""
 
 IMMUTABLE_CACHE: Final = "public, max-age=31536000, immutable"
-"""Cache policy of the media library's objects: one year without revalidation (RFC 8246)."""
+"""`Cache-Control` for media resources: one year without revalidation (RFC 8246)."""
 
 _SMALL_BYTES: Final = 1024**2
 _RESERVED_FOR_SMALL_BYTES: Final = 16 * 1024**2
 """Memory reserved for images up to 1 MiB, so that a few slow large uploads do not block them."""
 
 PRESIGNED_S: Final = 300
-"""Seconds for which a redirect without a public URL works: time to follow it, not to share it."""
+"""Lifetime of presigned URLs in seconds: long enough for following a redirect."""
 
 _MAX_LOCATIONS: Final = 4096
-"""Locations cached; about 10 MiB at most, since a quoted key has up to 3 KiB."""
+"""Maximum number of cached locations; about 10 MiB, since an encoded key has up to 3 KiB."""
 
 _CHECK_S: Final = 5.0
-"""Deadline of the readiness check, in seconds, in case the bucket does not respond."""
+"""Timeout of the readiness check in seconds."""
 
 _CHECK_HOLDS_S: Final = 2.0
-"""Seconds for which a successful check is reused, since R2 bills each one (class B)."""
+"""Seconds for which a successful check is cached, since R2 bills each check (class B)."""
 
 log = logging.getLogger("stillroom.r2")
 
@@ -71,11 +71,11 @@ log = logging.getLogger("stillroom.r2")
 class R2ImageStorage:
     """`ImageStorage` in a bucket.
 
-    Everything waits for the network, so everything runs on the event loop, except the hashing of
-    large pieces. docs/r2.md counts all requests.
+    All operations wait for the network, so they run on the event loop. Only large pieces are hashed
+    in threads. docs/r2.md lists the requests of each operation.
 
     Attributes:
-        skipped_keys: Number of keys left out of listings because no image can have them.
+        skipped_keys: Number of listed keys that were skipped because they are not valid image keys.
     """
 
     def __init__(
@@ -89,19 +89,19 @@ class R2ImageStorage:
         check_exists: bool = True,
         changes: ChangeObserver = UNWATCHED,
     ) -> None:
-        """Serve images from the bucket `store`.
+        """Use the bucket `store`.
 
         Args:
-            store: The bucket; closed with this storage.
+            store: The bucket. `close` closes it.
             rules: Rules for saves.
             description: One line for the log.
-            public_url: URL of the CDN, to which keys are appended; without it, URLs are presigned.
+            public_url: URL of the CDN, to which keys are appended. If None, URLs are presigned.
             cache_control: Cache policy stored with every image, for the CDN and browsers.
-            check_exists: Check that an image exists before redirecting: no CDN shall cache a 404.
+            check_exists: Check that an image exists before redirecting: CDNs cache 404.
             changes: Observer of saves, copies and deletions.
 
         Raises:
-            ConfigurationError: images may be larger than a bucket can store.
+            ConfigurationError: the rules allow images that are too large for a bucket.
         """
         if rules.max_bytes > MAX_PARTS * PART_BYTES:
             raise ConfigurationError(
@@ -126,7 +126,7 @@ class R2ImageStorage:
         self._abandoned = AbandonedUploads(store)
         self._conditions = Conditions(store, self._abandoned)
         self._order = ListingOrder()
-        # Not the loop's own pool: name look-ups run there, and they hang with the network.
+        # Not the loop's default pool: DNS lookups run there, and can block its threads.
         self._hashing = concurrent.futures.ThreadPoolExecutor(2, thread_name_prefix="hash")
         self._uploads = UploadContext(
             store,
@@ -144,7 +144,7 @@ class R2ImageStorage:
     async def save(
         self, key: StorageKey, source: ImageSource, condition: Condition = UNCONDITIONAL
     ) -> StoredImage:
-        """Send an image that fits into a part in one request, and others in equal parts."""
+        """Save an image: in one request if it fits into one part, otherwise in equal parts."""
         guard = await self._admit(key, source.max_bytes, condition)
         if guard is not None:
             large = source.max_bytes is not None and source.max_bytes > PART_BYTES
@@ -161,7 +161,7 @@ class R2ImageStorage:
                     rest = memoryview(chunk)
                     while rest := part.fill(rest):
                         await upload.send(part)
-                        part = PartBuffer(PART_BYTES)  # a socket may still use the previous one
+                        part = PartBuffer(PART_BYTES)  # the previous one may be in use
                 if not upload.in_parts:
                     reservation.shrink(len(part))
                     image = await upload.put(part.contents())
@@ -174,7 +174,7 @@ class R2ImageStorage:
         return image
 
     def _budget_for(self, size: int) -> MemoryBudget:
-        """Choose the budget of small images, or that of large ones if only that one has room."""
+        """Return the budget for small images, or that for large ones if only it has room."""
         if size > _SMALL_BYTES or (not self._small.has_room(size) and self._large.has_room(size)):
             return self._large
         return self._small
@@ -182,14 +182,14 @@ class R2ImageStorage:
     async def _admit(
         self, key: StorageKey, max_bytes: int | None, condition: Condition
     ) -> Guard | None:
-        """Refuse a save that is known to fail before the first byte is read.
+        """Refuse a save that would fail, before the first byte is read.
 
-        Returns the guard by which the bucket itself enforces `condition`.
+        Returns a guard, with which the bucket itself enforces `condition`.
         """
         if not condition.is_set:
             return None
         if condition.create_only and max_bytes is not None and max_bytes <= PART_BYTES:
-            return IF_ABSENT  # the bucket checks it; asking first would cost a request
+            return IF_ABSENT  # the bucket checks it, which saves a request
         return await guard_for(self._store, key.text, condition)
 
     def _cache_of(self, key: StorageKey) -> str:
@@ -198,7 +198,7 @@ class R2ImageStorage:
     # Reading -----------------------------------------------------------------------------
 
     async def locate(self, key: StorageKey) -> RemoteImage:
-        """Return the CDN's URL or a presigned one, after checking that the image exists."""
+        """Return the image's CDN URL or a presigned URL, after checking that it exists."""
         if self._check_exists and key.text not in self._existence:
             await self._fetch_facts(key)
         location = self._location_of(key)
@@ -209,25 +209,25 @@ class R2ImageStorage:
         key: StorageKey,
         known: StoredImage | None = None,  # noqa: ARG002  (the port's signature)
     ) -> RemoteImage | None:
-        """Return the URL if the image was seen recently, or if existence is not checked."""
+        """Return the URL if the existence of the image is cached, or need not be checked."""
         if self._check_exists and key.text not in self._existence:
             return None
         return self._location_of(key)
 
     def is_current(self, image: StoredImage) -> bool:  # noqa: ARG002  (the port's signature)
-        """Return False: only the bucket knows."""
+        """Return False, since an answer requires a request to the bucket."""
         return False
 
     def read_now(self, image: StoredImage, start: int, into: memoryview) -> bool:  # noqa: ARG002  (the port's signature)
-        """Return False: only the bucket has the bytes."""
+        """Return False, since reading requires a request to the bucket."""
         return False
 
     def is_missing(self, key: StorageKey) -> bool:  # noqa: ARG002  (the port's signature)
-        """Return False: only the bucket knows."""
+        """Return False, since an answer requires a request to the bucket."""
         return False
 
     def _location_of(self, key: StorageKey) -> RemoteImage:
-        """Return the cached location, which is valid for one second if its URL is presigned."""
+        """Return the location from a cache. Presigned URLs are cached for one second."""
         second = int(time.time()) if self._public_url is None else 0
         if second != self._locations_second or len(self._locations) >= _MAX_LOCATIONS:
             self._locations.clear()
@@ -243,11 +243,11 @@ class R2ImageStorage:
         return f"{self._public_url}/{quote(key, safe='/')}"
 
     async def open(self, key: StorageKey) -> ObjectImage:
-        """Read the object's head. Reading then costs a GET for every 4 MiB."""
+        """Open the image with a HEAD request. Each 4 MiB that are then read cost a GET request."""
         return ObjectImage(self._store, await fetch_facts(self._store, key, deadline=None))
 
     async def stat(self, key: StorageKey) -> StoredImage:
-        """Return the image's facts by a HEAD request, which is never cached."""
+        """Return the image's current metadata by a HEAD request (never cached)."""
         return await self._fetch_facts(key)
 
     async def _fetch_facts(self, key: StorageKey, deadline: float | None = None) -> StoredImage:
@@ -257,7 +257,7 @@ class R2ImageStorage:
         return image
 
     async def list(self, query: ListQuery) -> Page:
-        """List a page in the bucket's order: by whole keys on R2, by folders on SeaweedFS."""
+        """List a page in the bucket's order: by whole keys on R2, by folder on SeaweedFS."""
         page, skipped = await list_page(self._store, query, self._order)
         if skipped:
             self.skipped_keys += skipped
@@ -269,7 +269,7 @@ class R2ImageStorage:
         return page
 
     async def entries(self, query: ListQuery) -> EntryPage:
-        """List a page of images with their facts, by one HEAD for each."""
+        """List a page of images with their metadata, by one HEAD request for each image."""
         return await describe_page(await self.list(query), self._fetch_facts, self._entry_slots)
 
     # Removing ----------------------------------------------------------------------------
@@ -281,11 +281,11 @@ class R2ImageStorage:
         *,
         save_id: str | None = None,
     ) -> None:
-        """Check existence and condition by a HEAD, and delete the object directly after it.
+        """Check existence and condition by a HEAD request, then delete the object.
 
-        If the bucket supports conditional deletion, an image that another process saves in
-        between is kept, unless it has the same bytes and so the same ETag. Otherwise it is deleted
-        too. With `save_id` the deletion is sent only once, which keeps that interval short.
+        Another process may save an image between the two requests. If the bucket supports
+        conditional deletion, that image is kept unless it has the same ETag (the same bytes).
+        Otherwise it is deleted, too. With `save_id`, the deletion is not retried.
         """
         deadline = asyncio.get_running_loop().time() + DEADLINE_S
         began_ns = time.time_ns()
@@ -309,7 +309,7 @@ class R2ImageStorage:
                     return
                 if deleted.doubtful and deleted.refusal is Refusal.MISSING:
                     self._changes.removed(key, began_ns)
-                    return  # deleted by the attempt whose response was lost
+                    return  # the attempt whose response was lost has deleted it
                 if deleted.doubtful:
                     raise BackendUnavailable("the connection broke off: the outcome is unknown")
         raise BackendUnavailable("the image is replaced again and again while it is deleted")
@@ -319,10 +319,9 @@ class R2ImageStorage:
     async def copy(
         self, source: StorageKey, target: StorageKey, *, save_id: str | None = None
     ) -> StoredImage:
-        """Copy within the bucket, if the source is still the same save.
+        """Copy within the bucket, if the source still has this save id.
 
-        Properties are written anew: otherwise the copy would keep the source's save id and an old
-        cache policy.
+        The copy gets new properties, since it needs its own save id and the current cache policy.
         """
         deadline = asyncio.get_running_loop().time() + DEADLINE_S
         async with self._locks.hold(target.text, deadline=deadline):
@@ -360,7 +359,7 @@ class R2ImageStorage:
     # Running -----------------------------------------------------------------------------
 
     async def check(self) -> None:
-        """Check that the bucket can be read and written; a success is reused for two seconds."""
+        """Check that the bucket can be read and written. A success is cached for two seconds."""
         now = asyncio.get_running_loop().time()
         if now < self._checked_until:
             return
@@ -368,17 +367,17 @@ class R2ImageStorage:
         self._checked_until = now + _CHECK_HOLDS_S
 
     async def lacking_conditions(self) -> Sequence[Limitation]:
-        """Probe conditions by a few writes to an object made for it; see `conditions.py`."""
+        """Probe conditions by a few writes to a temporary object; see `conditions.py`."""
         return await self._conditions.find_limitations()
 
     async def lacking_order(self) -> Sequence[Limitation]:
-        """Probe the order by listing a few objects made for it; see `order.py`."""
+        """Probe the order of listings with a few temporary objects; see `order.py`."""
         return await probe_order(self._store)
 
     async def close(self) -> None:
-        """Finish running aborts and close the connections; the storage may be used again.
+        """Finish running aborts and close all connections. The storage can be used again later.
 
-        The hashing threads end with this object.
+        The hashing threads stop when this object is garbage-collected.
         """
         await self._conditions.close()
         await self._abandoned.close()

@@ -1,4 +1,4 @@
-"""One upload into a bucket: one request if it fits, otherwise equal parts."""
+"""Upload of one image to a bucket: in one request if it is small, otherwise in equal parts."""
 
 import asyncio
 import concurrent.futures
@@ -25,10 +25,10 @@ from stillroom.storage.upload_checks import Received, UploadChecks
 from stillroom.storage.values import Condition, SaveRules, StoredImage
 
 GUARD_ATTEMPTS: Final = 4
-"""Attempts to replace an image that other writers replace at the same time."""
+"""Maximum number of attempts if other writers replace the image at the same time."""
 
 _HASHED_INLINE_BYTES: Final = 128 * 1024
-"""Smaller bodies are hashed in under 0.1 ms, about as long as a switch to a thread takes."""
+"""Bodies up to this size are hashed on the event loop: in 0.1 ms, like a thread switch."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -36,11 +36,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class UploadContext:
-    """Objects shared by all uploads into one bucket.
+    """Objects that all uploads to one bucket share.
 
     Attributes:
         hashing: Threads that hash large pieces.
-        cache_control: Returns the cache policy of the image with a key.
+        cache_control: Function that returns the `Cache-Control` value for a key.
     """
 
     store: ObjectStore
@@ -54,12 +54,12 @@ class UploadContext:
 
 
 class Upload:
-    """An upload, from its first byte to the facts of the saved image.
+    """An upload of one image.
 
     Its methods raise the errors of `ImageStorage.save`.
 
     Attributes:
-        checks: The caller, which cuts the parts, counts every chunk with it.
+        checks: Checks of the bytes. The caller must pass every chunk to `checks.count`.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Upload:
         condition: Condition,
         guard: Guard | None,
     ) -> None:
-        """Save `source` under `key`; `guard` makes the bucket itself enforce `condition`."""
+        """Prepare saving `source`. With `guard`, the bucket itself enforces `condition`."""
         described = source if isinstance(source, DescribedSource) else DescribedSource()
         self.checks = UploadChecks(described.rules or context.rules, described.content_type)
         self._modified_ns = described.modified_ns
@@ -85,11 +85,11 @@ class Upload:
 
     @property
     def in_parts(self) -> bool:
-        """Return whether a part was sent already, so that the rest must be sent in parts too."""
+        """Return whether a part was sent already. Then the rest must be sent in parts, too."""
         return self._parts is not None
 
     async def put(self, body: memoryview) -> StoredImage:
-        """Store the whole image in one request."""
+        """Store the whole image in one request, and return its metadata."""
         if len(body) > _HASHED_INLINE_BYTES:
             await self._run(self.checks.digest, body)
         else:
@@ -114,7 +114,7 @@ class Upload:
         raise BackendUnavailable("the image is replaced again and again while it is saved")
 
     async def send(self, part: PartBuffer) -> MultipartUpload:
-        """Send the next part. It is hashed twice: for the image, and for its signature."""
+        """Send the next part. It is hashed twice: for the image, and for the request signature."""
         if self._parts is None:
             self._parts = await self._begin()
         body = part.contents()
@@ -130,7 +130,7 @@ class Upload:
         )
 
     async def complete(self, part: PartBuffer) -> StoredImage:
-        """Send the last part, and complete the upload."""
+        """Send the last part, complete the upload, and return the saved image."""
         parts = await self.send(part)
         received = self.checks.finish(self._source.expected_sha256)
         key = self._key.text
@@ -143,11 +143,11 @@ class Upload:
                 return await self._recover(received, deadline)
             if self._guard is not None:
                 await guard_for(self._store, key, self._condition, deadline=deadline)
-        # R2 ends the upload if a condition fails, so it cannot be retried for the new state.
+        # R2 deletes the upload if the condition fails, so a retry is impossible.
         raise BackendUnavailable("the image was replaced, or the upload ended, while it was saved")
 
     def abort(self) -> None:
-        """Delete the parts sent so far, in the background, so that no client waits for it."""
+        """Delete the parts sent so far in the background, without waiting."""
         if self._parts is not None:
             self._context.abandoned.abort(self._parts.key, self._parts.upload_id)
 
@@ -161,10 +161,10 @@ class Upload:
         )
 
     async def _recover(self, received: Received, deadline: float) -> StoredImage:
-        """Return the image if a save that was refused after a lost response succeeded before.
+        """Return the image if an earlier attempt, whose response was lost, has saved it.
 
         Raises:
-            BackendUnavailable: the current image is another save; the outcome is unknown.
+            BackendUnavailable: the current image is another version; the outcome is unknown.
         """
         unknown = "the connection broke off: the outcome is unknown"
         try:

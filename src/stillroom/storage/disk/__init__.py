@@ -1,1 +1,1 @@
-"""Disk backend: images as plain files in plain folders, durable across power cuts."""
+"""Disk backend: images as ordinary files, which survive power cuts."""

@@ -1,8 +1,8 @@
-"""Extended attribute of an image file with its SHA-256 and content type.
+"""Extended attribute of an image file, which stores its SHA-256 and content type.
 
-It also records the modification time for which they are valid: a file that is edited or copied in
-by hand has another one, and its facts are ignored. They are packed into about 60 bytes, because
-that fits into an ext4 inode (256 bytes); more would cost every image an additional block.
+The attribute also contains the modification time for which it is valid. If the file was edited or
+replaced by hand, the times differ and the attribute is ignored. It is packed into about 60 bytes,
+which fit into an ext4 inode (256 bytes). A larger one would need an additional block per image.
 """
 
 import os
@@ -12,13 +12,13 @@ from typing import Final, Self
 
 NAME: Final = "user.stillroom"
 
-_LAYOUT: Final = struct.Struct("<BQ32s")  # version, modified_ns, SHA-256; the type follows
+_LAYOUT: Final = struct.Struct("<BQ32s")  # version, modified_ns, SHA-256; then the type
 _VERSION: Final = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Attributes:
-    """Facts that only a full read of the file could find out again."""
+    """Metadata that could otherwise be computed only by reading the whole file."""
 
     modified_ns: int
     sha256: bytes
@@ -28,14 +28,14 @@ class Attributes:
         """Write the attributes to an open file.
 
         Raises:
-            OSError: the filesystem has no space for attributes, or does not support them.
+            OSError: the filesystem has no space for the attribute, or does not support any.
         """
         head = _LAYOUT.pack(_VERSION, self.modified_ns, self.sha256)
         os.setxattr(fd, NAME, head + self.content_type.encode("ascii"))
 
     @classmethod
     def read(cls, fd: int, modified_ns: int) -> Self | None:
-        """Return the attributes of an open file, or None if it has none that are valid."""
+        """Return the attributes of an open file, or None if they are missing or outdated."""
         try:
             value = os.getxattr(fd, NAME)
             version, noted_ns, sha256 = _LAYOUT.unpack_from(value)
@@ -48,7 +48,7 @@ class Attributes:
 
     @staticmethod
     def outdated_sha256(fd: int) -> bytes | None:
-        """Return the hash recorded for another modification time of the file, if any."""
+        """Return the recorded SHA-256 even if the file was modified since, or None if missing."""
         try:
             version, _, sha256 = _LAYOUT.unpack_from(os.getxattr(fd, NAME))
         except (OSError, struct.error):

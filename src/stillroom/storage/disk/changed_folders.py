@@ -1,6 +1,6 @@
-"""Find changed folders by their modification time, without reading any image.
+"""Search for changed folders by their modification time, without reading any image.
 
-Each save, replacement and deletion of an image sets the modification time of its folder.
+Each save or deletion of an image updates the modification time of its folder.
 """
 
 import errno
@@ -15,13 +15,12 @@ LINKS_OF_A_LEAF: Final = 2
 
 
 def changed_folders(data_directory: DataDirectory, since_ns: int) -> Iterator[str | None]:
-    """Walk all folders of images, in no particular order.
+    """Walk all image folders in arbitrary order, and find those that have changed.
 
-    A folder without subfolders is not read if the filesystem counts subfolders.
+    Folders without subfolders are not read if the filesystem counts subfolders.
 
     Yields:
-        For each folder: its key prefix if it changed at or after `since_ns` (nanoseconds since the
-        epoch), else None.
+        For each folder, its key prefix if it changed since `since_ns` (Unix time), else None.
 
     Raises:
         OSError: the filesystem failed. Folders that vanish during the walk are skipped.

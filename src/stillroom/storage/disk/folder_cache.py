@@ -1,10 +1,10 @@
 """Cache of the sorted names in large folders, kept up to date by inotify.
 
-A folder of a million names takes half a second to read, which is too long for a page. It is watched
-before it is read, and cached under its inode. The kernel resolves the path for every page, so a
-folder that was moved or replaced is not confused with another one. A page first reads the queued
-events and looks up each changed name. The queue contains every change made before, by any process
-on the machine; on filesystems without that guarantee, nothing is cached. See docs/adr/0010.
+Reading a folder with a million names takes half a second, which is too slow for each page of a
+listing. So the names are cached by the folder's inode, and inotify watches the folder from before
+it is read. Each page first processes the queued events and looks up every changed name. The queue
+contains all earlier changes by any process on the machine. On filesystems that do not guarantee
+this, nothing is cached. See docs/adr/0010.
 """
 
 import contextlib
@@ -21,19 +21,19 @@ from stillroom.storage.disk.inotify import IN_IGNORED, IN_Q_OVERFLOW, Inotify, r
 from stillroom.storage.disk.names import SortedNames
 
 _MAX_FOLDERS: Final = 1024
-"""Folders watched at once; a watch takes about a kilobyte of kernel memory."""
+"""Maximum number of watched folders. A watch uses about a kilobyte of kernel memory."""
 
 _MAX_CHANGES: Final = 16_384
 _LEAST_CHANGES: Final = 64
 _BYTES_FOR_A_CHANGE: Final = 256
-"""Bounds of the changes noted since the last page of a folder; between them, one change for this
-many bytes of names. With more changes, it is faster and smaller to read the folder again."""
+"""Limits for the changed names stored per folder: one per this many bytes of names, within the two
+bounds. If there are more, reading the folder again is cheaper."""
 
 _FORGOTTEN_AFTER_S: Final = 600.0
-"""Seconds after the last page of a folder when its watch ends, so that saves cause no events."""
+"""Seconds after the last listing of a folder until its watch is removed."""
 
 Ident = tuple[int, int]
-"""Device and inode, which identify a folder whatever its path."""
+"""Device and inode, which identify a folder even if it is moved."""
 
 log = logging.getLogger("stillroom.disk")
 
@@ -42,21 +42,21 @@ class FolderCache:
     """A cache of the sorted names in large folders. Thread-safe."""
 
     def __init__(self, max_bytes: int) -> None:
-        """Cache at most `max_bytes` of names; 0 disables the cache."""
+        """Limit the cached names to `max_bytes`; 0 disables the cache."""
         self._max_bytes = max_bytes
-        self._lock = threading.Lock()  # for all fields below; not held while a folder is read
+        self._lock = threading.Lock()  # for all fields below; not locked while reading
         self._inotify: Inotify | None = None
         self._folders: OrderedDict[Ident, _WatchedFolder] = (
             OrderedDict()
-        )  # the most recently used is last
+        )  # the most recently used folder is last
         self._watched: dict[int, Ident] = {}
         self._unsorted: deque[tuple[Ident, _WatchedFolder]] = deque()
         self._has_warned = False
 
     def names_from(self, fd: int, start: str, count: int) -> list[str] | None:
-        """Return an open folder's names from `start` on, in order; fewer than `count` at the end.
+        """Return `count` names of an open folder in order, beginning with `start`.
 
-        Returns None if the folder is not cached.
+        Returns fewer at the end of the folder, and None if the folder is not cached.
 
         Raises:
             OSError: the filesystem failed.
@@ -81,10 +81,10 @@ class FolderCache:
 
     @contextlib.contextmanager
     def reading(self, fd: int) -> Iterator[Callable[[list[str]], None] | None]:
-        """Cache the names that the caller reads in the context, from a whole open folder.
+        """Cache the names of an open folder, which the caller reads completely in this context.
 
         Yields:
-            Function that takes the names in batches; None if the folder is not to be cached.
+            Function to call with each batch of names; None if the folder cannot be cached.
         """
         ident = _ident(fd)
         folder = self._start_watching(fd, ident)
@@ -115,9 +115,9 @@ class FolderCache:
         return not self._unsorted
 
     def sort(self) -> None:
-        """Sort the names that were read last, so that the next page need not do it."""
+        """Sort the names that were read last, so that the next page is faster."""
         while self._unsorted:
-            with contextlib.suppress(IndexError):  # another thread sorts it
+            with contextlib.suppress(IndexError):  # another thread sorts them
                 ident, folder = self._unsorted.popleft()
                 with self._lock_folder(ident, folder):
                     folder.names.sort()
@@ -128,7 +128,7 @@ class FolderCache:
             self._forget_all()
 
     def _start_watching(self, fd: int, ident: Ident) -> "_WatchedFolder | None":
-        """Watch a folder before it is read, and acquire its lock."""
+        """Start to watch a folder before it is read, and acquire its lock."""
         with self._lock:
             if not self._max_bytes or ident in self._folders:
                 return None
@@ -149,7 +149,7 @@ class FolderCache:
 
     @contextlib.contextmanager
     def _lock_folder(self, ident: Ident, folder: "_WatchedFolder") -> Iterator[None]:
-        """Hold a folder's lock; drop the folder on errors, as it may be half changed."""
+        """Lock a folder. On an error, remove it from the cache, since it may be inconsistent."""
         with folder.lock:
             try:
                 yield
@@ -161,7 +161,7 @@ class FolderCache:
     # Called with the lock held -----------------------------------------------------------
 
     def _read_events(self) -> None:
-        """Note every change made before this call."""
+        """Read the inotify events, and record every change made before this call."""
         if self._inotify is None:
             return
         for watch, mask, name in self._inotify.events():
@@ -171,7 +171,7 @@ class FolderCache:
             ident = self._watched.get(watch)
             folder = self._folders.get(ident) if ident is not None else None
             if ident is None or folder is None:
-                continue  # queued before its watch was ended
+                continue  # the event was queued before the watch was removed
             folder.changed.add(name)
             if mask & IN_IGNORED or len(folder.changed) > folder.max_changes:
                 self._forget(ident, folder)
@@ -220,7 +220,7 @@ class FolderCache:
 
 
 class _WatchedFolder:
-    """A watched folder. Hold `lock` to read or change `names`."""
+    """A watched folder. `lock` protects `names`."""
 
     __slots__ = ("changed", "lock", "max_changes", "names", "used", "watch")
 
@@ -239,10 +239,10 @@ def _ident(fd: int) -> Ident:
 
 
 def _read_states(folder_fd: int, names: set[str]) -> dict[str, bool]:
-    """Return whether each name exists now, as a file and (with a slash) as a folder.
+    """Return whether each name currently exists, as a file and (with a slash) as a folder.
 
-    Only the names are read from events. Their order therefore does not matter, nor does it matter
-    which ones the kernel merged or reported twice.
+    Events are used only for their names. So it does not matter in which order they arrive, or
+    whether the kernel merges or repeats some of them.
     """
     states = {}
     for name in names:

@@ -1,8 +1,8 @@
-"""Create, sync and open the parent folders of images.
+"""Parent folders of images: creating, syncing and opening them.
 
-A file is only as durable as the directory entries of all folders above it. Syncing all of them for
-every save would cost one sync per level, so each process remembers the folders whose chain it has
-synced itself. A folder that another process created may not be synced yet.
+A file survives a power cut only if the directory entries of all its parent folders were synced.
+Syncing them for every save would cost one sync per level, so each process remembers which folders
+it has synced up to the top. A folder that another process created may not be synced yet.
 """
 
 import errno
@@ -13,33 +13,32 @@ from stillroom.storage.disk.data_directory import DataDirectory
 from stillroom.storage.disk.openat2 import release
 
 _REMEMBERED: Final = 65_536
-"""Number of folders remembered as durable; about 10 MiB at most."""
+"""Maximum number of remembered folders (about 10 MiB)."""
 
 
 class Folders:
-    """Opens folders below a data directory. Thread-safe."""
+    """Opens and creates folders in a data directory. Thread-safe."""
 
     def __init__(self, data_directory: DataDirectory) -> None:
         self._data_directory = data_directory
-        # Inode of a folder whose chain was synced, and the epoch read before the sync.
+        # Synced folders: inode, and the epoch read before the sync.
         self._durable: dict[str, tuple[int, bytes]] = {}
 
     def open(self, folder: str) -> int:
         """Open an existing folder for locking, linking and syncing.
 
         Raises:
-            OSError: ENOENT, ENOTDIR or ELOOP, as `open_contained` does.
+            OSError: the folder cannot be opened (ENOENT, ENOTDIR or ELOOP).
         """
         return self._data_directory.open_contained(
             self._data_directory.fd, folder, os.O_RDONLY | os.O_DIRECTORY
         )
 
     def open_or_make(self, folder: str) -> int:
-        """Open a folder, creating missing ones. It and all above it survive a power cut.
+        """Open a folder, creating it if necessary. It and its parents then survive a power cut.
 
         Raises:
-            OSError: ENOTDIR if part of the path is a file, ELOOP if it is a link;
-                ENOENT if folders are removed at the same time.
+            OSError: a file (ENOTDIR) or link (ELOOP) is in the path, or a removal interfered.
             ReadOnly: a sync failed.
         """
         epoch = self._data_directory.folder_epoch
@@ -49,7 +48,7 @@ class Folders:
             return self._make_chain(folder, epoch)
         try:
             is_durable = self._durable.get(folder) == (os.fstat(fd).st_ino, epoch)
-            # Another process may have removed a folder since.
+            # Another process may have removed a folder in the meantime.
             is_durable = is_durable and self._data_directory.folder_epoch == epoch
         except OSError:
             release(fd)
@@ -80,13 +79,13 @@ class Folders:
         return parent_fd
 
     def remove_empty_tree(self, parent_fd: int, name: str) -> bool:
-        """Remove a folder that contains nothing but folders, at any depth.
+        """Remove a folder and its subfolders, unless there is a file in any of them.
 
         Returns:
-            False if it contains anything else, which is left in place.
+            False if there is a file. It is not removed.
 
         Raises:
-            OSError: the disk failed; some of the folders may be removed.
+            OSError: the disk failed. Some of the folders may have been removed.
         """
         if not _contains_only_folders(parent_fd, name):
             return False
@@ -96,7 +95,7 @@ class Folders:
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
                 raise
-            return False  # an image was saved into it at the same time
+            return False  # an image was saved in it at the same time
         finally:
             self._data_directory.note_removed_folder()
         return True

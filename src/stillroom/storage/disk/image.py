@@ -1,4 +1,4 @@
-"""Open image files: their facts, and reads through the open descriptor."""
+"""Opened image files: metadata, and reading through the open descriptor."""
 
 import errno
 import logging
@@ -19,23 +19,23 @@ from stillroom.storage.disk.openat2 import release
 from stillroom.storage.values import StoredImage
 
 _READ_BYTES: Final = 256 * 1024
-"""Bytes of one read; larger reads only make the process larger."""
+"""Bytes per read. Larger reads are not faster and use more memory."""
 
 _MAX_FACTS: Final = 16_384
-"""Number of files whose facts are cached; about 16 MiB."""
+"""Maximum number of files whose metadata is cached (about 16 MiB)."""
 
 _SETTLED_NS: Final = 2 * 10**9
-"""Facts are cached only if the file has not changed for this long. Two changes within one tick of
-the filesystem's clock (10 ms at most; two seconds on FAT, the coarsest) have the same time."""
+"""Metadata is cached only if the file has not changed for this time. Two changes within one tick of
+the filesystem's clock (usually up to 10 ms, two seconds on FAT) have the same modification time."""
 
 ReadInThread = Callable[[Callable[[int, int], bytes], int, int], Awaitable[bytes]]
-"""Runs a blocking read without blocking the event loop."""
+"""Function that runs a blocking read in a thread."""
 
 log = logging.getLogger("stillroom.disk")
 
 
 class DiskImage:
-    """An open image file; a `LocalImage`."""
+    """An open image file, which implements `LocalImage`."""
 
     __slots__ = ("_run", "fd", "image")
 
@@ -45,7 +45,7 @@ class DiskImage:
         self._run = run
 
     async def chunks(self, start: int, length: int) -> AsyncIterator[bytes]:
-        """Read `length` bytes from `start` on, in chunks; see `LocalImage.chunks`."""
+        """Yield `length` bytes from offset `start` in chunks; see `OpenedImage.chunks`."""
         end = start + length
         while start < end:
             size = min(end - start, _READ_BYTES)
@@ -58,11 +58,11 @@ class DiskImage:
             yield chunk
 
     def _read_cached(self, start: int, size: int) -> bytes | None:
-        """Read from the page cache without waiting for the disk; None if nothing is cached."""
+        """Read from the page cache without disk access. Return None if nothing is cached."""
         buffer = bytearray(size)
         try:
             count = os.preadv(self.fd, [buffer], start, os.RWF_NOWAIT)
-        except OSError:  # EAGAIN: not in the cache; EOPNOTSUPP: this filesystem cannot tell
+        except OSError:  # EAGAIN: not in the cache; EOPNOTSUPP: not supported by the filesystem
             return None
         return bytes(memoryview(buffer)[:count]) if count else None
 
@@ -71,7 +71,7 @@ class DiskImage:
             return os.pread(self.fd, size, start)
 
     def take_facts(self) -> StoredImage:
-        """Close the file and return its facts."""
+        """Close the file and return its metadata."""
         self.close()
         return self.image
 
@@ -87,10 +87,10 @@ class DiskImage:
 
 
 class RecentFacts:
-    """A cache of the facts of recently opened files.
+    """Cache for the metadata of recently opened files.
 
-    Reading the facts from a file costs more than opening it. Files of the same version have the
-    same content, as far as a filesystem can tell.
+    Reading the metadata of a file takes longer than opening it. Entries are valid while inode, size
+    and times of the file are unchanged.
     """
 
     def __init__(self, folder_fd: int) -> None:
@@ -100,10 +100,10 @@ class RecentFacts:
     def describe_file(
         self, key: StorageKey, fd: int, known: StoredImage | None = None
     ) -> StoredImage:
-        """Return the facts of an open file: `known` itself if it has the file's current version.
+        """Return the metadata of an open file. If `known` is still current, it is returned.
 
         Raises:
-            OSError: ENXIO if it is not a regular file.
+            OSError: the file is not a regular file (ENXIO).
         """
         status = os.fstat(fd)
         version = version_of(key, status)
@@ -137,7 +137,7 @@ def describe(
     sha256: bytes | None,
     version: Version | None = None,
 ) -> StoredImage:
-    """Return the facts of a file with this status and content."""
+    """Build the metadata of a file from its stat(2) result, content type and hash."""
     return StoredImage(
         key=key,
         size=status.st_size,
@@ -151,13 +151,13 @@ def describe(
 
 
 def etag_at(folder_fd: int, name: str) -> str | None:
-    """Return the ETag of the image with a name in a folder, or None if there is no image."""
+    """Return the ETag of an image in an open folder, or None if it does not exist."""
     status = status_at(folder_fd, name)
     return None if status is None else etag_of(status)
 
 
 def status_at(folder_fd: int, name: str) -> os.stat_result | None:
-    """Return the status of the image with a name in a folder, or None if there is no image."""
+    """Return the stat(2) result of an image in an open folder, or None if it does not exist."""
     try:
         status = os.stat(name, dir_fd=folder_fd, follow_symlinks=False)
     except FileNotFoundError:
@@ -170,22 +170,22 @@ def status_at(folder_fd: int, name: str) -> os.stat_result | None:
 
 
 def etag_of(status: os.stat_result) -> str:
-    """Return an ETag that changes with every save: inode and time never both repeat."""
+    """Return an ETag that changes with every save. It contains inode and modification time."""
     return f'"{status.st_mtime_ns:x}-{status.st_size:x}-{status.st_ino:x}"'
 
 
 def save_id_of(status: os.stat_result) -> str:
-    """Return the save id: inode and modification time, at most one of which another save shares."""
+    """Return the save id: inode and modification time. No two saves share both."""
     return f"{status.st_ino:x}-{status.st_mtime_ns:x}"
 
 
 def warn_of_link(where: str) -> None:
-    """Log a symbolic link or device found in a path; clients get an ordinary 404 or 409."""
+    """Log that a path leads to a symbolic link or device. Clients get a normal 404 or 409."""
     log.warning("security: a link or device stands in the data directory at %r", where)
 
 
 def error_of_open(key: StorageKey, error: OSError) -> Exception:
-    """Translate a failed open into `ImageNotFound` or `BackendUnavailable`."""
+    """Return `ImageNotFound` or `BackendUnavailable` for an error of open(2)."""
     if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ENXIO):
         return ImageNotFound()
     if error.errno in (errno.ELOOP, errno.EXDEV):

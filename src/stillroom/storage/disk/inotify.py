@@ -1,8 +1,8 @@
-"""Changed names in folders, reported by inotify(7) through ctypes.
+"""Interface to inotify(7), which reports changed names in folders, through ctypes.
 
 The kernel queues an event before the call that made the change returns
-(https://man7.org/linux/man-pages/man7/inotify.7.html). A reader of the queue therefore finds
-the event of every save whose response was sent before.
+(https://man7.org/linux/man-pages/man7/inotify.7.html). So the queue contains an event for every
+save that has already been answered.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ IN_IGNORED: Final = 0x8000
 IN_ONLYDIR: Final = 0x0100_0000
 
 _NAMES_CHANGE: Final = IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO | IN_ONLYDIR
-_HEAD: Final = struct.Struct("iIII")  # watch, mask, cookie, length of the name with its padding
+_HEAD: Final = struct.Struct("iIII")  # watch, mask, cookie, length of the padded name
 _READ_BYTES: Final = 64 * 1024
 
 _FULLY_REPORTED: Final = frozenset({
@@ -30,43 +30,44 @@ _FULLY_REPORTED: Final = frozenset({
     0x9123_683E,  # btrfs
     0x0102_1994,  # tmpfs
 })  # fmt: skip
-"""Filesystems (statfs(2), f_type) that only this kernel changes. NFS, FUSE and 9p, the layers of
-overlayfs, and a ZFS rollback change files without an event."""
+"""Types (statfs(2), f_type) of filesystems that only this kernel changes. On NFS, FUSE, 9p, in
+layers of overlayfs, and by a ZFS rollback, files can change without an event."""
 
-_STATFS_BYTES: Final = 256  # more than any architecture's
+_STATFS_BYTES: Final = 256  # more than on any architecture
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Inotify:
-    """A queue of events, for one thread at a time. Reading an event removes it."""
+    """Queue of inotify events. Not thread-safe."""
 
     def __init__(self) -> None:
-        """Open a queue.
+        """Create an empty queue.
 
         Raises:
-            OSError: EMFILE beyond fs.inotify.max_user_instances, ENOSYS in some sandboxes.
+            OSError: there are too many queues (EMFILE, fs.inotify.max_user_instances), or a sandbox
+                does not support inotify (ENOSYS).
         """
         self._fd = _checked(_libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC))
 
     def watch(self, folder_fd: int) -> int:
-        """Start reporting names that are created, deleted or moved in an open folder.
+        """Start to report names that are created, deleted or moved in an open folder.
 
-        Returns the watch number in its events, which is always the same for the same folder.
+        Returns the watch number in the folder's events, the same each time for one folder.
 
         Raises:
-            OSError: ENOSPC beyond fs.inotify.max_user_watches.
+            OSError: there are too many watches (ENOSPC, fs.inotify.max_user_watches).
         """
         path = f"/proc/self/fd/{folder_fd}".encode()
         return _checked(_libc.inotify_add_watch(self._fd, path, _NAMES_CHANGE))
 
     def unwatch(self, watch: int) -> None:
-        """End a watch. The kernel may have ended it already, if the folder was removed."""
+        """Remove a watch. Does nothing if the kernel has removed it together with the folder."""
         with contextlib.suppress(OSError):
             _checked(_libc.inotify_rm_watch(self._fd, watch))
 
     def events(self) -> Iterator[tuple[int, int, str]]:
-        """Yield and remove the queued events: watch number, mask, and name in the folder."""
+        """Remove and yield the queued events as tuples of watch number, mask and file name."""
         while True:
             try:
                 read = os.read(self._fd, _READ_BYTES)
@@ -79,7 +80,7 @@ class Inotify:
                 yield watch, mask, os.fsdecode(read[at - length : at].rstrip(b"\0"))
 
     def close(self) -> None:
-        """End all watches."""
+        """Close the queue, which removes all watches."""
         os.close(self._fd)
 
 

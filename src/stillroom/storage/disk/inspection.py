@@ -38,23 +38,23 @@ from stillroom.storage.values import ListQuery, SaveRules, StoredImage
 
 _BATCH: Final = 1000
 _KNOWN_NAMES: Final = (*IMAGE_FOLDERS, PRIVATE_FOLDER, "lost+found")
-"""Expected names in the data directory; ext4 creates the last one in its top folder."""
+"""Expected names in the data directory. ext4 creates `lost+found`."""
 
 _STAGED_FOR_S: Final = 3600
-"""Age from which a staging file may be a leftover. It has a name for milliseconds, or for the time
-of an upload (without O_TMPFILE)."""
+"""Age in seconds after which a staging file is reported as a leftover. Normally it has a name for
+milliseconds, or (without O_TMPFILE) for the duration of an upload."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
 class DiskInspection:
-    """An `Inspection` of a data directory. Shares its lock, like a server."""
+    """`Inspection` of a data directory. Acquires its shared lock, like a server."""
 
-    at_once = 2  # one image is hashed while the other is read
+    at_once = 2  # one image is hashed while the next is read
 
     def __init__(self, data_directory: DataDirectory, known: Collection[str] = ()) -> None:
-        """Inspect `data_directory`; `known` are the names of other files that belong into it."""
+        """Inspect `data_directory`. `known` contains names of other files that it may contain."""
         self.description = f"disk {data_directory.root.absolute()}"
         self._data_directory = data_directory
         self._known = frozenset((*_KNOWN_NAMES, *known))
@@ -64,7 +64,7 @@ class DiskInspection:
     async def walk(
         self, prefix: KeyPrefix, after: str
     ) -> AsyncIterator[StorageKey | UnexpectedFile]:
-        """Yield images in one pass over the folders, and unexpected files in a second one."""
+        """Yield the keys of all images, then all unexpected files."""
         query = ListQuery(prefix, after=after, limit=_BATCH, manifests=True)
         keys = list_entries(self._data_directory, query, FolderCache(0))
         while batch := await self._run(_next_batch, keys):
@@ -76,7 +76,7 @@ class DiskInspection:
                 yield unexpected
 
     async def open(self, key: StorageKey) -> Inspected:
-        """Open the file without its cached pages, so that it is read from the disk."""
+        """Open the file and drop its cached pages, so that it is read from the disk."""
         opened = await self._storage.locate(key)
         os.posix_fadvise(opened.fd, 0, 0, os.POSIX_FADV_DONTNEED)
         outdated = None
@@ -85,11 +85,11 @@ class DiskInspection:
         return Inspected(_Uncached(opened), outdated)
 
     async def stat(self, key: StorageKey) -> StoredImage:
-        """Open the image's file and return its facts."""
+        """Open the image's file and return its metadata."""
         return await self._storage.stat(key)
 
     async def adopt(self, inspected: Inspected, sha256: bytes) -> None:
-        """Write the SHA-256 into the file's attribute, valid while its mtime is unchanged."""
+        """Store the SHA-256 in the file's attribute. It is valid until the file is modified."""
         if not self._data_directory.has_attributes:
             raise ConfigurationError(
                 "hashes are kept in extended attributes, and this filesystem has none: "
@@ -102,7 +102,7 @@ class DiskInspection:
             Attributes(image.modified_ns, sha256, image.content_type).write(opened.fd)
 
     async def quarantine(self, image: StoredImage, facts: bytes) -> str | None:
-        """Move an image into its own folder in `.stillroom/quarantine`, by one rename."""
+        """Move an image to a new folder in `.stillroom/quarantine` with a rename."""
         self._data_directory.refuse_writes_if_read_only()
         return await self._run(self._move, image, facts)
 
@@ -125,7 +125,7 @@ class DiskInspection:
             self._data_directory.sync(facts_fd)
             try:
                 os.rename(name, "image", src_dir_fd=folder_fd, dst_dir_fd=place_fd)
-            except FileNotFoundError:  # deleted by hand just now, without the lock
+            except FileNotFoundError:  # a user has just deleted the file, without the lock
                 os.unlink("facts.json", dir_fd=place_fd)
                 return None
             self._data_directory.sync_folder(place_fd)
@@ -155,7 +155,7 @@ class DiskInspection:
             _names_in(self._data_directory.fd)
 
     async def close(self) -> None:
-        """Wait for running jobs, and close the data directory."""
+        """Wait for running jobs, then close the data directory."""
         self._pool.shutdown()
         await self._storage.close()
 
@@ -165,7 +165,7 @@ class DiskInspection:
 
 
 class _Uncached:
-    """An open image whose pages are not kept in the page cache, which other images need."""
+    """An open image whose pages are removed from the page cache after reading."""
 
     def __init__(self, opened: DiskImage) -> None:
         self._opened = opened
@@ -192,8 +192,8 @@ def _next_batch(entries: Iterator[T]) -> list[T]:
 def _find_unexpected_files(
     data_directory: DataDirectory, known: Collection[str], prefix: str
 ) -> Iterator[UnexpectedFile]:
-    """Find files that cannot be images, in the data directory and in folders of images."""
-    if prefix == COMPUTE_PREFIX:  # only one prefix reports the data directory itself
+    """Find files that cannot be images, in the data directory and in image folders."""
+    if prefix == COMPUTE_PREFIX:  # report the data directory itself only once
         for name in _names_in(data_directory.fd):
             if name not in known:
                 yield UnexpectedFile(_escape(name), "no image can be here")
@@ -210,7 +210,7 @@ def _find_unexpected_below(
         )
     except OSError as error:
         if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
-            return  # deleted meanwhile
+            return  # the folder was deleted meanwhile
         if error.errno == errno.ENAMETOOLONG:
             yield UnexpectedFile(_escape(path), "the path is too long for a key")
             return
@@ -233,7 +233,7 @@ def _find_unexpected_below(
 
 
 def _explain_unexpected(entry: os.DirEntry[str], key: str) -> str | None:
-    """Return why an entry is neither an image nor a folder, or None if it is one."""
+    """Return why a directory entry is unexpected, or None if it is an image or a folder."""
     is_named = is_segment(entry.name) or (is_manifest(key) and entry.is_file(follow_symlinks=False))
     if not is_named:
         return "no path has such a name"
@@ -245,7 +245,7 @@ def _explain_unexpected(entry: os.DirEntry[str], key: str) -> str | None:
 
 
 def _find_stale_staging_files(data_directory: DataDirectory) -> Iterator[UnexpectedFile]:
-    """Find staging files whose process, named in the file's name, has ended."""
+    """Find staging files whose process has ended. Their names contain the process id."""
     for name in _names_in(data_directory.staging_fd):
         with contextlib.suppress(FileNotFoundError):
             status = os.stat(name, dir_fd=data_directory.staging_fd, follow_symlinks=False)
@@ -259,7 +259,7 @@ def _find_stale_staging_files(data_directory: DataDirectory) -> Iterator[Unexpec
 
 
 def _was_running(pid: str, status: os.stat_result) -> bool:
-    """Return whether the process with this pid is older than the file."""
+    """Return whether a process with this id was already running when the file was created."""
     try:
         started = os.stat(f"/proc/{int(pid)}").st_ctime
     except (OSError, ValueError):
@@ -268,7 +268,7 @@ def _was_running(pid: str, status: os.stat_result) -> bool:
 
 
 def _names_in(folder_fd: int) -> list[str]:
-    """List a folder by a new descriptor, since users of one descriptor share its position."""
+    """List an open folder through a new descriptor, which has its own read position."""
     fd = os.open(".", os.O_RDONLY | os.O_DIRECTORY, dir_fd=folder_fd)
     try:
         return os.listdir(fd)
@@ -277,5 +277,5 @@ def _names_in(folder_fd: int) -> list[str]:
 
 
 def _escape(name: str) -> str:
-    """Escape a file name, which may contain any bytes, for terminals and documents."""
+    """Escape a file name, which may contain any bytes, for printing."""
     return name if name.isprintable() else ascii(name)[1:-1]

@@ -1,7 +1,8 @@
-"""Check that files described earlier are unchanged, and read them if they are.
+"""Check that files whose metadata is cached are unchanged, and read such files.
 
-Every response for a cached image needs this check, so it must be cheap. One statx(2) call returns
-all fields that a change affects as bytes: one comparison and one object. `os.stat` makes twenty.
+Every response with a cached image needs this check, so it must be fast. One statx(2) call writes
+all fields that a change affects into one buffer, which is compared as a whole. `os.stat` creates 20
+objects.
 """
 
 import ctypes
@@ -14,7 +15,7 @@ from stillroom.storage.disk.openat2 import release, try_open
 from stillroom.storage.values import StoredImage
 
 Version = tuple[bytes, bytes]
-"""File name relative to the data directory; inode, size, times and device as statx returns them."""
+"""File name in the data directory, and inode, size, times and device (bytes from statx)."""
 
 _STATX_BYTES: Final = 256
 _INODE_AND_SIZE: Final = 32
@@ -23,13 +24,13 @@ _STAMP: Final = struct.Struct("=QQqI4xqI4x8xII")
 _MASK: Final = ctypes.c_uint(0x100 | 0x200 | 0x40 | 0x80)  # STATX_INO, SIZE, MTIME and CTIME
 _NO_LINK: Final = ctypes.c_int(0x100 | 0x800)  # AT_SYMLINK_NOFOLLOW, AT_NO_AUTOMOUNT
 _DESCRIPTOR: Final = ctypes.c_int(0x1000)  # AT_EMPTY_PATH
-"""Source of the numbers and of the layout: linux/stat.h and linux/fcntl.h."""
+"""Source of these numbers and the layout: linux/stat.h and linux/fcntl.h."""
 
 _statx = getattr(ctypes.CDLL(None), "statx", lambda *_: -1)  # glibc 2.28, musl 1.2
 
 
 def version_of(key: StorageKey, status: os.stat_result) -> Version:
-    """Return the version of the regular file with this key and status."""
+    """Return the version of a regular file from its key and stat(2) result."""
     changed, modified = (divmod(ns, 10**9) for ns in (status.st_ctime_ns, status.st_mtime_ns))
     device = os.major(status.st_dev), os.minor(status.st_dev)
     stamp = _STAMP.pack(status.st_ino, status.st_size, *changed, *modified, *device)
@@ -37,7 +38,7 @@ def version_of(key: StorageKey, status: os.stat_result) -> Version:
 
 
 class KnownFiles:
-    """Known files below one folder. For a single thread, since statx writes into one buffer."""
+    """Checks of files below one folder. Not thread-safe, since statx writes into one buffer."""
 
     def __init__(self, folder_fd: int, flags: int) -> None:
         self._folder_fd = folder_fd
@@ -49,10 +50,10 @@ class KnownFiles:
         self._rest = (ctypes.c_char * 48).from_buffer(status, _TIMES_AND_DEVICE)
 
     def is_current(self, image: StoredImage) -> bool:
-        """Return whether the image's path leads to the same file, unchanged.
+        """Return whether the image's path still leads to the same unchanged file.
 
-        A link on the way is followed, but the file must be the one that was first opened without
-        following links.
+        Links in the path are followed, but the resulting file must be the one that was opened
+        before without following links.
         """
         if image.version is None:
             return False
@@ -62,7 +63,7 @@ class KnownFiles:
         return self._file.raw + self._rest.raw == stamp
 
     def read_now(self, image: StoredImage, start: int, into: memoryview) -> bool:
-        """Read from the page cache without waiting for the disk (RWF_NOWAIT)."""
+        """Read from the page cache without disk access (RWF_NOWAIT), if the image is current."""
         if image.version is None:
             return False
         name, stamp = image.version
@@ -72,9 +73,9 @@ class KnownFiles:
         try:
             if os.preadv(fd, [into], start, os.RWF_NOWAIT) != len(into):
                 return False
-        except OSError:  # EAGAIN: not in the cache; EOPNOTSUPP: this filesystem cannot tell
+        except OSError:  # EAGAIN: not in the cache; EOPNOTSUPP: not supported by the filesystem
             return False
-        else:  # checked after reading: people can also write into a file directly
+        else:  # checked after reading, since users can also edit files directly
             failed = _statx(fd, b"", _DESCRIPTOR, _MASK, self._status)
             return not failed and self._file.raw + self._rest.raw == stamp
         finally:

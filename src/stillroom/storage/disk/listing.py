@@ -1,9 +1,9 @@
-"""Listings in the byte order of whole keys, read from unordered folders.
+"""Listings in the byte order of whole keys. The filesystem returns names in arbitrary order.
 
-A folder is compared as its name with a slash, because the keys below it begin like that:
-`a-b` < `a/b` < `a0`. From each folder, only the smallest names that the page may need are picked,
-and a folder is opened only when the page reaches it. Memory is therefore bounded by the page, and
-time by the folders on it. Large folders are cached in order (`folder_cache.py`).
+A folder is sorted by its name with a slash, because the keys below it begin like that: `a-b` <
+`a/b` < `a0`. From each folder, only the smallest names that the page may need are selected, and a
+folder is read only when the page reaches it. So memory depends on the page size, and time on the
+folders on the page. The sorted names in large folders are cached (`folder_cache.py`).
 """
 
 import errno
@@ -21,27 +21,28 @@ from stillroom.storage.values import ListQuery, Page
 
 _SMALLEST_PICK: Final = 1024
 _LARGEST_PICK: Final = 65_536
-"""Bounds of the names in memory for one folder; the larger one takes about 5 MiB."""
+"""Minimum and maximum number of names read from one folder; the maximum uses about 5 MiB."""
 
 _SMALL_FOLDER: Final = 512
-"""Names in a folder that is quicker to read than to watch."""
+"""Number of names up to which reading a folder is faster than watching it."""
 
 _READ_TOGETHER: Final = 16_384
-"""Names of a large folder read in one step; about 1.3 MiB."""
+"""Number of names of a large folder that are read in one step (about 1.3 MiB)."""
 
-_AFTER_ALL_NAMES: Final = "\U0010ffff"  # a noncharacter: no name that is listed begins with it
+_AFTER_ALL_NAMES: Final = "\U0010ffff"  # a noncharacter, with which no valid name begins
 
 _FOLDERS_SEARCHED: Final = 1024
-"""Folders searched for any image, before falling back to a search in order, with little memory."""
+"""Maximum number of folders that are searched for any image. After that, a slower search in key
+order is used, which needs little memory."""
 
 
 def list_page(
     data_directory: DataDirectory, query: ListQuery, folder_cache: FolderCache | None = None
 ) -> Page:
-    """List one page of keys, and of folders if the query has a delimiter.
+    """List one page of keys. If the query is delimited, it contains folders, too.
 
     Raises:
-        OSError: the filesystem failed. Folders that vanish meanwhile are skipped.
+        OSError: the filesystem failed. Folders deleted meanwhile are skipped.
     """
     entries: list[str] = []
     for entry in list_entries(data_directory, query, folder_cache or FolderCache(0)):
@@ -53,11 +54,11 @@ def list_page(
 
 @dataclass(slots=True)
 class _PendingFolder:
-    """A folder of the tree walk, with the names that are still to be listed."""
+    """A folder that is being listed, with its remaining names."""
 
-    path: str  # the key prefix of everything in it, with its slash
-    start: str | None  # the first name to list; None if there are no more
-    begins: str = ""  # only names that begin with this
+    path: str  # the key prefix of the folder, with a slash at the end
+    start: str | None  # the next name to list; None if there are no more
+    begins: str = ""  # list only names that begin with this text
     chosen: deque[str] = field(default_factory=deque)
     picks: int = 0
 
@@ -65,7 +66,7 @@ class _PendingFolder:
 def list_entries(
     data_directory: DataDirectory, query: ListQuery, folder_cache: FolderCache
 ) -> Iterator[str]:
-    """Yield all entries of a query in order, reading folders on demand. The limit is ignored.
+    """Yield all entries of a query in order, ignoring its limit. Reads folders on demand.
 
     Raises:
         OSError: the filesystem failed.
@@ -83,7 +84,7 @@ def list_entries(
         name = folder.chosen.popleft()
         key = folder.path + name
         if len(key.encode()) > MAX_KEY_BYTES:
-            continue  # no request could name it
+            continue  # not a valid key
         if name == MANIFEST_NAME and not (query.manifests and is_manifest(key)):
             continue
         if not name.endswith("/"):
@@ -95,7 +96,7 @@ def list_entries(
 
 
 def _start(path: str, after: str) -> str | None:
-    """Return the smallest name in a folder whose key, or a key below it, may follow `after`."""
+    """Return the smallest name in a folder from which keys after `after` are possible."""
     if not after.startswith(path):
         return "" if after < path else None
     name, slash, _ = after.removeprefix(path).partition("/")
@@ -105,10 +106,10 @@ def _start(path: str, after: str) -> str | None:
 def _choose(
     data_directory: DataDirectory, folder: _PendingFolder, count: int, folder_cache: FolderCache
 ) -> None:
-    """Fill a folder's queue with its next names in key order, `count` or more of them.
+    """Fill a folder's queue with its next names in key order, at least `count`.
 
-    A pick may read the whole folder, and its names may yield nothing because they are empty
-    folders. Picks therefore start large and double, up to a bound on memory.
+    Each selection may read the whole folder, and may find only empty folders. So the number of
+    selected names begins large and doubles, up to a limit on memory.
     """
     count = max(count, min(_SMALLEST_PICK << folder.picks, _LARGEST_PICK))
     folder.picks += 1
@@ -135,7 +136,7 @@ def _choose(
 def _pick(
     fd: int, folder: _PendingFolder, start: str, count: int, folder_cache: FolderCache
 ) -> list[str]:
-    """Read an open folder and return its `count` smallest names from `start` on, in order."""
+    """Read an open folder. Return its `count` smallest names beginning with `start`, sorted."""
     if folder.picks == 1:
         with os.scandir(fd) as entries:
             few = list(islice(_names(entries), _SMALL_FOLDER))
@@ -160,7 +161,7 @@ def _select(names: Iterable[str], start: str, begins: str) -> Iterator[str]:
 
 
 def _open(data_directory: DataDirectory, path: str) -> int | None:
-    """Open a folder; None if it was deleted, or replaced by something else."""
+    """Open a folder. Return None if it was deleted, or replaced by a file or link."""
     try:
         return data_directory.open_contained(
             data_directory.fd, path.rstrip("/"), os.O_RDONLY | os.O_DIRECTORY
@@ -172,7 +173,7 @@ def _open(data_directory: DataDirectory, path: str) -> int | None:
 
 
 def _names(entries: Iterable[os.DirEntry[str]]) -> Iterator[str]:
-    """Yield the names of files, and of folders with a slash; skip links and devices."""
+    """Yield the names of files and folders, the latter with a slash. Skips links and devices."""
     for entry in entries:
         if entry.is_file(follow_symlinks=False):
             yield entry.name
@@ -183,8 +184,8 @@ def _names(entries: Iterable[os.DirEntry[str]]) -> Iterator[str]:
 def _contains_image(
     data_directory: DataDirectory, path: str, after: str, folder_cache: FolderCache
 ) -> bool:
-    """Return whether a key after `after` begins with this folder's path, also a manifest's."""
-    if not after.startswith(path):  # then any image is enough, in any order
+    """Return whether a folder contains any key after `after`, including manifests."""
+    if not after.startswith(path):  # then any image in the folder is sufficient
         has_image = _search_image(data_directory, path)
         if has_image is not None:
             return has_image
@@ -193,7 +194,7 @@ def _contains_image(
 
 
 def _search_image(data_directory: DataDirectory, path: str) -> bool | None:
-    """Return whether any key begins with this folder's path; None if there are too many folders."""
+    """Return whether a folder contains any key; None after `_FOLDERS_SEARCHED` folders."""
     waiting = [path]
     for _ in range(_FOLDERS_SEARCHED):
         if not waiting:

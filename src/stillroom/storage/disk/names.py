@@ -1,9 +1,9 @@
-"""Sorted set of a folder's names in key order, packed into little memory.
+"""Sorted set of a folder's names in key order, in compact form.
 
-A million `str` of 20 letters take 70 MiB. Here they take 21, in joined and encoded blocks of about
-a thousand. A page decodes the one or two blocks that it shows, and a change encodes one block
-again. Names are added unordered, as a folder returns them. They are divided into blocks and sorted
-in steps that hold the interpreter lock for a few milliseconds at most.
+A million strings of 20 letters use 70 MiB as `str`, but 21 MiB here. Blocks of about a thousand
+names are joined and encoded. A page of a listing decodes one or two blocks, and a change encodes
+one block again. Names are added in any order, divided into blocks, and sorted in steps that hold
+the GIL for a few milliseconds at most.
 """
 
 from bisect import bisect_left, bisect_right
@@ -16,35 +16,35 @@ from stillroom.paths import is_listed
 _BLOCK_NAMES: Final = 1024
 _LARGEST_BLOCK: Final = 2 * _BLOCK_NAMES
 _SAMPLED: Final = 64
-"""One of this many names is a sample, from which the bounds of the blocks are chosen."""
+"""One in this many names is sampled, to choose the bounds of the blocks."""
 
 _LOOSE_NAMES: Final = 65_536
-"""Names that are not encoded yet while they are divided into blocks; about 5 MiB."""
+"""Maximum number of unencoded names while they are divided into blocks (about 5 MiB)."""
 
 _OVERHEAD: Final = 256
-"""Bytes of a block in addition to its names."""
+"""Memory overhead of a block in bytes."""
 
 
 class SortedNames:
-    """A set of names; folders end with a slash. For one thread at a time."""
+    """A sorted set of names. Folders end with a slash. Not thread-safe."""
 
     def __init__(self) -> None:
-        self.size = 0  # approximate bytes in memory
+        self.size = 0  # approximate memory use in bytes
         self._unsorted: list[bytes] = []
         self._sample: list[str] = []
-        # Block n contains the names from _lows[n] on that are below _lows[n + 1].
+        # Block n contains the names from _lows[n] up to, but not including, _lows[n + 1].
         self._lows: list[str] = [""]
         self._blocks: list[_Block] = [_Block([])]
 
     def add(self, names: list[str]) -> None:
-        """Add names in any order. Only before the first page or `update`."""
+        """Add names in any order. Call it only before `names_from` and `update`."""
         packed = _pack(names)
         self._unsorted.append(packed)
         self._sample += names[::_SAMPLED]
         self.size += len(packed)
 
     def sort(self) -> None:
-        """Divide added names into blocks. `names_from` and `update` would do it otherwise."""
+        """Divide added names into blocks. `names_from` and `update` do this if necessary."""
         if not self._unsorted:
             return
         sample, self._sample = sorted(self._sample), []
@@ -67,7 +67,7 @@ class SortedNames:
                         some_names.clear()
 
     def names_from(self, start: str, count: int) -> list[str]:
-        """Return `count` or slightly more names from `start` on, in order; fewer at the end."""
+        """Return at least `count` names in order, beginning with `start`; fewer at the end."""
         self.sort()
         self._tidy(self._block_of(start))
         at = self._block_of(start)
@@ -80,9 +80,9 @@ class SortedNames:
         return names
 
     def update(self, changes: Mapping[str, bool]) -> None:
-        """Add each name whose value is true, and remove the others."""
+        """Add each name whose value is True, and remove the others."""
         self.sort()
-        # From the end, so that splitting a block does not move the remaining ones.
+        # Begin at the end, so that splitting a block does not move those still to be changed.
         for at, group in groupby(sorted(changes, reverse=True), self._block_of):
             names = set(self._names_in(at))
             for name in group:
@@ -103,7 +103,7 @@ class SortedNames:
         return sorted(name for name in names if is_listed(name))
 
     def _tidy(self, at: int) -> None:
-        """Sort a block unless it is sorted; split it if it is too large."""
+        """Sort a block if necessary, and split it if it is too large."""
         if not self._blocks[at].is_tidy:
             self._write(at, self._names_in(at))
 
@@ -117,7 +117,7 @@ class SortedNames:
 
 
 class _Block:
-    """Consecutive names: sorted in one pack, or unsorted in several."""
+    """Block of names, encoded as one sorted string or as several unsorted ones."""
 
     __slots__ = ("is_tidy", "packs")
 

@@ -1,9 +1,9 @@
-"""Contained opens: openat2(2), or a walk by segments, that cannot leave a folder.
+"""Functions that open a path below a folder and cannot leave the folder through links.
 
-Paths are checked before they come here. This second check also stops links planted in the folder,
-which the first one cannot see. Linux 5.6 and later do it in one call
-(https://man7.org/linux/man-pages/man2/openat2.2.html). If the kernel or a sandbox refuses that
-call, the path is opened segment by segment.
+Paths are validated before they are passed to this module. This second check also detects symbolic
+links in the folder, which the validation cannot see. Linux 5.6 and later do it in one call
+(https://man7.org/linux/man-pages/man2/openat2.2.html). If the kernel or a sandbox does not support
+that call, the path is opened segment by segment.
 """
 
 import ctypes
@@ -17,10 +17,10 @@ _SYS_OPENAT2: Final = 437  # the same number on every architecture
 _RESOLVE_NO_MAGICLINKS: Final = 0x02
 _RESOLVE_NO_SYMLINKS: Final = 0x04
 _RESOLVE_BENEATH: Final = 0x08
-_TRIES_ON_EAGAIN: Final = 3  # openat2(2): a rename raced with the look-up
+_TRIES_ON_EAGAIN: Final = 3  # openat2(2): a concurrent rename disturbed the lookup
 
 Opener = Callable[[int, str, int], int]
-"""(folder's descriptor, relative path, flags) -> descriptor; raises OSError."""
+"""Function of a folder's descriptor, a relative path and flags, which returns a descriptor."""
 
 
 class _OpenHow(ctypes.Structure):
@@ -41,12 +41,12 @@ _syscall.restype = ctypes.c_long
 
 
 def open_by_kernel(folder_fd: int, path: str, flags: int) -> int:
-    """Open with openat2, which refuses to leave the folder or to follow a link.
+    """Open a file with openat2, which never leaves the folder and follows no link.
 
     Raises:
-        OSError: ELOOP or EXDEV for a link or an escape, ENOSYS if the call is missing.
+        OSError: a link is in the path (ELOOP, EXDEV), or openat2 is not supported (ENOSYS).
     """
-    name = path.encode("utf-8", "surrogateescape")  # like os.fsencode, in a third of the time
+    name = path.encode("utf-8", "surrogateescape")  # like os.fsencode, but three times as fast
     tries = 0
     while True:
         fd = try_open(folder_fd, name, flags)
@@ -59,13 +59,13 @@ def open_by_kernel(folder_fd: int, path: str, flags: int) -> int:
 
 
 def try_open(folder_fd: int, name: bytes, flags: int) -> int:
-    """Open with openat2; return -1 on any error."""
+    """Open a file with openat2. Return its descriptor, or -1 on any error."""
     fd: int = _syscall(_SYS_OPENAT2, folder_fd, name, _how(flags), _HOW_BYTES)
     return fd
 
 
 def is_absent(folder_fd: int, path: str) -> bool:
-    """Return whether openat2 finds no file; False on any other error."""
+    """Return whether openat2 reports that the file does not exist; False on other errors."""
     fd = try_open(folder_fd, path.encode("utf-8", "surrogateescape"), os.O_PATH)
     if fd >= 0:
         release(fd)
@@ -74,10 +74,10 @@ def is_absent(folder_fd: int, path: str) -> bool:
 
 
 def open_by_walk(folder_fd: int, path: str, flags: int) -> int:
-    """Open segment by segment, following no link on the way.
+    """Open a file segment by segment, without following links.
 
     Raises:
-        OSError: as in `open_by_kernel`; EXDEV for a path with a dot segment.
+        OSError: as in `open_by_kernel`. A path with a dot segment raises EXDEV.
     """
     *folders, name = path.split("/")
     if path.startswith("/") or ".." in (*folders, name):
@@ -91,7 +91,7 @@ def open_by_walk(folder_fd: int, path: str, flags: int) -> int:
             at = next_fd
         return os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=at)
     except NotADirectoryError:
-        # O_DIRECTORY on a link fails with ENOTDIR; callers need to know links from files.
+        # O_DIRECTORY on a link fails with ENOTDIR, but callers must distinguish links from files.
         if _is_link_on_the_way(folder_fd, [*folders, name]):
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path) from None
         raise
@@ -103,8 +103,8 @@ def open_by_walk(folder_fd: int, path: str, flags: int) -> int:
 def release(fd: int) -> None:
     """Close a descriptor, ignoring errors.
 
-    Linux closes it in any case, and an error reports nothing that a sync has not reported before
-    (https://man7.org/linux/man-pages/man2/close.2.html). A durable save must not fail for it.
+    Linux closes it in any case, and reports no error that a sync has not reported before
+    (https://man7.org/linux/man-pages/man2/close.2.html). A completed save must not fail here.
     """
     try:  # noqa: SIM105  (on every read: `suppress` would cost more than the call)
         os.close(fd)
@@ -114,7 +114,7 @@ def release(fd: int) -> None:
 
 @functools.cache
 def _how(flags: int) -> "_HowPointer":
-    """Return the cached argument for these flags; building it costs as much as the call."""
+    """Return the openat2 argument for these flags. It is cached, since building it is slow."""
     return ctypes.pointer(
         _OpenHow(
             flags | os.O_CLOEXEC,
@@ -138,7 +138,7 @@ def _is_link_on_the_way(folder_fd: int, folders: list[str]) -> bool:
     for folder in folders:
         path = f"{path}/{folder}" if path else folder
         try:
-            # Only the first link counts: the walk stopped there, so none comes before it.
+            # The walk stopped at this link, so it is the first one in the path.
             os.readlink(path, dir_fd=folder_fd)
         except OSError:
             continue

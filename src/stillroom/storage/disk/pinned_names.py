@@ -1,14 +1,13 @@
-"""Pinned names: hard links by which a proxy on the same machine opens one save of an image.
+"""Pinned names: hard links through which a proxy on the same machine opens an image's file.
 
-A path leads to the current image, which may be replaced before the proxy opens it. A hard link to
-the open file always leads to that file.
+The file at the image's path may be replaced before the proxy opens it. A hard link to the open file
+always leads to the same version.
 
 DATA_DIR/.stillroom/sendfile/<period>-<random>/<save id>
 
-Each process creates its links in a folder of its own, a new one in each period. One period after
-the end of its period, any process removes the folder, so those of crashed processes are removed
-too. Nothing needs to be recorded, and deleted images free their space after two periods at most.
-See docs/adr/0027-bytes-from-nginx.md.
+In each period (60 s), each process creates a new folder for its links. One period later, any
+process removes the folder. So folders of crashed processes are removed, too, and the disk space of
+deleted images is free after two periods at most. See docs/adr/0027-bytes-from-nginx.md.
 """
 
 import asyncio
@@ -25,14 +24,14 @@ from stillroom.storage.disk.image import DiskImage
 from stillroom.storage.disk.threads import DiskThreads
 
 PERIOD_S: Final = 60
-"""Seconds for which a name is valid at least; a proxy opens it within milliseconds."""
+"""Minimum lifetime of a name in seconds. A proxy opens it within milliseconds."""
 
 _MAX_NAMES: Final = 65_536
-"""Names per period and process. Further images are sent without the proxy's help."""
+"""Maximum number of names per period and process. Further images are sent by the server itself."""
 
 
 class PinnedNames:
-    """Links of one process. `find` and `name` must be called on the event loop."""
+    """Pinned names of one process. Call `find` and `name` only on the event loop."""
 
     def __init__(
         self,
@@ -41,7 +40,7 @@ class PinnedNames:
         *,
         now: Callable[[], float] = time.time,
     ) -> None:
-        """Create no folder before the first name is requested."""
+        """Prepare pinned names. The first folder is created with the first name."""
         self._data_directory = data_directory
         self._threads = threads
         self._now = now
@@ -51,15 +50,15 @@ class PinnedNames:
         self._removals: list[asyncio.TimerHandle] = []
 
     def find(self, save_id: str) -> str | None:
-        """Return the existing name of a save, unless a new period has begun."""
+        """Return the name of a version if it was pinned in the current period, else None."""
         is_known = save_id in self._names and self._period == self._current()
         return f"{self._folder}/{save_id}" if is_known else None
 
     async def name(self, image: DiskImage) -> str | None:
-        """Return the name of this save, below `sendfile/`, and create it if necessary.
+        """Return the name of this version (path below `sendfile/`). Creates it if necessary.
 
         Returns:
-            None if it is impossible: the image was deleted meanwhile, or the disk is full.
+            None if it cannot be created: the image was deleted meanwhile, or the disk is full.
         """
         save_id = image.image.save_id
         name = self.find(save_id)
@@ -79,7 +78,7 @@ class PinnedNames:
         return f"{folder}/{save_id}"
 
     def _start_period(self) -> None:
-        """Choose a new folder name that cannot be guessed, and schedule the next removal."""
+        """Choose a random folder name for the new period, and start the removal of old folders."""
         self._period = self._current()
         self._folder = f"{self._period}-{secrets.token_hex(8)}"
         self._names.clear()
@@ -90,7 +89,7 @@ class PinnedNames:
     def _link(self, fd: int, folder: str, save_id: str) -> None:
         try:
             self._link_in(fd, folder, save_id)
-        except FileNotFoundError:  # the folder is missing, or the image
+        except FileNotFoundError:  # the folder or the image does not exist
             for name in (SENDFILE_FOLDER, f"{SENDFILE_FOLDER}/{folder}"):
                 self._data_directory.make_folder_at(self._data_directory.fd, name)
             self._link_in(fd, folder, save_id)
@@ -104,7 +103,7 @@ class PinnedNames:
             self._threads.start(self.remove_ended)
 
     def remove_ended(self) -> None:
-        """Remove folders, of any process, whose period ended a period ago. Blocks."""
+        """Remove expired folders of all processes. Blocking."""
         now = self._current()
         for folder in self._folders():
             period = folder.partition("-")[0]
@@ -112,7 +111,7 @@ class PinnedNames:
                 self._remove(folder)
 
     def close(self) -> None:
-        """Remove the current folder. Late requests of a proxy go to the next server process."""
+        """Remove the current folder."""
         for removal in self._removals:
             removal.cancel()
         if self._folder:

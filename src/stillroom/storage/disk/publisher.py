@@ -1,4 +1,4 @@
-"""Publish and delete images by name, atomically and synced; see docs/adr/0003."""
+"""Atomic and durable publication and deletion of image files; see docs/adr/0003."""
 
 import contextlib
 import errno
@@ -26,19 +26,19 @@ from stillroom.storage.values import Condition
 
 _PUBLISH_ATTEMPTS: Final = 16
 _PUBLISH_PAUSE_S: Final = 0.05
-"""The folder may be removed after it was created and before the file is linked. The first retry is
-immediate; later ones wait a random time up to this, so that concurrent saves spread out."""
+"""Maximum random pause in seconds before a retry. Retries are necessary if the folder was removed
+before the file was linked. The first retry is immediate."""
 
 
 class Publisher:
-    """Changes the file that a key names, with the folder locked. All calls block."""
+    """Publishes and deletes files while their folder is locked. All methods block."""
 
     def __init__(self, data_directory: DataDirectory) -> None:
         self._data_directory = data_directory
         self._folders = Folders(data_directory)
 
     def refuse_file_as_folder(self, key: StorageKey) -> None:
-        """Raise PathConflict if a part of the path is a file."""
+        """Raise `PathConflict` if a parent folder in the path is a file."""
         folder = key.text.rpartition("/")[0]
         try:
             release(self._folders.open(folder))
@@ -47,12 +47,12 @@ class Publisher:
                 raise _not_a_folder() from error
 
     def publish(self, key: StorageKey, staged: Staged, condition: Condition) -> None:
-        """Link the file under its name, atomically, and sync the folder."""
+        """Give a staged file its final name atomically, and sync the folder."""
         folder, _, name = key.text.rpartition("/")
         for attempt in range(_PUBLISH_ATTEMPTS):
             if attempt > 1:
                 time.sleep(random.uniform(0, _PUBLISH_PAUSE_S))  # noqa: S311  (spreads, hides nothing)
-            with contextlib.suppress(FileNotFoundError):  # the folder was removed meanwhile
+            with contextlib.suppress(FileNotFoundError):  # the folder was removed in the meantime
                 folder_fd = self._open_or_make(folder)
                 try:
                     if self._publish_in(folder_fd, name, staged, condition):
@@ -62,10 +62,10 @@ class Publisher:
         raise BackendUnavailable("the folder is removed again and again while the image is saved")
 
     def _publish_in(self, folder_fd: int, name: str, staged: Staged, condition: Condition) -> bool:
-        """Publish in an open folder; False if an empty folder with this name was removed first.
+        """Publish in an open folder. Return False if it had to remove a folder first: retry.
 
-        All processes respect the folder's lock. Unconditional saves share it; conditional
-        replacements and deletions take it exclusively, so that they compare and change in one step.
+        All processes use the folder's lock. Unconditional saves share it. Conditional replacements
+        and deletions lock it exclusively, so that the check and the change are atomic.
         """
         exclusive = condition.if_match is not None
         with translate_os_errors(FileNotFoundError, IsADirectoryError):
@@ -96,7 +96,7 @@ class Publisher:
                 raise _not_a_folder() from error
 
     def delete(self, key: StorageKey, condition: Condition, save_id: str | None) -> None:
-        """Unlink an image if the conditions hold, and sync its folder."""
+        """Delete an image if the conditions hold, and sync its folder."""
         folder, _, name = key.text.rpartition("/")
         try:
             folder_fd = self._folders.open(folder)
@@ -113,10 +113,10 @@ class Publisher:
                     raise PreconditionFailed
                 try:
                     os.unlink(name, dir_fd=folder_fd)
-                except FileNotFoundError:  # deleted by hand just now, without the lock
+                except FileNotFoundError:  # a user has just deleted the file, without the lock
                     raise ImageNotFound from None
-            with contextlib.suppress(OSError):  # the image is deleted; only a failed sync matters
-                fcntl.flock(folder_fd, fcntl.LOCK_UN)  # others need not wait for the sync
+            with contextlib.suppress(OSError):  # the image is deleted: ignore errors
+                fcntl.flock(folder_fd, fcntl.LOCK_UN)  # other processes need not wait for the sync
             self._data_directory.sync_folder(folder_fd)
         finally:
             release(folder_fd)

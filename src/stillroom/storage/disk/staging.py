@@ -1,4 +1,4 @@
-"""Staging files: temporary files without a name (O_TMPFILE), published by one link or rename."""
+"""Staging files: temporary files without a name (O_TMPFILE), published with a hard link."""
 
 import contextlib
 import errno
@@ -17,21 +17,21 @@ from stillroom.storage.disk.openat2 import release
 from stillroom.storage.upload_checks import UploadChecks
 
 _WRITEBACK_BYTES: Final = 4 * 1024**2
-"""Bytes whose writeback is started together while the rest of the upload arrives."""
+"""Number of bytes after which writing to the disk starts while the upload continues."""
 
 _MAX_BYTES: Final = 1024**2
-"""Bytes written and hashed in one job; the most that one upload keeps in memory."""
+"""Maximum size of a batch. One upload keeps at most this many bytes in memory."""
 
 _MAX_CHUNKS: Final = 1024
-"""Chunks written in one call: IOV_MAX of Linux."""
+"""Maximum number of chunks in a batch: IOV_MAX of Linux."""
 
 RESERVED_BYTES: Final = 16 * 1024**2
-"""Space reserved ahead. The announced size is not reserved at once, since it may never arrive."""
+"""Disk space reserved in advance, instead of the announced size, which may never be sent."""
 
 
 @dataclass(slots=True)
 class Batch:
-    """Chunks to be written together."""
+    """Chunks that are written together."""
 
     chunks: list[bytes]
     size: int
@@ -41,18 +41,18 @@ class Batch:
         self.size = 0
 
     def add(self, chunk: bytes) -> None:
-        """Add a chunk."""
+        """Append a chunk."""
         self.chunks.append(chunk)
         self.size += len(chunk)
 
     @property
     def is_full(self) -> bool:
-        """Return whether the batch should be written before more is added."""
+        """Return whether the batch must be written before another chunk is added."""
         return self.size >= _MAX_BYTES or len(self.chunks) >= _MAX_CHUNKS
 
 
 class Staged:
-    """A temporary file without a name; closing it removes it."""
+    """A staging file. `close` deletes it unless it was published."""
 
     def __init__(self, data_directory: DataDirectory) -> None:
         self._data_directory = data_directory
@@ -60,7 +60,7 @@ class Staged:
         self.fd, self._name = data_directory.open_staged()
 
     def bytes_to_reserve(self, more: int, max_bytes: int | None) -> int:
-        """Return the space to reserve before writing `more` bytes; 0 if enough is reserved.
+        """Return how many bytes to reserve before writing `more` bytes (0: enough is reserved).
 
         `max_bytes` is the maximum size of the whole upload, or None if it is unknown.
         """
@@ -72,7 +72,7 @@ class Staged:
         return max(min(self._reserved + RESERVED_BYTES, max_bytes), end) - self._reserved
 
     def reserve(self, more: int) -> None:
-        """Reserve `more` bytes of disk space, in one extent if the filesystem can."""
+        """Reserve `more` bytes of disk space, in one extent if possible."""
         with translate_os_errors():
             try:
                 os.posix_fallocate(self.fd, self._reserved, more)
@@ -82,7 +82,7 @@ class Staged:
         self._reserved += more
 
     def write(self, batch: Batch, checks: UploadChecks) -> None:
-        """Write and hash a batch in full, also if writes are short, as on a disk that fills up."""
+        """Write and hash a batch. Short writes, as on an almost full disk, are continued."""
         for chunk in batch.chunks:
             checks.digest(chunk)
         with translate_os_errors():
@@ -102,15 +102,15 @@ class Staged:
             self._writeback_end = self._written
 
     def trim(self, size: int) -> None:
-        """Release the space reserved beyond `size`."""
+        """Release reserved disk space beyond `size`."""
         if self._reserved > size:
             os.ftruncate(self.fd, size)
 
     def copy_from(self, source_fd: int, size: int) -> None:
-        """Copy a whole file in the kernel, sharing blocks if the filesystem can.
+        """Copy a whole file in the kernel. Some filesystems share its blocks (reflink).
 
         Raises:
-            OSError: the copy failed, or the source became shorter than `size`.
+            OSError: the copy failed, or the source is now shorter than `size`.
         """
         start = 0
         while start < size:
@@ -122,10 +122,10 @@ class Staged:
     def stamp(
         self, kind: str, sha256: bytes | None, *, modified_ns: int | None = None
     ) -> os.stat_result:
-        """Set a complete file's modification time (default: now) and the attributes valid for it.
+        """Set the modification time and the attributes of a complete file. Return its status.
 
-        Of `modified_ns`, the time in another store, the nanoseconds below one microsecond are
-        replaced at random: otherwise two saves with a reused inode could have the same save id.
+        `modified_ns` is the time in another store; by default, the current time is used. Its last
+        three digits are replaced at random, so that save ids differ even if inodes are reused.
         """
         if modified_ns is None:
             time_ns = time.time_ns()
@@ -138,12 +138,12 @@ class Staged:
         return status
 
     def link_or_replace(self, folder_fd: int, name: str, *, create_only: bool) -> None:
-        """Publish the file under `name`, atomically.
+        """Publish the file as `name` atomically.
 
         Raises:
-            PreconditionFailed: `create_only`, and a file with this name exists.
-            IsADirectoryError: a folder has this name.
-            PathConflict: something else, such as a planted link, has this name.
+            PreconditionFailed: `create_only` is set, and the file exists.
+            IsADirectoryError: `name` is a folder.
+            PathConflict: `name` is neither a file nor a folder, for example a symbolic link.
             FileNotFoundError: the folder was removed.
         """
         try:
@@ -154,7 +154,7 @@ class Staged:
                 warn_of_link(name)
                 raise PathConflict("something that is not an image has this name") from None
             if create_only:
-                # Never rename here: a new image may have replaced the folder by then.
+                # Never rename here: a new image may have replaced the folder in the meantime.
                 if stat.S_ISREG(mode):
                     raise PreconditionFailed from None
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), name) from None
@@ -179,12 +179,12 @@ class Staged:
         self._name = None
 
     def close(self) -> None:
-        """Delete the file unless it was published; a second call does nothing."""
+        """Delete the file unless it was published. A second call does nothing."""
         if self.fd < 0:
             return
         release(self.fd)
         self.fd = -1
         if self._name is not None:
-            # A file that cannot be removed now is removed at the next start.
+            # The next start removes files that cannot be removed now.
             with contextlib.suppress(OSError):
                 os.unlink(self._name, dir_fd=self._data_directory.staging_fd)

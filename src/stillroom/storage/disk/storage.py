@@ -1,4 +1,4 @@
-"""`DiskImageStorage`: images as plain files. A completed save survives a power cut."""
+"""`DiskImageStorage`: the storage port implemented with files on a local disk."""
 
 import asyncio
 import contextlib
@@ -53,16 +53,16 @@ from stillroom.storage.values import (
 )
 
 _THREADS: Final = 16
-"""Concurrent jobs, mostly syncs. A disk handles 8 to 16 syncs before they queue in the device."""
+"""Number of threads. Most jobs are syncs, of which a disk can run 8 to 16 in parallel."""
 
 _DESCRIBED_AT_ONCE: Final = 256
-"""Files of a listing that one job opens. The job takes some milliseconds, so that other jobs do
-not wait long and a disconnected client is noticed."""
+"""Number of files that one job opens for a listing. It takes a few milliseconds, so that other jobs
+do not wait long and a disconnected client is noticed."""
 
 LIST_CACHE_BYTES: Final = 64 * 1024**2
-"""Names of one to three million images, depending on their length."""
+"""Memory for caching the names of one to three million images, depending on their length."""
 
-# Opening a FIFO must not block, and a terminal must not become the controlling terminal.
+# Opening a FIFO must not block; a terminal must not become the controlling terminal.
 _READ_FLAGS: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY
 
 P = ParamSpec("P")
@@ -70,13 +70,13 @@ T = TypeVar("T")
 
 
 _WALKED_AT_ONCE: Final = 1000
-"""Folders that one job visits: about ten milliseconds."""
+"""Number of folders that one job visits, in about ten milliseconds."""
 
 
 class DiskImageStorage:
     """`ImageStorage` on a local filesystem.
 
-    Look-ups run on the event loop: they cost a few microseconds, and a switch of threads costs
+    Images are opened on the event loop, which takes a few microseconds, while a thread switch takes
     fifty. Operations that write, sync, wait for a lock or read folders run in a thread pool. See
     docs/adr/0002-one-colour-at-the-port.md.
     """
@@ -90,13 +90,13 @@ class DiskImageStorage:
         list_cache_bytes: int = LIST_CACHE_BYTES,
         changes: ChangeObserver = UNWATCHED,
     ) -> None:
-        """Serve images from `data_directory`, which `close` closes.
+        """Use `data_directory`. `close` closes it.
 
         Args:
-            data_directory: Data directory.
+            data_directory: The opened data directory.
             rules: Rules for saves.
-            min_free_bytes: Free space that saves must leave.
-            list_cache_bytes: Maximum memory for the names in large folders; 0 disables the cache.
+            min_free_bytes: Saves that would leave less free disk space than this are refused.
+            list_cache_bytes: Memory limit for cached names of large folders (0: no cache).
             changes: Observer of saves, copies and deletions.
         """
         self.description = f"DiskImageStorage at {data_directory.description}"
@@ -119,7 +119,7 @@ class DiskImageStorage:
     async def save(
         self, key: StorageKey, source: ImageSource, condition: Condition = UNCONDITIONAL
     ) -> StoredImage:
-        """Write and sync a nameless file, link it, and sync its folder; see docs/adr/0003."""
+        """Write and sync a staging file, link it, and sync its folder; see docs/adr/0003."""
         self._admit(key, source.max_bytes, condition)
         known = source if isinstance(source, DescribedSource) else DescribedSource()
         checks = UploadChecks(known.rules or self._rules, known.content_type)
@@ -146,7 +146,7 @@ class DiskImageStorage:
         return image
 
     def _admit(self, key: StorageKey, max_bytes: int | None, condition: Condition) -> None:
-        """Check everything that can be checked before the first byte is read."""
+        """Refuse a save that would fail, before the first byte is read."""
         self._data_directory.refuse_writes_if_read_only()
         self._refuse_if_full(max_bytes or 0)
         try:
@@ -166,7 +166,7 @@ class DiskImageStorage:
             )
 
     def _save_small(self, pending: "_PendingSave", batch: Batch) -> StoredImage:
-        """Write and publish an image that fits into one batch, in one job."""
+        """Save an image that fits into one batch, in one job."""
         with contextlib.closing(self._stage()) as staged:
             return self._finish(pending, staged, batch)
 
@@ -175,7 +175,7 @@ class DiskImageStorage:
             return Staged(self._data_directory)
 
     def _write(self, pending: "_PendingSave", staged: Staged, batch: Batch) -> None:
-        """Write a batch, unless less than `min_free_bytes` would stay free."""
+        """Write a batch. Raises `StorageFull` if it would leave less than `min_free_bytes`."""
         more_bytes = staged.bytes_to_reserve(batch.size, pending.source.max_bytes)
         if more_bytes:
             self._refuse_if_full(more_bytes)
@@ -184,7 +184,7 @@ class DiskImageStorage:
         staged.write(batch, pending.checks)
 
     def _finish(self, pending: "_PendingSave", staged: Staged, batch: Batch) -> StoredImage:
-        """Write the last batch and the attributes, sync, publish, sync the folder."""
+        """Write the last batch and the attributes, sync the file, publish it, sync its folder."""
         staged.write(batch, pending.checks)
         received = pending.checks.finish(pending.source.expected_sha256)
         with translate_os_errors():
@@ -199,39 +199,39 @@ class DiskImageStorage:
     # Reading -----------------------------------------------------------------------------
 
     async def locate(self, key: StorageKey) -> DiskImage:
-        """Open the image's file. It keeps its content even if the image is replaced."""
+        """Open the image's file. The opened file does not change if the image is replaced."""
         return self._open(key)
 
     def locate_now(self, key: StorageKey, known: StoredImage | None = None) -> DiskImage:
-        """Open the image's file, which does not block."""
+        """Open the image's file, like `locate`, which never blocks."""
         return self._open(key, known)
 
     def is_current(self, image: StoredImage) -> bool:
-        """Return whether the path still leads to this save; False if statx may miss changes."""
+        """Return whether this is still the stored version. False if statx is unreliable."""
         return self._reports_all_changes and self._known_files.is_current(image)
 
     def read_now(self, image: StoredImage, start: int, into: memoryview) -> bool:
-        """Read from the page cache if the path leads to this save."""
+        """Read from the page cache if the file at the path is still this version."""
         return self._opens_by_kernel and self._known_files.read_now(image, start, into)
 
     def is_missing(self, key: StorageKey) -> bool:
-        """Return whether there is no such image, without the cost of an exception."""
+        """Return whether the image does not exist. Faster than catching an exception."""
         return self._opens_by_kernel and is_absent(self._data_directory.fd, key.text)
 
     def known_name(self, image: StoredImage) -> str | None:
-        """Return the pinned name of this save if it has one already."""
+        """Return the pinned name of this version, or None if it has none yet."""
         return self._pinned_names.find(image.save_id)
 
     async def pinned_name(self, image: OpenedImage) -> str | None:
-        """Create a name by which a proxy opens this save; see `pinned_names.py`."""
+        """Create a pinned name for this version; see `pinned_names.py`."""
         return await self._pinned_names.name(image) if isinstance(image, DiskImage) else None
 
     async def open(self, key: StorageKey) -> DiskImage:
-        """Open the image's file, as `locate` does."""
+        """Open the image's file, like `locate`."""
         return self._open(key)
 
     async def stat(self, key: StorageKey) -> StoredImage:
-        """Open the image's file and return its facts."""
+        """Open the image's file and return its metadata."""
         return self._open(key).take_facts()
 
     def _open(self, key: StorageKey, known: StoredImage | None = None) -> DiskImage:
@@ -246,7 +246,7 @@ class DiskImageStorage:
             raise error_of_open(key, error) from error
 
     async def list(self, query: ListQuery) -> Page:
-        """List a page of names in key order: see docs/adr/0010."""
+        """List a page of keys in byte order; see docs/adr/0010."""
         page = await self._run(self._list, query)
         if not self._folder_cache.is_sorted and not self._threads.is_closed:
             self._threads.start(self._folder_cache.sort)
@@ -257,7 +257,7 @@ class DiskImageStorage:
             return list_page(self._data_directory, query, self._folder_cache)
 
     async def changed_folders(self, since_ns: int) -> AsyncIterator[Sequence[KeyPrefix]]:
-        """Walk all folders in batches; see `changed_folders.py`."""
+        """Find changed folders in batches; see `changed_folders.py`."""
         walk = changed_folders(self._data_directory, since_ns)
         while batch := await self._run(self._walk, walk):
             yield [KeyPrefix(path) for path in batch if path is not None]
@@ -267,7 +267,7 @@ class DiskImageStorage:
             return [*itertools.islice(walk, _WALKED_AT_ONCE)]
 
     async def entries(self, query: ListQuery) -> EntryPage:
-        """List a page of images with their facts, by opening each file."""
+        """List a page of images with their metadata, which requires opening each file."""
         page = await self.list(query)
         entries: list[Entry] = []
         for start in range(0, len(page.entries), _DESCRIBED_AT_ONCE):
@@ -281,7 +281,7 @@ class DiskImageStorage:
             if text.endswith("/"):
                 entries.append(KeyPrefix(text))
                 continue
-            with contextlib.suppress(ImageNotFound):  # deleted since it was listed
+            with contextlib.suppress(ImageNotFound):  # deleted after it was listed
                 entries.append(self._open(StorageKey(text)).take_facts())
         return entries
 
@@ -294,7 +294,7 @@ class DiskImageStorage:
         *,
         save_id: str | None = None,
     ) -> None:
-        """Unlink the file and sync its folder, which stays so that concurrent saves succeed."""
+        """Delete the file and sync its folder. Empty folders are kept for concurrent saves."""
         self._data_directory.refuse_writes_if_read_only()
         began_ns = time.time_ns()
         await self._run(self._publisher.delete, key, condition, save_id)
@@ -314,7 +314,7 @@ class DiskImageStorage:
     async def copy(
         self, source: StorageKey, target: StorageKey, *, save_id: str | None = None
     ) -> StoredImage:
-        """Copy in the kernel, sharing blocks if the filesystem can; never by a hard link."""
+        """Copy in the kernel. Some filesystems share the blocks; hard links are never used."""
         self._data_directory.refuse_writes_if_read_only()
         opened = self._open(source)
         try:
@@ -330,7 +330,7 @@ class DiskImageStorage:
         with contextlib.closing(self._stage()) as staged:
             with translate_os_errors():
                 staged.copy_from(opened.fd, image.size)
-                # Checked after the copy: people can also write into a file directly.
+                # Checked after the copy, since users can also edit files directly.
                 if save_id not in (None, save_id_of(os.fstat(opened.fd))):
                     raise PreconditionFailed
                 status = staged.stamp(image.content_type, image.sha256)
@@ -346,7 +346,7 @@ class DiskImageStorage:
         return self._data_directory.is_read_only
 
     async def check(self) -> None:
-        """Check the read-only flag, the free space and the staging folder."""
+        """Check that the store is writable and that there is enough free space."""
         self._data_directory.refuse_writes_if_read_only()
         self._refuse_if_full(0)
         await self._run(self._try_staging)
@@ -363,7 +363,7 @@ class DiskImageStorage:
         self._data_directory.close()
 
     async def _run(self, job: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run a blocking job in a thread, to its end even if the caller is cancelled."""
+        """Run a blocking job in a thread. If the caller is cancelled, wait for the job first."""
         return await self._threads.run(functools.partial(job, *args, **kwargs))
 
 

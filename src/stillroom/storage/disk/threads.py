@@ -1,8 +1,8 @@
 """Thread pool for blocking disk operations.
 
-A job costs 4 to 25 µs here, and 17 to 33 µs with `asyncio.to_thread`, which needs several futures
-and locks. A save of 100 KB takes 300 µs; with a `ThreadPoolExecutor` it took 1.18 times the
-processor time. See `docs/adr/0002` for the operations that run in threads.
+Starting a job takes 4 to 25 µs here, and 17 to 33 µs with `asyncio.to_thread`, which needs several
+futures and locks. A save of 100 KB takes 300 µs; with a `ThreadPoolExecutor` it took 1.18 times the
+CPU time. See `docs/adr/0002` for the operations that run in threads.
 """
 
 import asyncio
@@ -20,14 +20,14 @@ _STOP: Final = None
 
 
 class _Job(Generic[T]):
-    """A function to run in a thread, and the future that waits for it."""
+    """A function to run in a thread, and the future that its caller awaits."""
 
     __slots__ = ("_context", "_error", "_loop", "_result", "_work", "ended", "waiting")
 
     def __init__(self, work: Callable[[], T]) -> None:
         self._loop = asyncio.get_running_loop()
         self._work = work
-        self._context = contextvars.copy_context()  # log lines carry the id of the request
+        self._context = contextvars.copy_context()  # for the request id in log lines
         self._result: T
         self._error: BaseException | None = None
         self.ended = False
@@ -38,7 +38,7 @@ class _Job(Generic[T]):
             self._result = self._context.run(self._work)
         except BaseException as error:  # noqa: BLE001  (`result` raises it in the waiting task)
             self._error = error
-        with contextlib.suppress(RuntimeError):  # the loop is closed, so nothing waits for the job
+        with contextlib.suppress(RuntimeError):  # the loop is closed, so there is no waiting caller
             self._loop.call_soon_threadsafe(self._end)
 
     def _end(self) -> None:
@@ -53,14 +53,14 @@ class _Job(Generic[T]):
 
 
 class DiskThreads:
-    """A thread pool of bounded size. Threads are started on demand.
+    """A thread pool of limited size. Threads are started on demand.
 
     Attributes:
-        is_closed: True once `close` was called; no further job can be started.
+        is_closed: Whether `close` was called. Then no further job can be started.
     """
 
     def __init__(self, most: int) -> None:
-        """Run at most `most` jobs at once."""
+        """Limit the pool to `most` threads."""
         self._most = most
         self._jobs: queue.SimpleQueue[_Job[Any] | None] = queue.SimpleQueue()
         self._idle = threading.Semaphore(0)
@@ -69,10 +69,10 @@ class DiskThreads:
         self._lock = threading.Lock()
 
     async def run(self, work: Callable[[], T]) -> T:
-        """Run `work` in a thread, to its end even if the caller is cancelled.
+        """Run `work` in a thread and return its result.
 
-        `work` may use descriptors that the caller closes next, and must sync an image that it has
-        published.
+        If the caller is cancelled, this method first waits for `work`, which may use descriptors
+        that the caller closes, and must finish a sync.
 
         Raises:
             RuntimeError: the pool is closed.
@@ -84,13 +84,13 @@ class DiskThreads:
         except asyncio.CancelledError:
             while not job.ended:
                 job.waiting = asyncio.get_running_loop().create_future()
-                with contextlib.suppress(asyncio.CancelledError):  # cancel scopes cancel again
+                with contextlib.suppress(asyncio.CancelledError):  # AnyIO cancels repeatedly
                     await job.waiting
             raise
         return job.result()
 
     def start(self, work: Callable[[], None]) -> None:
-        """Run `work`, which must not raise, without waiting for it. For the event loop's thread.
+        """Run `work`, which must not raise, without waiting. Call it on the event loop.
 
         Raises:
             RuntimeError: the pool is closed.
@@ -104,7 +104,7 @@ class DiskThreads:
             self._jobs.put(job)
             if len(self._threads) >= self._most or self._idle.acquire(blocking=False):
                 return
-            # A storage that was not closed must not keep the process alive.
+            # Daemon threads, so that a storage that was not closed does not keep the process alive.
             name = f"disk-{len(self._threads)}"
             thread = threading.Thread(target=self._work, name=name, daemon=True)
             self._threads.append(thread)
@@ -113,12 +113,12 @@ class DiskThreads:
     def _work(self) -> None:
         while (job := self._jobs.get()) is not _STOP:
             job.run()
-            del job  # an idle thread must not keep a large upload alive
+            del job  # an idle thread must not reference a large upload
             self._idle.release()
 
     def close(self) -> None:
-        """Wait until all started jobs are done, and stop the threads."""
-        with self._lock:  # accepted jobs are in the queue before the stop markers
+        """Wait for all started jobs, then stop the threads."""
+        with self._lock:  # all jobs are queued before the stop markers
             self.is_closed = True
             for _ in self._threads:
                 self._jobs.put(_STOP)

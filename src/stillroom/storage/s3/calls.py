@@ -1,4 +1,4 @@
-"""Values for calls to S3 and their responses."""
+"""Value types for S3 requests and responses."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
@@ -10,7 +10,7 @@ from stillroom.storage.s3.signing import EMPTY_SHA256
 
 
 class BucketError(Exception):
-    """An error response of a bucket; the cause of a `BackendUnavailable`."""
+    """An error response from a bucket, used as the cause of a `BackendUnavailable`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,16 +18,16 @@ class Call:
     """One request to the bucket.
 
     Attributes:
-        operation: Name in S3's documentation.
+        operation: Name of the operation in S3's documentation.
         key: Key of the object; empty for the bucket itself.
-        query: Decoded.
-        headers: Lower-case names.
-        body: The whole body, which may have to be sent again.
-        sha256: Hash of the body, hexadecimal.
+        query: Query parameters, not encoded.
+        headers: Headers, with lower-case names.
+        body: The whole body, which a retry sends again.
+        sha256: SHA-256 of the body, in hexadecimal.
         expected: Status codes of refusals that the caller handles; all others raise.
-        timeout_s: Time for one attempt in addition to its body; None for the default.
-        streams: Leave the body of a successful response to be read as a stream.
-        once: Do not retry, since its precondition may not hold any more.
+        timeout_s: Timeout of one attempt, without the time for sending its body; None: default.
+        streams: Return the body of a successful response as a stream.
+        once: Do not retry, since the caller's precondition may no longer hold.
     """
 
     operation: str
@@ -44,19 +44,19 @@ class Call:
 
     @property
     def changes(self) -> bool:
-        """Return whether the call can change anything, so that an unknown outcome matters."""
+        """Return whether the request may change something (any method except GET and HEAD)."""
         return self.method not in ("GET", "HEAD")
 
 
 @dataclass(frozen=True, slots=True)
 class BucketResponse:
-    """The final response of the bucket.
+    """The final response of the bucket, after retries.
 
     Attributes:
         status: 2xx, or a status code that the caller expects.
-        body: The whole body; empty if it is left in `rest`.
+        body: The whole body; empty if `rest` is set.
         doubtful: An earlier attempt may have been carried out already.
-        rest: The body as a stream, to be closed.
+        rest: The body as a stream, which the caller must close.
     """
 
     status: int
@@ -67,10 +67,10 @@ class BucketResponse:
 
 
 class BodyStream:
-    """A response body that is read as a stream."""
+    """The body of a response, read as a stream."""
 
     def __init__(self, response: Response, *, timeout_s: float) -> None:
-        """Read the body of `response`; each piece must arrive within `timeout_s`."""
+        """Read the body of `response`. Each piece must arrive within `timeout_s` seconds."""
         self._response = response
         self._timeout_s = timeout_s
 
@@ -78,7 +78,7 @@ class BodyStream:
         """Yield the whole body.
 
         Raises:
-            BackendUnavailable: it broke off, or nothing arrived for too long.
+            BackendUnavailable: the connection was interrupted, or a piece did not arrive in time.
         """
         pieces = self._response.pieces()
         while True:
@@ -96,5 +96,5 @@ class BodyStream:
             yield piece
 
     def close(self) -> None:
-        """Return the connection to the pool if all was read, else close it."""
+        """Return the connection to the pool if the body was read completely, else close it."""
         self._response.close()

@@ -1,6 +1,6 @@
-"""HTTP client of one bucket: signs and sends requests, retries them, and reads the responses.
+"""HTTP client for one bucket: signs requests, sends them with retries, and reads responses.
 
-`connections` only transmits bytes; the timeouts and retries are decided here (docs/adr/0006).
+`connections` only transmits bytes. This module implements timeouts and retries (docs/adr/0006).
 """
 
 import asyncio
@@ -37,38 +37,38 @@ from stillroom.storage.s3.refusals import (
 from stillroom.storage.s3.signing import Signer, encode_query
 
 IN_FLIGHT: Final = 64
-"""Concurrent requests. Others wait, which bounds the memory that a slow bucket costs."""
+"""Maximum number of concurrent requests. Others wait, which limits memory if a bucket is slow."""
 
 _TIMEOUT_S: Final = 5.0
-"""Seconds for one attempt in addition to the time for its body. R2 responds within two seconds."""
+"""Timeout of one attempt, without the time for its body. R2 responds within two seconds."""
 
 _LEAST_S: Final = 1.0
-"""Seconds that must be left before the deadline to start an attempt. R2 may need that long, and an
-interrupted write has an unknown outcome."""
+"""Minimum number of seconds before the deadline for starting an attempt. R2 may need this time, and
+after an interrupted write the outcome is unknown."""
 
 _SLOWEST_BYTES_PER_S: Final = 1024**2
-"""Minimum speed of the connection: a part of 16 MiB and its response within one deadline."""
+"""Minimum speed of a connection. A part of 16 MiB can then be sent within one deadline."""
 
 _FIRST_PAUSE_S: Final = 0.2
 _LONGEST_PAUSE_S: Final = 4.0
-"""Bounds of the pauses between attempts. R2 accepts one write per second and key, and responds 429
-to more. https://developers.cloudflare.com/r2/platform/limits/"""
+"""Bounds of the pauses between attempts. R2 accepts one write per second and key, and responds with
+429 to others. https://developers.cloudflare.com/r2/platform/limits/"""
 
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 
 _MAX_RESPONSE_BYTES: Final = 16 * 1024**2
-"""A page of 1,000 keys of 1,024 bytes, each byte escaped, is 4 MiB."""
+"""Maximum size of a response. A page of 1,000 keys of 1,024 bytes has at most 4 MiB."""
 
 
 class _TooLateError(Exception):
-    """Too little time is left for an attempt; no byte of it was sent."""
+    """Too little time is left for an attempt. No byte was sent."""
 
 
 class BucketClient:
-    """Sends calls to one bucket. Belongs to the event loop in which it is first used.
+    """Client for one bucket. It can be used in one event loop only.
 
     Attributes:
-        is_r2: The endpoint's host is Cloudflare R2.
+        is_r2: Whether the endpoint is Cloudflare R2.
     """
 
     def __init__(
@@ -86,23 +86,23 @@ class BucketClient:
         self._refusals = Refusals()
 
     def presigned_url(self, key: str, *, valid_for_s: int) -> str:
-        """Return a presigned GET URL of an object, without sending a request."""
+        """Return a presigned GET URL for an object. Sends no request."""
         path = self._address.path_of(key)
         query = self._signer.presign(path, valid_for_s=valid_for_s, now=datetime.now(UTC))
         return f"{self._address.origin}{path}?{query}"
 
     def copy_source(self, key: str) -> str:
-        """Return the source of CopyObject: bucket and key, quoted."""
+        """Return the percent-encoded bucket and key for the source of CopyObject."""
         return f"/{self._address.name}/{quote(key, safe='/')}"
 
     async def send(self, call: Call, *, deadline: float | None = None) -> BucketResponse:
-        """Send a call, retrying until the bucket has decided about it.
+        """Send a call. It is retried until the bucket accepts or refuses it.
 
         `deadline` is a time on the event loop's clock; by default it is in `DEADLINE_S`.
 
         Raises:
-            BackendUnavailable: the bucket cannot be reached, refuses access, or had not decided
-                in time. Whether a change was made is then unknown.
+            BackendUnavailable: the bucket cannot be reached, refuses access, or did not respond in
+                time. It is then unknown whether a change was made.
         """
         clock = asyncio.get_running_loop().time
         deadline = clock() + DEADLINE_S if deadline is None else deadline
@@ -136,11 +136,11 @@ class BucketClient:
         raise _unavailable(why, doubtful=doubtful and call.changes) from trouble
 
     async def _attempt(self, call: Call, deadline: float, *, again: bool) -> BucketResponse:
-        """Send a call once.
+        """Send a call once, without retrying.
 
         Raises:
-            _TooLateError: it would start too late, or no slot became free in time.
-            OSError: the connection broke off, or the time ran out.
+            _TooLateError: too little time is left, or too many requests were running.
+            OSError: the connection was interrupted, or the timeout has expired.
         """
         loop, latest = asyncio.get_running_loop(), deadline - _LEAST_S
         if loop.time() > latest:
@@ -169,11 +169,11 @@ class BucketClient:
             self._observe(call.operation, outcome, loop.time() - began, again=again)
 
     async def _exchange_until(self, call: Call, *, deadline: float) -> BucketResponse:
-        """Send a call and read its response before a deadline.
+        """Send a call and read its response before the deadline.
 
         Raises:
             NotConnectedError: the deadline passed before anything was sent.
-            OSError: the connection broke off, or the time ran out.
+            OSError: the connection was interrupted, or the timeout has expired.
         """
         started = asyncio.Event()
         try:
@@ -196,7 +196,7 @@ class BucketClient:
             now=datetime.now(UTC),
         )
         target = f"{path}?{encode_query(call.query)}" if call.query else path
-        headers["accept-encoding"] = "identity"  # otherwise HEAD may come without the length
+        headers["accept-encoding"] = "identity"  # otherwise responses to HEAD may lack the length
         if call.method in ("PUT", "POST"):
             headers["content-length"] = str(len(call.body))
         raw = await self._connections.send(
@@ -224,7 +224,7 @@ def _head(method: str, target: str, headers: Mapping[str, str]) -> bytes:
 
 
 def _without_secrets(call: Call, error: Exception) -> BucketError:
-    """Describe an error by text alone, as its frames refer to the call's body of up to 16 MiB."""
+    """Describe an error as text, since its traceback would keep up to 16 MiB of body alive."""
     return BucketError(f"{call.operation}: {type(error).__name__} {error}".rstrip())
 
 
@@ -241,7 +241,7 @@ async def _read(response: Response) -> bytes:
 
 
 def _unavailable(why: str, *, doubtful: bool) -> BackendUnavailable:
-    """Build the final error; `why` names no host, since health checks publish it."""
+    """Create the final error. `why` must not contain host names, since health checks show it."""
     if doubtful:
         return BackendUnavailable(f"the bucket is in trouble ({why}): the outcome is unknown")
     return BackendUnavailable(f"the bucket is out of reach: {why}")

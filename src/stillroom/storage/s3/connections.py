@@ -1,8 +1,8 @@
-"""Connections to one bucket: HTTP/1.1 with one request at a time on each.
+"""HTTP/1.1 connections to one bucket, with one request at a time on each connection.
 
-httptools parses responses, aiohappyeyeballs tries the addresses. Redirects, proxies and compression
-are not supported, and `client` decides about retries. A response must have a declared length or be
-chunked. See docs/adr/0013.
+Responses are parsed by httptools, and connections are opened by aiohappyeyeballs. Redirects,
+proxies and compression are not supported, and `client` implements retries. A response must be
+chunked or have a declared length. See docs/adr/0013.
 """
 
 import asyncio
@@ -16,19 +16,19 @@ import aiohappyeyeballs
 import httptools
 
 CONNECT_S: Final = 3.0
-"""Seconds for name resolution, connection and TLS together."""
+"""Timeout in seconds for DNS lookup, connection and TLS handshake together."""
 
 _IDLE_S: Final = 30.0
 _HAPPY_EYEBALLS_S: Final = 0.25
-"""https://www.rfc-editor.org/rfc/rfc8305#section-8: the recommended delay."""
+"""Recommended delay: https://www.rfc-editor.org/rfc/rfc8305#section-8"""
 
 _LOOPBACK_NAMES: Final = ".localhost"
-"""A bucket as a subdomain of `localhost` is local too, but few resolvers know that.
+"""Suffix of local host names (a bucket's subdomain, for example), which few resolvers support.
 https://www.rfc-editor.org/rfc/rfc6761#section-6.3"""
 
 _MAX_HEAD_BYTES: Final = 16 * 1024
 _MAX_WAITING_BYTES: Final = 1024**2
-"""Unread bytes of a response from which on reading from its connection pauses."""
+"""Number of unread response bytes after which reading from the connection is paused."""
 
 _PIECE_BYTES: Final = 256 * 1024
 _CLOSING_S: Final = 1.0
@@ -37,19 +37,19 @@ Body = bytes | memoryview
 
 
 class NotConnectedError(OSError):
-    """No byte of the request was sent."""
+    """Error before any byte of the request was sent."""
 
 
 class BrokenAnswerError(OSError):
-    """The response is not complete HTTP/1.1."""
+    """Error for an invalid or incomplete HTTP/1.1 response."""
 
 
 class Response:
-    """A response whose head was read. Read it to its end or close it.
+    """A response whose headers were read. The caller must read it completely or close it.
 
     Attributes:
         status: Status code.
-        headers: Lower-case names; the last value of a repeated field.
+        headers: Headers with lower-case names. Of repeated headers, the last one.
     """
 
     def __init__(self, connection: "_Connection", pool: "Connections") -> None:
@@ -62,7 +62,7 @@ class Response:
         """Yield the body.
 
         Raises:
-            OSError: it broke off.
+            OSError: the connection was interrupted.
         """
         while self._connection is not None:
             piece = await self._connection.piece()
@@ -72,20 +72,20 @@ class Response:
             yield piece
 
     def close(self) -> None:
-        """Return the connection to the pool if all was read, else close it."""
+        """Return the connection to the pool if the body was read completely, else close it."""
         connection, self._connection = self._connection, None
         if connection is not None:
             self._pool.release(connection)
 
 
 class Connections:
-    """A connection pool for the event loop in which it is first used. Callers bound its size."""
+    """A connection pool for one event loop. Callers must limit the number of connections."""
 
     def __init__(self, host: str, port: int, *, tls: bool, stalled_s: float) -> None:
-        """Connect to `host`, a name or an address without brackets, on demand.
+        """Prepare a pool for `host` (a name, or an address without brackets).
 
-        With `tls` the certificate is checked against the system's authorities. The kernel ends a
-        connection whose peer acknowledges nothing for `stalled_s`.
+        With `tls`, the certificate must be signed by a system CA. The kernel closes a connection if
+        the server acknowledges nothing for `stalled_s` seconds.
         """
         self._host = host
         self._port = port
@@ -103,13 +103,13 @@ class Connections:
         has_response_body: bool,
         on_start: Callable[[], None] = lambda: None,
     ) -> Response:
-        """Send one request, once, and wait for the head of its response.
+        """Send a request once, and wait for the headers of its response.
 
-        `head` includes the empty line, and `on_start` is called before the first byte is sent.
+        `head` includes the empty line. `on_start` is called just before the first byte is sent.
 
         Raises:
             NotConnectedError: nothing was sent.
-            OSError: the connection broke off.
+            OSError: the connection was interrupted.
         """
         connection = self._take_idle() or await self._connect()
         on_start()
@@ -154,17 +154,17 @@ class Connections:
                     ssl=self._context,
                     server_hostname=self._host if self._tls else None,
                 )
-        except OSError as error:  # a TimeoutError is one, too
+        except OSError as error:  # includes TimeoutError
             raise NotConnectedError(f"{type(error).__name__} {error}".rstrip()) from error
         self._all.add(connection)
         connection.lost.add_done_callback(lambda _: self._all.discard(connection))
         return connection
 
     def _socket_with_timeout(self, address: aiohappyeyeballs.AddrInfoType) -> socket.socket:
-        """Create a socket that the kernel closes if the bucket acknowledges nothing for too long.
+        """Create a socket that the kernel closes if the server acknowledges no data in time.
 
-        Otherwise an abandoned connection with unsent bytes stays open until its peer is gone.
-        Source: https://man7.org/linux/man-pages/man7/tcp.7.html (TCP_USER_TIMEOUT)
+        Otherwise a dead connection with unsent bytes would remain open for a long time. Source:
+        https://man7.org/linux/man-pages/man7/tcp.7.html (TCP_USER_TIMEOUT)
         """
         family, kind, protocol, _, _ = address
         sock = socket.socket(family, kind, protocol)
@@ -173,7 +173,7 @@ class Connections:
         return sock
 
     def release(self, connection: "_Connection") -> None:
-        """Keep a connection for the next request if it is reusable, else close it."""
+        """Return a connection to the pool if it is reusable, else close it."""
         if connection.is_reusable:
             connection.idle_since = asyncio.get_running_loop().time()
             self._idle.append(connection)
@@ -191,7 +191,7 @@ class Connections:
 
 
 class _Connection(asyncio.Protocol):
-    """One connection, and the current response on it."""
+    """One connection, with its current response."""
 
     transport: asyncio.Transport
 
@@ -230,7 +230,7 @@ class _Connection(asyncio.Protocol):
             await self._wait_for_change()
 
     async def _send_body(self, body: memoryview) -> None:
-        """Send pieces until there is a response, as a refusal may come before the end."""
+        """Send the body in pieces. Stop if a response arrives, since it may be an early refusal."""
         for start in range(0, len(body), _PIECE_BYTES):
             while not self._is_writable and not self._has_head:
                 await self._wait_for_change()
@@ -239,7 +239,7 @@ class _Connection(asyncio.Protocol):
             self.transport.write(body[start : start + _PIECE_BYTES])
 
     async def piece(self) -> bytes:
-        """Return the next piece of the body, or nothing at its end."""
+        """Return the next piece of the body, or empty bytes at the end."""
         while not self._pieces:
             if self._ended:
                 return b""
@@ -252,7 +252,7 @@ class _Connection(asyncio.Protocol):
 
     @property
     def is_reusable(self) -> bool:
-        """Return whether nothing of the last request is left in either direction."""
+        """Return whether the last request and its response are complete."""
         return (
             self._ended
             and self._keeps
@@ -263,10 +263,10 @@ class _Connection(asyncio.Protocol):
         )
 
     async def _wait_for_change(self) -> None:
-        """Wait until something happens on this connection.
+        """Wait for the next event on this connection (data, buffer space or disconnect).
 
         Raises:
-            OSError: the connection has ended.
+            OSError: the connection was closed.
         """
         if self._fault is not None:
             raise self._fault

@@ -1,4 +1,4 @@
-"""Headers of an object in S3: written from properties, and parsed to facts."""
+"""Conversion between the headers of S3 objects and their properties or metadata."""
 
 import re
 from collections.abc import Mapping
@@ -11,11 +11,11 @@ from stillroom.storage.objectstore import ObjectHead, Properties
 _METADATA: Final = "x-amz-meta-"
 
 _OPAQUE: Final = re.compile(r"[\x21\x23-\x7e]{1,1024}")
-"""Text between an ETag's quotes (RFC 9110, 8.8.3), without bytes outside of ASCII."""
+"""Text between the quotes of an ETag (RFC 9110, 8.8.3), limited to ASCII."""
 
 
 def headers_of(properties: Properties) -> dict[str, str]:
-    """Return the fields of a request that stores an object with these properties."""
+    """Return the headers for a request that stores an object with these properties."""
     headers = {
         "content-type": properties.content_type,
         "cache-control": properties.cache_control,
@@ -27,10 +27,10 @@ def headers_of(properties: Properties) -> dict[str, str]:
 
 
 def head_of(headers: Mapping[str, str]) -> ObjectHead:
-    """Parse the facts of an object from the headers of a response to HEAD or GET.
+    """Parse the metadata of an object from the headers of a response to HEAD or GET.
 
     Raises:
-        BackendUnavailable: the headers are not those of an object.
+        BackendUnavailable: a required header is missing or invalid.
     """
     etag = strong_etag(headers.get("etag"))
     try:
@@ -52,13 +52,13 @@ def head_of(headers: Mapping[str, str]) -> ObjectHead:
 
 
 def strong_etag(text: str | None) -> str:
-    """Return the strong ETag of an object, with its quotes.
+    """Convert the value of an ETag header to a strong ETag with quotes.
 
-    A proxy that compresses may mark it as weak, and some servers omit the quotes. It is used in
-    response headers, and sent back to the bucket as a condition.
+    A compressing proxy may have marked the ETag as weak, and some servers omit the quotes. The
+    result is used in response headers, and in conditions sent to the bucket.
 
     Raises:
-        BackendUnavailable: there is none.
+        BackendUnavailable: the header is missing or invalid.
     """
     bare = (text or "").removeprefix("W/").strip('"')
     if not _OPAQUE.fullmatch(bare):

@@ -1,4 +1,4 @@
-"""Interpretation of S3 errors: whether to retry, and advice for the operator."""
+"""Classification of S3 errors: which ones to retry, and advice for the operator."""
 
 import logging
 import re
@@ -10,13 +10,13 @@ from stillroom.storage.s3.calls import BucketError, BucketResponse, Call
 from stillroom.storage.s3.connections import NotConnectedError
 
 _TRANSIENT_STATUSES: Final = frozenset((408, 429, 500, 502, 503, 504, *range(520, 528)))
-"""520 to 527 are Cloudflare's, if its edge did not reach the bucket.
+"""Status codes that are retried. Cloudflare sends 520 to 527 if it could not reach the bucket.
 https://developers.cloudflare.com/support/troubleshooting/http-status-codes/cloudflare-5xx-errors/"""
 
 _TRANSIENT_CODES: Final = frozenset(
     {
-        "BadDigest",  # the body arrived damaged
-        "ConditionalRequestConflict",  # a concurrent write to the key; a retry finds its outcome
+        "BadDigest",  # the body was damaged during the transfer
+        "ConditionalRequestConflict",  # a concurrent write to the same key
         "InternalError",
         "OperationAborted",
         "RequestTimeout",
@@ -25,7 +25,7 @@ _TRANSIENT_CODES: Final = frozenset(
         "XAmzContentSHA256Mismatch",
     }
 )
-"""https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html"""
+"""Codes that are retried: https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html"""
 
 NOTHING_DONE: Final = frozenset(
     {"BadDigest", "RequestTimeout", "SlowDown", "XAmzContentSHA256Mismatch"}
@@ -66,19 +66,19 @@ log = logging.getLogger("stillroom.r2")
 
 
 class Refusals:
-    """Raises errors for refused calls, and logs the first one of a kind and the recovery.
+    """Raises errors for refused calls. Logs the first error of each kind, and the recovery.
 
-    Health checks come every few seconds, and each failed request has a log line of its own.
+    Failed requests are logged anyway, and health checks would repeat errors every few seconds.
     """
 
     def __init__(self) -> None:
         self._logged: dict[str, str] = {}
 
     def raise_unexpected(self, call: Call, response: BucketResponse) -> None:
-        """Raise if the response is neither a success nor expected by the caller.
+        """Raise unless the response is a success or has a status code that the caller expects.
 
         Raises:
-            BackendUnavailable: with advice if the response shows which setting is wrong.
+            BackendUnavailable: the message contains advice if a wrong setting is the likely cause.
         """
         succeeded = 200 <= response.status < 300  # noqa: PLR2004  (2xx)
         code = "" if succeeded else xml.error_code(response.body)
@@ -104,7 +104,7 @@ class Refusals:
 
 def _advice(response: BucketResponse, code: str) -> str | None:
     if response.status in (301, 307) or code in _OTHER_REGION:
-        # Redirects are not followed: the next host would get the image and the session token.
+        # Redirects are not followed, since the other host would receive the image and the token.
         named = response.headers.get("x-amz-bucket-region") or xml.error_field(
             response.body, "Region"
         )
@@ -114,14 +114,16 @@ def _advice(response: BucketResponse, code: str) -> str | None:
             "that region's endpoint"
         )
     if code in _ADVICE or response.status in (401, 403):
-        # A HEAD has no error code; R2 responds 401 to unknown keys and to nothing else.
+        # Responses to HEAD have no error code. R2 sends 401 only for unknown access keys.
         unknown = "Unauthorized" if response.status == 401 else ""  # noqa: PLR2004  (Unauthorized)
         return _ADVICE.get(code or unknown, _GENERAL_ADVICE)
     return None
 
 
 def unmask_error(call: Call, response: BucketResponse) -> BucketResponse:
-    """Set the status of an error sent with 200, as S3 does if an operation takes long.
+    """Correct the status of an error that was sent with 200.
+
+    S3 sends 200 early if an operation takes long, and reports the error in the body.
 
     https://docs.aws.amazon.com/AmazonS3/latest/API/API_CompleteMultipartUpload.html
     """
@@ -135,7 +137,7 @@ def unmask_error(call: Call, response: BucketResponse) -> BucketResponse:
 
 
 def outcome_of(call: Call, response: BucketResponse) -> str:
-    """Return the outcome of an attempt in one word, for metrics."""
+    """Return the outcome of an attempt as a label for metrics."""
     if response.status < 300:  # noqa: PLR2004  (2xx)
         return "ok"
     if response.status in call.expected:
@@ -146,14 +148,14 @@ def outcome_of(call: Call, response: BucketResponse) -> str:
 
 
 def failure_of(error: OSError) -> str:
-    """Return in one word why there was no response, for metrics."""
+    """Return the reason for a missing response as a label for metrics."""
     if isinstance(error, NotConnectedError):
         return "unreachable"
     return "timeout" if isinstance(error, TimeoutError) else "broken"
 
 
 def transient_code(response: BucketResponse) -> str | None:
-    """Return the error code if a retry may succeed, else None."""
+    """Return the error code of a response if a retry may succeed, else None."""
     if response.status < 400:  # noqa: PLR2004  (errors begin there)
         return None
     code = xml.error_code(response.body)
@@ -163,6 +165,6 @@ def transient_code(response: BucketResponse) -> str | None:
 
 
 def retry_after_s(response: BucketResponse) -> float:
-    """Return the seconds to wait from Retry-After (RFC 9110, 10.2.3); dates are ignored."""
+    """Return the seconds in a response's Retry-After header (RFC 9110, 10.2.3), else 0."""
     text = response.headers.get("retry-after", "")
     return float(text) if text.isascii() and text.isdigit() else 0.0

@@ -1,8 +1,7 @@
-"""Signature version 4, which authenticates requests to a bucket.
+"""Signatures (AWS Signature Version 4) that authenticate requests to a bucket.
 
-Pure functions of the request and the time, as specified in
-https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html and, for presigned
-URLs, in .../sigv4-query-string-auth.html. They are tested with the examples given there.
+Specifications: https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html and
+(for presigned URLs) .../sigv4-query-string-auth.html. The tests use the examples from these pages.
 """
 
 import functools
@@ -18,13 +17,14 @@ EMPTY_SHA256: Final = hashlib.sha256(b"").hexdigest()
 """SHA-256 of an empty body."""
 
 MAX_PRESIGNED_S: Final = 7 * 24 * 3600
-"""https://developers.cloudflare.com/r2/api/s3/presigned-urls/: from 1 second to 7 days."""
+"""Maximum lifetime of a presigned URL:
+https://developers.cloudflare.com/r2/api/s3/presigned-urls/"""
 
 _ALGORITHM: Final = "AWS4-HMAC-SHA256"
 
 
 class Signer:
-    """Signer with one access key for one endpoint."""
+    """Signer of requests to one endpoint with one access key."""
 
     def __init__(
         self,
@@ -36,15 +36,15 @@ class Signer:
         session_token: str | None = None,
         service: str = "s3",
     ) -> None:
-        """Sign for one host.
+        """Prepare signatures for one host.
 
         Args:
-            host: Value of the Host field: with the port, unless it is the scheme's default.
+            host: Value of the Host header, including the port unless it is the scheme's default.
             key_id: Id of the access key.
             secret: Secret of the access key.
             region: Region of the bucket. R2 has only `auto`; SeaweedFS accepts any.
-            session_token: Token of temporary credentials, sent with every request and URL.
-            service: Amazon's service; its published examples use others than S3.
+            session_token: Session token if the credentials are temporary.
+            service: Name of the AWS service. Amazon's published examples use others than S3.
         """
         self._host = host
         self._key_id = key_id
@@ -64,15 +64,15 @@ class Signer:
         payload_sha256: str,
         now: datetime,
     ) -> dict[str, str]:
-        """Return the fields by which the bucket accepts a request for 15 minutes.
+        """Return the headers that authenticate a request for 15 minutes.
 
         Args:
             method: HTTP method.
-            path: Path as in the request, quoted.
-            query: Decoded names and values; send them as `encode_query` writes them.
-            headers: Other fields to sign: lower-case names, stripped values.
-            payload_sha256: Hash of the body, hexadecimal, which the bucket checks.
-            now: Current time, with the zone UTC.
+            path: Percent-encoded path of the request.
+            query: Decoded names and values. The request must use the result of `encode_query`.
+            headers: Other headers to sign, with lower-case names and stripped values.
+            payload_sha256: SHA-256 of the body in hexadecimal, which the bucket checks.
+            now: Current time in UTC.
         """
         second = self._second(now)
         added = {
@@ -98,7 +98,7 @@ class Signer:
         payload_sha256: str,
         now: datetime,
     ) -> str:
-        """Return the Authorization field of a request with exactly these headers.
+        """Return the Authorization header for a request with exactly these headers.
 
         The arguments are those of `sign`, which adds the headers that S3 requires.
         """
@@ -112,7 +112,7 @@ class Signer:
         return f"{second.credential}SignedHeaders={names},Signature={signature}"
 
     def presign(self, path: str, *, valid_for_s: int, now: datetime) -> str:
-        """Return the query of a presigned GET of a quoted path, for up to `MAX_PRESIGNED_S`."""
+        """Return the query for a presigned GET of a percent-encoded path."""
         if not 1 <= valid_for_s <= MAX_PRESIGNED_S:
             raise ValueError(f"a presigned URL is valid for 1 to {MAX_PRESIGNED_S} seconds")
         second = self._second(now)
@@ -125,7 +125,7 @@ class Signer:
         return f"{query}&X-Amz-Signature={signature}"
 
     def _second(self, now: datetime) -> "_Second":
-        """Return the values for the current second, which are cached."""
+        """Return the cached values for the current second."""
         number = int(now.timestamp())
         if self._last is None or self._last.number != number:
             moment = f"{now:%Y%m%dT%H%M%SZ}"
@@ -146,15 +146,15 @@ class Signer:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class _Second:
-    """Values shared by all signatures of one second.
+    """Values that all signatures in the same second share.
 
     Attributes:
         number: Seconds since the epoch.
-        moment: The time in the protocol's format.
-        credential: Beginning of the Authorization field.
+        moment: The time in the format of the signature.
+        credential: Beginning of the Authorization header.
         query: Beginning of a presigned URL's query.
         signed: Beginning of the signed text.
-        inner, outer: The two hashes of an HMAC, to which the key was already added.
+        inner, outer: The two hash objects of an HMAC, initialized with the key.
     """
 
     number: int
@@ -175,7 +175,7 @@ class _Second:
 
 
 def encode_query(query: Mapping[str, str]) -> str:
-    """Return a query exactly as its signature covers it."""
+    """Encode a query in exactly the form that is signed."""
     if not query:
         return ""
     pairs = sorted((quote(name, safe=""), quote(value, safe="")) for name, value in query.items())
@@ -191,7 +191,7 @@ def _signing_key(secret: str, scope: str) -> bytes:
 
 
 def _start_hmac(key: bytes) -> "tuple[hashlib._Hash, hashlib._Hash]":
-    """Start an HMAC (RFC 2104, 2). Continuing it takes half as long as `hmac.digest`."""
-    block = key.ljust(64, b"\0")  # block size of SHA-256; the key is a digest, so it is shorter
+    """Start an HMAC (RFC 2104, 2). Reusing the start is twice as fast as `hmac.digest`."""
+    block = key.ljust(64, b"\0")  # block size of SHA-256; the key is a (shorter) digest
     inner, outer = (bytes(byte ^ pad for byte in block) for pad in (0x36, 0x5C))
     return hashlib.sha256(inner), hashlib.sha256(outer)

@@ -1,4 +1,4 @@
-"""`S3ObjectStore`: the object store port, implemented by the operations of S3."""
+"""`S3ObjectStore`: the object store port, implemented with S3 operations."""
 
 import hashlib
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -23,10 +23,10 @@ from stillroom.storage.s3.client import BucketClient
 from stillroom.storage.s3.heads import head_of, headers_of, strong_etag
 
 _LIST_TIMEOUT_S: Final = 10.0
-"""Seconds for one attempt of a listing."""
+"""Timeout in seconds for one attempt of a listing."""
 
 _CHECKED_KEY: Final = ".stillroom/check"
-"""No object is ever saved under this key: no image path leads out of `compute/`."""
+"""Key for checks. It never exists, since all images are below `compute/` or `media/`."""
 
 _CHECKED_UPLOAD: Final = "0" * 32
 _NO_SUCH_UPLOAD: Final = frozenset((400, 404, 405, 409, 501))
@@ -34,19 +34,19 @@ _NO_SUCH_UPLOAD: Final = frozenset((400, 404, 405, 409, 501))
 _NOTHING: Final[frozenset[int]] = frozenset()
 _MISSING: Final = frozenset((404,))
 _CONDITION_FAILED: Final = frozenset((404, 412))
-"""S3 responds 404 to If-Match for a missing object."""
+"""Status codes of a failed condition. S3 sends 404 if the object for If-Match is missing."""
 
 _ANY_REFUSAL: Final = frozenset((400, 403, 404, 405, 409, 412, 501))
 _REFUSALS: Final = {404: Refusal.MISSING, 412: Refusal.GUARD_FAILED}
 
 
 class S3ObjectStore:
-    """An `ObjectStore` in S3. Each method but `check` sends the operation in its docstring."""
+    """`ObjectStore` implemented with S3. Docstrings name the S3 operation that a method sends."""
 
     def __init__(self, client: BucketClient) -> None:
-        """Use the bucket of `client`; `close` closes it.
+        """Use the bucket of `client`. `close` closes the client.
 
-        R2 documents that it enforces guards, so they are not probed, which would be billed
+        R2 documents that it enforces guards, so they are not probed (probes are billed)
         (https://developers.cloudflare.com/r2/api/s3/extensions/#conditional-operations-in-putobject).
         """
         self.keeps_guards = client.is_r2
@@ -65,7 +65,7 @@ class S3ObjectStore:
         deadline: float | None = None,
         any_refusal: bool = False,
     ) -> Written:
-        """PutObject."""
+        """Store an object in one request (PutObject)."""
         headers, expected = headers_of(properties), _NOTHING
         if guard is not None:
             headers |= _fields_of(guard)
@@ -84,13 +84,13 @@ class S3ObjectStore:
         return _to_written(await self._client.send(call, deadline=deadline), _etag_in_head)
 
     async def head(self, key: str, *, deadline: float | None = None) -> ObjectHead | None:
-        """HeadObject."""
+        """Return the metadata of an object (HeadObject)."""
         call = Call("HeadObject", "HEAD", key, expected=_MISSING)
         response = await self._client.send(call, deadline=deadline)
         return None if response.status in _MISSING else head_of(response.headers)
 
     async def get_range(self, key: str, etag: str, start: int, last: int) -> bytes | None:
-        """Send GetObject for a range, on condition of the ETag."""
+        """Return a byte range of an object if it has this ETag (GetObject)."""
         call = Call(
             "GetObject",
             "GET",
@@ -102,7 +102,7 @@ class S3ObjectStore:
         return None if response.status in _CONDITION_FAILED else response.body
 
     async def download(self, key: str) -> "S3Download | None":
-        """Send GetObject, whose head and body are of the same save."""
+        """Open an object and its metadata with one request (GetObject)."""
         call = Call("GetObject", "GET", key, expected=_MISSING, streams=True)
         response = await self._client.send(call)
         if response.rest is None:
@@ -122,7 +122,7 @@ class S3ObjectStore:
         *,
         deadline: float | None = None,
     ) -> Written:
-        """CopyObject, up to S3's 5 GiB.
+        """Copy an object of up to 5 GiB (CopyObject).
 
         https://docs.aws.amazon.com/AmazonS3/latest/API/API_CopyObject.html
         """
@@ -151,7 +151,7 @@ class S3ObjectStore:
         once: bool = False,
         any_refusal: bool = False,
     ) -> Deleted:
-        """DeleteObject.
+        """Delete an object (DeleteObject).
 
         https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-deletes.html
         """
@@ -177,10 +177,10 @@ class S3ObjectStore:
         delimited: bool = False,
         deadline: float | None = None,
     ) -> ListedPage:
-        """ListObjectsV2."""
+        """List one page of keys (ListObjectsV2)."""
         query = {
             "list-type": "2",
-            "encoding-type": "url",  # XML has no way to write some characters
+            "encoding-type": "url",  # XML cannot represent some characters
             "max-keys": str(limit),
             "prefix": prefix,
             **({"delimiter": "/"} if delimited else {}),
@@ -197,7 +197,7 @@ class S3ObjectStore:
     # Multipart uploads -------------------------------------------------------------------
 
     async def create_upload(self, key: str, properties: Properties) -> CreatedUpload:
-        """CreateMultipartUpload."""
+        """Create a multipart upload (CreateMultipartUpload)."""
         call = Call(
             "CreateMultipartUpload",
             "POST",
@@ -211,7 +211,7 @@ class S3ObjectStore:
     async def upload_part(
         self, key: str, upload_id: str, number: int, body: memoryview, sha256: str
     ) -> str:
-        """UploadPart; returns its ETag."""
+        """Send a part and return its ETag (UploadPart)."""
         call = Call(
             "UploadPart",
             "PUT",
@@ -232,7 +232,7 @@ class S3ObjectStore:
         deadline: float | None = None,
         any_refusal: bool = False,
     ) -> Written:
-        """CompleteMultipartUpload; 404 means that the upload is over."""
+        """Combine the parts into an object (CompleteMultipartUpload)."""
         body = xml.completion_body(parts)
         fields = {} if guard is None else _fields_of(guard)
         call = Call(
@@ -249,14 +249,14 @@ class S3ObjectStore:
         return _to_written(await self._client.send(call, deadline=deadline), _etag_in_body)
 
     async def abort_upload(self, key: str, upload_id: str) -> None:
-        """AbortMultipartUpload."""
+        """Delete the parts of an upload (AbortMultipartUpload)."""
         query = {"uploadId": upload_id}
         await self._client.send(
             Call("AbortMultipartUpload", "DELETE", key, query=query, expected=_MISSING)
         )
 
     async def has_parts(self, key: str, upload_id: str) -> bool:
-        """ListParts, limited to one part."""
+        """Return whether an upload has any part (ListParts with a limit of one)."""
         query = {"uploadId": upload_id, "max-parts": "1"}
         call = Call("ListParts", "GET", key, query=query, expected=_MISSING)
         response = await self._client.send(call)
@@ -270,7 +270,7 @@ class S3ObjectStore:
             ) from error
 
     async def list_uploads(self, prefix: str, after: tuple[str, str] | None = None) -> UploadsPage:
-        """ListMultipartUploads."""
+        """List one page of unfinished uploads (ListMultipartUploads)."""
         query = {"uploads": "", "prefix": prefix}
         if after is not None:
             query |= {"key-marker": after[0], "upload-id-marker": after[1]}
@@ -283,15 +283,15 @@ class S3ObjectStore:
     # The bucket --------------------------------------------------------------------------
 
     def presigned_url(self, key: str, *, valid_for_s: int) -> str:
-        """Return a GET URL signed with version 4."""
+        """Return a GET URL with a version 4 signature. Sends no request."""
         return self._client.presigned_url(key, valid_for_s=valid_for_s)
 
     async def check(self, *, writing: bool, deadline: float | None = None) -> None:
-        """Request a key that never exists, and abort an upload that never existed.
+        """Check access by requesting a missing key and aborting a missing upload.
 
-        These signed requests show whether the bucket exists, and whether the key may read and
-        write. The second one changes nothing, is free on R2, and leaves no delete marker in a
-        bucket with versions. Only a missing permission counts there, since buckets respond to
+        The responses show whether the bucket exists, and whether the access key may read and write.
+        The second request changes nothing, is free on R2, and creates no delete marker in a bucket
+        with versioning. Of its errors only a missing permission counts, since buckets respond to
         such an abort in different ways.
         """
         call = Call("GetObject", "GET", _CHECKED_KEY, expected=_MISSING)
@@ -312,18 +312,18 @@ class S3ObjectStore:
 
 
 class S3Download:
-    """A `Download` from its connection."""
+    """`Download` of an object from S3."""
 
     def __init__(self, head: ObjectHead, body: BodyStream) -> None:
         self.head = head
         self._body = body
 
     def chunks(self) -> AsyncIterator[bytes]:
-        """Yield the body."""
+        """Yield the object's bytes."""
         return self._body.chunks()
 
     def close(self) -> None:
-        """Return the connection to the pool, or close it."""
+        """Return the connection to the pool if the body was read completely, else close it."""
         self._body.close()
 
 
@@ -358,18 +358,18 @@ def _text_of(response: BucketResponse, name: str) -> str:
 
 def _start_after(prefix: str, after: str) -> Mapping[str, str]:
     if prefix.startswith(after) and (prefix != after or after.endswith("/")):
-        return {}  # all keys with this prefix follow `after`
+        return {}  # all keys with this prefix come after `after`
     return {"start-after": after}
 
 
 def _key_order(entry: str | None) -> str:
-    """Return the sort key of S3: whole keys by their bytes, folders with their slash."""
+    """Sort key for the order of S3: whole keys by their bytes, folders with their slash."""
     return entry or ""
 
 
 def _tree_order(entry: str | None) -> str:
-    """Return the sort key of SeaweedFS: by names in a folder, so `a/` precedes `a-b`.
+    """Sort key for the order of SeaweedFS: by name within a folder, so `a/` is before `a-b`.
 
-    A page must end with the last entry in the bucket's order, or the next page repeats it.
+    The last entry of a page must be the last in this order, or the next page repeats entries.
     """
     return (entry or "").removesuffix("/")

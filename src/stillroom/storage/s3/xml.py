@@ -1,7 +1,7 @@
-"""Parsing and writing of the few XML documents that S3 uses.
+"""Parser and writer for the few XML documents that S3 uses.
 
-Documents are parsed with expat, without namespaces. A document type is refused, because entities
-can make a small document large, and no bucket sends any.
+Documents are parsed with expat, ignoring namespaces. Document type declarations are refused: their
+entities can make a small document large, and no bucket sends any.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -18,23 +18,23 @@ _MAX_DEPTH: Final = 16
 
 
 class BrokenXml(Exception):
-    """The document is malformed, or not one that S3 sends."""
+    """Error for a malformed document, or one that S3 does not send."""
 
 
 @dataclass(slots=True)
 class Node:
-    """An element with its name, its own text, and its child elements."""
+    """An XML element with its name, its own text, and its child elements."""
 
     name: str
     text: str = ""
     children: "list[Node]" = field(default_factory=list)
 
     def find(self, name: str) -> str | None:
-        """Return the text of the first child of this name, or None."""
+        """Return the text of the first child with this name, or None."""
         return next((node.text for node in self.children if node.name == name), None)
 
     def all(self, name: str) -> "Iterator[Node]":
-        """Return the children of this name."""
+        """Return all children with this name."""
         return (node for node in self.children if node.name == name)
 
 
@@ -42,7 +42,7 @@ def parse(document: bytes) -> Node:
     """Return the root element of a document.
 
     Raises:
-        BrokenXml: malformed, nested too deep, or with a document type.
+        BrokenXml: the document is malformed, nested too deep, or has a document type.
     """
     top = Node("")
     open_nodes = [top]
@@ -71,24 +71,24 @@ def parse(document: bytes) -> Node:
     parser.StartDoctypeDeclHandler = refuse
     try:
         parser.Parse(document, True)
-    except (expat.ExpatError, ValueError, LookupError) as error:  # an encoding that expat lacks
+    except (expat.ExpatError, ValueError, LookupError) as error:  # unknown encoding
         raise BrokenXml(str(error)) from error
     return top.children[0]
 
 
 def error_code(document: bytes) -> str:
-    """Return the code of an error document, or nothing if there is none, as after a HEAD."""
+    """Return the code in an error document, or an empty string if there is none."""
     return error_field(document, "Code")
 
 
 def error_field(document: bytes, name: str) -> str:
-    """Return one field of an error document, or nothing if there is none."""
+    """Return one field of an error document, or an empty string if there is none."""
     if not document:
         return ""
     try:
         root = parse(document)
     except BrokenXml:
-        return ""  # perhaps a proxy's page; then only the status code is known
+        return ""  # perhaps a page from a proxy
     return (root.find(name) or "") if root.name == "Error" else ""
 
 
@@ -97,10 +97,10 @@ def parse_listing(document: bytes, *, order: Callable[[str | None], str]) -> Lis
 
     Args:
         document: Body of the response.
-        order: Sort key of the bucket's order, since the document lists folders after all keys.
+        order: Sort key for the bucket's order. The document lists folders after all keys.
 
     Raises:
-        BrokenXml: another document, or a truncated page without a continuation token.
+        BrokenXml: it is another document, or a truncated page without a continuation token.
     """
     root = parse(document)
     if root.name != "ListBucketResult":
@@ -127,7 +127,7 @@ def parse_listing(document: bytes, *, order: Callable[[str | None], str]) -> Lis
 
 
 def _nanoseconds(text: str) -> int | None:
-    """Parse a time in ISO 8601; return None if it is malformed."""
+    """Parse an ISO 8601 time to nanoseconds since the epoch. Return None if it is malformed."""
     try:
         moment = datetime.fromisoformat(text)
         return int(moment.timestamp() * 1000) * 10**6
@@ -136,12 +136,12 @@ def _nanoseconds(text: str) -> int | None:
 
 
 def parse_uploads(document: bytes) -> UploadsPage:
-    """Parse the response to ListMultipartUploads without an encoding.
+    """Parse the response to ListMultipartUploads (without `encoding-type`).
 
-    SeaweedFS claims to encode keys and does not; and XML can represent every key of an image.
+    SeaweedFS claims to encode keys but does not. XML can represent all image keys anyway.
 
     Raises:
-        BrokenXml: another document, or a truncated page that is empty.
+        BrokenXml: it is another document, or a truncated page without entries.
     """
     root = parse(document)
     if root.name != "ListMultipartUploadsResult":
@@ -163,7 +163,7 @@ def parse_uploads(document: bytes) -> UploadsPage:
 
 
 def completion_body(etags: Sequence[str]) -> bytes:
-    """Return the body of CompleteMultipartUpload: all parts, numbered from 1."""
+    """Return the request body of CompleteMultipartUpload with all parts, numbered from 1."""
     parts = "".join(
         f"<Part><PartNumber>{number}</PartNumber><ETag>{escape(etag)}</ETag></Part>"
         for number, etag in enumerate(etags, start=1)
@@ -175,7 +175,7 @@ def completion_body(etags: Sequence[str]) -> bytes:
 
 
 def _decode_key(name: str) -> str | None:
-    """Decode a key of a listing with `encoding-type=url`, which writes a space as `+`."""
+    """Decode a URL-encoded key (a space is `+`). Return None if it is not valid UTF-8."""
     try:
         return unquote_to_bytes(name.replace("+", " ")).decode("utf-8")
     except UnicodeDecodeError:
