@@ -146,7 +146,8 @@ def linked(source: str, target: str) -> None:
 def app(server: Server, workspace: Path) -> Path:
     """The recipe's files, with the types that its commands make."""
     commands = blocks("sh")[3].splitlines()
-    assert all(line.split()[-1] in (HERE / "package.json").read_text() for line in commands[:2])
+    packages = [line.split()[-1].removesuffix("@5") for line in commands[:2]]
+    assert all(f'"{package}"' in (HERE / "package.json").read_text() for package in packages)
     folder = workspace / "next"
     for name in ("lib", "app"):
         (folder / name).mkdir(parents=True)

@@ -110,7 +110,7 @@ FAULTS: Final = (
     Fault(
         "time-outs: one connection's fault stops those of all others",
         "server/http11/timeout_timer.py",
-        "            except Exception:  # one",
+        "            except Exception:  # an error in one",
         "            except ValueError:  # one",
         ("tests/unit/test_timeout_timer.py",),
     ),
@@ -292,7 +292,7 @@ FAULTS: Final = (
     Fault(
         "workers: a stop goes on taking connections",
         "server/supervisor.py",
-        "            listener.close()  # else",
+        "            listener.close()  # otherwise",
         "            listener.fileno()  # else",
         (BOUNDS, "-k", "stop_refuses"),
     ),
