@@ -94,4 +94,9 @@ def hosted(
         yield server
     finally:
         if process.poll() is None:
-            server.stop()
+            try:
+                server.stop()
+            except subprocess.TimeoutExpired:
+                if host.server != "hypercorn":  # it was seen to go on for ever after SIGTERM
+                    raise
+                server.kill()
