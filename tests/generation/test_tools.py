@@ -60,6 +60,14 @@ def test_a_saver_of_comfyui_that_writes_the_web_uis_text_is_comfyui() -> None:
     assert (found.tool, found.prompt, found.seed) == ("ComfyUI", "a cat", 5)
 
 
+def test_the_editors_graph_without_the_one_that_ran_tells_no_fact_and_is_kept() -> None:
+    workflow = {"nodes": [{"id": 3, "type": "KSampler", "widgets_values": [7]}], "links": []}
+
+    found = told(workflow=json.dumps(workflow))
+
+    assert found == Generation(tool="ComfyUI", raw={"workflow": workflow})
+
+
 def test_loras_of_a_graph_stand_in_the_order_in_which_they_are_loaded() -> None:
     found = told(prompt=json.dumps(with_loras("a", "b", 1)))
 

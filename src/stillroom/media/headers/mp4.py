@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Final
 
 from stillroom.file_parts import BrokenHeader, boxes
-from stillroom.media.headers.fragments import TrackRuns
 from stillroom.media.headers.header_bytes import HeaderBytes
 from stillroom.media.headers.isobmff import find_box
 from stillroom.media.headers.shape import display_size
@@ -33,17 +32,15 @@ class Movie:
         timescale: Time units per second in `durations` and in `Track.duration`.
         durations: Duration including all fragments (`mehd`), and duration of `moov` alone (`mvhd`).
         is_turned: True if the movie's matrix rotates by 90° or 270°.
+        is_fragmented: True if the file may contain fragments.
         tracks: Video tracks, with enabled tracks first.
-        sample_durations: Default duration of samples in fragments, by track number; None if the
-            file cannot contain fragments.
     """
 
     timescale: int
     durations: dict[bytes, int]
     is_turned: bool
+    is_fragmented: bool
     tracks: list["Track"]
-    sample_durations: dict[int, int] | None
-    end: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +48,6 @@ class Track:
     """Video track.
 
     Attributes:
-        number: The track's `track_ID`.
         is_enabled: True if the track is meant to be displayed.
         display: Width and height from `tkhd`, in pixels.
         coded: Width and height from the sample description.
@@ -62,7 +58,6 @@ class Track:
         has_samples: True if the track has samples outside fragments.
     """
 
-    number: int
     is_enabled: bool
     display: tuple[int, int]
     coded: tuple[int, int]
@@ -88,18 +83,14 @@ def size(header: HeaderBytes) -> tuple[int, int]:
 def duration(header: HeaderBytes) -> float | None:
     """Return the duration in seconds, like players do: the duration of the longest track.
 
-    For a fragmented file, return the duration in `mehd`, or else the end of the last fragment.
+    The duration of a fragmented file is None unless its header contains it.
     """
     movie = _read_movie(header)
     track = movie.tracks[0]
     total, described = movie.durations.get(b"mehd", 0), movie.durations[b"mvhd"]
-    if movie.sample_durations is not None:
+    if movie.is_fragmented:
         if total in _UNKNOWN and not track.has_samples:
             total = described
-        if total in _UNKNOWN:
-            default_duration = movie.sample_durations.get(track.number, 0)
-            runs = TrackRuns(track.number, default_duration, track.media_duration)
-            return _seconds(runs.end(header, movie.end), track.timescale)
         return _seconds(total, movie.timescale)
     for units in (described, *(track.duration for track in movie.tracks)):
         if units not in _UNKNOWN:
@@ -113,8 +104,7 @@ def _seconds(units: int, timescale: int) -> float | None:
 
 def _read_movie(header: HeaderBytes) -> Movie:
     start, end = _find_movie(header)
-    timescale, durations, is_turned = 0, {b"mvhd": 0}, False
-    sample_durations: dict[int, int] | None = None
+    timescale, durations, is_turned, is_fragmented = 0, {b"mvhd": 0}, False, False
     tracks: list[Track] = []
     for kind, at, until in boxes(header, start, end):
         if kind == b"mvhd":
@@ -124,18 +114,15 @@ def _read_movie(header: HeaderBytes) -> Movie:
             track = _read_video_track(header, at, until)
             tracks += [track] if track is not None else []
         elif kind == b"mvex":
-            sample_durations = {}
+            is_fragmented = True
             for below, first, _ in boxes(header, at, until):
                 if below == b"mehd":
                     form = ">Q" if _is_wide(header, first) else ">I"
                     (durations[below],) = header.numbers(form, first + 4)
-                elif below == b"trex":
-                    number, _, length = header.numbers(">III", first + 4)
-                    sample_durations[number] = length
     if not tracks:
         raise BrokenHeader
     tracks.sort(key=lambda track: not track.is_enabled)
-    return Movie(timescale, durations, is_turned, tracks, sample_durations, end)
+    return Movie(timescale, durations, is_turned, is_fragmented, tracks)
 
 
 def _find_movie(header: HeaderBytes) -> tuple[int, int]:
@@ -162,14 +149,12 @@ def _read_video_track(header: HeaderBytes, start: int, end: int) -> Track | None
     at, _ = parts[b"tkhd"]
     shift = 12 if _is_wide(header, at) else 0
     (flags,) = header.numbers(">I", at)
-    (number,) = header.numbers(">I", at + (20 if shift else 12))
     (length,) = header.numbers(">Q" if shift else ">I", at + (28 if shift else 20))
     width, height = header.numbers(">II", at + 76 + shift)
     timescale, media_duration = _read_duration(header, media[b"mdhd"][0])
     table = find_box(header, *media[b"minf"], b"stbl")
     coded, spacing, has_samples = _read_samples(header, *table)
     return Track(
-        number=number,
         is_enabled=bool(flags & _ENABLED),
         display=(_round_fixed(width), _round_fixed(height)),
         coded=coded,

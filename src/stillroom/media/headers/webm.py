@@ -3,7 +3,6 @@
 from typing import Final
 
 from stillroom.file_parts import BrokenHeader
-from stillroom.media.headers.clusters import CLUSTER, end_of_last_cluster
 from stillroom.media.headers.ebml import element_at, elements, floating, unsigned
 from stillroom.media.headers.header_bytes import HeaderBytes
 from stillroom.media.headers.shape import display_size
@@ -15,6 +14,7 @@ _SEEK_HEAD: Final = 0x114D9B74
 _SEEK: Final = 0x4DBB
 _SEEK_ID: Final = 0x53AB
 _SEEK_POSITION: Final = 0x53AC
+_CLUSTER: Final = 0x1F43B675
 _INFO: Final = 0x1549A966
 _TIMESTAMP_SCALE: Final = 0x2AD7B1
 _DURATION: Final = 0x4489
@@ -50,18 +50,14 @@ def size(header: HeaderBytes) -> tuple[int, int]:
 
 
 def duration(header: HeaderBytes) -> float | None:
-    """Return the duration in seconds from the header, or else from the last cluster.
-
-    Videos recorded in browsers have no duration in the header.
-    """
+    """Return the duration in seconds. Files recorded by browsers have none."""
     start, end = _find_top_level(header, _INFO)
-    scale, in_header = _USUAL_SCALE, None
+    scale, units = _USUAL_SCALE, None
     for kind, at, until in elements(header, start, end):
         if kind == _TIMESTAMP_SCALE:
             scale = unsigned(header, at, until)
         elif kind == _DURATION:
-            in_header = floating(header, at, until)
-    units = end_of_last_cluster(header) if in_header is None else in_header
+            units = floating(header, at, until)
     return None if units is None else units * scale / _NANOSECONDS
 
 
@@ -97,7 +93,7 @@ def _find_top_level(header: HeaderBytes, element: int) -> tuple[int, int]:
             return at, until
         if kind == _SEEK_HEAD and position is None:
             position = _seek(header, at, until, element)
-        if kind == CLUSTER:
+        if kind == _CLUSTER:
             break
     if position is None or first + position >= end:
         raise BrokenHeader
