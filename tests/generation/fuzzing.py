@@ -25,11 +25,11 @@ from generation.corpus import corpus
 from generation.effort import MOST_MEMORY, Unbounded, effort_of, memory_of, parses_of, some_of_it
 from pictures import picture, srgb_profile
 from stillroom.errors import InvalidParameter, UnsupportedMedia
-from stillroom.file_parts import BrokenHeader, MoreNeeded
+from stillroom.formats.file_parts import BrokenHeader, MoreNeeded
+from stillroom.formats.work_budget import TooMuchWork
 from stillroom.generation.reading import find_in
 from stillroom.generation.writing.mark import with_ai_mark
 from stillroom.storage import content_type
-from stillroom.work_budget import TooMuchWork
 
 if TYPE_CHECKING:
     from types import CodeType

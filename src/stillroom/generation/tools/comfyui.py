@@ -10,11 +10,11 @@ animated WebP has `prompt:{…}` in EXIF. Third-party nodes use other EXIF prope
 from collections.abc import Mapping
 from typing import Any, Final
 
+from stillroom.formats.work_budget import WorkBudget
 from stillroom.generation.facts import Generation, object_in
 from stillroom.generation.texts import Unreadable
 from stillroom.generation.tools.comfy_graph import Graph
 from stillroom.generation.tools.comfy_walk import walk
-from stillroom.work_budget import WorkBudget
 
 _PROMPT, _WORKFLOW = "prompt", "workflow"
 _IN_EXIF: Final = ("exif:Model", "exif:Make", "exif:ImageDescription", "exif:Software")
