@@ -4,11 +4,9 @@ import contextlib
 from dataclasses import dataclass
 from typing import Final
 
-from stillroom.file_parts import BrokenHeader, boxes
-from stillroom.media.headers.fragments import TrackRuns
-from stillroom.media.headers.header_bytes import HeaderBytes
-from stillroom.media.headers.isobmff import find_box
-from stillroom.media.headers.shape import display_size
+from stillroom.formats.file_parts import BrokenHeader, FileParts
+from stillroom.formats.isobmff import boxes, find_box
+from stillroom.formats.shape import display_size
 
 _ENABLED: Final = 1
 _FIXED_POINT: Final = 1 << 16
@@ -33,17 +31,15 @@ class Movie:
         timescale: Time units per second in `durations` and in `Track.duration`.
         durations: Duration including all fragments (`mehd`), and duration of `moov` alone (`mvhd`).
         is_turned: True if the movie's matrix rotates by 90° or 270°.
+        is_fragmented: True if the file may contain fragments.
         tracks: Video tracks, with enabled tracks first.
-        sample_durations: Default duration of samples in fragments, by track number; None if the
-            file cannot contain fragments.
     """
 
     timescale: int
     durations: dict[bytes, int]
     is_turned: bool
+    is_fragmented: bool
     tracks: list["Track"]
-    sample_durations: dict[int, int] | None
-    end: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +47,6 @@ class Track:
     """Video track.
 
     Attributes:
-        number: The track's `track_ID`.
         is_enabled: True if the track is meant to be displayed.
         display: Width and height from `tkhd`, in pixels.
         coded: Width and height from the sample description.
@@ -62,7 +57,6 @@ class Track:
         has_samples: True if the track has samples outside fragments.
     """
 
-    number: int
     is_enabled: bool
     display: tuple[int, int]
     coded: tuple[int, int]
@@ -74,9 +68,9 @@ class Track:
     has_samples: bool
 
 
-def size(header: HeaderBytes) -> tuple[int, int]:
+def size(parts: FileParts) -> tuple[int, int]:
     """Return width and height of the first video track, rotated by its matrix."""
-    movie = _read_movie(header)
+    movie = _read_movie(parts)
     track = movie.tracks[0]
     display = track.display
     if display == track.coded:
@@ -85,21 +79,17 @@ def size(header: HeaderBytes) -> tuple[int, int]:
     return (height, width) if track.is_turned != movie.is_turned else (width, height)
 
 
-def duration(header: HeaderBytes) -> float | None:
+def duration(parts: FileParts) -> float | None:
     """Return the duration in seconds, like players do: the duration of the longest track.
 
-    For a fragmented file, return the duration in `mehd`, or else the end of the last fragment.
+    The duration of a fragmented file is None unless its header contains it.
     """
-    movie = _read_movie(header)
+    movie = _read_movie(parts)
     track = movie.tracks[0]
     total, described = movie.durations.get(b"mehd", 0), movie.durations[b"mvhd"]
-    if movie.sample_durations is not None:
+    if movie.is_fragmented:
         if total in _UNKNOWN and not track.has_samples:
             total = described
-        if total in _UNKNOWN:
-            default_duration = movie.sample_durations.get(track.number, 0)
-            runs = TrackRuns(track.number, default_duration, track.media_duration)
-            return _seconds(runs.end(header, movie.end), track.timescale)
         return _seconds(total, movie.timescale)
     for units in (described, *(track.duration for track in movie.tracks)):
         if units not in _UNKNOWN:
@@ -111,70 +101,64 @@ def _seconds(units: int, timescale: int) -> float | None:
     return units / timescale if timescale and units not in _UNKNOWN else None
 
 
-def _read_movie(header: HeaderBytes) -> Movie:
-    start, end = _find_movie(header)
-    timescale, durations, is_turned = 0, {b"mvhd": 0}, False
-    sample_durations: dict[int, int] | None = None
+def _read_movie(parts: FileParts) -> Movie:
+    start, end = _find_movie(parts)
+    timescale, durations, is_turned, is_fragmented = 0, {b"mvhd": 0}, False, False
     tracks: list[Track] = []
-    for kind, at, until in boxes(header, start, end):
+    for kind, at, until in boxes(parts, start, end):
         if kind == b"mvhd":
-            timescale, durations[kind] = _read_duration(header, at)
-            is_turned = _is_turned(header, at + (48 if _is_wide(header, at) else 36))
+            timescale, durations[kind] = _read_duration(parts, at)
+            is_turned = _is_turned(parts, at + (48 if _is_wide(parts, at) else 36))
         elif kind == b"trak" and len(tracks) < _MAX_TRACKS:
-            track = _read_video_track(header, at, until)
+            track = _read_video_track(parts, at, until)
             tracks += [track] if track is not None else []
         elif kind == b"mvex":
-            sample_durations = {}
-            for below, first, _ in boxes(header, at, until):
+            is_fragmented = True
+            for below, first, _ in boxes(parts, at, until):
                 if below == b"mehd":
-                    form = ">Q" if _is_wide(header, first) else ">I"
-                    (durations[below],) = header.numbers(form, first + 4)
-                elif below == b"trex":
-                    number, _, length = header.numbers(">III", first + 4)
-                    sample_durations[number] = length
+                    form = ">Q" if _is_wide(parts, first) else ">I"
+                    (durations[below],) = parts.numbers(form, first + 4)
     if not tracks:
         raise BrokenHeader
     tracks.sort(key=lambda track: not track.is_enabled)
-    return Movie(timescale, durations, is_turned, tracks, sample_durations, end)
+    return Movie(timescale, durations, is_turned, is_fragmented, tracks)
 
 
-def _find_movie(header: HeaderBytes) -> tuple[int, int]:
+def _find_movie(parts: FileParts) -> tuple[int, int]:
     """Return the content start and end of the `moov` box, which may be at the end of the file."""
-    for kind, start, end in boxes(header, 0, header.size):
+    for kind, start, end in boxes(parts, 0, parts.size):
         if kind == b"moov":
-            header.read_ahead(start, min(end - start, _HEADS_BYTES))
+            parts.read_ahead(start, min(end - start, _HEADS_BYTES))
             return start, end
-        if end < header.size:
-            header.read_ahead(end, 16)
+        if end < parts.size:
+            parts.read_ahead(end, 16)
     raise BrokenHeader
 
 
-def _read_video_track(header: HeaderBytes, start: int, end: int) -> Track | None:
+def _read_video_track(parts: FileParts, start: int, end: int) -> Track | None:
     """Parse a track, or return None if it is not a video track."""
-    parts = {kind: (at, until) for kind, at, until in boxes(header, start, end)}
-    if b"tkhd" not in parts or b"mdia" not in parts:
+    inner = {kind: (at, until) for kind, at, until in boxes(parts, start, end)}
+    if b"tkhd" not in inner or b"mdia" not in inner:
         raise BrokenHeader
-    media = {kind: (at, until) for kind, at, until in boxes(header, *parts[b"mdia"])}
-    if b"hdlr" not in media or header.bytes_at(media[b"hdlr"][0] + 8, 4) != b"vide":
+    media = {kind: (at, until) for kind, at, until in boxes(parts, *inner[b"mdia"])}
+    if b"hdlr" not in media or parts.bytes_at(media[b"hdlr"][0] + 8, 4) != b"vide":
         return None
     if b"mdhd" not in media or b"minf" not in media:
         raise BrokenHeader
-    at, _ = parts[b"tkhd"]
-    shift = 12 if _is_wide(header, at) else 0
-    (flags,) = header.numbers(">I", at)
-    (number,) = header.numbers(">I", at + (20 if shift else 12))
-    (length,) = header.numbers(">Q" if shift else ">I", at + (28 if shift else 20))
-    width, height = header.numbers(">II", at + 76 + shift)
-    timescale, media_duration = _read_duration(header, media[b"mdhd"][0])
-    table = find_box(header, *media[b"minf"], b"stbl")
-    coded, spacing, has_samples = _read_samples(header, *table)
+    at, _ = inner[b"tkhd"]
+    shift = 12 if _is_wide(parts, at) else 0
+    (flags,) = parts.numbers(">I", at)
+    (length,) = parts.numbers(">Q" if shift else ">I", at + (28 if shift else 20))
+    width, height = parts.numbers(">II", at + 76 + shift)
+    timescale, media_duration = _read_duration(parts, media[b"mdhd"][0])
+    table = find_box(parts, *media[b"minf"], b"stbl")
+    coded, spacing, has_samples = _read_samples(parts, *table)
     return Track(
-        number=number,
         is_enabled=bool(flags & _ENABLED),
         display=(_round_fixed(width), _round_fixed(height)),
         coded=coded,
         spacing=spacing,
-        is_turned=_is_turned(header, at + 40 + shift),
+        is_turned=_is_turned(parts, at + 40 + shift),
         duration=length,
         timescale=timescale,
         media_duration=media_duration,
@@ -183,51 +167,51 @@ def _read_video_track(header: HeaderBytes, start: int, end: int) -> Track | None
 
 
 def _read_samples(
-    header: HeaderBytes, start: int, end: int
+    parts: FileParts, start: int, end: int
 ) -> tuple[tuple[int, int], tuple[int, int], bool]:
     """Return coded width and height, pixel aspect ratio, and whether the track has samples."""
     coded, spacing, has_samples = (0, 0), (0, 0), False
-    for kind, at, until in boxes(header, start, end):
+    for kind, at, until in boxes(parts, start, end):
         if kind == b"stsd":
-            width, height = header.numbers(">HH", at + 8 + 32)
+            width, height = parts.numbers(">HH", at + 8 + 32)
             coded = width, height
-            spacing = _read_spacing(header, at + 8, until)
+            spacing = _read_spacing(parts, at + 8, until)
         elif kind == b"stts":
-            has_samples = header.numbers(">I", at + 4)[0] > 0
+            has_samples = parts.numbers(">I", at + 4)[0] > 0
         if coded != (0, 0) and has_samples:
             break  # skip the tables that follow: they are large and not needed
     return coded, spacing, has_samples
 
 
-def _read_spacing(header: HeaderBytes, start: int, end: int) -> tuple[int, int]:
+def _read_spacing(parts: FileParts, start: int, end: int) -> tuple[int, int]:
     """Return the pixel aspect ratio in the first `pasp` box (12.1.4), or zeros."""
-    (length,) = header.numbers(">I", start)
+    (length,) = parts.numbers(">I", start)
     with contextlib.suppress(BrokenHeader):  # QuickTime may have a colour table there
-        for kind, at, _ in boxes(header, start + _VISUAL_ENTRY_BYTES, min(start + length, end)):
+        for kind, at, _ in boxes(parts, start + _VISUAL_ENTRY_BYTES, min(start + length, end)):
             if kind == b"pasp":
-                across, down = header.numbers(">II", at)
+                across, down = parts.numbers(">II", at)
                 return across, down
     return 0, 0
 
 
-def _is_wide(header: HeaderBytes, start: int) -> bool:
+def _is_wide(parts: FileParts, start: int) -> bool:
     """Return whether times in the box at `start` have 64 bits."""
-    return header.bytes_at(start, 1) != b"\0"
+    return parts.bytes_at(start, 1) != b"\0"
 
 
-def _read_duration(header: HeaderBytes, start: int) -> tuple[int, int]:
+def _read_duration(parts: FileParts, start: int) -> tuple[int, int]:
     """Return the timescale and the duration in an `mvhd` or `mdhd` box."""
     timescale, length = (
-        header.numbers(">IQ", start + 20)
-        if _is_wide(header, start)
-        else header.numbers(">II", start + 12)
+        parts.numbers(">IQ", start + 20)
+        if _is_wide(parts, start)
+        else parts.numbers(">II", start + 12)
     )
     return timescale, length
 
 
-def _is_turned(header: HeaderBytes, start: int) -> bool:
+def _is_turned(parts: FileParts, start: int) -> bool:
     """Return whether a matrix rotates by 90° or 270°, mirrored or not (6.2.2)."""
-    a, b, _, c, d = header.numbers(">5i", start)
+    a, b, _, c, d = parts.numbers(">5i", start)
     return a == d == 0 and b != 0 and c != 0
 
 

@@ -1,17 +1,17 @@
 """JPEG XL parser: width and height from the codestream, with or without a container."""
 
-from stillroom.file_parts import BrokenHeader, boxes
-from stillroom.media.headers.header_bytes import HeaderBytes
+from stillroom.formats.file_parts import BrokenHeader, FileParts
+from stillroom.formats.isobmff import boxes
 
 
-def size(header: HeaderBytes) -> tuple[int, int]:
+def size(parts: FileParts) -> tuple[int, int]:
     """Return width and height (ISO/IEC 18181-1, SizeHeader). Bits are read lowest first."""
     start = 0
-    if header.bytes_at(0, 2) != b"\xff\x0a":
-        start = _find_codestream(header)
-    if header.bytes_at(start, 2) != b"\xff\x0a":
+    if parts.bytes_at(0, 2) != b"\xff\x0a":
+        start = _find_codestream(parts)
+    if parts.bytes_at(start, 2) != b"\xff\x0a":
         raise BrokenHeader
-    head = header.bytes_at(start + 2, min(9, header.size - start - 2))  # 67 bits at most
+    head = parts.bytes_at(start + 2, min(9, parts.size - start - 2))  # 67 bits at most
     bits = int.from_bytes(head, "little")
 
     def read_bits(count: int) -> int:
@@ -35,9 +35,9 @@ def size(header: HeaderBytes) -> tuple[int, int]:
     return height * across // down, height
 
 
-def _find_codestream(header: HeaderBytes) -> int:
+def _find_codestream(parts: FileParts) -> int:
     """Return the start of the codestream, skipping the part number at the start of a `jxlp` box."""
-    for kind, start, _ in boxes(header, 0, header.size):
+    for kind, start, _ in boxes(parts, 0, parts.size):
         if kind in (b"jxlc", b"jxlp"):
             return start + (4 if kind == b"jxlp" else 0)
     raise BrokenHeader

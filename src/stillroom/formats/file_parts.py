@@ -6,25 +6,23 @@ bucket, where each read costs a request.
 """
 
 import struct
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Iterable, Iterator
+from typing import Final, TypeVar
 
-from stillroom.work_budget import WorkBudget
+from stillroom.formats.work_budget import WorkBudget
 
-_WIDE: Final = 1
-_LOOKS_OF_A_READ: Final = 3
-_MAX_SEGMENTS: Final = 4096
-"""Maximum number of JPEG segments. The following markers are from ITU-T T.81, B.1.1.3."""
+LOOKS_OF_A_READ: Final = 3
+_READ_AHEAD_BYTES: Final = 64 * 1024
 
-_MARKS: Final = 0xFF
-_END_OF_IMAGE: Final = 0xD9
-_START_OF_SCAN: Final = 0xDA
-_WITHOUT_CONTENT: Final = (0x01, *range(0xD0, 0xD9))
-_LENGTH_BYTES: Final = 2
+T = TypeVar("T")
 
 
 class BrokenHeader(Exception):
     """Error for a file header that is invalid in its format."""
+
+
+class CutOff(BrokenHeader):
+    """Error for a file that ends before a part that its header announces."""
 
 
 class MoreNeeded(Exception):
@@ -79,13 +77,16 @@ class FileParts:
         """Return `length` bytes of the file from offset `start`.
 
         Raises:
-            BrokenHeader: the file is too short, or no more bytes will be read.
+            CutOff: the file is too short.
+            BrokenHeader: a number is negative, or no more bytes will be read.
             MoreNeeded: the bytes were not read yet.
             TooMuchWork: the work budget is exhausted.
         """
-        self.budget.look(_LOOKS_OF_A_READ)
-        if start < 0 or length < 0 or start + length > self.size:
+        self.budget.look(LOOKS_OF_A_READ)
+        if start < 0 or length < 0:
             raise BrokenHeader
+        if start + length > self.size:
+            raise CutOff
         match = self._find_part(start, length)
         if match is None:
             if self._has_all:
@@ -94,6 +95,18 @@ class FileParts:
         self.budget.hand_out(length)
         at, part = match
         return part[start - at : start - at + length]
+
+    def read_ahead(self, start: int, needed: int) -> None:
+        """Request 64 KiB from `start` if the first `needed` bytes of them were not read yet.
+
+        Raises:
+            MoreNeeded: more bytes are required; see `bytes_at`.
+        """
+        left = self.size - start
+        try:
+            self.bytes_at(start, min(needed, left))
+        except MoreNeeded:
+            raise MoreNeeded(start, min(_READ_AHEAD_BYTES, left)) from None
 
     def numbers(self, form: str, start: int) -> tuple[int, ...]:
         """Return integers from offset `start`; `form` is a format for `struct`."""
@@ -106,41 +119,9 @@ class FileParts:
         return None
 
 
-def boxes(parts: FileParts, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """Yield type, content start and content end of each box (ISO/IEC 14496-12, 4.2)."""
-    while start + 8 <= end:
-        (length,) = parts.numbers(">I", start)
-        kind = parts.bytes_at(start + 4, 4)
-        head = 8
-        if length == _WIDE:
-            (length,) = parts.numbers(">Q", start + 8)
-            head = 16
-        elif length == 0:
-            length = end - start
-        if length < head or start + length > end:
+def at_most(count: int, items: Iterable[T]) -> Iterator[T]:
+    """Yield up to `count` items. Raise `BrokenHeader` if more than these are requested."""
+    for number, item in enumerate(items, 1):
+        yield item
+        if number == count:
             raise BrokenHeader
-        yield kind, start + head, start + length
-        start += length
-
-
-def jpeg_segments(parts: FileParts) -> Iterator[tuple[int, int, int]]:
-    """Yield marker, content start and content length of each JPEG segment before the first scan."""
-    at = 2
-    for _ in range(_MAX_SEGMENTS):
-        sign, marker = parts.numbers("BB", at)
-        if sign != _MARKS or marker == _END_OF_IMAGE:
-            raise BrokenHeader
-        if marker == _MARKS:  # fill byte
-            at += 1
-            continue
-        if marker == _START_OF_SCAN:
-            return
-        if marker in _WITHOUT_CONTENT:
-            at += 2
-            continue
-        (length,) = parts.numbers(">H", at + 2)
-        if length < _LENGTH_BYTES:
-            raise BrokenHeader
-        yield marker, at + 4, length - _LENGTH_BYTES
-        at += 2 + length
-    raise BrokenHeader
