@@ -10,7 +10,8 @@ from starlette.types import Message, Scope
 
 from stillroom.assembly import Parts
 from stillroom.client import AsyncImageStore
-from stillroom.client.async_sender import AsyncSender, pieces, write_chunk
+from stillroom.client.async_sender import AsyncSender
+from stillroom.client.async_sender_base import pieces, write_chunk
 from stillroom.client.connection import Connection
 from stillroom.client.exchange import Answer, Call, Failure, Form
 from stillroom.client.operations import IMAGES, Operations

@@ -20,8 +20,9 @@ from typing import Any, Final, TypeVar
 from stillroom.assembly import Parts, assemble
 from stillroom.auth.grants import Grant
 from stillroom.client import HealingProgress, ImageStore
-from stillroom.client.exchange import Answer, Call, Failure
-from stillroom.client.library import LibraryCalls, MediaLibrary, OnHealing, ResourceId, Runs
+from stillroom.client.exchange import Answer, Call, Failure, FlowRunner
+from stillroom.client.library import MediaLibrary
+from stillroom.client.library_operations import LibraryCalls, OnHealing, ResourceId
 from stillroom.http.parameters import resource_id as parse_id
 from stillroom.in_process import InProcessSender, operations_of
 from stillroom.media.resource import Change, MediaResource, ResourcePage, ResourceQuery
@@ -76,7 +77,7 @@ class LocalImageStore(ImageStore):
 class LocalMedia(MediaLibrary):
     """`MediaLibrary` of the SDK: the methods of `MediaResourceService` as blocking calls."""
 
-    def __init__(self, calls: LibraryCalls, run: Runs, loop: "_LoopThread") -> None:
+    def __init__(self, calls: LibraryCalls, run: FlowRunner, loop: "_LoopThread") -> None:
         super().__init__(calls, run)
         self._loop = loop
 

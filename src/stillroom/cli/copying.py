@@ -1,6 +1,5 @@
 """Commands `stillroom cp` and `mv`, which copy images on the server without downloading them."""
 
-import threading
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -12,7 +11,7 @@ from stillroom.cli.progress import Transfer, result_line
 from stillroom.cli.selection import Filter, filter_options, images_to_copy
 from stillroom.cli.server_options import SERVER, open_store, server_options
 from stillroom.client import ImageStore, Outcome, SavedImage
-from stillroom.client.threads import outcomes_of, run_many
+from stillroom.client.threads import Workers, outcomes_of
 
 
 def _options(command: Callable[..., None]) -> click.Command:
@@ -71,4 +70,4 @@ def _each(
                 partial(outcomes_of, path, partial(do, store, path, there))
                 for path, there in planned.items()
             )
-            run_transfer(lambda: run_many(jobs, concurrency, each, threading.Event()))
+            run_transfer(lambda: Workers(concurrency).run(jobs, each))

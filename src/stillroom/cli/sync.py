@@ -3,7 +3,6 @@
 import contextlib
 import errno
 import re
-import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -17,9 +16,8 @@ from stillroom.cli.progress import Transfer, counted, result_line
 from stillroom.cli.selection import Filter, files_below, filter_options
 from stillroom.cli.server_options import SERVER, open_store, server_options
 from stillroom.client import DownloadedImage, ImageInfo, ImageStore, Outcome
-from stillroom.client.many import progress_unless
 from stillroom.client.sources import is_same
-from stillroom.client.threads import outcomes_of, run_many
+from stillroom.client.threads import Workers, outcomes_of
 from stillroom.client.values import OnProgress
 
 _STORE: Final = "store:"
@@ -185,9 +183,8 @@ def _show(plan: _Plan, *, as_json: bool) -> None:
 
 def _carry_out(plan: _Plan, concurrency: int, *, as_json: bool) -> None:
     total = sum(plan.sizes.values())
-    stop = threading.Event()
     with Transfer.shown(plan.verb, len(plan.jobs), total, as_json=as_json) as transfer:
-        told = partial(progress_unless, stop, transfer.progress)
+        workers = Workers(concurrency, transfer.progress)
 
         def each(outcome: Outcome[DownloadedImage]) -> None:
             transfer.finish(outcome, plan.sizes[outcome.path])
@@ -197,13 +194,13 @@ def _carry_out(plan: _Plan, concurrency: int, *, as_json: bool) -> None:
         ) -> DownloadedImage:
             skipped = is_there()
             if not skipped:
-                copy(progress=told)
+                copy(progress=workers.progress)
             return DownloadedImage(path, Path(), skipped=skipped)
 
         jobs = (
             partial(outcomes_of, path, partial(do, path, *job)) for path, job in plan.jobs.items()
         )
-        run_transfer(lambda: run_many(jobs, concurrency, each, stop))
+        run_transfer(lambda: workers.run(jobs, each))
     if plan.superfluous:
         deleted = plan.delete(plan.superfluous)
         for name in plan.superfluous:

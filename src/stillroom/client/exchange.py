@@ -4,7 +4,7 @@ An operation is a generator. It yields a `Call` and receives the response or fai
 a `Wait`. The sync and the async sender can therefore run the same operations.
 """
 
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Awaitable, Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
@@ -114,4 +114,20 @@ class AsyncSends(Protocol):
 
     async def close(self) -> None:
         """See `Sends.close`."""
+        ...
+
+
+class FlowRunner(Protocol):
+    """Function that sends the requests of a flow and returns its result."""
+
+    def __call__(self, flow: Flow[T], /) -> T:
+        """Run a flow."""
+        ...
+
+
+class AsyncFlowRunner(Protocol):
+    """Asynchronous version of `FlowRunner`."""
+
+    def __call__(self, flow: Flow[T], /) -> Awaitable[T]:
+        """Run a flow."""
         ...
