@@ -17,6 +17,7 @@ CLIENT: Final = Path(__file__).parents[1] / "src/stillroom/client"
 FILES: Final = {
     "library.py": "async_library.py",
     "one_image.py": "async_one_image.py",
+    "protocols.py": "async_protocols.py",
     "runs.py": "async_runs.py",
     "sender.py": "async_sender_base.py",
     "sync.py": "asynchronous.py",
@@ -42,6 +43,7 @@ RENAMED: Final = {
     "response.read": "response.aread",
     "stillroom.client.library": "stillroom.client.async_library",
     "stillroom.client.one_image": "stillroom.client.async_one_image",
+    "stillroom.client.protocols": "stillroom.client.async_protocols",
     "stillroom.client.runs": "stillroom.client.async_runs",
     "stillroom.client.sender": "stillroom.client.async_sender",
     "stillroom.client.threads": "stillroom.client.tasks",
@@ -54,12 +56,15 @@ AWAITED: Final = {
     "client.send",
     "response.close",
     "response.read",
+    "self.__call__",
     "self.__enter__",
     "self._run",
     "self._save",
     "self._sender.close",
     "self._sender.send",
+    "self.close",
     "self.media.ingest",
+    "self.send",
     "time.sleep",
     "workers.run",
 }
@@ -101,7 +106,12 @@ DOCSTRINGS: Final = {
     "Run": "Asynchronous version of `Run`.",
     "Run.__init__": "Create a run. Use `AsyncImageStore.run` instead of this constructor.",
     "Run.path": "Return the path of the image `name` in this run.",
+    "FlowRunner": "Asynchronous version of `FlowRunner`.",
+    "FlowRunner.__call__": "Run a flow.",
     "Sender": "Connection pool for one server. Each process has its own pool.",
+    "Sender.close": "See `Sends.close`.",
+    "Sender.send": "See `Sends.send`.",
+    "Sends": "Asynchronous version of `Sends`.",
     "pieces": "Yield the body of a multipart request; the file is read in a thread.",
     "write_chunk": "Write a chunk to the sink in a thread, then call the progress callback.",
 }
@@ -169,7 +179,7 @@ class _Asynchronous(ast.NodeTransformer):
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
         name = f"{self._class}.{node.name}" if self._class else node.name
-        if not node.name.startswith("_") or name in DOCSTRINGS:
+        if name in DOCSTRINGS or (self._class and not node.name.startswith("_")):
             _replace_docstring(node, DOCSTRINGS.get(name, f"See `{name}`."))
         is_waiting = (f"self.{node.name}" if self._class else node.name) in self._waiting
         self.generic_visit(node)

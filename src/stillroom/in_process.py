@@ -112,7 +112,6 @@ class _Exchange:
             await write_chunk(self._call, self._sink, message["body"], self._total)
 
     def _start_body(self) -> None:
-        """Choose the destination for the response body."""
         if self._status in (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT):
             self._sink = self._call.sink
         if self._sink is not None:

@@ -2,37 +2,62 @@
 """Asynchronous version of `stillroom.client.library`."""
 
 import builtins
-from collections.abc import AsyncIterator, Iterable
-from typing import Unpack
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from datetime import datetime
+from typing import Final, Unpack
+from urllib.parse import quote, urlencode
 
-from stillroom.client.exchange import AsyncFlowRunner
-from stillroom.client.library_operations import LibraryCalls, OnHealing, ResourceId, resources_query
+import anyio
+
+from stillroom.client import answers
+from stillroom.client.async_protocols import AsyncFlowRunner
+from stillroom.client.errors import UnexpectedAnswer
+from stillroom.client.exchange import Answer, Call
+from stillroom.client.operations import json_call
+from stillroom.client.retries import Attempts, Retries, persistently
 from stillroom.client.sources import named
-from stillroom.client.values import MediaResource, ResourceChanges, ResourceFilters
+from stillroom.client.values import HealingProgress, MediaResource, ResourceChanges, ResourceFilters
+from stillroom.errors import ResourceNotFound
+from stillroom.paths import StorageKey
+
+_RESOURCES: Final = "/media-resources"
+_PAGE: Final = 250
+_POLL_S: Final = 1.0
+OnHealing = Callable[[HealingProgress], None]
+ResourceId = str | uuid.UUID
 
 
 class AsyncMediaLibrary:
     """Asynchronous version of `MediaLibrary`, available as `AsyncImageStore.media`."""
 
-    def __init__(self, calls: LibraryCalls, run: AsyncFlowRunner) -> None:
-        self._calls = calls
+    def __init__(self, retries: Retries, run: AsyncFlowRunner) -> None:
+        self._retries = retries
         self._run = run
 
     async def list(self, **filters: Unpack[ResourceFilters]) -> AsyncIterator[MediaResource]:
         """See `MediaLibrary.list`."""
-        query: str | None = resources_query(filters)
+        query: str | None = _query(filters)
         while query is not None:
-            resources, query = await self._run(self._calls.page(query))
+            entries, query = answers.listed(
+                await self._send("GET", f"{_RESOURCES}{query}"), "listing"
+            )
+            try:
+                resources = [answers.resource_of(entry) for entry in entries]
+            except (AttributeError, KeyError, TypeError, ValueError) as error:
+                raise UnexpectedAnswer(f"the server lists what is no resource: {error}") from error
             for item in resources:
                 yield item
 
     async def ingest(self, path: str, *, relocate: bool = True) -> MediaResource:
         """See `MediaLibrary.ingest`."""
-        return await self._run(self._calls.ingest(named(path), relocate=relocate))
+        key = StorageKey.of_image(named(path)).text
+        content = {"storage_key": key, "relocate": relocate}
+        return answers.resource(await self._send("POST", f"{_RESOURCES}/ingest", content), path)
 
     async def get(self, resource_id: ResourceId) -> MediaResource:
         """See `MediaLibrary.get`."""
-        return await self._run(self._calls.get(resource_id))
+        return answers.resource(await self._send("GET", _target(resource_id)), str(resource_id))
 
     async def update(
         self,
@@ -42,11 +67,18 @@ class AsyncMediaLibrary:
         **changes: Unpack[ResourceChanges],
     ) -> MediaResource:
         """See `MediaLibrary.update`."""
-        return await self._run(self._calls.update(resource_id, changes, only_unset=only_unset))
+        target = _target(resource_id) + ("?only_unset=true" if only_unset else "")
+        return answers.resource(await self._send("PATCH", target, changes), str(resource_id))
 
     async def delete(self, resource_id: ResourceId) -> None:
         """See `MediaLibrary.delete`."""
-        await self._run(self._calls.delete(resource_id))
+        attempts = Attempts(self._retries)
+        answer = await self._run(persistently(Call("DELETE", _target(resource_id)), attempts))
+        try:
+            answers.document(answer, str(resource_id))
+        except ResourceNotFound:
+            if not attempts.doubtful:
+                raise
 
     async def tags(
         self,
@@ -57,12 +89,57 @@ class AsyncMediaLibrary:
         replace: Iterable[str] | None = None,
     ) -> builtins.list[str]:
         """See `MediaLibrary.tags`."""
-        return await self._run(
-            self._calls.tags(resource_id, add=add, remove=remove, replace=replace)
-        )
+        target = f"{_target(resource_id)}/tags"
+        calls: builtins.list[tuple[str, str, Iterable[str] | None]] = []
+        if replace is not None:
+            calls.append(("PUT", target, replace))
+        if added := builtins.list(add):
+            calls.append(("POST", target, added))
+        if removed := [("tag", tag) for tag in remove]:
+            calls.append(("DELETE", f"{target}?{urlencode(removed, quote_via=quote)}", None))
+        tags: builtins.list[str] = []
+        for method, where, given in calls or [("GET", target, None)]:
+            content = None if given is None else {"tags": builtins.list(given)}
+            answer = await self._send(method, where, content)
+            tags = [str(tag) for tag in answers.field(answer, "tags", str(resource_id))]
+        return tags
 
     async def heal(
         self, ids: Iterable[ResourceId] | None = None, *, progress: OnHealing | None = None
     ) -> int:
         """See `MediaLibrary.heal`."""
-        return await self._run(self._calls.heal(ids, progress))
+        content = {} if ids is None else {"ids": [str(resource_id) for resource_id in ids]}
+        total = waiting = _count(await self._send("POST", f"{_RESOURCES}/heal", content))
+        while progress is not None:
+            progress(HealingProgress(total, waiting))
+            if not waiting:
+                break
+            await anyio.sleep(_POLL_S)
+            waiting = _count(await self._send("GET", f"{_RESOURCES}/heal"))
+        return total
+
+    async def _send(
+        self, method: str, target: str, content: Mapping[str, object] | None = None
+    ) -> Answer:
+        call = Call(method, target) if content is None else json_call(method, target, content)
+        return await self._run(persistently(call, Attempts(self._retries)))
+
+
+def _target(resource_id: ResourceId) -> str:
+    return f"{_RESOURCES}/{quote(str(resource_id), safe='')}"
+
+
+def _count(answer: Answer) -> int:
+    return int(answers.field(answer, "count", "healing"))
+
+
+def _query(filters: ResourceFilters) -> str:
+    pairs = [("limit", str(_PAGE))]
+    for name, value in filters.items():
+        if isinstance(value, datetime):
+            pairs.append((name, value.isoformat()))
+        elif isinstance(value, str | int):
+            pairs.append((name, str(value)))
+        elif isinstance(value, Iterable):
+            pairs += [(name, str(item)) for item in value]
+    return "?" + urlencode(pairs, quote_via=quote)

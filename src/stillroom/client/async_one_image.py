@@ -4,7 +4,7 @@
 from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Self, TypeVar, Unpack
+from typing import IO, TYPE_CHECKING, Self, TypeVar, Unpack
 
 import anyio
 import httpx
@@ -13,14 +13,14 @@ from stillroom.client.archives import ARCHIVE_NAME, Sidecars, archive, check_arc
 from stillroom.client.async_sender import AsyncSender
 from stillroom.client.connection import Connection, Token
 from stillroom.client.encoding import Encoding
-from stillroom.client.exchange import AsyncSends, Flow, Wait
+from stillroom.client.exchange import Flow, Wait
 from stillroom.client.fetching import MAX_BYTES, fetched
 from stillroom.client.lifetime import Lifetime, seconds_of
-from stillroom.client.operations import Condition, Operations
+from stillroom.client.operations import Operations, condition
 from stillroom.client.pictures import Picture, picture_query
 from stillroom.client.retries import Retries
-from stillroom.client.sinks import Sink, check_target, check_within, replacing, spool
-from stillroom.client.sources import Facts, Source, is_same, named, opened
+from stillroom.client.sinks import Sink, check_target, check_within, replacing
+from stillroom.client.sources import Facts, Source, is_same, named, opened, spool
 from stillroom.client.tasks import entered_in_thread, in_thread
 from stillroom.client.values import (
     DownloadedImage,
@@ -31,6 +31,8 @@ from stillroom.client.values import (
     SaveOptions,
 )
 
+if TYPE_CHECKING:
+    from stillroom.client.async_protocols import AsyncSends
 T = TypeVar("T")
 
 
@@ -71,8 +73,8 @@ class AsyncOneImageCalls:
     ) -> SavedImage:
         """See `ImageStore.save`; `progress` is called on the event loop."""
         name = named(path)
-        condition = Condition(if_match, if_none_match)
-        if unique and condition.fields:
+        precondition = condition(if_match, if_none_match)
+        if unique and precondition:
             raise TypeError("unique= makes a name that is new, so it takes no condition")
         async with entered_in_thread(
             opened(source, name, generation, ai_generated=ai_generated, encoding=encoding)
@@ -80,7 +82,7 @@ class AsyncOneImageCalls:
             if unique:
                 flow = self._operations.save_unique(name, upload, progress, expires_in)
             else:
-                flow = self._operations.save(name, upload, condition, progress, expires_in)
+                flow = self._operations.save(name, upload, precondition, progress, expires_in)
             return await self._run(flow)
 
     async def save_url(
@@ -232,19 +234,16 @@ class AsyncOneImageCalls:
         self, path: str, *, if_match: str | None = None, missing_ok: bool = False
     ) -> None:
         """See `ImageStore.delete`."""
-        name = named(path)
-        condition = Condition(if_match)
-        await self._run(self._operations.delete(name, condition, missing_ok=missing_ok))
+        precondition = condition(if_match)
+        await self._run(self._operations.delete(named(path), precondition, missing_ok=missing_ok))
 
     async def copy(self, source: str, target: str) -> SavedImage:
         """See `ImageStore.copy`."""
-        names = (named(source), named(target))
-        return await self._run(self._operations.copy(*names))
+        return await self._run(self._operations.copy(named(source), named(target)))
 
     async def move(self, source: str, target: str) -> SavedImage:
         """See `ImageStore.move`."""
-        names = (named(source), named(target))
-        return await self._run(self._operations.move(*names))
+        return await self._run(self._operations.move(named(source), named(target)))
 
     async def signed_url(
         self, path: str, *, expires_in: Lifetime = "1h", **picture: Unpack[Picture]

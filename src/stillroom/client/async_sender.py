@@ -30,10 +30,9 @@ class AsyncSender(async_sender_base.AsyncSender):
         self._threaded = Sender(connection, None)
 
     async def send(self, call: Call) -> Answer | Failure:
-        """Send a request and return the response or the failure.
+        """See `Sends.send`.
 
         Raises:
-            ConfigurationError: The request is invalid, so a retry cannot help.
             RuntimeError: The connections belong to another event loop.
         """
         self._check_loop()

@@ -31,7 +31,7 @@ class AsyncSender:
         self._making = threading.Lock()
 
     async def send(self, call: Call) -> Answer | Failure:
-        """See `Sender.send`."""
+        """See `Sends.send`."""
         client, head = (self._client(), None)
         try:
             request = client.build_request(
@@ -54,7 +54,7 @@ class AsyncSender:
         return head
 
     async def close(self) -> None:
-        """See `Sender.close`."""
+        """See `Sends.close`."""
         while self._clients:
             _, client = self._clients.popitem()
             await client.aclose()

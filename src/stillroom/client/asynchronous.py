@@ -10,7 +10,6 @@ from typing import Unpack
 from stillroom.client.async_library import AsyncMediaLibrary
 from stillroom.client.async_one_image import AsyncOneImageCalls
 from stillroom.client.async_runs import AsyncRun
-from stillroom.client.library_operations import LibraryCalls
 from stillroom.client.lifetime import Lifetime
 from stillroom.client.many import FAILED, batches
 from stillroom.client.operations import DELETED_AT_ONCE, ENTRIES_A_PAGE, NAMES_A_PAGE, list_query
@@ -41,7 +40,7 @@ class AsyncImageStore(AsyncOneImageCalls):
     @property
     def media(self) -> AsyncMediaLibrary:
         """See `ImageStore.media`."""
-        return AsyncMediaLibrary(LibraryCalls(self._operations.retries), self._run)
+        return AsyncMediaLibrary(self._operations.retries, self._run)
 
     async def ingest(self, path: str, *, relocate: bool = True) -> MediaResource:
         """See `MediaLibrary.ingest`."""

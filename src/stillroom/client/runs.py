@@ -5,7 +5,7 @@ from types import TracebackType
 from typing import Self, Unpack
 
 from stillroom.client import run_operations
-from stillroom.client.exchange import FlowRunner
+from stillroom.client.protocols import FlowRunner
 from stillroom.client.retries import Retries
 from stillroom.client.sources import Source, named
 from stillroom.client.values import DeletedRun, PublishedRun, SavedImage, SaveOptions

@@ -29,11 +29,7 @@ class Sender:
         self._making = threading.Lock()
 
     def send(self, call: Call) -> Answer | Failure:
-        """Send a request and return the response or the failure.
-
-        Raises:
-            ConfigurationError: The request is invalid, so a retry cannot help.
-        """
+        """See `Sends.send`."""
         client, head = self._client(), None
         try:
             request = client.build_request(
@@ -56,7 +52,7 @@ class Sender:
         return head
 
     def close(self) -> None:
-        """Close all connections. The sender may be used again."""
+        """See `Sends.close`."""
         while self._clients:
             _, client = self._clients.popitem()
             client.close()

@@ -7,16 +7,10 @@ from pathlib import Path
 from typing import Unpack
 
 from stillroom.client.library import MediaLibrary
-from stillroom.client.library_operations import LibraryCalls
 from stillroom.client.lifetime import Lifetime
 from stillroom.client.many import FAILED, batches
 from stillroom.client.one_image import OneImageCalls
-from stillroom.client.operations import (
-    DELETED_AT_ONCE,
-    ENTRIES_A_PAGE,
-    NAMES_A_PAGE,
-    list_query,
-)
+from stillroom.client.operations import DELETED_AT_ONCE, ENTRIES_A_PAGE, NAMES_A_PAGE, list_query
 from stillroom.client.run_operations import RunState, Sort, page_of_runs, publish, runs_query
 from stillroom.client.runs import Run
 from stillroom.client.searching import Query, SearchFilters, page_of_found, search_query
@@ -47,7 +41,7 @@ class ImageStore(OneImageCalls):
     @property
     def media(self) -> MediaLibrary:
         """Media library of the server."""
-        return MediaLibrary(LibraryCalls(self._operations.retries), self._run)
+        return MediaLibrary(self._operations.retries, self._run)
 
     def ingest(self, path: str, *, relocate: bool = True) -> MediaResource:
         """See `MediaLibrary.ingest`."""

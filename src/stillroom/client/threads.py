@@ -27,12 +27,7 @@ class Workers:
     """Threads of one bulk operation."""
 
     def __init__(self, concurrency: int, progress: OnProgress | None = None) -> None:
-        """Configure the number of jobs to run at the same time.
-
-        Args:
-            concurrency: Number of jobs to run at the same time.
-            progress: Function that `progress` calls.
-        """
+        """Configure the number of jobs to run at the same time, and a callback."""
         self._concurrency = concurrency
         self._progress = progress
         self._stop = threading.Event()
