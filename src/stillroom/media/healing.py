@@ -154,7 +154,7 @@ class Healer:
                     if outcome is Outcome.RETRIED:
                         pause = _FIRST_PAUSE * 2.0 ** (job.attempts - 1)
                         put_off = job.attempts, now() + pause
-                await rows.end(job, lease_until=claimed.lease_until, put_off=put_off)
+                await rows.end(job, until=claimed.until, put_off=put_off)
                 if progress is not None:
                     progress(healed)
             if not claimed.jobs or is_stopping():

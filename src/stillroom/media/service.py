@@ -265,7 +265,7 @@ class MediaResourceService:
         """Write an intent for a copy that no resource uses, so that the sweeper deletes it."""
         rows = await self._database.rows()
         for attempt in range(_ATTEMPTS):
-            if await rows.intents.write(dataclasses.replace(intent, lease_until=lease_end())):
+            if await rows.intents.write(dataclasses.replace(intent, until=lease_end())):
                 return
             # The sweeper may have checked before the copy existed, so it must check again.
             await asyncio.sleep(_FIRST_PAUSE_S * 2**attempt)

@@ -189,7 +189,7 @@ class Sweeper:
 
         await for_each_concurrently(clear, claimed.media_keys, limit=_AT_ONCE)
         if cleared:
-            await rows.intents.end(cleared, lease_until=claimed.lease_until)
+            await rows.intents.end(cleared, until=claimed.until)
         swept.copies += len(cleared)
         return bool(cleared or claimed.skipped)
 

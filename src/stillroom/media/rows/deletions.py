@@ -25,6 +25,7 @@ from stillroom.media.resource import (
     Settlement,
     now,
 )
+from stillroom.media.rows import leases
 from stillroom.media.rows.dead_letters import write_dead_letter
 from stillroom.media.rows.engine import RowsEngine
 from stillroom.media.rows.marks import mark_saves
@@ -60,7 +61,6 @@ class DeletionRows:
             limit: Maximum number of pending deletions to claim.
             lease: Duration of the claim.
         """
-        moment = now()
         due = (
             sa.select(deletions)
             .where(_is_due(), deletions.c.storage_key.not_in(_ingested_in_place()))
@@ -93,11 +93,7 @@ class DeletionRows:
                 await connection.execute(
                     sa.update(deletions)
                     .where(deletions.c.id.in_([row.id for row in claimed]))
-                    .values(
-                        claimed_by=claim,
-                        lease_until=moment + lease,
-                        attempts=deletions.c.attempts + 1,
-                    )
+                    .values(**leases.claimed(claim, lease), attempts=deletions.c.attempts + 1)
                 )
         return ClaimedMarks(
             [
@@ -109,7 +105,7 @@ class DeletionRows:
 
     async def settle(self, claim: uuid.UUID, settlement: Settlement) -> None:
         """Record the outcomes of claimed deletions, except those that were claimed again."""
-        ours = deletions.c.claimed_by == claim
+        ours = leases.is_ours(deletions, claim)
         async with self._engine.writing() as connection:
             if settlement.done:
                 await connection.execute(
@@ -136,9 +132,8 @@ class DeletionRows:
         ours: sa.ColumnElement[bool],
         **values: object,
     ) -> None:
-        values["lease_until"] = None
-        if not mark.storage_key.is_media:  # else the resource's row is deleted: do not cancel
-            values["claimed_by"] = None
+        # The row of a resource with a media key is deleted, so its deletion cannot be cancelled.
+        values |= leases.ENDED if mark.storage_key.is_media else leases.RELEASED
         await connection.execute(
             sa.update(deletions).where(deletions.c.id == mark.id, ours).values(**values)
         )
@@ -166,12 +161,12 @@ class DeletionRows:
             MarkClaimed: a sweeper has claimed a pending deletion, and may delete the image.
         """
         async with self._engine.writing() as connection:
-            claims = await connection.execute(
-                sa.select(deletions.c.claimed_by)
+            marks = await connection.execute(
+                sa.select(leases.is_unclaimed(deletions))
                 .where(deletions.c.storage_key == key)
                 .with_for_update(read=True)
             )
-            if any(claimed_by is not None for claimed_by in claims.scalars()):
+            if not all(marks.scalars()):
                 raise MarkClaimed
 
     async def due(self, *, limit: int) -> AsyncIterator[Sequence[DueMark]]:
@@ -246,9 +241,7 @@ async def _find_ingested(connection: AsyncConnection) -> set[StorageKey]:
 
 
 def _is_due() -> sa.ColumnElement[bool]:
-    lease = deletions.c.lease_until
-    is_free = sa.or_(lease.is_(None), lease < now())
-    return sa.and_(deletions.c.due_at <= clock.earliest(), is_free)
+    return sa.and_(deletions.c.due_at <= clock.earliest(), leases.is_free(deletions))
 
 
 async def _find_by_hashes(

@@ -97,13 +97,13 @@ class HealingRows:
         return ClaimedHealing(jobs, until)
 
     async def end(
-        self, job: HealingJob, *, lease_until: datetime, put_off: tuple[int, datetime] | None
+        self, job: HealingJob, *, until: datetime, put_off: tuple[int, datetime] | None
     ) -> None:
         """Delete a claimed job, unless it was claimed or queued again in the meantime.
 
         If `put_off` is set, keep the job with this number of attempts and next attempt time.
         """
-        ours = healing.c.resource_id == job.resource.id, healing.c.due_at == lease_until
+        ours = healing.c.resource_id == job.resource.id, healing.c.due_at == until
         statement: sa.Delete | sa.Update = sa.delete(healing).where(*ours)
         if put_off is not None:
             attempts, due_at = put_off

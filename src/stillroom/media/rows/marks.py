@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from stillroom.media.resource import RELOCATED, Mark, MarkClaimed, new_id, now
+from stillroom.media.rows import leases
 from stillroom.media.rows.statements import insert_into, table_of
 from stillroom.media.rows.tables import deletions
 from stillroom.paths import StorageKey
@@ -84,7 +85,7 @@ async def mark_saves(
                 insert.excluded.due_at < deletions.c.due_at,
                 deletions.c.reason != RELOCATED,
                 deletions.c.attempts == 0,
-                deletions.c.claimed_by.is_(None),
+                leases.is_unclaimed(deletions),
             ),
         )
         .returning(deletions.c.storage_key)
@@ -101,7 +102,7 @@ async def cancel_marks_at(connection: AsyncConnection, key: StorageKey) -> None:
     if key.is_media:
         return  # a pending deletion of a media key always belongs to its own resource
     await connection.execute(
-        sa.delete(deletions).where(deletions.c.storage_key == key, deletions.c.claimed_by.is_(None))
+        sa.delete(deletions).where(deletions.c.storage_key == key, leases.is_unclaimed(deletions))
     )
     claimed = await connection.execute(
         sa.select(deletions.c.id).where(deletions.c.storage_key == key)

@@ -21,6 +21,7 @@ from stillroom.media.resource import (
 from stillroom.media.rows.engine import RowsEngine
 from stillroom.media.rows.full_text import bounds_of, matching
 from stillroom.media.rows.intents import end_intent, require_intent
+from stillroom.media.rows.leases import is_unclaimed
 from stillroom.media.rows.library_words import reword
 from stillroom.media.rows.marks import cancel_marks_at, write_mark
 from stillroom.media.rows.pages import each_page
@@ -169,7 +170,7 @@ class ResourceRows:
         async with self._engine.writing() as connection:
             cancelled = await connection.execute(
                 sa.delete(deletions).where(
-                    deletions.c.resource_id == known.id, deletions.c.claimed_by.is_(None)
+                    deletions.c.resource_id == known.id, is_unclaimed(deletions)
                 )
             )
             for key in sorted({storage_key, skipped or storage_key}, key=lambda key: key.text):

@@ -5,7 +5,7 @@
 
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from stillroom.media.resource import RULE, now
+from stillroom.media.rows import leases
 from stillroom.media.rows.engine import RowsEngine
 from stillroom.media.rows.marks import mark_saves
 from stillroom.media.rows.statements import among, insert_into, keys_with_resource
@@ -63,7 +64,6 @@ class ScanRows:
             not due or another process has claimed it.
         """
         moment = now()
-        free = sa.or_(scans.c.lease_until.is_(None), scans.c.lease_until < moment)
         is_time = scans.c.next_at <= moment
         if every is not None:
             is_time = sa.or_(is_time, scans.c.next_at > moment + every)
@@ -75,12 +75,46 @@ class ScanRows:
             )
             result = await connection.execute(
                 sa.update(scans)
-                .where(scans.c.name == name, is_time, free)
-                .values(claimed_by=claim, lease_until=moment + lease)
+                .where(scans.c.name == name, is_time, leases.is_free(scans))
+                .values(leases.claimed(claim, lease))
                 .returning(scans.c.after)
             )
             after: str | None = result.scalar_one_or_none()
         return after
+
+    async def run(
+        self,
+        name: str,
+        pages: Callable[[uuid.UUID, str], AsyncIterator[float]],
+        stops_within: Callable[[float], Awaitable[bool]],
+        *,
+        lease: timedelta,
+        every: timedelta,
+        is_bounded: bool = False,
+    ) -> bool:
+        """Run or resume a scan if it is due. Return False if it is not due, or claimed elsewhere.
+
+        Args:
+            name: Name of the scan.
+            pages: Called with the claim and the key after which to resume. Scans one page per
+                step, records its position with the claim, and yields the pause in seconds. It
+                returns early if the claim is lost.
+            stops_within: Waits for a number of seconds, and returns whether to stop.
+            lease: Duration of the claim.
+            every: Interval from the end of a scan to the next.
+            is_bounded: Also begin if the next scan is further away than `every`; see `claim`.
+        """
+        claim = uuid.uuid4()
+        bound = every if is_bounded else None
+        after = await self.claim(claim, lease=lease, name=name, every=bound)
+        if after is None:
+            return False
+        async for pause_s in pages(claim, after):
+            if await stops_within(pause_s):
+                await self.end(claim, next_at=None)
+                return True
+        await self.end(claim, next_at=now() + every)
+        return True
 
     async def note_start(self, started: datetime) -> str:
         """Record the time from which on changes may be missing in the index.
@@ -118,14 +152,12 @@ class ScanRows:
             to pass to `end`. None if another process has claimed the scan.
         """
         moment = now()
-        free = sa.or_(scans.c.lease_until.is_(None), scans.c.lease_until < moment)
         async with self._engine.writing() as connection:
             result = await connection.execute(
                 sa.update(scans)
-                .where(_needs_start(started), free)
+                .where(_needs_start(started), leases.is_free(scans))
                 .values(
-                    claimed_by=claim,
-                    lease_until=moment + lease,
+                    **leases.claimed(claim, lease),
                     next_at=moment,
                     after=sa.case((scans.c.after == "", since), else_=scans.c.after),
                 )
@@ -160,7 +192,7 @@ class ScanRows:
             claimed the scan.
         """
         async with self._engine.writing() as connection:
-            if not await _keep(connection, EXPIRY, claim, after=after, lease=lease):
+            if not await leases.renew(connection, scans, claim, lease, after=after):
                 return None
             markable = await _filter_markable(connection, images)
             marked = await mark_saves(connection, markable, RULE, due_at)
@@ -171,29 +203,23 @@ class ScanRows:
         async with self._engine.reading() as connection:
             return await _filter_markable(connection, images)
 
-    async def keep(self, name: str, claim: uuid.UUID, *, after: str, lease: timedelta) -> bool:
+    async def keep(self, claim: uuid.UUID, *, after: str, lease: timedelta) -> bool:
         """Record a scan's position and renew its lease. False if another process has claimed it."""
         async with self._engine.writing() as connection:
-            return await _keep(connection, name, claim, after=after, lease=lease)
+            return await leases.renew(connection, scans, claim, lease, after=after)
 
-    async def end(self, claim: uuid.UUID, *, next_at: datetime | None, name: str = EXPIRY) -> None:
+    async def end(self, claim: uuid.UUID, *, next_at: datetime | None) -> None:
         """Release the claim. The next scan is due at `next_at`; None: resume this scan at once."""
-        values: dict[str, object] = {"claimed_by": None, "lease_until": None}
-        if next_at is not None:
-            values |= {"after": "", "next_at": next_at}
+        values = {} if next_at is None else {"after": "", "next_at": next_at}
         async with self._engine.writing() as connection:
-            await connection.execute(
-                sa.update(scans)
-                .where(scans.c.name == name, scans.c.claimed_by == claim)
-                .values(**values)
-            )
+            await leases.release(connection, scans, claim, **values)
 
     async def restart(self, name: str, *, at: datetime) -> None:
         """Restart a scan from the beginning at a given time, unless it is claimed."""
         async with self._engine.writing() as connection:
             await connection.execute(
                 sa.update(scans)
-                .where(scans.c.name == name, scans.c.claimed_by.is_(None))
+                .where(scans.c.name == name, leases.is_unclaimed(scans))
                 .values(after="", next_at=at)
             )
 
@@ -222,14 +248,3 @@ async def _filter_markable(
         for image in images
         if image.key not in keys_in_use and (image.key, image.save_id) not in dead_saves
     ]
-
-
-async def _keep(
-    connection: AsyncConnection, name: str, claim: uuid.UUID, *, after: str, lease: timedelta
-) -> bool:
-    result = await connection.execute(
-        sa.update(scans)
-        .where(scans.c.name == name, scans.c.claimed_by == claim)
-        .values(after=after, lease_until=now() + lease)
-    )
-    return result.rowcount > 0

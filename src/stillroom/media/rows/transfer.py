@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from stillroom.media.resource import DELETED, MediaResource, new_id
+from stillroom.media.rows import leases
 from stillroom.media.rows.engine import RowsEngine
 from stillroom.media.rows.library_words import reword
 from stillroom.media.rows.pages import each_page
@@ -161,7 +162,7 @@ class RowTransfer:
             for row in fresh:
                 values = {name: row[name] for name in row if name in queue.c} | {"id": new_id()}
                 if queue is deletions:
-                    values |= {"claimed_by": None, "lease_until": None}
+                    values |= leases.RELEASED
                     values["resource_id"] = owners.get(row["storage_key"])
                 await connection.execute(
                     insert_into(connection, queue).values(values).on_conflict_do_nothing()
@@ -178,7 +179,7 @@ class RowTransfer:
         """Delete rows that were transferred earlier, except claimed rows. Return their number."""
         statement = sa.delete(queue).where(queue.c.id.in_(ids))
         if queue is deletions:
-            statement = statement.where(deletions.c.claimed_by.is_(None))
+            statement = statement.where(leases.is_unclaimed(deletions))
         async with self._engine.writing() as connection:
             return int((await connection.execute(statement)).rowcount)
 
@@ -216,7 +217,7 @@ async def _unclaimed(
     """Return the unclaimed pending deletions at these keys. `locked` prevents their claim."""
     statement = (
         sa.select(deletions.c.storage_key, deletions.c.save_id)
-        .where(deletions.c.storage_key.in_(keys), deletions.c.claimed_by.is_(None))
+        .where(deletions.c.storage_key.in_(keys), leases.is_unclaimed(deletions))
         .order_by(deletions.c.storage_key, deletions.c.save_id)
     )
     if locked:
