@@ -20,7 +20,7 @@ from stillroom.media.database import MediaDatabase
 from stillroom.media.resource import DueMark
 from stillroom.media.retention.evaluator import ExpiredRun, RetentionEvaluator, to_nanoseconds
 from stillroom.media.retention.rules import Rules
-from stillroom.media.runs.deletion import RunDeletions
+from stillroom.media.runs.deletion import SHORTEST_GRACE, RunDeletions
 from stillroom.storage.port import ImageStorage
 
 _PAGE: Final = 250
@@ -34,9 +34,6 @@ _SCANS_PER_LIFETIME: Final = 24
 
 _LONGEST_WAIT: Final = timedelta(days=1)
 
-_SHORTEST_GRACE: Final = timedelta(minutes=1)
-"""Minimum grace period: longer than a running transaction that records an image in place."""
-
 log = logging.getLogger("stillroom.media")
 
 
@@ -46,12 +43,11 @@ class Expiry:
     def __init__(
         self, storage: ImageStorage, database: MediaDatabase, *, rules: Rules, grace: timedelta
     ) -> None:
-        """Scan `storage`; record pending deletions in `database`, which are due after `grace`."""
         self._storage = storage
         self._database = database
         self._evaluator = RetentionEvaluator(storage, database, rules)
         self._runs = RunDeletions(storage, database, grace=grace)
-        self._due_after = max(grace, _SHORTEST_GRACE)
+        self._due_after = max(grace, SHORTEST_GRACE)
         lifetime = rules.shortest or _SCANS_PER_LIFETIME * _LONGEST_WAIT
         self._every = min(lifetime / _SCANS_PER_LIFETIME, _LONGEST_WAIT)
 
@@ -110,7 +106,6 @@ class Expiry:
         Raises:
             ImageNotFound: the image no longer exists.
             PreconditionFailed: the image was saved again after it was marked.
-            BackendUnavailable: the storage or the database failed.
         """
         image = await self._storage.stat(mark.storage_key)
         if image.save_id != mark.save_id:

@@ -70,8 +70,9 @@ class HealingRows:
             .limit(limit)
             .with_for_update(skip_locked=True)
         )
-        if not await self._exists(due):  # the usual case, checked without locking SQLite
-            return ClaimedHealing((), moment)
+        async with self._engine.reading() as connection:  # usually nothing is due: do not lock
+            if not (await connection.execute(sa.select(sa.exists().where(due)))).scalar_one():
+                return ClaimedHealing((), moment)
         until = moment + lease
         async with self._engine.writing() as connection:
             ids = list((await connection.execute(statement)).scalars())
@@ -116,10 +117,3 @@ class HealingRows:
         async with self._engine.reading() as connection:
             result = await connection.execute(sa.select(sa.func.count()).select_from(healing))
             return int(result.scalar_one())
-
-    async def _exists(self, condition: sa.ColumnElement[bool]) -> bool:
-        async with self._engine.reading() as connection:
-            result = await connection.execute(
-                sa.select(healing.c.resource_id).where(condition).limit(1)
-            )
-            return result.first() is not None

@@ -51,16 +51,16 @@ class ResourceRows:
         Raises:
             ResourceNotFound: there is no such resource, or it was deleted.
         """
-        statement = _live().where(resources.c.id == resource_id)
-        async with self._engine.reading() as connection:
-            row = (await connection.execute(statement)).one_or_none()
-        if row is None:
+        resource = await self._find(_live().where(resources.c.id == resource_id))
+        if resource is None:
             raise ResourceNotFound
-        return resource_of(row)
+        return resource
 
     async def find_by_hash(self, content_hash: bytes) -> MediaResource | None:
         """Return the resource with this SHA-256, even if it was deleted, or None."""
-        statement = select_resources().where(resources.c.content_hash == content_hash)
+        return await self._find(select_resources().where(resources.c.content_hash == content_hash))
+
+    async def _find(self, statement: sa.Select[Any]) -> MediaResource | None:
         async with self._engine.reading() as connection:
             row = (await connection.execute(statement)).one_or_none()
         return None if row is None else resource_of(row)

@@ -68,11 +68,7 @@ class ScanRows:
         if every is not None:
             is_time = sa.or_(is_time, scans.c.next_at > moment + every)
         async with self._engine.writing() as connection:
-            await connection.execute(
-                insert_into(connection, scans)
-                .values(name=name, after="", next_at=moment)
-                .on_conflict_do_nothing(index_elements=[scans.c.name])
-            )
+            await _insert(connection, name, moment)
             result = await connection.execute(
                 sa.update(scans)
                 .where(scans.c.name == name, is_time, leases.is_free(scans))
@@ -124,11 +120,7 @@ class ScanRows:
         """
         since = str(await self._latest_save())
         async with self._engine.writing() as connection:
-            await connection.execute(
-                insert_into(connection, scans)
-                .values(name=START, after="", next_at=_EPOCH)
-                .on_conflict_do_nothing(index_elements=[scans.c.name])
-            )
+            await _insert(connection, START, _EPOCH)
             await connection.execute(
                 sa.update(scans)
                 .where(_needs_start(started), scans.c.after == "")
@@ -167,7 +159,6 @@ class ScanRows:
         return None if after is None else (after, moment)
 
     async def _latest_save(self) -> int:
-        """Return the newest indexed image's save time in nanoseconds; 0 if the index is empty."""
         images = search_images.c
         statement = sa.select(images.saved_ns).where(images.id <= time.time_ns())
         async with self._engine.reading() as connection:
@@ -222,6 +213,11 @@ class ScanRows:
                 .where(scans.c.name == name, leases.is_unclaimed(scans))
                 .values(after="", next_at=at)
             )
+
+
+async def _insert(connection: AsyncConnection, name: str, next_at: datetime) -> None:
+    new = insert_into(connection, scans).values(name=name, after="", next_at=next_at)
+    await connection.execute(new.on_conflict_do_nothing(index_elements=[scans.c.name]))
 
 
 def _needs_start(started: datetime) -> sa.ColumnElement[bool]:

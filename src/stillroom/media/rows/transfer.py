@@ -202,7 +202,6 @@ def _compare(
 async def _owners(
     connection: AsyncConnection, keys: Iterable[StorageKey]
 ) -> dict[StorageKey, uuid.UUID]:
-    """Return the id of the resource that uses each key, sorted by id."""
     statement = (
         sa.select(resources.c.storage_key, resources.c.id)
         .where(resources.c.storage_key.in_(list(keys)))
