@@ -8,24 +8,20 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from stillroom.errors import DeadLetterNotFound
 from stillroom.media.resource import DeadLetter, DueMark, now
-from stillroom.media.rows.engine import RowsEngine
+from stillroom.media.rows.engine import Rows
 from stillroom.media.rows.statements import insert_into
 from stillroom.media.rows.tables import dead_letters, deletions
 
 
-class DeadLetterRows:
+class DeadLetterRows(Rows):
     """Database rows of one library's dead letters (deletions that have failed for good)."""
-
-    def __init__(self, engine: RowsEngine) -> None:
-        self._engine = engine
 
     async def page(self, *, after: uuid.UUID | None, limit: int) -> Sequence[DeadLetter]:
         """Return a page of dead letters, newest first."""
         statement = sa.select(dead_letters).order_by(dead_letters.c.id.desc()).limit(limit)
         if after is not None:
             statement = statement.where(dead_letters.c.id < after)
-        async with self._engine.reading() as connection:
-            rows = (await connection.execute(statement)).all()
+        rows = await self._read(statement)
         return [DeadLetter(**row._asdict()) for row in rows]
 
     async def retry(self, dead_letter_id: uuid.UUID) -> DeadLetter:

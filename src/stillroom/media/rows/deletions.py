@@ -28,7 +28,7 @@ from stillroom.media.resource import (
 )
 from stillroom.media.rows import leases
 from stillroom.media.rows.dead_letters import write_dead_letter
-from stillroom.media.rows.engine import RowsEngine
+from stillroom.media.rows.engine import Rows
 from stillroom.media.rows.marks import mark_saves
 from stillroom.media.rows.pages import each_page
 from stillroom.media.rows.statements import (
@@ -46,11 +46,8 @@ from stillroom.storage.values import StoredImage
 _FIELDS: Final = frozenset(field.name for field in fields(DueMark))
 
 
-class DeletionRows:
+class DeletionRows(Rows):
     """Database rows of one library's pending deletions."""
-
-    def __init__(self, engine: RowsEngine) -> None:
-        self._engine = engine
 
     async def claim(self, claim: uuid.UUID, *, limit: int, lease: timedelta) -> ClaimedMarks:
         """Claim pending deletions that are due. Claimed deletions can no longer be cancelled.

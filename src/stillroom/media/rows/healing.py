@@ -11,16 +11,13 @@ import sqlalchemy as sa
 
 from stillroom.generation.ai_mark import TYPES
 from stillroom.media.resource import VIDEO, ClaimedHealing, HealingJob, now
-from stillroom.media.rows.engine import RowsEngine
+from stillroom.media.rows.engine import Rows
 from stillroom.media.rows.statements import insert_into, resource_of, select_resources
 from stillroom.media.rows.tables import Moment, healing, resources
 
 
-class HealingRows:
+class HealingRows(Rows):
     """Database rows of one library's healing queue."""
-
-    def __init__(self, engine: RowsEngine) -> None:
-        self._engine = engine
 
     async def ask(
         self,

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from stillroom.media.resource import ClaimedIntents, Intent, IntentLost, now
-from stillroom.media.rows.engine import RowsEngine
+from stillroom.media.rows.engine import Rows
 from stillroom.media.rows.leases import is_free, lease_end
 from stillroom.media.rows.statements import insert_into, keys_with_resource
 from stillroom.media.rows.tables import intents
@@ -21,11 +21,8 @@ from stillroom.paths import StorageKey
 _lease_end: Final = lease_end(intents)
 
 
-class IntentRows:
+class IntentRows(Rows):
     """Database rows of one library's ingest intents."""
-
-    def __init__(self, engine: RowsEngine) -> None:
-        self._engine = engine
 
     async def write(self, intent: Intent) -> bool:
         """Write an intent before the image is copied, or renew the intent's lease.

@@ -37,10 +37,7 @@ async def write_mark(connection: AsyncConnection, mark: Mark | None) -> None:
             due_at=mark.due_at,
         ).on_conflict_do_update(
             index_elements=[deletions.c.storage_key, deletions.c.save_id],
-            set_={
-                "reason": insert.excluded.reason,
-                "content_hash": insert.excluded.content_hash,
-            },
+            set_={name: insert.excluded[name] for name in ("reason", "content_hash")},
             where=insert.excluded.reason == RELOCATED,
         )
     )

@@ -18,7 +18,7 @@ from stillroom.media.resource import (
     ResourceQuery,
     now,
 )
-from stillroom.media.rows.engine import RowsEngine
+from stillroom.media.rows.engine import Rows
 from stillroom.media.rows.full_text import bounds_of, matching
 from stillroom.media.rows.intents import end_intent, require_intent
 from stillroom.media.rows.leases import is_unclaimed
@@ -39,11 +39,8 @@ from stillroom.paths import StorageKey
 from stillroom.storage.values import StoredImage
 
 
-class ResourceRows:
+class ResourceRows(Rows):
     """Database rows of one library's resources."""
-
-    def __init__(self, engine: RowsEngine) -> None:
-        self._engine = engine
 
     async def find(self, resource_id: uuid.UUID) -> MediaResource:
         """Return the resource with this id.
@@ -61,9 +58,8 @@ class ResourceRows:
         return await self._find(select_resources().where(resources.c.content_hash == content_hash))
 
     async def _find(self, statement: sa.Select[Any]) -> MediaResource | None:
-        async with self._engine.reading() as connection:
-            row = (await connection.execute(statement)).one_or_none()
-        return None if row is None else resource_of(row)
+        rows = await self._read(statement)
+        return resource_of(rows[0]) if rows else None
 
     async def page(self, query: ResourceQuery) -> ResourcePage:
         """Return a page of resources that were not deleted, newest first."""
@@ -86,8 +82,7 @@ class ResourceRows:
         if query.after is not None:
             statement = statement.where(identity < query.after)
         statement = statement.where(*_conditions(query))
-        async with self._engine.reading() as connection:
-            rows = (await connection.execute(statement)).all()
+        rows = await self._read(statement)
         return ResourcePage(
             [resource_of(row) for row in rows[: query.limit]], more=len(rows) > query.limit
         )

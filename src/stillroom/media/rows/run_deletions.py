@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from stillroom.media.resource import DELETED, RunDeletion
 from stillroom.media.rows import leases
-from stillroom.media.rows.engine import RowsEngine
+from stillroom.media.rows.engine import Rows
 from stillroom.media.rows.marks import mark_saves
 from stillroom.media.rows.statements import insert_into, keys_with_resource
 from stillroom.media.rows.tables import run_deletions
@@ -30,11 +30,8 @@ _COLUMNS: Final[tuple[sa.ColumnElement[Any], ...]] = (
 _START: Final[dict[str, object]] = {"after": "", "marked": 0, "kept": 0, "newer": 0}
 
 
-class RunDeletionRows:
+class RunDeletionRows(Rows):
     """Database rows of run deletions in one library's storage."""
-
-    def __init__(self, engine: RowsEngine) -> None:
-        self._engine = engine
 
     async def begin(
         self, folder: str, claim: uuid.UUID, *, saved_until: datetime, lease: timedelta
@@ -145,9 +142,8 @@ class RunDeletionRows:
 
     async def under_way(self) -> Sequence[RunDeletion]:
         """Return all unfinished deletions of runs."""
-        async with self._engine.reading() as connection:
-            statement = sa.select(*_COLUMNS).order_by(run_deletions.c.folder)
-            return [_deletion(row) for row in (await connection.execute(statement)).all()]
+        statement = sa.select(*_COLUMNS).order_by(run_deletions.c.folder)
+        return [_deletion(row) for row in await self._read(statement)]
 
     async def take(self, under_way: Sequence[RunDeletion]) -> None:
         """Insert run deletions from another library. They start from the beginning."""
@@ -162,8 +158,7 @@ class RunDeletionRows:
     async def is_deleting(self, folders: Sequence[str]) -> bool:
         """Return whether the run in any of these folders is being deleted."""
         statement = sa.select(run_deletions.c.folder).where(run_deletions.c.folder.in_(folders))
-        async with self._engine.reading() as connection:
-            return (await connection.execute(statement.limit(1))).first() is not None
+        return bool(await self._read(statement.limit(1)))
 
 
 def _deletion(row: sa.Row[Any]) -> RunDeletion:

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from stillroom.media.resource import RULE, now
 from stillroom.media.rows import leases
-from stillroom.media.rows.engine import RowsEngine
+from stillroom.media.rows.engine import Rows
 from stillroom.media.rows.marks import mark_saves
 from stillroom.media.rows.statements import among, insert_into, keys_with_resource
 from stillroom.media.rows.tables import dead_letters, scans, search_images
@@ -40,11 +40,8 @@ on changes may be missing, or empty when the scan has ended.
 _EPOCH: Final = datetime.fromtimestamp(0, UTC)
 
 
-class ScanRows:
+class ScanRows(Rows):
     """Database rows of one library's scans, identified by name."""
-
-    def __init__(self, engine: RowsEngine) -> None:
-        self._engine = engine
 
     async def claim(
         self,
@@ -131,8 +128,7 @@ class ScanRows:
     async def needs_start(self, started: datetime) -> bool:
         """Return True if no `START` scan (the scan after a start) has begun since `started`."""
         statement = sa.select(scans.c.name).where(_needs_start(started))
-        async with self._engine.reading() as connection:
-            return (await connection.execute(statement)).first() is not None
+        return bool(await self._read(statement))
 
     async def claim_start(
         self, claim: uuid.UUID, *, started: datetime, since: str, lease: timedelta
@@ -161,9 +157,8 @@ class ScanRows:
     async def _latest_save(self) -> int:
         images = search_images.c
         statement = sa.select(images.saved_ns).where(images.id <= time.time_ns())
-        async with self._engine.reading() as connection:
-            latest = await connection.execute(statement.order_by(images.id.desc()).limit(1))
-            return latest.scalar_one_or_none() or 0
+        rows = await self._read(statement.order_by(images.id.desc()).limit(1))
+        return rows[0].saved_ns if rows else 0
 
     async def mark_expired(
         self,

@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from stillroom.media.resource import DELETED, MediaResource, new_id
 from stillroom.media.rows import leases
-from stillroom.media.rows.engine import RowsEngine
+from stillroom.media.rows.engine import Rows
 from stillroom.media.rows.library_words import reword
 from stillroom.media.rows.pages import each_page
 from stillroom.media.rows.statements import (
@@ -62,11 +62,8 @@ class TransferredRow:
     other: uuid.UUID | None = None
 
 
-class RowTransfer:
+class RowTransfer(Rows):
     """Access to one library's rows, as the source or target of a transfer."""
-
-    def __init__(self, engine: RowsEngine) -> None:
-        self._engine = engine
 
     # Resources ---------------------------------------------------------------------------
 
