@@ -209,10 +209,8 @@ class Runs:
             opened = await self._storage.open(image.key)
         except ImageNotFound:
             return None
-        try:
+        with contextlib.closing(opened):
             return manifest.describe_image(opened.image, await hash_opened(opened))
-        finally:
-            opened.close()
 
     async def _compare(self, folder: ImagePath, published: OpenedImage) -> OpenedImage:
         """Return the existing manifest. Raise `RunConflict` if the images differ from it."""
