@@ -22,7 +22,7 @@ from stillroom.concurrently import for_each_concurrently
 from stillroom.errors import BackendUnavailable, ImageNotFound, InvalidPath, StorageFull
 from stillroom.generation.reading import find_by_reading, reader_of
 from stillroom.http.problems import DATA_HEADERS
-from stillroom.http.query import ARCHIVE_QUERY, parse_archive_query
+from stillroom.http.query import ArchiveParameters
 from stillroom.paths import ImagePath, KeyPrefix, StorageKey, image_entry
 from stillroom.storage.port import ImageStorage
 from stillroom.storage.values import ListQuery, OpenedImage
@@ -73,7 +73,7 @@ class Archives:
         no tool opens it.
         """
         call = await Call.of(request, self.authorize)
-        parameters = parse_archive_query(call.query)
+        parameters = call.query(ArchiveParameters)
         visible = call.grant.narrow("storage:read", parameters.prefix)
         keys = self._keys(KeyPrefix.of_images(visible))
         # An error in the first listing can still be reported with its own status code.
@@ -85,7 +85,7 @@ class Archives:
             self.storage,
             _chain(first, keys),
             folder,
-            captions=parameters.captions,
+            captions=parameters.sidecars is not None,
             skip_missing=True,
         )
 
@@ -148,7 +148,7 @@ def archives_router(archives: Archives) -> OperationRouter:
     refusals = (401, 403, 404, 501, 503)
     router.add(
         "",
-        Operation("GET", archives.get_archive, refusals, media_type=_ZIP, query=ARCHIVE_QUERY),
+        Operation("GET", archives.get_archive, refusals, media_type=_ZIP, query=ArchiveParameters),
         Operation(
             "POST",
             archives.make_archive,

@@ -12,7 +12,7 @@ from stillroom.api.call import Call
 from stillroom.api.responses import json_answer
 from stillroom.api.routes import Operation, OperationRouter
 from stillroom.auth.grants import Authorize
-from stillroom.http.query import PAGE_QUERY, parse_page_query
+from stillroom.http.query import PageParameters
 from stillroom.media.database import MediaDatabase
 from stillroom.media.resource import DeadLetter
 
@@ -48,7 +48,7 @@ class DeadLetterOperations:
     async def list_dead_letters(self, request: Request) -> Response:
         """List the deletions that failed permanently, newest first."""
         call, rows = await self._rows(request)
-        parameters = parse_page_query(call.query)
+        parameters = call.query(PageParameters)
         dead_letters = await rows.page(after=parameters.start_after, limit=parameters.limit + 1)
         page = dead_letters[: parameters.limit]
         response = json_answer([_as_json(dead_letter) for dead_letter in page])
@@ -83,7 +83,7 @@ def dead_letters_router(operations: DeadLetterOperations) -> OperationRouter:
             operations.list_dead_letters,
             (401, 403, 503),
             answer=list[DeadLetterView],
-            query=PAGE_QUERY,
+            query=PageParameters,
             is_paged=True,
         ),
     )

@@ -14,7 +14,7 @@ from stillroom.api.routes import Operation, OperationRouter
 from stillroom.auth.grants import Authorize
 from stillroom.errors import InvalidParameter
 from stillroom.http.parameters import resource_id
-from stillroom.http.query import REMOVED_TAGS_QUERY, parse_removed_tags_query
+from stillroom.http.query import RemovedTagsParameters
 from stillroom.http.serving import write_condition
 from stillroom.media.healing import Healer
 from stillroom.media.service import MediaResourceService
@@ -86,7 +86,7 @@ class Enrichment:
     async def remove_tags(self, request: Request) -> Response:
         """Remove the tags named in the query or the body. Without names, remove all tags."""
         call = await self._call(request)
-        texts = parse_removed_tags_query(call.query)
+        texts = call.query(RemovedTagsParameters).tags
         removed = checked_tags(texts, ("query", "tag"))
         if call.has_body:
             removed |= await _read_tags(call)
@@ -158,7 +158,7 @@ def enrichment_router(operations: Enrichment) -> OperationRouter:
             "DELETE",
             operations.remove_tags,
             changes,
-            query=REMOVED_TAGS_QUERY,
+            query=RemovedTagsParameters,
             body=TagNames,
             may_lack_body=True,
             answer=TagsView,

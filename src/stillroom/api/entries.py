@@ -21,7 +21,7 @@ from stillroom.errors import BackendUnavailable
 from stillroom.generation.ai_mark import AiMark
 from stillroom.http.fields import as_rfc3339
 from stillroom.http.problems import JSON_HEADERS
-from stillroom.http.query import LIST_QUERY
+from stillroom.http.query import ListParameters
 from stillroom.media.database import MediaDatabase
 from stillroom.paths import KeyPrefix, StorageKey, image_entry
 from stillroom.storage.port import ImageStorage
@@ -113,7 +113,7 @@ def entries_router(listing: EntryListing) -> OperationRouter:
             listing.list_entries,
             (401, 403, 501, 503),
             answer=list[ListedEntry],
-            query=LIST_QUERY,
+            query=ListParameters,
             is_paged=True,
         ),
     )

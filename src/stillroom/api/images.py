@@ -24,10 +24,10 @@ from stillroom.auth.signed_urls import READER, UrlSigner, is_signed
 from stillroom.auth.verified import CACHE_S, Verified, VerifiedTokens
 from stillroom.derived.images import DerivedImages
 from stillroom.errors import ImageNotFound, InvalidPath, TooLarge, UnsupportedMedia
-from stillroom.http.derivation import DERIVATION_QUERY, Derivation, parse_derivation
+from stillroom.http.derivation import Derivation, DerivationParameters, parse_derivation
 from stillroom.http.fields import Fields, combined, lifetime
 from stillroom.http.multipart import FRAMING_BYTES, FilePart, boundary_of
-from stillroom.http.query import LIST_QUERY
+from stillroom.http.query import ListParameters
 from stillroom.http.serving import (
     PRIVATE_CACHE,
     PUBLIC_CACHE,
@@ -159,7 +159,7 @@ class ImageOperations:
         call, key = await self._check_read(request)
         fields = call.fields
         if self.derived is not None:
-            derivation = parse_derivation(call.query)
+            derivation = parse_derivation(call.raw_query)
             if derivation is not None:
                 return await self._derive("GET", fields, key, self.derived, derivation)
         location: Location | OpenedImage
@@ -173,7 +173,7 @@ class ImageOperations:
         call, key = await self._check_read(request)
         fields = call.fields
         if self.derived is not None:
-            derivation = parse_derivation(call.query)
+            derivation = parse_derivation(call.raw_query)
             if derivation is not None:
                 return await self._derive("HEAD", fields, key, self.derived, derivation)
         image = await self.storage.stat(key)
@@ -321,7 +321,7 @@ def images_router(operations: ImageOperations) -> OperationRouter:
             operations.list_images,
             (401, 403, 501, 503),
             answer=list[str],
-            query=LIST_QUERY,
+            query=ListParameters,
             is_paged=True,
             example=["cats/tom.png", PATH_EXAMPLE],
         ),
@@ -332,7 +332,7 @@ def images_router(operations: ImageOperations) -> OperationRouter:
             "GET",
             operations.get_image,
             (401, 403, 404, 412, 415, 503),
-            query=DERIVATION_QUERY,
+            query=DerivationParameters,
             headers=("If-Match", "If-None-Match", "Range"),
         ),
         Operation(
@@ -354,7 +354,7 @@ def images_router(operations: ImageOperations) -> OperationRouter:
             "HEAD",
             operations.check_image_exists,
             (401, 403, 404, 412, 415, 503),
-            query=DERIVATION_QUERY,
+            query=DerivationParameters,
             headers=("If-Match", "If-None-Match"),
         ),
     )

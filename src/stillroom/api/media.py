@@ -26,7 +26,8 @@ from stillroom.api.search import facts_of
 from stillroom.api.sendfile import ProxySendfile, image_response
 from stillroom.auth.grants import Authorize, Grant
 from stillroom.errors import Forbidden, PreconditionFailed, StillroomError
-from stillroom.http.query import CHANGE_QUERY, MEDIA_QUERY, parse_change_query, parse_media_query
+from stillroom.http.parameters import link_after
+from stillroom.http.query import ChangeParameters, MediaParameters
 from stillroom.http.serving import (
     IMMUTABLE_CACHE,
     PRIVATE_CACHE,
@@ -96,7 +97,7 @@ class MediaOperations:
     async def list_media_resources(self, request: Request) -> Response:
         """List the library, newest first."""
         call = await self._call(request)
-        parameters = parse_media_query(call.query)
+        parameters = call.query(MediaParameters)
         required = [tag for tag in parameters.tags if not tag.startswith(UNWANTED)]
         excluded = [tag[1:] for tag in parameters.tags if tag.startswith(UNWANTED)]
         page = await self.media.page(
@@ -116,7 +117,9 @@ class MediaOperations:
         )
         response = json_answer([self._as_json(resource) for resource in page.resources])
         if page.more:
-            response.headers["link"] = parameters.link_to_next(page.resources[-1].id)
+            response.headers["link"] = link_after(
+                page.resources[-1].id, call.raw_query, MediaParameters
+            )
         return response
 
     async def get_media_resource(self, request: Request) -> Response:
@@ -145,7 +148,7 @@ class MediaOperations:
     async def change_media_resource(self, request: Request) -> Response:
         """Set texts, protection and properties. With `only_unset`, set only those that are null."""
         call = await self._call(request)
-        only_unset = parse_change_query(call.query)
+        only_unset = call.query(ChangeParameters).only_unset
         body = await call.json(ResourceChange)
         change = Change(**{name: getattr(body, name) for name in body.model_fields_set})
         changed = await self.media.change(
@@ -227,7 +230,7 @@ def media_router(operations: MediaOperations) -> OperationRouter:
             operations.list_media_resources,
             (401, 403, 414, 503),
             answer=list[MediaResourceView],
-            query=MEDIA_QUERY,
+            query=MediaParameters,
             is_paged=True,
         ),
     )
@@ -250,7 +253,7 @@ def media_router(operations: MediaOperations) -> OperationRouter:
             "PATCH",
             operations.change_media_resource,
             (401, 403, 404, 412, 413, 415, 503),
-            query=CHANGE_QUERY,
+            query=ChangeParameters,
             headers=("If-Match",),
             body=ResourceChange,
             answer=MediaResourceView,

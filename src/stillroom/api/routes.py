@@ -22,7 +22,7 @@ from stillroom.api.document import (
 )
 from stillroom.api.operation import OperationRoute, Run
 from stillroom.api.responses import MethodNotAllowed
-from stillroom.http.parameters import Parameter
+from stillroom.http.parameters import parameters_of
 
 Method = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
 
@@ -44,6 +44,7 @@ class Operation:
         refusals: Status codes of errors, except for 422, which all operations have.
         answer: Type of the JSON response; None if the operation sends an image or another file.
         status: Status code of a successful response.
+        query: Dataclass of the query parameters.
         headers: Names of the supported request headers.
         body: Type of the JSON body, or `UploadFile`.
         may_lack_body: True if the body is optional.
@@ -59,7 +60,7 @@ class Operation:
     _: KW_ONLY
     answer: Any = None
     status: int = 200
-    query: Sequence[Parameter[object]] = ()
+    query: type | None = None
     headers: tuple[str, ...] = ()
     body: Any = None
     may_lack_body: bool = False
@@ -140,11 +141,12 @@ def _parameters(operation: Operation, path: str) -> Iterator[tuple[str, Any, Any
             str,
             Path(examples=[example]) if example else Path(json_schema_extra={"format": "uuid"}),
         )
-    for parameter in operation.query:
+    query = operation.query
+    for name, parameter in parameters_of(query).items() if query is not None else ():
         schema = dict(parameter.schema)
         default = schema.pop("default", None)
         text = parameter.description or None
-        yield parameter.name, Any, Query(default, description=text, json_schema_extra=schema)
+        yield name, Any, Query(default, description=text, json_schema_extra=schema)
     if operation.body is UploadFile:
         yield "file", UploadFile, File(json_schema_extra={"format": "binary"})
     elif operation.body is not None:

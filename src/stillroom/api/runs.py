@@ -22,7 +22,7 @@ from stillroom.api.sendfile import image_response
 from stillroom.auth.grants import Authorize
 from stillroom.errors import BackendUnavailable
 from stillroom.http.problems import JSON_HEADERS
-from stillroom.http.query import RUNS_QUERY, RunsParameters, parse_runs_query
+from stillroom.http.query import RunsParameters
 from stillroom.http.serving import PRIVATE_CACHE
 from stillroom.media.retention.evaluator import RetentionEvaluator, to_nanoseconds
 from stillroom.media.runs.deletion import RunDeletions
@@ -120,7 +120,7 @@ class RunOperations:
     async def list_runs(self, request: Request) -> Response:
         """List runs: published folders, and folders that contain images."""
         call = await Call.of(request, self.authorize)
-        parameters = parse_runs_query(call.query)
+        parameters = call.query(RunsParameters)
         visible = call.grant.narrow("storage:read", parameters.prefix)
         if parameters.sort != "folder":
             return await self._respond(await self._page_by_time(parameters, visible))
@@ -220,7 +220,7 @@ def runs_router(operations: RunOperations) -> OperationRouter:
             operations.list_runs,
             (401, 403, 501, 503),
             answer=list[ListedRun],
-            query=RUNS_QUERY,
+            query=RunsParameters,
             is_paged=True,
         ),
     )

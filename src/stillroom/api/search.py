@@ -16,10 +16,8 @@ from stillroom.auth.grants import Authorize, Grant
 from stillroom.errors import InvalidParameter
 from stillroom.http.facts_query import FactsParameters
 from stillroom.http.search_query import (
-    SEARCH_QUERY,
     SearchParameters,
     cursor_behind,
-    parse_search_query,
 )
 from stillroom.media.database import MediaDatabase
 from stillroom.media.index.terms import narrowed, parse_terms, phrases_in, term
@@ -55,7 +53,7 @@ class SearchOperation:
     async def search_images(self, request: Request) -> Response:
         """Search stored images by how they were made, newest first."""
         call = await Call.of(request, self.authorize)
-        asked = parse_search_query(call.query)
+        asked = call.query(SearchParameters)
         visible = call.grant.narrow("storage:read", asked.prefix)
         query = _query(asked, visible, call.grant)
         page = await (await self.database.rows()).search.search(query)
@@ -80,7 +78,7 @@ def search_router(operation: SearchOperation) -> OperationRouter:
             operation.search_images,
             (401, 403, 414, 503),
             answer=SearchResults,
-            query=SEARCH_QUERY,
+            query=SearchParameters,
         ),
     )
     return router
@@ -160,7 +158,7 @@ def _query(asked: SearchParameters, visible: ImagePrefix, grant: Grant) -> Searc
         prefix=KeyPrefix.of_images(visible),
         content_type=asked.content_type,
         by_path=asked.by_path,
-        descending=asked.descending,
+        descending=asked.sort.startswith("-"),
         after=image_key_bound(after) if isinstance(after, str) else after,
         limit=asked.limit,
     )
