@@ -2,7 +2,7 @@
 `conftest.py`: on two of them, and on all four where a test is marked `pairs`.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
 
 import pytest
@@ -285,10 +285,10 @@ class ScanningContract:
         in_order = rows.in_order
         await scanning.resource(1)
 
-        async def ingest_first(**how: object) -> object:
-            found = await in_order(**how)  # type: ignore[arg-type]  # handed on
-            await scanning.resource(2)
-            return found
+        async def ingest_first(*, limit: int) -> AsyncIterator[Sequence[MediaResource]]:
+            async for page in in_order(limit=limit):
+                await scanning.resource(2)
+                yield page
 
         monkeypatch.setattr(rows, "in_order", ingest_first)
         assert await scanning.report() == []

@@ -36,12 +36,12 @@ class SweepingContract(MarksContract, SweepersContract, FailuresContract):
         for number in range(3):
             await library.save(f"{number}.png", picture())
             await library.ingest(f"{number}.png")
-        assert await rows.deletions.due(after=None, limit=9) == []
+        assert [page async for page in rows.deletions.due(limit=9)] == []
         make_due(library)
 
-        page = await rows.deletions.due(after=None, limit=2)
-        page = [*page, *await rows.deletions.due(after=page[-1], limit=2)]
+        pages = [page async for page in rows.deletions.due(limit=2)]
 
-        assert sorted(mark.storage_key.text for mark in page) == [
+        assert [len(page) for page in pages] == [2, 1]
+        assert sorted(mark.storage_key.text for page in pages for mark in page) == [
             f"compute/{number}.png" for number in range(3)
         ]

@@ -115,15 +115,13 @@ async def _sweep(settings: "Settings", *, dry_run: bool, as_json: bool) -> bool:
 
     async with opened_library(settings) as library:
         if dry_run:
-            marks, after = (await library.database.rows()).deletions, None
-            while page := await marks.due(after=after, limit=_PAGE):
+            async for page in (await library.database.rows()).deletions.due(limit=_PAGE):
                 for mark in page:
                     since = mark.due_at.isoformat(timespec="seconds")
                     key = mark.storage_key.text
                     known = {"due_at": since, "reason": mark.reason, "storage_key": key}
                     line = f"{since}  {mark.reason}  {key}"
                     click.echo(json.dumps(known) if as_json else line)
-                after = page[-1]
             return True
         progress = _StatusLine()
         if library.expiry is not None:

@@ -72,9 +72,9 @@ class Expiry:
         if position is None:
             return 0
         state, marked = await self._evaluator.begin_scan(), 0
-        async for entries, after in self._evaluator.pages(position, _PAGE):
+        async for images, after in self._evaluator.pages(position, _PAGE):
             at_ns = to_nanoseconds(clock.earliest())
-            expired = await self._evaluator.find_expired(entries, at_ns, state)
+            expired = await self._evaluator.find_expired(images, at_ns, state)
             for run in expired.runs:
                 marked += await self._delete_run(run)
             keys = await scans.mark_expired(

@@ -43,14 +43,14 @@ class MissingBytes:
             BackendUnavailable: the storage or the database failed.
         """
         looked_at = missing = 0
-        after = None
-        resources = (await self._database.rows()).resources
-        while looked_at < _MOST and (page := await resources.in_order(after=after, limit=_PAGE)):
+        async for page in (await self._database.rows()).resources.in_order(limit=_PAGE):
             there = await map_concurrently(self._is_there, page, limit=_AT_ONCE)
-            looked_at, after = looked_at + len(page), page[-1].id
+            looked_at += len(page)
             missing += there.count(False)
             if not missing or is_stopping():
                 return
+            if looked_at >= _MOST:
+                break
         if missing:
             log.warning(
                 "%s%d of %d resources of the media library have no bytes in this bucket: if they "

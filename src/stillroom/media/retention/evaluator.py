@@ -23,8 +23,9 @@ from stillroom.paths import (
     image_entry,
     image_key_bound,
 )
+from stillroom.storage.pages import each_page
 from stillroom.storage.port import ImageStorage
-from stillroom.storage.values import Entry, ListQuery, StoredImage
+from stillroom.storage.values import ListQuery, StoredImage
 
 _SECOND_NS: Final = 10**9
 
@@ -86,21 +87,18 @@ class RetentionEvaluator:
 
     async def pages(
         self, after: str, limit: int
-    ) -> AsyncIterator[tuple[Sequence[Entry], str | None]]:
-        """Yield pages of entries that may expire, each with the next page's `after` or None."""
+    ) -> AsyncIterator[tuple[Sequence[StoredImage], str | None]]:
+        """Yield pages of images that may expire, each with the next page's `after` or None."""
         prefixes = [image_key_bound(prefix) for prefix in self.rules.prefixes]
         for number, prefix in enumerate(prefixes):
             if after.encode() > prefix.encode() and not after.startswith(prefix):
                 continue
             is_last = number == len(prefixes) - 1
-            position: str | None = after
-            while position is not None:
-                query = ListQuery(KeyPrefix(prefix), position, limit, manifests=True)
-                page = await self._storage.entries(query)
-                position = page.next_after
+            query = ListQuery(KeyPrefix(prefix), after, limit, manifests=True)
+            async for page in each_page(self._storage.entries, query):
                 # At the end of a prefix, continue with the next prefix.
-                after = position or after
-                yield page.entries, None if position is None and is_last else after
+                after = page.next_after or after
+                yield page.images, None if page.next_after is None and is_last else after
 
     async def begin_scan(self) -> ScanState:
         """Find the newest runs for each rule with `keep_last_runs`.
@@ -123,7 +121,7 @@ class RetentionEvaluator:
         return state
 
     async def find_expired(
-        self, entries: Sequence[Entry], at_ns: int, state: ScanState
+        self, images: Sequence[StoredImage], at_ns: int, state: ScanState
     ) -> ExpiredPage:
         """Find the images and runs on a page that are expired at `at_ns` (nanoseconds).
 
@@ -132,17 +130,15 @@ class RetentionEvaluator:
         """
         expired, folders = ExpiredPage(), dict[str, int | None]()
         alone, seen = list[StoredImage](), set[str]()
-        for entry in entries:
-            if not isinstance(entry, StoredImage):
-                continue
-            path = image_entry(entry.key.text)
+        for image in images:
+            path = image_entry(image.key.text)
             if state.expired_folder and path.startswith(f"{state.expired_folder}/"):
                 continue
-            if not self.rules.may_expire(path, entry.modified_ns, at_ns):
+            if not self.rules.may_expire(path, image.modified_ns, at_ns):
                 continue
-            run = await self.find_run(entry.key, folders)
+            run = await self.find_run(image.key, folders)
             if run is None:
-                alone += [] if entry.key.is_manifest else [entry]
+                alone += [] if image.key.is_manifest else [image]
             elif run.folder.text not in seen:
                 seen.add(run.folder.text)
                 if (expired_run := await self._expire_run(run, at_ns, state)) is not None:

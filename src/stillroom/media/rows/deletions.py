@@ -5,7 +5,7 @@ sweeper that crashed. `statements.py` documents the lock order.
 """
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -28,6 +28,7 @@ from stillroom.media.resource import (
 from stillroom.media.rows.dead_letters import write_dead_letter
 from stillroom.media.rows.engine import RowsEngine
 from stillroom.media.rows.marks import mark_saves
+from stillroom.media.rows.pages import each_page
 from stillroom.media.rows.statements import (
     among,
     keys_with_intent,
@@ -173,21 +174,12 @@ class DeletionRows:
             if any(claimed_by is not None for claimed_by in claims.scalars()):
                 raise MarkClaimed
 
-    async def due(self, *, after: DueMark | None, limit: int) -> Sequence[DueMark]:
-        """Return a page of unclaimed pending deletions that are due, oldest first."""
+    async def due(self, *, limit: int) -> AsyncIterator[Sequence[DueMark]]:
+        """Yield the unclaimed pending deletions that are due in pages, oldest first."""
+        order = deletions.c.due_at, deletions.c.id
         statement = sa.select(deletions).where(_is_due())
-        if after is not None:
-            statement = statement.where(
-                sa.tuple_(deletions.c.due_at, deletions.c.id)
-                > sa.tuple_(
-                    sa.literal(after.due_at, deletions.c.due_at.type),
-                    sa.literal(after.id, deletions.c.id.type),
-                )
-            )
-        statement = statement.order_by(deletions.c.due_at, deletions.c.id).limit(limit)
-        async with self._engine.reading() as connection:
-            rows = (await connection.execute(statement)).all()
-        return [_due_mark(row, attempts=row.attempts) for row in rows]
+        async for rows in each_page(self._engine, statement, *order, limit=limit):
+            yield [_due_mark(row, attempts=row.attempts) for row in rows]
 
     async def of_saves(self, images: Sequence[StoredImage]) -> Sequence[DueMark]:
         """Return all pending deletions of these exact versions of images."""

@@ -1,7 +1,7 @@
 """Table `media_resources`: images and videos. `statements.py` documents the lock order."""
 
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -23,6 +23,7 @@ from stillroom.media.rows.full_text import bounds_of, matching
 from stillroom.media.rows.intents import end_intent, require_intent
 from stillroom.media.rows.library_words import reword
 from stillroom.media.rows.marks import cancel_marks_at, write_mark
+from stillroom.media.rows.pages import each_page
 from stillroom.media.rows.statements import (
     await_healing,
     insert_into,
@@ -90,14 +91,10 @@ class ResourceRows:
             [resource_of(row) for row in rows[: query.limit]], more=len(rows) > query.limit
         )
 
-    async def in_order(self, *, after: uuid.UUID | None, limit: int) -> Sequence[MediaResource]:
-        """Return a page of all resources, sorted by id, including deleted resources."""
-        statement = select_resources().order_by(resources.c.id).limit(limit)
-        if after is not None:
-            statement = statement.where(resources.c.id > after)
-        async with self._engine.reading() as connection:
-            rows = (await connection.execute(statement)).all()
-        return [resource_of(row) for row in rows]
+    async def in_order(self, *, limit: int) -> AsyncIterator[Sequence[MediaResource]]:
+        """Yield all resources in pages, sorted by id, including deleted resources."""
+        async for rows in each_page(self._engine, select_resources(), resources.c.id, limit=limit):
+            yield [resource_of(row) for row in rows]
 
     async def recorded_in_place(self, images: Sequence[StoredImage]) -> set[StorageKey]:
         """Return the keys of images that a resource uses in place, without a copy."""

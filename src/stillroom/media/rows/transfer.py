@@ -5,7 +5,7 @@ Files are copied before their rows. `statements.py` documents the lock order.
 
 import dataclasses
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from stillroom.media.resource import DELETED, MediaResource, new_id
 from stillroom.media.rows.engine import RowsEngine
 from stillroom.media.rows.library_words import reword
+from stillroom.media.rows.pages import each_page
 from stillroom.media.rows.statements import (
     await_healing,
     insert_into,
@@ -132,15 +133,10 @@ class RowTransfer:
 
     # Pending deletions and dead letters --------------------------------------------------
 
-    async def remembered(
-        self, queue: sa.Table, *, after: uuid.UUID | None, limit: int
-    ) -> Sequence[QueueRow]:
-        """Return a page of pending deletions or dead letters (failed deletions), sorted by id."""
-        statement = sa.select(queue).order_by(queue.c.id).limit(limit)
-        if after is not None:
-            statement = statement.where(queue.c.id > after)
-        async with self._engine.reading() as connection:
-            return [row._asdict() for row in (await connection.execute(statement)).all()]
+    async def remembered(self, queue: sa.Table, *, limit: int) -> AsyncIterator[Sequence[QueueRow]]:
+        """Yield pending deletions or dead letters (failed deletions) in pages, sorted by id."""
+        async for rows in each_page(self._engine, sa.select(queue), queue.c.id, limit=limit):
+            yield [row._asdict() for row in rows]
 
     async def saves(self, queue: sa.Table, keys: Sequence[StorageKey]) -> Saves:
         """Return the image versions at these keys to which the table `queue` refers."""

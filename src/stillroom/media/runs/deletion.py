@@ -28,8 +28,9 @@ from stillroom.media.database import MediaDatabase
 from stillroom.media.resource import RunDeletion, now
 from stillroom.media.runs.service import Runs
 from stillroom.paths import MANIFEST_NAME, ImagePath, KeyPrefix, StorageKey, image_entry
+from stillroom.storage.pages import each_page
 from stillroom.storage.port import ImageStorage
-from stillroom.storage.values import ListQuery, StoredImage
+from stillroom.storage.values import ListQuery
 
 if TYPE_CHECKING:  # a normal import would load the database driver at every start
     from stillroom.media.rows.repository import MediaRepository
@@ -109,23 +110,22 @@ class RunDeletions:
     ) -> RunDeletion:
         await self._delete_manifest(deletion)
         until_ns = int(deletion.saved_until.timestamp() * 1e9)
-        after: str | None = deletion.after
-        while after is not None:
-            page = await self._storage.entries(ListQuery(KeyPrefix(deletion.folder), after, PAGE))
-            images = [entry for entry in page.entries if isinstance(entry, StoredImage)]
+        last = deletion.after
+        query = ListQuery(KeyPrefix(deletion.folder), last, PAGE)
+        async for page in each_page(self._storage.entries, query):
+            images = page.images
             older = [image for image in images if image.modified_ns <= until_ns]
-            last = images[-1].key.text if images else after
+            last = page.next_after or (images[-1].key.text if images else last)
             is_ours = await rows.run_deletions.mark(
                 claim,
                 older,
                 newer=len(images) - len(older),
                 due_at=clock.latest() + self._due_after,
-                after=page.next_after or last,
+                after=last,
                 lease=_LEASE,
             )
             if not is_ours:
                 raise _taken_over()
-            after = page.next_after
             await asyncio.sleep(0)  # let other tasks run
         await self._delete_manifest(deletion)
         ended = await rows.run_deletions.end(claim)

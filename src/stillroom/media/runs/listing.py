@@ -147,12 +147,11 @@ class RunListing:
 
     async def _has_image(self, folder: str, page: Page) -> bool:
         """Return whether a folder directly contains an image. `page` is its first listing page."""
-        while True:
-            if _has_image(page.entries):
-                return True
-            if not page.more:
+        while not _has_image(page.entries):
+            if page.next_after is None:
                 return False
-            page = await self._page(folder, image_entry(page.entries[-1]))
+            page = await self._page(folder, image_entry(page.next_after))
+        return True
 
     async def find_published(self, folder: str) -> Run | None:
         """Return the published run in a folder (with a trailing slash), or None."""

@@ -30,6 +30,7 @@ from stillroom.media.resource import now
 from stillroom.media.runs import manifest
 from stillroom.media.runs.manifest import ImageSet, ManifestHead
 from stillroom.paths import ImagePath, KeyPrefix, StorageKey, image_entry, is_manifest
+from stillroom.storage.pages import each_page
 from stillroom.storage.port import ImageStorage
 from stillroom.storage.sources import Document
 from stillroom.storage.values import ANY, Condition, ListQuery, OpenedImage, SaveRules, StoredImage
@@ -169,15 +170,9 @@ class Runs:
 
     async def _names(self, folder: ImagePath) -> AsyncIterator[Sequence[str]]:
         """Yield the keys of all images and manifests in a run's folder, page by page."""
-        after = ""
-        while True:
-            page = await self._storage.list(
-                ListQuery(KeyPrefix.of_folder(folder), after, _NAMES, manifests=True)
-            )
+        query = ListQuery(KeyPrefix.of_folder(folder), limit=_NAMES, manifests=True)
+        async for page in each_page(self._storage.list, query):
             yield page.entries
-            if not page.more:
-                return
-            after = page.entries[-1]
 
     async def _describe_exactly(
         self, folder: ImagePath, count: int, last: list[StoredImage]
@@ -204,11 +199,9 @@ class Runs:
 
     async def images(self, folder: ImagePath) -> AsyncIterator[Sequence[StoredImage]]:
         """Yield the images that are currently in a run's folder, page by page."""
-        after: str | None = ""
-        while after is not None:
-            page = await self._storage.entries(ListQuery(KeyPrefix.of_folder(folder), after, PAGE))
-            yield [entry for entry in page.entries if isinstance(entry, StoredImage)]
-            after = page.next_after
+        query = ListQuery(KeyPrefix.of_folder(folder), limit=PAGE)
+        async for page in each_page(self._storage.entries, query):
+            yield page.images
 
     async def _describe_page(self, images: Sequence[StoredImage]) -> list[dict[str, object]]:
         entries = [await self._describe(image) for image in images]
