@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import TSQUERY
 
+from stillroom.generation.facets import FACETS
 from stillroom.generation.facts import Generation
 from stillroom.media.index.values import FactsQuery, IndexedImage, Term
 from stillroom.media.index.words import (
@@ -36,11 +37,11 @@ SPREAD_NS: Final = 10**7
 
 _LATEST_NS: Final = 2**63 - 1 - SPREAD_NS
 
-_MODEL, _LORA, _NAME, _LIBRARY = "mlnw"
-"""Prefixes of index words for parts of names and for the library's texts.
+_NAME, _LIBRARY = "nw"
+"""Prefixes of index words for file names and for the library's texts.
 
-Facets are hexadecimal, so they never begin with these letters. Words with `_NAME` and `_LIBRARY`
-have positions, so that clients can search for phrases.
+Exact facets are hexadecimal, so they never begin with these letters. Words with `_NAME` and
+`_LIBRARY` have positions, so that clients can search for phrases.
 """
 
 full_text: Final = sa.table(
@@ -114,14 +115,12 @@ def texts_of(indexed: IndexedImage) -> dict[str, str]:
     path = key.partition("/")[2]
     found = {"prompt": words_of(facts.prompt or ""), "path": words_of(path)}
     exact = [*folder_facets(key), facet("type", indexed.image.content_type)]
-    for name in ("tool", "sampler", "seed"):
-        value = getattr(facts, name)
-        if value is not None:
-            exact.append(facet(name, str(value)))
-    if indexed.ai_mark is not None:
-        exact.append(facet("ai_mark", indexed.ai_mark))
-    exact += [_MODEL + one for one in starts_of([facts.model or ""])]
-    exact += [_LORA + one for one in starts_of(one.name for one in facts.loras or ())]
+    for one in FACETS.values():
+        values = one.values(facts, indexed.ai_mark)
+        if one.matches == "name":
+            exact += [one.letter + start for start in starts_of(values)]
+        elif one.is_exact:
+            exact += [facet(one.name, value) for value in values]
     exact += [_NAME + one for one in words_of(path.rpartition("/")[2])]
     return {name: " ".join(words) for name, words in {**found, "facets": exact}.items()}
 
@@ -140,15 +139,15 @@ def _ways(term: Term, query: FactsQuery) -> Iterator[_Way]:
     if kind == "":
         yield _Way(words, is_prefix, _COLUMNS)
         if len(name) > 1:
-            yield _Way((_MODEL + name,), True)
+            yield _Way((FACETS["model"].letter + name,), True)
         if query.sees_library:
             yield _Way(tuple(_LIBRARY + one for one in words), is_prefix)
     elif kind == "prompt":
         yield _Way(words, is_prefix, ("prompt",))
     elif kind == "name":
         yield _Way(tuple(_NAME + one for one in words), is_prefix)
-    elif kind in ("model", "lora"):
-        yield _Way(((_MODEL if kind == "model" else _LORA) + name,), True)
+    elif kind in FACETS and FACETS[kind].matches == "name":
+        yield _Way((FACETS[kind].letter + name,), True)
     else:
         yield _Way((facet(kind, words[0]),))
 
