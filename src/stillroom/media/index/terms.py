@@ -108,26 +108,17 @@ def term(kind: str, text: str, *, is_open: bool = True) -> Term | None:
     return Term(kind, words, is_open and len(words[-1]) > 1) if words else None
 
 
-def narrowed(
-    query: FactsQuery,
-    *,
-    saved_from_ns: int | None = None,
-    saved_before_ns: int | None = None,
-    size_from: int | None = None,
-    size_below: int | None = None,
-) -> FactsQuery:
-    """Return the query with additional limits on the time of the save and the size."""
-    return replace(
-        query,
-        saved_from_ns=_both(max, query.saved_from_ns, saved_from_ns),
-        saved_before_ns=_both(min, query.saved_before_ns, saved_before_ns),
-        size_from=_both(max, query.size_from, size_from),
-        size_below=_both(min, query.size_below, size_below),
-    )
+def narrowed(query: FactsQuery, **limits: int | None) -> FactsQuery:
+    """Return the query with additional limits on its fields for the time of the save and the size.
 
-
-def _both(of: Callable[[int, int], int], one: int | None, other: int | None) -> int | None:
-    return one if other is None else other if one is None else of(one, other)
+    A limit that is None, or wider than that of the query, changes nothing.
+    """
+    for name, limit in limits.items():
+        known = getattr(query, name)
+        if limit is not None:
+            nearer = max if name in ("saved_from_ns", "size_from") else min
+            query = replace(query, **{name: limit if known is None else nearer(known, limit)})
+    return query
 
 
 def _time_ns(name: str, text: str) -> int:
