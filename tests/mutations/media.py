@@ -11,9 +11,9 @@ LOCKS: Final = "tests/media/test_lock_order.py"
 FAULTS: Final = (
     Fault(
         "queue: a claimed mark is claimed again at once",
-        "media/rows/deletions.py",
-        "is_free = sa.or_(lease.is_(None), lease < now())",
-        "is_free = sa.or_(lease.is_(None), lease != now())",
+        "media/rows/leases.py",
+        "return sa.or_(lease.is_(None), lease < now())",
+        "return sa.or_(lease.is_(None), lease != now())",
         (SWEEPER, "-k", "claimed or sweepers"),
     ),
     Fault(
@@ -83,11 +83,9 @@ FAULTS: Final = (
     ),
     Fault(
         "expiry: one whose lease is over goes on marking",
-        "media/rows/scans.py",
-        "        .where(scans.c.name == name, scans.c.claimed_by == claim)\n"
-        "        .values(after=after, lease_until=now() + lease)\n",
-        "        .where(scans.c.name == name)\n"
-        "        .values(after=after, lease_until=now() + lease)\n",
+        "media/rows/leases.py",
+        "    renewal = sa.update(table).where(is_ours(table, claim))\n",
+        "    renewal = sa.update(table)\n",
         ("tests/media/test_expiry.py", "-k", "late"),
     ),
     Fault(

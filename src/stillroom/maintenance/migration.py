@@ -135,7 +135,6 @@ class Migration:
         job: Callable[[StorageKey], Awaitable[object]],
         on_unexpected: Callable[[UnexpectedFile], None],
     ) -> None:
-        """Run `job` for each image in a store, several at once."""
 
         async def entries() -> AsyncGenerator[StorageKey | UnexpectedFile, None]:
             for prefix in self._prefixes:
@@ -158,11 +157,8 @@ class Migration:
         try:
             await self._source.stat(key)
         except ImageNotFound:
-            self._note(
-                ProgressEvent(
-                    MigrationOutcome.EXTRA, key.text, detail="the source has no such image"
-                )
-            )
+            detail = "the source has no such image"
+            self._note(ProgressEvent(MigrationOutcome.EXTRA, key.text, detail=detail))
 
     async def copy(self, key: StorageKey) -> ProgressEvent | None:
         """Copy and count an image. None if it no longer exists in the source. Raises as `run`."""
@@ -234,9 +230,8 @@ class Migration:
     async def find_copy(self, key: StorageKey, sha256: bytes) -> StoredImage | None:
         """Return the target's image at a key if it has this SHA-256, else None."""
         existing = await self._find_in_target(key)
-        return (
-            existing if existing is not None and await self._hash_of(existing) == sha256 else None
-        )
+        is_copy = existing is not None and await self._hash_of(existing) == sha256
+        return existing if is_copy else None
 
     async def find_pair(self, key: StorageKey) -> tuple[StoredImage | None, StoredImage | None]:
         """Return the source's image and the target's image at a key, each None if missing."""
@@ -287,12 +282,7 @@ class Migration:
     async def _copy(
         self, target: Target, key: StorageKey, existing: StoredImage | None
     ) -> tuple[StoredImage, bytes]:
-        """Copy the current version of an image, and verify the copy.
-
-        Raises:
-            PreconditionFailed: the target's image has changed since it was compared.
-            DigestMismatch: the bytes in the source or in the target do not match the hash.
-        """
+        """Copy the current version of an image, and verify the copy."""
         opened = (await self._source.open(key)).opened
         image, sha256 = opened.image, opened.image.sha256
         if image.size <= _LARGE_BYTES and sha256 is not None:

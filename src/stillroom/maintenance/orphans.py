@@ -95,13 +95,7 @@ class OrphanScan:
     """Compares a media library's stored images with its database rows."""
 
     def __init__(self, storage: ImageStorage, database: MediaDatabase, *, grace: timedelta) -> None:
-        """Compare `storage` with `database`.
-
-        Args:
-            storage: Storage that contains the images.
-            database: Database that contains the rows.
-            grace: Minimum age of orphans, if longer than the maximum duration of an ingest.
-        """
+        """Compare `storage` with `database`. Orphans are older than `grace` and any ingest."""
         self._storage = storage
         self._database = database
         self._older_than = max(grace, LEASE)
@@ -274,7 +268,6 @@ class _Entry:
 
 
 async def _each_resource(rows: MediaRepository) -> AsyncIterator[MediaResource]:
-    """Yield all resources sorted by id, including deleted resources that still have a row."""
     async for page in rows.resources.in_order(limit=_ROWS):
         for resource in page:
             yield resource

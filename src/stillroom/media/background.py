@@ -80,7 +80,6 @@ class Background:
     def _jobs(
         self, stopping: asyncio.Event, every_s: float
     ) -> "list[tuple[float, Callable[[], Awaitable[object]]]]":
-        """Return the periodic jobs with their intervals in seconds."""
         expiry, healer, index_healing = self.expiry, self.healer, self.index_healing
 
         async def stops_within(seconds: float) -> bool:

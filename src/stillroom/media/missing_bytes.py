@@ -29,7 +29,6 @@ class MissingBytes:
     """Check for resources whose files are missing."""
 
     def __init__(self, storage: ImageStorage, database: MediaDatabase) -> None:
-        """Check that `storage` contains the files of the resources in `database`."""
         self._storage = storage
         self._database = database
 
@@ -38,9 +37,6 @@ class MissingBytes:
 
         Args:
             is_stopping: Returns True to stop without a warning.
-
-        Raises:
-            BackendUnavailable: the storage or the database failed.
         """
         looked_at = missing = 0
         async for page in (await self._database.rows()).resources.in_order(limit=_PAGE):

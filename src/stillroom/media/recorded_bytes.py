@@ -11,11 +11,7 @@ from stillroom.storage.values import OpenedImage, StoredImage
 
 
 async def has_its_bytes(storage: ImageStorage, resource: MediaResource) -> bool:
-    """Return whether the storage still contains a resource's file, unchanged.
-
-    Raises:
-        BackendUnavailable: the storage failed.
-    """
+    """Return whether the storage still contains a resource's file, unchanged."""
     try:
         image = await storage.stat(resource.storage_key)
     except ImageNotFound:
@@ -42,7 +38,6 @@ async def hash_of(storage: ImageStorage, key: StorageKey) -> bytes:
 
     Raises:
         ImageNotFound: there is no image at the key.
-        BackendUnavailable: the storage failed.
     """
     opened = await storage.open(key)
     try:

@@ -101,14 +101,14 @@ class Intent:
         media_key: Key of the copy. Never written to if `resource_id` is `IN_PLACE`.
         resource_id: Resource that will use the copy. `IN_PLACE` means that the image is recorded
             without a copy, and that no sweeper may delete it in the meantime.
-        lease_until: Time after which the ingest is presumed to have crashed. The sweeper then
+        until: Time after which the ingest is presumed to have crashed. The sweeper then
             deletes the intent and the copy.
     """
 
     media_key: StorageKey
     resource_id: uuid.UUID
     source_key: StorageKey
-    lease_until: datetime
+    until: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +168,7 @@ class ClaimedIntents:
 
     media_keys: Sequence[StorageKey]
     skipped: Sequence[StorageKey]
-    lease_until: datetime
+    until: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,10 +275,10 @@ class HealingJob:
 
 @dataclass(frozen=True, slots=True)
 class ClaimedHealing:
-    """Healing jobs that a process has claimed until `lease_until`."""
+    """Healing jobs that a process has claimed until `until`."""
 
     jobs: Sequence[HealingJob]
-    lease_until: datetime
+    until: datetime
 
 
 @dataclass(frozen=True, slots=True)

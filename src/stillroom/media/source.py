@@ -26,7 +26,6 @@ async def read_source(storage: ImageStorage, key: StorageKey) -> Source:
     Raises:
         ImageNotFound: there is no image at the key.
         UnsupportedMedia: the file is neither a raster image nor a video.
-        BackendUnavailable: the storage failed.
     """
     opened = await storage.open(key)
     try:

@@ -80,8 +80,6 @@ class CatchingUp:
         Raises:
             BackendUnavailable: the storage or the database failed. The next call starts over.
         """
-        from stillroom.media.rows.scans import START
-
         if self._has_caught_up:
             return None
         since, healed = await self.note_start(), None
@@ -97,7 +95,7 @@ class CatchingUp:
                 except BackendUnavailable:
                     self._started = now()  # the interrupted comparison does not count
                     with contextlib.suppress(BackendUnavailable):
-                        await scans.end(claim, next_at=None, name=START)
+                        await scans.end(claim, next_at=None)
                     raise
                 break
             if await stops_within(_TRY_AGAIN_S):
@@ -108,8 +106,6 @@ class CatchingUp:
     async def _catch_up(
         self, claim: uuid.UUID, since: str, began: datetime, stops_within: StopsWithin
     ) -> Healed | None:
-        from stillroom.media.rows.scans import START
-
         healed = Healed()
         scans = (await self._database.rows()).scans
         page_began = renewed = began_s = time.monotonic()
@@ -118,15 +114,15 @@ class CatchingUp:
             # An empty index is built from scratch, which is not urgent.
             pause_s = healing_pause(found_some, took_s) if since == "0" else 0
             if await stops_within(pause_s):
-                await scans.end(claim, next_at=None, name=START)
+                await scans.end(claim, next_at=None)
                 return healed
             page_began = time.monotonic()
             if page_began - renewed > _RENEW_S:
-                if not await scans.keep(START, claim, after=since, lease=_LEASE):
+                if not await scans.keep(claim, after=since, lease=_LEASE):
                     return None  # the lease has expired, and another process starts over
                 renewed = page_began
         healed.is_whole = True
-        await scans.end(claim, next_at=began, name=START)
+        await scans.end(claim, next_at=began)
         log.info(
             "compared %d images with the search index after the start in %.1f s: %d rows are "
             "written, %d removed",

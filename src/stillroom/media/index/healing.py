@@ -128,15 +128,15 @@ class IndexHealing:
                 next_after = MEDIA_PREFIX
             after = healed.after = next_after or ""
             healed.is_whole = next_after is None
-            if not await scans.keep(name, claim, after=after, lease=_LEASE):
+            if not await scans.keep(claim, after=after, lease=_LEASE):
                 return healed  # the lease expired, and another process resumed the scan
             if progress is not None:
                 progress(healed)
             if healed.is_whole:
-                await scans.end(claim, next_at=now() + every, name=name)
+                await scans.end(claim, next_at=now() + every)
                 return healed
             if await stops_within(pause(found_some, time.monotonic() - began)):
-                await scans.end(claim, next_at=None, name=name)
+                await scans.end(claim, next_at=None)
                 return healed
 
 

@@ -73,10 +73,12 @@ class ScanState:
 
 
 class RetentionEvaluator:
-    """Evaluates the retention rules for the images and runs in one storage."""
+    """Evaluates the retention rules for the images and runs in one storage.
+
+    All methods raise `BackendUnavailable` if the storage or the database fails.
+    """
 
     def __init__(self, storage: ImageStorage, database: MediaDatabase, rules: Rules) -> None:
-        """Apply `rules` to `storage`; read tags and resources from `database`."""
         self.rules = rules
         self._storage = storage
         self._database = database
@@ -105,7 +107,6 @@ class RetentionEvaluator:
 
         Raises:
             ListingUnsupported: the storage cannot list.
-            BackendUnavailable: the storage failed.
         """
         state = ScanState()
         for rule in self.rules:
@@ -123,11 +124,7 @@ class RetentionEvaluator:
     async def find_expired(
         self, images: Sequence[StoredImage], at_ns: int, state: ScanState
     ) -> ExpiredPage:
-        """Find the images and runs on a page that are expired at `at_ns` (nanoseconds).
-
-        Raises:
-            BackendUnavailable: the storage or the database failed.
-        """
+        """Find the images and runs on a page that are expired at `at_ns` (nanoseconds)."""
         expired, folders = ExpiredPage(), dict[str, int | None]()
         alone, seen = list[StoredImage](), set[str]()
         for image in images:
@@ -150,21 +147,13 @@ class RetentionEvaluator:
     # One image ---------------------------------------------------------------------------
 
     async def has_expired(self, image: StoredImage, at_ns: int) -> bool:
-        """Return whether an image has expired individually. False for images in published runs.
-
-        Raises:
-            BackendUnavailable: the storage or the database failed.
-        """
+        """Return whether an image has expired individually. False for images in published runs."""
         if await self.find_run(image.key, {}) is not None:
             return False
         return bool(await self._find_expired_images([image], at_ns))
 
     async def expected_expiration(self, image: StoredImage) -> datetime | None:
-        """Return an image's expiration time. None if it is kept or depends on other runs.
-
-        Raises:
-            BackendUnavailable: the storage or the database failed.
-        """
+        """Return an image's expiration time. None if it is kept or depends on other runs."""
         rows = await self._database.rows()
         times = [mark.due_at for mark in await rows.deletions.of_saves([image])]
         if self.rules.expire_anything and await rows.scans.filter_markable([image]):
@@ -221,11 +210,7 @@ class RetentionEvaluator:
     # A run -------------------------------------------------------------------------------
 
     async def expected_run_expiration(self, folder: str, published_ns: int) -> Expiration | None:
-        """Return a published run's expiration. None if it is kept or depends on other runs.
-
-        Raises:
-            BackendUnavailable: the database failed.
-        """
+        """Return a published run's expiration. None if it is kept or depends on other runs."""
         touching, covering = self.rules.touching(folder), self.rules.covering(folder)
         if any(rule.keep for rule in touching):
             return None
@@ -291,7 +276,6 @@ class RetentionEvaluator:
         return False
 
     async def _has_tagged_resource(self, folder: str, touching: Sequence[Rule]) -> bool:
-        """Return whether a resource ingested from the run has a tag that keeps the run."""
         for rule in touching:
             if rule.unless_tagged:
                 within = max(f"{folder}/", rule.prefix, key=len)

@@ -52,7 +52,6 @@ class Plan:
 
         Raises:
             ListingUnsupported: the storage cannot list.
-            BackendUnavailable: the storage or the database failed.
         """
         state, at_ns = await self._evaluator.begin_scan(), to_nanoseconds(at)
         async for images, _ in self._evaluator.pages("", _PAGE):

@@ -18,11 +18,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
-from stillroom.errors import (
-    BackendUnavailable,
-    ImageNotFound,
-    StillroomError,
-)
+from stillroom.errors import BackendUnavailable, ImageNotFound, StillroomError
 from stillroom.media import clock
 from stillroom.media.database import MediaDatabase
 from stillroom.media.resource import RunDeletion, now
@@ -41,8 +37,10 @@ PAGE: Final = 1000
 _LEASE: Final = timedelta(minutes=2)
 """Time without progress after which a deletion counts as crashed, and can be resumed."""
 
-_SHORTEST_GRACE: Final = timedelta(minutes=1)
+SHORTEST_GRACE: Final = timedelta(minutes=1)
 """Minimum grace period: longer than a running transaction that records an image in place."""
+
+_TAKEN_OVER: Final = "another process goes on with the deletion of the run"
 
 log = logging.getLogger("stillroom.media")
 
@@ -51,11 +49,10 @@ class RunDeletions:
     """Deletes runs from one storage."""
 
     def __init__(self, storage: ImageStorage, database: MediaDatabase, *, grace: timedelta) -> None:
-        """Delete runs from `storage`. Images are deleted after the grace period `grace`."""
         self._storage = storage
         self._database = database
         self._runs = Runs(storage, database)
-        self._due_after = max(grace, _SHORTEST_GRACE)
+        self._due_after = max(grace, SHORTEST_GRACE)
 
     async def delete(
         self, folder: ImagePath, *, saved_until: datetime | None = None
@@ -88,11 +85,7 @@ class RunDeletions:
             raise
 
     async def resume(self, is_stopping: Callable[[], bool]) -> None:
-        """Resume run deletions that have failed or were interrupted by a crash.
-
-        Raises:
-            BackendUnavailable: the database failed.
-        """
+        """Resume run deletions that have failed or were interrupted by a crash."""
         rows = await self._database.rows()
         while not is_stopping():
             claim = uuid.uuid4()
@@ -125,12 +118,12 @@ class RunDeletions:
                 lease=_LEASE,
             )
             if not is_ours:
-                raise _taken_over()
+                raise BackendUnavailable(_TAKEN_OVER)
             await asyncio.sleep(0)  # let other tasks run
         await self._delete_manifest(deletion)
         ended = await rows.run_deletions.end(claim)
         if ended is None:
-            raise _taken_over()
+            raise BackendUnavailable(_TAKEN_OVER)
         log.info(
             "deleted the run %r: %d images are marked, %d are in the library, %d are newer",
             _name(deletion), ended.marked, ended.kept, ended.newer,
@@ -144,7 +137,3 @@ class RunDeletions:
 
 def _name(deletion: RunDeletion) -> str:
     return image_entry(deletion.folder).rstrip("/")
-
-
-def _taken_over() -> BackendUnavailable:
-    return BackendUnavailable("another process goes on with the deletion of the run")

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final, Literal
@@ -79,7 +79,6 @@ class RunListing:
 
         Raises:
             ListingUnsupported: the storage cannot list.
-            BackendUnavailable: the storage failed.
         """
         text = prefix.text
         start = f"{after}/" if after else ""
@@ -147,7 +146,7 @@ class RunListing:
 
     async def _has_image(self, folder: str, page: Page) -> bool:
         """Return whether a folder directly contains an image. `page` is its first listing page."""
-        while not _has_image(page.entries):
+        while all(entry.endswith("/") for entry in page.entries):
             if page.next_after is None:
                 return False
             page = await self._page(folder, image_entry(page.next_after))
@@ -170,7 +169,3 @@ class RunListing:
             saved_s = opened.image.modified_ns / 1e9
             return Run(path.text, datetime.fromtimestamp(saved_s, UTC))
         return Run(path.text, head.published_at, head.count)
-
-
-def _has_image(entries: Sequence[str]) -> bool:
-    return not all(entry.endswith("/") for entry in entries)
