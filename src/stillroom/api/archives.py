@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 from stillroom.api.call import Call
 from stillroom.api.document import PATH_EXAMPLE
 from stillroom.api.forms import JsonForm
-from stillroom.api.routes import Operation, OperationRouter
+from stillroom.api.routes import Operation
 from stillroom.api.zip_format import ZipWriter
 from stillroom.auth.grants import Authorize
 from stillroom.concurrently import for_each_concurrently
@@ -59,6 +59,9 @@ class ImagesToArchive(JsonForm):
     )
 
 
+_REFUSALS: Final = (401, 403, 404, 501, 503)
+
+
 @dataclass(frozen=True, slots=True)
 class Archives:
     """Operations that send many images as a ZIP file."""
@@ -66,6 +69,7 @@ class Archives:
     storage: ImageStorage
     authorize: Authorize
 
+    @Operation("GET", "", _REFUSALS, media_type=_ZIP, query=ArchiveParameters)
     async def get_archive(self, request: Request) -> Response:
         """Get all images whose paths begin with a prefix as a ZIP file.
 
@@ -89,6 +93,7 @@ class Archives:
             skip_missing=True,
         )
 
+    @Operation("POST", "", (*_REFUSALS, 413, 415), media_type=_ZIP, body=ImagesToArchive)
     async def make_archive(self, request: Request) -> Response:
         """Get up to 1,000 images as a ZIP file. If one cannot be read, the response is aborted."""
         call = await Call.of(request, self.authorize)
@@ -140,24 +145,6 @@ class Archives:
                 raise
 
         await for_each_concurrently(check, keys, limit=_CONCURRENT_CHECKS)
-
-
-def archives_router(archives: Archives) -> OperationRouter:
-    """Return the router for `/storage/archive`."""
-    router = OperationRouter("/storage/archive", tag="Storage")
-    refusals = (401, 403, 404, 501, 503)
-    router.add(
-        "",
-        Operation("GET", archives.get_archive, refusals, media_type=_ZIP, query=ArchiveParameters),
-        Operation(
-            "POST",
-            archives.make_archive,
-            (*refusals, 413, 415),
-            media_type=_ZIP,
-            body=ImagesToArchive,
-        ),
-    )
-    return router
 
 
 class _ArchiveResponse(Response):

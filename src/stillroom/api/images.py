@@ -17,7 +17,7 @@ from stillroom.api.document import ETAG_EXAMPLE, PATH_EXAMPLE, SHA256_EXAMPLE
 from stillroom.api.listing import Listing
 from stillroom.api.operation import IMAGE_PATH, raw_image_path
 from stillroom.api.responses import ImageResponse, json_answer
-from stillroom.api.routes import Operation, OperationRouter
+from stillroom.api.routes import Operation
 from stillroom.api.sendfile import ProxySendfile, image_response
 from stillroom.auth.grants import Authorize, Grant
 from stillroom.auth.signed_urls import READER, UrlSigner, is_signed
@@ -96,6 +96,15 @@ class ImageOperations:
     on_save: Callable[[Request], None] | None = None
     sendfile: ProxySendfile | None = None
 
+    @Operation(
+        "GET",
+        "",
+        (401, 403, 501, 503),
+        answer=list[str],
+        query=ListParameters,
+        is_paged=True,
+        example=["cats/tom.png", PATH_EXAMPLE],
+    )
     async def list_images(self, request: Request) -> Response:
         """List stored images."""
         listing = Listing.of(await Call.of(request, self.authorize))
@@ -154,6 +163,13 @@ class ImageOperations:
         call = Call(request, fields, await self.authorize_read(fields, raw_path, query))
         return call, StorageKey.of_image(call.image_path("storage:read"))
 
+    @Operation(
+        "GET",
+        IMAGE_PATH,
+        (401, 403, 404, 412, 415, 503),
+        query=DerivationParameters,
+        headers=("If-Match", "If-None-Match", "Range"),
+    )
     async def get_image(self, request: Request) -> Response:
         """Get image by path. Redirects to CDN when using R2 storage."""
         call, key = await self._check_read(request)
@@ -168,16 +184,23 @@ class ImageOperations:
             return ImageResponse(answer_redirect(location))
         return await image_response(fields, location, self.cache_control, self.sendfile)
 
-    async def check_image_exists(self, request: Request) -> Response:
-        """Check if image exists."""
-        call, key = await self._check_read(request)
-        fields = call.fields
-        if self.derived is not None:
-            derivation = parse_derivation(call.raw_query)
-            if derivation is not None:
-                return await self._derive("HEAD", fields, key, self.derived, derivation)
-        image = await self.storage.stat(key)
-        return ImageResponse(answer_image("HEAD", fields, image, cache_control=self.cache_control))
+    @Operation(
+        "POST",
+        IMAGE_PATH,
+        (400, 401, 403, 409, 412, 413, 415, 501, 503, 507),
+        body=UploadFile,
+        answer=SavedImage,
+        headers=("If-Match", "If-None-Match", "Repr-Digest", "Expires-In"),
+    )
+    async def save_image(self, request: Request) -> Response:
+        """Save image to storage."""
+        call = await Call.of(request, self.authorize)
+        image_path = call.image_path("storage:write")
+        # The body is read as a stream: FastAPI's form parser would first write it to disk.
+        saved = await self.store(call.grant, image_path, call.fields, request.stream())
+        if self.on_save is not None:
+            self.on_save(request)
+        return json_answer(saved)
 
     async def _derive(
         self,
@@ -240,15 +263,18 @@ class ImageOperations:
                 "no picture is made of a video; save one beside it, as <its path>" + POSTER_SUFFIX
             ) from None
 
-    async def save_image(self, request: Request) -> Response:
-        """Save image to storage."""
+    @Operation(
+        "DELETE", IMAGE_PATH, (401, 403, 404, 412, 503), answer=DeletedImage, headers=("If-Match",)
+    )
+    async def delete_image(self, request: Request) -> Response:
+        """Delete image from storage."""
         call = await Call.of(request, self.authorize)
-        image_path = call.image_path("storage:write")
-        # The body is read as a stream: FastAPI's form parser would first write it to disk.
-        saved = await self.store(call.grant, image_path, call.fields, request.stream())
-        if self.on_save is not None:
-            self.on_save(request)
-        return json_answer(saved)
+        image_path = call.image_path("storage:delete")
+        condition = write_condition(call.fields)
+
+        with explain_failure(condition):
+            await self.storage.delete(StorageKey.of_image(image_path), condition)
+        return json_answer({"path": image_path.text})
 
     async def store(
         self, grant: Grant, image_path: ImagePath, fields: Fields, body: AsyncIterator[bytes]
@@ -293,15 +319,23 @@ class ImageOperations:
             raise TooLarge(f"the image is larger than {self.max_upload_bytes} bytes")
         return int(declared)
 
-    async def delete_image(self, request: Request) -> Response:
-        """Delete image from storage."""
-        call = await Call.of(request, self.authorize)
-        image_path = call.image_path("storage:delete")
-        condition = write_condition(call.fields)
-
-        with explain_failure(condition):
-            await self.storage.delete(StorageKey.of_image(image_path), condition)
-        return json_answer({"path": image_path.text})
+    @Operation(
+        "HEAD",
+        IMAGE_PATH,
+        (401, 403, 404, 412, 415, 503),
+        query=DerivationParameters,
+        headers=("If-Match", "If-None-Match"),
+    )
+    async def check_image_exists(self, request: Request) -> Response:
+        """Check if image exists."""
+        call, key = await self._check_read(request)
+        fields = call.fields
+        if self.derived is not None:
+            derivation = parse_derivation(call.raw_query)
+            if derivation is not None:
+                return await self._derive("HEAD", fields, key, self.derived, derivation)
+        image = await self.storage.stat(key)
+        return ImageResponse(answer_image("HEAD", fields, image, cache_control=self.cache_control))
 
 
 def _cdn_response(method: str, location: RemoteImage) -> Response:
@@ -309,56 +343,6 @@ def _cdn_response(method: str, location: RemoteImage) -> Response:
     if method == "GET":
         return ImageResponse(answer_redirect(location))
     return ImageResponse(answer_cdn_head(location.content_type or DEFAULT))
-
-
-def images_router(operations: ImageOperations) -> OperationRouter:
-    """Return the router for `/storage/images`."""
-    router = OperationRouter("/storage/images", tag="Storage")
-    router.add(
-        "",
-        Operation(
-            "GET",
-            operations.list_images,
-            (401, 403, 501, 503),
-            answer=list[str],
-            query=ListParameters,
-            is_paged=True,
-            example=["cats/tom.png", PATH_EXAMPLE],
-        ),
-    )
-    router.add(
-        IMAGE_PATH,
-        Operation(
-            "GET",
-            operations.get_image,
-            (401, 403, 404, 412, 415, 503),
-            query=DerivationParameters,
-            headers=("If-Match", "If-None-Match", "Range"),
-        ),
-        Operation(
-            "POST",
-            operations.save_image,
-            (400, 401, 403, 409, 412, 413, 415, 501, 503, 507),
-            body=UploadFile,
-            answer=SavedImage,
-            headers=("If-Match", "If-None-Match", "Repr-Digest", "Expires-In"),
-        ),
-        Operation(
-            "DELETE",
-            operations.delete_image,
-            (401, 403, 404, 412, 503),
-            answer=DeletedImage,
-            headers=("If-Match",),
-        ),
-        Operation(
-            "HEAD",
-            operations.check_image_exists,
-            (401, 403, 404, 412, 415, 503),
-            query=DerivationParameters,
-            headers=("If-Match", "If-None-Match"),
-        ),
-    )
-    return router
 
 
 def saved_image_json(image: StoredImage, path: ImagePath, public_url: str) -> dict[str, object]:

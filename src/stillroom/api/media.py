@@ -21,7 +21,7 @@ from stillroom.api.media_forms import (
     ResourceChange,
 )
 from stillroom.api.responses import ImageResponse, json_answer, json_bytes
-from stillroom.api.routes import Operation, OperationRouter
+from stillroom.api.routes import Operation
 from stillroom.api.search import facts_of
 from stillroom.api.sendfile import ProxySendfile, image_response
 from stillroom.auth.grants import Authorize, Grant
@@ -53,47 +53,14 @@ class MediaOperations:
     public_url: Callable[[MediaResource], str]
     sendfile: ProxySendfile | None = None
 
-    async def ingest(self, request: Request) -> Response:
-        """Ingest compute results into the library. Identical bytes map to one resource."""
-        call = await Call.of(request, self.authorize)
-        call.grant.require_scope("media")
-        body = await call.json_object(ImageToIngest)
-        # All items of the request share one deadline.
-        deadline = asyncio.get_running_loop().time() + INGEST_S
-        if "items" not in body:
-            item = validate(ImageToIngest, body)
-            return json_answer(await self._ingest(call.grant, item, deadline))
-
-        slots = asyncio.Semaphore(_CONCURRENT_INGESTS)
-
-        async def result(item: ImageToIngest) -> Mapping[str, object]:
-            async with slots:
-                try:
-                    resource = await self._ingest(call.grant, item, deadline)
-                except StillroomError as error:
-                    problem = {"detail": str(error), "code": error.code}
-                    return {"storage_key": item.storage_key, **problem}
-                return {"storage_key": item.storage_key, "resource": resource}
-
-        items = validate(ImagesToIngest, body).items
-        return json_answer({"results": await asyncio.gather(*map(result, items))})
-
-    async def _ingest(
-        self, grant: Grant, item: ImageToIngest, deadline: float
-    ) -> Mapping[str, object]:
-        path = path_of_key(item.storage_key, at=("body", "storage_key"))
-        grant.require("media", path)
-        if item.relocate and "storage:delete" not in grant.scopes:
-            raise Forbidden(
-                "relocating deletes the source, and the token lacks the scope storage:delete: "
-                'ask with "relocate": false, or with another token'
-            )
-        folder = KeyPrefix.of_images(ImagePrefix(grant.folder)) if grant.folder else None
-        resource = await self.media.ingest_from_storage_key(
-            StorageKey.of_image(path), relocate=item.relocate, within=folder, deadline=deadline
-        )
-        return self._as_json(resource)
-
+    @Operation(
+        "GET",
+        "",
+        (401, 403, 414, 503),
+        answer=list[MediaResourceView],
+        query=MediaParameters,
+        is_paged=True,
+    )
     async def list_media_resources(self, request: Request) -> Response:
         """List the library, newest first."""
         call = await self._call(request)
@@ -122,11 +89,114 @@ class MediaOperations:
             )
         return response
 
+    async def _ingest(
+        self, grant: Grant, item: ImageToIngest, deadline: float
+    ) -> Mapping[str, object]:
+        path = path_of_key(item.storage_key, at=("body", "storage_key"))
+        grant.require("media", path)
+        if item.relocate and "storage:delete" not in grant.scopes:
+            raise Forbidden(
+                "relocating deletes the source, and the token lacks the scope storage:delete: "
+                'ask with "relocate": false, or with another token'
+            )
+        folder = KeyPrefix.of_images(ImagePrefix(grant.folder)) if grant.folder else None
+        resource = await self.media.ingest_from_storage_key(
+            StorageKey.of_image(path), relocate=item.relocate, within=folder, deadline=deadline
+        )
+        return self._as_json(resource)
+
+    @Operation(
+        "POST",
+        "/ingest",
+        (401, 403, 404, 409, 413, 415, 503, 507),
+        body=ImageToIngest | ImagesToIngest,
+        answer=MediaResourceView | IngestResults,
+    )
+    async def ingest(self, request: Request) -> Response:
+        """Ingest compute results into the library. Identical bytes map to one resource."""
+        call = await Call.of(request, self.authorize)
+        call.grant.require_scope("media")
+        body = await call.json_object(ImageToIngest)
+        # All items of the request share one deadline.
+        deadline = asyncio.get_running_loop().time() + INGEST_S
+        if "items" not in body:
+            item = validate(ImageToIngest, body)
+            return json_answer(await self._ingest(call.grant, item, deadline))
+
+        slots = asyncio.Semaphore(_CONCURRENT_INGESTS)
+
+        async def result(item: ImageToIngest) -> Mapping[str, object]:
+            async with slots:
+                try:
+                    resource = await self._ingest(call.grant, item, deadline)
+                except StillroomError as error:
+                    problem = {"detail": str(error), "code": error.code}
+                    return {"storage_key": item.storage_key, **problem}
+                return {"storage_key": item.storage_key, "resource": resource}
+
+        items = validate(ImagesToIngest, body).items
+        return json_answer({"results": await asyncio.gather(*map(result, items))})
+
+    @Operation("GET", "/{resource_id}", (401, 403, 404, 503), answer=MediaResourceView)
     async def get_media_resource(self, request: Request) -> Response:
         """Get the properties of a resource."""
         call = await self._call(request)
         return await self._respond(await self.media.find(_id(call)))
 
+    @Operation(
+        "PATCH",
+        "/{resource_id}",
+        (401, 403, 404, 412, 413, 415, 503),
+        query=ChangeParameters,
+        headers=("If-Match",),
+        body=ResourceChange,
+        answer=MediaResourceView,
+    )
+    async def change_media_resource(self, request: Request) -> Response:
+        """Set texts, protection and properties. With `only_unset`, set only those that are null."""
+        call = await self._call(request)
+        only_unset = call.query(ChangeParameters).only_unset
+        body = await call.json(ResourceChange)
+        change = Change(**{name: getattr(body, name) for name in body.model_fields_set})
+        changed = await self.media.change(
+            _id(call), change, only_unset=only_unset, check=self._condition(call)
+        )
+        return await self._respond(changed)
+
+    @Operation(
+        "DELETE",
+        "/{resource_id}",
+        (401, 403, 404, 409, 412, 503),
+        headers=("If-Match",),
+        answer=DeletedResource,
+    )
+    async def delete_media_resource(self, request: Request) -> Response:
+        """Remove a resource from the library. Its bytes are deleted after the grace period."""
+        call = await self._call(request)
+        resource = await self.media.delete(_id(call), check=self._condition(call))
+        return json_answer({"id": str(resource.id)})
+
+    def _condition(self, call: Call) -> Callable[[MediaResource], None] | None:
+        """Parse `If-Match` and `If-None-Match`. Return a function that checks them, or None."""
+        condition = write_condition(call.fields)
+
+        def check(resource: MediaResource) -> None:
+            try:
+                condition.check(self._etag(resource))
+            except PreconditionFailed as error:
+                message = "If-Match failed: the resource was changed meanwhile"
+                if condition.if_match is None:
+                    message = "If-None-Match failed: the resource is there"
+                raise PreconditionFailed(message) from error
+
+        return check if condition.is_set else None
+
+    @Operation(
+        "GET",
+        "/{resource_id}/file",
+        (401, 403, 404, 412, 503),
+        headers=("If-Match", "If-None-Match", "Range"),
+    )
     async def get_media_file(self, request: Request) -> Response:
         """Get the bytes of a resource, or a redirect to the URL that serves them.
 
@@ -144,38 +214,6 @@ class MediaOperations:
             return ImageResponse(answer_redirect(location))
         cache = IMMUTABLE_CACHE if resource.storage_key.is_media else PRIVATE_CACHE
         return await image_response(call.fields, location, cache, self.sendfile)
-
-    async def change_media_resource(self, request: Request) -> Response:
-        """Set texts, protection and properties. With `only_unset`, set only those that are null."""
-        call = await self._call(request)
-        only_unset = call.query(ChangeParameters).only_unset
-        body = await call.json(ResourceChange)
-        change = Change(**{name: getattr(body, name) for name in body.model_fields_set})
-        changed = await self.media.change(
-            _id(call), change, only_unset=only_unset, check=self._condition(call)
-        )
-        return await self._respond(changed)
-
-    def _condition(self, call: Call) -> Callable[[MediaResource], None] | None:
-        """Parse `If-Match` and `If-None-Match`. Return a function that checks them, or None."""
-        condition = write_condition(call.fields)
-
-        def check(resource: MediaResource) -> None:
-            try:
-                condition.check(self._etag(resource))
-            except PreconditionFailed as error:
-                message = "If-Match failed: the resource was changed meanwhile"
-                if condition.if_match is None:
-                    message = "If-None-Match failed: the resource is there"
-                raise PreconditionFailed(message) from error
-
-        return check if condition.is_set else None
-
-    async def delete_media_resource(self, request: Request) -> Response:
-        """Remove a resource from the library. Its bytes are deleted after the grace period."""
-        call = await self._call(request)
-        resource = await self.media.delete(_id(call), check=self._condition(call))
-        return json_answer({"id": str(resource.id)})
 
     async def _call(self, request: Request) -> Call:
         """Authenticate a request and require access to the whole library."""
@@ -218,64 +256,6 @@ class MediaOperations:
             "caption": resource.caption,
             "created_at": resource.created_at.isoformat(),
         }
-
-
-def media_router(operations: MediaOperations) -> OperationRouter:
-    """Return the router for `/media-resources`."""
-    router = OperationRouter("/media-resources", tag="Media")
-    router.add(
-        "",
-        Operation(
-            "GET",
-            operations.list_media_resources,
-            (401, 403, 414, 503),
-            answer=list[MediaResourceView],
-            query=MediaParameters,
-            is_paged=True,
-        ),
-    )
-    router.add(
-        "/ingest",
-        Operation(
-            "POST",
-            operations.ingest,
-            (401, 403, 404, 409, 413, 415, 503, 507),
-            body=ImageToIngest | ImagesToIngest,
-            answer=MediaResourceView | IngestResults,
-        ),
-    )
-    router.add(
-        "/{resource_id}",
-        Operation(
-            "GET", operations.get_media_resource, (401, 403, 404, 503), answer=MediaResourceView
-        ),
-        Operation(
-            "PATCH",
-            operations.change_media_resource,
-            (401, 403, 404, 412, 413, 415, 503),
-            query=ChangeParameters,
-            headers=("If-Match",),
-            body=ResourceChange,
-            answer=MediaResourceView,
-        ),
-        Operation(
-            "DELETE",
-            operations.delete_media_resource,
-            (401, 403, 404, 409, 412, 503),
-            headers=("If-Match",),
-            answer=DeletedResource,
-        ),
-    )
-    router.add(
-        "/{resource_id}/file",
-        Operation(
-            "GET",
-            operations.get_media_file,
-            (401, 403, 404, 412, 503),
-            headers=("If-Match", "If-None-Match", "Range"),
-        ),
-    )
-    return router
 
 
 def _id(call: Call) -> uuid.UUID:

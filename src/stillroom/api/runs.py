@@ -17,7 +17,7 @@ from stillroom.api.document import ETAG_EXAMPLE, FOLDER_EXAMPLE, SHA256_EXAMPLE
 from stillroom.api.forms import JsonForm
 from stillroom.api.operation import FOLDER_PATH
 from stillroom.api.responses import json_answer, json_bytes
-from stillroom.api.routes import Operation, OperationRouter
+from stillroom.api.routes import Operation
 from stillroom.api.sendfile import image_response
 from stillroom.auth.grants import Authorize
 from stillroom.errors import BackendUnavailable
@@ -117,6 +117,9 @@ class RunOperations:
     retention: RetentionEvaluator
     authorize: Authorize
 
+    @Operation(
+        "GET", "", (401, 403, 501, 503), answer=list[ListedRun], query=RunsParameters, is_paged=True
+    )
     async def list_runs(self, request: Request) -> Response:
         """List runs: published folders, and folders that contain images."""
         call = await Call.of(request, self.authorize)
@@ -174,6 +177,16 @@ class RunOperations:
         published = [run for *_, run in sorted(first, key=lambda item: item[:2], reverse=True)]
         return [*published, *still_open][: parameters.limit]
 
+    # A run may be named `publish`, so GET and DELETE of this path are requests for that run.
+    @Operation(
+        "POST",
+        FOLDER_PATH + _PUBLISH,
+        (401, 403, 404, 409, 413, 415, 501, 503, 507),
+        body=RunToPublish,
+        may_lack_body=True,
+        answer=RunView,
+        passes=("GET", "DELETE"),
+    )
     async def publish_run(self, request: Request) -> Response:
         """Publish a run: write its manifest, once, with all images in the folder."""
         call = await Call.of(request, self.authorize)
@@ -182,6 +195,7 @@ class RunOperations:
         manifest = await self.runs.publish(folder, body.expected)
         return await image_response({}, manifest, PRIVATE_CACHE, None)
 
+    @Operation("GET", FOLDER_PATH, (401, 403, 404, 501, 503), answer=RunView)
     async def get_run(self, request: Request) -> Response:
         """Get the manifest of a published run, or the images of an open one."""
         call = await Call.of(request, self.authorize)
@@ -195,6 +209,7 @@ class RunOperations:
         first: list[dict[str, Any]] = await anext(pages, [])
         return StreamingResponse(_open_run(folder, first, pages), headers=dict(JSON_HEADERS))
 
+    @Operation("DELETE", FOLDER_PATH, (401, 403, 404, 409, 501, 503), answer=DeletedRun)
     async def delete_run(self, request: Request) -> Response:
         """Delete a run: its manifest immediately, its images after the grace period."""
         call = await Call.of(request, self.authorize)
@@ -208,46 +223,6 @@ class RunOperations:
                 "newer": deleted.newer,
             }
         )
-
-
-def runs_router(operations: RunOperations) -> OperationRouter:
-    """Return the router for `/storage/runs`."""
-    router = OperationRouter("/storage/runs", tag="Storage")
-    router.add(
-        "",
-        Operation(
-            "GET",
-            operations.list_runs,
-            (401, 403, 501, 503),
-            answer=list[ListedRun],
-            query=RunsParameters,
-            is_paged=True,
-        ),
-    )
-    # A run may be named `publish`, so GET and DELETE of this path are requests for that run.
-    router.add(
-        FOLDER_PATH + _PUBLISH,
-        Operation(
-            "POST",
-            operations.publish_run,
-            (401, 403, 404, 409, 413, 415, 501, 503, 507),
-            body=RunToPublish,
-            may_lack_body=True,
-            answer=RunView,
-        ),
-        passes=("GET", "DELETE"),
-    )
-    router.add(
-        FOLDER_PATH,
-        Operation("GET", operations.get_run, (401, 403, 404, 501, 503), answer=RunView),
-        Operation(
-            "DELETE",
-            operations.delete_run,
-            (401, 403, 404, 409, 501, 503),
-            answer=DeletedRun,
-        ),
-    )
-    return router
 
 
 def _as_json(run: Run, expires_at: datetime | None) -> dict[str, object]:

@@ -11,7 +11,7 @@ from stillroom.api.call import Call
 from stillroom.api.entries import described
 from stillroom.api.metadata import ImageMetadata
 from stillroom.api.responses import json_answer
-from stillroom.api.routes import Operation, OperationRouter
+from stillroom.api.routes import Operation
 from stillroom.auth.grants import Authorize, Grant
 from stillroom.errors import InvalidParameter
 from stillroom.generation.facets import FACETS
@@ -51,6 +51,7 @@ class SearchOperation:
     database: MediaDatabase
     authorize: Authorize
 
+    @Operation("GET", "", (401, 403, 414, 503), answer=SearchResults, query=SearchParameters)
     async def search_images(self, request: Request) -> Response:
         """Search stored images by how they were made, newest first."""
         call = await Call.of(request, self.authorize)
@@ -67,22 +68,6 @@ class SearchOperation:
                 "next": None if after is None else cursor_behind(after),
             }
         )
-
-
-def search_router(operation: SearchOperation) -> OperationRouter:
-    """Return the router for `/storage/search`."""
-    router = OperationRouter("/storage/search", tag="Storage")
-    router.add(
-        "",
-        Operation(
-            "GET",
-            operation.search_images,
-            (401, 403, 414, 503),
-            answer=SearchResults,
-            query=SearchParameters,
-        ),
-    )
-    return router
 
 
 def _item(indexed: IndexedImage) -> dict[str, object]:
