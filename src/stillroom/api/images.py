@@ -142,7 +142,9 @@ class ImageOperations:
             verified = tokens.verify_now(fields.get("authorization"))
         else:
             verified = Verified(READER, time.time() + CACHE_S)
-        return verified and (Verified(READER, verified.until) if self.public_read else verified)
+        if verified is not None and self.public_read:
+            return Verified(READER, verified.until)
+        return verified if verified and "storage:read" in verified.grant.scopes else None
 
     @property
     def cache_control(self) -> str:
