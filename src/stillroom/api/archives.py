@@ -13,7 +13,6 @@ from pydantic import Field
 from starlette.types import Receive, Scope, Send
 
 from stillroom.api.call import Call
-from stillroom.api.document import PATH_EXAMPLE
 from stillroom.api.forms import JsonForm
 from stillroom.api.routes import Operation
 from stillroom.api.zip_format import ZipWriter
@@ -26,6 +25,7 @@ from stillroom.http.query import ArchiveParameters
 from stillroom.paths import ImagePath, KeyPrefix, StorageKey, image_entry
 from stillroom.storage.port import ImageStorage
 from stillroom.storage.values import ListQuery, OpenedImage
+from stillroom.wire.shown import PATH_EXAMPLE
 
 MAX_PATHS: Final = 1000
 """Maximum number of paths in one request. Archives of a prefix may contain any number of images."""

@@ -7,7 +7,6 @@ from fastapi import Request, Response
 from pydantic import Field
 
 from stillroom.api.call import Call
-from stillroom.api.document import PATH_EXAMPLE
 from stillroom.api.forms import JsonForm
 from stillroom.api.images import SavedImage, saved_image_json
 from stillroom.api.responses import json_answer
@@ -17,6 +16,7 @@ from stillroom.errors import InvalidParameter, InvalidPath
 from stillroom.http.serving import write_condition
 from stillroom.paths import ImagePath, StorageKey
 from stillroom.storage.port import ImageStorage
+from stillroom.wire.shown import PATH_EXAMPLE
 
 
 class ImageToCopy(JsonForm):

@@ -9,7 +9,6 @@ from fastapi import Request, Response
 from pydantic import BaseModel, Field
 
 from stillroom.api.call import Call
-from stillroom.api.document import PATH_EXAMPLE
 from stillroom.api.forms import JsonForm
 from stillroom.api.images import DeletedImage
 from stillroom.api.responses import json_answer
@@ -18,6 +17,7 @@ from stillroom.auth.grants import Authorize, Grant
 from stillroom.errors import BackendUnavailable, StillroomError
 from stillroom.paths import ImagePath, StorageKey
 from stillroom.storage.port import ImageStorage
+from stillroom.wire.shown import PATH_EXAMPLE
 
 MAX_PATHS: Final = 1000
 """Paths per request, as in S3: docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html"""

@@ -19,9 +19,9 @@ from stillroom.http.serving import write_condition
 from stillroom.media.healing import Healer
 from stillroom.media.service import MediaResourceService
 from stillroom.media.tags import MAX_TAG_BYTES, MAX_TAGS, checked_tags
+from stillroom.wire.shown import ID_EXAMPLE
 
 MAX_IDS: Final = 1000
-_ID_EXAMPLE: Final = "0197c2a8-7d1e-7c3a-9f00-3b5d8e1a2c4f"
 
 _Id = Annotated[str, Field(json_schema_extra={"format": "uuid"})]
 _Tag = Annotated[str, Field(json_schema_extra={"minLength": 1, "maxLength": MAX_TAG_BYTES})]
@@ -48,7 +48,7 @@ class ResourcesToHeal(JsonForm):
     MAX_BYTES: ClassVar = 64 * 1024
     EXAMPLE: ClassVar = '{"ids": ["…"]}'
 
-    ids: list[_Id] | None = Field(default=None, max_length=MAX_IDS, examples=[[_ID_EXAMPLE]])
+    ids: list[_Id] | None = Field(default=None, max_length=MAX_IDS, examples=[[ID_EXAMPLE]])
 
 
 class HealingView(BaseModel):

@@ -12,7 +12,6 @@ from fastapi import Request, Response
 from pydantic import BaseModel, Field
 
 from stillroom.api.call import Call
-from stillroom.api.document import ETAG_EXAMPLE, PATH_EXAMPLE, SHA256_EXAMPLE
 from stillroom.api.listing import Listing
 from stillroom.api.responses import json_answer, json_bytes
 from stillroom.api.routes import Operation
@@ -26,6 +25,7 @@ from stillroom.media.database import MediaDatabase
 from stillroom.paths import KeyPrefix, StorageKey, image_entry
 from stillroom.storage.port import ImageStorage
 from stillroom.storage.values import Entry, StoredImage
+from stillroom.wire.shown import ETAG_EXAMPLE, PATH_EXAMPLE, SHA256_EXAMPLE
 
 _ENTRIES_PER_STEP: Final = 250
 """Number of entries serialised at once (about 2 ms). 10,000 would block the event loop 70 ms."""

@@ -7,18 +7,18 @@ response. See the module `call` for the order of the checks.
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from datetime import datetime
+from typing import Final
 
 from fastapi import Request, Response, UploadFile
 from pydantic import BaseModel, Field
 
 from stillroom.api.call import Call, authenticate
-from stillroom.api.document import ETAG_EXAMPLE, PATH_EXAMPLE, SHA256_EXAMPLE
 from stillroom.api.listing import Listing
 from stillroom.api.operation import IMAGE_PATH, raw_image_path
 from stillroom.api.responses import ImageResponse, json_answer
 from stillroom.api.routes import Operation
 from stillroom.api.sendfile import ProxySendfile, image_response
+from stillroom.api.views import view_of
 from stillroom.auth.grants import Authorize, Grant
 from stillroom.auth.signed_urls import READER, UrlSigner, is_signed
 from stillroom.auth.verified import CACHE_S, Verified, VerifiedTokens
@@ -44,22 +44,15 @@ from stillroom.paths import POSTER_SUFFIX, ImagePath, StorageKey, image_entry, p
 from stillroom.storage.content_type import DEFAULT, is_video
 from stillroom.storage.port import ImageStorage
 from stillroom.storage.values import Location, OpenedImage, RemoteImage, StoredImage
+from stillroom.wire import images as wire
+from stillroom.wire.shown import PATH_EXAMPLE
+
+_SAVED: Final = ("path", "url", "size", "content_type", "sha256", "etag", "expires_at")
 
 
+@view_of(wire.SavedImage, _SAVED, optional=("expires_at",))
 class SavedImage(BaseModel):
     """Saved image with its URL."""
-
-    path: str = Field(examples=[PATH_EXAMPLE])
-    url: str = Field(examples=[f"http://127.0.0.1:8000/api/v1/storage/images/{PATH_EXAMPLE}"])
-    size: int = Field(description="bytes", examples=[1_258_291])
-    content_type: str = Field(examples=["image/png"])
-    sha256: str | None = Field(description="hexadecimal", examples=[SHA256_EXAMPLE])
-    etag: str = Field(description="with its quotes, ready for If-Match", examples=[ETAG_EXAMPLE])
-    expires_at: datetime | None = Field(
-        default=None,
-        description="expiration, if the request has `Expires-In`",
-        examples=["2026-12-01T15:00:00+00:00"],
-    )
 
 
 class DeletedImage(BaseModel):
@@ -149,7 +142,9 @@ class ImageOperations:
             verified = tokens.verify_now(fields.get("authorization"))
         else:
             verified = Verified(READER, time.time() + CACHE_S)
-        return verified and (Verified(READER, verified.until) if self.public_read else verified)
+        if verified is not None and self.public_read:
+            return Verified(READER, verified.until)
+        return verified if verified and "storage:read" in verified.grant.scopes else None
 
     @property
     def cache_control(self) -> str:

@@ -6,7 +6,9 @@ import hashlib
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from datetime import datetime
+from operator import attrgetter
+from typing import Any, Final
 
 from fastapi import Request, Response
 
@@ -26,6 +28,7 @@ from stillroom.api.search import facts_of
 from stillroom.api.sendfile import ProxySendfile, image_response
 from stillroom.auth.grants import Authorize, Grant
 from stillroom.errors import Forbidden, PreconditionFailed, StillroomError
+from stillroom.generation.facts import Generation
 from stillroom.http.parameters import link_after
 from stillroom.http.query import ChangeParameters, MediaParameters
 from stillroom.http.serving import (
@@ -39,9 +42,18 @@ from stillroom.media.service import INGEST_S, MediaResourceService
 from stillroom.media.tags import UNWANTED, checked_tags
 from stillroom.paths import ImagePrefix, KeyPrefix, StorageKey, path_of_key
 from stillroom.storage.values import RemoteImage
+from stillroom.wire.media import RESOURCE_FIELDS
 
 _CONCURRENT_INGESTS: Final = 4
 """Number of images that one request ingests concurrently. It suits both disks and buckets."""
+
+_TO_JSON: Final[Mapping[type, Callable[[Any], object]]] = {
+    uuid.UUID: str,
+    bytes: bytes.hex,
+    StorageKey: attrgetter("text"),
+    datetime: datetime.isoformat,
+    Generation: Generation.as_json,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,29 +245,12 @@ class MediaOperations:
         return f'"{hashlib.sha256(json_bytes(content)).hexdigest()[:32]}"'
 
     def _as_json(self, resource: MediaResource) -> Mapping[str, object]:
-        return {
-            "id": str(resource.id),
-            "resource_type": resource.resource_type,
-            "storage_key": resource.storage_key.text,
-            "source_key": resource.source_key and resource.source_key.text,
-            "url": self.public_url(resource),
-            "content_hash": resource.content_hash.hex(),
-            "extension": resource.extension,
-            "content_type": resource.content_type,
-            "file_size": resource.file_size,
-            "width": resource.width,
-            "height": resource.height,
-            "color_profile": resource.color_profile,
-            "duration": resource.duration,
-            "dominant_color": resource.dominant_color,
-            "ai_mark": resource.ai_mark,
-            "generation": resource.generation and resource.generation.as_json(),
-            "tags": resource.tags,
-            "protected": resource.protected,
-            "alt_text": resource.alt_text,
-            "caption": resource.caption,
-            "created_at": resource.created_at.isoformat(),
-        }
+        values: dict[str, object] = {}
+        for name in RESOURCE_FIELDS:
+            value = self.public_url(resource) if name == "url" else getattr(resource, name)
+            to_json = _TO_JSON.get(type(value))
+            values[name] = value if to_json is None else to_json(value)
+        return values
 
 
 def _id(call: Call) -> uuid.UUID:

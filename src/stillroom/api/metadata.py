@@ -10,7 +10,6 @@ from fastapi import Request, Response
 from pydantic import BaseModel, Field
 
 from stillroom.api.call import Call
-from stillroom.api.document import PATH_EXAMPLE, SHA256_EXAMPLE
 from stillroom.api.entries import ListedEntry, described
 from stillroom.api.images import ImageOperations
 from stillroom.api.operation import IMAGE_PATH, raw_image_path
@@ -23,6 +22,7 @@ from stillroom.media.retention.evaluator import RetentionEvaluator
 from stillroom.paths import StorageKey
 from stillroom.storage.values import ANY, StoredImage
 from stillroom.telemetry import metrics
+from stillroom.wire.shown import PATH_EXAMPLE, SHA256_EXAMPLE
 
 _EXPIRATION_TIMEOUT_S: Final = 2.0
 

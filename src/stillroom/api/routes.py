@@ -12,8 +12,6 @@ from starlette.routing import Route, compile_path
 
 from stillroom.api.document import (
     BEARER,
-    FOLDER_EXAMPLE,
-    PATH_EXAMPLE,
     error_responses,
     file_responses,
     image_responses,
@@ -23,6 +21,7 @@ from stillroom.api.document import (
 from stillroom.api.operation import OperationRoute, Run
 from stillroom.api.responses import MethodNotAllowed
 from stillroom.http.parameters import parameters_of
+from stillroom.wire.shown import FOLDER_EXAMPLE, PATH_EXAMPLE
 
 Handler = TypeVar("Handler", bound=Callable[..., object])
 Method = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]

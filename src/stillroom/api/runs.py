@@ -13,12 +13,12 @@ from pydantic import BaseModel, Field
 from starlette.responses import StreamingResponse
 
 from stillroom.api.call import Call
-from stillroom.api.document import ETAG_EXAMPLE, FOLDER_EXAMPLE, SHA256_EXAMPLE
 from stillroom.api.forms import JsonForm
 from stillroom.api.operation import FOLDER_PATH
 from stillroom.api.responses import json_answer, json_bytes
 from stillroom.api.routes import Operation
 from stillroom.api.sendfile import image_response
+from stillroom.api.views import view_of
 from stillroom.auth.grants import Authorize
 from stillroom.errors import BackendUnavailable
 from stillroom.http.problems import JSON_HEADERS
@@ -29,12 +29,11 @@ from stillroom.media.runs.deletion import RunDeletions
 from stillroom.media.runs.listing import Run, RunListing
 from stillroom.media.runs.service import Runs
 from stillroom.paths import ImagePath, ImagePrefix
+from stillroom.wire import runs as wire
 
 _PUBLISH: Final = "/publish"
 
 _EXPIRATIONS_TIMEOUT_S: Final = 2.0
-
-_TIME_EXAMPLE: Final = "2026-11-24T15:00:00+00:00"
 
 
 class RunToPublish(JsonForm):
@@ -51,60 +50,27 @@ class RunToPublish(JsonForm):
     )
 
 
+_State = Literal["published", "open"]
+
+
+@view_of(wire.RunInfo, state=_State)
 class ListedRun(BaseModel):
     """Run in a listing."""
 
-    folder: str = Field(examples=[FOLDER_EXAMPLE])
-    state: Literal["published", "open"]
-    published_at: datetime | None = Field(
-        description="null while it is open", examples=[_TIME_EXAMPLE]
-    )
-    count: int | None = Field(
-        description="images in its manifest; null while it is open", examples=[4]
-    )
-    expires_at: datetime | None = Field(
-        description="when it expires under a retention rule; null if it does not, or if this is "
-        "unknown (it depends on newer runs, or the database is unavailable)",
-        examples=["2026-12-24T15:00:00+00:00"],
-    )
 
-
+@view_of(wire.RunImage)
 class RunImage(BaseModel):
     """Image of a run."""
 
-    path: str = Field(examples=[f"{FOLDER_EXAMPLE}/cat.png"])
-    size: int = Field(description="bytes", examples=[1_258_291])
-    content_type: str = Field(examples=["image/png"])
-    sha256: str = Field(description="hexadecimal", examples=[SHA256_EXAMPLE])
-    etag: str = Field(
-        description="with its quotes, as it was when the run was published",
-        examples=[ETAG_EXAMPLE],
-    )
 
-
+@view_of(wire.PublishedRun, state=_State, images=list[RunImage])
 class RunView(BaseModel):
     """Run with its images: its manifest, or the present images while it is open."""
 
-    folder: str = Field(examples=[FOLDER_EXAMPLE])
-    state: Literal["published", "open"]
-    published_at: datetime | None = Field(
-        description="null while it is open", examples=[_TIME_EXAMPLE]
-    )
-    count: int = Field(description="images", examples=[4])
-    images: list[RunImage]
 
-
+@view_of(wire.DeletedRun)
 class DeletedRun(BaseModel):
     """Numbers of deleted and kept images of a run."""
-
-    folder: str = Field(examples=[FOLDER_EXAMPLE])
-    marked: int = Field(
-        description="images that are deleted after the grace period, unless they are ingested or "
-        "saved again",
-        examples=[4],
-    )
-    kept: int = Field(description="images that are kept because the library records them in place")
-    newer: int = Field(description="images that are kept because they were saved after the request")
 
 
 @dataclass(frozen=True, slots=True)

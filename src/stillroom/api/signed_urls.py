@@ -10,7 +10,6 @@ from fastapi import Request, Response
 from pydantic import BaseModel, Field
 
 from stillroom.api.call import Call
-from stillroom.api.document import PATH_EXAMPLE
 from stillroom.api.forms import JsonForm, validate
 from stillroom.api.responses import json_answer
 from stillroom.api.routes import Operation
@@ -20,6 +19,7 @@ from stillroom.errors import Forbidden, InvalidPath
 from stillroom.http.derivation import Fit, Format
 from stillroom.http.fields import as_rfc3339
 from stillroom.paths import ImagePath
+from stillroom.wire.shown import PATH_EXAMPLE
 
 MAX_PATHS: Final = 1000
 

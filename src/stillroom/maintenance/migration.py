@@ -6,7 +6,6 @@ To resume an interrupted migration, or to copy later changes, run it again.
 
 import asyncio
 import contextlib
-import hashlib
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
@@ -25,6 +24,7 @@ from stillroom.errors import (
 from stillroom.maintenance.copies import folders_of
 from stillroom.maintenance.migration_report import MigrationOutcome, MigrationStats, ProgressEvent
 from stillroom.maintenance.rate_limiter import RateLimiter
+from stillroom.media.recorded_bytes import hash_opened
 from stillroom.paths import KeyPrefix, StorageKey
 from stillroom.storage.inspection import Inspection, UnexpectedFile
 from stillroom.storage.port import ImageStorage
@@ -266,18 +266,12 @@ class Migration:
 
     async def _compute_hash(self, store: Inspection, image: StoredImage) -> bytes:
         """Compute the SHA-256 of this version. Raise BackendUnavailable if it was replaced."""
-        opened = (await store.open(image.key)).opened
-        try:
+        with contextlib.closing((await store.open(image.key)).opened) as opened:
             if opened.image.save_id != image.save_id:
                 raise BackendUnavailable("the image was replaced while it was read")
-            digest = hashlib.sha256()
-            async for chunk in opened.chunks(0, opened.image.size):
-                if store is self._source:
-                    await self._rate_limit.spend(len(chunk))
-                digest.update(chunk)
-            return digest.digest()
-        finally:
-            opened.close()
+            return await hash_opened(
+                opened, self._rate_limit.spend if store is self._source else None
+            )
 
     async def _copy(
         self, target: Target, key: StorageKey, existing: StoredImage | None
@@ -330,18 +324,14 @@ class Migration:
             opened = (await target.inspection.open(saved.key)).opened
         except ImageNotFound:
             return  # deleted in the meantime
-        try:
+        with contextlib.closing(opened):
             if opened.image.save_id != saved.save_id:
                 return  # replaced in the meantime
-            digest = hashlib.sha256()
-            async for chunk in opened.chunks(0, opened.image.size):
-                digest.update(chunk)
-        finally:
-            opened.close()
-        if digest.digest() != sha256:
+            sha256_of_copy = await hash_opened(opened)
+        if sha256_of_copy != sha256:
             await self.delete_copy(saved)
             raise DigestMismatch(
-                f"the copy has the SHA-256 {digest.hexdigest()} instead of {sha256.hex()}: "
+                f"the copy has the SHA-256 {sha256_of_copy.hex()} instead of {sha256.hex()}: "
                 "it was deleted again"
             )
 

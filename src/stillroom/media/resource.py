@@ -171,28 +171,19 @@ class ClaimedIntents:
     until: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class Retry:
-    """Pending deletion that failed, with the time of the next attempt."""
-
-    mark: DueMark
-    error: str
-    due_at: datetime
-
-
 @dataclass(slots=True)
 class Settlement:
     """Outcomes of the pending deletions that a sweeper has claimed.
 
     Attributes:
         done: Ids of pending deletions that were completed or cancelled, and are removed.
-        retried: Pending deletions to retry after a failure.
+        retried: Pending deletions that failed, each with its error and the next attempt's time.
         dead_lettered: Pending deletions that have failed for good, each with its error.
         left: Pending deletions that were not attempted.
     """
 
     done: list[uuid.UUID] = field(default_factory=list)
-    retried: list[Retry] = field(default_factory=list)
+    retried: list[tuple[DueMark, str, datetime]] = field(default_factory=list)
     dead_lettered: list[tuple[DueMark, str]] = field(default_factory=list)
     left: list[DueMark] = field(default_factory=list)
 

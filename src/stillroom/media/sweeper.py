@@ -35,7 +35,6 @@ from stillroom.media.resource import (
     RULE,
     DueMark,
     MediaResource,
-    Retry,
     Settlement,
     now,
 )
@@ -250,9 +249,9 @@ class Sweeper:
                 )
             else:
                 swept.failed += 1
-                retry = Retry(mark, text, now() + self._pause(mark.attempts))
-                settlement.retried.append(retry)
-                due_at = retry.due_at.isoformat(timespec="seconds")
+                again_at = now() + self._pause(mark.attempts)
+                settlement.retried.append((mark, text, again_at))
+                due_at = again_at.isoformat(timespec="seconds")
                 log.warning("cannot delete %r (%s), again at %s: %s", key, reason, due_at, text)
             return
         settlement.done.append(mark.id)

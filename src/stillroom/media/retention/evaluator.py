@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
-from stillroom.errors import ImageNotFound, InvalidPath
 from stillroom.media.database import MediaDatabase
 from stillroom.media.retention.rules import Expiration, Rule, Rules
 from stillroom.media.runs.listing import RunListing
@@ -175,17 +174,11 @@ class RetentionEvaluator:
         while "/" in folder:
             folder = folder.rpartition("/")[0]
             if folder not in folders:
-                folders[folder] = await self._published_ns(ImagePath(folder))
+                folders[folder] = await self._runs.published_ns(ImagePath(folder))
             published_ns = folders[folder]
             if published_ns is not None:
                 return PublishedFolder(ImagePath(folder), published_ns)
         return None
-
-    async def _published_ns(self, folder: ImagePath) -> int | None:
-        try:
-            return (await self._storage.stat(StorageKey.of_manifest(folder))).modified_ns
-        except (ImageNotFound, InvalidPath):  # or the name is too long for a manifest
-            return None
 
     async def _find_expired_images(
         self, images: Sequence[StoredImage], at_ns: int

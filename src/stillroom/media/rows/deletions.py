@@ -113,15 +113,9 @@ class DeletionRows(Rows):
                 )
             for mark in settlement.left:
                 await self._release(connection, mark, ours, attempts=mark.attempts - 1)
-            for retry in settlement.retried:
-                await self._release(
-                    connection,
-                    retry.mark,
-                    ours,
-                    attempts=retry.mark.attempts,
-                    due_at=retry.due_at,
-                    last_error=retry.error,
-                )
+            for mark, error, due_at in settlement.retried:
+                retry = {"attempts": mark.attempts, "due_at": due_at, "last_error": error}
+                await self._release(connection, mark, ours, **retry)
             for mark, error in settlement.dead_lettered:
                 removed = await connection.execute(
                     sa.delete(deletions).where(deletions.c.id == mark.id, ours)

@@ -5,6 +5,7 @@ A transaction locks such a row before all rows that `statements.py` lists in its
 
 import uuid
 from collections.abc import Sequence
+from dataclasses import fields
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -18,14 +19,7 @@ from stillroom.media.rows.statements import insert_into, keys_with_resource
 from stillroom.media.rows.tables import run_deletions
 from stillroom.storage.values import StoredImage
 
-_COLUMNS: Final[tuple[sa.ColumnElement[Any], ...]] = (
-    run_deletions.c.folder,
-    run_deletions.c.saved_until,
-    run_deletions.c.after,
-    run_deletions.c.marked,
-    run_deletions.c.kept,
-    run_deletions.c.newer,
-)
+_COLUMNS: Final = tuple(run_deletions.c[field.name] for field in fields(RunDeletion))
 
 _START: Final[dict[str, object]] = {"after": "", "marked": 0, "kept": 0, "newer": 0}
 

@@ -1,6 +1,7 @@
 """Listing of published and open runs: a depth-first walk through a storage's folders."""
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -161,10 +162,8 @@ class RunListing:
             return None
         if opened is None:
             return None
-        try:
+        with contextlib.closing(opened):
             head = await manifest.read_head(opened)
-        finally:
-            opened.close()
         if head is None:
             saved_s = opened.image.modified_ns / 1e9
             return Run(path.text, datetime.fromtimestamp(saved_s, UTC))

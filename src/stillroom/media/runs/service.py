@@ -209,10 +209,8 @@ class Runs:
             opened = await self._storage.open(image.key)
         except ImageNotFound:
             return None
-        try:
+        with contextlib.closing(opened):
             return manifest.describe_image(opened.image, await hash_opened(opened))
-        finally:
-            opened.close()
 
     async def _compare(self, folder: ImagePath, published: OpenedImage) -> OpenedImage:
         """Return the existing manifest. Raise `RunConflict` if the images differ from it."""
@@ -236,11 +234,14 @@ class Runs:
 
     async def is_published(self, folder: ImagePath) -> bool:
         """Return whether the folder has a manifest."""
+        return await self.published_ns(folder) is not None
+
+    async def published_ns(self, folder: ImagePath) -> int | None:
+        """Return when the folder's manifest was saved, in nanoseconds; None if it has none."""
         try:
-            await self._storage.stat(StorageKey.of_manifest(folder))
+            return (await self._storage.stat(StorageKey.of_manifest(folder))).modified_ns
         except (ImageNotFound, InvalidPath):  # or the name is too long for a manifest
-            return False
-        return True
+            return None
 
     async def open_manifest(self, folder: ImagePath) -> OpenedImage | None:
         """Open a run's manifest. Return None if the run is not published. The caller closes it."""
