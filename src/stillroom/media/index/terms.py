@@ -55,7 +55,7 @@ def parse_terms(text: str) -> FactsQuery:
         terms += [] if found is None else [found._replace(is_excluded=bool(minus))]
     if text.strip() and not terms and query == FactsQuery():
         raise ValueError("has no letter and no digit")
-    return replace(query, terms=limited(terms))
+    return replace(query, terms=_limited(terms))
 
 
 def terms_of(name: str, text: str) -> tuple[Term, ...]:
@@ -64,22 +64,18 @@ def terms_of(name: str, text: str) -> tuple[Term, ...]:
     Raises:
         ValueError: as in `parse_terms`.
     """
-    parts = _PHRASE.findall(text) if FACETS[name].matches == "words" else [("", "", text)]
+    has_phrases = FACETS[name].matches == "words"
+    parts = _PHRASE.findall(text) if has_phrases else [("", "", text)]
     found = [
         (minus, term(name, quoted or plain, is_open=not quoted)) for minus, quoted, plain in parts
     ]
     terms = [one._replace(is_excluded=bool(minus)) for minus, one in found if one is not None]
-    if text.strip() and not terms:
+    if not terms and (text.strip() or not has_phrases):
         raise ValueError("has no letter and no digit")
-    return limited(terms)
+    return _limited(terms)
 
 
-def limited(terms: Sequence[Term]) -> tuple[Term, ...]:
-    """Return the terms as a tuple, after checking their number.
-
-    Raises:
-        ValueError: there are too many terms for one search.
-    """
+def _limited(terms: Sequence[Term]) -> tuple[Term, ...]:
     if len(terms) > MAX_TERMS:
         raise ValueError(f"has more than {MAX_TERMS} words")
     return tuple(terms)

@@ -261,12 +261,9 @@ def _bounds(
 
 
 def _read_known(connection: sa.Connection, keys: Sequence[StorageKey]) -> Mapping[StorageKey, Any]:
-    asked = sa.select(
-        search_images.c.id,
-        search_images.c.storage_key,
-        search_images.c.saved_ns,
-        search_images.c.save_id,
-    ).where(search_images.c.storage_key.in_([key.text for key in keys]))
+    images = search_images.c
+    asked = sa.select(images.id, images.storage_key, images.saved_ns, images.save_id)
+    asked = asked.where(images.storage_key.in_([key.text for key in keys]))
     return {StorageKey(row.storage_key): row for row in connection.execute(asked).all()}
 
 
