@@ -68,8 +68,8 @@ FAULTS: Final = (
     Fault(
         "search, rows: images saved at one moment replace each other",
         "media/rows/search.py",
-        "            if id_ in taken or id_ in seen:\n",
-        "            if id_ in seen:\n",
+        "if id_ in taken or last[id_] != at]\n",
+        "if last[id_] != at]\n",
         (ROWS, "-k", "one_moment or newest"),
     ),
     Fault(
@@ -149,8 +149,8 @@ FAULTS: Final = (
     Fault(
         "index: healing looks at compute results alone",
         "media/index/healing.py",
-        "            if next_after is None and tree != TREES[-1]:\n"
-        "                next_after = MEDIA_PREFIX\n",
+        "                if next_after is None and tree != TREES[-1]:\n"
+        "                    next_after = MEDIA_PREFIX\n",
         "",
         (INDEX, "-k", "healing"),
     ),

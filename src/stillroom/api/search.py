@@ -114,12 +114,7 @@ def _named(name: str) -> Iterator[None]:
 
 
 def _query(asked: SearchParameters, visible: ImagePrefix, grant: Grant) -> SearchQuery:
-    """Build the query for the index.
-
-    Args:
-        asked: Parameters of the request.
-        visible: Path prefix of the images that the client may read. It also limits later pages.
-        grant: Permissions of the client. Searching the library's tags requires the scope `media`.
+    """Build the query for the index. `visible` also limits later pages.
 
     Raises:
         Forbidden: the client filters by tags but has no permission to read the library.

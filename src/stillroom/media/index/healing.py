@@ -8,7 +8,7 @@ stored in the database, so that another process can resume the scan after a cras
 import logging
 import time
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
 from typing import Final
 
@@ -109,35 +109,30 @@ class IndexHealing:
         anew: bool = False,
         progress: Callable[[Healed], None] | None = None,
     ) -> Healed | None:
-        healed = Healed()
-        scans = (await self._database.rows()).scans
-        claim = uuid.uuid4()
+        healed, scans = Healed(), (await self._database.rows()).scans
         names_since_ns = None if anew or self._compares_saves else _NEVER_NS
-        after = await scans.claim(claim, lease=_LEASE, name=name)
-        if after is None:
-            return None
-        healed.after = after
-        while True:
-            tree = MEDIA_PREFIX if after.startswith(MEDIA_PREFIX) else COMPUTE_PREFIX
-            began = time.monotonic()
-            query = ListQuery(KeyPrefix(tree), after=after, limit=_PAGE)
-            found_some, next_after = await self._comparing.compare_page(
-                query, healed, names_since_ns=names_since_ns, anew=anew
-            )
-            if next_after is None and tree != TREES[-1]:
-                next_after = MEDIA_PREFIX
-            after = healed.after = next_after or ""
-            healed.is_whole = next_after is None
-            if not await scans.keep(claim, after=after, lease=_LEASE):
-                return healed  # the lease expired, and another process resumed the scan
-            if progress is not None:
-                progress(healed)
-            if healed.is_whole:
-                await scans.end(claim, next_at=now() + every)
-                return healed
-            if await stops_within(pause(found_some, time.monotonic() - began)):
-                await scans.end(claim, next_at=None)
-                return healed
+
+        async def pages(claim: uuid.UUID, after: str) -> AsyncIterator[float]:
+            healed.after = after
+            while not healed.is_whole:
+                tree = MEDIA_PREFIX if healed.after.startswith(MEDIA_PREFIX) else COMPUTE_PREFIX
+                began = time.monotonic()
+                query = ListQuery(KeyPrefix(tree), healed.after, _PAGE)
+                found_some, next_after = await self._comparing.compare_page(
+                    query, healed, names_since_ns=names_since_ns, anew=anew
+                )
+                if next_after is None and tree != TREES[-1]:
+                    next_after = MEDIA_PREFIX
+                healed.after, healed.is_whole = next_after or "", next_after is None
+                if not await scans.keep(claim, after=healed.after, lease=_LEASE):
+                    return  # the lease expired, and another process resumed the scan
+                if progress is not None:
+                    progress(healed)
+                if not healed.is_whole:
+                    yield pause(found_some, time.monotonic() - began)
+
+        is_ours = await scans.run(name, pages, stops_within, lease=_LEASE, every=every)
+        return healed if is_ours else None
 
 
 async def never_pauses(_: float) -> bool:

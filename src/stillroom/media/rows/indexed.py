@@ -5,16 +5,13 @@ from collections.abc import Mapping, Sequence
 import sqlalchemy as sa
 
 from stillroom.media.index.values import BEHIND_ALL, Indexed, KeyRange
-from stillroom.media.rows.engine import RowsEngine
+from stillroom.media.rows.engine import Rows
 from stillroom.media.rows.statements import table_of
 from stillroom.media.rows.tables import search_images
 
 
-class IndexedRows:
+class IndexedRows(Rows):
     """Image versions in one library's search index."""
-
-    def __init__(self, engine: RowsEngine) -> None:
-        self._engine = engine
 
     async def between(self, after: str, last: str | None, prefix: str) -> Mapping[str, Indexed]:
         """Return indexed versions by key, for keys after `after` and up to `last` if it is set."""
@@ -22,8 +19,7 @@ class IndexedRows:
         statement = sa.select(key, search_images.c.save_id, search_images.c.etag).where(
             key > after, key >= prefix, key <= (prefix + BEHIND_ALL if last is None else last)
         )
-        async with self._engine.reading() as connection:
-            rows = (await connection.execute(statement)).all()
+        rows = await self._read(statement)
         return {row.storage_key: Indexed(row.save_id, row.etag) for row in rows}
 
     async def in_ranges(self, ranges: Sequence[KeyRange]) -> Mapping[str, Indexed]:

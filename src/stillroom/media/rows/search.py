@@ -23,7 +23,7 @@ from stillroom.media.index.values import (
     SearchQuery,
 )
 from stillroom.media.index.words import facet, folder_facet
-from stillroom.media.rows.engine import RowsEngine
+from stillroom.media.rows.engine import Rows
 from stillroom.media.rows.full_text import (
     SPREAD_NS,
     bounds_of,
@@ -53,12 +53,8 @@ _JSON: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 _random: Final = random.SystemRandom()
 
 
-class SearchRows:
+class SearchRows(Rows):
     """Database rows of one library's search index."""
-
-    def __init__(self, engine: RowsEngine) -> None:
-        """Use the database connections of `engine`. The caller closes it."""
-        self._engine = engine
 
     async def write(
         self,
@@ -137,9 +133,8 @@ class SearchRows:
     async def find(self, key: StorageKey) -> IndexedImage | None:
         """Return the index entry of the image at `key`, or None."""
         asked = sa.select(search_images).where(search_images.c.storage_key == key.text)
-        async with self._engine.reading() as connection:
-            row = (await connection.execute(asked)).one_or_none()
-        return None if row is None else image_of(row)
+        rows = await self._read(asked)
+        return image_of(rows[0]) if rows else None
 
     async def marks(self, images: Sequence[StoredImage]) -> Mapping[StorageKey, AiMark]:
         """Return the known AI labels of exactly these image versions, by key."""
@@ -148,11 +143,9 @@ class SearchRows:
         asked = sa.select(columns.storage_key, columns.etag, columns.ai_mark).where(
             columns.storage_key.in_(etags), columns.ai_mark.is_not(None)
         )
-        async with self._engine.reading() as connection:
-            rows = (await connection.execute(asked)).all()
         return {
             StorageKey(row.storage_key): row.ai_mark
-            for row in rows
+            for row in await self._read(asked)
             if row.etag == etags[row.storage_key]
         }
 
@@ -249,8 +242,9 @@ async def _allow(connection: AsyncConnection, *, by_age: bool) -> None:
 
     https://www.postgresql.org/docs/17/runtime-config-query.html
     """
-    for way, is_allowed in (("indexscan", by_age), ("bitmapscan", not by_age)):
-        await connection.execute(sa.text(f"SET LOCAL enable_{way} = {is_allowed}"))
+    ways = {"seqscan": False, "indexscan": by_age, "bitmapscan": not by_age}
+    settings = [sa.func.set_config(f"enable_{way}", f"{on}", True) for way, on in ways.items()]
+    await connection.execute(sa.select(*settings))
 
 
 def _bounds(
@@ -267,12 +261,9 @@ def _bounds(
 
 
 def _read_known(connection: sa.Connection, keys: Sequence[StorageKey]) -> Mapping[StorageKey, Any]:
-    asked = sa.select(
-        search_images.c.id,
-        search_images.c.storage_key,
-        search_images.c.saved_ns,
-        search_images.c.save_id,
-    ).where(search_images.c.storage_key.in_([key.text for key in keys]))
+    images = search_images.c
+    asked = sa.select(images.id, images.storage_key, images.saved_ns, images.save_id)
+    asked = asked.where(images.storage_key.in_([key.text for key in keys]))
     return {StorageKey(row.storage_key): row for row in connection.execute(asked).all()}
 
 
@@ -282,12 +273,8 @@ def _free_ids(connection: sa.Connection, wanted: Sequence[int]) -> list[int]:
     while True:
         asked = sa.select(search_images.c.id).where(search_images.c.id.in_(ids))
         taken = set((connection.execute(asked)).scalars())
-        seen: set[int] = set()
-        clashes = []
-        for at, id_ in enumerate(ids):
-            if id_ in taken or id_ in seen:
-                clashes.append(at)
-            seen.add(id_)
+        last = {id_: at for at, id_ in enumerate(ids)}
+        clashes = [at for at, id_ in enumerate(ids) if id_ in taken or last[id_] != at]
         if not clashes:
             return ids
         for at in clashes:

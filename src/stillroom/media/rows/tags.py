@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from stillroom.errors import ResourceNotFound
-from stillroom.media.rows.engine import RowsEngine
+from stillroom.media.rows.engine import Rows
 from stillroom.media.rows.library_words import reword
 from stillroom.media.rows.statements import insert_into
 from stillroom.media.rows.tables import resources, tags
@@ -16,11 +16,8 @@ from stillroom.paths import StorageKey
 from stillroom.storage.values import StoredImage
 
 
-class TagRows:
+class TagRows(Rows):
     """Database rows of the tags in one library."""
-
-    def __init__(self, engine: RowsEngine) -> None:
-        self._engine = engine
 
     async def change(
         self, resource_id: uuid.UUID, replace: Callable[[frozenset[str]], frozenset[str]]
@@ -65,11 +62,10 @@ class TagRows:
                 *([resources.c.source_key.in_(unhashed)] if unhashed else []),
             )
         )
-        async with self._engine.reading() as connection:
-            for row in (await connection.execute(statement)).all():
-                by_hash[row.content_hash].add(row.tag)
-                for key in (row.storage_key, row.source_key):
-                    by_key[key].add(row.tag)
+        for row in await self._read(statement):
+            by_hash[row.content_hash].add(row.tag)
+            for key in (row.storage_key, row.source_key):
+                by_key[key].add(row.tag)
         by_image = {
             image.key: frozenset(by_key.get(image.key, ())).union(by_hash.get(image.sha256, ()))
             for image in images
@@ -87,8 +83,7 @@ class TagRows:
                 )
             )
         )
-        async with self._engine.reading() as connection:
-            return (await connection.execute(statement.limit(1))).first() is not None
+        return bool(await self._read(statement.limit(1)))
 
 
 def _select_tagged(
