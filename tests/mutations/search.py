@@ -82,8 +82,8 @@ FAULTS: Final = (
     Fault(
         "search, words: a phrase begins in a prompt and ends in a path",
         "media/rows/full_text.py",
-        "        start += len(words) + _GAP\n",
-        "        start += len(words) - 1\n",
+        "        position += _GAP\n",
+        "",
         (ROWS, "-k", "phrases"),
     ),
     Fault(

@@ -4,7 +4,6 @@ All words come from `media/index/words.py`, and consist of letters and digits. T
 therefore never parse a client's text as a query.
 """
 
-import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
@@ -13,7 +12,6 @@ from sqlalchemy.dialects.postgresql import TSQUERY
 
 from stillroom.generation.facets import FACETS
 from stillroom.generation.facts import Generation
-from stillroom.media.index.terms import EXACT
 from stillroom.media.index.values import FactsQuery, IndexedImage, Term
 from stillroom.media.index.words import (
     Phrase,
@@ -42,8 +40,8 @@ _LATEST_NS: Final = 2**63 - 1 - SPREAD_NS
 _NAME, _LIBRARY = "nw"
 """Prefixes of index words for file names and for the library's texts.
 
-Exact facets are hexadecimal, so they never begin with these letters. Clients can search for phrases
-of these words.
+Exact facets are hexadecimal, so they never begin with these letters. Words with `_NAME` and
+`_LIBRARY` have positions, so that clients can search for phrases.
 """
 
 full_text: Final = sa.table(
@@ -105,9 +103,10 @@ def known_ns(moment: int) -> int:
     return min(max(moment, 0), _LATEST_NS)
 
 
-def has_words(query: FactsQuery) -> bool:
-    """Return whether images must contain words. PostgreSQL cannot estimate their number then."""
-    return any(not one.is_excluded and one.kind not in EXACT for one in query.terms)
+def has_phrase(query: FactsQuery) -> bool:
+    """Return whether any term in the query is a phrase of several words."""
+    follow = ("", "prompt", "name")
+    return any(one.kind in follow and len(one.words) > 1 for one in query.terms)
 
 
 def texts_of(indexed: IndexedImage) -> dict[str, str]:
@@ -177,13 +176,12 @@ def _tsquery(wanted: Iterable[Iterable[_Way]], unwanted: Sequence[_Way]) -> str:
     """
 
     def phrase(way: _Way) -> str:
-        # PostgreSQL does not index weights: it checks each row that contains the word or pair.
+        # PostgreSQL does not index weights: it checks each row that contains the word.
         classes = "".join(_CLASSES[name] for name in way.columns if way.columns != _COLUMNS)
+        ends = [":" + classes] * (len(way.words) - 1) + [":" + "*" * way.is_prefix + classes]
         mark = "" if way.columns else "="
-        words = [*map(" ".join, itertools.pairwise(way.words))] or way.words
-        lexemes = [f"'{mark}{word}':{classes}" for word in words]
-        lexemes[-1] += "*" * way.is_prefix
-        return " <-> ".join(lexeme.rstrip(":") for lexeme in lexemes)
+        lexemes = zip(way.words, ends, strict=True)
+        return " <-> ".join(f"'{mark}{word}'{end.rstrip(':')}" for word, end in lexemes)
 
     def one_of(ways: Iterable[_Way]) -> str:
         return f"({' | '.join(f'({phrase(way)})' for way in ways)})"
@@ -193,28 +191,17 @@ def _tsquery(wanted: Iterable[Iterable[_Way]], unwanted: Sequence[_Way]) -> str:
 
 
 def tsvector(texts: Mapping[str, str]) -> str:
-    """Build an image's `tsvector` from its texts by column.
-
-    It contains single words and pairs of consecutive words, because PostgreSQL's index has no word
-    positions. To find a phrase of single words, it would check each row that contains the words.
-    """
+    """Build an image's `tsvector` from its texts by column."""
     lexemes: list[str] = []
-    start = 1
+    position = 1
     for name in _COLUMNS:
-        words = texts[name].split()
-        lexemes += [f"'{word}':1{_CLASSES[name]}" for word in words]
-        for position, pair in enumerate(itertools.pairwise(words), start):
-            lexemes.append(_lexeme(" ".join(pair), position) + _CLASSES[name])
+        for word in texts[name].split():
+            at = min(position, _MAX_POSITION)
+            lexemes.append(f"'{word}':{at}{_CLASSES[name]}")
+            position += 1
         # Phrases must not match across columns.
-        start += len(words) + _GAP
-    facets = texts["facets"].split()
-    lexemes += [f"'={word}'" for word in facets]
-    for position, (one, other) in enumerate(itertools.pairwise(facets), 1):
-        # An empty word separates two texts of the library.
-        if one[0] == other[0] and one[0] in (_NAME, _LIBRARY) and len(one) > 1 < len(other):
-            lexemes.append(_lexeme(f"={one} {other}", position))
+        position += _GAP
+    for position, one in enumerate(texts["facets"].split(), 1):
+        follows = one[0] in (_NAME, _LIBRARY)
+        lexemes.append(f"'={one}'" + f":{min(position, _MAX_POSITION)}" * follows)
     return " ".join(lexemes)
-
-
-def _lexeme(word: str, position: int) -> str:
-    return f"'{word}':{min(position, _MAX_POSITION)}"
