@@ -15,6 +15,7 @@ from generation.carriers import png
 from media.library import key
 from services.seaweedfs import BUCKET, KEY_ID, SECRET, SeaweedFS
 from stillroom.errors import BackendUnavailable
+from stillroom.formats.work_budget import WorkBudget
 from stillroom.generation import reading
 from stillroom.generation.facts import Generation
 from stillroom.media.config import RowsConfig
@@ -34,7 +35,6 @@ from stillroom.storage.disk.storage import DiskImageStorage
 from stillroom.storage.port import ImageStorage
 from stillroom.storage.sources import BytesSource
 from stillroom.storage.values import ListQuery
-from stillroom.work_budget import WorkBudget
 from waiting import eventually
 
 

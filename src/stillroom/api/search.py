@@ -11,15 +11,13 @@ from stillroom.api.call import Call
 from stillroom.api.entries import described
 from stillroom.api.metadata import ImageMetadata
 from stillroom.api.responses import json_answer
-from stillroom.api.routes import Operation, OperationRouter
+from stillroom.api.routes import Operation
 from stillroom.auth.grants import Authorize, Grant
 from stillroom.errors import InvalidParameter
 from stillroom.http.facts_query import FactsParameters
 from stillroom.http.search_query import (
-    SEARCH_QUERY,
     SearchParameters,
     cursor_behind,
-    parse_search_query,
 )
 from stillroom.media.database import MediaDatabase
 from stillroom.media.index.terms import narrowed, parse_terms, phrases_in, term
@@ -52,10 +50,11 @@ class SearchOperation:
     database: MediaDatabase
     authorize: Authorize
 
+    @Operation("GET", "", (401, 403, 414, 503), answer=SearchResults, query=SearchParameters)
     async def search_images(self, request: Request) -> Response:
         """Search stored images by how they were made, newest first."""
         call = await Call.of(request, self.authorize)
-        asked = parse_search_query(call.query)
+        asked = call.query(SearchParameters)
         visible = call.grant.narrow("storage:read", asked.prefix)
         query = _query(asked, visible, call.grant)
         page = await (await self.database.rows()).search.search(query)
@@ -68,22 +67,6 @@ class SearchOperation:
                 "next": None if after is None else cursor_behind(after),
             }
         )
-
-
-def search_router(operation: SearchOperation) -> OperationRouter:
-    """Return the router for `/storage/search`."""
-    router = OperationRouter("/storage/search", tag="Storage")
-    router.add(
-        "",
-        Operation(
-            "GET",
-            operation.search_images,
-            (401, 403, 414, 503),
-            answer=SearchResults,
-            query=SEARCH_QUERY,
-        ),
-    )
-    return router
 
 
 def _item(indexed: IndexedImage) -> dict[str, object]:
@@ -160,7 +143,7 @@ def _query(asked: SearchParameters, visible: ImagePrefix, grant: Grant) -> Searc
         prefix=KeyPrefix.of_images(visible),
         content_type=asked.content_type,
         by_path=asked.by_path,
-        descending=asked.descending,
+        descending=asked.sort.startswith("-"),
         after=image_key_bound(after) if isinstance(after, str) else after,
         limit=asked.limit,
     )

@@ -1,12 +1,10 @@
 """Query parameters that filter by generation metadata, for the search and the media library."""
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Annotated, Final
 
-from stillroom.errors import InvalidParameter
-from stillroom.http.parameters import Parameter, Place, choice, optional, or_null
+from stillroom.http.parameters import Parameter, choice, or_null
 
 MAX_SEARCH_TEXT: Final = 1000
 """Maximum number of characters in one parameter."""
@@ -16,78 +14,51 @@ MAX_SEED: Final = 2**64 - 1
 _DIGITS = re.compile(r"[0-9]{1,20}", re.ASCII)
 
 
-def _text(text: str, at: Place) -> str:
+def _parse_words(text: str) -> str:
     if len(text) > MAX_SEARCH_TEXT:
-        raise InvalidParameter(f"must have at most {MAX_SEARCH_TEXT} characters", at=at)
+        raise ValueError(f"must have at most {MAX_SEARCH_TEXT} characters")
     return text
 
 
-def _seed(text: str, at: Place) -> int:
+def _parse_seed(text: str) -> int:
     if not _DIGITS.fullmatch(text) or int(text) > MAX_SEED:
-        raise InvalidParameter("must be a whole number, 0 to 2**64 - 1", at=at)
+        raise ValueError("must be a whole number, 0 to 2**64 - 1")
     return int(text)
 
 
-_TEXT: Final = or_null(type="string", maxLength=MAX_SEARCH_TEXT)
-
-
-def _text_parameter(name: str, description: str) -> Parameter[str]:
-    return Parameter(name, _text, "", _TEXT, description)
-
-
-_Q: Final = _text_parameter(
-    "q",
-    "Words and filters, as in docs/search.md: `fox -cat model:sdxl`. All must hold.",
-)
-_PROMPT: Final = _text_parameter("prompt", "The same in the prompt alone.")
-_MODEL: Final = _text_parameter("model", "Words that follow each other in the model's name.")
-_LORA: Final = _text_parameter("lora", "Words that follow each other in the name of a LoRA.")
-_SAMPLER: Final = _text_parameter("sampler", "The sampler's whole name, in any case.")
-_TOOL: Final = _text_parameter("tool", "The tool's whole name, in any case.")
-_SEED: Final = optional(
-    "seed", _seed, "Up to 2**64 - 1.", type="integer", minimum=0, maximum=MAX_SEED
-)
-_AI_MARK: Final[Parameter[str | None]] = choice(
-    "ai_mark",
-    "c2pa",
-    "iptc",
-    "both",
-    "none",
-    absent=None,
-    description="Whether an image says that AI made it: this very answer.",
-)
-
-FACTS_QUERY: Final = (_Q, _PROMPT, _MODEL, _LORA, _SAMPLER, _SEED, _TOOL, _AI_MARK)
-"""Query parameters that filter images by their generation metadata."""
+def _words(description: str) -> Parameter:
+    schema = or_null(type="string", maxLength=MAX_SEARCH_TEXT)
+    return Parameter(_parse_words, schema, description)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FactsParameters:
     """Filters by generation metadata. Empty strings and None do not filter."""
 
-    q: str = ""
-    prompt: str = ""
-    model: str = ""
-    lora: str = ""
-    sampler: str = ""
-    tool: str = ""
-    seed: int | None = None
-    ai_mark: str | None = None
-
-
-def read_facts(given: Mapping[str, str]) -> FactsParameters:
-    """Parse the parameters of `FACTS_QUERY` from a decoded query.
-
-    Raises:
-        InvalidParameter: a parameter is invalid.
-    """
-    return FactsParameters(
-        q=_Q.read(given),
-        prompt=_PROMPT.read(given),
-        model=_MODEL.read(given),
-        lora=_LORA.read(given),
-        sampler=_SAMPLER.read(given),
-        tool=_TOOL.read(given),
-        seed=_SEED.read(given),
-        ai_mark=_AI_MARK.read(given),
-    )
+    q: Annotated[
+        str,
+        _words("Words and filters, as in docs/search.md: `fox -cat model:sdxl`. All must hold."),
+    ] = ""
+    prompt: Annotated[str, _words("The same in the prompt alone.")] = ""
+    model: Annotated[str, _words("Words that follow each other in the model's name.")] = ""
+    lora: Annotated[str, _words("Words that follow each other in the name of a LoRA.")] = ""
+    sampler: Annotated[str, _words("The sampler's whole name, in any case.")] = ""
+    seed: Annotated[
+        int | None,
+        Parameter(
+            _parse_seed,
+            {"type": "integer", "minimum": 0, "maximum": MAX_SEED},
+            "Up to 2**64 - 1.",
+        ),
+    ] = None
+    tool: Annotated[str, _words("The tool's whole name, in any case.")] = ""
+    ai_mark: Annotated[
+        str | None,
+        choice(
+            "c2pa",
+            "iptc",
+            "both",
+            "none",
+            description="Whether an image says that AI made it: this very answer.",
+        ),
+    ] = None

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from stillroom.errors import BackendUnavailable, ImageNotFound, StillroomError
-from stillroom.file_parts import FileParts, MoreNeeded
+from stillroom.formats.file_parts import FileParts, MoreNeeded
+from stillroom.formats.work_budget import TooMuchWork
 from stillroom.generation.ai_mark import AiMark
 from stillroom.generation.reading import UNKNOWN, find, find_by_reading, run_parser
 from stillroom.media.database import MediaDatabase
@@ -27,7 +28,6 @@ from stillroom.paths import StorageKey
 from stillroom.storage.port import ImageStorage
 from stillroom.storage.upload_checks import PassedBytes
 from stillroom.storage.values import OpenedImage, StoredImage
-from stillroom.work_budget import TooMuchWork
 
 _GATHER_S: Final = 0.15
 """Seconds to wait after a change, so that following changes share its transaction."""
