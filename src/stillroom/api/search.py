@@ -14,13 +14,14 @@ from stillroom.api.responses import json_answer
 from stillroom.api.routes import Operation
 from stillroom.auth.grants import Authorize, Grant
 from stillroom.errors import InvalidParameter
+from stillroom.generation.facets import FACETS
 from stillroom.http.facts_query import FactsParameters
 from stillroom.http.search_query import (
     SearchParameters,
     cursor_behind,
 )
 from stillroom.media.database import MediaDatabase
-from stillroom.media.index.terms import narrowed, parse_terms, phrases_in, term
+from stillroom.media.index.terms import narrowed, parse_terms, terms_of
 from stillroom.media.index.values import FactsQuery, IndexedImage, SearchQuery, Term
 from stillroom.media.tags import UNWANTED, checked_tags
 from stillroom.paths import ImagePrefix, KeyPrefix, image_entry, image_key_bound
@@ -84,7 +85,7 @@ def facts_of(
     """Convert the parameters of a request to search conditions.
 
     Args:
-        asked: Filters on generation parameters.
+        asked: Values of `q` and of facets.
         tags: Tags that an image must have, or must not have if there is a leading `-`.
         sees_library: True if the client may read the media library.
 
@@ -94,16 +95,10 @@ def facts_of(
     with _named("q"):
         query = parse_terms(asked.q)
     terms = [*query.terms]
-    with _named("prompt"):
-        terms += phrases_in("prompt", asked.prompt)
-    for name in ("model", "lora", "sampler", "tool", "ai_mark", "seed"):
-        value = getattr(asked, name)
-        if value not in ("", None):
+    for name in FACETS:
+        if value := getattr(asked, name):
             with _named(name):
-                found = term(name, str(value))
-                if found is None:
-                    raise ValueError("has no letter and no digit")
-                terms.append(found)
+                terms += terms_of(name, value)
     for tag in tags:
         is_excluded = tag.startswith(UNWANTED)
         terms.append(Term("tag", (tag.removeprefix(UNWANTED),), is_excluded=is_excluded))

@@ -1,64 +1,42 @@
 """Query parameters that filter by generation metadata, for the search and the media library."""
 
-import re
-from dataclasses import dataclass
+from dataclasses import field, make_dataclass
 from typing import Annotated, Final
 
-from stillroom.http.parameters import Parameter, choice, or_null
+from stillroom.generation.facets import FACETS, Facet
+from stillroom.generation.facts import MAX_SEED
+from stillroom.http.parameters import Parameter, or_null
 
 MAX_SEARCH_TEXT: Final = 1000
 """Maximum number of characters in one parameter."""
 
-MAX_SEED: Final = 2**64 - 1
 
-_DIGITS = re.compile(r"[0-9]{1,20}", re.ASCII)
+def _parameter(facet: Facet) -> Parameter:
+    def parse(text: str) -> str:
+        value = facet.check(text)
+        if len(value) > MAX_SEARCH_TEXT:
+            raise ValueError(f"must have at most {MAX_SEARCH_TEXT} characters")
+        return value
 
-
-def _parse_words(text: str) -> str:
-    if len(text) > MAX_SEARCH_TEXT:
-        raise ValueError(f"must have at most {MAX_SEARCH_TEXT} characters")
-    return text
-
-
-def _parse_seed(text: str) -> int:
-    if not _DIGITS.fullmatch(text) or int(text) > MAX_SEED:
-        raise ValueError("must be a whole number, 0 to 2**64 - 1")
-    return int(text)
-
-
-def _words(description: str) -> Parameter:
-    schema = or_null(type="string", maxLength=MAX_SEARCH_TEXT)
-    return Parameter(_parse_words, schema, description)
+    schema: dict[str, object] = {"type": "string", "maxLength": MAX_SEARCH_TEXT}
+    if facet.choices:
+        schema = {"type": "string", "enum": list(facet.choices)}
+    elif facet.matches == "number":
+        schema = {"type": "integer", "minimum": 0, "maximum": MAX_SEED}
+    return Parameter(parse, or_null(**schema), facet.description)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FactsParameters:
-    """Filters by generation metadata. Empty strings and None do not filter."""
+_Q: Final = Facet(
+    "q",
+    "words",
+    "Words and filters, as in docs/search.md: `fox -cat model:sdxl`. All must hold.",
+    help="",
+)
+_FIELDS: Final = [
+    (facet.name, Annotated[str, _parameter(facet)], field(default=""))
+    for facet in (_Q, *FACETS.values())
+]
 
-    q: Annotated[
-        str,
-        _words("Words and filters, as in docs/search.md: `fox -cat model:sdxl`. All must hold."),
-    ] = ""
-    prompt: Annotated[str, _words("The same in the prompt alone.")] = ""
-    model: Annotated[str, _words("Words that follow each other in the model's name.")] = ""
-    lora: Annotated[str, _words("Words that follow each other in the name of a LoRA.")] = ""
-    sampler: Annotated[str, _words("The sampler's whole name, in any case.")] = ""
-    seed: Annotated[
-        int | None,
-        Parameter(
-            _parse_seed,
-            {"type": "integer", "minimum": 0, "maximum": MAX_SEED},
-            "Up to 2**64 - 1.",
-        ),
-    ] = None
-    tool: Annotated[str, _words("The tool's whole name, in any case.")] = ""
-    ai_mark: Annotated[
-        str | None,
-        choice(
-            "c2pa",
-            "iptc",
-            "both",
-            "none",
-            description="Whether an image says that AI made it: this very answer.",
-        ),
-    ] = None
+
+class FactsParameters(make_dataclass("_Facts", _FIELDS, frozen=True)):  # type: ignore[misc]
+    """Values of `q` and of each facet. An empty value does not filter."""
