@@ -101,10 +101,9 @@ def test_the_sdk_alone_works_against_a_running_server(
         "client",
         "durations",
         "errors",
-        "file_parts",
+        "formats",
         "generation",
         "paths",
-        "work_budget",
     }
 
 

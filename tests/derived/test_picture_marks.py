@@ -9,7 +9,7 @@ import pytest
 from derived.conftest import IMAGES, Store
 from generation import carriers as at
 from services.exiftool import read_by_exiftool
-from stillroom.generation.ai_mark import TRAINED
+from stillroom.generation.carriers.xmp import TRAINED
 from stillroom.generation.reading import find_in
 from stillroom.generation.writing.mark import with_ai_mark
 from stillroom.http.derivation import Derivation

@@ -1,4 +1,4 @@
-"""A fuzzer of the parsers of `generation` and `media/headers`: work and memory of each input count.
+"""A fuzzer of the parsers of `generation` and `formats`: work and memory of each input count.
 
 It changes files by chance, and keeps those that reach lines of the parsers that no other has
 reached, or take more looks. So it finds its way into formats as Atheris does, whose wheel would be

@@ -11,7 +11,7 @@ from generation import carriers as at
 from generation.test_writing import FACTS, XMP, facts_in, pixels
 from services.exiftool import read_by_exiftool
 from stillroom.errors import InvalidParameter, UnsupportedMedia
-from stillroom.generation.ai_mark import TRAINED
+from stillroom.generation.carriers.xmp import TRAINED
 from stillroom.generation.reading import find_in
 from stillroom.generation.writing.embed import with_generation
 from stillroom.generation.writing.mark import with_ai_mark

@@ -41,33 +41,15 @@ _MACHINES: Final = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
 _ALLOWED: Final = {
     # https://git.kernel.org/pub/scm/linux/kernel/git/torvalds/linux.git/tree/arch/x86/entry/syscalls/syscall_64.tbl
     # and the system call table that is linked above
-    "read": (0, 63),
-    "close": (3, 57),
-    "fstat": (5, 80),
-    "newfstatat": (262, 79),
-    "lseek": (8, 62),
-    "mmap": (9, 222),
-    "mprotect": (10, 226),
-    "munmap": (11, 215),
-    "brk": (12, 214),
-    "mremap": (25, 216),
-    "madvise": (28, 233),
-    "rt_sigaction": (13, 134),
-    "rt_sigprocmask": (14, 135),
-    "rt_sigreturn": (15, 139),
-    "sigaltstack": (131, 132),
-    "sendto": (44, 206),
-    "recvmsg": (47, 212),
-    "getrusage": (98, 165),
-    "exit": (60, 93),
-    "exit_group": (231, 94),
-    "restart_syscall": (219, 128),
-    "futex": (202, 98),
-    "sched_yield": (24, 124),
-    "clock_gettime": (228, 113),
-    "gettimeofday": (96, 169),
+    "read": (0, 63), "close": (3, 57), "fstat": (5, 80), "newfstatat": (262, 79), "lseek": (8, 62),
+    "mmap": (9, 222), "mprotect": (10, 226), "munmap": (11, 215), "brk": (12, 214),
+    "mremap": (25, 216), "madvise": (28, 233), "rt_sigaction": (13, 134),
+    "rt_sigprocmask": (14, 135), "rt_sigreturn": (15, 139), "sigaltstack": (131, 132),
+    "sendto": (44, 206), "recvmsg": (47, 212), "getrusage": (98, 165), "exit": (60, 93),
+    "exit_group": (231, 94), "restart_syscall": (219, 128), "futex": (202, 98),
+    "sched_yield": (24, 124), "clock_gettime": (228, 113), "gettimeofday": (96, 169),
     "getrandom": (318, 278),
-}
+}  # fmt: skip
 _PRLIMIT64: Final = (302, 261)
 """Allowed only for the process itself, which renews its processor time limit for each image."""
 

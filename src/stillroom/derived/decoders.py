@@ -41,6 +41,12 @@ _KILLED_BY_THE_IMAGE: Final = frozenset(
 )
 """Signals caused by the image. An operator or the kernel (out of memory) sends other signals."""
 
+_REFUSALS: Final = {
+    wire.TOO_MANY_PIXELS: "the image has too many pixels to be decoded",
+    wire.TOO_MANY_SCANS: "the image has too many scans to be decoded",
+    wire.CUT_OFF: "the image is cut off: its file ends early",
+}
+
 _COLOR: Final = re.compile("#[0-9a-f]{6}")
 
 _PASSED_VARIABLES: Final = ("LANG", "LC_", "LD_LIBRARY_PATH", "PATH", "PYTHON")
@@ -124,13 +130,8 @@ class Decoders:
         self._retire_later()
         if kind == wire.MADE:
             return content
-        if kind == wire.TOO_MANY_PIXELS:
-            raise UnsupportedMedia("the image has too many pixels to be decoded")
-        if kind == wire.TOO_MANY_SCANS:
-            raise UnsupportedMedia("the image has too many scans to be decoded")
-        if kind == wire.CUT_OFF:
-            raise UnsupportedMedia("the image is cut off: its file ends early", is_cut_off=True)
-        raise UnsupportedMedia("the image cannot be decoded")
+        message = _REFUSALS.get(kind, "the image cannot be decoded")
+        raise UnsupportedMedia(message, is_cut_off=kind == wire.CUT_OFF)
 
     def _take_decoder(self) -> "_Decoder":
         while self._idle:

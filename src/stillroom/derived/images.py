@@ -240,15 +240,8 @@ class DerivedImages:
         Raises:
             UnsupportedMedia, BackendUnavailable: see `derive`.
         """
-        self._raise_if_refused(original.image)
-        try:
-            async with self._file_of(original) as file:
-                return await self._decoders.dominant_color(file)
-        except UnsupportedMedia as error:
-            self._remember_refusal(original.image, error)
-            raise
-        except OSError as error:  # no space for a temporary copy, or no file descriptor
-            raise BackendUnavailable("the image cannot be handed to a decoder") from error
+        async with self._decodable(original) as file:
+            return await self._decoders.dominant_color(file)
 
     def _name(self, original: StoredImage, derivation: Derivation, *, is_marked: bool) -> str:
         """Return a thumbnail's name: a hash of the original, the derivation and the encoder."""
@@ -298,31 +291,34 @@ class DerivedImages:
         """Make a thumbnail, or read it from the cache if another process has just made it."""
         with contextlib.closing(original):
             async with self._lock(_source(original.image)):
-                self._raise_if_refused(original.image)
                 fd = self._cache.open(name)
                 if fd is not None:
                     with contextlib.closing(DerivedImage(original.image, fd)) as cached:
                         size = os.fstat(fd).st_size
                         return b"".join([piece async for piece in cached.chunks(0, size)])
-                try:
-                    async with self._file_of(original) as file:
-                        picture = await self._decoders.derive(file, derivation)
+                async with self._decodable(original) as file:
+                    picture = await self._decoders.derive(file, derivation)
                     if await self._is_marked(original):
                         picture = await self._in_thread(with_ai_mark, picture)
-                except UnsupportedMedia as error:
-                    self._remember_refusal(original.image, error)
-                    raise
-                except OSError as error:  # no space for a temporary copy, or no file descriptor
-                    raise BackendUnavailable("the image cannot be handed to a decoder") from error
                 self._report("made")
                 if self._config.cache_bytes:
                     await self._in_thread(self._cache.add, name, picture)
                 return picture
 
-    def _remember_refusal(self, original: StoredImage, reason: UnsupportedMedia) -> None:
-        # Do not store the error: its traceback would keep the original's bytes in memory.
-        entry = (time.monotonic() + _REFUSED_FOR_S, str(reason), reason.is_cut_off)
-        self._refused.put(_source(original), entry)
+    @contextlib.asynccontextmanager
+    async def _decodable(self, original: OpenedImage) -> AsyncIterator[int]:
+        """Yield a file descriptor for an original unless it was refused. Remember new refusals."""
+        self._raise_if_refused(original.image)
+        try:
+            async with self._file_of(original) as file:
+                yield file
+        except UnsupportedMedia as error:
+            # Do not store the error: its traceback would keep the original's bytes in memory.
+            entry = (time.monotonic() + _REFUSED_FOR_S, str(error), error.is_cut_off)
+            self._refused.put(_source(original.image), entry)
+            raise
+        except OSError as error:  # no space for a temporary copy, or no file descriptor
+            raise BackendUnavailable("the image cannot be handed to a decoder") from error
 
     @contextlib.asynccontextmanager
     async def _lock(self, source: str) -> AsyncIterator[None]:

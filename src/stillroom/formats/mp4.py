@@ -1,7 +1,7 @@
 """MP4 and QuickTime parser: display size and duration (ISO/IEC 14496-12)."""
 
 import contextlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from stillroom.formats.file_parts import BrokenHeader, FileParts
@@ -24,36 +24,15 @@ _HEADS_BYTES: Final = 4096
 
 
 @dataclass(frozen=True, slots=True)
-class Movie:
-    """Content of an MP4 file's `moov` box, its movie header.
+class _Track:
+    """Video track. `duration` has the movie's time units and includes edits.
 
     Attributes:
-        timescale: Time units per second in `durations` and in `Track.duration`.
-        durations: Duration including all fragments (`mehd`), and duration of `moov` alone (`mvhd`).
-        is_turned: True if the movie's matrix rotates by 90° or 270°.
-        is_fragmented: True if the file may contain fragments.
-        tracks: Video tracks, with enabled tracks first.
-    """
-
-    timescale: int
-    durations: dict[bytes, int]
-    is_turned: bool
-    is_fragmented: bool
-    tracks: list["Track"]
-
-
-@dataclass(frozen=True, slots=True)
-class Track:
-    """Video track.
-
-    Attributes:
-        is_enabled: True if the track is meant to be displayed.
         display: Width and height from `tkhd`, in pixels.
         coded: Width and height from the sample description.
         spacing: Pixel aspect ratio from the sample description; zeros mean square pixels.
         is_turned: True if the track's matrix rotates by 90° or 270°.
-        duration: Duration including edits, in the movie's time units.
-        timescale: Time units per second in the track and in `media_duration`.
+        timescale: Time units per second in `media_duration`.
         has_samples: True if the track has samples outside fragments.
     """
 
@@ -66,6 +45,27 @@ class Track:
     timescale: int
     media_duration: int
     has_samples: bool
+
+
+@dataclass(slots=True)
+class _Movie:
+    """Content of an MP4 file's `moov` box, its movie header.
+
+    Attributes:
+        timescale: Time units per second in the durations.
+        duration: Duration without fragments (`mvhd`).
+        total_duration: Duration with all fragments (`mehd`).
+        is_turned: True if the movie's matrix rotates by 90° or 270°.
+        is_fragmented: True if the file may contain fragments.
+        tracks: Video tracks, with enabled tracks first.
+    """
+
+    timescale: int = 0
+    duration: int = 0
+    total_duration: int = 0
+    is_turned: bool = False
+    is_fragmented: bool = False
+    tracks: list[_Track] = field(default_factory=list)
 
 
 def size(parts: FileParts) -> tuple[int, int]:
@@ -86,12 +86,10 @@ def duration(parts: FileParts) -> float | None:
     """
     movie = _read_movie(parts)
     track = movie.tracks[0]
-    total, described = movie.durations.get(b"mehd", 0), movie.durations[b"mvhd"]
     if movie.is_fragmented:
-        if total in _UNKNOWN and not track.has_samples:
-            total = described
-        return _seconds(total, movie.timescale)
-    for units in (described, *(track.duration for track in movie.tracks)):
+        is_total = movie.total_duration not in _UNKNOWN or track.has_samples
+        return _seconds(movie.total_duration if is_total else movie.duration, movie.timescale)
+    for units in (movie.duration, *(track.duration for track in movie.tracks)):
         if units not in _UNKNOWN:
             return _seconds(units, movie.timescale)
     return _seconds(track.media_duration, track.timescale)
@@ -101,27 +99,25 @@ def _seconds(units: int, timescale: int) -> float | None:
     return units / timescale if timescale and units not in _UNKNOWN else None
 
 
-def _read_movie(parts: FileParts) -> Movie:
-    start, end = _find_movie(parts)
-    timescale, durations, is_turned, is_fragmented = 0, {b"mvhd": 0}, False, False
-    tracks: list[Track] = []
-    for kind, at, until in boxes(parts, start, end):
+def _read_movie(parts: FileParts) -> _Movie:
+    movie = _Movie()
+    for kind, at, until in boxes(parts, *_find_movie(parts)):
         if kind == b"mvhd":
-            timescale, durations[kind] = _read_duration(parts, at)
-            is_turned = _is_turned(parts, at + (48 if _is_wide(parts, at) else 36))
-        elif kind == b"trak" and len(tracks) < _MAX_TRACKS:
+            movie.timescale, movie.duration = _read_duration(parts, at)
+            movie.is_turned = _is_turned(parts, at + (48 if _is_wide(parts, at) else 36))
+        elif kind == b"trak" and len(movie.tracks) < _MAX_TRACKS:
             track = _read_video_track(parts, at, until)
-            tracks += [track] if track is not None else []
+            movie.tracks += [track] if track is not None else []
         elif kind == b"mvex":
-            is_fragmented = True
+            movie.is_fragmented = True
             for below, first, _ in boxes(parts, at, until):
                 if below == b"mehd":
                     form = ">Q" if _is_wide(parts, first) else ">I"
-                    (durations[below],) = parts.numbers(form, first + 4)
-    if not tracks:
+                    (movie.total_duration,) = parts.numbers(form, first + 4)
+    if not movie.tracks:
         raise BrokenHeader
-    tracks.sort(key=lambda track: not track.is_enabled)
-    return Movie(timescale, durations, is_turned, is_fragmented, tracks)
+    movie.tracks.sort(key=lambda track: not track.is_enabled)
+    return movie
 
 
 def _find_movie(parts: FileParts) -> tuple[int, int]:
@@ -135,7 +131,7 @@ def _find_movie(parts: FileParts) -> tuple[int, int]:
     raise BrokenHeader
 
 
-def _read_video_track(parts: FileParts, start: int, end: int) -> Track | None:
+def _read_video_track(parts: FileParts, start: int, end: int) -> _Track | None:
     """Parse a track, or return None if it is not a video track."""
     inner = {kind: (at, until) for kind, at, until in boxes(parts, start, end)}
     if b"tkhd" not in inner or b"mdia" not in inner:
@@ -153,7 +149,7 @@ def _read_video_track(parts: FileParts, start: int, end: int) -> Track | None:
     timescale, media_duration = _read_duration(parts, media[b"mdhd"][0])
     table = find_box(parts, *media[b"minf"], b"stbl")
     coded, spacing, has_samples = _read_samples(parts, *table)
-    return Track(
+    return _Track(
         is_enabled=bool(flags & _ENABLED),
         display=(_round_fixed(width), _round_fixed(height)),
         coded=coded,
@@ -200,7 +196,6 @@ def _is_wide(parts: FileParts, start: int) -> bool:
 
 
 def _read_duration(parts: FileParts, start: int) -> tuple[int, int]:
-    """Return the timescale and the duration in an `mvhd` or `mdhd` box."""
     timescale, length = (
         parts.numbers(">IQ", start + 20)
         if _is_wide(parts, start)

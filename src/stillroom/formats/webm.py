@@ -65,7 +65,6 @@ def _element_at(parts: FileParts, start: int) -> tuple[int, int, int | None]:
 
 
 def _unsigned(parts: FileParts, start: int, end: int) -> int:
-    """Parse an unsigned integer of up to 8 bytes."""
     if end - start > _MAX_NUMBER_BYTES:
         raise BrokenHeader
     return int.from_bytes(parts.bytes_at(start, end - start), "big")
@@ -166,7 +165,6 @@ def _find_segment(parts: FileParts) -> tuple[int, int]:
 
 
 def _is_webm(parts: FileParts, start: int, end: int) -> bool:
-    """Return whether a Matroska header specifies the WebM document type."""
     return any(
         kind == _DOC_TYPE and parts.bytes_at(at, until - at).rstrip(b"\0") == b"webm"
         for kind, at, until in elements(parts, start, end)

@@ -9,9 +9,6 @@ from stillroom.generation.carriers.xmp import SOURCE_TYPE
 AiMark = Literal["c2pa", "iptc", "both", "none"]
 """Kind of mark. `c2pa` is a manifest, which is not verified; `iptc` is DigitalSourceType."""
 
-TRAINED: Final = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
-"""Value of DigitalSourceType to write; see https://cv.iptc.org/newscodes/digitalsourcetype/."""
-
 TYPES: Final = frozenset(
     (
         "image/png",

@@ -1,7 +1,7 @@
 """Generation parameters ("facts") of an image, with the field names that the API uses."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Final
 
@@ -93,13 +93,9 @@ def generation_of(values: Mapping[str, Any]) -> Generation:
     Unknown names are ignored, so that older versions can read metadata from newer versions.
     """
     raw = values.get("raw")
+    parsers = _PARSERS | dict.fromkeys(_TEXTS, text)
     return Generation(
-        **{name: text(values.get(name)) for name in _TEXTS},
-        seed=whole(values.get("seed"), MAX_SEED),
-        cfg_scale=number(values.get("cfg_scale")),
-        steps=whole(values.get("steps")),
-        width=whole(values.get("width")),
-        height=whole(values.get("height")),
+        **{field: parse(values.get(field)) for field, parse in parsers.items()},
         loras=_loras(values.get("loras")),
         derived_from=_origins(values.get("derived_from")),
         raw=clean_object(raw) if isinstance(raw, Mapping) else None,
@@ -109,6 +105,32 @@ def generation_of(values: Mapping[str, Any]) -> Generation:
 _TEXTS: Final = (
     "tool", "prompt", "negative_prompt", "sampler", "scheduler", "model",
 )  # fmt: skip
+
+
+Names = Mapping[str, str | tuple[str, ...]]
+"""Names that a tool uses, by parameter. `size` stands for width and height in one string."""
+
+
+def names_of(same: str = "", **others: str | tuple[str, ...]) -> Names:
+    """Return the table of `same` names, separated by spaces, and of other names."""
+    return {**{name: name for name in same.split()}, **others}
+
+
+def parse_facts(
+    values: Mapping[str, Any],
+    names: Names,
+    raw: Mapping[str, object],
+    **known: Any,  # noqa: ANN401  (fields of `Generation`, which were parsed already)
+) -> Generation:
+    """Parse the parameters in an untrusted object under these names. Invalid values become None."""
+    for field, keys in names.items():
+        listed = (keys,) if isinstance(keys, str) else keys
+        value = next((values[key] for key in listed if values.get(key) is not None), None)
+        if field == "size":
+            known["width"], known["height"] = size(value)
+        else:
+            known[field] = _PARSERS[field](value)
+    return Generation(raw=raw, **known)
 
 
 def text(value: object) -> str | None:
@@ -155,10 +177,28 @@ def size(value: object) -> tuple[int | None, int | None]:
     return dimensions if None not in dimensions else (None, None)
 
 
+_PARSERS: Final[dict[str, Callable[[object], Any]]] = {
+    "prompt": text,
+    "negative_prompt": text,
+    "seed": lambda value: whole(value, MAX_SEED),
+    "steps": whole,
+    "cfg_scale": number,
+    **dict.fromkeys(("sampler", "scheduler", "model"), name),
+    **dict.fromkeys(("width", "height"), whole),
+}
+"""Functions that convert untrusted values, by parameter."""
+
+
 def lora(value: object, weight: object) -> Lora | None:
     """Return a `Lora`, or None if the name is empty or not a string."""
     cleaned = name(value)
     return Lora(cleaned, number(weight)) if cleaned and cleaned != "None" else None
+
+
+def loras_of(pairs: Iterable[tuple[object, object]]) -> tuple[Lora, ...]:
+    """Return a `Lora` for each valid pair of name and weight."""
+    loras = (lora(lora_name, weight) for lora_name, weight in pairs)
+    return tuple(lora_ for lora_ in loras if lora_ is not None)
 
 
 def clean_object(value: Mapping[str, Any]) -> Mapping[str, object] | None:
@@ -173,12 +213,8 @@ def clean_object(value: Mapping[str, Any]) -> Mapping[str, object] | None:
 def _loras(value: object) -> tuple[Lora, ...] | None:
     if not isinstance(value, Sequence) or isinstance(value, str):
         return None
-    loras = (
-        lora(item.get("name"), item.get("weight"))
-        for item in value[:_MAX_LORAS]
-        if isinstance(item, Mapping)
-    )
-    return tuple(lora_ for lora_ in loras if lora_ is not None)
+    items = (item for item in value[:_MAX_LORAS] if isinstance(item, Mapping))
+    return loras_of((item.get("name"), item.get("weight")) for item in items)
 
 
 def _origins(value: object) -> tuple[str, ...] | None:

@@ -16,6 +16,9 @@ IPTC_EXTENSION: Final = "http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
 SOURCE_TYPE: Final = "xmp:Iptc4xmpExt:DigitalSourceType"
 """https://www.iptc.org/std/photometadata/specification/IPTC-PhotoMetadata#digital-source-type."""
 
+TRAINED: Final = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
+"""Value of DigitalSourceType to write; see https://cv.iptc.org/newscodes/digitalsourcetype/."""
+
 RDF: Final = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 _DESCRIPTION: Final = f"{RDF} Description"
 _RESOURCE: Final = f"{RDF} resource"
@@ -30,6 +33,7 @@ _NAMES: Final = {
 _SPACES: Final = frozenset(name.partition(" ")[0] for name in (_DESCRIPTION, *_NAMES))
 _MAX_DEPTH: Final = 32
 _MAX_ELEMENTS: Final = 20_000
+_LOOKS_OF_AN_ATTRIBUTE: Final = 2
 
 
 def read(packet: bytes, entries: Entries) -> None:
@@ -73,7 +77,7 @@ class _Packet:
 
     def _begin(self, prefixed: str, raw: dict[str, str]) -> None:
         self._elements += 1
-        self._entries.budget.look(1 + len(raw))
+        self._entries.budget.look(1 + _LOOKS_OF_AN_ATTRIBUTE * len(raw))
         if len(self._open) > _MAX_DEPTH or self._elements > _MAX_ELEMENTS:
             raise _Refused
         declared = {key for key in raw if key == "xmlns" or key.startswith("xmlns:")}

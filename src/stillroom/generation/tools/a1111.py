@@ -9,11 +9,12 @@ from collections.abc import Mapping
 from typing import Final
 
 from stillroom.formats.work_budget import WorkBudget
-from stillroom.generation.facts import MAX_SEED, Generation, name, number, size, text, whole
-from stillroom.generation.tools.settings_text import loras_in, parse
+from stillroom.generation.facts import Generation, name, parse_facts, text
+from stillroom.generation.tools.settings_text import NAMES, loras_in, parse
 
 KEY: Final = "parameters"
 _ELSEWHERE: Final = ("exif:UserComment", "exif:ImageDescription", "jpeg:comment")
+_NAMES: Final = {**NAMES, "cfg_scale": "CFG scale"}
 
 
 def read(texts: Mapping[str, str], budget: WorkBudget) -> Generation | None:
@@ -38,21 +39,15 @@ def _with_tool(facts: Generation, texts: Mapping[str, str]) -> Generation:
 def _facts_of(content: str, key: str, budget: WorkBudget) -> Generation:
     parts = parse(content, budget)
     settings = parts.settings
-    width, height = size(settings.get("Size"))
-    return Generation(
+    return parse_facts(
+        settings,
+        _NAMES,
+        {key: text(content)},
         tool=_tool(settings),
         prompt=text(parts.prompt),
         negative_prompt=text(parts.negative_prompt),
-        seed=whole(settings.get("Seed"), MAX_SEED),
-        steps=whole(settings.get("Steps")),
-        cfg_scale=number(settings.get("CFG scale")),
-        sampler=name(settings.get("Sampler")),
         scheduler=name(settings.get("Schedule type") or settings.get("Scheduler")),
-        model=name(settings.get("Model")),
         loras=loras_in(parts.prompt, budget),
-        width=width,
-        height=height,
-        raw={key: text(content)},
     )
 
 

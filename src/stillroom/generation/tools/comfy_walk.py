@@ -4,7 +4,7 @@ If several nodes save images, it is unknown which one wrote the file: only param
 same for all of them are returned. If the nearest sampler is ambiguous, no parameters are returned.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final, TypeVar
 
 from stillroom.generation.facts import (
@@ -166,7 +166,7 @@ class _Walk:
     def _seed(self, sampler: Node, depth: int = 0) -> int:
         """Return the seed, which may be at an earlier sampler if this one adds no noise."""
         source = self._linked_node(sampler, "noise") or sampler
-        seed = next((source.inputs[key] for key in _SEEDS if key in source.inputs), None)
+        seed = _first_input(source, _SEEDS)
         is_off = sampler.inputs.get("add_noise") in ("disable", False)
         if is_off or source.kind == "DisableNoise":
             if depth > MAX_DEPTH:
@@ -266,8 +266,7 @@ class _Walk:
 
     def _model(self, guider: Node) -> str:
         *_, loader = self._chain(guider)
-        value = next((loader.inputs[key] for key in _MODELS if key in loader.inputs), None)
-        return self._graph.text(value)
+        return self._graph.text(_first_input(loader, _MODELS))
 
     def _loras(self, guider: Node) -> tuple[Lora, ...]:
         loras: list[Lora] = []
@@ -347,12 +346,9 @@ def _loras_of(graph: Graph, node: Node) -> list[Lora]:
 
 
 def _weight(graph: Graph, node: Node, end: str) -> float | None:
-    weight = next(
-        (
-            node.inputs[weight_name + end]
-            for weight_name in _WEIGHTS
-            if weight_name + end in node.inputs
-        ),
-        None,
-    )
+    weight = _first_input(node, (f"{weight_name}{end}" for weight_name in _WEIGHTS))
     return _or_none(lambda: graph.number(weight))
+
+
+def _first_input(node: Node, names: Iterable[str]) -> object:
+    return next((node.inputs[key] for key in names if key in node.inputs), None)

@@ -9,22 +9,23 @@ from typing import Any, Final
 
 from stillroom.formats.work_budget import WorkBudget
 from stillroom.generation.facts import (
-    MAX_SEED,
     Generation,
     Lora,
-    lora,
-    name,
-    number,
+    loras_of,
+    names_of,
     object_in,
-    size,
+    parse_facts,
     text,
-    whole,
 )
-from stillroom.generation.tools.settings_text import parse
+from stillroom.generation.tools.settings_text import NAMES, parse
 
 _TOOL: Final = "Draw Things"
 _COMMENT: Final = "xmp:exif:UserComment"
 _DESCRIPTION: Final = "xmp:dc:description"
+_NAMES: Final = names_of(
+    "seed steps sampler model size", prompt="c", negative_prompt="uc", cfg_scale="scale"
+)
+_TEXT_NAMES: Final = {**NAMES, "cfg_scale": "Guidance Scale"}
 _MAX_LORAS: Final = 100
 
 
@@ -39,41 +40,21 @@ def read(texts: Mapping[str, str], budget: WorkBudget) -> Generation | None:
 
 
 def _facts_of(comment: dict[str, Any]) -> Generation:
-    width, height = size(comment.get("size"))
-    return Generation(
-        tool="DrawThings",
-        prompt=text(comment.get("c")),
-        negative_prompt=text(comment.get("uc")),
-        seed=whole(comment.get("seed"), MAX_SEED),
-        steps=whole(comment.get("steps")),
-        cfg_scale=number(comment.get("scale")),
-        sampler=name(comment.get("sampler")),
-        model=name(comment.get("model")),
-        loras=_loras(comment),
-        width=width,
-        height=height,
-        raw={"UserComment": comment},
-    )
+    raw = {"UserComment": comment}
+    return parse_facts(comment, _NAMES, raw, tool="DrawThings", loras=_loras(comment))
 
 
 def _facts_of_text(description: str, budget: WorkBudget) -> Generation:
     """Parse text in AUTOMATIC1111's format, but with a hyphen before the negative prompt."""
     parts = parse(description, budget, negative="-")
-    settings = parts.settings
-    width, height = size(settings.get("Size"))
     is_certain = description.count("\n-") <= 1  # lines of a prompt may begin with a hyphen
-    return Generation(
+    return parse_facts(
+        parts.settings,
+        _TEXT_NAMES,
+        {"description": text(description)},
         tool="DrawThings",
         prompt=text(parts.prompt) if is_certain else None,
         negative_prompt=text(parts.negative_prompt) if is_certain else None,
-        seed=whole(settings.get("Seed"), MAX_SEED),
-        steps=whole(settings.get("Steps")),
-        cfg_scale=number(settings.get("Guidance Scale")),
-        sampler=name(settings.get("Sampler")),
-        model=name(settings.get("Model")),
-        width=width,
-        height=height,
-        raw={"description": text(description)},
     )
 
 
@@ -82,9 +63,5 @@ def _loras(comment: dict[str, Any]) -> tuple[Lora, ...]:
     listed = comment.get("lora") or (newer.get("loras") if isinstance(newer, dict) else None)
     if not isinstance(listed, list):
         return ()
-    loras = (
-        lora(item.get("model") or item.get("file"), item.get("weight"))
-        for item in listed[:_MAX_LORAS]
-        if isinstance(item, dict)
-    )
-    return tuple(lora_ for lora_ in loras if lora_ is not None)
+    items = (item for item in listed[:_MAX_LORAS] if isinstance(item, dict))
+    return loras_of((item.get("model") or item.get("file"), item.get("weight")) for item in items)

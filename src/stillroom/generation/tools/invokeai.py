@@ -11,15 +11,14 @@ from typing import Any, Final
 
 from stillroom.formats.work_budget import WorkBudget
 from stillroom.generation.facts import (
-    MAX_SEED,
     Generation,
     Lora,
-    lora,
+    loras_of,
     name,
-    number,
+    names_of,
     object_in,
+    parse_facts,
     text,
-    whole,
 )
 from stillroom.generation.texts import Unreadable
 
@@ -29,6 +28,11 @@ _KEY_1: Final = "Dream"
 _BRACKETED: Final = re.compile(r"\[([^\[\]]*)\]")
 _FLAG: Final = re.compile(r"(?:^|\s)-(s|S|W|H|C|A)\s{0,8}(\S{1,64})")
 _MAX_LORAS: Final = 100
+_NAMES: Final = names_of(
+    "negative_prompt seed steps cfg_scale scheduler width height", prompt="positive_prompt"
+)
+_NAMES_2: Final = names_of("seed steps cfg_scale sampler width height")
+_NAMES_1: Final = names_of(seed="S", steps="s", cfg_scale="C", sampler="A", width="W", height="H")
 
 
 def read(texts: Mapping[str, str], budget: WorkBudget) -> Generation | None:
@@ -43,20 +47,8 @@ def read(texts: Mapping[str, str], budget: WorkBudget) -> Generation | None:
 
 
 def _facts_of(metadata: dict[str, Any]) -> Generation:
-    return Generation(
-        tool="InvokeAI",
-        prompt=text(metadata.get("positive_prompt")),
-        negative_prompt=text(metadata.get("negative_prompt")),
-        seed=whole(metadata.get("seed"), MAX_SEED),
-        steps=whole(metadata.get("steps")),
-        cfg_scale=number(metadata.get("cfg_scale")),
-        scheduler=name(metadata.get("scheduler")),
-        model=_model(metadata.get("model")),
-        loras=_loras(metadata.get("loras")),
-        width=whole(metadata.get("width")),
-        height=whole(metadata.get("height")),
-        raw={_KEY: metadata},
-    )
+    known = {"model": _model(metadata.get("model")), "loras": _loras(metadata.get("loras"))}
+    return parse_facts(metadata, _NAMES, {_KEY: metadata}, tool="InvokeAI", **known)
 
 
 def _facts_of_version_2(metadata: dict[str, Any]) -> Generation:
@@ -70,19 +62,9 @@ def _facts_of_version_2(metadata: dict[str, Any]) -> Generation:
     if isinstance(prompts, list) and len(prompts) == 1 and isinstance(prompts[0], dict):
         prompts = prompts[0].get("prompt")
     prompt, negative = _split(prompts) if isinstance(prompts, str) else (None, None)
-    return Generation(
-        tool="InvokeAI",
-        prompt=prompt,
-        negative_prompt=negative,
-        seed=whole(image.get("seed"), MAX_SEED),
-        steps=whole(image.get("steps")),
-        cfg_scale=number(image.get("cfg_scale")),
-        sampler=name(image.get("sampler")),
-        model=name(metadata.get("model_weights")),
-        width=whole(image.get("width")),
-        height=whole(image.get("height")),
-        raw={_KEY_2: metadata},
-    )
+    known = {"prompt": prompt, "negative_prompt": negative}
+    known["model"] = name(metadata.get("model_weights"))
+    return parse_facts(image, _NAMES_2, {_KEY_2: metadata}, tool="InvokeAI", **known)
 
 
 def _facts_of_command(command: str) -> Generation | None:
@@ -92,18 +74,8 @@ def _facts_of_command(command: str) -> Generation | None:
         return None
     flags = dict(reversed(_FLAG.findall(options)))
     prompt, negative = _split(head[1:])
-    return Generation(
-        tool="InvokeAI",
-        prompt=prompt,
-        negative_prompt=negative,
-        seed=whole(flags.get("S"), MAX_SEED),
-        steps=whole(flags.get("s")),
-        cfg_scale=number(flags.get("C")),
-        sampler=name(flags.get("A")),
-        width=whole(flags.get("W")),
-        height=whole(flags.get("H")),
-        raw={_KEY_1: text(command)},
-    )
+    known = {"prompt": prompt, "negative_prompt": negative}
+    return parse_facts(flags, _NAMES_1, {_KEY_1: text(command)}, tool="InvokeAI", **known)
 
 
 def _split(text_: str) -> tuple[str | None, str | None]:
@@ -123,9 +95,6 @@ def _loras(value: object) -> tuple[Lora, ...] | None:
     """Parse a list of LoRAs, whose names are under `lora` (version 3) or `model` (later)."""
     if not isinstance(value, list):
         return () if value is None else None
-    loras = (
-        lora(_model(item.get("model") or item.get("lora")), item.get("weight"))
-        for item in value[:_MAX_LORAS]
-        if isinstance(item, dict)
-    )
-    return tuple(lora_ for lora_ in loras if lora_ is not None)
+    items = [item for item in value[:_MAX_LORAS] if isinstance(item, dict)]
+    names = (_model(item.get("model") or item.get("lora")) for item in items)
+    return loras_of(zip(names, (item.get("weight") for item in items), strict=True))

@@ -10,10 +10,16 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from stillroom.formats.work_budget import WorkBudget
-from stillroom.generation.facts import MAX_SEED, Generation, name, number, object_in, text, whole
+from stillroom.generation.facts import Generation, name, names_of, object_in, parse_facts, text
 
 TOOL: Final = "NovelAI"
 _KEY: Final = "Comment"
+_NAMES: Final = names_of(
+    "seed steps sampler width height",
+    negative_prompt="uc",
+    cfg_scale="scale",
+    scheduler="noise_schedule",
+)
 FIELDS: Final = ("Comment", "Description", "Software", "Source", "Title")
 
 
@@ -24,19 +30,13 @@ def read(texts: Mapping[str, str], budget: WorkBudget) -> Generation | None:
         return None
     comment = object_in(texts[_KEY], budget) or {}
     prompt = comment.get("prompt")
-    return Generation(
+    return parse_facts(
+        comment,
+        _NAMES,
+        {**{field: text(texts[field]) for field in FIELDS if field in texts}, _KEY: comment},
         tool=TOOL,
         prompt=text(prompt if prompt is not None else texts.get("Description")),
-        negative_prompt=text(comment.get("uc")),
-        seed=whole(comment.get("seed"), MAX_SEED),
-        steps=whole(comment.get("steps")),
-        cfg_scale=number(comment.get("scale")),
-        sampler=name(comment.get("sampler")),
-        scheduler=name(comment.get("noise_schedule")),
         model=name(texts.get("Source")),
-        width=whole(comment.get("width")),
-        height=whole(comment.get("height")),
-        raw={**{field: text(texts[field]) for field in FIELDS if field in texts}, _KEY: comment},
     )
 
 

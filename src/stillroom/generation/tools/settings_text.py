@@ -10,8 +10,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from stillroom.formats.work_budget import WorkBudget
-from stillroom.generation.facts import Lora, lora
+from stillroom.generation.facts import Lora, lora, names_of
 from stillroom.generation.texts import Unreadable, json_object
+
+NAMES: Final = names_of(seed="Seed", steps="Steps", sampler="Sampler", model="Model", size="Size")
+"""Names of the settings that all tools use."""
 
 _NEGATIVE: Final = "Negative prompt:"
 _LORA: Final = re.compile(r"<lora:([^:<>]{1,256}):([^<>]{1,64})>")

@@ -10,21 +10,22 @@ from typing import Any, Final
 
 from stillroom.formats.work_budget import WorkBudget
 from stillroom.generation.facts import (
-    MAX_SEED,
     Generation,
     Lora,
-    lora,
+    loras_of,
     name,
-    number,
+    names_of,
     object_in,
-    text,
-    whole,
+    parse_facts,
 )
 
 _KEYS: Final = ("parameters", "exif:UserComment", "exif:Model")
 _MARK: Final = "sui_image_params"
 _SAMPLERS: Final = ("sampler", "comfyuisampler", "comfyui_sampler", "autowebuisampler")
 _SCHEDULERS: Final = ("scheduler", "comfyuischeduler", "comfyui_scheduler")
+_NAMES: Final = names_of(
+    "prompt seed steps model width height", negative_prompt="negativeprompt", cfg_scale="cfgscale"
+)
 _MAX_LORAS: Final = 100
 
 
@@ -40,20 +41,14 @@ def read(texts: Mapping[str, str], budget: WorkBudget) -> Generation | None:
 
 
 def _facts_of(params: dict[str, Any], raw: dict[str, object]) -> Generation:
-    return Generation(
+    return parse_facts(
+        params,
+        _NAMES,
+        raw,
         tool="SwarmUI",
-        prompt=text(params.get("prompt")),
-        negative_prompt=text(params.get("negativeprompt")),
-        seed=whole(params.get("seed"), MAX_SEED),
-        steps=whole(params.get("steps")),
-        cfg_scale=number(params.get("cfgscale")),
         sampler=_first(params, _SAMPLERS),
         scheduler=_first(params, _SCHEDULERS),
-        model=name(params.get("model")),
         loras=_loras(params),
-        width=whole(params.get("width")),
-        height=whole(params.get("height")),
-        raw=raw,
     )
 
 
@@ -65,8 +60,7 @@ def _loras(params: dict[str, Any]) -> tuple[Lora, ...]:
     pairs = itertools.zip_longest(
         _items_of(params.get("loras")), _items_of(params.get("loraweights"))
     )
-    loras = (lora(lora_name, weight) for lora_name, weight in pairs)
-    return tuple(lora_ for lora_ in loras if lora_ is not None)
+    return loras_of(pairs)
 
 
 def _items_of(value: object) -> list[object]:

@@ -39,7 +39,8 @@ def with_packet(data: bytes, change: Callable[[bytes | None], bytes]) -> bytes:
     """
     top = _boxes(data, 0, len(data))
     meta = _only(top, b"meta")
-    if any(box.kind == b"moov" for box in top) or _is_open(data, top[-1]):
+    is_open = data.startswith(bytes(4), top[-1].start)  # its last box has no length
+    if is_open or any(box.kind == b"moov" for box in top):
         raise UnsupportedMedia("an animated AVIF, or one of an unusual form, takes no XMP")
     inner = _boxes(data, meta.inner + 4, meta.end)
     locations = _only(inner, b"iloc")
@@ -48,7 +49,7 @@ def with_packet(data: bytes, change: Callable[[bytes | None], bytes]) -> bytes:
     body, kept_to = change(packet), len(data)
     if number is not None and _is_last(top, places.extents(number)):
         kept_to = top[-1].start  # drop the packet that an earlier call wrote
-    boxes_of_meta = dict.fromkeys((b"iinf", b"iref"), b"")
+    boxes_of_meta: dict[bytes, bytes] = {}
     if number is None:
         number = 1 + max((item for item in places.numbers), default=0)
         number = max(number, 1 + _highest(data, inner))
@@ -56,19 +57,12 @@ def with_packet(data: bytes, change: Callable[[bytes | None], bytes]) -> bytes:
             raise UnsupportedMedia("the AVIF has no number left for another item")
         boxes_of_meta = _announce_item(data, inner, number)
         places.add(number)
-    grown = len(places.encode()) + 8 - _length(locations) + _growth(inner, boxes_of_meta)
+    grown = len(_rebuild(data, meta, inner, {**boxes_of_meta, b"iloc": _iloc(places)}))
+    grown -= meta.end - meta.start
     places.shift(meta.end, grown)
     places.place(number, kept_to + grown + 8, len(body))
-    boxes_of_meta[b"iloc"] = _build_box(b"iloc", places.encode())
-    rebuilt = data[meta.inner : meta.inner + 4] + _rebuild(data, inner, boxes_of_meta)
-    return b"".join(
-        (
-            data[: meta.start],
-            _build_box(b"meta", rebuilt),
-            data[meta.end : kept_to],
-            _build_box(b"mdat", body),
-        )
-    )
+    rebuilt = _rebuild(data, meta, inner, {**boxes_of_meta, b"iloc": _iloc(places)})
+    return data[: meta.start] + rebuilt + data[meta.end : kept_to] + _build_box(b"mdat", body)
 
 
 def _find_packet(
@@ -123,16 +117,16 @@ def _highest(data: bytes, inner: list[_Box]) -> int:
     return number
 
 
-def _rebuild(data: bytes, inner: list[_Box], changed: dict[bytes, bytes]) -> bytes:
-    """Return the content of the box `meta` with changed boxes replaced and new boxes appended."""
-    kept = [changed.get(box.kind) or data[box.start : box.end] for box in inner]
+def _iloc(places: ItemPlaces) -> bytes:
+    return _build_box(b"iloc", places.encode())
+
+
+def _rebuild(data: bytes, meta: _Box, inner: list[_Box], changed: dict[bytes, bytes]) -> bytes:
+    """Return the box `meta` with changed boxes replaced and new boxes appended."""
+    kept = [changed.get(box.kind, data[box.start : box.end]) for box in inner]
     there = {box.kind for box in inner}
-    return b"".join([*kept, *(box for kind, box in changed.items() if kind not in there)])
-
-
-def _growth(inner: list[_Box], changed: dict[bytes, bytes]) -> int:
-    lengths = {box.kind: _length(box) for box in inner}
-    return sum(len(box) - lengths.get(kind, 0) for kind, box in changed.items() if box)
+    new = [box for kind, box in changed.items() if kind not in there]
+    return _build_box(b"meta", data[meta.inner : meta.inner + 4] + b"".join(kept + new))
 
 
 def _boxes(data: bytes, start: int, end: int) -> list[_Box]:
@@ -154,18 +148,9 @@ def _only(boxes_: list[_Box], kind: bytes) -> _Box:
     return named[0]
 
 
-def _is_open(data: bytes, box: _Box) -> bool:
-    """Return whether a box has no length, which means that it extends to the end of the file."""
-    return data[box.start : box.start + 4] == bytes(4)
-
-
 def _is_last(top: list[_Box], extents: list[tuple[int, int]] | None) -> bool:
     last = top[-1]
     return last.kind == b"mdat" and extents == [(last.inner, last.end - last.inner)]
-
-
-def _length(box: _Box) -> int:
-    return box.end - box.start
 
 
 def _build_box(kind: bytes, content: bytes) -> bytes:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Final
 
 from stillroom.formats.file_parts import BrokenHeader, FileParts
-from stillroom.formats.webp import chunks
+from stillroom.formats.webp import chunks, size
 
 _HAS_XMP: Final = 0x04
 _HAS_ALPHA: Final = 0x10
@@ -32,7 +32,7 @@ def with_packet(data: bytes, change: Callable[[bytes | None], bytes]) -> bytes:
     if kind == b"VP8X" and len(first) == 10:
         kept[0] = (kind, bytes([first[0] | _HAS_XMP]) + first[1:])
     else:
-        kept.insert(0, (b"VP8X", _build_vp8x(kind, first)))
+        kept.insert(0, (b"VP8X", _build_vp8x(data)))
     kept.append((b"XMP ", change(packet)))
     body = b"WEBP" + b"".join(_chunk(*chunk) for chunk in kept)
     return b"RIFF" + struct.pack("<I", len(body)) + body + data[end + end % 2 :]
@@ -42,17 +42,11 @@ def _chunk(kind: bytes, content: bytes) -> bytes:
     return kind + struct.pack("<I", len(content)) + content + bytes(len(content) % 2)
 
 
-def _build_vp8x(kind: bytes, content: bytes) -> bytes:
-    if kind == b"VP8 " and content[3:6] == b"\x9d\x01\x2a":
-        bits = int.from_bytes(content[6:10], "little")
-        flags, width, height = _HAS_XMP, bits & 0x3FFF, bits >> 16 & 0x3FFF
-    elif kind == b"VP8L" and content[:1] == b"\x2f" and len(content) > 5:
-        bits = int.from_bytes(content[1:5], "little")
-        width, height = (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
-        flags = _HAS_XMP | (_HAS_ALPHA if bits >> 28 & 1 else 0)
-    else:
-        raise BrokenHeader
+def _build_vp8x(data: bytes) -> bytes:
+    width, height = size(FileParts.whole(data))
     if not width or not height:
         raise BrokenHeader
+    has_alpha = data[12:16] == b"VP8L" and data[24] & 0x10
+    flags = _HAS_XMP | (_HAS_ALPHA if has_alpha else 0)
     sides = (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
     return flags.to_bytes(4, "little") + sides

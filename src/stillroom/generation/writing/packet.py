@@ -9,8 +9,7 @@ from typing import Final
 from xml.sax.saxutils import escape
 
 from stillroom.errors import UnsupportedMedia
-from stillroom.generation.ai_mark import TRAINED
-from stillroom.generation.carriers.xmp import IPTC_EXTENSION, NAMESPACE, RDF
+from stillroom.generation.carriers.xmp import IPTC_EXTENSION, NAMESPACE, RDF, TRAINED
 
 _OPENING: Final = re.compile(rb"<rdf:RDF\b[^<>]*(?<!/)>")
 _ABOUT: Final = re.compile(rb"rdf:about=(\"[^\"<>]{0,1024}\"|'[^'<>]{0,1024}')")

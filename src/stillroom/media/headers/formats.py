@@ -1,7 +1,7 @@
 """Table of header parsers by media type.
 
-To add a format, write a module with `size` and `color_profile`, add a row to the table, and add
-the file signature to `storage/content_type.py`.
+To add a format, write a module in `formats/` with `size` and `color_profile`, add a row to the
+table, and add the file signature to `storage/content_type.py`.
 """
 
 from collections.abc import Callable, Mapping
@@ -9,15 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from stillroom.formats import bmp, gif, heif, ico, jpeg, jxl, mp4, png, tiff, webm, webp
-from stillroom.media.headers.header_bytes import HeaderBytes
-
-
-def _no_profile(_: HeaderBytes) -> str | None:
-    return None
-
-
-def _no_duration(_: HeaderBytes) -> float | None:
-    return None
+from stillroom.formats.file_parts import FileParts
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +22,9 @@ class HeaderParser:
         duration: Returns the duration in seconds, or None if the file does not contain it.
     """
 
-    size: Callable[[HeaderBytes], tuple[int, int]]
-    color_profile: Callable[[HeaderBytes], str | None] = _no_profile
-    duration: Callable[[HeaderBytes], float | None] = _no_duration
+    size: Callable[[FileParts], tuple[int, int]]
+    color_profile: Callable[[FileParts], str | None] = lambda _: None
+    duration: Callable[[FileParts], float | None] = lambda _: None
 
 
 _HEIF: Final = HeaderParser(heif.size, heif.color_profile)

@@ -95,16 +95,12 @@ async def probe(image: OpenedImage) -> Probed:
 
 async def _read_facts(image: OpenedImage, header: HeaderBytes) -> reading.Found:
     with contextlib.suppress(TooMuchWork):
-        return await _try_read_facts(image, header)
+        try:
+            return await _read(image, header, reading.find)
+        except (BrokenHeader, MoreNeeded):  # use what was read so far
+            header.end()
+            return await reading.run_parser(header, reading.find)
     return reading.UNKNOWN
-
-
-async def _try_read_facts(image: OpenedImage, header: HeaderBytes) -> reading.Found:
-    try:
-        return await _read(image, header, reading.find)
-    except (BrokenHeader, MoreNeeded):  # use what was read so far
-        header.end()
-        return await reading.run_parser(header, reading.find)
 
 
 def _check_duration(duration: float | None) -> float | None:
