@@ -59,7 +59,7 @@ NEEDS_ROOT = @[ "$$(id -u)" = 0 ] || { echo "make $@ $(1): run it as root"; exit
 OF_EMBED := $(patsubst %,tests/embed/test_%.py,authorize operations router settings)
 OF_DEPENDENCIES := -q $(OF_TEST) tests/unit tests/generation tests/api $(OF_EMBED) \
 	--ignore tests/unit/test_architecture.py \
-	tests/contract/test_disk.py tests/derived tests/media/test_library.py tests/r2/test_objects.py \
+	tests/contract/test_disk.py tests/derived tests/media/test_ingest.py tests/media/test_changes.py tests/r2/test_objects.py \
 	$(patsubst %,tests/client/test_%.py,connecting many sources store) \
 	$(patsubst %,tests/acceptance/test_%.py,answers bounds derived edge starting) $(wildcard tests/acceptance/test_media*.py)
 

@@ -86,14 +86,12 @@ async def sweep(*, dry_run: bool, as_json: bool, data_dir: str | None) -> bool:
 
     async with opened_library(read_settings(data_dir)) as library:
         if dry_run:
-            marks, after = (await library.database.rows()).deletions, None
-            while page := await marks.due(after=after, limit=_PAGE):
+            async for page in (await library.database.rows()).deletions.due(limit=_PAGE):
                 for mark in page:
                     due_at = mark.due_at.isoformat(timespec="seconds")
                     key = mark.storage_key.text
                     known = {"due_at": due_at, "reason": mark.reason, "storage_key": key}
                     echo_record(known, "  ".join(known.values()), as_json=as_json)
-                after = page[-1]
             return True
         progress = _status_line()
         if library.expiry is not None:

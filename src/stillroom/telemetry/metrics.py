@@ -13,9 +13,9 @@ import os
 import time
 from bisect import bisect_left
 from collections import defaultdict, deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
-from typing import Final
+from typing import Final, Literal
 
 from fastapi import Response
 from prometheus_client import (
@@ -56,159 +56,134 @@ class _FlushOnCollect(Collector):
 
 REGISTRY.register(_FlushOnCollect())
 
-_REQUESTS = Counter(
-    "stillroom_requests", "Requests answered, by operation and status.", ("operation", "status")
+
+def _counter(name: str, meaning: str, *labels: str) -> Counter:
+    return Counter(f"stillroom_{name}", meaning, labels)
+
+
+def _outcome_counter(
+    name: str, meaning: str, label: str = "outcome"
+) -> Callable[[str | None], None]:
+    """Create a counter, and return a function that counts one outcome (None: `unknown`)."""
+    counter = _counter(name, meaning, label)
+    return lambda outcome: counter.labels(outcome or "unknown").inc()
+
+
+def _gauge(
+    name: str,
+    meaning: str,
+    *labels: str,
+    mode: Literal["mostrecent", "livesum", "livemax"] = "mostrecent",
+) -> Gauge:
+    """Create a gauge. `mode` says how the values of several workers become one."""
+    return Gauge(f"stillroom_{name}", meaning, labels, multiprocess_mode=mode)
+
+
+def _histogram(name: str, meaning: str, label: str) -> Histogram:
+    return Histogram(f"stillroom_{name}", meaning, (label,), buckets=_BOUNDS)
+
+
+_REQUESTS = _counter(
+    "requests", "Requests answered, by operation and status.", "operation", "status"
 )
-_SECONDS = Histogram(
-    "stillroom_request_seconds",
-    "Time from the request's head to the answer's.",
-    ("operation",),
-    buckets=_BOUNDS,
+_SECONDS = _histogram(
+    "request_seconds", "Time from the request's head to the answer's.", "operation"
 )
-_RECEIVED = Counter(
-    "stillroom_received_bytes", "Bytes of requests' bodies that came in.", ("operation",)
-)
-_SENT = Counter("stillroom_sent_bytes", "Bytes of answers' bodies that went out.", ("operation",))
-_IN_FLIGHT = Gauge(
-    "stillroom_requests_in_flight",
+_RECEIVED = _counter("received_bytes", "Bytes of requests' bodies that came in.", "operation")
+_SENT = _counter("sent_bytes", "Bytes of answers' bodies that went out.", "operation")
+_IN_FLIGHT = _gauge(
+    "requests_in_flight",
     "Requests that are being answered, all workers together.",
-    multiprocess_mode="livesum",
+    mode="livesum",
 )
-_CONNECTIONS = Gauge(
-    "stillroom_connections", "Open connections, all workers together.", multiprocess_mode="livesum"
-)
+_CONNECTIONS = _gauge("connections", "Open connections, all workers together.", mode="livesum")
 
-_PICTURES = Counter(
-    "stillroom_derived_images",
+count_picture = _outcome_counter(
+    "derived_images",
     "Thumbnails: found (kept), decoded (made), not decodable (refused), in trouble (failed).",
-    ("outcome",),
 )
-
-_READINGS = Counter(
-    "stillroom_generation_readings",
+count_reading = _outcome_counter(
+    "generation_readings",
     "Images read for their generation metadata: there is some (found), none, or a broken one.",
-    ("outcome",),
 )
-
-_EXCEEDED = Counter(
-    "stillroom_parsing_exceeded",
+count_exceeded = _counter(
+    "parsing_exceeded",
     "Files whose header or metadata take more work than one file may: nothing is known of them.",
-)
-
-_AI_MARKS = Counter(
-    "stillroom_ai_mark_readings",
+).inc
+count_ai_mark = _outcome_counter(
+    "ai_mark_readings",
     "Images whose metadata were asked for, by their mark that says made by AI: c2pa, iptc, both, "
     "none, or unknown.",
-    ("mark",),
+    "mark",
 )
-
-_SAVED_MARKS = Counter(
-    "stillroom_ai_mark_saved",
+count_saved_mark = _outcome_counter(
+    "ai_mark_saved",
     "Images that were saved, by their mark that says made by AI: c2pa, iptc, both, none, or "
     "unknown. What was saved faster than it could be looked at is missing.",
-    ("mark",),
+    "mark",
 )
 
-_CONFINED = Gauge(
-    "stillroom_decoders_confined",
+_CONFINED = _gauge(
+    "decoders_confined",
     "1 where the kernel has what confines decoding processes (landlock, seccomp), else 0.",
-    ("by",),
-    multiprocess_mode="mostrecent",
+    "by",
 )
-
-_WORKERS = Gauge("stillroom_workers", "Worker processes that live.", multiprocess_mode="livesum")
-_LAG = Gauge(
-    "stillroom_loop_lag_seconds",
+_WORKERS = _gauge("workers", "Worker processes that live.", mode="livesum")
+_LAG = _gauge(
+    "loop_lag_seconds",
     "By how much the event loop missed its last tick of a second; the worst worker's.",
-    multiprocess_mode="livemax",
+    mode="livemax",
 )
-_CPU = Counter("stillroom_cpu_seconds", "CPU time of all workers.")
-_MEMORY = Gauge(
-    "stillroom_resident_memory_bytes",
+_CPU = _counter("cpu_seconds", "CPU time of all workers.")
+_MEMORY = _gauge(
+    "resident_memory_bytes",
     "Memory of all workers; what they share is counted for each.",
-    multiprocess_mode="livesum",
+    mode="livesum",
 )
-_BUILD = Gauge(
-    "stillroom_build_info",
+_BUILD = _gauge(
+    "build_info",
     "Always 1; its labels say what runs, and where the bytes and the rows are.",
-    ("version", "storage", "database"),
-    multiprocess_mode="mostrecent",
+    "version",
+    "storage",
+    "database",
+)
+_READ_ONLY = _gauge("read_only", "1 after a failed sync, until a restart: nothing can be saved.")
+_FREE = _gauge("data_free_bytes", "Free room on the filesystem of the data directory.")
+_MIN_FREE = _gauge(
+    "data_min_free_bytes", "STILLROOM_MIN_FREE_BYTES: with less free room, saves on a disk are 507."
 )
 
-_READ_ONLY = Gauge(
-    "stillroom_read_only",
-    "1 after a failed sync, until a restart: nothing can be saved.",
-    multiprocess_mode="mostrecent",
-)
-_FREE = Gauge(
-    "stillroom_data_free_bytes",
-    "Free room on the filesystem of the data directory.",
-    multiprocess_mode="mostrecent",
-)
-_MIN_FREE = Gauge(
-    "stillroom_data_min_free_bytes",
-    "STILLROOM_MIN_FREE_BYTES: with less free room, saves on a disk are 507.",
-    multiprocess_mode="mostrecent",
-)
-_CALLS = Counter(
-    "stillroom_storage_calls",
+_CALLS = _counter(
+    "storage_calls",
     "What the disk (fsync) or the bucket (S3's operations) was asked, attempt by attempt.",
-    ("call", "outcome"),
+    "call",
+    "outcome",
 )
-_CALL_SECONDS = Histogram(
-    "stillroom_storage_call_seconds",
-    "How long each attempt took.",
-    ("call",),
-    buckets=_BOUNDS,
-)
-_RETRIES = Counter(
-    "stillroom_storage_retries", "Attempts that followed one that had failed.", ("call",)
-)
+_CALL_SECONDS = _histogram("storage_call_seconds", "How long each attempt took.", "call")
+_RETRIES = _counter("storage_retries", "Attempts that followed one that had failed.", "call")
 
-_SWEPT = Counter(
-    "stillroom_media_swept",
+_SWEPT = _counter(
+    "media_swept",
     "What became of marks and of copies made for nothing, in sweeps beside servers.",
-    ("outcome",),
+    "outcome",
 )
-_MARKS = Gauge(
-    "stillroom_media_marks",
-    "Deletions that are due now or later.",
-    multiprocess_mode="mostrecent",
-)
-_DUE = Gauge(
-    "stillroom_media_due",
-    "Deletions whose time has come.",
-    multiprocess_mode="mostrecent",
-)
-_OLDEST_DUE = Gauge(
-    "stillroom_media_oldest_due_seconds",
-    "For how long the deletion that waits longest has been due.",
-    multiprocess_mode="mostrecent",
-)
-_INTENTS = Gauge(
-    "stillroom_media_intents",
-    "Copies under way, or left by a crash.",
-    multiprocess_mode="mostrecent",
-)
-_DEAD_LETTERS = Gauge(
-    "stillroom_media_dead_letters",
-    "Deletions that were given up.",
-    multiprocess_mode="mostrecent",
-)
-_HEALED = Counter(
-    "stillroom_media_healed",
+count_healed = _outcome_counter(
+    "media_healed",
     "Resources of which something was missing, such as a dominant colour, by what became of them.",
-    ("outcome",),
 )
-_HEALING = Gauge(
-    "stillroom_media_healing",
-    "Resources of which something is still to be computed.",
-    multiprocess_mode="mostrecent",
+_QUEUES = {
+    "marks": _gauge("media_marks", "Deletions that are due now or later."),
+    "due": _gauge("media_due", "Deletions whose time has come."),
+    "intents": _gauge("media_intents", "Copies under way, or left by a crash."),
+    "dead_letters": _gauge("media_dead_letters", "Deletions that were given up."),
+    "healing": _gauge("media_healing", "Resources of which something is still to be computed."),
+}
+_OLDEST_DUE = _gauge(
+    "media_oldest_due_seconds",
+    "For how long the deletion that waits longest has been due.",
 )
-_MEASURED = Gauge(
-    "stillroom_media_measured_timestamp_seconds",
-    "When the numbers of the media library were last read.",
-    multiprocess_mode="mostrecent",
+_MEASURED = _gauge(
+    "media_measured_timestamp_seconds", "When the numbers of the media library were last read."
 )
 
 _NUMBER, _TIME, _BYTES, _FIRST_BUCKET = 0, 1, 2, 3
@@ -345,46 +320,11 @@ def report_swept(outcomes: Mapping[str, int]) -> None:
         _SWEPT.labels(outcome).inc(number)
 
 
-def count_healed(outcome: str) -> None:
-    """Count the outcome of completing one resource's metadata, such as a missing colour."""
-    _HEALED.labels(outcome).inc()
-
-
-def count_picture(outcome: str) -> None:
-    """Count the outcome for one thumbnail, once for all requests that share it."""
-    _PICTURES.labels(outcome).inc()
-
-
-def count_reading(outcome: str) -> None:
-    """Count the outcome of reading the generation metadata of one image."""
-    _READINGS.labels(outcome).inc()
-
-
-def count_exceeded() -> None:
-    """Count a file whose parsing was aborted because it exceeded the work budget."""
-    _EXCEEDED.inc()
-
-
-def count_saved_mark(mark: str | None) -> None:
-    """Count the AI mark of a saved image (None: unknown)."""
-    _SAVED_MARKS.labels(mark or "unknown").inc()
-
-
-def count_ai_mark(mark: str | None) -> None:
-    """Count the AI mark read from an image (None: unknown)."""
-    _AI_MARKS.labels(mark or "unknown").inc()
-
-
-def report_queue(
-    *, marks: int, due: int, oldest_due: timedelta, intents: int, dead_letters: int, healing: int
-) -> None:
+def report_queues(*, oldest_due: timedelta, **sizes: int) -> None:
     """Set the sizes of the media library's queues. Flushes at once, for idle workers."""
-    _MARKS.set(marks)
-    _DUE.set(due)
+    for queue, size in sizes.items():
+        _QUEUES[queue].set(size)
     _OLDEST_DUE.set(oldest_due.total_seconds())
-    _INTENTS.set(intents)
-    _DEAD_LETTERS.set(dead_letters)
-    _HEALING.set(healing)
     _MEASURED.set_to_current_time()
     flush()
 
