@@ -5,7 +5,7 @@ import contextlib
 import dataclasses
 import os
 from collections.abc import AsyncIterator, Callable
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from fastapi import FastAPI, Request
 from fastapi_offline import FastAPIOffline
@@ -29,33 +29,36 @@ from stillroom.settings import Settings
 from stillroom.storage.capabilities import TurnsReadOnly
 from stillroom.telemetry import metrics, request_id
 
-# Headers that pages on other origins may send and read, in addition to safelisted ones
+# Headers are those that pages on other origins may send and read, in addition to safelisted ones
 # (https://fetch.spec.whatwg.org/#cors-safelisted-request-header). Cookies are never accepted.
-_CORS_REQUEST_HEADERS: Final = [
-    "Authorization",
-    "Expires-In",
-    "If-Match",
-    "If-Modified-Since",
-    "If-None-Match",
-    "If-Range",
-    "If-Unmodified-Since",
-    "Range",
-    "Repr-Digest",
-    "X-Request-Id",
-]
-_CORS_RESPONSE_HEADERS: Final = [
-    "Accept-Ranges",
-    "Content-Disposition",
-    "Content-Range",
-    "ETag",
-    "Link",
-    "Repr-Digest",
-    "Retry-After",
-    "Stillroom-Error",
-    "WWW-Authenticate",
-    "X-Request-Id",
-]
-_CORS_MAX_AGE_S: Final = 600
+_CORS: Final[dict[str, Any]] = {
+    "allow_methods": ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"],
+    "allow_headers": [
+        "Authorization",
+        "Expires-In",
+        "If-Match",
+        "If-Modified-Since",
+        "If-None-Match",
+        "If-Range",
+        "If-Unmodified-Since",
+        "Range",
+        "Repr-Digest",
+        "X-Request-Id",
+    ],
+    "expose_headers": [
+        "Accept-Ranges",
+        "Content-Disposition",
+        "Content-Range",
+        "ETag",
+        "Link",
+        "Repr-Digest",
+        "Retry-After",
+        "Stillroom-Error",
+        "WWW-Authenticate",
+        "X-Request-Id",
+    ],
+    "max_age": 600,
+}
 
 # Not the code `not_found` of a missing image: clients must be able to distinguish them.
 _ROUTING: Final = {
@@ -81,13 +84,7 @@ def create_app(settings: Settings) -> FastAPI:
         ConfigurationError: the settings are invalid or do not work together.
     """
     parts = assemble(settings, reports=_METRICS)
-    exceeded_reports.add(metrics.count_exceeded)
-    metrics.report_confinement(confinement.missing())
-    metrics.report_build(
-        __version__,
-        storage=settings.storage.kind,
-        database="postgresql" if isinstance(settings.rows, PostgresConfig) else "sqlite",
-    )
+    _report_process(settings)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -107,14 +104,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(DefaultSecurityHeaders)
     app.include_router(document_router(app))
     if settings.cors_origins:
-        app.add_middleware(
-            CORSMiddleware,
-            allow_origins=settings.cors_origins,
-            allow_methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"],
-            allow_headers=_CORS_REQUEST_HEADERS,
-            expose_headers=_CORS_RESPONSE_HEADERS,
-            max_age=_CORS_MAX_AGE_S,
-        )
+        app.add_middleware(CORSMiddleware, allow_origins=settings.cors_origins, **_CORS)
     app.include_router(health_router(parts.storage, parts.library.database, _disk_metrics(parts)))
     # Used by the server's fast path, which has no router.
     app.state.operations, app.state.tokens = image_operations(parts), parts.tokens
@@ -130,6 +120,13 @@ def create_app(settings: Settings) -> FastAPI:
         if (sign_in := sign_in_of(settings)) is not None:
             app.include_router(sign_in_router(sign_in), prefix="/api/v1")
     return app
+
+
+def _report_process(settings: Settings) -> None:
+    exceeded_reports.add(metrics.count_exceeded)
+    metrics.report_confinement(confinement.missing())
+    database = "postgresql" if isinstance(settings.rows, PostgresConfig) else "sqlite"
+    metrics.report_build(__version__, storage=settings.storage.kind, database=database)
 
 
 def _disk_metrics(parts: Parts) -> Callable[[], None]:

@@ -46,7 +46,6 @@ _SWEEPER_STOPS_WITHIN_S: Final = 5.0
 """Seconds that background jobs may continue after the last response. Deletions take milliseconds,
 and may be interrupted safely."""
 
-
 _INDEX_STOPS_WITHIN_S: Final = 2.0
 """Seconds for writing pending changes to the search index. A later comparison finds the rest."""
 
@@ -96,7 +95,6 @@ class Library:
         filling: Writes changes in the storage to the search index.
         index_healing: Periodically compares the search index with the storage.
         catching_up: Compares the search index with the storage once after a start.
-        background: Runs the periodic jobs in a server.
     """
 
     storage: ImageStorage
@@ -112,7 +110,6 @@ class Library:
     filling: IndexFilling
     index_healing: IndexHealing
     catching_up: CatchingUp
-    background: Background
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +119,7 @@ class Parts:
     Attributes:
         keys: Keys that verify tokens; None if the host application provides `authorize`.
         tokens: Cache of verified tokens, for the fast path; None if `keys` is None.
+        background: Periodic jobs of a server.
         images_url: Beginning of the public URLs of images.
         signed_images_url: Beginning of the signed URLs of images.
         media_url: Function that returns the public URL of a media resource (at the CDN, if any).
@@ -137,6 +135,7 @@ class Parts:
     tokens: VerifiedTokens | None
     signer: UrlSigner
     library: Library
+    background: Background
     images_url: str
     signed_images_url: str
     media_url: Callable[[MediaResource], str]
@@ -163,7 +162,7 @@ class Parts:
                 )
             )
             await stack.enter_async_context(
-                self.library.background.running(
+                self.background.running(
                     every_s=self.settings.sweep_interval_seconds,
                     stop_within_s=min(_SWEEPER_STOPS_WITHIN_S, self.settings.drain_seconds),
                 )
@@ -214,6 +213,7 @@ def assemble(
         settings.storage, settings.save_rules, observer=reports.call, changes=filling
     )
     derived = DerivedImages(settings.derived, report=reports.picture)
+    library = _library(settings, storage, filling, derived, reports)
     return Parts(
         settings=settings,
         storage=storage,
@@ -222,7 +222,8 @@ def assemble(
         keys=keys,
         tokens=tokens,
         signer=UrlSigner(secrets),
-        library=_library(settings, storage, filling, derived, reports),
+        library=library,
+        background=_background(library, settings, reports),
         images_url=images_url or settings.images_url,
         signed_images_url=images_url or settings.api_images_url,
         media_url=_media_url_of(settings, images_url),
@@ -325,39 +326,39 @@ def _library(
     derived: DerivedImages,
     reports: Reports,
 ) -> Library:
-    database, grace, expiry = filling.database, settings.deletion_grace, None
+    database, grace = filling.database, settings.deletion_grace
     rules = rules_of(settings)
-    if rules.expire_anything:
-        expiry = Expiry(storage, database, rules=rules, grace=grace)
+    expires = rules.expire_anything
+    expiry = Expiry(storage, database, rules=rules, grace=grace) if expires else None
     run_deletions = RunDeletions(storage, database, grace=grace)
-    is_bucket = settings.storage.kind == "bucket"
-    index_healing = IndexHealing(storage, database, compares_saves=not is_bucket)
-    catching_up = CatchingUp(storage, database)
-    healer = Healer(storage, database, derived, report=reports.healed)
-    sweeper = Sweeper(storage, database, expiry=expiry, run_deletions=run_deletions)
+    compares_saves = settings.storage.kind == "disk"
     return Library(
         storage=storage,
         database=database,
         service=MediaResourceService(storage, database, grace=grace),
-        healer=healer,
-        sweeper=sweeper,
+        healer=Healer(storage, database, derived, report=reports.healed),
+        sweeper=Sweeper(storage, database, expiry=expiry, run_deletions=run_deletions),
         expiry=expiry,
         retention=RetentionEvaluator(storage, database, rules),
         runs=Runs(storage, database),
         run_deletions=run_deletions,
         lifetimes=Lifetimes(storage, database),
         filling=filling,
-        index_healing=index_healing,
-        catching_up=catching_up,
-        background=Background(
-            database,
-            sweeper,
-            expiry=expiry,
-            healer=healer,
-            index_healing=index_healing,
-            catching_up=catching_up,
-            missing_bytes=MissingBytes(storage, database) if is_bucket else None,
-            report=reports.queue,
-            report_swept=reports.swept,
-        ),
+        index_healing=IndexHealing(storage, database, compares_saves=compares_saves),
+        catching_up=CatchingUp(storage, database),
+    )
+
+
+def _background(library: Library, settings: Settings, reports: Reports) -> Background:
+    missing_bytes = MissingBytes(library.storage, library.database)
+    return Background(
+        library.database,
+        library.sweeper,
+        expiry=library.expiry,
+        healer=library.healer,
+        index_healing=library.index_healing,
+        catching_up=library.catching_up,
+        missing_bytes=missing_bytes if settings.storage.kind == "bucket" else None,
+        report=reports.queue,
+        report_swept=reports.swept,
     )

@@ -40,9 +40,13 @@ from typing import ClassVar
 
 
 class StillroomError(Exception):
-    """Base class of all errors; never raised itself."""
+    """Base class of all errors; never raised itself. `message` is the default message."""
 
     code: ClassVar[str] = "error"
+    message: ClassVar[str] = ""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(message or self.message)
 
 
 class InvalidInput(StillroomError):
@@ -54,19 +58,18 @@ class InvalidInput(StillroomError):
     """
 
     code = "invalid_input"
+    at: tuple[str, ...] = ()
 
-    def __init__(self, message: str, *, at: tuple[str, ...]) -> None:
+    def __init__(self, message: str = "", *, at: tuple[str, ...] | None = None) -> None:
         super().__init__(message)
-        self.at = at
+        self.at = self.at if at is None else at
 
 
 class InvalidPath(InvalidInput):
     """The name is not the path of an image."""
 
     code = "invalid_path"
-
-    def __init__(self, message: str, *, at: tuple[str, ...] = ("path", "path")) -> None:
-        super().__init__(message, at=at)
+    at = ("path", "path")
 
 
 class InvalidParameter(InvalidInput):
@@ -79,38 +82,29 @@ class InvalidUpload(InvalidInput):
     """The form has no `file` part, two of them, or one that is not a file."""
 
     code = "invalid_upload"
-
-    def __init__(self, message: str) -> None:
-        super().__init__(message, at=("body", "file"))
+    at = ("body", "file")
 
 
 class EmptyFile(InvalidInput):
     """The file has no bytes; usually a stream was read before and not rewound."""
 
     code = "empty_file"
-
-    def __init__(self) -> None:
-        super().__init__(
-            "the file is empty; rewind the stream before sending it", at=("body", "file")
-        )
+    at = ("body", "file")
+    message = "the file is empty; rewind the stream before sending it"
 
 
 class DigestMismatch(InvalidInput):
     """The received bytes are not those that `Repr-Digest` announced."""
 
     code = "digest_mismatch"
-
-    def __init__(self, message: str) -> None:
-        super().__init__(message, at=("header", "repr-digest"))
+    at = ("header", "repr-digest")
 
 
 class Unauthenticated(StillroomError):
     """Unauthorized: missing or invalid token. The message never says which."""
 
     code = "unauthenticated"
-
-    def __init__(self, message: str = "a valid bearer token is required") -> None:
-        super().__init__(message)
+    message = "a valid bearer token is required"
 
 
 class TokenExpired(Unauthenticated):
@@ -120,18 +114,14 @@ class TokenExpired(Unauthenticated):
     """
 
     code = "token_expired"
-
-    def __init__(self) -> None:
-        super().__init__("the token has expired")
+    message = "the token has expired"
 
 
 class SignInCodeSpent(Unauthenticated):
     """The code of a sign-in link is unknown, was used before, or is too old."""
 
     code = "sign_in_code_spent"
-
-    def __init__(self) -> None:
-        super().__init__("this sign-in link was used before, or is more than ten minutes old")
+    message = "this sign-in link was used before, or is more than ten minutes old"
 
 
 class Forbidden(StillroomError):
@@ -144,18 +134,14 @@ class ImageNotFound(StillroomError):
     """No image under this path."""
 
     code = "not_found"
-
-    def __init__(self) -> None:
-        super().__init__("no such image")
+    message = "no such image"
 
 
 class RunNotFound(StillroomError):
     """The folder has no images and no manifest of a run."""
 
     code = "run_not_found"
-
-    def __init__(self) -> None:
-        super().__init__("no such run: the folder has no images")
+    message = "no such run: the folder has no images"
 
 
 class RunConflict(StillroomError):
@@ -178,41 +164,31 @@ class ResourceNotFound(StillroomError):
     """The media library has no such resource, or its deletion is due."""
 
     code = "resource_not_found"
-
-    def __init__(self) -> None:
-        super().__init__("no such resource")
+    message = "no such resource"
 
 
 class DeadLetterNotFound(StillroomError):
     """No failed deletion has this id; it may have been retried or dropped meanwhile."""
 
     code = "dead_letter_not_found"
-
-    def __init__(self) -> None:
-        super().__init__("no such dead letter")
+    message = "no such dead letter"
 
 
 class ResourceProtected(StillroomError):
     """The resource is protected from deletion."""
 
     code = "resource_protected"
-
-    def __init__(self) -> None:
-        super().__init__('the resource is protected: set "protected" to false first')
+    message = 'the resource is protected: set "protected" to false first'
 
 
 class ResourceConflict(StillroomError):
     """The bytes are unreliable: they are being deleted, or a resource has lost them."""
 
     code = "resource_conflict"
-
-    def __init__(
-        self,
-        message: str = "a resource from outside of the token's folder has the same bytes, and is "
-        "being deleted or has lost them: try again later, or ingest with a token for the whole "
-        "library",
-    ) -> None:
-        super().__init__(message)
+    message = (
+        "a resource from outside of the token's folder has the same bytes, and is being deleted or "
+        "has lost them: try again later, or ingest with a token for the whole library"
+    )
 
 
 class ImplausibleScan(StillroomError):
@@ -231,9 +207,7 @@ class PreconditionFailed(StillroomError):
     """A condition, `If-Match` or `If-None-Match`, does not hold; nothing was changed."""
 
     code = "precondition_failed"
-
-    def __init__(self, message: str = "a condition of the request failed") -> None:
-        super().__init__(message)
+    message = "a condition of the request failed"
 
 
 class ConditionUnsupported(StillroomError):

@@ -65,16 +65,16 @@ class ImagePath:
     text: str
 
     @classmethod
-    def parse(cls, text: str) -> Self:
-        """Parse untrusted text that is already percent-decoded.
+    def parse(cls, text: str, *, at: tuple[str, ...] = ("path", "path")) -> Self:
+        """Parse untrusted text that is already percent-decoded. `at` is its location for errors.
 
         Raises:
             InvalidPath: the path is invalid for a reason listed in `docs/adr/0004-refusals.md`.
         """
-        _check_start(text, at=("path", "path"))
+        _check_start(text, at=at)
         for segment in text.split("/"):
-            _check_segment(segment, whole=True)
-        _check_length(text)
+            _check_segment(segment, whole=True, at=at)
+        _check_length(text, at=at)
         return cls(text)
 
     @classmethod
@@ -184,10 +184,7 @@ def path_of_key(text: str, *, at: tuple[str, ...]) -> ImagePath:
     """
     if not text.startswith(COMPUTE_PREFIX):
         raise InvalidPath(f"must begin with `{COMPUTE_PREFIX}`", at=at)
-    try:
-        return ImagePath.parse(text.removeprefix(COMPUTE_PREFIX))
-    except InvalidPath as error:
-        raise InvalidPath(str(error), at=at) from error
+    return ImagePath.parse(text.removeprefix(COMPUTE_PREFIX), at=at)
 
 
 def poster_of(video: StorageKey) -> StorageKey:

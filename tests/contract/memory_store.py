@@ -15,8 +15,8 @@ from urllib.parse import quote
 from aiohttp import web
 
 from stillroom.storage.objectstore import (
+    ChangeResult,
     CreatedUpload,
-    Deleted,
     Guard,
     ListedPage,
     ListedUpload,
@@ -24,7 +24,6 @@ from stillroom.storage.objectstore import (
     Properties,
     Refusal,
     UploadsPage,
-    Written,
 )
 
 
@@ -75,21 +74,23 @@ class MemoryObjectStore:
         guard: Guard | None = None,
         deadline: float | None = None,
         any_refusal: bool = False,
-    ) -> Written:
+    ) -> ChangeResult:
         del deadline, any_refusal
         assert hashlib.sha256(body).hexdigest() == sha256
         return self._write(key, bytes(body), properties, guard)
 
-    def _write(self, key: str, body: bytes, properties: Properties, guard: Guard | None) -> Written:
+    def _write(
+        self, key: str, body: bytes, properties: Properties, guard: Guard | None
+    ) -> ChangeResult:
         there = self.objects.get(key)
         if guard is not None:
             if there is None and guard.etag is not None:
-                return Written(None, Refusal.MISSING)
+                return ChangeResult(None, Refusal.MISSING)
             if there is not None and there.etag != guard.etag:
-                return Written(None, Refusal.GUARD_FAILED)
+                return ChangeResult(None, Refusal.GUARD_FAILED)
         etag = f'"{hashlib.md5(body).hexdigest()}"'
         self.objects[key] = Stored(body, properties, etag)
-        return Written(etag)
+        return ChangeResult(etag)
 
     async def head(self, key: str, *, deadline: float | None = None) -> ObjectHead | None:
         del deadline
@@ -111,13 +112,13 @@ class MemoryObjectStore:
         properties: Properties | None = None,
         *,
         deadline: float | None = None,
-    ) -> Written:
+    ) -> ChangeResult:
         del deadline
         there = self.objects.get(source)
         if there is None:
-            return Written(None, Refusal.MISSING)
+            return ChangeResult(None, Refusal.MISSING)
         if there.etag != etag:
-            return Written(None, Refusal.GUARD_FAILED)
+            return ChangeResult(None, Refusal.GUARD_FAILED)
         return self._write(target, there.body, properties or there.properties, None)
 
     async def delete(
@@ -128,13 +129,13 @@ class MemoryObjectStore:
         deadline: float | None = None,
         once: bool = False,
         any_refusal: bool = False,
-    ) -> Deleted:
+    ) -> ChangeResult:
         del deadline, once, any_refusal
         there = self.objects.get(key)
         if guard is not None and (there is None or there.etag != guard.etag):
-            return Deleted(Refusal.GUARD_FAILED if there else Refusal.MISSING)
+            return ChangeResult(None, Refusal.GUARD_FAILED if there else Refusal.MISSING)
         self.objects.pop(key, None)
-        return Deleted()
+        return ChangeResult()
 
     async def list(
         self,
@@ -174,11 +175,11 @@ class MemoryObjectStore:
         guard: Guard | None = None,
         deadline: float | None = None,
         any_refusal: bool = False,
-    ) -> Written:
+    ) -> ChangeResult:
         del deadline, any_refusal
         begun = self.uploads.pop(upload_id, None)
         if begun is None:
-            return Written(None, Refusal.MISSING)
+            return ChangeResult(None, Refusal.MISSING)
         bodies = [begun.parts[number] for number in range(1, len(parts) + 1)]
         assert [hashlib.sha256(body).hexdigest() for body in bodies] == list(parts)
         return self._write(key, b"".join(bodies), begun.properties, guard)

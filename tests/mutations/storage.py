@@ -67,8 +67,8 @@ FAULTS: Final = (
     Fault(
         "bucket: a condition is not sent",
         "storage/s3/store.py",
-        "headers |= _fields_of(guard)",
-        "_fields_of(guard)",
+        "headers=headers_of(properties) | _fields_of(guard),",
+        "headers=headers_of(properties),",
         (BUCKET, "-k", "create or guarded"),
     ),
     Fault(

@@ -101,10 +101,7 @@ class Archives:
         body = await call.json(ImagesToArchive)
         keys: list[StorageKey] = []
         for text in dict.fromkeys(body.paths):
-            try:
-                path = ImagePath.parse(text)
-            except InvalidPath as error:
-                raise InvalidPath(str(error), at=("body", "paths")) from error
+            path = ImagePath.parse(text, at=("body", "paths"))
             call.grant.require("storage:read", path)
             keys.append(StorageKey.of_image(path))
         for text in dict.fromkeys(body.storage_keys):

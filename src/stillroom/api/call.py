@@ -49,6 +49,17 @@ class Call:
         fields = combined(request.headers.raw)
         return cls(request, fields, await authenticate(authorize, fields))
 
+    @classmethod
+    async def of_library(cls, request: Request, authorize: Authorize) -> Self:
+        """Authenticate a request, and require access to the whole media library.
+
+        Raises:
+            Unauthenticated, Forbidden: see `authenticate`; the scope or the folder is too small.
+        """
+        call = await cls.of(request, authorize)
+        call.grant.require_everywhere("media")
+        return call
+
     def image_path(self, scope: Scope) -> ImagePath:
         """Return the image path in the URL after checking that the token grants `scope` for it.
 

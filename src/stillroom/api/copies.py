@@ -12,7 +12,7 @@ from stillroom.api.images import SavedImage, saved_image_json
 from stillroom.api.responses import json_answer
 from stillroom.api.routes import Operation
 from stillroom.auth.grants import Authorize
-from stillroom.errors import InvalidParameter, InvalidPath
+from stillroom.errors import InvalidParameter
 from stillroom.http.serving import write_condition
 from stillroom.paths import ImagePath, StorageKey
 from stillroom.storage.port import ImageStorage
@@ -46,7 +46,8 @@ class Copies:
         call.grant.require_scope("storage:read")
         call.grant.require_scope("storage:write")
         body = await call.json(ImageToCopy)
-        source, target = _path(body.source, "source"), _path(body.target, "target")
+        source = ImagePath.parse(body.source, at=("body", "source"))
+        target = ImagePath.parse(body.target, at=("body", "target"))
         if source == target:
             raise InvalidParameter("source and target are the same path", at=("body", "target"))
         if write_condition(call.fields).is_set:
@@ -60,10 +61,3 @@ class Copies:
 
         image = await self.storage.copy(StorageKey.of_image(source), StorageKey.of_image(target))
         return json_answer(saved_image_json(image, target, self.public_url))
-
-
-def _path(text: str, field: str) -> ImagePath:
-    try:
-        return ImagePath.parse(text)
-    except InvalidPath as error:
-        raise InvalidPath(str(error), at=("body", field)) from error

@@ -73,8 +73,7 @@ class DeadLetterOperations:
 
     async def _rows(self, request: Request) -> "tuple[Call, DeadLetterRows]":
         """Require access to the whole library. Return the authenticated call and the rows."""
-        call = await Call.of(request, self.authorize)
-        call.grant.require_everywhere("media")
+        call = await Call.of_library(request, self.authorize)
         return call, (await self.database.rows()).dead_letters
 
 

@@ -71,7 +71,7 @@ class Enrichment:
     @Operation("GET", "/heal", (401, 403, 503), answer=HealingView)
     async def get_healing(self, request: Request) -> Response:
         """Get the number of resources that are still queued."""
-        await self._call(request)
+        await Call.of_library(request, self.authorize)
         return json_answer({"count": await self.healer.waiting()})
 
     @Operation(
@@ -85,7 +85,7 @@ class Enrichment:
     )
     async def heal_media_resources(self, request: Request) -> Response:
         """Queue the computation of missing properties of resources. It runs in the background."""
-        call = await self._call(request)
+        call = await Call.of_library(request, self.authorize)
         body = await call.json(ResourcesToHeal) if call.has_body else ResourcesToHeal()
         at = ("body", "ids")
         ids = None if body.ids is None else {resource_id(text, at) for text in body.ids}
@@ -94,21 +94,21 @@ class Enrichment:
     @Operation("GET", "/{resource_id}/tags", (401, 403, 404, 503), answer=TagsView)
     async def get_tags(self, request: Request) -> Response:
         """Get a resource's tags."""
-        call = await self._call(request)
+        call = await Call.of_library(request, self.authorize)
         resource = await self.media.find(call.path_id("resource_id"))
         return json_answer({"tags": resource.tags})
 
     @Operation("POST", "/{resource_id}/tags", _REFUSED_CHANGES, body=TagNames, answer=TagsView)
     async def add_tags(self, request: Request) -> Response:
         """Add tags to a resource. Existing tags are kept."""
-        call = await self._call(request)
+        call = await Call.of_library(request, self.authorize)
         added = await _read_tags(call)
         return await self._change(call, lambda tags: tags | added)
 
     @Operation("PUT", "/{resource_id}/tags", _REFUSED_CHANGES, body=TagNames, answer=TagsView)
     async def replace_tags(self, request: Request) -> Response:
         """Replace all tags of a resource."""
-        call = await self._call(request)
+        call = await Call.of_library(request, self.authorize)
         new_tags = await _read_tags(call)
         return await self._change(call, lambda _: new_tags)
 
@@ -123,7 +123,7 @@ class Enrichment:
     )
     async def remove_tags(self, request: Request) -> Response:
         """Remove the tags named in the query or the body. Without names, remove all tags."""
-        call = await self._call(request)
+        call = await Call.of_library(request, self.authorize)
         texts = call.query(RemovedTagsParameters).tags
         removed = checked_tags(texts, ("query", "tag"))
         if call.has_body:
@@ -145,12 +145,6 @@ class Enrichment:
             )
         tags = await self.media.change_tags(call.path_id("resource_id"), change)
         return json_answer({"tags": tags})
-
-    async def _call(self, request: Request) -> Call:
-        """Authenticate a request and require access to the whole library."""
-        call = await Call.of(request, self.authorize)
-        call.grant.require_everywhere("media")
-        return call
 
 
 async def _read_tags(call: Call) -> frozenset[str]:

@@ -75,7 +75,7 @@ class MediaOperations:
     )
     async def list_media_resources(self, request: Request) -> Response:
         """List the library, newest first."""
-        call = await self._call(request)
+        call = await Call.of_library(request, self.authorize)
         parameters = call.query(MediaParameters)
         required = [tag for tag in parameters.tags if not tag.startswith(UNWANTED)]
         excluded = [tag[1:] for tag in parameters.tags if tag.startswith(UNWANTED)]
@@ -152,8 +152,8 @@ class MediaOperations:
     @Operation("GET", "/{resource_id}", (401, 403, 404, 503), answer=MediaResourceView)
     async def get_media_resource(self, request: Request) -> Response:
         """Get the properties of a resource."""
-        call = await self._call(request)
-        return await self._respond(await self.media.find(_id(call)))
+        call = await Call.of_library(request, self.authorize)
+        return await self._respond(await self.media.find(call.path_id("resource_id")))
 
     @Operation(
         "PATCH",
@@ -166,12 +166,12 @@ class MediaOperations:
     )
     async def change_media_resource(self, request: Request) -> Response:
         """Set texts, protection and properties. With `only_unset`, set only those that are null."""
-        call = await self._call(request)
+        call = await Call.of_library(request, self.authorize)
         only_unset = call.query(ChangeParameters).only_unset
         body = await call.json(ResourceChange)
         change = Change(**{name: getattr(body, name) for name in body.model_fields_set})
         changed = await self.media.change(
-            _id(call), change, only_unset=only_unset, check=self._condition(call)
+            call.path_id("resource_id"), change, only_unset=only_unset, check=self._condition(call)
         )
         return await self._respond(changed)
 
@@ -184,8 +184,8 @@ class MediaOperations:
     )
     async def delete_media_resource(self, request: Request) -> Response:
         """Remove a resource from the library. Its bytes are deleted after the grace period."""
-        call = await self._call(request)
-        resource = await self.media.delete(_id(call), check=self._condition(call))
+        call = await Call.of_library(request, self.authorize)
+        resource = await self.media.delete(call.path_id("resource_id"), check=self._condition(call))
         return json_answer({"id": str(resource.id)})
 
     def _condition(self, call: Call) -> Callable[[MediaResource], None] | None:
@@ -215,8 +215,8 @@ class MediaOperations:
         With `Accept: application/json`, return `{"url": …}` instead of a redirect, because `fetch`
         in a web page cannot follow one to a bucket.
         """
-        call = await self._call(request)
-        resource = await self.media.find(_id(call))
+        call = await Call.of_library(request, self.authorize)
+        resource = await self.media.find(call.path_id("resource_id"))
         location = await self.media.locate(resource)
         if isinstance(location, RemoteImage):
             if call.fields.get("accept") == "application/json":
@@ -226,12 +226,6 @@ class MediaOperations:
             return ImageResponse(answer_redirect(location))
         cache = IMMUTABLE_CACHE if resource.storage_key.is_media else PRIVATE_CACHE
         return await image_response(call.fields, location, cache, self.sendfile)
-
-    async def _call(self, request: Request) -> Call:
-        """Authenticate a request and require access to the whole library."""
-        call = await Call.of(request, self.authorize)
-        call.grant.require_everywhere("media")
-        return call
 
     async def _respond(self, resource: MediaResource) -> Response:
         response = json_answer(self._as_json(await self.media.with_facts(resource)))
@@ -251,7 +245,3 @@ class MediaOperations:
             to_json = _TO_JSON.get(type(value))
             values[name] = value if to_json is None else to_json(value)
         return values
-
-
-def _id(call: Call) -> uuid.UUID:
-    return call.path_id("resource_id")

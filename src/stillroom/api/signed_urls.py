@@ -123,10 +123,7 @@ class UrlSigning:
         return response
 
     def _sign(self, grant: Grant, path: str, form: UrlToSign | UrlsToSign) -> Mapping[str, str]:
-        try:
-            image_path = ImagePath.parse(path)
-        except InvalidPath as error:
-            raise InvalidPath(str(error), at=("body", "path")) from error
+        image_path = ImagePath.parse(path, at=("body", "path"))
         grant.require("storage:read", image_path)
         signed = self.signer.sign(
             image_path, valid_for_s=form.expires_in, parameters=form.transform.query

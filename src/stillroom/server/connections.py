@@ -4,7 +4,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from stillroom.server.fast_path.reads import FastReads
-from stillroom.server.fast_path.responses import FileResponses, Redirects, Responses
+from stillroom.server.fast_path.responses import FileResponses, FindResponse, redirects
 from stillroom.server.fast_path.uploads import FastUploads
 from stillroom.server.http11.asgi import AsgiPath
 from stillroom.server.http11.bounds import Bounds
@@ -55,13 +55,17 @@ class ConnectionFactory:
         headers = (("vary", "Origin"),) if state.varies_by_origin else ()
         service.responder = FastUploads(operations, tokens, asgi, headers)
         storage, last_lines = operations.storage, header_lines(headers) + b"\r\n"
-        responses: Responses
+        find: FindResponse
+        forget = None
         if isinstance(storage, ServesNow):
             cache_bytes = self._settings.response_cache_bytes
-            responses = FileResponses(storage, operations, last_lines, cache_bytes=cache_bytes)
+            files = FileResponses(storage, operations, last_lines, cache_bytes=cache_bytes)
+            find, forget = files.find, files.forget
         elif isinstance(storage, RedirectsNow):
-            responses = Redirects(storage, last_lines)
+            find = redirects(storage, last_lines)
         else:
             return
-        longest_target = self._bounds.target_bytes
-        service.fast_path = FastReads(operations, tokens, responses, longest_target=longest_target)
+        longest = self._bounds.target_bytes
+        service.fast_path = FastReads(
+            operations, tokens, find, forget=forget, longest_target=longest
+        )

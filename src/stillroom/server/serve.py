@@ -24,6 +24,7 @@ from stillroom.errors import ConfigurationError
 from stillroom.server.allocator import freeze_startup_objects, keep_freed_memory
 from stillroom.server.connections import ConnectionFactory
 from stillroom.server.descriptors import bounds_of, descriptors_for, raise_descriptor_limit
+from stillroom.server.http11.bounds import Bounds
 from stillroom.server.supervisor import Supervisor
 from stillroom.settings import Settings
 from stillroom.telemetry.logging import log_config
@@ -54,29 +55,11 @@ def serve(settings: Settings, *, sign_in_link: bool = False) -> None:
     logs = log_config(settings.log_format, level=settings.log_level, access_log=settings.access_log)
     logging.config.dictConfig(logs)
     listener = _bind(settings)
-    port = listener.getsockname()[1]
-    settings = settings.model_copy(update={"port": port})
-    checked = check_settings(settings)
-    for line in checked.facts:
-        log.info("%s", line)
-    for line in checked.warnings:
-        log.warning("%s", line)
-    log.info("Stillroom %s serves http://%s:%d (see /docs)", __version__, settings.host, port)
-    if settings.gallery:
-        log.info("Gallery: http://%s:%d/", settings.host, port)
-        if sign_in_link and settings.jwt_algorithm == "HS256":
-            _print_sign_in_link(settings)
-    descriptors = raise_descriptor_limit()
-    bounds = bounds_of(settings, descriptors=descriptors)
-    if bounds.connections < settings.max_connections:
-        log.warning(
-            "%d descriptors are enough for %d connections, not for STILLROOM_MAX_CONNECTIONS=%d: "
-            "raise the hard limit (LimitNOFILE= in systemd, ulimit -Hn) to %d, or lower that",
-            descriptors,
-            bounds.connections,
-            settings.max_connections,
-            descriptors_for(settings.max_connections),
-        )
+    settings = settings.model_copy(update={"port": listener.getsockname()[1]})
+    _log_start(settings)
+    if settings.gallery and sign_in_link and settings.jwt_algorithm == "HS256":
+        _print_sign_in_link(settings)
+    bounds = _bounds(settings)
     with _shared_metrics() if settings.workers > 1 else contextlib.nullcontext():
         config = uvicorn.Config(
             functools.partial(_create_app_or_exit, settings, os.getpid()),
@@ -99,6 +82,33 @@ def serve(settings: Settings, *, sign_in_link: bool = False) -> None:
         supervisor.run()
         if any(worker.exitcode == STARTUP_FAILURE for worker in supervisor.processes):
             sys.exit(STARTUP_FAILURE)
+
+
+def _log_start(settings: Settings) -> None:
+    checked = check_settings(settings)
+    for line in checked.facts:
+        log.info("%s", line)
+    for line in checked.warnings:
+        log.warning("%s", line)
+    host, port = settings.host, settings.port
+    log.info("Stillroom %s serves http://%s:%d (see /docs)", __version__, host, port)
+    if settings.gallery:
+        log.info("Gallery: http://%s:%d/", host, port)
+
+
+def _bounds(settings: Settings) -> Bounds:
+    descriptors = raise_descriptor_limit()
+    bounds = bounds_of(settings, descriptors=descriptors)
+    if bounds.connections < settings.max_connections:
+        log.warning(
+            "%d descriptors are enough for %d connections, not for STILLROOM_MAX_CONNECTIONS=%d: "
+            "raise the hard limit (LimitNOFILE= in systemd, ulimit -Hn) to %d, or lower that",
+            descriptors,
+            bounds.connections,
+            settings.max_connections,
+            descriptors_for(settings.max_connections),
+        )
+    return bounds
 
 
 def _print_sign_in_link(settings: Settings) -> None:

@@ -211,13 +211,16 @@ class Settings(Fields):
             ConfigurationError: the bucket has no address, or only some of its settings are set.
                 Falling back to the disk would scatter images over two places.
         """
-        if not self._has_bucket:
-            return DiskConfig(
-                data_dir=self.data_dir,
-                min_free_bytes=self.min_free_bytes,
-                durable=self.durability == "full",
-                list_cache_bytes=self.list_cache_bytes,
-            )
+        if self._has_bucket:
+            return self._bucket()
+        return DiskConfig(
+            data_dir=self.data_dir,
+            min_free_bytes=self.min_free_bytes,
+            durable=self.durability == "full",
+            list_cache_bytes=self.list_cache_bytes,
+        )
+
+    def _bucket(self) -> R2Config:
         secret = self.r2_secret_access_key.get_secret_value()
         needed = {
             "R2_ENDPOINT_URL": self.r2_endpoint_url,

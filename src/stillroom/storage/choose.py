@@ -44,6 +44,11 @@ class DiskConfig:
     durable: bool = True
     list_cache_bytes: int = LIST_CACHE_BYTES
 
+    @property
+    def place(self) -> object:
+        """Value that only configurations of the same store share."""
+        return self.data_dir.resolve()
+
 
 @dataclass(frozen=True, slots=True)
 class R2Config:
@@ -82,6 +87,11 @@ class R2Config:
         return BucketAddress.of(self.endpoint_url, self.bucket, self.addressing)
 
     @property
+    def place(self) -> object:
+        """Value that only configurations of the same store share."""
+        return self.endpoint_url, self.bucket
+
+    @property
     def image_origins(self) -> Sequence[str]:
         """Origins of the URLs to which reads of images are redirected."""
         if self.public_url is None:
@@ -103,7 +113,19 @@ def open_storage(
         ConfigurationError: the backend cannot be used; the message says why and what to do.
     """
     if isinstance(config, R2Config):
-        return _open_r2(config, rules, observer, changes)
+        # Imported here, since that takes a quarter of a second, and a disk does not need it.
+        from stillroom.storage.bucket.storage import R2ImageStorage
+
+        served = config.public_url or "presigned URLs"
+        return R2ImageStorage(
+            _object_store(config, observer),
+            rules,
+            description=f"bucket {config.bucket!r} at {config.endpoint_url}, served by {served}",
+            public_url=config.public_url,
+            cache_control=config.cache_control,
+            check_exists=config.check_exists,
+            changes=changes,
+        )
     data_directory = DataDirectory(config.data_dir, durable=config.durable, observer=observer)
     return DiskImageStorage(
         data_directory,
@@ -147,29 +169,7 @@ def has_store(config: DiskConfig | R2Config) -> bool:
 
 def is_same_place(first: DiskConfig | R2Config, second: DiskConfig | R2Config) -> bool:
     """Return whether two configurations have the same data directory, or endpoint and bucket."""
-    if isinstance(first, R2Config) and isinstance(second, R2Config):
-        return (first.endpoint_url, first.bucket) == (second.endpoint_url, second.bucket)
-    if isinstance(first, DiskConfig) and isinstance(second, DiskConfig):
-        return first.data_dir.resolve() == second.data_dir.resolve()
-    return False
-
-
-def _open_r2(
-    config: R2Config, rules: SaveRules, observer: CallObserver, changes: ChangeObserver
-) -> ImageStorage:
-    # Imported here because it takes a quarter of a second and the disk backend does not need it.
-    from stillroom.storage.bucket.storage import R2ImageStorage
-
-    served = config.public_url or "presigned URLs"
-    return R2ImageStorage(
-        _object_store(config, observer),
-        rules,
-        description=f"bucket {config.bucket!r} at {config.endpoint_url}, served by {served}",
-        public_url=config.public_url,
-        cache_control=config.cache_control,
-        check_exists=config.check_exists,
-        changes=changes,
-    )
+    return first.place == second.place
 
 
 def _object_store(config: R2Config, observer: CallObserver = unobserved) -> "ObjectStore":

@@ -13,28 +13,6 @@ SNIFFED_BYTES: Final = 1024
 
 DEFAULT: Final = "application/octet-stream"
 
-RASTER: Final = frozenset(
-    {
-        "image/avif",
-        "image/bmp",
-        "image/gif",
-        "image/heic",
-        "image/jpeg",
-        "image/jxl",
-        "image/png",
-        "image/tiff",
-        "image/webp",
-        "image/x-icon",
-    }
-)
-"""Raster images. Browsers can display them without running any code."""
-
-VIDEO: Final = frozenset({"video/mp4", "video/quicktime", "video/webm"})
-"""Videos. Browsers can play them without running any code."""
-
-INLINE: Final = RASTER | VIDEO
-"""Types served inline, for display in the browser. All others are served as attachments."""
-
 EXTENSION: Final = {
     "image/avif": "avif",
     "image/bmp": "bmp",
@@ -52,6 +30,13 @@ EXTENSION: Final = {
 }
 """File name extension for each content type in `INLINE`."""
 
+INLINE: Final = frozenset(EXTENSION)
+"""Types served inline, for display in the browser, which runs no code in them. All others are
+served as attachments."""
+
+VIDEO: Final = frozenset(kind for kind in INLINE if kind.startswith("video/"))
+RASTER: Final = INLINE - VIDEO
+
 _BY_START: Final = (
     (b"\x89PNG\r\n\x1a\n", "image/png"),
     (b"\xff\xd8\xff", "image/jpeg"),
@@ -63,30 +48,17 @@ _BY_START: Final = (
     (b"\xff\x0a", "image/jxl"),
     (b"\x00\x00\x00\x0cJXL \r\n\x87\n", "image/jxl"),
 )
-_BY_BRAND: Final = {
-    b"avif": "image/avif",
-    b"avis": "image/avif",
-    b"heic": "image/heic",
-    b"heix": "image/heic",
-    b"mif1": "image/heic",
-    b"msf1": "image/heic",
-    b"M4V ": "video/mp4",
-    b"M4VH": "video/mp4",
-    b"M4VP": "video/mp4",
-    b"MSNV": "video/mp4",
-    b"XAVC": "video/mp4",
-    b"av01": "video/mp4",
-    b"avc1": "video/mp4",
-    b"cmf2": "video/mp4",
-    b"cmfc": "video/mp4",
-    b"dash": "video/mp4",
-    b"f4v ": "video/mp4",
-    b"isom": "video/mp4",
-    **{b"iso%d" % generation: "video/mp4" for generation in range(2, 10)},
-    b"mp41": "video/mp4",
-    b"mp42": "video/mp4",
-    b"qt  ": "video/quicktime",
+_BRANDS: Final = {
+    "image/avif": (b"avif", b"avis"),
+    "image/heic": (b"heic", b"heix", b"mif1", b"msf1"),
+    "video/mp4": (
+        *(b"M4V ", b"M4VH", b"M4VP", b"MSNV", b"XAVC", b"av01", b"avc1", b"cmf2", b"cmfc"),
+        *(b"dash", b"f4v ", b"isom", b"mp41", b"mp42"),
+        *(b"iso%d" % generation for generation in range(2, 10)),
+    ),
+    "video/quicktime": (b"qt  ",),
 }
+_BY_BRAND: Final = {brand: kind for kind, brands in _BRANDS.items() for brand in brands}
 _BY_PATTERN: Final = (
     (re.compile(rb"RIFF.{4}WEBP", re.DOTALL), "image/webp"),
     (re.compile(rb"BM.{4}\x00{4}", re.DOTALL), "image/bmp"),  # texts may begin with "BM"

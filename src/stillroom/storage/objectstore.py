@@ -37,32 +37,17 @@ class Refusal(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
-    """Result of storing or copying an object, or of completing a multipart upload.
+class ChangeResult:
+    """Result of storing, copying or deleting an object, or of completing a multipart upload.
 
     Attributes:
-        etag: ETag of the new object, or None if the write was refused.
-        refusal: Reason for the refusal, or None if the object was written.
+        etag: ETag of the new object; None after a refusal or a deletion.
+        refusal: Reason for the refusal, or None if the change was made.
         reason: Reason as the store reported it, such as its status code.
         doubtful: An earlier attempt got no response, so it may have been carried out.
     """
 
-    etag: str | None
-    refusal: Refusal | None = None
-    reason: str = ""
-    doubtful: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Deleted:
-    """Result of a deletion.
-
-    Attributes:
-        refusal: Reason for the refusal, or None if the object no longer exists.
-        reason: Reason as the store reported it, such as its status code.
-        doubtful: An earlier attempt got no response, so it may have been carried out.
-    """
-
+    etag: str | None = None
     refusal: Refusal | None = None
     reason: str = ""
     doubtful: bool = False
@@ -188,7 +173,7 @@ class ObjectStore(Protocol):
         guard: Guard | None = None,
         deadline: float | None = None,
         any_refusal: bool = False,
-    ) -> Written:
+    ) -> ChangeResult:
         """Store an object in one request, if `guard` holds.
 
         With `any_refusal`, every refusal is returned as a result. Otherwise unsupported requests,
@@ -216,7 +201,7 @@ class ObjectStore(Protocol):
         properties: Properties | None = None,
         *,
         deadline: float | None = None,
-    ) -> Written:
+    ) -> ChangeResult:
         """Copy the object if it has this ETag. `properties` replace those of the source."""
         ...
 
@@ -228,7 +213,7 @@ class ObjectStore(Protocol):
         deadline: float | None = None,
         once: bool = False,
         any_refusal: bool = False,
-    ) -> Deleted:
+    ) -> ChangeResult:
         """Delete an object if it exists and `guard` holds.
 
         With `once` a failed attempt is not retried. See `put` for `any_refusal`.
@@ -276,7 +261,7 @@ class ObjectStore(Protocol):
         guard: Guard | None = None,
         deadline: float | None = None,
         any_refusal: bool = False,
-    ) -> Written:
+    ) -> ChangeResult:
         """Combine the parts into an object. Returns a refusal if the upload no longer exists."""
         ...
 

@@ -7,8 +7,6 @@ from collections.abc import Iterable
 from contextvars import ContextVar
 from typing import Final, NamedTuple
 
-FIELD: Final = "x-request-id"
-
 _ALLOWED: Final = r"[A-Za-z0-9._:/+=-]{1,128}"
 """Pattern for valid ids (UUIDs, hexadecimal, base64, trace ids), which cannot break log lines."""
 
@@ -22,9 +20,6 @@ current: ContextVar[str] = ContextVar("request_id", default="")
 
 _random = random.Random()  # noqa: S311  (ids must be distinct, not secret)
 os.register_at_fork(after_in_child=_random.seed)  # otherwise all workers generate the same ids
-
-
-GENERATED_BYTES: Final = 16
 
 
 def generate() -> str:

@@ -5,7 +5,7 @@ import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 from stillroom.generation.facets import FACETS
 from stillroom.media.index.values import FactsQuery, Term
@@ -117,7 +117,8 @@ def narrowed(query: FactsQuery, **limits: int | None) -> FactsQuery:
         known = getattr(query, name)
         if limit is not None:
             nearer = max if name in ("saved_from_ns", "size_from") else min
-            query = replace(query, **{name: limit if known is None else nearer(known, limit)})
+            narrower: dict[str, Any] = {name: limit if known is None else nearer(known, limit)}
+            query = replace(query, **narrower)
     return query
 
 

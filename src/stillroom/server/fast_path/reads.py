@@ -17,6 +17,7 @@ take the ASGI path. See docs/adr/0009-the-fast-path.md.
 import logging
 import re
 import time
+from collections.abc import Callable
 from typing import Final
 
 from stillroom.api.images import ImageOperations
@@ -26,7 +27,7 @@ from stillroom.bounded_cache import BoundedCache
 from stillroom.errors import StillroomError
 from stillroom.http.fields import Fields, combined
 from stillroom.paths import ImagePath, StorageKey
-from stillroom.server.fast_path.responses import ENTRY_BYTES, CheckedFields, Line, Responses
+from stillroom.server.fast_path.responses import ENTRY_BYTES, CheckedFields, FindResponse, Line
 from stillroom.server.fast_path.sendfile import AnswerRecord, FileExchange, FileSlice
 from stillroom.server.http11.exchange import ClientConnection
 from stillroom.server.http11.head import Request
@@ -78,20 +79,26 @@ class FastReads:
         self,
         operations: ImageOperations,
         tokens: VerifiedTokens,
-        responses: Responses,
+        find: FindResponse,
         *,
+        forget: Callable[[Line], None] | None = None,
         longest_target: int,
     ) -> None:
         """Create a fast path with empty caches.
 
-        Targets longer than `longest_target` take the ASGI path.
+        Args:
+            operations: Operations whose rules apply.
+            tokens: Token verifier.
+            find: Called for each request that passed all checks.
+            forget: Called with each request line that is evicted from the cache.
+            longest_target: Longer targets take the ASGI path.
         """
         self._operations = operations
         self._tokens = tokens
-        self._responses = responses
+        self._find = find
         self._longest_target = longest_target
         self._checked_fields: BoundedCache[bytes, CheckedFields] = BoundedCache(_MAX_FIELDS_BYTES)
-        self._lines: BoundedCache[bytes, Line] = BoundedCache(_MAX_LINES, responses.forget)
+        self._lines: BoundedCache[bytes, Line] = BoundedCache(_MAX_LINES, forget)
         self._logs_access = access_log.isEnabledFor(logging.INFO)
 
     def learn(self, connection: ClientConnection, data: bytes, request: Request) -> bool:
@@ -134,7 +141,7 @@ class FastReads:
         line = self._lines.get(data[:end]) or self._add_line(data, end)
         if line is None or not checked.grant.covers(line.path):
             return False
-        response = self._responses.find(line, checked)
+        response = self._find(line, checked)
         if response is None:
             return False
         answer, body, sent = response

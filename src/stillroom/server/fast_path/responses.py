@@ -1,9 +1,10 @@
 """Responses of the fast path to reads: from files on a disk, or redirects to a bucket."""
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Final, Protocol
+from typing import Final
 
 from stillroom.api.images import ImageOperations
 from stillroom.api.sendfile import without_body
@@ -97,39 +98,25 @@ class Line:
         self.answer = self.whole = None
 
 
-class Responses(Protocol):
-    """Source of responses to requests that passed all checks."""
-
-    def find(self, line: Line, checked: CheckedFields) -> Response | None:
-        """Return the response, or None if that would require waiting."""
-        ...
-
-    def forget(self, line: Line) -> None:
-        """Free what is cached for a line that was evicted."""
-        ...
+FindResponse = Callable[[Line, CheckedFields], Response | None]
+"""Function that returns the response to a request that passed all checks, or None if that would
+require waiting."""
 
 
-class Redirects:
-    """Redirects to images in a bucket."""
+def redirects(storage: RedirectsNow, last_lines: bytes) -> FindResponse:
+    """Return a function that finds redirects to a bucket. See `FileResponses` for `last_lines`."""
 
-    def __init__(self, storage: RedirectsNow, last_lines: bytes) -> None:
-        self._storage = storage
-        self._last_lines = last_lines
-
-    def find(self, line: Line, checked: CheckedFields) -> Response | None:
-        """Return a redirect if the image's URL is known."""
-        del checked
-        location = self._storage.redirect_now(line.key) if line.method == "GET" else None
+    def find(line: Line, _: CheckedFields) -> Response | None:
+        location = storage.redirect_now(line.key) if line.method == "GET" else None
         if location is None:
             return None
         if location is not line.image or line.answer is None:
             line.use(location)
-            head = header_lines(answer_redirect(location).headers) + self._last_lines
+            head = header_lines(answer_redirect(location).headers) + last_lines
             line.answer = Answer("get_image", 302, head)
         return _in_memory(line.answer)
 
-    def forget(self, line: Line) -> None:
-        """Do nothing, since a line contains all that is cached for it."""
+    return find
 
 
 class FileResponses:
@@ -160,7 +147,6 @@ class FileResponses:
         self._conditional = BoundedCache(_MAX_CONDITIONAL_BYTES)
         self._whole: BoundedCache[Line, bytes] = BoundedCache(cache_bytes)
         self._keeps_bodies = cache_bytes > 0
-        self.forget = self._whole.remove
 
     def find(self, line: Line, checked: CheckedFields) -> Response | None:
         """Return the response, or None if that would require waiting."""
@@ -180,6 +166,10 @@ class FileResponses:
         except StillroomError:
             return None
         return self._open(line, checked, location)
+
+    def forget(self, line: Line) -> None:
+        """Remove the body that is cached for a request line."""
+        self._whole.remove(line)
 
     def _find_cached(
         self, line: Line, image: StoredImage, checked: CheckedFields

@@ -119,8 +119,7 @@ class FileExchange:
             self._cut_off(error)
             return
         if not self._left:
-            self._end()
-            self._connection.finish(self)
+            self._finish()
         elif is_writable and self._socket is None:
             # Serve other connections first. Adding a writer would take twelve system calls.
             self._loop.call_soon(self._send, to)
@@ -161,8 +160,7 @@ class FileExchange:
         elif error is not None and not isinstance(error, BlockingIOError):
             self._cut_off(error)
         elif not self._left:
-            self._end()
-            self._connection.finish(self)
+            self._finish()
         elif self._socket is not None:
             self._loop.add_writer(self._socket, self._send, self._socket)
 
@@ -194,6 +192,10 @@ class FileExchange:
         self._offset += sent
         self._left -= sent
         return sent == window
+
+    def _finish(self) -> None:
+        self._end()
+        self._connection.finish(self)
 
     def _end(self) -> None:
         if self._has_ended:

@@ -13,21 +13,13 @@ import hashlib
 import logging
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from stillroom.errors import BackendUnavailable, ConditionUnsupported
 from stillroom.storage.bucket.abandoned_uploads import AbandonedUploads
 from stillroom.storage.bucket.multipart import MultipartUpload
 from stillroom.storage.capabilities import Limitation
-from stillroom.storage.objectstore import (
-    Deleted,
-    Guard,
-    ObjectStore,
-    Properties,
-    Refusal,
-    Written,
-)
+from stillroom.storage.objectstore import ChangeResult, Guard, ObjectStore, Properties, Refusal
 from stillroom.storage.values import Condition
 
 PROBE: Final = ".stillroom/conditions-"
@@ -42,37 +34,36 @@ IF_ABSENT: Final = Guard()
 
 _BARE: Final = Properties()
 
+_CAN_FAIL: Final = (Refusal.MISSING, Refusal.GUARD_FAILED)
+"""Refusals of a bucket that supports the condition of the request."""
+
 log = logging.getLogger("stillroom.r2")
 
 
-class _Request(enum.Enum):
-    """Kind of conditional request. The value is appended to the condition's name in messages."""
+class _Change(enum.Enum):
+    """A kind of conditional change whose support is probed. The value is used in messages."""
 
-    PUT = ""
-    COMPLETE = " for images over 16 MiB"
-    DELETE = " of a DELETE"
-
-
-@dataclass(frozen=True, slots=True)
-class _Change:
-    """A kind of conditional change whose support is probed.
-
-    Attributes:
-        creates: The object must not exist; otherwise, it must have the given ETag.
-    """
-
-    request: _Request
-    creates: bool = False
-
-    def __str__(self) -> str:
-        return f"{'If-None-Match' if self.creates else 'If-Match'}{self.request.value}"
+    CREATE = "If-None-Match"
+    REPLACE = "If-Match"
+    CREATE_IN_PARTS = "If-None-Match for images over 16 MiB"
+    REPLACE_IN_PARTS = "If-Match for images over 16 MiB"
+    DELETE = "If-Match of a DELETE"
 
     @property
     def consequence(self) -> str:
         """Description of the effect on this server's clients if the bucket lacks support."""
-        if self.request is _Request.DELETE:
+        if self is _Change.DELETE:
             return "a guarded deletion looks first, and takes what is saved right between the two"
         return "saves with such a condition are answered 501"
+
+
+_Faults = dict[_Change, str | None]
+_Probe = tuple[_Change, ...]
+"""Changes that one probe tries with the same kind of request."""
+
+_PUT: Final = (_Change.CREATE, _Change.REPLACE)
+_COMPLETE: Final = (_Change.CREATE_IN_PARTS, _Change.REPLACE_IN_PARTS)
+_DELETE: Final = (_Change.DELETE,)
 
 
 class Conditions:
@@ -81,8 +72,8 @@ class Conditions:
     def __init__(self, store: ObjectStore, abandoned: AbandonedUploads) -> None:
         self._store = store
         self._abandoned = abandoned
-        self._probes: dict[_Request, asyncio.Future[None]] = {}
-        self._faults: dict[_Change, str | None] = {}
+        self._probes: dict[_Probe, asyncio.Future[None]] = {}
+        self._faults: _Faults = {}
 
     async def require(self, guard: Guard | None, *, in_parts: bool = False) -> None:
         """Raise unless the bucket enforces `guard` when it stores an object.
@@ -95,8 +86,9 @@ class Conditions:
         """
         if guard is None or self._store.keeps_guards:
             return
-        request = _Request.COMPLETE if in_parts else _Request.PUT
-        fault = (await self._probe_once(request))[_Change(request, guard.etag is None)]
+        probe = _COMPLETE if in_parts else _PUT
+        create, replace = probe
+        fault = (await self._probe_once(probe))[create if guard.etag is None else replace]
         if fault is not None:
             raise ConditionUnsupported(
                 f"the bucket {fault}, so a save with a condition cannot be kept to it: "
@@ -113,7 +105,7 @@ class Conditions:
         """
         if self._store.keeps_guards:  # R2 documents no conditional deletion
             return False
-        return (await self._probe_once(_Request.DELETE))[_Change(_Request.DELETE)] is None
+        return (await self._probe_once(_DELETE))[_Change.DELETE] is None
 
     async def find_limitations(self) -> Sequence[Limitation]:
         """Return the unsupported conditions.
@@ -121,43 +113,13 @@ class Conditions:
         Raises:
             BackendUnavailable: a probe failed.
         """
-        for request in _Request:
-            await self._probe_once(request)
+        for probe in (_PUT, _COMPLETE, _DELETE):
+            await self._probe_once(probe)
         return [
             Limitation(clause, change.consequence)
             for change, clause in self._faults.items()
             if clause is not None
         ]
-
-    async def _probe_once(self, request: _Request) -> Mapping[_Change, str | None]:
-        """Return the results so far, after probing `request` once for all callers."""
-        if _Change(request) not in self._faults:
-            probe = self._probes.get(request)
-            if probe is None:
-                probe = asyncio.ensure_future(self._probe(request))
-                probe.add_done_callback(lambda done: done.cancelled() or done.exception())
-                self._probes[request] = probe
-            await asyncio.shield(probe)
-        return self._faults
-
-    async def _probe(self, request: _Request) -> None:
-        key = f"{PROBE}{secrets.token_hex(8)}"
-        try:
-            try:
-                if request is _Request.DELETE:
-                    faults = await self._probe_deletion(key)
-                else:
-                    faults = await self._probe_saves(key, in_parts=request is _Request.COMPLETE)
-            finally:
-                with contextlib.suppress(BackendUnavailable):
-                    await self._store.delete(key, once=True)
-        finally:
-            del self._probes[request]
-        for change, clause in faults.items():
-            if clause is not None:
-                level = logging.WARNING if request is _Request.DELETE else logging.ERROR
-                log.log(level, "the bucket %s: %s (docs/buckets.md)", clause, change.consequence)
-        self._faults |= faults
 
     async def close(self) -> None:
         """Cancel running probes."""
@@ -167,76 +129,81 @@ class Conditions:
         await asyncio.gather(*probes, return_exceptions=True)
         self._probes.clear()
 
-    async def _probe_saves(self, key: str, *, in_parts: bool) -> dict[_Change, str | None]:
-        request = _Request.COMPLETE if in_parts else _Request.PUT
-        create, replace = _Change(request, creates=True), _Change(request)
-        faults: dict[_Change, str | None] = {}
-        first = await self._write(key, IF_ABSENT, in_parts=in_parts)
-        if first.etag is None:
-            faults[create] = f"refuses {create} ({first.reason})"
-            first = await self._write(key, None, in_parts=in_parts)
+    async def _probe_once(self, probe: _Probe) -> Mapping[_Change, str | None]:
+        """Return the results so far, after running `probe` once for all callers."""
+        if probe[0] not in self._faults:
+            task = self._probes.get(probe)
+            if task is None:
+                task = self._probes[probe] = asyncio.ensure_future(self._run(probe))
+                task.add_done_callback(lambda done: done.cancelled() or done.exception())
+            await asyncio.shield(task)
+        return self._faults
+
+    async def _run(self, probe: _Probe) -> None:
+        key = f"{PROBE}{secrets.token_hex(8)}"
+        try:
+            try:
+                faults = await self._find_faults(probe, key)
+            finally:
+                with contextlib.suppress(BackendUnavailable):
+                    await self._store.delete(key, once=True)
+        finally:
+            del self._probes[probe]
+        for change, clause in faults.items():
+            if clause is not None:
+                level = logging.WARNING if change is _Change.DELETE else logging.ERROR
+                log.log(level, "the bucket %s: %s (docs/buckets.md)", clause, change.consequence)
+        self._faults |= faults
+
+    async def _find_faults(self, probe: _Probe, key: str) -> _Faults:
+        async def write(guard: Guard | None) -> ChangeResult:
+            return _certain(await self._write(key, guard, in_parts=probe is _COMPLETE))
+
+        async def delete(guard: Guard | None) -> ChangeResult:
+            return _certain(await self._store.delete(key, guard=guard, any_refusal=True))
+
+        *creates, replace = probe
+        faults: _Faults = {}
+        first = await write(IF_ABSENT if creates else None)
+        for create in creates:
             if first.etag is None:
-                raise _probe_refused()
-        else:
-            again = await self._write(key, IF_ABSENT, in_parts=in_parts)
-            faults[create] = self._describe_fault(create, again)
-        other = await self._write(key, Guard(_OTHER_ETAG), in_parts=in_parts)
-        faults[replace] = self._describe_fault(replace, other)
+                faults[create] = f"refuses {create.value} ({first.reason})"
+                first = await write(None)
+            else:
+                faults[create] = _fault_of(create, await write(IF_ABSENT))
+        if first.etag is None:
+            raise BackendUnavailable("the bucket does not store what conditions are tried on")
+        send = write if creates else delete
+        faults[replace] = _fault_of(replace, await send(Guard(_OTHER_ETAG)))
         if faults[replace] is None:
-            same = await self._write(key, Guard(first.etag), in_parts=in_parts)
-            if same.etag is None:
-                faults[replace] = f"refuses {replace} where it holds ({same.reason})"
+            same = await send(Guard(first.etag))
+            if same.refusal is not None:
+                faults[replace] = f"refuses {replace.value} where it holds ({same.reason})"
         return faults
 
-    async def _probe_deletion(self, key: str) -> dict[_Change, str | None]:
-        change = _Change(_Request.DELETE)
-        written = await self._write(key, None, in_parts=False)
+    async def _write(self, key: str, guard: Guard | None, *, in_parts: bool) -> ChangeResult:
+        if not in_parts:
+            return await self._store.put(key, _BODY, _SHA256, _BARE, guard=guard, any_refusal=True)
+        parts = await MultipartUpload.begin(self._store, key, _BARE, self._abandoned)
+        await parts.send(_BODY, _SHA256)
+        written = await parts.complete(guard, any_refusal=True)
         if written.etag is None:
-            raise _probe_refused()
-        other = await self._delete(key, Guard(_OTHER_ETAG))
-        fault = self._describe_fault(change, other)
-        if fault is None:
-            same = await self._delete(key, Guard(written.etag))
-            if same.refusal is not None:
-                fault = f"refuses {change} where it holds ({same.reason})"
-        return {change: fault}
-
-    @staticmethod
-    def _describe_fault(change: _Change, result: Written | Deleted) -> str | None:
-        """Describe the fault if a request whose condition is false had this result, else None."""
-        if result.refusal in (Refusal.MISSING, Refusal.GUARD_FAILED):
-            return None
-        ignored = result.refusal is None
-        return f"ignores {change}" if ignored else f"refuses {change} ({result.reason})"
-
-    async def _delete(self, key: str, guard: Guard) -> Deleted:
-        deleted = await self._store.delete(key, guard=guard, any_refusal=True)
-        if deleted.doubtful:
-            raise _probe_interrupted()
-        return deleted
-
-    async def _write(self, key: str, guard: Guard | None, *, in_parts: bool) -> Written:
-        if in_parts:
-            parts = await MultipartUpload.begin(self._store, key, _BARE, self._abandoned)
-            await parts.send(_BODY, _SHA256)
-            written = await parts.complete(guard, any_refusal=True)
-            if written.etag is None:
-                self._abandoned.abort(key, parts.upload_id)
-        else:
-            written = await self._store.put(
-                key, _BODY, _SHA256, _BARE, guard=guard, any_refusal=True
-            )
-        if written.doubtful:  # a refusal may then be due to the success of an earlier attempt
-            raise _probe_interrupted()
+            self._abandoned.abort(key, parts.upload_id)
         return written
 
 
-def _probe_refused() -> BackendUnavailable:
-    return BackendUnavailable("the bucket does not store what conditions are tried on")
+def _certain(result: ChangeResult) -> ChangeResult:
+    """Raise if an earlier attempt may have succeeded: a refusal may then be due to that."""
+    if result.doubtful:
+        raise BackendUnavailable("the bucket's conditions could not be tried: it is in trouble")
+    return result
 
 
-def _probe_interrupted() -> BackendUnavailable:
-    return BackendUnavailable("the bucket's conditions could not be tried: it is in trouble")
+def _fault_of(change: _Change, result: ChangeResult) -> str | None:
+    """Describe the fault if a request whose condition is false had this result, else None."""
+    if result.refusal is None:
+        return f"ignores {change.value}"
+    return None if result.refusal in _CAN_FAIL else f"refuses {change.value} ({result.reason})"
 
 
 async def guard_for(

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from stillroom.errors import BackendUnavailable, InvalidPath
 from stillroom.paths import ImagePath, KeyPrefix, image_entry, is_manifest
 from stillroom.storage.bucket.order import ListingOrder
-from stillroom.storage.objectstore import DEADLINE_S, MAX_LISTED, ObjectStore
+from stillroom.storage.objectstore import DEADLINE_S, MAX_LISTED, ListedPage, ObjectStore
 from stillroom.storage.values import ListQuery, Page
 
 
@@ -24,10 +24,8 @@ async def list_page(store: ObjectStore, query: ListQuery, order: ListingOrder) -
     modified_ns: dict[str, int] = {}
     skipped = 0
     token: str | None = None
-    repeated = (
-        1 if query.delimited and query.after.endswith("/") else 0
-    )  # the bucket lists the folder `after` again
-    limit = min(query.limit + repeated, MAX_LISTED)
+    repeats_folder = query.delimited and query.after.endswith("/")  # the folder `after`
+    limit = min(query.limit + repeats_folder, MAX_LISTED)
     deadline = asyncio.get_running_loop().time() + DEADLINE_S
     while True:
         page = await store.list(
@@ -50,9 +48,7 @@ async def list_page(store: ObjectStore, query: ListQuery, order: ListingOrder) -
                 skipped += 1
             elif not (query.delimited and entry == query.after):
                 entries.append(entry)
-        if page.next_token is not None and page.next_token == token:
-            raise BackendUnavailable("the bucket's listing does not move on")
-        token = page.next_token
+        token = _next_token(page, token)
         missing = query.limit - len(entries)
         # If all keys were skipped, request a full page: small ones could cost many requests.
         limit = MAX_LISTED if len(entries) == count_before else min(missing, MAX_LISTED)
@@ -79,11 +75,15 @@ async def walk(store: ObjectStore, prefix: KeyPrefix, after: str) -> AsyncIterat
         order.check(page.entries, is_part=page.next_token is not None or bool(token or after))
         for entry in page.entries:
             yield entry
-        if page.next_token is None:
+        token = _next_token(page, token)
+        if token is None:
             return
-        if page.next_token == token:
-            raise BackendUnavailable("the bucket's listing does not move on")
-        token = page.next_token
+
+
+def _next_token(page: ListedPage, token: str | None) -> str | None:
+    if page.next_token is not None and page.next_token == token:
+        raise BackendUnavailable("the bucket's listing does not move on")
+    return page.next_token
 
 
 def is_image_entry(entry: str) -> bool:

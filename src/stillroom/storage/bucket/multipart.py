@@ -7,7 +7,7 @@ R2 requires that all parts except the last have the same size
 from typing import Final
 
 from stillroom.storage.bucket.abandoned_uploads import AbandonedUploads
-from stillroom.storage.objectstore import Guard, ObjectStore, Properties, Written
+from stillroom.storage.objectstore import ChangeResult, Guard, ObjectStore, Properties
 
 PART_BYTES: Final = 16 * 1024**2
 """Part size (S3 allows 5 MiB to 5 GiB). Each running upload keeps one part in memory."""
@@ -47,7 +47,7 @@ class MultipartUpload:
 
     async def complete(
         self, guard: Guard | None, *, deadline: float | None = None, any_refusal: bool = False
-    ) -> Written:
+    ) -> ChangeResult:
         """Combine the parts into an object. `Refusal.MISSING`: the upload or object is missing."""
         return await self._store.complete_upload(
             self.key,

@@ -2,13 +2,12 @@
 
 import asyncio
 import concurrent.futures
-import functools
 import hashlib
 import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, ParamSpec, TypeVar
+from typing import Final, TypeVar
 
 from stillroom.errors import BackendUnavailable, ImageNotFound, PreconditionFailed
 from stillroom.paths import StorageKey
@@ -30,7 +29,6 @@ GUARD_ATTEMPTS: Final = 4
 _HASHED_INLINE_BYTES: Final = 128 * 1024
 """Bodies up to this size are hashed on the event loop: in 0.1 ms, like a thread switch."""
 
-P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -91,7 +89,7 @@ class Upload:
     async def put(self, body: memoryview) -> StoredImage:
         """Store the whole image in one request, and return its metadata."""
         if len(body) > _HASHED_INLINE_BYTES:
-            await self._run(self.checks.digest, body)
+            await self._hash(self.checks.digest, body)
         else:
             self.checks.digest(body)
         received = self.checks.finish(self._source.expected_sha256)
@@ -118,7 +116,7 @@ class Upload:
         if self._parts is None:
             self._parts = await self._begin()
         body = part.contents()
-        await self._parts.send(body, await self._run(_hash_twice, self.checks, body))
+        await self._parts.send(body, await self._hash(self._hash_twice, body))
         return self._parts
 
     async def _begin(self) -> MultipartUpload:
@@ -190,12 +188,10 @@ class Upload:
             save_id=self._save_id,
         )
 
-    async def _run(self, job: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    async def _hash(self, job: Callable[[memoryview], T], body: memoryview) -> T:
         loop = asyncio.get_running_loop()
-        hashing = self._context.hashing
-        return await loop.run_in_executor(hashing, functools.partial(job, *args, **kwargs))
+        return await loop.run_in_executor(self._context.hashing, job, body)
 
-
-def _hash_twice(checks: UploadChecks, part: memoryview) -> str:
-    checks.digest(part)
-    return hashlib.sha256(part).hexdigest()
+    def _hash_twice(self, part: memoryview) -> str:
+        self.checks.digest(part)
+        return hashlib.sha256(part).hexdigest()

@@ -29,9 +29,7 @@ def changed_folders(data_directory: DataDirectory, since_ns: int) -> Iterator[st
     while waiting:
         path = waiting.pop()
         try:
-            fd = data_directory.open_contained(
-                data_directory.fd, path, os.O_RDONLY | os.O_DIRECTORY
-            )
+            fd = data_directory.open_folder(path)
         except OSError as error:
             if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EACCES):
                 continue

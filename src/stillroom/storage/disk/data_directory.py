@@ -211,6 +211,10 @@ class DataDirectory:
             except OSError as error:
                 self._turn_read_only(error)
 
+    def open_folder(self, path: str) -> int:
+        """Open a folder by its key prefix without the slash. Raises like `open_contained`."""
+        return self.open_contained(self.fd, path, os.O_RDONLY | os.O_DIRECTORY)
+
     # Staging files -----------------------------------------------------------------------
 
     def open_staged(self) -> tuple[int, str | None]:
@@ -243,8 +247,7 @@ class DataDirectory:
         return fd
 
     def _make_folder(self, name: str) -> None:
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(name, _FOLDER_MODE, dir_fd=self.fd)
+        self.make_folder_at(self.fd, name)
         mode = os.stat(name, dir_fd=self.fd, follow_symlinks=False).st_mode
         if not stat.S_ISDIR(mode):
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), name)

@@ -66,9 +66,7 @@ class _Walk:
     def visit(self, path: str) -> bool:
         """Remove empty folders below a folder. Return whether this folder can be removed, too."""
         try:
-            fd = self._data_directory.open_contained(
-                self._data_directory.fd, path, os.O_RDONLY | os.O_DIRECTORY
-            )
+            fd = self._data_directory.open_folder(path)
         except OSError as error:
             if error.errno in (errno.EMFILE, errno.ENFILE, errno.EIO):
                 raise
@@ -95,9 +93,7 @@ class _Walk:
         self._data_directory.note_removed_folder()
         try:
             with contextlib.suppress(FileNotFoundError):
-                parent = self._data_directory.open_contained(
-                    self._data_directory.fd, path, os.O_RDONLY | os.O_DIRECTORY
-                )
+                parent = self._data_directory.open_folder(path)
                 try:
                     os.rmdir(name, dir_fd=parent)
                 finally:

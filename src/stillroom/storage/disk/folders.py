@@ -24,16 +24,6 @@ class Folders:
         # Synced folders: inode, and the epoch read before the sync.
         self._durable: dict[str, tuple[int, bytes]] = {}
 
-    def open(self, folder: str) -> int:
-        """Open an existing folder for locking, linking and syncing.
-
-        Raises:
-            OSError: the folder cannot be opened (ENOENT, ENOTDIR or ELOOP).
-        """
-        return self._data_directory.open_contained(
-            self._data_directory.fd, folder, os.O_RDONLY | os.O_DIRECTORY
-        )
-
     def open_or_make(self, folder: str) -> int:
         """Open a folder, creating it if necessary. It and its parents then survive a power cut.
 
@@ -43,7 +33,7 @@ class Folders:
         """
         epoch = self._data_directory.folder_epoch
         try:
-            fd = self.open(folder)
+            fd = self._data_directory.open_folder(folder)
         except FileNotFoundError:
             return self._make_chain(folder, epoch)
         try:
@@ -66,7 +56,7 @@ class Folders:
                 path = f"{path}/{name}" if path else name
                 self._data_directory.make_folder_at(parent_fd, name)
                 self._data_directory.sync_folder(parent_fd)
-                fd = self.open(path)
+                fd = self._data_directory.open_folder(path)
                 release(parent_fd)
                 parent_fd = fd
             inode = os.fstat(parent_fd).st_ino

@@ -1,17 +1,14 @@
 """Inspection of the data directory: walk, open and quarantine images, find unexpected files."""
 
-import asyncio
-import concurrent.futures
 import contextlib
 import errno
 import fcntl
-import functools
 import itertools
 import os
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Iterator
-from typing import Final, ParamSpec, TypeVar
+from collections.abc import AsyncIterator, Collection, Iterator
+from typing import Final, TypeVar
 
 from stillroom.errors import ConfigurationError
 from stillroom.paths import (
@@ -30,9 +27,11 @@ from stillroom.storage.disk.data_directory import (
     translate_os_errors,
 )
 from stillroom.storage.disk.folder_cache import FolderCache
+from stillroom.storage.disk.folders import Folders
 from stillroom.storage.disk.image import DiskImage, etag_at
 from stillroom.storage.disk.listing import list_entries
 from stillroom.storage.disk.storage import DiskImageStorage
+from stillroom.storage.disk.threads import DiskThreads
 from stillroom.storage.inspection import Inspected, UnexpectedFile
 from stillroom.storage.values import ListQuery, SaveRules, StoredImage
 
@@ -44,7 +43,6 @@ _STAGED_FOR_S: Final = 3600
 """Age in seconds after which a staging file is reported as a leftover. Normally it has a name for
 milliseconds, or (without O_TMPFILE) for the duration of an upload."""
 
-P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -59,7 +57,7 @@ class DiskInspection:
         self._data_directory = data_directory
         self._known = frozenset((*_KNOWN_NAMES, *known))
         self._storage = DiskImageStorage(data_directory, SaveRules(max_bytes=0))
-        self._pool = concurrent.futures.ThreadPoolExecutor(2, thread_name_prefix="inspect")
+        self._threads = DiskThreads(2)
 
     async def walk(
         self, prefix: KeyPrefix, after: str
@@ -67,11 +65,11 @@ class DiskInspection:
         """Yield the keys of all images, then all unexpected files."""
         query = ListQuery(prefix, after=after, limit=_BATCH, manifests=True)
         keys = list_entries(self._data_directory, query, FolderCache(0))
-        while batch := await self._run(_next_batch, keys):
+        while batch := await self._threads.run(_next_batch, keys):
             for key in batch:
                 yield StorageKey(key)
         others = _find_unexpected_files(self._data_directory, self._known, prefix.text)
-        while files := await self._run(_next_batch, others):
+        while files := await self._threads.run(_next_batch, others):
             for unexpected in files:
                 yield unexpected
 
@@ -104,20 +102,22 @@ class DiskInspection:
     async def quarantine(self, image: StoredImage, facts: bytes) -> str | None:
         """Move an image to a new folder in `.stillroom/quarantine` with a rename."""
         self._data_directory.refuse_writes_if_read_only()
-        return await self._run(self._move, image, facts)
+        return await self._threads.run(self._move, image, facts)
 
     def _move(self, image: StoredImage, facts: bytes) -> str | None:
         folder, _, name = image.key.text.rpartition("/")
         place = f"{PRIVATE_FOLDER}/quarantine/{image.save_id}-{secrets.token_hex(4)}"
         with translate_os_errors(FileNotFoundError), contextlib.ExitStack() as opened:
             try:
-                folder_fd = self._open_folder(folder, opened)
+                folder_fd = self._data_directory.open_folder(folder)
             except FileNotFoundError:
                 return None
+            opened.callback(os.close, folder_fd)
             fcntl.flock(folder_fd, fcntl.LOCK_EX)
             if etag_at(folder_fd, name) != image.etag:
                 return None
-            place_fd = self._make_folders(place, opened)
+            place_fd = Folders(self._data_directory).open_or_make(place)
+            opened.callback(os.close, place_fd)
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
             facts_fd = os.open("facts.json", flags, 0o640, dir_fd=place_fd)
             opened.callback(os.close, facts_fd)
@@ -132,23 +132,6 @@ class DiskInspection:
             self._data_directory.sync_folder(folder_fd)
         return place
 
-    def _open_folder(self, path: str, opened: contextlib.ExitStack) -> int:
-        fd = self._data_directory.open_contained(
-            self._data_directory.fd, path, os.O_RDONLY | os.O_DIRECTORY
-        )
-        opened.callback(os.close, fd)
-        return fd
-
-    def _make_folders(self, path: str, opened: contextlib.ExitStack) -> int:
-        parent_path = ""
-        parent_fd = self._data_directory.fd
-        for name in path.split("/"):
-            parent_path = f"{parent_path}/{name}" if parent_path else name
-            self._data_directory.make_folder_at(parent_fd, name)
-            self._data_directory.sync_folder(parent_fd)
-            parent_fd = self._open_folder(parent_path, opened)
-        return parent_fd
-
     async def check(self) -> None:
         """Check that the data directory can be read."""
         with translate_os_errors():
@@ -156,12 +139,8 @@ class DiskInspection:
 
     async def close(self) -> None:
         """Wait for running jobs, then close the data directory."""
-        self._pool.shutdown()
+        self._threads.close()
         await self._storage.close()
-
-    async def _run(self, job: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._pool, functools.partial(job, *args, **kwargs))
 
 
 class _Uncached:
@@ -205,9 +184,7 @@ def _find_unexpected_below(
     data_directory: DataDirectory, path: str, prefix: str
 ) -> Iterator[UnexpectedFile]:
     try:
-        fd = data_directory.open_contained(
-            data_directory.fd, path.rstrip("/"), os.O_RDONLY | os.O_DIRECTORY
-        )
+        fd = data_directory.open_folder(path.rstrip("/"))
     except OSError as error:
         if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
             return  # the folder was deleted meanwhile

@@ -70,7 +70,7 @@ class PinnedNames:
             return None
         folder = self._folder
         try:
-            await self._threads.run(lambda: self._link(image.fd, folder, save_id))
+            await self._threads.run(self._link, image.fd, folder, save_id)
         except OSError:
             return None
         if folder == self._folder:

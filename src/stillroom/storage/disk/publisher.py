@@ -41,7 +41,7 @@ class Publisher:
         """Raise `PathConflict` if a parent folder in the path is a file."""
         folder = key.text.rpartition("/")[0]
         try:
-            release(self._folders.open(folder))
+            release(self._data_directory.open_folder(folder))
         except OSError as error:
             if error.errno in (errno.ENOTDIR, errno.ELOOP):
                 raise _not_a_folder() from error
@@ -99,7 +99,7 @@ class Publisher:
         """Delete an image if the conditions hold, and sync its folder."""
         folder, _, name = key.text.rpartition("/")
         try:
-            folder_fd = self._folders.open(folder)
+            folder_fd = self._data_directory.open_folder(folder)
         except OSError as error:
             raise error_of_open(key, error) from error
         try:

@@ -2,15 +2,14 @@
 
 import asyncio
 import contextlib
-import functools
 import itertools
 import os
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final, ParamSpec, TypeVar
+from typing import Final
 
 from stillroom.errors import (
     ImageNotFound,
@@ -64,10 +63,6 @@ LIST_CACHE_BYTES: Final = 64 * 1024**2
 
 # Opening a FIFO must not block; a terminal must not become the controlling terminal.
 _READ_FLAGS: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY
-
-P = ParamSpec("P")
-T = TypeVar("T")
-
 
 _WALKED_AT_ONCE: Final = 1000
 """Number of folders that one job visits, in about ten milliseconds."""
@@ -134,11 +129,11 @@ class DiskImageStorage:
                     if staged is None:
                         staged = self._stage()
                     full, batch = batch, Batch()
-                    await self._run(self._write, pending, staged, full)
+                    await self._threads.run(self._write, pending, staged, full)
             if staged is None:
-                image = await self._run(self._save_small, pending, batch)
+                image = await self._threads.run(self._save_small, pending, batch)
             else:
-                image = await self._run(self._finish, pending, staged, batch)
+                image = await self._threads.run(self._finish, pending, staged, batch)
         finally:
             if staged is not None:
                 staged.close()
@@ -240,14 +235,14 @@ class DiskImageStorage:
         except OSError as error:
             raise error_of_open(key, error) from error
         try:
-            return DiskImage(fd, self._facts.describe_file(key, fd, known), self._run)
+            return DiskImage(fd, self._facts.describe_file(key, fd, known), self._threads.run)
         except OSError as error:
             release(fd)
             raise error_of_open(key, error) from error
 
     async def list(self, query: ListQuery) -> Page:
         """List a page of keys in byte order; see docs/adr/0010."""
-        page = await self._run(self._list, query)
+        page = await self._threads.run(self._list, query)
         if not self._folder_cache.is_sorted and not self._threads.is_closed:
             self._threads.start(self._folder_cache.sort)
         return page
@@ -259,7 +254,7 @@ class DiskImageStorage:
     async def changed_folders(self, since_ns: int) -> AsyncIterator[Sequence[KeyPrefix]]:
         """Find changed folders in batches; see `changed_folders.py`."""
         walk = changed_folders(self._data_directory, since_ns)
-        while batch := await self._run(self._walk, walk):
+        while batch := await self._threads.run(self._walk, walk):
             yield [KeyPrefix(path) for path in batch if path is not None]
 
     def _walk(self, walk: Iterator[str | None]) -> Sequence[str | None]:
@@ -272,7 +267,7 @@ class DiskImageStorage:
         entries: list[Entry] = []
         for start in range(0, len(page.entries), _DESCRIBED_AT_ONCE):
             texts = page.entries[start : start + _DESCRIBED_AT_ONCE]
-            entries += await self._run(self._describe, texts)
+            entries += await self._threads.run(self._describe, texts)
         return EntryPage(entries, page.entries[-1] if page.more else None)
 
     def _describe(self, texts: Sequence[str]) -> Sequence[Entry]:
@@ -297,13 +292,13 @@ class DiskImageStorage:
         """Delete the file and sync its folder. Empty folders are kept for concurrent saves."""
         self._data_directory.refuse_writes_if_read_only()
         began_ns = time.time_ns()
-        await self._run(self._publisher.delete, key, condition, save_id)
+        await self._threads.run(self._publisher.delete, key, condition, save_id)
         self._changes.removed(key, began_ns)
 
     async def remove_empty_folders(self, empty_for: timedelta) -> int:
         """Remove folders that have been empty for a while; see `empty_folders.py`."""
         self._data_directory.refuse_writes_if_read_only()
-        return await self._run(self._remove_empty_folders, empty_for)
+        return await self._threads.run(self._remove_empty_folders, empty_for)
 
     def _remove_empty_folders(self, empty_for: timedelta) -> int:
         with translate_os_errors():
@@ -319,7 +314,7 @@ class DiskImageStorage:
         opened = self._open(source)
         try:
             self._refuse_if_full(opened.image.size)
-            image = await self._run(self._copy, opened, target, save_id)
+            image = await self._threads.run(self._copy, opened, target, save_id)
         finally:
             opened.close()
         self._changes.copied(image, opened.image)
@@ -349,7 +344,7 @@ class DiskImageStorage:
         """Check that the store is writable and that there is enough free space."""
         self._data_directory.refuse_writes_if_read_only()
         self._refuse_if_full(0)
-        await self._run(self._try_staging)
+        await self._threads.run(self._try_staging)
 
     def _try_staging(self) -> None:
         self._stage().close()
@@ -361,10 +356,6 @@ class DiskImageStorage:
         self._pinned_names.close()
         self._folder_cache.close()
         self._data_directory.close()
-
-    async def _run(self, job: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run a blocking job in a thread. If the caller is cancelled, wait for the job first."""
-        return await self._threads.run(functools.partial(job, *args, **kwargs))
 
 
 @dataclass(frozen=True, slots=True)

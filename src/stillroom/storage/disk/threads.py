@@ -8,6 +8,7 @@ CPU time. See `docs/adr/0002` for the operations that run in threads.
 import asyncio
 import contextlib
 import contextvars
+import functools
 import queue
 import threading
 from collections.abc import Callable
@@ -68,8 +69,8 @@ class DiskThreads:
         self.is_closed = False
         self._lock = threading.Lock()
 
-    async def run(self, work: Callable[[], T]) -> T:
-        """Run `work` in a thread and return its result.
+    async def run(self, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run a blocking function in a thread and return its result.
 
         If the caller is cancelled, this method first waits for `work`, which may use descriptors
         that the caller closes, and must finish a sync.
@@ -77,7 +78,7 @@ class DiskThreads:
         Raises:
             RuntimeError: the pool is closed.
         """
-        job = _Job(work)
+        job = _Job(functools.partial(work, *args, **kwargs))
         self._put(job)
         try:
             await job.waiting

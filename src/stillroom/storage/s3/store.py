@@ -1,24 +1,25 @@
 """`S3ObjectStore`: the object store port, implemented with S3 operations."""
 
+import contextlib
 import hashlib
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from stillroom.errors import BackendUnavailable
 from stillroom.storage.objectstore import (
     DEADLINE_S,
+    ChangeResult,
     CreatedUpload,
-    Deleted,
     Guard,
     ListedPage,
     ObjectHead,
     Properties,
     Refusal,
     UploadsPage,
-    Written,
 )
 from stillroom.storage.s3 import xml
-from stillroom.storage.s3.calls import BodyStream, BucketResponse, Call
+from stillroom.storage.s3.calls import BucketResponse, Call
 from stillroom.storage.s3.client import BucketClient
 from stillroom.storage.s3.heads import head_of, headers_of, strong_etag
 
@@ -64,24 +65,18 @@ class S3ObjectStore:
         guard: Guard | None = None,
         deadline: float | None = None,
         any_refusal: bool = False,
-    ) -> Written:
+    ) -> ChangeResult:
         """Store an object in one request (PutObject)."""
-        headers, expected = headers_of(properties), _NOTHING
-        if guard is not None:
-            headers |= _fields_of(guard)
-            expected = _CONDITION_FAILED
-        if any_refusal:
-            expected = _ANY_REFUSAL
         call = Call(
             "PutObject",
             "PUT",
             key,
-            headers=headers,
+            headers=headers_of(properties) | _fields_of(guard),
             body=body,
             sha256=sha256,
-            expected=expected,
+            expected=_expected(_CONDITION_FAILED if guard else _NOTHING, any_refusal=any_refusal),
         )
-        return _to_written(await self._client.send(call, deadline=deadline), _etag_in_head)
+        return _result_of(await self._client.send(call, deadline=deadline), _etag_in_head)
 
     async def head(self, key: str, *, deadline: float | None = None) -> ObjectHead | None:
         """Return the metadata of an object (HeadObject)."""
@@ -108,10 +103,11 @@ class S3ObjectStore:
         if response.rest is None:
             return None
         try:
-            return S3Download(head_of(response.headers), response.rest)
+            head = head_of(response.headers)
         except BackendUnavailable:
             response.rest.close()
             raise
+        return S3Download(head, response.rest.chunks, response.rest.close)
 
     async def copy(
         self,
@@ -121,7 +117,7 @@ class S3ObjectStore:
         properties: Properties | None = None,
         *,
         deadline: float | None = None,
-    ) -> Written:
+    ) -> ChangeResult:
         """Copy an object of up to 5 GiB (CopyObject).
 
         https://docs.aws.amazon.com/AmazonS3/latest/API/API_CopyObject.html
@@ -140,7 +136,7 @@ class S3ObjectStore:
             expected=_CONDITION_FAILED,
             timeout_s=DEADLINE_S,
         )
-        return _to_written(await self._client.send(call, deadline=deadline), _etag_in_body)
+        return _result_of(await self._client.send(call, deadline=deadline), _etag_in_body)
 
     async def delete(
         self,
@@ -150,22 +146,18 @@ class S3ObjectStore:
         deadline: float | None = None,
         once: bool = False,
         any_refusal: bool = False,
-    ) -> Deleted:
+    ) -> ChangeResult:
         """Delete an object (DeleteObject).
 
         https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-deletes.html
         """
-        headers, expected = (
-            ({}, _MISSING) if guard is None else (_fields_of(guard), _CONDITION_FAILED)
-        )
-        if any_refusal:
-            expected = _ANY_REFUSAL
+        expected = _expected(_CONDITION_FAILED if guard else _MISSING, any_refusal=any_refusal)
+        headers = _fields_of(guard)
         call = Call("DeleteObject", "DELETE", key, headers=headers, expected=expected, once=once)
         response = await self._client.send(call, deadline=deadline)
-        if 200 <= response.status < 300 or (guard is None and response.status in _MISSING):  # noqa: PLR2004  (2xx)
-            return Deleted(doubtful=response.doubtful)
-        refusal = _REFUSALS.get(response.status, Refusal.UNSUPPORTED)
-        return Deleted(refusal, str(response.status), response.doubtful)
+        if guard is None and response.status in _MISSING:
+            return ChangeResult(doubtful=response.doubtful)
+        return _result_of(response)
 
     async def list(
         self,
@@ -189,10 +181,8 @@ class S3ObjectStore:
         call = Call("ListObjectsV2", "GET", query=query, timeout_s=_LIST_TIMEOUT_S)
         response = await self._client.send(call, deadline=deadline)
         by_tree = response.headers.get("server", "").startswith("SeaweedFS")
-        try:
+        with _reading("a listing"):
             return xml.parse_listing(response.body, order=_tree_order if by_tree else _key_order)
-        except xml.BrokenXml as error:
-            raise BackendUnavailable("the bucket sent a listing that cannot be read") from error
 
     # Multipart uploads -------------------------------------------------------------------
 
@@ -231,22 +221,21 @@ class S3ObjectStore:
         guard: Guard | None = None,
         deadline: float | None = None,
         any_refusal: bool = False,
-    ) -> Written:
+    ) -> ChangeResult:
         """Combine the parts into an object (CompleteMultipartUpload)."""
         body = xml.completion_body(parts)
-        fields = {} if guard is None else _fields_of(guard)
         call = Call(
             "CompleteMultipartUpload",
             "POST",
             key,
             query={"uploadId": upload_id},
-            headers={"content-type": "application/xml", **fields},
+            headers={"content-type": "application/xml", **_fields_of(guard)},
             body=body,
             sha256=hashlib.sha256(body).hexdigest(),
-            expected=_ANY_REFUSAL if any_refusal else _CONDITION_FAILED,
+            expected=_expected(_CONDITION_FAILED, any_refusal=any_refusal),
             timeout_s=DEADLINE_S,
         )
-        return _to_written(await self._client.send(call, deadline=deadline), _etag_in_body)
+        return _result_of(await self._client.send(call, deadline=deadline), _etag_in_body)
 
     async def abort_upload(self, key: str, upload_id: str) -> None:
         """Delete the parts of an upload (AbortMultipartUpload)."""
@@ -262,12 +251,8 @@ class S3ObjectStore:
         response = await self._client.send(call)
         if response.status in _MISSING:
             return True
-        try:
+        with _reading("a list of parts"):
             return xml.parse(response.body).find("Part") is not None
-        except xml.BrokenXml as error:
-            raise BackendUnavailable(
-                "the bucket sent a list of parts that cannot be read"
-            ) from error
 
     async def list_uploads(self, prefix: str, after: tuple[str, str] | None = None) -> UploadsPage:
         """List one page of unfinished uploads (ListMultipartUploads)."""
@@ -275,10 +260,8 @@ class S3ObjectStore:
         if after is not None:
             query |= {"key-marker": after[0], "upload-id-marker": after[1]}
         response = await self._client.send(Call("ListMultipartUploads", "GET", query=query))
-        try:
+        with _reading("uploads"):
             return xml.parse_uploads(response.body)
-        except xml.BrokenXml as error:
-            raise BackendUnavailable("the bucket sent uploads that cannot be read") from error
 
     # The bucket --------------------------------------------------------------------------
 
@@ -311,31 +294,40 @@ class S3ObjectStore:
         await self._client.close()
 
 
+@dataclass(slots=True)
 class S3Download:
     """`Download` of an object from S3."""
 
-    def __init__(self, head: ObjectHead, body: BodyStream) -> None:
-        self.head = head
-        self._body = body
-
-    def chunks(self) -> AsyncIterator[bytes]:
-        """Yield the object's bytes."""
-        return self._body.chunks()
-
-    def close(self) -> None:
-        """Return the connection to the pool if the body was read completely, else close it."""
-        self._body.close()
+    head: ObjectHead
+    chunks: Callable[[], AsyncIterator[bytes]]
+    close: Callable[[], None]
 
 
-def _fields_of(guard: Guard) -> Mapping[str, str]:
+@contextlib.contextmanager
+def _reading(what: str) -> Iterator[None]:
+    try:
+        yield
+    except xml.BrokenXml as error:
+        raise BackendUnavailable(f"the bucket sent {what} that cannot be read") from error
+
+
+def _fields_of(guard: Guard | None) -> dict[str, str]:
+    if guard is None:
+        return {}
     return {"if-none-match": "*"} if guard.etag is None else {"if-match": guard.etag}
 
 
-def _to_written(response: BucketResponse, etag_of: Callable[[BucketResponse], str]) -> Written:
+def _expected(refusals: frozenset[int], *, any_refusal: bool) -> frozenset[int]:
+    return _ANY_REFUSAL if any_refusal else refusals
+
+
+def _result_of(
+    response: BucketResponse, etag_of: Callable[[BucketResponse], str] | None = None
+) -> ChangeResult:
     if 200 <= response.status < 300:  # noqa: PLR2004  (2xx)
-        return Written(etag_of(response), doubtful=response.doubtful)
+        return ChangeResult(etag_of and etag_of(response), doubtful=response.doubtful)
     refusal = _REFUSALS.get(response.status, Refusal.UNSUPPORTED)
-    return Written(None, refusal, str(response.status), response.doubtful)
+    return ChangeResult(None, refusal, str(response.status), response.doubtful)
 
 
 def _etag_in_head(response: BucketResponse) -> str:
