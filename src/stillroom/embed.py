@@ -76,7 +76,8 @@ class Stillroom:
         Raises:
             ConfigurationError: the settings are invalid or do not work together.
         """
-        resolved = Settings.read_with({**_explicit_settings(data_dir, storage), **settings})
+        bucket = {name.lower(): "" for name in BUCKET} if storage == "disk" else {}
+        resolved = Settings.read_with({"data_dir": data_dir, **bucket, **settings})
         parts = assemble(
             resolved,
             authorize=authorize,
@@ -156,11 +157,6 @@ def create_router(
         gallery=gallery,
         **settings,
     ).router
-
-
-def _explicit_settings(data_dir: str | Path | None, storage: str | None) -> dict[str, object]:
-    bucket = {name.lower(): "" for name in BUCKET} if storage == "disk" else {}
-    return {"data_dir": data_dir, **bucket}
 
 
 def _gallery_router(settings: Settings) -> APIRouter:

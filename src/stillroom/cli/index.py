@@ -41,8 +41,7 @@ async def rebuild(*, restart: bool, as_json: bool, data_dir: str | None) -> bool
         return f"{counted(healed.images, 'image')}, {rate:,.0f} a second"
 
     def show(healed: "Healed") -> None:
-        if status_line.is_due():
-            status_line.show(f"{counts(healed)}, at {healed.after!r}")
+        status_line.update(f"{counts(healed)}, at {healed.after!r}")
 
     async with opened_library(settings) as library:
         healed = await library.index_healing.rebuild(never_pauses, restart=restart, progress=show)

@@ -1,9 +1,9 @@
 """Commands `stillroom media ingest`, `sweep`, `orphans`, `dead-letters` and `migrate`."""
 
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -93,11 +93,11 @@ async def sweep(*, dry_run: bool, as_json: bool, data_dir: str | None) -> bool:
                     known = {"due_at": due_at, "reason": mark.reason, "storage_key": key}
                     echo_record(known, "  ".join(known.values()), as_json=as_json)
             return True
-        progress = _Progress()
+        progress = _status_line()
         if library.expiry is not None:
             await library.expiry.mark_expired(never_stops)
         swept = await library.sweeper.sweep(
-            lambda swept: progress.show(swept.deleted + swept.gone + swept.kept, "marks")
+            lambda swept: progress.update(f"{swept.deleted + swept.gone + swept.kept} marks …")
         )
     failed = swept.failed + swept.dead_lettered
     summary = (
@@ -135,10 +135,10 @@ async def orphans(*, delete: bool, max_percent: float, as_json: bool, data_dir: 
     from stillroom.maintenance.orphans import OrphanScan, ScanStats
 
     settings = read_settings(data_dir)
-    scanned, progress, failed = ScanStats(), _Progress(), 0
+    scanned, progress, failed = ScanStats(), _status_line(), 0
 
     def report(mismatch: "Mismatch") -> None:
-        progress.show(scanned.objects, "images")
+        progress.update(f"{scanned.objects} images …")
         known = {"kind": mismatch.kind, "storage_key": mismatch.key}
         echo_record(known, f"{mismatch.kind}  {mismatch.key}", as_json=as_json)
 
@@ -160,15 +160,8 @@ async def orphans(*, delete: bool, max_percent: float, as_json: bool, data_dir: 
     return not left + scanned.foreign + scanned.missing
 
 
-class _Progress:
-    """Progress lines on standard error, which are never redrawn."""
-
-    def __init__(self) -> None:
-        self._line = StatusLine(_PROGRESS_S, _PROGRESS_S, redrawn="{}\n")
-
-    def show(self, number: int, of_what: str) -> None:
-        if self._line.is_due():
-            self._line.show(f"{number} {of_what} …")
+def _status_line() -> StatusLine:
+    return StatusLine(_PROGRESS_S, _PROGRESS_S, redrawn="{}\n")
 
 
 class _DeadLetters(Group):
@@ -211,12 +204,9 @@ async def list_dead_letters(*, as_json: bool, data_dir: str | None) -> None:
 @_AS_JSON
 @DATA_DIR
 @asynchronous
-async def retry_dead_letters(
-    ids: tuple[uuid.UUID, ...], *, everything: bool, as_json: bool, data_dir: str | None
-) -> bool:
+async def retry_dead_letters(**how: Any) -> bool:  # noqa: ANN401  (see `_change`)
     """Make dead letters due again; all checks are repeated before anything is deleted."""
-    _check_ids(ids, everything=everything)
-    return await _change(ids, lambda rows, one: rows.retry(one), data_dir, as_json=as_json)
+    return await _change(lambda rows, dead_letter_id: rows.retry(dead_letter_id), **how)
 
 
 @dead_letters.command("drop")
@@ -225,12 +215,9 @@ async def retry_dead_letters(
 @_AS_JSON
 @DATA_DIR
 @asynchronous
-async def drop_dead_letters(
-    ids: tuple[uuid.UUID, ...], *, everything: bool, as_json: bool, data_dir: str | None
-) -> bool:
+async def drop_dead_letters(**how: Any) -> bool:  # noqa: ANN401  (see `_change`)
     """Remove dead letters; their images stay."""
-    _check_ids(ids, everything=everything)
-    return await _change(ids, lambda rows, one: rows.drop(one), data_dir, as_json=as_json)
+    return await _change(lambda rows, dead_letter_id: rows.drop(dead_letter_id), **how)
 
 
 async def _dead_letters(rows: "DeadLetterRows") -> AsyncIterator["DeadLetter"]:
@@ -241,22 +228,20 @@ async def _dead_letters(rows: "DeadLetterRows") -> AsyncIterator["DeadLetter"]:
         after = page[-1].id
 
 
-def _check_ids(ids: Sequence[uuid.UUID], *, everything: bool) -> None:
-    if bool(ids) == everything:
-        raise click.UsageError("give the ids, or --all")
-
-
 async def _change(
-    ids: Sequence[uuid.UUID],
     change: "Callable[[DeadLetterRows, uuid.UUID], Awaitable[DeadLetter]]",
-    data_dir: str | None,
     *,
+    ids: tuple[uuid.UUID, ...],
+    everything: bool,
     as_json: bool,
+    data_dir: str | None,
 ) -> bool:
     """Change the dead letters with these IDs, or all. Return False if one does not exist."""
     from stillroom.assembly import opened_library
     from stillroom.errors import DeadLetterNotFound
 
+    if bool(ids) == everything:
+        raise click.UsageError("give the ids, or --all")
     all_well = True
     async with opened_library(read_settings(data_dir)) as library:
         rows = (await library.database.rows()).dead_letters

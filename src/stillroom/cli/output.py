@@ -92,6 +92,11 @@ class StatusLine:
         """Print a line or redraw it."""
         click.echo(self._line.format(text), err=True, nl=False)
 
+    def update(self, text: str) -> None:
+        """Show a text if it is time for a line."""
+        if self.is_due():
+            self.show(text)
+
     def erase(self) -> None:
         """Erase the line on a terminal before other output."""
         if self.is_terminal:

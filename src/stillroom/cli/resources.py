@@ -137,8 +137,8 @@ def heal(ids: tuple[str, ...], *, as_json: bool, data_dir: str | None) -> None:
                 bar.length = event.total
                 bar.update(event.done - bar.pos)
                 bar.render_progress()
-            elif status_line.is_due():
-                status_line.show(f"{event.done:,} of {counted(event.total, 'resource')}")
+            else:
+                status_line.update(f"{event.done:,} of {counted(event.total, 'resource')}")
 
         number = store.media.heal(ids or None, progress=progress)
     echo_record({"resources": number}, f"{counted(number, 'resource')} looked at", as_json=as_json)

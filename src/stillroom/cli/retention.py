@@ -59,8 +59,7 @@ async def plan(*, at: datetime | None, summary: bool, as_json: bool, data_dir: s
     def show(more: int) -> None:
         nonlocal images
         images += more
-        if status_line.is_due():
-            status_line.show(f"{counted(images, 'image')} looked at …")
+        status_line.update(f"{counted(images, 'image')} looked at …")
 
     async with opened_library(settings) as library:
         found = Plan(library.storage, library.database, library.retention)

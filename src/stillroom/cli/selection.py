@@ -44,9 +44,6 @@ class Filter:
         return is_included and not any(_fits(one, parts) for one in self.exclude)
 
 
-EVERYTHING: Final = Filter()
-
-
 def _fits(pattern: str, parts: list[str]) -> bool:
     wanted = (pattern if pattern.startswith("/") else f"/**/{pattern}")[1:].split("/")
     if wanted[-1] == "":
@@ -63,9 +60,7 @@ def filter_options(command: F) -> F:
     return command
 
 
-def files_to_put(
-    sources: Sequence[str], target: str, chosen: Filter = EVERYTHING
-) -> dict[str, Path]:
+def files_to_put(sources: Sequence[str], target: str, chosen: Filter) -> dict[str, Path]:
     """Return the local files to upload, by the paths under which to save them.
 
     Raises:
@@ -125,7 +120,7 @@ def files_below(folder: Path) -> Iterator[Path]:
 
 
 def images_to_get(
-    store: ImageStore, sources: Sequence[str], target: Path, chosen: Filter = EVERYTHING
+    store: ImageStore, sources: Sequence[str], target: Path, chosen: Filter
 ) -> dict[str, Path]:
     """Return the local files to write, by the paths of the images to download.
 
@@ -140,9 +135,7 @@ def images_to_get(
     return dict(planned)
 
 
-def images_to_zip(
-    store: ImageStore, sources: Sequence[str], chosen: Filter = EVERYTHING
-) -> str | list[str]:
+def images_to_zip(store: ImageStore, sources: Sequence[str], chosen: Filter) -> str | list[str]:
     """Return what to archive: the prefix of a single folder, or a list of paths.
 
     Raises:
@@ -150,7 +143,7 @@ def images_to_zip(
         click.UsageError: there are more paths than the server accepts.
     """
     source = sources[0]
-    is_whole = len(sources) == 1 and chosen == EVERYTHING and not _MAGIC.search(source)
+    is_whole = len(sources) == 1 and chosen == Filter() and not _MAGIC.search(source)
     if is_whole and (source.endswith("/") or not store.exists(source)):
         return f"{source.rstrip('/')}/" if source.strip("/") else ""
     paths = list(dict.fromkeys(path for path, _ in _chosen(store, sources, chosen)))
@@ -163,7 +156,7 @@ def images_to_zip(
 
 
 def images_to_copy(
-    store: ImageStore, sources: Sequence[str], target: str, chosen: Filter = EVERYTHING
+    store: ImageStore, sources: Sequence[str], target: str, chosen: Filter
 ) -> dict[str, str]:
     """Return the target paths, by the paths of the images to copy.
 
@@ -183,7 +176,7 @@ def images_to_copy(
     return dict(planned)
 
 
-def images_named(store: ImageStore, source: str, chosen: Filter = EVERYTHING) -> list[str]:
+def images_named(store: ImageStore, source: str, chosen: Filter) -> list[str]:
     """Return the paths of the images that match a name, a folder (`cats/`) or a pattern.
 
     Raises:

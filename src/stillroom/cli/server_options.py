@@ -5,7 +5,6 @@ import ipaddress
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -33,13 +32,6 @@ SERVER: Final = (
 )
 
 
-@dataclass
-class _ServerOptions:
-    url: str | None = None
-    token: str | None = None
-    profile: str | None = None
-
-
 def server_options(command: F) -> F:
     """Add `--url`, `--token` and `--profile` to a command. `open_store` reads their values."""
     for name, text in (
@@ -52,11 +44,11 @@ def server_options(command: F) -> F:
 
 
 def _keep(context: click.Context, option: click.Parameter, value: str | None) -> None:
-    setattr(_options(context), option.name or "", value)
+    _options(context)[option.name or ""] = value
 
 
-def _options(context: click.Context) -> _ServerOptions:
-    options: _ServerOptions = context.meta.setdefault(_KEPT_AS, _ServerOptions())
+def _options(context: click.Context) -> dict[str, str | None]:
+    options: dict[str, str | None] = context.meta.setdefault(_KEPT_AS, {})
     return options
 
 
@@ -83,17 +75,16 @@ def is_server_named() -> bool:
         ConfigurationError: the profiles file cannot be used.
     """
     options = _options(click.get_current_context())
-    variables = ("STILLROOM_URL", "STILLROOM_PROFILE")
-    if options.url or options.profile or any(os.environ.get(name) for name in variables):
-        return True
-    return default_profile() is not None
+    variables = map(os.environ.get, ("STILLROOM_URL", "STILLROOM_PROFILE"))
+    is_named = any((options.get("url"), options.get("profile"), *variables))
+    return is_named or default_profile() is not None
 
 
 def _server(context: click.Context | None) -> tuple[str, Token | None]:
     options = _options(context or click.get_current_context())
-    url, token = options.url, options.token
-    if options.profile or not (url or os.environ.get("STILLROOM_URL")):
-        name = options.profile or os.environ.get("STILLROOM_PROFILE")
+    url, token, profile_name = (options.get(name) for name in ("url", "token", "profile"))
+    if profile_name or not (url or os.environ.get("STILLROOM_URL")):
+        name = profile_name or os.environ.get("STILLROOM_PROFILE")
         profile = profile_named(name) if name else default_profile()
         if profile is not None:
             if url is None or _origin(url) == _origin(profile.url):

@@ -45,8 +45,7 @@ class Findings:
             self._say(f"cannot be told: {found.path}", err=True)
         elif found.ai_mark is None:
             self.others += 1
-        if self._status_line.is_due():
-            self._status_line.show(self.summary)
+        self._status_line.update(self.summary)
 
     @property
     def summary(self) -> str:

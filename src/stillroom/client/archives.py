@@ -9,11 +9,11 @@ from urllib.parse import quote, urlencode
 from stillroom.client import answers
 from stillroom.client.errors import UnexpectedAnswer
 from stillroom.client.exchange import Answer, Call, Failure, Flow
-from stillroom.client.operations import json_call
+from stillroom.client.operations import image_progress, json_call
 from stillroom.client.retries import Attempts, Retries
 from stillroom.client.sinks import Sink
 from stillroom.client.sources import named
-from stillroom.client.values import OnProgress, Progress
+from stillroom.client.values import OnProgress
 from stillroom.errors import BackendUnavailable
 from stillroom.paths import ImagePath, ImagePrefix
 
@@ -37,9 +37,7 @@ def archive(
 ) -> Flow[None]:
     """Download a ZIP file to `sink`. An interrupted download restarts from the beginning."""
     call, subject = _archive_call(images, sidecars)
-    if progress is not None:
-        call = replace(call, progress=lambda n, total: progress(Progress(subject, n, total)))
-    call = replace(call, sink=sink)
+    call = replace(call, sink=sink, progress=image_progress(progress, subject))
     attempts, breaks = Attempts(retries), 0
     while True:
         outcome = yield attempts.prepared(call)

@@ -3,7 +3,6 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from types import TracebackType
 from typing import IO, TYPE_CHECKING, Self, TypeVar, Unpack
 
 import anyio
@@ -268,12 +267,7 @@ class AsyncOneImageCalls:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.close()
 
     async def _run(self, flow: Flow[T]) -> T:

@@ -2,7 +2,6 @@
 """Asynchronous version of `stillroom.client.runs`."""
 
 from collections.abc import Awaitable, Callable
-from types import TracebackType
 from typing import Self, Unpack
 
 from stillroom.client import run_operations
@@ -63,11 +62,6 @@ class AsyncRun:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None and self.published is None:
             await self.publish()

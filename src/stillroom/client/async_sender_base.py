@@ -8,11 +8,11 @@ from collections.abc import AsyncIterator
 import httpx
 
 from stillroom.client.connection import (
+    LIMITS,
     Connection,
     failed,
     goes_to_sink,
     head_of,
-    new_limits,
     timeouts,
     total_of,
 )
@@ -64,7 +64,7 @@ class AsyncSender:
         with self._making:
             client = self._clients.get(os.getpid())
             if client is None:
-                client = httpx.AsyncClient(limits=new_limits(), transport=self._transport)
+                client = httpx.AsyncClient(limits=LIMITS, transport=self._transport)
                 self._clients = {os.getpid(): client}
             return client
 

@@ -22,7 +22,9 @@ Token = str | Callable[[], str]
 so it should cache the token."""
 
 _API: Final = re.compile(r"/api/v1(/.*)?$")
-_MAX_CONNECTIONS: Final = 32
+LIMITS: Final = httpx.Limits(max_connections=32, keepalive_expiry=30)
+"""Connection pool limits that keep idle connections open, to save TLS handshakes."""
+
 _NOT_SENT: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 
 
@@ -78,11 +80,6 @@ class Connection:
                 )
             fields["authorization"] = f"Bearer {token}"
         return fields
-
-
-def new_limits() -> httpx.Limits:
-    """Return connection pool limits that keep idle connections open, to save TLS handshakes."""
-    return httpx.Limits(max_connections=_MAX_CONNECTIONS, keepalive_expiry=30)
 
 
 def timeouts(call: Call) -> httpx.Timeout:

@@ -10,7 +10,6 @@ import ipaddress
 import socket
 import threading
 from collections.abc import Iterator, Mapping
-from types import TracebackType
 from typing import IO, Any, Final, Self
 from urllib.parse import urljoin
 
@@ -51,10 +50,12 @@ def fetched(
         UnsupportedMedia: The body is text, JSON or XML.
         TooLarge: The body is larger than `max_bytes`.
     """
+    limits = httpx.Timeout(timeout_s, connect=min(timeout_s, 10))
     with spool() as file:
         with (
             _Deadline(deadline_s) as deadline,
-            _client(timeout_s, allow_private=allow_private) as client,
+            # A proxy would resolve the name again, possibly to an address that was not checked.
+            httpx.Client(timeout=limits, trust_env=allow_private) as client,
         ):
             _fetch(client, url, file, max_bytes, deadline, allow_private=allow_private)
         file.seek(0)
@@ -103,12 +104,7 @@ class _Deadline:
         self._timer.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._timer.cancel()
         for one in self._sockets:
             one.close()
@@ -126,13 +122,6 @@ class _Deadline:
         for one in tuple(self._sockets):
             with contextlib.suppress(OSError):
                 one.shutdown(socket.SHUT_RDWR)
-
-
-def _client(timeout_s: float, *, allow_private: bool) -> httpx.Client:
-    # A proxy would resolve the name again, possibly to another address than the checked one.
-    return httpx.Client(
-        timeout=httpx.Timeout(timeout_s, connect=min(timeout_s, 10)), trust_env=allow_private
-    )
 
 
 def _parsed(url: str) -> httpx.URL:

@@ -129,10 +129,8 @@ class Operations:
     ) -> Flow[SavedImage]:
         """Save an image unless identical bytes are stored under `path`."""
         head = yield from persistently(_head(path), Attempts(self.retries))
-        if answers.is_missing(head):
-            return (yield from self.save(path, upload, {}, progress))
-        found = answers.info_of_head(head, path.text)
-        if found.sha256 != upload.sha256.hex():
+        found = None if answers.is_missing(head) else answers.info_of_head(head, path.text)
+        if found is None or found.sha256 != upload.sha256.hex():
             return (yield from self.save(path, upload, {}, progress))
         return SavedImage(
             path=path.text,
@@ -182,7 +180,7 @@ class Operations:
             else:
                 sink.restart()
             before = sink.written
-            target, report = _target(path) + query, _image_progress(progress, path)
+            target, report = _target(path) + query, image_progress(progress, path.text)
             call = Call("GET", target, fields, sink=sink, progress=report)
             outcome, digest = yield from self._get(path, call, attempts)
             if sink.written > before:
@@ -366,12 +364,13 @@ def _save_call(
     }
     if expires_in is not None:
         fields["expires-in"] = str(seconds_of(expires_in))
-    return Call("POST", _target(path), fields, form, progress=_image_progress(progress, path))
+    return Call("POST", _target(path), fields, form, progress=image_progress(progress, path.text))
 
 
-def _image_progress(
-    progress: OnProgress | None, path: ImagePath
+def image_progress(
+    progress: OnProgress | None, subject: str
 ) -> Callable[[int, int | None], None] | None:
+    """Return a callback for a `Call` that reports the progress of `subject`."""
     if progress is None:
         return None
-    return lambda done, total: progress(Progress(path.text, done, total))
+    return lambda done, total: progress(Progress(subject, done, total))

@@ -1,7 +1,6 @@
 """Runs: folders of images that are published together, at the end of a `with` block."""
 
 from collections.abc import Callable
-from types import TracebackType
 from typing import Self, Unpack
 
 from stillroom.client import run_operations
@@ -84,11 +83,6 @@ class Run:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None and self.published is None:
             self.publish()

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 import httpx
 
 from stillroom.client.connection import (
+    LIMITS,
     Connection,
     failed,
     goes_to_sink,
     head_of,
-    new_limits,
     timeouts,
     total_of,
 )
@@ -62,7 +62,7 @@ class Sender:
         with self._making:
             client = self._clients.get(os.getpid())
             if client is None:
-                client = httpx.Client(limits=new_limits(), transport=self._transport)
+                client = httpx.Client(limits=LIMITS, transport=self._transport)
                 self._clients = {os.getpid(): client}
             return client
 
