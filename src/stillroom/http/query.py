@@ -279,13 +279,13 @@ def parse_runs_query(raw: bytes) -> RunsParameters:
         sort=_SORT.read(texts),
     )
     if parameters.start_after and parameters.sort != "folder":
-        raise InvalidParameter("a list by time has one page", at=("query", "start_after"))
+        raise InvalidParameter("must be omitted with this sort", at=("query", "start_after"))
     return parameters
 
 
 @dataclass(frozen=True, slots=True)
 class PageParameters:
-    """Parsed query of a listing in the order of ids."""
+    """Parsed query of a listing that is sorted by id."""
 
     limit: int
     start_after: uuid.UUID | None
@@ -296,7 +296,7 @@ class PageParameters:
 
 
 def parse_page_query(raw: bytes) -> PageParameters:
-    """Parse the query of a listing in the order of ids."""
+    """Parse `limit` and `start_after` of a listing that is sorted by id, such as dead letters."""
     texts = read_query(raw, PAGE_QUERY)
     return PageParameters(limit=_DEAD_LETTERS.read(texts), start_after=_AFTER_ID.read(texts))
 
