@@ -208,9 +208,8 @@ class ResourceConflict(StillroomError):
 
     def __init__(
         self,
-        message: str = "a resource from outside of the token's folder has the same bytes, and is "
-        "being deleted or has lost them: try again later, or ingest with a token for the whole "
-        "library",
+        message: str = "a resource of another folder has the same bytes, and is being deleted or "
+        "has lost them: try again later, or ingest with a token for the whole library",
     ) -> None:
         super().__init__(message)
 

@@ -91,7 +91,9 @@ def table(ran: Run, command: str) -> str:
 
 def main() -> int:
     asked = argparse.ArgumentParser(description=__doc__)
-    asked.add_argument("--save", action="store_true", help="write the table into benchmarks/EXPERIMENTS.md")
+    asked.add_argument(
+        "--save", action="store_true", help="write the table into benchmarks/EXPERIMENTS.md"
+    )
     asked.add_argument("--seed", type=int, default=int(time.time()))
     options = asked.parse_args()
     print(f"seed {options.seed}", file=sys.stderr)

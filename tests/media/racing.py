@@ -103,7 +103,7 @@ class RacingIngestContract:
         await library.save("a.png", picture(1))
         library.meddled.before_copy = meddle
 
-        with pytest.raises(BackendUnavailable, match="again and again"):
+        with pytest.raises(BackendUnavailable, match="kept changing"):
             await library.ingest("a.png")
 
         assert library.table(resources) == library.marked() == []

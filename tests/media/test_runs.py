@@ -274,7 +274,7 @@ async def test_a_run_that_changes_while_it_is_published_stays_open(
         return await entries(query)
 
     monkeypatch.setattr(storage, "entries", late)
-    with pytest.raises(RunConflict, match="changed while it was published"):
+    with pytest.raises(RunConflict, match="changed meanwhile"):
         await runs.publish(RUN, 4)
 
     assert not await runs.is_published(RUN)

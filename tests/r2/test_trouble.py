@@ -268,7 +268,7 @@ async def test_where_no_connection_is_made_in_time_nothing_was_sent_and_that_is_
 
     monkeypatch.setattr(Connections, "_connect", hangs)
 
-    with pytest.raises(BackendUnavailable, match="out of reach: it takes no connection"):
+    with pytest.raises(BackendUnavailable, match="out of reach: it accepts no connection"):
         await storage.save(key("a.png"), BytesSource(PNG))
 
     assert stub.requests == []

@@ -91,10 +91,10 @@ FAULTS = {
     '[[rule]]\nprefix = "a"\nkeep = true\n\n[[rule]]\n# two\nprefx = "b"': (7, "rule 2 has"),
     '[[rule]]\nprefix = "a"\nexpire_after = ': (3, "no TOML"),
     '[[rule]]\nprefix = "a': (2, "no TOML"),
-    '\n[[rules]]\nprefix = "a"': (2, "'rules' is unknown: only [[rule]] is"),
+    '\n[[rules]]\nprefix = "a"': (2, "'rules' is unknown: use only [[rule]]"),
     'x = 1\n[[rule]]\nprefix = "a"': (1, "'x' is unknown"),
-    '[rule]\nprefix = "a"': (1, "each rule begins with [[rule]]"),
-    "rule = [1]": (1, "each rule begins with [[rule]]"),
+    '[rule]\nprefix = "a"': (1, "each rule must begin with [[rule]]"),
+    "rule = [1]": (1, "each rule must begin with [[rule]]"),
     'rule = [{prefix = "a", keep = 2}]': (1, "keep of rule 1 can only be true"),
 }
 

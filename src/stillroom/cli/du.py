@@ -18,7 +18,9 @@ from stillroom.client import ImageInfo
 @click.option(
     "-d", "--depth", type=click.IntRange(0), default=1, show_default=True, help="Levels of folders."
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line: path, size, images.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="One JSON object per line: path, size, images."
+)
 @filter_options
 @server_options
 def du(

@@ -21,16 +21,16 @@ def moment(text: str) -> datetime:
 
 
 _OPTIONS: Final = (
-    click.option("--prompt", help="Words in the prompt alone."),
-    click.option("--model", help="Words of its name that follow each other."),
-    click.option("--lora", help="The same of the name of a LoRA."),
-    click.option("--sampler", help="Its whole name."),
+    click.option("--prompt", help="Words in the prompt."),
+    click.option("--model", help="Consecutive words in the name of the model."),
+    click.option("--lora", help="Consecutive words in the name of a LoRA."),
+    click.option("--sampler", help="Complete name of the sampler."),
     click.option("--seed", type=click.IntRange(0, _MAX_SEED), help="The seed."),
-    click.option("--tool", help="The tool's whole name, such as ComfyUI."),
+    click.option("--tool", help="Complete name of the tool, such as ComfyUI."),
     click.option(
         "--ai-mark",
         type=click.Choice(("c2pa", "iptc", "both", "none")),
-        help="Whether it says that AI made it.",
+        help="AI mark of the image.",
     ),
     click.option(
         "--tag", multiple=True, help="Only with this tag; `-cat`: only without the tag `cat`."

@@ -62,7 +62,7 @@ CONCURRENCY = click.option(
 )
 DRY_RUN = click.option("--dry-run", is_flag=True, help="Print what would be done, and do nothing.")
 RESULTS = click.option(
-    "--json", "as_json", is_flag=True, help="One JSON object a line: path, result and size."
+    "--json", "as_json", is_flag=True, help="One JSON object per line: path, result and size."
 )
 
 
@@ -73,12 +73,12 @@ RESULTS = click.option(
     "--generation",
     type=json_or_file,
     metavar="JSON|FILE",
-    help="How one image was made: a JSON object, or a file with one; put into the image itself.",
+    help="Generation metadata to add to the image: a JSON object, or a file with one.",
 )
 @click.option(
     "--ai-generated",
     is_flag=True,
-    help="Put the mark into each image that says that AI made it, unless it has one.",
+    help="Add the AI mark to each image that has none.",
 )
 @click.option("--expires-in", type=duration, help="Delete the images after this: 90s 15m 12h 7d")
 @CONCURRENCY
@@ -161,7 +161,7 @@ def _put_with_facts(
 ) -> tuple[str, str]:
     """Save one image with generation parameters. Return the result for the output and its path."""
     if len(planned) != 1:
-        raise click.UsageError("--generation is of one image: put them one by one")
+        raise click.UsageError("--generation is for one image: put the images one by one")
     ((path, file),) = planned.items()
     if dry_run:
         return "would upload", path
@@ -179,9 +179,9 @@ def _put_with_facts(
 @DRY_RUN
 @filter_options
 @RESULTS
-@click.option("--zip", "as_zip", is_flag=True, help="TARGET is one ZIP file of all images.")
+@click.option("--zip", "as_zip", is_flag=True, help="TARGET becomes one ZIP file of all images.")
 @click.option(
-    "--captions", is_flag=True, help="With --zip: prompts go along, `cat.txt` beside `cat.png`."
+    "--captions", is_flag=True, help="With --zip: add the prompts, `cat.txt` next to `cat.png`."
 )
 @server_options
 def get(
@@ -202,7 +202,7 @@ def get(
     """
     meant = Filter(include, exclude)
     if captions and not as_zip:
-        raise click.UsageError("--captions is of --zip")
+        raise click.UsageError("--captions requires --zip")
     with open_store() as store:
         if as_zip and not dry_run:
             wanted = images_to_zip(store, sources, meant)
@@ -259,7 +259,7 @@ def run_transfer(transfer: Any) -> None:  # noqa: ANN401  (its result is not use
 @click.option("-l", "--long", is_flag=True, help="Size, time and type as well.")
 @click.option("-R", "--recursive", is_flag=True, help="All levels.")
 @click.option("--tree", is_flag=True, help="All levels, indented.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line, with all facts.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per line, with all fields.")
 @server_options
 def ls(folder: str, *, long: bool, recursive: bool, tree: bool, as_json: bool) -> None:
     """List a folder, or one image."""
@@ -320,9 +320,7 @@ def _branch(entry: ImageInfo | Folder, shown: list[str], *, long: bool) -> list[
 
 @click.command(epilog=SERVER)
 @click.argument("sources", nargs=-1, required=True, shell_complete=completed)
-@click.option(
-    "-r", "--recursive", is_flag=True, help="Delete folders, with all that is below them."
-)
+@click.option("-r", "--recursive", is_flag=True, help="Delete folders and everything in them.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @DRY_RUN
 @filter_options

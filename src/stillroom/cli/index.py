@@ -63,7 +63,7 @@ async def _rebuild(settings: "Settings", *, restart: bool, as_json: bool) -> boo
     if healed is None:
         return False
     known = {"images": healed.images, "written": healed.written, "removed": healed.removed}
-    told = f"{_counts(healed, time.monotonic() - began)}; {healed.removed} were gone"
+    told = f"{_counts(healed, time.monotonic() - began)}; {healed.removed} did not exist any more"
     click.echo(json.dumps(known) if as_json else told)
     return True
 

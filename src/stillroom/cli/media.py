@@ -29,7 +29,7 @@ _DATA_DIR = click.option(
     "--data-dir", help="The data directory.  [STILLROOM_DATA_DIR, ./stillroom-data]"
 )
 
-_AS_JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+_AS_JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object per line.")
 
 _EVERYTHING = click.option("--all", "everything", is_flag=True, help="All dead letters.")
 
@@ -92,7 +92,7 @@ def _key_of(text: str) -> str:
 
 
 @media.command()
-@click.option("--dry-run", is_flag=True, help="List what is due, and delete nothing.")
+@click.option("--dry-run", is_flag=True, help="List due deletions without executing them.")
 @_AS_JSON
 @_DATA_DIR
 def sweep(*, dry_run: bool, as_json: bool, data_dir: str | None) -> None:
@@ -132,9 +132,9 @@ async def _sweep(settings: "Settings", *, dry_run: bool, as_json: bool) -> bool:
             lambda swept: progress.show(swept.deleted + swept.gone + swept.kept, "marks")
         )
     told = (
-        f"deleted {swept.deleted}, were gone {swept.gone}, kept {swept.kept}, "
-        f"failed {swept.failed + swept.dead_lettered}; "
-        f"copies cleared away {swept.copies}, empty folders removed {swept.folders}"
+        f"deleted {swept.deleted}, already gone {swept.gone}, kept {swept.kept}, failed "
+        f"{swept.failed + swept.dead_lettered}; unneeded copies deleted {swept.copies}, empty "
+        f"folders removed {swept.folders}"
     )
     click.echo(json.dumps(asdict(swept)) if as_json else told)
     return not swept.failed + swept.dead_lettered
@@ -142,7 +142,7 @@ async def _sweep(settings: "Settings", *, dry_run: bool, as_json: bool) -> bool:
 
 @media.command()
 @click.option(
-    "--delete", is_flag=True, help="Delete the orphans. Without this they are only listed."
+    "--delete", is_flag=True, help="Delete the orphans. Without this option they are only listed."
 )
 @click.option(
     "--most-percent",
@@ -301,7 +301,7 @@ def _settings_for(
     from stillroom.settings import Settings
 
     if bool(ids) == everything:
-        raise click.UsageError("give the ids, or --all")
+        raise click.UsageError("pass the ids, or --all")
     return Settings.read(data_dir=data_dir)
 
 

@@ -19,7 +19,7 @@ _CONTROLS: Final = {code: f"\\u{code:04x}" for code in range(0x7F, 0xA0)}
 
 @click.command(epilog=SERVER)
 @click.argument("path", shell_complete=completed)
-@click.option("--json", "as_json", is_flag=True, help="All facts as a JSON object, `raw` too.")
+@click.option("--json", "as_json", is_flag=True, help="All metadata as a JSON object, also `raw`.")
 @server_options
 def show(path: str, *, as_json: bool) -> None:
     """Print the facts of one image: size, type, and how it was made, as the image itself says."""

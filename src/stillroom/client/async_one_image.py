@@ -78,7 +78,7 @@ class AsyncOneImageCalls:
         name = named(path)
         condition = Condition(if_match, if_none_match)
         if unique and condition.fields:
-            raise TypeError("unique= makes a name that is new, so it takes no condition")
+            raise TypeError("unique=True cannot be combined with if_match or if_none_match")
         async with _open_in_thread(
             source, name, generation, ai_generated=ai_generated, encoding=encoding
         ) as upload:

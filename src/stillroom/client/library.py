@@ -51,7 +51,7 @@ class LibraryCalls:
         try:
             return [answers.resource_of(entry) for entry in entries], more
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise UnexpectedAnswer(f"the server lists what is no resource: {error}") from error
+            raise UnexpectedAnswer(f"the server returned an invalid resource: {error}") from error
 
     def ingest(self, path: ImagePath, *, relocate: bool) -> Flow[MediaResource]:
         """Add an image to the library. Images with identical bytes share one resource."""

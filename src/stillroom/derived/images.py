@@ -248,7 +248,7 @@ class DerivedImages:
             self._remember_refusal(original.image, error)
             raise
         except OSError as error:  # no space for a temporary copy, or no file descriptor
-            raise BackendUnavailable("the image cannot be handed to a decoder") from error
+            raise BackendUnavailable("cannot send the image to a decoder") from error
 
     def _name(self, original: StoredImage, derivation: Derivation, *, is_marked: bool) -> str:
         """Return a thumbnail's name: a hash of the original, the derivation and the encoder."""
@@ -268,7 +268,7 @@ class DerivedImages:
 
     def _raise_if_refused(self, original: StoredImage) -> None:
         if not self.decodes(original.content_type):
-            raise UnsupportedMedia(f"no picture is made of {original.content_type}")
+            raise UnsupportedMedia(f"cannot create a thumbnail of {original.content_type}")
         if original.size > _MAX_ORIGINAL_BYTES:
             raise UnsupportedMedia("the file is too large to be decoded")
         until, message, is_cut_off = self._refused.get(_source(original)) or (0.0, "", False)
@@ -313,7 +313,7 @@ class DerivedImages:
                     self._remember_refusal(original.image, error)
                     raise
                 except OSError as error:  # no space for a temporary copy, or no file descriptor
-                    raise BackendUnavailable("the image cannot be handed to a decoder") from error
+                    raise BackendUnavailable("cannot send the image to a decoder") from error
                 self._report("made")
                 if self._config.cache_bytes:
                     await self._in_thread(self._cache.add, name, picture)
@@ -337,7 +337,7 @@ class DerivedImages:
                         while (fd := self._cache.try_lock(source)) is None:  # noqa: ASYNC110  (a file lock cannot be awaited)
                             await asyncio.sleep(_TURN_POLL_S)
             except TimeoutError:
-                message = "the image is being decoded for others: ask again"
+                message = "the image is being decoded for other requests: try again"
                 raise BackendUnavailable(message) from None
             if fd is not None:
                 stack.callback(os.close, fd)

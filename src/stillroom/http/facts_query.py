@@ -39,11 +39,11 @@ _Q: Final = _text_parameter(
     "q",
     "Words and filters, as in docs/search.md: `fox -cat model:sdxl`. All must hold.",
 )
-_PROMPT: Final = _text_parameter("prompt", "The same in the prompt alone.")
-_MODEL: Final = _text_parameter("model", "Words that follow each other in the model's name.")
-_LORA: Final = _text_parameter("lora", "Words that follow each other in the name of a LoRA.")
-_SAMPLER: Final = _text_parameter("sampler", "The sampler's whole name, in any case.")
-_TOOL: Final = _text_parameter("tool", "The tool's whole name, in any case.")
+_PROMPT: Final = _text_parameter("prompt", "Words in the prompt.")
+_MODEL: Final = _text_parameter("model", "Consecutive words in the name of the model.")
+_LORA: Final = _text_parameter("lora", "Consecutive words in the name of a LoRA.")
+_SAMPLER: Final = _text_parameter("sampler", "Complete name of the sampler, ignoring case.")
+_TOOL: Final = _text_parameter("tool", "Complete name of the tool, ignoring case.")
 _SEED: Final = optional(
     "seed", _seed, "Up to 2**64 - 1.", type="integer", minimum=0, maximum=MAX_SEED
 )
@@ -54,7 +54,7 @@ _AI_MARK: Final[Parameter[str | None]] = choice(
     "both",
     "none",
     absent=None,
-    description="Whether an image says that AI made it: this very answer.",
+    description="AI mark of the image.",
 )
 
 FACTS_QUERY: Final = (_Q, _PROMPT, _MODEL, _LORA, _SAMPLER, _SEED, _TOOL, _AI_MARK)

@@ -176,5 +176,5 @@ def limit_parameter(things: str, max_limit: int) -> Parameter[int]:
         _limit(max_limit),
         DEFAULT_LIMIT,
         {"type": "integer", "minimum": 1, "default": DEFAULT_LIMIT},
-        f"{things} on a page; over {max_limit:,} counts as {max_limit:,}.",
+        f"{things} on a page. A value over {max_limit:,} means {max_limit:,}.",
     )

@@ -159,8 +159,8 @@ class Verification:
         """
         if adopt and not isinstance(store, AdoptsHashes):
             raise ConfigurationError(
-                "a bucket takes no hash for an object that is there already: "
-                "announce it (Repr-Digest) when you save"
+                "a hash cannot be added to an object that exists in a bucket: send Repr-Digest "
+                "with each save"
             )
         self.progress = progress
         self._store = store
@@ -233,7 +233,7 @@ class Verification:
             return  # it was saved after the listing had passed this key
         self._note(
             VerificationFinding(
-                FindingKind.MISSING, expected.key.text, "a row names it, and there is no such image"
+                FindingKind.MISSING, expected.key.text, "a row refers to it, but it does not exist"
             )
         )
 
@@ -308,7 +308,7 @@ class Verification:
         reference = (
             expected_sha256 if expected_sha256 != sha256 or expected is None else expected.sha256
         )
-        detail = f"its SHA-256 is {sha256.hex()}, and was {(reference or b'').hex()}"
+        detail = f"its SHA-256 is {sha256.hex()} instead of {(reference or b'').hex()}"
         location = None
         if self._quarantine:
             location = await self._store.quarantine(image, _facts(image, kind, sha256, reference))

@@ -57,21 +57,19 @@ class _FlushOnCollect(Collector):
 REGISTRY.register(_FlushOnCollect())
 
 _REQUESTS = Counter(
-    "stillroom_requests", "Requests answered, by operation and status.", ("operation", "status")
+    "stillroom_requests", "Requests, by operation and status.", ("operation", "status")
 )
 _SECONDS = Histogram(
     "stillroom_request_seconds",
-    "Time from the request's head to the answer's.",
+    "Time from the head of the request to the head of the response.",
     ("operation",),
     buckets=_BOUNDS,
 )
-_RECEIVED = Counter(
-    "stillroom_received_bytes", "Bytes of requests' bodies that came in.", ("operation",)
-)
-_SENT = Counter("stillroom_sent_bytes", "Bytes of answers' bodies that went out.", ("operation",))
+_RECEIVED = Counter("stillroom_received_bytes", "Bytes received in request bodies.", ("operation",))
+_SENT = Counter("stillroom_sent_bytes", "Bytes sent in response bodies.", ("operation",))
 _IN_FLIGHT = Gauge(
     "stillroom_requests_in_flight",
-    "Requests that are being answered, all workers together.",
+    "Requests in progress, in all workers together.",
     multiprocess_mode="livesum",
 )
 _CONNECTIONS = Gauge(
@@ -80,114 +78,113 @@ _CONNECTIONS = Gauge(
 
 _PICTURES = Counter(
     "stillroom_derived_images",
-    "Thumbnails: found (kept), decoded (made), not decodable (refused), in trouble (failed).",
+    "Thumbnails by result: from the cache (kept), created (made), refused, or failed.",
     ("outcome",),
 )
 
 _READINGS = Counter(
     "stillroom_generation_readings",
-    "Images read for their generation metadata: there is some (found), none, or a broken one.",
+    "Images read for their generation metadata, by result: found, none, or broken.",
     ("outcome",),
 )
 
 _EXCEEDED = Counter(
     "stillroom_parsing_exceeded",
-    "Files whose header or metadata take more work than one file may: nothing is known of them.",
+    "Files without metadata, because parsing their header or metadata takes too much work.",
 )
 
 _AI_MARKS = Counter(
     "stillroom_ai_mark_readings",
-    "Images whose metadata were asked for, by their mark that says made by AI: c2pa, iptc, both, "
-    "none, or unknown.",
+    "Images whose metadata was requested, by AI mark: c2pa, iptc, both, none, or unknown.",
     ("mark",),
 )
 
 _SAVED_MARKS = Counter(
     "stillroom_ai_mark_saved",
-    "Images that were saved, by their mark that says made by AI: c2pa, iptc, both, none, or "
-    "unknown. What was saved faster than it could be looked at is missing.",
+    "Saved images, by AI mark: c2pa, iptc, both, none, or unknown. Images that were saved too "
+    "fast to be examined are missing.",
     ("mark",),
 )
 
 _CONFINED = Gauge(
     "stillroom_decoders_confined",
-    "1 where the kernel has what confines decoding processes (landlock, seccomp), else 0.",
+    "1 if the kernel supports the confinement of decoding processes (landlock, seccomp), else 0.",
     ("by",),
     multiprocess_mode="mostrecent",
 )
 
-_WORKERS = Gauge("stillroom_workers", "Worker processes that live.", multiprocess_mode="livesum")
+_WORKERS = Gauge("stillroom_workers", "Running worker processes.", multiprocess_mode="livesum")
 _LAG = Gauge(
     "stillroom_loop_lag_seconds",
-    "By how much the event loop missed its last tick of a second; the worst worker's.",
+    "Delay of the last tick of the event loop, which ticks each second; of the worst worker.",
     multiprocess_mode="livemax",
 )
 _CPU = Counter("stillroom_cpu_seconds", "CPU time of all workers.")
 _MEMORY = Gauge(
     "stillroom_resident_memory_bytes",
-    "Memory of all workers; what they share is counted for each.",
+    "Memory of all workers. Shared memory is counted once for each.",
     multiprocess_mode="livesum",
 )
 _BUILD = Gauge(
     "stillroom_build_info",
-    "Always 1; its labels say what runs, and where the bytes and the rows are.",
+    "Always 1. The labels name the version, the storage of the images and the database.",
     ("version", "storage", "database"),
     multiprocess_mode="mostrecent",
 )
 
 _READ_ONLY = Gauge(
     "stillroom_read_only",
-    "1 after a failed sync, until a restart: nothing can be saved.",
+    "1 after a failed sync, until a restart: images cannot be saved.",
     multiprocess_mode="mostrecent",
 )
 _FREE = Gauge(
     "stillroom_data_free_bytes",
-    "Free room on the filesystem of the data directory.",
+    "Free space on the filesystem of the data directory.",
     multiprocess_mode="mostrecent",
 )
 _MIN_FREE = Gauge(
     "stillroom_data_min_free_bytes",
-    "STILLROOM_MIN_FREE_BYTES: with less free room, saves on a disk are 507.",
+    "STILLROOM_MIN_FREE_BYTES: with less free space, saves on a disk get 507.",
     multiprocess_mode="mostrecent",
 )
 _CALLS = Counter(
     "stillroom_storage_calls",
-    "What the disk (fsync) or the bucket (S3's operations) was asked, attempt by attempt.",
+    "Calls to the disk (fsync) or the bucket (S3 operations). Each attempt is counted.",
     ("call", "outcome"),
 )
 _CALL_SECONDS = Histogram(
     "stillroom_storage_call_seconds",
-    "How long each attempt took.",
+    "Duration of each attempt.",
     ("call",),
     buckets=_BOUNDS,
 )
 _RETRIES = Counter(
-    "stillroom_storage_retries", "Attempts that followed one that had failed.", ("call",)
+    "stillroom_storage_retries", "Attempts that followed a failed attempt.", ("call",)
 )
 
 _SWEPT = Counter(
     "stillroom_media_swept",
-    "What became of marks and of copies made for nothing, in sweeps beside servers.",
+    "Results of sweeps by server processes: due deletions, and unneeded copies.",
     ("outcome",),
 )
 _MARKS = Gauge(
     "stillroom_media_marks",
-    "Deletions that are due now or later.",
+    "Pending deletions, due now or later.",
     multiprocess_mode="mostrecent",
 )
 _DUE = Gauge(
     "stillroom_media_due",
-    "Deletions whose time has come.",
+    "Deletions that are due.",
     multiprocess_mode="mostrecent",
 )
 _OLDEST_DUE = Gauge(
     "stillroom_media_oldest_due_seconds",
-    "For how long the deletion that waits longest has been due.",
+    "Time since which the oldest due deletion has been due.",
     multiprocess_mode="mostrecent",
 )
 _INTENTS = Gauge(
     "stillroom_media_intents",
-    "Copies under way, or left by a crash.",
+    "Copies in progress, or left by a crash.",
     multiprocess_mode="mostrecent",
 )
 _DEAD_LETTERS = Gauge(
@@ -197,17 +194,17 @@ _DEAD_LETTERS = Gauge(
 )
 _HEALED = Counter(
     "stillroom_media_healed",
-    "Resources of which something was missing, such as a dominant colour, by what became of them.",
+    "Resources with missing properties, by the result of computing them.",
     ("outcome",),
 )
 _HEALING = Gauge(
     "stillroom_media_healing",
-    "Resources of which something is still to be computed.",
+    "Resources with properties that are still to be computed.",
     multiprocess_mode="mostrecent",
 )
 _MEASURED = Gauge(
     "stillroom_media_measured_timestamp_seconds",
-    "When the numbers of the media library were last read.",
+    "Time at which the numbers of the media library were last read.",
     multiprocess_mode="mostrecent",
 )
 

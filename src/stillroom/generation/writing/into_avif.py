@@ -39,7 +39,7 @@ def with_packet(data: bytes, change: Callable[[bytes | None], bytes]) -> bytes:
     top = _boxes(data, 0, len(data))
     meta = _only(top, b"meta")
     if any(box.kind == b"moov" for box in top) or _is_open(data, top[-1]):
-        raise UnsupportedMedia("an animated AVIF, or one of an unusual form, takes no XMP")
+        raise UnsupportedMedia("cannot add XMP to an animated or unusual AVIF")
     inner = _boxes(data, meta.inner + 4, meta.end)
     places = ItemPlaces.of(data, _only(inner, b"iloc").inner)
     number, packet = _find_packet(data, inner, places)
@@ -51,7 +51,7 @@ def with_packet(data: bytes, change: Callable[[bytes | None], bytes]) -> bytes:
         number = 1 + max((item for item in places.numbers), default=0)
         number = max(number, 1 + _highest(data, inner))
         if number >= _NO_ID:
-            raise UnsupportedMedia("the AVIF has no number left for another item")
+            raise UnsupportedMedia("cannot add XMP: the AVIF has no free item number")
         boxes_of_meta = _announce_item(data, inner, number)
         places.add(number)
     grown = (
@@ -85,7 +85,7 @@ def _find_packet(
                 or any(at + length > len(data) for at, length in extents)
                 or sum(length for _, length in extents) > len(data)
             ):
-                raise UnsupportedMedia("the AVIF keeps its XMP where it cannot be replaced")
+                raise UnsupportedMedia("cannot replace the XMP in this place of the AVIF")
             return item.number, b"".join(data[at : at + length] for at, length in extents)
     return None, None
 

@@ -35,8 +35,8 @@ def embed(data: bytes, facts: bytes) -> bytes:
 
 def _too_large(facts: bytes) -> InvalidParameter:
     return InvalidParameter(
-        f"generation takes {len(facts)} bytes, and a JPEG has some 64,000 for it: leave out "
-        "`raw`, or save a PNG or WebP",
+        f"generation has {len(facts)} bytes, and a JPEG can store some 64,000: omit `raw`, or "
+        "save a PNG or WebP",
         at=("generation",),
     )
 
@@ -59,6 +59,6 @@ def with_packet(data: bytes, change: Callable[[bytes | None], bytes]) -> bytes:
             place = end = start + length  # these two must come first
     content = XMP_LABEL + change(packet)
     if len(content) > _MAX_CONTENT:
-        raise PacketTooLarge("a JPEG has no room for more XMP: no mark can be put into it")
+        raise PacketTooLarge("cannot add the AI mark: the JPEG has no room for more XMP")
     segment = struct.pack(">BBH", 0xFF, APP1, len(content) + 2) + content
     return data[:place] + segment + data[end:]

@@ -114,7 +114,7 @@ class ItemPlaces:
                 continue
             if self._offset == 0 or place.base >= start:
                 if not all(moved):
-                    raise UnsupportedMedia("the AVIF's parts cannot be moved")
+                    raise UnsupportedMedia("cannot move the parts of this AVIF")
                 place.base += by
             else:
                 place.extents = [
@@ -141,4 +141,4 @@ class ItemPlaces:
         try:
             return value.to_bytes(width, "big")
         except OverflowError:
-            raise UnsupportedMedia("the AVIF has no room to say where facts would be") from None
+            raise UnsupportedMedia("cannot add metadata: the AVIF's item table is full") from None

@@ -101,7 +101,7 @@ class RunDeletions:
             try:
                 await self._continue(rows, claim, deletion)
             except StillroomError as error:
-                log.warning("the run %r is not deleted yet: %s", _name(deletion), error)
+                log.warning("cannot delete the run %r yet: %s", _name(deletion), error)
                 return  # a later sweep retries when the lease has expired
 
     async def _continue(
@@ -132,7 +132,7 @@ class RunDeletions:
         if ended is None:
             raise _taken_over()
         log.info(
-            "deleted the run %r: %d images are marked, %d are in the library, %d are newer",
+            "deleted the run %r: %d images will be deleted, %d are in the library, %d are newer",
             _name(deletion), ended.marked, ended.kept, ended.newer,
         )  # fmt: skip
         return ended
@@ -147,4 +147,4 @@ def _name(deletion: RunDeletion) -> str:
 
 
 def _taken_over() -> BackendUnavailable:
-    return BackendUnavailable("another process goes on with the deletion of the run")
+    return BackendUnavailable("another process is deleting the run: try again later")

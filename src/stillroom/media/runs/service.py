@@ -191,7 +191,7 @@ class Runs:
             described += len(page)
             yield page
         if described != count:
-            raise RunConflict("the run was changed while it was published", count=described)
+            raise RunConflict("the run was changed meanwhile: publish it again", count=described)
 
     async def describe_images(self, folder: ImagePath) -> AsyncIterator[list[dict[str, object]]]:
         """Yield manifest entries with hashes for a run's current images, page by page.
@@ -310,4 +310,4 @@ def _deleted() -> RunConflict:
 
 def _nested(key_text: str) -> RunConflict:
     inner = image_entry(key_text).rpartition("/")[0]
-    return RunConflict(f"the run {inner!r} is in this folder, and is published")
+    return RunConflict(f"this folder contains the published run {inner!r}")

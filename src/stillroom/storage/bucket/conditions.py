@@ -71,8 +71,10 @@ class _Change:
     def consequence(self) -> str:
         """Description of the effect on this server's clients if the bucket lacks support."""
         if self.request is _Request.DELETE:
-            return "a guarded deletion looks first, and takes what is saved right between the two"
-        return "saves with such a condition are answered 501"
+            return (
+                "a conditional deletion also deletes an image that is saved right after its check"
+            )
+        return "saves with such a condition get 501"
 
 
 class Conditions:
@@ -99,8 +101,8 @@ class Conditions:
         fault = (await self._probe_once(request))[_Change(request, guard.etag is None)]
         if fault is not None:
             raise ConditionUnsupported(
-                f"the bucket {fault}, so a save with a condition cannot be kept to it: "
-                "save without one, or use a bucket with conditional writes"
+                f"the bucket {fault}, so conditional saves are not possible: save without a "
+                "condition, or use a bucket with conditional writes"
             )
 
     async def guards_deletions(self) -> bool:
@@ -185,7 +187,7 @@ class Conditions:
         if faults[replace] is None:
             same = await self._write(key, Guard(first.etag), in_parts=in_parts)
             if same.etag is None:
-                faults[replace] = f"refuses {replace} where it holds ({same.reason})"
+                faults[replace] = f"refuses {replace} although the condition is met ({same.reason})"
         return faults
 
     async def _probe_deletion(self, key: str) -> dict[_Change, str | None]:
@@ -198,7 +200,7 @@ class Conditions:
         if fault is None:
             same = await self._delete(key, Guard(written.etag))
             if same.refusal is not None:
-                fault = f"refuses {change} where it holds ({same.reason})"
+                fault = f"refuses {change} although the condition is met ({same.reason})"
         return {change: fault}
 
     @staticmethod
@@ -232,11 +234,11 @@ class Conditions:
 
 
 def _probe_refused() -> BackendUnavailable:
-    return BackendUnavailable("the bucket does not store what conditions are tried on")
+    return BackendUnavailable("the bucket does not store the object that tests its conditions")
 
 
 def _probe_interrupted() -> BackendUnavailable:
-    return BackendUnavailable("the bucket's conditions could not be tried: it is in trouble")
+    return BackendUnavailable("cannot test the conditions of a bucket that is failing")
 
 
 async def guard_for(

@@ -51,7 +51,7 @@ async def list_page(store: ObjectStore, query: ListQuery, order: ListingOrder) -
             elif not (query.delimited and entry == query.after):
                 entries.append(entry)
         if page.next_token is not None and page.next_token == token:
-            raise BackendUnavailable("the bucket's listing does not move on")
+            raise BackendUnavailable("the bucket repeats a page of its listing")
         token = page.next_token
         missing = query.limit - len(entries)
         # If all keys were skipped, request a full page: small ones could cost many requests.
@@ -82,7 +82,7 @@ async def walk(store: ObjectStore, prefix: KeyPrefix, after: str) -> AsyncIterat
         if page.next_token is None:
             return
         if page.next_token == token:
-            raise BackendUnavailable("the bucket's listing does not move on")
+            raise BackendUnavailable("the bucket repeats a page of its listing")
         token = page.next_token
 
 
