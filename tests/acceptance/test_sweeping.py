@@ -244,7 +244,7 @@ def test_without_an_interval_only_the_command_sweeps(tmp_path: Path) -> None:
 
         due = json.loads(said("--dry-run", "--json"))
         assert (due["reason"], due["storage_key"]) == ("relocated", "compute/a.png")
-        assert said().startswith("deleted 1, were gone 0, kept 0, failed 0;")
+        assert said().startswith("deleted 1, already gone 0, kept 0, failed 0;")
         assert json.loads(said("--json"))["deleted"] == 0
         assert client.head(f"{IMAGES}/a.png").status_code == 404
 

@@ -78,7 +78,7 @@ def test_in_a_wrong_folder_nothing_is_all_right_and_no_store_is_made(
         ({"R2_ACCESS_KEY_ID": "only-half"}, "R2_ENDPOINT_URL"),
         ({"STILLROOM_PORT": "none"}, "STILLROOM_PORT"),
         ({"STILLROOM_JWT_SECRET": "short"}, "WRONG secret"),
-        ({"STILLROOM_MIN_FREE_BYTES": str(10**18)}, "make room"),
+        ({"STILLROOM_MIN_FREE_BYTES": str(10**18)}, "free some space"),
         ({"STILLROOM_DURABILITY": "none"}, "unset STILLROOM_DURABILITY"),
         (
             {"STILLROOM_DATABASE_URL": f"postgresql://u:hidden@127.0.0.1:{free_port()}/d"},

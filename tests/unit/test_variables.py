@@ -127,7 +127,7 @@ def test_a_former_name_is_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
 
     (warning,) = Settings.read().warnings()
 
-    assert warning.startswith("STILLROOM_SHORT_ROAD is named STILLROOM_FAST_PATH now")
+    assert warning.startswith("STILLROOM_SHORT_ROAD was renamed to STILLROOM_FAST_PATH")
 
 
 def test_a_misspelled_credential_stops_the_start(
