@@ -11,7 +11,7 @@ INSTALL := install --quiet --disable-pip-version-check --no-compile
 PROGRAMS := npm nginx caddy chromium prometheus wrk mkfs.xfs rsync rclone sqlite3 systemd-analyze exiftool buildah mmdebstrap
 .PHONY: $(PROGRAMS) postgresql help install serve unit check test test-all test-whole clients test-pythons test-oldest test-newest
 .PHONY: coverage mutations flakes test-surroundings bench bench-quick bench-half-open test-root crash cluster saturation soak
-.PHONY: release-check image-check audit lint lint-javascript lint-python format reference lock clean
+.PHONY: release-check image-check audit lint lint-javascript lint-python format reference async-client lock clean
 
 help:
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' Makefile
@@ -59,7 +59,7 @@ NEEDS_ROOT = @[ "$$(id -u)" = 0 ] || { echo "make $@ $(1): run it as root"; exit
 OF_EMBED := $(patsubst %,tests/embed/test_%.py,authorize operations router settings)
 OF_DEPENDENCIES := -q $(OF_TEST) tests/unit tests/generation tests/api $(OF_EMBED) \
 	--ignore tests/unit/test_architecture.py \
-	tests/contract/test_disk.py tests/derived tests/media/test_library.py tests/r2/test_objects.py \
+	tests/contract/test_disk.py tests/derived tests/media/test_ingest.py tests/media/test_changes.py tests/r2/test_objects.py \
 	$(patsubst %,tests/client/test_%.py,connecting many sources store) \
 	$(patsubst %,tests/acceptance/test_%.py,answers bounds derived edge starting) $(wildcard tests/acceptance/test_media*.py)
 
@@ -174,7 +174,7 @@ lint-javascript: $(STAMP)/javascript
 lint-python: $(STAMP)/dev
 	$(BIN)/ruff format --check --quiet
 	$(BIN)/ruff check --quiet
-	$(BIN)/codespell *.md Makefile benchmarks deploy docs integrations src tests
+	$(BIN)/codespell *.md Makefile benchmarks deploy docs integrations scripts src tests
 	$(BIN)/mypy
 	$(BIN)/lint-imports > $(STAMP)/imports.log || { cat $(STAMP)/imports.log; exit 1; }
 
@@ -184,6 +184,9 @@ format: $(STAMP)/dev  ## format the code
 
 reference: $(STAMP)/dev  ## write docs/reference anew, from the code
 	$(RUN) reference
+
+async-client: $(STAMP)/dev  ## generate the asynchronous classes of the SDK from the synchronous ones
+	$(BIN)/python scripts/async_client.py
 
 lock: $(STAMP)/dev  ## pin all dependencies anew, with hashes
 	requirements/lock.sh

@@ -2,7 +2,6 @@
 
 import js from "@eslint/js";
 
-const FOR_MINIFYING = "gallery/minify.py takes texts in double quotes or templates: not nested, not over several lines";
 const AS_MARKUP = "names come from strangers: set text, never markup";
 
 export default [
@@ -29,9 +28,6 @@ export default [
           selector: "Program > VariableDeclaration[kind='let'], Program > ExportNamedDeclaration > VariableDeclaration[kind='let']",
           message: "state belongs in an object, not in a module",
         },
-        { selector: "TemplateLiteral TemplateLiteral", message: FOR_MINIFYING },
-        { selector: "TemplateElement[value.raw=/\\n/]", message: FOR_MINIFYING },
-        { selector: "Literal[raw=/^'/]", message: FOR_MINIFYING },
       ],
       "no-shadow": "error",
       "no-undef": "off",

@@ -12,14 +12,9 @@ from pathlib import Path
 
 from click.testing import CliRunner
 
-from stillroom.cli import images, search, show
 from stillroom.cli.main import main
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(100)
-
-# A person waits for five seconds, which one answer may take where many tests run.
-for _module in (images, search, show):
-    vars(_module)["PROMPT_DEADLINE_S"] = 60
 
 
 @dataclass

@@ -7,14 +7,16 @@ import sys
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
+import httpx
 import pytest
 from hypothesis import settings
 
 from services.postgres import PostgreSQL, postgresql
 from services.s3 import Operator
 from services.seaweedfs import SeaweedFS, seaweedfs
+from services.trust import TRUST
 from surroundings import normalise
 
 normalise()
@@ -141,8 +143,12 @@ def anyio_backend() -> tuple[str, dict[str, bool]]:
     return "asyncio", {"use_uvloop": True}
 
 
+_PHASES: Final = ("connect", "read", "write", "pool")
+_PROMPTING: Final = ("images", "search", "show")
 PATIENT: Final = {
+    **{f"httpx._config.DEFAULT_TIMEOUT_CONFIG.{phase}": 60.0 for phase in _PHASES},
     "stillroom.auth.jwks.FETCH_TIMEOUT_S": 60.0,
+    **{f"stillroom.cli.{module}.PROMPT_DEADLINE_S": 60 for module in _PROMPTING},
     "stillroom.derived.decoders._WAIT_S": 60.0,
     "stillroom.derived.images._TURN_S": 60.0,
     "stillroom.media.rows.engine._BUSY_S": 60,
@@ -151,7 +157,7 @@ PATIENT: Final = {
     "stillroom.storage.s3.client._TIMEOUT_S": 60.0,
     "stillroom.storage.s3.connections.CONNECT_S": 60.0,
 }
-"""Deadlines of the product in seconds, since a step may take long on a busy machine.
+"""Deadlines of the product and of httpx in seconds, since a step may take long on a busy machine.
 
 A test that is about a deadline sets its own."""
 
@@ -161,6 +167,15 @@ def patience() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patched:
         for name, seconds in PATIENT.items():
             patched.setattr(name, seconds)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def trust() -> Iterator[None]:
+    """Certificates that are read once, not for each request."""
+    with pytest.MonkeyPatch.context() as patched:
+        for call in (httpx.get, httpx.head, httpx.post, httpx.delete, httpx.request):
+            patched.setitem(cast("dict[str, Any]", call.__kwdefaults__), "verify", TRUST)
         yield
 
 

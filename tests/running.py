@@ -1,7 +1,6 @@
 """A server as its users start it: the installed command, and a port."""
 
 import contextlib
-import inspect
 import json
 import os
 import signal
@@ -30,15 +29,6 @@ print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
 STILLROOM = str(Path(sys.executable).parent / "stillroom")
 IMAGES = "/api/v1/storage/images"
 _MINTING = threading.Lock()  # it sets the environment and the output of the whole process
-
-# Five seconds by default, which one answer may take where many tests run beside each other.
-for _phase in ("connect", "read", "write", "pool"):
-    setattr(inspect.signature(httpx.get).parameters["timeout"].default, _phase, 60.0)
-
-# Else the certificates are read for each request.
-for _once in (httpx.get, httpx.head, httpx.post, httpx.delete, httpx.request):
-    _once.__kwdefaults__ = {**(_once.__kwdefaults__ or {}), "verify": TRUST}
-
 
 _log_sizes: dict[Path, int] = {}
 """The log of each server that this process has started, and its size when the test began."""

@@ -300,18 +300,14 @@ def info(duration_ms: float | None, scale: int = 1_000_000) -> bytes:
     return element(0x1549A966, unsigned(0x2AD7B1, scale), element(0x4D80, b"made here"), said)
 
 
-def cluster(frames: Iterable[Frame], *, size: bytes | None = None, grouped: bool = False) -> bytes:
-    """All frames, which must lie within half a minute; in simple blocks or in groups."""
+def cluster(frames: Iterable[Frame], *, size: bytes | None = None) -> bytes:
+    """All frames, which must lie within half a minute; in simple blocks."""
     frames = list(frames)
     base = frames[0].time_ms
 
     def block(frame: Frame) -> bytes:
-        flags = 0 if grouped else 0x80 * frame.is_key
-        content = b"\x81" + struct.pack(">hB", frame.time_ms - base, flags) + frame.data
-        if not grouped:
-            return element(0xA3, content)
-        earlier = b"" if frame.is_key else element(0xFB, b"\x01")
-        return element(0xA0, element(0xA1, content), earlier)
+        head = struct.pack(">hB", frame.time_ms - base, 0x80 * frame.is_key)
+        return element(0xA3, b"\x81" + head + frame.data)
 
     blocks = map(block, frames)
     return element(0x1F43B675, unsigned(0xE7, base), *blocks, size=size)

@@ -16,7 +16,7 @@ _PAUSE_S: Final = 0.02
 def until(
     found: Callable[[], T | None],
     *,
-    within_s: float = 120,
+    within_s: float = 300,
     despite: type[Exception] | tuple[type[Exception], ...] = (),
     by: "subprocess.Popen[bytes] | subprocess.Popen[str] | None" = None,
     as_long_as: Callable[[], bool] = lambda: True,
@@ -51,7 +51,7 @@ def until(
 async def eventually(
     found: Callable[[], object],
     *,
-    within_s: float = 120,
+    within_s: float = 300,
     as_long_as: Callable[[], bool] = lambda: True,
     said: Callable[[], object] = str,
 ) -> None:

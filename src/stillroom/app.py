@@ -27,7 +27,6 @@ from stillroom.media.config import PostgresConfig
 from stillroom.router import image_operations, sign_in_of, stillroom_router
 from stillroom.settings import Settings
 from stillroom.storage.capabilities import TurnsReadOnly
-from stillroom.storage.choose import R2Config
 from stillroom.telemetry import metrics, request_id
 
 # Headers that pages on other origins may send and read, in addition to safelisted ones
@@ -68,7 +67,7 @@ _ROUTING: Final = {
 _METRICS: Final = Reports(
     call=metrics.count_call,
     picture=metrics.count_picture,
-    queue=lambda waiting: metrics.report_queue(**dataclasses.asdict(waiting)),
+    queue=lambda waiting: metrics.report_queues(**dataclasses.asdict(waiting)),
     swept=lambda swept: metrics.report_swept(swept.outcomes),
     healed=metrics.count_healed,
     mark=metrics.count_saved_mark,
@@ -86,7 +85,7 @@ def create_app(settings: Settings) -> FastAPI:
     metrics.report_confinement(confinement.missing())
     metrics.report_build(
         __version__,
-        storage="bucket" if isinstance(settings.storage, R2Config) else "disk",
+        storage=settings.storage.kind,
         database="postgresql" if isinstance(settings.rows, PostgresConfig) else "sqlite",
     )
 
@@ -123,7 +122,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(stillroom_router(parts), prefix="/api/v1")
     if settings.gallery:
         gallery = Gallery.of_package(
-            image_origins=settings.image_origins,
+            image_origins=settings.storage.image_origins,
             max_upload_bytes=settings.max_upload_bytes,
             deletion_grace_s=settings.deletion_grace_seconds,
         )

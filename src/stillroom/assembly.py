@@ -37,7 +37,7 @@ from stillroom.media.service import MediaResourceService
 from stillroom.media.sweeper import Sweeper, Swept
 from stillroom.settings import Settings
 from stillroom.storage.capabilities import CallObserver, unobserved
-from stillroom.storage.choose import R2Config, open_inspection, open_storage, require_store
+from stillroom.storage.choose import open_inspection, open_storage, require_store
 from stillroom.storage.inspection import Inspection
 from stillroom.storage.port import ImageStorage
 from stillroom.storage.values import SaveRules
@@ -181,7 +181,7 @@ class Parts:
         """Stop the decoders, and close database and storage. See `running` for `again`."""
         await self.derived.close()
         await self.library.database.close()
-        if isinstance(self.settings.storage, R2Config) or not again:
+        if not again or self.settings.storage.kind == "bucket":
             await self.storage.close()
 
 
@@ -297,7 +297,7 @@ def _names_in_data_dir(settings: Settings) -> list[str]:
 
 def _media_url_of(settings: Settings, images_url: str | None) -> Callable[[MediaResource], str]:
     base = settings.media_url
-    if isinstance(settings.storage, R2Config) and settings.storage.public_url:
+    if settings.storage.public_url:
         return lambda resource: f"{base}/{quote(resource.storage_key.text, safe='/')}"
     if images_url is not None and images_url.endswith(_IMAGES):
         base = f"{images_url.removesuffix(_IMAGES)}/media-resources"
@@ -330,7 +330,7 @@ def _library(
     if rules.expire_anything:
         expiry = Expiry(storage, database, rules=rules, grace=grace)
     run_deletions = RunDeletions(storage, database, grace=grace)
-    is_bucket = isinstance(settings.storage, R2Config)
+    is_bucket = settings.storage.kind == "bucket"
     index_healing = IndexHealing(storage, database, compares_saves=not is_bucket)
     catching_up = CatchingUp(storage, database)
     healer = Healer(storage, database, derived, report=reports.healed)

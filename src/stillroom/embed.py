@@ -166,7 +166,7 @@ def _explicit_settings(data_dir: str | Path | None, storage: str | None) -> dict
 def _gallery_router(settings: Settings) -> APIRouter:
     return embedded_gallery_router(
         Gallery.of_package(
-            image_origins=settings.image_origins,
+            image_origins=settings.storage.image_origins,
             max_upload_bytes=settings.max_upload_bytes,
             deletion_grace_s=settings.deletion_grace_seconds,
             files_at="",

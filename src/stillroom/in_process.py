@@ -10,7 +10,8 @@ from starlette.types import Message, Scope
 
 from stillroom.assembly import Parts
 from stillroom.client import AsyncImageStore
-from stillroom.client.async_sender import AsyncSender, pieces, write_chunk
+from stillroom.client.async_sender import AsyncSender
+from stillroom.client.async_sender_base import pieces, write_chunk
 from stillroom.client.connection import Connection
 from stillroom.client.exchange import Answer, Call, Failure, Form
 from stillroom.client.operations import IMAGES, Operations
@@ -111,7 +112,6 @@ class _Exchange:
             await write_chunk(self._call, self._sink, message["body"], self._total)
 
     def _start_body(self) -> None:
-        """Choose the destination for the response body."""
         if self._status in (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT):
             self._sink = self._call.sink
         if self._sink is not None:

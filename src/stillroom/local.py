@@ -21,7 +21,9 @@ from stillroom.assembly import Parts, assemble
 from stillroom.auth.grants import Grant
 from stillroom.client import HealingProgress, ImageStore
 from stillroom.client.exchange import Answer, Call, Failure
-from stillroom.client.library import LibraryCalls, MediaLibrary, OnHealing, ResourceId, Runs
+from stillroom.client.library import MediaLibrary, OnHealing, ResourceId
+from stillroom.client.protocols import FlowRunner
+from stillroom.client.retries import Retries
 from stillroom.http.parameters import resource_id as parse_id
 from stillroom.in_process import InProcessSender, operations_of
 from stillroom.media.resource import Change, MediaResource, ResourcePage, ResourceQuery
@@ -70,14 +72,14 @@ class LocalImageStore(ImageStore):
     @property
     def media(self) -> "LocalMedia":
         """Media library of this store."""
-        return LocalMedia(LibraryCalls(self._operations.retries), self._run, self._loop)
+        return LocalMedia(self._operations.retries, self._run, self._loop)
 
 
 class LocalMedia(MediaLibrary):
     """`MediaLibrary` of the SDK: the methods of `MediaResourceService` as blocking calls."""
 
-    def __init__(self, calls: LibraryCalls, run: Runs, loop: "_LoopThread") -> None:
-        super().__init__(calls, run)
+    def __init__(self, retries: Retries, run: FlowRunner, loop: "_LoopThread") -> None:
+        super().__init__(retries, run)
         self._loop = loop
 
     def ingest_from_storage_key(

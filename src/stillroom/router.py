@@ -6,20 +6,21 @@ from datetime import timedelta
 
 from fastapi import APIRouter, Request
 
-from stillroom.api.archives import Archives, archives_router
-from stillroom.api.copies import Copies, copies_router
-from stillroom.api.dead_letters import DeadLetterOperations, dead_letters_router
-from stillroom.api.deletions import Deletions, deletions_router
-from stillroom.api.enrichment import Enrichment, enrichment_router
-from stillroom.api.entries import EntryListing, entries_router
-from stillroom.api.images import ImageOperations, images_router
-from stillroom.api.media import MediaOperations, media_router
-from stillroom.api.metadata import MetadataOperation, metadata_router
-from stillroom.api.runs import RunOperations, runs_router
-from stillroom.api.search import SearchOperation, search_router
+from stillroom.api.archives import Archives
+from stillroom.api.copies import Copies
+from stillroom.api.dead_letters import DeadLetterOperations
+from stillroom.api.deletions import Deletions
+from stillroom.api.enrichment import Enrichment
+from stillroom.api.entries import EntryListing
+from stillroom.api.images import ImageOperations
+from stillroom.api.media import MediaOperations
+from stillroom.api.metadata import MetadataOperation
+from stillroom.api.routes import operation_router
+from stillroom.api.runs import RunOperations
+from stillroom.api.search import SearchOperation
 from stillroom.api.sendfile import ProxySendfile
 from stillroom.api.sign_in import SignIn
-from stillroom.api.signed_urls import UrlSigning, signed_urls_router
+from stillroom.api.signed_urls import UrlSigning
 from stillroom.assembly import Parts
 from stillroom.auth.choose import signing_secrets
 from stillroom.auth.config import SecretConfig
@@ -59,30 +60,34 @@ def sign_in_of(settings: Settings) -> SignIn | None:
 
 def _router(parts: Parts, images: ImageOperations) -> APIRouter:
     storage, authorize, library = parts.storage, parts.authorize, parts.library
-    router = APIRouter()
-    router.include_router(images_router(images))
-    router.include_router(entries_router(EntryListing(storage, library.database, authorize)))
-    router.include_router(archives_router(Archives(storage, authorize)))
-    router.include_router(metadata_router(MetadataOperation(images, library.retention)))
-    router.include_router(search_router(SearchOperation(library.database, authorize)))
-    router.include_router(deletions_router(Deletions(storage, authorize)))
-    router.include_router(copies_router(Copies(storage, authorize, parts.images_url)))
     runs = RunOperations(
         library.runs, library.run_deletions, RunListing(storage), library.retention, authorize
     )
-    router.include_router(runs_router(runs))
     signing = UrlSigning(authorize, parts.signer, parts.signed_images_url)
-    router.include_router(signed_urls_router(signing))
     media = MediaOperations(
         media=library.service,
         authorize=authorize,
         public_url=parts.media_url,
         sendfile=_sendfile(parts),
     )
-    enrichment = Enrichment(library.service, library.healer, authorize)
-    router.include_router(enrichment_router(enrichment))  # first: `heal` is not a resource id
-    router.include_router(media_router(media))
-    router.include_router(dead_letters_router(DeadLetterOperations(library.database, authorize)))
+    router = APIRouter()
+    for prefix, operations in (
+        ("/storage/images", images),
+        ("/storage/entries", EntryListing(storage, library.database, authorize)),
+        ("/storage/archive", Archives(storage, authorize)),
+        ("/storage/metadata", MetadataOperation(images, library.retention)),
+        ("/storage/search", SearchOperation(library.database, authorize)),
+        ("/storage/delete", Deletions(storage, authorize)),
+        ("/storage/copy", Copies(storage, authorize, parts.images_url)),
+        ("/storage/runs", runs),
+        ("/storage/signed-urls", signing),
+        # `heal` is not a resource id, so its route must be before those of resources.
+        ("/media-resources", Enrichment(library.service, library.healer, authorize)),
+        ("/media-resources", media),
+        ("/media-dead-letters", DeadLetterOperations(library.database, authorize)),
+    ):
+        tag = "Media" if prefix.startswith("/media") else "Storage"
+        router.include_router(operation_router(prefix, operations, tag=tag))
     return router
 
 

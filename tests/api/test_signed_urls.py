@@ -8,7 +8,8 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from stillroom.api.images import ImageOperations, images_router
+from stillroom.api.images import ImageOperations
+from stillroom.api.routes import operation_router
 from stillroom.auth.grants import Grant
 from stillroom.auth.signed_urls import UrlSigner
 from stillroom.errors import BackendUnavailable, Unauthenticated
@@ -55,7 +56,7 @@ async def client(storage: Elsewhere) -> AsyncIterator[httpx.AsyncClient]:
         lifetimes=cast("Lifetimes", None),  # nothing is saved here
         signer=SIGNER,
     )
-    app.include_router(images_router(operations))
+    app.include_router(operation_router("/storage/images", operations, tag="Storage"))
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(
         transport=transport, base_url="http://img/storage/images/"

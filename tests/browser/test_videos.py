@@ -111,6 +111,10 @@ def ingested(server: Server, path: str) -> dict[str, object]:
         return found
 
 
+WITHOUT_DURATION = ("recorded.webm", "fragments.mp4")
+"""Their headers do not contain it."""
+
+
 @pytest.mark.parametrize("name", VIDEOS)
 def test_a_video_plays_and_seeks_by_a_signed_url_and_is_what_the_library_says(
     server: Server, elsewhere: Site, page: Page, name: str
@@ -123,8 +127,11 @@ def test_a_video_plays_and_seeks_by_a_signed_url_and_is_what_the_library_says(
 
     assert played["at"] == 1.2
     assert played["size"] == [found["width"], found["height"]]
-    assert isinstance(found["duration"], float)
-    assert abs(played["end"] - found["duration"]) < 0.06  # a frame
+    if name in WITHOUT_DURATION:
+        assert found["duration"] is None
+    else:
+        assert isinstance(found["duration"], float)
+        assert abs(played["end"] - found["duration"]) < 0.06  # a frame
 
 
 def test_a_video_that_is_opened_plays_and_runs_nothing(server: Server, page: Page) -> None:

@@ -14,7 +14,7 @@ from client.conftest import Awaited
 from pictures import picture
 from running import Server
 from stillroom.client import AsyncImageStore, HealingProgress, ImageStore, MediaResource
-from stillroom.client.library import AsyncMediaLibrary
+from stillroom.client.async_library import AsyncMediaLibrary
 from stillroom.errors import InvalidParameter, ResourceNotFound, ResourceProtected
 from waiting import until
 

@@ -17,7 +17,8 @@ from client.conftest import listed
 from running import Server
 from stillroom import errors
 from stillroom.client import AsyncImageStore, AsyncRun, Folder, ImageStore, Progress, Run
-from stillroom.client.library import AsyncMediaLibrary, MediaLibrary
+from stillroom.client.async_library import AsyncMediaLibrary
+from stillroom.client.library import MediaLibrary
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ from stillroom.errors import (
 )
 from stillroom.storage.port import ImageStorage
 from stillroom.storage.sources import BytesSource
-from stillroom.storage.values import ANY, Condition, ListQuery, StoredImage
+from stillroom.storage.values import ANY, Condition, ListQuery
 
 
 class SavingContract:
@@ -139,21 +139,6 @@ class SavingContract:
 
         assert first != second
         assert await read(storage, "a.png") == b"new"
-
-    async def test_what_was_replaced_or_deleted_is_not_current(self, storage: ImageStorage) -> None:
-        path = key("a.png")
-        seen: list[StoredImage] = []
-        into = memoryview(bytearray(3))
-        for data in (b"old", b"new", b"new"):
-            await storage.save(path, BytesSource(data))
-            assert not any(storage.is_current(image) for image in seen)
-            assert not any(storage.read_now(image, 0, into) for image in seen)
-            assert not storage.is_missing(path)
-            seen.append(await storage.stat(path))
-
-        await storage.delete(path)
-        assert not any(storage.is_current(image) for image in seen)
-        assert not any(storage.read_now(image, 0, into) for image in seen)
 
     async def test_the_same_bytes_saved_again_are_another_save(self, storage: ImageStorage) -> None:
         first = await storage.save(key("a.png"), BytesSource(PNG))

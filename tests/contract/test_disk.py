@@ -6,13 +6,14 @@ The contract as a whole is for the usual way; each other way, for what it does d
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from contract.conditions import ConditionsContract
 from contract.copying import CopyingContract
 from contract.deleting import DeletingContract
-from contract.images import RULES
+from contract.images import RULES, key
 from contract.listing import ListingContract
 from contract.saving import SavingContract
 from contract.suite import StorageContract
@@ -20,6 +21,10 @@ from stillroom.storage.disk import listing
 from stillroom.storage.disk.data_directory import DataDirectory
 from stillroom.storage.disk.openat2 import open_by_walk
 from stillroom.storage.disk.storage import LIST_CACHE_BYTES, DiskImageStorage
+from stillroom.storage.sources import BytesSource
+
+if TYPE_CHECKING:
+    from stillroom.storage.values import StoredImage
 
 
 def open_descriptors() -> int:
@@ -47,6 +52,23 @@ class TestDisk(StorageContract):
         assert data_directory.has_attributes
         async for storage in opened(data_directory):
             yield storage
+
+    async def test_what_was_replaced_or_deleted_is_not_current(
+        self, storage: DiskImageStorage
+    ) -> None:
+        path = key("a.png")
+        seen: list[StoredImage] = []
+        into = memoryview(bytearray(3))
+        for data in (b"old", b"new", b"new"):
+            await storage.save(path, BytesSource(data))
+            assert not any(storage.is_current(image) for image in seen)
+            assert not any(storage.read_now(image, 0, into) for image in seen)
+            assert not storage.is_missing(path)
+            seen.append(await storage.stat(path))
+
+        await storage.delete(path)
+        assert not any(storage.is_current(image) for image in seen)
+        assert not any(storage.read_now(image, 0, into) for image in seen)
 
 
 class TestDiskWithoutOpenat2(SavingContract, ConditionsContract, CopyingContract, DeletingContract):

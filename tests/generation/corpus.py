@@ -12,7 +12,6 @@ from xml.sax.saxutils import escape
 
 from generation import carriers as at
 from generation.comfy_graphs import GRAPHS, basic
-from generation.comfy_workflows import WORKFLOWS
 
 PROMPTS: Final = (
     "a red fox in the snow",
@@ -131,14 +130,6 @@ def comfyui() -> Iterator[Sample]:
         facts["negative_prompt"] = {"flux": None, "negative_of_zeros": ""}.get(called, negative)
         workflow = json.dumps({"nodes": [], "links": [], "version": 0.4})
         yield Sample(f"comfyui-{called}", at.png({"prompt": graph, "workflow": workflow}), facts)
-    for (called, made), case in itertools.product(WORKFLOWS.items(), list(cases(5))):
-        prompt, negative, seed = case
-        graph = json.dumps(made(prompt, negative, seed))
-        facts = _facts(
-            "ComfyUI", prompt, negative, seed, model="base.safetensors", loras=[], steps=20,
-            width=1024, height=768, sampler="euler",
-        )  # fmt: skip
-        yield Sample(f"comfyui-workflow-{called}", at.png({"workflow": graph}), facts)
     for prompt, negative, seed in cases(8):
         graph = json.dumps(basic(prompt, negative, seed))
         facts = _facts(

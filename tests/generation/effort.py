@@ -11,18 +11,18 @@ from dataclasses import dataclass
 from types import CodeType, FrameType
 from typing import Any, Final
 
-from stillroom.file_parts import BrokenHeader, FileParts, MoreNeeded
-from stillroom.generation.reading import find, find_mark
-from stillroom.media.headers.formats import PARSERS
-from stillroom.media.headers.header_bytes import HeaderBytes
-from stillroom.storage import content_type
-from stillroom.work_budget import (
+from stillroom.formats.file_parts import BrokenHeader, FileParts, MoreNeeded
+from stillroom.formats.work_budget import (
     MAX_BYTES,
     MAX_CHARACTERS,
     MAX_LOOKS,
     TooMuchWork,
     WorkBudget,
 )
+from stillroom.generation.reading import find, find_mark
+from stillroom.media.headers.formats import PARSERS
+from stillroom.media.headers.header_bytes import HeaderBytes
+from stillroom.storage import content_type
 
 LINES_PER_LOOK: Final = 16
 """At most, in what all parsers do together; each look stands for a few lines."""

@@ -27,15 +27,6 @@ def doubled_text(levels: int, text: str = "") -> bytes:
     return graph_png(graph)
 
 
-def subgraph_in_itself(times: int = 100) -> bytes:
-    """Only subgraphs, no node: each contains itself so many times."""
-    nodes = [{"id": number, "type": "s", "inputs": []} for number in range(times)]
-    return graph_png(
-        {"nodes": nodes, "links": [], "definitions": {"subgraphs": [{"id": "s", "nodes": nodes}]}},
-        "workflow",
-    )
-
-
 def many_savers(savers: int = 2400, nodes: int = 2500, *, apart: bool = True) -> bytes:
     """Savers that all walk the same long way, each from a node of its own."""
     graph: dict[str, Node] = {"k": sampler(latent_image=["k", 0])}
@@ -79,35 +70,6 @@ def long_kinds(count: int = 1500) -> bytes:
 
 def one_long_kind() -> bytes:
     return graph_png({"0": node("save" * 100_000, images=["0", 0])})
-
-
-def long_ids() -> bytes:
-    """A subgraph with a long id, which is put in front of the ids of all that is in it."""
-    inner = [{"id": number, "type": "KSampler", "inputs": []} for number in range(4000)]
-    outer = [{"id": "x" * 500_000, "type": "s", "inputs": []}]
-    subgraphs = [{"id": "s", "nodes": inner}]
-    return graph_png({"nodes": outer, "definitions": {"subgraphs": subgraphs}}, "workflow")
-
-
-def bypassed_nodes(count: int = 99, links: int = 2000) -> bytes:
-    """A chain of bypassed nodes with many inputs, which each of many links runs through."""
-    inputs = [{"type": "X", "link": 0}] * 200
-    nodes: list[dict[str, Any]] = [
-        {"id": number, "mode": 4, "type": "B", "inputs": [{"type": "X", "link": number}, *inputs]}
-        for number in range(1, count)
-    ]
-    drawn = [[number, number + 1, 0, number, 0, "X"] for number in range(count)]
-    extra = [[1000 + number, 1, 0, 5000, number, "X"] for number in range(links)]
-    slots = [{"name": str(one), "type": "X", "link": 1000 + one} for one in range(links)]
-    nodes.append({"id": 5000, "type": "SaveImage", "inputs": slots})
-    return graph_png({"nodes": nodes, "links": [*drawn, *extra]}, "workflow")
-
-
-def widgets(count: int = 30_000) -> bytes:
-    """A node with very many widgets, which were taken from the front of a list one by one."""
-    slots = [{"widget": {"name": f"w{one}"}} for one in range(count)]
-    nodes = [{"id": 1, "type": "X", "inputs": slots, "widgets_values": [1] * count}]
-    return graph_png({"nodes": nodes, "links": []}, "workflow")
 
 
 def same_comment(entries: int = 511, length: int = 400_000) -> bytes:
@@ -193,16 +155,12 @@ HOSTILE: Final[dict[str, Callable[[], bytes]]] = {
     "text doubled 30 times": lambda: doubled_text(30),
     "text doubled 100 times": lambda: doubled_text(100),
     "a text of a gigabyte": lambda: doubled_text(30, "a"),
-    "subgraph in itself": subgraph_in_itself,
     "many savers": many_savers,
     "many savers of one image": lambda: many_savers(apart=False),
     "LoRA stacks in circles": lora_circles,
     "many samplers": many_samplers,
     "long names of classes": long_kinds,
     "a very long name of a class": one_long_kind,
-    "long ids": long_ids,
-    "bypassed nodes": bypassed_nodes,
-    "widgets": widgets,
     "the same comment 511 times": same_comment,
     "lone surrogates": lone_surrogates,
     "overlapping items": overlapping_items,

@@ -1,4 +1,4 @@
-"""Graphs, workflows and files that Hypothesis makes: nothing of them has to make sense."""
+"""Graphs and files that Hypothesis makes: nothing of them has to make sense."""
 
 import json
 import struct
@@ -39,40 +39,6 @@ graphs: Final = st.dictionaries(
     min_size=1,
 )  # fmt: skip
 """In the API form, mostly of links, many in circles."""
-
-_drawn: Final = st.fixed_dictionaries({
-    "id": st.integers(0, _NODES),
-    "type": st.sampled_from(_KINDS),
-    "mode": st.sampled_from((0, 0, 0, 2, 4)),
-    "inputs": st.lists(
-        st.fixed_dictionaries({
-            "name": st.sampled_from(_INPUTS),
-            "type": st.sampled_from(("A", "B")),
-            "link": st.integers(0, 20),
-            "widget": st.none() | st.just({"name": "seed"}),
-        }),
-        max_size=5,
-    ),
-    "widgets_values": st.lists(_values, max_size=8) | st.just({"text": "a"}),
-})  # fmt: skip
-_drawn_links: Final = st.lists(
-    st.tuples(
-        st.integers(0, 20), st.integers(-20, _NODES), st.integers(0, 3),
-        st.integers(-20, _NODES), st.integers(0, 3), st.sampled_from(("A", "B")),
-    ).map(list),
-    max_size=20,
-)  # fmt: skip
-_level: Final = {"nodes": st.lists(_drawn, max_size=10), "links": _drawn_links}
-
-workflows: Final = st.fixed_dictionaries({
-    **_level,
-    "definitions": st.fixed_dictionaries({
-        "subgraphs": st.lists(
-            st.fixed_dictionaries({**_level, "id": st.sampled_from(("s0", "s1"))}), max_size=2
-        )
-    }),
-})  # fmt: skip
-"""As the editor keeps them, with subgraphs that may contain themselves."""
 
 
 def _packed(name: str, value: Any) -> bytes:
@@ -146,7 +112,6 @@ def _settings(draw: st.DrawFn) -> bytes:
 
 _chunks: Final = st.one_of(
     graphs.map(lambda graph: _packed("prompt", graph)),
-    workflows.map(lambda workflow: _packed("workflow", workflow)),
     _settings(),
     _exif().map(lambda block: at.chunk(b"eXIf", block)),
     _xmp().map(lambda packet: at.chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + packet)),

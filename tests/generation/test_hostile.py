@@ -12,7 +12,8 @@ import pytest
 from generation import carriers as at
 from generation.comfy_graphs import UNTOLD, Made, basic
 from generation.corpus import corpus
-from stillroom.file_parts import FileParts
+from stillroom.formats.file_parts import FileParts
+from stillroom.formats.work_budget import WorkBudget
 from stillroom.generation.reading import (
     MAX_BYTES,
     Found,
@@ -21,7 +22,6 @@ from stillroom.generation.reading import (
     find_in,
     interpret,
 )
-from stillroom.work_budget import WorkBudget
 
 PARAMETERS = "a cat\nSteps: 20, Sampler: Euler a, CFG scale: 7, Seed: 5, Size: 8x6"
 

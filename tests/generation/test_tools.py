@@ -7,9 +7,9 @@ import pytest
 
 from generation import carriers as at
 from generation.comfy_graphs import basic, node, with_loras
+from stillroom.formats.work_budget import WorkBudget
 from stillroom.generation.facts import Generation, Lora, generation_of
 from stillroom.generation.reading import find_in, interpret
-from stillroom.work_budget import WorkBudget
 
 END = "Steps: 20, Sampler: Euler a, CFG scale: 7, Seed: 5, Size: 512x768"
 
@@ -58,6 +58,14 @@ def test_a_saver_of_comfyui_that_writes_the_web_uis_text_is_comfyui() -> None:
     found = told(parameters=f"a cat\n{END}", prompt=graph)
 
     assert (found.tool, found.prompt, found.seed) == ("ComfyUI", "a cat", 5)
+
+
+def test_the_editors_graph_without_the_one_that_ran_tells_no_fact_and_is_kept() -> None:
+    workflow = {"nodes": [{"id": 3, "type": "KSampler", "widgets_values": [7]}], "links": []}
+
+    found = told(workflow=json.dumps(workflow))
+
+    assert found == Generation(tool="ComfyUI", raw={"workflow": workflow})
 
 
 def test_loras_of_a_graph_stand_in_the_order_in_which_they_are_loaded() -> None:

@@ -13,15 +13,15 @@ from generation import carriers as at
 from generation.effort import MOST_MEMORY, effort_of, memory_of, parses_of, some_of_it
 from generation.fuzzing import KEPT, Fuzzer
 from generation.hostile_files import HOSTILE, many_savers
-from generation.made_files import files, graphs, workflows
+from generation.made_files import files, graphs
 from in_memory import OpenedBytes
 from stillroom.errors import UnsupportedMedia
-from stillroom.file_parts import FileParts
+from stillroom.formats.file_parts import FileParts
+from stillroom.formats.work_budget import TooMuchWork, WorkBudget
 from stillroom.generation import reading
 from stillroom.generation.reading import by_reading, exceeded_reports, find, find_in
 from stillroom.generation.writing.mark import with_ai_mark
 from stillroom.media.headers.probe import probe
-from stillroom.work_budget import TooMuchWork, WorkBudget
 
 
 @pytest.fixture(scope="module")
@@ -89,16 +89,6 @@ def test_a_graph_takes_no_more_looks_than_are_left(graph: dict[str, object], loo
     effort = effort_of(find, parts)
 
     assert effort.lines < 10_000 + 16 * looks
-
-
-@given(workflows)
-@SLOW_TO_TRACE
-def test_subgraphs_in_subgraphs_are_counted(workflow: dict[str, object]) -> None:
-    parts = FileParts.whole(at.png({"workflow": json.dumps(workflow)}))
-
-    effort = effort_of(find, parts)
-
-    assert effort.is_bounded, effort
 
 
 def test_a_file_within_the_millisecond_is_parsed_in_the_event_loop(

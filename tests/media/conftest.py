@@ -15,11 +15,13 @@ import pytest
 from contract.images import RULES
 from media.library import Library
 from media.moving import WAYS, Move, Place, moves, of_disk
+from pictures import picture
 from services.postgres import PostgreSQL
 from services.s3 import Operator
 from services.seaweedfs import BUCKET, KEY_ID, SECRET, SeaweedFS
 from stillroom.media.config import PostgresConfig, RowsConfig, SqliteConfig
 from stillroom.media.migrations import migrate
+from stillroom.media.resource import MediaResource
 from stillroom.media.rows.tables import metadata
 from stillroom.storage.choose import DiskConfig, R2Config, open_storage
 from stillroom.storage.port import ImageStorage
@@ -64,6 +66,12 @@ async def library(storage: ImageStorage, config: RowsConfig) -> AsyncIterator[Li
     library.meddled.leave_alone()
     await library.check()
     await library.database.close()
+
+
+@pytest.fixture
+async def resource(library: Library) -> MediaResource:
+    await library.save("a.png", picture())
+    return await library.ingest("a.png")
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from generation.carriers import png
 from media.library import key
 from services.seaweedfs import BUCKET, KEY_ID, SECRET, SeaweedFS
 from stillroom.errors import BackendUnavailable
+from stillroom.formats.work_budget import WorkBudget
 from stillroom.generation import reading
 from stillroom.generation.facts import Generation
 from stillroom.media.config import RowsConfig
@@ -34,7 +35,6 @@ from stillroom.storage.disk.storage import DiskImageStorage
 from stillroom.storage.port import ImageStorage
 from stillroom.storage.sources import BytesSource
 from stillroom.storage.values import ListQuery
-from stillroom.work_budget import WorkBudget
 from waiting import eventually
 
 
@@ -403,7 +403,7 @@ async def test_a_comparison_that_is_killed_is_made_by_the_next_start(
         raise asyncio.CancelledError
 
     with monkeypatch.context() as patched:
-        patched.setattr(dying, "_compare", dies)
+        patched.setattr(dying._comparing, "compare", dies)
         with pytest.raises(asyncio.CancelledError):
             await dying.catch_up(_at_once)
     one.filling._is_running = True
@@ -426,7 +426,7 @@ async def test_a_comparison_that_fails_is_made_when_the_storage_is_back(
         raise BackendUnavailable("away")
 
     with monkeypatch.context() as patched:
-        patched.setattr(comparison, "_compare", away)
+        patched.setattr(comparison._comparing, "compare", away)
         with pytest.raises(BackendUnavailable):
             await comparison.catch_up(_at_once)
     await comparison.catch_up(_at_once)

@@ -120,8 +120,8 @@ FAULTS: Final = (
     Fault(
         "SDK: a stream that cannot be rewound is sent once",
         "client/sources.py",
-        "        if not file.seekable():\n            file = stack",
-        "        if file.closed:\n            file = stack",
+        "        if not file.seekable():\n            buffered = stack",
+        "        if file.closed:\n            buffered = stack",
         (SOURCES, RETRIES),
     ),
     Fault(

@@ -42,8 +42,8 @@ FAULTS: Final = (
     Fault(
         "listings: the link to the next page forgets the prefix",
         "http/query.py",
-        "            query = f\"prefix={quote(self.prefix.text, safe='')}&{query}\"\n",
-        '            query = f"{query}"\n',
+        "            prefix=self.prefix.text or None,\n            start_after=last_entry,\n",
+        "            start_after=last_entry,\n",
         ("tests/unit/test_query.py", "tests/acceptance/test_operations.py", "-k", "link"),
     ),
     Fault(
@@ -147,8 +147,8 @@ FAULTS: Final = (
     Fault(
         "pictures: one side alone cuts something off",
         "http/derivation.py",
-        'fit=fit if both else "contain"',
-        "fit=fit",
+        'fit=parameters.fit if width and height else "contain"',
+        "fit=parameters.fit",
         ("tests/derived/test_pictures.py",),
     ),
 )

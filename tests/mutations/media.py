@@ -4,17 +4,16 @@ from typing import Final
 
 from mutations.fault import Fault
 
-LIBRARY: Final = "tests/media/test_library.py"
-SWEEPER: Final = "tests/media/test_sweeper.py"
+CHANGES: Final = "tests/media/test_changes.py"
 LOCKS: Final = "tests/media/test_lock_order.py"
 
 FAULTS: Final = (
     Fault(
         "queue: a claimed mark is claimed again at once",
-        "media/rows/deletions.py",
-        "is_free = sa.or_(lease.is_(None), lease < now())",
-        "is_free = sa.or_(lease.is_(None), lease != now())",
-        (SWEEPER, "-k", "claimed or sweepers"),
+        "media/rows/leases.py",
+        "return sa.or_(lease.is_(None), lease < now())",
+        "return sa.or_(lease.is_(None), lease != now())",
+        ("tests/media/test_sweepers.py", "-k", "claimed or two_sweepers"),
     ),
     Fault(
         "queue: two sweepers take the same rows of PostgreSQL",
@@ -30,21 +29,21 @@ FAULTS: Final = (
         "media/rows/resources.py",
         "sa.update(resources).where(this).values(deleted_at=now())",
         "sa.select(resources).where(this)",
-        (LIBRARY, "-k", "deleted_resource"),
+        (CHANGES, "-k", "deleted_resource"),
     ),
     Fault(
         "library: a protected resource is deleted",
         "media/rows/resources.py",
         "                if current.protected:\n",
         "                if current.protected and current.deleted_at:\n",
-        (LIBRARY, "-k", "protected"),
+        (CHANGES, "-k", "protected"),
     ),
     Fault(
         "library: a page begins with the last resource of the one before",
         "media/rows/resources.py",
         "statement = statement.where(identity < query.after)",
         "statement = statement.where(identity <= query.after)",
-        (LIBRARY, "-k", "pages"),
+        (CHANGES, "-k", "pages"),
     ),
     Fault(
         "library: what is filled replaces what was there",
@@ -58,21 +57,21 @@ FAULTS: Final = (
         "media/service.py",
         "image, due_at = source.image, now() + self._grace",
         "image, due_at = source.image, now()",
-        (LIBRARY, "-k", "compute_result"),
+        ("tests/media/test_ingest.py", "-k", "compute_result"),
     ),
     Fault(
         "library: a copy of other bytes than were looked at is kept",
         "media/service.py",
         "self._storage.copy(image.key, media_key, save_id=image.save_id)",
         "self._storage.copy(image.key, media_key, save_id=None)",
-        (LIBRARY, "-k", "saved_over"),
+        ("tests/media/test_racing_ingest.py", "-k", "saved_over"),
     ),
     Fault(
         "sweeper: whatever lies under a marked key is deleted",
         "media/sweeper.py",
         "mark.storage_key, save_id=None if any_save else mark.save_id",
         "mark.storage_key, save_id=None",
-        (SWEEPER, "-k", "saved_again"),
+        ("tests/media/test_sweeping.py", "-k", "saved_again"),
     ),
     Fault(
         "orphans: bytes of an ingest under way are orphans",
@@ -83,11 +82,9 @@ FAULTS: Final = (
     ),
     Fault(
         "expiry: one whose lease is over goes on marking",
-        "media/rows/scans.py",
-        "        .where(scans.c.name == name, scans.c.claimed_by == claim)\n"
-        "        .values(after=after, lease_until=now() + lease)\n",
-        "        .where(scans.c.name == name)\n"
-        "        .values(after=after, lease_until=now() + lease)\n",
+        "media/rows/leases.py",
+        "    renewal = sa.update(table).where(is_ours(table, claim))\n",
+        "    renewal = sa.update(table)\n",
         ("tests/media/test_expiry.py", "-k", "late"),
     ),
     Fault(

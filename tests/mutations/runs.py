@@ -28,7 +28,7 @@ FAULTS: Final = (
     Fault(
         "runs: a deletion has no shortest grace",
         "media/runs/deletion.py",
-        "max(grace, _SHORTEST_GRACE)",
+        "max(grace, SHORTEST_GRACE)",
         "grace",
         (DELETION, "-k", "minute"),
     ),

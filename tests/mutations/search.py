@@ -82,8 +82,8 @@ FAULTS: Final = (
     Fault(
         "search, words: a phrase begins in a prompt and ends in a path",
         "media/rows/full_text.py",
-        "        position += _GAP\n",
-        "",
+        "        start += len(words) + _GAP\n",
+        "        start += len(words) - 1\n",
         (ROWS, "-k", "phrases"),
     ),
     Fault(
@@ -110,15 +110,15 @@ FAULTS: Final = (
     Fault(
         "index: a copy has the facts of what was saved over its source",
         "media/index/filling.py",
-        "                if source is not None and source.image.save_id == save_id:\n",
+        "                if source is not None and source.image.save_id == origin.save_id:\n",
         "                if source is not None:\n",
         (INDEX, "-k", "copy"),
     ),
     Fault(
         "index: what could not be written replaces what came since",
         "media/index/filling.py",
-        "        if key not in self._noted:\n",
-        "        if key:\n",
+        "        if change.key not in self._noted:\n",
+        "        if change.key:\n",
         (INDEX, "-k", "batch"),
     ),
     Fault(
@@ -140,7 +140,9 @@ FAULTS: Final = (
         "media/index/filling.py",
         "        if self.lost:\n"
         "            self.lost = 0\n"
-        "            await self._ask_for_healing()\n",
+        "            from stillroom.media.rows.scans import INDEX\n"
+        "\n"
+        "            await (await self.database.rows()).scans.restart(INDEX, at=now())\n",
         "        self.lost = 0\n",
         (INDEX, "-k", "too_much"),
     ),

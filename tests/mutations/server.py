@@ -16,7 +16,7 @@ ANSWERS: Final = "tests/acceptance/test_answers.py"
 FAULTS: Final = (
     Fault(
         "fast path: an answer is kept when its image has changed",
-        "server/fast_path/reads.py",
+        "server/fast_path/responses.py",
         "(_CACHED, cached, image.size) if self._storage.is_current(image) else None\n",
         "_CACHED, cached, image.size\n",
         (
@@ -29,9 +29,8 @@ FAULTS: Final = (
     Fault(
         "fast path: an upload ignores its conditions",
         "server/fast_path/uploads.py",
-        "operations.store(self._grant, self._path, self._fields, self._body)",
-        "operations.store(self._grant, self._path,"
-        " {n: v for n, v in self._fields.items() if n[:3] != 'if-'}, self._body)",
+        "verified.grant, path, fields, body)",
+        "verified.grant, path, {n: v for n, v in fields.items() if n[:3] != 'if-'}, body)",
         ("tests/acceptance/test_operations.py",),
     ),
     Fault(
@@ -178,17 +177,17 @@ FAULTS: Final = (
         ("tests/acceptance/test_both_paths.py",),
     ),
     Fault(
-        "ASGI path: a refused upload leaves its client to guess that the connection closes",
-        "server/http11/asgi.py",
-        "            self.keep_alive = False  # the",
-        "            pass  # the",
+        "exchange: a refused upload leaves its client to guess that the connection closes",
+        "server/http11/exchange.py",
+        "        self.keep_alive = self.keep_alive and self._body.is_complete\n",
+        "",
         (SLOW, "-k", "early_refusal"),
     ),
     Fault(
-        "ASGI path: a client's request id is not given back",
-        "server/http11/asgi.py",
-        "        if self._has_client_id or status >= 400:\n",
-        "        if status >= 400:\n",
+        "exchange: a client's request id is not given back",
+        "server/http11/exchange.py",
+        "if self._has_client_id or status >= 400",
+        "if status >= 400",
         (FAST, OBSERVING, "-k", "id"),
     ),
     Fault(
@@ -200,9 +199,9 @@ FAULTS: Final = (
     ),
     Fault(
         "fast path: a token without its scope reads",
-        "server/fast_path/reads.py",
-        ' or "storage:read" not in verified.grant.scopes',
-        "",
+        "api/images.py",
+        'verified if verified and "storage:read" in verified.grant.scopes else None',
+        "verified",
         (FAST, "-k", "refuse_alike"),
     ),
     Fault(
@@ -215,14 +214,14 @@ FAULTS: Final = (
     Fault(
         "fast path: an error has no id",
         "server/fast_path/reads.py",
-        "        if answer.status >= 400 and not client_id:\n",
-        "        if answer.status > 412 and not client_id:\n",
+        "        if status >= 400 and not client_id:\n",
+        "        if status > 412 and not client_id:\n",
         (FAST, OBSERVING, "-k", "id or name"),
     ),
     Fault(
         "fast path: answers to conditions pile up",
-        "server/fast_path/reads.py",
-        "(line.image, answer), size + _ENTRY_BYTES)",
+        "server/fast_path/responses.py",
+        "(line.image, answer), size + ENTRY_BYTES)",
         "(line.image, answer), 0)",
         ("tests/unit/test_fast_reads.py",),
     ),
@@ -260,13 +259,6 @@ FAULTS: Final = (
         "        if sent == 0:\n            raise OSError",
         "        if sent < 0:\n            raise OSError",
         (SLOW, "-k", "shorter"),
-    ),
-    Fault(
-        "fast path: an upload that was not read leaves its connection open",
-        "server/fast_path/uploads.py",
-        "        self.keep_alive = self.keep_alive and self._body.is_complete\n",
-        "",
-        (SLOW, "-k", "early_refusal"),
     ),
     Fault(
         "workers: one that cannot start is started again and again",

@@ -71,7 +71,9 @@ def test_any_s3_is_named_by_region_token_and_addressing(monkeypatch: pytest.Monk
     assert isinstance(config, R2Config)
     assert (config.region, config.session_token) == ("eu-central-1", "do-not-show==")
     assert config.address.origin == "https://images.s3.eu-central-1.amazonaws.com"
-    assert settings.image_origins == [config.address.origin], "the page may show what is presigned"
+    assert settings.storage.image_origins == [config.address.origin], (
+        "the page may show what is presigned"
+    )
     assert "do-not-show" not in f"{settings!r} {config!r}"
 
 

@@ -274,13 +274,18 @@ async def test_where_no_connection_is_made_in_time_nothing_was_sent_and_that_is_
     assert stub.requests == []
 
 
-@pytest.mark.usefixtures("hurried")
 async def test_no_more_than_64_requests_hang_at_once(
     storage: ImageStorage, stub: StubR2, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client_module, "_TIMEOUT_S", 30)  # so that none is given up and repeated
-    monkeypatch.setattr(client_module, "DEADLINE_S", 12)
-    stub.faults.extend([stub_faults.hangs] * 1000)
+    monkeypatch.setattr(client_module, "DEADLINE_S", 120)
+    ends = asyncio.Event()
+    refuses = stub_faults.answers(403, "AccessDenied")  # which is not repeated
+
+    async def hangs_until_then(stub: StubR2, request: web.Request) -> web.StreamResponse:
+        await ends.wait()
+        return await refuses(stub, request)
+
+    stub.faults.extend([hangs_until_then] * 1000)
 
     looks = [asyncio.ensure_future(storage.stat(key(f"{number}.png"))) for number in range(200)]
     while sum(stub.operations.values()) < client_module.IN_FLIGHT:
@@ -288,6 +293,7 @@ async def test_no_more_than_64_requests_hang_at_once(
         await asyncio.sleep(0.01)  # until it holds; the looks have a deadline
     await asyncio.sleep(0.3)  # no other begins meanwhile
     under_way = sum(stub.operations.values())
+    ends.set()
     outcomes = await asyncio.gather(*looks, return_exceptions=True)
 
     assert under_way == client_module.IN_FLIGHT

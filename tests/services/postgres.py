@@ -16,6 +16,7 @@ import psycopg
 from psycopg import sql
 
 from services.ports import free_ports
+from services.process import signal_all, with_children
 from waiting import until
 
 
@@ -108,23 +109,12 @@ class PostgreSQL:
         """Connections stay open and are accepted; nothing is ever answered."""
         assert self.process is not None
         os.kill(self.process.pid, signal.SIGSTOP)  # first, so that no more of the others come
-        others = _children(self.process.pid)
-        _signal(others, signal.SIGSTOP)
+        all_of_them = with_children(self.process.pid)
+        signal_all(all_of_them, signal.SIGSTOP)  # a session ends when its client has gone
         try:
             yield
         finally:
-            _signal([*others, self.process.pid], signal.SIGCONT)
-
-
-def _signal(pids: list[int], number: signal.Signals) -> None:
-    for pid in pids:
-        with contextlib.suppress(ProcessLookupError):  # a session ends when its client has gone
-            os.kill(pid, number)
-
-
-def _children(parent: int) -> list[int]:
-    task = Path(f"/proc/{parent}/task/{parent}/children")
-    return [int(pid) for pid in task.read_text().split()]
+            signal_all(reversed(all_of_them), signal.SIGCONT)
 
 
 @contextlib.contextmanager

@@ -1,12 +1,63 @@
-"""A process that can be killed, started again, and stopped in its tracks."""
+"""Processes of services: one that is waited for, and one that is killed and started again."""
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
+
+import httpx
+
+from services.trust import TRUST
+from waiting import until
+
+_KILL: Final = ("weed",)
+"""Programs that take up to 25 s to end on SIGTERM."""
+
+
+@contextlib.contextmanager
+def started(
+    command: Sequence[str | Path],
+    log: Path,
+    is_ready: Callable[[], bool],
+    *,
+    environment: Mapping[str, str] | None = None,
+) -> Iterator["subprocess.Popen[bytes]"]:
+    """Run a service in the folder of its log; it is ready then, and ends afterwards."""
+    with log.open("ab") as stream:
+        process = subprocess.Popen(
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=stream,
+            stderr=stream,
+            cwd=log.parent,
+        )
+    try:
+        until(is_ready, despite=httpx.TransportError, by=process, said=log.read_text)
+        yield process
+    finally:
+        if Path(command[0]).name in _KILL:
+            process.kill()
+        else:
+            process.terminate()
+        process.wait()
+
+
+def answers(url: str, status: int = 200) -> Callable[[], bool]:
+    """Return a condition: a GET of this URL has this status code."""
+    return lambda: httpx.get(url, verify=TRUST).status_code == status
+
+
+def program(name: str, package: str = "") -> str:
+    """Return the path of an installed program."""
+    found = shutil.which(name) or shutil.which(name, path="/usr/sbin")
+    assert found, f"{name} is missing: apt-get install {package or name}"
+    return found
 
 
 @dataclass
@@ -63,7 +114,7 @@ def with_children(pid: int) -> list[int]:
     return [pid, *map(int, children.split())]
 
 
-def signal_all(processes: Sequence[int], number: int) -> None:
+def signal_all(processes: Iterable[int], number: int) -> None:
     """Send a signal to all that are still there."""
     for pid in processes:
         with contextlib.suppress(ProcessLookupError):

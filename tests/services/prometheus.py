@@ -2,7 +2,6 @@
 
 import contextlib
 import shutil
-import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,17 +10,15 @@ from typing import Any
 import httpx
 
 from services.ports import free_ports
+from services.process import answers, program, started
 from services.proxies import DEPLOY, changed
-from waiting import until
 
 RULES = DEPLOY / "prometheus"
 
 
 def binary(name: str) -> str:
     """`prometheus` or `promtool`, which come together."""
-    found = shutil.which(name)
-    assert found, f"{name} is missing: apt-get install prometheus"
-    return found
+    return program(name, "prometheus")
 
 
 @dataclass(frozen=True)
@@ -60,34 +57,10 @@ def prometheus(folder: Path, *targets: int) -> Iterator[Prometheus]:
     config = folder / "prometheus.yml"
     config.write_text(changed((RULES / "prometheus.yml").read_text(), changes))
     shutil.copy(RULES / "alerts.yml", folder)
-    log = folder / "prometheus.log"
-    with log.open("wb") as stream:
-        process = subprocess.Popen(
-            [
-                binary("prometheus"),
-                f"--config.file={config}",
-                f"--storage.tsdb.path={folder}/tsdb",
-                f"--web.listen-address=127.0.0.1:{port}",
-            ],
-            stdin=subprocess.DEVNULL,
-            stdout=stream,
-            stderr=stream,
-            cwd=folder,
-        )
-    running = Prometheus(f"http://127.0.0.1:{port}")
-    try:
-        until(
-            lambda: _is_ready(running),
-            by=process,
-            said=log.read_text,
-        )
-        yield running
-    finally:
-        process.terminate()
-        process.wait()
-
-
-def _is_ready(running: Prometheus) -> bool:
-    with contextlib.suppress(httpx.TransportError):
-        return httpx.get(f"{running.url}/-/ready").status_code == 200
-    return False
+    url = f"http://127.0.0.1:{port}"
+    command = [
+        binary("prometheus"), f"--config.file={config}", f"--storage.tsdb.path={folder}/tsdb",
+        f"--web.listen-address=127.0.0.1:{port}",
+    ]  # fmt: skip
+    with started(command, folder / "prometheus.log", answers(f"{url}/-/ready")):
+        yield Prometheus(url)

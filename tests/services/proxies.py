@@ -3,18 +3,16 @@
 import contextlib
 import itertools
 import os
-import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
 import trustme
 
 from services.ports import free_ports
-from waiting import until
+from services.process import answers, program, started
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 FRAMING_BYTES = 256 * 1024
@@ -99,7 +97,7 @@ def nginx_proxy(
     if sends_for is not None:
         changes |= sending(folder, *sends_for)
     shipped = changed((DEPLOY / "nginx.conf").read_text(), changes)
-    with _nginx(folder, shipped, port):
+    with nginx(folder, shipped, port):
         yield
 
 
@@ -127,7 +125,7 @@ def nginx_cluster(
         f"server 127.0.0.1:{shipped_port} ": f"server 127.0.0.1:{next(servers)} "
         for shipped_port in (8001, 8002, 8003)
     } | _of_this_run(port, max_upload_bytes, hides=hides)
-    with _nginx(folder, changed((DEPLOY / "cluster/nginx.conf").read_text(), changes), port):
+    with nginx(folder, changed((DEPLOY / "cluster/nginx.conf").read_text(), changes), port):
         yield
 
 
@@ -167,20 +165,20 @@ def nginx_tls_proxy(
         ),
     }
     shipped = (DEPLOY / "nginx-tls.conf").read_text().replace("images.example.com;", "localhost;")
-    with _nginx(folder, changed(shipped, numbers | (changes or {})), plain, answer=301):
+    with nginx(folder, changed(shipped, numbers | (changes or {})), plain, answer=301):
         yield plain
 
 
 @contextlib.contextmanager
-def _nginx(folder: Path, site: str, port: int, *, answer: int = 404) -> Iterator[None]:
-    binary = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
-    assert binary, "nginx is missing: apt-get install nginx-light"
+def nginx(folder: Path, site: str, port: int, *, answer: int = 404) -> Iterator[None]:
+    """Run nginx with a site, which responds to requests for `/nothing` with `answer`."""
     (folder / "stillroom.conf").write_text(site.replace("/var/log/nginx/", f"{folder}/"))
     config = folder / "nginx.conf"
     config.write_text(_NGINX.format(folder=folder))
-    command = [binary, "-c", str(config), "-e", f"{folder}/proxy.log"]
+    log = folder / "proxy.log"
+    command = [program("nginx", "nginx-light"), "-c", str(config), "-e", str(log)]
     _checked([*command, "-t"])
-    with _proxy(command, folder, port, answer=answer):
+    with started(command, log, answers(f"http://127.0.0.1:{port}/nothing", answer)):
         yield
 
 
@@ -221,19 +219,20 @@ def caddy_tls_proxy(
 
 @contextlib.contextmanager
 def _caddy(folder: Path, changes: dict[str, str], port: int) -> Iterator[None]:
-    binary = shutil.which("caddy")
-    assert binary, "caddy is missing: apt-get install caddy"
+    binary = program("caddy")
     config = folder / "Caddyfile"
     config.write_text(changed((DEPLOY / "Caddyfile").read_text(), changes))
     (admin,) = free_ports(1)
-    variables = {
+    environment = {
+        **os.environ,
         "CADDY_ADMIN": f"127.0.0.1:{admin}",
         "XDG_DATA_HOME": str(folder / "caddy-data"),
         "XDG_CONFIG_HOME": str(folder / "caddy-config"),
     }
     words = ["--config", str(config), "--adapter", "caddyfile"]
-    _checked([binary, "validate", *words], **variables)
-    with _proxy([binary, "run", *words], folder, port, variables=variables):
+    _checked([binary, "validate", *words], environment)
+    log, ready = folder / "proxy.log", answers(f"http://127.0.0.1:{port}/nothing", 404)
+    with started([binary, "run", *words], log, ready, environment=environment):
         yield
 
 
@@ -245,50 +244,8 @@ PROXIES: dict[str, Proxy] = {
 }
 
 
-def _checked(command: list[str], **variables: str) -> None:
+def _checked(command: list[str], environment: dict[str, str] | None = None) -> None:
     """The proxy's own check of its configuration: `nginx -t`, `caddy validate`."""
-    ran = subprocess.run(
-        command,
-        env={**os.environ, **variables},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr
     assert "[warn]" not in ran.stderr, ran.stderr
-
-
-@contextlib.contextmanager
-def _proxy(
-    command: list[str],
-    folder: Path,
-    port: int,
-    *,
-    answer: int = 404,
-    variables: dict[str, str] | None = None,
-) -> Iterator[None]:
-    log = folder / "proxy.log"
-    with log.open("ab") as stream:
-        process = subprocess.Popen(
-            command,
-            env={**os.environ, **(variables or {})},
-            stdin=subprocess.DEVNULL,
-            stdout=stream,
-            stderr=stream,
-        )
-    try:
-        until(
-            lambda: _answers(port, answer),
-            by=process,
-            said=log.read_text,
-        )
-        yield
-    finally:
-        process.terminate()
-        process.wait()
-
-
-def _answers(port: int, status: int) -> bool:
-    with contextlib.suppress(httpx.TransportError):
-        return httpx.get(f"http://127.0.0.1:{port}/nothing").status_code == status
-    return False

@@ -5,7 +5,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,8 +13,8 @@ from pathlib import Path
 import httpx
 
 from services.ports import free_ports
+from services.process import answers, started
 from services.trust import TRUST
-from waiting import until
 
 KEY_ID = "test-key-id"
 SECRET = "test-secret-access-key"
@@ -70,29 +69,21 @@ def seaweedfs(folder: Path) -> Iterator[SeaweedFS]:
     """Run a server that keeps its data in `folder`."""
     weed, config = weed_binary(), write_identities(folder)
     master, volume, filer, s3 = free_ports(4)
-    with (folder / "weed.log").open("wb") as log:
-        process = subprocess.Popen(
-            [
-                weed, "-logtostderr=true", "server", f"-dir={folder}",
-                "-ip=127.0.0.1", "-ip.bind=127.0.0.1",
-                f"-master.port={master}", "-master.volumeSizeLimitMB=64",
-                f"-volume.port={volume}", "-volume.max=100",
-                "-filer", f"-filer.port={filer}",
-                "-s3", f"-s3.port={s3}", f"-s3.config={config}",
-                "-s3.port.iceberg=0", "-s3.port.lance=0",
-                "-s3.autoCreateBucket=false", "-s3.allowDeleteBucketNotEmpty=false",
-                "-master.electionTimeout=1s", "-volume.preStopSeconds=0",
-                "-master.telemetry=false",
-            ],
-            stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=folder,
-        )  # fmt: skip
-    try:
-        endpoint_url = f"http://127.0.0.1:{s3}"
-        _wait_until_ready(process, endpoint_url, folder / "weed.log")
+    endpoint_url = f"http://127.0.0.1:{s3}"
+    command = [
+        weed, "-logtostderr=true", "server", f"-dir={folder}",
+        "-ip=127.0.0.1", "-ip.bind=127.0.0.1",
+        f"-master.port={master}", "-master.volumeSizeLimitMB=64",
+        f"-volume.port={volume}", "-volume.max=100",
+        "-filer", f"-filer.port={filer}",
+        "-s3", f"-s3.port={s3}", f"-s3.config={config}",
+        "-s3.port.iceberg=0", "-s3.port.lance=0",
+        "-s3.autoCreateBucket=false", "-s3.allowDeleteBucketNotEmpty=false",
+        "-master.electionTimeout=1s", "-volume.preStopSeconds=0",
+        "-master.telemetry=false",
+    ]  # fmt: skip
+    with started(command, folder / "weed.log", answers(f"{endpoint_url}/healthz")) as process:
         yield SeaweedFS(endpoint_url, f"http://127.0.0.1:{filer}", process.pid)
-    finally:
-        process.kill()  # on SIGTERM it takes its time, up to 25 s
-        process.wait()
 
 
 def weed_binary() -> str:
@@ -115,10 +106,3 @@ def write_identities(folder: Path) -> Path:
     config = folder / "s3.json"
     config.write_text(json.dumps({"identities": identities}))
     return config
-
-
-def _wait_until_ready(process: subprocess.Popen[bytes], endpoint_url: str, log: Path) -> None:
-    until(
-        lambda: httpx.get(f"{endpoint_url}/healthz", verify=TRUST).status_code == 200,
-        despite=httpx.TransportError, by=process, said=log.read_text,
-    )  # fmt: skip

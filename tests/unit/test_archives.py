@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from generation import carriers
 from stillroom.api import zip_format
-from stillroom.api.archives import Archives, archives_router
+from stillroom.api.archives import Archives
+from stillroom.api.routes import operation_router
 from stillroom.api.zip_format import ZipWriter, safe_name
 from stillroom.auth.grants import Grant
 from stillroom.errors import BackendUnavailable
@@ -147,7 +148,11 @@ Send = Callable[[Any], Awaitable[None]]
 async def answered(storage: Any, send: Send, query: bytes = b"") -> None:
     """Have an application answer with an archive of all that a storage has."""
     app = FastAPI()
-    app.include_router(archives_router(Archives(storage, lambda _: Grant.everything())))
+    app.include_router(
+        operation_router(
+            "/storage/archive", Archives(storage, lambda _: Grant.everything()), tag="Storage"
+        )
+    )
     path = "/storage/archive"
     scope: dict[str, Any] = {
         "type": "http", "method": "GET", "path": path, "raw_path": path.encode(),

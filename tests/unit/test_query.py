@@ -1,5 +1,6 @@
 """The query of a listing."""
 
+import dataclasses
 from urllib.parse import parse_qs
 
 import pytest
@@ -7,22 +8,27 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stillroom.errors import InvalidInput
-from stillroom.http.query import ListParameters, parse_list_query
+from stillroom.http.parameters import read_query
+from stillroom.http.query import ListParameters
 from stillroom.paths import ImagePrefix
 
 
 def test_nothing_asked_for_is_the_first_hundred() -> None:
-    assert parse_list_query(b"") == ListParameters(ImagePrefix(""), "", 100, delimited=False)
+    assert read_query(b"", ListParameters) == ListParameters(
+        prefix=ImagePrefix(""), limit=100, start_after="", delimited=False
+    )
 
 
 def test_every_parameter_is_read() -> None:
-    asked = parse_list_query(b"prefix=a%2Fb+c%2B&limit=7&start_after=a/%C3%A9&delimiter=/&x=y")
-    assert asked == ListParameters(ImagePrefix("a/b c+"), "a/é", 7, delimited=True)
+    query = b"prefix=a%2Fb+c%2B&limit=7&start_after=a/%C3%A9&delimiter=/&x=y"
+    assert read_query(query, ListParameters) == ListParameters(
+        prefix=ImagePrefix("a/b c+"), limit=7, start_after="a/é", delimited=True
+    )
 
 
 def test_a_large_limit_counts_as_the_largest() -> None:
     for limit in (b"10000", b"10001", b"00010001", b"9" * 5000):
-        assert parse_list_query(b"limit=" + limit).limit == 10_000
+        assert read_query(b"limit=" + limit, ListParameters).limit == 10_000
 
 
 @pytest.mark.parametrize(
@@ -47,7 +53,7 @@ def test_a_large_limit_counts_as_the_largest() -> None:
 )
 def test_a_bad_parameter_is_refused(query: bytes) -> None:
     with pytest.raises(InvalidInput):
-        parse_list_query(query)
+        read_query(query, ListParameters)
 
 
 @given(
@@ -58,13 +64,15 @@ def test_a_bad_parameter_is_refused(query: bytes) -> None:
 def test_the_link_to_the_next_page_asks_for_what_was_asked_for(
     last: str, limit: int, *, delimited: bool
 ) -> None:
-    asked = ListParameters(ImagePrefix("p +/"), "before", limit, delimited=delimited)
+    asked = ListParameters(
+        prefix=ImagePrefix("p +/"), start_after="before", limit=limit, delimited=delimited
+    )
 
     link = asked.link_to_next(last)
 
     assert link.isascii()
     query = link.removeprefix("<?").removesuffix('>; rel="next"')
     assert parse_qs(query, keep_blank_values=True)["start_after"] == [last]
-    assert parse_list_query(query.encode()) == ListParameters(
-        ImagePrefix("p +/"), last, limit, delimited=delimited
+    assert read_query(query.encode(), ListParameters) == dataclasses.replace(
+        asked, start_after=last
     )

@@ -87,7 +87,7 @@ FAULTS = {
     '[[rule]]\nkeep = true\nprefix = "a"\nexpire_after = "7d"': (4, "remove expire_after"),
     '[[rule]]\nprefix = "a"\nexpire_after = "7d"\nunless_tagged = []': (4, "must be a tag"),
     '[[rule]]\nprefix = "a"\nexpire_after = "7d"\nunless_tagged = [3]': (4, "must be a tag"),
-    '[[rule]]\nprefix = "a"\nexpire_after = "7d"\nunless_tagged = "-b"': (4, "unless_tagged of rule 1: a"),
+    '[[rule]]\nprefix = "a"\nexpire_after = "7d"\nunless_tagged = "-b"': (4, "of rule 1: a"),
     '[[rule]]\nprefix = "a"\nkeep = true\n\n[[rule]]\n# two\nprefx = "b"': (7, "rule 2 has"),
     '[[rule]]\nprefix = "a"\nexpire_after = ': (3, "invalid TOML"),
     '[[rule]]\nprefix = "a': (2, "invalid TOML"),

@@ -13,19 +13,19 @@ from pydantic import Field
 from starlette.types import Receive, Scope, Send
 
 from stillroom.api.call import Call
-from stillroom.api.document import PATH_EXAMPLE
 from stillroom.api.forms import JsonForm
-from stillroom.api.routes import Operation, OperationRouter
+from stillroom.api.routes import Operation
 from stillroom.api.zip_format import ZipWriter
 from stillroom.auth.grants import Authorize
 from stillroom.concurrently import for_each_concurrently
 from stillroom.errors import BackendUnavailable, ImageNotFound, InvalidPath, StorageFull
 from stillroom.generation.reading import find_by_reading, reader_of
 from stillroom.http.problems import DATA_HEADERS
-from stillroom.http.query import ARCHIVE_QUERY, parse_archive_query
+from stillroom.http.query import ArchiveParameters
 from stillroom.paths import ImagePath, KeyPrefix, StorageKey, image_entry
 from stillroom.storage.port import ImageStorage
 from stillroom.storage.values import ListQuery, OpenedImage
+from stillroom.wire.shown import PATH_EXAMPLE
 
 MAX_PATHS: Final = 1000
 """Maximum number of paths in one request. Archives of a prefix may contain any number of images."""
@@ -59,6 +59,9 @@ class ImagesToArchive(JsonForm):
     )
 
 
+_REFUSALS: Final = (401, 403, 404, 501, 503)
+
+
 @dataclass(frozen=True, slots=True)
 class Archives:
     """Operations that send many images as a ZIP file."""
@@ -66,6 +69,7 @@ class Archives:
     storage: ImageStorage
     authorize: Authorize
 
+    @Operation("GET", "", _REFUSALS, media_type=_ZIP, query=ArchiveParameters)
     async def get_archive(self, request: Request) -> Response:
         """Get all images whose paths begin with a prefix as a ZIP file.
 
@@ -73,7 +77,7 @@ class Archives:
         no tool opens it.
         """
         call = await Call.of(request, self.authorize)
-        parameters = parse_archive_query(call.query)
+        parameters = call.query(ArchiveParameters)
         visible = call.grant.narrow("storage:read", parameters.prefix)
         keys = self._keys(KeyPrefix.of_images(visible))
         # An error in the first listing can still be reported with its own status code.
@@ -85,10 +89,11 @@ class Archives:
             self.storage,
             _chain(first, keys),
             folder,
-            captions=parameters.captions,
+            captions=parameters.sidecars is not None,
             skip_missing=True,
         )
 
+    @Operation("POST", "", (*_REFUSALS, 413, 415), media_type=_ZIP, body=ImagesToArchive)
     async def make_archive(self, request: Request) -> Response:
         """Get up to 1,000 images as a ZIP file. If one cannot be read, the response is aborted."""
         call = await Call.of(request, self.authorize)
@@ -140,24 +145,6 @@ class Archives:
                 raise
 
         await for_each_concurrently(check, keys, limit=_CONCURRENT_CHECKS)
-
-
-def archives_router(archives: Archives) -> OperationRouter:
-    """Return the router for `/storage/archive`."""
-    router = OperationRouter("/storage/archive", tag="Storage")
-    refusals = (401, 403, 404, 501, 503)
-    router.add(
-        "",
-        Operation("GET", archives.get_archive, refusals, media_type=_ZIP, query=ARCHIVE_QUERY),
-        Operation(
-            "POST",
-            archives.make_archive,
-            (*refusals, 413, 415),
-            media_type=_ZIP,
-            body=ImagesToArchive,
-        ),
-    )
-    return router
 
 
 class _ArchiveResponse(Response):

@@ -16,7 +16,7 @@ from stillroom.api.operation import raw_image_path
 from stillroom.auth.grants import Authorize, Grant, Scope
 from stillroom.errors import InvalidPath
 from stillroom.http.fields import Fields, combined
-from stillroom.http.parameters import resource_id
+from stillroom.http.parameters import Query, read_query, resource_id
 from stillroom.paths import ImagePath, StorageKey
 
 
@@ -85,9 +85,17 @@ class Call:
         return resource_id(self.request.path_params[name], ("path", name))
 
     @property
-    def query(self) -> bytes:
+    def raw_query(self) -> bytes:
         """Query string as raw bytes."""
         return bytes(self.request.scope["query_string"])
+
+    def query(self, kind: type[Query]) -> Query:
+        """Parse the query.
+
+        Raises:
+            InvalidPath, InvalidParameter: see `read_query`.
+        """
+        return read_query(self.raw_query, kind)
 
     @property
     def has_body(self) -> bool:

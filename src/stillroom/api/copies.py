@@ -7,16 +7,16 @@ from fastapi import Request, Response
 from pydantic import Field
 
 from stillroom.api.call import Call
-from stillroom.api.document import PATH_EXAMPLE
 from stillroom.api.forms import JsonForm
 from stillroom.api.images import SavedImage, saved_image_json
 from stillroom.api.responses import json_answer
-from stillroom.api.routes import Operation, OperationRouter
+from stillroom.api.routes import Operation
 from stillroom.auth.grants import Authorize
 from stillroom.errors import InvalidParameter, InvalidPath
 from stillroom.http.serving import write_condition
 from stillroom.paths import ImagePath, StorageKey
 from stillroom.storage.port import ImageStorage
+from stillroom.wire.shown import PATH_EXAMPLE
 
 
 class ImageToCopy(JsonForm):
@@ -37,6 +37,9 @@ class Copies:
     authorize: Authorize
     public_url: str
 
+    @Operation(
+        "POST", "", (401, 403, 404, 409, 413, 415, 503, 507), body=ImageToCopy, answer=SavedImage
+    )
     async def copy_image(self, request: Request) -> Response:
         """Copy an image to another path. An image at the target is replaced."""
         call = await Call.of(request, self.authorize)
@@ -57,22 +60,6 @@ class Copies:
 
         image = await self.storage.copy(StorageKey.of_image(source), StorageKey.of_image(target))
         return json_answer(saved_image_json(image, target, self.public_url))
-
-
-def copies_router(copies: Copies) -> OperationRouter:
-    """Return the router for `/storage/copy`."""
-    router = OperationRouter("/storage/copy", tag="Storage")
-    router.add(
-        "",
-        Operation(
-            "POST",
-            copies.copy_image,
-            (401, 403, 404, 409, 413, 415, 503, 507),
-            body=ImageToCopy,
-            answer=SavedImage,
-        ),
-    )
-    return router
 
 
 def _path(text: str, field: str) -> ImagePath:

@@ -10,9 +10,9 @@ from pydantic import BaseModel, Field
 
 from stillroom.api.call import Call
 from stillroom.api.responses import json_answer
-from stillroom.api.routes import Operation, OperationRouter
+from stillroom.api.routes import Operation
 from stillroom.auth.grants import Authorize
-from stillroom.http.query import PAGE_QUERY, parse_page_query
+from stillroom.http.query import PageParameters
 from stillroom.media.database import MediaDatabase
 from stillroom.media.resource import DeadLetter
 
@@ -45,10 +45,13 @@ class DeadLetterOperations:
     database: MediaDatabase
     authorize: Authorize
 
+    @Operation(
+        "GET", "", (401, 403, 503), answer=list[DeadLetterView], query=PageParameters, is_paged=True
+    )
     async def list_dead_letters(self, request: Request) -> Response:
         """List the deletions that failed permanently, newest first."""
         call, rows = await self._rows(request)
-        parameters = parse_page_query(call.query)
+        parameters = call.query(PageParameters)
         dead_letters = await rows.page(after=parameters.start_after, limit=parameters.limit + 1)
         page = dead_letters[: parameters.limit]
         response = json_answer([_as_json(dead_letter) for dead_letter in page])
@@ -56,11 +59,13 @@ class DeadLetterOperations:
             response.headers["link"] = parameters.link_to_next(page[-1].id)
         return response
 
+    @Operation("POST", "/{letter_id}/retry", (401, 403, 404, 503), answer=DeadLetterView)
     async def retry_dead_letter(self, request: Request) -> Response:
         """Retry a deletion that failed permanently. All checks of a deletion are repeated."""
         call, rows = await self._rows(request)
         return json_answer(_as_json(await rows.retry(call.path_id("letter_id"))))
 
+    @Operation("DELETE", "/{letter_id}", (401, 403, 404, 503), answer=DeadLetterView)
     async def drop_dead_letter(self, request: Request) -> Response:
         """Drop a deletion that failed permanently. The bytes are not deleted."""
         call, rows = await self._rows(request)
@@ -71,35 +76,6 @@ class DeadLetterOperations:
         call = await Call.of(request, self.authorize)
         call.grant.require_everywhere("media")
         return call, (await self.database.rows()).dead_letters
-
-
-def dead_letters_router(operations: DeadLetterOperations) -> OperationRouter:
-    """Return the router for `/media-dead-letters`."""
-    router = OperationRouter("/media-dead-letters", tag="Media")
-    router.add(
-        "",
-        Operation(
-            "GET",
-            operations.list_dead_letters,
-            (401, 403, 503),
-            answer=list[DeadLetterView],
-            query=PAGE_QUERY,
-            is_paged=True,
-        ),
-    )
-    router.add(
-        "/{letter_id}/retry",
-        Operation(
-            "POST", operations.retry_dead_letter, (401, 403, 404, 503), answer=DeadLetterView
-        ),
-    )
-    router.add(
-        "/{letter_id}",
-        Operation(
-            "DELETE", operations.drop_dead_letter, (401, 403, 404, 503), answer=DeadLetterView
-        ),
-    )
-    return router
 
 
 def _as_json(dead_letter: DeadLetter) -> dict[str, object]:

@@ -9,15 +9,15 @@ from fastapi import Request, Response
 from pydantic import BaseModel, Field
 
 from stillroom.api.call import Call
-from stillroom.api.document import PATH_EXAMPLE
 from stillroom.api.forms import JsonForm
 from stillroom.api.images import DeletedImage
 from stillroom.api.responses import json_answer
-from stillroom.api.routes import Operation, OperationRouter
+from stillroom.api.routes import Operation
 from stillroom.auth.grants import Authorize, Grant
 from stillroom.errors import BackendUnavailable, StillroomError
 from stillroom.paths import ImagePath, StorageKey
 from stillroom.storage.port import ImageStorage
+from stillroom.wire.shown import PATH_EXAMPLE
 
 MAX_PATHS: Final = 1000
 """Paths per request, as in S3: docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html"""
@@ -56,6 +56,7 @@ class Deletions:
     storage: ImageStorage
     authorize: Authorize
 
+    @Operation("POST", "", (401, 403, 413, 415), body=PathsToDelete, answer=DeletedImages)
     async def delete_images(self, request: Request) -> Response:
         """Delete up to 1,000 images. Each has its own result."""
         call = await Call.of(request, self.authorize)
@@ -83,19 +84,3 @@ class Deletions:
         image_path = ImagePath.parse(path)
         grant.require("storage:delete", image_path)
         await self.storage.delete(StorageKey.of_image(image_path))
-
-
-def deletions_router(deletions: Deletions) -> OperationRouter:
-    """Return the router for `/storage/delete`."""
-    router = OperationRouter("/storage/delete", tag="Storage")
-    router.add(
-        "",
-        Operation(
-            "POST",
-            deletions.delete_images,
-            (401, 403, 413, 415),
-            body=PathsToDelete,
-            answer=DeletedImages,
-        ),
-    )
-    return router

@@ -12,6 +12,7 @@ from fastapi.security import HTTPBearer
 from pydantic import BaseModel, Field
 
 from stillroom.storage import content_type
+from stillroom.wire.shown import ETAG_EXAMPLE
 
 BEARER: Final = Depends(
     HTTPBearer(
@@ -25,12 +26,6 @@ BEARER: Final = Depends(
 """Security scheme for the OpenAPI document. It does not check tokens; the operations do."""
 
 Document = dict[str, Any]
-
-PATH_EXAMPLE: Final = "generations/1/cat.png"
-FOLDER_EXAMPLE: Final = "generations/1"
-ETAG_EXAMPLE: Final = '"18ff3d2b6c1a-133333-2a"'
-SHA256_EXAMPLE: Final = "5f8f04f6a3a892aaabbddb6cf273894493773960d4a325b105fee46eef4304f1"
-"""Example SHA-256. Without examples, the documentation page would show the word "string"."""
 
 _DIGEST: Final = "sha-256=:X48E9qOokqqrvdts8nOJRJN3OWDUoyWxBf7kbu9DBPE=:"
 

@@ -10,18 +10,18 @@ from pydantic import BaseModel, Field
 from stillroom.api.call import Call
 from stillroom.api.forms import JsonForm
 from stillroom.api.responses import json_answer
-from stillroom.api.routes import Operation, OperationRouter
+from stillroom.api.routes import Operation
 from stillroom.auth.grants import Authorize
 from stillroom.errors import InvalidParameter
 from stillroom.http.parameters import resource_id
-from stillroom.http.query import REMOVED_TAGS_QUERY, parse_removed_tags_query
+from stillroom.http.query import RemovedTagsParameters
 from stillroom.http.serving import write_condition
 from stillroom.media.healing import Healer
 from stillroom.media.service import MediaResourceService
 from stillroom.media.tags import MAX_TAG_BYTES, MAX_TAGS, checked_tags
+from stillroom.wire.shown import ID_EXAMPLE
 
 MAX_IDS: Final = 1000
-_ID_EXAMPLE: Final = "0197c2a8-7d1e-7c3a-9f00-3b5d8e1a2c4f"
 
 _Id = Annotated[str, Field(json_schema_extra={"format": "uuid"})]
 _Tag = Annotated[str, Field(json_schema_extra={"minLength": 1, "maxLength": MAX_TAG_BYTES})]
@@ -48,13 +48,16 @@ class ResourcesToHeal(JsonForm):
     MAX_BYTES: ClassVar = 64 * 1024
     EXAMPLE: ClassVar = '{"ids": ["…"]}'
 
-    ids: list[_Id] | None = Field(default=None, max_length=MAX_IDS, examples=[[_ID_EXAMPLE]])
+    ids: list[_Id] | None = Field(default=None, max_length=MAX_IDS, examples=[[ID_EXAMPLE]])
 
 
 class HealingView(BaseModel):
     """Number of queued resources."""
 
     count: int = Field(description="resources with missing properties", examples=[12])
+
+
+_REFUSED_CHANGES: Final = (401, 403, 404, 413, 415, 503)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,35 +68,21 @@ class Enrichment:
     healer: Healer
     authorize: Authorize
 
-    async def get_tags(self, request: Request) -> Response:
-        """Get a resource's tags."""
-        call = await self._call(request)
-        resource = await self.media.find(call.path_id("resource_id"))
-        return json_answer({"tags": resource.tags})
+    @Operation("GET", "/heal", (401, 403, 503), answer=HealingView)
+    async def get_healing(self, request: Request) -> Response:
+        """Get the number of resources that are still queued."""
+        await self._call(request)
+        return json_answer({"count": await self.healer.waiting()})
 
-    async def add_tags(self, request: Request) -> Response:
-        """Add tags to a resource. Existing tags are kept."""
-        call = await self._call(request)
-        added = await _read_tags(call)
-        return await self._change(call, lambda tags: tags | added)
-
-    async def replace_tags(self, request: Request) -> Response:
-        """Replace all tags of a resource."""
-        call = await self._call(request)
-        new_tags = await _read_tags(call)
-        return await self._change(call, lambda _: new_tags)
-
-    async def remove_tags(self, request: Request) -> Response:
-        """Remove the tags named in the query or the body. Without names, remove all tags."""
-        call = await self._call(request)
-        texts = parse_removed_tags_query(call.query)
-        removed = checked_tags(texts, ("query", "tag"))
-        if call.has_body:
-            removed |= await _read_tags(call)
-        elif not texts:
-            return await self._change(call, lambda _: frozenset())
-        return await self._change(call, lambda tags: tags - removed)
-
+    @Operation(
+        "POST",
+        "/heal",
+        (401, 403, 413, 415, 503),
+        body=ResourcesToHeal,
+        may_lack_body=True,
+        answer=HealingView,
+        status=202,
+    )
     async def heal_media_resources(self, request: Request) -> Response:
         """Queue the computation of missing properties of resources. It runs in the background."""
         call = await self._call(request)
@@ -102,10 +91,46 @@ class Enrichment:
         ids = None if body.ids is None else {resource_id(text, at) for text in body.ids}
         return json_answer({"count": await self.healer.ask(ids)}, 202)
 
-    async def get_healing(self, request: Request) -> Response:
-        """Get the number of resources that are still queued."""
-        await self._call(request)
-        return json_answer({"count": await self.healer.waiting()})
+    @Operation("GET", "/{resource_id}/tags", (401, 403, 404, 503), answer=TagsView)
+    async def get_tags(self, request: Request) -> Response:
+        """Get a resource's tags."""
+        call = await self._call(request)
+        resource = await self.media.find(call.path_id("resource_id"))
+        return json_answer({"tags": resource.tags})
+
+    @Operation("POST", "/{resource_id}/tags", _REFUSED_CHANGES, body=TagNames, answer=TagsView)
+    async def add_tags(self, request: Request) -> Response:
+        """Add tags to a resource. Existing tags are kept."""
+        call = await self._call(request)
+        added = await _read_tags(call)
+        return await self._change(call, lambda tags: tags | added)
+
+    @Operation("PUT", "/{resource_id}/tags", _REFUSED_CHANGES, body=TagNames, answer=TagsView)
+    async def replace_tags(self, request: Request) -> Response:
+        """Replace all tags of a resource."""
+        call = await self._call(request)
+        new_tags = await _read_tags(call)
+        return await self._change(call, lambda _: new_tags)
+
+    @Operation(
+        "DELETE",
+        "/{resource_id}/tags",
+        _REFUSED_CHANGES,
+        query=RemovedTagsParameters,
+        body=TagNames,
+        may_lack_body=True,
+        answer=TagsView,
+    )
+    async def remove_tags(self, request: Request) -> Response:
+        """Remove the tags named in the query or the body. Without names, remove all tags."""
+        call = await self._call(request)
+        texts = call.query(RemovedTagsParameters).tags
+        removed = checked_tags(texts, ("query", "tag"))
+        if call.has_body:
+            removed |= await _read_tags(call)
+        elif not texts:
+            return await self._change(call, lambda _: frozenset())
+        return await self._change(call, lambda tags: tags - removed)
 
     async def _change(
         self, call: Call, change: Callable[[frozenset[str]], frozenset[str]]
@@ -130,38 +155,3 @@ class Enrichment:
 
 async def _read_tags(call: Call) -> frozenset[str]:
     return checked_tags((await call.json(TagNames)).tags, ("body", "tags"))
-
-
-def enrichment_router(operations: Enrichment) -> OperationRouter:
-    """Return the router for tags and healing below `/media-resources`."""
-    router = OperationRouter("/media-resources", tag="Media")
-    router.add(
-        "/heal",
-        Operation("GET", operations.get_healing, (401, 403, 503), answer=HealingView),
-        Operation(
-            "POST",
-            operations.heal_media_resources,
-            (401, 403, 413, 415, 503),
-            body=ResourcesToHeal,
-            may_lack_body=True,
-            answer=HealingView,
-            status=202,
-        ),
-    )
-    changes = (401, 403, 404, 413, 415, 503)
-    router.add(
-        "/{resource_id}/tags",
-        Operation("GET", operations.get_tags, (401, 403, 404, 503), answer=TagsView),
-        Operation("POST", operations.add_tags, changes, body=TagNames, answer=TagsView),
-        Operation("PUT", operations.replace_tags, changes, body=TagNames, answer=TagsView),
-        Operation(
-            "DELETE",
-            operations.remove_tags,
-            changes,
-            query=REMOVED_TAGS_QUERY,
-            body=TagNames,
-            may_lack_body=True,
-            answer=TagsView,
-        ),
-    )
-    return router

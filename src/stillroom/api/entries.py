@@ -12,20 +12,20 @@ from fastapi import Request, Response
 from pydantic import BaseModel, Field
 
 from stillroom.api.call import Call
-from stillroom.api.document import ETAG_EXAMPLE, PATH_EXAMPLE, SHA256_EXAMPLE
 from stillroom.api.listing import Listing
 from stillroom.api.responses import json_answer, json_bytes
-from stillroom.api.routes import Operation, OperationRouter
+from stillroom.api.routes import Operation
 from stillroom.auth.grants import Authorize
 from stillroom.errors import BackendUnavailable
 from stillroom.generation.ai_mark import AiMark
 from stillroom.http.fields import as_rfc3339
 from stillroom.http.problems import JSON_HEADERS
-from stillroom.http.query import LIST_QUERY
+from stillroom.http.query import ListParameters
 from stillroom.media.database import MediaDatabase
 from stillroom.paths import KeyPrefix, StorageKey, image_entry
 from stillroom.storage.port import ImageStorage
 from stillroom.storage.values import Entry, StoredImage
+from stillroom.wire.shown import ETAG_EXAMPLE, PATH_EXAMPLE, SHA256_EXAMPLE
 
 _ENTRIES_PER_STEP: Final = 250
 """Number of entries serialised at once (about 2 ms). 10,000 would block the event loop 70 ms."""
@@ -68,6 +68,14 @@ class EntryListing:
     database: MediaDatabase
     authorize: Authorize
 
+    @Operation(
+        "GET",
+        "",
+        (401, 403, 501, 503),
+        answer=list[ListedEntry],
+        query=ListParameters,
+        is_paged=True,
+    )
     async def list_entries(self, request: Request) -> Response:
         """List stored images with size, time, content type, ETag and SHA-256."""
         listing = Listing.of(await Call.of(request, self.authorize))
@@ -101,23 +109,6 @@ class EntryListing:
                 async with asyncio.timeout_at(deadline):
                     return await rows.search.marks(images)
         return {}
-
-
-def entries_router(listing: EntryListing) -> OperationRouter:
-    """Return the router for `/storage/entries`."""
-    router = OperationRouter("/storage/entries", tag="Storage")
-    router.add(
-        "",
-        Operation(
-            "GET",
-            listing.list_entries,
-            (401, 403, 501, 503),
-            answer=list[ListedEntry],
-            query=LIST_QUERY,
-            is_paged=True,
-        ),
-    )
-    return router
 
 
 def described(

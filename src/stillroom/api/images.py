@@ -7,27 +7,27 @@ response. See the module `call` for the order of the checks.
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from datetime import datetime
+from typing import Final
 
 from fastapi import Request, Response, UploadFile
 from pydantic import BaseModel, Field
 
 from stillroom.api.call import Call, authenticate
-from stillroom.api.document import ETAG_EXAMPLE, PATH_EXAMPLE, SHA256_EXAMPLE
 from stillroom.api.listing import Listing
 from stillroom.api.operation import IMAGE_PATH, raw_image_path
 from stillroom.api.responses import ImageResponse, json_answer
-from stillroom.api.routes import Operation, OperationRouter
+from stillroom.api.routes import Operation
 from stillroom.api.sendfile import ProxySendfile, image_response
+from stillroom.api.views import view_of
 from stillroom.auth.grants import Authorize, Grant
 from stillroom.auth.signed_urls import READER, UrlSigner, is_signed
 from stillroom.auth.verified import CACHE_S, Verified, VerifiedTokens
 from stillroom.derived.images import DerivedImages
 from stillroom.errors import ImageNotFound, InvalidPath, TooLarge, UnsupportedMedia
-from stillroom.http.derivation import DERIVATION_QUERY, Derivation, parse_derivation
+from stillroom.http.derivation import Derivation, DerivationParameters, parse_derivation
 from stillroom.http.fields import Fields, combined, lifetime
 from stillroom.http.multipart import FRAMING_BYTES, FilePart, boundary_of
-from stillroom.http.query import LIST_QUERY
+from stillroom.http.query import ListParameters
 from stillroom.http.serving import (
     PRIVATE_CACHE,
     PUBLIC_CACHE,
@@ -44,22 +44,15 @@ from stillroom.paths import POSTER_SUFFIX, ImagePath, StorageKey, image_entry, p
 from stillroom.storage.content_type import DEFAULT, is_video
 from stillroom.storage.port import ImageStorage
 from stillroom.storage.values import Location, OpenedImage, RemoteImage, StoredImage
+from stillroom.wire import images as wire
+from stillroom.wire.shown import PATH_EXAMPLE
+
+_SAVED: Final = ("path", "url", "size", "content_type", "sha256", "etag", "expires_at")
 
 
+@view_of(wire.SavedImage, _SAVED, optional=("expires_at",))
 class SavedImage(BaseModel):
     """Saved image with its URL."""
-
-    path: str = Field(examples=[PATH_EXAMPLE])
-    url: str = Field(examples=[f"http://127.0.0.1:8000/api/v1/storage/images/{PATH_EXAMPLE}"])
-    size: int = Field(description="bytes", examples=[1_258_291])
-    content_type: str = Field(examples=["image/png"])
-    sha256: str | None = Field(description="hexadecimal", examples=[SHA256_EXAMPLE])
-    etag: str = Field(description="with its quotes, ready for If-Match", examples=[ETAG_EXAMPLE])
-    expires_at: datetime | None = Field(
-        default=None,
-        description="expiration, if the request has `Expires-In`",
-        examples=["2026-12-01T15:00:00+00:00"],
-    )
 
 
 class DeletedImage(BaseModel):
@@ -96,6 +89,15 @@ class ImageOperations:
     on_save: Callable[[Request], None] | None = None
     sendfile: ProxySendfile | None = None
 
+    @Operation(
+        "GET",
+        "",
+        (401, 403, 501, 503),
+        answer=list[str],
+        query=ListParameters,
+        is_paged=True,
+        example=["cats/tom.png", PATH_EXAMPLE],
+    )
     async def list_images(self, request: Request) -> Response:
         """List stored images."""
         listing = Listing.of(await Call.of(request, self.authorize))
@@ -140,7 +142,9 @@ class ImageOperations:
             verified = tokens.verify_now(fields.get("authorization"))
         else:
             verified = Verified(READER, time.time() + CACHE_S)
-        return verified and (Verified(READER, verified.until) if self.public_read else verified)
+        if verified is not None and self.public_read:
+            return Verified(READER, verified.until)
+        return verified if verified and "storage:read" in verified.grant.scopes else None
 
     @property
     def cache_control(self) -> str:
@@ -154,12 +158,19 @@ class ImageOperations:
         call = Call(request, fields, await self.authorize_read(fields, raw_path, query))
         return call, StorageKey.of_image(call.image_path("storage:read"))
 
+    @Operation(
+        "GET",
+        IMAGE_PATH,
+        (401, 403, 404, 412, 415, 503),
+        query=DerivationParameters,
+        headers=("If-Match", "If-None-Match", "Range"),
+    )
     async def get_image(self, request: Request) -> Response:
         """Get image by path. Redirects to CDN when using R2 storage."""
         call, key = await self._check_read(request)
         fields = call.fields
         if self.derived is not None:
-            derivation = parse_derivation(call.query)
+            derivation = parse_derivation(call.raw_query)
             if derivation is not None:
                 return await self._derive("GET", fields, key, self.derived, derivation)
         location: Location | OpenedImage
@@ -168,16 +179,23 @@ class ImageOperations:
             return ImageResponse(answer_redirect(location))
         return await image_response(fields, location, self.cache_control, self.sendfile)
 
-    async def check_image_exists(self, request: Request) -> Response:
-        """Check if image exists."""
-        call, key = await self._check_read(request)
-        fields = call.fields
-        if self.derived is not None:
-            derivation = parse_derivation(call.query)
-            if derivation is not None:
-                return await self._derive("HEAD", fields, key, self.derived, derivation)
-        image = await self.storage.stat(key)
-        return ImageResponse(answer_image("HEAD", fields, image, cache_control=self.cache_control))
+    @Operation(
+        "POST",
+        IMAGE_PATH,
+        (400, 401, 403, 409, 412, 413, 415, 501, 503, 507),
+        body=UploadFile,
+        answer=SavedImage,
+        headers=("If-Match", "If-None-Match", "Repr-Digest", "Expires-In"),
+    )
+    async def save_image(self, request: Request) -> Response:
+        """Save image to storage."""
+        call = await Call.of(request, self.authorize)
+        image_path = call.image_path("storage:write")
+        # The body is read as a stream: FastAPI's form parser would first write it to disk.
+        saved = await self.store(call.grant, image_path, call.fields, request.stream())
+        if self.on_save is not None:
+            self.on_save(request)
+        return json_answer(saved)
 
     async def _derive(
         self,
@@ -241,15 +259,18 @@ class ImageOperations:
                 + POSTER_SUFFIX
             ) from None
 
-    async def save_image(self, request: Request) -> Response:
-        """Save image to storage."""
+    @Operation(
+        "DELETE", IMAGE_PATH, (401, 403, 404, 412, 503), answer=DeletedImage, headers=("If-Match",)
+    )
+    async def delete_image(self, request: Request) -> Response:
+        """Delete image from storage."""
         call = await Call.of(request, self.authorize)
-        image_path = call.image_path("storage:write")
-        # The body is read as a stream: FastAPI's form parser would first write it to disk.
-        saved = await self.store(call.grant, image_path, call.fields, request.stream())
-        if self.on_save is not None:
-            self.on_save(request)
-        return json_answer(saved)
+        image_path = call.image_path("storage:delete")
+        condition = write_condition(call.fields)
+
+        with explain_failure(condition):
+            await self.storage.delete(StorageKey.of_image(image_path), condition)
+        return json_answer({"path": image_path.text})
 
     async def store(
         self, grant: Grant, image_path: ImagePath, fields: Fields, body: AsyncIterator[bytes]
@@ -294,15 +315,23 @@ class ImageOperations:
             raise TooLarge(f"the image is larger than {self.max_upload_bytes} bytes")
         return int(declared)
 
-    async def delete_image(self, request: Request) -> Response:
-        """Delete image from storage."""
-        call = await Call.of(request, self.authorize)
-        image_path = call.image_path("storage:delete")
-        condition = write_condition(call.fields)
-
-        with explain_failure(condition):
-            await self.storage.delete(StorageKey.of_image(image_path), condition)
-        return json_answer({"path": image_path.text})
+    @Operation(
+        "HEAD",
+        IMAGE_PATH,
+        (401, 403, 404, 412, 415, 503),
+        query=DerivationParameters,
+        headers=("If-Match", "If-None-Match"),
+    )
+    async def check_image_exists(self, request: Request) -> Response:
+        """Check if image exists."""
+        call, key = await self._check_read(request)
+        fields = call.fields
+        if self.derived is not None:
+            derivation = parse_derivation(call.raw_query)
+            if derivation is not None:
+                return await self._derive("HEAD", fields, key, self.derived, derivation)
+        image = await self.storage.stat(key)
+        return ImageResponse(answer_image("HEAD", fields, image, cache_control=self.cache_control))
 
 
 def _cdn_response(method: str, location: RemoteImage) -> Response:
@@ -310,56 +339,6 @@ def _cdn_response(method: str, location: RemoteImage) -> Response:
     if method == "GET":
         return ImageResponse(answer_redirect(location))
     return ImageResponse(answer_cdn_head(location.content_type or DEFAULT))
-
-
-def images_router(operations: ImageOperations) -> OperationRouter:
-    """Return the router for `/storage/images`."""
-    router = OperationRouter("/storage/images", tag="Storage")
-    router.add(
-        "",
-        Operation(
-            "GET",
-            operations.list_images,
-            (401, 403, 501, 503),
-            answer=list[str],
-            query=LIST_QUERY,
-            is_paged=True,
-            example=["cats/tom.png", PATH_EXAMPLE],
-        ),
-    )
-    router.add(
-        IMAGE_PATH,
-        Operation(
-            "GET",
-            operations.get_image,
-            (401, 403, 404, 412, 415, 503),
-            query=DERIVATION_QUERY,
-            headers=("If-Match", "If-None-Match", "Range"),
-        ),
-        Operation(
-            "POST",
-            operations.save_image,
-            (400, 401, 403, 409, 412, 413, 415, 501, 503, 507),
-            body=UploadFile,
-            answer=SavedImage,
-            headers=("If-Match", "If-None-Match", "Repr-Digest", "Expires-In"),
-        ),
-        Operation(
-            "DELETE",
-            operations.delete_image,
-            (401, 403, 404, 412, 503),
-            answer=DeletedImage,
-            headers=("If-Match",),
-        ),
-        Operation(
-            "HEAD",
-            operations.check_image_exists,
-            (401, 403, 404, 412, 415, 503),
-            query=DERIVATION_QUERY,
-            headers=("If-Match", "If-None-Match"),
-        ),
-    )
-    return router
 
 
 def saved_image_json(image: StoredImage, path: ImagePath, public_url: str) -> dict[str, object]:

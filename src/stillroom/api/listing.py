@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from stillroom.api.call import Call
-from stillroom.http.query import ListParameters, parse_list_query
+from stillroom.http.query import ListParameters
 from stillroom.paths import ImagePrefix, KeyPrefix, image_key_bound
 from stillroom.storage.port import ImageStorage
 from stillroom.storage.values import ListQuery
@@ -25,7 +25,7 @@ class Listing:
             InvalidPath, InvalidParameter: the query is malformed.
             Forbidden: the token does not permit to read images.
         """
-        parameters = parse_list_query(call.query)
+        parameters = call.query(ListParameters)
         return cls(parameters, call.grant.narrow("storage:read", parameters.prefix))
 
     @property

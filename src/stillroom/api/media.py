@@ -6,7 +6,9 @@ import hashlib
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from datetime import datetime
+from operator import attrgetter
+from typing import Any, Final
 
 from fastapi import Request, Response
 
@@ -21,12 +23,14 @@ from stillroom.api.media_forms import (
     ResourceChange,
 )
 from stillroom.api.responses import ImageResponse, json_answer, json_bytes
-from stillroom.api.routes import Operation, OperationRouter
+from stillroom.api.routes import Operation
 from stillroom.api.search import facts_of
 from stillroom.api.sendfile import ProxySendfile, image_response
 from stillroom.auth.grants import Authorize, Grant
 from stillroom.errors import Forbidden, PreconditionFailed, StillroomError
-from stillroom.http.query import CHANGE_QUERY, MEDIA_QUERY, parse_change_query, parse_media_query
+from stillroom.generation.facts import Generation
+from stillroom.http.parameters import link_after
+from stillroom.http.query import ChangeParameters, MediaParameters
 from stillroom.http.serving import (
     IMMUTABLE_CACHE,
     PRIVATE_CACHE,
@@ -38,9 +42,18 @@ from stillroom.media.service import INGEST_S, MediaResourceService
 from stillroom.media.tags import UNWANTED, checked_tags
 from stillroom.paths import ImagePrefix, KeyPrefix, StorageKey, path_of_key
 from stillroom.storage.values import RemoteImage
+from stillroom.wire.media import RESOURCE_FIELDS
 
 _CONCURRENT_INGESTS: Final = 4
 """Number of images that one request ingests concurrently. It suits both disks and buckets."""
+
+_TO_JSON: Final[Mapping[type, Callable[[Any], object]]] = {
+    uuid.UUID: str,
+    bytes: bytes.hex,
+    StorageKey: attrgetter("text"),
+    datetime: datetime.isoformat,
+    Generation: Generation.as_json,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +65,65 @@ class MediaOperations:
     public_url: Callable[[MediaResource], str]
     sendfile: ProxySendfile | None = None
 
+    @Operation(
+        "GET",
+        "",
+        (401, 403, 414, 503),
+        answer=list[MediaResourceView],
+        query=MediaParameters,
+        is_paged=True,
+    )
+    async def list_media_resources(self, request: Request) -> Response:
+        """List the library, newest first."""
+        call = await self._call(request)
+        parameters = call.query(MediaParameters)
+        required = [tag for tag in parameters.tags if not tag.startswith(UNWANTED)]
+        excluded = [tag[1:] for tag in parameters.tags if tag.startswith(UNWANTED)]
+        page = await self.media.page(
+            ResourceQuery(
+                after=parameters.start_after,
+                limit=parameters.limit,
+                content_hash=parameters.content_hash,
+                content_type=parameters.content_type,
+                resource_type=parameters.resource_type,
+                created_from=parameters.created_from,
+                created_before=parameters.created_before,
+                tags=sorted(checked_tags(required, ("query", "tag"))),
+                without_tags=sorted(checked_tags(excluded, ("query", "tag"))),
+                source_keys=parameters.source_keys,
+                facts=facts_of(parameters.facts),
+            )
+        )
+        response = json_answer([self._as_json(resource) for resource in page.resources])
+        if page.more:
+            response.headers["link"] = link_after(
+                page.resources[-1].id, call.raw_query, MediaParameters
+            )
+        return response
+
+    async def _ingest(
+        self, grant: Grant, item: ImageToIngest, deadline: float
+    ) -> Mapping[str, object]:
+        path = path_of_key(item.storage_key, at=("body", "storage_key"))
+        grant.require("media", path)
+        if item.relocate and "storage:delete" not in grant.scopes:
+            raise Forbidden(
+                "relocating deletes the source, but the token lacks the scope storage:delete: "
+                'send "relocate": false, or use another token'
+            )
+        folder = KeyPrefix.of_images(ImagePrefix(grant.folder)) if grant.folder else None
+        resource = await self.media.ingest_from_storage_key(
+            StorageKey.of_image(path), relocate=item.relocate, within=folder, deadline=deadline
+        )
+        return self._as_json(resource)
+
+    @Operation(
+        "POST",
+        "/ingest",
+        (401, 403, 404, 409, 413, 415, 503, 507),
+        body=ImageToIngest | ImagesToIngest,
+        answer=MediaResourceView | IngestResults,
+    )
     async def ingest(self, request: Request) -> Response:
         """Ingest compute results into the library. Identical bytes map to one resource."""
         call = await Call.of(request, self.authorize)
@@ -77,53 +149,66 @@ class MediaOperations:
         items = validate(ImagesToIngest, body).items
         return json_answer({"results": await asyncio.gather(*map(result, items))})
 
-    async def _ingest(
-        self, grant: Grant, item: ImageToIngest, deadline: float
-    ) -> Mapping[str, object]:
-        path = path_of_key(item.storage_key, at=("body", "storage_key"))
-        grant.require("media", path)
-        if item.relocate and "storage:delete" not in grant.scopes:
-            raise Forbidden(
-                "relocating deletes the source, but the token lacks the scope storage:delete: "
-                'send "relocate": false, or use another token'
-            )
-        folder = KeyPrefix.of_images(ImagePrefix(grant.folder)) if grant.folder else None
-        resource = await self.media.ingest_from_storage_key(
-            StorageKey.of_image(path), relocate=item.relocate, within=folder, deadline=deadline
-        )
-        return self._as_json(resource)
-
-    async def list_media_resources(self, request: Request) -> Response:
-        """List the library, newest first."""
-        call = await self._call(request)
-        parameters = parse_media_query(call.query)
-        required = [tag for tag in parameters.tags if not tag.startswith(UNWANTED)]
-        excluded = [tag[1:] for tag in parameters.tags if tag.startswith(UNWANTED)]
-        page = await self.media.page(
-            ResourceQuery(
-                after=parameters.start_after,
-                limit=parameters.limit,
-                content_hash=parameters.content_hash,
-                content_type=parameters.content_type,
-                resource_type=parameters.resource_type,
-                created_from=parameters.created_from,
-                created_before=parameters.created_before,
-                tags=sorted(checked_tags(required, ("query", "tag"))),
-                without_tags=sorted(checked_tags(excluded, ("query", "tag"))),
-                source_keys=parameters.source_keys,
-                facts=facts_of(parameters.facts),
-            )
-        )
-        response = json_answer([self._as_json(resource) for resource in page.resources])
-        if page.more:
-            response.headers["link"] = parameters.link_to_next(page.resources[-1].id)
-        return response
-
+    @Operation("GET", "/{resource_id}", (401, 403, 404, 503), answer=MediaResourceView)
     async def get_media_resource(self, request: Request) -> Response:
         """Get the properties of a resource."""
         call = await self._call(request)
         return await self._respond(await self.media.find(_id(call)))
 
+    @Operation(
+        "PATCH",
+        "/{resource_id}",
+        (401, 403, 404, 412, 413, 415, 503),
+        query=ChangeParameters,
+        headers=("If-Match",),
+        body=ResourceChange,
+        answer=MediaResourceView,
+    )
+    async def change_media_resource(self, request: Request) -> Response:
+        """Set texts, protection and properties. With `only_unset`, set only those that are null."""
+        call = await self._call(request)
+        only_unset = call.query(ChangeParameters).only_unset
+        body = await call.json(ResourceChange)
+        change = Change(**{name: getattr(body, name) for name in body.model_fields_set})
+        changed = await self.media.change(
+            _id(call), change, only_unset=only_unset, check=self._condition(call)
+        )
+        return await self._respond(changed)
+
+    @Operation(
+        "DELETE",
+        "/{resource_id}",
+        (401, 403, 404, 409, 412, 503),
+        headers=("If-Match",),
+        answer=DeletedResource,
+    )
+    async def delete_media_resource(self, request: Request) -> Response:
+        """Remove a resource from the library. Its bytes are deleted after the grace period."""
+        call = await self._call(request)
+        resource = await self.media.delete(_id(call), check=self._condition(call))
+        return json_answer({"id": str(resource.id)})
+
+    def _condition(self, call: Call) -> Callable[[MediaResource], None] | None:
+        """Parse `If-Match` and `If-None-Match`. Return a function that checks them, or None."""
+        condition = write_condition(call.fields)
+
+        def check(resource: MediaResource) -> None:
+            try:
+                condition.check(self._etag(resource))
+            except PreconditionFailed as error:
+                message = "If-Match failed: the resource was changed meanwhile"
+                if condition.if_match is None:
+                    message = "If-None-Match failed: the resource exists"
+                raise PreconditionFailed(message) from error
+
+        return check if condition.is_set else None
+
+    @Operation(
+        "GET",
+        "/{resource_id}/file",
+        (401, 403, 404, 412, 503),
+        headers=("If-Match", "If-None-Match", "Range"),
+    )
     async def get_media_file(self, request: Request) -> Response:
         """Get the bytes of a resource, or a redirect to the URL that serves them.
 
@@ -141,38 +226,6 @@ class MediaOperations:
             return ImageResponse(answer_redirect(location))
         cache = IMMUTABLE_CACHE if resource.storage_key.is_media else PRIVATE_CACHE
         return await image_response(call.fields, location, cache, self.sendfile)
-
-    async def change_media_resource(self, request: Request) -> Response:
-        """Set texts, protection and properties. With `only_unset`, set only those that are null."""
-        call = await self._call(request)
-        only_unset = parse_change_query(call.query)
-        body = await call.json(ResourceChange)
-        change = Change(**{name: getattr(body, name) for name in body.model_fields_set})
-        changed = await self.media.change(
-            _id(call), change, only_unset=only_unset, check=self._condition(call)
-        )
-        return await self._respond(changed)
-
-    def _condition(self, call: Call) -> Callable[[MediaResource], None] | None:
-        """Parse `If-Match` and `If-None-Match`. Return a function that checks them, or None."""
-        condition = write_condition(call.fields)
-
-        def check(resource: MediaResource) -> None:
-            try:
-                condition.check(self._etag(resource))
-            except PreconditionFailed as error:
-                message = "If-Match failed: the resource was changed meanwhile"
-                if condition.if_match is None:
-                    message = "If-None-Match failed: the resource exists"
-                raise PreconditionFailed(message) from error
-
-        return check if condition.is_set else None
-
-    async def delete_media_resource(self, request: Request) -> Response:
-        """Remove a resource from the library. Its bytes are deleted after the grace period."""
-        call = await self._call(request)
-        resource = await self.media.delete(_id(call), check=self._condition(call))
-        return json_answer({"id": str(resource.id)})
 
     async def _call(self, request: Request) -> Call:
         """Authenticate a request and require access to the whole library."""
@@ -192,87 +245,12 @@ class MediaOperations:
         return f'"{hashlib.sha256(json_bytes(content)).hexdigest()[:32]}"'
 
     def _as_json(self, resource: MediaResource) -> Mapping[str, object]:
-        return {
-            "id": str(resource.id),
-            "resource_type": resource.resource_type,
-            "storage_key": resource.storage_key.text,
-            "source_key": resource.source_key and resource.source_key.text,
-            "url": self.public_url(resource),
-            "content_hash": resource.content_hash.hex(),
-            "extension": resource.extension,
-            "content_type": resource.content_type,
-            "file_size": resource.file_size,
-            "width": resource.width,
-            "height": resource.height,
-            "color_profile": resource.color_profile,
-            "duration": resource.duration,
-            "dominant_color": resource.dominant_color,
-            "ai_mark": resource.ai_mark,
-            "generation": resource.generation and resource.generation.as_json(),
-            "tags": resource.tags,
-            "protected": resource.protected,
-            "alt_text": resource.alt_text,
-            "caption": resource.caption,
-            "created_at": resource.created_at.isoformat(),
-        }
-
-
-def media_router(operations: MediaOperations) -> OperationRouter:
-    """Return the router for `/media-resources`."""
-    router = OperationRouter("/media-resources", tag="Media")
-    router.add(
-        "",
-        Operation(
-            "GET",
-            operations.list_media_resources,
-            (401, 403, 414, 503),
-            answer=list[MediaResourceView],
-            query=MEDIA_QUERY,
-            is_paged=True,
-        ),
-    )
-    router.add(
-        "/ingest",
-        Operation(
-            "POST",
-            operations.ingest,
-            (401, 403, 404, 409, 413, 415, 503, 507),
-            body=ImageToIngest | ImagesToIngest,
-            answer=MediaResourceView | IngestResults,
-        ),
-    )
-    router.add(
-        "/{resource_id}",
-        Operation(
-            "GET", operations.get_media_resource, (401, 403, 404, 503), answer=MediaResourceView
-        ),
-        Operation(
-            "PATCH",
-            operations.change_media_resource,
-            (401, 403, 404, 412, 413, 415, 503),
-            query=CHANGE_QUERY,
-            headers=("If-Match",),
-            body=ResourceChange,
-            answer=MediaResourceView,
-        ),
-        Operation(
-            "DELETE",
-            operations.delete_media_resource,
-            (401, 403, 404, 409, 412, 503),
-            headers=("If-Match",),
-            answer=DeletedResource,
-        ),
-    )
-    router.add(
-        "/{resource_id}/file",
-        Operation(
-            "GET",
-            operations.get_media_file,
-            (401, 403, 404, 412, 503),
-            headers=("If-Match", "If-None-Match", "Range"),
-        ),
-    )
-    return router
+        values: dict[str, object] = {}
+        for name in RESOURCE_FIELDS:
+            value = self.public_url(resource) if name == "url" else getattr(resource, name)
+            to_json = _TO_JSON.get(type(value))
+            values[name] = value if to_json is None else to_json(value)
+        return values
 
 
 def _id(call: Call) -> uuid.UUID:

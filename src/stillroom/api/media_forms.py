@@ -1,23 +1,20 @@
 """Request bodies and responses of the media library."""
 
 import uuid
-from datetime import datetime
 from typing import Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, Field
 from pydantic.config import JsonDict
 
-from stillroom.api.document import PATH_EXAMPLE, SHA256_EXAMPLE
 from stillroom.api.forms import JsonForm
 from stillroom.api.metadata import GenerationFacts
-from stillroom.generation.ai_mark import AiMark
+from stillroom.api.views import view_of
+from stillroom.wire import media as wire
+from stillroom.wire.shown import PATH_EXAMPLE
 
 MAX_ITEMS: Final = 100
 _MAX_BODY_BYTES: Final = 1024**2
 """Maximum size of a JSON body: enough for `MAX_ITEMS` of the longest keys with JSON escapes."""
-
-_ID_EXAMPLE: Final = "0197c2a8-7d1e-7c3a-9f00-3b5d8e1a2c4f"
-
 
 _UNSET: Any = None
 """Default for fields that cannot be null. `model_fields_set` contains the fields that were sent."""
@@ -85,47 +82,19 @@ class ResourceChange(JsonForm):
     color_profile: Name | None = Field(default=None, examples=["sRGB"])
 
 
+@view_of(
+    wire.MediaResource,
+    wire.RESOURCE_FIELDS,
+    id=uuid.UUID,
+    resource_type=Literal["image", "video"],
+    url=str,
+    width=int,
+    height=int,
+    generation=GenerationFacts | None,
+    tags=list[str],
+)
 class MediaResourceView(BaseModel):
     """Image or video of the library."""
-
-    id: uuid.UUID
-    resource_type: Literal["image", "video"]
-    storage_key: str = Field(examples=[f"media/{_ID_EXAMPLE}/file.png"])
-    source_key: str | None = Field(
-        description="the key from which it was first ingested, if known",
-        examples=[f"compute/{PATH_EXAMPLE}"],
-    )
-    url: str = Field(
-        description="URL of the bytes",
-        examples=[f"http://127.0.0.1:8000/api/v1/media-resources/{_ID_EXAMPLE}/file"],
-    )
-    content_hash: str = Field(description="SHA-256, hexadecimal", examples=[SHA256_EXAMPLE])
-    extension: str = Field(examples=["png"])
-    content_type: str = Field(examples=["image/png"])
-    file_size: int = Field(description="bytes")
-    width: int = Field(description="pixels, as stored")
-    height: int = Field(description="pixels, as stored")
-    color_profile: str | None = Field(examples=["sRGB"])
-    duration: float | None = Field(description="seconds, of a video", examples=[None])
-    dominant_color: str | None = Field(
-        description="in sRGB; computed some seconds after the ingest, null before and if it cannot "
-        "be computed",
-        examples=["#8a6d3b"],
-    )
-    ai_mark: AiMark | None = Field(
-        description="mark in the file that AI made it; null if it cannot be determined, or if the "
-        "resource is older than this field",
-        examples=["iptc"],
-    )
-    generation: GenerationFacts | None = Field(
-        description="generation parameters, with `raw` null and long texts truncated; null if they "
-        "are unknown, in a list also for a moment after the ingest"
-    )
-    tags: list[str] = Field(description="sorted", examples=[["cat", "morning"]])
-    protected: bool
-    alt_text: str | None = Field(examples=["A cat on a sill"])
-    caption: str | None = Field(examples=["Tom, in the morning"])
-    created_at: datetime
 
 
 class IngestedImage(BaseModel):

@@ -10,12 +10,11 @@ from fastapi import Request, Response
 from pydantic import BaseModel, Field
 
 from stillroom.api.call import Call
-from stillroom.api.document import PATH_EXAMPLE, SHA256_EXAMPLE
 from stillroom.api.entries import ListedEntry, described
 from stillroom.api.images import ImageOperations
 from stillroom.api.operation import IMAGE_PATH, raw_image_path
 from stillroom.api.responses import json_answer
-from stillroom.api.routes import Operation, OperationRouter
+from stillroom.api.routes import Operation
 from stillroom.errors import BackendUnavailable
 from stillroom.generation.reading import Found, find_by_reading, reader_of
 from stillroom.http.fields import combined, entity_tags
@@ -23,6 +22,7 @@ from stillroom.media.retention.evaluator import RetentionEvaluator
 from stillroom.paths import StorageKey
 from stillroom.storage.values import ANY, StoredImage
 from stillroom.telemetry import metrics
+from stillroom.wire.shown import PATH_EXAMPLE, SHA256_EXAMPLE
 
 _EXPIRATION_TIMEOUT_S: Final = 2.0
 
@@ -89,6 +89,14 @@ class MetadataOperation:
     images: ImageOperations
     retention: RetentionEvaluator
 
+    @Operation(
+        "GET",
+        IMAGE_PATH,
+        (401, 403, 404, 503),
+        answer=ImageMetadataAndEnd,
+        headers=("If-None-Match",),
+        is_cacheable=True,
+    )
     async def get_metadata(self, request: Request) -> Response:
         """Get the entry of an image with its generation parameters and AI mark."""
         fields = combined(request.headers.raw)
@@ -124,23 +132,6 @@ class MetadataOperation:
             async with asyncio.timeout(_EXPIRATION_TIMEOUT_S):
                 return await self.retention.expected_expiration(image)
         return None
-
-
-def metadata_router(operation: MetadataOperation) -> OperationRouter:
-    """Return the router for `/storage/metadata`."""
-    router = OperationRouter("/storage/metadata", tag="Storage")
-    router.add(
-        IMAGE_PATH,
-        Operation(
-            "GET",
-            operation.get_metadata,
-            (401, 403, 404, 503),
-            answer=ImageMetadataAndEnd,
-            headers=("If-None-Match",),
-            is_cacheable=True,
-        ),
-    )
-    return router
 
 
 def _etag(image: StoredImage, expires_at: datetime | None) -> str:

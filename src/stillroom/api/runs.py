@@ -13,28 +13,27 @@ from pydantic import BaseModel, Field
 from starlette.responses import StreamingResponse
 
 from stillroom.api.call import Call
-from stillroom.api.document import ETAG_EXAMPLE, FOLDER_EXAMPLE, SHA256_EXAMPLE
 from stillroom.api.forms import JsonForm
 from stillroom.api.operation import FOLDER_PATH
 from stillroom.api.responses import json_answer, json_bytes
-from stillroom.api.routes import Operation, OperationRouter
+from stillroom.api.routes import Operation
 from stillroom.api.sendfile import image_response
+from stillroom.api.views import view_of
 from stillroom.auth.grants import Authorize
 from stillroom.errors import BackendUnavailable
 from stillroom.http.problems import JSON_HEADERS
-from stillroom.http.query import RUNS_QUERY, RunsParameters, parse_runs_query
+from stillroom.http.query import RunsParameters
 from stillroom.http.serving import PRIVATE_CACHE
 from stillroom.media.retention.evaluator import RetentionEvaluator, to_nanoseconds
 from stillroom.media.runs.deletion import RunDeletions
 from stillroom.media.runs.listing import Run, RunListing
 from stillroom.media.runs.service import Runs
 from stillroom.paths import ImagePath, ImagePrefix
+from stillroom.wire import runs as wire
 
 _PUBLISH: Final = "/publish"
 
 _EXPIRATIONS_TIMEOUT_S: Final = 2.0
-
-_TIME_EXAMPLE: Final = "2026-11-24T15:00:00+00:00"
 
 
 class RunToPublish(JsonForm):
@@ -51,60 +50,27 @@ class RunToPublish(JsonForm):
     )
 
 
+_State = Literal["published", "open"]
+
+
+@view_of(wire.RunInfo, state=_State)
 class ListedRun(BaseModel):
     """Run in a listing."""
 
-    folder: str = Field(examples=[FOLDER_EXAMPLE])
-    state: Literal["published", "open"]
-    published_at: datetime | None = Field(
-        description="null while it is open", examples=[_TIME_EXAMPLE]
-    )
-    count: int | None = Field(
-        description="images in its manifest; null while it is open", examples=[4]
-    )
-    expires_at: datetime | None = Field(
-        description="when it expires under a retention rule; null if it does not, or if this is "
-        "unknown (it depends on newer runs, or the database is unavailable)",
-        examples=["2026-12-24T15:00:00+00:00"],
-    )
 
-
+@view_of(wire.RunImage)
 class RunImage(BaseModel):
     """Image of a run."""
 
-    path: str = Field(examples=[f"{FOLDER_EXAMPLE}/cat.png"])
-    size: int = Field(description="bytes", examples=[1_258_291])
-    content_type: str = Field(examples=["image/png"])
-    sha256: str = Field(description="hexadecimal", examples=[SHA256_EXAMPLE])
-    etag: str = Field(
-        description="with its quotes, as it was when the run was published",
-        examples=[ETAG_EXAMPLE],
-    )
 
-
+@view_of(wire.PublishedRun, state=_State, images=list[RunImage])
 class RunView(BaseModel):
     """Run with its images: its manifest, or the present images while it is open."""
 
-    folder: str = Field(examples=[FOLDER_EXAMPLE])
-    state: Literal["published", "open"]
-    published_at: datetime | None = Field(
-        description="null while it is open", examples=[_TIME_EXAMPLE]
-    )
-    count: int = Field(description="images", examples=[4])
-    images: list[RunImage]
 
-
+@view_of(wire.DeletedRun)
 class DeletedRun(BaseModel):
     """Numbers of deleted and kept images of a run."""
-
-    folder: str = Field(examples=[FOLDER_EXAMPLE])
-    marked: int = Field(
-        description="images that are deleted after the grace period, unless they are ingested or "
-        "saved again",
-        examples=[4],
-    )
-    kept: int = Field(description="images that are kept because the library records them in place")
-    newer: int = Field(description="images that are kept because they were saved after the request")
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,10 +83,13 @@ class RunOperations:
     retention: RetentionEvaluator
     authorize: Authorize
 
+    @Operation(
+        "GET", "", (401, 403, 501, 503), answer=list[ListedRun], query=RunsParameters, is_paged=True
+    )
     async def list_runs(self, request: Request) -> Response:
         """List runs: published folders, and folders that contain images."""
         call = await Call.of(request, self.authorize)
-        parameters = parse_runs_query(call.query)
+        parameters = call.query(RunsParameters)
         visible = call.grant.narrow("storage:read", parameters.prefix)
         if parameters.sort != "folder":
             return await self._respond(await self._page_by_time(parameters, visible))
@@ -174,6 +143,16 @@ class RunOperations:
         published = [run for *_, run in sorted(first, key=lambda item: item[:2], reverse=True)]
         return [*published, *still_open][: parameters.limit]
 
+    # A run may be named `publish`, so GET and DELETE of this path are requests for that run.
+    @Operation(
+        "POST",
+        FOLDER_PATH + _PUBLISH,
+        (401, 403, 404, 409, 413, 415, 501, 503, 507),
+        body=RunToPublish,
+        may_lack_body=True,
+        answer=RunView,
+        passes=("GET", "DELETE"),
+    )
     async def publish_run(self, request: Request) -> Response:
         """Publish a run: write its manifest, once, with all images in the folder."""
         call = await Call.of(request, self.authorize)
@@ -182,6 +161,7 @@ class RunOperations:
         manifest = await self.runs.publish(folder, body.expected)
         return await image_response({}, manifest, PRIVATE_CACHE, None)
 
+    @Operation("GET", FOLDER_PATH, (401, 403, 404, 501, 503), answer=RunView)
     async def get_run(self, request: Request) -> Response:
         """Get the manifest of a published run, or the images of an open one."""
         call = await Call.of(request, self.authorize)
@@ -195,6 +175,7 @@ class RunOperations:
         first: list[dict[str, Any]] = await anext(pages, [])
         return StreamingResponse(_open_run(folder, first, pages), headers=dict(JSON_HEADERS))
 
+    @Operation("DELETE", FOLDER_PATH, (401, 403, 404, 409, 501, 503), answer=DeletedRun)
     async def delete_run(self, request: Request) -> Response:
         """Delete a run: its manifest immediately, its images after the grace period."""
         call = await Call.of(request, self.authorize)
@@ -208,46 +189,6 @@ class RunOperations:
                 "newer": deleted.newer,
             }
         )
-
-
-def runs_router(operations: RunOperations) -> OperationRouter:
-    """Return the router for `/storage/runs`."""
-    router = OperationRouter("/storage/runs", tag="Storage")
-    router.add(
-        "",
-        Operation(
-            "GET",
-            operations.list_runs,
-            (401, 403, 501, 503),
-            answer=list[ListedRun],
-            query=RUNS_QUERY,
-            is_paged=True,
-        ),
-    )
-    # A run may be named `publish`, so GET and DELETE of this path are requests for that run.
-    router.add(
-        FOLDER_PATH + _PUBLISH,
-        Operation(
-            "POST",
-            operations.publish_run,
-            (401, 403, 404, 409, 413, 415, 501, 503, 507),
-            body=RunToPublish,
-            may_lack_body=True,
-            answer=RunView,
-        ),
-        passes=("GET", "DELETE"),
-    )
-    router.add(
-        FOLDER_PATH,
-        Operation("GET", operations.get_run, (401, 403, 404, 501, 503), answer=RunView),
-        Operation(
-            "DELETE",
-            operations.delete_run,
-            (401, 403, 404, 409, 501, 503),
-            answer=DeletedRun,
-        ),
-    )
-    return router
 
 
 def _as_json(run: Run, expires_at: datetime | None) -> dict[str, object]:

@@ -11,18 +11,17 @@ from stillroom.api.call import Call
 from stillroom.api.entries import described
 from stillroom.api.metadata import ImageMetadata
 from stillroom.api.responses import json_answer
-from stillroom.api.routes import Operation, OperationRouter
+from stillroom.api.routes import Operation
 from stillroom.auth.grants import Authorize, Grant
 from stillroom.errors import InvalidParameter
+from stillroom.generation.facets import FACETS
 from stillroom.http.facts_query import FactsParameters
 from stillroom.http.search_query import (
-    SEARCH_QUERY,
     SearchParameters,
     cursor_behind,
-    parse_search_query,
 )
 from stillroom.media.database import MediaDatabase
-from stillroom.media.index.terms import narrowed, parse_terms, phrases_in, term
+from stillroom.media.index.terms import narrowed, parse_terms, terms_of
 from stillroom.media.index.values import FactsQuery, IndexedImage, SearchQuery, Term
 from stillroom.media.tags import UNWANTED, checked_tags
 from stillroom.paths import ImagePrefix, KeyPrefix, image_entry, image_key_bound
@@ -52,10 +51,11 @@ class SearchOperation:
     database: MediaDatabase
     authorize: Authorize
 
+    @Operation("GET", "", (401, 403, 414, 503), answer=SearchResults, query=SearchParameters)
     async def search_images(self, request: Request) -> Response:
         """Search stored images by how they were made, newest first."""
         call = await Call.of(request, self.authorize)
-        asked = parse_search_query(call.query)
+        asked = call.query(SearchParameters)
         visible = call.grant.narrow("storage:read", asked.prefix)
         query = _query(asked, visible, call.grant)
         page = await (await self.database.rows()).search.search(query)
@@ -68,22 +68,6 @@ class SearchOperation:
                 "next": None if after is None else cursor_behind(after),
             }
         )
-
-
-def search_router(operation: SearchOperation) -> OperationRouter:
-    """Return the router for `/storage/search`."""
-    router = OperationRouter("/storage/search", tag="Storage")
-    router.add(
-        "",
-        Operation(
-            "GET",
-            operation.search_images,
-            (401, 403, 414, 503),
-            answer=SearchResults,
-            query=SEARCH_QUERY,
-        ),
-    )
-    return router
 
 
 def _item(indexed: IndexedImage) -> dict[str, object]:
@@ -101,7 +85,7 @@ def facts_of(
     """Convert the parameters of a request to search conditions.
 
     Args:
-        asked: Filters on generation parameters.
+        asked: Values of `q` and of facets.
         tags: Tags that an image must have, or must not have if there is a leading `-`.
         sees_library: True if the client may read the media library.
 
@@ -111,16 +95,10 @@ def facts_of(
     with _named("q"):
         query = parse_terms(asked.q)
     terms = [*query.terms]
-    with _named("prompt"):
-        terms += phrases_in("prompt", asked.prompt)
-    for name in ("model", "lora", "sampler", "tool", "ai_mark", "seed"):
-        value = getattr(asked, name)
-        if value not in ("", None):
+    for name in FACETS:
+        if value := getattr(asked, name):
             with _named(name):
-                found = term(name, str(value))
-                if found is None:
-                    raise ValueError("has no letter and no digit")
-                terms.append(found)
+                terms += terms_of(name, value)
     for tag in tags:
         is_excluded = tag.startswith(UNWANTED)
         terms.append(Term("tag", (tag.removeprefix(UNWANTED),), is_excluded=is_excluded))
@@ -160,7 +138,7 @@ def _query(asked: SearchParameters, visible: ImagePrefix, grant: Grant) -> Searc
         prefix=KeyPrefix.of_images(visible),
         content_type=asked.content_type,
         by_path=asked.by_path,
-        descending=asked.descending,
+        descending=asked.sort.startswith("-"),
         after=image_key_bound(after) if isinstance(after, str) else after,
         limit=asked.limit,
     )

@@ -10,16 +10,16 @@ from fastapi import Request, Response
 from pydantic import BaseModel, Field
 
 from stillroom.api.call import Call
-from stillroom.api.document import PATH_EXAMPLE
 from stillroom.api.forms import JsonForm, validate
 from stillroom.api.responses import json_answer
-from stillroom.api.routes import Operation, OperationRouter
+from stillroom.api.routes import Operation
 from stillroom.auth.grants import Authorize, Grant
 from stillroom.auth.signed_urls import MAX_LIFE_S, UrlSigner
 from stillroom.errors import Forbidden, InvalidPath
 from stillroom.http.derivation import Fit, Format
 from stillroom.http.fields import as_rfc3339
 from stillroom.paths import ImagePath
+from stillroom.wire.shown import PATH_EXAMPLE
 
 MAX_PATHS: Final = 1000
 
@@ -98,6 +98,13 @@ class UrlSigning:
     signer: UrlSigner
     public_url: str
 
+    @Operation(
+        "POST",
+        "",
+        (401, 403, 413, 415),
+        body=UrlToSign | UrlsToSign,
+        answer=SignedImageUrl | SignedImageUrls,
+    )
     async def sign_urls(self, request: Request) -> Response:
         """Sign URLs that need no token, for `<img>`. The images need not exist."""
         call = await Call.of(request, self.authorize)
@@ -135,19 +142,3 @@ class UrlSigning:
             return self._sign(grant, path, form)
         except (InvalidPath, Forbidden) as error:
             return {"path": path, "detail": str(error), "code": error.code}
-
-
-def signed_urls_router(signing: UrlSigning) -> OperationRouter:
-    """Return the router for `/storage/signed-urls`."""
-    router = OperationRouter("/storage/signed-urls", tag="Storage")
-    router.add(
-        "",
-        Operation(
-            "POST",
-            signing.sign_urls,
-            (401, 403, 413, 415),
-            body=UrlToSign | UrlsToSign,
-            answer=SignedImageUrl | SignedImageUrls,
-        ),
-    )
-    return router

@@ -2,14 +2,15 @@
 
 import asyncio
 import contextlib
+import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
-from typing import TYPE_CHECKING, Final, Protocol
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import click
 
-from stillroom.cli.progress import counted, size_text
+from stillroom.cli.output import StatusLine, counted, size_text
 from stillroom.errors import StillroomError
 
 if TYPE_CHECKING:  # commands import the server's libraries only when they run
@@ -18,10 +19,7 @@ if TYPE_CHECKING:  # commands import the server's libraries only when they run
     from stillroom.paths import KeyPrefix
     from stillroom.storage.inspection import Inspection
 
-REFRESH_S: Final = 0.2
-"""Seconds between two updates of a progress display."""
-
-_LINE_EVERY_S: Final = 10.0
+_REFRESH_S: Final = 0.2
 
 
 class ProgressCounts(Protocol):
@@ -41,7 +39,8 @@ class Display:
 
     def __init__(self, bar: "ProgressBar[int] | None") -> None:
         self._bar = bar
-        self._began = self._said = time.monotonic()
+        self._line = StatusLine(10)
+        self._began = time.monotonic()
         self._begun: tuple[int, int] | None = None
         self.total: int | None = None
 
@@ -50,16 +49,15 @@ class Display:
         now = time.monotonic()
         self._begun = self._begun or (progress.images, progress.size)
         rate = (progress.size - self._begun[1]) / max(now - self._began, 0.1)
+        images = counted(progress.images, "image")
         if self._bar is not None:
             self._bar.length = self.total
-            self._bar.label = f"{counted(progress.images, 'image')}, {size_text(rate)}/s"
+            self._bar.label = f"{images}, {size_text(rate)}/s"
             self._bar.update(progress.images - self._bar.pos)
             self._bar.render_progress()
-        elif now - self._said >= _LINE_EVERY_S:
-            self._said = now
+        elif self._line.is_due():
             left = self._time_left(progress.images, now)
-            done = f"{counted(progress.images, 'image')}, {size_text(progress.size)}"
-            click.echo(f"{done}, {size_text(rate)}/s{left}", err=True)
+            self._line.show(f"{images}, {size_text(progress.size)}, {size_text(rate)}/s{left}")
 
     def _time_left(self, images: int, now: float) -> str:
         assert self._begun is not None  # noqa: S101  (`show` has set it)
@@ -70,17 +68,39 @@ class Display:
         return f", {images / max(self.total, 1):.0%}, about {seconds / 60:,.0f} min left"
 
 
-@contextlib.asynccontextmanager
-async def shown(store: "Inspection", prefixes: "Sequence[KeyPrefix]") -> AsyncIterator[Display]:
-    """Show a progress display. Count the store's images in the background to estimate the end."""
+async def run_until_signal(
+    work: Coroutine[Any, Any, object],
+    store: "Inspection",
+    prefixes: "Sequence[KeyPrefix]",
+    progress: ProgressCounts,
+    refreshed: Callable[[], None],
+) -> asyncio.Task[object]:
+    """Run work until it ends or a signal cancels it, and display its progress meanwhile.
+
+    The store's images are counted in the background to estimate the end.
+
+    Args:
+        work: Work to run.
+        store: Store whose images are counted.
+        prefixes: Prefixes of these images.
+        progress: Progress of the work.
+        refreshed: Called before each update of the display.
+    """
+    task = asyncio.ensure_future(work)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
     with progress_bar() as bar:
         display = Display(bar)
         counting = asyncio.ensure_future(_count(store, prefixes, display))
         try:
-            yield display
+            while not task.done():
+                await asyncio.wait([task], timeout=_REFRESH_S)
+                refreshed()
+                display.show(progress)
         finally:
             counting.cancel()
             await asyncio.gather(counting, return_exceptions=True)
+    return task
 
 
 @contextlib.contextmanager

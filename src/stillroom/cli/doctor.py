@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import json
 import os
 import secrets
 import shutil
@@ -18,6 +17,8 @@ import click
 import httpx
 
 from stillroom.cli.exits import FAILED
+from stillroom.cli.options import json_option, read_settings
+from stillroom.cli.output import echo_record
 from stillroom.errors import ImageNotFound, StillroomError
 from stillroom.paths import ImagePath, ImagePrefix, KeyPrefix, StorageKey
 
@@ -56,15 +57,14 @@ class CheckResult:
 
 @click.command()
 @click.option("--data-dir", help="The data directory.  [STILLROOM_DATA_DIR, ./stillroom-data]")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per check.")
+@json_option("Print one JSON object per check.")
 def doctor(*, data_dir: str | None, as_json: bool) -> None:
     """Check settings, secret, disk or bucket, CDN, database and clock, where the server runs."""
     from stillroom.assembly import rules_of
-    from stillroom.settings import Settings
 
     wrong = 0
     try:
-        settings = Settings.read(data_dir=data_dir)
+        settings = read_settings(data_dir)
         settings.storage  # noqa: B018  (a bucket that is configured by halves raises here)
         rules_of(settings)
     except StillroomError as error:
@@ -81,13 +81,10 @@ def doctor(*, data_dir: str | None, as_json: bool) -> None:
 
 def _show(finding: CheckResult, *, as_json: bool) -> None:
     verdict = "WRONG" if finding.is_wrong else "note" if finding.is_warning else "ok"
-    if as_json:
-        known = {"subject": finding.subject, "said": finding.said, "remedy": finding.remedy or None}
-        click.echo(json.dumps({"verdict": verdict.lower(), **known}))
-        return
-    click.echo(f"{verdict:6}{finding.subject:12}{finding.said}")
-    if finding.remedy:
-        click.echo(f"{'':18}-> {finding.remedy}")
+    known = {"subject": finding.subject, "said": finding.said, "remedy": finding.remedy or None}
+    remedy = f"\n{'':18}-> {finding.remedy}" if finding.remedy else ""
+    line = f"{verdict:6}{finding.subject:12}{finding.said}{remedy}"
+    echo_record({"verdict": verdict.lower(), **known}, line, as_json=as_json)
 
 
 def _findings(settings: "Settings") -> Iterator[CheckResult]:
@@ -104,7 +101,6 @@ def _findings(settings: "Settings") -> Iterator[CheckResult]:
 
 
 def _decoders() -> Iterator[CheckResult]:
-    """Check that the processes that decode images are sandboxed."""
     from stillroom.derived import confinement
 
     gaps = confinement.gaps()
@@ -172,10 +168,8 @@ async def _storage(settings: "Settings") -> list[CheckResult]:
         return []
     try:
         async with opened_storage(settings) as storage:
-            return [
-                CheckResult("storage", storage.description),
-                *[f async for f in _tried(storage)],
-            ]
+            description = CheckResult("storage", storage.description)
+            return [description, *[finding async for finding in _tried(storage)]]
     except StillroomError as error:
         return [CheckResult("storage", str(error), "fix what it names")]
 
@@ -193,8 +187,8 @@ async def _tried(storage: "ImageStorage") -> AsyncIterator[CheckResult]:
         ("saving", lambda: storage.save(key, BytesSource(_PROBE))),
         ("metadata", lambda: storage.stat(key)),
         ("listing", lambda: storage.list(ListQuery(prefix, limit=1))),
-        ("order", lambda: _order(storage)),
-        ("conditions", lambda: _conditions(storage)),
+        ("order", lambda: _lacking(storage, "order")),
+        ("conditions", lambda: _lacking(storage, "conditions")),
         ("copying", lambda: storage.copy(key, copied)),
         ("reading", lambda: _read(storage, key)),
         ("deleting", lambda: _delete(storage, key, copied)),
@@ -221,21 +215,13 @@ async def _tried(storage: "ImageStorage") -> AsyncIterator[CheckResult]:
             yield CheckResult(subject, f"works, {(time.perf_counter() - began) * 1000:.0f} ms")
 
 
-async def _order(storage: "ImageStorage") -> list[CheckResult] | None:
+async def _lacking(storage: "ImageStorage", subject: str) -> list[CheckResult] | None:
     from stillroom.storage.capabilities import TriesFeatures
 
-    lacking = await storage.lacking_order() if isinstance(storage, TriesFeatures) else ()
-    return _lacking("order", lacking)
-
-
-async def _conditions(storage: "ImageStorage") -> list[CheckResult] | None:
-    from stillroom.storage.capabilities import TriesFeatures
-
-    lacking = await storage.lacking_conditions() if isinstance(storage, TriesFeatures) else ()
-    return _lacking("conditions", lacking)
-
-
-def _lacking(subject: str, lacking: "Sequence[Limitation]") -> list[CheckResult] | None:
+    lacking: Sequence[Limitation] = ()
+    if isinstance(storage, TriesFeatures):
+        is_order = subject == "order"
+        lacking = await (storage.lacking_order() if is_order else storage.lacking_conditions())
     remedy = "see whether a newer release does better (docs/buckets.md)"
     return [
         CheckResult(

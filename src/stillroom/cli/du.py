@@ -1,13 +1,13 @@
 """Command `stillroom du`, which prints the sizes of folders in the store."""
 
-import json
 from collections import defaultdict
 from collections.abc import Iterable
 
 import click
 
 from stillroom.cli.images import completed
-from stillroom.cli.progress import size_text
+from stillroom.cli.options import json_option
+from stillroom.cli.output import echo_record, size_text
 from stillroom.cli.selection import Filter, filter_options
 from stillroom.cli.server_options import SERVER, open_store, server_options
 from stillroom.client import ImageInfo
@@ -18,18 +18,11 @@ from stillroom.client import ImageInfo
 @click.option(
     "-d", "--depth", type=click.IntRange(0), default=1, show_default=True, help="Levels of folders."
 )
-@click.option(
-    "--json", "as_json", is_flag=True, help="One JSON object per line: path, size, images."
-)
+@json_option("One JSON object per line: path, size, images.")
 @filter_options
 @server_options
 def du(
-    folder: str,
-    *,
-    depth: int,
-    as_json: bool,
-    include: tuple[str, ...],
-    exclude: tuple[str, ...],
+    folder: str, *, depth: int, as_json: bool, include: tuple[str, ...], exclude: tuple[str, ...]
 ) -> None:
     """Add up the sizes of images, by folder: size, number of images, folder.
 
@@ -40,21 +33,19 @@ def du(
         sums = _sums(store.entries(folder), folder, depth, Filter(include, exclude))
     for name in sorted(sums, key=lambda name: (name == folder, name)):
         size, images = sums[name]
-        if as_json:
-            click.echo(json.dumps({"path": name, "size": size, "images": images}))
-        else:
-            click.echo(f"{size_text(size):>9}  {images:>9,}  {name or '/'}")
+        line = f"{size_text(size):>9}  {images:>9,}  {name or '/'}"
+        echo_record({"path": name, "size": size, "images": images}, line, as_json=as_json)
 
 
 def _sums(
-    entries: Iterable[ImageInfo], folder: str, depth: int, meant: Filter
+    entries: Iterable[ImageInfo], folder: str, depth: int, chosen: Filter
 ) -> dict[str, tuple[int, int]]:
     """Return the size in bytes and the number of images of a folder and its subfolders."""
     sums: dict[str, tuple[int, int]] = defaultdict(lambda: (0, 0))
     sums[folder] = (0, 0)
     for entry in entries:
         name = entry.path[len(folder) :]
-        if not meant.takes(name):
+        if not chosen.takes(name):
             continue
         parts = name.split("/")[:-1]
         for level in range(min(depth, len(parts)) + 1):

@@ -6,7 +6,8 @@ from typing import Final, TypeVar
 
 import click
 
-_MAX_SEED: Final = 2**64 - 1
+from stillroom.generation.facets import FACETS, Facet
+from stillroom.generation.facts import MAX_SEED
 
 _Command = TypeVar("_Command", bound=Callable[..., None])
 
@@ -20,18 +21,17 @@ def moment(text: str) -> datetime:
         raise click.BadParameter(said) from error
 
 
+def _option(facet: Facet) -> Callable[[_Command], _Command]:
+    kind: click.Choice[str] | click.IntRange | None = (
+        click.Choice(facet.choices) if facet.choices else None
+    )
+    if facet.matches == "number":
+        kind = click.IntRange(0, MAX_SEED)
+    return click.option(f"--{facet.name.replace('_', '-')}", type=kind, help=facet.help)
+
+
 _OPTIONS: Final = (
-    click.option("--prompt", help="Words in the prompt."),
-    click.option("--model", help="Consecutive words in the name of the model."),
-    click.option("--lora", help="Consecutive words in the name of a LoRA."),
-    click.option("--sampler", help="Complete name of the sampler."),
-    click.option("--seed", type=click.IntRange(0, _MAX_SEED), help="The seed."),
-    click.option("--tool", help="Complete name of the tool, such as ComfyUI."),
-    click.option(
-        "--ai-mark",
-        type=click.Choice(("c2pa", "iptc", "both", "none")),
-        help="AI mark of the image.",
-    ),
+    *map(_option, FACETS.values()),
     click.option(
         "--tag", multiple=True, help="Only with this tag; `-cat`: only without the tag `cat`."
     ),

@@ -12,10 +12,9 @@ from typing import Any, Final
 import click
 from click.shell_completion import CompletionItem
 
-from stillroom.cli.duration import duration
-from stillroom.cli.exits import FAILED
-from stillroom.cli.facts import json_or_file
-from stillroom.cli.progress import Transfer, counted, result_line, size_text
+from stillroom.cli.options import DRY_RUN, duration, json_option, json_or_file
+from stillroom.cli.output import counted, echo_record, echo_result, json_text, size_text, time_text
+from stillroom.cli.progress import Transfer, TransferOptions, transfer_options
 from stillroom.cli.selection import (
     Filter,
     files_to_put,
@@ -25,15 +24,7 @@ from stillroom.cli.selection import (
     images_to_zip,
 )
 from stillroom.cli.server_options import SERVER, open_store, server_options
-from stillroom.client import (
-    DownloadedImage,
-    Folder,
-    ImageInfo,
-    ImageStore,
-    Outcome,
-    SavedImage,
-    SomeFailed,
-)
+from stillroom.client import DownloadedImage, Folder, ImageInfo, ImageStore, Outcome
 from stillroom.client.sources import is_same
 from stillroom.errors import ImageNotFound, StillroomError
 
@@ -57,15 +48,6 @@ def completed(context: click.Context, _: click.Parameter, begun: str) -> list[Co
         return []
 
 
-CONCURRENCY = click.option(
-    "-j", "--concurrency", type=click.IntRange(1, 64), default=8, show_default=True
-)
-DRY_RUN = click.option("--dry-run", is_flag=True, help="Print what would be done, and do nothing.")
-RESULTS = click.option(
-    "--json", "as_json", is_flag=True, help="One JSON object per line: path, result and size."
-)
-
-
 @click.command(epilog=SERVER)
 @click.argument("sources", nargs=-1, required=True, type=click.Path())
 @click.argument("target")
@@ -81,10 +63,7 @@ RESULTS = click.option(
     help="Add the AI mark to each image that has none.",
 )
 @click.option("--expires-in", type=duration, help="Delete the images after this: 90s 15m 12h 7d")
-@CONCURRENCY
-@DRY_RUN
-@filter_options
-@RESULTS
+@transfer_options
 @server_options
 def put(
     sources: tuple[str, ...],
@@ -93,11 +72,7 @@ def put(
     generation: dict[str, Any] | None,
     ai_generated: bool,
     expires_in: timedelta | None,
-    concurrency: int,
-    dry_run: bool,
-    include: tuple[str, ...],
-    exclude: tuple[str, ...],
-    as_json: bool,
+    options: TransferOptions,
 ) -> None:
     """Upload files, folders and patterns; images with the same hash are skipped.
 
@@ -106,6 +81,7 @@ def put(
     TARGET is a path for one file, else a folder; `/` is the top. A folder is uploaded with all that
     is below it, without its own name. `-` saves standard input.
     """
+    as_json = options.as_json
     with open_store() as store:
         if sources == ("-",):
             saved = store.save(
@@ -115,39 +91,32 @@ def put(
                 ai_generated=ai_generated,
                 expires_in=expires_in,
             )
-            click.echo(result_line("uploaded", saved.path, as_json=as_json, size=saved.size))
+            echo_result("uploaded", saved.path, as_json=as_json, size=saved.size)
             return
-        planned = files_to_put(sources, target, Filter(include, exclude))
+        planned = files_to_put(sources, target, options.chosen)
         if generation is not None:
             facts = {"generation": generation, "ai_generated": ai_generated}
-            line = _put_with_facts(store, planned, facts, expires_in, dry_run=dry_run)
-            click.echo(result_line(*line, as_json=as_json))
+            result = _put_with_facts(store, planned, facts, expires_in, dry_run=options.dry_run)
+            echo_result(*result, as_json=as_json)
             return
-        if dry_run:
+        if options.dry_run:
             for path, file in planned.items():
                 is_same = expires_in is None and _is_there(
                     store, path, file, ai_generated=ai_generated
                 )
-                result = "unchanged" if is_same else "would upload"
-                click.echo(result_line(result, path, as_json=as_json))
+                echo_result("unchanged" if is_same else "would upload", path, as_json=as_json)
             return
         sizes = {path: file.stat().st_size for path, file in planned.items()}
         total = sum(sizes.values())
         with Transfer.shown("uploaded", len(planned), total, as_json=as_json) as transfer:
-
-            def each(outcome: Outcome[SavedImage]) -> None:
-                transfer.finish(outcome, sizes[outcome.path])
-
-            run_transfer(
-                lambda: store.save_many(
-                    planned.items(),
-                    concurrency=concurrency,
-                    skip_same=True,
-                    ai_generated=ai_generated,
-                    expires_in=expires_in,
-                    each=each,
-                    progress=transfer.progress,
-                )
+            store.save_many(
+                planned.items(),
+                concurrency=options.concurrency,
+                skip_same=True,
+                ai_generated=ai_generated,
+                expires_in=expires_in,
+                each=lambda outcome: transfer.finish(outcome, sizes[outcome.path]),
+                progress=transfer.progress,
             )
 
 
@@ -175,37 +144,24 @@ def _put_with_facts(
 @click.command(epilog=SERVER)
 @click.argument("sources", nargs=-1, required=True, shell_complete=completed)
 @click.argument("target", type=click.Path())
-@CONCURRENCY
-@DRY_RUN
-@filter_options
-@RESULTS
+@transfer_options
 @click.option("--zip", "as_zip", is_flag=True, help="TARGET becomes one ZIP file of all images.")
 @click.option(
     "--captions", is_flag=True, help="With --zip: add the prompts, `cat.txt` next to `cat.png`."
 )
 @server_options
 def get(
-    sources: tuple[str, ...],
-    target: str,
-    *,
-    as_zip: bool,
-    captions: bool,
-    concurrency: int,
-    dry_run: bool,
-    include: tuple[str, ...],
-    exclude: tuple[str, ...],
-    as_json: bool,
+    sources: tuple[str, ...], target: str, *, as_zip: bool, captions: bool, options: TransferOptions
 ) -> None:
     """Download images, folders (`cats/`) and patterns; files with the same hash are skipped.
 
     TARGET is a file for one image, else a folder; `-` is standard output.
     """
-    meant = Filter(include, exclude)
     if captions and not as_zip:
         raise click.UsageError("--captions requires --zip")
     with open_store() as store:
-        if as_zip and not dry_run:
-            wanted = images_to_zip(store, sources, meant)
+        if as_zip and not options.dry_run:
+            wanted = images_to_zip(store, sources, options.chosen)
             to = sys.stdout.buffer if target == "-" else Path(target)
             store.download_archive(wanted, to, sidecars="captions" if captions else None)
             return
@@ -213,26 +169,24 @@ def get(
             for source in sources:
                 store.download(source, sys.stdout.buffer)
             return
-        planned = images_to_get(store, sources, Path(target), meant)
-        if dry_run:
+        planned = images_to_get(store, sources, Path(target), options.chosen)
+        if options.dry_run:
             for path, file in planned.items():
                 result = "unchanged" if _is_there(store, path, file) else "would download"
-                click.echo(result_line(result, path, as_json=as_json))
+                echo_result(result, path, as_json=options.as_json)
             return
-        with Transfer.shown("downloaded", len(planned), 0, as_json=as_json) as transfer:
 
-            def each(outcome: Outcome[DownloadedImage]) -> None:
-                file = planned[outcome.path]
-                transfer.finish(outcome, file.stat().st_size if outcome.error is None else 0)
+        def each(outcome: Outcome[DownloadedImage]) -> None:
+            file = planned[outcome.path]
+            transfer.finish(outcome, file.stat().st_size if outcome.error is None else 0)
 
-            run_transfer(
-                lambda: store.download_many(
-                    planned.items(),
-                    concurrency=concurrency,
-                    within=Path(target),
-                    each=each,
-                    progress=transfer.progress,
-                )
+        with Transfer.shown("downloaded", len(planned), 0, as_json=options.as_json) as transfer:
+            store.download_many(
+                planned.items(),
+                concurrency=options.concurrency,
+                within=Path(target),
+                each=each,
+                progress=transfer.progress,
             )
 
 
@@ -244,22 +198,12 @@ def _is_there(store: ImageStore, path: str, file: Path, *, ai_generated: bool = 
     return is_same(file, size=found.size, sha256=found.sha256, ai_generated=ai_generated)
 
 
-def run_transfer(transfer: Any) -> None:  # noqa: ANN401  (its result is not used)
-    """Run a transfer. If images failed, which was already printed, exit with an error status."""
-    try:
-        transfer()
-    except SomeFailed as error:
-        if error.stopped:
-            raise
-        sys.exit(FAILED)
-
-
 @click.command(epilog=SERVER)
 @click.argument("folder", default="", shell_complete=completed)
 @click.option("-l", "--long", is_flag=True, help="Size, time and type as well.")
 @click.option("-R", "--recursive", is_flag=True, help="All levels.")
 @click.option("--tree", is_flag=True, help="All levels, indented.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object per line, with all fields.")
+@json_option("One JSON object per line, with all fields.")
 @server_options
 def ls(folder: str, *, long: bool, recursive: bool, tree: bool, as_json: bool) -> None:
     """List a folder, or one image."""
@@ -273,7 +217,7 @@ def ls(folder: str, *, long: bool, recursive: bool, tree: bool, as_json: bool) -
                 shown = _branch(entry, shown, long=long)
             elif as_json:
                 known = {"path": entry.path} if isinstance(entry, Folder) else asdict(entry)
-                click.echo(json.dumps(known, ensure_ascii=False, default=lambda at: at.isoformat()))
+                click.echo(json_text(known))
             else:
                 click.echo(_line(entry, entry.path, long=long))
         if empty and folder:
@@ -304,7 +248,7 @@ def _line(entry: ImageInfo | Folder, name: str, *, long: bool) -> str:
     size, saved, kind = "-", "-", "-"
     if isinstance(entry, ImageInfo):
         size, kind = size_text(entry.size), entry.content_type
-        saved = entry.modified.strftime("%Y-%m-%dT%H:%M:%SZ")
+        saved = time_text(entry.modified)
     return f"{size:>9}  {saved:20}  {kind:{_TYPE_WIDTH}.{_TYPE_WIDTH}}  {name}"
 
 
@@ -324,7 +268,7 @@ def _branch(entry: ImageInfo | Folder, shown: list[str], *, long: bool) -> list[
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @DRY_RUN
 @filter_options
-@RESULTS
+@json_option("One JSON object per line: path, result and size.")
 @server_options
 def rm(
     sources: tuple[str, ...],
@@ -353,7 +297,7 @@ def rm(
         paths = list(dict.fromkeys(paths))
         if dry_run:
             for path in paths:
-                click.echo(result_line("would delete", path, as_json=as_json))
+                echo_result("would delete", path, as_json=as_json)
             return
         if asks and not yes:
             if not sys.stdin.isatty():
@@ -370,7 +314,7 @@ def rm(
 @click.command(epilog=SERVER)
 @click.argument("path", shell_complete=completed)
 @click.option("--expires", type=duration, default="1h", show_default=True, help="90s 15m 12h 7d")
-@click.option("--json", "as_json", is_flag=True, help="A JSON object: path, url, expires_in.")
+@json_option("A JSON object: path, url, expires_in.")
 @server_options
 def url(path: str, *, expires: timedelta, as_json: bool) -> None:
     """Print a signed URL that reads one image without a token, and nothing else."""
@@ -378,8 +322,7 @@ def url(path: str, *, expires: timedelta, as_json: bool) -> None:
         store.stat(path)  # the server would also sign the path of a missing image
         signed = store.signed_url(path, expires_in=expires)
     seconds = int(expires.total_seconds())
-    known = {"path": path, "url": signed, "expires_in": seconds}
-    click.echo(json.dumps(known) if as_json else signed)
+    echo_record({"path": path, "url": signed, "expires_in": seconds}, signed, as_json=as_json)
 
 
 @click.command(epilog=SERVER)

@@ -11,14 +11,13 @@ from stillroom.auth.grants import SCOPES
 from stillroom.cli.copying import cp, mv
 from stillroom.cli.doctor import doctor
 from stillroom.cli.du import du
-from stillroom.cli.duration import duration
 from stillroom.cli.exits import FAILED, INTERRUPTED, code_of, hint_of
-from stillroom.cli.group import Group
+from stillroom.cli.group import Group, explained
 from stillroom.cli.images import cat, get, ls, put, rm, url
 from stillroom.cli.index import index
 from stillroom.cli.media import media
 from stillroom.cli.migrate import migrate
-from stillroom.cli.mistakes import explained
+from stillroom.cli.options import DATA_DIR, duration
 from stillroom.cli.profiles import profiles
 from stillroom.cli.retention import retention
 from stillroom.cli.runs import runs
@@ -41,7 +40,7 @@ def commands() -> None:
 @click.option("--host", help="Address to listen on.  [STILLROOM_HOST, 127.0.0.1]")
 @click.option("--port", type=int, help="Port; 0 picks a free one.  [STILLROOM_PORT, 8000]")
 @click.option("--workers", type=int, help="Worker processes.  [STILLROOM_WORKERS, 1]")
-@click.option("--data-dir", help="The data directory.  [STILLROOM_DATA_DIR, ./stillroom-data]")
+@DATA_DIR
 @click.option(
     "--sign-in-link/--no-sign-in-link",
     default=None,

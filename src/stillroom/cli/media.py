@@ -1,9 +1,5 @@
 """Commands `stillroom media ingest`, `sweep`, `orphans`, `dead-letters` and `migrate`."""
 
-import asyncio
-import json
-import sys
-import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import asdict
@@ -12,7 +8,8 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from stillroom.cli.group import Group
-from stillroom.cli.progress import counted
+from stillroom.cli.options import DATA_DIR, asynchronous, json_option, read_settings
+from stillroom.cli.output import StatusLine, counted, echo_record
 from stillroom.cli.resources import heal, list_resources, show, tag
 from stillroom.errors import StillroomError
 
@@ -20,16 +17,11 @@ if TYPE_CHECKING:
     from stillroom.maintenance.orphans import Mismatch
     from stillroom.media.resource import DeadLetter
     from stillroom.media.rows.dead_letters import DeadLetterRows
-    from stillroom.settings import Settings
 
 _PAGE: Final = 1000
 _PROGRESS_S: Final = 5.0
 
-_DATA_DIR = click.option(
-    "--data-dir", help="The data directory.  [STILLROOM_DATA_DIR, ./stillroom-data]"
-)
-
-_AS_JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object per line.")
+_AS_JSON = json_option("One JSON object per line.")
 
 _EVERYTHING = click.option("--all", "everything", is_flag=True, help="All dead letters.")
 
@@ -47,97 +39,74 @@ for command in (list_resources, show, tag, heal):
 @click.argument("keys", nargs=-1, required=True, metavar="KEY...")
 @click.option("--keep", is_flag=True, help="Record them at their present keys, without copying.")
 @_AS_JSON
-@_DATA_DIR
-def ingest(keys: tuple[str, ...], *, keep: bool, as_json: bool, data_dir: str | None) -> None:
+@DATA_DIR
+@asynchronous
+async def ingest(keys: tuple[str, ...], *, keep: bool, as_json: bool, data_dir: str | None) -> bool:
     """Take compute results into the media library, and print the new resources.
 
     A KEY is an image's path, with or without `compute/` before it. Each line has the
     resource's id, its storage key and the KEY, in order. Failures go to standard error, and the
     exit status is then 1.
     """
-    from stillroom.settings import Settings
-
-    settings = Settings.read(data_dir=data_dir)
-    if not asyncio.run(_ingest(settings, keys, relocate=not keep, as_json=as_json)):
-        sys.exit(1)
-
-
-async def _ingest(
-    settings: "Settings", keys: Sequence[str], *, relocate: bool, as_json: bool
-) -> bool:
     from stillroom.assembly import opened_library
-    from stillroom.paths import StorageKey, path_of_key
+    from stillroom.paths import COMPUTE_PREFIX, StorageKey, path_of_key
 
     all_well = True
-    async with opened_library(settings) as library:
+    async with opened_library(read_settings(data_dir)) as library:
         for text in keys:
+            key = text if text.startswith(COMPUTE_PREFIX) else COMPUTE_PREFIX + text
             try:
-                key = StorageKey.of_image(path_of_key(_key_of(text), at=("argument", "KEY")))
-                resource = await library.service.ingest_from_storage_key(key, relocate=relocate)
+                resource = await library.service.ingest_from_storage_key(
+                    StorageKey.of_image(path_of_key(key, at=("argument", "KEY"))), relocate=not keep
+                )
             except StillroomError as error:
                 click.echo(f"stillroom: {text}: {error}", err=True)
                 all_well = False
             else:
-                known = {"id": str(resource.id), "storage_key": resource.storage_key.text}
-                line = f"{resource.id}  {resource.storage_key.text}  {text}"
-                click.echo(json.dumps({**known, "key": text}) if as_json else line)
+                stored_as = resource.storage_key.text
+                known = {"id": str(resource.id), "storage_key": stored_as, "key": text}
+                echo_record(known, f"{resource.id}  {stored_as}  {text}", as_json=as_json)
     return all_well
-
-
-def _key_of(text: str) -> str:
-    """Return the storage key for a KEY argument, in which the prefix `compute/` is optional."""
-    from stillroom.paths import COMPUTE_PREFIX
-
-    return text if text.startswith(COMPUTE_PREFIX) else COMPUTE_PREFIX + text
 
 
 @media.command()
 @click.option("--dry-run", is_flag=True, help="List due deletions without executing them.")
 @_AS_JSON
-@_DATA_DIR
-def sweep(*, dry_run: bool, as_json: bool, data_dir: str | None) -> None:
+@DATA_DIR
+@asynchronous
+async def sweep(*, dry_run: bool, as_json: bool, data_dir: str | None) -> bool:
     """Delete what is due now, as the server does every STILLROOM_SWEEP_INTERVAL_SECONDS.
 
     With rules of retention it also marks what has expired, if the next round is due; a
     million images take an hour. It is safe to run beside servers and other sweeps. The exit status
     is 1 if a deletion failed.
     """
-    from stillroom.settings import Settings
-
-    settings = Settings.read(data_dir=data_dir)
-    if not asyncio.run(_sweep(settings, dry_run=dry_run, as_json=as_json)):
-        sys.exit(1)
-
-
-async def _sweep(settings: "Settings", *, dry_run: bool, as_json: bool) -> bool:
     from stillroom.assembly import opened_library
     from stillroom.media.expiry import never_stops
 
-    async with opened_library(settings) as library:
+    async with opened_library(read_settings(data_dir)) as library:
         if dry_run:
-            marks, after = (await library.database.rows()).deletions, None
-            while page := await marks.due(after=after, limit=_PAGE):
+            async for page in (await library.database.rows()).deletions.due(limit=_PAGE):
                 for mark in page:
-                    since = mark.due_at.isoformat(timespec="seconds")
+                    due_at = mark.due_at.isoformat(timespec="seconds")
                     key = mark.storage_key.text
-                    known = {"due_at": since, "reason": mark.reason, "storage_key": key}
-                    line = f"{since}  {mark.reason}  {key}"
-                    click.echo(json.dumps(known) if as_json else line)
-                after = page[-1]
+                    known = {"due_at": due_at, "reason": mark.reason, "storage_key": key}
+                    echo_record(known, "  ".join(known.values()), as_json=as_json)
             return True
-        progress = _StatusLine()
+        progress = _Progress()
         if library.expiry is not None:
             await library.expiry.mark_expired(never_stops)
         swept = await library.sweeper.sweep(
             lambda swept: progress.show(swept.deleted + swept.gone + swept.kept, "marks")
         )
-    told = (
+    failed = swept.failed + swept.dead_lettered
+    summary = (
         f"deleted {swept.deleted}, already gone {swept.gone}, kept {swept.kept}, failed "
-        f"{swept.failed + swept.dead_lettered}; unneeded copies deleted {swept.copies}, empty "
-        f"folders removed {swept.folders}"
+        f"{failed}; unneeded copies deleted {swept.copies}, empty folders removed "
+        f"{swept.folders}"
     )
-    click.echo(json.dumps(asdict(swept)) if as_json else told)
-    return not swept.failed + swept.dead_lettered
+    echo_record(asdict(swept), summary, as_json=as_json)
+    return not failed
 
 
 @media.command()
@@ -153,8 +122,9 @@ async def _sweep(settings: "Settings", *, dry_run: bool, as_json: bool) -> bool:
     help="Delete nothing if a larger share of the stored images are orphans.",
 )
 @_AS_JSON
-@_DATA_DIR
-def orphans(*, delete: bool, max_percent: float, as_json: bool, data_dir: str | None) -> None:
+@DATA_DIR
+@asynchronous
+async def orphans(*, delete: bool, max_percent: float, as_json: bool, data_dir: str | None) -> bool:
     """Compare the library's stored images with its rows, and print the mismatches.
 
     `orphan` is an image without a row; `young` is the same, but too new to be sure; `foreign` is
@@ -162,57 +132,44 @@ def orphans(*, delete: bool, max_percent: float, as_json: bool, data_dir: str | 
     image. The last line has their numbers. The exit status is 1 if a mismatch is left, and 2 if
     the scan failed or is implausible.
     """
-    from stillroom.settings import Settings
-
-    settings = Settings.read(data_dir=data_dir)
-    scanning = _orphans(settings, delete=delete, max_percent=max_percent, as_json=as_json)
-    if not asyncio.run(scanning):
-        sys.exit(1)
-
-
-async def _orphans(
-    settings: "Settings", *, delete: bool, max_percent: float, as_json: bool
-) -> bool:
     from stillroom.assembly import opened_library
     from stillroom.maintenance.orphans import OrphanScan, ScanStats
 
-    scanned, progress = ScanStats(), _StatusLine()
+    settings = read_settings(data_dir)
+    scanned, progress, failed = ScanStats(), _Progress(), 0
 
     def report(mismatch: "Mismatch") -> None:
         progress.show(scanned.objects, "images")
         known = {"kind": mismatch.kind, "storage_key": mismatch.key}
-        click.echo(json.dumps(known) if as_json else f"{mismatch.kind}  {mismatch.key}")
+        echo_record(known, f"{mismatch.kind}  {mismatch.key}", as_json=as_json)
 
     async with opened_library(settings) as library:
         scan = OrphanScan(library.storage, library.database, grace=settings.deletion_grace)
-        failed = 0
         if delete:
             await scan.delete(report, scanned, max_percent=max_percent)
             swept = await library.sweeper.sweep()
             failed = swept.failed + swept.dead_lettered
         else:
             await scan.report(report, scanned)
-    told = (
+    summary = (
         f"{counted(scanned.objects, 'image')}, {counted(scanned.resources, 'resource')}: "
         f"orphans {scanned.orphans}, young {scanned.young}, foreign {scanned.foreign}, "
         f"missing {scanned.missing}" + (f"; deletions failed {failed}" if delete else "")
     )
-    click.echo(json.dumps({**asdict(scanned), "failed": failed}) if as_json else told)
+    echo_record({**asdict(scanned), "failed": failed}, summary, as_json=as_json)
     left = failed if delete else scanned.orphans
     return not left + scanned.foreign + scanned.missing
 
 
-class _StatusLine:
-    """Progress line on standard error, printed every few seconds."""
+class _Progress:
+    """Progress lines on standard error, which are never redrawn."""
 
     def __init__(self) -> None:
-        self._shown_at = time.monotonic()
+        self._line = StatusLine(_PROGRESS_S, _PROGRESS_S, redrawn="{}\n")
 
     def show(self, number: int, of_what: str) -> None:
-        """Print the progress if it has not been printed in the last few seconds."""
-        if time.monotonic() - self._shown_at >= _PROGRESS_S:
-            self._shown_at = time.monotonic()
-            click.echo(f"{number} {of_what} …", err=True)
+        if self._line.is_due():
+            self._line.show(f"{number} {of_what} …")
 
 
 class _DeadLetters(Group):
@@ -230,61 +187,51 @@ def dead_letters() -> None:
 
 @dead_letters.command("ls")
 @_AS_JSON
-@_DATA_DIR
-def list_dead_letters(*, as_json: bool, data_dir: str | None) -> None:
+@DATA_DIR
+@asynchronous
+async def list_dead_letters(*, as_json: bool, data_dir: str | None) -> None:
     """List dead letters, newest first: id, time, attempts, reason, key and error."""
-    from stillroom.settings import Settings
+    from stillroom.assembly import opened_library
 
-    asyncio.run(_list_dead_letters(Settings.read(data_dir=data_dir), as_json=as_json))
+    async with opened_library(read_settings(data_dir)) as library:
+        async for dead_letter in _dead_letters((await library.database.rows()).dead_letters):
+            known = {
+                "id": str(dead_letter.id),
+                "failed_at": dead_letter.failed_at.isoformat(timespec="seconds"),
+                "attempts": dead_letter.attempts,
+                "reason": dead_letter.reason,
+                "storage_key": dead_letter.storage_key.text,
+                "last_error": dead_letter.last_error,
+            }
+            echo_record(known, "  ".join(map(str, known.values())), as_json=as_json)
 
 
 @dead_letters.command("retry")
 @click.argument("ids", nargs=-1, type=click.UUID, metavar="[ID...]")
 @_EVERYTHING
 @_AS_JSON
-@_DATA_DIR
-def retry_dead_letters(
+@DATA_DIR
+@asynchronous
+async def retry_dead_letters(
     ids: tuple[uuid.UUID, ...], *, everything: bool, as_json: bool, data_dir: str | None
-) -> None:
+) -> bool:
     """Make dead letters due again; all checks are repeated before anything is deleted."""
-    settings = _settings_for(ids, everything=everything, data_dir=data_dir)
-    _change_dead_letters(settings, ids, lambda rows, one: rows.retry(one), as_json=as_json)
+    _check_ids(ids, everything=everything)
+    return await _change(ids, lambda rows, one: rows.retry(one), data_dir, as_json=as_json)
 
 
 @dead_letters.command("drop")
 @click.argument("ids", nargs=-1, type=click.UUID, metavar="[ID...]")
 @_EVERYTHING
 @_AS_JSON
-@_DATA_DIR
-def drop_dead_letters(
+@DATA_DIR
+@asynchronous
+async def drop_dead_letters(
     ids: tuple[uuid.UUID, ...], *, everything: bool, as_json: bool, data_dir: str | None
-) -> None:
+) -> bool:
     """Remove dead letters; their images stay."""
-    settings = _settings_for(ids, everything=everything, data_dir=data_dir)
-    _change_dead_letters(settings, ids, lambda rows, one: rows.drop(one), as_json=as_json)
-
-
-async def _list_dead_letters(settings: "Settings", *, as_json: bool) -> None:
-    from stillroom.assembly import opened_library
-
-    async with opened_library(settings) as library:
-        async for dead_letter in _dead_letters((await library.database.rows()).dead_letters):
-            when = dead_letter.failed_at.isoformat(timespec="seconds")
-            if as_json:
-                known = {
-                    "id": str(dead_letter.id),
-                    "failed_at": when,
-                    "attempts": dead_letter.attempts,
-                    "reason": dead_letter.reason,
-                    "storage_key": dead_letter.storage_key.text,
-                    "last_error": dead_letter.last_error,
-                }
-                click.echo(json.dumps(known))
-                continue
-            click.echo(
-                f"{dead_letter.id}  {when}  {dead_letter.attempts}  {dead_letter.reason}  "
-                f"{dead_letter.storage_key.text}  {dead_letter.last_error}"
-            )
+    _check_ids(ids, everything=everything)
+    return await _change(ids, lambda rows, one: rows.drop(one), data_dir, as_json=as_json)
 
 
 async def _dead_letters(rows: "DeadLetterRows") -> AsyncIterator["DeadLetter"]:
@@ -295,43 +242,26 @@ async def _dead_letters(rows: "DeadLetterRows") -> AsyncIterator["DeadLetter"]:
         after = page[-1].id
 
 
-def _settings_for(
-    ids: Sequence[uuid.UUID], *, everything: bool, data_dir: str | None
-) -> "Settings":
-    from stillroom.settings import Settings
-
+def _check_ids(ids: Sequence[uuid.UUID], *, everything: bool) -> None:
     if bool(ids) == everything:
         raise click.UsageError("pass the ids, or --all")
-    return Settings.read(data_dir=data_dir)
 
 
-def _change_dead_letters(
-    settings: "Settings",
+async def _change(
     ids: Sequence[uuid.UUID],
     change: "Callable[[DeadLetterRows, uuid.UUID], Awaitable[DeadLetter]]",
-    *,
-    as_json: bool,
-) -> None:
-    """Call `change` for each dead letter and print it. Exit with 1 if an id does not exist."""
-    if not asyncio.run(_each_dead_letter(settings, ids, change, as_json=as_json)):
-        sys.exit(1)
-
-
-async def _each_dead_letter(
-    settings: "Settings",
-    ids: Sequence[uuid.UUID],
-    change: "Callable[[DeadLetterRows, uuid.UUID], Awaitable[DeadLetter]]",
+    data_dir: str | None,
     *,
     as_json: bool,
 ) -> bool:
+    """Change the dead letters with these IDs, or all. Return False if one does not exist."""
     from stillroom.assembly import opened_library
     from stillroom.errors import DeadLetterNotFound
 
     all_well = True
-    async with opened_library(settings) as library:
+    async with opened_library(read_settings(data_dir)) as library:
         rows = (await library.database.rows()).dead_letters
-        wanted = ids or [dead_letter.id async for dead_letter in _dead_letters(rows)]
-        for dead_letter_id in wanted:
+        for dead_letter_id in ids or [one.id async for one in _dead_letters(rows)]:
             try:
                 dead_letter = await change(rows, dead_letter_id)
             except DeadLetterNotFound as error:
@@ -339,18 +269,17 @@ async def _each_dead_letter(
                 all_well = False
             else:
                 known = {"id": str(dead_letter.id), "storage_key": dead_letter.storage_key.text}
-                click.echo(json.dumps(known) if as_json else "  ".join(known.values()))
+                echo_record(known, "  ".join(known.values()), as_json=as_json)
     return all_well
 
 
 @media.command()
 @_AS_JSON
-@_DATA_DIR
+@DATA_DIR
 def migrate(*, as_json: bool, data_dir: str | None) -> None:
     """Migrate the library's tables to the newest version, as the server does when it starts."""
     from stillroom.media.migrations import migrate as run
-    from stillroom.settings import Settings
 
-    before, after = run(Settings.read(data_dir=data_dir).rows)
+    before, after = run(read_settings(data_dir).rows)
     told = f"{before or 'none'} -> {after}" if before != after else f"{after}, up to date"
-    click.echo(json.dumps({"before": before, "after": after}) if as_json else told)
+    echo_record({"before": before, "after": after}, told, as_json=as_json)

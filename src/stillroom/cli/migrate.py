@@ -1,11 +1,9 @@
 """Command `stillroom migrate`, which copies images and database rows between two stores."""
 
-import asyncio
 import contextlib
 import io
 import json
 import os
-import signal
 import sys
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -13,10 +11,10 @@ from typing import IO, TYPE_CHECKING, Any, Final
 
 import click
 
-from stillroom.cli.display import REFRESH_S, shown
+from stillroom.cli.display import run_until_signal
 from stillroom.cli.exits import FAILED, STOPPED, code_of
-from stillroom.cli.progress import counted, size_text
-from stillroom.cli.rate import rate
+from stillroom.cli.options import DRY_RUN, json_option, rate
+from stillroom.cli.output import counted, size_text
 from stillroom.errors import BackendUnavailable, ConfigurationError
 
 if TYPE_CHECKING:
@@ -52,8 +50,8 @@ _STORE = click.Path(exists=True, path_type=Path)
 )
 @click.option("--extra", is_flag=True, help="Also list the images that only the target has.")
 @click.option("--rate", type=rate, help="Read no faster than this: 50MB/s.  [no limit]")
-@click.option("--dry-run", is_flag=True, help="Print what would be done, and do nothing.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")
+@DRY_RUN
+@json_option("One JSON document on standard output.")
 @click.option(
     "--report",
     type=click.Path(dir_okay=False),
@@ -64,12 +62,8 @@ def migrate(
     source: Path | None,
     target: Path | None,
     prefix: str,
-    overwrite: bool,
-    extra: bool,
-    rate: float | None,
-    dry_run: bool,
-    as_json: bool,
     report: str | None,
+    **options: Any,  # noqa: ANN401  (see `_Run`)
 ) -> None:
     """Copy images and the media library's rows from one store to another: disk or bucket.
 
@@ -80,6 +74,8 @@ def migrate(
     The exit status is 0 if everything was copied, 1 if something was not, 2 if it could not run,
     3 if it was stopped, and 5 if a store or a database is unreachable.
     """
+    import uvloop
+
     from stillroom.paths import ImagePrefix, KeyPrefix
 
     if source is None and target is None:
@@ -87,20 +83,11 @@ def migrate(
     prefixes = [KeyPrefix.of_images(ImagePrefix.parse(prefix))]
     if not prefix:
         prefixes.append(KeyPrefix.of_library())
-    run = _Run(
-        _settings(source),
-        _settings(target),
-        prefixes,
-        overwrite=overwrite,
-        extra=extra,
-        rate=rate,
-        dry_run=dry_run,
-        as_json=as_json,
-    )
+    run = _Run(_settings(source), _settings(target), prefixes, **options)
     with contextlib.ExitStack() as opened:
         if report is not None:
             run.report = opened.enter_context(_opened_report(Path(report)))
-        status = _loop(run.run())
+        status: int = uvloop.run(run.run())
     sys.exit(status)
 
 
@@ -118,13 +105,6 @@ def _settings(where: Path | None) -> "Settings":
     if where is None:
         return Settings.read()
     return Settings.of_values(data_dir=where) if where.is_dir() else Settings.read_file(where)
-
-
-def _loop(main: Any) -> int:  # noqa: ANN401  (a coroutine; uvloop has its own name for it)
-    import uvloop
-
-    status: int = uvloop.run(main)
-    return status
 
 
 @dataclass
@@ -149,9 +129,13 @@ class _Run:
         from stillroom.maintenance.migration import Migration
         from stillroom.maintenance.migration_report import MigrationStats
         from stillroom.maintenance.rate_limiter import RateLimiter
+        from stillroom.maintenance.row_transfer import is_same as is_same_database
+        from stillroom.storage.choose import is_same_place
 
-        is_one_store = _is_one_store(self.source, self.target)
-        if is_one_store and (len(self.prefixes) == 1 or _is_one_database(self.source, self.target)):
+        is_one_store = is_same_place(self.source.storage, self.target.storage)
+        if is_one_store and (
+            len(self.prefixes) == 1 or is_same_database(self.source.rows, self.target.rows)
+        ):
             raise ConfigurationError("--from and --to are the same store: there is nothing to copy")
         stats = MigrationStats()
         async with opened_inspection(self.source) as source:
@@ -191,15 +175,8 @@ class _Run:
         *,
         rows_alone: bool,
     ) -> int:
-        task = asyncio.ensure_future(self._work(migration, rows_alone=rows_alone))
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, task.cancel)
-        async with shown(source, self.prefixes) as display:
-            while not task.done():
-                await asyncio.wait([task], timeout=REFRESH_S)
-                self._print_lines()
-                display.show(stats)
+        work = self._work(migration, rows_alone=rows_alone)
+        task = await run_until_signal(work, source, self.prefixes, stats, self._print_lines)
         if task.cancelled():
             self._end(stats, finished=False)
             return STOPPED
@@ -299,15 +276,3 @@ class _Run:
                 "left_out_count": rows.wrong,
             },
         }
-
-
-def _is_one_store(source: "Settings", target: "Settings") -> bool:
-    from stillroom.storage.choose import is_same_place
-
-    return is_same_place(source.storage, target.storage)
-
-
-def _is_one_database(source: "Settings", target: "Settings") -> bool:
-    from stillroom.maintenance.row_transfer import is_same
-
-    return is_same(source.rows, target.rows)

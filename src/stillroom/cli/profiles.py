@@ -2,19 +2,20 @@
 
 import configparser
 import contextlib
-import json
 import os
 import re
 import stat
 import sys
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 import click
 
 from stillroom.cli.group import Group
+from stillroom.cli.options import json_option
+from stillroom.cli.output import echo_record
 from stillroom.client.connection import Connection
 from stillroom.errors import ConfigurationError
 
@@ -33,10 +34,7 @@ class Profile:
     """URL and token of a server. `repr` does not contain the token."""
 
     url: str | None
-    token: str | None
-
-    def __repr__(self) -> str:
-        return f"Profile({self.url!r})"
+    token: str | None = field(repr=False)
 
 
 def profiles_file() -> Path:
@@ -53,7 +51,7 @@ def profile_named(name: str) -> Profile:
     Raises:
         ConfigurationError: the profile does not exist, or the profiles file cannot be used.
     """
-    profiles = _profiles()
+    profiles = _parsed(_read())
     if name not in profiles:
         known = ", ".join(sorted(profiles)) or "none"
         raise ConfigurationError(f"no profile {name!r} in {str(profiles_file())!r}: it has {known}")
@@ -66,24 +64,11 @@ def default_profile() -> Profile | None:
     Raises:
         ConfigurationError: the profiles file cannot be used.
     """
-    return _profiles().get(DEFAULT)
-
-
-def _profiles() -> dict[str, Profile]:
-    return _parsed(_text())
-
-
-def _text() -> str:
-    try:
-        return _read(profiles_file())
-    except (FileNotFoundError, NotADirectoryError):
-        return ""
-    except OSError as error:
-        raise ConfigurationError(f"the profiles cannot be read: {error}") from error
+    return _parsed(_read()).get(DEFAULT)
 
 
 def _parsed(text: str) -> dict[str, Profile]:
-    file = profiles_file()
+    file = str(profiles_file())
     # Interpolation is off because a token may contain a percent sign.
     parser = configparser.ConfigParser(interpolation=None, default_section="")
     try:
@@ -94,39 +79,40 @@ def _parsed(text: str) -> dict[str, Profile]:
         where = f", line {line}" if line else ""
         # The error's own message would contain the line, which may be a token.
         raise ConfigurationError(
-            f"{str(file)!r}{where}: this is not a profile: write [name], then url = … and token = …"
+            f"{file!r}{where}: this is not a profile: write [name], then url = … and token = …"
         ) from None
+    found: dict[str, Profile] = {}
     for name in parser.sections():
-        if unknown := sorted(set(parser[name]) - _KEYS):
+        if unknown := ", ".join(sorted(set(parser[name]) - _KEYS)):
             raise ConfigurationError(
-                f"{str(file)!r}: profile {name!r} has {', '.join(unknown)}: only url and token are "
-                "read"
+                f"{file!r}: profile {name!r} has {unknown}: only url and token are read"
             )
-    return {
-        name: Profile(parser[name].get("url") or None, parser[name].get("token") or None)
-        for name in parser.sections()
-    }
+        found[name] = Profile(parser[name].get("url") or None, parser[name].get("token") or None)
+    return found
 
 
-def _read(file: Path) -> str:
-    with file.open("rb") as opened:
-        found = os.fstat(opened.fileno())
-        if not stat.S_ISREG(found.st_mode):
-            raise ConfigurationError(f"{str(file)!r} is not a file: profiles must be in a file")
-        if found.st_mode & 0o077:
-            raise ConfigurationError(
-                f"{str(file)!r} has tokens, and other users may open it (mode "
-                f"{stat.S_IMODE(found.st_mode):o}): chmod 600 {file}"
-            )
-        if found.st_size > _MAX_BYTES:
-            raise ConfigurationError(f"{str(file)!r} is too large for a file of profiles")
-        try:
+def _read() -> str:
+    """Return the text of the profiles file; an empty string if it does not exist."""
+    file = profiles_file()
+    try:
+        with file.open("rb") as opened:
+            found = os.fstat(opened.fileno())
+            if not stat.S_ISREG(found.st_mode):
+                raise ConfigurationError(f"{str(file)!r} is not a file: profiles must be in a file")
+            if found.st_mode & 0o077:
+                raise ConfigurationError(
+                    f"{str(file)!r} has tokens, and other users may open it (mode "
+                    f"{stat.S_IMODE(found.st_mode):o}): chmod 600 {file}"
+                )
+            if found.st_size > _MAX_BYTES:
+                raise ConfigurationError(f"{str(file)!r} is too large for a file of profiles")
             return opened.read().decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise ConfigurationError(f"{str(file)!r} is not UTF-8") from error
-
-
-# Changing the profiles file
+    except (FileNotFoundError, NotADirectoryError):
+        return ""
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(f"{str(file)!r} is not UTF-8") from error
+    except OSError as error:
+        raise ConfigurationError(f"the profiles cannot be read: {error}") from error
 
 
 def change_profile(name: str, profile: Profile | None) -> None:
@@ -139,7 +125,7 @@ def change_profile(name: str, profile: Profile | None) -> None:
         ConfigurationError: the profiles file cannot be used, or cannot be changed safely.
         OSError: the profiles file cannot be written.
     """
-    before = _text()
+    before = _read()
     expected = _parsed(before)
     expected.pop(name, None)
     if profile is not None:
@@ -191,13 +177,13 @@ def profiles() -> None:
 
 
 @profiles.command("ls")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object per line: name, url, token.")
+@json_option("One JSON object per line: name, url, token.")
 def list_profiles(*, as_json: bool) -> None:
     """List profiles: name, URL, and whether it has a token; tokens are never shown."""
-    for name, profile in _profiles().items():
+    for name, profile in _parsed(_read()).items():
         known = {"name": name, "url": profile.url, "token": profile.token is not None}
         line = f"{name}  {profile.url or '-'}  {'token' if profile.token else 'no token'}"
-        click.echo(json.dumps(known) if as_json else line)
+        echo_record(known, line, as_json=as_json)
 
 
 @profiles.command("set")
@@ -212,7 +198,7 @@ def set_profile(name: str, *, url: str | None, token: str | None) -> None:
     """
     if _NAME.fullmatch(name) is None:
         raise click.UsageError("a name has 1 to 64 letters, digits, dots, hyphens and underscores")
-    known = _profiles().get(name, Profile(None, None))
+    known = _parsed(_read()).get(name, Profile(None, None))
     if token == "-":  # noqa: S105  (that is no token)
         token = _token_of_standard_input()
     made = Profile(url or known.url, token or known.token)

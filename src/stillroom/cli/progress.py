@@ -1,20 +1,57 @@
-"""Progress display of `put` and `get`: a progress bar on a terminal, otherwise plain lines."""
+"""Transfers of many images: their options, and a progress bar or plain lines."""
 
-import json
+import functools
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, Final, Self
 
 import click
 
-from stillroom.cli.exits import hint_of
-from stillroom.client import Outcome, Progress
+from stillroom.cli.exits import FAILED, hint_of
+from stillroom.cli.options import CONCURRENCY, DRY_RUN, json_option
+from stillroom.cli.output import StatusLine, echo_result, size_text
+from stillroom.cli.selection import Filter, filter_options
+from stillroom.client import Outcome, Progress, SomeFailed
 
-_REDRAWN_EVERY_S: Final = 0.1
 _WIDTH: Final = 24
+
+
+@dataclass(frozen=True, slots=True)
+class TransferOptions:
+    """Values of the options that all transfers have.
+
+    Attributes:
+        chosen: Filter for names.
+    """
+
+    concurrency: int
+    dry_run: bool
+    chosen: Filter
+    as_json: bool
+
+
+def transfer_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options of all transfers to a command, which gets them as `options`."""
+
+    @functools.wraps(command)
+    def run(
+        *,
+        concurrency: int,
+        dry_run: bool,
+        include: tuple[str, ...],
+        exclude: tuple[str, ...],
+        as_json: bool,
+        **others: object,
+    ) -> None:
+        options = TransferOptions(concurrency, dry_run, Filter(include, exclude), as_json)
+        command(**others, options=options)
+
+    results = json_option("One JSON object per line: path, result and size.")
+    return CONCURRENCY(DRY_RUN(filter_options(results(run))))
 
 
 class Transfer:
@@ -31,10 +68,10 @@ class Transfer:
     def __init__(self, verb: str, count: int, total_bytes: int, *, as_json: bool = False) -> None:
         self._verb, self._count, self._total = verb, count, total_bytes
         self._as_json = as_json
-        self._bar = sys.stderr.isatty()
+        self._bar = StatusLine(0, 0.1)
+        self._bar.shown_at = 0  # so that the bar appears at once
         self._lock = threading.Lock()
         self._began = time.monotonic()
-        self._drawn = 0.0
         self._finished_bytes = self._skipped_bytes = 0
         self._under_way: dict[str, Progress] = {}
         self.done = self.unchanged = self.failed = 0
@@ -44,10 +81,17 @@ class Transfer:
     def shown(
         cls, verb: str, count: int, total_bytes: int, *, as_json: bool = False
     ) -> Iterator[Self]:
-        """Show the progress of a transfer, and its summary at the end."""
+        """Show the progress of a transfer, and its summary at the end.
+
+        If images failed, which was already printed, exit with an error status.
+        """
         transfer = cls(verb, count, total_bytes, as_json=as_json)
         try:
             yield transfer
+        except SomeFailed as error:
+            if error.stopped:
+                raise
+            sys.exit(FAILED)
         finally:
             transfer.close()
 
@@ -64,7 +108,7 @@ class Transfer:
             if outcome.error is not None:
                 self.failed += 1
                 self._total -= min(size, self._total)
-                self._erase()
+                self._bar.erase()
                 click.echo(f"failed {outcome.error}{hint_of(outcome.error)}", err=True)
                 if self._as_json:
                     self._say("failed", outcome.path, detail=str(outcome.error))
@@ -82,7 +126,7 @@ class Transfer:
     def close(self) -> None:
         """Print the summary."""
         with self._lock:
-            self._erase()
+            self._bar.erase()
             parts = [f"{self.done} {self._verb}", f"{self.unchanged} unchanged"]
             parts += [f"{self.failed} failed"] if self.failed else []
             moved = self._moved - self._skipped_bytes
@@ -94,52 +138,19 @@ class Transfer:
         return self._finished_bytes + sum(told.done for told in self._under_way.values())
 
     def _say(self, result: str, path: str, **facts: object) -> None:
-        if self._as_json or not self._bar:
-            self._erase()
-            click.echo(result_line(result, path, as_json=self._as_json, **facts))
+        if self._as_json or not self._bar.is_terminal:
+            self._bar.erase()
+            echo_result(result, path, as_json=self._as_json, **facts)
 
     def _draw(self) -> None:
-        now = time.monotonic()
-        if not self._bar or now - self._drawn < _REDRAWN_EVERY_S:
+        if not self._bar.is_terminal or not self._bar.is_due():
             return
-        self._drawn = now
-        moved, passed = self._moved, now - self._began
+        moved, passed = self._moved, time.monotonic() - self._began
         finished = self.done + self.unchanged + self.failed
-        share = moved / self._total if self._total else finished / self._count
-        share = min(1.0, share)
+        share = min(1.0, moved / self._total if self._total else finished / self._count)
         rate = (moved - self._skipped_bytes) / passed if passed else 0
         left = f"{passed / share - passed:.0f} s left" if share else "…"
-        drawn = "█" * round(share * _WIDTH)
-        line = (
-            f"{drawn:<{_WIDTH}} {share:4.0%} {finished}/{self._count} "
+        self._bar.show(
+            f"{'█' * round(share * _WIDTH):<{_WIDTH}} {share:4.0%} {finished}/{self._count} "
             f"{size_text(moved)} {size_text(rate)}/s {left}"
         )
-        click.echo(f"\r{line}\x1b[K", err=True, nl=False)
-
-    def _erase(self) -> None:
-        if self._bar:
-            click.echo("\r\x1b[K", err=True, nl=False)
-
-
-def result_line(result: str, path: str, *, as_json: bool, **facts: object) -> str:
-    """Format the result for one image: `uploaded cats/1.png`, or a JSON object with all values.
-
-    For a copied or moved image, `target` must be its new path.
-    """
-    if as_json:
-        return json.dumps({"path": path, "result": result, **facts})
-    return f"{result} {path} to {facts['target']}" if "target" in facts else f"{result} {path}"
-
-
-def counted(number: int, noun: str) -> str:
-    """Format a number with a noun in singular or plural: `1 image`, `1,000 images`."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
-def size_text(size: float) -> str:
-    """Format a number of bytes in decimal units: 980 B, 25.6 kB, 1.3 MB."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000:  # noqa: PLR2004  (a thousand, as in kB)
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} TB"

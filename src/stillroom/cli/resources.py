@@ -1,7 +1,5 @@
 """Commands `stillroom media ls`, `show`, `tag` and `heal`, for resources of the media library."""
 
-import json
-import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Final, cast
 
@@ -9,16 +7,15 @@ import click
 
 from stillroom.cli.display import progress_bar
 from stillroom.cli.filters import facts_options, moment, query_of
-from stillroom.cli.progress import counted, size_text
+from stillroom.cli.options import DATA_DIR, json_option
+from stillroom.cli.output import StatusLine, counted, echo_record, safe_json, size_text, time_text
 from stillroom.cli.server_options import is_server_named, open_store, server_options
-from stillroom.cli.show import facts_lines, labelled, safe_json
+from stillroom.cli.show import facts_lines, labelled
 from stillroom.client import HealingProgress, ImageStore
 
 if TYPE_CHECKING:
     from stillroom.client import MediaResource
     from stillroom.client.values import ResourceFilters
-
-_LINE_EVERY_S: Final = 10.0
 
 _WHERE: Final = (
     "If --url, --profile, STILLROOM_URL, STILLROOM_PROFILE or a profile `default` names a "
@@ -26,10 +23,7 @@ _WHERE: Final = (
     "Otherwise it opens the library that the server's settings select here."
 )
 
-_DATA_DIR = click.option(
-    "--data-dir", help="The data directory.  [STILLROOM_DATA_DIR, ./stillroom-data]"
-)
-_AS_JSON = click.option("--json", "as_json", is_flag=True, help="JSON, with all fields.")
+_AS_JSON = json_option("JSON, with all fields.")
 
 
 @click.command("ls", epilog=_WHERE)
@@ -43,7 +37,7 @@ _AS_JSON = click.option("--json", "as_json", is_flag=True, help="JSON, with all 
 @click.option("--before", "created_before", type=moment, metavar="TIME", help="Added earlier.")
 @click.option("-l", "--long", is_flag=True, help="Size, time, type, dimensions and tags as well.")
 @_AS_JSON
-@_DATA_DIR
+@DATA_DIR
 @server_options
 def list_resources(
     words: tuple[str, ...],
@@ -66,20 +60,20 @@ def list_resources(
     filters = {name: one for name, one in filters.items() if one not in (None, "", ())}
     with _store(data_dir) as store:
         for resource in store.media.list(**cast("ResourceFilters", filters)):
-            click.echo(_json_of(resource) if as_json else _line(resource, long=long))
+            click.echo(safe_json(asdict(resource)) if as_json else _line(resource, long=long))
 
 
 @click.command(epilog=_WHERE)
 @click.argument("resource_id", metavar="ID")
 @_AS_JSON
-@_DATA_DIR
+@DATA_DIR
 @server_options
 def show(resource_id: str, *, as_json: bool, data_dir: str | None) -> None:
     """Print all that is known of one resource."""
     with _store(data_dir) as store:
         resource = store.media.get(resource_id)
     if as_json:
-        click.echo(_json_of(resource))
+        click.echo(safe_json(asdict(resource)))
         return
     for name, value in asdict(resource).items():
         text = ", ".join(value) if isinstance(value, tuple) else value
@@ -96,7 +90,7 @@ def show(resource_id: str, *, as_json: bool, data_dir: str | None) -> None:
 @click.option("--remove", is_flag=True, help="Remove these tags.")
 @click.option("--replace", is_flag=True, help="Replace all tags; without tags, remove all.")
 @_AS_JSON
-@_DATA_DIR
+@DATA_DIR
 @server_options
 def tag(
     resource_id: str,
@@ -127,7 +121,7 @@ def tag(
 @click.command(epilog=_WHERE)
 @click.argument("ids", nargs=-1, metavar="[ID...]")
 @_AS_JSON
-@_DATA_DIR
+@DATA_DIR
 @server_options
 def heal(ids: tuple[str, ...], *, as_json: bool, data_dir: str | None) -> None:
     """Compute what is missing of these resources, or of all: dominant colours, and older facts.
@@ -136,21 +130,18 @@ def heal(ids: tuple[str, ...], *, as_json: bool, data_dir: str | None) -> None:
     and run again.
     """
     with _store(data_dir) as store, progress_bar() as bar:
-        said_at = time.monotonic()
+        status_line = StatusLine(10)
 
         def progress(event: HealingProgress) -> None:
-            nonlocal said_at
             if bar is not None:
                 bar.length = event.total
                 bar.update(event.done - bar.pos)
                 bar.render_progress()
-            elif time.monotonic() - said_at >= _LINE_EVERY_S:
-                said_at = time.monotonic()
-                click.echo(f"{event.done:,} of {counted(event.total, 'resource')}", err=True)
+            elif status_line.is_due():
+                status_line.show(f"{event.done:,} of {counted(event.total, 'resource')}")
 
         number = store.media.heal(ids or None, progress=progress)
-    told = f"{counted(number, 'resource')} looked at"
-    click.echo(json.dumps({"resources": number}) if as_json else told)
+    echo_record({"resources": number}, f"{counted(number, 'resource')} looked at", as_json=as_json)
 
 
 def _store(data_dir: str | None) -> ImageStore:
@@ -165,13 +156,9 @@ def _line(resource: "MediaResource", *, long: bool) -> str:
     source = resource.source_key or resource.storage_key
     if not long:
         return f"{resource.id}  {source}"
-    made = resource.created_at.strftime("%Y-%m-%dT%H:%M:%SZ")
+    made = time_text(resource.created_at)
     size = f"{resource.width}x{resource.height}"
     return (
         f"{resource.id}  {size_text(resource.file_size):>9}  {made}  {resource.content_type:16}  "
         f"{size:>11}  {resource.dominant_color or '-':7}  {source}  {', '.join(resource.tags)}"
     ).rstrip()
-
-
-def _json_of(resource: "MediaResource") -> str:
-    return safe_json(asdict(resource))

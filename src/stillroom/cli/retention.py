@@ -1,25 +1,19 @@
 """Command `stillroom retention`, which previews what the retention rules would delete."""
 
-import asyncio
 import json
-import sys
-import time
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import click
 
 from stillroom.cli.group import Group
-from stillroom.cli.progress import counted, size_text
+from stillroom.cli.options import DATA_DIR, asynchronous, json_option, read_settings
+from stillroom.cli.output import StatusLine, counted, json_text, size_text, time_text
 
 if TYPE_CHECKING:  # commands import the server's libraries only when they run
     from stillroom.media.retention.plan import PlannedImage
-    from stillroom.settings import Settings
-
-_SHOWN_EVERY_S: Final = 5.0
-_REDRAWN_EVERY_S: Final = 0.2
 
 
 def _moment(text: str) -> datetime:
@@ -45,36 +39,37 @@ def retention() -> None:
     help="What would expire at this time: 2026-12-01, 2026-12-01T09:00Z.  [now]",
 )
 @click.option("--summary", is_flag=True, help="Print only the counts for each rule.")
-@click.option(
-    "--json", "as_json", is_flag=True, help="One JSON object per line; the last has the counts."
-)
-@click.option("--data-dir", help="The data directory.  [STILLROOM_DATA_DIR, ./stillroom-data]")
-def plan(*, at: datetime | None, summary: bool, as_json: bool, data_dir: str | None) -> None:
+@json_option("One JSON object per line; the last has the counts.")
+@DATA_DIR
+@asynchronous
+async def plan(*, at: datetime | None, summary: bool, as_json: bool, data_dir: str | None) -> None:
     """Print what the rules would delete, when it ends and by which rule; nothing is changed.
 
     It reads retention.toml as it is now, so try a change before you restart the server. An image
     goes when a round of the server has marked it and the grace period is over.
     """
-    from stillroom.settings import Settings
-
-    asyncio.run(_plan(Settings.read(data_dir=data_dir), at, summary=summary, as_json=as_json))
-
-
-async def _plan(settings: "Settings", at: datetime | None, *, summary: bool, as_json: bool) -> None:
     from stillroom.assembly import opened_library, rules_of
     from stillroom.media.retention.plan import Plan
 
+    settings = read_settings(data_dir)
     rules = rules_of(settings)
     moment = at or datetime.now(UTC)
-    counts, progress = _Counts(), _Looked()
+    counts, status_line, images = _Counts(), StatusLine(5, redrawn="{}\r"), 0
+
+    def show(more: int) -> None:
+        nonlocal images
+        images += more
+        if status_line.is_due():
+            status_line.show(f"{counted(images, 'image')} looked at …")
+
     async with opened_library(settings) as library:
         found = Plan(library.storage, library.database, library.retention)
-        async for planned in found.images(moment, progress.add):
+        async for planned in found.images(moment, show):
             counts.add(planned)
             if not summary:
-                progress.clear()
+                status_line.erase()
                 click.echo(_as_json(planned) if as_json else _line(planned))
-    progress.clear()
+    status_line.erase()
     if as_json:
         click.echo(json.dumps({"at": moment.isoformat(), **counts.as_json()}))
         return
@@ -123,49 +118,25 @@ class _Counts:
         return self.images[rule], self.sizes[rule], self.runs[rule]
 
 
-class _Looked:
-    """Progress on standard error: the number of images read."""
-
-    def __init__(self) -> None:
-        self._on_terminal = sys.stderr.isatty()
-        self._looked_at = 0
-        self._shown_at = time.monotonic()
-
-    def add(self, images: int) -> None:
-        """Add a number of images that were read, and print the total periodically."""
-        self._looked_at += images
-        every_s = _REDRAWN_EVERY_S if self._on_terminal else _SHOWN_EVERY_S
-        if time.monotonic() - self._shown_at >= every_s:
-            self._shown_at = time.monotonic()
-            end = "\r" if self._on_terminal else "\n"
-            click.echo(f"{counted(self._looked_at, 'image')} looked at …{end}", err=True, nl=False)
-
-    def clear(self) -> None:
-        """Erase the progress line before other output."""
-        if self._on_terminal:
-            click.echo("\r\x1b[K", err=True, nl=False)
-
-
 def _line(planned: "PlannedImage") -> str:
     from stillroom.paths import image_entry
 
-    expires_at = planned.expiration.at.strftime("%Y-%m-%dT%H:%M:%SZ")
-    rule, path = planned.expiration.rule.name, image_entry(planned.image.key.text)
+    expires_at, rule = time_text(planned.expiration.at), planned.expiration.rule.name
+    path = image_entry(planned.image.key.text)
     return f"{expires_at}  {rule}  {size_text(planned.image.size):>9}  {path}"
 
 
 def _as_json(planned: "PlannedImage") -> str:
     from stillroom.paths import image_entry
 
-    return json.dumps(
+    return json_text(
         {
             "path": image_entry(planned.image.key.text),
             "size": planned.image.size,
-            "ends_at": planned.expiration.at.isoformat(),
+            "ends_at": planned.expiration.at,
             "rule": planned.expiration.rule.name,
             "prefix": planned.expiration.rule.prefix,
             "run": planned.run.text if planned.run is not None else None,
-            "marked_until": planned.due_at.isoformat() if planned.due_at is not None else None,
-        },
-        ensure_ascii=False,
+            "marked_until": planned.due_at,
+        }
     )

@@ -1,6 +1,5 @@
 """Command `stillroom runs`: list, show, publish and delete runs."""
 
-import json
 import sys
 from dataclasses import asdict
 from typing import Literal
@@ -8,12 +7,13 @@ from typing import Literal
 import click
 
 from stillroom.cli.group import Group
-from stillroom.cli.progress import counted, size_text
+from stillroom.cli.options import DRY_RUN, json_option
+from stillroom.cli.output import counted, json_text, size_text, time_text
 from stillroom.cli.server_options import SERVER, open_store, server_options
-from stillroom.client import DeletedRun, PublishedRun, RunInfo
+from stillroom.client import RunInfo
 from stillroom.client.run_operations import RunState, Sort
 
-_JSON = click.option("--json", "as_json", is_flag=True, help="JSON, with all facts.")
+_JSON = json_option("JSON, with all facts.")
 
 
 @click.group(cls=Group)
@@ -43,7 +43,7 @@ def list_runs(prefix: str, *, state: RunState | Literal["all"], sort: Sort, as_j
     """List published runs whose folder begins with PREFIX: time, number of images, folder."""
     with open_store() as store:
         for run in store.runs(prefix, state=None if state == "all" else state, sort=sort):
-            click.echo(_as_json(run) if as_json else _line(run))
+            click.echo(json_text(asdict(run)) if as_json else _line(run))
 
 
 @runs.command(epilog=SERVER)
@@ -55,7 +55,7 @@ def show(folder: str, *, as_json: bool) -> None:
     with open_store() as store:
         run = store.run(folder.rstrip("/")).read()
     if as_json:
-        click.echo(_as_json(run))
+        click.echo(json_text(asdict(run)))
         return
     click.echo(_line(RunInfo(run.folder, run.state, run.published_at, run.count)), err=True)
     for image in run.images:
@@ -71,13 +71,13 @@ def publish(folder: str, *, expected: int | None, as_json: bool) -> None:
     """Publish a run: write its manifest, once, with all images that are in the folder."""
     with open_store() as store:
         run = store.publish_run(folder.rstrip("/"), expected=expected)
-    click.echo(_as_json(run) if as_json else f"published {run.folder}")
+    click.echo(json_text(asdict(run)) if as_json else f"published {run.folder}")
 
 
 @runs.command(epilog=SERVER)
 @click.argument("folder")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
-@click.option("--dry-run", is_flag=True, help="Print what would be done, and do nothing.")
+@DRY_RUN
 @_JSON
 @server_options
 def rm(folder: str, *, yes: bool, dry_run: bool, as_json: bool) -> None:
@@ -90,7 +90,7 @@ def rm(folder: str, *, yes: bool, dry_run: bool, as_json: bool) -> None:
         if dry_run:
             known = {"folder": run.folder, "result": "would delete", "images": number}
             told = f"would delete {run.folder}: {images}"
-            click.echo(json.dumps(known, ensure_ascii=False) if as_json else told)
+            click.echo(json_text(known) if as_json else told)
             return
         if not yes:
             if not sys.stdin.isatty():
@@ -98,7 +98,7 @@ def rm(folder: str, *, yes: bool, dry_run: bool, as_json: bool) -> None:
             click.confirm(f"Delete the run {run.folder}, {images}?", abort=True)
         deleted = run.delete()
     if as_json:
-        click.echo(_as_json(deleted))
+        click.echo(json_text(asdict(deleted)))
         return
     click.echo(f"{counted(deleted.marked, 'image')} marked for deletion", err=True)
     for number, why in ((deleted.kept, "in the media library"), (deleted.newer, "saved since")):
@@ -107,9 +107,5 @@ def rm(folder: str, *, yes: bool, dry_run: bool, as_json: bool) -> None:
 
 
 def _line(run: RunInfo) -> str:
-    when = "open" if run.published_at is None else run.published_at.strftime("%Y-%m-%dT%H:%M:%SZ")
+    when = "open" if run.published_at is None else time_text(run.published_at)
     return f"{when:20}  {'-' if run.count is None else run.count:>7}  {run.folder}"
-
-
-def _as_json(found: RunInfo | PublishedRun | DeletedRun) -> str:
-    return json.dumps(asdict(found), ensure_ascii=False, default=lambda at: at.isoformat())

@@ -8,7 +8,7 @@ import click
 
 from stillroom.cli.filters import facts_options, moment, query_of
 from stillroom.cli.images import PROMPT_DEADLINE_S
-from stillroom.cli.progress import counted
+from stillroom.cli.output import counted
 from stillroom.cli.server_options import SERVER, open_store, server_options
 from stillroom.cli.show import json_line, printable
 from stillroom.client import ImageMetadata

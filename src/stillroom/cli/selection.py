@@ -3,7 +3,7 @@
 import glob
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -15,6 +15,8 @@ from stillroom.client import ImageStore
 from stillroom.errors import ImageNotFound
 
 F = TypeVar("F", bound=Callable[..., Any])
+S = TypeVar("S")
+T = TypeVar("T")
 
 _MAGIC: Final = re.compile(r"[*?\[]")
 
@@ -62,7 +64,7 @@ def filter_options(command: F) -> F:
 
 
 def files_to_put(
-    sources: Sequence[str], target: str, meant: Filter = EVERYTHING
+    sources: Sequence[str], target: str, chosen: Filter = EVERYTHING
 ) -> dict[str, Path]:
     """Return the local files to upload, by the paths under which to save them.
 
@@ -74,19 +76,24 @@ def files_to_put(
         found += _files_of(source)
     if not found:
         raise click.UsageError("there is no file to put: the folder is empty")
-    found = [(file, name) for file, name in found if meant.takes(name)]
+    found = [(file, name) for file, name in found if chosen.takes(name)]
     if not found:
         raise click.UsageError("--include and --exclude leave no file")
     is_one_file = [str(file) for file, _ in found] == [os.path.normpath(one) for one in sources]
     if is_one_file and len(found) == 1 and target and not target.endswith("/"):
         return {target: found[0][0]}
     folder = f"{target.rstrip('/')}/" if target.strip("/") else ""
-    planned: dict[str, Path] = {}
-    for file, name in found:
-        other = planned.setdefault(folder + name, file)
-        if other != file:
-            raise click.UsageError(f"both {other} and {file} would become {folder + name}")
-    return planned
+    return _by_target((file, folder + name) for file, name in found)
+
+
+def _by_target(planned: Iterable[tuple[S, T]]) -> dict[T, S]:
+    """Return the sources by their targets. Raise `UsageError` if two have the same target."""
+    found: dict[T, S] = {}
+    for source, target in planned:
+        other = found.setdefault(target, source)
+        if other != source:
+            raise click.UsageError(f"both {other} and {source} would become {target}")
+    return found
 
 
 def _files_of(source: str) -> list[tuple[Path, str]]:
@@ -121,7 +128,7 @@ def files_below(folder: Path) -> Iterator[Path]:
 
 
 def images_to_get(
-    store: ImageStore, sources: Sequence[str], target: Path, meant: Filter = EVERYTHING
+    store: ImageStore, sources: Sequence[str], target: Path, chosen: Filter = EVERYTHING
 ) -> dict[str, Path]:
     """Return the local files to write, by the paths of the images to download.
 
@@ -129,20 +136,15 @@ def images_to_get(
         ImageNotFound: a source does not match any image.
         click.UsageError: two images would have the same file, or the filter excludes all images.
     """
-    wanted = _meant(store, sources, meant)
+    wanted = _chosen(store, sources, chosen)
     into = target.is_dir() or str(target).endswith("/") or not _is_one_image(sources, wanted)
-    planned: dict[str, Path] = {}
-    taken: dict[Path, str] = {}
-    for path, name in wanted:
-        file = Path(target, *name.split("/")) if into else target
-        if taken.setdefault(file, path) != path:
-            raise click.UsageError(f"both {taken[file]} and {path} would become {file}")
-        planned[path] = file
-    return planned
+    planned = [(path, Path(target, *name.split("/")) if into else target) for path, name in wanted]
+    _by_target(planned)
+    return dict(planned)
 
 
 def images_to_zip(
-    store: ImageStore, sources: Sequence[str], meant: Filter = EVERYTHING
+    store: ImageStore, sources: Sequence[str], chosen: Filter = EVERYTHING
 ) -> str | list[str]:
     """Return what to archive: the prefix of a single folder, or a list of paths.
 
@@ -151,10 +153,10 @@ def images_to_zip(
         click.UsageError: there are more paths than the server accepts.
     """
     source = sources[0]
-    is_whole = len(sources) == 1 and meant == EVERYTHING and not _MAGIC.search(source)
+    is_whole = len(sources) == 1 and chosen == EVERYTHING and not _MAGIC.search(source)
     if is_whole and (source.endswith("/") or not store.exists(source)):
         return f"{source.rstrip('/')}/" if source.strip("/") else ""
-    paths = list(dict.fromkeys(path for path, _ in _meant(store, sources, meant)))
+    paths = list(dict.fromkeys(path for path, _ in _chosen(store, sources, chosen)))
     if len(paths) > _ZIPPED_BY_NAME:
         raise click.UsageError(
             f"a ZIP can have {_ZIPPED_BY_NAME:,} images by name, not {len(paths):,}: pass one "
@@ -164,7 +166,7 @@ def images_to_zip(
 
 
 def images_to_copy(
-    store: ImageStore, sources: Sequence[str], target: str, meant: Filter = EVERYTHING
+    store: ImageStore, sources: Sequence[str], target: str, chosen: Filter = EVERYTHING
 ) -> dict[str, str]:
     """Return the target paths, by the paths of the images to copy.
 
@@ -173,33 +175,29 @@ def images_to_copy(
         click.UsageError: two images have the same target, an image is its own target, or the filter
             excludes all images.
     """
-    wanted = _meant(store, sources, meant)
+    wanted = _chosen(store, sources, chosen)
     into = target.endswith("/") or target == "" or not _is_one_image(sources, wanted)
     folder = f"{target.rstrip('/')}/" if target.strip("/") else ""
-    planned: dict[str, str] = {}
-    taken: dict[str, str] = {}
-    for path, name in wanted:
-        there = folder + name if into else target
+    planned = [(path, folder + name if into else target) for path, name in wanted]
+    for path, there in planned:
         if there == path:
             raise click.UsageError(f"{path}: source and target are the same")
-        if taken.setdefault(there, path) != path:
-            raise click.UsageError(f"both {taken[there]} and {path} would become {there}")
-        planned[path] = there
-    return planned
+    _by_target(planned)
+    return dict(planned)
 
 
-def images_named(store: ImageStore, source: str, meant: Filter = EVERYTHING) -> list[str]:
+def images_named(store: ImageStore, source: str, chosen: Filter = EVERYTHING) -> list[str]:
     """Return the paths of the images that match a name, a folder (`cats/`) or a pattern.
 
     Raises:
         ImageNotFound: no image matches.
     """
-    return [path for path, name in _images_of(store, source) if meant.takes(name)]
+    return [path for path, name in _images_of(store, source) if chosen.takes(name)]
 
 
-def _meant(store: ImageStore, sources: Sequence[str], meant: Filter) -> list[tuple[str, str]]:
+def _chosen(store: ImageStore, sources: Sequence[str], chosen: Filter) -> list[tuple[str, str]]:
     found = [image for source in sources for image in _images_of(store, source)]
-    wanted = [(path, name) for path, name in found if meant.takes(name)]
+    wanted = [(path, name) for path, name in found if chosen.takes(name)]
     if not wanted:
         raise click.UsageError("--include and --exclude leave no image")
     return wanted

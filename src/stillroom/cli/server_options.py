@@ -35,8 +35,6 @@ SERVER: Final = (
 
 @dataclass
 class _ServerOptions:
-    """Values of the options `--url`, `--token` and `--profile`."""
-
     url: str | None = None
     token: str | None = None
     profile: str | None = None
@@ -147,11 +145,7 @@ class _Minted:
         self._until = 0.0
 
     def __call__(self) -> str:
-        """Return a token that is valid for at least a minute.
-
-        Raises:
-            ConfigurationError, OSError: the server's settings or its secret cannot be read.
-        """
+        """Return a token that is valid for at least a minute; see `minted_token` for errors."""
         if time.monotonic() > self._until:
             self._until = time.monotonic() + _LIFE.total_seconds() / 2
             self._token = minted_token(expires=_LIFE)

@@ -1,6 +1,5 @@
 """Command `stillroom show`, which prints properties and generation parameters of an image."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Final
@@ -8,18 +7,17 @@ from typing import Final
 import click
 
 from stillroom.cli.images import PROMPT_DEADLINE_S, completed
-from stillroom.cli.progress import size_text
+from stillroom.cli.options import json_option
+from stillroom.cli.output import safe_json, size_text, time_text
 from stillroom.cli.server_options import SERVER, open_store, server_options
 from stillroom.client import Generation, ImageMetadata
 
 _WIDTH: Final = 16
-_CONTROLS: Final = {code: f"\\u{code:04x}" for code in range(0x7F, 0xA0)}
-"""Escapes for the control characters that `json.dumps` does not escape."""
 
 
 @click.command(epilog=SERVER)
 @click.argument("path", shell_complete=completed)
-@click.option("--json", "as_json", is_flag=True, help="All metadata as a JSON object, also `raw`.")
+@json_option("All metadata as a JSON object, also `raw`.")
 @server_options
 def show(path: str, *, as_json: bool) -> None:
     """Print the facts of one image: size, type, and how it was made, as the image itself says."""
@@ -33,17 +31,9 @@ def show(path: str, *, as_json: bool) -> None:
 
 
 def json_line(found: ImageMetadata) -> str:
-    """Format all metadata of one image as one line of JSON; see `safe_json`."""
+    """Format all metadata of one image as one line of JSON without control characters."""
     facts = found.generation.as_json() if found.generation is not None else None
-    known = {**asdict(found), "modified": found.modified.isoformat(), "generation": facts}
-    known["expires_at"] = found.expires_at.isoformat() if found.expires_at else None
-    return safe_json(known)
-
-
-def safe_json(known: object) -> str:
-    """Format an object as one line of JSON without control characters, with ISO 8601 times."""
-    line = json.dumps(known, ensure_ascii=False, allow_nan=False, default=lambda at: at.isoformat())
-    return line.translate(_CONTROLS)
+    return safe_json({**asdict(found), "generation": facts})
 
 
 def labelled(label: str, text: str) -> str:
@@ -60,9 +50,9 @@ def printable(text: str) -> str:
 def _lines(found: ImageMetadata) -> Iterator[tuple[str, str]]:
     yield "path", found.path
     yield "size", size_text(found.size)
-    yield "saved", found.modified.strftime("%Y-%m-%dT%H:%M:%SZ")
+    yield "saved", time_text(found.modified)
     if found.expires_at is not None:
-        yield "expires", found.expires_at.strftime("%Y-%m-%dT%H:%M:%SZ")
+        yield "expires", time_text(found.expires_at)
     yield "type", found.content_type
     yield "sha256", found.sha256 or "unknown"
     yield "AI mark", found.ai_mark or "unknown"

@@ -3,7 +3,6 @@
 import contextlib
 import errno
 import re
-import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -12,14 +11,13 @@ from typing import Final
 
 import click
 
-from stillroom.cli.images import CONCURRENCY, DRY_RUN, RESULTS, run_transfer
-from stillroom.cli.progress import Transfer, counted, result_line
-from stillroom.cli.selection import Filter, files_below, filter_options
+from stillroom.cli.output import counted, echo_result
+from stillroom.cli.progress import Transfer, TransferOptions, transfer_options
+from stillroom.cli.selection import Filter, files_below
 from stillroom.cli.server_options import SERVER, open_store, server_options
 from stillroom.client import DownloadedImage, ImageInfo, ImageStore, Outcome
-from stillroom.client.many import progress_unless
 from stillroom.client.sources import is_same
-from stillroom.client.threads import outcomes_of, run_many
+from stillroom.client.threads import Workers, outcomes_of
 from stillroom.client.values import OnProgress
 
 _STORE: Final = "store:"
@@ -31,22 +29,9 @@ _UNFINISHED: Final = re.compile(r"\.stillroom-[0-9a-f]{16}\.part")
 @click.argument("source")
 @click.argument("target")
 @click.option("--delete", is_flag=True, help="Also delete what is only in TARGET.")
-@CONCURRENCY
-@DRY_RUN
-@filter_options
-@RESULTS
+@transfer_options
 @server_options
-def sync(
-    source: str,
-    target: str,
-    *,
-    delete: bool,
-    concurrency: int,
-    dry_run: bool,
-    include: tuple[str, ...],
-    exclude: tuple[str, ...],
-    as_json: bool,
-) -> None:
+def sync(source: str, target: str, *, delete: bool, options: TransferOptions) -> None:
     """Make a folder of the store like a local folder, or a local one like one of the store.
 
     One of SOURCE and TARGET is of the store and begins with `store:`, such as
@@ -65,7 +50,7 @@ def sync(
     sides = _Sides(
         local=Path(source if is_up else target),
         folder=f"{folder.rstrip('/')}/" if folder.strip("/") else "",
-        meant=Filter(include, exclude),
+        chosen=options.chosen,
     )
     if is_up and not sides.local.is_dir():
         raise click.UsageError(f"no such folder: {source}")
@@ -73,31 +58,31 @@ def sync(
         raise click.UsageError(f"{target} is not a folder")
     with open_store() as store:
         plan = _plan(store, sides, is_up=is_up, delete=delete)
-        if dry_run:
-            _show(plan, as_json=as_json)
+        if options.dry_run:
+            _show(plan, as_json=options.as_json)
         else:
-            _carry_out(plan, concurrency, as_json=as_json)
+            _carry_out(plan, options)
 
 
 @dataclass(frozen=True, slots=True)
 class _Sides:
+    """Two folders. Names of files and images are relative to them."""
+
     local: Path
     folder: str
-    meant: Filter
+    chosen: Filter
 
     def files(self) -> dict[str, Path]:
-        """Return local files by their path relative to the synchronized folder."""
         found = {
             file.relative_to(self.local).as_posix(): file
             for file in files_below(self.local)
             if not _UNFINISHED.fullmatch(file.name)
         }
-        return {name: file for name, file in found.items() if self.meant.takes(name)}
+        return {name: file for name, file in found.items() if self.chosen.takes(name)}
 
     def images(self, store: ImageStore) -> dict[str, ImageInfo]:
-        """Return stored images by their path relative to the synchronized folder."""
         found = {entry.path[len(self.folder) :]: entry for entry in store.entries(self.folder)}
-        return {name: image for name, image in found.items() if self.meant.takes(name)}
+        return {name: image for name, image in found.items() if self.chosen.takes(name)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,34 +163,30 @@ def _unlink(top: Path, names: tuple[str, ...]) -> int:
 def _show(plan: _Plan, *, as_json: bool) -> None:
     would = {"uploaded": "would upload", "downloaded": "would download"}[plan.verb]
     for path, (is_there, _) in plan.jobs.items():
-        click.echo(result_line("unchanged" if is_there() else would, path, as_json=as_json))
+        echo_result("unchanged" if is_there() else would, path, as_json=as_json)
     for name in plan.superfluous:
-        click.echo(result_line("would delete", name, as_json=as_json))
+        echo_result("would delete", name, as_json=as_json)
 
 
-def _carry_out(plan: _Plan, concurrency: int, *, as_json: bool) -> None:
+def _carry_out(plan: _Plan, options: TransferOptions) -> None:
     total = sum(plan.sizes.values())
-    stop = threading.Event()
+    as_json = options.as_json
+
+    def each(outcome: Outcome[DownloadedImage]) -> None:
+        transfer.finish(outcome, plan.sizes[outcome.path])
+
+    def do(path: str, is_there: Callable[[], bool], copy: Callable[..., object]) -> DownloadedImage:
+        skipped = is_there()
+        if not skipped:
+            copy(progress=workers.progress)
+        return DownloadedImage(path, Path(), skipped=skipped)
+
+    jobs = (partial(outcomes_of, path, partial(do, path, *job)) for path, job in plan.jobs.items())
     with Transfer.shown(plan.verb, len(plan.jobs), total, as_json=as_json) as transfer:
-        told = partial(progress_unless, stop, transfer.progress)
-
-        def each(outcome: Outcome[DownloadedImage]) -> None:
-            transfer.finish(outcome, plan.sizes[outcome.path])
-
-        def do(
-            path: str, is_there: Callable[[], bool], copy: Callable[..., object]
-        ) -> DownloadedImage:
-            skipped = is_there()
-            if not skipped:
-                copy(progress=told)
-            return DownloadedImage(path, Path(), skipped=skipped)
-
-        jobs = (
-            partial(outcomes_of, path, partial(do, path, *job)) for path, job in plan.jobs.items()
-        )
-        run_transfer(lambda: run_many(jobs, concurrency, each, stop))
+        workers = Workers(options.concurrency, transfer.progress)
+        workers.run(jobs, each)
     if plan.superfluous:
         deleted = plan.delete(plan.superfluous)
         for name in plan.superfluous:
-            click.echo(result_line("deleted", name, as_json=as_json))
+            echo_result("deleted", name, as_json=as_json)
         click.echo(f"{deleted} deleted", err=True)

@@ -1,26 +1,19 @@
 """Command `stillroom unmarked`, which lists images without an AI mark (docs/ai-mark.md)."""
 
-import asyncio
 import json
-import sys
-import time
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
-from typing import Final
 
 import click
 
-from stillroom.cli.exits import FAILED
-from stillroom.cli.images import CONCURRENCY, completed
-from stillroom.cli.progress import counted
+from stillroom.cli.images import completed
+from stillroom.cli.options import CONCURRENCY, asynchronous, json_option
+from stillroom.cli.output import StatusLine, counted
 from stillroom.cli.server_options import SERVER, open_async_store, server_options
-from stillroom.client import AsyncImageStore, ImageMetadata
+from stillroom.client import ImageMetadata
 from stillroom.concurrently import for_each_concurrently
 from stillroom.errors import ImageNotFound
 from stillroom.generation.ai_mark import TYPES
-
-_LINE_EVERY_S: Final = 10.0
-_REDRAWN_EVERY_S: Final = 0.2
 
 
 @dataclass
@@ -39,7 +32,7 @@ class Findings:
     unmarked: list[str] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
     others: int = 0
-    _said: float = field(default_factory=time.monotonic)
+    _status_line: StatusLine = field(default_factory=lambda: StatusLine(10, redrawn="\r{} …\x1b[K"))
 
     def add(self, found: ImageMetadata) -> None:
         """Add one image. If it has no AI mark, print its path immediately."""
@@ -52,7 +45,8 @@ class Findings:
             self._say(f"unknown: {found.path}", err=True)
         elif found.ai_mark is None:
             self.others += 1
-        self._show()
+        if self._status_line.is_due():
+            self._status_line.show(self.summary)
 
     @property
     def summary(self) -> str:
@@ -63,7 +57,7 @@ class Findings:
 
     def end(self) -> None:
         """Print the summary."""
-        self._erase()
+        self._status_line.erase()
         if self.as_json:
             found = {
                 "images": self.images,
@@ -77,31 +71,17 @@ class Findings:
 
     def _say(self, line: str, *, err: bool = False) -> None:
         if not self.as_json:
-            self._erase()
+            self._status_line.erase()
             click.echo(line, err=err)
-
-    def _show(self) -> None:
-        now, is_terminal = time.monotonic(), sys.stderr.isatty()
-        if now - self._said < (_REDRAWN_EVERY_S if is_terminal else _LINE_EVERY_S):
-            return
-        self._said = now
-        if is_terminal:
-            click.echo(f"\r{self.summary} …\x1b[K", err=True, nl=False)
-        else:
-            click.echo(self.summary, err=True)
-
-    @staticmethod
-    def _erase() -> None:
-        if sys.stderr.isatty():
-            click.echo("\r\x1b[K", err=True, nl=False)
 
 
 @click.command(epilog=SERVER)
 @click.argument("prefix", default="", shell_complete=completed)
-@click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")
+@json_option("One JSON document on standard output.")
 @CONCURRENCY
 @server_options
-def unmarked(prefix: str, *, as_json: bool, concurrency: int) -> None:
+@asynchronous
+async def unmarked(prefix: str, *, as_json: bool, concurrency: int) -> bool:
     """List images that do not say that AI made them.
 
     PREFIX is what their paths begin with. Each image is read by the server, 1 MiB at most. The exit
@@ -109,14 +89,7 @@ def unmarked(prefix: str, *, as_json: bool, concurrency: int) -> None:
     for a mark, such as text, is counted only.
     """
     findings = Findings(as_json)
-    asyncio.run(_look(open_async_store(), prefix, findings, concurrency))
-    findings.end()
-    if findings.unmarked or findings.unknown:
-        sys.exit(FAILED)
-
-
-async def _look(opened: AsyncImageStore, prefix: str, findings: Findings, concurrency: int) -> None:
-    async with opened as store:
+    async with open_async_store() as store:
 
         async def look(path: str) -> None:
             try:
@@ -129,3 +102,5 @@ async def _look(opened: AsyncImageStore, prefix: str, findings: Findings, concur
                 yield path
 
         await for_each_concurrently(look, paths(), limit=concurrency)
+    findings.end()
+    return not (findings.unmarked or findings.unknown)

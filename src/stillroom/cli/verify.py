@@ -4,23 +4,26 @@ import asyncio
 import contextlib
 import json
 import os
-import signal
 import sys
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from stillroom.cli.display import REFRESH_S, Display, shown
+from stillroom.cli.display import run_until_signal
 from stillroom.cli.exits import STOPPED
-from stillroom.cli.progress import counted, size_text
-from stillroom.cli.rate import rate
+from stillroom.cli.options import DATA_DIR, json_option, rate, read_settings
+from stillroom.cli.output import counted, size_text
 from stillroom.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from stillroom.maintenance.verify import Verification, VerificationFinding, VerificationProgress
+    from stillroom.paths import KeyPrefix
+    from stillroom.storage.inspection import Inspection
 
 ALL_RIGHT: Final = 0
 PROBLEMS: Final = 1
@@ -44,17 +47,16 @@ _SAVE_EVERY_S: Final = 2.0
 )
 @click.option("--rate", type=rate, help="Read no faster than this: 50MB/s.  [no limit]")
 @click.option("--restart", is_flag=True, help="Start from the beginning instead of resuming.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")
-@click.option("--data-dir", help="The data directory.  [STILLROOM_DATA_DIR, ./stillroom-data]")
+@json_option("One JSON document on standard output.")
+@DATA_DIR
 def verify(
     prefix: str,
     *,
-    quarantine: bool,
-    adopt: bool,
     rate: float | None,
     restart: bool,
     as_json: bool,
     data_dir: str | None,
+    **options: Any,  # noqa: ANN401  (see `Verification`)
 ) -> None:
     """Verify stored images against their recorded SHA-256 and report discrepancies.
 
@@ -66,9 +68,8 @@ def verify(
     from stillroom.maintenance.rate_limiter import RateLimiter
     from stillroom.maintenance.verify import Verification
     from stillroom.paths import ImagePrefix, KeyPrefix
-    from stillroom.settings import Settings
 
-    settings = Settings.read(data_dir=data_dir)
+    settings = read_settings(data_dir)
     prefixes = [KeyPrefix.of_images(ImagePrefix.parse(prefix))]
     if not prefix:
         prefixes.append(KeyPrefix.of_library())
@@ -84,13 +85,12 @@ def verify(
                 *prefixes,
                 progress=progress,
                 rate_limit=RateLimiter(rate),
-                quarantine=quarantine,
-                adopt=adopt,
                 on_finding=report.found,
+                **options,
             )
             if progress.images:
                 click.echo(f"resuming after {progress.after!r}", err=True)
-            finished = await _run(verification, resume, shown(store, prefixes))
+            finished = await _run(verification, resume, store, prefixes)
         report.end(progress, finished=finished)
         if not finished:
             return STOPPED
@@ -102,7 +102,8 @@ def verify(
 async def _run(
     verification: "Verification",
     resume: "_SavedProgress",
-    showing: contextlib.AbstractAsyncContextManager[Display],
+    store: "Inspection",
+    prefixes: "Sequence[KeyPrefix]",
 ) -> bool:
     """Verify until everything is done or a signal arrives. Return whether everything is done.
 
@@ -110,20 +111,17 @@ async def _run(
         BackendUnavailable: the store can no longer be read.
     """
     progress = verification.progress
-    task = asyncio.ensure_future(verification.run())
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, task.cancel)
     saved_at = time.monotonic()
+
+    def save() -> None:
+        nonlocal saved_at
+        if time.monotonic() - saved_at > _SAVE_EVERY_S:
+            saved_at = time.monotonic()
+            with contextlib.suppress(OSError):  # only a little progress is lost
+                resume.save(progress)
+
     try:
-        async with showing as display:
-            while not task.done():
-                await asyncio.wait([task], timeout=REFRESH_S)
-                display.show(progress)
-                if time.monotonic() - saved_at > _SAVE_EVERY_S:
-                    saved_at = time.monotonic()
-                    with contextlib.suppress(OSError):  # only a little progress is lost
-                        resume.save(progress)
+        task = await run_until_signal(verification.run(), store, prefixes, progress, save)
         with contextlib.suppress(asyncio.CancelledError):
             task.result()
     finally:
@@ -181,13 +179,11 @@ class _SavedProgress:
         return progress
 
     def save(self, progress: "VerificationProgress") -> None:
-        """Save the progress by replacing the file atomically."""
         new = self._file.with_name(f"verify.json.{os.getpid()}")
         new.write_text(json.dumps({"subject": self._subject, **asdict(progress)}))
         new.replace(self._file)
 
     def delete(self) -> None:
-        """Delete the saved progress, so that the next verification starts from the beginning."""
         self._file.unlink(missing_ok=True)
 
 
@@ -196,8 +192,6 @@ class _SavedProgress:
 
 @dataclass
 class _Report:
-    """Output of the findings and the summary."""
-
     as_json: bool
 
     def found(self, finding: "VerificationFinding") -> None:
@@ -210,7 +204,6 @@ class _Report:
         click.echo(f"{finding.kind}  {finding.name}: {finding.detail}{moved}")
 
     def end(self, progress: "VerificationProgress", *, finished: bool) -> None:
-        """Print the summary."""
         if self.as_json:
             kept = {
                 "finished": finished,

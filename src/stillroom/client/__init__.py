@@ -4,11 +4,12 @@ store = ImageStore("http://127.0.0.1:8000", token)
 store.save("generations/1/cat.png", Path("cat.png"))
 """
 
+from stillroom.client.async_runs import AsyncRun
 from stillroom.client.asynchronous import AsyncImageStore
 from stillroom.client.encoding import Encoding, from_float
 from stillroom.client.errors import ServerUnreachable, SomeFailed, UnexpectedAnswer
 from stillroom.client.lifetime import Lifetime
-from stillroom.client.runs import AsyncRun, Run
+from stillroom.client.runs import Run
 from stillroom.client.sources import Source
 from stillroom.client.sync import ImageStore
 from stillroom.client.values import (

@@ -9,7 +9,7 @@ from urllib.parse import quote, urlencode
 from stillroom.client import answers
 from stillroom.client.errors import UnexpectedAnswer
 from stillroom.client.exchange import Answer, Call, Failure, Flow
-from stillroom.client.operations import posting
+from stillroom.client.operations import json_call
 from stillroom.client.retries import Attempts, Retries
 from stillroom.client.sinks import Sink
 from stillroom.client.sources import named
@@ -74,4 +74,4 @@ def _archive_call(images: str | Iterable[str], sidecars: Sidecars | None) -> tup
         query = urlencode(given, quote_via=quote, safe="")
         return Call("GET", f"{_ARCHIVE}?{query}"), images or "all images"
     paths = [named(path).text for path in images]
-    return posting(_ARCHIVE, {"paths": paths, "sidecars": sidecars}), "the archive"
+    return json_call("POST", _ARCHIVE, {"paths": paths, "sidecars": sidecars}), "the archive"

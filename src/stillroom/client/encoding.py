@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import IO, Any, Final, Protocol, TypedDict, runtime_checkable
 
 from stillroom.errors import InvalidParameter, UnsupportedMedia
+from stillroom.formats.work_budget import TooMuchWork, WorkBudget
 from stillroom.generation.reading import interpret
 from stillroom.generation.tools import novelai, own
 from stillroom.generation.writing.embed import with_generation
 from stillroom.paths import ImagePath
-from stillroom.work_budget import TooMuchWork, WorkBudget
 
 
 @runtime_checkable

@@ -6,7 +6,7 @@ a `Wait`. The sync and the async sender can therefore run the same operations.
 
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from stillroom.client.sinks import Sink
 from stillroom.client.sources import ImagePayload
@@ -87,31 +87,3 @@ class Wait:
 
 
 Flow = Generator[Call | Wait, Answer | Failure | None, T]
-
-
-class Sends(Protocol):
-    """Transport protocol: sends requests and returns responses."""
-
-    def send(self, call: Call) -> Answer | Failure:
-        """Send a request and return the response or the failure.
-
-        Raises:
-            ConfigurationError: The request is invalid, so a retry cannot help.
-        """
-        ...
-
-    def close(self) -> None:
-        """Close all connections. The sender may be used again."""
-        ...
-
-
-class AsyncSends(Protocol):
-    """Asynchronous version of `Sends`."""
-
-    async def send(self, call: Call) -> Answer | Failure:
-        """See `Sends.send`."""
-        ...
-
-    async def close(self) -> None:
-        """See `Sends.close`."""
-        ...

@@ -17,7 +17,7 @@ from urllib.parse import urljoin
 import httpx
 
 from stillroom.client.errors import ServerUnreachable, UnexpectedAnswer
-from stillroom.client.sinks import spool
+from stillroom.client.sources import spool
 from stillroom.errors import InvalidParameter, TooLarge, UnsupportedMedia
 
 MAX_BYTES: Final = 100 * 1024**2

@@ -1,12 +1,11 @@
 """Collection of outcomes of bulk operations such as `save_many`."""
 
-import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Final, Generic, TypeVar
 
 from stillroom.client.errors import SomeFailed
-from stillroom.client.values import OnProgress, Outcome, Progress
+from stillroom.client.values import Outcome
 from stillroom.errors import (
     BackendUnavailable,
     ConfigurationError,
@@ -62,15 +61,3 @@ def batches(things: Iterable[T], size: int) -> Iterator[list[T]]:
     left = iter(things)
     while batch := list(islice(left, size)):
         yield batch
-
-
-class _Stopped(Exception):
-    """The calling thread was interrupted during a bulk operation."""
-
-
-def progress_unless(stop: threading.Event, progress: OnProgress | None, event: Progress) -> None:
-    """Report progress, or raise an exception to abort the transfer if `stop` is set."""
-    if stop.is_set():
-        raise _Stopped
-    if progress is not None:
-        progress(event)

@@ -4,25 +4,22 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Self, TypeVar, Unpack
+from typing import IO, TYPE_CHECKING, Self, TypeVar, Unpack
 
 import httpx
 
 from stillroom.client.archives import ARCHIVE_NAME, Sidecars, archive, check_archive
 from stillroom.client.connection import Connection, Token
 from stillroom.client.encoding import Encoding
-from stillroom.client.exchange import Flow, Sends, Wait
+from stillroom.client.exchange import Flow, Wait
 from stillroom.client.fetching import MAX_BYTES, fetched
 from stillroom.client.lifetime import Lifetime, seconds_of
-from stillroom.client.operations import (
-    Condition,
-    Operations,
-)
+from stillroom.client.operations import Operations, condition
 from stillroom.client.pictures import Picture, picture_query
 from stillroom.client.retries import Retries
 from stillroom.client.sender import Sender
-from stillroom.client.sinks import Sink, check_target, check_within, replacing, spool
-from stillroom.client.sources import Facts, Source, is_same, named, opened
+from stillroom.client.sinks import Sink, check_target, check_within, replacing
+from stillroom.client.sources import Facts, Source, is_same, named, opened, spool
 from stillroom.client.values import (
     DownloadedImage,
     ImageInfo,
@@ -31,6 +28,9 @@ from stillroom.client.values import (
     SavedImage,
     SaveOptions,
 )
+
+if TYPE_CHECKING:
+    from stillroom.client.protocols import Sends
 
 T = TypeVar("T")
 
@@ -107,8 +107,8 @@ class OneImageCalls:
                 `Encoding`.
         """
         name = named(path)
-        condition = Condition(if_match, if_none_match)
-        if unique and condition.fields:
+        precondition = condition(if_match, if_none_match)
+        if unique and precondition:
             raise TypeError("unique=True cannot be combined with if_match or if_none_match")
         with opened(
             source, name, generation, ai_generated=ai_generated, encoding=encoding
@@ -116,7 +116,7 @@ class OneImageCalls:
             if unique:
                 flow = self._operations.save_unique(name, upload, progress, expires_in)
             else:
-                flow = self._operations.save(name, upload, condition, progress, expires_in)
+                flow = self._operations.save(name, upload, precondition, progress, expires_in)
             return self._run(flow)
 
     def save_url(
@@ -309,14 +309,12 @@ class OneImageCalls:
             ImageNotFound: The image does not exist. Not raised with `missing_ok`, or if an earlier
                 attempt of this call may have deleted the image.
         """
-        name = named(path)
-        condition = Condition(if_match)
-        self._run(self._operations.delete(name, condition, missing_ok=missing_ok))
+        precondition = condition(if_match)
+        self._run(self._operations.delete(named(path), precondition, missing_ok=missing_ok))
 
     def copy(self, source: str, target: str) -> SavedImage:
         """Copy an image on the server, without downloading it."""
-        names = named(source), named(target)
-        return self._run(self._operations.copy(*names))
+        return self._run(self._operations.copy(named(source), named(target)))
 
     def move(self, source: str, target: str) -> SavedImage:
         """Copy an image, then delete the source.
@@ -325,15 +323,10 @@ class OneImageCalls:
             PreconditionFailed: The source was replaced during the move, so it was not deleted. The
                 copy contains either the old or the new image.
         """
-        names = named(source), named(target)
-        return self._run(self._operations.move(*names))
+        return self._run(self._operations.move(named(source), named(target)))
 
     def signed_url(
-        self,
-        path: str,
-        *,
-        expires_in: Lifetime = "1h",
-        **picture: Unpack[Picture],
+        self, path: str, *, expires_in: Lifetime = "1h", **picture: Unpack[Picture]
     ) -> str:
         """Return a URL that gives access to an image or its thumbnail without a token.
 
@@ -342,11 +335,7 @@ class OneImageCalls:
         return self.signed_urls([path], expires_in=expires_in, **picture)[0]
 
     def signed_urls(
-        self,
-        paths: Iterable[str],
-        *,
-        expires_in: Lifetime = "1h",
-        **picture: Unpack[Picture],
+        self, paths: Iterable[str], *, expires_in: Lifetime = "1h", **picture: Unpack[Picture]
     ) -> list[str]:
         """Return signed URLs for many images, in input order. See `signed_url`.
 

@@ -39,7 +39,6 @@ T = TypeVar("T")
 
 IMAGES: Final = "/storage/images"
 _MAX_HOPS: Final = 3
-_JSON: Final = {"content-type": "application/json"}
 
 NAMES_A_PAGE: Final = 1000
 ENTRIES_A_PAGE: Final = 250
@@ -52,18 +51,14 @@ DELETED_AT_ONCE: Final = 100
 """Images deleted per request. The server accepts 1,000, but such requests could take long."""
 
 
-@dataclass(frozen=True, slots=True)
-class Condition:
-    """Precondition of a request (RFC 9110, 13.1): etags with their quotes, or `*`."""
+Condition = Mapping[str, str]
+"""Header fields that are the precondition of a request (RFC 9110, 13.1)."""
 
-    if_match: str | None = None
-    if_none_match: str | None = None
 
-    @property
-    def fields(self) -> dict[str, str]:
-        """Return the `If-Match` or `If-None-Match` header of the condition, if there is one."""
-        given = {"if-match": self.if_match, "if-none-match": self.if_none_match}
-        return {name: value for name, value in given.items() if value is not None}
+def condition(if_match: str | None = None, if_none_match: str | None = None) -> Condition:
+    """Return a precondition. The arguments are etags with their quotes, or `*`."""
+    fields = {"if-match": if_match, "if-none-match": if_none_match}
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +89,7 @@ class Operations:
             # The stored image may be the result of our own first attempt.
             head = yield from persistently(_head(path), Attempts(self.retries))
             if answers.announced_sha256(head) == upload.sha256:
-                ours = Condition(if_match=head.headers["etag"])
+                ours = {"if-match": head.headers["etag"]}
                 again = _save_call(path, upload, ours, progress, expires_in)
                 answer = yield from persistently(again, Attempts(self.retries))
         return answers.saved(answer, path.text)
@@ -110,8 +105,8 @@ class Operations:
         name, number = path, 0
         while True:
             try:
-                created = Condition(if_none_match="*")
-                return (yield from self.save(name, upload, created, progress, expires_in))
+                new = {"if-none-match": "*"}
+                return (yield from self.save(name, upload, new, progress, expires_in))
             except PreconditionFailed:
                 number = yield from self._free_number(path, number + 1)
                 name = numbered(path, number)
@@ -135,10 +130,10 @@ class Operations:
         """Save an image unless identical bytes are stored under `path`."""
         head = yield from persistently(_head(path), Attempts(self.retries))
         if answers.is_missing(head):
-            return (yield from self.save(path, upload, Condition(), progress))
+            return (yield from self.save(path, upload, {}, progress))
         found = answers.info_of_head(head, path.text)
         if found.sha256 != upload.sha256.hex():
-            return (yield from self.save(path, upload, Condition(), progress))
+            return (yield from self.save(path, upload, {}, progress))
         return SavedImage(
             path=path.text,
             url=self.root + _target(path),
@@ -183,10 +178,7 @@ class Operations:
         while True:
             fields = {"accept-encoding": "identity"}
             if sink.written and head is not None and "etag" in head.headers:
-                fields |= {
-                    "range": f"bytes={sink.written}-",
-                    "if-range": head.headers["etag"],
-                }
+                fields |= {"range": f"bytes={sink.written}-", "if-range": head.headers["etag"]}
             else:
                 sink.restart()
             before = sink.written
@@ -212,10 +204,7 @@ class Operations:
                 raise answers.refused(outcome, path.text)
 
     def _get(
-        self,
-        path: ImagePath,
-        call: Call,
-        attempts: Attempts,
+        self, path: ImagePath, call: Call, attempts: Attempts
     ) -> Flow[tuple[Answer | Failure, bytes | None]]:
         """Send a GET request and follow redirects. Also return a redirect's SHA-256, or None."""
         digest: bytes | None = None
@@ -247,8 +236,7 @@ class Operations:
     def delete(self, path: ImagePath, condition: Condition, *, missing_ok: bool) -> Flow[None]:
         """Delete an image."""
         attempts = Attempts(self.retries)
-        call = Call("DELETE", _target(path), condition.fields)
-        answer = yield from persistently(call, attempts)
+        answer = yield from persistently(Call("DELETE", _target(path), condition), attempts)
         if answers.is_missing(answer) and (missing_ok or attempts.doubtful):
             return
         answers.document(answer, path.text)
@@ -256,7 +244,7 @@ class Operations:
     def delete_batch(self, paths: Sequence[str]) -> Flow[list[Outcome[bool]]]:
         """Delete up to 1,000 images. The result in each outcome is True if the image existed."""
         attempts = Attempts(self.retries)
-        call = posting("/storage/delete", {"paths": list(paths)})
+        call = json_call("POST", "/storage/delete", {"paths": list(paths)})
         answer = yield from persistently(call, attempts)
         said = answers.document(answer, "deleting")
         outcomes: list[Outcome[bool]] = []
@@ -273,7 +261,7 @@ class Operations:
 
     def copy(self, source: ImagePath, target: ImagePath) -> Flow[SavedImage]:
         """Copy an image on the server."""
-        call = posting("/storage/copy", {"source": source.text, "target": target.text})
+        call = json_call("POST", "/storage/copy", {"source": source.text, "target": target.text})
         answer = yield from persistently(call, Attempts(self.retries))
         return answers.saved(answer, source.text)
 
@@ -283,7 +271,7 @@ class Operations:
             raise InvalidParameter(f"{source.text}: source and target are the same", at=("target",))
         found = yield from self.stat(source)
         image = yield from self.copy(source, target)
-        yield from self.delete(source, Condition(if_match=found.etag), missing_ok=False)
+        yield from self.delete(source, {"if-match": found.etag}, missing_ok=False)
         return image
 
     def page_of_names(self, prefix: str, query: str) -> Flow[tuple[list[str], str | None]]:
@@ -316,7 +304,7 @@ class Operations:
         asked = {"expires_in": valid_for_s, "transform": picture}
         for batch in batches(paths, SIGNED_AT_ONCE):
             names = [path.text for path in batch]
-            call = posting("/storage/signed-urls", {**asked, "paths": names})
+            call = json_call("POST", "/storage/signed-urls", {**asked, "paths": names})
             answer = yield from persistently(call, Attempts(self.retries))
             subject = names[0] if len(names) == 1 else f"{names[0]} and others"
             results = answers.field(answer, "results", subject)
@@ -350,9 +338,10 @@ def _head(path: ImagePath) -> Call:
     return Call("HEAD", _target(path))
 
 
-def posting(target: str, content: Mapping[str, object]) -> Call:
-    """Return a POST request with a JSON body."""
-    return Call("POST", target, _JSON, json.dumps(content).encode())
+def json_call(method: str, target: str, content: Mapping[str, object]) -> Call:
+    """Return a request with a JSON body."""
+    fields = {"content-type": "application/json"}
+    return Call(method, target, fields, json.dumps(content).encode())
 
 
 def _save_call(
@@ -373,7 +362,7 @@ def _save_call(
         "content-type": f"multipart/form-data; boundary={boundary}",
         "content-length": str(len(form.head) + upload.size + len(form.tail)),
         "repr-digest": f"sha-256=:{base64.b64encode(upload.sha256).decode()}:",
-        **condition.fields,
+        **condition,
     }
     if expires_in is not None:
         fields["expires-in"] = str(seconds_of(expires_in))

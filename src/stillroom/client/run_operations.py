@@ -8,7 +8,7 @@ from urllib.parse import quote, urlencode
 from stillroom.client import answers
 from stillroom.client.errors import UnexpectedAnswer
 from stillroom.client.exchange import Call, Flow
-from stillroom.client.operations import posting
+from stillroom.client.operations import json_call
 from stillroom.client.retries import Attempts, Retries, persistently
 from stillroom.client.values import DeletedRun, PublishedRun, RunImage, RunInfo
 from stillroom.errors import InvalidPath
@@ -54,7 +54,7 @@ def page_of_runs(
 
 def publish(retries: Retries, folder: ImagePath, expected: int | None) -> Flow[PublishedRun]:
     """Publish a run. The request is idempotent."""
-    call = posting(f"{_target(folder)}/publish", {"expected": expected})
+    call = json_call("POST", f"{_target(folder)}/publish", {"expected": expected})
     answer = yield from persistently(call, Attempts(retries))
     return _run(answers.document(answer, folder.text), folder)
 

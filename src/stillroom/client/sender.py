@@ -16,6 +16,7 @@ from stillroom.client.connection import (
     total_of,
 )
 from stillroom.client.exchange import Answer, Call, Failure, Form
+from stillroom.client.sinks import Sink
 
 
 class Sender:
@@ -28,18 +29,14 @@ class Sender:
         self._making = threading.Lock()
 
     def send(self, call: Call) -> Answer | Failure:
-        """Send a request and return the response or the failure.
-
-        Raises:
-            ConfigurationError: The request is invalid, so a retry cannot help.
-        """
+        """See `Sends.send`."""
         client, head = self._client(), None
         try:
             request = client.build_request(
                 call.method,
                 self._connection.url(call),
                 headers=self._connection.fields(call),
-                content=_pieces(call, call.body) if isinstance(call.body, Form) else call.body,
+                content=pieces(call, call.body) if isinstance(call.body, Form) else call.body,
                 timeout=timeouts(call),
             )
             response = client.send(request, stream=True)
@@ -55,7 +52,7 @@ class Sender:
         return head
 
     def close(self) -> None:
-        """Close all connections. The sender may be used again."""
+        """See `Sends.close`."""
         while self._clients:
             _, client = self._clients.popitem()
             client.close()
@@ -70,7 +67,8 @@ class Sender:
             return client
 
 
-def _pieces(call: Call, form: Form) -> Iterator[bytes]:
+def pieces(call: Call, form: Form) -> Iterator[bytes]:
+    """Yield the body of a multipart request."""
     yield form.head
     done = 0
     for chunk in form.upload.chunks():
@@ -87,6 +85,11 @@ def _receive(call: Call, response: httpx.Response) -> None:
         call.sink.restart()
     total = total_of(call, response)
     for chunk in response.iter_bytes():
-        call.sink.write(chunk)
-        if call.progress is not None:
-            call.progress(call.sink.written, total)
+        write_chunk(call, call.sink, chunk, total)
+
+
+def write_chunk(call: Call, sink: Sink, chunk: bytes, total: int | None) -> None:
+    """Write a chunk to the sink, then call the progress callback."""
+    sink.write(chunk)
+    if call.progress is not None:
+        call.progress(sink.written, total)

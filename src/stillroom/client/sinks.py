@@ -5,12 +5,10 @@ import errno
 import hashlib
 import os
 import secrets
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, cast
+from typing import IO
 
-from stillroom.client.sources import SPOOL_BYTES
 from stillroom.paths import ImagePath
 
 
@@ -45,11 +43,6 @@ class Sink:
     def sha256(self) -> bytes:
         """SHA-256 of the bytes written so far."""
         return self._digest.digest()
-
-
-def spool() -> IO[bytes]:
-    """Return a temporary file that is kept in memory while it is small, otherwise on disk."""
-    return cast("IO[bytes]", tempfile.SpooledTemporaryFile(max_size=SPOOL_BYTES))
 
 
 def check_target(target: object) -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import io
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -63,6 +64,11 @@ class ImagePayload:
             yield chunk
 
 
+def spool() -> IO[bytes]:
+    """Return a temporary file that is kept in memory while it is small, otherwise on disk."""
+    return cast("IO[bytes]", tempfile.SpooledTemporaryFile(max_size=SPOOL_BYTES))
+
+
 def named(path: object) -> ImagePath:
     """Parse an image path that a caller passed.
 
@@ -115,7 +121,10 @@ def opened(
         if ai_generated:
             file = io.BytesIO(with_ai_mark(file.read()))
         if not file.seekable():
-            file = stack.enter_context(_spool(file))
+            buffered = stack.enter_context(spool())
+            shutil.copyfileobj(file, buffered, CHUNK_BYTES)
+            buffered.seek(0)
+            file = buffered
         start = file.tell()
         digest, size = hashlib.sha256(), 0
         while chunk := file.read(CHUNK_BYTES):
@@ -167,15 +176,3 @@ def _binary(source: Any) -> IO[bytes]:  # noqa: ANN401  (callers may not use a t
     if isinstance(source, io.TextIOBase) or not hasattr(source, "read"):
         raise TypeError(f"cannot save a {type(source).__name__}: open the file with 'rb'")
     return cast("IO[bytes]", source)
-
-
-def _spool(stream: IO[bytes]) -> IO[bytes]:
-    spool = tempfile.SpooledTemporaryFile(max_size=SPOOL_BYTES)  # noqa: SIM115  (the caller closes it)
-    try:
-        while chunk := stream.read(CHUNK_BYTES):
-            spool.write(chunk)
-        spool.seek(0)
-    except BaseException:
-        spool.close()
-        raise
-    return cast("IO[bytes]", spool)

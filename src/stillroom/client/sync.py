@@ -1,27 +1,21 @@
 """`ImageStore`: the synchronous client."""
 
 import builtins
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TypeVar, Unpack
+from typing import Unpack
 
-from stillroom.client.library import LibraryCalls, MediaLibrary
+from stillroom.client.library import MediaLibrary
 from stillroom.client.lifetime import Lifetime
-from stillroom.client.many import FAILED, batches, progress_unless
+from stillroom.client.many import FAILED, batches
 from stillroom.client.one_image import OneImageCalls
-from stillroom.client.operations import (
-    DELETED_AT_ONCE,
-    ENTRIES_A_PAGE,
-    NAMES_A_PAGE,
-    list_query,
-)
+from stillroom.client.operations import DELETED_AT_ONCE, ENTRIES_A_PAGE, NAMES_A_PAGE, list_query
 from stillroom.client.run_operations import RunState, Sort, page_of_runs, publish, runs_query
 from stillroom.client.runs import Run
 from stillroom.client.searching import Query, SearchFilters, page_of_found, search_query
 from stillroom.client.sources import Facts, Source, named
-from stillroom.client.threads import outcomes_of, run_many
+from stillroom.client.threads import Workers, outcomes_of
 from stillroom.client.values import (
     DownloadedImage,
     Folder,
@@ -35,8 +29,6 @@ from stillroom.client.values import (
     SavedImage,
 )
 
-T = TypeVar("T")
-
 
 class ImageStore(OneImageCalls):
     """Client of a Stillroom server. Can be shared between threads and used after a fork.
@@ -49,7 +41,7 @@ class ImageStore(OneImageCalls):
     @property
     def media(self) -> MediaLibrary:
         """Media library of the server."""
-        return MediaLibrary(LibraryCalls(self._operations.retries), self._run)
+        return MediaLibrary(self._operations.retries, self._run)
 
     def ingest(self, path: str, *, relocate: bool = True) -> MediaResource:
         """See `MediaLibrary.ingest`."""
@@ -153,14 +145,15 @@ class ImageStore(OneImageCalls):
                 the remaining images would fail for the same reason.
         """
         pairs = images.items() if isinstance(images, Mapping) else images
-        stop = threading.Event()
-        told = partial(progress_unless, stop, progress)
+        workers = Workers(concurrency, progress)
         save = self.save_unless_same if skip_same else self.save
         if expires_in is not None:
             save = partial(self.save, expires_in=expires_in)
-        save = partial(save, generation=generation, ai_generated=ai_generated, progress=told)
+        save = partial(
+            save, generation=generation, ai_generated=ai_generated, progress=workers.progress
+        )
         jobs = (partial(outcomes_of, path, partial(save, path, source)) for path, source in pairs)
-        return run_many(jobs, concurrency, each, stop)
+        return workers.run(jobs, each)
 
     def download_many(
         self,
@@ -184,11 +177,10 @@ class ImageStore(OneImageCalls):
             SomeFailed: See `save_many`.
         """
         pairs = images.items() if isinstance(images, Mapping) else images
-        stop = threading.Event()
-        told = partial(progress_unless, stop, progress)
-        download = partial(self.download_unless_same, within=within, progress=told)
+        workers = Workers(concurrency, progress)
+        download = partial(self.download_unless_same, within=within, progress=workers.progress)
         jobs = (partial(outcomes_of, path, partial(download, path, file)) for path, file in pairs)
-        return run_many(jobs, concurrency, each, stop)
+        return workers.run(jobs, each)
 
     def delete_many(self, paths: Iterable[str], *, concurrency: int = 4) -> int:
         """Delete many images, a hundred per request. Missing images are not an error.
@@ -200,7 +192,7 @@ class ImageStore(OneImageCalls):
             SomeFailed: See `save_many`. In each outcome, `result` is True if the image existed.
         """
         jobs = (partial(self._delete_batch, batch) for batch in batches(paths, DELETED_AT_ONCE))
-        return sum(run_many(jobs, concurrency, None, threading.Event()))
+        return sum(Workers(concurrency).run(jobs))
 
     def _delete_batch(self, paths: Sequence[str]) -> Sequence[Outcome[bool]]:
         try:

@@ -1,6 +1,6 @@
 """Return types of the SDK."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -11,31 +11,13 @@ from stillroom.client.lifetime import Lifetime
 from stillroom.errors import StillroomError
 from stillroom.generation.ai_mark import AiMark
 from stillroom.generation.facts import Generation
+from stillroom.wire.images import SavedImage
+from stillroom.wire.media import MediaResource
+from stillroom.wire.runs import DeletedRun, PublishedRun, RunImage, RunInfo
+
+__all__ = ["DeletedRun", "MediaResource", "PublishedRun", "RunImage", "RunInfo", "SavedImage"]
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class SavedImage:
-    """Saved image.
-
-    Attributes:
-        url: Public URL if the server is configured for it. API URL if the image was skipped.
-        size: Size in bytes.
-        sha256: Hexadecimal digest.
-        etag: Etag with its quotes, ready for `if_match`.
-        skipped: True if identical bytes were already stored, so that nothing was sent.
-        expires_at: Expiration (timezone-aware); None if the image does not expire.
-    """
-
-    path: str
-    url: str
-    size: int
-    content_type: str
-    sha256: str | None
-    etag: str
-    skipped: bool = False
-    expires_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,43 +74,6 @@ class Folder:
     """Subfolder in a listing; `path` ends in a slash."""
 
     path: str
-
-
-@dataclass(frozen=True, slots=True)
-class MediaResource:
-    """Image or video of the media library. The OpenAPI document describes each field.
-
-    Attributes:
-        source_key: Storage key of the image that was ingested first; None if unknown.
-        duration: Duration of a video in seconds.
-        dominant_color: Color as `#rrggbb`; None if it has not been or cannot be computed.
-        tags: Sorted tags.
-        ai_mark: See `ImageInfo`.
-        generation: Generation parameters without `raw`; None if unknown.
-        url: URL of the bytes.
-    """
-
-    id: str
-    resource_type: str
-    storage_key: str
-    content_hash: str
-    extension: str
-    content_type: str
-    file_size: int
-    width: int | None
-    height: int | None
-    color_profile: str | None
-    protected: bool
-    alt_text: str | None
-    caption: str | None
-    created_at: datetime
-    source_key: str | None = None
-    duration: float | None = None
-    dominant_color: str | None = None
-    tags: tuple[str, ...] = ()
-    url: str | None = None
-    ai_mark: AiMark | None = None
-    generation: Generation | None = None
 
 
 class ResourceChanges(TypedDict, total=False):
@@ -229,64 +174,6 @@ class SaveOptions(Encoding, total=False):
     ai_generated: bool
     expires_in: Lifetime | None
     progress: OnProgress | None
-
-
-@dataclass(frozen=True, slots=True)
-class RunInfo:
-    """Run (folder of images that are published together) in a listing.
-
-    Attributes:
-        folder: Folder of the images.
-        state: `published`, or `open` before that.
-        published_at: Time of publication (timezone-aware); None if the run is open.
-        count: Number of images in the manifest; None if the run is open.
-        expires_at: Expiration under the retention rules (timezone-aware); None if the run does not
-            expire, or if that depends on newer runs.
-    """
-
-    folder: str
-    state: str
-    published_at: datetime | None
-    count: int | None
-    expires_at: datetime | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class RunImage:
-    """Image in the manifest of a run; `sha256` is hexadecimal."""
-
-    path: str
-    size: int
-    content_type: str
-    sha256: str
-    etag: str
-
-
-@dataclass(frozen=True, slots=True)
-class PublishedRun:
-    """Run with a list of its images. `published_at` is None if it is not yet published."""
-
-    folder: str
-    state: str
-    published_at: datetime | None
-    count: int
-    images: Sequence[RunImage]
-
-
-@dataclass(frozen=True, slots=True)
-class DeletedRun:
-    """Result of deleting a run.
-
-    Attributes:
-        marked: Number of images that will be deleted after the grace period.
-        kept: Number of images kept because resources of the media library refer to them.
-        newer: Number of images kept because they were saved after the deletion was requested.
-    """
-
-    folder: str
-    marked: int
-    kept: int
-    newer: int
 
 
 @dataclass(frozen=True, slots=True)

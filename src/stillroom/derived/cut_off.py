@@ -6,168 +6,97 @@ video of a motion photo, or data that editors add.
 """
 
 import os
-import struct
+from collections.abc import Callable
 from typing import BinaryIO, Final
 
+from stillroom.formats import gif, isobmff, jpeg, png
+from stillroom.formats.file_parts import LOOKS_OF_A_READ, BrokenHeader, CutOff, FileParts, at_most
+from stillroom.formats.work_budget import TooMuchWork, WorkBudget
+
 _HEAD_BYTES: Final = 16
-_MAX_BOXES: Final = 64
-
-_PNG: Final = b"\x89PNG\r\n\x1a\n"
-_PNG_END: Final = b"IEND"
-_CHUNK: Final = struct.Struct(">I4s")
-_CRC_BYTES: Final = 4
 _MAX_CHUNK_BYTES: Final = 2**31 - 1
-_MAX_CHUNKS: Final = 2**16
-"""Maximum number of chunks to check: half a gigabyte of pixels in 8 KiB chunks (libpng)."""
+_CRC_BYTES: Final = 4
+_MAX_BOXES: Final = 64
+_PIXELS: Final = b"mdat"
 
-_JPEG: Final = b"\xff\xd8\xff"
 _JPEG_END: Final = b"\xff\xd9"
 """End marker EOI (ITU-T T.81, B.1.1.3). Embedded thumbnails contain it, coded data does not."""
 
-_SEGMENT: Final = struct.Struct(">BBH")
-_MARKS: Final = 0xFF
-_START_OF_SCAN: Final = 0xDA
-_LENGTH_BYTES: Final = 2
-_MAX_SEGMENTS: Final = 4096
 _PIECE_BYTES: Final = 1024**2
-_MAX_PIECES: Final = 64
+_MAX_BYTES: Final = 64 * _PIECE_BYTES
 
-_GIF: Final = (b"GIF87a", b"GIF89a")
-_SCREEN_BYTES: Final = 13
-_EXTENSION: Final = 0x21
-_EXTENSION_BYTES: Final = 2
-_IMAGE: Final = 0x2C
-_IMAGE_BYTES: Final = 10
-_CODE_SIZE_BYTES: Final = 1
-_HAS_TABLE: Final = 0x80
-_TABLE_SIZE: Final = 0x07
-_MAX_BLOCKS: Final = 2**18
-"""Maximum number of blocks to check: 64 MiB in blocks of 255 bytes."""
 
-_RIFF: Final = struct.Struct("<4sI")
-_BMP: Final = struct.Struct("<2sI")
-_BOX: Final = struct.Struct(">I4s")
-_PIXELS: Final = b"mdat"
-_WIDE: Final = 1
-_WIDE_BOX: Final = struct.Struct(">8xQ")
+class _OpenFile(FileParts):
+    """Open file, of which each part is read when a parser needs it."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        size = file.seek(0, os.SEEK_END)
+        super().__init__(size, size)
+        self._file = file
+
+    def _find_part(self, start: int, length: int) -> tuple[int, bytes]:
+        self._file.seek(start)
+        return start, self._file.read(length)
 
 
 def is_cut_off(file: BinaryIO) -> bool:
     """Return True if an image file is certainly truncated, else False."""
-    size = file.seek(0, os.SEEK_END)
-    head = _read(file, 0, _HEAD_BYTES)
-    if head.startswith(_PNG):
-        return _is_png_cut_off(file, size)
-    if head.startswith(_JPEG):
-        return _is_jpeg_cut_off(file)
-    if head.startswith(_GIF):
-        return len(head) < _SCREEN_BYTES or _is_gif_cut_off(file, head)
-    if head.startswith(b"RIFF"):
-        return _RIFF.size > len(head) or _RIFF.unpack_from(head)[1] + _RIFF.size > size
-    if head.startswith(b"BM"):
-        return _BMP.size > len(head) or _BMP.unpack_from(head)[1] > size
-    return head[4:8] == b"ftyp" and _is_avif_cut_off(file, size)
+    parts = _OpenFile(file)
+    head = parts.bytes_at(0, min(_HEAD_BYTES, parts.size))
+    for at, signature, check, max_reads in _CHECKS:
+        if head.startswith(signature, at):
+            parts.budget = WorkBudget(LOOKS_OF_A_READ * max_reads, _MAX_BYTES)
+            try:
+                return check(parts)
+            except CutOff:
+                return True
+            except (BrokenHeader, TooMuchWork):
+                return False
+    return False
 
 
-def _is_png_cut_off(file: BinaryIO, size: int) -> bool:
-    """Return whether a PNG is truncated; see https://www.w3.org/TR/png-3/#5Chunk-layout."""
-    start = len(_PNG)
-    for _ in range(_MAX_CHUNKS):
-        head = _read(file, start, _CHUNK.size)
-        if len(head) < _CHUNK.size:
-            return True
-        length, kind = _CHUNK.unpack(head)
+def _is_png_cut_off(parts: FileParts) -> bool:
+    for kind, start, length in png.chunks(parts):
         if length > _MAX_CHUNK_BYTES or not kind.isalpha():
             return False
-        start += _CHUNK.size + length + _CRC_BYTES
-        if start > size:
+        if start + length + _CRC_BYTES > parts.size:
             return True
-        if kind == _PNG_END:
-            return False
     return False
 
 
-def _is_gif_cut_off(file: BinaryIO, screen: bytes) -> bool:
-    """Return whether a GIF is truncated; see https://www.w3.org/Graphics/GIF/spec-gif89a.txt."""
-    start = _SCREEN_BYTES + _table_bytes(screen[10])
-    in_data = False
-    for _ in range(_MAX_BLOCKS):
-        head = _read(file, start, _IMAGE_BYTES)
-        if not head:
-            return True
-        if in_data:
-            start += 1 + head[0]
-            in_data = head[0] > 0
-        elif head[0] == _EXTENSION:
-            start += _EXTENSION_BYTES
-            in_data = True
-        elif head[0] == _IMAGE:
-            if len(head) < _IMAGE_BYTES:
-                return True
-            start += _IMAGE_BYTES + _table_bytes(head[9]) + _CODE_SIZE_BYTES
-            in_data = True
-        else:
-            return False  # the trailer, or an invalid block
+def _is_jpeg_cut_off(parts: FileParts) -> bool:
+    """Return whether a JPEG has no end marker after the start of its first scan."""
+    *_, (_, start, _) = jpeg.segments(parts)
+    while start + len(_JPEG_END) <= parts.size:
+        piece = parts.bytes_at(start, min(_PIECE_BYTES, parts.size - start))
+        if _JPEG_END in piece:
+            return False
+        start += len(piece) - 1  # the marker may be in two pieces
+    return True
+
+
+def _is_gif_cut_off(parts: FileParts) -> bool:
+    for _ in gif.blocks(parts):
+        pass
     return False
 
 
-def _table_bytes(packed: int) -> int:
-    """Return the size in bytes of a GIF's colour table, from the flags in `packed`."""
-    return 3 * 2 ** ((packed & _TABLE_SIZE) + 1) if packed & _HAS_TABLE else 0
+def _is_avif_cut_off(parts: FileParts) -> bool:
+    start, end, last = 0, 0, b""
+    for kind, _, until in at_most(_MAX_BOXES, isobmff.boxes(parts, 0, parts.size)):
+        start, end, last = end, until, kind
+    is_open = parts.bytes_at(start, 4) == bytes(4)  # a box without a length ends with the file
+    return end < parts.size or (last != _PIXELS and not is_open)  # encoders write the pixels last
 
 
-def _is_jpeg_cut_off(file: BinaryIO) -> bool:
-    """Return whether a JPEG ends before its first scan, or has no end marker after the scan."""
-    start = len(_JPEG_END)
-    for _ in range(_MAX_SEGMENTS):
-        head = _read(file, start, _SEGMENT.size)
-        if head.startswith(_JPEG_END):
-            return False
-        if len(head) < _SEGMENT.size:
-            return True
-        marks, marker, length = _SEGMENT.unpack(head)
-        if marks != _MARKS or length < _LENGTH_BYTES:
-            return False
-        if marker == _MARKS:  # a fill byte before a marker
-            start += 1
-            continue
-        start += _SEGMENT.size - _LENGTH_BYTES + length
-        if marker == _START_OF_SCAN:
-            return _is_without(_JPEG_END, file, start)
-    return False
-
-
-def _is_without(mark: bytes, file: BinaryIO, start: int) -> bool:
-    file.seek(start)
-    before = b""
-    for _ in range(_MAX_PIECES):
-        piece = file.read(_PIECE_BYTES)
-        if not piece:
-            return True
-        if mark in before + piece:
-            return False
-        before = piece[-1:]
-    return False
-
-
-def _is_avif_cut_off(file: BinaryIO, size: int) -> bool:
-    """Return whether an AVIF is truncated; see ISO/IEC 14496-12, 4.2."""
-    start, kind = 0, b""
-    for _ in range(_MAX_BOXES):
-        if start == size:
-            return kind != _PIXELS  # encoders write the pixels last
-        head = _read(file, start, _HEAD_BYTES)
-        if len(head) < _BOX.size:
-            return True  # the previous box extends to or beyond the end of the file
-        length, kind = _BOX.unpack_from(head)
-        if length == _WIDE and len(head) == _HEAD_BYTES:
-            (length,) = _WIDE_BOX.unpack_from(head)
-        if length < _BOX.size:  # 0 means up to the end of the file; other lengths are invalid
-            return False
-        start += length
-    return False
-
-
-def _read(file: BinaryIO, start: int, length: int) -> bytes:
-    file.seek(start)
-    return file.read(length)
+_CHECKS: Final[tuple[tuple[int, bytes, Callable[[FileParts], bool], int], ...]] = (
+    (0, png.SIGNATURE, _is_png_cut_off, 2**16),
+    (0, jpeg.SIGNATURE, _is_jpeg_cut_off, 2**14),
+    *((0, signature, _is_gif_cut_off, 2**18) for signature in gif.SIGNATURES),
+    (0, b"RIFF", lambda parts: parts.numbers("<I", 4)[0] + 8 > parts.size, 1),
+    (0, b"BM", lambda parts: parts.numbers("<I", 2)[0] > parts.size, 1),
+    (4, b"ftyp", _is_avif_cut_off, 2**8),
+)
+"""Offset and text of each signature, its check, and the maximum number of reads: half a gigabyte of
+PNG pixels in 8 KiB chunks (libpng), 64 MiB of GIF pixels in blocks of 255 bytes.
+"""

@@ -21,13 +21,13 @@ from stillroom.derived.config import DerivedConfig
 from stillroom.derived.decoders import Decoders
 from stillroom.derived.opened import DerivedImage
 from stillroom.errors import BackendUnavailable, UnsupportedMedia
+from stillroom.formats.work_budget import TooMuchWork
 from stillroom.generation.ai_mark import TYPES
 from stillroom.generation.reading import by_reading, find_mark, reader_of
 from stillroom.generation.writing.mark import with_ai_mark
 from stillroom.http.derivation import Derivation
 from stillroom.paths import StorageKey
 from stillroom.storage.values import LocalImage, OpenedImage, RemoteImage, StoredImage
-from stillroom.work_budget import TooMuchWork
 
 _REVISION: Final = 1
 """Increase this number when the same request shall return a different thumbnail."""

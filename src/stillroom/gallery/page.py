@@ -1,8 +1,8 @@
 """Routes that serve the gallery's page and files, with their security and caching headers.
 
-The files are plain JavaScript modules and style sheets, so there is no build step; only comments
-and spaces are removed. The files are below a URL that contains their hash and are cached for a
-year. Only the page is revalidated each time. See docs/adr/0018-the-gallery-is-plain-modules.md.
+The files are plain JavaScript modules and style sheets, which are served unchanged. They are below
+a URL that contains their hash and are cached for a year. Only the page is revalidated each time.
+See docs/adr/0018-the-gallery-is-plain-modules.md.
 """
 
 import functools
@@ -20,7 +20,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from stillroom.gallery.minify import minified
 from stillroom.http.fields import combined, entity_tags
 from stillroom.storage.values import ANY
 
@@ -88,7 +87,7 @@ class Gallery:
         """
         folder = importlib.resources.files(__package__) / "static"
         files = {
-            file.name: minified(file.name, file.read_bytes())
+            file.name: file.read_bytes()
             for file in sorted(folder.iterdir(), key=lambda file: file.name)
         }
         digest = hashlib.sha256()

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Final
 
+from stillroom.formats.work_budget import WorkBudget
 from stillroom.generation.texts import Unreadable, clean, clean_text, json_object
-from stillroom.work_budget import WorkBudget
 
 MAX_SEED: Final = 2**64 - 1
 """Largest seed of any supported tool (ComfyUI)."""

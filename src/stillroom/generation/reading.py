@@ -6,7 +6,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol, TypeVar
 
-from stillroom.file_parts import BrokenHeader, FileParts, MoreNeeded
+from stillroom.formats.file_parts import BrokenHeader, FileParts, MoreNeeded
+from stillroom.formats.jpeg import SIGNATURE as JPEG
+from stillroom.formats.png import SIGNATURE as PNG
+from stillroom.formats.webp import is_webp
+from stillroom.formats.work_budget import TooMuchWork, WorkBudget
 from stillroom.generation.ai_mark import AiMark, mark_of, says_ai
 from stillroom.generation.carriers import heif, jpeg, jxl, png, webp
 from stillroom.generation.carriers.entries import Entries
@@ -22,7 +26,6 @@ from stillroom.generation.tools import (
     own,
     swarmui,
 )
-from stillroom.work_budget import TooMuchWork, WorkBudget
 
 MAX_BYTES: Final = 1024**2
 """Maximum number of bytes that are read from one file."""
@@ -57,9 +60,9 @@ _TOOLS: Final = (
 
 
 _FORMATS: Final = (
-    (lambda start: start.startswith(png.SIGNATURE), (png.read, png.read_tail)),
-    (lambda start: start.startswith(jpeg.SIGNATURE), (jpeg.read,)),
-    (webp.is_webp, (webp.read,)),
+    (lambda start: start.startswith(PNG), (png.read, png.read_tail)),
+    (lambda start: start.startswith(JPEG), (jpeg.read,)),
+    (is_webp, (webp.read,)),
     (lambda start: start.startswith(jxl.SIGNATURE), (jxl.read,)),
     (heif.is_heif, (heif.read,)),
 )

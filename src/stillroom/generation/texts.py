@@ -5,7 +5,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, Final
 
-from stillroom.work_budget import WorkBudget
+from stillroom.formats.work_budget import WorkBudget
 
 _MAX_VALUES: Final = 200_000
 """Maximum number of JSON values (50 ms to parse). A 200 KB ComfyUI graph has a tenth of that."""

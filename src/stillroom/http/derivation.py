@@ -6,12 +6,9 @@ different values, so that no client can fill a cache with thumbnails of one imag
 
 import re
 from dataclasses import dataclass
-from typing import Final, Literal, TypeVar, get_args
-from urllib.parse import unquote_to_bytes
+from typing import Annotated, Final, Literal, get_args
 
-from stillroom.errors import InvalidParameter
-from stillroom.http.parameters import Parameter, Place
-from stillroom.paths import decode_query_text
+from stillroom.http.parameters import Parameter, build, choice, read_texts
 
 SIZES: Final = (64, 128, 256, 512, 1024, 2048)
 """Supported widths and heights in pixels. Other values are rounded up, at most to the last."""
@@ -22,7 +19,6 @@ _MAX_QUALITY: Final = 100
 
 Fit = Literal["contain", "cover"]
 Format = Literal["webp", "jpeg", "png"]
-Choice = TypeVar("Choice", Fit, Format)
 
 _NUMBER: Final = re.compile(r"0*([1-9][0-9]*)", re.ASCII)
 
@@ -52,95 +48,77 @@ class Derivation:
         return f"image/{self.format}"
 
 
-def _parse_size(text: str, at: Place) -> int:
+def _parse_size(text: str) -> int:
     number = _NUMBER.fullmatch(text)
     if number is None:
-        raise InvalidParameter("must be a whole number of pixels, 1 or more", at=at)
+        raise ValueError("must be a whole number of pixels, 1 or more")
     pixels = int(number[1][:5])  # five digits exceed the largest size
     return next((size for size in SIZES if pixels <= size), SIZES[-1])
 
 
-def _parse_quality(text: str, at: Place) -> int:
+def _parse_quality(text: str) -> int:
     number = _NUMBER.fullmatch(text)
     if number is None or int(number[1][:4]) > _MAX_QUALITY:
-        raise InvalidParameter("must be a whole number from 1 to 100", at=at)
+        raise ValueError("must be a whole number from 1 to 100")
     return -(-int(number[1]) // _QUALITY_STEP) * _QUALITY_STEP
 
 
-def _choice(name: str, allowed: tuple[Choice, ...], description: str) -> Parameter[Choice]:
-    """Return a parameter with the `allowed` values. The first one is the default."""
-
-    def parse(text: str, at: Place) -> Choice:
-        for value in allowed:
-            if text == value:
-                return value
-        raise InvalidParameter(f"must be one of {', '.join(allowed)}", at=at)
-
-    schema = {"type": "string", "enum": list(allowed)}
-    return Parameter(name, parse, allowed[0], schema, description)
+def _pixels(side: str) -> Parameter:
+    rounded = f"rounded up to {', '.join(map(str, SIZES[:-1]))} or {SIZES[-1]}"
+    schema = {"type": "integer", "minimum": 1}
+    return Parameter(_parse_size, schema, f"{side} of a thumbnail in pixels, {rounded}.")
 
 
-_PIXELS: Final = {"type": "integer", "minimum": 1}
-_ROUNDING: Final = f"rounded up to {', '.join(map(str, SIZES[:-1]))} or {SIZES[-1]}"
-_WIDTH: Final[Parameter[int | None]] = Parameter(
-    "width", _parse_size, None, _PIXELS, f"Width of a thumbnail in pixels, {_ROUNDING}."
-)
-_HEIGHT: Final[Parameter[int | None]] = Parameter(
-    "height", _parse_size, None, _PIXELS, f"Height of a thumbnail in pixels, {_ROUNDING}."
-)
-_FITS: Final[tuple[Fit, ...]] = get_args(Fit)
-_FIT: Final = _choice(
-    "fit", _FITS, "`contain` (the default) shows the whole image, `cover` fills the box."
-)
-_FORMATS: Final[tuple[Format, ...]] = get_args(Format)
-_FORMAT: Final = _choice("format", _FORMATS, "Format of the thumbnail; `webp` by default.")
-_QUALITY: Final = Parameter(
-    "quality",
-    _parse_quality,
-    DEFAULT_QUALITY,
-    {"type": "integer", "minimum": 1, "maximum": _MAX_QUALITY},
-    "Quality of the thumbnail, rounded up to a multiple of ten; 80 by default.",
-)
-DERIVATION_QUERY: Final = (_WIDTH, _HEIGHT, _FIT, _FORMAT, _QUALITY)
-"""Thumbnail parameters. They have no defaults in the OpenAPI document, because generated clients
-send default values, and each parameter turns a GET into a request for a thumbnail."""
+@dataclass(frozen=True, slots=True)
+class DerivationParameters:
+    """Query of a thumbnail. A width or height of 0 is not limited.
 
-_NAMES: Final = {parameter.name.encode(): parameter.name for parameter in DERIVATION_QUERY}
+    The parameters have no defaults in the OpenAPI document, because generated clients send default
+    values, and each parameter turns a GET into a request for a thumbnail.
+    """
+
+    width: Annotated[int, _pixels("Width")] = 0
+    height: Annotated[int, _pixels("Height")] = 0
+    fit: Annotated[
+        Fit,
+        choice(
+            *get_args(Fit),
+            description="`contain` (the default) shows the whole image, `cover` fills the box.",
+        ),
+    ] = "contain"
+    format: Annotated[
+        Format,
+        choice(*get_args(Format), description="Format of the thumbnail; `webp` by default."),
+    ] = "webp"
+    quality: Annotated[
+        int,
+        Parameter(
+            _parse_quality,
+            {"type": "integer", "minimum": 1, "maximum": _MAX_QUALITY},
+            "Quality of the thumbnail, rounded up to a multiple of ten; 80 by default.",
+        ),
+    ] = DEFAULT_QUALITY
 
 
 def parse_derivation(raw: bytes) -> Derivation | None:
     """Parse the query of a GET or HEAD. Return None if it has no thumbnail parameters.
 
-    Other parameters are ignored.
+    Other parameters are ignored, also those with invalid names: CDNs and pages add parameters.
 
     Raises:
         InvalidPath: a value is not valid UTF-8.
         InvalidParameter: a parameter is repeated or has an invalid value.
     """
-    texts = _read_texts(raw)
+    texts = read_texts(raw, DerivationParameters, has_foreign_names=True) if raw else None
     if not texts:
         return None
-    width, height = _WIDTH.read(texts), _HEIGHT.read(texts)
-    fit, form, quality = _FIT.read(texts), _FORMAT.read(texts), _QUALITY.read(texts)
-    both = width is not None and height is not None
+    parameters = build(DerivationParameters, texts)
+    width, height = parameters.width, parameters.height
     return Derivation(
         width=width or SIZES[-1],
         height=height or SIZES[-1],
-        fit=fit if both else "contain",  # with only a width or a height, nothing is cropped
-        format=form,
-        quality=0 if form == "png" else quality,
+        # with only a width or a height, nothing is cropped
+        fit=parameters.fit if width and height else "contain",
+        format=parameters.format,
+        quality=0 if parameters.format == "png" else parameters.quality,
     )
-
-
-def _read_texts(raw: bytes) -> dict[str, str]:
-    texts: dict[str, str] = {}
-    for pair in raw.split(b"&") if raw else ():
-        raw_name, _, raw_value = pair.partition(b"=")
-        # Unlike in `read_query`, invalid names are ignored, since CDNs and pages add parameters.
-        name = _NAMES.get(unquote_to_bytes(raw_name))
-        if name is None:
-            continue
-        if name in texts:
-            raise InvalidParameter("given more than once", at=("query", name))
-        texts[name] = decode_query_text(raw_value, at=("query", name))
-    return texts

@@ -1,18 +1,24 @@
-"""Descriptions of query parameters, and strict parsing of raw queries."""
+"""Query parameters, declared as annotated fields of one dataclass per operation.
 
+`parameters_of` returns the parameters of such a dataclass for the OpenAPI document, and
+`read_query` parses a raw query to an instance of it.
+"""
+
+import functools
 import re
 import uuid
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
-from typing import Any, Final, Generic, TypeVar
+from typing import Annotated, Any, Final, TypeVar, get_type_hints
+from urllib.parse import quote, unquote, urlencode
 
-from stillroom.errors import InvalidParameter
-from stillroom.paths import decode_query_text
+from stillroom.errors import InvalidInput, InvalidParameter
+from stillroom.paths import ImagePrefix, decode_query_text
 
 DEFAULT_LIMIT: Final = 100
-MAX_TIMES: Final = 50
-"""Maximum number of values of a repeatable parameter."""
+EVERY_PATH: Final = ImagePrefix("")
+_MAX_TIMES: Final = 50
 
 _NUMBER = re.compile(r"[0-9]+", re.ASCII)
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
@@ -21,78 +27,141 @@ _RFC3339 = re.compile(
     r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII
 )
 
-Value = TypeVar("Value")
-Value_co = TypeVar("Value_co", covariant=True)
-Place = tuple[str, ...]
+Query = TypeVar("Query")
+Texts = dict[str, list[str]]
 
 
 @dataclass(frozen=True, slots=True)
-class Parameter(Generic[Value_co]):
-    """A query parameter.
+class Parameter:
+    """Annotation of a dataclass field that is a query parameter.
+
+    A missing parameter has the default of the field. If that is None, the OpenAPI document says
+    that the parameter may be null.
 
     Attributes:
-        name: Name in the query.
-        parse: Converts the decoded text. The second argument is the location for errors.
-        absent: Value of a missing parameter.
+        parse: Converts the decoded text. It raises ValueError or InvalidInput for invalid texts.
         schema: JSON schema for the OpenAPI document.
         description: Description in the OpenAPI document.
+        name: Name in the query; by default, the name of the field.
+        max_times: Maximum number of values. If it is more than 1, the field is a tuple.
     """
 
-    name: str
-    parse: Callable[[str, Place], Value_co]
-    absent: Value_co
+    parse: Callable[[str], object]
     schema: Mapping[str, object]
     description: str = ""
+    name: str = ""
+    max_times: int = 1
 
-    def read(self, texts: Mapping[str, str]) -> Value_co:
-        """Return this parameter's value. `texts` contains decoded texts by parameter name.
+    def read(self, texts: list[str]) -> Any:  # noqa: ANN401  (the type of the field)
+        """Return the value of the field for the decoded texts.
 
         Raises:
-            InvalidInput: the text is invalid.
+            InvalidInput: a text is invalid.
         """
-        text = texts.get(self.name)
-        return self.absent if text is None else self.parse(text, ("query", self.name))
+        try:
+            if self.max_times == 1:
+                return self.parse(texts[0])
+            return tuple(map(self.parse, texts))
+        except InvalidInput as error:
+            error.at = ("query", self.name)
+            raise
+        except ValueError as error:
+            raise InvalidParameter(str(error), at=("query", self.name)) from None
 
 
-def read_query(raw: bytes, parameters: Iterable[Parameter[object]]) -> dict[str, str]:
-    """Return the decoded texts of `parameters` by name. Other parameters are ignored.
+@functools.cache
+def _fields(kind: type) -> tuple[tuple[str, Parameter | type], ...]:
+    """Return the fields of a dataclass, each with its parameter or its own dataclass."""
+    found: list[tuple[str, Parameter | type]] = []
+    hints = get_type_hints(kind, include_extras=True)
+    for field in fields(kind):
+        hint = hints[field.name]
+        if isinstance(hint, type):
+            found.append((field.name, hint))
+            continue
+        parameter: Parameter = hint.__metadata__[0]
+        schema = or_null(**parameter.schema) if field.default is None else parameter.schema
+        name = parameter.name or field.name
+        found.append((field.name, replace(parameter, name=name, schema=schema)))
+    return tuple(found)
+
+
+@functools.cache
+def parameters_of(kind: type) -> dict[str, Parameter]:
+    """Return the query parameters of a dataclass by name."""
+    found: dict[str, Parameter] = {}
+    for _, parameter in _fields(kind):
+        if isinstance(parameter, type):
+            found |= parameters_of(parameter)
+        else:
+            found[parameter.name] = parameter
+    return found
+
+
+def read_query(raw: bytes, kind: type[Query]) -> Query:
+    """Parse a query. Unknown parameters are ignored.
 
     Raises:
-        InvalidPath: the name or text of any parameter is not valid UTF-8.
-        InvalidParameter: one of `parameters` is repeated.
+        InvalidPath: text is not valid UTF-8 or not a path.
+        InvalidParameter: a parameter is repeated or has an invalid value.
     """
-    names = {parameter.name for parameter in parameters}
-    texts: dict[str, str] = {}
+    return build(kind, read_texts(raw, kind))
+
+
+def build(kind: type[Query], texts: Texts) -> Query:
+    """Parse the decoded texts of a query. See `read_query`."""
+    values: dict[str, Any] = {}
+    table: type = kind  # mypy does not consider `type[Query]` hashable
+    for field, parameter in _fields(table):
+        if isinstance(parameter, type):
+            values[field] = build(parameter, texts)
+        elif parameter.name in texts:
+            values[field] = parameter.read(texts[parameter.name])
+    return kind(**values)
+
+
+def read_texts(raw: bytes, kind: type, *, has_foreign_names: bool = False) -> Texts:
+    """Return the decoded texts of a query's parameters by name.
+
+    With `has_foreign_names`, names that are not valid UTF-8 are ignored like other unknown names.
+
+    Raises:
+        InvalidPath: a name or text is not valid UTF-8.
+        InvalidParameter: a parameter is repeated too often.
+    """
+    parameters = parameters_of(kind)
+    texts: Texts = {}
     for pair in raw.split(b"&"):
         raw_name, _, raw_value = pair.partition(b"=")
-        name = decode_query_text(raw_name, at=("query",))
-        if name not in names:
+        if has_foreign_names:
+            name = unquote(raw_name)
+        else:
+            name = decode_query_text(raw_name, at=("query",))
+        if name not in parameters:
             continue
-        if name in texts:
-            raise InvalidParameter("given more than once", at=("query", name))
-        texts[name] = decode_query_text(raw_value, at=("query", name))
+        values = texts.setdefault(name, [])
+        max_times = parameters[name].max_times
+        if len(values) == max_times:
+            often = "once" if max_times == 1 else f"{max_times} times"
+            raise InvalidParameter(f"given more than {often}", at=("query", name))
+        values.append(decode_query_text(raw_value, at=("query", name)))
     return texts
 
 
-def read_texts(raw: bytes, parameter: Parameter[tuple[str, ...]]) -> tuple[str, ...]:
-    """Return all decoded texts for a repeatable parameter, in order.
-
-    Raises:
-        InvalidPath: the text, or the name of any parameter, is not valid UTF-8.
-        InvalidParameter: the parameter has more than `MAX_TIMES` values.
-    """
-    at = ("query", parameter.name)
-    texts = []
-    for pair in raw.split(b"&"):
-        raw_name, _, raw_value = pair.partition(b"=")
-        if decode_query_text(raw_name, at=("query",)) == parameter.name:
-            texts.append(decode_query_text(raw_value, at=at))
-            if len(texts) > MAX_TIMES:
-                raise InvalidParameter(f"given more than {MAX_TIMES} times", at=at)
-    return tuple(texts)
+def next_page(**texts: object) -> str:
+    """Return the `Link` header for the next page (RFC 8288), without parameters that are None."""
+    given = {name: text for name, text in texts.items() if text is not None}
+    return f'<?{urlencode(given, doseq=True, safe="", quote_via=quote)}>; rel="next"'
 
 
-def resource_id(text: str, at: Place) -> uuid.UUID:
+def link_after(last_id: uuid.UUID, raw: bytes, kind: type) -> str:
+    """Return the `Link` header for a page that ends with `last_id`, with the filters of `raw`."""
+    texts = read_texts(raw, kind)
+    texts.pop("start_after", None)
+    return next_page(**texts, start_after=last_id)
+
+
+def resource_id(text: str, at: tuple[str, ...] = ()) -> uuid.UUID:
     """Parse a resource id: a UUID with hyphens, in upper or lower case (RFC 9562, 4).
 
     Raises:
@@ -103,58 +172,35 @@ def resource_id(text: str, at: Place) -> uuid.UUID:
     return uuid.UUID(text)
 
 
-def _limit(max_limit: int) -> Callable[[str, Place], int]:
-    def parse(text: str, at: Place) -> int:
-        digits = text.lstrip("0")
-        if not _NUMBER.fullmatch(text) or not digits:
-            raise InvalidParameter("must be a whole number, 1 or more", at=at)
-        return min(int(digits[:6]), max_limit)  # six digits exceed every limit
-
-    return parse
-
-
-def visible_name(text: str, at: Place) -> str:
-    """Check and return a short text without spaces, such as a content type.
-
-    Raises:
-        InvalidParameter: the text has invalid characters, or more than 255.
-    """
+def _visible(text: str) -> str:
     if not _VISIBLE.fullmatch(text):
-        raise InvalidParameter("must be 1 to 255 visible ASCII characters", at=at)
+        raise ValueError("must be 1 to 255 visible ASCII characters")
     return text
 
 
-def moment(text: str, at: Place) -> datetime:
+def moment(text: str) -> datetime:
     """Parse a time with a time zone (RFC 3339).
 
     Raises:
-        InvalidParameter: the text is not a valid time.
+        ValueError: the text is not a valid time.
     """
     try:
         if _RFC3339.fullmatch(text):
             return datetime.fromisoformat(text.upper()).astimezone(UTC)
     except (ValueError, OverflowError):
         pass
-    raise InvalidParameter("must be a time such as 2026-11-24T18:00:00Z", at=at)
+    raise ValueError("must be a time such as 2026-11-24T18:00:00Z")
 
 
-def _one_of(*allowed: str) -> Callable[[str, Place], str]:
-    def parse(text: str, at: Place) -> str:
+def choice(*allowed: str, description: str, **schema: object) -> Parameter:
+    """Return a parameter that accepts only the `allowed` values."""
+
+    def parse(text: str) -> str:
         if text not in allowed:
-            raise InvalidParameter(f"must be one of {', '.join(allowed)}", at=at)
+            raise ValueError(f"must be one of {', '.join(allowed)}")
         return text
 
-    return parse
-
-
-def choice(name: str, *allowed: str, absent: str | None, description: str) -> Parameter[Any]:
-    """Return a parameter that accepts only the `allowed` values."""
-    schema: dict[str, object] = {"type": "string", "enum": list(allowed)}
-    if absent is None:
-        schema = {"anyOf": [schema, {"type": "null"}]}
-    else:
-        schema["default"] = absent
-    return Parameter(name, _one_of(*allowed), absent, schema, description)
+    return Parameter(parse, {"type": "string", "enum": list(allowed), **schema}, description)
 
 
 def or_null(**schema: object) -> Mapping[str, object]:
@@ -162,19 +208,46 @@ def or_null(**schema: object) -> Mapping[str, object]:
     return {"anyOf": [schema, {"type": "null"}]}
 
 
-def optional(
-    name: str, parse: Callable[[str, Place], Value], description: str, **schema: object
-) -> Parameter[Value | None]:
-    """Return an optional parameter, whose value is None if it is missing."""
-    return Parameter(name, parse, None, or_null(**schema), description)
-
-
-def limit_parameter(things: str, max_limit: int) -> Parameter[int]:
+def page_size(things: str, max_limit: int) -> Parameter:
     """Return a parameter for the page size of a listing; `things` is used in its description."""
+
+    def parse(text: str) -> int:
+        digits = text.lstrip("0")
+        if not _NUMBER.fullmatch(text) or not digits:
+            raise ValueError("must be a whole number, 1 or more")
+        return min(int(digits[:6]), max_limit)  # six digits exceed every limit
+
+    description = f"{things} on a page. A value over {max_limit:,} means {max_limit:,}."
     return Parameter(
-        "limit",
-        _limit(max_limit),
-        DEFAULT_LIMIT,
-        {"type": "integer", "minimum": 1, "default": DEFAULT_LIMIT},
-        f"{things} on a page. A value over {max_limit:,} means {max_limit:,}.",
+        parse, {"type": "integer", "minimum": 1, "default": DEFAULT_LIMIT}, description
     )
+
+
+def repeatable(name: str, description: str, parse: Callable[[str], object] = str) -> Parameter:
+    """Return a parameter that may have up to 50 values."""
+    schema = {"type": "array", "items": {"type": "string"}, "maxItems": _MAX_TIMES}
+    return Parameter(parse, schema, description, name, _MAX_TIMES)
+
+
+def visible_name(description: str = "") -> Parameter:
+    """Return a parameter for a short text without spaces, such as a content type."""
+    return Parameter(_visible, {"type": "string", "pattern": "^[!-~]{1,255}$"}, description)
+
+
+Prefix = Annotated[
+    ImagePrefix,
+    Parameter(
+        ImagePrefix.parse,
+        {"type": "string", "default": ""},
+        "Literal text that paths begin with.",
+    ),
+]
+ContentType = Annotated[str | None, visible_name("Such as `image/png`.")]
+Tags = Annotated[
+    tuple[str, ...],
+    repeatable(
+        "tag",
+        "Only resources with this tag; `-cat` excludes the tag `cat`. Repeated ones must all "
+        "match.",
+    ),
+]

@@ -1,28 +1,26 @@
-"""Query parameters of the search: table for the OpenAPI document, and parser."""
+"""Query parameters of the search, and the cursors of its pages."""
 
 import base64
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final
+from typing import Annotated, Final
 
 from stillroom.errors import InvalidParameter, InvalidPath
-from stillroom.http.facts_query import FACTS_QUERY, FactsParameters, read_facts
+from stillroom.http.facts_query import FactsParameters
 from stillroom.http.parameters import (
     DEFAULT_LIMIT,
+    EVERY_PATH,
+    ContentType,
     Parameter,
-    Place,
+    Prefix,
+    Tags,
     choice,
-    limit_parameter,
     moment,
-    optional,
     or_null,
-    read_query,
-    read_texts,
-    visible_name,
+    page_size,
 )
-from stillroom.http.query import PREFIX, TAG_FILTER
-from stillroom.paths import ImagePath, ImagePrefix
+from stillroom.paths import ImagePath
 
 MAX_SEARCH_LIMIT: Final = 1000
 
@@ -32,101 +30,62 @@ _MAX_CURSOR: Final = 1400
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def _time_ns(text: str, at: Place) -> int:
-    since = moment(text, at) - _EPOCH
+def _time_ns(text: str) -> int:
+    since = moment(text) - _EPOCH
     return (since.days * 86_400 + since.seconds) * 10**9 + since.microseconds * 1000
 
 
-_CONTENT_TYPE: Final = optional(
-    "content_type",
-    visible_name,
-    "Such as `image/png`.",
-    type="string",
-    pattern="^[!-~]{1,255}$",
-)
-_SAVED_FROM: Final = optional(
-    "saved_from", _time_ns, "Saved at this time or later.", type="string", format="date-time"
-)
-_SAVED_BEFORE: Final = optional(
-    "saved_before", _time_ns, "Saved before this time.", type="string", format="date-time"
-)
-_SORT: Final[Parameter[str]] = choice(
-    "sort",
-    "-saved",
-    "saved",
-    "path",
-    "-path",
-    absent="-saved",
-    description="Sorts by the time of the save or by path; `-` reverses the order.",
-)
-_LIMIT: Final = limit_parameter("Images", MAX_SEARCH_LIMIT)
-_CURSOR: Final = Parameter(
-    "cursor",
-    lambda text, _: text[: _MAX_CURSOR + 1],
-    "",
-    or_null(type="string", maxLength=_MAX_CURSOR),
-    "`next` of the previous page; all other parameters must be the same.",
-)
-
-SEARCH_QUERY: Final = (
-    *FACTS_QUERY,
-    TAG_FILTER,
-    _CONTENT_TYPE,
-    PREFIX,
-    _SAVED_FROM,
-    _SAVED_BEFORE,
-    _SORT,
-    _LIMIT,
-    _CURSOR,
-)
-"""Query parameters of the search."""
+def _time(name: str, description: str) -> Parameter:
+    return Parameter(_time_ns, {"type": "string", "format": "date-time"}, description, name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchParameters:
-    """Parsed query of `GET /storage/search`. Filters that are None accept any value.
-
-    Attributes:
-        after: Last entry on the previous page: a path, or a save's position in the order of saves.
-    """
+    """Query of `GET /storage/search`. Filters that are None accept any value."""
 
     facts: FactsParameters
-    tags: tuple[str, ...] = ()
-    content_type: str | None = None
-    prefix: ImagePrefix
-    saved_from_ns: int | None = None
-    saved_before_ns: int | None = None
-    by_path: bool = False
-    descending: bool = True
-    limit: int = DEFAULT_LIMIT
-    after: str | int | None = None
+    tags: Tags = ()
+    content_type: ContentType = None
+    prefix: Prefix = EVERY_PATH
+    saved_from_ns: Annotated[int | None, _time("saved_from", "Saved at this time or later.")] = None
+    saved_before_ns: Annotated[int | None, _time("saved_before", "Saved before this time.")] = None
+    sort: Annotated[
+        str,
+        choice(
+            "-saved",
+            "saved",
+            "path",
+            "-path",
+            default="-saved",
+            description="Sorts by the time of the save or by path; `-` reverses the order.",
+        ),
+    ] = "-saved"
+    limit: Annotated[int, page_size("Images", MAX_SEARCH_LIMIT)] = DEFAULT_LIMIT
+    cursor: Annotated[
+        str,
+        Parameter(
+            lambda text: text[: _MAX_CURSOR + 1],
+            or_null(type="string", maxLength=_MAX_CURSOR),
+            "`next` of the previous page; all other parameters must be the same.",
+        ),
+    ] = ""
 
+    def __post_init__(self) -> None:
+        _ = self.after  # check the cursor
 
-def parse_search_query(raw: bytes) -> SearchParameters:
-    """Parse the query of the search. Unknown parameters are ignored.
+    @property
+    def by_path(self) -> bool:
+        """Return whether the images are sorted by path, and not by the order of saves."""
+        return self.sort.endswith("path")
 
-    Raises:
-        InvalidPath: text is not valid UTF-8, or no path can begin with the prefix.
-        InvalidParameter: a parameter is repeated or has an invalid value.
-    """
-    texts = read_query(
-        raw, [parameter for parameter in SEARCH_QUERY if parameter is not TAG_FILTER]
-    )
-    sort = _SORT.read(texts)
-    by_path = sort.endswith("path")
-    cursor = _CURSOR.read(texts)
-    return SearchParameters(
-        facts=read_facts(texts),
-        tags=read_texts(raw, TAG_FILTER),
-        content_type=_CONTENT_TYPE.read(texts),
-        prefix=PREFIX.read(texts),
-        saved_from_ns=_SAVED_FROM.read(texts),
-        saved_before_ns=_SAVED_BEFORE.read(texts),
-        by_path=by_path,
-        descending=sort.startswith("-"),
-        limit=_LIMIT.read(texts),
-        after=_parse_cursor(cursor, by_path=by_path) if cursor else None,
-    )
+    @property
+    def after(self) -> str | int | None:
+        """Last image on the previous page: a path, or a save's position in the order of saves.
+
+        Raises:
+            InvalidParameter: the cursor is invalid, or from a page with another sort.
+        """
+        return _parse_cursor(self.cursor, by_path=self.by_path) if self.cursor else None
 
 
 def cursor_behind(place: str | int) -> str:

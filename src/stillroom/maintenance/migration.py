@@ -6,7 +6,6 @@ To resume an interrupted migration, or to copy later changes, run it again.
 
 import asyncio
 import contextlib
-import hashlib
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
@@ -25,6 +24,7 @@ from stillroom.errors import (
 from stillroom.maintenance.copies import folders_of
 from stillroom.maintenance.migration_report import MigrationOutcome, MigrationStats, ProgressEvent
 from stillroom.maintenance.rate_limiter import RateLimiter
+from stillroom.media.recorded_bytes import hash_opened
 from stillroom.paths import KeyPrefix, StorageKey
 from stillroom.storage.inspection import Inspection, UnexpectedFile
 from stillroom.storage.port import ImageStorage
@@ -135,7 +135,6 @@ class Migration:
         job: Callable[[StorageKey], Awaitable[object]],
         on_unexpected: Callable[[UnexpectedFile], None],
     ) -> None:
-        """Run `job` for each image in a store, several at once."""
 
         async def entries() -> AsyncGenerator[StorageKey | UnexpectedFile, None]:
             for prefix in self._prefixes:
@@ -158,11 +157,8 @@ class Migration:
         try:
             await self._source.stat(key)
         except ImageNotFound:
-            self._note(
-                ProgressEvent(
-                    MigrationOutcome.EXTRA, key.text, detail="the source has no such image"
-                )
-            )
+            detail = "the source has no such image"
+            self._note(ProgressEvent(MigrationOutcome.EXTRA, key.text, detail=detail))
 
     async def copy(self, key: StorageKey) -> ProgressEvent | None:
         """Copy and count an image. None if it no longer exists in the source. Raises as `run`."""
@@ -234,9 +230,8 @@ class Migration:
     async def find_copy(self, key: StorageKey, sha256: bytes) -> StoredImage | None:
         """Return the target's image at a key if it has this SHA-256, else None."""
         existing = await self._find_in_target(key)
-        return (
-            existing if existing is not None and await self._hash_of(existing) == sha256 else None
-        )
+        is_copy = existing is not None and await self._hash_of(existing) == sha256
+        return existing if is_copy else None
 
     async def find_pair(self, key: StorageKey) -> tuple[StoredImage | None, StoredImage | None]:
         """Return the source's image and the target's image at a key, each None if missing."""
@@ -271,28 +266,17 @@ class Migration:
 
     async def _compute_hash(self, store: Inspection, image: StoredImage) -> bytes:
         """Compute the SHA-256 of this version. Raise BackendUnavailable if it was replaced."""
-        opened = (await store.open(image.key)).opened
-        try:
+        with contextlib.closing((await store.open(image.key)).opened) as opened:
             if opened.image.save_id != image.save_id:
                 raise BackendUnavailable("the image was replaced while it was read")
-            digest = hashlib.sha256()
-            async for chunk in opened.chunks(0, opened.image.size):
-                if store is self._source:
-                    await self._rate_limit.spend(len(chunk))
-                digest.update(chunk)
-            return digest.digest()
-        finally:
-            opened.close()
+            return await hash_opened(
+                opened, self._rate_limit.spend if store is self._source else None
+            )
 
     async def _copy(
         self, target: Target, key: StorageKey, existing: StoredImage | None
     ) -> tuple[StoredImage, bytes]:
-        """Copy the current version of an image, and verify the copy.
-
-        Raises:
-            PreconditionFailed: the target's image has changed since it was compared.
-            DigestMismatch: the bytes in the source or in the target do not match the hash.
-        """
+        """Copy the current version of an image, and verify the copy."""
         opened = (await self._source.open(key)).opened
         image, sha256 = opened.image, opened.image.sha256
         if image.size <= _LARGE_BYTES and sha256 is not None:
@@ -340,18 +324,14 @@ class Migration:
             opened = (await target.inspection.open(saved.key)).opened
         except ImageNotFound:
             return  # deleted in the meantime
-        try:
+        with contextlib.closing(opened):
             if opened.image.save_id != saved.save_id:
                 return  # replaced in the meantime
-            digest = hashlib.sha256()
-            async for chunk in opened.chunks(0, opened.image.size):
-                digest.update(chunk)
-        finally:
-            opened.close()
-        if digest.digest() != sha256:
+            sha256_of_copy = await hash_opened(opened)
+        if sha256_of_copy != sha256:
             await self.delete_copy(saved)
             raise DigestMismatch(
-                f"the copy has the SHA-256 {digest.hexdigest()} instead of {sha256.hex()}: "
+                f"the copy has the SHA-256 {sha256_of_copy.hex()} instead of {sha256.hex()}: "
                 "it was deleted again"
             )
 

@@ -21,6 +21,7 @@ from stillroom.media.recorded_bytes import is_recorded
 from stillroom.media.resource import MediaResource, now
 from stillroom.media.rows.repository import MediaRepository
 from stillroom.paths import MEDIA_PREFIX, KeyPrefix, StorageKey
+from stillroom.storage.pages import each_page
 from stillroom.storage.port import ImageStorage
 from stillroom.storage.values import ListQuery, StoredImage
 
@@ -94,13 +95,7 @@ class OrphanScan:
     """Compares a media library's stored images with its database rows."""
 
     def __init__(self, storage: ImageStorage, database: MediaDatabase, *, grace: timedelta) -> None:
-        """Compare `storage` with `database`.
-
-        Args:
-            storage: Storage that contains the images.
-            database: Database that contains the rows.
-            grace: Minimum age of orphans, if longer than the maximum duration of an ingest.
-        """
+        """Compare `storage` with `database`. Orphans are older than `grace` and any ingest."""
         self._storage = storage
         self._database = database
         self._older_than = max(grace, LEASE)
@@ -223,11 +218,8 @@ class OrphanScan:
 
     async def _each_object(self) -> "AsyncIterator[_Entry]":
         """Yield all objects below `media/`. Raise BackendUnavailable if they are not in order."""
-        after, more, last = "", True, None
-        while more:
-            page = await self._storage.list(
-                ListQuery(KeyPrefix(MEDIA_PREFIX), after=after, limit=_LISTED)
-            )
+        last, query = None, ListQuery(KeyPrefix(MEDIA_PREFIX), limit=_LISTED)
+        async for page in each_page(self._storage.list, query):
             for text in page.entries:
                 match = _KEY.fullmatch(text)
                 owner = uuid.UUID(match[1]) if match else None
@@ -236,8 +228,6 @@ class OrphanScan:
                         raise BackendUnavailable("cannot compare a listing that is not sorted")
                     last = owner
                 yield _Entry(StorageKey(text), owner)
-            more = page.more
-            after = page.entries[-1] if page.entries else after
 
     async def _check_orphans(
         self, rows: MediaRepository, keys: Sequence[StorageKey], scanned: ScanStats
@@ -278,9 +268,6 @@ class _Entry:
 
 
 async def _each_resource(rows: MediaRepository) -> AsyncIterator[MediaResource]:
-    """Yield all resources sorted by id, including deleted resources that still have a row."""
-    after = None
-    while page := await rows.resources.in_order(after=after, limit=_ROWS):
+    async for page in rows.resources.in_order(limit=_ROWS):
         for resource in page:
             yield resource
-        after = page[-1].id

@@ -159,9 +159,7 @@ class _Pass:
     # Resources ---------------------------------------------------------------------------
 
     async def transfer_resources(self, *, are_shared: bool) -> None:
-        after = None
-        while page := await self._resources.in_order(after=after, limit=_PAGE):
-            after = page[-1].id
+        async for page in self._resources.in_order(limit=_PAGE):
             self._stats.resources += len(page)
             keys = [resource.storage_key for resource in page]
             marked: Saves = set()
@@ -218,9 +216,7 @@ class _Pass:
         assert self._target is not None  # noqa: S101  (only dry runs may have no target)
         for queue in QUEUES:
             await self._withdraw(self._target, queue)
-            after = None
-            while page := await self._source.remembered(queue, after=after, limit=_PAGE):
-                after = page[-1]["id"]
+            async for page in self._source.remembered(queue, limit=_PAGE):
                 copies = await map_concurrently(self._carry_over, page, limit=_AT_ONCE)
                 number = await self._target.remember(queue, [mark for mark in copies if mark])
                 if queue is QUEUES[0]:
@@ -254,9 +250,7 @@ class _Pass:
                 await self._migration.delete_copy(copy)
 
     async def _withdraw(self, target: RowTransfer, queue: Queue) -> None:
-        after = None
-        while page := await target.remembered(queue, after=after, limit=_PAGE):
-            after = page[-1]["id"]
+        async for page in target.remembered(queue, limit=_PAGE):
             keys = [row["storage_key"] for row in page]
             saves = await self._source.saves(queue, keys)
 

@@ -231,11 +231,8 @@ class Verification:
         with contextlib.suppress(ImageNotFound):
             await self._store.stat(expected.key)
             return  # it was saved after the listing had passed this key
-        self._note(
-            VerificationFinding(
-                FindingKind.MISSING, expected.key.text, "a row refers to it, but it does not exist"
-            )
-        )
+        detail = "a row refers to it, but it does not exist"
+        self._note(VerificationFinding(FindingKind.MISSING, expected.key.text, detail))
 
     async def _verify_image(self, key: StorageKey, expected: Expected | None) -> None:
         """Verify an image. On a mismatch, read the image again before reporting it."""
@@ -269,9 +266,8 @@ class Verification:
             recorded = image.sha256 or inspected.outdated_sha256
             reference = recorded or (expected.sha256 if expected else None)
             if reference is None and not self._adopt:
-                self._note(
-                    VerificationFinding(FindingKind.UNKNOWN, key.text, "no SHA-256 is recorded")
-                )
+                detail = "no SHA-256 is recorded"
+                self._note(VerificationFinding(FindingKind.UNKNOWN, key.text, detail))
                 return True
             digest = hashlib.sha256()
             async for chunk in opened.chunks(0, image.size):
@@ -300,14 +296,11 @@ class Verification:
         image = inspected.opened.image
         if (await self._store.stat(image.key)).save_id != image.save_id:
             return  # the image was replaced while it was read
-        kind = (
-            FindingKind.CHANGED
-            if image.sha256 is None and inspected.outdated_sha256
-            else FindingKind.DAMAGED
-        )
-        reference = (
-            expected_sha256 if expected_sha256 != sha256 or expected is None else expected.sha256
-        )
+        is_changed = image.sha256 is None and inspected.outdated_sha256
+        kind = FindingKind.CHANGED if is_changed else FindingKind.DAMAGED
+        reference = expected_sha256
+        if expected is not None and expected_sha256 == sha256:
+            reference = expected.sha256
         detail = f"its SHA-256 is {sha256.hex()} instead of {(reference or b'').hex()}"
         location = None
         if self._quarantine:

@@ -80,14 +80,9 @@ class Background:
     def _jobs(
         self, stopping: asyncio.Event, every_s: float
     ) -> "list[tuple[float, Callable[[], Awaitable[object]]]]":
-        """Return the periodic jobs with their intervals in seconds."""
         expiry, healer, index_healing = self.expiry, self.healer, self.index_healing
 
-        async def stops_within(seconds: float) -> bool:
-            return await _stops_within(stopping, seconds)
-
-        async def sweep() -> None:
-            await self._sweep(stopping.is_set)
+        stops_within = functools.partial(_stops_within, stopping)
 
         async def heal(healer: Healer) -> None:
             if await healer.heal(stopping.is_set):
@@ -95,7 +90,7 @@ class Background:
 
         jobs: list[tuple[float, Callable[[], Awaitable[object]]]] = []
         if every_s:
-            jobs.append((every_s, sweep))
+            jobs.append((every_s, lambda: self._sweep(stopping.is_set)))
             if expiry is not None:
                 jobs.append((every_s, lambda: expiry.mark_expired(stops_within)))
             if healer is not None:

@@ -23,7 +23,6 @@ class MediaDatabase:
     """Connection to the library's database. Opens on first use, and is bound to one event loop."""
 
     def __init__(self, config: RowsConfig) -> None:
-        """Store `config` without opening or importing anything."""
         self._config = config
         self._opening = asyncio.Lock()
         self._repository: MediaRepository | None = None

@@ -10,17 +10,17 @@ after a crash. Before the sweeper deletes an image, it checks the retention rule
 import asyncio
 import logging
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from stillroom.errors import BackendUnavailable, PreconditionFailed, RunConflict, RunNotFound
 from stillroom.media import clock
 from stillroom.media.database import MediaDatabase
-from stillroom.media.resource import DueMark, now
+from stillroom.media.resource import DueMark
 from stillroom.media.retention.evaluator import ExpiredRun, RetentionEvaluator, to_nanoseconds
 from stillroom.media.retention.rules import Rules
-from stillroom.media.runs.deletion import RunDeletions
+from stillroom.media.runs.deletion import SHORTEST_GRACE, RunDeletions
 from stillroom.storage.port import ImageStorage
 
 _PAGE: Final = 250
@@ -34,9 +34,6 @@ _SCANS_PER_LIFETIME: Final = 24
 
 _LONGEST_WAIT: Final = timedelta(days=1)
 
-_SHORTEST_GRACE: Final = timedelta(minutes=1)
-"""Minimum grace period: longer than a running transaction that records an image in place."""
-
 log = logging.getLogger("stillroom.media")
 
 
@@ -46,12 +43,11 @@ class Expiry:
     def __init__(
         self, storage: ImageStorage, database: MediaDatabase, *, rules: Rules, grace: timedelta
     ) -> None:
-        """Scan `storage`; record pending deletions in `database`, which are due after `grace`."""
         self._storage = storage
         self._database = database
         self._evaluator = RetentionEvaluator(storage, database, rules)
         self._runs = RunDeletions(storage, database, grace=grace)
-        self._due_after = max(grace, _SHORTEST_GRACE)
+        self._due_after = max(grace, SHORTEST_GRACE)
         lifetime = rules.shortest or _SCANS_PER_LIFETIME * _LONGEST_WAIT
         self._every = min(lifetime / _SCANS_PER_LIFETIME, _LONGEST_WAIT)
 
@@ -66,17 +62,28 @@ class Expiry:
         Raises:
             BackendUnavailable: the storage or the database failed; a later call resumes the scan.
         """
-        scans = (await self._database.rows()).scans
-        claim = uuid.uuid4()
-        position = await scans.claim(claim, lease=_LEASE, every=self._every)
-        if position is None:
-            return 0
-        state, marked = await self._evaluator.begin_scan(), 0
-        async for entries, after in self._evaluator.pages(position, _PAGE):
+        from stillroom.media.rows.scans import EXPIRY
+
+        marked, scans = list[int](), (await self._database.rows()).scans
+        await scans.run(
+            EXPIRY,
+            lambda claim, after: self._mark_pages(claim, after, marked),
+            stops_within,
+            lease=_LEASE,
+            every=self._every,
+            is_bounded=True,
+        )
+        return sum(marked)
+
+    async def _mark_pages(
+        self, claim: uuid.UUID, position: str, marked: list[int]
+    ) -> AsyncIterator[float]:
+        """Mark expired images page by page, and append their numbers to `marked`."""
+        scans, state = (await self._database.rows()).scans, await self._evaluator.begin_scan()
+        async for images, after in self._evaluator.pages(position, _PAGE):
             at_ns = to_nanoseconds(clock.earliest())
-            expired = await self._evaluator.find_expired(entries, at_ns, state)
-            for run in expired.runs:
-                marked += await self._delete_run(run)
+            expired = await self._evaluator.find_expired(images, at_ns, state)
+            marked.extend([await self._delete_run(run) for run in expired.runs])
             keys = await scans.mark_expired(
                 claim,
                 [image for image, _ in expired.images],
@@ -85,16 +92,13 @@ class Expiry:
                 lease=_LEASE,
             )
             if keys is None:
-                return marked  # the lease ran out, and another process has claimed the scan
+                return  # the lease ran out, and another process has claimed the scan
             rules = {image.key: expiration.rule.name for image, expiration in expired.images}
             for key in keys:
                 log.info("%r will be deleted: it has expired by %s", key.text, rules[key])
-            marked += len(keys)
-            if after is not None and await stops_within(_PAUSE_S):
-                await scans.end(claim, next_at=None)
-                return marked
-        await scans.end(claim, next_at=now() + self._every)
-        return marked
+            marked.append(len(keys))
+            if after is not None:
+                yield _PAUSE_S
 
     async def still_holds(self, mark: DueMark) -> bool:
         """Return whether an image marked for deletion is still expired under the current rules.
@@ -102,7 +106,6 @@ class Expiry:
         Raises:
             ImageNotFound: the image no longer exists.
             PreconditionFailed: the image was saved again after it was marked.
-            BackendUnavailable: the storage or the database failed.
         """
         image = await self._storage.stat(mark.storage_key)
         if image.save_id != mark.save_id:

@@ -91,7 +91,10 @@ Healed = Counter[Outcome]
 
 
 class Healer:
-    """Runs the healing jobs of one library. Several healers may run concurrently."""
+    """Runs the healing jobs of one library. Several healers may run concurrently.
+
+    All methods raise `BackendUnavailable` if the database is unreachable.
+    """
 
     def __init__(
         self,
@@ -109,11 +112,8 @@ class Healer:
     async def ask(self, ids: Collection[uuid.UUID] | None = None) -> int:
         """Queue healing jobs for some resources, or for all if `ids` is None.
 
-        Returns:
-            The number of resources with missing metadata.
-
-        Raises:
-            BackendUnavailable: the database is unreachable. Some jobs may have been queued.
+        Return the number of resources with missing metadata. If the database is unreachable, some
+        jobs may have been queued.
         """
         rows, requested, after = (await self._database.rows()).healing, 0, None
         while page := await rows.ask(ids, after=after, limit=_PAGE):
@@ -121,11 +121,7 @@ class Healer:
         return requested
 
     async def waiting(self) -> int:
-        """Return the number of all jobs in the healing queue, including jobs that are not yet due.
-
-        Raises:
-            BackendUnavailable: the database is unreachable.
-        """
+        """Return the number of all jobs in the queue, including jobs that are not yet due."""
         return await (await self._database.rows()).healing.waiting()
 
     async def heal(
@@ -136,9 +132,7 @@ class Healer:
         """Run all due jobs, one after the other, and call `progress` after each job.
 
         When `is_stopping` returns True, the remaining claimed jobs are postponed.
-
-        Raises:
-            BackendUnavailable: the database is unreachable. Claims last until their lease ends.
+        If the database is unreachable, claims last until their lease ends.
         """
         healed, rows = Healed(), (await self._database.rows()).healing
         while True:
@@ -154,7 +148,7 @@ class Healer:
                     if outcome is Outcome.RETRIED:
                         pause = _FIRST_PAUSE * 2.0 ** (job.attempts - 1)
                         put_off = job.attempts, now() + pause
-                await rows.end(job, lease_until=claimed.lease_until, put_off=put_off)
+                await rows.end(job, until=claimed.until, put_off=put_off)
                 if progress is not None:
                     progress(healed)
             if not claimed.jobs or is_stopping():
@@ -181,12 +175,7 @@ class Healer:
         return Outcome.FILLED if is_filled else Outcome.UNFILLED
 
     async def _compute(self, resource: MediaResource, *, reread: bool) -> Change:
-        """Compute a resource's metadata. A video gets the dominant colour of its poster image.
-
-        Raises:
-            ImageNotFound: the file no longer exists.
-            BackendUnavailable: the file cannot be read or decoded at the moment.
-        """
+        """Compute a resource's metadata. A video gets the dominant colour of its poster image."""
         is_colorless, is_video = resource.dominant_color is None, resource.resource_type == VIDEO
         decodes = is_colorless and not is_video and self._colors.decodes(resource.content_type)
         change = Change()
@@ -214,11 +203,6 @@ class Healer:
         return change
 
     async def _color_of_poster(self, video: MediaResource) -> str | None:
-        """Return the dominant colour of the image stored next to a video's source, or None.
-
-        Raises:
-            BackendUnavailable: the poster image cannot be read or decoded at the moment.
-        """
         source = video.source_key or video.storage_key
         try:
             with contextlib.closing(await self._storage.open(poster_of(source))) as poster:

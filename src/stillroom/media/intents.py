@@ -33,7 +33,7 @@ async def renewed(rows: "MediaRepository", intent: Intent) -> AsyncIterator[None
         while True:
             await asyncio.sleep(LEASE.total_seconds() / 3)  # two renewals in a row may fail
             with contextlib.suppress(BackendUnavailable):  # the next renewal may succeed
-                await rows.intents.write(dataclasses.replace(intent, lease_until=lease_end()))
+                await rows.intents.write(dataclasses.replace(intent, until=lease_end()))
 
     renewing = asyncio.create_task(renew())
     try:

@@ -29,7 +29,6 @@ class MissingBytes:
     """Check for resources whose files are missing."""
 
     def __init__(self, storage: ImageStorage, database: MediaDatabase) -> None:
-        """Check that `storage` contains the files of the resources in `database`."""
         self._storage = storage
         self._database = database
 
@@ -38,19 +37,16 @@ class MissingBytes:
 
         Args:
             is_stopping: Returns True to stop without a warning.
-
-        Raises:
-            BackendUnavailable: the storage or the database failed.
         """
         looked_at = missing = 0
-        after = None
-        resources = (await self._database.rows()).resources
-        while looked_at < _MOST and (page := await resources.in_order(after=after, limit=_PAGE)):
+        async for page in (await self._database.rows()).resources.in_order(limit=_PAGE):
             there = await map_concurrently(self._is_there, page, limit=_AT_ONCE)
-            looked_at, after = looked_at + len(page), page[-1].id
+            looked_at += len(page)
             missing += there.count(False)
             if not missing or is_stopping():
                 return
+            if looked_at >= _MOST:
+                break
         if missing:
             log.warning(
                 "%s%d of %d resources of the media library have no bytes in this bucket: if they "

@@ -1,7 +1,9 @@
 """Comparison of stored images with the hashes and versions recorded in the media library."""
 
 import asyncio
+import contextlib
 import hashlib
+from collections.abc import Awaitable, Callable
 
 from stillroom.errors import ImageNotFound
 from stillroom.media.resource import MediaResource
@@ -11,11 +13,7 @@ from stillroom.storage.values import OpenedImage, StoredImage
 
 
 async def has_its_bytes(storage: ImageStorage, resource: MediaResource) -> bool:
-    """Return whether the storage still contains a resource's file, unchanged.
-
-    Raises:
-        BackendUnavailable: the storage failed.
-    """
+    """Return whether the storage still contains a resource's file, unchanged."""
     try:
         image = await storage.stat(resource.storage_key)
     except ImageNotFound:
@@ -42,18 +40,18 @@ async def hash_of(storage: ImageStorage, key: StorageKey) -> bytes:
 
     Raises:
         ImageNotFound: there is no image at the key.
-        BackendUnavailable: the storage failed.
     """
-    opened = await storage.open(key)
-    try:
+    with contextlib.closing(await storage.open(key)) as opened:
         return opened.image.sha256 or await hash_opened(opened)
-    finally:
-        opened.close()
 
 
-async def hash_opened(opened: OpenedImage) -> bytes:
-    """Compute the SHA-256 of an open image, for files that were stored without a hash."""
+async def hash_opened(
+    opened: OpenedImage, before_chunk: Callable[[int], Awaitable[None]] | None = None
+) -> bytes:
+    """Compute the SHA-256 of an open image. Await `before_chunk` with the size of each chunk."""
     digest = hashlib.sha256()
     async for chunk in opened.chunks(0, opened.image.size):
+        if before_chunk is not None:
+            await before_chunk(len(chunk))
         await asyncio.to_thread(digest.update, chunk)
     return digest.digest()

@@ -101,14 +101,14 @@ class Intent:
         media_key: Key of the copy. Never written to if `resource_id` is `IN_PLACE`.
         resource_id: Resource that will use the copy. `IN_PLACE` means that the image is recorded
             without a copy, and that no sweeper may delete it in the meantime.
-        lease_until: Time after which the ingest is presumed to have crashed. The sweeper then
+        until: Time after which the ingest is presumed to have crashed. The sweeper then
             deletes the intent and the copy.
     """
 
     media_key: StorageKey
     resource_id: uuid.UUID
     source_key: StorageKey
-    lease_until: datetime
+    until: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,16 +169,7 @@ class ClaimedIntents:
 
     media_keys: Sequence[StorageKey]
     skipped: Sequence[StorageKey]
-    lease_until: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Retry:
-    """Pending deletion that failed, with the time of the next attempt."""
-
-    mark: DueMark
-    error: str
-    due_at: datetime
+    until: datetime
 
 
 @dataclass(slots=True)
@@ -187,13 +178,13 @@ class Settlement:
 
     Attributes:
         done: Ids of pending deletions that were completed or cancelled, and are removed.
-        retried: Pending deletions to retry after a failure.
+        retried: Pending deletions that failed, each with its error and the next attempt's time.
         dead_lettered: Pending deletions that have failed for good, each with its error.
         left: Pending deletions that were not attempted.
     """
 
     done: list[uuid.UUID] = field(default_factory=list)
-    retried: list[Retry] = field(default_factory=list)
+    retried: list[tuple[DueMark, str, datetime]] = field(default_factory=list)
     dead_lettered: list[tuple[DueMark, str]] = field(default_factory=list)
     left: list[DueMark] = field(default_factory=list)
 
@@ -276,10 +267,10 @@ class HealingJob:
 
 @dataclass(frozen=True, slots=True)
 class ClaimedHealing:
-    """Healing jobs that a process has claimed until `lease_until`."""
+    """Healing jobs that a process has claimed until `until`."""
 
     jobs: Sequence[HealingJob]
-    lease_until: datetime
+    until: datetime
 
 
 @dataclass(frozen=True, slots=True)

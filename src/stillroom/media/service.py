@@ -17,6 +17,7 @@ checks that no sweeper has begun to delete the image, and that the image still e
 import asyncio
 import contextlib
 import dataclasses
+import functools
 import logging
 import uuid
 from collections.abc import Callable, Sequence
@@ -69,10 +70,12 @@ log = logging.getLogger("stillroom.media")
 
 
 class MediaResourceService:
-    """Operations on one library's resources."""
+    """Operations on one library's resources.
+
+    All methods raise `BackendUnavailable` if the storage or the database fails.
+    """
 
     def __init__(self, storage: ImageStorage, database: MediaDatabase, *, grace: timedelta) -> None:
-        """Delete ingested sources and deleted resources after the grace period `grace`."""
         self._storage = storage
         self._database = database
         self._grace = grace
@@ -137,11 +140,7 @@ class MediaResourceService:
     async def _try_ingest(
         self, key: StorageKey, *, relocate: bool, within: KeyPrefix | None
     ) -> MediaResource | None:
-        """Try to ingest an image once. Return None if a concurrent transaction prevented it.
-
-        Raises:
-            IntentLost, SourceChanged, MarkClaimed: the attempt has failed for this reason.
-        """
+        """Try to ingest an image once. Return None if a concurrent transaction prevented it."""
         source = await read_source(self._storage, key)
         resource = await self._ingest(source, relocate=relocate, within=within)
         facts = kept_of(source.probed.generation)  # the index may not contain them yet
@@ -150,7 +149,6 @@ class MediaResourceService:
     async def _ingest(
         self, source: "Source", *, relocate: bool, within: KeyPrefix | None
     ) -> MediaResource | None:
-        """Ingest a source whose header and hash were already read."""
         known = await (await self._database.rows()).resources.find_by_hash(source.sha256)
         if known is not None and within is not None and not known.is_from(within):
             return await self._join(known, source, relocate=relocate)
@@ -199,20 +197,17 @@ class MediaResourceService:
         self, known: MediaResource, source: "Source", *, relocate: bool, revive: bool = True
     ) -> MediaResource | None:
         rows = await self._database.rows()
-        key, save_id = known.storage_key, known.save_id
+        keep = functools.partial(
+            rows.resources.keep,
+            known,
+            storage_key=known.storage_key,
+            save_id=known.save_id,
+            revive=revive,
+        )
         if relocate:
-            return await rows.resources.keep(
-                known, storage_key=key, save_id=save_id, source=self._mark(source), revive=revive
-            )
+            return await keep(source=self._mark(source))
         async with protected(self._storage, rows, source) as intent:
-            return await rows.resources.keep(
-                known,
-                storage_key=key,
-                save_id=save_id,
-                skipped=source.image.key,
-                in_place=intent,
-                revive=revive,
-            )
+            return await keep(skipped=source.image.key, in_place=intent)
 
     async def _record(
         self, resource: MediaResource, known: MediaResource | None, source: "Source"
@@ -265,7 +260,7 @@ class MediaResourceService:
         """Write an intent for a copy that no resource uses, so that the sweeper deletes it."""
         rows = await self._database.rows()
         for attempt in range(_ATTEMPTS):
-            if await rows.intents.write(dataclasses.replace(intent, lease_until=lease_end())):
+            if await rows.intents.write(dataclasses.replace(intent, until=lease_end())):
                 return
             # The sweeper may have checked before the copy existed, so it must check again.
             await asyncio.sleep(_FIRST_PAUSE_S * 2**attempt)
@@ -301,7 +296,6 @@ class MediaResourceService:
 
         Raises:
             ResourceNotFound: there is no such resource.
-            BackendUnavailable: the database failed.
         """
         return await (await self._database.rows()).resources.find(resource_id)
 
@@ -322,11 +316,7 @@ class MediaResourceService:
         return resource
 
     async def page(self, query: ResourceQuery) -> ResourcePage:
-        """Return a page of resources, newest first.
-
-        Raises:
-            BackendUnavailable: the database failed.
-        """
+        """Return a page of resources, newest first."""
         return await (await self._database.rows()).resources.page(query)
 
     async def locate(self, resource: MediaResource) -> Location:
@@ -334,7 +324,6 @@ class MediaResourceService:
 
         Raises:
             ImageNotFound: the file no longer exists, or was overwritten (if recorded in place).
-            BackendUnavailable: the storage failed.
         """
         key = resource.storage_key
         if not key.is_media and not is_recorded(await self._storage.stat(key), resource):
@@ -355,7 +344,6 @@ class MediaResourceService:
 
         Raises:
             ResourceNotFound: there is no such resource.
-            BackendUnavailable: the database failed.
             Exception: any error of `check`; nothing is changed then.
         """
         rows = await self._database.rows()
@@ -369,7 +357,6 @@ class MediaResourceService:
         Raises:
             InvalidParameter: there would be too many tags.
             ResourceNotFound: there is no such resource.
-            BackendUnavailable: the database failed.
         """
         rows = await self._database.rows()
         tags = await rows.tags.change(resource_id, lambda tags: checked_number(replace(tags)))
@@ -385,7 +372,6 @@ class MediaResourceService:
         Raises:
             ResourceNotFound: there is no such resource.
             ResourceProtected: the resource is protected.
-            BackendUnavailable: the database failed.
             Exception: any error of `check`; nothing is changed then.
         """
         rows, due_at = await self._database.rows(), now() + self._grace

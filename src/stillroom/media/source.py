@@ -1,5 +1,6 @@
 """Source image of an ingest, and the resource that is created from it."""
 
+import contextlib
 import uuid
 from dataclasses import dataclass
 
@@ -26,15 +27,10 @@ async def read_source(storage: ImageStorage, key: StorageKey) -> Source:
     Raises:
         ImageNotFound: there is no image at the key.
         UnsupportedMedia: the file is neither a raster image nor a video.
-        BackendUnavailable: the storage failed.
     """
-    opened = await storage.open(key)
-    try:
+    with contextlib.closing(await storage.open(key)) as opened:
         probed = await probe(opened)
-        sha256 = opened.image.sha256 or await hash_opened(opened)
-    finally:
-        opened.close()
-    return Source(opened.image, sha256, probed)
+        return Source(opened.image, opened.image.sha256 or await hash_opened(opened), probed)
 
 
 def new_resource(resource_id: uuid.UUID, source: Source) -> MediaResource:

@@ -19,7 +19,7 @@ import logging
 import random
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import timedelta
 from enum import Enum
 from typing import TYPE_CHECKING, Final
@@ -35,7 +35,6 @@ from stillroom.media.resource import (
     RULE,
     DueMark,
     MediaResource,
-    Retry,
     Settlement,
     now,
 )
@@ -99,15 +98,8 @@ class Swept:
     @property
     def outcomes(self) -> dict[str, int]:
         """Counts by metric name."""
-        return {
-            "deleted": self.deleted,
-            "gone": self.gone,
-            "kept": self.kept,
-            "retried": self.failed,
-            "dead_lettered": self.dead_lettered,
-            "copy_cleared": self.copies,
-            "folder_removed": self.folders,
-        }
+        names = {"failed": "retried", "copies": "copy_cleared", "folders": "folder_removed"}
+        return {names.get(name, name): count for name, count in asdict(self).items()}
 
 
 class _CopyMissing(Exception):
@@ -115,10 +107,12 @@ class _CopyMissing(Exception):
 
 
 class _Outcome(Enum):
-    DELETED = "deleted"
-    GONE = "gone"
-    OTHER_SAVE = "another save"
-    KEPT_BY_RULES = "kept by rules"
+    """Outcome of a deletion: the name of its count in `Swept`, and its log message."""
+
+    DELETED = "deleted", "deleted %(key)r (%(reason)s, due %(due_at)s)"
+    GONE = "gone", "dropped the mark of %(key)r (%(reason)s): it is gone"
+    OTHER_SAVE = "kept", "kept %(key)r (%(reason)s): it was saved again since"
+    KEPT_BY_RULES = "kept", "kept %(key)r (%(reason)s): no rule ends it now"
 
 
 class Sweeper:
@@ -189,7 +183,7 @@ class Sweeper:
 
         await for_each_concurrently(clear, claimed.media_keys, limit=_AT_ONCE)
         if cleared:
-            await rows.intents.end(cleared, lease_until=claimed.lease_until)
+            await rows.intents.end(cleared, until=claimed.until)
         swept.copies += len(cleared)
         return bool(cleared or claimed.skipped)
 
@@ -255,25 +249,16 @@ class Sweeper:
                 )
             else:
                 swept.failed += 1
-                retry = Retry(mark, text, now() + self._pause(mark.attempts))
-                settlement.retried.append(retry)
-                due_at = retry.due_at.isoformat(timespec="seconds")
+                again_at = now() + self._pause(mark.attempts)
+                settlement.retried.append((mark, text, again_at))
+                due_at = again_at.isoformat(timespec="seconds")
                 log.warning("cannot delete %r (%s), retry at %s: %s", key, reason, due_at, text)
             return
         settlement.done.append(mark.id)
-        if outcome is _Outcome.DELETED:
-            swept.deleted += 1
-            due_at = mark.due_at.isoformat(timespec="seconds")
-            log.info("deleted %r (%s, due %s)", key, reason, due_at)
-        elif outcome is _Outcome.GONE:
-            swept.gone += 1
-            log.info("nothing to delete at %r (%s)", key, reason)
-        elif outcome is _Outcome.KEPT_BY_RULES:
-            swept.kept += 1
-            log.info("kept %r (%s): no retention rule applies to it any more", key, reason)
-        else:
-            swept.kept += 1
-            log.info("kept %r (%s): it has been saved again since", key, reason)
+        count, message = outcome.value
+        setattr(swept, count, getattr(swept, count) + 1)
+        due_at = mark.due_at.isoformat(timespec="seconds")
+        log.info(message, {"key": key, "reason": reason, "due_at": due_at})
 
     async def _try(self, mark: DueMark, ends: float) -> _Outcome:
         # All versions at a media key belong to one resource, whose row the claim has deleted.
@@ -282,7 +267,9 @@ class Sweeper:
             async with asyncio.timeout_at(ends):
                 if mark.reason == RELOCATED:
                     await self._require_copy(mark)
-                elif mark.reason == RULE and not await self._is_still_expired(mark):
+                elif mark.reason == RULE and not (
+                    self._expiry is not None and await self._expiry.still_holds(mark)
+                ):
                     return _Outcome.KEPT_BY_RULES
                 await self._storage.delete(
                     mark.storage_key, save_id=None if any_save else mark.save_id
@@ -293,17 +280,8 @@ class Sweeper:
             return _Outcome.OTHER_SAVE
         return _Outcome.DELETED
 
-    async def _is_still_expired(self, mark: DueMark) -> bool:
-        return self._expiry is not None and await self._expiry.still_holds(mark)
-
     async def _require_copy(self, mark: DueMark) -> None:
-        """Check that the library has an intact copy of a source, before the source is deleted.
-
-        Raises:
-            _CopyMissing: the source may be the last image with these bytes.
-            ImageNotFound: the source no longer exists.
-            PreconditionFailed: the source was saved again in the meantime.
-        """
+        """Check that the library has an intact copy of a source, before the source is deleted."""
         copy = mark.copy
         if copy is None or not await self._is_needless(copy):
             # Another resource may now have these bytes, and older versions recorded no hash.

@@ -4,12 +4,15 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from stillroom.server.fast_path.reads import FastReads
+from stillroom.server.fast_path.responses import FileResponses, Redirects, Responses
 from stillroom.server.fast_path.uploads import FastUploads
 from stillroom.server.http11.asgi import AsgiPath
 from stillroom.server.http11.bounds import Bounds
 from stillroom.server.http11.connection import Connection
+from stillroom.server.http11.responses import header_lines
 from stillroom.server.http11.service import Service
 from stillroom.settings import Settings
+from stillroom.storage.capabilities import RedirectsNow, ServesNow
 
 if TYPE_CHECKING:
     from starlette.datastructures import State
@@ -48,12 +51,17 @@ class ConnectionFactory:
         return Connection(self._service)
 
     def _add_fast_path(self, service: Service, state: "State", asgi: AsgiPath) -> None:
-        extra_headers = (("vary", "Origin"),) if state.varies_by_origin else ()
-        service.responder = FastUploads(state.operations, state.tokens, asgi, extra_headers)
-        service.fast_path = FastReads(
-            state.operations,
-            state.tokens,
-            longest_target=self._bounds.target_bytes,
-            cache_bytes=self._settings.response_cache_bytes,
-            extra_headers=extra_headers,
-        )
+        operations, tokens = state.operations, state.tokens
+        headers = (("vary", "Origin"),) if state.varies_by_origin else ()
+        service.responder = FastUploads(operations, tokens, asgi, headers)
+        storage, last_lines = operations.storage, header_lines(headers) + b"\r\n"
+        responses: Responses
+        if isinstance(storage, ServesNow):
+            cache_bytes = self._settings.response_cache_bytes
+            responses = FileResponses(storage, operations, last_lines, cache_bytes=cache_bytes)
+        elif isinstance(storage, RedirectsNow):
+            responses = Redirects(storage, last_lines)
+        else:
+            return
+        longest_target = self._bounds.target_bytes
+        service.fast_path = FastReads(operations, tokens, responses, longest_target=longest_target)

@@ -298,17 +298,6 @@ class Settings(Fields):
         return key.encode()
 
     @property
-    def image_origins(self) -> list[str]:
-        """Other origins whose images the gallery shows, because image URLs redirect to them."""
-        config = self.storage
-        if not isinstance(config, R2Config):
-            return []
-        if config.public_url is None:
-            return [config.address.origin]
-        parts = urlsplit(config.public_url)
-        return [f"{parts.scheme}://{parts.netloc}"]
-
-    @property
     def deletion_grace(self) -> timedelta:
         """Time from the marking of an image to its deletion."""
         return timedelta(seconds=self.deletion_grace_seconds)

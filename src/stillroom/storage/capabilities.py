@@ -7,7 +7,7 @@ from typing import Final, Protocol, runtime_checkable
 
 from stillroom.paths import KeyPrefix, StorageKey
 from stillroom.storage.upload_checks import PassedBytes
-from stillroom.storage.values import OpenedImage, StoredImage
+from stillroom.storage.values import LocalImage, OpenedImage, RemoteImage, StoredImage
 
 
 class CallObserver(Protocol):
@@ -59,6 +59,43 @@ class _Unwatched:
 
 UNWATCHED: Final[ChangeObserver] = _Unwatched()
 """A `ChangeObserver` that ignores all changes."""
+
+
+@runtime_checkable
+class ServesNow(Protocol):
+    """Optional capability of a disk: reading images without waiting, for the fast path."""
+
+    def locate_now(self, key: StorageKey, known: StoredImage | None = None) -> LocalImage:
+        """Open an image. Raises like `ImageStorage.locate`.
+
+        `known` is metadata that was read earlier. If the image is still the same version, this
+        object is reused for the location, which is faster than reading the metadata again.
+        """
+        ...
+
+    def is_current(self, image: StoredImage) -> bool:
+        """Return whether the stored image is still this version; False if unknown. Never raises."""
+        ...
+
+    def read_now(self, image: StoredImage, start: int, into: memoryview) -> bool:
+        """Read bytes from offset `start` into `into`, if the image is still the same version.
+
+        Never raises. Returns False if the bytes cannot be read without waiting.
+        """
+        ...
+
+    def is_missing(self, key: StorageKey) -> bool:
+        """Return True if the image certainly does not exist. False if unknown."""
+        ...
+
+
+@runtime_checkable
+class RedirectsNow(Protocol):
+    """Optional capability of a bucket: locating images without waiting, for the fast path."""
+
+    def redirect_now(self, key: StorageKey) -> RemoteImage | None:
+        """Return the URL if the image is known to exist, or need not be checked."""
+        ...
 
 
 @runtime_checkable

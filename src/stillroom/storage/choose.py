@@ -1,9 +1,10 @@
 """Factory functions that open the configured storage backend (disk or bucket)."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final
+from urllib.parse import urlsplit
 
 from stillroom.errors import ConfigurationError
 from stillroom.storage.address import Addressing, BucketAddress
@@ -34,6 +35,10 @@ class DiskConfig:
         list_cache_bytes: Maximum memory per process for caching the file names in large folders.
     """
 
+    kind: ClassVar = "disk"
+    public_url: ClassVar[None] = None
+    image_origins: ClassVar[Sequence[str]] = ()
+
     data_dir: Path
     min_free_bytes: int = 256 * 1024**2
     durable: bool = True
@@ -54,6 +59,8 @@ class R2Config:
         addressing: Whether URLs contain the bucket's name in the path or in the host name.
     """
 
+    kind: ClassVar = "bucket"
+
     endpoint_url: str
     access_key_id: str
     secret_access_key: str = field(repr=False)
@@ -73,6 +80,14 @@ class R2Config:
             ConfigurationError: the bucket's name cannot be part of a host name.
         """
         return BucketAddress.of(self.endpoint_url, self.bucket, self.addressing)
+
+    @property
+    def image_origins(self) -> Sequence[str]:
+        """Origins of the URLs to which reads of images are redirected."""
+        if self.public_url is None:
+            return [self.address.origin]
+        parts = urlsplit(self.public_url)
+        return [f"{parts.scheme}://{parts.netloc}"]
 
 
 def open_storage(

@@ -51,33 +51,6 @@ class ImageStorage(Protocol):
         """Return the image as an open file or as a URL. Close a `LocalImage` after use."""
         ...
 
-    def locate_now(self, key: StorageKey, known: StoredImage | None = None) -> Location | None:
-        """Return the location without waiting, or None if only `locate` can find it.
-
-        `known` is metadata that was read earlier. If the image is still the same version, this
-        object is reused for the location, which is faster than reading the metadata again.
-        """
-        ...
-
-    def is_current(self, image: StoredImage) -> bool:
-        """Return whether the stored image is still this version.
-
-        For callers that cache content. Neither waits nor raises. If the answer requires waiting, it
-        returns False, so the caller must locate the image again.
-        """
-        ...
-
-    def read_now(self, image: StoredImage, start: int, into: memoryview) -> bool:
-        """Read bytes from offset `start` into `into`, if the image is still the same version.
-
-        Neither waits nor raises. Returns False if the bytes cannot be read without waiting.
-        """
-        ...
-
-    def is_missing(self, key: StorageKey) -> bool:
-        """Return True if the image certainly does not exist; never waits. False if unknown."""
-        ...
-
     async def open(self, key: StorageKey) -> OpenedImage:
         """Open the image for reading in this process. Close it after use."""
         ...

@@ -152,6 +152,11 @@ class Page:
     more: bool = False
     modified_ns: Mapping[str, int] = field(default_factory=dict, compare=False)
 
+    @property
+    def next_after(self) -> str | None:
+        """`ListQuery.after` for the next page; None on the last page."""
+        return self.entries[-1] if self.more else None
+
 
 Entry = StoredImage | KeyPrefix
 """An image with its metadata, or the key prefix of a folder in a delimited listing."""
@@ -168,3 +173,8 @@ class EntryPage:
 
     entries: Sequence[Entry]
     next_after: str | None = None
+
+    @property
+    def images(self) -> list[StoredImage]:
+        """Images on the page, without the folders of a delimited listing."""
+        return [entry for entry in self.entries if isinstance(entry, StoredImage)]

@@ -95,7 +95,7 @@ def log_access(
     received: int = 0,
     sent: int = 0,
 ) -> None:
-    """Write one line of the access log (STILLROOM_ACCESS_LOG).
+    """Write one line of the access log, if it is enabled (STILLROOM_ACCESS_LOG).
 
     Args:
         client: Client's address and port.
@@ -108,6 +108,8 @@ def log_access(
         received: Number of received body bytes.
         sent: Number of sent body bytes.
     """
+    if not access_log.isEnabledFor(logging.INFO):
+        return
     access_log.info(
         "%(client)s %(method)s %(path)s %(status)d operation=%(operation)s "
         "received_bytes=%(received_bytes)d sent_bytes=%(sent_bytes)d seconds=%(seconds).6f",

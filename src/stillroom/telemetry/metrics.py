@@ -13,9 +13,9 @@ import os
 import time
 from bisect import bisect_left
 from collections import defaultdict, deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
-from typing import Final
+from typing import Final, Literal
 
 from fastapi import Response
 from prometheus_client import (
@@ -56,156 +56,133 @@ class _FlushOnCollect(Collector):
 
 REGISTRY.register(_FlushOnCollect())
 
-_REQUESTS = Counter(
-    "stillroom_requests", "Requests, by operation and status.", ("operation", "status")
+
+def _counter(name: str, meaning: str, *labels: str) -> Counter:
+    return Counter(f"stillroom_{name}", meaning, labels)
+
+
+def _outcome_counter(
+    name: str, meaning: str, label: str = "outcome"
+) -> Callable[[str | None], None]:
+    """Create a counter, and return a function that counts one outcome (None: `unknown`)."""
+    counter = _counter(name, meaning, label)
+    return lambda outcome: counter.labels(outcome or "unknown").inc()
+
+
+def _gauge(
+    name: str,
+    meaning: str,
+    *labels: str,
+    mode: Literal["mostrecent", "livesum", "livemax"] = "mostrecent",
+) -> Gauge:
+    """Create a gauge. `mode` says how the values of several workers become one."""
+    return Gauge(f"stillroom_{name}", meaning, labels, multiprocess_mode=mode)
+
+
+def _histogram(name: str, meaning: str, label: str) -> Histogram:
+    return Histogram(f"stillroom_{name}", meaning, (label,), buckets=_BOUNDS)
+
+
+_REQUESTS = _counter("requests", "Requests, by operation and status.", "operation", "status")
+_SECONDS = _histogram(
+    "request_seconds", "Time from the head of the request to the head of the response.", "operation"
 )
-_SECONDS = Histogram(
-    "stillroom_request_seconds",
-    "Time from the head of the request to the head of the response.",
-    ("operation",),
-    buckets=_BOUNDS,
-)
-_RECEIVED = Counter("stillroom_received_bytes", "Bytes received in request bodies.", ("operation",))
-_SENT = Counter("stillroom_sent_bytes", "Bytes sent in response bodies.", ("operation",))
-_IN_FLIGHT = Gauge(
-    "stillroom_requests_in_flight",
+_RECEIVED = _counter("received_bytes", "Bytes received in request bodies.", "operation")
+_SENT = _counter("sent_bytes", "Bytes sent in response bodies.", "operation")
+_IN_FLIGHT = _gauge(
+    "requests_in_flight",
     "Requests in progress, in all workers together.",
-    multiprocess_mode="livesum",
+    mode="livesum",
 )
-_CONNECTIONS = Gauge(
-    "stillroom_connections", "Open connections, all workers together.", multiprocess_mode="livesum"
-)
+_CONNECTIONS = _gauge("connections", "Open connections, all workers together.", mode="livesum")
 
-_PICTURES = Counter(
-    "stillroom_derived_images",
+count_picture = _outcome_counter(
+    "derived_images",
     "Thumbnails by result: from the cache (kept), created (made), refused, or failed.",
-    ("outcome",),
 )
-
-_READINGS = Counter(
-    "stillroom_generation_readings",
+count_reading = _outcome_counter(
+    "generation_readings",
     "Images read for their generation metadata, by result: found, none, or broken.",
-    ("outcome",),
 )
-
-_EXCEEDED = Counter(
-    "stillroom_parsing_exceeded",
+count_exceeded = _counter(
+    "parsing_exceeded",
     "Files without metadata, because parsing their header or metadata takes too much work.",
-)
-
-_AI_MARKS = Counter(
-    "stillroom_ai_mark_readings",
+).inc
+count_ai_mark = _outcome_counter(
+    "ai_mark_readings",
     "Images whose metadata was requested, by AI mark: c2pa, iptc, both, none, or unknown.",
-    ("mark",),
+    "mark",
 )
-
-_SAVED_MARKS = Counter(
-    "stillroom_ai_mark_saved",
+count_saved_mark = _outcome_counter(
+    "ai_mark_saved",
     "Saved images, by AI mark: c2pa, iptc, both, none, or unknown. Images that were saved too "
     "fast to be examined are missing.",
-    ("mark",),
+    "mark",
 )
 
-_CONFINED = Gauge(
-    "stillroom_decoders_confined",
+_CONFINED = _gauge(
+    "decoders_confined",
     "1 if the kernel supports the confinement of decoding processes (landlock, seccomp), else 0.",
-    ("by",),
-    multiprocess_mode="mostrecent",
+    "by",
 )
-
-_WORKERS = Gauge("stillroom_workers", "Running worker processes.", multiprocess_mode="livesum")
-_LAG = Gauge(
-    "stillroom_loop_lag_seconds",
+_WORKERS = _gauge("workers", "Running worker processes.", mode="livesum")
+_LAG = _gauge(
+    "loop_lag_seconds",
     "Delay of the last tick of the event loop, which ticks each second; of the worst worker.",
-    multiprocess_mode="livemax",
+    mode="livemax",
 )
-_CPU = Counter("stillroom_cpu_seconds", "CPU time of all workers.")
-_MEMORY = Gauge(
-    "stillroom_resident_memory_bytes",
+_CPU = _counter("cpu_seconds", "CPU time of all workers.")
+_MEMORY = _gauge(
+    "resident_memory_bytes",
     "Memory of all workers. Shared memory is counted once for each.",
-    multiprocess_mode="livesum",
+    mode="livesum",
 )
-_BUILD = Gauge(
-    "stillroom_build_info",
+_BUILD = _gauge(
+    "build_info",
     "Always 1. The labels name the version, the storage of the images and the database.",
-    ("version", "storage", "database"),
-    multiprocess_mode="mostrecent",
+    "version",
+    "storage",
+    "database",
 )
-
-_READ_ONLY = Gauge(
-    "stillroom_read_only",
-    "1 after a failed sync, until a restart: images cannot be saved.",
-    multiprocess_mode="mostrecent",
-)
-_FREE = Gauge(
-    "stillroom_data_free_bytes",
-    "Free space on the filesystem of the data directory.",
-    multiprocess_mode="mostrecent",
-)
-_MIN_FREE = Gauge(
-    "stillroom_data_min_free_bytes",
+_READ_ONLY = _gauge("read_only", "1 after a failed sync, until a restart: images cannot be saved.")
+_FREE = _gauge("data_free_bytes", "Free space on the filesystem of the data directory.")
+_MIN_FREE = _gauge(
+    "data_min_free_bytes",
     "STILLROOM_MIN_FREE_BYTES: with less free space, saves on a disk get 507.",
-    multiprocess_mode="mostrecent",
-)
-_CALLS = Counter(
-    "stillroom_storage_calls",
-    "Calls to the disk (fsync) or the bucket (S3 operations). Each attempt is counted.",
-    ("call", "outcome"),
-)
-_CALL_SECONDS = Histogram(
-    "stillroom_storage_call_seconds",
-    "Duration of each attempt.",
-    ("call",),
-    buckets=_BOUNDS,
-)
-_RETRIES = Counter(
-    "stillroom_storage_retries", "Attempts that followed a failed attempt.", ("call",)
 )
 
-_SWEPT = Counter(
-    "stillroom_media_swept",
+_CALLS = _counter(
+    "storage_calls",
+    "Calls to the disk (fsync) or the bucket (S3 operations). Each attempt is counted.",
+    "call",
+    "outcome",
+)
+_CALL_SECONDS = _histogram("storage_call_seconds", "Duration of each attempt.", "call")
+_RETRIES = _counter("storage_retries", "Attempts that followed a failed attempt.", "call")
+
+_SWEPT = _counter(
+    "media_swept",
     "Results of sweeps by server processes: due deletions, and unneeded copies.",
-    ("outcome",),
+    "outcome",
 )
-_MARKS = Gauge(
-    "stillroom_media_marks",
-    "Pending deletions, due now or later.",
-    multiprocess_mode="mostrecent",
-)
-_DUE = Gauge(
-    "stillroom_media_due",
-    "Deletions that are due.",
-    multiprocess_mode="mostrecent",
-)
-_OLDEST_DUE = Gauge(
-    "stillroom_media_oldest_due_seconds",
-    "Time since which the oldest due deletion has been due.",
-    multiprocess_mode="mostrecent",
-)
-_INTENTS = Gauge(
-    "stillroom_media_intents",
-    "Copies in progress, or left by a crash.",
-    multiprocess_mode="mostrecent",
-)
-_DEAD_LETTERS = Gauge(
-    "stillroom_media_dead_letters",
-    "Deletions that were given up.",
-    multiprocess_mode="mostrecent",
-)
-_HEALED = Counter(
-    "stillroom_media_healed",
+count_healed = _outcome_counter(
+    "media_healed",
     "Resources with missing properties, by the result of computing them.",
-    ("outcome",),
 )
-_HEALING = Gauge(
-    "stillroom_media_healing",
-    "Resources with properties that are still to be computed.",
-    multiprocess_mode="mostrecent",
+_QUEUES = {
+    "marks": _gauge("media_marks", "Pending deletions, due now or later."),
+    "due": _gauge("media_due", "Deletions that are due."),
+    "intents": _gauge("media_intents", "Copies in progress, or left by a crash."),
+    "dead_letters": _gauge("media_dead_letters", "Deletions that were given up."),
+    "healing": _gauge("media_healing", "Resources with properties that are still to be computed."),
+}
+_OLDEST_DUE = _gauge(
+    "media_oldest_due_seconds",
+    "Time since which the oldest due deletion has been due.",
 )
-_MEASURED = Gauge(
-    "stillroom_media_measured_timestamp_seconds",
+_MEASURED = _gauge(
+    "media_measured_timestamp_seconds",
     "Time at which the numbers of the media library were last read.",
-    multiprocess_mode="mostrecent",
 )
 
 _NUMBER, _TIME, _BYTES, _FIRST_BUCKET = 0, 1, 2, 3
@@ -342,46 +319,11 @@ def report_swept(outcomes: Mapping[str, int]) -> None:
         _SWEPT.labels(outcome).inc(number)
 
 
-def count_healed(outcome: str) -> None:
-    """Count the outcome of completing one resource's metadata, such as a missing colour."""
-    _HEALED.labels(outcome).inc()
-
-
-def count_picture(outcome: str) -> None:
-    """Count the outcome for one thumbnail, once for all requests that share it."""
-    _PICTURES.labels(outcome).inc()
-
-
-def count_reading(outcome: str) -> None:
-    """Count the outcome of reading the generation metadata of one image."""
-    _READINGS.labels(outcome).inc()
-
-
-def count_exceeded() -> None:
-    """Count a file whose parsing was aborted because it exceeded the work budget."""
-    _EXCEEDED.inc()
-
-
-def count_saved_mark(mark: str | None) -> None:
-    """Count the AI mark of a saved image (None: unknown)."""
-    _SAVED_MARKS.labels(mark or "unknown").inc()
-
-
-def count_ai_mark(mark: str | None) -> None:
-    """Count the AI mark read from an image (None: unknown)."""
-    _AI_MARKS.labels(mark or "unknown").inc()
-
-
-def report_queue(
-    *, marks: int, due: int, oldest_due: timedelta, intents: int, dead_letters: int, healing: int
-) -> None:
+def report_queues(*, oldest_due: timedelta, **sizes: int) -> None:
     """Set the sizes of the media library's queues. Flushes at once, for idle workers."""
-    _MARKS.set(marks)
-    _DUE.set(due)
+    for queue, size in sizes.items():
+        _QUEUES[queue].set(size)
     _OLDEST_DUE.set(oldest_due.total_seconds())
-    _INTENTS.set(intents)
-    _DEAD_LETTERS.set(dead_letters)
-    _HEALING.set(healing)
     _MEASURED.set_to_current_time()
     flush()
 

@@ -3,9 +3,9 @@
 import zlib
 from typing import Final
 
-from stillroom.file_parts import BrokenHeader, FileParts
+from stillroom.formats.file_parts import BrokenHeader, FileParts
+from stillroom.formats.work_budget import WorkBudget
 from stillroom.generation.carriers import c2pa
-from stillroom.work_budget import WorkBudget
 
 MAX_TEXT_BYTES: Final = 1024**2
 """Maximum size of a decompressed text. Large ComfyUI graphs have several hundred kilobytes."""

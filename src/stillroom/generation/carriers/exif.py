@@ -4,14 +4,13 @@ Source: https://www.cipa.jp/std/documents/download_e.html?DC-008-Translation-202
 PNG, WebP and ISO media files contain the same TIFF structure.
 """
 
-import struct
-from collections.abc import Generator, Iterator
+import itertools
 from typing import Final
 
-from stillroom.file_parts import BrokenHeader
+from stillroom.formats.file_parts import BrokenHeader, FileParts
+from stillroom.formats.tiff import byte_order, directory
 from stillroom.generation.carriers.entries import Entries
 from stillroom.generation.texts import decode_text
-from stillroom.work_budget import WorkBudget
 
 _USER_COMMENT: Final = 0x9286
 _EXIF_IFD: Final = 0x8769
@@ -27,26 +26,36 @@ _BYTES: Final = (1, 2, 7)
 """EXIF type numbers for BYTE, ASCII and UNDEFINED, whose values have one byte each."""
 
 _MAX_ENTRIES: Final = 512
-_LOOKS_OF_AN_ENTRY: Final = 3
 _CODE_BYTES: Final = 8
 
 
 def read(data: bytes, entries: Entries) -> None:
     """Read an EXIF block with or without the leading `Exif` label; ignore malformed blocks."""
-    data = data.removeprefix(b"Exif\0\0")
+    block = FileParts.whole(data.removeprefix(b"Exif\0\0"))
+    block.budget = entries.budget
     try:
-        for tag, start, length in _values(data, entries.budget):
-            if _NAMES[tag] in entries.texts:
-                continue
-            entries.budget.hand_out(length)
-            entries.budget.produce(length)  # decoding raises an exception per invalid code unit
-            value = data[start : start + length]
-            text = (
-                decode_comment(value) if tag == _USER_COMMENT else decode_text(value.rstrip(b"\0"))
-            )
-            entries.add(_NAMES[tag], text)
-    except (struct.error, BrokenHeader):
+        order = byte_order(block)
+        below = _read_directory(block, order, block.numbers(order + "I", 4)[0], entries)
+        if below:
+            _read_directory(block, order, below, entries)
+    except BrokenHeader:
         entries.broken = True
+
+
+def _read_directory(block: FileParts, order: str, start: int, entries: Entries) -> int:
+    """Read the texts of a directory. Return the EXIF directory's offset, or 0 if it has none."""
+    below = 0
+    for entry in itertools.islice(directory(block, order, start), _MAX_ENTRIES):
+        if entry.tag == _EXIF_IFD:
+            (below,) = block.numbers(order + "I", entry.at)
+        name = _NAMES.get(entry.tag)
+        if name is None or entry.kind not in _BYTES or name in entries.texts:
+            continue
+        value = block.bytes_at(entry.start(block, order), entry.count)
+        entries.budget.produce(len(value))  # decoding raises an exception per invalid code unit
+        is_comment = entry.tag == _USER_COMMENT
+        entries.add(name, decode_comment(value) if is_comment else decode_text(value.rstrip(b"\0")))
+    return below
 
 
 def decode_comment(value: bytes) -> str:
@@ -71,36 +80,3 @@ def _decode_utf16(text: bytes) -> str:
         return text.decode("utf-16", "replace").rstrip("\0")
     order = "utf-16-le" if text[1::2].count(0) > text[::2].count(0) else "utf-16-be"
     return text.decode(order, "replace").rstrip("\0")
-
-
-def _values(data: bytes, budget: WorkBudget) -> Iterator[tuple[int, int, int]]:
-    """Yield tag, start and length of each text in the first directory and the EXIF directory."""
-    order = {b"II*\0": "<", b"MM\0*": ">"}.get(data[:4])
-    if order is None:
-        raise BrokenHeader
-    (start,) = struct.unpack_from(order + "I", data, 4)
-    below = yield from _directory(data, order, start, budget)
-    if below:
-        yield from _directory(data, order, below, budget)
-
-
-def _directory(
-    data: bytes, order: str, start: int, budget: WorkBudget
-) -> Generator[tuple[int, int, int], None, int]:
-    """Yield the texts of a directory. Return the EXIF directory's offset, or 0 if it has none."""
-    below = 0
-    (count,) = struct.unpack_from(order + "H", data, start)
-    for index in range(min(count, _MAX_ENTRIES)):
-        budget.look(_LOOKS_OF_AN_ENTRY)
-        at = start + 2 + 12 * index
-        tag, kind, length = struct.unpack_from(order + "HHI", data, at)
-        if tag == _EXIF_IFD:
-            (below,) = struct.unpack_from(order + "I", data, at + 8)
-        if tag in _NAMES and kind in _BYTES:
-            place = at + 8
-            if length > 4:
-                (place,) = struct.unpack_from(order + "I", data, place)
-            if place + length > len(data):
-                raise BrokenHeader
-            yield tag, place, length
-    return below

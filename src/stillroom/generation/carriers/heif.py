@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from stillroom.file_parts import BrokenHeader, FileParts, boxes
+from stillroom.formats.file_parts import FileParts, at_most
+from stillroom.formats.isobmff import MAX_ITEMS, boxes, locations
 from stillroom.generation.carriers import c2pa, exif, xmp
 from stillroom.generation.carriers.entries import MAX_TEXT_BYTES, Entries, is_readable
 
@@ -20,8 +21,6 @@ _HASHES: Final = b"merkle\0"
 """Purpose field of C2PA boxes that contain hashes of a fragmented video, not a manifest."""
 
 _MAX_BOXES: Final = 256
-_MAX_ITEMS: Final = 4096
-_MAX_EXTENTS: Final = 64
 _IN_FILE, _IN_IDAT = 0, 1
 
 
@@ -41,9 +40,7 @@ def is_heif(start: bytes) -> bool:
 
 def read(parts: FileParts, entries: Entries) -> None:
     """Read the EXIF and XMP items and the `uuid` boxes into `entries`."""
-    for number, (kind, at, until) in enumerate(boxes(parts, 0, parts.size)):
-        if number == _MAX_BOXES:
-            raise BrokenHeader
+    for kind, at, until in at_most(_MAX_BOXES, boxes(parts, 0, parts.size)):
         if kind == b"meta":
             _read_items(parts, at + 4, until, entries)
         elif kind == b"uuid":
@@ -76,15 +73,18 @@ def _read_items(parts: FileParts, start: int, end: int, entries: Entries) -> Non
         if item.kind == b"Exif" or item.content_type == XMP_TYPE
     }
     inner = box(parts, b"idat", start, end)
-    for number, extents in locations(parts, *places, inner[0] if inner else 0):
-        if number not in text_items:
+    for location in locations(parts, *places):
+        item, method = text_items.get(location.number), location.method & 15
+        if item is None or method not in (_IN_FILE, _IN_IDAT):
             continue
+        base = location.base + (inner[0] if method == _IN_IDAT and inner else 0)
+        extents = [(base + offset, length) for _, offset, length in location.extents]
         is_small = sum(length for _, length in extents) <= MAX_TEXT_BYTES
         if not is_small or not all(is_readable(parts, at, length) for at, length in extents):
-            entries.mark_broken(with_mark=text_items[number].kind != b"Exif")
+            entries.mark_broken(with_mark=item.kind != b"Exif")
             continue
         content = b"".join(parts.bytes_at(at, length) for at, length in extents)
-        if text_items[number].kind == b"Exif":
+        if item.kind == b"Exif":
             exif.read(content[4 + int.from_bytes(content[:4], "big") :], entries)
         else:
             xmp.read(content, entries)
@@ -102,7 +102,7 @@ def items(parts: FileParts, start: int, end: int) -> Iterator[Item]:
     """Yield the items that the content of an `iinf` box, from `start` to `end`, describes."""
     version = parts.numbers("B", start)[0]
     head = 6 if version == 0 else 8
-    for kind, at, until in itertools.islice(boxes(parts, start + head, end), _MAX_ITEMS):
+    for kind, at, until in itertools.islice(boxes(parts, start + head, end), MAX_ITEMS):
         form = parts.numbers("B", at)[0]
         if kind != b"infe" or form < 2:
             continue
@@ -114,49 +114,3 @@ def items(parts: FileParts, start: int, end: int) -> Iterator[Item]:
         elif sort == b"mime":
             _name, _, rest = parts.bytes_at(place + 4, until - place - 4).partition(b"\0")
             yield Item(number, sort, rest.partition(b"\0")[0])
-
-
-def locations(
-    parts: FileParts, start: int, end: int, inner: int
-) -> Iterator[tuple[int, list[tuple[int, int]]]]:
-    """Yield the number and extents (start, length) of each item in the content of an `iloc` box.
-
-    `inner` is the start of the content of `idat`, to which the extents of some items are relative.
-    """
-    version = parts.numbers("B", start)[0]
-    sizes = parts.numbers(">H", start + 4)[0]
-    of_offset, of_length, of_base = sizes >> 12, sizes >> 8 & 15, sizes >> 4 & 15
-    of_index = sizes & 15 if version in (1, 2) else 0
-    reader = _Fields(parts, start + 6, end)
-    for _ in range(min(reader.number(4 if version == 2 else 2), _MAX_ITEMS)):
-        item = reader.number(4 if version == 2 else 2)
-        method = reader.number(2) & 15 if version in (1, 2) else _IN_FILE
-        reader.number(2)  # data reference: 0 means this file
-        base = reader.number(of_base) + (inner if method == _IN_IDAT else 0)
-        count = reader.number(2)
-        if count > _MAX_EXTENTS:
-            raise BrokenHeader
-        extents = []
-        for _ in range(count):
-            reader.number(of_index)
-            offset, length = reader.number(of_offset), reader.number(of_length)
-            extents.append((base + offset, length))
-        if method in (_IN_FILE, _IN_IDAT):
-            yield item, extents
-
-
-class _Fields:
-    """Reader of consecutive integers that have different widths."""
-
-    def __init__(self, parts: FileParts, at: int, end: int) -> None:
-        self._parts = parts
-        self._at = at
-        self._end = end
-
-    def number(self, width: int) -> int:
-        """Read the next integer, which has `width` bytes. Return 0 if `width` is 0."""
-        if self._at + width > self._end:
-            raise BrokenHeader
-        value = int.from_bytes(self._parts.bytes_at(self._at, width), "big")
-        self._at += width
-        return value

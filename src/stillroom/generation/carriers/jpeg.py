@@ -6,12 +6,12 @@ https://developer.adobe.com/xmp/docs/XMPSpecifications/ (part 3, 1.1.3).
 
 from typing import Final
 
-from stillroom.file_parts import FileParts, jpeg_segments
+from stillroom.formats.file_parts import FileParts
+from stillroom.formats.jpeg import segments
 from stillroom.generation.carriers import c2pa, exif, xmp
 from stillroom.generation.carriers.entries import Entries, is_readable
 from stillroom.generation.texts import decode_text
 
-SIGNATURE: Final = b"\xff\xd8\xff"
 XMP_LABEL: Final = b"http://ns.adobe.com/xap/1.0/\0"
 EXIF_LABEL: Final = b"Exif\0\0"
 APP1: Final = 0xE1
@@ -22,7 +22,7 @@ _JUMBF: Final = b"JP"
 
 def read(parts: FileParts, entries: Entries) -> None:
     """Read all segments before the pixels (the first scan) into `entries`."""
-    for marker, start, length in jpeg_segments(parts):
+    for marker, start, length in segments(parts):
         if marker == _APP11:
             _read_jumbf(parts.bytes_at(start, min(length, c2pa.HEAD_BYTES)), entries)
         if marker not in (APP1, _COMMENT):

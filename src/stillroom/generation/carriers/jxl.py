@@ -6,7 +6,8 @@ Source: ISO/IEC 18181-2, annex A.
 
 from typing import Final
 
-from stillroom.file_parts import BrokenHeader, FileParts, boxes
+from stillroom.formats.file_parts import FileParts, at_most
+from stillroom.formats.isobmff import boxes
 from stillroom.generation.carriers import c2pa, exif, xmp
 from stillroom.generation.carriers.entries import Entries, is_readable
 
@@ -16,9 +17,7 @@ _MAX_BOXES: Final = 1024
 
 def read(parts: FileParts, entries: Entries) -> None:
     """Read the metadata boxes into `entries`."""
-    for number, (kind, start, end) in enumerate(boxes(parts, 0, parts.size)):
-        if number == _MAX_BOXES:
-            raise BrokenHeader
+    for kind, start, end in at_most(_MAX_BOXES, boxes(parts, 0, parts.size)):
         if kind == b"jumb":
             head = parts.bytes_at(start, min(end - start, c2pa.HEAD_BYTES))
             entries.has_c2pa = entries.has_c2pa or c2pa.is_described(head)

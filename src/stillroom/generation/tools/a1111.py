@@ -8,9 +8,9 @@ with their own `Version` or `App`. ComfyUI nodes that save for Civitai write it,
 from collections.abc import Mapping
 from typing import Final
 
+from stillroom.formats.work_budget import WorkBudget
 from stillroom.generation.facts import MAX_SEED, Generation, name, number, size, text, whole
 from stillroom.generation.tools.settings_text import loras_in, parse
-from stillroom.work_budget import WorkBudget
 
 KEY: Final = "parameters"
 _ELSEWHERE: Final = ("exif:UserComment", "exif:ImageDescription", "jpeg:comment")

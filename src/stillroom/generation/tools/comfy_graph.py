@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from stillroom.work_budget import WorkBudget
+from stillroom.formats.work_budget import WorkBudget
 
 MAX_NODES: Final = 5000
 MAX_DEPTH: Final = 100

@@ -1,4 +1,6 @@
-"""Parser for ComfyUI: `prompt` is the executed graph, `workflow` is the graph in the editor.
+"""Parser for ComfyUI: `prompt` is the executed graph, which ComfyUI always writes.
+
+`workflow`, the graph in the editor, is only copied to `raw`.
 
 Sources: comfyanonymous/ComfyUI, nodes.py (SaveImage) and comfy_extras/nodes_images.py, whose
 animated WebP has `prompt:{…}` in EXIF. Third-party nodes use other EXIF properties
@@ -8,12 +10,11 @@ animated WebP has `prompt:{…}` in EXIF. Third-party nodes use other EXIF prope
 from collections.abc import Mapping
 from typing import Any, Final
 
+from stillroom.formats.work_budget import WorkBudget
 from stillroom.generation.facts import Generation, object_in
 from stillroom.generation.texts import Unreadable
 from stillroom.generation.tools.comfy_graph import Graph
 from stillroom.generation.tools.comfy_walk import walk
-from stillroom.generation.tools.comfy_workflow import api_form
-from stillroom.work_budget import WorkBudget
 
 _PROMPT, _WORKFLOW = "prompt", "workflow"
 _IN_EXIF: Final = ("exif:Model", "exif:Make", "exif:ImageDescription", "exif:Software")
@@ -25,8 +26,7 @@ def read(texts: Mapping[str, str], budget: WorkBudget) -> Generation | None:
     ran = graphs.get(_PROMPT)
     if ran is None and _WORKFLOW not in graphs:
         return None
-    nodes = ran if ran is not None else api_form(graphs[_WORKFLOW], budget)
-    facts = walk(Graph.of(nodes, budget))
+    facts = Generation() if ran is None else walk(Graph.of(ran, budget))
     return Generation(tool="ComfyUI", raw=graphs).over(facts)
 
 

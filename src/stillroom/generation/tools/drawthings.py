@@ -7,6 +7,7 @@ quoted in drawthingsai/draw-things-community.
 from collections.abc import Mapping
 from typing import Any, Final
 
+from stillroom.formats.work_budget import WorkBudget
 from stillroom.generation.facts import (
     MAX_SEED,
     Generation,
@@ -20,7 +21,6 @@ from stillroom.generation.facts import (
     whole,
 )
 from stillroom.generation.tools.settings_text import parse
-from stillroom.work_budget import WorkBudget
 
 _TOOL: Final = "Draw Things"
 _COMMENT: Final = "xmp:exif:UserComment"

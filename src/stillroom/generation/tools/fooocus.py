@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
+from stillroom.formats.work_budget import WorkBudget
 from stillroom.generation.facts import (
     MAX_SEED,
     Generation,
@@ -21,7 +22,6 @@ from stillroom.generation.facts import (
     whole,
 )
 from stillroom.generation.tools.settings_text import parse
-from stillroom.work_budget import WorkBudget
 
 _KEYS: Final = ("parameters", "exif:UserComment", "Comment", "jpeg:comment")
 _MARKS: Final = ("base_model", "base_model_name", "full_prompt", "Base Model")

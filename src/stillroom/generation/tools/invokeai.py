@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
+from stillroom.formats.work_budget import WorkBudget
 from stillroom.generation.facts import (
     MAX_SEED,
     Generation,
@@ -21,7 +22,6 @@ from stillroom.generation.facts import (
     whole,
 )
 from stillroom.generation.texts import Unreadable
-from stillroom.work_budget import WorkBudget
 
 _KEY: Final = "invokeai_metadata"
 _KEY_2: Final = "sd-metadata"

@@ -9,8 +9,8 @@ one JSON object in the EXIF comment.
 from collections.abc import Mapping
 from typing import Any, Final
 
+from stillroom.formats.work_budget import WorkBudget
 from stillroom.generation.facts import MAX_SEED, Generation, name, number, object_in, text, whole
-from stillroom.work_budget import WorkBudget
 
 TOOL: Final = "NovelAI"
 _KEY: Final = "Comment"

@@ -6,9 +6,9 @@ In a PNG, it is the text `stillroom:generation`; in other formats, an XMP proper
 from collections.abc import Mapping
 from typing import Final
 
+from stillroom.formats.work_budget import WorkBudget
 from stillroom.generation.facts import Generation, generation_of, object_in
 from stillroom.generation.texts import Unreadable
-from stillroom.work_budget import WorkBudget
 
 KEY: Final = "stillroom:generation"
 _IN_XMP: Final = f"xmp:{KEY}"

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from stillroom.formats.work_budget import WorkBudget
 from stillroom.generation.facts import Lora, lora
 from stillroom.generation.texts import Unreadable, json_object
-from stillroom.work_budget import WorkBudget
 
 _NEGATIVE: Final = "Negative prompt:"
 _LORA: Final = re.compile(r"<lora:([^:<>]{1,256}):([^<>]{1,64})>")

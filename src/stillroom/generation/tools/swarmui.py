@@ -8,6 +8,7 @@ import itertools
 from collections.abc import Mapping
 from typing import Any, Final
 
+from stillroom.formats.work_budget import WorkBudget
 from stillroom.generation.facts import (
     MAX_SEED,
     Generation,
@@ -19,7 +20,6 @@ from stillroom.generation.facts import (
     text,
     whole,
 )
-from stillroom.work_budget import WorkBudget
 
 _KEYS: Final = ("parameters", "exif:UserComment", "exif:Model")
 _MARK: Final = "sui_image_params"

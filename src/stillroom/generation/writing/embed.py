@@ -10,12 +10,14 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from stillroom.errors import InvalidParameter, UnsupportedMedia
-from stillroom.file_parts import BrokenHeader
-from stillroom.generation.carriers import heif, jpeg, png, webp
+from stillroom.formats import png
+from stillroom.formats.file_parts import BrokenHeader
+from stillroom.formats.work_budget import TooMuchWork
 from stillroom.generation.facts import NAMES, Generation, generation_of
-from stillroom.generation.writing import into_avif, into_jpeg, into_png, into_webp
+from stillroom.generation.writing import into_png
+from stillroom.generation.writing.into_jpeg import PacketTooLarge
 from stillroom.generation.writing.packet import with_facts
-from stillroom.work_budget import TooMuchWork
+from stillroom.generation.writing.writers import writer_of
 
 MAX_FACTS_BYTES: Final = 512 * 1024
 """Maximum size of the parameters as JSON. The reader accepts texts twice as large."""
@@ -43,12 +45,15 @@ def with_generation(data: bytes, generation: Generation | Mapping[str, Any]) -> 
     try:
         if data.startswith(png.SIGNATURE):
             return into_png.embed(data, facts)
-        if data.startswith(jpeg.SIGNATURE):
-            return into_jpeg.embed(data, facts)
-        if webp.is_webp(data):
-            return into_webp.with_packet(data, lambda packet: with_facts(packet, facts))
-        if heif.is_heif(data):
-            return into_avif.with_packet(data, lambda packet: with_facts(packet, facts))
+        writer = writer_of(data)
+        if writer is not None:
+            return writer(data, lambda packet: with_facts(packet, facts))
+    except PacketTooLarge:
+        raise InvalidParameter(
+            f"generation has {len(facts)} bytes, and a JPEG can store some 64,000: omit `raw`, "
+            "or save a PNG or WebP",
+            at=("generation",),
+        ) from None
     except (BrokenHeader, IndexError, TooMuchWork, struct.error) as error:
         raise UnsupportedMedia("cannot add generation metadata: the image is damaged") from error
     raise UnsupportedMedia(

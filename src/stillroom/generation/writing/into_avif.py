@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from stillroom.errors import UnsupportedMedia
-from stillroom.file_parts import BrokenHeader, FileParts, boxes
+from stillroom.formats.file_parts import BrokenHeader, FileParts
+from stillroom.formats.isobmff import boxes
 from stillroom.generation.carriers import heif
 from stillroom.generation.writing.item_places import ItemPlaces
 
@@ -41,7 +42,8 @@ def with_packet(data: bytes, change: Callable[[bytes | None], bytes]) -> bytes:
     if any(box.kind == b"moov" for box in top) or _is_open(data, top[-1]):
         raise UnsupportedMedia("cannot add XMP to an animated or unusual AVIF")
     inner = _boxes(data, meta.inner + 4, meta.end)
-    places = ItemPlaces.of(data, _only(inner, b"iloc").inner)
+    locations = _only(inner, b"iloc")
+    places = ItemPlaces(data, locations.inner, locations.end)
     number, packet = _find_packet(data, inner, places)
     body, kept_to = change(packet), len(data)
     if number is not None and _is_last(top, places.extents(number)):
@@ -54,9 +56,7 @@ def with_packet(data: bytes, change: Callable[[bytes | None], bytes]) -> bytes:
             raise UnsupportedMedia("cannot add XMP: the AVIF has no free item number")
         boxes_of_meta = _announce_item(data, inner, number)
         places.add(number)
-    grown = (
-        len(places.encode()) + 8 - _length(_only(inner, b"iloc")) + _growth(inner, boxes_of_meta)
-    )
+    grown = len(places.encode()) + 8 - _length(locations) + _growth(inner, boxes_of_meta)
     places.shift(meta.end, grown)
     places.place(number, kept_to + grown + 8, len(body))
     boxes_of_meta[b"iloc"] = _build_box(b"iloc", places.encode())

@@ -7,10 +7,10 @@ import struct
 from collections.abc import Callable
 from typing import Final
 
-from stillroom.errors import InvalidParameter, UnsupportedMedia
-from stillroom.file_parts import FileParts, jpeg_segments
+from stillroom.errors import UnsupportedMedia
+from stillroom.formats.file_parts import FileParts
+from stillroom.formats.jpeg import segments
 from stillroom.generation.carriers.jpeg import APP1, EXIF_LABEL, XMP_LABEL
-from stillroom.generation.writing.packet import with_facts
 
 _APP0: Final = 0xE0
 _MAX_CONTENT: Final = 0xFFFF - 2
@@ -18,27 +18,6 @@ _MAX_CONTENT: Final = 0xFFFF - 2
 
 class PacketTooLarge(UnsupportedMedia):
     """The XMP packet is too large for a JPEG segment."""
-
-
-def embed(data: bytes, facts: bytes) -> bytes:
-    """Embed generation parameters (as JSON) in the XMP packet of a JPEG.
-
-    Raises:
-        InvalidParameter: the packet would be larger than a segment (64 KiB).
-        BrokenHeader, UnsupportedMedia: see `with_packet` and `with_facts`.
-    """
-    try:
-        return with_packet(data, lambda packet: with_facts(packet, facts))
-    except PacketTooLarge:
-        raise _too_large(facts) from None
-
-
-def _too_large(facts: bytes) -> InvalidParameter:
-    return InvalidParameter(
-        f"generation has {len(facts)} bytes, and a JPEG can store some 64,000: omit `raw`, or "
-        "save a PNG or WebP",
-        at=("generation",),
-    )
 
 
 def with_packet(data: bytes, change: Callable[[bytes | None], bytes]) -> bytes:
@@ -49,7 +28,7 @@ def with_packet(data: bytes, change: Callable[[bytes | None], bytes]) -> bytes:
         BrokenHeader: the segments are malformed, or are not followed by a scan (pixels).
     """
     place, end, packet = 2, 2, None
-    for marker, start, length in jpeg_segments(FileParts.whole(data)):
+    for marker, start, length in segments(FileParts.whole(data)):
         content = data[start : start + length]
         if marker == APP1 and content.startswith(XMP_LABEL):
             place, end = start - 4, start + length

@@ -9,21 +9,22 @@ import zlib
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from stillroom.file_parts import BrokenHeader
+from stillroom.formats import png
+from stillroom.formats.file_parts import BrokenHeader, FileParts
+from stillroom.formats.work_budget import WorkBudget
 from stillroom.generation.carriers.entries import Entries
-from stillroom.generation.carriers.png import SIGNATURE, XMP_KEYWORD, itxt_text
+from stillroom.generation.carriers.png import XMP_KEYWORD, itxt_text
 from stillroom.generation.tools.own import KEY
-from stillroom.work_budget import WorkBudget
 
 _HEAD: Final = KEY.encode("ascii") + b"\0"
 _PACKET: Final = XMP_KEYWORD.encode("ascii") + b"\0"
-_HEADER_END: Final = len(SIGNATURE) + 25
 
 
 def embed(data: bytes, facts: bytes) -> bytes:
     """Embed or replace generation parameters (JSON). Raise `BrokenHeader` if IEND is missing."""
-    kept = [SIGNATURE, data[len(SIGNATURE) : _HEADER_END], _chunk(_HEAD + b"\0\0\0\0" + facts)]
-    for kind, start, end in _chunks(data):
+    (_, _, header_end), *others = _chunks(data)
+    kept = [data[:header_end], _chunk(_HEAD + b"\0\0\0\0" + facts)]
+    for kind, start, end in others:
         if kind != b"iTXt" or not data.startswith(_HEAD, start + 8):
             kept.append(data[start:end])
     return b"".join(kept)
@@ -36,17 +37,15 @@ def with_packet(data: bytes, change: Callable[[bytes | None], bytes]) -> bytes:
         BrokenHeader: the chunks do not lead to IEND, or the packet cannot be read.
     """
     chunks = list(_chunks(data))
-    packets = [
+    packets = (
         (start, end)
         for kind, start, end in chunks
         if kind == b"iTXt" and data.startswith(_PACKET, start + 8)
-    ]
-    if packets:
-        start, end = packets[0]
-        packet: bytes | None = itxt_text(data[start + 8 : end - 4], Entries(WorkBudget()))
-    else:
-        start = end = next(start for kind, start, _ in chunks if kind in (b"IDAT", b"IEND"))
-        packet = None
+    )
+    pixels = next(start for kind, start, _ in chunks if kind in (png.PIXELS, png.LAST))
+    start, end = next(packets, (pixels, pixels))
+    content = data[start + 8 : end - 4]
+    packet = itxt_text(content, Entries(WorkBudget())) if start < end else None
     return data[:start] + _chunk(_PACKET + b"\0\0\0\0" + change(packet)) + data[end:]
 
 
@@ -55,17 +54,12 @@ def _chunk(content: bytes) -> bytes:
     return struct.pack(">I", len(content)) + checked + struct.pack(">I", zlib.crc32(checked))
 
 
-def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """Yield the type, start and end of each chunk after IHDR. IEND ends at the end of the file."""
+def _chunks(data: bytes) -> Iterator[png.Chunk]:
+    """Yield the type, start and end of each chunk. IEND ends at the end of the file."""
     if data[12:16] != b"IHDR":
         raise BrokenHeader
-    at, kind = _HEADER_END, b""
-    while kind != b"IEND":
-        if at + 12 > len(data):
-            raise BrokenHeader
-        kind = data[at + 4 : at + 8]
-        end = at + 12 + int.from_bytes(data[at : at + 4], "big")
+    for kind, start, length in png.chunks(FileParts.whole(data)):
+        end = start + length + 4
         if end > len(data):
             raise BrokenHeader
-        yield kind, at, len(data) if kind == b"IEND" else end
-        at = end
+        yield kind, start - 8, len(data) if kind == png.LAST else end

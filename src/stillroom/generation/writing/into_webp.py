@@ -7,8 +7,8 @@ import struct
 from collections.abc import Callable
 from typing import Final
 
-from stillroom.file_parts import BrokenHeader, FileParts
-from stillroom.generation.carriers.webp import chunks
+from stillroom.formats.file_parts import BrokenHeader, FileParts
+from stillroom.formats.webp import chunks
 
 _HAS_XMP: Final = 0x04
 _HAS_ALPHA: Final = 0x10

@@ -3,83 +3,28 @@
 Source: ISO/IEC 14496-12, 8.11.3.
 """
 
-import struct
-from dataclasses import dataclass
-from typing import Final, Self
-
 from stillroom.errors import UnsupportedMedia
-from stillroom.file_parts import BrokenHeader
-
-_MAX_PLACES: Final = 65_536
-"""Maximum number of items plus extents. Extents may have 0 bytes, so a small box can have many."""
-
-
-@dataclass(slots=True)
-class _Place:
-    """Location of one item's bytes.
-
-    Attributes:
-        method: Construction method; 0 means that offsets start at the beginning of the file.
-        source: Data reference; 0 means this file.
-        base: Number that is added to the offset of each extent.
-        extents: Index, offset and length of each extent (range of bytes).
-    """
-
-    method: int
-    source: int
-    base: int
-    extents: list[tuple[int, int, int]]
-
-    @property
-    def is_in_file(self) -> bool:
-        return self.method & 15 == 0 and self.source == 0
+from stillroom.formats.file_parts import BrokenHeader, FileParts
+from stillroom.formats.isobmff import Location, LocationWidths, locations
 
 
 class ItemPlaces:
     """Locations of all items in the order of the box, and the widths of the numbers in it."""
 
-    def __init__(self, head: bytes) -> None:
-        self._head = head
-        self._version = head[0]
-        (sizes,) = struct.unpack_from(">H", head, 4)
-        self._offset, self._length, self._base = sizes >> 12, sizes >> 8 & 15, sizes >> 4 & 15
-        self._index = sizes & 15 if self._version in (1, 2) else 0
-        self._number = 4 if self._version == 2 else 2
-        self._places: dict[int, _Place] = {}
-
-    @classmethod
-    def of(cls, data: bytes, start: int) -> Self:
-        """Parse the content of an `iloc` box, which begins at `start`.
+    def __init__(self, data: bytes, start: int, end: int) -> None:
+        """Parse the content of an `iloc` box, from `start` to `end`.
 
         Raises:
-            BrokenHeader: the content ends too early, or has more locations than an image needs.
+            BrokenHeader: the content is malformed, or has more locations than readers parse.
         """
-        places = cls(data[start : start + 6])
-        at, left = start + 6, _MAX_PLACES
-
-        def take(width: int) -> int:
-            nonlocal at
-            if at + width > len(data):
-                raise BrokenHeader
-            at += width
-            return int.from_bytes(data[at - width : at], "big")
-
-        def bounded(count: int) -> range:
-            nonlocal left
-            left -= count
-            if left < 0:
-                raise BrokenHeader
-            return range(count)
-
-        for _ in bounded(take(places._number)):
-            number = take(places._number)
-            method = take(2) if places._version in (1, 2) else 0
-            place = _Place(method, take(2), take(places._base), [])
-            for _ in bounded(take(2)):
-                index = take(places._index)
-                place.extents.append((index, take(places._offset), take(places._length)))
-            places._places[number] = place
-        return places
+        parts = FileParts.whole(data)
+        self._head = data[start : start + 6]
+        self._widths = LocationWidths.of(parts, start)
+        places = list(locations(parts, start, end))
+        count = data[start + 6 : start + 6 + self._widths.number]
+        if len(places) != int.from_bytes(count, "big"):
+            raise BrokenHeader
+        self._places = {place.number: place for place in places}
 
     @property
     def numbers(self) -> list[int]:
@@ -89,18 +34,18 @@ class ItemPlaces:
     def extents(self, number: int) -> list[tuple[int, int]] | None:
         """Return start and length of each of an item's extents; None if it is in another file."""
         place = self._places.get(number)
-        if place is None or not place.is_in_file:
+        if place is None or not _is_in_file(place):
             return None
         return [(place.base + offset, length) for _, offset, length in place.extents]
 
     def add(self, number: int) -> None:
         """Add an item whose location is not known yet."""
-        self._places[number] = _Place(0, 0, 0, [(0, 0, 0)])
+        self._places[number] = Location(number, 0, 0, 0, [(0, 0, 0)])
 
     def place(self, number: int, start: int, length: int) -> None:
         """Set the location of an item as a single extent."""
-        base = start if self._offset == 0 else 0
-        self._places[number] = _Place(0, 0, base, [(0, start - base, length)])
+        base = start if self._widths.offset == 0 else 0
+        self._places[number] = Location(number, 0, 0, base, [(0, start - base, length)])
 
     def shift(self, start: int, by: int) -> None:
         """Increase the offsets of all bytes from `start` on by `by`.
@@ -108,11 +53,11 @@ class ItemPlaces:
         Raises:
             UnsupportedMedia: extents that share a base are both before and after `start`.
         """
-        for place in self._places.values():
+        for place in filter(_is_in_file, self._places.values()):
             moved = [place.base + offset >= start for _, offset, _ in place.extents]
-            if not place.is_in_file or not any(moved):
+            if not any(moved):
                 continue
-            if self._offset == 0 or place.base >= start:
+            if self._widths.offset == 0 or place.base >= start:
                 if not all(moved):
                     raise UnsupportedMedia("cannot move the parts of this AVIF")
                 place.base += by
@@ -124,21 +69,18 @@ class ItemPlaces:
 
     def encode(self) -> bytes:
         """Encode the content of the box. Raise `UnsupportedMedia` if a number does not fit."""
-        pieces = [self._head, self._pack(len(self._places), self._number)]
-        for number, place in self._places.items():
-            pieces.append(self._pack(number, self._number))
-            if self._version in (1, 2):
-                pieces.append(self._pack(place.method, 2))
-            pieces += [self._pack(place.source, 2), self._pack(place.base, self._base)]
-            pieces.append(self._pack(len(place.extents), 2))
+        widths = self._widths
+        numbers = [(len(self._places), widths.number)]
+        for place in self._places.values():
+            numbers += [(place.number, widths.number), (place.method, widths.method)]
+            numbers += [(place.source, 2), (place.base, widths.base), (len(place.extents), 2)]
             for extent in place.extents:
-                widths = (self._index, self._offset, self._length)
-                pieces += map(self._pack, extent, widths)
-        return b"".join(pieces)
-
-    @staticmethod
-    def _pack(value: int, width: int) -> bytes:
+                numbers += zip(extent, (widths.index, widths.offset, widths.length), strict=True)
         try:
-            return value.to_bytes(width, "big")
+            return self._head + b"".join(value.to_bytes(width, "big") for value, width in numbers)
         except OverflowError:
             raise UnsupportedMedia("cannot add metadata: the AVIF's item table is full") from None
+
+
+def _is_in_file(place: Location) -> bool:
+    return place.method & 15 == 0 and place.source == 0

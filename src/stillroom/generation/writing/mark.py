@@ -7,13 +7,13 @@ import struct
 from typing import Final
 
 from stillroom.errors import InvalidParameter, UnsupportedMedia
-from stillroom.file_parts import BrokenHeader, FileParts
-from stillroom.generation.carriers import heif, jpeg, png, webp
+from stillroom.formats.file_parts import BrokenHeader, FileParts
+from stillroom.formats.work_budget import TooMuchWork
 from stillroom.generation.carriers.xmp import SOURCE_TYPE
 from stillroom.generation.reading import find_mark, texts_in
-from stillroom.generation.writing import into_avif, into_jpeg, into_png, into_webp
+from stillroom.generation.writing import into_avif
 from stillroom.generation.writing.packet import with_mark
-from stillroom.work_budget import TooMuchWork
+from stillroom.generation.writing.writers import writer_of
 
 _HEIF_BRANDS: Final = (b"avif", b"mif1", b"heic", b"heix")
 _SUPPORTED: Final = "only PNG, JPEG, WebP and AVIF can be marked: use one of these, or no mark"
@@ -40,22 +40,13 @@ def with_ai_mark(data: bytes) -> bytes:
             "it, or save without the mark"
         )
         raise InvalidParameter(message, at=("ai_generated",))
+    writer = writer_of(data)
+    if writer is None or (writer is into_avif.with_packet and data[8:12] not in _HEIF_BRANDS):
+        raise UnsupportedMedia(_SUPPORTED)
     try:
-        marked = _with_packet(data)
+        marked = writer(data, with_mark)
     except (BrokenHeader, IndexError, StopIteration, TooMuchWork, struct.error) as error:
         raise UnsupportedMedia("cannot add the AI mark: the image is damaged") from error
     if find_mark(FileParts.whole(marked)) not in ("iptc", "both"):
         raise UnsupportedMedia("cannot add the AI mark: the image or its XMP is damaged")
     return marked
-
-
-def _with_packet(data: bytes) -> bytes:
-    if data.startswith(png.SIGNATURE):
-        return into_png.with_packet(data, with_mark)
-    if data.startswith(jpeg.SIGNATURE):
-        return into_jpeg.with_packet(data, with_mark)
-    if webp.is_webp(data):
-        return into_webp.with_packet(data, with_mark)
-    if heif.is_heif(data) and data[8:12] in _HEIF_BRANDS:
-        return into_avif.with_packet(data, with_mark)
-    raise UnsupportedMedia(_SUPPORTED)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from stillroom.media.headers import bmp, gif, heif, ico, jpeg, jxl, mp4, png, tiff, webm, webp
+from stillroom.formats import bmp, gif, heif, ico, jpeg, jxl, mp4, png, tiff, webm, webp
 from stillroom.media.headers.header_bytes import HeaderBytes
 
 

@@ -2,13 +2,12 @@
 
 from typing import Final
 
-from stillroom.file_parts import FileParts, MoreNeeded
+from stillroom.formats.file_parts import FileParts, MoreNeeded
 from stillroom.storage import content_type
 from stillroom.storage.values import OpenedImage
 
 PREFIX_BYTES: Final = 64 * 1024
-READ_AHEAD_BYTES: Final = 64 * 1024
-MAX_READ_BYTES: Final = 256 * 1024
+_MAX_READ_BYTES: Final = 256 * 1024
 _READ_BYTES: Final = 4 * 1024
 _MAX_READS: Final = 16
 _MAX_BYTES: Final = 1024**2
@@ -26,18 +25,6 @@ class HeaderBytes(FileParts):
         """The first bytes of the file, which contain the format signature."""
         return self._parts[0][1][: content_type.SNIFFED_BYTES]
 
-    def read_ahead(self, start: int, needed: int) -> None:
-        """Request `READ_AHEAD_BYTES` from `start` if its first `needed` bytes were not read yet.
-
-        Raises:
-            MoreNeeded: more bytes are required; see `bytes_at`.
-        """
-        left = self.size - start
-        try:
-            self.bytes_at(start, min(needed, left))
-        except MoreNeeded:
-            raise MoreNeeded(start, min(READ_AHEAD_BYTES, left)) from None
-
     async def read_more(self, image: OpenedImage, start: int, length: int) -> None:
         """Read a part of the file into the buffer.
 
@@ -45,7 +32,7 @@ class HeaderBytes(FileParts):
             MoreNeeded: the limit on bytes or parts per file is exceeded.
         """
         length = min(max(length, _READ_BYTES), self.size - start)
-        if length > min(MAX_READ_BYTES, _MAX_BYTES - self.held) or len(self._parts) > _MAX_READS:
+        if length > min(_MAX_READ_BYTES, _MAX_BYTES - self.held) or len(self._parts) > _MAX_READS:
             raise MoreNeeded(start, length)
         part = b"".join([chunk async for chunk in image.chunks(start, length)])
         self.add(start, part)

@@ -13,16 +13,16 @@ from dataclasses import dataclass
 from typing import Final, Literal, TypeVar
 
 from stillroom.errors import UnsupportedMedia
-from stillroom.file_parts import BrokenHeader, MoreNeeded
+from stillroom.formats.color import printable
+from stillroom.formats.file_parts import BrokenHeader, MoreNeeded
+from stillroom.formats.work_budget import TooMuchWork
 from stillroom.generation import reading
 from stillroom.generation.ai_mark import AiMark
 from stillroom.generation.facts import Generation
-from stillroom.media.headers.color import printable
 from stillroom.media.headers.formats import PARSERS
 from stillroom.media.headers.header_bytes import PREFIX_BYTES, HeaderBytes
 from stillroom.storage import content_type
 from stillroom.storage.values import OpenedImage
-from stillroom.work_budget import TooMuchWork
 
 _MAX_PIXELS_A_SIDE: Final = 2**31 - 1
 

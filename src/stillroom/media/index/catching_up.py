@@ -9,7 +9,7 @@ import contextlib
 import logging
 import time
 import uuid
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -17,10 +17,11 @@ from stillroom.errors import BackendUnavailable
 from stillroom.media.database import MediaDatabase
 from stillroom.media.index.comparing import SETTLED_NS, Comparing, Healed
 from stillroom.media.index.healing import TREES, StopsWithin, healing_pause
-from stillroom.media.index.values import BEHIND_ALL, Indexed, KeyRange, ranges_between
+from stillroom.media.index.values import BEHIND_ALL, KeyRange, ranges_between
 from stillroom.media.resource import now
 from stillroom.paths import KeyPrefix
 from stillroom.storage.capabilities import FindsChangedFolders
+from stillroom.storage.pages import each_page
 from stillroom.storage.port import ImageStorage
 from stillroom.storage.values import ListQuery, StoredImage
 
@@ -47,6 +48,10 @@ class CatchingUp:
         self._since: str | None = None
         self._noting = asyncio.Lock()
         self._has_caught_up = False
+
+    @property
+    def _started_ns(self) -> int:
+        return int(self._started.timestamp() * 1e9)
 
     async def note_start(self) -> str:
         """Record and return the time from which on changes may be missing. Call before writing.
@@ -75,8 +80,6 @@ class CatchingUp:
         Raises:
             BackendUnavailable: the storage or the database failed. The next call starts over.
         """
-        from stillroom.media.rows.scans import START
-
         if self._has_caught_up:
             return None
         since, healed = await self.note_start(), None
@@ -92,7 +95,7 @@ class CatchingUp:
                 except BackendUnavailable:
                     self._started = now()  # the interrupted comparison does not count
                     with contextlib.suppress(BackendUnavailable):
-                        await scans.end(claim, next_at=None, name=START)
+                        await scans.end(claim, next_at=None)
                     raise
                 break
             if await stops_within(_TRY_AGAIN_S):
@@ -103,8 +106,6 @@ class CatchingUp:
     async def _catch_up(
         self, claim: uuid.UUID, since: str, began: datetime, stops_within: StopsWithin
     ) -> Healed | None:
-        from stillroom.media.rows.scans import START
-
         healed = Healed()
         scans = (await self._database.rows()).scans
         page_began = renewed = began_s = time.monotonic()
@@ -113,15 +114,15 @@ class CatchingUp:
             # An empty index is built from scratch, which is not urgent.
             pause_s = healing_pause(found_some, took_s) if since == "0" else 0
             if await stops_within(pause_s):
-                await scans.end(claim, next_at=None, name=START)
+                await scans.end(claim, next_at=None)
                 return healed
             page_began = time.monotonic()
             if page_began - renewed > _RENEW_S:
-                if not await scans.keep(START, claim, after=since, lease=_LEASE):
+                if not await scans.keep(claim, after=since, lease=_LEASE):
                     return None  # the lease has expired, and another process starts over
                 renewed = page_began
         healed.is_whole = True
-        await scans.end(claim, next_at=began, name=START)
+        await scans.end(claim, next_at=began)
         log.info(
             "compared %d images with the search index after the start in %.1f s: wrote %d "
             "rows, removed %d",
@@ -141,38 +142,10 @@ class CatchingUp:
             after: str | None = ""
             while after is not None:
                 query = ListQuery(KeyPrefix(tree), after, _PAGE)
-                found_some, after = await self._names(query, since_ns, healed)
+                found_some, after = await self._comparing.compare_page(
+                    query, healed, names_since_ns=since_ns, saved_until_ns=self._started_ns
+                )
                 yield found_some
-
-    async def _names(
-        self, query: ListQuery, since_ns: int, healed: Healed
-    ) -> tuple[bool, str | None]:
-        """Compare a page of names. Return whether it differed, and the next page's `after`."""
-        began_ns = time.time_ns()
-        page = await self._storage.list(query)
-        after = page.entries[-1] if page.more else None
-        rows = (await self._database.rows()).indexed
-        known = await rows.between(query.after, after, query.prefix.text)
-        suspected = [
-            key
-            for key in page.entries
-            if key not in known or page.modified_ns.get(key, 0) >= since_ns
-        ]
-        there = dict.fromkeys(page.entries)
-        return await self._compare(there, known, began_ns, healed, suspected), after
-
-    async def _compare(
-        self,
-        there: Mapping[str, StoredImage | None],
-        known: Mapping[str, Indexed],
-        began_ns: int,
-        healed: Healed,
-        suspected: Collection[str] | None = None,
-    ) -> bool:
-        started_ns = int(self._started.timestamp() * 1e9)
-        return await self._comparing.compare(
-            there, known, began_ns, healed, suspected=suspected, saved_until_ns=started_ns
-        )
 
     async def _folders(self, folders: Sequence[KeyPrefix], healed: Healed) -> AsyncIterator[bool]:
         """Compare the images directly in `folders`. Several small folders share one page.
@@ -181,16 +154,19 @@ class CatchingUp:
         """
         there, ranges, began_ns = dict[str, StoredImage](), list[KeyRange](), time.time_ns()
         for number, folder in enumerate(folders, 1):
-            after: str | None = ""
-            while after is not None:
-                page = await self._storage.entries(ListQuery(folder, after, _PAGE, delimited=True))
-                there |= {one.key.text: one for one in page.entries if isinstance(one, StoredImage)}
+            behind = folder.text
+            query = ListQuery(folder, limit=_PAGE, delimited=True)
+            async for page in each_page(self._storage.entries, query):
+                there |= {image.key.text: image for image in page.images}
                 inner = [one.text for one in page.entries if isinstance(one, KeyPrefix)]
-                behind = after + BEHIND_ALL if after.endswith("/") else after or folder.text
-                ranges += ranges_between(inner, behind, page.next_after or folder.text + BEHIND_ALL)
                 after = page.next_after
+                ranges += ranges_between(inner, behind, after or folder.text + BEHIND_ALL)
+                if after is not None:
+                    behind = after + BEHIND_ALL * after.endswith("/")
                 is_last = number == len(folders) and after is None
                 if is_last or len(there) + len(ranges) >= _PAGE:
                     known = await (await self._database.rows()).indexed.in_ranges(ranges)
-                    yield await self._compare(there, known, began_ns, healed)
+                    yield await self._comparing.compare(
+                        there, known, began_ns, healed, saved_until_ns=self._started_ns
+                    )
                     there, ranges, began_ns = {}, [], time.time_ns()

@@ -1,5 +1,6 @@
 """Comparison of stored images with their rows in the search index; updates different rows."""
 
+import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -46,11 +47,43 @@ class Comparing:
         self._storage = storage
         self._database = database
 
-    async def described(self, query: ListQuery) -> tuple[dict[str, StoredImage], str | None]:
-        """Return a page of images by key, and the value of `after` for the next page."""
-        page = await self._storage.entries(query)
-        images = {one.key.text: one for one in page.entries if isinstance(one, StoredImage)}
-        return images, page.next_after
+    async def compare_page(
+        self,
+        query: ListQuery,
+        healed: Healed,
+        *,
+        names_since_ns: int | None = None,
+        anew: bool = False,
+        saved_until_ns: int | None = None,
+    ) -> tuple[bool, str | None]:
+        """List and compare a page. Return whether it differed, and the next page's `after`.
+
+        If `names_since_ns` is set, only names are listed. The metadata is then read only of images
+        that are not in the index, or were modified since this time in nanoseconds. For the other
+        arguments, see `compare`.
+        """
+        began_ns = time.time_ns()
+        suspected: list[str] | None = None
+        there: Mapping[str, StoredImage | None]
+        if names_since_ns is None:
+            entries = await self._storage.entries(query)
+            there, next_after = {one.key.text: one for one in entries.images}, entries.next_after
+        else:
+            names = await self._storage.list(query)
+            there, next_after = dict.fromkeys(names.entries), names.next_after
+        rows = (await self._database.rows()).indexed
+        known = await rows.between(query.after, next_after, query.prefix.text)
+        if names_since_ns is not None:
+            suspected = [
+                key
+                for key in there
+                if key not in known or names.modified_ns.get(key, 0) >= names_since_ns
+            ]
+        found_some = await self.compare(
+            there, known, began_ns, healed,
+            suspected=suspected, anew=anew, saved_until_ns=saved_until_ns,
+        )  # fmt: skip
+        return found_some, next_after
 
     async def compare(
         self,

@@ -1,25 +1,24 @@
 """Background writer of the search index: writes saved, copied and deleted images in batches.
 
-Saving an image only queues the image with the first and last bytes of its file. Soon after, the
-metadata is parsed from these bytes, which are then freed. Queued changes are lost if the process
-crashes, or if the database is away until the queue is full. Healing finds such changes later.
+Saving an image only queues the image with the first and last bytes of its file, from which the
+next batch parses the metadata. Queued changes are lost if the process crashes, or if the database
+is away until the queue is full. Healing finds such changes later.
 """
 
 import asyncio
 import contextlib
 import dataclasses
-import itertools
 import logging
 import time
-from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from stillroom.errors import BackendUnavailable, ImageNotFound, StillroomError
-from stillroom.file_parts import FileParts, MoreNeeded
+from stillroom.formats.file_parts import FileParts, MoreNeeded
+from stillroom.formats.work_budget import TooMuchWork
 from stillroom.generation.ai_mark import AiMark
-from stillroom.generation.reading import UNKNOWN, find, find_by_reading, run_parser
+from stillroom.generation.reading import UNKNOWN, Found, find, find_by_reading, run_parser
 from stillroom.media.database import MediaDatabase
 from stillroom.media.index.values import IndexedImage, Removed
 from stillroom.media.resource import now
@@ -27,16 +26,12 @@ from stillroom.paths import StorageKey
 from stillroom.storage.port import ImageStorage
 from stillroom.storage.upload_checks import PassedBytes
 from stillroom.storage.values import OpenedImage, StoredImage
-from stillroom.work_budget import TooMuchWork
 
 _GATHER_S: Final = 0.15
 """Seconds to wait after a change, so that following changes share its transaction."""
 
 _GATHER_MORE_S: Final = 0.35
 """Seconds of a second wait if more changes arrived: sharing a transaction halves the cost."""
-
-_PARSE_AFTER_S: Final = 0.1
-"""Seconds to wait before parsing, because parsing several files in a row is three times faster."""
 
 _BATCH: Final = 500
 _MAX_NOTED: Final = 50_000
@@ -58,9 +53,6 @@ _REMOVED_AGAIN_S: Final = 2.0
 A process may insert an image's row after another process has deleted the image and its row.
 """
 
-if TYPE_CHECKING:  # a normal import would load the database driver at every start
-    from stillroom.media.rows.search import SearchRows
-
 log = logging.getLogger("stillroom.media")
 
 
@@ -68,13 +60,17 @@ async def _nothing() -> None:
     pass
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Saved:
     image: StoredImage
     passed: PassedBytes | None = None
     copied_from: StoredImage | None = None
     attempts: int = 0
     indexed: IndexedImage | None = None
+
+    @property
+    def key(self) -> StorageKey:
+        return self.image.key
 
 
 class IndexFilling:
@@ -101,8 +97,6 @@ class IndexFilling:
         self._report_mark = report_mark
         self._noted: dict[StorageKey, _Saved | Removed] = {}
         self._noted_bytes = 0
-        self._unparsed: deque[StorageKey] = deque()
-        self._arrived = asyncio.Event()
         self._again: list[Removed] = []
         self._changed = asyncio.Event()
         self._stopping = asyncio.Event()
@@ -114,40 +108,35 @@ class IndexFilling:
 
     def saved(self, image: StoredImage, passed: PassedBytes | None) -> None:
         """Queue an image that was just saved, to be indexed."""
-        self._note(image.key, self._bounded(_Saved(image, passed)))
+        self._note(_Saved(image, passed))
 
     def copied(self, image: StoredImage, source: StoredImage) -> None:
         """Queue a copied image, to be indexed with its source's metadata if that is also queued."""
         noted = self._noted.get(source.key)
         if isinstance(noted, _Saved) and noted.image.save_id == source.save_id:
-            known = noted.indexed and dataclasses.replace(noted.indexed, image=image)
-            copy = _Saved(image, noted.passed, noted.copied_from, indexed=known)
-            self._note(image.key, self._bounded(copy))
+            indexed = noted.indexed and dataclasses.replace(noted.indexed, image=image)
+            self._note(dataclasses.replace(noted, image=image, attempts=0, indexed=indexed))
         else:
-            self._note(image.key, _Saved(image, copied_from=source))
+            self._note(_Saved(image, copied_from=source))
 
     def removed(self, key: StorageKey, at_ns: int) -> None:
         """Queue the deletion of an image from the index."""
-        self._note(key, Removed(key, at_ns))
+        self._note(Removed(key, at_ns))
 
-    def _note(self, key: StorageKey, change: _Saved | Removed) -> None:
+    def _note(self, change: _Saved | Removed) -> None:
+        """Queue a change. If the queue contains too many bytes, drop its bytes and metadata."""
+        key = change.key
         if not self._is_running or key.is_manifest:
             return
         if len(self._noted) >= _MAX_NOTED and key not in self._noted:
             self.lost += 1
             return
-        self._noted_bytes += _bytes_of(change) - _bytes_of(self._noted.get(key))
+        self._noted_bytes -= _bytes_of(self._noted.get(key))
+        if isinstance(change, _Saved) and self._noted_bytes + _bytes_of(change) > _MAX_NOTED_BYTES:
+            change.passed = change.indexed = None
+        self._noted_bytes += _bytes_of(change)
         self._noted[key] = change
         self._changed.set()
-        if isinstance(change, _Saved) and change.passed is not None:
-            self._unparsed.append(key)
-            self._arrived.set()
-
-    def _bounded(self, change: _Saved) -> _Saved:
-        """Return `change`. If the queue contains too many bytes, drop its bytes and metadata."""
-        if self._noted_bytes + _bytes_of(change) > _MAX_NOTED_BYTES:
-            return dataclasses.replace(change, passed=None, indexed=None)
-        return change
 
     # Writing -----------------------------------------------------------------------------
 
@@ -168,10 +157,8 @@ class IndexFilling:
         """
         self._before_writing = before_writing
         self._changed, self._stopping = asyncio.Event(), asyncio.Event()
-        self._arrived = asyncio.Event()
         self._is_running = True
         writing = asyncio.create_task(self._write_on(storage))
-        parsing = asyncio.create_task(self._parse_on())
         try:
             yield
         finally:
@@ -181,32 +168,9 @@ class IndexFilling:
             # Do not cancel at once: a connection that is being opened would leak.
             await asyncio.wait([writing], timeout=stop_within_s)
             writing.cancel()
-            parsing.cancel()
-            await asyncio.wait([writing, parsing])
+            await asyncio.wait([writing])
             self._noted.clear()
-            self._unparsed.clear()
             self._noted_bytes = 0
-
-    async def _parse_on(self) -> None:
-        """Parse metadata from the queued bytes, and free the bytes unless they are insufficient."""
-        for number in itertools.count(1):
-            if not self._unparsed:
-                self._arrived.clear()
-                await self._arrived.wait()
-                await asyncio.sleep(_PARSE_AFTER_S)
-            key = self._unparsed.popleft()
-            change = self._noted.get(key)
-            if isinstance(change, _Saved) and change.passed is not None:
-                indexed = None
-                try:
-                    indexed = await _found_in(change.image, change.passed)
-                except Exception:  # a parser failed: logged when the batch is written
-                    log.debug("parsing failed", exc_info=True)
-                if indexed is not None and self._noted.get(key) is change:
-                    parsed = dataclasses.replace(change, passed=None, indexed=indexed)
-                    self._note(key, self._bounded(parsed))
-            if not number % _SLICE:
-                await asyncio.sleep(0)  # requests go first
 
     async def _write_on(self, storage: ImageStorage) -> None:
         pause = _FIRST_PAUSE_S
@@ -216,7 +180,7 @@ class IndexFilling:
                     self._changed.wait(), _REMOVED_AGAIN_S if self._again else None
                 )
             await self._stops_within(_GATHER_S)
-            if 1 < len(self._noted) < _BATCH:
+            if 1 < len(self._noted) < _BATCH and self._noted_bytes < _MAX_NOTED_BYTES // 4:
                 await self._stops_within(_GATHER_MORE_S)
             self._changed.clear()
             if self._stopping.is_set() and not self._noted:
@@ -243,30 +207,30 @@ class IndexFilling:
         return self._stopping.is_set()
 
     async def _write_batch(self, storage: ImageStorage) -> None:
-        await self._before_writing()
-        rows = (await self.database.rows()).search
-        batch = {key: self._noted[key] for key in list(self._noted)[:_BATCH]}
-        for key, change in batch.items():
-            del self._noted[key]
-            self._noted_bytes -= _bytes_of(change)
+        batch = [self._noted.pop(key) for key in list(self._noted)[:_BATCH]]
+        self._noted_bytes -= sum(map(_bytes_of, batch))
         due = time.time_ns() - int(_REMOVED_AGAIN_S * 1e9)
-        removed = [one for one in batch.values() if isinstance(one, Removed)]
+        removed = [one for one in batch if isinstance(one, Removed)]
         again = [one for one in self._again if one.at_ns <= due]
         try:
-            images = await self._described(storage, rows, batch.values())
+            images = await self._described(storage, batch)
+            await self._before_writing()
             if images or removed or again:
+                rows = (await self.database.rows()).search
                 await rows.write(images, [*again, *removed])
         except BackendUnavailable:
-            for change in batch.values():
+            for change in batch:
                 self._put_back(change)
             raise
         self._again = [one for one in self._again if one.at_ns > due] + removed
         if self.lost:
             self.lost = 0
-            await self._ask_for_healing()
+            from stillroom.media.rows.scans import INDEX
+
+            await (await self.database.rows()).scans.restart(INDEX, at=now())
 
     async def _described(
-        self, storage: ImageStorage, rows: "SearchRows", changes: Iterable[_Saved | Removed]
+        self, storage: ImageStorage, changes: Sequence[_Saved | Removed]
     ) -> Sequence[IndexedImage]:
         """Return the index entries of saved images. Queue unreadable images again, a few times."""
         found: dict[StorageKey, IndexedImage] = {}
@@ -275,39 +239,31 @@ class IndexFilling:
                 await asyncio.sleep(0)  # requests go first
             if isinstance(change, Removed):
                 continue
-            indexed = change.indexed
-            if indexed is None and change.copied_from is not None:
-                key, save_id = change.copied_from.key, change.copied_from.save_id
-                source = found.get(key) or await rows.find(key)
-                if source is not None and source.image.save_id == save_id:
-                    indexed = dataclasses.replace(source, image=change.image)
+            if change.indexed is None and (origin := change.copied_from) is not None:
+                rows = (await self.database.rows()).search
+                source = found.get(origin.key) or await rows.find(origin.key)
+                if source is not None and source.image.save_id == origin.save_id:
+                    change.indexed = dataclasses.replace(source, image=change.image)
             try:
-                if indexed is None:
-                    indexed = await read_facts(storage, change.image, change.passed)
-                if change.copied_from is None:
-                    self._report_mark(indexed.ai_mark)
+                if change.indexed is None:
+                    change.indexed = await read_facts(storage, change.image, change.passed)
+                    if change.copied_from is None:
+                        self._report_mark(change.indexed.ai_mark)
             except BackendUnavailable:
-                if change.attempts < _MAX_ATTEMPTS:
-                    self._put_back(dataclasses.replace(change, attempts=change.attempts + 1))
+                change.attempts += 1
+                if change.attempts <= _MAX_ATTEMPTS:
+                    self._put_back(change)
                 else:
                     self.lost += 1
                 continue
-            found[change.image.key] = indexed
+            change.passed = None
+            found[change.key] = change.indexed
         return [*found.values()]
 
     def _put_back(self, change: _Saved | Removed) -> None:
-        """Queue a failed change again without its bytes, unless the queue has a newer change."""
-        if isinstance(change, _Saved):
-            key, change = change.image.key, dataclasses.replace(change, passed=None)
-        else:
-            key = change.key
-        if key not in self._noted:
-            self._note(key, change)
-
-    async def _ask_for_healing(self) -> None:
-        from stillroom.media.rows.scans import INDEX
-
-        await (await self.database.rows()).scans.restart(INDEX, at=now())
+        """Queue a failed change again, unless the queue has a newer change."""
+        if change.key not in self._noted:
+            self._note(change)
 
 
 async def read_facts(
@@ -319,29 +275,34 @@ async def read_facts(
         BackendUnavailable: the storage failed.
     """
     try:
-        return await _read_facts(storage, image, passed)
+        found = await _find(storage, image, passed)
+    except (ImageNotFound, TooMuchWork):  # an image was deleted or replaced: that is queued, too
+        found = UNKNOWN
     except StillroomError:
         raise
     except Exception:  # one broken file must not prevent the indexing of others
         log.exception(
             "cannot parse the metadata of %s: searches by it do not find the image", image.key.text
         )
-        return IndexedImage(image, None)
+        found = UNKNOWN
+    return IndexedImage.of(image, found.generation, found.ai_mark)
 
 
-async def _read_facts(
-    storage: ImageStorage, image: StoredImage, passed: PassedBytes | None
-) -> IndexedImage:
-    indexed = None if passed is None else await _found_in(image, passed)
-    if indexed is not None:
-        return indexed
+async def _find(storage: ImageStorage, image: StoredImage, passed: PassedBytes | None) -> Found:
+    if passed is not None:
+        parts = FileParts(passed.size, passed.kept_bytes)
+        parts.add(0, passed.head)
+        if not passed.is_whole:
+            parts.add(passed.size - len(passed.tail), passed.tail)
+        with contextlib.suppress(MoreNeeded):
+            return await run_parser(parts, find)
     opened: OpenedImage | None = None
 
     async def read(start: int, length: int) -> bytes:
         nonlocal opened
-        found = passed.at(start, length) if passed is not None else None
-        if found is not None:
-            return found
+        known = passed.at(start, length) if passed is not None else None
+        if known is not None:
+            return known
         if opened is None:
             opened = await storage.open(image.key)
             if opened.image.save_id != image.save_id:
@@ -349,13 +310,10 @@ async def _read_facts(
         return b"".join([chunk async for chunk in opened.chunks(start, length)])
 
     try:
-        found = await find_by_reading(image.size, read)
-    except ImageNotFound:  # deleted or replaced: the queue contains that change, too
-        return IndexedImage(image, None)
+        return await find_by_reading(image.size, read)
     finally:
         if opened is not None:
             opened.close()
-    return IndexedImage.of(image, found.generation, found.ai_mark)
 
 
 def _bytes_of(change: _Saved | Removed | None) -> int:
@@ -365,18 +323,3 @@ def _bytes_of(change: _Saved | Removed | None) -> int:
     if change.indexed is not None and (facts := change.indexed.generation) is not None:
         size += _NOTE_BYTES + len(facts.prompt or "") + len(facts.negative_prompt or "")
     return size
-
-
-async def _found_in(image: StoredImage, passed: PassedBytes) -> IndexedImage | None:
-    """Parse the index entry from the first and last bytes; None if more bytes are needed."""
-    parts = FileParts(passed.size, passed.kept_bytes)
-    parts.add(0, passed.head)
-    if not passed.is_whole:
-        parts.add(passed.size - len(passed.tail), passed.tail)
-    try:
-        found = await run_parser(parts, find)
-    except MoreNeeded:
-        return None
-    except TooMuchWork:
-        found = UNKNOWN
-    return IndexedImage.of(image, found.generation, found.ai_mark)

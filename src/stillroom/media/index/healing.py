@@ -33,6 +33,8 @@ _EVERY: Final = timedelta(hours=1)
 _EVERY_IN_BUCKET: Final = timedelta(hours=6)
 """Interval with a bucket. Listing a million names takes a thousand requests (half a cent)."""
 
+_NEVER_NS: Final = 2**63
+
 log = logging.getLogger("stillroom.media")
 
 StopsWithin = Callable[[float], Awaitable[bool]]
@@ -110,6 +112,7 @@ class IndexHealing:
         healed = Healed()
         scans = (await self._database.rows()).scans
         claim = uuid.uuid4()
+        names_since_ns = None if anew or self._compares_saves else _NEVER_NS
         after = await scans.claim(claim, lease=_LEASE, name=name)
         if after is None:
             return None
@@ -118,38 +121,23 @@ class IndexHealing:
             tree = MEDIA_PREFIX if after.startswith(MEDIA_PREFIX) else COMPUTE_PREFIX
             began = time.monotonic()
             query = ListQuery(KeyPrefix(tree), after=after, limit=_PAGE)
-            found_some, next_after = await self._page(query, healed, anew=anew)
+            found_some, next_after = await self._comparing.compare_page(
+                query, healed, names_since_ns=names_since_ns, anew=anew
+            )
             if next_after is None and tree != TREES[-1]:
                 next_after = MEDIA_PREFIX
             after = healed.after = next_after or ""
             healed.is_whole = next_after is None
-            if not await scans.keep(name, claim, after=after, lease=_LEASE):
+            if not await scans.keep(claim, after=after, lease=_LEASE):
                 return healed  # the lease expired, and another process resumed the scan
             if progress is not None:
                 progress(healed)
             if healed.is_whole:
-                await scans.end(claim, next_at=now() + every, name=name)
+                await scans.end(claim, next_at=now() + every)
                 return healed
             if await stops_within(pause(found_some, time.monotonic() - began)):
-                await scans.end(claim, next_at=None, name=name)
+                await scans.end(claim, next_at=None)
                 return healed
-
-    async def _page(
-        self, query: ListQuery, healed: Healed, *, anew: bool
-    ) -> tuple[bool, str | None]:
-        """Compare a page of images. Return whether it differed, and the next page's `after`."""
-        began_ns, compare = time.time_ns(), self._comparing.compare
-        rows = (await self._database.rows()).indexed
-        if anew or self._compares_saves:
-            images, next_after = await self._comparing.described(query)
-            known = await rows.between(query.after, next_after, query.prefix.text)
-            return await compare(images, known, began_ns, healed, anew=anew), next_after
-        page = await self._storage.list(query)
-        next_after = page.entries[-1] if page.more else None
-        known = await rows.between(query.after, next_after, query.prefix.text)
-        there = dict.fromkeys(page.entries)
-        suspected = there.keys() - known.keys()
-        return await compare(there, known, began_ns, healed, suspected=suspected), next_after
 
 
 async def never_pauses(_: float) -> bool:

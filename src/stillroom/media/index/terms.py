@@ -7,22 +7,21 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+from stillroom.generation.facets import FACETS
 from stillroom.media.index.values import FactsQuery, Term
 from stillroom.media.index.words import words_of
 
 MAX_TERMS: Final = 32
-MAX_SEED: Final = 2**64 - 1
-AI_MARKS: Final = ("c2pa", "iptc", "both", "none")
 
 _TERM: Final = re.compile(
     r'(-?)(?:([A-Za-z_]+):(?:"([^"]*)"?|([^\s"]*))|"([^"]*)"?|([^\s"]+))', re.ASCII
 )
 _PHRASE: Final = re.compile(r'(-?)(?:"([^"]*)"?|([^\s"]+))')
-_TEXTS: Final = ("name", "prompt", "model", "lora")
-_EXACT: Final = ("sampler", "tool", "seed", "tag", "type", "ai_mark")
 _BOUNDS: Final = ("before", "after", "size")
-_FILTERS: Final = (*_TEXTS, *_EXACT, *_BOUNDS)
-_DIGITS: Final = re.compile(r"[0-9]{1,20}", re.ASCII)
+_FILTERS: Final = ("name", *FACETS, "tag", "type", *_BOUNDS)
+EXACT: Final = ("tag", "type", *(name for name, facet in FACETS.items() if facet.is_exact))
+"""Filters on a whole value. All other filters contain words."""
+
 _DAY: Final = re.compile(r"\d{4}(-\d\d(-\d\d)?)?", re.ASCII)
 _SIZE: Final = re.compile(r"(<=?|>=?)(\d{1,12})(?:\.(\d))?([kmg]?)b?", re.ASCII | re.IGNORECASE)
 _LARGEST: Final = 2**63 - 1  # the largest integer that both databases can compare
@@ -59,15 +58,15 @@ def parse_terms(text: str) -> FactsQuery:
     return replace(query, terms=limited(terms))
 
 
-def phrases_in(kind: str, text: str) -> tuple[Term, ...]:
-    """Parse the value of one filter into words and phrases.
+def terms_of(name: str, text: str) -> tuple[Term, ...]:
+    """Parse the value of a facet, which is not empty.
 
     Raises:
         ValueError: as in `parse_terms`.
     """
+    parts = _PHRASE.findall(text) if FACETS[name].matches == "words" else [("", "", text)]
     found = [
-        (minus, term(kind, quoted or plain, is_open=not quoted))
-        for minus, quoted, plain in _PHRASE.findall(text)
+        (minus, term(name, quoted or plain, is_open=not quoted)) for minus, quoted, plain in parts
     ]
     terms = [one._replace(is_excluded=bool(minus)) for minus, one in found if one is not None]
     if text.strip() and not terms:
@@ -97,12 +96,11 @@ def term(kind: str, text: str, *, is_open: bool = True) -> Term | None:
     Raises:
         ValueError: the value is invalid for this filter, or the text has too many words.
     """
-    if kind == "seed" and not (_DIGITS.fullmatch(text) and int(text) <= MAX_SEED):
-        raise ValueError("seed: must be a whole number, 0 to 2**64 - 1.")
-    if kind == "ai_mark" and text not in AI_MARKS:
-        raise ValueError(f"ai_mark: must be one of {', '.join(AI_MARKS)}.")
-    if kind in _EXACT:
-        return Term(kind, (str(int(text)) if kind == "seed" else text,))
+    if kind in EXACT:
+        try:
+            return Term(kind, (FACETS[kind].check(text) if kind in FACETS else text,))
+        except ValueError as error:
+            raise ValueError(f"{kind}: {error}.") from None
     words = tuple(words_of(text))
     if len(words) > MAX_TERMS:
         raise ValueError(f"has more than {MAX_TERMS} words")
@@ -110,26 +108,17 @@ def term(kind: str, text: str, *, is_open: bool = True) -> Term | None:
     return Term(kind, words, is_open and len(words[-1]) > 1) if words else None
 
 
-def narrowed(
-    query: FactsQuery,
-    *,
-    saved_from_ns: int | None = None,
-    saved_before_ns: int | None = None,
-    size_from: int | None = None,
-    size_below: int | None = None,
-) -> FactsQuery:
-    """Return the query with additional limits on the time of the save and the size."""
-    return replace(
-        query,
-        saved_from_ns=_both(max, query.saved_from_ns, saved_from_ns),
-        saved_before_ns=_both(min, query.saved_before_ns, saved_before_ns),
-        size_from=_both(max, query.size_from, size_from),
-        size_below=_both(min, query.size_below, size_below),
-    )
+def narrowed(query: FactsQuery, **limits: int | None) -> FactsQuery:
+    """Return the query with additional limits on its fields for the time of the save and the size.
 
-
-def _both(of: Callable[[int, int], int], one: int | None, other: int | None) -> int | None:
-    return one if other is None else other if one is None else of(one, other)
+    A limit that is None, or wider than that of the query, changes nothing.
+    """
+    for name, limit in limits.items():
+        known = getattr(query, name)
+        if limit is not None:
+            nearer = max if name in ("saved_from_ns", "size_from") else min
+            query = replace(query, **{name: limit if known is None else nearer(known, limit)})
+    return query
 
 
 def _time_ns(name: str, text: str) -> int:

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
-from stillroom.errors import ImageNotFound, InvalidPath
 from stillroom.media.database import MediaDatabase
 from stillroom.media.retention.rules import Expiration, Rule, Rules
 from stillroom.media.runs.listing import RunListing
@@ -23,8 +22,9 @@ from stillroom.paths import (
     image_entry,
     image_key_bound,
 )
+from stillroom.storage.pages import each_page
 from stillroom.storage.port import ImageStorage
-from stillroom.storage.values import Entry, ListQuery, StoredImage
+from stillroom.storage.values import ListQuery, StoredImage
 
 _SECOND_NS: Final = 10**9
 
@@ -72,10 +72,12 @@ class ScanState:
 
 
 class RetentionEvaluator:
-    """Evaluates the retention rules for the images and runs in one storage."""
+    """Evaluates the retention rules for the images and runs in one storage.
+
+    All methods raise `BackendUnavailable` if the storage or the database fails.
+    """
 
     def __init__(self, storage: ImageStorage, database: MediaDatabase, rules: Rules) -> None:
-        """Apply `rules` to `storage`; read tags and resources from `database`."""
         self.rules = rules
         self._storage = storage
         self._database = database
@@ -86,28 +88,24 @@ class RetentionEvaluator:
 
     async def pages(
         self, after: str, limit: int
-    ) -> AsyncIterator[tuple[Sequence[Entry], str | None]]:
-        """Yield pages of entries that may expire, each with the next page's `after` or None."""
+    ) -> AsyncIterator[tuple[Sequence[StoredImage], str | None]]:
+        """Yield pages of images that may expire, each with the next page's `after` or None."""
         prefixes = [image_key_bound(prefix) for prefix in self.rules.prefixes]
         for number, prefix in enumerate(prefixes):
             if after.encode() > prefix.encode() and not after.startswith(prefix):
                 continue
             is_last = number == len(prefixes) - 1
-            position: str | None = after
-            while position is not None:
-                query = ListQuery(KeyPrefix(prefix), position, limit, manifests=True)
-                page = await self._storage.entries(query)
-                position = page.next_after
+            query = ListQuery(KeyPrefix(prefix), after, limit, manifests=True)
+            async for page in each_page(self._storage.entries, query):
                 # At the end of a prefix, continue with the next prefix.
-                after = position or after
-                yield page.entries, None if position is None and is_last else after
+                after = page.next_after or after
+                yield page.images, None if page.next_after is None and is_last else after
 
     async def begin_scan(self) -> ScanState:
         """Find the newest runs for each rule with `keep_last_runs`.
 
         Raises:
             ListingUnsupported: the storage cannot list.
-            BackendUnavailable: the storage failed.
         """
         state = ScanState()
         for rule in self.rules:
@@ -123,26 +121,20 @@ class RetentionEvaluator:
         return state
 
     async def find_expired(
-        self, entries: Sequence[Entry], at_ns: int, state: ScanState
+        self, images: Sequence[StoredImage], at_ns: int, state: ScanState
     ) -> ExpiredPage:
-        """Find the images and runs on a page that are expired at `at_ns` (nanoseconds).
-
-        Raises:
-            BackendUnavailable: the storage or the database failed.
-        """
+        """Find the images and runs on a page that are expired at `at_ns` (nanoseconds)."""
         expired, folders = ExpiredPage(), dict[str, int | None]()
         alone, seen = list[StoredImage](), set[str]()
-        for entry in entries:
-            if not isinstance(entry, StoredImage):
-                continue
-            path = image_entry(entry.key.text)
+        for image in images:
+            path = image_entry(image.key.text)
             if state.expired_folder and path.startswith(f"{state.expired_folder}/"):
                 continue
-            if not self.rules.may_expire(path, entry.modified_ns, at_ns):
+            if not self.rules.may_expire(path, image.modified_ns, at_ns):
                 continue
-            run = await self.find_run(entry.key, folders)
+            run = await self.find_run(image.key, folders)
             if run is None:
-                alone += [] if entry.key.is_manifest else [entry]
+                alone += [] if image.key.is_manifest else [image]
             elif run.folder.text not in seen:
                 seen.add(run.folder.text)
                 if (expired_run := await self._expire_run(run, at_ns, state)) is not None:
@@ -154,21 +146,13 @@ class RetentionEvaluator:
     # One image ---------------------------------------------------------------------------
 
     async def has_expired(self, image: StoredImage, at_ns: int) -> bool:
-        """Return whether an image has expired individually. False for images in published runs.
-
-        Raises:
-            BackendUnavailable: the storage or the database failed.
-        """
+        """Return whether an image has expired individually. False for images in published runs."""
         if await self.find_run(image.key, {}) is not None:
             return False
         return bool(await self._find_expired_images([image], at_ns))
 
     async def expected_expiration(self, image: StoredImage) -> datetime | None:
-        """Return an image's expiration time. None if it is kept or depends on other runs.
-
-        Raises:
-            BackendUnavailable: the storage or the database failed.
-        """
+        """Return an image's expiration time. None if it is kept or depends on other runs."""
         rows = await self._database.rows()
         times = [mark.due_at for mark in await rows.deletions.of_saves([image])]
         if self.rules.expire_anything and await rows.scans.filter_markable([image]):
@@ -190,17 +174,11 @@ class RetentionEvaluator:
         while "/" in folder:
             folder = folder.rpartition("/")[0]
             if folder not in folders:
-                folders[folder] = await self._published_ns(ImagePath(folder))
+                folders[folder] = await self._runs.published_ns(ImagePath(folder))
             published_ns = folders[folder]
             if published_ns is not None:
                 return PublishedFolder(ImagePath(folder), published_ns)
         return None
-
-    async def _published_ns(self, folder: ImagePath) -> int | None:
-        try:
-            return (await self._storage.stat(StorageKey.of_manifest(folder))).modified_ns
-        except (ImageNotFound, InvalidPath):  # or the name is too long for a manifest
-            return None
 
     async def _find_expired_images(
         self, images: Sequence[StoredImage], at_ns: int
@@ -225,11 +203,7 @@ class RetentionEvaluator:
     # A run -------------------------------------------------------------------------------
 
     async def expected_run_expiration(self, folder: str, published_ns: int) -> Expiration | None:
-        """Return a published run's expiration. None if it is kept or depends on other runs.
-
-        Raises:
-            BackendUnavailable: the database failed.
-        """
+        """Return a published run's expiration. None if it is kept or depends on other runs."""
         touching, covering = self.rules.touching(folder), self.rules.covering(folder)
         if any(rule.keep for rule in touching):
             return None
@@ -295,7 +269,6 @@ class RetentionEvaluator:
         return False
 
     async def _has_tagged_resource(self, folder: str, touching: Sequence[Rule]) -> bool:
-        """Return whether a resource ingested from the run has a tag that keeps the run."""
         for rule in touching:
             if rule.unless_tagged:
                 within = max(f"{folder}/", rule.prefix, key=len)

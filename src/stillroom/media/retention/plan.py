@@ -48,18 +48,17 @@ class Plan:
 
         Args:
             at: Time of the scan. For a future time, the result assumes that nothing changes.
-            on_page: Called after each page of the listing with the number of entries.
+            on_page: Called after each page of the listing with the number of images.
 
         Raises:
             ListingUnsupported: the storage cannot list.
-            BackendUnavailable: the storage or the database failed.
         """
         state, at_ns = await self._evaluator.begin_scan(), to_nanoseconds(at)
-        async for entries, _ in self._evaluator.pages("", _PAGE):
-            expired = await self._evaluator.find_expired(entries, at_ns, state)
+        async for images, _ in self._evaluator.pages("", _PAGE):
+            expired = await self._evaluator.find_expired(images, at_ns, state)
             async for image in self._plan_page(expired):
                 yield image
-            on_page(len(entries))
+            on_page(len(images))
 
     async def _plan_page(self, expired: ExpiredPage) -> AsyncIterator[PlannedImage]:
         rows = await self._database.rows()

@@ -8,24 +8,20 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from stillroom.errors import DeadLetterNotFound
 from stillroom.media.resource import DeadLetter, DueMark, now
-from stillroom.media.rows.engine import RowsEngine
+from stillroom.media.rows.engine import Rows
 from stillroom.media.rows.statements import insert_into
 from stillroom.media.rows.tables import dead_letters, deletions
 
 
-class DeadLetterRows:
+class DeadLetterRows(Rows):
     """Database rows of one library's dead letters (deletions that have failed for good)."""
-
-    def __init__(self, engine: RowsEngine) -> None:
-        self._engine = engine
 
     async def page(self, *, after: uuid.UUID | None, limit: int) -> Sequence[DeadLetter]:
         """Return a page of dead letters, newest first."""
         statement = sa.select(dead_letters).order_by(dead_letters.c.id.desc()).limit(limit)
         if after is not None:
             statement = statement.where(dead_letters.c.id < after)
-        async with self._engine.reading() as connection:
-            rows = (await connection.execute(statement)).all()
+        rows = await self._read(statement)
         return [DeadLetter(**row._asdict()) for row in rows]
 
     async def retry(self, dead_letter_id: uuid.UUID) -> DeadLetter:
@@ -38,15 +34,7 @@ class DeadLetterRows:
             dead_letter = await self._remove(connection, dead_letter_id)
             await connection.execute(
                 insert_into(connection, deletions)
-                .values(
-                    id=dead_letter.id,
-                    storage_key=dead_letter.storage_key,
-                    save_id=dead_letter.save_id,
-                    reason=dead_letter.reason,
-                    content_hash=dead_letter.content_hash,
-                    created_at=dead_letter.created_at,
-                    due_at=now(),
-                )
+                .values(**_values_of(dead_letter), due_at=now())
                 .on_conflict_do_nothing(
                     index_elements=[deletions.c.storage_key, deletions.c.save_id]
                 )
@@ -78,14 +66,12 @@ async def write_dead_letter(connection: AsyncConnection, mark: DueMark, error: s
     """Insert a dead letter for a deletion that has failed for good."""
     await connection.execute(
         sa.insert(dead_letters).values(
-            id=mark.id,
-            storage_key=mark.storage_key,
-            save_id=mark.save_id,
-            reason=mark.reason,
-            content_hash=mark.content_hash,
-            created_at=mark.created_at,
-            failed_at=now(),
-            attempts=mark.attempts,
-            last_error=error,
+            **_values_of(mark), failed_at=now(), attempts=mark.attempts, last_error=error
         )
     )
+
+
+def _values_of(failed: DueMark | DeadLetter) -> dict[str, object]:
+    """Return the values by column that a pending deletion and its dead letter share."""
+    names = ("id", "storage_key", "save_id", "reason", "content_hash", "created_at")
+    return {name: getattr(failed, name) for name in names}

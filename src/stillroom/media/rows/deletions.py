@@ -5,9 +5,10 @@ sweeper that crashed. `statements.py` documents the lock order.
 """
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import fields
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -25,9 +26,11 @@ from stillroom.media.resource import (
     Settlement,
     now,
 )
+from stillroom.media.rows import leases
 from stillroom.media.rows.dead_letters import write_dead_letter
-from stillroom.media.rows.engine import RowsEngine
+from stillroom.media.rows.engine import Rows
 from stillroom.media.rows.marks import mark_saves
+from stillroom.media.rows.pages import each_page
 from stillroom.media.rows.statements import (
     among,
     keys_with_intent,
@@ -40,12 +43,11 @@ from stillroom.media.rows.tables import dead_letters, deletions, intents, resour
 from stillroom.paths import StorageKey
 from stillroom.storage.values import StoredImage
 
+_FIELDS: Final = frozenset(field.name for field in fields(DueMark))
 
-class DeletionRows:
+
+class DeletionRows(Rows):
     """Database rows of one library's pending deletions."""
-
-    def __init__(self, engine: RowsEngine) -> None:
-        self._engine = engine
 
     async def claim(self, claim: uuid.UUID, *, limit: int, lease: timedelta) -> ClaimedMarks:
         """Claim pending deletions that are due. Claimed deletions can no longer be cancelled.
@@ -59,7 +61,6 @@ class DeletionRows:
             limit: Maximum number of pending deletions to claim.
             lease: Duration of the claim.
         """
-        moment = now()
         due = (
             sa.select(deletions)
             .where(_is_due(), deletions.c.storage_key.not_in(_ingested_in_place()))
@@ -92,23 +93,19 @@ class DeletionRows:
                 await connection.execute(
                     sa.update(deletions)
                     .where(deletions.c.id.in_([row.id for row in claimed]))
-                    .values(
-                        claimed_by=claim,
-                        lease_until=moment + lease,
-                        attempts=deletions.c.attempts + 1,
-                    )
+                    .values(**leases.claimed(claim, lease), attempts=deletions.c.attempts + 1)
                 )
         return ClaimedMarks(
             [
                 _due_mark(row, attempts=row.attempts + 1, copy=copies.get(row.content_hash))
                 for row in claimed
             ],
-            [_due_mark(row, attempts=row.attempts) for row in skipped],
+            [_due_mark(row) for row in skipped],
         )
 
     async def settle(self, claim: uuid.UUID, settlement: Settlement) -> None:
         """Record the outcomes of claimed deletions, except those that were claimed again."""
-        ours = deletions.c.claimed_by == claim
+        ours = leases.is_ours(deletions, claim)
         async with self._engine.writing() as connection:
             if settlement.done:
                 await connection.execute(
@@ -116,17 +113,15 @@ class DeletionRows:
                 )
             for mark in settlement.left:
                 await self._release(connection, mark, ours, attempts=mark.attempts - 1)
-            for retry in settlement.retried:
-                await self._release(
-                    connection,
-                    retry.mark,
-                    ours,
-                    attempts=retry.mark.attempts,
-                    due_at=retry.due_at,
-                    last_error=retry.error,
-                )
+            for mark, error, due_at in settlement.retried:
+                retry = {"attempts": mark.attempts, "due_at": due_at, "last_error": error}
+                await self._release(connection, mark, ours, **retry)
             for mark, error in settlement.dead_lettered:
-                await self._dead_letter(connection, mark, ours, error)
+                removed = await connection.execute(
+                    sa.delete(deletions).where(deletions.c.id == mark.id, ours)
+                )
+                if removed.rowcount:
+                    await write_dead_letter(connection, mark, error)
 
     async def _release(
         self,
@@ -135,26 +130,11 @@ class DeletionRows:
         ours: sa.ColumnElement[bool],
         **values: object,
     ) -> None:
-        values["lease_until"] = None
-        if not mark.storage_key.is_media:  # else the resource's row is deleted: do not cancel
-            values["claimed_by"] = None
+        # The row of a resource with a media key is deleted, so its deletion cannot be cancelled.
+        values |= leases.ENDED if mark.storage_key.is_media else leases.RELEASED
         await connection.execute(
             sa.update(deletions).where(deletions.c.id == mark.id, ours).values(**values)
         )
-
-    async def _dead_letter(
-        self,
-        connection: AsyncConnection,
-        mark: DueMark,
-        ours: sa.ColumnElement[bool],
-        error: str,
-    ) -> None:
-        removed = await connection.execute(
-            sa.delete(deletions).where(deletions.c.id == mark.id, ours)
-        )
-        if removed.rowcount == 0:
-            return
-        await write_dead_letter(connection, mark, error)
 
     async def require_unclaimed(self, key: StorageKey) -> None:
         """Check that no sweeper has claimed a pending deletion of the image at `key`.
@@ -165,29 +145,20 @@ class DeletionRows:
             MarkClaimed: a sweeper has claimed a pending deletion, and may delete the image.
         """
         async with self._engine.writing() as connection:
-            claims = await connection.execute(
-                sa.select(deletions.c.claimed_by)
+            marks = await connection.execute(
+                sa.select(leases.is_unclaimed(deletions))
                 .where(deletions.c.storage_key == key)
                 .with_for_update(read=True)
             )
-            if any(claimed_by is not None for claimed_by in claims.scalars()):
+            if not all(marks.scalars()):
                 raise MarkClaimed
 
-    async def due(self, *, after: DueMark | None, limit: int) -> Sequence[DueMark]:
-        """Return a page of unclaimed pending deletions that are due, oldest first."""
+    async def due(self, *, limit: int) -> AsyncIterator[Sequence[DueMark]]:
+        """Yield the unclaimed pending deletions that are due in pages, oldest first."""
+        order = deletions.c.due_at, deletions.c.id
         statement = sa.select(deletions).where(_is_due())
-        if after is not None:
-            statement = statement.where(
-                sa.tuple_(deletions.c.due_at, deletions.c.id)
-                > sa.tuple_(
-                    sa.literal(after.due_at, deletions.c.due_at.type),
-                    sa.literal(after.id, deletions.c.id.type),
-                )
-            )
-        statement = statement.order_by(deletions.c.due_at, deletions.c.id).limit(limit)
-        async with self._engine.reading() as connection:
-            rows = (await connection.execute(statement)).all()
-        return [_due_mark(row, attempts=row.attempts) for row in rows]
+        async for rows in each_page(self._engine, statement, *order, limit=limit):
+            yield [_due_mark(row) for row in rows]
 
     async def of_saves(self, images: Sequence[StoredImage]) -> Sequence[DueMark]:
         """Return all pending deletions of these exact versions of images."""
@@ -196,26 +167,12 @@ class DeletionRows:
             keys = among(connection, [image.key for image in images])
             statement = sa.select(deletions).where(deletions.c.storage_key.in_(keys))
             rows = (await connection.execute(statement)).all()
-        return [
-            _due_mark(row, attempts=row.attempts)
-            for row in rows
-            if (row.storage_key, row.save_id) in saves
-        ]
+        return [_due_mark(row) for row in rows if (row.storage_key, row.save_id) in saves]
 
     async def mark_save(self, image: StoredImage, reason: str, due_at: datetime) -> None:
         """Insert a pending deletion of this version of an image."""
         async with self._engine.writing() as connection:
             await mark_saves(connection, [image], reason, due_at)
-
-    async def count_deleted(self, images: Sequence[StoredImage]) -> int:
-        """Count the images with a pending deletion because they, or their run, were deleted."""
-        async with self._engine.reading() as connection:
-            keys = among(connection, [image.key for image in images])
-            statement = sa.select(deletions.c.storage_key, deletions.c.save_id).where(
-                deletions.c.storage_key.in_(keys), deletions.c.reason == DELETED
-            )
-            marked = {tuple(row) for row in (await connection.execute(statement)).all()}
-        return sum((image.key, image.save_id) in marked for image in images)
 
     async def mark_orphans(self, images: Sequence[StoredImage]) -> Sequence[StorageKey]:
         """Mark images that no row refers to for immediate deletion. Return their keys."""
@@ -254,15 +211,12 @@ async def _find_ingested(connection: AsyncConnection) -> set[StorageKey]:
 
 
 def _is_due() -> sa.ColumnElement[bool]:
-    lease = deletions.c.lease_until
-    is_free = sa.or_(lease.is_(None), lease < now())
-    return sa.and_(deletions.c.due_at <= clock.earliest(), is_free)
+    return sa.and_(deletions.c.due_at <= clock.earliest(), leases.is_free(deletions))
 
 
 async def _find_by_hashes(
     connection: AsyncConnection, hashes: Sequence[bytes]
 ) -> dict[bytes, MediaResource]:
-    """Return the resources with these hashes, including deleted ones."""
     if not hashes:
         return {}
     statement = select_resources().where(resources.c.content_hash.in_(hashes))
@@ -270,15 +224,6 @@ async def _find_by_hashes(
     return {row.content_hash: resource_of(row) for row in rows}
 
 
-def _due_mark(row: sa.Row[Any], *, attempts: int, copy: MediaResource | None = None) -> DueMark:
-    return DueMark(
-        id=row.id,
-        storage_key=row.storage_key,
-        save_id=row.save_id,
-        reason=row.reason,
-        created_at=row.created_at,
-        due_at=row.due_at,
-        attempts=attempts,
-        content_hash=row.content_hash,
-        copy=copy,
-    )
+def _due_mark(row: sa.Row[Any], **changes: Any) -> DueMark:  # noqa: ANN401  (any field)
+    values = {name: value for name, value in row._asdict().items() if name in _FIELDS}
+    return DueMark(**values | changes)

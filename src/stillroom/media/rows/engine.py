@@ -12,7 +12,7 @@ import fcntl
 import logging
 import os
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -125,6 +125,19 @@ class RowsEngine:
         await self._engine.dispose()
         if self._rewriting is not None:
             await asyncio.to_thread(self._rewriting.close)
+
+
+class Rows:
+    """Base class of access to some of one library's rows."""
+
+    def __init__(self, engine: RowsEngine) -> None:
+        self._engine = engine
+
+    async def _read(self, statement: sa.Select[Any]) -> Sequence[sa.Row[Any]]:
+        """Return a statement's rows, read in their own transaction."""
+        async with self._engine.reading() as connection:
+            rows: Sequence[sa.Row[Any]] = (await connection.execute(statement)).all()
+        return rows
 
 
 class _SqliteConnection(sqlite3.Connection):

@@ -4,13 +4,16 @@ All words come from `media/index/words.py`, and consist of letters and digits. T
 therefore never parse a client's text as a query.
 """
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import TSQUERY
 
+from stillroom.generation.facets import FACETS
 from stillroom.generation.facts import Generation
+from stillroom.media.index.terms import EXACT
 from stillroom.media.index.values import FactsQuery, IndexedImage, Term
 from stillroom.media.index.words import (
     Phrase,
@@ -36,11 +39,11 @@ SPREAD_NS: Final = 10**7
 
 _LATEST_NS: Final = 2**63 - 1 - SPREAD_NS
 
-_MODEL, _LORA, _NAME, _LIBRARY = "mlnw"
-"""Prefixes of index words for parts of names and for the library's texts.
+_NAME, _LIBRARY = "nw"
+"""Prefixes of index words for file names and for the library's texts.
 
-Facets are hexadecimal, so they never begin with these letters. Words with `_NAME` and `_LIBRARY`
-have positions, so that clients can search for phrases.
+Exact facets are hexadecimal, so they never begin with these letters. Clients can search for phrases
+of these words.
 """
 
 full_text: Final = sa.table(
@@ -102,10 +105,9 @@ def known_ns(moment: int) -> int:
     return min(max(moment, 0), _LATEST_NS)
 
 
-def has_phrase(query: FactsQuery) -> bool:
-    """Return whether any term in the query is a phrase of several words."""
-    follow = ("", "prompt", "name")
-    return any(one.kind in follow and len(one.words) > 1 for one in query.terms)
+def has_words(query: FactsQuery) -> bool:
+    """Return whether images must contain words. PostgreSQL cannot estimate their number then."""
+    return any(not one.is_excluded and one.kind not in EXACT for one in query.terms)
 
 
 def texts_of(indexed: IndexedImage) -> dict[str, str]:
@@ -114,14 +116,12 @@ def texts_of(indexed: IndexedImage) -> dict[str, str]:
     path = key.partition("/")[2]
     found = {"prompt": words_of(facts.prompt or ""), "path": words_of(path)}
     exact = [*folder_facets(key), facet("type", indexed.image.content_type)]
-    for name in ("tool", "sampler", "seed"):
-        value = getattr(facts, name)
-        if value is not None:
-            exact.append(facet(name, str(value)))
-    if indexed.ai_mark is not None:
-        exact.append(facet("ai_mark", indexed.ai_mark))
-    exact += [_MODEL + one for one in starts_of([facts.model or ""])]
-    exact += [_LORA + one for one in starts_of(one.name for one in facts.loras or ())]
+    for one in FACETS.values():
+        values = one.values(facts, indexed.ai_mark)
+        if one.matches == "name":
+            exact += [one.letter + start for start in starts_of(values)]
+        elif one.is_exact:
+            exact += [facet(one.name, value) for value in values]
     exact += [_NAME + one for one in words_of(path.rpartition("/")[2])]
     return {name: " ".join(words) for name, words in {**found, "facets": exact}.items()}
 
@@ -140,15 +140,15 @@ def _ways(term: Term, query: FactsQuery) -> Iterator[_Way]:
     if kind == "":
         yield _Way(words, is_prefix, _COLUMNS)
         if len(name) > 1:
-            yield _Way((_MODEL + name,), True)
+            yield _Way((FACETS["model"].letter + name,), True)
         if query.sees_library:
             yield _Way(tuple(_LIBRARY + one for one in words), is_prefix)
     elif kind == "prompt":
         yield _Way(words, is_prefix, ("prompt",))
     elif kind == "name":
         yield _Way(tuple(_NAME + one for one in words), is_prefix)
-    elif kind in ("model", "lora"):
-        yield _Way(((_MODEL if kind == "model" else _LORA) + name,), True)
+    elif kind in FACETS and FACETS[kind].matches == "name":
+        yield _Way((FACETS[kind].letter + name,), True)
     else:
         yield _Way((facet(kind, words[0]),))
 
@@ -177,12 +177,13 @@ def _tsquery(wanted: Iterable[Iterable[_Way]], unwanted: Sequence[_Way]) -> str:
     """
 
     def phrase(way: _Way) -> str:
-        # PostgreSQL does not index weights: it checks each row that contains the word.
+        # PostgreSQL does not index weights: it checks each row that contains the word or pair.
         classes = "".join(_CLASSES[name] for name in way.columns if way.columns != _COLUMNS)
-        ends = [":" + classes] * (len(way.words) - 1) + [":" + "*" * way.is_prefix + classes]
         mark = "" if way.columns else "="
-        lexemes = zip(way.words, ends, strict=True)
-        return " <-> ".join(f"'{mark}{word}'{end.rstrip(':')}" for word, end in lexemes)
+        words = [*map(" ".join, itertools.pairwise(way.words))] or way.words
+        lexemes = [f"'{mark}{word}':{classes}" for word in words]
+        lexemes[-1] += "*" * way.is_prefix
+        return " <-> ".join(lexeme.rstrip(":") for lexeme in lexemes)
 
     def one_of(ways: Iterable[_Way]) -> str:
         return f"({' | '.join(f'({phrase(way)})' for way in ways)})"
@@ -192,17 +193,28 @@ def _tsquery(wanted: Iterable[Iterable[_Way]], unwanted: Sequence[_Way]) -> str:
 
 
 def tsvector(texts: Mapping[str, str]) -> str:
-    """Build an image's `tsvector` from its texts by column."""
+    """Build an image's `tsvector` from its texts by column.
+
+    It contains single words and pairs of consecutive words, because PostgreSQL's index has no word
+    positions. To find a phrase of single words, it would check each row that contains the words.
+    """
     lexemes: list[str] = []
-    position = 1
+    start = 1
     for name in _COLUMNS:
-        for word in texts[name].split():
-            at = min(position, _MAX_POSITION)
-            lexemes.append(f"'{word}':{at}{_CLASSES[name]}")
-            position += 1
+        words = texts[name].split()
+        lexemes += [f"'{word}':1{_CLASSES[name]}" for word in words]
+        for position, pair in enumerate(itertools.pairwise(words), start):
+            lexemes.append(_lexeme(" ".join(pair), position) + _CLASSES[name])
         # Phrases must not match across columns.
-        position += _GAP
-    for position, one in enumerate(texts["facets"].split(), 1):
-        follows = one[0] in (_NAME, _LIBRARY)
-        lexemes.append(f"'={one}'" + f":{min(position, _MAX_POSITION)}" * follows)
+        start += len(words) + _GAP
+    facets = texts["facets"].split()
+    lexemes += [f"'={word}'" for word in facets]
+    for position, (one, other) in enumerate(itertools.pairwise(facets), 1):
+        # An empty word separates two texts of the library.
+        if one[0] == other[0] and one[0] in (_NAME, _LIBRARY) and len(one) > 1 < len(other):
+            lexemes.append(_lexeme(f"={one} {other}", position))
     return " ".join(lexemes)
+
+
+def _lexeme(word: str, position: int) -> str:
+    return f"'{word}':{min(position, _MAX_POSITION)}"

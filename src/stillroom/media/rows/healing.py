@@ -11,16 +11,13 @@ import sqlalchemy as sa
 
 from stillroom.generation.ai_mark import TYPES
 from stillroom.media.resource import VIDEO, ClaimedHealing, HealingJob, now
-from stillroom.media.rows.engine import RowsEngine
+from stillroom.media.rows.engine import Rows
 from stillroom.media.rows.statements import insert_into, resource_of, select_resources
 from stillroom.media.rows.tables import Moment, healing, resources
 
 
-class HealingRows:
+class HealingRows(Rows):
     """Database rows of one library's healing queue."""
-
-    def __init__(self, engine: RowsEngine) -> None:
-        self._engine = engine
 
     async def ask(
         self,
@@ -70,8 +67,9 @@ class HealingRows:
             .limit(limit)
             .with_for_update(skip_locked=True)
         )
-        if not await self._exists(due):  # the usual case, checked without locking SQLite
-            return ClaimedHealing((), moment)
+        async with self._engine.reading() as connection:  # usually nothing is due: do not lock
+            if not (await connection.execute(sa.select(sa.exists().where(due)))).scalar_one():
+                return ClaimedHealing((), moment)
         until = moment + lease
         async with self._engine.writing() as connection:
             ids = list((await connection.execute(statement)).scalars())
@@ -97,13 +95,13 @@ class HealingRows:
         return ClaimedHealing(jobs, until)
 
     async def end(
-        self, job: HealingJob, *, lease_until: datetime, put_off: tuple[int, datetime] | None
+        self, job: HealingJob, *, until: datetime, put_off: tuple[int, datetime] | None
     ) -> None:
         """Delete a claimed job, unless it was claimed or queued again in the meantime.
 
         If `put_off` is set, keep the job with this number of attempts and next attempt time.
         """
-        ours = healing.c.resource_id == job.resource.id, healing.c.due_at == lease_until
+        ours = healing.c.resource_id == job.resource.id, healing.c.due_at == until
         statement: sa.Delete | sa.Update = sa.delete(healing).where(*ours)
         if put_off is not None:
             attempts, due_at = put_off
@@ -116,10 +114,3 @@ class HealingRows:
         async with self._engine.reading() as connection:
             result = await connection.execute(sa.select(sa.func.count()).select_from(healing))
             return int(result.scalar_one())
-
-    async def _exists(self, condition: sa.ColumnElement[bool]) -> bool:
-        async with self._engine.reading() as connection:
-            result = await connection.execute(
-                sa.select(healing.c.resource_id).where(condition).limit(1)
-            )
-            return result.first() is not None

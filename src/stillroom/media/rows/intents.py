@@ -6,22 +6,23 @@ image that is about to be recorded in place. `statements.py` documents the lock 
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from typing import Final
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from stillroom.media.resource import ClaimedIntents, Intent, IntentLost, now
-from stillroom.media.rows.engine import RowsEngine
+from stillroom.media.rows.engine import Rows
+from stillroom.media.rows.leases import is_free, lease_end
 from stillroom.media.rows.statements import insert_into, keys_with_resource
 from stillroom.media.rows.tables import intents
 from stillroom.paths import StorageKey
 
+_lease_end: Final = lease_end(intents)
 
-class IntentRows:
+
+class IntentRows(Rows):
     """Database rows of one library's ingest intents."""
-
-    def __init__(self, engine: RowsEngine) -> None:
-        self._engine = engine
 
     async def write(self, intent: Intent) -> bool:
         """Write an intent before the image is copied, or renew the intent's lease.
@@ -34,11 +35,11 @@ class IntentRows:
                 resource_id=intent.resource_id,
                 source_key=intent.source_key,
                 created_at=now(),
-                lease_until=intent.lease_until,
+                **{_lease_end.name: intent.until},
             )
             upsert = insert.on_conflict_do_update(
                 index_elements=[intents.c.media_key],
-                set_={"lease_until": insert.excluded.lease_until},
+                set_={_lease_end: insert.excluded[_lease_end.name]},
                 where=~intents.c.sweeping,
             ).returning(intents.c.media_key)
             return (await connection.execute(upsert)).one_or_none() is not None
@@ -49,7 +50,7 @@ class IntentRows:
             await connection.execute(
                 sa.update(intents)
                 .where(intents.c.media_key == media_key, ~intents.c.sweeping)
-                .values(lease_until=now())
+                .values({_lease_end: now()})
             )
 
     async def remove(self, media_key: StorageKey) -> None:
@@ -64,11 +65,11 @@ class IntentRows:
 
         An intent whose key is used by a resource is obsolete, and is deleted.
         """
-        moment = now()
+        until = now() + lease
         expired = (
             sa.select(intents.c.media_key)
-            .where(intents.c.lease_until < moment)
-            .order_by(intents.c.lease_until)
+            .where(is_free(intents))
+            .order_by(_lease_end)
             .limit(limit)
             .with_for_update(skip_locked=True)
         )
@@ -84,18 +85,18 @@ class IntentRows:
                 await connection.execute(
                     sa.update(intents)
                     .where(intents.c.media_key.in_(claimed))
-                    .values(sweeping=True, lease_until=moment + lease)
+                    .values({intents.c.sweeping: True, _lease_end: until})
                 )
-        return ClaimedIntents(claimed, [key for key in keys if key in in_use], moment + lease)
+        return ClaimedIntents(claimed, [key for key in keys if key in in_use], until)
 
-    async def end(self, keys: Sequence[StorageKey], *, lease_until: datetime) -> None:
+    async def end(self, keys: Sequence[StorageKey], *, until: datetime) -> None:
         """Delete claimed intents whose copies are deleted, unless they were claimed again."""
         async with self._engine.writing() as connection:
             await connection.execute(
                 sa.delete(intents).where(
                     intents.c.media_key.in_(keys),
                     intents.c.sweeping,
-                    intents.c.lease_until == lease_until,
+                    _lease_end == until,
                 )
             )
 

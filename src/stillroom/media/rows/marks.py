@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from stillroom.media.resource import RELOCATED, Mark, MarkClaimed, new_id, now
+from stillroom.media.rows import leases
 from stillroom.media.rows.statements import insert_into, table_of
 from stillroom.media.rows.tables import deletions
 from stillroom.paths import StorageKey
@@ -36,10 +37,7 @@ async def write_mark(connection: AsyncConnection, mark: Mark | None) -> None:
             due_at=mark.due_at,
         ).on_conflict_do_update(
             index_elements=[deletions.c.storage_key, deletions.c.save_id],
-            set_={
-                "reason": insert.excluded.reason,
-                "content_hash": insert.excluded.content_hash,
-            },
+            set_={name: insert.excluded[name] for name in ("reason", "content_hash")},
             where=insert.excluded.reason == RELOCATED,
         )
     )
@@ -84,7 +82,7 @@ async def mark_saves(
                 insert.excluded.due_at < deletions.c.due_at,
                 deletions.c.reason != RELOCATED,
                 deletions.c.attempts == 0,
-                deletions.c.claimed_by.is_(None),
+                leases.is_unclaimed(deletions),
             ),
         )
         .returning(deletions.c.storage_key)
@@ -101,7 +99,7 @@ async def cancel_marks_at(connection: AsyncConnection, key: StorageKey) -> None:
     if key.is_media:
         return  # a pending deletion of a media key always belongs to its own resource
     await connection.execute(
-        sa.delete(deletions).where(deletions.c.storage_key == key, deletions.c.claimed_by.is_(None))
+        sa.delete(deletions).where(deletions.c.storage_key == key, leases.is_unclaimed(deletions))
     )
     claimed = await connection.execute(
         sa.select(deletions.c.id).where(deletions.c.storage_key == key)

@@ -1,7 +1,6 @@
 """Repository for one media library: one object per table, and queries on several tables."""
 
 from collections.abc import Sequence
-from datetime import timedelta
 
 import sqlalchemy as sa
 
@@ -78,15 +77,9 @@ class MediaRepository:
         )
         async with self._engine.reading() as connection:
             row = (await connection.execute(statement)).one()
-        waited = timedelta(0) if row.oldest_due_at is None else moment - row.oldest_due_at
-        return QueueMetrics(
-            marks=row.marks,
-            due=row.due,
-            oldest_due=waited,
-            intents=row.intents,
-            dead_letters=row.dead_letters,
-            healing=row.healing,
-        )
+        counts = row._asdict()
+        oldest_due_at = counts.pop("oldest_due_at") or moment
+        return QueueMetrics(**counts, oldest_due=moment - oldest_due_at)
 
 
 def _count(table: sa.Table) -> sa.Select[int]:

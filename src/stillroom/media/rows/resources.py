@@ -1,7 +1,7 @@
 """Table `media_resources`: images and videos. `statements.py` documents the lock order."""
 
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -18,11 +18,13 @@ from stillroom.media.resource import (
     ResourceQuery,
     now,
 )
-from stillroom.media.rows.engine import RowsEngine
+from stillroom.media.rows.engine import Rows
 from stillroom.media.rows.full_text import bounds_of, matching
 from stillroom.media.rows.intents import end_intent, require_intent
+from stillroom.media.rows.leases import is_unclaimed
 from stillroom.media.rows.library_words import reword
 from stillroom.media.rows.marks import cancel_marks_at, write_mark
+from stillroom.media.rows.pages import each_page
 from stillroom.media.rows.statements import (
     await_healing,
     insert_into,
@@ -37,11 +39,8 @@ from stillroom.paths import StorageKey
 from stillroom.storage.values import StoredImage
 
 
-class ResourceRows:
+class ResourceRows(Rows):
     """Database rows of one library's resources."""
-
-    def __init__(self, engine: RowsEngine) -> None:
-        self._engine = engine
 
     async def find(self, resource_id: uuid.UUID) -> MediaResource:
         """Return the resource with this id.
@@ -49,19 +48,18 @@ class ResourceRows:
         Raises:
             ResourceNotFound: there is no such resource, or it was deleted.
         """
-        statement = _live().where(resources.c.id == resource_id)
-        async with self._engine.reading() as connection:
-            row = (await connection.execute(statement)).one_or_none()
-        if row is None:
+        resource = await self._find(_live().where(resources.c.id == resource_id))
+        if resource is None:
             raise ResourceNotFound
-        return resource_of(row)
+        return resource
 
     async def find_by_hash(self, content_hash: bytes) -> MediaResource | None:
         """Return the resource with this SHA-256, even if it was deleted, or None."""
-        statement = select_resources().where(resources.c.content_hash == content_hash)
-        async with self._engine.reading() as connection:
-            row = (await connection.execute(statement)).one_or_none()
-        return None if row is None else resource_of(row)
+        return await self._find(select_resources().where(resources.c.content_hash == content_hash))
+
+    async def _find(self, statement: sa.Select[Any]) -> MediaResource | None:
+        rows = await self._read(statement)
+        return resource_of(rows[0]) if rows else None
 
     async def page(self, query: ResourceQuery) -> ResourcePage:
         """Return a page of resources that were not deleted, newest first."""
@@ -84,20 +82,15 @@ class ResourceRows:
         if query.after is not None:
             statement = statement.where(identity < query.after)
         statement = statement.where(*_conditions(query))
-        async with self._engine.reading() as connection:
-            rows = (await connection.execute(statement)).all()
+        rows = await self._read(statement)
         return ResourcePage(
             [resource_of(row) for row in rows[: query.limit]], more=len(rows) > query.limit
         )
 
-    async def in_order(self, *, after: uuid.UUID | None, limit: int) -> Sequence[MediaResource]:
-        """Return a page of all resources, sorted by id, including deleted resources."""
-        statement = select_resources().order_by(resources.c.id).limit(limit)
-        if after is not None:
-            statement = statement.where(resources.c.id > after)
-        async with self._engine.reading() as connection:
-            rows = (await connection.execute(statement)).all()
-        return [resource_of(row) for row in rows]
+    async def in_order(self, *, limit: int) -> AsyncIterator[Sequence[MediaResource]]:
+        """Yield all resources in pages, sorted by id, including deleted resources."""
+        async for rows in each_page(self._engine, select_resources(), resources.c.id, limit=limit):
+            yield [resource_of(row) for row in rows]
 
     async def recorded_in_place(self, images: Sequence[StoredImage]) -> set[StorageKey]:
         """Return the keys of images that a resource uses in place, without a copy."""
@@ -172,7 +165,7 @@ class ResourceRows:
         async with self._engine.writing() as connection:
             cancelled = await connection.execute(
                 sa.delete(deletions).where(
-                    deletions.c.resource_id == known.id, deletions.c.claimed_by.is_(None)
+                    deletions.c.resource_id == known.id, is_unclaimed(deletions)
                 )
             )
             for key in sorted({storage_key, skipped or storage_key}, key=lambda key: key.text):

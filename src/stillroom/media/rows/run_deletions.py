@@ -5,33 +5,27 @@ A transaction locks such a row before all rows that `statements.py` lists in its
 
 import uuid
 from collections.abc import Sequence
+from dataclasses import fields
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 import sqlalchemy as sa
 
-from stillroom.media.resource import DELETED, RunDeletion, now
-from stillroom.media.rows.engine import RowsEngine
+from stillroom.media.resource import DELETED, RunDeletion
+from stillroom.media.rows import leases
+from stillroom.media.rows.engine import Rows
 from stillroom.media.rows.marks import mark_saves
 from stillroom.media.rows.statements import insert_into, keys_with_resource
 from stillroom.media.rows.tables import run_deletions
 from stillroom.storage.values import StoredImage
 
-_COLUMNS: Final[tuple[sa.ColumnElement[Any], ...]] = (
-    run_deletions.c.folder,
-    run_deletions.c.saved_until,
-    run_deletions.c.after,
-    run_deletions.c.marked,
-    run_deletions.c.kept,
-    run_deletions.c.newer,
-)
+_COLUMNS: Final = tuple(run_deletions.c[field.name] for field in fields(RunDeletion))
+
+_START: Final[dict[str, object]] = {"after": "", "marked": 0, "kept": 0, "newer": 0}
 
 
-class RunDeletionRows:
+class RunDeletionRows(Rows):
     """Database rows of run deletions in one library's storage."""
-
-    def __init__(self, engine: RowsEngine) -> None:
-        self._engine = engine
 
     async def begin(
         self, folder: str, claim: uuid.UUID, *, saved_until: datetime, lease: timedelta
@@ -47,15 +41,7 @@ class RunDeletionRows:
         Returns:
             The deletion, or None if another process has claimed it.
         """
-        moment = now()
-        start: dict[str, object] = {
-            "after": "",
-            "marked": 0,
-            "kept": 0,
-            "newer": 0,
-            "claimed_by": claim,
-            "lease_until": moment + lease,
-        }
+        start = _START | leases.claimed(claim, lease)
         async with self._engine.writing() as connection:
             insert = insert_into(connection, run_deletions)
             new, old = insert.excluded.saved_until, run_deletions.c.saved_until
@@ -64,7 +50,7 @@ class RunDeletionRows:
                 .on_conflict_do_update(
                     index_elements=[run_deletions.c.folder],
                     set_={**start, "saved_until": sa.case((old > new, old), else_=new)},
-                    where=_is_free(moment),
+                    where=leases.is_free(run_deletions),
                 )
                 .returning(*_COLUMNS)
             )
@@ -73,10 +59,9 @@ class RunDeletionRows:
 
     async def claim(self, claim: uuid.UUID, *, lease: timedelta) -> RunDeletion | None:
         """Claim and return a deletion that no other process is working on, or return None."""
-        moment = now()
         free = (
             sa.select(run_deletions.c.folder)
-            .where(_is_free(moment))
+            .where(leases.is_free(run_deletions))
             .order_by(run_deletions.c.saved_until)
             .limit(1)
             .with_for_update(skip_locked=True)
@@ -88,7 +73,7 @@ class RunDeletionRows:
             claimed = await connection.execute(
                 sa.update(run_deletions)
                 .where(run_deletions.c.folder == folder)
-                .values(claimed_by=claim, lease_until=moment + lease)
+                .values(leases.claimed(claim, lease))
                 .returning(*_COLUMNS)
             )
             return _deletion(claimed.one())
@@ -117,22 +102,15 @@ class RunDeletionRows:
             True; or False, without any change, if another process has claimed the deletion.
         """
         async with self._engine.writing() as connection:
-            locked = await connection.execute(
-                sa.select(run_deletions.c.folder)
-                .where(run_deletions.c.claimed_by == claim)
-                .with_for_update()
-            )
-            if locked.one_or_none() is None:
+            if not await leases.renew(connection, run_deletions, claim, lease, after=after):
                 return False
             in_use = await keys_with_resource(connection, [image.key for image in images])
             marked = [image for image in images if image.key not in in_use]
             await mark_saves(connection, marked, DELETED, due_at)
             await connection.execute(
                 sa.update(run_deletions)
-                .where(run_deletions.c.claimed_by == claim)
+                .where(leases.is_ours(run_deletions, claim))
                 .values(
-                    after=after,
-                    lease_until=now() + lease,
                     marked=run_deletions.c.marked + len(marked),
                     kept=run_deletions.c.kept + len(images) - len(marked),
                     newer=run_deletions.c.newer + newer,
@@ -145,7 +123,7 @@ class RunDeletionRows:
         async with self._engine.writing() as connection:
             removed = await connection.execute(
                 sa.delete(run_deletions)
-                .where(run_deletions.c.claimed_by == claim)
+                .where(leases.is_ours(run_deletions, claim))
                 .returning(*_COLUMNS)
             )
             row = removed.one_or_none()
@@ -154,17 +132,12 @@ class RunDeletionRows:
     async def release(self, claim: uuid.UUID) -> None:
         """Release the claim on a deletion, so that any process can claim it at once."""
         async with self._engine.writing() as connection:
-            await connection.execute(
-                sa.update(run_deletions)
-                .where(run_deletions.c.claimed_by == claim)
-                .values(claimed_by=None, lease_until=None)
-            )
+            await leases.release(connection, run_deletions, claim)
 
     async def under_way(self) -> Sequence[RunDeletion]:
         """Return all unfinished deletions of runs."""
-        async with self._engine.reading() as connection:
-            statement = sa.select(*_COLUMNS).order_by(run_deletions.c.folder)
-            return [_deletion(row) for row in (await connection.execute(statement)).all()]
+        statement = sa.select(*_COLUMNS).order_by(run_deletions.c.folder)
+        return [_deletion(row) for row in await self._read(statement)]
 
     async def take(self, under_way: Sequence[RunDeletion]) -> None:
         """Insert run deletions from another library. They start from the beginning."""
@@ -172,27 +145,14 @@ class RunDeletionRows:
             for deletion in under_way:
                 await connection.execute(
                     insert_into(connection, run_deletions)
-                    .values(
-                        folder=deletion.folder,
-                        saved_until=deletion.saved_until,
-                        after="",
-                        marked=0,
-                        kept=0,
-                        newer=0,
-                    )
+                    .values(folder=deletion.folder, saved_until=deletion.saved_until, **_START)
                     .on_conflict_do_nothing(index_elements=[run_deletions.c.folder])
                 )
 
     async def is_deleting(self, folders: Sequence[str]) -> bool:
         """Return whether the run in any of these folders is being deleted."""
         statement = sa.select(run_deletions.c.folder).where(run_deletions.c.folder.in_(folders))
-        async with self._engine.reading() as connection:
-            return (await connection.execute(statement.limit(1))).first() is not None
-
-
-def _is_free(moment: datetime) -> sa.ColumnElement[bool]:
-    lease = run_deletions.c.lease_until
-    return sa.or_(lease.is_(None), lease < moment)
+        return bool(await self._read(statement.limit(1)))
 
 
 def _deletion(row: sa.Row[Any]) -> RunDeletion:

@@ -5,7 +5,7 @@
 
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -13,7 +13,8 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from stillroom.media.resource import RULE, now
-from stillroom.media.rows.engine import RowsEngine
+from stillroom.media.rows import leases
+from stillroom.media.rows.engine import Rows
 from stillroom.media.rows.marks import mark_saves
 from stillroom.media.rows.statements import among, insert_into, keys_with_resource
 from stillroom.media.rows.tables import dead_letters, scans, search_images
@@ -39,11 +40,8 @@ on changes may be missing, or empty when the scan has ended.
 _EPOCH: Final = datetime.fromtimestamp(0, UTC)
 
 
-class ScanRows:
+class ScanRows(Rows):
     """Database rows of one library's scans, identified by name."""
-
-    def __init__(self, engine: RowsEngine) -> None:
-        self._engine = engine
 
     async def claim(
         self,
@@ -63,24 +61,53 @@ class ScanRows:
             not due or another process has claimed it.
         """
         moment = now()
-        free = sa.or_(scans.c.lease_until.is_(None), scans.c.lease_until < moment)
         is_time = scans.c.next_at <= moment
         if every is not None:
             is_time = sa.or_(is_time, scans.c.next_at > moment + every)
         async with self._engine.writing() as connection:
-            await connection.execute(
-                insert_into(connection, scans)
-                .values(name=name, after="", next_at=moment)
-                .on_conflict_do_nothing(index_elements=[scans.c.name])
-            )
+            await _insert(connection, name, moment)
             result = await connection.execute(
                 sa.update(scans)
-                .where(scans.c.name == name, is_time, free)
-                .values(claimed_by=claim, lease_until=moment + lease)
+                .where(scans.c.name == name, is_time, leases.is_free(scans))
+                .values(leases.claimed(claim, lease))
                 .returning(scans.c.after)
             )
             after: str | None = result.scalar_one_or_none()
         return after
+
+    async def run(
+        self,
+        name: str,
+        pages: Callable[[uuid.UUID, str], AsyncIterator[float]],
+        stops_within: Callable[[float], Awaitable[bool]],
+        *,
+        lease: timedelta,
+        every: timedelta,
+        is_bounded: bool = False,
+    ) -> bool:
+        """Run or resume a scan if it is due. Return False if it is not due, or claimed elsewhere.
+
+        Args:
+            name: Name of the scan.
+            pages: Called with the claim and the key after which to resume. Scans one page per
+                step, records its position with the claim, and yields the pause in seconds. It
+                returns early if the claim is lost.
+            stops_within: Waits for a number of seconds, and returns whether to stop.
+            lease: Duration of the claim.
+            every: Interval from the end of a scan to the next.
+            is_bounded: Also begin if the next scan is further away than `every`; see `claim`.
+        """
+        claim = uuid.uuid4()
+        bound = every if is_bounded else None
+        after = await self.claim(claim, lease=lease, name=name, every=bound)
+        if after is None:
+            return False
+        async for pause_s in pages(claim, after):
+            if await stops_within(pause_s):
+                await self.end(claim, next_at=None)
+                return True
+        await self.end(claim, next_at=now() + every)
+        return True
 
     async def note_start(self, started: datetime) -> str:
         """Record the time from which on changes may be missing in the index.
@@ -90,11 +117,7 @@ class ScanRows:
         """
         since = str(await self._latest_save())
         async with self._engine.writing() as connection:
-            await connection.execute(
-                insert_into(connection, scans)
-                .values(name=START, after="", next_at=_EPOCH)
-                .on_conflict_do_nothing(index_elements=[scans.c.name])
-            )
+            await _insert(connection, START, _EPOCH)
             await connection.execute(
                 sa.update(scans)
                 .where(_needs_start(started), scans.c.after == "")
@@ -105,8 +128,7 @@ class ScanRows:
     async def needs_start(self, started: datetime) -> bool:
         """Return True if no `START` scan (the scan after a start) has begun since `started`."""
         statement = sa.select(scans.c.name).where(_needs_start(started))
-        async with self._engine.reading() as connection:
-            return (await connection.execute(statement)).first() is not None
+        return bool(await self._read(statement))
 
     async def claim_start(
         self, claim: uuid.UUID, *, started: datetime, since: str, lease: timedelta
@@ -118,14 +140,12 @@ class ScanRows:
             to pass to `end`. None if another process has claimed the scan.
         """
         moment = now()
-        free = sa.or_(scans.c.lease_until.is_(None), scans.c.lease_until < moment)
         async with self._engine.writing() as connection:
             result = await connection.execute(
                 sa.update(scans)
-                .where(_needs_start(started), free)
+                .where(_needs_start(started), leases.is_free(scans))
                 .values(
-                    claimed_by=claim,
-                    lease_until=moment + lease,
+                    **leases.claimed(claim, lease),
                     next_at=moment,
                     after=sa.case((scans.c.after == "", since), else_=scans.c.after),
                 )
@@ -135,12 +155,10 @@ class ScanRows:
         return None if after is None else (after, moment)
 
     async def _latest_save(self) -> int:
-        """Return the newest indexed image's save time in nanoseconds; 0 if the index is empty."""
         images = search_images.c
         statement = sa.select(images.saved_ns).where(images.id <= time.time_ns())
-        async with self._engine.reading() as connection:
-            latest = await connection.execute(statement.order_by(images.id.desc()).limit(1))
-            return latest.scalar_one_or_none() or 0
+        rows = await self._read(statement.order_by(images.id.desc()).limit(1))
+        return rows[0].saved_ns if rows else 0
 
     async def mark_expired(
         self,
@@ -160,7 +178,7 @@ class ScanRows:
             claimed the scan.
         """
         async with self._engine.writing() as connection:
-            if not await _keep(connection, EXPIRY, claim, after=after, lease=lease):
+            if not await leases.renew(connection, scans, claim, lease, after=after):
                 return None
             markable = await _filter_markable(connection, images)
             marked = await mark_saves(connection, markable, RULE, due_at)
@@ -171,31 +189,30 @@ class ScanRows:
         async with self._engine.reading() as connection:
             return await _filter_markable(connection, images)
 
-    async def keep(self, name: str, claim: uuid.UUID, *, after: str, lease: timedelta) -> bool:
+    async def keep(self, claim: uuid.UUID, *, after: str, lease: timedelta) -> bool:
         """Record a scan's position and renew its lease. False if another process has claimed it."""
         async with self._engine.writing() as connection:
-            return await _keep(connection, name, claim, after=after, lease=lease)
+            return await leases.renew(connection, scans, claim, lease, after=after)
 
-    async def end(self, claim: uuid.UUID, *, next_at: datetime | None, name: str = EXPIRY) -> None:
+    async def end(self, claim: uuid.UUID, *, next_at: datetime | None) -> None:
         """Release the claim. The next scan is due at `next_at`; None: resume this scan at once."""
-        values: dict[str, object] = {"claimed_by": None, "lease_until": None}
-        if next_at is not None:
-            values |= {"after": "", "next_at": next_at}
+        values = {} if next_at is None else {"after": "", "next_at": next_at}
         async with self._engine.writing() as connection:
-            await connection.execute(
-                sa.update(scans)
-                .where(scans.c.name == name, scans.c.claimed_by == claim)
-                .values(**values)
-            )
+            await leases.release(connection, scans, claim, **values)
 
     async def restart(self, name: str, *, at: datetime) -> None:
         """Restart a scan from the beginning at a given time, unless it is claimed."""
         async with self._engine.writing() as connection:
             await connection.execute(
                 sa.update(scans)
-                .where(scans.c.name == name, scans.c.claimed_by.is_(None))
+                .where(scans.c.name == name, leases.is_unclaimed(scans))
                 .values(after="", next_at=at)
             )
+
+
+async def _insert(connection: AsyncConnection, name: str, next_at: datetime) -> None:
+    new = insert_into(connection, scans).values(name=name, after="", next_at=next_at)
+    await connection.execute(new.on_conflict_do_nothing(index_elements=[scans.c.name]))
 
 
 def _needs_start(started: datetime) -> sa.ColumnElement[bool]:
@@ -222,14 +239,3 @@ async def _filter_markable(
         for image in images
         if image.key not in keys_in_use and (image.key, image.save_id) not in dead_saves
     ]
-
-
-async def _keep(
-    connection: AsyncConnection, name: str, claim: uuid.UUID, *, after: str, lease: timedelta
-) -> bool:
-    result = await connection.execute(
-        sa.update(scans)
-        .where(scans.c.name == name, scans.c.claimed_by == claim)
-        .values(after=after, lease_until=now() + lease)
-    )
-    return result.rowcount > 0

@@ -28,7 +28,7 @@ from stillroom.media.rows.full_text import (
     SPREAD_NS,
     bounds_of,
     full_text,
-    has_phrase,
+    has_words,
     known_ns,
     matching,
     texts_of,
@@ -47,10 +47,7 @@ _AT_ONCE: Final = 100
 """Number of rows per PostgreSQL statement, whose parameters are prepared on the event loop."""
 
 _NEAR: Final = 5000
-"""Number of rows after the start of a page that are checked one by one (takes 5 ms)."""
-
-_REACH: Final = 64
-"""Maximum time span of the second search step, as a multiple of the near rows' time span."""
+"""Number of rows at the start of a page that are searched by age first (takes 5 ms)."""
 
 _JSON: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 _random: Final = random.SystemRandom()
@@ -175,39 +172,29 @@ class SearchRows:
 
     async def _page_rows(
         self, connection: AsyncConnection, query: SearchQuery
-    ) -> list[sa.Row[Any]]:
+    ) -> Sequence[sa.Row[Any]]:
         """Return the rows for one page, and one more row if there is a next page.
 
-        PostgreSQL's word index has neither word positions nor row ages, so a phrase search would
-        check every image that contains the words. A phrase is therefore searched in three steps:
-        first the nearest rows, then a range that should contain two pages of results, then all
-        rows. For a common phrase, the range is a number of rows, scanned by age. If it had more
-        than twice as many results as the nearest rows, all rows are scanned by age, too. For a
-        rare phrase, the range is a time span, searched by words: counting rows would be too slow.
+        PostgreSQL overestimates how many images contain a prefix. To find a rare one, it would
+        check all rows in page order. Therefore only the nearest rows are checked in this order. If
+        they do not fill the page, they show whether the others are found faster by their words.
         """
         asked = self._build_select(query)
-        if self._engine.is_sqlite or query.by_path or not has_phrase(query):
-            return [*(await connection.execute(asked)).all()]
-        first, last, end = (await connection.execute(_edges(query))).one()
-        if first is None:
-            return []
-        edge = end if last is None else last
-        await allow(connection, by_age=True)
-        found = near = (await connection.execute(_up_to(edge, asked, query))).all()
-        is_common = len(near) ** 2 > query.limit  # found by measurements
-        if near and edge != end and len(near) <= query.limit:
-            times = min(2 * (query.limit + 1) / len(near), _REACH)
-            if is_common:
-                far = _ids(query).offset(int(_NEAR * times)).limit(1)
-                edge = (await connection.execute(far)).scalar_one_or_none() or end
-            else:
-                edge = _nearer(first + int((last - first) * times), end, query)
-            await allow(connection, by_age=is_common)
-            found = (await connection.execute(_up_to(edge, asked, query))).all()
-        if edge != end and len(found) <= query.limit:
-            await allow(connection, by_age=is_common and len(found) > 2 * len(near))
-            found = (await connection.execute(asked)).all()
-        return [*found]
+        if self._engine.is_sqlite or query.by_path or not has_words(query):
+            return [*(await connection.execute(asked))]
+        id_ = search_images.c.id
+        order = id_.desc() if query.descending else id_.asc()
+        ids = sa.select(id_).where(*_bounds(query, id_, id_)).order_by(order)
+        far = ids.offset(_NEAR).limit(1).correlate(None).scalar_subquery()
+        edge = sa.func.coalesce(far, -1 if query.descending else 2**63 - 1)
+        is_near = id_ > edge if query.descending else id_ < edge
+        await _allow(connection, by_age=True)
+        rows = [*(await connection.execute(asked.where(is_near)))]
+        if len(rows) <= query.limit:
+            # At this limit, both ways take equally long among a million images.
+            await _allow(connection, by_age=len(rows) ** 2 > 4 * query.limit)
+            rows = [*(await connection.execute(asked))]
+        return rows
 
     def _build_select(self, query: SearchQuery) -> sa.Select[Any]:
         images = search_images.c
@@ -257,17 +244,13 @@ class SearchRows:
         return row, texts
 
 
-async def allow(connection: AsyncConnection, *, by_age: bool) -> None:
+async def _allow(connection: AsyncConnection, *, by_age: bool) -> None:
     """Restrict the PostgreSQL planner to the id index or the word index for this transaction.
 
     https://www.postgresql.org/docs/17/runtime-config-query.html
     """
-    ways = {"seqscan": False, "indexscan": by_age, "bitmapscan": not by_age}
-    setting = [
-        sa.func.set_config(f"enable_{way}", "on" if is_allowed else "off", True)
-        for way, is_allowed in ways.items()
-    ]
-    await connection.execute(sa.select(*setting))
+    for way, is_allowed in (("indexscan", by_age), ("bitmapscan", not by_age)):
+        await connection.execute(sa.text(f"SET LOCAL enable_{way} = {is_allowed}"))
 
 
 def _bounds(
@@ -281,33 +264,6 @@ def _bounds(
         yield place < known_ns(query.saved_before_ns) + SPREAD_NS
     if query.after is not None:
         yield order < query.after if query.descending else order > query.after
-
-
-def _ids(query: SearchQuery) -> sa.Select[Any]:
-    """Build a SELECT of the row ids that a page can contain, in page order."""
-    id_ = search_images.c.id
-    ids = sa.select(id_).where(*_bounds(query, id_, id_))
-    return ids.order_by(id_.desc() if query.descending else id_.asc())
-
-
-def _edges(query: SearchQuery) -> sa.Select[Any]:
-    """Build a SELECT of three ids: the first candidate, the last near candidate, and the last."""
-    ids, id_ = _ids(query), search_images.c.id
-    back = ids.order_by(None).order_by(id_.asc() if query.descending else id_.desc())
-    return sa.select(
-        ids.limit(1).scalar_subquery(),
-        ids.offset(_NEAR - 1).limit(1).scalar_subquery(),
-        back.limit(1).scalar_subquery(),
-    )
-
-
-def _up_to(edge: int, asked: sa.Select[Any], query: SearchQuery) -> sa.Select[Any]:
-    id_ = search_images.c.id
-    return asked.where(id_ >= edge if query.descending else id_ <= edge)
-
-
-def _nearer(one: int, other: int, query: SearchQuery) -> int:
-    return max(one, other) if query.descending else min(one, other)
 
 
 def _read_known(connection: sa.Connection, keys: Sequence[StorageKey]) -> Mapping[StorageKey, Any]:

@@ -140,34 +140,27 @@ async def keys_with_resource(
     connection: AsyncConnection, keys: Sequence[StorageKey]
 ) -> set[StorageKey]:
     """Return the keys at which a resource has its file."""
-    if not keys:
-        return set()
-    column = resources.c.storage_key
-    statement = sa.select(column).where(column.in_(among(connection, keys)))
-    return set((await connection.execute(statement)).scalars())
+    return await _known_in(connection, keys, resources.c.storage_key)
 
 
 async def keys_with_intent(
     connection: AsyncConnection, keys: Sequence[StorageKey]
 ) -> set[StorageKey]:
     """Return the keys at which an ingest intent announces a copy."""
-    if not keys:
-        return set()
-    column = intents.c.media_key
-    statement = sa.select(column).where(column.in_(among(connection, keys)))
-    return set((await connection.execute(statement)).scalars())
+    return await _known_in(connection, keys, intents.c.media_key)
 
 
 async def known_keys(connection: AsyncConnection, keys: Sequence[StorageKey]) -> set[StorageKey]:
     """Return the keys to which a row in any table refers."""
+    tables = (resources.c.storage_key, deletions.c.storage_key, dead_letters.c.storage_key)
+    return await _known_in(connection, keys, intents.c.media_key, *tables)
+
+
+async def _known_in(
+    connection: AsyncConnection, keys: Sequence[StorageKey], *columns: sa.Column[StorageKey]
+) -> set[StorageKey]:
     if not keys:
         return set()
-    columns = (
-        resources.c.storage_key,
-        intents.c.media_key,
-        deletions.c.storage_key,
-        dead_letters.c.storage_key,
-    )
     operand = among(connection, keys)
     statement = sa.union(*(sa.select(column).where(column.in_(operand)) for column in columns))
     return set((await connection.execute(statement)).scalars())

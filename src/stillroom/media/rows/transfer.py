@@ -5,7 +5,7 @@ Files are copied before their rows. `statements.py` documents the lock order.
 
 import dataclasses
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
@@ -14,8 +14,10 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from stillroom.media.resource import DELETED, MediaResource, new_id
-from stillroom.media.rows.engine import RowsEngine
+from stillroom.media.rows import leases
+from stillroom.media.rows.engine import Rows
 from stillroom.media.rows.library_words import reword
+from stillroom.media.rows.pages import each_page
 from stillroom.media.rows.statements import (
     await_healing,
     insert_into,
@@ -60,11 +62,8 @@ class TransferredRow:
     other: uuid.UUID | None = None
 
 
-class RowTransfer:
+class RowTransfer(Rows):
     """Access to one library's rows, as the source or target of a transfer."""
-
-    def __init__(self, engine: RowsEngine) -> None:
-        self._engine = engine
 
     # Resources ---------------------------------------------------------------------------
 
@@ -132,15 +131,10 @@ class RowTransfer:
 
     # Pending deletions and dead letters --------------------------------------------------
 
-    async def remembered(
-        self, queue: sa.Table, *, after: uuid.UUID | None, limit: int
-    ) -> Sequence[QueueRow]:
-        """Return a page of pending deletions or dead letters (failed deletions), sorted by id."""
-        statement = sa.select(queue).order_by(queue.c.id).limit(limit)
-        if after is not None:
-            statement = statement.where(queue.c.id > after)
-        async with self._engine.reading() as connection:
-            return [row._asdict() for row in (await connection.execute(statement)).all()]
+    async def remembered(self, queue: sa.Table, *, limit: int) -> AsyncIterator[Sequence[QueueRow]]:
+        """Yield pending deletions or dead letters (failed deletions) in pages, sorted by id."""
+        async for rows in each_page(self._engine, sa.select(queue), queue.c.id, limit=limit):
+            yield [row._asdict() for row in rows]
 
     async def saves(self, queue: sa.Table, keys: Sequence[StorageKey]) -> Saves:
         """Return the image versions at these keys to which the table `queue` refers."""
@@ -165,7 +159,7 @@ class RowTransfer:
             for row in fresh:
                 values = {name: row[name] for name in row if name in queue.c} | {"id": new_id()}
                 if queue is deletions:
-                    values |= {"claimed_by": None, "lease_until": None}
+                    values |= leases.RELEASED
                     values["resource_id"] = owners.get(row["storage_key"])
                 await connection.execute(
                     insert_into(connection, queue).values(values).on_conflict_do_nothing()
@@ -182,7 +176,7 @@ class RowTransfer:
         """Delete rows that were transferred earlier, except claimed rows. Return their number."""
         statement = sa.delete(queue).where(queue.c.id.in_(ids))
         if queue is deletions:
-            statement = statement.where(deletions.c.claimed_by.is_(None))
+            statement = statement.where(leases.is_unclaimed(deletions))
         async with self._engine.writing() as connection:
             return int((await connection.execute(statement)).rowcount)
 
@@ -205,7 +199,6 @@ def _compare(
 async def _owners(
     connection: AsyncConnection, keys: Iterable[StorageKey]
 ) -> dict[StorageKey, uuid.UUID]:
-    """Return the id of the resource that uses each key, sorted by id."""
     statement = (
         sa.select(resources.c.storage_key, resources.c.id)
         .where(resources.c.storage_key.in_(list(keys)))
@@ -220,7 +213,7 @@ async def _unclaimed(
     """Return the unclaimed pending deletions at these keys. `locked` prevents their claim."""
     statement = (
         sa.select(deletions.c.storage_key, deletions.c.save_id)
-        .where(deletions.c.storage_key.in_(keys), deletions.c.claimed_by.is_(None))
+        .where(deletions.c.storage_key.in_(keys), leases.is_unclaimed(deletions))
         .order_by(deletions.c.storage_key, deletions.c.save_id)
     )
     if locked:

@@ -18,18 +18,15 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
-from stillroom.errors import (
-    BackendUnavailable,
-    ImageNotFound,
-    StillroomError,
-)
+from stillroom.errors import BackendUnavailable, ImageNotFound, StillroomError
 from stillroom.media import clock
 from stillroom.media.database import MediaDatabase
 from stillroom.media.resource import RunDeletion, now
 from stillroom.media.runs.service import Runs
 from stillroom.paths import MANIFEST_NAME, ImagePath, KeyPrefix, StorageKey, image_entry
+from stillroom.storage.pages import each_page
 from stillroom.storage.port import ImageStorage
-from stillroom.storage.values import ListQuery, StoredImage
+from stillroom.storage.values import ListQuery
 
 if TYPE_CHECKING:  # a normal import would load the database driver at every start
     from stillroom.media.rows.repository import MediaRepository
@@ -40,8 +37,10 @@ PAGE: Final = 1000
 _LEASE: Final = timedelta(minutes=2)
 """Time without progress after which a deletion counts as crashed, and can be resumed."""
 
-_SHORTEST_GRACE: Final = timedelta(minutes=1)
+SHORTEST_GRACE: Final = timedelta(minutes=1)
 """Minimum grace period: longer than a running transaction that records an image in place."""
+
+_TAKEN_OVER: Final = "another process is deleting the run: try again later"
 
 log = logging.getLogger("stillroom.media")
 
@@ -50,11 +49,10 @@ class RunDeletions:
     """Deletes runs from one storage."""
 
     def __init__(self, storage: ImageStorage, database: MediaDatabase, *, grace: timedelta) -> None:
-        """Delete runs from `storage`. Images are deleted after the grace period `grace`."""
         self._storage = storage
         self._database = database
         self._runs = Runs(storage, database)
-        self._due_after = max(grace, _SHORTEST_GRACE)
+        self._due_after = max(grace, SHORTEST_GRACE)
 
     async def delete(
         self, folder: ImagePath, *, saved_until: datetime | None = None
@@ -87,11 +85,7 @@ class RunDeletions:
             raise
 
     async def resume(self, is_stopping: Callable[[], bool]) -> None:
-        """Resume run deletions that have failed or were interrupted by a crash.
-
-        Raises:
-            BackendUnavailable: the database failed.
-        """
+        """Resume run deletions that have failed or were interrupted by a crash."""
         rows = await self._database.rows()
         while not is_stopping():
             claim = uuid.uuid4()
@@ -109,28 +103,27 @@ class RunDeletions:
     ) -> RunDeletion:
         await self._delete_manifest(deletion)
         until_ns = int(deletion.saved_until.timestamp() * 1e9)
-        after: str | None = deletion.after
-        while after is not None:
-            page = await self._storage.entries(ListQuery(KeyPrefix(deletion.folder), after, PAGE))
-            images = [entry for entry in page.entries if isinstance(entry, StoredImage)]
+        last = deletion.after
+        query = ListQuery(KeyPrefix(deletion.folder), last, PAGE)
+        async for page in each_page(self._storage.entries, query):
+            images = page.images
             older = [image for image in images if image.modified_ns <= until_ns]
-            last = images[-1].key.text if images else after
+            last = page.next_after or (images[-1].key.text if images else last)
             is_ours = await rows.run_deletions.mark(
                 claim,
                 older,
                 newer=len(images) - len(older),
                 due_at=clock.latest() + self._due_after,
-                after=page.next_after or last,
+                after=last,
                 lease=_LEASE,
             )
             if not is_ours:
-                raise _taken_over()
-            after = page.next_after
+                raise BackendUnavailable(_TAKEN_OVER)
             await asyncio.sleep(0)  # let other tasks run
         await self._delete_manifest(deletion)
         ended = await rows.run_deletions.end(claim)
         if ended is None:
-            raise _taken_over()
+            raise BackendUnavailable(_TAKEN_OVER)
         log.info(
             "deleted the run %r: %d images will be deleted, %d are in the library, %d are newer",
             _name(deletion), ended.marked, ended.kept, ended.newer,
@@ -144,7 +137,3 @@ class RunDeletions:
 
 def _name(deletion: RunDeletion) -> str:
     return image_entry(deletion.folder).rstrip("/")
-
-
-def _taken_over() -> BackendUnavailable:
-    return BackendUnavailable("another process is deleting the run: try again later")

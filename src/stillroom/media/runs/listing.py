@@ -1,8 +1,9 @@
 """Listing of published and open runs: a depth-first walk through a storage's folders."""
 
 import asyncio
+import contextlib
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final, Literal
@@ -79,7 +80,6 @@ class RunListing:
 
         Raises:
             ListingUnsupported: the storage cannot list.
-            BackendUnavailable: the storage failed.
         """
         text = prefix.text
         start = f"{after}/" if after else ""
@@ -147,12 +147,11 @@ class RunListing:
 
     async def _has_image(self, folder: str, page: Page) -> bool:
         """Return whether a folder directly contains an image. `page` is its first listing page."""
-        while True:
-            if _has_image(page.entries):
-                return True
-            if not page.more:
+        while all(entry.endswith("/") for entry in page.entries):
+            if page.next_after is None:
                 return False
-            page = await self._page(folder, image_entry(page.entries[-1]))
+            page = await self._page(folder, image_entry(page.next_after))
+        return True
 
     async def find_published(self, folder: str) -> Run | None:
         """Return the published run in a folder (with a trailing slash), or None."""
@@ -163,15 +162,9 @@ class RunListing:
             return None
         if opened is None:
             return None
-        try:
+        with contextlib.closing(opened):
             head = await manifest.read_head(opened)
-        finally:
-            opened.close()
         if head is None:
             saved_s = opened.image.modified_ns / 1e9
             return Run(path.text, datetime.fromtimestamp(saved_s, UTC))
         return Run(path.text, head.published_at, head.count)
-
-
-def _has_image(entries: Sequence[str]) -> bool:
-    return not all(entry.endswith("/") for entry in entries)

@@ -26,10 +26,11 @@ from stillroom.errors import (
 )
 from stillroom.media.database import MediaDatabase
 from stillroom.media.recorded_bytes import hash_opened
-from stillroom.media.resource import now
+from stillroom.media.resource import DELETED, now
 from stillroom.media.runs import manifest
 from stillroom.media.runs.manifest import ImageSet, ManifestHead
 from stillroom.paths import ImagePath, KeyPrefix, StorageKey, image_entry, is_manifest
+from stillroom.storage.pages import each_page
 from stillroom.storage.port import ImageStorage
 from stillroom.storage.sources import Document
 from stillroom.storage.values import ANY, Condition, ListQuery, OpenedImage, SaveRules, StoredImage
@@ -44,15 +45,18 @@ _IN_ONE_REQUEST: Final = 16 * 1024**2
 """Maximum size of a manifest that is written to a bucket in one request, with a known length."""
 
 _RULES: Final = SaveRules(manifest.MAX_BYTES)
+_DELETED: Final = "the run was deleted while it was published"
 
 log = logging.getLogger("stillroom.media")
 
 
 class Runs:
-    """Publishes and reads the runs in one storage."""
+    """Publishes and reads the runs in one storage.
+
+    All methods raise `BackendUnavailable` if the storage or the database fails.
+    """
 
     def __init__(self, storage: ImageStorage, database: MediaDatabase) -> None:
-        """Use the runs in `storage`, and the records in `database` of runs being deleted."""
         self._storage = storage
         self._database = database
 
@@ -74,7 +78,6 @@ class Runs:
             TooLarge: there are too many images for one manifest.
             StorageFull: the storage is full.
             ConditionUnsupported: the bucket cannot create an object conditionally.
-            BackendUnavailable: the storage or the database failed.
         """
         await self._require_unenclosed(folder)
         await self._require_not_deleting(folder, [])
@@ -104,7 +107,7 @@ class Runs:
         except PreconditionFailed:
             published = await self.open_manifest(folder)
             if published is None:
-                raise _deleted() from None
+                raise RunConflict(_DELETED) from None
             published = await self._compare(folder, published)
             try:
                 await self._require_unnested(folder)
@@ -124,7 +127,7 @@ class Runs:
         try:
             opened = await self._storage.open(key)
         except ImageNotFound:
-            raise _deleted() from None
+            raise RunConflict(_DELETED) from None
         log.info("published the run %r with %s", folder.text, _images(count))
         return opened
 
@@ -134,17 +137,17 @@ class Runs:
         prefixes = [KeyPrefix.of_folder(path).text for path in (*_parents(folder), folder)]
         if await rows.run_deletions.is_deleting(prefixes):
             raise RunConflict("the run is being deleted")
-        if images and (count := await rows.deletions.count_deleted(images)):
+        marks = await rows.deletions.of_saves(images) if images else ()
+        if count := sum(mark.reason == DELETED for mark in marks):
             raise RunConflict(
                 f"{_images(count)} of the run are about to be deleted: save them again first"
             )
 
     async def _require_unnested(self, folder: ImagePath) -> None:
         await self._require_unenclosed(folder)
-        await self.require_none_inside(folder)
+        await self._count(folder)
 
     async def _require_unenclosed(self, folder: ImagePath) -> None:
-        """Raise `RunConflict` if a parent folder is a published run."""
         for parent in _parents(folder):
             if await self.is_published(parent):
                 raise RunConflict(f"the folder is in the run {parent.text!r}, which is published")
@@ -157,27 +160,17 @@ class Runs:
         """Return the number of images in a run, and the maximum size of its manifest in bytes."""
         own = StorageKey.of_manifest(folder).text
         count, size = 0, manifest.FACTS_BYTES
-        async for names in self._names(folder):
-            for name in names:
+        query = ListQuery(KeyPrefix.of_folder(folder), limit=_NAMES, manifests=True)
+        async for page in each_page(self._storage.list, query):
+            for name in page.entries:
                 if name == own:
                     continue
                 if is_manifest(name):
-                    raise _nested(name)
+                    inner = image_entry(name).rpartition("/")[0]
+                    raise RunConflict(f"this folder contains the published run {inner!r}")
                 count += 1
                 size += 2 * len(name.encode()) + manifest.FACTS_BYTES
         return count, size
-
-    async def _names(self, folder: ImagePath) -> AsyncIterator[Sequence[str]]:
-        """Yield the keys of all images and manifests in a run's folder, page by page."""
-        after = ""
-        while True:
-            page = await self._storage.list(
-                ListQuery(KeyPrefix.of_folder(folder), after, _NAMES, manifests=True)
-            )
-            yield page.entries
-            if not page.more:
-                return
-            after = page.entries[-1]
 
     async def _describe_exactly(
         self, folder: ImagePath, count: int, last: list[StoredImage]
@@ -194,21 +187,15 @@ class Runs:
             raise RunConflict("the run was changed meanwhile: publish it again", count=described)
 
     async def describe_images(self, folder: ImagePath) -> AsyncIterator[list[dict[str, object]]]:
-        """Yield manifest entries with hashes for a run's current images, page by page.
-
-        Raises:
-            BackendUnavailable: the storage failed.
-        """
+        """Yield manifest entries with hashes for a run's current images, page by page."""
         async for images in self.images(folder):
             yield await self._describe_page(images)
 
     async def images(self, folder: ImagePath) -> AsyncIterator[Sequence[StoredImage]]:
         """Yield the images that are currently in a run's folder, page by page."""
-        after: str | None = ""
-        while after is not None:
-            page = await self._storage.entries(ListQuery(KeyPrefix.of_folder(folder), after, PAGE))
-            yield [entry for entry in page.entries if isinstance(entry, StoredImage)]
-            after = page.next_after
+        query = ListQuery(KeyPrefix.of_folder(folder), limit=PAGE)
+        async for page in each_page(self._storage.entries, query):
+            yield page.images
 
     async def _describe_page(self, images: Sequence[StoredImage]) -> list[dict[str, object]]:
         entries = [await self._describe(image) for image in images]
@@ -222,10 +209,8 @@ class Runs:
             opened = await self._storage.open(image.key)
         except ImageNotFound:
             return None
-        try:
+        with contextlib.closing(opened):
             return manifest.describe_image(opened.image, await hash_opened(opened))
-        finally:
-            opened.close()
 
     async def _compare(self, folder: ImagePath, published: OpenedImage) -> OpenedImage:
         """Return the existing manifest. Raise `RunConflict` if the images differ from it."""
@@ -234,7 +219,12 @@ class Runs:
             async for page in self.describe_images(folder):
                 for image in page:
                     in_folder.add(image)
-            _require_same(in_manifest, in_folder)
+            if not in_folder.is_same(in_manifest):
+                raise RunConflict(  # noqa: TRY301  (closes the manifest)
+                    f"the run was published with {_images(in_manifest.count)}, not with the "
+                    f"{in_folder.count} that are there now",
+                    count=in_folder.count,
+                )
         except BaseException:
             published.close()
             raise
@@ -244,11 +234,14 @@ class Runs:
 
     async def is_published(self, folder: ImagePath) -> bool:
         """Return whether the folder has a manifest."""
+        return await self.published_ns(folder) is not None
+
+    async def published_ns(self, folder: ImagePath) -> int | None:
+        """Return when the folder's manifest was saved, in nanoseconds; None if it has none."""
         try:
-            await self._storage.stat(StorageKey.of_manifest(folder))
+            return (await self._storage.stat(StorageKey.of_manifest(folder))).modified_ns
         except (ImageNotFound, InvalidPath):  # or the name is too long for a manifest
-            return False
-        return True
+            return None
 
     async def open_manifest(self, folder: ImagePath) -> OpenedImage | None:
         """Open a run's manifest. Return None if the run is not published. The caller closes it."""
@@ -266,7 +259,6 @@ async def open_manifest(storage: ImageStorage, folder: ImagePath) -> OpenedImage
 
     Raises:
         InvalidPath: the name of the manifest would be too long.
-        BackendUnavailable: the storage failed.
     """
     try:
         return await storage.open(StorageKey.of_manifest(folder))
@@ -286,15 +278,6 @@ async def _read_image_set(published: OpenedImage) -> ImageSet:
     return images
 
 
-def _require_same(in_manifest: ImageSet, in_folder: ImageSet) -> None:
-    if not in_folder.is_same(in_manifest):
-        raise RunConflict(
-            f"the run was published with {_images(in_manifest.count)}, not with the "
-            f"{in_folder.count} that are there now",
-            count=in_folder.count,
-        )
-
-
 def _images(count: int) -> str:
     return f"{count} image{'' if count == 1 else 's'}"
 
@@ -302,12 +285,3 @@ def _images(count: int) -> str:
 def _parents(folder: ImagePath) -> list[ImagePath]:
     parts = folder.text.split("/")
     return [ImagePath("/".join(parts[:depth])) for depth in range(1, len(parts))]
-
-
-def _deleted() -> RunConflict:
-    return RunConflict("the run was deleted while it was published")
-
-
-def _nested(key_text: str) -> RunConflict:
-    inner = image_entry(key_text).rpartition("/")[0]
-    return RunConflict(f"this folder contains the published run {inner!r}")

@@ -6,15 +6,12 @@ import logging
 import mmap
 import os
 import socket
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from stillroom.server.http11.exchange import ClientConnection
 from stillroom.storage.values import LocalImage
-from stillroom.telemetry import metrics
-from stillroom.telemetry.logging import access_log
-
-if TYPE_CHECKING:
-    from stillroom.server.fast_path.answers import AnswerRecord
+from stillroom.telemetry import metrics, request_id
+from stillroom.telemetry.logging import log_access
 
 _WINDOW_BYTES: Final = 1024**2
 """Bytes sent in one call before other connections are served (`sendfile_max_chunk` in nginx).
@@ -36,6 +33,28 @@ class FileSlice(NamedTuple):
     length: int
 
 
+class AnswerRecord(NamedTuple):
+    """Data of one response for the access log."""
+
+    client: tuple[str, int] | None
+    request: bytes
+    operation: str
+    status: int
+    request_id: bytes
+    started: float
+
+    def log(self, sent: int) -> None:
+        """Write the access log line; `sent` is the number of body bytes that were sent."""
+        # If the client sent no id, a success has one only in the log.
+        id_ = self.request_id or request_id.generate_bytes()
+        method, target, _ = self.request.decode("latin-1").split(" ", 2)
+        log_access(
+            self.client, method, target, self.status,
+            operation=self.operation, request_id=id_.decode("ascii"),
+            began=self.started, sent=sent,
+        )  # fmt: skip
+
+
 class FileExchange:
     """Exchange that sends a response body from a file."""
 
@@ -46,7 +65,7 @@ class FileExchange:
         connection: ClientConnection,
         head: bytes,
         file: FileSlice,
-        record: "AnswerRecord",
+        record: AnswerRecord,
     ) -> None:
         self.keep_alive = True
         self._connection = connection
@@ -66,7 +85,7 @@ class FileExchange:
 
     @classmethod
     def start(
-        cls, connection: ClientConnection, head: bytes, file: FileSlice, record: "AnswerRecord"
+        cls, connection: ClientConnection, head: bytes, file: FileSlice, record: AnswerRecord
     ) -> None:
         """Send as much as possible immediately, and the rest when the client reads."""
         exchange = cls(connection, head, file, record)
@@ -184,9 +203,8 @@ class FileExchange:
             self._close()
         metrics.end()
         sent = self._length - self._left
-        metrics.count_sent(self._record.answer.operation, sent)
-        if access_log.isEnabledFor(logging.INFO):
-            self._record.log(sent)
+        metrics.count_sent(self._record.operation, sent)
+        self._record.log(sent)
 
     def _close(self) -> None:
         self._image.close()

@@ -4,26 +4,28 @@ The body is passed directly to `ImageOperations.store`, without scope, routing o
 ASGI path calls the same method.
 """
 
+import functools
 import logging
 import time
-from http import HTTPStatus
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from stillroom.api.images import ImageOperations
 from stillroom.api.responses import escape_target, json_bytes, report_disconnect, report_error
-from stillroom.auth.grants import Grant
 from stillroom.auth.verified import VerifiedTokens
 from stillroom.errors import StillroomError
-from stillroom.http.fields import Fields, combined, format_http_date
+from stillroom.http.fields import combined
 from stillroom.http.problems import JSON_HEADERS, Problem, internal_error
 from stillroom.paths import ImagePath
-from stillroom.server.fast_path.reads import ASGI_ONLY_FIELDS, IMAGES_PREFIX, Headers, keeps_alive
+from stillroom.server.fast_path.reads import ASGI_ONLY_FIELDS, IMAGES_PREFIX, keeps_alive
 from stillroom.server.http11.asgi import AsgiPath
 from stillroom.server.http11.body import RequestBody
-from stillroom.server.http11.exchange import ClientConnection, Exchange
+from stillroom.server.http11.exchange import ClientConnection, Exchange, RequestExchange
 from stillroom.server.http11.head import Request
+from stillroom.server.http11.responses import header_lines
 from stillroom.telemetry import metrics, request_id
-from stillroom.telemetry.logging import access_log, log_access
+
+Headers = tuple[tuple[str, str], ...]
 
 _ASGI_ONLY_FIELDS: Final = (ASGI_ONLY_FIELDS | {"expires-in"}) - {"content-length", "expect"}
 
@@ -50,7 +52,7 @@ class FastUploads:
         upload = self._make_upload(connection, request, body)
         if upload is None:
             return self._asgi.begin(connection, request, body)
-        connection.run(upload.run(self._operations))
+        connection.run(upload.run())
         return upload
 
     def _make_upload(
@@ -74,51 +76,33 @@ class FastUploads:
             path = ImagePath.from_target(target[len(IMAGES_PREFIX) :])
         except StillroomError:
             return None
-        return UploadExchange(
-            connection, request, body, fields, verified.grant, path, self._extra_headers
-        )
+        store = functools.partial(self._operations.store, verified.grant, path, fields, body)
+        return UploadExchange(connection, request, body, store, self._extra_headers)
 
 
-class UploadExchange:
+class UploadExchange(RequestExchange):
     """Upload in progress, whose token and path have been checked."""
 
     has_begun = False
-    unsent_bytes = 0
 
-    def __init__(  # noqa: PLR0917  (the only caller uses the same names)
+    def __init__(
         self,
         connection: ClientConnection,
         request: Request,
         body: RequestBody,
-        fields: Fields,
-        grant: Grant,
-        path: ImagePath,
+        store: Callable[[], Awaitable[dict[str, object]]],
         extra_headers: Headers,
     ) -> None:
-        self.keep_alive = request.keep_alive
-        self._started = time.perf_counter()
-        self._connection: ClientConnection | None = connection  # None after a disconnect
-        self._client = connection.client
-        self._target = request.target
-        self._body = body
-        self._fields = fields
-        self._grant = grant
-        self._path = path
+        super().__init__(connection, request, body)
+        self._store = store
         self._extra_headers = extra_headers
-        client_id = request_id.from_client(request.headers)
-        self._has_client_id = client_id is not None
-        self._request_id = client_id or request_id.generate()
 
-    def disconnect(self) -> None:
-        """Stop sending, since the client has disconnected."""
-        self._connection = None
-
-    async def run(self, operations: ImageOperations) -> None:
+    async def run(self) -> None:
         """Save the image and respond. It is cancelled if a shutdown takes too long."""
         request_id.current.set(self._request_id)
         metrics.begin()
         try:
-            answer = await self._save(operations)
+            answer = await self._save()
         except BaseException:
             if self._connection is not None:
                 self._connection.drop()
@@ -128,38 +112,22 @@ class UploadExchange:
             metrics.count_received("save_image", self._body.received)
         metrics.count("save_image", answer.status, time.perf_counter() - self._started)
         if self._connection is not None:
-            self._send(self._connection, answer)
+            lines = header_lines((*answer.headers, *self._extra_headers))
+            self._connection.write(self._make_head(answer.status, lines) + answer.body)
+            self._record("save_image", answer.status, len(answer.body))
+            self._connection.finish(self)
 
-    async def _save(self, operations: ImageOperations) -> Problem:
+    async def _save(self) -> Problem:
+        target = self._request.target
         try:
-            saved = await operations.store(self._grant, self._path, self._fields, self._body)
+            saved = await self._store()
         except StillroomError as error:
-            return report_error("save_image", self._target, error)
+            return report_error("save_image", target, error)
         except ConnectionError:
-            return report_disconnect("save_image", self._target)
+            return report_disconnect("save_image", target)
         except Exception:
-            log.exception("save_image %s", escape_target(self._target))
+            log.exception("save_image %s", escape_target(target))
             return internal_error(self._request_id)
         content = json_bytes(saved)
         length = str(len(content))
         return Problem(200, [*JSON_HEADERS, ("content-length", length)], content)
-
-    def _send(self, connection: ClientConnection, answer: Problem) -> None:
-        self.keep_alive = self.keep_alive and self._body.is_complete
-        lines = [f"HTTP/1.1 {answer.status} {HTTPStatus(answer.status).phrase}"]
-        lines += [f"{name}: {value}" for name, value in (*answer.headers, *self._extra_headers)]
-        if self._has_client_id or answer.status >= 400:
-            lines.append(f"{request_id.FIELD}: {self._request_id}")
-        if not self.keep_alive:
-            lines.append("connection: close")
-        head = "\r\n".join(lines).encode("latin-1")
-        date = format_http_date(time.time_ns()).encode()
-        connection.write(b"%s\r\ndate: %s\r\n\r\n%s" % (head, date, answer.body))
-        metrics.count_sent("save_image", len(answer.body))
-        if access_log.isEnabledFor(logging.INFO):
-            log_access(
-                self._client, "POST", self._target.decode("ascii"), answer.status,
-                operation="save_image", request_id=self._request_id, began=self._started,
-                received=self._body.received, sent=len(answer.body),
-            )  # fmt: skip
-        connection.finish(self)

@@ -1,23 +1,18 @@
 """Handling of requests through ASGI, with request id, metrics and access log."""
 
 import asyncio
-import functools
 import logging
 import re
-import time
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
-from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import unquote
 
 from stillroom.api.responses import OPERATION
-from stillroom.http.fields import format_http_date
 from stillroom.http.problems import internal_error
 from stillroom.server.http11.body import RequestBody
-from stillroom.server.http11.exchange import ClientConnection
+from stillroom.server.http11.exchange import ClientConnection, RequestExchange
 from stillroom.server.http11.head import Request
 from stillroom.telemetry import metrics, request_id
-from stillroom.telemetry.logging import access_log, log_access
 
 Message = MutableMapping[str, Any]
 """ASGI message: https://asgi.readthedocs.io/en/stable/specs/www.html"""
@@ -51,7 +46,7 @@ class AsgiPath:
         return exchange
 
 
-class AsgiExchange:
+class AsgiExchange(RequestExchange):
     """Request in progress that the ASGI application handles."""
 
     def __init__(
@@ -61,17 +56,8 @@ class AsgiExchange:
         body: RequestBody,
         state: dict[str, Any],
     ) -> None:
-        self.keep_alive = request.keep_alive
-        self.unsent_bytes = 0
-        self._connection: ClientConnection | None = connection  # None after a disconnect
-        self._client = connection.client
-        self._request = request
-        self._body = body
+        super().__init__(connection, request, body)
         self._scope = make_scope(request, connection, state)
-        self._started = time.perf_counter()
-        client_id = request_id.from_client(request.headers)
-        self._has_client_id = client_id is not None
-        self._request_id = client_id or request_id.generate()
         self._status = 0
         self._head = b""  # sent with the first piece of the body
         self._left: int | None = None  # unsent part of the declared length, if any
@@ -88,7 +74,7 @@ class AsgiExchange:
 
     def disconnect(self) -> None:
         """Stop sending, since the client has disconnected."""
-        self._connection = None
+        super().disconnect()
         self._ended.set()
 
     async def run(self, app: Application) -> None:
@@ -109,7 +95,7 @@ class AsgiExchange:
             metrics.end()
             if not self._ended.is_set():
                 await self._end_incomplete()
-            self._record()
+            self._end()
 
     async def _end_incomplete(self) -> None:
         """Finish a response that the application did not complete."""
@@ -158,20 +144,13 @@ class AsgiExchange:
         if self._status:
             raise RuntimeError("the answer has begun already")
         self._status = status
-        if not self._body.is_complete:
-            self.keep_alive = False  # the rest of the body is not read
-        lines = [b"HTTP/1.1 %d %s" % (status, _phrase(status)), *self._fields(fields)]
+        lines = b"".join(self._fields(fields))
         if self._has_no_body:
             self._left = 0
         elif self._left is None and self._request.version == "1.1":
             self._is_chunked = True
-            lines.append(b"transfer-encoding: chunked")
-        if self._has_client_id or status >= 400:
-            lines.append(b"%s: %s" % (request_id.FIELD.encode(), self._request_id.encode()))
-        if not self.keep_alive:
-            lines.append(b"connection: close")
-        lines.append(b"date: %s\r\n\r\n" % format_http_date(time.time_ns()).encode())
-        self._head = b"\r\n".join(lines)
+            lines += b"transfer-encoding: chunked\r\n"
+        self._head = self._make_head(status, lines)
 
     def _fields(self, fields: Any) -> Iterator[bytes]:  # noqa: ANN401  (as above)
         for raw_name, value in fields:
@@ -183,7 +162,7 @@ class AsgiExchange:
             if name == b"connection":
                 self.keep_alive = self.keep_alive and value.lower() != b"close"
             else:
-                yield b"%s: %s" % (name, value)
+                yield b"%s: %s\r\n" % (name, value)
 
     def _continue(self, connection: ClientConnection, body: bytes, *, is_last: bool) -> None:
         if not self._status or self._ended.is_set():
@@ -196,7 +175,7 @@ class AsgiExchange:
             if self._left < 0 or (self._left and is_last):
                 raise RuntimeError("the answer's body is not as long as its Content-Length")
         if is_last:
-            self._record()  # before the client has the response, and may look for the log line
+            self._end()  # before the client has the response, and may look for the log line
         connection.write(self._head + self._frame(body, is_last=is_last))
         self._head = b""
         if is_last:
@@ -215,7 +194,7 @@ class AsgiExchange:
 
     # -------------------------------------------------------------------------------------
 
-    def _record(self) -> None:
+    def _end(self) -> None:
         """Write the access log, and count requests that no operation has counted."""
         if self._is_recorded or not self._status:
             return
@@ -225,19 +204,7 @@ class AsgiExchange:
             operation = metrics.OTHER
             metrics.count(operation, self._status)
         metrics.count_received(operation, self._body.received)
-        metrics.count_sent(operation, self._sent)
-        if access_log.isEnabledFor(logging.INFO):
-            log_access(
-                self._client,
-                self._request.method,
-                self._scope["raw_path"].decode("ascii"),
-                self._status,
-                operation=operation,
-                request_id=self._request_id,
-                began=self._started,
-                received=self._body.received,
-                sent=self._sent,
-            )
+        self._record(operation, self._status, self._sent)
 
 
 def make_scope(
@@ -259,11 +226,3 @@ def make_scope(
         "server": connection.server,
         "state": state.copy(),
     }
-
-
-@functools.cache
-def _phrase(status: int) -> bytes:
-    try:
-        return HTTPStatus(status).phrase.encode("ascii")
-    except ValueError:
-        return b""

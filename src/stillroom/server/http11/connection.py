@@ -25,10 +25,10 @@ from stillroom.server.http11.body import RequestBody
 from stillroom.server.http11.bounds import BODY_WINDOW_S, LINGER_BYTES, LINGER_S
 from stillroom.server.http11.exchange import Address, Exchange
 from stillroom.server.http11.head import BadRequest, HeadParser, Request
-from stillroom.server.http11.refusals import refusal
+from stillroom.server.http11.responses import refusal
 from stillroom.server.http11.service import Service, address_of, log_failure
 from stillroom.telemetry import metrics
-from stillroom.telemetry.logging import access_log, log_access
+from stillroom.telemetry.logging import log_access
 
 log = logging.getLogger("stillroom.server")
 
@@ -300,13 +300,12 @@ class Connection(asyncio.Protocol):
         metrics.count("connection", status)
         response = refusal(status, message)
         self.write(response.head + response.body)
-        if access_log.isEnabledFor(logging.INFO):
-            # Method and target are unknown: the request may be incomplete, or not HTTP at all.
-            log_access(
-                self.client, "-", "-", status,
-                operation="connection", request_id=response.request_id, began=time.perf_counter(),
-                sent=len(response.body),
-            )  # fmt: skip
+        # Method and target are unknown: the request may be incomplete, or not HTTP at all.
+        log_access(
+            self.client, "-", "-", status,
+            operation="connection", request_id=response.request_id, began=time.perf_counter(),
+            sent=len(response.body),
+        )  # fmt: skip
         self._linger()
         return response.request_id
 

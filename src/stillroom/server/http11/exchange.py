@@ -1,11 +1,15 @@
 """Interfaces between a connection and the handlers that respond to its requests."""
 
 import socket
+import time
 from collections.abc import Coroutine
 from typing import Any, Protocol
 
 from stillroom.server.http11.body import RequestBody
 from stillroom.server.http11.head import Request
+from stillroom.server.http11.responses import make_head
+from stillroom.telemetry import metrics, request_id
+from stillroom.telemetry.logging import log_access
 
 Address = tuple[str, int]
 """Host and port."""
@@ -52,6 +56,42 @@ class Exchange(Protocol):
     def disconnect(self) -> None:
         """Stop sending, since the client has disconnected or gets an error response instead."""
         ...
+
+
+class RequestExchange:
+    """Base of exchanges that handle a request in a task."""
+
+    unsent_bytes = 0
+
+    def __init__(self, connection: ClientConnection, request: Request, body: RequestBody) -> None:
+        self.keep_alive = request.keep_alive
+        self._connection: ClientConnection | None = connection  # None after a disconnect
+        self._client = connection.client
+        self._request = request
+        self._body = body
+        self._started = time.perf_counter()
+        client_id = request_id.from_client(request.headers)
+        self._has_client_id = client_id is not None
+        self._request_id = client_id or request_id.generate()
+
+    def disconnect(self) -> None:
+        """Stop sending, since the client has disconnected."""
+        self._connection = None
+
+    def _make_head(self, status: int, headers: bytes) -> bytes:
+        """Return the response head. The connection is closed if the body was not read."""
+        self.keep_alive = self.keep_alive and self._body.is_complete
+        visible_id = self._request_id if self._has_client_id or status >= 400 else ""
+        return make_head(status, headers, visible_id, keep_alive=self.keep_alive)
+
+    def _record(self, operation: str, status: int, sent: int) -> None:
+        """Count the bytes of the response's body, and write the access log."""
+        metrics.count_sent(operation, sent)
+        log_access(
+            self._client, self._request.method, self._request.path.decode("ascii"), status,
+            operation=operation, request_id=self._request_id, began=self._started,
+            received=self._body.received, sent=sent,
+        )  # fmt: skip
 
 
 class Responder(Protocol):

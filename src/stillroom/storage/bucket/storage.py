@@ -204,27 +204,11 @@ class R2ImageStorage:
         location = self._location_of(key)
         return dataclasses.replace(location, content_type=self._existence.content_type(key.text))
 
-    def locate_now(
-        self,
-        key: StorageKey,
-        known: StoredImage | None = None,  # noqa: ARG002  (the port's signature)
-    ) -> RemoteImage | None:
+    def redirect_now(self, key: StorageKey) -> RemoteImage | None:
         """Return the URL if the existence of the image is cached, or need not be checked."""
         if self._check_exists and key.text not in self._existence:
             return None
         return self._location_of(key)
-
-    def is_current(self, image: StoredImage) -> bool:  # noqa: ARG002  (the port's signature)
-        """Return False, since an answer requires a request to the bucket."""
-        return False
-
-    def read_now(self, image: StoredImage, start: int, into: memoryview) -> bool:  # noqa: ARG002  (the port's signature)
-        """Return False, since reading requires a request to the bucket."""
-        return False
-
-    def is_missing(self, key: StorageKey) -> bool:  # noqa: ARG002  (the port's signature)
-        """Return False, since an answer requires a request to the bucket."""
-        return False
 
     def _location_of(self, key: StorageKey) -> RemoteImage:
         """Return the location from a cache. Presigned URLs are cached for one second."""

@@ -1,0 +1,39 @@
+"""Pydantic models of responses, made of the dataclasses in `wire`, for the OpenAPI document."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from typing import Any, TypeVar, get_type_hints
+
+from pydantic import BaseModel, Field, create_model
+
+from stillroom.wire.shown import Shown
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def view_of(
+    kind: type, names: Sequence[str] = (), *, optional: Sequence[str] = (), **types: object
+) -> Callable[[type[Model]], type[Model]]:
+    """Add the fields `names` (by default, all) of the dataclass `kind` to a model.
+
+    A response may lack the `optional` ones. `types` are types that are more specific in responses.
+    """
+
+    def decorate(model: type[Model]) -> type[Model]:
+        hints, shown_hints = get_type_hints(kind), get_type_hints(kind, include_extras=True)
+        found: dict[str, Any] = {}
+        for name in names or [field.name for field in fields(kind)]:
+            shown: Shown = getattr(shown_hints[name], "__metadata__", (Shown(),))[0]
+            examples = list(shown.examples) or None
+            default: Any = None if name in optional else ...
+            field = Field(default, description=shown.description, examples=examples)
+            found[name] = (types.get(name, hints[name]), field)
+        return create_model(
+            model.__name__,
+            __base__=model,
+            __doc__=model.__doc__,
+            __module__=model.__module__,
+            **found,
+        )
+
+    return decorate

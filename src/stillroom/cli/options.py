@@ -1,0 +1,96 @@
+"""Options and option types that several commands have."""
+
+import asyncio
+import functools
+import json
+import re
+import sys
+from collections.abc import Callable, Coroutine
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, ParamSpec
+
+import click
+
+from stillroom.cli.exits import FAILED
+from stillroom.durations import parse_duration
+
+if TYPE_CHECKING:  # commands import the server's libraries only when they run
+    from stillroom.settings import Settings
+
+P = ParamSpec("P")
+
+_RATE: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)\s*([kMG]?)(i?)B(?:/s)?")
+_POWERS: Final = {"": 0, "k": 1, "M": 2, "G": 3}
+
+DATA_DIR = click.option(
+    "--data-dir", help="The data directory.  [STILLROOM_DATA_DIR, ./stillroom-data]"
+)
+DRY_RUN = click.option("--dry-run", is_flag=True, help="Print what would be done, and do nothing.")
+CONCURRENCY = click.option(
+    "-j", "--concurrency", type=click.IntRange(1, 64), default=8, show_default=True
+)
+
+
+def json_option(text: str) -> Callable[[Callable[P, Any]], Callable[P, Any]]:
+    """Return the option `--json` with a help text. Its parameter is named `as_json`."""
+    return click.option("--json", "as_json", is_flag=True, help=text)
+
+
+def read_settings(data_dir: str | None) -> "Settings":
+    """Read the server's settings; `data_dir` is the value of `--data-dir`.
+
+    Raises:
+        ConfigurationError: the settings are invalid or do not work together.
+    """
+    from stillroom.settings import Settings
+
+    return Settings.read(data_dir=data_dir)
+
+
+def asynchronous(command: Callable[P, Coroutine[Any, Any, bool | None]]) -> Callable[P, None]:
+    """Run a command on an event loop. If it returns False, exit with status 1."""
+
+    @functools.wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        if asyncio.run(command(*args, **kwargs)) is False:
+            sys.exit(FAILED)
+
+    return run
+
+
+def duration(text: str) -> timedelta:
+    """Parse an integer with a unit, such as 90s, 15m, 12h or 30d."""
+    found = parse_duration(text)
+    if not found:
+        raise click.BadParameter(f"{text!r} is not a duration such as 90s, 15m, 12h or 30d")
+    return found
+
+
+def rate(text: str) -> float:
+    """Parse a rate such as 50MB/s or 1.5GiB/s. Return bytes per second."""
+    found = _RATE.fullmatch(text)
+    number = 0.0
+    if found is not None:
+        number = float(found[1]) * (1024 if found[3] else 1000) ** _POWERS[found[2]]
+    if number < 1:
+        raise click.BadParameter(f"{text!r} is not a rate such as 500kB/s, 50MB/s or 1GiB/s")
+    return number
+
+
+def json_or_file(text: str) -> dict[str, Any]:
+    """Parse an option value that is a JSON object or the name of a file that contains one."""
+    if not text.lstrip().startswith("{"):
+        try:
+            text = Path(text).read_text("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise click.BadParameter(
+                f"neither a JSON object nor a file that can be read: {error}"
+            ) from error
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise click.BadParameter(f"not valid JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise click.BadParameter('a JSON object is needed, such as {"prompt": "a fox", "seed": 7}')
+    return found

@@ -1,0 +1,98 @@
+"""Output of all commands: records, numbers and lines of progress."""
+
+import json
+import sys
+import time
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Final
+
+import click
+
+_CONTROLS: Final = {code: f"\\u{code:04x}" for code in range(0x7F, 0xA0)}
+"""Escapes for the control characters that `json.dumps` does not escape."""
+
+
+def echo_record(known: Mapping[str, object], line: str, *, as_json: bool) -> None:
+    """Print a record as one line of ASCII JSON or as a readable line."""
+    click.echo(json.dumps(known) if as_json else line)
+
+
+def json_text(known: object) -> str:
+    """Format an object as one line of JSON with ISO 8601 times."""
+    return json.dumps(known, ensure_ascii=False, allow_nan=False, default=lambda at: at.isoformat())
+
+
+def safe_json(known: object) -> str:
+    """Format an object as `json_text` does, without any control characters."""
+    return json_text(known).translate(_CONTROLS)
+
+
+def echo_result(result: str, path: str, *, as_json: bool, **facts: object) -> None:
+    """Print the result for one image: `uploaded cats/1.png`, or a JSON object with all values.
+
+    For a copied or moved image, `target` must be its new path.
+    """
+    to = f" to {facts['target']}" if "target" in facts else ""
+    known = {"path": path, "result": result, **facts}
+    echo_record(known, f"{result} {path}{to}", as_json=as_json)
+
+
+def counted(number: int, noun: str) -> str:
+    """Format a number with a noun in singular or plural: `1 image`, `1,000 images`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def size_text(size: float) -> str:
+    """Format a number of bytes in decimal units: 980 B, 25.6 kB, 1.3 MB."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:  # noqa: PLR2004  (a thousand, as in kB)
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"
+
+
+def time_text(at: datetime) -> str:
+    """Format a time in UTC."""
+    return at.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+class StatusLine:
+    """Progress on standard error: a line that is redrawn on a terminal, else a line now and then.
+
+    Attributes:
+        is_terminal: True if standard error is a terminal.
+        shown_at: Time of the last line, on the monotonic clock.
+    """
+
+    def __init__(
+        self, every_s: float, redrawn_every_s: float = 0.2, *, redrawn: str = "\r{}\x1b[K"
+    ) -> None:
+        """Configure how often lines are printed.
+
+        Args:
+            every_s: Seconds between two lines if standard error is not a terminal.
+            redrawn_every_s: Seconds between two lines on a terminal.
+            redrawn: Line on a terminal; `{}` stands for the text.
+        """
+        self.is_terminal = sys.stderr.isatty()
+        self._every_s = redrawn_every_s if self.is_terminal else every_s
+        self._line = redrawn if self.is_terminal else "{}\n"
+        self.shown_at = time.monotonic()
+
+    def is_due(self) -> bool:
+        """Return whether it is time for a line. If so, the time until the next one begins."""
+        now = time.monotonic()
+        if now - self.shown_at < self._every_s:
+            return False
+        self.shown_at = now
+        return True
+
+    def show(self, text: str) -> None:
+        """Print a line or redraw it."""
+        click.echo(self._line.format(text), err=True, nl=False)
+
+    def erase(self) -> None:
+        """Erase the line on a terminal before other output."""
+        if self.is_terminal:
+            click.echo("\r\x1b[K", err=True, nl=False)

@@ -1,0 +1,36 @@
+"""GIF parser: width and height of the logical screen, and the blocks of the file.
+
+Source: https://www.w3.org/Graphics/GIF/spec-gif89a.txt.
+"""
+
+from collections.abc import Iterator
+from typing import Final
+
+from stillroom.formats.file_parts import FileParts
+
+SIGNATURES: Final = (b"GIF87a", b"GIF89a")
+_EXTENSION: Final = 0x21
+_IMAGE: Final = 0x2C
+
+
+def size(parts: FileParts) -> tuple[int, int]:
+    """Return width and height."""
+    width, height = parts.numbers("<HH", 6)
+    return width, height
+
+
+def blocks(parts: FileParts) -> Iterator[tuple[int, int]]:
+    """Yield start and end of each image and extension before the trailer or an invalid block."""
+    at = 13 + _table_bytes(parts.numbers("B", 10)[0])
+    while (kind := parts.numbers("B", at)[0]) in (_EXTENSION, _IMAGE):
+        start = at
+        at += 2 if kind == _EXTENSION else 11 + _table_bytes(parts.numbers("B", at + 9)[0])
+        while length := parts.numbers("B", at)[0]:
+            at += 1 + length
+        at += 1
+        yield start, at
+
+
+def _table_bytes(flags: int) -> int:
+    """Return the size in bytes of a colour table, or 0 if these flags announce none."""
+    return 3 * 2 ** ((flags & 7) + 1) if flags & 0x80 else 0

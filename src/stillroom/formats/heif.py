@@ -1,0 +1,54 @@
+"""HEIC and AVIF parser: width, height and colour profile from the item properties."""
+
+from collections.abc import Iterator
+
+from stillroom.formats.color import CODED_SPACES, icc_name
+from stillroom.formats.file_parts import BrokenHeader, FileParts
+from stillroom.formats.isobmff import boxes
+
+
+def size(parts: FileParts) -> tuple[int, int]:
+    """Return width and height of the largest item; smaller items are tiles, masks or thumbnails.
+
+    Encoders pad an image to whole blocks. The `clap` property crops this padding.
+    Sources: ISO/IEC 23008-12 (HEIF), 6.5.3 and 6.5.9; https://aomediacodec.github.io/av1-avif/.
+    """
+    sizes = []
+    for kind, start, _ in _properties(parts):
+        if kind == b"ispe":
+            width, height = parts.numbers(">II", start + 4)
+            sizes.append((width, height))
+    if not sizes:
+        raise BrokenHeader
+    width, height = max(sizes, key=lambda size: size[0] * size[1])
+    for kind, start, _ in _properties(parts):
+        if kind == b"clap":
+            across, across_by, down, down_by = parts.numbers(">IIII", start)
+            if across <= width * across_by and down <= height * down_by and across_by and down_by:
+                width, height = across // across_by, down // down_by
+    return width, height
+
+
+def color_profile(parts: FileParts) -> str | None:
+    """Return the colour profile's name from `colr`. An ICC profile overrides a coded one."""
+    coded = None
+    for kind, start, end in _properties(parts):
+        if kind == b"colr":
+            form = parts.bytes_at(start, 4)
+            if form in (b"prof", b"rICC"):
+                return icc_name(parts.bytes_at(start + 4, end - start - 4))
+            if form == b"nclx":
+                primaries, transfer = parts.numbers(">HH", start + 4)
+                coded = coded or CODED_SPACES.get((primaries, transfer))
+    return coded
+
+
+def _properties(parts: FileParts) -> Iterator[tuple[bytes, int, int]]:
+    for kind, start, end in boxes(parts, 0, parts.size):
+        if kind == b"meta":
+            for below, at, until in boxes(parts, start + 4, end):
+                if below == b"iprp":
+                    for inner, first, last in boxes(parts, at, until):
+                        if inner == b"ipco":
+                            yield from boxes(parts, first, last)
+            return

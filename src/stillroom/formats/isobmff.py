@@ -1,0 +1,119 @@
+"""Boxes of the ISO base media file format, used by HEIC, AVIF, JPEG XL, MP4 and QuickTime.
+
+Source: ISO/IEC 14496-12 (4.2 for boxes, 8.11.3 for `iloc`).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final, Self
+
+from stillroom.formats.file_parts import BrokenHeader, CutOff, FileParts
+
+MAX_ITEMS: Final = 4096
+"""Maximum number of items whose locations are read."""
+
+_MAX_EXTENTS: Final = 64
+_WIDE: Final = 1
+
+
+def boxes(parts: FileParts, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
+    """Yield type, content start and content end of each box."""
+    while start + 8 <= end:
+        fields = parts.bytes_at(start, 8)
+        length, kind, head = int.from_bytes(fields[:4], "big"), fields[4:], 8
+        if length == _WIDE:
+            (length,) = parts.numbers(">Q", start + 8)
+            head = 16
+        elif length == 0:
+            length = end - start
+        if length < head:
+            raise BrokenHeader
+        if start + length > end:
+            raise CutOff if start + length > parts.size else BrokenHeader
+        yield kind, start + head, start + length
+        start += length
+
+
+def find_box(parts: FileParts, start: int, end: int, box_type: bytes) -> tuple[int, int]:
+    """Return the content start and content end of the first box with the type `box_type`.
+
+    Raises:
+        BrokenHeader: there is no such box.
+    """
+    for kind, at, until in boxes(parts, start, end):
+        if kind == box_type:
+            return at, until
+    raise BrokenHeader
+
+
+@dataclass(frozen=True, slots=True)
+class LocationWidths:
+    """Widths in bytes of the numbers in an `iloc` box, each of which may be 0."""
+
+    number: int
+    method: int
+    base: int
+    index: int
+    offset: int
+    length: int
+
+    @classmethod
+    def of(cls, parts: FileParts, start: int) -> Self:
+        """Parse the head of the box, whose content begins at `start`."""
+        version, sizes = parts.numbers(">B3xH", start)
+        is_newer = version in (1, 2)
+        return cls(
+            number=4 if version == 2 else 2,
+            method=2 if is_newer else 0,
+            base=sizes >> 4 & 15,
+            index=sizes & 15 if is_newer else 0,
+            offset=sizes >> 12,
+            length=sizes >> 8 & 15,
+        )
+
+
+@dataclass(slots=True)
+class Location:
+    """Location of one item's bytes.
+
+    Attributes:
+        number: Number of the item.
+        method: Offsets start at the beginning of the file (0), or of the box `idat` (1).
+        source: Data reference; 0 means this file.
+        base: Number that is added to the offset of each extent.
+        extents: Index, offset and length of each extent (range of bytes).
+    """
+
+    number: int
+    method: int
+    source: int
+    base: int
+    extents: list[tuple[int, int, int]]
+
+
+def locations(parts: FileParts, start: int, end: int) -> Iterator[Location]:
+    """Yield the locations of up to `MAX_ITEMS` items in the content of an `iloc` box.
+
+    Raises:
+        BrokenHeader: the content ends too early, or an item has more extents than any image needs.
+    """
+    widths, at = LocationWidths.of(parts, start), start + 6
+
+    def take(width: int) -> int:
+        nonlocal at
+        if at + width > end:
+            raise BrokenHeader
+        at += width
+        return int.from_bytes(parts.bytes_at(at - width, width), "big")
+
+    for _ in range(min(take(widths.number), MAX_ITEMS)):
+        number = take(widths.number)
+        method = take(widths.method) if widths.method else 0
+        location = Location(number, method, take(2), take(widths.base), [])
+        count = take(2)
+        if count > _MAX_EXTENTS:
+            raise BrokenHeader
+        for _ in range(count):
+            index = take(widths.index)
+            location.extents.append((index, take(widths.offset), take(widths.length)))
+        yield location

@@ -1,0 +1,64 @@
+"""JPEG parser: segments, size from the start-of-frame segment, colour profile from APP2 segments.
+
+Source: https://www.w3.org/Graphics/JPEG/itu-t81.pdf (ITU-T T.81, B.1.1.3 and B.2.2).
+"""
+
+from collections.abc import Iterator
+from typing import Final
+
+from stillroom.formats.color import icc_name
+from stillroom.formats.file_parts import BrokenHeader, FileParts
+
+SIGNATURE: Final = b"\xff\xd8\xff"
+START_OF_SCAN: Final = 0xDA
+END_OF_IMAGE: Final = 0xD9
+_MAX_SEGMENTS: Final = 4096
+_MARKS: Final = 0xFF
+_WITHOUT_CONTENT: Final = (0x01, *range(0xD0, 0xD9))
+_LENGTH_BYTES: Final = 2
+
+
+def segments(parts: FileParts) -> Iterator[tuple[int, int, int]]:
+    """Yield marker, content start and content length of each segment up to the first scan.
+
+    The scan's own length is not read and is 0.
+    """
+    at = 2
+    for _ in range(_MAX_SEGMENTS):
+        sign, marker = parts.numbers("BB", at)
+        if sign != _MARKS or marker == END_OF_IMAGE:
+            raise BrokenHeader
+        if marker == _MARKS:  # fill byte
+            at += 1
+            continue
+        if marker == START_OF_SCAN:
+            yield marker, at + 2, 0
+            return
+        if marker in _WITHOUT_CONTENT:
+            at += 2
+            continue
+        (length,) = parts.numbers(">H", at + 2)
+        if length < _LENGTH_BYTES:
+            raise BrokenHeader
+        yield marker, at + 4, length - _LENGTH_BYTES
+        at += 2 + length
+    raise BrokenHeader
+
+
+def size(parts: FileParts) -> tuple[int, int]:
+    """Return width and height."""
+    for marker, start, _ in segments(parts):
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            height, width = parts.numbers(">HH", start + 1)
+            return width, height
+    raise BrokenHeader
+
+
+def color_profile(parts: FileParts) -> str | None:
+    """Return the profile's name (https://www.color.org/specification/ICC.1-2022-05.pdf, B.4)."""
+    label = b"ICC_PROFILE\0"
+    pieces = {}
+    for marker, start, length in segments(parts):
+        if marker == 0xE2 and length > 14 and parts.bytes_at(start, 12) == label:
+            pieces[parts.numbers("B", start + 12)[0]] = parts.bytes_at(start + 14, length - 14)
+    return icc_name(b"".join(pieces[number] for number in sorted(pieces)))

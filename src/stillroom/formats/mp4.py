@@ -1,0 +1,219 @@
+"""MP4 and QuickTime parser: display size and duration (ISO/IEC 14496-12)."""
+
+import contextlib
+from dataclasses import dataclass
+from typing import Final
+
+from stillroom.formats.file_parts import BrokenHeader, FileParts
+from stillroom.formats.isobmff import boxes, find_box
+from stillroom.formats.shape import display_size
+
+_ENABLED: Final = 1
+_FIXED_POINT: Final = 1 << 16
+
+_UNKNOWN: Final = (0, 2**32 - 1, 2**64 - 1)
+"""Duration values that mean unknown: zero during a recording, or all bits set (8.2.2)."""
+
+_MAX_TRACKS: Final = 64
+
+_VISUAL_ENTRY_BYTES: Final = 86
+"""Size of the fixed fields at the start of a video's sample description (12.1.3)."""
+
+_HEADS_BYTES: Final = 4096
+"""Number of bytes that contain the required boxes in most movies."""
+
+
+@dataclass(frozen=True, slots=True)
+class Movie:
+    """Content of an MP4 file's `moov` box, its movie header.
+
+    Attributes:
+        timescale: Time units per second in `durations` and in `Track.duration`.
+        durations: Duration including all fragments (`mehd`), and duration of `moov` alone (`mvhd`).
+        is_turned: True if the movie's matrix rotates by 90° or 270°.
+        is_fragmented: True if the file may contain fragments.
+        tracks: Video tracks, with enabled tracks first.
+    """
+
+    timescale: int
+    durations: dict[bytes, int]
+    is_turned: bool
+    is_fragmented: bool
+    tracks: list["Track"]
+
+
+@dataclass(frozen=True, slots=True)
+class Track:
+    """Video track.
+
+    Attributes:
+        is_enabled: True if the track is meant to be displayed.
+        display: Width and height from `tkhd`, in pixels.
+        coded: Width and height from the sample description.
+        spacing: Pixel aspect ratio from the sample description; zeros mean square pixels.
+        is_turned: True if the track's matrix rotates by 90° or 270°.
+        duration: Duration including edits, in the movie's time units.
+        timescale: Time units per second in the track and in `media_duration`.
+        has_samples: True if the track has samples outside fragments.
+    """
+
+    is_enabled: bool
+    display: tuple[int, int]
+    coded: tuple[int, int]
+    spacing: tuple[int, int]
+    is_turned: bool
+    duration: int
+    timescale: int
+    media_duration: int
+    has_samples: bool
+
+
+def size(parts: FileParts) -> tuple[int, int]:
+    """Return width and height of the first video track, rotated by its matrix."""
+    movie = _read_movie(parts)
+    track = movie.tracks[0]
+    display = track.display
+    if display == track.coded:
+        display = display[0] * track.spacing[0], display[1] * track.spacing[1]
+    width, height = display_size(track.coded, display)
+    return (height, width) if track.is_turned != movie.is_turned else (width, height)
+
+
+def duration(parts: FileParts) -> float | None:
+    """Return the duration in seconds, like players do: the duration of the longest track.
+
+    The duration of a fragmented file is None unless its header contains it.
+    """
+    movie = _read_movie(parts)
+    track = movie.tracks[0]
+    total, described = movie.durations.get(b"mehd", 0), movie.durations[b"mvhd"]
+    if movie.is_fragmented:
+        if total in _UNKNOWN and not track.has_samples:
+            total = described
+        return _seconds(total, movie.timescale)
+    for units in (described, *(track.duration for track in movie.tracks)):
+        if units not in _UNKNOWN:
+            return _seconds(units, movie.timescale)
+    return _seconds(track.media_duration, track.timescale)
+
+
+def _seconds(units: int, timescale: int) -> float | None:
+    return units / timescale if timescale and units not in _UNKNOWN else None
+
+
+def _read_movie(parts: FileParts) -> Movie:
+    start, end = _find_movie(parts)
+    timescale, durations, is_turned, is_fragmented = 0, {b"mvhd": 0}, False, False
+    tracks: list[Track] = []
+    for kind, at, until in boxes(parts, start, end):
+        if kind == b"mvhd":
+            timescale, durations[kind] = _read_duration(parts, at)
+            is_turned = _is_turned(parts, at + (48 if _is_wide(parts, at) else 36))
+        elif kind == b"trak" and len(tracks) < _MAX_TRACKS:
+            track = _read_video_track(parts, at, until)
+            tracks += [track] if track is not None else []
+        elif kind == b"mvex":
+            is_fragmented = True
+            for below, first, _ in boxes(parts, at, until):
+                if below == b"mehd":
+                    form = ">Q" if _is_wide(parts, first) else ">I"
+                    (durations[below],) = parts.numbers(form, first + 4)
+    if not tracks:
+        raise BrokenHeader
+    tracks.sort(key=lambda track: not track.is_enabled)
+    return Movie(timescale, durations, is_turned, is_fragmented, tracks)
+
+
+def _find_movie(parts: FileParts) -> tuple[int, int]:
+    """Return the content start and end of the `moov` box, which may be at the end of the file."""
+    for kind, start, end in boxes(parts, 0, parts.size):
+        if kind == b"moov":
+            parts.read_ahead(start, min(end - start, _HEADS_BYTES))
+            return start, end
+        if end < parts.size:
+            parts.read_ahead(end, 16)
+    raise BrokenHeader
+
+
+def _read_video_track(parts: FileParts, start: int, end: int) -> Track | None:
+    """Parse a track, or return None if it is not a video track."""
+    inner = {kind: (at, until) for kind, at, until in boxes(parts, start, end)}
+    if b"tkhd" not in inner or b"mdia" not in inner:
+        raise BrokenHeader
+    media = {kind: (at, until) for kind, at, until in boxes(parts, *inner[b"mdia"])}
+    if b"hdlr" not in media or parts.bytes_at(media[b"hdlr"][0] + 8, 4) != b"vide":
+        return None
+    if b"mdhd" not in media or b"minf" not in media:
+        raise BrokenHeader
+    at, _ = inner[b"tkhd"]
+    shift = 12 if _is_wide(parts, at) else 0
+    (flags,) = parts.numbers(">I", at)
+    (length,) = parts.numbers(">Q" if shift else ">I", at + (28 if shift else 20))
+    width, height = parts.numbers(">II", at + 76 + shift)
+    timescale, media_duration = _read_duration(parts, media[b"mdhd"][0])
+    table = find_box(parts, *media[b"minf"], b"stbl")
+    coded, spacing, has_samples = _read_samples(parts, *table)
+    return Track(
+        is_enabled=bool(flags & _ENABLED),
+        display=(_round_fixed(width), _round_fixed(height)),
+        coded=coded,
+        spacing=spacing,
+        is_turned=_is_turned(parts, at + 40 + shift),
+        duration=length,
+        timescale=timescale,
+        media_duration=media_duration,
+        has_samples=has_samples,
+    )
+
+
+def _read_samples(
+    parts: FileParts, start: int, end: int
+) -> tuple[tuple[int, int], tuple[int, int], bool]:
+    """Return coded width and height, pixel aspect ratio, and whether the track has samples."""
+    coded, spacing, has_samples = (0, 0), (0, 0), False
+    for kind, at, until in boxes(parts, start, end):
+        if kind == b"stsd":
+            width, height = parts.numbers(">HH", at + 8 + 32)
+            coded = width, height
+            spacing = _read_spacing(parts, at + 8, until)
+        elif kind == b"stts":
+            has_samples = parts.numbers(">I", at + 4)[0] > 0
+        if coded != (0, 0) and has_samples:
+            break  # skip the tables that follow: they are large and not needed
+    return coded, spacing, has_samples
+
+
+def _read_spacing(parts: FileParts, start: int, end: int) -> tuple[int, int]:
+    """Return the pixel aspect ratio in the first `pasp` box (12.1.4), or zeros."""
+    (length,) = parts.numbers(">I", start)
+    with contextlib.suppress(BrokenHeader):  # QuickTime may have a colour table there
+        for kind, at, _ in boxes(parts, start + _VISUAL_ENTRY_BYTES, min(start + length, end)):
+            if kind == b"pasp":
+                across, down = parts.numbers(">II", at)
+                return across, down
+    return 0, 0
+
+
+def _is_wide(parts: FileParts, start: int) -> bool:
+    """Return whether times in the box at `start` have 64 bits."""
+    return parts.bytes_at(start, 1) != b"\0"
+
+
+def _read_duration(parts: FileParts, start: int) -> tuple[int, int]:
+    """Return the timescale and the duration in an `mvhd` or `mdhd` box."""
+    timescale, length = (
+        parts.numbers(">IQ", start + 20)
+        if _is_wide(parts, start)
+        else parts.numbers(">II", start + 12)
+    )
+    return timescale, length
+
+
+def _is_turned(parts: FileParts, start: int) -> bool:
+    """Return whether a matrix rotates by 90° or 270°, mirrored or not (6.2.2)."""
+    a, b, _, c, d = parts.numbers(">5i", start)
+    return a == d == 0 and b != 0 and c != 0
+
+
+def _round_fixed(fixed: int) -> int:
+    return (fixed + _FIXED_POINT // 2) // _FIXED_POINT

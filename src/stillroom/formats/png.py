@@ -1,0 +1,129 @@
+"""PNG parser: chunks, size from the IHDR chunk, colour profile from cICP, iCCP or sRGB.
+
+Source: https://www.w3.org/TR/png-3/.
+"""
+
+import heapq
+import itertools
+import zlib
+from collections.abc import Collection, Iterator
+from typing import Final
+
+from stillroom.formats.color import CODED_SPACES, SRGB, icc_name
+from stillroom.formats.file_parts import BrokenHeader, FileParts
+from stillroom.formats.work_budget import WorkBudget
+
+SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
+PIXELS: Final = b"IDAT"
+LAST: Final = b"IEND"
+MAX_CHUNKS: Final = 4096
+"""Maximum number of chunks of metadata to parse, or of places to search at the end of a file."""
+
+_END: Final = b"\0\0\0\0IEND\xaeB`\x82"
+_MAX_PROFILE_BYTES: Final = 1024**2
+"""Maximum size of a colour profile in bytes. Most have a few kilobytes."""
+
+Chunk = tuple[bytes, int, int]
+"""Type of a chunk, start of its content, and the content's length."""
+
+
+def chunks(parts: FileParts) -> Iterator[Chunk]:
+    """Yield all chunks from IHDR to IEND. Their content may be longer than the file."""
+    at, kind = len(SIGNATURE), b""
+    while kind != LAST:
+        head = parts.bytes_at(at, 8)
+        length, kind = int.from_bytes(head[:4], "big"), head[4:]
+        yield kind, at + 8, length
+        at += length + 12
+
+
+def chunks_before_pixels(parts: FileParts) -> Iterator[Chunk]:
+    """Yield the chunks before the first IDAT or IEND."""
+    return itertools.takewhile(lambda chunk: chunk[0] not in (PIXELS, LAST), chunks(parts))
+
+
+def chunks_at_end(tail: bytes, kinds: Collection[bytes], budget: WorkBudget) -> list[Chunk]:
+    """Find the chunks of these types in the last bytes of a file.
+
+    The bytes are searched for offsets from which consecutive chunks lead to the last chunk. Pixel
+    chunks are searched first; only if that fails, all `kinds` are.
+
+    Raises:
+        BrokenHeader: there is no last chunk.
+    """
+    first = tail.find(PIXELS)
+    if first >= 0 and tail.endswith(_END) and tail.find(_END, 0, first) < 0:
+        found = _chain(tail, first - 4, set(), kinds, budget)  # usual; nothing follows the image
+        if found is not None:
+            return found
+    end = tail.find(_END)
+    if end < 0:
+        raise BrokenHeader
+    tail = tail[: end + len(_END)]  # bytes after it are not part of the image
+    dead: set[int] = set()
+    for searched in ((PIXELS,), kinds):
+        budget.hand_out(len(tail) * len(searched))
+        places = heapq.merge(*(_places(tail, kind) for kind in searched))
+        for place in itertools.islice(places, MAX_CHUNKS):
+            found = _chain(tail, place - 4, dead, kinds, budget)
+            if found is not None:
+                return found
+    return []
+
+
+def _places(tail: bytes, kind: bytes) -> Iterator[int]:
+    """Yield offsets at which chunks of this type may be. `find` is faster than a regex."""
+    at = tail.find(kind)
+    while at >= 0:
+        yield at
+        at = tail.find(kind, at + 1)
+
+
+def _chain(
+    tail: bytes, at: int, dead: set[int], kinds: Collection[bytes], budget: WorkBudget
+) -> list[Chunk] | None:
+    """Return the chunks of these types from `at` on, or None if they do not lead to the end.
+
+    `dead` contains offsets for which this function returned None. It adds new ones.
+    """
+    passed: list[int] = []
+    found: list[Chunk] = []
+    last = len(tail) - len(_END)
+    budget.look()
+    while 0 <= at < last and at not in dead:
+        budget.look()
+        passed.append(at)
+        length, kind = int.from_bytes(tail[at : at + 4], "big"), tail[at + 4 : at + 8]
+        if kind == LAST or not kind.isalpha():
+            break
+        if kind in kinds:
+            found.append((kind, at + 8, length))
+        at += length + 12
+    if at == last:
+        return found
+    dead.update(passed)
+    return None
+
+
+def size(parts: FileParts) -> tuple[int, int]:
+    """Return width and height."""
+    if parts.bytes_at(12, 4) != b"IHDR":
+        raise BrokenHeader
+    width, height = parts.numbers(">II", 16)
+    return width, height
+
+
+def color_profile(parts: FileParts) -> str | None:
+    """Return the colour profile's name, or None. Precedence: cICP, iCCP, sRGB."""
+    places = {kind: (start, length) for kind, start, length in chunks_before_pixels(parts)}
+    if b"cICP" in places:
+        primaries, transfer = parts.numbers("BB", places[b"cICP"][0])
+        return CODED_SPACES.get((primaries, transfer))
+    if b"iCCP" in places:
+        _, _, packed = parts.bytes_at(*places[b"iCCP"]).partition(b"\0")
+        try:
+            profile, _ = parts.budget.inflate(packed[1:], _MAX_PROFILE_BYTES)
+        except zlib.error:
+            raise BrokenHeader from None
+        return icc_name(profile)
+    return SRGB if b"sRGB" in places else None

@@ -1,0 +1,73 @@
+"""TIFF parser: directory entries, and width, height and colour profile of the first page.
+
+Source: https://www.itu.int/itudoc/itu-t/com16/tiff-fx/docs/tiff6.pdf.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from stillroom.formats.color import icc_name
+from stillroom.formats.file_parts import BrokenHeader, FileParts
+
+_VALUE_BYTES: Final = {1: 1, 2: 1, 3: 2, 4: 4, 7: 1}
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Directory entry: tag, type and number of its values, and the position of its last field."""
+
+    tag: int
+    kind: int
+    count: int
+    at: int
+
+    def start(self, parts: FileParts, order: str) -> int:
+        """Return the position of the values: in the entry if they fit into it, else elsewhere."""
+        if self.count * _VALUE_BYTES.get(self.kind, 8) <= 4:
+            return self.at
+        return int(parts.numbers(order + "I", self.at)[0])
+
+
+def byte_order(parts: FileParts) -> str:
+    """Return the byte order of the file's numbers as a format of `struct`."""
+    order = {b"II*\0": "<", b"MM\0*": ">"}.get(parts.bytes_at(0, 4))
+    if order is None:
+        raise BrokenHeader
+    return order
+
+
+def directory(parts: FileParts, order: str, start: int) -> Iterator[Entry]:
+    """Yield the entries of the directory at `start`."""
+    for index in range(parts.numbers(order + "H", start)[0]):
+        at = start + 2 + 12 * index
+        tag, kind, count = parts.numbers(order + "HHI", at)
+        yield Entry(tag, kind, count, at + 8)
+
+
+def size(parts: FileParts) -> tuple[int, int]:
+    """Return width and height."""
+    order = byte_order(parts)
+    entries = _first_page(parts, order)
+    sides = []
+    for tag in (256, 257):
+        entry = entries.get(tag)
+        if entry is None or entry.kind not in (3, 4):
+            raise BrokenHeader
+        form = order + ("H" if entry.kind == 3 else "I")
+        sides.append(parts.numbers(form, entry.start(parts, order))[0])
+    return sides[0], sides[1]
+
+
+def color_profile(parts: FileParts) -> str | None:
+    """Return the colour profile's name from the ICC tag (34675), or None."""
+    order = byte_order(parts)
+    entry = _first_page(parts, order).get(34675)
+    if entry is None or entry.kind != 7 or entry.count <= 4:
+        return None
+    return icc_name(parts.bytes_at(entry.start(parts, order), entry.count))
+
+
+def _first_page(parts: FileParts, order: str) -> dict[int, Entry]:
+    (start,) = parts.numbers(order + "I", 4)
+    return {entry.tag: entry for entry in directory(parts, order, start)}

@@ -1,0 +1,63 @@
+"""Response heads, and the error responses that the connection itself sends."""
+
+import functools
+import time
+from collections.abc import Iterable
+from http import HTTPStatus
+from typing import Final, NamedTuple
+
+from stillroom.http.fields import format_http_date
+from stillroom.http.problems import RETRY_AFTER_S, plain_problem
+from stillroom.telemetry import request_id
+
+_CODES: Final = {
+    400: "bad_request",
+    408: "request_timeout",
+    414: "uri_too_long",
+    431: "request_header_fields_too_large",
+    500: "bug",  # the same code as for operations
+    503: "service_unavailable",
+}
+"""Error codes, derived from https://www.iana.org/assignments/http-status-codes."""
+
+
+@functools.lru_cache(maxsize=64)
+def start_of_head(status: int, second: int) -> bytes:
+    """Return the status line and the `Date` header for a time in seconds since the epoch."""
+    phrase = HTTPStatus(status).phrase if status in _STATUSES else ""
+    return f"HTTP/1.1 {status} {phrase}\r\ndate: {format_http_date(second * 10**9)}\r\n".encode()
+
+
+_STATUSES: Final = frozenset(HTTPStatus)
+
+
+def header_lines(headers: Iterable[tuple[str, str]]) -> bytes:
+    """Return headers as they are sent."""
+    return "".join([f"{name}: {value}\r\n" for name, value in headers]).encode("latin-1")
+
+
+def make_head(status: int, headers: bytes, request_id: str = "", *, keep_alive: bool) -> bytes:
+    """Return a complete response head. `headers` come from `header_lines`."""
+    id_line = b"x-request-id: %s\r\n" % request_id.encode() if request_id else b""
+    close_line = b"" if keep_alive else b"connection: close\r\n"
+    return b"".join(
+        (start_of_head(status, int(time.time())), id_line, headers, close_line, b"\r\n")
+    )
+
+
+class Refusal(NamedTuple):
+    """Response to a request that reaches no operation. The connection is then closed."""
+
+    request_id: str
+    head: bytes
+    body: bytes
+
+
+def refusal(status: int, message: str) -> Refusal:
+    """Create an error response that the connection itself sends."""
+    generated_id = request_id.generate()
+    problem = plain_problem(status, message, _CODES[status], generated_id)
+    if status == 503:
+        problem.headers.append(("retry-after", str(RETRY_AFTER_S)))
+    head = make_head(status, header_lines(problem.headers), generated_id, keep_alive=False)
+    return Refusal(generated_id, head, problem.body)

@@ -1,0 +1,1 @@
+"""Values that cross HTTP, defined once for the server and the SDK."""

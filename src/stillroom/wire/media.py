@@ -1,0 +1,76 @@
+"""Resource of the media library."""
+
+from dataclasses import dataclass, fields
+from datetime import datetime
+from typing import Annotated, Final
+
+from stillroom.generation.ai_mark import AiMark
+from stillroom.generation.facts import Generation
+from stillroom.wire.shown import API_EXAMPLE, ID_EXAMPLE, PATH_EXAMPLE, SHA256_EXAMPLE, Shown
+
+
+@dataclass(frozen=True, slots=True)
+class MediaResource:
+    """Image or video of the media library. Older servers do not send fields that have defaults."""
+
+    id: str
+    resource_type: str
+    storage_key: Annotated[str, Shown(examples=(f"media/{ID_EXAMPLE}/file.png",))]
+    content_hash: Annotated[str, Shown("SHA-256, hexadecimal", (SHA256_EXAMPLE,))]
+    extension: Annotated[str, Shown(examples=("png",))]
+    content_type: Annotated[str, Shown(examples=("image/png",))]
+    file_size: Annotated[int, Shown("bytes")]
+    width: Annotated[int | None, Shown("pixels, as stored")]
+    height: Annotated[int | None, Shown("pixels, as stored")]
+    color_profile: Annotated[str | None, Shown(examples=("sRGB",))]
+    protected: bool
+    alt_text: Annotated[str | None, Shown(examples=("A cat on a sill",))]
+    caption: Annotated[str | None, Shown(examples=("Tom, in the morning",))]
+    created_at: datetime
+    source_key: Annotated[
+        str | None,
+        Shown("the key from which it was first ingested, if known", (f"compute/{PATH_EXAMPLE}",)),
+    ] = None
+    duration: Annotated[float | None, Shown("seconds, of a video", (None,))] = None
+    dominant_color: Annotated[
+        str | None,
+        Shown(
+            "in sRGB; computed some seconds after the ingest, null before and if it cannot be "
+            "computed",
+            ("#8a6d3b",),
+        ),
+    ] = None
+    tags: Annotated[tuple[str, ...], Shown("sorted", (["cat", "morning"],))] = ()
+    url: Annotated[
+        str | None,
+        Shown("URL of the bytes", (f"{API_EXAMPLE}/media-resources/{ID_EXAMPLE}/file",)),
+    ] = None
+    ai_mark: Annotated[
+        AiMark | None,
+        Shown(
+            "mark in the file that AI made it; null if it cannot be determined, or if the resource "
+            "is older than this field",
+            ("iptc",),
+        ),
+    ] = None
+    generation: Annotated[
+        Generation | None,
+        Shown(
+            "generation parameters, with `raw` null and long texts truncated; null if they are "
+            "unknown, in a list also for a moment after the ingest"
+        ),
+    ] = None
+
+
+RESOURCE_FIELDS: Final = tuple(
+    dict.fromkeys(
+        (
+            *("id", "resource_type", "storage_key", "source_key", "url", "content_hash"),
+            *("extension", "content_type", "file_size", "width", "height", "color_profile"),
+            *("duration", "dominant_color", "ai_mark", "generation", "tags", "protected"),
+            *("alt_text", "caption", "created_at"),
+            *(field.name for field in fields(MediaResource)),
+        )
+    )
+)
+"""Names of the fields in the order of the JSON, which ends with fields that are added."""

@@ -1,0 +1,73 @@
+"""Runs: folders of images that are published together."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated
+
+from stillroom.wire.shown import ETAG_EXAMPLE, FOLDER_EXAMPLE, SHA256_EXAMPLE, TIME_EXAMPLE, Shown
+
+_Folder = Annotated[str, Shown(examples=(FOLDER_EXAMPLE,))]
+_PublishedAt = Annotated[datetime | None, Shown("null while it is open", (TIME_EXAMPLE,))]
+
+
+@dataclass(frozen=True, slots=True)
+class RunInfo:
+    """Run (folder of images that are published together) in a listing.
+
+    `state` is `published`, or `open` before that. Times are timezone-aware, and None if unknown.
+    """
+
+    folder: _Folder
+    state: str
+    published_at: _PublishedAt
+    count: Annotated[int | None, Shown("images in its manifest; null while it is open", (4,))]
+    expires_at: Annotated[
+        datetime | None,
+        Shown(
+            "when it expires under a retention rule; null if it does not, or if this is unknown "
+            "(it depends on newer runs, or the database is unavailable)",
+            ("2026-12-24T15:00:00+00:00",),
+        ),
+    ] = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunImage:
+    """Image in the manifest of a run; `sha256` is hexadecimal."""
+
+    path: Annotated[str, Shown(examples=(f"{FOLDER_EXAMPLE}/cat.png",))]
+    size: Annotated[int, Shown("bytes", (1_258_291,))]
+    content_type: Annotated[str, Shown(examples=("image/png",))]
+    sha256: Annotated[str, Shown("hexadecimal", (SHA256_EXAMPLE,))]
+    etag: Annotated[
+        str, Shown("with its quotes, as it was when the run was published", (ETAG_EXAMPLE,))
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedRun:
+    """Run with a list of its images. `published_at` is None if it is not yet published."""
+
+    folder: _Folder
+    state: str
+    published_at: _PublishedAt
+    count: Annotated[int, Shown("images", (4,))]
+    images: Sequence[RunImage]
+
+
+@dataclass(frozen=True, slots=True)
+class DeletedRun:
+    """Result of deleting a run: numbers of images."""
+
+    folder: _Folder
+    marked: Annotated[
+        int,
+        Shown(
+            "images that are deleted after the grace period, unless they are ingested or saved "
+            "again",
+            (4,),
+        ),
+    ]
+    kept: Annotated[int, Shown("images that are kept because the library records them in place")]
+    newer: Annotated[int, Shown("images that are kept because they were saved after the request")]
