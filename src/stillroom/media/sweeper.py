@@ -110,9 +110,9 @@ class _Outcome(Enum):
     """Outcome of a deletion: the name of its count in `Swept`, and its log message."""
 
     DELETED = "deleted", "deleted %(key)r (%(reason)s, due %(due_at)s)"
-    GONE = "gone", "dropped the mark of %(key)r (%(reason)s): it is gone"
-    OTHER_SAVE = "kept", "kept %(key)r (%(reason)s): it was saved again since"
-    KEPT_BY_RULES = "kept", "kept %(key)r (%(reason)s): no rule ends it now"
+    GONE = "gone", "nothing to delete at %(key)r (%(reason)s)"
+    OTHER_SAVE = "kept", "kept %(key)r (%(reason)s): it has been saved again since"
+    KEPT_BY_RULES = "kept", "kept %(key)r (%(reason)s): no retention rule applies to it now"
 
 
 class Sweeper:

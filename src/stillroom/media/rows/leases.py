@@ -1,7 +1,7 @@
 """Leases: claims of rows by one process. After a crash, the lease expires, and others may claim.
 
 A claimed row has the id of the claim, and the time at which its lease ends. Ingest intents have
-only the time, so whoever knows it holds the lease.
+only the time, so any process that knows it holds the lease.
 """
 
 import uuid
