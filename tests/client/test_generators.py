@@ -175,7 +175,7 @@ def test_floats_and_tensors_become_arrays_that_can_be_saved(server: Server, fold
         (np.zeros((2, 2), np.uint8), "save it as it is"),
         (np.full((2, 2), np.nan), "NaN"),
         (np.full((2, 2, 3), 254.5, np.float32), "values up to 254.5, but 1 is white: divide it"),
-        (np.zeros((2, 4, 4, 3)), "is 2 images"),
+        (np.zeros((2, 4, 4, 3)), "contains 2 images"),
     ):
         with pytest.raises(UnsupportedMedia, match=said):
             from_float(wrong)
