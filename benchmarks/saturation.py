@@ -1,4 +1,4 @@
-"""`make saturation`: where one process is full, for the arithmetic of docs/scaling.md.
+"""`make saturation`: where one process is full, for the arithmetic of benchmarks/EXPERIMENTS.md.
 
 Each kind of work is done for some seconds, and what counts is the processor time that the server
 used for each piece: that says what a core can do, also on a machine that does other work. Bucket
@@ -38,7 +38,7 @@ from services.proxies import nginx_cluster
 from services.s3 import Operator
 from services.seaweedfs import BUCKET, KEY_ID, SECRET, seaweedfs
 
-PAGE: Final = Path(__file__).parents[1] / "docs" / "scaling.md"
+PAGE: Final = Path(__file__).parent / "EXPERIMENTS.md"
 MARKED: Final = re.compile(r"(<!-- make saturation -->\n).*?(<!-- end -->)", re.DOTALL)
 SIZE: Final = 100_000
 SECONDS: Final = 3.0
@@ -86,9 +86,9 @@ class Rows:
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--save", is_flag=True, help="Replace the table in docs/scaling.md.")
+@click.option("--save", is_flag=True, help="Replace the table in benchmarks/EXPERIMENTS.md.")
 def main(*, save: bool) -> None:
-    """Measure what each kind of work costs a process: docs/scaling.md."""
+    """Measure what each kind of work costs a process: benchmarks/EXPERIMENTS.md."""
     began, load = time.monotonic(), os.getloadavg()[0]
     with tempfile.TemporaryDirectory(prefix="stillroom-saturation-") as name:
         work = Path(name)

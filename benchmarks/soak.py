@@ -1,4 +1,4 @@
-"""`make soak`: whether memory and descriptors of a busy server stay bounded; docs/scaling.md.
+"""`make soak`: whether memory and descriptors of a busy server stay bounded.
 
 Starts `stillroom serve` with two workers, fills the caches of what is read again, and then has
 clients in a process of their own do what clients do, mixed: saves, reads, thumbnails, deletions,
@@ -33,7 +33,7 @@ from benchmarks.processes import tree
 from benchmarks.servers import IMAGES, Server, image_bytes, index_images, stillroom
 from pictures import picture
 
-PAGE: Final = Path(__file__).parents[1] / "docs" / "scaling.md"
+PAGE: Final = Path(__file__).parent / "EXPERIMENTS.md"
 MARKED: Final = re.compile(r"(<!-- make soak -->\n).*?(<!-- end -->)", re.DOTALL)
 LIBRARY: Final = "/api/v1/media-resources"
 ARCHIVE: Final = "/api/v1/storage/archive"
@@ -355,7 +355,7 @@ def _added(moments: list[Moment]) -> str:
 @click.option("--rate", type=float, default=400.0, show_default=True, help="Operations a second.")
 @click.option("--steps", type=click.IntRange(3), default=12, show_default=True)
 @click.option("--seed", type=int, default=1, show_default=True)
-@click.option("--save", is_flag=True, help="Replace the table in docs/scaling.md.")
+@click.option("--save", is_flag=True, help="Replace the table in benchmarks/EXPERIMENTS.md.")
 def main(*, minutes: float, rate: float, steps: int, seed: int, save: bool) -> None:
     """Load a server for an hour, and print memory and descriptors of each process."""
     with tempfile.TemporaryDirectory(prefix="stillroom-soak-") as name:

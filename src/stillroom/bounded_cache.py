@@ -30,7 +30,7 @@ class BoundedCache(Generic[_K, _V]):
     The oldest entry is evicted, unless it was used since it was last considered: then it is kept
     for another round. So a hit costs only one assignment, and reading many values once does not
     evict values that are in use. For hit ratios compared to LRU and S3-FIFO, see
-    docs/adr/0028-a-connection-of-our-own.md.
+    docs/adr/0028-we-implement-the-http-connection.md.
     """
 
     __slots__ = ("_entries", "_evicted", "_max_size", "_size")

@@ -113,8 +113,8 @@ class Stillroom:
         """
         if self._sign_in is None:
             raise ConfigurationError(
-                "a sign-in link needs gallery=True, and tokens that are signed with our secret: "
-                "no authorize= of your own, and STILLROOM_JWT_ALGORITHM=HS256"
+                "cannot create a sign-in link: pass gallery=True, do not pass authorize=, and "
+                "set STILLROOM_JWT_ALGORITHM=HS256"
             )
         return f"{gallery_url}#sign-in={self._sign_in.codes.make()}"
 
@@ -191,12 +191,12 @@ class _FirstSaveCheck:
             and target.startswith(_DEFAULT_IMAGES)
         ):
             log.warning(
-                "public URLs begin with %s, which is not where this app is: set "
-                "STILLROOM_PUBLIC_BASE_URL to its root, as clients reach it",
+                "public URLs begin with %s, which is not the address of this app: set "
+                "STILLROOM_PUBLIC_BASE_URL to the root URL under which clients reach it",
                 self._images_url,
             )
         if not self._is_running():
             log.warning(
-                "the lifespan of this router does not run, so nothing deletes what is due: "
-                "give the outermost app lifespan=stillroom.lifespan (docs/embedding.md)"
+                "the lifespan of this router does not run, so due deletions are not executed: "
+                "pass lifespan=stillroom.lifespan to the outermost app (docs/embedding.md)"
             )

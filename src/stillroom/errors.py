@@ -186,7 +186,7 @@ class ResourceConflict(StillroomError):
 
     code = "resource_conflict"
     message = (
-        "a resource from outside of the token's folder has the same bytes, and is being deleted or "
+        "a resource of another folder has the same bytes, and is being deleted or "
         "has lost them: try again later, or ingest with a token for the whole library"
     )
 

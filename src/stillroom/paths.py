@@ -69,7 +69,7 @@ class ImagePath:
         """Parse untrusted text that is already percent-decoded. `at` is its location for errors.
 
         Raises:
-            InvalidPath: the path is invalid for a reason listed in `docs/adr/0004-refusals.md`.
+            InvalidPath: the path is invalid for a reason that ADR 0004 lists.
         """
         _check_start(text, at=at)
         for segment in text.split("/"):
@@ -296,7 +296,7 @@ def _check_reading(reading: str, *, whole: bool, at: tuple[str, ...]) -> None:
         raise InvalidPath(f"`{MANIFEST_NAME}` is reserved for the manifest of a run", at=at)
     if (whole and reading in _DOT_SEGMENTS) or _NEVER_IN_A_READING.search(reading):
         raise InvalidPath(
-            "a segment reads as a dot segment, slash, backslash or control once it is "
-            "normalized (NFKC) or percent-decoded again",
+            "after normalization (NFKC) or another percent-decoding, a segment would be `.` or "
+            "`..`, or contain a slash, backslash or control character",
             at=at,
         )

@@ -39,10 +39,10 @@ def find_unread(names: Collection[str], known: Collection[str]) -> list[str]:
         ours = name.startswith("STILLROOM_")
         if name.startswith(_TOKENS) or (likeness >= _MISSPELLED and meant not in names):
             hint = f"did you mean {meant}?" if likeness >= _SIMILAR else "unset it"
-            raise ConfigurationError(f"{name} is set, and there is no such setting: {hint}")
+            raise ConfigurationError(f"{name} is set, but there is no such setting: {hint}")
         if ours or likeness >= _MISSPELLED:
             hint = f"{meant} is the nearest setting" if likeness >= _SIMILAR else "unset it"
-            warnings.append(f"{name} is set, and nothing reads it: {hint}")
+            warnings.append(f"{name} is set, but it is not a setting: {hint}")
     return warnings
 
 

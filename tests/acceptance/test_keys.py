@@ -178,7 +178,7 @@ def test_a_provider_that_is_down_at_the_start_is_tried_again(tmp_path: Path) -> 
         keys.status = 503
         with published(tmp_path, keys) as server:
             assert ask(server, ONE.token(aud="stillroom")) == 401
-            assert "none is known yet" in server.logged()
+            assert "there are no keys yet" in server.logged()
 
             keys.status = 200
             until(lambda: ask(server, ONE.token(aud="stillroom")) == 200)

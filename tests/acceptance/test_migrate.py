@@ -196,7 +196,7 @@ async def test_what_a_disk_cannot_hold_is_told_and_the_rest_arrives(tmp_path: Pa
 
     assert ran.status == 1
     assert "failed  compute/a" in ran.out
-    assert "stray  compute/x//y: no path is such a key" in ran.out
+    assert "stray  compute/x//y: not a valid path" in ran.out
     assert "3 images: " in ran.out
     assert "2 copied" in ran.out
     assert (target / "compute/c").read_bytes() == b"c"

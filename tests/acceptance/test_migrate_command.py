@@ -28,7 +28,7 @@ def test_damage_is_told_and_ends_with_one(tmp_path: Path) -> None:
     differs = migrate("--from", tmp_path / "source", "--to", tmp_path / "target", "--json")
 
     assert ran.status == 1
-    assert "failed  compute/b.png: the bytes that came have the SHA-256" in ran.out
+    assert "failed  compute/b.png: the received bytes have the SHA-256" in ran.out
     assert differs.status == 1
     (problem,) = differs.json["problems"]
     assert (problem["outcome"], problem["name"]) == ("differs", "compute/b.png")
@@ -108,7 +108,7 @@ def test_on_a_terminal_there_is_a_bar(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ((), "give --from, --to or both"),
+        ((), "pass --from, --to or both"),
         (("--from", "{data}", "--to", "{data}"), "are the same store"),
         (("--from", "{empty}", "--to", "{data}"), "there is no store in"),
         (("--from", "{data}", "--to", "{half}"), "R2_SECRET_ACCESS_KEY and R2_BUCKET_NAME must"),

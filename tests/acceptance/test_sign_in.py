@@ -153,5 +153,5 @@ def test_a_folder_that_cannot_be_written_to_stops_no_start(tmp_path: Path) -> No
     (tmp_path / "data/.stillroom").mkdir(parents=True)
     (tmp_path / "data/.stillroom/sign-in").touch()
     with running(tmp_path, "--sign-in-link") as server:
-        assert "no sign-in link can be made in" in server.logged()
+        assert "cannot create a sign-in link in" in server.logged()
         assert sign_in(server.url, "anything").status_code == 401

@@ -200,8 +200,8 @@ def test_a_worker_that_dies_again_and_again_is_replaced_later_each_time(tmp_path
                 lambda: [pid for pid in server.children() if pid != stays], said=server.logged
             )
             os.kill(others[0], signal.SIGBUS)
-            until(partial(has_logged, server, f"another is started {expected}"))
-        said = [line for line in server.logged().splitlines() if "another is started" in line]
+            until(partial(has_logged, server, f"starting another one {expected}"))
+        said = [line for line in server.logged().splitlines() if "starting another one" in line]
         assert len(said) == 3, said
         assert all(" ERROR worker " in line and "SIGBUS" in line for line in said), said
         with server.client() as client:

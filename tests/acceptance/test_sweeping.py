@@ -158,7 +158,7 @@ def test_dead_letters_are_listed_retried_and_dropped(swept: Server, folder: str)
             answer = client.post(url)
             assert (answer.status_code, answer.json()["code"]) == (404, "dead_letter_not_found")
         assert [dead_letter["id"] for dead_letter in client.get(LETTERS).json()] == letters[2:]
-        until(lambda: f"dropped the mark of 'compute/{folder}/0.png'" in swept.logged())
+        until(lambda: f"nothing to delete at 'compute/{folder}/0.png'" in swept.logged())
         client.delete(f"{LETTERS}/{letters[2]}").raise_for_status()
 
 
@@ -244,7 +244,7 @@ def test_without_an_interval_only_the_command_sweeps(tmp_path: Path) -> None:
 
         due = json.loads(said("--dry-run", "--json"))
         assert (due["reason"], due["storage_key"]) == ("relocated", "compute/a.png")
-        assert said().startswith("deleted 1, were gone 0, kept 0, failed 0;")
+        assert said().startswith("deleted 1, already gone 0, kept 0, failed 0;")
         assert json.loads(said("--json"))["deleted"] == 0
         assert client.head(f"{IMAGES}/a.png").status_code == 404
 
@@ -345,4 +345,4 @@ def expired_by_now(server: Server, key: str) -> bool:
     """The scan is due again each time: one that runs meanwhile puts it off as it ends."""
     with migrating(rows_of(server)) as connection:
         connection.execute(sa.update(scans).values(next_at=now()))
-    return f"marked '{key}': it has expired" in server.logged()
+    return f"'{key}' will be deleted: it has expired" in server.logged()

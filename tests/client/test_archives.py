@@ -69,7 +69,7 @@ def test_an_archive_without_its_end_is_noticed(tmp_path: Path) -> None:
 
     with (
         ImageStore("http://store", transport=httpx.MockTransport(answer)) as store,
-        pytest.raises(UnexpectedAnswer, match="cut off"),
+        pytest.raises(UnexpectedAnswer, match="archive is incomplete"),
     ):
         store.download_archive("a/", tmp_path / "a.zip")
 

@@ -449,8 +449,8 @@ def test_unmarked_lists_what_does_not_say_that_ai_made_it(
     marked = run("unmarked", f"{folder}/made")
 
     assert (found.code, found.out) == (1, f"{folder}/in/a.png\n")
-    assert f"cannot be told: {folder}/in/broken.png\n" in found.err
-    said = "5 images, 1 without a mark, 1 that cannot be told, 1 of other types\n"
+    assert f"unknown: {folder}/in/broken.png\n" in found.err
+    said = "5 images, 1 without a mark, 1 unknown, 1 of other types\n"
     assert found.err.endswith(said)
     assert as_json.code == 1
     assert json.loads(as_json.out) == {

@@ -51,7 +51,7 @@ def test_a_healthy_disk_is_well_and_left_as_it_was(server: Server, tmp_path: Pat
 
 def test_before_the_first_start_nothing_is_made(tmp_path: Path) -> None:
     code, said = doctor(tmp_path)
-    assert (code, "the first start makes" in said) == (0, True)
+    assert (code, "the first start creates" in said) == (0, True)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -78,11 +78,11 @@ def test_in_a_wrong_folder_nothing_is_all_right_and_no_store_is_made(
         ({"R2_ACCESS_KEY_ID": "only-half"}, "R2_ENDPOINT_URL"),
         ({"STILLROOM_PORT": "none"}, "STILLROOM_PORT"),
         ({"STILLROOM_JWT_SECRET": "short"}, "WRONG secret"),
-        ({"STILLROOM_MIN_FREE_BYTES": str(10**18)}, "make room"),
+        ({"STILLROOM_MIN_FREE_BYTES": str(10**18)}, "free some space"),
         ({"STILLROOM_DURABILITY": "none"}, "unset STILLROOM_DURABILITY"),
         (
             {"STILLROOM_DATABASE_URL": f"postgresql://u:hidden@127.0.0.1:{free_port()}/d"},
-            "see whether PostgreSQL runs",
+            "check that PostgreSQL runs",
         ),
     ],
 )
@@ -113,7 +113,7 @@ def test_a_bucket_and_its_cdn_are_tried(
 
     elsewhere = f"{seaweed.endpoint_url}/other-bucket"
     code, said = doctor(tmp_path, **bucket(seaweed, R2_PUBLIC_URL=elsewhere))
-    assert (code, "R2_PUBLIC_URL must serve this very bucket" in said) == (1, True), said
+    assert (code, "R2_PUBLIC_URL must serve this bucket" in said) == (1, True), said
     assert operator.keys("compute/stillroom-doctor/") == []
 
 

@@ -63,7 +63,7 @@ async def test_an_image_is_encoded_as_it_is_asked_for(store: AsyncImageStore, fo
         await store.save(f"{folder}/c.jpg", RED, lossless=True)
     with pytest.raises(UnsupportedMedia, match=r"image.convert\('RGB'\)"):
         await store.save(f"{folder}/c.jpg", RED.convert("RGBA"), quality=80)
-    with pytest.raises(TypeError, match="quality: only images"):
+    with pytest.raises(TypeError, match="quality: these options"):
         await store.save(f"{folder}/c.jpg", b"bytes", quality=80)
 
 
@@ -174,8 +174,8 @@ def test_floats_and_tensors_become_arrays_that_can_be_saved(server: Server, fold
     for wrong, said in (
         (np.zeros((2, 2), np.uint8), "save it as it is"),
         (np.full((2, 2), np.nan), "NaN"),
-        (np.full((2, 2, 3), 254.5, np.float32), "values up to 254.5, and 1 is white: divide it"),
-        (np.zeros((2, 4, 4, 3)), "is 2 images"),
+        (np.full((2, 2, 3), 254.5, np.float32), "values up to 254.5, but 1 is white: divide it"),
+        (np.zeros((2, 4, 4, 3)), "contains 2 images"),
     ):
         with pytest.raises(UnsupportedMedia, match=said):
             from_float(wrong)
@@ -203,7 +203,7 @@ async def test_a_name_that_is_taken_gets_the_next_number(
     assert names == [f"{folder}/fox.png", *(f"{folder}/fox-{n}.png" for n in range(1, 7))]
     assert once_more.path in {names[2], f"{folder}/fox-7.png"}
     assert plain == [f"{folder}/.x", f"{folder}/.x-1"]
-    with pytest.raises(TypeError, match="no condition"):
+    with pytest.raises(TypeError, match="cannot be combined"):
         await store.save(f"{folder}/fox.png", RED, unique=True, if_none_match="*")
 
 
@@ -426,7 +426,7 @@ def test_an_async_store_in_a_second_event_loop_says_so(server: Server) -> None:
     first = asyncio.new_event_loop()
     try:
         assert first.run_until_complete(ask()) is False
-        with pytest.raises(RuntimeError, match="second event loop"):
+        with pytest.raises(RuntimeError, match="another event loop"):
             other.run_until_complete(ask())
         first.run_until_complete(ask_and_close())
         other.run_until_complete(ask_and_close())

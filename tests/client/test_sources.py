@@ -123,7 +123,7 @@ async def test_arguments_of_the_wrong_kind_are_refused_with_a_sentence(
         await store.save(f"{folder}/a.png", odd)
     odd = tmp_path / "a.png"
     for call in (store.save(odd, PNG), store.exists(odd), store.delete(odd)):
-        with pytest.raises(TypeError, match=r"is a str such as 'cats/1.png', not a PosixPath"):
+        with pytest.raises(TypeError, match=r"be a str such as 'cats/1.png', not a PosixPath"):
             await call
     odd = str(tmp_path / "a.png")
     for download in (

@@ -149,7 +149,7 @@ def _swept(
     log = deployment.logged()
     deleted = Counter(re.findall(r"deleted '([^']+)' \((?:relocated|deleted),", log))
     # A sweeper that was killed, or got no answer, after the deletion: the next one found nothing.
-    gone = set(re.findall(r"dropped the mark of '([^']+)' \((?:relocated|deleted)\): it is", log))
+    gone = set(re.findall(r"nothing to delete at '([^']+)' \((?:relocated|deleted)\)", log))
     marked = {f"compute/{each.path}" for each in relocated}
     marked |= {each.resource[1] for each in withdrawn}
     found.violations += [f"swept twice: {key}" for key, times in deleted.items() if times > 1]

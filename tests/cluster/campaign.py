@@ -2,7 +2,7 @@
 
     python -m cluster.campaign --save
 
-Writes the table into docs/proofs.md with `--save`.
+Writes the table into benchmarks/EXPERIMENTS.md with `--save`.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from cluster.load import Load
 from cluster.phases import BOUND_S, PHASES, Borne, Pace, Phase, bear, borne
 from services.postgres import postgresql
 
-PAGE = Path(__file__).parents[2] / "docs" / "proofs.md"
+PAGE = Path(__file__).parents[2] / "benchmarks" / "EXPERIMENTS.md"
 MARKED = re.compile(r"(<!-- make cluster -->\n).*?(<!-- end -->)", re.DOTALL)
 PACE = Pace(faulty_s=8, after_s=6, acknowledged=20)
 
@@ -91,7 +91,9 @@ def table(ran: Run, command: str) -> str:
 
 def main() -> int:
     asked = argparse.ArgumentParser(description=__doc__)
-    asked.add_argument("--save", action="store_true", help="write the table into docs/proofs.md")
+    asked.add_argument(
+        "--save", action="store_true", help="write the table into benchmarks/EXPERIMENTS.md"
+    )
     asked.add_argument("--seed", type=int, default=int(time.time()))
     options = asked.parse_args()
     print(f"seed {options.seed}", file=sys.stderr)

@@ -1,6 +1,6 @@
 """Three Stillrooms behind nginx on a cluster, while one part of it after the other fails.
 
-The long form is `make cluster`, whose table is in docs/proofs.md.
+The long form is `make cluster`, whose table is in benchmarks/EXPERIMENTS.md.
 """
 
 from pathlib import Path

@@ -87,7 +87,7 @@ def test_over_http_trouble_is_503_in_bounded_memory_and_passes(
         assert {answer.headers["retry-after"] for answer in answers} == {"5"}
         assert (ready.status_code, ready.json()["detail"]) == (
             503,
-            "the bucket is out of reach: it answers 503 ServiceUnavailable",
+            "the bucket is out of reach: it responds 503 ServiceUnavailable",
         )
         # The budget is for bodies; so many connections have some room of their own besides.
         assert growth < BUFFERED_BYTES + 32 * MIB, f"grew by {growth / MIB:.1f} MiB"

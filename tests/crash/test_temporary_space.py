@@ -59,7 +59,7 @@ def test_workers_outlive_a_temporary_filesystem_that_is_full(
 
             # The supervisor notices, and starts another.
             until(lambda: len([pid for pid in server.children() if pid != workers[0]]) >= 2)
-            until(lambda: "numbers are missing" in server.logged())
+            until(lambda: "metrics of this worker are missing" in server.logged())
             new = sorted(server.children())
             ask_for_new_numbers(server)
             for _ in range(50):

@@ -119,4 +119,4 @@ def test_the_form_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
         assert saved.status_code == 200  # images are served as before
         assert client.get(LIBRARY).status_code == 503
         assert client.get(f"{IMAGES}/a.png").status_code == 200
-        assert "which a newer Stillroom made" in client.get(LIBRARY).json()["detail"]
+        assert "which a newer Stillroom created" in client.get(LIBRARY).json()["detail"]

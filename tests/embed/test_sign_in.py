@@ -49,7 +49,7 @@ async def test_without_a_gallery_or_tokens_of_ours_there_is_neither_link_nor_exc
     app = FastAPI()
     app.include_router(stillroom.router, prefix="/api/v1")
 
-    with pytest.raises(ConfigurationError, match="a sign-in link needs gallery=True"):
+    with pytest.raises(ConfigurationError, match="pass gallery=True"):
         stillroom.sign_in_link(GALLERY)
 
     async for client in client_of(app):

@@ -185,7 +185,7 @@ def test_a_format_that_takes_no_facts_is_refused_with_those_that_do() -> None:
 def test_a_jpeg_has_room_for_64_kilobytes() -> None:
     jpeg = at.PLAIN["JPEG"]
     assert facts_in(with_generation(jpeg, {"prompt": "x" * 60_000}))["prompt"] == "x" * 60_000
-    with pytest.raises(InvalidParameter, match="leave out `raw`"):
+    with pytest.raises(InvalidParameter, match="omit `raw`"):
         with_generation(jpeg, {"prompt": "x" * 66_000})
 
 

@@ -154,7 +154,7 @@ async def test_a_row_whose_bytes_the_targets_sweeper_deletes_meanwhile_is_left_o
 
     assert transferred.counts == {}
     ((left,),) = ([one for one in transferred.left_out if one.resource_id == resource.id],)
-    assert "run it again" in left.detail
+    assert "migrate again" in left.detail
     assert move.target.table(resources) == []
     make_due(move.target)
     await move.target.sweep()

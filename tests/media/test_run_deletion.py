@@ -274,7 +274,7 @@ async def test_a_folder_with_a_published_run_in_it_is_not_deleted(library: RunLi
     await library.filled(2, "runs/7/inner")
     await library.publish(ImagePath.parse("runs/7/inner"))
 
-    with pytest.raises(RunConflict, match="'runs/7/inner' is in this folder"):
+    with pytest.raises(RunConflict, match="published run 'runs/7/inner'"):
         await library.delete()
 
     assert library.marked() == library.table(run_deletions) == []

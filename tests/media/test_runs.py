@@ -150,7 +150,7 @@ async def test_no_run_is_in_another_one(storage: ImageStorage, runs: Runs) -> No
     await filled(storage, "runs/7/inner")
     await published(runs, ImagePath.parse("runs/7/inner"))
 
-    with pytest.raises(RunConflict, match="'runs/7/inner' is in this folder"):
+    with pytest.raises(RunConflict, match="published run 'runs/7/inner'"):
         await runs.publish(RUN, None)
     await storage.delete(manifest_key("runs/7/inner"))
     await published(runs)
@@ -274,7 +274,7 @@ async def test_a_run_that_changes_while_it_is_published_stays_open(
         return await entries(query)
 
     monkeypatch.setattr(storage, "entries", late)
-    with pytest.raises(RunConflict, match="changed while it was published"):
+    with pytest.raises(RunConflict, match="changed meanwhile"):
         await runs.publish(RUN, 4)
 
     assert not await runs.is_published(RUN)

@@ -81,7 +81,7 @@ FAULTS: Final = (
     Fault(
         "runs: a torn manifest is a whole one",
         "media/runs/manifest.py",
-        '    raise ValueError("not a whole manifest")\n',
+        '    raise ValueError("the manifest is incomplete")\n',
         "",
         (RUNS,),
     ),

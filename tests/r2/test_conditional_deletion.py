@@ -77,7 +77,7 @@ async def test_a_bucket_without_conditional_deletion_takes_it_and_that_is_said_o
     deletions = [request for request in stub.requests if request.method == "DELETE"]
     assert not [request for request in deletions if "if-match" in request.headers]
     told = [one.message for one in caplog.records if one.levelno == logging.WARNING]
-    consequence = "a guarded deletion looks first, and takes what is saved right between the two"
+    consequence = "a conditional deletion also deletes an image that is saved right after its check"
     assert told == [f"the bucket {said}: {consequence} (docs/buckets.md)"]
 
 

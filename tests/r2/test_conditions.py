@@ -34,7 +34,7 @@ IMAGES = "/api/v1/storage/images"
     [
         (Conditions.IGNORED, "ignores If-Match"),
         (Conditions.REFUSED, "refuses If-Match (501)"),
-        (Conditions.UNQUOTED, "refuses If-Match where it holds (412)"),
+        (Conditions.UNQUOTED, "refuses If-Match although the condition is met (412)"),
     ],
 )
 async def test_a_guarded_replacement_is_refused_where_the_bucket_cannot_hold_to_it(
@@ -112,7 +112,7 @@ async def test_trouble_while_a_bucket_is_tried_is_no_verdict(
     with monkeypatch.context() as probed:
         probed.setattr(stub_r2, "PROBES", "no probe is called so")
         stub.faults.append(stub_faults.does_it_but_says_500)
-        with pytest.raises(BackendUnavailable, match="in trouble"):
+        with pytest.raises(BackendUnavailable, match="failing"):
             await storage.save(key("a.png"), BytesSource(PNG), CREATE)
 
     await storage.save(key("a.png"), BytesSource(PNG), CREATE)
@@ -140,7 +140,10 @@ async def test_a_request_with_such_a_condition_is_501_and_a_sentence(
         )
 
     assert (answer.status_code, answer.json()["code"]) == (501, "condition_unsupported")
-    assert "save without one, or use a bucket with conditional writes" in answer.json()["detail"]
+    assert (
+        "save without a condition, or use a bucket with conditional writes"
+        in answer.json()["detail"]
+    )
 
 
 @pytest.mark.slow
@@ -149,7 +152,7 @@ async def test_a_request_with_such_a_condition_is_501_and_a_sentence(
     [
         (Conditions.HONOURED, []),
         (Conditions.IGNORED_IN_PARTS, ["ignores If-Match for images over 16 MiB"]),
-        (Conditions.UNQUOTED, ["refuses If-Match where it holds (412)"]),
+        (Conditions.UNQUOTED, ["refuses If-Match although the condition is met (412)"]),
     ],
 )
 async def test_the_doctor_says_what_a_bucket_does_with_conditions(

@@ -131,8 +131,8 @@ async def test_a_bucket_that_is_missing_is_logged_once_and_once_when_it_is_there
         await eventually(is_ready)
 
     assert {probe.status_code for probe in refused} == {503}
-    assert "R2_BUCKET_NAME names no bucket" in said
-    assert logged()[1:] == ["the bucket carries out GetObject again"]
+    assert "R2_BUCKET_NAME names a bucket that does not exist" in said
+    assert logged()[1:] == ["the bucket accepts GetObject again"]
 
 
 @pytest.mark.parametrize("status", [204, 400, 404, 501])
@@ -160,7 +160,7 @@ async def test_a_bucket_that_hangs_is_one_look_and_an_answer_in_time(
         assert {probe.status_code for probe in probes} == {503}
         assert probes[0].json()["parts"]["storage"] == {
             "state": "backend_unavailable",
-            "reason": "the storage does not answer",
+            "reason": "the storage does not respond",
         }
         assert stub.operations["GetObject"] == 1
 

@@ -388,7 +388,7 @@ async def test_a_bucket_in_trouble_is_a_503_with_retry_after(
 
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
     assert (ready.status_code, alive.status_code) == (503, 200)
-    assert ready.json()["detail"] == "the bucket is out of reach: it answers 503 SlowDown"
+    assert ready.json()["detail"] == "the bucket is out of reach: it responds 503 SlowDown"
 
 
 async def test_the_blind_redirect_is_blind(running: Running, stub: StubR2) -> None:

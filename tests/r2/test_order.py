@@ -95,7 +95,7 @@ async def test_a_listing_that_cannot_go_on_is_501_and_a_sentence(
         for path in ("images", "entries"):
             answer = await client.get(f"/api/v1/storage/{path}?limit=4")
             assert (answer.status_code, answer.json()["code"]) == (501, "listing_unsupported")
-            assert "no order that can be told" in answer.json()["detail"]
+            assert "an unknown order" in answer.json()["detail"]
 
 
 @pytest.mark.slow
@@ -104,7 +104,7 @@ async def test_a_listing_that_cannot_go_on_is_501_and_a_sentence(
     [
         (str, "ok    order"),
         (tree, "note  order       the bucket lists in the order of its folders\n"),
-        (str.lower, "note  order       the bucket lists in no order that can be told\n"),
+        (str.lower, "note  order       the bucket lists in an unknown order\n"),
     ],
 )
 async def test_the_doctor_says_in_which_order_a_bucket_lists(

@@ -82,7 +82,7 @@ def test_any_s3_is_named_by_region_token_and_addressing(monkeypatch: pytest.Monk
     [
         ({"R2_ENDPOINT_URL": "http://127.0.0.1:8333"}, "needs a host name in R2_ENDPOINT_URL"),
         ({"R2_ENDPOINT_URL": "http://[::1]:8333"}, "needs a host name in R2_ENDPOINT_URL"),
-        ({"R2_BUCKET_NAME": "My_Images"}, "needs a bucket whose name can stand in a host"),
+        ({"R2_BUCKET_NAME": "My_Images"}, "needs a bucket name that is valid in a host"),
     ],
 )
 def test_a_bucket_that_no_host_can_name_stops_the_start(

@@ -230,7 +230,7 @@ async def test_no_attempt_begins_that_its_deadline_would_cut_off(
     """The pause asked for ends within the deadline, but leaves no time for an answer."""
     stub.faults.extend([stub_faults.answers(503, "SlowDown", retry_after="19"), stub_faults.hangs])
 
-    with pytest.raises(BackendUnavailable, match="out of reach: it answers 503 SlowDown"):
+    with pytest.raises(BackendUnavailable, match="out of reach: it responds 503 SlowDown"):
         await storage.save(key("a.png"), BytesSource(PNG))
 
     assert stub.operations == {"PutObject": 1}
@@ -268,7 +268,7 @@ async def test_where_no_connection_is_made_in_time_nothing_was_sent_and_that_is_
 
     monkeypatch.setattr(Connections, "_connect", hangs)
 
-    with pytest.raises(BackendUnavailable, match="out of reach: it takes no connection"):
+    with pytest.raises(BackendUnavailable, match="out of reach: it accepts no connection"):
         await storage.save(key("a.png"), BytesSource(PNG))
 
     assert stub.requests == []

@@ -40,7 +40,7 @@ def test_a_key_of_another_size_or_curve_is_refused(tmp_path: Path) -> None:
         file.write_bytes(
             key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
         )
-        with pytest.raises(ConfigurationError, match="does not suit"):
+        with pytest.raises(ConfigurationError, match="does not match"):
             PublicKeyFile(file, algorithm)
 
 

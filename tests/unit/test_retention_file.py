@@ -81,20 +81,20 @@ FAULTS = {
     '[[rule]]\nprefix = "../"\nkeep = true': (2, "no image's path begins with"),
     "[[rule]]\nprefix = 3\nkeep = true": (2, "prefix of rule 1 must be a text"),
     '[[rule]]\nexpire_after = "7d"': (1, "rule 1 has no prefix"),
-    '[[rule]]\nprefix = "a"': (1, "rule 1 says nothing: it needs expire_after"),
-    '[[rule]]\nprefix = "a"\nunless_tagged = "b"': (1, "rule 1 says nothing"),
+    '[[rule]]\nprefix = "a"': (1, "rule 1 has no effect: add expire_after"),
+    '[[rule]]\nprefix = "a"\nunless_tagged = "b"': (1, "rule 1 has no effect"),
     '[[rule]]\nprefix = "a"\nkeep = false': (3, "keep of rule 1 can only be true"),
-    '[[rule]]\nkeep = true\nprefix = "a"\nexpire_after = "7d"': (4, "so expire_after says nothing"),
+    '[[rule]]\nkeep = true\nprefix = "a"\nexpire_after = "7d"': (4, "remove expire_after"),
     '[[rule]]\nprefix = "a"\nexpire_after = "7d"\nunless_tagged = []': (4, "must be a tag"),
     '[[rule]]\nprefix = "a"\nexpire_after = "7d"\nunless_tagged = [3]': (4, "must be a tag"),
-    '[[rule]]\nprefix = "a"\nexpire_after = "7d"\nunless_tagged = "-b"': (4, "is no tag: a"),
+    '[[rule]]\nprefix = "a"\nexpire_after = "7d"\nunless_tagged = "-b"': (4, "of rule 1: a"),
     '[[rule]]\nprefix = "a"\nkeep = true\n\n[[rule]]\n# two\nprefx = "b"': (7, "rule 2 has"),
-    '[[rule]]\nprefix = "a"\nexpire_after = ': (3, "no TOML"),
-    '[[rule]]\nprefix = "a': (2, "no TOML"),
-    '\n[[rules]]\nprefix = "a"': (2, "'rules' is unknown: only [[rule]] is"),
+    '[[rule]]\nprefix = "a"\nexpire_after = ': (3, "invalid TOML"),
+    '[[rule]]\nprefix = "a': (2, "invalid TOML"),
+    '\n[[rules]]\nprefix = "a"': (2, "'rules' is unknown: use only [[rule]]"),
     'x = 1\n[[rule]]\nprefix = "a"': (1, "'x' is unknown"),
-    '[rule]\nprefix = "a"': (1, "each rule begins with [[rule]]"),
-    "rule = [1]": (1, "each rule begins with [[rule]]"),
+    '[rule]\nprefix = "a"': (1, "each rule must begin with [[rule]]"),
+    "rule = [1]": (1, "each rule must begin with [[rule]]"),
     'rule = [{prefix = "a", keep = 2}]': (1, "keep of rule 1 can only be true"),
 }
 
@@ -117,7 +117,7 @@ def test_what_is_no_text_or_too_much_is_refused(tmp_path: Path) -> None:
         read(tmp_path, "#" * 1024**2 + "\n")
     with pytest.raises(ConfigurationError, match=r"101 rules, at most 100"):
         read(tmp_path, '[[rule]]\nprefix = ""\nkeep = true\n' * 101)
-    with pytest.raises(ConfigurationError, match=r"no TOML"):
+    with pytest.raises(ConfigurationError, match=r"invalid TOML"):
         read(tmp_path, "x = " + "[" * 100_000)
     with pytest.raises(ConfigurationError, match=r"cannot be read: Is a directory"):
         read_rules(tmp_path, is_named=False, compute_ttl=None)

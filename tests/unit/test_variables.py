@@ -65,7 +65,7 @@ def test_a_doubtful_name_is_warned_of(
 
     checked = check_settings(Settings.read())
 
-    assert f"{name} is set, and nothing reads it: {said}" in checked.warnings
+    assert f"{name} is set, but it is not a setting: {said}" in checked.warnings
 
 
 def test_names_that_are_known_or_of_others_are_passed_over(
@@ -109,7 +109,7 @@ def test_a_variable_is_still_read_by_its_former_name(
         ("STILLROOM_GALLERY", "maybe", "must be true or false"),
         ("STILLROOM_DURABILITY", "half", "must be 'full' or 'none'"),
         ("STILLROOM_CORS_ORIGINS", "here", "must be origins such as https://app.example.com, or *"),
-        ("R2_REGION", "a b", "has characters, or a length, that it does not take"),
+        ("R2_REGION", "a b", "has invalid characters or an invalid length"),
     ],
 )
 def test_a_value_that_a_setting_does_not_take_is_explained(
@@ -127,7 +127,7 @@ def test_a_former_name_is_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
 
     (warning,) = Settings.read().warnings()
 
-    assert warning.startswith("STILLROOM_SHORT_ROAD is named STILLROOM_FAST_PATH now")
+    assert warning.startswith("STILLROOM_SHORT_ROAD was renamed to STILLROOM_FAST_PATH")
 
 
 def test_a_misspelled_credential_stops_the_start(

@@ -55,7 +55,7 @@ class ImagesToArchive(JsonForm):
         examples=[["media/0197c2a8-7d1e-7c3a-9f00-3b5d8e1a2c4f/file.png"]],
     )
     sidecars: Literal["captions"] | None = Field(
-        default=None, description="`captions`: beside each image with a prompt a text of it."
+        default=None, description="`captions` adds a text file for each image with a prompt."
     )
 
 
@@ -107,10 +107,10 @@ class Archives:
         for text in dict.fromkeys(body.storage_keys):
             call.grant.require_everywhere("media")
             if not _LIBRARY_KEY.fullmatch(text):
-                raise InvalidPath("must be a key of the library", at=("body", "storage_keys"))
+                raise InvalidPath("must be a key of the media library", at=("body", "storage_keys"))
             keys.append(StorageKey(text))
         if not 1 <= len(keys) <= MAX_PATHS:
-            raise InvalidPath(f"must be 1 to {MAX_PATHS:,} images", at=("body", "paths"))
+            raise InvalidPath(f"must contain 1 to {MAX_PATHS:,} images", at=("body", "paths"))
         await self._require(keys)
         captions = body.sidecars is not None
         return _ArchiveResponse(
@@ -227,7 +227,7 @@ class _ArchiveResponse(Response):
 
     async def _end_entry(self, size: int, name: str) -> bytes:
         if self._zip.size != size:
-            raise BackendUnavailable(f"{name}: {self._zip.size} bytes came instead of {size}")
+            raise BackendUnavailable(f"{name}: received {self._zip.size} bytes instead of {size}")
         tail, record = self._zip.end_entry()
         await self._directory.add(record)
         return tail

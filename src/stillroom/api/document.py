@@ -31,7 +31,7 @@ _DIGEST: Final = "sha-256=:X48E9qOokqqrvdts8nOJRJN3OWDUoyWxBf7kbu9DBPE=:"
 
 _REQUEST_HEADERS: Final[Mapping[str, tuple[str, str]]] = {
     "Expires-In": (
-        "Lifetime of the image: `90s`, `15m`, `12h`, `7d`, or seconds. Without it, none.",
+        "Lifetime: `90s`, `15m`, `12h`, `7d`, or seconds. Without it, the image does not expire.",
         "7d",
     ),
     "If-Match": (
@@ -67,8 +67,8 @@ _BINARY: Final = {"schema": {"type": "string", "format": "binary"}}
 _STATUS_DESCRIPTIONS: Final = {
     400: "The body is malformed or incomplete.",
     401: "Unauthorized: missing or invalid token.",
-    403: "The token does not cover this.",
-    404: "Nothing has this name.",
+    403: "The token does not permit this.",
+    404: "Nothing exists under this name.",
     409: "The request conflicts with existing data, such as a folder at the path of a file.",
     412: "A precondition failed.",
     413: "The image is larger than allowed.",
@@ -128,7 +128,9 @@ def image_responses(*statuses: int, has_body: bool = True) -> dict[int | str, Do
     """Return OpenAPI metadata for an operation that sends an image (`has_body=False`: HEAD)."""
     content = dict.fromkeys(content_type.KNOWN, _BINARY) if has_body else {}
     facts = response_headers("Content-Length", "ETag", "Last-Modified", "Repr-Digest")
-    whole = {"description": "The image." if has_body else "It exists; the headers are GET's."}
+    whole = {
+        "description": "The image." if has_body else "It exists. The headers are those of GET."
+    }
     responses: dict[int | str, Document] = {200: {**whole, "headers": facts}}
     if has_body:
         responses[200]["content"] = content

@@ -34,7 +34,7 @@ class HealthCheck:
         task = self._task
         await asyncio.wait([task], timeout=_WAIT_S)
         if not task.done():
-            return BackendUnavailable(f"{self._component} does not answer")
+            return BackendUnavailable(f"{self._component} does not respond")
         return task.result()
 
     async def _run(self) -> StillroomError | None:

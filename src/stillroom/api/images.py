@@ -255,7 +255,8 @@ class ImageOperations:
             return await self.storage.open(poster_of(key))
         except (ImageNotFound, InvalidPath):
             raise UnsupportedMedia(
-                "no picture is made of a video; save one beside it, as <its path>" + POSTER_SUFFIX
+                "a video has no thumbnail without a poster: save one next to it, as <its path>"
+                + POSTER_SUFFIX
             ) from None
 
     @Operation(

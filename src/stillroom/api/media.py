@@ -108,8 +108,8 @@ class MediaOperations:
         grant.require("media", path)
         if item.relocate and "storage:delete" not in grant.scopes:
             raise Forbidden(
-                "relocating deletes the source, and the token lacks the scope storage:delete: "
-                'ask with "relocate": false, or with another token'
+                "relocating deletes the source, but the token lacks the scope storage:delete: "
+                'send "relocate": false, or use another token'
             )
         folder = KeyPrefix.of_images(ImagePrefix(grant.folder)) if grant.folder else None
         resource = await self.media.ingest_from_storage_key(
@@ -198,7 +198,7 @@ class MediaOperations:
             except PreconditionFailed as error:
                 message = "If-Match failed: the resource was changed meanwhile"
                 if condition.if_match is None:
-                    message = "If-None-Match failed: the resource is there"
+                    message = "If-None-Match failed: the resource exists"
                 raise PreconditionFailed(message) from error
 
         return check if condition.is_set else None

@@ -28,7 +28,7 @@ def _check_storable(text: str) -> str:
     if "\0" in text:
         raise ValueError("must not contain U+0000, which PostgreSQL cannot store")
     if any("\ud800" <= char <= "\udfff" for char in text):
-        raise ValueError("must not contain half of a surrogate pair, which UTF-8 cannot spell")
+        raise ValueError("must not contain half of a surrogate pair, which UTF-8 cannot encode")
     return text
 
 

@@ -98,7 +98,7 @@ def raw_target(request: Request) -> bytes:
     """Return the undecoded path of a request, without the query."""
     raw = request.scope.get("raw_path")
     if raw is None:
-        raise RuntimeError("the ASGI server gives no raw_path, so paths cannot be checked safely")
+        raise RuntimeError("the ASGI server sends no raw_path, so paths cannot be checked safely")
     return bytes(raw).partition(b"?")[0]
 
 

@@ -31,10 +31,10 @@ class SearchResults(BaseModel):
     """A page of images that were found."""
 
     items: list[ImageMetadata] = Field(
-        description="`raw` is null here, and long texts are cut: metadata of an image has all"
+        description="`raw` is null here, and long texts are cut; an image's metadata has all of it"
     )
     next: str | None = Field(
-        description="the `cursor` of the next page; null behind the last one",
+        description="the `cursor` of the next page; null on the last page",
         examples=["MTc2NDE3NjAwMDAwMDAwMDAwMA"],
     )
 

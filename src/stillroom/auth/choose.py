@@ -44,7 +44,7 @@ def minting_secret(config: SecretConfig, algorithm: Algorithm) -> str:
     """
     if algorithm != "HS256":
         raise ConfigurationError(
-            f"STILLROOM_JWT_ALGORITHM is {algorithm}, so tokens are signed with a "
-            "private key that is not here: get one from the issuer who holds it"
+            f"cannot create a token, because with STILLROOM_JWT_ALGORITHM={algorithm} only the "
+            "issuer has the private key: get a token from the issuer"
         )
     return load_secret(config.file) if config.current is None else config.current

@@ -45,7 +45,7 @@ class Grant:
         """
         self.require_scope(scope)
         if not self.covers(path):
-            raise Forbidden(f"the token is confined to {self.folder!r}")
+            raise Forbidden(f"the token is limited to {self.folder!r}")
 
     def require_folder(self, scope: Scope, folder: ImagePath) -> None:
         """Raise `Forbidden` unless `scope` is granted for the whole folder.
@@ -54,7 +54,7 @@ class Grant:
         """
         self.require_scope(scope)
         if not f"{folder.text}/".startswith(self.folder):
-            raise Forbidden(f"the token is confined to {self.folder!r}")
+            raise Forbidden(f"the token is limited to {self.folder!r}")
 
     def covers(self, path: ImagePath) -> bool:
         """Return whether a path is in the grant's folder: `a/` contains neither `ab` nor `a`."""
@@ -71,13 +71,13 @@ class Grant:
             return prefix
         if self.folder.startswith(prefix.text):
             return ImagePrefix(self.folder)
-        raise Forbidden(f"the token is confined to {self.folder!r}")
+        raise Forbidden(f"the token is limited to {self.folder!r}")
 
     def require_everywhere(self, scope: Scope) -> None:
         """Raise `Forbidden` unless `scope` is granted for all folders."""
         self.require_scope(scope)
         if self.folder:
-            raise Forbidden(f"the token is confined to {self.folder!r}")
+            raise Forbidden(f"the token is limited to {self.folder!r}")
 
     def require_scope(self, scope: Scope) -> None:
         """Raise `Forbidden` unless `scope` is granted, at least for one folder."""

@@ -65,7 +65,7 @@ class KeySet:
         """
         entries = parse_object(data).get("keys")
         if not isinstance(entries, list):
-            raise ValueError("no list of `keys`")  # noqa: TRY004  (invalid data)
+            raise ValueError("the key set has no list `keys`")  # noqa: TRY004  (invalid data)
         by_kid: dict[str, PublicKey] = {}
         usable: list[PublicKey] = []
         for entry in entries:
@@ -194,7 +194,7 @@ class PublishedKeys:
                 "the keys at %s cannot be fetched (%s), %s",
                 self._log_url,
                 str(error) or type(error).__name__,
-                "none is known yet" if self._keys is None else "those known stay in use",
+                "there are no keys yet" if self._keys is None else "old keys stay in use",
             )
             self._drop_old_keys()
             return

@@ -131,12 +131,12 @@ def check_secrets(secrets: Sequence[str]) -> None:
         if len(secret.encode()) < MIN_SECRET_BYTES:
             raise ConfigurationError(
                 f"a JWT secret is shorter than {MIN_SECRET_BYTES} bytes: unset "
-                "STILLROOM_JWT_SECRET to have one made, or make one with `openssl rand -base64 32`"
+                "STILLROOM_JWT_SECRET to generate one, or use `openssl rand -base64 32`"
             )
         if "-----BEGIN" in secret:
             raise ConfigurationError(
-                "STILLROOM_JWT_SECRET holds a PEM key, and everybody may know a public one: set "
-                "STILLROOM_JWT_PUBLIC_KEY_FILE to its file and STILLROOM_JWT_ALGORITHM instead"
+                "STILLROOM_JWT_SECRET contains a PEM key instead of a secret: set "
+                "STILLROOM_JWT_PUBLIC_KEY_FILE to its file and STILLROOM_JWT_ALGORITHM"
             )
 
 
@@ -187,21 +187,21 @@ def _read_pem(file: Path, algorithm: Algorithm) -> PublicKey:
         ) from error
     if b"PRIVATE KEY-----" in pem:
         raise ConfigurationError(
-            f"{variable} holds a private key, which must stay with the issuer: "
-            "take its public half, made with `openssl pkey -pubout`"
+            f"{variable} contains a private key, which must stay with the issuer: use its "
+            "public key, made with `openssl pkey -pubout`"
         )
     try:
         key = _parse_pem(pem)
     except (ValueError, UnsupportedAlgorithm) as error:
         raise ConfigurationError(
-            f"{variable} does not hold exactly one public key in PEM (BEGIN PUBLIC KEY): "
-            "make it from a private key with `openssl pkey -pubout`, "
-            "from a certificate with `openssl x509 -pubkey -noout`"
+            f"{variable} must contain exactly one public key in PEM (BEGIN PUBLIC KEY): make "
+            "it from a private key with `openssl pkey -pubout`, from a certificate with "
+            "`openssl x509 -pubkey -noout`"
         ) from error
     if not is_suitable(key, algorithm):
         raise ConfigurationError(
-            f"{variable} does not suit STILLROOM_JWT_ALGORITHM={algorithm}, which needs "
-            f"{_NEEDS[algorithm]}: name another file, or set the algorithm to the key's"
+            f"{variable} does not match STILLROOM_JWT_ALGORITHM={algorithm}, which needs "
+            f"{_NEEDS[algorithm]}: name another file, or set the algorithm of the key"
         )
     return cast("PublicKey", key)
 
@@ -215,7 +215,7 @@ def _parse_pem(pem: bytes) -> object:
 def _make_object(pairs: list[tuple[str, object]]) -> dict[str, object]:
     members = dict(pairs)
     if len(members) != len(pairs):
-        raise ValueError("a name is given twice")
+        raise ValueError("a name occurs twice")
     return members
 
 

@@ -18,8 +18,8 @@ def load_secret(file: Path) -> str:
     """
     if not file.exists():
         raise FileNotFoundError(
-            f"there is no token secret at {str(file)!r}: start the server first, which makes one, "
-            "or name its folder with --data-dir or STILLROOM_DATA_DIR, or set STILLROOM_JWT_SECRET"
+            f"there is no token secret at {str(file)!r}: start the server, which creates it, "
+            "or set STILLROOM_DATA_DIR or --data-dir to its folder, or set STILLROOM_JWT_SECRET"
         )
     return load_or_make_secret(file)[0]
 
@@ -49,8 +49,8 @@ def _load(file: Path) -> str:
     with os.fdopen(fd, encoding="ascii", errors="replace") as opened:
         if stat.S_IMODE(os.fstat(opened.fileno()).st_mode) & 0o077:
             raise ConfigurationError(
-                f"others may read the token secret: run `chmod 600 {str(file)!r}`, "
-                "or delete it to have a new one made (old tokens end then)"
+                f"other users can read the token secret: run `chmod 600 {str(file)!r}`, or "
+                "delete it, so that a new one is generated (old tokens become invalid)"
             )
         return opened.read().strip()
 

@@ -1,7 +1,7 @@
 """Codes in sign-in links. Any server process exchanges a code for a token, but only once.
 
 Each code is stored as a file in a private folder, named after the code's SHA-256. Using a code
-deletes the file, which succeeds in only one process (docs/adr/0036-sign-in-links.md).
+deletes the file, which succeeds in only one process: ADR 0036.
 """
 
 import contextlib

@@ -4,7 +4,7 @@
 
 The signature covers the raw bytes of the path and of the other parameters, so that nothing is
 decoded or sorted before verification. A differently encoded URL for the same image needs its own
-signature (docs/adr/0007-signed-urls.md).
+signature (docs/adr/0007-signed-urls-are-checked-byte-by-byte.md).
 """
 
 import base64
@@ -71,7 +71,7 @@ class UrlSigner:
         `parameters`, the encoded query of the GET.
         """
         if not 1 <= valid_for_s <= MAX_LIFE_S:
-            raise ValueError(f"valid for 1 to {MAX_LIFE_S} seconds, not {valid_for_s}")
+            raise ValueError(f"must be valid for 1 to {MAX_LIFE_S} seconds, not {valid_for_s}")
         expires_at = int(self._now()) + valid_for_s
         quoted, expires = path.quoted(), str(expires_at)
         others = parameters.encode("ascii")

@@ -112,15 +112,15 @@ class TokenVerifier:
         """Return the key id. Raises if the token uses another algorithm than the configured one."""
         kid = header.get("kid")
         if header.get("alg") != self._keys.algorithm or "crit" in header:
-            raise ValueError("another algorithm, or an extension")
+            raise ValueError("unsupported algorithm or extension")
         if not isinstance(kid, str | None):
-            raise ValueError("kid is text")  # noqa: TRY004  (a wrong claim, not a wrong argument)
+            raise ValueError("kid must be text")  # noqa: TRY004  (a wrong claim, not a wrong argument)
         return kid
 
     def _check_times(self, claims: dict[str, object]) -> float:
         """Return the expiration time, which may be in the past."""
         if "exp" not in claims:
-            raise ValueError("without an end")
+            raise ValueError("exp is missing")
         expires = 0.0
         for name in ("nbf", "iat", "exp"):
             time_s = claims.get(name, 0)
@@ -129,7 +129,7 @@ class TokenVerifier:
                 or not isinstance(time_s, int | float)
                 or not -_LATEST < time_s < _LATEST  # False for NaN and infinity, too
             ):
-                raise ValueError(f"{name} is not a moment")
+                raise ValueError(f"{name} is not a time")
             expires = time_s
         return expires
 
@@ -155,7 +155,7 @@ class TokenVerifier:
         # A claim that is null is a mistake by the issuer, and must not grant more permissions.
         scope, folder = claims.get("scope", ""), claims.get("prefix", "")
         if not isinstance(scope, str) or not isinstance(folder, str):
-            raise ValueError("scope and prefix are text")  # noqa: TRY004  (claims, not arguments)
+            raise ValueError("scope and prefix must be text")  # noqa: TRY004  (claims, not arguments)
         if "scope" in claims or not self._keys.unscoped_may_all:
             scopes = parse_scopes(scope)
         else:

@@ -56,8 +56,8 @@ class CheckResult:
 
 
 @click.command()
-@click.option("--data-dir", help="Where everything lies.  [STILLROOM_DATA_DIR, ./stillroom-data]")
-@json_option("One JSON object a line for each check.")
+@click.option("--data-dir", help="The data directory.  [STILLROOM_DATA_DIR, ./stillroom-data]")
+@json_option("Print one JSON object per check.")
 def doctor(*, data_dir: str | None, as_json: bool) -> None:
     """Check settings, secret, disk or bucket, CDN, database and clock, where the server runs."""
     from stillroom.assembly import rules_of
@@ -75,7 +75,7 @@ def doctor(*, data_dir: str | None, as_json: bool) -> None:
         _show(finding, as_json=as_json)
         wrong += finding.is_wrong
     if wrong:
-        click.echo(f"{wrong} to mend", err=True)
+        click.echo(f"{wrong} to fix", err=True)
         sys.exit(FAILED)
 
 
@@ -118,7 +118,7 @@ def _tokens(settings: "Settings") -> Iterator[CheckResult]:
 
     own = settings.jwt_algorithm == "HS256" and settings.jwt_secret is None
     if own and not settings.secret_file.exists():
-        yield CheckResult("secret", f"none yet; the first start makes {settings.secret_file}")
+        yield CheckResult("secret", f"none yet; the first start creates {settings.secret_file}")
         return
     try:
         keys = open_keys(settings.keys)
@@ -131,7 +131,7 @@ def _tokens(settings: "Settings") -> Iterator[CheckResult]:
             )
             asyncio.run(verifier_of(keys, settings).verify(f"Bearer {token}"))
     except StillroomError as error:
-        yield CheckResult("secret", str(error), "mend what it names; `stillroom token` must work")
+        yield CheckResult("secret", str(error), "fix what it names; `stillroom token` must work")
         return
     command = settings.token_command
     yield CheckResult("secret", f"{keys.description}{command and f'; mint one with: {command}'}")
@@ -141,16 +141,16 @@ def _filesystem(settings: "Settings") -> Iterator[CheckResult]:
     """Check the filesystem of the data directory, which contains the secret even with a bucket."""
     home = settings.data_dir
     if not home.exists():
-        yield CheckResult("filesystem", f"{home} is not there yet; the first start makes it")
+        yield CheckResult("filesystem", f"{home} does not exist yet; the first start creates it")
         return
     if not os.access(home, os.R_OK | os.W_OK | os.X_OK):
         remedy = f"give it to this user: chown -R $(id -u) {home}"
-        yield CheckResult("filesystem", f"{home} cannot be written by this user", remedy)
+        yield CheckResult("filesystem", f"this user cannot write to {home}", remedy)
         return
     free = shutil.disk_usage(home).free
     said = f"{home}, {free / 1e9:.1f} GB free"
     if free < settings.min_free_bytes:
-        remedy = "make room, or lower STILLROOM_MIN_FREE_BYTES: saves are answered 507"
+        remedy = "free some space, or lower STILLROOM_MIN_FREE_BYTES: saves get 507"
         yield CheckResult("filesystem", said, remedy)
     elif settings.durability == "none":
         remedy = "unset STILLROOM_DURABILITY, unless this is scratch data"
@@ -171,7 +171,7 @@ async def _storage(settings: "Settings") -> list[CheckResult]:
             description = CheckResult("storage", storage.description)
             return [description, *[finding async for finding in _tried(storage)]]
     except StillroomError as error:
-        return [CheckResult("storage", str(error), "mend what it names")]
+        return [CheckResult("storage", str(error), "fix what it names")]
 
 
 async def _tried(storage: "ImageStorage") -> AsyncIterator[CheckResult]:
@@ -241,9 +241,7 @@ async def _read(storage: "ImageStorage", key: StorageKey) -> list[CheckResult] |
             found = b"".join([chunk async for chunk in location.chunks(0, len(_PROBE))])
         finally:
             location.close()
-        wrong = [
-            CheckResult("reading", "other bytes came back", "check the disk: run its SMART test")
-        ]
+        wrong = [CheckResult("reading", "the bytes differ", "check the disk: run its SMART test")]
         return None if found == _PROBE else wrong
     url = httpx.URL(location.url)
     host, fields = url.host, {"host": url.netloc.decode()}
@@ -254,10 +252,10 @@ async def _read(storage: "ImageStorage", key: StorageKey) -> list[CheckResult] |
             answer = await client.get(url, headers=fields, extensions={"sni_hostname": host})
     except httpx.TransportError as error:
         remedy = "connect the bucket to the domain in R2_PUBLIC_URL (docs/r2.md)"
-        return [CheckResult("CDN", f"{host} does not answer: {error}", remedy)]
+        return [CheckResult("CDN", f"{host} does not respond: {error}", remedy)]
     if answer.status_code != 200 or answer.content != _PROBE:  # noqa: PLR2004  (a status)
-        remedy = "R2_PUBLIC_URL must serve this very bucket, from its top (docs/r2.md)"
-        return [CheckResult("CDN", f"{host} answers {answer.status_code}, not the probe", remedy)]
+        remedy = "R2_PUBLIC_URL must serve this bucket, from its root (docs/r2.md)"
+        return [CheckResult("CDN", f"{host} returns {answer.status_code}, not the probe", remedy)]
     return list(_cdn_fields(host, answer))
 
 
@@ -288,12 +286,12 @@ async def _database(settings: "Settings") -> CheckResult:
     from stillroom.media.database import MediaDatabase
 
     if isinstance(settings.rows, SqliteConfig) and not settings.rows.file.exists():
-        return CheckResult("database", "none yet; the first start makes it")
+        return CheckResult("database", "none yet; the first start creates it")
     database = MediaDatabase(settings.rows)
     try:
         await database.rows()
     except StillroomError as error:
-        remedy = "see whether PostgreSQL runs, and user, host and name in STILLROOM_DATABASE_URL"
+        remedy = "check that PostgreSQL runs, and user, host and name in STILLROOM_DATABASE_URL"
         if isinstance(settings.rows, SqliteConfig):
             remedy = f"restore {settings.rows.file} from a backup"
         return CheckResult("database", str(error), remedy)
@@ -311,7 +309,7 @@ def _clock(settings: "Settings") -> CheckResult:
         answer = httpx.get(f"{url.rstrip('/')}/healthz", timeout=_TIMEOUT_S)
         theirs = parsedate_to_datetime(answer.headers["date"]).timestamp()
     except (httpx.HTTPError, httpx.InvalidURL, KeyError, ValueError) as error:
-        return CheckResult("clock", f"{url} does not tell the time ({type(error).__name__})")
+        return CheckResult("clock", f"{url} does not send the time ({type(error).__name__})")
     ahead = time.time() - theirs
     said = f"{abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} {httpx.URL(url).host}"
     remedy = "switch time synchronisation on: timedatectl set-ntp true"

@@ -18,7 +18,7 @@ from stillroom.client import ImageInfo
 @click.option(
     "-d", "--depth", type=click.IntRange(0), default=1, show_default=True, help="Levels of folders."
 )
-@json_option("One JSON object a line: path, size, images.")
+@json_option("One JSON object per line: path, size, images.")
 @filter_options
 @server_options
 def du(

@@ -26,17 +26,17 @@ _CODES: Final[dict[type[StillroomError], int]] = {
 }
 
 _HINTS: Final[dict[type[StillroomError], str]] = {
-    errors.Unauthenticated: "set STILLROOM_TOKEN to a token, or give --token or --profile; "
-    "`stillroom token` makes one where the server's secret is",
+    errors.Unauthenticated: "set STILLROOM_TOKEN, or use --token or --profile; `stillroom token` "
+    "creates a token where the server's secret is",
     errors.Forbidden: "use a token whose scope and prefix cover this",
     errors.ImageNotFound: "`stillroom ls` shows what there is",
     errors.RunNotFound: "`stillroom runs ls` shows what there is",
-    errors.RunConflict: "`stillroom runs show` says what is there",
+    errors.RunConflict: "`stillroom runs show` shows what there is",
     errors.ResourceNotFound: "`stillroom media ls` shows what there is",
     ServerUnreachable: "Is the server running? Check --url or STILLROOM_URL. "
     "Run the same command again to resume.",
     errors.BackendUnavailable: "run the same command again to resume",
-    errors.StorageFull: "make room, then run the same command again",
+    errors.StorageFull: "free some space, then run the same command again",
     errors.PathConflict: "choose another path, or delete what is in the way",
     errors.TooLarge: "raise STILLROOM_MAX_UPLOAD_BYTES of the server",
 }

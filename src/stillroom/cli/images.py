@@ -55,12 +55,12 @@ def completed(context: click.Context, _: click.Parameter, begun: str) -> list[Co
     "--generation",
     type=json_or_file,
     metavar="JSON|FILE",
-    help="How one image was made: a JSON object, or a file with one; put into the image itself.",
+    help="Generation metadata to add to the image: a JSON object, or a file with one.",
 )
 @click.option(
     "--ai-generated",
     is_flag=True,
-    help="Put the mark into each image that says that AI made it, unless it has one.",
+    help="Add the AI mark to each image that has none.",
 )
 @click.option("--expires-in", type=duration, help="Delete the images after this: 90s 15m 12h 7d")
 @transfer_options
@@ -130,7 +130,7 @@ def _put_with_facts(
 ) -> tuple[str, str]:
     """Save one image with generation parameters. Return the result for the output and its path."""
     if len(planned) != 1:
-        raise click.UsageError("--generation is of one image: put them one by one")
+        raise click.UsageError("--generation is for one image: put the images one by one")
     ((path, file),) = planned.items()
     if dry_run:
         return "would upload", path
@@ -145,9 +145,9 @@ def _put_with_facts(
 @click.argument("sources", nargs=-1, required=True, shell_complete=completed)
 @click.argument("target", type=click.Path())
 @transfer_options
-@click.option("--zip", "as_zip", is_flag=True, help="TARGET is one ZIP file of all images.")
+@click.option("--zip", "as_zip", is_flag=True, help="TARGET becomes one ZIP file of all images.")
 @click.option(
-    "--captions", is_flag=True, help="With --zip: prompts go along, `cat.txt` beside `cat.png`."
+    "--captions", is_flag=True, help="With --zip: add the prompts, `cat.txt` next to `cat.png`."
 )
 @server_options
 def get(
@@ -158,7 +158,7 @@ def get(
     TARGET is a file for one image, else a folder; `-` is standard output.
     """
     if captions and not as_zip:
-        raise click.UsageError("--captions is of --zip")
+        raise click.UsageError("--captions requires --zip")
     with open_store() as store:
         if as_zip and not options.dry_run:
             wanted = images_to_zip(store, sources, options.chosen)
@@ -203,7 +203,7 @@ def _is_there(store: ImageStore, path: str, file: Path, *, ai_generated: bool = 
 @click.option("-l", "--long", is_flag=True, help="Size, time and type as well.")
 @click.option("-R", "--recursive", is_flag=True, help="All levels.")
 @click.option("--tree", is_flag=True, help="All levels, indented.")
-@json_option("One JSON object a line, with all facts.")
+@json_option("One JSON object per line, with all fields.")
 @server_options
 def ls(folder: str, *, long: bool, recursive: bool, tree: bool, as_json: bool) -> None:
     """List a folder, or one image."""
@@ -264,13 +264,11 @@ def _branch(entry: ImageInfo | Folder, shown: list[str], *, long: bool) -> list[
 
 @click.command(epilog=SERVER)
 @click.argument("sources", nargs=-1, required=True, shell_complete=completed)
-@click.option(
-    "-r", "--recursive", is_flag=True, help="Delete folders, with all that is below them."
-)
+@click.option("-r", "--recursive", is_flag=True, help="Delete folders and everything in them.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @DRY_RUN
 @filter_options
-@json_option("One JSON object a line: path, result and size.")
+@json_option("One JSON object per line: path, result and size.")
 @server_options
 def rm(
     sources: tuple[str, ...],

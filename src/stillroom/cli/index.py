@@ -49,5 +49,7 @@ async def rebuild(*, restart: bool, as_json: bool, data_dir: str | None) -> bool
         click.echo("stillroom: another process is rebuilding the index", err=True)
         return False
     known = {"images": healed.images, "written": healed.written, "removed": healed.removed}
-    echo_record(known, f"{counts(healed)}; {healed.removed} were gone", as_json=as_json)
+    echo_record(
+        known, f"{counts(healed)}; {healed.removed} did not exist any more", as_json=as_json
+    )
     return True

@@ -110,8 +110,8 @@ def main() -> None:
         if error.name is None or error.name.startswith("stillroom"):
             raise
         click.echo(
-            f"stillroom: {error.name} is not installed: install Stillroom with its server, such as "
-            "`pip install '.[server]'` in a checkout (docs/installing.md says how else)",
+            f"stillroom: {error.name} is not installed: install Stillroom with its server, "
+            "such as `pip install '.[server]'` in a checkout (other ways: docs/installing.md)",
             err=True,
         )
         sys.exit(2)

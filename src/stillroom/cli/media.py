@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _PAGE: Final = 1000
 _PROGRESS_S: Final = 5.0
 
-_AS_JSON = json_option("One JSON object a line.")
+_AS_JSON = json_option("One JSON object per line.")
 
 _EVERYTHING = click.option("--all", "everything", is_flag=True, help="All dead letters.")
 
@@ -70,7 +70,7 @@ async def ingest(keys: tuple[str, ...], *, keep: bool, as_json: bool, data_dir: 
 
 
 @media.command()
-@click.option("--dry-run", is_flag=True, help="List what is due, and delete nothing.")
+@click.option("--dry-run", is_flag=True, help="List due deletions without executing them.")
 @_AS_JSON
 @DATA_DIR
 @asynchronous
@@ -101,8 +101,9 @@ async def sweep(*, dry_run: bool, as_json: bool, data_dir: str | None) -> bool:
         )
     failed = swept.failed + swept.dead_lettered
     summary = (
-        f"deleted {swept.deleted}, were gone {swept.gone}, kept {swept.kept}, failed {failed}; "
-        f"copies cleared away {swept.copies}, empty folders removed {swept.folders}"
+        f"deleted {swept.deleted}, already gone {swept.gone}, kept {swept.kept}, failed "
+        f"{failed}; unneeded copies deleted {swept.copies}, empty folders removed "
+        f"{swept.folders}"
     )
     echo_record(asdict(swept), summary, as_json=as_json)
     return not failed
@@ -110,7 +111,7 @@ async def sweep(*, dry_run: bool, as_json: bool, data_dir: str | None) -> bool:
 
 @media.command()
 @click.option(
-    "--delete", is_flag=True, help="Delete the orphans. Without this they are only listed."
+    "--delete", is_flag=True, help="Delete the orphans. Without this option they are only listed."
 )
 @click.option(
     "--most-percent",
@@ -241,7 +242,7 @@ async def _change(
     from stillroom.errors import DeadLetterNotFound
 
     if bool(ids) == everything:
-        raise click.UsageError("give the ids, or --all")
+        raise click.UsageError("pass the ids, or --all")
     all_well = True
     async with opened_library(read_settings(data_dir)) as library:
         rows = (await library.database.rows()).dead_letters

@@ -79,7 +79,7 @@ def migrate(
     from stillroom.paths import ImagePrefix, KeyPrefix
 
     if source is None and target is None:
-        raise click.UsageError("give --from, --to or both: a settings file, or a data directory")
+        raise click.UsageError("pass --from, --to or both: a settings file, or a data directory")
     prefixes = [KeyPrefix.of_images(ImagePrefix.parse(prefix))]
     if not prefix:
         prefixes.append(KeyPrefix.of_library())

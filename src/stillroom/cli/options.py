@@ -90,7 +90,7 @@ def json_or_file(text: str) -> dict[str, Any]:
     try:
         found = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise click.BadParameter(f"no JSON: {error}") from error
+        raise click.BadParameter(f"not valid JSON: {error}") from error
     if not isinstance(found, dict):
         raise click.BadParameter('a JSON object is needed, such as {"prompt": "a fox", "seed": 7}')
     return found

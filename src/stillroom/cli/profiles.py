@@ -79,7 +79,7 @@ def _parsed(text: str) -> dict[str, Profile]:
         where = f", line {line}" if line else ""
         # The error's own message would contain the line, which may be a token.
         raise ConfigurationError(
-            f"{file!r}{where}: this is no profile: a [name], then url = … and token = …"
+            f"{file!r}{where}: this is not a profile: write [name], then url = … and token = …"
         ) from None
     found: dict[str, Profile] = {}
     for name in parser.sections():
@@ -98,7 +98,7 @@ def _read() -> str:
         with file.open("rb") as opened:
             found = os.fstat(opened.fileno())
             if not stat.S_ISREG(found.st_mode):
-                raise ConfigurationError(f"{str(file)!r} is no file: profiles are in a file")
+                raise ConfigurationError(f"{str(file)!r} is not a file: profiles must be in a file")
             if found.st_mode & 0o077:
                 raise ConfigurationError(
                     f"{str(file)!r} has tokens, and other users may open it (mode "
@@ -132,7 +132,7 @@ def change_profile(name: str, profile: Profile | None) -> None:
         expected[name] = profile
     after = _with(before, name, profile)
     if len(after.encode()) > _MAX_BYTES or _parsed(after) != expected:
-        raise ConfigurationError(f"{str(profiles_file())!r}: change this profile by an editor")
+        raise ConfigurationError(f"{str(profiles_file())!r}: edit this profile by hand")
     _replace(profiles_file().resolve(), after)
 
 
@@ -177,7 +177,7 @@ def profiles() -> None:
 
 
 @profiles.command("ls")
-@json_option("One JSON object a line: name, url, token.")
+@json_option("One JSON object per line: name, url, token.")
 def list_profiles(*, as_json: bool) -> None:
     """List profiles: name, URL, and whether it has a token; tokens are never shown."""
     for name, profile in _parsed(_read()).items():
@@ -203,10 +203,10 @@ def set_profile(name: str, *, url: str | None, token: str | None) -> None:
         token = _token_of_standard_input()
     made = Profile(url or known.url, token or known.token)
     if made.url is None:
-        raise click.UsageError("give the --url of the server")
+        raise click.UsageError("pass --url with the URL of the server")
     for value in (made.url, made.token or ""):
         if not value.isascii() or not value.isprintable() or " " in value:
-            raise click.UsageError("the URL or the token has characters that none has")
+            raise click.UsageError("the URL or the token has invalid characters")
     Connection.to(made.url, None)
     change_profile(name, made)
     click.echo(f"saved profile {name} in {profiles_file()}", err=True)

@@ -50,7 +50,7 @@ def transfer_options(command: Callable[..., None]) -> Callable[..., None]:
         options = TransferOptions(concurrency, dry_run, Filter(include, exclude), as_json)
         command(**others, options=options)
 
-    results = json_option("One JSON object a line: path, result and size.")
+    results = json_option("One JSON object per line: path, result and size.")
     return CONCURRENCY(DRY_RUN(filter_options(results(run))))
 
 

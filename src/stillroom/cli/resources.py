@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from stillroom.client.values import ResourceFilters
 
 _WHERE: Final = (
-    "Where --url, --profile, STILLROOM_URL, STILLROOM_PROFILE or a profile `default` names a "
-    "server (docs/cli.md), and without --data-dir, that server is asked. Otherwise the library is "
-    "the one that the server's settings select here."
+    "If --url, --profile, STILLROOM_URL, STILLROOM_PROFILE or a profile `default` names a "
+    "server (docs/cli.md), and --data-dir is not used, the command calls that server. "
+    "Otherwise it opens the library that the server's settings select here."
 )
 
 _AS_JSON = json_option("JSON, with all fields.")
@@ -30,10 +30,10 @@ _AS_JSON = json_option("JSON, with all fields.")
 @facts_options
 @click.option("--type", "kind", help="Only image or video, or one type such as image/png.")
 @click.option(
-    "--source-key", "source_keys", multiple=True, help="First ingested from there: compute/a.png."
+    "--source-key", "source_keys", multiple=True, help="Key of its source: compute/a.png."
 )
-@click.option("--content-hash", help="With this SHA-256.")
-@click.option("--from", "created_from", type=moment, metavar="TIME", help="Added then or later.")
+@click.option("--content-hash", help="SHA-256 of the resource.")
+@click.option("--from", "created_from", type=moment, metavar="TIME", help="Added since TIME.")
 @click.option("--before", "created_before", type=moment, metavar="TIME", help="Added earlier.")
 @click.option("-l", "--long", is_flag=True, help="Size, time, type, dimensions and tags as well.")
 @_AS_JSON
@@ -87,8 +87,8 @@ def show(resource_id: str, *, as_json: bool, data_dir: str | None) -> None:
 @click.command(epilog=_WHERE)
 @click.argument("resource_id", metavar="ID")
 @click.argument("tags", nargs=-1, metavar="[TAG...]")
-@click.option("--remove", is_flag=True, help="Take these tags away.")
-@click.option("--replace", is_flag=True, help="Leave these tags alone there, or none at all.")
+@click.option("--remove", is_flag=True, help="Remove these tags.")
+@click.option("--replace", is_flag=True, help="Replace all tags; without tags, remove all.")
 @_AS_JSON
 @DATA_DIR
 @server_options
@@ -103,7 +103,7 @@ def tag(
 ) -> None:
     """Add tags to a resource, and print all that it has, one a line. Without a TAG only print."""
     if remove and replace:
-        raise click.UsageError("give --remove or --replace, not both")
+        raise click.UsageError("use --remove or --replace, not both")
     with _store(data_dir) as store:
         found = store.media.tags(
             resource_id,

@@ -22,7 +22,7 @@ def _moment(text: str) -> datetime:
         given = datetime.fromisoformat(text)
         return (given if given.tzinfo else given.replace(tzinfo=UTC)).astimezone(UTC)
     except (ValueError, OverflowError) as error:
-        said = f"{text!r} is no time such as 2026-12-01 or 2026-12-01T09:00Z"
+        said = f"{text!r} is not a time such as 2026-12-01 or 2026-12-01T09:00Z"
         raise click.BadParameter(said) from error
 
 
@@ -36,10 +36,10 @@ def retention() -> None:
     "--at",
     type=_moment,
     metavar="TIME",
-    help="What would go at this time: 2026-12-01, 2026-12-01T09:00Z.  [now]",
+    help="What would expire at this time: 2026-12-01, 2026-12-01T09:00Z.  [now]",
 )
-@click.option("--summary", is_flag=True, help="Only the counts of each rule.")
-@json_option("One JSON object a line; the last has the counts.")
+@click.option("--summary", is_flag=True, help="Print only the counts for each rule.")
+@json_option("One JSON object per line; the last has the counts.")
 @DATA_DIR
 @asynchronous
 async def plan(*, at: datetime | None, summary: bool, as_json: bool, data_dir: str | None) -> None:
@@ -78,8 +78,8 @@ async def plan(*, at: datetime | None, summary: bool, as_json: bool, data_dir: s
     for rule in rules:
         if not rule.keep:
             click.echo(f"{rule.name} ({rule.prefix!r}): {counts.of(rule.name)}", err=True)
-    grace = f"{settings.deletion_grace_seconds:,} s after a round has marked them"
-    click.echo(f"in all: {counts.of()}, which go {grace}", err=True)
+    grace = f"{settings.deletion_grace_seconds:,} s after a scan has found them"
+    click.echo(f"in all: {counts.of()}, deleted {grace}", err=True)
 
 
 @dataclass

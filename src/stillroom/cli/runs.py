@@ -64,7 +64,7 @@ def show(folder: str, *, as_json: bool) -> None:
 
 @runs.command(epilog=SERVER)
 @click.argument("folder")
-@click.option("--expected", type=click.IntRange(0), help="How many images it must have.")
+@click.option("--expected", type=click.IntRange(0), help="Required number of images in the run.")
 @_JSON
 @server_options
 def publish(folder: str, *, expected: int | None, as_json: bool) -> None:

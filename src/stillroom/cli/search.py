@@ -24,11 +24,11 @@ _PROMPT_LETTERS: Final = 60
 @facts_options
 @click.option("--type", "content_type", help="Such as image/png.")
 @click.option("--prefix", help="Text that paths begin with.")
-@click.option("--from", "saved_from", type=moment, metavar="TIME", help="Saved then or later.")
+@click.option("--from", "saved_from", type=moment, metavar="TIME", help="Saved since TIME.")
 @click.option("--before", "saved_before", type=moment, metavar="TIME", help="Saved earlier.")
 @click.option("--sort", type=click.Choice(_SORTS), default="-saved", show_default=True)
 @click.option(
-    "--limit", type=click.IntRange(0), default=100, show_default=True, help="0: all that there are."
+    "--limit", type=click.IntRange(0), default=100, show_default=True, help="0 prints all."
 )
 @click.option("--json", "as_json", is_flag=True, help="A line of JSON for each image.")
 @server_options

@@ -54,8 +54,8 @@ def _fits(pattern: str, parts: list[str]) -> bool:
 def filter_options(command: F) -> F:
     """Add the options `--include` and `--exclude` to a command."""
     for name in ("exclude", "include"):
-        only = "Only names like this: '*.png', 'cats/', '/a/**'; repeat for several."
-        text = only if name == "include" else "No names like this."
+        only = "Only names that match: '*.png', 'cats/', '/a/**'; repeat for several."
+        text = only if name == "include" else "No names that match this pattern."
         command = click.option(f"--{name}", multiple=True, metavar="PATTERN", help=text)(command)
     return command
 
@@ -73,7 +73,7 @@ def files_to_put(sources: Sequence[str], target: str, chosen: Filter) -> dict[st
         raise click.UsageError("there is no file to put: the folder is empty")
     found = [(file, name) for file, name in found if chosen.takes(name)]
     if not found:
-        raise click.UsageError("no file is left by --include and --exclude")
+        raise click.UsageError("--include and --exclude leave no file")
     is_one_file = [str(file) for file, _ in found] == [os.path.normpath(one) for one in sources]
     if is_one_file and len(found) == 1 and target and not target.endswith("/"):
         return {target: found[0][0]}
@@ -92,7 +92,10 @@ def _by_target(planned: Iterable[tuple[S, T]]) -> dict[T, S]:
 
 
 def _files_of(source: str) -> list[tuple[Path, str]]:
-    """Return the local files that `source` selects, with their names relative to the target."""
+    """Find the local files that a path, a folder or a pattern matches.
+
+    Return each file, and its name relative to the folder or to the fixed part of the pattern.
+    """
     here = Path(source)
     if here.is_dir():
         return [(file, file.relative_to(here).as_posix()) for file in files_below(here)]
@@ -149,8 +152,8 @@ def images_to_zip(store: ImageStore, sources: Sequence[str], chosen: Filter) -> 
     paths = list(dict.fromkeys(path for path, _ in _chosen(store, sources, chosen)))
     if len(paths) > _ZIPPED_BY_NAME:
         raise click.UsageError(
-            f"a ZIP takes {_ZIPPED_BY_NAME:,} images by name, and this is {len(paths):,}: give one "
-            "folder without a filter, or leave out --zip"
+            f"a ZIP can have {_ZIPPED_BY_NAME:,} images by name, not {len(paths):,}: pass one "
+            "folder without a filter, or omit --zip"
         )
     return paths
 
@@ -189,7 +192,7 @@ def _chosen(store: ImageStore, sources: Sequence[str], chosen: Filter) -> list[t
     found = [image for source in sources for image in _images_of(store, source)]
     wanted = [(path, name) for path, name in found if chosen.takes(name)]
     if not wanted:
-        raise click.UsageError("no image is left by --include and --exclude")
+        raise click.UsageError("--include and --exclude leave no image")
     return wanted
 
 
@@ -199,7 +202,14 @@ def _is_one_image(sources: Sequence[str], wanted: list[tuple[str, str]]) -> bool
 
 
 def _images_of(store: ImageStore, source: str) -> list[tuple[str, str]]:
-    """Return the paths that `source` selects, with their names relative to the target."""
+    """Find the images that a path, a folder or a pattern matches.
+
+    Return the path of each image, and its name relative to the folder or to the fixed part of the
+    pattern. This name is appended to the target folder.
+
+    Raises:
+        ImageNotFound: no image matches.
+    """
     magic = _MAGIC.search(source)
     if magic:
         prefix = source[: magic.start()]

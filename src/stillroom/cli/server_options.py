@@ -35,7 +35,7 @@ SERVER: Final = (
 def server_options(command: F) -> F:
     """Add `--url`, `--token` and `--profile` to a command. `open_store` reads their values."""
     for name, text in (
-        ("profile", "A server and its token by name.  [STILLROOM_PROFILE]"),
+        ("profile", "Name of a profile: a server and its token.  [STILLROOM_PROFILE]"),
         ("token", "The token; other users may see it in a list of processes.  [STILLROOM_TOKEN]"),
         ("url", f"The server.  [STILLROOM_URL, {DEFAULT_URL}]"),
     ):

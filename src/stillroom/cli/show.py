@@ -17,7 +17,7 @@ _WIDTH: Final = 16
 
 @click.command(epilog=SERVER)
 @click.argument("path", shell_complete=completed)
-@json_option("All facts as a JSON object, `raw` too.")
+@json_option("All metadata as a JSON object, also `raw`.")
 @server_options
 def show(path: str, *, as_json: bool) -> None:
     """Print the facts of one image: size, type, and how it was made, as the image itself says."""

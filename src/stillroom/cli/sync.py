@@ -28,7 +28,7 @@ _UNFINISHED: Final = re.compile(r"\.stillroom-[0-9a-f]{16}\.part")
 @click.command(epilog=SERVER)
 @click.argument("source")
 @click.argument("target")
-@click.option("--delete", is_flag=True, help="Also delete what is in TARGET and not in SOURCE.")
+@click.option("--delete", is_flag=True, help="Also delete what is only in TARGET.")
 @transfer_options
 @server_options
 def sync(source: str, target: str, *, delete: bool, options: TransferOptions) -> None:
@@ -42,7 +42,7 @@ def sync(source: str, target: str, *, delete: bool, options: TransferOptions) ->
     """
     if source.startswith(_STORE) == target.startswith(_STORE):
         raise click.UsageError(
-            f"one of SOURCE and TARGET begins with `{_STORE}`, such as {_STORE}generations/7: "
+            f"SOURCE or TARGET must begin with `{_STORE}`, such as {_STORE}generations/7: "
             "`stillroom cp` copies within the store"
         )
     is_up = target.startswith(_STORE)
@@ -55,7 +55,7 @@ def sync(source: str, target: str, *, delete: bool, options: TransferOptions) ->
     if is_up and not sides.local.is_dir():
         raise click.UsageError(f"no such folder: {source}")
     if not is_up and sides.local.exists() and not sides.local.is_dir():
-        raise click.UsageError(f"{target} is no folder")
+        raise click.UsageError(f"{target} is not a folder")
     with open_store() as store:
         plan = _plan(store, sides, is_up=is_up, delete=delete)
         if options.dry_run:

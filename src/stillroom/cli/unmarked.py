@@ -42,7 +42,7 @@ class Findings:
             self._say(found.path)
         elif found.ai_mark is None and found.content_type in TYPES:
             self.unknown.append(found.path)
-            self._say(f"cannot be told: {found.path}", err=True)
+            self._say(f"unknown: {found.path}", err=True)
         elif found.ai_mark is None:
             self.others += 1
         self._status_line.update(self.summary)
@@ -51,7 +51,7 @@ class Findings:
     def summary(self) -> str:
         """One-line summary."""
         said = f"{counted(self.images, 'image')}, {len(self.unmarked):,} without a mark"
-        said += f", {len(self.unknown):,} that cannot be told" if self.unknown else ""
+        said += f", {len(self.unknown):,} unknown" if self.unknown else ""
         return said + (f", {self.others:,} of other types" if self.others else "")
 
     def end(self) -> None:

@@ -61,12 +61,12 @@ def refused(answer: Answer, subject: str) -> StillroomError:
         return known
     if answer.status == 404:
         return UnexpectedAnswer(
-            f"{subject}: 404 from a server that is no Stillroom: is the URL right? It is the "
-            "server's root, such as http://127.0.0.1:8000"
+            f"{subject}: 404 from a server that is not Stillroom: pass the URL of the server's "
+            "root, such as http://127.0.0.1:8000"
         )
     return UnexpectedAnswer(
-        f"{subject}: the server answers {answer.status}"
-        f" {detail or answer.body[:_SHOWN_CHARS].decode('utf-8', 'replace')!r}"
+        f"{subject}: the server responds {answer.status} "
+        f"{detail or answer.body[:_SHOWN_CHARS].decode('utf-8', 'replace')!r}"
     )
 
 
@@ -277,10 +277,10 @@ def shown_fields(
 
 def _check_printable(value: Any) -> Any:  # noqa: ANN401  (JSON)
     if isinstance(value, str) and not value.isprintable():
-        raise ValueError("a text has control characters")
+        raise ValueError("a text contains control characters")
     return value
 
 
 def _foreign(answer: Answer, subject: str) -> UnexpectedAnswer:
     shown = answer.body[:_SHOWN_CHARS].decode("utf-8", "replace")
-    return UnexpectedAnswer(f"{subject}: this is no answer of Stillroom's: {shown!r}")
+    return UnexpectedAnswer(f"{subject}: not a response from Stillroom: {shown!r}")

@@ -61,7 +61,7 @@ def archive(
 def check_archive(file: IO[bytes]) -> None:
     """Raise `UnexpectedAnswer` if a ZIP is incomplete. A proxy may hide that it was interrupted."""
     if file.seekable() and file.readable() and not zipfile.is_zipfile(file):
-        raise UnexpectedAnswer("the archive that came is cut off: try again")
+        raise UnexpectedAnswer("the received archive is incomplete: try again")
 
 
 def _archive_call(images: str | Iterable[str], sidecars: Sidecars | None) -> tuple[Call, str]:

@@ -45,7 +45,9 @@ class AsyncMediaLibrary:
             try:
                 resources = [answers.resource_of(entry) for entry in entries]
             except (AttributeError, KeyError, TypeError, ValueError) as error:
-                raise UnexpectedAnswer(f"the server lists what is no resource: {error}") from error
+                raise UnexpectedAnswer(
+                    f"the server returned an invalid resource: {error}"
+                ) from error
             for item in resources:
                 yield item
 

@@ -74,7 +74,7 @@ class AsyncOneImageCalls:
         name = named(path)
         precondition = condition(if_match, if_none_match)
         if unique and precondition:
-            raise TypeError("unique= makes a name that is new, so it takes no condition")
+            raise TypeError("unique=True cannot be combined with if_match or if_none_match")
         async with entered_in_thread(
             opened(source, name, generation, ai_generated=ai_generated, encoding=encoding)
         ) as upload:

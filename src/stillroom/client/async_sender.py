@@ -75,6 +75,7 @@ class AsyncSender(async_sender_base.AsyncSender):
             self._loop = loop
         elif self._loop is not loop:
             raise RuntimeError(
-                "this AsyncImageStore is used in a second event loop, and its connections are of "
-                "the first: make one in each (asyncio.run makes a new loop), or close it before"
+                "this AsyncImageStore was used in another event loop, which has its "
+                "connections: create one in each loop (asyncio.run creates a new loop), or "
+                "close it before"
             )

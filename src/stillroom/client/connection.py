@@ -53,10 +53,10 @@ class Connection:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.query:
             raise ConfigurationError(
-                f"{url!r} is no URL of a server: set STILLROOM_URL to one such as {DEFAULT_URL}"
+                f"{url!r} is not a server's URL: set STILLROOM_URL to one such as {DEFAULT_URL}"
             )
         if parts.username is not None:
-            raise ConfigurationError("the URL has a user in it: give the token as STILLROOM_TOKEN")
+            raise ConfigurationError("the URL contains a user: use STILLROOM_TOKEN instead")
         return cls(
             f"{_API.sub('', url)}/api/v1", token or os.environ.get("STILLROOM_TOKEN") or None
         )

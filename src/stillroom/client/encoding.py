@@ -92,7 +92,7 @@ def encoded(image: PillowImage, path: ImagePath, options: Encoding) -> IO[bytes]
     known = Image.registered_extensions()
     kind = known.get(suffix) if suffix else image.format or "PNG"
     if kind is None or kind not in Image.SAVE:
-        raise UnsupportedMedia(f"Pillow writes no {suffix or kind}: name it .png, .webp or .jpg")
+        raise UnsupportedMedia(f"Pillow cannot write {suffix or kind}: use .png, .webp or .jpg")
     given = _save_arguments(image, kind, options)
     file = io.BytesIO()
     try:
@@ -100,9 +100,9 @@ def encoded(image: PillowImage, path: ImagePath, options: Encoding) -> IO[bytes]
     except (OSError, ValueError) as error:
         if kind == "JPEG" and image.mode != "RGB":
             raise UnsupportedMedia(
-                f"JPEG takes no {image.mode}: pass image.convert('RGB'), or name it .png or .webp"
+                f"JPEG cannot store {image.mode}: pass image.convert('RGB'), or use .png or .webp"
             ) from error
-        raise UnsupportedMedia(f"cannot be written as {kind}: {error}") from error
+        raise UnsupportedMedia(f"the image cannot be written as {kind}: {error}") from error
     if kind != "PNG" and options.get("keep_info") is None and (texts := _generation_texts(image)):
         return io.BytesIO(_with_facts(file.getvalue(), texts))
     file.seek(0)
@@ -119,20 +119,20 @@ def image_of(array: ArrayLike) -> PillowImage:
     try:
         from PIL import Image
     except ModuleNotFoundError:
-        raise TypeError("an array is encoded by Pillow: pip install pillow") from None
+        raise TypeError("Pillow is needed to encode an array: pip install pillow") from None
     kind = array.__array_interface__["typestr"]
     if kind != "|u1":
         # Floats are not scaled: only the caller knows if they range from 0 to 1 or to 255.
         raise UnsupportedMedia(
-            f"the array is of {kind}, not uint8: if 0 is black and 1 is white, save "
-            "stillroom.client.from_float(array), else scale it to 0 to 255 first"
+            f"the array has the type {kind} instead of uint8: if 0 is black and 1 is white, "
+            "save stillroom.client.from_float(array), else scale it to 0 to 255 first"
         )
     shape = array.__array_interface__["shape"]
     try:
         return Image.fromarray(array)
     except (TypeError, ValueError) as error:
         raise UnsupportedMedia(
-            f"an array of shape {shape} is no image: (height, width) or (height, width, 3 or 4)"
+            f"an array of shape {shape} is not (height, width) or (height, width, 3 or 4)"
         ) from error
 
 
@@ -152,25 +152,25 @@ def from_float(array: Any) -> Any:  # noqa: ANN401  (arrays of packages that nee
     try:
         import numpy as np
     except ModuleNotFoundError:
-        raise TypeError("floats are scaled by NumPy: pip install numpy") from None
+        raise TypeError("NumPy is needed to scale floats: pip install numpy") from None
     if hasattr(array, "detach"):  # a tensor
         array = array.detach().cpu().float().numpy()
     found = np.asarray(array)
     if found.dtype.kind != "f":
-        raise UnsupportedMedia(f"the array is of {found.dtype}, not of floats: save it as it is")
+        raise UnsupportedMedia(f"the array is {found.dtype}, not float: save it as it is")
     if found.ndim == 4 and found.shape[0] == 1:
         found = found[0]
     if found.ndim == 4:
         raise UnsupportedMedia(
-            f"an array of shape {found.shape} is {found.shape[0]} images: save them one by one, "
-            "such as `for number, image in enumerate(batch)`"
+            f"an array of shape {found.shape} contains {found.shape[0]} images: save them one "
+            "by one, such as `for number, image in enumerate(batch)`"
         )
     if found.ndim == 3 and found.shape[-1] not in (1, 3, 4) and found.shape[0] in (1, 3, 4):
         found = np.moveaxis(found, 0, -1)
     if found.ndim == 3 and found.shape[-1] == 1:
         found = found[..., 0]
     if not np.isfinite(found).all():
-        raise UnsupportedMedia("the array has NaN or infinity in it: the model has failed")
+        raise UnsupportedMedia("the array contains NaN or infinity: check the output of the model")
     if found.size:
         _check_range(float(found.min()), float(found.max()))
     return np.ascontiguousarray((found.clip(0, 1) * 255).round().astype(np.uint8))
@@ -179,12 +179,12 @@ def from_float(array: Any) -> Any:  # noqa: ANN401  (arrays of packages that nee
 def _check_range(lowest: float, highest: float) -> None:
     if highest > _OVERSHOT:  # clipping would produce a white image
         raise UnsupportedMedia(
-            f"the array has values up to {highest:g}, and 1 is white: divide it by 255 first"
+            f"the array has values up to {highest:g}, but 1 is white: divide it by 255 first"
         )
     if lowest < _UNDERSHOT:  # clipping would make half of the image black
         raise ValueError(
-            f"the array has values down to {lowest:g}, and 0 is black: if it goes from -1 to 1, "
-            "save from_float((x + 1) / 2), else clip it to 0 first"
+            f"the array has values down to {lowest:g}, but 0 is black: if it ranges from -1 to "
+            "1, save from_float((x + 1) / 2), else clip it to 0 first"
         )
 
 
@@ -240,9 +240,10 @@ def _generation_texts(image: PillowImage) -> dict[str, str]:
 
 
 def _with_facts(data: bytes, texts: dict[str, str]) -> bytes:
-    """Embed generation parameters from PNG texts into an image; `raw` is omitted if it is too long.
+    """Add the generation metadata that PNG texts contain to an image of another format.
 
-    Return the image unchanged if the texts contain none or the format does not support them.
+    If the format has too little room for it, the field `raw` is omitted. If the texts contain no
+    generation metadata, or the format does not support it, the image is returned unchanged.
     """
     try:
         found = interpret(texts, WorkBudget()).generation

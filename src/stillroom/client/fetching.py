@@ -128,11 +128,11 @@ def _parsed(url: str) -> httpx.URL:
     try:
         parsed = httpx.URL(url)
     except (httpx.InvalidURL, TypeError, ValueError) as error:
-        raise InvalidParameter("this is no URL to fetch from", at=("url",)) from error
+        raise InvalidParameter("this is not a valid URL", at=("url",)) from error
     if parsed.scheme not in ("http", "https") or not parsed.host:
-        raise InvalidParameter("a URL to fetch from begins with https:// or http://", at=("url",))
+        raise InvalidParameter("the URL must begin with https:// or http://", at=("url",))
     if parsed.userinfo:
-        raise InvalidParameter("the URL has a user in it: none is sent", at=("url",))
+        raise InvalidParameter("the URL contains a user: remove it", at=("url",))
     return parsed
 
 
@@ -150,7 +150,7 @@ def _answer(
         request = client.build_request("GET", target, headers=fields, extensions=extensions)
         return client.send(request, stream=True)
     except UnicodeError as error:
-        raise InvalidParameter("no host has this name", at=("url",)) from error
+        raise InvalidParameter("unknown host", at=("url",)) from error
     except (httpx.TransportError, OSError) as error:
         # The URL may contain a signature, so the message contains only the host.
         why = "sends too slowly" if deadline.is_over else type(error).__name__
@@ -171,8 +171,8 @@ def _public_address(url: httpx.URL) -> str:
         parsed = ipaddress.ip_address(address.partition("%")[0])
         if not _is_public(parsed):
             raise InvalidParameter(
-                f"{url.host} is not a public address: pass allow_private=True if no stranger has "
-                "given the URL",
+                f"{url.host} is not a public address: pass allow_private=True if you trust the "
+                "source of the URL",
                 at=("url",),
             )
     return addresses[0]
@@ -193,12 +193,12 @@ def _is_public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
 def _receive(answer: httpx.Response, file: IO[bytes], max_bytes: int, deadline: _Deadline) -> None:
     host = answer.request.headers.get("host", answer.request.url.host)
     if answer.status_code != 200:
-        raise UnexpectedAnswer(f"{host} answers {answer.status_code}")
+        raise UnexpectedAnswer(f"{host} responds {answer.status_code}")
     kind = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind.startswith(_NO_IMAGES):
-        raise UnsupportedMedia(f"{host} sends {kind}, and no image")
+        raise UnsupportedMedia(f"{host} sends {kind} instead of an image")
     if answer.headers.get("content-encoding", "identity").lower() != "identity":
-        raise UnexpectedAnswer(f"{host} sends the image compressed, which was not asked for")
+        raise UnexpectedAnswer(f"{host} sends the image compressed, which was not requested")
     too_large = TooLarge(f"{host} sends more than {max_bytes} bytes: pass a larger max_bytes")
     declared = answer.headers.get("content-length", "0")
     if declared.isascii() and declared.isdigit() and int(declared[:20]) > max_bytes:

@@ -42,7 +42,9 @@ class MediaLibrary:
             try:
                 resources = [answers.resource_of(entry) for entry in entries]
             except (AttributeError, KeyError, TypeError, ValueError) as error:
-                raise UnexpectedAnswer(f"the server lists what is no resource: {error}") from error
+                raise UnexpectedAnswer(
+                    f"the server returned an invalid resource: {error}"
+                ) from error
             yield from resources
 
     def ingest(self, path: str, *, relocate: bool = True) -> MediaResource:

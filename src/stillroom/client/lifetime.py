@@ -20,8 +20,8 @@ def seconds_of(lifetime: Lifetime) -> int:
     duration = parse_duration(str(lifetime), may_lack_unit=True)
     if duration is None:
         raise InvalidParameter(
-            f"expires_in is {lifetime!r}: give a timedelta, a number of seconds, or a text such as "
-            "'90s', '15m', '12h' or '7d'",
+            f"expires_in is {lifetime!r}: pass a timedelta, a number of seconds, or a text "
+            "such as '90s', '15m', '12h' or '7d'",
             at=("argument", "expires_in"),
         )
     return int(duration.total_seconds())

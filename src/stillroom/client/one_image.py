@@ -108,7 +108,7 @@ class OneImageCalls:
         name = named(path)
         precondition = condition(if_match, if_none_match)
         if unique and precondition:
-            raise TypeError("unique= makes a name that is new, so it takes no condition")
+            raise TypeError("unique=True cannot be combined with if_match or if_none_match")
         with opened(
             source, name, generation, ai_generated=ai_generated, encoding=encoding
         ) as upload:

@@ -188,7 +188,7 @@ class Operations:
             if isinstance(outcome, Answer) and outcome.status in (200, 206):
                 announced = answers.announced_sha256(outcome) or digest
                 if announced not in (None, sink.sha256):
-                    raise DigestMismatch(f"{path.text}: other bytes came than the server has")
+                    raise DigestMismatch(f"{path.text}: the bytes do not match their SHA-256")
                 return
             if isinstance(outcome, Answer) and outcome.status == 416:
                 head = None  # the image was replaced by a shorter one
@@ -215,7 +215,7 @@ class Operations:
                 if call.elsewhere and 400 <= outcome.status < 500 and outcome.status != 416:
                     host = urlsplit(call.target).hostname
                     raise UnexpectedAnswer(
-                        f"{path.text}: {host}, where the server sent us, answers {outcome.status}"
+                        f"{path.text}: redirected to {host}, which responds {outcome.status}"
                     )
                 return outcome, digest
             digest = answers.announced_sha256(outcome) or digest
@@ -280,7 +280,7 @@ class Operations:
         try:
             return [answers.listed_path(entry, prefix) for entry in entries], more
         except (AttributeError, InvalidPath) as error:
-            raise UnexpectedAnswer(f"the server lists what is no path: {error}") from error
+            raise UnexpectedAnswer(f"the server returned an invalid path: {error}") from error
 
     def page_of_entries(
         self, prefix: str, query: str
@@ -292,7 +292,7 @@ class Operations:
         try:
             return [answers.info_of_entry(entry, prefix) for entry in entries], more
         except (AttributeError, KeyError, TypeError, ValueError, InvalidPath) as error:
-            raise UnexpectedAnswer(f"the server lists what is no entry: {error}") from error
+            raise UnexpectedAnswer(f"the server returned an invalid entry: {error}") from error
 
     def signed_urls(
         self, paths: Sequence[ImagePath], valid_for_s: int, picture: Picture

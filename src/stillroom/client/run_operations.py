@@ -80,7 +80,7 @@ def _run(said: Any, folder: ImagePath) -> PublishedRun:  # noqa: ANN401  (JSON)
     known = _read(RunInfo, said, folder.text)
     images = said.get("images")
     if not isinstance(images, list):
-        raise UnexpectedAnswer(f"{folder.text}: this is no run: it has no images")
+        raise UnexpectedAnswer(f"{folder.text}: not a run, because the folder has no images")
     found: list[RunImage] = [_read(RunImage, image, folder.text) for image in images]
     for image in found:
         _check(image.path, f"{folder.text}/")
@@ -91,7 +91,7 @@ def _check(path: str, prefix: str) -> None:
     try:
         answers.listed_path(path, prefix)
     except (AttributeError, InvalidPath) as error:
-        raise UnexpectedAnswer(f"the server lists what is no path: {error}") from error
+        raise UnexpectedAnswer(f"the server returned an invalid path: {error}") from error
 
 
 def _read(kind: Any, said: Mapping[str, Any], subject: str) -> Any:  # noqa: ANN401  (`kind`, which is one of several classes)
@@ -103,5 +103,5 @@ def _read(kind: Any, said: Mapping[str, Any], subject: str) -> Any:  # noqa: ANN
             if known.get(name) is not None:
                 known[name] = datetime.fromisoformat(known[name])
     except (KeyError, TypeError, ValueError) as error:
-        raise UnexpectedAnswer(f"{subject}: this is no answer about a run: {error!r}") from error
+        raise UnexpectedAnswer(f"{subject}: not a valid run: {error!r}") from error
     return kind(**known)

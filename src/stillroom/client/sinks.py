@@ -53,8 +53,8 @@ def check_target(target: object) -> None:
     """
     if isinstance(target, str) or not (isinstance(target, Path) or hasattr(target, "write")):
         raise TypeError(
-            "a file to download to is named by a pathlib.Path, such as Path('out.png'), or is an "
-            f"open binary file; this is a {type(target).__name__}"
+            f"cannot download to a {type(target).__name__}: pass a pathlib.Path, such as "
+            "Path('out.png'), or an open binary file"
         )
 
 
@@ -67,7 +67,7 @@ def check_within(file: Path, folder: Path | None) -> None:
     if folder is None or file == folder:
         return
     if not file.parent.resolve().is_relative_to(folder.resolve()) or file.name in ("", ".."):
-        raise PermissionError(errno.EPERM, f"the way there leads out of {folder}", str(file))
+        raise PermissionError(errno.EPERM, f"the path leads out of {folder}", str(file))
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""Sources of images: bytes, files, paths, Pillow images and arrays, prepared for sending."""
+"""Preparation of bytes, files, Pillow images and arrays for sending."""
 
 import contextlib
 import hashlib
@@ -78,8 +78,8 @@ def named(path: object) -> ImagePath:
     """
     if not isinstance(path, str):
         raise TypeError(
-            f"the path of an image is a str such as 'cats/1.png', not a {type(path).__name__}: "
-            "is the order of the arguments right? The path in the store comes first"
+            f"the path must be a str such as 'cats/1.png', not a {type(path).__name__}: pass "
+            "the path in the store first, then the image"
         )
     try:
         return ImagePath.parse(path)
@@ -97,21 +97,20 @@ def opened(
     ai_generated: bool = False,
     encoding: Encoding | None = None,
 ) -> Iterator[ImagePayload]:
-    """Encode `source` if needed, hash it and yield its payload.
+    """Prepare an image for sending, and yield its payload.
 
     Args:
-        source: Image to save. A file is read from its current position. A file that is not seekable
-            is buffered for retries.
-        path: Path to save to. Its suffix selects the format for encoding an image or array.
+        source: Pillow images and arrays are encoded. Files are read from their current position.
+            If a file is not seekable, it is buffered, so that it can be sent again.
+        path: Path in the store. Its suffix selects the format in which images are encoded.
         generation: Generation parameters to embed. The image is then read into memory.
-        ai_generated: Embed an AI mark, metadata which states that AI made the image, unless it has
-            one. The image is then read into memory.
-        encoding: Options for images and arrays.
+        ai_generated: Embed the AI mark if the image has none. The image is then read into memory.
+        encoding: Options for encoding Pillow images and arrays.
 
     Raises:
-        UnsupportedMedia: The image or array cannot be encoded with these options, or its format
-            does not support this metadata.
-        InvalidParameter: `generation` is invalid, or the image's metadata name another source.
+        UnsupportedMedia: The image cannot be encoded with these options, or its format cannot
+            contain the metadata.
+        InvalidParameter: `generation` is invalid, or the XMP of the image names another source.
         OSError: The file cannot be read.
         TypeError: The source has another type, or is a file in text mode.
     """
@@ -156,7 +155,7 @@ def _file_of(
         return encoded(image_of(source), path, encoding)
     if encoding:
         raise TypeError(
-            f"{', '.join(sorted(encoding))}: only images and arrays are encoded, and a "
+            f"{', '.join(sorted(encoding))}: these options are for images and arrays, and a "
             f"{type(source).__name__} is saved as it is"
         )
     if isinstance(source, bytes | bytearray | memoryview):
@@ -168,11 +167,11 @@ def _file_of(
 
 def _binary(source: Any) -> IO[bytes]:  # noqa: ANN401  (callers may not use a type checker)
     if isinstance(source, str):
-        raise TypeError("a file to save is named by a pathlib.Path: give Path('…'), not a str")
+        raise TypeError("cannot save a str: pass pathlib.Path('…') to save a file")
     if hasattr(source, "__array__"):  # a torch tensor, which has no array interface
         raise TypeError(
             f"cannot save a {type(source).__name__}: if 0 is black and 1 is white, save "
-            "stillroom.client.from_float(tensor), which takes channels first, too"
+            "stillroom.client.from_float(tensor), which also accepts channels first"
         )
     if isinstance(source, io.TextIOBase) or not hasattr(source, "read"):
         raise TypeError(f"cannot save a {type(source).__name__}: open the file with 'rb'")

@@ -209,7 +209,7 @@ class DerivedCache:
     def _warn(self, error: OSError) -> None:
         if not self._warned:
             self._warned = True
-            log.warning("derived images are not kept: %s", error)
+            log.warning("thumbnails cannot be cached: %s", error)
 
 
 def _write_count(lock: int, used: int) -> None:

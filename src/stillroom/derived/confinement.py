@@ -103,12 +103,12 @@ def gaps() -> list[tuple[str, str]]:
     """Return the gaps in the confinement on this machine, each with a remedy for operators."""
     remedies = {
         "Landlock": (
-            "decoding processes are not kept from files: this kernel has no Landlock",
-            "take Linux 5.13 or later with `landlock` among its `lsm=`",
+            "decoding processes can open files, because this kernel has no Landlock",
+            "use Linux 5.13 or later with `landlock` in its `lsm=`",
         ),
         "seccomp": (
-            "decoding processes are not kept from calls: there is no seccomp filter here",
-            "take a kernel with CONFIG_SECCOMP_FILTER, on x86_64 or aarch64",
+            "decoding processes can make any system call, because there is no seccomp filter here",
+            "use a kernel with CONFIG_SECCOMP_FILTER, on x86_64 or aarch64",
         ),
     }
     return [remedies[part] for part in missing()]

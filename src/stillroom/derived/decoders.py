@@ -152,7 +152,7 @@ class Decoders:
         if code == wire.OUT_OF_MEMORY:
             return UnsupportedMedia("the image needs too much memory to be decoded")
         if -code in _KILLED_BY_THE_IMAGE:
-            log.warning("security: an image ended its decoding process by signal %d", -code)
+            log.warning("security: an image crashed its decoding process (signal %d)", -code)
             return UnsupportedMedia("the image cannot be decoded")
         log.error("a decoding process ended with status %d (%s)", code, error)
         return BackendUnavailable("the decoding process ended")
@@ -236,7 +236,7 @@ class _Decoder:
         head = await self._receive(wire.RESPONSE.size)
         kind, length = wire.RESPONSE.unpack(head)
         if length > _MAX_PICTURE_BYTES:
-            raise ConnectionError("an answer of impossible length")
+            raise ConnectionError("a response of impossible length")
         return kind, await self._receive(length)
 
     async def _receive(self, length: int) -> bytes:

@@ -261,7 +261,7 @@ class DerivedImages:
 
     def _raise_if_refused(self, original: StoredImage) -> None:
         if not self.decodes(original.content_type):
-            raise UnsupportedMedia(f"no picture is made of {original.content_type}")
+            raise UnsupportedMedia(f"cannot create a thumbnail of {original.content_type}")
         if original.size > _MAX_ORIGINAL_BYTES:
             raise UnsupportedMedia("the file is too large to be decoded")
         until, message, is_cut_off = self._refused.get(_source(original)) or (0.0, "", False)
@@ -318,7 +318,7 @@ class DerivedImages:
             self._refused.put(_source(original.image), entry)
             raise
         except OSError as error:  # no space for a temporary copy, or no file descriptor
-            raise BackendUnavailable("the image cannot be handed to a decoder") from error
+            raise BackendUnavailable("cannot send the image to a decoder") from error
 
     @contextlib.asynccontextmanager
     async def _lock(self, source: str) -> AsyncIterator[None]:
@@ -333,7 +333,7 @@ class DerivedImages:
                         while (fd := self._cache.try_lock(source)) is None:  # noqa: ASYNC110  (a file lock cannot be awaited)
                             await asyncio.sleep(_TURN_POLL_S)
             except TimeoutError:
-                message = "the image is being decoded for others: ask again"
+                message = "the image is being decoded for other requests: try again"
                 raise BackendUnavailable(message) from None
             if fd is not None:
                 stack.callback(os.close, fd)

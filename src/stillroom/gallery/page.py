@@ -2,7 +2,7 @@
 
 The files are plain JavaScript modules and style sheets, which are served unchanged. They are below
 a URL that contains their hash and are cached for a year. Only the page is revalidated each time.
-See docs/adr/0018-a-page-of-plain-modules.md.
+See docs/adr/0018-the-gallery-is-plain-modules.md.
 """
 
 import functools

@@ -66,34 +66,39 @@ class Facet:
 FACETS: Final[Mapping[str, Facet]] = {
     facet.name: facet
     for facet in (
-        Facet("prompt", "words", "The same in the prompt alone.", "Words in the prompt alone."),
+        Facet("prompt", "words", "Words in the prompt.", "Words in the prompt."),
         Facet(
             "model",
             "name",
-            "Words that follow each other in the model's name.",
-            "Words of its name that follow each other.",
+            "Consecutive words in the name of the model.",
+            "Consecutive words in the name of the model.",
             letter="m",
         ),
         Facet(
             "lora",
             "name",
-            "Words that follow each other in the name of a LoRA.",
-            "The same of the name of a LoRA.",
+            "Consecutive words in the name of a LoRA.",
+            "Consecutive words in the name of a LoRA.",
             letter="l",
         ),
-        Facet("sampler", "exact", "The sampler's whole name, in any case.", "Its whole name."),
+        Facet(
+            "sampler",
+            "exact",
+            "Complete name of the sampler, ignoring case.",
+            "Complete name of the sampler.",
+        ),
         Facet("seed", "number", "Up to 2**64 - 1.", "The seed."),
         Facet(
             "tool",
             "exact",
-            "The tool's whole name, in any case.",
-            "The tool's whole name, such as ComfyUI.",
+            "Complete name of the tool, ignoring case.",
+            "Complete name of the tool, such as ComfyUI.",
         ),
         Facet(
             "ai_mark",
             "exact",
-            "Whether an image says that AI made it: this very answer.",
-            "Whether it says that AI made it.",
+            "AI mark of the image.",
+            "AI mark of the image.",
             choices=get_args(AiMark),
         ),
     )

@@ -52,7 +52,7 @@ class _Parser:
     def _parse_value(self, depth: int) -> object:
         self._values += 1
         if self._values > MAX_VALUES or depth > _MAX_DEPTH:
-            raise TooManyValuesError(f"more than {MAX_VALUES} values, or {_MAX_DEPTH} levels")
+            raise TooManyValuesError(f"more than {MAX_VALUES} values or {_MAX_DEPTH} levels")
         opening = self._peek()
         if opening == "{":
             return self._parse_object(depth)
@@ -69,7 +69,7 @@ class _Parser:
                 raise JSONDecodeError("a name is missing", self._text, self._at)
             name, self._at = self._scalar(self._text, self._at)
             if name in members:
-                raise JSONDecodeError("a name is given twice", self._text, self._at)
+                raise JSONDecodeError("a name occurs twice", self._text, self._at)
             self._skip(":")
             members[name] = self._parse_value(depth + 1)
             has_more = self._skip_separator("}")

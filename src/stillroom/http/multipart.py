@@ -130,7 +130,7 @@ class FilePart:
             raise MalformedBody(f"the multipart body is broken: {error}") from error
         if self._skipped > MAX_SKIPPED_BYTES or self._framing_bytes > FRAMING_BYTES:
             raise MalformedBody(
-                f"more than {MAX_SKIPPED_BYTES} bytes in parts beside the one named `file`"
+                f"more than {MAX_SKIPPED_BYTES} bytes in parts other than `file`: send only `file`"
             )
         return chunks
 
@@ -142,15 +142,15 @@ class FilePart:
             raise InvalidUpload("the form has two parts named `file`")
         if not _is_file(part):
             raise InvalidUpload(
-                "the part named `file` has no file name, so it is text and no file: "
-                "send a file, for example with curl -F file=@cat.png"
+                "the part named `file` has no file name, so it is text instead of a file: send "
+                "a file, for example with curl -F file=@cat.png"
             )
         self._seen_file = True
         announced = announced_sha256(part.header("Repr-Digest"))
         if announced is None:
             return
         if self.expected_sha256 not in (None, announced):
-            raise DigestMismatch("the request and its part announce different hashes")
+            raise DigestMismatch("the hashes of the request and of its part differ")
         self.expected_sha256 = announced
 
 

@@ -217,7 +217,7 @@ def page_size(things: str, max_limit: int) -> Parameter:
             raise ValueError("must be a whole number, 1 or more")
         return min(int(digits[:6]), max_limit)  # six digits exceed every limit
 
-    description = f"{things} on a page; over {max_limit:,} counts as {max_limit:,}."
+    description = f"{things} on a page. A value over {max_limit:,} means {max_limit:,}."
     return Parameter(
         parse, {"type": "integer", "minimum": 1, "default": DEFAULT_LIMIT}, description
     )

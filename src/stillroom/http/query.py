@@ -161,7 +161,7 @@ class RunsParameters:
 
     def __post_init__(self) -> None:
         if self.start_after and self.sort != "folder":
-            raise InvalidParameter("a list by time has one page", at=("query", "start_after"))
+            raise InvalidParameter("must be omitted with this sort", at=("query", "start_after"))
 
     def link_to_next(self, last_folder: str) -> str:
         """Return the `Link` header for a page that ends with `last_folder`."""

@@ -195,7 +195,7 @@ class Migration:
                 detail, refused = str(error), False
         self._refused_in_a_row = self._refused_in_a_row + 1 if refused else 0
         if self._refused_in_a_row >= _GIVE_UP_AFTER:
-            raise BackendUnavailable(f"the target answers, but refuses every image: {detail}")
+            raise BackendUnavailable(f"the target responds, but refuses every image: {detail}")
         return ProgressEvent(MigrationOutcome.FAILED, key.text, detail=detail)
 
     async def _check_target(self) -> None:

@@ -165,7 +165,7 @@ class OrphanScan:
             ]
             if orphans:
                 for key in await rows.deletions.mark_orphans(orphans):
-                    log.info("marked %r: an orphan", key.text)
+                    log.info("scheduled the deletion of %r: an orphan", key.text)
 
     # Merging -----------------------------------------------------------------------------
 
@@ -225,7 +225,7 @@ class OrphanScan:
                 owner = uuid.UUID(match[1]) if match else None
                 if owner is not None:
                     if last is not None and owner < last:
-                        raise BackendUnavailable("the listing is in no order that can be compared")
+                        raise BackendUnavailable("cannot compare a listing that is not sorted")
                     last = owner
                 yield _Entry(StorageKey(text), owner)
 

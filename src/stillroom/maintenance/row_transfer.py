@@ -180,9 +180,9 @@ class _Pass:
         outcomes = await target.take(arrived, marked, dry_run=self._dry_run)
         for resource, takeover in zip(arrived, outcomes, strict=True):
             if takeover.outcome is TransferOutcome.OTHER:
-                self._leave_out(resource, f"the target's {takeover.other} has the same bytes")
+                self._leave_out(resource, f"{takeover.other} in the target has these bytes")
             elif takeover.outcome is TransferOutcome.SWEPT:
-                self._leave_out(resource, "the target's sweeper is deleting its key: run it again")
+                self._leave_out(resource, "the target is deleting its key: migrate again")
             else:
                 self._count(takeover.outcome, 1)
 

@@ -159,8 +159,8 @@ class Verification:
         """
         if adopt and not isinstance(store, AdoptsHashes):
             raise ConfigurationError(
-                "a bucket takes no hash for an object that is there already: "
-                "announce it (Repr-Digest) when you save"
+                "a hash cannot be added to an object that exists in a bucket: send Repr-Digest "
+                "with each save"
             )
         self.progress = progress
         self._store = store
@@ -231,7 +231,7 @@ class Verification:
         with contextlib.suppress(ImageNotFound):
             await self._store.stat(expected.key)
             return  # it was saved after the listing had passed this key
-        detail = "a row names it, and there is no such image"
+        detail = "a row refers to it, but it does not exist"
         self._note(VerificationFinding(FindingKind.MISSING, expected.key.text, detail))
 
     async def _verify_image(self, key: StorageKey, expected: Expected | None) -> None:
@@ -301,7 +301,7 @@ class Verification:
         reference = expected_sha256
         if expected is not None and expected_sha256 == sha256:
             reference = expected.sha256
-        detail = f"its SHA-256 is {sha256.hex()}, and was {(reference or b'').hex()}"
+        detail = f"its SHA-256 is {sha256.hex()} instead of {(reference or b'').hex()}"
         location = None
         if self._quarantine:
             location = await self._store.quarantine(image, _facts(image, kind, sha256, reference))

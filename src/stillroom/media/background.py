@@ -143,7 +143,7 @@ async def _repeat(
             away = False
         except BackendUnavailable as error:
             if not away:  # log only once: the database may be away for a whole night
-                log.warning("the sweeper waits: %s (%r)", error, error.__cause__)
+                log.warning("cannot sweep yet: %s (%r)", error, error.__cause__)
             away = True
         except Exception:  # a failure must not end the loop: the next sweep may succeed
             log.exception("a sweep failed")

@@ -196,7 +196,7 @@ class Healer:
                         color = await self._colors.dominant_color(opened)
                         change = dataclasses.replace(change, dominant_color=color)
                 except UnsupportedMedia as error:
-                    log.info("not all of %s can be healed: %s", resource.id, error)
+                    log.info("cannot compute all missing properties of %s: %s", resource.id, error)
         if is_colorless and is_video:
             color = await self._color_of_poster(resource)
             change = dataclasses.replace(change, dominant_color=color)
@@ -211,5 +211,5 @@ class Healer:
         except (ImageNotFound, InvalidPath):
             pass
         except UnsupportedMedia as error:
-            log.info("the poster of %s has no colour: %s", video.id, error)
+            log.info("cannot compute the colour of %s from its poster: %s", video.id, error)
         return None

@@ -133,14 +133,15 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class DueMark:
-    """Pending deletion as read by a sweeper.
+    """Row of a pending deletion that a sweeper is about to execute.
 
     Attributes:
-        id: Id of the pending deletion. If the deletion fails for good, the dead letter keeps it.
+        id: Id of the row. If all attempts fail, the dead letter has the same id.
         due_at: Earliest time of the next attempt (UTC).
-        attempts: Number of attempts, including the current attempt if it is claimed.
-        content_hash: See `Mark`. Also None if an older version wrote the row.
-        copy: Resource with this hash when the source's deletion was claimed, or None.
+        attempts: Number of attempts so far. A claimed deletion counts the current attempt too.
+        content_hash: SHA-256 as in `Mark`, or None if an older version wrote the row.
+        copy: Resource with the same SHA-256 as the source to delete, read when the deletion was
+            claimed; None if there was no such resource.
     """
 
     id: uuid.UUID

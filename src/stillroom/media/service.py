@@ -134,8 +134,8 @@ class MediaResourceService:
         except TimeoutError:
             raise BackendUnavailable("the ingest has taken too long: try again later") from None
         if is_claimed:
-            raise ResourceConflict("the image is being deleted: save it again, and ingest it then")
-        raise BackendUnavailable("the image is changed again and again while it is ingested")
+            raise ResourceConflict("the image is being deleted: save it again, and then ingest it")
+        raise BackendUnavailable("the image kept changing during the ingest: try again")
 
     async def _try_ingest(
         self, key: StorageKey, *, relocate: bool, within: KeyPrefix | None
@@ -264,14 +264,15 @@ class MediaResourceService:
                 return
             # The sweeper may have checked before the copy existed, so it must check again.
             await asyncio.sleep(_FIRST_PAUSE_S * 2**attempt)
-        raise BackendUnavailable("the sweeper is clearing an earlier copy away")
+        raise BackendUnavailable("the sweeper is deleting an earlier copy: try again later")
 
     async def _copy(
         self, source: "Source", media_key: StorageKey, *, is_new: bool
     ) -> StoredImage | None:
-        """Copy the version of the source that was read. None if the source was saved again.
+        """Copy the source to `media_key`, or return None if the source was saved again since.
 
-        Concurrent ingests of a resource write to the same key, so they must copy the same bytes.
+        Only the save that was examined is copied: concurrent ingests of identical bytes write to
+        the same key, so each of them must write the same bytes.
         """
         image = source.image
         try:

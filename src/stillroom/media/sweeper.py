@@ -110,9 +110,9 @@ class _Outcome(Enum):
     """Outcome of a deletion: the name of its count in `Swept`, and its log message."""
 
     DELETED = "deleted", "deleted %(key)r (%(reason)s, due %(due_at)s)"
-    GONE = "gone", "dropped the mark of %(key)r (%(reason)s): it is gone"
-    OTHER_SAVE = "kept", "kept %(key)r (%(reason)s): it was saved again since"
-    KEPT_BY_RULES = "kept", "kept %(key)r (%(reason)s): no rule ends it now"
+    GONE = "gone", "nothing to delete at %(key)r (%(reason)s)"
+    OTHER_SAVE = "kept", "kept %(key)r (%(reason)s): it has been saved again since"
+    KEPT_BY_RULES = "kept", "kept %(key)r (%(reason)s): no retention rule applies to it now"
 
 
 class Sweeper:
@@ -174,7 +174,7 @@ class Sweeper:
         ends = _clock() + (LEASE - _MARGIN).total_seconds()
         claimed = await rows.intents.claim(limit=_BATCH, lease=LEASE)
         for key in claimed.skipped:
-            log.info("dropped the intent of %r: a resource has it", key.text)
+            log.info("removed the record of an ingest: a resource uses %r", key.text)
         cleared: list[StorageKey] = []
 
         async def clear(key: StorageKey) -> None:
@@ -198,14 +198,14 @@ class Sweeper:
                 return False
             await self._storage.delete(key, save_id=image.save_id)
         except ImageNotFound:
-            log.info("dropped the intent of %r: there is no copy", key.text)
+            log.info("removed the record of an ingest: it made no copy at %r", key.text)
         except PreconditionFailed:
             return False
         except (StillroomError, TimeoutError) as error:
-            log.warning("cannot clear the copy %r away: %s", key.text, _error_text(error))
+            log.warning("cannot delete the unneeded copy %r: %s", key.text, _error_text(error))
             return False
         else:
-            log.info("deleted %r: the copy of an ingest that came to nothing", key.text)
+            log.info("deleted %r: an interrupted ingest had left this copy", key.text)
         return True
 
     async def _delete_marked(
@@ -216,7 +216,7 @@ class Sweeper:
         ends = _clock() + (LEASE - _MARGIN).total_seconds()
         claimed = await rows.deletions.claim(claim, limit=_BATCH, lease=LEASE)
         for mark in claimed.skipped:
-            log.info("kept %r (%s): a resource has it", mark.storage_key.text, mark.reason)
+            log.info("kept %r (%s): a resource uses it", mark.storage_key.text, mark.reason)
         swept.kept += len(claimed.skipped)
         settlement = Settlement()
 
@@ -245,14 +245,14 @@ class Sweeper:
                 swept.dead_lettered += 1
                 settlement.dead_lettered.append((mark, text))
                 log.critical(
-                    "gave up %r (%s) after %d attempts: %s", key, reason, mark.attempts, text
+                    "gave up on %r (%s) after %d attempts: %s", key, reason, mark.attempts, text
                 )
             else:
                 swept.failed += 1
                 again_at = now() + self._pause(mark.attempts)
                 settlement.retried.append((mark, text, again_at))
                 due_at = again_at.isoformat(timespec="seconds")
-                log.warning("cannot delete %r (%s), again at %s: %s", key, reason, due_at, text)
+                log.warning("cannot delete %r (%s), retry at %s: %s", key, reason, due_at, text)
             return
         settlement.done.append(mark.id)
         count, message = outcome.value
@@ -291,11 +291,11 @@ class Sweeper:
             sha256 = mark.content_hash or await hash_of(self._storage, mark.storage_key)
             copy = await (await self._database.rows()).resources.find_by_hash(sha256)
             if copy is None:
-                raise _CopyMissing("no resource of the library has these bytes; the source stays")
+                raise _CopyMissing("the source is kept: no resource of the library has these bytes")
             if not await self._is_needless(copy):
                 raise _CopyMissing(
-                    f"the bytes of resource {copy.id} are not at {copy.storage_key.text!r}; the "
-                    "source stays: bring them back, or ingest it again, and retry"
+                    f"the source is kept: resource {copy.id} has lost its bytes at "
+                    f"{copy.storage_key.text!r}: restore them, or ingest it again, and retry"
                 )
 
     async def _is_needless(self, copy: MediaResource) -> bool:

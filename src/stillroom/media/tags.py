@@ -41,10 +41,10 @@ def _checked(text: str, at: tuple[str, ...]) -> str:
     if unsafe := unsafe_character(text):
         raise InvalidParameter(f"the character U+{ord(unsafe):04X} is not allowed in a tag", at=at)
     if not 1 <= len(text.encode()) <= MAX_TAG_BYTES:
-        raise InvalidParameter(f"a tag has 1 to {MAX_TAG_BYTES} bytes of UTF-8", at=at)
+        raise InvalidParameter(f"a tag must have 1 to {MAX_TAG_BYTES} bytes of UTF-8", at=at)
     if text.startswith(UNWANTED) or text != text.strip():
         raise InvalidParameter(
-            f"a tag begins with neither `{UNWANTED}` nor a space, and ends with no space", at=at
+            f"a tag must not begin with `{UNWANTED}` or a space, or end with a space", at=at
         )
     if not unicodedata.is_normalized("NFC", text):
         raise InvalidParameter("a tag must be in Unicode normalization form C (NFC)", at=at)

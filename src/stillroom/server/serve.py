@@ -101,8 +101,9 @@ def _bounds(settings: Settings) -> Bounds:
     bounds = bounds_of(settings, descriptors=descriptors)
     if bounds.connections < settings.max_connections:
         log.warning(
-            "%d descriptors are enough for %d connections, not for STILLROOM_MAX_CONNECTIONS=%d: "
-            "raise the hard limit (LimitNOFILE= in systemd, ulimit -Hn) to %d, or lower that",
+            "%d descriptors are enough for %d connections, but STILLROOM_MAX_CONNECTIONS=%d: "
+            "raise the hard limit (LimitNOFILE= in systemd, ulimit -Hn) to %d, or lower that "
+            "setting",
             descriptors,
             bounds.connections,
             settings.max_connections,
@@ -116,7 +117,7 @@ def _print_sign_in_link(settings: Settings) -> None:
     try:
         code = SignInCodes(settings.sign_in_folder).make()
     except OSError as error:
-        log.warning("no sign-in link can be made in %s: %s", settings.sign_in_folder, error)
+        log.warning("cannot create a sign-in link in %s: %s", settings.sign_in_folder, error)
         return
     minutes = int(CODE_LIFE.total_seconds() / 60)
     sys.stdout.write(
@@ -141,8 +142,8 @@ def _shared_metrics() -> Iterator[None]:
         folder = tempfile.TemporaryDirectory(prefix="stillroom-metrics-")
     except OSError as error:
         raise ConfigurationError(
-            f"no temporary folder can be written to ({error.strerror}): "
-            "free some space, or set TMPDIR to another one"
+            f"cannot write to any temporary folder ({error.strerror}): free some space, or set "
+            "TMPDIR to another one"
         ) from error
     with folder as shared:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = shared

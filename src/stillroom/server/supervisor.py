@@ -121,7 +121,7 @@ class Supervisor(Multiprocess):
         backoff_s = slot.backoff_s()
         slot.restart_at = time.monotonic() + backoff_s
         log.error(
-            "worker %d %s; another is started %s",
+            "worker %d %s; starting another one %s",
             worker.pid,
             how or describe_exit(worker.exitcode),
             f"in {backoff_s:.0f} s" if backoff_s else "at once",
@@ -171,7 +171,7 @@ class Supervisor(Multiprocess):
             if not new.wait_until_ready(_START_TIMEOUT_S, self.should_exit):
                 new.kill()
                 new.join()
-                log.error("worker %s stays: the one to replace it did not start", old.pid)
+                log.error("worker %s keeps running, because its replacement did not start", old.pid)
                 return
             old.terminate()
             old.join()

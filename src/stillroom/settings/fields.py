@@ -199,7 +199,8 @@ class Fields(BaseSettings):
     """Serve the gallery at `/`: docs/gallery.md. It needs a token for all that it shows."""
 
     fast_path: bool = True
-    """Answer simple requests without a web framework: docs/adr/0009-the-fast-path.md.
+    """Handle simple requests without a web framework:
+    docs/adr/0009-simple-requests-take-a-fast-path.md.
 
     The answers are the same. The former name, `STILLROOM_SHORT_ROAD`, is still read.
     """
@@ -347,7 +348,7 @@ class Fields(BaseSettings):
         if value and (parts.scheme not in ("http", "https") or not parts.hostname):
             raise ValueError("must be a URL such as https://images.example.com")
         if parts.username is not None or port == 0:
-            raise ValueError("must have no user in it, and a port from 1 to 65535")
+            raise ValueError("must not contain a user name, and its port must be 1 to 65535")
         if parts.query or parts.fragment:
             raise ValueError("must end with the host or a path")
         return value.rstrip("/")
@@ -359,8 +360,8 @@ class Fields(BaseSettings):
         here = parts.hostname in ("localhost", "127.0.0.1", "::1")
         if value and (parts.scheme != "https" and not (parts.scheme == "http" and here)):
             raise ValueError(
-                "must begin with https:// (or http://127.0.0.1): who can change the keys "
-                "on their way could sign any token"
+                "must begin with https:// (or http://127.0.0.1): otherwise an attacker who "
+                "changes the keys in transit could sign any token"
             )
         if value and (not parts.hostname or parts.username is not None or parts.port == 0):
             raise ValueError(

@@ -37,13 +37,13 @@ _SHORTEST_KEY: Final = 16
 _KEY: Final = re.compile(r"[A-Za-z0-9_-]*")
 
 _LOCAL_TOKENS: Final = (
-    "the bucket is shared and the token secret is this machine's own: "
-    "set STILLROOM_JWT_SECRET to the same on all machines"
+    "the bucket is shared, but the token secret is only on this machine: set "
+    "STILLROOM_JWT_SECRET to the same on all machines"
 )
 
 _LOCAL_ROWS: Final = (
-    "the bucket is shared and the media library's rows are this machine's own: "
-    "set STILLROOM_DATABASE_URL to the same PostgreSQL on all machines"
+    "the bucket is shared, but the rows of the media library are only on this machine: set "
+    "STILLROOM_DATABASE_URL to the same PostgreSQL on all machines"
 )
 
 
@@ -181,8 +181,9 @@ class Settings(Fields):
             ):
                 if value:
                     raise ConfigurationError(
-                        f"{variable} is set, but HS256 has only secrets: set "
-                        "STILLROOM_JWT_ALGORITHM to RS256, ES256 or EdDSA, whichever the key is for"
+                        f"{variable} is set, but HS256 uses no public key: set "
+                        "STILLROOM_JWT_ALGORITHM to the algorithm of the key, RS256, ES256 or "
+                        "EdDSA"
                     )
             return self.secret
         if file is None and not url:
@@ -264,8 +265,8 @@ class Settings(Fields):
         transforms = self.r2_image_transformations and self._has_bucket
         if transforms and not self.r2_public_url:
             raise ConfigurationError(
-                "R2_IMAGE_TRANSFORMATIONS is set, but no CDN that could make them: "
-                "set R2_PUBLIC_URL to a domain of the bucket at Cloudflare"
+                "R2_IMAGE_TRANSFORMATIONS is set, but R2_PUBLIC_URL is not: set it to a domain "
+                "of the bucket at Cloudflare"
             )
         return DerivedConfig(
             folder=self.data_dir / ".stillroom" / "derived",
@@ -347,7 +348,7 @@ _MUST: Final = {
     "greater_than": "must be more than {gt:g}",
     "less_than_equal": "must be at most {le}",
     "literal_error": "must be {expected}",
-    "string_pattern_mismatch": "has characters, or a length, that it does not take",
+    "string_pattern_mismatch": "has invalid characters or an invalid length",
 }
 """Messages by error type of pydantic.
 

@@ -77,7 +77,7 @@ def unread_names(names: Iterable[str]) -> list[str]:
     known = [*map(variable_of, fields), *_OF_COMMANDS, *_FORMER]
     given = {name.upper() for name in names}
     renamed = [
-        f"{former} is named {variable_of(field)} now; the former name will not be read for ever"
+        f"{former} was renamed to {variable_of(field)}: use the new name"
         for former, field in _FORMER.items()
         if former in given
     ]

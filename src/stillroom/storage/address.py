@@ -74,14 +74,14 @@ class BucketAddress:
 def _check_virtual(hostname: str, bucket: str) -> None:
     if not _HOST_LABELS.fullmatch(bucket):
         raise ConfigurationError(
-            "R2_ADDRESSING=virtual needs a bucket whose name can stand in a host name "
-            "(small letters, digits, hyphens and dots): set R2_ADDRESSING to path"
+            "R2_ADDRESSING=virtual needs a bucket name that is valid in a host name (small "
+            "letters, digits, hyphens and dots): set R2_ADDRESSING to path"
         )
     try:
         ipaddress.ip_address(hostname)
     except ValueError:
         return
     raise ConfigurationError(
-        "R2_ADDRESSING=virtual needs a host name in R2_ENDPOINT_URL, and it has an address: "
-        "set R2_ADDRESSING to path"
+        "R2_ADDRESSING=virtual needs a host name in R2_ENDPOINT_URL instead of an address: set "
+        "R2_ADDRESSING to path"
     )

@@ -127,8 +127,8 @@ class UploadChecks:
         sha256 = self._hash.digest()
         if expected_sha256 is not None and sha256 != expected_sha256:
             raise DigestMismatch(
-                f"the bytes that came have the SHA-256 {sha256.hex()}, "
-                f"announced was {expected_sha256.hex()}"
+                f"the received bytes have the SHA-256 {sha256.hex()}, but "
+                f"{expected_sha256.hex()} was announced"
             )
         return Received(self.size, sha256, self.content_type)
 

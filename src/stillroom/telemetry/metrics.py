@@ -83,107 +83,106 @@ def _histogram(name: str, meaning: str, label: str) -> Histogram:
     return Histogram(f"stillroom_{name}", meaning, (label,), buckets=_BOUNDS)
 
 
-_REQUESTS = _counter(
-    "requests", "Requests answered, by operation and status.", "operation", "status"
-)
+_REQUESTS = _counter("requests", "Requests, by operation and status.", "operation", "status")
 _SECONDS = _histogram(
-    "request_seconds", "Time from the request's head to the answer's.", "operation"
+    "request_seconds", "Time from the head of the request to the head of the response.", "operation"
 )
-_RECEIVED = _counter("received_bytes", "Bytes of requests' bodies that came in.", "operation")
-_SENT = _counter("sent_bytes", "Bytes of answers' bodies that went out.", "operation")
+_RECEIVED = _counter("received_bytes", "Bytes received in request bodies.", "operation")
+_SENT = _counter("sent_bytes", "Bytes sent in response bodies.", "operation")
 _IN_FLIGHT = _gauge(
     "requests_in_flight",
-    "Requests that are being answered, all workers together.",
+    "Requests in progress, in all workers together.",
     mode="livesum",
 )
 _CONNECTIONS = _gauge("connections", "Open connections, all workers together.", mode="livesum")
 
 count_picture = _outcome_counter(
     "derived_images",
-    "Thumbnails: found (kept), decoded (made), not decodable (refused), in trouble (failed).",
+    "Thumbnails by result: from the cache (kept), created (made), refused, or failed.",
 )
 count_reading = _outcome_counter(
     "generation_readings",
-    "Images read for their generation metadata: there is some (found), none, or a broken one.",
+    "Images read for their generation metadata, by result: found, none, or broken.",
 )
 count_exceeded = _counter(
     "parsing_exceeded",
-    "Files whose header or metadata take more work than one file may: nothing is known of them.",
+    "Files without metadata, because parsing their header or metadata takes too much work.",
 ).inc
 count_ai_mark = _outcome_counter(
     "ai_mark_readings",
-    "Images whose metadata were asked for, by their mark that says made by AI: c2pa, iptc, both, "
-    "none, or unknown.",
+    "Images whose metadata was requested, by AI mark: c2pa, iptc, both, none, or unknown.",
     "mark",
 )
 count_saved_mark = _outcome_counter(
     "ai_mark_saved",
-    "Images that were saved, by their mark that says made by AI: c2pa, iptc, both, none, or "
-    "unknown. What was saved faster than it could be looked at is missing.",
+    "Saved images, by AI mark: c2pa, iptc, both, none, or unknown. Images that were saved too "
+    "fast to be examined are missing.",
     "mark",
 )
 
 _CONFINED = _gauge(
     "decoders_confined",
-    "1 where the kernel has what confines decoding processes (landlock, seccomp), else 0.",
+    "1 if the kernel supports the confinement of decoding processes (landlock, seccomp), else 0.",
     "by",
 )
-_WORKERS = _gauge("workers", "Worker processes that live.", mode="livesum")
+_WORKERS = _gauge("workers", "Running worker processes.", mode="livesum")
 _LAG = _gauge(
     "loop_lag_seconds",
-    "By how much the event loop missed its last tick of a second; the worst worker's.",
+    "Delay of the last tick of the event loop, which ticks each second; of the worst worker.",
     mode="livemax",
 )
 _CPU = _counter("cpu_seconds", "CPU time of all workers.")
 _MEMORY = _gauge(
     "resident_memory_bytes",
-    "Memory of all workers; what they share is counted for each.",
+    "Memory of all workers. Shared memory is counted once for each.",
     mode="livesum",
 )
 _BUILD = _gauge(
     "build_info",
-    "Always 1; its labels say what runs, and where the bytes and the rows are.",
+    "Always 1. The labels name the version, the storage of the images and the database.",
     "version",
     "storage",
     "database",
 )
-_READ_ONLY = _gauge("read_only", "1 after a failed sync, until a restart: nothing can be saved.")
-_FREE = _gauge("data_free_bytes", "Free room on the filesystem of the data directory.")
+_READ_ONLY = _gauge("read_only", "1 after a failed sync, until a restart: images cannot be saved.")
+_FREE = _gauge("data_free_bytes", "Free space on the filesystem of the data directory.")
 _MIN_FREE = _gauge(
-    "data_min_free_bytes", "STILLROOM_MIN_FREE_BYTES: with less free room, saves on a disk are 507."
+    "data_min_free_bytes",
+    "STILLROOM_MIN_FREE_BYTES: with less free space, saves on a disk get 507.",
 )
 
 _CALLS = _counter(
     "storage_calls",
-    "What the disk (fsync) or the bucket (S3's operations) was asked, attempt by attempt.",
+    "Calls to the disk (fsync) or the bucket (S3 operations). Each attempt is counted.",
     "call",
     "outcome",
 )
-_CALL_SECONDS = _histogram("storage_call_seconds", "How long each attempt took.", "call")
-_RETRIES = _counter("storage_retries", "Attempts that followed one that had failed.", "call")
+_CALL_SECONDS = _histogram("storage_call_seconds", "Duration of each attempt.", "call")
+_RETRIES = _counter("storage_retries", "Attempts that followed a failed attempt.", "call")
 
 _SWEPT = _counter(
     "media_swept",
-    "What became of marks and of copies made for nothing, in sweeps beside servers.",
+    "Results of sweeps by server processes: due deletions, and unneeded copies.",
     "outcome",
 )
 count_healed = _outcome_counter(
     "media_healed",
-    "Resources of which something was missing, such as a dominant colour, by what became of them.",
+    "Resources with missing properties, by the result of computing them.",
 )
 _QUEUES = {
-    "marks": _gauge("media_marks", "Deletions that are due now or later."),
-    "due": _gauge("media_due", "Deletions whose time has come."),
-    "intents": _gauge("media_intents", "Copies under way, or left by a crash."),
+    "marks": _gauge("media_marks", "Pending deletions, due now or later."),
+    "due": _gauge("media_due", "Deletions that are due."),
+    "intents": _gauge("media_intents", "Copies in progress, or left by a crash."),
     "dead_letters": _gauge("media_dead_letters", "Deletions that were given up."),
-    "healing": _gauge("media_healing", "Resources of which something is still to be computed."),
+    "healing": _gauge("media_healing", "Resources with properties that are still to be computed."),
 }
 _OLDEST_DUE = _gauge(
     "media_oldest_due_seconds",
-    "For how long the deletion that waits longest has been due.",
+    "Time since which the oldest due deletion has been due.",
 )
 _MEASURED = _gauge(
-    "media_measured_timestamp_seconds", "When the numbers of the media library were last read."
+    "media_measured_timestamp_seconds",
+    "Time at which the numbers of the media library were last read.",
 )
 
 _NUMBER, _TIME, _BYTES, _FIRST_BUCKET = 0, 1, 2, 3

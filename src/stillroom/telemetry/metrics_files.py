@@ -79,8 +79,8 @@ def _create(filename: str) -> None:
 def _private_file(error: OSError) -> str:
     """Return the path of an in-memory file (memfd) that no other worker reads."""
     log.error(
-        "this worker's numbers are missing in /metrics: the temporary folder has no space for them "
-        "(%s): free some, or set TMPDIR to another one, and restart",
+        "the metrics of this worker are missing in /metrics, because the temporary folder is "
+        "full (%s): free some space, or set TMPDIR to another folder, and restart",
         error.strerror,
     )
     fd = os.memfd_create("stillroom-metrics")

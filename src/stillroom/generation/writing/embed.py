@@ -50,15 +50,15 @@ def with_generation(data: bytes, generation: Generation | Mapping[str, Any]) -> 
             return writer(data, lambda packet: with_facts(packet, facts))
     except PacketTooLarge:
         raise InvalidParameter(
-            f"generation takes {len(facts)} bytes, and a JPEG has some 64,000 for it: leave out "
-            "`raw`, or save a PNG or WebP",
+            f"generation has {len(facts)} bytes, and a JPEG can store some 64,000: omit `raw`, "
+            "or save a PNG or WebP",
             at=("generation",),
         ) from None
     except (BrokenHeader, IndexError, TooMuchWork, struct.error) as error:
-        raise UnsupportedMedia("the image is damaged: no facts can be put into it") from error
+        raise UnsupportedMedia("cannot add generation metadata: the image is damaged") from error
     raise UnsupportedMedia(
-        "facts about the generation can be put into PNG, JPEG, WebP and AVIF: save it as one of "
-        "these, or without `generation`"
+        "generation metadata can be added only to PNG, JPEG, WebP and AVIF: save in one of "
+        "these formats, or without `generation`"
     )
 
 
@@ -70,7 +70,7 @@ def facts_json(generation: Generation | Mapping[str, Any]) -> bytes:
     if unknown is not None:
         names = ", ".join(NAMES)
         raise InvalidParameter(
-            f"generation has no {str(unknown)[:64]!r}: it takes {names}", at=("generation",)
+            f"generation has no {str(unknown)[:64]!r}: its fields are {names}", at=("generation",)
         )
     known = {
         name: value for name, value in generation_of(values).as_json().items() if value is not None

@@ -41,7 +41,7 @@ def with_packet(data: bytes, change: Callable[[bytes | None], bytes]) -> bytes:
     meta = _only(top, b"meta")
     is_open = data.startswith(bytes(4), top[-1].start)  # its last box has no length
     if is_open or any(box.kind == b"moov" for box in top):
-        raise UnsupportedMedia("an animated AVIF, or one of an unusual form, takes no XMP")
+        raise UnsupportedMedia("cannot add XMP to an animated or unusual AVIF")
     inner = _boxes(data, meta.inner + 4, meta.end)
     locations = _only(inner, b"iloc")
     places = ItemPlaces(data, locations.inner, locations.end)
@@ -54,7 +54,7 @@ def with_packet(data: bytes, change: Callable[[bytes | None], bytes]) -> bytes:
         number = 1 + max((item for item in places.numbers), default=0)
         number = max(number, 1 + _highest(data, inner))
         if number >= _NO_ID:
-            raise UnsupportedMedia("the AVIF has no number left for another item")
+            raise UnsupportedMedia("cannot add XMP: the AVIF has no free item number")
         boxes_of_meta = _announce_item(data, inner, number)
         places.add(number)
     grown = len(_rebuild(data, meta, inner, {**boxes_of_meta, b"iloc": _iloc(places)}))
@@ -79,7 +79,7 @@ def _find_packet(
                 or any(at + length > len(data) for at, length in extents)
                 or sum(length for _, length in extents) > len(data)
             ):
-                raise UnsupportedMedia("the AVIF keeps its XMP where it cannot be replaced")
+                raise UnsupportedMedia("cannot replace the XMP in this place of the AVIF")
             return item.number, b"".join(data[at : at + length] for at, length in extents)
     return None, None
 

@@ -38,6 +38,6 @@ def with_packet(data: bytes, change: Callable[[bytes | None], bytes]) -> bytes:
             place = end = start + length  # these two must come first
     content = XMP_LABEL + change(packet)
     if len(content) > _MAX_CONTENT:
-        raise PacketTooLarge("a JPEG has no room for more XMP: no mark can be put into it")
+        raise PacketTooLarge("cannot add the AI mark: the JPEG has no room for more XMP")
     segment = struct.pack(">BBH", 0xFF, APP1, len(content) + 2) + content
     return data[:place] + segment + data[end:]

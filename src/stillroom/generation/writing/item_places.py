@@ -59,7 +59,7 @@ class ItemPlaces:
                 continue
             if self._widths.offset == 0 or place.base >= start:
                 if not all(moved):
-                    raise UnsupportedMedia("the AVIF's parts cannot be moved")
+                    raise UnsupportedMedia("cannot move the parts of this AVIF")
                 place.base += by
             else:
                 place.extents = [
@@ -79,7 +79,7 @@ class ItemPlaces:
         try:
             return self._head + b"".join(value.to_bytes(width, "big") for value, width in numbers)
         except OverflowError:
-            raise UnsupportedMedia("the AVIF has no room to say where facts would be") from None
+            raise UnsupportedMedia("cannot add metadata: the AVIF's item table is full") from None
 
 
 def _is_in_file(place: Location) -> bool:

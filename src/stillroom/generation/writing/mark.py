@@ -16,7 +16,7 @@ from stillroom.generation.writing.packet import with_mark
 from stillroom.generation.writing.writers import writer_of
 
 _HEIF_BRANDS: Final = (b"avif", b"mif1", b"heic", b"heix")
-_SUPPORTED: Final = "PNG, JPEG, WebP and AVIF can be marked: save it as one of these, or unmarked"
+_SUPPORTED: Final = "only PNG, JPEG, WebP and AVIF can be marked: use one of these, or no mark"
 
 
 def with_ai_mark(data: bytes) -> bytes:
@@ -32,11 +32,12 @@ def with_ai_mark(data: bytes) -> bytes:
         other = texts_in(data).get(SOURCE_TYPE)
     except TooMuchWork:
         raise UnsupportedMedia(
-            "its metadata take too much work to read: no mark is put in"
+            "cannot add the AI mark: the metadata of the image takes too long to parse"
         ) from None
     if other:
         message = (
-            f"its XMP says another source, {other[:100]!r}: take that out, or save it unmarked"
+            f"cannot add the AI mark: the XMP names another source, {other[:100]!r}: remove "
+            "it, or save without the mark"
         )
         raise InvalidParameter(message, at=("ai_generated",))
     writer = writer_of(data)
@@ -45,7 +46,7 @@ def with_ai_mark(data: bytes) -> bytes:
     try:
         marked = writer(data, with_mark)
     except (BrokenHeader, IndexError, StopIteration, TooMuchWork, struct.error) as error:
-        raise UnsupportedMedia("the image is damaged: it cannot be marked") from error
+        raise UnsupportedMedia("cannot add the AI mark: the image is damaged") from error
     if find_mark(FileParts.whole(marked)) not in ("iptc", "both"):
-        raise UnsupportedMedia("the image is damaged, or its XMP is: no reader would find the mark")
+        raise UnsupportedMedia("cannot add the AI mark: the image or its XMP is damaged")
     return marked

@@ -70,13 +70,15 @@ async def probe(image: OpenedImage) -> Probed:
     kind = content_type.by_content(header.prefix)
     parser = PARSERS.get(kind)
     if kind is None or parser is None:
-        raise UnsupportedMedia("not a raster image or a video by its content")
+        raise UnsupportedMedia("the content is not a raster image or a video")
     try:
         width, height = await _read(image, header, parser.size)
     except (BrokenHeader, MoreNeeded, TooMuchWork):
         raise UnsupportedMedia(f"the header of this {kind} cannot be read") from None
     if not (0 < width <= _MAX_PIXELS_A_SIDE and 0 < height <= _MAX_PIXELS_A_SIDE):
-        raise UnsupportedMedia(f"the header of this {kind} says {width} x {height} pixels")
+        raise UnsupportedMedia(
+            f"invalid size in the header of this {kind}: {width} x {height} pixels"
+        )
     color_profile = printable(await _read_optional(image, header, parser.color_profile))
     duration = _check_duration(await _read_optional(image, header, parser.duration))
     facts = await _read_facts(image, header)

@@ -124,8 +124,8 @@ class CatchingUp:
         healed.is_whole = True
         await scans.end(claim, next_at=began)
         log.info(
-            "compared %d images with the search index after the start in %.1f s: %d rows are "
-            "written, %d removed",
+            "compared %d images with the search index after the start in %.1f s: wrote %d "
+            "rows, removed %d",
             healed.images, time.monotonic() - began_s, healed.written, healed.removed,
         )  # fmt: skip
         return healed

@@ -190,12 +190,14 @@ class IndexFilling:
                 pause = _FIRST_PAUSE_S
             except BackendUnavailable as error:
                 if pause == _FIRST_PAUSE_S:  # otherwise a long outage would fill the log
-                    log.warning("the search index waits: %s (%r)", error, error.__cause__)
+                    log.warning(
+                        "cannot update the search index yet: %s (%r)", error, error.__cause__
+                    )
                 if await self._stops_within(pause):
                     return
                 pause = min(2 * pause, _LONGEST_PAUSE_S)
             except Exception:  # the next batch may succeed
-                log.exception("a batch of the search index failed; it is found again later")
+                log.exception("a batch of the search index failed; a later comparison will add it")
             if self._noted:
                 self._changed.set()
 
@@ -280,7 +282,7 @@ async def read_facts(
         raise
     except Exception:  # one broken file must not prevent the indexing of others
         log.exception(
-            "%s cannot be parsed: the search does not know how it was made", image.key.text
+            "cannot parse the metadata of %s: searches by it do not find the image", image.key.text
         )
         found = UNKNOWN
     return IndexedImage.of(image, found.generation, found.ai_mark)

@@ -42,8 +42,8 @@ def migrate(config: RowsConfig) -> tuple[str | None, str]:
         }
         if found is not None and found not in known:
             raise BackendUnavailable(
-                f"the media library's tables have the form {found}, which a newer Stillroom made: "
-                "run that one"
+                f"the tables of the media library have the version {found}, which a newer "
+                "Stillroom created: run that Stillroom"
             )
         command.upgrade(alembic, "head")
         return found, HEAD

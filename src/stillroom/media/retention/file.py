@@ -65,16 +65,16 @@ def _parse_rules(file: Path, data: bytes) -> list[Rule]:
     except tomllib.TOMLDecodeError as error:
         match = _LINE.search(str(error))
         last = text.count("\n") + 1
-        raise _fault(file, int(match[1]) if match else last, f"no TOML: {error}") from error
+        raise _fault(file, int(match[1]) if match else last, f"invalid TOML: {error}") from error
     except RecursionError as error:
-        raise _fault(file, None, "no TOML: it is nested too deeply") from error
+        raise _fault(file, None, "invalid TOML: it is nested too deeply") from error
     lines = text.split("\n")
     for name in content:
         if name != "rule":
-            raise _fault(file, _line_of(lines, 0, name), f"{name!r} is unknown: only [[rule]] is")
+            raise _fault(file, _line_of(lines, 0, name), f"{name!r} is unknown: use only [[rule]]")
     tables = content.get("rule", [])
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
-        raise _fault(file, _line_of(lines, 0, "rule"), "each rule begins with [[rule]]")
+        raise _fault(file, _line_of(lines, 0, "rule"), "each rule must begin with [[rule]]")
     if len(tables) > _MAX_RULES:
         raise _fault(file, None, f"there are {len(tables)} rules, at most {_MAX_RULES} are allowed")
     starts = [number for number, line in enumerate(lines) if _RULE.match(line)]
@@ -92,17 +92,15 @@ def _parse_rule(name: str, table: Mapping[str, Any]) -> Rule:
     for key in table:
         if key not in _PARSERS:
             keys = ", ".join(_PARSERS)
-            raise _InvalidRule(key, f"{name} has {key!r}, which is unknown: there are {keys}")
+            raise _InvalidRule(key, f"{name} has the unknown key {key!r}: the keys are {keys}")
     if "prefix" not in table:
-        raise _InvalidRule("", f'{name} has no prefix: `prefix = ""` is for all images')
+        raise _InvalidRule("", f'{name} has no prefix: set `prefix = ""` for all images')
     values = {key: _PARSERS[key](name, value) for key, value in table.items()}
     if values.get("keep"):
         if others := sorted(values.keys() - {"prefix", "keep"}):
-            raise _InvalidRule(others[0], f"{name} keeps everything, so {others[0]} says nothing")
+            raise _InvalidRule(others[0], f"{name} keeps everything: remove {others[0]}")
     elif not values.keys() & {"expire_after", "keep_last_runs"}:
-        raise _InvalidRule(
-            "", f"{name} says nothing: it needs expire_after, keep_last_runs or keep"
-        )
+        raise _InvalidRule("", f"{name} has no effect: add expire_after, keep_last_runs or keep")
     return Rule(name, **values)
 
 
@@ -147,7 +145,7 @@ def _parse_unless_tagged(name: str, value: object) -> frozenset[str]:
     try:
         return checked_tags(texts, ("unless_tagged",))
     except InvalidInput as error:
-        raise _InvalidRule("unless_tagged", f"unless_tagged of {name} is no tag: {error}") from None
+        raise _InvalidRule("unless_tagged", f"unless_tagged of {name}: {error}") from None
 
 
 def _is_count(value: object) -> TypeGuard[int]:
@@ -157,7 +155,7 @@ def _is_count(value: object) -> TypeGuard[int]:
 
 def _parse_keep(name: str, value: object) -> bool:
     if value is not True:
-        raise _InvalidRule("keep", f"keep of {name} can only be true: leave it out otherwise")
+        raise _InvalidRule("keep", f"keep of {name} can only be true: remove it otherwise")
     return True
 
 

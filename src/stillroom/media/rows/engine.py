@@ -269,7 +269,10 @@ def _keep_sqlite_rules(engine: sa.Engine, *, synchronous: str) -> None:
 
 @contextlib.contextmanager
 def _locked(file: Path) -> Iterator[None]:
-    """Lock a file next to the database. Switching SQLite to WAL does not wait for other locks."""
+    """Hold a lock file while SQLite is switched to WAL mode, and sync the folder afterwards.
+
+    Without this lock, two processes that switch at the same time get an error instead of waiting.
+    """
     file.parent.mkdir(parents=True, exist_ok=True, mode=_FOLDER_MODE)  # missing with a bucket
     # Do not open an existing database: closing any descriptor of it would release SQLite's own
     # locks (https://www.sqlite.org/howtocorrupt.html, 2.2).

@@ -21,13 +21,13 @@ Row = tuple[dict[str, Any], dict[str, str]]
 
 
 def lock_index(connection: sa.Connection) -> None:
-    """Wait until no other transaction writes to the index. With SQLite, there is nothing to do."""
+    """Lock the index until the transaction ends. SQLite has one writer at a time in any case."""
     if connection.dialect.name != "sqlite":
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_ADVISORY_LOCK)))
 
 
 def describe(connection: sa.Connection, rows: Collection[Row]) -> None:
-    """Add the library's texts to index rows before the rows are written."""
+    """Add the words of captions, alt texts and tags to index rows that are about to be written."""
     said = _said_of(connection, [StorageKey(image["storage_key"]) for image, _ in rows])
     for image, texts in rows:
         facets = said.get((image["storage_key"], image["save_id"]))
@@ -38,9 +38,9 @@ def describe(connection: sa.Connection, rows: Collection[Row]) -> None:
 
 
 def reword(connection: sa.Connection, keys: Iterable[StorageKey]) -> None:
-    """Update the library's texts in the index rows of some images, after the texts have changed.
+    """Write changed captions, alt texts and tags of the images `keys` to the search index.
 
-    Call this last in a transaction, because it waits for other transactions on the index.
+    Make this the last step of a transaction: it may wait until other transactions on the index end.
     """
     lock_index(connection)
     wanted = search_images.c.storage_key.in_([key.text for key in keys])
@@ -64,7 +64,7 @@ def reword(connection: sa.Connection, keys: Iterable[StorageKey]) -> None:
 def _said_of(
     connection: sa.Connection, keys: Sequence[StorageKey]
 ) -> Mapping[tuple[str, str], str]:
-    """Return the index words of the library's texts, by key and save id."""
+    """Return the index words for captions, alt texts and tags, by storage key and save id."""
     said = (resources.c.caption, resources.c.alt_text, tags.c.tag)
     asked = (
         sa.select(resources, tags.c.tag)

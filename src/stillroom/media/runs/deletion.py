@@ -40,7 +40,7 @@ _LEASE: Final = timedelta(minutes=2)
 SHORTEST_GRACE: Final = timedelta(minutes=1)
 """Minimum grace period: longer than a running transaction that records an image in place."""
 
-_TAKEN_OVER: Final = "another process goes on with the deletion of the run"
+_TAKEN_OVER: Final = "another process is deleting the run: try again later"
 
 log = logging.getLogger("stillroom.media")
 
@@ -95,7 +95,7 @@ class RunDeletions:
             try:
                 await self._continue(rows, claim, deletion)
             except StillroomError as error:
-                log.warning("the run %r is not deleted yet: %s", _name(deletion), error)
+                log.warning("cannot delete the run %r yet: %s", _name(deletion), error)
                 return  # a later sweep retries when the lease has expired
 
     async def _continue(
@@ -125,7 +125,7 @@ class RunDeletions:
         if ended is None:
             raise BackendUnavailable(_TAKEN_OVER)
         log.info(
-            "deleted the run %r: %d images are marked, %d are in the library, %d are newer",
+            "deleted the run %r: %d images will be deleted, %d are in the library, %d are newer",
             _name(deletion), ended.marked, ended.kept, ended.newer,
         )  # fmt: skip
         return ended

@@ -155,7 +155,7 @@ async def read_images(opened: OpenedImage) -> AsyncIterator[Mapping[str, Any]]:
         if not isinstance(image, dict):
             break
         yield image
-    raise ValueError("not a whole manifest")
+    raise ValueError("the manifest is incomplete")
 
 
 async def _lines(opened: OpenedImage) -> AsyncIterator[bytes]:

@@ -167,7 +167,7 @@ class Runs:
                     continue
                 if is_manifest(name):
                     inner = image_entry(name).rpartition("/")[0]
-                    raise RunConflict(f"the run {inner!r} is in this folder, and is published")
+                    raise RunConflict(f"this folder contains the published run {inner!r}")
                 count += 1
                 size += 2 * len(name.encode()) + manifest.FACTS_BYTES
         return count, size
@@ -184,7 +184,7 @@ class Runs:
             described += len(page)
             yield page
         if described != count:
-            raise RunConflict("the run was changed while it was published", count=described)
+            raise RunConflict("the run was changed meanwhile: publish it again", count=described)
 
     async def describe_images(self, folder: ImagePath) -> AsyncIterator[list[dict[str, object]]]:
         """Yield manifest entries with hashes for a run's current images, page by page."""

@@ -1,1 +1,1 @@
-"""Fast path: handlers of simple requests without a framework (docs/adr/0009-the-fast-path.md)."""
+"""Fast path: handlers of simple requests without a framework: ADR 0009."""

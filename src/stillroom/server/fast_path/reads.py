@@ -11,7 +11,7 @@ it, and uses the bytes of each as a cache key:
 With separate keys, the size of the caches does not multiply with the number of tokens and user
 agents. The token's expiration, its folder and the image are checked for each request. Both paths
 use the same rules (`auth`, `paths`, `http.serving`, the storage). All requests that are not simple
-take the ASGI path. See docs/adr/0009-the-fast-path.md.
+take the ASGI path. See docs/adr/0009-simple-requests-take-a-fast-path.md.
 """
 
 import logging

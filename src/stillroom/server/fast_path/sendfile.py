@@ -133,7 +133,7 @@ class FileExchange:
         except OSError as error:
             if not self._is_polling:
                 self._is_polling = True
-                log.warning("a slow download goes on without a descriptor: %s", error.strerror)
+                log.warning("a slow download continues without a descriptor: %s", error.strerror)
             self._loop.call_later(_POLL_INTERVAL_S, self._send, to)
         else:
             self._loop.add_writer(self._socket, self._send, self._socket)

@@ -216,7 +216,7 @@ class ChunkedDecoder:
 
     def _check_overhead(self, buffered: int) -> None:
         if self._overhead + buffered > self._max_overhead:
-            raise BadRequest(431, "too much behind the body")
+            raise BadRequest(431, "too many bytes after the body")
 
 
 def _do_nothing(*_: object) -> None:

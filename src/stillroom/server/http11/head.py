@@ -149,7 +149,7 @@ class HeadParser:
 
     def _check(self, version: str, names: list[bytes]) -> tuple[bytes, bytes]:
         if version not in ("1.0", "1.1"):
-            raise BadRequest(400, "another version of HTTP: send 1.1 or 1.0")
+            raise BadRequest(400, "unsupported HTTP version: use 1.1 or 1.0")
         if len(names) > self._bounds.header_fields:
             raise BadRequest(431, "the head of the request is too large, or has too many fields")
         hosts = names.count(b"host")
@@ -163,10 +163,10 @@ class HeadParser:
         if lengths > 1 or (lengths and codings):
             raise BadRequest(400, "the length of the body is declared twice")
         if codings and (codings != [b"chunked"] or version == "1.0"):
-            raise BadRequest(400, "the only transfer coding is chunked, and only in HTTP/1.1")
+            raise BadRequest(400, "unsupported Transfer-Encoding: use chunked, in HTTP/1.1")
         if self._offers_upgrade and (lengths or codings):
             # Other servers interpret the bytes after an Upgrade as another protocol.
             raise BadRequest(
-                400, "a body cannot follow an offer to upgrade: leave out the Upgrade field"
+                400, "a request with an Upgrade field cannot have a body: omit the Upgrade field"
             )
         return target[1], target[2] or b""

@@ -53,8 +53,10 @@ class _Change(enum.Enum):
     def consequence(self) -> str:
         """Description of the effect on this server's clients if the bucket lacks support."""
         if self is _Change.DELETE:
-            return "a guarded deletion looks first, and takes what is saved right between the two"
-        return "saves with such a condition are answered 501"
+            return (
+                "a conditional deletion also deletes an image that is saved right after its check"
+            )
+        return "saves with such a condition get 501"
 
 
 _Faults = dict[_Change, str | None]
@@ -91,8 +93,8 @@ class Conditions:
         fault = (await self._probe_once(probe))[create if guard.etag is None else replace]
         if fault is not None:
             raise ConditionUnsupported(
-                f"the bucket {fault}, so a save with a condition cannot be kept to it: "
-                "save without one, or use a bucket with conditional writes"
+                f"the bucket {fault}, so conditional saves are not possible: save without a "
+                "condition, or use a bucket with conditional writes"
             )
 
     async def guards_deletions(self) -> bool:
@@ -172,13 +174,17 @@ class Conditions:
             else:
                 faults[create] = _fault_of(create, await write(IF_ABSENT))
         if first.etag is None:
-            raise BackendUnavailable("the bucket does not store what conditions are tried on")
+            raise BackendUnavailable(
+                "the bucket does not store the object that tests its conditions"
+            )
         send = write if creates else delete
         faults[replace] = _fault_of(replace, await send(Guard(_OTHER_ETAG)))
         if faults[replace] is None:
             same = await send(Guard(first.etag))
             if same.refusal is not None:
-                faults[replace] = f"refuses {replace.value} where it holds ({same.reason})"
+                faults[replace] = (
+                    f"refuses {replace.value} although the condition is met ({same.reason})"
+                )
         return faults
 
     async def _write(self, key: str, guard: Guard | None, *, in_parts: bool) -> ChangeResult:
@@ -195,7 +201,7 @@ class Conditions:
 def _certain(result: ChangeResult) -> ChangeResult:
     """Raise if an earlier attempt may have succeeded: a refusal may then be due to that."""
     if result.doubtful:
-        raise BackendUnavailable("the bucket's conditions could not be tried: it is in trouble")
+        raise BackendUnavailable("cannot test the conditions of a bucket that is failing")
     return result
 
 

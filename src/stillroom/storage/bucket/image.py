@@ -27,7 +27,7 @@ class ObjectImage:
             if data is None:
                 raise BackendUnavailable("the image was replaced while it was read")
             if len(data) != last - start + 1:
-                raise BackendUnavailable("the bucket answered another range than was asked for")
+                raise BackendUnavailable("the bucket returned another range than requested")
             yield data
             start = last + 1
 

@@ -51,13 +51,13 @@ class R2Inspection:
         """Yield the keys of the bucket, then its unfinished uploads."""
         async for key in walk(self._store, prefix, after):
             if key is None:
-                yield UnexpectedFile(f"{prefix.text}…", "keys that are no text, or end in a slash")
+                yield UnexpectedFile(f"{prefix.text}…", "keys that are not text, or end in a slash")
             elif not is_image_entry(key) and not is_manifest(key):
-                yield UnexpectedFile(ascii(key)[1:-1], "no path is such a key")
+                yield UnexpectedFile(ascii(key)[1:-1], "not a valid path")
             else:
                 yield StorageKey(key)
         async for upload in self._find_incomplete(prefix):
-            detail = f"an upload in parts that was begun {upload.initiated} and not completed"
+            detail = f"a multipart upload that was started {upload.initiated} and never completed"
             yield UnexpectedFile(ascii(upload.key)[1:-1], detail)
 
     async def _find_incomplete(self, prefix: KeyPrefix) -> AsyncIterator[ListedUpload]:
@@ -74,7 +74,7 @@ class R2Inspection:
             if page.next_markers is None:
                 return
             if page.next_markers == after:
-                raise BackendUnavailable("the bucket's list of uploads does not move on")
+                raise BackendUnavailable("the bucket repeats a page of its uploads")
             after = page.next_markers
 
     async def open(self, key: StorageKey) -> Inspected:
@@ -137,7 +137,7 @@ class _WholeImage:
 
     async def chunks(self, start: int, length: int) -> AsyncIterator[bytes]:
         if start != 0 or length != self.image.size:
-            raise ValueError("a download is read whole")
+            raise ValueError("a download must be read completely")
         received = 0
         async for chunk in self.download.chunks():
             received += len(chunk)

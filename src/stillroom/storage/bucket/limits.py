@@ -105,7 +105,7 @@ class KeyLocks:
                 async with asyncio.timeout_at(deadline) if users else contextlib.nullcontext():
                     await lock.acquire()
             except TimeoutError:
-                raise BackendUnavailable("too many changes to this image are under way") from None
+                raise BackendUnavailable("too many changes to this image are in progress") from None
             try:
                 yield
             finally:

@@ -29,7 +29,7 @@ _BY_TREE: Final = Limitation(
     "lists in the order of its folders", "all of `a/` comes before `a-b` in a listing"
 )
 _UNORDERED: Final = Limitation(
-    "lists in no order that can be told", "listings of more than a page are answered 501"
+    "lists in an unknown order", "listings of more than one page get 501"
 )
 
 log = logging.getLogger("stillroom.r2")
@@ -57,8 +57,8 @@ class ListingOrder:
             )
         if limitation is _UNORDERED and is_part:
             raise ListingUnsupported(
-                "the bucket lists in no order that can be told, so a page cannot go on from "
-                "another: use a bucket that lists in byte order"
+                "the bucket lists in an unknown order, so a listing cannot continue on another "
+                "page: use a bucket that lists in byte order"
             )
 
 

@@ -105,8 +105,8 @@ class R2ImageStorage:
         """
         if rules.max_bytes > MAX_PARTS * PART_BYTES:
             raise ConfigurationError(
-                f"STILLROOM_MAX_UPLOAD_BYTES: a bucket takes at most {MAX_PARTS * PART_BYTES} "
-                "bytes in parts of 16 MiB"
+                "STILLROOM_MAX_UPLOAD_BYTES: a bucket can store at most "
+                f"{MAX_PARTS * PART_BYTES} bytes in parts of 16 MiB"
             )
         self.description = f"R2ImageStorage in {description}"
         self.skipped_keys = 0
@@ -246,7 +246,7 @@ class R2ImageStorage:
         if skipped:
             self.skipped_keys += skipped
             log.warning(
-                "a listing below %r leaves out %d keys that no image can have",
+                "a listing below %r omits %d keys that are not valid paths of images",
                 query.prefix.text,
                 skipped,
             )
@@ -296,7 +296,7 @@ class R2ImageStorage:
                     return  # the attempt whose response was lost has deleted it
                 if deleted.doubtful:
                     raise BackendUnavailable("the connection broke off: the outcome is unknown")
-        raise BackendUnavailable("the image is replaced again and again while it is deleted")
+        raise BackendUnavailable("the image kept changing during the deletion: try again")
 
     # Copying -----------------------------------------------------------------------------
 
@@ -338,7 +338,7 @@ class R2ImageStorage:
                     raise BackendUnavailable("the connection broke off: the outcome is unknown")
                 if written.refusal is Refusal.MISSING:  # deleted after the HEAD
                     raise ImageNotFound
-        raise BackendUnavailable("the image is replaced again and again while it is copied")
+        raise BackendUnavailable("the image kept changing during the copy: try again")
 
     # Running -----------------------------------------------------------------------------
 

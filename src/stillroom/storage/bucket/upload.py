@@ -109,7 +109,7 @@ class Upload:
                     raise PreconditionFailed
                 guard = await guard_for(self._store, key, self._condition, deadline=deadline)
                 await self._context.conditions.require(guard)
-        raise BackendUnavailable("the image is replaced again and again while it is saved")
+        raise BackendUnavailable("the image kept changing during the save: try again")
 
     async def send(self, part: PartBuffer) -> MultipartUpload:
         """Send the next part. It is hashed twice: for the image, and for the request signature."""

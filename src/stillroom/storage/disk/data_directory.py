@@ -82,8 +82,8 @@ class DataDirectory:
         """
         if sys.getfilesystemencoding() != "utf-8":
             raise ConfigurationError(
-                f"file names are {sys.getfilesystemencoding()} here, and images need UTF-8: "
-                "set LC_ALL=C.UTF-8 or PYTHONUTF8=1"
+                f"file names are {sys.getfilesystemencoding()} here, but must be UTF-8: set "
+                "LC_ALL=C.UTF-8 or PYTHONUTF8=1"
             )
         self.root = root
         self.durable = durable
@@ -272,8 +272,8 @@ class DataDirectory:
                 os.close(folder)
             if is_other:
                 raise ConfigurationError(
-                    f"{name}/ and {PRIVATE_FOLDER}/ in {str(self.root)!r} are on different mounts, "
-                    "and no image could be saved: mount one filesystem at the data directory itself"
+                    f"{name}/ and {PRIVATE_FOLDER}/ in {str(self.root)!r} are on different "
+                    "mounts: mount one filesystem at the data directory itself"
                 )
 
     def _map_state(self, private_fd: int) -> mmap.mmap:
@@ -296,7 +296,7 @@ class DataDirectory:
                 raise
             raise ConfigurationError(
                 f"the disk has no space for the {_STATE_BYTES} bytes of "
-                f"{str(self.root / PRIVATE_FOLDER / 'state')!r}: delete something, then start again"
+                f"{str(self.root / PRIVATE_FOLDER / 'state')!r}: free space and start again"
             ) from error
 
     def _take_lock(self, private_fd: int) -> None:

@@ -213,8 +213,8 @@ class FolderCache:
         if not self._has_warned:
             self._has_warned = True
             log.warning(
-                "large folders are read anew for every page, since they cannot be watched (%s): "
-                "see fs.inotify in docs/running.md",
+                "large folders are read again for every page, since they cannot be watched "
+                "(%s): see fs.inotify in docs/running.md",
                 error.strerror,
             )
 

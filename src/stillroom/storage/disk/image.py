@@ -181,7 +181,7 @@ def save_id_of(status: os.stat_result) -> str:
 
 def warn_of_link(where: str) -> None:
     """Log that a path leads to a symbolic link or device. Clients get a normal 404 or 409."""
-    log.warning("security: a link or device stands in the data directory at %r", where)
+    log.warning("security: there is a link or device in the data directory at %r", where)
 
 
 def error_of_open(key: StorageKey, error: OSError) -> Exception:

@@ -175,7 +175,7 @@ def _find_unexpected_files(
     if prefix == COMPUTE_PREFIX:  # report the data directory itself only once
         for name in _names_in(data_directory.fd):
             if name not in known:
-                yield UnexpectedFile(_escape(name), "no image can be here")
+                yield UnexpectedFile(_escape(name), "images cannot be stored here")
         yield from _find_stale_staging_files(data_directory)
     yield from _find_unexpected_below(data_directory, f"{prefix.rpartition('/')[0]}/", prefix)
 
@@ -213,7 +213,7 @@ def _explain_unexpected(entry: os.DirEntry[str], key: str) -> str | None:
     """Return why a directory entry is unexpected, or None if it is an image or a folder."""
     is_named = is_segment(entry.name) or (is_manifest(key) and entry.is_file(follow_symlinks=False))
     if not is_named:
-        return "no path has such a name"
+        return "not a valid path"
     if len(key.encode()) > MAX_KEY_BYTES:
         return "the path is too long for a key"
     if not entry.is_dir(follow_symlinks=False) and not entry.is_file(follow_symlinks=False):
@@ -231,7 +231,7 @@ def _find_stale_staging_files(data_directory: DataDirectory) -> Iterator[Unexpec
                 path = f"{PRIVATE_FOLDER}/staging/{name}"
                 yield UnexpectedFile(
                     _escape(path),
-                    "its writer is gone; the next start without other processes clears it",
+                    "its process has ended; the next start without other processes removes it",
                 )
 
 

@@ -7,7 +7,7 @@ DATA_DIR/.stillroom/sendfile/<period>-<random>/<save id>
 
 In each period (60 s), each process creates a new folder for its links. One period later, any
 process removes the folder. So folders of crashed processes are removed, too, and the disk space of
-deleted images is free after two periods at most. See docs/adr/0027-bytes-from-nginx.md.
+deleted images is free after two periods at most. See docs/adr/0027-nginx-sends-large-images.md.
 """
 
 import asyncio

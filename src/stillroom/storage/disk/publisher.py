@@ -59,7 +59,7 @@ class Publisher:
                         return
                 finally:
                     release(folder_fd)
-        raise BackendUnavailable("the folder is removed again and again while the image is saved")
+        raise BackendUnavailable("the folder was removed repeatedly during the save: try again")
 
     def _publish_in(self, folder_fd: int, name: str, staged: Staged, condition: Condition) -> bool:
         """Publish in an open folder. Return False if it had to remove a folder first: retry.

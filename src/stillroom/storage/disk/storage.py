@@ -73,7 +73,7 @@ class DiskImageStorage:
 
     Images are opened on the event loop, which takes a few microseconds, while a thread switch takes
     fifty. Operations that write, sync, wait for a lock or read folders run in a thread pool. See
-    docs/adr/0002-one-colour-at-the-port.md.
+    docs/adr/0002-the-storage-port-is-async-only.md.
     """
 
     def __init__(

@@ -115,19 +115,19 @@ class BucketClient:
                     self._refusals.raise_unexpected(call, response)
                     return dataclasses.replace(response, doubtful=True) if doubtful else response
                 trouble = BucketError(f"{call.operation}: {response.status} {code}")
-                why = f"it answers {response.status} {code}".rstrip()
+                why = f"it responds {response.status} {code}".rstrip()
                 doubtful |= response.status >= 500 and code not in NOTHING_DONE  # noqa: PLR2004  (server errors)
                 pause = retry_after_s(response)
             except _TooLateError:
                 break
             except NotConnectedError as error:
                 trouble, pause = _without_secrets(call, error), 0.0
-                why = "it takes no connection"
+                why = "it accepts no connection"
             except OSError as error:  # a TimeoutError is an OSError
                 trouble, pause = _without_secrets(call, error), 0.0
                 doubtful = True
                 silent = isinstance(error, TimeoutError)
-                why = "it does not answer in time" if silent else "its answers break off"
+                why = "it does not respond in time" if silent else "its responses break off"
             longest = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2**attempt)
             pause = max(pause, self._random.uniform(0, longest))  # "full jitter": see docs/adr/0006
             if call.once or clock() + pause > deadline - _LEAST_S:
@@ -234,7 +234,7 @@ async def _read(response: Response) -> bytes:
         async for piece in response.pieces():
             body += piece
             if len(body) > _MAX_RESPONSE_BYTES:
-                raise BrokenAnswerError("the answer is too large to be one of S3's")
+                raise BrokenAnswerError("the response is too large for S3")
     finally:
         response.close()
     return bytes(body)
@@ -243,5 +243,5 @@ async def _read(response: Response) -> bytes:
 def _unavailable(why: str, *, doubtful: bool) -> BackendUnavailable:
     """Create the final error. `why` must not contain host names, since health checks show it."""
     if doubtful:
-        return BackendUnavailable(f"the bucket is in trouble ({why}): the outcome is unknown")
+        return BackendUnavailable(f"the bucket failed ({why}): the outcome is unknown")
     return BackendUnavailable(f"the bucket is out of reach: {why}")

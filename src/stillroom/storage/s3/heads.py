@@ -37,7 +37,7 @@ def head_of(headers: Mapping[str, str]) -> ObjectHead:
         size = int(headers.get("content-length", ""))
         modified_s = int(parsedate_to_datetime(headers.get("last-modified", "")).timestamp())
     except (ValueError, OverflowError) as error:
-        raise BackendUnavailable("the bucket described an image in no way we know") from error
+        raise BackendUnavailable("the bucket sent an invalid description of an image") from error
     return ObjectHead(
         etag,
         size,
@@ -62,6 +62,6 @@ def strong_etag(text: str | None) -> str:
     """
     bare = (text or "").removeprefix("W/").strip('"')
     if not _OPAQUE.fullmatch(bare):
-        what = "with an ETag that is none" if bare else "without an ETag"
-        raise BackendUnavailable(f"the bucket answered {what}: the outcome is unknown")
+        what = "with an invalid ETag" if bare else "without an ETag"
+        raise BackendUnavailable(f"the bucket responded {what}: the outcome is unknown")
     return f'"{bare}"'

@@ -37,15 +37,15 @@ _ADVICE: Final = {
     "AccessDenied": "the token needs `Object Read & Write` on this bucket",
     "ExpiredToken": "R2_SESSION_TOKEN has expired: restart with new temporary credentials",
     "InvalidAccessKeyId": (
-        "R2_ENDPOINT_URL knows no such R2_ACCESS_KEY_ID "
-        "(the key of temporary credentials needs their R2_SESSION_TOKEN)"
+        "R2_ENDPOINT_URL does not know R2_ACCESS_KEY_ID (the key of temporary credentials "
+        "needs their R2_SESSION_TOKEN)"
     ),
-    "InvalidBucketName": "R2_BUCKET_NAME is no name of a bucket",
+    "InvalidBucketName": "R2_BUCKET_NAME is not a valid name of a bucket",
     "InvalidToken": "R2_SESSION_TOKEN does not belong to R2_ACCESS_KEY_ID",
-    "NoSuchBucket": "R2_BUCKET_NAME names no bucket behind R2_ENDPOINT_URL",
+    "NoSuchBucket": "R2_BUCKET_NAME names a bucket that does not exist at R2_ENDPOINT_URL",
     "RequestTimeTooSkewed": "this machine's clock is wrong",
     "SignatureDoesNotMatch": "R2_SECRET_ACCESS_KEY does not belong to R2_ACCESS_KEY_ID",
-    "Unauthorized": "R2_ENDPOINT_URL knows no such R2_ACCESS_KEY_ID",
+    "Unauthorized": "R2_ENDPOINT_URL does not know R2_ACCESS_KEY_ID",
 }
 _GENERAL_ADVICE: Final = (
     "check R2_ACCESS_KEY_ID, R2_SECRET_ACCESS_KEY and R2_BUCKET_NAME, "
@@ -84,12 +84,12 @@ class Refusals:
         code = "" if succeeded else xml.error_code(response.body)
         if succeeded or (response.status in call.expected and code != "NoSuchBucket"):
             if self._logged.pop(call.operation, None) is not None:
-                log.info("the bucket carries out %s again", call.operation)
+                log.info("the bucket accepts %s again", call.operation)
             return
         error = BucketError(f"{call.operation}: {response.status} {code}".rstrip())
         advice = _advice(response, code)
         if advice is not None:
-            self._log(call, f"the bucket refuses us ({error}): {advice}")
+            self._log(call, f"the bucket refuses this server ({error}): {advice}")
             raise BackendUnavailable(f"the bucket refuses this server: {advice}") from error
         self._log(call, f"unexpected response from the bucket: {error}")
         raise BackendUnavailable(
