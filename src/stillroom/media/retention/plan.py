@@ -32,7 +32,7 @@ class PlannedImage:
 
 
 class Plan:
-    """Dry run: applies the rules to the stored images like a scan, but changes nothing."""
+    """Dry run of an expiry scan: applies the rules to the stored images, but changes nothing."""
 
     def __init__(
         self, storage: ImageStorage, database: MediaDatabase, evaluator: RetentionEvaluator

@@ -99,7 +99,7 @@ def values_of(resource: MediaResource) -> dict[str, object]:
 
 
 async def await_healing(connection: AsyncConnection, resource: MediaResource) -> None:
-    """Queue a new resource for healing, unless its dominant colour is already known."""
+    """Queue a healing job for a new resource, unless its dominant colour is already known."""
     if resource.dominant_color is None:
         await connection.execute(
             insert_into(connection, healing)
