@@ -46,7 +46,7 @@ class DiskConfig:
 
     @property
     def place(self) -> object:
-        """Value that only configurations of the same store share."""
+        """Value that is equal for two configurations only if they refer to the same store."""
         return self.data_dir.resolve()
 
 
@@ -88,7 +88,7 @@ class R2Config:
 
     @property
     def place(self) -> object:
-        """Value that only configurations of the same store share."""
+        """Value that is equal for two configurations only if they refer to the same store."""
         return self.endpoint_url, self.bucket
 
     @property

@@ -31,8 +31,10 @@ EXTENSION: Final = {
 """File name extension for each content type in `INLINE`."""
 
 INLINE: Final = frozenset(EXTENSION)
-"""Types served inline, for display in the browser, which runs no code in them. All others are
-served as attachments."""
+"""Content types of files that are displayed in the browser, which runs no code in them.
+
+Files of all other types are served as attachments.
+"""
 
 VIDEO: Final = frozenset(kind for kind in INLINE if kind.startswith("video/"))
 RASTER: Final = INLINE - VIDEO

@@ -85,7 +85,7 @@ class Condition:
 
     @property
     def is_set(self) -> bool:
-        """Return whether there is anything to check."""
+        """True if the condition demands anything of the stored image."""
         return self.if_match is not None or self.if_none_match is not None
 
     @property

@@ -1,4 +1,4 @@
-"""Checks of the order of a bucket's listings, and a probe for `stillroom doctor`.
+"""Checks of the order of a bucket's listings, and a test of the order for `stillroom doctor`.
 
 The next page continues after the last entry, so in a bucket without a stable order images would be
 missing. S3 lists whole keys in byte order; SeaweedFS walks a tree of folders.

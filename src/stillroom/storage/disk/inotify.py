@@ -2,7 +2,7 @@
 
 The kernel queues an event before the call that made the change returns
 (https://man7.org/linux/man-pages/man7/inotify.7.html). So the queue contains an event for every
-save that has already been answered.
+save whose response was already sent.
 """
 
 import contextlib
@@ -53,7 +53,8 @@ class Inotify:
     def watch(self, folder_fd: int) -> int:
         """Start to report names that are created, deleted or moved in an open folder.
 
-        Returns the watch number in the folder's events, the same each time for one folder.
+        Return the watch number that the folder's events contain. Each call for the same folder
+        returns the same number.
 
         Raises:
             OSError: there are too many watches (ENOSPC, fs.inotify.max_user_watches).
