@@ -28,8 +28,8 @@ _LEAST_CHANGES: Final = 64
 _BYTES_FOR_A_CHANGE: Final = 256
 """Limit on the changed names stored per folder: one per this many bytes of names.
 
-The resulting limit is at least `_LEAST_CHANGES` and at most `_MAX_CHANGES` names. If more names have
-changed, reading the folder again is cheaper.
+The resulting limit is at least `_LEAST_CHANGES` and at most `_MAX_CHANGES` names. If more names
+have changed, reading the folder again is cheaper.
 """
 
 _FORGOTTEN_AFTER_S: Final = 600.0
