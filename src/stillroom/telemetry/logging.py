@@ -1,7 +1,7 @@
 """Log formats (console, JSON) and the access log.
 
 Control characters from clients are escaped. Each line contains the id of its request, if any. The
-entries of a logged mapping (`log.info("%(status)d", {"status": 200})`) become JSON fields.
+entries of a mapping that is logged (`log.info("%(status)d", {"status": 200})`) become JSON fields.
 """
 
 import json

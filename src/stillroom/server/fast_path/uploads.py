@@ -33,7 +33,7 @@ log = logging.getLogger("stillroom.api")
 
 
 class FastUploads:
-    """Request handler for uploads. Passes all other requests to the ASGI path."""
+    """Handler of image uploads. All other requests are passed to the ASGI path."""
 
     def __init__(
         self,
@@ -98,7 +98,7 @@ class UploadExchange(RequestExchange):
         self._extra_headers = extra_headers
 
     async def run(self) -> None:
-        """Save the image and respond. It is cancelled if a shutdown takes too long."""
+        """Save the image and respond. The task is cancelled if a shutdown takes too long."""
         request_id.current.set(self._request_id)
         metrics.begin()
         try:

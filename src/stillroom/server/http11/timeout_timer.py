@@ -20,7 +20,7 @@ class HasTimeouts(Protocol):
     """Object with timeouts, such as a connection."""
 
     def check_timeouts(self, now: float) -> None:
-        """End activities whose timeout has expired. `now` is the loop's time."""
+        """Act on expired timeouts. `now` is the event loop's time."""
         ...
 
 
