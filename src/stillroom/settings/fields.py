@@ -216,8 +216,8 @@ class Fields(BaseSettings):
     fast_path: bool = True
     """Handle simple requests without a web framework. The responses are the same.
 
-    See docs/adr/0009-simple-requests-take-a-fast-path.md. The former name, `STILLROOM_SHORT_ROAD`, is
-    still read.
+    See docs/adr/0009-simple-requests-take-a-fast-path.md. The former name, `STILLROOM_SHORT_ROAD`,
+    is still read.
     """
 
     sendfile: Literal["off", "x-accel"] = "off"
