@@ -52,7 +52,7 @@ _GIVE_UP_AFTER: Final = 8
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Target store: a storage to save images, and an inspection to verify them."""
+    """Target store, opened as a storage (to save images) and as an inspection (to verify them)."""
 
     storage: ImageStorage
     inspection: Inspection
@@ -260,7 +260,6 @@ class Migration:
             return None
 
     async def _stat_with_hash(self, key: StorageKey) -> tuple[StoredImage, bytes]:
-        """Return the source's image and its SHA-256, which is computed if it was not recorded."""
         image = await self._source.stat(key)
         return image, image.sha256 or await self._compute_hash(self._source, image)
 
@@ -281,7 +280,6 @@ class Migration:
     async def _copy(
         self, target: Target, key: StorageKey, existing: StoredImage | None
     ) -> tuple[StoredImage, bytes]:
-        """Copy the current version of an image, and verify the copy."""
         opened = (await self._source.open(key)).opened
         image, sha256 = opened.image, opened.image.sha256
         if image.size <= _LARGE_BYTES and sha256 is not None:

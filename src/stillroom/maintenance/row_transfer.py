@@ -60,7 +60,7 @@ class TransferStats:
         counts: Number of resources by outcome.
         marks: Number of pending deletions added to the target.
         dead_letters: Number of failed deletions added to the target.
-        withdrawn: Number of deletions from earlier passes that were removed from the target.
+        withdrawn: Number of deletions from earlier transfers that were removed from the target.
         left_out: The first 10,000 resources that were not transferred.
         wrong: Number of resources that were not transferred.
     """

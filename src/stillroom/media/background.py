@@ -23,7 +23,7 @@ REPORT_S: Final = 30.0
 """Maximum age in seconds of the reported metrics of the deletion queue (counts of rows)."""
 
 _CATCH_UP_S: Final = 5.0
-"""Seconds between attempts to compare index and storage while the database is unreachable."""
+"""Seconds between attempts to compare the search index with the storage after a start."""
 
 log = logging.getLogger("stillroom.media")
 

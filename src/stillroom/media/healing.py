@@ -38,12 +38,12 @@ from stillroom.storage.port import ImageStorage
 from stillroom.storage.values import OpenedImage
 
 HEAL_EVERY_S: Final = 5.0
-"""Seconds between two checks for due healing jobs."""
+"""Seconds between two checks for due healing jobs, which compute missing metadata."""
 
 _BATCH: Final = 4
 """Number of jobs per claim.
 
-They run one after the other, because requests for thumbnails have priority.
+The jobs run one by one, because requests for thumbnails have priority.
 """
 
 _LEASE: Final = timedelta(minutes=10)
@@ -57,7 +57,7 @@ _FIRST_PAUSE: Final = timedelta(minutes=1)
 """Pause before the first retry. The pause doubles each time, so the retries span 15 minutes."""
 
 _PAGE: Final = 10_000
-"""Number of healing jobs that one transaction queues. With SQLite, this takes about 50 ms."""
+"""Number of jobs that one transaction queues. With SQLite, the transaction takes about 50 ms."""
 
 log = logging.getLogger("stillroom.media")
 
@@ -80,7 +80,7 @@ class Colors(Protocol):
 
 
 class Outcome(StrEnum):
-    """Outcome of a healing job."""
+    """Outcome of a job that computes a resource's missing metadata."""
 
     FILLED = "filled"
     UNFILLED = "unfilled"
@@ -94,13 +94,14 @@ class Outcome(StrEnum):
 
 
 Healed = Counter[Outcome]
-"""Number of healed resources by outcome."""
+"""Number of finished jobs by outcome."""
 
 
 class Healer:
-    """Runner of one library's healing jobs. Several processes may run jobs concurrently.
+    """Runner of the jobs that compute missing metadata.
 
-    All methods raise `BackendUnavailable` if the database is unreachable.
+    Several processes may run jobs concurrently. All methods raise `BackendUnavailable` if the
+    database is unreachable.
     """
 
     def __init__(
@@ -117,7 +118,7 @@ class Healer:
         self._report = report
 
     async def ask(self, ids: Collection[uuid.UUID] | None = None) -> int:
-        """Queue healing jobs for the resources in `ids`, or for all resources if `ids` is None.
+        """Queue jobs for the resources in `ids`, or for all resources if `ids` is None.
 
         Only resources with missing metadata are queued. Return their number. If the database
         becomes unreachable, some of the jobs may have been queued.
@@ -128,7 +129,7 @@ class Healer:
         return requested
 
     async def waiting(self) -> int:
-        """Return the number of all jobs in the queue, including jobs that are not yet due."""
+        """Return the number of all queued jobs, including jobs that are not yet due."""
         return await (await self._database.rows()).healing.waiting()
 
     async def heal(

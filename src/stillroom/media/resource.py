@@ -141,7 +141,7 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class DueMark:
-    """Row of a pending deletion that is due.
+    """Row of a pending deletion.
 
     Attributes:
         id: Id of the row. If all attempts fail, the row that records the failure (dead letter) has

@@ -49,7 +49,7 @@ if TYPE_CHECKING:  # a normal import would load the database driver at every sta
     from stillroom.media.rows.repository import MediaRepository
 
 LEASE: Final = timedelta(minutes=5)
-"""Duration of a claim. If a bucket responds slowly, a batch takes 80 s."""
+"""Duration of a claim. If a bucket responds slowly, a batch of deletions takes 80 s."""
 
 _MARGIN: Final = timedelta(minutes=1)
 """Last part of the lease, in which nothing is deleted, because clocks may differ."""
@@ -59,7 +59,7 @@ _AT_ONCE: Final = 8
 """Maximum number of concurrent deletions, so that other requests are not slowed down."""
 
 MAX_ATTEMPTS: Final = 12
-"""Maximum number of attempts. With the pauses below, they extend over 20 hours."""
+"""Maximum number of attempts. With the pauses below, the attempts extend over 20 hours."""
 
 _FIRST_PAUSE: Final = timedelta(minutes=1)
 _LONGEST_PAUSE: Final = timedelta(hours=6)
@@ -151,7 +151,8 @@ class Sweeper:
         `is_stopping` returns True, running deletions are finished, and no new deletions begin.
 
         Raises:
-            BackendUnavailable: the database is unreachable. Claims last until they expire.
+            BackendUnavailable: the database is unreachable. Claimed deletions remain claimed until
+                their lease ends.
         """
         swept = Swept()
         try:

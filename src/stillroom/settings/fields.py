@@ -134,7 +134,7 @@ class Fields(BaseSettings):
     database_url: SecretStr | None = None
     """PostgreSQL for the media library's rows: `postgresql://user:password@host/name`.
 
-    Without it, they are in SQLite in the data directory: docs/media.md#where-the-rows-are.
+    By default, the rows are in SQLite in the data directory: docs/media.md#where-the-rows-are.
     """
 
     deletion_grace_seconds: int = Field(default=3600, ge=0)
@@ -211,7 +211,7 @@ class Fields(BaseSettings):
     """Origins whose pages may call the API by script: `https://app.example.com`, or `*` for all."""
 
     gallery: bool = True
-    """Serve the gallery at `/`: docs/gallery.md. It shows images only with a token."""
+    """Serve the gallery at `/`: docs/gallery.md. The gallery shows images only with a token."""
 
     fast_path: bool = True
     """Handle simple requests without a web framework. The responses are the same.

@@ -321,7 +321,7 @@ class Settings(Fields):
 
     @property
     def media_url(self) -> str:
-        """Base of public URLs of media resources: at the CDN (for keys), or here (for ids)."""
+        """Base of public URLs of media resources: CDN URL for keys, or server URL for ids."""
         if self.r2_public_url and self._has_bucket:
             return self.r2_public_url
         base = self.public_base_url or f"http://127.0.0.1:{self.port}"

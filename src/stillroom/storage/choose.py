@@ -154,7 +154,7 @@ def open_inspection(config: DiskConfig | R2Config, known: Collection[str] = ()) 
 
 
 def require_store(config: DiskConfig | R2Config) -> None:
-    """Raise `ConfigurationError` if there is no store, so that a wrong path creates none."""
+    """Raise `ConfigurationError` if there is no store: a wrong path must not create a store."""
     if isinstance(config, DiskConfig) and not has_store(config):
         raise ConfigurationError(
             f"there is no store in {str(config.data_dir)!r}: "

@@ -180,7 +180,7 @@ class ObjectStore(Protocol):
         """Store an object in one request, if the condition `guard` holds.
 
         With `any_refusal`, every refusal is returned as a result. Otherwise unsupported requests,
-        and refused writes without a guard, raise `BackendUnavailable`.
+        and refused writes without a condition, raise `BackendUnavailable`.
         """
         ...
 

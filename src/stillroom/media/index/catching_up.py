@@ -41,7 +41,10 @@ class CatchingUp:
     """Comparison of one storage with its index after this process has started."""
 
     def __init__(self, storage: ImageStorage, database: MediaDatabase) -> None:
-        """Compare `storage` with the index in `database`. Use the current time as start time."""
+        """Compare `storage` with the index in `database`.
+
+        The start time is the time of this call.
+        """
         self._storage = storage
         self._database = database
         self._comparing = Comparing(storage, database)

@@ -15,7 +15,7 @@ from stillroom.storage.port import ImageStorage
 from stillroom.storage.values import ListQuery, StoredImage
 
 SETTLED_NS: Final = 10 * 10**9
-"""Minimum age of an image to compare. `IndexFilling` may still be writing newer images."""
+"""Minimum age in nanoseconds of an image to compare. `IndexFilling` may be writing newer images."""
 
 _READ_AT_ONCE: Final = 8
 

@@ -28,7 +28,7 @@ from stillroom.storage.upload_checks import PassedBytes
 from stillroom.storage.values import OpenedImage, StoredImage
 
 _GATHER_S: Final = 0.15
-"""Seconds to wait after a change, so that following changes share its transaction."""
+"""Seconds to wait after a change, so that later changes are written in the same transaction."""
 
 _GATHER_MORE_S: Final = 0.35
 """Seconds to wait once more if other changes arrived: sharing a transaction halves the cost."""
@@ -113,7 +113,7 @@ class IndexFilling:
         self._note(_Saved(image, passed))
 
     def copied(self, image: StoredImage, source: StoredImage) -> None:
-        """Queue a copied image, to be indexed with its source's metadata if that is also queued."""
+        """Queue a copied image. If its source is also queued, the source's metadata is used."""
         noted = self._noted.get(source.key)
         if isinstance(noted, _Saved) and noted.image.save_id == source.save_id:
             indexed = noted.indexed and dataclasses.replace(noted.indexed, image=image)

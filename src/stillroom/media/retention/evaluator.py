@@ -123,7 +123,7 @@ class RetentionEvaluator:
     async def find_expired(
         self, images: Sequence[StoredImage], at_ns: int, state: ScanState
     ) -> ExpiredPage:
-        """Find the images and runs on a page that are expired at `at_ns` (nanoseconds)."""
+        """Find the images and runs on a page that have expired at `at_ns` (nanoseconds)."""
         expired, folders = ExpiredPage(), dict[str, int | None]()
         alone, seen = list[StoredImage](), set[str]()
         for image in images:

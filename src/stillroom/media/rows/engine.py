@@ -156,8 +156,9 @@ class _SqliteConnection(sqlite3.Connection):
 class _Rewriting:
     """SQLite connection in a separate thread, for `RowsEngine.rewrite`.
 
-    It is faster than the asynchronous driver, which switches threads several times per statement.
-    Commits do not wait for the disk (`synchronous=NORMAL`), so a power failure may lose them.
+    The synchronous driver is faster than the asynchronous driver, which switches threads several
+    times per statement. Commits do not wait for the disk (`synchronous=NORMAL`), so a power failure
+    may lose them.
     """
 
     def __init__(self, config: SqliteConfig) -> None:

@@ -22,7 +22,7 @@ from stillroom.paths import StorageKey
 from stillroom.storage.values import StoredImage
 
 EXPIRY: Final = "expiry"
-"""Name of the scan for expired compute results."""
+"""Name of the scan for expired images."""
 
 INDEX: Final = "index"
 """Name of the scan for images that are missing in the search index."""

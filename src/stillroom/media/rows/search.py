@@ -285,7 +285,7 @@ def _ids(query: SearchQuery) -> sa.Select[Any]:
 
 
 def _edges(query: SearchQuery) -> sa.Select[Any]:
-    """Build a SELECT of three ids: the first candidate, the last near candidate, and the last."""
+    """Build a SELECT of three row ids: first candidate, `_NEAR`-th candidate, last candidate."""
     ids, id_ = _ids(query), search_images.c.id
     back = ids.order_by(None).order_by(id_.asc() if query.descending else id_.desc())
     return sa.select(

@@ -37,7 +37,6 @@ class _Tags(sa.TypeDecorator[tuple[str, ...]]):
     cache_ok = True
 
     def process_result_value(self, value: str | None, dialect: sa.Dialect) -> tuple[str, ...]:
-        """Convert the database's text to sorted tags."""
         del dialect
         return tuple(sorted(value.split(_SEPARATOR))) if value else ()
 
@@ -57,7 +56,6 @@ class _Generation(sa.TypeDecorator[Generation]):
     cache_ok = True
 
     def process_result_value(self, value: str | None, dialect: sa.Dialect) -> Generation | None:
-        """Decode the JSON from the database."""
         del dialect
         return None if value is None else generation_of(json.loads(value))
 
@@ -99,7 +97,7 @@ def values_of(resource: MediaResource) -> dict[str, object]:
 
 
 async def await_healing(connection: AsyncConnection, resource: MediaResource) -> None:
-    """Queue a healing job for a new resource, unless its dominant colour is already known."""
+    """Queue the computation of a new resource's dominant colour, unless it is already known."""
     if resource.dominant_color is None:
         await connection.execute(
             insert_into(connection, healing)

@@ -202,7 +202,6 @@ class Runs:
         return [entry for entry in entries if entry is not None]
 
     async def _describe(self, image: StoredImage) -> dict[str, object] | None:
-        """Return an image's manifest entry, or None if the image no longer exists."""
         if image.sha256 is not None:
             return manifest.describe_image(image, image.sha256)
         try:

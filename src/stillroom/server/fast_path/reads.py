@@ -71,11 +71,14 @@ _CONDITIONS: Final = (
 
 _MAX_FIELDS_BYTES: Final = 8 * 1024**2
 _MAX_LINES: Final = 16_384
-"""Maximum number of cached lines (about 24 MiB). The storage caches metadata for as many images."""
+"""Maximum number of cached request lines (24 MiB).
+
+The storage caches metadata for as many images.
+"""
 
 
 class FastReads:
-    """Fast path for GET and HEAD, with the caches of one process."""
+    """Handler of simple GET and HEAD requests for images, with the caches of one process."""
 
     longest_head = 4096
 
@@ -179,7 +182,6 @@ class FastReads:
         return self._checked_fields.get(data[end : field.start] + data[field.end :]), field.id
 
     def _add_line(self, data: bytes, end: int) -> Line | None:
-        """Parse and cache a request line. Return None if its path is invalid."""
         match = _LINE.fullmatch(data, 0, end)
         if match is None or len(IMAGES_PREFIX) + len(match[2]) > self._longest_target:
             return None

@@ -1,4 +1,4 @@
-"""Uploads (POST of an image) on the fast path.
+"""Uploads (POST of an image) on the fast path, which uses no web framework.
 
 The body is passed directly to `ImageOperations.store`, without scope, routing or ASGI messages. The
 ASGI path calls the same method.

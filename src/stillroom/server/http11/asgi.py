@@ -101,7 +101,6 @@ class AsgiExchange(RequestExchange):
             self._end()
 
     async def _end_incomplete(self) -> None:
-        """Finish a response that the application did not complete."""
         if self._status and self._connection is not None:
             self._connection.drop()  # so that the client notices that the response is incomplete
         elif not self._status:

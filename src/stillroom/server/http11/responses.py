@@ -32,7 +32,7 @@ _STATUSES: Final = frozenset(HTTPStatus)
 
 
 def header_lines(headers: Iterable[tuple[str, str]]) -> bytes:
-    """Return headers as they are sent."""
+    """Encode headers as lines of a response head."""
     return "".join([f"{name}: {value}\r\n" for name, value in headers]).encode("latin-1")
 
 

@@ -55,7 +55,6 @@ class TimeoutTimer:
                 log.exception("checking the time-outs of a connection failed")
 
     def _flush_metrics(self, connections: int, late: float) -> None:
-        """Flush the metrics. Repeated errors are logged only once."""
         try:
             metrics.report_loop(connections, late)
             metrics.flush()

@@ -127,7 +127,7 @@ class Conditions:
         ]
 
     async def close(self) -> None:
-        """Cancel running tests."""
+        """Cancel running tests of conditional requests."""
         probes = list(self._probes.values())
         for task in probes:
             task.cancel()

@@ -66,7 +66,7 @@ async def probe_order(store: ObjectStore) -> Sequence[Limitation]:
     """Return deviations of a bucket's order from S3's, by listing temporary objects.
 
     Raises:
-        BackendUnavailable: the probe failed.
+        BackendUnavailable: the test failed.
     """
     prefix = f"{PROBE}{secrets.token_hex(8)}/"
     try:

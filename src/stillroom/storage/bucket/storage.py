@@ -360,9 +360,10 @@ class R2ImageStorage:
         return await probe_order(self._store)
 
     async def close(self) -> None:
-        """Finish running aborts and close all connections. The storage can be used again later.
+        """Wait for running aborts of uploads, and close all connections.
 
-        The hashing threads stop when this object is garbage-collected.
+        The storage can be used again later. The hashing threads stop when this object is
+        garbage-collected.
         """
         await self._conditions.close()
         await self._abandoned.close()

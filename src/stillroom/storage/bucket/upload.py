@@ -115,7 +115,10 @@ class Upload:
         raise BackendUnavailable("the image kept changing during the save: try again")
 
     async def send(self, part: PartBuffer) -> MultipartUpload:
-        """Send the next part. It is hashed twice: for the image, and for the request signature."""
+        """Send the next part.
+
+        The part is hashed twice: for the image, and for the request signature.
+        """
         if self._parts is None:
             self._parts = await self._begin()
         body = part.contents()

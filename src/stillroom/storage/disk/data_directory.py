@@ -170,11 +170,11 @@ class DataDirectory:
     def sync(self, fd: int, call: str = "fsync_file") -> None:
         """Call fsync. If it fails, make the store read-only in every process.
 
-        After a failed fsync the kernel drops the unwritten pages and reports success the next
-        time, so the file is never synced again (https://wiki.postgresql.org/wiki/Fsync_Errors).
+        After a failed fsync the kernel drops the unwritten pages and reports success the next time,
+        so fsync is never called again for the file (https://wiki.postgresql.org/wiki/Fsync_Errors).
 
         Raises:
-            ReadOnly: the sync failed; the outcome of the save is unknown.
+            ReadOnly: the fsync failed; the outcome of the save is unknown.
         """
         if not self.durable:
             return

@@ -116,7 +116,7 @@ class FolderCache:
 
     @property
     def is_sorted(self) -> bool:
-        """Return whether all cached names are sorted."""
+        """True if all cached names are sorted."""
         return not self._unsorted
 
     def sort(self) -> None:

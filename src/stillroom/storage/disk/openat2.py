@@ -103,7 +103,7 @@ def open_by_walk(folder_fd: int, path: str, flags: int) -> int:
 def release(fd: int) -> None:
     """Close a descriptor, ignoring errors.
 
-    Linux closes the descriptor in any case, and reports no error that a sync has not reported
+    Linux closes the descriptor in any case, and reports no error that an fsync has not reported
     before (https://man7.org/linux/man-pages/man2/close.2.html). A completed save must not fail
     here.
     """

@@ -75,8 +75,8 @@ class DiskImageStorage:
     """`ImageStorage` on a local filesystem.
 
     Images are opened on the event loop, which takes a few microseconds, while a thread switch takes
-    fifty. Operations that write, sync, wait for a lock or read folders run in a thread pool. See
-    docs/adr/0002-the-storage-port-is-async-only.md.
+    fifty. Operations that write, flush to disk, wait for a lock or read folders run in a thread
+    pool. See docs/adr/0002-the-storage-port-is-async-only.md.
     """
 
     def __init__(
@@ -167,7 +167,6 @@ class DiskImageStorage:
             )
 
     def _save_small(self, pending: "_PendingSave", batch: Batch) -> StoredImage:
-        """Save an image that fits into one batch, in one job."""
         with contextlib.closing(self._stage()) as staged:
             return self._finish(pending, staged, batch)
 
