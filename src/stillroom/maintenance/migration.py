@@ -269,7 +269,6 @@ class Migration:
         return await self._compute_hash(self._target.inspection, existing)
 
     async def _compute_hash(self, store: Inspection, image: StoredImage) -> bytes:
-        """Compute the SHA-256 of this version. Raise BackendUnavailable if it was replaced."""
         with contextlib.closing((await store.open(image.key)).opened) as opened:
             if opened.image.save_id != image.save_id:
                 raise BackendUnavailable("the image was replaced while it was read")

@@ -9,8 +9,8 @@ from stillroom.settings import Settings
 _RESERVED: Final = 256
 """Descriptors that are not available for client connections.
 
-They are reserved for open images (64), decoders, inotify, bucket connections (64), database
-connections and uploads. If the limit is small, at most half of it is reserved.
+They are reserved for open images (64), bucket connections (64), database connections and others. If
+the limit is small, at most half of it is reserved.
 """
 
 _PER_CONNECTION: Final = 4

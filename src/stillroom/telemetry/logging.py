@@ -128,7 +128,6 @@ def log_access(
 
 
 def _request_id_of(record: logging.LogRecord) -> str:
-    """Return the request id of a log record, by default that of the current request."""
     if isinstance(record.args, Mapping) and "request_id" in record.args:
         return str(record.args["request_id"])
     return request_id.current.get()

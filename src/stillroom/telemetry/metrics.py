@@ -289,7 +289,7 @@ def _flush_calls() -> None:
 
 
 def _add(histogram: Histogram, cell: list[float]) -> None:
-    """Add many observations at once, unlike `Histogram.observe`."""
+    """Add the observations counted in `cell` to a histogram at once, unlike `Histogram.observe`."""
     for bucket, number in enumerate(cell[_FIRST_BUCKET:]):
         if number:
             histogram._buckets[bucket].inc(number)  # noqa: SLF001  (see above)

@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from typing import Final, NamedTuple
 
 _ALLOWED: Final = r"[A-Za-z0-9._:/+=-]{1,128}"
-"""Pattern for valid ids (UUIDs, hexadecimal, base64, trace ids), which cannot break log lines."""
+"""Pattern for valid ids, such as UUIDs, base64 or trace ids. They cannot break log lines."""
 
 _ID: Final = re.compile(_ALLOWED)
 _NAME: Final = re.compile(rb"\r\nx-request-id:", re.IGNORECASE)

@@ -137,7 +137,6 @@ class Rows:
         self._engine = engine
 
     async def _read(self, statement: sa.Select[Any]) -> Sequence[sa.Row[Any]]:
-        """Return a statement's rows, read in their own transaction."""
         async with self._engine.reading() as connection:
             rows: Sequence[sa.Row[Any]] = (await connection.execute(statement)).all()
         return rows
@@ -178,7 +177,6 @@ class _Rewriting:
                 return work(connection)
 
     def close(self) -> None:
-        """Wait until the current transaction ends, and close the connection."""
         self._thread.shutdown()
         self._engine.dispose()
 

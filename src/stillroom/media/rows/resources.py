@@ -156,8 +156,9 @@ class ResourceRows(Rows):
             revive: If False, a deleted resource stays deleted.
 
         Returns:
-            The current resource. None, without any change, if the resource no longer exists, has a
-                new storage key, or must not be revived. The caller then restarts the ingest.
+            The current resource. If the resource no longer exists, has a new storage key or must
+            not be revived, nothing is changed and the result is None. The caller then restarts the
+            ingest.
 
         Raises:
             IntentLost, MarkClaimed: as in `add`.

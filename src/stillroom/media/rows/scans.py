@@ -58,7 +58,7 @@ class ScanRows(Rows):
 
         Returns:
             The key after which to resume (empty to start at the beginning), or None if the scan is
-                not due or another process has claimed it.
+            not due or another process has claimed it.
         """
         moment = now()
         is_time = scans.c.next_at <= moment
@@ -139,7 +139,7 @@ class ScanRows(Rows):
 
         Returns:
             The time since which changes may be missing in the index (not after `since`), and the
-                `next_at` to pass to `end`. None if another process has claimed the scan.
+            `next_at` to pass to `end`. None if another process has claimed the scan.
         """
         moment = now()
         async with self._engine.writing() as connection:
@@ -177,7 +177,7 @@ class ScanRows(Rows):
 
         Returns:
             The keys of newly marked images. None, without any change, if another process has
-                claimed the scan.
+            claimed the scan.
         """
         async with self._engine.writing() as connection:
             if not await leases.renew(connection, scans, claim, lease, after=after):

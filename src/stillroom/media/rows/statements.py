@@ -31,8 +31,6 @@ _SEPARATOR: Final = "\x1f"
 
 
 class _Tags(sa.TypeDecorator[tuple[str, ...]]):
-    """Column type for one resource's tags, sorted."""
-
     impl = sa.Text
     cache_ok = True
 
@@ -50,8 +48,6 @@ _TAGS: Final = sa.type_coerce(
 
 
 class _Generation(sa.TypeDecorator[Generation]):
-    """Column type for one image's generation metadata, stored as JSON."""
-
     impl = sa.Text
     cache_ok = True
 

@@ -132,7 +132,6 @@ class Runs:
         return opened
 
     async def _require_not_deleting(self, folder: ImagePath, images: Sequence[StoredImage]) -> None:
-        """Raise `RunConflict` if the run, or any of the images, is being deleted."""
         rows = await self._database.rows()
         prefixes = [KeyPrefix.of_folder(path).text for path in (*_parents(folder), folder)]
         if await rows.run_deletions.is_deleting(prefixes):

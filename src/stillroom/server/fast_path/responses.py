@@ -251,7 +251,6 @@ class FileResponses:
         return answer
 
     def _cached_answer(self, line: Line, conditions: Conditions | None) -> Answer | None:
-        """Return the cached response to a request line and conditions, or None if outdated."""
         if conditions is None:
             return line.answer
         entry = self._conditional.get((line, conditions))

@@ -30,8 +30,11 @@ _FULLY_REPORTED: Final = frozenset({
     0x9123_683E,  # btrfs
     0x0102_1994,  # tmpfs
 })  # fmt: skip
-"""Types (statfs(2), f_type) of filesystems that only this kernel changes. On NFS, FUSE, 9p, in
-layers of overlayfs, and by a ZFS rollback, files can change without an event."""
+"""Types (statfs(2), f_type) of filesystems that only this kernel changes.
+
+On NFS, FUSE and 9p, files can change without an event. The same is true for the layers of overlayfs,
+and for a ZFS rollback.
+"""
 
 _STATFS_BYTES: Final = 256  # more than on any architecture
 

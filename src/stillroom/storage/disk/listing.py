@@ -161,7 +161,6 @@ def _select(names: Iterable[str], start: str, begins: str) -> Iterator[str]:
 
 
 def _open(data_directory: DataDirectory, path: str) -> int | None:
-    """Open a folder. Return None if it was deleted, or replaced by a file or link."""
     try:
         return data_directory.open_folder(path.rstrip("/"))
     except OSError as error:

@@ -40,7 +40,7 @@ class PinnedNames:
         *,
         now: Callable[[], float] = time.time,
     ) -> None:
-        """Prepare pinned names. The first folder is created with the first name."""
+        """Prepare to create pinned names. The first folder is created with the first name."""
         self._data_directory = data_directory
         self._threads = threads
         self._now = now
@@ -59,7 +59,7 @@ class PinnedNames:
 
         Returns:
             None if the name cannot be created: the image was deleted meanwhile, or the disk is
-                full.
+            full.
         """
         save_id = image.image.save_id
         name = self.find(save_id)

@@ -175,7 +175,7 @@ class DiskImageStorage:
             return Staged(self._data_directory)
 
     def _write(self, pending: "_PendingSave", staged: Staged, batch: Batch) -> None:
-        """Write a batch. Raises `StorageFull` if it would leave less than `min_free_bytes`."""
+        """Write a batch. Raises `StorageFull` if less than `min_free_bytes` would remain free."""
         more_bytes = staged.bytes_to_reserve(batch.size, pending.source.max_bytes)
         if more_bytes:
             self._refuse_if_full(more_bytes)
