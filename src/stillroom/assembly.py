@@ -82,12 +82,12 @@ class Library:
     """The media library and its background jobs, for one storage.
 
     Attributes:
-        storage: Storage for compute results and media resources.
+        storage: Storage of the images and of the media resources.
         database: Database of the library, opened on demand.
         service: Operations on resources, for the API and the commands.
         healer: Computes missing metadata of resources.
         sweeper: Executes due deletions.
-        expiry: Schedules the deletion of expired compute results; None without retention rules.
+        expiry: Schedules the deletion of expired images; None without retention rules.
         retention: Evaluates the retention rules.
         runs: Publishes runs.
         run_deletions: Deletes runs.

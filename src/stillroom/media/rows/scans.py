@@ -187,7 +187,7 @@ class ScanRows(Rows):
         return [image.key for image in markable if image.key in marked]
 
     async def filter_markable(self, images: Sequence[StoredImage]) -> Sequence[StoredImage]:
-        """Return the images that `mark_expired` would mark, or has already marked."""
+        """Return the images that `mark_expired` would not skip."""
         async with self._engine.reading() as connection:
             return await _filter_markable(connection, images)
 

@@ -32,8 +32,8 @@ _FULLY_REPORTED: Final = frozenset({
 })  # fmt: skip
 """Types (statfs(2), f_type) of filesystems that only this kernel changes.
 
-On NFS, FUSE and 9p, files can change without an event. The same is true for the layers of overlayfs,
-and for a ZFS rollback.
+On NFS, FUSE and 9p, files can change without an event. The same is true for the layers of
+overlayfs, and for a ZFS rollback.
 """
 
 _STATFS_BYTES: Final = 256  # more than on any architecture
