@@ -111,11 +111,12 @@ class UploadExchange(RequestExchange):
             metrics.end()
             metrics.count_received("save_image", self._body.received)
         metrics.count("save_image", answer.status, time.perf_counter() - self._started)
-        if self._connection is not None:
+        connection = self._connection  # a write that fails disconnects this exchange
+        if connection is not None:
             lines = header_lines((*answer.headers, *self._extra_headers))
-            self._connection.write(self._make_head(answer.status, lines) + answer.body)
+            connection.write(self._make_head(answer.status, lines) + answer.body)
             self._record("save_image", answer.status, len(answer.body))
-            self._connection.finish(self)
+            connection.finish(self)
 
     async def _save(self) -> Problem:
         target = self._request.target
