@@ -64,6 +64,23 @@ def test_what_is_deleted_or_moved_elsewhere_disappears_and_the_focus_stays(
     expect(visitor.page.locator("#told")).to_have_text("7 entries")
 
 
+def test_a_dialog_returns_the_focus_to_a_cell_that_was_drawn_anew_behind_it(
+    visitor: Visit, server: Server, client: httpx.Client, folder_of_ten: str
+) -> None:
+    visitor.sign_in(server.token(), fragment(folder_of_ten))
+    visitor.cell("5.jpg").click(modifiers=["Control"])
+    visitor.page.keyboard.press("Delete")
+    expect(visitor.page.get_by_role("heading", name="Delete 1 image?")).to_be_visible()
+
+    save(client, f"{folder_of_ten}late.jpg", scenery(77, edge=240))
+    expect(visitor.cell("late.jpg")).to_have_count(1)
+    visitor.page.get_by_role("button", name="Cancel").click()
+
+    expect(visitor.cell("5.jpg")).to_be_focused()
+    visitor.page.keyboard.press("Delete")
+    expect(visitor.page.get_by_role("heading", name="Delete 1 image?")).to_be_visible()
+
+
 def test_what_is_deleted_elsewhere_disappears_from_the_middle_of_a_long_folder(
     visitor: Visit, server: Server, client: httpx.Client, folder: str
 ) -> None:

@@ -45,6 +45,7 @@ def test_ten_files_are_uploaded_shown_opened_and_deleted(
     visitor.picture("delete")
     visitor.expect_accessible()
     visitor.page.get_by_role("button", name="Cancel").click()
+    expect(visitor.page.locator(".question[open]")).to_have_count(0)  # closed a moment later
     assert len(stored(client, folder)) == 10
     visitor.page.keyboard.press("Delete")
     visitor.page.locator(".question[open]").get_by_role("button", name="Delete", exact=True).click()

@@ -104,6 +104,7 @@ def test_the_sdk_alone_works_against_a_running_server(
         "formats",
         "generation",
         "paths",
+        "wire",
     }
 
 
@@ -143,9 +144,9 @@ def test_a_type_checker_knows_the_sdk(installed: Path, tmp_path: Path) -> None:
     )  # fmt: skip
     notes = re.findall(r'Revealed type is "(.+?)"', checked.stdout)
     assert notes == [
-        "stillroom.client.values.SavedImage",
+        "stillroom.wire.images.SavedImage",
         "typing.AsyncIterator[str]",
-        "stillroom.client.values.SavedImage",
+        "stillroom.wire.images.SavedImage",
         "int",
     ], checked.stdout
     errors = [line for line in checked.stdout.splitlines() if "error:" in line]

@@ -16,6 +16,10 @@ export class Gestures {
     grid.host.addEventListener("click", (event) => this.clicked(event));
     grid.host.addEventListener("dblclick", (event) => event.preventDefault());
     grid.host.addEventListener("keydown", (event) => this.pressed(event));
+    addEventListener("close", ({ target }) => { // the cell that had the focus may have been drawn anew behind it
+      const { activeElement, body } = document;
+      if (activeElement === body || (target instanceof Element && target.contains(activeElement))) grid.focus();
+    }, true);
     this.watchTouches();
   }
 

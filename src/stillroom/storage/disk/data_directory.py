@@ -161,10 +161,7 @@ class DataDirectory:
         return self._state[_EPOCH]
 
     def note_removed_folder(self) -> None:
-        """Change `folder_epoch`, so that every process flushes parent folders to disk again.
-
-        Call this method before and after a folder is removed.
-        """
+        """Make all processes flush parent folders again: call before and after removing one."""
         self._state[_EPOCH] = secrets.token_bytes(8)
 
     def sync(self, fd: int, call: str = "fsync_file") -> None:
@@ -221,10 +218,7 @@ class DataDirectory:
     # Staging files -----------------------------------------------------------------------
 
     def open_staged(self) -> tuple[int, str | None]:
-        """Create an empty temporary file for an upload.
-
-        Return its descriptor, and its name if any.
-        """
+        """Create a temporary file for an upload. Return its descriptor, and its name if any."""
         if self.has_nameless_files:
             flags = os.O_TMPFILE | os.O_RDWR
             return os.open(".", flags, _FILE_MODE, dir_fd=self.staging_fd), None
@@ -336,10 +330,7 @@ class DataDirectory:
         return True
 
     def _probe_hard_links(self) -> None:
-        """Check that hard links work.
-
-        A new image is published with a link, which overwrites no file.
-        """
+        """Check that hard links work. A new image is published with one: it overwrites no file."""
         fd, name = self.open_staged()
         linked = self.staging_name()
         try:
