@@ -1,7 +1,7 @@
-"""Page `/docs`, and security headers for all responses that do not set their own.
+"""Page `/docs`, and default security headers for responses without a Content-Security-Policy.
 
-The gallery stores its token on this origin. Therefore no other page served here may run scripts
-from elsewhere or be embedded in a frame.
+The gallery stores its token in the browser, for this origin. Therefore no other page of this server
+may run scripts from elsewhere, which could read the token, or be embedded in a frame.
 """
 
 import base64

@@ -1,4 +1,4 @@
-"""Server-side copy of an image to another path."""
+"""HTTP operation that copies an image to another path on the server."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -31,7 +31,7 @@ class ImageToCopy(JsonForm):
 
 @dataclass(frozen=True, slots=True)
 class Copies:
-    """Copy operation. The URL in its response is `public_url` followed by `/<path>`."""
+    """Operation that copies an image. The response contains the URL `{public_url}/{path}`."""
 
     storage: ImageStorage
     authorize: Authorize

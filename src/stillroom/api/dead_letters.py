@@ -1,4 +1,4 @@
-"""HTTP operations on dead letters, which are deletions that failed permanently."""
+"""HTTP operations on dead letters: deletions that failed permanently and are no longer retried."""
 
 import uuid
 from dataclasses import dataclass
@@ -40,7 +40,7 @@ class DeadLetterView(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class DeadLetterOperations:
-    """Operations that list, retry and drop dead letters."""
+    """Operations that list, retry and drop dead letters (deletions that failed permanently)."""
 
     database: MediaDatabase
     authorize: Authorize
@@ -72,7 +72,10 @@ class DeadLetterOperations:
         return json_answer(_as_json(await rows.drop(call.path_id("letter_id"))))
 
     async def _rows(self, request: Request) -> "tuple[Call, DeadLetterRows]":
-        """Require access to the whole library. Return the authenticated call and the rows."""
+        """Require access to the whole library.
+
+        Return the call and the database rows of dead letters.
+        """
         call = await Call.of_library(request, self.authorize)
         return call, (await self.database.rows()).dead_letters
 

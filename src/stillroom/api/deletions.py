@@ -1,4 +1,4 @@
-"""Deletion of many images in one request, with a result for each."""
+"""HTTP operation that deletes many images in one request, with a result for each image."""
 
 import asyncio
 from collections.abc import Mapping
@@ -20,10 +20,12 @@ from stillroom.storage.port import ImageStorage
 from stillroom.wire.shown import PATH_EXAMPLE
 
 MAX_PATHS: Final = 1000
-"""Paths per request, as in S3: docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html"""
+"""Maximum number of paths in one request, as in S3:
+https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html
+"""
 
 _CONCURRENT_DELETIONS: Final = 16
-"""Number of images that one request deletes concurrently. It suits both disks and buckets."""
+"""Number of images that one request deletes at the same time, suitable for disks and buckets."""
 
 
 class PathsToDelete(JsonForm):
@@ -51,7 +53,7 @@ class DeletedImages(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Deletions:
-    """Delete operation for many images."""
+    """Operation that deletes many images."""
 
     storage: ImageStorage
     authorize: Authorize

@@ -1,4 +1,4 @@
-"""HTTP operations on tags, and on resource properties that are computed in the background."""
+"""HTTP operations on the tags of resources, and on the computation of missing properties."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -52,7 +52,7 @@ class ResourcesToHeal(JsonForm):
 
 
 class HealingView(BaseModel):
-    """Number of queued resources."""
+    """Number of resources that are queued for the computation of missing properties."""
 
     count: int = Field(description="resources with missing properties", examples=[12])
 
@@ -62,7 +62,7 @@ _REFUSED_CHANGES: Final = (401, 403, 404, 413, 415, 503)
 
 @dataclass(frozen=True, slots=True)
 class Enrichment:
-    """Operations on the tags and the missing properties of resources."""
+    """Operations on tags, and on the computation of missing properties ("healing")."""
 
     media: MediaResourceService
     healer: Healer
@@ -70,7 +70,7 @@ class Enrichment:
 
     @Operation("GET", "/heal", (401, 403, 503), answer=HealingView)
     async def get_healing(self, request: Request) -> Response:
-        """Get the number of resources that are still queued."""
+        """Get the number of resources that are queued for the computation of missing properties."""
         await Call.of_library(request, self.authorize)
         return json_answer({"count": await self.healer.waiting()})
 

@@ -45,7 +45,7 @@ from stillroom.storage.values import RemoteImage
 from stillroom.wire.media import RESOURCE_FIELDS
 
 _CONCURRENT_INGESTS: Final = 4
-"""Number of images that one request ingests concurrently. It suits both disks and buckets."""
+"""Number of images that one request ingests at the same time, suitable for disks and buckets."""
 
 _TO_JSON: Final[Mapping[type, Callable[[Any], object]]] = {
     uuid.UUID: str,
@@ -58,7 +58,12 @@ _TO_JSON: Final[Mapping[type, Callable[[Any], object]]] = {
 
 @dataclass(frozen=True, slots=True)
 class MediaOperations:
-    """Operations of the media library. `sendfile` is None if this is disabled: docs/adr/0027."""
+    """Operations of the media library.
+
+    Attributes:
+        public_url: Function that returns the URL of a resource.
+        sendfile: Settings for a proxy that sends large files (docs/adr/0027); None if disabled.
+    """
 
     media: MediaResourceService
     authorize: Authorize
@@ -189,7 +194,7 @@ class MediaOperations:
         return json_answer({"id": str(resource.id)})
 
     def _condition(self, call: Call) -> Callable[[MediaResource], None] | None:
-        """Parse `If-Match` and `If-None-Match`. Return a function that checks them, or None."""
+        """Return a function that checks `If-Match` and `If-None-Match`, or None without them."""
         condition = write_condition(call.fields)
 
         def check(resource: MediaResource) -> None:

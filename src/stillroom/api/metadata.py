@@ -27,7 +27,7 @@ from stillroom.wire.shown import PATH_EXAMPLE, SHA256_EXAMPLE
 _EXPIRATION_TIMEOUT_S: Final = 2.0
 
 _VERSION: Final = "g3"
-"""Part of the ETag. Increase it if a new version returns other metadata for the same image."""
+"""Part of the ETag. Change it if a new version returns other metadata for the same image."""
 
 
 class UsedLora(BaseModel):
@@ -127,7 +127,7 @@ class MetadataOperation:
         return response
 
     async def _expires_at(self, image: StoredImage) -> datetime | None:
-        """Return an image's expiration; None if it has none or the database does not respond."""
+        """Return an image's expiration, or None if it has none or the database is too slow."""
         with contextlib.suppress(BackendUnavailable, TimeoutError):
             async with asyncio.timeout(_EXPIRATION_TIMEOUT_S):
                 return await self.retention.expected_expiration(image)

@@ -1,4 +1,4 @@
-"""HTTP operation that searches images by prompt, model, seed and time, newest first."""
+"""HTTP operation that searches images by generation parameters, tags and time."""
 
 import contextlib
 from collections.abc import Iterator, Sequence
@@ -41,7 +41,7 @@ class SearchResults(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class SearchOperation:
-    """Search operation.
+    """Operation that searches images.
 
     Attributes:
         database: Database that contains the search index.
@@ -82,10 +82,10 @@ def _item(indexed: IndexedImage) -> dict[str, object]:
 def facts_of(
     asked: FactsParameters, tags: Sequence[str] = (), *, sees_library: bool = True
 ) -> FactsQuery:
-    """Convert the parameters of a request to search conditions.
+    """Convert the query parameters of a request to search conditions.
 
     Args:
-        asked: Values of `q` and of facets.
+        asked: Values of `q` and of the filters on generation parameters.
         tags: Tags that an image must have, or must not have if there is a leading `-`.
         sees_library: True if the client may read the media library.
 
@@ -114,7 +114,7 @@ def _named(name: str) -> Iterator[None]:
 
 
 def _query(asked: SearchParameters, visible: ImagePrefix, grant: Grant) -> SearchQuery:
-    """Build the query for the index. `visible` also limits later pages.
+    """Build the query for the search index, limited to the prefix `visible`.
 
     Raises:
         Forbidden: the client filters by tags but has no permission to read the library.

@@ -1,4 +1,4 @@
-"""HTTP operation that creates signed URLs. `images.py` checks them."""
+"""HTTP operation that creates signed URLs. `images.py` verifies them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -92,7 +92,7 @@ class SignedImageUrls(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class UrlSigning:
-    """Signing operation. Signed URLs are `public_url` followed by `/<path>?<signature>`."""
+    """Operation that signs URLs. A signed URL is `{public_url}/{path}?{signature}`."""
 
     authorize: Authorize
     signer: UrlSigner
