@@ -1,4 +1,4 @@
-"""Resource of the media library."""
+"""JSON response that describes a resource (image or video) of the media library."""
 
 from dataclasses import dataclass, fields
 from datetime import datetime
@@ -73,4 +73,4 @@ RESOURCE_FIELDS: Final = tuple(
         )
     )
 )
-"""Names of the fields in the order of the JSON, which ends with fields that are added."""
+"""Names of the fields of `MediaResource` in the order of the JSON. New fields come last."""
