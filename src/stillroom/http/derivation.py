@@ -11,8 +11,7 @@ from typing import Annotated, Final, Literal, get_args
 from stillroom.http.parameters import Parameter, build, choice, read_texts
 
 SIZES: Final = (64, 128, 256, 512, 1024, 2048)
-"""Supported widths and heights in pixels. A value is rounded up, or down if it exceeds the largest.
-"""
+"""Supported widths and heights in pixels. A value is rounded up, or down if it is too large."""
 
 DEFAULT_QUALITY: Final = 80
 _QUALITY_STEP: Final = 10

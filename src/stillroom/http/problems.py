@@ -49,8 +49,7 @@ DATA_HEADERS: Final = (
     ("x-content-type-options", "nosniff"),
     ("content-security-policy", "default-src 'none'; frame-ancestors 'none'"),
 )
-"""Response headers that forbid browsers to sniff the content type, run scripts, or frame the page.
-"""
+"""Response headers that forbid browsers to sniff the content type, run scripts, or use a frame."""
 
 JSON_HEADERS: Final = (("content-type", "application/json"), *DATA_HEADERS)
 

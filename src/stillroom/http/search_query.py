@@ -1,4 +1,4 @@
-"""Query parameters of the image search, and the cursors with which clients request the next page."""
+"""Query parameters of the image search, and the cursors with which clients get the next page."""
 
 import base64
 import re
