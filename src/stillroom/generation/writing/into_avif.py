@@ -1,4 +1,4 @@
-"""Writing of XMP into an AVIF file, as an item whose bytes are at the end of the file.
+"""Functions that write XMP into an AVIF file, as an item whose bytes are at the end of the file.
 
 The new item makes the `meta` box longer, so the offsets in `iloc` are increased. Files in which
 more would have to change (animations, boxes without a length) are rejected.
@@ -22,7 +22,7 @@ _MAX_BOXES: Final = 256
 
 @dataclass(frozen=True, slots=True)
 class _Box:
-    """ISO media box, with its type, its start, and the start (`inner`) and end of its content."""
+    """ISO media box: its type, its start, and the start (`inner`) and end of its content."""
 
     kind: bytes
     start: int
@@ -31,7 +31,9 @@ class _Box:
 
 
 def with_packet(data: bytes, change: Callable[[bytes | None], bytes]) -> bytes:
-    """Replace the XMP packet of an AVIF with `change(packet)`; `packet` is None if it has none.
+    """Return an AVIF file with its XMP packet replaced by `change(packet)`.
+
+    `packet` is None if the file has no XMP packet. One is then added.
 
     Raises:
         BrokenHeader: a required box is missing or malformed.
@@ -85,7 +87,7 @@ def _find_packet(
 
 
 def _announce_item(data: bytes, inner: list[_Box], number: int) -> dict[bytes, bytes]:
-    """Return the box `iinf` with a new item, and `iref`, which links the item to the image."""
+    """Return the box `iinf` with a new item, and the box `iref`, which links it to the image."""
     information = _only(inner, b"iinf")
     head = data[information.inner : information.end]
     form = ">H" if head[0] == 0 else ">I"
