@@ -105,7 +105,7 @@ async def _run(
     store: "Inspection",
     prefixes: "Sequence[KeyPrefix]",
 ) -> bool:
-    """Verify until everything is done or a signal arrives. Return whether everything is done.
+    """Verify images until all are verified or a signal arrives. Return whether all are verified.
 
     Raises:
         BackendUnavailable: the store can no longer be read.
@@ -137,17 +137,20 @@ async def _run(
 
 
 class _SavedProgress:
-    """File with the progress of an interrupted verification. Two processes cannot share it."""
+    """File with the progress of a verification, from which an interrupted command resumes.
+
+    Only one process can use it.
+    """
 
     def __init__(self, data_dir: Path, subject: str) -> None:
         self._file = data_dir / ".stillroom" / "verify.json"
         self._subject = subject
 
     def load(self, *, restart: bool) -> "VerificationProgress":
-        """Load the saved progress. Return empty progress if there is none, or with `restart`.
+        """Load the saved progress. Without saved progress, or with `restart`, begin anew.
 
         Raises:
-            ConfigurationError: the progress file cannot be written.
+            ConfigurationError: the file cannot be written.
         """
         from stillroom.maintenance.verify import (
             FindingKind,
@@ -195,7 +198,7 @@ class _Report:
     as_json: bool
 
     def found(self, finding: "VerificationFinding") -> None:
-        """Print a finding immediately. Images without a recorded SHA-256 are only counted."""
+        """Print a finding. Images without a recorded SHA-256 are not printed but only counted."""
         if self.as_json or finding.kind == "unknown":
             return
         moved = f"; moved to {finding.quarantined}" if finding.quarantined else ""
