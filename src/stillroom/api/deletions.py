@@ -21,8 +21,7 @@ from stillroom.wire.shown import PATH_EXAMPLE
 
 MAX_PATHS: Final = 1000
 """Maximum number of paths in one request, as in S3:
-https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html
-"""
+https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html"""
 
 _CONCURRENT_DELETIONS: Final = 16
 """Number of images that one request deletes at the same time, suitable for disks and buckets."""

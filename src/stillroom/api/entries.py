@@ -30,13 +30,11 @@ from stillroom.wire.shown import ETAG_EXAMPLE, PATH_EXAMPLE, SHA256_EXAMPLE
 _ENTRIES_PER_STEP: Final = 250
 """Number of entries that are serialised before the event loop can run other tasks (about 2 ms).
 
-Serialising 10,000 entries at once would block the event loop for 70 ms.
-"""
+Serialising 10,000 entries at once would block the event loop for 70 ms."""
 
 _MARKS_TIMEOUT_S: Final = 2.0
 """Time limit in seconds for reading the AI marks of a page. For 10,000 images, half a second is
-usual.
-"""
+usual."""
 
 
 class ListedEntry(BaseModel):

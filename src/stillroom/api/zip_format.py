@@ -34,8 +34,7 @@ _ESCAPED: Final = re.compile(
     re.IGNORECASE,
 )
 """Characters that are percent-encoded in entry names, because Windows does not allow them:
-https://learn.microsoft.com/en-us/windows/win32/fileio/naming-a-file#naming-conventions
-"""
+https://learn.microsoft.com/en-us/windows/win32/fileio/naming-a-file#naming-conventions"""
 
 
 class ZipWriter:

@@ -109,5 +109,4 @@ Authorize = Callable[[str | None], Grant | Awaitable[Grant]]
 """Function that returns the grant for the value of an `Authorization` header (None: no header).
 
 It returns an awaitable only if it has to wait. It raises `Unauthenticated` if the header is missing
-or invalid.
-"""
+or invalid."""

@@ -27,8 +27,7 @@ PublicKey = RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey
 
 MIN_SECRET_BYTES: Final = 32
 """Minimum length of a shared secret, because shorter HS256 keys can be guessed:
-https://www.rfc-editor.org/rfc/rfc7518#section-3.2
-"""
+https://www.rfc-editor.org/rfc/rfc7518#section-3.2"""
 
 MIN_RSA_BITS: Final = 2048
 """Minimum size of RSA keys in bits: https://www.rfc-editor.org/rfc/rfc7518#section-3.3"""

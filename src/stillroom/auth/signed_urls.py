@@ -23,8 +23,7 @@ from stillroom.paths import ImagePath
 
 MAX_LIFE_S: Final = 7 * 24 * 3600
 """Maximum lifetime of a signed URL in seconds, as in S3:
-https://docs.aws.amazon.com/AmazonS3/latest/userguide/using-presigned-url.html
-"""
+https://docs.aws.amazon.com/AmazonS3/latest/userguide/using-presigned-url.html"""
 
 READER: Final = Grant(frozenset(["storage:read"]))
 """Permission to read, for a request with a signed URL or for any request if images are public."""

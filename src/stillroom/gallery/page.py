@@ -34,15 +34,13 @@ _TYPES: Final = {
 
 _FOR_GOOD: Final = "public, max-age=31536000, immutable"
 """`Cache-Control` for files. They are cached for a year, since a changed file has a new URL
-(RFC 8246).
-"""
+(RFC 8246)."""
 
 _TAKES_GZIP: Final = re.compile(
     r"(?:^|,)\s*gzip\s*(?:;\s*q=(?!0(?:\.0*)?\s*(?:,|$))[0-9.]+\s*)?(?:,|$)", re.IGNORECASE
 )
 """Pattern of `Accept-Encoding` values that allow gzip:
-https://www.rfc-editor.org/rfc/rfc9110#section-12.5.3
-"""
+https://www.rfc-editor.org/rfc/rfc9110#section-12.5.3"""
 
 _ASK_EACH_TIME: Final = "no-cache"
 

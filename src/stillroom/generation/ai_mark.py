@@ -1,4 +1,4 @@
-"""AI mark: metadata which states that AI made an image (C2PA, or IPTC's DigitalSourceType in XMP)."""
+"""AI mark: metadata which states that AI made an image (C2PA, or IPTC DigitalSourceType in XMP)."""
 
 from collections.abc import Iterable
 from typing import Final, Literal

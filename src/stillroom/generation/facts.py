@@ -111,8 +111,7 @@ _TEXTS: Final = (
 Names = Mapping[str, str | tuple[str, ...]]
 """Names that a tool uses in its metadata, by the name of the parameter in `Generation`.
 
-The name `size` stands for the width and height in one string.
-"""
+The name `size` stands for the width and height in one string."""
 
 
 def names_of(same: str = "", **others: str | tuple[str, ...]) -> Names:

@@ -35,8 +35,7 @@ _READ_BYTES: Final = 16 * 1024
 _MAX_READS: Final = 24
 _SNIFFED_BYTES: Final = 16
 _parsing: Final = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="generation")
-"""Executor for slow parsing. It has only one thread, since more would delay the event loop (GIL).
-"""
+"""Executor for slow parsing. It has only one thread: more would delay the event loop (GIL)."""
 
 exceeded_reports: Final[set[Callable[[], None]]] = set()
 """Functions to call when the metadata of a file takes too much work to parse."""
@@ -58,8 +57,7 @@ _TOOLS: Final = (
     comfyui.read,
 )
 """Parsers in the order in which they are tried. Those that recognize their tool reliably come
-first.
-"""
+first."""
 
 
 _FORMATS: Final = (

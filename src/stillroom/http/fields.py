@@ -32,8 +32,7 @@ _EARLIEST_S: Final = -62_135_596_800
 _LATEST_S: Final = 253_402_300_799
 """End of the year 9999 in seconds since the epoch, the latest time in HTTP dates and RFC 3339.
 
-Files on a tmpfs can have later times, which are replaced by this one.
-"""
+Files on a tmpfs can have later times, which are replaced by this one."""
 
 
 def combined(raw: Iterable[tuple[bytes, bytes]]) -> Fields:

@@ -24,19 +24,16 @@ from stillroom.storage.values import ANY, Condition, RemoteImage, StoredImage
 
 PRIVATE_CACHE: Final = "private, max-age=0, must-revalidate"
 """`Cache-Control` for images that require a token. Clients cache them, but revalidate them each
-time.
-"""
+time."""
 
 PUBLIC_CACHE: Final = "public, max-age=0, must-revalidate"
 """`Cache-Control` for images that need no token. All caches store them, but revalidate them each
-time.
-"""
+time."""
 
 IMMUTABLE_CACHE: Final = "private, max-age=31536000, immutable"
 """`Cache-Control` for files of the media library. They never change, so that clients use a cached
 copy
-for a year without revalidation.
-"""
+for a year without revalidation."""
 
 _SAFE: Final = (
     ("x-content-type-options", "nosniff"),
@@ -51,8 +48,7 @@ _SAFE_VIDEO: Final = (
 """Security headers for videos, which forbid scripts.
 
 If a user opens the URL of a video, the browser creates a document that loads the URL again, so
-`media-src` allows this.
-"""
+`media-src` allows this."""
 
 _CONDITIONS: Final = frozenset(
     ("if-match", "if-none-match", "if-modified-since", "if-unmodified-since")

@@ -9,8 +9,7 @@ from stillroom.generation.carriers import c2pa
 
 MAX_TEXT_BYTES: Final = 1024**2
 """Maximum size of an embedded text after decompression. Large ComfyUI graphs have several hundred
-kilobytes.
-"""
+kilobytes."""
 
 _MAX_INFLATED_BYTES: Final = 2 * MAX_TEXT_BYTES
 _MAX_TEXTS: Final = 256
@@ -58,7 +57,7 @@ class Entries:
         self.hides_mark = self.hides_mark or with_mark
 
     def add_manifest(self, start: bytes) -> None:
-        """Record a C2PA manifest, or broken metadata if the box that starts with `start` is none."""
+        """Record a C2PA manifest, or broken metadata if `start` is not the start of a manifest."""
         if c2pa.is_manifest(start):
             self.has_c2pa = True
         else:

@@ -15,13 +15,11 @@ NAMESPACE: Final = "urn:stillroom:generation:1#"
 IPTC_EXTENSION: Final = "http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
 SOURCE_TYPE: Final = "xmp:Iptc4xmpExt:DigitalSourceType"
 """Name of the IPTC property that states the kind of source of an image:
-https://www.iptc.org/std/photometadata/specification/IPTC-PhotoMetadata#digital-source-type
-"""
+https://www.iptc.org/std/photometadata/specification/IPTC-PhotoMetadata#digital-source-type"""
 
 TRAINED: Final = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 """Value of DigitalSourceType for an image made by AI:
-https://cv.iptc.org/newscodes/digitalsourcetype/
-"""
+https://cv.iptc.org/newscodes/digitalsourcetype/"""
 
 RDF: Final = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 _DESCRIPTION: Final = f"{RDF} Description"

@@ -39,7 +39,7 @@ _NAMES_1: Final = names_of(seed="S", steps="s", cfg_scale="C", sampler="A", widt
 
 
 def read(texts: Mapping[str, str], budget: WorkBudget) -> Generation | None:
-    """Parse the generation parameters if any version of InvokeAI wrote the texts, else return None."""
+    """Parse the generation parameters if the texts are from any version of InvokeAI, else None."""
     for key, reader in ((_KEY, _facts_of), (_KEY_2, _facts_of_version_2)):
         if key in texts:
             metadata = object_in(texts[key], budget)

@@ -11,8 +11,7 @@ from stillroom.generation.writing import into_avif, into_jpeg, into_png, into_we
 Writer = Callable[[bytes, Callable[[bytes | None], bytes]], bytes]
 """Function that replaces the XMP packet in the bytes of a file.
 
-Its second argument computes the new packet from the old one (None: the file has no packet).
-"""
+Its second argument computes the new packet from the old one (None: the file has no packet)."""
 
 _WRITERS: Final[tuple[tuple[Callable[[bytes], bool], Writer], ...]] = (
     (lambda data: data.startswith(png.SIGNATURE), into_png.with_packet),
