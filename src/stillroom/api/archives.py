@@ -132,8 +132,6 @@ class Archives:
             query = replace(query, after=page.entries[-1])
 
     async def _require(self, keys: Sequence[StorageKey]) -> None:
-        """Raise `ImageNotFound` with the path of a missing image unless all images exist."""
-
         async def check(key: StorageKey) -> None:
             try:
                 await self.storage.stat(key)
@@ -281,10 +279,8 @@ class _Captions:
 
     The caption file of `cat.png` is `cat.txt`, as training tools expect. If an image or another
     caption file has that name, `cat.png.txt` is used. Only images whose names sort between `cat`
-    and
-    `cat.…` can also need the name `cat.txt`. A listing returns them one after the other, so only
-    the
-    names of recent caption files are kept in memory.
+    and `cat.…` can also need the name `cat.txt`. A listing returns them one after the other, so
+    only the names of recent caption files are kept in memory.
     """
 
     def __init__(self, storage: ImageStorage) -> None:

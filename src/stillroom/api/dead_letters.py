@@ -72,10 +72,6 @@ class DeadLetterOperations:
         return json_answer(_as_json(await rows.drop(call.path_id("letter_id"))))
 
     async def _rows(self, request: Request) -> "tuple[Call, DeadLetterRows]":
-        """Require access to the whole library.
-
-        Return the call and the database rows of dead letters.
-        """
         call = await Call.of_library(request, self.authorize)
         return call, (await self.database.rows()).dead_letters
 

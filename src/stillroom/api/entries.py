@@ -92,7 +92,6 @@ class EntryListing:
         return response
 
     async def _serialize(self, entries: Sequence[Entry]) -> Response:
-        """Return the entries as a JSON response. A long list does not block the event loop."""
         steps, deadline = [], asyncio.get_running_loop().time() + _MARKS_TIMEOUT_S
         for start in range(0, len(entries), _ENTRIES_PER_STEP):
             step = entries[start : start + _ENTRIES_PER_STEP]

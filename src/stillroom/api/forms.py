@@ -36,8 +36,7 @@ _PARSED_INLINE_BYTES: Final = 64 * 1024
 
 _parser: Final = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="json")
 """Executor that parses large bodies. It has only one thread, because each parsing thread can hold
-the
-GIL, and so delay the event loop, for 5 ms."""
+the GIL, and so delay the event loop, for 5 ms."""
 
 _SHOWN_NAME: Final = 64
 """Number of characters of an unknown field's name that the error message contains."""

@@ -16,8 +16,7 @@ from stillroom.telemetry import metrics
 
 _WAIT_S: Final = 6.0
 """Timeout of a health check in seconds. A bucket request fails after five seconds, but a request to
-a
-disk may never return."""
+a disk may never return."""
 
 
 class HealthCheck:

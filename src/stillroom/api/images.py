@@ -139,8 +139,7 @@ class ImageOperations:
         """Return the permissions for reading an image, if they are known without waiting.
 
         If the result is None, the caller must call `authorize_read`, which also checks signatures
-        and
-        raises the errors.
+        and raises the errors.
         """
         if "authorization" in fields or not self.public_read:
             verified = tokens.verify_now(fields.get("authorization"))
@@ -156,11 +155,6 @@ class ImageOperations:
         return PUBLIC_CACHE if self.public_read else PRIVATE_CACHE
 
     async def _check_read(self, request: Request) -> tuple[Call, StorageKey]:
-        """Authenticate a GET or HEAD request. Return the call and the storage key of the image.
-
-        Raises:
-            Unauthenticated, InvalidPath, Forbidden: see `authorize_read` and `Call.image_path`.
-        """
         fields = combined(request.headers.raw)
         raw_path, query = raw_image_path(request), request.scope["query_string"]
         call = Call(request, fields, await self.authorize_read(fields, raw_path, query))
@@ -213,7 +207,6 @@ class ImageOperations:
         derived: DerivedImages,
         derivation: Derivation,
     ) -> Response:
-        """Return a thumbnail of an image or of a video's poster, or a redirect to the CDN."""
         location = derived.place(key, derivation)
         if location is not None:
             # Check that the image exists before redirecting, since a CDN would cache its own 404.
@@ -247,22 +240,13 @@ class ImageOperations:
         return ImageResponse(answer, picture)
 
     async def _content_type(self, method: str, key: StorageKey) -> str:
-        """Return the content type of an image, or "" if the storage does not report one.
-
-        Raises:
-            ImageNotFound: the image does not exist.
-        """
         if method == "HEAD":
             return (await self.storage.stat(key)).content_type
         location = await self.storage.locate(key)
         return (isinstance(location, RemoteImage) and location.content_type) or ""
 
     async def _open_poster(self, key: StorageKey) -> OpenedImage:
-        """Open the poster (still image) that is stored next to a video.
-
-        Raises:
-            UnsupportedMedia: the video has no poster. The server never decodes video frames.
-        """
+        """Open the poster (still image) next to a video, since the server never decodes videos."""
         try:
             return await self.storage.open(poster_of(key))
         except (ImageNotFound, InvalidPath):
@@ -316,11 +300,6 @@ class ImageOperations:
         return saved
 
     def _body_length(self, fields: Fields) -> int | None:
-        """Return the declared length of the body, or None if it is not declared.
-
-        Raises:
-            TooLarge: the declared length exceeds the upload limit.
-        """
         declared = fields.get("content-length")
         if declared is None:
             return None
@@ -348,10 +327,6 @@ class ImageOperations:
 
 
 def _cdn_response(method: str, location: RemoteImage) -> Response:
-    """Return a redirect to the CDN that creates a thumbnail.
-
-    For HEAD, return the thumbnail's headers.
-    """
     if method == "GET":
         return ImageResponse(answer_redirect(location))
     return ImageResponse(answer_cdn_head(location.content_type or DEFAULT))

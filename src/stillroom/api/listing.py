@@ -49,7 +49,7 @@ class Listing:
 
         Returns:
             A list with the folder that contains the folder of the token. The list is empty if the
-                folder has no images or belongs to an earlier page.
+            folder has no images or belongs to an earlier page.
         """
         folder, after = self.visible.text, self.parameters.start_after
         entry = folder[: folder.index("/", len(self.parameters.prefix.text)) + 1]

@@ -127,10 +127,6 @@ def raw_image_path(request: Request, *, suffix: str = "") -> bytes:
 
 
 def _without_mount(request: Request) -> bytes:
-    """Return the undecoded path of a request after the path at which the application is mounted.
-
-    The mount path may be percent-encoded.
-    """
     raw = raw_target(request)
     root: str = request.scope.get("root_path", "")
     mount = b"/".join(raw.split(b"/", root.count("/") + 1)[: root.count("/") + 1])

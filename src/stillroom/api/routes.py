@@ -132,8 +132,6 @@ def operation_router(prefix: str, operations: object, *, tag: str) -> APIRouter:
 
 
 def _endpoint(operation: Operation, run: Run) -> Run:
-    """Return a handler whose signature contains the parameters for the OpenAPI document."""
-
     @functools.wraps(run)
     async def endpoint(request: Request) -> Response:
         return await run(request)

@@ -125,7 +125,6 @@ class RunOperations:
     async def _page_by_time(
         self, parameters: RunsParameters, visible: ImagePrefix
     ) -> Sequence[Run]:
-        """Return one page of runs: published runs sorted by time, followed by open runs."""
         sign = -1 if parameters.sort.startswith("-") else 1
         first: list[tuple[float, int, Run]] = []
         still_open: list[Run] = []
@@ -204,7 +203,6 @@ def _as_json(run: Run, expires_at: datetime | None) -> dict[str, object]:
 async def _open_run(
     folder: ImagePath, page: list[dict[str, Any]], pages: AsyncIterator[list[dict[str, Any]]]
 ) -> AsyncIterator[bytes]:
-    """Yield the JSON object of an open run (see `RunView`), one page of images at a time."""
     head = {"folder": folder.text, "state": "open", "published_at": None}
     yield json_bytes(head)[:-1] + b',"images":['
     count = 0

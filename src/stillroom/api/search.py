@@ -114,12 +114,6 @@ def _named(name: str) -> Iterator[None]:
 
 
 def _query(asked: SearchParameters, visible: ImagePrefix, grant: Grant) -> SearchQuery:
-    """Build the query for the search index, limited to the prefix `visible`.
-
-    Raises:
-        Forbidden: the client filters by tags but has no permission to read the library.
-        InvalidParameter: see `facts_of`.
-    """
     after = asked.after
     sees_library = "media" in grant.scopes and not grant.folder
     checked_tags((tag.removeprefix(UNWANTED) for tag in asked.tags), ("query", "tag"))

@@ -1,8 +1,8 @@
 """ZIP file writer that produces bytes sequentially in constant memory, without I/O.
 
-Entries are not compressed, since images already are. The checksum of an entry follows its bytes,
-so that no file is read twice. ZIP64 records are used for sizes and counts that do not fit into 32
-or 16 bits. All record layouts are from sections 4.3 to 4.5 of
+Entries are not compressed, since images already are. The checksum of an entry follows its bytes, so
+that no file is read twice. ZIP64 records are used for sizes and counts that do not fit into 32 or
+16 bits. All record layouts are from sections 4.3 to 4.5 of
 https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT.
 """
 
@@ -152,7 +152,6 @@ def safe_name(path: str) -> str:
 
 
 def _dos_time(modified_ns: int) -> tuple[int, int]:
-    """Return the MS-DOS time and date in UTC, which have a resolution of two seconds."""
     when = time.gmtime(modified_ns // 1_000_000_000)
     if when.tm_year < _FIRST_YEAR:
         return 0, 1 << 5 | 1

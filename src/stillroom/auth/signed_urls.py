@@ -118,9 +118,9 @@ def _signature(key: bytes, kid: bytes, expires: bytes, raw_path: bytes, others: 
 
 
 def _derive(secret: bytes) -> tuple[bytes, bytes]:
-    """Derive a key id and a signing key from a secret, so that neither reveals the secret.
+    """Derive a key id and a signing key, which do not reveal the secret.
 
-    The derivation is HKDF with SHA-256, no salt, and one block for each label:
+    HKDF with SHA-256, no salt, and one block for each label:
     https://www.rfc-editor.org/rfc/rfc5869#section-2
     """
     extracted = hmac.digest(bytes(hashlib.sha256().digest_size), secret, hashlib.sha256)

@@ -123,10 +123,6 @@ class TokenVerifier:
         return grant, token.expires
 
     def _check_header(self, header: dict[str, object]) -> str | None:
-        """Return the key id of a token.
-
-        Rejects tokens with another algorithm than the configured one.
-        """
         kid = header.get("kid")
         if header.get("alg") != self._keys.algorithm or "crit" in header:
             raise ValueError("unsupported algorithm or extension")

@@ -121,10 +121,6 @@ def progress_bar() -> Iterator["ProgressBar[int] | None"]:
 
 
 async def _count(store: "Inspection", prefixes: "Sequence[KeyPrefix]", display: Display) -> None:
-    """Count the images, for the estimated time.
-
-    Errors are ignored, since the command reports them.
-    """
     from stillroom.paths import StorageKey
 
     count = 0

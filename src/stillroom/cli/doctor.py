@@ -114,7 +114,6 @@ def _decoders() -> Iterator[CheckResult]:
 
 
 def _tokens(settings: "Settings") -> Iterator[CheckResult]:
-    """Check the signing secret: a token that is created with it must be accepted."""
     from stillroom.assembly import verifier_of
     from stillroom.auth.choose import minting_secret, open_keys
     from stillroom.auth.tokens import mint_token
@@ -141,7 +140,6 @@ def _tokens(settings: "Settings") -> Iterator[CheckResult]:
 
 
 def _filesystem(settings: "Settings") -> Iterator[CheckResult]:
-    """Check the filesystem of the data directory, which contains the secret even with a bucket."""
     home = settings.data_dir
     if not home.exists():
         yield CheckResult("filesystem", f"{home} does not exist yet; the first start creates it")
@@ -163,10 +161,6 @@ def _filesystem(settings: "Settings") -> Iterator[CheckResult]:
 
 
 async def _storage(settings: "Settings") -> list[CheckResult]:
-    """Check all storage operations that the server needs.
-
-    The images for the test are then deleted.
-    """
     from stillroom.assembly import opened_storage
     from stillroom.storage.choose import DiskConfig
 
@@ -287,10 +281,6 @@ async def _delete(storage: "ImageStorage", key: StorageKey, copied: StorageKey) 
 
 
 async def _database(settings: "Settings") -> CheckResult:
-    """Check the database.
-
-    As when the server starts, its tables are migrated to the newest version.
-    """
     from stillroom.media.config import SqliteConfig
     from stillroom.media.database import MediaDatabase
 

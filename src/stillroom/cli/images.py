@@ -131,11 +131,7 @@ def _put_with_facts(
     *,
     dry_run: bool,
 ) -> tuple[str, str]:
-    """Save one image with generation parameters.
-
-    Returns:
-        The result for the output, such as `uploaded`, and the path.
-    """
+    """Save one image with generation parameters. Return a word for the output, and the path."""
     if len(planned) != 1:
         raise click.UsageError("--generation is for one image: put the images one by one")
     ((path, file),) = planned.items()
@@ -236,7 +232,6 @@ def ls(folder: str, *, long: bool, recursive: bool, tree: bool, as_json: bool) -
 def _entries(
     store: ImageStore, folder: str, *, deep: bool, facts: bool
 ) -> Iterator[ImageInfo | Folder]:
-    """Yield the entries of a folder, or one image. With `facts`, they have their properties."""
     if folder and not folder.endswith("/"):
         if store.exists(folder):
             yield store.stat(folder)
@@ -260,11 +255,7 @@ def _line(entry: ImageInfo | Folder, name: str, *, long: bool) -> str:
 
 
 def _branch(entry: ImageInfo | Folder, shown: list[str], *, long: bool) -> list[str]:
-    """Print an entry of a tree, and its parent folders unless they are in `shown`.
-
-    Returns:
-        The parent folders of the entry, for the next call.
-    """
+    """Print a tree entry, and its parent folders unless they are in `shown`. Return the parents."""
     *folders, name = entry.path.split("/")
     for depth, folder in enumerate(folders):
         if shown[: depth + 1] != folders[: depth + 1]:

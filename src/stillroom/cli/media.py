@@ -237,11 +237,6 @@ async def _change(
     as_json: bool,
     data_dir: str | None,
 ) -> bool:
-    """Change dead letters (deletions that failed permanently): those with these IDs, or all.
-
-    Returns:
-        False if one of them does not exist.
-    """
     from stillroom.assembly import opened_library
     from stillroom.errors import DeadLetterNotFound
 

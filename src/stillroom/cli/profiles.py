@@ -92,7 +92,6 @@ def _parsed(text: str) -> dict[str, Profile]:
 
 
 def _read() -> str:
-    """Return the text of the profiles file, or an empty string if there is no file."""
     file = profiles_file()
     try:
         with file.open("rb") as opened:

@@ -87,8 +87,7 @@ class Transfer:
         """Context manager: display the progress of a transfer, and a summary at the end.
 
         If some images have failed, the process exits with an error status. Their errors were
-        already
-        printed.
+        already printed.
         """
         transfer = cls(verb, count, total_bytes, as_json=as_json)
         try:

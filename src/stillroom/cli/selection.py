@@ -85,7 +85,6 @@ def files_to_put(sources: Sequence[str], target: str, chosen: Filter) -> dict[st
 
 
 def _by_target(planned: Iterable[tuple[S, T]]) -> dict[T, S]:
-    """Return the sources by target. Raise `UsageError` if two sources have the same target."""
     found: dict[T, S] = {}
     for source, target in planned:
         other = found.setdefault(target, source)
@@ -99,7 +98,7 @@ def _files_of(source: str) -> list[tuple[Path, str]]:
 
     Returns:
         The path of each file, and its name relative to the folder or to the fixed part of the
-            pattern.
+        pattern.
     """
     here = Path(source)
     if here.is_dir():
@@ -202,7 +201,6 @@ def _chosen(store: ImageStore, sources: Sequence[str], chosen: Filter) -> list[t
 
 
 def _is_one_image(sources: Sequence[str], wanted: list[tuple[str, str]]) -> bool:
-    """Return whether there is one source, and it is the path of an image (no folder or pattern)."""
     return [path for path, _ in wanted] == list(sources) and len(wanted) == 1
 
 
@@ -211,7 +209,7 @@ def _images_of(store: ImageStore, source: str) -> list[tuple[str, str]]:
 
     Returns:
         The path of each image, and its name relative to the folder or to the fixed part of the
-            pattern. The name is appended to the target folder.
+        pattern. The name is appended to the target folder.
 
     Raises:
         ImageNotFound: no image matches.

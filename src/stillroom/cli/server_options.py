@@ -105,8 +105,7 @@ def _own_token(url: str) -> Token | None:
     """Return a function that creates tokens with the server's secret, or None.
 
     The result is None if the secret is not readable, or if a token would leave this machine: to
-    another
-    host or through a proxy.
+    another host or through a proxy.
     """
     if not _is_here(url):
         return None

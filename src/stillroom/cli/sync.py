@@ -149,7 +149,6 @@ def _fetch(store: ImageStore, path: str, file: Path, within: Path, *, progress: 
 
 
 def _unlink(top: Path, names: tuple[str, ...]) -> int:
-    """Delete files, and folders inside `top` that become empty. Return the number of files."""
     for name in names:
         Path(name).unlink(missing_ok=True)
         for folder in Path(name).parents:

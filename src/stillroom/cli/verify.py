@@ -105,11 +105,6 @@ async def _run(
     store: "Inspection",
     prefixes: "Sequence[KeyPrefix]",
 ) -> bool:
-    """Verify images until all are verified or a signal arrives. Return whether all are verified.
-
-    Raises:
-        BackendUnavailable: the store can no longer be read.
-    """
     progress = verification.progress
     saved_at = time.monotonic()
 

@@ -78,7 +78,6 @@ def is_missing(answer: Answer) -> bool:
 
 
 def _parse_error(answer: Answer) -> tuple[str, str]:
-    """Return the code and the detail of an error response, each empty if it is missing."""
     try:
         said = json.loads(answer.body)
         code, detail = said["code"], said["detail"]

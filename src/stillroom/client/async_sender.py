@@ -48,10 +48,6 @@ class AsyncSender(async_sender_base.AsyncSender):
         return await super().send(call)
 
     async def _send_in_thread(self, call: Call) -> Answer | Failure:
-        """Send a large image with the synchronous sender.
-
-        A cancellation stops it at the next chunk.
-        """
         stop = threading.Event()
 
         def report(done: int, total: int | None) -> None:

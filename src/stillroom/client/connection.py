@@ -124,7 +124,6 @@ def failed(error: httpx.TransportError, head: Answer | None) -> Failure:
 
 
 def _is_permanent(error: BaseException | None) -> bool:
-    """Return whether a connection error is permanent (unknown host, TLS error)."""
     while error is not None:
         if isinstance(error, socket.gaierror | ssl.SSLError):
             return True

@@ -151,8 +151,8 @@ def from_float(array: Any) -> Any:  # noqa: ANN401  (arrays of packages that nee
 
     Accepts anything that `numpy.asarray` accepts, and torch tensors on any device, with gradients
     or in bfloat16. Channels may be last, as in (height, width, 3), or first, as in torch. A batch
-    of one image is accepted. Values slightly below 0 or above 1 are clipped, because models
-    produce them. NaN and values scaled to 255 are rejected.
+    of one image is accepted. Values slightly below 0 or above 1 are clipped, because models produce
+    them. NaN and values scaled to 255 are rejected.
 
     Raises:
         UnsupportedMedia: The array is not of floats, or has an unsupported shape or invalid values.
@@ -199,11 +199,6 @@ def _check_range(lowest: float, highest: float) -> None:
 
 
 def _save_arguments(image: PillowImage, kind: str, options: Encoding) -> dict[str, Any]:
-    """Return the keyword arguments with which Pillow's `save` is called.
-
-    Raises:
-        UnsupportedMedia: The format does not support an option.
-    """
     given: dict[str, Any] = {}
     if options.get("keep_info"):
         given = _collect_info(image, kind)

@@ -168,12 +168,7 @@ def _answer(
 
 
 def _public_address(url: httpx.URL) -> str:
-    """Return an address of the URL's host after checking that all addresses of the host are public.
-
-    Raises:
-        InvalidParameter: An address is not public.
-        OSError: The host cannot be resolved.
-    """
+    """Return an address of the URL's host. Raise `InvalidParameter` unless all are public."""
     port = url.port or (443 if url.scheme == "https" else 80)
     found = socket.getaddrinfo(url.raw_host.decode("ascii"), port, type=socket.SOCK_STREAM)
     addresses = [str(one[4][0]) for one in found]

@@ -216,8 +216,7 @@ class Operations:
     ) -> Flow[tuple[Answer | Failure, bytes | None]]:
         """Send a GET request and follow redirects.
 
-        Returns:
-            The response or failure, and the SHA-256 from the redirects, or None.
+        Also return the SHA-256 of a redirect, or None.
         """
         digest: bytes | None = None
         for _ in range(_MAX_HOPS):
@@ -237,10 +236,6 @@ class Operations:
         raise UnexpectedAnswer(f"{path.text}: redirected more than {_MAX_HOPS} times")
 
     def _redirect_target(self, call: Call, answer: Answer, path: ImagePath) -> str:
-        """Return the complete URL to which a response redirects.
-
-        Requests to it contain no token.
-        """
         here = call.target if call.elsewhere else self.root + call.target
         there = urljoin(here, answer.headers.get("location", ""))
         allowed = ("https",) if urlsplit(here).scheme == "https" else ("http", "https")

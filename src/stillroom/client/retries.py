@@ -121,10 +121,7 @@ def persistently(call: Call, attempts: Attempts) -> Flow[Answer]:
 
 
 def _seconds(field: str) -> float:
-    """Parse the value of a `Retry-After` header.
-
-    A date, which Stillroom never sends, counts as 0.
-    """
+    """Parse the seconds in `Retry-After`. A date, which Stillroom never sends, counts as 0."""
     return float(field) if field.isascii() and field.isdigit() and len(field) < 6 else 0
 
 

@@ -101,7 +101,6 @@ def _check(path: str, prefix: str) -> None:
 
 
 def _read(kind: Any, said: Mapping[str, Any], subject: str) -> Any:  # noqa: ANN401  (`kind`, which is one of several classes)
-    """Create an instance of the dataclass `kind` from a JSON object with the same field names."""
     try:
         known = answers.shown_fields(kind, said, without={"expires_at"})
         known |= {"expires_at": said["expires_at"]} if "expires_at" in said else {}

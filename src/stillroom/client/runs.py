@@ -14,8 +14,7 @@ class Run:
     """Folder whose images are published together ("run").
 
     Used as a context manager, it publishes the run at the end of the `with` block, unless an
-    exception
-    was raised.
+    exception was raised.
 
     Attributes:
         folder: Folder of the images.

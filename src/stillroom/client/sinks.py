@@ -71,8 +71,7 @@ def replacing(target: Path, path: ImagePath, within: Path | None = None) -> Iter
     """Context manager: yield a temporary file that replaces `target` at the end.
 
     If an error occurs, the temporary file is deleted. If `target` is a folder, a file in it with
-    the
-    name of the image is written. After a SIGKILL, a hidden file `.stillroom-….part` may remain.
+    the name of the image is written. After a SIGKILL, a hidden file `.stillroom-….part` may remain.
 
     Raises:
         PermissionError: See `check_within`. No file or folder was created.

@@ -82,8 +82,7 @@ class ImageStore(OneImageCalls):
         """Iterate over the images that match all words and filters, newest first.
 
         Pages are requested as needed. New images are found within a second. Only the beginning of
-        long
-        texts is indexed. `generation.raw` is None in the results; use `metadata` to read it.
+        long texts is indexed. `generation.raw` is None in the results; use `metadata` to read it.
 
         Args:
             q: Words in the prompt, path or model. Words in double quotes form a phrase.

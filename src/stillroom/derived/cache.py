@@ -99,7 +99,7 @@ class DerivedCache:
 
         Returns:
             A file descriptor, which releases the lock when it is closed; None if another process
-                has the lock.
+            has the lock.
 
         Raises:
             OSError: the folder cannot be used. Thumbnails are then made without a lock.
@@ -156,11 +156,9 @@ class DerivedCache:
 
     @contextlib.contextmanager
     def _room_for(self, takes: int) -> Iterator[None]:
-        """Context manager: reserve `takes` bytes for a thumbnail, and lock the cache meanwhile.
+        """Reserve `takes` bytes for a thumbnail, and lock the cache while the file gets its name.
 
-        The total is increased before the file gets its name. After a crash, the total may therefore
-        be too
-        high, but never too low.
+        The total is increased first. After a crash it may be too high, but never too low.
         """
         fd = self._open_lock()
         try:
@@ -181,10 +179,7 @@ class DerivedCache:
             os.close(fd)  # also releases the lock
 
     def _make_room(self, most: int) -> int:
-        """Evict the least recently used files until at most `most` bytes remain.
-
-        Return the total.
-        """
+        """Evict least recently used files until `most` bytes or fewer remain. Return the total."""
         entries = []
         for path, status in self._files():
             if os.path.basename(path).startswith(_DRAFT):

@@ -152,8 +152,6 @@ def deny_system_calls() -> bool:
 
 
 def _filter(index: int, machine: int) -> bytes:
-    """Return the program that the kernel runs for each system call, an array of sock_filter."""
-
     def step(code: int, value: int, if_so: int = 0, if_not: int = 0) -> bytes:
         return struct.pack("=HBBI", code, if_so, if_not, value)
 

@@ -65,7 +65,6 @@ def _is_png_cut_off(parts: FileParts) -> bool:
 
 
 def _is_jpeg_cut_off(parts: FileParts) -> bool:
-    """Return whether a JPEG has no end marker after the start of its first scan (the pixels)."""
     *_, (_, start, _) = jpeg.segments(parts)
     while start + len(_JPEG_END) <= parts.size:
         piece = parts.bytes_at(start, min(_PIECE_BYTES, parts.size - start))
@@ -99,5 +98,5 @@ _CHECKS: Final[tuple[tuple[int, bytes, Callable[[FileParts], bool], int], ...]] 
 )
 """Checks: offset and bytes of a signature, function, and maximum number of reads.
 
-The numbers of reads allow half a gigabyte of PNG pixels in 8 KiB chunks (as libpng writes), and
-64 MiB of GIF pixels in blocks of 255 bytes."""
+The numbers of reads allow half a gigabyte of PNG pixels in 8 KiB chunks (as libpng writes), and 64
+MiB of GIF pixels in blocks of 255 bytes."""

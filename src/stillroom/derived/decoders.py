@@ -161,7 +161,6 @@ class Decoders:
     async def _explain_end(
         self, decoder: "_Decoder", error: OSError
     ) -> UnsupportedMedia | BackendUnavailable:
-        """Return the exception for a process that the image, or something else, has ended."""
         code = await self._wait_for_end(decoder)
         if code == wire.OUT_OF_MEMORY:
             return UnsupportedMedia("the image needs too much memory to be decoded")
@@ -193,7 +192,6 @@ class Decoders:
         await self._wait_for_end(decoder)
 
     async def _wait_for_end(self, decoder: "_Decoder") -> int:
-        """Wait until a process has ended, and return its exit status."""
         self._busy.discard(decoder)
         decoder.channel.close()
         polls = itertools.count()
@@ -226,11 +224,7 @@ class _Decoder:
 
     @classmethod
     def start(cls, max_pixels: int) -> Self:
-        """Start a process. Does not wait until its imports are done.
-
-        Raises:
-            OSError: the process cannot be started.
-        """
+        """Start a process without waiting for its imports. Raise OSError if that fails."""
         ours, theirs = socket.socketpair()
         with contextlib.closing(theirs):
             try:
@@ -249,10 +243,9 @@ class _Decoder:
         return cls(process, ours)
 
     async def run(self, file: int, job: wire.Job) -> tuple[bytes, bytes]:
-        """Send a job to the process. Return the kind of the response and its content.
+        """Send a job. Return the kind and content of the response.
 
-        Raises:
-            OSError: the process has ended.
+        Raise OSError if the process ends.
         """
         socket.send_fds(self.channel, [job.pack()], [file])  # does not block: the socket is empty
         head = await self._receive(wire.RESPONSE.size)

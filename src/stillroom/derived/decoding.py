@@ -160,7 +160,6 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _size(size: tuple[int, int], box: tuple[int, int], *, covers: bool) -> tuple[int, int]:
-    """Return the thumbnail's width and height before the EXIF orientation is applied."""
     if covers:
         return min(size[0], box[0]), min(size[1], box[1])
     scale = min(box[0] / size[0], box[1] / size[1], 1)

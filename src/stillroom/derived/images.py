@@ -154,8 +154,8 @@ class DerivedImages:
         """Return the URL at which the CDN makes a thumbnail of a video, or None without a CDN.
 
         The thumbnail shows the first frame. The CDN cannot make WebP from videos, so JPEG is used.
-        Width
-        and height are at most 2,000: https://developers.cloudflare.com/stream/transform-videos/
+        Width and height are at most 2,000:
+        https://developers.cloudflare.com/stream/transform-videos/
         """
         form = "png" if derivation.format == "png" else "jpeg"
         options = (
@@ -317,14 +317,7 @@ class DerivedImages:
 
     @contextlib.asynccontextmanager
     async def _decodable(self, original: OpenedImage) -> AsyncIterator[int]:
-        """Context manager: yield a file descriptor of an original for decoding.
-
-        If the original cannot be decoded, that is remembered, and the next call fails at once.
-
-        Raises:
-            UnsupportedMedia: the original cannot be decoded, or exceeds the limits.
-            BackendUnavailable: there is no space for a copy of the original, or no file descriptor.
-        """
+        """Yield a file descriptor of an original. If it cannot be decoded, remember that."""
         self._raise_if_refused(original.image)
         try:
             async with self._file_of(original) as file:
@@ -339,11 +332,6 @@ class DerivedImages:
 
     @contextlib.asynccontextmanager
     async def _lock(self, source: str) -> AsyncIterator[None]:
-        """Context manager: lock an original, so that no other task or process decodes it.
-
-        Raises:
-            BackendUnavailable: the original was locked for too long.
-        """
         lock = self._locks.setdefault(source, asyncio.Lock())
         fd: int | None = None
         async with contextlib.AsyncExitStack() as stack:
@@ -362,7 +350,6 @@ class DerivedImages:
 
     @contextlib.asynccontextmanager
     async def _file_of(self, original: OpenedImage) -> AsyncIterator[int]:
-        """Context manager: yield a file descriptor of the original. Downloads it from a bucket."""
         if isinstance(original, LocalImage):
             yield original.fileno()
             return
@@ -377,7 +364,6 @@ class DerivedImages:
                 os.close(file)
 
     def _spool(self, size: int) -> int:
-        """Create a temporary file for `size` bytes, on the disk if they are many, else in memory."""
         if size > _KEPT_IN_MEMORY_BYTES:
             with contextlib.suppress(OSError):
                 self._config.folder.mkdir(parents=True, exist_ok=True, mode=0o750)
@@ -407,7 +393,6 @@ def _threads() -> concurrent.futures.ThreadPoolExecutor:
 
 
 def _source(original: StoredImage) -> str:
-    """Return a hash that identifies an original and its version."""
     return hashlib.sha256(f"{original.key.text}\n{original.etag}".encode()).hexdigest()
 
 

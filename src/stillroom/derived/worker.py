@@ -87,7 +87,6 @@ def main() -> None:
 
 
 def _serve(channel: socket.socket, derive: Derive, refusals: Refusals) -> bool:
-    """Run one job and respond. Return False if the server has closed the socket."""
     data, files, _, _ = socket.recv_fds(channel, JOB.size, 1)
     if len(data) != JOB.size or len(files) != 1:
         return False

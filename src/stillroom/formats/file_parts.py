@@ -1,10 +1,8 @@
 """File of which some parts have been read, and from which parsers request further parts.
 
 A parser is a pure function of `FileParts`. If bytes are missing, the parser raises `MoreNeeded`.
-The
-caller then reads these bytes and runs the parser again. The same parsers can therefore be used for
-a
-disk and for a bucket, where each read costs a request.
+The caller then reads these bytes and runs the parser again. The same parsers can therefore be used
+for a disk and for a bucket, where each read costs a request.
 """
 
 import struct

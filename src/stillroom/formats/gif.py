@@ -32,5 +32,4 @@ def blocks(parts: FileParts) -> Iterator[tuple[int, int]]:
 
 
 def _table_bytes(flags: int) -> int:
-    """Return the size in bytes of the colour table that `flags` announce, or 0."""
     return 3 * 2 ** ((flags & 7) + 1) if flags & 0x80 else 0

@@ -11,8 +11,7 @@ def size(parts: FileParts) -> tuple[int, int]:
     """Return the width and height of the largest item.
 
     Smaller items are tiles, masks or thumbnails. Encoders pad an image to whole blocks, and the
-    `clap`
-    property crops this padding.
+    `clap` property crops this padding.
     Sources: ISO/IEC 23008-12 (HEIF), 6.5.3 and 6.5.9; https://aomediacodec.github.io/av1-avif/.
     """
     sizes = []

@@ -36,7 +36,6 @@ def size(parts: FileParts) -> tuple[int, int]:
 
 
 def _find_codestream(parts: FileParts) -> int:
-    """Return the offset of the codestream in a container: after the part number in a `jxlp` box."""
     for kind, start, _ in boxes(parts, 0, parts.size):
         if kind in (b"jxlc", b"jxlp"):
             return start + (4 if kind == b"jxlp" else 0)

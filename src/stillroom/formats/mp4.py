@@ -124,7 +124,6 @@ def _read_movie(parts: FileParts) -> _Movie:
 
 
 def _find_movie(parts: FileParts) -> tuple[int, int]:
-    """Return the start and end of the content of the `moov` box, which may be the last box."""
     for kind, start, end in boxes(parts, 0, parts.size):
         if kind == b"moov":
             parts.read_ahead(start, min(end - start, _HEADS_BYTES))
@@ -135,7 +134,6 @@ def _find_movie(parts: FileParts) -> tuple[int, int]:
 
 
 def _read_video_track(parts: FileParts, start: int, end: int) -> _Track | None:
-    """Parse a track, or return None if it is not a video track."""
     inner = {kind: (at, until) for kind, at, until in boxes(parts, start, end)}
     if b"tkhd" not in inner or b"mdia" not in inner:
         raise BrokenHeader
@@ -168,7 +166,6 @@ def _read_video_track(parts: FileParts, start: int, end: int) -> _Track | None:
 def _read_samples(
     parts: FileParts, start: int, end: int
 ) -> tuple[tuple[int, int], tuple[int, int], bool]:
-    """Return the coded width and height, the pixel aspect ratio, and whether there are samples."""
     coded, spacing, has_samples = (0, 0), (0, 0), False
     for kind, at, until in boxes(parts, start, end):
         if kind == b"stsd":

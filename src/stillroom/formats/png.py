@@ -46,8 +46,7 @@ def chunks_at_end(tail: bytes, kinds: Collection[bytes], budget: WorkBudget) -> 
     """Find the chunks with types in `kinds` in the last bytes of a file.
 
     `tail` may begin inside a chunk. It is therefore searched for offsets from which consecutive
-    chunks
-    lead to the last chunk (IEND). Offsets of pixel chunks are tried first, then those of all
+    chunks lead to the last chunk (IEND). Offsets of pixel chunks are tried first, then those of all
     `kinds`.
 
     Raises:

@@ -10,8 +10,8 @@ def display_size(coded: tuple[int, int], display: tuple[int, int]) -> tuple[int,
     """Return the coded size, with one side enlarged to match the display aspect ratio.
 
     Browsers do the same
-    (https://html.spec.whatwg.org/multipage/media.html#concept-video-intrinsic-width).
-    A display size that only enlarges the video with the same aspect ratio is ignored.
+    (https://html.spec.whatwg.org/multipage/media.html#concept-video-intrinsic-width). A display
+    size that only enlarges the video with the same aspect ratio is ignored.
 
     Args:
         coded: Width and height in pixels; zeros if unknown.

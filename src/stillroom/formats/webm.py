@@ -57,7 +57,6 @@ def elements(parts: FileParts, start: int, end: int) -> Iterator[tuple[int, int,
 
 
 def _element_at(parts: FileParts, start: int) -> tuple[int, int, int | None]:
-    """Return the id, content start and content length (None: unknown) of the element at `start`."""
     name, at = _coded(parts, start, _MAX_ID_BYTES)
     coded, end = _coded(parts, at, _MAX_NUMBER_BYTES)
     marker = 1 << 7 * (end - at)
@@ -135,10 +134,7 @@ def _is_turned(parts: FileParts, start: int, end: int) -> bool:
 
 
 def _find_top_level(parts: FileParts, element: int) -> tuple[int, int]:
-    """Return the start and end of the content of an element at the top level of the segment.
-
-    The element is searched before the clusters, or at the offset that the `SeekHead` contains.
-    """
+    """Return the content start and end of an element before the clusters or in the `SeekHead`."""
     first, end = _find_segment(parts)
     position = None
     for kind, at, until in elements(parts, first, end):
@@ -157,7 +153,6 @@ def _find_top_level(parts: FileParts, element: int) -> tuple[int, int]:
 
 
 def _find_segment(parts: FileParts) -> tuple[int, int]:
-    """Return the start and end of the segment's content. A truncated segment ends with the file."""
     kind, at, length = _element_at(parts, 0)
     if kind != _EBML or length is None or not _is_webm(parts, at, at + length):
         raise BrokenHeader
@@ -175,7 +170,6 @@ def _is_webm(parts: FileParts, start: int, end: int) -> bool:
 
 
 def _seek(parts: FileParts, start: int, end: int, element: int) -> int | None:
-    """Return the offset of an element in the segment's content from a `SeekHead`, or None."""
     for kind, at, until in elements(parts, start, end):
         if kind == _SEEK:
             seek = _read_numbers(parts, at, until, frozenset({_SEEK_ID, _SEEK_POSITION}))

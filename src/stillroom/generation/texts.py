@@ -9,8 +9,7 @@ from stillroom.formats.work_budget import WorkBudget
 
 _MAX_VALUES: Final = 200_000
 """Maximum number of values in a JSON text. Parsing them takes 50 ms. A ComfyUI graph of 200 KB has
-a
-tenth of that."""
+a tenth of that."""
 
 _MAX_DEPTH: Final = 64
 _MAX_DIGITS: Final = 40

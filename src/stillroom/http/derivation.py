@@ -74,8 +74,7 @@ class DerivationParameters:
     """Query parameters of a request for a thumbnail. A width or height of 0 is not limited.
 
     The OpenAPI document contains no defaults for them. Generated clients would send the defaults,
-    and
-    any of these parameters turns a request for an image into a request for a thumbnail.
+    and any of these parameters turns a request for an image into a request for a thumbnail.
     """
 
     width: Annotated[int, _pixels("Width")] = 0

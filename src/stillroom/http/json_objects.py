@@ -105,7 +105,6 @@ class _Parser:
         self._at += 1
 
     def _peek(self) -> str:
-        """Skip whitespace, and return the next character (an empty string at the end)."""
         space = _SPACE.match(self._text, self._at)
         self._at = space.end() if space else self._at
         return self._text[self._at : self._at + 1]

@@ -161,7 +161,6 @@ class FilePart:
 
 
 def _is_file(part: MultipartSegment) -> bool:
-    """Return whether a form part has a file name (which may be empty)."""
     if part.filename is not None:
         return True
     # RFC 7578, 4.2 forbids `filename*`, but older libraries send it for non-ASCII names.

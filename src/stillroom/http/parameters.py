@@ -36,8 +36,7 @@ class Parameter:
     """Annotation of a dataclass field that is a query parameter.
 
     If the parameter is missing, the field has its default value. If the default is None, the
-    OpenAPI
-    document says that the parameter may be null.
+    OpenAPI document says that the parameter may be null.
 
     Attributes:
         parse: Function that converts the decoded text. Raises ValueError or InvalidInput for an
@@ -73,7 +72,6 @@ class Parameter:
 
 @functools.cache
 def _fields(kind: type) -> tuple[tuple[str, Parameter | type], ...]:
-    """Return the fields of a dataclass: the name, and the parameter or nested dataclass."""
     found: list[tuple[str, Parameter | type]] = []
     hints = get_type_hints(kind, include_extras=True)
     for field in fields(kind):

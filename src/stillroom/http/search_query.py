@@ -86,8 +86,7 @@ class SearchParameters:
         """Last image on the previous page; None for the first page.
 
         The value is a path if images are sorted by path. Otherwise it is the position of the image
-        in the
-        order in which images were saved.
+        in the order in which images were saved.
 
         Raises:
             InvalidParameter: the cursor is invalid, or from a page with another sort.

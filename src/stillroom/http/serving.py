@@ -32,8 +32,7 @@ time."""
 
 IMMUTABLE_CACHE: Final = "private, max-age=31536000, immutable"
 """`Cache-Control` for files of the media library. They never change, so that clients use a cached
-copy
-for a year without revalidation."""
+copy for a year without revalidation."""
 
 _SAFE: Final = (
     ("x-content-type-options", "nosniff"),
@@ -126,10 +125,8 @@ def answer_image(
     """Return the response to a GET or HEAD request for an existing image.
 
     The headers of conditional requests are evaluated first, in the order of RFC 9110, section
-    13.2.2.
-    Then the `Range` header of a GET request is evaluated. If it has several ranges, an unknown unit
-    or
-    an invalid range, the whole image is sent, as the RFC allows or requires.
+    13.2.2. Then the `Range` header of a GET request is evaluated. If it has several ranges, an
+    unknown unit or an invalid range, the whole image is sent, as the RFC allows or requires.
 
     Raises:
         PreconditionFailed: `If-Match` or `If-Unmodified-Since` fails.
@@ -208,11 +205,7 @@ def has_current_copy(fields: Fields, image: StoredImage) -> bool:
 
 
 def _needs_image(fields: Fields, image: StoredImage) -> bool:
-    """Return whether the image must be sent. False means that the client has the current image.
-
-    Raises:
-        PreconditionFailed: `If-Match` or `If-Unmodified-Since` fails.
-    """
+    """Return whether the image must be sent. False means that the client has the current image."""
     if _CONDITIONS.isdisjoint(fields):
         return True
     modified = image.modified_ns // 1_000_000_000

@@ -16,8 +16,7 @@ class RunInfo:
     """Run (folder of images that are published together) in a listing.
 
     `state` is `published` or `open` (not yet published). Times are timezone-aware; a time is None
-    if
-    it is unknown.
+    if it is unknown.
     """
 
     folder: _Folder

@@ -47,11 +47,7 @@ def read(data: bytes, entries: Entries) -> None:
 
 
 def _read_directory(block: FileParts, order: str, start: int, entries: Entries) -> int:
-    """Read the texts of a directory into `entries`.
-
-    Returns:
-        The offset of the EXIF directory to which this directory links, or 0.
-    """
+    """Read the texts of a directory. Return the offset of the linked EXIF directory, or 0."""
     below = 0
     for entry in itertools.islice(directory(block, order, start), _MAX_ENTRIES):
         if entry.tag == _EXIF_IFD:
@@ -85,8 +81,7 @@ def _decode_utf16(text: bytes) -> str:
     """Decode UTF-16 in the byte order that results in more ASCII characters.
 
     The EXIF standard does not define the byte order: piexif writes big-endian, and other programs
-    use
-    the byte order of the file.
+    use the byte order of the file.
     """
     text = text[: len(text) // 2 * 2]
     if text[:2] in (b"\xff\xfe", b"\xfe\xff"):

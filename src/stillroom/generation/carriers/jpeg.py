@@ -40,10 +40,7 @@ def read(parts: FileParts, entries: Entries) -> None:
 
 
 def _read_jumbf(start: bytes, entries: Entries) -> None:
-    """Detect a C2PA manifest in a JPEG XT segment, whose first bytes are `start`.
-
-    The segment contains a label, a box number and a segment number, followed by the box.
-    """
+    """Read the start of a JPEG XT segment: label, box number, segment number, and box."""
     if start.startswith(_JUMBF) and c2pa.is_manifest(start):
         entries.has_c2pa = True
     elif start.startswith(_JUMBF) and len(start) < c2pa.HEAD_BYTES and not entries.has_c2pa:

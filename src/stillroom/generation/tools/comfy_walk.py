@@ -1,8 +1,8 @@
 """Search of a ComfyUI graph for generation parameters, from the node that saves an image.
 
 The search goes back from that node to the nearest sampler. If several nodes save images, it is
-unknown which one wrote the file, so only parameters that are the same for all of them are
-returned. If the nearest sampler is ambiguous, no parameters are returned.
+unknown which one wrote the file, so only parameters that are the same for all of them are returned.
+If the nearest sampler is ambiguous, no parameters are returned.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -78,8 +78,7 @@ def _savers(graph: Graph) -> list[Node]:
     """Return the nodes that save images.
 
     If there are none, return the nodes that receive an image and whose outputs are not used. Nodes
-    for
-    previews are returned only if there are no others.
+    for previews are returned only if there are no others.
     """
     sinks = {
         node_id: node
@@ -140,13 +139,7 @@ class _Walk:
     # The sampler
 
     def _nearest(self, start: Node, names: tuple[str, ...]) -> Node:
-        """Return the sampler that is the fewest links away.
-
-        Follows only links for pixels and latents.
-
-        Raises:
-            Ambiguous: there is no sampler, or several are equally near.
-        """
+        """Return the sampler that is the fewest links away, by links for pixels and latents."""
         level = {node_id for key in names if (node_id := self._graph.link(start, key)) is not None}
         targets = frozenset(level)
         if targets not in self._samplers:
@@ -214,7 +207,6 @@ class _Walk:
         return prompt
 
     def _text_at(self, node_id: str, role: str, depth: int) -> str:
-        """Return the text from which the node `node_id` made its conditioning (encoded prompt)."""
         if (node_id, role) not in self._texts:
             self._texts[node_id, role] = None  # makes a cycle of links ambiguous
             self._texts[node_id, role] = _or_none(lambda: self._read_text(node_id, role, depth))
@@ -309,7 +301,6 @@ class _Walk:
         return None if node_id is None else self._graph.nodes[node_id]
 
     def _find_upstream(self, node: Node, key: str, names: tuple[str, ...]) -> Node | None:
-        """Follow the input `key` back to the first node that has an input in `names`, or None."""
         node_id = self._graph.link(node, key)
         for _ in range(MAX_DEPTH):
             if node_id is None:

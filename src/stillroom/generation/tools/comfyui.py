@@ -31,7 +31,6 @@ def read(texts: Mapping[str, str], budget: WorkBudget) -> Generation | None:
 
 
 def _graphs(texts: Mapping[str, str], budget: WorkBudget) -> dict[str, dict[str, Any]]:
-    """Return the graphs `prompt` and `workflow`, wherever in the metadata they are."""
     candidates: dict[str, Any] = {
         name: texts[name] for name in (_PROMPT, _WORKFLOW) if name in texts
     }

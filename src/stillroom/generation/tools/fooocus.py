@@ -63,10 +63,7 @@ def _facts_of(scheme: dict[str, Any], raw: dict[str, object]) -> Generation:
 
 
 def _facts_of_text(content: str, key: str, budget: WorkBudget) -> Generation:
-    """Parse text in AUTOMATIC1111's format.
-
-    Prefers the prompt as the user typed it (`Raw prompt`).
-    """
+    """Parse text in AUTOMATIC1111's format. Prefer the prompt as typed by the user."""
     parts = parse(content, budget)
     settings = parts.settings
     listed = settings.get("Lora weights", "").split(",", _MAX_LORAS)[:_MAX_LORAS]
@@ -83,7 +80,6 @@ def _facts_of_text(content: str, key: str, budget: WorkBudget) -> Generation:
 
 
 def _loras(scheme: dict[str, Any]) -> tuple[Lora, ...]:
-    """Return the LoRAs from `loras`, a list of names and weights, or from `lora_combined_1` etc."""
     pairs: list[tuple[object, object]] = []
     listed = scheme.get("loras")
     if isinstance(listed, list):

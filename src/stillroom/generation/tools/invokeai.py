@@ -1,8 +1,8 @@
 """Parser for InvokeAI, whose versions write different texts.
 
 Version 3 and later write `invokeai_metadata`, version 2 writes `sd-metadata`, and version 1
-`Dream`.
-The scheduler of InvokeAI is returned as `scheduler`, although other tools call it a sampler.
+`Dream`. The scheduler of InvokeAI is returned as `scheduler`, although other tools call it a
+sampler.
 
 Sources: invoke-ai/InvokeAI, invokeai/app/invocations/metadata.py (CoreMetadataInvocation), and for
 version 2 ldm/invoke/pngwriter.py and docs/features/OTHER.md.
@@ -95,7 +95,6 @@ def _model(value: object) -> str | None:
 
 
 def _loras(value: object) -> tuple[Lora, ...] | None:
-    """Parse a list of LoRAs. Their names are under `lora` in version 3 and under `model` later."""
     if not isinstance(value, list):
         return () if value is None else None
     items = [item for item in value[:_MAX_LORAS] if isinstance(item, dict)]

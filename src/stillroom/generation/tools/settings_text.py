@@ -1,7 +1,7 @@
 """Parser for the text in which AUTOMATIC1111's web UI and other tools store their settings.
 
-The text has three parts: the prompt, a line `Negative prompt: …` with further lines below it, and
-a line such as `Steps: 20, Sampler: …`.
+The text has three parts: the prompt, a line `Negative prompt: …` with further lines below it, and a
+line such as `Steps: 20, Sampler: …`.
 """
 
 import re

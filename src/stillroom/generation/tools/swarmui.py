@@ -65,7 +65,6 @@ def _loras(params: dict[str, Any]) -> tuple[Lora, ...]:
 
 
 def _items_of(value: object) -> list[object]:
-    """Return the items of a list or of a comma-separated string. The format allows both."""
     if isinstance(value, str):
         parts = value.split(",", _MAX_LORAS)[:_MAX_LORAS]
         return [part.strip() for part in parts if part.strip()]

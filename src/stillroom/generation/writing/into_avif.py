@@ -87,7 +87,6 @@ def _find_packet(
 
 
 def _announce_item(data: bytes, inner: list[_Box], number: int) -> dict[bytes, bytes]:
-    """Return the box `iinf` with a new item, and the box `iref`, which links it to the image."""
     information = _only(inner, b"iinf")
     head = data[information.inner : information.end]
     form = ">H" if head[0] == 0 else ">I"
@@ -110,7 +109,6 @@ def _announce_item(data: bytes, inner: list[_Box], number: int) -> dict[bytes, b
 
 
 def _highest(data: bytes, inner: list[_Box]) -> int:
-    """Return the highest item number in the box `iinf`, including items without a location."""
     information, number = _only(inner, b"iinf"), 0
     head = 6 if data[information.inner] == 0 else 8
     for box in _boxes(data, information.inner + head, information.end):
@@ -124,7 +122,6 @@ def _iloc(places: ItemPlaces) -> bytes:
 
 
 def _rebuild(data: bytes, meta: _Box, inner: list[_Box], changed: dict[bytes, bytes]) -> bytes:
-    """Return the box `meta` with changed boxes replaced and new boxes appended."""
     kept = [changed.get(box.kind, data[box.start : box.end]) for box in inner]
     there = {box.kind for box in inner}
     new = [box for kind, box in changed.items() if kind not in there]

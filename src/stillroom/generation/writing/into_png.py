@@ -62,10 +62,6 @@ def _chunk(content: bytes) -> bytes:
 
 
 def _chunks(data: bytes) -> Iterator[png.Chunk]:
-    """Yield the type, start and end of each chunk.
-
-    The last chunk (IEND) extends to the end of the file.
-    """
     if data[12:16] != b"IHDR":
         raise BrokenHeader
     for kind, start, length in png.chunks(FileParts.whole(data)):
