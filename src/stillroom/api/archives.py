@@ -1,4 +1,4 @@
-"""ZIP archives of many images, written while they are sent."""
+"""HTTP operations that send many images as one ZIP file, which is created while it is sent."""
 
 import asyncio
 import contextlib
@@ -42,7 +42,7 @@ _UNSAFE_CHARACTERS: Final = re.compile(r"[^A-Za-z0-9._-]")
 
 
 class ImagesToArchive(JsonForm):
-    """Paths of the images to archive."""
+    """Request body: paths of the images to send as a ZIP file."""
 
     MAX_BYTES: ClassVar = 4 * 1024**2  # enough for 1,000 of the longest paths with JSON escapes
     EXAMPLE: ClassVar = '{"paths": ["…"]}'
@@ -71,10 +71,10 @@ class Archives:
 
     @Operation("GET", "", _REFUSALS, media_type=_ZIP, query=ArchiveParameters)
     async def get_archive(self, request: Request) -> Response:
-        """Get all images whose paths begin with a prefix as a ZIP file.
+        """Get all images whose paths begin with a prefix, as one ZIP file.
 
-        If an image cannot be read, the response is aborted. The file then has no directory, and
-        no tool opens it.
+        If an image cannot be read, the server aborts the response. The received file is then
+        incomplete, and ZIP tools reject it.
         """
         call = await Call.of(request, self.authorize)
         parameters = call.query(ArchiveParameters)
@@ -95,7 +95,10 @@ class Archives:
 
     @Operation("POST", "", (*_REFUSALS, 413, 415), media_type=_ZIP, body=ImagesToArchive)
     async def make_archive(self, request: Request) -> Response:
-        """Get up to 1,000 images as a ZIP file. If one cannot be read, the response is aborted."""
+        """Get up to 1,000 images as one ZIP file.
+
+        If one cannot be read, the response is aborted.
+        """
         call = await Call.of(request, self.authorize)
         call.grant.require_scope("storage:read")
         body = await call.json(ImagesToArchive)

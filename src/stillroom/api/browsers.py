@@ -31,7 +31,7 @@ class DefaultSecurityHeaders:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Call the application and add the headers to its response."""
+        """Run the application, and add the headers to its response if they are missing."""
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -46,7 +46,7 @@ class DefaultSecurityHeaders:
 
 
 def document_router(app: FastAPI) -> APIRouter:
-    """Return the route for `/docs`, which is Swagger UI and loads only files from this server."""
+    """Return a router for `/docs`, the Swagger UI, which loads only files from this server."""
     router = APIRouter(include_in_schema=False)
 
     @router.get("/docs")

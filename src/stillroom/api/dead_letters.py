@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # the database modules are slow to import
 
 
 class DeadLetterView(BaseModel):
-    """Deletion that failed permanently."""
+    """Deletion that failed permanently, so that it is no longer retried."""
 
     id: uuid.UUID
     storage_key: str = Field(
@@ -61,13 +61,13 @@ class DeadLetterOperations:
 
     @Operation("POST", "/{letter_id}/retry", (401, 403, 404, 503), answer=DeadLetterView)
     async def retry_dead_letter(self, request: Request) -> Response:
-        """Retry a deletion that failed permanently. All checks of a deletion are repeated."""
+        """Retry a deletion that failed permanently. All checks before the deletion are repeated."""
         call, rows = await self._rows(request)
         return json_answer(_as_json(await rows.retry(call.path_id("letter_id"))))
 
     @Operation("DELETE", "/{letter_id}", (401, 403, 404, 503), answer=DeadLetterView)
     async def drop_dead_letter(self, request: Request) -> Response:
-        """Drop a deletion that failed permanently. The bytes are not deleted."""
+        """Forget a deletion that failed permanently. The bytes are not deleted."""
         call, rows = await self._rows(request)
         return json_answer(_as_json(await rows.drop(call.path_id("letter_id"))))
 

@@ -28,7 +28,7 @@ _CONCURRENT_DELETIONS: Final = 16
 
 
 class PathsToDelete(JsonForm):
-    """Paths of the images to delete."""
+    """Request body: paths of the images to delete."""
 
     MAX_BYTES: ClassVar = 4 * 1024**2  # enough for 1,000 of the longest paths with JSON escapes
     EXAMPLE: ClassVar = '{"paths": ["…"]}'
@@ -37,7 +37,7 @@ class PathsToDelete(JsonForm):
 
 
 class UndeletedPath(BaseModel):
-    """Path at which nothing was deleted, with the reason."""
+    """Path of an image that was not deleted, with the reason."""
 
     path: str = Field(examples=["generations/1/none.png"])
     detail: str = Field(examples=["no such image"])
@@ -45,7 +45,7 @@ class UndeletedPath(BaseModel):
 
 
 class DeletedImages(BaseModel):
-    """Result for each path, in the order of the request."""
+    """Result for each path, in the order of the request body."""
 
     results: list[DeletedImage | UndeletedPath]
 
@@ -59,7 +59,7 @@ class Deletions:
 
     @Operation("POST", "", (401, 403, 413, 415), body=PathsToDelete, answer=DeletedImages)
     async def delete_images(self, request: Request) -> Response:
-        """Delete up to 1,000 images. Each has its own result."""
+        """Delete up to 1,000 images. If one cannot be deleted, the others are still deleted."""
         call = await Call.of(request, self.authorize)
         call.grant.require_scope("storage:delete")
         paths = (await call.json(PathsToDelete)).paths

@@ -90,7 +90,7 @@ _INVALID: Final = {
 
 
 class Refusal(BaseModel):
-    """Error message and code."""
+    """Body of an error response: message and code."""
 
     detail: str = Field(examples=["no such image"])
     code: str = Field(description="stable; branch on this", examples=["not_found"])
@@ -125,7 +125,10 @@ def not_modified_response() -> dict[int | str, Document]:
 
 
 def image_responses(*statuses: int, has_body: bool = True) -> dict[int | str, Document]:
-    """Return OpenAPI metadata for an operation that sends an image (`has_body=False`: HEAD)."""
+    """Return OpenAPI metadata for the responses of an operation that sends an image.
+
+    `statuses` are the status codes of errors. Use `has_body=False` for HEAD.
+    """
     content = dict.fromkeys(content_type.KNOWN, _BINARY) if has_body else {}
     facts = response_headers("Content-Length", "ETag", "Last-Modified", "Repr-Digest")
     whole = {

@@ -28,7 +28,7 @@ _Tag = Annotated[str, Field(json_schema_extra={"minLength": 1, "maxLength": MAX_
 
 
 class TagNames(JsonForm):
-    """Tags of 1 to 64 bytes that do not begin with `-`."""
+    """Request body: tags of 1 to 64 bytes that do not begin with `-`."""
 
     MAX_BYTES: ClassVar = 64 * 1024
     EXAMPLE: ClassVar = '{"tags": ["…"]}'
@@ -37,13 +37,13 @@ class TagNames(JsonForm):
 
 
 class TagsView(BaseModel):
-    """All tags of a resource."""
+    """All tags of a resource after the operation."""
 
     tags: list[str] = Field(description="sorted", examples=[["cat", "morning"]])
 
 
 class ResourcesToHeal(JsonForm):
-    """Ids of the resources whose missing properties are computed; without `ids`, all resources."""
+    """Request body: ids of the resources whose missing properties are computed (default: all)."""
 
     MAX_BYTES: ClassVar = 64 * 1024
     EXAMPLE: ClassVar = '{"ids": ["…"]}'
@@ -84,7 +84,7 @@ class Enrichment:
         status=202,
     )
     async def heal_media_resources(self, request: Request) -> Response:
-        """Queue the computation of missing properties of resources. It runs in the background."""
+        """Queue resources for the computation of missing properties, which runs in the background."""
         call = await Call.of_library(request, self.authorize)
         body = await call.json(ResourcesToHeal) if call.has_body else ResourcesToHeal()
         at = ("body", "ids")

@@ -31,14 +31,17 @@ _VERSION: Final = "g3"
 
 
 class UsedLora(BaseModel):
-    """Low-rank adaptation of the model."""
+    """LoRA (low-rank adaptation of the model) with which the image was made."""
 
     name: str = Field(examples=["ink-lines"])
     weight: float | None = Field(description="1 is its full strength", examples=[0.8])
 
 
 class GenerationFacts(BaseModel):
-    """Generation parameters, as written by the tool that made the image. Unknown ones are null."""
+    """Generation parameters, as written by the tool that made the image.
+
+    An unknown parameter is null.
+    """
 
     tool: str | None = Field(examples=["ComfyUI"])
     prompt: str | None = Field(examples=["a red fox in the snow"])
@@ -64,7 +67,7 @@ class GenerationFacts(BaseModel):
 
 
 class ImageMetadata(ListedEntry):
-    """Entry of a listing with its generation parameters and AI mark."""
+    """Properties of an image, with its generation parameters and AI mark."""
 
     generation: GenerationFacts | None = Field(
         description="null if the image contains no metadata of a known tool"
@@ -72,7 +75,7 @@ class ImageMetadata(ListedEntry):
 
 
 class ImageMetadataAndEnd(ImageMetadata):
-    """Image metadata with its expiration."""
+    """Properties of an image, with its generation parameters, AI mark and expiration."""
 
     expires_at: datetime | None = Field(
         description="when it becomes due for deletion, by its own expiration, its pending deletion "
@@ -98,7 +101,7 @@ class MetadataOperation:
         is_cacheable=True,
     )
     async def get_metadata(self, request: Request) -> Response:
-        """Get the entry of an image with its generation parameters and AI mark."""
+        """Get the properties of an image, its generation parameters, AI mark and expiration."""
         fields = combined(request.headers.raw)
         # Signatures are ignored here: a signed URL of a thumbnail must not reveal the prompt.
         grant = await self.images.authorize_read(fields, raw_image_path(request), b"")

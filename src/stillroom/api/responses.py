@@ -72,7 +72,7 @@ def report_disconnect(name: str, target: bytes) -> Problem:
 
 
 def escape_target(target: bytes) -> str:
-    """Return an undecoded path as text for the log, with non-ASCII bytes escaped."""
+    """Convert an undecoded path to text for the log. Non-ASCII bytes are escaped."""
     return target.decode("ascii", "backslashreplace")
 
 

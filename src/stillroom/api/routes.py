@@ -1,4 +1,4 @@
-"""Routes: paths with their operations, OpenAPI metadata and 405 responses."""
+"""Routes of the API, created from the operations, with OpenAPI metadata and 405 responses."""
 
 import functools
 import inspect

@@ -55,22 +55,22 @@ _State = Literal["published", "open"]
 
 @view_of(wire.RunInfo, state=_State)
 class ListedRun(BaseModel):
-    """Run in a listing."""
+    """Run (folder of images that are published together) in a listing."""
 
 
 @view_of(wire.RunImage)
 class RunImage(BaseModel):
-    """Image of a run."""
+    """Image of a run, with its path and properties."""
 
 
 @view_of(wire.PublishedRun, state=_State, images=list[RunImage])
 class RunView(BaseModel):
-    """Run with its images: its manifest, or the present images while it is open."""
+    """Run with its images: those in its manifest or, if it is unpublished, those in the folder."""
 
 
 @view_of(wire.DeletedRun)
 class DeletedRun(BaseModel):
-    """Numbers of deleted and kept images of a run."""
+    """Result of deleting a run: the numbers of deleted and kept images."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ class RunOperations:
         "GET", "", (401, 403, 501, 503), answer=list[ListedRun], query=RunsParameters, is_paged=True
     )
     async def list_runs(self, request: Request) -> Response:
-        """List runs: published folders, and folders that contain images."""
+        """List runs. A run is a folder that is published or that contains images."""
         call = await Call.of(request, self.authorize)
         parameters = call.query(RunsParameters)
         visible = call.grant.narrow("storage:read", parameters.prefix)
@@ -153,7 +153,7 @@ class RunOperations:
         passes=("GET", "DELETE"),
     )
     async def publish_run(self, request: Request) -> Response:
-        """Publish a run: write its manifest, once, with all images in the folder."""
+        """Publish a run: write its manifest, a list of all images in the folder that never changes."""
         call = await Call.of(request, self.authorize)
         folder = call.run_folder("storage:read", "storage:write", suffix=_PUBLISH)
         body = await call.json(RunToPublish) if call.has_body else RunToPublish()
@@ -162,7 +162,7 @@ class RunOperations:
 
     @Operation("GET", FOLDER_PATH, (401, 403, 404, 501, 503), answer=RunView)
     async def get_run(self, request: Request) -> Response:
-        """Get the manifest of a published run, or the images of an open one."""
+        """Get the manifest of a published run, or the images of a run that is not published yet."""
         call = await Call.of(request, self.authorize)
         folder = call.run_folder("storage:read")
         manifest = await self.runs.open_manifest(folder)
@@ -176,7 +176,7 @@ class RunOperations:
 
     @Operation("DELETE", FOLDER_PATH, (401, 403, 404, 409, 501, 503), answer=DeletedRun)
     async def delete_run(self, request: Request) -> Response:
-        """Delete a run: its manifest immediately, its images after the grace period."""
+        """Delete a run. Its manifest is deleted immediately, its images after the grace period."""
         call = await Call.of(request, self.authorize)
         folder = call.run_folder("storage:delete")
         deleted = await self.deletions.delete(folder)

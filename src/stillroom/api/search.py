@@ -28,7 +28,7 @@ from stillroom.paths import ImagePrefix, KeyPrefix, image_entry, image_key_bound
 
 
 class SearchResults(BaseModel):
-    """A page of images that were found."""
+    """Page of search results."""
 
     items: list[ImageMetadata] = Field(
         description="`raw` is null here, and long texts are cut; an image's metadata has all of it"
@@ -53,7 +53,7 @@ class SearchOperation:
 
     @Operation("GET", "", (401, 403, 414, 503), answer=SearchResults, query=SearchParameters)
     async def search_images(self, request: Request) -> Response:
-        """Search stored images by how they were made, newest first."""
+        """Search stored images by their path, generation parameters and time, newest first."""
         call = await Call.of(request, self.authorize)
         asked = call.query(SearchParameters)
         visible = call.grant.narrow("storage:read", asked.prefix)

@@ -32,10 +32,7 @@ class SignInRequest(JsonForm):
 
 @dataclass(frozen=True, slots=True)
 class SignIn:
-    """Operation for signing in.
-
-    `mint` creates a token with all permissions and the given lifetime.
-    """
+    """Operation for signing in. `mint` returns a token with all permissions and this lifetime."""
 
     codes: SignInCodes
     mint: Callable[[timedelta], str]

@@ -1,4 +1,4 @@
-"""Configuration of token keys: shared secrets, a public key, or the URL of a key set."""
+"""Configuration of the keys for tokens: shared secrets, a public key, or the URL of a key set."""
 
 from dataclasses import dataclass, field
 from pathlib import Path

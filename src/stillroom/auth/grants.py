@@ -14,7 +14,7 @@ SCOPES: Final[tuple[Scope, ...]] = ("storage:read", "storage:write", "storage:de
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """Permissions of a caller.
+    """Permissions of a caller, from a token or a signed URL.
 
     Attributes:
         scopes: Permitted kinds of operations.

@@ -54,7 +54,7 @@ class SignedUrl:
 
 
 class UrlSigner:
-    """Signs and verifies URLs with keys that are derived from the token secrets."""
+    """Signer and verifier of URLs, whose keys are derived from the token secrets."""
 
     def __init__(self, secrets: Sequence[str], *, now: Callable[[], float] = time.time) -> None:
         """Create a signer. `secrets[0]` signs URLs; all secrets verify them."""

@@ -8,7 +8,7 @@ from stillroom.errors import StillroomError
 
 FAILED: Final = 1
 INTERRUPTED: Final = 130
-"""Exit status after Ctrl-C: 128 plus the number of SIGINT, as in shells."""
+"""Exit status after Ctrl-C: 128 plus 2, the number of the signal SIGINT, as in shells."""
 
 STOPPED: Final = 3
 """Exit status of `verify` and `migrate` after a signal. The same command resumes the work."""

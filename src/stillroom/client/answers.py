@@ -117,7 +117,7 @@ def _kinds(root: type[StillroomError]) -> dict[str, type[StillroomError]]:
 
 
 def document(answer: Answer, subject: str) -> Any:  # noqa: ANN401  (JSON)
-    """Return the JSON body of a 200 or 202 response.
+    """Return the JSON body of a successful response (200 or 202).
 
     Raises:
         StillroomError: The status code is not 200 or 202, or the body is not JSON.

@@ -64,7 +64,7 @@ class AsyncSender(async_sender_base.AsyncSender):
             stop.set()
 
     async def close(self) -> None:
-        """Close all connections. The sender may be used again, also in another event loop."""
+        """Close all connections. The sender can still be used, also in another event loop."""
         await super().close()
         self._loop = None
         self._threaded.close()

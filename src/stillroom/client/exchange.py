@@ -53,7 +53,7 @@ class Call:
 
     @property
     def elsewhere(self) -> bool:
-        """Return whether the target is a complete URL, usually of another server."""
+        """Return whether the target is a complete URL, and not a path of the Stillroom server."""
         return not self.target.startswith("/")
 
 

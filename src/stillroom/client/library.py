@@ -65,7 +65,7 @@ class MediaLibrary:
         return answers.resource(self._send("POST", f"{_RESOURCES}/ingest", content), path)
 
     def get(self, resource_id: ResourceId) -> MediaResource:
-        """Return a resource.
+        """Return the resource with this ID.
 
         Raises:
             ResourceNotFound: The resource does not exist.

@@ -24,7 +24,7 @@ _FAILS_ALL: Final = (Unauthenticated, StorageFull, BackendUnavailable, Configura
 
 
 class Gathered(Generic[T]):
-    """Collector for the outcomes of a bulk operation, which arrive in any order.
+    """Collector for the outcomes of a bulk operation. The outcomes may arrive in any order.
 
     Attributes:
         stopped: True if the remaining images should not be attempted.

@@ -1,4 +1,4 @@
-"""Search requests: filters, query parameters and pages of results."""
+"""Search for images: filters, query parameters and pages of results."""
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime

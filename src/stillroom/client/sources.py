@@ -36,11 +36,11 @@ Facts = Generation | Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class ImagePayload:
-    """Bytes of one image, which can be sent repeatedly.
+    """Bytes of an image, prepared for sending. They can be sent several times.
 
     Attributes:
         size: Size in bytes.
-        sha256: Digest (32 bytes).
+        sha256: SHA-256 of the bytes (32 bytes).
     """
 
     size: int

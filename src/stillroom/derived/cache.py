@@ -24,10 +24,10 @@ from typing import Final
 _FILE_MODE: Final = 0o640
 _FOLDER_MODE: Final = 0o750
 _BLOCK_BYTES: Final = 4096
-"""Block size of the filesystem, and therefore the minimum size of a thumbnail on disk."""
+"""Size of the filesystem's blocks, and therefore the minimum size of a thumbnail on disk."""
 
 _LARGEST_SHARE: Final = 8
-"""Divisor of `max_bytes` that gives the maximum size of a cached thumbnail."""
+"""Divisor of `max_bytes`. The quotient is the maximum size of a thumbnail in the cache."""
 
 _FILL_AFTER_EVICTION: Final = 7 / 8
 """Share of the cache that is used after an eviction, so that the next additions do not evict."""

@@ -1,4 +1,4 @@
-"""Configuration of derived images (thumbnails)."""
+"""Configuration of thumbnails ("derived images")."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -36,7 +36,7 @@ A process that a malicious image has taken over would not end by itself."""
 
 _RECEIVED_BYTES: Final = 256 * 1024
 _MAX_PICTURE_BYTES: Final = 64 * 1024**2
-"""Maximum size of a thumbnail: four times the 16 MiB of 2048 x 2048 uncompressed pixels."""
+"""Maximum size of a thumbnail in bytes: four times that of 2048 x 2048 uncompressed pixels."""
 
 _KILLED_BY_THE_IMAGE: Final = frozenset(
     (signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT, signal.SIGXCPU)

@@ -32,7 +32,8 @@ _GAP: Final = 2.0
 _WEBP_METHOD: Final = 4
 _WHITE: Final = (255, 255, 255)
 _ORIENTATION: Final = 0x0112
-"""EXIF tag; see https://www.cipa.jp/std/documents/e/DC-X008-Translation-2019-E.pdf, 4.6.4 A."""
+"""Number of the EXIF tag for the orientation of an image (section 4.6.4 A):
+https://www.cipa.jp/std/documents/e/DC-X008-Translation-2019-E.pdf"""
 
 _TRANSPOSES: Final = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,

@@ -61,7 +61,7 @@ class Job:
 
     @classmethod
     def unpack(cls, data: bytes) -> Self:
-        """Parse a job that `pack` has encoded."""
+        """Parse the bytes of a job that `pack` has encoded."""
         width, height, covers, form, quality = JOB.unpack(data)
         return cls(width, height, covers, form.decode("ascii").rstrip("\0"), quality)
 

@@ -1,4 +1,4 @@
-"""HEIC and AVIF parser: width, height and colour profile from the item properties."""
+"""HEIC and AVIF parser: width, height and colour profile."""
 
 from collections.abc import Iterator
 

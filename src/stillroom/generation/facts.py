@@ -70,7 +70,7 @@ class Generation:
         return values
 
     def over(self, other: "Generation") -> "Generation":
-        """Return a copy in which unknown parameters are filled in from `other`."""
+        """Return a copy whose unknown parameters have the values of `other`."""
         return Generation(
             **{
                 name: getattr(other, name) if getattr(self, name) is None else getattr(self, name)
@@ -84,7 +84,7 @@ class Generation:
 
 
 NAMES: Final = tuple(field.name for field in fields(Generation))
-"""Names of the parameters, in display order."""
+"""Names of the generation parameters, in the order in which they are displayed."""
 
 
 def generation_of(values: Mapping[str, Any]) -> Generation:

@@ -19,11 +19,11 @@ _SPACE: Final = re.compile(r"[ \t\n\r]*")
 
 
 class TooManyValuesError(ValueError):
-    """Error for a JSON object that has too many values or is nested too deep."""
+    """Exception for a JSON object that has too many values or is nested too deeply."""
 
 
 def parse_object(data: bytes) -> dict[str, object]:
-    """Parse a JSON object without duplicate names.
+    """Parse a JSON object. Duplicate names are an error.
 
     Raises:
         TooManyValuesError: the object exceeds the limits.

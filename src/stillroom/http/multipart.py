@@ -95,9 +95,11 @@ class FilePart:
         """Yield the chunks of the image.
 
         Raises:
-            MalformedBody: the body is invalid or incomplete, or has too many framing bytes.
-            InvalidUpload: there is no `file` part, more than one, or one without a file name.
-            DigestMismatch: the part's Repr-Digest is invalid or contradicts the request's.
+            MalformedBody: the body is invalid or incomplete, or has too many bytes outside of the
+                image.
+            InvalidUpload: there is no part named `file`, more than one, or one without a file name.
+            DigestMismatch: the `Repr-Digest` of the part is invalid or contradicts that of the
+                request.
         """
         async for piece in self._body:
             at = 0

@@ -189,7 +189,7 @@ def _visible(text: str) -> str:
 
 
 def moment(text: str) -> datetime:
-    """Parse a time with a time zone (RFC 3339).
+    """Parse a time that has a time zone (RFC 3339).
 
     Raises:
         ValueError: the text is not a valid time.
@@ -214,7 +214,7 @@ def choice(*allowed: str, description: str, **schema: object) -> Parameter:
 
 
 def or_null(**schema: object) -> Mapping[str, object]:
-    """Return a JSON schema that also allows null."""
+    """Return a JSON schema that allows null in addition to `schema`."""
     return {"anyOf": [schema, {"type": "null"}]}
 
 

@@ -56,7 +56,7 @@ JSON_HEADERS: Final = (("content-type", "application/json"), *DATA_HEADERS)
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Error response with a JSON body."""
+    """Error response: status code, headers and JSON body."""
 
     status: int
     headers: list[tuple[str, str]]

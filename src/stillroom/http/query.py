@@ -175,7 +175,7 @@ class RunsParameters:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PageParameters:
-    """Query parameters of the listing of dead letters (deletions that failed permanently)."""
+    """Query parameters for listing dead letters, which are deletions that failed permanently."""
 
     limit: Annotated[int, page_size("Letters", MAX_MEDIA_LIMIT)] = DEFAULT_LIMIT
     start_after: _AfterId = None

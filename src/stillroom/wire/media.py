@@ -11,7 +11,7 @@ from stillroom.wire.shown import API_EXAMPLE, ID_EXAMPLE, PATH_EXAMPLE, SHA256_E
 
 @dataclass(frozen=True, slots=True)
 class MediaResource:
-    """Image or video of the media library. Older servers do not send fields that have defaults."""
+    """Image or video of the media library. Older servers omit the fields that have defaults."""
 
     id: str
     resource_type: str

@@ -186,6 +186,6 @@ class Graph:
 
 
 def is_passing(node: Node) -> bool:
-    """Return whether a node returns its input unchanged, judging by its class name."""
+    """Return whether a node returns its input unchanged. This is known from its class name."""
     kind = node.kind.lower().replace(" ", "")
     return any(word in kind for word in _PASSING)

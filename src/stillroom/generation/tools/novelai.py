@@ -25,7 +25,7 @@ FIELDS: Final = ("Comment", "Description", "Software", "Source", "Title")
 
 
 def read(texts: Mapping[str, str], budget: WorkBudget) -> Generation | None:
-    """Parse the generation parameters if `Software` is NovelAI, else return None."""
+    """Parse the generation parameters if the text `Software` is NovelAI, else return None."""
     texts = _unfold(texts, budget)
     if texts.get("Software") != TOOL or _KEY not in texts:
         return None
