@@ -95,10 +95,7 @@ class Archives:
 
     @Operation("POST", "", (*_REFUSALS, 413, 415), media_type=_ZIP, body=ImagesToArchive)
     async def make_archive(self, request: Request) -> Response:
-        """Get up to 1,000 images as one ZIP file.
-
-        If one cannot be read, the response is aborted.
-        """
+        """Get up to 1,000 images as a ZIP file. If one cannot be read, the response is aborted."""
         call = await Call.of(request, self.authorize)
         call.grant.require_scope("storage:read")
         body = await call.json(ImagesToArchive)
@@ -239,10 +236,7 @@ class _ArchiveResponse(Response):
 
 
 class _Directory:
-    """Records for the directory at the end of a ZIP file.
-
-    Many records are moved to a temporary file.
-    """
+    """Records for the directory at the end of a ZIP file, in memory or in a temporary file."""
 
     def __init__(self) -> None:
         self.size = 0

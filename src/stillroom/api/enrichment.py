@@ -84,7 +84,7 @@ class Enrichment:
         status=202,
     )
     async def heal_media_resources(self, request: Request) -> Response:
-        """Queue resources for the computation of missing properties, which runs in the background."""
+        """Queue resources for the computation of missing properties. It runs in the background."""
         call = await Call.of_library(request, self.authorize)
         body = await call.json(ResourcesToHeal) if call.has_body else ResourcesToHeal()
         at = ("body", "ids")

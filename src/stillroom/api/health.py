@@ -63,10 +63,7 @@ class Readiness:
     database: HealthCheck
 
     async def respond(self) -> Response:
-        """Return the state of both components.
-
-        The status code is 503 if the storage does not work.
-        """
+        """Return the states of both. The status code is 503 if the storage does not work."""
         storage, database = await asyncio.gather(
             self.storage.find_error(), self.database.find_error()
         )

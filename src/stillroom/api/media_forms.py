@@ -67,10 +67,7 @@ class ImagesToIngest(JsonForm):
 
 
 class ResourceChange(JsonForm):
-    """Request body: properties to change.
-
-    Omitted properties keep their values; null removes a value.
-    """
+    """Request body: properties to change. Omitted ones keep their values; null removes a value."""
 
     MAX_BYTES: ClassVar = _MAX_BODY_BYTES
     EXAMPLE: ClassVar = '{"caption": "…"}'

@@ -38,10 +38,7 @@ class UsedLora(BaseModel):
 
 
 class GenerationFacts(BaseModel):
-    """Generation parameters, as written by the tool that made the image.
-
-    An unknown parameter is null.
-    """
+    """Generation parameters, as written by the tool that made the image; null if unknown."""
 
     tool: str | None = Field(examples=["ComfyUI"])
     prompt: str | None = Field(examples=["a red fox in the snow"])

@@ -37,10 +37,7 @@ def json_bytes(content: object) -> bytes:
 
 
 def report_error(name: str, target: bytes, error: StillroomError) -> Problem:
-    """Return the error response for an operation's exception.
-
-    Log the error if the status is 5xx.
-    """
+    """Return the response for an operation's exception. Log the exception if the status is 5xx."""
     report = problem(error, request_id.current.get())
     if report.status >= SERVER_ERRORS:
         # Only the cause is logged. A traceback for every request would make the log unreadable.

@@ -153,7 +153,7 @@ class RunOperations:
         passes=("GET", "DELETE"),
     )
     async def publish_run(self, request: Request) -> Response:
-        """Publish a run: write its manifest, a list of all images in the folder that never changes."""
+        """Publish a run: write its manifest, a permanent list of all images in the folder."""
         call = await Call.of(request, self.authorize)
         folder = call.run_folder("storage:read", "storage:write", suffix=_PUBLISH)
         body = await call.json(RunToPublish) if call.has_body else RunToPublish()

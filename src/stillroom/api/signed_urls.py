@@ -106,10 +106,7 @@ class UrlSigning:
         answer=SignedImageUrl | SignedImageUrls,
     )
     async def sign_urls(self, request: Request) -> Response:
-        """Sign URLs for reading images without a token, as in `<img>`.
-
-        The images need not exist.
-        """
+        """Sign URLs that need no token, as in `<img>`. The images need not exist."""
         call = await Call.of(request, self.authorize)
         call.grant.require_scope("storage:read")
         body = await call.json_object(UrlToSign)

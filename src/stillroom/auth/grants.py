@@ -57,10 +57,7 @@ class Grant:
             raise Forbidden(f"the token is limited to {self.folder!r}")
 
     def covers(self, path: ImagePath) -> bool:
-        """Return whether a path is in the grant's folder.
-
-        The folder `a/` contains neither `ab` nor `a`.
-        """
+        """Return whether a path is in the grant's folder (`a/` contains neither `ab` nor `a`)."""
         return not self.folder or path.text.startswith(self.folder)
 
     def narrow(self, scope: Scope, prefix: ImagePrefix) -> ImagePrefix:

@@ -87,10 +87,7 @@ class KeySet:
 
 
 class PublishedKeys:
-    """Key source that fetches a key set from a URL and refreshes it.
-
-    Each server process has its own.
-    """
+    """Key source that fetches a key set from a URL and refreshes it, in each server process."""
 
     unscoped_may_all = False
 
@@ -130,7 +127,7 @@ class PublishedKeys:
     async def keep_fresh(self) -> AsyncIterator[None]:
         """Context manager: fetch the key set at once and then periodically.
 
-        Failed fetches are retried.
+        Retry failed fetches.
         """
         self._fetch_once()
         refreshing = asyncio.create_task(self._refresh_forever())
@@ -144,10 +141,7 @@ class PublishedKeys:
                         await task
 
     def candidates_now(self, kid: str | None) -> Sequence[PublicKey]:
-        """Return the key with the id `kid`, or an empty sequence if it is not known.
-
-        Never fetches.
-        """
+        """Return the key with the id `kid`, or an empty sequence without fetching the key set."""
         self._drop_old_keys()
         return () if self._keys is None else self._keys.find(kid)
 

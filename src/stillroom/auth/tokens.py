@@ -54,10 +54,7 @@ class TokenVerifier:
         issuer: str | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
-        """Accept tokens signed with `keys`.
-
-        If `audience` or `issuer` is None, any value is accepted.
-        """
+        """Accept tokens signed with `keys`. If `audience` or `issuer` is None, accept any value."""
         self._keys = keys
         self._audience = audience
         self._issuer = issuer

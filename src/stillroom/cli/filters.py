@@ -13,10 +13,7 @@ _Command = TypeVar("_Command", bound=Callable[..., None])
 
 
 def moment(text: str) -> datetime:
-    """Parse the value of an option that is a date or time.
-
-    The default time zone is the local one.
-    """
+    """Parse the value of an option that is a date or time, by default in the local time zone."""
     try:
         return datetime.fromisoformat(text).astimezone()
     except (ValueError, OverflowError) as error:

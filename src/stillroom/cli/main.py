@@ -89,10 +89,7 @@ for command in (
 
 
 def main() -> None:
-    """Run the command that the arguments name.
-
-    An expected error is printed as one sentence, and determines the exit status.
-    """
+    """Run the command. Expected errors are printed as one sentence and set the exit status."""
     try:
         sys.exit(commands(prog_name="stillroom", standalone_mode=False))
     except click.ClickException as error:

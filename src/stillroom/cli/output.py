@@ -83,10 +83,7 @@ class StatusLine:
         self.shown_at = time.monotonic()
 
     def is_due(self) -> bool:
-        """Return whether enough time has passed to print another line.
-
-        If so, the time until the next line begins to run.
-        """
+        """Return whether enough time has passed for another line. If so, start to wait again."""
         now = time.monotonic()
         if now - self.shown_at < self._every_s:
             return False

@@ -106,10 +106,7 @@ class Transfer:
             self._draw()
 
     def finish(self, outcome: Outcome[Any], size: int, **facts: object) -> None:
-        """Count and print the outcome for one image.
-
-        The bytes of a failed image are not counted.
-        """
+        """Count and print the outcome for one image. The bytes of failed images are not counted."""
         with self._lock:
             self._under_way.pop(outcome.path, None)
             if outcome.error is not None:

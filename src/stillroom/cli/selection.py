@@ -38,10 +38,7 @@ class Filter:
     exclude: tuple[str, ...] = ()
 
     def takes(self, name: str) -> bool:
-        """Return whether a name passes the filter.
-
-        It must match one of the `--include` patterns, if there are any, and no `--exclude` pattern.
-        """
+        """Return whether a name matches an `--include` pattern (if any) and no `--exclude` one."""
         parts = name.split("/")
         is_included = not self.include or any(_fits(one, parts) for one in self.include)
         return is_included and not any(_fits(one, parts) for one in self.exclude)
@@ -233,10 +230,7 @@ def _images_of(store: ImageStore, source: str) -> list[tuple[str, str]]:
 
 
 def _matches(pattern: list[str], parts: list[str]) -> bool:
-    """Return whether the segments of a path match those of a pattern.
-
-    `**` matches any number of segments.
-    """
+    """Return whether path segments match pattern segments. `**` matches any number of segments."""
     if not pattern:
         return not parts
     if pattern[0] == "**":

@@ -132,10 +132,7 @@ async def _run(
 
 
 class _SavedProgress:
-    """File with the progress of a verification, from which an interrupted command resumes.
-
-    Only one process can use it.
-    """
+    """File with the progress of a verification, with which one process at a time can resume."""
 
     def __init__(self, data_dir: Path, subject: str) -> None:
         self._file = data_dir / ".stillroom" / "verify.json"

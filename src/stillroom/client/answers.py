@@ -91,10 +91,7 @@ def _parse_error(answer: Answer) -> tuple[str, str]:
 def error_of(code: str, detail: str, subject: str) -> StillroomError | None:
     """Return the exception for an error code, or None if this SDK version does not know the code.
 
-    Args:
-        code: Error code.
-        detail: Message from the server; if empty, the description of the exception class is used.
-        subject: Text with which the error message begins, such as the path of the image.
+    The message consists of `subject`, such as a path, and the server's `detail` or a default.
     """
     kind = _kinds(StillroomError).get(code)
     if kind is None:
@@ -131,11 +128,7 @@ def document(answer: Answer, subject: str) -> Any:  # noqa: ANN401  (JSON)
 
 
 def saved(answer: Answer, path: str) -> SavedImage:
-    """Return the image from the response to a request that saved or copied it.
-
-    Raises:
-        StillroomError: the response is an error, or is malformed.
-    """
+    """Return the image from the response to a request that saved or copied it."""
     said = document(answer, path)
     try:
         known = shown_fields(SavedImage, said, without={"skipped", "expires_at"})
@@ -278,12 +271,7 @@ def names_of(kind: type) -> set[str]:
 def shown_fields(
     kind: type, said: Mapping[str, Any], *, without: Collection[str] = ()
 ) -> dict[str, Any]:
-    """Return the values of a JSON object for the fields of a dataclass, after checking the texts.
-
-    Args:
-        kind: Dataclass whose field names are used.
-        said: JSON object.
-        without: Names of fields that are not returned.
+    """Return the values of a JSON object for the fields of a dataclass, except those in `without`.
 
     Raises:
         KeyError: A field is missing.

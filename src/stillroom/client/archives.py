@@ -35,10 +35,7 @@ def archive(
     sink: Sink,
     progress: OnProgress | None,
 ) -> Flow[None]:
-    """Download a ZIP file with many images to `sink`.
-
-    A download that is interrupted starts again from the beginning.
-    """
+    """Download a ZIP file with images to `sink`. If interrupted, restart from the beginning."""
     call, subject = _archive_call(images, sidecars)
     call = replace(call, sink=sink, progress=image_progress(progress, subject))
     attempts, breaks = Attempts(retries), 0

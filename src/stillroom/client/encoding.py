@@ -36,10 +36,7 @@ class ArrayLike(Protocol):
 
     @property
     def __array_interface__(self) -> dict[str, Any]:
-        """Description of the array's memory (see NumPy's array interface protocol).
-
-        https://numpy.org/doc/stable/reference/arrays.interface.html
-        """
+        """Array interface (https://numpy.org/doc/stable/reference/arrays.interface.html)."""
 
 
 class Encoding(TypedDict, total=False):

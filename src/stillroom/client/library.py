@@ -35,10 +35,7 @@ class MediaLibrary:
         self._run = run
 
     def list(self, **filters: Unpack[ResourceFilters]) -> Iterator[MediaResource]:
-        """Iterate over all resources that match the filters, newest first.
-
-        Pages are requested as needed.
-        """
+        """Iterate over all resources that match the filters, newest first, in pages as needed."""
         query: str | None = _query(filters)
         while query is not None:
             entries, query = answers.listed(self._send("GET", f"{_RESOURCES}{query}"), "listing")

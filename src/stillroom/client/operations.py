@@ -57,10 +57,7 @@ Condition = Mapping[str, str]
 
 
 def condition(if_match: str | None = None, if_none_match: str | None = None) -> Condition:
-    """Return the headers of a conditional request.
-
-    The arguments are etags including their quotes, or `*`.
-    """
+    """Return the headers of a conditional request. The arguments are quoted etags or `*`."""
     fields = {"if-match": if_match, "if-none-match": if_none_match}
     return {name: value for name, value in fields.items() if value is not None}
 
@@ -116,10 +113,7 @@ class Operations:
                 name = numbered(path, number)
 
     def _free_number(self, path: ImagePath, first: int) -> Flow[int]:
-        """Return a number, `first` or higher, for which no image with the numbered name exists.
-
-        The numbers are searched with growing steps, and then by bisection.
-        """
+        """Search upwards from `first` for a number whose numbered name (`cat-1.png`) is free."""
         taken, free, step = first - 1, first, 1
         while (yield from self.exists(numbered(path, free))):
             taken, free, step = free, free + step, step * 2
@@ -214,9 +208,9 @@ class Operations:
     def _get(
         self, path: ImagePath, call: Call, attempts: Attempts
     ) -> Flow[tuple[Answer | Failure, bytes | None]]:
-        """Send a GET request and follow redirects.
+        """Send a GET request, following redirects.
 
-        Also return the SHA-256 of a redirect, or None.
+        Also return the SHA-256 from a redirect, if any.
         """
         digest: bytes | None = None
         for _ in range(_MAX_HOPS):

@@ -44,10 +44,7 @@ class Run:
         return f"{self.folder}/{name}"
 
     def save(self, name: str, source: Source, **options: Unpack[SaveOptions]) -> SavedImage:
-        """Save an image under `name` in the folder.
-
-        See `ImageStore.save` for the other arguments.
-        """
+        """Save an image under `name` in the folder, with the options of `ImageStore.save`."""
         saved = self._save(self.path(name), source, **options)
         self._saved.add(saved.path)
         return saved

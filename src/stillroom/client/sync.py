@@ -222,19 +222,13 @@ class ImageStore(OneImageCalls):
         return Run(folder, expected, self.save, self._run, self._operations.retries)
 
     def publish_run(self, folder: str, *, expected: int | None = None) -> PublishedRun:
-        """Publish a folder as a run.
-
-        If `expected` is set, the folder must contain this many images.
-        """
+        """Publish a folder as a run. If `expected` is set, it must be the number of images."""
         return self._run(publish(self._operations.retries, named(folder), expected))
 
     def runs(
         self, prefix: str = "", *, state: RunState | None = None, sort: Sort = "folder"
     ) -> Iterator[RunInfo]:
-        """Iterate over runs whose folders begin with `prefix`.
-
-        If sorted by time, at most 10,000.
-        """
+        """Iterate over runs whose folders begin with `prefix`; at most 10,000 if sorted by time."""
         query: str | None = runs_query(prefix, state, sort)
         while query is not None:
             found, query = self._run(page_of_runs(self._operations.retries, prefix, query))

@@ -38,10 +38,7 @@ class Workers:
         self._stop = threading.Event()
 
     def progress(self, event: Progress) -> None:
-        """Call the progress callback.
-
-        If the calling thread was interrupted, stop the job instead.
-        """
+        """Call the progress callback, or stop the job if the calling thread was interrupted."""
         if self._stop.is_set():
             raise _Interrupted
         if self._progress is not None:

@@ -78,10 +78,7 @@ class Folder:
 
 
 class ResourceChanges(TypedDict, total=False):
-    """Fields of a `MediaResource` to change.
-
-    Omitted fields keep their values; None removes a value.
-    """
+    """Fields of a `MediaResource` to change. None removes a value; omitted fields are kept."""
 
     alt_text: str | None
     caption: str | None

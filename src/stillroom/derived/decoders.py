@@ -243,10 +243,7 @@ class _Decoder:
         return cls(process, ours)
 
     async def run(self, file: int, job: wire.Job) -> tuple[bytes, bytes]:
-        """Send a job. Return the kind and content of the response.
-
-        Raise OSError if the process ends.
-        """
+        """Send a job and return the response. Raise OSError if the process ends."""
         socket.send_fds(self.channel, [job.pack()], [file])  # does not block: the socket is empty
         head = await self._receive(wire.RESPONSE.size)
         kind, length = wire.RESPONSE.unpack(head)

@@ -375,10 +375,7 @@ class DerivedImages:
         return await asyncio.get_running_loop().run_in_executor(self._threads, call)
 
     async def close(self) -> None:
-        """Cancel running work and end the decoding processes.
-
-        The object can be used again afterwards.
-        """
+        """Cancel work and end the decoding processes. The object can be used again afterwards."""
         flights = list(self._flights.values())
         for flight in flights:
             flight.cancel()

@@ -12,10 +12,7 @@ _READ_BYTES: Final = 256 * 1024
 
 
 class DerivedImage:
-    """Open thumbnail: a file in the cache, or bytes in memory.
-
-    Implements the protocol `OpenedImage`.
-    """
+    """Open thumbnail, a file in the cache or bytes in memory. Implements `OpenedImage`."""
 
     def __init__(self, image: StoredImage, source: int | bytes) -> None:
         self.image = image

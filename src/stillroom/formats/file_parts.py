@@ -126,10 +126,7 @@ class FileParts:
 
 
 def at_most(count: int, items: Iterable[T]) -> Iterator[T]:
-    """Yield the first `count` items.
-
-    Raise `BrokenHeader` if another item is requested after them.
-    """
+    """Yield the first `count` items. Raise `BrokenHeader` if another one is requested."""
     for number, item in enumerate(items, 1):
         yield item
         if number == count:

@@ -116,10 +116,7 @@ def size(parts: FileParts) -> tuple[int, int]:
 
 
 def color_profile(parts: FileParts) -> str | None:
-    """Return the name of the colour profile, or None.
-
-    The chunk cICP takes precedence over iCCP, and iCCP over sRGB.
-    """
+    """Return the name of the colour profile from the first of cICP, iCCP and sRGB, or None."""
     places = {kind: (start, length) for kind, start, length in chunks_before_pixels(parts)}
     if b"cICP" in places:
         primaries, transfer = parts.numbers("BB", places[b"cICP"][0])

@@ -27,10 +27,7 @@ _MADE_BY_AI: Final = ("trainedAlgorithmicMedia", "compositeWithTrainedAlgorithmi
 
 
 def mark_of(gathered: Iterable[Entries]) -> AiMark | None:
-    """Return the AI mark of a file, or None if it cannot be determined.
-
-    `gathered` is the metadata that was read from the file.
-    """
+    """Return the AI mark in the metadata of a file, or None if it cannot be determined."""
     carriers = list(gathered)
     has_c2pa = any(entries.has_c2pa for entries in carriers)
     has_iptc = any(says_ai(entries) for entries in carriers)

@@ -186,10 +186,7 @@ def number(value: object) -> float | None:
 
 
 def size(value: object) -> tuple[int | None, int | None]:
-    """Parse a string such as `512x768` as width and height.
-
-    Return (None, None) if it is malformed.
-    """
+    """Parse a string such as `512x768`. Return width and height, or (None, None) if malformed."""
     across, _, down = value.partition("x") if isinstance(value, str) else ("", "", "")
     dimensions = whole(across), whole(down)
     return dimensions if None not in dimensions else (None, None)
@@ -220,10 +217,7 @@ def loras_of(pairs: Iterable[tuple[object, object]]) -> tuple[Lora, ...]:
 
 
 def clean_object(value: Mapping[str, Any]) -> Mapping[str, object] | None:
-    """Copy a JSON object and clean its strings as by `text`.
-
-    Return None if it is nested too deeply.
-    """
+    """Clean the strings of a JSON object as by `text`. Return None if it is nested too deeply."""
     try:
         cleaned = clean(value)
     except Unreadable:

@@ -36,10 +36,7 @@ Files on a tmpfs can have later times, which are replaced by this one."""
 
 
 def combined(raw: Iterable[tuple[bytes, bytes]]) -> Fields:
-    """Return raw headers as a mapping.
-
-    Repeated headers are joined by commas (RFC 9110, section 5.3).
-    """
+    """Return raw headers as a mapping. Repeated headers are joined by commas (RFC 9110, 5.3)."""
     fields: dict[str, str] = {}
     for raw_name, raw_value in raw:
         # Strip bytes, since `str.strip` would also remove Unicode whitespace such as 0xA0.

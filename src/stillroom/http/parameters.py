@@ -219,10 +219,7 @@ def or_null(**schema: object) -> Mapping[str, object]:
 
 
 def page_size(things: str, max_limit: int) -> Parameter:
-    """Return a parameter for the page size of a listing.
-
-    Its description names the listed `things`.
-    """
+    """Return a parameter for the page size of a listing, described as a number of `things`."""
 
     def parse(text: str) -> int:
         digits = text.lstrip("0")

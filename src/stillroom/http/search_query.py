@@ -75,10 +75,7 @@ class SearchParameters:
 
     @property
     def by_path(self) -> bool:
-        """Return whether the images are sorted by path.
-
-        Otherwise they are sorted by the time of saving.
-        """
+        """Return whether images are sorted by path, and not by the time of their last save."""
         return self.sort.endswith("path")
 
     @property

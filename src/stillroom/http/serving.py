@@ -171,10 +171,7 @@ def answer_image(
 
 
 def answer_redirect(location: RemoteImage) -> ImageAnswer:
-    """Return a redirect to the URL of an image.
-
-    It has `no-store`, since CDNs would cache redirects.
-    """
+    """Return a redirect to the URL of an image, with `no-store`, since CDNs cache redirects."""
     return ImageAnswer(
         302,
         [

@@ -63,10 +63,7 @@ def _read_directory(block: FileParts, order: str, start: int, entries: Entries) 
 
 
 def decode_comment(value: bytes) -> str:
-    """Decode the value of the EXIF property UserComment.
-
-    The first eight bytes name its encoding.
-    """
+    """Decode the EXIF property UserComment, which begins with eight bytes for its encoding."""
     code, text = value[:_CODE_BYTES], value[_CODE_BYTES:]
     if code == b"UNICODE\0":
         return _decode_utf16(text)

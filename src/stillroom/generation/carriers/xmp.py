@@ -39,10 +39,7 @@ _LOOKS_OF_AN_ATTRIBUTE: Final = 2
 
 
 def read(packet: bytes, entries: Entries) -> None:
-    """Read the properties of an XMP packet into `entries`.
-
-    From a malformed packet, none are read.
-    """
+    """Read the properties of an XMP packet into `entries`. A malformed packet is ignored."""
     entries.budget.produce(len(packet))
     try:
         _Packet(entries).parse(packet)

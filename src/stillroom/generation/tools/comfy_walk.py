@@ -99,10 +99,7 @@ def _has_words(node: Node, pairs: tuple[tuple[str, str], ...]) -> bool:
 
 
 class _Walk:
-    """Search that starts from nodes that save images.
-
-    Results are cached, since paths share nodes.
-    """
+    """Search from nodes that save images. Results are cached, since paths share nodes."""
 
     def __init__(self, graph: Graph) -> None:
         self._graph = graph

@@ -46,10 +46,7 @@ def with_mark(packet: bytes | None) -> bytes:
 
 
 def with_facts(packet: bytes | None, facts: bytes) -> bytes:
-    """Return an XMP packet with generation parameters (JSON), which replace earlier ones.
-
-    If `packet` is None, create one.
-    """
+    """Return an XMP packet with generation parameters (JSON). A missing packet is created."""
     packet = _BEFORE + _BEHIND if packet is None else _OURS.sub(b"", packet)
     opening = _OPENING.search(packet)
     if opening is None:
