@@ -30,7 +30,7 @@ class Listing:
 
     @property
     def query(self) -> ListQuery:
-        """Query with which the storage is called."""
+        """Query that the storage runs to list one page."""
         return ListQuery(
             prefix=KeyPrefix.of_images(self.visible),
             after=image_key_bound(self.parameters.start_after),

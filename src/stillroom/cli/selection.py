@@ -61,7 +61,7 @@ def filter_options(command: F) -> F:
 
 
 def files_to_put(sources: Sequence[str], target: str, chosen: Filter) -> dict[str, Path]:
-    """Return the local files to upload, by the paths under which they will be saved.
+    """Return the local files to upload. The keys are the paths under which they will be saved.
 
     Raises:
         click.UsageError: there is no file, or two files would have the same path.
@@ -126,7 +126,7 @@ def files_below(folder: Path) -> Iterator[Path]:
 def images_to_get(
     store: ImageStore, sources: Sequence[str], target: Path, chosen: Filter
 ) -> dict[str, Path]:
-    """Return the local files to which images are downloaded, by the paths of the images.
+    """Return the local file for each image to download. The keys are the paths of the images.
 
     Raises:
         ImageNotFound: a source does not match any image.
@@ -162,7 +162,7 @@ def images_to_zip(store: ImageStore, sources: Sequence[str], chosen: Filter) -> 
 def images_to_copy(
     store: ImageStore, sources: Sequence[str], target: str, chosen: Filter
 ) -> dict[str, str]:
-    """Return the target paths of the images to copy, by the paths of the images.
+    """Return the target path for each image to copy. The keys are the paths of the images.
 
     Raises:
         ImageNotFound: a source does not match any image.

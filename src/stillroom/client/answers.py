@@ -215,7 +215,7 @@ def info_of_head(answer: Answer, path: str) -> ImageInfo:
 
 
 def announced_sha256(answer: Answer) -> bytes | None:
-    """Return the SHA-256 in a response's `Repr-Digest` header; None if it is missing or invalid."""
+    """Return the SHA-256 in a `Repr-Digest` header (RFC 9530); None if missing or invalid."""
     found = _SHA256.search(answer.headers.get("repr-digest", ""))
     try:
         return base64.b64decode(found[1], validate=True) if found else None

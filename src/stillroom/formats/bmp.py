@@ -18,7 +18,7 @@ def size(parts: FileParts) -> tuple[int, int]:
 
 
 def color_profile(parts: FileParts) -> str | None:
-    """Return the name of the colour profile; None if there is none (before header version 4)."""
+    """Return the name of the colour profile, or None. Headers before version 4 have none."""
     (length,) = parts.numbers("<I", 14)
     if length < 108:
         return None

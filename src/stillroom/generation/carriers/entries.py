@@ -16,7 +16,7 @@ _MAX_TEXTS: Final = 256
 
 
 def is_readable(parts: FileParts, start: int, length: int) -> bool:
-    """Return whether a text of `length` bytes is small enough, and `parts` allows to read it."""
+    """Return whether a text is small enough to be read, and `parts` allows it to be read."""
     return length <= MAX_TEXT_BYTES and parts.allows(start, length)
 
 
@@ -46,7 +46,7 @@ class Entries:
             self.texts.setdefault(name, text)
 
     def mark_broken(self, *, with_mark: bool = True) -> None:
-        """Record that metadata could not be read, which (`with_mark`) may contain an AI mark."""
+        """Record that metadata could not be read. `with_mark`: it may contain an AI mark."""
         self.broken = True
         self.hides_mark = self.hides_mark or with_mark
 

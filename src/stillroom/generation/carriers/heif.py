@@ -19,7 +19,7 @@ XMP_TYPE: Final = b"application/rdf+xml"
 _XMP_UUID: Final = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
 _UUID_BYTES: Final = 16
 _HASHES: Final = b"merkle\0"
-"""Purpose field of C2PA boxes that contain hashes of a fragmented video instead of a manifest."""
+"""Value of the purpose field in C2PA boxes with hashes of a fragmented video, not a manifest."""
 
 _MAX_BOXES: Final = 256
 _IN_FILE, _IN_IDAT = 0, 1

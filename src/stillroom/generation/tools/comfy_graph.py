@@ -108,10 +108,10 @@ class Graph:
         raise Ambiguous
 
     def text(self, value: object, depth: int = 0) -> str:
-        """Return the text that an input has.
+        """Return the text value of an input, following links to other nodes.
 
         Raises:
-            Ambiguous: the text is unknown.
+            Ambiguous: the value is unknown unless a node is run.
         """
         if isinstance(value, str):
             self.budget.produce(len(value))
@@ -146,10 +146,10 @@ class Graph:
         return inner
 
     def whole(self, value: object) -> int:
-        """Return the integer that an input has.
+        """Return the integer value of an input, following links to other nodes.
 
         Raises:
-            Ambiguous: the integer is unknown.
+            Ambiguous: the value is unknown unless a node is run.
         """
         if isinstance(value, int) and not isinstance(value, bool):
             return value
@@ -159,10 +159,10 @@ class Graph:
         return literal
 
     def number(self, value: object) -> float:
-        """Return the number that an input has.
+        """Return the numeric value of an input, following links to other nodes.
 
         Raises:
-            Ambiguous: the number is unknown.
+            Ambiguous: the value is unknown unless a node is run.
         """
         if isinstance(value, int | float) and not isinstance(value, bool):
             return value
