@@ -44,12 +44,7 @@ class FileParts:
     """
 
     def __init__(self, size: int, most: int) -> None:
-        """Create an object without any parts.
-
-        Args:
-            size: Size of the whole file in bytes.
-            most: Maximum number of bytes that parsers should request in total.
-        """
+        """Create an object without bytes. Parsers should request at most `most` bytes in total."""
         self.size = size
         self.held = 0
         self._most = most
