@@ -78,7 +78,8 @@ class FileParts:
 
         Raises:
             CutOff: the file is too short.
-            BrokenHeader: a number is negative, or no more bytes will be read.
+            BrokenHeader: `start` or `length` is negative, or `end` was called before the bytes were
+                read.
             MoreNeeded: the bytes have not been read yet.
             TooMuchWork: the parsers have spent the work budget.
         """
