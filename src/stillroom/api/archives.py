@@ -1,4 +1,4 @@
-"""ZIP archives of many images, written while they are sent."""
+"""HTTP operations that send many images as one ZIP file, which is created while it is sent."""
 
 import asyncio
 import contextlib
@@ -28,13 +28,13 @@ from stillroom.storage.values import ListQuery, OpenedImage
 from stillroom.wire.shown import PATH_EXAMPLE
 
 MAX_PATHS: Final = 1000
-"""Maximum number of paths in one request. Archives of a prefix may contain any number of images."""
+"""Maximum number of images in one POST request. A GET request with a prefix has no maximum."""
 
 _ZIP: Final = "application/zip"
 _PAGE: Final = 1000
 _CONCURRENT_CHECKS: Final = 16
 _IN_MEMORY_BYTES: Final = 256 * 1024
-"""Maximum size of ZIP directory records (100 bytes per image) in memory. More go to a file."""
+"""Size from which the records for the ZIP directory (100 bytes per image) are moved to a file."""
 
 _LIBRARY_KEY: Final = re.compile(r"media/[0-9a-f-]{36}/file\.[a-z0-9]{1,16}")
 _MAX_NAME: Final = 100
@@ -42,7 +42,7 @@ _UNSAFE_CHARACTERS: Final = re.compile(r"[^A-Za-z0-9._-]")
 
 
 class ImagesToArchive(JsonForm):
-    """Paths of the images to archive."""
+    """Request body: paths of the images to send as a ZIP file."""
 
     MAX_BYTES: ClassVar = 4 * 1024**2  # enough for 1,000 of the longest paths with JSON escapes
     EXAMPLE: ClassVar = '{"paths": ["…"]}'
@@ -64,17 +64,17 @@ _REFUSALS: Final = (401, 403, 404, 501, 503)
 
 @dataclass(frozen=True, slots=True)
 class Archives:
-    """Operations that send many images as a ZIP file."""
+    """Operations that send many images as one ZIP file."""
 
     storage: ImageStorage
     authorize: Authorize
 
     @Operation("GET", "", _REFUSALS, media_type=_ZIP, query=ArchiveParameters)
     async def get_archive(self, request: Request) -> Response:
-        """Get all images whose paths begin with a prefix as a ZIP file.
+        """Get all images whose paths begin with a prefix, as one ZIP file.
 
-        If an image cannot be read, the response is aborted. The file then has no directory, and
-        no tool opens it.
+        If an image cannot be read, the server aborts the response. The received file is then
+        incomplete, and ZIP tools reject it.
         """
         call = await Call.of(request, self.authorize)
         parameters = call.query(ArchiveParameters)
@@ -132,8 +132,6 @@ class Archives:
             query = replace(query, after=page.entries[-1])
 
     async def _require(self, keys: Sequence[StorageKey]) -> None:
-        """Check that all images exist. Raise `ImageNotFound` with the path of a missing one."""
-
         async def check(key: StorageKey) -> None:
             try:
                 await self.storage.stat(key)
@@ -145,7 +143,7 @@ class Archives:
 
 
 class _ArchiveResponse(Response):
-    """ZIP file that is written while it is sent, in constant memory.
+    """Response with a ZIP file that is created while it is sent, so that it needs constant memory.
 
     Errors after the headers were sent are raised, so that the server aborts the response.
     """
@@ -159,11 +157,15 @@ class _ArchiveResponse(Response):
         captions: bool,
         skip_missing: bool,
     ) -> None:
-        """Create a response for the images with these storage keys, which are in listing order.
+        """Create a response with the images under `keys`, which are in listing order.
 
-        With `captions`, each image's prompt is added as a text file. If an image is deleted or
-        replaced while the archive is sent, it is omitted with `skip_missing`; otherwise the
-        response is aborted.
+        Args:
+            storage: Storage that contains the images.
+            keys: Storage keys of the images.
+            name: Name of the ZIP file without its extension.
+            captions: If True, each image's prompt is added as a text file.
+            skip_missing: If True, an image that is deleted or replaced while the archive is sent is
+                omitted. If False, the response is aborted.
         """
         super().__init__()
         file = _UNSAFE_CHARACTERS.sub("_", name).strip(".")[:_MAX_NAME] or "images"
@@ -182,7 +184,7 @@ class _ArchiveResponse(Response):
         self._directory = _Directory()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the archive, and stop reading when the client disconnects."""
+        """Send the archive. Stops reading images when the client disconnects."""
         del scope, receive
         with contextlib.suppress(ConnectionError), contextlib.closing(self._directory):
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
@@ -234,7 +236,7 @@ class _ArchiveResponse(Response):
 
 
 class _Directory:
-    """Directory at the end of a ZIP, kept in memory while it is small, else in a temporary file."""
+    """Records for the directory at the end of a ZIP file, in memory or in a temporary file."""
 
     def __init__(self) -> None:
         self.size = 0
@@ -270,12 +272,12 @@ class _Directory:
 
 
 class _Captions:
-    """Caption files of one archive. A caption file contains an image's prompt.
+    """Caption files of one archive. A caption file contains the prompt of an image.
 
-    The caption of `cat.png` is `cat.txt`, as training tools expect. If that name belongs to an
-    image or to another caption, the caption is `cat.png.txt`. Only images between `cat` and
-    `cat.…` can collide with `cat.txt`. They are adjacent in a listing, so only the names of recent
-    captions are kept in memory.
+    The caption file of `cat.png` is `cat.txt`, as training tools expect. If an image or another
+    caption file has that name, `cat.png.txt` is used. Only images whose names sort between `cat`
+    and `cat.…` can also need the name `cat.txt`. A listing returns them one after the other, so
+    only the names of recent caption files are kept in memory.
     """
 
     def __init__(self, storage: ImageStorage) -> None:
@@ -283,7 +285,7 @@ class _Captions:
         self._names: list[str] = []
 
     def has(self, name: str) -> bool:
-        """Return whether a caption with this name was written."""
+        """Return whether a recent caption file has this name."""
         return name in self._names
 
     async def read(self, opened: OpenedImage) -> tuple[str, bytes] | None:

@@ -1,7 +1,7 @@
-"""Page `/docs`, and security headers for all responses that do not set their own.
+"""Page `/docs`, and default security headers for responses without a Content-Security-Policy.
 
-The gallery stores its token on this origin. Therefore no other page served here may run scripts
-from elsewhere or be embedded in a frame.
+The gallery stores its token in the browser, for this origin. Therefore no other page of this server
+may run scripts from elsewhere, which could read the token, or be embedded in a frame.
 """
 
 import base64
@@ -31,7 +31,7 @@ class DefaultSecurityHeaders:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Call the application and add the headers to its response."""
+        """Run the application, and add the headers to its response if they are missing."""
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -46,7 +46,7 @@ class DefaultSecurityHeaders:
 
 
 def document_router(app: FastAPI) -> APIRouter:
-    """Return the route for `/docs`, which is Swagger UI and loads only files from this server."""
+    """Return a router for `/docs`, the Swagger UI, which loads only files from this server."""
     router = APIRouter(include_in_schema=False)
 
     @router.get("/docs")

@@ -1,8 +1,8 @@
-"""Authenticated request, with its checks in the order that ADR 0004 defines.
+"""Authenticated request, whose methods check it in the order that docs/adr/0004 defines.
 
-`OperationRoute` has checked the route. `Call.of` checks the token. The methods of `Call` then check
-the path and the permission for it, and read the body. The storage is not accessed and no part of
-the body is read before the preceding checks have passed.
+`OperationRoute` first checks the route, and `Call.of` the token. The methods of `Call` then check
+the path and the permission for it, and read the body. The storage is only accessed, and the body
+only read, after all earlier checks have passed.
 """
 
 import uuid
@@ -21,7 +21,7 @@ from stillroom.paths import ImagePath, StorageKey
 
 
 async def authenticate(authorize: Authorize, fields: Fields) -> Grant:
-    """Authenticate a request by its header fields.
+    """Return the permissions of a request with these header fields.
 
     Raises:
         Unauthenticated: the token is missing or invalid. The reason is not revealed, except that
@@ -41,7 +41,7 @@ class Call:
 
     @classmethod
     async def of(cls, request: Request, authorize: Authorize) -> Self:
-        """Authenticate a request by its token.
+        """Check the token of a request and return the authenticated request.
 
         Raises:
             Unauthenticated: see `authenticate`.
@@ -51,10 +51,11 @@ class Call:
 
     @classmethod
     async def of_library(cls, request: Request, authorize: Authorize) -> Self:
-        """Authenticate a request, and require access to the whole media library.
+        """Check the token of a request, which must permit access to the whole media library.
 
         Raises:
-            Unauthenticated, Forbidden: see `authenticate`; the scope or the folder is too small.
+            Unauthenticated: see `authenticate`.
+            Forbidden: the token lacks the scope `media` or is limited to a folder.
         """
         call = await cls.of(request, authorize)
         call.grant.require_everywhere("media")
@@ -64,7 +65,8 @@ class Call:
         """Return the image path in the URL after checking that the token grants `scope` for it.
 
         Raises:
-            InvalidPath, Forbidden: the path is checked before the permission.
+            InvalidPath: the path is invalid.
+            Forbidden: the token does not grant `scope` for the path.
         """
         path = ImagePath.from_target(raw_image_path(self.request))
         self.grant.require(scope, path)
@@ -76,7 +78,8 @@ class Call:
         `suffix` is the part of the route after the folder.
 
         Raises:
-            InvalidPath, Forbidden: the path is checked before the permissions.
+            InvalidPath: the folder is not a valid path.
+            Forbidden: the token does not grant one of the scopes for the folder.
         """
         try:
             folder = ImagePath.from_target(raw_image_path(self.request, suffix=suffix))
@@ -101,7 +104,7 @@ class Call:
         return bytes(self.request.scope["query_string"])
 
     def query(self, kind: type[Query]) -> Query:
-        """Parse the query.
+        """Parse the query string of the request to an instance of the dataclass `kind`.
 
         Raises:
             InvalidPath, InvalidParameter: see `read_query`.
@@ -114,7 +117,10 @@ class Call:
         return "transfer-encoding" in self.fields or int(self.fields.get("content-length", "0")) > 0
 
     async def json_object(self, form: type[JsonForm]) -> dict[str, object]:
-        """Read the body as a JSON object without validating it against `form`.
+        """Read the body as a JSON object without validating its fields.
+
+        Args:
+            form: Type of the body, from which the maximum size and the example for errors are used.
 
         Raises:
             InvalidParameter, TooLarge, UnsupportedMedia: see `read_json`.
@@ -122,7 +128,7 @@ class Call:
         return await read_json(self.request, self.fields, form)
 
     async def json(self, form: type[Form]) -> Form:
-        """Read the body as JSON and return it validated as a `form`.
+        """Read the body as JSON and validate it as an instance of `form`.
 
         Raises:
             InvalidParameter, TooLarge, UnsupportedMedia: see `read_json` and `validate`.

@@ -1,4 +1,4 @@
-"""Server-side copy of an image to another path."""
+"""HTTP operation that copies an image to another path on the server."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -20,7 +20,7 @@ from stillroom.wire.shown import PATH_EXAMPLE
 
 
 class ImageToCopy(JsonForm):
-    """Source and target path of a copy."""
+    """Request body: paths of the image to copy and of the copy."""
 
     MAX_BYTES: ClassVar = 32 * 1024  # enough for two of the longest paths with JSON escapes
     EXAMPLE: ClassVar = '{"source": "…", "target": "…"}'
@@ -31,7 +31,7 @@ class ImageToCopy(JsonForm):
 
 @dataclass(frozen=True, slots=True)
 class Copies:
-    """Copy operation. The URL in its response is `public_url` followed by `/<path>`."""
+    """Operation that copies an image. The response contains the URL `{public_url}/{path}`."""
 
     storage: ImageStorage
     authorize: Authorize
@@ -41,7 +41,7 @@ class Copies:
         "POST", "", (401, 403, 404, 409, 413, 415, 503, 507), body=ImageToCopy, answer=SavedImage
     )
     async def copy_image(self, request: Request) -> Response:
-        """Copy an image to another path. An image at the target is replaced."""
+        """Copy an image to another path on the server. If an image exists there, it is replaced."""
         call = await Call.of(request, self.authorize)
         call.grant.require_scope("storage:read")
         call.grant.require_scope("storage:write")

@@ -1,4 +1,4 @@
-"""HTTP operations on dead letters, which are deletions that failed permanently."""
+"""HTTP operations on dead letters: deletions that failed permanently and are no longer retried."""
 
 import uuid
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # the database modules are slow to import
 
 
 class DeadLetterView(BaseModel):
-    """Deletion that failed permanently."""
+    """Deletion that failed permanently, so that it is no longer retried."""
 
     id: uuid.UUID
     storage_key: str = Field(
@@ -40,7 +40,7 @@ class DeadLetterView(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class DeadLetterOperations:
-    """Operations that list, retry and drop dead letters."""
+    """Operations that list, retry and drop dead letters (deletions that failed permanently)."""
 
     database: MediaDatabase
     authorize: Authorize
@@ -61,18 +61,17 @@ class DeadLetterOperations:
 
     @Operation("POST", "/{letter_id}/retry", (401, 403, 404, 503), answer=DeadLetterView)
     async def retry_dead_letter(self, request: Request) -> Response:
-        """Retry a deletion that failed permanently. All checks of a deletion are repeated."""
+        """Retry a deletion that failed permanently. All checks before the deletion are repeated."""
         call, rows = await self._rows(request)
         return json_answer(_as_json(await rows.retry(call.path_id("letter_id"))))
 
     @Operation("DELETE", "/{letter_id}", (401, 403, 404, 503), answer=DeadLetterView)
     async def drop_dead_letter(self, request: Request) -> Response:
-        """Drop a deletion that failed permanently. The bytes are not deleted."""
+        """Forget a deletion that failed permanently. The bytes are not deleted."""
         call, rows = await self._rows(request)
         return json_answer(_as_json(await rows.drop(call.path_id("letter_id"))))
 
     async def _rows(self, request: Request) -> "tuple[Call, DeadLetterRows]":
-        """Require access to the whole library. Return the authenticated call and the rows."""
         call = await Call.of_library(request, self.authorize)
         return call, (await self.database.rows()).dead_letters
 

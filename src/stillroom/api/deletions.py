@@ -1,4 +1,4 @@
-"""Deletion of many images in one request, with a result for each."""
+"""HTTP operation that deletes many images in one request, with a result for each image."""
 
 import asyncio
 from collections.abc import Mapping
@@ -20,14 +20,15 @@ from stillroom.storage.port import ImageStorage
 from stillroom.wire.shown import PATH_EXAMPLE
 
 MAX_PATHS: Final = 1000
-"""Paths per request, as in S3: docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html"""
+"""Maximum number of paths in one request, as in S3:
+https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html"""
 
 _CONCURRENT_DELETIONS: Final = 16
-"""Number of images that one request deletes concurrently. It suits both disks and buckets."""
+"""Number of images that one request deletes at the same time, suitable for disks and buckets."""
 
 
 class PathsToDelete(JsonForm):
-    """Paths of the images to delete."""
+    """Request body: paths of the images to delete."""
 
     MAX_BYTES: ClassVar = 4 * 1024**2  # enough for 1,000 of the longest paths with JSON escapes
     EXAMPLE: ClassVar = '{"paths": ["…"]}'
@@ -36,7 +37,7 @@ class PathsToDelete(JsonForm):
 
 
 class UndeletedPath(BaseModel):
-    """Path at which nothing was deleted, with the reason."""
+    """Path of an image that was not deleted, with the reason."""
 
     path: str = Field(examples=["generations/1/none.png"])
     detail: str = Field(examples=["no such image"])
@@ -44,21 +45,21 @@ class UndeletedPath(BaseModel):
 
 
 class DeletedImages(BaseModel):
-    """Result for each path, in the order of the request."""
+    """Result for each path, in the order of the request body."""
 
     results: list[DeletedImage | UndeletedPath]
 
 
 @dataclass(frozen=True, slots=True)
 class Deletions:
-    """Delete operation for many images."""
+    """Operation that deletes many images."""
 
     storage: ImageStorage
     authorize: Authorize
 
     @Operation("POST", "", (401, 403, 413, 415), body=PathsToDelete, answer=DeletedImages)
     async def delete_images(self, request: Request) -> Response:
-        """Delete up to 1,000 images. Each has its own result."""
+        """Delete up to 1,000 images. If one cannot be deleted, the others are still deleted."""
         call = await Call.of(request, self.authorize)
         call.grant.require_scope("storage:delete")
         paths = (await call.json(PathsToDelete)).paths

@@ -1,7 +1,7 @@
 """OpenAPI metadata that FastAPI cannot derive from function signatures, such as headers.
 
-The module `routes` adds the query parameters. Request headers are merged into the document with
-FastAPI's argument `openapi_extra`.
+The module `routes` passes this metadata to FastAPI and adds the query parameters. Request headers
+are added with FastAPI's argument `openapi_extra`.
 """
 
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ BEARER: Final = Depends(
         "`STILLROOM_JWT_PUBLIC_KEY_FILE` the identity provider issues it.",
     )
 )
-"""Security scheme for the OpenAPI document. It does not check tokens; the operations do."""
+"""Security scheme in the OpenAPI document. It checks nothing: the operations check the tokens."""
 
 Document = dict[str, Any]
 
@@ -90,14 +90,14 @@ _INVALID: Final = {
 
 
 class Refusal(BaseModel):
-    """Error message and code."""
+    """Body of an error response: message and code."""
 
     detail: str = Field(examples=["no such image"])
     code: str = Field(description="stable; branch on this", examples=["not_found"])
 
 
 def error_responses(*statuses: int, has_body: bool = True) -> dict[int | str, Document]:
-    """Return OpenAPI metadata for error responses. Use `has_body=False` for HEAD."""
+    """Return OpenAPI metadata for responses with these error statuses (`has_body=False`: HEAD)."""
     model = {"model": Refusal} if has_body else {}
     return {
         status: {
@@ -118,14 +118,17 @@ def response_headers(*names: str) -> Document:
 
 
 def not_modified_response() -> dict[int | str, Document]:
-    """Return OpenAPI metadata for a 304 response (for operations that return an ETag)."""
+    """Return OpenAPI metadata for the 304 response of an operation whose responses have an ETag."""
     return {
         304: {"description": "The client's copy is current.", "headers": response_headers("ETag")}
     }
 
 
 def image_responses(*statuses: int, has_body: bool = True) -> dict[int | str, Document]:
-    """Return OpenAPI metadata for an operation that sends an image (`has_body=False`: HEAD)."""
+    """Return OpenAPI metadata for the responses of an operation that sends an image.
+
+    `statuses` are the status codes of errors. Use `has_body=False` for HEAD.
+    """
     content = dict.fromkeys(content_type.KNOWN, _BINARY) if has_body else {}
     facts = response_headers("Content-Length", "ETag", "Last-Modified", "Repr-Digest")
     whole = {
@@ -148,7 +151,7 @@ def image_responses(*statuses: int, has_body: bool = True) -> dict[int | str, Do
 def file_responses(
     media_type: str, *statuses: int, has_body: bool = True
 ) -> dict[int | str, Document]:
-    """Return OpenAPI metadata for an operation that sends a file other than an image."""
+    """Return OpenAPI metadata for an operation that sends a file which is not an image."""
     # openapi-python-client omits responses with other binary types than octet-stream.
     content = dict.fromkeys((media_type, "application/octet-stream"), _BINARY)
     whole = {"description": "The file.", "content": content}
@@ -160,8 +163,11 @@ def openapi_extra(
 ) -> Document:
     """Return OpenAPI metadata that FastAPI accepts only in its argument `openapi_extra`.
 
-    Use `has_body=False` for HEAD. With `is_paged`, a `Link` header is added to the 200 response.
-    `example` is an example body of the 200 response.
+    Args:
+        request_headers: Names of the supported request headers.
+        has_body: False for HEAD, whose responses have no body.
+        is_paged: Whether the 200 response has a `Link` header.
+        example: Example body of the 200 response. Only used for paged responses.
     """
     extra: Document = {"responses": {}}
     if has_body:

@@ -1,4 +1,4 @@
-"""HTTP operations on tags, and on resource properties that are computed in the background."""
+"""HTTP operations on the tags of resources, and on the computation of missing properties."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ _Tag = Annotated[str, Field(json_schema_extra={"minLength": 1, "maxLength": MAX_
 
 
 class TagNames(JsonForm):
-    """Tags of 1 to 64 bytes that do not begin with `-`."""
+    """Request body: tags of 1 to 64 bytes that do not begin with `-`."""
 
     MAX_BYTES: ClassVar = 64 * 1024
     EXAMPLE: ClassVar = '{"tags": ["…"]}'
@@ -37,13 +37,13 @@ class TagNames(JsonForm):
 
 
 class TagsView(BaseModel):
-    """All tags of a resource."""
+    """All tags of a resource after the operation."""
 
     tags: list[str] = Field(description="sorted", examples=[["cat", "morning"]])
 
 
 class ResourcesToHeal(JsonForm):
-    """Ids of the resources whose missing properties are computed; without `ids`, all resources."""
+    """Request body: ids of the resources whose missing properties are computed (default: all)."""
 
     MAX_BYTES: ClassVar = 64 * 1024
     EXAMPLE: ClassVar = '{"ids": ["…"]}'
@@ -52,7 +52,7 @@ class ResourcesToHeal(JsonForm):
 
 
 class HealingView(BaseModel):
-    """Number of queued resources."""
+    """Number of resources that are queued for the computation of missing properties."""
 
     count: int = Field(description="resources with missing properties", examples=[12])
 
@@ -62,7 +62,7 @@ _REFUSED_CHANGES: Final = (401, 403, 404, 413, 415, 503)
 
 @dataclass(frozen=True, slots=True)
 class Enrichment:
-    """Operations on the tags and the missing properties of resources."""
+    """Operations on tags, and on the computation of missing properties ("healing")."""
 
     media: MediaResourceService
     healer: Healer
@@ -70,7 +70,7 @@ class Enrichment:
 
     @Operation("GET", "/heal", (401, 403, 503), answer=HealingView)
     async def get_healing(self, request: Request) -> Response:
-        """Get the number of resources that are still queued."""
+        """Get the number of resources that are queued for the computation of missing properties."""
         await Call.of_library(request, self.authorize)
         return json_answer({"count": await self.healer.waiting()})
 
@@ -84,7 +84,7 @@ class Enrichment:
         status=202,
     )
     async def heal_media_resources(self, request: Request) -> Response:
-        """Queue the computation of missing properties of resources. It runs in the background."""
+        """Queue resources for the computation of missing properties. It runs in the background."""
         call = await Call.of_library(request, self.authorize)
         body = await call.json(ResourcesToHeal) if call.has_body else ResourcesToHeal()
         at = ("body", "ids")

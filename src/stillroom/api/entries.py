@@ -28,10 +28,13 @@ from stillroom.storage.values import Entry, StoredImage
 from stillroom.wire.shown import ETAG_EXAMPLE, PATH_EXAMPLE, SHA256_EXAMPLE
 
 _ENTRIES_PER_STEP: Final = 250
-"""Number of entries serialised at once (about 2 ms). 10,000 would block the event loop 70 ms."""
+"""Number of entries that are serialised before the event loop can run other tasks (about 2 ms).
+
+Serialising 10,000 entries at once would block the event loop for 70 ms."""
 
 _MARKS_TIMEOUT_S: Final = 2.0
-"""Time limit for reading a page's AI marks. Reading 10,000 usually takes half a second."""
+"""Time limit in seconds for reading the AI marks of a page. For 10,000 images, half a second is
+usual."""
 
 
 class ListedEntry(BaseModel):
@@ -62,7 +65,7 @@ class ListedEntry(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class EntryListing:
-    """Operation that lists images with properties. AI marks are from the index in `database`."""
+    """Operation that lists images with their properties. `database` contains the AI marks."""
 
     storage: ImageStorage
     database: MediaDatabase
@@ -89,7 +92,6 @@ class EntryListing:
         return response
 
     async def _serialize(self, entries: Sequence[Entry]) -> Response:
-        """Return the entries as a JSON response. Long lists do not block the event loop."""
         steps, deadline = [], asyncio.get_running_loop().time() + _MARKS_TIMEOUT_S
         for start in range(0, len(entries), _ENTRIES_PER_STEP):
             step = entries[start : start + _ENTRIES_PER_STEP]
@@ -102,7 +104,7 @@ class EntryListing:
     async def _marks(
         self, images: Sequence[StoredImage], deadline: float
     ) -> Mapping[StorageKey, AiMark]:
-        """Return AI marks from the search index, or {} if it does not respond in time."""
+        """Return AI marks from the search index, or {} if the database does not respond in time."""
         rows = self.database.opened
         if rows is not None and images:
             with contextlib.suppress(BackendUnavailable, TimeoutError):
@@ -114,7 +116,7 @@ class EntryListing:
 def described(
     entry: Entry, marks: Mapping[StorageKey, AiMark] = MappingProxyType({})
 ) -> dict[str, object]:
-    """Return an entry as a JSON object (see `ListedEntry`), with its AI mark from `marks`."""
+    """Return a listing entry as a JSON object with the fields of `ListedEntry`."""
     if isinstance(entry, KeyPrefix):
         return _folder(image_entry(entry.text))
     return {

@@ -15,11 +15,11 @@ from stillroom.http.json_objects import TooManyValuesError, parse_object
 
 
 class JsonForm(BaseModel):
-    """Base class for JSON bodies. Types are strict, and unknown fields are rejected.
+    """Base class of models for JSON bodies. Types are strict, and unknown fields are rejected.
 
     Attributes:
         MAX_BYTES: Maximum size of the body.
-        EXAMPLE: Example that is shown in the error message for bodies that are not JSON.
+        EXAMPLE: Example body, which is part of the error message for bodies that are not JSON.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True)
@@ -35,10 +35,11 @@ _PARSED_INLINE_BYTES: Final = 64 * 1024
 """Size above which a body is parsed in a thread, so that it does not block the event loop."""
 
 _parser: Final = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="json")
-"""Thread for parsing. It is only one, because each one can delay the event loop by 5 ms (GIL)."""
+"""Executor that parses large bodies. It has only one thread, because each parsing thread can hold
+the GIL, and so delay the event loop, for 5 ms."""
 
 _SHOWN_NAME: Final = 64
-"""Maximum number of characters of an unknown field's name in the error message."""
+"""Number of characters of an unknown field's name that the error message contains."""
 
 _NOT_AN_OBJECT: Final = "must be a JSON object"
 _UNKNOWN_FIELD: Final = "unknown field"
@@ -70,9 +71,7 @@ _MESSAGES: Final[Mapping[str, str | Callable[[Context], str]]] = {
 
 
 async def read_json(request: Request, fields: Fields, form: type[JsonForm]) -> dict[str, object]:
-    """Read the request body as a JSON object.
-
-    Call this after checking the client's permissions.
+    """Read the request body as a JSON object. The caller has checked the client's permissions.
 
     Raises:
         InvalidParameter: the body is not a JSON object, or it has too many values.
@@ -103,7 +102,7 @@ async def read_json(request: Request, fields: Fields, form: type[JsonForm]) -> d
 
 
 def validate(form: type[Form], body: dict[str, object]) -> Form:
-    """Validate a JSON object as a `form`.
+    """Return a JSON object as an instance of `form`.
 
     Raises:
         InvalidParameter: the object is invalid. The exception contains the location of the error.

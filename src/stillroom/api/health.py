@@ -1,4 +1,4 @@
-"""Liveness, readiness and metrics endpoints."""
+"""Operations for monitoring: liveness, readiness and metrics."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -15,20 +15,26 @@ from stillroom.storage.port import ImageStorage
 from stillroom.telemetry import metrics
 
 _WAIT_S: Final = 6.0
-"""Timeout of a check. A bucket request fails after five seconds, but a disk may hang forever."""
+"""Timeout of a health check in seconds. A bucket request fails after five seconds, but a request to
+a disk may never return."""
 
 
 class HealthCheck:
-    """Check of a component that may hang. Concurrent requests share one running check."""
+    """Health check of a component that may hang. Concurrent requests share one running check."""
 
     def __init__(self, check: Callable[[], Awaitable[object]], component: str) -> None:
-        """Create a check. Error messages contain the name `component`."""
+        """Create a health check.
+
+        Args:
+            check: Function that raises a `StillroomError` if the component does not work.
+            component: Name of the component in error messages.
+        """
         self._check = check
         self._component = component
         self._task: asyncio.Task[StillroomError | None] | None = None
 
     async def find_error(self) -> StillroomError | None:
-        """Run the check and return its error, or None if the component works."""
+        """Check the component. Return the error, or None if the component works."""
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._run())
         task = self._task
@@ -47,7 +53,7 @@ class HealthCheck:
 
 @dataclass(frozen=True, slots=True)
 class Readiness:
-    """Readiness of the storage and the database.
+    """Readiness check of the storage and the database.
 
     The server is not ready without its storage. Without the database, only media library requests
     fail (503), so the server counts as ready and gets other requests: see docs/adr/0019.
@@ -57,7 +63,7 @@ class Readiness:
     database: HealthCheck
 
     async def respond(self) -> Response:
-        """Return both states, with status 200 if images can be saved and read, otherwise 503."""
+        """Return the states of both. The status code is 503 if the storage does not work."""
         storage, database = await asyncio.gather(
             self.storage.find_error(), self.database.find_error()
         )
@@ -85,7 +91,13 @@ def _part(error: StillroomError | None) -> dict[str, str]:
 def health_router(
     storage: ImageStorage, database: MediaDatabase, update_disk_metrics: Callable[[], None]
 ) -> APIRouter:
-    """Return the routes `/healthz`, `/readyz` and `/metrics` (not in the OpenAPI document)."""
+    """Return a router for `/healthz`, `/readyz` and `/metrics`, which the OpenAPI document omits.
+
+    Args:
+        storage: Storage whose readiness is checked.
+        database: Database whose readiness is checked.
+        update_disk_metrics: Function that is called before the metrics are returned.
+    """
     router = APIRouter(include_in_schema=False)
     readiness = Readiness(
         HealthCheck(storage.check, "the storage"), HealthCheck(database.check, "the database")

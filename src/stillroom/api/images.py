@@ -1,7 +1,7 @@
-"""Image operations: list, read, check, save and delete.
+"""HTTP operations on images: list, read, check, save and delete.
 
-Each operation checks the token, the path and the permission, then calls the storage and returns a
-response. See the module `call` for the order of the checks.
+Each operation checks the token, the path and the permission. It then calls the storage and returns
+a response. The module `call` defines the order of the checks.
 """
 
 import time
@@ -66,15 +66,17 @@ class ImageOperations:
     """Operations on stored images.
 
     Attributes:
-        public_url: Base URL of public image URLs, which is followed by `/<path>`.
+        public_url: Base URL of images. The URL of an image is `{public_url}/{path}`.
+        max_upload_bytes: Maximum size of an image that is saved.
         lifetimes: Object that stores the expirations of images saved with `Expires-In`.
-        signer: Object that checks signed URLs; None if they are disabled.
+        signer: Object that verifies signed URLs; None if they are disabled.
         public_read: True if images can be read without a token.
-        derived: Thumbnail creator; None if disabled, so that thumbnail parameters are ignored.
-        redirects: True if GET of an image in a bucket redirects to its URL in the bucket. If False,
-            the server sends the bytes.
-        on_save: Function that is called after each image saved through the ASGI application.
-        sendfile: Support for a proxy that sends large images; None if this is disabled.
+        derived: Object that creates thumbnails. If it is None, thumbnail parameters are ignored.
+        redirects: True if a GET request for an image in a bucket is redirected to the bucket. If
+            False, the server sends the bytes.
+        on_save: Function that is called after an image was saved in a request that came through
+            ASGI.
+        sendfile: Settings for a proxy that sends large images; None if this is disabled.
     """
 
     storage: ImageStorage
@@ -113,7 +115,7 @@ class ImageOperations:
     # The following three methods are also called by the fast path, which bypasses ASGI.
 
     async def authorize_read(self, fields: Fields, raw_path: bytes, query: bytes) -> Grant:
-        """Return the permissions for reading an image, from a token, a signature or public access.
+        """Return the permissions for reading an image, by its token, signature or public access.
 
         If a request has both a token and a signature, only the token is checked. Public images need
         neither, but an invalid token or signature is still an error, as with S3 and Google Cloud
@@ -136,7 +138,8 @@ class ImageOperations:
     def authorize_read_now(self, fields: Fields, tokens: VerifiedTokens) -> Verified | None:
         """Return the permissions for reading an image, if they are known without waiting.
 
-        Otherwise return None; the caller must then call `authorize_read`.
+        If the result is None, the caller must call `authorize_read`, which also checks signatures
+        and raises the errors.
         """
         if "authorization" in fields or not self.public_read:
             verified = tokens.verify_now(fields.get("authorization"))
@@ -148,11 +151,10 @@ class ImageOperations:
 
     @property
     def cache_control(self) -> str:
-        """Value of `Cache-Control` for images."""
+        """Value of the `Cache-Control` header in responses with images."""
         return PUBLIC_CACHE if self.public_read else PRIVATE_CACHE
 
     async def _check_read(self, request: Request) -> tuple[Call, StorageKey]:
-        """Check that a GET or HEAD request is permitted. Return it with the image's storage key."""
         fields = combined(request.headers.raw)
         raw_path, query = raw_image_path(request), request.scope["query_string"]
         call = Call(request, fields, await self.authorize_read(fields, raw_path, query))
@@ -205,7 +207,6 @@ class ImageOperations:
         derived: DerivedImages,
         derivation: Derivation,
     ) -> Response:
-        """Send a thumbnail of an image or of a video's poster, or redirect to the CDN."""
         location = derived.place(key, derivation)
         if location is not None:
             # Check that the image exists before redirecting, since a CDN would cache its own 404.
@@ -239,18 +240,13 @@ class ImageOperations:
         return ImageResponse(answer, picture)
 
     async def _content_type(self, method: str, key: StorageKey) -> str:
-        """Return the content type of an existing image, or "" if the storage does not report it."""
         if method == "HEAD":
             return (await self.storage.stat(key)).content_type
         location = await self.storage.locate(key)
         return (isinstance(location, RemoteImage) and location.content_type) or ""
 
     async def _open_poster(self, key: StorageKey) -> OpenedImage:
-        """Open the poster (still image) that is stored next to a video.
-
-        Raises:
-            UnsupportedMedia: the video has no poster. The server never decodes video frames.
-        """
+        """Open the poster (still image) next to a video, since the server never decodes videos."""
         try:
             return await self.storage.open(poster_of(key))
         except (ImageNotFound, InvalidPath):
@@ -275,12 +271,13 @@ class ImageOperations:
     async def store(
         self, grant: Grant, image_path: ImagePath, fields: Fields, body: AsyncIterator[bytes]
     ) -> dict[str, object]:
-        """Save an image from an authenticated request, and return a `SavedImage` as JSON object.
+        """Save an image, and return a JSON object with the fields of `SavedImage`.
 
-        The body is read only after all other checks have passed.
+        The caller has authenticated the request. The body is read only after all other checks have
+        passed.
 
         Raises:
-            StillroomError: see the errors of the operation in the API documentation.
+            StillroomError: the image is not saved. The API documentation lists the errors.
         """
         grant.require("storage:write", image_path)
         body_bytes = self._body_length(fields)
@@ -303,11 +300,6 @@ class ImageOperations:
         return saved
 
     def _body_length(self, fields: Fields) -> int | None:
-        """Return the declared length of the body, or None if it is not declared.
-
-        Raises:
-            TooLarge: the declared length exceeds the upload limit.
-        """
         declared = fields.get("content-length")
         if declared is None:
             return None
@@ -335,14 +327,13 @@ class ImageOperations:
 
 
 def _cdn_response(method: str, location: RemoteImage) -> Response:
-    """Return a redirect to a thumbnail that the CDN creates. For HEAD, return its headers."""
     if method == "GET":
         return ImageResponse(answer_redirect(location))
     return ImageResponse(answer_cdn_head(location.content_type or DEFAULT))
 
 
 def saved_image_json(image: StoredImage, path: ImagePath, public_url: str) -> dict[str, object]:
-    """Return a stored image as a JSON object (see `SavedImage`), without its expiration."""
+    """Return a JSON object with the fields of `SavedImage`, except for the expiration."""
     return {
         "path": path.text,
         "url": f"{public_url}/{path.quoted()}",

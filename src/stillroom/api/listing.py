@@ -1,4 +1,4 @@
-"""Query of a listing, limited to the folder that the token permits to read."""
+"""Query parameters of a listing, limited to the folder that the token permits to read."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -12,25 +12,25 @@ from stillroom.storage.values import ListQuery
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """Query parameters of a listing. `visible` is the prefix that the client may read."""
+    """Query parameters of a listing. `visible` is their prefix, limited to the token's folder."""
 
     parameters: ListParameters
     visible: ImagePrefix
 
     @classmethod
     def of(cls, call: Call) -> Self:
-        """Parse the query of a request.
+        """Parse the query of a request and check the permission to list images.
 
         Raises:
             InvalidPath, InvalidParameter: the query is malformed.
-            Forbidden: the token does not permit to read images.
+            Forbidden: the token permits no image with the requested prefix to be read.
         """
         parameters = call.query(ListParameters)
         return cls(parameters, call.grant.narrow("storage:read", parameters.prefix))
 
     @property
     def query(self) -> ListQuery:
-        """Return the query to send to the storage."""
+        """Query that the storage runs to list one page."""
         return ListQuery(
             prefix=KeyPrefix.of_images(self.visible),
             after=image_key_bound(self.parameters.start_after),
@@ -40,12 +40,17 @@ class Listing:
 
     @property
     def is_above_folder(self) -> bool:
-        """Return whether one level was requested, and the client's folder is in a deeper level."""
+        """Return whether the request is for one level of folders above the folder of the token."""
         parameters = self.parameters
         return parameters.delimited and "/" in self.visible.text[len(parameters.prefix.text) :]
 
     async def visible_folder(self, storage: ImageStorage) -> list[str]:
-        """Return a list with the folder that contains the client's folder, or [] if it is empty."""
+        """Return the only folder that the client may see in the requested level.
+
+        Returns:
+            A list with the folder that contains the folder of the token. The list is empty if the
+            folder has no images or belongs to an earlier page.
+        """
         folder, after = self.visible.text, self.parameters.start_after
         entry = folder[: folder.index("/", len(self.parameters.prefix.text)) + 1]
         if entry <= after and not (after.startswith(entry) and after != entry):

@@ -45,7 +45,7 @@ from stillroom.storage.values import RemoteImage
 from stillroom.wire.media import RESOURCE_FIELDS
 
 _CONCURRENT_INGESTS: Final = 4
-"""Number of images that one request ingests concurrently. It suits both disks and buckets."""
+"""Number of images that one request ingests at the same time, suitable for disks and buckets."""
 
 _TO_JSON: Final[Mapping[type, Callable[[Any], object]]] = {
     uuid.UUID: str,
@@ -58,7 +58,12 @@ _TO_JSON: Final[Mapping[type, Callable[[Any], object]]] = {
 
 @dataclass(frozen=True, slots=True)
 class MediaOperations:
-    """Operations of the media library. `sendfile` is None if this is disabled: docs/adr/0027."""
+    """Operations of the media library.
+
+    Attributes:
+        public_url: Function that returns the URL of a resource.
+        sendfile: Settings for a proxy that sends large files (docs/adr/0027); None if disabled.
+    """
 
     media: MediaResourceService
     authorize: Authorize
@@ -74,7 +79,7 @@ class MediaOperations:
         is_paged=True,
     )
     async def list_media_resources(self, request: Request) -> Response:
-        """List the library, newest first."""
+        """List the resources of the media library, newest first."""
         call = await Call.of_library(request, self.authorize)
         parameters = call.query(MediaParameters)
         required = [tag for tag in parameters.tags if not tag.startswith(UNWANTED)]
@@ -125,7 +130,7 @@ class MediaOperations:
         answer=MediaResourceView | IngestResults,
     )
     async def ingest(self, request: Request) -> Response:
-        """Ingest compute results into the library. Identical bytes map to one resource."""
+        """Ingest images into the media library. Identical bytes map to one resource."""
         call = await Call.of(request, self.authorize)
         call.grant.require_scope("media")
         body = await call.json_object(ImageToIngest)
@@ -165,7 +170,7 @@ class MediaOperations:
         answer=MediaResourceView,
     )
     async def change_media_resource(self, request: Request) -> Response:
-        """Set texts, protection and properties. With `only_unset`, set only those that are null."""
+        """Change properties of a resource; with `only_unset`, only properties that are null."""
         call = await Call.of_library(request, self.authorize)
         only_unset = call.query(ChangeParameters).only_unset
         body = await call.json(ResourceChange)
@@ -189,7 +194,7 @@ class MediaOperations:
         return json_answer({"id": str(resource.id)})
 
     def _condition(self, call: Call) -> Callable[[MediaResource], None] | None:
-        """Parse `If-Match` and `If-None-Match`. Return a function that checks them, or None."""
+        """Return a function that checks `If-Match` and `If-None-Match`, or None without them."""
         condition = write_condition(call.fields)
 
         def check(resource: MediaResource) -> None:
@@ -212,8 +217,8 @@ class MediaOperations:
     async def get_media_file(self, request: Request) -> Response:
         """Get the bytes of a resource, or a redirect to the URL that serves them.
 
-        With `Accept: application/json`, return `{"url": …}` instead of a redirect, because `fetch`
-        in a web page cannot follow one to a bucket.
+        With `Accept: application/json`, the response is `{"url": …}` instead of a redirect, because
+        `fetch` in a web page cannot follow a redirect to a bucket.
         """
         call = await Call.of_library(request, self.authorize)
         resource = await self.media.find(call.path_id("resource_id"))

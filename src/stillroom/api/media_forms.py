@@ -14,14 +14,14 @@ from stillroom.wire.shown import PATH_EXAMPLE
 
 MAX_ITEMS: Final = 100
 _MAX_BODY_BYTES: Final = 1024**2
-"""Maximum size of a JSON body: enough for `MAX_ITEMS` of the longest keys with JSON escapes."""
+"""Maximum size of a JSON body, enough for `MAX_ITEMS` of the longest keys with JSON escapes."""
 
 _UNSET: Any = None
-"""Default for fields that cannot be null. `model_fields_set` contains the fields that were sent."""
+"""Default of fields that must not be null. `model_fields_set` has the fields that were sent."""
 
 _MAX_PIXELS: Final = 2**31 - 1
 _LONGEST_S: Final = 10.0**9
-"""Maximum duration of a video: about thirty years."""
+"""Maximum duration of a video in seconds, about thirty years."""
 
 
 def _check_storable(text: str) -> str:
@@ -45,7 +45,7 @@ Color = Annotated[str, Field(pattern="^#[0-9a-fA-F]{6}$"), AfterValidator(str.lo
 
 
 class ImageToIngest(JsonForm):
-    """Compute result to ingest."""
+    """Request body: image to ingest into the media library."""
 
     MAX_BYTES: ClassVar = _MAX_BODY_BYTES
     EXAMPLE: ClassVar = '{"storage_key": "…"}'
@@ -61,13 +61,13 @@ class ImageToIngest(JsonForm):
 
 
 class ImagesToIngest(JsonForm):
-    """Several compute results to ingest, each with its own result."""
+    """Request body: several images to ingest. The response has a result for each image."""
 
     items: list[ImageToIngest] = Field(min_length=1, max_length=MAX_ITEMS)
 
 
 class ResourceChange(JsonForm):
-    """Properties to change. Omitted properties keep their values; null removes a value."""
+    """Request body: properties to change. Omitted ones keep their values; null removes a value."""
 
     MAX_BYTES: ClassVar = _MAX_BODY_BYTES
     EXAMPLE: ClassVar = '{"caption": "…"}'
@@ -98,14 +98,14 @@ class MediaResourceView(BaseModel):
 
 
 class IngestedImage(BaseModel):
-    """Compute result that was ingested."""
+    """Image that was ingested, with its resource."""
 
     storage_key: str = Field(description="key in the request", examples=[f"compute/{PATH_EXAMPLE}"])
     resource: MediaResourceView
 
 
 class RefusedImage(BaseModel):
-    """Compute result that was not ingested, with the reason."""
+    """Image that was not ingested, with the reason."""
 
     storage_key: str = Field(examples=["compute/generations/1/none.png"])
     detail: str = Field(examples=["no such image"])
@@ -113,7 +113,7 @@ class RefusedImage(BaseModel):
 
 
 class IngestResults(BaseModel):
-    """Result for each item, in the order of the request."""
+    """Result for each image, in the order of the request body."""
 
     results: list[IngestedImage | RefusedImage]
 

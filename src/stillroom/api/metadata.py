@@ -27,18 +27,18 @@ from stillroom.wire.shown import PATH_EXAMPLE, SHA256_EXAMPLE
 _EXPIRATION_TIMEOUT_S: Final = 2.0
 
 _VERSION: Final = "g3"
-"""Part of the ETag. Increase it if a new version returns other metadata for the same image."""
+"""Part of the ETag. Change it if a new version returns other metadata for the same image."""
 
 
 class UsedLora(BaseModel):
-    """Low-rank adaptation of the model."""
+    """LoRA (low-rank adaptation of the model) with which the image was made."""
 
     name: str = Field(examples=["ink-lines"])
     weight: float | None = Field(description="1 is its full strength", examples=[0.8])
 
 
 class GenerationFacts(BaseModel):
-    """Generation parameters, as written by the tool that made the image. Unknown ones are null."""
+    """Generation parameters, as written by the tool that made the image; null if unknown."""
 
     tool: str | None = Field(examples=["ComfyUI"])
     prompt: str | None = Field(examples=["a red fox in the snow"])
@@ -64,7 +64,7 @@ class GenerationFacts(BaseModel):
 
 
 class ImageMetadata(ListedEntry):
-    """Entry of a listing with its generation parameters and AI mark."""
+    """Properties of an image, with its generation parameters and AI mark."""
 
     generation: GenerationFacts | None = Field(
         description="null if the image contains no metadata of a known tool"
@@ -72,7 +72,7 @@ class ImageMetadata(ListedEntry):
 
 
 class ImageMetadataAndEnd(ImageMetadata):
-    """Image metadata with its expiration."""
+    """Properties of an image, with its generation parameters, AI mark and expiration."""
 
     expires_at: datetime | None = Field(
         description="when it becomes due for deletion, by its own expiration, its pending deletion "
@@ -98,7 +98,7 @@ class MetadataOperation:
         is_cacheable=True,
     )
     async def get_metadata(self, request: Request) -> Response:
-        """Get the entry of an image with its generation parameters and AI mark."""
+        """Get the properties of an image, its generation parameters, AI mark and expiration."""
         fields = combined(request.headers.raw)
         # Signatures are ignored here: a signed URL of a thumbnail must not reveal the prompt.
         grant = await self.images.authorize_read(fields, raw_image_path(request), b"")
@@ -127,7 +127,7 @@ class MetadataOperation:
         return response
 
     async def _expires_at(self, image: StoredImage) -> datetime | None:
-        """Return an image's expiration; None if it has none or the database does not respond."""
+        """Return an image's expiration, or None if it has none or the database is too slow."""
         with contextlib.suppress(BackendUnavailable, TimeoutError):
             async with asyncio.timeout(_EXPIRATION_TIMEOUT_S):
                 return await self.retention.expected_expiration(image)

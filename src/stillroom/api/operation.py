@@ -25,16 +25,17 @@ from stillroom.telemetry import metrics
 Run = Callable[[Request], Awaitable[Response]]
 
 IMAGE_PATH: Final = "/{path:image_path}"
-"""Last part of a route pattern that ends with an image path."""
+"""Part of a route pattern that matches an image path, at the end of the route."""
 
 FOLDER_PATH: Final = "/{folder:image_path}"
-"""Part of a route pattern that matches a folder. It may be followed by a suffix."""
+"""Part of a route pattern that matches the folder of a run. A suffix may follow."""
 
 
 class _AnyPath(Convertor[str]):
-    """Path convertor that matches any text, including line feeds.
+    """Converter for the part of a URL that contains an image path. Matches any text.
 
-    Invalid paths must be rejected by the operation, and not by the router with a 404.
+    Even text with line feeds matches, so that an invalid path is rejected by the operation, and not
+    with a 404 by the router.
     """
 
     regex = r"[\s\S]*"
@@ -52,10 +53,10 @@ register_url_convertor("image_path", _AnyPath())
 class OperationRoute(APIRoute):
     """Route that passes the raw request to an operation and rejects percent-encoded route names.
 
-    FastAPI would decode path and query leniently and read the whole form before the operation
-    starts. Both would violate the API's guarantees. Therefore FastAPI only does the routing and
-    creates the OpenAPI document, and operations parse the request themselves.
-    See docs/adr/0001-fastapi-and-uvicorn.md.
+    FastAPI would decode the path and the query leniently, and would read the whole form before the
+    operation starts. Both would violate the API's guarantees. Therefore FastAPI is only used for
+    routing and for the OpenAPI document, and each operation parses its request
+    (docs/adr/0001-fastapi-and-uvicorn.md).
     """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
@@ -95,7 +96,7 @@ async def _run(name: str, operation: Run, request: Request) -> Response:
 
 
 def raw_target(request: Request) -> bytes:
-    """Return the undecoded path of a request, without the query."""
+    """Return the path of a request without decoding it, and without the query."""
     raw = request.scope.get("raw_path")
     if raw is None:
         raise RuntimeError("the ASGI server sends no raw_path, so paths cannot be checked safely")
@@ -103,9 +104,10 @@ def raw_target(request: Request) -> bytes:
 
 
 def raw_image_path(request: Request, *, suffix: str = "") -> bytes:
-    """Return the undecoded image path of a request, or empty bytes if its route has none.
+    """Return the image path or run folder of a request without decoding it.
 
-    `suffix` is the part of the route after the image path.
+    Returns empty bytes if the route has no such path. `suffix` is the part of the route after the
+    path.
 
     Raises:
         HTTPException: 404 if a fixed part of the route is percent-encoded (`im%61ges`) or contains
@@ -125,7 +127,6 @@ def raw_image_path(request: Request, *, suffix: str = "") -> bytes:
 
 
 def _without_mount(request: Request) -> bytes:
-    """Return the undecoded path without the app's mount point, which may be percent-encoded."""
     raw = raw_target(request)
     root: str = request.scope.get("root_path", "")
     mount = b"/".join(raw.split(b"/", root.count("/") + 1)[: root.count("/") + 1])

@@ -1,4 +1,4 @@
-"""Responses of operations: JSON, images, errors, and 405 for other methods."""
+"""Responses of operations: JSON, images, errors, and 405 for unsupported methods."""
 
 import contextlib
 import json
@@ -18,7 +18,7 @@ from stillroom.telemetry import metrics, request_id
 SERVER_ERRORS: Final = 500
 
 OPERATION: Final = "stillroom.operation"
-"""Key under which the ASGI scope contains the operation's name."""
+"""Key under which the ASGI scope of a request contains the name of its operation."""
 
 log = logging.getLogger("stillroom.api")
 
@@ -37,7 +37,7 @@ def json_bytes(content: object) -> bytes:
 
 
 def report_error(name: str, target: bytes, error: StillroomError) -> Problem:
-    """Convert an operation's error to a problem response. Log the error if its status is 5xx."""
+    """Return the response for an operation's exception. Log the exception if the status is 5xx."""
     report = problem(error, request_id.current.get())
     if report.status >= SERVER_ERRORS:
         # Only the cause is logged. A traceback for every request would make the log unreadable.
@@ -56,7 +56,11 @@ def report_error(name: str, target: bytes, error: StillroomError) -> Problem:
 
 
 def report_disconnect(name: str, target: bytes) -> Problem:
-    """Log that the client disconnected. Return a problem response, although it cannot be sent."""
+    """Log that the client disconnected during an operation.
+
+    Returns:
+        A response for the framework, which requires one. The client does not receive it.
+    """
     log.info(
         "%(operation)s %(target)s: the client disconnected",
         {"operation": name, "target": escape_target(target)},
@@ -65,7 +69,7 @@ def report_disconnect(name: str, target: bytes) -> Problem:
 
 
 def escape_target(target: bytes) -> str:
-    """Return an undecoded path as text for the log, with non-ASCII bytes escaped."""
+    """Convert an undecoded path to text for the log. Non-ASCII bytes are escaped."""
     return target.decode("ascii", "backslashreplace")
 
 
@@ -78,13 +82,16 @@ class ProblemResponse(Response):
 
 
 class MethodNotAllowed:
-    """405 response that lists all methods of a path, unlike the response of the router."""
+    """Response 405 whose `Allow` header contains all methods of a path.
+
+    The router would list only the methods of the first route that matches the path.
+    """
 
     def __init__(self, allow: str) -> None:
         self._allow = allow
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the response and count it in the metrics."""
+        """Send the response and count the request in the metrics."""
         metrics.count("method_not_allowed", 405)
         scope[OPERATION] = "method_not_allowed"
         message = f"{scope['method']} is not allowed here, only {self._allow}"
@@ -94,7 +101,7 @@ class MethodNotAllowed:
 
 
 class ImageResponse(Response):
-    """Response with the bytes of an open image, which it closes afterwards.
+    """Response with the bytes of an open image. The image is closed afterwards.
 
     Stillroom's server raises ConnectionError when a chunk is sent to a client that has
     disconnected, so that the rest of a large image is not read.
@@ -107,7 +114,7 @@ class ImageResponse(Response):
         self._image = image
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the response, and stop reading when the client disconnects."""
+        """Send the response. Stops reading the image when the client disconnects."""
         del receive
         with contextlib.suppress(ConnectionError), contextlib.closing(self._image or _NOTHING):
             await send(

@@ -1,4 +1,4 @@
-"""Routes: paths with their operations, OpenAPI metadata and 405 responses."""
+"""Routes of the API, created from the operations, with OpenAPI metadata and 405 responses."""
 
 import functools
 import inspect
@@ -30,21 +30,22 @@ _PATH_EXAMPLES: Final = {"path": PATH_EXAMPLE, "folder": FOLDER_EXAMPLE}
 """Examples for path parameters that are not UUIDs, by name."""
 
 _UNSUPPORTED_METHODS: Final = frozenset(("CONNECT", "OPTIONS", "TRACE"))
-"""Methods that no operation supports (RFC 9110, 9.3)."""
+"""HTTP methods that no operation supports (RFC 9110, section 9.3)."""
 
 _MARK: Final = "stillroom_operation"
-"""Name of the attribute that contains the `Operation` of a handler."""
+"""Name of the attribute with which `Operation` decorates a handler."""
 
 _METHODS: Final[tuple[Method, ...]] = get_args(Method)
 
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """Handler of one HTTP method with its OpenAPI metadata.
+    """Decorator for a method that handles requests with one HTTP method, with its OpenAPI metadata.
 
-    An instance decorates the handler, whose name and docstring appear in the document.
+    The OpenAPI document contains the name and the docstring of the decorated method.
 
     Attributes:
+        method: HTTP method of the requests.
         path: Path after the prefix of the router.
         refusals: Status codes of errors, except for 422, which all operations have.
         answer: Type of the JSON response; None if the operation sends an image or another file.
@@ -57,7 +58,8 @@ class Operation:
         example: Example body of the 200 response.
         is_cacheable: True if the 200 response has an `ETag`, so that 304 is possible.
         media_type: Media type of the response, if it is neither JSON nor an image.
-        passes: Methods of the path that do not get 405, because a later route handles them.
+        passes: HTTP methods for which this path does not return 405, because a later route handles
+            them.
     """
 
     method: Method
@@ -77,12 +79,12 @@ class Operation:
     passes: tuple[Method, ...] = ()
 
     def __call__(self, handler: Handler) -> Handler:
-        """Mark a method as the handler of this operation."""
+        """Decorate a method with this operation."""
         handler.__dict__[_MARK] = self
         return handler
 
     def add_to(self, router: APIRouter, run: Run) -> None:
-        """Add a route with the handler `run`."""
+        """Add a route to `router` that handles requests with `run`."""
         has_body = self.method != "HEAD"
         statuses = self.refusals if has_body else (*self.refusals, 422)
         responses = image_responses if self.answer is None else error_responses
@@ -108,8 +110,8 @@ class Operation:
 def operation_router(prefix: str, operations: object, *, tag: str) -> APIRouter:
     """Return a router for the methods of `operations` that are decorated with `Operation`.
 
-    All other methods of a path get 405. If several routes match a request, the one that is defined
-    first handles it. Percent-encoded route names do not match; see `OperationRoute`.
+    Other HTTP methods of each path get 405. If several routes match a request, the one that is
+    defined first handles it. Percent-encoded route names do not match; see `OperationRoute`.
     """
     router = APIRouter(prefix=prefix, tags=[tag], route_class=OperationRoute, dependencies=[BEARER])
     paths: dict[str, list[tuple[Operation, Run]]] = {}
@@ -130,8 +132,6 @@ def operation_router(prefix: str, operations: object, *, tag: str) -> APIRouter:
 
 
 def _endpoint(operation: Operation, run: Run) -> Run:
-    """Return a handler whose signature contains the parameters that FastAPI documents."""
-
     @functools.wraps(run)
     async def endpoint(request: Request) -> Response:
         return await run(request)

@@ -37,7 +37,7 @@ _EXPIRATIONS_TIMEOUT_S: Final = 2.0
 
 
 class RunToPublish(JsonForm):
-    """Requirements for publishing a run."""
+    """Request body for publishing a run."""
 
     MAX_BYTES: ClassVar = 1024
     EXAMPLE: ClassVar = '{"expected": 4}'
@@ -55,22 +55,22 @@ _State = Literal["published", "open"]
 
 @view_of(wire.RunInfo, state=_State)
 class ListedRun(BaseModel):
-    """Run in a listing."""
+    """Run (folder of images that are published together) in a listing."""
 
 
 @view_of(wire.RunImage)
 class RunImage(BaseModel):
-    """Image of a run."""
+    """Image of a run, with its path and properties."""
 
 
 @view_of(wire.PublishedRun, state=_State, images=list[RunImage])
 class RunView(BaseModel):
-    """Run with its images: its manifest, or the present images while it is open."""
+    """Run with its images: those in its manifest or, if it is unpublished, those in the folder."""
 
 
 @view_of(wire.DeletedRun)
 class DeletedRun(BaseModel):
-    """Numbers of deleted and kept images of a run."""
+    """Result of deleting a run: the numbers of deleted and kept images."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ class RunOperations:
         "GET", "", (401, 403, 501, 503), answer=list[ListedRun], query=RunsParameters, is_paged=True
     )
     async def list_runs(self, request: Request) -> Response:
-        """List runs: published folders, and folders that contain images."""
+        """List runs. A run is a folder that is published or that contains images."""
         call = await Call.of(request, self.authorize)
         parameters = call.query(RunsParameters)
         visible = call.grant.narrow("storage:read", parameters.prefix)
@@ -125,7 +125,6 @@ class RunOperations:
     async def _page_by_time(
         self, parameters: RunsParameters, visible: ImagePrefix
     ) -> Sequence[Run]:
-        """Return published runs sorted by time, then open runs, at most one page in total."""
         sign = -1 if parameters.sort.startswith("-") else 1
         first: list[tuple[float, int, Run]] = []
         still_open: list[Run] = []
@@ -154,7 +153,7 @@ class RunOperations:
         passes=("GET", "DELETE"),
     )
     async def publish_run(self, request: Request) -> Response:
-        """Publish a run: write its manifest, once, with all images in the folder."""
+        """Publish a run: write its manifest, a permanent list of all images in the folder."""
         call = await Call.of(request, self.authorize)
         folder = call.run_folder("storage:read", "storage:write", suffix=_PUBLISH)
         body = await call.json(RunToPublish) if call.has_body else RunToPublish()
@@ -163,7 +162,7 @@ class RunOperations:
 
     @Operation("GET", FOLDER_PATH, (401, 403, 404, 501, 503), answer=RunView)
     async def get_run(self, request: Request) -> Response:
-        """Get the manifest of a published run, or the images of an open one."""
+        """Get the manifest of a published run, or the images of a run that is not published yet."""
         call = await Call.of(request, self.authorize)
         folder = call.run_folder("storage:read")
         manifest = await self.runs.open_manifest(folder)
@@ -177,7 +176,7 @@ class RunOperations:
 
     @Operation("DELETE", FOLDER_PATH, (401, 403, 404, 409, 501, 503), answer=DeletedRun)
     async def delete_run(self, request: Request) -> Response:
-        """Delete a run: its manifest immediately, its images after the grace period."""
+        """Delete a run. Its manifest is deleted immediately, its images after the grace period."""
         call = await Call.of(request, self.authorize)
         folder = call.run_folder("storage:delete")
         deleted = await self.deletions.delete(folder)
@@ -204,7 +203,6 @@ def _as_json(run: Run, expires_at: datetime | None) -> dict[str, object]:
 async def _open_run(
     folder: ImagePath, page: list[dict[str, Any]], pages: AsyncIterator[list[dict[str, Any]]]
 ) -> AsyncIterator[bytes]:
-    """Yield an open run as JSON (see `RunView`), one page of images at a time."""
     head = {"folder": folder.text, "state": "open", "published_at": None}
     yield json_bytes(head)[:-1] + b',"images":['
     count = 0

@@ -1,4 +1,4 @@
-"""HTTP operation that searches images by prompt, model, seed and time, newest first."""
+"""HTTP operation that searches images by generation parameters, tags and time."""
 
 import contextlib
 from collections.abc import Iterator, Sequence
@@ -28,7 +28,7 @@ from stillroom.paths import ImagePrefix, KeyPrefix, image_entry, image_key_bound
 
 
 class SearchResults(BaseModel):
-    """A page of images that were found."""
+    """Page of search results."""
 
     items: list[ImageMetadata] = Field(
         description="`raw` is null here, and long texts are cut; an image's metadata has all of it"
@@ -41,7 +41,7 @@ class SearchResults(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class SearchOperation:
-    """Search operation.
+    """Operation that searches images.
 
     Attributes:
         database: Database that contains the search index.
@@ -53,7 +53,7 @@ class SearchOperation:
 
     @Operation("GET", "", (401, 403, 414, 503), answer=SearchResults, query=SearchParameters)
     async def search_images(self, request: Request) -> Response:
-        """Search stored images by how they were made, newest first."""
+        """Search stored images by their path, generation parameters and time, newest first."""
         call = await Call.of(request, self.authorize)
         asked = call.query(SearchParameters)
         visible = call.grant.narrow("storage:read", asked.prefix)
@@ -82,10 +82,10 @@ def _item(indexed: IndexedImage) -> dict[str, object]:
 def facts_of(
     asked: FactsParameters, tags: Sequence[str] = (), *, sees_library: bool = True
 ) -> FactsQuery:
-    """Convert the parameters of a request to search conditions.
+    """Convert the query parameters of a request to search conditions.
 
     Args:
-        asked: Values of `q` and of facets.
+        asked: Values of `q` and of the filters on generation parameters.
         tags: Tags that an image must have, or must not have if there is a leading `-`.
         sees_library: True if the client may read the media library.
 
@@ -114,12 +114,6 @@ def _named(name: str) -> Iterator[None]:
 
 
 def _query(asked: SearchParameters, visible: ImagePrefix, grant: Grant) -> SearchQuery:
-    """Build the query for the index. `visible` also limits later pages.
-
-    Raises:
-        Forbidden: the client filters by tags but has no permission to read the library.
-        InvalidParameter: see `facts_of`.
-    """
     after = asked.after
     sees_library = "media" in grant.scopes and not grant.folder
     checked_tags((tag.removeprefix(UNWANTED) for tag in asked.tags), ("query", "tag"))

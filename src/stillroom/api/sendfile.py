@@ -1,9 +1,9 @@
-"""Delegation of large response bodies to nginx with `X-Accel-Redirect` (docs/adr/0027).
+"""Support for letting nginx send large images, with the header `X-Accel-Redirect` (docs/adr/0027).
 
-The operation checks permissions and conditions and selects the range, as usual. If the proxy has
-offered to send files and has sent the configured key, the response contains the name of the opened
-file instead of its bytes. If nginx would respond differently than `http.serving`, Stillroom sends
-the bytes itself.
+The operation checks the permissions and the request headers, and selects the range, as usual. If
+the proxy has offered to send files and has sent the configured key, the response contains the name
+of the opened file instead of its bytes. If nginx would send a different response than
+`http.serving` computes, Stillroom sends the bytes itself.
 """
 
 import hmac
@@ -21,13 +21,13 @@ from stillroom.storage.capabilities import PinsNames
 from stillroom.storage.values import OpenedImage
 
 OFFER: Final = "x-stillroom-sendfile"
-"""Request header with which the proxy offers to send files. Its value is the key."""
+"""Request header with which the proxy offers to send files. The value is the configured key."""
 
 LOCATION: Final = "/.stillroom-sendfile/"
-"""Internal location in the nginx configuration. API paths never begin with it."""
+"""URL path that is internal to the nginx configuration. API paths never begin with it."""
 
 MIN_BYTES: Final = 64 * 1024
-"""Minimum size of bodies that nginx sends. Smaller bodies are faster without it (`make bench`)."""
+"""Minimum size of a body that nginx sends. Stillroom sends smaller ones faster (`make bench`)."""
 
 _SIMPLE_RANGE: Final = re.compile(r"bytes=(\d{1,18}-\d{0,18}|-\d{1,18})", re.ASCII)
 """Range headers that nginx parses in the same way as `http.serving`."""
@@ -39,22 +39,24 @@ _HEADERS_OF_NGINX: Final = {
     HTTPStatus.OK: frozenset(("content-length", "accept-ranges")),
     HTTPStatus.PARTIAL_CONTENT: frozenset(("content-length", "content-range")),
 }
-"""Response headers, by status code, that are omitted because nginx adds its own."""
+"""Response headers, by status code, that Stillroom omits because nginx adds its own."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProxySendfile:
-    """Delegation of response bodies to nginx.
+    """Settings for letting nginx send response bodies.
 
-    The proxy must send `key` with its offer. Without this check, any client could request a
-    response without a body, and a cache between client and server could store it.
+    Attributes:
+        storage: Storage that can name its opened files for nginx.
+        key: Secret that the proxy sends with its offer. Without this check, any client could
+            request a response without a body, and a cache between client and server could store it.
     """
 
     storage: PinsNames
     key: bytes
 
     def can_delegate(self, fields: Fields, answer: ImageAnswer) -> bool:
-        """Return whether the proxy offered to send files and would send the same response."""
+        """Return whether the proxy has offered to send files, and would send the same response."""
         offered = fields.get(OFFER)
         if offered is None or answer.length < MIN_BYTES:
             return False
@@ -71,7 +73,7 @@ class ProxySendfile:
     async def delegate(
         self, fields: Fields, answer: ImageAnswer, image: OpenedImage
     ) -> ImageAnswer | None:
-        """Return a response to which nginx adds the body, or None if it cannot be delegated.
+        """Return a response to which nginx adds the body, or None if Stillroom must send the body.
 
         The caller may close `image` afterwards.
         """
@@ -82,7 +84,7 @@ class ProxySendfile:
 
 
 def without_body(answer: ImageAnswer, name: str) -> ImageAnswer:
-    """Return a copy of a response that tells nginx to send the file `name` as its body."""
+    """Return a copy of a response that makes nginx send the file `name` as its body."""
     removed = _HEADERS_OF_NGINX[HTTPStatus(answer.status)]
     headers = [(field, value) for field, value in answer.headers if field not in removed]
     headers += [("content-length", "0"), ("x-accel-redirect", f"{LOCATION}{name}")]
@@ -92,7 +94,10 @@ def without_body(answer: ImageAnswer, name: str) -> ImageAnswer:
 async def image_response(
     fields: Fields, image: OpenedImage, cache_control: str, sendfile: ProxySendfile | None
 ) -> Response:
-    """Return the response to a GET request for an opened image, which is closed after sending."""
+    """Return the response to a GET request for an opened image.
+
+    The image is closed after the response was sent, or before this function raises an error.
+    """
     try:
         answer = answer_image("GET", fields, image.image, cache_control=cache_control)
         delegated = await sendfile.delegate(fields, answer, image) if sendfile else None

@@ -1,4 +1,4 @@
-"""Sign-in to the gallery: exchange of the code in a sign-in link for a token."""
+"""Sign-in to the gallery: a client exchanges the code in a sign-in link for a token."""
 
 import asyncio
 from collections.abc import Callable
@@ -17,11 +17,11 @@ from stillroom.http.fields import combined
 
 _TOKEN_LIFE: Final = timedelta(hours=12)
 _REMEMBERED_LIFE: Final = timedelta(days=30)
-"""Lifetime of tokens for remembered devices. `stillroom token` uses the same default."""
+"""Lifetime of the token if the user chose to be remembered, the same as `stillroom token` uses."""
 
 
 class SignInRequest(JsonForm):
-    """Code of a sign-in link, and whether to remember the device."""
+    """Request body: the code from a sign-in link, and whether the browser is to be remembered."""
 
     MAX_BYTES: ClassVar = 1024
     EXAMPLE: ClassVar = '{"code": "…"}'
@@ -32,13 +32,13 @@ class SignInRequest(JsonForm):
 
 @dataclass(frozen=True, slots=True)
 class SignIn:
-    """Sign-in operation. `mint` creates a token with all permissions and a lifetime."""
+    """Operation for signing in. `mint` returns a token with all permissions and this lifetime."""
 
     codes: SignInCodes
     mint: Callable[[timedelta], str]
 
     async def sign_in(self, request: Request) -> Response:
-        """Exchange the code of a link, which can be used once, for a token."""
+        """Exchange a code from a sign-in link for a token. The code becomes invalid."""
         content = await read_json(request, combined(request.headers.raw), SignInRequest)
         body = validate(SignInRequest, content)
         await asyncio.to_thread(self.codes.use, body.code)

@@ -1,4 +1,4 @@
-"""HTTP operation that creates signed URLs. `images.py` checks them."""
+"""HTTP operation that creates signed URLs. `images.py` verifies them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ Lifetime = Annotated[
 
 
 class Transform(JsonForm):
-    """Thumbnail parameters of a GET; see `GET /storage/images/{path}`."""
+    """Parameters of a thumbnail, as in `GET /storage/images/{path}`."""
 
     width: int | None = Field(default=None, ge=1)
     height: int | None = Field(default=None, ge=1)
@@ -49,7 +49,7 @@ class Transform(JsonForm):
 
 
 class UrlToSign(JsonForm):
-    """Image or thumbnail whose URL is signed."""
+    """Request body: image or thumbnail for which a URL is signed."""
 
     # Also used for `UrlsToSign`: enough for 1,000 of the longest paths with JSON escapes.
     MAX_BYTES: ClassVar = 4 * 1024**2
@@ -61,7 +61,7 @@ class UrlToSign(JsonForm):
 
 
 class UrlsToSign(JsonForm):
-    """Images or thumbnails whose URLs are signed, each with its own result."""
+    """Request body: images or thumbnails for which URLs are signed, each with its own result."""
 
     paths: list[str] = Field(min_length=1, max_length=MAX_PATHS, examples=[[PATH_EXAMPLE]])
     expires_in: Lifetime = 3600
@@ -69,7 +69,7 @@ class UrlsToSign(JsonForm):
 
 
 class SignedImageUrl(BaseModel):
-    """URL that reads the image without a token until it expires."""
+    """URL with which the image can be read without a token until the URL expires."""
 
     path: str = Field(examples=[PATH_EXAMPLE])
     url: str = Field(examples=[_URL_EXAMPLE])
@@ -85,14 +85,14 @@ class UnsignedPath(BaseModel):
 
 
 class SignedImageUrls(BaseModel):
-    """Result for each path, in the order of the request."""
+    """Result for each path, in the order of the request body."""
 
     results: list[SignedImageUrl | UnsignedPath]
 
 
 @dataclass(frozen=True, slots=True)
 class UrlSigning:
-    """Signing operation. Signed URLs are `public_url` followed by `/<path>?<signature>`."""
+    """Operation that signs URLs. A signed URL is `{public_url}/{path}?{signature}`."""
 
     authorize: Authorize
     signer: UrlSigner
@@ -106,7 +106,7 @@ class UrlSigning:
         answer=SignedImageUrl | SignedImageUrls,
     )
     async def sign_urls(self, request: Request) -> Response:
-        """Sign URLs that need no token, for `<img>`. The images need not exist."""
+        """Sign URLs that need no token, as in `<img>`. The images need not exist."""
         call = await Call.of(request, self.authorize)
         call.grant.require_scope("storage:read")
         body = await call.json_object(UrlToSign)

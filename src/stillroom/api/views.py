@@ -1,4 +1,4 @@
-"""Pydantic models of responses, made of the dataclasses in `wire`, for the OpenAPI document."""
+"""Decorator that makes Pydantic models for the OpenAPI document from the dataclasses in `wire`."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import fields
@@ -14,9 +14,13 @@ Model = TypeVar("Model", bound=BaseModel)
 def view_of(
     kind: type, names: Sequence[str] = (), *, optional: Sequence[str] = (), **types: object
 ) -> Callable[[type[Model]], type[Model]]:
-    """Add the fields `names` (by default, all) of the dataclass `kind` to a model.
+    """Return a decorator that adds fields of the dataclass `kind` to a Pydantic model.
 
-    A response may lack the `optional` ones. `types` are types that are more specific in responses.
+    Args:
+        kind: Dataclass whose fields are added.
+        names: Names of the fields; by default, all.
+        optional: Names of the fields that a response may lack.
+        types: Types of fields, by name, if responses have more specific types than the dataclass.
     """
 
     def decorate(model: type[Model]) -> type[Model]:

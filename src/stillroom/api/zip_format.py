@@ -1,9 +1,9 @@
 """ZIP file writer that produces bytes sequentially in constant memory, without I/O.
 
-Entries are not compressed, since images already are. The checksum of an entry follows its bytes,
-so that no file is read twice. ZIP64 records are used for sizes and counts that do not fit into 32
-or 16 bits. Source of all record layouts:
-https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT (sections 4.3 to 4.5).
+Entries are not compressed, since images already are. The checksum of an entry follows its bytes, so
+that no file is read twice. ZIP64 records are used for sizes and counts that do not fit into 32 or
+16 bits. All record layouts are from sections 4.3 to 4.5 of
+https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT.
 """
 
 import re
@@ -16,7 +16,7 @@ LIMIT_32: Final = 0xFFFFFFFF
 LIMIT_16: Final = 0xFFFF
 
 _FLAGS: Final = 0x0808
-"""Flags of each entry. Bit 3: the checksum follows the bytes. Bit 11: the name is UTF-8."""
+"""Flags of each entry: the checksum follows the bytes (bit 3), and the name is UTF-8 (bit 11)."""
 
 _STORED: Final = 0
 _PLAIN: Final = 20
@@ -33,18 +33,17 @@ _ESCAPED: Final = re.compile(
     rf"|(?<![^/])(?={_DEVICE} *(?:[./]|\Z))[a-z]",
     re.IGNORECASE,
 )
-"""Characters that are percent-encoded in entry names. Source:
-https://learn.microsoft.com/en-us/windows/win32/fileio/naming-a-file#naming-conventions
-"""
+"""Characters that are percent-encoded in entry names, because Windows does not allow them:
+https://learn.microsoft.com/en-us/windows/win32/fileio/naming-a-file#naming-conventions"""
 
 
 class ZipWriter:
     """Writer whose methods return the consecutive parts of a ZIP file.
 
     Attributes:
-        entries: Number of entries so far.
-        offset: Number of bytes returned so far, not counting the directory.
-        size: Number of bytes of the current entry so far.
+        entries: Number of entries that were begun.
+        offset: Number of bytes that were returned, not counting the directory.
+        size: Number of bytes that were added to the current entry.
     """
 
     def __init__(self) -> None:
@@ -57,7 +56,7 @@ class ZipWriter:
         self._modified = (0, 0)
 
     def begin(self, name: str, size: int, modified_ns: int) -> bytes:
-        """Begin an entry of `size` bytes, and return its header."""
+        """Begin an entry of `size` bytes and return its header."""
         self._name, self._at = safe_name(name).encode("utf-8"), self.offset
         self.size = self._crc = 0
         self._is_large = size >= LIMIT_32
@@ -87,7 +86,7 @@ class ZipWriter:
         return self._count(chunk)
 
     def end_entry(self) -> tuple[bytes, bytes]:
-        """Return the data descriptor that follows the entry's bytes, and its directory record."""
+        """Return the data descriptor to append to the entry's bytes, and its directory record."""
         layout = "<4sLQQ" if self._is_large else "<4s3L"
         tail = struct.pack(layout, b"PK\x07\x08", self._crc, self.size, self.size)
         return self._count(tail), self._record()
@@ -125,7 +124,7 @@ class ZipWriter:
         return head + self._name + extra
 
     def end(self, directory_size: int) -> bytes:
-        """Return the end records that follow the directory of `directory_size` bytes."""
+        """Return the end records, which follow the directory of `directory_size` bytes."""
         count, at, zip64 = self.entries, self.offset, b""
         if count >= LIMIT_16 or at >= LIMIT_32 or directory_size >= LIMIT_32:
             version = _MADE_ON_UNIX | _ZIP64
@@ -153,7 +152,6 @@ def safe_name(path: str) -> str:
 
 
 def _dos_time(modified_ns: int) -> tuple[int, int]:
-    """Return a time as MS-DOS time and date in UTC, with a resolution of two seconds."""
     when = time.gmtime(modified_ns // 1_000_000_000)
     if when.tm_year < _FIRST_YEAR:
         return 0, 1 << 5 | 1

@@ -1,1 +1,1 @@
-"""Authentication and permissions. Independent of HTTP, except for the `Bearer` scheme."""
+"""Authentication and permissions. Independent of HTTP, except that it parses `Bearer` headers."""

@@ -1,4 +1,4 @@
-"""Functions that open the configured keys for signing and verifying tokens."""
+"""Functions that load the configured keys for signing and verifying tokens."""
 
 from stillroom.auth.config import KeyFileConfig, KeysConfig, SecretConfig
 from stillroom.auth.keys import Algorithm, KeySource, PublicKeyFile, SharedSecrets
@@ -7,7 +7,9 @@ from stillroom.errors import ConfigurationError
 
 
 def open_keys(config: KeysConfig) -> KeySource:
-    """Open the keys for verifying tokens. Generates a secret if none exists.
+    """Load the keys for verifying tokens.
+
+    Generates a shared secret if none is configured or stored.
 
     Raises:
         ConfigurationError: a key is unusable.
@@ -22,9 +24,9 @@ def open_keys(config: KeysConfig) -> KeySource:
 
 
 def signing_secrets(config: SecretConfig) -> tuple[list[str], bool]:
-    """Return the secrets for tokens and URLs, and whether this call has generated one.
+    """Return the secrets for tokens and signed URLs, and whether this call has generated one.
 
-    The first secret is used for signing. The others are only accepted for verification.
+    The first secret signs. The others only verify tokens and URLs that were signed earlier.
 
     Raises:
         ConfigurationError: no secret is configured, and none can be generated.
@@ -36,11 +38,11 @@ def signing_secrets(config: SecretConfig) -> tuple[list[str], bool]:
 
 
 def minting_secret(config: SecretConfig, algorithm: Algorithm) -> str:
-    """Return the secret for signing new tokens. Never generates one.
+    """Return the secret for signing new tokens. Unlike `signing_secrets`, never generates one.
 
     Raises:
         ConfigurationError: tokens come from another issuer, or the secret is unusable.
-        FileNotFoundError: no server has generated a secret in this data directory yet.
+        FileNotFoundError: no secret is configured, and no server has generated one yet.
     """
     if algorithm != "HS256":
         raise ConfigurationError(

@@ -1,4 +1,4 @@
-"""Configuration of token keys: shared secrets, a public key, or the URL of a key set."""
+"""Configuration of the keys for tokens: shared secrets, a public key, or the URL of a key set."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,12 +8,12 @@ from stillroom.auth.keys import Algorithm
 
 @dataclass(frozen=True, slots=True)
 class SecretConfig:
-    """Shared secrets for HS256, which also sign URLs.
+    """Shared secrets that sign and verify tokens (HS256) and URLs.
 
     Attributes:
-        file: File with the generated secret, used if `current` is None.
-        current: Secret for signing.
-        previous: Former secrets, still accepted for verification.
+        file: File for a generated secret, used if `current` is None.
+        current: Secret that signs.
+        previous: Former secrets, which still verify tokens and URLs that they have signed.
     """
 
     file: Path

@@ -1,4 +1,4 @@
-"""Permissions in tokens: scopes, optionally limited to a folder."""
+"""Permissions of tokens: scopes, which may be limited to one folder."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ SCOPES: Final[tuple[Scope, ...]] = ("storage:read", "storage:write", "storage:de
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """Permissions of a caller.
+    """Permissions of a caller, from a token or a signed URL.
 
     Attributes:
         scopes: Permitted kinds of operations.
@@ -39,16 +39,16 @@ class Grant:
         return cls(scopes, ImagePath.parse(folder.removesuffix("/")).text + "/")
 
     def require(self, scope: Scope, path: ImagePath) -> None:
-        """Raise `Forbidden` unless `scope` is granted for `path`.
+        """Raise `Forbidden` unless the grant contains `scope` for the image path `path`.
 
-        The message may describe the token's permissions, since the client owns the token.
+        The error message may describe the token's permissions, since the client owns the token.
         """
         self.require_scope(scope)
         if not self.covers(path):
             raise Forbidden(f"the token is limited to {self.folder!r}")
 
     def require_folder(self, scope: Scope, folder: ImagePath) -> None:
-        """Raise `Forbidden` unless `scope` is granted for the whole folder.
+        """Raise `Forbidden` unless the grant contains `scope` for everything in `folder`.
 
         A grant that is limited to `a/` includes the folder `a`.
         """
@@ -57,14 +57,17 @@ class Grant:
             raise Forbidden(f"the token is limited to {self.folder!r}")
 
     def covers(self, path: ImagePath) -> bool:
-        """Return whether a path is in the grant's folder: `a/` contains neither `ab` nor `a`."""
+        """Return whether a path is in the grant's folder (`a/` contains neither `ab` nor `a`)."""
         return not self.folder or path.text.startswith(self.folder)
 
     def narrow(self, scope: Scope, prefix: ImagePrefix) -> ImagePrefix:
-        """Return `prefix`, narrowed to the grant's folder.
+        """Limit the prefix of a listing to the grant's folder.
+
+        Returns:
+            `prefix` if it is in the folder, or the folder if it begins with `prefix`.
 
         Raises:
-            Forbidden: the client may list nothing with this prefix.
+            Forbidden: the grant lacks `scope`, or no path in the folder begins with `prefix`.
         """
         self.require_scope(scope)
         if prefix.text.startswith(self.folder):
@@ -74,13 +77,13 @@ class Grant:
         raise Forbidden(f"the token is limited to {self.folder!r}")
 
     def require_everywhere(self, scope: Scope) -> None:
-        """Raise `Forbidden` unless `scope` is granted for all folders."""
+        """Raise `Forbidden` unless the grant contains `scope` and is not limited to a folder."""
         self.require_scope(scope)
         if self.folder:
             raise Forbidden(f"the token is limited to {self.folder!r}")
 
     def require_scope(self, scope: Scope) -> None:
-        """Raise `Forbidden` unless `scope` is granted, at least for one folder."""
+        """Raise `Forbidden` unless the grant contains `scope`, be it only for one folder."""
         if scope not in self.scopes:
             raise Forbidden(f"the token lacks the scope {scope}")
 
@@ -91,7 +94,7 @@ def parse_scopes(text: str) -> frozenset[Scope]:
 
 
 def is_folder(text: str) -> bool:
-    """Return whether a text is a valid folder for `Grant.confined_to`."""
+    """Return whether `text` can be passed to `Grant.confined_to` as a folder."""
     try:
         Grant.confined_to(frozenset(), text)
     except InvalidPath:
@@ -100,7 +103,7 @@ def is_folder(text: str) -> bool:
 
 
 Authorize = Callable[[str | None], Grant | Awaitable[Grant]]
-"""Function that returns the grant for an `Authorization` header, synchronously if possible.
+"""Function that returns the grant for the value of an `Authorization` header (None: no header).
 
-Raises `Unauthenticated` if the header is missing or invalid.
-"""
+It returns an awaitable only if it has to wait. It raises `Unauthenticated` if the header is missing
+or invalid."""

@@ -1,8 +1,8 @@
-"""Public keys published by an identity provider as a JSON Web Key Set (RFC 7517).
+"""Public keys that an identity provider publishes as a JSON Web Key Set (RFC 7517).
 
-The set is refreshed in the background, so that verification with a known key never waits for the
-provider. A token with an unknown key causes an immediate fetch, at most once per `UNKNOWN_KEY_S`.
-If a fetch fails, the last valid set remains in use.
+The key set is refreshed in the background, so that verification with a known key never waits for
+the provider. A token with an unknown key id causes an immediate fetch, at most once per
+`UNKNOWN_KEY_S` seconds. If a fetch fails, the last valid key set remains in use.
 """
 
 import asyncio
@@ -20,18 +20,18 @@ import jwt
 from stillroom.auth.keys import Algorithm, PublicKey, is_suitable, parse_object
 
 FETCH_TIMEOUT_S: Final = 5.0
-"""Timeout in seconds for a complete fetch, from the DNS lookup to the last byte."""
+"""Timeout in seconds for fetching a key set, from the DNS lookup to the last byte."""
 
 MAX_SET_BYTES: Final = 256 * 1024
 
 REFRESH_S: Final = 300.0
-"""Interval of background fetches in seconds. For this time, a withdrawn key is still accepted."""
+"""Interval of background fetches in seconds. A withdrawn key is accepted for up to this time."""
 
 UNKNOWN_KEY_S: Final = 30.0
-"""Minimum interval in seconds of fetches for unknown keys, which any client can cause."""
+"""Minimum seconds between fetches for unknown key ids, which any client can send."""
 
 MAX_AGE_S: Final = 24 * 3600.0
-"""Maximum age in seconds of keys that cannot be refreshed."""
+"""Age in seconds at which keys are dropped because no newer key set could be fetched."""
 
 _FIRST_RETRY_S: Final = 1.0
 _SLOWEST_RETRY_S: Final = 30.0
@@ -44,12 +44,12 @@ log = logging.getLogger("stillroom.auth")
 
 @dataclass(frozen=True, slots=True)
 class KeySet:
-    """Usable keys from a key set.
+    """Keys from a key set that can verify tokens.
 
     Attributes:
-        count: Number of usable keys.
+        count: Number of keys.
         by_kid: Keys by key id.
-        only: The usable key if there is exactly one. It verifies tokens without a key id.
+        only: The key if there is exactly one. It also verifies tokens without a key id.
     """
 
     count: int
@@ -81,13 +81,13 @@ class KeySet:
         return cls(len(usable), by_kid, usable[0] if len(usable) == 1 else None)
 
     def find(self, kid: str | None) -> Sequence[PublicKey]:
-        """Return the key for a token with the key id `kid` (or None), or an empty sequence."""
+        """Return the key for a token with the key id `kid` (None: no key id), or an empty tuple."""
         key = self.only if kid is None else self.by_kid.get(kid)
         return () if key is None else (key,)
 
 
 class PublishedKeys:
-    """Key source that fetches and refreshes a key set from a URL. Each process has its own."""
+    """Key source that fetches a key set from a URL and refreshes it, in each server process."""
 
     unscoped_may_all = False
 
@@ -113,7 +113,7 @@ class PublishedKeys:
         self._fetch_task: asyncio.Task[None] | None = None
 
     async def candidates(self, kid: str | None) -> Sequence[PublicKey]:
-        """Return the key for `kid`. If it is unknown, fetch the key set first.
+        """Return the key with the id `kid`. If the id is unknown, fetch the key set first.
 
         Concurrent callers share one fetch. Cancelling a caller does not cancel the fetch.
         """
@@ -125,7 +125,10 @@ class PublishedKeys:
 
     @contextlib.asynccontextmanager
     async def keep_fresh(self) -> AsyncIterator[None]:
-        """Refresh the key set periodically. Failed fetches are retried, also the first one."""
+        """Context manager: fetch the key set at once and then periodically.
+
+        Retry failed fetches.
+        """
         self._fetch_once()
         refreshing = asyncio.create_task(self._refresh_forever())
         try:
@@ -138,7 +141,7 @@ class PublishedKeys:
                         await task
 
     def candidates_now(self, kid: str | None) -> Sequence[PublicKey]:
-        """Return the key for `kid` if it is known, else an empty sequence."""
+        """Return the key with the id `kid`, or an empty sequence without fetching the key set."""
         self._drop_old_keys()
         return () if self._keys is None else self._keys.find(kid)
 
@@ -152,7 +155,6 @@ class PublishedKeys:
             )
 
     def _may_fetch_for(self, kid: str | None) -> bool:
-        """Return whether `candidates` should fetch, or wait for a running fetch, for `kid`."""
         if self._fetch_task is not None:
             return True
         if kid is None and self._keys is not None:
@@ -230,7 +232,7 @@ async def fetch_key_set(url: str) -> bytes:
 
 
 def _parse_key(entry: object, algorithm: Algorithm) -> PublicKey | None:
-    """Parse a key (RFC 7517, 4). Return None if it is invalid or has another purpose."""
+    """Parse one key (RFC 7517, section 4). Return None if it is invalid or has another purpose."""
     if not isinstance(entry, dict) or not isinstance(entry.get("kid"), str | None):
         return None
     if "d" in entry or entry.get("alg", algorithm) != algorithm or entry.get("use", "sig") != "sig":

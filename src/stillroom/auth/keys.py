@@ -1,7 +1,7 @@
 """Keys that verify the signatures of tokens: shared secrets or public keys.
 
-The algorithm is configured and never read from a token. Otherwise an attacker could choose HS256
-and sign with the public key as the shared secret.
+The signature algorithm is configured and never read from a token. Otherwise an attacker could set
+the algorithm of a token to HS256, and sign the token with the public key as the shared secret.
 """
 
 import base64
@@ -26,14 +26,15 @@ Algorithm = Literal["HS256", "RS256", "ES256", "EdDSA"]
 PublicKey = RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey
 
 MIN_SECRET_BYTES: Final = 32
-"""Minimum length: shorter HS256 keys can be guessed.
+"""Minimum length of a shared secret, because shorter HS256 keys can be guessed:
 https://www.rfc-editor.org/rfc/rfc7518#section-3.2"""
 
 MIN_RSA_BITS: Final = 2048
-"""Minimum size of RSA keys: https://www.rfc-editor.org/rfc/rfc7518#section-3.3"""
+"""Minimum size of RSA keys in bits: https://www.rfc-editor.org/rfc/rfc7518#section-3.3"""
 
 MAX_RSA_BITS: Final = 8192
-"""Maximum size of RSA keys. Verification takes 30 µs with 2,048 bits, and 400 µs with 8,192."""
+"""Maximum size of RSA keys. Verification takes 30 µs with 2,048 bits, and 400 µs with 8,192 bits.
+"""
 
 _MAX_PEM_BYTES: Final = 64 * 1024
 _TYPES: Final[dict[Algorithm, type]] = {
@@ -49,11 +50,11 @@ _NEEDS: Final[dict[Algorithm, str]] = {
 
 
 class KeySource(Protocol):
-    """Source of the keys that verify tokens with one algorithm.
+    """Protocol of classes that provide the keys for verifying tokens with one algorithm.
 
     Attributes:
         description: Algorithm and origin of the keys, in one line for the log.
-        unscoped_may_all: Whether tokens without a scope claim have all permissions. True for shared
+        unscoped_may_all: Whether a token without a scope claim has all permissions. True for shared
             secrets, since their owners have all permissions anyway. False for other issuers, since
             they create tokens for many services.
     """
@@ -63,20 +64,26 @@ class KeySource(Protocol):
     unscoped_may_all: bool
 
     def candidates_now(self, kid: str | None) -> Sequence[str | PublicKey]:
-        """Return the possible keys for a token without waiting. `candidates` may find more."""
+        """Return the keys that may have signed a token with the key id `kid` (None: no key id).
+
+        Never waits, so that `candidates` may return keys that this method does not know yet.
+        """
         ...
 
     async def candidates(self, kid: str | None) -> Sequence[str | PublicKey]:
-        """Return the possible keys for a token with the key id `kid` (or without a key id)."""
+        """Return the keys that may have signed a token with the key id `kid` (None: no key id).
+
+        May wait until the keys have been fetched.
+        """
         ...
 
     def keep_fresh(self) -> contextlib.AbstractAsyncContextManager[None]:
-        """Refresh the keys while the context is open."""
+        """Return a context manager that refreshes the keys while it is open."""
         ...
 
 
 class SharedSecrets:
-    """Key source with shared secrets. Key ids are ignored."""
+    """Key source that tries each of the shared secrets, whatever key id a token has."""
 
     description = "HS256 with a shared secret"
     algorithm: Algorithm = "HS256"
@@ -87,46 +94,50 @@ class SharedSecrets:
         self._secrets = tuple(secrets)
 
     def candidates_now(self, kid: str | None) -> Sequence[str]:
-        """Return all secrets, since key ids are ignored."""
+        """Return all shared secrets. `kid` is ignored."""
         del kid
         return self._secrets
 
     async def candidates(self, kid: str | None) -> Sequence[str]:
-        """Return all secrets, since key ids are ignored."""
+        """Return all shared secrets. `kid` is ignored."""
         return self.candidates_now(kid)
 
     def keep_fresh(self) -> contextlib.AbstractAsyncContextManager[None]:
-        """Do nothing, since secrets do not change."""
+        """Return a context manager that does nothing, since secrets do not change."""
         return contextlib.nullcontext()
 
 
 class PublicKeyFile:
-    """Key source with a public key from a PEM file, read once. Key ids are ignored."""
+    """Key source with the only public key in a PEM file, which is read once, at the start."""
 
     unscoped_may_all = False
 
     def __init__(self, file: Path, algorithm: Algorithm) -> None:
-        """Read the file, or raise `ConfigurationError` if it does not contain a suitable key."""
+        """Read the public key.
+
+        Raises:
+            ConfigurationError: `file` does not contain a public key that suits `algorithm`.
+        """
         self.description = f"{algorithm} with the public key in {file}"
         self.algorithm = algorithm
         self._key = _read_pem(file, algorithm)
 
     def candidates_now(self, kid: str | None) -> Sequence[PublicKey]:
-        """Return the key from the file."""
+        """Return the public key. `kid` is ignored."""
         del kid
         return (self._key,)
 
     async def candidates(self, kid: str | None) -> Sequence[PublicKey]:
-        """Return the key from the file."""
+        """Return the public key. `kid` is ignored."""
         return self.candidates_now(kid)
 
     def keep_fresh(self) -> contextlib.AbstractAsyncContextManager[None]:
-        """Do nothing, since a new key requires a restart."""
+        """Return a context manager that does nothing, since the PEM file is read only once."""
         return contextlib.nullcontext()
 
 
 def check_secrets(secrets: Sequence[str]) -> None:
-    """Raise `ConfigurationError` if a secret is too short or is a PEM key."""
+    """Raise `ConfigurationError` if a shared secret is too short or is a PEM key."""
     for secret in secrets:
         if len(secret.encode()) < MIN_SECRET_BYTES:
             raise ConfigurationError(

@@ -1,4 +1,4 @@
-"""Generated secret, which signs tokens if no secret is configured."""
+"""Secret that the server generates and stores, to sign tokens if no secret is configured."""
 
 import contextlib
 import os
@@ -25,10 +25,13 @@ def load_secret(file: Path) -> str:
 
 
 def load_or_make_secret(file: Path) -> tuple[str, bool]:
-    """Read or generate a secret. Return it, and whether this call has generated it.
+    """Read the secret from a file, or generate it if the file does not exist.
 
     Processes that start at the same time use the same secret: each writes a temporary file and
-    links it to the final name, which succeeds in only one process.
+    links it to the name `file`, which succeeds in only one process.
+
+    Returns:
+        The secret, and True if this call has generated it.
 
     Raises:
         ConfigurationError: the file cannot be read or created, or other users may read it.

@@ -1,7 +1,8 @@
-"""Codes in sign-in links. Any server process exchanges a code for a token, but only once.
+"""Codes in the links for signing in to the gallery. Each code can be exchanged once for a token.
 
-Each code is stored as a file in a private folder, named after the code's SHA-256. Using a code
-deletes the file, which succeeds in only one process: ADR 0036.
+Each code is stored as an empty file in a private folder, which all server processes share. The file
+is named after the code's SHA-256. Using a code deletes the file, which succeeds in only one process
+(docs/adr/0036).
 """
 
 import contextlib
@@ -20,13 +21,13 @@ _CODE_BYTES: Final = 32
 
 
 class SignInCodes:
-    """Unused sign-in codes, in a folder that all server processes share."""
+    """Unused sign-in codes, stored in a folder that all server processes share."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def make(self) -> str:
-        """Create a code. Also deletes expired codes.
+        """Create and return a code. Also deletes expired codes.
 
         Raises:
             OSError: the folder is not writable.
@@ -41,7 +42,7 @@ class SignInCodes:
         return code
 
     def use(self, code: str) -> None:
-        """Use a code, which invalidates it.
+        """Invalidate a code, so that it cannot be used again.
 
         Raises:
             SignInCodeSpent: the code has been used, has expired, or never existed.

@@ -1,10 +1,10 @@
-"""Signed URLs. Until it expires, such a URL can be used to read one image without a token.
+"""Signed URLs. Until it expires, a signed URL can be used to read one image without a token.
 
 `/{path}?{other parameters}&expires={seconds}&kid={key id}&signature={43 characters}`
 
 The signature covers the raw bytes of the path and of the other parameters, so that nothing is
-decoded or sorted before verification. A differently encoded URL for the same image needs its own
-signature (docs/adr/0007-signed-urls-are-checked-byte-by-byte.md).
+decoded or sorted before verification. If the same path is percent-encoded differently, it needs
+another signature (docs/adr/0007-signed-urls-are-checked-byte-by-byte.md).
 """
 
 import base64
@@ -22,11 +22,11 @@ from stillroom.errors import Unauthenticated
 from stillroom.paths import ImagePath
 
 MAX_LIFE_S: Final = 7 * 24 * 3600
-"""Maximum lifetime in seconds, as in S3:
+"""Maximum lifetime of a signed URL in seconds, as in S3:
 https://docs.aws.amazon.com/AmazonS3/latest/userguide/using-presigned-url.html"""
 
 READER: Final = Grant(frozenset(["storage:read"]))
-"""Grant for reading. Used for the path of a signed URL, and for all paths if images are public."""
+"""Permission to read, for a request with a signed URL or for any request if images are public."""
 
 _CONTEXT: Final = b"stillroom signed url v1"
 _KID_BYTES: Final = 8
@@ -42,7 +42,7 @@ _VISIBLE: Final = re.compile(rb"[\x21-\x7e]+")
 
 @dataclass(frozen=True, slots=True)
 class SignedUrl:
-    """Signed path and query.
+    """Result of signing a URL.
 
     Attributes:
         target: Percent-encoded path and query, without a leading slash.
@@ -54,10 +54,10 @@ class SignedUrl:
 
 
 class UrlSigner:
-    """Signs and verifies URLs with keys that are derived from the token secrets."""
+    """Signer and verifier of URLs, whose keys are derived from the token secrets."""
 
     def __init__(self, secrets: Sequence[str], *, now: Callable[[], float] = time.time) -> None:
-        """Sign with the first of `secrets`. Signatures with any of them are accepted."""
+        """Create a signer. `secrets[0]` signs URLs; all secrets verify them."""
         check_secrets(secrets)
         keys = [_derive(secret.encode()) for secret in secrets]
         self._kid, self._key = keys[0]
@@ -65,10 +65,13 @@ class UrlSigner:
         self._now = now
 
     def sign(self, path: ImagePath, *, valid_for_s: int, parameters: str = "") -> SignedUrl:
-        """Sign a URL for reading `path`. It is valid for 1 to `MAX_LIFE_S` seconds.
+        """Sign a URL for reading the image at `path`. Does not check that the image exists.
 
-        Neither the image's existence nor permissions are checked. The signature covers
-        `parameters`, the encoded query of the GET.
+        Args:
+            path: Image path. The caller has checked the permission to read it.
+            valid_for_s: Lifetime in seconds, 1 to `MAX_LIFE_S`.
+            parameters: Other query parameters, percent-encoded. They become part of the URL, and
+                the signature covers them.
         """
         if not 1 <= valid_for_s <= MAX_LIFE_S:
             raise ValueError(f"must be valid for 1 to {MAX_LIFE_S} seconds, not {valid_for_s}")
@@ -82,9 +85,9 @@ class UrlSigner:
         return SignedUrl(f"{quoted}?{query}", expires_at)
 
     def check(self, raw_path: bytes, query: bytes) -> Grant:
-        """Verify the signature in a raw query, and return the grant for reading `raw_path`.
+        """Verify the signature in the raw query of a request, and return the permission to read.
 
-        `raw_path` is the path after the route's prefix, not decoded.
+        `raw_path` is the undecoded path after the route's prefix.
 
         Raises:
             Unauthenticated: the signature is invalid or has expired.
@@ -103,7 +106,7 @@ class UrlSigner:
 
 
 def is_signed(query: bytes) -> bool:
-    """Return whether a query has a signature, which may be invalid."""
+    """Return whether a query contains a signature, valid or not."""
     return _IS_SIGNED.search(query) is not None
 
 
@@ -115,7 +118,7 @@ def _signature(key: bytes, kid: bytes, expires: bytes, raw_path: bytes, others: 
 
 
 def _derive(secret: bytes) -> tuple[bytes, bytes]:
-    """Derive key id and key from a secret. Neither reveals the secret, or can sign tokens.
+    """Derive a key id and a signing key, which do not reveal the secret.
 
     HKDF with SHA-256, no salt, and one block for each label:
     https://www.rfc-editor.org/rfc/rfc5869#section-2

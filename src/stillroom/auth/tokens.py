@@ -41,9 +41,9 @@ class _UnverifiedToken(NamedTuple):
 
 
 class TokenVerifier:
-    """Verifier that returns the grant for an `Authorization` header.
+    """Verifier of the tokens in `Authorization` headers.
 
-    Errors do not tell why a token is invalid, unless it has expired but is otherwise valid.
+    Its errors do not reveal why a token is invalid, except that it has expired.
     """
 
     def __init__(
@@ -54,20 +54,27 @@ class TokenVerifier:
         issuer: str | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
-        """Accept tokens signed with `keys`. None for `audience` or `issuer` accepts any."""
+        """Accept tokens signed with `keys`. If `audience` or `issuer` is None, accept any value."""
         self._keys = keys
         self._audience = audience
         self._issuer = issuer
         self._now = now
 
     async def verify(self, authorization: str | None) -> Grant:
-        """Return the grant for a token; see `check`."""
+        """Verify the token in an `Authorization` header and return its grant.
+
+        Raises:
+            TokenExpired, Unauthenticated: see `check`.
+        """
         return (await self.check(authorization))[0]
 
     async def check(self, authorization: str | None) -> tuple[Grant, float]:
-        """Verify a token. Return its grant, and its `exp` in seconds since the epoch.
+        """Verify the token in an `Authorization` header.
 
-        Waits only if the token's key is unknown and must be fetched.
+        Waits only if the key id of the token is unknown, so that the keys must be fetched.
+
+        Returns:
+            The token's grant, and its expiration time in seconds since the epoch.
 
         Raises:
             TokenExpired: the token has expired but is otherwise valid.
@@ -80,7 +87,11 @@ class TokenVerifier:
             raise Unauthenticated from None
 
     def check_now(self, authorization: str | None) -> tuple[Grant, float] | None:
-        """Return the result of `check`, or None if `check` would have to fetch a key."""
+        """Return the result of `check` without waiting, or None if `check` would fetch keys.
+
+        Raises:
+            TokenExpired, Unauthenticated: see `check`.
+        """
         try:
             token = self._parse(authorization)
             keys = self._keys.candidates_now(token.kid)
@@ -109,7 +120,6 @@ class TokenVerifier:
         return grant, token.expires
 
     def _check_header(self, header: dict[str, object]) -> str | None:
-        """Return the key id. Raises if the token uses another algorithm than the configured one."""
         kid = header.get("kid")
         if header.get("alg") != self._keys.algorithm or "crit" in header:
             raise ValueError("unsupported algorithm or extension")
@@ -118,7 +128,7 @@ class TokenVerifier:
         return kid
 
     def _check_times(self, claims: dict[str, object]) -> float:
-        """Return the expiration time, which may be in the past."""
+        """Return the expiration time in seconds since the epoch. The time may be in the past."""
         if "exp" not in claims:
             raise ValueError("exp is missing")
         expires = 0.0
@@ -172,7 +182,7 @@ def mint_token(
     audience: str | None = None,
     issuer: str | None = None,
 ) -> str:
-    """Create a token signed with `secret` (HS256). `scopes=None` grants all permissions.
+    """Create a token signed with `secret` (HS256). If `scopes` is None, it has all permissions.
 
     Raises:
         ConfigurationError: the secret is too short or is a PEM key.

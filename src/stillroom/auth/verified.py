@@ -1,9 +1,9 @@
 """Cache of recently verified tokens.
 
-Verifying a token takes 50 µs (HS256) to 130 µs (EdDSA), which is more than the rest of a read. The
-cache key is the complete header, and only valid tokens are cached, so forged tokens cannot exploit
-the cache. Entries expire with the token or after 30 seconds, so that a withdrawn key soon stops
-working.
+Verifying a token takes 50 µs (HS256) to 130 µs (EdDSA), which is more than the rest of reading an
+image. Each cache key is a complete `Authorization` header. Only valid tokens are cached, so that
+forged tokens cannot fill the cache. An entry expires with its token, at the latest after 30
+seconds, so that a withdrawn key soon stops working.
 """
 
 import time
@@ -16,7 +16,7 @@ from stillroom.bounded_cache import BoundedCache
 from stillroom.errors import Unauthenticated
 
 CACHE_S: Final = 30.0
-"""Maximum age of an entry in seconds, equal to the minimum interval between key set fetches."""
+"""Maximum age of a cached token in seconds, equal to `jwks.UNKNOWN_KEY_S`."""
 
 _MAX: Final = 4096
 _LONGEST: Final = 2048
@@ -24,14 +24,14 @@ _LONGEST: Final = 2048
 
 
 class Verified(NamedTuple):
-    """Grant, and the time in seconds since the epoch at which it must be verified again."""
+    """Grant of a verified token, and the time (seconds since the epoch) until which it is valid."""
 
     grant: Grant
     until: float
 
 
 class VerifiedTokens:
-    """Token verifier with a cache."""
+    """Token verifier that caches valid tokens."""
 
     def __init__(self, verifier: TokenVerifier, *, now: Callable[[], float] = time.time) -> None:
         self._verifier = verifier
@@ -39,9 +39,9 @@ class VerifiedTokens:
         self._cache: BoundedCache[str, Verified] = BoundedCache(_MAX)
 
     def verify_now(self, authorization: str | None) -> Verified | None:
-        """Return the grant for a valid token if it can be verified without waiting.
+        """Return the grant of a valid token if it can be verified without waiting, otherwise None.
 
-        If the result is None, call `verify`, which returns the grant or raises the error.
+        After None, call `verify`, which returns the grant or raises the error.
         """
         if authorization is None:
             return None
@@ -55,7 +55,7 @@ class VerifiedTokens:
         return verified
 
     async def verify(self, authorization: str | None) -> Grant:
-        """Return the grant for a token.
+        """Verify the token in an `Authorization` header and return its grant.
 
         Raises:
             Unauthenticated: the token is missing, invalid or expired.

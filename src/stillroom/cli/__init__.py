@@ -1,1 +1,1 @@
-"""Command-line interface: the `stillroom` commands."""
+"""Command-line interface: the command `stillroom` and its subcommands."""

@@ -1,4 +1,4 @@
-"""Progress display of `verify`, `migrate` and `media heal`: a bar or periodic lines."""
+"""Display of the progress of `verify`, `migrate` and `media heal`: a bar or periodic lines."""
 
 import asyncio
 import contextlib
@@ -23,7 +23,7 @@ _REFRESH_S: Final = 0.2
 
 
 class ProgressCounts(Protocol):
-    """Progress that can be displayed.
+    """Protocol of progress that can be displayed.
 
     Attributes:
         images: Number of finished images.
@@ -35,7 +35,11 @@ class ProgressCounts(Protocol):
 
 
 class Display:
-    """Progress bar on standard error, or a line every ten seconds if it is not a terminal."""
+    """Progress display on standard error: a bar, or a line every ten seconds without a terminal.
+
+    Attributes:
+        total: Number of images to process; None until they have been counted.
+    """
 
     def __init__(self, bar: "ProgressBar[int] | None") -> None:
         self._bar = bar
@@ -45,7 +49,7 @@ class Display:
         self.total: int | None = None
 
     def show(self, progress: ProgressCounts) -> None:
-        """Update the display with the current counts."""
+        """Update the display with the counts in `progress`."""
         now = time.monotonic()
         self._begun = self._begun or (progress.images, progress.size)
         rate = (progress.size - self._begun[1]) / max(now - self._began, 0.1)
@@ -75,16 +79,19 @@ async def run_until_signal(
     progress: ProgressCounts,
     refreshed: Callable[[], None],
 ) -> asyncio.Task[object]:
-    """Run work until it ends or a signal cancels it, and display its progress meanwhile.
+    """Run `work` until it ends or a signal cancels it. Meanwhile, display its progress.
 
-    The store's images are counted in the background to estimate the end.
+    The images are counted in the background, so that the display can estimate the remaining time.
 
     Args:
-        work: Work to run.
+        work: Coroutine that does the work of the command.
         store: Store whose images are counted.
-        prefixes: Prefixes of these images.
+        prefixes: Key prefixes of the images that are counted.
         progress: Progress of the work.
-        refreshed: Called before each update of the display.
+        refreshed: Function that is called before each update of the display.
+
+    Returns:
+        The finished or cancelled task.
     """
     task = asyncio.ensure_future(work)
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -105,7 +112,7 @@ async def run_until_signal(
 
 @contextlib.contextmanager
 def progress_bar() -> Iterator["ProgressBar[int] | None"]:
-    """Show a progress bar on standard error; yield None if it is not a terminal."""
+    """Context manager: yield a progress bar on standard error, or None without a terminal."""
     if not sys.stderr.isatty():
         yield None
         return
@@ -114,7 +121,6 @@ def progress_bar() -> Iterator["ProgressBar[int] | None"]:
 
 
 async def _count(store: "Inspection", prefixes: "Sequence[KeyPrefix]", display: Display) -> None:
-    """Count images to estimate the remaining time. Errors are ignored; the command reports them."""
     from stillroom.paths import StorageKey
 
     count = 0

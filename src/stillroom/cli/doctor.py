@@ -1,4 +1,4 @@
-"""Command `stillroom doctor`: checks of the configuration and its services, with remedies."""
+"""Command `stillroom doctor`, which checks the configuration and services, and prints remedies."""
 
 import asyncio
 import contextlib
@@ -30,17 +30,20 @@ if TYPE_CHECKING:
 _PROBE_FOLDER: Final = "stillroom-doctor"
 _PROBE: Final = b"\x89PNG\r\n\x1a\n" + b"written by stillroom doctor; may be deleted"
 _SKEW_S: Final = 60
-"""Maximum clock error. Token expirations have no tolerance, and S3 tolerates 15 minutes; see
-https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html, RequestTimeTooSkewed."""
+"""Maximum clock error in seconds. Token expirations have no tolerance, and S3 tolerates 15 minutes:
+https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html (RequestTimeTooSkewed)."""
 
 _TIMEOUT_S: Final = 15
 
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """Result of one check, with a remedy if it failed.
+    """Result of one check, with a remedy if the check found a problem.
 
     Attributes:
+        subject: Part that was checked, such as `storage`.
+        said: Result in words.
+        remedy: Remedy for the problem; empty if there is none.
         is_warning: True if the server works despite the problem, at least on a single machine.
     """
 
@@ -51,7 +54,7 @@ class CheckResult:
 
     @property
     def is_wrong(self) -> bool:
-        """True if the check failed and is not just a warning."""
+        """True if there is a problem that is more than a warning."""
         return bool(self.remedy) and not self.is_warning
 
 
@@ -111,7 +114,6 @@ def _decoders() -> Iterator[CheckResult]:
 
 
 def _tokens(settings: "Settings") -> Iterator[CheckResult]:
-    """Check the signing secret, and that a token that is created with it is accepted."""
     from stillroom.assembly import verifier_of
     from stillroom.auth.choose import minting_secret, open_keys
     from stillroom.auth.tokens import mint_token
@@ -138,7 +140,6 @@ def _tokens(settings: "Settings") -> Iterator[CheckResult]:
 
 
 def _filesystem(settings: "Settings") -> Iterator[CheckResult]:
-    """Check the filesystem of the data directory, which contains the secret even with a bucket."""
     home = settings.data_dir
     if not home.exists():
         yield CheckResult("filesystem", f"{home} does not exist yet; the first start creates it")
@@ -160,7 +161,6 @@ def _filesystem(settings: "Settings") -> Iterator[CheckResult]:
 
 
 async def _storage(settings: "Settings") -> list[CheckResult]:
-    """Check each storage operation that the server needs, with a test image that is deleted."""
     from stillroom.assembly import opened_storage
     from stillroom.storage.choose import DiskConfig
 
@@ -232,7 +232,7 @@ async def _lacking(storage: "ImageStorage", subject: str) -> list[CheckResult] |
 
 
 async def _read(storage: "ImageStorage", key: StorageKey) -> list[CheckResult] | None:
-    """Read the test image like a browser: from the server, or from the CDN if it redirects."""
+    """Read the test image as a browser would: from the server, or from the CDN after a redirect."""
     from stillroom.storage.values import RemoteImage
 
     location = await storage.locate(key)
@@ -281,7 +281,6 @@ async def _delete(storage: "ImageStorage", key: StorageKey, copied: StorageKey) 
 
 
 async def _database(settings: "Settings") -> CheckResult:
-    """Check the database. Its tables are migrated, as when the server starts."""
     from stillroom.media.config import SqliteConfig
     from stillroom.media.database import MediaDatabase
 
@@ -301,7 +300,7 @@ async def _database(settings: "Settings") -> CheckResult:
 
 
 def _clock(settings: "Settings") -> CheckResult:
-    """Compare this machine's clock with the clock of the bucket or of the server, if any."""
+    """Compare the clock of this machine with that of the bucket, or else of the server."""
     url = settings.r2_endpoint_url or os.environ.get("STILLROOM_URL", "")
     if not url:
         return CheckResult("clock", "no bucket and no STILLROOM_URL to compare it with")

@@ -40,7 +40,6 @@ def du(
 def _sums(
     entries: Iterable[ImageInfo], folder: str, depth: int, chosen: Filter
 ) -> dict[str, tuple[int, int]]:
-    """Return the size in bytes and the number of images of a folder and its subfolders."""
     sums: dict[str, tuple[int, int]] = defaultdict(lambda: (0, 0))
     sums[folder] = (0, 0)
     for entry in entries:

@@ -1,4 +1,4 @@
-"""Exit statuses of the commands, which docs/cli.md lists, and hints for errors."""
+"""Exit statuses of the commands, as listed in docs/cli.md, and hints that follow error messages."""
 
 from typing import Final
 
@@ -8,10 +8,10 @@ from stillroom.errors import StillroomError
 
 FAILED: Final = 1
 INTERRUPTED: Final = 130
-"""Exit status after Ctrl-C: 128 plus the number of SIGINT, as in shells."""
+"""Exit status after Ctrl-C: 128 plus 2, the number of the signal SIGINT, as in shells."""
 
 STOPPED: Final = 3
-"""Exit status of `verify` and `migrate` after a signal. Running them again resumes them."""
+"""Exit status of `verify` and `migrate` after a signal. The same command resumes the work."""
 
 _CODES: Final[dict[type[StillroomError], int]] = {
     errors.ConfigurationError: 2,
@@ -43,12 +43,12 @@ _HINTS: Final[dict[type[StillroomError], str]] = {
 
 
 def code_of(error: Exception) -> int:
-    """Return the exit status for an error."""
+    """Return the exit status of a command that failed with this error."""
     found = [code for kind, code in _CODES.items() if isinstance(error, kind)]
     return found[0] if found else FAILED
 
 
 def hint_of(error: BaseException | None) -> str:
-    """Return a hint on how to fix an error, in brackets, or an empty string."""
+    """Return a hint on how to fix an error, in brackets, or an empty string without a hint."""
     found = [hint for kind, hint in _HINTS.items() if isinstance(error, kind)]
     return f" ({found[0]})" if found else ""

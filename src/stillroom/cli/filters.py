@@ -1,4 +1,4 @@
-"""Search options of `stillroom search` and `stillroom media ls`."""
+"""Search words and filter options of `stillroom search` and `stillroom media ls`."""
 
 from collections.abc import Callable, Iterable
 from datetime import datetime
@@ -13,7 +13,7 @@ _Command = TypeVar("_Command", bound=Callable[..., None])
 
 
 def moment(text: str) -> datetime:
-    """Parse a date or time. If it has no time zone, use that of this machine."""
+    """Parse the value of an option that is a date or time, by default in the local time zone."""
     try:
         return datetime.fromisoformat(text).astimezone()
     except (ValueError, OverflowError) as error:
@@ -39,12 +39,12 @@ _OPTIONS: Final = (
 
 
 def facts_options(command: _Command) -> _Command:
-    """Add search words and filter options to a command. They are named like API parameters."""
+    """Add search words, and options for filters, to a command. They have the names of the API."""
     for option in reversed(_OPTIONS):
         command = option(command)
     return click.argument("words", nargs=-1)(command)
 
 
 def query_of(words: Iterable[str]) -> str:
-    """Join command-line words to the search parameter `q`. A word with spaces becomes a phrase."""
+    """Join the search words of a command to the query `q`. A word with spaces becomes a phrase."""
     return " ".join(f'"{word}"' if " " in word and '"' not in word else word for word in words)

@@ -1,4 +1,4 @@
-"""Command groups with complete help, and readable messages for invalid option values."""
+"""Command groups whose help is not truncated, and readable messages for invalid options."""
 
 import os
 import sys
@@ -7,20 +7,24 @@ from typing import Any, Final
 import click
 
 _WHOLE: Final = 1000
-"""Maximum length of a command's help in a list. click truncates it to one line by default."""
+"""Maximum length of a command's help in the list of commands. The default is a single line."""
 
 
 _PRINTING: Final = ("cat", "du", "ls", "plan", "search", "show", "url")
-"""Commands that only print. They succeed if the reader of the pipe exits early, such as `head`."""
+"""Commands that only print. They succeed even if the program that reads the output exits early."""
 
 
 class Group(click.Group):
-    """Group that lists its commands without truncating their help."""
+    """Command group that lists its commands without truncating their help."""
 
     group_class = type
 
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401  (click's own type)
-        """Run a command. If it only prints, it succeeds even if its output pipe is closed."""
+        """Run a command of this group.
+
+        If the command only prints, it succeeds even if the program that reads the output has
+        exited.
+        """
         try:
             result = super().invoke(ctx)
             sys.stdout.flush()
@@ -32,7 +36,7 @@ class Group(click.Group):
         return result
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the section that lists the commands, without truncating their help."""
+        """Write the section of the help that lists the commands."""
         found = ((name, self.get_command(ctx, name)) for name in self.list_commands(ctx))
         rows = [
             (name, command.get_short_help_str(_WHOLE))
@@ -44,7 +48,10 @@ class Group(click.Group):
 
 
 def explained(error: click.ClickException) -> click.ClickException:
-    """Return the error. If an option's value is invalid, replace its message by a readable one."""
+    """Return an error with a readable message if an option has an invalid value.
+
+    Other errors are returned unchanged.
+    """
     if not isinstance(error, click.BadParameter) or isinstance(error, click.MissingParameter):
         return error
     if not isinstance(error.param, click.Option):

@@ -29,14 +29,17 @@ from stillroom.client.sources import is_same
 from stillroom.errors import ImageNotFound, StillroomError
 
 _TYPE_WIDTH: Final = len("application/octet-stream")
-"""Column width for content types. Other tools may have stored objects with longer types."""
+"""Column width for content types. Longer ones, which only other tools store, are truncated."""
 
 PROMPT_DEADLINE_S: Final = 5
-"""Deadline of interactive commands in seconds. Transfers use the default of the SDK."""
+"""Deadline in seconds of commands for which a user waits. Transfers have the SDK's default."""
 
 
 def completed(context: click.Context, _: click.Parameter, begun: str) -> list[CompletionItem]:
-    """Return shell completions for a path; none if the server does not respond."""
+    """Return shell completions for an image path that begins with `begun`.
+
+    The list is empty if the server does not respond.
+    """
     logging.getLogger("stillroom.client").setLevel(logging.ERROR)  # no logs while the user types
     try:
         with open_store(context, deadline_s=1, timeout_s=2) as store:
@@ -128,7 +131,7 @@ def _put_with_facts(
     *,
     dry_run: bool,
 ) -> tuple[str, str]:
-    """Save one image with generation parameters. Return the result for the output and its path."""
+    """Save one image with generation parameters. Return a word for the output, and the path."""
     if len(planned) != 1:
         raise click.UsageError("--generation is for one image: put the images one by one")
     ((path, file),) = planned.items()
@@ -229,7 +232,6 @@ def ls(folder: str, *, long: bool, recursive: bool, tree: bool, as_json: bool) -
 def _entries(
     store: ImageStore, folder: str, *, deep: bool, facts: bool
 ) -> Iterator[ImageInfo | Folder]:
-    """List a folder or one image. With `facts`, entries have properties and not only names."""
     if folder and not folder.endswith("/"):
         if store.exists(folder):
             yield store.stat(folder)
@@ -253,7 +255,7 @@ def _line(entry: ImageInfo | Folder, name: str, *, long: bool) -> str:
 
 
 def _branch(entry: ImageInfo | Folder, shown: list[str], *, long: bool) -> list[str]:
-    """Print an entry of a tree with new parent folders. Return the folders that contain it."""
+    """Print a tree entry, and its parent folders unless they are in `shown`. Return the parents."""
     *folders, name = entry.path.split("/")
     for depth, folder in enumerate(folders):
         if shown[: depth + 1] != folders[: depth + 1]:

@@ -1,4 +1,4 @@
-"""Entry point of the `stillroom` command, with its subcommands `serve` and `token`."""
+"""Entry point of the command `stillroom`, with its subcommands `serve` and `token`."""
 
 import sys
 from datetime import timedelta
@@ -79,7 +79,7 @@ def token(
 
 
 _GO_ON: Final = frozenset(("put", "get", "cp", "mv", "rm", "sync", "verify", "migrate"))
-"""Commands that resume if they are run again after an interruption."""
+"""Commands that resume their work if they are run again after an interruption."""
 
 for command in (
     put, get, sync, ls, search, show, cat, du, cp, mv, rm, url, unmarked, runs, retention, media,
@@ -89,7 +89,7 @@ for command in (
 
 
 def main() -> None:
-    """Run a command. Print expected errors as one sentence and exit with the matching status."""
+    """Run the command. Expected errors are printed as one sentence and set the exit status."""
     try:
         sys.exit(commands(prog_name="stillroom", standalone_mode=False))
     except click.ClickException as error:

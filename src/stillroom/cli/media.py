@@ -237,7 +237,6 @@ async def _change(
     as_json: bool,
     data_dir: str | None,
 ) -> bool:
-    """Change the dead letters with these IDs, or all. Return False if one does not exist."""
     from stillroom.assembly import opened_library
     from stillroom.errors import DeadLetterNotFound
 

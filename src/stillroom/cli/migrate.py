@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from stillroom.storage.inspection import Inspection
 
 _WRITTEN: Final = frozenset(("differs", "failed", "stray", "extra"))
-"""Outcomes that are printed as lines on standard output. All others are only counted."""
+"""Outcomes that are printed, one line per image. All other outcomes are only counted."""
 
 _STORE = click.Path(exists=True, path_type=Path)
 
@@ -92,7 +92,7 @@ def migrate(
 
 
 def _opened_report(file: Path) -> IO[str]:
-    """Open the report for appending. Add a newline if an earlier run was killed within a line."""
+    """Open the report file for appending. If its last line is incomplete, end the line first."""
     report = file.open("a+b")
     if report.tell() and (report.seek(-1, os.SEEK_END), report.read())[1] != b"\n":
         report.write(b"\n")
@@ -109,7 +109,7 @@ def _settings(where: Path | None) -> "Settings":
 
 @dataclass
 class _Run:
-    """One execution of the command: the migration and its output."""
+    """One execution of the command, with its options and its output."""
 
     source: "Settings"
     target: "Settings"
@@ -124,7 +124,7 @@ class _Run:
     _lines: list[str] = field(default_factory=list)
 
     async def run(self) -> int:
-        """Migrate until everything is done or a signal arrives. Return the exit status."""
+        """Migrate until all is done or a signal arrives. Return the exit status."""
         from stillroom.assembly import opened_inspection
         from stillroom.maintenance.migration import Migration
         from stillroom.maintenance.migration_report import MigrationStats
@@ -218,7 +218,7 @@ class _Run:
             self._lines.append(f"would {what}  {event.name}")
 
     def _print_lines(self) -> None:
-        """Print the collected lines above the progress bar."""
+        """Print the lines that were collected since the last call, above the progress bar."""
         if self.report is not None:
             self.report.flush()
         if self._lines and sys.stderr.isatty():

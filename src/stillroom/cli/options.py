@@ -1,4 +1,4 @@
-"""Options and option types that several commands have."""
+"""Options and types of option values that several commands share."""
 
 import asyncio
 import functools
@@ -33,12 +33,12 @@ CONCURRENCY = click.option(
 
 
 def json_option(text: str) -> Callable[[Callable[P, Any]], Callable[P, Any]]:
-    """Return the option `--json` with a help text. Its parameter is named `as_json`."""
+    """Return the option `--json` with the help `text`. The value is passed as `as_json`."""
     return click.option("--json", "as_json", is_flag=True, help=text)
 
 
 def read_settings(data_dir: str | None) -> "Settings":
-    """Read the server's settings; `data_dir` is the value of `--data-dir`.
+    """Read the settings of the server. `data_dir` is the value of the option `--data-dir`.
 
     Raises:
         ConfigurationError: the settings are invalid or do not work together.
@@ -49,7 +49,7 @@ def read_settings(data_dir: str | None) -> "Settings":
 
 
 def asynchronous(command: Callable[P, Coroutine[Any, Any, bool | None]]) -> Callable[P, None]:
-    """Run a command on an event loop. If it returns False, exit with status 1."""
+    """Convert a coroutine function to a command. If the result is False, the exit status is 1."""
 
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
@@ -60,7 +60,7 @@ def asynchronous(command: Callable[P, Coroutine[Any, Any, bool | None]]) -> Call
 
 
 def duration(text: str) -> timedelta:
-    """Parse an integer with a unit, such as 90s, 15m, 12h or 30d."""
+    """Parse the value of an option that is a duration, such as 90s, 15m, 12h or 30d."""
     found = parse_duration(text)
     if not found:
         raise click.BadParameter(f"{text!r} is not a duration such as 90s, 15m, 12h or 30d")
@@ -68,7 +68,7 @@ def duration(text: str) -> timedelta:
 
 
 def rate(text: str) -> float:
-    """Parse a rate such as 50MB/s or 1.5GiB/s. Return bytes per second."""
+    """Parse the value of an option that is a rate, such as 50MB/s, and return bytes per second."""
     found = _RATE.fullmatch(text)
     number = 0.0
     if found is not None:
@@ -79,7 +79,7 @@ def rate(text: str) -> float:
 
 
 def json_or_file(text: str) -> dict[str, Any]:
-    """Parse an option value that is a JSON object or the name of a file that contains one."""
+    """Parse the value of an option that is a JSON object or the name of a file with one."""
     if not text.lstrip().startswith("{"):
         try:
             text = Path(text).read_text("utf-8")

@@ -1,4 +1,4 @@
-"""Output of all commands: records, numbers and lines of progress."""
+"""Output of commands: records, formatted numbers and times, and progress on standard error."""
 
 import json
 import sys
@@ -10,28 +10,28 @@ from typing import Final
 import click
 
 _CONTROLS: Final = {code: f"\\u{code:04x}" for code in range(0x7F, 0xA0)}
-"""Escapes for the control characters that `json.dumps` does not escape."""
+"""Escapes for the control characters that `json.dumps` leaves unescaped."""
 
 
 def echo_record(known: Mapping[str, object], line: str, *, as_json: bool) -> None:
-    """Print a record as one line of ASCII JSON or as a readable line."""
+    """Print a record, as one line of JSON in ASCII with `as_json`, otherwise as `line`."""
     click.echo(json.dumps(known) if as_json else line)
 
 
 def json_text(known: object) -> str:
-    """Format an object as one line of JSON with ISO 8601 times."""
+    """Format a value as one line of JSON. Times are formatted as in ISO 8601."""
     return json.dumps(known, ensure_ascii=False, allow_nan=False, default=lambda at: at.isoformat())
 
 
 def safe_json(known: object) -> str:
-    """Format an object as `json_text` does, without any control characters."""
+    """Format a value as `json_text` does, but with all control characters escaped."""
     return json_text(known).translate(_CONTROLS)
 
 
 def echo_result(result: str, path: str, *, as_json: bool, **facts: object) -> None:
     """Print the result for one image: `uploaded cats/1.png`, or a JSON object with all values.
 
-    For a copied or moved image, `target` must be its new path.
+    For a copied or moved image, pass its new path as `target`.
     """
     to = f" to {facts['target']}" if "target" in facts else ""
     known = {"path": path, "result": result, **facts}
@@ -39,7 +39,7 @@ def echo_result(result: str, path: str, *, as_json: bool, **facts: object) -> No
 
 
 def counted(number: int, noun: str) -> str:
-    """Format a number with a noun in singular or plural: `1 image`, `1,000 images`."""
+    """Format a number and a noun in singular or plural: `1 image`, `1,000 images`."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
@@ -53,27 +53,29 @@ def size_text(size: float) -> str:
 
 
 def time_text(at: datetime) -> str:
-    """Format a time in UTC."""
+    """Format a time in UTC, with seconds: `2026-11-24T15:00:00Z`."""
     return at.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 class StatusLine:
-    """Progress on standard error: a line that is redrawn on a terminal, else a line now and then.
+    """Progress text on standard error.
+
+    On a terminal, one line is redrawn. Otherwise, a new line is printed from time to time.
 
     Attributes:
         is_terminal: True if standard error is a terminal.
-        shown_at: Time of the last line, on the monotonic clock.
+        shown_at: Time at which a line was last due, on the monotonic clock.
     """
 
     def __init__(
         self, every_s: float, redrawn_every_s: float = 0.2, *, redrawn: str = "\r{}\x1b[K"
     ) -> None:
-        """Configure how often lines are printed.
+        """Configure the output of progress.
 
         Args:
-            every_s: Seconds between two lines if standard error is not a terminal.
-            redrawn_every_s: Seconds between two lines on a terminal.
-            redrawn: Line on a terminal; `{}` stands for the text.
+            every_s: Minimum seconds between two lines if standard error is not a terminal.
+            redrawn_every_s: Minimum seconds between two updates on a terminal.
+            redrawn: Format of the line on a terminal; `{}` stands for the text.
         """
         self.is_terminal = sys.stderr.isatty()
         self._every_s = redrawn_every_s if self.is_terminal else every_s
@@ -81,7 +83,7 @@ class StatusLine:
         self.shown_at = time.monotonic()
 
     def is_due(self) -> bool:
-        """Return whether it is time for a line. If so, the time until the next one begins."""
+        """Return whether enough time has passed for another line. If so, start to wait again."""
         now = time.monotonic()
         if now - self.shown_at < self._every_s:
             return False
@@ -89,15 +91,15 @@ class StatusLine:
         return True
 
     def show(self, text: str) -> None:
-        """Print a line or redraw it."""
+        """Print a text as a new line or, on a terminal, over the previous one."""
         click.echo(self._line.format(text), err=True, nl=False)
 
     def update(self, text: str) -> None:
-        """Show a text if it is time for a line."""
+        """Print a text if another line is due."""
         if self.is_due():
             self.show(text)
 
     def erase(self) -> None:
-        """Erase the line on a terminal before other output."""
+        """Erase the line on a terminal, so that other output can be printed."""
         if self.is_terminal:
             click.echo("\r\x1b[K", err=True, nl=False)

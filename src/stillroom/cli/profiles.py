@@ -1,4 +1,4 @@
-"""Profiles: names for servers with their tokens, in a file that only its owner can read."""
+"""Profiles: named servers with their tokens, in a file that only its owner can read."""
 
 import configparser
 import contextlib
@@ -21,7 +21,7 @@ from stillroom.errors import ConfigurationError
 
 FILE_VARIABLE: Final = "STILLROOM_CONFIG"
 DEFAULT: Final = "default"
-"""Name of the profile that is used if no option or environment variable selects a server."""
+"""Name of the profile that is used if no option and no environment variable names a server."""
 
 _MAX_BYTES: Final = 1024**2
 _KEYS: Final = frozenset(("url", "token"))
@@ -31,14 +31,14 @@ _HEADER: Final = re.compile(r"\[(.+)\]")
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """URL and token of a server. `repr` does not contain the token."""
+    """URL and token of a server. The result of `repr` does not contain the token."""
 
     url: str | None
     token: str | None = field(repr=False)
 
 
 def profiles_file() -> Path:
-    """Return the path in `STILLROOM_CONFIG`, or the default in the user's configuration folder."""
+    """Return the path of the profiles file: `STILLROOM_CONFIG`, or a default in the home folder."""
     if named := os.environ.get(FILE_VARIABLE):
         return Path(named)
     folder = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
@@ -46,7 +46,7 @@ def profiles_file() -> Path:
 
 
 def profile_named(name: str) -> Profile:
-    """Return the profile with this name.
+    """Return the profile called `name`.
 
     Raises:
         ConfigurationError: the profile does not exist, or the profiles file cannot be used.
@@ -92,7 +92,6 @@ def _parsed(text: str) -> dict[str, Profile]:
 
 
 def _read() -> str:
-    """Return the text of the profiles file; an empty string if it does not exist."""
     file = profiles_file()
     try:
         with file.open("rb") as opened:
@@ -116,10 +115,10 @@ def _read() -> str:
 
 
 def change_profile(name: str, profile: Profile | None) -> None:
-    """Add or replace the profile with this name, or remove it if `profile` is None.
+    """Add or replace the profile called `name`, or remove it if `profile` is None.
 
     Comments and other profiles are kept. The file is replaced atomically, and only its owner can
-    read it. A symbolic link to it is kept.
+    read it. If the file is a symbolic link, the link is kept.
 
     Raises:
         ConfigurationError: the profiles file cannot be used, or cannot be changed safely.

@@ -1,4 +1,4 @@
-"""Transfers of many images: their options, and a progress bar or plain lines."""
+"""Options and progress display of commands that transfer many images."""
 
 import functools
 import sys
@@ -22,10 +22,13 @@ _WIDTH: Final = 24
 
 @dataclass(frozen=True, slots=True)
 class TransferOptions:
-    """Values of the options that all transfers have.
+    """Values of the options that all commands for transfers have.
 
     Attributes:
-        chosen: Filter for names.
+        concurrency: Number of images to transfer at the same time.
+        dry_run: True to print what would be done, and do nothing.
+        chosen: Filter for the names of images or files.
+        as_json: True for output as JSON.
     """
 
     concurrency: int
@@ -35,7 +38,7 @@ class TransferOptions:
 
 
 def transfer_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the options of all transfers to a command, which gets them as `options`."""
+    """Add the options for transfers to a command, which gets their values as `options`."""
 
     @functools.wraps(command)
     def run(
@@ -55,7 +58,7 @@ def transfer_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 class Transfer:
-    """Progress of many uploads or downloads. Thread-safe.
+    """Progress display of a transfer of many images. Thread-safe.
 
     If the number of bytes is unknown (`total_bytes` is 0), progress is measured in images.
 
@@ -81,9 +84,10 @@ class Transfer:
     def shown(
         cls, verb: str, count: int, total_bytes: int, *, as_json: bool = False
     ) -> Iterator[Self]:
-        """Show the progress of a transfer, and its summary at the end.
+        """Context manager: display the progress of a transfer, and a summary at the end.
 
-        If images failed, which was already printed, exit with an error status.
+        If some images have failed, the process exits with an error status. Their errors were
+        already printed.
         """
         transfer = cls(verb, count, total_bytes, as_json=as_json)
         try:
@@ -96,13 +100,13 @@ class Transfer:
             transfer.close()
 
     def progress(self, told: Progress) -> None:
-        """Update the progress of one image."""
+        """Update the display with the progress of one image."""
         with self._lock:
             self._under_way[told.path] = told
             self._draw()
 
     def finish(self, outcome: Outcome[Any], size: int, **facts: object) -> None:
-        """Count and print the outcome for one image. Bytes of failed images are not counted."""
+        """Count and print the outcome for one image. The bytes of failed images are not counted."""
         with self._lock:
             self._under_way.pop(outcome.path, None)
             if outcome.error is not None:
@@ -124,7 +128,7 @@ class Transfer:
             self._draw()
 
     def close(self) -> None:
-        """Print the summary."""
+        """Print a summary of the transfer."""
         with self._lock:
             self._bar.erase()
             parts = [f"{self.done} {self._verb}", f"{self.unchanged} unchanged"]

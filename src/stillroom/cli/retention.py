@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # commands import the server's libraries only when they run
 
 
 def _moment(text: str) -> datetime:
-    """Parse a time in ISO 8601. If it has no time zone, it is in UTC."""
+    """Parse a time in ISO 8601. The default time zone is UTC."""
     try:
         given = datetime.fromisoformat(text)
         return (given if given.tzinfo else given.replace(tzinfo=UTC)).astimezone(UTC)
@@ -84,7 +84,7 @@ async def plan(*, at: datetime | None, summary: bool, as_json: bool, data_dir: s
 
 @dataclass
 class _Counts:
-    """Numbers of images, bytes and runs to delete, by rule name."""
+    """Numbers of images, bytes and runs that would be deleted, by the name of the rule."""
 
     images: Counter[str] = field(default_factory=Counter)
     sizes: Counter[str] = field(default_factory=Counter)
@@ -100,13 +100,13 @@ class _Counts:
             self.runs[rule] += 1
 
     def of(self, rule: str | None = None) -> str:
-        """Return a readable summary for one rule, or for all rules if `rule` is None."""
+        """Return a summary in words for one rule, or for all rules if `rule` is None."""
         images, size, runs = self._numbers(rule)
         said = f"{counted(images, 'image')}, {size_text(size)}"
         return f"{said}, {counted(runs, 'run')}" if runs else said
 
     def as_json(self) -> dict[str, object]:
-        """Return a JSON object with the totals and the numbers for each rule."""
+        """Return a JSON object with the total numbers and the numbers for each rule."""
         names = ("images", "bytes", "runs")
         by_rule = {rule: dict(zip(names, self._numbers(rule), strict=True)) for rule in self.images}
         return {**dict(zip(names, self._numbers(None), strict=True)), "rules": by_rule}

@@ -1,4 +1,4 @@
-"""Selection of local files and stored images by name, folder or glob pattern."""
+"""Selection of local files and stored images by path, folder or glob pattern."""
 
 import glob
 import os
@@ -22,23 +22,23 @@ _MAGIC: Final = re.compile(r"[*?\[]")
 
 
 _ZIPPED_BY_NAME: Final = 1000
-"""Maximum number of paths that the server accepts for a ZIP. A folder can have more images."""
+"""Maximum number of paths in a request for a ZIP file. A request for a folder has no maximum."""
 
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Name filter from the options `--include` and `--exclude`.
+    """Filter for names, from the options `--include` and `--exclude`.
 
-    A pattern matches the last segment of a path, or the whole path if the pattern begins with a
-    slash. `*` matches within a segment and `**` across segments. `cats/` matches everything in any
-    folder with this name.
+    A pattern is compared with the last segment of a path, or with the whole path if the pattern
+    begins with a slash. `*` matches within a segment and `**` across segments. `cats/` matches
+    everything in any folder with this name.
     """
 
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
 
     def takes(self, name: str) -> bool:
-        """Return whether a name matches an `--include` pattern, if any, and no `--exclude`."""
+        """Return whether a name matches an `--include` pattern (if any) and no `--exclude` one."""
         parts = name.split("/")
         is_included = not self.include or any(_fits(one, parts) for one in self.include)
         return is_included and not any(_fits(one, parts) for one in self.exclude)
@@ -61,7 +61,7 @@ def filter_options(command: F) -> F:
 
 
 def files_to_put(sources: Sequence[str], target: str, chosen: Filter) -> dict[str, Path]:
-    """Return the local files to upload, by the paths under which to save them.
+    """Return the local files to upload. The keys are the paths under which they will be saved.
 
     Raises:
         click.UsageError: there is no file, or two files would have the same path.
@@ -82,7 +82,6 @@ def files_to_put(sources: Sequence[str], target: str, chosen: Filter) -> dict[st
 
 
 def _by_target(planned: Iterable[tuple[S, T]]) -> dict[T, S]:
-    """Return the sources by their targets. Raise `UsageError` if two have the same target."""
     found: dict[T, S] = {}
     for source, target in planned:
         other = found.setdefault(target, source)
@@ -94,7 +93,9 @@ def _by_target(planned: Iterable[tuple[S, T]]) -> dict[T, S]:
 def _files_of(source: str) -> list[tuple[Path, str]]:
     """Find the local files that a path, a folder or a pattern matches.
 
-    Return each file, and its name relative to the folder or to the fixed part of the pattern.
+    Returns:
+        The path of each file, and its name relative to the folder or to the fixed part of the
+        pattern.
     """
     here = Path(source)
     if here.is_dir():
@@ -113,7 +114,7 @@ def _files_of(source: str) -> list[tuple[Path, str]]:
 
 
 def files_below(folder: Path) -> Iterator[Path]:
-    """Yield all files below a folder, sorted. Symbolic links to folders are not followed."""
+    """Yield all files in a folder and its subfolders, sorted. Does not follow links to folders."""
     for root, folders, names in os.walk(folder):
         folders.sort()
         for name in sorted(names):
@@ -125,7 +126,7 @@ def files_below(folder: Path) -> Iterator[Path]:
 def images_to_get(
     store: ImageStore, sources: Sequence[str], target: Path, chosen: Filter
 ) -> dict[str, Path]:
-    """Return the local files to write, by the paths of the images to download.
+    """Return the local file for each image to download. The keys are the paths of the images.
 
     Raises:
         ImageNotFound: a source does not match any image.
@@ -139,7 +140,7 @@ def images_to_get(
 
 
 def images_to_zip(store: ImageStore, sources: Sequence[str], chosen: Filter) -> str | list[str]:
-    """Return what to archive: the prefix of a single folder, or a list of paths.
+    """Return the prefix of a single folder, or a list of paths, for a ZIP file with these images.
 
     Raises:
         ImageNotFound: a source does not match any image.
@@ -161,7 +162,7 @@ def images_to_zip(store: ImageStore, sources: Sequence[str], chosen: Filter) -> 
 def images_to_copy(
     store: ImageStore, sources: Sequence[str], target: str, chosen: Filter
 ) -> dict[str, str]:
-    """Return the target paths, by the paths of the images to copy.
+    """Return the target path for each image to copy. The keys are the paths of the images.
 
     Raises:
         ImageNotFound: a source does not match any image.
@@ -180,7 +181,7 @@ def images_to_copy(
 
 
 def images_named(store: ImageStore, source: str, chosen: Filter) -> list[str]:
-    """Return the paths of the images that match a name, a folder (`cats/`) or a pattern.
+    """Return the paths of the images that a path, a folder (`cats/`) or a pattern matches.
 
     Raises:
         ImageNotFound: no image matches.
@@ -197,15 +198,15 @@ def _chosen(store: ImageStore, sources: Sequence[str], chosen: Filter) -> list[t
 
 
 def _is_one_image(sources: Sequence[str], wanted: list[tuple[str, str]]) -> bool:
-    """Return whether the only source is the path of an image, not a folder or pattern."""
     return [path for path, _ in wanted] == list(sources) and len(wanted) == 1
 
 
 def _images_of(store: ImageStore, source: str) -> list[tuple[str, str]]:
     """Find the images that a path, a folder or a pattern matches.
 
-    Return the path of each image, and its name relative to the folder or to the fixed part of the
-    pattern. This name is appended to the target folder.
+    Returns:
+        The path of each image, and its name relative to the folder or to the fixed part of the
+        pattern. The name is appended to the target folder.
 
     Raises:
         ImageNotFound: no image matches.
@@ -229,7 +230,7 @@ def _images_of(store: ImageStore, source: str) -> list[tuple[str, str]]:
 
 
 def _matches(pattern: list[str], parts: list[str]) -> bool:
-    """Return whether the segments of a path match those of a pattern. `**` matches any number."""
+    """Return whether path segments match pattern segments. `**` matches any number of segments."""
     if not pattern:
         return not parts
     if pattern[0] == "**":

@@ -1,4 +1,4 @@
-"""Options `--url`, `--token` and `--profile`, which select the server and token of a command."""
+"""Options `--url`, `--token` and `--profile`, with which commands find their server and token."""
 
 import importlib.util
 import ipaddress
@@ -21,7 +21,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 _KEPT_AS: Final = "stillroom.server"
 _LIFE: Final = timedelta(minutes=2)
-"""Lifetime of a token that a command creates. It is short in case another program receives it."""
+"""Lifetime of a token that a command creates, short in case another program receives the token."""
 
 SERVER: Final = (
     "The server is the one of --url, else of --profile, else at STILLROOM_URL, else of the profile "
@@ -33,7 +33,7 @@ SERVER: Final = (
 
 
 def server_options(command: F) -> F:
-    """Add `--url`, `--token` and `--profile` to a command. `open_store` reads their values."""
+    """Add `--url`, `--token` and `--profile` to a command. `open_store` uses their values."""
     for name, text in (
         ("profile", "Name of a profile: a server and its token.  [STILLROOM_PROFILE]"),
         ("token", "The token; other users may see it in a list of processes.  [STILLROOM_TOKEN]"),
@@ -55,7 +55,9 @@ def _options(context: click.Context) -> dict[str, str | None]:
 def open_store(
     context: click.Context | None = None, *, deadline_s: float = 120, timeout_s: float = 60
 ) -> ImageStore:
-    """Return a client for the server that the options select. See `ImageStore` for the limits.
+    """Return a client for the server that the options of the command select.
+
+    `deadline_s` and `timeout_s` are passed to `ImageStore`.
 
     Raises:
         ConfigurationError: the profile does not exist, or the profiles file cannot be used.
@@ -64,12 +66,12 @@ def open_store(
 
 
 def open_async_store() -> AsyncImageStore:
-    """Return an asynchronous client for the server that the options select."""
+    """Return an asynchronous client for the server that the options of the command select."""
     return AsyncImageStore(*_server(None))
 
 
 def is_server_named() -> bool:
-    """Return whether an option, a variable or a profile selects a server.
+    """Return whether an option, an environment variable or a profile names a server.
 
     Raises:
         ConfigurationError: the profiles file cannot be used.
@@ -100,9 +102,10 @@ def _origin(url: str | None) -> tuple[str, str]:
 
 
 def _own_token(url: str) -> Token | None:
-    """Return a token source if the server's secret is readable on this machine, else None.
+    """Return a function that creates tokens with the server's secret, or None.
 
-    The tokens never leave the machine: they are not sent to other hosts or through a proxy.
+    The result is None if the secret is not readable, or if a token would leave this machine: to
+    another host or through a proxy.
     """
     if not _is_here(url):
         return None
@@ -129,14 +132,18 @@ def _is_here(url: str) -> bool:
 
 
 class _Minted:
-    """Token source that creates tokens and renews them before they expire."""
+    """Function object that creates tokens, and reuses each one for half of its lifetime."""
 
     def __init__(self) -> None:
         self._token = ""
         self._until = 0.0
 
     def __call__(self) -> str:
-        """Return a token that is valid for at least a minute; see `minted_token` for errors."""
+        """Return a token that is valid for at least a minute.
+
+        Raises:
+            ConfigurationError, FileNotFoundError: see `minted_token`.
+        """
         if time.monotonic() > self._until:
             self._until = time.monotonic() + _LIFE.total_seconds() / 2
             self._token = minted_token(expires=_LIFE)

@@ -31,19 +31,19 @@ def show(path: str, *, as_json: bool) -> None:
 
 
 def json_line(found: ImageMetadata) -> str:
-    """Format all metadata of one image as one line of JSON without control characters."""
+    """Format the metadata of an image as one line of JSON without control characters."""
     facts = found.generation.as_json() if found.generation is not None else None
     return safe_json({**asdict(found), "generation": facts})
 
 
 def labelled(label: str, text: str) -> str:
-    """Format a label and an untrusted text. All lines of the text are aligned."""
+    """Format a label and an untrusted text. Further lines of the text are indented."""
     below = "\n" + " " * _WIDTH
     return f"{label:{_WIDTH}}{below.join(printable(text).splitlines())}"
 
 
 def printable(text: str) -> str:
-    """Replace control characters in an untrusted text, to disable terminal escape sequences."""
+    """Replace control characters in an untrusted text, so that a terminal does not obey them."""
     return "".join(char if char.isprintable() or char == "\n" else "\ufffd" for char in text)
 
 
@@ -63,7 +63,7 @@ def _lines(found: ImageMetadata) -> Iterator[tuple[str, str]]:
 
 
 def facts_lines(facts: Generation) -> Iterator[tuple[str, str]]:
-    """Yield a label and a text for each generation parameter of an image, except for `raw`."""
+    """Yield a label and a text for each known generation parameter, except for `raw`."""
     for name, value in facts.as_json().items():
         if name == "loras" and facts.loras:
             named = (

@@ -22,7 +22,7 @@ from stillroom.client.values import OnProgress
 
 _STORE: Final = "store:"
 _UNFINISHED: Final = re.compile(r"\.stillroom-[0-9a-f]{16}\.part")
-"""Name of a temporary file that an interrupted download left behind; see `client/sinks.py`."""
+"""Names of the temporary files that an interrupted download leaves; see `client/sinks.py`."""
 
 
 @click.command(epilog=SERVER)
@@ -66,7 +66,7 @@ def sync(source: str, target: str, *, delete: bool, options: TransferOptions) ->
 
 @dataclass(frozen=True, slots=True)
 class _Sides:
-    """Two folders. Names of files and images are relative to them."""
+    """The two folders that are synchronized. The names of files and images are relative to them."""
 
     local: Path
     folder: str
@@ -87,7 +87,7 @@ class _Sides:
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """Planned actions of one synchronization.
+    """Actions that make the target folder like the source folder.
 
     Attributes:
         verb: Word for copied images in the output: `uploaded` or `downloaded`.
@@ -149,7 +149,6 @@ def _fetch(store: ImageStore, path: str, file: Path, within: Path, *, progress: 
 
 
 def _unlink(top: Path, names: tuple[str, ...]) -> int:
-    """Delete files, and the folders below `top` that become empty. Return the number of files."""
     for name in names:
         Path(name).unlink(missing_ok=True)
         for folder in Path(name).parents:

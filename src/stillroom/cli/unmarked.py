@@ -18,7 +18,7 @@ from stillroom.generation.ai_mark import TYPES
 
 @dataclass
 class Findings:
-    """Results so far and their output.
+    """Results of the command so far, and their output.
 
     Attributes:
         images: Number of images read.
@@ -35,7 +35,7 @@ class Findings:
     _status_line: StatusLine = field(default_factory=lambda: StatusLine(10, redrawn="\r{} …\x1b[K"))
 
     def add(self, found: ImageMetadata) -> None:
-        """Add one image. If it has no AI mark, print its path immediately."""
+        """Add the metadata of one image. If the image has no AI mark, print its path."""
         self.images += 1
         if found.ai_mark == "none":
             self.unmarked.append(found.path)
@@ -49,13 +49,13 @@ class Findings:
 
     @property
     def summary(self) -> str:
-        """One-line summary."""
+        """Numbers of images in one line of text."""
         said = f"{counted(self.images, 'image')}, {len(self.unmarked):,} without a mark"
         said += f", {len(self.unknown):,} unknown" if self.unknown else ""
         return said + (f", {self.others:,} of other types" if self.others else "")
 
     def end(self) -> None:
-        """Print the summary."""
+        """Print the summary, or all results as JSON."""
         self._status_line.erase()
         if self.as_json:
             found = {

@@ -105,11 +105,6 @@ async def _run(
     store: "Inspection",
     prefixes: "Sequence[KeyPrefix]",
 ) -> bool:
-    """Verify until everything is done or a signal arrives. Return whether everything is done.
-
-    Raises:
-        BackendUnavailable: the store can no longer be read.
-    """
     progress = verification.progress
     saved_at = time.monotonic()
 
@@ -137,17 +132,17 @@ async def _run(
 
 
 class _SavedProgress:
-    """File with the progress of an interrupted verification. Two processes cannot share it."""
+    """File with the progress of a verification, with which one process at a time can resume."""
 
     def __init__(self, data_dir: Path, subject: str) -> None:
         self._file = data_dir / ".stillroom" / "verify.json"
         self._subject = subject
 
     def load(self, *, restart: bool) -> "VerificationProgress":
-        """Load the saved progress. Return empty progress if there is none, or with `restart`.
+        """Load the saved progress. Without saved progress, or with `restart`, begin anew.
 
         Raises:
-            ConfigurationError: the progress file cannot be written.
+            ConfigurationError: the file cannot be written.
         """
         from stillroom.maintenance.verify import (
             FindingKind,
@@ -195,7 +190,7 @@ class _Report:
     as_json: bool
 
     def found(self, finding: "VerificationFinding") -> None:
-        """Print a finding immediately. Images without a recorded SHA-256 are only counted."""
+        """Print a finding. Images without a recorded SHA-256 are not printed but only counted."""
         if self.as_json or finding.kind == "unknown":
             return
         moved = f"; moved to {finding.quarantined}" if finding.quarantined else ""

@@ -1,4 +1,4 @@
-"""Response parsing: values for successful responses, exceptions for errors."""
+"""Functions that convert a response to a value, or to an exception if it is an error."""
 
 import base64
 import binascii
@@ -36,23 +36,25 @@ _OF_STATUS: Final[Mapping[int, str]] = {
     504: "backend_unavailable",
     507: "storage_full",
 }
-"""Error codes for responses from proxies, which have no Stillroom error body. 404 is left out: any
-web server may send it, and a caller that took it for a missing image would regenerate the image."""
+"""Error codes for responses of proxies, whose body is not an error of Stillroom.
+
+404 is not included, because any web server may respond with it. A caller that took such a response
+for a missing image would generate the image again."""
 
 _ERROR_FIELD: Final = "stillroom-error"
 
 _NEXT: Final = re.compile(r'<[^>?]*(\?[^>]*)>\s*;\s*rel="?next"?')
 _SHA256: Final = re.compile(r"(?:^|[,\s])sha-256=:([A-Za-z0-9+/=]+):")
 _SHOWN_CHARS: Final = 300
-"""Maximum number of bytes that an error message quotes from an unrecognized response body."""
+"""Maximum number of bytes that an error message quotes from a response that is not Stillroom's."""
 
 
 def refused(answer: Answer, subject: str) -> StillroomError:
     """Return the exception for an error response.
 
     Args:
-        answer: The error response.
-        subject: Path of the image, with which the error message begins.
+        answer: Error response.
+        subject: Path of the image or other text with which the error message begins.
     """
     code, detail = _parse_error(answer)
     code = code or _OF_STATUS.get(answer.status, "")
@@ -71,12 +73,11 @@ def refused(answer: Answer, subject: str) -> StillroomError:
 
 
 def is_missing(answer: Answer) -> bool:
-    """Return True if Stillroom reports that the image is missing; False for any other 404."""
+    """Return True for Stillroom's 404 response for a missing image, and False for any other 404."""
     return answer.status == 404 and _parse_error(answer)[0] == errors.ImageNotFound.code
 
 
 def _parse_error(answer: Answer) -> tuple[str, str]:
-    """Return the code and detail from an error response. A missing one is an empty string."""
     try:
         said = json.loads(answer.body)
         code, detail = said["code"], said["detail"]
@@ -88,7 +89,10 @@ def _parse_error(answer: Answer) -> tuple[str, str]:
 
 
 def error_of(code: str, detail: str, subject: str) -> StillroomError | None:
-    """Return the exception for an error code, or None if this SDK version does not define it."""
+    """Return the exception for an error code, or None if this SDK version does not know the code.
+
+    The message consists of `subject`, such as a path, and the server's `detail` or a default.
+    """
     kind = _kinds(StillroomError).get(code)
     if kind is None:
         return None
@@ -110,7 +114,7 @@ def _kinds(root: type[StillroomError]) -> dict[str, type[StillroomError]]:
 
 
 def document(answer: Answer, subject: str) -> Any:  # noqa: ANN401  (JSON)
-    """Return the JSON body of a 200 or 202 response.
+    """Return the JSON body of a successful response (200 or 202).
 
     Raises:
         StillroomError: The status code is not 200 or 202, or the body is not JSON.
@@ -124,7 +128,7 @@ def document(answer: Answer, subject: str) -> Any:  # noqa: ANN401  (JSON)
 
 
 def saved(answer: Answer, path: str) -> SavedImage:
-    """Parse the response to a request that saved an image."""
+    """Return the image from the response to a request that saved or copied it."""
     said = document(answer, path)
     try:
         known = shown_fields(SavedImage, said, without={"skipped", "expires_at"})
@@ -135,7 +139,7 @@ def saved(answer: Answer, path: str) -> SavedImage:
 
 
 def listed_path(path: str, prefix: str) -> str:
-    """Validate a path from a listing, because callers derive file names from it, and return it.
+    """Return a path from a listing after validating it, because callers derive file names from it.
 
     Raises:
         AttributeError: The path is not a string.
@@ -149,9 +153,10 @@ def listed_path(path: str, prefix: str) -> str:
 
 
 def info_of_entry(entry: Mapping[str, Any], prefix: str) -> ImageInfo | Folder:
-    """Parse an entry of a listing and validate its path with `listed_path`.
+    """Convert one entry of a listing to an image or folder, and validate its path (`listed_path`).
 
     Raises:
+        AttributeError, InvalidPath, UnexpectedAnswer: See `listed_path`.
         KeyError, TypeError, ValueError: The entry is malformed.
     """
     path = listed_path(entry["path"], prefix)
@@ -162,7 +167,7 @@ def info_of_entry(entry: Mapping[str, Any], prefix: str) -> ImageInfo | Folder:
 
 
 def found(answer: Answer, prefix: str) -> tuple[list[ImageMetadata], str | None]:
-    """Return the images on a page of search results, and the next page's cursor or None."""
+    """Return the images on a page of search results, and the cursor of the next page or None."""
     said = document(answer, "search")
     try:
         return [_metadata_of(item, prefix) for item in said["items"]], said["next"]
@@ -171,7 +176,7 @@ def found(answer: Answer, prefix: str) -> tuple[list[ImageMetadata], str | None]
 
 
 def metadata(answer: Answer, path: str) -> ImageMetadata:
-    """Parse the response to a request for an image's metadata."""
+    """Return the metadata from the response to a request for the metadata of an image."""
     said = document(answer, path)
     try:
         return _metadata_of(said, path)
@@ -192,7 +197,7 @@ def _metadata_of(said: Mapping[str, Any], prefix: str) -> ImageMetadata:
 
 
 def info_of_head(answer: Answer, path: str) -> ImageInfo:
-    """Parse the response to a HEAD request for an image."""
+    """Return the properties of an image from the response to a HEAD request."""
     if answer.status != 200:
         raise refused(answer, path)
     sha256 = announced_sha256(answer)
@@ -210,7 +215,7 @@ def info_of_head(answer: Answer, path: str) -> ImageInfo:
 
 
 def announced_sha256(answer: Answer) -> bytes | None:
-    """Return the SHA-256 from the `Repr-Digest` header (RFC 9530); None if missing or invalid."""
+    """Return the SHA-256 in a `Repr-Digest` header (RFC 9530); None if missing or invalid."""
     found = _SHA256.search(answer.headers.get("repr-digest", ""))
     try:
         return base64.b64decode(found[1], validate=True) if found else None
@@ -219,7 +224,7 @@ def announced_sha256(answer: Answer) -> bytes | None:
 
 
 def listed(answer: Answer, prefix: str) -> tuple[list[Any], str | None]:
-    """Return the entries on a page of a listing, and the next page's query string or None."""
+    """Return the entries on a page of a listing, and the query string of the next page or None."""
     entries = document(answer, prefix)
     if not isinstance(entries, list):
         raise _foreign(answer, prefix)
@@ -228,7 +233,7 @@ def listed(answer: Answer, prefix: str) -> tuple[list[Any], str | None]:
 
 
 def resource(answer: Answer, subject: str) -> MediaResource:
-    """Parse a response that contains a media resource."""
+    """Return the media resource from a response."""
     said = document(answer, subject)
     try:
         return resource_of(said)
@@ -237,10 +242,10 @@ def resource(answer: Answer, subject: str) -> MediaResource:
 
 
 def resource_of(said: Mapping[str, Any]) -> MediaResource:
-    """Parse a media resource from a JSON object.
+    """Convert a JSON object to a media resource.
 
     Raises:
-        AttributeError, KeyError, TypeError, ValueError: The JSON is not a media resource.
+        AttributeError, KeyError, TypeError, ValueError: The object is not a media resource.
     """
     known = {name: said[name] for name in names_of(MediaResource) if name in said}
     known["created_at"] = datetime.fromisoformat(said["created_at"])
@@ -250,7 +255,7 @@ def resource_of(said: Mapping[str, Any]) -> MediaResource:
 
 
 def field(answer: Answer, name: str, subject: str) -> Any:  # noqa: ANN401  (JSON)
-    """Return the value of one field in a JSON response."""
+    """Return the value of the field `name` of a JSON response."""
     said = document(answer, subject)
     try:
         return said[name]
@@ -266,7 +271,7 @@ def names_of(kind: type) -> set[str]:
 def shown_fields(
     kind: type, said: Mapping[str, Any], *, without: Collection[str] = ()
 ) -> dict[str, Any]:
-    """Return the values for a dataclass's fields from a JSON object. They are safe to print.
+    """Return the values of a JSON object for the fields of a dataclass, except those in `without`.
 
     Raises:
         KeyError: A field is missing.

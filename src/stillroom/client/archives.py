@@ -1,4 +1,4 @@
-"""ZIP downloads of many images: request, retries and response checks, without I/O."""
+"""Downloads of many images in one ZIP file: requests, retries and checks, without I/O."""
 
 import zipfile
 from collections.abc import Iterable
@@ -18,14 +18,14 @@ from stillroom.errors import BackendUnavailable
 from stillroom.paths import ImagePath, ImagePrefix
 
 Sidecars = Literal["captions"]
-"""Additional files in an archive: `captions` are text files with the prompts."""
+"""Kind of files that are added to an archive: `captions` are text files with the prompts."""
 
 ARCHIVE_NAME: Final = ImagePath("images.zip")
-"""File name for an archive if the download target is a folder."""
+"""Name of the ZIP file if the target of the download is a folder."""
 
 _ARCHIVE: Final = "/storage/archive"
 _MAX_BREAKS: Final = 3
-"""Number of interrupted responses after which a download fails without another retry."""
+"""Number of interrupted responses after which the download of an archive fails."""
 
 
 def archive(
@@ -35,7 +35,7 @@ def archive(
     sink: Sink,
     progress: OnProgress | None,
 ) -> Flow[None]:
-    """Download a ZIP file to `sink`. An interrupted download restarts from the beginning."""
+    """Download a ZIP file with images to `sink`. If interrupted, restart from the beginning."""
     call, subject = _archive_call(images, sidecars)
     call = replace(call, sink=sink, progress=image_progress(progress, subject))
     attempts, breaks = Attempts(retries), 0
@@ -59,7 +59,10 @@ def archive(
 
 
 def check_archive(file: IO[bytes]) -> None:
-    """Raise `UnexpectedAnswer` if a ZIP is incomplete. A proxy may hide that it was interrupted."""
+    """Raise `UnexpectedAnswer` if a ZIP file is incomplete.
+
+    A proxy may hide from the client that the response was interrupted.
+    """
     if file.seekable() and file.readable() and not zipfile.is_zipfile(file):
         raise UnexpectedAnswer("the received archive is incomplete: try again")
 

@@ -1,4 +1,4 @@
-"""Asynchronous sender, based on `httpx.AsyncClient`."""
+"""Asynchronous sender of requests, based on `httpx.AsyncClient`."""
 
 import asyncio
 import os
@@ -16,13 +16,18 @@ from stillroom.client.exchange import Answer, Call, Failure, Form
 from stillroom.client.sender import Sender
 
 LARGE_BYTES: Final = 512 * 1024
-"""Images larger than this are sent by a thread with a plain socket. The server may reject them
-before it has received all bytes. With asyncio, httpx does not read the response while it is sending
-and times out. Smaller images are safe: the server reads up to 1 MiB after it has rejected one."""
+"""Size in bytes from which an image is sent by a thread with a blocking socket.
+
+The server may reject a request before it has received all bytes. With asyncio, httpx does not read
+the response while it is sending, and times out. Smaller images are safe, because the server reads
+up to 1 MiB after it has rejected one."""
 
 
 class AsyncSender(async_sender_base.AsyncSender):
-    """Connection pool for one server and one event loop. Each process has its own pool."""
+    """Asynchronous sender with a connection pool for one server and one event loop.
+
+    After a fork, each process has its own connections.
+    """
 
     def __init__(self, connection: Connection, transport: httpx.AsyncBaseTransport | None) -> None:
         super().__init__(connection, transport)
@@ -30,9 +35,10 @@ class AsyncSender(async_sender_base.AsyncSender):
         self._threaded = Sender(connection, None)
 
     async def send(self, call: Call) -> Answer | Failure:
-        """See `Sends.send`.
+        """Send a request and return the response or the failure.
 
         Raises:
+            ConfigurationError: The request is invalid, so a retry cannot help.
             RuntimeError: The connections belong to another event loop.
         """
         self._check_loop()
@@ -42,7 +48,6 @@ class AsyncSender(async_sender_base.AsyncSender):
         return await super().send(call)
 
     async def _send_in_thread(self, call: Call) -> Answer | Failure:
-        """Send a large image with the sync sender. Cancellation takes effect at the next chunk."""
         stop = threading.Event()
 
         def report(done: int, total: int | None) -> None:
@@ -59,7 +64,7 @@ class AsyncSender(async_sender_base.AsyncSender):
             stop.set()
 
     async def close(self) -> None:
-        """Close all connections. The sender may be used again, also in another event loop."""
+        """Close all connections. The sender can still be used, also in another event loop."""
         await super().close()
         self._loop = None
         self._threaded.close()

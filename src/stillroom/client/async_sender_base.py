@@ -60,7 +60,7 @@ class AsyncSender:
             await client.aclose()
 
     def _client(self) -> httpx.AsyncClient:
-        """Return this process's httpx client. Forked processes must not share connections."""
+        """Return the httpx client of this process. Forked processes must not share connections."""
         with self._making:
             client = self._clients.get(os.getpid())
             if client is None:

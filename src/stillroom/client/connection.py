@@ -1,4 +1,4 @@
-"""Server URL, token and httpx settings of the SDK."""
+"""Settings with which the SDK connects to a server: URL, token, timeouts and connection limits."""
 
 import os
 import re
@@ -18,19 +18,20 @@ from stillroom.errors import ConfigurationError
 DEFAULT_URL: Final = "http://127.0.0.1:8000"
 
 Token = str | Callable[[], str]
-"""A token, or a function that returns the current one. The function is called before each attempt,
-so it should cache the token."""
+"""Token, or a function that returns the current token.
+
+The function is called before each attempt to send a request, so it should cache the token."""
 
 _API: Final = re.compile(r"/api/v1(/.*)?$")
 LIMITS: Final = httpx.Limits(max_connections=32, keepalive_expiry=30)
-"""Connection pool limits that keep idle connections open, to save TLS handshakes."""
+"""Limits of the connection pool. Idle connections stay open for 30 s, to save TLS handshakes."""
 
 _NOT_SENT: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """URL and token of a server.
+    """URL and token with which the SDK connects to a server.
 
     Attributes:
         root: Base URL of the API. The target of each `Call` is appended to it.
@@ -42,9 +43,10 @@ class Connection:
 
     @classmethod
     def to(cls, url: str | None, token: Token | None) -> Self:
-        """Create a connection. The defaults are `STILLROOM_URL` and `STILLROOM_TOKEN`.
+        """Return the connection to the server at `url`. Does not send anything yet.
 
-        If the URL contains `/api/v1`, as an image's URL does, it is cut off from there.
+        The defaults are the environment variables `STILLROOM_URL` and `STILLROOM_TOKEN`. If the URL
+        contains `/api/v1`, as the URL of an image does, the rest of it from there on is ignored.
 
         Raises:
             ConfigurationError: The URL is invalid.
@@ -66,7 +68,7 @@ class Connection:
         return call.target if call.elsewhere else self.root + call.target
 
     def fields(self, call: Call) -> dict[str, str]:
-        """Return the headers of a request. The token is sent only to the Stillroom server.
+        """Return the headers of a request, with the token if it is for the Stillroom server.
 
         Raises:
             ConfigurationError: The token contains invalid characters.
@@ -83,22 +85,25 @@ class Connection:
 
 
 def timeouts(call: Call) -> httpx.Timeout:
-    """Return the httpx timeouts of a request. Connecting may take at most 10 seconds."""
+    """Return the timeouts of a request for httpx. Connecting may take at most 10 seconds."""
     return httpx.Timeout(call.timeout_s, connect=min(call.timeout_s, 10))
 
 
 def head_of(response: httpx.Response) -> Answer:
-    """Return the status code and headers of an httpx response as an `Answer` without a body."""
+    """Convert an httpx response to an `Answer` with status code and headers, but without a body."""
     return Answer(response.status_code, dict(response.headers), b"")
 
 
 def goes_to_sink(call: Call, response: httpx.Response) -> bool:
-    """Return whether the response body is written to the call's sink instead of memory."""
+    """Return whether a response's body is written to the call's sink, and not kept in memory."""
     return call.sink is not None and response.status_code in (200, 206)
 
 
 def total_of(call: Call, response: httpx.Response) -> int | None:
-    """Return the image's size including bytes from earlier attempts; None if it is unknown."""
+    """Return the size of the image that is downloaded, or None if it is unknown.
+
+    The response may contain only the rest of the image, after an earlier attempt.
+    """
     declared = response.headers.get("content-length", "")
     assert call.sink is not None  # noqa: S101  (see `goes_to_sink`)
     return int(declared) + call.sink.written if declared.isdigit() else None
@@ -106,6 +111,8 @@ def total_of(call: Call, response: httpx.Response) -> int | None:
 
 def failed(error: httpx.TransportError, head: Answer | None) -> Failure:
     """Convert an httpx exception to a `Failure`.
+
+    `head` is the interrupted response, if there was one.
 
     Raises:
         ConfigurationError: The request is invalid, so a retry cannot help.
@@ -117,7 +124,6 @@ def failed(error: httpx.TransportError, head: Answer | None) -> Failure:
 
 
 def _is_permanent(error: BaseException | None) -> bool:
-    """Return whether a connection error is permanent (unknown host, TLS error)."""
     while error is not None:
         if isinstance(error, socket.gaierror | ssl.SSLError):
             return True

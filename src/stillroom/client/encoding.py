@@ -1,4 +1,4 @@
-"""Encoding of Pillow images and arrays as image files."""
+"""Functions that encode Pillow images and arrays as image files."""
 
 import contextlib
 import io
@@ -16,7 +16,7 @@ from stillroom.paths import ImagePath
 
 @runtime_checkable
 class PillowImage(Protocol):
-    """Protocol of `PIL.Image.Image`, because Pillow is an optional dependency."""
+    """Protocol with the used parts of `PIL.Image.Image`, since Pillow is an optional dependency."""
 
     @property
     def mode(self) -> str:
@@ -27,25 +27,30 @@ class PillowImage(Protocol):
         """Format of the file from which the image was read, or None."""
 
     def save(self, fp: IO[bytes], /, format: str | None = None) -> None:  # noqa: A002  (Pillow's name)
-        """Encode the image and write it to a file."""
+        """Encode the image and write it to the open file `fp`."""
 
 
 @runtime_checkable
 class ArrayLike(Protocol):
-    """Protocol of `numpy.ndarray` and other objects with an array interface."""
+    """Protocol of `numpy.ndarray` and other objects that have NumPy's array interface."""
 
     @property
     def __array_interface__(self) -> dict[str, Any]:
-        """See https://numpy.org/doc/stable/reference/arrays.interface.html."""
+        """Array interface (https://numpy.org/doc/stable/reference/arrays.interface.html)."""
 
 
 class Encoding(TypedDict, total=False):
-    """Encoding options for Pillow images and arrays. Bytes and files are saved unchanged.
+    """Options for encoding Pillow images and arrays. Bytes and files are saved unchanged.
 
-    `pnginfo` is a `PIL.PngImagePlugin.PngInfo` or a dict of texts. `quality` is 1 to 100.
-    `lossless` applies to WebP. By default, generation parameters in `image.info` are kept: a PNG
-    keeps the texts unchanged, other formats store the parsed values. `keep_info=True` keeps all
-    texts (PNG only), EXIF and XMP; `keep_info=False` keeps nothing.
+    Attributes:
+        pnginfo: Texts for a PNG: a `PIL.PngImagePlugin.PngInfo` or a dict.
+        quality: 1 to 100.
+        lossless: True for a lossless WebP.
+        icc_profile: Color profile.
+        exif: EXIF block.
+        keep_info: Metadata to copy from `image.info`. By default, only generation parameters are
+            copied: a PNG gets the unchanged texts, other formats get the parsed values. True copies
+            all texts (PNG only), EXIF and XMP. False copies nothing.
     """
 
     pnginfo: Any
@@ -57,16 +62,18 @@ class Encoding(TypedDict, total=False):
 
 
 _OVERSHOT: Final = 2.0
-"""Highest accepted float. Decoders exceed white (1.0) by less, images scaled to 255 by more."""
+"""Highest float that is accepted. The output of a model may exceed white (1.0) by less, and images
+that are scaled to 255 exceed it by more."""
 
 _UNDERSHOT: Final = -0.05
-"""Lowest accepted float. Decoders fall below black (0.0) by less; a range from -1 is rejected."""
+"""Lowest float that is accepted. The output of a model may fall below black (0.0) by less. Images
+whose range begins at -1 are rejected."""
 
 _GENERATION_TEXTS: Final = {
     *("parameters", "prompt", "workflow", "fooocus_scheme", "generation_data", own.KEY),
     *("invokeai_metadata", "invokeai_graph", "invokeai_workflow", "sd-metadata", "Dream"),
 }
-"""PNG text keywords under which tools store generation parameters; see `generation/tools`."""
+"""Keywords of PNG texts in which tools store generation parameters; see `generation/tools`."""
 
 _TAKEN: Final = {
     "PNG": {"pnginfo", "icc_profile", "exif"},
@@ -75,13 +82,13 @@ _TAKEN: Final = {
     "AVIF": {"quality", "icc_profile", "exif", "xmp"},
 }
 _WITHOUT_MEANING: Final = {"PNG": {"quality", "lossless"}}
-"""Options that are ignored for a format, as in Pillow, because a PNG is always lossless."""
+"""Options that are ignored for a format, as in Pillow. A PNG is always lossless."""
 
 
 def encoded(image: PillowImage, path: ImagePath, options: Encoding) -> IO[bytes]:
-    """Encode an image in the format of the path's suffix.
+    """Encode an image in the format that the suffix of `path` names.
 
-    Without a suffix, the image's own format is used, or PNG if it has none.
+    If `path` has no suffix, the format is the image's own, or PNG if the image has none.
 
     Raises:
         UnsupportedMedia: The image cannot be encoded in this format or with these options.
@@ -141,12 +148,12 @@ def from_float(array: Any) -> Any:  # noqa: ANN401  (arrays of packages that nee
 
     Accepts anything that `numpy.asarray` accepts, and torch tensors on any device, with gradients
     or in bfloat16. Channels may be last, as in (height, width, 3), or first, as in torch. A batch
-    of one image is accepted. Values slightly below 0 or above 1 are clipped, because decoders
-    produce them. NaN and values scaled to 255 are rejected.
+    of one image is accepted. Values slightly below 0 or above 1 are clipped, because models produce
+    them. NaN and values scaled to 255 are rejected.
 
     Raises:
         UnsupportedMedia: The array is not of floats, or has an unsupported shape or invalid values.
-        ValueError: Values are far below 0, as from a decoder that uses -1 for black.
+        ValueError: Values are far below 0, as if -1 stood for black.
         TypeError: NumPy is not installed.
     """
     try:
@@ -189,11 +196,6 @@ def _check_range(lowest: float, highest: float) -> None:
 
 
 def _save_arguments(image: PillowImage, kind: str, options: Encoding) -> dict[str, Any]:
-    """Return the keyword arguments for Pillow's `save`.
-
-    Raises:
-        UnsupportedMedia: The format does not support an option.
-    """
     given: dict[str, Any] = {}
     if options.get("keep_info"):
         given = _collect_info(image, kind)
@@ -240,10 +242,10 @@ def _generation_texts(image: PillowImage) -> dict[str, str]:
 
 
 def _with_facts(data: bytes, texts: dict[str, str]) -> bytes:
-    """Add the generation metadata that PNG texts contain to an image of another format.
+    """Add generation parameters from PNG texts to an encoded image of another format.
 
-    If the format has too little room for it, the field `raw` is omitted. If the texts contain no
-    generation metadata, or the format does not support it, the image is returned unchanged.
+    If the format has too little room, the field `raw` is omitted. If the texts contain no
+    generation parameters, or the format does not support them, the image is returned unchanged.
     """
     try:
         found = interpret(texts, WorkBudget()).generation

@@ -1,4 +1,4 @@
-"""Errors that the SDK itself detects. Errors of the server are in `stillroom.errors`."""
+"""Exceptions for errors that the SDK itself detects. For server errors, see `stillroom.errors`."""
 
 from typing import TYPE_CHECKING, Any
 

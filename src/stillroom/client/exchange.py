@@ -1,7 +1,8 @@
 """Messages between operations, which do no I/O, and senders, which do only I/O.
 
-An operation is a generator. It yields a `Call` and receives the response or failure, or it yields
-a `Wait`. The sync and the async sender can therefore run the same operations.
+An operation is a generator. It yields a `Call`, which a sender sends, and receives the response or
+the failure. It can also yield a `Wait`. The synchronous and the asynchronous sender can therefore
+run the same operations.
 """
 
 from collections.abc import Callable, Generator, Mapping
@@ -16,11 +17,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """A multipart/form-data body that contains an image.
+    """Multipart body of a request (multipart/form-data) that contains an image.
 
     Attributes:
-        head: Part of the body before the image.
-        tail: Part of the body after the image.
+        head: Bytes before the image.
+        upload: Image.
+        tail: Bytes after the image.
     """
 
     head: bytes
@@ -30,14 +32,15 @@ class Form:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """Request to send.
+    """Request that a sender sends.
 
     Attributes:
         target: Path and query relative to the API's root; or a complete URL, to which no token is
             sent.
-        sink: Destination for the body of a 200 or 206 response; None to keep it in memory.
-        timeout_s: Limit for each single read or write of the socket.
-        progress: Called with the number of bytes transferred and the total, if known.
+        sink: Destination for the body of a 200 or 206 response; None to keep the body in memory.
+        timeout_s: Limit in seconds for each single read or write of the socket.
+        progress: Function that is called with the number of bytes transferred and the total, if
+            known.
     """
 
     method: str
@@ -50,13 +53,18 @@ class Call:
 
     @property
     def elsewhere(self) -> bool:
-        """Return whether the target is a complete URL, usually of another server."""
+        """Return whether the target is a complete URL, and not a path of the Stillroom server."""
         return not self.target.startswith("/")
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Response with lower-case header names. The body is empty if it was written to a sink."""
+    """Response of a server.
+
+    Attributes:
+        headers: Headers by lower-case name.
+        body: Body, which is empty if it was written to a sink.
+    """
 
     status: int
     headers: Mapping[str, str]
@@ -65,7 +73,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Failed request: there was no response, or it was interrupted.
+    """Failed attempt to send a request: there was no response, or it was interrupted.
 
     Attributes:
         sent: True if the server may have received the request.
@@ -81,7 +89,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Pause before the next attempt."""
+    """Request of an operation to wait for this time before it continues."""
 
     seconds: float
 

@@ -1,4 +1,4 @@
-"""Bounded download of an image from another server's URL, for `save_url`.
+"""Download of an image from the URL of another server, for `ImageStore.save_url`.
 
 The client process fetches the URL, not the Stillroom server. To prevent server-side request forgery
 through untrusted URLs, non-public addresses are rejected at every redirect unless the caller allows
@@ -20,14 +20,14 @@ from stillroom.client.sources import spool
 from stillroom.errors import InvalidParameter, TooLarge, UnsupportedMedia
 
 MAX_BYTES: Final = 100 * 1024**2
-"""Default download limit, equal to the server's default for `STILLROOM_MAX_UPLOAD_BYTES`."""
+"""Default limit of the size, equal to the server's default for `STILLROOM_MAX_UPLOAD_BYTES`."""
 
 _UNICAST: Final = ipaddress.IPv6Network("2000::/3")
-"""Range of globally routed IPv6 addresses. It excludes, for example, site-local addresses.
+"""Range of globally routed IPv6 addresses, without site-local addresses, for example:
 https://www.iana.org/assignments/ipv6-address-space/"""
 
 _NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
-"""IPv6 addresses that contain an IPv4 address in their last 32 bits (RFC 6052)."""
+"""IPv6 addresses whose last 32 bits are an IPv4 address (RFC 6052)."""
 
 _MAX_HOPS: Final = 5
 _REDIRECTS: Final = (301, 302, 303, 307, 308)
@@ -38,9 +38,16 @@ _NO_IMAGES: Final = ("text/", "application/json", "application/xml")
 def fetched(
     url: str, *, max_bytes: int, allow_private: bool, deadline_s: float, timeout_s: float
 ) -> Iterator[IO[bytes]]:
-    """Download a URL and yield the body as a file.
+    """Context manager: download a URL and yield the body as a file.
 
     Up to 16 MiB are kept in memory; a larger body is written to a temporary file.
+
+    Args:
+        url: URL with `https://` or `http://`.
+        max_bytes: Maximum size of the body.
+        allow_private: Allow non-public addresses, and use proxies from the environment.
+        deadline_s: Limit in seconds for the whole download.
+        timeout_s: Limit in seconds for each single read or write of the socket.
 
     Raises:
         InvalidParameter: The URL is invalid or not allowed.
@@ -85,7 +92,7 @@ def _fetch(
 
 
 class _Deadline:
-    """Timer that shuts down the connections of a download when its deadline has passed.
+    """Timer that shuts down the connections of a download at the deadline.
 
     Socket timeouts are not enough, because each applies to a single read: a server that sends one
     byte every few seconds never exceeds them.
@@ -110,7 +117,10 @@ class _Deadline:
             one.close()
 
     def watch(self, event: str, info: Mapping[str, Any]) -> None:
-        """Register a new connection. See https://www.encode.io/httpcore/extensions/#trace."""
+        """Register a new connection. httpx calls this method for each event of the connection.
+
+        See https://www.encode.io/httpcore/extensions/#trace.
+        """
         if event == "connection.connect_tcp.complete":
             # Duplicate the descriptor, because TLS takes ownership of the original.
             self._sockets.append(info["return_value"].get_extra_info("socket").dup())
@@ -158,12 +168,7 @@ def _answer(
 
 
 def _public_address(url: httpx.URL) -> str:
-    """Return an address of the URL's host after checking that all its addresses are public.
-
-    Raises:
-        InvalidParameter: An address is not public.
-        OSError: The host cannot be resolved.
-    """
+    """Return an address of the URL's host. Raise `InvalidParameter` unless all are public."""
     port = url.port or (443 if url.scheme == "https" else 80)
     found = socket.getaddrinfo(url.raw_host.decode("ascii"), port, type=socket.SOCK_STREAM)
     addresses = [str(one[4][0]) for one in found]

@@ -1,4 +1,4 @@
-"""Client for the media library (`store.media`)."""
+"""Client for the media library of a server (`ImageStore.media`)."""
 
 import builtins
 import time
@@ -28,14 +28,14 @@ ResourceId = str | uuid.UUID
 
 
 class MediaLibrary:
-    """Media library of a server, available as `ImageStore.media`."""
+    """Client for the media library of a server, available as `ImageStore.media`."""
 
     def __init__(self, retries: Retries, run: FlowRunner) -> None:
         self._retries = retries
         self._run = run
 
     def list(self, **filters: Unpack[ResourceFilters]) -> Iterator[MediaResource]:
-        """Iterate over all resources, newest first. Pages are requested as needed."""
+        """Iterate over all resources that match the filters, newest first, in pages as needed."""
         query: str | None = _query(filters)
         while query is not None:
             entries, query = answers.listed(self._send("GET", f"{_RESOURCES}{query}"), "listing")
@@ -48,11 +48,13 @@ class MediaLibrary:
             yield from resources
 
     def ingest(self, path: str, *, relocate: bool = True) -> MediaResource:
-        """Add an image to the library. If its bytes are already in it, return that resource.
+        """Add an image to the library.
+
+        If the library already has identical bytes, return their resource.
 
         Args:
             path: Path of the image, as for `save`.
-            relocate: Copy the bytes into the library and later delete the image. If False, the
+            relocate: Copy the bytes into the library and delete the image later. If False, the
                 resource refers to the image at its present path.
         """
         key = StorageKey.of_image(named(path)).text
@@ -60,7 +62,7 @@ class MediaLibrary:
         return answers.resource(self._send("POST", f"{_RESOURCES}/ingest", content), path)
 
     def get(self, resource_id: ResourceId) -> MediaResource:
-        """Return a resource.
+        """Return the resource with this ID.
 
         Raises:
             ResourceNotFound: The resource does not exist.
@@ -74,7 +76,7 @@ class MediaLibrary:
         only_unset: bool = False,
         **changes: Unpack[ResourceChanges],
     ) -> MediaResource:
-        """Update the fields in `changes`; with `only_unset`, only those that are None so far.
+        """Change fields of a resource. With `only_unset`, fields that have a value are not changed.
 
         With `only_unset`, several programs can set the same field: the first value is kept.
 
@@ -85,7 +87,7 @@ class MediaLibrary:
         return answers.resource(self._send("PATCH", target, changes), str(resource_id))
 
     def delete(self, resource_id: ResourceId) -> None:
-        """Delete a resource. Its bytes are deleted after the grace period.
+        """Delete a resource. The server deletes its bytes after the grace period.
 
         Raises:
             ResourceNotFound: The resource does not exist.
@@ -107,7 +109,7 @@ class MediaLibrary:
         remove: Iterable[str] = (),
         replace: Iterable[str] | None = None,
     ) -> builtins.list[str]:
-        """Change the tags of a resource if changes are passed. Return all its tags, sorted.
+        """Change the tags of a resource, if changes are passed, and return all its tags, sorted.
 
         Args:
             resource_id: ID of the resource.
@@ -133,14 +135,17 @@ class MediaLibrary:
     def heal(
         self, ids: Iterable[ResourceId] | None = None, *, progress: OnHealing | None = None
     ) -> int:
-        """Compute missing fields of resources. Return the number of resources to be completed.
+        """Request that the server computes missing fields of resources, such as the dominant color.
 
-        The server does this in the background if its sweeper (a periodic job) is running.
+        The server does this in the background, if its sweeper (a periodic job) is running.
 
         Args:
             ids: Up to 1,000 resource IDs, or None for all resources.
-            progress: Called once a second until all resources are complete. If it is None, the
-                method returns immediately.
+            progress: Function that is called once a second until no resource has missing fields. If
+                it is None, the method returns immediately.
+
+        Returns:
+            Number of resources with missing fields.
         """
         content = {} if ids is None else {"ids": [str(resource_id) for resource_id in ids]}
         total = waiting = _count(self._send("POST", f"{_RESOURCES}/heal", content))

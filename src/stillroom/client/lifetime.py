@@ -1,4 +1,4 @@
-"""Lifetimes of saved images and signed URLs, as callers pass them."""
+"""Lifetimes of saved images and signed URLs, in the forms that callers may pass."""
 
 from datetime import timedelta
 
@@ -6,11 +6,11 @@ from stillroom.durations import parse_duration
 from stillroom.errors import InvalidParameter
 
 Lifetime = timedelta | int | str
-"""A timedelta, a number of seconds, or a string such as `90s`, `15m`, `12h` or `7d`."""
+"""Lifetime: a timedelta, a number of seconds, or a string such as `90s`, `15m`, `12h` or `7d`."""
 
 
 def seconds_of(lifetime: Lifetime) -> int:
-    """Convert a lifetime to whole seconds. The server checks that it is not too short or long.
+    """Convert a lifetime to whole seconds. The server checks whether it is too short or too long.
 
     Raises:
         InvalidParameter: The value is not a duration.

@@ -1,4 +1,4 @@
-"""Collection of outcomes of bulk operations such as `save_many`."""
+"""Collection of the outcomes of bulk operations such as `ImageStore.save_many`."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
@@ -17,14 +17,14 @@ from stillroom.errors import (
 T = TypeVar("T")
 
 FAILED: Final = (StillroomError, OSError)
-"""Exceptions that are recorded as the outcome of one image. All others end the bulk operation."""
+"""Exceptions that become the outcome of one image. All others end the bulk operation."""
 
 _FAILS_ALL: Final = (Unauthenticated, StorageFull, BackendUnavailable, ConfigurationError)
-"""Errors that stop a bulk operation, because all remaining images would fail with them, too."""
+"""Errors after which a bulk operation stops, because the remaining images would fail, too."""
 
 
 class Gathered(Generic[T]):
-    """Collector for the outcomes of a bulk operation, which arrive in any order.
+    """Collector for the outcomes of a bulk operation. The outcomes may arrive in any order.
 
     Attributes:
         stopped: True if the remaining images should not be attempted.
@@ -36,7 +36,12 @@ class Gathered(Generic[T]):
         self.stopped = False
 
     def add(self, number: int, outcomes: Sequence[Outcome[T]]) -> None:
-        """Add the outcomes of a job; `number` is the position of the job in the input."""
+        """Add the outcomes of one job.
+
+        Args:
+            number: Position of the job in the input.
+            outcomes: Outcomes of the images in this job.
+        """
         self._outcomes[number] = outcomes
         for outcome in outcomes:
             self.stopped |= isinstance(outcome.error, _FAILS_ALL)
@@ -44,7 +49,7 @@ class Gathered(Generic[T]):
                 self._each(outcome)
 
     def results(self) -> list[T]:
-        """Return the results in input order.
+        """Return the results of all images in input order.
 
         Raises:
             SomeFailed: Some images failed or were not attempted.

@@ -47,14 +47,14 @@ class OneImageCalls:
         connect_deadline_s: float = 10,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
-        """Configure the client without connecting to the server.
+        """Configure the client. Does not connect to the server yet.
 
         Args:
             url: Root URL of the server, such as `http://127.0.0.1:8000`. Default: `STILLROOM_URL`.
             token: A token, or a function that returns the current one. Default: `STILLROOM_TOKEN`.
-            deadline_s: Time in which failed requests are retried, in seconds after the first
-                attempt or after the last byte of a download.
-            timeout_s: Limit for each single read or write of the socket.
+            deadline_s: Time in seconds during which failed requests are retried, counted from the
+                first attempt or from the last byte of a download.
+            timeout_s: Limit in seconds for each single read or write of the socket.
             connect_deadline_s: Replaces `deadline_s` if a retry is unlikely to help: unknown host,
                 TLS error, or failed connection to a server that has not responded before.
             transport: httpx transport to use instead of the network, for tests and unusual proxies.
@@ -86,22 +86,22 @@ class OneImageCalls:
         """Save bytes, a binary file, a `Path`, a Pillow image or an array under `path`.
 
         The bytes are hashed first, and the hash is sent so that the server can reject corrupted
-        uploads. A Pillow image or array is encoded in the format of the suffix of `path`.
+        uploads. A Pillow image or array is encoded in the format that the suffix of `path` names.
 
         Args:
             path: Path in the store, such as `generations/1/cat.png`.
             source: Image to save. See `stillroom.client.sources.opened` for each type.
             if_match: Replace the image only if it has this etag.
             if_none_match: `*` to save only if no image exists under `path`.
-            unique: If the path is in use, add a number to the file name: `cat-1.png` instead of
-                `cat.png`. The result contains the path.
-            generation: Generation parameters such as `{"prompt": "a fox", "seed": 7}`, embedded in
-                the image without re-encoding it: docs/generation.md.
-            ai_generated: Embed metadata which states that AI made the image, unless it contains
-                such metadata. The image is not re-encoded: docs/ai-mark.md.
+            unique: If `path` is in use, add a number to the file name: `cat-1.png` instead of
+                `cat.png`. The result contains the path that was used.
+            generation: Generation parameters such as `{"prompt": "a fox", "seed": 7}`, which are
+                embedded in the image without encoding it again: docs/generation.md.
+            ai_generated: Embed metadata which states that AI made the image, unless the image
+                contains such metadata. The image is not encoded again: docs/ai-mark.md.
             expires_in: Lifetime: a timedelta, seconds, or a string such as `7d`. If it is None, the
                 image does not expire. Saving the image again restarts the lifetime.
-            progress: Called after each chunk, in the thread that sends.
+            progress: Function that is called after each chunk, in the thread that sends.
             encoding: Options for images and arrays, such as `quality` and `pnginfo`; see
                 `Encoding`.
         """
@@ -127,7 +127,7 @@ class OneImageCalls:
         allow_private: bool = False,
         **options: Unpack[SaveOptions],
     ) -> SavedImage:
-        """Download an image from another server's URL, such as a provider's, and save it.
+        """Download an image from the URL of another server, such as a provider, and save it.
 
         This process downloads the image, not the Stillroom server, and sends no token. The image is
         buffered in memory up to 16 MiB, and in a temporary file beyond that. Non-public addresses
@@ -136,7 +136,7 @@ class OneImageCalls:
         Args:
             path: See `save`.
             url: URL with `https://` or `http://`. Error messages contain only its host.
-            max_bytes: Maximum size. A larger image raises `TooLarge` as soon as this is known.
+            max_bytes: Maximum size. A larger image raises `TooLarge` as soon as its size is known.
             allow_private: Allow non-public addresses, and use proxies from the environment.
             options: See `save`.
         """
@@ -161,7 +161,10 @@ class OneImageCalls:
         progress: OnProgress | None = None,
         **encoding: Unpack[Encoding],
     ) -> SavedImage:
-        """Save an image unless `path` has identical bytes. See `SavedImage.skipped`."""
+        """Save an image, unless the image that is stored under `path` has identical bytes.
+
+        The result then has `skipped` set to True. See `save` for the arguments.
+        """
         name = named(path)
         with opened(
             source, name, generation, ai_generated=ai_generated, encoding=encoding
@@ -185,11 +188,11 @@ class OneImageCalls:
     def read(
         self, path: str, *, progress: OnProgress | None = None, **picture: Unpack[Picture]
     ) -> bytes:
-        """Return the bytes of an image, or of a thumbnail (`width=256`).
+        """Return the bytes of an image or, for example with `width=256`, of a thumbnail.
 
         Args:
             path: Path of the image.
-            progress: Called after each chunk.
+            progress: Function that is called after each chunk.
             picture: Thumbnail options `width`, `height`, `fit`, `format`, `quality`: docs/api.md.
         """
         with spool() as file:
@@ -206,13 +209,19 @@ class OneImageCalls:
         within: Path | None = None,
         progress: OnProgress | None = None,
     ) -> None:
-        """Download an image to a file, to a folder (with its own name) or to an open binary file.
+        """Download an image to a file, to a folder (under its own name) or to an open binary file.
 
         The file is written atomically, and missing parent folders are created. An interrupted
         download is resumed. The SHA-256 is verified if the server has recorded it.
 
+        Args:
+            path: Path of the image.
+            target: Path of the file or folder, or an open binary file.
+            within: Folder in which the file must be; None allows any file.
+            progress: Function that is called after each chunk.
+
         Raises:
-            PermissionError: The file is outside the folder `within`.
+            PermissionError: The file is not in the folder `within`.
         """
         check_target(target)
         if not isinstance(target, Path):
@@ -229,9 +238,9 @@ class OneImageCalls:
         within: Path | None = None,
         progress: OnProgress | None = None,
     ) -> DownloadedImage:
-        """Download an image unless `file` has identical bytes. See `DownloadedImage.skipped`.
+        """Download an image, unless `file` already has identical bytes.
 
-        See `download` for the arguments.
+        The result then has `skipped` set to True. See `download` for the arguments.
         """
         check_target(file)
         check_within(file, within)
@@ -252,12 +261,12 @@ class OneImageCalls:
         sidecars: Sidecars | None = None,
         progress: OnProgress | None = None,
     ) -> IO[bytes]:
-        """Download a ZIP of many images as a seekable file, which the caller must close.
+        """Download a ZIP of many images. Return a seekable file, which the caller must close.
 
         Args:
             images: A path prefix such as `cats/`, or up to 1,000 paths.
-            sidecars: `captions` adds a text file with the prompt to each image that contains one.
-            progress: Called after each chunk; the total is unknown.
+            sidecars: `captions` adds a text file for each image that contains a prompt.
+            progress: Function that is called after each chunk. The total is unknown.
         """
         file = spool()
         try:
@@ -278,7 +287,7 @@ class OneImageCalls:
     ) -> None:
         """Download a ZIP of many images to a file (atomically), a folder or an open binary file.
 
-        See `archive` for the arguments.
+        See `archive` for the other arguments.
         """
         check_target(target)
         if isinstance(target, Path):
@@ -294,29 +303,34 @@ class OneImageCalls:
         return self._run(self._operations.exists(named(path)))
 
     def stat(self, path: str) -> ImageInfo:
-        """Return size, modification time, content type, etag and hash of an image."""
+        """Return the size, modification time, content type, etag and SHA-256 of an image."""
         return self._run(self._operations.stat(named(path)))
 
     def metadata(self, path: str) -> ImageMetadata:
-        """Return what `stat` returns, and the generation parameters embedded in the image."""
+        """Return the properties of an image, as `stat` does, and its generation parameters."""
         return self._run(self._operations.metadata(named(path)))
 
     def delete(self, path: str, *, if_match: str | None = None, missing_ok: bool = False) -> None:
         """Delete an image.
 
+        Args:
+            path: Path of the image.
+            if_match: Delete the image only if it has this etag.
+            missing_ok: If True, a missing image is not an error.
+
         Raises:
-            ImageNotFound: The image does not exist. Not raised with `missing_ok`, or if an earlier
-                attempt of this call may have deleted the image.
+            ImageNotFound: The image does not exist. Not raised if an earlier attempt of this call
+                may have deleted the image.
         """
         precondition = condition(if_match)
         self._run(self._operations.delete(named(path), precondition, missing_ok=missing_ok))
 
     def copy(self, source: str, target: str) -> SavedImage:
-        """Copy an image on the server, without downloading it."""
+        """Copy an image to another path on the server, without downloading it."""
         return self._run(self._operations.copy(named(source), named(target)))
 
     def move(self, source: str, target: str) -> SavedImage:
-        """Copy an image, then delete the source.
+        """Copy an image to another path on the server, then delete the source.
 
         Raises:
             PreconditionFailed: The source was replaced during the move, so it was not deleted. The
@@ -327,7 +341,7 @@ class OneImageCalls:
     def signed_url(
         self, path: str, *, expires_in: Lifetime = "1h", **picture: Unpack[Picture]
     ) -> str:
-        """Return a URL that gives access to an image or its thumbnail without a token.
+        """Return a URL with which an image or its thumbnail can be read without a token.
 
         The URL is valid for at most seven days. See `save` for `expires_in`, `read` for `picture`.
         """
@@ -336,7 +350,7 @@ class OneImageCalls:
     def signed_urls(
         self, paths: Iterable[str], *, expires_in: Lifetime = "1h", **picture: Unpack[Picture]
     ) -> list[str]:
-        """Return signed URLs for many images, in input order. See `signed_url`.
+        """Return a signed URL for each of many images, in input order. See `signed_url`.
 
         The client sends one request for each 1,000 paths.
 
@@ -352,7 +366,7 @@ class OneImageCalls:
     # Sending -----------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Close all connections; the store may be used again."""
+        """Close all connections. The store can still be used: it connects again."""
         self._sender.close()
 
     def __enter__(self) -> Self:

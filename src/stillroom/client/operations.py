@@ -1,4 +1,4 @@
-"""Operations on images as generators: requests, retries and response parsing, without I/O."""
+"""Operations on images: generators that yield requests and parse the responses, without I/O."""
 
 import base64
 import json
@@ -42,21 +42,22 @@ _MAX_HOPS: Final = 3
 
 NAMES_A_PAGE: Final = 1000
 ENTRIES_A_PAGE: Final = 250
-"""Page size of listings with properties. In a bucket, the server sends a request per image."""
+"""Page size of listings with properties, which cost one request per image if the server uses a
+bucket."""
 
 SIGNED_AT_ONCE: Final = 1000
-"""Paths per request for signed URLs: the maximum that the server accepts."""
+"""Number of paths in one request for signed URLs, the maximum that the server accepts."""
 
 DELETED_AT_ONCE: Final = 100
-"""Images deleted per request. The server accepts 1,000, but such requests could take long."""
+"""Number of images deleted by one request. The server accepts 1,000, but that could take long."""
 
 
 Condition = Mapping[str, str]
-"""Header fields that are the precondition of a request (RFC 9110, 13.1)."""
+"""Headers that make a request conditional, such as `If-Match` (RFC 9110, section 13.1)."""
 
 
 def condition(if_match: str | None = None, if_none_match: str | None = None) -> Condition:
-    """Return a precondition. The arguments are etags with their quotes, or `*`."""
+    """Return the headers of a conditional request. The arguments are quoted etags or `*`."""
     fields = {"if-match": if_match, "if-none-match": if_none_match}
     return {name: value for name, value in fields.items() if value is not None}
 
@@ -67,7 +68,7 @@ class Operations:
 
     Attributes:
         root: Base URL of the API, for the URLs of skipped images.
-        retries: Retry settings.
+        retries: Settings for retries.
     """
 
     root: str
@@ -81,7 +82,7 @@ class Operations:
         progress: OnProgress | None,
         expires_in: Lifetime | None = None,
     ) -> Flow[SavedImage]:
-        """Save an image. A retry has no additional effect if the first request succeeded."""
+        """Save an image. A retry has no additional effect if an earlier attempt succeeded."""
         attempts = Attempts(self.retries)
         call = _save_call(path, upload, condition, progress, expires_in)
         answer = yield from persistently(call, attempts)
@@ -101,7 +102,7 @@ class Operations:
         progress: OnProgress | None,
         expires_in: Lifetime | None,
     ) -> Flow[SavedImage]:
-        """Save an image under `path`, or under `path` with a number added if it is in use."""
+        """Save an image under `path` or, if that is in use, under a numbered name (`cat-1.png`)."""
         name, number = path, 0
         while True:
             try:
@@ -112,7 +113,7 @@ class Operations:
                 name = numbered(path, number)
 
     def _free_number(self, path: ImagePath, first: int) -> Flow[int]:
-        """Return an unused number for the file name, searching from `first` with growing steps."""
+        """Search upwards from `first` for a number whose numbered name (`cat-1.png`) is free."""
         taken, free, step = first - 1, first, 1
         while (yield from self.exists(numbered(path, free))):
             taken, free, step = free, free + step, step * 2
@@ -127,7 +128,7 @@ class Operations:
     def save_unless_same(
         self, path: ImagePath, upload: ImagePayload, progress: OnProgress | None
     ) -> Flow[SavedImage]:
-        """Save an image unless identical bytes are stored under `path`."""
+        """Save an image, unless the image that is stored under `path` has identical bytes."""
         head = yield from persistently(_head(path), Attempts(self.retries))
         found = None if answers.is_missing(head) else answers.info_of_head(head, path.text)
         if found is None or found.sha256 != upload.sha256.hex():
@@ -143,12 +144,12 @@ class Operations:
         )
 
     def stat(self, path: ImagePath) -> Flow[ImageInfo]:
-        """Return size, modification time, content type, etag and hash of an image."""
+        """Return the size, modification time, content type, etag and SHA-256 of an image."""
         answer = yield from persistently(_head(path), Attempts(self.retries))
         return answers.info_of_head(answer, path.text)
 
     def metadata(self, path: ImagePath) -> Flow[ImageMetadata]:
-        """Return the metadata of an image, including its generation parameters."""
+        """Return the properties of an image, its generation parameters and its expiration."""
         call = Call("GET", f"/storage/metadata/{path.quoted()}")
         answer = yield from persistently(call, Attempts(self.retries))
         return answers.metadata(answer, path.text)
@@ -164,13 +165,16 @@ class Operations:
     def download(
         self, path: ImagePath, sink: Sink, progress: OnProgress | None, query: str = ""
     ) -> Flow[None]:
-        """Download an image to the sink. Interrupted downloads are resumed.
+        """Download an image to `sink`. An interrupted download is resumed.
 
         Args:
             path: Path of the image.
             sink: Destination of the bytes.
-            progress: Called after each chunk.
+            progress: Function that is called after each chunk.
             query: Query string with thumbnail options; empty for the original image.
+
+        Raises:
+            DigestMismatch: The received bytes do not match the SHA-256 that the server has sent.
         """
         attempts, head = Attempts(self.retries), None
         while True:
@@ -204,7 +208,10 @@ class Operations:
     def _get(
         self, path: ImagePath, call: Call, attempts: Attempts
     ) -> Flow[tuple[Answer | Failure, bytes | None]]:
-        """Send a GET request and follow redirects. Also return a redirect's SHA-256, or None."""
+        """Send a GET request, following redirects.
+
+        Also return the SHA-256 from a redirect, if any.
+        """
         digest: bytes | None = None
         for _ in range(_MAX_HOPS):
             outcome = yield attempts.prepared(call)
@@ -223,7 +230,6 @@ class Operations:
         raise UnexpectedAnswer(f"{path.text}: redirected more than {_MAX_HOPS} times")
 
     def _redirect_target(self, call: Call, answer: Answer, path: ImagePath) -> str:
-        """Return the URL to which a response redirects. No token will be sent to it."""
         here = call.target if call.elsewhere else self.root + call.target
         there = urljoin(here, answer.headers.get("location", ""))
         allowed = ("https",) if urlsplit(here).scheme == "https" else ("http", "https")
@@ -232,7 +238,7 @@ class Operations:
         return there
 
     def delete(self, path: ImagePath, condition: Condition, *, missing_ok: bool) -> Flow[None]:
-        """Delete an image."""
+        """Delete an image. With `missing_ok`, a missing image is not an error."""
         attempts = Attempts(self.retries)
         answer = yield from persistently(Call("DELETE", _target(path), condition), attempts)
         if answers.is_missing(answer) and (missing_ok or attempts.doubtful):
@@ -258,13 +264,13 @@ class Operations:
         return outcomes
 
     def copy(self, source: ImagePath, target: ImagePath) -> Flow[SavedImage]:
-        """Copy an image on the server."""
+        """Copy an image to another path on the server."""
         call = json_call("POST", "/storage/copy", {"source": source.text, "target": target.text})
         answer = yield from persistently(call, Attempts(self.retries))
         return answers.saved(answer, source.text)
 
     def move(self, source: ImagePath, target: ImagePath) -> Flow[SavedImage]:
-        """Copy an image, then delete the source unless it has been replaced since."""
+        """Copy an image to another path, then delete the source unless it has been replaced."""
         if source == target:
             raise InvalidParameter(f"{source.text}: source and target are the same", at=("target",))
         found = yield from self.stat(source)
@@ -285,7 +291,11 @@ class Operations:
     def page_of_entries(
         self, prefix: str, query: str
     ) -> Flow[tuple[list[ImageInfo | Folder], str | None]]:
-        """Return a page of entries that begin with `prefix`, and the next page's query or None."""
+        """Return a page of images and folders whose paths begin with `prefix`, with properties.
+
+        Returns:
+            The images and folders, and the query of the next page or None.
+        """
         call = Call("GET", f"/storage/entries{query}")
         answer = yield from persistently(call, Attempts(self.retries))
         entries, more = answers.listed(answer, "listing")
@@ -297,7 +307,7 @@ class Operations:
     def signed_urls(
         self, paths: Sequence[ImagePath], valid_for_s: int, picture: Picture
     ) -> Flow[list[str]]:
-        """Return signed URLs in the order of the paths."""
+        """Return a signed URL for each path, in the same order."""
         urls: list[str] = []
         asked = {"expires_in": valid_for_s, "transform": picture}
         for batch in batches(paths, SIGNED_AT_ONCE):
@@ -316,6 +326,12 @@ class Operations:
 
 def list_query(prefix: str, *, start_after: str, page_size: int, fold: bool) -> str:
     """Return the query string for the first page of a listing.
+
+    Args:
+        prefix: Prefix of the paths.
+        start_after: Path after which the listing starts; empty for the beginning.
+        page_size: Maximum number of entries on a page.
+        fold: List only one level, in which deeper paths are replaced by their folder.
 
     Raises:
         InvalidPath: No path can begin with `prefix`.
@@ -370,7 +386,7 @@ def _save_call(
 def image_progress(
     progress: OnProgress | None, subject: str
 ) -> Callable[[int, int | None], None] | None:
-    """Return a callback for a `Call` that reports the progress of `subject`."""
+    """Convert a caller's progress callback to one for `Call.progress`; None remains None."""
     if progress is None:
         return None
     return lambda done, total: progress(Progress(subject, done, total))

@@ -7,7 +7,7 @@ from stillroom.paths import ImagePath
 
 
 class Picture(TypedDict, total=False):
-    """Options of a thumbnail, which the server creates: docs/api.md, "Thumbnails"."""
+    """Options for a thumbnail that the server creates: docs/api.md, "Thumbnails"."""
 
     width: int
     height: int
@@ -17,7 +17,7 @@ class Picture(TypedDict, total=False):
 
 
 def picture_query(picture: Picture) -> str:
-    """Return the query string for a thumbnail; an empty string for the original image."""
+    """Return the query string with thumbnail options, or an empty string if there are none."""
     return f"?{urlencode(picture)}" if picture else ""
 
 

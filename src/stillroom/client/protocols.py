@@ -1,4 +1,4 @@
-"""Protocols of the objects that send the requests of operations."""
+"""Protocols of the objects that send the requests of operations and return the results."""
 
 from typing import Protocol, TypeVar
 
@@ -8,7 +8,7 @@ T = TypeVar("T")
 
 
 class Sends(Protocol):
-    """Transport protocol: sends requests and returns responses."""
+    """Protocol of senders, which send requests and return the responses."""
 
     def send(self, call: Call) -> Answer | Failure:
         """Send a request and return the response or the failure.
@@ -19,13 +19,13 @@ class Sends(Protocol):
         ...
 
     def close(self) -> None:
-        """Close all connections. The sender may be used again."""
+        """Close all connections. The sender can still be used: it connects again."""
         ...
 
 
 class FlowRunner(Protocol):
-    """Function that sends the requests of a flow and returns its result."""
+    """Protocol of a function that runs an operation: sends its requests and returns its result."""
 
     def __call__(self, flow: Flow[T], /) -> T:
-        """Run a flow."""
+        """Run an operation and return its result."""
         ...

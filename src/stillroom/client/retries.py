@@ -1,4 +1,4 @@
-"""Retries with exponential backoff and deadlines."""
+"""Retries of failed requests, with exponential backoff and deadlines."""
 
 import logging
 import random
@@ -12,23 +12,23 @@ from stillroom.client.errors import ServerUnreachable
 from stillroom.client.exchange import Answer, Call, Failure, Flow, Wait
 
 RETRIED: Final = frozenset((408, 429, 502, 503, 504))
-"""Status codes after which a retry may succeed. 500 is a bug in the server, so it would recur."""
+"""Status codes after which a request is retried. 500 is not one, because a bug would recur."""
 
 log = logging.getLogger("stillroom.client")
 
 
 @dataclass(frozen=True, slots=True)
 class Retries:
-    """Retry settings.
+    """Settings for retries of failed requests.
 
     Attributes:
-        deadline_s: Time in which failed requests are retried, in seconds after the first attempt or
-            after the last byte of a download.
-        timeout_s: Limit for each single read or write of the socket.
+        deadline_s: Time in seconds during which failed requests are retried, counted from the first
+            attempt or from the last byte of a download.
+        timeout_s: Limit in seconds for each single read or write of the socket.
         connect_deadline_s: Replaces `deadline_s` if a retry is unlikely to help: unknown host, TLS
             error, or failed connection to a server that has not responded before.
         first_wait_s: Maximum of the random wait before the first retry. It doubles with each retry.
-        longest_wait_s: Limit of the doubled maximum.
+        longest_wait_s: Limit for the doubled maximum.
         clock: Function that returns a time in seconds, replaceable in tests.
         answered: Event that is set after the first response from the server.
     """
@@ -43,7 +43,7 @@ class Retries:
 
 
 class Attempts:
-    """Attempts of one operation.
+    """State of one operation: its deadline and the attempts so far.
 
     Attributes:
         doubtful: True if an earlier attempt may have succeeded although no response arrived. Its
@@ -61,15 +61,15 @@ class Attempts:
         self._failed = 0
 
     def prepared(self, call: Call) -> Call:
-        """Return a copy of the call whose timeout does not exceed the time until the deadline."""
+        """Return a copy of a request whose timeout ends at the deadline at the latest."""
         left = self._began + self._retries.deadline_s - self._retries.clock()
         return replace(call, timeout_s=max(0.1, min(self._retries.timeout_s, left)))
 
     def wait_after(self, outcome: Answer | Failure) -> Wait | None:
         """Return the wait before the next attempt, or None if `outcome` must not be retried.
 
-        The first retry logs a warning with the reason; later ones are not logged. Full jitter
-        prevents many workers from retrying at the same moment. Source:
+        The first retry logs a warning with the reason; later ones are not logged. Random waits
+        ("full jitter") prevent many workers from retrying at the same moment. Source:
         https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
 
         Raises:
@@ -105,7 +105,7 @@ class Attempts:
 
 
 def persistently(call: Call, attempts: Attempts) -> Flow[Answer]:
-    """Send an idempotent request with retries and return the response, whatever its status code.
+    """Send an idempotent request, with retries. Return the response, whatever its status code.
 
     Raises:
         ServerUnreachable: There is no response before the deadline.
@@ -121,7 +121,7 @@ def persistently(call: Call, attempts: Attempts) -> Flow[Answer]:
 
 
 def _seconds(field: str) -> float:
-    """Parse the seconds in `Retry-After`. Return 0 for a date, which Stillroom never sends."""
+    """Parse the seconds in `Retry-After`. A date, which Stillroom never sends, counts as 0."""
     return float(field) if field.isascii() and field.isdigit() and len(field) < 6 else 0
 
 

@@ -23,11 +23,17 @@ Sort = Literal["folder", "published", "-published"]
 RUNS_A_PAGE: Final = 250
 
 BY_TIME: Final = 10_000
-"""Page size for runs sorted by time. The server returns only one page, of at most this size."""
+"""Page size of a listing of runs that is sorted by time, for which the server returns only one
+page."""
 
 
 def runs_query(prefix: str, state: RunState | None, sort: Sort) -> str:
     """Return the query string for the first page of a listing of runs.
+
+    Args:
+        prefix: Prefix of the folders of the runs.
+        state: State of the runs; None for all runs.
+        sort: Sort order.
 
     Raises:
         InvalidPath: No folder can begin with `prefix`.
@@ -43,7 +49,7 @@ def runs_query(prefix: str, state: RunState | None, sort: Sort) -> str:
 def page_of_runs(
     retries: Retries, prefix: str, query: str
 ) -> Flow[tuple[list[RunInfo], str | None]]:
-    """Return a page of runs with folders below `prefix`, and the next page's query or None."""
+    """Return a page of runs in folders that begin with `prefix`, and the next query or None."""
     answer = yield from persistently(Call("GET", RUNS + query), Attempts(retries))
     entries, more = answers.listed(answer, "listing runs")
     runs: list[RunInfo] = [_read(RunInfo, entry, "listing runs") for entry in entries]
@@ -53,14 +59,14 @@ def page_of_runs(
 
 
 def publish(retries: Retries, folder: ImagePath, expected: int | None) -> Flow[PublishedRun]:
-    """Publish a run. The request is idempotent."""
+    """Publish a run. The request is idempotent, so it can be retried."""
     call = json_call("POST", f"{_target(folder)}/publish", {"expected": expected})
     answer = yield from persistently(call, Attempts(retries))
     return _run(answers.document(answer, folder.text), folder)
 
 
 def read(retries: Retries, folder: ImagePath) -> Flow[PublishedRun]:
-    """Return a run with the images in its manifest, or in its folder if it is not published."""
+    """Return a run with the images in its manifest or, if it is not published, in its folder."""
     answer = yield from persistently(Call("GET", _target(folder)), Attempts(retries))
     return _run(answers.document(answer, folder.text), folder)
 
@@ -95,7 +101,6 @@ def _check(path: str, prefix: str) -> None:
 
 
 def _read(kind: Any, said: Mapping[str, Any], subject: str) -> Any:  # noqa: ANN401  (`kind`, which is one of several classes)
-    """Create an instance of the dataclass `kind` from a JSON object with the same field names."""
     try:
         known = answers.shown_fields(kind, said, without={"expires_at"})
         known |= {"expires_at": said["expires_at"]} if "expires_at" in said else {}

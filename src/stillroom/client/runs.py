@@ -1,4 +1,4 @@
-"""Runs: folders of images that are published together, at the end of a `with` block."""
+"""Runs: folders whose images are published together, at the end of a `with` block."""
 
 from collections.abc import Callable
 from typing import Self, Unpack
@@ -11,9 +11,10 @@ from stillroom.client.values import DeletedRun, PublishedRun, SavedImage, SaveOp
 
 
 class Run:
-    """Folder whose images are published together.
+    """Folder whose images are published together ("run").
 
-    As a context manager, it publishes the run on exit, unless an exception was raised.
+    Used as a context manager, it publishes the run at the end of the `with` block, unless an
+    exception was raised.
 
     Attributes:
         folder: Folder of the images.
@@ -28,7 +29,7 @@ class Run:
         run_flow: FlowRunner,
         retries: Retries,
     ) -> None:
-        """Create a run. Use `ImageStore.run` instead of this constructor."""
+        """Create a run. Call `ImageStore.run` instead of this constructor."""
         self.folder = folder
         self.published: PublishedRun | None = None
         self._path = named(folder)
@@ -43,13 +44,13 @@ class Run:
         return f"{self.folder}/{name}"
 
     def save(self, name: str, source: Source, **options: Unpack[SaveOptions]) -> SavedImage:
-        """Save an image under `name` in the folder. For other arguments see `ImageStore.save`."""
+        """Save an image under `name` in the folder, with the options of `ImageStore.save`."""
         saved = self._save(self.path(name), source, **options)
         self._saved.add(saved.path)
         return saved
 
     def publish(self, expected: int | None = None) -> PublishedRun:
-        """Publish the run by writing its manifest, the list of its images, which never changes.
+        """Publish the run: write its manifest, which is the list of its images and never changes.
 
         Args:
             expected: Required number of images. Default: the value passed to `ImageStore.run`, or
@@ -65,7 +66,7 @@ class Run:
         return self.published
 
     def read(self) -> PublishedRun:
-        """Return the images in the manifest, or in the folder if the run is not yet published.
+        """Return the run with the images in its manifest or, if it is not published, in its folder.
 
         Raises:
             RunNotFound: The folder has no images.
@@ -73,7 +74,7 @@ class Run:
         return self._run(run_operations.read(self._retries, self._path))
 
     def delete(self) -> DeletedRun:
-        """Delete the manifest immediately, and the images after the grace period.
+        """Delete the run. Its manifest is deleted immediately, its images after the grace period.
 
         Raises:
             RunNotFound: The folder has no images.

@@ -1,4 +1,4 @@
-"""Search requests: filters, query parameters and pages of results."""
+"""Search for images: filters, query parameters and pages of results."""
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
@@ -18,14 +18,15 @@ _A_PAGE: Final = 100
 
 
 class SearchFilters(FactsFilters, total=False):
-    """Search filters, which must all match; see docs/search.md.
+    """Filters for a search. An image must match all of them; see docs/search.md.
 
     Attributes:
         content_type: Content type, such as `image/png`.
-        prefix: Literal prefix of the path.
-        saved_from: Earliest save time (inclusive, timezone-aware).
-        saved_before: Latest save time (exclusive, timezone-aware).
-        tag: One or several tags in the media library that must match. `-` before a tag excludes it.
+        prefix: Text with which the path begins.
+        saved_from: Earliest time of the last save (inclusive, timezone-aware).
+        saved_before: Latest time of the last save (exclusive, timezone-aware).
+        tag: One or several tags that the image has in the media library. A leading `-` excludes a
+            tag.
         sort: Sort order; `-saved` is newest first.
     """
 
@@ -38,11 +39,11 @@ class SearchFilters(FactsFilters, total=False):
 
 
 Query = Mapping[str, str | list[str]]
-"""Query parameters by name. Repeated parameters are lists."""
+"""Query parameters by name. The values of a repeated parameter are a list."""
 
 
 def search_query(q: str, filters: SearchFilters, limit: int | None) -> Query:
-    """Return the query parameters for the first page of a search. Later pages add `cursor`.
+    """Return the query parameters for the first page of a search. Later pages also have `cursor`.
 
     Raises:
         InvalidPath: No path can begin with `prefix`.
@@ -63,7 +64,7 @@ def search_query(q: str, filters: SearchFilters, limit: int | None) -> Query:
 
 
 def page_of_found(retries: Retries, query: Query) -> Flow[tuple[list[ImageMetadata], Query | None]]:
-    """Return the images on a page of results, and the next page's query parameters or None."""
+    """Return a page of search results, and the query parameters of the next page or None."""
     asked = urlencode(query, doseq=True, quote_via=quote, safe="")
     answer = yield from persistently(Call("GET", f"/storage/search?{asked}"), Attempts(retries))
     found, cursor = answers.found(answer, str(query.get("prefix", "")))

@@ -1,4 +1,4 @@
-"""Synchronous sender, based on `httpx.Client`."""
+"""Synchronous sender of requests, based on `httpx.Client`."""
 
 import os
 import threading
@@ -20,7 +20,10 @@ from stillroom.client.sinks import Sink
 
 
 class Sender:
-    """Thread-safe connection pool for one server. Each process has its own pool."""
+    """Synchronous sender with a thread-safe connection pool for one server.
+
+    After a fork, each process has its own connections.
+    """
 
     def __init__(self, connection: Connection, transport: httpx.BaseTransport | None) -> None:
         self._connection = connection
@@ -29,7 +32,11 @@ class Sender:
         self._making = threading.Lock()
 
     def send(self, call: Call) -> Answer | Failure:
-        """See `Sends.send`."""
+        """Send a request and return the response or the failure.
+
+        Raises:
+            ConfigurationError: The request is invalid, so a retry cannot help.
+        """
         client, head = self._client(), None
         try:
             request = client.build_request(
@@ -52,13 +59,13 @@ class Sender:
         return head
 
     def close(self) -> None:
-        """See `Sends.close`."""
+        """Close all connections. The sender can still be used: it connects again."""
         while self._clients:
             _, client = self._clients.popitem()
             client.close()
 
     def _client(self) -> httpx.Client:
-        """Return this process's httpx client. Forked processes must not share connections."""
+        """Return the httpx client of this process. Forked processes must not share connections."""
         with self._making:
             client = self._clients.get(os.getpid())
             if client is None:
@@ -68,7 +75,10 @@ class Sender:
 
 
 def pieces(call: Call, form: Form) -> Iterator[bytes]:
-    """Yield the body of a multipart request."""
+    """Yield the parts of a multipart body.
+
+    Calls the progress callback after each chunk of the image.
+    """
     yield form.head
     done = 0
     for chunk in form.upload.chunks():
@@ -89,7 +99,7 @@ def _receive(call: Call, response: httpx.Response) -> None:
 
 
 def write_chunk(call: Call, sink: Sink, chunk: bytes, total: int | None) -> None:
-    """Write a chunk to the sink, then call the progress callback."""
+    """Write a chunk to the sink, then call the progress callback of the request."""
     sink.write(chunk)
     if call.progress is not None:
         call.progress(sink.written, total)

@@ -1,4 +1,4 @@
-"""Destination files of downloads, to which several attempts may write."""
+"""Destination files of downloads."""
 
 import contextlib
 import errno
@@ -13,7 +13,7 @@ from stillroom.paths import ImagePath
 
 
 class Sink:
-    """Open binary file to which one image is downloaded."""
+    """Open binary file to which an image is downloaded, in one or several attempts."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
@@ -28,7 +28,7 @@ class Sink:
         self.written += len(chunk)
 
     def restart(self) -> None:
-        """Discard the bytes written so far, so that a download can start again.
+        """Discard the bytes written so far, so that the download can start from the beginning.
 
         Raises:
             OSError: The file cannot be truncated, for example because it is a pipe.
@@ -46,11 +46,7 @@ class Sink:
 
 
 def check_target(target: object) -> None:
-    """Check that a download target is a path or an open binary file.
-
-    Raises:
-        TypeError: The target is neither.
-    """
+    """Raise `TypeError` unless the target of a download is a `Path` or an open binary file."""
     if isinstance(target, str) or not (isinstance(target, Path) or hasattr(target, "write")):
         raise TypeError(
             f"cannot download to a {type(target).__name__}: pass a pathlib.Path, such as "
@@ -59,7 +55,7 @@ def check_target(target: object) -> None:
 
 
 def check_within(file: Path, folder: Path | None) -> None:
-    """Check that `file` is in `folder` or is `folder` itself. If it is None, allow all files.
+    """Check that `file` is in `folder` or is `folder` itself. If `folder` is None, allow any file.
 
     Raises:
         PermissionError: The path leads out of the folder, through `..` or a symbolic link.
@@ -72,10 +68,10 @@ def check_within(file: Path, folder: Path | None) -> None:
 
 @contextlib.contextmanager
 def replacing(target: Path, path: ImagePath, within: Path | None = None) -> Iterator[IO[bytes]]:
-    """Yield a temporary file that replaces `target` on success and is deleted on errors.
+    """Context manager: yield a temporary file that replaces `target` at the end.
 
-    If the target is a folder, the file is created in it with the image's own name. After a SIGKILL,
-    a hidden file `.stillroom-….part` may remain next to the target.
+    If an error occurs, the temporary file is deleted. If `target` is a folder, a file in it with
+    the name of the image is written. After a SIGKILL, a hidden file `.stillroom-….part` may remain.
 
     Raises:
         PermissionError: See `check_within`. No file or folder was created.

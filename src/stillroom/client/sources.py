@@ -1,4 +1,4 @@
-"""Preparation of bytes, files, Pillow images and arrays for sending."""
+"""Preparation of images for sending: bytes, files, Pillow images and arrays."""
 
 import contextlib
 import hashlib
@@ -21,26 +21,26 @@ CHUNK_BYTES: Final = 256 * 1024
 """Size of the chunks that are read, hashed and sent."""
 
 SPOOL_BYTES: Final = 16 * 1024**2
-"""Size above which a stream is buffered in an unnamed temporary file instead of memory."""
+"""Size above which data is buffered in an unnamed temporary file instead of in memory."""
 
 _SHOWN: Final = 100
-"""Maximum length of an invalid path in an error message."""
+"""Number of characters of an invalid path that the error message contains."""
 
 
 Source = bytes | bytearray | memoryview | Path | IO[bytes] | PillowImage | ArrayLike
-"""Types that can be saved."""
+"""Types of images that can be saved."""
 
 Facts = Generation | Mapping[str, Any]
-"""Generation parameters; mappings have the field names of `Generation`."""
+"""Generation parameters: a `Generation` or a mapping with the same field names."""
 
 
 @dataclass(frozen=True, slots=True)
 class ImagePayload:
-    """Bytes of one image, which can be sent repeatedly.
+    """Bytes of an image, prepared for sending. They can be sent several times.
 
     Attributes:
         size: Size in bytes.
-        sha256: Digest (32 bytes).
+        sha256: SHA-256 of the bytes (32 bytes).
     """
 
     size: int
@@ -49,7 +49,7 @@ class ImagePayload:
     _start: int
 
     def chunks(self) -> Iterator[bytes]:
-        """Yield the image in chunks, from the beginning.
+        """Yield the bytes of the image in chunks, from the beginning.
 
         Raises:
             DigestMismatch: The file has become shorter since it was hashed.
@@ -65,12 +65,12 @@ class ImagePayload:
 
 
 def spool() -> IO[bytes]:
-    """Return a temporary file that is kept in memory while it is small, otherwise on disk."""
+    """Return a temporary file. Up to 16 MiB are kept in memory, more on disk."""
     return cast("IO[bytes]", tempfile.SpooledTemporaryFile(max_size=SPOOL_BYTES))
 
 
 def named(path: object) -> ImagePath:
-    """Parse an image path that a caller passed.
+    """Parse an image path that the caller of the SDK has passed.
 
     Raises:
         InvalidPath: The path is invalid; the message contains it.
@@ -97,14 +97,15 @@ def opened(
     ai_generated: bool = False,
     encoding: Encoding | None = None,
 ) -> Iterator[ImagePayload]:
-    """Prepare an image for sending, and yield its payload.
+    """Context manager: prepare an image for sending, and yield its payload.
 
     Args:
-        source: Pillow images and arrays are encoded. Files are read from their current position.
-            If a file is not seekable, it is buffered, so that it can be sent again.
+        source: Image. Pillow images and arrays are encoded. Files are read from their current
+            position. If a file is not seekable, it is buffered, so that it can be sent again.
         path: Path in the store. Its suffix selects the format in which images are encoded.
         generation: Generation parameters to embed. The image is then read into memory.
-        ai_generated: Embed the AI mark if the image has none. The image is then read into memory.
+        ai_generated: Embed the AI mark (metadata which states that AI made the image) if the image
+            has none. The image is then read into memory.
         encoding: Options for encoding Pillow images and arrays.
 
     Raises:

@@ -53,7 +53,8 @@ class ImageStore(OneImageCalls):
         """Iterate over all paths that begin with `prefix`. Pages are requested as needed.
 
         Args:
-            prefix: Literal prefix: `cats/` matches a folder, `ca` all paths that begin with it.
+            prefix: Text with which paths begin: `cats/` for a folder, `ca` also for `cars/` and
+                `cat.png`.
             start_after: Return only paths that sort after this one.
             fold: Return a single level: deeper paths are replaced by one folder with a final slash.
         """
@@ -67,9 +68,9 @@ class ImageStore(OneImageCalls):
     list = iter  # noqa: A003  (alias, as in other clients)
 
     def entries(self, prefix: str = "", *, start_after: str = "") -> Iterator[ImageInfo]:
-        """Iterate over the properties of images. With a bucket, each entry costs one request.
+        """Iterate over the images whose paths begin with `prefix`, with their properties.
 
-        See `iter` for the arguments.
+        If the server uses a bucket, each image costs it one request. See `iter` for the arguments.
         """
         for entry in self._entries(prefix, start_after, fold=False):
             if isinstance(entry, ImageInfo):
@@ -78,10 +79,10 @@ class ImageStore(OneImageCalls):
     def search(
         self, q: str = "", *, limit: int | None = None, **filters: Unpack[SearchFilters]
     ) -> Iterator[ImageMetadata]:
-        """Iterate over images that match all words and filters, newest first. Pages load as needed.
+        """Iterate over the images that match all words and filters, newest first.
 
-        New images are found within a second. Only the beginning of long texts is indexed.
-        `generation.raw` is None in the results; use `metadata` to read it.
+        Pages are requested as needed. New images are found within a second. Only the beginning of
+        long texts is indexed. `generation.raw` is None in the results; use `metadata` to read it.
 
         Args:
             q: Words in the prompt, path or model. Words in double quotes form a phrase.
@@ -99,7 +100,7 @@ class ImageStore(OneImageCalls):
             left = None if left is None else max(left - len(found), 0)
 
     def level(self, folder: str = "") -> Iterator[ImageInfo | Folder]:
-        """Iterate over the images and subfolders directly in a folder (`cats/`)."""
+        """Iterate over the images and subfolders directly in a folder such as `cats/`."""
         yield from self._entries(folder, "", fold=True)
 
     def _entries(
@@ -124,7 +125,7 @@ class ImageStore(OneImageCalls):
         each: Callable[[Outcome[SavedImage]], None] | None = None,
         progress: OnProgress | None = None,
     ) -> builtins.list[SavedImage]:
-        """Save many images concurrently. A failed image does not stop the others.
+        """Save many images concurrently. If one fails, the others are still saved.
 
         Args:
             images: Paths with their sources. At most `concurrency` are read in advance.
@@ -133,8 +134,9 @@ class ImageStore(OneImageCalls):
                 interruption.
             generation: See `save`; applies to all images.
             ai_generated: See `save`; applies to all images.
-            expires_in: See `save`. Overrides `skip_same`, so that the lifetime of all restarts.
-            each: Called with each outcome as it arrives, in the caller's thread.
+            expires_in: See `save`; applies to all images. If it is set, `skip_same` is ignored, so
+                that all lifetimes restart.
+            each: Function that is called with each outcome as it arrives, in the caller's thread.
             progress: See `save`; called from several threads.
 
         Returns:
@@ -164,7 +166,7 @@ class ImageStore(OneImageCalls):
         each: Callable[[Outcome[DownloadedImage]], None] | None = None,
         progress: OnProgress | None = None,
     ) -> builtins.list[DownloadedImage]:
-        """Download many images to files, except files that already have identical bytes.
+        """Download many images concurrently. Files that already have identical bytes are skipped.
 
         Args:
             images: Paths with their destination files.
@@ -172,6 +174,9 @@ class ImageStore(OneImageCalls):
             within: See `download`; applies to all images.
             each: See `save_many`.
             progress: See `save_many`.
+
+        Returns:
+            The downloaded and skipped images in input order.
 
         Raises:
             SomeFailed: See `save_many`.
@@ -183,7 +188,11 @@ class ImageStore(OneImageCalls):
         return workers.run(jobs, each)
 
     def delete_many(self, paths: Iterable[str], *, concurrency: int = 4) -> int:
-        """Delete many images, a hundred per request. Missing images are not an error.
+        """Delete many images, up to a hundred in one request. Missing images are not an error.
+
+        Args:
+            paths: Paths of the images.
+            concurrency: Number of requests at the same time.
 
         Returns:
             Number of images that existed.
@@ -203,7 +212,7 @@ class ImageStore(OneImageCalls):
     # Runs --------------------------------------------------------------------------------
 
     def run(self, folder: str, *, expected: int | None = None) -> Run:
-        """Return a run: images in a folder that a `with` block publishes together on success.
+        """Return a run: a folder whose images are published together at the end of a `with` block.
 
         Args:
             folder: Folder of the run, such as `generations/7`.
@@ -213,13 +222,13 @@ class ImageStore(OneImageCalls):
         return Run(folder, expected, self.save, self._run, self._operations.retries)
 
     def publish_run(self, folder: str, *, expected: int | None = None) -> PublishedRun:
-        """Publish a folder as a run. With `expected`, it must contain exactly so many images."""
+        """Publish a folder as a run. If `expected` is set, it must be the number of images."""
         return self._run(publish(self._operations.retries, named(folder), expected))
 
     def runs(
         self, prefix: str = "", *, state: RunState | None = None, sort: Sort = "folder"
     ) -> Iterator[RunInfo]:
-        """Iterate over runs whose folder begins with `prefix`. At most 10,000 if sorted by time."""
+        """Iterate over runs whose folders begin with `prefix`; at most 10,000 if sorted by time."""
         query: str | None = runs_query(prefix, state, sort)
         while query is not None:
             found, query = self._run(page_of_runs(self._operations.retries, prefix, query))

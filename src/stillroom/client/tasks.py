@@ -1,4 +1,4 @@
-"""Asynchronous versions of `threads`, and calls in threads that would block the event loop."""
+"""Asynchronous versions of the functions in `threads`, and functions that run code in a thread."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, asynccontextmanager
@@ -16,12 +16,12 @@ T = TypeVar("T")
 
 
 async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Call a function in a thread and return its result."""
+    """Call a function in a thread, so that it does not block the event loop. Return its result."""
     return await anyio.to_thread.run_sync(partial(function, *args, **kwargs))
 
 
 async def iterated_in_thread(iterator: Iterator[T]) -> AsyncIterator[T]:
-    """Yield the elements of an iterator, each of which is computed in a thread."""
+    """Yield the elements of an iterator. Each element is computed in a thread."""
     end = object()
     while (item := await in_thread(next, iterator, end)) is not end:
         yield cast("T", item)
@@ -29,7 +29,7 @@ async def iterated_in_thread(iterator: Iterator[T]) -> AsyncIterator[T]:
 
 @asynccontextmanager
 async def entered_in_thread(manager: AbstractContextManager[T]) -> AsyncIterator[T]:
-    """Enter a context manager in a thread, and leave it on the event loop."""
+    """Context manager: enter `manager` in a thread, and exit it in the event loop."""
     with ExitStack() as stack:
         value = await in_thread(manager.__enter__)
         stack.push(manager.__exit__)
@@ -37,7 +37,7 @@ async def entered_in_thread(manager: AbstractContextManager[T]) -> AsyncIterator
 
 
 async def outcomes_of(path: str, run: Callable[[], Awaitable[T]]) -> Sequence[Outcome[T]]:
-    """See `threads.outcomes_of`."""
+    """Run the job of one image and return its outcome. Exceptions in `FAILED` become outcomes."""
     try:
         return [Outcome(path, await run())]
     except FAILED as error:
@@ -45,7 +45,7 @@ async def outcomes_of(path: str, run: Callable[[], Awaitable[T]]) -> Sequence[Ou
 
 
 class Workers:
-    """Tasks of one bulk operation; see `threads.Workers`."""
+    """Pool of asyncio or trio tasks that run the jobs of one bulk operation."""
 
     def __init__(self, concurrency: int, progress: OnProgress | None = None) -> None:
         self._concurrency = concurrency
@@ -56,7 +56,10 @@ class Workers:
         jobs: Iterable[Callable[[], Awaitable[Sequence[Outcome[T]]]]],
         each: Callable[[Outcome[T]], None] | None = None,
     ) -> list[T]:
-        """See `threads.Workers.run`; `each` is called on the event loop."""
+        """Run jobs concurrently and return their results in input order.
+
+        Asynchronous version of `threads.Workers.run`. `each` is called in the event loop.
+        """
         gathered: Gathered[T] = Gathered(each)
         numbered = enumerate(jobs)
 

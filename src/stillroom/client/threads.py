@@ -1,4 +1,4 @@
-"""Thread pool for bulk operations, with outcomes in input order."""
+"""Pool of threads for bulk operations, which returns the outcomes in input order."""
 
 import threading
 from collections.abc import Callable, Iterable, Sequence
@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 def outcomes_of(path: str, run: Callable[[], T]) -> Sequence[Outcome[T]]:
-    """Run a job for one image and return its outcome. Exceptions in `FAILED` become outcomes."""
+    """Run the job of one image and return its outcome. Exceptions in `FAILED` become outcomes."""
     try:
         return [Outcome(path, run())]
     except FAILED as error:
@@ -20,20 +20,25 @@ def outcomes_of(path: str, run: Callable[[], T]) -> Sequence[Outcome[T]]:
 
 
 class _Interrupted(Exception):
-    """The calling thread was interrupted during a bulk operation."""
+    """Exception that stops a job after the calling thread was interrupted."""
 
 
 class Workers:
-    """Threads of one bulk operation."""
+    """Pool of threads that run the jobs of one bulk operation."""
 
     def __init__(self, concurrency: int, progress: OnProgress | None = None) -> None:
-        """Configure the number of jobs to run at the same time, and a callback."""
+        """Create a pool.
+
+        Args:
+            concurrency: Number of jobs to run at the same time.
+            progress: Function that is called with the progress of each image.
+        """
         self._concurrency = concurrency
         self._progress = progress
         self._stop = threading.Event()
 
     def progress(self, event: Progress) -> None:
-        """Report progress of a job, or abort the job if the caller was interrupted."""
+        """Call the progress callback, or stop the job if the calling thread was interrupted."""
         if self._stop.is_set():
             raise _Interrupted
         if self._progress is not None:
@@ -44,11 +49,13 @@ class Workers:
         jobs: Iterable[Callable[[], Sequence[Outcome[T]]]],
         each: Callable[[Outcome[T]], None] | None = None,
     ) -> list[T]:
-        """Run jobs concurrently. A failed job does not stop the others.
+        """Run jobs concurrently and return their results in input order.
+
+        If a job fails, the others are still run.
 
         Args:
             jobs: Jobs to run. At most `concurrency` are read in advance, in the caller's thread.
-            each: Called with each outcome as it arrives, in the caller's thread.
+            each: Function that is called with each outcome as it arrives, in the caller's thread.
 
         Raises:
             SomeFailed: Some jobs failed. Raised after all jobs were attempted, or earlier if the

@@ -1,4 +1,4 @@
-"""Return types of the SDK."""
+"""Types of the values that the SDK returns or accepts."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class DownloadedImage:
-    """Downloaded image.
+    """Image that was downloaded to a file.
 
     Attributes:
         skipped: True if the file already had identical bytes, so that nothing was downloaded.
@@ -40,10 +40,11 @@ class ImageInfo:
     Attributes:
         size: Size in bytes.
         modified: Time of the last save (timezone-aware); whole seconds if returned by `stat`.
-        etag: Etag with its quotes, ready for `if_match`.
-        sha256: Hexadecimal digest; None if the image has not been hashed.
-        ai_mark: Embedded metadata which states that AI made the image: `c2pa`, `iptc`, `both` or
-            `none`; None if unknown. Ignored in comparisons, because it may become known later.
+        etag: Etag including its quotes, as `if_match` requires.
+        sha256: Hexadecimal SHA-256; None if the image has not been hashed.
+        ai_mark: Kind of embedded metadata which states that AI made the image: `c2pa`, `iptc`,
+            `both` or `none`; None if unknown. Ignored in comparisons, because it may become known
+            later.
     """
 
     path: str
@@ -57,12 +58,12 @@ class ImageInfo:
 
 @dataclass(frozen=True, slots=True)
 class ImageMetadata(ImageInfo):
-    """Properties of a stored image with its generation parameters.
+    """Properties of a stored image, with its generation parameters and its expiration.
 
     Attributes:
         generation: Generation parameters; None if the image contains none in a known format.
-        expires_at: Expiration (timezone-aware); None if the image does not expire, or if that is
-            unknown, as in search results.
+        expires_at: Expiration time (timezone-aware); None if the image does not expire, or if that
+            is unknown, as in search results.
     """
 
     generation: Generation | None
@@ -77,7 +78,7 @@ class Folder:
 
 
 class ResourceChanges(TypedDict, total=False):
-    """Changes to a `MediaResource`. None removes a value from a nullable field."""
+    """Fields of a `MediaResource` to change. None removes a value; omitted fields are kept."""
 
     alt_text: str | None
     caption: str | None
@@ -94,11 +95,11 @@ class FactsFilters(TypedDict, total=False):
 
     Attributes:
         prompt: Words in the prompt. Words in double quotes form a phrase.
-        model: Phrase in the name of the model.
-        lora: Phrase in the name of a LoRA.
-        sampler: Complete name of the sampler, case-insensitive.
+        model: Consecutive words in the name of the model.
+        lora: Consecutive words in the name of a LoRA.
+        sampler: Complete name of the sampler, in upper or lower case.
         seed: Seed from 0 to 2**64 - 1.
-        tool: Complete name of the tool, case-insensitive.
+        tool: Complete name of the tool, in upper or lower case.
         ai_mark: AI mark; `none` matches images without a mark.
     """
 
@@ -112,11 +113,15 @@ class FactsFilters(TypedDict, total=False):
 
 
 class ResourceFilters(FactsFilters, total=False):
-    """Filters for listing resources, which must all match.
+    """Filters for listing resources. A resource must match all of them.
 
-    `q` contains words in the generation parameters, as in a search.
-    `tag` is one or several tags that a resource must have. A leading `-` excludes a tag.
-    `source_key` is one or several keys of ingested images, such as `compute/a.png`.
+    Attributes:
+        tag: One or several tags that the resource must have. A leading `-` excludes a tag.
+        source_key: One or several storage keys from which the image was ingested, such as
+            `compute/a.png`. One of them must match.
+        created_from: Earliest creation time (inclusive).
+        created_before: Latest creation time (exclusive).
+        q: Words in the generation parameters, as for `ImageStore.search`.
     """
 
     tag: str | Iterable[str]
@@ -131,7 +136,7 @@ class ResourceFilters(FactsFilters, total=False):
 
 @dataclass(frozen=True, slots=True)
 class HealingProgress:
-    """Progress of the server in computing missing fields of media resources.
+    """Progress of `MediaLibrary.heal`, with which the server computes missing fields of resources.
 
     Attributes:
         total: Number of resources with missing fields at the beginning.
@@ -143,13 +148,13 @@ class HealingProgress:
 
     @property
     def done(self) -> int:
-        """Number of finished resources, estimated from `total` and `waiting`."""
+        """Number of resources that are complete, estimated from `total` and `waiting`."""
         return max(0, self.total - self.waiting)
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Transfer progress of one image.
+    """Progress of sending or receiving one image.
 
     Attributes:
         done: Number of bytes sent or received. It may decrease after a failed attempt.
@@ -165,7 +170,7 @@ OnProgress = Callable[[Progress], None]
 
 
 class SaveOptions(Encoding, total=False):
-    """Options of `ImageStore.save`, in addition to path and source."""
+    """Arguments of `ImageStore.save`, except for the path and the source."""
 
     if_match: str | None
     if_none_match: str | None
@@ -178,7 +183,7 @@ class SaveOptions(Encoding, total=False):
 
 @dataclass(frozen=True, slots=True)
 class Outcome(Generic[T]):
-    """Outcome for one image of a bulk operation: either `result` or `error` is None."""
+    """Outcome for one image of a bulk operation. Either `result` or `error` is None."""
 
     path: str
     result: T | None = None

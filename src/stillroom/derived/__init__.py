@@ -1,1 +1,1 @@
-"""Thumbnails of stored images: made in separate processes, stored in a cache of limited size."""
+"""Thumbnails of stored images, which are made in separate processes and cached."""

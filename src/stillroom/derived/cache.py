@@ -1,12 +1,12 @@
-"""Thumbnail cache of limited size: small files in a folder that all processes share.
+"""Thumbnail cache of limited size: small files in a folder that all server processes share.
 
 .stillroom/derived/
     ab/ab12…         a thumbnail, named by the hash of its original, derivation and encoder
     lock             eight bytes with the total size of all thumbnails; used for range locks
 
-A file is complete or absent, even after a power failure, because it gets its name only after it
-was synced. The access time records the last use, and the least recently used files are evicted
-first. A cache error never makes a request fail.
+A file gets its name only after it was written to the disk with fsync. It is therefore complete or
+absent, even after a power failure. The access time of a file is the time of its last use. If the
+cache is full, the least recently used files are evicted. A cache error never makes a request fail.
 """
 
 import contextlib
@@ -24,13 +24,13 @@ from typing import Final
 _FILE_MODE: Final = 0o640
 _FOLDER_MODE: Final = 0o750
 _BLOCK_BYTES: Final = 4096
-"""Block size of the filesystem, and therefore the minimum size of a thumbnail on disk."""
+"""Size of the filesystem's blocks, and therefore the minimum size of a thumbnail on disk."""
 
 _LARGEST_SHARE: Final = 8
-"""Divisor of `max_bytes` that gives the maximum size of a cached thumbnail."""
+"""Divisor of `max_bytes`. The quotient is the maximum size of a thumbnail in the cache."""
 
 _FILL_AFTER_EVICTION: Final = 7 / 8
-"""Fill level after an eviction, so that the next additions do not evict again."""
+"""Share of the cache that is used after an eviction, so that the next additions do not evict."""
 
 _ACCESS_TIME_S: Final = 60
 """Minimum number of seconds between updates of a file's access time."""
@@ -40,13 +40,16 @@ _DRAFT: Final = "draft-"
 
 _COUNT_BYTES: Final = 8
 _FLOCK: Final = struct.Struct("hhqqi0q")
-"""struct flock (https://man7.org/linux/man-pages/man2/fcntl_locking.2.html). Its pid is 0."""
+"""Layout of struct flock, whose pid is 0:
+https://man7.org/linux/man-pages/man2/fcntl_locking.2.html"""
 
 log = logging.getLogger("stillroom.derived")
 
 
 class DerivedCache:
-    """Cache of thumbnails by name. Call all methods except `open` and `try_lock` in a thread.
+    """Cache that contains thumbnails by name.
+
+    Call all methods except `open` and `try_lock` in a thread, because they block.
 
     Attributes:
         folder: Folder of the cache, created on first use.
@@ -54,10 +57,14 @@ class DerivedCache:
     """
 
     def __init__(self, folder: Path, max_bytes: int, *, min_free_bytes: int, durable: bool) -> None:
-        """Cache thumbnails in `folder`, which no other store may use.
+        """Configure the cache. Does not access the disk yet.
 
-        No file is added if less than `min_free_bytes` would be left on the disk. Files are synced
-        if `durable` is True; otherwise a power failure may damage them.
+        Args:
+            folder: Folder of the cache, which no other store may use.
+            max_bytes: Maximum total size of the files; 0 disables the cache.
+            min_free_bytes: Free space on the disk below which no thumbnail is added.
+            durable: True to write files to the disk with fsync. If False, a power failure may
+                damage them.
         """
         self.folder = folder
         self.max_bytes = max_bytes
@@ -69,7 +76,7 @@ class DerivedCache:
     # Reading -----------------------------------------------------------------------------
 
     def open(self, name: str) -> int | None:
-        """Return a file descriptor for the thumbnail, or None if it is not cached."""
+        """Return a file descriptor for reading a thumbnail, or None if it is not cached."""
         if not self.max_bytes:
             return None
         try:
@@ -88,8 +95,11 @@ class DerivedCache:
     def try_lock(self, source: str) -> int | None:
         """Try to lock an original, so that no other process makes thumbnails from it.
 
+        `source` is a hash that identifies the original.
+
         Returns:
-            A file descriptor to close to release the lock; None if another process has the lock.
+            A file descriptor, which releases the lock when it is closed; None if another process
+            has the lock.
 
         Raises:
             OSError: the folder cannot be used. Thumbnails are then made without a lock.
@@ -109,7 +119,7 @@ class DerivedCache:
     # Writing -----------------------------------------------------------------------------
 
     def add(self, name: str, picture: bytes) -> None:
-        """Add a thumbnail to the cache, evicting older ones if needed."""
+        """Add a thumbnail to the cache. If there is no room, evict others first."""
         if _blocks(len(picture)) > self.max_bytes // _LARGEST_SHARE:
             return
         try:
@@ -146,9 +156,9 @@ class DerivedCache:
 
     @contextlib.contextmanager
     def _room_for(self, takes: int) -> Iterator[None]:
-        """Reserve space for a thumbnail, and lock the cache while the file gets its name.
+        """Reserve `takes` bytes for a thumbnail, and lock the cache while the file gets its name.
 
-        The space is counted first, so that after a crash the total is too high, never too low.
+        The total is increased first. After a crash it may be too high, but never too low.
         """
         fd = self._open_lock()
         try:
@@ -169,7 +179,7 @@ class DerivedCache:
             os.close(fd)  # also releases the lock
 
     def _make_room(self, most: int) -> int:
-        """Evict least recently used files until at most `most` bytes remain. Return the total."""
+        """Evict least recently used files until `most` bytes or fewer remain. Return the total."""
         entries = []
         for path, status in self._files():
             if os.path.basename(path).startswith(_DRAFT):
@@ -225,7 +235,7 @@ def _blocks(size: int) -> int:
 
 
 def _new_file(folder: int) -> tuple[int, str | None]:
-    """Create a temporary file. Return its descriptor, and its name if it has one."""
+    """Create a temporary file. Return its descriptor, and its name or None if it has no name."""
     flags = os.O_WRONLY | os.O_CLOEXEC
     try:
         return os.open(".", flags | os.O_TMPFILE, _FILE_MODE, dir_fd=folder), None

@@ -1,4 +1,4 @@
-"""Configuration of derived images (thumbnails)."""
+"""Configuration of thumbnails ("derived images")."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +11,9 @@ class DerivedConfig:
     Attributes:
         folder: Folder of the cache.
         cache_bytes: Maximum size of the cache.
-        min_free_bytes: Minimum free space on the disk. Below it, nothing is cached.
-        durable: True to sync cached files to the disk.
-        processes: Maximum number of decoding processes, each for one image at a time.
+        min_free_bytes: Free space on the disk below which nothing is cached.
+        durable: True to write cached files to the disk with fsync.
+        processes: Maximum number of decoding processes. Each decodes one image at a time.
         max_pixels: Maximum number of pixels. Larger images are not decoded.
         transformations_url: URL of Cloudflare's CDN. If set, the CDN makes the thumbnails.
     """

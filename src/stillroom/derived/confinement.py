@@ -1,6 +1,6 @@
 """Confinement of decoding processes by resource limits, Landlock and seccomp (Linux features).
 
-Landlock permanently removes a process's permissions: here to open, create or change files, to use
+With Landlock, a process gives up permissions for ever: here to open, create or change files, to use
 TCP, and to signal other processes. Open file descriptors remain usable. With seccomp, the kernel
 rejects all system calls that decoding does not need, such as `chmod` or calls that create sockets
 or processes. If a kernel has only one of these features, it provides a part of the protection.
@@ -24,19 +24,19 @@ _ASK_VERSION: Final = 1
 https://git.kernel.org/pub/scm/linux/kernel/git/torvalds/linux.git/tree/scripts/syscall.tbl."""
 
 _FILE_RIGHTS: Final = {1: 13, 2: 14, 3: 15, 5: 16}
-"""Number of file permissions (one bit each), by the first Landlock version that supports them."""
+"""Number of file permissions (one bit each), by the version of Landlock that introduced them."""
 
 _NET_VERSION: Final = 4
 _TCP_RIGHTS: Final = 0b11
 _SCOPE_VERSION: Final = 6
 _SCOPES: Final = 0b11
-"""Landlock scopes: abstract sockets and signals."""
+"""Bits of the Landlock scopes for abstract sockets and signals."""
 
 _DESCRIPTORS: Final = 32
 
 
 _MACHINES: Final = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
-"""By machine: index into the system call numbers, and the AUDIT_ARCH for seccomp filters."""
+"""Index into the pairs of system call numbers, and AUDIT_ARCH for seccomp filters, by machine."""
 
 _ALLOWED: Final = {
     # https://git.kernel.org/pub/scm/linux/kernel/git/torvalds/linux.git/tree/arch/x86/entry/syscalls/syscall_64.tbl
@@ -51,7 +51,9 @@ _ALLOWED: Final = {
     "getrandom": (318, 278),
 }  # fmt: skip
 _PRLIMIT64: Final = (302, 261)
-"""Allowed only for the process itself, which renews its processor time limit for each image."""
+"""Numbers of a system call that the process may use only for itself.
+
+The process needs it to renew its limit of processor time for each image."""
 
 _LOAD: Final = 0x20
 _JUMP_IF_EQUAL: Final = 0x15
@@ -63,8 +65,7 @@ _ALLOW: Final = 0x7FFF0000
 _KILL_PROCESS: Final = 0x80000000
 _REFUSE: Final = 0x00050000 | errno.EPERM
 """Reject a call without killing the process, because libraries try optional calls, such as
-terminal queries. See https://man7.org/linux/man-pages/man2/seccomp.2.html.
-"""
+terminal queries. See https://man7.org/linux/man-pages/man2/seccomp.2.html."""
 
 _MODE_FILTER: Final = 2
 
@@ -74,7 +75,7 @@ class _Program(ctypes.Structure):
 
 
 def limit(*, memory_bytes: int) -> None:
-    """Set this process's resource limits, irreversibly.
+    """Set the resource limits of this process, irreversibly.
 
     Source: https://man7.org/linux/man-pages/man2/getrlimit.2.html
     """
@@ -91,7 +92,7 @@ def limit(*, memory_bytes: int) -> None:
 
 
 def missing() -> tuple[str, ...]:
-    """Return the features ("Landlock", "seccomp") that are missing on this machine."""
+    """Return which of the features "Landlock" and "seccomp" this machine lacks."""
     libc = _libc()
     lacking = [] if _landlock_version(libc) else ["Landlock"]
     if _machine() is None or libc.prctl(_PR_GET_SECCOMP, 0, 0, 0, 0) < 0:
@@ -100,7 +101,7 @@ def missing() -> tuple[str, ...]:
 
 
 def gaps() -> list[tuple[str, str]]:
-    """Return the gaps in the confinement on this machine, each with a remedy for operators."""
+    """Return the missing protection on this machine, each with a remedy for operators."""
     remedies = {
         "Landlock": (
             "decoding processes can open files, because this kernel has no Landlock",
@@ -115,10 +116,10 @@ def gaps() -> list[tuple[str, str]]:
 
 
 def deny_files() -> int:
-    """Prevent this process from opening files. Call this after all imports.
+    """Prevent this process from opening files, with Landlock. Call this after all imports.
 
     Returns:
-        The version of Landlock. 0 if the kernel lacks Landlock, so that files remain accessible.
+        The version of Landlock; 0 if the kernel lacks Landlock, so that files remain accessible.
     """
     libc = _libc()
     version = _landlock_version(libc)
@@ -151,8 +152,6 @@ def deny_system_calls() -> bool:
 
 
 def _filter(index: int, machine: int) -> bytes:
-    """Build the program that the kernel runs for each system call (array of struct sock_filter)."""
-
     def step(code: int, value: int, if_so: int = 0, if_not: int = 0) -> bytes:
         return struct.pack("=HBBI", code, if_so, if_not, value)
 

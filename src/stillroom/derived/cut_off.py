@@ -1,7 +1,7 @@
 """Detection of truncated files, from the lengths of their parts or from a JPEG's end marker.
 
-This check is for files that could not be decoded. Files with other damage, or with too many parts
-to check, do not count as truncated. Other data may follow the image in a file: more images, the
+This check is for files that could not be decoded. A file with other damage, or with too many parts
+to check, does not count as truncated. Other data may follow the image in a file: more images, the
 video of a motion photo, or data that editors add.
 """
 
@@ -20,14 +20,14 @@ _MAX_BOXES: Final = 64
 _PIXELS: Final = b"mdat"
 
 _JPEG_END: Final = b"\xff\xd9"
-"""End marker EOI (ITU-T T.81, B.1.1.3). Embedded thumbnails contain it, coded data does not."""
+"""End marker of a JPEG (ITU-T T.81, B.1.1.3). Coded data never contains it, but thumbnails do."""
 
 _PIECE_BYTES: Final = 1024**2
 _MAX_BYTES: Final = 64 * _PIECE_BYTES
 
 
 class _OpenFile(FileParts):
-    """Open file, of which each part is read when a parser needs it."""
+    """Open file. A part of it is read as soon as a parser requests the part."""
 
     def __init__(self, file: BinaryIO) -> None:
         size = file.seek(0, os.SEEK_END)
@@ -40,7 +40,7 @@ class _OpenFile(FileParts):
 
 
 def is_cut_off(file: BinaryIO) -> bool:
-    """Return True if an image file is certainly truncated, else False."""
+    """Return True if an image file is certainly truncated, and False if this is not certain."""
     parts = _OpenFile(file)
     head = parts.bytes_at(0, min(_HEAD_BYTES, parts.size))
     for at, signature, check, max_reads in _CHECKS:
@@ -65,7 +65,6 @@ def _is_png_cut_off(parts: FileParts) -> bool:
 
 
 def _is_jpeg_cut_off(parts: FileParts) -> bool:
-    """Return whether a JPEG has no end marker after the start of its first scan."""
     *_, (_, start, _) = jpeg.segments(parts)
     while start + len(_JPEG_END) <= parts.size:
         piece = parts.bytes_at(start, min(_PIECE_BYTES, parts.size - start))
@@ -97,6 +96,7 @@ _CHECKS: Final[tuple[tuple[int, bytes, Callable[[FileParts], bool], int], ...]] 
     (0, b"BM", lambda parts: parts.numbers("<I", 2)[0] > parts.size, 1),
     (4, b"ftyp", _is_avif_cut_off, 2**8),
 )
-"""Offset and text of each signature, its check, and the maximum number of reads: half a gigabyte of
-PNG pixels in 8 KiB chunks (libpng), 64 MiB of GIF pixels in blocks of 255 bytes.
-"""
+"""Checks: offset and bytes of a signature, function, and maximum number of reads.
+
+The numbers of reads allow half a gigabyte of PNG pixels in 8 KiB chunks (as libpng writes), and 64
+MiB of GIF pixels in blocks of 255 bytes."""

@@ -1,4 +1,4 @@
-"""Pool of decoding processes: started on demand, reused, and replaced on failure."""
+"""Pool of decoding processes, which are started when needed, reused, and replaced on failure."""
 
 import asyncio
 import contextlib
@@ -20,26 +20,29 @@ from stillroom.http.derivation import Derivation
 _WORKER: Final = "stillroom.derived.worker"
 
 _MAX_S: Final = 60.0
-"""Time limit per image in seconds. The process has a lower limit on its processor time."""
+"""Time limit in seconds for decoding an image. The limit of processor time is lower."""
 
 _WAIT_S: Final = 20.0
-"""Maximum seconds to wait for a free process. After that, the client should retry later."""
+"""Seconds for which a request waits for a free process. Then the client should retry later."""
 
 _IDLE_S: Final = 60.0
-"""Seconds after which an idle process is ended, because each process uses 30 MiB of memory."""
+"""Seconds after which an unused process is ended, because each process uses 30 MiB of memory."""
 
 _REAP_S: Final = 0.005
 _PATIENT_POLLS: Final = 200
-"""Number of checks whether a process has ended by itself. A compromised process is killed then."""
+"""Number of checks whether a process has ended by itself, before it is killed.
+
+A process that a malicious image has taken over would not end by itself."""
 
 _RECEIVED_BYTES: Final = 256 * 1024
 _MAX_PICTURE_BYTES: Final = 64 * 1024**2
-"""Maximum size of a thumbnail: four times the 16 MiB of 2048 x 2048 uncompressed pixels."""
+"""Maximum size of a thumbnail in bytes: four times that of 2048 x 2048 uncompressed pixels."""
 
 _KILLED_BY_THE_IMAGE: Final = frozenset(
     (signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT, signal.SIGXCPU)
 )
-"""Signals caused by the image. An operator or the kernel (out of memory) sends other signals."""
+"""Signals that an image can cause in its decoding process. All others come from an operator or from
+the kernel (out of memory)."""
 
 _REFUSALS: Final = {
     wire.TOO_MANY_PIXELS: "the image has too many pixels to be decoded",
@@ -50,25 +53,32 @@ _REFUSALS: Final = {
 _COLOR: Final = re.compile("#[0-9a-f]{6}")
 
 _PASSED_VARIABLES: Final = ("LANG", "LC_", "LD_LIBRARY_PATH", "PATH", "PYTHON")
-"""Prefixes of environment variables to pass to the process. Other variables may be secrets."""
+"""Beginnings of the names of environment variables that a process inherits. Others may be secret.
+"""
 
 _MALLOC: Final = {
     "MALLOC_ARENA_MAX": "1",
     "MALLOC_MMAP_THRESHOLD_": str(32 * 1024**2),
     "MALLOC_TRIM_THRESHOLD_": str(64 * 1024**2),
 }
-"""Settings that reuse memory for the next image. Otherwise the kernel maps all pages again, and a
-WebP takes a third longer. See https://man7.org/linux/man-pages/man3/mallopt.3.html.
-"""
+"""Environment variables that make a process reuse memory for the next image.
+
+Otherwise the kernel would map all pages again, and a WebP would take a third longer. See
+https://man7.org/linux/man-pages/man3/mallopt.3.html."""
 
 log = logging.getLogger("stillroom.derived")
 
 
 class Decoders:
-    """Pool of decoding processes with a maximum size. It uses no threads to wait for them."""
+    """Pool of decoding processes with a maximum size. No threads wait for the processes."""
 
     def __init__(self, most: int, *, max_pixels: int) -> None:
-        """Decode images of at most `max_pixels` pixels in at most `most` processes."""
+        """Create a pool without processes.
+
+        Args:
+            most: Maximum number of processes.
+            max_pixels: Maximum number of pixels of an image.
+        """
         self._most = most
         self._slots = asyncio.Semaphore(most)
         self._max_pixels = max_pixels
@@ -79,11 +89,11 @@ class Decoders:
 
     @property
     def pids(self) -> list[int]:
-        """Operating-system ids of all decoding processes."""
+        """Ids of all decoding processes in the operating system."""
         return [decoder.process.pid for decoder in (*self._busy, *self._idle)]
 
     async def derive(self, file: int, derivation: Derivation) -> bytes:
-        """Make a thumbnail of the image in an open file, and return its encoded bytes.
+        """Return an encoded thumbnail of the image in the open file with the descriptor `file`.
 
         Raises:
             UnsupportedMedia: the image cannot be decoded, or exceeds the limits.
@@ -92,7 +102,11 @@ class Decoders:
         return await self._run(file, wire.Job.of(derivation))
 
     async def dominant_color(self, file: int) -> str | None:
-        """Return `#rrggbb`, or None if the image is fully transparent. Raises as `derive` does."""
+        """Return the dominant colour as `#rrggbb`, or None if the image is fully transparent.
+
+        Raises:
+            UnsupportedMedia, BackendUnavailable: see `derive`.
+        """
         color = (await self._run(file, wire.Job.of_color())).decode("ascii", "replace")
         return color if _COLOR.fullmatch(color) else None  # the process may be compromised
 
@@ -147,7 +161,6 @@ class Decoders:
     async def _explain_end(
         self, decoder: "_Decoder", error: OSError
     ) -> UnsupportedMedia | BackendUnavailable:
-        """Return the error to raise for a process that ended: caused by the image or the server."""
         code = await self._wait_for_end(decoder)
         if code == wire.OUT_OF_MEMORY:
             return UnsupportedMedia("the image needs too much memory to be decoded")
@@ -179,7 +192,6 @@ class Decoders:
         await self._wait_for_end(decoder)
 
     async def _wait_for_end(self, decoder: "_Decoder") -> int:
-        """Wait until a process has ended, and return its exit status."""
         self._busy.discard(decoder)
         decoder.channel.close()
         polls = itertools.count()
@@ -190,7 +202,7 @@ class Decoders:
         return code
 
     async def close(self) -> None:
-        """End all processes. Callers that wait for a process get an error."""
+        """End all processes. Calls that wait for a process raise an error."""
         if self._retiring is not None:
             self._retiring.cancel()
         for decoder in self._busy:
@@ -202,7 +214,7 @@ class Decoders:
 
 
 class _Decoder:
-    """Decoding process and the server's end of its socket."""
+    """Decoding process, and the socket with which the server communicates with it."""
 
     def __init__(self, process: "subprocess.Popen[bytes]", channel: socket.socket) -> None:
         self.process = process
@@ -212,7 +224,7 @@ class _Decoder:
 
     @classmethod
     def start(cls, max_pixels: int) -> Self:
-        """Start a process without waiting for its imports. May raise OSError."""
+        """Start a process without waiting for its imports. Raise OSError if that fails."""
         ours, theirs = socket.socketpair()
         with contextlib.closing(theirs):
             try:
@@ -231,7 +243,7 @@ class _Decoder:
         return cls(process, ours)
 
     async def run(self, file: int, job: wire.Job) -> tuple[bytes, bytes]:
-        """Run a job, and return the status and the content. Raise OSError if the process ends."""
+        """Send a job and return the response. Raise OSError if the process ends."""
         socket.send_fds(self.channel, [job.pack()], [file])  # does not block: the socket is empty
         head = await self._receive(wire.RESPONSE.size)
         kind, length = wire.RESPONSE.unpack(head)

@@ -1,9 +1,9 @@
-"""Decoding and scaling of images with Pillow. Never imported in a server process.
+"""Decoding and scaling of images with Pillow. This module is never imported in a server process.
 
-For speed, a JPEG is decoded at the smallest suitable scale that the format supports (`draft`), then
-reduced by integer factors to twice the target size, and scaled by Lanczos from there. Measurements
-are in docs/performance.md. Colours are converted to sRGB, the EXIF orientation is applied, and all
-other metadata (prompts, places, names) is removed.
+For speed, a JPEG is decoded at the smallest suitable scale that the format supports (`draft`). The
+image is then reduced by integer factors to twice the target size, and finally scaled by the Lanczos
+filter. Measurements are in docs/performance.md. Colours are converted to sRGB, the EXIF orientation
+is applied, and all other metadata (prompts, places, names) is removed.
 
 Source:
     https://pillow.readthedocs.io/en/stable/reference/Image.html (draft, resize, reducing_gap)
@@ -21,17 +21,19 @@ from stillroom.derived.cut_off import is_cut_off
 from stillroom.derived.wire import COLOR, Job
 
 FORMATS: Final = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "AVIF")
-"""Formats that image generators write and browsers display. Excluded are TIFF, which has dozens of
-codecs, and formats that can contain programs or references (EPS, WMF, PSD, ICNS …).
-"""
+"""Formats that are decoded: those that image generators write and browsers display.
+
+Excluded are TIFF, which has dozens of codecs, and formats that can contain programs or references
+(EPS, WMF, PSD, ICNS …)."""
 
 _GAP: Final = 2.0
-"""Scaling factor that is left to Lanczos after `reduce`. libvips has the same default."""
+"""Scaling factor that remains for the Lanczos filter. libvips has the same default."""
 
 _WEBP_METHOD: Final = 4
 _WHITE: Final = (255, 255, 255)
 _ORIENTATION: Final = 0x0112
-"""EXIF tag; see https://www.cipa.jp/std/documents/e/DC-X008-Translation-2019-E.pdf, 4.6.4 A."""
+"""Number of the EXIF tag for the orientation of an image (section 4.6.4 A):
+https://www.cipa.jp/std/documents/e/DC-X008-Translation-2019-E.pdf"""
 
 _TRANSPOSES: Final = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -46,22 +48,22 @@ _SIDEWAYS: Final = (5, 6, 7, 8)
 
 _SRGB: Final = ImageCms.createProfile("sRGB")
 _PROFILE_SPACES: Final = {"RGB": "RGB ", "RGBA": "RGB ", "L": "GRAY", "CMYK": "CMYK"}
-"""Pillow modes that can have a colour profile, and the profile's required colour space."""
+"""Colour space that a colour profile must have, by the Pillow mode of the image."""
 
 _MAX_SCANS: Final = 100
-"""Maximum number of scans in a JPEG. Progressive JPEGs have about ten. A scan may have only a few
-bytes, but decoding it processes the whole image. See
-https://libjpeg-turbo.org/pmwiki/uploads/About/TwoIssueswiththeJPEGStandard.pdf.
-"""
+"""Maximum number of scans (passes over the image) in a JPEG. Progressive JPEGs have about ten.
+
+A scan may have only a few bytes, but decoding it processes the whole image. See
+https://libjpeg-turbo.org/pmwiki/uploads/About/TwoIssueswiththeJPEGStandard.pdf."""
 
 _START_OF_SCAN: Final = b"\xff\xda"
-"""Start-of-scan marker. It never occurs inside a scan, and rarely in metadata."""
+"""Marker at the start of a scan. It never occurs inside a scan, and rarely in metadata."""
 
 _JPEGS: Final = ("JPEG", "MPO")
 _SEARCHED_BYTES: Final = 1024**2
 
 _LOADED_LATE: Final = ("ImageSequence", "MpoImagePlugin", "TiffImagePlugin")
-"""Modules that Pillow imports lazily: for JPEGs with several images, and for EXIF."""
+"""Modules that Pillow imports only when needed: for JPEGs with several images, and for EXIF."""
 
 _VISIBLE: Final = 128
 """Minimum alpha value (0 to 255) of pixels that count for the dominant colour."""
@@ -72,7 +74,7 @@ Box = tuple[float, float, float, float]
 
 
 def prepare(max_pixels: int) -> None:
-    """Import Pillow's lazy modules before file access is denied, and set its pixel limit."""
+    """Import all modules of Pillow, which is not possible later, and set Pillow's pixel limit."""
     Image.init()
     for name in _LOADED_LATE:
         importlib.import_module(f"PIL.{name}")
@@ -81,19 +83,19 @@ def prepare(max_pixels: int) -> None:
 
 
 class TooManyPixelsError(Exception):
-    """Error: the image exceeds the pixel limit. Nothing was decoded."""
+    """Exception for an image that exceeds the pixel limit. Nothing was decoded."""
 
 
 class TooManyScansError(Exception):
-    """Error: a JPEG has more scans than any encoder writes. Nothing was decoded."""
+    """Exception for a JPEG that has more scans than any encoder writes. Nothing was decoded."""
 
 
 class CutOffError(Exception):
-    """Error: the file is truncated."""
+    """Exception for an image whose file is truncated."""
 
 
 def derive(file: BinaryIO, job: Job, *, max_pixels: int) -> bytes:
-    """Return the encoded thumbnail or dominant colour of the first frame, depending on `job`.
+    """Return the encoded thumbnail, or the dominant colour, of the first frame of an image.
 
     Raises:
         CutOffError: the image cannot be decoded because the file is truncated.
@@ -139,7 +141,7 @@ def _derive(file: BinaryIO, job: Job, *, max_pixels: int) -> bytes:
 
 
 def _count_scans(file: BinaryIO) -> int:
-    """Return an upper bound on the number of scans in a JPEG. Restores the file position."""
+    """Count the scans of a JPEG. The result may be too high. Restores the file position."""
     position = file.tell()
     file.seek(0)
     count, end = 0, b""
@@ -159,7 +161,6 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _size(size: tuple[int, int], box: tuple[int, int], *, covers: bool) -> tuple[int, int]:
-    """Return the thumbnail's width and height before the EXIF orientation is applied."""
     if covers:
         return min(size[0], box[0]), min(size[1], box[1])
     scale = min(box[0] / size[0], box[1] / size[1], 1)
@@ -167,7 +168,7 @@ def _size(size: tuple[int, int], box: tuple[int, int], *, covers: bool) -> tuple
 
 
 def _region(size: tuple[int, int], result: tuple[int, int]) -> Box:
-    """Return the centred region of the image that has the thumbnail's aspect ratio."""
+    """Return the region in the centre of the image that has the thumbnail's aspect ratio."""
     scale = max(result[0] / size[0], result[1] / size[1])
     width, height = min(size[0], result[0] / scale), min(size[1], result[1] / scale)
     left, top = (size[0] - width) / 2, (size[1] - height) / 2
@@ -175,7 +176,7 @@ def _region(size: tuple[int, int], result: tuple[int, int]) -> Box:
 
 
 def _decode_pixels(image: Image.Image) -> Image.Image:
-    """Decode the pixels to a Pillow mode that can be scaled: L, LA, RGB, RGBA or CMYK."""
+    """Decode the pixels and convert them to a mode that can be scaled: L, LA, RGB, RGBA or CMYK."""
     image.load()
     if image.mode.startswith("I"):
         image = image.point(lambda value: value * (1 / 256)).convert("L")
@@ -189,7 +190,7 @@ def _decode_pixels(image: Image.Image) -> Image.Image:
 
 
 def _as_srgb(image: Image.Image, profile: object) -> Image.Image:
-    """Convert an image to sRGB. An invalid profile, or one for another mode, is ignored."""
+    """Convert an image from its colour profile to sRGB. An unsuitable profile is ignored."""
     if isinstance(profile, bytes) and 0 < len(profile) <= _MAX_PROFILE_BYTES:
         with contextlib.suppress(ImageCms.PyCMSError, OSError, ValueError, TypeError):
             image = _apply_profile(image, profile)
@@ -228,7 +229,10 @@ def _encode(image: Image.Image, job: Job) -> bytes:
 
 
 def _dominant_color(image: Image.Image) -> bytes:
-    """Divide all colours into 512 ranges; return the median in the most frequent range as hex."""
+    """Return the dominant colour as hexadecimal text, or nothing for a transparent image.
+
+    The colours are divided into 512 ranges. The result is the median of the most frequent range.
+    """
     pixels = image.convert("RGBA").tobytes()
     parts: dict[int, list[bytes]] = {}
     for at in range(0, len(pixels), 4):
@@ -245,7 +249,7 @@ def _dominant_color(image: Image.Image) -> bytes:
 
 
 def _flatten(image: Image.Image) -> Image.Image:
-    """Replace transparency with white, like Cloudflare."""
+    """Replace transparent pixels by white, as Cloudflare does."""
     if image.mode not in ("LA", "RGBA"):
         return image
     image = image.convert("RGBA")

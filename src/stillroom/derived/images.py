@@ -1,4 +1,4 @@
-"""Derived images (thumbnails): read from the cache, made by this server, or made by the CDN."""
+"""Thumbnails ("derived images") from the cache, from a decoding process or from the CDN."""
 
 import asyncio
 import concurrent.futures
@@ -30,39 +30,41 @@ from stillroom.paths import StorageKey
 from stillroom.storage.values import LocalImage, OpenedImage, RemoteImage, StoredImage
 
 _REVISION: Final = 1
-"""Increase this number when the same request shall return a different thumbnail."""
+"""Part of the name of each thumbnail. Increase it if the same request shall return other bytes."""
 
 _MAX_ORIGINAL_BYTES: Final = 128 * 1024**2
-"""Maximum size of a file to decode. Even a hundred megapixels of noise are not larger."""
+"""Maximum size of a file that is decoded. Even a hundred megapixels of noise are not larger."""
 
 _KEPT_IN_MEMORY_BYTES: Final = 4 * 1024**2
-"""Maximum size of an original from a bucket to keep in memory. Larger originals use a file."""
+"""Size above which an original from a bucket is stored in a temporary file, and not in memory."""
 
 _MAX_FLIGHTS: Final = 256
-"""Maximum number of thumbnails in progress. Each needs an open file descriptor."""
+"""Maximum number of thumbnails that are being made. Each needs an open file descriptor."""
 
 _MAX_FLIGHTS_OF_ONE: Final = 32
-"""Like `_MAX_FLIGHTS`, but per original. An original's thumbnails are made one at a time."""
+"""Maximum number of thumbnails that wait for the same original, which are made one by one."""
 
 _REFUSED_FOR_S: Final = 3600.0
 _MAX_REFUSED: Final = 4096
-"""Maximum number of failures in memory, so that invalid originals are not decoded again."""
+"""Number of originals that are remembered because they cannot be decoded."""
 
 _MAX_MARKED: Final = 16_384
-"""Maximum number of cached AI labels (4 MiB). Reading a label takes 0.2 ms."""
+"""Number of originals for which it is remembered whether they have an AI mark (4 MiB in total).
+
+Reading a mark takes 0.2 ms."""
 
 _TURN_POLL_S: Final = 0.02
-"""Seconds between attempts to lock an original that another process has locked."""
+"""Seconds between two attempts to lock an original that another process has locked."""
 
 _TURN_S: Final = 20.0
-"""Maximum seconds to wait for an original's locks. After that, the client should retry later."""
+"""Seconds for which a request waits for the lock of an original. Then the client should retry."""
 
 _MAX_FRAME_SIDE: Final = 2000
-"""Maximum width and height in pixels of video frames that Cloudflare extracts."""
+"""Maximum width and height in pixels of the video frames that Cloudflare returns."""
 
 _READ_BYTES: Final = 256 * 1024
 _FETCHES: Final = 4
-"""Maximum number of originals read from a bucket at once."""
+"""Maximum number of originals that are read from a bucket at the same time."""
 
 _UNDECODABLE: Final = frozenset(
     {
@@ -80,7 +82,8 @@ _UNDECODABLE: Final = frozenset(
         "video/webm",
     }
 )
-"""Content types that are never decoded. Other types may be wrong, so decoding is tried."""
+"""Content types of which no image is decoded. Images with other types are tried: a type may be
+wrong."""
 
 _HAVE_MARKS: Final = TYPES - _UNDECODABLE
 
@@ -89,7 +92,7 @@ T = TypeVar("T")
 
 
 class DerivedImages:
-    """Makes and caches derived images. Each server process has one instance."""
+    """Source of thumbnails: makes and caches them. Each server process has one instance."""
 
     def __init__(
         self, config: DerivedConfig, *, report: Callable[[str], None] = lambda _: None
@@ -98,7 +101,8 @@ class DerivedImages:
 
         Args:
             config: Settings for making and caching thumbnails.
-            report: Called with `kept`, `made`, `refused` or `failed` for each thumbnail.
+            report: Function that is called for each thumbnail with `kept` (in the cache), `made`,
+                `refused` or `failed`.
         """
         self._config = config
         self._report = report
@@ -120,17 +124,18 @@ class DerivedImages:
 
     @property
     def decoder_pids(self) -> list[int]:
-        """Ids of the decoding processes that belong to this server process."""
+        """Ids of the decoding processes that this server process has started."""
         return self._decoders.pids
 
     # By the CDN --------------------------------------------------------------------------
 
     def place(self, key: StorageKey, derivation: Derivation) -> RemoteImage | None:
-        """Return the CDN transformation URL, or None if the CDN does not transform this image.
+        """Return the URL at which the CDN makes the thumbnail, or None if the server must make it.
 
         The CDN does not make PNG. Its `crop` is the same as our `cover`, which never enlarges.
-        https://developers.cloudflare.com/images/transform-images/transform-via-url/ and, for
-        manifests, https://developers.cloudflare.com/images/optimization/preserve-content-credentials/
+        https://developers.cloudflare.com/images/transform-images/transform-via-url/ and, for C2PA
+        manifests,
+        https://developers.cloudflare.com/images/optimization/preserve-content-credentials/
         """
         if derivation.format == "png":
             return None
@@ -146,9 +151,10 @@ class DerivedImages:
         return self._cdn_image("image", options, key, derivation.content_type)
 
     def place_of_frame(self, key: StorageKey, derivation: Derivation) -> RemoteImage | None:
-        """Return the CDN transformation URL for a video's first frame, or None without a CDN.
+        """Return the URL at which the CDN makes a thumbnail of a video, or None without a CDN.
 
-        The CDN cannot make WebP from videos, so JPEG is used. Width and height are at most 2,000.
+        The thumbnail shows the first frame. The CDN cannot make WebP from videos, so JPEG is used.
+        Width and height are at most 2,000:
         https://developers.cloudflare.com/stream/transform-videos/
         """
         form = "png" if derivation.format == "png" else "jpeg"
@@ -175,7 +181,7 @@ class DerivedImages:
     # By this server ----------------------------------------------------------------------
 
     async def describe(self, original: OpenedImage, derivation: Derivation) -> StoredImage:
-        """Return a thumbnail's metadata, except for its size, before the thumbnail is made.
+        """Return the properties of a thumbnail, except for its size, before the thumbnail is made.
 
         Raises:
             BackendUnavailable: the original cannot be read.
@@ -191,7 +197,7 @@ class DerivedImages:
         )
 
     async def _is_marked(self, original: OpenedImage) -> bool:
-        """Return whether the original is labelled as made by an AI, as its thumbnails then are."""
+        """Return whether the original has an AI mark. If so, its thumbnails get one, too."""
         if original.image.content_type not in _HAVE_MARKS:
             return False
         source = _source(original.image)
@@ -205,7 +211,9 @@ class DerivedImages:
         return has_mark
 
     async def derive(self, original: OpenedImage, derivation: Derivation) -> DerivedImage:
-        """Return a thumbnail, which the caller closes. Closes `original`, even after an error.
+        """Return a thumbnail of `original`. The caller must close the thumbnail.
+
+        Closes `original`, even after an error.
 
         Raises:
             UnsupportedMedia: the original cannot be decoded, or exceeds the limits.
@@ -235,7 +243,9 @@ class DerivedImages:
         return content_type.partition(";")[0].strip() not in _UNDECODABLE
 
     async def dominant_color(self, original: OpenedImage) -> str | None:
-        """Return `#rrggbb` in sRGB, or None for a transparent image. `original` stays open.
+        """Return the dominant colour in sRGB as `#rrggbb`, or None for a transparent image.
+
+        Does not close `original`.
 
         Raises:
             UnsupportedMedia, BackendUnavailable: see `derive`.
@@ -244,7 +254,7 @@ class DerivedImages:
             return await self._decoders.dominant_color(file)
 
     def _name(self, original: StoredImage, derivation: Derivation, *, is_marked: bool) -> str:
-        """Return a thumbnail's name: a hash of the original, the derivation and the encoder."""
+        """Return the name of a thumbnail: a hash of original, derivation and encoder."""
         if not self._encoder:
             with contextlib.suppress(importlib.metadata.PackageNotFoundError):
                 self._encoder = f"{_REVISION} {importlib.metadata.version('pillow')}"
@@ -288,7 +298,7 @@ class DerivedImages:
             self._report("refused" if isinstance(error, UnsupportedMedia) else "failed")
 
     async def _make(self, name: str, original: OpenedImage, derivation: Derivation) -> bytes:
-        """Make a thumbnail, or read it from the cache if another process has just made it."""
+        """Make a thumbnail, or return it from the cache if another process has just made it."""
         with contextlib.closing(original):
             async with self._lock(_source(original.image)):
                 fd = self._cache.open(name)
@@ -307,7 +317,7 @@ class DerivedImages:
 
     @contextlib.asynccontextmanager
     async def _decodable(self, original: OpenedImage) -> AsyncIterator[int]:
-        """Yield a file descriptor for an original unless it was refused. Remember new refusals."""
+        """Yield a file descriptor of an original. If it cannot be decoded, remember that."""
         self._raise_if_refused(original.image)
         try:
             async with self._file_of(original) as file:
@@ -322,7 +332,6 @@ class DerivedImages:
 
     @contextlib.asynccontextmanager
     async def _lock(self, source: str) -> AsyncIterator[None]:
-        """Lock an original across all processes. Raise BackendUnavailable after a timeout."""
         lock = self._locks.setdefault(source, asyncio.Lock())
         fd: int | None = None
         async with contextlib.AsyncExitStack() as stack:
@@ -341,7 +350,6 @@ class DerivedImages:
 
     @contextlib.asynccontextmanager
     async def _file_of(self, original: OpenedImage) -> AsyncIterator[int]:
-        """Yield a file descriptor for the original. Download it from a bucket if needed."""
         if isinstance(original, LocalImage):
             yield original.fileno()
             return
@@ -356,7 +364,6 @@ class DerivedImages:
                 os.close(file)
 
     def _spool(self, size: int) -> int:
-        """Create a temporary file, on the disk if `size` is large, else in memory."""
         if size > _KEPT_IN_MEMORY_BYTES:
             with contextlib.suppress(OSError):
                 self._config.folder.mkdir(parents=True, exist_ok=True, mode=0o750)
@@ -368,7 +375,7 @@ class DerivedImages:
         return await asyncio.get_running_loop().run_in_executor(self._threads, call)
 
     async def close(self) -> None:
-        """Cancel running work, and end the processes. The object can be used again afterwards."""
+        """Cancel work and end the decoding processes. The object can be used again afterwards."""
         flights = list(self._flights.values())
         for flight in flights:
             flight.cancel()
@@ -383,7 +390,6 @@ def _threads() -> concurrent.futures.ThreadPoolExecutor:
 
 
 def _source(original: StoredImage) -> str:
-    """Return a hash of an original's key and ETag."""
     return hashlib.sha256(f"{original.key.text}\n{original.etag}".encode()).hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""Open derived image, either a file in the cache or bytes in memory."""
+"""Open thumbnail, which is a file in the cache or bytes in memory."""
 
 import asyncio
 import os
@@ -12,14 +12,18 @@ _READ_BYTES: Final = 256 * 1024
 
 
 class DerivedImage:
-    """Open thumbnail: a file in the cache, or bytes in memory. Implements `OpenedImage`."""
+    """Open thumbnail, a file in the cache or bytes in memory. Implements `OpenedImage`."""
 
     def __init__(self, image: StoredImage, source: int | bytes) -> None:
         self.image = image
         self._source = source
 
     async def chunks(self, start: int, length: int) -> AsyncIterator[bytes]:
-        """Yield `length` bytes, beginning at `start`, in chunks."""
+        """Yield the `length` bytes that begin at the offset `start`, in chunks.
+
+        Raises:
+            BackendUnavailable: the file ends too early.
+        """
         end = start + length
         while start < end:
             size = min(end - start, _READ_BYTES)
@@ -33,14 +37,14 @@ class DerivedImage:
             yield piece
 
     def close(self) -> None:
-        """Close the file. A second call does nothing."""
+        """Close the file, if there is one. Another call does nothing."""
         source, self._source = self._source, b""
         if isinstance(source, int):
             os.close(source)
 
 
 async def _read(file: int, start: int, size: int) -> bytes:
-    """Read from a file, directly if the page cache contains the bytes, else in a thread."""
+    """Read from a file: directly if the bytes are in the page cache, else in a thread."""
     buffer = bytearray(size)
     try:
         count = os.preadv(file, [buffer], start, os.RWF_NOWAIT)

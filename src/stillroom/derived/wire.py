@@ -1,7 +1,7 @@
-"""Socket protocol between the server and a decoding process, which runs one job at a time.
+"""Protocol of the socket between the server and a decoding process, which runs one job at a time.
 
-The server sends a `JOB` structure and a file descriptor for the original. The process responds with
-a `RESPONSE` structure that contains a length, followed by that many bytes of content.
+The server sends a structure `JOB` and a file descriptor of the original. The process responds with
+a structure `RESPONSE`, which contains a kind and a length, followed by that many bytes of content.
 """
 
 import struct
@@ -14,31 +14,33 @@ JOB: Final = struct.Struct("!II?4sB")
 RESPONSE: Final = struct.Struct("!cI")
 
 MADE: Final = b"+"
-"""Response: the content is the thumbnail."""
+"""Kind of response: the content is the thumbnail or the dominant colour."""
 
 TOO_MANY_PIXELS: Final = b">"
 TOO_MANY_SCANS: Final = b"~"
 CUT_OFF: Final = b"<"
-"""Response: the file is truncated."""
+"""Kind of response: the file of the image is truncated."""
 
 UNDECODABLE: Final = b"-"
-"""Response: the image cannot be decoded. Decoder messages about untrusted files are not sent."""
+"""Kind of response: the image cannot be decoded. Messages of decoders are not sent, because they
+may contain text from an untrusted file."""
 
 BROKEN: Final = b"!"
-"""Response: the process cannot decode any image. The content is the reason, for the log."""
+"""Kind of response: the process cannot decode any image. The content is the reason, for the log."""
 
 COLOR: Final = "hex"
-"""Pseudo-format: the content is the dominant colour as `#rrggbb`, or empty."""
+"""Value of `format` in a job that computes the dominant colour (`#rrggbb`, or empty if
+transparent)."""
 
 _COLOR_SIDE: Final = 64
 
 OUT_OF_MEMORY: Final = 3
-"""Exit status after an image needed too much memory."""
+"""Exit status of a process after an image needed too much memory."""
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """Job for a decoding process: a thumbnail or a dominant colour to compute."""
+    """Job for a decoding process: making a thumbnail or computing the dominant colour."""
 
     width: int
     height: int
@@ -48,7 +50,7 @@ class Job:
 
     @classmethod
     def of(cls, derivation: Derivation) -> Self:
-        """Create the job that makes a thumbnail."""
+        """Return the job that makes a thumbnail."""
         return cls(
             derivation.width,
             derivation.height,
@@ -59,16 +61,16 @@ class Job:
 
     @classmethod
     def unpack(cls, data: bytes) -> Self:
-        """Parse a job that `pack` has encoded."""
+        """Parse the bytes of a job that `pack` has encoded."""
         width, height, covers, form, quality = JOB.unpack(data)
         return cls(width, height, covers, form.decode("ascii").rstrip("\0"), quality)
 
     @classmethod
     def of_color(cls) -> Self:
-        """Create the job that computes the dominant colour, from a small thumbnail."""
+        """Return the job that computes the dominant colour from a small version of the image."""
         return cls(_COLOR_SIDE, _COLOR_SIDE, covers=False, format=COLOR, quality=0)
 
     def pack(self) -> bytes:
-        """Encode the job as bytes to send over the socket."""
+        """Return the job encoded as bytes, to send to the process."""
         form = self.format.encode("ascii")
         return JOB.pack(self.width, self.height, self.covers, form, self.quality)

@@ -33,25 +33,27 @@ from stillroom.derived.wire import (
 
 _MEMORY_BYTES: Final = 512 * 1024**2
 _MEMORY_BYTES_A_PIXEL: Final = 18
-"""Address space per pixel, in addition to the libraries. An RGB image needs 4 bytes, an image with
-transparency 8, and a WebP (which is decoded as an animation) 16.
-"""
+"""Address space in bytes per pixel of the largest image, in addition to that of the libraries.
+
+An RGB image needs 4 bytes, an image with transparency 8, and a WebP (which is decoded as an
+animation) 16."""
 
 _CPU_S: Final = 20
-"""Maximum processor time per image. A PNG with a hundred megapixels takes half a second."""
+"""Maximum processor time per image in seconds. A PNG of a hundred megapixels takes half a second.
+"""
 
 _OOM_SCORE: Final = "1000"
-"""The kernel kills this process instead of the server when memory runs out."""
+"""Value that makes the kernel kill this process, and not the server, when memory runs out."""
 
 _NICE: Final = 10
-"""Low priority: this process gets a tenth of the processor time if the server is busy."""
+"""Priority of this process. It gets a tenth of the processor time while the server is busy."""
 
 Derive = Callable[[int, Job], bytes]
 Refusals = Mapping[type[Exception], bytes]
 
 
 def main() -> None:
-    """Run jobs until the server closes the socket."""
+    """Run jobs for the server until it closes the socket."""
     max_pixels = int(sys.argv[1])
     channel = socket.socket(fileno=0)
     try:
@@ -85,7 +87,6 @@ def main() -> None:
 
 
 def _serve(channel: socket.socket, derive: Derive, refusals: Refusals) -> bool:
-    """Run one job. Return False if the server has closed the socket."""
     data, files, _, _ = socket.recv_fds(channel, JOB.size, 1)
     if len(data) != JOB.size or len(files) != 1:
         return False
@@ -107,7 +108,7 @@ def _respond(channel: socket.socket, kind: bytes, content: bytes = b"") -> None:
 
 
 def _allow_more_cpu() -> None:
-    """Renew the processor time limit. If one image exceeds it, SIGXCPU ends this process."""
+    """Renew the limit of processor time. If one image exceeds it, SIGXCPU ends this process."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     soft = math.ceil(used.ru_utime + used.ru_stime) + _CPU_S
     _, hard = resource.getrlimit(resource.RLIMIT_CPU)

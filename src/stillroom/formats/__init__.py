@@ -1,4 +1,5 @@
-"""Parsers of file formats: one walker for each container, and the size and colours in headers.
+"""Parsers of file formats, which read the structure, size and colour profile of a file.
 
-Pure functions of `FileParts`, whose `WorkBudget` limits the work that one file may cause.
+The parsers are pure functions of `FileParts`, whose `WorkBudget` limits the work that one file may
+cause.
 """

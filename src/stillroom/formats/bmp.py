@@ -5,7 +5,10 @@ from stillroom.formats.file_parts import FileParts
 
 
 def size(parts: FileParts) -> tuple[int, int]:
-    """Return width and height; see https://learn.microsoft.com/windows/win32/gdi/bitmap-header-types."""
+    """Return the width and height from the bitmap header.
+
+    Source: https://learn.microsoft.com/windows/win32/gdi/bitmap-header-types.
+    """
     (length,) = parts.numbers("<I", 14)
     if length == 12:
         width, height = parts.numbers("<HH", 18)
@@ -15,7 +18,7 @@ def size(parts: FileParts) -> tuple[int, int]:
 
 
 def color_profile(parts: FileParts) -> str | None:
-    """Return the colour profile's name from a version 4 or 5 header, or None."""
+    """Return the name of the colour profile, or None. Headers before version 4 have none."""
     (length,) = parts.numbers("<I", 14)
     if length < 108:
         return None

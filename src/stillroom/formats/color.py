@@ -1,4 +1,4 @@
-"""Names of colour profiles: ICC profiles and coded colour spaces (ITU-T H.273)."""
+"""Names of colour profiles, from ICC profiles or from codes for colour spaces (ITU-T H.273)."""
 
 import struct
 from typing import Final
@@ -16,11 +16,15 @@ CODED_SPACES: Final = {
     (9, 18): "Rec. 2100 HLG",
     (12, 13): "Display P3",
 }
-"""Names by primaries and transfer function (cICP, nclx); see https://www.itu.int/rec/T-REC-H.273."""
+"""Names of colour spaces by the codes of primaries and transfer function in boxes cICP and nclx:
+https://www.itu.int/rec/T-REC-H.273"""
 
 
 def icc_name(profile: bytes) -> str | None:
-    """Return the description from an ICC profile, version 2 or 4 (ICC.1-2022-05, 7.3, 9.2.41)."""
+    """Return the name of an ICC profile, or None if the profile is malformed.
+
+    Source: ICC.1-2022-05, sections 7.3 and 9.2.41, for profiles of version 2 or 4.
+    """
     try:
         if profile[36:40] != b"acsp":
             return None
@@ -35,7 +39,11 @@ def icc_name(profile: bytes) -> str | None:
 
 
 def printable(name: str | None) -> str | None:
-    """Remove non-printable characters from an untrusted name, and limit its length."""
+    """Remove non-printable characters from an untrusted name and limit its length.
+
+    Returns:
+        The name; None if it is empty.
+    """
     if name is None:
         return None
     clean = "".join(char for char in name[: 4 * _MAX_NAME] if char.isprintable()).strip()

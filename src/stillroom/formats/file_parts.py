@@ -1,8 +1,8 @@
-"""Partially read file, for parsers that request the bytes they need.
+"""File of which some parts have been read, and from which parsers request further parts.
 
-A parser is a pure function of `FileParts`. If bytes are missing, it raises `MoreNeeded`. The caller
-then reads these bytes and runs the parser again. The same parsers therefore work for a disk and for
-a bucket, where each read costs a request.
+A parser is a pure function of `FileParts`. If bytes are missing, the parser raises `MoreNeeded`.
+The caller then reads these bytes and runs the parser again. The same parsers can therefore be used
+for a disk and for a bucket, where each read costs a request.
 """
 
 import struct
@@ -18,15 +18,15 @@ T = TypeVar("T")
 
 
 class BrokenHeader(Exception):
-    """Error for a file header that is invalid in its format."""
+    """Exception for a file that does not conform to its format."""
 
 
 class CutOff(BrokenHeader):
-    """Error for a file that ends before a part that its header announces."""
+    """Exception for a file that ends before a part that its header announces."""
 
 
 class MoreNeeded(Exception):
-    """Error if a parser needs bytes that were not read yet."""
+    """Exception that requests `length` bytes from the offset `start`, which a parser needs."""
 
     def __init__(self, start: int, length: int) -> None:
         super().__init__()
@@ -35,12 +35,12 @@ class MoreNeeded(Exception):
 
 
 class FileParts:
-    """Parts of a file that were read so far.
+    """Parts of a file that have been read so far.
 
     Attributes:
         size: Size of the whole file in bytes.
         held: Number of bytes read so far.
-        budget: Remaining work budget for parsing the file.
+        budget: Work that parsers may still spend on the file.
     """
 
     def __init__(self, size: int, most: int) -> None:
@@ -60,28 +60,28 @@ class FileParts:
         return parts
 
     def add(self, start: int, part: bytes) -> None:
-        """Add bytes that were read from offset `start`."""
+        """Add a part of the file that was read from the offset `start`."""
         self._parts.append((start, part))
         self.held += len(part)
 
     def end(self) -> None:
-        """Record that no more bytes will be read. Missing bytes then raise `BrokenHeader`."""
+        """Declare that no more parts will be read. A request for one then raises `BrokenHeader`."""
         self._has_all = True
 
     def allows(self, start: int, length: int) -> bool:
-        """Return whether these bytes were read or may be requested."""
+        """Return whether these bytes have been read or may still be requested."""
         may_request = not self._has_all and self.held + length <= self._most
         return may_request or self._find_part(start, length) is not None
 
     def bytes_at(self, start: int, length: int) -> bytes:
-        """Return `length` bytes of the file from offset `start`.
+        """Return `length` bytes of the file from the offset `start`.
 
         Raises:
             CutOff: the file is too short.
             BrokenHeader: `start` or `length` is negative, or `end` was called before the bytes were
                 read.
-            MoreNeeded: the bytes were not read yet.
-            TooMuchWork: the work budget is exhausted.
+            MoreNeeded: the bytes have not been read yet.
+            TooMuchWork: the parsers have spent the work budget.
         """
         self.budget.look(LOOKS_OF_A_READ)
         if start < 0 or length < 0:
@@ -98,10 +98,11 @@ class FileParts:
         return part[start - at : start - at + length]
 
     def read_ahead(self, start: int, needed: int) -> None:
-        """Request 64 KiB from offset `start`, unless the first `needed` bytes were already read.
+        """Request 64 KiB from the offset `start`, unless the first `needed` bytes have been read.
 
         Raises:
-            MoreNeeded: the bytes were not read yet; see `bytes_at`.
+            MoreNeeded: the bytes have not been read yet.
+            CutOff, BrokenHeader, TooMuchWork: see `bytes_at`.
         """
         left = self.size - start
         try:
@@ -110,7 +111,7 @@ class FileParts:
             raise MoreNeeded(start, min(_READ_AHEAD_BYTES, left)) from None
 
     def numbers(self, form: str, start: int) -> tuple[int, ...]:
-        """Return integers from offset `start`; `form` is a format for `struct`."""
+        """Return the integers at the offset `start`. `form` is a format string of `struct`."""
         return struct.unpack(form, self.bytes_at(start, struct.calcsize(form)))
 
     def _find_part(self, start: int, length: int) -> tuple[int, bytes] | None:
@@ -121,7 +122,7 @@ class FileParts:
 
 
 def at_most(count: int, items: Iterable[T]) -> Iterator[T]:
-    """Yield up to `count` items. Raise `BrokenHeader` if another item is requested."""
+    """Yield the first `count` items. Raise `BrokenHeader` if another one is requested."""
     for number, item in enumerate(items, 1):
         yield item
         if number == count:

@@ -14,13 +14,13 @@ _IMAGE: Final = 0x2C
 
 
 def size(parts: FileParts) -> tuple[int, int]:
-    """Return width and height."""
+    """Return the width and height of the logical screen."""
     width, height = parts.numbers("<HH", 6)
     return width, height
 
 
 def blocks(parts: FileParts) -> Iterator[tuple[int, int]]:
-    """Yield start and end of each image and extension before the trailer or an invalid block."""
+    """Yield the start and end of each image or extension, up to the trailer or an invalid one."""
     at = 13 + _table_bytes(parts.numbers("B", 10)[0])
     while (kind := parts.numbers("B", at)[0]) in (_EXTENSION, _IMAGE):
         start = at
@@ -32,5 +32,4 @@ def blocks(parts: FileParts) -> Iterator[tuple[int, int]]:
 
 
 def _table_bytes(flags: int) -> int:
-    """Return the size in bytes of a colour table, or 0 if these flags announce none."""
     return 3 * 2 ** ((flags & 7) + 1) if flags & 0x80 else 0

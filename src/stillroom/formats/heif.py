@@ -1,4 +1,4 @@
-"""HEIC and AVIF parser: width, height and colour profile from the item properties."""
+"""HEIC and AVIF parser: width, height and colour profile."""
 
 from collections.abc import Iterator
 
@@ -8,9 +8,10 @@ from stillroom.formats.isobmff import boxes
 
 
 def size(parts: FileParts) -> tuple[int, int]:
-    """Return width and height of the largest item; smaller items are tiles, masks or thumbnails.
+    """Return the width and height of the largest item.
 
-    Encoders pad an image to whole blocks. The `clap` property crops this padding.
+    Smaller items are tiles, masks or thumbnails. Encoders pad an image to whole blocks, and the
+    `clap` property crops this padding.
     Sources: ISO/IEC 23008-12 (HEIF), 6.5.3 and 6.5.9; https://aomediacodec.github.io/av1-avif/.
     """
     sizes = []
@@ -30,7 +31,10 @@ def size(parts: FileParts) -> tuple[int, int]:
 
 
 def color_profile(parts: FileParts) -> str | None:
-    """Return the colour profile's name from `colr`. An ICC profile overrides a coded one."""
+    """Return the name of the colour profile in a `colr` property, or None.
+
+    An ICC profile takes precedence over codes for a colour space.
+    """
     coded = None
     for kind, start, end in _properties(parts):
         if kind == b"colr":

@@ -1,4 +1,4 @@
-"""Boxes of the ISO base media file format, used by HEIC, AVIF, JPEG XL, MP4 and QuickTime.
+"""Boxes, the building blocks of HEIC, AVIF, JPEG XL, MP4 and QuickTime files.
 
 Source: ISO/IEC 14496-12 (4.2 for boxes, 8.11.3 for `iloc`).
 """
@@ -17,7 +17,12 @@ _WIDE: Final = 1
 
 
 def boxes(parts: FileParts, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """Yield type, content start and content end of each box."""
+    """Yield the type, content start and content end of each box from `start` to `end`.
+
+    Raises:
+        CutOff: a box is longer than the file.
+        BrokenHeader: a box is longer than its parent, or shorter than its own header.
+    """
     while start + 8 <= end:
         fields = parts.bytes_at(start, 8)
         length, kind, head = int.from_bytes(fields[:4], "big"), fields[4:], 8
@@ -35,7 +40,7 @@ def boxes(parts: FileParts, start: int, end: int) -> Iterator[tuple[bytes, int, 
 
 
 def find_box(parts: FileParts, start: int, end: int, box_type: bytes) -> tuple[int, int]:
-    """Return the content start and content end of the first box with the type `box_type`.
+    """Return the start and end of the content of the first box of type `box_type`.
 
     Raises:
         BrokenHeader: there is no such box.
@@ -48,7 +53,7 @@ def find_box(parts: FileParts, start: int, end: int, box_type: bytes) -> tuple[i
 
 @dataclass(frozen=True, slots=True)
 class LocationWidths:
-    """Widths in bytes of the numbers in an `iloc` box, each of which may be 0."""
+    """Widths in bytes of the numbers in an `iloc` box. A number of width 0 is omitted."""
 
     number: int
     method: int
@@ -59,7 +64,7 @@ class LocationWidths:
 
     @classmethod
     def of(cls, parts: FileParts, start: int) -> Self:
-        """Parse the head of the box, whose content begins at `start`."""
+        """Parse the widths in the `iloc` box whose content begins at `start`."""
         version, sizes = parts.numbers(">B3xH", start)
         is_newer = version in (1, 2)
         return cls(
@@ -74,11 +79,11 @@ class LocationWidths:
 
 @dataclass(slots=True)
 class Location:
-    """Location of one item's bytes.
+    """Location of the bytes of one item.
 
     Attributes:
         number: Number of the item.
-        method: Offsets start at the beginning of the file (0), or of the box `idat` (1).
+        method: Start of the offsets: the beginning of the file (0) or of the box `idat` (1).
         source: Data reference; 0 means this file.
         base: Number that is added to the offset of each extent.
         extents: Index, offset and length of each extent (range of bytes).
@@ -92,7 +97,9 @@ class Location:
 
 
 def locations(parts: FileParts, start: int, end: int) -> Iterator[Location]:
-    """Yield the locations of up to `MAX_ITEMS` items in the content of an `iloc` box.
+    """Yield the locations of up to `MAX_ITEMS` items in an `iloc` box.
+
+    The content of the box is between the offsets `start` and `end`.
 
     Raises:
         BrokenHeader: the content ends too early, or an item has more extents than any image needs.

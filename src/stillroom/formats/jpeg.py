@@ -19,9 +19,9 @@ _LENGTH_BYTES: Final = 2
 
 
 def segments(parts: FileParts) -> Iterator[tuple[int, int, int]]:
-    """Yield marker, content start and content length of each segment up to the first scan.
+    """Yield the marker, content start and content length of each segment up to the first scan.
 
-    The scan's own length is not read and is 0.
+    For the scan itself, the length is 0.
     """
     at = 2
     for _ in range(_MAX_SEGMENTS):
@@ -46,7 +46,7 @@ def segments(parts: FileParts) -> Iterator[tuple[int, int, int]]:
 
 
 def size(parts: FileParts) -> tuple[int, int]:
-    """Return width and height."""
+    """Return the width and height from the start-of-frame segment."""
     for marker, start, _ in segments(parts):
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
             height, width = parts.numbers(">HH", start + 1)
@@ -55,7 +55,10 @@ def size(parts: FileParts) -> tuple[int, int]:
 
 
 def color_profile(parts: FileParts) -> str | None:
-    """Return the profile's name (https://www.color.org/specification/ICC.1-2022-05.pdf, B.4)."""
+    """Return the name of the colour profile in the APP2 segments, or None.
+
+    Source: https://www.color.org/specification/ICC.1-2022-05.pdf, B.4.
+    """
     label = b"ICC_PROFILE\0"
     pieces = {}
     for marker, start, length in segments(parts):

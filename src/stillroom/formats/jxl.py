@@ -5,7 +5,7 @@ from stillroom.formats.isobmff import boxes
 
 
 def size(parts: FileParts) -> tuple[int, int]:
-    """Return width and height (ISO/IEC 18181-1, SizeHeader). Bits are read lowest first."""
+    """Return the width and height from the codestream (ISO/IEC 18181-1, SizeHeader)."""
     start = 0
     if parts.bytes_at(0, 2) != b"\xff\x0a":
         start = _find_codestream(parts)
@@ -36,7 +36,6 @@ def size(parts: FileParts) -> tuple[int, int]:
 
 
 def _find_codestream(parts: FileParts) -> int:
-    """Return the start of the codestream, skipping the part number at the start of a `jxlp` box."""
     for kind, start, _ in boxes(parts, 0, parts.size):
         if kind in (b"jxlc", b"jxlp"):
             return start + (4 if kind == b"jxlp" else 0)

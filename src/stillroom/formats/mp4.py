@@ -12,26 +12,28 @@ _ENABLED: Final = 1
 _FIXED_POINT: Final = 1 << 16
 
 _UNKNOWN: Final = (0, 2**32 - 1, 2**64 - 1)
-"""Duration values that mean unknown: zero during a recording, or all bits set (8.2.2)."""
+"""Values that stand for an unknown duration: zero during a recording, or all bits set (8.2.2)."""
 
 _MAX_TRACKS: Final = 64
 
 _VISUAL_ENTRY_BYTES: Final = 86
-"""Size of the fixed fields at the start of a video's sample description (12.1.3)."""
+"""Size in bytes of the fixed fields at the start of a video's sample description (12.1.3)."""
 
 _HEADS_BYTES: Final = 4096
-"""Number of bytes that contain the required boxes in most movies."""
+"""Number of bytes, from the start of the `moov` box, that are enough for most movies."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Track:
-    """Video track. `duration` has the movie's time units and includes edits.
+    """Video track of a movie.
 
     Attributes:
+        is_enabled: True unless players ignore the track.
         display: Width and height from `tkhd`, in pixels.
         coded: Width and height from the sample description.
         spacing: Pixel aspect ratio from the sample description; zeros mean square pixels.
         is_turned: True if the track's matrix rotates by 90° or 270°.
+        duration: Duration in the movie's time units, including edits.
         timescale: Time units per second in `media_duration`.
         has_samples: True if the track has samples outside fragments.
     """
@@ -49,7 +51,7 @@ class _Track:
 
 @dataclass(slots=True)
 class _Movie:
-    """Content of an MP4 file's `moov` box, its movie header.
+    """Content of the `moov` box, which is the header of an MP4 file.
 
     Attributes:
         timescale: Time units per second in the durations.
@@ -69,7 +71,7 @@ class _Movie:
 
 
 def size(parts: FileParts) -> tuple[int, int]:
-    """Return width and height of the first video track, rotated by its matrix."""
+    """Return the width and height of the first video track, after rotation."""
     movie = _read_movie(parts)
     track = movie.tracks[0]
     display = track.display
@@ -80,9 +82,10 @@ def size(parts: FileParts) -> tuple[int, int]:
 
 
 def duration(parts: FileParts) -> float | None:
-    """Return the duration in seconds, like players do: the duration of the longest track.
+    """Return the duration in seconds, as players display it; None if it is unknown.
 
-    The duration of a fragmented file is None unless its header contains it.
+    This is the duration of the longest track. For a fragmented file, it is known only if the header
+    contains it.
     """
     movie = _read_movie(parts)
     track = movie.tracks[0]
@@ -121,7 +124,6 @@ def _read_movie(parts: FileParts) -> _Movie:
 
 
 def _find_movie(parts: FileParts) -> tuple[int, int]:
-    """Return the content start and end of the `moov` box, which may be at the end of the file."""
     for kind, start, end in boxes(parts, 0, parts.size):
         if kind == b"moov":
             parts.read_ahead(start, min(end - start, _HEADS_BYTES))
@@ -132,7 +134,6 @@ def _find_movie(parts: FileParts) -> tuple[int, int]:
 
 
 def _read_video_track(parts: FileParts, start: int, end: int) -> _Track | None:
-    """Parse a track, or return None if it is not a video track."""
     inner = {kind: (at, until) for kind, at, until in boxes(parts, start, end)}
     if b"tkhd" not in inner or b"mdia" not in inner:
         raise BrokenHeader
@@ -165,7 +166,6 @@ def _read_video_track(parts: FileParts, start: int, end: int) -> _Track | None:
 def _read_samples(
     parts: FileParts, start: int, end: int
 ) -> tuple[tuple[int, int], tuple[int, int], bool]:
-    """Return coded width and height, pixel aspect ratio, and whether the track has samples."""
     coded, spacing, has_samples = (0, 0), (0, 0), False
     for kind, at, until in boxes(parts, start, end):
         if kind == b"stsd":
@@ -180,7 +180,7 @@ def _read_samples(
 
 
 def _read_spacing(parts: FileParts, start: int, end: int) -> tuple[int, int]:
-    """Return the pixel aspect ratio in the first `pasp` box (12.1.4), or zeros."""
+    """Return the pixel aspect ratio from the first `pasp` box (12.1.4), or zeros."""
     (length,) = parts.numbers(">I", start)
     with contextlib.suppress(BrokenHeader):  # QuickTime may have a colour table there
         for kind, at, _ in boxes(parts, start + _VISUAL_ENTRY_BYTES, min(start + length, end)):
@@ -205,7 +205,7 @@ def _read_duration(parts: FileParts, start: int) -> tuple[int, int]:
 
 
 def _is_turned(parts: FileParts, start: int) -> bool:
-    """Return whether a matrix rotates by 90° or 270°, mirrored or not (6.2.2)."""
+    """Return whether the matrix at `start` rotates by 90° or 270°, mirrored or not (6.2.2)."""
     a, b, _, c, d = parts.numbers(">5i", start)
     return a == d == 0 and b != 0 and c != 0
 

@@ -17,18 +17,18 @@ SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 PIXELS: Final = b"IDAT"
 LAST: Final = b"IEND"
 MAX_CHUNKS: Final = 4096
-"""Maximum number of chunks of metadata to parse, or of places to search at the end of a file."""
+"""Maximum number of metadata chunks to parse, and of offsets to try at the end of a file."""
 
 _END: Final = b"\0\0\0\0IEND\xaeB`\x82"
 _MAX_PROFILE_BYTES: Final = 1024**2
 """Maximum size of a colour profile in bytes. Most have a few kilobytes."""
 
 Chunk = tuple[bytes, int, int]
-"""Type of a chunk, start of its content, and the content's length."""
+"""Type of a chunk, offset of its content, and length of its content."""
 
 
 def chunks(parts: FileParts) -> Iterator[Chunk]:
-    """Yield all chunks from IHDR to IEND. Their content may be longer than the file."""
+    """Yield all chunks from IHDR to IEND. The content of the last one may end after the file."""
     at, kind = len(SIGNATURE), b""
     while kind != LAST:
         head = parts.bytes_at(at, 8)
@@ -38,15 +38,16 @@ def chunks(parts: FileParts) -> Iterator[Chunk]:
 
 
 def chunks_before_pixels(parts: FileParts) -> Iterator[Chunk]:
-    """Yield the chunks before the first IDAT or IEND."""
+    """Yield the chunks that precede the first IDAT or IEND chunk."""
     return itertools.takewhile(lambda chunk: chunk[0] not in (PIXELS, LAST), chunks(parts))
 
 
 def chunks_at_end(tail: bytes, kinds: Collection[bytes], budget: WorkBudget) -> list[Chunk]:
-    """Find the chunks of these types in the last bytes of a file.
+    """Find the chunks with types in `kinds` in the last bytes of a file.
 
-    The bytes are searched for offsets from which consecutive chunks lead to the last chunk. Pixel
-    chunks are searched first; only if that fails, all `kinds` are.
+    `tail` may begin inside a chunk. It is therefore searched for offsets from which consecutive
+    chunks lead to the last chunk (IEND). Offsets of pixel chunks are tried first, then those of all
+    `kinds`.
 
     Raises:
         BrokenHeader: there is no last chunk.
@@ -72,7 +73,7 @@ def chunks_at_end(tail: bytes, kinds: Collection[bytes], budget: WorkBudget) -> 
 
 
 def _places(tail: bytes, kind: bytes) -> Iterator[int]:
-    """Yield offsets at which chunks of this type may be. `find` is faster than a regex."""
+    """Yield the offsets at which the name of a chunk type occurs. `find` is faster than a regex."""
     at = tail.find(kind)
     while at >= 0:
         yield at
@@ -82,9 +83,10 @@ def _places(tail: bytes, kind: bytes) -> Iterator[int]:
 def _chain(
     tail: bytes, at: int, dead: set[int], kinds: Collection[bytes], budget: WorkBudget
 ) -> list[Chunk] | None:
-    """Return the chunks of these types from `at` on, or None if they do not lead to the end.
+    """Return the chunks from the offset `at` on with types in `kinds`, or None.
 
-    `dead` contains offsets for which this function returned None. It adds new ones.
+    The result is None if the chunks do not lead to the end. The offsets of such chunks are added to
+    `dead`, so that they are not tried again.
     """
     passed: list[int] = []
     found: list[Chunk] = []
@@ -106,7 +108,7 @@ def _chain(
 
 
 def size(parts: FileParts) -> tuple[int, int]:
-    """Return width and height."""
+    """Return the width and height from the IHDR chunk."""
     if parts.bytes_at(12, 4) != b"IHDR":
         raise BrokenHeader
     width, height = parts.numbers(">II", 16)
@@ -114,7 +116,7 @@ def size(parts: FileParts) -> tuple[int, int]:
 
 
 def color_profile(parts: FileParts) -> str | None:
-    """Return the colour profile's name, or None. Precedence: cICP, iCCP, sRGB."""
+    """Return the name of the colour profile from the first of cICP, iCCP and sRGB, or None."""
     places = {kind: (start, length) for kind, start, length in chunks_before_pixels(parts)}
     if b"cICP" in places:
         primaries, transfer = parts.numbers("BB", places[b"cICP"][0])

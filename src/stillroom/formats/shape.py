@@ -1,16 +1,17 @@
-"""Display size of videos with non-square pixels."""
+"""Display size of videos, whose pixels may not be square."""
 
 from typing import Final
 
 _PADDING: Final = 16
-"""Maximum number of pixels that encoders add to a side to fill whole blocks."""
+"""Limit of the number of pixels that encoders add to a side to fill whole blocks."""
 
 
 def display_size(coded: tuple[int, int], display: tuple[int, int]) -> tuple[int, int]:
     """Return the coded size, with one side enlarged to match the display aspect ratio.
 
-    Browsers do the same (https://html.spec.whatwg.org/multipage/media.html#concept-video-intrinsic-width).
-    A display size that only enlarges the video with the same aspect ratio is ignored.
+    Browsers do the same
+    (https://html.spec.whatwg.org/multipage/media.html#concept-video-intrinsic-width). A display
+    size that only enlarges the video with the same aspect ratio is ignored.
 
     Args:
         coded: Width and height in pixels; zeros if unknown.

@@ -15,7 +15,7 @@ _VALUE_BYTES: Final = {1: 1, 2: 1, 3: 2, 4: 4, 7: 1}
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """Directory entry: tag, type and number of its values, and the position of its last field."""
+    """Entry of a directory: tag, type and number of the values, and offset of the value field."""
 
     tag: int
     kind: int
@@ -23,14 +23,14 @@ class Entry:
     at: int
 
     def start(self, parts: FileParts, order: str) -> int:
-        """Return the position of the values: in the entry if they fit into it, else elsewhere."""
+        """Return the offset of the values, which are in the entry itself if they fit into it."""
         if self.count * _VALUE_BYTES.get(self.kind, 8) <= 4:
             return self.at
         return int(parts.numbers(order + "I", self.at)[0])
 
 
 def byte_order(parts: FileParts) -> str:
-    """Return the byte order of the file's numbers as a format of `struct`."""
+    """Return the byte order of the numbers in the file, as a character for `struct` formats."""
     order = {b"II*\0": "<", b"MM\0*": ">"}.get(parts.bytes_at(0, 4))
     if order is None:
         raise BrokenHeader
@@ -38,7 +38,7 @@ def byte_order(parts: FileParts) -> str:
 
 
 def directory(parts: FileParts, order: str, start: int) -> Iterator[Entry]:
-    """Yield the entries of the directory at `start`."""
+    """Yield the entries of the directory at the offset `start`. `order` is the byte order."""
     for index in range(parts.numbers(order + "H", start)[0]):
         at = start + 2 + 12 * index
         tag, kind, count = parts.numbers(order + "HHI", at)
@@ -46,7 +46,7 @@ def directory(parts: FileParts, order: str, start: int) -> Iterator[Entry]:
 
 
 def size(parts: FileParts) -> tuple[int, int]:
-    """Return width and height."""
+    """Return the width and height of the first page."""
     order = byte_order(parts)
     entries = _first_page(parts, order)
     sides = []
@@ -60,7 +60,7 @@ def size(parts: FileParts) -> tuple[int, int]:
 
 
 def color_profile(parts: FileParts) -> str | None:
-    """Return the colour profile's name from the ICC tag (34675), or None."""
+    """Return the name of the ICC profile in tag 34675 of the first page, or None."""
     order = byte_order(parts)
     entry = _first_page(parts, order).get(34675)
     if entry is None or entry.kind != 7 or entry.count <= 4:

@@ -1,4 +1,4 @@
-"""WebM parser: EBML elements, display size and duration.
+"""WebM parser: elements of the EBML format, display size and duration.
 
 Source: RFC 8794 (EBML), RFC 9559, https://www.webmproject.org/docs/container/.
 """
@@ -30,7 +30,7 @@ _CROPPED: Final = ((0x54CC, 0x54DD), (0x54BB, 0x54AA))
 _DISPLAY: Final = (0x54B0, 0x54BA)
 _DISPLAY_UNIT: Final = 0x54B2
 _SIZE_FIELDS: Final = frozenset({*_PIXELS, *_CROPPED[0], *_CROPPED[1], *_DISPLAY, _DISPLAY_UNIT})
-"""Ids of the size fields, in pairs: width and height, left and right, top and bottom."""
+"""Ids of the elements with sizes, in pairs: width and height, left and right, top and bottom."""
 
 _UNKNOWN_UNIT: Final = 4
 _PROJECTION: Final = 0x7670
@@ -43,7 +43,7 @@ _MAX_NUMBER_BYTES: Final = 8
 
 
 def elements(parts: FileParts, start: int, end: int) -> Iterator[tuple[int, int, int]]:
-    """Yield the id, content start and content end of each element.
+    """Yield the id, content start and content end of each element between `start` and `end`.
 
     An element of unknown size, as live recorders write, extends to the end of its parent.
     """
@@ -57,7 +57,6 @@ def elements(parts: FileParts, start: int, end: int) -> Iterator[tuple[int, int,
 
 
 def _element_at(parts: FileParts, start: int) -> tuple[int, int, int | None]:
-    """Return an element's id, content start and content length (None if unknown)."""
     name, at = _coded(parts, start, _MAX_ID_BYTES)
     coded, end = _coded(parts, at, _MAX_NUMBER_BYTES)
     marker = 1 << 7 * (end - at)
@@ -79,7 +78,7 @@ def _floating(parts: FileParts, start: int, end: int) -> float:
 
 
 def _coded(parts: FileParts, start: int, max_bytes: int) -> tuple[int, int]:
-    """Parse an integer with its length marker bit. Return it and its end (RFC 8794, 4 and 5)."""
+    """Parse an integer that begins with its length (RFC 8794, 4 and 5). Return it and its end."""
     (first,) = parts.bytes_at(start, 1)
     length = 9 - first.bit_length()
     if length > max_bytes:
@@ -88,7 +87,7 @@ def _coded(parts: FileParts, start: int, max_bytes: int) -> tuple[int, int]:
 
 
 def size(parts: FileParts) -> tuple[int, int]:
-    """Return width and height of the first video track, after cropping and rotation."""
+    """Return the width and height of the first video track, after cropping and rotation."""
     start, end = _find_top_level(parts, _TRACKS)
     for kind, at, until in elements(parts, start, end):
         if kind == _TRACK_ENTRY:
@@ -100,7 +99,7 @@ def size(parts: FileParts) -> tuple[int, int]:
 
 
 def duration(parts: FileParts) -> float | None:
-    """Return the duration in seconds. Files recorded by browsers have none."""
+    """Return the duration in seconds, or None: browsers record files without a duration."""
     start, end = _find_top_level(parts, _INFO)
     scale, units = _USUAL_SCALE, None
     for kind, at, until in elements(parts, start, end):
@@ -154,7 +153,6 @@ def _find_top_level(parts: FileParts, element: int) -> tuple[int, int]:
 
 
 def _find_segment(parts: FileParts) -> tuple[int, int]:
-    """Return the segment's content start and end. In a truncated file, the end is the file's."""
     kind, at, length = _element_at(parts, 0)
     if kind != _EBML or length is None or not _is_webm(parts, at, at + length):
         raise BrokenHeader
@@ -172,7 +170,6 @@ def _is_webm(parts: FileParts, start: int, end: int) -> bool:
 
 
 def _seek(parts: FileParts, start: int, end: int, element: int) -> int | None:
-    """Return an element's position according to a `SeekHead`, relative to the segment's content."""
     for kind, at, until in elements(parts, start, end):
         if kind == _SEEK:
             seek = _read_numbers(parts, at, until, frozenset({_SEEK_ID, _SEEK_POSITION}))

@@ -14,7 +14,7 @@ _MAX_CHUNKS: Final = 4096
 
 
 def is_webp(start: bytes) -> bool:
-    """Return whether a file with these first bytes is a WebP."""
+    """Return whether a file that begins with `start` is a WebP."""
     return start[:4] == b"RIFF" and start[8:12] == b"WEBP"
 
 
@@ -32,7 +32,7 @@ def chunks(parts: FileParts) -> Iterator[tuple[bytes, int, int]]:
 
 
 def size(parts: FileParts) -> tuple[int, int]:
-    """Return width and height."""
+    """Return the width and height from the first chunk (VP8, VP8L or VP8X)."""
     kind = parts.bytes_at(12, 4)
     if kind == b"VP8X":
         low_w, high_w, low_h, high_h = parts.numbers("<HBHB", 24)
@@ -47,7 +47,7 @@ def size(parts: FileParts) -> tuple[int, int]:
 
 
 def color_profile(parts: FileParts) -> str | None:
-    """Return the colour profile's name from the ICCP chunk, or None."""
+    """Return the name of the colour profile in the ICCP chunk, or None."""
     for kind, start, length in chunks(parts):
         if kind == b"ICCP":
             return icc_name(parts.bytes_at(start, length))

@@ -1,6 +1,6 @@
-"""Limit on the work that one file may cause. All parsers of a file share one budget.
+"""Limit for the work that one file may cause. All parsers of the file share one budget.
 
-A limit on the size of a file does not limit the work: in two kilobytes, a file can define thirty
+A limit for the size of a file does not limit the work: in two kilobytes, a file can define thirty
 texts, each of which contains the previous one twice. So each parser counts its work in advance.
 """
 
@@ -8,24 +8,28 @@ import zlib
 from typing import Final
 
 MAX_LOOKS: Final = 400_000
-"""Maximum number of steps (a third of a second). A ComfyUI graph of 200 KB takes about 30,000."""
+"""Maximum number of steps (a third of a second). A ComfyUI graph of 200 KB takes about 30,000
+steps."""
 
 MAX_BYTES: Final = 16 * 1024**2
-"""Maximum number of bytes. The server parses a file again each time it has read more of it."""
+"""Maximum number of bytes that parsers may process.
+
+It is a multiple of the bytes that are read, since the server parses a file again after each read.
+"""
 
 MAX_CHARACTERS: Final = 8 * 1024**2
-"""Maximum number of characters. Text is decoded once, but parsed by several parsers."""
+"""Maximum number of characters that parsers may process. Several parsers process the same text."""
 
 _AT_ONCE: Final = (1_000, 384 * 1024, 32 * 1024)
 """Numbers of steps, bytes and characters that together take about a millisecond."""
 
 
 class TooMuchWork(Exception):
-    """Error if a file exceeds its work budget. Its metadata is then unknown."""
+    """Exception for a file that exceeds its work budget. Its metadata is then unknown."""
 
 
 class WorkBudget:
-    """Remaining work that may be spent on parsing one file.
+    """Work that parsers may still spend on one file.
 
     Attributes:
         looks: Number of steps, such as reads, JSON values, lines or node inputs.
@@ -41,33 +45,44 @@ class WorkBudget:
         self.characters = characters
 
     def look(self, count: int = 1) -> None:
-        """Spend a number of steps from the budget.
+        """Spend `count` steps.
 
         Raises:
-            TooMuchWork: too few steps are left. `hand_out` and `produce` raise it, too.
+            TooMuchWork: too few steps are left.
         """
         self.looks -= count
         if self.looks < 0:
             raise TooMuchWork
 
     def hand_out(self, count: int) -> None:
-        """Spend a number of bytes from the budget."""
+        """Spend `count` bytes.
+
+        Raises:
+            TooMuchWork: too few bytes are left.
+        """
         self.data -= count
         if self.data < 0:
             raise TooMuchWork
 
     def produce(self, count: int) -> None:
-        """Spend a number of characters from the budget."""
+        """Spend `count` characters.
+
+        Raises:
+            TooMuchWork: too few characters are left.
+        """
         self.characters -= count
         if self.characters < 0:
             raise TooMuchWork
 
     def inflate(self, packed: bytes, most: int) -> tuple[bytes, bool]:
-        """Inflate `packed`. Return up to `most` bytes, and whether the data is complete.
+        """Decompress `packed` with zlib.
+
+        Returns:
+            Up to `most` bytes, and whether they are the complete data.
 
         Raises:
-            TooMuchWork: the budget is exhausted.
-            zlib.error: the data is not valid deflate data.
+            TooMuchWork: the data would exceed the budget.
+            zlib.error: the data is invalid.
         """
         self.hand_out(len(packed))
         inflater = zlib.decompressobj()
@@ -76,7 +91,7 @@ class WorkBudget:
         return data, inflater.eof
 
     def part_at_once(self) -> "WorkBudget":
-        """Split off a budget that the event loop can spend without delaying other tasks."""
+        """Split off a budget that is small enough to be spent without blocking the event loop."""
         left = (self.looks, self.data, self.characters)
         part = WorkBudget(*map(min, left, _AT_ONCE))
         self.looks -= part.looks
@@ -85,7 +100,7 @@ class WorkBudget:
         return part
 
     def put_back(self, part: "WorkBudget") -> None:
-        """Return the rest of a budget that `part_at_once` has split off."""
+        """Add what is left of a budget that `part_at_once` has split off."""
         self.looks += max(0, part.looks)
         self.data += max(0, part.data)
         self.characters += max(0, part.characters)

@@ -1,1 +1,1 @@
-"""Gallery, the web page at `/`: its static files and the routes that serve them."""
+"""Gallery: the web page at `/` that shows stored images, with its files and routes."""

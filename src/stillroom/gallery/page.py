@@ -1,8 +1,8 @@
 """Routes that serve the gallery's page and files, with their security and caching headers.
 
-The files are plain JavaScript modules and style sheets, which are served unchanged. They are below
-a URL that contains their hash and are cached for a year. Only the page is revalidated each time.
-See docs/adr/0018-the-gallery-is-plain-modules.md.
+The files are plain JavaScript modules and style sheets, which are served unchanged. The URL of each
+file contains a hash of all files, so that browsers cache the file for a year. Only the page is
+revalidated each time. See docs/adr/0018-the-gallery-is-plain-modules.md.
 """
 
 import functools
@@ -33,12 +33,14 @@ _TYPES: Final = {
 }
 
 _FOR_GOOD: Final = "public, max-age=31536000, immutable"
-"""`Cache-Control` for files: one year (RFC 8246), because a changed file has a new URL."""
+"""`Cache-Control` for files. They are cached for a year, since a changed file has a new URL
+(RFC 8246)."""
 
 _TAKES_GZIP: Final = re.compile(
     r"(?:^|,)\s*gzip\s*(?:;\s*q=(?!0(?:\.0*)?\s*(?:,|$))[0-9.]+\s*)?(?:,|$)", re.IGNORECASE
 )
-"""`Accept-Encoding` that allows gzip: https://www.rfc-editor.org/rfc/rfc9110#section-12.5.3"""
+"""Pattern of `Accept-Encoding` values that allow gzip:
+https://www.rfc-editor.org/rfc/rfc9110#section-12.5.3"""
 
 _ASK_EACH_TIME: Final = "no-cache"
 
@@ -52,10 +54,10 @@ _SAFE: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Gallery:
-    """Page and files of the gallery as they are served.
+    """Page and files of the gallery, ready to be served.
 
     Attributes:
-        version: Hash of all files, which is part of their URLs.
+        version: Hash of the page and all files, which is part of the files' URLs.
         files: Content of each file by name, without the page.
         page: HTML of the page. It has relative URLs, so that a proxy can add a path prefix.
         policy: `Content-Security-Policy` of the page.
@@ -76,12 +78,13 @@ class Gallery:
         files_at: str = "gallery/",
         api_at: str = "api/v1/",
     ) -> Self:
-        """Read the files that are installed with this package.
+        """Read the page and files that are installed with this package.
 
         Args:
-            image_origins: Other servers of images, such as `https://cdn.example.com`.
+            image_origins: Origins of other servers from which the page may load images, such as
+                `https://cdn.example.com`.
             max_upload_bytes: Size above which the page does not upload a file.
-            deletion_grace_s: Seconds in which a deletion can be undone. The page displays them.
+            deletion_grace_s: Seconds in which a deletion can be undone, which the page displays.
             files_at: URL of the files, relative to the page.
             api_at: URL of the API, relative to the page.
         """
@@ -102,12 +105,12 @@ class Gallery:
         return cls(version, files, page, _policy(image_origins))
 
     async def show(self, request: Request) -> Response:
-        """Return the page."""
+        """Respond with the gallery's page."""
         headers = {**_SAFE, "cache-control": _ASK_EACH_TIME, "content-security-policy": self.policy}
         return _answer(request, self.page, PAGE, headers)
 
     async def send_file(self, request: Request) -> Response:
-        """Return one of the files.
+        """Respond with one of the gallery's files.
 
         Raises:
             HTTPException: 404 if the file does not exist or belongs to another version.
@@ -119,7 +122,10 @@ class Gallery:
 
 
 def gallery_router(gallery: Gallery) -> APIRouter:
-    """Return a router for the page and its files. No token is required: they contain no images."""
+    """Return a router that serves the gallery's page at `/`, and its files.
+
+    No token is required, since the page and the files contain no images.
+    """
     router = APIRouter()
     router.routes.append(Route("/", gallery.show))
     router.routes.append(Route("/gallery/{version}/{name}", gallery.send_file))
@@ -127,7 +133,10 @@ def gallery_router(gallery: Gallery) -> APIRouter:
 
 
 def embedded_gallery_router(gallery: Gallery) -> APIRouter:
-    """Return a router that serves the page at `/gallery/`, for an app with its own page at `/`."""
+    """Return a router that serves the gallery's page at `/gallery/`, and its files.
+
+    Use it for an application that has its own page at `/`.
+    """
     router = APIRouter()
     router.routes.append(Route("/gallery/", gallery.show))
     router.routes.append(Route("/gallery", _add_slash))

@@ -7,7 +7,7 @@ from stillroom.generation.carriers.entries import Entries
 from stillroom.generation.carriers.xmp import SOURCE_TYPE
 
 AiMark = Literal["c2pa", "iptc", "both", "none"]
-"""Kind of mark. `c2pa` is a manifest, which is not verified; `iptc` is DigitalSourceType."""
+"""Kind of AI mark: `c2pa` (a C2PA manifest, not verified), `iptc` (DigitalSourceType), or both."""
 
 TYPES: Final = frozenset(
     (
@@ -27,7 +27,7 @@ _MADE_BY_AI: Final = ("trainedAlgorithmicMedia", "compositeWithTrainedAlgorithmi
 
 
 def mark_of(gathered: Iterable[Entries]) -> AiMark | None:
-    """Return the AI mark among a file's metadata entries, or None if it cannot be determined."""
+    """Return the AI mark in the metadata of a file, or None if it cannot be determined."""
     carriers = list(gathered)
     has_c2pa = any(entries.has_c2pa for entries in carriers)
     has_iptc = any(says_ai(entries) for entries in carriers)
@@ -39,5 +39,5 @@ def mark_of(gathered: Iterable[Entries]) -> AiMark | None:
 
 
 def says_ai(entries: Entries) -> bool:
-    """Return whether the last part of DigitalSourceType names AI as the image's source."""
+    """Return whether the IPTC property DigitalSourceType states that AI made the image."""
     return entries.texts.get(SOURCE_TYPE, "").strip().rpartition("/")[2] in _MADE_BY_AI

@@ -1,7 +1,8 @@
-"""Search facets: the filters on generation metadata, with one name each everywhere.
+"""Table of the search filters on generation parameters ("facets").
 
-The parser of `q`, the search index, the HTTP API with its documentation, and the command line read
-this table. A new facet also needs a field of `FactsFilters` in the SDK.
+Each filter has the same name in the query `q`, the search index, the HTTP API and its
+documentation, and the command line. They all read this table. A new filter also needs a field of
+`FactsFilters` in the SDK.
 """
 
 import re
@@ -17,16 +18,18 @@ _DIGITS: Final = re.compile(r"[0-9]{1,20}", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Facet:
-    """Search filter on one field of the generation metadata.
+    """Search filter on one generation parameter of images.
 
     Attributes:
-        name: Name of the filter, and of the field unless `values` says otherwise.
-        matches: Matched part of the field: words and phrases, consecutive words of a name, the
-            exact text in any case, or the number.
+        name: Name of the filter. It is also the name of the field in `Generation`, except for
+            `lora` and `ai_mark`.
+        matches: Kind of comparison: `words` finds words and phrases, `name` consecutive words of a
+            name, `exact` the complete text in any case, and `number` an integer.
         description: Description in the HTTP API.
         help: Description on the command line.
-        letter: First letter of the index words of a name. No hexadecimal digit, and never changed.
-        choices: All valid values, or empty.
+        letter: First letter of the words under which the index stores a name. It is not a
+            hexadecimal digit and is never changed.
+        choices: All valid values; empty if any value is valid.
     """
 
     name: str
@@ -38,14 +41,16 @@ class Facet:
 
     @property
     def is_exact(self) -> bool:
-        """Return whether the filter matches a whole value."""
+        """Return whether the filter compares complete values, and not words."""
         return self.matches in ("exact", "number")
 
     def check(self, text: str) -> str:
-        """Return a valid value in the form that the index contains.
+        """Validate the text of a filter, and return it as the search index stores such values.
+
+        For a number, leading zeros are removed. Other texts are returned unchanged.
 
         Raises:
-            ValueError: the value is invalid.
+            ValueError: the text is not a valid value for this filter.
         """
         if self.choices and text not in self.choices:
             raise ValueError(f"must be one of {', '.join(self.choices)}")
@@ -56,7 +61,7 @@ class Facet:
         return str(int(text))
 
     def values(self, facts: Generation, ai_mark: AiMark | None) -> Sequence[str]:
-        """Return the values that an image has."""
+        """Return the values of an image that this filter compares; empty if the image has none."""
         if self.name == "lora":
             return [lora.name for lora in facts.loras or ()]
         value = ai_mark if self.name == "ai_mark" else getattr(facts, self.name)
@@ -103,4 +108,4 @@ FACETS: Final[Mapping[str, Facet]] = {
         ),
     )
 }
-"""Facets by name, in the order in which the documentation and the commands list them."""
+"""Search filters by name, in the order in which the documentation and the commands list them."""

@@ -1,4 +1,4 @@
-"""Generation parameters ("facts") of an image, with the field names that the API uses."""
+"""Generation parameters of an image, with the field names that the HTTP API uses."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -9,7 +9,7 @@ from stillroom.formats.work_budget import WorkBudget
 from stillroom.generation.texts import Unreadable, clean, clean_text, json_object
 
 MAX_SEED: Final = 2**64 - 1
-"""Largest seed of any supported tool (ComfyUI)."""
+"""Largest seed that any of the supported tools (ComfyUI) uses."""
 
 _MAX_COUNT: Final = 2**31 - 1
 _MAX_DIGITS: Final = 20
@@ -19,7 +19,7 @@ _MAX_ORIGINS: Final = 100
 
 @dataclass(frozen=True, slots=True)
 class Lora:
-    """LoRA (low-rank adaptation of the model).
+    """LoRA (low-rank adaptation, an extension of a model) with which an image was made.
 
     Attributes:
         name: Name of the LoRA in the tool that made the image.
@@ -32,17 +32,17 @@ class Lora:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Generation:
-    """Generation parameters of an image. Each is None if it is unknown.
+    """Generation parameters of an image. A parameter is None if it is unknown.
 
     Attributes:
         tool: Program that made the image, such as `ComfyUI`.
         seed: Integer from 0 to 2**64 - 1.
-        model: Name of the model in this program, often a file name.
+        model: Name that the program uses for the model, often a file name.
         loras: LoRAs used; None if it is unknown whether any were used.
         width: Requested width in pixels; the image may have been enlarged later.
         height: Requested height in pixels; the image may have been enlarged later.
         derived_from: Paths or SHA-256 hashes of the images from which this one was made.
-        raw: Original metadata of the program, by keyword in the file.
+        raw: Original metadata of the program, by its keyword in the file.
     """
 
     tool: str | None = None
@@ -61,7 +61,7 @@ class Generation:
     raw: Mapping[str, object] | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """Return the fields as a dict that can be serialized as JSON in UTF-8."""
+        """Return the parameters as a dict that can be serialized as JSON in UTF-8."""
         values = {name: getattr(self, name) for name in NAMES}
         if self.loras is not None:
             values["loras"] = [{"name": lora_.name, "weight": lora_.weight} for lora_ in self.loras]
@@ -70,7 +70,7 @@ class Generation:
         return values
 
     def over(self, other: "Generation") -> "Generation":
-        """Return a copy in which unknown parameters are filled in from `other`."""
+        """Return a copy whose unknown parameters have the values of `other`."""
         return Generation(
             **{
                 name: getattr(other, name) if getattr(self, name) is None else getattr(self, name)
@@ -84,13 +84,14 @@ class Generation:
 
 
 NAMES: Final = tuple(field.name for field in fields(Generation))
-"""Names of the parameters, in display order."""
+"""Names of the generation parameters, in the order in which they are displayed."""
 
 
 def generation_of(values: Mapping[str, Any]) -> Generation:
-    """Parse an untrusted JSON object as returned by `as_json`. Invalid values become None.
+    """Create a `Generation` from an untrusted JSON object, as `Generation.as_json` returns it.
 
-    Unknown names are ignored, so that older versions can read metadata from newer versions.
+    Invalid values become None. Unknown names are ignored, so that older versions can read metadata
+    from newer versions.
     """
     raw = values.get("raw")
     parsers = _PARSERS | dict.fromkeys(_TEXTS, text)
@@ -108,11 +109,18 @@ _TEXTS: Final = (
 
 
 Names = Mapping[str, str | tuple[str, ...]]
-"""Names that a tool uses, by parameter. `size` stands for width and height in one string."""
+"""Names that a tool uses in its metadata, by the name of the parameter in `Generation`.
+
+The name `size` stands for the width and height in one string."""
 
 
 def names_of(same: str = "", **others: str | tuple[str, ...]) -> Names:
-    """Return the table of `same` names, separated by spaces, and of other names."""
+    """Return a table of the names that a tool uses.
+
+    Args:
+        same: Names that are the same in `Generation`, separated by spaces.
+        others: Names that differ, by the name in `Generation`. A tuple contains alternatives.
+    """
     return {**{name: name for name in same.split()}, **others}
 
 
@@ -122,7 +130,14 @@ def parse_facts(
     raw: Mapping[str, object],
     **known: Any,  # noqa: ANN401  (fields of `Generation`, which were parsed already)
 ) -> Generation:
-    """Parse the parameters in an untrusted object under these names. Invalid values become None."""
+    """Create a `Generation` from an untrusted object that a tool has written.
+
+    Args:
+        values: Object with the tool's names. Invalid values become None.
+        names: Names that the tool uses.
+        raw: Original metadata, which is returned unchanged.
+        known: Parameters that the caller has already parsed.
+    """
     for field, keys in names.items():
         listed = (keys,) if isinstance(keys, str) else keys
         value = next((values[key] for key in listed if values.get(key) is not None), None)
@@ -134,18 +149,18 @@ def parse_facts(
 
 
 def text(value: object) -> str | None:
-    """Return a string without characters that UTF-8 or PostgreSQL reject; None if not a string."""
+    """Return a string without characters that UTF-8 or PostgreSQL reject; None for other types."""
     return clean_text(value) if isinstance(value, str) else None
 
 
 def name(value: object) -> str | None:
-    """Return a string, cleaned as by `text` and stripped; None if it is empty or not a string."""
+    """Return a string, cleaned as by `text` and stripped; None if it is empty or another type."""
     cleaned = text(value)
     return (cleaned.strip() or None) if cleaned is not None else None
 
 
 def whole(value: object, most: int = _MAX_COUNT) -> int | None:
-    """Convert a number or numeric string to an integer; None if it is not from 0 to `most`."""
+    """Convert a number or numeric string to an integer from 0 to `most`, or return None."""
     if isinstance(value, str):
         value = value.strip()
         digits = value.removesuffix(".0")
@@ -160,7 +175,7 @@ def whole(value: object, most: int = _MAX_COUNT) -> int | None:
 
 
 def number(value: object) -> float | None:
-    """Convert a number or numeric string to a finite float; None if that is not possible."""
+    """Convert a number or numeric string to a finite float, or return None."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:
@@ -171,7 +186,7 @@ def number(value: object) -> float | None:
 
 
 def size(value: object) -> tuple[int | None, int | None]:
-    """Parse width and height from a string such as `512x768`; (None, None) if it is malformed."""
+    """Parse a string such as `512x768`. Return width and height, or (None, None) if malformed."""
     across, _, down = value.partition("x") if isinstance(value, str) else ("", "", "")
     dimensions = whole(across), whole(down)
     return dimensions if None not in dimensions else (None, None)
@@ -186,23 +201,23 @@ _PARSERS: Final[dict[str, Callable[[object], Any]]] = {
     **dict.fromkeys(("sampler", "scheduler", "model"), name),
     **dict.fromkeys(("width", "height"), whole),
 }
-"""Functions that convert untrusted values, by parameter."""
+"""Functions that convert an untrusted value to the type of a parameter, or return None."""
 
 
 def lora(value: object, weight: object) -> Lora | None:
-    """Return a `Lora`, or None if the name is empty or not a string."""
+    """Create a `Lora` from untrusted values. Return None if the name is empty or not a string."""
     cleaned = name(value)
     return Lora(cleaned, number(weight)) if cleaned and cleaned != "None" else None
 
 
 def loras_of(pairs: Iterable[tuple[object, object]]) -> tuple[Lora, ...]:
-    """Return a `Lora` for each valid pair of name and weight."""
+    """Create a `Lora` from each pair of a name and a weight. Invalid pairs are skipped."""
     loras = (lora(lora_name, weight) for lora_name, weight in pairs)
     return tuple(lora_ for lora_ in loras if lora_ is not None)
 
 
 def clean_object(value: Mapping[str, Any]) -> Mapping[str, object] | None:
-    """Copy a JSON object with all strings cleaned; None if it is nested too deeply."""
+    """Clean the strings of a JSON object as by `text`. Return None if it is nested too deeply."""
     try:
         cleaned = clean(value)
     except Unreadable:
@@ -224,7 +239,11 @@ def _origins(value: object) -> tuple[str, ...] | None:
 
 
 def object_in(text_: str | None, budget: WorkBudget) -> dict[str, Any] | None:
-    """Parse a string with `json_object`; None if it does not begin with a brace."""
+    """Parse a JSON object. Return None if `text_` is None or does not begin with a brace.
+
+    Raises:
+        Unreadable, TooMuchWork: see `json_object`.
+    """
     if text_ is None or not text_.lstrip().startswith("{"):
         return None
     return json_object(text_, budget)

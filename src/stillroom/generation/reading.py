@@ -1,4 +1,4 @@
-"""Reading of generation parameters and the AI mark from image and video files."""
+"""Functions that read generation parameters and the AI mark from image and video files."""
 
 import asyncio
 import concurrent.futures
@@ -35,13 +35,13 @@ _READ_BYTES: Final = 16 * 1024
 _MAX_READS: Final = 24
 _SNIFFED_BYTES: Final = 16
 _parsing: Final = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="generation")
-"""Parser thread. It is only one, because more threads would delay the event loop (GIL)."""
+"""Executor for slow parsing. It has only one thread: more would delay the event loop (GIL)."""
 
 exceeded_reports: Final[set[Callable[[], None]]] = set()
-"""Functions that are called when a file's metadata takes too much work to parse."""
+"""Functions to call when the metadata of a file takes too much work to parse."""
 
 Read = Callable[[int, int], Awaitable[bytes]]
-"""Function that reads part of a file. Its arguments are start and length in bytes."""
+"""Function that reads part of a file. Its arguments are the start and the length in bytes."""
 
 Carrier = Callable[[FileParts, Entries], None]
 T = TypeVar("T")
@@ -56,7 +56,8 @@ _TOOLS: Final = (
     a1111.read,
     comfyui.read,
 )
-"""Parsers in order of precedence: those that recognize their tool unambiguously come first."""
+"""Parsers in the order in which they are tried. Those that recognize their tool reliably come
+first."""
 
 
 _FORMATS: Final = (
@@ -70,7 +71,7 @@ _FORMATS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Result of reading one file.
+    """Generation parameters and AI mark that were read from a file.
 
     Attributes:
         generation: Generation parameters; None if the file contains none in a known format.
@@ -88,10 +89,10 @@ UNKNOWN: Final = Found(None, broken=True)
 
 
 class Readable(Protocol):
-    """Open file that supports ranged reads."""
+    """Protocol for an open file of which any part can be read."""
 
     def chunks(self, start: int, length: int) -> AsyncIterator[bytes]:
-        """Yield `length` bytes from `start` on, in chunks."""
+        """Yield the `length` bytes that begin at the offset `start`, in chunks."""
 
 
 def reader_of(file: Readable) -> Read:
@@ -104,10 +105,10 @@ def reader_of(file: Readable) -> Read:
 
 
 def find(parts: FileParts) -> Found:
-    """Find the generation parameters and the AI mark in a file of which some parts were read.
+    """Find the generation parameters and the AI mark in the parts of a file that have been read.
 
     Raises:
-        MoreNeeded: another part of the file must be read.
+        MoreNeeded: another part of the file must be read first.
         TooMuchWork: parsing takes more work than `parts.budget` allows.
     """
     broken, generation, gathered = False, None, []
@@ -124,12 +125,16 @@ def find(parts: FileParts) -> Found:
 
 
 def find_mark(parts: FileParts) -> AiMark | None:
-    """Find only the AI mark. Raises the same exceptions as `find`."""
+    """Find only the AI mark in the parts of a file that have been read.
+
+    Raises:
+        MoreNeeded, TooMuchWork: see `find`.
+    """
     return mark_of([_gather(carrier, parts) for carrier in _carriers(parts)])
 
 
 def find_in(data: bytes) -> Found:
-    """Find the generation parameters and AI mark in the bytes of a file or of its beginning."""
+    """Find the generation parameters and the AI mark in a file, or in its first bytes."""
     try:
         return find(FileParts.whole(data))
     except TooMuchWork:
@@ -137,7 +142,7 @@ def find_in(data: bytes) -> Found:
 
 
 def texts_in(data: bytes) -> Mapping[str, str]:
-    """Return all texts embedded in a complete file, by name; see `Entries`."""
+    """Return all texts that are embedded in a file, by name; see `Entries`."""
     parts, texts = FileParts.whole(data), {}
     for carrier in reversed(_carriers(parts)):
         texts.update(_gather(carrier, parts).texts)
@@ -145,7 +150,10 @@ def texts_in(data: bytes) -> Mapping[str, str]:
 
 
 async def find_by_reading(size: int, read: Read) -> Found:
-    """Find the generation parameters and AI mark in a file of `size` bytes with `by_reading`."""
+    """Find the generation parameters and the AI mark in a file of `size` bytes.
+
+    Calls `read` for the parts of the file that are needed, at most 1 MiB.
+    """
     try:
         return await by_reading(size, read, find)
     except TooMuchWork:
@@ -153,7 +161,17 @@ async def find_by_reading(size: int, read: Read) -> Found:
 
 
 async def by_reading(size: int, read: Read, parse: Callable[[FileParts], T]) -> T:
-    """Parse a file of `size` bytes with `run_parser`, reading at most 1 MiB of it with `read`."""
+    """Call `parse` with the parts of a file that it needs.
+
+    Args:
+        size: Size of the file in bytes.
+        read: Function that reads a part of the file. At most 1 MiB is read.
+        parse: Parser, called with `run_parser`. If it raises MoreNeeded, the missing part is read
+            and it is called again.
+
+    Raises:
+        TooMuchWork: see `run_parser`.
+    """
     parts = FileParts(size, MAX_BYTES)
     start, length = 0, min(size, _FIRST_BYTES)
     for _ in range(_MAX_READS):
@@ -174,7 +192,7 @@ async def run_parser(parts: Parts, parse: Callable[[Parts], T]) -> T:
     """Call `parse` in the event loop, or in a thread if it takes longer than about 1 ms.
 
     Raises:
-        TooMuchWork: parsing takes too much work. Each function in `exceeded_reports` is called.
+        TooMuchWork: parsing takes too much work. The functions in `exceeded_reports` were called.
     """
     whole = parts.budget
     parts.budget = part = whole.part_at_once()
@@ -207,9 +225,9 @@ def _gather(carrier: Carrier, parts: FileParts) -> Entries:
 
 
 def interpret(texts: Mapping[str, str], budget: WorkBudget) -> Found:
-    """Find the generation parameters in the texts embedded in one file, by name; see `Entries`.
+    """Find the generation parameters in the texts of a file (see `Entries`), whatever tool made it.
 
-    Parameters embedded by the SDK take precedence over those embedded by the generating tool.
+    Parameters that the SDK embedded take precedence over those that the generating tool embedded.
 
     Raises:
         TooMuchWork: parsing takes more work than `budget` allows.

@@ -1,4 +1,4 @@
-"""Bounded parsing of text and JSON from files, cleaned for encoders and databases."""
+"""Parsing of untrusted text and JSON with limits. Removes what UTF-8 or PostgreSQL cannot store."""
 
 import json
 import math
@@ -8,20 +8,21 @@ from typing import Any, Final
 from stillroom.formats.work_budget import WorkBudget
 
 _MAX_VALUES: Final = 200_000
-"""Maximum number of JSON values (50 ms to parse). A 200 KB ComfyUI graph has a tenth of that."""
+"""Maximum number of values in a JSON text. Parsing them takes 50 ms. A ComfyUI graph of 200 KB has
+a tenth of that."""
 
 _MAX_DEPTH: Final = 64
 _MAX_DIGITS: Final = 40
 
 
 class Unreadable(Exception):
-    """The metadata has a keyword that a tool uses, but not the format of this tool."""
+    """Exception for metadata that has a keyword of a tool, but not the format of this tool."""
 
 
 def json_object(text: str, budget: WorkBudget) -> dict[str, Any]:
     """Parse a JSON object.
 
-    NaN, infinity and numbers that are too long become None, lone surrogates become U+FFFD.
+    NaN, infinity and numbers that are too long become None. Lone surrogates become U+FFFD.
 
     Raises:
         Unreadable: the text is not a JSON object, or it is unusually large or deeply nested.
@@ -44,7 +45,11 @@ def json_object(text: str, budget: WorkBudget) -> dict[str, Any]:
 
 
 def clean(value: Any, depth: int = 0) -> Any:  # noqa: ANN401  (JSON)
-    """Copy a JSON value, clean its strings and replace NaN. Raise `Unreadable` if too deep."""
+    """Copy a JSON value, clean its strings as by `clean_text` and replace NaN by None.
+
+    Raises:
+        Unreadable: the value is nested too deeply.
+    """
     if depth > _MAX_DEPTH:
         raise Unreadable
     if isinstance(value, str):

@@ -1,4 +1,5 @@
-"""Pure functions for HTTP semantics, independent of frameworks and sockets.
+"""Pure functions for the rules of HTTP. They depend on no web framework and no socket.
 
-The ASGI path and the fast path use them to parse requests and to compute responses.
+Both the ASGI application and the fast path (which bypasses ASGI for reads and saves of images) use
+them to parse requests and to compute responses.
 """

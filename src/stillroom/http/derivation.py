@@ -1,4 +1,4 @@
-"""Strict parsing and normalisation of thumbnail parameters.
+"""Strict parsing and normalisation of the query parameters for thumbnails.
 
 Requests for the same thumbnail result in equal `Derivation` values. There are only a few thousand
 different values, so that no client can fill a cache with thumbnails of one image.
@@ -11,7 +11,7 @@ from typing import Annotated, Final, Literal, get_args
 from stillroom.http.parameters import Parameter, build, choice, read_texts
 
 SIZES: Final = (64, 128, 256, 512, 1024, 2048)
-"""Supported widths and heights in pixels. Other values are rounded up, at most to the last."""
+"""Supported widths and heights in pixels. A value is rounded up, or down if it is too large."""
 
 DEFAULT_QUALITY: Final = 80
 _QUALITY_STEP: Final = 10
@@ -28,11 +28,11 @@ class Derivation:
     """Normalised parameters of a thumbnail.
 
     Attributes:
-        width: Width of the box in pixels; one of `SIZES`, by default the largest.
+        width: Width in pixels of the box for the thumbnail; one of `SIZES`, by default the largest.
         height: Height of the box in pixels; also one of `SIZES`.
         fit: `contain` scales the image to fit into the box; `cover` fills the box and crops the
-            image. Neither enlarges it.
-        format: Image format.
+            image. Neither enlarges the image.
+        format: Image format of the thumbnail.
         quality: Multiple of ten up to 100; 0 for formats without a quality.
     """
 
@@ -71,10 +71,10 @@ def _pixels(side: str) -> Parameter:
 
 @dataclass(frozen=True, slots=True)
 class DerivationParameters:
-    """Query of a thumbnail. A width or height of 0 is not limited.
+    """Query parameters of a request for a thumbnail. A width or height of 0 is not limited.
 
-    The parameters have no defaults in the OpenAPI document, because generated clients send default
-    values, and each parameter turns a GET into a request for a thumbnail.
+    The OpenAPI document contains no defaults for them. Generated clients would send the defaults,
+    and any of these parameters turns a request for an image into a request for a thumbnail.
     """
 
     width: Annotated[int, _pixels("Width")] = 0
@@ -101,9 +101,10 @@ class DerivationParameters:
 
 
 def parse_derivation(raw: bytes) -> Derivation | None:
-    """Parse the query of a GET or HEAD. Return None if it has no thumbnail parameters.
+    """Parse the query of a GET or HEAD request. Return None if it has no thumbnail parameters.
 
-    Other parameters are ignored, also those with invalid names: CDNs and pages add parameters.
+    Other parameters are ignored, even if their names are invalid, because CDNs and web pages add
+    parameters of their own.
 
     Raises:
         InvalidPath: a value is not valid UTF-8.

@@ -1,4 +1,4 @@
-"""Query parameters that filter by generation metadata, for the search and the media library."""
+"""Query parameters that filter by generation parameters, for the search and the media library."""
 
 from dataclasses import field, make_dataclass
 from typing import Annotated, Final
@@ -8,7 +8,7 @@ from stillroom.generation.facts import MAX_SEED
 from stillroom.http.parameters import Parameter, or_null
 
 MAX_SEARCH_TEXT: Final = 1000
-"""Maximum number of characters in one parameter."""
+"""Maximum number of characters in the value of one query parameter."""
 
 
 def _parameter(facet: Facet) -> Parameter:
@@ -39,4 +39,7 @@ _FIELDS: Final = [
 
 
 class FactsParameters(make_dataclass("_Facts", _FIELDS, frozen=True)):  # type: ignore[misc]
-    """Values of `q` and of each facet. An empty value does not filter."""
+    """Query parameter `q`, and one query parameter for each filter in `FACETS`.
+
+    An empty value matches all images.
+    """

@@ -1,4 +1,4 @@
-"""Parsing and formatting of header values."""
+"""Functions that parse and format the values of HTTP header fields."""
 
 import base64
 import binascii
@@ -14,7 +14,7 @@ from stillroom.errors import DigestMismatch, InvalidParameter
 from stillroom.storage.values import ANY, EntityTags
 
 Fields = Mapping[str, str]
-"""Header values by lower-case name. Values of repeated headers are joined."""
+"""Header values by lower-case name. The values of a repeated header are joined by commas."""
 
 _ENTITY_TAG: Final = re.compile(
     r'[\s,]*(W/)?("[\x21\x23-\x7e\x80-\xff]*")\s*(?:,[\s,]*|$)', re.ASCII
@@ -30,8 +30,9 @@ _MONTHS: Final = (
 )  # fmt: skip
 _EARLIEST_S: Final = -62_135_596_800
 _LATEST_S: Final = 253_402_300_799
-"""End of the year 9999, in seconds since the epoch. Dates are limited to it, since files on a tmpfs
-may have later times, which the date formats do not support."""
+"""End of the year 9999 in seconds since the epoch, the latest time in HTTP dates and RFC 3339.
+
+Files on a tmpfs can have later times, which are replaced by this one."""
 
 
 def combined(raw: Iterable[tuple[bytes, bytes]]) -> Fields:
@@ -45,10 +46,10 @@ def combined(raw: Iterable[tuple[bytes, bytes]]) -> Fields:
 
 
 def entity_tags(value: str | None, *, weak: bool) -> EntityTags | None:
-    """Parse `If-Match` or `If-None-Match`. Return None if the header is missing.
+    """Parse the value of an `If-Match` or `If-None-Match` header. Return None for a missing header.
 
-    With `weak`, tags are compared weakly (`W/` is ignored). Otherwise weak tags match nothing. An
-    invalid value matches nothing: `If-Match` fails, and `If-None-Match` has no effect.
+    With `weak`, the prefix `W/` is ignored. Otherwise ETags with this prefix match nothing. An
+    invalid value matches nothing: `If-Match` then fails, and `If-None-Match` has no effect.
     """
     if value is None:
         return None
@@ -67,7 +68,7 @@ def entity_tags(value: str | None, *, weak: bool) -> EntityTags | None:
 
 
 def parse_http_date(value: str | None) -> int | None:
-    """Parse an HTTP date to seconds since the epoch. Return None if it is missing or invalid."""
+    """Convert an HTTP date to seconds since the epoch. Return None if it is missing or invalid."""
     if value is None:
         return None
     try:
@@ -80,7 +81,7 @@ def parse_http_date(value: str | None) -> int | None:
 
 
 def format_http_date(nanoseconds: int) -> str:
-    """Format nanoseconds since the epoch for `Last-Modified`, rounded down to seconds."""
+    """Format a time in nanoseconds since the epoch as an HTTP date, rounded down to seconds."""
     seconds = max(_EARLIEST_S, min(nanoseconds // 1_000_000_000, _LATEST_S))
     year, month, day, hour, minute, second, weekday, *_ = time.gmtime(seconds)
     # Same result as email.utils.formatdate, but three times as fast.
@@ -91,14 +92,16 @@ def format_http_date(nanoseconds: int) -> str:
 
 
 def as_rfc3339(nanoseconds: int) -> str:
-    """Format nanoseconds since the epoch for JSON (RFC 3339)."""
+    """Format a time in nanoseconds since the epoch as in RFC 3339, for JSON."""
     return datetime.fromtimestamp(
         max(_EARLIEST_S, min(nanoseconds / 1e9, _LATEST_S)), UTC
     ).isoformat()
 
 
 def lifetime(value: str | None) -> timedelta | None:
-    """Parse `Expires-In`, such as `7d` or `3600`. Return None if the header is missing.
+    """Parse the value of an `Expires-In` header, such as `7d` or `3600`.
+
+    Return None if it is missing.
 
     Raises:
         InvalidParameter: the value is not a duration, or is longer than ten years.
@@ -116,10 +119,10 @@ def lifetime(value: str | None) -> timedelta | None:
 
 
 def announced_sha256(value: str | None) -> bytes | None:
-    """Parse the SHA-256 in `Repr-Digest` (RFC 9530). Return None if there is none.
+    """Parse the value of a `Repr-Digest` header (RFC 9530). Return None if it has no SHA-256.
 
     Raises:
-        DigestMismatch: the value is invalid, so it cannot be checked.
+        DigestMismatch: the value is malformed, so that the bytes cannot be compared with it.
     """
     if value is None:
         return None

@@ -1,8 +1,8 @@
-"""JSON parser for request bodies, with limits for the number and nesting of values.
+"""JSON parser for request bodies, with limits for the number and the nesting of values.
 
-The standard library's parser creates the complete object before it can be rejected, and holds the
-GIL meanwhile: 4 MiB of short names take 1.7 s. This parser stops at the limit, and other threads
-can run between two values.
+The standard library's parser holds the GIL until the whole object is created, and only then could
+the object be rejected: 4 MiB of short names take 1.7 s. This parser stops at the limit, and other
+threads can run between two values.
 """
 
 import json
@@ -11,7 +11,7 @@ from json.decoder import JSONDecodeError
 from typing import Final, NoReturn
 
 MAX_VALUES: Final = 4096
-"""Maximum number of values: four times as many as the largest valid requests contain."""
+"""Maximum number of values in a body, four times as many as the largest valid requests contain."""
 
 _MAX_DEPTH: Final = 16
 _SPACE: Final = re.compile(r"[ \t\n\r]*")
@@ -19,11 +19,11 @@ _SPACE: Final = re.compile(r"[ \t\n\r]*")
 
 
 class TooManyValuesError(ValueError):
-    """Error for a JSON object that has too many values or is nested too deep."""
+    """Exception for a JSON object that has too many values or is nested too deeply."""
 
 
 def parse_object(data: bytes) -> dict[str, object]:
-    """Parse a JSON object without duplicate names.
+    """Parse a JSON object. Duplicate names are an error.
 
     Raises:
         TooManyValuesError: the object exceeds the limits.
@@ -84,7 +84,7 @@ class _Parser:
         return values
 
     def _open_bracket(self, closing: str) -> bool:
-        """Skip an opening bracket. If `closing` follows, skip it, too, and return False."""
+        """Skip an opening bracket. If `closing` follows it, skip both and return False."""
         self._at += 1
         if self._peek() != closing:
             return True
@@ -105,7 +105,6 @@ class _Parser:
         self._at += 1
 
     def _peek(self) -> str:
-        """Skip whitespace, and return the next character (an empty string at the end)."""
         space = _SPACE.match(self._text, self._at)
         self._at = space.end() if space else self._at
         return self._text[self._at : self._at + 1]

@@ -1,4 +1,4 @@
-"""Streaming reader of the `file` part of a multipart/form-data body (RFC 7578).
+"""Streaming reader for the part named `file` of a multipart/form-data body (RFC 7578).
 
 The reader buffers nothing. A body without a closing boundary is an error, so that a truncated
 upload is never stored as an image.
@@ -23,21 +23,23 @@ MAX_PARTS: Final = 17
 """Maximum number of parts: the `file` part and 16 others, which are skipped."""
 
 MAX_SKIPPED_BYTES: Final = 64 * 1024
-"""Maximum total size of skipped parts."""
+"""Maximum total size of the parts that are skipped."""
 
 FRAMING_BYTES: Final = 256 * 1024
-"""Maximum size of a body excluding the image: skipped parts, part headers and boundaries."""
+"""Maximum size of a body without the image: skipped parts, part headers and boundaries."""
 
 PARSED_AT_ONCE_BYTES: Final = 2048
-"""Number of framing bytes that are parsed without yielding to the event loop (at most 5 ms). The
-parser takes quadratic time for folded header lines: 1.3 s for 65,000 lines."""
+"""Number of bytes outside of the image that are parsed before the event loop runs other tasks.
+
+Parsing them takes at most 5 ms, although folded header lines need quadratic time: 1.3 s for 65,000.
+"""
 
 _MAX_BOUNDARY: Final = 70  # RFC 2046, 5.1.1
 _EXTENDED_NAME: Final = re.compile(r";\s*filename\*=", re.IGNORECASE)
 
 
 def boundary_of(fields: Fields) -> bytes:
-    """Return the boundary declared in `Content-Type`.
+    """Return the multipart boundary from the `Content-Type` header.
 
     Raises:
         UnsupportedMedia: the content type is not multipart/form-data.
@@ -56,7 +58,7 @@ def boundary_of(fields: Fields) -> bytes:
 
 
 class FilePart:
-    """Image source that yields the bytes of the form's `file` part."""
+    """Image source that yields the bytes of the part named `file` of a multipart body."""
 
     def __init__(
         self,
@@ -66,9 +68,13 @@ class FilePart:
         max_bytes: int | None = None,
         expected_sha256: bytes | None = None,
     ) -> None:
-        """Create a reader for `body`, whose pieces may have any size.
+        """Create a source that reads a multipart body.
 
-        `max_bytes` is the request's Content-Length, and `expected_sha256` its Repr-Digest.
+        Args:
+            body: Pieces of the body, which may have any size.
+            boundary: Boundary between the parts.
+            max_bytes: Content-Length of the request, which the image cannot exceed.
+            expected_sha256: SHA-256 from the `Repr-Digest` header of the request.
         """
         self.max_bytes = max_bytes
         self.expected_sha256 = expected_sha256
@@ -89,9 +95,11 @@ class FilePart:
         """Yield the chunks of the image.
 
         Raises:
-            MalformedBody: the body is invalid or incomplete, or has too many framing bytes.
-            InvalidUpload: there is no `file` part, more than one, or one without a file name.
-            DigestMismatch: the part's Repr-Digest is invalid or contradicts the request's.
+            MalformedBody: the body is invalid or incomplete, or has too many bytes outside of the
+                image.
+            InvalidUpload: there is no part named `file`, more than one, or one without a file name.
+            DigestMismatch: the `Repr-Digest` of the part is invalid or contradicts that of the
+                request.
         """
         async for piece in self._body:
             at = 0
@@ -155,7 +163,6 @@ class FilePart:
 
 
 def _is_file(part: MultipartSegment) -> bool:
-    """Return whether a form part has a file name (which may be empty)."""
     if part.filename is not None:
         return True
     # RFC 7578, 4.2 forbids `filename*`, but older libraries send it for non-ASCII names.

@@ -1,4 +1,4 @@
-"""Query parameters, declared as annotated fields of one dataclass per operation.
+"""Query parameters of an operation, declared as annotated fields of a dataclass.
 
 `parameters_of` returns the parameters of such a dataclass for the OpenAPI document, and
 `read_query` parses a raw query to an instance of it.
@@ -35,11 +35,12 @@ Texts = dict[str, list[str]]
 class Parameter:
     """Annotation of a dataclass field that is a query parameter.
 
-    A missing parameter has the default of the field. If that is None, the OpenAPI document says
-    that the parameter may be null.
+    If the parameter is missing, the field has its default value. If the default is None, the
+    OpenAPI document says that the parameter may be null.
 
     Attributes:
-        parse: Converts the decoded text. It raises ValueError or InvalidInput for invalid texts.
+        parse: Function that converts the decoded text. Raises ValueError or InvalidInput for an
+            invalid text.
         schema: JSON schema for the OpenAPI document.
         description: Description in the OpenAPI document.
         name: Name in the query; by default, the name of the field.
@@ -53,7 +54,7 @@ class Parameter:
     max_times: int = 1
 
     def read(self, texts: list[str]) -> Any:  # noqa: ANN401  (the type of the field)
-        """Return the value of the field for the decoded texts.
+        """Convert the decoded texts of the parameter to the value of the field.
 
         Raises:
             InvalidInput: a text is invalid.
@@ -71,7 +72,6 @@ class Parameter:
 
 @functools.cache
 def _fields(kind: type) -> tuple[tuple[str, Parameter | type], ...]:
-    """Return the fields of a dataclass, each with its parameter or its own dataclass."""
     found: list[tuple[str, Parameter | type]] = []
     hints = get_type_hints(kind, include_extras=True)
     for field in fields(kind):
@@ -88,7 +88,7 @@ def _fields(kind: type) -> tuple[tuple[str, Parameter | type], ...]:
 
 @functools.cache
 def parameters_of(kind: type) -> dict[str, Parameter]:
-    """Return the query parameters of a dataclass by name."""
+    """Return the query parameters that a dataclass declares, by name."""
     found: dict[str, Parameter] = {}
     for _, parameter in _fields(kind):
         if isinstance(parameter, type):
@@ -99,17 +99,21 @@ def parameters_of(kind: type) -> dict[str, Parameter]:
 
 
 def read_query(raw: bytes, kind: type[Query]) -> Query:
-    """Parse a query. Unknown parameters are ignored.
+    """Parse a raw query to an instance of the dataclass `kind`. Unknown parameters are ignored.
 
     Raises:
-        InvalidPath: text is not valid UTF-8 or not a path.
+        InvalidPath: a text is not valid UTF-8, or is not a valid path although one is required.
         InvalidParameter: a parameter is repeated or has an invalid value.
     """
     return build(kind, read_texts(raw, kind))
 
 
 def build(kind: type[Query], texts: Texts) -> Query:
-    """Parse the decoded texts of a query. See `read_query`."""
+    """Create an instance of the dataclass `kind` from the decoded texts that `read_texts` returns.
+
+    Raises:
+        InvalidPath, InvalidParameter: see `read_query`.
+    """
     values: dict[str, Any] = {}
     table: type = kind  # mypy does not consider `type[Query]` hashable
     for field, parameter in _fields(table):
@@ -121,7 +125,7 @@ def build(kind: type[Query], texts: Texts) -> Query:
 
 
 def read_texts(raw: bytes, kind: type, *, has_foreign_names: bool = False) -> Texts:
-    """Return the decoded texts of a query's parameters by name.
+    """Return the decoded texts of the parameters that the dataclass `kind` declares, by name.
 
     With `has_foreign_names`, names that are not valid UTF-8 are ignored like other unknown names.
 
@@ -149,20 +153,26 @@ def read_texts(raw: bytes, kind: type, *, has_foreign_names: bool = False) -> Te
 
 
 def next_page(**texts: object) -> str:
-    """Return the `Link` header for the next page (RFC 8288), without parameters that are None."""
+    """Return a `Link` header (RFC 8288) to the next page, whose query has the parameters `texts`.
+
+    Parameters that are None are omitted.
+    """
     given = {name: text for name, text in texts.items() if text is not None}
     return f'<?{urlencode(given, doseq=True, safe="", quote_via=quote)}>; rel="next"'
 
 
 def link_after(last_id: uuid.UUID, raw: bytes, kind: type) -> str:
-    """Return the `Link` header for a page that ends with `last_id`, with the filters of `raw`."""
+    """Return a `Link` header to the page after `last_id`, with the parameters of the query `raw`.
+
+    `kind` is the dataclass that declares the parameters.
+    """
     texts = read_texts(raw, kind)
     texts.pop("start_after", None)
     return next_page(**texts, start_after=last_id)
 
 
 def resource_id(text: str, at: tuple[str, ...] = ()) -> uuid.UUID:
-    """Parse a resource id: a UUID with hyphens, in upper or lower case (RFC 9562, 4).
+    """Parse the id of a resource: a UUID with hyphens (RFC 9562, section 4).
 
     Raises:
         InvalidParameter: the text is not a UUID.
@@ -179,7 +189,7 @@ def _visible(text: str) -> str:
 
 
 def moment(text: str) -> datetime:
-    """Parse a time with a time zone (RFC 3339).
+    """Parse a time that has a time zone (RFC 3339).
 
     Raises:
         ValueError: the text is not a valid time.
@@ -193,7 +203,7 @@ def moment(text: str) -> datetime:
 
 
 def choice(*allowed: str, description: str, **schema: object) -> Parameter:
-    """Return a parameter that accepts only the `allowed` values."""
+    """Return a parameter whose value must be one of the texts in `allowed`."""
 
     def parse(text: str) -> str:
         if text not in allowed:
@@ -204,12 +214,12 @@ def choice(*allowed: str, description: str, **schema: object) -> Parameter:
 
 
 def or_null(**schema: object) -> Mapping[str, object]:
-    """Return a JSON schema that also allows null."""
+    """Return a JSON schema that allows null in addition to `schema`."""
     return {"anyOf": [schema, {"type": "null"}]}
 
 
 def page_size(things: str, max_limit: int) -> Parameter:
-    """Return a parameter for the page size of a listing; `things` is used in its description."""
+    """Return a parameter for the page size of a listing, described as a number of `things`."""
 
     def parse(text: str) -> int:
         digits = text.lstrip("0")
@@ -224,7 +234,7 @@ def page_size(things: str, max_limit: int) -> Parameter:
 
 
 def repeatable(name: str, description: str, parse: Callable[[str], object] = str) -> Parameter:
-    """Return a parameter that may have up to 50 values."""
+    """Return a parameter that may be repeated, up to 50 times."""
     schema = {"type": "array", "items": {"type": "string"}, "maxItems": _MAX_TIMES}
     return Parameter(parse, schema, description, name, _MAX_TIMES)
 

@@ -1,4 +1,4 @@
-"""Error responses: status code, headers and JSON body for each error."""
+"""Error responses: the status code, the headers and the JSON body for each kind of error."""
 
 import json
 from dataclasses import dataclass
@@ -42,21 +42,21 @@ ERROR_FIELD: Final = "stillroom-error"
 """Response header with the error's `code`, since HEAD has no body and proxies replace bodies."""
 
 RETRY_AFTER_S: Final = 5
-"""Value of `Retry-After` in seconds."""
+"""Seconds after which clients should retry a request that failed with 503 (`Retry-After`)."""
 
 
 DATA_HEADERS: Final = (
     ("x-content-type-options", "nosniff"),
     ("content-security-policy", "default-src 'none'; frame-ancestors 'none'"),
 )
-"""Headers that forbid browsers to sniff the content type, run scripts, or embed the response."""
+"""Response headers that forbid browsers to sniff the content type, run scripts, or use a frame."""
 
 JSON_HEADERS: Final = (("content-type", "application/json"), *DATA_HEADERS)
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Error response with a JSON body."""
+    """Error response: status code, headers and JSON body."""
 
     status: int
     headers: list[tuple[str, str]]
@@ -64,7 +64,10 @@ class Problem:
 
 
 def problem(error: errors.StillroomError, request_id: str = "") -> Problem:
-    """Return the response for an error. Server errors contain the request id for bug reports."""
+    """Return the response for a `StillroomError`.
+
+    If the status code is 5xx, the response contains the request id, for reports to the operator.
+    """
     status = STATUS[type(error)]
     headers = []
     if status == 401:
@@ -85,12 +88,12 @@ def problem(error: errors.StillroomError, request_id: str = "") -> Problem:
 
 
 def plain_problem(status: int, message: str, code: str, request_id: str = "") -> Problem:
-    """Return the response for an error that is no `StillroomError`, such as an unknown route."""
+    """Return the response for an error without a `StillroomError`, such as an unknown route."""
     return _problem(status, [], message, code, request_id)
 
 
 def internal_error(request_id: str) -> Problem:
-    """Return the response for an unexpected exception, which the caller has logged."""
+    """Return the response for an unexpected exception. The caller has logged the exception."""
     message = "internal server error; see the server log for this request id"
     return plain_problem(500, message, "bug", request_id)
 

@@ -1,4 +1,4 @@
-"""Query parameters of the operations, except for the search and thumbnails."""
+"""Dataclasses that declare the query parameters of operations, except for search and thumbnails."""
 
 import re
 import uuid
@@ -26,7 +26,7 @@ from stillroom.http.parameters import (
 from stillroom.paths import ImagePath, ImagePrefix, StorageKey, path_of_key
 
 MAX_LIMIT: Final = 10_000
-"""Maximum page size. A larger `limit` is reduced to it."""
+"""Maximum page size. If a request has a larger `limit`, this one is used."""
 
 MAX_MEDIA_LIMIT: Final = 1000
 
@@ -76,7 +76,7 @@ _AfterId = Annotated[
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListParameters:
-    """Query of `GET /storage/images`."""
+    """Query parameters of `GET /storage/images` and `GET /storage/entries`."""
 
     prefix: Prefix = EVERY_PATH
     limit: Annotated[int, page_size("Entries", MAX_LIMIT)] = DEFAULT_LIMIT
@@ -99,7 +99,7 @@ class ListParameters:
     ] = False
 
     def link_to_next(self, last_entry: str) -> str:
-        """Return the `Link` header for a page that ends with `last_entry`."""
+        """Return a `Link` header to the page after the one that ends with `last_entry`."""
         return next_page(
             prefix=self.prefix.text or None,
             start_after=last_entry,
@@ -110,7 +110,7 @@ class ListParameters:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArchiveParameters:
-    """Query of `GET /storage/archive`."""
+    """Query parameters of `GET /storage/archive`."""
 
     prefix: Prefix = EVERY_PATH
     sidecars: Annotated[
@@ -125,7 +125,7 @@ class ArchiveParameters:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunsParameters:
-    """Query of `GET /storage/runs`. If `state` is None, runs in both states are listed."""
+    """Query parameters of `GET /storage/runs`. If `state` is None, all runs are listed."""
 
     prefix: Annotated[
         ImagePrefix,
@@ -164,7 +164,7 @@ class RunsParameters:
             raise InvalidParameter("must be omitted with this sort", at=("query", "start_after"))
 
     def link_to_next(self, last_folder: str) -> str:
-        """Return the `Link` header for a page that ends with `last_folder`."""
+        """Return a `Link` header to the page after the one that ends with `last_folder`."""
         return next_page(
             prefix=self.prefix.text or None,
             state=self.state,
@@ -175,19 +175,19 @@ class RunsParameters:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PageParameters:
-    """Query of the listing of dead letters."""
+    """Query parameters for listing dead letters, which are deletions that failed permanently."""
 
     limit: Annotated[int, page_size("Letters", MAX_MEDIA_LIMIT)] = DEFAULT_LIMIT
     start_after: _AfterId = None
 
     def link_to_next(self, last_id: uuid.UUID) -> str:
-        """Return the `Link` header for a page that ends with `last_id`."""
+        """Return a `Link` header to the page after the one that ends with `last_id`."""
         return next_page(limit=self.limit, start_after=last_id)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MediaParameters:
-    """Query of `GET /media-resources`. Filters that are None accept any value."""
+    """Query parameters of `GET /media-resources`. A filter that is None matches all resources."""
 
     limit: Annotated[int, page_size("Resources", MAX_MEDIA_LIMIT)] = DEFAULT_LIMIT
     start_after: _AfterId = None
@@ -213,7 +213,7 @@ class MediaParameters:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChangeParameters:
-    """Query for changing a resource."""
+    """Query parameters of the operation that changes a resource."""
 
     only_unset: Annotated[
         bool,
@@ -227,7 +227,7 @@ class ChangeParameters:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RemovedTagsParameters:
-    """Query for removing tags."""
+    """Query parameters of the operation that removes tags."""
 
     tags: Annotated[
         tuple[str, ...],

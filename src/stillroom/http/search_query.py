@@ -1,4 +1,4 @@
-"""Query parameters of the search, and the cursors of its pages."""
+"""Query parameters of the image search, and the cursors with which clients get the next page."""
 
 import base64
 import re
@@ -41,7 +41,7 @@ def _time(name: str, description: str) -> Parameter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchParameters:
-    """Query of `GET /storage/search`. Filters that are None accept any value."""
+    """Query parameters of `GET /storage/search`. A filter that is None matches all images."""
 
     facts: FactsParameters
     tags: Tags = ()
@@ -75,12 +75,15 @@ class SearchParameters:
 
     @property
     def by_path(self) -> bool:
-        """Return whether the images are sorted by path, and not by the order of saves."""
+        """Return whether images are sorted by path, and not by the time of their last save."""
         return self.sort.endswith("path")
 
     @property
     def after(self) -> str | int | None:
-        """Last image on the previous page: a path, or a save's position in the order of saves.
+        """Last image on the previous page; None for the first page.
+
+        The value is a path if images are sorted by path. Otherwise it is the position of the image
+        in the order in which images were saved.
 
         Raises:
             InvalidParameter: the cursor is invalid, or from a page with another sort.
@@ -89,9 +92,10 @@ class SearchParameters:
 
 
 def cursor_behind(place: str | int) -> str:
-    """Return the cursor for the page after a path, or after a save's position.
+    """Return the cursor for the page after an image.
 
-    The cursor contains only data about the last image on the page that the client has received.
+    `place` is the path of the image, or its position in the order in which images were saved. The
+    cursor reveals nothing else, and the client has already received this image.
     """
     return base64.urlsafe_b64encode(str(place).encode()).decode().rstrip("=")
 

@@ -1,6 +1,6 @@
-"""Responses for stored images: status code, headers and range.
+"""Responses to requests for stored images: status code, headers and range.
 
-RFC 9110, sections 13 (conditions), 14 (ranges) and 8.8 (validators).
+RFC 9110 defines conditional requests (section 13), ranges (14) and validators (8.8).
 """
 
 import contextlib
@@ -23,13 +23,16 @@ from stillroom.storage.content_type import INLINE, VIDEO
 from stillroom.storage.values import ANY, Condition, RemoteImage, StoredImage
 
 PRIVATE_CACHE: Final = "private, max-age=0, must-revalidate"
-"""`Cache-Control` for images that require a token: clients cache them, but revalidate them."""
+"""`Cache-Control` for images that require a token. Clients cache them, but revalidate them each
+time."""
 
 PUBLIC_CACHE: Final = "public, max-age=0, must-revalidate"
-"""`Cache-Control` for public images: all caches store them, but revalidate them each time."""
+"""`Cache-Control` for images that need no token. All caches store them, but revalidate them each
+time."""
 
 IMMUTABLE_CACHE: Final = "private, max-age=31536000, immutable"
-"""`Cache-Control` for media resources, which never change: no revalidation for a year."""
+"""`Cache-Control` for files of the media library. They never change, so that clients use a cached
+copy for a year without revalidation."""
 
 _SAFE: Final = (
     ("x-content-type-options", "nosniff"),
@@ -41,8 +44,10 @@ _SAFE_VIDEO: Final = (
     _SAFE[0],
     ("content-security-policy", "default-src 'none'; media-src 'self'; sandbox allow-same-origin"),
 )
-"""Security headers for videos. If a user opens a video's URL, the browser creates a document that
-loads the URL again, so `media-src` allows this. Scripts remain forbidden."""
+"""Security headers for videos, which forbid scripts.
+
+If a user opens the URL of a video, the browser creates a document that loads the URL again, so
+`media-src` allows this."""
 
 _CONDITIONS: Final = frozenset(
     ("if-match", "if-none-match", "if-modified-since", "if-unmodified-since")
@@ -54,7 +59,12 @@ _MAX_DIGITS: Final = 19  # number of digits in 2**63, which exceeds every file o
 
 @dataclass(frozen=True, slots=True)
 class ImageAnswer:
-    """Response for an image: status code, headers, and the range to send as the body of GET."""
+    """Response for an image.
+
+    Attributes:
+        start: First byte of the image in the body of a GET response.
+        length: Number of bytes in the body of a GET response.
+    """
 
     status: int
     headers: list[tuple[str, str]]
@@ -63,7 +73,7 @@ class ImageAnswer:
 
 
 def write_condition(fields: Fields) -> Condition:
-    """Parse `If-Match` and `If-None-Match` in a request that changes an image.
+    """Parse `If-Match` and `If-None-Match` of a request that changes an image or a resource.
 
     Raises:
         PreconditionFailed: `If-None-Match` is invalid. If it were ignored, an image that the client
@@ -79,7 +89,7 @@ def write_condition(fields: Fields) -> Condition:
 
 @contextlib.contextmanager
 def explain_failure(condition: Condition) -> Iterator[None]:
-    """Give a `PreconditionFailed` from the storage a message that explains it to the client."""
+    """Context manager: make the message of a `PreconditionFailed` name the header that failed."""
     try:
         yield
     except PreconditionFailed as error:
@@ -99,9 +109,9 @@ def _message(condition: Condition) -> str:
 
 
 def request_sha256(fields: Fields) -> bytes | None:
-    """Return the SHA-256 in the request's `Repr-Digest` header, or None.
+    """Return the SHA-256 in the request's `Repr-Digest` header, or None if there is none.
 
-    Unlike in the RFC, this is the hash of the image, not of the multipart body.
+    Unlike in RFC 9530, this is the hash of the image, not of the multipart body.
 
     Raises:
         DigestMismatch: the header is invalid.
@@ -112,11 +122,11 @@ def request_sha256(fields: Fields) -> bytes | None:
 def answer_image(
     method: str, fields: Fields, image: StoredImage, *, cache_control: str = PRIVATE_CACHE
 ) -> ImageAnswer:
-    """Return the response to GET or HEAD for an existing image.
+    """Return the response to a GET or HEAD request for an existing image.
 
-    Conditions are evaluated first, in the order of RFC 9110, 13.2.2, then (for GET only) a single
-    range. If there are several ranges, an unknown unit or an invalid range, the whole image is
-    sent, as the RFC allows or requires.
+    The headers of conditional requests are evaluated first, in the order of RFC 9110, section
+    13.2.2. Then the `Range` header of a GET request is evaluated. If it has several ranges, an
+    unknown unit or an invalid range, the whole image is sent, as the RFC allows or requires.
 
     Raises:
         PreconditionFailed: `If-Match` or `If-Unmodified-Since` fails.
@@ -161,7 +171,7 @@ def answer_image(
 
 
 def answer_redirect(location: RemoteImage) -> ImageAnswer:
-    """Return a redirect to the URL of the bytes, with `no-store`, since CDNs cache redirects."""
+    """Return a redirect to the URL of an image, with `no-store`, since CDNs cache redirects."""
     return ImageAnswer(
         302,
         [
@@ -173,23 +183,26 @@ def answer_redirect(location: RemoteImage) -> ImageAnswer:
 
 
 def answer_cdn_head(content_type: str) -> ImageAnswer:
-    """Return the response to HEAD for an image that the CDN transforms (no `Content-Length`)."""
+    """Return the response to a HEAD request for a thumbnail that the CDN creates on demand.
+
+    It has no `Content-Length`, since the thumbnail may not exist yet.
+    """
     return ImageAnswer(
         200, [("content-type", content_type), ("cache-control", "private, no-store"), *_SAFE]
     )
 
 
 def has_current_copy(fields: Fields, image: StoredImage) -> bool:
-    """Return whether the client's thumbnail is current (`If-None-Match` contains its ETag).
+    """Return whether `If-None-Match` contains the current ETag of a thumbnail.
 
-    `*` does not count, since it is unknown whether the image can be decoded.
+    The value `*` does not count, since it is unknown whether the image can be decoded.
     """
     tags = entity_tags(fields.get("if-none-match"), weak=True)
     return tags is not None and tags != ANY and image.etag in tags and "if-match" not in fields
 
 
 def _needs_image(fields: Fields, image: StoredImage) -> bool:
-    """Return whether the image must be sent. False means that the client's copy is current."""
+    """Return whether the image must be sent. False means that the client has the current image."""
     if _CONDITIONS.isdisjoint(fields):
         return True
     modified = image.modified_ns // 1_000_000_000
@@ -209,7 +222,10 @@ def _needs_image(fields: Fields, image: StoredImage) -> bool:
 
 
 def _parse_range(fields: Fields, image: StoredImage) -> tuple[int, int] | None:
-    """Return start and length of the requested range (length 0: outside of the image)."""
+    """Return the start and length of the requested range; None if the whole image must be sent.
+
+    A length of 0 means that the range is outside of the image.
+    """
     value = fields.get("range")
     if value is None or not _if_range_matches(fields, image):
         return None
@@ -234,10 +250,10 @@ def _clamp(digits: str | None) -> str | None:
 
 
 def _if_range_matches(fields: Fields, image: StoredImage) -> bool:
-    """Return whether `If-Range` is missing or matches the current image.
+    """Return whether the `If-Range` header is missing or contains the current ETag.
 
-    A date never matches. Two saves within one second have the same date, so dates are weak
-    validators (8.8.2.2), which must not be used to combine parts (13.1.5).
+    A date never matches. Two versions saved within one second have the same date, so dates are weak
+    validators (RFC 9110, 8.8.2.2), which must not be used to combine parts (13.1.5).
     """
     value = fields.get("if-range")
     return value is None or value == image.etag

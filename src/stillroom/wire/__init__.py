@@ -1,1 +1,1 @@
-"""Values that cross HTTP, defined once for the server and the SDK."""
+"""Dataclasses of JSON responses, defined once for the server and the SDK."""

@@ -1,4 +1,4 @@
-"""Saved image."""
+"""JSON response of the operations that save an image."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,15 +9,16 @@ from stillroom.wire.shown import API_EXAMPLE, ETAG_EXAMPLE, PATH_EXAMPLE, SHA256
 
 @dataclass(frozen=True, slots=True)
 class SavedImage:
-    """Saved image.
+    """Image that was saved, with its URL.
 
     Attributes:
-        url: Public URL if the server is configured for it. API URL if the image was skipped.
+        url: Public URL of the image if the server is configured for it, otherwise its API URL.
+            Always the API URL if `skipped` is True.
         size: Size in bytes.
-        sha256: Hexadecimal digest.
-        etag: Etag with its quotes, ready for `if_match`.
+        sha256: Hexadecimal SHA-256 of the bytes; None if unknown.
+        etag: ETag including its quotes, as `if_match` requires.
         skipped: True if identical bytes were already stored, so that nothing was sent.
-        expires_at: Expiration (timezone-aware); None if the image does not expire.
+        expires_at: Expiration time (timezone-aware); None if the image does not expire.
     """
 
     path: Annotated[str, Shown(examples=(PATH_EXAMPLE,))]

@@ -1,4 +1,4 @@
-"""Resource of the media library."""
+"""JSON response that describes a resource (image or video) of the media library."""
 
 from dataclasses import dataclass, fields
 from datetime import datetime
@@ -11,7 +11,7 @@ from stillroom.wire.shown import API_EXAMPLE, ID_EXAMPLE, PATH_EXAMPLE, SHA256_E
 
 @dataclass(frozen=True, slots=True)
 class MediaResource:
-    """Image or video of the media library. Older servers do not send fields that have defaults."""
+    """Image or video of the media library. Older servers omit the fields that have defaults."""
 
     id: str
     resource_type: str
@@ -73,4 +73,4 @@ RESOURCE_FIELDS: Final = tuple(
         )
     )
 )
-"""Names of the fields in the order of the JSON, which ends with fields that are added."""
+"""Names of the fields of `MediaResource` in the order of the JSON. New fields come last."""

@@ -1,4 +1,4 @@
-"""Runs: folders of images that are published together."""
+"""JSON responses about runs. A run is a folder of images that are published together."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,8 @@ _PublishedAt = Annotated[datetime | None, Shown("null while it is open", (TIME_E
 class RunInfo:
     """Run (folder of images that are published together) in a listing.
 
-    `state` is `published`, or `open` before that. Times are timezone-aware, and None if unknown.
+    `state` is `published` or `open` (not yet published). Times are timezone-aware; a time is None
+    if it is unknown.
     """
 
     folder: _Folder
@@ -34,7 +35,7 @@ class RunInfo:
 
 @dataclass(frozen=True, slots=True)
 class RunImage:
-    """Image in the manifest of a run; `sha256` is hexadecimal."""
+    """Image of a run, as listed in the run's manifest; `sha256` is hexadecimal."""
 
     path: Annotated[str, Shown(examples=(f"{FOLDER_EXAMPLE}/cat.png",))]
     size: Annotated[int, Shown("bytes", (1_258_291,))]
@@ -47,7 +48,7 @@ class RunImage:
 
 @dataclass(frozen=True, slots=True)
 class PublishedRun:
-    """Run with a list of its images. `published_at` is None if it is not yet published."""
+    """Run with a list of its images. `published_at` is None if the run is not published yet."""
 
     folder: _Folder
     state: str
@@ -58,7 +59,7 @@ class PublishedRun:
 
 @dataclass(frozen=True, slots=True)
 class DeletedRun:
-    """Result of deleting a run: numbers of images."""
+    """Result of deleting a run, with the numbers of its deleted and kept images."""
 
     folder: _Folder
     marked: Annotated[

@@ -1,4 +1,4 @@
-"""Annotation for the fields of responses, and example values for the OpenAPI document."""
+"""Annotation that describes a response field for the OpenAPI document, and example values."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -7,7 +7,7 @@ PATH_EXAMPLE: Final = "generations/1/cat.png"
 FOLDER_EXAMPLE: Final = "generations/1"
 ETAG_EXAMPLE: Final = '"18ff3d2b6c1a-133333-2a"'
 SHA256_EXAMPLE: Final = "5f8f04f6a3a892aaabbddb6cf273894493773960d4a325b105fee46eef4304f1"
-"""Example SHA-256. Without examples, the documentation page would show the word "string"."""
+"""Example SHA-256. Without examples, the page `/docs` would show the word "string"."""
 
 TIME_EXAMPLE: Final = "2026-11-24T15:00:00+00:00"
 ID_EXAMPLE: Final = "0197c2a8-7d1e-7c3a-9f00-3b5d8e1a2c4f"

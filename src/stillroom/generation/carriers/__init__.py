@@ -1,1 +1,1 @@
-"""Readers of the texts that are embedded in files, one module per file format."""
+"""Readers of the metadata that is embedded in files, one module per file format."""

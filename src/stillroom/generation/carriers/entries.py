@@ -1,4 +1,4 @@
-"""Texts that are embedded in one file, by name."""
+"""Collection of the texts that are embedded in a file, by name."""
 
 import zlib
 from typing import Final
@@ -8,26 +8,27 @@ from stillroom.formats.work_budget import WorkBudget
 from stillroom.generation.carriers import c2pa
 
 MAX_TEXT_BYTES: Final = 1024**2
-"""Maximum size of a decompressed text. Large ComfyUI graphs have several hundred kilobytes."""
+"""Maximum size of an embedded text after decompression. Large ComfyUI graphs have several hundred
+kilobytes."""
 
 _MAX_INFLATED_BYTES: Final = 2 * MAX_TEXT_BYTES
 _MAX_TEXTS: Final = 256
 
 
 def is_readable(parts: FileParts, start: int, length: int) -> bool:
-    """Return whether a text of `length` bytes is small enough to be read."""
+    """Return whether a text is small enough to be read, and `parts` allows it to be read."""
     return length <= MAX_TEXT_BYTES and parts.allows(start, length)
 
 
 class Entries:
-    """Texts embedded in a file, by PNG keyword or by property, such as `exif:UserComment`.
+    """Texts embedded in a file, by PNG keyword or by property name such as `exif:UserComment`.
 
     Attributes:
-        texts: Texts by name; the first one if several have the same name.
+        texts: Texts by name. If a name is repeated, its first text.
         broken: True if some metadata could not be read.
         has_c2pa: True if the file contains a C2PA manifest, which is not verified.
-        hides_mark: True if unreadable metadata may have contained an AI mark.
-        budget: Amount of work that further parsing may cause.
+        hides_mark: True if metadata that could not be read may have contained an AI mark.
+        budget: Limit for the work of reading and parsing the texts.
     """
 
     def __init__(self, budget: WorkBudget) -> None:
@@ -45,19 +46,24 @@ class Entries:
             self.texts.setdefault(name, text)
 
     def mark_broken(self, *, with_mark: bool = True) -> None:
-        """Record that metadata could not be read; `with_mark` if it may contain an AI mark."""
+        """Record that metadata could not be read. `with_mark`: it may contain an AI mark."""
         self.broken = True
         self.hides_mark = self.hides_mark or with_mark
 
     def add_manifest(self, start: bytes) -> None:
-        """Record a C2PA manifest if these first bytes of its box show that it is one."""
+        """Record a C2PA manifest, or broken metadata if `start` is not the start of a manifest."""
         if c2pa.is_manifest(start):
             self.has_c2pa = True
         else:
             self.mark_broken()
 
     def inflate(self, packed: bytes) -> bytes:
-        """Decompress a text (zlib). Raise `BrokenHeader` if it is malformed or too large."""
+        """Decompress a text with zlib.
+
+        Raises:
+            BrokenHeader: the text is malformed or too large.
+            TooMuchWork: the decompression takes more work than `budget` allows.
+        """
         room = min(MAX_TEXT_BYTES, _MAX_INFLATED_BYTES - self._inflated)
         if room <= 0:
             raise BrokenHeader

@@ -1,7 +1,8 @@
-"""EXIF reader: UserComment in its three encodings, and other texts in which tools store metadata.
+"""EXIF reader for the properties in which tools store texts, mainly UserComment.
 
-Source: https://www.cipa.jp/std/documents/download_e.html?DC-008-Translation-2023-E (Exif 3.0), 4.6;
 PNG, WebP and ISO media files contain the same TIFF structure.
+Source: Exif 3.0, section 4.6
+(https://www.cipa.jp/std/documents/download_e.html?DC-008-Translation-2023-E).
 """
 
 import itertools
@@ -23,14 +24,17 @@ _NAMES: Final = {
     _USER_COMMENT: "exif:UserComment",
 }
 _BYTES: Final = (1, 2, 7)
-"""EXIF type numbers for BYTE, ASCII and UNDEFINED, whose values have one byte each."""
+"""EXIF type numbers for BYTE, ASCII and UNDEFINED. Their values consist of single bytes."""
 
 _MAX_ENTRIES: Final = 512
 _CODE_BYTES: Final = 8
 
 
 def read(data: bytes, entries: Entries) -> None:
-    """Read an EXIF block with or without the leading `Exif` label; ignore malformed blocks."""
+    """Read the texts of an EXIF block into `entries`. A malformed block is ignored.
+
+    The block may begin with the label `Exif`.
+    """
     block = FileParts.whole(data.removeprefix(b"Exif\0\0"))
     block.budget = entries.budget
     try:
@@ -43,7 +47,7 @@ def read(data: bytes, entries: Entries) -> None:
 
 
 def _read_directory(block: FileParts, order: str, start: int, entries: Entries) -> int:
-    """Read the texts of a directory. Return the EXIF directory's offset, or 0 if it has none."""
+    """Read the texts of a directory. Return the offset of the linked EXIF directory, or 0."""
     below = 0
     for entry in itertools.islice(directory(block, order, start), _MAX_ENTRIES):
         if entry.tag == _EXIF_IFD:
@@ -59,7 +63,7 @@ def _read_directory(block: FileParts, order: str, start: int, entries: Entries) 
 
 
 def decode_comment(value: bytes) -> str:
-    """Decode the EXIF property UserComment, whose first eight bytes name its encoding."""
+    """Decode the EXIF property UserComment, which begins with eight bytes for its encoding."""
     code, text = value[:_CODE_BYTES], value[_CODE_BYTES:]
     if code == b"UNICODE\0":
         return _decode_utf16(text)
@@ -73,7 +77,8 @@ def decode_comment(value: bytes) -> str:
 def _decode_utf16(text: bytes) -> str:
     """Decode UTF-16 in the byte order that results in more ASCII characters.
 
-    The standard does not define the order: piexif writes big-endian, others the file's order.
+    The EXIF standard does not define the byte order: piexif writes big-endian, and other programs
+    use the byte order of the file.
     """
     text = text[: len(text) // 2 * 2]
     if text[:2] in (b"\xff\xfe", b"\xfe\xff"):

@@ -1,5 +1,6 @@
-"""AVIF, HEIC and MP4 reader: EXIF and XMP in the box `meta`, C2PA and XMP in boxes `uuid`.
+"""AVIF, HEIC and MP4 reader for EXIF, XMP and C2PA manifests.
 
+EXIF and XMP are items in the box `meta`. XMP and C2PA manifests can also be in boxes `uuid`.
 Source: ISO/IEC 14496-12 (8.11: meta, iinf, iloc, idat); ISO/IEC 23008-12, annex A; for `uuid`
 https://developer.adobe.com/xmp/docs/XMPSpecifications/ (part 3, 1.2.1) and `c2pa.py`.
 """
@@ -18,7 +19,7 @@ XMP_TYPE: Final = b"application/rdf+xml"
 _XMP_UUID: Final = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
 _UUID_BYTES: Final = 16
 _HASHES: Final = b"merkle\0"
-"""Purpose field of C2PA boxes that contain hashes of a fragmented video, not a manifest."""
+"""Value of the purpose field in C2PA boxes with hashes of a fragmented video, not a manifest."""
 
 _MAX_BOXES: Final = 256
 _IN_FILE, _IN_IDAT = 0, 1
@@ -26,7 +27,7 @@ _IN_FILE, _IN_IDAT = 0, 1
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """Item in the box `meta`, with its number, four-letter type and content type."""
+    """Item that the box `meta` lists, with its number, four-letter type and content type."""
 
     number: int
     kind: bytes
@@ -34,12 +35,12 @@ class Item:
 
 
 def is_heif(start: bytes) -> bool:
-    """Return whether a file with these first bytes may be HEIF or MP4."""
+    """Return whether a file that begins with `start` may be HEIF or MP4."""
     return start[4:8] == b"ftyp"
 
 
 def read(parts: FileParts, entries: Entries) -> None:
-    """Read the EXIF and XMP items and the `uuid` boxes into `entries`."""
+    """Read the EXIF and XMP items and the `uuid` boxes of a file into `entries`."""
     for kind, at, until in at_most(_MAX_BOXES, boxes(parts, 0, parts.size)):
         if kind == b"meta":
             _read_items(parts, at + 4, until, entries)
@@ -99,7 +100,7 @@ def box(parts: FileParts, kind: bytes, start: int, end: int) -> tuple[int, int] 
 
 
 def items(parts: FileParts, start: int, end: int) -> Iterator[Item]:
-    """Yield the items that the content of an `iinf` box, from `start` to `end`, describes."""
+    """Yield the EXIF and MIME items in a box `iinf`, whose content is from `start` to `end`."""
     version = parts.numbers("B", start)[0]
     head = 6 if version == 0 else 8
     for kind, at, until in itertools.islice(boxes(parts, start + head, end), MAX_ITEMS):

@@ -21,7 +21,7 @@ _JUMBF: Final = b"JP"
 
 
 def read(parts: FileParts, entries: Entries) -> None:
-    """Read all segments before the pixels (the first scan) into `entries`."""
+    """Read the metadata in all segments before the first scan (the pixels) into `entries`."""
     for marker, start, length in segments(parts):
         if marker == _APP11:
             _read_jumbf(parts.bytes_at(start, min(length, c2pa.HEAD_BYTES)), entries)
@@ -40,7 +40,7 @@ def read(parts: FileParts, entries: Entries) -> None:
 
 
 def _read_jumbf(start: bytes, entries: Entries) -> None:
-    """Read a JPEG XT segment: a label, box number and segment number, followed by the box."""
+    """Read the start of a JPEG XT segment: label, box number, segment number, and box."""
     if start.startswith(_JUMBF) and c2pa.is_manifest(start):
         entries.has_c2pa = True
     elif start.startswith(_JUMBF) and len(start) < c2pa.HEAD_BYTES and not entries.has_c2pa:

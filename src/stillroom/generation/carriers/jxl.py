@@ -1,6 +1,7 @@
-"""JPEG XL reader: boxes `Exif`, `xml ` and `jumb`. A file without a container has no metadata.
+"""JPEG XL reader for the boxes `Exif`, `xml ` (XMP) and `jumb` (C2PA).
 
-Boxes `brob` are skipped, because Python cannot decompress Brotli.
+A file that is not in the container format has no metadata. Boxes `brob` are skipped, because Python
+cannot decompress Brotli.
 Source: ISO/IEC 18181-2, annex A.
 """
 
@@ -16,7 +17,7 @@ _MAX_BOXES: Final = 1024
 
 
 def read(parts: FileParts, entries: Entries) -> None:
-    """Read the metadata boxes into `entries`."""
+    """Read the metadata boxes of a file into `entries`."""
     for kind, start, end in at_most(_MAX_BOXES, boxes(parts, 0, parts.size)):
         if kind == b"jumb":
             head = parts.bytes_at(start, min(end - start, c2pa.HEAD_BYTES))

@@ -19,7 +19,7 @@ _TAIL_BYTES: Final = 256 * 1024
 
 
 def read(parts: FileParts, entries: Entries) -> None:
-    """Read the metadata chunks before the pixels into `entries`."""
+    """Read the metadata chunks that precede the pixels into `entries`."""
     for kind, start, length in at_most(png.MAX_CHUNKS, png.chunks_before_pixels(parts)):
         if kind == _MANIFEST:
             entries.add_manifest(parts.bytes_at(start, min(length, c2pa.HEAD_BYTES)))
@@ -31,10 +31,10 @@ def read(parts: FileParts, entries: Entries) -> None:
 
 
 def read_tail(parts: FileParts, entries: Entries) -> None:
-    """Read the chunks after the pixels, in the last 256 KiB of the file.
+    """Read the metadata chunks that follow the pixels, in the last 256 KiB of the file.
 
-    Skipping the pixel chunks from the start would take many reads, each of which is a request in a
-    bucket.
+    They are searched from the end. Skipping the pixel chunks from the start would take many reads,
+    each of which is a request if the file is in a bucket.
     """
     start = max(0, parts.size - _TAIL_BYTES)  # the tail that uploads retain, so it is not copied
     length = parts.size - start
@@ -83,7 +83,11 @@ def _text_of(kind: bytes, content: bytes, entries: Entries) -> tuple[str, bytes]
 
 
 def itxt_text(content: bytes, entries: Entries) -> bytes:
-    """Return the decompressed text of an iTXt chunk. Raise `BrokenHeader` if it is malformed."""
+    """Return the decompressed text of an iTXt chunk.
+
+    Raises:
+        BrokenHeader: the chunk is malformed, or its text is too large.
+    """
     _name, _, rest = content.partition(b"\0")
     flags, rest = rest[:2], rest[2:]
     _language, _, rest = rest.partition(b"\0")

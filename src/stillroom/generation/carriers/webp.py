@@ -1,4 +1,4 @@
-"""WebP reader: chunks EXIF, XMP and C2PA, which follow the pixels.
+"""WebP reader for the chunks EXIF, XMP and C2PA, which follow the pixels.
 
 Source: https://developers.google.com/speed/webp/docs/riff_container.
 """
@@ -10,7 +10,7 @@ from stillroom.generation.carriers.entries import Entries, is_readable
 
 
 def read(parts: FileParts, entries: Entries) -> None:
-    """Read the metadata chunks of the whole file into `entries`."""
+    """Read the metadata chunks of a file into `entries`."""
     for kind, start, length in chunks(parts):
         if kind == b"C2PA":
             entries.add_manifest(parts.bytes_at(start, min(length, c2pa.HEAD_BYTES)))

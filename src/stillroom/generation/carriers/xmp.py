@@ -1,4 +1,4 @@
-"""XMP reader: the few properties in which tools store generation parameters.
+"""XMP reader for the few properties in which tools store generation parameters or an AI mark.
 
 Document type declarations are rejected, since XML entities can expand without limit.
 Source: https://developer.adobe.com/xmp/docs/XMPSpecifications/ (part 1, 7: RDF in XML).
@@ -10,14 +10,16 @@ from xml.parsers import expat
 from stillroom.generation.carriers.entries import Entries
 
 NAMESPACE: Final = "urn:stillroom:generation:1#"
-"""XML namespace of Stillroom's property `generation`: a URN, because it has no web page."""
+"""XML namespace of Stillroom's own property `generation`. It is a URN: there is no web page."""
 
 IPTC_EXTENSION: Final = "http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
 SOURCE_TYPE: Final = "xmp:Iptc4xmpExt:DigitalSourceType"
-"""https://www.iptc.org/std/photometadata/specification/IPTC-PhotoMetadata#digital-source-type."""
+"""Name of the IPTC property that states the kind of source of an image:
+https://www.iptc.org/std/photometadata/specification/IPTC-PhotoMetadata#digital-source-type"""
 
 TRAINED: Final = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
-"""Value of DigitalSourceType to write; see https://cv.iptc.org/newscodes/digitalsourcetype/."""
+"""Value of DigitalSourceType for an image made by AI:
+https://cv.iptc.org/newscodes/digitalsourcetype/"""
 
 RDF: Final = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 _DESCRIPTION: Final = f"{RDF} Description"
@@ -37,7 +39,7 @@ _LOOKS_OF_AN_ATTRIBUTE: Final = 2
 
 
 def read(packet: bytes, entries: Entries) -> None:
-    """Add the properties of an XMP packet to `entries`, or none if it is malformed."""
+    """Read the properties of an XMP packet into `entries`. A malformed packet is ignored."""
     entries.budget.produce(len(packet))
     try:
         _Packet(entries).parse(packet)
@@ -46,11 +48,11 @@ def read(packet: bytes, entries: Entries) -> None:
 
 
 class _Refused(Exception):
-    """The XMP packet is too large, nested too deeply, or has a document type declaration."""
+    """Exception for a packet that is too large or too deep, or has a document type declaration."""
 
 
 class _Packet:
-    """Parser of one XMP packet. Properties are children or attributes of rdf:Description."""
+    """Parser of one XMP packet. Properties are child elements or attributes of rdf:Description."""
 
     def __init__(self, entries: Entries) -> None:
         self._entries = entries
@@ -101,7 +103,7 @@ class _Packet:
         self._open.append(name)
 
     def _qualify(self, prefixed: str) -> str:
-        """Replace a name's prefix by its namespace, if properties of that namespace are read."""
+        """Replace the prefix of a name by its namespace, if properties from it are read."""
         prefix, _, local = prefixed.rpartition(":")
         for declared in reversed(self._declared):
             if prefix in declared:

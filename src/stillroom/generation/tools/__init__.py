@@ -1,5 +1,6 @@
 """Parsers for the metadata that image-generation programs embed: one module per program.
 
-Each `read(texts, budget)` returns None if the texts are not from this program. It raises
-`Unreadable` if they are but are malformed, and `TooMuchWork` if the budget is exceeded.
+Each module has a function `read(texts, budget)`, which returns None if the texts are not from this
+program. It raises `Unreadable` if they are from this program but malformed, and `TooMuchWork` if
+parsing takes more work than `budget` allows.
 """

@@ -1,6 +1,6 @@
-"""ComfyUI graph in the API format: nodes by id, whose inputs are literals or links.
+"""ComfyUI graph in the API format: nodes by id. An input of a node is a literal or a link.
 
-`Ambiguous` is raised for an input whose value is unknown without running a node.
+The methods raise `Ambiguous` for an input whose value is unknown unless a node is run.
 Source: comfyanonymous/ComfyUI, execution.py (a link is `[id, output]`) and nodes.py.
 """
 
@@ -16,7 +16,7 @@ MAX_NODES: Final = 5000
 MAX_DEPTH: Final = 100
 
 _MAX_KIND: Final = 256
-"""Number of characters of a node's class name that are searched for words."""
+"""Number of characters of a node's class name that are kept. They are searched for words."""
 
 _WHOLE_NAMES: Final = ("value", "seed", "noise_seed", "int", "number", "integer", "steps")
 _PASSING: Final = ("reroute", "showtext", "previewany", "displayany")
@@ -24,7 +24,7 @@ _PASSING: Final = ("reroute", "showtext", "previewany", "displayany")
 
 
 class Ambiguous(Exception):
-    """A value cannot be determined from the graph, or several values are possible."""
+    """Exception for a value that the graph does not determine, or for which there are several."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +45,8 @@ class Node:
 class Graph:
     """ComfyUI graph with methods that return the values of inputs.
 
-    They raise `Ambiguous` if a node would have to be run. Results are cached for each node, because
-    a graph can have exponentially more paths than nodes.
+    The methods raise `Ambiguous` if a node would have to be run. Results are cached for each node,
+    because a graph can have exponentially more paths than nodes.
     """
 
     def __init__(self, nodes: Mapping[str, Node], budget: WorkBudget) -> None:
@@ -57,7 +57,7 @@ class Graph:
 
     @classmethod
     def of(cls, objects: Mapping[str, Any], budget: WorkBudget | None = None) -> "Graph":
-        """Parse a graph from a JSON object, skipping values that are not nodes."""
+        """Parse a graph from a JSON object. Skips values that are not nodes."""
         nodes, budget = {}, budget or WorkBudget()
         for number, node in itertools.islice(objects.items(), MAX_NODES):
             budget.look()
@@ -67,20 +67,20 @@ class Graph:
         return cls(nodes, budget)
 
     def target(self, value: object) -> str | None:
-        """Return the id of the node to which an input is linked, or None for a literal."""
+        """Return the id of the node to which an input links, or None if the input is a literal."""
         match value:
             case [str() | int() as number, int()]:
                 return str(number) if str(number) in self.nodes else None
         return None
 
     def link(self, node: Node, *names: str) -> str | None:
-        """Return the id of the node to which the first linked input in `names` leads, or None."""
+        """Return the id of the node to which the first linked input of `names` links, or None."""
         self.budget.look()
         targets = (self.target(node.inputs.get(name)) for name in names)
         return next((target for target in targets if target is not None), None)
 
     def links(self, node: Node) -> Mapping[str, str]:
-        """Return the id of the linked node for each linked input, by input name."""
+        """Return the ids of the nodes to which the inputs of a node link, by input name."""
         links = self._links.get(node.number)
         if links is None:
             self.budget.look(len(node.inputs))
@@ -91,7 +91,14 @@ class Graph:
         return links
 
     def skip_passing(self, number: str) -> str:
-        """Return the id of the first node, from `number` upstream, that changes its input."""
+        """Return the id of the nearest node that does not just return its input unchanged.
+
+        The search begins at the node `number` and follows links to the nodes from which values
+        come.
+
+        Raises:
+            Ambiguous: no such node was found within `MAX_DEPTH` links.
+        """
         for _ in range(MAX_DEPTH):
             node = self.nodes[number]
             links = self.links(node)
@@ -101,7 +108,11 @@ class Graph:
         raise Ambiguous
 
     def text(self, value: object, depth: int = 0) -> str:
-        """Return the text value of an input, or raise `Ambiguous`."""
+        """Return the text value of an input, following links to other nodes.
+
+        Raises:
+            Ambiguous: the value is unknown unless a node is run.
+        """
         if isinstance(value, str):
             self.budget.produce(len(value))
             return value
@@ -135,7 +146,11 @@ class Graph:
         return inner
 
     def whole(self, value: object) -> int:
-        """Return the integer value of an input, or raise `Ambiguous`."""
+        """Return the integer value of an input, following links to other nodes.
+
+        Raises:
+            Ambiguous: the value is unknown unless a node is run.
+        """
         if isinstance(value, int) and not isinstance(value, bool):
             return value
         literal = self._single_literal(value, int)
@@ -144,7 +159,11 @@ class Graph:
         return literal
 
     def number(self, value: object) -> float:
-        """Return the numeric value of an input, or raise `Ambiguous`."""
+        """Return the numeric value of an input, following links to other nodes.
+
+        Raises:
+            Ambiguous: the value is unknown unless a node is run.
+        """
         if isinstance(value, int | float) and not isinstance(value, bool):
             return value
         return float(self._single_literal(value, int, float))
@@ -167,6 +186,6 @@ class Graph:
 
 
 def is_passing(node: Node) -> bool:
-    """Return whether a node returns its input unchanged, judging by its class name."""
+    """Return whether a node returns its input unchanged. This is known from its class name."""
     kind = node.kind.lower().replace(" ", "")
     return any(word in kind for word in _PASSING)

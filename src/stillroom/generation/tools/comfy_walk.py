@@ -1,7 +1,8 @@
-"""Traversal of a ComfyUI graph from the node that saves an image to the nearest sampler.
+"""Search of a ComfyUI graph for generation parameters, from the node that saves an image.
 
-If several nodes save images, it is unknown which one wrote the file: only parameters that are the
-same for all of them are returned. If the nearest sampler is ambiguous, no parameters are returned.
+The search goes back from that node to the nearest sampler. If several nodes save images, it is
+unknown which one wrote the file, so only parameters that are the same for all of them are returned.
+If the nearest sampler is ambiguous, no parameters are returned.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -27,7 +28,7 @@ _SAVER: Final = (
     ("image", "sav"),
 )
 _PREVIEW: Final = (("preview", "image"), ("image", "preview"))
-"""Pairs of words; a class name matches if it contains both in this order."""
+"""Pairs of words. The class name of a node matches if it contains both words in this order."""
 
 _PICTURES: Final = ("images", "image")
 _NO_PICTURE: Final = frozenset(
@@ -45,7 +46,8 @@ _ROLES: Final = {
 }
 _ALWAYS: Final = ("populated_text", "text", "prompt", "user_prompt")
 _TOGETHER: Final = ("text_g", "text_l", "clip_g", "clip_l", "t5xxl", "llama", "bert", "mt5xl")
-"""Inputs of one node for several text encoders. If their texts differ, no prompt is returned."""
+"""Names of inputs for several text encoders. If the texts of one node differ, no prompt is
+returned."""
 
 _MODELS: Final = (
     "ckpt_name", "unet_name", "model_path", "base_ckpt_name", "diffusion_model", "model_name",
@@ -57,7 +59,7 @@ _MAX_LORAS: Final = 50
 
 
 def walk(graph: Graph) -> Generation:
-    """Return the generation parameters of the image that was saved by a graph."""
+    """Return the generation parameters of the image that was made by running a graph."""
     walker = _Walk(graph)
     results = {id(facts): facts for facts in map(walker.facts, _savers(graph))}
     if not results:
@@ -73,9 +75,10 @@ def walk(graph: Graph) -> Generation:
 
 
 def _savers(graph: Graph) -> list[Node]:
-    """Return the nodes that save images. If there are none, return nodes with unused outputs.
+    """Return the nodes that save images.
 
-    Of these, preview nodes are returned only if there are no others.
+    If there are none, return the nodes that receive an image and whose outputs are not used. Nodes
+    for previews are returned only if there are no others.
     """
     sinks = {
         node_id: node
@@ -96,7 +99,7 @@ def _has_words(node: Node, pairs: tuple[tuple[str, str], ...]) -> bool:
 
 
 class _Walk:
-    """Traversal from nodes that save images. Results are cached, since paths may share nodes."""
+    """Search from nodes that save images. Results are cached, since paths share nodes."""
 
     def __init__(self, graph: Graph) -> None:
         self._graph = graph
@@ -133,7 +136,7 @@ class _Walk:
     # The sampler
 
     def _nearest(self, start: Node, names: tuple[str, ...]) -> Node:
-        """Return the sampler that is the fewest links away, following pixels and latents only."""
+        """Return the sampler that is the fewest links away, by links for pixels and latents."""
         level = {node_id for key in names if (node_id := self._graph.link(start, key)) is not None}
         targets = frozenset(level)
         if targets not in self._samplers:
@@ -164,7 +167,7 @@ class _Walk:
         raise Ambiguous
 
     def _seed(self, sampler: Node, depth: int = 0) -> int:
-        """Return the seed, which may be at an earlier sampler if this one adds no noise."""
+        """Return the seed. If the sampler adds no noise, return the seed of an earlier sampler."""
         source = self._linked_node(sampler, "noise") or sampler
         seed = _first_input(source, _SEEDS)
         is_off = sampler.inputs.get("add_noise") in ("disable", False)
@@ -176,7 +179,7 @@ class _Walk:
         return self._graph.whole(seed)
 
     def _size(self, sampler: Node) -> tuple[int, int]:
-        """Return width and height of the empty latent image at the start of a chain of samplers."""
+        """Return the width and height of the empty latent image that the first sampler gets."""
         node_id = self._graph.link(sampler, "latent_image", "samples", "latent")
         for _ in range(MAX_DEPTH):
             if node_id is None:
@@ -201,7 +204,6 @@ class _Walk:
         return prompt
 
     def _text_at(self, node_id: str, role: str, depth: int) -> str:
-        """Return the text from which a conditioning (encoded prompt) was made."""
         if (node_id, role) not in self._texts:
             self._texts[node_id, role] = None  # makes a cycle of links ambiguous
             self._texts[node_id, role] = _or_none(lambda: self._read_text(node_id, role, depth))
@@ -224,7 +226,7 @@ class _Walk:
         return texts.pop()
 
     def _own_texts(self, node: Node, role: str) -> set[str] | None:
-        """Return the texts that a node encodes; None if its inputs are already encoded prompts."""
+        """Return the texts that a node encodes, or None if its inputs are encoded prompts."""
         inputs = node.inputs
         if isinstance(inputs.get(role), str):
             return {inputs[role]}
@@ -237,7 +239,7 @@ class _Walk:
         return together - {""} or {""}
 
     def _sources(self, node: Node, role: str) -> Iterator[str]:
-        """Yield the ids of the nodes whose encoded prompts a node changes or joins."""
+        """Return the ids of the nodes whose encoded prompts a node changes or joins."""
         links = self._graph.links(node)
         own = [links[key] for key in _ROLES[role] if key in links]
         if own:
@@ -296,7 +298,6 @@ class _Walk:
         return None if node_id is None else self._graph.nodes[node_id]
 
     def _find_upstream(self, node: Node, key: str, names: tuple[str, ...]) -> Node | None:
-        """Follow the input `key` upstream to the first node with an input in `names`, or None."""
         node_id = self._graph.link(node, key)
         for _ in range(MAX_DEPTH):
             if node_id is None:
@@ -325,7 +326,7 @@ def _is_sampler(graph: Graph, node: Node) -> bool:
 
 
 def _loras_of(graph: Graph, node: Node) -> list[Lora]:
-    """Return the LoRAs that a node adds, from any of the three known forms of its inputs."""
+    """Return the LoRAs that a node adds. Nodes have one of three known forms of inputs for them."""
     inputs = node.inputs
     graph.budget.look(len(inputs) + _MAX_LORAS)
     candidates = [

@@ -1,6 +1,6 @@
-"""Parser for ComfyUI: `prompt` is the executed graph, which ComfyUI always writes.
+"""Parser for ComfyUI. The text `prompt` is the executed graph, which ComfyUI always writes.
 
-`workflow`, the graph in the editor, is only copied to `raw`.
+The text `workflow`, the graph as shown in the editor, is only copied to `raw`.
 
 Sources: comfyanonymous/ComfyUI, nodes.py (SaveImage) and comfy_extras/nodes_images.py, whose
 animated WebP has `prompt:{…}` in EXIF. Third-party nodes use other EXIF properties
@@ -31,7 +31,6 @@ def read(texts: Mapping[str, str], budget: WorkBudget) -> Generation | None:
 
 
 def _graphs(texts: Mapping[str, str], budget: WorkBudget) -> dict[str, dict[str, Any]]:
-    """Return the graphs (`prompt` and `workflow`) by name, from all metadata that contains them."""
     candidates: dict[str, Any] = {
         name: texts[name] for name in (_PROMPT, _WORKFLOW) if name in texts
     }

@@ -45,7 +45,6 @@ def _facts_of(comment: dict[str, Any]) -> Generation:
 
 
 def _facts_of_text(description: str, budget: WorkBudget) -> Generation:
-    """Parse text in AUTOMATIC1111's format, but with a hyphen before the negative prompt."""
     parts = parse(description, budget, negative="-")
     is_certain = description.count("\n-") <= 1  # lines of a prompt may begin with a hyphen
     return parse_facts(

@@ -1,7 +1,7 @@
-"""Parser for Fooocus: its own JSON format, or text in AUTOMATIC1111's format.
+"""Parser for Fooocus, which writes its own JSON format or text in AUTOMATIC1111's format.
 
 Sources: lllyasviel/Fooocus, modules/meta_parser.py (`parameters` and `fooocus_scheme`, EXIF's
-UserComment and MakerNote); its early versions and RuinedFooocus write `Comment`.
+UserComment and MakerNote). Early versions of Fooocus, and RuinedFooocus, write `Comment`.
 """
 
 import re
@@ -63,7 +63,7 @@ def _facts_of(scheme: dict[str, Any], raw: dict[str, object]) -> Generation:
 
 
 def _facts_of_text(content: str, key: str, budget: WorkBudget) -> Generation:
-    """Parse text in AUTOMATIC1111's format, which also has the prompt as the user typed it."""
+    """Parse text in AUTOMATIC1111's format. Prefer the prompt as typed by the user."""
     parts = parse(content, budget)
     settings = parts.settings
     listed = settings.get("Lora weights", "").split(",", _MAX_LORAS)[:_MAX_LORAS]
@@ -80,7 +80,6 @@ def _facts_of_text(content: str, key: str, budget: WorkBudget) -> Generation:
 
 
 def _loras(scheme: dict[str, Any]) -> tuple[Lora, ...]:
-    """Return LoRAs from `loras`, a list of names and weights, or from `lora_combined_1` etc."""
     pairs: list[tuple[object, object]] = []
     listed = scheme.get("loras")
     if isinstance(listed, list):

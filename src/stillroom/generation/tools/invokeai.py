@@ -1,8 +1,11 @@
-"""Parser for InvokeAI: `invokeai_metadata` (version 3 on), `sd-metadata` (2) and `Dream` (1).
+"""Parser for InvokeAI, whose versions write different texts.
 
-Sources: invoke-ai/InvokeAI, invokeai/app/invocations/metadata.py (CoreMetadataInvocation), and of
-version 2 ldm/invoke/pngwriter.py and docs/features/OTHER.md. InvokeAI's scheduler is returned as
-`scheduler`, although other tools call it a sampler.
+Version 3 and later write `invokeai_metadata`, version 2 writes `sd-metadata`, and version 1
+`Dream`. The scheduler of InvokeAI is returned as `scheduler`, although other tools call it a
+sampler.
+
+Sources: invoke-ai/InvokeAI, invokeai/app/invocations/metadata.py (CoreMetadataInvocation), and for
+version 2 ldm/invoke/pngwriter.py and docs/features/OTHER.md.
 """
 
 import re
@@ -36,7 +39,7 @@ _NAMES_1: Final = names_of(seed="S", steps="s", cfg_scale="C", sampler="A", widt
 
 
 def read(texts: Mapping[str, str], budget: WorkBudget) -> Generation | None:
-    """Parse the generation parameters if one of the three names is present, else return None."""
+    """Parse the generation parameters if the texts are from any version of InvokeAI, else None."""
     for key, reader in ((_KEY, _facts_of), (_KEY_2, _facts_of_version_2)):
         if key in texts:
             metadata = object_in(texts[key], budget)
@@ -68,7 +71,7 @@ def _facts_of_version_2(metadata: dict[str, Any]) -> Generation:
 
 
 def _facts_of_command(command: str) -> Generation | None:
-    """Parse a command line of version 1: the prompt in quotes, followed by options."""
+    """Parse a command line of InvokeAI 1, which is the prompt in quotes, followed by options."""
     head, quote, options = command.rpartition('"')
     if not quote or not head.startswith('"'):
         return None
@@ -79,7 +82,7 @@ def _facts_of_command(command: str) -> Generation | None:
 
 
 def _split(text_: str) -> tuple[str | None, str | None]:
-    """Split a prompt that contains a negative prompt in brackets. Return both, without brackets."""
+    """Split a text into the prompt and the negative prompt, which is in brackets within it."""
     negatives = [part.strip() for part in _BRACKETED.findall(text_)]
     prompt = _BRACKETED.sub("", text_).strip() if negatives else text_
     return text(prompt), text(" ".join(negatives)) if negatives else None
@@ -92,7 +95,6 @@ def _model(value: object) -> str | None:
 
 
 def _loras(value: object) -> tuple[Lora, ...] | None:
-    """Parse a list of LoRAs, whose names are under `lora` (version 3) or `model` (later)."""
     if not isinstance(value, list):
         return () if value is None else None
     items = [item for item in value[:_MAX_LORAS] if isinstance(item, dict)]

@@ -1,9 +1,10 @@
 """Parser for NovelAI: a JSON object in `Comment`, and `Description`, `Software` and `Source`.
 
-The copy in the lowest bits of the alpha channel is not read, because that needs all pixels.
+A WebP has these fields in one JSON object in the EXIF comment. The second copy of the metadata, in
+the lowest bits of the alpha channel, is not read, because that needs all pixels.
+
 Sources: NovelAI's own images, and the parsers of receyuki/stable-diffusion-prompt-reader
-(format/novelai.py) and NovelAI/novelai-image-metadata (nai_meta.py). A WebP has the same fields as
-one JSON object in the EXIF comment.
+(format/novelai.py) and NovelAI/novelai-image-metadata (nai_meta.py).
 """
 
 from collections.abc import Mapping
@@ -24,7 +25,7 @@ FIELDS: Final = ("Comment", "Description", "Software", "Source", "Title")
 
 
 def read(texts: Mapping[str, str], budget: WorkBudget) -> Generation | None:
-    """Parse the generation parameters if `Software` is NovelAI, else return None."""
+    """Parse the generation parameters if the text `Software` is NovelAI, else return None."""
     texts = _unfold(texts, budget)
     if texts.get("Software") != TOOL or _KEY not in texts:
         return None

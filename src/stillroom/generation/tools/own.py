@@ -1,6 +1,6 @@
-"""Parser for metadata from the Stillroom SDK: a JSON object with the API's field names.
+"""Parser for metadata that the Stillroom SDK embedded: a JSON object with the API's field names.
 
-In a PNG, it is the text `stillroom:generation`; in other formats, an XMP property.
+In a PNG, the object is in the text `stillroom:generation`. In other formats it is an XMP property.
 """
 
 from collections.abc import Mapping

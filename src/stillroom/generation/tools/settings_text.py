@@ -1,7 +1,7 @@
 """Parser for the text in which AUTOMATIC1111's web UI and other tools store their settings.
 
-It has three parts: a prompt, a line `Negative prompt: …` with further lines below it, and a line
-`Steps: 20, Sampler: …`.
+The text has three parts: the prompt, a line `Negative prompt: …` with further lines below it, and a
+line such as `Steps: 20, Sampler: …`.
 """
 
 import re
@@ -14,7 +14,7 @@ from stillroom.generation.facts import Lora, lora, names_of
 from stillroom.generation.texts import Unreadable, json_object
 
 NAMES: Final = names_of(seed="Seed", steps="Steps", sampler="Sampler", model="Model", size="Size")
-"""Names of the settings that all tools use."""
+"""Names of the settings that are the same in all tools with this format."""
 
 _NEGATIVE: Final = "Negative prompt:"
 _LORA: Final = re.compile(r"<lora:([^:<>]{1,256}):([^<>]{1,64})>")
@@ -28,7 +28,7 @@ _LOOKS_OF_A_LORA: Final = 3
 
 @dataclass(frozen=True, slots=True)
 class SettingsText:
-    """Parts of the settings text. If a setting is repeated, its first value is used."""
+    """Parts of the text with the settings. If a setting is repeated, its first value is used."""
 
     prompt: str
     negative_prompt: str | None
@@ -36,7 +36,9 @@ class SettingsText:
 
 
 def parse(text: str, budget: WorkBudget, *, negative: str = _NEGATIVE) -> SettingsText:
-    """Split a text into its parts. `settings` is empty if the text has no line with settings.
+    """Split a text into prompt, negative prompt and settings.
+
+    `settings` is empty if the text has no line with settings.
 
     Args:
         text: Prompt, negative prompt and settings, on separate lines.
@@ -57,7 +59,7 @@ def parse(text: str, budget: WorkBudget, *, negative: str = _NEGATIVE) -> Settin
 def _split_settings(lines: list[str], budget: WorkBudget) -> tuple[list[str], Mapping[str, str]]:
     """Split off the settings: the last line that begins with `Steps: `, or else the final line.
 
-    Lines below the settings are dropped, because extensions append text such as templates.
+    Lines below the settings are dropped, because extensions append texts such as templates there.
     """
     for at in range(len(lines) - 1, -1, -1):
         if lines[at].startswith("Steps: "):
@@ -71,7 +73,7 @@ def _split_settings(lines: list[str], budget: WorkBudget) -> tuple[list[str], Ma
 
 
 def parse_settings(line: str, budget: WorkBudget) -> dict[str, str]:
-    """Parse the names and values of a settings line. Values with commas are quoted as in JSON.
+    """Parse a line with settings to a dict. Values that contain commas are quoted as in JSON.
 
     The time is linear in the length of the line, even for malicious input.
     """
@@ -100,7 +102,10 @@ def parse_settings(line: str, budget: WorkBudget) -> dict[str, str]:
 
 
 def loras_in(prompt: str, budget: WorkBudget) -> tuple[Lora, ...]:
-    """Return the LoRAs from `<lora:name:weight>` in a prompt, with the first of several weights."""
+    """Return the LoRAs that a prompt contains as `<lora:name:weight>`.
+
+    If there are several weights (`<lora:name:0.5:0.7>`), the first one is used.
+    """
     loras: dict[Lora, None] = {}
     for match in _LORA.finditer(prompt):
         budget.look(_LOOKS_OF_A_LORA)

@@ -1,5 +1,6 @@
-"""Parser for SwarmUI: a JSON object with `sui_image_params`, in `parameters` or an EXIF comment.
+"""Parser for SwarmUI: a JSON object with the member `sui_image_params`.
 
+The object is in the text `parameters` or in an EXIF comment.
 Sources: mcmonkeyprojects/SwarmUI, docs/Image Metadata Format.md; its first versions used EXIF's
 Model (receyuki/stable-diffusion-prompt-reader, image_data_reader.py).
 """
@@ -64,7 +65,6 @@ def _loras(params: dict[str, Any]) -> tuple[Lora, ...]:
 
 
 def _items_of(value: object) -> list[object]:
-    """Return the items of a list or of a comma-separated string; the format allows both."""
     if isinstance(value, str):
         parts = value.split(",", _MAX_LORAS)[:_MAX_LORAS]
         return [part.strip() for part in parts if part.strip()]

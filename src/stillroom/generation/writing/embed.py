@@ -1,6 +1,6 @@
-"""Embedding of generation parameters ("facts") in PNG, JPEG, WebP and AVIF files.
+"""Embedding of generation parameters in PNG, JPEG, WebP and AVIF files.
 
-All other content of the file is unchanged. Parameters from an earlier call are replaced.
+Parameters that were embedded earlier are replaced. All other content of the file is unchanged.
 """
 
 import json
@@ -20,7 +20,8 @@ from stillroom.generation.writing.packet import with_facts
 from stillroom.generation.writing.writers import writer_of
 
 MAX_FACTS_BYTES: Final = 512 * 1024
-"""Maximum size of the parameters as JSON. The reader accepts texts twice as large."""
+"""Maximum size in bytes of the parameters as JSON. The reader accepts texts that are twice as
+large."""
 
 _FORMS: Final = {
     "seed": "a whole number from 0 to 2**64 - 1",
@@ -35,7 +36,9 @@ _FORMS: Final = {
 
 
 def with_generation(data: bytes, generation: Generation | Mapping[str, Any]) -> bytes:
-    """Embed generation parameters in an image, replacing those from an earlier call.
+    """Return the bytes of an image with generation parameters embedded in them.
+
+    Parameters that were embedded earlier are replaced.
 
     Raises:
         InvalidParameter: a parameter is invalid; the message contains its name and valid form.
@@ -63,7 +66,11 @@ def with_generation(data: bytes, generation: Generation | Mapping[str, Any]) -> 
 
 
 def facts_json(generation: Generation | Mapping[str, Any]) -> bytes:
-    """Encode the known parameters as ASCII JSON. Raises the exceptions of `with_generation`."""
+    """Encode the parameters that are not None as JSON in ASCII.
+
+    Raises:
+        InvalidParameter: a parameter is invalid; the message contains its name and valid form.
+    """
     values = generation.as_json() if isinstance(generation, Generation) else generation
     values = {name: _plain(value) for name, value in values.items() if value is not None}
     unknown = next((name for name in values if name not in NAMES), None)
@@ -89,7 +96,7 @@ def facts_json(generation: Generation | Mapping[str, Any]) -> bytes:
 
 
 def _plain(value: object) -> object:
-    """Convert a NumPy or torch scalar to a Python number; return any other value unchanged."""
+    """Convert a NumPy or torch scalar to a Python number. Return any other value unchanged."""
     if isinstance(value, str | bytes | int | float | list | tuple | dict):
         return value
     if hasattr(value, "item"):
@@ -101,7 +108,7 @@ def _plain(value: object) -> object:
 
 
 def _is_cut(value: object, known: object) -> bool:
-    """Return whether cleaning a string or list (`known`) dropped or replaced part of `value`."""
+    """Return whether `known`, the cleaned copy of a string or list, differs in length or text."""
     if isinstance(value, str) and isinstance(known, str):
         return value != known
     return isinstance(value, list | tuple) and isinstance(known, list) and len(value) != len(known)

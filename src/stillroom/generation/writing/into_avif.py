@@ -1,4 +1,4 @@
-"""Writing of XMP into an AVIF file, as an item whose bytes are at the end of the file.
+"""Functions that write XMP into an AVIF file, as an item whose bytes are at the end of the file.
 
 The new item makes the `meta` box longer, so the offsets in `iloc` are increased. Files in which
 more would have to change (animations, boxes without a length) are rejected.
@@ -22,7 +22,7 @@ _MAX_BOXES: Final = 256
 
 @dataclass(frozen=True, slots=True)
 class _Box:
-    """ISO media box, with its type, its start, and the start (`inner`) and end of its content."""
+    """ISO media box: its type, its start, and the start (`inner`) and end of its content."""
 
     kind: bytes
     start: int
@@ -31,7 +31,9 @@ class _Box:
 
 
 def with_packet(data: bytes, change: Callable[[bytes | None], bytes]) -> bytes:
-    """Replace the XMP packet of an AVIF with `change(packet)`; `packet` is None if it has none.
+    """Return an AVIF file with its XMP packet replaced by `change(packet)`.
+
+    `packet` is None if the file has no XMP packet. One is then added.
 
     Raises:
         BrokenHeader: a required box is missing or malformed.
@@ -85,7 +87,6 @@ def _find_packet(
 
 
 def _announce_item(data: bytes, inner: list[_Box], number: int) -> dict[bytes, bytes]:
-    """Return the box `iinf` with a new item, and `iref`, which links the item to the image."""
     information = _only(inner, b"iinf")
     head = data[information.inner : information.end]
     form = ">H" if head[0] == 0 else ">I"
@@ -108,7 +109,6 @@ def _announce_item(data: bytes, inner: list[_Box], number: int) -> dict[bytes, b
 
 
 def _highest(data: bytes, inner: list[_Box]) -> int:
-    """Return the highest item number in the box `iinf`, including items without a location."""
     information, number = _only(inner, b"iinf"), 0
     head = 6 if data[information.inner] == 0 else 8
     for box in _boxes(data, information.inner + head, information.end):
@@ -122,7 +122,6 @@ def _iloc(places: ItemPlaces) -> bytes:
 
 
 def _rebuild(data: bytes, meta: _Box, inner: list[_Box], changed: dict[bytes, bytes]) -> bytes:
-    """Return the box `meta` with changed boxes replaced and new boxes appended."""
     kept = [changed.get(box.kind, data[box.start : box.end]) for box in inner]
     there = {box.kind for box in inner}
     new = [box for kind, box in changed.items() if kind not in there]

@@ -1,4 +1,4 @@
-"""Writing of XMP into a JPEG file, as an APP1 segment after the JFIF and EXIF segments.
+"""Functions that write XMP into a JPEG file, as a segment after the JFIF and EXIF segments.
 
 Source: https://developer.adobe.com/xmp/docs/XMPSpecifications/ (part 3, 1.1.3).
 """
@@ -17,11 +17,13 @@ _MAX_CONTENT: Final = 0xFFFF - 2
 
 
 class PacketTooLarge(UnsupportedMedia):
-    """The XMP packet is too large for a JPEG segment."""
+    """Exception for an XMP packet that is too large for a JPEG segment."""
 
 
 def with_packet(data: bytes, change: Callable[[bytes | None], bytes]) -> bytes:
-    """Replace the XMP packet of a JPEG with `change(packet)`; `packet` is None if it has none.
+    """Return a JPEG file with its XMP packet replaced by `change(packet)`.
+
+    `packet` is None if the file has no XMP packet. One is then added.
 
     Raises:
         PacketTooLarge: the new packet does not fit into a segment.

@@ -1,6 +1,7 @@
-"""Writing of generation parameters and XMP into a PNG file.
+"""Functions that write generation parameters and XMP into a PNG file.
 
-The parameters are in an iTXt chunk directly after IHDR, so that reading the first bytes suffices.
+The parameters are in an iTXt chunk directly after IHDR, so that readers find them in the first
+bytes of the file.
 Source: https://www.w3.org/TR/png-3/#11iTXt.
 """
 
@@ -21,7 +22,11 @@ _PACKET: Final = XMP_KEYWORD.encode("ascii") + b"\0"
 
 
 def embed(data: bytes, facts: bytes) -> bytes:
-    """Embed or replace generation parameters (JSON). Raise `BrokenHeader` if IEND is missing."""
+    """Return a PNG file with generation parameters (JSON) embedded, replacing earlier ones.
+
+    Raises:
+        BrokenHeader: the chunks of the file are malformed.
+    """
     (_, _, header_end), *others = _chunks(data)
     kept = [data[:header_end], _chunk(_HEAD + b"\0\0\0\0" + facts)]
     for kind, start, end in others:
@@ -31,10 +36,12 @@ def embed(data: bytes, facts: bytes) -> bytes:
 
 
 def with_packet(data: bytes, change: Callable[[bytes | None], bytes]) -> bytes:
-    """Replace the XMP packet of a PNG with the result of `change`, or insert one before the pixels.
+    """Return a PNG file with its XMP packet replaced by `change(packet)`.
+
+    `packet` is None if the file has no XMP packet. One is then added before the pixels.
 
     Raises:
-        BrokenHeader: the chunks do not lead to IEND, or the packet cannot be read.
+        BrokenHeader: the chunks of the file are malformed, or the packet cannot be read.
     """
     chunks = list(_chunks(data))
     packets = (
@@ -55,7 +62,6 @@ def _chunk(content: bytes) -> bytes:
 
 
 def _chunks(data: bytes) -> Iterator[png.Chunk]:
-    """Yield the type, start and end of each chunk. IEND ends at the end of the file."""
     if data[12:16] != b"IHDR":
         raise BrokenHeader
     for kind, start, length in png.chunks(FileParts.whole(data)):

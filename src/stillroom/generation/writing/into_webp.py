@@ -1,5 +1,6 @@
-"""Writing of XMP into a WebP file, as a chunk after the pixels with a flag in the VP8X chunk.
+"""Functions that write XMP into a WebP file, as a chunk after the pixels.
 
+A flag in the VP8X chunk says that the file has XMP.
 Source: https://developers.google.com/speed/webp/docs/riff_container.
 """
 
@@ -15,7 +16,13 @@ _HAS_ALPHA: Final = 0x10
 
 
 def with_packet(data: bytes, change: Callable[[bytes | None], bytes]) -> bytes:
-    """Replace the XMP packet with the result of `change`. Raise `BrokenHeader` if malformed."""
+    """Return a WebP file with its XMP packet replaced by `change(packet)`.
+
+    `packet` is None if the file has no XMP packet. One is then added.
+
+    Raises:
+        BrokenHeader: the chunks of the file are malformed.
+    """
     end = 8 + int.from_bytes(data[4:8], "little")
     if end > len(data):
         raise BrokenHeader

@@ -1,4 +1,4 @@
-"""Editable `iloc` box of an AVIF file, which contains the location of each item's bytes.
+"""Editor of the box `iloc` of an AVIF file, which contains the location of each item's bytes.
 
 Source: ISO/IEC 14496-12, 8.11.3.
 """
@@ -9,7 +9,7 @@ from stillroom.formats.isobmff import Location, LocationWidths, locations
 
 
 class ItemPlaces:
-    """Locations of all items in the order of the box, and the widths of the numbers in it."""
+    """Locations of all items in a box `iloc`, which can be changed and encoded again."""
 
     def __init__(self, data: bytes, start: int, end: int) -> None:
         """Parse the content of an `iloc` box, from `start` to `end`.
@@ -32,26 +32,26 @@ class ItemPlaces:
         return list(self._places)
 
     def extents(self, number: int) -> list[tuple[int, int]] | None:
-        """Return start and length of each of an item's extents; None if it is in another file."""
+        """Return the start and length of each extent of an item; None if it is in another file."""
         place = self._places.get(number)
         if place is None or not _is_in_file(place):
             return None
         return [(place.base + offset, length) for _, offset, length in place.extents]
 
     def add(self, number: int) -> None:
-        """Add an item whose location is not known yet."""
+        """Add an item. Its location is set later with `place`."""
         self._places[number] = Location(number, 0, 0, 0, [(0, 0, 0)])
 
     def place(self, number: int, start: int, length: int) -> None:
-        """Set the location of an item as a single extent."""
+        """Set the location of an item to a single extent."""
         base = start if self._widths.offset == 0 else 0
         self._places[number] = Location(number, 0, 0, base, [(0, start - base, length)])
 
     def shift(self, start: int, by: int) -> None:
-        """Increase the offsets of all bytes from `start` on by `by`.
+        """Increase by `by` the offsets of all bytes at the offset `start` and after it.
 
         Raises:
-            UnsupportedMedia: extents that share a base are both before and after `start`.
+            UnsupportedMedia: extents that share a base offset are both before and after `start`.
         """
         for place in filter(_is_in_file, self._places.values()):
             moved = [place.base + offset >= start for _, offset, _ in place.extents]
@@ -68,7 +68,11 @@ class ItemPlaces:
                 ]
 
     def encode(self) -> bytes:
-        """Encode the content of the box. Raise `UnsupportedMedia` if a number does not fit."""
+        """Return the encoded content of the box `iloc`.
+
+        Raises:
+            UnsupportedMedia: a number does not fit into the box.
+        """
         widths = self._widths
         numbers = [(len(self._places), widths.number)]
         for place in self._places.values():

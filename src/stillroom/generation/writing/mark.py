@@ -1,6 +1,6 @@
-"""Writing of the AI mark, which states that AI made the image, into an encoded image.
+"""Functions that write the AI mark, which states that AI made an image, into the image file.
 
-The mark is an IPTC property in the XMP packet. All other content of the image is unchanged.
+The mark is an IPTC property in the XMP packet. All other content of the file is unchanged.
 """
 
 import struct
@@ -20,7 +20,9 @@ _SUPPORTED: Final = "only PNG, JPEG, WebP and AVIF can be marked: use one of the
 
 
 def with_ai_mark(data: bytes) -> bytes:
-    """Mark an image as made by AI. Return it unchanged if it has a mark or a C2PA manifest.
+    """Return the bytes of an image with an AI mark.
+
+    If the image already has an AI mark or a C2PA manifest, its bytes are returned unchanged.
 
     Raises:
         InvalidParameter: the image's XMP names another source than AI.

@@ -1,7 +1,7 @@
-"""Insertion of generation parameters ("facts") or the AI mark into an XMP packet.
+"""Functions that insert generation parameters or the AI mark into an XMP packet.
 
-The text is inserted without rewriting the packet, so that its other content is unchanged.
-`UnsupportedMedia` is raised if the structure of the packet does not allow that.
+Text is inserted without rewriting the packet, so that its other content is unchanged. The functions
+raise `UnsupportedMedia` if the structure of the packet does not allow that.
 """
 
 import re
@@ -27,9 +27,10 @@ _BEHIND: Final = b'</rdf:RDF></x:xmpmeta><?xpacket end="w"?>'
 
 
 def with_mark(packet: bytes | None) -> bytes:
-    """Insert the AI mark into an XMP packet as its last property, or create a packet.
+    """Return an XMP packet with the AI mark as its last property. If `packet` is None, create one.
 
-    Generation parameters come first, so replacing them with equal ones does not change the packet.
+    Generation parameters come first, so that replacing them with equal ones does not change the
+    packet.
     """
     packet = _BEFORE + _BEHIND if packet is None else packet
     opening, end = _OPENING.search(packet), packet.rfind(_CLOSING)
@@ -45,7 +46,7 @@ def with_mark(packet: bytes | None) -> bytes:
 
 
 def with_facts(packet: bytes | None, facts: bytes) -> bytes:
-    """Insert generation parameters (JSON) into an XMP packet, replacing earlier ones."""
+    """Return an XMP packet with generation parameters (JSON). A missing packet is created."""
     packet = _BEFORE + _BEHIND if packet is None else _OURS.sub(b"", packet)
     opening = _OPENING.search(packet)
     if opening is None:

@@ -1,4 +1,4 @@
-"""Table of the functions that write an XMP packet, by file format."""
+"""Table of the functions that replace the XMP packet of a file, by file format."""
 
 from collections.abc import Callable
 from typing import Final
@@ -9,7 +9,9 @@ from stillroom.generation.carriers.heif import is_heif
 from stillroom.generation.writing import into_avif, into_jpeg, into_png, into_webp
 
 Writer = Callable[[bytes, Callable[[bytes | None], bytes]], bytes]
-"""Replaces the packet in the bytes of an image with the result of a function of the old packet."""
+"""Function that replaces the XMP packet in the bytes of a file.
+
+Its second argument computes the new packet from the old one (None: the file has no packet)."""
 
 _WRITERS: Final[tuple[tuple[Callable[[bytes], bool], Writer], ...]] = (
     (lambda data: data.startswith(png.SIGNATURE), into_png.with_packet),
@@ -20,5 +22,5 @@ _WRITERS: Final[tuple[tuple[Callable[[bytes], bool], Writer], ...]] = (
 
 
 def writer_of(data: bytes) -> Writer | None:
-    """Return the function for the format of an image, or None if it cannot contain XMP."""
+    """Return the function that replaces the XMP packet of an image; None if XMP is unsupported."""
     return next((writer for matches, writer in _WRITERS if matches(data)), None)
