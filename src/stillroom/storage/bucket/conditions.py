@@ -175,7 +175,8 @@ class Conditions:
                 faults[create] = _fault_of(create, await write(IF_ABSENT))
         if first.etag is None:
             raise BackendUnavailable(
-                "the bucket does not store the object that tests its conditions"
+                "cannot find out whether the bucket supports conditional writes, because it does "
+                "not store the test object: try again later"
             )
         send = write if creates else delete
         faults[replace] = _fault_of(replace, await send(Guard(_OTHER_ETAG)))
@@ -201,7 +202,10 @@ class Conditions:
 def _certain(result: ChangeResult) -> ChangeResult:
     """Raise if an earlier attempt may have succeeded: a refusal may then be due to that."""
     if result.doubtful:
-        raise BackendUnavailable("cannot test the conditions of a bucket that is failing")
+        raise BackendUnavailable(
+            "cannot find out whether the bucket supports conditional writes, because its requests "
+            "fail: try again later"
+        )
     return result
 
 

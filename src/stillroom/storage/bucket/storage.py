@@ -295,7 +295,10 @@ class R2ImageStorage:
                     self._changes.removed(key, began_ns)
                     return  # the attempt whose response was lost has deleted it
                 if deleted.doubtful:
-                    raise BackendUnavailable("the connection broke off: the outcome is unknown")
+                    raise BackendUnavailable(
+                        "the connection to the bucket was interrupted, so it is unknown whether "
+                        "the image was deleted: try again"
+                    )
         raise BackendUnavailable("the image kept changing during the deletion: try again")
 
     # Copying -----------------------------------------------------------------------------
@@ -335,7 +338,10 @@ class R2ImageStorage:
                     self._changes.copied(image, original)
                     return image
                 if written.refusal is Refusal.MISSING and written.doubtful:
-                    raise BackendUnavailable("the connection broke off: the outcome is unknown")
+                    raise BackendUnavailable(
+                        "the connection to the bucket was interrupted, so it is unknown whether "
+                        "the image was copied: try again"
+                    )
                 if written.refusal is Refusal.MISSING:  # deleted after the HEAD
                     raise ImageNotFound
         raise BackendUnavailable("the image kept changing during the copy: try again")

@@ -142,7 +142,9 @@ class Upload:
             if self._guard is not None:
                 await guard_for(self._store, key, self._condition, deadline=deadline)
         # R2 deletes the upload if the condition fails, so a retry is impossible.
-        raise BackendUnavailable("the image was replaced, or the upload ended, while it was saved")
+        raise BackendUnavailable(
+            "the image was replaced, or the bucket ended the upload, during the save: save it again"
+        )
 
     def abort(self) -> None:
         """Delete the parts sent so far in the background, without waiting."""
