@@ -130,7 +130,10 @@ def _report_process(settings: Settings) -> None:
 
 
 def _disk_metrics(parts: Parts) -> Callable[[], None]:
-    """Return a function that updates the disk metrics. With a bucket, the disk has the database."""
+    """Return a function that updates the disk metrics.
+
+    With a bucket, only the database is on the disk.
+    """
 
     def report() -> None:
         with contextlib.suppress(OSError):  # there may be no data directory
@@ -180,7 +183,7 @@ def check_settings(settings: Settings) -> SettingsReport:
 
 
 async def _try_storage(parts: Parts) -> list[str]:
-    """Return a warning if the storage fails now. It may recover, so the start continues."""
+    """Return a warning if the storage fails now. The start continues: the storage may recover."""
     try:
         await parts.storage.check()
     except StillroomError as error:

@@ -58,9 +58,9 @@ class Reports:
     """Callbacks for metrics. By default, they do nothing.
 
     Attributes:
-        call: Called for each disk sync or bucket request.
+        call: Called for each fsync or bucket request.
         picture: Called with the outcome for each thumbnail: `kept`, `made`, `refused` or `failed`.
-        queue: Called periodically with the length of the deletion queue.
+        queue: Called periodically with the metrics of the deletion queue.
         swept: Called with the result of each sweep (execution of due deletions).
         healed: Called with the outcome for each resource whose metadata was incomplete.
         mark: Called with the AI mark of each saved image, or None if it is unknown.
@@ -82,12 +82,12 @@ class Library:
     """The media library and its background jobs, for one storage.
 
     Attributes:
-        storage: Storage for compute results and media resources.
+        storage: Storage of the images and of the media resources.
         database: Database of the library, opened on demand.
         service: Operations on resources, for the API and the commands.
         healer: Computes missing metadata of resources.
         sweeper: Executes due deletions.
-        expiry: Schedules the deletion of expired compute results; None without retention rules.
+        expiry: Schedules the deletion of expired images; None without retention rules.
         retention: Evaluates the retention rules.
         runs: Publishes runs.
         run_deletions: Deletes runs.
@@ -144,7 +144,7 @@ class Parts:
 
     @contextlib.asynccontextmanager
     async def running(self, *, again: bool = False) -> AsyncIterator[None]:
-        """Fetch keys, open the database and run background jobs while the context is open.
+        """Context manager: fetch keys, open the database and run background jobs.
 
         Args:
             again: Whether the parts can be used again later, also in another event loop. Then
@@ -173,7 +173,7 @@ class Parts:
     def indexing(
         self, *, stop_within_s: float = _INDEX_STOPS_WITHIN_S
     ) -> contextlib.AbstractAsyncContextManager[None]:
-        """Write changes in the storage to the search index, in a process that is not a server."""
+        """Context manager: write changes to the search index, in a process that is not a server."""
         return self.library.filling.running(self.storage, stop_within_s=stop_within_s)
 
     async def close(self, *, again: bool = False) -> None:
@@ -239,7 +239,7 @@ def verifier_of(keys: KeySource, settings: Settings) -> TokenVerifier:
 
 @contextlib.asynccontextmanager
 async def opened_library(settings: Settings) -> AsyncIterator[Library]:
-    """Open the media library for a command.
+    """Context manager: open the media library for a command.
 
     Raises:
         ConfigurationError: the settings are invalid, or there is no store.
@@ -260,7 +260,9 @@ async def opened_library(settings: Settings) -> AsyncIterator[Library]:
 async def opened_storage(
     settings: Settings, rules: SaveRules | None = None
 ) -> AsyncIterator[ImageStorage]:
-    """Open only the storage, for a command. `rules` replaces the rules from the settings.
+    """Context manager: open only the storage, for a command.
+
+    `rules` replaces the rules from the settings.
 
     Raises:
         ConfigurationError: the settings are invalid or do not work together.
@@ -274,7 +276,7 @@ async def opened_storage(
 
 @contextlib.asynccontextmanager
 async def opened_inspection(settings: Settings) -> AsyncIterator[Inspection]:
-    """Open the store for inspection, for a command.
+    """Context manager: open the store for inspection, for a command.
 
     Raises:
         ConfigurationError: the settings are invalid, or there is no store.

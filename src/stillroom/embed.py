@@ -120,7 +120,7 @@ class Stillroom:
 
     @contextlib.asynccontextmanager
     async def lifespan(self, _: object = None) -> AsyncIterator[None]:
-        """Run the background jobs, and keep the database and the keys open.
+        """Context manager: run the background jobs, and keep the database and the keys open.
 
         `FastAPI(lifespan=stillroom.lifespan)` is needed only if the router is in a mounted app,
         because Starlette does not run the lifespans of mounted apps. Nested calls do nothing.
@@ -172,10 +172,13 @@ def _gallery_router(settings: Settings) -> APIRouter:
 
 
 class _FirstSaveCheck:
-    """Logs a warning at the first save over HTTP if the app is not served as configured."""
+    """Check at the first save over HTTP: logs a warning if the app is not served as configured."""
 
     def __init__(self, images_url: str | None, is_running: Callable[[], bool]) -> None:
-        """Check that images are served at `images_url`, unless it is None (then: no check)."""
+        """Check that images are served at `images_url`.
+
+        If `images_url` is None, there is no check.
+        """
         self._images_url = images_url
         self._is_running = is_running
         self._is_over = False

@@ -28,7 +28,7 @@ StillroomError
 ├── TooLarge                more bytes than allowed
 ├── StorageFull             the disk is full
 ├── BackendUnavailable      the disk or bucket failed, or the outcome is unknown; retry later
-│   └── ReadOnly            a sync failed, so nothing can be saved until a restart
+│   └── ReadOnly            an fsync failed, so nothing can be saved until a restart
 └── ConfigurationError      the settings are invalid, so the server refuses to start
 
 `code` is public API: clients depend on it, so it never changes. Messages may. The SDK uses the
@@ -40,7 +40,10 @@ from typing import ClassVar
 
 
 class StillroomError(Exception):
-    """Base class of all errors; never raised itself. `message` is the default message."""
+    """Base class of all errors; never raised itself.
+
+    `message` is the default message of a class.
+    """
 
     code: ClassVar[str] = "error"
     message: ClassVar[str] = ""
@@ -182,7 +185,7 @@ class ResourceProtected(StillroomError):
 
 
 class ResourceConflict(StillroomError):
-    """The bytes are unreliable: they are being deleted, or a resource has lost them."""
+    """The bytes are being deleted, or the file of the resource that has them is missing."""
 
     code = "resource_conflict"
     message = (
@@ -192,7 +195,7 @@ class ResourceConflict(StillroomError):
 
 
 class ImplausibleScan(StillroomError):
-    """So much seems to be wrong that the scan itself must be: nothing was deleted."""
+    """The scan found so many problems that the scan itself must be wrong; nothing was deleted."""
 
     code = "implausible_scan"
 
@@ -217,7 +220,7 @@ class ConditionUnsupported(StillroomError):
 
 
 class ListingUnsupported(StillroomError):
-    """The storage lists in no order, so pages of a listing cannot be joined."""
+    """The storage has no stable order, so a listing cannot be continued on another page."""
 
     code = "listing_unsupported"
 
@@ -250,19 +253,19 @@ class TooLarge(StillroomError):
 
 
 class StorageFull(StillroomError):
-    """The medium has no space left for this image."""
+    """The storage has no space left for this image."""
 
     code = "storage_full"
 
 
 class BackendUnavailable(StillroomError):
-    """The medium failed, or the outcome is unknown. A retry may succeed."""
+    """The storage failed, or the outcome is unknown. A retry may succeed."""
 
     code = "backend_unavailable"
 
 
 class ReadOnly(BackendUnavailable):
-    """A sync failed, so no save can be guaranteed to last until a restart."""
+    """Writing to the disk failed (fsync), so nothing can be saved until the server is restarted."""
 
     code = "read_only"
 

@@ -167,7 +167,7 @@ class _Runtime:
 
     @property
     def is_usable(self) -> bool:
-        """Return whether it was created in this process, and the caller may wait for its loop."""
+        """True if this process created the object, and the caller may wait for its event loop."""
         is_in_loop = self._started is not None and self._started[1] is threading.current_thread()
         return self.pid == os.getpid() and not is_in_loop
 

@@ -59,14 +59,16 @@ _NEVER_IN_A_READING = re.compile("[/\\\\\\x00-\\x1f\\x7f-\\x9f]")
 class ImagePath:
     """Valid path of an image, such as `cats/2026/tom.webp`: relative and in NFC.
 
-    The order is that of the UTF-8 bytes, of code points, and so of Python strings.
+    Paths are ordered by their UTF-8 bytes. Python strings have the same order.
     """
 
     text: str
 
     @classmethod
     def parse(cls, text: str, *, at: tuple[str, ...] = ("path", "path")) -> Self:
-        """Parse untrusted text that is already percent-decoded. `at` is its location for errors.
+        """Parse untrusted text that is already percent-decoded.
+
+        `at` is the text's location in the request, for error messages.
 
         Raises:
             InvalidPath: the path is invalid for a reason that ADR 0004 lists.
@@ -81,7 +83,7 @@ class ImagePath:
     def from_target(cls, raw: bytes) -> Self:
         """Parse the raw bytes of a request target after the route's prefix.
 
-        They are percent-decoded exactly once, and strictly.
+        The bytes are percent-decoded exactly once, and strictly.
 
         Raises:
             InvalidPath: the path, an escape or the UTF-8 is invalid.
@@ -97,7 +99,7 @@ class ImagePath:
 
 @dataclass(frozen=True, slots=True)
 class ImagePrefix:
-    """Text with which valid paths can begin. The empty prefix matches all paths."""
+    """Prefix of valid image paths. The empty prefix matches all paths."""
 
     text: str
 
@@ -156,7 +158,7 @@ class StorageKey:
 
 @dataclass(frozen=True, slots=True)
 class KeyPrefix:
-    """Text with which all keys in a listing begin."""
+    """Prefix of the keys in a listing."""
 
     text: str
 

@@ -103,7 +103,7 @@ async def test_errors_are_the_servers_own(
         assert await reader.read(path) == b"other"
         with pytest.raises(errors.Forbidden, match="storage:write"):
             await reader.save(path, PNG)
-        with pytest.raises(errors.Forbidden, match="confined"):
+        with pytest.raises(errors.Forbidden, match="is limited to"):
             await reader.read("elsewhere")
 
 

@@ -125,7 +125,7 @@ async def test_a_target_that_takes_nothing_ends_it_and_its_last_answer_is_said(
     )
 
     with pytest.raises(
-        BackendUnavailable, match=r"refuses every image: .*\(it answers 500 InternalError\)"
+        BackendUnavailable, match=r"refuses every image: .*\(it responds 500 InternalError\)"
     ):
         await migration.run()
 

@@ -1,8 +1,8 @@
 """Partially read file, for parsers that request the bytes they need.
 
 A parser is a pure function of `FileParts`. If bytes are missing, it raises `MoreNeeded`. The caller
-then reads these bytes and runs the parser again. So the same parsers work for a disk and for a
-bucket, where each read costs a request.
+then reads these bytes and runs the parser again. The same parsers therefore work for a disk and for
+a bucket, where each read costs a request.
 """
 
 import struct
@@ -35,7 +35,7 @@ class MoreNeeded(Exception):
 
 
 class FileParts:
-    """The parts of a file that were read so far.
+    """Parts of a file that were read so far.
 
     Attributes:
         size: Size of the whole file in bytes.
@@ -44,7 +44,7 @@ class FileParts:
     """
 
     def __init__(self, size: int, most: int) -> None:
-        """Create an empty object. Parsers should request at most `most` bytes in total."""
+        """Create an object without bytes. Parsers should request at most `most` bytes in total."""
         self.size = size
         self.held = 0
         self._most = most
@@ -65,7 +65,7 @@ class FileParts:
         self.held += len(part)
 
     def end(self) -> None:
-        """Declare that no more bytes will be read. Missing bytes then raise `BrokenHeader`."""
+        """Record that no more bytes will be read. Missing bytes then raise `BrokenHeader`."""
         self._has_all = True
 
     def allows(self, start: int, length: int) -> bool:
@@ -78,7 +78,8 @@ class FileParts:
 
         Raises:
             CutOff: the file is too short.
-            BrokenHeader: a number is negative, or no more bytes will be read.
+            BrokenHeader: `start` or `length` is negative, or `end` was called before the bytes were
+                read.
             MoreNeeded: the bytes were not read yet.
             TooMuchWork: the work budget is exhausted.
         """
@@ -97,10 +98,10 @@ class FileParts:
         return part[start - at : start - at + length]
 
     def read_ahead(self, start: int, needed: int) -> None:
-        """Request 64 KiB from `start` if the first `needed` bytes of them were not read yet.
+        """Request 64 KiB from offset `start`, unless the first `needed` bytes were already read.
 
         Raises:
-            MoreNeeded: more bytes are required; see `bytes_at`.
+            MoreNeeded: the bytes were not read yet; see `bytes_at`.
         """
         left = self.size - start
         try:
@@ -120,7 +121,7 @@ class FileParts:
 
 
 def at_most(count: int, items: Iterable[T]) -> Iterator[T]:
-    """Yield up to `count` items. Raise `BrokenHeader` if more than these are requested."""
+    """Yield up to `count` items. Raise `BrokenHeader` if another item is requested."""
     for number, item in enumerate(items, 1):
         yield item
         if number == count:

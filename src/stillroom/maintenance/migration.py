@@ -1,7 +1,7 @@
 """Migration of images between stores: copies missing images and verifies each copy's hash.
 
-The migration saves no progress, but skips images that the target already has with the same hash.
-To resume an interrupted migration, or to copy later changes, run it again.
+The migration saves no progress, but skips images that the target store already has with the same
+hash. To resume an interrupted migration, or to copy later changes, run the migration again.
 """
 
 import asyncio
@@ -32,14 +32,14 @@ from stillroom.storage.sources import ImportedImage
 from stillroom.storage.values import ANY, Condition, OpenedImage, StoredImage
 
 AT_ONCE: Final = 32
-"""Number of images copied at once: 320 per second with two requests of 50 ms per image."""
+"""Number of images copied at once: 320 images per second with two requests of 50 ms per image."""
 
 _PACED_AT_ONCE: Final = 4
 """Number of images copied at once with a rate limit, because buckets close idle downloads."""
 
 _LARGE_BYTES: Final = 1024**2
 _LARGE_AT_ONCE: Final = 4
-"""Number of larger images copied at once. With a bucket, each needs 16 MiB of memory."""
+"""Number of images above 1 MiB copied at once. With a bucket, each image needs 16 MiB of memory."""
 
 _SKIP_HEAD_AFTER: Final = 8
 """Number of consecutive images missing in the target after which HEAD requests are skipped."""
@@ -52,7 +52,7 @@ _GIVE_UP_AFTER: Final = 8
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Target store: a storage to save images, and an inspection to verify them."""
+    """Target store, opened as a storage (to save images) and as an inspection (to verify them)."""
 
     storage: ImageStorage
     inspection: Inspection
@@ -97,7 +97,9 @@ class Migration:
         self._refused_in_a_row = 0
 
     async def run(self) -> None:
-        """Copy every image that is missing in the target, and then the manifests of runs.
+        """Copy every image that is missing in the target, then the manifests of runs.
+
+        A manifest is a JSON file that lists the images of a run (a published folder).
 
         A manifest is copied only if all images in its run were copied.
 
@@ -125,7 +127,7 @@ class Migration:
                 await self.copy(key)
 
     async def find_extras(self) -> None:
-        """Report every image that exists only in the target. Raises BackendUnavailable as `run`."""
+        """Report every image that exists only in the target. Raises the same errors as `run`."""
         if self._target is not None:
             await self._each(self._target.inspection, self._check_extra, lambda _stray: None)
 
@@ -161,7 +163,10 @@ class Migration:
             self._note(ProgressEvent(MigrationOutcome.EXTRA, key.text, detail=detail))
 
     async def copy(self, key: StorageKey) -> ProgressEvent | None:
-        """Copy and count an image. None if it no longer exists in the source. Raises as `run`."""
+        """Copy and count an image. Return None if the image no longer exists in the source.
+
+        Raises the same errors as `run`.
+        """
         try:
             event = await self._copy_with_retries(key)
         except ImageNotFound:
@@ -255,7 +260,6 @@ class Migration:
             return None
 
     async def _stat_with_hash(self, key: StorageKey) -> tuple[StoredImage, bytes]:
-        """Return the source's image and its SHA-256, which is computed if it is not recorded."""
         image = await self._source.stat(key)
         return image, image.sha256 or await self._compute_hash(self._source, image)
 
@@ -265,7 +269,6 @@ class Migration:
         return await self._compute_hash(self._target.inspection, existing)
 
     async def _compute_hash(self, store: Inspection, image: StoredImage) -> bytes:
-        """Compute the SHA-256 of this version. Raise BackendUnavailable if it was replaced."""
         with contextlib.closing((await store.open(image.key)).opened) as opened:
             if opened.image.save_id != image.save_id:
                 raise BackendUnavailable("the image was replaced while it was read")
@@ -276,7 +279,6 @@ class Migration:
     async def _copy(
         self, target: Target, key: StorageKey, existing: StoredImage | None
     ) -> tuple[StoredImage, bytes]:
-        """Copy the current version of an image, and verify the copy."""
         opened = (await self._source.open(key)).opened
         image, sha256 = opened.image, opened.image.sha256
         if image.size <= _LARGE_BYTES and sha256 is not None:

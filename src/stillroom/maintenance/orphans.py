@@ -1,4 +1,4 @@
-"""Scan for orphans: stored images without a row, and rows without a stored image.
+"""Scan for orphans: stored images without a database row, and rows without a stored image.
 
 The scan merges two streams, both sorted by resource id: the listing of `media/`, and the rows.
 Memory use therefore does not grow with the library. Each mismatch is checked again before it is
@@ -26,7 +26,7 @@ from stillroom.storage.port import ImageStorage
 from stillroom.storage.values import ListQuery, StoredImage
 
 MAX_PERCENT: Final = 10
-"""Maximum plausible share of orphans. More indicate that the database or bucket is wrong."""
+"""Maximum plausible percentage of orphans. More orphans indicate a wrong database or bucket."""
 
 _LISTED: Final = 5000
 _ROWS: Final = 1000
@@ -77,8 +77,8 @@ class ScanStats:
 
     Attributes:
         objects: Number of objects below `media/`.
-        resources: Number of resources, including images that were recorded in place.
-        in_place: Number of images that were recorded in place.
+        resources: Number of resources, including resources whose file is not below `media/`.
+        in_place: Number of resources whose file is the original image, not a copy below `media/`.
         orphans: Number of orphans. `young`, `foreign` and `missing` are counts, too.
     """
 
@@ -92,10 +92,13 @@ class ScanStats:
 
 
 class OrphanScan:
-    """Compares a media library's stored images with its database rows."""
+    """Comparison of a media library's stored images with its database rows."""
 
     def __init__(self, storage: ImageStorage, database: MediaDatabase, *, grace: timedelta) -> None:
-        """Compare `storage` with `database`. Orphans are older than `grace` and any ingest."""
+        """Compare `storage` with `database`.
+
+        Orphans are older than `grace` and any running ingest.
+        """
         self._storage = storage
         self._database = database
         self._older_than = max(grace, LEASE)
@@ -129,8 +132,8 @@ class OrphanScan:
     ) -> None:
         """Report every mismatch. Mark all orphans for deletion if their share is plausible.
 
-        Orphans are marked in a second pass. The sweeper checks them again before it deletes them.
-        If the scan fails, some orphans may be marked, but never any other images.
+        Orphans are marked in a second pass. The sweeper (background job) checks them again before
+        it deletes them. If the scan fails, some orphans may be marked, but never any other images.
 
         Args:
             on_mismatch: Called with each mismatch.

@@ -2,8 +2,9 @@
 
 A row is written only after its file. A pending deletion refers to one version of an image. It is
 transferred only if the source still has this version, and the target has a copy of it. Pending
-deletions from an earlier pass that are no longer valid are removed from the target. If the deletion
-of a run has started, the run and its copied manifest are deleted in the target, too.
+deletions from an earlier transfer that are no longer valid are removed from the target. If the
+deletion of a run has started, the run and its copied manifest (list of images) are deleted in the
+target, too.
 """
 
 import asyncio
@@ -43,7 +44,7 @@ _MAX_LEFT_OUT: Final = 10_000
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """Resource that was not transferred: the target lacks it, or has it in another state."""
+    """Resource that was not transferred: the target lacks its file or has a conflicting row."""
 
     resource_id: uuid.UUID
     name: str
@@ -59,7 +60,7 @@ class TransferStats:
         counts: Number of resources by outcome.
         marks: Number of pending deletions added to the target.
         dead_letters: Number of failed deletions added to the target.
-        withdrawn: Number of deletions from earlier passes that were removed from the target.
+        withdrawn: Number of deletions from earlier transfers that were removed from the target.
         left_out: The first 10,000 resources that were not transferred.
         wrong: Number of resources that were not transferred.
     """
@@ -85,8 +86,8 @@ async def transfer_rows(
 
     Args:
         migration: The finished migration of the library's files.
-        source_rows: Database to read. If source and target are the same database, resources
-            stay, and pending deletions of the copies are added to those of the originals.
+        source_rows: Database to read. If source and target are the same database, resources are not
+            changed. Pending deletions of the copies are then added to those of the originals.
         target_rows: Database to write. Its tables are created or migrated if necessary.
         stats: Counts, updated as rows are transferred.
         dry_run: Count the resources without changing anything.
@@ -190,7 +191,7 @@ class _Pass:
         self._stats.counts[outcome] = self._stats.counts.get(outcome, 0) + number
 
     async def _find_arrived(self, resource: MediaResource) -> MediaResource | None:
-        """Return the resource as copied to the target. None if its file is not in the target."""
+        """Return the resource with the copy's save id, or None if the target lacks its file."""
         key, sha256 = resource.storage_key, resource.content_hash
         copy = await self._migration.find_copy(key, sha256)
         if copy is None and self._dry_run:
@@ -225,7 +226,10 @@ class _Pass:
                     self._stats.dead_letters += number
 
     async def _carry_over(self, mark: QueueRow) -> QueueRow | None:
-        """Return a pending deletion adapted to the copy. None if the target has no such copy."""
+        """Return a pending deletion of the copy, for a pending deletion of the original.
+
+        Return None if the target has no such copy.
+        """
         original, copy = await self._migration.find_pair(mark["storage_key"])
         if original is None or original.save_id != mark["save_id"]:
             return None
@@ -236,7 +240,7 @@ class _Pass:
         return {**mark, "save_id": copy.save_id}
 
     async def _delete_manifests(self, deleted: StorageKey) -> None:
-        """Delete manifests from the target of runs that no longer have a manifest in the source.
+        """Delete manifests from the target if the source has no manifest in the same folder.
 
         Only the folders that contain the image `deleted` are checked.
         """

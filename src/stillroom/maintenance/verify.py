@@ -23,7 +23,10 @@ from stillroom.storage.values import StoredImage
 
 _MAX_PROBLEMS: Final = 10_000
 _MAX_UNKNOWN: Final = 1_000
-"""Maximum numbers of problems, and of images without a hash, in the report. Others are counted."""
+"""Maximum numbers of problems, and of images without a hash, in the report.
+
+Further problems and images are only counted.
+"""
 
 _READ_ATTEMPTS: Final = 3
 
@@ -129,7 +132,7 @@ class VerificationProgress:
 
 
 class Verification:
-    """Verification pass over a store. Cancel `run` to stop it; `progress` records the position."""
+    """Verification of one store. Cancel `run` to stop it; `progress` records the position."""
 
     def __init__(
         self,
@@ -142,7 +145,7 @@ class Verification:
         expected: ExpectedAfter | None = None,
         on_finding: Callable[[VerificationFinding], None] = lambda _finding: None,
     ) -> None:
-        """Prepare a verification pass.
+        """Prepare the verification of a store.
 
         Args:
             store: Store to verify. The caller closes it.
@@ -258,7 +261,10 @@ class Verification:
     async def _compare(
         self, key: StorageKey, expected: Expected | None, *, is_second_read: bool
     ) -> bool:
-        """Compare an image's hash. Return False if it differs and the image must be read again."""
+        """Compare an image's hash.
+
+        Return False if the hash differs and the image must be read again.
+        """
         inspected = await self._store.open(key)
         opened = inspected.opened
         try:

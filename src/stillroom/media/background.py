@@ -1,4 +1,4 @@
-"""Background jobs of the server: deletion, expiry, search-index repair and queue metrics."""
+"""Background jobs of the server: pending deletions, expiry, metadata, search index and metrics."""
 
 import asyncio
 import contextlib
@@ -20,10 +20,10 @@ from stillroom.media.resource import QueueMetrics
 from stillroom.media.sweeper import Sweeper, Swept
 
 REPORT_S: Final = 30.0
-"""Maximum age of the queue metrics in seconds. Counting the rows takes milliseconds."""
+"""Maximum age in seconds of the reported metrics of the deletion queue (counts of rows)."""
 
 _CATCH_UP_S: Final = 5.0
-"""Seconds between attempts to compare index and storage while the database is unreachable."""
+"""Seconds between attempts to compare the search index with the storage after a start."""
 
 log = logging.getLogger("stillroom.media")
 
@@ -37,8 +37,9 @@ class Background:
         index_healing: Periodic comparison of the search index with the storage.
         catching_up: One-time comparison of the search index with the storage after a start.
         missing_bytes: Check after a start for resources whose files are missing; None to skip it.
-        report: Called with the queue's metrics after each sweep and at least every `REPORT_S`
-            seconds, so that a metrics scrape never waits for the database.
+        report: Called with the deletion queue's metrics after each sweep (run of the pending
+            deletions) and at least every `REPORT_S` seconds, so that a metrics scrape never waits
+            for the database.
         report_swept: Called with the result of each sweep, even if the sweep failed.
     """
 
@@ -54,10 +55,15 @@ class Background:
 
     @contextlib.asynccontextmanager
     async def running(self, *, every_s: float, stop_within_s: float) -> AsyncIterator[None]:
-        """Run the jobs every `every_s` seconds. If `every_s` is 0, only measure the queue.
+        """Context manager: run the background jobs every `every_s` seconds until the block ends.
 
-        When the block ends, running deletions have `stop_within_s` seconds to finish. Then they
-        are cancelled, as in a crash, and another sweep repeats them after their lease expires.
+        The jobs execute pending deletions, schedule the deletion of expired images and repair the
+        search index. Missing metadata is computed at least every `HEAL_EVERY_S` seconds. If
+        `every_s` is 0, no job runs, and only the metrics of the deletion queue are reported.
+
+        When the block ends, running jobs have `stop_within_s` seconds to finish. Then they are
+        cancelled, as in a crash. A cancelled deletion is repeated after its lease (a claim that
+        expires) has ended.
         """
         stopping = asyncio.Event()
         tasks = [
@@ -102,7 +108,10 @@ class Background:
         return jobs
 
     async def _catch_up(self, catching_up: CatchingUp, stopping: asyncio.Event) -> None:
-        """Compare index and storage after a start. If this process did it, check for lost files."""
+        """Compare the search index with the storage after a start, then warn about missing files.
+
+        The warning is skipped if another process has made the comparison.
+        """
         healed = await catching_up.catch_up(functools.partial(_stops_within, stopping))
         if healed is not None and healed.is_whole and self.missing_bytes is not None:
             await self.missing_bytes.warn(stopping.is_set)

@@ -1,7 +1,7 @@
-"""Clock for deletions: changing the system clock never makes a deletion happen too early.
+"""Clock for deletions: a jump of the system clock never makes a deletion happen too early.
 
-A jump in the system time is detected by comparison with a monotonic clock. If the system clock
-is already wrong when a process starts, the process cannot detect that.
+A jump is detected by comparison with a monotonic clock. If the system clock is already wrong when a
+process starts, the process cannot detect that.
 """
 
 import logging
@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 _MAX_STEP_S: Final = 60.0
-"""Maximum clock jump in seconds that is trusted, because time synchronization may cause it."""
+"""Largest clock jump in seconds that is accepted, because time synchronization can cause it."""
 
 log = logging.getLogger("stillroom.media")
 
@@ -30,7 +30,11 @@ class Clock:
         wall: Callable[[], float] = lambda: time.time(),  # noqa: PLW0108  (tests replace it)
         steady: Callable[[], float] = _since_boot,
     ) -> None:
-        """Trust the current value of `wall`, and compare later values with `steady` (seconds)."""
+        """Create a clock from two functions that return seconds.
+
+        The current value of `wall` (the system time) is assumed to be right. Later jumps are
+        detected by comparison with `steady` (the time since the system booted).
+        """
         self._wall = wall
         self._steady = steady
         self._early = self._late = wall() - steady()

@@ -10,7 +10,7 @@ class SqliteConfig:
 
     Attributes:
         file: Database file, in an existing folder. Several processes may share the file.
-        durable: False to skip every sync to disk, for temporary data.
+        durable: False to never wait until data is on the disk (no fsync), for temporary data.
     """
 
     file: Path

@@ -37,7 +37,10 @@ class MediaDatabase:
 
     @property
     def opened(self) -> "MediaRepository | None":
-        """Repository if the database is already open, else None. Never waits."""
+        """`MediaRepository` (row access) if the database is already open, else None.
+
+        Never waits.
+        """
         return self._repository
 
     async def rows(self) -> "MediaRepository":
@@ -61,7 +64,7 @@ class MediaDatabase:
     async def check(self) -> bool:
         """Return True if the database is open and responds, or False if it was never opened.
 
-        This method never opens the database, because a health probe must not create files.
+        This method never opens the database, because a health check must not create files.
 
         Raises:
             BackendUnavailable: the database does not respond, or the last attempt to open failed.
@@ -75,7 +78,7 @@ class MediaDatabase:
 
     @contextlib.asynccontextmanager
     async def kept_open(self) -> AsyncIterator[None]:
-        """Open the database in the background, and close it when the block ends.
+        """Context manager: open the database in the background; close it when the block ends.
 
         The drivers are imported before the block begins. On a busy machine the imports take
         seconds, which would delay the indexing of the first saved images.

@@ -1,10 +1,9 @@
 """Expiry scan: finds images and runs that have expired, and schedules their deletion.
 
-An image in a published run expires together with the run, counted from the time of its manifest.
-
-Only one process scans at a time, slowly enough not to delay requests. It commits its position
+An image in a published run expires together with the run, counted from the time of the publication.
+Only one process scans at a time, slowly enough not to delay requests. Its position is committed
 together with the pending deletions from each page, so that another process can resume the scan
-after a crash. Before the sweeper deletes an image, it checks the retention rules again.
+after a crash. Before a pending deletion is executed, the retention rules are checked again.
 """
 
 import asyncio
@@ -25,12 +24,12 @@ from stillroom.storage.port import ImageStorage
 
 _PAGE: Final = 250
 _PAUSE_S: Final = 1.0
-"""Pause after each page: a million images take 67 minutes, with 250 HEAD requests per second."""
+"""Pause in seconds after each page of 250 images, so that a million images take 67 minutes."""
 
 _LEASE: Final = timedelta(minutes=5)
 
 _SCANS_PER_LIFETIME: Final = 24
-"""Number of scans during the lifetime of a compute result, so that it expires at most 4 % late."""
+"""Number of scans per shortest lifetime in the rules, so that images expire at most 4 % late."""
 
 _LONGEST_WAIT: Final = timedelta(days=1)
 
@@ -78,7 +77,10 @@ class Expiry:
     async def _mark_pages(
         self, claim: uuid.UUID, position: str, marked: list[int]
     ) -> AsyncIterator[float]:
-        """Mark expired images page by page, and append their numbers to `marked`."""
+        """Mark expired images for deletion, page by page, and yield the pause after each page.
+
+        The number of marked images is appended to `marked` for each page and for each expired run.
+        """
         scans, state = (await self._database.rows()).scans, await self._evaluator.begin_scan()
         async for images, after in self._evaluator.pages(position, _PAGE):
             at_ns = to_nanoseconds(clock.earliest())
@@ -117,7 +119,10 @@ class Expiry:
         return await self._evaluator.has_expired(image, to_nanoseconds(clock.earliest()))
 
     async def _delete_run(self, run: ExpiredRun) -> int:
-        """Delete an expired run except for newer images. Return the number of images marked."""
+        """Delete the images of an expired run, except newer images.
+
+        Return the number of marked images.
+        """
         saved_until = datetime.fromtimestamp(run.saved_until_ns / 1e9, UTC)
         try:
             deleted = await self._runs.delete(run.folder, saved_until=saved_until)

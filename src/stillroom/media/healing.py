@@ -1,14 +1,15 @@
 """Healing: computes missing metadata of resources in the background (docs/adr/0032).
 
-An ingest requests the metadata that requires decoding. `POST /media-resources/heal` also requests
-the metadata in the file header. If the process dies after a step, the state is:
+An ingest queues a job for the metadata that requires decoding. `POST /media-resources/heal` queues
+jobs that also read the metadata in the file header. A job has four steps:
 
-1. claim a job, in a separate transaction     a job row with a lease (a claim that expires)
-2. read the file, decode in another process   unchanged
-3. write the fields that are still null       unchanged, but a retry has less to compute
-4. delete the job's row, or postpone the job  nothing left to do
+1. Claim the job in a separate transaction. The claim expires when its lease ends.
+2. Read the file, and decode it in another process.
+3. Write the fields that are still null.
+4. Delete the job's row, or postpone the job.
 
-Fields of images that cannot be decoded stay null, and are retried only on request.
+If the process crashes during a job, another process repeats the job after the claim has expired.
+Fields of images that cannot be decoded remain null, and are retried only on request.
 """
 
 import contextlib
@@ -37,20 +38,26 @@ from stillroom.storage.port import ImageStorage
 from stillroom.storage.values import OpenedImage
 
 HEAL_EVERY_S: Final = 5.0
-"""Polling interval, and thus the maximum delay until a new resource has its dominant colour."""
+"""Seconds between two checks for due healing jobs, which compute missing metadata."""
 
 _BATCH: Final = 4
-"""Jobs per claim, run one after the other, because thumbnails for requests have priority."""
+"""Number of jobs per claim.
+
+The jobs run one by one, because requests for thumbnails have priority.
+"""
 
 _LEASE: Final = timedelta(minutes=10)
-"""Lease of a claim. Fetching and decoding the largest image takes 80 s, so four take 6 minutes."""
+"""Duration of a claim.
+
+Fetching and decoding the largest image takes 80 s, so four take 6 minutes.
+"""
 
 MAX_ATTEMPTS: Final = 5
 _FIRST_PAUSE: Final = timedelta(minutes=1)
-"""Pause before the first retry. It doubles each time, so retries span a 15-minute outage."""
+"""Pause before the first retry. The pause doubles each time, so the retries span 15 minutes."""
 
 _PAGE: Final = 10_000
-"""Resources per transaction that queues healing jobs. With SQLite it takes about 50 ms."""
+"""Number of jobs that one transaction queues. With SQLite, the transaction takes about 50 ms."""
 
 log = logging.getLogger("stillroom.media")
 
@@ -73,7 +80,7 @@ class Colors(Protocol):
 
 
 class Outcome(StrEnum):
-    """Outcome of a healing job."""
+    """Outcome of a job that computes a resource's missing metadata."""
 
     FILLED = "filled"
     UNFILLED = "unfilled"
@@ -87,13 +94,14 @@ class Outcome(StrEnum):
 
 
 Healed = Counter[Outcome]
-"""Number of healed resources by outcome."""
+"""Number of finished jobs by outcome."""
 
 
 class Healer:
-    """Runs the healing jobs of one library. Several healers may run concurrently.
+    """Runner of the jobs that compute missing metadata.
 
-    All methods raise `BackendUnavailable` if the database is unreachable.
+    Several processes may run jobs concurrently. All methods raise `BackendUnavailable` if the
+    database is unreachable.
     """
 
     def __init__(
@@ -110,10 +118,10 @@ class Healer:
         self._report = report
 
     async def ask(self, ids: Collection[uuid.UUID] | None = None) -> int:
-        """Queue healing jobs for some resources, or for all if `ids` is None.
+        """Queue jobs for the resources in `ids`, or for all resources if `ids` is None.
 
-        Return the number of resources with missing metadata. If the database is unreachable, some
-        jobs may have been queued.
+        Only resources with missing metadata are queued. Return their number. If the database
+        becomes unreachable, some of the jobs may have been queued.
         """
         rows, requested, after = (await self._database.rows()).healing, 0, None
         while page := await rows.ask(ids, after=after, limit=_PAGE):
@@ -121,7 +129,7 @@ class Healer:
         return requested
 
     async def waiting(self) -> int:
-        """Return the number of all jobs in the queue, including jobs that are not yet due."""
+        """Return the number of all queued jobs, including jobs that are not yet due."""
         return await (await self._database.rows()).healing.waiting()
 
     async def heal(
@@ -131,8 +139,8 @@ class Healer:
     ) -> Healed:
         """Run all due jobs, one after the other, and call `progress` after each job.
 
-        When `is_stopping` returns True, the remaining claimed jobs are postponed.
-        If the database is unreachable, claims last until their lease ends.
+        When `is_stopping` returns True, the remaining claimed jobs are postponed. If the database
+        becomes unreachable, claimed jobs remain claimed until their lease ends.
         """
         healed, rows = Healed(), (await self._database.rows()).healing
         while True:

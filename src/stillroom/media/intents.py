@@ -1,4 +1,4 @@
-"""Leases of ingest intents (rows that announce an ingest in progress)."""
+"""Leases (claims that expire) of ingest intents, the rows that announce an ingest in progress."""
 
 import asyncio
 import contextlib
@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # a normal import would load the database driver at every sta
     from stillroom.media.rows.repository import MediaRepository
 
 LEASE: Final = timedelta(minutes=15)
-"""Time without renewal after which an ingest counts as crashed. R2 needs less to copy 5 GiB."""
+"""Time without renewal after which an ingest counts as crashed. Copying 5 GiB in R2 takes less."""
 
 
 def lease_end() -> datetime:
@@ -27,7 +27,7 @@ def lease_end() -> datetime:
 
 @contextlib.asynccontextmanager
 async def renewed(rows: "MediaRepository", intent: Intent) -> AsyncIterator[None]:
-    """Renew an intent's lease until the block ends, so that no sweeper deletes the copy."""
+    """Context manager: renew an intent's lease, so that no sweeper deletes the copied file."""
 
     async def renew() -> None:
         while True:
@@ -47,7 +47,9 @@ async def renewed(rows: "MediaRepository", intent: Intent) -> AsyncIterator[None
 async def protected(
     storage: ImageStorage, rows: "MediaRepository", source: Source
 ) -> AsyncIterator[StorageKey]:
-    """Prevent sweepers from deleting the source image until the block ends.
+    """Context manager: prevent sweepers from deleting the source image until the block ends.
+
+    Sweepers are background jobs that execute pending deletions.
 
     Yields:
         The `media_key` of the intent. The transaction that records the source deletes the intent.

@@ -12,7 +12,11 @@ from stillroom.storage.values import StoredImage
 
 
 class Lifetimes:
-    """Lifetimes of images, stored as pending deletions. Saving an image again cancels them."""
+    """Lifetimes of images, stored as pending deletions.
+
+    A lifetime applies to one version of an image. A version that is saved later does not inherit
+    it.
+    """
 
     def __init__(self, storage: ImageStorage, database: MediaDatabase) -> None:
         self._storage = storage

@@ -15,7 +15,7 @@ from stillroom.paths import KeyPrefix, StorageKey
 
 IMAGE: Final = "image"
 VIDEO: Final = "video"
-"""Type of a resource, like `IMAGE`."""
+"""`MediaResource.resource_type` of a video."""
 
 RELOCATED: Final = "relocated"
 """Reason for a pending deletion: the library has a copy of the image."""
@@ -24,13 +24,16 @@ DELETED: Final = "deleted"
 """Reason for a pending deletion: the resource or the run was deleted."""
 
 EXPIRED: Final = "expired"
-"""Reason for a pending deletion: the image's lifetime has ended, or an older version wrote it."""
+"""Reason for a pending deletion: the image's lifetime has ended.
+
+An older version of Stillroom may also have written it for an image that had expired under a rule.
+"""
 
 RULE: Final = "rule"
 """Reason for a pending deletion: a retention rule, which is checked again before the deletion."""
 
 ORPHAN: Final = "orphan"
-"""Reason for a pending deletion: an operator requested to delete an image without a row."""
+"""Reason for a pending deletion: an operator requested to delete an image that has no row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +43,8 @@ class MediaResource:
     Attributes:
         id: UUIDv7, so that ids sort by creation time.
         resource_type: `IMAGE` or `VIDEO`.
-        storage_key: Key of the file: below `media/`, or the original key if recorded in place.
+        storage_key: Key of the file: below `media/`, or the original key if the library has no copy
+            of the file.
         source_key: Key from which the file was first ingested; None if unknown.
         save_id: Recorded version of the file at `storage_key`; see `StoredImage.save_id`.
         content_hash: SHA-256, 32 bytes. Unique among resources.
@@ -81,7 +85,10 @@ class MediaResource:
     generation: Generation | None = None
 
     def is_from(self, folder: KeyPrefix) -> bool:
-        """Return whether the resource was ingested from `folder` and is not stored elsewhere."""
+        """Return whether the resource was ingested from `folder`.
+
+        A resource whose file is now in another folder does not count.
+        """
         return (
             self.source_key is not None
             and self.source_key.text.startswith(folder.text)
@@ -90,7 +97,7 @@ class MediaResource:
 
 
 IN_PLACE: Final = uuid.UUID(int=0)
-"""`Intent.resource_id` of an ingest without a copy."""
+"""Value of `Intent.resource_id` for an ingest that records an image without copying it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,9 +107,9 @@ class Intent:
     Attributes:
         media_key: Key of the copy. Never written to if `resource_id` is `IN_PLACE`.
         resource_id: Resource that will use the copy. `IN_PLACE` means that the image is recorded
-            without a copy, and that no sweeper may delete it in the meantime.
-        until: Time after which the ingest is presumed to have crashed. The sweeper then
-            deletes the intent and the copy.
+            without a copy, and that no sweeper may delete the image in the meantime.
+        until: Time after which the ingest is presumed to have crashed. The sweeper then deletes the
+            intent and the copy.
     """
 
     media_key: StorageKey
@@ -120,7 +127,8 @@ class Mark:
         reason: `RELOCATED`, `DELETED`, `EXPIRED`, `RULE` or `ORPHAN`.
         due_at: Earliest time of the deletion (UTC).
         resource_id: Resource that was deleted; None if the source of an ingest is to be deleted.
-        content_hash: Hash of the source. The source is deleted only if a resource has its bytes.
+        content_hash: SHA-256 of an ingest's source. The source is deleted only if a resource has
+            the same bytes.
     """
 
     storage_key: StorageKey
@@ -133,10 +141,11 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class DueMark:
-    """Row of a pending deletion that a sweeper is about to execute.
+    """Row of a pending deletion.
 
     Attributes:
-        id: Id of the row. If all attempts fail, the dead letter has the same id.
+        id: Id of the row. If all attempts fail, the row that records the failure (dead letter) has
+            the same id.
         due_at: Earliest time of the next attempt (UTC).
         attempts: Number of attempts so far. A claimed deletion counts the current attempt too.
         content_hash: SHA-256 as in `Mark`, or None if an older version wrote the row.
@@ -157,7 +166,12 @@ class DueMark:
 
 @dataclass(frozen=True, slots=True)
 class ClaimedMarks:
-    """Claimed pending deletions. `skipped` were cancelled because a resource uses their keys."""
+    """Result of claiming pending deletions.
+
+    Attributes:
+        marks: Pending deletions that were claimed.
+        skipped: Pending deletions that were cancelled because a resource uses the file.
+    """
 
     marks: Sequence[DueMark]
     skipped: Sequence[DueMark]
@@ -165,7 +179,13 @@ class ClaimedMarks:
 
 @dataclass(frozen=True, slots=True)
 class ClaimedIntents:
-    """Claimed ingest intents. `skipped` were deleted because a resource uses their keys."""
+    """Result of claiming the intents of crashed ingests.
+
+    Attributes:
+        media_keys: Keys of the copies to delete.
+        skipped: Keys of copies that a resource uses. Their intents were deleted.
+        until: Time at which the claim expires (UTC).
+    """
 
     media_keys: Sequence[StorageKey]
     skipped: Sequence[StorageKey]
@@ -211,15 +231,15 @@ class DeadLetter:
 
 @dataclass(frozen=True, slots=True)
 class RunDeletion:
-    """Progress of a run's deletion.
+    """Progress of the deletion of a run's images.
 
     Attributes:
         folder: Key prefix of the run's images: `compute/<folder>/`.
-        saved_until: Images that were saved after this time (UTC) are kept.
+        saved_until: Time of the latest save (UTC) that is deleted.
         after: Last key that was processed; empty at the start.
         marked: Number of images marked for deletion.
-        kept: Number of images kept because a resource uses them in place.
-        newer: Number of images kept because they were saved after `saved_until`.
+        kept: Number of images kept because they belong to a resource of the media library.
+        newer: Number of images kept because they were saved later than `saved_until`.
     """
 
     folder: str
@@ -237,7 +257,7 @@ class QueueMetrics:
     Attributes:
         marks: Number of pending deletions, including those not yet due.
         oldest_due: Time since the oldest pending deletion became due; zero if nothing is due.
-        intents: Number of copies in progress or left over from a crash.
+        intents: Number of ingests that are in progress or were interrupted by a crash.
         dead_letters: Number of deletions that have failed for good.
         healing: Number of resources whose metadata is still to be computed.
     """
@@ -307,12 +327,12 @@ class ResourcePage:
 
 
 UNCHANGED: Final = object()
-"""Value for a field that a change does not modify. None clears the field."""
+"""Value of a field in `Change` that keeps its current value. (None clears the field.)"""
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """New values for fields of `MediaResource`. Other fields are `UNCHANGED`."""
+    """New values for fields of `MediaResource`. A field that is not set keeps its current value."""
 
     alt_text: object = UNCHANGED
     caption: object = UNCHANGED
@@ -332,21 +352,24 @@ class Change:
 
 
 class IntentLost(Exception):
-    """Error: the sweeper has claimed the intent, and may have deleted the copy. Ingest again."""
+    """Error: a sweeper has claimed the intent and may have deleted the copied file.
+
+    Ingest again.
+    """
 
 
 class MarkClaimed(Exception):
-    """Error: the sweeper is deleting an image that an ingest would record in place."""
+    """Error: a sweeper is deleting an image that an ingest would record without a copy."""
 
 
 class SourceChanged(Exception):
-    """Error: the image was saved again after the ingest had read it. Ingest it again."""
+    """Error: the source image was saved again during the ingest. Repeat the ingest."""
 
 
 def new_id() -> uuid.UUID:
     """Return a UUIDv7 (RFC 9562, 5.7). Python itself provides this only since version 3.14.
 
-    It contains the milliseconds since the epoch and 74 random bits.
+    The id contains the milliseconds since the epoch and 74 random bits.
     """
     milliseconds = time.time_ns() // 1_000_000
     return uuid.UUID(

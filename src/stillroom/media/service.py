@@ -1,17 +1,19 @@
 """Media library service: ingests, reads, changes and deletes resources.
 
-An ingest copies an image (the source) into the library. The steps, each with the state that remains
-if the process crashes after it (docs/adr/0012):
+An ingest copies an image (the source) into the library in four steps (docs/adr/0012):
 
-1. read the source's header, and hash the source if necessary    nothing
-2. write the intent (a row) with the key of the copy             an intent
-3. copy the source                                               an intent and its copy
-4. in one transaction, insert the resource, mark the source for
-   deletion and delete the intent                                everything
+1. Read the source's header, and hash the source if necessary.
+2. Write an intent, a row with the key of the copy.
+3. Copy the source.
+4. In one transaction, insert the resource, schedule the deletion of the source, and delete the
+   intent.
 
-After a crash, the sweeper deletes the copies of intents that are left.
-An ingest in place makes no copy. Its intent prevents sweepers from deleting the image. Step 3 then
-checks that no sweeper has begun to delete the image, and that the image still exists.
+If the process crashes after step 2 or 3, a sweeper (background job) deletes the intent and the copy
+after the intent's lease has expired.
+
+An ingest without a copy (`relocate=False`) records the source at its own key. The intent then
+prevents sweepers from deleting the source. Step 3 only checks that no sweeper has begun to delete
+the source, and that the source still exists.
 """
 
 import asyncio
@@ -63,8 +65,11 @@ _ATTEMPTS: Final = 5
 _FIRST_PAUSE_S: Final = 0.05
 
 INGEST_S: Final = 600.0
-"""Time limit for an ingest in seconds, including all attempts. S3 copies at most 5 GiB, which take
-nine minutes to hash at 10 MB/s. The limit is shorter than `LEASE`, so the intent still exists."""
+"""Time limit for an ingest in seconds, including all attempts.
+
+S3 copies at most 5 GiB, which take nine minutes to hash at 10 MB/s. The limit is shorter than
+`LEASE`, so that the lease of the ingest's intent cannot expire earlier.
+"""
 
 log = logging.getLogger("stillroom.media")
 
@@ -97,9 +102,10 @@ class MediaResourceService:
         Args:
             storage_key: `compute/<path>`.
             relocate: True to copy the image to a key below `media/`, and delete the source after
-                the grace period. False to record the image in place.
+                the grace period. False to record the image at its own key, without a copy.
             within: Folder to which the caller is confined. If a resource from another folder has
-                the same bytes, it is not changed, and only metadata from the file is returned.
+                the same bytes, that resource is not changed, and only metadata from the file is
+                returned.
             deadline: Event-loop time at which to give up; default: in `INGEST_S` seconds. A copy
                 that completes later is deleted by the sweeper.
 
@@ -107,7 +113,7 @@ class MediaResourceService:
             InvalidPath: the key is not an image's key.
             ImageNotFound: there is no image at the key.
             ResourceConflict: the resource with these bytes is being deleted or its file is missing;
-                or the sweeper is deleting an image that is to be recorded in place.
+                or a sweeper is deleting an image that is to be recorded without a copy.
             UnsupportedMedia: the image is neither a raster image nor a video.
             StorageFull: the storage is full.
             BackendUnavailable: the storage or the database failed, or the deadline has passed.
@@ -169,7 +175,10 @@ class MediaResourceService:
     async def _join(
         self, known: MediaResource, source: "Source", *, relocate: bool
     ) -> MediaResource | None:
-        """Use another folder's resource with these bytes, unchanged. Do not return its texts."""
+        """Return another folder's resource with the same bytes, without caption, alt text and tags.
+
+        The resource in the database is not changed.
+        """
         if known.deleted_at is not None or not await has_its_bytes(self._storage, known):
             raise ResourceConflict
         # Keep the source if the resource is recorded in place: clients may overwrite that file.
@@ -271,10 +280,11 @@ class MediaResourceService:
     async def _copy(
         self, source: "Source", media_key: StorageKey, *, is_new: bool
     ) -> StoredImage | None:
-        """Copy the source to `media_key`, or return None if the source was saved again since.
+        """Copy the source to `media_key`.
 
-        Only the save that was examined is copied: concurrent ingests of identical bytes write to
-        the same key, so each of them must write the same bytes.
+        Return None if the source was saved again since its header was read. Only the version whose
+        header was read is copied: concurrent ingests of identical bytes write to the same key, so
+        each of them must write the same bytes.
         """
         image = source.image
         try:
@@ -302,7 +312,7 @@ class MediaResourceService:
         return await (await self._database.rows()).resources.find(resource_id)
 
     async def with_facts(self, resource: MediaResource) -> MediaResource:
-        """Return the resource with generation metadata, from the index or else from the file."""
+        """Return the resource with generation metadata, read from the search index or the file."""
         if resource.generation is not None:
             return resource
         with contextlib.suppress(ImageNotFound, BackendUnavailable):
@@ -322,10 +332,11 @@ class MediaResourceService:
         return await (await self._database.rows()).resources.page(query)
 
     async def locate(self, resource: MediaResource) -> Location:
-        """Return the location of a resource's file. The caller closes a `LocalImage`.
+        """Return the location of a resource's file. If it is a `LocalImage`, the caller closes it.
 
         Raises:
-            ImageNotFound: the file no longer exists, or was overwritten (if recorded in place).
+            ImageNotFound: the file no longer exists, or was overwritten. The latter is possible
+                only if the library has no copy of the file.
         """
         key = resource.storage_key
         if not key.is_media and not is_recorded(await self._storage.stat(key), resource):
@@ -367,9 +378,9 @@ class MediaResourceService:
     async def delete(
         self, resource_id: uuid.UUID, *, check: Callable[[MediaResource], None] | None = None
     ) -> MediaResource:
-        """Delete a resource. Its file is deleted after the grace period.
+        """Delete a resource. The library's copy of the file is deleted after the grace period.
 
-        If the image was recorded in place, its file is kept. `check` works as in `change`.
+        If the library has no copy, the original file is kept. `check` works as in `change`.
 
         Raises:
             ResourceNotFound: there is no such resource.

@@ -34,7 +34,7 @@ async def read_source(storage: ImageStorage, key: StorageKey) -> Source:
 
 
 def new_resource(resource_id: uuid.UUID, source: Source) -> MediaResource:
-    """Create a resource that records the source image in place."""
+    """Create a resource whose file is the source image at its own key."""
     probed = source.probed
     return MediaResource(
         id=resource_id,

@@ -1,13 +1,15 @@
-"""Sweeper: carries out the pending deletions that are due.
+"""Sweeper: background job that executes the pending deletions that are due.
 
-Every process may run a sweeper in the background (docs/adr/0015, `media/background.py`). The steps,
-each with the state that remains if the process crashes after it:
+Every process may run a sweeper (docs/adr/0015, `media/background.py`). A sweep has four steps:
 
-1. claim pending deletions; delete deleted resources' rows     claims that expire
-2. before a source is deleted, check the library's copy        unchanged
-3. delete the file                                             unchanged; a retry finds no file
-4. delete or postpone the pending deletion, or make it a       nothing left to do
-   dead letter (a deletion that has failed for good)
+1. Claim pending deletions. A claim expires after its lease. Rows of deleted resources are deleted.
+2. If a file is the source of an ingest, check that the library's copy is intact.
+3. Delete the file.
+4. Delete the pending deletion, or postpone it after a failure. A deletion that has failed for good
+   becomes a dead letter.
+
+If the process crashes, another sweeper repeats the steps after the claim has expired. If the file
+was already deleted, there is nothing left to do.
 
 A pending deletion is cancelled if a resource uses the key, if the image was saved again, or if an
 image that had expired is now kept by the retention rules. If the library's copy is missing, the
@@ -47,7 +49,7 @@ if TYPE_CHECKING:  # a normal import would load the database driver at every sta
     from stillroom.media.rows.repository import MediaRepository
 
 LEASE: Final = timedelta(minutes=5)
-"""Lease of a claim. If a bucket responds slowly, a batch takes 80 s."""
+"""Duration of a claim. If a bucket responds slowly, a batch of deletions takes 80 s."""
 
 _MARGIN: Final = timedelta(minutes=1)
 """Last part of the lease, in which nothing is deleted, because clocks may differ."""
@@ -57,7 +59,7 @@ _AT_ONCE: Final = 8
 """Maximum number of concurrent deletions, so that other requests are not slowed down."""
 
 MAX_ATTEMPTS: Final = 12
-"""Maximum number of attempts. With the pauses below, they extend over 20 hours."""
+"""Maximum number of attempts. With the pauses below, the attempts extend over 20 hours."""
 
 _FIRST_PAUSE: Final = timedelta(minutes=1)
 _LONGEST_PAUSE: Final = timedelta(hours=6)
@@ -79,8 +81,8 @@ class Swept:
     Attributes:
         deleted: Deleted images.
         gone: Pending deletions whose image no longer existed.
-        kept: Cancelled deletions: a resource uses the image, it was saved again, or the retention
-            rules now keep it.
+        kept: Cancelled deletions: a resource uses the image, the image was saved again, or the
+            retention rules now keep it.
         failed: Deletions that have failed and will be retried.
         dead_lettered: Deletions that have failed for good.
         copies: Deleted copies of failed ingests.
@@ -116,7 +118,7 @@ class _Outcome(Enum):
 
 
 class Sweeper:
-    """Carries out one library's pending deletions. Several sweepers may run concurrently."""
+    """Executor of one library's pending deletions. Several sweepers may run concurrently."""
 
     def __init__(
         self,
@@ -149,7 +151,8 @@ class Sweeper:
         `is_stopping` returns True, running deletions are finished, and no new deletions begin.
 
         Raises:
-            BackendUnavailable: the database is unreachable. Claims last until they expire.
+            BackendUnavailable: the database is unreachable. Claimed deletions remain claimed until
+                their lease ends.
         """
         swept = Swept()
         try:
@@ -170,7 +173,7 @@ class Sweeper:
     async def _clear_copies(
         self, rows: "MediaRepository", swept: Swept, is_stopping: Callable[[], bool]
     ) -> bool:
-        """Delete a batch of copies that no resource uses. Return False if there are no more."""
+        """Delete a batch of copies left over from ingests. Return False if there are no more."""
         ends = _clock() + (LEASE - _MARGIN).total_seconds()
         claimed = await rows.intents.claim(limit=_BATCH, lease=LEASE)
         for key in claimed.skipped:
@@ -314,7 +317,7 @@ class Sweeper:
                 )
 
     async def _is_needless(self, copy: MediaResource) -> bool:
-        """Return whether a source is not needed: the library has its bytes, or deleted them."""
+        """Return whether a source can be deleted: its copy is intact, or was deleted on request."""
         return copy.deleted_at is not None or await has_its_bytes(self._storage, copy)
 
     def _pause(self, attempts: int) -> timedelta:

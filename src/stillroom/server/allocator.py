@@ -14,7 +14,7 @@ _M_MMAP_THRESHOLD: Final = -3
 
 _KEPT_BYTES: Final = 64 * 1024**2
 _MAPPED_BYTES: Final = 32 * 1024**2
-"""Largest value that glibc accepts. `_KEPT_BYTES` is twice that, as in glibc itself."""
+"""Largest value that glibc accepts. `_KEPT_BYTES` is twice this value, as in glibc itself."""
 
 
 def keep_freed_memory() -> None:

@@ -35,7 +35,10 @@ class ConnectionFactory:
         app_state: dict[str, Any],
         **_: object,
     ) -> Connection:
-        """Create a connection. The first call in a process also creates the shared state."""
+        """Create a connection.
+
+        The first call in a process also creates the state that connections share.
+        """
         if self._service is None:
             app: Any = config.loaded_app
             asgi = AsgiPath(app, app_state)

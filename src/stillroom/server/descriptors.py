@@ -7,8 +7,11 @@ from stillroom.server.http11.bounds import Bounds
 from stillroom.settings import Settings
 
 _RESERVED: Final = 256
-"""Descriptors reserved for open images (64), decoders, inotify, bucket connections (64), database
-connections and uploads. Of a small limit, at most half is reserved."""
+"""Descriptors that are not available for client connections.
+
+They are reserved for open images (64), bucket connections (64), database connections and others. If
+the limit is small, at most half of it is reserved.
+"""
 
 _PER_CONNECTION: Final = 4
 """Descriptors per connection. A slow download uses three: the socket, a duplicate of it, and the

@@ -12,7 +12,9 @@ _TIMEOUT_S: Final = 1.0
 
 
 def notify(state: Literal["READY=1", "STOPPING=1"]) -> None:
-    """Send a state to the socket that NOTIFY_SOCKET names, if it is set. Ignores errors.
+    """Send a state to the socket in the environment variable NOTIFY_SOCKET, if that is set.
+
+    Errors are ignored.
 
     Source: https://www.freedesktop.org/software/systemd/man/latest/sd_notify.html
     """

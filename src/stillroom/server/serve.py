@@ -47,7 +47,7 @@ log = logging.getLogger("stillroom.server")
 def serve(settings: Settings, *, sign_in_link: bool = False) -> None:
     """Serve until a signal stops the server.
 
-    With `sign_in_link`, prints a link that signs in to the gallery once.
+    With `sign_in_link`, a link is printed that signs in to the gallery once.
 
     Raises:
         ConfigurationError: the server cannot start.
@@ -137,7 +137,7 @@ def _gallery_url(settings: Settings) -> str:
 
 @contextlib.contextmanager
 def _shared_metrics() -> Iterator[None]:
-    """Create a temporary folder for the metrics files of all workers."""
+    """Context manager: create a temporary folder for the metrics files of all workers."""
     try:
         folder = tempfile.TemporaryDirectory(prefix="stillroom-metrics-")
     except OSError as error:

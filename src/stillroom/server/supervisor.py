@@ -1,6 +1,6 @@
 """Supervisor of the worker processes: starts, watchdog, restarts with backoff, shutdown.
 
-It depends on internals of uvicorn's `Multiprocess` and `Process`. The pinned version in
+This module depends on internals of uvicorn's `Multiprocess` and `Process`. The pinned version in
 requirements/ and tests/acceptance/test_starting.py protect against incompatible changes.
 """
 
@@ -23,7 +23,7 @@ from stillroom.server.worker import Worker
 _TICK_S: Final = 0.1
 
 _STABLE_AFTER_S: Final = 60.0
-"""Seconds that a worker must have run so that its replacement starts without backoff."""
+"""Minimum uptime in seconds of a worker whose replacement starts without a delay."""
 
 _START_TIMEOUT_S: Final = 120.0
 """Startup timeout in seconds. Imports on a busy machine can take longer than `hang_s`."""
@@ -57,14 +57,17 @@ class _WorkerSlot:
 
 
 class Supervisor(Multiprocess):
-    """Supervisor of workers. A second stop signal kills them even if requests are running."""
+    """Supervisor of workers.
+
+    A second stop signal kills the workers even if requests are running.
+    """
 
     processes: list[Worker]  # type: ignore[assignment]  # a subclass of uvicorn's
 
     _has_notified_ready = False
 
     def __init__(self, config: Config, sockets: list[socket.socket], *, hang_s: float) -> None:
-        """Prepare the workers. They are killed after hanging for `hang_s` seconds (0: never)."""
+        """Prepare the workers. A worker that hangs for `hang_s` seconds is killed (0: never)."""
         super().__init__(config, sockets)
         self._hang_s = hang_s
         self._slots: defaultdict[int, _WorkerSlot] = defaultdict(_WorkerSlot)
@@ -90,7 +93,7 @@ class Supervisor(Multiprocess):
         return worker
 
     def keep_subprocess_alive(self) -> None:
-        """Replace workers that have crashed or hang, and log it."""
+        """Replace workers that have crashed or hang, and log each replacement."""
         for index, worker in enumerate(self.processes):
             if self.should_exit.is_set():
                 return
@@ -137,7 +140,10 @@ class Supervisor(Multiprocess):
         return f"was killed: its event loop had not run for {worker.silent_s:.0f} s"
 
     def _has_failed_to_start(self, worker: Worker) -> bool:
-        """Return whether a worker failed to start. Others would fail, too: the server stops."""
+        """Return whether a worker failed to start.
+
+        The server then stops: other workers would fail, too.
+        """
         if worker.exitcode == STARTUP_FAILURE:
             self.should_exit.set()
         return self.should_exit.is_set()
@@ -150,7 +156,10 @@ class Supervisor(Multiprocess):
         super().terminate_all()
 
     def handle_hup(self) -> None:
-        """Replace all workers on SIGHUP. A single worker is stopped: its terminal may be closed."""
+        """Replace all workers on SIGHUP.
+
+        A single worker is stopped, because its terminal may be closed.
+        """
         if self.config.workers == 1:
             self.should_exit.set()
         else:

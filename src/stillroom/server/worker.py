@@ -1,8 +1,8 @@
 """Worker process: its event loop, and the pipe to its supervisor.
 
 The supervisor sends pings to which the event loop itself responds, so a missing response means that
-it hangs. On SIGQUIT, the worker writes the stacks of all threads. This always works, because the
-handler is written in C and does not need the GIL. See docs/adr/0038.
+the event loop hangs. On SIGQUIT, the worker writes the stacks of all threads. This always works,
+because the handler is written in C and does not need the GIL. See docs/adr/0038.
 """
 
 import asyncio
@@ -38,8 +38,8 @@ _NOT_RUNNING: Final = frozenset("TtD")
 class WorkerServer(uvicorn.Server):
     """Uvicorn server that runs in a worker.
 
-    A signal starts the shutdown, and further signals are ignored: a terminal sends them to the
-    supervisor, too, which kills the workers on its second signal.
+    A signal starts the shutdown, and further signals are ignored: a terminal also sends them to the
+    supervisor, which kills the workers after the second signal.
     """
 
     def __init__(self, config: uvicorn.Config, supervisor: Connection) -> None:
@@ -70,18 +70,18 @@ class WorkerServer(uvicorn.Server):
 
 
 class Worker(Process):
-    """A worker process, as its supervisor controls it.
+    """Worker process, controlled by the supervisor.
 
     Attributes:
         silent_s: Seconds without a response to a ping, counted only while both processes ran.
-        has_started: Whether the worker has reported that it serves.
+        has_started: Whether the worker has reported that it accepts requests.
     """
 
     def __init__(self, config: uvicorn.Config, sockets: list[socket.socket]) -> None:
         """Prepare a worker process.
 
         A single worker is forked, so that it shares the memory of all modules. Several workers are
-        spawned, since shared metrics are configured when they are imported.
+        spawned, because shared metrics are configured when their module is imported.
         """
         super().__init__(config, sockets)
         self.silent_s = 0.0
@@ -96,7 +96,10 @@ class Worker(Process):
             self.process = forked  # type: ignore[assignment]  # declared as a spawned process
 
     def start(self) -> None:
-        """Start the process. Stop signals are blocked until it has installed its handlers."""
+        """Start the process.
+
+        Stop signals are blocked until the process has installed its handlers.
+        """
         signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
         super().start()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS)
@@ -111,7 +114,10 @@ class Worker(Process):
         WorkerServer(self.config, self.child_conn).run(sockets)
 
     def listen(self, tick_s: float) -> None:
-        """Receive a response and send the next ping. Call this every `tick_s` seconds."""
+        """Receive the response to a ping, and send the next ping.
+
+        Call this every `tick_s` seconds.
+        """
         with contextlib.suppress(OSError, EOFError):
             if self._is_ping_pending and self.parent_conn.poll():
                 self.has_started = self.parent_conn.recv()
@@ -125,7 +131,7 @@ class Worker(Process):
                 self._is_ping_pending = True
 
     def _is_running(self) -> bool:
-        """Return whether the process can run: it is not stopped and does not wait for a disk."""
+        """Return whether the process can run: not stopped by a signal, not waiting for a disk."""
         try:
             state = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()[0]
         except OSError:
@@ -133,7 +139,7 @@ class Worker(Process):
         return state not in _NOT_RUNNING
 
     def read_stacks(self) -> str:
-        """Request and return the stacks of all threads; an empty string if they do not arrive."""
+        """Request and return the stacks of all threads, or an empty string after a timeout."""
         assert self.process.pid is not None  # noqa: S101  (the process has been started)
         os.kill(self.process.pid, signal.SIGQUIT)
         stacks = b""
@@ -144,7 +150,7 @@ class Worker(Process):
         return stacks.decode("utf-8", "replace")
 
     def terminate(self) -> None:
-        """Start the shutdown. Unlike in uvicorn, the pipes remain open for pings."""
+        """Start the worker's shutdown. Unlike in uvicorn, the pipes remain open for pings."""
         if self.process.exitcode is None and self.process.pid is not None:
             os.kill(self.process.pid, signal.SIGTERM)
 

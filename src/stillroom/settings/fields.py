@@ -41,16 +41,19 @@ class Fields(BaseSettings):
     """Folder for images, secret, caches and the SQLite database; created if missing."""
 
     host: str = "127.0.0.1"
-    """Address to listen on. Let only a proxy reach it: docs/running.md#behind-a-proxy."""
+    """Address to listen on.
+
+    Only a reverse proxy should reach it: docs/running.md#behind-a-proxy.
+    """
 
     port: int = Field(default=8000, ge=0, le=65535)
-    """Port to listen on; 0 picks a free one."""
+    """Port to listen on; 0 selects a free port."""
 
     workers: int = Field(default=1, ge=1, le=256)
     """Number of server processes. Each uses one core at most."""
 
     public_base_url: str = ""
-    """Base of public URLs; `http://127.0.0.1:PORT` by default. Never from a Host header."""
+    """Base of public URLs; `http://127.0.0.1:PORT` by default. Never taken from a Host header."""
 
     jwt_algorithm: Algorithm = "HS256"
     """Algorithm of token signatures. Never taken from a token."""
@@ -58,151 +61,163 @@ class Fields(BaseSettings):
     jwt_public_key_file: Path | None = None
     """PEM file with the issuer's public key, for RS256, ES256 and EdDSA.
 
-    docs/running.md#who-signs-the-tokens says which keys are taken.
+    docs/running.md#who-signs-the-tokens lists the supported keys.
     """
 
     jwt_jwks_url: str = ""
     """The issuer's JWKS URL, instead of a key file. Needs `STILLROOM_JWT_AUDIENCE`."""
 
     jwt_secret: SecretStr | None = None
-    """At least 32 bytes; signs tokens (HS256) and URLs. Without it, the first start makes one.
+    """Secret that signs tokens (HS256) and URLs; at least 32 bytes.
 
-    It is made in the data directory. Several machines need the same one.
+    By default, the first start generates a secret in the data directory. Several machines need the
+    same secret.
     """
 
     jwt_previous_secrets: Annotated[list[SecretStr], NoDecode] = []
     """Secrets that are still accepted: docs/running.md#changing-the-secret."""
 
     jwt_audience: str | None = None
-    """`aud` that tokens must have, if set. Required with a JWKS URL."""
+    """`aud` claim that tokens must have, if set. Required with a JWKS URL."""
 
     jwt_issuer: str | None = None
-    """`iss` that tokens must have, if set."""
+    """`iss` claim that tokens must have, if set."""
 
     max_upload_bytes: int = Field(default=100 * MIB, ge=1)
-    """Largest upload. A larger one gets 413 as soon as the limit is passed, not at the end."""
+    """Maximum size of an upload in bytes.
+
+    A larger upload gets 413 as soon as it exceeds the limit.
+    """
 
     min_free_bytes: int = Field(default=256 * MIB, ge=0)
-    """Free disk space to keep. A save that would leave less gets 507.
+    """Free disk space to keep, in bytes. A save that would leave less gets 507.
 
-    Checked by the announced length before the first byte, and again with every 16 MiB.
+    This is checked with the announced length before the first byte, and again for every 16 MiB.
     """
 
     require_image: bool = False
     """Accept only images, judged by their content; other files get 415."""
 
     durability: Literal["full", "none"] = "full"
-    """`none` skips every sync: for scratch data only. A power cut may then cost saved images."""
+    """`none` never waits until data is on the disk (no fsync).
+
+    A power cut may then lose saved images: use it only for temporary data.
+    """
 
     list_cache_bytes: int = Field(default=64 * MIB, ge=0)
-    """Memory in each process for names in large folders; 0 reads the folder for every page.
+    """Bytes of memory per process for names in large folders; 0 reads the folder for every page.
 
-    docs/running.md#listings-of-large-folders.
+    See docs/running.md#listings-of-large-folders.
     """
 
     response_cache_bytes: int = Field(default=64 * MIB, ge=0)
-    """Memory in each process for images of up to 64 KiB that are read again; 0 keeps none."""
+    """Bytes of memory in each process for images up to 64 KiB that are read again; 0: no cache."""
 
     derived_cache_bytes: int = Field(default=1024 * MIB, ge=0)
-    """Disk space for cached thumbnails (docs/api.md#thumbnails); 0 keeps none.
+    """Bytes of disk space for cached thumbnails (docs/api.md#thumbnails); 0: no cache.
 
-    Beyond it, the least recently used ones go first.
+    If the cache is full, the least recently used thumbnails are deleted.
     """
 
     derived_processes: int = Field(default=2, ge=1, le=64)
-    """Images decoded at once by each server process, each in a process of its own.
+    """Number of images that each server process decodes at once, each in a separate process.
 
-    Such a process takes 30 MiB and ends after an idle minute.
+    A decoding process needs 30 MiB of memory, and ends after a minute without work.
     """
 
     derived_max_pixels: int = Field(default=100_000_000, ge=1, le=1_000_000_000)
-    """Larger images are not decoded, 415.
+    """Maximum number of pixels of an image to decode. Larger images get 415.
 
-    Each pixel takes 4 to 8 bytes of memory in each decoding process, 16 of a WebP.
+    Each pixel needs 4 to 8 bytes of memory in each decoding process, or 16 bytes for WebP.
     """
 
     database_url: SecretStr | None = None
     """PostgreSQL for the media library's rows: `postgresql://user:password@host/name`.
 
-    Without it, they are in SQLite in the data directory: docs/media.md#where-the-rows-are.
+    By default, the rows are in SQLite in the data directory: docs/media.md#where-the-rows-are.
     """
 
     deletion_grace_seconds: int = Field(default=3600, ge=0)
-    """Time that a relocated source, or a deleted resource, stays before its bytes are deleted."""
+    """Seconds until the original of a copied image, or a deleted resource's file, is deleted."""
 
     sweep_interval_seconds: float = Field(default=30, ge=0)
-    """Time between sweeps in each process; 0 leaves them to `stillroom media sweep`.
+    """Seconds between runs of the background jobs, such as due deletions, in each process.
 
-    docs/media.md#what-is-deleted-and-when.
+    With 0, no jobs run, and `stillroom media sweep` executes due deletions.
+    See docs/media.md#what-is-deleted-and-when.
     """
 
     compute_ttl: timedelta | None = None
-    """Age after which compute results that were not ingested are deleted; off without it.
+    """Age after which images that were not ingested are deleted; not set: they are kept.
 
-    docs/media.md#results-that-expire.
+    See docs/media.md#results-that-expire.
     """
 
     retention_file: Path | None = None
-    """Rules by which compute results expire; by default `retention.toml` in the data directory.
+    """File with the retention rules: docs/retention.md.
 
-    docs/retention.md. That need not be there.
+    By default, this is `retention.toml` in the data directory, if that file exists.
     """
 
     max_connections: int = Field(default=4096, ge=1)
-    """Connections at once, in each process; further ones get 503.
+    """Maximum number of connections in each process; further connections get 503.
 
-    Each takes 4 descriptors, all else 256: with a hard limit (`ulimit -Hn`) below 16640 the bound
-    is lower, and the log says so at the start.
+    Each connection needs 4 file descriptors, and everything else needs 256. With a hard limit
+    (`ulimit -Hn`) below 16640, fewer connections are possible, and the log contains a warning at
+    the start.
     """
 
     max_head_bytes: int = Field(default=32 * 1024, ge=1024)
-    """Largest head of a request (all its header fields); a larger one gets 431."""
+    """Maximum size of a request head (all header fields) in bytes; a larger head gets 431."""
 
     max_header_fields: int = Field(default=100, ge=10)
-    """Most header fields of a request; more get 431."""
+    """Maximum number of header fields in a request; more fields get 431."""
 
     max_target_bytes: int = Field(default=8 * 1024, ge=256)
-    """Longest target of a request (path and query); a longer one gets 414."""
+    """Maximum length of a request target (path and query) in bytes; a longer target gets 414."""
 
     head_timeout_seconds: float = Field(default=10, gt=0)
-    """Time for a connection's first byte, and for a head once it has begun; then 408."""
+    """Seconds for the first byte of a connection, and for the rest of a request head; then 408."""
 
     min_body_bytes_per_second: int = Field(default=1024, ge=0)
-    """Slowest upload. A body that is slower for 30 seconds gets 408."""
+    """Minimum speed of an upload. A body that is slower for 30 seconds gets 408."""
 
     idle_timeout_seconds: int = Field(default=65, ge=1)
-    """Time that a connection stays open between requests. Keep it above a proxy's in front."""
+    """Seconds that a connection stays open between requests.
+
+    A proxy in front must use fewer seconds.
+    """
 
     write_timeout_seconds: float = Field(default=60, gt=0)
-    """Time limit for a client that reads nothing of a response; then the connection is closed."""
+    """Seconds after which a connection is closed if the client reads nothing of a response."""
 
     drain_seconds: int = Field(default=30, ge=0)
-    """Time that a shutdown waits for requests in progress."""
+    """Seconds that a shutdown waits for requests in progress."""
 
     hang_seconds: int = Field(default=30, ge=0)
-    """A worker that has answered nothing for so long is killed and replaced; 0 turns that off.
+    """Seconds without a response from a worker process until it is killed and replaced; 0: never.
 
     Time in which the worker is stopped, or waits for a disk, does not count.
-    docs/running.md#a-worker-that-hangs.
+    See docs/running.md#a-worker-that-hangs.
     """
 
     public_read: bool = False
-    """Read images (GET, HEAD) by path without a token; everything else still needs one.
+    """Allow GET and HEAD of images by path without a token. All other requests need a token.
 
-    docs/api.md#public-images.
+    See docs/api.md#public-images.
     """
 
     cors_origins: Annotated[list[str], NoDecode] = []
     """Origins whose pages may call the API by script: `https://app.example.com`, or `*` for all."""
 
     gallery: bool = True
-    """Serve the gallery at `/`: docs/gallery.md. It needs a token for all that it shows."""
+    """Serve the gallery at `/`: docs/gallery.md. The gallery shows images only with a token."""
 
     fast_path: bool = True
-    """Handle simple requests without a web framework:
-    docs/adr/0009-simple-requests-take-a-fast-path.md.
+    """Handle simple requests without a web framework. The responses are the same.
 
-    The answers are the same. The former name, `STILLROOM_SHORT_ROAD`, is still read.
+    See docs/adr/0009-simple-requests-take-a-fast-path.md. The former name, `STILLROOM_SHORT_ROAD`,
+    is still read.
     """
 
     sendfile: Literal["off", "x-accel"] = "off"
@@ -215,18 +230,19 @@ class Fields(BaseSettings):
     """
 
     log_format: Literal["console", "json"] = "console"
-    """`console` is text for people; `json` has one object a line: docs/observing.md#the-log."""
+    """`console` is text for people; `json` is one object per line: docs/observing.md#the-log."""
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
-    """The least severe lines that are logged; those of `STILLROOM_ACCESS_LOG` are in any case."""
+    """Minimum severity of log lines. The lines of `STILLROOM_ACCESS_LOG` do not depend on it."""
 
     access_log: bool = False
-    """Log one line a request. Failures are logged, and requests counted, in any case."""
+    """Log one line per request. Failures are always logged, and requests are always counted."""
 
     r2_endpoint_url: str = Field(default="", validation_alias="R2_ENDPOINT_URL")
     """`https://<account>.r2.cloudflarestorage.com`, without the bucket: docs/r2.md.
 
-    With the access key id it selects the bucket; one of the two alone stops the start.
+    This setting and the access key id select the bucket backend. If only one of them is set, the
+    server does not start.
     """
 
     r2_access_key_id: str = Field(default="", validation_alias="R2_ACCESS_KEY_ID")
@@ -243,31 +259,40 @@ class Fields(BaseSettings):
     r2_region: str = Field(
         default="auto", validation_alias="R2_REGION", pattern=r"^[A-Za-z0-9._-]{1,64}$"
     )
-    """Region that signatures are for: R2's is `auto`; Amazon S3 takes only the bucket's own."""
+    """Region for request signatures: `auto` for R2.
+
+    Amazon S3 accepts only the bucket's own region.
+    """
 
     r2_session_token: SecretStr | None = Field(default=None, validation_alias="R2_SESSION_TOKEN")
-    """Session token of temporary credentials. Read once: restart before they expire."""
+    """Session token of temporary credentials, read only at the start.
+
+    Restart before they expire.
+    """
 
     r2_addressing: Addressing = Field(default="path", validation_alias="R2_ADDRESSING")
     """`path` is `https://endpoint/bucket/key`; `virtual` is `https://bucket.endpoint/key`."""
 
     r2_public_url: str = Field(default="", validation_alias="R2_PUBLIC_URL")
-    """Base URL of the CDN. Without it, a GET redirects to a URL that works for five minutes."""
+    """Base URL of the CDN.
+
+    By default, a GET redirects to a bucket URL that is valid for five minutes.
+    """
 
     r2_cache_control: str = Field(
         default="public, max-age=300",
         validation_alias="R2_CACHE_CONTROL",
         pattern=r"^[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?$",
     )
-    """`Cache-Control` of every image: how long the CDN and browsers keep it without asking."""
+    """`Cache-Control` header that is stored with every image, for the CDN and browsers."""
 
     r2_check_exists: bool = Field(default=True, validation_alias="R2_CHECK_EXISTS")
-    """Ask the bucket before redirecting. `false` never asks, and the CDN caches its own 404s."""
+    """Check that an image exists before redirecting. With `false`, the CDN caches its own 404s."""
 
     r2_image_transformations: bool = Field(
         default=False, validation_alias="R2_IMAGE_TRANSFORMATIONS"
     )
-    """Let Cloudflare make thumbnails: docs/r2.md#thumbnails."""
+    """Let Cloudflare create thumbnails: docs/r2.md#thumbnails."""
 
     @field_validator("jwt_previous_secrets", "cors_origins", mode="before")
     @classmethod

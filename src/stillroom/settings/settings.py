@@ -48,26 +48,29 @@ _LOCAL_ROWS: Final = (
 
 
 class Settings(Fields):
-    """Settings read from `STILLROOM_*`. An invalid value stops the start with one sentence."""
+    """Settings read from `STILLROOM_*` and `R2_*`. An invalid value raises `ConfigurationError`."""
 
     _unread: list[str] = PrivateAttr(default_factory=list)
 
     @classmethod
     def read(cls, **flags: object) -> Self:
-        """Read the environment. `flags` that are not None take precedence.
+        """Read the settings from the environment. `flags` that are not None take precedence.
 
-        A value without a variable can be in a file with the variable's name, in the folder that
-        systemd (or a container's configuration) sets as CREDENTIALS_DIRECTORY: docs/adr/0020.
+        The value of a variable that is not set can be in a file with the variable's name. The
+        folder of these files is CREDENTIALS_DIRECTORY, which systemd or a container's configuration
+        sets: docs/adr/0020.
 
         Raises:
-            ConfigurationError: a setting is invalid (one sentence names each), or a variable
-                looks like a misspelled setting.
+            ConfigurationError: settings are invalid, or a variable looks like a misspelled setting.
+                The message explains each invalid setting in one sentence.
         """
         return cls._read(given_names(), {**former_values(), **flags})
 
     @classmethod
     def read_with(cls, values: Mapping[str, object]) -> Self:
-        """Read the environment. `values` by field name that are not None take precedence.
+        """Read the settings from the environment. `values` that are not None take precedence.
+
+        The keys of `values` are names of fields, such as `data_dir`.
 
         Raises:
             ConfigurationError: as in `read`, or a field does not exist.
@@ -97,10 +100,13 @@ class Settings(Fields):
 
     @classmethod
     def of_values(cls, **values: object) -> Self:
-        """Create settings from these fields, and ignore the environment.
+        """Create settings from keyword arguments, and ignore the environment.
+
+        The arguments have the names of fields, such as `data_dir`, or of `R2_` variables.
 
         Raises:
-            ConfigurationError: a setting is invalid (one sentence names each).
+            ConfigurationError: settings are invalid. The message explains each of them in one
+                sentence.
         """
         return without_environment(cls)._read((), values)  # noqa: SLF001  (the same)
 
@@ -142,12 +148,12 @@ class Settings(Fields):
 
     @property
     def secret_file(self) -> Path:
-        """File of the secret, used if none is configured."""
+        """File of the token secret, used if no secret is configured."""
         return self.data_dir / ".stillroom" / "secret"
 
     @property
     def token_command(self) -> str:
-        """Command that creates a token in any shell of this machine, or empty if none can."""
+        """Command that creates a token on this machine; empty if another issuer signs tokens."""
         if self.jwt_algorithm != "HS256":
             return ""
         if self.jwt_secret is not None or "data_dir" not in self.model_fields_set:
@@ -260,7 +266,7 @@ class Settings(Fields):
         """Configuration of thumbnails and their cache.
 
         Raises:
-            ConfigurationError: the CDN should create them, but there is no CDN.
+            ConfigurationError: the CDN should create thumbnails, but no CDN is configured.
         """
         transforms = self.r2_image_transformations and self._has_bucket
         if transforms and not self.r2_public_url:
@@ -280,7 +286,7 @@ class Settings(Fields):
 
     @property
     def proxy_key(self) -> bytes | None:
-        """Key of a proxy that sends large images itself, or None if this is off.
+        """Key of a proxy that sends large images itself; None if the server sends all images.
 
         Raises:
             ConfigurationError: the settings contradict each other.
@@ -302,7 +308,7 @@ class Settings(Fields):
 
     @property
     def deletion_grace(self) -> timedelta:
-        """Time from the marking of an image to its deletion."""
+        """Time between scheduling the deletion of an image and deleting it."""
         return timedelta(seconds=self.deletion_grace_seconds)
 
     @property
@@ -315,7 +321,7 @@ class Settings(Fields):
 
     @property
     def media_url(self) -> str:
-        """Base of public URLs of the media library: for keys at the CDN, else for ids here."""
+        """Base of public URLs of media resources: CDN URL for keys, or server URL for ids."""
         if self.r2_public_url and self._has_bucket:
             return self.r2_public_url
         base = self.public_base_url or f"http://127.0.0.1:{self.port}"
@@ -326,7 +332,7 @@ class Settings(Fields):
         return bool(self.r2_endpoint_url or self.r2_access_key_id)  # `variables.BUCKET`
 
     def warnings(self) -> list[str]:
-        """Return warnings: unread variables, and settings that fail with a second machine."""
+        """Return warnings about unread variables, and settings that fail with a second machine."""
         lines = list(self._unread)
         if self._has_bucket:
             local = ((_LOCAL_TOKENS, self.jwt_secret), (_LOCAL_ROWS, self.database_url))

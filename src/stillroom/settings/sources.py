@@ -68,7 +68,7 @@ def values_in(file: Path) -> tuple[dict[str, object], list[str]]:
 
 
 def unread_names(names: Iterable[str]) -> list[str]:
-    """Return a warning for each of our variables that was renamed or that no setting reads.
+    """Return a warning for each Stillroom variable that was renamed or that no setting reads.
 
     Raises:
         ConfigurationError: a name looks like a misspelled setting.

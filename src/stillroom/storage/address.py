@@ -67,7 +67,10 @@ class BucketAddress:
         return f"{self.scheme}://{self.host}"
 
     def path_of(self, key: str) -> str:
-        """Return the percent-encoded path of an object. An empty key returns the bucket's path."""
+        """Return the percent-encoded path of an object.
+
+        For an empty key, return the bucket's path.
+        """
         return f"{self.root}/{quote(key, safe='/')}" if key else self.root or "/"
 
 

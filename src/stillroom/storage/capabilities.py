@@ -11,7 +11,10 @@ from stillroom.storage.values import LocalImage, OpenedImage, RemoteImage, Store
 
 
 class CallObserver(Protocol):
-    """Callback for metrics, called for each disk sync or bucket request. Must be thread-safe."""
+    """Callback interface for metrics, called for each fsync or bucket request.
+
+    Must be thread-safe.
+    """
 
     def __call__(self, call: str, outcome: str, seconds: float, *, again: bool = False) -> None:
         """Record one attempt.
@@ -31,10 +34,13 @@ def unobserved(call: str, outcome: str, seconds: float, *, again: bool = False) 
 
 
 class ChangeObserver(Protocol):
-    """Callbacks for changes of a storage. They run on the event loop and must be fast."""
+    """Callback interface for changes to stored images.
+
+    Called on the event loop, so it must be fast.
+    """
 
     def saved(self, image: StoredImage, passed: PassedBytes | None) -> None:
-        """Record a completed save; `passed` contains its first and last bytes."""
+        """Record a completed save. `passed` contains the first and last bytes of the image."""
         ...
 
     def copied(self, image: StoredImage, source: StoredImage) -> None:
@@ -63,7 +69,7 @@ UNWATCHED: Final[ChangeObserver] = _Unwatched()
 
 @runtime_checkable
 class ServesNow(Protocol):
-    """Optional capability of a disk: reading images without waiting, for the fast path."""
+    """Optional capability of a disk: reading images without waiting, for `server/fast_path`."""
 
     def locate_now(self, key: StorageKey, known: StoredImage | None = None) -> LocalImage:
         """Open an image. Raises like `ImageStorage.locate`.
@@ -91,7 +97,7 @@ class ServesNow(Protocol):
 
 @runtime_checkable
 class RedirectsNow(Protocol):
-    """Optional capability of a bucket: locating images without waiting, for the fast path."""
+    """Optional capability of a bucket: locating images without waiting, for `server/fast_path`."""
 
     def redirect_now(self, key: StorageKey) -> RemoteImage | None:
         """Return the URL if the image is known to exist, or need not be checked."""
@@ -100,11 +106,11 @@ class RedirectsNow(Protocol):
 
 @runtime_checkable
 class TurnsReadOnly(Protocol):
-    """Optional capability of a disk: becoming read-only after a failed sync."""
+    """Optional capability of a disk: becoming read-only after a failed fsync."""
 
     @property
     def is_read_only(self) -> bool:
-        """Return whether a sync has failed in any process."""
+        """True if an fsync has failed in any process."""
         ...
 
 
@@ -123,23 +129,24 @@ class Limitation:
 
 @runtime_checkable
 class TriesFeatures(Protocol):
-    """Optional capability of a bucket: probing which features of S3 are missing."""
+    """Optional capability of a bucket: testing which features of S3 are missing."""
 
     async def lacking_conditions(self) -> Sequence[Limitation]:
-        """Return the unsupported conditions. The first call probes the bucket.
+        """Return the kinds of conditional requests that the bucket does not support.
 
-        Saves with an unsupported condition raise `ConditionUnsupported`.
+        The first call tests the bucket. Saves with an unsupported condition raise
+        `ConditionUnsupported`.
 
         Raises:
-            BackendUnavailable: the probe failed.
+            BackendUnavailable: the test failed.
         """
         ...
 
     async def lacking_order(self) -> Sequence[Limitation]:
-        """Probe the order of listings, and return deviations from byte order.
+        """Test the order of listings, and return deviations from byte order.
 
         Raises:
-            BackendUnavailable: the probe failed.
+            BackendUnavailable: the test failed.
         """
         ...
 
@@ -179,7 +186,7 @@ class PinsNames(Protocol):
     """Optional capability of a disk: file names for a proxy such as nginx on the same machine.
 
     A pinned name leads to one version of an image for at least a minute, even if the image is
-    replaced or deleted. It has two segments of ASCII letters, digits and hyphens.
+    replaced or deleted. The name has two segments of ASCII letters, digits and hyphens.
     """
 
     def known_name(self, image: StoredImage) -> str | None:

@@ -46,7 +46,7 @@ class DiskConfig:
 
     @property
     def place(self) -> object:
-        """Value that only configurations of the same store share."""
+        """Value that is equal for two configurations only if they refer to the same store."""
         return self.data_dir.resolve()
 
 
@@ -88,7 +88,7 @@ class R2Config:
 
     @property
     def place(self) -> object:
-        """Value that only configurations of the same store share."""
+        """Value that is equal for two configurations only if they refer to the same store."""
         return self.endpoint_url, self.bucket
 
     @property
@@ -154,7 +154,7 @@ def open_inspection(config: DiskConfig | R2Config, known: Collection[str] = ()) 
 
 
 def require_store(config: DiskConfig | R2Config) -> None:
-    """Raise `ConfigurationError` if there is no store, so that a wrong path creates none."""
+    """Raise `ConfigurationError` if there is no store: a wrong path must not create a store."""
     if isinstance(config, DiskConfig) and not has_store(config):
         raise ConfigurationError(
             f"there is no store in {str(config.data_dir)!r}: "

@@ -1,6 +1,8 @@
 """Detection of content types from the first bytes of a file.
 
-Content types and file names that clients send are ignored, since browsers trust the type.
+Content types and file names that clients send are ignored, because browsers trust the content type
+of a response.
+
 Signatures: https://mimesniff.spec.whatwg.org/#matching-an-image-type-pattern, and for the ISO media
 family the `ftyp` brands of https://mp4ra.org/registered-types/brands.
 """
@@ -31,8 +33,10 @@ EXTENSION: Final = {
 """File name extension for each content type in `INLINE`."""
 
 INLINE: Final = frozenset(EXTENSION)
-"""Types served inline, for display in the browser, which runs no code in them. All others are
-served as attachments."""
+"""Content types of files that are displayed in the browser, which runs no code in them.
+
+Files of all other types are served as attachments.
+"""
 
 VIDEO: Final = frozenset(kind for kind in INLINE if kind.startswith("video/"))
 RASTER: Final = INLINE - VIDEO

@@ -1,4 +1,4 @@
-"""Maintenance interface of a store, next to the storage port; used by `stillroom verify`."""
+"""Maintenance interface of a store, in addition to the storage port; for `stillroom verify`."""
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -56,7 +56,7 @@ class Inspection(Protocol):
     async def quarantine(self, image: StoredImage, facts: bytes) -> str | None:
         """Move an image to a quarantine folder, where it cannot be read through the API.
 
-        `facts` is a document that describes the image. It is stored next to it.
+        `facts` is a document that describes the image, and is stored next to the image.
 
         Returns:
             New location of the image; None if the image was replaced or deleted meanwhile.

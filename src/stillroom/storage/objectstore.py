@@ -13,12 +13,12 @@ DEADLINE_S: Final = 20.0
 """Default deadline of a request in seconds, including retries and waiting."""
 
 MAX_LISTED: Final = 1000
-"""Maximum `limit` for listing entries. Responses may have fewer, or a few more."""
+"""Maximum `limit` for listing entries. A page may have fewer entries, or a few more."""
 
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """Precondition of a change: the object has this ETag, or does not exist if `etag` is None."""
+    """Condition of a change: the object has this ETag, or does not exist if `etag` is None."""
 
     etag: str | None = None
 
@@ -27,10 +27,10 @@ class Refusal(enum.Enum):
     """Reason for refusing a change."""
 
     MISSING = enum.auto()
-    """The guarded object, the source of a copy, or the upload does not exist."""
+    """The object of a condition, the source of a copy, or the upload does not exist."""
 
     GUARD_FAILED = enum.auto()
-    """The object's ETag is not the one that the guard or the copy requires."""
+    """The object's ETag is not the one that the condition or the copy requires."""
 
     UNSUPPORTED = enum.auto()
     """The store rejected the request for another reason; see `any_refusal` in `put`."""
@@ -44,7 +44,7 @@ class ChangeResult:
         etag: ETag of the new object; None after a refusal or a deletion.
         refusal: Reason for the refusal, or None if the change was made.
         reason: Reason as the store reported it, such as its status code.
-        doubtful: An earlier attempt got no response, so it may have been carried out.
+        doubtful: True if an earlier attempt got no response and may have been carried out.
     """
 
     etag: str | None = None
@@ -161,7 +161,10 @@ class ObjectStore(Protocol):
     """
 
     keeps_guards: bool
-    """Whether the store documents guarded writes but no guarded deletions, so it is not probed."""
+    """True if the store is documented to support conditional writes, but not conditional deletions.
+
+    Such a store is not tested for this support.
+    """
 
     async def put(
         self,
@@ -174,10 +177,10 @@ class ObjectStore(Protocol):
         deadline: float | None = None,
         any_refusal: bool = False,
     ) -> ChangeResult:
-        """Store an object in one request, if `guard` holds.
+        """Store an object in one request, if the condition `guard` holds.
 
         With `any_refusal`, every refusal is returned as a result. Otherwise unsupported requests,
-        and refused writes without a guard, raise `BackendUnavailable`.
+        and refused writes without a condition, raise `BackendUnavailable`.
         """
         ...
 
@@ -214,7 +217,7 @@ class ObjectStore(Protocol):
         once: bool = False,
         any_refusal: bool = False,
     ) -> ChangeResult:
-        """Delete an object if it exists and `guard` holds.
+        """Delete an object if it exists and the condition `guard` holds.
 
         With `once` a failed attempt is not retried. See `put` for `any_refusal`.
         """

@@ -39,7 +39,7 @@ class ImageStorage(Protocol):
     ) -> StoredImage:
         """Save `source` under `key`, replacing an existing image.
 
-        If a save can be refused early, it is refused before `source` is read.
+        If a save is certain to fail, the error is raised before `source` is read.
 
         Raises:
             PreconditionFailed, ConditionUnsupported, PathConflict, TooLarge, UnsupportedMedia,
@@ -84,8 +84,8 @@ class ImageStorage(Protocol):
         """Delete the image, durably.
 
         With `save_id`, only this version is deleted, not a later one with the same bytes. On a
-        disk, check and deletion are atomic. In a bucket, another save may happen in between. It
-        survives if the bucket supports conditional deletion.
+        disk, check and deletion are atomic. In a bucket, another save may happen in between. That
+        save survives if the bucket supports conditional deletion.
 
         Raises:
             ImageNotFound, PreconditionFailed, BackendUnavailable: see `errors.py`.

@@ -53,7 +53,7 @@ class Received:
 
 
 class UploadChecks:
-    """Counts and hashes the bytes of one upload and detects their content type.
+    """Checks of one upload: counts and hashes the bytes, and detects the content type.
 
     `count` is fast and runs on the event loop. `digest` takes about 0.7 ms per MiB and runs in the
     thread that writes the bytes.

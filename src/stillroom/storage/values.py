@@ -25,7 +25,7 @@ class StoredImage:
         content_type: Detected from the content, never from the name.
         sha256: 32 bytes, or None if it has not been computed yet.
         save_id: Id of this version. It changes with every save, even if the bytes are the same.
-        version: Identifies an unchanged file (`disk/known_files.py`); None if the backend cannot.
+        version: Identifies an unchanged file (`disk/known_files.py`); None if not available.
     """
 
     key: StorageKey
@@ -85,7 +85,7 @@ class Condition:
 
     @property
     def is_set(self) -> bool:
-        """Return whether there is anything to check."""
+        """True if the condition demands anything of the stored image."""
         return self.if_match is not None or self.if_none_match is not None
 
     @property

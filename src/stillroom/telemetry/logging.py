@@ -1,7 +1,7 @@
 """Log formats (console, JSON) and the access log.
 
 Control characters from clients are escaped. Each line contains the id of its request, if any. The
-entries of a logged mapping (`log.info("%(status)d", {"status": 200})`) become JSON fields.
+entries of a mapping that is logged (`log.info("%(status)d", {"status": 200})`) become JSON fields.
 """
 
 import json
@@ -128,7 +128,6 @@ def log_access(
 
 
 def _request_id_of(record: logging.LogRecord) -> str:
-    """Return the request id of a log record, by default that of the current request."""
     if isinstance(record.args, Mapping) and "request_id" in record.args:
         return str(record.args["request_id"])
     return request_id.current.get()

@@ -1,8 +1,8 @@
 """Prometheus metrics: counters, gauges and histograms, flushed in batches once a second.
 
-Counting a request takes half a microsecond here. In prometheus_client it takes four, because each
-call locks and writes to a shared file. So values are collected in this process, and flushed once a
-second and before each scrape.
+Counting a request takes half a microsecond here, but four in prometheus_client, where each call
+locks and writes to a shared file. Values are therefore collected in this process, and flushed once
+a second and before each scrape.
 
 Several workers share their values through files (prometheus_client's multiprocess mode, which
 `server` enables with PROMETHEUS_MULTIPROC_DIR).
@@ -40,11 +40,14 @@ _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 values.MmapedDict = AllocatedDict  # type: ignore[attr-defined]  # before the first number is made
 
 OTHER: Final = "other"
-"""Operation label for requests outside the API, such as health probes or unknown paths."""
+"""Operation label for requests outside the API, such as health checks or unknown paths."""
 
 
 class _FlushOnCollect(Collector):
-    """Collector that flushes collected values. It is registered first, so others see them all."""
+    """Collector that flushes the collected values.
+
+    It is registered first, so that it runs first.
+    """
 
     def describe(self) -> Iterable[Metric]:
         return ()
@@ -75,7 +78,7 @@ def _gauge(
     *labels: str,
     mode: Literal["mostrecent", "livesum", "livemax"] = "mostrecent",
 ) -> Gauge:
-    """Create a gauge. `mode` says how the values of several workers become one."""
+    """Create a gauge. `mode` determines how the values of several workers are combined."""
     return Gauge(f"stillroom_{name}", meaning, labels, multiprocess_mode=mode)
 
 
@@ -201,7 +204,7 @@ _calls_made: deque[tuple[str, str, float, bool]] = deque()
 
 
 class _Current:
-    """Current values of this process's gauges."""
+    """Current values of this process's gauges (metrics that can go up and down)."""
 
     in_flight = 0
     connections = 0
@@ -210,7 +213,7 @@ class _Current:
 
 
 def count(operation: str, status: int, seconds: float | None = None, sent: int = 0) -> None:
-    """Count a response, its sent body bytes, and (if it reached an operation) its duration."""
+    """Count a response, its sent body bytes, and its duration if an operation has run."""
     cell = _responses[operation, status]
     cell[_NUMBER] += 1
     cell[_BYTES] += sent
@@ -230,7 +233,7 @@ def count_received(operation: str, received: int) -> None:
 
 
 def count_call(call: str, outcome: str, seconds: float, *, again: bool = False) -> None:
-    """Count one attempt of a storage call; implements `storage.capabilities.CallObserver`."""
+    """Count one attempt of an fsync or bucket request. Implements the protocol `CallObserver`."""
     _calls_made.append((call, outcome, seconds, again))
 
 
@@ -286,7 +289,7 @@ def _flush_calls() -> None:
 
 
 def _add(histogram: Histogram, cell: list[float]) -> None:
-    """Add many observations at once, unlike `Histogram.observe`."""
+    """Add the observations counted in `cell` to a histogram at once, unlike `Histogram.observe`."""
     for bucket, number in enumerate(cell[_FIRST_BUCKET:]):
         if number:
             histogram._buckets[bucket].inc(number)  # noqa: SLF001  (see above)
@@ -294,13 +297,13 @@ def _add(histogram: Histogram, cell: list[float]) -> None:
 
 
 def report_build(version: str, *, storage: str, database: str) -> None:
-    """Set the metric for version and backends. Each worker calls it once."""
+    """Set the metric for version and backends. Call this once in each worker."""
     _BUILD.labels(version, storage, database).set(1)
     _WORKERS.set(1)
 
 
 def report_confinement(missing: Iterable[str]) -> None:
-    """Set the metric for missing sandbox mechanisms of decoders. Each worker calls it once."""
+    """Set the metric for missing sandbox mechanisms of decoders. Call this once in each worker."""
     lacking = frozenset(missing)
     for part in ("Landlock", "seccomp"):
         _CONFINED.labels(part.lower()).set(part not in lacking)
@@ -320,7 +323,10 @@ def report_swept(outcomes: Mapping[str, int]) -> None:
 
 
 def report_queues(*, oldest_due: timedelta, **sizes: int) -> None:
-    """Set the sizes of the media library's queues. Flushes at once, for idle workers."""
+    """Set the sizes of the deletion and healing queues.
+
+    They are flushed at once, for idle workers.
+    """
     for queue, size in sizes.items():
         _QUEUES[queue].set(size)
     _OLDEST_DUE.set(oldest_due.total_seconds())

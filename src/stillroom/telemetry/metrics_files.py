@@ -18,7 +18,10 @@ log = logging.getLogger("stillroom.server")
 
 
 class AllocatedDict(MmapedDict):
-    """Metrics file of one worker. If the disk is full, it is kept in memory and not served."""
+    """Metrics file of one worker.
+
+    If the disk is full, the file is kept in memory and not served.
+    """
 
     def __init__(self, filename: str, read_mode: bool = False) -> None:  # noqa: FBT001, FBT002  (as the library's)
         """Open the file, or create it."""
@@ -61,7 +64,7 @@ class AllocatedDict(MmapedDict):
 
 
 def _create(filename: str) -> None:
-    """Create a file, first under a temporary name, as readers expect a header in each `.db`."""
+    """Create a file, first under a temporary name: readers expect a header in each `.db`."""
     part = f"{filename}.part"
     try:
         fd = os.open(part, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)

@@ -1,4 +1,4 @@
-"""Request ids: accepted from `X-Request-Id` or generated; logged and returned."""
+"""Request ids: from the header `X-Request-Id` or generated. They are logged and returned."""
 
 import os
 import random
@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from typing import Final, NamedTuple
 
 _ALLOWED: Final = r"[A-Za-z0-9._:/+=-]{1,128}"
-"""Pattern for valid ids (UUIDs, hexadecimal, base64, trace ids), which cannot break log lines."""
+"""Pattern for valid ids, such as UUIDs, base64 or trace ids. They cannot break log lines."""
 
 _ID: Final = re.compile(_ALLOWED)
 _NAME: Final = re.compile(rb"\r\nx-request-id:", re.IGNORECASE)
@@ -33,7 +33,7 @@ def generate_bytes() -> bytes:
 
 
 def from_client(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
-    """Return the client's request id, or None unless there is exactly one valid header."""
+    """Return the client's request id, or None if there is not exactly one valid header."""
     values = [value for name, value in headers if name == b"x-request-id"]
     if len(values) != 1:
         return None
@@ -42,7 +42,7 @@ def from_client(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
 
 
 class IdField(NamedTuple):
-    """Position of the `X-Request-Id` header in a head (with the line end before it), and its id."""
+    """Position of the `X-Request-Id` header in a request head, including the line end before it."""
 
     start: int
     end: int
@@ -50,7 +50,9 @@ class IdField(NamedTuple):
 
 
 def find_field(head: bytes) -> IdField | None:
-    """Find the `X-Request-Id` header in a complete request head. None if missing or invalid.
+    """Find the `X-Request-Id` header in a complete request head.
+
+    Return None if the header is missing or invalid.
 
     `head` must not contain bytes after the head.
     """
@@ -62,7 +64,7 @@ def find_field(head: bytes) -> IdField | None:
 
 
 def without_field(head: bytes, headers: Iterable[tuple[bytes, bytes]]) -> bytes | None:
-    """Return a head without its `X-Request-Id` header, for use as a cache key.
+    """Return a request head without its `X-Request-Id` header, for use as a cache key.
 
     Args:
         head: Raw head.

@@ -1,7 +1,8 @@
-"""Probe: reads format, size, duration and colour profile from a file header, without decoding.
+"""Header parser: reads format, size, duration and colour profile without decoding the pixels.
 
-It reads the start of the file and the few positions that the header refers to. Pillow would read
-WebP and AVIF files completely, and pass them to decoders written in C.
+Only the start of the file and the few positions that the header refers to are read. Pillow would
+read WebP and AVIF files completely, and pass them to decoders written in C.
+
 The orientation of images (EXIF, `irot`) is not applied, and the EXIF colour space is ignored. The
 rotation of a video is applied, so that width and height are the same as in browsers.
 """
@@ -115,7 +116,6 @@ def _check_duration(duration: float | None) -> float | None:
 async def _read_optional(
     image: OpenedImage, header: HeaderBytes, reader: Callable[[HeaderBytes], T | None]
 ) -> T | None:
-    """Return the result of `reader`, or None if the header is invalid or exceeds the limits."""
     try:
         return await _read(image, header, reader)
     except (BrokenHeader, MoreNeeded, TooMuchWork):

@@ -1,7 +1,8 @@
 """Comparison of storage and index after a start, to find changes that the index has missed.
 
 A process that crashes loses its queued changes. Therefore, after a start, one process compares all
-images that have changed since the newest indexed image was saved. The comparison does not pause.
+images that have changed since the newest indexed image was saved. The comparison pauses between
+pages only if the index is empty.
 """
 
 import asyncio
@@ -26,7 +27,7 @@ from stillroom.storage.port import ImageStorage
 from stillroom.storage.values import ListQuery, StoredImage
 
 _LEASE: Final = timedelta(seconds=30)
-"""Lease of the scan. It is short, so that another process soon resumes it after a crash."""
+"""Duration of a claim. It is short, so that another process soon repeats the scan after a crash."""
 
 _RENEW_S: Final = 5.0
 _TRY_AGAIN_S: Final = 5.0
@@ -40,7 +41,10 @@ class CatchingUp:
     """Comparison of one storage with its index after this process has started."""
 
     def __init__(self, storage: ImageStorage, database: MediaDatabase) -> None:
-        """Compare `storage` with the index in `database`. Use the current time as start time."""
+        """Compare `storage` with the index in `database`.
+
+        The start time is the time of this call.
+        """
         self._storage = storage
         self._database = database
         self._comparing = Comparing(storage, database)
@@ -54,7 +58,9 @@ class CatchingUp:
         return int(self._started.timestamp() * 1e9)
 
     async def note_start(self) -> str:
-        """Record and return the time from which on changes may be missing. Call before writing.
+        """Record and return the time since which the index may lack changes.
+
+        Call before writing rows.
 
         Raises:
             BackendUnavailable: the database is unreachable.
@@ -66,10 +72,11 @@ class CatchingUp:
         return self._since
 
     async def catch_up(self, stops_within: StopsWithin) -> Healed | None:
-        """Compare the storage with the index, from the newest indexed image on.
+        """Compare the images that changed since the newest indexed image with the index.
 
-        On a disk, this compares the folders that have changed. In a bucket, it compares all names,
-        and also the metadata of newer images. If several processes start together, only one scans.
+        On a disk, only the images in changed folders are compared. In a bucket, all names are
+        compared, and also the metadata of newer images. If several processes start together, only
+        one of them makes the comparison.
 
         Args:
             stops_within: Waits for a number of seconds, and returns whether to stop.
@@ -150,7 +157,7 @@ class CatchingUp:
     async def _folders(self, folders: Sequence[KeyPrefix], healed: Healed) -> AsyncIterator[bool]:
         """Compare the images directly in `folders`. Several small folders share one page.
 
-        Rows whose folders were deleted are compared too, because no listed subfolder covers them.
+        Index rows of deleted folders are compared too, because no listed subfolder covers them.
         """
         there, ranges, began_ns = dict[str, StoredImage](), list[KeyRange](), time.time_ns()
         for number, folder in enumerate(folders, 1):

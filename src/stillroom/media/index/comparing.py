@@ -1,4 +1,4 @@
-"""Comparison of stored images with their rows in the search index; updates different rows."""
+"""Comparison of stored images with their rows in the search index. Rows that differ are updated."""
 
 import time
 from collections.abc import Collection, Mapping, Sequence
@@ -15,7 +15,7 @@ from stillroom.storage.port import ImageStorage
 from stillroom.storage.values import ListQuery, StoredImage
 
 SETTLED_NS: Final = 10 * 10**9
-"""Minimum age of an image to compare. `IndexFilling` may still be writing newer images."""
+"""Minimum age in nanoseconds of an image to compare. `IndexFilling` may be writing newer images."""
 
 _READ_AT_ONCE: Final = 8
 
@@ -56,9 +56,10 @@ class Comparing:
         anew: bool = False,
         saved_until_ns: int | None = None,
     ) -> tuple[bool, str | None]:
-        """List and compare a page. Return whether it differed, and the next page's `after`.
+        """List a page of images, and compare it with the index.
 
-        If `names_since_ns` is set, only names are listed. The metadata is then read only of images
+        Return whether at least one image differed, and `after` for the next page. If
+        `names_since_ns` is set, only names are listed. The metadata is then read only of images
         that are not in the index, or were modified since this time in nanoseconds. For the other
         arguments, see `compare`.
         """
@@ -105,9 +106,9 @@ class Comparing:
             healed: Result of the scan, updated by this call.
             suspected: Keys of images that may differ; None to compare the listed metadata.
             anew: True to read every image again, even if its row is up to date.
-            saved_until_ns: Start time of this process, for the scan after a start. Recently saved
-                images are then compared too, because the process that saved them may have crashed.
-                Rows that other processes write during the comparison are kept.
+            saved_until_ns: Start time of this process; set only for the comparison after a start.
+                Recently saved images are then compared too, because the process that saved them may
+                have crashed. Rows that other processes write during the comparison are kept.
 
         Returns:
             True if at least one image differed from its row.
@@ -134,7 +135,10 @@ class Comparing:
     async def _looked_at(
         self, keys: Collection[str]
     ) -> tuple[Sequence[StoredImage], Sequence[StorageKey]]:
-        """Read the images with these keys. Return them, and the keys that have no image."""
+        """Read the metadata of the images with these keys.
+
+        Return it, and the keys without an image.
+        """
         images: list[StoredImage] = []
         gone: list[StorageKey] = []
 

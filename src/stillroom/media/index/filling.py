@@ -1,8 +1,8 @@
 """Background writer of the search index: writes saved, copied and deleted images in batches.
 
-Saving an image only queues the image with the first and last bytes of its file, from which the
-next batch parses the metadata. Queued changes are lost if the process crashes, or if the database
-is away until the queue is full. Healing finds such changes later.
+Saving an image only queues the image with the first and last bytes of its file, from which the next
+batch parses the metadata. Queued changes are lost if the process crashes, or if the queue becomes
+full while the database is unreachable. The comparison in `healing.py` finds such changes later.
 """
 
 import asyncio
@@ -28,24 +28,24 @@ from stillroom.storage.upload_checks import PassedBytes
 from stillroom.storage.values import OpenedImage, StoredImage
 
 _GATHER_S: Final = 0.15
-"""Seconds to wait after a change, so that following changes share its transaction."""
+"""Seconds to wait after a change, so that later changes are written in the same transaction."""
 
 _GATHER_MORE_S: Final = 0.35
-"""Seconds of a second wait if more changes arrived: sharing a transaction halves the cost."""
+"""Seconds to wait once more if other changes arrived: sharing a transaction halves the cost."""
 
 _BATCH: Final = 500
 _MAX_NOTED: Final = 50_000
 _MAX_NOTED_BYTES: Final = 32 * 1024**2
-"""Maximum memory for queued bytes and metadata. Further files are read from the storage again."""
+"""Maximum size in bytes of queued file parts and metadata. Other files are read again."""
 
 _NOTE_BYTES: Final = 2048
-"""Estimated size of an image's metadata without the two long texts."""
+"""Estimated size in bytes of an image's metadata without prompt and negative prompt."""
 
 _FIRST_PAUSE_S: Final = 0.5
 _LONGEST_PAUSE_S: Final = 15.0
 _MAX_ATTEMPTS: Final = 5
 _SLICE: Final = 8
-"""Number of files parsed without a break, which delays requests by half a millisecond."""
+"""Number of files to parse before pending requests are handled again (half a millisecond)."""
 
 _REMOVED_AGAIN_S: Final = 2.0
 """Seconds to wait before a deletion is written a second time.
@@ -74,7 +74,9 @@ class _Saved:
 
 
 class IndexFilling:
-    """Queue of changes in a storage, and their writer. Belongs to one event loop at a time.
+    """Queue of changes to stored images, with a background task that writes them to the index.
+
+    A queue belongs to one event loop at a time.
 
     Attributes:
         database: Database with the search index.
@@ -111,7 +113,7 @@ class IndexFilling:
         self._note(_Saved(image, passed))
 
     def copied(self, image: StoredImage, source: StoredImage) -> None:
-        """Queue a copied image, to be indexed with its source's metadata if that is also queued."""
+        """Queue a copied image. If its source is also queued, the source's metadata is used."""
         noted = self._noted.get(source.key)
         if isinstance(noted, _Saved) and noted.image.save_id == source.save_id:
             indexed = noted.indexed and dataclasses.replace(noted.indexed, image=image)
@@ -124,7 +126,10 @@ class IndexFilling:
         self._note(Removed(key, at_ns))
 
     def _note(self, change: _Saved | Removed) -> None:
-        """Queue a change. If the queue contains too many bytes, drop its bytes and metadata."""
+        """Queue a change.
+
+        If the queue contains too many bytes, queue only the image's key and version.
+        """
         key = change.key
         if not self._is_running or key.is_manifest:
             return
@@ -148,11 +153,11 @@ class IndexFilling:
         stop_within_s: float,
         before_writing: Callable[[], Awaitable[object]] = _nothing,
     ) -> AsyncIterator[None]:
-        """Write queued changes in the background until the block ends.
+        """Context manager: write queued changes in the background until the block ends.
 
         Args:
             storage: Storage to index.
-            stop_within_s: Seconds at the end of the block to write the remaining changes.
+            stop_within_s: Maximum seconds to write the remaining changes when the block ends.
             before_writing: Called before each batch.
         """
         self._before_writing = before_writing
@@ -237,7 +242,10 @@ class IndexFilling:
     async def _described(
         self, storage: ImageStorage, changes: Sequence[_Saved | Removed]
     ) -> Sequence[IndexedImage]:
-        """Return the index entries of saved images. Queue unreadable images again, a few times."""
+        """Return the index entries of saved images.
+
+        An image that cannot be read is retried a few times.
+        """
         found: dict[StorageKey, IndexedImage] = {}
         for number, change in enumerate(changes, 1):
             if not number % _SLICE:
@@ -274,7 +282,9 @@ class IndexFilling:
 async def read_facts(
     storage: ImageStorage, image: StoredImage, passed: PassedBytes | None = None
 ) -> IndexedImage:
-    """Parse an image's index entry from `passed`, or from the storage if more bytes are needed.
+    """Return an image's index entry, parsed from `passed` (parts of the file) if possible.
+
+    If more bytes are needed, the file is read from the storage.
 
     Raises:
         BackendUnavailable: the storage failed.

@@ -1,8 +1,8 @@
 """Healing of the search index: page-by-page comparison of the storage with the index rows.
 
-It finds images that other tools have written to the folder or bucket, changes that were lost in a
-crash, and images indexed by older versions. Only one process scans at a time. Its position is
-stored in the database, so that another process can resume the scan after a crash.
+The comparison finds images that other tools have written to the folder or bucket, and changes that
+were lost in a crash. Only one process scans at a time. Its position is stored in the database, so
+that another process can resume the scan after a crash.
 """
 
 import logging
@@ -26,12 +26,18 @@ _PAUSE_S: Final = 1.0
 
 _SHORT_PAUSE_S: Final = 0.05
 _PAUSE_FACTOR: Final = 4
-"""Pause after a page with differences, as a multiple of its duration. Leaves 80 % of a core."""
+"""Pause after a page with differences, as a multiple of the time that the page took.
+
+The comparison therefore uses at most 20 % of a core.
+"""
 
 _LEASE: Final = timedelta(minutes=5)
 _EVERY: Final = timedelta(hours=1)
 _EVERY_IN_BUCKET: Final = timedelta(hours=6)
-"""Interval with a bucket. Listing a million names takes a thousand requests (half a cent)."""
+"""Interval between scans of a bucket.
+
+Listing a million names takes a thousand requests (half a cent).
+"""
 
 _NEVER_NS: Final = 2**63
 
@@ -51,9 +57,9 @@ class IndexHealing:
         Args:
             storage: Storage to scan.
             database: Database with the index.
-            compares_saves: True to compare every image, False to compare only names. False is for
-                buckets, where reading an image's metadata costs a request. If another tool
-                replaces an image in the bucket, only a rebuild detects this.
+            compares_saves: True to compare every image's version, False to compare only the names.
+                False is for buckets, where reading an image's metadata costs a request. If another
+                tool replaces an image in the bucket, only a rebuild detects this.
         """
         self._storage = storage
         self._database = database

@@ -20,7 +20,7 @@ _PHRASE: Final = re.compile(r'(-?)(?:"([^"]*)"?|([^\s"]+))')
 _BOUNDS: Final = ("before", "after", "size")
 _FILTERS: Final = ("name", *FACETS, "tag", "type", *_BOUNDS)
 EXACT: Final = ("tag", "type", *(name for name, facet in FACETS.items() if facet.is_exact))
-"""Filters on a whole value. All other filters contain words."""
+"""Names of the filters that match a whole value. The other filters match words."""
 
 _DAY: Final = re.compile(r"\d{4}(-\d\d(-\d\d)?)?", re.ASCII)
 _SIZE: Final = re.compile(r"(<=?|>=?)(\d{1,12})(?:\.(\d))?([kmg]?)b?", re.ASCII | re.IGNORECASE)
@@ -62,7 +62,7 @@ def parse_terms(text: str) -> FactsQuery:
 
 
 def terms_of(name: str, text: str) -> tuple[Term, ...]:
-    """Parse the value of a facet, which is not empty.
+    """Parse the non-empty value of a filter on one metadata field, such as `model` (a facet).
 
     Raises:
         ValueError: as in `parse_terms`.
@@ -112,9 +112,10 @@ def term(kind: str, text: str, *, is_open: bool = True) -> Term | None:
 
 
 def narrowed(query: FactsQuery, **limits: int | None) -> FactsQuery:
-    """Return the query with additional limits on its fields for the time of the save and the size.
+    """Return the query with additional limits on the save time and the file size.
 
-    A limit that is None, or wider than that of the query, changes nothing.
+    The keyword arguments are fields of `FactsQuery`, such as `size_from`. A limit that is None, or
+    wider than the query's own limit, changes nothing.
     """
     for name, limit in limits.items():
         known = getattr(query, name)

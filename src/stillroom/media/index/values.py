@@ -64,7 +64,7 @@ class Removed:
 
 @dataclass(frozen=True, slots=True)
 class Indexed:
-    """Identifies the version of an image that the index contains."""
+    """Version of an image that the search index contains."""
 
     save_id: str
     etag: str
@@ -100,8 +100,8 @@ class Term(NamedTuple):
     """Search condition that an image must match, or must not match.
 
     Attributes:
-        kind: Name of the filter. Empty for words in the prompt, the path, the model name or the
-            texts in the library.
+        kind: Name of the filter. Empty for plain words, which match the prompt, path and model
+            name. Plain words also match captions, alt texts and tags in the media library.
         words: Consecutive words, or the whole value of an exact filter.
         is_prefix: True if the last word also matches longer words that begin with it.
         is_excluded: True if images that match the condition are excluded.

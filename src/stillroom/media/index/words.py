@@ -73,7 +73,7 @@ def joined(words: Iterable[str]) -> str:
 
 
 def folder_facets(key: str) -> Iterator[str]:
-    """Yield an index term for each folder in a key, outermost first."""
+    """Yield an index word for each folder in a key, outermost first."""
     end = key.find("/")
     for _ in range(_MAX_FOLDERS):
         if end < 0:
@@ -83,7 +83,7 @@ def folder_facets(key: str) -> Iterator[str]:
 
 
 def folder_facet(prefix: str) -> str | None:
-    """Return the index term for the innermost folder in a key prefix, or None without a folder."""
+    """Return the index word for the innermost folder in a key prefix, or None without a folder."""
     return next(iter([*folder_facets(prefix)][::-1]), None)
 
 

@@ -1,1 +1,1 @@
-"""Retention rules: they define when compute results and published runs expire."""
+"""Retention rules, which define when images and published runs expire."""

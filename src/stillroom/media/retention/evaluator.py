@@ -1,6 +1,6 @@
-"""Evaluator for the retention rules: finds images and published runs that have expired.
+"""Evaluator of the retention rules: finds images and published runs that have expired.
 
-An image in a published run expires together with the run, counted from the time of its manifest.
+An image in a published run expires together with the run, counted from the time of the publication.
 The expiry scan (`media/expiry.py`), the retention plan (a dry run) and the sweeper use this module.
 """
 
@@ -31,7 +31,7 @@ _SECOND_NS: Final = 10**9
 
 @dataclass(frozen=True, slots=True)
 class PublishedFolder:
-    """Folder of a published run, with the time at which its manifest was modified."""
+    """Folder of a published run, with the time of the publication in nanoseconds."""
 
     folder: ImagePath
     published_ns: int
@@ -62,8 +62,8 @@ class ScanState:
     """State of one retention scan.
 
     Attributes:
-        newest: By the name of each rule with `keep_last_runs`: publication time and folder of the
-            oldest run that is kept, and the folders of all runs that are kept.
+        newest: Runs kept by each rule with `keep_last_runs`, by the rule's name. A value consists
+            of the oldest kept run (publication time and folder) and the folders of all kept runs.
         expired_folder: Folder of the last expired run. This scan skips the folder's images.
     """
 
@@ -72,7 +72,7 @@ class ScanState:
 
 
 class RetentionEvaluator:
-    """Evaluates the retention rules for the images and runs in one storage.
+    """Evaluator of the retention rules for the images and runs in one storage.
 
     All methods raise `BackendUnavailable` if the storage or the database fails.
     """
@@ -123,7 +123,7 @@ class RetentionEvaluator:
     async def find_expired(
         self, images: Sequence[StoredImage], at_ns: int, state: ScanState
     ) -> ExpiredPage:
-        """Find the images and runs on a page that are expired at `at_ns` (nanoseconds)."""
+        """Find the images and runs on a page that have expired at `at_ns` (nanoseconds)."""
         expired, folders = ExpiredPage(), dict[str, int | None]()
         alone, seen = list[StoredImage](), set[str]()
         for image in images:
@@ -146,13 +146,19 @@ class RetentionEvaluator:
     # One image ---------------------------------------------------------------------------
 
     async def has_expired(self, image: StoredImage, at_ns: int) -> bool:
-        """Return whether an image has expired individually. False for images in published runs."""
+        """Return whether an image outside published runs has expired at `at_ns` (nanoseconds).
+
+        For an image in a published run, the result is False, because only the whole run expires.
+        """
         if await self.find_run(image.key, {}) is not None:
             return False
         return bool(await self._find_expired_images([image], at_ns))
 
     async def expected_expiration(self, image: StoredImage) -> datetime | None:
-        """Return an image's expiration time. None if it is kept or depends on other runs."""
+        """Return an image's expiration time.
+
+        The result is None if the image is kept, or if its expiration depends on other runs.
+        """
         rows = await self._database.rows()
         times = [mark.due_at for mark in await rows.deletions.of_saves([image])]
         if self.rules.expire_anything and await rows.scans.filter_markable([image]):
@@ -169,7 +175,10 @@ class RetentionEvaluator:
     async def find_run(
         self, key: StorageKey, folders: dict[str, int | None]
     ) -> PublishedFolder | None:
-        """Return the published run that contains an image, or None. `folders` is a cache."""
+        """Return the published run that contains an image, or None.
+
+        `folders` caches the publication times of folders between calls.
+        """
         folder = image_entry(key.text)
         while "/" in folder:
             folder = folder.rpartition("/")[0]
@@ -203,7 +212,10 @@ class RetentionEvaluator:
     # A run -------------------------------------------------------------------------------
 
     async def expected_run_expiration(self, folder: str, published_ns: int) -> Expiration | None:
-        """Return a published run's expiration. None if it is kept or depends on other runs."""
+        """Return a published run's expiration.
+
+        The result is None if the run is kept, or if its expiration depends on other runs.
+        """
         touching, covering = self.rules.touching(folder), self.rules.covering(folder)
         if any(rule.keep for rule in touching):
             return None

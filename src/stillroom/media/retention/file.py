@@ -37,7 +37,7 @@ class _InvalidRule(Exception):
 def read_rules(file: Path, *, is_named: bool, compute_ttl: timedelta | None) -> Rules:
     """Read the rules from a file, and add a rule for `compute_ttl` (`STILLROOM_COMPUTE_TTL`).
 
-    The file must exist if `is_named` is True, because a setting then contains its name.
+    If `is_named` is True, a setting contains the file's name, and the file must exist.
 
     Raises:
         ConfigurationError: the file cannot be read or is invalid.
@@ -149,7 +149,6 @@ def _parse_unless_tagged(name: str, value: object) -> frozenset[str]:
 
 
 def _is_count(value: object) -> TypeGuard[int]:
-    """Return whether a value is a positive integer (and not a bool)."""
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 

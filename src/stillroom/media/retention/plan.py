@@ -32,7 +32,7 @@ class PlannedImage:
 
 
 class Plan:
-    """Dry run: applies the rules to the stored images like a scan, but changes nothing."""
+    """Dry run of an expiry scan: applies the rules to the stored images, but changes nothing."""
 
     def __init__(
         self, storage: ImageStorage, database: MediaDatabase, evaluator: RetentionEvaluator
@@ -44,7 +44,7 @@ class Plan:
     async def images(
         self, at: datetime, on_page: Callable[[int], None] = lambda _: None
     ) -> AsyncIterator[PlannedImage]:
-        """Yield the images that a scan at a given time would mark, or has already marked.
+        """Yield the images whose deletion a scan at a given time would schedule, or has scheduled.
 
         Args:
             at: Time of the scan. For a future time, the result assumes that nothing changes.

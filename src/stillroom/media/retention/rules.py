@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 COMPUTE_TTL: Final = "STILLROOM_COMPUTE_TTL"
-"""Name of a setting, and of the rule that it creates."""
+"""Name of the setting for the maximum age of all images, and of the rule that it creates."""
 
 _MICROSECOND: Final = timedelta(microseconds=1)
 
@@ -55,7 +55,7 @@ class Expiration:
 
     @property
     def at(self) -> datetime:
-        """The time in UTC, limited to what `datetime` can represent: file times may exceed it."""
+        """Time in UTC, limited to the range of `datetime`, because file times can be outside it."""
         return datetime.fromtimestamp(max(0, min(self.at_ns // 1000 / 1e6, _LATEST_S)), UTC)
 
 

@@ -25,7 +25,7 @@ class DeadLetterRows(Rows):
         return [DeadLetter(**row._asdict()) for row in rows]
 
     async def retry(self, dead_letter_id: uuid.UUID) -> DeadLetter:
-        """Turn a dead letter back into a pending deletion that is due now.
+        """Replace a dead letter with a pending deletion that is due now.
 
         Raises:
             DeadLetterNotFound: there is no such dead letter.
@@ -72,6 +72,5 @@ async def write_dead_letter(connection: AsyncConnection, mark: DueMark, error: s
 
 
 def _values_of(failed: DueMark | DeadLetter) -> dict[str, object]:
-    """Return the values by column that a pending deletion and its dead letter share."""
     names = ("id", "storage_key", "save_id", "reason", "content_hash", "created_at")
     return {name: getattr(failed, name) for name in names}

@@ -1,7 +1,7 @@
-"""Table `media_deletions`: pending deletions, which sweepers claim and settle.
+"""Table `media_deletions`: pending deletions, which sweepers (background jobs) execute.
 
-A claim has a lease. When the lease expires, another sweeper can claim the pending deletions of a
-sweeper that crashed. `statements.py` documents the lock order.
+A sweeper claims pending deletions for a limited time, the lease. If the sweeper crashes, another
+sweeper can claim them after the lease has ended. `statements.py` documents the lock order.
 """
 
 import uuid
@@ -52,9 +52,10 @@ class DeletionRows(Rows):
     async def claim(self, claim: uuid.UUID, *, limit: int, lease: timedelta) -> ClaimedMarks:
         """Claim pending deletions that are due. Claimed deletions can no longer be cancelled.
 
-        The same transaction deletes the rows of deleted resources. An ingest of identical bytes
-        keeps the resource before this transaction, and creates a new resource after it. Images
-        that are being ingested in place are skipped; see `require_unclaimed`.
+        The same transaction deletes the rows of deleted resources. Before this transaction, an
+        ingest of identical bytes uses the deleted resource again. After it, the ingest creates a
+        new resource. Images that an ingest is recording without a copy are skipped; see
+        `require_unclaimed`.
 
         Args:
             claim: New id for this claim, also passed to `settle`.
@@ -104,7 +105,10 @@ class DeletionRows(Rows):
         )
 
     async def settle(self, claim: uuid.UUID, settlement: Settlement) -> None:
-        """Record the outcomes of claimed deletions, except those that were claimed again."""
+        """Record the outcomes of claimed deletions.
+
+        Deletions that another sweeper has claimed in the meantime are not changed.
+        """
         ours = leases.is_ours(deletions, claim)
         async with self._engine.writing() as connection:
             if settlement.done:
@@ -139,7 +143,8 @@ class DeletionRows(Rows):
     async def require_unclaimed(self, key: StorageKey) -> None:
         """Check that no sweeper has claimed a pending deletion of the image at `key`.
 
-        Waits for concurrent claims. Later claims skip the image if its ingest intent is committed.
+        The method waits for concurrent claims. Later claims skip the image if the caller has
+        committed an ingest intent for it.
 
         Raises:
             MarkClaimed: a sweeper has claimed a pending deletion, and may delete the image.
@@ -154,7 +159,7 @@ class DeletionRows(Rows):
                 raise MarkClaimed
 
     async def due(self, *, limit: int) -> AsyncIterator[Sequence[DueMark]]:
-        """Yield the unclaimed pending deletions that are due in pages, oldest first."""
+        """Yield pages of pending deletions that are due and not claimed, oldest first."""
         order = deletions.c.due_at, deletions.c.id
         statement = sa.select(deletions).where(_is_due())
         async for rows in each_page(self._engine, statement, *order, limit=limit):
@@ -175,7 +180,10 @@ class DeletionRows(Rows):
             await mark_saves(connection, [image], reason, due_at)
 
     async def mark_orphans(self, images: Sequence[StoredImage]) -> Sequence[StorageKey]:
-        """Mark images that no row refers to for immediate deletion. Return their keys."""
+        """Schedule the immediate deletion of the images without a row.
+
+        Return the keys of these images.
+        """
         async with self._engine.writing() as connection:
             known = await known_keys(connection, [image.key for image in images])
             marked = [image for image in images if image.key not in known]
@@ -184,7 +192,11 @@ class DeletionRows(Rows):
 
 
 async def _remove_resources(connection: AsyncConnection, deleted: Sequence[uuid.UUID]) -> None:
-    """Delete the rows of deleted resources. Their sources can then be deleted without a copy."""
+    """Delete the rows of deleted resources.
+
+    Pending deletions of the images from which they were ingested get the reason `DELETED`, because
+    a copy is no longer required.
+    """
     gone = resources.c.id.in_(deleted), resources.c.deleted_at.is_not(None)
     hashes = sa.select(resources.c.content_hash).where(*gone).scalar_subquery()
     for queue in (deletions, dead_letters):

@@ -28,7 +28,7 @@ from stillroom.errors import BackendUnavailable, ConfigurationError
 from stillroom.media.config import PostgresConfig, RowsConfig, SqliteConfig
 
 _TIMEOUT_S: Final = 10.0
-"""Time limit for a transaction in seconds, including waits. After it, the client must retry."""
+"""Time limit for a transaction in seconds, including waits. Then the caller gets an error."""
 
 _CANCEL_S: Final = 2.0
 """Seconds for the database to cancel a transaction. After that, the connection is closed."""
@@ -72,7 +72,7 @@ class RowsEngine:
 
     @contextlib.asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
-        """Begin a read-only transaction.
+        """Context manager: begin a read-only transaction.
 
         Raises:
             BackendUnavailable: the database is unreachable or too slow.
@@ -82,16 +82,19 @@ class RowsEngine:
 
     @contextlib.asynccontextmanager
     async def writing(self) -> AsyncIterator[AsyncConnection]:
-        """Begin a transaction. Commit it when the block ends, or roll it back on an exception.
+        """Context manager: begin a transaction that is committed when the block ends.
+
+        If the block raises an exception, the transaction is rolled back.
 
         Raises:
-            BackendUnavailable: the database is unreachable or too slow; perhaps after the commit.
+            BackendUnavailable: the database is unreachable or too slow. The transaction may have
+                been committed.
         """
         async with self._transaction(writes=True) as connection:
             yield connection
 
     async def rewrite(self, work: Callable[[sa.Connection], T]) -> T:
-        """Run `work` in a transaction that writes data which can be rebuilt from the images.
+        """Run `work` in a transaction. Use this only for data that can be rebuilt from the images.
 
         With SQLite, `work` runs in a single thread, and the commit does not wait for the disk. A
         power failure may therefore lose the whole transaction, but never a part of it.
@@ -128,13 +131,12 @@ class RowsEngine:
 
 
 class Rows:
-    """Base class of access to some of one library's rows."""
+    """Base class for access to one kind of rows in the library's database."""
 
     def __init__(self, engine: RowsEngine) -> None:
         self._engine = engine
 
     async def _read(self, statement: sa.Select[Any]) -> Sequence[sa.Row[Any]]:
-        """Return a statement's rows, read in their own transaction."""
         async with self._engine.reading() as connection:
             rows: Sequence[sa.Row[Any]] = (await connection.execute(statement)).all()
         return rows
@@ -153,8 +155,9 @@ class _SqliteConnection(sqlite3.Connection):
 class _Rewriting:
     """SQLite connection in a separate thread, for `RowsEngine.rewrite`.
 
-    It is faster than the asynchronous driver, which switches threads several times per statement.
-    Commits do not wait for the disk (`synchronous=NORMAL`), so a power failure may lose them.
+    The synchronous driver is faster than the asynchronous driver, which switches threads several
+    times per statement. Commits do not wait for the disk (`synchronous=NORMAL`), so a power failure
+    may lose them.
     """
 
     def __init__(self, config: SqliteConfig) -> None:
@@ -174,14 +177,13 @@ class _Rewriting:
                 return work(connection)
 
     def close(self) -> None:
-        """Wait until the current transaction ends, and close the connection."""
         self._thread.shutdown()
         self._engine.dispose()
 
 
 @contextlib.contextmanager
 def migrating(config: RowsConfig) -> Iterator[sa.Connection]:
-    """Begin an exclusive transaction for a migration. Other processes wait until it ends.
+    """Context manager: begin an exclusive transaction for a migration. Other processes wait.
 
     Raises:
         BackendUnavailable: the database is unreachable, or the lock was not acquired in time.
@@ -212,7 +214,9 @@ _ADVISORY_LOCK: Final = int.from_bytes(b"stillrm", "big")
 
 @contextlib.contextmanager
 def translated() -> Iterator[None]:
-    """Convert database driver errors, except errors that indicate a bug in this project.
+    """Context manager: convert errors of the database driver to `BackendUnavailable`.
+
+    Errors that indicate a bug in Stillroom are not converted.
 
     Raises:
         BackendUnavailable: the database is unreachable, full or too slow.
@@ -269,9 +273,10 @@ def _keep_sqlite_rules(engine: sa.Engine, *, synchronous: str) -> None:
 
 @contextlib.contextmanager
 def _locked(file: Path) -> Iterator[None]:
-    """Hold a lock file while SQLite is switched to WAL mode, and sync the folder afterwards.
+    """Context manager: hold a lock file while SQLite is switched to its write-ahead log (WAL).
 
-    Without this lock, two processes that switch at the same time get an error instead of waiting.
+    Afterwards, the folder is flushed to disk (fsync). Without this lock, two processes that switch
+    at the same time get an error instead of waiting.
     """
     file.parent.mkdir(parents=True, exist_ok=True, mode=_FOLDER_MODE)  # missing with a bucket
     # Do not open an existing database: closing any descriptor of it would release SQLite's own

@@ -27,21 +27,24 @@ from stillroom.paths import COMPUTE_PREFIX, MEDIA_PREFIX
 
 _COLUMNS: Final = ("prompt", "path")
 _CLASSES: Final = dict(zip(_COLUMNS, "AB", strict=True))
-"""Letters by column: PostgreSQL stores them as weights, to record the column of each word."""
+"""PostgreSQL weight (a letter) for the words of each column, to search in one column."""
 
 _GAP: Final = 2
 _MAX_POSITION: Final = 16_383  # https://www.postgresql.org/docs/17/textsearch-limitations.html
 
 SPREAD_NS: Final = 10**7
-"""Maximum nanoseconds between a save time and the row id. Some buckets report whole seconds."""
+"""Maximum nanoseconds between an image's save time and its row id, which must be unique.
+
+Save times are not unique, because some buckets report whole seconds.
+"""
 
 _LATEST_NS: Final = 2**63 - 1 - SPREAD_NS
 
 _NAME, _LIBRARY = "nw"
-"""Prefixes of index words for file names and for the library's texts.
+"""Prefixes of index words for file names and for texts in the media library.
 
-Exact facets are hexadecimal, so they never begin with these letters. Words with `_NAME` and
-`_LIBRARY` have positions, so that clients can search for phrases.
+Index words for exact values (facets) are hexadecimal, so they never begin with these letters. Words
+with `_NAME` and `_LIBRARY` have positions, so that clients can search for phrases.
 """
 
 full_text: Final = sa.table(
@@ -67,7 +70,7 @@ def matching(
 
     Args:
         query: Query with the terms.
-        exact: Additional facets that an image must have.
+        exact: Additional index words for exact values (facets) that an image must have.
         is_sqlite: True to use FTS5 (SQLite), False to use `tsvector` (PostgreSQL).
     """
     wanted = [[*_ways(one, query)] for one in query.terms if not one.is_excluded]
@@ -126,7 +129,7 @@ def texts_of(indexed: IndexedImage) -> dict[str, str]:
 
 
 def library_facets(texts: Sequence[str], tags: Sequence[str]) -> str:
-    """Return the facets for the texts and tags that the library has for an image."""
+    """Return the index words for an image's alt text, caption and tags in the media library."""
     # An empty word separates two texts, so that a phrase never matches across both.
     words = [_LIBRARY + one for text in (*texts, *tags) for one in ("", *words_of(text))]
     return " ".join([*(facet("tag", tag) for tag in tags), *words])

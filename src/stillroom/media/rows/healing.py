@@ -17,7 +17,7 @@ from stillroom.media.rows.tables import Moment, healing, resources
 
 
 class HealingRows(Rows):
-    """Database rows of one library's healing queue."""
+    """Database rows of one library's healing jobs, which compute missing metadata."""
 
     async def ask(
         self,
@@ -26,9 +26,10 @@ class HealingRows(Rows):
         after: uuid.UUID | None = None,
         limit: int,
     ) -> list[uuid.UUID]:
-        """Queue one page of resources with missing metadata, and return their ids, sorted.
+        """Queue healing jobs for one page of resources with missing metadata.
 
-        If `ids` is set, only these resources are queued. `after` is the previous page's last id.
+        Return their sorted ids. If `ids` is set, only resources with these ids are queued. `after`
+        is the previous page's last id.
         """
         lacking = sa.or_(
             resources.c.dominant_color.is_(None),

@@ -1,7 +1,8 @@
 """Table `media_intents`: announcements of ingests in progress.
 
-After a crash, the intents identify the copies to delete. They also keep sweepers from deleting an
-image that is about to be recorded in place. `statements.py` documents the lock order.
+After a crash, the intents identify the copied files to delete. They also keep sweepers from
+deleting an image that is about to be recorded without a copy. `statements.py` documents the lock
+order.
 """
 
 from collections.abc import Sequence
@@ -61,9 +62,10 @@ class IntentRows(Rows):
             )
 
     async def claim(self, *, limit: int, lease: timedelta) -> ClaimedIntents:
-        """Claim intents whose lease has expired. Ingests can no longer use their copies.
+        """Claim intents of crashed ingests, whose lease has expired, to delete the copied files.
 
-        An intent whose key is used by a resource is obsolete, and is deleted.
+        An ingest can no longer use its copy. An intent whose key is used by a resource is obsolete,
+        and is deleted.
         """
         until = now() + lease
         expired = (

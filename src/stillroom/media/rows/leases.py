@@ -1,7 +1,8 @@
-"""Leases: claims of rows by one process. After a crash, the lease expires, and others may claim.
+"""Leases: a process claims database rows for a limited time.
 
-A claimed row has the id of the claim, and the time at which its lease ends. Ingest intents have
-only the time, which then identifies the claim.
+If the process crashes, other processes can claim the rows after the lease has expired. A claimed
+row contains the id of the claim, and the time at which the lease ends. The row of an ingest intent
+contains only the time, which then identifies the claim.
 """
 
 import uuid
@@ -21,7 +22,7 @@ RELEASED: Final[dict[str, Any]] = {**ENDED, "claimed_by": None}
 
 
 def claimed(claim: uuid.UUID, lease: timedelta) -> dict[str, Any]:
-    """Return the column values of a row that is claimed from now on."""
+    """Return the column values for a claim that begins now."""
     return {"claimed_by": claim, "lease_until": now() + lease}
 
 
@@ -31,18 +32,18 @@ def lease_end(table: sa.Table) -> sa.Column[Any]:
 
 
 def is_free(table: sa.Table) -> sa.ColumnElement[bool]:
-    """Build the condition that a row has no lease, or that its lease has expired."""
+    """Build the SQL condition that a row has no lease, or that its lease has expired."""
     lease = table.c.lease_until
     return sa.or_(lease.is_(None), lease < now())
 
 
 def is_unclaimed(table: sa.Table) -> sa.ColumnElement[bool]:
-    """Build the condition that a row has no claim, not even one whose lease has expired."""
+    """Build the SQL condition that a row has no claim, not even one whose lease has expired."""
     return table.c.claimed_by.is_(None)
 
 
 def is_ours(table: sa.Table, claim: uuid.UUID) -> sa.ColumnElement[bool]:
-    """Build the condition that no other process has claimed a row since this claim."""
+    """Build the SQL condition that no other process has claimed a row since this claim."""
     return table.c.claimed_by == claim
 
 

@@ -1,4 +1,4 @@
-"""Adds the media library's captions, alt texts and tags to the search index."""
+"""Index words for the media library's captions, alt texts and tags."""
 
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence

@@ -20,7 +20,7 @@ from stillroom.storage.values import StoredImage
 async def write_mark(connection: AsyncConnection, mark: Mark | None) -> None:
     """Insert a pending deletion. If the version already has one, its due time does not change.
 
-    An existing pending deletion without a hash gets the hash of a relocated source.
+    If the new reason is `RELOCATED`, the existing row gets the reason and the hash of `mark`.
     """
     if mark is None:
         return
@@ -48,7 +48,8 @@ async def mark_saves(
 ) -> set[StorageKey]:
     """Insert pending deletions. If an image already has one, the earlier due time counts.
 
-    Those of relocated sources, and those that a sweeper has tried or claimed, are not changed.
+    Pending deletions of ingested sources (`RELOCATED`) are not changed, nor those that a sweeper
+    has attempted or claimed.
 
     Returns:
         The keys of the images whose pending deletion was added or changed.
@@ -91,10 +92,10 @@ async def mark_saves(
 
 
 async def cancel_marks_at(connection: AsyncConnection, key: StorageKey) -> None:
-    """Cancel the pending deletions of an image that a resource will use in place.
+    """Cancel the pending deletions of an image that a resource will use without a copy.
 
     Raises:
-        MarkClaimed: the sweeper is deleting the image.
+        MarkClaimed: a sweeper is deleting the image.
     """
     if key.is_media:
         return  # a pending deletion of a media key always belongs to its own resource

@@ -61,7 +61,7 @@ class MediaRepository:
         return [key for key in keys if key not in known]
 
     async def queue_metrics(self) -> QueueMetrics:
-        """Return the current metrics of the deletion and healing queues."""
+        """Return the numbers of pending deletions, dead letters, intents and healing jobs."""
         moment = now()
         due = deletions.c.due_at <= moment
         statement = sa.select(

@@ -54,7 +54,7 @@ class ResourceRows(Rows):
         return resource
 
     async def find_by_hash(self, content_hash: bytes) -> MediaResource | None:
-        """Return the resource with this SHA-256, even if it was deleted, or None."""
+        """Return the resource with this SHA-256, or None. Deleted resources are included."""
         return await self._find(select_resources().where(resources.c.content_hash == content_hash))
 
     async def _find(self, statement: sa.Select[Any]) -> MediaResource | None:
@@ -93,7 +93,7 @@ class ResourceRows(Rows):
             yield [resource_of(row) for row in rows]
 
     async def recorded_in_place(self, images: Sequence[StoredImage]) -> set[StorageKey]:
-        """Return the keys of images that a resource uses in place, without a copy."""
+        """Return the keys of images that belong to a resource and were not copied."""
         async with self._engine.reading() as connection:
             return await keys_with_resource(connection, [image.key for image in images])
 
@@ -103,7 +103,7 @@ class ResourceRows(Rows):
         """Insert a resource, delete its ingest intent and mark the source for deletion, atomically.
 
         Args:
-            resource: Resource whose image was copied or is recorded in place.
+            resource: Resource to insert. Its image was copied, or is recorded at its own key.
             intent: `media_key` of the intent.
             source: Pending deletion of the source if the library has a copy, else None.
 
@@ -152,12 +152,13 @@ class ResourceRows(Rows):
             save_id: Version of the image at that key.
             source: As in `add`.
             skipped: Key below `compute/` whose pending deletion is cancelled.
-            in_place: `media_key` of the intent to delete, for an ingest in place.
+            in_place: `media_key` of the intent to delete, for an ingest without a copy; else None.
             revive: If False, a deleted resource stays deleted.
 
         Returns:
-            The current resource. None, without any change, if the resource no longer exists, has
-            moved, or must not be revived. The caller then restarts the ingest.
+            The current resource. If the resource no longer exists, has a new storage key or must
+            not be revived, nothing is changed and the result is None. The caller then restarts the
+            ingest.
 
         Raises:
             IntentLost, MarkClaimed: as in `add`.
@@ -204,7 +205,7 @@ class ResourceRows(Rows):
         only_unset: bool = False,
         check: Callable[[MediaResource], None] | None = None,
     ) -> MediaResource:
-        """Set fields of a resource. First call `check` with the resource; it may raise an error.
+        """Set fields of a resource, after calling `check` with the resource.
 
         With `only_unset`, only fields that are null are set. The UPDATE statement checks this, so
         that the first of several concurrent changes counts.
@@ -247,7 +248,9 @@ class ResourceRows(Rows):
         due_at: datetime,
         check: Callable[[MediaResource], None] | None = None,
     ) -> MediaResource:
-        """Delete a resource, and schedule its file's deletion unless it was recorded in place.
+        """Delete a resource.
+
+        If its file is a copy below `media/`, schedule the deletion of the file.
 
         Raises:
             ResourceNotFound: there is no such resource, or it was already deleted.

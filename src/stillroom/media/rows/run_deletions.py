@@ -1,4 +1,4 @@
-"""Table `media_run_deletions`: deletions of runs in progress, to resume them after a crash.
+"""Table `media_run_deletions`: unfinished deletions of runs, which are resumed after a crash.
 
 A transaction locks such a row before all rows that `statements.py` lists in its lock order.
 """
@@ -35,7 +35,8 @@ class RunDeletionRows(Rows):
         Args:
             folder: Key prefix of the run's images.
             claim: New id for this claim.
-            saved_until: Images saved later are kept. If requested twice, the later time counts.
+            saved_until: Time of the latest save that is deleted. If the row exists already, the
+                later of both times counts.
             lease: Duration of the claim.
 
         Returns:
@@ -92,7 +93,7 @@ class RunDeletionRows(Rows):
 
         Args:
             claim: Id of the claim on the run's deletion.
-            images: Images on the page that were saved until `saved_until`.
+            images: Images on the page that were saved at `saved_until` or earlier.
             newer: Number of images on the page that were saved later.
             due_at: Time at which the images are to be deleted.
             after: Last key on the page.
@@ -119,7 +120,10 @@ class RunDeletionRows(Rows):
         return True
 
     async def end(self, claim: uuid.UUID) -> RunDeletion | None:
-        """Delete and return a finished deletion. None if another process has claimed it."""
+        """Delete the row of a finished deletion, and return the deletion.
+
+        Return None if another process has claimed the deletion.
+        """
         async with self._engine.writing() as connection:
             removed = await connection.execute(
                 sa.delete(run_deletions)

@@ -22,7 +22,7 @@ from stillroom.paths import StorageKey
 from stillroom.storage.values import StoredImage
 
 EXPIRY: Final = "expiry"
-"""Name of the scan for expired compute results."""
+"""Name of the scan for expired images."""
 
 INDEX: Final = "index"
 """Name of the scan for images that are missing in the search index."""
@@ -33,8 +33,8 @@ REBUILD: Final = "rebuild"
 START: Final = "start"
 """Name of the scan after a start, which finds changes that the index lost in a crash.
 
-`next_at` is the time at which the latest scan began. `after` is the time in nanoseconds from which
-on changes may be missing, or empty when the scan has ended.
+`next_at` is the time at which the latest scan began. `after` is the time in nanoseconds since which
+changes may be missing, or empty if the scan has ended.
 """
 
 _EPOCH: Final = datetime.fromtimestamp(0, UTC)
@@ -53,8 +53,8 @@ class ScanRows(Rows):
     ) -> str | None:
         """Claim a scan if it is due.
 
-        `every` is the scan's interval. If the recorded next time is further away than this, because
-        the rules or the clock have changed, the scan is due now.
+        `every` is the scan's interval. If the recorded next time is further away than `every`,
+        because the rules or the clock have changed, the scan is due now.
 
         Returns:
             The key after which to resume (empty to start at the beginning), or None if the scan is
@@ -85,13 +85,15 @@ class ScanRows(Rows):
         every: timedelta,
         is_bounded: bool = False,
     ) -> bool:
-        """Run or resume a scan if it is due. Return False if it is not due, or claimed elsewhere.
+        """Run or resume a scan if it is due.
+
+        Return False if the scan is not due, or if another process has claimed it.
 
         Args:
             name: Name of the scan.
-            pages: Called with the claim and the key after which to resume. Scans one page per
-                step, records its position with the claim, and yields the pause in seconds. It
-                returns early if the claim is lost.
+            pages: Called with the claim and the key after which to resume. Scans one page per step,
+                records its position with the claim, and yields the pause in seconds. It returns
+                early if the claim is lost.
             stops_within: Waits for a number of seconds, and returns whether to stop.
             lease: Duration of the claim.
             every: Interval from the end of a scan to the next.
@@ -110,7 +112,7 @@ class ScanRows(Rows):
         return True
 
     async def note_start(self, started: datetime) -> str:
-        """Record the time from which on changes may be missing in the index.
+        """Record the time since which changes may be missing in the search index.
 
         Returns:
             The save time of the newest indexed image, to be passed to `claim_start` as `since`.
@@ -136,8 +138,8 @@ class ScanRows(Rows):
         """Claim the `START` scan, which compares storage and index after a start.
 
         Returns:
-            The time from which on changes may be missing (not after `since`), and the `next_at`
-            to pass to `end`. None if another process has claimed the scan.
+            The time since which changes may be missing in the index (not after `since`), and the
+            `next_at` to pass to `end`. None if another process has claimed the scan.
         """
         moment = now()
         async with self._engine.writing() as connection:
@@ -171,7 +173,7 @@ class ScanRows(Rows):
     ) -> Sequence[StorageKey] | None:
         """Mark a page of expired images for deletion, and record the scan's position.
 
-        Images that a resource uses in place, and images with a failed deletion, are skipped.
+        Images that belong to a resource, and images with a failed deletion, are skipped.
 
         Returns:
             The keys of newly marked images. None, without any change, if another process has
@@ -185,17 +187,24 @@ class ScanRows(Rows):
         return [image.key for image in markable if image.key in marked]
 
     async def filter_markable(self, images: Sequence[StoredImage]) -> Sequence[StoredImage]:
-        """Return the images that `mark_expired` would mark, or has already marked."""
+        """Return the images that `mark_expired` would not skip."""
         async with self._engine.reading() as connection:
             return await _filter_markable(connection, images)
 
     async def keep(self, claim: uuid.UUID, *, after: str, lease: timedelta) -> bool:
-        """Record a scan's position and renew its lease. False if another process has claimed it."""
+        """Record a scan's position, and renew its lease.
+
+        Return False if another process has claimed the scan.
+        """
         async with self._engine.writing() as connection:
             return await leases.renew(connection, scans, claim, lease, after=after)
 
     async def end(self, claim: uuid.UUID, *, next_at: datetime | None) -> None:
-        """Release the claim. The next scan is due at `next_at`; None: resume this scan at once."""
+        """Release the claim on a scan.
+
+        The next scan is due at `next_at`. If `next_at` is None, the interrupted scan can be resumed
+        at once.
+        """
         values = {} if next_at is None else {"after": "", "next_at": next_at}
         async with self._engine.writing() as connection:
             await leases.release(connection, scans, claim, **values)

@@ -41,16 +41,19 @@ from stillroom.storage.values import StoredImage
 
 _MAX_TYPE: Final = 255  # other tools can store longer content types in a bucket
 _SLICE: Final = 16
-"""Number of rows built without a break, which delays requests by half a millisecond."""
+"""Number of rows to build before pending requests are handled again (half a millisecond)."""
 
 _AT_ONCE: Final = 100
-"""Number of rows per PostgreSQL statement, whose parameters are prepared on the event loop."""
+"""Number of rows per PostgreSQL INSERT. The event loop is blocked while parameters are prepared."""
 
 _NEAR: Final = 5000
 """Number of rows after the start of a page that are checked one by one (takes 5 ms)."""
 
 _REACH: Final = 64
-"""Maximum time span of the second search step, as a multiple of the near rows' time span."""
+"""Maximum time span of the second step of a phrase search (see `SearchRows._page_rows`).
+
+The value is a multiple of the time span of the `_NEAR` rows that the first step searches.
+"""
 
 _JSON: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 _random: Final = random.SystemRandom()
@@ -173,10 +176,11 @@ class SearchRows(Rows):
 
         PostgreSQL's word index has neither word positions nor row ages, so a phrase search would
         check every image that contains the words. A phrase is therefore searched in three steps:
-        first the nearest rows, then a range that should contain two pages of results, then all
-        rows. For a common phrase, the range is a number of rows, scanned by age. If it had more
-        than twice as many results as the nearest rows, all rows are scanned by age, too. For a
-        rare phrase, the range is a time span, searched by words: counting rows would be too slow.
+        first in the `_NEAR` rows at the start of the page, then in a range that should contain two
+        pages of results, then in all rows. For a common phrase, the range is a number of rows,
+        scanned by age. If the range had more than twice as many results as the first step, all rows
+        are scanned by age, too. For a rare phrase, the range is a time span, searched by words:
+        counting rows would be too slow.
         """
         asked = self._build_select(query)
         if self._engine.is_sqlite or query.by_path or not has_phrase(query):
@@ -281,7 +285,7 @@ def _ids(query: SearchQuery) -> sa.Select[Any]:
 
 
 def _edges(query: SearchQuery) -> sa.Select[Any]:
-    """Build a SELECT of three ids: the first candidate, the last near candidate, and the last."""
+    """Build a SELECT of three row ids: first candidate, `_NEAR`-th candidate, last candidate."""
     ids, id_ = _ids(query), search_images.c.id
     back = ids.order_by(None).order_by(id_.asc() if query.descending else id_.desc())
     return sa.select(

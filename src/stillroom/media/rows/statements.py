@@ -31,13 +31,10 @@ _SEPARATOR: Final = "\x1f"
 
 
 class _Tags(sa.TypeDecorator[tuple[str, ...]]):
-    """Column type for one resource's tags, sorted."""
-
     impl = sa.Text
     cache_ok = True
 
     def process_result_value(self, value: str | None, dialect: sa.Dialect) -> tuple[str, ...]:
-        """Convert the database's text to sorted tags."""
         del dialect
         return tuple(sorted(value.split(_SEPARATOR))) if value else ()
 
@@ -51,13 +48,10 @@ _TAGS: Final = sa.type_coerce(
 
 
 class _Generation(sa.TypeDecorator[Generation]):
-    """Column type for one image's generation metadata, stored as JSON."""
-
     impl = sa.Text
     cache_ok = True
 
     def process_result_value(self, value: str | None, dialect: sa.Dialect) -> Generation | None:
-        """Decode the JSON from the database."""
         del dialect
         return None if value is None else generation_of(json.loads(value))
 
@@ -99,7 +93,7 @@ def values_of(resource: MediaResource) -> dict[str, object]:
 
 
 async def await_healing(connection: AsyncConnection, resource: MediaResource) -> None:
-    """Queue a new resource for healing, unless its dominant colour is already known."""
+    """Queue the computation of a new resource's dominant colour, unless it is already known."""
     if resource.dominant_color is None:
         await connection.execute(
             insert_into(connection, healing)

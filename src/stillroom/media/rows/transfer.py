@@ -74,7 +74,8 @@ class RowTransfer(Rows):
 
         Args:
             incoming: Resources whose files were found in this library's storage.
-            marked: Versions at their keys with a pending deletion before the files were checked.
+            marked: Versions at the resources' keys that had a pending deletion before the files
+                were checked.
             dry_run: Only return the outcomes, without changing anything.
         """
         keys = sorted({resource.storage_key for resource in incoming}, key=lambda key: key.text)
@@ -210,7 +211,10 @@ async def _owners(
 async def _unclaimed(
     connection: AsyncConnection, keys: Sequence[StorageKey], *, locked: bool
 ) -> Saves:
-    """Return the unclaimed pending deletions at these keys. `locked` prevents their claim."""
+    """Return the image versions at these keys that have an unclaimed pending deletion.
+
+    If `locked` is True, no sweeper can claim them until the transaction ends.
+    """
     statement = (
         sa.select(deletions.c.storage_key, deletions.c.save_id)
         .where(deletions.c.storage_key.in_(keys), leases.is_unclaimed(deletions))

@@ -1,13 +1,13 @@
-"""Deletion of runs: first the manifest is deleted, then each image after a grace period.
+"""Deletion of runs: the manifest is deleted at once, each image after a grace period.
 
-The steps, each with the state that remains if the process crashes after it:
+A manifest is a JSON file that lists a run's images. The deletion has five steps:
 
-1. insert a row for the run's deletion              the row; the next sweep resumes
-2. delete the manifest                              unchanged
-3. mark the images for deletion page by page;       the row and the pending deletions
-   each commit records the position
-4. delete any manifest that was written since       unchanged
-5. delete the row                                   the pending deletions, for the sweeper
+1. Insert a row for the run's deletion. After a crash, a sweeper (background job) resumes a deletion
+   that has a row.
+2. Delete the manifest.
+3. Mark the images for deletion, page by page. Each commit records the position.
+4. Delete any manifest that was written since step 2.
+5. Delete the row. A sweeper then executes the pending deletions of the images.
 """
 
 import asyncio
@@ -38,7 +38,7 @@ _LEASE: Final = timedelta(minutes=2)
 """Time without progress after which a deletion counts as crashed, and can be resumed."""
 
 SHORTEST_GRACE: Final = timedelta(minutes=1)
-"""Minimum grace period: longer than a running transaction that records an image in place."""
+"""Minimum grace period. It is longer than any transaction that records an image in the library."""
 
 _TAKEN_OVER: Final = "another process is deleting the run: try again later"
 
@@ -46,7 +46,7 @@ log = logging.getLogger("stillroom.media")
 
 
 class RunDeletions:
-    """Deletes runs from one storage."""
+    """Deletion of the runs in one storage."""
 
     def __init__(self, storage: ImageStorage, database: MediaDatabase, *, grace: timedelta) -> None:
         self._storage = storage
@@ -57,7 +57,7 @@ class RunDeletions:
     async def delete(
         self, folder: ImagePath, *, saved_until: datetime | None = None
     ) -> RunDeletion:
-        """Delete an open or published run. Return how many images are marked, and how many kept.
+        """Delete an open or published run. Return the numbers of images marked and kept.
 
         All images in the folder and its subfolders belong to the run. Images that were saved after
         `saved_until` (default: now) are kept.
@@ -66,7 +66,7 @@ class RunDeletions:
             RunNotFound: the folder has neither images nor a manifest.
             RunConflict: the folder contains another published run.
             BackendUnavailable: the storage or the database failed, or another process is deleting
-                the run. A deletion that has begun is resumed by a sweep.
+                the run. A deletion that has begun is resumed in the background.
         """
         if not await self._runs.is_published(folder):
             await self._runs.require_images(folder)

@@ -64,10 +64,10 @@ class _Level:
 
 
 class RunListing:
-    """Lists the runs in one storage.
+    """Listing of the runs in one storage.
 
-    A folder with a manifest is a published run, and its subfolders are not listed. A folder with
-    an image directly in it is an open run.
+    A folder with a manifest is a published run, and its subfolders are not listed. A folder that
+    directly contains an image is an open run.
     """
 
     def __init__(self, storage: ImageStorage) -> None:

@@ -21,7 +21,7 @@ MAX_BYTES: Final = 128 * 1024**2
 """Maximum size of a manifest: 100,000 images with the longest paths, 500,000 with usual paths."""
 
 FACTS_BYTES: Final = 512
-"""Maximum size of an image's line without its path. Usually it is about 200."""
+"""Maximum size in bytes of an image's line without its path. Usually about 200 bytes are used."""
 
 _MAX_LINE_BYTES: Final = 4096
 """Maximum length of a line in bytes. The longest path has 1,016 bytes before escaping."""
@@ -59,8 +59,8 @@ class ManifestHead:
 class ImageSet:
     """Fingerprint of a set of images: their number and the sum of their hashes.
 
-    It ignores the order, which differs between stores. It also ignores ETags, which change when
-    the same bytes are saved again or moved to another store.
+    The fingerprint ignores the order, which differs between stores, and the ETags. ETags change
+    when the same bytes are saved again or moved to another store.
     """
 
     def __init__(self) -> None:

@@ -1,14 +1,14 @@
-"""Publication of runs.
+"""Publication of runs (folders with images).
 
-A run is a folder with images. Writing its manifest as the last object publishes it. The steps,
-each with the state that remains if the process crashes after it:
+A run is published by writing its manifest, a JSON file that lists the images. There are two steps:
 
-1. list and count the images; reject published runs inside the folder           nothing
-2. read each image's metadata, hash it if necessary, and create the             nothing, or the
-   manifest atomically, unless it exists                                        manifest
+1. List and count the images. Fail if a folder inside the run is a published run.
+2. Read each image's metadata, and compute missing hashes. Create the manifest atomically, unless it
+   exists.
 
-After a crash the run is therefore either open or published. If several processes publish a run at
-once, one writes the manifest, and the others compare their images with it (docs/adr/0030).
+After a crash in either step, the run is open or published, never partly published. If several
+processes publish a run at once, one of them writes the manifest. The others compare their images
+with that manifest (docs/adr/0030).
 """
 
 import contextlib
@@ -39,7 +39,7 @@ _NAMES: Final = 1000
 """Page size when only names are listed, equal to a page in S3 listings."""
 
 PAGE: Final = 250
-"""Page size when images are listed with metadata, which costs a HEAD per image in a bucket."""
+"""Page size when metadata is listed, which costs a HEAD request per image in a bucket."""
 
 _IN_ONE_REQUEST: Final = 16 * 1024**2
 """Maximum size of a manifest that is written to a bucket in one request, with a known length."""
@@ -51,7 +51,7 @@ log = logging.getLogger("stillroom.media")
 
 
 class Runs:
-    """Publishes and reads the runs in one storage.
+    """Runs in one storage: publication, and access to their manifests and images.
 
     All methods raise `BackendUnavailable` if the storage or the database fails.
     """
@@ -132,7 +132,6 @@ class Runs:
         return opened
 
     async def _require_not_deleting(self, folder: ImagePath, images: Sequence[StoredImage]) -> None:
-        """Raise `RunConflict` if the run, or any of the images, is being deleted."""
         rows = await self._database.rows()
         prefixes = [KeyPrefix.of_folder(path).text for path in (*_parents(folder), folder)]
         if await rows.run_deletions.is_deleting(prefixes):
@@ -205,7 +204,6 @@ class Runs:
         return [entry for entry in entries if entry is not None]
 
     async def _describe(self, image: StoredImage) -> dict[str, object] | None:
-        """Return an image's manifest entry, or None if the image no longer exists."""
         if image.sha256 is not None:
             return manifest.describe_image(image, image.sha256)
         try:
@@ -241,7 +239,10 @@ class Runs:
         return await self.published_ns(folder) is not None
 
     async def published_ns(self, folder: ImagePath) -> int | None:
-        """Return when the folder's manifest was saved, in nanoseconds; None if it has none."""
+        """Return the time at which the folder's manifest was saved, in nanoseconds.
+
+        Return None if the folder has no manifest.
+        """
         try:
             return (await self._storage.stat(StorageKey.of_manifest(folder))).modified_ns
         except (ImageNotFound, InvalidPath):  # or the name is too long for a manifest

@@ -1,10 +1,11 @@
-"""GET and HEAD of images on the fast path, answered immediately from bounded caches.
+"""GET and HEAD of images on the fast path: immediate responses from bounded caches.
 
-The ASGI path (scope, task, routing, Response objects, chunked reading) takes ten times as long as
-the kernel needs to send an image. The fast path splits a request into its line and the bytes after
-it, and uses the bytes of each as a cache key:
+The normal (ASGI) path consists of scope, task, routing, Response objects and chunked reading. It
+takes ten times as long as the kernel needs to send an image. The fast path splits a request into
+its request line and its header fields, and uses the bytes of each part as a cache key:
 
-- header fields that have passed the parser and all checks, with the grant of their token;
+- header fields that have passed the parser and all checks, with the grant (permissions) of their
+  token;
 - request lines with a valid path, with the image's properties and the heads of responses;
 - bodies of images, while the image is not replaced.
 
@@ -52,7 +53,10 @@ ASGI_ONLY_FIELDS: Final = frozenset(
         "upgrade",
     )
 )
-"""Headers that the fast path does not support. Requests with one take the ASGI path."""
+"""Header fields that the fast path does not support.
+
+A request with such a field takes the ASGI path.
+"""
 
 _CONDITIONS: Final = (
     "if-match",
@@ -63,15 +67,18 @@ _CONDITIONS: Final = (
     "range",
     OFFER,
 )
-"""Headers on which responses depend. Requests with equal values get the same response."""
+"""Header fields on which responses depend. Requests with equal values get the same response."""
 
 _MAX_FIELDS_BYTES: Final = 8 * 1024**2
 _MAX_LINES: Final = 16_384
-"""Maximum number of cached lines (about 24 MiB). The storage caches metadata for as many images."""
+"""Maximum number of cached request lines (24 MiB).
+
+The storage caches metadata for as many images.
+"""
 
 
 class FastReads:
-    """Fast path for GET and HEAD, with the caches of one process."""
+    """Handler of simple GET and HEAD requests for images, with the caches of one process."""
 
     longest_head = 4096
 
@@ -87,7 +94,7 @@ class FastReads:
         """Create a fast path with empty caches.
 
         Args:
-            operations: Operations whose rules apply.
+            operations: Image operations that also handle the requests on the ASGI path.
             tokens: Token verifier.
             find: Called for each request that passed all checks.
             forget: Called with each request line that is evicted from the cache.
@@ -175,7 +182,6 @@ class FastReads:
         return self._checked_fields.get(data[end : field.start] + data[field.end :]), field.id
 
     def _add_line(self, data: bytes, end: int) -> Line | None:
-        """Parse and cache a request line. Return None if its path is invalid."""
         match = _LINE.fullmatch(data, 0, end)
         if match is None or len(IMAGES_PREFIX) + len(match[2]) > self._longest_target:
             return None

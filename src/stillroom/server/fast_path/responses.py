@@ -1,4 +1,4 @@
-"""Responses of the fast path to reads: from files on a disk, or redirects to a bucket."""
+"""Responses of the fast path to GET and HEAD: files on a disk, or redirects to a bucket."""
 
 import os
 from collections.abc import Callable
@@ -60,10 +60,10 @@ class Answer:
 
 
 Response = tuple[Answer, bytes | memoryview | FileSlice, int]
-"""Answer, its body, and the length of the body."""
+"""Response of the fast path: shared part, body, and length of the body in bytes."""
 
 _CACHED: Final = Answer("get_image", HTTPStatus.OK, b"")
-"""Answer to a cached response, whose body includes the head."""
+"""Shared part of a response whose cached body includes the head."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +194,10 @@ class FileResponses:
         return (answer, body, len(body)) if self._storage.is_current(image) else None
 
     def _read(self, line: Line, image: StoredImage, answer: Answer) -> Response | None:
-        """Read and cache the body, since the image is requested for the second time."""
+        """Read and cache the body.
+
+        An image is cached only when it is requested for the second time.
+        """
         if answer.length > _MAX_COPIED_BYTES:
             return None
         body = _buffer[: answer.length]
@@ -248,7 +251,6 @@ class FileResponses:
         return answer
 
     def _cached_answer(self, line: Line, conditions: Conditions | None) -> Answer | None:
-        """Return the cached response to a request line and conditions, or None if outdated."""
         if conditions is None:
             return line.answer
         entry = self._conditional.get((line, conditions))
@@ -263,7 +265,10 @@ class FileResponses:
         self._conditional.put((line, conditions), (line.image, answer), size + ENTRY_BYTES)
 
     def _make_proxy_head(self, fields: Fields, answer: ImageAnswer) -> bytes:
-        """Return the head for a proxy up to the image's name; empty if there is no proxy."""
+        """Return the head that makes a proxy send the image, up to the image's name.
+
+        The result is empty if there is no such proxy.
+        """
         if self._sendfile is None or not self._sendfile.can_delegate(fields, answer):
             return b""
         *headers, (field, location) = without_body(answer, "").headers
@@ -271,7 +276,10 @@ class FileResponses:
         return b"%s%s: %s" % (lines, field.encode(), location.encode())
 
     def _delegate(self, answer: Answer, image: StoredImage) -> Response | None:
-        """Let a proxy send the image. Without a pinned name, the ASGI path creates one."""
+        """Return a response that makes a proxy send the image; None if it has no pinned name.
+
+        The ASGI path then creates a pinned name (a hard link that the proxy opens).
+        """
         name = self._sendfile and self._sendfile.storage.known_name(image)
         if not name:
             return None
@@ -292,7 +300,7 @@ def _in_memory(answer: Answer) -> Response:
 
 
 _buffer: Final = memoryview(bytearray(_MAX_COPIED_BYTES))
-"""Buffer for reading bodies, which are then copied and sent without yielding to the event loop."""
+"""Buffer for image bodies. Each body is sent before the event loop handles another request."""
 
 
 def _read_now(image: LocalImage, start: int, into: memoryview) -> bool:

@@ -1,4 +1,7 @@
-"""Responses sent with sendfile. Slow clients or disks do not block other connections."""
+"""Responses with files, sent with sendfile.
+
+Slow clients or disks do not block other connections.
+"""
 
 import asyncio
 import contextlib
@@ -14,11 +17,10 @@ from stillroom.telemetry import metrics, request_id
 from stillroom.telemetry.logging import log_access
 
 _WINDOW_BYTES: Final = 1024**2
-"""Bytes sent in one call before other connections are served (`sendfile_max_chunk` in nginx).
-"""
+"""Bytes sent per call before other connections are served (nginx: `sendfile_max_chunk`)."""
 
 _POLL_INTERVAL_S: Final = 0.1
-"""Interval in seconds of attempts to send if there are no descriptors for waiting."""
+"""Seconds between attempts to send if no file descriptor is left for waiting."""
 
 _ONE_BYTE: Final = [bytearray(1)]
 
@@ -56,7 +58,7 @@ class AnswerRecord(NamedTuple):
 
 
 class FileExchange:
-    """Exchange that sends a response body from a file."""
+    """Exchange (request and response in progress) that sends the response body from a file."""
 
     has_begun = True
 
@@ -87,7 +89,7 @@ class FileExchange:
     def start(
         cls, connection: ClientConnection, head: bytes, file: FileSlice, record: AnswerRecord
     ) -> None:
-        """Send as much as possible immediately, and the rest when the client reads."""
+        """Send as much of the file as possible immediately, and the rest when the client reads."""
         exchange = cls(connection, head, file, record)
         metrics.begin()
         connection.continue_with(exchange)
@@ -103,7 +105,7 @@ class FileExchange:
         self._end()
 
     def _send(self, to: socket.socket) -> None:
-        """Send the next window. Uses a thread if that requires disk access."""
+        """Send the next window (part of the file). Uses a thread if that requires disk access."""
         if self._has_ended:
             return
         is_writable = False
@@ -127,7 +129,7 @@ class FileExchange:
             self._wait_for(to)
 
     def _wait_for(self, to: socket.socket) -> None:
-        """Continue when the client reads. Polls if there is no descriptor for waiting."""
+        """Continue when the client reads. Polls if no file descriptor is left for waiting."""
         try:
             self._socket = to.dup()
         except OSError as error:

@@ -1,4 +1,4 @@
-"""Uploads (POST of an image) on the fast path.
+"""Uploads (POST of an image) on the fast path, which uses no web framework.
 
 The body is passed directly to `ImageOperations.store`, without scope, routing or ASGI messages. The
 ASGI path calls the same method.
@@ -33,7 +33,7 @@ log = logging.getLogger("stillroom.api")
 
 
 class FastUploads:
-    """Request handler for uploads. Passes all other requests to the ASGI path."""
+    """Handler of image uploads. All other requests are passed to the ASGI path."""
 
     def __init__(
         self,
@@ -98,7 +98,7 @@ class UploadExchange(RequestExchange):
         self._extra_headers = extra_headers
 
     async def run(self) -> None:
-        """Save the image and respond. It is cancelled if a shutdown takes too long."""
+        """Save the image and respond. The task is cancelled if a shutdown takes too long."""
         request_id.current.set(self._request_id)
         metrics.begin()
         try:
@@ -111,11 +111,12 @@ class UploadExchange(RequestExchange):
             metrics.end()
             metrics.count_received("save_image", self._body.received)
         metrics.count("save_image", answer.status, time.perf_counter() - self._started)
-        if self._connection is not None:
+        connection = self._connection  # a write that fails disconnects this exchange
+        if connection is not None:
             lines = header_lines((*answer.headers, *self._extra_headers))
-            self._connection.write(self._make_head(answer.status, lines) + answer.body)
+            connection.write(self._make_head(answer.status, lines) + answer.body)
             self._record("save_image", answer.status, len(answer.body))
-            self._connection.finish(self)
+            connection.finish(self)
 
     async def _save(self) -> Problem:
         target = self._request.target

@@ -1,4 +1,4 @@
-"""Handling of requests through ASGI, with request id, metrics and access log."""
+"""ASGI path: requests that the ASGI application handles, with metrics and access log."""
 
 import asyncio
 import logging
@@ -24,7 +24,7 @@ Application = Callable[
 
 _NAME: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE: Final = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
-"""Valid names and values of response headers (RFC 9110, section 5), to prevent header injection."""
+"""Valid names and values of response headers (RFC 9110, 5), to prevent header injection."""
 
 log = logging.getLogger("stillroom.server")
 
@@ -33,7 +33,10 @@ class AsgiPath:
     """Request handler that passes requests to an ASGI application."""
 
     def __init__(self, app: Application, state: dict[str, Any]) -> None:
-        """Use `app`. Each request gets a copy of `state` from the application's lifespan."""
+        """Pass requests to `app`.
+
+        Each request gets a copy of `state` from the application's lifespan.
+        """
         self._app = app
         self._state = state
 
@@ -69,7 +72,7 @@ class AsgiExchange(RequestExchange):
 
     @property
     def has_begun(self) -> bool:
-        """Return whether the application has started the response."""
+        """True if the application has started the response."""
         return self._status > 0
 
     def disconnect(self) -> None:
@@ -78,7 +81,7 @@ class AsgiExchange(RequestExchange):
         self._ended.set()
 
     async def run(self, app: Application) -> None:
-        """Run the application. It is cancelled if a shutdown takes too long."""
+        """Run the application. The task is cancelled if a shutdown takes too long."""
         request_id.current.set(self._request_id)
         metrics.begin()
         try:
@@ -101,7 +104,6 @@ class AsgiExchange(RequestExchange):
             self._end()
 
     async def _end_incomplete(self) -> None:
-        """Finish a response that the application did not complete."""
         if self._status and self._connection is not None:
             self._connection.drop()  # so that the client notices that the response is incomplete
         elif not self._status:

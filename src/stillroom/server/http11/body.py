@@ -1,4 +1,4 @@
-"""Request body: framing (length or chunked), and a bounded queue for the reader."""
+"""Request body: framing (length or chunked), and a bounded queue of received pieces."""
 
 import asyncio
 import re
@@ -32,7 +32,7 @@ class RequestBody:
     set_reading: Callable[[bool], None]
 
     def __init__(self, length: int | None, *, max_overhead: int = 0) -> None:
-        """Expect `length` bytes, or a chunked body if it is None.
+        """Expect a body of `length` bytes, or a chunked body if `length` is None.
 
         `max_overhead` limits the bytes between two chunks, and the bytes in the trailers.
         """
@@ -49,17 +49,17 @@ class RequestBody:
 
     @property
     def is_awaited(self) -> bool:
-        """Return whether the reader is waiting for the client to send more."""
+        """True if the reader is waiting for the client to send more of the body."""
         return self._waiter is not None
 
     @property
     def is_delivered(self) -> bool:
-        """Return whether the reader has received the whole body."""
+        """True if the reader has received the whole body."""
         return self.is_complete and not self._pieces
 
     @property
     def has_undecoded_chunks(self) -> bool:
-        """Return whether `feed` must be called again (without data) to decode the rest."""
+        """True if `feed` must be called again (without data) to decode the rest."""
         return self._chunks is not None and self._chunks.has_more
 
     def feed(self, data: bytes) -> bytes | None:
@@ -93,7 +93,7 @@ class RequestBody:
         return rest
 
     def abort(self) -> None:
-        """Raise an error in the reader, since the rest will not be received."""
+        """Raise `ConnectionError` in the reader, because the rest will not be received."""
         self._aborted = True
         self._wake()
 
@@ -142,8 +142,8 @@ class RequestBody:
 class ChunkedDecoder:
     """Decoder of chunked transfer coding (RFC 9112, 7.1).
 
-    It is strict about line ends and drops trailers. httptools is not used, because it does not
-    report where a body ends, so that a pipelined request after it would be lost.
+    The decoder is strict about line ends and drops trailers. httptools is not used, because it does
+    not report where a body ends, so that a pipelined request after it would be lost.
 
     Attributes:
         has_more: Whether there is undecoded input because it had too many chunks for one call.
@@ -159,7 +159,7 @@ class ChunkedDecoder:
         self._next = self._read_size
 
     def feed(self, data: bytes) -> tuple[bytes, bytes | None]:
-        """Decode input. Return the joined data, and the input after a complete body (else None).
+        """Decode input. Return the decoded data, and the input after a complete body (else None).
 
         Raises:
             BadRequest: 400 if the input is malformed, 431 if the overhead is too large.

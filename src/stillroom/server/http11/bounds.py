@@ -1,4 +1,4 @@
-"""Limits and timeouts of a connection, against large heads and slow clients (slowloris).
+"""Limits and timeouts of a connection, against large request heads and slow clients (slowloris).
 
 The settings are documented in docs/reference/settings.md.
 """
@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from typing import Final
 
 BODY_WINDOW_S: Final = 30.0
-"""Interval in seconds for measuring the rate of a body. Shorter pauses are allowed."""
+"""Interval in seconds for measuring the rate of a request body. Shorter pauses are allowed."""
 
 LINGER_BYTES: Final = 1024**2
 LINGER_S: Final = 2.0
-"""Duration of a lingering close in seconds: the rest of a refused body is read and dropped, up to
-`LINGER_BYTES`, so that the client receives the response."""
+"""Maximum duration of a lingering close in seconds.
+
+The rest of a refused body, up to `LINGER_BYTES`, is read and dropped, so that the client receives
+the response.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +25,10 @@ class Bounds:
     Attributes:
         head_bytes: Maximum size of a request head (in nginx: 32 KiB).
         target_bytes: Maximum size of a request target. The longest encoded key has 3 KiB.
-        head_timeout_s: Timeout for the first byte of a connection, and for the rest of a head.
-        body_bytes_per_s: Minimum rate of a body over `BODY_WINDOW_S`. Slower requests get a 408.
+        head_timeout_s: Timeout for the first byte of a connection, and for the rest of a request
+            head.
+        body_bytes_per_s: Minimum rate of a request body over `BODY_WINDOW_S`. Slower requests get a
+            408.
         idle_timeout_s: Timeout between requests. It is longer than the 60 s of most proxies, so
             that the proxy closes idle connections, not the server.
         write_timeout_s: Timeout while the client reads nothing of a response.

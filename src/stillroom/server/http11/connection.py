@@ -137,11 +137,11 @@ class Connection(asyncio.Protocol):
                 self._transport.pause_reading()  # closing now would send a reset to a busy proxy
 
     def pause_writing(self) -> None:
-        """Block `drain`, since the transport's buffer is full."""
+        """Make `drain` wait, because the transport's buffer is full."""
         self._writable = asyncio.Event()
 
     def resume_writing(self) -> None:
-        """Unblock `drain`, since the client has read data."""
+        """Wake the caller of `drain`, because the client has read data."""
         self._progress_at = self._service.loop.time()
         if self._writable is not None:
             self._writable.set()
@@ -223,19 +223,25 @@ class Connection(asyncio.Protocol):
     # Answering ---------------------------------------------------------------------------
 
     def run(self, handler: Coroutine[Any, Any, None]) -> None:
-        """Run an exchange in a task, which is cancelled if a shutdown takes too long."""
+        """Run an exchange (response in progress) in a task.
+
+        A shutdown that takes long cancels the task.
+        """
         task = self._service.loop.create_task(handler)
         self._service.tasks.add(task)
         task.add_done_callback(self._service.tasks.discard)
 
     @property
     def has_unsent_bytes(self) -> bool:
-        """Return whether the transport has unsent bytes, so that no file can be sent yet."""
+        """True if the transport has unsent bytes, so that no file can be sent yet."""
         return self._transport.get_write_buffer_size() > 0
 
     @property
     def socket(self) -> socket.socket:
-        """Socket for sending a file. It may be used only while there are no unsent bytes."""
+        """Socket for sending a file.
+
+        It may be used only while the transport has no unsent bytes.
+        """
         return self._socket
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
@@ -310,7 +316,7 @@ class Connection(asyncio.Protocol):
         return response.request_id
 
     def _fail(self, error: Exception) -> None:
-        """Respond with 500, and log one line without a traceback, since clients may repeat this."""
+        """Respond with 500, and log one line without a traceback, as clients may repeat this."""
         request_id = self.refuse(500, "internal server error; see the server log")
         if not request_id:
             self.abort()
@@ -350,7 +356,10 @@ class Connection(asyncio.Protocol):
     # Time-outs ---------------------------------------------------------------------------
 
     def check_timeouts(self, now: float) -> None:
-        """Close, or respond with 408, if a timeout has expired. Called every second."""
+        """Close the connection, or respond with 408, if a timeout has expired.
+
+        Called every second.
+        """
         bounds, waited_s = self._service.bounds, now - self._since
         if self._has_stopped_reading(now):
             self.abort()
@@ -380,7 +389,7 @@ class Connection(asyncio.Protocol):
 
     @property
     def _has_unacknowledged_bytes(self) -> bool:
-        """Return whether the client has not acknowledged all bytes (TIOCOUTQ)."""
+        """True if the client has not acknowledged all bytes (TIOCOUTQ)."""
         return self.has_unsent_bytes or any(fcntl.ioctl(self._socket, termios.TIOCOUTQ, bytes(4)))
 
 

@@ -40,8 +40,8 @@ class Exchange(Protocol):
     """One request and its response in progress.
 
     Attributes:
-        keep_alive: Whether another request may follow. The connection sets it to False.
-        has_begun: Whether bytes of the response were sent. Then it cannot be replaced.
+        keep_alive: Whether another request may follow. The connection sets this attribute to False.
+        has_begun: Whether bytes of the response were sent. Then no other response can be sent.
         unsent_bytes: Number of unsent bytes, without those in the transport's buffer.
     """
 
@@ -59,7 +59,7 @@ class Exchange(Protocol):
 
 
 class RequestExchange:
-    """Base of exchanges that handle a request in a task."""
+    """Base class of exchanges (responses in progress) that run in a task."""
 
     unsent_bytes = 0
 
@@ -85,7 +85,6 @@ class RequestExchange:
         return make_head(status, headers, visible_id, keep_alive=self.keep_alive)
 
     def _record(self, operation: str, status: int, sent: int) -> None:
-        """Count the bytes of the response's body, and write the access log."""
         metrics.count_sent(operation, sent)
         log_access(
             self._client, self._request.method, self._request.path.decode("ascii"), status,
@@ -95,7 +94,7 @@ class RequestExchange:
 
 
 class Responder(Protocol):
-    """Request handler."""
+    """Handler of requests that the fast path does not handle."""
 
     def begin(self, connection: ClientConnection, request: Request, body: RequestBody) -> Exchange:
         """Start to handle a request, and return the exchange."""

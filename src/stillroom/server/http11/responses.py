@@ -1,4 +1,4 @@
-"""Response heads, and the error responses that the connection itself sends."""
+"""Response heads, and error responses that are sent by the connection itself."""
 
 import functools
 import time
@@ -32,7 +32,7 @@ _STATUSES: Final = frozenset(HTTPStatus)
 
 
 def header_lines(headers: Iterable[tuple[str, str]]) -> bytes:
-    """Return headers as they are sent."""
+    """Encode headers as lines of a response head."""
     return "".join([f"{name}: {value}\r\n" for name, value in headers]).encode("latin-1")
 
 
@@ -54,7 +54,7 @@ class Refusal(NamedTuple):
 
 
 def refusal(status: int, message: str) -> Refusal:
-    """Create an error response that the connection itself sends."""
+    """Create an error response to a request that no operation handles."""
     generated_id = request_id.generate()
     problem = plain_problem(status, message, _CODES[status], generated_id)
     if status == 503:

@@ -20,7 +20,7 @@ class HasTimeouts(Protocol):
     """Object with timeouts, such as a connection."""
 
     def check_timeouts(self, now: float) -> None:
-        """End activities whose timeout has expired. `now` is the loop's time."""
+        """Act on expired timeouts. `now` is the event loop's time."""
         ...
 
 
@@ -57,7 +57,6 @@ class TimeoutTimer:
                 )
 
     def _flush_metrics(self, connections: int, late: float) -> None:
-        """Flush the metrics. Repeated errors are logged only once."""
         try:
             metrics.report_loop(connections, late)
             metrics.flush()

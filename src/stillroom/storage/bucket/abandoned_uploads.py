@@ -24,7 +24,10 @@ log = logging.getLogger("stillroom.r2")
 
 
 class AbandonedUploads:
-    """Aborts uploads in the background. Failed attempts are retried until the process ends."""
+    """Background tasks that abort multipart uploads.
+
+    Failed attempts are retried until the process ends.
+    """
 
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
@@ -112,7 +115,10 @@ class AbandonedUploads:
             return await self._store.has_parts(key, upload_id)
 
     async def close(self) -> None:
-        """Wait up to `DEADLINE_S` for running aborts; the lifecycle rule handles the rest."""
+        """Wait up to `DEADLINE_S` for running aborts.
+
+        The bucket's lifecycle rule deletes other parts.
+        """
         self._closing.set()
         if self._tasks:
             _, late = await asyncio.wait(self._tasks, timeout=DEADLINE_S)

@@ -1,9 +1,9 @@
-"""Probes that test whether a bucket supports If-None-Match and If-Match.
+"""Tests that find out whether a bucket supports conditional writes (If-None-Match, If-Match).
 
-Some buckets ignore these headers, so a conditional save would replace any image. Others refuse
-them, or accept only ETags without quotes, like Ceph RGW 18
-(https://docs.ceph.com/en/reef/radosgw/s3/objectops/). Few support them for deletions. A probe
-creates a temporary object. Its results are cached until the process ends.
+Some buckets ignore these headers, so that a conditional save would replace any image. Others reject
+requests with these headers, or accept only ETags without quotes, like Ceph RGW 18
+(https://docs.ceph.com/en/reef/radosgw/s3/objectops/). Few buckets support conditional deletions. A
+test creates a temporary object. The results are cached until the process ends.
 """
 
 import asyncio
@@ -30,18 +30,18 @@ _SHA256: Final = hashlib.sha256(_BODY).hexdigest()
 _OTHER_ETAG: Final = f'"{"0" * 32}"'
 
 IF_ABSENT: Final = Guard()
-"""Guard for a save that must not replace an existing image."""
+"""Condition of a save that must not replace an existing image."""
 
 _BARE: Final = Properties()
 
 _CAN_FAIL: Final = (Refusal.MISSING, Refusal.GUARD_FAILED)
-"""Refusals of a bucket that supports the condition of the request."""
+"""Reasons for a refusal which prove that the bucket has checked the request's condition."""
 
 log = logging.getLogger("stillroom.r2")
 
 
 class _Change(enum.Enum):
-    """A kind of conditional change whose support is probed. The value is used in messages."""
+    """Kind of conditional request whose support is tested. The value is used in log messages."""
 
     CREATE = "If-None-Match"
     REPLACE = "If-Match"
@@ -61,7 +61,7 @@ class _Change(enum.Enum):
 
 _Faults = dict[_Change, str | None]
 _Probe = tuple[_Change, ...]
-"""Changes that one probe tries with the same kind of request."""
+"""Kinds of conditional requests that are tested together on one temporary object."""
 
 _PUT: Final = (_Change.CREATE, _Change.REPLACE)
 _COMPLETE: Final = (_Change.CREATE_IN_PARTS, _Change.REPLACE_IN_PARTS)
@@ -69,7 +69,7 @@ _DELETE: Final = (_Change.DELETE,)
 
 
 class Conditions:
-    """Conditions that one bucket supports, probed when they are first needed."""
+    """Support of one bucket for conditional requests, tested when it is first needed."""
 
     def __init__(self, store: ObjectStore, abandoned: AbandonedUploads) -> None:
         self._store = store
@@ -78,13 +78,15 @@ class Conditions:
         self._faults: _Faults = {}
 
     async def require(self, guard: Guard | None, *, in_parts: bool = False) -> None:
-        """Raise unless the bucket enforces `guard` when it stores an object.
+        """Check that the bucket enforces the condition `guard` when it stores an object.
 
-        A bucket whose documentation promises support is not probed, to save billed requests.
+        The result of a test is cached. A bucket whose documentation promises support is not tested,
+        to save billed requests.
 
         Raises:
-            ConditionUnsupported: the bucket does not enforce it. Nothing was sent yet.
-            BackendUnavailable: the probe failed.
+            ConditionUnsupported: the bucket does not enforce the condition. The image was not sent
+                yet.
+            BackendUnavailable: the test failed.
         """
         if guard is None or self._store.keeps_guards:
             return
@@ -98,22 +100,23 @@ class Conditions:
             )
 
     async def guards_deletions(self) -> bool:
-        """Return whether the bucket enforces the guard of a deletion.
+        """Return whether the bucket supports conditional deletions (If-Match).
 
-        Call it before the HEAD request for the guard's ETag, since the first call takes time.
+        Call this method before the HEAD request that reads the ETag for the condition. The first
+        call takes time, in which the image may change.
 
         Raises:
-            BackendUnavailable: the probe failed.
+            BackendUnavailable: the test failed.
         """
         if self._store.keeps_guards:  # R2 documents no conditional deletion
             return False
         return (await self._probe_once(_DELETE))[_Change.DELETE] is None
 
     async def find_limitations(self) -> Sequence[Limitation]:
-        """Return the unsupported conditions.
+        """Return the kinds of conditional requests that the bucket does not support.
 
         Raises:
-            BackendUnavailable: a probe failed.
+            BackendUnavailable: a test failed.
         """
         for probe in (_PUT, _COMPLETE, _DELETE):
             await self._probe_once(probe)
@@ -124,7 +127,7 @@ class Conditions:
         ]
 
     async def close(self) -> None:
-        """Cancel running probes."""
+        """Cancel running tests of conditional requests."""
         probes = list(self._probes.values())
         for task in probes:
             task.cancel()
@@ -132,7 +135,7 @@ class Conditions:
         self._probes.clear()
 
     async def _probe_once(self, probe: _Probe) -> Mapping[_Change, str | None]:
-        """Return the results so far, after running `probe` once for all callers."""
+        """Return all test results so far, after running `probe` once for all callers."""
         if probe[0] not in self._faults:
             task = self._probes.get(probe)
             if task is None:
@@ -200,7 +203,10 @@ class Conditions:
 
 
 def _certain(result: ChangeResult) -> ChangeResult:
-    """Raise if an earlier attempt may have succeeded: a refusal may then be due to that."""
+    """Return the result.
+
+    Raise if an earlier attempt, whose response was lost, may have succeeded.
+    """
     if result.doubtful:
         raise BackendUnavailable(
             "cannot find out whether the bucket supports conditional writes, because its requests "
@@ -210,7 +216,7 @@ def _certain(result: ChangeResult) -> ChangeResult:
 
 
 def _fault_of(change: _Change, result: ChangeResult) -> str | None:
-    """Describe the fault if a request whose condition is false had this result, else None."""
+    """Return a description of the bucket's fault, or None. The request's condition was false."""
     if result.refusal is None:
         return f"ignores {change.value}"
     return None if result.refusal in _CAN_FAIL else f"refuses {change.value} ({result.reason})"
@@ -219,7 +225,7 @@ def _fault_of(change: _Change, result: ChangeResult) -> str | None:
 async def guard_for(
     store: ObjectStore, key: str, condition: Condition, *, deadline: float | None = None
 ) -> Guard:
-    """Check `condition` against the current object, and return a guard with its ETag.
+    """Check `condition` against the current object, and return a condition on the object's ETag.
 
     Raises:
         PreconditionFailed: the condition does not hold.

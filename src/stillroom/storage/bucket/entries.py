@@ -1,4 +1,7 @@
-"""Metadata of the images on a page, from one HEAD each: listings have no types or hashes."""
+"""Metadata of the images on a page, read with one HEAD request per image.
+
+A bucket's listing contains neither content types nor hashes.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -15,7 +18,10 @@ MAX_CONCURRENT_HEADS: Final = 32
 so that saves and single reads need not wait for a long page."""
 
 FetchFacts = Callable[[StorageKey, float], Awaitable[StoredImage]]
-"""Function of a key and a deadline (event loop's clock). Raises like `ImageStorage.stat`."""
+"""Function that returns an image's metadata. Raises like `ImageStorage.stat`.
+
+The arguments are the key and a deadline on the event loop's clock.
+"""
 
 
 async def describe_page(page: Page, fetch_facts: FetchFacts, slots: asyncio.Semaphore) -> EntryPage:

@@ -38,7 +38,7 @@ class ExistenceCache:
     def note(self, key: str, content_type: str, moment: int) -> None:
         """Add `key`, unless any key was removed since `moment`.
 
-        If a deletion happened during the request, its result may be outdated.
+        If a deletion happened during the request, the result of the request may be outdated.
         """
         if moment != self._removals:
             return

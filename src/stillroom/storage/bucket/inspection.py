@@ -93,9 +93,9 @@ class R2Inspection:
         return await fetch_facts(self._store, key, deadline=None)
 
     async def quarantine(self, image: StoredImage, facts: bytes) -> str | None:
-        """Copy the image and `facts` to `quarantine/`, check it again, and delete the original.
+        """Copy the image and `facts` to `quarantine/`, and delete the original if it is unchanged.
 
-        The deletion is conditional on the ETag if the bucket supports this.
+        The deletion is conditional on the ETag if the bucket supports conditional deletions.
         """
         name = sha256_of(f"{image.key.text} {image.save_id}".encode()).hexdigest()[:32]
         place = f"{QUARANTINE}{name}-{secrets.token_hex(4)}"

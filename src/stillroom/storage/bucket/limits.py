@@ -23,9 +23,10 @@ class Reservation:
 
 
 class MemoryBudget:
-    """Memory limit in bytes, shared by all uploads. Uploads wait in order until they fit.
+    """Memory limit in bytes, shared by all uploads.
 
-    Each upload reserves its memory in one step, so uploads cannot deadlock.
+    Uploads wait in order until enough memory is free. Each upload reserves its memory in one step,
+    so uploads cannot deadlock.
     """
 
     def __init__(self, size: int) -> None:
@@ -34,7 +35,7 @@ class MemoryBudget:
 
     @contextlib.asynccontextmanager
     async def reserve(self, size: int, *, wait_s: float) -> AsyncIterator[Reservation]:
-        """Reserve `size` bytes (at most the whole budget) while the context is open.
+        """Context manager: reserve `size` bytes (at most the whole budget) until the block ends.
 
         Raises:
             BackendUnavailable: the bytes did not become free within `wait_s` seconds.
@@ -95,7 +96,7 @@ class KeyLocks:
 
     @contextlib.asynccontextmanager
     async def hold(self, key: str, *, deadline: float) -> AsyncIterator[None]:
-        """Lock `key` while the context is open. Other callers wait in order.
+        """Context manager: lock `key` until the block ends. Other callers wait in order.
 
         Raises:
             BackendUnavailable: another caller had the lock until `deadline` (loop's clock).

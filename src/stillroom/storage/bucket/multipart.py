@@ -48,7 +48,11 @@ class MultipartUpload:
     async def complete(
         self, guard: Guard | None, *, deadline: float | None = None, any_refusal: bool = False
     ) -> ChangeResult:
-        """Combine the parts into an object. `Refusal.MISSING`: the upload or object is missing."""
+        """Combine the parts into an object.
+
+        The refusal is `Refusal.MISSING` if the upload, or the object that `guard` requires, does
+        not exist.
+        """
         return await self._store.complete_upload(
             self.key,
             self.upload_id,

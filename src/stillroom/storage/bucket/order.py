@@ -1,4 +1,4 @@
-"""Checks of the order of a bucket's listings, and a probe for `stillroom doctor`.
+"""Checks of the order of a bucket's listings, and a test of the order for `stillroom doctor`.
 
 The next page continues after the last entry, so in a bucket without a stable order images would be
 missing. S3 lists whole keys in byte order; SeaweedFS walks a tree of folders.
@@ -66,7 +66,7 @@ async def probe_order(store: ObjectStore) -> Sequence[Limitation]:
     """Return deviations of a bucket's order from S3's, by listing temporary objects.
 
     Raises:
-        BackendUnavailable: the probe failed.
+        BackendUnavailable: the test failed.
     """
     prefix = f"{PROBE}{secrets.token_hex(8)}/"
     try:

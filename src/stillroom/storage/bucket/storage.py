@@ -89,15 +89,15 @@ class R2ImageStorage:
         check_exists: bool = True,
         changes: ChangeObserver = UNWATCHED,
     ) -> None:
-        """Use the bucket `store`.
+        """Store images in the bucket `store`.
 
         Args:
-            store: The bucket. `close` closes it.
+            store: Connection to the bucket, which `close` closes.
             rules: Rules for saves.
             description: One line for the log.
             public_url: URL of the CDN, to which keys are appended. If None, URLs are presigned.
             cache_control: Cache policy stored with every image, for the CDN and browsers.
-            check_exists: Check that an image exists before redirecting: CDNs cache 404.
+            check_exists: Check that an image exists before redirecting, because CDNs cache a 404.
             changes: Observer of saves, copies and deletions.
 
         Raises:
@@ -174,7 +174,7 @@ class R2ImageStorage:
         return image
 
     def _budget_for(self, size: int) -> MemoryBudget:
-        """Return the budget for small images, or that for large ones if only it has room."""
+        """Return the memory budget for small images, or for large images if only that has room."""
         if size > _SMALL_BYTES or (not self._small.has_room(size) and self._large.has_room(size)):
             return self._large
         return self._small
@@ -182,9 +182,10 @@ class R2ImageStorage:
     async def _admit(
         self, key: StorageKey, max_bytes: int | None, condition: Condition
     ) -> Guard | None:
-        """Refuse a save that would fail, before the first byte is read.
+        """Raise if the save would certainly fail, before the first byte is read.
 
-        Returns a guard, with which the bucket itself enforces `condition`.
+        Return the condition on the object's ETag with which the bucket enforces `condition`; None
+        if it is not set.
         """
         if not condition.is_set:
             return None
@@ -269,7 +270,7 @@ class R2ImageStorage:
 
         Another process may save an image between the two requests. If the bucket supports
         conditional deletion, that image is kept unless it has the same ETag (the same bytes).
-        Otherwise it is deleted, too. With `save_id`, the deletion is not retried.
+        Otherwise that image is deleted, too. With `save_id`, the deletion is not retried.
         """
         deadline = asyncio.get_running_loop().time() + DEADLINE_S
         began_ns = time.time_ns()
@@ -306,7 +307,7 @@ class R2ImageStorage:
     async def copy(
         self, source: StorageKey, target: StorageKey, *, save_id: str | None = None
     ) -> StoredImage:
-        """Copy within the bucket, if the source still has this save id.
+        """Copy an image within the bucket, if the source still has this save id.
 
         The copy gets new properties, since it needs its own save id and the current cache policy.
         """
@@ -357,17 +358,18 @@ class R2ImageStorage:
         self._checked_until = now + _CHECK_HOLDS_S
 
     async def lacking_conditions(self) -> Sequence[Limitation]:
-        """Probe conditions by a few writes to a temporary object; see `conditions.py`."""
+        """Test conditional requests with writes to a temporary object; see `conditions.py`."""
         return await self._conditions.find_limitations()
 
     async def lacking_order(self) -> Sequence[Limitation]:
-        """Probe the order of listings with a few temporary objects; see `order.py`."""
+        """Test the order of listings with a few temporary objects; see `order.py`."""
         return await probe_order(self._store)
 
     async def close(self) -> None:
-        """Finish running aborts and close all connections. The storage can be used again later.
+        """Wait for running aborts of uploads, and close all connections.
 
-        The hashing threads stop when this object is garbage-collected.
+        The storage can be used again later. The hashing threads stop when this object is
+        garbage-collected.
         """
         await self._conditions.close()
         await self._abandoned.close()

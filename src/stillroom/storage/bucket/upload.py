@@ -27,7 +27,7 @@ GUARD_ATTEMPTS: Final = 4
 """Maximum number of attempts if other writers replace the image at the same time."""
 
 _HASHED_INLINE_BYTES: Final = 128 * 1024
-"""Bodies up to this size are hashed on the event loop: in 0.1 ms, like a thread switch."""
+"""Maximum size of a body that is hashed on the event loop (0.1 ms, like a thread switch)."""
 
 T = TypeVar("T")
 
@@ -68,7 +68,10 @@ class Upload:
         condition: Condition,
         guard: Guard | None,
     ) -> None:
-        """Prepare saving `source`. With `guard`, the bucket itself enforces `condition`."""
+        """Prepare saving `source`.
+
+        If `guard` is set, the bucket itself enforces `condition` with it.
+        """
         described = source if isinstance(source, DescribedSource) else DescribedSource()
         self.checks = UploadChecks(described.rules or context.rules, described.content_type)
         self._modified_ns = described.modified_ns
@@ -83,7 +86,7 @@ class Upload:
 
     @property
     def in_parts(self) -> bool:
-        """Return whether a part was sent already. Then the rest must be sent in parts, too."""
+        """True if a part was already sent. Then the rest must be sent in parts, too."""
         return self._parts is not None
 
     async def put(self, body: memoryview) -> StoredImage:
@@ -112,7 +115,10 @@ class Upload:
         raise BackendUnavailable("the image kept changing during the save: try again")
 
     async def send(self, part: PartBuffer) -> MultipartUpload:
-        """Send the next part. It is hashed twice: for the image, and for the request signature."""
+        """Send the next part.
+
+        The part is hashed twice: for the image, and for the request signature.
+        """
         if self._parts is None:
             self._parts = await self._begin()
         body = part.contents()

@@ -2,7 +2,8 @@
 
 The attribute also contains the modification time for which it is valid. If the file was edited or
 replaced by hand, the times differ and the attribute is ignored. It is packed into about 60 bytes,
-which fit into an ext4 inode (256 bytes). A larger one would need an additional block per image.
+which fit into an ext4 inode (256 bytes). A larger attribute would need an additional block per
+image.
 """
 
 import os
@@ -28,7 +29,8 @@ class Attributes:
         """Write the attributes to an open file.
 
         Raises:
-            OSError: the filesystem has no space for the attribute, or does not support any.
+            OSError: the filesystem has no space for the attribute, or does not support extended
+                attributes.
         """
         head = _LAYOUT.pack(_VERSION, self.modified_ns, self.sha256)
         os.setxattr(fd, NAME, head + self.content_type.encode("ascii"))

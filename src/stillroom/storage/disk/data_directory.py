@@ -56,7 +56,7 @@ class DataDirectory:
     Attributes:
         fd: Descriptor of the directory. Keys are paths relative to it.
         open_contained: Function that opens a key and never follows a link or leaves the directory.
-        durable: Whether files are synced (`STILLROOM_DURABILITY`).
+        durable: Whether files and folders are flushed to disk with fsync (`STILLROOM_DURABILITY`).
         has_nameless_files: Whether O_TMPFILE works. Otherwise staging files have names.
         has_attributes: Whether extended attributes work. Otherwise hashes are not stored.
     """
@@ -73,9 +73,9 @@ class DataDirectory:
 
         Args:
             root: Path of the directory.
-            durable: Whether to sync files.
+            durable: Whether to flush files and folders to disk with fsync.
             opener: Function that opens files. By default, the best one that works on this system.
-            observer: Called for each sync (`fsync_file`, `fsync_folder`; `ok`, `error`).
+            observer: Called for each fsync (`fsync_file`, `fsync_folder`; `ok`, `error`).
 
         Raises:
             ConfigurationError: the directory cannot be created or used; the message says why.
@@ -140,14 +140,14 @@ class DataDirectory:
 
     @property
     def is_read_only(self) -> bool:
-        """Return whether a sync has failed in any running process."""
+        """True if an fsync has failed in any running process."""
         return self._state[_READ_ONLY_AT] != 0
 
     def refuse_writes_if_read_only(self) -> None:
-        """Raise if the store is read-only because a sync has failed.
+        """Raise if the store is read-only because an fsync has failed.
 
         Raises:
-            ReadOnly: a sync failed; the disk must be checked and all processes restarted.
+            ReadOnly: an fsync failed; the disk must be checked and all processes restarted.
         """
         if self.is_read_only:
             raise ReadOnly(
@@ -161,17 +161,20 @@ class DataDirectory:
         return self._state[_EPOCH]
 
     def note_removed_folder(self) -> None:
-        """Invalidate the cache of synced folders in every process."""
+        """Change `folder_epoch`, so that every process flushes parent folders to disk again.
+
+        Call this method before and after a folder is removed.
+        """
         self._state[_EPOCH] = secrets.token_bytes(8)
 
     def sync(self, fd: int, call: str = "fsync_file") -> None:
         """Call fsync. If it fails, make the store read-only in every process.
 
-        After a failed fsync the kernel drops the unwritten pages and reports success the next
-        time, so the file is never synced again (https://wiki.postgresql.org/wiki/Fsync_Errors).
+        After a failed fsync the kernel drops the unwritten pages and reports success the next time,
+        so fsync is never called again for the file (https://wiki.postgresql.org/wiki/Fsync_Errors).
 
         Raises:
-            ReadOnly: the sync failed; the outcome of the save is unknown.
+            ReadOnly: the fsync failed; the outcome of the save is unknown.
         """
         if not self.durable:
             return
@@ -196,9 +199,9 @@ class DataDirectory:
         ) from error
 
     def start_writeback(self, fd: int, start: int, length: int) -> None:
-        """Start to write these bytes to the disk, so that a later sync takes less time.
+        """Start to write these bytes to the disk, so that a later fsync takes less time.
 
-        Errors are ignored, since the sync will report them. Source:
+        Errors are ignored, since the fsync will report them. Source:
         https://man7.org/linux/man-pages/man2/sync_file_range.2.html
         """
         if self.durable:
@@ -207,7 +210,7 @@ class DataDirectory:
             )
 
     def sync_folder(self, fd: int) -> None:
-        """Sync a folder's entries, like `sync`.
+        """Flush a folder's entries to disk, like `sync`.
 
         On XFS, fsync of a folder succeeds while the filesystem is shutting down, but stat fails.
         """
@@ -225,7 +228,10 @@ class DataDirectory:
     # Staging files -----------------------------------------------------------------------
 
     def open_staged(self) -> tuple[int, str | None]:
-        """Create an empty staging file. Return its descriptor, and its name if it has one."""
+        """Create an empty temporary file for an upload.
+
+        Return its descriptor, and its name if any.
+        """
         if self.has_nameless_files:
             flags = os.O_TMPFILE | os.O_RDWR
             return os.open(".", flags, _FILE_MODE, dir_fd=self.staging_fd), None
@@ -234,7 +240,7 @@ class DataDirectory:
         return os.open(name, flags, _FILE_MODE, dir_fd=self.staging_fd), name
 
     def staging_name(self) -> str:
-        """Return a unique name for a staging file."""
+        """Return a unique name for a temporary file in the folder `staging`."""
         return f"{os.getpid()}-{secrets.token_hex(8)}"
 
     def make_folder_at(self, parent_fd: int, name: str) -> None:
@@ -337,7 +343,10 @@ class DataDirectory:
         return True
 
     def _probe_hard_links(self) -> None:
-        """Check that hard links work. They publish an image without overwriting another file."""
+        """Check that hard links work.
+
+        A new image is published with a link, which overwrites no file.
+        """
         fd, name = self.open_staged()
         linked = self.staging_name()
         try:
@@ -386,7 +395,7 @@ def link_file(fd: int, name: str, folder_fd: int) -> None:
 
 @contextlib.contextmanager
 def translate_os_errors(*passed: type[OSError]) -> Iterator[None]:
-    """Translate `OSError` into the errors of the storage port.
+    """Context manager: translate `OSError` into the errors of the storage port.
 
     Args:
         passed: Error types that are not translated, because the caller handles them.

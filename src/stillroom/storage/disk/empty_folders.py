@@ -17,7 +17,7 @@ from stillroom.storage.disk.changed_folders import LINKS_OF_A_LEAF
 from stillroom.storage.disk.data_directory import IMAGE_FOLDERS, PRIVATE_FOLDER, DataDirectory
 
 _FILE: Final = f"{PRIVATE_FOLDER}/tidied"
-"""Lock file of the process that searches. It is modified with each search."""
+"""Lock file of the search. Its modification time is the time of the last search."""
 
 
 def remove_empty_folders(

@@ -26,8 +26,11 @@ _MAX_FOLDERS: Final = 1024
 _MAX_CHANGES: Final = 16_384
 _LEAST_CHANGES: Final = 64
 _BYTES_FOR_A_CHANGE: Final = 256
-"""Limits for the changed names stored per folder: one per this many bytes of names, within the two
-bounds. If there are more, reading the folder again is cheaper."""
+"""Limit on the changed names stored per folder: one per this many bytes of names.
+
+The resulting limit is at least `_LEAST_CHANGES` and at most `_MAX_CHANGES` names. If more names
+have changed, reading the folder again is cheaper.
+"""
 
 _FORGOTTEN_AFTER_S: Final = 600.0
 """Seconds after the last listing of a folder until its watch is removed."""
@@ -54,9 +57,11 @@ class FolderCache:
         self._has_warned = False
 
     def names_from(self, fd: int, start: str, count: int) -> list[str] | None:
-        """Return `count` names of an open folder in order, beginning with `start`.
+        """Return the next names in a folder, in sorted order.
 
-        Returns fewer at the end of the folder, and None if the folder is not cached.
+        The result contains at least `count` names that are equal to or greater than `start`, or all
+        such names if there are fewer. The result is None if the folder is not cached. `fd` is a
+        descriptor of the folder.
 
         Raises:
             OSError: the filesystem failed.
@@ -81,7 +86,7 @@ class FolderCache:
 
     @contextlib.contextmanager
     def reading(self, fd: int) -> Iterator[Callable[[list[str]], None] | None]:
-        """Cache the names of an open folder, which the caller reads completely in this context.
+        """Context manager: cache the names of a folder while the caller reads the whole folder.
 
         Yields:
             Function to call with each batch of names; None if the folder cannot be cached.
@@ -111,7 +116,7 @@ class FolderCache:
 
     @property
     def is_sorted(self) -> bool:
-        """Return whether all cached names are sorted."""
+        """True if all cached names are sorted."""
         return not self._unsorted
 
     def sort(self) -> None:
@@ -241,8 +246,8 @@ def _ident(fd: int) -> Ident:
 def _read_states(folder_fd: int, names: set[str]) -> dict[str, bool]:
     """Return whether each name currently exists, as a file and (with a slash) as a folder.
 
-    Events are used only for their names. So it does not matter in which order they arrive, or
-    whether the kernel merges or repeats some of them.
+    Of the inotify events, only the names are used. It therefore does not matter in which order the
+    events arrive, or whether the kernel merges or repeats some of them.
     """
     states = {}
     for name in names:

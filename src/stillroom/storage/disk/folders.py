@@ -1,8 +1,8 @@
-"""Parent folders of images: creating, syncing and opening them.
+"""Parent folders of images: creating, opening and removing them, and flushing them to disk.
 
-A file survives a power cut only if the directory entries of all its parent folders were synced.
-Syncing them for every save would cost one sync per level, so each process remembers which folders
-it has synced up to the top. A folder that another process created may not be synced yet.
+A file survives a power cut only if the directory entries of all its parent folders were flushed
+with fsync. Doing this for every save would cost one fsync per level, so each process remembers for
+which folders it was done. A folder that another process created may not be on the disk yet.
 """
 
 import errno
@@ -17,7 +17,7 @@ _REMEMBERED: Final = 65_536
 
 
 class Folders:
-    """Opens and creates folders in a data directory. Thread-safe."""
+    """Folders in a data directory. Thread-safe."""
 
     def __init__(self, data_directory: DataDirectory) -> None:
         self._data_directory = data_directory
@@ -25,11 +25,14 @@ class Folders:
         self._durable: dict[str, tuple[int, bytes]] = {}
 
     def open_or_make(self, folder: str) -> int:
-        """Open a folder, creating it if necessary. It and its parents then survive a power cut.
+        """Open a folder, creating it if necessary.
+
+        The folder and its parents then survive a power cut.
 
         Raises:
-            OSError: a file (ENOTDIR) or link (ELOOP) is in the path, or a removal interfered.
-            ReadOnly: a sync failed.
+            OSError: a file (ENOTDIR) or link (ELOOP) is in the path, or another process has removed
+                a folder.
+            ReadOnly: an fsync failed.
         """
         epoch = self._data_directory.folder_epoch
         try:
@@ -72,7 +75,7 @@ class Folders:
         """Remove a folder and its subfolders, unless there is a file in any of them.
 
         Returns:
-            False if there is a file. It is not removed.
+            False if a file was found, which is kept.
 
         Raises:
             OSError: the disk failed. Some of the folders may have been removed.

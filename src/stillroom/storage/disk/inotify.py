@@ -2,7 +2,7 @@
 
 The kernel queues an event before the call that made the change returns
 (https://man7.org/linux/man-pages/man7/inotify.7.html). So the queue contains an event for every
-save that has already been answered.
+save whose response was already sent.
 """
 
 import contextlib
@@ -30,8 +30,11 @@ _FULLY_REPORTED: Final = frozenset({
     0x9123_683E,  # btrfs
     0x0102_1994,  # tmpfs
 })  # fmt: skip
-"""Types (statfs(2), f_type) of filesystems that only this kernel changes. On NFS, FUSE, 9p, in
-layers of overlayfs, and by a ZFS rollback, files can change without an event."""
+"""Types (statfs(2), f_type) of filesystems that only this kernel changes.
+
+On NFS, FUSE and 9p, files can change without an event. The same is true for the layers of
+overlayfs, and for a ZFS rollback.
+"""
 
 _STATFS_BYTES: Final = 256  # more than on any architecture
 
@@ -53,7 +56,8 @@ class Inotify:
     def watch(self, folder_fd: int) -> int:
         """Start to report names that are created, deleted or moved in an open folder.
 
-        Returns the watch number in the folder's events, the same each time for one folder.
+        Return the watch number that the folder's events contain. Each call for the same folder
+        returns the same number.
 
         Raises:
             OSError: there are too many watches (ENOSPC, fs.inotify.max_user_watches).

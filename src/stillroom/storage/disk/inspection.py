@@ -40,8 +40,11 @@ _KNOWN_NAMES: Final = (*IMAGE_FOLDERS, PRIVATE_FOLDER, "lost+found")
 """Expected names in the data directory. ext4 creates `lost+found`."""
 
 _STAGED_FOR_S: Final = 3600
-"""Age in seconds after which a staging file is reported as a leftover. Normally it has a name for
-milliseconds, or (without O_TMPFILE) for the duration of an upload."""
+"""Age in seconds after which a staging file is reported as a leftover.
+
+Normally a staging file (temporary file of an upload) has a name for milliseconds, or (without
+O_TMPFILE) for the duration of an upload.
+"""
 
 T = TypeVar("T")
 
@@ -87,7 +90,10 @@ class DiskInspection:
         return await self._storage.stat(key)
 
     async def adopt(self, inspected: Inspected, sha256: bytes) -> None:
-        """Store the SHA-256 in the file's attribute. It is valid until the file is modified."""
+        """Store the SHA-256 in the file's attribute.
+
+        The hash is valid until the file is modified.
+        """
         if not self._data_directory.has_attributes:
             raise ConfigurationError(
                 "hashes are kept in extended attributes, and this filesystem has none: "

@@ -1,8 +1,7 @@
-"""Check that files whose metadata is cached are unchanged, and read such files.
+"""Fast check whether a file with cached metadata is unchanged, and reading from such a file.
 
-Every response with a cached image needs this check, so it must be fast. One statx(2) call writes
-all fields that a change affects into one buffer, which is compared as a whole. `os.stat` creates 20
-objects.
+Every response with a cached image needs this check. One statx(2) call writes all fields that a
+change affects into one buffer, which is compared as a whole. `os.stat` would create 20 objects.
 """
 
 import ctypes
@@ -38,7 +37,10 @@ def version_of(key: StorageKey, status: os.stat_result) -> Version:
 
 
 class KnownFiles:
-    """Checks of files below one folder. Not thread-safe, since statx writes into one buffer."""
+    """Checks whether files below one folder are unchanged. Not thread-safe.
+
+    Each statx call writes into the same buffer.
+    """
 
     def __init__(self, folder_fd: int, flags: int) -> None:
         self._folder_fd = folder_fd

@@ -21,7 +21,7 @@ from stillroom.storage.values import ListQuery, Page
 
 _SMALLEST_PICK: Final = 1024
 _LARGEST_PICK: Final = 65_536
-"""Minimum and maximum number of names read from one folder; the maximum uses about 5 MiB."""
+"""Minimum and maximum number of names selected from a folder at once (5 MiB at most)."""
 
 _SMALL_FOLDER: Final = 512
 """Number of names up to which reading a folder is faster than watching it."""
@@ -39,7 +39,7 @@ order is used, which needs little memory."""
 def list_page(
     data_directory: DataDirectory, query: ListQuery, folder_cache: FolderCache | None = None
 ) -> Page:
-    """List one page of keys. If the query is delimited, it contains folders, too.
+    """List one page of keys. If the query is delimited, the page contains folders, too.
 
     Raises:
         OSError: the filesystem failed. Folders deleted meanwhile are skipped.
@@ -106,7 +106,7 @@ def _start(path: str, after: str) -> str | None:
 def _choose(
     data_directory: DataDirectory, folder: _PendingFolder, count: int, folder_cache: FolderCache
 ) -> None:
-    """Fill a folder's queue with its next names in key order, at least `count`.
+    """Fill a folder's queue with its next names in key order: at least `count`, if it has as many.
 
     Each selection may read the whole folder, and may find only empty folders. So the number of
     selected names begins large and doubles, up to a limit on memory.
@@ -136,7 +136,7 @@ def _choose(
 def _pick(
     fd: int, folder: _PendingFolder, start: str, count: int, folder_cache: FolderCache
 ) -> list[str]:
-    """Read an open folder. Return its `count` smallest names beginning with `start`, sorted."""
+    """Read a folder. Return its `count` smallest names that are not less than `start`, sorted."""
     if folder.picks == 1:
         with os.scandir(fd) as entries:
             few = list(islice(_names(entries), _SMALL_FOLDER))
@@ -161,7 +161,6 @@ def _select(names: Iterable[str], start: str, begins: str) -> Iterator[str]:
 
 
 def _open(data_directory: DataDirectory, path: str) -> int | None:
-    """Open a folder. Return None if it was deleted, or replaced by a file or link."""
     try:
         return data_directory.open_folder(path.rstrip("/"))
     except OSError as error:
@@ -171,7 +170,7 @@ def _open(data_directory: DataDirectory, path: str) -> int | None:
 
 
 def _names(entries: Iterable[os.DirEntry[str]]) -> Iterator[str]:
-    """Yield the names of files and folders, the latter with a slash. Skips links and devices."""
+    """Yield the names of files, and of folders with a slash. Skips links and devices."""
     for entry in entries:
         if entry.is_file(follow_symlinks=False):
             yield entry.name

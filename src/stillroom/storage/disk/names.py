@@ -67,7 +67,7 @@ class SortedNames:
                         some_names.clear()
 
     def names_from(self, start: str, count: int) -> list[str]:
-        """Return at least `count` names in order, beginning with `start`; fewer at the end."""
+        """Return the names from `start` (inclusive) on, in order: at least `count`, if possible."""
         self.sort()
         self._tidy(self._block_of(start))
         at = self._block_of(start)

@@ -1,9 +1,9 @@
 """Functions that open a path below a folder and cannot leave the folder through links.
 
 Paths are validated before they are passed to this module. This second check also detects symbolic
-links in the folder, which the validation cannot see. Linux 5.6 and later do it in one call
-(https://man7.org/linux/man-pages/man2/openat2.2.html). If the kernel or a sandbox does not support
-that call, the path is opened segment by segment.
+links in the folder, which the validation cannot see. Linux 5.6 and later open and check a path in
+one call (https://man7.org/linux/man-pages/man2/openat2.2.html). If the kernel or a sandbox does not
+support that call, the path is opened segment by segment.
 """
 
 import ctypes
@@ -103,8 +103,9 @@ def open_by_walk(folder_fd: int, path: str, flags: int) -> int:
 def release(fd: int) -> None:
     """Close a descriptor, ignoring errors.
 
-    Linux closes it in any case, and reports no error that a sync has not reported before
-    (https://man7.org/linux/man-pages/man2/close.2.html). A completed save must not fail here.
+    Linux closes the descriptor in any case, and reports no error that an fsync has not reported
+    before (https://man7.org/linux/man-pages/man2/close.2.html). A completed save must not fail
+    here.
     """
     try:  # noqa: SIM105  (on every read: `suppress` would cost more than the call)
         os.close(fd)

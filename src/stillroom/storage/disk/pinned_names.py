@@ -24,7 +24,7 @@ from stillroom.storage.disk.image import DiskImage
 from stillroom.storage.disk.threads import DiskThreads
 
 PERIOD_S: Final = 60
-"""Minimum lifetime of a name in seconds. A proxy opens it within milliseconds."""
+"""Minimum lifetime of a name in seconds. A proxy opens the file within milliseconds."""
 
 _MAX_NAMES: Final = 65_536
 """Maximum number of names per period and process. Further images are sent by the server itself."""
@@ -40,7 +40,7 @@ class PinnedNames:
         *,
         now: Callable[[], float] = time.time,
     ) -> None:
-        """Prepare pinned names. The first folder is created with the first name."""
+        """Prepare to create pinned names. The first folder is created with the first name."""
         self._data_directory = data_directory
         self._threads = threads
         self._now = now
@@ -58,7 +58,8 @@ class PinnedNames:
         """Return the name of this version (path below `sendfile/`). Creates it if necessary.
 
         Returns:
-            None if it cannot be created: the image was deleted meanwhile, or the disk is full.
+            None if the name cannot be created: the image was deleted meanwhile, or the disk is
+            full.
         """
         save_id = image.image.save_id
         name = self.find(save_id)

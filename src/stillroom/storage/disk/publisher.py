@@ -31,7 +31,7 @@ before the file was linked. The first retry is immediate."""
 
 
 class Publisher:
-    """Publishes and deletes files while their folder is locked. All methods block."""
+    """Publication and deletion of image files while their folder is locked. All methods block."""
 
     def __init__(self, data_directory: DataDirectory) -> None:
         self._data_directory = data_directory
@@ -47,7 +47,7 @@ class Publisher:
                 raise _not_a_folder() from error
 
     def publish(self, key: StorageKey, staged: Staged, condition: Condition) -> None:
-        """Give a staged file its final name atomically, and sync the folder."""
+        """Give a complete temporary file its final name atomically, and flush the folder."""
         folder, _, name = key.text.rpartition("/")
         for attempt in range(_PUBLISH_ATTEMPTS):
             if attempt > 1:
@@ -62,7 +62,9 @@ class Publisher:
         raise BackendUnavailable("the folder was removed repeatedly during the save: try again")
 
     def _publish_in(self, folder_fd: int, name: str, staged: Staged, condition: Condition) -> bool:
-        """Publish in an open folder. Return False if it had to remove a folder first: retry.
+        """Publish in an open folder. Return False if an empty folder was in the way.
+
+        The empty folder was then removed, and the caller retries.
 
         All processes use the folder's lock. Unconditional saves share it. Conditional replacements
         and deletions lock it exclusively, so that the check and the change are atomic.
@@ -96,7 +98,7 @@ class Publisher:
                 raise _not_a_folder() from error
 
     def delete(self, key: StorageKey, condition: Condition, save_id: str | None) -> None:
-        """Delete an image if the conditions hold, and sync its folder."""
+        """Delete an image if the conditions hold, and flush its folder to disk."""
         folder, _, name = key.text.rpartition("/")
         try:
             folder_fd = self._data_directory.open_folder(folder)

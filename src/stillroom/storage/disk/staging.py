@@ -26,7 +26,10 @@ _MAX_CHUNKS: Final = 1024
 """Maximum number of chunks in a batch: IOV_MAX of Linux."""
 
 RESERVED_BYTES: Final = 16 * 1024**2
-"""Disk space reserved in advance, instead of the announced size, which may never be sent."""
+"""Bytes of disk space to reserve at a time.
+
+The whole announced size of an upload is not reserved at once, because it may never be sent.
+"""
 
 
 @dataclass(slots=True)
@@ -60,7 +63,7 @@ class Staged:
         self.fd, self._name = data_directory.open_staged()
 
     def bytes_to_reserve(self, more: int, max_bytes: int | None) -> int:
-        """Return how many bytes to reserve before writing `more` bytes (0: enough is reserved).
+        """Return the number of bytes to reserve before writing `more` bytes; 0 if none.
 
         `max_bytes` is the maximum size of the whole upload, or None if it is unknown.
         """

@@ -52,11 +52,14 @@ from stillroom.storage.values import (
 )
 
 _THREADS: Final = 16
-"""Number of threads. Most jobs are syncs, of which a disk can run 8 to 16 in parallel."""
+"""Number of threads. Most jobs are fsync calls, of which a disk can run 8 to 16 in parallel."""
 
 _DESCRIBED_AT_ONCE: Final = 256
-"""Number of files that one job opens for a listing. It takes a few milliseconds, so that other jobs
-do not wait long and a disconnected client is noticed."""
+"""Number of files that one job opens for a listing.
+
+The job takes a few milliseconds, so that other jobs do not wait long and a disconnected client is
+noticed.
+"""
 
 LIST_CACHE_BYTES: Final = 64 * 1024**2
 """Memory for caching the names of one to three million images, depending on their length."""
@@ -72,8 +75,8 @@ class DiskImageStorage:
     """`ImageStorage` on a local filesystem.
 
     Images are opened on the event loop, which takes a few microseconds, while a thread switch takes
-    fifty. Operations that write, sync, wait for a lock or read folders run in a thread pool. See
-    docs/adr/0002-the-storage-port-is-async-only.md.
+    fifty. Operations that write, flush to disk, wait for a lock or read folders run in a thread
+    pool. See docs/adr/0002-the-storage-port-is-async-only.md.
     """
 
     def __init__(
@@ -85,7 +88,7 @@ class DiskImageStorage:
         list_cache_bytes: int = LIST_CACHE_BYTES,
         changes: ChangeObserver = UNWATCHED,
     ) -> None:
-        """Use `data_directory`. `close` closes it.
+        """Store images in `data_directory`, which `close` closes.
 
         Args:
             data_directory: The opened data directory.
@@ -114,7 +117,10 @@ class DiskImageStorage:
     async def save(
         self, key: StorageKey, source: ImageSource, condition: Condition = UNCONDITIONAL
     ) -> StoredImage:
-        """Write and sync a staging file, link it, and sync its folder; see docs/adr/0003."""
+        """Write a temporary file, flush it to disk, link it to its path and flush the folder.
+
+        See docs/adr/0003.
+        """
         self._admit(key, source.max_bytes, condition)
         known = source if isinstance(source, DescribedSource) else DescribedSource()
         checks = UploadChecks(known.rules or self._rules, known.content_type)
@@ -141,7 +147,7 @@ class DiskImageStorage:
         return image
 
     def _admit(self, key: StorageKey, max_bytes: int | None, condition: Condition) -> None:
-        """Refuse a save that would fail, before the first byte is read."""
+        """Raise if the save would certainly fail, before the first byte is read."""
         self._data_directory.refuse_writes_if_read_only()
         self._refuse_if_full(max_bytes or 0)
         try:
@@ -161,7 +167,6 @@ class DiskImageStorage:
             )
 
     def _save_small(self, pending: "_PendingSave", batch: Batch) -> StoredImage:
-        """Save an image that fits into one batch, in one job."""
         with contextlib.closing(self._stage()) as staged:
             return self._finish(pending, staged, batch)
 
@@ -170,7 +175,7 @@ class DiskImageStorage:
             return Staged(self._data_directory)
 
     def _write(self, pending: "_PendingSave", staged: Staged, batch: Batch) -> None:
-        """Write a batch. Raises `StorageFull` if it would leave less than `min_free_bytes`."""
+        """Write a batch. Raises `StorageFull` if less than `min_free_bytes` would remain free."""
         more_bytes = staged.bytes_to_reserve(batch.size, pending.source.max_bytes)
         if more_bytes:
             self._refuse_if_full(more_bytes)
@@ -179,7 +184,7 @@ class DiskImageStorage:
         staged.write(batch, pending.checks)
 
     def _finish(self, pending: "_PendingSave", staged: Staged, batch: Batch) -> StoredImage:
-        """Write the last batch and the attributes, sync the file, publish it, sync its folder."""
+        """Write the last batch and the attributes, flush and publish the file, flush its folder."""
         staged.write(batch, pending.checks)
         received = pending.checks.finish(pending.source.expected_sha256)
         with translate_os_errors():
@@ -289,7 +294,7 @@ class DiskImageStorage:
         *,
         save_id: str | None = None,
     ) -> None:
-        """Delete the file and sync its folder. Empty folders are kept for concurrent saves."""
+        """Delete the file and flush its folder. Empty folders are kept for concurrent saves."""
         self._data_directory.refuse_writes_if_read_only()
         began_ns = time.time_ns()
         await self._threads.run(self._publisher.delete, key, condition, save_id)
@@ -309,7 +314,10 @@ class DiskImageStorage:
     async def copy(
         self, source: StorageKey, target: StorageKey, *, save_id: str | None = None
     ) -> StoredImage:
-        """Copy in the kernel. Some filesystems share the blocks; hard links are never used."""
+        """Copy the file in the kernel.
+
+        Some filesystems share the blocks; hard links are never used.
+        """
         self._data_directory.refuse_writes_if_read_only()
         opened = self._open(source)
         try:
@@ -337,7 +345,7 @@ class DiskImageStorage:
 
     @property
     def is_read_only(self) -> bool:
-        """Return whether the store is read-only because a sync failed in any process."""
+        """True if the store is read-only because an fsync failed in any process."""
         return self._data_directory.is_read_only
 
     async def check(self) -> None:

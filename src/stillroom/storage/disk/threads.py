@@ -73,7 +73,7 @@ class DiskThreads:
         """Run a blocking function in a thread and return its result.
 
         If the caller is cancelled, this method first waits for `work`, which may use descriptors
-        that the caller closes, and must finish a sync.
+        that the caller closes, and must finish an fsync.
 
         Raises:
             RuntimeError: the pool is closed.

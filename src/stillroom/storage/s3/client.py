@@ -37,7 +37,7 @@ from stillroom.storage.s3.refusals import (
 from stillroom.storage.s3.signing import Signer, encode_query
 
 IN_FLIGHT: Final = 64
-"""Maximum number of concurrent requests. Others wait, which limits memory if a bucket is slow."""
+"""Maximum number of concurrent requests. Others wait, which limits memory if the bucket is slow."""
 
 _TIMEOUT_S: Final = 5.0
 """Timeout of one attempt, without the time for its body. R2 responds within two seconds."""
@@ -61,7 +61,7 @@ _MAX_RESPONSE_BYTES: Final = 16 * 1024**2
 
 
 class _TooLateError(Exception):
-    """Too little time is left for an attempt. No byte was sent."""
+    """Error: too little time is left for an attempt. No byte was sent."""
 
 
 class BucketClient:
@@ -96,9 +96,9 @@ class BucketClient:
         return f"/{self._address.name}/{quote(key, safe='/')}"
 
     async def send(self, call: Call, *, deadline: float | None = None) -> BucketResponse:
-        """Send a call. It is retried until the bucket accepts or refuses it.
+        """Send a request, and retry it until the bucket accepts or refuses it.
 
-        `deadline` is a time on the event loop's clock; by default it is in `DEADLINE_S`.
+        `deadline` is a time on the event loop's clock; by default, `DEADLINE_S` seconds from now.
 
         Raises:
             BackendUnavailable: the bucket cannot be reached, refuses access, or did not respond in

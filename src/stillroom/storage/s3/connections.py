@@ -191,8 +191,6 @@ class Connections:
 
 
 class _Connection(asyncio.Protocol):
-    """One connection, with its current response."""
-
     transport: asyncio.Transport
 
     def __init__(self) -> None:
@@ -252,7 +250,6 @@ class _Connection(asyncio.Protocol):
 
     @property
     def is_reusable(self) -> bool:
-        """Return whether the last request and its response are complete."""
         return (
             self._ended
             and self._keeps

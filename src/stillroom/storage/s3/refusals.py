@@ -66,7 +66,7 @@ log = logging.getLogger("stillroom.r2")
 
 
 class Refusals:
-    """Raises errors for refused calls. Logs the first error of each kind, and the recovery.
+    """Converter of refused requests to errors. Logs the first error of each kind, and the recovery.
 
     Failed requests are logged anyway, and health checks would repeat errors every few seconds.
     """

@@ -125,7 +125,7 @@ class Signer:
         return f"{query}&X-Amz-Signature={signature}"
 
     def _second(self, now: datetime) -> "_Second":
-        """Return the cached values for the current second."""
+        """Return the values that all signatures in the current second share, from a cache."""
         number = int(now.timestamp())
         if self._last is None or self._last.number != number:
             moment = f"{now:%Y%m%dT%H%M%SZ}"

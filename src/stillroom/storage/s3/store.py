@@ -47,8 +47,9 @@ class S3ObjectStore:
     def __init__(self, client: BucketClient) -> None:
         """Use the bucket of `client`. `close` closes the client.
 
-        R2 documents that it enforces guards, so they are not probed (probes are billed)
-        (https://developers.cloudflare.com/r2/api/s3/extensions/#conditional-operations-in-putobject).
+        Cloudflare R2 is documented to support conditional writes, so they are not tested there:
+        each test request is billed. Source:
+        https://developers.cloudflare.com/r2/api/s3/extensions/#conditional-operations-in-putobject
         """
         self.keeps_guards = client.is_r2
         self._client = client
@@ -357,13 +358,14 @@ def _start_after(prefix: str, after: str) -> Mapping[str, str]:
 
 
 def _key_order(entry: str | None) -> str:
-    """Sort key for the order of S3: whole keys by their bytes, folders with their slash."""
+    """Return the sort key of an entry in the order of S3, by the bytes of the whole key."""
     return entry or ""
 
 
 def _tree_order(entry: str | None) -> str:
-    """Sort key for the order of SeaweedFS: by name within a folder, so `a/` is before `a-b`.
+    """Return the sort key of an entry in SeaweedFS's order: by name within each folder.
 
-    The last entry of a page must be the last in this order, or the next page repeats entries.
+    `a/` is therefore before `a-b`. The last entry of a page must be the last in this order, or the
+    next page repeats entries.
     """
     return (entry or "").removesuffix("/")

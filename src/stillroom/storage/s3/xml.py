@@ -100,7 +100,8 @@ def parse_listing(document: bytes, *, order: Callable[[str | None], str]) -> Lis
         order: Sort key for the bucket's order. The document lists folders after all keys.
 
     Raises:
-        BrokenXml: it is another document, or a truncated page without a continuation token.
+        BrokenXml: the document is not a listing, or is a truncated page without a continuation
+            token.
     """
     root = parse(document)
     if root.name != "ListBucketResult":
@@ -141,7 +142,7 @@ def parse_uploads(document: bytes) -> UploadsPage:
     SeaweedFS claims to encode keys but does not. XML can represent all image keys anyway.
 
     Raises:
-        BrokenXml: it is another document, or a truncated page without entries.
+        BrokenXml: the document is not a list of uploads, or is a truncated page without entries.
     """
     root = parse(document)
     if root.name != "ListMultipartUploadsResult":

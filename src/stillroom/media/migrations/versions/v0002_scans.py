@@ -1,4 +1,4 @@
-"""Table for the progress of the scan that finds expired compute results."""
+"""Table for the progress of the scan that finds expired images."""
 
 from typing import Final
 

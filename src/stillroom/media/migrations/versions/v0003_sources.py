@@ -1,4 +1,4 @@
-"""Columns for the source keys of resources, and for the hashes of sources to delete."""
+"""Columns for the keys from which resources were ingested, and for hashes of images to delete."""
 
 from typing import Final
 
@@ -10,7 +10,7 @@ down_revision: Final = "0002"
 
 
 def upgrade() -> None:
-    """Add the columns. A resource recorded in place gets its own key as source key."""
+    """Add the columns. The source key of a resource without a copy is its storage key."""
     op.add_column("media_resources", sa.Column("source_key", sa.String(1024)))
     op.add_column("media_deletions", sa.Column("content_hash", sa.LargeBinary(32)))
     op.add_column("media_dead_letters", sa.Column("content_hash", sa.LargeBinary(32)))

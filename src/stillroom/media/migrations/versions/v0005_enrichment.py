@@ -1,4 +1,4 @@
-"""Columns and tables for durations, dominant colours, tags and the healing queue."""
+"""Columns and tables for durations, colours, tags and jobs that compute missing metadata."""
 
 from typing import Final
 
