@@ -216,7 +216,7 @@ async def test_of_a_run_and_one_inside_the_one_that_is_written_first_stays(
     together.before = lambda: published(runs, first)  # all of it, before the other is written
     (second,) = {*NESTED} - {first}
 
-    with pytest.raises(RunConflict, match="is in the run|contains the published run"):
+    with pytest.raises(RunConflict, match=r"is in the run|contains the published run"):
         await runs.publish(second, 4)
 
     assert await runs.is_published(first)

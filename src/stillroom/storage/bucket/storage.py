@@ -297,8 +297,8 @@ class R2ImageStorage:
                     return  # the attempt whose response was lost has deleted it
                 if deleted.doubtful:
                     raise BackendUnavailable(
-                        "the connection to the bucket was interrupted, so it is unknown whether "
-                        "the image was deleted: try again"
+                        "the connection to the bucket was interrupted during the deletion: the "
+                        "outcome is unknown, so try again"
                     )
         raise BackendUnavailable("the image kept changing during the deletion: try again")
 
@@ -340,8 +340,8 @@ class R2ImageStorage:
                     return image
                 if written.refusal is Refusal.MISSING and written.doubtful:
                     raise BackendUnavailable(
-                        "the connection to the bucket was interrupted, so it is unknown whether "
-                        "the image was copied: try again"
+                        "the connection to the bucket was interrupted during the copy: the "
+                        "outcome is unknown, so try again"
                     )
                 if written.refusal is Refusal.MISSING:  # deleted after the HEAD
                     raise ImageNotFound

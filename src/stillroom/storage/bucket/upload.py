@@ -172,7 +172,10 @@ class Upload:
         Raises:
             BackendUnavailable: the current image is another version; the outcome is unknown.
         """
-        unknown = "the connection broke off: the outcome is unknown"
+        unknown = (
+            "the connection to the bucket was interrupted during the save: the outcome is unknown, "
+            "so save the image again"
+        )
         try:
             image = await fetch_facts(self._store, self._key, deadline=deadline)
         except ImageNotFound:
