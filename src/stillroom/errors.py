@@ -93,7 +93,7 @@ class EmptyFile(InvalidInput):
 
     code = "empty_file"
     at = ("body", "file")
-    message = "the file is empty; rewind the stream before sending it"
+    message = "the file is empty: if you send a stream, rewind it first"
 
 
 class DigestMismatch(InvalidInput):
@@ -174,7 +174,7 @@ class DeadLetterNotFound(StillroomError):
     """No failed deletion has this id; it may have been retried or dropped meanwhile."""
 
     code = "dead_letter_not_found"
-    message = "no such dead letter"
+    message = "there is no failed deletion with this id"
 
 
 class ResourceProtected(StillroomError):
@@ -189,7 +189,7 @@ class ResourceConflict(StillroomError):
 
     code = "resource_conflict"
     message = (
-        "a resource of another folder has the same bytes, and is being deleted or "
+        "a resource in another folder has the same bytes, and it is being deleted or "
         "has lost them: try again later, or ingest with a token for the whole library"
     )
 
@@ -210,7 +210,7 @@ class PreconditionFailed(StillroomError):
     """A condition, `If-Match` or `If-None-Match`, does not hold; nothing was changed."""
 
     code = "precondition_failed"
-    message = "a condition of the request failed"
+    message = "a condition in the headers of the request is not met"
 
 
 class ConditionUnsupported(StillroomError):

@@ -253,18 +253,18 @@ def _decode_once(raw: bytes, *, at: tuple[str, ...]) -> str:
     try:
         return unquote_to_bytes(raw).decode("utf-8")
     except UnicodeDecodeError:
-        raise InvalidPath("not valid UTF-8", at=at) from None
+        raise InvalidPath("the text is not valid UTF-8", at=at) from None
 
 
 def _check_length(text: str, *, at: tuple[str, ...] = ("path", "path")) -> None:
     limit = MAX_KEY_BYTES - len(COMPUTE_PREFIX)
     if len(text) * 4 > limit and (size := len(text.encode())) > limit:
-        raise InvalidPath(f"the path is {size} bytes long, the limit is {limit}", at=at)
+        raise InvalidPath(f"the path is {size} bytes long, but the limit is {limit}", at=at)
 
 
 def _check_start(text: str, *, at: tuple[str, ...]) -> None:
     if text.startswith("/"):
-        raise InvalidPath("paths do not start with a slash", at=at)
+        raise InvalidPath("the path must not begin with a slash", at=at)
 
 
 def _check_segment(segment: str, *, whole: bool, at: tuple[str, ...] = ("path", "path")) -> None:
@@ -278,15 +278,15 @@ def _check_segment(segment: str, *, whole: bool, at: tuple[str, ...] = ("path", 
     if whole and not segment:
         raise InvalidPath("the path has an empty segment (a trailing or double slash)", at=at)
     if whole and segment in _DOT_SEGMENTS:
-        raise InvalidPath("a segment is `.` or `..`", at=at)
+        raise InvalidPath("a segment of the path is `.` or `..`", at=at)
     if "\\" in segment:
-        raise InvalidPath("a backslash is not allowed", at=at)
+        raise InvalidPath("a backslash is not allowed in a path", at=at)
     if character := unsafe_character(segment):
         raise InvalidPath(f"the character U+{ord(character):04X} is not allowed", at=at)
     if not unicodedata.is_normalized("NFC", segment):
-        raise InvalidPath("not in Unicode normalization form C (NFC)", at=at)
+        raise InvalidPath("the path is not in Unicode normalization form C (NFC)", at=at)
     if len(segment.encode()) > MAX_SEGMENT_BYTES:
-        raise InvalidPath(f"a segment is longer than {MAX_SEGMENT_BYTES} bytes", at=at)
+        raise InvalidPath(f"a segment of the path is longer than {MAX_SEGMENT_BYTES} bytes", at=at)
     _check_reading(unicodedata.normalize("NFKC", segment), whole=whole, at=at)
     if "%" in segment:
         _check_reading(unquote(segment, errors="replace"), whole=whole, at=at)

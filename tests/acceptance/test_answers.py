@@ -265,7 +265,7 @@ def test_422_for_an_empty_file_and_the_old_image_stays(client: httpx.Client, fol
 
     answer = post(client, f"{folder}/a.png", form(("file", b"")))
 
-    message = "the file is empty; rewind the stream before sending it"
+    message = "the file is empty: if you send a stream, rewind it first"
     fault = {"loc": ["body", "file"], "msg": message, "type": "empty_file"}
     assert (answer.status_code, answer.json()) == (422, {"detail": [fault], "code": "empty_file"})
     assert client.get(f"{IMAGES}/{folder}/a.png").content == b"old"

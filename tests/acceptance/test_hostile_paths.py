@@ -140,7 +140,7 @@ def test_a_planted_link_leads_nowhere(server: Server, client: httpx.Client, fold
         assert client.delete(f"{IMAGES}/{folder}/{path}").status_code == 404
     assert client.get(IMAGES, params={"prefix": folder}).json() == []
     assert (server.data / ".stillroom/secret").exists()
-    assert "security: there is a link or device" in server.logged()
+    assert "in the data directory is a symbolic link or device" in server.logged()
 
 
 @pytest.mark.both_paths

@@ -194,7 +194,7 @@ def test_without_its_database_the_library_is_503_and_everything_else_works(
         assert ready.json()["parts"]["storage"] == {"state": "ok"}
         assert ready.json()["parts"]["database"]["state"] == "backend_unavailable"
         assert "s3cret" not in ready.text
-        until(lambda: "the media library is not available yet" in server.logged())
+        until(lambda: "cannot open the database of the media library" in server.logged())
     assert "s3cret" not in server.logged()
 
 

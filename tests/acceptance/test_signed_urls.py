@@ -267,7 +267,7 @@ def test_signatures_are_in_no_log(tmp_path: Path) -> None:
             exchange(server.port, f"GET {url}\xe9 HTTP/1.1\r\nHost: a\r\n\r\n".encode())
             assert signature
             assert signature not in server.logged()
-        assert "security: there is a link or device" in server.logged()
+        assert "in the data directory is a symbolic link or device" in server.logged()
         assert "GET /api/v1/storage/images/a.png 200" in server.logged()
 
 

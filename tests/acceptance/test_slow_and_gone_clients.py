@@ -91,7 +91,7 @@ def test_a_slow_download_goes_on_without_a_descriptor_and_the_log_says_so(tmp_pa
                 answer += connection.recv(1024**2) or pytest.fail("closed too early")
 
         assert parsed(bytes(answer)).body == data
-        assert server.logged().count("continues without a descriptor") == 1
+        assert server.logged().count("cannot open a file descriptor to wait for a slow client") == 1
 
 
 def download_without_descriptors(server: Server) -> socket.socket:
@@ -103,7 +103,7 @@ def download_without_descriptors(server: Server) -> socket.socket:
     limits = resource.prlimit(server.pid, resource.RLIMIT_NOFILE)
 
     def ended() -> str:
-        if "continues without a descriptor: Too many open files" in server.logged():
+        if "to wait for a slow client (Too many open files)" in server.logged():
             return "logged"
         sockets = [link for link in map(link_of, folder.iterdir()) if link.startswith("socket:")]
         return "duplicated" if len(sockets) > len(set(sockets)) else ""

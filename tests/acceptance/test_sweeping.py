@@ -345,4 +345,4 @@ def expired_by_now(server: Server, key: str) -> bool:
     """The scan is due again each time: one that runs meanwhile puts it off as it ends."""
     with migrating(rows_of(server)) as connection:
         connection.execute(sa.update(scans).values(next_at=now()))
-    return f"'{key}' will be deleted: it has expired" in server.logged()
+    return f"'{key}' will be deleted, because it has expired" in server.logged()

@@ -121,8 +121,8 @@ def test_one_box_finds_beginnings_names_and_what_is_not_there(
             visitor.expect_names(*names)
         for text, said in (
             ("colour:red", 'There is no filter "colour:"'),
-            ("size:large", "size: must be such as size:>2MB"),
-            ("before:soon", "before: must be a day"),
+            ("size:large", '"size:" must be a limit, such as size:>2MB'),
+            ("before:soon", '"before:" must be a day'),
         ):
             search.fill(text)
             expect(visitor.page.locator("#state")).to_contain_text(said)

@@ -213,7 +213,7 @@ def test_exit_codes_and_errors_say_what_happened_and_what_to_do(
         (["ls", f"{folder}/none"], {}, 3, "no such image or folder"),
         (["rm", f"{folder}/none"], {}, 3, "no such image or folder"),
         (["put", "none.png", folder], {}, 2, "no such file or folder: none.png"),
-        (["put", "out/*.gif", folder], {}, 2, "nothing matches"),
+        (["put", "out/*.gif", folder], {}, 2, "no file matches the pattern"),
         (["put", "e.png", "../x"], {}, 1, "`.` or `..`"),
         (["put", "e.png", f"{folder}/file/below"], {}, 1, "choose another path"),
         (["ls"], {"STILLROOM_TOKEN": "x.y.z"}, 4, "set STILLROOM_TOKEN"),
@@ -356,7 +356,7 @@ def test_a_token_needs_a_secret_and_makes_none(run: Run, tmp_path: Path) -> None
     refused = run("token")
 
     assert (refused.code, refused.out) == (1, "")
-    assert "no token secret at 'stillroom-data/.stillroom/secret'" in refused.err
+    assert "'stillroom-data/.stillroom/secret' does not exist" in refused.err
     assert "--data-dir" in refused.err
     assert list(tmp_path.iterdir()) == []
 

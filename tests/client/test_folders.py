@@ -146,7 +146,7 @@ def test_put_get_and_rm_take_filters_and_answer_in_json(run: Run, folder: str, m
         f"{folder}/a.png",
         f"{folder}/b b.png",
     ]
-    assert (none.code, "leave no file" in none.err) == (2, True)
+    assert (none.code, "no file matches the filters" in none.err) == (2, True)
     assert lines_of_json(get.out) == [
         {"path": f"{folder}/a.png", "result": "downloaded", "size": 117}
     ]

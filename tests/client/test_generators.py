@@ -57,13 +57,15 @@ async def test_an_image_is_encoded_as_it_is_asked_for(store: AsyncImageStore, fo
     assert opened(await store.read(f"{folder}/x.webp")).tobytes() == noise.tobytes()
     assert opened(await store.read(f"{folder}/a.png")).info["parameters"] == "a fox"
     assert opened(await store.read(f"{folder}/b.png")).info["prompt"] == "füchse"
-    with pytest.raises(UnsupportedMedia, match=r"JPEG takes no pnginfo: name the image \.png"):
+    with pytest.raises(
+        UnsupportedMedia, match=r"JPEG images do not support pnginfo: .* ends with \.png"
+    ):
         await store.save(f"{folder}/c.jpg", RED, pnginfo=texts)
-    with pytest.raises(UnsupportedMedia, match="JPEG takes no lossless"):
+    with pytest.raises(UnsupportedMedia, match="JPEG images do not support lossless"):
         await store.save(f"{folder}/c.jpg", RED, lossless=True)
     with pytest.raises(UnsupportedMedia, match=r"image.convert\('RGB'\)"):
         await store.save(f"{folder}/c.jpg", RED.convert("RGBA"), quality=80)
-    with pytest.raises(TypeError, match="quality: these options"):
+    with pytest.raises(TypeError, match="quality: omit these options"):
         await store.save(f"{folder}/c.jpg", b"bytes", quality=80)
 
 
@@ -172,7 +174,7 @@ def test_floats_and_tensors_become_arrays_that_can_be_saved(server: Server, fold
     assert from_float(tensor).shape == (2, 6, 3)
     assert from_float(np.zeros((1, 5, 6))).shape == (5, 6)
     for wrong, said in (
-        (np.zeros((2, 2), np.uint8), "save it as it is"),
+        (np.zeros((2, 2), np.uint8), "save it without from_float"),
         (np.full((2, 2), np.nan), "NaN"),
         (np.full((2, 2, 3), 254.5, np.float32), "values up to 254.5, but 1 is white: divide it"),
         (np.zeros((2, 4, 4, 3)), "contains 2 images"),
@@ -352,7 +354,7 @@ def test_a_server_that_sends_a_byte_now_and_then_is_given_up_in_time(
 
     with (
         dripping(start, drop) as url,
-        pytest.raises(ServerUnreachable, match="too slowly"),
+        pytest.raises(ServerUnreachable, match="before the deadline"),
         fetched(url, allow_private=True, **bounds),
     ):
         pass

@@ -298,7 +298,9 @@ def test_redirects_that_never_end_and_a_cdn_that_refuses_are_told() -> None:
     )
     with pytest.raises(UnexpectedAnswer, match="more than 3 times"):
         store_of(Script(*[round_and_round] * 9)).read("a")
-    with pytest.raises(UnexpectedAnswer, match=r"cdn.example.com.*responds 403") as raised:
+    with pytest.raises(
+        UnexpectedAnswer, match=r"cdn.example.com.*responded with the status 403"
+    ) as raised:
         store_of(Script(round_and_round, httpx.Response(403))).read("a")
     assert "secret" not in str(raised.value)
 

@@ -79,7 +79,7 @@ async def test_a_stream_that_was_not_rewound_is_refused_and_the_old_image_stays(
     stream.write(PNG)
     await store.save(path, PNG)
 
-    with pytest.raises(errors.EmptyFile, match=r"a\.png.*rewind the stream"):
+    with pytest.raises(errors.EmptyFile, match=r"a\.png.*rewind it first"):
         await store.save(path, stream)
 
     assert await store.read(path) == PNG

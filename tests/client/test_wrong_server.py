@@ -135,7 +135,7 @@ def test_the_first_repetition_is_a_warning_that_says_why(
     (record,) = caplog.records
     assert (record.name, record.levelno) == ("stillroom.client", logging.WARNING)
     assert record.getMessage() == (
-        "no answer from the server (refused); trying again for up to 10 s"
+        "no response from the server (refused); trying again for up to 10 s"
     )
 
 

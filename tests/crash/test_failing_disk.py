@@ -88,7 +88,10 @@ def test_after_a_failed_sync_every_worker_is_read_only_and_says_why(
             with paused(others), server.client() as client:
                 ready = client.get("/readyz")
                 assert ready.status_code == 503
-                assert "read-only since a sync to the disk failed" in ready.json()["detail"]
+                assert (
+                    "read-only, because writing to the disk (fsync) failed"
+                    in ready.json()["detail"]
+                )
                 for answer in (
                     client.post(f"{IMAGES}/a/other.bin", files={"file": b"other"}),
                     client.delete(f"{IMAGES}/a/old.bin"),

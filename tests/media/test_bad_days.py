@@ -107,13 +107,15 @@ async def test_while_the_database_is_away_nothing_is_deleted_and_afterwards_all_
         stopping = asyncio.Event()
         with postgres.away():
             running = asyncio.create_task(_run(library, stopping))
-            await eventually(lambda: "cannot sweep yet" in caplog.text)
+            await eventually(
+                lambda: "cannot run a background job of the media library yet" in caplog.text
+            )
             assert await is_there(library, key("a.png"))
         await eventually(lambda: is_missing(library, key("a.png")))
         stopping.set()
         await running
 
-    assert caplog.text.count("cannot sweep yet") == 1
+    assert caplog.text.count("cannot run a background job of the media library yet") == 1
     await library.database.close()
 
 

@@ -216,7 +216,7 @@ async def test_of_a_run_and_one_inside_the_one_that_is_written_first_stays(
     together.before = lambda: published(runs, first)  # all of it, before the other is written
     (second,) = {*NESTED} - {first}
 
-    with pytest.raises(RunConflict, match="is in the run|contains the published run"):
+    with pytest.raises(RunConflict, match=r"is in the run|contains the published run"):
         await runs.publish(second, 4)
 
     assert await runs.is_published(first)
@@ -274,7 +274,7 @@ async def test_a_run_that_changes_while_it_is_published_stays_open(
         return await entries(query)
 
     monkeypatch.setattr(storage, "entries", late)
-    with pytest.raises(RunConflict, match="changed meanwhile"):
+    with pytest.raises(RunConflict, match="changed while it was published"):
         await runs.publish(RUN, 4)
 
     assert not await runs.is_published(RUN)
@@ -299,7 +299,7 @@ async def test_a_run_with_too_many_images_for_a_manifest_is_refused(
     monkeypatch.setattr(manifest, "MAX_BYTES", 4096 + 500)
     await filled(storage)
 
-    with pytest.raises(TooLarge, match="publish it in parts"):
+    with pytest.raises(TooLarge, match="publish it as several runs"):
         await runs.publish(RUN, None)
 
     assert not await runs.is_published(RUN)

@@ -217,17 +217,17 @@ async def test_filters_find_what_they_say_and_nothing_else(rows: SearchRows) -> 
 WRONG: Final = [
     ("fox colour:red", 'no filter "colour:"'),
     ("https://example.com", 'no filter "https:"'),
-    ("model:", "model: needs a value"),
-    ('tag:" "', "tag: needs a value"),
-    ("seed:x", "seed: must be a whole number"),
-    (f"seed:{2**64}", "seed: must be a whole number"),
-    ("ai_mark:yes", "ai_mark: must be one of c2pa"),
-    ("before:tomorrow", "before: must be a day"),
-    ("after:2026-13", "after: must be a day"),
-    ("size:2MB", "size: must be such as"),
+    ("model:", '"model:" needs a value'),
+    ('tag:" "', '"tag:" needs a value'),
+    ("seed:x", '"seed:" must be a whole number'),
+    (f"seed:{2**64}", '"seed:" must be a whole number'),
+    ("ai_mark:yes", '"ai_mark:" must be one of c2pa'),
+    ("before:tomorrow", '"before:" must be a day'),
+    ("after:2026-13", '"after:" must be a day'),
+    ("size:2MB", '"size:" must be a limit, such as'),
     ("-size:>2MB", "cannot be excluded"),
-    ("!!!", "no letter"),
-    ("a " * 33, "more than 32"),
+    ("!!!", "a letter or a digit"),
+    ("a " * 33, "at most 32 words"),
 ]
 
 

@@ -113,7 +113,8 @@ FAULTS: Final = (
     Fault(
         "SDK: a file that became shorter is sent as it is",
         "client/sources.py",
-        '                raise DigestMismatch("the file has become shorter while it was sent")\n',
+        '                raise DigestMismatch("the file became shorter while it was sent: '
+        'save it again")\n',
         "                return\n",
         (SOURCES,),
     ),

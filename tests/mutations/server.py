@@ -158,7 +158,7 @@ FAULTS: Final = (
     Fault(
         "body: one that breaks off counts as a whole one",
         "server/http11/body.py",
-        '                raise ConnectionError("the client went away")\n',
+        '                raise ConnectionError("the client disconnected")\n',
         "                raise StopAsyncIteration\n",
         (BODY,),
     ),

@@ -59,7 +59,7 @@ async def test_a_listing_that_does_not_move_on_is_given_up(
 
     stub.faults.extend([stands_still] * 5)
 
-    with pytest.raises(BackendUnavailable, match="repeats a page"):
+    with pytest.raises(BackendUnavailable, match="sent the same page twice"):
         await storage.list(ListQuery(everything()))
 
 

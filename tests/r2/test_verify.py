@@ -112,7 +112,7 @@ async def test_a_hundred_flipped_bytes_are_a_hundred_findings(
     assert (command.status, command.report["counts"]) == (1, {"damaged": 100})
     refused = verify(tmp_path, "--adopt")
     assert refused.status == 2
-    assert "a hash cannot be added" in refused.log
+    assert "hashes of stored objects cannot be added" in refused.log
 
 
 @pytest.mark.slow

@@ -195,7 +195,7 @@ async def test_an_image_that_cannot_be_read_breaks_the_archive_off(
     async def send(message: Any) -> None:
         sent.append(message)
 
-    with pytest.raises(BackendUnavailable, match=r"cannot read it|b: received 4 bytes"):
+    with pytest.raises(BackendUnavailable, match=r"cannot read it|returned 4 bytes of b"):
         await answered(Storage(disk, **{fault: "/b"}), send)
 
     received = b"".join(message.get("body", b"") for message in sent)

@@ -166,7 +166,7 @@ async def test_a_planted_link_is_not_found_not_listed_and_never_followed_or_remo
     assert (planted / "secret.png").read_bytes() == b"secret"
     assert (tmp_path / "compute/file.png").is_symlink()
     assert (tmp_path / "compute/folder").is_symlink()
-    assert "security: there is a link or device in the data directory" in caplog.text
+    assert "in the data directory is a symbolic link or device" in caplog.text
 
 
 async def test_a_planted_fifo_blocks_nobody(storage: DiskImageStorage, tmp_path: Path) -> None:

@@ -6,7 +6,10 @@ from stillroom.errors import BackendUnavailable
 
 
 def test_only_who_asks_a_server_is_sent_to_look_after_it() -> None:
-    asked, worked = ServerUnreachable("no answer"), BackendUnavailable("the disk refused")
+    asked, worked = (
+        ServerUnreachable("no answer"),
+        BackendUnavailable("an operation on the disk failed"),
+    )
 
     assert (code_of(asked), code_of(worked)) == (5, 5)
     assert "STILLROOM_URL" in hint_of(asked)

@@ -243,7 +243,7 @@ async def test_a_bad_answer_leaves_the_last_good_keys_in_use_for_a_day(
     provider.now += MAX_AGE_S
     assert not await provider.accepts(token(TWO))
     assert await provider.accepts(token(ONE))
-    assert "cannot be fetched" in caplog.text
+    assert "cannot fetch the token keys" in caplog.text
     assert "no token is accepted" not in caplog.text
 
     provider.now += 1
@@ -279,7 +279,7 @@ async def test_keys_are_fetched_in_the_background(
     async with provider.keys.keep_fresh():
         await eventually(lambda: provider.asked > 2)
         provider.publish(ONE)
-        await eventually(lambda: "1 usable" in caplog.text)
+        await eventually(lambda: "1 can be used" in caplog.text)
         assert await provider.accepts(token(ONE))
         provider.publish(TWO)
         asked = provider.asked

@@ -236,7 +236,7 @@ async def test_what_arrives_damaged_is_noticed_there_and_removed(
     stats = await migrated(source.inspection, Target(storage, target.inspection))
 
     assert stats.counts == {MigrationOutcome.COPIED: 1, MigrationOutcome.FAILED: 1}
-    assert "the copy has the SHA-256" in stats.problems[0].detail
+    assert "the copy in the target had the SHA-256" in stats.problems[0].detail
     assert not (target.folder / "compute/bad.png").exists()
 
 
@@ -366,7 +366,7 @@ async def test_a_file_where_a_folder_must_be_is_a_failure_of_that_image_alone(
     stats = await migrated(source.inspection, target.target)
 
     assert stats.counts == {MigrationOutcome.COPIED: 1, MigrationOutcome.FAILED: 1}
-    assert "a part of the path is an image already" in stats.problems[0].detail
+    assert "because an image has its name" in stats.problems[0].detail
 
 
 async def test_strays_are_told_and_are_no_problem(source: Store, target: Store) -> None:
@@ -438,7 +438,7 @@ async def test_the_manifest_of_a_run_comes_after_all_of_its_images(
 
     async def watched(where: StorageKey, *given: Any) -> StoredImage:
         if where.text.endswith("8/1.png"):
-            raise PathConflict("a part of the path is an image already")
+            raise PathConflict("a folder in this path cannot be created")
         saved = await save(where, *given)
         arrived.append(where.text)
         return saved

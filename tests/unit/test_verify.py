@@ -45,7 +45,7 @@ class Broken:
 
     async def open(self, key: StorageKey) -> Inspected:
         if key.text in self._bad:
-            raise BackendUnavailable("the disk refused: Input/output error")
+            raise BackendUnavailable("cannot open the image on the disk: Input/output error")
         return await self._store.open(key)
 
     async def stat(self, key: StorageKey) -> StoredImage:
@@ -165,7 +165,7 @@ async def test_one_image_that_cannot_be_read_is_told_and_the_others_are_read(
     (finding,) = await found_in(broken)
 
     assert (finding.kind, finding.name) == (FindingKind.UNREADABLE, "compute/b.png")
-    assert finding.detail == "the disk refused: Input/output error"
+    assert finding.detail == "cannot open the image on the disk: Input/output error"
 
 
 async def test_a_medium_that_is_gone_ends_it_at_the_first_image_that_is_not_done(

@@ -107,7 +107,10 @@ class Archives:
         for text in dict.fromkeys(body.storage_keys):
             call.grant.require_everywhere("media")
             if not _LIBRARY_KEY.fullmatch(text):
-                raise InvalidPath("must be a key of the media library", at=("body", "storage_keys"))
+                raise InvalidPath(
+                    "must be the storage_key of an image in the media library, such as media/…",
+                    at=("body", "storage_keys"),
+                )
             keys.append(StorageKey(text))
         if not 1 <= len(keys) <= MAX_PATHS:
             raise InvalidPath(f"must contain 1 to {MAX_PATHS:,} images", at=("body", "paths"))
@@ -207,13 +210,17 @@ class _ArchiveResponse(Response):
         if self._captions is not None and self._captions.has(path):
             if self._skip_missing:
                 return
-            raise BackendUnavailable(f"{path}: saved again while the archive was sent")
+            raise BackendUnavailable(
+                f"{path} was replaced while the archive was sent: request the archive again"
+            )
         try:
             opened = await self._storage.open(key)
         except ImageNotFound as error:
             if self._skip_missing:
                 return
-            raise BackendUnavailable(f"{path}: deleted while the archive was sent") from error
+            raise BackendUnavailable(
+                f"{path} was deleted while the archive was sent: request the archive again"
+            ) from error
         with contextlib.closing(opened):
             image = opened.image
             caption = await self._captions.read(opened) if self._captions is not None else None
@@ -229,7 +236,10 @@ class _ArchiveResponse(Response):
 
     async def _end_entry(self, size: int, name: str) -> bytes:
         if self._zip.size != size:
-            raise BackendUnavailable(f"{name}: received {self._zip.size} bytes instead of {size}")
+            raise BackendUnavailable(
+                f"the archive cannot be completed, because the storage returned {self._zip.size} "
+                f"bytes of {name} instead of {size}: request the archive again"
+            )
         tail, record = self._zip.end_entry()
         await self._directory.add(record)
         return tail

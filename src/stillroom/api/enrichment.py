@@ -139,8 +139,8 @@ class Enrichment:
             # If the condition were ignored, the change could overwrite tags that the client
             # wanted to protect.
             raise InvalidParameter(
-                "a change of tags supports neither If-Match nor If-None-Match: tags are added "
-                "and removed one by one",
+                "changing tags supports neither If-Match nor If-None-Match: omit the header, since "
+                "each tag is added or removed on its own",
                 at=("header", "if-match"),
             )
         tags = await self.media.change_tags(call.path_id("resource_id"), change)

@@ -96,7 +96,7 @@ async def read_json(request: Request, fields: Fields, form: type[JsonForm]) -> d
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(_parser, parse_object, bytes(body))
     except TooManyValuesError as error:
-        raise InvalidParameter(f"the object holds {error}", at=("body",)) from None
+        raise InvalidParameter(f"the JSON object has {error}", at=("body",)) from None
     except ValueError:
         raise InvalidParameter(_NOT_AN_OBJECT, at=("body",)) from None
 

@@ -251,8 +251,8 @@ class ImageOperations:
             return await self.storage.open(poster_of(key))
         except (ImageNotFound, InvalidPath):
             raise UnsupportedMedia(
-                "a video has no thumbnail without a poster: save one next to it, as <its path>"
-                + POSTER_SUFFIX
+                "the thumbnail of a video is made from a poster image, and this video has none: "
+                "save one as <path of the video>" + POSTER_SUFFIX
             ) from None
 
     @Operation(

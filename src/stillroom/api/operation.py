@@ -99,7 +99,10 @@ def raw_target(request: Request) -> bytes:
     """Return the path of a request without decoding it, and without the query."""
     raw = request.scope.get("raw_path")
     if raw is None:
-        raise RuntimeError("the ASGI server sends no raw_path, so paths cannot be checked safely")
+        raise RuntimeError(
+            "the ASGI server sets no raw_path in the scope, so paths cannot be checked safely: use "
+            "a server that sets it, such as uvicorn"
+        )
     return bytes(raw).partition(b"?")[0]
 
 

@@ -75,7 +75,7 @@ class KeySet:
             usable.append(key)
             kid = entry.get("kid")
             if kid in by_kid:
-                raise ValueError(f"two keys named {kid!r}")
+                raise ValueError(f"the key set has two keys with the id {kid!r}")
             if kid is not None:
                 by_kid[kid] = key
         return cls(len(usable), by_kid, usable[0] if len(usable) == 1 else None)
@@ -149,7 +149,8 @@ class PublishedKeys:
         if self._keys is not None and self._now() - self._fetched_at > MAX_AGE_S:
             self._keys = None
             log.error(
-                "the keys at %s are %d hours old: no token is accepted until they can be fetched",
+                "the token keys from %s are more than %d hours old: no token is accepted until "
+                "they can be fetched again",
                 self._log_url,
                 MAX_AGE_S // 3600,
             )
@@ -193,15 +194,22 @@ class PublishedKeys:
         except Exception as error:  # noqa: BLE001  (a task has no caller, and any response must leave the old keys in use)
             self._failures += 1
             log.warning(
-                "the keys at %s cannot be fetched (%s), %s",
+                "cannot fetch the token keys from %s (%s), will retry: %s",
                 self._log_url,
                 str(error) or type(error).__name__,
-                "there are no keys yet" if self._keys is None else "old keys stay in use",
+                "no token is accepted until then"
+                if self._keys is None
+                else "the earlier keys stay in use",
             )
             self._drop_old_keys()
             return
         if self._keys is None or self._failures or keys.by_kid.keys() != self._keys.by_kid.keys():
-            log.info("keys at %s: %d usable for %s", self._log_url, keys.count, self.algorithm)
+            log.info(
+                "fetched token keys from %s: %d can be used for %s",
+                self._log_url,
+                keys.count,
+                self.algorithm,
+            )
         self._keys, self._fetched_at, self._failures = keys, self._now(), 0
 
 
@@ -222,12 +230,12 @@ async def fetch_key_set(url: str) -> bytes:
             client.stream("GET", url, headers=headers, follow_redirects=False) as response,
         ):
             if response.status_code != _HTTP_OK:
-                raise ValueError(f"status {response.status_code}")
+                raise ValueError(f"the response has the status {response.status_code}")
             data = bytearray()
             async for piece in response.aiter_raw():
                 data += piece
                 if len(data) > MAX_SET_BYTES:
-                    raise ValueError(f"more than {MAX_SET_BYTES} bytes")
+                    raise ValueError(f"the response has more than {MAX_SET_BYTES} bytes")
             return bytes(data)
 
 

@@ -169,9 +169,9 @@ def decode_base64url(text: str) -> bytes:
     try:
         decoded = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
     except binascii.Error as error:
-        raise ValueError("not base64url") from error
+        raise ValueError("the text is not valid base64url") from error
     if base64.urlsafe_b64encode(decoded).rstrip(b"=").decode() != text:
-        raise ValueError("not canonical base64url")
+        raise ValueError("the text is not canonical base64url")
     return decoded
 
 
@@ -183,7 +183,7 @@ def parse_object(data: bytes) -> dict[str, object]:
     """
     document = json.loads(data, object_pairs_hook=_make_object, parse_constant=_refuse_constant)
     if not isinstance(document, dict):
-        raise ValueError("not an object")  # noqa: TRY004  (invalid data, not a wrong argument type)
+        raise ValueError("the JSON document is not an object")  # noqa: TRY004  (invalid data, not a wrong argument type)
     return document
 
 
@@ -219,16 +219,16 @@ def _read_pem(file: Path, algorithm: Algorithm) -> PublicKey:
 
 def _parse_pem(pem: bytes) -> object:
     if pem.count(b"-----BEGIN") != 1:  # the library would ignore all keys except the first
-        raise ValueError("not exactly one key")
+        raise ValueError("the file does not contain exactly one key")
     return load_pem_public_key(pem)
 
 
 def _make_object(pairs: list[tuple[str, object]]) -> dict[str, object]:
     members = dict(pairs)
     if len(members) != len(pairs):
-        raise ValueError("a name occurs twice")
+        raise ValueError("a name occurs twice in a JSON object")
     return members
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
+    raise ValueError(f"{name} is not allowed in JSON")

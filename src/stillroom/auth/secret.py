@@ -18,8 +18,9 @@ def load_secret(file: Path) -> str:
     """
     if not file.exists():
         raise FileNotFoundError(
-            f"there is no token secret at {str(file)!r}: start the server, which creates it, "
-            "or set STILLROOM_DATA_DIR or --data-dir to its folder, or set STILLROOM_JWT_SECRET"
+            f"cannot read the token secret, because {str(file)!r} does not exist: start the server "
+            "once to create it, or use the server's settings (STILLROOM_DATA_DIR or --data-dir, or "
+            "STILLROOM_JWT_SECRET)"
         )
     return load_or_make_secret(file)[0]
 

@@ -74,7 +74,9 @@ class UrlSigner:
                 the signature covers them.
         """
         if not 1 <= valid_for_s <= MAX_LIFE_S:
-            raise ValueError(f"must be valid for 1 to {MAX_LIFE_S} seconds, not {valid_for_s}")
+            raise ValueError(
+                f"a signed URL must be valid for 1 to {MAX_LIFE_S} seconds, not {valid_for_s}"
+            )
         expires_at = int(self._now()) + valid_for_s
         quoted, expires = path.quoted(), str(expires_at)
         others = parameters.encode("ascii")

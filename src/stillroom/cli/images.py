@@ -133,7 +133,9 @@ def _put_with_facts(
 ) -> tuple[str, str]:
     """Save one image with generation parameters. Return a word for the output, and the path."""
     if len(planned) != 1:
-        raise click.UsageError("--generation is for one image: put the images one by one")
+        raise click.UsageError(
+            "--generation can be used with one image only: save the images one by one"
+        )
     ((path, file),) = planned.items()
     if dry_run:
         return "would upload", path

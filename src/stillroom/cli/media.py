@@ -241,7 +241,7 @@ async def _change(
     from stillroom.errors import DeadLetterNotFound
 
     if bool(ids) == everything:
-        raise click.UsageError("pass the ids, or --all")
+        raise click.UsageError("pass either the ids of failed deletions or --all")
     all_well = True
     async with opened_library(read_settings(data_dir)) as library:
         rows = (await library.database.rows()).dead_letters

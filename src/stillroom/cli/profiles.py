@@ -54,7 +54,10 @@ def profile_named(name: str) -> Profile:
     profiles = _parsed(_read())
     if name not in profiles:
         known = ", ".join(sorted(profiles)) or "none"
-        raise ConfigurationError(f"no profile {name!r} in {str(profiles_file())!r}: it has {known}")
+        raise ConfigurationError(
+            f"there is no profile {name!r} in {str(profiles_file())!r} (existing profiles: "
+            f"{known}): create it with `stillroom profiles set`"
+        )
     return profiles[name]
 
 
@@ -85,7 +88,7 @@ def _parsed(text: str) -> dict[str, Profile]:
     for name in parser.sections():
         if unknown := ", ".join(sorted(set(parser[name]) - _KEYS)):
             raise ConfigurationError(
-                f"{file!r}: profile {name!r} has {unknown}: only url and token are read"
+                f"{file!r}: profile {name!r} contains {unknown}: use only url and token"
             )
         found[name] = Profile(parser[name].get("url") or None, parser[name].get("token") or None)
     return found
@@ -97,19 +100,27 @@ def _read() -> str:
         with file.open("rb") as opened:
             found = os.fstat(opened.fileno())
             if not stat.S_ISREG(found.st_mode):
-                raise ConfigurationError(f"{str(file)!r} is not a file: profiles must be in a file")
+                raise ConfigurationError(
+                    f"the profiles cannot be read, because {str(file)!r} is not a regular file: "
+                    "replace it by one"
+                )
             if found.st_mode & 0o077:
                 raise ConfigurationError(
-                    f"{str(file)!r} has tokens, and other users may open it (mode "
-                    f"{stat.S_IMODE(found.st_mode):o}): chmod 600 {file}"
+                    f"{str(file)!r} contains tokens, and other users can open it (mode "
+                    f"{stat.S_IMODE(found.st_mode):o}): run `chmod 600 {file}`"
                 )
             if found.st_size > _MAX_BYTES:
-                raise ConfigurationError(f"{str(file)!r} is too large for a file of profiles")
+                raise ConfigurationError(
+                    f"the profiles file {str(file)!r} is larger than {_MAX_BYTES} bytes: remove "
+                    "everything that is not a profile"
+                )
             return opened.read().decode("utf-8")
     except (FileNotFoundError, NotADirectoryError):
         return ""
     except UnicodeDecodeError as error:
-        raise ConfigurationError(f"{str(file)!r} is not UTF-8") from error
+        raise ConfigurationError(
+            f"the profiles file {str(file)!r} is not valid UTF-8: save it in this encoding"
+        ) from error
     except OSError as error:
         raise ConfigurationError(f"the profiles cannot be read: {error}") from error
 
@@ -131,7 +142,9 @@ def change_profile(name: str, profile: Profile | None) -> None:
         expected[name] = profile
     after = _with(before, name, profile)
     if len(after.encode()) > _MAX_BYTES or _parsed(after) != expected:
-        raise ConfigurationError(f"{str(profiles_file())!r}: edit this profile by hand")
+        raise ConfigurationError(
+            f"cannot change profile {name!r} in {str(profiles_file())!r} safely: edit it by hand"
+        )
     _replace(profiles_file().resolve(), after)
 
 
@@ -196,7 +209,10 @@ def set_profile(name: str, *, url: str | None, token: str | None) -> None:
     other users of the machine can see the options of a command.
     """
     if _NAME.fullmatch(name) is None:
-        raise click.UsageError("a name has 1 to 64 letters, digits, dots, hyphens and underscores")
+        raise click.UsageError(
+            "the name of a profile must consist of 1 to 64 letters, digits, dots, hyphens and "
+            "underscores"
+        )
     known = _parsed(_read()).get(name, Profile(None, None))
     if token == "-":  # noqa: S105  (that is no token)
         token = _token_of_standard_input()
@@ -205,7 +221,10 @@ def set_profile(name: str, *, url: str | None, token: str | None) -> None:
         raise click.UsageError("pass --url with the URL of the server")
     for value in (made.url, made.token or ""):
         if not value.isascii() or not value.isprintable() or " " in value:
-            raise click.UsageError("the URL or the token has invalid characters")
+            raise click.UsageError(
+                "the URL or the token contains a space or another character that is not allowed: "
+                "use printable ASCII characters only"
+            )
     Connection.to(made.url, None)
     change_profile(name, made)
     click.echo(f"saved profile {name} in {profiles_file()}", err=True)
@@ -225,5 +244,5 @@ def _token_of_standard_input() -> str:
         return prompted
     text = sys.stdin.read(_MAX_BYTES).strip()
     if not text:
-        raise click.UsageError("standard input has no token")
+        raise click.UsageError("standard input is empty: `--token -` reads the token from there")
     return text

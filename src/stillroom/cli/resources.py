@@ -55,7 +55,7 @@ def list_resources(
     """
     filters |= {"q": query_of(words), "source_key": source_keys}
     if kind not in (None, "image", "video") and "/" not in str(kind):
-        raise click.UsageError("--type is image, video, or a type such as image/png")
+        raise click.UsageError("--type must be image, video, or a content type such as image/png")
     filters["content_type" if kind and "/" in kind else "resource_type"] = kind
     filters = {name: one for name, one in filters.items() if one not in (None, "", ())}
     with _store(data_dir) as store:

@@ -70,10 +70,10 @@ def files_to_put(sources: Sequence[str], target: str, chosen: Filter) -> dict[st
     for source in sources:
         found += _files_of(source)
     if not found:
-        raise click.UsageError("there is no file to put: the folder is empty")
+        raise click.UsageError("there is no file to save: the folder is empty")
     found = [(file, name) for file, name in found if chosen.takes(name)]
     if not found:
-        raise click.UsageError("--include and --exclude leave no file")
+        raise click.UsageError("no file matches the filters --include and --exclude")
     is_one_file = [str(file) for file, _ in found] == [os.path.normpath(one) for one in sources]
     if is_one_file and len(found) == 1 and target and not target.endswith("/"):
         return {target: found[0][0]}
@@ -86,7 +86,9 @@ def _by_target(planned: Iterable[tuple[S, T]]) -> dict[T, S]:
     for source, target in planned:
         other = found.setdefault(target, source)
         if other != source:
-            raise click.UsageError(f"both {other} and {source} would become {target}")
+            raise click.UsageError(
+                f"{other} and {source} would have the same path {target}: rename one of them"
+            )
     return found
 
 
@@ -109,7 +111,7 @@ def _files_of(source: str) -> list[tuple[Path, str]]:
     files = [Path(name) for name in sorted(glob.glob(source, recursive=True))]
     files = [file for file in files if file.is_file()]
     if not files:
-        raise click.UsageError(f"nothing matches {source}")
+        raise click.UsageError(f"no file matches the pattern {source}")
     return [(file, os.path.relpath(file, fixed or ".")) for file in files]
 
 
@@ -193,7 +195,7 @@ def _chosen(store: ImageStore, sources: Sequence[str], chosen: Filter) -> list[t
     found = [image for source in sources for image in _images_of(store, source)]
     wanted = [(path, name) for path, name in found if chosen.takes(name)]
     if not wanted:
-        raise click.UsageError("--include and --exclude leave no image")
+        raise click.UsageError("no image matches the filters --include and --exclude")
     return wanted
 
 

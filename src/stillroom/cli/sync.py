@@ -42,8 +42,8 @@ def sync(source: str, target: str, *, delete: bool, options: TransferOptions) ->
     """
     if source.startswith(_STORE) == target.startswith(_STORE):
         raise click.UsageError(
-            f"SOURCE or TARGET must begin with `{_STORE}`, such as {_STORE}generations/7: "
-            "`stillroom cp` copies within the store"
+            f"exactly one of SOURCE and TARGET must begin with `{_STORE}`, such as "
+            f"{_STORE}generations/7: use `stillroom cp` to copy within the store"
         )
     is_up = target.startswith(_STORE)
     folder = (target if is_up else source).removeprefix(_STORE)
@@ -144,7 +144,9 @@ def _is_same(file: Path, image: ImageInfo | None) -> bool:
 
 def _fetch(store: ImageStore, path: str, file: Path, within: Path, *, progress: OnProgress) -> None:
     if file.is_dir():
-        raise IsADirectoryError(errno.EISDIR, "a folder is in the way", str(file))
+        raise IsADirectoryError(
+            errno.EISDIR, "cannot download to this path, because it is a folder", str(file)
+        )
     store.download(path, file, within=within, progress=progress)
 
 

@@ -282,7 +282,7 @@ def shown_fields(
 
 def _check_printable(value: Any) -> Any:  # noqa: ANN401  (JSON)
     if isinstance(value, str) and not value.isprintable():
-        raise ValueError("a text contains control characters")
+        raise ValueError("a string in the response contains control characters")
     return value
 
 

@@ -46,8 +46,8 @@ def archive(
             breaks += 1
             if breaks == _MAX_BREAKS:
                 raise BackendUnavailable(
-                    f"{subject}: the archive broke off {breaks} times: the server's log says which "
-                    "image cannot be read"
+                    f"{subject}: the download was interrupted {breaks} times: the server's log "
+                    "says which image could not be read"
                 ) from outcome.error
         wait = attempts.wait_after(outcome)
         if wait is not None:

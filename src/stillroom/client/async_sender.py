@@ -80,7 +80,7 @@ class AsyncSender(async_sender_base.AsyncSender):
             self._loop = loop
         elif self._loop is not loop:
             raise RuntimeError(
-                "this AsyncImageStore was used in another event loop, which has its "
-                "connections: create one in each loop (asyncio.run creates a new loop), or "
-                "close it before"
+                "this AsyncImageStore has connections in another event loop: create one store for "
+                "each loop (asyncio.run creates a new loop), or close the store before you use it "
+                "in the next loop"
             )

@@ -58,7 +58,9 @@ class Connection:
                 f"{url!r} is not a server's URL: set STILLROOM_URL to one such as {DEFAULT_URL}"
             )
         if parts.username is not None:
-            raise ConfigurationError("the URL contains a user: use STILLROOM_TOKEN instead")
+            raise ConfigurationError(
+                "the URL contains a user name: remove it, and use STILLROOM_TOKEN instead"
+            )
         return cls(
             f"{_API.sub('', url)}/api/v1", token or os.environ.get("STILLROOM_TOKEN") or None
         )

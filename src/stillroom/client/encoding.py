@@ -107,7 +107,8 @@ def encoded(image: PillowImage, path: ImagePath, options: Encoding) -> IO[bytes]
     except (OSError, ValueError) as error:
         if kind == "JPEG" and image.mode != "RGB":
             raise UnsupportedMedia(
-                f"JPEG cannot store {image.mode}: pass image.convert('RGB'), or use .png or .webp"
+                f"JPEG cannot store the mode {image.mode}: pass image.convert('RGB'), or use .png "
+                "or .webp"
             ) from error
         raise UnsupportedMedia(f"the image cannot be written as {kind}: {error}") from error
     if kind != "PNG" and options.get("keep_info") is None and (texts := _generation_texts(image)):
@@ -164,7 +165,10 @@ def from_float(array: Any) -> Any:  # noqa: ANN401  (arrays of packages that nee
         array = array.detach().cpu().float().numpy()
     found = np.asarray(array)
     if found.dtype.kind != "f":
-        raise UnsupportedMedia(f"the array is {found.dtype}, not float: save it as it is")
+        raise UnsupportedMedia(
+            f"the array has the type {found.dtype} instead of a float type: save it without "
+            "from_float"
+        )
     if found.ndim == 4 and found.shape[0] == 1:
         found = found[0]
     if found.ndim == 4:
@@ -209,8 +213,8 @@ def _save_arguments(image: PillowImage, kind: str, options: Encoding) -> dict[st
         del given["lossless"]
     if refused := sorted(given.keys() - _TAKEN.get(kind, set())):
         raise UnsupportedMedia(
-            f"{kind} takes no {' and no '.join(refused)}: name the image "
-            f"{'.png' if 'pnginfo' in refused else '.webp'}"
+            f"{kind} images do not support {' or '.join(refused)}: omit the option, or use a path "
+            f"that ends with {'.png' if 'pnginfo' in refused else '.webp'}"
         )
     if isinstance(given.get("pnginfo"), dict):
         given["pnginfo"] = _texts(given["pnginfo"])

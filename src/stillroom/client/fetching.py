@@ -87,8 +87,8 @@ def _fetch(
                 return
             url = urljoin(url, answer.headers.get("location", ""))
         if here.scheme == "https" and _parsed(url).scheme != "https":
-            raise InvalidParameter("redirected to a URL that is not https", at=("url",))
-    raise UnexpectedAnswer(f"{_parsed(url).host}: redirected more than {_MAX_HOPS} times")
+            raise InvalidParameter("the URL redirects to a URL that is not https", at=("url",))
+    raise UnexpectedAnswer(f"{_parsed(url).host}: the URL redirects more than {_MAX_HOPS} times")
 
 
 class _Deadline:
@@ -142,7 +142,7 @@ def _parsed(url: str) -> httpx.URL:
     if parsed.scheme not in ("http", "https") or not parsed.host:
         raise InvalidParameter("the URL must begin with https:// or http://", at=("url",))
     if parsed.userinfo:
-        raise InvalidParameter("the URL contains a user: remove it", at=("url",))
+        raise InvalidParameter("the URL contains a user name: remove it", at=("url",))
     return parsed
 
 
@@ -160,11 +160,11 @@ def _answer(
         request = client.build_request("GET", target, headers=fields, extensions=extensions)
         return client.send(request, stream=True)
     except UnicodeError as error:
-        raise InvalidParameter("unknown host", at=("url",)) from error
+        raise InvalidParameter("the host name in the URL is invalid", at=("url",)) from error
     except (httpx.TransportError, OSError) as error:
         # The URL may contain a signature, so the message contains only the host.
-        why = "sends too slowly" if deadline.is_over else type(error).__name__
-        raise ServerUnreachable(f"{url.host}: {why}") from error
+        why = "no response before the deadline" if deadline.is_over else type(error).__name__
+        raise ServerUnreachable(f"cannot download from {url.host}: {why}") from error
 
 
 def _public_address(url: httpx.URL) -> str:
@@ -198,10 +198,12 @@ def _is_public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
 def _receive(answer: httpx.Response, file: IO[bytes], max_bytes: int, deadline: _Deadline) -> None:
     host = answer.request.headers.get("host", answer.request.url.host)
     if answer.status_code != 200:
-        raise UnexpectedAnswer(f"{host} responds {answer.status_code}")
+        raise UnexpectedAnswer(
+            f"{host} responded with the status {answer.status_code} instead of an image"
+        )
     kind = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind.startswith(_NO_IMAGES):
-        raise UnsupportedMedia(f"{host} sends {kind} instead of an image")
+        raise UnsupportedMedia(f"{host} sent {kind} instead of an image")
     if answer.headers.get("content-encoding", "identity").lower() != "identity":
         raise UnexpectedAnswer(f"{host} sends the image compressed, which was not requested")
     too_large = TooLarge(f"{host} sends more than {max_bytes} bytes: pass a larger max_bytes")
@@ -216,7 +218,13 @@ def _receive(answer: httpx.Response, file: IO[bytes], max_bytes: int, deadline: 
                 raise too_large
             file.write(chunk)
     except httpx.TransportError as error:
-        why = "sends too slowly" if deadline.is_over else f"broke off: {type(error).__name__}"
-        raise ServerUnreachable(f"{host} {why}") from error
+        why = (
+            "the image was not complete before the deadline"
+            if deadline.is_over
+            else f"the connection was interrupted ({type(error).__name__})"
+        )
+        raise ServerUnreachable(f"cannot download from {host}: {why}") from error
     if deadline.is_over:  # without a length, the body would seem to be complete
-        raise ServerUnreachable(f"{host} sends too slowly")
+        raise ServerUnreachable(
+            f"cannot download from {host}: the image was not complete before the deadline"
+        )

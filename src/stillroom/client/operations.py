@@ -192,7 +192,10 @@ class Operations:
             if isinstance(outcome, Answer) and outcome.status in (200, 206):
                 announced = answers.announced_sha256(outcome) or digest
                 if announced not in (None, sink.sha256):
-                    raise DigestMismatch(f"{path.text}: the bytes do not match their SHA-256")
+                    raise DigestMismatch(
+                        f"{path.text}: the received bytes do not match the image's SHA-256: "
+                        "download it again"
+                    )
                 return
             if isinstance(outcome, Answer) and outcome.status == 416:
                 head = None  # the image was replaced by a shorter one
@@ -222,19 +225,20 @@ class Operations:
                 if call.elsewhere and 400 <= outcome.status < 500 and outcome.status != 416:
                     host = urlsplit(call.target).hostname
                     raise UnexpectedAnswer(
-                        f"{path.text}: redirected to {host}, which responds {outcome.status}"
+                        f"{path.text}: the server redirected to {host}, which responded with the "
+                        f"status {outcome.status}"
                     )
                 return outcome, digest
             digest = answers.announced_sha256(outcome) or digest
             call = replace(call, target=self._redirect_target(call, outcome, path))
-        raise UnexpectedAnswer(f"{path.text}: redirected more than {_MAX_HOPS} times")
+        raise UnexpectedAnswer(f"{path.text}: the server redirected more than {_MAX_HOPS} times")
 
     def _redirect_target(self, call: Call, answer: Answer, path: ImagePath) -> str:
         here = call.target if call.elsewhere else self.root + call.target
         there = urljoin(here, answer.headers.get("location", ""))
         allowed = ("https",) if urlsplit(here).scheme == "https" else ("http", "https")
         if urlsplit(there).scheme not in allowed:
-            raise UnexpectedAnswer(f"{path.text}: redirected to a URL that is not https")
+            raise UnexpectedAnswer(f"{path.text}: the server redirected to a URL that is not https")
         return there
 
     def delete(self, path: ImagePath, condition: Condition, *, missing_ok: bool) -> Flow[None]:

@@ -128,4 +128,4 @@ def _seconds(field: str) -> float:
 def _reason(outcome: Answer | Failure) -> str:
     if isinstance(outcome, Answer):
         return f"the server responds {outcome.status}"
-    return f"no answer from the server ({str(outcome.error) or type(outcome.error).__name__})"
+    return f"no response from the server ({str(outcome.error) or type(outcome.error).__name__})"

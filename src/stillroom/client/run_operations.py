@@ -86,7 +86,7 @@ def _run(said: Any, folder: ImagePath) -> PublishedRun:  # noqa: ANN401  (JSON)
     known = _read(RunInfo, said, folder.text)
     images = said.get("images")
     if not isinstance(images, list):
-        raise UnexpectedAnswer(f"{folder.text}: not a run, because the folder has no images")
+        raise UnexpectedAnswer(f"{folder.text}: the server returned a run without a list of images")
     found: list[RunImage] = [_read(RunImage, image, folder.text) for image in images]
     for image in found:
         _check(image.path, f"{folder.text}/")
@@ -108,5 +108,7 @@ def _read(kind: Any, said: Mapping[str, Any], subject: str) -> Any:  # noqa: ANN
             if known.get(name) is not None:
                 known[name] = datetime.fromisoformat(known[name])
     except (KeyError, TypeError, ValueError) as error:
-        raise UnexpectedAnswer(f"{subject}: not a valid run: {error!r}") from error
+        raise UnexpectedAnswer(
+            f"{subject}: the server returned an invalid run: {error!r}"
+        ) from error
     return kind(**known)

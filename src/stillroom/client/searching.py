@@ -54,7 +54,9 @@ def search_query(q: str, filters: SearchFilters, limit: int | None) -> Query:
     for name, value in filters.items():
         if isinstance(value, datetime):
             if value.tzinfo is None:
-                raise InvalidParameter(f"{name}: the time has no time zone", at=(name,))
+                raise InvalidParameter(
+                    f"{name}: the datetime has no time zone: set its tzinfo", at=(name,)
+                )
             value = value.astimezone(UTC).isoformat()  # noqa: PLW2901  (converted for the query)
         if isinstance(value, Iterable) and not isinstance(value, str):
             given[name] = [str(one) for one in value]

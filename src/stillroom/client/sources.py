@@ -59,7 +59,7 @@ class ImagePayload:
         while left:
             chunk = self._file.read(min(left, CHUNK_BYTES))
             if not chunk:
-                raise DigestMismatch("the file has become shorter while it was sent")
+                raise DigestMismatch("the file became shorter while it was sent: save it again")
             left -= len(chunk)
             yield chunk
 
@@ -156,8 +156,8 @@ def _file_of(
         return encoded(image_of(source), path, encoding)
     if encoding:
         raise TypeError(
-            f"{', '.join(sorted(encoding))}: these options are for images and arrays, and a "
-            f"{type(source).__name__} is saved as it is"
+            f"{', '.join(sorted(encoding))}: omit these options, which apply only to Pillow "
+            f"images and arrays, since a {type(source).__name__} is saved unchanged"
         )
     if isinstance(source, bytes | bytearray | memoryview):
         return io.BytesIO(source)

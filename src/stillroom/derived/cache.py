@@ -219,7 +219,9 @@ class DerivedCache:
     def _warn(self, error: OSError) -> None:
         if not self._warned:
             self._warned = True
-            log.warning("thumbnails cannot be cached: %s", error)
+            log.warning(
+                "cannot cache thumbnails, so they are made again for each request: %s", error
+            )
 
 
 def _write_count(lock: int, used: int) -> None:

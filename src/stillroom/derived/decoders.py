@@ -115,7 +115,9 @@ class Decoders:
             async with asyncio.timeout(_WAIT_S):
                 await self._slots.acquire()
         except TimeoutError:
-            raise BackendUnavailable("too many images wait to be decoded") from None
+            raise BackendUnavailable(
+                "too many images are waiting to be decoded: try again later"
+            ) from None
         try:
             return await self._derive(file, job)
         finally:
@@ -129,7 +131,7 @@ class Decoders:
                 kind, content = await decoder.run(file, job)
         except TimeoutError:
             self._end(decoder)
-            raise BackendUnavailable("the image was not decoded in time") from None
+            raise BackendUnavailable("decoding the image took too long: try again later") from None
         except OSError as error:
             raise await self._explain_end(decoder, error) from error
         except BaseException:
@@ -137,8 +139,11 @@ class Decoders:
             raise
         if kind == wire.BROKEN:
             self._end(decoder)
-            log.error("images cannot be decoded: %s", content.decode("utf-8", "replace"))
-            raise BackendUnavailable("images cannot be decoded here")
+            log.error(
+                "cannot decode images, so requests for thumbnails fail: %s",
+                content.decode("utf-8", "replace"),
+            )
+            raise BackendUnavailable("the server cannot decode images: its log says why")
         self._busy.discard(decoder)
         self._idle.append(decoder)
         self._retire_later()
@@ -156,7 +161,9 @@ class Decoders:
         try:
             return _Decoder.start(self._max_pixels)
         except OSError as error:
-            raise BackendUnavailable("no decoding process can be started") from error
+            raise BackendUnavailable(
+                "cannot start a process to decode the image: try again later"
+            ) from error
 
     async def _explain_end(
         self, decoder: "_Decoder", error: OSError
@@ -165,10 +172,19 @@ class Decoders:
         if code == wire.OUT_OF_MEMORY:
             return UnsupportedMedia("the image needs too much memory to be decoded")
         if -code in _KILLED_BY_THE_IMAGE:
-            log.warning("security: an image crashed its decoding process (signal %d)", -code)
+            log.warning(
+                "security: an image crashed the process that decoded it (signal %d): it was "
+                "refused, and the next image gets a new process",
+                -code,
+            )
             return UnsupportedMedia("the image cannot be decoded")
-        log.error("a decoding process ended with status %d (%s)", code, error)
-        return BackendUnavailable("the decoding process ended")
+        log.error(
+            "a process that decodes images ended with status %d (%s): its image was not decoded, "
+            "and the next image gets a new process",
+            code,
+            error,
+        )
+        return BackendUnavailable("decoding the image was interrupted: try again")
 
     # Ending ------------------------------------------------------------------------------
 
@@ -248,7 +264,7 @@ class _Decoder:
         head = await self._receive(wire.RESPONSE.size)
         kind, length = wire.RESPONSE.unpack(head)
         if length > _MAX_PICTURE_BYTES:
-            raise ConnectionError("a response of impossible length")
+            raise ConnectionError("its response has an impossible length")
         return kind, await self._receive(length)
 
     async def _receive(self, length: int) -> bytes:

@@ -232,7 +232,9 @@ class DerivedImages:
             if flight is None:
                 waiting = self._flights_by_source[_source(original.image)]
                 if len(self._flights) >= _MAX_FLIGHTS or waiting >= _MAX_FLIGHTS_OF_ONE:
-                    raise BackendUnavailable("too many images wait to be decoded")
+                    raise BackendUnavailable(
+                        "too many images are waiting to be decoded: try again later"
+                    )
                 closing.pop_all()  # the shared task closes the original, even after this request
                 flight = self._start(name, original, derivation)
         picture = await asyncio.shield(flight)
@@ -328,7 +330,10 @@ class DerivedImages:
             self._refused.put(_source(original.image), entry)
             raise
         except OSError as error:  # no space for a temporary copy, or no file descriptor
-            raise BackendUnavailable("cannot send the image to a decoder") from error
+            raise BackendUnavailable(
+                "cannot read the image for decoding, because the server has no temporary space or "
+                "too many open files: try again later"
+            ) from error
 
     @contextlib.asynccontextmanager
     async def _lock(self, source: str) -> AsyncIterator[None]:

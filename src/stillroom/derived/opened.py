@@ -32,7 +32,9 @@ class DerivedImage:
             else:
                 piece = await _read(self._source, start, size)
             if not piece:
-                raise BackendUnavailable("the file became shorter while it was read")
+                raise BackendUnavailable(
+                    "the cached thumbnail became shorter while it was read: request it again"
+                )
             start += len(piece)
             yield piece
 

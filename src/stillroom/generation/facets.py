@@ -57,7 +57,7 @@ class Facet:
         if self.matches != "number":
             return text
         if not (_DIGITS.fullmatch(text) and int(text) <= MAX_SEED):
-            raise ValueError("must be a whole number, 0 to 2**64 - 1")
+            raise ValueError(f"must be a whole number from 0 to {MAX_SEED}")
         return str(int(text))
 
     def values(self, facts: Generation, ai_mark: AiMark | None) -> Sequence[str]:

@@ -131,7 +131,7 @@ def announced_sha256(value: str | None) -> bytes | None:
     while at < len(value):
         member = _MEMBER.match(value, at)
         if member is None:
-            raise DigestMismatch("Repr-Digest is not of the form `sha-256=:<base64>:`")
+            raise DigestMismatch("Repr-Digest must have the form `sha-256=:<base64>:`")
         if member[1] == "sha-256":
             digest = _decode_sha256(member[2])
         at = member.end()
@@ -144,7 +144,7 @@ def _decode_sha256(text: str) -> bytes:
     except binascii.Error:
         digest = b""
     if len(digest) != _SHA256_BYTES:
-        raise DigestMismatch("the sha-256 of Repr-Digest is not 32 bytes in base64")
+        raise DigestMismatch("the value of sha-256 in Repr-Digest must be 32 bytes in base64")
     return digest
 
 

@@ -32,7 +32,7 @@ def parse_object(data: bytes) -> dict[str, object]:
     text = data.decode(json.detect_encoding(data), "surrogatepass")
     document = _Parser(text).parse()
     if not isinstance(document, dict):
-        raise ValueError("not an object")  # noqa: TRY004  (invalid data, not a wrong argument type)
+        raise ValueError("the JSON document is not an object")  # noqa: TRY004  (invalid data, not a wrong argument type)
     return document
 
 
@@ -46,13 +46,15 @@ class _Parser:
     def parse(self) -> object:
         document = self._parse_value(0)
         if self._peek():
-            raise JSONDecodeError("something follows", self._text, self._at)
+            raise JSONDecodeError("unexpected text after the JSON object", self._text, self._at)
         return document
 
     def _parse_value(self, depth: int) -> object:
         self._values += 1
         if self._values > MAX_VALUES or depth > _MAX_DEPTH:
-            raise TooManyValuesError(f"more than {MAX_VALUES} values or {_MAX_DEPTH} levels")
+            raise TooManyValuesError(
+                f"more than {MAX_VALUES} values or {_MAX_DEPTH} levels of nesting"
+            )
         opening = self._peek()
         if opening == "{":
             return self._parse_object(depth)
@@ -69,7 +71,7 @@ class _Parser:
                 raise JSONDecodeError("a name is missing", self._text, self._at)
             name, self._at = self._scalar(self._text, self._at)
             if name in members:
-                raise JSONDecodeError("a name occurs twice", self._text, self._at)
+                raise JSONDecodeError("a name occurs twice in a JSON object", self._text, self._at)
             self._skip(":")
             members[name] = self._parse_value(depth + 1)
             has_more = self._skip_separator("}")
@@ -111,4 +113,4 @@ class _Parser:
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
+    raise ValueError(f"{name} is not allowed in JSON")

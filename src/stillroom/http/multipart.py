@@ -53,7 +53,7 @@ def boundary_of(fields: Fields) -> bytes:
         )
     boundary = options.get("boundary", "")
     if not boundary.isascii() or not 1 <= len(boundary) <= _MAX_BOUNDARY or "\n" in boundary:
-        raise MalformedBody("the Content-Type has no boundary of 1 to 70 ASCII characters")
+        raise MalformedBody("the Content-Type must have a boundary with 1 to 70 ASCII characters")
     return str(boundary).encode("ascii")
 
 
@@ -138,7 +138,8 @@ class FilePart:
             raise MalformedBody(f"the multipart body is broken: {error}") from error
         if self._skipped > MAX_SKIPPED_BYTES or self._framing_bytes > FRAMING_BYTES:
             raise MalformedBody(
-                f"more than {MAX_SKIPPED_BYTES} bytes in parts other than `file`: send only `file`"
+                f"the form has more than {MAX_SKIPPED_BYTES} bytes in parts other than `file`: "
+                "send only `file`"
             )
         return chunks
 
@@ -158,7 +159,9 @@ class FilePart:
         if announced is None:
             return
         if self.expected_sha256 not in (None, announced):
-            raise DigestMismatch("the hashes of the request and of its part differ")
+            raise DigestMismatch(
+                "the request and its part `file` have different Repr-Digest headers: send only one"
+            )
         self.expected_sha256 = announced
 
 

@@ -147,7 +147,7 @@ def read_texts(raw: bytes, kind: type, *, has_foreign_names: bool = False) -> Te
         max_times = parameters[name].max_times
         if len(values) == max_times:
             often = "once" if max_times == 1 else f"{max_times} times"
-            raise InvalidParameter(f"given more than {often}", at=("query", name))
+            raise InvalidParameter(f"must be given at most {often}", at=("query", name))
         values.append(decode_query_text(raw_value, at=("query", name)))
     return texts
 

@@ -36,7 +36,7 @@ _TEXT: Final = {"type": "string", "default": ""}
 
 def _delimited(text: str) -> bool:
     if text not in ("", "/"):
-        raise ValueError("the only delimiter is `/`")
+        raise ValueError("must be `/`, since no other delimiter is supported")
     return text == "/"
 
 
@@ -161,7 +161,7 @@ class RunsParameters:
 
     def __post_init__(self) -> None:
         if self.start_after and self.sort != "folder":
-            raise InvalidParameter("must be omitted with this sort", at=("query", "start_after"))
+            raise InvalidParameter("can be used only with sort=folder", at=("query", "start_after"))
 
     def link_to_next(self, last_folder: str) -> str:
         """Return a `Link` header to the page after the one that ends with `last_folder`."""

@@ -111,6 +111,7 @@ def _parse_cursor(cursor: str, *, by_path: bool) -> str | int:
         text = ""
     if by_path or not _POSITION.fullmatch(text) or int(text) > _MAX_POSITION:
         raise InvalidParameter(
-            "must be the `next` of a page with the same sort", at=("query", "cursor")
+            "must be the value of `next` from a page with the same sort order",
+            at=("query", "cursor"),
         )
     return int(text)

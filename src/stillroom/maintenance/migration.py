@@ -333,8 +333,8 @@ class Migration:
         if sha256_of_copy != sha256:
             await self.delete_copy(saved)
             raise DigestMismatch(
-                f"the copy has the SHA-256 {sha256_of_copy.hex()} instead of {sha256.hex()}: "
-                "it was deleted again"
+                f"the copy in the target had the SHA-256 {sha256_of_copy.hex()} instead of "
+                f"{sha256.hex()}, so it was deleted: migrate the image again"
             )
 
 

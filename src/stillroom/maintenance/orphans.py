@@ -149,14 +149,14 @@ class OrphanScan:
             return
         if scanned.resources == 0:
             raise ImplausibleScan(
-                f"there are {scanned.orphans} orphans and no resources at all: is this the right "
-                "database? Nothing was deleted"
+                f"there are {scanned.orphans} orphans, but the database has no resources: is this "
+                "the right database? Nothing was deleted"
             )
         share = 100 * scanned.orphans / scanned.objects
         if share > max_percent:
             raise ImplausibleScan(
-                f"{scanned.orphans} of {scanned.objects} images are orphans, {share:.0f} %, and "
-                f"more than {max_percent:g} % are not believed: is this the right database? "
+                f"{scanned.orphans} of {scanned.objects} images are orphans, {share:.0f} %, which "
+                f"is more than the limit of {max_percent:g} %: is this the right database? "
                 "Nothing was deleted"
             )
         rows = await self._database.rows()
@@ -168,7 +168,7 @@ class OrphanScan:
             ]
             if orphans:
                 for key in await rows.deletions.mark_orphans(orphans):
-                    log.info("scheduled the deletion of %r: an orphan", key.text)
+                    log.info("scheduled the deletion of %r, which no resource uses", key.text)
 
     # Merging -----------------------------------------------------------------------------
 
@@ -228,7 +228,10 @@ class OrphanScan:
                 owner = uuid.UUID(match[1]) if match else None
                 if owner is not None:
                     if last is not None and owner < last:
-                        raise BackendUnavailable("cannot compare a listing that is not sorted")
+                        raise BackendUnavailable(
+                            "cannot compare the storage with the database, because the storage "
+                            "does not list its keys in order"
+                        )
                     last = owner
                 yield _Entry(StorageKey(text), owner)
 

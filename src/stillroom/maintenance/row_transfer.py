@@ -133,8 +133,8 @@ def _is_empty(config: RowsConfig) -> bool:
     version = found(config)
     if version not in (None, HEAD):
         raise ConfigurationError(
-            f"the media library's tables have version {version}, and not {HEAD}: run "
-            "`stillroom media migrate` with those settings first"
+            f"the media library's tables have version {version} instead of {HEAD}: run "
+            "`stillroom media migrate` with the settings of this database first"
         )
     return version is None
 

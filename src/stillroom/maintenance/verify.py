@@ -162,8 +162,8 @@ class Verification:
         """
         if adopt and not isinstance(store, AdoptsHashes):
             raise ConfigurationError(
-                "a hash cannot be added to an object that exists in a bucket: send Repr-Digest "
-                "with each save"
+                "--adopt cannot be used with a bucket, since hashes of stored objects cannot be "
+                "added: send Repr-Digest with each save instead"
             )
         self.progress = progress
         self._store = store

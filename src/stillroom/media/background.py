@@ -152,10 +152,16 @@ async def _repeat(
             away = False
         except BackendUnavailable as error:
             if not away:  # log only once: the database may be away for a whole night
-                log.warning("cannot sweep yet: %s (%r)", error, error.__cause__)
+                log.warning(
+                    "cannot run a background job of the media library yet, will retry: %s (%r)",
+                    error,
+                    error.__cause__,
+                )
             away = True
         except Exception:  # a failure must not end the loop: the next sweep may succeed
-            log.exception("a sweep failed")
+            log.exception(
+                "a background job of the media library failed: it runs again after the usual pause"
+            )
 
 
 async def _stops_within(stopping: asyncio.Event, seconds: float) -> bool:

@@ -58,8 +58,8 @@ class Clock:
             elif not self._warned:
                 self._warned = True
                 log.warning(
-                    "the clock was set forward by %.0f s: images expire as if it had not been; "
-                    "restart if the clock is right now",
+                    "the clock was set forward by %.0f s: images still expire by the "
+                    "earlier time; restart the server if the new time is correct",
                     offset - self._early,
                 )
             if offset - self._late >= -_MAX_STEP_S:

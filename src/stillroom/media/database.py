@@ -96,7 +96,11 @@ class MediaDatabase:
         try:
             await self.rows()
         except StillroomError as error:
-            log.warning("the media library is not available yet: %s (%r)", error, error.__cause__)
+            log.warning(
+                "cannot open the database of the media library, the next use tries again: %s (%r)",
+                error,
+                error.__cause__,
+            )
 
     async def close(self) -> None:
         """Close the database if it is open."""

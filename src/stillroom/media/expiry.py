@@ -97,7 +97,11 @@ class Expiry:
                 return  # the lease ran out, and another process has claimed the scan
             rules = {image.key: expiration.rule.name for image, expiration in expired.images}
             for key in keys:
-                log.info("%r will be deleted: it has expired by %s", key.text, rules[key])
+                log.info(
+                    "%r will be deleted, because it has expired (retention rule: %s)",
+                    key.text,
+                    rules[key],
+                )
             marked.append(len(keys))
             if after is not None:
                 yield _PAUSE_S
@@ -124,9 +128,13 @@ class Expiry:
             deleted = await self._runs.delete(run.folder, saved_until=saved_until)
         except (RunNotFound, RunConflict, BackendUnavailable) as error:
             # Another process is deleting the run. The next scan finds any images that are left.
-            log.warning("cannot delete the run %r, which has expired: %s", run.folder.text, error)
+            log.warning("cannot delete the expired run %r, will retry: %s", run.folder.text, error)
             return 0
-        log.info("the run %r has expired by %s", run.folder.text, run.expiration.rule.name)
+        log.info(
+            "deleted the run %r, because it had expired (retention rule: %s)",
+            run.folder.text,
+            run.expiration.rule.name,
+        )
         return deleted.marked
 
 

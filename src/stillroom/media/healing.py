@@ -165,7 +165,11 @@ class Healer:
     async def _run(self, job: HealingJob) -> Outcome:
         resource = job.resource
         if job.attempts > MAX_ATTEMPTS:
-            log.warning("gave up healing %s: no result from the last attempts", resource.id)
+            log.warning(
+                "gave up computing the missing properties of resource %s: the attempts ended "
+                "without a result, perhaps because a worker crashed",
+                resource.id,
+            )
             return Outcome.GIVEN_UP
         try:
             change = await self._compute(resource, reread=job.reread)
@@ -176,8 +180,14 @@ class Healer:
             return Outcome.GONE
         except StillroomError as error:
             last = job.attempts == MAX_ATTEMPTS
-            action = "gave up" if last else "will try again"
-            log.warning("%s healing %s: %s (%r)", action, resource.id, error, error.__cause__)
+            action = "gave up" if last else "will retry"
+            log.warning(
+                "%s computing the missing properties of resource %s: %s (%r)",
+                action,
+                resource.id,
+                error,
+                error.__cause__,
+            )
             return Outcome.GIVEN_UP if last else Outcome.RETRIED
         is_filled = any(value is not None for value in change.values.values())
         return Outcome.FILLED if is_filled else Outcome.UNFILLED
@@ -204,7 +214,11 @@ class Healer:
                         color = await self._colors.dominant_color(opened)
                         change = dataclasses.replace(change, dominant_color=color)
                 except UnsupportedMedia as error:
-                    log.info("cannot compute all missing properties of %s: %s", resource.id, error)
+                    log.info(
+                        "cannot compute all missing properties of resource %s: %s",
+                        resource.id,
+                        error,
+                    )
         if is_colorless and is_video:
             color = await self._color_of_poster(resource)
             change = dataclasses.replace(change, dominant_color=color)
@@ -219,5 +233,9 @@ class Healer:
         except (ImageNotFound, InvalidPath):
             pass
         except UnsupportedMedia as error:
-            log.info("cannot compute the colour of %s from its poster: %s", video.id, error)
+            log.info(
+                "cannot compute the dominant colour of video %s from its poster image: %s",
+                video.id,
+                error,
+            )
         return None

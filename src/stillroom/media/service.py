@@ -273,7 +273,9 @@ class MediaResourceService:
                 return
             # The sweeper may have checked before the copy existed, so it must check again.
             await asyncio.sleep(_FIRST_PAUSE_S * 2**attempt)
-        raise BackendUnavailable("the sweeper is deleting an earlier copy: try again later")
+        raise BackendUnavailable(
+            "cannot ingest the image while an earlier copy of it is being deleted: try again later"
+        )
 
     async def _copy(
         self, source: "Source", media_key: StorageKey, *, is_new: bool

@@ -177,7 +177,7 @@ class Sweeper:
         ends = _clock() + (LEASE - _MARGIN).total_seconds()
         claimed = await rows.intents.claim(limit=_BATCH, lease=LEASE)
         for key in claimed.skipped:
-            log.info("removed the record of an ingest: a resource uses %r", key.text)
+            log.info("removed the record of an ingest: a resource now uses its copy %r", key.text)
         cleared: list[StorageKey] = []
 
         async def clear(key: StorageKey) -> None:
@@ -201,11 +201,15 @@ class Sweeper:
                 return False
             await self._storage.delete(key, save_id=image.save_id)
         except ImageNotFound:
-            log.info("removed the record of an ingest: it made no copy at %r", key.text)
+            log.info("removed the record of an ingest: the ingest left no copy at %r", key.text)
         except PreconditionFailed:
             return False
         except (StillroomError, TimeoutError) as error:
-            log.warning("cannot delete the unneeded copy %r: %s", key.text, _error_text(error))
+            log.warning(
+                "cannot delete %r, a copy that no resource uses, will retry: %s",
+                key.text,
+                _error_text(error),
+            )
             return False
         else:
             log.info("deleted %r: an interrupted ingest had left this copy", key.text)
@@ -219,7 +223,11 @@ class Sweeper:
         ends = _clock() + (LEASE - _MARGIN).total_seconds()
         claimed = await rows.deletions.claim(claim, limit=_BATCH, lease=LEASE)
         for mark in claimed.skipped:
-            log.info("kept %r (%s): a resource uses it", mark.storage_key.text, mark.reason)
+            log.info(
+                "kept %r, which was to be deleted (reason: %s): a resource uses it",
+                mark.storage_key.text,
+                mark.reason,
+            )
         swept.kept += len(claimed.skipped)
         settlement = Settlement()
 
@@ -248,14 +256,21 @@ class Sweeper:
                 swept.dead_lettered += 1
                 settlement.dead_lettered.append((mark, text))
                 log.critical(
-                    "gave up on %r (%s) after %d attempts: %s", key, reason, mark.attempts, text
+                    "gave up deleting %r (reason: %s) after %d attempts: %s; see "
+                    "`stillroom media dead-letters`",
+                    key,
+                    reason,
+                    mark.attempts,
+                    text,
                 )
             else:
                 swept.failed += 1
                 again_at = now() + self._pause(mark.attempts)
                 settlement.retried.append((mark, text, again_at))
                 due_at = again_at.isoformat(timespec="seconds")
-                log.warning("cannot delete %r (%s), retry at %s: %s", key, reason, due_at, text)
+                log.warning(
+                    "cannot delete %r (reason: %s), will retry at %s: %s", key, reason, due_at, text
+                )
             return
         settlement.done.append(mark.id)
         count, message = outcome.value

@@ -53,7 +53,7 @@ def with_generation(data: bytes, generation: Generation | Mapping[str, Any]) -> 
             return writer(data, lambda packet: with_facts(packet, facts))
     except PacketTooLarge:
         raise InvalidParameter(
-            f"generation has {len(facts)} bytes, and a JPEG can store some 64,000: omit `raw`, "
+            f"generation has {len(facts)} bytes, and a JPEG can store about 64,000: omit `raw`, "
             "or save a PNG or WebP",
             at=("generation",),
         ) from None

@@ -43,7 +43,9 @@ def with_packet(data: bytes, change: Callable[[bytes | None], bytes]) -> bytes:
     meta = _only(top, b"meta")
     is_open = data.startswith(bytes(4), top[-1].start)  # its last box has no length
     if is_open or any(box.kind == b"moov" for box in top):
-        raise UnsupportedMedia("cannot add XMP to an animated or unusual AVIF")
+        raise UnsupportedMedia(
+            "cannot add XMP metadata: the AVIF is animated or has an unusual structure"
+        )
     inner = _boxes(data, meta.inner + 4, meta.end)
     locations = _only(inner, b"iloc")
     places = ItemPlaces(data, locations.inner, locations.end)
@@ -81,7 +83,9 @@ def _find_packet(
                 or any(at + length > len(data) for at, length in extents)
                 or sum(length for _, length in extents) > len(data)
             ):
-                raise UnsupportedMedia("cannot replace the XMP in this place of the AVIF")
+                raise UnsupportedMedia(
+                    "cannot replace the XMP metadata: the AVIF stores it in an unusual way"
+                )
             return item.number, b"".join(data[at : at + length] for at, length in extents)
     return None, None
 

@@ -59,7 +59,7 @@ class ItemPlaces:
                 continue
             if self._widths.offset == 0 or place.base >= start:
                 if not all(moved):
-                    raise UnsupportedMedia("cannot move the parts of this AVIF")
+                    raise UnsupportedMedia("cannot add metadata: the AVIF has an unusual structure")
                 place.base += by
             else:
                 place.extents = [

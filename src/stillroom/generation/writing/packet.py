@@ -35,7 +35,9 @@ def with_mark(packet: bytes | None) -> bytes:
     packet = _BEFORE + _BEHIND if packet is None else packet
     opening, end = _OPENING.search(packet), packet.rfind(_CLOSING)
     if opening is None or end < opening.end():
-        raise UnsupportedMedia("cannot add the AI mark: the XMP has an unusual form")
+        raise UnsupportedMedia(
+            "cannot add the AI mark: the image's XMP metadata has an unusual structure"
+        )
     about = _ABOUT.search(packet)
     ours = (
         b'<rdf:Description rdf:about=%s xmlns:Iptc4xmpExt="%s"><Iptc4xmpExt:DigitalSourceType>'
@@ -50,7 +52,9 @@ def with_facts(packet: bytes | None, facts: bytes) -> bytes:
     packet = _BEFORE + _BEHIND if packet is None else _OURS.sub(b"", packet)
     opening = _OPENING.search(packet)
     if opening is None:
-        raise UnsupportedMedia("cannot add metadata: the XMP has an unusual form")
+        raise UnsupportedMedia(
+            "cannot add metadata: the image's XMP metadata has an unusual structure"
+        )
     about = _ABOUT.search(packet)
     escaped = escape(facts.decode("ascii")).encode("ascii")
     ours = b'<rdf:Description rdf:about=%s xmlns:stillroom="%s">%s%s%s</rdf:Description>' % (

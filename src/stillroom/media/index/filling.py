@@ -196,13 +196,18 @@ class IndexFilling:
             except BackendUnavailable as error:
                 if pause == _FIRST_PAUSE_S:  # otherwise a long outage would fill the log
                     log.warning(
-                        "cannot update the search index yet: %s (%r)", error, error.__cause__
+                        "cannot update the search index yet, will retry: %s (%r)",
+                        error,
+                        error.__cause__,
                     )
                 if await self._stops_within(pause):
                     return
                 pause = min(2 * pause, _LONGEST_PAUSE_S)
             except Exception:  # the next batch may succeed
-                log.exception("a batch of the search index failed; a later comparison will add it")
+                log.exception(
+                    "cannot add changes to the search index: searches do not find some images "
+                    "until the index is next compared with the storage"
+                )
             if self._noted:
                 self._changed.set()
 

@@ -44,17 +44,20 @@ def parse_terms(text: str) -> FactsQuery:
                 f'To search for these words, put them in quotes: "{field}:{said}".'
             )
         if field and not said.strip():
-            raise ValueError(f"{field}: needs a value.")
+            raise ValueError(f'The filter "{field}:" needs a value.')
         if field in _BOUNDS:
             if minus:
-                raise ValueError(f"-{field}: cannot be excluded, only words and other filters.")
+                raise ValueError(
+                    f'The filter "{field}:" cannot be excluded: put the minus sign only before '
+                    "words and other filters."
+                )
             query = narrowed(query, **_PARSERS[field](said))
             continue
         is_open = not (quoted_value or quoted)
         found = term(field, said if field else quoted or plain, is_open=is_open)
         terms += [] if found is None else [found._replace(is_excluded=bool(minus))]
     if text.strip() and not terms and query == FactsQuery():
-        raise ValueError("has no letter and no digit")
+        raise ValueError("must contain a letter or a digit")
     return replace(query, terms=limited(terms))
 
 
@@ -70,7 +73,7 @@ def terms_of(name: str, text: str) -> tuple[Term, ...]:
     ]
     terms = [one._replace(is_excluded=bool(minus)) for minus, one in found if one is not None]
     if text.strip() and not terms:
-        raise ValueError("has no letter and no digit")
+        raise ValueError("must contain a letter or a digit")
     return limited(terms)
 
 
@@ -81,7 +84,7 @@ def limited(terms: Sequence[Term]) -> tuple[Term, ...]:
         ValueError: there are too many terms for one search.
     """
     if len(terms) > MAX_TERMS:
-        raise ValueError(f"has more than {MAX_TERMS} words")
+        raise ValueError(f"must have at most {MAX_TERMS} words")
     return tuple(terms)
 
 
@@ -100,10 +103,10 @@ def term(kind: str, text: str, *, is_open: bool = True) -> Term | None:
         try:
             return Term(kind, (FACETS[kind].check(text) if kind in FACETS else text,))
         except ValueError as error:
-            raise ValueError(f"{kind}: {error}.") from None
+            raise ValueError(f'The filter "{kind}:" {error}.') from None
     words = tuple(words_of(text))
     if len(words) > MAX_TERMS:
-        raise ValueError(f"has more than {MAX_TERMS} words")
+        raise ValueError(f"must have at most {MAX_TERMS} words")
     # A prefix of one letter would match nearly every image.
     return Term(kind, words, is_open and len(words[-1]) > 1) if words else None
 
@@ -128,14 +131,16 @@ def _time_ns(name: str, text: str) -> int:
         at = datetime.fromisoformat((text + "-01-01")[:10] if _DAY.fullmatch(text) else text)
         passed = (at if at.tzinfo else at.replace(tzinfo=UTC)) - _EPOCH
     except (ValueError, OverflowError):
-        raise ValueError(f"{name}: must be a day or month, as in 2026-11-24 or 2026-11.") from None
+        raise ValueError(
+            f'The filter "{name}:" must be a day or month, such as 2026-11-24 or 2026-11.'
+        ) from None
     return passed // timedelta(microseconds=1) * 1000
 
 
 def _size(text: str) -> dict[str, int]:
     found = _SIZE.fullmatch(text)
     if found is None:
-        raise ValueError("size: must be such as size:>2MB or size:<500KB.")
+        raise ValueError('The filter "size:" must be a limit, such as size:>2MB or size:<500KB.')
     sign, whole, tenth, unit = found.groups()
     size = (int(whole) * 10 + int(tenth or 0)) * _UNITS[unit.lower()] // 10
     name = "size_below" if sign[0] == "<" else "size_from"

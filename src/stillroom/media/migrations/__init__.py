@@ -43,7 +43,7 @@ def migrate(config: RowsConfig) -> tuple[str | None, str]:
         if found is not None and found not in known:
             raise BackendUnavailable(
                 f"the tables of the media library have the version {found}, which a newer "
-                "Stillroom created: run that Stillroom"
+                "Stillroom created: run that version or a later one"
             )
         command.upgrade(alembic, "head")
         return found, HEAD

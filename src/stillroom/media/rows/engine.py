@@ -236,7 +236,7 @@ def _url(config: RowsConfig, *, driver: str) -> URL:
         return make_url(config.url).set(drivername="postgresql+psycopg")
     except (ArgumentError, ValueError):  # the text of the error contains the password
         raise ConfigurationError(
-            "STILLROOM_DATABASE_URL: must be a URL such as postgresql://user:password@host/name"
+            "STILLROOM_DATABASE_URL must be a URL such as postgresql://user:password@host/name"
         ) from None
 
 

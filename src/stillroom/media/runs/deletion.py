@@ -76,7 +76,7 @@ class RunDeletions:
             KeyPrefix.of_folder(folder).text, claim, saved_until=saved_until or now(), lease=_LEASE
         )
         if deletion is None:
-            raise BackendUnavailable("the run is being deleted by another request")
+            raise BackendUnavailable("another request is deleting the run: try again later")
         try:
             return await self._continue(rows, claim, deletion)
         except Exception:
@@ -95,7 +95,7 @@ class RunDeletions:
             try:
                 await self._continue(rows, claim, deletion)
             except StillroomError as error:
-                log.warning("cannot delete the run %r yet: %s", _name(deletion), error)
+                log.warning("cannot delete the run %r yet, will retry: %s", _name(deletion), error)
                 return  # a later sweep retries when the lease has expired
 
     async def _continue(
@@ -125,7 +125,8 @@ class RunDeletions:
         if ended is None:
             raise BackendUnavailable(_TAKEN_OVER)
         log.info(
-            "deleted the run %r: %d images will be deleted, %d are in the library, %d are newer",
+            "deleted the run %r: %d images will be deleted, %d are kept because the media library "
+            "uses them, %d because they were saved after the request",
             _name(deletion), ended.marked, ended.kept, ended.newer,
         )  # fmt: skip
         return ended

@@ -109,8 +109,8 @@ async def encode(
         size += len(chunk)
         if size > MAX_BYTES - _MAX_LINE_BYTES:
             raise TooLarge(
-                f"the run's manifest would be larger than {MAX_BYTES} bytes: publish it in parts, "
-                "each a folder of its own"
+                f"the run's manifest would be larger than {MAX_BYTES} bytes: publish it as "
+                "several runs, each in its own folder"
             )
         if chunk:
             yield chunk

@@ -183,7 +183,10 @@ class Runs:
             described += len(page)
             yield page
         if described != count:
-            raise RunConflict("the run was changed meanwhile: publish it again", count=described)
+            raise RunConflict(
+                "images of the run changed while it was published: publish it again",
+                count=described,
+            )
 
     async def describe_images(self, folder: ImagePath) -> AsyncIterator[list[dict[str, object]]]:
         """Yield manifest entries with hashes for a run's current images, page by page."""
@@ -219,8 +222,9 @@ class Runs:
                     in_folder.add(image)
             if not in_folder.is_same(in_manifest):
                 raise RunConflict(  # noqa: TRY301  (closes the manifest)
-                    f"the run was published with {_images(in_manifest.count)}, not with the "
-                    f"{in_folder.count} that are there now",
+                    f"the run was published with {_images(in_manifest.count)}, which differ from "
+                    f"the {in_folder.count} now in its folder: save changed images in another "
+                    "folder, and publish that one",
                     count=in_folder.count,
                 )
         except BaseException:

@@ -135,7 +135,11 @@ class FileExchange:
         except OSError as error:
             if not self._is_polling:
                 self._is_polling = True
-                log.warning("a slow download continues without a descriptor: %s", error.strerror)
+                log.warning(
+                    "cannot open a file descriptor to wait for a slow client (%s): its download "
+                    "continues, but uses more CPU time",
+                    error.strerror,
+                )
             self._loop.call_later(_POLL_INTERVAL_S, self._send, to)
         else:
             self._loop.add_writer(self._socket, self._send, self._socket)
@@ -143,7 +147,7 @@ class FileExchange:
     def _cut_off(self, error: BaseException) -> None:
         """Abort the response after an error. A disconnect is not logged as an error."""
         if not isinstance(error, ConnectionError | TimeoutError):
-            log.error("a download was cut off: %r", error)
+            log.error("a download failed, so the client received an incomplete image: %r", error)
         self._end()
         self._connection.abort()
 
@@ -190,7 +194,7 @@ class FileExchange:
         window = min(self._left, _WINDOW_BYTES)
         sent = os.sendfile(to.fileno(), self._image.fileno(), self._offset, window)
         if sent == 0:
-            raise OSError("the file became shorter while it was sent")
+            raise OSError("the image file became shorter while it was sent")
         self._offset += sent
         self._left -= sent
         return sent == window

@@ -127,7 +127,7 @@ class UploadExchange(RequestExchange):
         except ConnectionError:
             return report_disconnect("save_image", target)
         except Exception:
-            log.exception("save_image %s", escape_target(target))
+            log.exception("save_image %s: unexpected error", escape_target(target))
             return internal_error(self._request_id)
         content = json_bytes(saved)
         length = str(len(content))

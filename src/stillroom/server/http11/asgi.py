@@ -87,7 +87,10 @@ class AsgiExchange(RequestExchange):
         try:
             await app(self._scope, self._receive, self._send)
             if not self._ended.is_set():
-                log.error("the application returned without a complete answer")
+                log.error(
+                    "the application returned before its response was complete: the client gets "
+                    "an error"
+                )
         except asyncio.CancelledError:
             if self._connection is not None:
                 self._connection.drop()
@@ -137,14 +140,14 @@ class AsgiExchange(RequestExchange):
             self._start(message["status"], message.get("headers", ()))
         elif self._connection is None:
             if message.get("more_body"):
-                raise ConnectionResetError("the client went away")
+                raise ConnectionResetError("the client disconnected")
         else:
             body, more_body = message.get("body", b""), message.get("more_body", False)
             self._continue(self._connection, body, is_last=not more_body)
 
     def _start(self, status: int, fields: Any) -> None:  # noqa: ANN401  (pairs of bytes, as in ASGI)
         if self._status:
-            raise RuntimeError("the answer has begun already")
+            raise RuntimeError("the response has already begun")
         self._status = status
         lines = b"".join(self._fields(fields))
         if self._has_no_body:
@@ -158,7 +161,7 @@ class AsgiExchange(RequestExchange):
         for raw_name, value in fields:
             name = raw_name.lower()
             if not _NAME.fullmatch(name) or not _VALUE.fullmatch(value):
-                raise RuntimeError("a field of the answer is not valid in HTTP")
+                raise RuntimeError("a header of the response is not valid in HTTP")
             if name == b"content-length":
                 self._left = int(value)
             if name == b"connection":
@@ -168,14 +171,14 @@ class AsgiExchange(RequestExchange):
 
     def _continue(self, connection: ClientConnection, body: bytes, *, is_last: bool) -> None:
         if not self._status or self._ended.is_set():
-            raise RuntimeError("an answer begins before its body, and ends with it")
+            raise RuntimeError("a body was sent before the response began or after it ended")
         if self._has_no_body:
             body = b""
         self._sent += len(body)
         if self._left is not None:
             self._left -= len(body)
             if self._left < 0 or (self._left and is_last):
-                raise RuntimeError("the answer's body is not as long as its Content-Length")
+                raise RuntimeError("the body of the response is not as long as its Content-Length")
         if is_last:
             self._end()  # before the client has the response, and may look for the log line
         connection.write(self._head + self._frame(body, is_last=is_last))

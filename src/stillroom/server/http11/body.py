@@ -111,7 +111,7 @@ class RequestBody:
             self.on_first_read()
         while not self._pieces:
             if self._aborted:
-                raise ConnectionError("the client went away")
+                raise ConnectionError("the client disconnected")
             if self.is_complete:
                 raise StopAsyncIteration
             self._waiter = asyncio.get_running_loop().create_future()
@@ -216,7 +216,7 @@ class ChunkedDecoder:
 
     def _check_overhead(self, buffered: int) -> None:
         if self._overhead + buffered > self._max_overhead:
-            raise BadRequest(431, "too many bytes after the body")
+            raise BadRequest(431, "the chunk headers and trailers of the body are too large")
 
 
 def _do_nothing(*_: object) -> None:

@@ -141,9 +141,9 @@ class HeadParser:
         except httptools.HttpParserError:
             raise BadRequest(400, "malformed HTTP request") from None
         if len(self._target) > self._bounds.target_bytes:
-            raise BadRequest(414, "the target is too long")
+            raise BadRequest(414, "the request target is too long")
         if self._size > self._bounds.head_bytes:
-            raise BadRequest(431, "the head of the request is too large")
+            raise BadRequest(431, "the headers of the request are too large")
         if self._is_complete is not is_last:
             raise BadRequest(400, "malformed HTTP request")
 
@@ -151,7 +151,7 @@ class HeadParser:
         if version not in ("1.0", "1.1"):
             raise BadRequest(400, "unsupported HTTP version: use 1.1 or 1.0")
         if len(names) > self._bounds.header_fields:
-            raise BadRequest(431, "the head of the request is too large, or has too many fields")
+            raise BadRequest(431, "the request has too many headers")
         hosts = names.count(b"host")
         if hosts > 1 or (hosts == 0 and version != "1.0"):
             raise BadRequest(400, "exactly one Host field is required")

@@ -52,7 +52,9 @@ class TimeoutTimer:
             try:
                 connection.check_timeouts(now)
             except Exception:  # an error in one connection must not stop the timer for the others
-                log.exception("checking the time-outs of a connection failed")
+                log.exception(
+                    "cannot check the timeouts of a connection: other connections are not affected"
+                )
 
     def _flush_metrics(self, connections: int, late: float) -> None:
         try:
@@ -60,7 +62,7 @@ class TimeoutTimer:
             metrics.flush()
         except Exception:
             if self._last_flush_worked:
-                log.exception("flushing the metrics failed; it is tried again each second")
+                log.exception("cannot write the metrics, will retry every second")
             self._last_flush_worked = False
         else:
             self._last_flush_worked = True

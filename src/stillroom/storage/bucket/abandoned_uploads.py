@@ -66,7 +66,9 @@ class AbandonedUploads:
 
     def _start(self, key: str, attempt: Callable[[], Awaitable[None]]) -> None:
         if self._closing.is_set() or len(self._tasks) >= _MAX:
-            log.warning("cannot abort more uploads now: parts of %r stay in the bucket", key)
+            log.warning(
+                "cannot abort any more incomplete uploads now: parts of %r stay in the bucket", key
+            )
             return
         task = asyncio.ensure_future(self._retry(key, attempt))
         self._tasks.add(task)
@@ -78,7 +80,12 @@ class AbandonedUploads:
             try:
                 await attempt()
             except StillroomError as error:
-                log.warning("cannot abort the upload of %r: %s (%r)", key, error, error.__cause__)
+                log.warning(
+                    "cannot abort the incomplete upload of %r, will retry: %s (%r)",
+                    key,
+                    error,
+                    error.__cause__,
+                )
             else:
                 return
             if not await self._sleep(min(pause_s, _LONGEST_PAUSE_S)):

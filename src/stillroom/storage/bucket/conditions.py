@@ -178,7 +178,8 @@ class Conditions:
                 faults[create] = _fault_of(create, await write(IF_ABSENT))
         if first.etag is None:
             raise BackendUnavailable(
-                "the bucket does not store the object that tests its conditions"
+                "cannot find out whether the bucket supports conditional writes, because it does "
+                "not store the test object: try again later"
             )
         send = write if creates else delete
         faults[replace] = _fault_of(replace, await send(Guard(_OTHER_ETAG)))
@@ -207,7 +208,10 @@ def _certain(result: ChangeResult) -> ChangeResult:
     Raise if an earlier attempt, whose response was lost, may have succeeded.
     """
     if result.doubtful:
-        raise BackendUnavailable("cannot test the conditions of a bucket that is failing")
+        raise BackendUnavailable(
+            "cannot find out whether the bucket supports conditional writes, because its requests "
+            "fail: try again later"
+        )
     return result
 
 

@@ -51,7 +51,9 @@ async def _describe_entry(
         async with asyncio.timeout_at(deadline):
             await slots.acquire()
     except TimeoutError:
-        raise BackendUnavailable("too many listings wait for the bucket: try again later") from None
+        raise BackendUnavailable(
+            "too many listings are waiting for the bucket: try again later"
+        ) from None
     try:
         return await fetch_facts(StorageKey(text), deadline)
     except ImageNotFound:

@@ -25,9 +25,11 @@ class ObjectImage:
             last = min(end, start + _READ_BYTES) - 1
             data = await self._store.get_range(self.image.key.text, self.image.etag, start, last)
             if data is None:
-                raise BackendUnavailable("the image was replaced while it was read")
+                raise BackendUnavailable("the image was replaced while it was read: read it again")
             if len(data) != last - start + 1:
-                raise BackendUnavailable("the bucket returned another range than requested")
+                raise BackendUnavailable(
+                    "the bucket returned a different range of the image than requested"
+                )
             yield data
             start = last + 1
 

@@ -70,11 +70,15 @@ class R2Inspection:
                     if datetime.fromisoformat(upload.initiated) < latest:
                         yield upload
             except (ValueError, TypeError) as error:  # not a time, or a time without a zone
-                raise BackendUnavailable("the bucket sent uploads that cannot be read") from error
+                raise BackendUnavailable(
+                    "cannot list the incomplete uploads: the bucket sent an invalid response"
+                ) from error
             if page.next_markers is None:
                 return
             if page.next_markers == after:
-                raise BackendUnavailable("the bucket repeats a page of its uploads")
+                raise BackendUnavailable(
+                    "cannot list the incomplete uploads: the bucket sent the same page twice"
+                )
             after = page.next_markers
 
     async def open(self, key: StorageKey) -> Inspected:
@@ -143,7 +147,9 @@ class _WholeImage:
             received += len(chunk)
             yield chunk
         if received != length:
-            raise BackendUnavailable("the bucket sent another number of bytes than it announced")
+            raise BackendUnavailable(
+                f"the bucket sent {received} bytes of the image instead of {length}: read it again"
+            )
 
     def close(self) -> None:
         self.download.close()

@@ -45,7 +45,9 @@ class MemoryBudget:
                 async with asyncio.timeout(wait_s):
                     await self._wait_for(size)
             except TimeoutError:
-                raise BackendUnavailable("too many uploads wait for the bucket") from None
+                raise BackendUnavailable(
+                    "too many uploads are waiting for the bucket: try again later"
+                ) from None
         reservation = Reservation(self, size)
         try:
             yield reservation
@@ -106,7 +108,9 @@ class KeyLocks:
                 async with asyncio.timeout_at(deadline) if users else contextlib.nullcontext():
                     await lock.acquire()
             except TimeoutError:
-                raise BackendUnavailable("too many changes to this image are in progress") from None
+                raise BackendUnavailable(
+                    "too many changes to this image are in progress: try again later"
+                ) from None
             try:
                 yield
             finally:

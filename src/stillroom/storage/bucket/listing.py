@@ -82,7 +82,7 @@ async def walk(store: ObjectStore, prefix: KeyPrefix, after: str) -> AsyncIterat
 
 def _next_token(page: ListedPage, token: str | None) -> str | None:
     if page.next_token is not None and page.next_token == token:
-        raise BackendUnavailable("the bucket repeats a page of its listing")
+        raise BackendUnavailable("cannot list the images: the bucket sent the same page twice")
     return page.next_token
 
 

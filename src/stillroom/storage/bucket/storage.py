@@ -296,7 +296,10 @@ class R2ImageStorage:
                     self._changes.removed(key, began_ns)
                     return  # the attempt whose response was lost has deleted it
                 if deleted.doubtful:
-                    raise BackendUnavailable("the connection broke off: the outcome is unknown")
+                    raise BackendUnavailable(
+                        "the connection to the bucket was interrupted during the deletion: the "
+                        "outcome is unknown, so try again"
+                    )
         raise BackendUnavailable("the image kept changing during the deletion: try again")
 
     # Copying -----------------------------------------------------------------------------
@@ -336,7 +339,10 @@ class R2ImageStorage:
                     self._changes.copied(image, original)
                     return image
                 if written.refusal is Refusal.MISSING and written.doubtful:
-                    raise BackendUnavailable("the connection broke off: the outcome is unknown")
+                    raise BackendUnavailable(
+                        "the connection to the bucket was interrupted during the copy: the "
+                        "outcome is unknown, so try again"
+                    )
                 if written.refusal is Refusal.MISSING:  # deleted after the HEAD
                     raise ImageNotFound
         raise BackendUnavailable("the image kept changing during the copy: try again")

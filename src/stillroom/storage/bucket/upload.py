@@ -148,7 +148,9 @@ class Upload:
             if self._guard is not None:
                 await guard_for(self._store, key, self._condition, deadline=deadline)
         # R2 deletes the upload if the condition fails, so a retry is impossible.
-        raise BackendUnavailable("the image was replaced, or the upload ended, while it was saved")
+        raise BackendUnavailable(
+            "the image was replaced, or the bucket ended the upload, during the save: save it again"
+        )
 
     def abort(self) -> None:
         """Delete the parts sent so far in the background, without waiting."""
@@ -170,7 +172,10 @@ class Upload:
         Raises:
             BackendUnavailable: the current image is another version; the outcome is unknown.
         """
-        unknown = "the connection broke off: the outcome is unknown"
+        unknown = (
+            "the connection to the bucket was interrupted during the save: the outcome is unknown, "
+            "so save the image again"
+        )
         try:
             image = await fetch_facts(self._store, self._key, deadline=deadline)
         except ImageNotFound:

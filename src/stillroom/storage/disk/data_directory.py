@@ -151,7 +151,7 @@ class DataDirectory:
         """
         if self.is_read_only:
             raise ReadOnly(
-                "the store is read-only since a sync to the disk failed: "
+                "the store is read-only, because writing to the disk (fsync) failed: "
                 "check the disk (dmesg, smartctl), then restart the server"
             )
 
@@ -185,8 +185,15 @@ class DataDirectory:
 
     def _turn_read_only(self, error: OSError) -> NoReturn:
         self._state[_READ_ONLY_AT] = 1
-        log.critical("a sync failed, the store is read-only from here on: %s", error)
-        raise ReadOnly("the disk failed while the image was written") from error
+        log.critical(
+            "writing to the disk (fsync) failed, so the store is read-only: check the disk, then "
+            "restart the server (%s)",
+            error,
+        )
+        raise ReadOnly(
+            "the disk failed while the image was written, so the store is now read-only: check the "
+            "disk, then restart the server"
+        ) from error
 
     def start_writeback(self, fd: int, start: int, length: int) -> None:
         """Start to write these bytes to the disk, so that a later fsync takes less time.
@@ -395,4 +402,6 @@ def translate_os_errors(*passed: type[OSError]) -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise StorageFull("the disk has no space for this image") from error
-        raise BackendUnavailable(f"the disk refused: {os.strerror(error.errno or 0)}") from error
+        raise BackendUnavailable(
+            f"an operation on the disk failed: {os.strerror(error.errno or 0)}"
+        ) from error

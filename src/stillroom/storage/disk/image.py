@@ -53,7 +53,9 @@ class DiskImage:
             if chunk is None:
                 chunk = await self._run(self._read, start, size)
             if not chunk:
-                raise BackendUnavailable("the file became shorter while it was read")
+                raise BackendUnavailable(
+                    f"the file of {self.image.key.text!r} became shorter while it was read"
+                )
             start += len(chunk)
             yield chunk
 
@@ -181,7 +183,10 @@ def save_id_of(status: os.stat_result) -> str:
 
 def warn_of_link(where: str) -> None:
     """Log that a path leads to a symbolic link or device. Clients get a normal 404 or 409."""
-    log.warning("security: there is a link or device in the data directory at %r", where)
+    log.warning(
+        "security: %r in the data directory is a symbolic link or device: clients cannot access it",
+        where,
+    )
 
 
 def error_of_open(key: StorageKey, error: OSError) -> Exception:
@@ -191,4 +196,4 @@ def error_of_open(key: StorageKey, error: OSError) -> Exception:
     if error.errno in (errno.ELOOP, errno.EXDEV):
         warn_of_link(key.text)
         return ImageNotFound()
-    return BackendUnavailable(f"the disk refused: {os.strerror(error.errno or 0)}")
+    return BackendUnavailable(f"cannot open the image on the disk: {os.strerror(error.errno or 0)}")

@@ -80,7 +80,7 @@ class Publisher:
                 if self._folders.remove_empty_tree(folder_fd, name):
                     return False
                 raise PathConflict(
-                    "a folder with images in it has this name: save under another one"
+                    "this path is a folder that contains images: save the image under another path"
                 ) from error
         self._data_directory.sync_folder(folder_fd)
         return True
@@ -125,4 +125,7 @@ class Publisher:
 
 
 def _not_a_folder() -> PathConflict:
-    return PathConflict("a part of the path is an image already, so it cannot be a folder")
+    return PathConflict(
+        "a folder in this path cannot be created, because an image has its name: save the image "
+        "under another path"
+    )

@@ -119,7 +119,7 @@ class Staged:
         while start < size:
             count = os.copy_file_range(source_fd, self.fd, size - start, start, start)
             if count == 0:
-                raise OSError(errno.EIO, "the file became shorter while it was copied")
+                raise OSError(errno.EIO, "the source image became shorter while it was copied")
             start += count
 
     def stamp(
@@ -155,7 +155,9 @@ class Staged:
             mode = os.stat(name, dir_fd=folder_fd, follow_symlinks=False).st_mode
             if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
                 warn_of_link(name)
-                raise PathConflict("something that is not an image has this name") from None
+                raise PathConflict(
+                    "a symbolic link or device has this path: save the image under another path"
+                ) from None
             if create_only:
                 # Never rename here: a new image may have replaced the folder in the meantime.
                 if stat.S_ISREG(mode):

@@ -101,7 +101,7 @@ class DiskThreads:
     def _put(self, job: _Job[Any]) -> None:
         with self._lock:
             if self.is_closed:
-                raise RuntimeError("the disk's threads are closed")
+                raise RuntimeError("the thread pool for disk operations is closed")
             self._jobs.put(job)
             if len(self._threads) >= self._most or self._idle.acquire(blocking=False):
                 return

@@ -86,11 +86,14 @@ class BodyStream:
                 async with asyncio.timeout(self._timeout_s):
                     piece = await anext(pieces, b"")
             except TimeoutError:
-                raise BackendUnavailable("the bucket stopped in the middle of an image") from None
+                raise BackendUnavailable(
+                    "the bucket stopped sending before the end of the image: try again"
+                ) from None
             except OSError as error:
-                raise BackendUnavailable("the bucket broke off in the middle of an image") from (
-                    BucketError(f"{type(error).__name__}")
-                )
+                raise BackendUnavailable(
+                    "the connection to the bucket was interrupted before the end of the image: try "
+                    "again"
+                ) from BucketError(f"{type(error).__name__}")
             if not piece:
                 return
             yield piece

@@ -182,7 +182,7 @@ class BucketClient:
         except TimeoutError as error:
             if started.is_set():
                 raise
-            raise NotConnectedError("no connection in time") from error
+            raise NotConnectedError("no connection was available before the deadline") from error
 
     async def _exchange(self, call: Call, on_start: Callable[[], None]) -> BucketResponse:
         path = self._address.path_of(call.key)
@@ -219,7 +219,7 @@ class BucketClient:
 def _head(method: str, target: str, headers: Mapping[str, str]) -> bytes:
     lines = [f"{method} {target} HTTP/1.1", *[f"{name}: {text}" for name, text in headers.items()]]
     if any(_CONTROL.search(line) for line in lines):
-        raise ValueError("a control character in a request to the bucket")
+        raise ValueError("a request to the bucket contains a control character")
     return "\r\n".join([*lines, "\r\n"]).encode()
 
 
@@ -234,7 +234,7 @@ async def _read(response: Response) -> bytes:
         async for piece in response.pieces():
             body += piece
             if len(body) > _MAX_RESPONSE_BYTES:
-                raise BrokenAnswerError("the response is too large for S3")
+                raise BrokenAnswerError(f"the response is larger than {_MAX_RESPONSE_BYTES} bytes")
     finally:
         response.close()
     return bytes(body)

@@ -304,7 +304,7 @@ class _Connection(asyncio.Protocol):
         if not self._has_head:
             self._unparsed_bytes += len(data)
             if self._unparsed_bytes > _MAX_HEAD_BYTES:
-                self._fail("a head without end")
+                self._fail("the headers of the response are too large")
         elif self._waiting_bytes > _MAX_WAITING_BYTES and not self._ended:
             self.transport.pause_reading()
         self._wake()
@@ -326,7 +326,7 @@ class _Connection(asyncio.Protocol):
         if not self._has_head:
             self._head_bytes += len(name) + len(value)
             if self._head_bytes > _MAX_HEAD_BYTES:
-                raise BrokenAnswerError("a head without end")
+                raise BrokenAnswerError("the headers of the response are too large")
             self.headers[name.decode("latin-1").lower()] = value.decode("utf-8", "surrogateescape")
 
     def on_headers_complete(self) -> None:
@@ -342,7 +342,7 @@ class _Connection(asyncio.Protocol):
         if not self._has_body or self.status in (204, 304):
             self._ended = True
         elif not self.headers.keys() & {"content-length", "transfer-encoding"}:
-            raise BrokenAnswerError("an answer without a length")
+            raise BrokenAnswerError("the response has no Content-Length")
 
     def on_body(self, body: bytes) -> None:
         if self._ended:

@@ -37,7 +37,9 @@ def head_of(headers: Mapping[str, str]) -> ObjectHead:
         size = int(headers.get("content-length", ""))
         modified_s = int(parsedate_to_datetime(headers.get("last-modified", "")).timestamp())
     except (ValueError, OverflowError) as error:
-        raise BackendUnavailable("the bucket sent an invalid description of an image") from error
+        raise BackendUnavailable(
+            "the bucket sent an image whose Content-Length or Last-Modified is missing or invalid"
+        ) from error
     return ObjectHead(
         etag,
         size,

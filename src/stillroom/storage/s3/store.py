@@ -343,9 +343,11 @@ def _text_of(response: BucketResponse, name: str) -> str:
     try:
         text = xml.parse(response.body).find(name)
     except xml.BrokenXml as error:
-        raise BackendUnavailable(f"the bucket sent a broken document without {name}") from error
+        raise BackendUnavailable(
+            f"the bucket sent a malformed response instead of one with {name}"
+        ) from error
     if not text:
-        raise BackendUnavailable(f"the bucket sent a document without {name}")
+        raise BackendUnavailable(f"the bucket sent a response without {name}")
     return text
 
 

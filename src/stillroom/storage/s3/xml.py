@@ -49,7 +49,7 @@ def parse(document: bytes) -> Node:
 
     def begin(name: str, _attributes: Any) -> None:  # noqa: ANN401  (expat's signature)
         if len(open_nodes) > _MAX_DEPTH:
-            raise BrokenXml("nested too deep")
+            raise BrokenXml("the document is nested too deeply")
         node = Node(name.rpartition(":")[2])
         open_nodes[-1].children.append(node)
         open_nodes.append(node)
@@ -61,7 +61,7 @@ def parse(document: bytes) -> Node:
         open_nodes[-1].text += piece
 
     def refuse(*_: object) -> None:
-        raise BrokenXml("a document type")
+        raise BrokenXml("the document has a document type declaration")
 
     parser = expat.ParserCreate()
     parser.buffer_text = True
@@ -105,7 +105,7 @@ def parse_listing(document: bytes, *, order: Callable[[str | None], str]) -> Lis
     """
     root = parse(document)
     if root.name != "ListBucketResult":
-        raise BrokenXml(f"<{root.name}> instead of <ListBucketResult>")
+        raise BrokenXml(f"the response is <{root.name}> instead of <ListBucketResult>")
     encoded = root.find("EncodingType") == "url"
     decode = _decode_key if encoded else str
     contents = [*root.all("Contents")]
@@ -123,7 +123,7 @@ def parse_listing(document: bytes, *, order: Callable[[str | None], str]) -> Lis
     if root.find("IsTruncated") == "true":
         next_token = root.find("NextContinuationToken")
         if not next_token:
-            raise BrokenXml("a cut page without NextContinuationToken")
+            raise BrokenXml("a truncated page has no NextContinuationToken")
     return ListedPage(entries, next_token, modified_ns)
 
 
@@ -146,7 +146,7 @@ def parse_uploads(document: bytes) -> UploadsPage:
     """
     root = parse(document)
     if root.name != "ListMultipartUploadsResult":
-        raise BrokenXml(f"<{root.name}> instead of <ListMultipartUploadsResult>")
+        raise BrokenXml(f"the response is <{root.name}> instead of <ListMultipartUploadsResult>")
     uploads = [
         ListedUpload(
             node.find("Key") or "", node.find("UploadId") or "", node.find("Initiated") or ""
@@ -156,7 +156,7 @@ def parse_uploads(document: bytes) -> UploadsPage:
     next_markers = None
     if root.find("IsTruncated") == "true":
         if not uploads:
-            raise BrokenXml("a cut page that is empty")
+            raise BrokenXml("a truncated page is empty")
         # SeaweedFS omits NextKeyMarker.
         key = root.find("NextKeyMarker") or uploads[-1].key
         next_markers = (key, root.find("NextUploadIdMarker") or uploads[-1].upload_id)
