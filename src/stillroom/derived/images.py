@@ -49,9 +49,7 @@ _MAX_REFUSED: Final = 4096
 """Number of originals that are remembered because they cannot be decoded."""
 
 _MAX_MARKED: Final = 16_384
-"""Number of originals for which it is remembered whether they have an AI mark (4 MiB in total).
-
-Reading a mark takes 0.2 ms."""
+"""Number of originals whose AI mark is remembered (4 MiB). Reading a mark takes 0.2 ms."""
 
 _TURN_POLL_S: Final = 0.02
 """Seconds between two attempts to lock an original that another process has locked."""
@@ -82,8 +80,7 @@ _UNDECODABLE: Final = frozenset(
         "video/webm",
     }
 )
-"""Content types of which no image is decoded. Images with other types are tried: a type may be
-wrong."""
+"""Content types that are never decoded. Other types may be wrong, so decoding is tried."""
 
 _HAVE_MARKS: Final = TYPES - _UNDECODABLE
 
@@ -101,8 +98,7 @@ class DerivedImages:
 
         Args:
             config: Settings for making and caching thumbnails.
-            report: Function that is called for each thumbnail with `kept` (in the cache), `made`,
-                `refused` or `failed`.
+            report: Called for each thumbnail with `kept` (cached), `made`, `refused` or `failed`.
         """
         self._config = config
         self._report = report

@@ -185,15 +185,9 @@ class DataDirectory:
 
     def _turn_read_only(self, error: OSError) -> NoReturn:
         self._state[_READ_ONLY_AT] = 1
-        log.critical(
-            "writing to the disk (fsync) failed, so the store is read-only: check the disk, then "
-            "restart the server (%s)",
-            error,
-        )
-        raise ReadOnly(
-            "the disk failed while the image was written, so the store is now read-only: check the "
-            "disk, then restart the server"
-        ) from error
+        log.critical("fsync failed, so the store is read-only: check the disk, restart (%s)", error)
+        message = "the disk failed while the image was written: check the disk, restart the server"
+        raise ReadOnly(message) from error
 
     def start_writeback(self, fd: int, start: int, length: int) -> None:
         """Start to write these bytes to the disk, so that a later fsync takes less time.
@@ -402,6 +396,5 @@ def translate_os_errors(*passed: type[OSError]) -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise StorageFull("the disk has no space for this image") from error
-        raise BackendUnavailable(
-            f"an operation on the disk failed: {os.strerror(error.errno or 0)}"
-        ) from error
+        reason = os.strerror(error.errno or 0)
+        raise BackendUnavailable(f"an operation on the disk failed: {reason}") from error
