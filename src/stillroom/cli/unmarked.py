@@ -81,11 +81,11 @@ class Findings:
 @server_options
 @asynchronous
 async def unmarked(prefix: str, *, as_json: bool, concurrency: int) -> bool:
-    """List images that do not say that AI made them.
+    """List images without a mark that says that AI made them.
 
-    PREFIX is what their paths begin with. Each image is read by the server, 1 MiB at most. The exit
-    status is 1 if there is one without a mark, or one whose mark cannot be told. What has no place
-    for a mark, such as text, is counted only.
+    Only images whose paths begin with PREFIX are checked. The server reads at most 1 MiB of each.
+    The exit status is 1 if an image has no mark, or if its mark cannot be read. Types that support
+    no mark, such as text, are only counted.
     """
     findings = Findings(as_json)
     async with open_async_store() as store:

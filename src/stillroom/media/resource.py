@@ -359,7 +359,7 @@ class IntentLost(Exception):
 
 
 class MarkClaimed(Exception):
-    """Error: a sweeper is deleting an image that an ingest would record without a copy."""
+    """Error: the sweeper is already deleting the image that an ingest was to use in place."""
 
 
 class SourceChanged(Exception):

@@ -50,7 +50,7 @@ class PinnedNames:
         self._removals: list[asyncio.TimerHandle] = []
 
     def find(self, save_id: str) -> str | None:
-        """Return the name of a version if it was pinned in the current period, else None."""
+        """Return the name of the link to this version, or None if this period has no link to it."""
         is_known = save_id in self._names and self._period == self._current()
         return f"{self._folder}/{save_id}" if is_known else None
 
