@@ -81,7 +81,7 @@ class KeySet:
         return cls(len(usable), by_kid, usable[0] if len(usable) == 1 else None)
 
     def find(self, kid: str | None) -> Sequence[PublicKey]:
-        """Return the key for a token with the key id `kid` (None: no key id), or an empty tuple."""
+        """Return a tuple of the key with this id (None: the token has no id), or an empty tuple."""
         key = self.only if kid is None else self.by_kid.get(kid)
         return () if key is None else (key,)
 

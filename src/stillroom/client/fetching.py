@@ -117,7 +117,9 @@ class _Deadline:
             one.close()
 
     def watch(self, event: str, info: Mapping[str, Any]) -> None:
-        """Register a new connection. httpx calls this method for each event of the connection.
+        """Register the connection if `event` says that it was opened; ignore other events.
+
+        httpx calls this method for each event of a request.
 
         See https://www.encode.io/httpcore/extensions/#trace.
         """

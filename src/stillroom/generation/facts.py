@@ -217,7 +217,7 @@ def loras_of(pairs: Iterable[tuple[object, object]]) -> tuple[Lora, ...]:
 
 
 def clean_object(value: Mapping[str, Any]) -> Mapping[str, object] | None:
-    """Clean the strings of a JSON object as by `text`. Return None if it is nested too deeply."""
+    """Clean each string in a JSON object with `text`. Return None if it is nested too deeply."""
     try:
         cleaned = clean(value)
     except Unreadable:

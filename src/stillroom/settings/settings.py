@@ -332,7 +332,7 @@ class Settings(Fields):
         return bool(self.r2_endpoint_url or self.r2_access_key_id)  # `variables.BUCKET`
 
     def warnings(self) -> list[str]:
-        """Return warnings about unread variables, and settings that fail with a second machine."""
+        """Return warnings: variables that no setting reads, settings that need a single machine."""
         lines = list(self._unread)
         if self._has_bucket:
             local = ((_LOCAL_TOKENS, self.jwt_secret), (_LOCAL_ROWS, self.database_url))

@@ -238,9 +238,10 @@ class ObjectStore(Protocol):
         Args:
             prefix: Literal text.
             limit: Number of entries to request, up to `MAX_LISTED`.
-            after: List only keys after this text. A folder with exactly this name may be repeated.
+            after: List only keys after this text. If it is a folder, that may be listed again.
             token: `next_token` of the previous page. If it is set, `after` is ignored.
-            delimited: Combine keys with the same text up to the first slash after the prefix.
+            delimited: List subfolders instead of their keys: keys that are equal up to the first
+                slash after the prefix become one entry.
             deadline: Time on the event loop's clock.
         """
         ...

@@ -27,7 +27,7 @@ class PassedBytes:
 
     @property
     def is_whole(self) -> bool:
-        """Return whether the kept bytes are the whole file."""
+        """Return whether `head`, the start of the upload, is the whole file."""
         return len(self.head) == self.size
 
     @property

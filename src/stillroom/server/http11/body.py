@@ -63,10 +63,10 @@ class RequestBody:
         return self._chunks is not None and self._chunks.has_more
 
     def feed(self, data: bytes) -> bytes | None:
-        """Queue received data as one piece.
+        """Add received data to the queue.
 
         Returns:
-            The data after a complete body, or None if the body is incomplete.
+            The bytes after the end of the body, or None if the body is still incomplete.
 
         Raises:
             BadRequest: the chunked body is malformed.
