@@ -274,7 +274,7 @@ async def test_a_listing_in_another_order_is_not_compared(
         return Page(keys[::-1])
 
     monkeypatch.setattr(scanning.library.meddled.storage, "list", backwards)
-    with pytest.raises(BackendUnavailable, match="not sorted"):
+    with pytest.raises(BackendUnavailable, match="does not list its keys in order"):
         await scanning.report()
 
 
