@@ -44,7 +44,7 @@ def test_options_win_over_profiles_and_profiles_over_variables(
     for answer in (by_profile, by_variable, over_profile, default):
         assert (answer.code, answer.out) == (0, f"{folder}/a.png\n")
     assert unknown.code == 2
-    assert "it has lost, work" in unknown.err
+    assert "existing profiles: lost, work" in unknown.err
     assert server.token() not in unknown.err
 
 
