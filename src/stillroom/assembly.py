@@ -173,7 +173,7 @@ class Parts:
     def indexing(
         self, *, stop_within_s: float = _INDEX_STOPS_WITHIN_S
     ) -> contextlib.AbstractAsyncContextManager[None]:
-        """Context manager: write changes to the search index, in a process that is not a server."""
+        """Context manager for commands: write changes in the block also to the search index."""
         return self.library.filling.running(self.storage, stop_within_s=stop_within_s)
 
     async def close(self, *, again: bool = False) -> None:

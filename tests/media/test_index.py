@@ -176,6 +176,35 @@ async def test_what_is_saved_while_a_batch_fails_is_not_replaced_by_it(
     await other.finds(["1.png"], "whale")
 
 
+async def test_images_saved_during_a_slow_write_are_not_read_again_from_the_storage(
+    workers: tuple[Worker, Worker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their bytes are parsed meanwhile, and so do not fill the memory for queued changes."""
+    one, other = workers
+    write, goes_on, begun = SearchRows.write, asyncio.Event(), asyncio.Event()
+
+    async def is_slow(*args: Any, **how: Any) -> int:
+        begun.set()
+        await goes_on.wait()
+        return await write(*args, **how)
+
+    opened: list[StorageKey] = []
+    monkeypatch.setattr(SearchRows, "write", is_slow)
+    monkeypatch.setattr(one.storage, "open", opened.append)
+    monkeypatch.setattr(filling, "_NOTE_BYTES", 8)
+    await one.save("0.png", "a red fox")
+    await begun.wait()
+    size = len(image("a red fox"))
+    monkeypatch.setattr(filling, "_MAX_NOTED_BYTES", 2 * size)
+    for number in range(1, 5):
+        await one.save(f"{number}.png", "a red fox")
+        await eventually(lambda: not one.filling._unparsed and one.filling._noted_bytes < size)
+    goes_on.set()
+
+    await other.finds([f"{number}.png" for number in (4, 3, 2, 1, 0)], "fox", descending=True)
+    assert opened == []
+
+
 async def test_a_copy_has_the_facts_of_what_was_copied_and_not_of_what_came_since(
     workers: tuple[Worker, Worker],
 ) -> None:

@@ -11,7 +11,7 @@ import pytest
 from stillroom.generation.facts import Generation, Lora
 from stillroom.media.config import RowsConfig
 from stillroom.media.database import MediaDatabase
-from stillroom.media.index.terms import parse_terms
+from stillroom.media.index.terms import parse_terms, terms_of
 from stillroom.media.index.values import IndexedImage, Removed, SearchQuery
 from stillroom.media.resource import (
     IMAGE,
@@ -235,6 +235,12 @@ def test_a_filter_that_is_wrong_gets_a_sentence() -> None:
     for asked, said in WRONG:
         with pytest.raises(ValueError, match=re.escape(said)):
             parse_terms(asked)
+
+
+@pytest.mark.parametrize("name", ["model", "lora"])
+def test_a_blank_name_is_wrong_and_no_filter_that_everything_passes(name: str) -> None:
+    with pytest.raises(ValueError, match="a letter or a digit"):
+        terms_of(name, " ")
 
 
 NAMES: Final = [

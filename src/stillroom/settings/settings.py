@@ -237,9 +237,9 @@ class Settings(Fields):
         }
         if missing := [name for name, value in needed.items() if not value]:
             raise ConfigurationError(
-                f"{' and '.join(missing)} must be set too, since other R2_ variables are: "
-                "set all of R2_ENDPOINT_URL, R2_ACCESS_KEY_ID, R2_SECRET_ACCESS_KEY and "
-                "R2_BUCKET_NAME for a bucket, or none of the first two for the disk"
+                f"{' and '.join(missing)} must be set too, since other R2_ variables are set: for "
+                "a bucket, set R2_ENDPOINT_URL, R2_ACCESS_KEY_ID, R2_SECRET_ACCESS_KEY and "
+                "R2_BUCKET_NAME; for the disk, unset R2_ENDPOINT_URL and R2_ACCESS_KEY_ID"
             )
         if urlsplit(self.r2_endpoint_url).path == f"/{self.r2_bucket_name}":
             raise ConfigurationError(

@@ -190,7 +190,7 @@ class PinsNames(Protocol):
     """
 
     def known_name(self, image: StoredImage) -> str | None:
-        """Return the pinned name of this version, or None if `pinned_name` must create one."""
+        """Return the name of the hard link to this version, or None if there is none yet."""
         ...
 
     async def pinned_name(self, image: OpenedImage) -> str | None:

@@ -18,7 +18,9 @@ export class Gestures {
     grid.host.addEventListener("keydown", (event) => this.pressed(event));
     addEventListener("close", ({ target }) => { // the cell that had the focus may have been drawn anew behind it
       const { activeElement, body } = document;
-      if (activeElement === body || (target instanceof Element && target.contains(activeElement))) grid.focus();
+      if (activeElement === body || (target instanceof Element && target.contains(activeElement))) {
+        grid.cells.get(grid.current)?.element.focus({ preventScroll: true });
+      }
     }, true);
     this.watchTouches();
   }

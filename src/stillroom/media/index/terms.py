@@ -67,12 +67,13 @@ def terms_of(name: str, text: str) -> tuple[Term, ...]:
     Raises:
         ValueError: as in `parse_terms`.
     """
-    parts = _PHRASE.findall(text) if FACETS[name].matches == "words" else [("", "", text)]
+    has_phrases = FACETS[name].matches == "words"
+    parts = _PHRASE.findall(text) if has_phrases else [("", "", text)]
     found = [
         (minus, term(name, quoted or plain, is_open=not quoted)) for minus, quoted, plain in parts
     ]
     terms = [one._replace(is_excluded=bool(minus)) for minus, one in found if one is not None]
-    if text.strip() and not terms:
+    if not terms and (text.strip() or not has_phrases):
         raise ValueError("must contain a letter or a digit")
     return limited(terms)
 

@@ -107,7 +107,7 @@ class FastPath(Protocol):
     longest_head: int
 
     def answer(self, connection: ClientConnection, data: bytes) -> bool:
-        """Respond to a request whose head is cached. Return False if nothing was sent."""
+        """Respond to a request with the same head as an earlier one. Return False if impossible."""
         ...
 
     def learn(self, connection: ClientConnection, data: bytes, request: Request) -> bool:
