@@ -98,7 +98,8 @@ def test_a_restore_under_a_running_server_shows_whole_images_only(tmp_path: Path
     with running(tmp_path) as server, server.client() as client:
         for name, original in data.items():
             client.post(f"{IMAGES}/{name}", files={"file": original}).raise_for_status()
-        copied("cp -a {source}/. {target}", server.data, tmp_path / "backup")
+        # Without the database, since SQLite may remove its log meanwhile.
+        copied("cp -a {source}/compute {target}/", server.data, tmp_path / "backup")
         for name in data:
             client.post(f"{IMAGES}/{name}", files={"file": b"spoilt"}).raise_for_status()
         client.delete(f"{IMAGES}/a").raise_for_status()
