@@ -193,7 +193,7 @@ class IndexFilling:
             self._noted_bytes = 0
 
     async def _parse_on(self) -> None:
-        """Parse queued bytes also while a slow batch is written, so that they can be freed."""
+        """Parse the bytes of queued images, to free them even while a slow batch is written."""
         for number in itertools.count(1):
             if not self._unparsed:
                 self._arrived.clear()
