@@ -169,6 +169,17 @@ class _Asynchronous(ast.NodeTransformer):
             if any(isinstance(node, ast.Yield | ast.YieldFrom) for node in ast.walk(function))
         }
 
+    def visit_JoinedStr(self, node: ast.JoinedStr) -> ast.JoinedStr:
+        # From Python 3.12 on, `ast.unparse` may reuse the outer quote in these; 3.11 refuses that.
+        for part in ast.walk(node):
+            if isinstance(part, ast.FormattedValue) and any(
+                isinstance(inner, ast.Constant) and isinstance(inner.value, str)
+                for inner in ast.walk(part.value)
+            ):
+                raise ValueError(f"line {node.lineno}: assign the string in braces to a name first")
+        self.generic_visit(node)
+        return node
+
     def visit_ClassDef(self, node: ast.ClassDef) -> ast.ClassDef:
         self._class = "ImageStore" if node.name == "OneImageCalls" else node.name
         _replace_docstring(node, DOCSTRINGS[node.name])

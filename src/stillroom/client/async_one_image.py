@@ -258,7 +258,8 @@ class AsyncOneImageCalls:
         return await self._run(self._operations.signed_urls(names, valid_for_s, picture))
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self._operations.root.removesuffix('/api/v1')!r})"
+        url = self._operations.root.removesuffix("/api/v1")
+        return f"{type(self).__name__}({url!r})"
 
     async def close(self) -> None:
         """See `ImageStore.close`."""

@@ -165,7 +165,8 @@ class MediaLibrary:
 
 
 def _target(resource_id: ResourceId) -> str:
-    return f"{_RESOURCES}/{quote(str(resource_id), safe='')}"
+    quoted = quote(str(resource_id), safe="")
+    return f"{_RESOURCES}/{quoted}"
 
 
 def _count(answer: Answer) -> int:

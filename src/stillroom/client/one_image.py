@@ -361,7 +361,8 @@ class OneImageCalls:
         return self._run(self._operations.signed_urls(names, valid_for_s, picture))
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self._operations.root.removesuffix('/api/v1')!r})"
+        url = self._operations.root.removesuffix("/api/v1")
+        return f"{type(self).__name__}({url!r})"
 
     # Sending -----------------------------------------------------------------------------
 
