@@ -87,18 +87,14 @@ class FastReads:
         operations: ImageOperations,
         tokens: VerifiedTokens,
         find: FindResponse,
-        *,
         forget: Callable[[Line], None] | None = None,
+        *,
         longest_target: int,
     ) -> None:
-        """Create a fast path with empty caches.
+        """Create a fast path with empty caches. Longer targets take the ASGI path.
 
-        Args:
-            operations: Image operations that also handle the requests on the ASGI path.
-            tokens: Token verifier.
-            find: Called for each request that passed all checks.
-            forget: Called with each request line that is evicted from the cache.
-            longest_target: Longer targets take the ASGI path.
+        `find` is called for each request that passed all checks, and `forget` with each request
+        line that is evicted from the cache.
         """
         self._operations = operations
         self._tokens = tokens
@@ -121,7 +117,7 @@ class FastReads:
         if not ASGI_ONLY_FIELDS.isdisjoint(fields) or not keeps_alive(fields):
             return False
         verified = self._operations.authorize_read_now(fields, self._tokens)
-        bare = request_id.without_field(data, request.headers)
+        bare = request_id.without_field(data, fields.get("x-request-id"))
         if verified is None or bare is None:
             return False
         values = tuple(map(fields.get, _CONDITIONS))

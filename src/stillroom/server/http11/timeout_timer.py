@@ -58,7 +58,7 @@ class TimeoutTimer:
 
     def _flush_metrics(self, connections: int, late: float) -> None:
         try:
-            metrics.report_loop(connections, late)
+            metrics.set_gauges(connections=connections, loop_lag_seconds=max(0.0, late))
             metrics.flush()
         except Exception:
             if self._last_flush_worked:
