@@ -58,12 +58,9 @@ class Reports:
     """Callbacks for metrics. By default, they do nothing.
 
     Attributes:
-        call: Called for each fsync or bucket request.
         picture: Called with the outcome for each thumbnail: `kept`, `made`, `refused` or `failed`.
-        queue: Called periodically with the metrics of the deletion queue.
-        swept: Called with the result of each sweep (execution of due deletions).
-        healed: Called with the outcome for each resource whose metadata was incomplete.
-        mark: Called with the AI mark of each saved image, or None if it is unknown.
+        queue: Called periodically.
+        mark: Called for each saved image, with None if its AI mark is unknown.
     """
 
     call: CallObserver = unobserved
@@ -79,23 +76,7 @@ UNREPORTED: Final = Reports()
 
 @dataclass(frozen=True, slots=True)
 class Library:
-    """The media library and its background jobs, for one storage.
-
-    Attributes:
-        storage: Storage of the images and of the media resources.
-        database: Database of the library, opened on demand.
-        service: Operations on resources, for the API and the commands.
-        healer: Computes missing metadata of resources.
-        sweeper: Executes due deletions.
-        expiry: Schedules the deletion of expired images; None without retention rules.
-        retention: Evaluates the retention rules.
-        runs: Publishes runs.
-        run_deletions: Deletes runs.
-        lifetimes: Sets the expiration of saved images.
-        filling: Writes changes in the storage to the search index.
-        index_healing: Periodically compares the search index with the storage.
-        catching_up: Compares the search index with the storage once after a start.
-    """
+    """Media library of one storage, with its background jobs. `expiry` is None without rules."""
 
     storage: ImageStorage
     database: MediaDatabase
@@ -119,10 +100,7 @@ class Parts:
     Attributes:
         keys: Keys that verify tokens; None if the host application provides `authorize`.
         tokens: Cache of verified tokens, for the fast path; None if `keys` is None.
-        background: Periodic jobs of a server.
-        images_url: Beginning of the public URLs of images.
-        signed_images_url: Beginning of the signed URLs of images.
-        media_url: Function that returns the public URL of a media resource (at the CDN, if any).
+        images_url: Beginning of the public URLs of images (at the CDN, if any).
         proxy_key: Secret that authenticates a proxy which sends images itself; None if disabled.
         made_secret: Whether the token secret has just been generated.
     """
@@ -146,33 +124,26 @@ class Parts:
     async def running(self, *, again: bool = False) -> AsyncIterator[None]:
         """Context manager: fetch keys, open the database and run background jobs.
 
-        Args:
-            again: Whether the parts can be used again later, also in another event loop. Then
-                connections are closed, but a data directory remains open until the process ends.
+        With `again`, the parts can be used again later, also in another event loop: connections
+        are closed, but a data directory remains open until the process ends.
         """
-        async with contextlib.AsyncExitStack() as stack:
-            if self.keys is not None:
-                await stack.enter_async_context(self.keys.keep_fresh())
-            await stack.enter_async_context(self.library.database.kept_open())
-            await stack.enter_async_context(
-                self.library.filling.running(
-                    self.storage,
-                    stop_within_s=_INDEX_STOPS_WITHIN_S,
-                    before_writing=self.library.catching_up.note_start,
-                )
-            )
-            await stack.enter_async_context(
-                self.background.running(
-                    every_s=self.settings.sweep_interval_seconds,
-                    stop_within_s=min(_SWEEPER_STOPS_WITHIN_S, self.settings.drain_seconds),
-                )
-            )
+        async with (
+            self.keys.keep_fresh() if self.keys else contextlib.nullcontext(),
+            self.library.database.kept_open(),
+            self.library.filling.running(
+                self.storage,
+                stop_within_s=_INDEX_STOPS_WITHIN_S,
+                before_writing=self.library.catching_up.note_start,
+            ),
+            self.background.running(
+                every_s=self.settings.sweep_interval_seconds,
+                stop_within_s=min(_SWEEPER_STOPS_WITHIN_S, self.settings.drain_seconds),
+            ),
+        ):
             yield
         await self.close(again=again)
 
-    def indexing(
-        self, *, stop_within_s: float = _INDEX_STOPS_WITHIN_S
-    ) -> contextlib.AbstractAsyncContextManager[None]:
+    def indexing(self, *, stop_within_s: float) -> contextlib.AbstractAsyncContextManager[None]:
         """Context manager for commands: write changes in the block also to the search index."""
         return self.library.filling.running(self.storage, stop_within_s=stop_within_s)
 
@@ -193,16 +164,13 @@ def assemble(
 ) -> Parts:
     """Open all parts for serving. Decoders and the database are started later, on demand.
 
-    Args:
-        settings: Settings of the process.
-        authorize: Replaces the verification of tokens, but not the signing of URLs.
-        images_url: Beginning of public and signed URLs; None: from the settings.
-        reports: Callbacks for metrics.
+    `authorize` replaces the verification of tokens, but not the signing of URLs. `images_url` is
+    the beginning of public and signed URLs, if it is not in the settings.
 
     Raises:
         ConfigurationError: the settings are invalid or do not work together.
     """
-    keys, tokens, proxy_key = None, None, settings.proxy_key
+    keys, tokens, proxy_key = None, None, settings.proxy_key  # invalid settings open nothing
     secrets, made_secret = signing_secrets(settings.secret)
     if authorize is None:
         keys = open_keys(settings.keys)
@@ -260,9 +228,7 @@ async def opened_library(settings: Settings) -> AsyncIterator[Library]:
 async def opened_storage(
     settings: Settings, rules: SaveRules | None = None
 ) -> AsyncIterator[ImageStorage]:
-    """Context manager: open only the storage, for a command.
-
-    `rules` replaces the rules from the settings.
+    """Context manager: open only the storage, for a command. `rules` replace those of `settings`.
 
     Raises:
         ConfigurationError: the settings are invalid or do not work together.
