@@ -18,14 +18,14 @@ from stillroom.http.fields import combined
 from stillroom.http.problems import JSON_HEADERS, Problem, internal_error
 from stillroom.paths import ImagePath
 from stillroom.server.fast_path.reads import ASGI_ONLY_FIELDS, IMAGES_PREFIX, keeps_alive
-from stillroom.server.http11.asgi import AsgiPath
 from stillroom.server.http11.body import RequestBody
-from stillroom.server.http11.exchange import ClientConnection, Exchange, RequestExchange
+from stillroom.server.http11.exchange import Begin, ClientConnection, Exchange, RequestExchange
 from stillroom.server.http11.head import Request
 from stillroom.server.http11.responses import header_lines
 from stillroom.telemetry import metrics, request_id
 
 Headers = tuple[tuple[str, str], ...]
+Store = Callable[[], Awaitable[dict[str, object]]]
 
 _ASGI_ONLY_FIELDS: Final = (ASGI_ONLY_FIELDS | {"expires-in"}) - {"content-length", "expect"}
 
@@ -33,31 +33,31 @@ log = logging.getLogger("stillroom.api")
 
 
 class FastUploads:
-    """Handler of image uploads. All other requests are passed to the ASGI path."""
+    """Handler of image uploads. All other requests are passed to `otherwise` (the ASGI path)."""
 
     def __init__(
         self,
         operations: ImageOperations,
         tokens: VerifiedTokens,
-        asgi: AsgiPath,
         extra_headers: Headers,
+        *,
+        otherwise: Begin,
     ) -> None:
         self._operations = operations
         self._tokens = tokens
-        self._asgi = asgi
         self._extra_headers = extra_headers
+        self._otherwise = otherwise
 
     def begin(self, connection: ClientConnection, request: Request, body: RequestBody) -> Exchange:
         """Start the task that handles a request."""
-        upload = self._make_upload(connection, request, body)
-        if upload is None:
-            return self._asgi.begin(connection, request, body)
+        store = self._find_operation(request, body)
+        if store is None:
+            return self._otherwise(connection, request, body)
+        upload = UploadExchange(connection, request, body, store, self._extra_headers)
         connection.run(upload.run())
         return upload
 
-    def _make_upload(
-        self, connection: ClientConnection, request: Request, body: RequestBody
-    ) -> "UploadExchange | None":
+    def _find_operation(self, request: Request, body: RequestBody) -> Store | None:
         target = request.target
         if request.method != "POST" or not target.startswith(IMAGES_PREFIX) or b"?" in target:
             return None
@@ -76,8 +76,7 @@ class FastUploads:
             path = ImagePath.from_target(target[len(IMAGES_PREFIX) :])
         except StillroomError:
             return None
-        store = functools.partial(self._operations.store, verified.grant, path, fields, body)
-        return UploadExchange(connection, request, body, store, self._extra_headers)
+        return functools.partial(self._operations.store, verified.grant, path, fields, body)
 
 
 class UploadExchange(RequestExchange):
@@ -90,7 +89,7 @@ class UploadExchange(RequestExchange):
         connection: ClientConnection,
         request: Request,
         body: RequestBody,
-        store: Callable[[], Awaitable[dict[str, object]]],
+        store: Store,
         extra_headers: Headers,
     ) -> None:
         super().__init__(connection, request, body)
@@ -130,5 +129,4 @@ class UploadExchange(RequestExchange):
             log.exception("save_image %s: unexpected error", escape_target(target))
             return internal_error(self._request_id)
         content = json_bytes(saved)
-        length = str(len(content))
-        return Problem(200, [*JSON_HEADERS, ("content-length", length)], content)
+        return Problem(200, [*JSON_HEADERS, ("content-length", str(len(content)))], content)

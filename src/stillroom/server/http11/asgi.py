@@ -29,24 +29,20 @@ _VALUE: Final = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
 log = logging.getLogger("stillroom.server")
 
 
-class AsgiPath:
-    """Request handler that passes requests to an ASGI application."""
+def begin(
+    app: Application,
+    state: dict[str, Any],
+    connection: ClientConnection,
+    request: Request,
+    body: RequestBody,
+) -> "AsgiExchange":
+    """Start a task in which `app` handles a request.
 
-    def __init__(self, app: Application, state: dict[str, Any]) -> None:
-        """Pass requests to `app`.
-
-        Each request gets a copy of `state` from the application's lifespan.
-        """
-        self._app = app
-        self._state = state
-
-    def begin(
-        self, connection: ClientConnection, request: Request, body: RequestBody
-    ) -> "AsgiExchange":
-        """Start the task that handles a request."""
-        exchange = AsgiExchange(connection, request, body, self._state)
-        connection.run(exchange.run(self._app))
-        return exchange
+    Each request gets a copy of `state` from the application's lifespan.
+    """
+    exchange = AsgiExchange(connection, request, body, state)
+    connection.run(exchange.run(app))
+    return exchange
 
 
 class AsgiExchange(RequestExchange):
