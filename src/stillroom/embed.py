@@ -77,7 +77,7 @@ class Stillroom:
             ConfigurationError: the settings are invalid or do not work together.
         """
         bucket = {name.lower(): "" for name in BUCKET} if storage == "disk" else {}
-        resolved = Settings.read_with({"data_dir": data_dir, **bucket, **settings})
+        resolved = Settings.read(**{"data_dir": data_dir, **bucket, **settings})
         parts = assemble(
             resolved,
             authorize=authorize,

@@ -46,36 +46,31 @@ _LOCAL_ROWS: Final = (
 
 
 class Settings(Fields):
-    """Settings read from `STILLROOM_*` and `R2_*`. An invalid value raises `ConfigurationError`."""
+    """Settings read from `STILLROOM_*` and `R2_*`.
+
+    An invalid value raises `ConfigurationError` when it is read. So do the properties that combine
+    several settings if these contradict each other.
+    """
 
     _unread: list[str] = PrivateAttr(default_factory=list)
 
     @classmethod
-    def read(cls, **flags: object) -> Self:
-        """Read the settings from the environment. `flags` that are not None take precedence.
+    def read(cls, **values: object) -> Self:
+        """Read the settings from the environment. `values` that are not None override it.
 
         The value of a variable that is not set can be in a file with the variable's name in the
         folder CREDENTIALS_DIRECTORY, which systemd or a container's configuration sets:
         docs/adr/0020.
 
         Raises:
-            ConfigurationError: settings are invalid, or a variable looks like a misspelled setting.
-                The message explains each invalid setting in one sentence.
-        """
-        return cls._read(given_names(), {**former_values(), **flags})
-
-    @classmethod
-    def read_with(cls, values: Mapping[str, object]) -> Self:
-        """Read the settings as `read` does, with values by names of fields, such as `data_dir`.
-
-        Raises:
-            ConfigurationError: as in `read`, or a field does not exist.
+            ConfigurationError: settings are invalid or do not exist, or a variable looks like a
+                misspelled setting. The message explains each invalid setting in one sentence.
         """
         if unknown := sorted(values.keys() - cls.model_fields.keys()):
             raise ConfigurationError(
                 f"there is no such setting: {', '.join(unknown)} (see docs/reference/settings.md)"
             )
-        return cls.read(**values)
+        return cls._read(given_names(), {**former_values(), **values})
 
     @staticmethod
     def read_file(file: Path) -> "Settings":
@@ -162,11 +157,7 @@ class Settings(Fields):
 
     @property
     def keys(self) -> KeysConfig:
-        """Keys that verify the signatures of tokens.
-
-        Raises:
-            ConfigurationError: the settings contradict each other.
-        """
+        """Keys that verify the signatures of tokens."""
         file, url = self.jwt_public_key_file, self.jwt_jwks_url
         if self.jwt_algorithm == "HS256":
             if file or url:
@@ -199,9 +190,7 @@ class Settings(Fields):
     def storage(self) -> DiskConfig | R2Config:
         """Configuration of the storage backend.
 
-        Raises:
-            ConfigurationError: the bucket has no address, or only some of its settings are set.
-                Falling back to the disk would scatter images over two places.
+        An incomplete bucket is an error, since using the disk would scatter images over two places.
         """
         if self._has_bucket:
             return self._bucket()
@@ -248,11 +237,7 @@ class Settings(Fields):
 
     @property
     def derived(self) -> DerivedConfig:
-        """Configuration of thumbnails and their cache.
-
-        Raises:
-            ConfigurationError: the CDN should create thumbnails, but no CDN is configured.
-        """
+        """Configuration of thumbnails and their cache."""
         transforms = self.r2_image_transformations and self._has_bucket
         if transforms and not self.r2_public_url:
             raise ConfigurationError(
@@ -271,11 +256,7 @@ class Settings(Fields):
 
     @property
     def proxy_key(self) -> bytes | None:
-        """Key of a proxy that sends large images itself; None if the server sends all images.
-
-        Raises:
-            ConfigurationError: the settings contradict each other.
-        """
+        """Key of a proxy that sends large images itself; None if the server sends all images."""
         if self.sendfile == "off":
             return None
         if self._has_bucket:
@@ -356,10 +337,7 @@ _MUST: Final = {
     "literal_error": "must be {expected}",
     "string_pattern_mismatch": "has invalid characters or an invalid length",
 }
-"""Messages by error type of pydantic.
-
-https://docs.pydantic.dev/latest/errors/validation_errors/
-"""
+"""Messages by error type of pydantic. https://docs.pydantic.dev/latest/errors/validation_errors/"""
 
 
 def _explained(fault: "ErrorDetails") -> str:
