@@ -1,7 +1,8 @@
 """Assembly of all parts (storage, database, keys, thumbnails) from the settings.
 
 Servers, embedded routers and plain processes call `assemble`. Commands open only the parts that
-they need, with the `opened_…` functions. This module does not depend on HTTP (see `router.py`).
+they need, with the `opened_…` functions. All of them raise `ConfigurationError` if the settings
+are invalid or do not work together. This module does not depend on HTTP (see `router.py`).
 """
 
 import contextlib
@@ -55,13 +56,7 @@ _IMAGES: Final = "/storage/images"
 
 @dataclass(frozen=True, slots=True)
 class Reports:
-    """Callbacks for metrics. By default, they do nothing.
-
-    Attributes:
-        picture: Called with the outcome for each thumbnail: `kept`, `made`, `refused` or `failed`.
-        queue: Called periodically.
-        mark: Called for each saved image, with None if its AI mark is unknown.
-    """
+    """Callbacks for metrics. By default, they do nothing. The AI mark is None if it is unknown."""
 
     call: CallObserver = unobserved
     picture: Callable[[str], None] = lambda _: None
@@ -74,23 +69,46 @@ class Reports:
 UNREPORTED: Final = Reports()
 
 
-@dataclass(frozen=True, slots=True)
 class Library:
     """Media library of one storage, with its background jobs. `expiry` is None without rules."""
 
-    storage: ImageStorage
-    database: MediaDatabase
-    service: MediaResourceService
-    healer: Healer
-    sweeper: Sweeper
-    expiry: Expiry | None
-    retention: RetentionEvaluator
-    runs: Runs
-    run_deletions: RunDeletions
-    lifetimes: Lifetimes
-    filling: IndexFilling
-    index_healing: IndexHealing
-    catching_up: CatchingUp
+    def __init__(
+        self,
+        settings: Settings,
+        storage: ImageStorage,
+        filling: IndexFilling,
+        derived: DerivedImages,
+        reports: Reports,
+    ) -> None:
+        database, grace, rules = filling.database, settings.deletion_grace, rules_of(settings)
+        is_bucket = settings.storage.kind == "bucket"
+        expiry = Expiry(storage, database, rules=rules, grace=grace)
+        self.storage = storage
+        self.database = database
+        self.service = MediaResourceService(storage, database, grace=grace)
+        self.healer = Healer(storage, database, derived, report=reports.healed)
+        self.expiry = expiry if rules.expire_anything else None
+        self.retention = RetentionEvaluator(storage, database, rules)
+        self.runs = Runs(storage, database)
+        self.run_deletions = RunDeletions(storage, database, grace=grace)
+        self.sweeper = Sweeper(
+            storage, database, expiry=self.expiry, run_deletions=self.run_deletions
+        )
+        self.lifetimes = Lifetimes(storage, database)
+        self.filling = filling
+        self.index_healing = IndexHealing(storage, database, compares_saves=not is_bucket)
+        self.catching_up = CatchingUp(storage, database)
+        self.background = Background(
+            database,
+            self.sweeper,
+            expiry=self.expiry,
+            healer=self.healer,
+            index_healing=self.index_healing,
+            catching_up=self.catching_up,
+            missing_bytes=MissingBytes(storage, database) if is_bucket else None,
+            report=reports.queue,
+            report_swept=reports.swept,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +131,6 @@ class Parts:
     tokens: VerifiedTokens | None
     signer: UrlSigner
     library: Library
-    background: Background
     images_url: str
     signed_images_url: str
     media_url: Callable[[MediaResource], str]
@@ -135,7 +152,7 @@ class Parts:
                 stop_within_s=_INDEX_STOPS_WITHIN_S,
                 before_writing=self.library.catching_up.note_start,
             ),
-            self.background.running(
+            self.library.background.running(
                 every_s=self.settings.sweep_interval_seconds,
                 stop_within_s=min(_SWEEPER_STOPS_WITHIN_S, self.settings.drain_seconds),
             ),
@@ -166,9 +183,6 @@ def assemble(
 
     `authorize` replaces the verification of tokens, but not the signing of URLs. `images_url` is
     the beginning of public and signed URLs, if it is not in the settings.
-
-    Raises:
-        ConfigurationError: the settings are invalid or do not work together.
     """
     keys, tokens, proxy_key = None, None, settings.proxy_key  # invalid settings open nothing
     secrets, made_secret = signing_secrets(settings.secret)
@@ -181,7 +195,6 @@ def assemble(
         settings.storage, settings.save_rules, observer=reports.call, changes=filling
     )
     derived = DerivedImages(settings.derived, report=reports.picture)
-    library = _library(settings, storage, filling, derived, reports)
     return Parts(
         settings=settings,
         storage=storage,
@@ -190,8 +203,7 @@ def assemble(
         keys=keys,
         tokens=tokens,
         signer=UrlSigner(secrets),
-        library=library,
-        background=_background(library, settings, reports),
+        library=Library(settings, storage, filling, derived, reports),
         images_url=images_url or settings.images_url,
         signed_images_url=images_url or settings.api_images_url,
         media_url=_media_url_of(settings, images_url),
@@ -207,16 +219,12 @@ def verifier_of(keys: KeySource, settings: Settings) -> TokenVerifier:
 
 @contextlib.asynccontextmanager
 async def opened_library(settings: Settings) -> AsyncIterator[Library]:
-    """Context manager: open the media library for a command.
-
-    Raises:
-        ConfigurationError: the settings are invalid, or there is no store.
-    """
+    """Context manager: open the media library of an existing store, for a command."""
     require_store(settings.storage)
     async with opened_storage(settings) as storage:
         derived = DerivedImages(settings.derived)
         filling = IndexFilling(MediaDatabase(settings.rows))
-        library = _library(settings, storage, filling, derived, UNREPORTED)
+        library = Library(settings, storage, filling, derived, UNREPORTED)
         try:
             yield library
         finally:
@@ -228,11 +236,7 @@ async def opened_library(settings: Settings) -> AsyncIterator[Library]:
 async def opened_storage(
     settings: Settings, rules: SaveRules | None = None
 ) -> AsyncIterator[ImageStorage]:
-    """Context manager: open only the storage, for a command. `rules` replace those of `settings`.
-
-    Raises:
-        ConfigurationError: the settings are invalid or do not work together.
-    """
+    """Context manager: open only the storage, for a command, with `rules` other than usual."""
     storage = open_storage(settings.storage, rules or settings.save_rules)
     try:
         yield storage
@@ -242,11 +246,7 @@ async def opened_storage(
 
 @contextlib.asynccontextmanager
 async def opened_inspection(settings: Settings) -> AsyncIterator[Inspection]:
-    """Context manager: open the store for inspection, for a command.
-
-    Raises:
-        ConfigurationError: the settings are invalid, or there is no store.
-    """
+    """Context manager: open an existing store for inspection, for a command."""
     inspection = open_inspection(settings.storage, _names_in_data_dir(settings))
     try:
         yield inspection
@@ -274,59 +274,10 @@ def _media_url_of(settings: Settings, images_url: str | None) -> Callable[[Media
 
 
 def rules_of(settings: Settings) -> Rules:
-    """Read the retention rules from their file and `STILLROOM_COMPUTE_TTL`.
-
-    Raises:
-        ConfigurationError: the file cannot be read, or a line is invalid.
-    """
+    """Read the retention rules from their file and `STILLROOM_COMPUTE_TTL`."""
     file = settings.retention_file
     return read_rules(
         file or settings.data_dir / FILE_NAME,
         is_named=file is not None,
         compute_ttl=settings.compute_ttl,
-    )
-
-
-def _library(
-    settings: Settings,
-    storage: ImageStorage,
-    filling: IndexFilling,
-    derived: DerivedImages,
-    reports: Reports,
-) -> Library:
-    database, grace = filling.database, settings.deletion_grace
-    rules = rules_of(settings)
-    expires = rules.expire_anything
-    expiry = Expiry(storage, database, rules=rules, grace=grace) if expires else None
-    run_deletions = RunDeletions(storage, database, grace=grace)
-    compares_saves = settings.storage.kind == "disk"
-    return Library(
-        storage=storage,
-        database=database,
-        service=MediaResourceService(storage, database, grace=grace),
-        healer=Healer(storage, database, derived, report=reports.healed),
-        sweeper=Sweeper(storage, database, expiry=expiry, run_deletions=run_deletions),
-        expiry=expiry,
-        retention=RetentionEvaluator(storage, database, rules),
-        runs=Runs(storage, database),
-        run_deletions=run_deletions,
-        lifetimes=Lifetimes(storage, database),
-        filling=filling,
-        index_healing=IndexHealing(storage, database, compares_saves=compares_saves),
-        catching_up=CatchingUp(storage, database),
-    )
-
-
-def _background(library: Library, settings: Settings, reports: Reports) -> Background:
-    missing_bytes = MissingBytes(library.storage, library.database)
-    return Background(
-        library.database,
-        library.sweeper,
-        expiry=library.expiry,
-        healer=library.healer,
-        index_healing=library.index_healing,
-        catching_up=library.catching_up,
-        missing_bytes=missing_bytes if settings.storage.kind == "bucket" else None,
-        report=reports.queue,
-        report_swept=reports.swept,
     )
