@@ -49,7 +49,7 @@ class ConnectionFactory:
     def _add_fast_path(self, service: Service, state: "State") -> None:
         operations, tokens = state.operations, state.tokens
         headers = (("vary", "Origin"),) if state.varies_by_origin else ()
-        service.begin = FastUploads(operations, tokens, headers, otherwise=service.begin).begin
+        service.begin = FastUploads(operations, tokens, headers, service.begin).begin
         storage, last_lines = operations.storage, header_lines(headers) + b"\r\n"
         longest_target = self._bounds.target_bytes
         if isinstance(storage, ServesNow):

@@ -8,6 +8,7 @@ import functools
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Final
 
 from stillroom.api.images import ImageOperations
@@ -32,29 +33,22 @@ _ASGI_ONLY_FIELDS: Final = (ASGI_ONLY_FIELDS | {"expires-in"}) - {"content-lengt
 log = logging.getLogger("stillroom.api")
 
 
+@dataclass(frozen=True, slots=True)
 class FastUploads:
     """Handler of image uploads. All other requests are passed to `otherwise` (the ASGI path)."""
 
-    def __init__(
-        self,
-        operations: ImageOperations,
-        tokens: VerifiedTokens,
-        extra_headers: Headers,
-        *,
-        otherwise: Begin,
-    ) -> None:
-        self._operations = operations
-        self._tokens = tokens
-        self._extra_headers = extra_headers
-        self._otherwise = otherwise
+    operations: ImageOperations
+    tokens: VerifiedTokens
+    extra_headers: Headers
+    otherwise: Begin
 
     def begin(self, connection: ClientConnection, request: Request, body: RequestBody) -> Exchange:
         """Start the task that handles a request."""
         store = self._find_operation(request, body)
         if store is None:
-            return self._otherwise(connection, request, body)
-        upload = UploadExchange(connection, request, body, store, self._extra_headers)
-        connection.run(upload.run())
+            return self.otherwise(connection, request, body)
+        upload = UploadExchange(connection, request, body)
+        connection.run(upload.run(store, self.extra_headers))
         return upload
 
     def _find_operation(self, request: Request, body: RequestBody) -> Store | None:
@@ -69,14 +63,14 @@ class FastUploads:
             or fields.get("expect", "100-continue").lower() != "100-continue"
         ):
             return None
-        verified = self._tokens.verify_now(fields.get("authorization"))
+        verified = self.tokens.verify_now(fields.get("authorization"))
         if verified is None or request.version == "1.0":
             return None
         try:
             path = ImagePath.from_target(target[len(IMAGES_PREFIX) :])
         except StillroomError:
             return None
-        return functools.partial(self._operations.store, verified.grant, path, fields, body)
+        return functools.partial(self.operations.store, verified.grant, path, fields, body)
 
 
 class UploadExchange(RequestExchange):
@@ -84,24 +78,12 @@ class UploadExchange(RequestExchange):
 
     has_begun = False
 
-    def __init__(
-        self,
-        connection: ClientConnection,
-        request: Request,
-        body: RequestBody,
-        store: Store,
-        extra_headers: Headers,
-    ) -> None:
-        super().__init__(connection, request, body)
-        self._store = store
-        self._extra_headers = extra_headers
-
-    async def run(self) -> None:
+    async def run(self, store: Store, extra_headers: Headers) -> None:
         """Save the image and respond. The task is cancelled if a shutdown takes too long."""
         request_id.current.set(self._request_id)
         metrics.begin()
         try:
-            answer = await self._save()
+            answer = await self._save(store)
         except BaseException:
             if self._connection is not None:
                 self._connection.drop()
@@ -112,15 +94,15 @@ class UploadExchange(RequestExchange):
         metrics.count("save_image", answer.status, time.perf_counter() - self._started)
         connection = self._connection  # a write that fails disconnects this exchange
         if connection is not None:
-            lines = header_lines((*answer.headers, *self._extra_headers))
+            lines = header_lines((*answer.headers, *extra_headers))
             connection.write(self._make_head(answer.status, lines) + answer.body)
             self._record("save_image", answer.status, len(answer.body))
             connection.finish(self)
 
-    async def _save(self) -> Problem:
+    async def _save(self, store: Store) -> Problem:
         target = self._request.target
         try:
-            saved = await self._store()
+            saved = await store()
         except StillroomError as error:
             return report_error("save_image", target, error)
         except ConnectionError:
