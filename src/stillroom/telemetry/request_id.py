@@ -50,10 +50,7 @@ class IdField(NamedTuple):
 
 
 def find_field(head: bytes) -> IdField | None:
-    """Find the `X-Request-Id` header in a complete request head, without bytes after the head.
-
-    Return None if the header is missing or invalid.
-    """
+    """Find the `X-Request-Id` header in exactly one request head. None: missing or invalid."""
     name = _NAME.search(head)
     if name is None or _NAME.search(head, name.end()) or head.find(_END) != len(head) - len(_END):
         return None
@@ -62,10 +59,9 @@ def find_field(head: bytes) -> IdField | None:
 
 
 def without_field(head: bytes, value: str | None) -> bytes | None:
-    """Return a request head without its `X-Request-Id` header, for use as a cache key.
+    """Return a request head without its `X-Request-Id` header, whose parsed value is `value`.
 
-    `value` is the parsed value of this header, if any. Return None if it is invalid, so that the
-    head must not be cached.
+    The result is a cache key. It is None if the header is invalid.
     """
     if value is None:
         return head

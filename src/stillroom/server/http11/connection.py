@@ -352,7 +352,7 @@ class Connection(asyncio.Protocol):
     # Time-outs ---------------------------------------------------------------------------
 
     def check_timeouts(self, now: float) -> None:
-        """Close the connection, or respond with 408, if a timeout has expired."""
+        """Close, or respond with 408, if a timeout has expired. `now` is the event loop's time."""
         bounds, waited_s = self._service.bounds, now - self._since
         if self._has_stopped_reading(now):
             self.abort()

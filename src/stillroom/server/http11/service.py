@@ -21,7 +21,6 @@ class Service:
 
     Attributes:
         tasks: Tasks of running requests, for which a shutdown waits.
-        begin: Function that starts to handle a request which `fast_path` does not handle.
         fast_path: Handler of simple requests; None if the fast path is disabled.
     """
 

@@ -19,9 +19,7 @@ TICK_S: Final = 1.0
 class HasTimeouts(Protocol):
     """Object with timeouts, such as a connection."""
 
-    def check_timeouts(self, now: float) -> None:
-        """Act on expired timeouts. `now` is the event loop's time."""
-        ...
+    def check_timeouts(self, now: float) -> None: ...  # noqa: D102  (see `Connection`)
 
 
 class TimeoutTimer:
