@@ -8,8 +8,8 @@ import pytest
 from PIL import Image, ImageCms
 from PIL.PngImagePlugin import PngInfo
 
-from derived.conftest import encoded, halves, is_near
-from pictures import picture
+from derived.conftest import halves, is_near
+from pictures import encoded, picture
 from stillroom.derived import decoding
 from stillroom.derived.decoding import TooManyPixelsError
 from stillroom.derived.wire import Job

@@ -39,15 +39,12 @@ class Unbounded(BaseException):
 
 @dataclass(frozen=True)
 class Effort:
-    """Work that was done, and the looks that were counted."""
-
     lines: int
     looks: int
     exceeded: bool
 
     @property
     def is_bounded(self) -> bool:
-        """Whether all of it was counted."""
         return self.lines <= LINES_BESIDE + LINES_PER_LOOK * self.looks
 
 
@@ -56,12 +53,7 @@ def effort_of(
     parts: FileParts,
     reached: set[tuple[CodeType, int]] | None = None,
 ) -> Effort:
-    """Parse, and count; what parsers may raise is no error.
-
-    Args:
-        parse: Parses.
-        parts: Of the file.
-        reached: Gets the lines that were run.
+    """Parse, and count; what parsers may raise is no error. `reached` gets the lines that were run.
 
     Raises:
         Unbounded: it does not end.
@@ -93,7 +85,6 @@ def effort_of(
 
 
 def memory_of(act: Callable[[], object]) -> int:
-    """Bytes that it keeps at its peak."""
     tracemalloc.start()
     try:
         act()
