@@ -3,9 +3,17 @@
 Source: ISO/IEC 14496-12, 8.11.3.
 """
 
+from typing import Final
+
 from stillroom.errors import UnsupportedMedia
-from stillroom.formats.file_parts import BrokenHeader, FileParts
+from stillroom.formats.file_parts import LOOKS_OF_A_READ, BrokenHeader, FileParts
 from stillroom.formats.isobmff import Location, LocationWidths, locations
+from stillroom.formats.work_budget import WorkBudget
+
+_MAX_PLACES: Final = 65_536
+"""Maximum number of items plus extents. Extents may have 0 bytes, so a small box can have many."""
+
+_LOOKS_OF_A_PLACE: Final = 6 * LOOKS_OF_A_READ
 
 
 class ItemPlaces:
@@ -15,12 +23,14 @@ class ItemPlaces:
         """Parse the content of an `iloc` box, from `start` to `end`.
 
         Raises:
-            BrokenHeader: the content is malformed, or has more locations than readers parse.
+            BrokenHeader: the content is malformed, or has too many locations.
+            TooMuchWork: the content has too many locations.
         """
         parts = FileParts.whole(data)
+        parts.budget = WorkBudget(_MAX_PLACES * _LOOKS_OF_A_PLACE)
         self._head = data[start : start + 6]
         self._widths = LocationWidths.of(parts, start)
-        places = list(locations(parts, start, end))
+        places = list(locations(parts, start, end, most=_MAX_PLACES))
         count = data[start + 6 : start + 6 + self._widths.number]
         if len(places) != int.from_bytes(count, "big"):
             raise BrokenHeader
