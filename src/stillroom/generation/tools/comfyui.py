@@ -26,7 +26,7 @@ def read(texts: Mapping[str, str], budget: WorkBudget) -> Generation | None:
     ran = graphs.get(_PROMPT)
     if ran is None and _WORKFLOW not in graphs:
         return None
-    facts = Generation() if ran is None else walk(Graph.of(ran, budget))
+    facts = Generation() if ran is None else walk(Graph(ran, budget))
     return Generation(tool="ComfyUI", raw=graphs).over(facts)
 
 
