@@ -39,16 +39,18 @@ def boxes(parts: FileParts, start: int, end: int) -> Iterator[tuple[bytes, int, 
         start += length
 
 
-def find_box(parts: FileParts, start: int, end: int, box_type: bytes) -> tuple[int, int]:
-    """Return the start and end of the content of the first box of type `box_type`.
+def inner_boxes(
+    parts: FileParts, start: int, end: int, *required: bytes
+) -> dict[bytes, tuple[int, int]]:
+    """Return the start and end of the content of each box from `start` to `end`, by type.
 
     Raises:
-        BrokenHeader: there is no such box.
+        BrokenHeader: a box is malformed, or one of the types in `required` is missing.
     """
-    for kind, at, until in boxes(parts, start, end):
-        if kind == box_type:
-            return at, until
-    raise BrokenHeader
+    found = {kind: (at, until) for kind, at, until in boxes(parts, start, end)}
+    if not found.keys() >= set(required):
+        raise BrokenHeader
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +84,6 @@ class Location:
     """Location of the bytes of one item.
 
     Attributes:
-        number: Number of the item.
         method: Start of the offsets: the beginning of the file (0) or of the box `idat` (1).
         source: Data reference; 0 means this file.
         base: Number that is added to the offset of each extent.

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from stillroom.formats.file_parts import BrokenHeader, FileParts
-from stillroom.formats.isobmff import boxes, find_box
+from stillroom.formats.isobmff import boxes, inner_boxes
 from stillroom.formats.shape import display_size
 
 _ENABLED: Final = 1
@@ -134,10 +134,8 @@ def _find_movie(parts: FileParts) -> tuple[int, int]:
 
 
 def _read_video_track(parts: FileParts, start: int, end: int) -> _Track | None:
-    inner = {kind: (at, until) for kind, at, until in boxes(parts, start, end)}
-    if b"tkhd" not in inner or b"mdia" not in inner:
-        raise BrokenHeader
-    media = {kind: (at, until) for kind, at, until in boxes(parts, *inner[b"mdia"])}
+    inner = inner_boxes(parts, start, end, b"tkhd", b"mdia")
+    media = inner_boxes(parts, *inner[b"mdia"])
     if b"hdlr" not in media or parts.bytes_at(media[b"hdlr"][0] + 8, 4) != b"vide":
         return None
     if b"mdhd" not in media or b"minf" not in media:
@@ -148,8 +146,8 @@ def _read_video_track(parts: FileParts, start: int, end: int) -> _Track | None:
     (length,) = parts.numbers(">Q" if shift else ">I", at + (28 if shift else 20))
     width, height = parts.numbers(">II", at + 76 + shift)
     timescale, media_duration = _read_duration(parts, media[b"mdhd"][0])
-    table = find_box(parts, *media[b"minf"], b"stbl")
-    coded, spacing, has_samples = _read_samples(parts, *table)
+    tables = inner_boxes(parts, *media[b"minf"], b"stbl")
+    coded, spacing, has_samples = _read_samples(parts, *tables[b"stbl"])
     return _Track(
         is_enabled=bool(flags & _ENABLED),
         display=(_round_fixed(width), _round_fixed(height)),

@@ -15,11 +15,6 @@ _MAX_INFLATED_BYTES: Final = 2 * MAX_TEXT_BYTES
 _MAX_TEXTS: Final = 256
 
 
-def is_readable(parts: FileParts, start: int, length: int) -> bool:
-    """Return whether a text is small enough to be read, and `parts` allows it to be read."""
-    return length <= MAX_TEXT_BYTES and parts.allows(start, length)
-
-
 class Entries:
     """Texts embedded in a file, by PNG keyword or by property name such as `exif:UserComment`.
 
@@ -44,6 +39,13 @@ class Entries:
         self.budget.produce(len(text))
         if text and len(self.texts) < _MAX_TEXTS:
             self.texts.setdefault(name, text)
+
+    def read(self, parts: FileParts, start: int, length: int, *, with_mark: bool = True) -> bytes:
+        """Return a part of a file. If it is too large, call `mark_broken` and return no bytes."""
+        if length <= MAX_TEXT_BYTES and parts.allows(start, length):
+            return parts.bytes_at(start, length)
+        self.mark_broken(with_mark=with_mark)
+        return b""
 
     def mark_broken(self, *, with_mark: bool = True) -> None:
         """Record that metadata could not be read. `with_mark`: it may contain an AI mark."""

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from stillroom.formats.file_parts import FileParts, at_most
-from stillroom.formats.isobmff import MAX_ITEMS, boxes, locations
+from stillroom.formats.isobmff import MAX_ITEMS, boxes, inner_boxes, locations
 from stillroom.generation.carriers import c2pa, exif, xmp
-from stillroom.generation.carriers.entries import MAX_TEXT_BYTES, Entries, is_readable
+from stillroom.generation.carriers.entries import MAX_TEXT_BYTES, Entries
 
 XMP_TYPE: Final = b"application/rdf+xml"
 _XMP_UUID: Final = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
@@ -57,46 +57,32 @@ def _read_uuid_box(parts: FileParts, start: int, end: int, entries: Entries) -> 
         if not content.startswith(_HASHES, 4):
             entries.add_manifest(content)
     elif kind == _XMP_UUID:
-        at, length = start + _UUID_BYTES, end - start - _UUID_BYTES
-        if is_readable(parts, at, length):
-            xmp.read(parts.bytes_at(at, length), entries)
-        else:
-            entries.mark_broken()
+        at = start + _UUID_BYTES
+        xmp.read(entries.read(parts, at, end - at), entries)
 
 
 def _read_items(parts: FileParts, start: int, end: int, entries: Entries) -> None:
-    information, places = box(parts, b"iinf", start, end), box(parts, b"iloc", start, end)
-    if information is None or places is None:
+    inner = inner_boxes(parts, start, end)
+    if b"iinf" not in inner or b"iloc" not in inner:
         return
     text_items = {
         item.number: item
-        for item in items(parts, *information)
+        for item in items(parts, *inner[b"iinf"])
         if item.kind == b"Exif" or item.content_type == XMP_TYPE
     }
-    inner = box(parts, b"idat", start, end)
-    for location in locations(parts, *places):
+    bases = {_IN_FILE: 0, _IN_IDAT: inner.get(b"idat", (0, 0))[0]}
+    for location in locations(parts, *inner[b"iloc"]):
         item, method = text_items.get(location.number), location.method & 15
-        if item is None or method not in (_IN_FILE, _IN_IDAT):
+        if item is None or method not in bases:
             continue
-        base = location.base + (inner[0] if method == _IN_IDAT and inner else 0)
+        base = location.base + bases[method]
         extents = [(base + offset, length) for _, offset, length in location.extents]
         is_small = sum(length for _, length in extents) <= MAX_TEXT_BYTES
-        if not is_small or not all(is_readable(parts, at, length) for at, length in extents):
+        if not is_small or not all(parts.allows(at, length) for at, length in extents):
             entries.mark_broken(with_mark=item.kind != b"Exif")
             continue
         content = b"".join(parts.bytes_at(at, length) for at, length in extents)
-        if item.kind == b"Exif":
-            exif.read(content[4 + int.from_bytes(content[:4], "big") :], entries)
-        else:
-            xmp.read(content, entries)
-
-
-def box(parts: FileParts, kind: bytes, start: int, end: int) -> tuple[int, int] | None:
-    """Return the start and end of the content of the first box of type `kind`, or None."""
-    for name, at, until in itertools.islice(boxes(parts, start, end), _MAX_BOXES):
-        if name == kind:
-            return at, until
-    return None
+        (exif.read_box if item.kind == b"Exif" else xmp.read)(content, entries)
 
 
 def items(parts: FileParts, start: int, end: int) -> Iterator[Item]:

@@ -9,7 +9,7 @@ from typing import Final
 from stillroom.formats import png
 from stillroom.formats.file_parts import BrokenHeader, FileParts, at_most
 from stillroom.generation.carriers import c2pa, exif, xmp
-from stillroom.generation.carriers.entries import Entries, is_readable
+from stillroom.generation.carriers.entries import Entries
 from stillroom.generation.texts import decode_text
 
 XMP_KEYWORD: Final = "XML:com.adobe.xmp"
@@ -24,10 +24,8 @@ def read(parts: FileParts, entries: Entries) -> None:
         if kind == _MANIFEST:
             entries.add_manifest(parts.bytes_at(start, min(length, c2pa.HEAD_BYTES)))
         elif kind in _KINDS:
-            if is_readable(parts, start, length):
-                _read_chunk(kind, parts.bytes_at(start, length), entries)
-            else:
-                entries.mark_broken(with_mark=kind == b"iTXt")
+            content = entries.read(parts, start, length, with_mark=kind == b"iTXt")
+            _read_chunk(kind, content, entries)
 
 
 def read_tail(parts: FileParts, entries: Entries) -> None:

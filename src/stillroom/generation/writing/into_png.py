@@ -64,9 +64,8 @@ def _chunk(content: bytes) -> bytes:
 def _chunks(data: bytes) -> Iterator[png.Chunk]:
     if data[12:16] != b"IHDR":
         raise BrokenHeader
-    parts = FileParts.whole(data)
-    parts.budget = WorkBudget(len(data), len(data))  # enough for a file of empty chunks
-    for kind, start, length in png.chunks(parts):
+    budget = WorkBudget(len(data), len(data))  # enough for a file of empty chunks
+    for kind, start, length in png.chunks(FileParts.whole(data, budget)):
         end = start + length + 4
         if end > len(data):
             raise BrokenHeader

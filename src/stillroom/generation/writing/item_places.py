@@ -26,8 +26,7 @@ class ItemPlaces:
             BrokenHeader: the content is malformed, or has too many locations.
             TooMuchWork: the content has too many locations.
         """
-        parts = FileParts.whole(data)
-        parts.budget = WorkBudget(_MAX_PLACES * _LOOKS_OF_A_PLACE)
+        parts = FileParts.whole(data, WorkBudget(_MAX_PLACES * _LOOKS_OF_A_PLACE))
         self._head = data[start : start + 6]
         self._widths = LocationWidths.of(parts, start)
         places = list(locations(parts, start, end, most=_MAX_PLACES))
