@@ -73,19 +73,14 @@ class Decoders:
     """Pool of decoding processes with a maximum size. No threads wait for the processes."""
 
     def __init__(self, most: int, *, max_pixels: int) -> None:
-        """Create a pool without processes.
-
-        Args:
-            most: Maximum number of processes.
-            max_pixels: Maximum number of pixels of an image.
-        """
+        """Create a pool without processes, which will have at most `most` processes."""
         self._most = most
         self._slots = asyncio.Semaphore(most)
         self._max_pixels = max_pixels
         self._idle: list[_Decoder] = []
         self._busy: set[_Decoder] = set()
         self._retiring: asyncio.TimerHandle | None = None
-        self._ending: set[asyncio.Task[None]] = set()
+        self._ending: set[asyncio.Task[int]] = set()
 
     @property
     def pids(self) -> list[int]:
@@ -199,13 +194,10 @@ class Decoders:
             self._end(decoder)
 
     def _end(self, decoder: "_Decoder") -> None:
-        task = asyncio.get_running_loop().create_task(self._kill(decoder))
+        decoder.process.kill()
+        task = asyncio.get_running_loop().create_task(self._wait_for_end(decoder))
         self._ending.add(task)
         task.add_done_callback(self._ending.discard)
-
-    async def _kill(self, decoder: "_Decoder") -> None:
-        decoder.process.kill()
-        await self._wait_for_end(decoder)
 
     async def _wait_for_end(self, decoder: "_Decoder") -> int:
         self._busy.discard(decoder)

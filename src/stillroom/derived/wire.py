@@ -38,6 +38,18 @@ OUT_OF_MEMORY: Final = 3
 """Exit status of a process after an image needed too much memory."""
 
 
+class Refused(Exception):
+    """Exception for an image that is not decoded.
+
+    Attributes:
+        kind: Kind of response to the job.
+    """
+
+    def __init__(self, kind: bytes) -> None:
+        super().__init__(kind)
+        self.kind = kind
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
     """Job for a decoding process: making a thumbnail or computing the dominant colour."""
@@ -61,7 +73,7 @@ class Job:
 
     @classmethod
     def unpack(cls, data: bytes) -> Self:
-        """Parse the bytes of a job that `pack` has encoded."""
+        """Parse the bytes of a job, as `pack` returns them."""
         width, height, covers, form, quality = JOB.unpack(data)
         return cls(width, height, covers, form.decode("ascii").rstrip("\0"), quality)
 

@@ -14,21 +14,19 @@ import os
 import resource
 import socket
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Final
 
 from stillroom.derived.confinement import deny_files, deny_system_calls, limit
 from stillroom.derived.wire import (
     BROKEN,
-    CUT_OFF,
     JOB,
     MADE,
     OUT_OF_MEMORY,
     RESPONSE,
-    TOO_MANY_PIXELS,
-    TOO_MANY_SCANS,
     UNDECODABLE,
     Job,
+    Refused,
 )
 
 _MEMORY_BYTES: Final = 512 * 1024**2
@@ -49,7 +47,6 @@ _NICE: Final = 10
 """Priority of this process. It gets a tenth of the processor time while the server is busy."""
 
 Derive = Callable[[int, Job], bytes]
-Refusals = Mapping[type[Exception], bytes]
 
 
 def main() -> None:
@@ -77,16 +74,11 @@ def main() -> None:
             original.seek(0)  # the server shares the file position, and may have written the file
             return decoding.derive(original, job, max_pixels=max_pixels)
 
-    refusals = {
-        decoding.CutOffError: CUT_OFF,
-        decoding.TooManyPixelsError: TOO_MANY_PIXELS,
-        decoding.TooManyScansError: TOO_MANY_SCANS,
-    }
-    while _serve(channel, derive, refusals):
+    while _serve(channel, derive):
         pass
 
 
-def _serve(channel: socket.socket, derive: Derive, refusals: Refusals) -> bool:
+def _serve(channel: socket.socket, derive: Derive) -> bool:
     data, files, _, _ = socket.recv_fds(channel, JOB.size, 1)
     if len(data) != JOB.size or len(files) != 1:
         return False
@@ -95,8 +87,10 @@ def _serve(channel: socket.socket, derive: Derive, refusals: Refusals) -> bool:
         picture = derive(files[0], Job.unpack(data))
     except MemoryError:
         sys.exit(OUT_OF_MEMORY)  # the libraries' state may be inconsistent
-    except Exception as error:  # noqa: BLE001  (decoders raise various errors for invalid files)
-        _respond(channel, refusals.get(type(error), UNDECODABLE))
+    except Refused as refused:
+        _respond(channel, refused.kind)
+    except Exception:  # noqa: BLE001  (decoders raise various errors for invalid files)
+        _respond(channel, UNDECODABLE)
     else:
         _respond(channel, MADE, picture)
     return True
