@@ -97,11 +97,7 @@ class Decoders:
         return await self._run(file, wire.Job.of(derivation))
 
     async def dominant_color(self, file: int) -> str | None:
-        """Return the dominant colour as `#rrggbb`, or None if the image is fully transparent.
-
-        Raises:
-            UnsupportedMedia, BackendUnavailable: see `derive`.
-        """
+        """Return the dominant colour as `#rrggbb`, or None if transparent. Raises as `derive`."""
         color = (await self._run(file, wire.Job.of_color())).decode("ascii", "replace")
         return color if _COLOR.fullmatch(color) else None  # the process may be compromised
 

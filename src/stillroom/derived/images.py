@@ -186,7 +186,7 @@ class DerivedImages:
         if has_mark is None:
             mark = None
             with contextlib.suppress(TooMuchWork):
-                mark = await by_reading(original.image.size, reader_of(original), find_mark)
+                mark = await by_reading(original.image.size, reader_of(original.chunks), find_mark)
             has_mark = mark not in (None, "none")
             self._marks.put(source, has_mark)
         return has_mark
@@ -224,10 +224,7 @@ class DerivedImages:
     async def dominant_color(self, original: OpenedImage) -> str | None:
         """Return the dominant colour in sRGB as `#rrggbb`, or None for a transparent image.
 
-        Does not close `original`.
-
-        Raises:
-            UnsupportedMedia, BackendUnavailable: see `derive`.
+        Raises as `derive`, but does not close `original`.
         """
         async with self._decodable(original) as file:
             return await self._decoders.dominant_color(file)
@@ -265,9 +262,8 @@ class DerivedImages:
             async with self._lock(_source(original.image)):
                 fd = self._cache.open(name)
                 if fd is not None:
-                    with contextlib.closing(DerivedImage(original.image, fd)) as cached:
-                        size = os.fstat(fd).st_size
-                        return b"".join([piece async for piece in cached.chunks(0, size)])
+                    with os.fdopen(fd, "rb") as cached:
+                        return await self._in_thread(cached.read)
                 async with self._decodable(original) as file:
                     picture = await self._decoders.derive(file, derivation)
                     if await self._is_marked(original):

@@ -1,4 +1,4 @@
-"""Open thumbnail, which is a file in the cache or bytes in memory."""
+"""Open thumbnail."""
 
 import asyncio
 import os
@@ -19,11 +19,7 @@ class DerivedImage:
         self._source = source
 
     async def chunks(self, start: int, length: int) -> AsyncIterator[bytes]:
-        """Yield the `length` bytes that begin at the offset `start`, in chunks.
-
-        Raises:
-            BackendUnavailable: the file ends too early.
-        """
+        """Yield the `length` bytes that begin at the offset `start`, in chunks."""
         end = start + length
         while start < end:
             size = min(end - start, _READ_BYTES)

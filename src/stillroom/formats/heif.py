@@ -29,10 +29,7 @@ def size(parts: FileParts) -> tuple[int, int]:
 
 
 def color_profile(parts: FileParts) -> str | None:
-    """Return the name of the colour profile in a `colr` property, or None.
-
-    An ICC profile takes precedence over codes for a colour space.
-    """
+    """Return the name of the ICC profile, or else of the coded colour space, or None."""
     coded = None
     for kind, start, end in _properties(parts):
         if kind == b"colr":

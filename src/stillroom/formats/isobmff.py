@@ -42,10 +42,10 @@ def boxes(parts: FileParts, start: int, end: int) -> Iterator[tuple[bytes, int, 
 def inner_boxes(
     parts: FileParts, start: int, end: int, *required: bytes
 ) -> dict[bytes, tuple[int, int]]:
-    """Return the start and end of the content of each box from `start` to `end`, by type.
+    """Return the start and end of the content of each box, by type. See `boxes`.
 
     Raises:
-        BrokenHeader: a box is malformed, or one of the types in `required` is missing.
+        BrokenHeader: one of the types in `required` is missing.
     """
     found = {kind: (at, until) for kind, at, until in boxes(parts, start, end)}
     if not found.keys() >= set(required):

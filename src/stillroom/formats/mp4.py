@@ -28,10 +28,10 @@ class _Track:
     """Video track of a movie.
 
     Attributes:
-        is_enabled: True unless players ignore the track.
+        is_enabled: False if players ignore the track.
         display: Width and height from `tkhd`, in pixels.
         coded: Width and height from the sample description.
-        spacing: Pixel aspect ratio from the sample description; zeros mean square pixels.
+        spacing: Pixel aspect ratio; zeros mean square pixels.
         is_turned: True if the track's matrix rotates by 90° or 270°.
         duration: Duration in the movie's time units, including edits.
         timescale: Time units per second in `media_duration`.
@@ -57,8 +57,6 @@ class _Movie:
         timescale: Time units per second in the durations.
         duration: Duration without fragments (`mvhd`).
         total_duration: Duration with all fragments (`mehd`).
-        is_turned: True if the movie's matrix rotates by 90° or 270°.
-        is_fragmented: True if the file may contain fragments.
         tracks: Video tracks, with enabled tracks first.
     """
 

@@ -31,6 +31,8 @@ class TooMuchWork(Exception):
 class WorkBudget:
     """Work that parsers may still spend on one file.
 
+    The methods that spend it raise `TooMuchWork` if too little is left.
+
     Attributes:
         looks: Number of steps, such as reads, JSON values, lines or node inputs.
         data: Number of bytes to return, inflate or search.
@@ -45,43 +47,27 @@ class WorkBudget:
         self.characters = characters
 
     def look(self, count: int = 1) -> None:
-        """Spend `count` steps.
-
-        Raises:
-            TooMuchWork: too few steps are left.
-        """
+        """Spend `count` steps."""
         self.looks -= count
         if self.looks < 0:
             raise TooMuchWork
 
     def hand_out(self, count: int) -> None:
-        """Spend `count` bytes.
-
-        Raises:
-            TooMuchWork: too few bytes are left.
-        """
+        """Spend `count` bytes."""
         self.data -= count
         if self.data < 0:
             raise TooMuchWork
 
     def produce(self, count: int) -> None:
-        """Spend `count` characters.
-
-        Raises:
-            TooMuchWork: too few characters are left.
-        """
+        """Spend `count` characters."""
         self.characters -= count
         if self.characters < 0:
             raise TooMuchWork
 
     def inflate(self, packed: bytes, most: int) -> tuple[bytes, bool]:
-        """Decompress `packed` with zlib.
-
-        Returns:
-            Up to `most` bytes, and whether they are the complete data.
+        """Decompress up to `most` bytes with zlib. Return them, and whether the data is complete.
 
         Raises:
-            TooMuchWork: the data would exceed the budget.
             zlib.error: the data is invalid.
         """
         self.hand_out(len(packed))

@@ -9,18 +9,10 @@ from stillroom.generation.carriers.xmp import SOURCE_TYPE
 AiMark = Literal["c2pa", "iptc", "both", "none"]
 """Kind of AI mark: `c2pa` (a C2PA manifest, not verified), `iptc` (DigitalSourceType), or both."""
 
-TYPES: Final = frozenset(
-    (
-        "image/png",
-        "image/jpeg",
-        "image/webp",
-        "image/avif",
-        "image/heic",
-        "image/jxl",
-        "video/mp4",
-        "video/quicktime",
-    )
-)
+TYPES: Final = frozenset((
+    "image/png", "image/jpeg", "image/webp", "image/avif", "image/heic", "image/jxl",
+    "video/mp4", "video/quicktime",
+))  # fmt: skip
 """Content types in which an AI mark can be read."""
 
 _MADE_BY_AI: Final = ("trainedAlgorithmicMedia", "compositeWithTrainedAlgorithmicMedia")

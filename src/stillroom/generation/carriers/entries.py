@@ -60,12 +60,7 @@ class Entries:
             self.mark_broken()
 
     def inflate(self, packed: bytes) -> bytes:
-        """Decompress a text with zlib.
-
-        Raises:
-            BrokenHeader: the text is malformed or too large.
-            TooMuchWork: the decompression takes more work than `budget` allows.
-        """
+        """Decompress a text with zlib. Raise `BrokenHeader` if it is malformed or too large."""
         room = min(MAX_TEXT_BYTES, _MAX_INFLATED_BYTES - self._inflated)
         if room <= 0:
             raise BrokenHeader

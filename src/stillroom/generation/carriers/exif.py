@@ -31,10 +31,7 @@ _CODE_BYTES: Final = 8
 
 
 def read(data: bytes, entries: Entries) -> None:
-    """Read the texts of an EXIF block into `entries`. A malformed block is ignored.
-
-    The block may begin with the label `Exif`.
-    """
+    """Read the texts of an EXIF block into `entries`, with or without the label `Exif`."""
     block = FileParts.whole(data.removeprefix(b"Exif\0\0"), entries.budget)
     try:
         order = byte_order(block)

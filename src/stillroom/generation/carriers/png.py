@@ -81,11 +81,7 @@ def _text_of(kind: bytes, content: bytes, entries: Entries) -> tuple[str, bytes]
 
 
 def itxt_text(content: bytes, entries: Entries) -> bytes:
-    """Return the decompressed text of an iTXt chunk.
-
-    Raises:
-        BrokenHeader: the chunk is malformed, or its text is too large.
-    """
+    """Return the decompressed text of an iTXt chunk, or raise `BrokenHeader`."""
     _name, _, rest = content.partition(b"\0")
     flags, rest = rest[:2], rest[2:]
     _language, _, rest = rest.partition(b"\0")

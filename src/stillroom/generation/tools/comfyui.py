@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from stillroom.formats.work_budget import WorkBudget
-from stillroom.generation.facts import Generation, object_in
-from stillroom.generation.texts import Unreadable
+from stillroom.generation.facts import Generation
+from stillroom.generation.texts import Unreadable, object_in
 from stillroom.generation.tools.comfy_graph import Graph
 from stillroom.generation.tools.comfy_walk import walk
 

@@ -36,9 +36,7 @@ _FORMS: Final = {
 
 
 def with_generation(data: bytes, generation: Generation | Mapping[str, Any]) -> bytes:
-    """Return the bytes of an image with generation parameters embedded in them.
-
-    Parameters that were embedded earlier are replaced.
+    """Return an image with generation parameters embedded in it, replacing earlier ones.
 
     Raises:
         InvalidParameter: a parameter is invalid; the message contains its name and valid form.
@@ -66,11 +64,7 @@ def with_generation(data: bytes, generation: Generation | Mapping[str, Any]) -> 
 
 
 def facts_json(generation: Generation | Mapping[str, Any]) -> bytes:
-    """Encode the parameters that are not None as JSON in ASCII.
-
-    Raises:
-        InvalidParameter: a parameter is invalid; the message contains its name and valid form.
-    """
+    """Encode the parameters that are not None as JSON in ASCII. See `with_generation`."""
     values = generation.as_json() if isinstance(generation, Generation) else generation
     values = {name: _plain(value) for name, value in values.items() if value is not None}
     unknown = next((name for name in values if name not in NAMES), None)

@@ -31,14 +31,7 @@ class _Box:
 
 
 def with_packet(data: bytes, change: Callable[[bytes | None], bytes]) -> bytes:
-    """Return an AVIF file with its XMP packet replaced by `change(packet)`.
-
-    `packet` is None if the file has no XMP packet. One is then added.
-
-    Raises:
-        BrokenHeader: a required box is missing or malformed.
-        UnsupportedMedia: the structure of the file does not allow XMP to be inserted.
-    """
+    """Return an AVIF file with its XMP packet replaced; see `Writer`."""
     top = _boxes(data, 0, len(data))
     meta = _only(top, b"meta")
     is_open = data.startswith(bytes(4), top[-1].start)  # its last box has no length
@@ -55,17 +48,15 @@ def with_packet(data: bytes, change: Callable[[bytes | None], bytes]) -> bytes:
         kept_to = top[-1].start  # drop the packet that an earlier call wrote
     boxes_of_meta: dict[bytes, bytes] = {}
     if number is None:
-        number = 1 + max((item for item in places.numbers), default=0)
-        number = max(number, 1 + _highest(data, inner))
+        number = 1 + max([*places.numbers, _highest(data, inner)])
         if number >= _NO_ID:
             raise UnsupportedMedia("cannot add XMP: the AVIF has no free item number")
         boxes_of_meta = _announce_item(data, inner, number)
         places.add(number)
-    grown = len(_rebuild(data, meta, inner, {**boxes_of_meta, b"iloc": _iloc(places)}))
-    grown -= meta.end - meta.start
+    grown = len(_rebuild(data, meta, inner, boxes_of_meta, places)) - (meta.end - meta.start)
     places.shift(meta.end, grown)
     places.place(number, kept_to + grown + 8, len(body))
-    rebuilt = _rebuild(data, meta, inner, {**boxes_of_meta, b"iloc": _iloc(places)})
+    rebuilt = _rebuild(data, meta, inner, boxes_of_meta, places)
     return data[: meta.start] + rebuilt + data[meta.end : kept_to] + _build_box(b"mdat", body)
 
 
@@ -74,9 +65,9 @@ def _find_packet(
 ) -> tuple[int | None, bytes | None]:
     information = _only(inner, b"iinf")
     parts = FileParts.whole(data)
-    for item in heif.items(parts, information.inner, information.end):
-        if item.content_type == heif.XMP_TYPE:
-            extents = places.extents(item.number)
+    for number, kind in heif.text_items(parts, information.inner, information.end):
+        if kind == heif.XMP_TYPE:
+            extents = places.extents(number)
             # Overlapping extents could add up to many times the size of the file.
             if (
                 extents is None
@@ -86,7 +77,7 @@ def _find_packet(
                 raise UnsupportedMedia(
                     "cannot replace the XMP metadata: the AVIF stores it in an unusual way"
                 )
-            return item.number, b"".join(data[at : at + length] for at, length in extents)
+            return number, b"".join(data[at : at + length] for at, length in extents)
     return None, None
 
 
@@ -121,11 +112,10 @@ def _highest(data: bytes, inner: list[_Box]) -> int:
     return number
 
 
-def _iloc(places: ItemPlaces) -> bytes:
-    return _build_box(b"iloc", places.encode())
-
-
-def _rebuild(data: bytes, meta: _Box, inner: list[_Box], changed: dict[bytes, bytes]) -> bytes:
+def _rebuild(
+    data: bytes, meta: _Box, inner: list[_Box], changed: dict[bytes, bytes], places: ItemPlaces
+) -> bytes:
+    changed = {**changed, b"iloc": _build_box(b"iloc", places.encode())}
     kept = [changed.get(box.kind, data[box.start : box.end]) for box in inner]
     there = {box.kind for box in inner}
     new = [box for kind, box in changed.items() if kind not in there]

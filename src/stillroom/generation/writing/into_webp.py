@@ -18,13 +18,7 @@ _SIZE_BYTES: Final = 10
 
 
 def with_packet(data: bytes, change: Callable[[bytes | None], bytes]) -> bytes:
-    """Return a WebP file with its XMP packet replaced by `change(packet)`.
-
-    `packet` is None if the file has no XMP packet. One is then added.
-
-    Raises:
-        BrokenHeader: the chunks of the file are malformed.
-    """
+    """Return a WebP file with its XMP packet replaced; see `Writer`."""
     end = 8 + int.from_bytes(data[4:8], "little")
     if end > len(data):
         raise BrokenHeader

@@ -20,12 +20,7 @@ class ItemPlaces:
     """Locations of all items in a box `iloc`, which can be changed and encoded again."""
 
     def __init__(self, data: bytes, start: int, end: int) -> None:
-        """Parse the content of an `iloc` box, from `start` to `end`.
-
-        Raises:
-            BrokenHeader: the content is malformed, or has too many locations.
-            TooMuchWork: the content has too many locations.
-        """
+        """Parse the content of an `iloc` box, from `start` to `end`."""
         parts = FileParts.whole(data, WorkBudget(_MAX_PLACES * _LOOKS_OF_A_PLACE))
         self._head = data[start : start + 6]
         self._widths = LocationWidths.of(parts, start)
@@ -77,11 +72,7 @@ class ItemPlaces:
                 ]
 
     def encode(self) -> bytes:
-        """Return the encoded content of the box `iloc`.
-
-        Raises:
-            UnsupportedMedia: a number does not fit into the box.
-        """
+        """Return the encoded content. Raise `UnsupportedMedia` if a number does not fit into it."""
         widths = self._widths
         numbers = [(len(self._places), widths.number)]
         for place in self._places.values():

@@ -20,9 +20,7 @@ _SUPPORTED: Final = "only PNG, JPEG, WebP and AVIF can be marked: use one of the
 
 
 def with_ai_mark(data: bytes) -> bytes:
-    """Return the bytes of an image with an AI mark.
-
-    If the image already has an AI mark or a C2PA manifest, its bytes are returned unchanged.
+    """Return an image with an AI mark. One with a mark or a C2PA manifest is returned unchanged.
 
     Raises:
         InvalidParameter: the image's XMP names another source than AI.
