@@ -162,12 +162,11 @@ class DerivedCache:
     def _make_room(self, most: int) -> int:
         """Evict least recently used files until `most` bytes or fewer remain. Return the total."""
         entries = []
-        for path, status in self._files():
-            if os.path.basename(path).startswith(_DRAFT):
-                if time.time() - status.st_mtime > _DRAFT_S:
-                    _remove(path)
-            else:
-                entries.append((status.st_atime_ns, _blocks(status.st_size), path))
+        for file, status in self._files():
+            if not file.name.startswith(_DRAFT):
+                entries.append((status.st_atime_ns, _blocks(status.st_size), file.path))
+            elif time.time() - status.st_mtime > _DRAFT_S:
+                _remove(file.path)
         used = sum(takes for _, takes, _ in entries)
         for _, takes, path in sorted(entries):
             if used <= most:
@@ -176,12 +175,12 @@ class DerivedCache:
             used -= takes
         return used
 
-    def _files(self) -> Iterator[tuple[str, os.stat_result]]:
+    def _files(self) -> Iterator[tuple[os.DirEntry[str], os.stat_result]]:
         for folder in os.scandir(self._config.folder):
             if folder.is_dir(follow_symlinks=False):
                 for file in os.scandir(folder.path):
                     with contextlib.suppress(FileNotFoundError):
-                        yield file.path, file.stat(follow_symlinks=False)
+                        yield file, file.stat(follow_symlinks=False)
 
     # The folder --------------------------------------------------------------------------
 

@@ -97,7 +97,10 @@ class Decoders:
         return await self._run(file, wire.Job.of(derivation))
 
     async def dominant_color(self, file: int) -> str | None:
-        """Return the dominant colour as `#rrggbb`, or None if transparent. Raises as `derive`."""
+        """Return the dominant colour as `#rrggbb`, or None if the image is fully transparent.
+
+        Raises the same errors as `derive`.
+        """
         color = (await self._run(file, wire.Job.of_color())).decode("ascii", "replace")
         return color if _COLOR.fullmatch(color) else None  # the process may be compromised
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Final, TypeVar
 
 from stillroom.generation.texts import Unreadable, clean, clean_text
@@ -71,12 +71,8 @@ class Generation:
 
     def over(self, other: "Generation") -> "Generation":
         """Return a copy whose unknown parameters have the values of `other`."""
-        return Generation(
-            **{
-                name: getattr(other, name) if getattr(self, name) is None else getattr(self, name)
-                for name in NAMES
-            }
-        )
+        unknown = (name for name in NAMES if getattr(self, name) is None)
+        return replace(self, **{name: getattr(other, name) for name in unknown})
 
 
 NAMES: Final = tuple(field.name for field in fields(Generation))

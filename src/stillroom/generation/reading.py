@@ -205,26 +205,20 @@ def interpret(texts: Mapping[str, str], budget: WorkBudget) -> Found:
 
     Parameters that the SDK embedded take precedence over those that the generating tool embedded.
     """
-    ours, broken = _read_by(own.read, texts, budget)
-    for tool in _TOOLS:
-        theirs, unreadable = _read_by(tool, texts, budget)
-        broken = broken or unreadable
-        if theirs is not None:
-            return Found(ours.over(theirs) if ours else theirs, broken)
+    ours, broken = None, False
+    for read in (own.read, *_TOOLS):
+        try:
+            generation = read(texts, budget)
+        except Unreadable:
+            broken = True
+            continue
+        if read is own.read:
+            ours = generation
+        elif generation is not None:
+            return Found(ours.over(generation) if ours else generation, broken)
     if ours is not None and ours.tool is None:
         ours = ours.over(Generation(tool="Stillroom"))
     return Found(ours, broken)
-
-
-def _read_by(
-    tool: Callable[[Mapping[str, str], WorkBudget], Generation | None],
-    texts: Mapping[str, str],
-    budget: WorkBudget,
-) -> tuple[Generation | None, bool]:
-    try:
-        return tool(texts, budget), False
-    except Unreadable:
-        return None, True
 
 
 def _carriers(parts: FileParts) -> tuple[Carrier, ...]:
