@@ -9,6 +9,7 @@ absent, even after a power failure. The access time of a file is the time of its
 cache is full, the least recently used files are evicted. A cache error never makes a request fail.
 """
 
+import asyncio
 import contextlib
 import errno
 import fcntl
@@ -17,10 +18,12 @@ import os
 import secrets
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Final
 
 from stillroom.derived.config import DerivedConfig
+from stillroom.errors import BackendUnavailable
+from stillroom.storage.values import StoredImage
 
 _FILE_MODE: Final = 0o640
 _FOLDER_MODE: Final = 0o750
@@ -36,6 +39,7 @@ _FILL_AFTER_EVICTION: Final = 7 / 8
 _ACCESS_TIME_S: Final = 60
 """Minimum number of seconds between updates of a file's access time."""
 
+_READ_BYTES: Final = 256 * 1024
 _DRAFT_S: Final = 3600
 _DRAFT: Final = "draft-"
 
@@ -238,3 +242,43 @@ def _new_file(folder: int) -> tuple[int, str | None]:
 def _remove(path: str) -> None:
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
+
+
+class DerivedImage:
+    """Open thumbnail, a file in the cache or bytes in memory. Implements `OpenedImage`."""
+
+    def __init__(self, image: StoredImage, source: int | bytes) -> None:
+        self.image = image
+        self._source = source
+
+    async def chunks(self, start: int, length: int) -> AsyncIterator[bytes]:
+        """Yield the `length` bytes that begin at the offset `start`, in chunks."""
+        end = start + length
+        while start < end:
+            size = min(end - start, _READ_BYTES)
+            if isinstance(self._source, bytes):
+                piece = self._source[start : start + size]
+            else:
+                piece = await _read(self._source, start, size)
+            if not piece:
+                raise BackendUnavailable(
+                    "the cached thumbnail became shorter while it was read: request it again"
+                )
+            start += len(piece)
+            yield piece
+
+    def close(self) -> None:
+        """Close the file, if there is one. Another call does nothing."""
+        source, self._source = self._source, b""
+        if isinstance(source, int):
+            os.close(source)
+
+
+async def _read(file: int, start: int, size: int) -> bytes:
+    """Read from a file: directly if the bytes are in the page cache, else in a thread."""
+    buffer = bytearray(size)
+    try:
+        count = os.preadv(file, [buffer], start, os.RWF_NOWAIT)
+    except OSError:  # EAGAIN: not cached; EOPNOTSUPP: not supported by this filesystem
+        return await asyncio.to_thread(os.pread, file, size, start)
+    return bytes(memoryview(buffer)[:count]) if count else b""

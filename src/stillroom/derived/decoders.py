@@ -53,8 +53,7 @@ _REFUSALS: Final = {
 _COLOR: Final = re.compile("#[0-9a-f]{6}")
 
 _PASSED_VARIABLES: Final = ("LANG", "LC_", "LD_LIBRARY_PATH", "PATH", "PYTHON")
-"""Beginnings of the names of environment variables that a process inherits. Others may be secret.
-"""
+"""Beginnings of the names of variables that a process inherits. Others may be secret."""
 
 _MALLOC: Final = {
     "MALLOC_ARENA_MAX": "1",

@@ -14,10 +14,9 @@ from urllib.parse import quote, urlsplit
 from weakref import WeakValueDictionary
 
 from stillroom.bounded_cache import BoundedCache
-from stillroom.derived.cache import DerivedCache, write_all
+from stillroom.derived.cache import DerivedCache, DerivedImage, write_all
 from stillroom.derived.config import DerivedConfig
 from stillroom.derived.decoders import Decoders
-from stillroom.derived.opened import DerivedImage
 from stillroom.errors import BackendUnavailable, UnsupportedMedia
 from stillroom.formats.work_budget import TooMuchWork
 from stillroom.generation.ai_mark import TYPES

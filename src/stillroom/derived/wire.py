@@ -29,8 +29,7 @@ BROKEN: Final = b"!"
 """Kind of response: the process cannot decode any image. The content is the reason, for the log."""
 
 COLOR: Final = "hex"
-"""Value of `format` in a job that computes the dominant colour (`#rrggbb`, or empty if
-transparent)."""
+"""Value of `format` in a job that computes the dominant colour (`#rrggbb`, or empty)."""
 
 _COLOR_SIDE: Final = 64
 

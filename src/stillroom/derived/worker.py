@@ -9,13 +9,14 @@ The reasons are in docs/adr/0017.
 """
 
 import contextlib
+import functools
 import math
 import os
 import resource
 import socket
 import sys
 from collections.abc import Callable
-from typing import Final
+from typing import BinaryIO, Final
 
 from stillroom.derived.confinement import deny_files, deny_system_calls, limit
 from stillroom.derived.wire import (
@@ -37,8 +38,7 @@ An RGB image needs 4 bytes, an image with transparency 8, and a WebP (which is d
 animation) 16."""
 
 _CPU_S: Final = 20
-"""Maximum processor time per image in seconds. A PNG of a hundred megapixels takes half a second.
-"""
+"""Maximum processor time per image in seconds. A PNG of 100 megapixels takes half a second."""
 
 _OOM_SCORE: Final = "1000"
 """Value that makes the kernel kill this process, and not the server, when memory runs out."""
@@ -46,7 +46,7 @@ _OOM_SCORE: Final = "1000"
 _NICE: Final = 10
 """Priority of this process. It gets a tenth of the processor time while the server is busy."""
 
-Derive = Callable[[int, Job], bytes]
+Derive = Callable[[BinaryIO, Job], bytes]
 
 
 def main() -> None:
@@ -68,13 +68,7 @@ def main() -> None:
     limit(memory_bytes=_MEMORY_BYTES + _MEMORY_BYTES_A_PIXEL * max_pixels)
     deny_files()
     deny_system_calls()
-
-    def derive(file: int, job: Job) -> bytes:
-        with open(file, "rb") as original:
-            original.seek(0)  # the server shares the file position, and may have written the file
-            return decoding.derive(original, job, max_pixels=max_pixels)
-
-    while _serve(channel, derive):
+    while _serve(channel, functools.partial(decoding.derive, max_pixels=max_pixels)):
         pass
 
 
@@ -84,7 +78,9 @@ def _serve(channel: socket.socket, derive: Derive) -> bool:
         return False
     _allow_more_cpu()
     try:
-        picture = derive(files[0], Job.unpack(data))
+        with open(files[0], "rb") as original:
+            original.seek(0)  # the server shares the file position, and may have written the file
+            picture = derive(original, Job.unpack(data))
     except MemoryError:
         sys.exit(OUT_OF_MEMORY)  # the libraries' state may be inconsistent
     except Refused as refused:

@@ -8,14 +8,10 @@ import zlib
 from typing import Final
 
 MAX_LOOKS: Final = 400_000
-"""Maximum number of steps (a third of a second). A ComfyUI graph of 200 KB takes about 30,000
-steps."""
+"""Maximum number of steps (a third of a second). A ComfyUI graph of 200 KB takes about 30,000."""
 
 MAX_BYTES: Final = 16 * 1024**2
-"""Maximum number of bytes that parsers may process.
-
-It is a multiple of the bytes that are read, since the server parses a file again after each read.
-"""
+"""Maximum number of bytes that parsers may process. They parse a file again after each read."""
 
 MAX_CHARACTERS: Final = 8 * 1024**2
 """Maximum number of characters that parsers may process. Several parsers process the same text."""

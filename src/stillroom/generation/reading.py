@@ -50,9 +50,7 @@ _TOOLS: Final = (
     swarmui.read, fooocus.read, invokeai.read, novelai.read, drawthings.read, a1111.read,
     comfyui.read,
 )  # fmt: skip
-"""Parsers in the order in which they are tried. Those that recognize their tool reliably come
-first."""
-
+"""Parsers in the order in which they are tried, beginning with the most reliable ones."""
 
 _FORMATS: Final = (
     (lambda start: start.startswith(PNG), (png.read, png.read_tail)),

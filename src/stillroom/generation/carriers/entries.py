@@ -8,8 +8,7 @@ from stillroom.formats.work_budget import WorkBudget
 from stillroom.generation.carriers import c2pa
 
 MAX_TEXT_BYTES: Final = 1024**2
-"""Maximum size of an embedded text after decompression. Large ComfyUI graphs have several hundred
-kilobytes."""
+"""Maximum size of a text after decompression. Large ComfyUI graphs have several 100 KB."""
 
 _MAX_INFLATED_BYTES: Final = 2 * MAX_TEXT_BYTES
 _MAX_TEXTS: Final = 256

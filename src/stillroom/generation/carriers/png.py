@@ -35,11 +35,7 @@ def read_tail(parts: FileParts, entries: Entries) -> None:
     each of which is a request if the file is in a bucket.
     """
     start = max(0, parts.size - _TAIL_BYTES)  # the tail that uploads retain, so it is not copied
-    length = parts.size - start
-    if not parts.allows(start, length):
-        entries.mark_broken()
-        return
-    tail = parts.bytes_at(start, length)
+    tail = entries.read(parts, start, parts.size - start)
     try:
         chunks = png.chunks_at_end(tail, _KINDS, entries.budget)
     except BrokenHeader:

@@ -45,8 +45,7 @@ _ROLES: Final = {
 }
 _ALWAYS: Final = ("populated_text", "text", "prompt", "user_prompt")
 _TOGETHER: Final = ("text_g", "text_l", "clip_g", "clip_l", "t5xxl", "llama", "bert", "mt5xl")
-"""Names of inputs for several text encoders. If the texts of one node differ, no prompt is
-returned."""
+"""Names of inputs for several text encoders. The prompt is unknown if their texts differ."""
 
 _MODELS: Final = (
     "ckpt_name", "unet_name", "model_path", "base_ckpt_name", "diffusion_model", "model_name",

@@ -20,8 +20,7 @@ from stillroom.generation.writing.packet import with_facts
 from stillroom.generation.writing.writers import writer_of
 
 MAX_FACTS_BYTES: Final = 512 * 1024
-"""Maximum size in bytes of the parameters as JSON. The reader accepts texts that are twice as
-large."""
+"""Maximum size in bytes of the parameters as JSON. The reader accepts twice as much."""
 
 _FORMS: Final = {
     "seed": "a whole number from 0 to 2**64 - 1",
