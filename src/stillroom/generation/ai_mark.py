@@ -1,6 +1,6 @@
 """AI mark: metadata which states that AI made an image (C2PA, or IPTC DigitalSourceType in XMP)."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Final, Literal
 
 from stillroom.generation.carriers.entries import Entries
@@ -18,9 +18,8 @@ TYPES: Final = frozenset((
 _MADE_BY_AI: Final = ("trainedAlgorithmicMedia", "compositeWithTrainedAlgorithmicMedia")
 
 
-def mark_of(gathered: Iterable[Entries]) -> AiMark | None:
+def mark_of(carriers: Sequence[Entries]) -> AiMark | None:
     """Return the AI mark in the metadata of a file, or None if it cannot be determined."""
-    carriers = list(gathered)
     has_c2pa = any(entries.has_c2pa for entries in carriers)
     has_iptc = any(says_ai(entries) for entries in carriers)
     if has_c2pa or has_iptc:

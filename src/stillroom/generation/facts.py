@@ -40,7 +40,8 @@ class Generation:
         seed: Integer from 0 to 2**64 - 1.
         model: Name that the program uses for the model, often a file name.
         loras: LoRAs used; None if it is unknown whether any were used.
-        width: Requested width in pixels; the image may have been enlarged later, as for `height`.
+        width: Requested width in pixels; the image may have been enlarged later.
+        height: Requested height in pixels; the image may have been enlarged later.
         derived_from: Paths or SHA-256 hashes of the images from which this one was made.
         raw: Original metadata of the program, by its keyword in the file.
     """
@@ -209,7 +210,7 @@ def loras_of(pairs: Iterable[tuple[object, object]]) -> tuple[Lora, ...]:
 
 
 def items_in(value: object, kind: type[T]) -> list[T] | None:
-    """Return those of the first 100 items of a list that have the type `kind`; None if no list."""
+    """Return the items of type `kind` among the first 100 of a list; None if there is no list."""
     if not isinstance(value, Sequence) or isinstance(value, str):
         return None
     return [item for item in value[:MAX_ITEMS] if isinstance(item, kind)]

@@ -111,7 +111,7 @@ def find(parts: FileParts) -> Found:
 
 def find_mark(parts: FileParts) -> AiMark | None:
     """Find only the AI mark in the parts of a file that have been read. See `find`."""
-    return mark_of([_gather(carrier, parts) for carrier in _carriers(parts)])
+    return mark_of(gather_all(parts))
 
 
 def find_in(data: bytes) -> Found:
@@ -122,12 +122,9 @@ def find_in(data: bytes) -> Found:
         return UNKNOWN
 
 
-def texts_in(data: bytes) -> Mapping[str, str]:
-    """Return all texts that are embedded in a file, by name; see `Entries`."""
-    parts, texts = FileParts.whole(data), {}
-    for carrier in reversed(_carriers(parts)):
-        texts.update(_gather(carrier, parts).texts)
-    return texts
+def gather_all(parts: FileParts) -> list[Entries]:
+    """Return the texts from each place in a file that can contain metadata. See `find`."""
+    return [_gather(carrier, parts) for carrier in _carriers(parts)]
 
 
 async def find_by_reading(size: int, read: Read) -> Found:
