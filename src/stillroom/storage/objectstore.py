@@ -85,9 +85,7 @@ class ObjectHead:
 
 
 class Download(Protocol):
-    """An object that can be read once, from the start. Close it after use."""
-
-    head: ObjectHead
+    """The content of an object, which can be read once. Close it after use."""
 
     def chunks(self) -> AsyncIterator[bytes]:
         """Yield the object's bytes."""
@@ -192,7 +190,7 @@ class ObjectStore(Protocol):
         """Return the bytes `start` to `last`, or None if no object has this key and ETag."""
         ...
 
-    async def download(self, key: str) -> Download | None:
+    async def download(self, key: str) -> tuple[ObjectHead, Download] | None:
         """Open an object and its metadata by one request; None if it does not exist."""
         ...
 

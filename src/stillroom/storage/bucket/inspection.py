@@ -86,7 +86,8 @@ class R2Inspection:
         download = await self._store.download(key.text)
         if download is None:
             raise ImageNotFound
-        return Inspected(_WholeImage(image_of(key, download.head), download))
+        head, content = download
+        return Inspected(_WholeImage(image_of(key, head), content))
 
     async def stat(self, key: StorageKey) -> StoredImage:
         """Return the image's metadata by a HEAD request."""
