@@ -10,31 +10,30 @@ from collections.abc import Sequence
 from typing import Final
 from urllib.parse import quote
 
+from stillroom.concurrently import map_concurrently
 from stillroom.errors import (
     BackendUnavailable,
     ConfigurationError,
     ImageNotFound,
     PreconditionFailed,
 )
-from stillroom.paths import StorageKey
+from stillroom.paths import KeyPrefix, StorageKey
 from stillroom.storage.bucket.abandoned_uploads import AbandonedUploads
-from stillroom.storage.bucket.buffer import PartBuffer
 from stillroom.storage.bucket.conditions import IF_ABSENT, Conditions, guard_for
-from stillroom.storage.bucket.entries import MAX_CONCURRENT_HEADS, describe_page
 from stillroom.storage.bucket.existence_cache import ExistenceCache
-from stillroom.storage.bucket.image import ObjectImage
 from stillroom.storage.bucket.limits import KeyLocks, MemoryBudget
 from stillroom.storage.bucket.listing import list_page
 from stillroom.storage.bucket.multipart import MAX_PARTS, PART_BYTES
-from stillroom.storage.bucket.objects import fetch_facts, properties_of
+from stillroom.storage.bucket.objects import ObjectImage, fetch_facts, properties_of
 from stillroom.storage.bucket.order import ListingOrder, probe_order
-from stillroom.storage.bucket.upload import GUARD_ATTEMPTS, Upload, UploadContext
+from stillroom.storage.bucket.upload import GUARD_ATTEMPTS, PartBuffer, Upload, UploadContext
 from stillroom.storage.capabilities import UNWATCHED, ChangeObserver, Limitation
 from stillroom.storage.objectstore import DEADLINE_S, Guard, ObjectStore, Refusal
 from stillroom.storage.sources import ImageSource
 from stillroom.storage.values import (
     UNCONDITIONAL,
     Condition,
+    Entry,
     EntryPage,
     ListQuery,
     Page,
@@ -58,6 +57,10 @@ PRESIGNED_S: Final = 300
 
 _MAX_LOCATIONS: Final = 4096
 """Maximum number of cached locations; about 10 MiB, since an encoded key has up to 3 KiB."""
+
+MAX_CONCURRENT_HEADS: Final = 32
+"""Maximum number of concurrent HEAD requests for all pages. It is half of the client's connections,
+so that saves and single reads need not wait for a long page."""
 
 _CHECK_S: Final = 5.0
 """Timeout of the readiness check in seconds."""
@@ -89,19 +92,16 @@ class R2ImageStorage:
         check_exists: bool = True,
         changes: ChangeObserver = UNWATCHED,
     ) -> None:
-        """Store images in the bucket `store`.
+        """Store images in the bucket `store`, which `close` closes.
 
         Args:
-            store: Connection to the bucket, which `close` closes.
-            rules: Rules for saves.
+            store: Connection to the bucket.
+            rules: Rules for saves. Raises `ConfigurationError` if `max_bytes` is too large.
             description: One line for the log.
             public_url: URL of the CDN, to which keys are appended. If None, URLs are presigned.
             cache_control: Cache policy stored with every image, for the CDN and browsers.
             check_exists: Check that an image exists before redirecting, because CDNs cache a 404.
             changes: Observer of saves, copies and deletions.
-
-        Raises:
-            ConfigurationError: the rules allow images that are too large for a bucket.
         """
         if rules.max_bytes > MAX_PARTS * PART_BYTES:
             raise ConfigurationError(
@@ -182,10 +182,9 @@ class R2ImageStorage:
     async def _admit(
         self, key: StorageKey, max_bytes: int | None, condition: Condition
     ) -> Guard | None:
-        """Raise if the save would certainly fail, before the first byte is read.
+        """Return the condition on the object's ETag with which the bucket enforces `condition`.
 
-        Return the condition on the object's ETag with which the bucket enforces `condition`; None
-        if it is not set.
+        Raises if the save would certainly fail, before the first byte is read.
         """
         if not condition.is_set:
             return None
@@ -246,16 +245,33 @@ class R2ImageStorage:
         page, skipped = await list_page(self._store, query, self._order)
         if skipped:
             self.skipped_keys += skipped
-            log.warning(
-                "a listing below %r omits %d keys that are not valid paths of images",
-                query.prefix.text,
-                skipped,
-            )
+            message = "a listing below %r omits %d keys that are not valid paths of images"
+            log.warning(message, query.prefix.text, skipped)
         return page
 
     async def entries(self, query: ListQuery) -> EntryPage:
         """List a page of images with their metadata, by one HEAD request for each image."""
-        return await describe_page(await self.list(query), self._fetch_facts, self._entry_slots)
+        page = await self.list(query)
+        entries = await map_concurrently(self._describe, page.entries, limit=MAX_CONCURRENT_HEADS)
+        return EntryPage([entry for entry in entries if entry is not None], page.next_after)
+
+    async def _describe(self, text: str) -> Entry | None:
+        if text.endswith("/"):
+            return KeyPrefix(text)
+        deadline = asyncio.get_running_loop().time() + DEADLINE_S
+        try:
+            async with asyncio.timeout_at(deadline):
+                await self._entry_slots.acquire()
+        except TimeoutError:
+            raise BackendUnavailable(
+                "too many listings are waiting for the bucket: try again later"
+            ) from None
+        try:
+            return await self._fetch_facts(StorageKey(text), deadline)
+        except ImageNotFound:  # deleted after it was listed
+            return None
+        finally:
+            self._entry_slots.release()
 
     # Removing ----------------------------------------------------------------------------
 
@@ -289,12 +305,11 @@ class R2ImageStorage:
                     )
                 finally:
                     self._existence.forget(key.text)
-                if deleted.refusal is None:
+                # A missing image was deleted by the attempt whose response was lost.
+                was_missing = deleted.doubtful and deleted.refusal is Refusal.MISSING
+                if deleted.refusal is None or was_missing:
                     self._changes.removed(key, began_ns)
                     return
-                if deleted.doubtful and deleted.refusal is Refusal.MISSING:
-                    self._changes.removed(key, began_ns)
-                    return  # the attempt whose response was lost has deleted it
                 if deleted.doubtful:
                     raise BackendUnavailable(
                         "the connection to the bucket was interrupted during the deletion: the "
