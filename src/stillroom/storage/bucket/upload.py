@@ -19,7 +19,7 @@ from stillroom.storage.bucket.limits import KeyLocks
 from stillroom.storage.bucket.multipart import MultipartUpload
 from stillroom.storage.bucket.objects import SAVE_ID_FIELD, properties_of
 from stillroom.storage.objectstore import DEADLINE_S, Guard, ObjectStore, Properties
-from stillroom.storage.sources import DescribedSource, ImageSource
+from stillroom.storage.sources import ImageSource
 from stillroom.storage.upload_checks import Received, UploadChecks
 from stillroom.storage.values import Condition, SaveRules, StoredImage
 
@@ -97,9 +97,7 @@ class Upload:
         guard: Guard | None,
     ) -> None:
         """Prepare saving `source`. With `guard`, the bucket itself enforces `condition`."""
-        described = source if isinstance(source, DescribedSource) else DescribedSource()
-        self.checks = UploadChecks(described.rules or context.rules, described.content_type)
-        self._modified_ns = described.modified_ns
+        self.checks = UploadChecks(context.rules, source)
         self._context = context
         self._store = context.store
         self._key = key
@@ -185,7 +183,7 @@ class Upload:
             cache_control=self._context.cache_control(self._key),
             save_id=self._save_id,
             sha256=sha256,
-            modified_ns=self._modified_ns,
+            modified_ns=self.checks.modified_ns,
         )
 
     async def _recover(self, received: Received, deadline: float) -> StoredImage:

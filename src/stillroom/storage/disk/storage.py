@@ -37,7 +37,7 @@ from stillroom.storage.disk.pinned_names import PinnedNames
 from stillroom.storage.disk.publisher import Publisher
 from stillroom.storage.disk.staging import Batch, Staged
 from stillroom.storage.disk.threads import DiskThreads
-from stillroom.storage.sources import DescribedSource, ImageSource
+from stillroom.storage.sources import ImageSource
 from stillroom.storage.upload_checks import UploadChecks
 from stillroom.storage.values import (
     UNCONDITIONAL,
@@ -122,9 +122,8 @@ class DiskImageStorage:
         See docs/adr/0003.
         """
         self._admit(key, source.max_bytes, condition)
-        known = source if isinstance(source, DescribedSource) else DescribedSource()
-        checks = UploadChecks(known.rules or self._rules, known.content_type)
-        pending = _PendingSave(key, source, condition, checks, known.modified_ns)
+        checks = UploadChecks(self._rules, source)
+        pending = _PendingSave(key, source, condition, checks)
         staged: Staged | None = None
         batch = Batch()
         try:
@@ -190,7 +189,7 @@ class DiskImageStorage:
         with translate_os_errors():
             staged.trim(received.size)
             status = staged.stamp(
-                received.content_type, received.sha256, modified_ns=pending.modified_ns
+                received.content_type, received.sha256, modified_ns=pending.checks.modified_ns
             )
         self._data_directory.sync(staged.fd)
         self._publisher.publish(pending.key, staged, pending.condition)
@@ -372,4 +371,3 @@ class _PendingSave:
     source: ImageSource
     condition: Condition
     checks: UploadChecks
-    modified_ns: int | None
