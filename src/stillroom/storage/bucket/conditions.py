@@ -59,7 +59,10 @@ _Faults = tuple[str | None, str | None]
 
 
 class Conditions:
-    """Support of one bucket for conditional requests, tested when it is first needed."""
+    """Support of one bucket for conditional requests, tested when it is first needed.
+
+    If a test fails, `BackendUnavailable` is raised.
+    """
 
     def __init__(self, store: ObjectStore, abandoned: AbandonedUploads) -> None:
         self._store = store
@@ -69,12 +72,8 @@ class Conditions:
     async def require(self, guard: Guard | None, *, in_parts: bool = False) -> None:
         """Check that the bucket enforces the condition `guard` when it stores an object.
 
-        A bucket whose documentation promises support is not tested, to save billed requests.
-
-        Raises:
-            ConditionUnsupported: the bucket does not enforce the condition. The image was not sent
-                yet.
-            BackendUnavailable: the test failed.
+        A bucket whose documentation promises support is not tested, to save billed requests. Raises
+        `ConditionUnsupported` if the bucket does not enforce the condition.
         """
         if guard is None or self._store.keeps_guards:
             return
@@ -91,19 +90,12 @@ class Conditions:
 
         Call this method before the HEAD request that reads the ETag for the condition. The first
         call takes time, in which the image may change.
-
-        Raises:
-            BackendUnavailable: the test failed.
         """
         # R2 documents no conditional deletion.
         return not self._store.keeps_guards and not any(await self._test(_Probe.DELETE))
 
     async def find_limitations(self) -> Sequence[Limitation]:
-        """Return the kinds of conditional requests that the bucket does not support.
-
-        Raises:
-            BackendUnavailable: a test failed.
-        """
+        """Return the kinds of conditional requests that the bucket does not support."""
         return [
             Limitation(fault, probe.consequence)
             for probe in _Probe

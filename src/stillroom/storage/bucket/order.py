@@ -44,8 +44,7 @@ class ListingOrder:
     def check(self, entries: Sequence[str | None], *, is_part: bool) -> None:
         """Check one page. Logs a warning for the first page that is not in byte order.
 
-        Raises:
-            ListingUnsupported: the page is unsorted, and not the only page (`is_part`).
+        Raises `ListingUnsupported` if the page is unsorted, and not the only page (`is_part`).
         """
         limitation = _limitation(entries)
         if limitation is not None and not self._has_warned:

@@ -76,9 +76,6 @@ class R2ImageStorage:
 
     All operations wait for the network, so they run on the event loop. Only large pieces are hashed
     in threads. docs/r2.md lists the requests of each operation.
-
-    Attributes:
-        skipped_keys: Number of listed keys that were skipped because they are not valid image keys.
     """
 
     def __init__(
@@ -94,14 +91,12 @@ class R2ImageStorage:
     ) -> None:
         """Store images in the bucket `store`, which `close` closes.
 
-        Args:
-            store: Connection to the bucket.
-            rules: Rules for saves. Raises `ConfigurationError` if `max_bytes` is too large.
-            description: One line for the log.
-            public_url: URL of the CDN, to which keys are appended. If None, URLs are presigned.
-            cache_control: Cache policy stored with every image, for the CDN and browsers.
-            check_exists: Check that an image exists before redirecting, because CDNs cache a 404.
-            changes: Observer of saves, copies and deletions.
+        Keys are appended to `public_url`, the URL of the CDN; if it is None, URLs are presigned.
+        `cache_control` is stored with every image, for the CDN and browsers. With `check_exists`,
+        only URLs of existing images are returned, because CDNs cache a 404.
+
+        Raises:
+            ConfigurationError: the rules allow images that are too large for a bucket.
         """
         if rules.max_bytes > MAX_PARTS * PART_BYTES:
             raise ConfigurationError(
@@ -109,7 +104,6 @@ class R2ImageStorage:
                 f"{MAX_PARTS * PART_BYTES} bytes in parts of 16 MiB"
             )
         self.description = f"R2ImageStorage in {description}"
-        self.skipped_keys = 0
         self._store = store
         self._public_url = public_url
         self._cache_control = cache_control
@@ -151,9 +145,8 @@ class R2ImageStorage:
             await self._conditions.require(guard, in_parts=large)
         upload = Upload(self._uploads, key, source, condition, guard)
         part_bytes = PART_BYTES if source.max_bytes is None else min(source.max_bytes, PART_BYTES)
-        async with self._budget_for(part_bytes).reserve(
-            part_bytes, wait_s=DEADLINE_S
-        ) as reservation:
+        budget = self._budget_for(part_bytes)
+        async with budget.reserve(part_bytes, wait_s=DEADLINE_S) as reservation:
             part = PartBuffer(part_bytes)
             try:
                 async for chunk in source:
@@ -244,7 +237,6 @@ class R2ImageStorage:
         """List a page in the bucket's order: by whole keys on R2, by folder on SeaweedFS."""
         page, skipped = await list_page(self._store, query, self._order)
         if skipped:
-            self.skipped_keys += skipped
             message = "a listing below %r omits %d keys that are not valid paths of images"
             log.warning(message, query.prefix.text, skipped)
         return page
@@ -383,8 +375,7 @@ class R2ImageStorage:
     async def close(self) -> None:
         """Wait for running aborts of uploads, and close all connections.
 
-        The storage can be used again later. The hashing threads stop when this object is
-        garbage-collected.
+        The storage can be used again later. The hashing threads end with this object.
         """
         await self._conditions.close()
         await self._abandoned.close()

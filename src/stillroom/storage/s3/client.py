@@ -65,11 +65,7 @@ class _TooLateError(Exception):
 
 
 class BucketClient:
-    """Client for one bucket. It can be used in one event loop only.
-
-    Attributes:
-        is_r2: Whether the endpoint is Cloudflare R2.
-    """
+    """Client for one bucket, in one event loop. `is_r2` is True if it is at Cloudflare R2."""
 
     def __init__(
         self, address: BucketAddress, signer: Signer, *, observer: CallObserver = unobserved
@@ -99,10 +95,8 @@ class BucketClient:
         """Send a request, and retry it until the bucket accepts or refuses it.
 
         `deadline` is a time on the event loop's clock; by default, `DEADLINE_S` seconds from now.
-
-        Raises:
-            BackendUnavailable: the bucket cannot be reached, refuses access, or did not respond in
-                time. It is then unknown whether a change was made.
+        Raises `BackendUnavailable` if the bucket cannot be reached, refuses access, or does not
+        respond in time. It is then unknown whether a change was made.
         """
         clock = asyncio.get_running_loop().time
         deadline = clock() + DEADLINE_S if deadline is None else deadline

@@ -100,10 +100,7 @@ class Connections:
         """Send a request once, and wait for the headers of its response.
 
         `head` includes the empty line. `on_start` is called just before the first byte is sent.
-
-        Raises:
-            NotConnectedError: nothing was sent.
-            OSError: the connection was interrupted.
+        Raises `NotConnectedError` if nothing was sent, or else another `OSError`.
         """
         connection = self._take_idle() or await self._connect()
         on_start()
