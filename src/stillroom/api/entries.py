@@ -9,12 +9,13 @@ from types import MappingProxyType
 from typing import Final
 
 from fastapi import Request, Response
-from pydantic import BaseModel, Field
+from pydantic import BaseModel
 
 from stillroom.api.call import Call
 from stillroom.api.listing import Listing
 from stillroom.api.responses import json_answer, json_bytes
 from stillroom.api.routes import Operation
+from stillroom.api.views import view_of
 from stillroom.auth.grants import Authorize
 from stillroom.errors import BackendUnavailable
 from stillroom.generation.ai_mark import AiMark
@@ -25,7 +26,7 @@ from stillroom.media.database import MediaDatabase
 from stillroom.paths import KeyPrefix, StorageKey, image_entry
 from stillroom.storage.port import ImageStorage
 from stillroom.storage.values import Entry, StoredImage
-from stillroom.wire.shown import ETAG_EXAMPLE, PATH_EXAMPLE, SHA256_EXAMPLE
+from stillroom.wire import images as wire
 
 _ENTRIES_PER_STEP: Final = 250
 """Number of entries that are serialised before the event loop can run other tasks (about 2 ms).
@@ -37,30 +38,15 @@ _MARKS_TIMEOUT_S: Final = 2.0
 usual."""
 
 
+@view_of(
+    wire.ImageInfo,
+    size=int | None,
+    modified=datetime | None,
+    content_type=str | None,
+    etag=str | None,
+)
 class ListedEntry(BaseModel):
     """Image with its properties. A folder (`delimiter=/`) has only a path; the rest is null."""
-
-    path: str = Field(
-        description="paths of folders end in a slash, those of images do not",
-        examples=[PATH_EXAMPLE],
-    )
-    size: int | None = Field(description="bytes", examples=[1_258_291])
-    modified: datetime | None = Field(
-        description="when it was saved", examples=["2026-11-24T15:00:00+00:00"]
-    )
-    content_type: str | None = Field(examples=["image/png"])
-    etag: str | None = Field(
-        description="with its quotes, ready for If-Match", examples=[ETAG_EXAMPLE]
-    )
-    sha256: str | None = Field(
-        description="hexadecimal; null also if it is not known", examples=[SHA256_EXAMPLE]
-    )
-    ai_mark: AiMark | None = Field(
-        description="mark in the image that AI made it: c2pa (a manifest, not verified), iptc "
-        "(DigitalSourceType in XMP), both, none; null if it cannot be determined, or in a listing "
-        "is not known yet",
-        examples=["iptc"],
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,8 +116,8 @@ def described(
     }
 
 
-_UNKNOWN: Final = dict.fromkeys(("size", "modified", "content_type", "etag", "sha256", "ai_mark"))
+_UNKNOWN: Final = dict.fromkeys(wire.ENTRY_FIELDS)
 
 
 def _folder(path: str) -> dict[str, object]:
-    return {"path": path, **_UNKNOWN}
+    return {**_UNKNOWN, "path": path}

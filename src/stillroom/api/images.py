@@ -7,7 +7,6 @@ a response. The module `call` defines the order of the checks.
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from typing import Final
 
 from fastapi import Request, Response, UploadFile
 from pydantic import BaseModel, Field
@@ -47,10 +46,8 @@ from stillroom.storage.values import Location, OpenedImage, RemoteImage, StoredI
 from stillroom.wire import images as wire
 from stillroom.wire.shown import PATH_EXAMPLE
 
-_SAVED: Final = ("path", "url", "size", "content_type", "sha256", "etag", "expires_at")
 
-
-@view_of(wire.SavedImage, _SAVED, optional=("expires_at",))
+@view_of(wire.SavedImage, optional=("expires_at",))
 class SavedImage(BaseModel):
     """Saved image with its URL."""
 

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Final
 
 from fastapi import Request, Response
-from pydantic import BaseModel, Field
+from pydantic import BaseModel
 
 from stillroom.api.call import Call
 from stillroom.api.entries import ListedEntry, described
@@ -15,14 +15,17 @@ from stillroom.api.images import ImageOperations
 from stillroom.api.operation import IMAGE_PATH, raw_image_path
 from stillroom.api.responses import json_answer
 from stillroom.api.routes import Operation
+from stillroom.api.views import view_of
 from stillroom.errors import BackendUnavailable
+from stillroom.generation.facts import Generation, Lora
 from stillroom.generation.reading import Found, find_by_reading, reader_of
 from stillroom.http.fields import combined, entity_tags
 from stillroom.media.retention.evaluator import RetentionEvaluator
 from stillroom.paths import StorageKey
 from stillroom.storage.values import ANY, StoredImage
 from stillroom.telemetry import metrics
-from stillroom.wire.shown import PATH_EXAMPLE, SHA256_EXAMPLE
+from stillroom.wire import images as wire
+from stillroom.wire.generation import LORA, PARAMETERS
 
 _EXPIRATION_TIMEOUT_S: Final = 2.0
 
@@ -30,56 +33,30 @@ _VERSION: Final = "g3"
 """Part of the ETag. Change it if a new version returns other metadata for the same image."""
 
 
+@view_of(Lora, shown=LORA)
 class UsedLora(BaseModel):
     """LoRA (low-rank adaptation of the model) with which the image was made."""
 
-    name: str = Field(examples=["ink-lines"])
-    weight: float | None = Field(description="1 is its full strength", examples=[0.8])
 
-
+@view_of(
+    Generation,
+    shown=PARAMETERS,
+    loras=list[UsedLora] | None,
+    derived_from=list[str] | None,
+    raw=dict[str, object] | None,
+)
 class GenerationFacts(BaseModel):
     """Generation parameters, as written by the tool that made the image; null if unknown."""
 
-    tool: str | None = Field(examples=["ComfyUI"])
-    prompt: str | None = Field(examples=["a red fox in the snow"])
-    negative_prompt: str | None = Field(examples=["blurry"])
-    seed: int | None = Field(description="up to 2**64 - 1", examples=[965_400_086])
-    steps: int | None = Field(examples=[20])
-    cfg_scale: float | None = Field(examples=[7.0])
-    sampler: str | None = Field(examples=["euler"])
-    scheduler: str | None = Field(examples=["karras"])
-    model: str | None = Field(
-        description="as the tool names it", examples=["sd_xl_base_1.0.safetensors"]
-    )
-    loras: list[UsedLora] | None
-    width: int | None = Field(description="pixels asked for", examples=[1024])
-    height: int | None = Field(description="pixels asked for", examples=[1024])
-    derived_from: list[str] | None = Field(
-        description="paths or SHA-256 of the images from which it was made",
-        examples=[[PATH_EXAMPLE, SHA256_EXAMPLE]],
-    )
-    raw: dict[str, object] | None = Field(
-        description="metadata as written by the tool, by its name in the file"
-    )
 
-
+@view_of(wire.ImageMetadata, ["generation"], generation=GenerationFacts | None)
 class ImageMetadata(ListedEntry):
     """Properties of an image, with its generation parameters and AI mark."""
 
-    generation: GenerationFacts | None = Field(
-        description="null if the image contains no metadata of a known tool"
-    )
 
-
+@view_of(wire.ImageMetadata, ["expires_at"])
 class ImageMetadataAndEnd(ImageMetadata):
     """Properties of an image, with its generation parameters, AI mark and expiration."""
-
-    expires_at: datetime | None = Field(
-        description="when it becomes due for deletion, by its own expiration, its pending deletion "
-        "or a retention rule; null if it is kept or this is unknown (it depends on newer runs, or "
-        "the database is unavailable)",
-        examples=["2026-12-01T15:00:00+00:00"],
-    )
 
 
 @dataclass(frozen=True, slots=True)

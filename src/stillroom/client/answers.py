@@ -2,27 +2,27 @@
 
 import base64
 import binascii
+import functools
 import json
 import re
-from collections.abc import Collection, Mapping
-from dataclasses import fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING, fields
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any, Final
+from types import NoneType
+from typing import Any, Final, TypeVar, get_args, get_type_hints
 
 from stillroom import errors
 from stillroom.client.errors import UnexpectedAnswer
 from stillroom.client.exchange import Answer
-from stillroom.client.values import (
-    Folder,
-    ImageInfo,
-    ImageMetadata,
-    MediaResource,
-    SavedImage,
-)
 from stillroom.errors import StillroomError
-from stillroom.generation.facts import generation_of
+from stillroom.generation.facts import Generation, generation_of
 from stillroom.paths import ImagePath
+from stillroom.wire.images import Folder, ImageInfo, ImageMetadata, SavedImage
+from stillroom.wire.media import MediaResource
+from stillroom.wire.shown import LOCAL
+
+T = TypeVar("T")
 
 _OF_STATUS: Final[Mapping[int, str]] = {
     401: "unauthenticated",
@@ -127,15 +127,18 @@ def document(answer: Answer, subject: str) -> Any:  # noqa: ANN401  (JSON)
         raise _foreign(answer, subject) from None
 
 
+def _convert(answer: Answer, subject: str, parse: Callable[[Any], T]) -> T:
+    """Convert the JSON body of a successful response. See `document` for the errors."""
+    said = document(answer, subject)
+    try:
+        return parse(said)
+    except (AttributeError, KeyError, TypeError, ValueError, errors.InvalidPath):
+        raise _foreign(answer, subject) from None
+
+
 def saved(answer: Answer, path: str) -> SavedImage:
     """Return the image from the response to a request that saved or copied it."""
-    said = document(answer, path)
-    try:
-        known = shown_fields(SavedImage, said, without={"skipped", "expires_at"})
-        ends = said.get("expires_at")
-        return SavedImage(**known, expires_at=ends and datetime.fromisoformat(ends))
-    except (KeyError, TypeError, ValueError):
-        raise _foreign(answer, path) from None
+    return _convert(answer, path, lambda said: decode(SavedImage, said))
 
 
 def listed_path(path: str, prefix: str) -> str:
@@ -160,40 +163,26 @@ def info_of_entry(entry: Mapping[str, Any], prefix: str) -> ImageInfo | Folder:
         KeyError, TypeError, ValueError: The entry is malformed.
     """
     path = listed_path(entry["path"], prefix)
-    if path.endswith("/"):
-        return Folder(path)
-    known = shown_fields(ImageInfo, entry, without=names_of(ImageInfo) - set(entry))
-    return ImageInfo(**{**known, "modified": datetime.fromisoformat(entry["modified"])})
+    return Folder(path) if path.endswith("/") else decode(ImageInfo, entry)
 
 
 def found(answer: Answer, prefix: str) -> tuple[list[ImageMetadata], str | None]:
     """Return the images on a page of search results, and the cursor of the next page or None."""
-    said = document(answer, "search")
-    try:
+
+    def parse(said: Mapping[str, Any]) -> tuple[list[ImageMetadata], str | None]:
         return [_metadata_of(item, prefix) for item in said["items"]], said["next"]
-    except (AttributeError, KeyError, TypeError, ValueError, errors.InvalidPath):
-        raise _foreign(answer, "search") from None
+
+    return _convert(answer, "search", parse)
 
 
 def metadata(answer: Answer, path: str) -> ImageMetadata:
     """Return the metadata from the response to a request for the metadata of an image."""
-    said = document(answer, path)
-    try:
-        return _metadata_of(said, path)
-    except (AttributeError, KeyError, TypeError, ValueError, errors.InvalidPath):
-        raise _foreign(answer, path) from None
+    return _convert(answer, path, lambda said: _metadata_of(said, path))
 
 
 def _metadata_of(said: Mapping[str, Any], prefix: str) -> ImageMetadata:
-    # Older servers do not send `ai_mark`.
-    known = shown_fields(ImageInfo, said, without=names_of(ImageInfo) - set(said))
     listed_path(said["path"], prefix)
-    facts = said["generation"]
-    return ImageMetadata(
-        **{**known, "modified": datetime.fromisoformat(said["modified"])},
-        generation=None if facts is None else generation_of(facts),
-        expires_at=(ends := said.get("expires_at")) and datetime.fromisoformat(ends),
-    )
+    return decode(ImageMetadata, said)
 
 
 def info_of_head(answer: Answer, path: str) -> ImageInfo:
@@ -234,50 +223,62 @@ def listed(answer: Answer, prefix: str) -> tuple[list[Any], str | None]:
 
 def resource(answer: Answer, subject: str) -> MediaResource:
     """Return the media resource from a response."""
-    said = document(answer, subject)
-    try:
-        return resource_of(said)
-    except (AttributeError, KeyError, TypeError, ValueError):
-        raise _foreign(answer, subject) from None
+    return _convert(answer, subject, resource_of)
 
 
 def resource_of(said: Mapping[str, Any]) -> MediaResource:
-    """Convert a JSON object to a media resource.
-
-    Raises:
-        AttributeError, KeyError, TypeError, ValueError: The object is not a media resource.
-    """
-    known = {name: said[name] for name in names_of(MediaResource) if name in said}
-    known["created_at"] = datetime.fromisoformat(said["created_at"])
-    known["generation"] = (facts := said.get("generation")) and generation_of(facts)
-    known["tags"] = tuple(str(tag) for tag in said.get("tags", ()))  # missing on older servers
-    return MediaResource(**known)
+    """Convert a JSON object to a media resource. See `decode` for the errors."""
+    return decode(MediaResource, said, is_printable=False)  # captions have several lines
 
 
 def field(answer: Answer, name: str, subject: str) -> Any:  # noqa: ANN401  (JSON)
     """Return the value of the field `name` of a JSON response."""
-    said = document(answer, subject)
-    try:
-        return said[name]
-    except (KeyError, TypeError):
-        raise _foreign(answer, subject) from None
+    return _convert(answer, subject, lambda said: said[name])
 
 
-def names_of(kind: type) -> set[str]:
-    """Return the field names of a dataclass."""
-    return {field.name for field in fields(kind)}
+def decode(kind: type[T], said: Mapping[str, Any], *, is_printable: bool = True) -> T:
+    """Create an instance of a dataclass from a JSON object with the same field names.
 
-
-def shown_fields(
-    kind: type, said: Mapping[str, Any], *, without: Collection[str] = ()
-) -> dict[str, Any]:
-    """Return the values of a JSON object for the fields of a dataclass, except those in `without`.
+    Fields with a default may be missing, since older servers do not send all of them.
 
     Raises:
-        KeyError: A field is missing.
-        ValueError: A string contains control characters, which a terminal would interpret.
+        AttributeError, KeyError, TypeError, ValueError: The object is malformed. With
+            `is_printable`, a string contains control characters, which a terminal would interpret.
     """
-    return {name: _check_printable(said[name]) for name in names_of(kind) - set(without)}
+    values: dict[str, Any] = {}
+    table: type = kind  # mypy does not consider `type[T]` hashable
+    for name, parse, is_nullable, is_required in _fields_of(table):
+        if is_required or name in said:
+            value = said[name]
+            if is_printable:
+                _check_printable(value)
+            if parse is not None and not (is_nullable and value is None):
+                value = parse(value)
+            values[name] = value
+    return kind(**values)
+
+
+_PARSERS: Final[Mapping[Any, Callable[[Any], object]]] = {
+    datetime: datetime.fromisoformat,
+    Generation: generation_of,
+    tuple[str, ...]: lambda texts: tuple(map(str, texts)),
+}
+"""Functions that convert JSON values to types that JSON does not have."""
+
+
+@functools.cache
+def _fields_of(
+    kind: type,
+) -> Sequence[tuple[str, Callable[[Any], object] | None, bool, bool]]:
+    """Return each field's name and parser, and whether it may be null and must be present."""
+    found = []
+    hints = get_type_hints(kind)
+    for item in fields(kind):
+        hint, is_nullable = hints[item.name], NoneType in get_args(hints[item.name])
+        parse = _PARSERS.get(get_args(hint)[0] if is_nullable else hint)
+        if item.metadata != LOCAL:
+            found.append((item.name, parse, is_nullable, item.default is MISSING))
+    return found
 
 
 def _check_printable(value: Any) -> Any:  # noqa: ANN401  (JSON)

@@ -1,14 +1,14 @@
 """Table of the search filters on generation parameters ("facets").
 
 Each filter has the same name in the query `q`, the search index, the HTTP API and its
-documentation, and the command line. They all read this table. A new filter also needs a field of
-`FactsFilters` in the SDK.
+documentation, and the command line. They all read this table. `FactsFilters` has the same names and
+their types for the SDK.
 """
 
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal, get_args
+from typing import Final, Literal, TypedDict, get_args
 
 from stillroom.generation.ai_mark import AiMark
 from stillroom.generation.facts import MAX_SEED, Generation
@@ -109,3 +109,25 @@ FACETS: Final[Mapping[str, Facet]] = {
     )
 }
 """Search filters by name, in the order in which the documentation and the commands list them."""
+
+
+class FactsFilters(TypedDict, total=False):
+    """Filters on generation parameters; see docs/search.md.
+
+    Attributes:
+        prompt: Words in the prompt. Words in double quotes form a phrase.
+        model: Consecutive words in the name of the model.
+        lora: Consecutive words in the name of a LoRA.
+        sampler: Complete name of the sampler, in upper or lower case.
+        seed: Seed from 0 to 2**64 - 1.
+        tool: Complete name of the tool, in upper or lower case.
+        ai_mark: AI mark; `none` matches images without a mark.
+    """
+
+    prompt: str
+    model: str
+    lora: str
+    sampler: str
+    seed: int
+    tool: str
+    ai_mark: AiMark

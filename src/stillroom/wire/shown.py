@@ -1,5 +1,6 @@
 """Annotation that describes a response field for the OpenAPI document, and example values."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,6 +13,9 @@ SHA256_EXAMPLE: Final = "5f8f04f6a3a892aaabbddb6cf273894493773960d4a325b105fee46
 TIME_EXAMPLE: Final = "2026-11-24T15:00:00+00:00"
 ID_EXAMPLE: Final = "0197c2a8-7d1e-7c3a-9f00-3b5d8e1a2c4f"
 API_EXAMPLE: Final = "http://127.0.0.1:8000/api/v1"
+
+LOCAL: Final[Mapping[str, bool]] = {"local": True}
+"""Metadata of dataclass fields that the SDK sets itself, and that no response contains."""
 
 
 @dataclass(frozen=True, slots=True)
