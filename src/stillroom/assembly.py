@@ -17,7 +17,7 @@ from stillroom.auth.signed_urls import UrlSigner
 from stillroom.auth.tokens import TokenVerifier
 from stillroom.auth.verified import VerifiedTokens
 from stillroom.derived.images import DerivedImages
-from stillroom.generation.ai_mark import AiMark
+from stillroom.generation.reading import Found
 from stillroom.media.background import Background
 from stillroom.media.database import MediaDatabase
 from stillroom.media.expiry import Expiry
@@ -63,7 +63,7 @@ class Reports:
         queue: Called periodically with the metrics of the deletion queue.
         swept: Called with the result of each sweep (execution of due deletions).
         healed: Called with the outcome for each resource whose metadata was incomplete.
-        mark: Called with the AI mark of each saved image, or None if it is unknown.
+        mark: Called with the metadata of each saved image, which contains its AI mark.
     """
 
     call: CallObserver = unobserved
@@ -71,7 +71,7 @@ class Reports:
     queue: Callable[[QueueMetrics], None] | None = None
     swept: Callable[[Swept], None] | None = None
     healed: Callable[[Outcome], None] = lambda _: None
-    mark: Callable[[AiMark | None], None] = lambda _: None
+    mark: Callable[[Found], None] = lambda _: None
 
 
 UNREPORTED: Final = Reports()

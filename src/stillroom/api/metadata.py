@@ -10,7 +10,7 @@ from fastapi import Request, Response
 from pydantic import BaseModel
 
 from stillroom.api.call import Call
-from stillroom.api.entries import ListedEntry, described
+from stillroom.api.entries import ListedEntry, described_metadata
 from stillroom.api.images import ImageOperations
 from stillroom.api.operation import IMAGE_PATH, raw_image_path
 from stillroom.api.responses import json_answer
@@ -92,14 +92,9 @@ class MetadataOperation:
         finally:
             opened.close()
         metrics.count_reading(_outcome(facts))
-        metrics.count_ai_mark(facts.ai_mark)
-        generation = facts.generation.as_json() if facts.generation is not None else None
-        entry = {
-            **described(opened.image),
-            "ai_mark": facts.ai_mark,
-            "expires_at": expires_at.isoformat() if expires_at is not None else None,
-        }
-        response = json_answer({**entry, "generation": generation})
+        metrics.count_mark(facts)
+        expires = expires_at.isoformat() if expires_at is not None else None
+        response = json_answer(described_metadata(opened.image, facts, expires_at=expires))
         response.headers.update(headers)
         return response
 

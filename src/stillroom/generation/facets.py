@@ -8,10 +8,13 @@ their types for the SDK.
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal, TypedDict, get_args
+from typing import TYPE_CHECKING, Final, Literal, TypedDict, get_args
 
 from stillroom.generation.ai_mark import AiMark
-from stillroom.generation.facts import MAX_SEED, Generation
+from stillroom.generation.facts import MAX_SEED
+
+if TYPE_CHECKING:  # the parsers take long to import
+    from stillroom.generation.reading import Found
 
 _DIGITS: Final = re.compile(r"[0-9]{1,20}", re.ASCII)
 
@@ -60,11 +63,12 @@ class Facet:
             raise ValueError(f"must be a whole number from 0 to {MAX_SEED}")
         return str(int(text))
 
-    def values(self, facts: Generation, ai_mark: AiMark | None) -> Sequence[str]:
+    def values(self, found: "Found") -> Sequence[str]:
         """Return the values of an image that this filter compares; empty if the image has none."""
+        facts = found.generation
         if self.name == "lora":
-            return [lora.name for lora in facts.loras or ()]
-        value = ai_mark if self.name == "ai_mark" else getattr(facts, self.name)
+            return [lora.name for lora in (facts and facts.loras) or ()]
+        value = getattr(found if self.name == "ai_mark" else facts, self.name, None)
         return [] if value is None else [str(value)]
 
 
