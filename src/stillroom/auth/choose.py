@@ -7,9 +7,7 @@ from stillroom.errors import ConfigurationError
 
 
 def open_keys(config: KeysConfig) -> KeySource:
-    """Load the keys for verifying tokens.
-
-    Generates a shared secret if none is configured or stored.
+    """Load the keys for verifying tokens. Generate a shared secret if there is none.
 
     Raises:
         ConfigurationError: a key is unusable.
