@@ -128,9 +128,8 @@ class Enrichment:
         removed = checked_tags(texts, ("query", "tag"))
         if call.has_body:
             removed |= await _read_tags(call)
-        elif not texts:
-            return await self._change(call, lambda _: frozenset())
-        return await self._change(call, lambda tags: tags - removed)
+        removes_all = not (call.has_body or texts)
+        return await self._change(call, lambda tags: frozenset() if removes_all else tags - removed)
 
     async def _change(
         self, call: Call, change: Callable[[frozenset[str]], frozenset[str]]

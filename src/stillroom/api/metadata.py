@@ -18,7 +18,7 @@ from stillroom.api.routes import Operation
 from stillroom.api.views import view_of
 from stillroom.errors import BackendUnavailable
 from stillroom.generation.facts import Generation, Lora
-from stillroom.generation.reading import Found, find_by_reading, reader_of
+from stillroom.generation.reading import find_by_reading, reader_of
 from stillroom.http.fields import combined, entity_tags
 from stillroom.media.retention.evaluator import RetentionEvaluator
 from stillroom.paths import StorageKey
@@ -91,12 +91,12 @@ class MetadataOperation:
             facts = await find_by_reading(opened.image.size, reader_of(opened))
         finally:
             opened.close()
-        metrics.count_reading(_outcome(facts))
+        broken = "broken" if facts.broken else "none"
+        metrics.count_reading("found" if facts.generation is not None else broken)
         metrics.count_mark(facts)
         expires = expires_at.isoformat() if expires_at is not None else None
-        response = json_answer(described_metadata(opened.image, facts, expires_at=expires))
-        response.headers.update(headers)
-        return response
+        content = described_metadata(opened.image, facts, expires_at=expires)
+        return json_answer(content, headers=headers)
 
     async def _expires_at(self, image: StoredImage) -> datetime | None:
         """Return an image's expiration, or None if it has none or the database is too slow."""
@@ -109,9 +109,3 @@ class MetadataOperation:
 def _etag(image: StoredImage, expires_at: datetime | None) -> str:
     expiration = "" if expires_at is None else f"-{int(expires_at.timestamp()):x}"
     return f'{image.etag[:-1]}-{_VERSION}{expiration}"'
-
-
-def _outcome(facts: Found) -> str:
-    if facts.generation is not None:
-        return "found"
-    return "broken" if facts.broken else "none"

@@ -45,15 +45,12 @@ class Operation:
     The OpenAPI document contains the name and the docstring of the decorated method.
 
     Attributes:
-        method: HTTP method of the requests.
         path: Path after the prefix of the router.
         refusals: Status codes of errors, except for 422, which all operations have.
         answer: Type of the JSON response; None if the operation sends an image or another file.
-        status: Status code of a successful response.
         query: Dataclass of the query parameters.
         headers: Names of the supported request headers.
         body: Type of the JSON body, or `UploadFile`.
-        may_lack_body: True if the body is optional.
         is_paged: True if the response is a page with a `Link` header.
         example: Example body of the 200 response.
         is_cacheable: True if the 200 response has an `ETag`, so that 304 is possible.
@@ -150,11 +147,8 @@ def _parameters(operation: Operation) -> Iterator[tuple[str, Any, Any]]:
     """Yield the name, type and FastAPI field of each path or query parameter and of the body."""
     for name in compile_path(operation.path)[2]:
         example = _PATH_EXAMPLES.get(name)
-        yield (
-            name,
-            str,
-            Path(examples=[example]) if example else Path(json_schema_extra={"format": "uuid"}),
-        )
+        uuid: dict[str, Any] = {"json_schema_extra": {"format": "uuid"}}
+        yield name, str, Path(**({"examples": [example]} if example else uuid))
     query = operation.query
     for name, parameter in parameters_of(query).items() if query is not None else ():
         schema = dict(parameter.schema)

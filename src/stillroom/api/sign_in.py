@@ -43,9 +43,7 @@ class SignIn:
         body = validate(SignInRequest, content)
         await asyncio.to_thread(self.codes.use, body.code)
         token = self.mint(_REMEMBERED_LIFE if body.remember else _TOKEN_LIFE)
-        response = json_answer({"token": token})
-        response.headers["cache-control"] = "no-store"
-        return response
+        return json_answer({"token": token}, headers={"cache-control": "no-store"})
 
 
 def sign_in_router(operation: SignIn) -> APIRouter:

@@ -111,16 +111,14 @@ class UrlSigning:
         call.grant.require_scope("storage:read")
         body = await call.json_object(UrlToSign)
 
+        content: Mapping[str, object]
         if "paths" in body:
             batch = validate(UrlsToSign, body)
-            results = [self._result(call.grant, path, batch) for path in batch.paths]
-            content: object = {"results": results}
+            content = {"results": [self._result(call.grant, path, batch) for path in batch.paths]}
         else:
             form = validate(UrlToSign, body)
             content = self._sign(call.grant, form.path, form)
-        response = json_answer(content)
-        response.headers["cache-control"] = "no-store"
-        return response
+        return json_answer(content, headers={"cache-control": "no-store"})
 
     def _sign(self, grant: Grant, path: str, form: UrlToSign | UrlsToSign) -> Mapping[str, str]:
         image_path = ImagePath.parse(path, at=("body", "path"))

@@ -50,12 +50,7 @@ _SHOWN_CHARS: Final = 300
 
 
 def refused(answer: Answer, subject: str) -> StillroomError:
-    """Return the exception for an error response.
-
-    Args:
-        answer: Error response.
-        subject: Path of the image or other text with which the error message begins.
-    """
+    """Return the exception for an error response. Its message begins with `subject` (a path)."""
     code, detail = _parse_error(answer)
     code = code or _OF_STATUS.get(answer.status, "")
     known = error_of(code, detail, subject)
@@ -91,9 +86,9 @@ def _parse_error(answer: Answer) -> tuple[str, str]:
 def error_of(code: str, detail: str, subject: str) -> StillroomError | None:
     """Return the exception for an error code, or None if this SDK version does not know the code.
 
-    The message consists of `subject`, such as a path, and the server's `detail` or a default.
+    The message consists of `subject` and the server's `detail` or a default.
     """
-    kind = _kinds(StillroomError).get(code)
+    kind = _KINDS.get(code)
     if kind is None:
         return None
     error = kind.__new__(kind)  # subclass constructors set a message or need arguments
@@ -105,20 +100,16 @@ def error_of(code: str, detail: str, subject: str) -> StillroomError | None:
     return error
 
 
-def _kinds(root: type[StillroomError]) -> dict[str, type[StillroomError]]:
-    found = {root.code: root} if root is not StillroomError else {}
-    for below in root.__subclasses__():
-        if below.__module__ == errors.__name__:
-            found |= _kinds(below)
-    return found
+_KINDS: Final[Mapping[str, type[StillroomError]]] = {
+    kind.code: kind
+    for kind in vars(errors).values()
+    if isinstance(kind, type) and issubclass(kind, StillroomError) and kind is not StillroomError
+}
+"""Exceptions by error code."""
 
 
 def document(answer: Answer, subject: str) -> Any:  # noqa: ANN401  (JSON)
-    """Return the JSON body of a successful response (200 or 202).
-
-    Raises:
-        StillroomError: The status code is not 200 or 202, or the body is not JSON.
-    """
+    """Return the JSON body of a successful response (200 or 202); otherwise raise its error."""
     if answer.status not in (200, 202):
         raise refused(answer, subject)
     try:
@@ -128,7 +119,6 @@ def document(answer: Answer, subject: str) -> Any:  # noqa: ANN401  (JSON)
 
 
 def _convert(answer: Answer, subject: str, parse: Callable[[Any], T]) -> T:
-    """Convert the JSON body of a successful response. See `document` for the errors."""
     said = document(answer, subject)
     try:
         return parse(said)
@@ -156,11 +146,9 @@ def listed_path(path: str, prefix: str) -> str:
 
 
 def info_of_entry(entry: Mapping[str, Any], prefix: str) -> ImageInfo | Folder:
-    """Convert one entry of a listing to an image or folder, and validate its path (`listed_path`).
+    """Convert one entry of a listing to an image or folder.
 
-    Raises:
-        AttributeError, InvalidPath, UnexpectedAnswer: See `listed_path`.
-        KeyError, TypeError, ValueError: The entry is malformed.
+    Raises the errors of `listed_path`, with which its path is validated, and of `decode`.
     """
     path = listed_path(entry["path"], prefix)
     return Folder(path) if path.endswith("/") else decode(ImageInfo, entry)
@@ -247,38 +235,29 @@ def decode(kind: type[T], said: Mapping[str, Any], *, is_printable: bool = True)
     """
     values: dict[str, Any] = {}
     table: type = kind  # mypy does not consider `type[T]` hashable
-    for name, parse, is_nullable, is_required in _fields_of(table):
+    for name, hint, is_required in _fields_of(table):
         if is_required or name in said:
-            value = said[name]
-            if is_printable:
-                _check_printable(value)
-            if parse is not None and not (is_nullable and value is None):
-                value = parse(value)
-            values[name] = value
+            value = _check_printable(said[name]) if is_printable else said[name]
+            is_null = value is None and NoneType in get_args(hint)
+            parse = None if is_null else _PARSERS.get(hint)
+            values[name] = value if parse is None else parse(value)
     return kind(**values)
 
 
 _PARSERS: Final[Mapping[Any, Callable[[Any], object]]] = {
     datetime: datetime.fromisoformat,
-    Generation: generation_of,
+    datetime | None: datetime.fromisoformat,
+    Generation | None: generation_of,
     tuple[str, ...]: lambda texts: tuple(map(str, texts)),
 }
 """Functions that convert JSON values to types that JSON does not have."""
 
 
 @functools.cache
-def _fields_of(
-    kind: type,
-) -> Sequence[tuple[str, Callable[[Any], object] | None, bool, bool]]:
-    """Return each field's name and parser, and whether it may be null and must be present."""
-    found = []
-    hints = get_type_hints(kind)
-    for item in fields(kind):
-        hint, is_nullable = hints[item.name], NoneType in get_args(hints[item.name])
-        parse = _PARSERS.get(get_args(hint)[0] if is_nullable else hint)
-        if item.metadata != LOCAL:
-            found.append((item.name, parse, is_nullable, item.default is MISSING))
-    return found
+def _fields_of(kind: type) -> Sequence[tuple[str, Any, bool]]:
+    """Return the name and type of each field, and whether responses must contain it."""
+    hints, sent = get_type_hints(kind), [item for item in fields(kind) if item.metadata != LOCAL]
+    return [(item.name, hints[item.name], item.default is MISSING) for item in sent]
 
 
 def _check_printable(value: Any) -> Any:  # noqa: ANN401  (JSON)

@@ -8,15 +8,15 @@ from stillroom.generation.ai_mark import AiMark
 from stillroom.generation.facts import Generation
 from stillroom.wire.shown import (
     API_EXAMPLE,
-    ETAG_EXAMPLE,
     LOCAL,
     PATH_EXAMPLE,
     SHA256_EXAMPLE,
     TIME_EXAMPLE,
+    ContentType,
+    Etag,
     Shown,
+    Size,
 )
-
-_Etag = Annotated[str, Shown("with its quotes, ready for If-Match", (ETAG_EXAMPLE,))]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +35,10 @@ class SavedImage:
 
     path: Annotated[str, Shown(examples=(PATH_EXAMPLE,))]
     url: Annotated[str, Shown(examples=(f"{API_EXAMPLE}/storage/images/{PATH_EXAMPLE}",))]
-    size: Annotated[int, Shown("bytes", (1_258_291,))]
-    content_type: Annotated[str, Shown(examples=("image/png",))]
+    size: Size
+    content_type: ContentType
     sha256: Annotated[str | None, Shown("hexadecimal", (SHA256_EXAMPLE,))]
-    etag: _Etag
+    etag: Etag
     skipped: bool = field(default=False, metadata=LOCAL)
     expires_at: Annotated[
         datetime | None,
@@ -63,10 +63,10 @@ class ImageInfo:
     path: Annotated[
         str, Shown("paths of folders end in a slash, those of images do not", (PATH_EXAMPLE,))
     ]
-    size: Annotated[int, Shown("bytes", (1_258_291,))]
+    size: Size
     modified: Annotated[datetime, Shown("when it was saved", (TIME_EXAMPLE,))]
-    content_type: Annotated[str, Shown(examples=("image/png",))]
-    etag: _Etag
+    content_type: ContentType
+    etag: Etag
     sha256: Annotated[
         str | None, Shown("hexadecimal; null also if it is not known", (SHA256_EXAMPLE,))
     ]

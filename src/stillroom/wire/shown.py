@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Annotated, Final
 
 PATH_EXAMPLE: Final = "generations/1/cat.png"
 FOLDER_EXAMPLE: Final = "generations/1"
@@ -24,3 +24,8 @@ class Shown:
 
     description: str | None = None
     examples: tuple[object, ...] = ()
+
+
+Size = Annotated[int, Shown("bytes", (1_258_291,))]
+ContentType = Annotated[str, Shown(examples=("image/png",))]
+Etag = Annotated[str, Shown("with its quotes, ready for If-Match", (ETAG_EXAMPLE,))]
