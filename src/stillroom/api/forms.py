@@ -16,15 +16,17 @@ from stillroom.http.json_objects import TooManyValuesError, parse_object
 class JsonForm(BaseModel):
     """Base class of models for JSON bodies. Types are strict, and unknown fields are rejected.
 
-    Attributes:
-        MAX_BYTES: Maximum size of the body.
-        EXAMPLE: Example body, which is part of the error message for bodies that are not JSON.
+    The error message for bodies that are not JSON contains the example body.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
     MAX_BYTES: ClassVar[int]
     EXAMPLE: ClassVar[str]
+
+    def __init_subclass__(cls, *, max_bytes: int = 0, example: str = "") -> None:
+        super().__init_subclass__()
+        cls.MAX_BYTES, cls.EXAMPLE = max_bytes, example
 
 
 Form = TypeVar("Form", bound=JsonForm)

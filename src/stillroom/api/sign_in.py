@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import ClassVar, Final
+from typing import Final
 
 from fastapi import APIRouter, Request, Response
 from pydantic import Field
@@ -20,11 +20,8 @@ _REMEMBERED_LIFE: Final = timedelta(days=30)
 """Lifetime of the token if the user chose to be remembered, the same as `stillroom token` uses."""
 
 
-class SignInRequest(JsonForm):
+class SignInRequest(JsonForm, max_bytes=1024, example='{"code": "…"}'):
     """Request body: the code from a sign-in link, and whether the browser is to be remembered."""
-
-    MAX_BYTES: ClassVar = 1024
-    EXAMPLE: ClassVar = '{"code": "…"}'
 
     code: str = Field(max_length=128)
     remember: bool = False

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, ClassVar, Final, Literal
+from typing import Annotated, Final, Literal
 from urllib.parse import urlencode
 
 from fastapi import Request, Response
@@ -48,12 +48,9 @@ class Transform(JsonForm):
         return urlencode(self.model_dump(exclude_none=True))
 
 
-class UrlToSign(JsonForm):
+# `max_bytes` is also used for `UrlsToSign`: enough for 1,000 of the longest paths.
+class UrlToSign(JsonForm, max_bytes=4 * 1024**2, example='{"path": "…"}'):
     """Request body: image or thumbnail for which a URL is signed."""
-
-    # Also used for `UrlsToSign`: enough for 1,000 of the longest paths with JSON escapes.
-    MAX_BYTES: ClassVar = 4 * 1024**2
-    EXAMPLE: ClassVar = '{"path": "…"}'
 
     path: str = Field(examples=[PATH_EXAMPLE])
     expires_in: Lifetime = 3600
