@@ -139,14 +139,11 @@ def image_responses(*statuses: int, has_body: bool = True) -> dict[int | str, Do
     }
 
 
-def file_responses(
-    media_type: str, *statuses: int, has_body: bool = True
-) -> dict[int | str, Document]:
-    """Return OpenAPI metadata for an operation that sends a file which is not an image."""
+def file_response(media_type: str) -> dict[int | str, Document]:
+    """Return OpenAPI metadata for the 200 response with a file which is not an image."""
     # openapi-python-client omits responses with other binary types than octet-stream.
     content = dict.fromkeys((media_type, "application/octet-stream"), _BINARY)
-    whole = {"description": "The file.", "content": content}
-    return {200: whole, **error_responses(*statuses, has_body=has_body)}
+    return {200: {"description": "The file.", "content": content}}
 
 
 def openapi_extra(

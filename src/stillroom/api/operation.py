@@ -115,10 +115,10 @@ def raw_image_path(request: Request, *, suffix: str = "") -> bytes:
     image_path: str | None = parameters.get("path", parameters.get("folder"))
     decoded: str = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
     prefix = decoded[: len(decoded) - len(image_path or "") - len(suffix)]
-    raw, literal, end = _without_mount(request), _quote(prefix), suffix.encode("ascii")
-    if "\n" in prefix or not raw.startswith(literal) or (image_path is None and raw != literal):
-        raise HTTPException(404)
-    if not raw.endswith(end, len(literal)):
+    raw, end = _without_mount(request), suffix.encode("ascii")
+    literal = quote(prefix, safe="/:@!$&'()*+,;=~").encode("ascii")
+    is_literal = raw.startswith(literal) and raw.endswith(end, len(literal))
+    if "\n" in prefix or not is_literal or (image_path is None and raw != literal):
         raise HTTPException(404)
     return raw[len(literal) : len(raw) - len(end)]
 
@@ -130,7 +130,3 @@ def _without_mount(request: Request) -> bytes:
     if unquote(mount.decode("latin-1")) != root:
         raise HTTPException(404)
     return raw[len(mount) :]
-
-
-def _quote(text: str) -> bytes:
-    return quote(text, safe="/:@!$&'()*+,;=~").encode("ascii")

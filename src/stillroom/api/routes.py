@@ -13,7 +13,7 @@ from starlette.routing import Route, compile_path
 from stillroom.api.document import (
     BEARER,
     error_responses,
-    file_responses,
+    file_response,
     image_responses,
     not_modified_response,
     openapi_extra,
@@ -84,9 +84,12 @@ class Operation:
         """Add a route to `router` that handles requests with `run`."""
         has_body = self.method != "HEAD"
         statuses = self.refusals if has_body else (*self.refusals, 422)
-        responses = image_responses if self.answer is None else error_responses
+        is_image = self.answer is None and self.media_type is None
+        responses = (image_responses if is_image else error_responses)(*statuses, has_body=has_body)
+        if self.is_cacheable:
+            responses = {**not_modified_response(), **responses}
         if self.media_type is not None:
-            responses = functools.partial(file_responses, self.media_type)
+            responses = {**file_response(self.media_type), **responses}
         router.add_api_route(
             self.path,
             _endpoint(self, run),
@@ -94,10 +97,7 @@ class Operation:
             status_code=self.status,
             response_model=self.answer,
             response_class=Response if self.answer is None else JSONResponse,
-            responses={
-                **(not_modified_response() if self.is_cacheable else {}),
-                **responses(*statuses, has_body=has_body),
-            },
+            responses=responses,
             openapi_extra=openapi_extra(
                 *self.headers, has_body=has_body, is_paged=self.is_paged, example=self.example
             ),

@@ -54,10 +54,9 @@ class KeySet:
 
     @classmethod
     def parse(cls, data: bytes, algorithm: Algorithm) -> "KeySet":
-        """Parse a key set. Skips unusable keys and keys for other purposes.
+        """Parse a key set. Skip unusable keys and keys for other purposes.
 
-        Raises:
-            ValueError: the data is not a key set, or two usable keys have the same id.
+        Raises ValueError if the data is no key set, or if two usable keys have the same id.
         """
         entries = parse_object(data).get("keys")
         if not isinstance(entries, list):

@@ -97,11 +97,7 @@ class PublicKeyFile(KeySource):
     """Key source with the only public key in a PEM file, which is read once, at the start."""
 
     def __init__(self, file: Path, algorithm: Algorithm) -> None:
-        """Read the public key.
-
-        Raises:
-            ConfigurationError: `file` does not contain a public key that suits `algorithm`.
-        """
+        """Read the public key. Raise `ConfigurationError` if it does not suit `algorithm`."""
         self.description = f"{algorithm} with the public key in {file}"
         self.algorithm = algorithm
         self._keys = (_read_pem(file, algorithm),)

@@ -161,9 +161,7 @@ def mint_token(
 ) -> str:
     """Create a token signed with `secret` (HS256). If `scopes` is None, it has all permissions.
 
-    Raises:
-        ConfigurationError: the secret is too short or is a PEM key.
-        InvalidPath: the folder is not a valid path.
+    Raises `InvalidPath` for an invalid folder, and `ConfigurationError` as `check_secrets`.
     """
     check_secrets([secret])
     now = int(time.time())
@@ -172,8 +170,6 @@ def mint_token(
         claims["scope"] = " ".join(scopes)
     if folder is not None:
         claims["prefix"] = Grant.confined_to(frozenset(), folder).folder
-    if audience is not None:
-        claims["aud"] = audience
-    if issuer is not None:
-        claims["iss"] = issuer
+    names = {"aud": audience, "iss": issuer}
+    claims |= {claim: name for claim, name in names.items() if name is not None}
     return jwt.encode(claims, secret, algorithm="HS256")

@@ -110,11 +110,7 @@ class Gallery:
         return _answer(request, self.page, PAGE, headers)
 
     async def send_file(self, request: Request) -> Response:
-        """Respond with one of the gallery's files.
-
-        Raises:
-            HTTPException: 404 if the file does not exist or belongs to another version.
-        """
+        """Respond with a file of the gallery, or with 404 if it belongs to another version."""
         name: str = request.path_params["name"]
         if request.path_params["version"] != self.version or name not in self.files:
             raise HTTPException(404)

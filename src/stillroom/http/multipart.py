@@ -87,11 +87,9 @@ class FilePart:
         """Yield the chunks of the image.
 
         Raises:
-            MalformedBody: the body is invalid or incomplete, or has too many bytes outside of the
-                image.
+            MalformedBody: the body is invalid or incomplete, or has too many bytes in other parts.
             InvalidUpload: there is no part named `file`, more than one, or one without a file name.
-            DigestMismatch: the `Repr-Digest` of the part is invalid or contradicts that of the
-                request.
+            DigestMismatch: the part's `Repr-Digest` is invalid or contradicts that of the request.
         """
         async for piece in self._body:
             at = 0

@@ -102,10 +102,8 @@ def answer_image(
 
     The headers of conditional requests are evaluated first, in the order of RFC 9110, section
     13.2.2. Then the `Range` header of a GET request is evaluated. If it has several ranges, an
-    unknown unit or an invalid range, the whole image is sent, as the RFC allows or requires.
-
-    Raises:
-        PreconditionFailed: `If-Match` or `If-Unmodified-Since` fails.
+    unknown unit or an invalid range, the whole image is sent, as the RFC allows or requires. Raises
+    `PreconditionFailed` if `If-Match` or `If-Unmodified-Since` fails.
     """
     validators = [
         ("etag", image.etag),
