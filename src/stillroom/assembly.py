@@ -18,7 +18,7 @@ from stillroom.auth.signed_urls import UrlSigner
 from stillroom.auth.tokens import TokenVerifier
 from stillroom.auth.verified import VerifiedTokens
 from stillroom.derived.images import DerivedImages
-from stillroom.generation.ai_mark import AiMark
+from stillroom.generation.reading import Found
 from stillroom.media.background import Background
 from stillroom.media.database import MediaDatabase
 from stillroom.media.expiry import Expiry
@@ -56,14 +56,14 @@ _IMAGES: Final = "/storage/images"
 
 @dataclass(frozen=True, slots=True)
 class Reports:
-    """Callbacks for metrics. By default, they do nothing. The AI mark is None if it is unknown."""
+    """Callbacks for metrics. By default, they do nothing. `mark` gets the metadata of each save."""
 
     call: CallObserver = unobserved
     picture: Callable[[str], None] = lambda _: None
     queue: Callable[[QueueMetrics], None] | None = None
     swept: Callable[[Swept], None] | None = None
     healed: Callable[[Outcome], None] = lambda _: None
-    mark: Callable[[AiMark | None], None] = lambda _: None
+    mark: Callable[[Found], None] = lambda _: None
 
 
 UNREPORTED: Final = Reports()

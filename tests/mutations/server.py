@@ -36,8 +36,8 @@ FAULTS: Final = (
     Fault(
         "ASGI path: a GET ignores its conditions and ranges",
         "api/sendfile.py",
-        'answer = answer_image("GET", fields, image.image, cache_control=cache_control)',
-        'answer = answer_image("GET", {}, image.image, cache_control=cache_control)',
+        "answer = answer_image(method, fields, image.image, cache_control=cache_control)",
+        "answer = answer_image(method, {}, image.image, cache_control=cache_control)",
         ("tests/acceptance/test_serving.py",),
     ),
     Fault(

@@ -1,17 +1,20 @@
 """Table of the search filters on generation parameters ("facets").
 
 Each filter has the same name in the query `q`, the search index, the HTTP API and its
-documentation, and the command line. They all read this table. A new filter also needs a field of
-`FactsFilters` in the SDK.
+documentation, and the command line. They all read this table. `FactsFilters` has the same names and
+their types for the SDK.
 """
 
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal, get_args
+from typing import TYPE_CHECKING, Final, Literal, TypedDict, get_args
 
 from stillroom.generation.ai_mark import AiMark
-from stillroom.generation.facts import MAX_SEED, Generation
+from stillroom.generation.facts import MAX_SEED
+
+if TYPE_CHECKING:  # the parsers take long to import
+    from stillroom.generation.reading import Found
 
 _DIGITS: Final = re.compile(r"[0-9]{1,20}", re.ASCII)
 
@@ -57,11 +60,12 @@ class Facet:
             raise ValueError(f"must be a whole number from 0 to {MAX_SEED}")
         return str(int(text))
 
-    def values(self, facts: Generation, ai_mark: AiMark | None) -> Sequence[str]:
+    def values(self, found: "Found") -> Sequence[str]:
         """Return the values of an image that this filter compares; empty if the image has none."""
+        facts = found.generation
         if self.name == "lora":
-            return [lora.name for lora in facts.loras or ()]
-        value = ai_mark if self.name == "ai_mark" else getattr(facts, self.name)
+            return [lora.name for lora in (facts and facts.loras) or ()]
+        value = getattr(found if self.name == "ai_mark" else facts, self.name, None)
         return [] if value is None else [str(value)]
 
 
@@ -84,3 +88,25 @@ FACETS: Final[Mapping[str, Facet]] = {
     )
 }  # fmt: skip
 """Search filters by name, in the order in which the documentation and the commands list them."""
+
+
+class FactsFilters(TypedDict, total=False):
+    """Filters on generation parameters; see docs/search.md.
+
+    Attributes:
+        prompt: Words in the prompt. Words in double quotes form a phrase.
+        model: Consecutive words in the name of the model.
+        lora: Consecutive words in the name of a LoRA.
+        sampler: Complete name of the sampler, in upper or lower case.
+        seed: Seed from 0 to 2**64 - 1.
+        tool: Complete name of the tool, in upper or lower case.
+        ai_mark: AI mark; `none` matches images without a mark.
+    """
+
+    prompt: str
+    model: str
+    lora: str
+    sampler: str
+    seed: int
+    tool: str
+    ai_mark: AiMark

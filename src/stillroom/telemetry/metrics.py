@@ -15,7 +15,7 @@ from bisect import bisect_left
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
-from typing import Final, Literal
+from typing import Final, Literal, Protocol
 
 from fastapi import Response
 from prometheus_client import (
@@ -69,6 +69,16 @@ def _outcome_counter(
     return lambda outcome: counter.labels(outcome or "unknown").inc()
 
 
+class _Metadata(Protocol):
+    @property
+    def ai_mark(self) -> str | None: ...
+
+
+def _mark_counter(name: str, meaning: str) -> Callable[[_Metadata], None]:
+    count = _outcome_counter(name, meaning, "mark")
+    return lambda found: count(found.ai_mark)
+
+
 def _histogram(name: str, meaning: str, label: str) -> Histogram:
     return Histogram(f"stillroom_{name}", meaning, (label,), buckets=_BOUNDS)
 
@@ -108,16 +118,14 @@ count_exceeded = _counter(
     "parsing_exceeded",
     "Files without metadata, because parsing their header or metadata takes too much work.",
 ).inc
-count_ai_mark = _outcome_counter(
+count_mark = _mark_counter(
     "ai_mark_readings",
     "Images whose metadata was requested, by AI mark: c2pa, iptc, both, none, or unknown.",
-    "mark",
 )
-count_saved_mark = _outcome_counter(
+count_saved_mark = _mark_counter(
     "ai_mark_saved",
     "Saved images, by AI mark: c2pa, iptc, both, none, or unknown. Images that were saved too "
     "fast to be examined are missing.",
-    "mark",
 )
 _CONFINED = Gauge(
     "stillroom_decoders_confined",

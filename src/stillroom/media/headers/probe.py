@@ -11,7 +11,7 @@ import contextlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, Literal, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 from stillroom.errors import UnsupportedMedia
 from stillroom.formats.color import printable
@@ -62,6 +62,12 @@ class Probed:
     duration: float | None
     ai_mark: AiMark | None
     generation: Generation | None
+
+    @property
+    def properties(self) -> dict[str, Any]:
+        """Properties that are recorded in the fields of `MediaResource` with the same names."""
+        names = ("width", "height", "color_profile", "duration", "ai_mark")
+        return {name: getattr(self, name) for name in names}
 
 
 async def probe(image: OpenedImage) -> Probed:
