@@ -118,7 +118,7 @@ def _resources(deployment: Deployment) -> list[str]:
 
 def _left_in_the_queue(deployment: Deployment) -> Iterator[str]:
     with psycopg.connect(deployment.database_url) as rows:
-        for row in rows.execute("SELECT storage_key, last_error FROM media_dead_letters"):
+        for row in rows.execute("SELECT payload ->> 'storage_key', last_error FROM dead_letters"):
             yield f"given up: {row[0]}: {row[1]}"
 
 
