@@ -10,13 +10,16 @@ from services.trust import TRUST
 from stillroom.paths import ImagePath, ImagePrefix, KeyPrefix, StorageKey, image_entry
 from stillroom.storage.port import ImageStorage
 from stillroom.storage.sources import BytesSource, Document, ImageSource, ImportedImage
-from stillroom.storage.values import Page, RemoteImage, SaveRules, StoredImage
+from stillroom.storage.values import ANY, Condition, Page, RemoteImage, SaveRules, StoredImage
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(24)
 SVG = b'<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg"/>'
 
 RULES = SaveRules(max_bytes=64 * 1024**2)
 """What the storages under test are opened with."""
+
+ALWAYS = Condition()
+CREATE = Condition(if_none_match=ANY)
 
 UNUSUAL_NAMES = (
     "with space.png",
@@ -98,8 +101,14 @@ async def read_key(storage: ImageStorage, where: StorageKey) -> bytes:
         location.close()
 
 
-async def save(storage: ImageStorage, path: str, data: bytes = PNG) -> str:
-    return (await storage.save(key(path), BytesSource(data))).etag
+async def save(
+    storage: ImageStorage, path: str, data: bytes = PNG, condition: Condition = ALWAYS
+) -> str:
+    return (await storage.save(key(path), BytesSource(data), condition)).etag
+
+
+def only_if(*etags: str) -> Condition:
+    return Condition(if_match=frozenset(etags))
 
 
 def source_of(data: bytes) -> ImageSource:

@@ -300,7 +300,7 @@ class _Captions:
 
     async def read(self, opened: OpenedImage) -> tuple[str, bytes] | None:
         """Return the name and text of an image's caption file, or None if it has no prompt."""
-        generation = (await find_by_reading(opened.image.size, reader_of(opened))).generation
+        generation = (await find_by_reading(opened.image.size, reader_of(opened.chunks))).generation
         if generation is None or not generation.prompt:
             return None
         path = image_entry(opened.image.key.text)

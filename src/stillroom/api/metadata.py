@@ -111,7 +111,7 @@ class MetadataOperation:
             client_tags = entity_tags(fields.get("if-none-match"), weak=True) or ()
             if client_tags == ANY or etag in client_tags:
                 return Response(status_code=304, headers=headers)
-            facts = await find_by_reading(opened.image.size, reader_of(opened))
+            facts = await find_by_reading(opened.image.size, reader_of(opened.chunks))
         finally:
             opened.close()
         metrics.count_reading(_outcome(facts))

@@ -21,12 +21,11 @@ class Facet:
     """Search filter on one generation parameter of images.
 
     Attributes:
-        name: Name of the filter. It is also the name of the field in `Generation`, except for
-            `lora` and `ai_mark`.
+        name: Name of the filter, and of the field in `Generation`, except for `lora` and `ai_mark`.
         matches: Kind of comparison: `words` finds words and phrases, `name` consecutive words of a
             name, `exact` the complete text in any case, and `number` an integer.
         description: Description in the HTTP API.
-        help: Description on the command line.
+        help: Description on the command line, if it differs.
         letter: First letter of the words under which the index stores a name. It is not a
             hexadecimal digit and is never changed.
         choices: All valid values; empty if any value is valid.
@@ -35,7 +34,7 @@ class Facet:
     name: str
     matches: Literal["words", "name", "exact", "number"]
     description: str
-    help: str
+    help: str = ""
     letter: str = ""
     choices: tuple[str, ...] = ()
 
@@ -45,9 +44,7 @@ class Facet:
         return self.matches in ("exact", "number")
 
     def check(self, text: str) -> str:
-        """Validate the text of a filter, and return it as the search index stores such values.
-
-        For a number, leading zeros are removed. Other texts are returned unchanged.
+        """Return the text of a filter without the leading zeros of a number.
 
         Raises:
             ValueError: the text is not a valid value for this filter.
@@ -71,41 +68,19 @@ class Facet:
 FACETS: Final[Mapping[str, Facet]] = {
     facet.name: facet
     for facet in (
-        Facet("prompt", "words", "Words in the prompt.", "Words in the prompt."),
+        Facet("prompt", "words", "Words in the prompt."),
+        Facet("model", "name", "Consecutive words in the name of the model.", letter="m"),
+        Facet("lora", "name", "Consecutive words in the name of a LoRA.", letter="l"),
         Facet(
-            "model",
-            "name",
-            "Consecutive words in the name of the model.",
-            "Consecutive words in the name of the model.",
-            letter="m",
-        ),
-        Facet(
-            "lora",
-            "name",
-            "Consecutive words in the name of a LoRA.",
-            "Consecutive words in the name of a LoRA.",
-            letter="l",
-        ),
-        Facet(
-            "sampler",
-            "exact",
-            "Complete name of the sampler, ignoring case.",
+            "sampler", "exact", "Complete name of the sampler, ignoring case.",
             "Complete name of the sampler.",
         ),
         Facet("seed", "number", "Up to 2**64 - 1.", "The seed."),
         Facet(
-            "tool",
-            "exact",
-            "Complete name of the tool, ignoring case.",
+            "tool", "exact", "Complete name of the tool, ignoring case.",
             "Complete name of the tool, such as ComfyUI.",
         ),
-        Facet(
-            "ai_mark",
-            "exact",
-            "AI mark of the image.",
-            "AI mark of the image.",
-            choices=get_args(AiMark),
-        ),
+        Facet("ai_mark", "exact", "AI mark of the image.", choices=get_args(AiMark)),
     )
-}
+}  # fmt: skip
 """Search filters by name, in the order in which the documentation and the commands list them."""
