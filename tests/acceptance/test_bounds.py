@@ -56,7 +56,7 @@ def hasty(started_as: Way, servers: Servers) -> Server:
 def test_the_bounds_as_shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(descriptors, "raise_descriptor_limit", lambda: 65_536)
 
-    shipped = descriptors.bounds_of(Settings(data_dir=tmp_path))
+    shipped = descriptors.bounds_of(Settings.of_values(data_dir=tmp_path))
 
     assert shipped == Bounds()
     assert (shipped.head_bytes, shipped.header_fields, shipped.target_bytes) == (32_768, 100, 8192)
@@ -211,7 +211,7 @@ def test_a_thousand_half_open_connections_leave_others_alone_and_are_closed(
     """Or half of those that the server takes, where the limit of open files is low."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     monkeypatch.setattr(descriptors, "raise_descriptor_limit", lambda: hard)
-    taken = descriptors.bounds_of(Settings(data_dir=hasty.data)).connections
+    taken = descriptors.bounds_of(Settings.of_values(data_dir=hasty.data)).connections
     half_open: list[socket.socket] = []
     try:
         for _ in range(min(1000, taken // 2)):

@@ -46,7 +46,7 @@ _LOCAL_ROWS: Final = (
 
 
 class Settings(Fields):
-    """Settings read from `STILLROOM_*` and `R2_*`.
+    """Settings read from `STILLROOM_*` and `R2_*`. The constructor ignores the names of fields.
 
     An invalid value raises `ConfigurationError` when it is read. So do the properties that combine
     several settings if these contradict each other.
