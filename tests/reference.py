@@ -40,7 +40,7 @@ def settings() -> str:
     said = docstrings()
     rows = [
         (
-            f"`{field.validation_alias or f'STILLROOM_{name.upper()}'}`",
+            f"`{field.validation_alias}`",
             ", ".join((type_of(field.annotation), *bounds_of(field.metadata))),
             default_of(field.get_default()),
             linked(said.get(name, "")),

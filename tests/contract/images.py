@@ -9,7 +9,7 @@ import httpx
 from services.trust import TRUST
 from stillroom.paths import ImagePath, ImagePrefix, KeyPrefix, StorageKey, image_entry
 from stillroom.storage.port import ImageStorage
-from stillroom.storage.sources import BytesSource, Document, ImageSource, ImportedImage
+from stillroom.storage.sources import BytesSource, DescribedSource, ImageSource
 from stillroom.storage.values import ANY, Condition, Page, RemoteImage, SaveRules, StoredImage
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(24)
@@ -48,10 +48,11 @@ def manifest_key(folder: str) -> StorageKey:
 
 def document(
     data: bytes, *, max_bytes: int = 64 * 1024**2, breaks: BaseException | None = None
-) -> Document:
+) -> DescribedSource:
     """What is no upload, and no image."""
     chunks = aiter(Chunks(data, breaks=breaks))
-    return Document("application/json", chunks, max_bytes=None, rules=SaveRules(max_bytes))
+    rules = SaveRules(max_bytes)
+    return DescribedSource(chunks, None, content_type="application/json", rules=rules)
 
 
 def everything(prefix: str = "") -> KeyPrefix:
@@ -116,7 +117,7 @@ def source_of(data: bytes) -> ImageSource:
     if data:
         return BytesSource(data)
     there = StoredImage(key("a"), 0, '"1"', 1, "application/octet-stream", None, "1")
-    return ImportedImage(there, hashlib.sha256(b"").digest(), aiter(Chunks()))
+    return DescribedSource.of_image(there, hashlib.sha256(b"").digest(), aiter(Chunks()))
 
 
 def entries(page: Page) -> list[str]:

@@ -92,9 +92,9 @@ class MemoryObjectStore:
         there = self.objects.get(key)
         return there.body[start : last + 1] if there and there.etag == etag else None
 
-    async def download(self, key: str) -> "MemoryDownload | None":
+    async def download(self, key: str) -> "tuple[ObjectHead, MemoryDownload] | None":
         there = self.objects.get(key)
-        return None if there is None else MemoryDownload(there)
+        return None if there is None else (there.head, MemoryDownload(there))
 
     async def copy(
         self,
@@ -204,7 +204,6 @@ class MemoryObjectStore:
 
 class MemoryDownload:
     def __init__(self, stored: Stored) -> None:
-        self.head = stored.head
         self._body = stored.body
 
     async def chunks(self) -> AsyncIterator[bytes]:

@@ -21,7 +21,6 @@ from stillroom.formats.work_budget import (
 )
 from stillroom.generation.reading import find, find_mark
 from stillroom.media.headers.formats import PARSERS
-from stillroom.media.headers.header_bytes import HeaderBytes
 from stillroom.storage import content_type
 
 LINES_PER_LOOK: Final = 16
@@ -101,17 +100,15 @@ def parses_of(data: bytes) -> dict[str, tuple[Callable[[Any], object], FileParts
     }
     parser = PARSERS.get(content_type.by_content(data[: content_type.SNIFFED_BYTES]))
     if parser is not None:
-        header = HeaderBytes(len(data))
-        header.add(0, data)
 
-        def all_of_it(header: HeaderBytes) -> None:
+        def all_of_it(header: FileParts) -> None:
             for one in (parser.size, parser.color_profile, parser.duration):
                 try:
                     one(header)
                 except (BrokenHeader, MoreNeeded):
                     continue
 
-        found["header"] = (all_of_it, header)
+        found["header"] = (all_of_it, FileParts.whole(data))
     return found
 
 

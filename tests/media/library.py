@@ -13,9 +13,15 @@ from stillroom.errors import ImageNotFound
 from stillroom.media.background import Background
 from stillroom.media.config import RowsConfig, SqliteConfig
 from stillroom.media.database import MediaDatabase
-from stillroom.media.resource import Intent, MediaResource, new_id, now
+from stillroom.media.resource import DELETION, Intent, MediaResource, new_id, now
 from stillroom.media.rows.engine import migrating
-from stillroom.media.rows.tables import dead_letters, deletions, intents, resources
+from stillroom.media.rows.tables import (
+    dead_letters,
+    deletions,
+    failed_deletions,
+    intents,
+    resources,
+)
 from stillroom.media.service import MediaResourceService
 from stillroom.media.sweeper import MAX_ATTEMPTS, Sweeper, Swept
 from stillroom.paths import ImagePath, KeyPrefix, StorageKey
@@ -102,7 +108,7 @@ class Library:
     async def read(self, where: StorageKey) -> bytes:
         return await read_key(self.meddled.storage, where)
 
-    def table(self, table: sa.Table) -> list[Any]:
+    def table(self, table: sa.FromClause) -> list[Any]:
         """Its rows. It waits for no transaction: one of this loop's could not end meanwhile."""
         if isinstance(self.config, SqliteConfig):
             url = sa.URL.create("sqlite", database=str(self.config.file))
@@ -140,7 +146,7 @@ class Library:
         with migrating(self.config) as connection:  # one for all: each costs 15 ms
             copying, found, marked, buried = (
                 connection.execute(sa.select(table)).all()
-                for table in (intents, resources, deletions, dead_letters)
+                for table in (intents, resources, deletions, failed_deletions)
             )
         remembered = {row.media_key.text for row in copying}
         remembered |= {row.storage_key.text for row in (*marked, *buried)}
@@ -204,8 +210,8 @@ def mark_by_hand(library: Library, where: StorageKey, save_id: str) -> None:
 
 def bury_by_hand(library: Library, where: StorageKey, save_id: str) -> uuid.UUID:
     dead_letter_id = new_id()
-    buried = {"storage_key": where, "save_id": save_id, "reason": "expired", "last_error": "403"}
-    row = {**buried, "id": dead_letter_id, "attempts": MAX_ATTEMPTS}
-    row |= {"created_at": now(), "failed_at": now()}
+    payload = {"storage_key": where.text, "save_id": save_id, "reason": "expired"}
+    row = {"id": dead_letter_id, "kind": DELETION, "payload": {**payload, "content_hash": None}}
+    row |= {"created_at": now(), "failed_at": now(), "attempts": MAX_ATTEMPTS, "last_error": "403"}
     library.change(sa.insert(dead_letters).values(row))
     return dead_letter_id

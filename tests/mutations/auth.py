@@ -122,7 +122,7 @@ auth/jwks.py: unit/test_jwks.py
 key sets: a bad answer takes the good keys away
 auth/jwks.py: unit/test_jwks.py
 -            self._failures += 1
-+            self._keys, self._failures = None, self._failures + 1
++            self._key_set, self._failures = None, self._failures + 1
 
 keys: a short RSA key is one
 auth/keys.py: unit/test_keys.py

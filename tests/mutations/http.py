@@ -101,6 +101,6 @@ api/enrichment.py: acceptance/test_enrichment.py -k tags
 
 pictures: one side alone cuts something off
 http/derivation.py: derived/test_pictures.py
--fit=parameters.fit if width and height else "contain"
+-fit=parameters.fit if parameters.width and parameters.height else "contain"
 +fit=parameters.fit
 """)

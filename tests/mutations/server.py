@@ -16,8 +16,8 @@ server/fast_path/uploads.py: acceptance/test_operations.py
 
 ASGI path: a GET ignores its conditions and ranges
 api/sendfile.py: acceptance/test_serving.py
--answer = answer_image("GET", fields, image.image, cache_control=cache_control)
-+answer = answer_image("GET", {}, image.image, cache_control=cache_control)
+-answer = answer_image(method, fields, image.image, cache_control=cache_control)
++answer = answer_image(method, {}, image.image, cache_control=cache_control)
 
 workers: each answers for itself alone when it is asked for numbers
 telemetry/metrics.py: acceptance/test_operations.py -k counted
@@ -79,7 +79,8 @@ server/http11/timeout_timer.py: unit/test_timeout_timer.py
 head: a client that asks to close is kept
 server/http11/head.py: acceptance/test_answers.py acceptance/test_requests_ahead.py
   acceptance/test_fast_path.py -k 'goodbye or close'
--                and self._keeps_alive
+-is_1_1 and self._keeps_alive and not
++is_1_1 and not
 
 head: no Host is needed
 server/http11/head.py: acceptance/test_answers.py -k malformed_http
@@ -190,8 +191,8 @@ server/supervisor.py: acceptance/test_starting.py -k cannot_start
 
 workers: one that dies again and again is replaced at once
 server/supervisor.py: acceptance/test_starting.py -k again_and_again
--            0.0 if self.early_deaths == 1 else
-+            0.0 if self.early_deaths else
+-    if worker.early_deaths == 1:
++    if worker.early_deaths:
 
 workers: the connections of a dead one are counted for ever
 server/supervisor.py: acceptance/test_observing.py -k the_dead
