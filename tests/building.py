@@ -18,7 +18,7 @@ def build(kind: str, folder: Path, *, source: Path = ROOT) -> Path:
         cwd=source,
         check=True,
         capture_output=True,
-        timeout=100,
+        timeout=600,
     )
     (built,) = folder.glob("*.whl" if kind == "wheel" else "*.tar.gz")
     return built
@@ -37,8 +37,8 @@ def install(wheel: Path, lock: str, folder: Path) -> Path:
     subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
     pip = [str(folder / "bin/python"), "-m", "pip", "--disable-pip-version-check", "-q"]
     locked = str(ROOT / "requirements" / lock)
-    subprocess.run([*pip, "install", "--require-hashes", "-r", locked], check=True, timeout=300)
-    subprocess.run([*pip, "install", "--no-deps", str(wheel)], check=True, timeout=100)
+    subprocess.run([*pip, "install", "--require-hashes", "-r", locked], check=True, timeout=600)
+    subprocess.run([*pip, "install", "--no-deps", str(wheel)], check=True, timeout=600)
     subprocess.run([*pip, "check"], check=True, stdout=subprocess.DEVNULL)
     return folder / "bin"
 

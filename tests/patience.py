@@ -15,15 +15,23 @@ _BUCKET_DEADLINES: Final = [f"stillroom.storage.{name}.DEADLINE_S" for name in _
 PATIENT: Final = {
     **{f"httpx._config.DEFAULT_TIMEOUT_CONFIG.{phase}": 60.0 for phase in _PHASES},
     **dict.fromkeys(_BUCKET_DEADLINES, 60.0),
+    "stillroom.api.entries._MARKS_TIMEOUT_S": 60.0,
+    "stillroom.api.health._WAIT_S": 60.0,
+    "stillroom.api.metadata._EXPIRATION_TIMEOUT_S": 60.0,
+    "stillroom.api.runs._EXPIRATIONS_TIMEOUT_S": 60.0,
     "stillroom.auth.jwks.FETCH_TIMEOUT_S": 60.0,
+    "stillroom.cli.doctor._TIMEOUT_S": 60,
     **{f"stillroom.cli.{module}.PROMPT_DEADLINE_S": 60 for module in _PROMPTING},
     "stillroom.derived.decoders._WAIT_S": 60.0,
     "stillroom.derived.images._TURN_S": 60.0,
+    "stillroom.local._INDEXED_WITHIN_S": 60.0,
     "stillroom.media.rows.engine._BUSY_S": 60,
     "stillroom.media.rows.engine._CONNECT_S": 60,
     "stillroom.media.rows.engine._TIMEOUT_S": 60.0,
+    "stillroom.storage.bucket.storage._CHECK_S": 60.0,
     "stillroom.storage.s3.client._TIMEOUT_S": 60.0,
     "stillroom.storage.s3.connections.CONNECT_S": 60.0,
+    "stillroom.storage.s3.store._LIST_TIMEOUT_S": 60.0,
 }
 """Deadlines of the product and of httpx in seconds, since a step may take long on a busy machine.
 

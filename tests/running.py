@@ -213,9 +213,9 @@ def running(
             server.stop()
 
 
-def wait_until_ready(server: Server) -> None:
+def wait_until_ready(server: Server, path: str = "/readyz") -> None:
     until(
-        answers(f"{server.url}/readyz"),
+        answers(server.url + path),
         despite=httpx.TransportError, by=server.process, said=server.logged,
     )  # fmt: skip
 

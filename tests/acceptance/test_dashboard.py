@@ -14,7 +14,8 @@ import pytest
 
 from pictures import picture
 from running import IMAGES, STILLROOM, Server, free_port, running
-from services.prometheus import RULES, Prometheus, binary, prometheus
+from services.process import program
+from services.prometheus import RULES, Prometheus, prometheus
 from services.proxies import DEPLOY
 from waiting import until
 
@@ -135,7 +136,10 @@ def test_each_alert_asks_for_numbers_that_there_are(collected: Prometheus, alert
 def test_each_alert_is_raised_when_it_should_be_and_not_else() -> None:
     tests = Path(__file__).parent / "alerts_test.yml"
     ran = subprocess.run(
-        [binary("promtool"), "test", "rules", tests], capture_output=True, text=True, check=False
+        [program("promtool", "prometheus"), "test", "rules", tests],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert ran.returncode == 0, ran.stdout + ran.stderr
     raised = set(re.findall(r"alertname: (\w+)\n", tests.read_text()))

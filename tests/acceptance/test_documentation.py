@@ -6,10 +6,8 @@ import signal
 import subprocess
 import sys
 import textwrap
-import threading
 from pathlib import Path
 
-import httpx
 import pytest
 
 from acceptance.pasting import (
@@ -119,12 +117,7 @@ def test_the_readmes_embedding_works(
     server = Server(process, tmp_path / "stillroom-data", port, tmp_path / "log", dict(os.environ))
     server.follows = place == "bucket"
     try:
-        for _ in range(600):
-            try:
-                assert httpx.get(f"{server.url}/openapi.json").status_code == 200
-                break
-            except httpx.TransportError:
-                threading.Event().wait(0.1)  # until it listens
+        wait_until_ready(server, "/openapi.json")
         with server.client() as client:
             assert client.post(f"{IMAGES}/a.png", files={"file": b"x"}).status_code == 200
             read = client.get(f"{IMAGES}/a.png")

@@ -19,7 +19,7 @@ from pictures import picture
 from running import IMAGES, STILLROOM, running, verify
 from services.s3 import Operator
 from services.seaweedfs import BUCKET, KEY_ID, SECRET, SeaweedFS
-from services.stub_r2 import Stored, stub_r2
+from services.stub_r2 import Stored, StubR2, served
 from services.stub_wire import BUCKET as STUB_BUCKET
 from services.stub_wire import KEY_ID as STUB_KEY_ID
 from services.stub_wire import SECRET as STUB_SECRET
@@ -175,7 +175,7 @@ def test_a_type_that_another_tool_has_given_goes_along(
 
 
 async def test_what_a_disk_cannot_hold_is_told_and_the_rest_arrives(tmp_path: Path) -> None:
-    async with stub_r2() as stub:
+    async with served(StubR2()) as stub:
         for name in ("a", "a/b", "c"):
             stub.objects[f"compute/{name}"] = Stored(
                 name.encode(), {"Content-Type": "image/png"}, f'"{name}"'

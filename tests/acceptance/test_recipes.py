@@ -7,7 +7,6 @@ import json
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +15,7 @@ import PIL.Image
 import pytest
 
 from acceptance.pasting import DEFAULT_URL, ODD, ROOT, blocks, paste, run_snippets
-from running import Server, free_port, running
+from running import Server, free_port, running, wait_until_ready
 from services.seaweedfs import BUCKET, KEY_ID, SECRET, SeaweedFS
 from stillroom.client import ImageStore
 
@@ -177,12 +176,7 @@ def test_the_compute_server_recipe_saves_what_it_makes(tmp_path: Path) -> None:
         )
     server = Server(process, tmp_path / "stillroom-data", port, log, environment)
     try:
-        for _ in range(600):
-            assert process.poll() is None, server.logged()
-            with contextlib.suppress(httpx.TransportError):
-                assert httpx.get(f"{url}/openapi.json").status_code == 200
-                break
-            threading.Event().wait(0.1)  # until it listens
+        wait_until_ready(server, "/openapi.json")
         made = httpx.post(f"{url}/generate", params={"colour": "teal"}, timeout=180).json()
         shown = httpx.get(made["url"])
         assert shown.headers["content-type"] == "image/png"

@@ -6,7 +6,6 @@ import pty
 import re
 import select
 import subprocess
-import time
 from pathlib import Path
 from typing import Any
 
@@ -116,10 +115,15 @@ def test_one_is_printed_on_a_terminal_with_the_address_that_is_set(tmp_path: Pat
         process = subprocess.Popen([STILLROOM, "serve"], env=environment, stdout=theirs, stderr=log)
     os.close(theirs)
     try:
-        printed, deadline = b"", time.monotonic() + 60
-        while not (b"\n" in printed and is_ready(port)) and time.monotonic() < deadline:
-            if select.select([ours], [], [], 0.1)[0]:
+        printed = b""
+
+        def has_printed() -> bool:
+            nonlocal printed
+            if select.select([ours], [], [], 0)[0]:
                 printed += os.read(ours, 4096)
+            return b"\n" in printed and is_ready(port)
+
+        until(has_printed, by=process, said=lambda: printed)
         ((url, _),) = LINK.findall(printed.decode())
         assert url == "https://images.example.com"
     finally:

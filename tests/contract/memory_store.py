@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 from aiohttp import web
 
+from services.stub_wire import answering
 from stillroom.storage.objectstore import (
     ChangeResult,
     CreatedUpload,
@@ -193,19 +194,12 @@ class MemoryObjectStore:
     @contextlib.asynccontextmanager
     async def serving(self) -> AsyncIterator[None]:
         async def answer(request: web.Request) -> web.Response:
-            there = self.objects.get(request.match_info["key"])
+            there = self.objects.get(request.match_info["path"])
             return web.Response(status=404) if there is None else web.Response(body=there.body)
 
-        app = web.Application()
-        app.router.add_get("/{key:.*}", answer)
-        runner = web.AppRunner(app, access_log=None)
-        await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        host, port = runner.addresses[0][:2]
-        self._url = f"http://{host}:{port}"
-        yield
-        await runner.cleanup()
+        async with answering(answer) as port:
+            self._url = f"http://127.0.0.1:{port}"
+            yield
 
 
 class MemoryDownload:

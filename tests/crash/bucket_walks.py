@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from contract.images import PNG, RULES, Chunks, everything, key
 from services import proxy_faults as faults
-from services.faulty_proxy import Asked, Fault
+from services.faulty_proxy import Exchange, Fault
 from services.proxy_faults import FAULTS
 from services.s3 import Operator
 from services.seaweedfs import BUCKET, KEY_ID, SECRET
@@ -173,7 +173,7 @@ class Trouble:
     counted: Counter[str] = field(default_factory=Counter)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def choose(self, asked: Asked) -> Fault | None:
+    def choose(self, asked: Exchange) -> Fault | None:
         folder = asked.about.split("/")[1]
         with self.lock:
             self.counted[folder] += 1

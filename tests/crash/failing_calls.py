@@ -11,12 +11,7 @@ from typing import Any
 
 from contract.images import PNG, RULES, Chunks, everything, key
 from crash.faults import Verdict, carry_out, intercept
-from stillroom.errors import (
-    BackendUnavailable,
-    ReadOnly,
-    StillroomError,
-    StorageFull,
-)
+from stillroom.errors import BackendUnavailable, ReadOnly, StillroomError, StorageFull
 from stillroom.storage.disk.data_directory import DataDirectory
 from stillroom.storage.disk.openat2 import Opener, open_by_kernel, open_by_walk
 from stillroom.storage.disk.storage import DiskImageStorage
@@ -52,6 +47,10 @@ def saving(data: bytes, condition: Condition | None = None, at: str = "a/b/image
     return lambda storage: storage.save(key(at), BytesSource(data), condition or Condition())
 
 
+def copying(to: str) -> Change:
+    return lambda storage: storage.copy(key("a/other.png"), key(to))
+
+
 def saving_in_pieces(storage: DiskImageStorage) -> Awaitable[object]:
     pieces = [LARGE[start : start + 100_000] for start in range(0, len(LARGE), 100_000)]
     return storage.save(key("a/b/image.png"), Chunks(*pieces, max_bytes=len(LARGE) + 500))
@@ -77,19 +76,8 @@ CASES = [
     Case("a large replacement", saving_in_pieces, THERE, LARGE),
     Case("a save over empty folders", saving(NEW, at="e"), ELSEWHERE, NEW, at="e"),
     Case("a deletion", lambda storage: storage.delete(key("a/b/image.png")), THERE, None),
-    Case(
-        "a copy",
-        lambda storage: storage.copy(key("a/other.png"), key("c/d/copy.png")),
-        ELSEWHERE,
-        OLD,
-        at="c/d/copy.png",
-    ),
-    Case(
-        "a copy over an image",
-        lambda storage: storage.copy(key("a/other.png"), key("a/b/image.png")),
-        {**ELSEWHERE, "a/b/image.png": NEW},
-        OLD,
-    ),
+    Case("a copy", copying("c/d/copy.png"), ELSEWHERE, OLD, at="c/d/copy.png"),
+    Case("a copy over an image", copying("a/b/image.png"), {**THERE, "a/b/image.png": NEW}, OLD),
 ]
 
 

@@ -12,9 +12,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
-
-from acceptance.library import LIBRARY
+from acceptance.library import LIBRARY, ingest, save
 from crash.rounds import Round
 from pictures import picture
 from running import IMAGES, Server, running
@@ -40,7 +38,8 @@ def _round(server: Server, hidden_after_s: float) -> Round:
     violations: list[str] = []
     with server.client() as client:
         images = {f"{number}.png": picture(number) for number in range(_IMAGES)}
-        ids = {path: _ingested(client, path, data) for path, data in images.items()}
+        keys = {path: save(client, path, data) for path, data in images.items()}
+        ids = {path: ingest(client, key).json()["id"] for path, key in keys.items()}
 
         with contextlib.ExitStack() as hidden:
             if hidden_after_s:
@@ -80,13 +79,6 @@ def _rows(server: Server) -> Iterator[sqlite3.Connection]:
     file = server.data / ".stillroom/library.db"
     with contextlib.closing(sqlite3.connect(file, timeout=60)) as connection, connection:
         yield connection
-
-
-def _ingested(client: httpx.Client, path: str, data: bytes) -> str:
-    client.post(f"{IMAGES}/{path}", files={"file": data}).raise_for_status()
-    answer = client.post(f"{LIBRARY}/ingest", json={"storage_key": f"compute/{path}"})
-    resource_id: str = answer.raise_for_status().json()["id"]
-    return resource_id
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ import pytest
 from crash.bucket_walks import MIB, NEW, OLD, ROUNDS, no_upload_is_left
 from running import IMAGES, peak_bytes, reset_peak, running, wait_until_ready
 from services import proxy_faults as faults
-from services.faulty_proxy import Asked, Fault, FaultyProxy
+from services.faulty_proxy import Exchange, Fault, FaultyProxy
 from services.proxy_faults import FAULTS, NOT_DONE
 from services.s3 import Operator
 from services.seaweedfs import BUCKET, KEY_ID, SECRET
@@ -39,7 +39,7 @@ def test_over_http_trouble_is_503_in_bounded_memory_and_passes(
         operator.put(f"compute/{folder}/a.png", OLD)
     big = random.Random(2).randbytes(12 * MIB)
 
-    def trouble(asked: Asked) -> Fault | None:
+    def trouble(asked: Exchange) -> Fault | None:
         if asked.about == ".stillroom/check":
             # It is not asked again until it is too late: an attempt at the end might be cut off.
             return faults.answers(503, "ServiceUnavailable", "Retry-After: 60")

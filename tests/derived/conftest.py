@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from in_process import IMAGES, started
-from services.stub_r2 import stub_r2
+from services.stub_r2 import StubR2, served
 from stillroom.derived.images import DerivedImages
 
 
@@ -50,7 +50,7 @@ async def backend(request: pytest.FixtureRequest) -> AsyncIterator[dict[str, str
     if request.param == "disk":
         yield {}
         return
-    async with stub_r2() as stub:
+    async with served(StubR2()) as stub:
         yield {**stub.variables, "R2_PUBLIC_URL": "https://cdn.example.com"}
 
 

@@ -77,10 +77,7 @@ def test_what_it_saves_and_deletes_is_searched_soon(store: LocalImageStore) -> N
         wait_for([])
 
 
-def test_what_a_script_saves_last_is_searched_once_it_has_closed(
-    store: LocalImageStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("stillroom.local._INDEXED_WITHIN_S", 60)
+def test_what_a_script_saves_last_is_searched_once_it_has_closed(store: LocalImageStore) -> None:
     with store:
         list(store.search("fox"))  # so that the database is open, however slow this machine is
         store.save("a.png", PNG, generation={"prompt": "a red fox"})

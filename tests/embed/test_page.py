@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from running import IMAGES, Server, free_port
+from running import IMAGES, Server, free_port, wait_until_ready
 from services.seaweedfs import SeaweedFS, bucket_variables
 from surroundings import inherited
 from waiting import until_equal
@@ -85,7 +85,7 @@ def test_the_compute_server_of_the_page_makes_lists_serves_and_keeps_images(
         started(worker, tmp_path, environment) as workers,
     ):
         server.port = port
-        wait_until_answered(server)
+        wait_until_ready(server, "/docs")
         token, order, look, keep = use.replace("127.0.0.1:8000", f"127.0.0.1:{port}").splitlines()
 
         def run(*lines: str) -> str:
@@ -121,13 +121,3 @@ def test_the_compute_server_of_the_page_makes_lists_serves_and_keeps_images(
         chosen = "storage: DiskImageStorage" if on_disk else "storage: R2ImageStorage"
         assert chosen in server.logged()
         assert "Traceback" not in server.logged() + workers.logged()
-
-
-def wait_until_answered(server: Server) -> None:
-    def status() -> int:
-        assert server.process.poll() is None, server.logged()
-        with contextlib.suppress(httpx.TransportError):
-            return httpx.get(f"{server.url}/docs").status_code
-        return 0
-
-    until_equal(status, 200)

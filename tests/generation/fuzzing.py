@@ -226,10 +226,7 @@ def _use(data: bytes) -> None:
 
 
 def fuzz(seconds: float, seed: int) -> tuple[int, list[str]]:
-    """Fuzz for so long: how many files were tried, and what was wrong.
-
-    Files that something was wrong with are written beside the kept ones, to be looked at.
-    """
+    """Count the files that were tried; what was wrong with some is written beside the kept ones."""
     fuzzer, tried, ends = Fuzzer(seed), 0, time.monotonic() + seconds
     for _ in fuzzer.run():
         tried += 1
@@ -242,10 +239,7 @@ def fuzz(seconds: float, seed: int) -> tuple[int, list[str]]:
 
 
 def main() -> None:
-    """Fuzz for so many seconds, from a seed; print how many files were tried, then what was wrong.
-
-    Its arguments: seconds, seed. `make crash` runs it for two minutes.
-    """
+    """Print how many files were tried, then what was wrong; arguments are seconds and a seed."""
     resource.setrlimit(resource.RLIMIT_AS, (_MOST_ADDRESSES, _MOST_ADDRESSES))
     tried, violations = fuzz(float(sys.argv[1]), int(sys.argv[2]))
     sys.stdout.write("\n".join([str(tried), *violations]) + "\n")

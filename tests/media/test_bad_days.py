@@ -14,7 +14,7 @@ from media.library import Library, is_missing, is_there, key, make_due
 from pictures import picture
 from services.postgres import PostgreSQL
 from services.stub_faults import answers
-from services.stub_r2 import Fault, StubR2, stub_r2
+from services.stub_r2 import Fault, StubR2, served
 from services.stub_wire import BUCKET, KEY_ID, SECRET
 from stillroom.errors import BackendUnavailable
 from stillroom.media.config import PostgresConfig, SqliteConfig
@@ -29,7 +29,7 @@ from waiting import eventually
 
 @pytest.fixture
 async def stub() -> AsyncIterator[StubR2]:
-    async with stub_r2() as stub:
+    async with served(StubR2()) as stub:
         yield stub
 
 

@@ -22,6 +22,7 @@ from services.proxies import (
     nginx_tls_proxy,
 )
 from stillroom.client import ImageStore
+from waiting import until
 
 pytestmark = pytest.mark.slow
 
@@ -195,9 +196,7 @@ def test_behind_one_name_a_process_can_stop_and_the_sdk_loses_nothing(
 
 def wait_for_more(saved: list[str], saving: threading.Thread) -> None:
     enough = len(saved) + 20
-    while len(saved) < enough:
-        assert saving.is_alive()
-        threading.Event().wait(0.01)  # until some have been acknowledged
+    until(lambda: len(saved) >= enough, as_long_as=saving.is_alive)
 
 
 def test_both_files_of_nginx_pass_requests_on_alike() -> None:

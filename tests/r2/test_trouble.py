@@ -221,7 +221,7 @@ async def test_trouble_that_stays_ends_in_time(
     with pytest.raises(BackendUnavailable, match=word):
         await storage.save(key("a.png"), BytesSource(PNG))
 
-    assert time.monotonic() - began < 20, "1.6 s, not that of a bucket that is waited for"
+    assert time.monotonic() - began < 60, "1.6 s, not that of a bucket that is waited for"
 
 
 async def test_no_attempt_begins_that_its_deadline_would_cut_off(

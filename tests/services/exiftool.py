@@ -19,7 +19,7 @@ def read_by_exiftool(folder: Path, files: Mapping[str, bytes]) -> dict[str, dict
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=True,
     )
     return {found.pop("SourceFile"): found for found in json.loads(ran.stdout)}

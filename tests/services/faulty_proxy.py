@@ -26,14 +26,6 @@ _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 """SO_LINGER, on, no time: close sends RST. https://man7.org/linux/man-pages/man7/socket.7.html"""
 
 
-@dataclass(frozen=True)
-class Asked:
-    """A request as a fault is chosen for it; it is about a key, or the prefix of a listing."""
-
-    operation: str
-    about: str
-
-
 @dataclass
 class Answered:
     """What the bucket answered; a fault may change it on its way."""
@@ -120,7 +112,7 @@ class Exchange:
 
 
 Fault = Callable[[Exchange], None]
-Choice = Callable[[Asked], Fault | None]
+Choice = Callable[[Exchange], Fault | None]
 
 
 class FaultyProxy:
@@ -219,15 +211,11 @@ class FaultyProxy:
                 if self.black_hole.is_set():
                     exchange.be_silent()
                     return
-                fault = self.choose(self._note(exchange))
-                (fault or pass_on)(exchange)
+                with self._lock:
+                    self.operations[exchange.operation] += 1
+                (self.choose(exchange) or pass_on)(exchange)
                 if not exchange.keeps_open:
                     return
-
-    def _note(self, exchange: Exchange) -> Asked:
-        with self._lock:
-            self.operations[exchange.operation] += 1
-        return Asked(exchange.operation, exchange.about)
 
 
 @contextlib.contextmanager

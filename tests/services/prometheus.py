@@ -16,10 +16,6 @@ from services.proxies import DEPLOY, changed
 RULES = DEPLOY / "prometheus"
 
 
-def binary(name: str) -> str:
-    return program(name, "prometheus")
-
-
 @dataclass(frozen=True)
 class Prometheus:
     """A running one; `at` is the moment of all queries, in seconds since 1970, if it is fixed."""
@@ -52,7 +48,7 @@ def prometheus(folder: Path, *targets: int) -> Iterator[Prometheus]:
     shutil.copy(RULES / "alerts.yml", folder)
     url = f"http://127.0.0.1:{port}"
     command = [
-        binary("prometheus"), f"--config.file={config}", f"--storage.tsdb.path={folder}/tsdb",
+        program("prometheus"), f"--config.file={config}", f"--storage.tsdb.path={folder}/tsdb",
         f"--web.listen-address=127.0.0.1:{port}",
     ]  # fmt: skip
     with started(command, folder / "prometheus.log", answers(f"{url}/-/ready")):

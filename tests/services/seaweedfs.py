@@ -47,7 +47,7 @@ class SeaweedFS:
             answer = httpx.delete(
                 f"{self.filer_url}/buckets/{BUCKET}/{folder}",
                 params={"recursive": "true", "ignoreRecursiveError": "true"},
-                timeout=30,
+                timeout=60,
                 verify=TRUST,
             )
             assert answer.status_code in (204, 404), answer.text

@@ -27,22 +27,8 @@ from xml.sax.saxutils import escape
 
 from aiohttp import web
 
-from services.ports import free_ports
-from services.stub_wire import (
-    BUCKET,
-    CLASS_B,
-    FREE,
-    KEY_ID,
-    SECRET,
-    bucket_of,
-    error,
-    is_number,
-    key_of,
-    operation_of,
-    stored_headers,
-    variables_of,
-    xml,
-)
+from services import stub_wire as wire
+from services.stub_wire import BUCKET, KEY_ID, SECRET, error, key_of, xml
 from stillroom.storage.bucket import order
 from stillroom.storage.bucket.conditions import PROBE
 from stillroom.storage.choose import R2Config
@@ -116,22 +102,22 @@ class StubR2:
 
     @property
     def variables(self) -> dict[str, str]:
-        return variables_of(self.config)
+        return wire.variables_of(self.config)
 
     def endpoint_at(self, port: int) -> str:
         return f"http://127.0.0.1:{port}"
 
     def classes(self) -> tuple[int, int]:
-        class_b = sum(self.operations[name] for name in CLASS_B)
-        free = sum(self.operations[name] for name in FREE)
+        class_b = sum(self.operations[name] for name in wire.CLASS_B)
+        free = sum(self.operations[name] for name in wire.FREE)
         return self.operations.total() - class_b - free, class_b
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         tried = request.query.get("prefix") or key_of(request)
         if tried.startswith(PROBES):  # asked once by each process, before all else
-            self.probes[operation_of(request)] += 1
+            self.probes[wire.operation_of(request)] += 1
             return await self.carry_out(request)
-        self.operations[operation_of(request)] += 1
+        self.operations[wire.operation_of(request)] += 1
         self.requests.append(request)
         if self.faults:
             return await self.faults.popleft()(self, request)
@@ -151,7 +137,7 @@ class StubR2:
         if request.query.get("uploadId", "") not in ("", *self.uploads):
             return error(404, "NoSuchUpload")
         carry_out: Callable[[web.Request, str, bytes], web.Response]
-        carry_out = getattr(self, f"_{operation_of(request)}")
+        carry_out = getattr(self, f"_{wire.operation_of(request)}")
         return carry_out(request, key_of(request), body)
 
     def refuse(self, request: web.Request) -> web.Response | None:
@@ -164,7 +150,7 @@ class StubR2:
         given = re.search(r"Credential=([^/]*)/", request.headers.get("authorization", ""))
         if given is None or given[1] != KEY_ID:
             return error(401, "Unauthorized")
-        if bucket_of(request) != BUCKET:
+        if wire.bucket_of(request) != BUCKET:
             return error(404, "NoSuchBucket")
         return None
 
@@ -173,7 +159,7 @@ class StubR2:
     def _PutObject(self, request: web.Request, key: str, body: bytes) -> web.Response:
         if refusal := self._refused(request, key):
             return refusal
-        stored = Stored(body, stored_headers(request), f'"{hashlib.md5(body).hexdigest()}"')
+        stored = Stored(body, wire.stored_headers(request), f'"{hashlib.md5(body).hexdigest()}"')
         self.objects[key] = stored
         return web.Response(headers={"ETag": stored.etag})
 
@@ -251,7 +237,7 @@ class StubR2:
         if request.headers.get("x-amz-copy-source-if-match", found.etag) != found.etag:
             return error(412, "PreconditionFailed")
         replaces = request.headers.get("x-amz-metadata-directive") == "REPLACE"
-        headers = stored_headers(request) if replaces else found.headers
+        headers = wire.stored_headers(request) if replaces else found.headers
         self.objects[key] = Stored(found.body, headers, found.etag)
         return xml(f"<CopyObjectResult><ETag>{escape(found.etag)}</ETag></CopyObjectResult>")
 
@@ -259,7 +245,7 @@ class StubR2:
 
     def _CreateMultipartUpload(self, request: web.Request, key: str, _: bytes) -> web.Response:
         upload_id = f"upload-{next(self._numbers)}"
-        self.uploads[upload_id] = Upload(key, stored_headers(request))
+        self.uploads[upload_id] = Upload(key, wire.stored_headers(request))
         return xml(
             f"<InitiateMultipartUploadResult><UploadId>{upload_id}</UploadId>"
             "</InitiateMultipartUploadResult>"
@@ -272,7 +258,8 @@ class StubR2:
 
     def _CompleteMultipartUpload(self, request: web.Request, key: str, body: bytes) -> web.Response:
         upload = self.uploads[request.query["uploadId"]]
-        numbers = [int(node.text or "") for node in ET.fromstring(body).iter() if is_number(node)]
+        parts = ET.fromstring(body).iterfind(".//{*}PartNumber")
+        numbers = [int(node.text or "") for node in parts]
         *full, last = [upload.parts[number] for number in numbers]
         sizes = {len(part) for part in full}
         if len(sizes) > 1 or (full and len(last) > len(full[0])):
@@ -360,24 +347,10 @@ class StubR2:
 
 
 @contextlib.asynccontextmanager
-async def stub_r2() -> AsyncIterator[StubR2]:
-    async with served(StubR2()) as stub:
-        yield stub
-
-
-@contextlib.asynccontextmanager
 async def served(stub: T) -> AsyncIterator[T]:
-    application = web.Application(client_max_size=64 * 1024**2)
-    application.router.add_route("*", "/{path:.*}", stub.handle)
-    runner = web.AppRunner(application, shutdown_timeout=0.1, access_log=None)
-    await runner.setup()
-    (port,) = free_ports(1)
-    await web.TCPSite(runner, "127.0.0.1", port, reuse_address=True).start()
-    stub.endpoint_url = stub.endpoint_at(port)
-    try:
+    async with wire.answering(stub.handle) as port:
+        stub.endpoint_url = stub.endpoint_at(port)
         yield stub
-    finally:
-        await runner.cleanup()
 
 
 def facts(stored: Stored) -> dict[str, str]:

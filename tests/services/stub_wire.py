@@ -1,11 +1,12 @@
 """S3 as the stubs read and write it: what a request asks, of which key, and answers."""
 
+import contextlib
 import unicodedata
-from collections.abc import Container
-from xml.etree import ElementTree as ET
+from collections.abc import AsyncIterator, Awaitable, Callable, Container
 
 from aiohttp import web
 
+from services.ports import free_ports
 from stillroom.storage.choose import R2Config
 
 KEY_ID = "stub-key-id"
@@ -62,10 +63,6 @@ def key_of(request: web.Request) -> str:
     return unicodedata.normalize("NFC", path)
 
 
-def is_number(node: ET.Element) -> bool:
-    return node.tag.rpartition("}")[2] == "PartNumber"
-
-
 def stored_headers(request: web.Request) -> dict[str, str]:
     kept = ("content-type", "content-disposition", "cache-control")
     return {
@@ -81,3 +78,20 @@ def xml(text: str, status: int = 200) -> web.Response:
 
 def error(status: int, code: str) -> web.Response:
     return xml(f"<Error><Code>{code}</Code><Message>{code}</Message></Error>", status)
+
+
+@contextlib.asynccontextmanager
+async def answering(
+    handle: Callable[[web.Request], Awaitable[web.StreamResponse]],
+) -> AsyncIterator[int]:
+    """Answer all requests to a port in this process."""
+    application = web.Application(client_max_size=64 * 1024**2)
+    application.router.add_route("*", "/{path:.*}", handle)
+    runner = web.AppRunner(application, shutdown_timeout=0.1, access_log=None)
+    await runner.setup()
+    (port,) = free_ports(1)
+    await web.TCPSite(runner, "127.0.0.1", port, reuse_address=True).start()
+    try:
+        yield port
+    finally:
+        await runner.cleanup()

@@ -48,7 +48,7 @@ class Manager:
             input=given,
             capture_output=True,
             text=True,
-            timeout=100,
+            timeout=300,
             check=False,
         )
 

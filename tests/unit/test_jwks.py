@@ -352,7 +352,7 @@ class TestFetching:
         began = time.monotonic()
         with pytest.raises(TimeoutError):
             await fetch_key_set(served.url)
-        assert time.monotonic() - began < 20
+        assert time.monotonic() - began < 60
 
     async def test_a_certificate_must_be_trusted_and_for_the_host(
         self, served: KeyServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
