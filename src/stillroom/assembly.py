@@ -26,7 +26,6 @@ from stillroom.media.index.catching_up import CatchingUp
 from stillroom.media.index.filling import IndexFilling
 from stillroom.media.index.healing import IndexHealing
 from stillroom.media.lifetimes import Lifetimes
-from stillroom.media.missing_bytes import MissingBytes
 from stillroom.media.resource import MediaResource, QueueMetrics
 from stillroom.media.retention.evaluator import RetentionEvaluator
 from stillroom.media.retention.file import FILE_NAME, read_rules
@@ -352,7 +351,6 @@ def _library(
 
 
 def _background(library: Library, settings: Settings, reports: Reports) -> Background:
-    missing_bytes = MissingBytes(library.storage, library.database)
     return Background(
         library.database,
         library.sweeper,
@@ -360,7 +358,7 @@ def _background(library: Library, settings: Settings, reports: Reports) -> Backg
         healer=library.healer,
         index_healing=library.index_healing,
         catching_up=library.catching_up,
-        missing_bytes=missing_bytes if settings.storage.kind == "bucket" else None,
+        bucket=library.storage if settings.storage.kind == "bucket" else None,
         report=reports.queue,
         report_swept=reports.swept,
     )
