@@ -28,7 +28,7 @@ from stillroom.media.recorded_bytes import hash_opened
 from stillroom.paths import KeyPrefix, StorageKey
 from stillroom.storage.inspection import Inspection, UnexpectedFile
 from stillroom.storage.port import ImageStorage
-from stillroom.storage.sources import ImportedImage
+from stillroom.storage.sources import DescribedSource
 from stillroom.storage.values import ANY, Condition, OpenedImage, StoredImage
 
 AT_ONCE: Final = 32
@@ -300,7 +300,7 @@ class Migration:
                 raise
 
         try:
-            imported = ImportedImage(image, sha256, chunks())
+            imported = DescribedSource.of_image(image, sha256, chunks())
             saved = await target.storage.save(image.key, imported, condition)
         except ReadOnly:
             raise

@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from stillroom.generation.ai_mark import AiMark
 from stillroom.generation.facts import Generation
@@ -70,6 +70,9 @@ class MediaResource:
     tags: tuple[str, ...] = ()
     ai_mark: AiMark | None = None
     generation: Generation | None = None
+
+    COMPUTED: ClassVar = ("dominant_color", "ai_mark")
+    """Names of the fields that are computed later if they are unknown after an ingest."""
 
     def is_from(self, folder: KeyPrefix) -> bool:
         """Return whether the resource was ingested from `folder`, and is there or in `media/`."""

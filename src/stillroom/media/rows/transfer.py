@@ -121,10 +121,9 @@ class RowTransfer(Rows):
                 await replace_tags(connection, resource.id, resource.tags)
                 await await_healing(connection, resource)
         elif outcome is TransferOutcome.CHANGED:
-            color = sa.literal(resource.dominant_color, sa.String())
-            values["dominant_color"] = sa.func.coalesce(color, resources.c.dominant_color)
-            mark = sa.literal(resource.ai_mark, sa.String())
-            values["ai_mark"] = sa.func.coalesce(mark, resources.c.ai_mark)
+            for name in resource.COMPUTED:
+                value = sa.literal(getattr(resource, name), sa.String())
+                values[name] = sa.func.coalesce(value, resources.c[name])
             await connection.execute(
                 sa.update(resources).where(resources.c.id == resource.id).values(values)
             )
@@ -192,9 +191,10 @@ def _compare(
 ) -> TransferredRow:
     if known is not None:
         # Keep metadata that was computed here but not yet in the source library.
-        color = incoming.dominant_color or known.dominant_color
-        mark = incoming.ai_mark or known.ai_mark
-        incoming = dataclasses.replace(incoming, dominant_color=color, ai_mark=mark)
+        computed = {
+            name: getattr(incoming, name) or getattr(known, name) for name in incoming.COMPUTED
+        }
+        incoming = dataclasses.replace(incoming, **computed)
         is_same = known == incoming
         return TransferredRow(TransferOutcome.SAME if is_same else TransferOutcome.CHANGED)
     if owner is not None:
