@@ -7,7 +7,7 @@ import pytest
 _PHASES: Final = ("connect", "read", "write", "pool")
 _PROMPTING: Final = ("images", "search", "show")
 _OF_A_BUCKET: Final = (
-    *(f"bucket.{name}" for name in ("abandoned_uploads", "entries", "inspection", "listing")),
+    *(f"bucket.{name}" for name in ("abandoned_uploads", "inspection", "listing")),
     *("bucket.storage", "bucket.upload", "s3.client", "s3.store"),
 )
 _BUCKET_DEADLINES: Final = [f"stillroom.storage.{name}.DEADLINE_S" for name in _OF_A_BUCKET]

@@ -216,6 +216,18 @@ async def test_many_unknown_keys_at_once_cause_one_fetch_and_known_ones_do_not_w
     assert provider.asked == 2
 
 
+async def test_the_end_does_not_wait_for_a_provider_that_hangs(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    provider = Provider()
+    provider.gate.clear()
+
+    async with provider.keys.keep_fresh():
+        await eventually(lambda: provider.asked == 1)
+
+    assert "cannot fetch" not in caplog.text, "it has waited for the end of the fetch"
+
+
 async def test_nothing_is_fetched_for_a_token_that_is_refused_anyway() -> None:
     provider = Provider()
     for refused in (

@@ -64,11 +64,10 @@ def log_config(form: Literal["console", "json"], *, level: str, access_log: bool
 
     The access log does not depend on `level`: `debug`, `info`, `warning` or `error`.
     """
-    formatter = ConsoleFormatter if form == "console" else JsonFormatter
     return {
         "version": 1,
         "disable_existing_loggers": False,
-        "formatters": {"ours": {"()": f"{formatter.__module__}.{formatter.__qualname__}"}},
+        "formatters": {"ours": {"()": ConsoleFormatter if form == "console" else JsonFormatter}},
         "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "ours"}},
         "root": {"level": "ERROR" if level == "error" else "WARNING", "handlers": ["stderr"]},
         "loggers": {
