@@ -27,7 +27,6 @@ from stillroom.media.index.catching_up import CatchingUp
 from stillroom.media.index.filling import IndexFilling
 from stillroom.media.index.healing import IndexHealing
 from stillroom.media.lifetimes import Lifetimes
-from stillroom.media.missing_bytes import MissingBytes
 from stillroom.media.resource import MediaResource, QueueMetrics
 from stillroom.media.retention.evaluator import RetentionEvaluator
 from stillroom.media.retention.file import FILE_NAME, read_rules
@@ -105,7 +104,7 @@ class Library:
             healer=self.healer,
             index_healing=self.index_healing,
             catching_up=self.catching_up,
-            missing_bytes=MissingBytes(storage, database) if is_bucket else None,
+            bucket=storage if is_bucket else None,
             report=reports.queue,
             report_swept=reports.swept,
         )

@@ -16,6 +16,7 @@ from stillroom.errors import BackendUnavailable
 from stillroom.media import expiry
 from stillroom.media.expiry import never_stops
 from stillroom.media.resource import now
+from stillroom.media.rows.scans import EXPIRY
 from stillroom.media.rows.tables import deletions, scans
 from stillroom.media.runs.service import Runs
 from stillroom.media.sweeper import Swept
@@ -213,8 +214,8 @@ async def test_one_that_wakes_up_late_marks_nothing(library: Library) -> None:
     scans_of = (await library.database.rows()).scans
     first, second = uuid.uuid4(), uuid.uuid4()
     lease = timedelta(minutes=5)
-    assert await scans_of.claim(first, lease=-lease) == ""
-    assert await scans_of.claim(second, lease=lease) == ""
+    assert await scans_of._claim(first, EXPIRY, -lease, None) == ""
+    assert await scans_of._claim(second, EXPIRY, lease, None) == ""
 
     marked = await scans_of.mark_expired(first, [saved], due_at=now(), after="x", lease=lease)
     await scans_of.end(first, next_at=now())

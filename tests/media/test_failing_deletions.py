@@ -4,12 +4,13 @@ import uuid
 from datetime import timedelta
 
 import pytest
+import sqlalchemy as sa
 
 from media.library import Library, bury_by_hand, is_there, key, make_due, refuse
 from pictures import picture
 from stillroom.errors import BackendUnavailable, DeadLetterNotFound
 from stillroom.media.resource import now
-from stillroom.media.rows.tables import deletions, failed_deletions
+from stillroom.media.rows.tables import dead_letters, deletions, failed_deletions
 from stillroom.media.sweeper import MAX_ATTEMPTS, Swept
 from stillroom.paths import StorageKey
 
@@ -139,6 +140,20 @@ async def test_a_dead_letter_is_listed_retried_and_dropped(library: Library) -> 
     assert [
         dead_letter.id for dead_letter in await rows.dead_letters.page(after=None, limit=9)
     ] == [made[2]]
+
+
+async def test_dead_letters_of_a_kind_that_a_newer_version_added_are_left_to_it(
+    library: Library,
+) -> None:
+    newer = bury_by_hand(library, key("a.png"), "x")
+    library.change(sa.update(dead_letters).values(kind="newer", payload={"other": 1}))
+    rows = (await library.database.rows()).dead_letters
+
+    assert await rows.page(after=None, limit=9) == []
+    for change in (rows.retry, rows.drop):
+        with pytest.raises(DeadLetterNotFound):
+            await change(newer)
+    assert [row.payload for row in library.table(dead_letters)] == [{"other": 1}]
 
 
 async def test_a_retried_dead_letter_deletes_nothing_that_was_saved_since(library: Library) -> None:

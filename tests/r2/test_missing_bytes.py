@@ -12,7 +12,7 @@ from stillroom.local import open_store
 from stillroom.media import missing_bytes
 from stillroom.media.config import SqliteConfig
 from stillroom.media.database import MediaDatabase
-from stillroom.media.missing_bytes import MissingBytes
+from stillroom.media.missing_bytes import warn_about_missing_bytes
 from stillroom.storage.port import ImageStorage
 from waiting import eventually
 
@@ -61,7 +61,7 @@ async def test_a_library_that_has_its_bytes_costs_a_look_at_the_first_ones_alone
     stub.requests.clear()
     database = MediaDatabase(SqliteConfig(tmp_path / ".stillroom/library.db", durable=False))
 
-    await MissingBytes(storage, database).warn(lambda: False)
+    await warn_about_missing_bytes(storage, database, lambda: False)
 
     await database.close()
     assert [request.method for request in stub.requests] == ["HEAD", "HEAD"]

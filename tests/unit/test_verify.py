@@ -1,7 +1,6 @@
 """What a verification makes of what a store gives it, and of what somebody else remembers."""
 
 import contextlib
-import hashlib
 import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -12,7 +11,6 @@ from contract.images import everything, key
 from stillroom.errors import BackendUnavailable, ImageNotFound
 from stillroom.maintenance.rate_limiter import RateLimiter
 from stillroom.maintenance.verify import (
-    Expected,
     FindingKind,
     Verification,
     VerificationFinding,
@@ -74,59 +72,10 @@ async def store(tmp_path: Path) -> AsyncIterator[Inspection]:
     await inspection.close()
 
 
-async def found_in(
-    store: Inspection, *expected: Expected, after: str = ""
-) -> list[VerificationFinding]:
-    async def behind(bound: str) -> AsyncIterator[Expected]:
-        for one in expected:
-            if one.key.text > bound:
-                yield one
-
-    progress = VerificationProgress(after=after)
-    await Verification(
-        store, everything(), progress=progress, rate_limit=RateLimiter(None), expected=behind
-    ).run()
+async def found_in(store: Inspection) -> list[VerificationFinding]:
+    progress = VerificationProgress()
+    await Verification(store, everything(), progress=progress, rate_limit=RateLimiter(None)).run()
     return progress.findings
-
-
-def hash_of(name: str) -> bytes:
-    return hashlib.sha256(name.encode()).digest()
-
-
-async def test_what_is_remembered_and_not_there_is_missing(store: Inspection) -> None:
-    found = await found_in(
-        store,
-        Expected(key("a.png")),
-        Expected(key("a/b.png"), 7, hash_of("a/b.png")),
-        Expected(key("b.png")),
-        Expected(key("bb.png")),
-        Expected(key("z.png")),
-    )
-
-    assert [(one.kind, one.name) for one in found] == [
-        (FindingKind.MISSING, "compute/a.png"),
-        (FindingKind.MISSING, "compute/bb.png"),
-        (FindingKind.MISSING, "compute/z.png"),
-    ]
-
-
-async def test_what_is_remembered_otherwise_is_damaged(store: Inspection) -> None:
-    found = await found_in(
-        store, Expected(key("b.png"), sha256=hash_of("c.png")), Expected(key("c.png"), size=99)
-    )
-
-    assert sorted((one.kind, one.name) for one in found) == [
-        (FindingKind.DAMAGED, "compute/b.png"),
-        (FindingKind.DAMAGED, "compute/c.png"),
-    ]
-
-
-async def test_it_goes_on_behind_what_is_done(store: Inspection) -> None:
-    found = await found_in(
-        store, Expected(key("a.png")), Expected(key("bb.png")), after="compute/a/b.png"
-    )
-
-    assert [one.name for one in found] == ["compute/bb.png"]
 
 
 async def test_what_was_found_before_it_was_stopped_is_not_found_twice(
@@ -146,15 +95,10 @@ async def test_what_was_found_before_it_was_stopped_is_not_found_twice(
     assert (progress.images, progress.counts, told) == (1, {FindingKind.STRAY: 1}, [])
 
 
-async def test_a_remembered_hash_stands_in_for_one_that_the_store_lacks(
-    store: Inspection, tmp_path: Path
-) -> None:
+async def test_an_image_without_a_hash_is_unknown(store: Inspection, tmp_path: Path) -> None:
     (tmp_path / "compute/d.png").write_bytes(b"other")
 
     assert [one.kind for one in await found_in(store)] == [FindingKind.UNKNOWN]
-    assert await found_in(store, Expected(key("d.png"), sha256=hash_of("other"))) == []
-    (damaged,) = await found_in(store, Expected(key("d.png"), sha256=hash_of("d.png")))
-    assert damaged.kind is FindingKind.DAMAGED
 
 
 async def test_one_image_that_cannot_be_read_is_told_and_the_others_are_read(

@@ -59,7 +59,13 @@ class Target:
 
 
 class Migration:
-    """One migration pass over a source store, which is never changed. Cancel `run` to stop it."""
+    """One migration pass over a source store, which is never changed. Cancel `run` to stop it.
+
+    A dry run changes nothing, and has no target (None) if the target does not exist yet. Only
+    images with one of the key prefixes are copied. With `overwrite`, different images in the target
+    are replaced even if they are newer. `stats` and `on_event` receive each image's outcome. The
+    caller closes both stores.
+    """
 
     def __init__(
         self,
@@ -72,18 +78,6 @@ class Migration:
         dry_run: bool = False,
         on_event: Callable[[ProgressEvent], None] = lambda _event: None,
     ) -> None:
-        """Prepare a migration pass. The caller closes both stores.
-
-        Args:
-            source: Store to copy from.
-            target: Store to copy to. None for a dry run if the target does not exist yet.
-            prefixes: Key prefixes. Only images with one of them are copied.
-            rate_limit: Limit on the bytes read from the source per second.
-            stats: Counts, updated after each image.
-            overwrite: Replace different images in the target even if they are newer.
-            dry_run: Report the outcomes without changing anything.
-            on_event: Called with each image's outcome.
-        """
         self.stats = stats
         self._source = source
         self._target = target
@@ -99,9 +93,8 @@ class Migration:
     async def run(self) -> None:
         """Copy every image that is missing in the target, then the manifests of runs.
 
-        A manifest is a JSON file that lists the images of a run (a published folder).
-
-        A manifest is copied only if all images in its run were copied.
+        A manifest is a JSON file that lists the images of a run (a published folder). It is copied
+        only if all images in its run were copied.
 
         Raises:
             BackendUnavailable: a store is unreachable, or the target rejects every image.
@@ -137,7 +130,6 @@ class Migration:
         job: Callable[[StorageKey], Awaitable[object]],
         on_unexpected: Callable[[UnexpectedFile], None],
     ) -> None:
-
         async def entries() -> AsyncGenerator[StorageKey | UnexpectedFile, None]:
             for prefix in self._prefixes:
                 async for entry in store.walk(prefix, ""):
@@ -163,10 +155,7 @@ class Migration:
             self._note(ProgressEvent(MigrationOutcome.EXTRA, key.text, detail=detail))
 
     async def copy(self, key: StorageKey) -> ProgressEvent | None:
-        """Copy and count an image. Return None if the image no longer exists in the source.
-
-        Raises the same errors as `run`.
-        """
+        """Copy and count an image, as in `run`. Return None if the source has no such image."""
         try:
             event = await self._copy_with_retries(key)
         except ImageNotFound:
@@ -213,7 +202,8 @@ class Migration:
             existing = await self._find_in_target(key)
         if existing is not None:
             self._absent_in_a_row = 0
-            image, sha256 = await self._stat_with_hash(key)
+            image = await self._source.stat(key)
+            sha256 = image.sha256 or await self._compute_hash(self._source, image)
             if image.size == existing.size and sha256 == await self._hash_of(existing):
                 return ProgressEvent(MigrationOutcome.SAME, key.text, image.size, sha256.hex())
             if existing.modified_ns >= image.modified_ns and not self._overwrite:
@@ -235,11 +225,12 @@ class Migration:
     async def find_copy(self, key: StorageKey, sha256: bytes) -> StoredImage | None:
         """Return the target's image at a key if it has this SHA-256, else None."""
         existing = await self._find_in_target(key)
-        is_copy = existing is not None and await self._hash_of(existing) == sha256
-        return existing if is_copy else None
+        if existing is None or await self._hash_of(existing) != sha256:
+            return None
+        return existing
 
     async def find_pair(self, key: StorageKey) -> tuple[StoredImage | None, StoredImage | None]:
-        """Return the source's image and the target's image at a key, each None if missing."""
+        """Return the source's and the target's image at a key, each None if missing."""
         image: StoredImage | None = None
         with contextlib.suppress(ImageNotFound):
             image = await self._source.stat(key)
@@ -258,10 +249,6 @@ class Migration:
             return await self._target.storage.stat(key)
         except ImageNotFound:
             return None
-
-    async def _stat_with_hash(self, key: StorageKey) -> tuple[StoredImage, bytes]:
-        image = await self._source.stat(key)
-        return image, image.sha256 or await self._compute_hash(self._source, image)
 
     async def _hash_of(self, existing: StoredImage) -> bytes | None:
         if existing.sha256 is not None or self._target is None:
@@ -300,25 +287,31 @@ class Migration:
         condition = Condition(if_none_match=ANY)
         if existing is not None:
             condition = Condition(if_match=frozenset((existing.etag,)))
-        reading = _Reading(self._limit_rate(opened.chunks(0, image.size)))
+        can_read = True
+
+        async def chunks() -> AsyncIterator[bytes]:
+            nonlocal can_read
+            try:
+                async for chunk in opened.chunks(0, image.size):
+                    await self._rate_limit.spend(len(chunk))
+                    yield chunk
+            except BackendUnavailable:
+                can_read = False
+                raise
+
         try:
-            imported = DescribedSource.of_image(image, sha256, reading.chunks())
+            imported = DescribedSource.of_image(image, sha256, chunks())
             saved = await target.storage.save(image.key, imported, condition)
         except ReadOnly:
             raise
         except BackendUnavailable as error:
-            if reading.failed:
+            if not can_read:
                 raise
             raise _RefusedByTargetError(str(error)) from error
         finally:
             opened.close()
         await self._verify_copy(target, saved, sha256)
         return image, sha256
-
-    async def _limit_rate(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        async for chunk in chunks:
-            await self._rate_limit.spend(len(chunk))
-            yield chunk
 
     async def _verify_copy(self, target: Target, saved: StoredImage, sha256: bytes) -> None:
         """Read a copy back. If it differs, delete it and raise DigestMismatch."""
@@ -340,19 +333,3 @@ class Migration:
 
 class _RefusedByTargetError(Exception):
     """Error: the target rejected an image that could be read from the source."""
-
-
-class _Reading:
-    """Byte stream from the source that records whether reading has failed."""
-
-    def __init__(self, source: AsyncIterator[bytes]) -> None:
-        self._source = source
-        self.failed = False
-
-    async def chunks(self) -> AsyncIterator[bytes]:
-        try:
-            async for chunk in self._source:
-                yield chunk
-        except BackendUnavailable:
-            self.failed = True
-            raise

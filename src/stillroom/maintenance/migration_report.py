@@ -11,26 +11,13 @@ _MAX_PROBLEMS: Final = 10_000
 class MigrationOutcome(StrEnum):
     """Result of migrating one image."""
 
-    COPIED = "copied"
-    """The image was missing in the target and was copied."""
-
-    REPLACED = "replaced"
-    """The target had an older image, which was replaced."""
-
-    SAME = "same"
-    """The target already has an image with the same hash."""
-
-    DIFFERS = "differs"
-    """The target has a different image that is not older. It was kept."""
-
-    FAILED = "failed"
-    """The image could not be copied."""
-
-    STRAY = "stray"
-    """The source contains an unexpected file that is not an image. This is not a problem."""
-
-    EXTRA = "extra"
-    """Only the target has the image: it was deleted in the source, or saved to the target."""
+    COPIED = "copied"  # the image was missing in the target and was copied
+    REPLACED = "replaced"  # the target had an older image, which was replaced
+    SAME = "same"  # the target already has an image with the same hash
+    DIFFERS = "differs"  # the target has a different image that is not older; it was kept
+    FAILED = "failed"  # the image could not be copied
+    STRAY = "stray"  # an unexpected file in the source that is not an image; not a problem
+    EXTRA = "extra"  # only the target has the image: deleted in the source, or saved later
 
 
 PROBLEMS: Final = frozenset((MigrationOutcome.DIFFERS, MigrationOutcome.FAILED))
@@ -39,13 +26,9 @@ _NO_IMAGES_OF_THE_SOURCE: Final = frozenset((MigrationOutcome.STRAY, MigrationOu
 
 @dataclass(frozen=True, slots=True)
 class ProgressEvent:
-    """One line in the migration report.
+    """One line in the migration report: a key or an unexpected file, and a sentence on a problem.
 
-    Attributes:
-        name: Key of the image, or name of an unexpected file.
-        size: Size in bytes, for the outcomes copied, replaced and same.
-        sha256: Hexadecimal hash, for the outcomes copied, replaced and same.
-        detail: Description of the problem in one sentence.
+    Size in bytes and hexadecimal hash are set for the outcomes copied, replaced and same.
     """
 
     outcome: MigrationOutcome
@@ -57,19 +40,12 @@ class ProgressEvent:
 
 @dataclass
 class MigrationStats:
-    """Counts and problems of a migration so far.
+    """Counts and problems of a migration so far."""
 
-    Attributes:
-        images: Number of images compared or copied.
-        size: Number of bytes copied.
-        counts: Number of images by outcome.
-        problems: The first 10,000 problems, unexpected files and images missing in the source.
-    """
-
-    images: int = 0
-    size: int = 0
+    images: int = 0  # number of images compared or copied
+    size: int = 0  # number of bytes copied
     counts: dict[MigrationOutcome, int] = field(default_factory=dict)
-    problems: list[ProgressEvent] = field(default_factory=list)
+    problems: list[ProgressEvent] = field(default_factory=list)  # with unexpected and extra files
 
     def __post_init__(self) -> None:
         self._problem_names: set[str] = set()
@@ -81,7 +57,7 @@ class MigrationStats:
 
     @property
     def reported(self) -> int:
-        """Number of all problems, unexpected files and extra images, even if not in `problems`."""
+        """Number of all problems, unexpected files and extra images, also if not listed."""
         return self.wrong + sum(self.counts.get(outcome, 0) for outcome in _NO_IMAGES_OF_THE_SOURCE)
 
     def note(self, event: ProgressEvent) -> None:

@@ -60,9 +60,7 @@ class MismatchKind(StrEnum):
 class Mismatch:
     """Mismatch between the stored images and the rows.
 
-    Attributes:
-        resource_id: Id of a resource whose file is missing.
-        image: Metadata of an orphaned image.
+    `resource_id` is set if a resource's file is missing, and `image` for an orphan.
     """
 
     kind: MismatchKind
@@ -73,18 +71,11 @@ class Mismatch:
 
 @dataclass(slots=True)
 class ScanStats:
-    """Counts from one scan.
+    """Counts from one scan."""
 
-    Attributes:
-        objects: Number of objects below `media/`.
-        resources: Number of resources, including resources whose file is not below `media/`.
-        in_place: Number of resources whose file is the original image, not a copy below `media/`.
-        orphans: Number of orphans. `young`, `foreign` and `missing` are counts, too.
-    """
-
-    objects: int = 0
-    resources: int = 0
-    in_place: int = 0
+    objects: int = 0  # below `media/`
+    resources: int = 0  # also those whose file is not below `media/`
+    in_place: int = 0  # resources whose file is the original image, not a copy below `media/`
     orphans: int = 0
     young: int = 0
     foreign: int = 0
@@ -92,23 +83,18 @@ class ScanStats:
 
 
 class OrphanScan:
-    """Comparison of a media library's stored images with its database rows."""
+    """Comparison of a media library's stored images with its database rows.
+
+    Orphans are older than `grace` and any running ingest.
+    """
 
     def __init__(self, storage: ImageStorage, database: MediaDatabase, *, grace: timedelta) -> None:
-        """Compare `storage` with `database`.
-
-        Orphans are older than `grace` and any running ingest.
-        """
         self._storage = storage
         self._database = database
         self._older_than = max(grace, LEASE)
 
     async def report(self, on_mismatch: Callable[[Mismatch], None], scanned: ScanStats) -> None:
-        """Report every mismatch without changing anything.
-
-        Args:
-            on_mismatch: Called with each mismatch.
-            scanned: Counts, updated during the scan.
+        """Report every mismatch without changing anything, and update the counts in `scanned`.
 
         Raises:
             BackendUnavailable: the listing or the database failed. Earlier reports are valid.
@@ -134,11 +120,7 @@ class OrphanScan:
 
         Orphans are marked in a second pass. The sweeper (background job) checks them again before
         it deletes them. If the scan fails, some orphans may be marked, but never any other images.
-
-        Args:
-            on_mismatch: Called with each mismatch.
-            scanned: Counts, updated during the first pass.
-            max_percent: Maximum plausible percentage of orphans among the stored objects.
+        `max_percent` is the maximum plausible percentage of orphans among the stored objects.
 
         Raises:
             BackendUnavailable: the listing or the database failed.
@@ -199,28 +181,27 @@ class OrphanScan:
         resource, entry = await anext(resources, None), await anext(objects, None)
         has_bytes = False
         while resource is not None or entry is not None:
-            if entry is not None and entry.owner is None:
+            key, owner = entry or (None, None)
+            if key is not None and owner is None:
                 scanned.objects += 1
-                yield MismatchKind.FOREIGN, entry.key
+                yield MismatchKind.FOREIGN, key
                 entry = await anext(objects, None)
-            elif resource is not None and (
-                entry is None or entry.owner is None or resource.id < entry.owner
-            ):
+            elif resource is not None and (owner is None or resource.id < owner):
                 scanned.resources += 1
                 scanned.in_place += not resource.storage_key.is_media
                 if not has_bytes:
                     yield MismatchKind.MISSING, resource
                 resource, has_bytes = await anext(resources, None), False
-            elif entry is not None:
+            elif key is not None:
                 scanned.objects += 1
-                if resource is not None and entry.key == resource.storage_key:
+                if resource is not None and key == resource.storage_key:
                     has_bytes = True
                 else:
-                    yield MismatchKind.ORPHAN, entry.key
+                    yield MismatchKind.ORPHAN, key
                 entry = await anext(objects, None)
 
-    async def _each_object(self) -> "AsyncIterator[_Entry]":
-        """Yield all objects below `media/`. Raise BackendUnavailable if they are not in order."""
+    async def _each_object(self) -> AsyncIterator[tuple[StorageKey, uuid.UUID | None]]:
+        """Yield all keys below `media/` with the ids of their resources, if they have one."""
         last, query = None, ListQuery(KeyPrefix(MEDIA_PREFIX), limit=_LISTED)
         async for page in each_page(self._storage.list, query):
             for text in page.entries:
@@ -233,7 +214,7 @@ class OrphanScan:
                             "does not list its keys in order"
                         )
                     last = owner
-                yield _Entry(StorageKey(text), owner)
+                yield StorageKey(text), owner
 
     async def _check_orphans(
         self, rows: MediaRepository, keys: Sequence[StorageKey], scanned: ScanStats
@@ -263,14 +244,6 @@ class OrphanScan:
         except ImageNotFound:
             return True
         return not current.storage_key.is_media and not is_recorded(image, current)
-
-
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    """Object below `media/`, with the resource id from its key."""
-
-    key: StorageKey
-    owner: uuid.UUID | None
 
 
 async def _each_resource(rows: MediaRepository) -> AsyncIterator[MediaResource]:

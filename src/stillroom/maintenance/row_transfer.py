@@ -53,25 +53,15 @@ class LeftOut:
 
 @dataclass
 class TransferStats:
-    """Counts of transferred rows.
+    """Counts of transferred rows."""
 
-    Attributes:
-        resources: Number of resources read.
-        counts: Number of resources by outcome.
-        marks: Number of pending deletions added to the target.
-        dead_letters: Number of failed deletions added to the target.
-        withdrawn: Number of deletions from earlier transfers that were removed from the target.
-        left_out: The first 10,000 resources that were not transferred.
-        wrong: Number of resources that were not transferred.
-    """
-
-    resources: int = 0
+    resources: int = 0  # number of resources read
     counts: dict[TransferOutcome, int] = field(default_factory=dict)
-    marks: int = 0
-    dead_letters: int = 0
-    withdrawn: int = 0
-    left_out: list[LeftOut] = field(default_factory=list)
-    wrong: int = 0
+    marks: int = 0  # pending deletions added to the target
+    dead_letters: int = 0  # failed deletions added to the target
+    withdrawn: int = 0  # deletions from earlier transfers that were removed from the target
+    left_out: list[LeftOut] = field(default_factory=list)  # the first 10,000 of `wrong`
+    wrong: int = 0  # number of resources that were not transferred
 
 
 async def transfer_rows(
@@ -82,15 +72,11 @@ async def transfer_rows(
     *,
     dry_run: bool = False,
 ) -> None:
-    """Transfer the rows of one media library to another library's database.
+    """Transfer the rows of one media library to another library's database, after the files.
 
-    Args:
-        migration: The finished migration of the library's files.
-        source_rows: Database to read. If source and target are the same database, resources are not
-            changed. Pending deletions of the copies are then added to those of the originals.
-        target_rows: Database to write. Its tables are created or migrated if necessary.
-        stats: Counts, updated as rows are transferred.
-        dry_run: Count the resources without changing anything.
+    If source and target are the same database, resources are not changed. Pending deletions of the
+    copies are then added to those of the originals. A dry run only counts the resources. Otherwise
+    the target's tables are created or migrated if necessary.
 
     Raises:
         ConfigurationError: the source database has an older schema.
@@ -98,13 +84,10 @@ async def transfer_rows(
     """
     if await asyncio.to_thread(_is_empty, source_rows):
         return
-    target: RowsEngine | None = None
     if not dry_run:
         await asyncio.to_thread(migrate, target_rows)
-        target = RowsEngine(target_rows)
-    elif not await asyncio.to_thread(_is_empty, target_rows):
-        target = RowsEngine(target_rows)
-    source = RowsEngine(source_rows)
+    is_empty = dry_run and await asyncio.to_thread(_is_empty, target_rows)
+    source, target = RowsEngine(source_rows), None if is_empty else RowsEngine(target_rows)
     try:
         pass_ = _Pass(migration, source, target, stats, dry_run=dry_run)
         await pass_.transfer_resources(are_shared=is_same(source_rows, target_rows))
@@ -226,10 +209,7 @@ class _Pass:
                     self._stats.dead_letters += number
 
     async def _carry_over(self, mark: QueueRow) -> QueueRow | None:
-        """Return a pending deletion of the copy, for a pending deletion of the original.
-
-        Return None if the target has no such copy.
-        """
+        """Return a pending deletion of the copy for one of the original; None without a copy."""
         original, copy = await self._migration.find_pair(mark["storage_key"])
         if original is None or original.save_id != mark["save_id"]:
             return None
@@ -240,10 +220,7 @@ class _Pass:
         return {**mark, "save_id": copy.save_id}
 
     async def _delete_manifests(self, deleted: StorageKey) -> None:
-        """Delete manifests from the target if the source has no manifest in the same folder.
-
-        Only the folders that contain the image `deleted` are checked.
-        """
+        """Delete manifests in the folders of an image from the target if the source has none."""
         for folder in folders_of(deleted):
             manifest = StorageKey(f"{folder}/{MANIFEST_NAME}")
             if folder in self._folders or not manifest.is_manifest:

@@ -9,7 +9,7 @@ import contextlib
 import hashlib
 import json
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -23,10 +23,7 @@ from stillroom.storage.values import StoredImage
 
 _MAX_PROBLEMS: Final = 10_000
 _MAX_UNKNOWN: Final = 1_000
-"""Maximum numbers of problems, and of images without a hash, in the report.
-
-Further problems and images are only counted.
-"""
+"""Maximum numbers of reported problems and of images without a hash. Others are only counted."""
 
 _READ_ATTEMPTS: Final = 3
 
@@ -34,33 +31,18 @@ _READ_ATTEMPTS: Final = 3
 class FindingKind(StrEnum):
     """Kinds of problems that a verification finds."""
 
-    DAMAGED = "damaged"
-    """The bytes do not match the recorded hash."""
-
-    CHANGED = "changed"
-    """The file was modified after it was saved, and no longer matches the recorded hash."""
-
-    MISSING = "missing"
-    """A database row refers to an image that does not exist."""
-
-    UNREADABLE = "unreadable"
-    """The image cannot be read, although other images can."""
-
-    STRAY = "stray"
-    """The store contains an unexpected file that cannot be an image."""
-
-    UNKNOWN = "unknown"
-    """No hash is recorded, for example because the file was copied manually. Not a problem."""
+    DAMAGED = "damaged"  # the bytes do not match the recorded hash
+    CHANGED = "changed"  # the file was modified after it was saved, and no longer matches
+    UNREADABLE = "unreadable"  # the image cannot be read, although other images can
+    STRAY = "stray"  # an unexpected file that cannot be an image
+    UNKNOWN = "unknown"  # no hash is recorded, for a file copied manually; not a problem
 
 
 @dataclass(frozen=True, slots=True)
 class VerificationFinding:
-    """Problem that a verification has found.
+    """Problem that a verification has found, described in one sentence.
 
-    Attributes:
-        name: Key of the image, or name of an unexpected file.
-        detail: Description of the problem in one sentence.
-        quarantined: Location in the quarantine if the image was moved there, else None.
+    `quarantined` is the location in the quarantine if the image was moved there.
     """
 
     kind: FindingKind
@@ -69,43 +51,16 @@ class VerificationFinding:
     quarantined: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Expected:
-    """Image that should exist because a row in the media library refers to it.
-
-    Attributes:
-        size: Size in bytes; None if unknown.
-        sha256: Hash of 32 bytes; None if unknown.
-    """
-
-    key: StorageKey
-    size: int | None = None
-    sha256: bytes | None = None
-
-
-ExpectedAfter = Callable[[str], AsyncIterator[Expected]]
-"""Function that yields the expected images after a key, in key order."""
-
-
 @dataclass
 class VerificationProgress:
-    """Progress of a verification: the position to resume from, and the findings so far.
+    """Progress of a verification: the position to resume from, and the findings so far."""
 
-    Attributes:
-        after: Key up to which all images are verified.
-        images: Number of verified images.
-        size: Number of bytes read.
-        adopted: Number of hashes recorded.
-        counts: Number of findings by kind, including findings that are not in `findings`.
-        findings: The first 10,000 problems, and the first 1,000 images without a hash.
-    """
-
-    after: str = ""
+    after: str = ""  # key up to which all images are verified
     images: int = 0
-    size: int = 0
-    adopted: int = 0
-    counts: dict[FindingKind, int] = field(default_factory=dict)
-    findings: list[VerificationFinding] = field(default_factory=list)
+    size: int = 0  # number of bytes read
+    adopted: int = 0  # number of hashes recorded
+    counts: dict[FindingKind, int] = field(default_factory=dict)  # all findings
+    findings: list[VerificationFinding] = field(default_factory=list)  # up to the limits above
 
     @property
     def problems(self) -> int:
@@ -132,7 +87,10 @@ class VerificationProgress:
 
 
 class Verification:
-    """Verification of one store. Cancel `run` to stop it; `progress` records the position."""
+    """Verification of one store. Cancel `run` to stop it; `progress` records the position.
+
+    Only images with one of the sorted key prefixes are verified. The caller closes the store.
+    """
 
     def __init__(
         self,
@@ -142,23 +100,12 @@ class Verification:
         rate_limit: RateLimiter,
         quarantine: bool = False,
         adopt: bool = False,
-        expected: ExpectedAfter | None = None,
         on_finding: Callable[[VerificationFinding], None] = lambda _finding: None,
     ) -> None:
         """Prepare the verification of a store.
 
-        Args:
-            store: Store to verify. The caller closes it.
-            prefixes: Sorted key prefixes. Only images with one of them are verified.
-            progress: Position to resume from, updated after each image.
-            rate_limit: Limit on the bytes read per second.
-            quarantine: Move damaged and changed images into quarantine.
-            adopt: Record the hashes of images without a recorded hash.
-            expected: Images that should exist, such as images in the media library.
-            on_finding: Called with each finding.
-
-        Raises:
-            ConfigurationError: this kind of store cannot record hashes.
+        `quarantine` moves damaged and changed images into quarantine. `adopt` records the hashes of
+        images without one; a store that cannot do so raises `ConfigurationError`.
         """
         if adopt and not isinstance(store, AdoptsHashes):
             raise ConfigurationError(
@@ -171,20 +118,15 @@ class Verification:
         self._rate_limit = rate_limit
         self._quarantine = quarantine
         self._adopt = adopt
-        self._expected = expected
         self._on_finding = on_finding
 
     async def run(self) -> None:
-        """Verify every image after `progress.after`.
-
-        Raises:
-            BackendUnavailable: the whole store can no longer be read.
-        """
+        """Verify every image after `progress.after`. Raise an error if the store is unreadable."""
         tasks: deque[tuple[str, asyncio.Task[None]]] = deque()
         try:
             async with contextlib.aclosing(self._keys()) as keys:
-                async for key, expected in keys:
-                    task = asyncio.ensure_future(self._verify_image(key, expected))
+                async for key in keys:
+                    task = asyncio.ensure_future(self._verify_image(key))
                     tasks.append((key.text, task))
                     if len(tasks) >= self._store.at_once:
                         await self._finish_first(tasks)
@@ -203,47 +145,24 @@ class Verification:
         task.result()
         self.progress.after = key
 
-    async def _keys(self) -> AsyncGenerator[tuple[StorageKey, Expected | None], None]:
-        """Yield the keys of all images. Report missing images and unexpected files."""
-        expected = self._expected(self.progress.after) if self._expected else _no_images()
-        next_expected = await anext(expected, None)
-        async for entry in self._entries():
-            if isinstance(entry, UnexpectedFile):
-                self._note(VerificationFinding(FindingKind.STRAY, entry.name, entry.reason))
-                continue
-            while next_expected is not None and next_expected.key < entry:
-                await self._note_missing(next_expected)
-                next_expected = await anext(expected, None)
-            if next_expected is not None and next_expected.key == entry:
-                yield entry, next_expected
-                next_expected = await anext(expected, None)
-            else:
-                yield entry, None
-        while next_expected is not None:
-            await self._note_missing(next_expected)
-            next_expected = await anext(expected, None)
-
-    async def _entries(self) -> AsyncIterator[StorageKey | UnexpectedFile]:
+    async def _keys(self) -> AsyncGenerator[StorageKey, None]:
+        """Yield the keys of all images, and report unexpected files."""
         after = self.progress.after
         for prefix in self._prefixes:
             if after.startswith(prefix.text) or after < prefix.text:
                 async for entry in self._store.walk(prefix, after):
-                    yield entry
+                    if isinstance(entry, UnexpectedFile):
+                        self._note(VerificationFinding(FindingKind.STRAY, entry.name, entry.reason))
+                    else:
+                        yield entry
 
-    async def _note_missing(self, expected: Expected) -> None:
-        with contextlib.suppress(ImageNotFound):
-            await self._store.stat(expected.key)
-            return  # it was saved after the listing had passed this key
-        detail = "a row refers to it, but it does not exist"
-        self._note(VerificationFinding(FindingKind.MISSING, expected.key.text, detail))
-
-    async def _verify_image(self, key: StorageKey, expected: Expected | None) -> None:
+    async def _verify_image(self, key: StorageKey) -> None:
         """Verify an image. On a mismatch, read the image again before reporting it."""
         is_second_read = False
         failures = 0
         while True:
             try:
-                if await self._compare(key, expected, is_second_read=is_second_read):
+                if await self._compare(key, is_second_read=is_second_read):
                     break
                 is_second_read = True
             except ImageNotFound:
@@ -258,19 +177,13 @@ class Verification:
                     break
         self.progress.images += 1
 
-    async def _compare(
-        self, key: StorageKey, expected: Expected | None, *, is_second_read: bool
-    ) -> bool:
-        """Compare an image's hash.
-
-        Return False if the hash differs and the image must be read again.
-        """
+    async def _compare(self, key: StorageKey, *, is_second_read: bool) -> bool:
+        """Compare an image's hash. Return False if the image must be read a second time."""
         inspected = await self._store.open(key)
         opened = inspected.opened
         try:
             image = opened.image
-            recorded = image.sha256 or inspected.outdated_sha256
-            reference = recorded or (expected.sha256 if expected else None)
+            reference = image.sha256 or inspected.outdated_sha256
             if reference is None and not self._adopt:
                 detail = "no SHA-256 is recorded"
                 self._note(VerificationFinding(FindingKind.UNKNOWN, key.text, detail))
@@ -281,9 +194,9 @@ class Verification:
                 digest.update(chunk)
                 self.progress.size += len(chunk)
             sha256 = digest.digest()
-            if _differs(image, sha256, reference, expected):
+            if reference not in (None, sha256):
                 if is_second_read:
-                    await self._report(inspected, sha256, reference, expected)
+                    await self._report(inspected, sha256, reference)
                 return is_second_read
             if image.sha256 is None and self._adopt and isinstance(self._store, AdoptsHashes):
                 await self._store.adopt(inspected, sha256)
@@ -292,21 +205,12 @@ class Verification:
             opened.close()
         return True
 
-    async def _report(
-        self,
-        inspected: Inspected,
-        sha256: bytes,
-        expected_sha256: bytes | None,
-        expected: Expected | None,
-    ) -> None:
+    async def _report(self, inspected: Inspected, sha256: bytes, reference: bytes | None) -> None:
         image = inspected.opened.image
         if (await self._store.stat(image.key)).save_id != image.save_id:
             return  # the image was replaced while it was read
         is_changed = image.sha256 is None and inspected.outdated_sha256
         kind = FindingKind.CHANGED if is_changed else FindingKind.DAMAGED
-        reference = expected_sha256
-        if expected is not None and expected_sha256 == sha256:
-            reference = expected.sha256
         detail = f"its SHA-256 is {sha256.hex()} instead of {(reference or b'').hex()}"
         location = None
         if self._quarantine:
@@ -316,21 +220,6 @@ class Verification:
     def _note(self, finding: VerificationFinding) -> None:
         if self.progress.note(finding):
             self._on_finding(finding)
-
-
-def _differs(
-    image: StoredImage, sha256: bytes, reference: bytes | None, expected: Expected | None
-) -> bool:
-    if reference not in (None, sha256):
-        return True
-    if expected is None:
-        return False
-    return expected.sha256 not in (None, sha256) or expected.size not in (None, image.size)
-
-
-async def _no_images() -> AsyncIterator[Expected]:
-    return
-    yield  # makes this function a generator
 
 
 def _facts(image: StoredImage, kind: FindingKind, sha256: bytes, reference: bytes | None) -> bytes:

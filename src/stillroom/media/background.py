@@ -15,9 +15,10 @@ from stillroom.media.expiry import Expiry
 from stillroom.media.healing import HEAL_EVERY_S, Healer
 from stillroom.media.index.catching_up import CatchingUp
 from stillroom.media.index.healing import IndexHealing
-from stillroom.media.missing_bytes import MissingBytes
+from stillroom.media.missing_bytes import warn_about_missing_bytes
 from stillroom.media.resource import QueueMetrics
 from stillroom.media.sweeper import Sweeper, Swept
+from stillroom.storage.port import ImageStorage
 
 REPORT_S: Final = 30.0
 """Maximum age in seconds of the reported metrics of the deletion queue (counts of rows)."""
@@ -34,9 +35,7 @@ class Background:
 
     Attributes:
         expiry: Scan for expired images and runs; None if there are no retention rules.
-        index_healing: Periodic comparison of the search index with the storage.
-        catching_up: One-time comparison of the search index with the storage after a start.
-        missing_bytes: Check after a start for resources whose files are missing; None to skip it.
+        bucket: Storage in which resources may lack their bytes, which is checked after a start.
         report: Called with the deletion queue's metrics after each sweep (run of the pending
             deletions) and at least every `REPORT_S` seconds, so that a metrics scrape never waits
             for the database.
@@ -49,7 +48,7 @@ class Background:
     healer: Healer | None = None
     index_healing: IndexHealing | None = None
     catching_up: CatchingUp | None = None
-    missing_bytes: MissingBytes | None = None
+    bucket: ImageStorage | None = None
     report: Callable[[QueueMetrics], None] | None = None
     report_swept: Callable[[Swept], None] | None = None
 
@@ -57,13 +56,9 @@ class Background:
     async def running(self, *, every_s: float, stop_within_s: float) -> AsyncIterator[None]:
         """Context manager: run the background jobs every `every_s` seconds until the block ends.
 
-        The jobs execute pending deletions, schedule the deletion of expired images and repair the
-        search index. Missing metadata is computed at least every `HEAL_EVERY_S` seconds. If
-        `every_s` is 0, no job runs, and only the metrics of the deletion queue are reported.
-
-        When the block ends, running jobs have `stop_within_s` seconds to finish. Then they are
-        cancelled, as in a crash. A cancelled deletion is repeated after its lease (a claim that
-        expires) has ended.
+        If `every_s` is 0, only the metrics of the deletion queue are reported. When the block ends,
+        running jobs have `stop_within_s` seconds to finish. Then they are cancelled, as in a crash.
+        A cancelled deletion is repeated after its lease (a claim that expires) has ended.
         """
         stopping = asyncio.Event()
         tasks = [
@@ -85,50 +80,40 @@ class Background:
 
     def _jobs(
         self, stopping: asyncio.Event, every_s: float
-    ) -> "list[tuple[float, Callable[[], Awaitable[object]]]]":
-        expiry, healer, index_healing = self.expiry, self.healer, self.index_healing
-
+    ) -> list[tuple[float, Callable[[], Awaitable[object]]]]:
         stops_within = functools.partial(_stops_within, stopping)
-
-        async def heal(healer: Healer) -> None:
-            if await healer.heal(stopping.is_set):
-                await self._report_queue()
-
         jobs: list[tuple[float, Callable[[], Awaitable[object]]]] = []
         if every_s:
-            jobs.append((every_s, lambda: self._sweep(stopping.is_set)))
-            if expiry is not None:
-                jobs.append((every_s, lambda: expiry.mark_expired(stops_within)))
-            if healer is not None:
-                jobs.append((min(every_s, HEAL_EVERY_S), lambda: heal(healer)))
-            if index_healing is not None:
-                jobs.append((every_s, lambda: index_healing.heal(stops_within)))
+            jobs.append((every_s, functools.partial(self._sweep, stopping.is_set)))
+            if self.expiry is not None:
+                jobs.append((every_s, functools.partial(self.expiry.mark_expired, stops_within)))
+            if self.healer is not None:
+                heal = functools.partial(self._heal, self.healer, stopping.is_set)
+                jobs.append((min(every_s, HEAL_EVERY_S), heal))
+            if self.index_healing is not None:
+                jobs.append((every_s, functools.partial(self.index_healing.heal, stops_within)))
         if not 0 < every_s <= REPORT_S:
             jobs.append((REPORT_S, self._report_queue))
         return jobs
 
     async def _catch_up(self, catching_up: CatchingUp, stopping: asyncio.Event) -> None:
-        """Compare the search index with the storage after a start, then warn about missing files.
-
-        The warning is skipped if another process has made the comparison.
-        """
+        # If another process has compared the index, that process also warns about missing files.
         healed = await catching_up.catch_up(functools.partial(_stops_within, stopping))
-        if healed is not None and healed.is_whole and self.missing_bytes is not None:
-            await self.missing_bytes.warn(stopping.is_set)
+        if healed is not None and healed.is_whole and self.bucket is not None:
+            await warn_about_missing_bytes(self.bucket, self.database, stopping.is_set)
 
     async def _sweep(self, is_stopping: Callable[[], bool]) -> None:
-        swept = Swept()
-
-        def progress(current: Swept) -> None:
-            nonlocal swept
-            swept = current
-
+        swept = [Swept()]
         try:
-            await self.sweeper.sweep(progress, is_stopping=is_stopping)
+            await self.sweeper.sweep(swept.append, is_stopping=is_stopping)
         finally:
             if self.report_swept is not None:
-                self.report_swept(swept)
+                self.report_swept(swept[-1])
         await self._report_queue()
+
+    async def _heal(self, healer: Healer, is_stopping: Callable[[], bool]) -> None:
+        if await healer.heal(is_stopping):
+            await self._report_queue()
 
     async def _report_queue(self) -> None:
         if self.report is not None:

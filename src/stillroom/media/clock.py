@@ -17,24 +17,17 @@ _MAX_STEP_S: Final = 60.0
 log = logging.getLogger("stillroom.media")
 
 
-def _since_boot() -> float:
-    """Return the number of seconds since the system booted, including time in suspend."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
-
-
 class Clock:
-    """System clock that detects jumps. After a jump, it returns a lower and an upper bound."""
+    """System clock that detects jumps by comparison with the time since the system booted.
+
+    After a jump, it returns a lower and an upper bound. Tests replace the two functions.
+    """
 
     def __init__(
         self,
         wall: Callable[[], float] = lambda: time.time(),  # noqa: PLW0108  (tests replace it)
-        steady: Callable[[], float] = _since_boot,
+        steady: Callable[[], float] = lambda: time.clock_gettime(time.CLOCK_BOOTTIME),
     ) -> None:
-        """Create a clock from two functions that return seconds.
-
-        The current value of `wall` (the system time) is assumed to be right. Later jumps are
-        detected by comparison with `steady` (the time since the system booted).
-        """
         self._wall = wall
         self._steady = steady
         self._early = self._late = wall() - steady()
@@ -68,17 +61,7 @@ class Clock:
 
 
 CLOCK = Clock()
-"""The process-wide clock for deletions."""
-
-
-def earliest() -> datetime:
-    """Return a lower bound of the current UTC time from the process-wide clock."""
-    return CLOCK.earliest()
-
-
-def latest() -> datetime:
-    """Return an upper bound of the current UTC time from the process-wide clock."""
-    return CLOCK.latest()
+"""The process-wide clock for deletions, which tests replace."""
 
 
 def _utc(seconds: float) -> datetime:

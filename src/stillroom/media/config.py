@@ -6,11 +6,9 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class SqliteConfig:
-    """Configuration of an SQLite database.
+    """Configuration of an SQLite database in an existing folder.
 
-    Attributes:
-        file: Database file, in an existing folder. Several processes may share the file.
-        durable: False to never wait until data is on the disk (no fsync), for temporary data.
+    Several processes may share the file. If `durable` is False, no write waits for the disk.
     """
 
     file: Path
@@ -19,11 +17,7 @@ class SqliteConfig:
 
 @dataclass(frozen=True, slots=True)
 class PostgresConfig:
-    """Configuration of a PostgreSQL database.
-
-    Attributes:
-        url: `postgresql://user:password@host/name`. Never logged, because of the password.
-    """
+    """Configuration of a PostgreSQL database. The URL is never logged, because of its password."""
 
     url: str = field(repr=False)
 

@@ -30,17 +30,14 @@ class MediaDatabase:
 
     @property
     def description(self) -> str:
-        """One-line description of the database for log messages."""
+        """One-line description for log messages."""
         if isinstance(self._config, PostgresConfig):
             return "PostgreSQL at STILLROOM_DATABASE_URL"
         return f"SQLite in {self._config.file.absolute()}"
 
     @property
     def opened(self) -> "MediaRepository | None":
-        """`MediaRepository` (row access) if the database is already open, else None.
-
-        Never waits.
-        """
+        """`MediaRepository` (row access) if the database is already open, else None."""
         return self._repository
 
     async def rows(self) -> "MediaRepository":
@@ -64,10 +61,9 @@ class MediaDatabase:
     async def check(self) -> bool:
         """Return True if the database is open and responds, or False if it was never opened.
 
-        This method never opens the database, because a health check must not create files.
-
-        Raises:
-            BackendUnavailable: the database does not respond, or the last attempt to open failed.
+        A health check must not create files, so this never opens the database. It raises
+        `BackendUnavailable` if the database does not respond, or if the last attempt to open it
+        failed.
         """
         if self._repository is None:
             if self._trouble:

@@ -9,7 +9,7 @@ after a crash. Before a pending deletion is executed, the retention rules are ch
 import asyncio
 import logging
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -51,15 +51,10 @@ class Expiry:
         self._every = min(lifetime / _SCANS_PER_LIFETIME, _LONGEST_WAIT)
 
     async def mark_expired(self, stops_within: Callable[[float], Awaitable[bool]]) -> int:
-        """Run the scan if it is due, or resume a scan that another process began.
+        """Run the scan if it is due, or resume it. Return the number of newly marked images.
 
-        `stops_within` waits for a number of seconds, and returns whether to stop the scan.
-
-        Returns:
-            The number of images newly marked for deletion.
-
-        Raises:
-            BackendUnavailable: the storage or the database failed; a later call resumes the scan.
+        `stops_within` waits for a number of seconds, and returns whether to stop the scan. If the
+        storage or the database fails (`BackendUnavailable`), a later call resumes the scan.
         """
         from stillroom.media.rows.scans import EXPIRY
 
@@ -76,20 +71,16 @@ class Expiry:
 
     async def _mark_pages(
         self, claim: uuid.UUID, position: str, marked: list[int]
-    ) -> AsyncIterator[float]:
-        """Mark expired images for deletion, page by page, and yield the pause after each page.
-
-        The number of marked images is appended to `marked` for each page and for each expired run.
-        """
+    ) -> AsyncGenerator[float, None]:
         scans, state = (await self._database.rows()).scans, await self._evaluator.begin_scan()
         async for images, after in self._evaluator.pages(position, _PAGE):
-            at_ns = to_nanoseconds(clock.earliest())
+            at_ns = to_nanoseconds(clock.CLOCK.earliest())
             expired = await self._evaluator.find_expired(images, at_ns, state)
             marked.extend([await self._delete_run(run) for run in expired.runs])
             keys = await scans.mark_expired(
                 claim,
                 [image for image, _ in expired.images],
-                due_at=clock.latest() + self._due_after,
+                due_at=clock.CLOCK.latest() + self._due_after,
                 after=after or "",
                 lease=_LEASE,
             )
@@ -109,20 +100,14 @@ class Expiry:
     async def still_holds(self, mark: DueMark) -> bool:
         """Return whether an image marked for deletion is still expired under the current rules.
 
-        Raises:
-            ImageNotFound: the image no longer exists.
-            PreconditionFailed: the image was saved again after it was marked.
+        Raises `ImageNotFound`, or `PreconditionFailed` if the image was saved again.
         """
         image = await self._storage.stat(mark.storage_key)
         if image.save_id != mark.save_id:
             raise PreconditionFailed
-        return await self._evaluator.has_expired(image, to_nanoseconds(clock.earliest()))
+        return await self._evaluator.has_expired(image, to_nanoseconds(clock.CLOCK.earliest()))
 
     async def _delete_run(self, run: ExpiredRun) -> int:
-        """Delete the images of an expired run, except newer images.
-
-        Return the number of marked images.
-        """
         saved_until = datetime.fromtimestamp(run.saved_until_ns / 1e9, UTC)
         try:
             deleted = await self._runs.delete(run.folder, saved_until=saved_until)

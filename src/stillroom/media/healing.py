@@ -13,7 +13,6 @@ Fields of images that cannot be decoded remain null, and are retried only on req
 """
 
 import contextlib
-import dataclasses
 import logging
 import uuid
 from collections import Counter
@@ -41,16 +40,10 @@ HEAL_EVERY_S: Final = 5.0
 """Seconds between two checks for due healing jobs, which compute missing metadata."""
 
 _BATCH: Final = 4
-"""Number of jobs per claim.
-
-The jobs run one by one, because requests for thumbnails have priority.
-"""
+"""Number of jobs per claim. They run one by one, because thumbnail requests have priority."""
 
 _LEASE: Final = timedelta(minutes=10)
-"""Duration of a claim.
-
-Fetching and decoding the largest image takes 80 s, so four take 6 minutes.
-"""
+"""Duration of a claim. Fetching and decoding four of the largest images takes 6 minutes."""
 
 MAX_ATTEMPTS: Final = 5
 _FIRST_PAUSE: Final = timedelta(minutes=1)
@@ -58,6 +51,9 @@ _FIRST_PAUSE: Final = timedelta(minutes=1)
 
 _PAGE: Final = 10_000
 """Number of jobs that one transaction queues. With SQLite, the transaction takes about 50 ms."""
+
+_REREAD: Final = ("color_profile", "duration", "ai_mark")
+"""Fields that `reread` computes from the file header."""
 
 log = logging.getLogger("stillroom.media")
 
@@ -72,9 +68,8 @@ class Colors(Protocol):
     async def dominant_color(self, original: OpenedImage) -> str | None:
         """Return `#rrggbb` in sRGB, or None for a fully transparent image. `original` stays open.
 
-        Raises:
-            UnsupportedMedia: the image cannot be decoded, or exceeds the limits.
-            BackendUnavailable: the image cannot be read or decoded at the moment.
+        Raises `UnsupportedMedia` if the image cannot be decoded or exceeds the limits, and
+        `BackendUnavailable` if it cannot be read or decoded at the moment.
         """
         ...
 
@@ -83,12 +78,8 @@ class Outcome(StrEnum):
     """Outcome of a job that computes a resource's missing metadata."""
 
     FILLED = "filled"
-    UNFILLED = "unfilled"
-    """Nothing could be computed: the image cannot be decoded, or has no visible pixels."""
-
-    GONE = "gone"
-    """The resource or its file no longer exists."""
-
+    UNFILLED = "unfilled"  # the image cannot be decoded, or has no visible pixels
+    GONE = "gone"  # the resource or its file no longer exists
     RETRIED = "retried"
     GIVEN_UP = "given_up"
 
@@ -98,11 +89,7 @@ Healed = Counter[Outcome]
 
 
 class Healer:
-    """Runner of the jobs that compute missing metadata.
-
-    Several processes may run jobs concurrently. All methods raise `BackendUnavailable` if the
-    database is unreachable.
-    """
+    """Runner of the jobs that compute missing metadata. Several processes may run them at once."""
 
     def __init__(
         self,
@@ -118,10 +105,9 @@ class Healer:
         self._report = report
 
     async def ask(self, ids: Collection[uuid.UUID] | None = None) -> int:
-        """Queue jobs for the resources in `ids`, or for all resources if `ids` is None.
+        """Queue jobs for resources with missing metadata (only `ids`), and return their number.
 
-        Only resources with missing metadata are queued. Return their number. If the database
-        becomes unreachable, some of the jobs may have been queued.
+        If the database becomes unreachable, some of the jobs may have been queued.
         """
         rows, requested, after = (await self._database.rows()).healing, 0, None
         while page := await rows.ask(ids, after=after, limit=_PAGE):
@@ -135,30 +121,28 @@ class Healer:
     async def heal(
         self,
         is_stopping: Callable[[], bool] = lambda: False,
-        progress: Callable[[Healed], None] | None = None,
+        progress: Callable[[Healed], None] = lambda _: None,
     ) -> Healed:
         """Run all due jobs, one after the other, and call `progress` after each job.
 
         When `is_stopping` returns True, the remaining claimed jobs are postponed. If the database
-        becomes unreachable, claimed jobs remain claimed until their lease ends.
+        becomes unreachable (`BackendUnavailable`), claimed jobs remain claimed until their lease
+        ends.
         """
         healed, rows = Healed(), (await self._database.rows()).healing
         while True:
             claimed = await rows.claim(limit=_BATCH, lease=_LEASE)
             for job in claimed.jobs:
-                put_off: tuple[int, datetime] | None = None
-                if is_stopping():
-                    put_off = job.attempts - 1, now()
-                else:
+                put_off: tuple[int, datetime] | None = job.attempts - 1, now()
+                if not is_stopping():
                     outcome = await self._run(job)
                     self._report(outcome)
                     healed[outcome] += 1
-                    if outcome is Outcome.RETRIED:
-                        pause = _FIRST_PAUSE * 2.0 ** (job.attempts - 1)
-                        put_off = job.attempts, now() + pause
+                    pause = _FIRST_PAUSE * 2.0 ** (job.attempts - 1)
+                    is_retried = outcome is Outcome.RETRIED
+                    put_off = (job.attempts, now() + pause) if is_retried else None
                 await rows.end(job, until=claimed.until, put_off=put_off)
-                if progress is not None:
-                    progress(healed)
+                progress(healed)
             if not claimed.jobs or is_stopping():
                 return healed
 
@@ -196,19 +180,17 @@ class Healer:
         """Compute a resource's metadata. A video gets the dominant colour of its poster image."""
         is_colorless, is_video = resource.dominant_color is None, resource.resource_type == VIDEO
         decodes = is_colorless and not is_video and self._colors.decodes(resource.content_type)
-        change = Change()
+        found: dict[str, object] = {}
         if decodes or reread:
-            opened = await self._storage.open(resource.storage_key)
-            with contextlib.closing(opened):
+            with contextlib.closing(await self._storage.open(resource.storage_key)) as opened:
                 if not is_intact(opened.image, resource):
                     raise ImageNotFound
                 try:
                     if reread:
                         probed = await probe(opened)
-                        change = Change(**probed.properties)
+                        found = {name: getattr(probed, name) for name in _REREAD}
                     if decodes:
-                        color = await self._colors.dominant_color(opened)
-                        change = dataclasses.replace(change, dominant_color=color)
+                        found["dominant_color"] = await self._colors.dominant_color(opened)
                 except UnsupportedMedia as error:
                     log.info(
                         "cannot compute all missing properties of resource %s: %s",
@@ -216,9 +198,8 @@ class Healer:
                         error,
                     )
         if is_colorless and is_video:
-            color = await self._color_of_poster(resource)
-            change = dataclasses.replace(change, dominant_color=color)
-        return change
+            found["dominant_color"] = await self._color_of_poster(resource)
+        return Change(**found)
 
     async def _color_of_poster(self, video: MediaResource) -> str | None:
         source = video.source_key or video.storage_key

@@ -21,7 +21,7 @@ LEASE: Final = timedelta(minutes=15)
 
 
 def lease_end() -> datetime:
-    """Return the time at which the lease of an intent written now will expire."""
+    """Return the time at which the lease of an intent written now expires."""
     return now() + LEASE
 
 
@@ -49,15 +49,9 @@ async def protected(
 ) -> AsyncIterator[StorageKey]:
     """Context manager: prevent sweepers from deleting the source image until the block ends.
 
-    Sweepers are background jobs that execute pending deletions.
-
-    Yields:
-        The `media_key` of the intent. The transaction that records the source deletes the intent.
-
-    Raises:
-        ImageNotFound: the source was deleted in the meantime.
-        SourceChanged: the source was saved again in the meantime.
-        MarkClaimed: a sweeper is already deleting the source.
+    Yields the `media_key` of an intent. The transaction that records the source deletes the intent.
+    Raises `ImageNotFound` or `SourceChanged` if the source was deleted or replaced in the meantime,
+    and `MarkClaimed` if a sweeper is already deleting it.
     """
     image = source.image
     intent = StorageKey.of_media(new_id(), source.probed.extension)

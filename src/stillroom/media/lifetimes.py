@@ -12,32 +12,23 @@ from stillroom.storage.values import StoredImage
 
 
 class Lifetimes:
-    """Lifetimes of images, stored as pending deletions.
-
-    A lifetime applies to one version of an image. A version that is saved later does not inherit
-    it.
-    """
+    """Lifetimes of single versions of images, stored as pending deletions."""
 
     def __init__(self, storage: ImageStorage, database: MediaDatabase) -> None:
         self._storage = storage
         self._database = database
 
     async def require_database(self) -> None:
-        """Check that the database can store a pending deletion. Call this before the save.
-
-        Raises:
-            BackendUnavailable: the database is unreachable.
-        """
+        """Raise `BackendUnavailable` if no deletion can be scheduled. Call this before the save."""
         await (await self._database.rows()).check()
 
     async def end(self, image: StoredImage, after: timedelta) -> datetime:
         """Schedule the deletion of a new image after a lifetime, and return the expiration time.
 
-        Raises:
-            BackendUnavailable: the deletion could not be scheduled. Because the image would never
-                expire, it was deleted at once.
+        If that fails (`BackendUnavailable`), the image is deleted at once, because it would never
+        expire.
         """
-        due_at = clock.latest() + after
+        due_at = clock.CLOCK.latest() + after
         try:
             await (await self._database.rows()).deletions.mark_save(image, EXPIRED, due_at)
         except BackendUnavailable:

@@ -25,39 +25,31 @@ _AT_ONCE: Final = 8
 log = logging.getLogger("stillroom.media")
 
 
-class MissingBytes:
-    """Check for resources whose files are missing."""
+async def warn_about_missing_bytes(
+    storage: ImageStorage, database: MediaDatabase, is_stopping: Callable[[], bool]
+) -> None:
+    """Check 100 resources. If a file is missing, check up to 10,000 and log a warning."""
 
-    def __init__(self, storage: ImageStorage, database: MediaDatabase) -> None:
-        self._storage = storage
-        self._database = database
-
-    async def warn(self, is_stopping: Callable[[], bool]) -> None:
-        """Check 100 resources. If a file is missing, check up to 10,000 and log a warning.
-
-        Args:
-            is_stopping: Returns True to stop without a warning.
-        """
-        looked_at = missing = 0
-        async for page in (await self._database.rows()).resources.in_order(limit=_PAGE):
-            there = await map_concurrently(self._is_there, page, limit=_AT_ONCE)
-            looked_at += len(page)
-            missing += there.count(False)
-            if not missing or is_stopping():
-                return
-            if looked_at >= _MOST:
-                break
-        if missing:
-            log.warning(
-                "%s%d of %d resources of the media library have no bytes in this bucket: if they "
-                "were on a disk or in another bucket, copy them with `stillroom migrate` "
-                "(docs/migration.md); `stillroom media orphans` lists them",
-                "at least " if looked_at >= _MOST else "", missing, looked_at,
-            )  # fmt: skip
-
-    async def _is_there(self, resource: MediaResource) -> bool:
+    async def is_there(resource: MediaResource) -> bool:
         try:
-            await self._storage.stat(resource.storage_key)
+            await storage.stat(resource.storage_key)
         except ImageNotFound:
             return False
         return True
+
+    checked = missing = 0
+    async for page in (await database.rows()).resources.in_order(limit=_PAGE):
+        there = await map_concurrently(is_there, page, limit=_AT_ONCE)
+        checked += len(page)
+        missing += there.count(False)
+        if not missing or is_stopping():
+            return
+        if checked >= _MOST:
+            break
+    if missing:
+        log.warning(
+            "%s%d of %d resources of the media library have no bytes in this bucket: if they "
+            "were on a disk or in another bucket, copy them with `stillroom migrate` "
+            "(docs/migration.md); `stillroom media orphans` lists them",
+            "at least " if checked >= _MOST else "", missing, checked,
+        )  # fmt: skip

@@ -36,11 +36,7 @@ def is_recorded(image: StoredImage, resource: MediaResource) -> bool:
 
 
 async def hash_of(storage: ImageStorage, key: StorageKey) -> bytes:
-    """Return an image's SHA-256, which is computed from the file if it is not stored.
-
-    Raises:
-        ImageNotFound: there is no image at the key.
-    """
+    """Return an image's SHA-256, which is computed from the file if it is not stored."""
     with contextlib.closing(await storage.open(key)) as opened:
         return opened.image.sha256 or await hash_opened(opened)
 

@@ -13,27 +13,16 @@ from stillroom.generation.facts import Generation
 from stillroom.media.index.values import NO_FACTS, FactsQuery
 from stillroom.paths import KeyPrefix, StorageKey
 
+# Values of `MediaResource.resource_type`:
 IMAGE: Final = "image"
 VIDEO: Final = "video"
-"""`MediaResource.resource_type` of a video."""
 
-RELOCATED: Final = "relocated"
-"""Reason for a pending deletion: the library has a copy of the image."""
-
-DELETED: Final = "deleted"
-"""Reason for a pending deletion: the resource or the run was deleted."""
-
-EXPIRED: Final = "expired"
-"""Reason for a pending deletion: the image's lifetime has ended.
-
-An older version of Stillroom may also have written it for an image that had expired under a rule.
-"""
-
-RULE: Final = "rule"
-"""Reason for a pending deletion: a retention rule, which is checked again before the deletion."""
-
-ORPHAN: Final = "orphan"
-"""Reason for a pending deletion: an operator requested to delete an image that has no row."""
+# Reasons for a pending deletion:
+RELOCATED: Final = "relocated"  # the library has a copy of the image
+DELETED: Final = "deleted"  # the resource or the run was deleted
+EXPIRED: Final = "expired"  # the image's lifetime has ended (in older rows, or a rule applied)
+RULE: Final = "rule"  # a retention rule, which is checked again before the deletion
+ORPHAN: Final = "orphan"  # an operator requested to delete an image that has no row
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +38,12 @@ class MediaResource:
         save_id: Recorded version of the file at `storage_key`; see `StoredImage.save_id`.
         content_hash: SHA-256, 32 bytes. Unique among resources.
         extension: File extension for the content, without a dot.
-        file_size: Size in bytes.
         width: Width in pixels as stored; the orientation in an image's metadata is not applied.
         color_profile: Name such as `sRGB` or `Display P3`; None if the file has no named profile.
         protected: True if the resource cannot be deleted.
         deleted_at: Time of the deletion request (UTC); None if the resource is not deleted.
         duration: Duration in seconds; None for images.
         dominant_color: `#rrggbb` in sRGB; None if it is not computed yet or cannot be computed.
-        tags: Sorted tags; see `media/tags.py`.
         ai_mark: Label in the file that says whether an AI made it; None if not read or unknown.
         generation: Generation metadata (model, prompt and so on) without `raw`; None if unknown.
     """
@@ -88,10 +75,7 @@ class MediaResource:
     """Names of the fields that are computed later if they are unknown after an ingest."""
 
     def is_from(self, folder: KeyPrefix) -> bool:
-        """Return whether the resource was ingested from `folder`.
-
-        A resource whose file is now in another folder does not count.
-        """
+        """Return whether the resource was ingested from `folder`, and is there or in `media/`."""
         return (
             self.source_key is not None
             and self.source_key.text.startswith(folder.text)
@@ -128,7 +112,6 @@ class Mark:
     Attributes:
         save_id: Version to delete. Any other version is kept, even if the bytes are the same.
         reason: `RELOCATED`, `DELETED`, `EXPIRED`, `RULE` or `ORPHAN`.
-        due_at: Earliest time of the deletion (UTC).
         resource_id: Resource that was deleted; None if the source of an ingest is to be deleted.
         content_hash: SHA-256 of an ingest's source. The source is deleted only if a resource has
             the same bytes.
@@ -144,16 +127,14 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class DueMark:
-    """Row of a pending deletion.
+    """Row of a pending deletion, with the fields of `Mark`.
 
     Attributes:
-        id: Id of the row. If all attempts fail, the row that records the failure (dead letter) has
-            the same id.
+        id: Id of the row, and of the dead letter if all attempts fail.
         due_at: Earliest time of the next attempt (UTC).
-        attempts: Number of attempts so far. A claimed deletion counts the current attempt too.
-        content_hash: SHA-256 as in `Mark`, or None if an older version wrote the row.
-        copy: Resource with the same SHA-256 as the source to delete, read when the deletion was
-            claimed; None if there was no such resource.
+        attempts: Number of attempts. A claimed deletion counts the current attempt, too.
+        content_hash: None also if an older version wrote the row.
+        copy: Resource with the same SHA-256 as the source to delete when the deletion was claimed.
     """
 
     id: uuid.UUID
@@ -169,12 +150,7 @@ class DueMark:
 
 @dataclass(frozen=True, slots=True)
 class ClaimedMarks:
-    """Result of claiming pending deletions.
-
-    Attributes:
-        marks: Pending deletions that were claimed.
-        skipped: Pending deletions that were cancelled because a resource uses the file.
-    """
+    """Claimed pending deletions. Those in `skipped` were cancelled: a resource uses the file."""
 
     marks: Sequence[DueMark]
     skipped: Sequence[DueMark]
@@ -182,12 +158,9 @@ class ClaimedMarks:
 
 @dataclass(frozen=True, slots=True)
 class ClaimedIntents:
-    """Result of claiming the intents of crashed ingests.
+    """Intents of crashed ingests, claimed until `until`: the keys of the copies to delete.
 
-    Attributes:
-        media_keys: Keys of the copies to delete.
-        skipped: Keys of copies that a resource uses. Their intents were deleted.
-        until: Time at which the claim expires (UTC).
+    The intents in `skipped` were deleted, because a resource uses the copy.
     """
 
     media_keys: Sequence[StorageKey]
@@ -197,19 +170,13 @@ class ClaimedIntents:
 
 @dataclass(slots=True)
 class Settlement:
-    """Outcomes of the pending deletions that a sweeper has claimed.
+    """Outcomes of the pending deletions that a sweeper has claimed."""
 
-    Attributes:
-        done: Ids of pending deletions that were completed or cancelled, and are removed.
-        retried: Pending deletions that failed, each with its error and the next attempt's time.
-        dead_lettered: Pending deletions that have failed for good, each with its error.
-        left: Pending deletions that were not attempted.
-    """
-
-    done: list[uuid.UUID] = field(default_factory=list)
+    done: list[uuid.UUID] = field(default_factory=list)  # completed or cancelled, to be removed
+    # Failed, with the error and the time of the next attempt:
     retried: list[tuple[DueMark, str, datetime]] = field(default_factory=list)
-    dead_lettered: list[tuple[DueMark, str]] = field(default_factory=list)
-    left: list[DueMark] = field(default_factory=list)
+    dead_lettered: list[tuple[DueMark, str]] = field(default_factory=list)  # with the error
+    left: list[DueMark] = field(default_factory=list)  # not attempted
 
 
 DELETION: Final = "deletion"
@@ -218,12 +185,7 @@ DELETION: Final = "deletion"
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """Work that has failed for good and needs an operator's attention.
-
-    Attributes:
-        payload: What a retry needs, as JSON.
-        failed_at: Time of the last attempt (UTC).
-    """
+    """Work that has failed for good. The payload is what a retry needs, as JSON."""
 
     id: uuid.UUID
     kind: str
@@ -236,35 +198,21 @@ class DeadLetter:
 
 @dataclass(frozen=True, slots=True)
 class RunDeletion:
-    """Progress of the deletion of a run's images.
+    """Progress of the deletion of a run's images."""
 
-    Attributes:
-        folder: Key prefix of the run's images: `compute/<folder>/`.
-        saved_until: Time of the latest save (UTC) that is deleted.
-        after: Last key that was processed; empty at the start.
-        marked: Number of images marked for deletion.
-        kept: Number of images kept because they belong to a resource of the media library.
-        newer: Number of images kept because they were saved later than `saved_until`.
-    """
-
-    folder: str
-    saved_until: datetime
-    after: str = ""
-    marked: int = 0
-    kept: int = 0
-    newer: int = 0
+    folder: str  # key prefix of the run's images: `compute/<folder>/`
+    saved_until: datetime  # time of the latest save (UTC) that is deleted
+    after: str = ""  # last key that was processed
+    marked: int = 0  # number of images marked for deletion
+    kept: int = 0  # number of images kept because they belong to a resource of the media library
+    newer: int = 0  # number of images kept because they were saved later than `saved_until`
 
 
 @dataclass(frozen=True, slots=True)
 class QueueMetrics:
-    """Metrics of the deletion queue.
+    """Numbers of rows in the queues. `marks` includes pending deletions that are not yet due.
 
-    Attributes:
-        marks: Number of pending deletions, including those not yet due.
-        oldest_due: Time since the oldest pending deletion became due; zero if nothing is due.
-        intents: Number of ingests that are in progress or were interrupted by a crash.
-        dead_letters: Number of deletions that have failed for good.
-        healing: Number of resources whose metadata is still to be computed.
+    `oldest_due` is the time since the oldest pending deletion became due; zero if nothing is due.
     """
 
     marks: int
@@ -279,10 +227,7 @@ class QueueMetrics:
 class HealingJob:
     """Claimed job that computes a resource's missing metadata.
 
-    Attributes:
-        resource: Resource as it was when the job was claimed.
-        attempts: Number of attempts, including the current attempt.
-        reread: True to also parse the file header again.
+    The number of attempts includes the current one. `reread` means to parse the file header, too.
     """
 
     resource: MediaResource
@@ -300,27 +245,19 @@ class ClaimedHealing:
 
 @dataclass(frozen=True, slots=True)
 class ResourceQuery:
-    """Query for a page of resources, newest first. Filters are combined with AND.
+    """Query for a page of resources, newest first. Filters are combined with AND."""
 
-    Attributes:
-        after: Id of the last resource on the previous page.
-        created_from: Earliest creation time, inclusive. `created_before` is exclusive.
-        tags: Required tags. Resources with a tag in `without_tags` are excluded.
-        source_keys: Allowed values of `source_key`; empty to allow all.
-        facts: Filter on the generation metadata in the search index.
-    """
-
-    after: uuid.UUID | None = None
+    after: uuid.UUID | None = None  # id of the last resource on the previous page
     limit: int = 100
     content_hash: bytes | None = None
     content_type: str | None = None
     resource_type: str | None = None
-    created_from: datetime | None = None
-    created_before: datetime | None = None
-    tags: Sequence[str] = ()
-    without_tags: Sequence[str] = ()
-    source_keys: Sequence[StorageKey] = ()
-    facts: FactsQuery = NO_FACTS
+    created_from: datetime | None = None  # inclusive
+    created_before: datetime | None = None  # exclusive
+    tags: Sequence[str] = ()  # each is required
+    without_tags: Sequence[str] = ()  # each is excluded
+    source_keys: Sequence[StorageKey] = ()  # allowed keys; empty to allow all
+    facts: FactsQuery = NO_FACTS  # filter on the generation metadata in the search index
 
 
 @dataclass(frozen=True, slots=True)
@@ -357,14 +294,11 @@ class Change:
 
 
 class IntentLost(Exception):
-    """Error: a sweeper has claimed the intent and may have deleted the copied file.
-
-    Ingest again.
-    """
+    """Error: a sweeper may have deleted the copied file. Repeat the ingest."""
 
 
 class MarkClaimed(Exception):
-    """Error: the sweeper is already deleting the image that an ingest was to use in place."""
+    """Error: a sweeper is already deleting the image that an ingest was to use in place."""
 
 
 class SourceChanged(Exception):
@@ -372,9 +306,9 @@ class SourceChanged(Exception):
 
 
 def new_id() -> uuid.UUID:
-    """Return a UUIDv7 (RFC 9562, 5.7). Python itself provides this only since version 3.14.
+    """Return a UUIDv7 (RFC 9562, 5.7): milliseconds since the epoch and 74 random bits.
 
-    The id contains the milliseconds since the epoch and 74 random bits.
+    Python itself provides this only since version 3.14.
     """
     milliseconds = time.time_ns() // 1_000_000
     return uuid.UUID(

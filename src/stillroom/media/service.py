@@ -20,7 +20,6 @@ import asyncio
 import contextlib
 import dataclasses
 import functools
-import logging
 import uuid
 from collections.abc import Callable, Sequence
 from datetime import timedelta
@@ -71,8 +70,6 @@ S3 copies at most 5 GiB, which take nine minutes to hash at 10 MB/s. The limit i
 `LEASE`, so that the lease of the ingest's intent cannot expire earlier.
 """
 
-log = logging.getLogger("stillroom.media")
-
 
 class MediaResourceService:
     """Operations on one library's resources.
@@ -110,13 +107,12 @@ class MediaResourceService:
                 that completes later is deleted by the sweeper.
 
         Raises:
-            InvalidPath: the key is not an image's key.
-            ImageNotFound: there is no image at the key.
+            InvalidPath, ImageNotFound: the key is not an image's key, or there is no image.
             ResourceConflict: the resource with these bytes is being deleted or its file is missing;
                 or a sweeper is deleting an image that is to be recorded without a copy.
             UnsupportedMedia: the image is neither a raster image nor a video.
-            StorageFull: the storage is full.
-            BackendUnavailable: the storage or the database failed, or the deadline has passed.
+            BackendUnavailable, StorageFull: the storage or the database failed, or the deadline has
+                passed.
         """
         if isinstance(storage_key, str):
             storage_key = StorageKey.of_image(path_of_key(storage_key, at=("storage_key",)))
@@ -129,32 +125,26 @@ class MediaResourceService:
                     if attempt:
                         await asyncio.sleep(_FIRST_PAUSE_S * 2**attempt)  # let other ingests finish
                     try:
-                        resource = await self._try_ingest(
-                            storage_key, relocate=relocate, within=within
-                        )
+                        source = await read_source(self._storage, storage_key)
+                        resource = await self._ingest(source, relocate=relocate, within=within)
                     except (IntentLost, SourceChanged, MarkClaimed) as error:
                         is_claimed = isinstance(error, MarkClaimed)
                         continue
                     if resource is not None:
-                        return resource
+                        facts = kept_of(source.probed.generation)  # perhaps not indexed yet
+                        return dataclasses.replace(
+                            resource, generation=facts or resource.generation
+                        )
         except TimeoutError:
             raise BackendUnavailable("the ingest has taken too long: try again later") from None
         if is_claimed:
             raise ResourceConflict("the image is being deleted: save it again, and then ingest it")
         raise BackendUnavailable("the image kept changing during the ingest: try again")
 
-    async def _try_ingest(
-        self, key: StorageKey, *, relocate: bool, within: KeyPrefix | None
+    async def _ingest(
+        self, source: Source, *, relocate: bool, within: KeyPrefix | None
     ) -> MediaResource | None:
         """Try to ingest an image once. Return None if a concurrent transaction prevented it."""
-        source = await read_source(self._storage, key)
-        resource = await self._ingest(source, relocate=relocate, within=within)
-        facts = kept_of(source.probed.generation)  # the index may not contain them yet
-        return resource and dataclasses.replace(resource, generation=facts or resource.generation)
-
-    async def _ingest(
-        self, source: "Source", *, relocate: bool, within: KeyPrefix | None
-    ) -> MediaResource | None:
         known = await (await self._database.rows()).resources.find_by_hash(source.sha256)
         if known is not None and within is not None and not known.is_from(within):
             return await self._join(known, source, relocate=relocate)
@@ -173,12 +163,9 @@ class MediaResourceService:
         return await self._record(resource, known, source)
 
     async def _join(
-        self, known: MediaResource, source: "Source", *, relocate: bool
+        self, known: MediaResource, source: Source, *, relocate: bool
     ) -> MediaResource | None:
-        """Return another folder's resource with the same bytes, without caption, alt text and tags.
-
-        The resource in the database is not changed.
-        """
+        """Return another folder's resource with the same bytes, without its texts and tags."""
         if known.deleted_at is not None or not await has_its_bytes(self._storage, known):
             raise ResourceConflict
         # Keep the source if the resource is recorded in place: clients may overwrite that file.
@@ -199,7 +186,7 @@ class MediaResourceService:
         )
 
     async def _keep(
-        self, known: MediaResource, source: "Source", *, relocate: bool, revive: bool = True
+        self, known: MediaResource, source: Source, *, relocate: bool, revive: bool = True
     ) -> MediaResource | None:
         rows = await self._database.rows()
         keep = functools.partial(
@@ -215,7 +202,7 @@ class MediaResourceService:
             return await keep(skipped=source.image.key, in_place=intent)
 
     async def _record(
-        self, resource: MediaResource, known: MediaResource | None, source: "Source"
+        self, resource: MediaResource, known: MediaResource | None, source: Source
     ) -> MediaResource | None:
         rows = await self._database.rows()
         key, save_id = source.image.key, source.image.save_id
@@ -228,7 +215,7 @@ class MediaResourceService:
             return resource if await rows.resources.add(resource, intent=intent) else None
 
     async def _relocate(
-        self, resource: MediaResource, known: MediaResource | None, source: "Source"
+        self, resource: MediaResource, known: MediaResource | None, source: Source
     ) -> MediaResource | None:
         rows = await self._database.rows()
         media_key = StorageKey.of_media(resource.id, resource.extension)
@@ -274,13 +261,12 @@ class MediaResourceService:
         )
 
     async def _copy(
-        self, source: "Source", media_key: StorageKey, *, is_new: bool
+        self, source: Source, media_key: StorageKey, *, is_new: bool
     ) -> StoredImage | None:
-        """Copy the source to `media_key`.
+        """Copy the source to `media_key`. Return None if the source was saved again.
 
-        Return None if the source was saved again since its header was read. Only the version whose
-        header was read is copied: concurrent ingests of identical bytes write to the same key, so
-        each of them must write the same bytes.
+        Concurrent ingests of identical bytes write to the same key, so each must write the same
+        bytes.
         """
         image = source.image
         try:
@@ -293,18 +279,14 @@ class MediaResourceService:
                 return None
             raise
 
-    def _mark(self, source: "Source") -> Mark:
+    def _mark(self, source: Source) -> Mark:
         image, due_at = source.image, now() + self._grace
         return Mark(image.key, image.save_id, RELOCATED, due_at, content_hash=source.sha256)
 
     # Reading and changing ----------------------------------------------------------------
 
     async def find(self, resource_id: uuid.UUID) -> MediaResource:
-        """Return the resource with this id.
-
-        Raises:
-            ResourceNotFound: there is no such resource.
-        """
+        """Return the resource with this id, or raise `ResourceNotFound`."""
         return await (await self._database.rows()).resources.find(resource_id)
 
     async def with_facts(self, resource: MediaResource) -> MediaResource:
@@ -330,9 +312,8 @@ class MediaResourceService:
     async def locate(self, resource: MediaResource) -> Location:
         """Return the location of a resource's file. If it is a `LocalImage`, the caller closes it.
 
-        Raises:
-            ImageNotFound: the file no longer exists, or was overwritten. The latter is possible
-                only if the library has no copy of the file.
+        Raises `ImageNotFound` if the file no longer exists, or was overwritten. The latter is
+        possible only if the library has no copy of the file.
         """
         key = resource.storage_key
         if not key.is_media and not is_recorded(await self._storage.stat(key), resource):
@@ -349,11 +330,8 @@ class MediaResourceService:
     ) -> MediaResource:
         """Change fields of a resource. With `only_unset`, only fields that are null are changed.
 
-        `check` is called with the resource before the change, and may raise an error.
-
-        Raises:
-            ResourceNotFound: there is no such resource.
-            Exception: any error of `check`; nothing is changed then.
+        `check` is called with the resource before the change. If it raises an error, or if there is
+        no such resource (`ResourceNotFound`), nothing is changed.
         """
         rows = await self._database.rows()
         return await rows.resources.change(resource_id, change, only_unset=only_unset, check=check)
@@ -363,9 +341,7 @@ class MediaResourceService:
     ) -> Sequence[str]:
         """Replace a resource's tags with `replace(tags)`. Return the new tags, sorted.
 
-        Raises:
-            InvalidParameter: there would be too many tags.
-            ResourceNotFound: there is no such resource.
+        Raises `InvalidParameter` if there would be too many tags, or `ResourceNotFound`.
         """
         rows = await self._database.rows()
         tags = await rows.tags.change(resource_id, lambda tags: checked_number(replace(tags)))
@@ -376,12 +352,8 @@ class MediaResourceService:
     ) -> MediaResource:
         """Delete a resource. The library's copy of the file is deleted after the grace period.
 
-        If the library has no copy, the original file is kept. `check` works as in `change`.
-
-        Raises:
-            ResourceNotFound: there is no such resource.
-            ResourceProtected: the resource is protected.
-            Exception: any error of `check`; nothing is changed then.
+        If the library has no copy, the original file is kept. `check` works as in `change`. Raises
+        `ResourceNotFound` or `ResourceProtected`.
         """
         rows, due_at = await self._database.rows(), now() + self._grace
         return await rows.resources.delete(resource_id, due_at=due_at, check=check)

@@ -24,9 +24,7 @@ class Source:
 async def read_source(storage: ImageStorage, key: StorageKey) -> Source:
     """Read an image's metadata, hash and header, all from the same version.
 
-    Raises:
-        ImageNotFound: there is no image at the key.
-        UnsupportedMedia: the file is neither a raster image nor a video.
+    Raises `ImageNotFound`, or `UnsupportedMedia` if the file is neither a raster image nor a video.
     """
     with contextlib.closing(await storage.open(key)) as opened:
         probed = await probe(opened)

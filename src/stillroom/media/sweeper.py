@@ -76,26 +76,15 @@ log = logging.getLogger("stillroom.media")
 
 @dataclass(slots=True)
 class Swept:
-    """Counts from one sweep.
-
-    Attributes:
-        deleted: Deleted images.
-        gone: Pending deletions whose image no longer existed.
-        kept: Cancelled deletions: a resource uses the image, the image was saved again, or the
-            retention rules now keep it.
-        failed: Deletions that have failed and will be retried.
-        dead_lettered: Deletions that have failed for good.
-        copies: Deleted copies of failed ingests.
-        folders: Removed empty folders.
-    """
+    """Counts from one sweep."""
 
     deleted: int = 0
-    gone: int = 0
-    kept: int = 0
-    failed: int = 0
-    dead_lettered: int = 0
-    copies: int = 0
-    folders: int = 0
+    gone: int = 0  # the image no longer existed
+    kept: int = 0  # a resource uses the image, it was saved again, or the retention rules keep it
+    failed: int = 0  # will be retried
+    dead_lettered: int = 0  # failed for good
+    copies: int = 0  # deleted copies of failed ingests
+    folders: int = 0  # removed empty folders
 
     @property
     def outcomes(self) -> dict[str, int]:
@@ -118,7 +107,11 @@ class _Outcome(Enum):
 
 
 class Sweeper:
-    """Executor of one library's pending deletions. Several sweepers may run concurrently."""
+    """Executor of one library's pending deletions. Several sweepers may run concurrently.
+
+    Without `expiry`, images that expired under a retention rule are kept. Without `run_deletions`,
+    interrupted deletions of runs are not resumed.
+    """
 
     def __init__(
         self,
@@ -128,11 +121,6 @@ class Sweeper:
         expiry: Expiry | None = None,
         run_deletions: RunDeletions | None = None,
     ) -> None:
-        """Delete images from `storage` that have a pending deletion in `database`.
-
-        Without `expiry`, images that expired under a retention rule are kept. Without
-        `run_deletions`, interrupted deletions of runs are not resumed.
-        """
         self._storage = storage
         self._database = database
         self._expiry = expiry
@@ -148,11 +136,9 @@ class Sweeper:
         """Carry out all pending deletions that are due now.
 
         `progress` is called after each batch and at the end, even if the sweep fails. When
-        `is_stopping` returns True, running deletions are finished, and no new deletions begin.
-
-        Raises:
-            BackendUnavailable: the database is unreachable. Claimed deletions remain claimed until
-                their lease ends.
+        `is_stopping` returns True, running deletions are finished, and no new deletions begin. If
+        the database is unreachable (`BackendUnavailable`), deletions remain claimed until their
+        lease ends.
         """
         swept = Swept()
         try:
@@ -299,7 +285,6 @@ class Sweeper:
         return _Outcome.DELETED
 
     async def _require_copy(self, mark: DueMark) -> None:
-        """Check that the library has an intact copy of a source, before the source is deleted."""
         copy = mark.copy
         if copy is None or not await self._is_needless(copy):
             # Another resource may now have these bytes, and older versions recorded no hash.

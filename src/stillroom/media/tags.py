@@ -15,20 +15,12 @@ UNWANTED: Final = "-"
 
 
 def checked_tags(texts: Iterable[str], at: tuple[str, ...]) -> frozenset[str]:
-    """Validate tags and return them unchanged. Tags are never normalized.
-
-    Raises:
-        InvalidParameter: a text is not a valid tag. `at` is its location in the request.
-    """
+    """Return valid tags unchanged. An error names `at`, the location in the request."""
     return frozenset(_checked(text, at) for text in texts)
 
 
 def checked_number(tags: frozenset[str]) -> frozenset[str]:
-    """Return the tags, after checking their number.
-
-    Raises:
-        InvalidParameter: there are more than `MAX_TAGS` tags.
-    """
+    """Return the tags if there are at most `MAX_TAGS`, else raise `InvalidParameter`."""
     if len(tags) > MAX_TAGS:
         raise InvalidParameter(
             f"the resource would have {len(tags)} tags: at most {MAX_TAGS} are allowed",

@@ -8,7 +8,7 @@ that another process can resume the scan after a crash.
 import logging
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from datetime import timedelta
 from typing import Final
 
@@ -118,7 +118,7 @@ class IndexHealing:
         healed, scans = Healed(), (await self._database.rows()).scans
         names_since_ns = None if anew or self._compares_saves else _NEVER_NS
 
-        async def pages(claim: uuid.UUID, after: str) -> AsyncIterator[float]:
+        async def pages(claim: uuid.UUID, after: str) -> AsyncGenerator[float, None]:
             healed.after = after
             while not healed.is_whole:
                 tree = MEDIA_PREFIX if healed.after.startswith(MEDIA_PREFIX) else COMPUTE_PREFIX

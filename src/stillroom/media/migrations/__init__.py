@@ -18,8 +18,7 @@ _VERSIONS: Final = "alembic_version"
 def migrate(config: RowsConfig) -> tuple[str | None, str]:
     """Run missing migrations. If several processes call this, one runs them and the others wait.
 
-    Returns:
-        The schema revisions before (None: there were no tables) and after the migration.
+    Return the schema revisions before (None: there were no tables) and after the migration.
 
     Raises:
         BackendUnavailable: the database is unreachable, or its schema is newer than this version.
@@ -50,11 +49,7 @@ def migrate(config: RowsConfig) -> tuple[str | None, str]:
 
 
 def found(config: RowsConfig) -> str | None:
-    """Return a database's schema revision, or None if it has no tables. Changes nothing.
-
-    Raises:
-        BackendUnavailable, ConfigurationError: as in `migrate`.
-    """
+    """Return a database's schema revision, or None if it has no tables. Errors as in `migrate`."""
     with migrating(config) as connection:
         return _revision(connection)
 

@@ -55,17 +55,12 @@ class DeletionRows(Rows):
     """Database rows of one library's pending deletions."""
 
     async def claim(self, claim: uuid.UUID, *, limit: int, lease: timedelta) -> ClaimedMarks:
-        """Claim pending deletions that are due. Claimed deletions can no longer be cancelled.
+        """Claim pending deletions that are due, with a new id. They can no longer be cancelled.
 
         The same transaction deletes the rows of deleted resources. Before this transaction, an
         ingest of identical bytes uses the deleted resource again. After it, the ingest creates a
         new resource. Images that an ingest is recording without a copy are skipped; see
         `require_unclaimed`.
-
-        Args:
-            claim: New id for this claim, also passed to `settle`.
-            limit: Maximum number of pending deletions to claim.
-            lease: Duration of the claim.
         """
         due = (
             sa.select(deletions)
@@ -110,10 +105,7 @@ class DeletionRows(Rows):
         )
 
     async def settle(self, claim: uuid.UUID, settlement: Settlement) -> None:
-        """Record the outcomes of claimed deletions.
-
-        Deletions that another sweeper has claimed in the meantime are not changed.
-        """
+        """Record the outcomes of claimed deletions, except those that were claimed again."""
         ours = leases.is_ours(deletions, claim)
         async with self._engine.writing() as connection:
             if settlement.done:
@@ -146,13 +138,10 @@ class DeletionRows(Rows):
         )
 
     async def require_unclaimed(self, key: StorageKey) -> None:
-        """Check that no sweeper has claimed a pending deletion of the image at `key`.
+        """Raise `MarkClaimed` if a sweeper may be deleting the image at `key`.
 
         The method waits for concurrent claims. Later claims skip the image if the caller has
         committed an ingest intent for it.
-
-        Raises:
-            MarkClaimed: a sweeper has claimed a pending deletion, and may delete the image.
         """
         async with self._engine.writing() as connection:
             marks = await connection.execute(
@@ -185,10 +174,7 @@ class DeletionRows(Rows):
             await mark_saves(connection, [image], reason, due_at)
 
     async def mark_orphans(self, images: Sequence[StoredImage]) -> Sequence[StorageKey]:
-        """Schedule the immediate deletion of the images without a row.
-
-        Return the keys of these images.
-        """
+        """Schedule the immediate deletion of the images without a row. Return their keys."""
         async with self._engine.writing() as connection:
             known = await known_keys(connection, [image.key for image in images])
             marked = [image for image in images if image.key not in known]
@@ -236,7 +222,7 @@ async def _find_ingested(connection: AsyncConnection) -> set[StorageKey]:
 
 
 def _is_due() -> sa.ColumnElement[bool]:
-    return sa.and_(deletions.c.due_at <= clock.earliest(), leases.is_free(deletions))
+    return sa.and_(deletions.c.due_at <= clock.CLOCK.earliest(), leases.is_free(deletions))
 
 
 async def _find_by_hashes(

@@ -14,6 +14,7 @@ import os
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -53,54 +54,35 @@ class RowsEngine:
     """Connection pool and transactions of the configured database, for one event loop."""
 
     def __init__(self, config: RowsConfig) -> None:
-        """Prepare the connection pool, which connects on first use.
-
-        Raises:
-            ConfigurationError: the database URL is invalid.
-        """
+        """Prepare the connection pool. Raise `ConfigurationError` if the URL is invalid."""
         self.is_sqlite = isinstance(config, SqliteConfig)
         options = _options(config)
         if self.is_sqlite:
             options["connect_args"]["factory"] = _SqliteConnection
-        self._engine = create_async_engine(
-            _url(config, driver="aiosqlite"), **options, hide_parameters=True
-        )
+        self._engine = create_async_engine(_url(config, driver="aiosqlite"), **options)
         self._rewriting: _Rewriting | None = None
         if isinstance(config, SqliteConfig):
             _keep_sqlite_rules(self._engine.sync_engine, synchronous=_full(config))
             self._rewriting = _Rewriting(config)
 
-    @contextlib.asynccontextmanager
-    async def reading(self) -> AsyncIterator[AsyncConnection]:
-        """Context manager: begin a read-only transaction.
+    def reading(self) -> AbstractAsyncContextManager[AsyncConnection]:
+        """Context manager: begin a read-only transaction. Errors are as in `writing`."""
+        return self._transaction(writes=False)
 
-        Raises:
-            BackendUnavailable: the database is unreachable or too slow.
-        """
-        async with self._transaction(writes=False) as connection:
-            yield connection
-
-    @contextlib.asynccontextmanager
-    async def writing(self) -> AsyncIterator[AsyncConnection]:
+    def writing(self) -> AbstractAsyncContextManager[AsyncConnection]:
         """Context manager: begin a transaction that is committed when the block ends.
 
-        If the block raises an exception, the transaction is rolled back.
-
-        Raises:
-            BackendUnavailable: the database is unreachable or too slow. The transaction may have
-                been committed.
+        If the block raises an exception, the transaction is rolled back. If the database is
+        unreachable or too slow (`BackendUnavailable`), the transaction may have been committed.
         """
-        async with self._transaction(writes=True) as connection:
-            yield connection
+        return self._transaction(writes=True)
 
     async def rewrite(self, work: Callable[[sa.Connection], T]) -> T:
         """Run `work` in a transaction. Use this only for data that can be rebuilt from the images.
 
         With SQLite, `work` runs in a single thread, and the commit does not wait for the disk. A
-        power failure may therefore lose the whole transaction, but never a part of it.
-
-        Raises:
-            BackendUnavailable: as in `writing`.
+        power failure may therefore lose the whole transaction, but never a part of it. Errors are
+        as in `writing`.
         """
         if self._rewriting is None:
             async with self.writing() as connection:
@@ -141,6 +123,11 @@ class Rows:
             rows: Sequence[sa.Row[Any]] = (await connection.execute(statement)).all()
         return rows
 
+    async def _execute(self, statement: sa.Executable) -> Sequence[sa.Row[Any]]:
+        async with self._engine.writing() as connection:
+            result = await connection.execute(statement)
+            return result.all() if result.returns_rows else ()
+
 
 class _SqliteConnection(sqlite3.Connection):
     """SQLite connection that closes itself when it is garbage-collected.
@@ -156,14 +143,11 @@ class _Rewriting:
     """SQLite connection in a separate thread, for `RowsEngine.rewrite`.
 
     The synchronous driver is faster than the asynchronous driver, which switches threads several
-    times per statement. Commits do not wait for the disk (`synchronous=NORMAL`), so a power failure
-    may lose them.
+    times per statement.
     """
 
     def __init__(self, config: SqliteConfig) -> None:
-        self._engine = sa.create_engine(
-            _url(config, driver="pysqlite"), **_options(config), hide_parameters=True
-        )
+        self._engine = sa.create_engine(_url(config, driver="pysqlite"), **_options(config))
         _keep_sqlite_rules(self._engine, synchronous="NORMAL" if config.durable else "OFF")
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="rows")
 
@@ -185,16 +169,11 @@ class _Rewriting:
 def migrating(config: RowsConfig) -> Iterator[sa.Connection]:
     """Context manager: begin an exclusive transaction for a migration. Other processes wait.
 
-    Raises:
-        BackendUnavailable: the database is unreachable, or the lock was not acquired in time.
-        ConfigurationError: the database URL is invalid.
+    Raises `ConfigurationError` if the database URL is invalid, or `BackendUnavailable` if the
+    database is unreachable or the lock was not acquired in time.
     """
-    engine = sa.create_engine(
-        _url(config, driver="pysqlite"),
-        **_options(config, pooled=False),
-        poolclass=sa.NullPool,
-        hide_parameters=True,
-    )
+    options = _options(config, pooled=False)
+    engine = sa.create_engine(_url(config, driver="pysqlite"), **options, poolclass=sa.NullPool)
     with contextlib.ExitStack() as stack, translated():
         if isinstance(config, SqliteConfig):
             stack.enter_context(_locked(config.file))
@@ -217,9 +196,6 @@ def translated() -> Iterator[None]:
     """Context manager: convert errors of the database driver to `BackendUnavailable`.
 
     Errors that indicate a bug in Stillroom are not converted.
-
-    Raises:
-        BackendUnavailable: the database is unreachable, full or too slow.
     """
     try:
         yield
@@ -241,12 +217,11 @@ def _url(config: RowsConfig, *, driver: str) -> URL:
 
 
 def _options(config: RowsConfig, *, pooled: bool = True) -> dict[str, Any]:
+    options: dict[str, Any] = {"hide_parameters": True}
     if isinstance(config, SqliteConfig):
-        return {"connect_args": {"timeout": _BUSY_S}}
-    options: dict[str, Any] = {
-        # Prepared statements belong to a session, which a transaction pooler changes.
-        "connect_args": {"connect_timeout": _CONNECT_S, "prepare_threshold": None},
-    }
+        return options | {"connect_args": {"timeout": _BUSY_S}}
+    # Prepared statements belong to a session, which a transaction pooler changes.
+    options["connect_args"] = {"connect_timeout": _CONNECT_S, "prepare_threshold": None}
     if pooled:
         options |= {"pool_size": _POOLED, "pool_timeout": _CONNECT_S, "pool_pre_ping": True}
     return options
@@ -275,8 +250,8 @@ def _keep_sqlite_rules(engine: sa.Engine, *, synchronous: str) -> None:
 def _locked(file: Path) -> Iterator[None]:
     """Context manager: hold a lock file while SQLite is switched to its write-ahead log (WAL).
 
-    Afterwards, the folder is flushed to disk (fsync). Without this lock, two processes that switch
-    at the same time get an error instead of waiting.
+    Without this lock, two processes that switch at the same time get an error instead of waiting.
+    Afterwards, the folder is flushed to disk (fsync).
     """
     file.parent.mkdir(parents=True, exist_ok=True, mode=_FOLDER_MODE)  # missing with a bucket
     # Do not open an existing database: closing any descriptor of it would release SQLite's own

@@ -20,16 +20,11 @@ class HealingRows(Rows):
     """Database rows of one library's healing jobs, which compute missing metadata."""
 
     async def ask(
-        self,
-        ids: Collection[uuid.UUID] | None,
-        *,
-        after: uuid.UUID | None = None,
-        limit: int,
+        self, ids: Collection[uuid.UUID] | None, *, after: uuid.UUID | None = None, limit: int
     ) -> list[uuid.UUID]:
-        """Queue healing jobs for one page of resources with missing metadata.
+        """Queue jobs for a page of resources with missing metadata, and return their sorted ids.
 
-        Return their sorted ids. If `ids` is set, only resources with these ids are queued. `after`
-        is the previous page's last id.
+        If `ids` is set, only these resources are queued. `after` is the previous page's last id.
         """
         lacking = sa.or_(
             resources.c.dominant_color.is_(None),
@@ -68,9 +63,8 @@ class HealingRows(Rows):
             .limit(limit)
             .with_for_update(skip_locked=True)
         )
-        async with self._engine.reading() as connection:  # usually nothing is due: do not lock
-            if not (await connection.execute(sa.select(sa.exists().where(due)))).scalar_one():
-                return ClaimedHealing((), moment)
+        if not await self._read(sa.select(healing.c.resource_id).where(due).limit(1)):
+            return ClaimedHealing((), moment)  # the usual case, without a lock
         until = moment + lease
         async with self._engine.writing() as connection:
             ids = list((await connection.execute(statement)).scalars())
@@ -107,11 +101,9 @@ class HealingRows(Rows):
         if put_off is not None:
             attempts, due_at = put_off
             statement = sa.update(healing).where(*ours).values(attempts=attempts, due_at=due_at)
-        async with self._engine.writing() as connection:
-            await connection.execute(statement)
+        await self._execute(statement)
 
     async def waiting(self) -> int:
         """Return the number of all jobs, including jobs that are not yet due."""
-        async with self._engine.reading() as connection:
-            result = await connection.execute(sa.select(sa.func.count()).select_from(healing))
-            return int(result.scalar_one())
+        (row,) = await self._read(sa.select(sa.func.count()).select_from(healing))
+        return int(row[0])

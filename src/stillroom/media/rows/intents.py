@@ -47,25 +47,17 @@ class IntentRows(Rows):
 
     async def release(self, media_key: StorageKey) -> None:
         """End an intent's lease now, so that the sweeper deletes the copy."""
-        async with self._engine.writing() as connection:
-            await connection.execute(
-                sa.update(intents)
-                .where(intents.c.media_key == media_key, ~intents.c.sweeping)
-                .values({_lease_end: now()})
-            )
+        statement = sa.update(intents).where(_is_held(media_key)).values({_lease_end: now()})
+        await self._execute(statement)
 
     async def remove(self, media_key: StorageKey) -> None:
         """Delete an intent. Call this only if its copy was certainly not written."""
-        async with self._engine.writing() as connection:
-            await connection.execute(
-                sa.delete(intents).where(intents.c.media_key == media_key, ~intents.c.sweeping)
-            )
+        await self._execute(sa.delete(intents).where(_is_held(media_key)))
 
     async def claim(self, *, limit: int, lease: timedelta) -> ClaimedIntents:
-        """Claim intents of crashed ingests, whose lease has expired, to delete the copied files.
+        """Claim intents of crashed ingests, so that the ingests can no longer use their copies.
 
-        An ingest can no longer use its copy. An intent whose key is used by a resource is obsolete,
-        and is deleted.
+        An intent whose key is used by a resource is obsolete, and is deleted.
         """
         until = now() + lease
         expired = (
@@ -93,39 +85,24 @@ class IntentRows(Rows):
 
     async def end(self, keys: Sequence[StorageKey], *, until: datetime) -> None:
         """Delete claimed intents whose copies are deleted, unless they were claimed again."""
-        async with self._engine.writing() as connection:
-            await connection.execute(
-                sa.delete(intents).where(
-                    intents.c.media_key.in_(keys),
-                    intents.c.sweeping,
-                    _lease_end == until,
-                )
-            )
+        ours = intents.c.media_key.in_(keys), intents.c.sweeping, _lease_end == until
+        await self._execute(sa.delete(intents).where(*ours))
 
 
 async def end_intent(connection: AsyncConnection, media_key: StorageKey) -> None:
-    """Delete an ingest's intent in the transaction that inserts the resource.
-
-    Raises:
-        IntentLost: the sweeper has claimed the intent.
-    """
-    result = await connection.execute(
-        sa.delete(intents).where(intents.c.media_key == media_key, ~intents.c.sweeping)
-    )
+    """Delete an intent with its resource's insertion. Raise `IntentLost` if it was claimed."""
+    result = await connection.execute(sa.delete(intents).where(_is_held(media_key)))
     if result.rowcount == 0:
         raise IntentLost
 
 
 async def require_intent(connection: AsyncConnection, media_key: StorageKey) -> None:
-    """Lock the row of an intent whose copy a resource will use.
-
-    Raises:
-        IntentLost: the sweeper has claimed the intent.
-    """
-    result = await connection.execute(
-        sa.select(intents.c.media_key)
-        .where(intents.c.media_key == media_key, ~intents.c.sweeping)
-        .with_for_update()
-    )
-    if result.one_or_none() is None:
+    """Lock the intent of a copy that a resource will use. Raise `IntentLost` if it was claimed."""
+    statement = sa.select(intents.c.media_key).where(_is_held(media_key)).with_for_update()
+    if (await connection.execute(statement)).one_or_none() is None:
         raise IntentLost
+
+
+def _is_held(media_key: StorageKey) -> sa.ColumnElement[bool]:
+    """Build the SQL condition that no sweeper has claimed an intent."""
+    return sa.and_(intents.c.media_key == media_key, ~intents.c.sweeping)

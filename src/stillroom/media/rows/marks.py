@@ -58,10 +58,7 @@ async def mark_saves(
     """Insert pending deletions. If an image already has one, the earlier due time counts.
 
     Pending deletions of ingested sources (`RELOCATED`) are not changed, nor those that a sweeper
-    has attempted or claimed.
-
-    Returns:
-        The keys of the images whose pending deletion was added or changed.
+    has attempted or claimed. Return the keys of the images whose deletion was added or changed.
     """
     if not images:
         return set()
@@ -140,8 +137,7 @@ async def restore_mark(connection: AsyncConnection, dead_letter: DeadLetter) -> 
 async def cancel_marks_at(connection: AsyncConnection, key: StorageKey) -> None:
     """Cancel the pending deletions of an image that a resource will use without a copy.
 
-    Raises:
-        MarkClaimed: a sweeper is deleting the image.
+    Raises `MarkClaimed` if a sweeper is deleting the image.
     """
     if key.is_media:
         return  # a pending deletion of a media key always belongs to its own resource

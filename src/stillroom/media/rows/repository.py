@@ -42,12 +42,9 @@ class MediaRepository:
         await self._engine.close()
 
     async def check(self) -> None:
-        """Check that PostgreSQL responds.
+        """Raise `BackendUnavailable` if PostgreSQL does not respond.
 
         SQLite is not checked, because it depends only on the disk and a query would create files.
-
-        Raises:
-            BackendUnavailable: the database does not respond.
         """
         if self._engine.is_sqlite:
             return

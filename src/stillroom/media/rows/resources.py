@@ -43,11 +43,7 @@ class ResourceRows(Rows):
     """Database rows of one library's resources."""
 
     async def find(self, resource_id: uuid.UUID) -> MediaResource:
-        """Return the resource with this id.
-
-        Raises:
-            ResourceNotFound: there is no such resource, or it was deleted.
-        """
+        """Return a resource. Raise `ResourceNotFound` if it does not exist or was deleted."""
         resource = await self._find(_live().where(resources.c.id == resource_id))
         if resource is None:
             raise ResourceNotFound
@@ -70,22 +66,17 @@ class ResourceRows(Rows):
             statement = statement.join(first, first.c.resource_id == resources.c.id)
             statement, identity = statement.where(first.c.tag == query.tags[0]), first.c.resource_id
         statement = statement.order_by(identity.desc())
-        conditions = [*matching(query.facts, is_sqlite=self._engine.is_sqlite)]
-        if conditions := [*conditions, *bounds_of(query.facts)]:
-            statement = statement.join(search_images, is_indexed_in(search_images)).where(
-                *conditions
-            )
-        for tag in query.tags[1:]:
-            statement = statement.where(_has(tag))
-        for tag in query.without_tags:
-            statement = statement.where(~_has(tag))
+        facts = [*matching(query.facts, is_sqlite=self._engine.is_sqlite), *bounds_of(query.facts)]
+        if facts:
+            statement = statement.join(search_images, is_indexed_in(search_images)).where(*facts)
+        statement = statement.where(
+            *map(_has, query.tags[1:]), *(~_has(tag) for tag in query.without_tags)
+        )
         if query.after is not None:
             statement = statement.where(identity < query.after)
         statement = statement.where(*_conditions(query))
-        rows = await self._read(statement)
-        return ResourcePage(
-            [resource_of(row) for row in rows[: query.limit]], more=len(rows) > query.limit
-        )
+        found = [resource_of(row) for row in await self._read(statement)]
+        return ResourcePage(found[: query.limit], more=len(found) > query.limit)
 
     async def in_order(self, *, limit: int) -> AsyncIterator[Sequence[MediaResource]]:
         """Yield all resources in pages, sorted by id, including deleted resources."""
@@ -102,17 +93,12 @@ class ResourceRows(Rows):
     ) -> bool:
         """Insert a resource, delete its ingest intent and mark the source for deletion, atomically.
 
-        Args:
-            resource: Resource to insert. Its image was copied, or is recorded at its own key.
-            intent: `media_key` of the intent.
-            source: Pending deletion of the source if the library has a copy, else None.
-
-        Returns:
-            True; or False, without any change, if another resource has the same bytes.
+        Return False, without any change, if another resource has the same bytes. `source` is the
+        pending deletion of the source if the library has a copy.
 
         Raises:
-            IntentLost: the sweeper has claimed the intent. Nothing is changed.
-            MarkClaimed: the sweeper is deleting the image. Nothing is changed.
+            IntentLost: a sweeper has claimed the intent. Nothing is changed.
+            MarkClaimed: a sweeper is deleting the image. Nothing is changed.
         """
         async with self._engine.writing() as connection:
             await cancel_marks_at(connection, resource.storage_key)
@@ -157,8 +143,8 @@ class ResourceRows(Rows):
 
         Returns:
             The current resource. If the resource no longer exists, has a new storage key or must
-            not be revived, nothing is changed and the result is None. The caller then restarts the
-            ingest.
+                not be revived, nothing is changed and the result is None. The caller then restarts
+                the ingest.
 
         Raises:
             IntentLost, MarkClaimed: as in `add`.
@@ -208,11 +194,8 @@ class ResourceRows(Rows):
         """Set fields of a resource, after calling `check` with the resource.
 
         With `only_unset`, only fields that are null are set. The UPDATE statement checks this, so
-        that the first of several concurrent changes counts.
-
-        Raises:
-            ResourceNotFound: there is no such resource, or it was deleted.
-            Exception: any error that `check` raises. Nothing is changed then.
+        that the first of several concurrent changes counts. If `check` raises an error, or if there
+        is no such resource (`ResourceNotFound`), nothing is changed.
         """
         values = change.values
         if only_unset:
@@ -225,8 +208,7 @@ class ResourceRows(Rows):
             return await self.find(resource_id)
         async with self._engine.writing() as connection:
             if check is not None:
-                await _lock(connection, resource_id)
-                await _check(connection, resource_id, check)
+                await _lock(connection, resource_id, check)
             if values:
                 await connection.execute(
                     sa.update(resources)
@@ -248,14 +230,10 @@ class ResourceRows(Rows):
         due_at: datetime,
         check: Callable[[MediaResource], None] | None = None,
     ) -> MediaResource:
-        """Delete a resource.
+        """Delete a resource, and schedule the deletion of its copy below `media/`, if it has one.
 
-        If its file is a copy below `media/`, schedule the deletion of the file.
-
-        Raises:
-            ResourceNotFound: there is no such resource, or it was already deleted.
-            ResourceProtected: the resource is protected.
-            Exception: any error that `check` raises, as in `change`. Nothing is changed then.
+        Raises `ResourceNotFound`, `ResourceProtected`, or any error that `check` raises, as in
+        `change`. Nothing is changed then.
         """
         while True:
             known = await self.find(resource_id)
@@ -263,9 +241,7 @@ class ResourceRows(Rows):
                 if known.storage_key.is_media:
                     mark = Mark(known.storage_key, known.save_id, DELETED, due_at, known.id)
                     await write_mark(connection, mark)
-                current = await _lock(connection, resource_id)
-                if check is not None:
-                    await _check(connection, resource_id, check)
+                current = await _lock(connection, resource_id, check)
                 if current.protected:
                     raise ResourceProtected
                 this = resources.c.id == resource_id
@@ -282,20 +258,18 @@ class ResourceRows(Rows):
                 return current
 
 
-async def _lock(connection: AsyncConnection, resource_id: uuid.UUID) -> MediaResource:
-    statement = _live().where(resources.c.id == resource_id).with_for_update()
-    row = (await connection.execute(statement)).one_or_none()
+async def _lock(
+    connection: AsyncConnection,
+    resource_id: uuid.UUID,
+    check: Callable[[MediaResource], None] | None,
+) -> MediaResource:
+    statement = _live().where(resources.c.id == resource_id)
+    row = (await connection.execute(statement.with_for_update())).one_or_none()
     if row is None:
         raise ResourceNotFound
+    if check is not None:  # the tags that were read before the lock may be outdated
+        check(resource_of((await connection.execute(statement)).one()))
     return resource_of(row)
-
-
-async def _check(
-    connection: AsyncConnection, resource_id: uuid.UUID, check: Callable[[MediaResource], None]
-) -> None:
-    """Read a locked resource again, because its tags may be outdated, and call `check` with it."""
-    statement = _live().where(resources.c.id == resource_id)
-    check(resource_of((await connection.execute(statement)).one()))
 
 
 def _live() -> sa.Select[Any]:

@@ -30,17 +30,9 @@ class RunDeletionRows(Rows):
     async def begin(
         self, folder: str, claim: uuid.UUID, *, saved_until: datetime, lease: timedelta
     ) -> RunDeletion | None:
-        """Insert and claim the deletion of a run. If its row exists already, restart the deletion.
+        """Insert and claim the deletion of a run, or return None if another process has claimed it.
 
-        Args:
-            folder: Key prefix of the run's images.
-            claim: New id for this claim.
-            saved_until: Time of the latest save that is deleted. If the row exists already, the
-                later of both times counts.
-            lease: Duration of the claim.
-
-        Returns:
-            The deletion, or None if another process has claimed it.
+        If its row exists already, the deletion is restarted, and the later `saved_until` counts.
         """
         start = _START | leases.claimed(claim, lease)
         async with self._engine.writing() as connection:
@@ -89,18 +81,10 @@ class RunDeletionRows(Rows):
         after: str,
         lease: timedelta,
     ) -> bool:
-        """Mark one page of a run's images for deletion, and record the progress.
+        """Mark one page of a run's images for deletion, record the progress and renew the claim.
 
-        Args:
-            claim: Id of the claim on the run's deletion.
-            images: Images on the page that were saved at `saved_until` or earlier.
-            newer: Number of images on the page that were saved later.
-            due_at: Time at which the images are to be deleted.
-            after: Last key on the page.
-            lease: Duration of the renewed claim.
-
-        Returns:
-            True; or False, without any change, if another process has claimed the deletion.
+        `images` were saved at `saved_until` or earlier, and `newer` counts those that were saved
+        later. Return False, without any change, if another process has claimed the deletion.
         """
         async with self._engine.writing() as connection:
             if not await leases.renew(connection, run_deletions, claim, lease, after=after):
@@ -120,18 +104,10 @@ class RunDeletionRows(Rows):
         return True
 
     async def end(self, claim: uuid.UUID) -> RunDeletion | None:
-        """Delete the row of a finished deletion, and return the deletion.
-
-        Return None if another process has claimed the deletion.
-        """
-        async with self._engine.writing() as connection:
-            removed = await connection.execute(
-                sa.delete(run_deletions)
-                .where(leases.is_ours(run_deletions, claim))
-                .returning(*_COLUMNS)
-            )
-            row = removed.one_or_none()
-        return None if row is None else _deletion(row)
+        """Delete the row of a finished deletion, and return it. None if another process has it."""
+        this = sa.delete(run_deletions).where(leases.is_ours(run_deletions, claim))
+        rows = await self._execute(this.returning(*_COLUMNS))
+        return _deletion(rows[0]) if rows else None
 
     async def release(self, claim: uuid.UUID) -> None:
         """Release the claim on a deletion, so that any process can claim it at once."""

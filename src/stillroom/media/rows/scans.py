@@ -3,9 +3,10 @@
 `statements.py` documents the lock order.
 """
 
+import contextlib
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -21,14 +22,10 @@ from stillroom.media.rows.tables import failed_deletions, scans, search_images
 from stillroom.paths import StorageKey
 from stillroom.storage.values import StoredImage
 
-EXPIRY: Final = "expiry"
-"""Name of the scan for expired images."""
-
-INDEX: Final = "index"
-"""Name of the scan for images that are missing in the search index."""
-
-REBUILD: Final = "rebuild"
-"""Name of the scan with which an operator rebuilds the search index from every image."""
+# Names of scans:
+EXPIRY: Final = "expiry"  # finds expired images
+INDEX: Final = "index"  # finds images that are missing in the search index
+REBUILD: Final = "rebuild"  # reads every image again, because an operator rebuilds the search index
 
 START: Final = "start"
 """Name of the scan after a start, which finds changes that the index lost in a crash.
@@ -43,27 +40,48 @@ _EPOCH: Final = datetime.fromtimestamp(0, UTC)
 class ScanRows(Rows):
     """Database rows of one library's scans, identified by name."""
 
-    async def claim(
+    async def run(
         self,
-        claim: uuid.UUID,
+        name: str,
+        pages: Callable[[uuid.UUID, str], AsyncGenerator[float, None]],
+        stops_within: Callable[[float], Awaitable[bool]],
         *,
         lease: timedelta,
-        name: str = EXPIRY,
-        every: timedelta | None = None,
-    ) -> str | None:
-        """Claim a scan if it is due.
+        every: timedelta,
+        is_bounded: bool = False,
+    ) -> bool:
+        """Run or resume a scan if it is due and no other process has claimed it, else return False.
 
-        `every` is the scan's interval. If the recorded next time is further away than `every`,
-        because the rules or the clock have changed, the scan is due now.
-
-        Returns:
-            The key after which to resume (empty to start at the beginning), or None if the scan is
-            not due or another process has claimed it.
+        Args:
+            name: Name of the scan.
+            pages: Called with the claim and the key after which to resume. Scans one page per step,
+                records its position with the claim, and yields the pause in seconds. It returns
+                early if the claim is lost.
+            stops_within: Waits for a number of seconds, and returns whether to stop.
+            lease: Duration of the claim.
+            every: Interval from the end of a scan to the next.
+            is_bounded: Also begin if the recorded next time is further away than `every`, because
+                the rules or the clock have changed.
         """
+        claim = uuid.uuid4()
+        after = await self._claim(claim, name, lease, every if is_bounded else None)
+        if after is None:
+            return False
+        async with contextlib.aclosing(pages(claim, after)) as pauses:
+            async for pause_s in pauses:
+                if await stops_within(pause_s):
+                    await self.end(claim, next_at=None)
+                    return True
+        await self.end(claim, next_at=now() + every)
+        return True
+
+    async def _claim(
+        self, claim: uuid.UUID, name: str, lease: timedelta, bound: timedelta | None
+    ) -> str | None:
         moment = now()
         is_time = scans.c.next_at <= moment
-        if every is not None:
-            is_time = sa.or_(is_time, scans.c.next_at > moment + every)
+        if bound is not None:
+            is_time = sa.or_(is_time, scans.c.next_at > moment + bound)
         async with self._engine.writing() as connection:
             await _insert(connection, name, moment)
             result = await connection.execute(
@@ -75,49 +93,15 @@ class ScanRows(Rows):
             after: str | None = result.scalar_one_or_none()
         return after
 
-    async def run(
-        self,
-        name: str,
-        pages: Callable[[uuid.UUID, str], AsyncIterator[float]],
-        stops_within: Callable[[float], Awaitable[bool]],
-        *,
-        lease: timedelta,
-        every: timedelta,
-        is_bounded: bool = False,
-    ) -> bool:
-        """Run or resume a scan if it is due.
-
-        Return False if the scan is not due, or if another process has claimed it.
-
-        Args:
-            name: Name of the scan.
-            pages: Called with the claim and the key after which to resume. Scans one page per step,
-                records its position with the claim, and yields the pause in seconds. It returns
-                early if the claim is lost.
-            stops_within: Waits for a number of seconds, and returns whether to stop.
-            lease: Duration of the claim.
-            every: Interval from the end of a scan to the next.
-            is_bounded: Also begin if the next scan is further away than `every`; see `claim`.
-        """
-        claim = uuid.uuid4()
-        bound = every if is_bounded else None
-        after = await self.claim(claim, lease=lease, name=name, every=bound)
-        if after is None:
-            return False
-        async for pause_s in pages(claim, after):
-            if await stops_within(pause_s):
-                await self.end(claim, next_at=None)
-                return True
-        await self.end(claim, next_at=now() + every)
-        return True
-
     async def note_start(self, started: datetime) -> str:
         """Record the time since which changes may be missing in the search index.
 
-        Returns:
-            The save time of the newest indexed image, to be passed to `claim_start` as `since`.
+        Return the save time of the newest indexed image, to be passed to `claim_start` as `since`.
         """
-        since = str(await self._latest_save())
+        images = search_images.c
+        latest = sa.select(images.saved_ns).where(images.id <= time.time_ns())
+        rows = await self._read(latest.order_by(images.id.desc()).limit(1))
+        since = str(rows[0].saved_ns if rows else 0)
         async with self._engine.writing() as connection:
             await _insert(connection, START, _EPOCH)
             await connection.execute(
@@ -128,7 +112,7 @@ class ScanRows(Rows):
         return since
 
     async def needs_start(self, started: datetime) -> bool:
-        """Return True if no `START` scan (the scan after a start) has begun since `started`."""
+        """Return True if no `START` scan has begun since `started`."""
         statement = sa.select(scans.c.name).where(_needs_start(started))
         return bool(await self._read(statement))
 
@@ -137,30 +121,21 @@ class ScanRows(Rows):
     ) -> tuple[str, datetime] | None:
         """Claim the `START` scan, which compares storage and index after a start.
 
-        Returns:
-            The time since which changes may be missing in the index (not after `since`), and the
-            `next_at` to pass to `end`. None if another process has claimed the scan.
+        Return the time since which changes may be missing in the index (not after `since`), and the
+        `next_at` to pass to `end`; or None if another process has claimed the scan.
         """
         moment = now()
-        async with self._engine.writing() as connection:
-            result = await connection.execute(
-                sa.update(scans)
-                .where(_needs_start(started), leases.is_free(scans))
-                .values(
-                    **leases.claimed(claim, lease),
-                    next_at=moment,
-                    after=sa.case((scans.c.after == "", since), else_=scans.c.after),
-                )
-                .returning(scans.c.after)
+        rows = await self._execute(
+            sa.update(scans)
+            .where(_needs_start(started), leases.is_free(scans))
+            .values(
+                **leases.claimed(claim, lease),
+                next_at=moment,
+                after=sa.case((scans.c.after == "", since), else_=scans.c.after),
             )
-            after: str | None = result.scalar_one_or_none()
-        return None if after is None else (after, moment)
-
-    async def _latest_save(self) -> int:
-        images = search_images.c
-        statement = sa.select(images.saved_ns).where(images.id <= time.time_ns())
-        rows = await self._read(statement.order_by(images.id.desc()).limit(1))
-        return rows[0].saved_ns if rows else 0
+            .returning(scans.c.after)
+        )
+        return (rows[0].after, moment) if rows else None
 
     async def mark_expired(
         self,
@@ -173,11 +148,9 @@ class ScanRows(Rows):
     ) -> Sequence[StorageKey] | None:
         """Mark a page of expired images for deletion, and record the scan's position.
 
-        Images that belong to a resource, and images with a failed deletion, are skipped.
-
-        Returns:
-            The keys of newly marked images. None, without any change, if another process has
-            claimed the scan.
+        Images that belong to a resource, and images with a failed deletion, are skipped. Return the
+        keys of newly marked images; or None, without any change, if another process has claimed the
+        scan.
         """
         async with self._engine.writing() as connection:
             if not await leases.renew(connection, scans, claim, lease, after=after):
@@ -192,18 +165,14 @@ class ScanRows(Rows):
             return await _filter_markable(connection, images)
 
     async def keep(self, claim: uuid.UUID, *, after: str, lease: timedelta) -> bool:
-        """Record a scan's position, and renew its lease.
-
-        Return False if another process has claimed the scan.
-        """
+        """Record a scan's position, and renew its lease. Return False if the claim is lost."""
         async with self._engine.writing() as connection:
             return await leases.renew(connection, scans, claim, lease, after=after)
 
     async def end(self, claim: uuid.UUID, *, next_at: datetime | None) -> None:
-        """Release the claim on a scan.
+        """Release the claim on a scan, so that the next scan is due at `next_at`.
 
-        The next scan is due at `next_at`. If `next_at` is None, the interrupted scan can be resumed
-        at once.
+        If `next_at` is None, the interrupted scan can be resumed at once.
         """
         values = {} if next_at is None else {"after": "", "next_at": next_at}
         async with self._engine.writing() as connection:
@@ -211,12 +180,11 @@ class ScanRows(Rows):
 
     async def restart(self, name: str, *, at: datetime) -> None:
         """Restart a scan from the beginning at a given time, unless it is claimed."""
-        async with self._engine.writing() as connection:
-            await connection.execute(
-                sa.update(scans)
-                .where(scans.c.name == name, leases.is_unclaimed(scans))
-                .values(after="", next_at=at)
-            )
+        await self._execute(
+            sa.update(scans)
+            .where(scans.c.name == name, leases.is_unclaimed(scans))
+            .values(after="", next_at=at)
+        )
 
 
 async def _insert(connection: AsyncConnection, name: str, next_at: datetime) -> None:
@@ -225,7 +193,6 @@ async def _insert(connection: AsyncConnection, name: str, next_at: datetime) -> 
 
 
 def _needs_start(started: datetime) -> sa.ColumnElement[bool]:
-    """Build the SQL condition that no `START` scan has begun since `started`."""
     began = scans.c.next_at  # ignored if it is in the future, because a clock was wrong
     return sa.and_(scans.c.name == START, sa.or_(began < started, began > now()))
 

@@ -3,48 +3,25 @@
 from datetime import UTC, datetime
 from typing import Final
 
-from sqlalchemy import (
-    JSON,
-    BigInteger,
-    Boolean,
-    Column,
-    DateTime,
-    Dialect,
-    Double,
-    ForeignKey,
-    Index,
-    Integer,
-    LargeBinary,
-    MetaData,
-    PrimaryKeyConstraint,
-    String,
-    Table,
-    Text,
-    TypeDecorator,
-    UniqueConstraint,
-    Uuid,
-    false,
-    select,
-    type_coerce,
-)
+import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import TSVECTOR
 
 from stillroom.media.resource import DELETION
 from stillroom.paths import MAX_KEY_BYTES, StorageKey
 
 
-class Moment(TypeDecorator[datetime]):
+class Moment(sa.TypeDecorator[datetime]):
     """Column type for a time in UTC. SQLite stores no time zone, so it is added on reading."""
 
-    impl = DateTime(timezone=True)
+    impl = sa.DateTime(timezone=True)
     cache_ok = True
 
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+    def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
         """Convert a time to UTC before it is stored."""
         del dialect
         return None if value is None else value.astimezone(UTC)
 
-    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+    def process_result_value(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
         """Convert a time from the session's time zone to UTC."""
         del dialect
         if value is None:
@@ -52,24 +29,24 @@ class Moment(TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
-class Key(TypeDecorator[StorageKey]):
+class Key(sa.TypeDecorator[StorageKey]):
     """Column type for a storage key. Keys are not validated again when they are read."""
 
-    impl = String(MAX_KEY_BYTES)
+    impl = sa.String(MAX_KEY_BYTES)
     cache_ok = True
 
-    def process_bind_param(self, value: StorageKey | None, dialect: Dialect) -> str | None:
+    def process_bind_param(self, value: StorageKey | None, dialect: sa.Dialect) -> str | None:
         """Convert a key to text."""
         del dialect
         return None if value is None else value.text
 
-    def process_result_value(self, value: str | None, dialect: Dialect) -> StorageKey | None:
+    def process_result_value(self, value: str | None, dialect: sa.Dialect) -> StorageKey | None:
         """Convert text to a key."""
         del dialect
         return None if value is None else StorageKey(value)
 
 
-metadata: Final = MetaData(
+metadata: Final = sa.MetaData(
     naming_convention={
         "ix": "ix_%(table_name)s_%(column_0_name)s",
         "uq": "uq_%(table_name)s_%(column_0_name)s",
@@ -78,180 +55,180 @@ metadata: Final = MetaData(
     }
 )
 
-resources: Final = Table(
+resources: Final = sa.Table(
     "media_resources",
     metadata,
-    Column("id", Uuid, primary_key=True),
-    Column("resource_type", String(32), nullable=False),
-    Column("storage_key", Key, nullable=False),
+    sa.Column("id", sa.Uuid, primary_key=True),
+    sa.Column("resource_type", sa.String(32), nullable=False),
+    sa.Column("storage_key", Key, nullable=False),
     # Null in rows that older versions wrote, if the source is unknown.
-    Column("source_key", Key),
-    Column("save_id", Text, nullable=False),
-    Column("content_hash", LargeBinary(32), nullable=False),
-    Column("extension", String(16), nullable=False),
-    Column("content_type", String(255), nullable=False),
-    Column("file_size", BigInteger, nullable=False),
-    Column("width", Integer, nullable=False),
-    Column("height", Integer, nullable=False),
-    Column("color_profile", String(255)),
+    sa.Column("source_key", Key),
+    sa.Column("save_id", sa.Text, nullable=False),
+    sa.Column("content_hash", sa.LargeBinary(32), nullable=False),
+    sa.Column("extension", sa.String(16), nullable=False),
+    sa.Column("content_type", sa.String(255), nullable=False),
+    sa.Column("file_size", sa.BigInteger, nullable=False),
+    sa.Column("width", sa.Integer, nullable=False),
+    sa.Column("height", sa.Integer, nullable=False),
+    sa.Column("color_profile", sa.String(255)),
     # Seconds, for videos; null in rows that older versions wrote.
-    Column("duration", Double),
-    Column("ai_mark", String(8)),
-    Column("dominant_color", String(7)),
-    Column("protected", Boolean, nullable=False, server_default=false()),
-    Column("alt_text", Text),
-    Column("caption", Text),
-    Column("created_at", Moment, nullable=False),
-    Column("deleted_at", Moment),
+    sa.Column("duration", sa.Double),
+    sa.Column("ai_mark", sa.String(8)),
+    sa.Column("dominant_color", sa.String(7)),
+    sa.Column("protected", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("alt_text", sa.Text),
+    sa.Column("caption", sa.Text),
+    sa.Column("created_at", Moment, nullable=False),
+    sa.Column("deleted_at", Moment),
     # Only one of several concurrent ingests of the same bytes succeeds.
-    UniqueConstraint("content_hash"),
+    sa.UniqueConstraint("content_hash"),
     # Not unique, because an image that was recorded in place may have been overwritten.
-    Index(None, "storage_key"),
-    Index(None, "source_key"),
-    Index(None, "created_at"),
+    sa.Index(None, "storage_key"),
+    sa.Index(None, "source_key"),
+    sa.Index(None, "created_at"),
 )
 
-tags: Final = Table(
+tags: Final = sa.Table(
     "media_tags",
     metadata,
     # CASCADE because an older version without tags may delete resources.
-    Column("resource_id", Uuid, ForeignKey("media_resources.id", ondelete="CASCADE")),
-    Column("tag", String(64)),
-    PrimaryKeyConstraint("resource_id", "tag"),
+    sa.Column("resource_id", sa.Uuid, sa.ForeignKey("media_resources.id", ondelete="CASCADE")),
+    sa.Column("tag", sa.String(64)),
+    sa.PrimaryKeyConstraint("resource_id", "tag"),
     # For filters: resources with a tag, in page order.
-    Index(None, "tag", "resource_id"),
+    sa.Index(None, "tag", "resource_id"),
 )
 
-healing: Final = Table(
+healing: Final = sa.Table(
     "media_healing",
     metadata,
     # No foreign key, because the resource may be deleted concurrently.
-    Column("resource_id", Uuid, primary_key=True),
+    sa.Column("resource_id", sa.Uuid, primary_key=True),
     # End of the lease if the row is claimed.
-    Column("due_at", Moment, nullable=False),
-    Column("attempts", Integer, nullable=False, server_default="0"),
+    sa.Column("due_at", Moment, nullable=False),
+    sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
     # True to also parse the file header again.
-    Column("reread", Boolean, nullable=False, server_default=false()),
-    Index(None, "due_at"),
+    sa.Column("reread", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Index(None, "due_at"),
 )
 
-intents: Final = Table(
+intents: Final = sa.Table(
     "media_intents",
     metadata,
-    Column("media_key", Key, primary_key=True),
-    Column("resource_id", Uuid, nullable=False),
-    Column("source_key", Key, nullable=False),
-    Column("created_at", Moment, nullable=False),
-    Column("lease_until", Moment, nullable=False),
+    sa.Column("media_key", Key, primary_key=True),
+    sa.Column("resource_id", sa.Uuid, nullable=False),
+    sa.Column("source_key", Key, nullable=False),
+    sa.Column("created_at", Moment, nullable=False),
+    sa.Column("lease_until", Moment, nullable=False),
     # True when the sweeper deletes the copy, so that no ingest may use it any more.
-    Column("sweeping", Boolean, nullable=False, server_default=false()),
-    Index(None, "lease_until"),
+    sa.Column("sweeping", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Index(None, "lease_until"),
 )
 
-deletions: Final = Table(
+deletions: Final = sa.Table(
     "media_deletions",
     metadata,
-    Column("id", Uuid, primary_key=True),
-    Column("storage_key", Key, nullable=False),
-    Column("save_id", Text, nullable=False),
-    Column("reason", String(32), nullable=False),
+    sa.Column("id", sa.Uuid, primary_key=True),
+    sa.Column("storage_key", Key, nullable=False),
+    sa.Column("save_id", sa.Text, nullable=False),
+    sa.Column("reason", sa.String(32), nullable=False),
     # Hash of a relocated source, which is deleted only if a resource has these bytes.
-    Column("content_hash", LargeBinary(32)),
+    sa.Column("content_hash", sa.LargeBinary(32)),
     # SET NULL because the pending deletion must remain when the resource is deleted.
-    Column("resource_id", Uuid, ForeignKey("media_resources.id", ondelete="SET NULL")),
-    Column("created_at", Moment, nullable=False),
-    Column("due_at", Moment, nullable=False),
-    Column("attempts", Integer, nullable=False, server_default="0"),
-    Column("last_error", Text),
+    sa.Column("resource_id", sa.Uuid, sa.ForeignKey("media_resources.id", ondelete="SET NULL")),
+    sa.Column("created_at", Moment, nullable=False),
+    sa.Column("due_at", Moment, nullable=False),
+    sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("last_error", sa.Text),
     # Id of the sweeper's claim, and the end of its lease.
-    Column("claimed_by", Uuid),
-    Column("lease_until", Moment),
-    UniqueConstraint("storage_key", "save_id"),
-    Index(None, "due_at"),
-    Index(None, "resource_id"),
+    sa.Column("claimed_by", sa.Uuid),
+    sa.Column("lease_until", Moment),
+    sa.UniqueConstraint("storage_key", "save_id"),
+    sa.Index(None, "due_at"),
+    sa.Index(None, "resource_id"),
 )
 
-dead_letters: Final = Table(
+dead_letters: Final = sa.Table(
     "dead_letters",
     metadata,
-    Column("id", Uuid, primary_key=True),
+    sa.Column("id", sa.Uuid, primary_key=True),
     # Each kind has its own payload: what a retry needs.
-    Column("kind", String(32), nullable=False),
-    Column("payload", JSON, nullable=False),
-    Column("created_at", Moment, nullable=False),
-    Column("failed_at", Moment, nullable=False),
-    Column("attempts", Integer, nullable=False),
-    Column("last_error", Text),
+    sa.Column("kind", sa.String(32), nullable=False),
+    sa.Column("payload", sa.JSON, nullable=False),
+    sa.Column("created_at", Moment, nullable=False),
+    sa.Column("failed_at", Moment, nullable=False),
+    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("last_error", sa.Text),
 )
 
 _payload: Final = dead_letters.c.payload
 failed_deletions: Final = (
     # Dead letters of deletions, with the names of the columns of `deletions`.
-    select(
+    sa.select(
         dead_letters,
-        type_coerce(_payload["storage_key"].as_string(), Key()).label("storage_key"),
-        type_coerce(_payload["save_id"].as_string(), Text()).label("save_id"),
-        type_coerce(_payload["reason"].as_string(), Text()).label("reason"),
-        type_coerce(_payload["content_hash"].as_string(), Text()).label("content_hash"),
+        sa.type_coerce(_payload["storage_key"].as_string(), Key()).label("storage_key"),
+        *(_payload[name].as_string().label(name) for name in ("save_id", "reason", "content_hash")),
     )
     .where(dead_letters.c.kind == DELETION)
     .subquery("failed_deletions")
 )
 
-run_deletions: Final = Table(
+run_deletions: Final = sa.Table(
     "media_run_deletions",
     metadata,
     # Key prefix of the run's images: `compute/<folder>/`.
-    Column("folder", String(MAX_KEY_BYTES), primary_key=True),
+    sa.Column("folder", sa.String(MAX_KEY_BYTES), primary_key=True),
     # Images that were saved later are kept.
-    Column("saved_until", Moment, nullable=False),
+    sa.Column("saved_until", Moment, nullable=False),
     # Last key on the last page that was marked; empty at the start.
-    Column("after", String(MAX_KEY_BYTES), nullable=False),
-    Column("marked", BigInteger, nullable=False),
-    Column("kept", BigInteger, nullable=False),
-    Column("newer", BigInteger, nullable=False),
-    Column("claimed_by", Uuid),
-    Column("lease_until", Moment),
+    sa.Column("after", sa.String(MAX_KEY_BYTES), nullable=False),
+    sa.Column("marked", sa.BigInteger, nullable=False),
+    sa.Column("kept", sa.BigInteger, nullable=False),
+    sa.Column("newer", sa.BigInteger, nullable=False),
+    sa.Column("claimed_by", sa.Uuid),
+    sa.Column("lease_until", Moment),
 )
 
-scans: Final = Table(
+scans: Final = sa.Table(
     "media_scans",
     metadata,
-    Column("name", String(32), primary_key=True),
+    sa.Column("name", sa.String(32), primary_key=True),
     # Last key on the last page; empty at the start.
-    Column("after", String(MAX_KEY_BYTES), nullable=False),
-    Column("next_at", Moment, nullable=False),
-    Column("claimed_by", Uuid),
-    Column("lease_until", Moment),
+    sa.Column("after", sa.String(MAX_KEY_BYTES), nullable=False),
+    sa.Column("next_at", Moment, nullable=False),
+    sa.Column("claimed_by", sa.Uuid),
+    sa.Column("lease_until", Moment),
 )
 
-search_images: Final = Table(
+search_images: Final = sa.Table(
     "search_images",
     metadata,
     # Save time in nanoseconds, increased until it is unique.
-    Column(
+    sa.Column(
         "id",
-        BigInteger().with_variant(Integer, "sqlite"),
+        sa.BigInteger().with_variant(sa.Integer, "sqlite"),
         primary_key=True,
         autoincrement=False,
     ),
     # Collation in byte order, as in listings. This is the default in SQLite.
-    Column(
+    sa.Column(
         "storage_key",
-        String(MAX_KEY_BYTES).with_variant(String(MAX_KEY_BYTES, collation="C"), "postgresql"),
+        sa.String(MAX_KEY_BYTES).with_variant(
+            sa.String(MAX_KEY_BYTES, collation="C"), "postgresql"
+        ),
         nullable=False,
     ),
-    Column("saved_ns", BigInteger, nullable=False),
-    Column("size", BigInteger, nullable=False),
-    Column("etag", Text, nullable=False),
-    Column("content_type", String(255), nullable=False),
-    Column("sha256", LargeBinary(32)),
-    Column("save_id", Text, nullable=False),
+    sa.Column("saved_ns", sa.BigInteger, nullable=False),
+    sa.Column("size", sa.BigInteger, nullable=False),
+    sa.Column("etag", sa.Text, nullable=False),
+    sa.Column("content_type", sa.String(255), nullable=False),
+    sa.Column("sha256", sa.LargeBinary(32)),
+    sa.Column("save_id", sa.Text, nullable=False),
     # Generation metadata as JSON, without `raw`.
-    Column("generation", Text),
-    Column("ai_mark", String(16)),
+    sa.Column("generation", sa.Text),
+    sa.Column("ai_mark", sa.String(16)),
     # Null in SQLite, where the words are in the virtual FTS5 table `search_words`.
-    Column("words", Text().with_variant(TSVECTOR, "postgresql")),
-    UniqueConstraint("storage_key"),
-    Index(None, "words", postgresql_using="gin").ddl_if(dialect="postgresql"),
+    sa.Column("words", sa.Text().with_variant(TSVECTOR, "postgresql")),
+    sa.UniqueConstraint("storage_key"),
+    sa.Index(None, "words", postgresql_using="gin").ddl_if(dialect="postgresql"),
 )

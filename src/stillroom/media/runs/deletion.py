@@ -113,7 +113,7 @@ class RunDeletions:
                 claim,
                 older,
                 newer=len(images) - len(older),
-                due_at=clock.latest() + self._due_after,
+                due_at=clock.CLOCK.latest() + self._due_after,
                 after=last,
                 lease=_LEASE,
             )

@@ -82,9 +82,3 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_media_dead_letters"),
     )
     op.create_index("ix_media_dead_letters_failed_at", "media_dead_letters", ["failed_at"])
-
-
-def downgrade() -> None:
-    """Drop all tables. The images are kept."""
-    for table in ("media_dead_letters", "media_deletions", "media_intents", "media_resources"):
-        op.drop_table(table)

@@ -20,8 +20,3 @@ def upgrade() -> None:
         sa.Column("lease_until", sa.DateTime(timezone=True)),
         sa.PrimaryKeyConstraint("name", name="pk_media_scans"),
     )
-
-
-def downgrade() -> None:
-    """Drop the table `media_scans`."""
-    op.drop_table("media_scans")

@@ -17,10 +17,3 @@ def upgrade() -> None:
     op.execute(
         "UPDATE media_resources SET source_key = storage_key WHERE storage_key LIKE 'compute/%'"
     )
-
-
-def downgrade() -> None:
-    """Drop the columns for source keys and hashes."""
-    op.drop_column("media_dead_letters", "content_hash")
-    op.drop_column("media_deletions", "content_hash")
-    op.drop_column("media_resources", "source_key")

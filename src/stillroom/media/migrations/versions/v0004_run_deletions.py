@@ -23,8 +23,3 @@ def upgrade() -> None:
         sa.Column("lease_until", sa.DateTime(timezone=True)),
         sa.PrimaryKeyConstraint("folder", name="pk_media_run_deletions"),
     )
-
-
-def downgrade() -> None:
-    """Drop the table `media_run_deletions`."""
-    op.drop_table("media_run_deletions")

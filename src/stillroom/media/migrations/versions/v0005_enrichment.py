@@ -35,11 +35,3 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("resource_id", name="pk_media_healing"),
     )
     op.create_index("ix_media_healing_due_at", "media_healing", ["due_at"])
-
-
-def downgrade() -> None:
-    """Drop the metadata columns, and the tables for tags and healing jobs."""
-    op.drop_table("media_healing")
-    op.drop_table("media_tags")
-    op.drop_column("media_resources", "dominant_color")
-    op.drop_column("media_resources", "duration")

@@ -50,13 +50,6 @@ def upgrade() -> None:
         )
 
 
-def downgrade() -> None:
-    """Drop the tables. They can be rebuilt from the images."""
-    if op.get_bind().dialect.name == "sqlite":
-        op.execute("DROP TABLE search_words")
-    op.drop_table("search_images")
-
-
 def _make_full_text() -> None:
     """Create the full-text table. The `ascii` tokenizer splits the texts only at spaces."""
     known = op.get_bind().execute(sa.text("SELECT 1 FROM pragma_module_list WHERE name = 'fts5'"))

@@ -12,8 +12,3 @@ down_revision: Final = "0006"
 def upgrade() -> None:
     """Add the column `ai_mark`. Null means that the label was not read yet."""
     op.add_column("media_resources", sa.Column("ai_mark", sa.String(8)))
-
-
-def downgrade() -> None:
-    """Drop the column `ai_mark`."""
-    op.drop_column("media_resources", "ai_mark")

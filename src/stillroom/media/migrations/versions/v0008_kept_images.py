@@ -11,8 +11,3 @@ down_revision: Final = "0007"
 def upgrade() -> None:
     """Add the index on source keys."""
     op.create_index("ix_media_resources_source_key", "media_resources", ["source_key"])
-
-
-def downgrade() -> None:
-    """Drop the index on source keys."""
-    op.drop_index("ix_media_resources_source_key", "media_resources")

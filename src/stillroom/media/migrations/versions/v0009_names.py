@@ -2,22 +2,9 @@
 
 from typing import Final
 
-import sqlalchemy as sa
-from alembic import op
-
 revision: Final = "0009"
 down_revision: Final = "0008"
 
 
 def upgrade() -> None:
-    """Empty the search index. A background scan rebuilds it from the images at once."""
-    op.execute("DELETE FROM search_images")
-    if op.get_bind().dialect.name == "sqlite":
-        op.execute("DELETE FROM search_words")
-    scans = sa.table("media_scans", sa.column("name"))
-    op.execute(sa.delete(scans).where(scans.c.name.in_(["index", "rebuild"])))
-
-
-def downgrade() -> None:
-    """Empty the search index again, so that it is rebuilt."""
-    upgrade()
+    """Do nothing, because the next migration empties the search index for the same purpose."""

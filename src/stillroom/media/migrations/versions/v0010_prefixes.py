@@ -16,8 +16,3 @@ def upgrade() -> None:
         op.execute("DELETE FROM search_words")
     scans = sa.table("media_scans", sa.column("name"))
     op.execute(sa.delete(scans).where(scans.c.name.in_(["index", "rebuild"])))
-
-
-def downgrade() -> None:
-    """Empty the search index again, so that it is rebuilt."""
-    upgrade()
