@@ -16,7 +16,7 @@ from stillroom.media.config import RowsConfig
 from stillroom.media.expiry import never_stops
 from stillroom.media.retention import plan
 from stillroom.media.retention.evaluator import RetentionEvaluator
-from stillroom.media.retention.plan import Plan, PlannedImage
+from stillroom.media.retention.plan import PlannedImage, planned_images
 from stillroom.media.retention.rules import Rule, Rules
 from stillroom.media.runs.deletion import RunDeletions
 from stillroom.media.runs.service import Runs
@@ -65,8 +65,9 @@ class RetainingLibrary(Library):
 
     async def planned(self) -> list[PlannedImage]:
         """What the plan for this moment says."""
-        planning = Plan(cast("ImageStorage", self.meddled), self.database, self.retention)
-        return [image async for image in planning.images(datetime.now(UTC) + self.moved)]
+        storage, at = cast("ImageStorage", self.meddled), datetime.now(UTC) + self.moved
+        planned = planned_images(storage, self.database, self.retention, at)
+        return [image async for image in planned]
 
     async def round(self) -> int:
         """Mark what has ended, whether it is time or not."""

@@ -24,7 +24,8 @@ from stillroom.errors import BackendUnavailable
 from stillroom.http.problems import JSON_HEADERS
 from stillroom.http.query import RunsParameters
 from stillroom.http.serving import PRIVATE_CACHE
-from stillroom.media.retention.evaluator import RetentionEvaluator, to_nanoseconds
+from stillroom.media.clock import to_nanoseconds
+from stillroom.media.retention.evaluator import RetentionEvaluator
 from stillroom.media.runs.deletion import RunDeletions
 from stillroom.media.runs.listing import Run, RunListing
 from stillroom.media.runs.service import Runs
