@@ -26,14 +26,14 @@ FAULTS: Final = (
     Fault(
         "search, rows: a late removal takes a later save",
         "media/rows/search.py",
-        "(certain or known[one.key].saved_ns <= one.at_ns)",
-        "known[one.key].saved_ns",
+        "(certain or known[key].saved_ns <= at_ns)",
+        "known[key].saved_ns",
         (ROWS, "-k", "removal"),
     ),
     Fault(
         "search, rows: an older save that comes late replaces a newer one",
         "media/rows/search.py",
-        "(key not in known or known[key].saved_ns <= _saved_ns(one.image))",
+        '(key not in known or known[key].saved_ns <= image["saved_ns"])',
         "(key not in known or known[key].saved_ns)",
         (ROWS, "-k", "later_save"),
     ),
@@ -157,8 +157,8 @@ FAULTS: Final = (
     Fault(
         "index: healing keeps the rows of what is gone",
         "media/index/comparing.py",
-        "self._looked_at(known.keys() - there.keys())",
-        "self._looked_at(known.keys() & set())",
+        "self._look_at(known.keys() - there.keys())",
+        "self._look_at(known.keys() & set())",
         (INDEX, "-k", "healing"),
     ),
     Fault(
