@@ -64,8 +64,9 @@ FAULTS: Final = (
     Fault(
         "runs: a listing goes on inside of a published run",
         "media/runs/listing.py",
-        "            if await self.find_published(prefix) is not None:\n                break\n",
-        "            await self.find_published(prefix)\n",
+        "            if await self.find_published(inner) is not None:\n"
+        "                return levels\n",
+        "            await self.find_published(inner)\n",
         (RUNS, "-k", "behind"),
     ),
     Fault(

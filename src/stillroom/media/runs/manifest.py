@@ -32,13 +32,7 @@ _END: Final = b"]}\n"
 
 @dataclass(frozen=True, slots=True)
 class ManifestHead:
-    """Head of a manifest: the values on its first line.
-
-    Attributes:
-        folder: Folder in which the run was published. The folder may have been renamed since.
-        published_at: Time of the publication (UTC).
-        count: Number of images.
-    """
+    """Head of a manifest: the values on its first line. `folder` may have been renamed since."""
 
     folder: str
     published_at: datetime
@@ -99,13 +93,11 @@ async def encode(
         TooLarge: the manifest would exceed `MAX_BYTES`.
     """
     yield head.line()
-    size, separator = 0, ""
+    size = 0
     async for page in images:
-        lines = []
-        for image in page:
-            lines.append(f"{separator}{_json(image)}")
-            separator = ",\n"
-        chunk = "".join(lines).encode("utf-8", "backslashreplace")
+        chunk = ",\n".join(map(_json, page)).encode("utf-8", "backslashreplace")
+        if chunk and size:
+            chunk = b",\n" + chunk
         size += len(chunk)
         if size > MAX_BYTES - _MAX_LINE_BYTES:
             raise TooLarge(
