@@ -62,10 +62,6 @@ A process may insert an image's row after another process has deleted the image 
 log = logging.getLogger("stillroom.media")
 
 
-async def _nothing() -> None:
-    pass
-
-
 @dataclass(slots=True)
 class _Saved:
     image: StoredImage
@@ -107,7 +103,6 @@ class IndexFilling:
         self._unparsed: deque[StorageKey] = deque()
         self._again: list[Removed] = []
         self._is_running = False
-        self._before_writing: Callable[[], Awaitable[object]] = _nothing
         self.lost = 0
 
     # Methods of `ChangeObserver` ---------------------------------------------------------
@@ -155,7 +150,7 @@ class IndexFilling:
         storage: ImageStorage,
         *,
         stop_within_s: float,
-        before_writing: Callable[[], Awaitable[object]] = _nothing,
+        before_writing: Callable[[], Awaitable[object]] = lambda: asyncio.sleep(0),
     ) -> AsyncIterator[None]:
         """Context manager: write queued changes in the background until the block ends.
 
@@ -284,7 +279,7 @@ class IndexFilling:
                 if change.indexed is None:
                     change.indexed = await read_facts(storage, change.image, change.passed)
             except BackendUnavailable:
-                change.attempts += 1
+                change.attempts, change.passed = change.attempts + 1, None  # they are not enough
                 if change.attempts <= _MAX_ATTEMPTS:
                     self._put_back(change)
                 else:

@@ -184,7 +184,8 @@ class SearchRows(Rows):
                 far = _ids(query).offset(int(_NEAR * times)).limit(1)
                 edge = (await connection.execute(far)).scalar_one_or_none() or end
             else:
-                edge = _nearer(first + int((last - first) * times), end, query)
+                nearer = max if query.descending else min
+                edge = nearer(first + int((last - first) * times), end)
             await allow(connection, by_age=is_common)
             found = (await connection.execute(_up_to(edge, asked, query))).all()
         if edge != end and len(found) <= query.limit:
@@ -224,14 +225,16 @@ class SearchRows(Rows):
             return
         describe(connection, rows)
         ids = _free_ids(connection, [image["saved_ns"] for image, _ in rows])
-        images, texts = zip(*rows, strict=True)
+        images, words = list[dict[str, Any]](), list[dict[str, Any]]()
+        for id_, (image, texts) in zip(ids, rows, strict=True):
+            images.append({"id": id_, **image})
+            words.append({"rowid": id_, **texts})
         if self._engine.is_sqlite:
-            _insert(connection, search_images, "id", ids, images)
-            _insert(connection, full_text, "rowid", ids, texts)
+            _insert(connection, search_images, images)
+            _insert(connection, full_text, words)
             return
-        whole = [{"id": id_, **image} for id_, image in zip(ids, images, strict=True)]
-        for start in range(0, len(whole), _AT_ONCE):
-            connection.execute(sa.insert(search_images), whole[start : start + _AT_ONCE])
+        for start in range(0, len(images), _AT_ONCE):
+            connection.execute(sa.insert(search_images), images[start : start + _AT_ONCE])
 
     def _row_of(self, indexed: IndexedImage) -> Row:
         image, generation, texts = indexed.image, indexed.generation, texts_of(indexed)
@@ -301,10 +304,6 @@ def _up_to(edge: int, asked: sa.Select[Any], query: SearchQuery) -> sa.Select[An
     return asked.where(id_ >= edge if query.descending else id_ <= edge)
 
 
-def _nearer(one: int, other: int, query: SearchQuery) -> int:
-    return max(one, other) if query.descending else min(one, other)
-
-
 def _read_known(connection: sa.Connection, keys: Iterable[StorageKey]) -> Mapping[StorageKey, Any]:
     images = search_images.c
     asked = sa.select(images.id, images.storage_key, images.saved_ns, images.save_id)
@@ -327,15 +326,9 @@ def _free_ids(connection: sa.Connection, wanted: Sequence[int]) -> list[int]:
 
 
 def _insert(
-    connection: sa.Connection,
-    table: sa.TableClause,
-    id_name: str,
-    ids: Sequence[int],
-    rows: Sequence[Mapping[str, Any]],
+    connection: sa.Connection, table: sa.TableClause, rows: Sequence[Mapping[str, Any]]
 ) -> None:
     """Insert rows with SQLite's own driver, because SQLAlchemy takes longer than the insert."""
-    names = ", ".join((id_name, *rows[0]))
-    places = "?" + ", ?" * len(rows[0])
+    names, places = ", ".join(rows[0]), ", ".join("?" * len(rows[0]))
     statement = f"INSERT INTO {table.name} ({names}) VALUES ({places})"  # noqa: S608  (our names)
-    values = [(id_, *row.values()) for id_, row in zip(ids, rows, strict=True)]
-    connection.exec_driver_sql(statement, values)
+    connection.exec_driver_sql(statement, [tuple(row.values()) for row in rows])

@@ -38,17 +38,6 @@ class ManifestHead:
     published_at: datetime
     count: int
 
-    def line(self) -> bytes:
-        """Encode the head as the first line of a manifest."""
-        head = {
-            "version": 1,
-            "folder": self.folder,
-            "state": "published",
-            "published_at": self.published_at.isoformat(),
-            "count": self.count,
-        }
-        return f"{_json(head)[:-1]},{_IMAGES}\n".encode()
-
 
 class ImageSet:
     """Fingerprint of a set of images: their number and the sum of their hashes.
@@ -92,7 +81,14 @@ async def encode(
     Raises:
         TooLarge: the manifest would exceed `MAX_BYTES`.
     """
-    yield head.line()
+    first_line = {
+        "version": 1,
+        "folder": head.folder,
+        "state": "published",
+        "published_at": head.published_at.isoformat(),
+        "count": head.count,
+    }
+    yield f"{_json(first_line)[:-1]},{_IMAGES}\n".encode()
     size = 0
     async for page in images:
         chunk = ",\n".join(map(_json, page)).encode("utf-8", "backslashreplace")

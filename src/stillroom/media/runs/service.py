@@ -106,13 +106,7 @@ class Runs:
             published = await self.open_manifest(folder)
             if published is None:
                 raise RunConflict(_DELETED) from None
-            published = await self._compare(folder, published)
-            try:
-                await self._require_unnested(folder)
-            except BaseException:
-                published.close()
-                raise
-            return published
+            return await self._compare(folder, published, may_be_nested=True)
         try:
             # A concurrent deletion also deletes this manifest, unless it has just finished.
             await self._require_not_deleting(folder, last)
@@ -210,7 +204,9 @@ class Runs:
         with contextlib.closing(opened):
             return manifest.describe_image(opened.image, await hash_opened(opened))
 
-    async def _compare(self, folder: ImagePath, published: OpenedImage) -> OpenedImage:
+    async def _compare(
+        self, folder: ImagePath, published: OpenedImage, *, may_be_nested: bool = False
+    ) -> OpenedImage:
         """Return the existing manifest. Raise `RunConflict` if the images differ from it."""
         try:
             in_manifest, in_folder = await _read_image_set(published), ImageSet()
@@ -224,6 +220,8 @@ class Runs:
                     "folder, and publish that one",
                     count=in_folder.count,
                 )
+            if may_be_nested:
+                await self._require_unnested(folder)
         except BaseException:
             published.close()
             raise
