@@ -41,9 +41,9 @@ FAULTS: Final = (
     ),
     Fault(
         "listings: the link to the next page forgets the prefix",
-        "http/query.py",
-        "            prefix=self.prefix.text or None,\n            start_after=last_entry,\n",
-        "            start_after=last_entry,\n",
+        "http/parameters.py",
+        'read_texts(raw, kind) | {"start_after": [str(last)]}',
+        '{"start_after": [str(last)]}',
         ("tests/unit/test_query.py", "tests/acceptance/test_operations.py", "-k", "link"),
     ),
     Fault(

@@ -109,7 +109,7 @@ class ImageOperations:
         entries = [image_entry(entry) for entry in page.entries]
         response = json_answer(entries)
         if page.more:
-            response.headers["link"] = listing.parameters.link_to_next(entries[-1])
+            response.headers["link"] = listing.link_after(entries[-1])
         return response
 
     # The following three methods are also called by the fast path, which bypasses ASGI.
