@@ -131,7 +131,7 @@ def _tokens(settings: "Settings") -> Iterator[CheckResult]:
                 audience=settings.jwt_audience,
                 issuer=settings.jwt_issuer,
             )
-            asyncio.run(verifier_of(keys, settings).verify(f"Bearer {token}"))
+            asyncio.run(verifier_of(keys, settings).check(f"Bearer {token}"))
     except StillroomError as error:
         yield CheckResult("secret", str(error), "fix what it names; `stillroom token` must work")
         return

@@ -1,8 +1,7 @@
 """Operations on runs (folders of images that are published together), without I/O."""
 
 from collections.abc import Mapping
-from datetime import datetime
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeVar
 from urllib.parse import quote, urlencode
 
 from stillroom.client import answers
@@ -13,6 +12,8 @@ from stillroom.client.retries import Attempts, Retries, persistently
 from stillroom.client.values import DeletedRun, PublishedRun, RunImage, RunInfo
 from stillroom.errors import InvalidPath
 from stillroom.paths import ImagePath, ImagePrefix
+
+T = TypeVar("T")
 
 RUNS: Final = "/storage/runs"
 
@@ -52,7 +53,7 @@ def page_of_runs(
     """Return a page of runs in folders that begin with `prefix`, and the next query or None."""
     answer = yield from persistently(Call("GET", RUNS + query), Attempts(retries))
     entries, more = answers.listed(answer, "listing runs")
-    runs: list[RunInfo] = [_read(RunInfo, entry, "listing runs") for entry in entries]
+    runs = [_read(RunInfo, entry, "listing runs") for entry in entries]
     for run in runs:
         _check(f"{run.folder}/", prefix)  # prefix `generations/7/` matches run `generations/7`
     return runs, more
@@ -74,8 +75,7 @@ def read(retries: Retries, folder: ImagePath) -> Flow[PublishedRun]:
 def delete(retries: Retries, folder: ImagePath) -> Flow[DeletedRun]:
     """Delete a run. The server resumes the deletion if it is interrupted."""
     answer = yield from persistently(Call("DELETE", _target(folder)), Attempts(retries))
-    deleted: DeletedRun = _read(DeletedRun, answers.document(answer, folder.text), folder.text)
-    return deleted
+    return _read(DeletedRun, answers.document(answer, folder.text), folder.text)
 
 
 def _target(folder: ImagePath) -> str:
@@ -87,7 +87,7 @@ def _run(said: Any, folder: ImagePath) -> PublishedRun:  # noqa: ANN401  (JSON)
     images = said.get("images")
     if not isinstance(images, list):
         raise UnexpectedAnswer(f"{folder.text}: the server returned a run without a list of images")
-    found: list[RunImage] = [_read(RunImage, image, folder.text) for image in images]
+    found = [_read(RunImage, image, folder.text) for image in images]
     for image in found:
         _check(image.path, f"{folder.text}/")
     return PublishedRun(known.folder, known.state, known.published_at, len(found), found)
@@ -100,15 +100,10 @@ def _check(path: str, prefix: str) -> None:
         raise UnexpectedAnswer(f"the server returned an invalid path: {error}") from error
 
 
-def _read(kind: Any, said: Mapping[str, Any], subject: str) -> Any:  # noqa: ANN401  (`kind`, which is one of several classes)
+def _read(kind: type[T], said: Mapping[str, Any], subject: str) -> T:
     try:
-        known = answers.shown_fields(kind, said, without={"expires_at"})
-        known |= {"expires_at": said["expires_at"]} if "expires_at" in said else {}
-        for name in ("published_at", "expires_at"):
-            if known.get(name) is not None:
-                known[name] = datetime.fromisoformat(known[name])
+        return answers.decode(kind, said)
     except (KeyError, TypeError, ValueError) as error:
         raise UnexpectedAnswer(
             f"{subject}: the server returned an invalid run: {error!r}"
         ) from error
-    return kind(**known)

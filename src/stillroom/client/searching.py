@@ -8,9 +8,10 @@ from urllib.parse import quote, urlencode
 from stillroom.client import answers
 from stillroom.client.exchange import Call, Flow
 from stillroom.client.retries import Attempts, Retries, persistently
-from stillroom.client.values import FactsFilters, ImageMetadata
 from stillroom.errors import InvalidParameter
+from stillroom.generation.facets import FactsFilters
 from stillroom.paths import ImagePrefix
+from stillroom.wire.images import ImageMetadata
 
 SearchSort = Literal["-saved", "saved", "-path", "path"]
 

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from stillroom.generation.ai_mark import AiMark
 from stillroom.generation.facts import Generation
+from stillroom.generation.reading import Found
 from stillroom.media.index.words import MAX_TEXT, Phrase
 from stillroom.paths import KeyPrefix, StorageKey
 from stillroom.storage.values import StoredImage
@@ -17,18 +17,15 @@ MAX_LIMIT: Final = 1000
 
 @dataclass(frozen=True, slots=True)
 class IndexedImage:
-    """Search-index entry of one image. `generation` is shortened as in `kept_of`."""
+    """Search-index entry of one image. `metadata` is shortened as in `kept_of`."""
 
     image: StoredImage
-    generation: Generation | None
-    ai_mark: AiMark | None = None
+    metadata: Found
 
     @classmethod
-    def of(
-        cls, image: StoredImage, generation: Generation | None, ai_mark: AiMark | None = None
-    ) -> "IndexedImage":
-        """Create an entry from complete generation metadata, shortened as in `kept_of`."""
-        return cls(image, kept_of(generation), ai_mark)
+    def of(cls, image: StoredImage, found: Found) -> "IndexedImage":
+        """Create an entry from complete metadata."""
+        return cls(image, dataclasses.replace(found, generation=kept_of(found.generation)))
 
 
 def kept_of(generation: Generation | None) -> Generation | None:

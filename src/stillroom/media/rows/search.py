@@ -237,7 +237,7 @@ class SearchRows(Rows):
             connection.execute(sa.insert(search_images), images[start : start + _AT_ONCE])
 
     def _row_of(self, indexed: IndexedImage) -> Row:
-        image, generation, texts = indexed.image, indexed.generation, texts_of(indexed)
+        image, generation, texts = indexed.image, indexed.metadata.generation, texts_of(indexed)
         facts = None
         if generation is not None:
             json_values = generation.as_json().items()
@@ -251,7 +251,7 @@ class SearchRows(Rows):
             "sha256": image.sha256,
             "save_id": image.save_id,
             "generation": facts,
-            "ai_mark": indexed.ai_mark,
+            "ai_mark": indexed.metadata.ai_mark,
         }
         if not self._engine.is_sqlite:
             row["words"] = tsvector(texts)
