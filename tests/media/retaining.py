@@ -15,7 +15,7 @@ from stillroom.media.config import RowsConfig
 from stillroom.media.expiry import never_stops
 from stillroom.media.retention import plan
 from stillroom.media.retention.evaluator import RetentionEvaluator
-from stillroom.media.retention.plan import Plan, PlannedImage
+from stillroom.media.retention.plan import PlannedImage, planned_images
 from stillroom.media.retention.rules import Rule, Rules
 from stillroom.media.runs.deletion import RunDeletions
 from stillroom.media.runs.service import Runs
@@ -56,8 +56,9 @@ class RetainingLibrary(Library):
         return RetentionEvaluator(self.seen, self.database, Rules(self.rules))
 
     async def planned(self) -> list[PlannedImage]:
-        planning = Plan(self.seen, self.database, self.retention)
-        return [image async for image in planning.images(datetime.now(UTC) + self.moved)]
+        at = datetime.now(UTC) + self.moved
+        planned = planned_images(self.seen, self.database, self.retention, at)
+        return [image async for image in planned]
 
     async def round(self) -> int:
         """Mark what has ended, whether it is time or not."""

@@ -23,7 +23,7 @@ from stillroom.media.database import MediaDatabase
 from stillroom.media.expiry import never_stops
 from stillroom.media.index import catching_up, comparing, filling, healing
 from stillroom.media.index.catching_up import CatchingUp
-from stillroom.media.index.comparing import Healed
+from stillroom.media.index.comparing import Comparing, Healed
 from stillroom.media.index.filling import IndexFilling
 from stillroom.media.index.healing import IndexHealing
 from stillroom.media.index.terms import parse_terms
@@ -432,7 +432,7 @@ async def test_a_comparison_that_is_killed_is_made_by_the_next_start(
         raise asyncio.CancelledError
 
     with monkeypatch.context() as patched:
-        patched.setattr(dying._comparing, "compare", dies)
+        patched.setattr(Comparing, "compare", dies)
         with pytest.raises(asyncio.CancelledError):
             await dying.catch_up(_at_once)
     one.filling._is_running = True
@@ -455,7 +455,7 @@ async def test_a_comparison_that_fails_is_made_when_the_storage_is_back(
         raise BackendUnavailable("away")
 
     with monkeypatch.context() as patched:
-        patched.setattr(comparison._comparing, "compare", away)
+        patched.setattr(Comparing, "compare", away)
         with pytest.raises(BackendUnavailable):
             await comparison.catch_up(_at_once)
     await comparison.catch_up(_at_once)

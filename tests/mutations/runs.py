@@ -43,9 +43,9 @@ media/runs/listing.py: media/test_runs.py -k behind
 
 runs: a listing goes on inside of a published run
 media/runs/listing.py: media/test_runs.py -k behind
--            if await self.find_published(prefix) is not None:
--                break
-+            await self.find_published(prefix)
+-            if await self.find_published(inner) is not None:
+-                return levels
++            await self.find_published(inner)
 
 runs: one whose manifest is damaged is open
 media/runs/listing.py: media/test_runs.py -k 'no_manifest or found or told'

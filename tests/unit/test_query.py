@@ -1,14 +1,14 @@
 """The query of a listing."""
 
 import dataclasses
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, urlencode
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from stillroom.errors import InvalidInput
-from stillroom.http.parameters import read_query
+from stillroom.http.parameters import link_after, read_query
 from stillroom.http.query import ListParameters
 from stillroom.paths import ImagePrefix
 
@@ -64,11 +64,11 @@ def test_a_bad_parameter_is_refused(query: bytes) -> None:
 def test_the_link_to_the_next_page_asks_for_what_was_asked_for(
     last: str, limit: int, *, delimited: bool
 ) -> None:
-    asked = ListParameters(
-        prefix=ImagePrefix("p +/"), start_after="before", limit=limit, delimited=delimited
-    )
+    raw = urlencode({"prefix": "p +/", "start_after": "before", "limit": limit, "x": "y"})
+    raw += "&delimiter=%2F" * delimited
+    asked = read_query(raw.encode(), ListParameters)
 
-    link = asked.link_to_next(last)
+    link = link_after(last, raw.encode(), ListParameters)
 
     assert link.isascii()
     query = link.removeprefix("<?").removesuffix('>; rel="next"')

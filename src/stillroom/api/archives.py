@@ -4,9 +4,9 @@ import asyncio
 import contextlib
 import re
 import tempfile
-from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass, replace
-from typing import IO, Final, Literal
+from collections.abc import AsyncGenerator, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
 
 from fastapi import Request, Response
 from pydantic import Field
@@ -23,6 +23,7 @@ from stillroom.generation.reading import find_by_reading, reader_of
 from stillroom.http.problems import DATA_HEADERS
 from stillroom.http.query import ArchiveParameters
 from stillroom.paths import ImagePath, KeyPrefix, StorageKey, image_entry
+from stillroom.storage.pages import each_page
 from stillroom.storage.port import ImageStorage
 from stillroom.storage.values import ListQuery, OpenedImage
 from stillroom.wire.shown import PATH_EXAMPLE
@@ -83,13 +84,9 @@ class Archives:
         if first is None:
             raise ImageNotFound
         folder = parameters.prefix.text.rstrip("/").rpartition("/")[2]
-        return _ArchiveResponse(
-            self.storage,
-            _chain(first, keys),
-            folder,
-            captions=parameters.sidecars is not None,
-            skip_missing=True,
-        )
+        captions = parameters.sidecars is not None
+        keys = _iterate([first], keys)
+        return _ArchiveResponse(self.storage, keys, folder, captions=captions, skip_missing=True)
 
     @Operation("POST", "", (*_REFUSALS, 413, 415), media_type=_ZIP, body=ImagesToArchive)
     async def make_archive(self, request: Request) -> Response:
@@ -114,23 +111,15 @@ class Archives:
             raise InvalidPath(f"must contain 1 to {MAX_PATHS:,} images", at=("body", "paths"))
         await self._require(keys)
         captions = body.sidecars is not None
+        ordered = _iterate(sorted(keys, key=lambda key: key.text.encode()))
         return _ArchiveResponse(
-            self.storage,
-            _iterate(sorted(keys, key=_listing_order)),
-            "images",
-            captions=captions,
-            skip_missing=False,
+            self.storage, ordered, "images", captions=captions, skip_missing=False
         )
 
     async def _keys(self, prefix: KeyPrefix) -> AsyncGenerator[StorageKey, None]:
-        query = ListQuery(prefix, limit=_PAGE)
-        while True:
-            page = await self.storage.list(query)
+        async for page in each_page(self.storage.list, ListQuery(prefix, limit=_PAGE)):
             for entry in page.entries:
                 yield StorageKey(entry)
-            if not page.more or not page.entries:
-                return
-            query = replace(query, after=page.entries[-1])
 
     async def _require(self, keys: Sequence[StorageKey]) -> None:
         async def check(key: StorageKey) -> None:
@@ -160,13 +149,9 @@ class _ArchiveResponse(Response):
     ) -> None:
         """Create a response with the images under `keys`, which are in listing order.
 
-        Args:
-            storage: Storage that contains the images.
-            keys: Storage keys of the images.
-            name: Name of the ZIP file without its extension.
-            captions: If True, each image's prompt is added as a text file.
-            skip_missing: If True, an image that is deleted or replaced while the archive is sent is
-                omitted. If False, the response is aborted.
+        If `captions` is True, each image's prompt is added as a text file. An image that is deleted
+        or replaced while the archive is sent is omitted if `skip_missing` is True. Otherwise, the
+        response is aborted.
         """
         super().__init__()
         file = _UNSAFE_CHARACTERS.sub("_", name).strip(".")[:_MAX_NAME] or "images"
@@ -205,20 +190,14 @@ class _ArchiveResponse(Response):
 
     async def _image(self, key: StorageKey) -> AsyncGenerator[bytes, None]:
         path = image_entry(key.text)
-        if self._captions is not None and self._captions.has(path):
-            if self._skip_missing:
-                return
-            raise BackendUnavailable(
-                f"{path} was replaced while the archive was sent: request the archive again"
-            )
+        if self._captions is not None and path in self._captions.names:
+            self._require_skippable(path, "replaced")
+            return
         try:
             opened = await self._storage.open(key)
         except ImageNotFound as error:
-            if self._skip_missing:
-                return
-            raise BackendUnavailable(
-                f"{path} was deleted while the archive was sent: request the archive again"
-            ) from error
+            self._require_skippable(path, "deleted", error)
+            return
         with contextlib.closing(opened):
             image = opened.image
             caption = await self._captions.read(opened) if self._captions is not None else None
@@ -231,6 +210,12 @@ class _ArchiveResponse(Response):
             yield self._zip.begin(name, len(text), image.modified_ns)
             yield self._zip.data(text)
             yield await self._end_entry(len(text), name)
+
+    def _require_skippable(self, path: str, change: str, cause: Exception | None = None) -> None:
+        if not self._skip_missing:
+            raise BackendUnavailable(
+                f"{path} was {change} while the archive was sent: request the archive again"
+            ) from cause
 
     async def _end_entry(self, size: int, name: str) -> bytes:
         if self._zip.size != size:
@@ -249,7 +234,8 @@ class _Directory:
     def __init__(self) -> None:
         self.size = 0
         self._pending = bytearray()
-        self._file: IO[bytes] | None = None
+        # The first write exceeds this size of one byte, and so creates a file.
+        self._file = tempfile.SpooledTemporaryFile(1)  # noqa: SIM115  (`close` closes it)
 
     async def add(self, record: bytes) -> None:
         self._pending += record
@@ -257,26 +243,19 @@ class _Directory:
         if len(self._pending) > _IN_MEMORY_BYTES:
             pending, self._pending = self._pending, bytearray()
             try:
-                await asyncio.to_thread(self._write, pending)
+                await asyncio.to_thread(self._file.write, pending)
             except OSError as error:
                 raise StorageFull from error
 
-    def _write(self, data: bytearray) -> None:
-        if self._file is None:
-            self._file = tempfile.TemporaryFile()  # noqa: SIM115  (`close` closes it)
-        self._file.write(data)
-
     async def chunks(self) -> AsyncGenerator[bytes, None]:
-        if self._file is not None:
-            self._file.seek(0)
-            while chunk := await asyncio.to_thread(self._file.read, _IN_MEMORY_BYTES):
-                yield chunk
+        self._file.seek(0)
+        while chunk := await asyncio.to_thread(self._file.read, _IN_MEMORY_BYTES):
+            yield chunk
         if self._pending:
             yield bytes(self._pending)
 
     def close(self) -> None:
-        if self._file is not None:
-            self._file.close()
+        self._file.close()
 
 
 class _Captions:
@@ -285,16 +264,12 @@ class _Captions:
     The caption file of `cat.png` is `cat.txt`, as training tools expect. If an image or another
     caption file has that name, `cat.png.txt` is used. Only images whose names sort between `cat`
     and `cat.…` can also need the name `cat.txt`. A listing returns them one after the other, so
-    only the names of recent caption files are kept in memory.
+    only the `names` of recent caption files are kept in memory.
     """
 
     def __init__(self, storage: ImageStorage) -> None:
         self._storage = storage
-        self._names: list[str] = []
-
-    def has(self, name: str) -> bool:
-        """Return whether a recent caption file has this name."""
-        return name in self._names
+        self.names: list[str] = []
 
     async def read(self, opened: OpenedImage) -> tuple[str, bytes] | None:
         """Return the name and text of an image's caption file, or None if it has no prompt."""
@@ -304,14 +279,14 @@ class _Captions:
         path = image_entry(opened.image.key.text)
         folder, slash, file = path.rpartition("/")
         stem = f"{folder}{slash}{file.rpartition('.')[0] or file}"
-        self._names = [
+        self.names = [
             name
-            for name in self._names
+            for name in self.names
             if path.startswith(stem_dot := name.removesuffix("txt")) or path < stem_dot
         ]
         for name in (f"{stem}.txt", f"{path}.txt"):
-            if name not in self._names and not await self._is_image(name):
-                self._names.append(name)
+            if name not in self.names and not await self._is_image(name):
+                self.names.append(name)
                 return name, generation.prompt.encode("utf-8", "replace")
         return None
 
@@ -325,19 +300,12 @@ class _Captions:
         return True
 
 
-def _listing_order(key: StorageKey) -> bytes:
-    return key.text.encode("utf-8")
-
-
-async def _iterate(keys: Sequence[StorageKey]) -> AsyncGenerator[StorageKey, None]:
-    for key in keys:
-        yield key
-
-
-async def _chain(
-    first: StorageKey, others: AsyncGenerator[StorageKey, None]
+async def _iterate(
+    first: Iterable[StorageKey], others: AsyncGenerator[StorageKey, None] | None = None
 ) -> AsyncGenerator[StorageKey, None]:
-    yield first
-    async with contextlib.aclosing(others):
-        async for key in others:
-            yield key
+    for key in first:
+        yield key
+    if others is not None:
+        async with contextlib.aclosing(others):
+            async for key in others:
+                yield key

@@ -12,6 +12,7 @@ from stillroom.api.call import Call
 from stillroom.api.responses import json_answer
 from stillroom.api.routes import Operation
 from stillroom.auth.grants import Authorize
+from stillroom.http.parameters import link_after
 from stillroom.http.query import PageParameters
 from stillroom.media.database import MediaDatabase
 from stillroom.media.resource import DeadLetter
@@ -56,7 +57,7 @@ class DeadLetterOperations:
         page = dead_letters[: parameters.limit]
         response = json_answer([_as_json(dead_letter) for dead_letter in page])
         if len(dead_letters) > len(page):
-            response.headers["link"] = parameters.link_to_next(page[-1].id)
+            response.headers["link"] = link_after(page[-1].id, call.raw_query, PageParameters)
         return response
 
     @Operation("POST", "/{letter_id}/retry", (401, 403, 404, 503), answer=DeadLetterView)

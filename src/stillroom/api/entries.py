@@ -74,7 +74,7 @@ class EntryListing:
         page = await self.storage.entries(listing.query)
         response = await self._serialize(page.entries)
         if page.next_after is not None:
-            response.headers["link"] = listing.parameters.link_to_next(image_entry(page.next_after))
+            response.headers["link"] = listing.link_after(image_entry(page.next_after))
         return response
 
     async def _serialize(self, entries: Sequence[Entry]) -> Response:

@@ -99,7 +99,7 @@ class ImageOperations:
             return json_answer(await listing.visible_folder(self.storage))
         page = await self.storage.list(listing.query)
         entries = [image_entry(entry) for entry in page.entries]
-        link = {"link": listing.parameters.link_to_next(entries[-1])} if page.more else {}
+        link = {"link": listing.link_after(entries[-1])} if page.more else {}
         return json_answer(entries, headers=link)
 
     # The following three methods are also called by the fast path, which bypasses ASGI.

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from stillroom.api.call import Call
+from stillroom.http.parameters import link_after
 from stillroom.http.query import ListParameters
 from stillroom.paths import ImagePrefix, KeyPrefix, image_key_bound
 from stillroom.storage.port import ImageStorage
@@ -16,12 +17,14 @@ class Listing:
 
     parameters: ListParameters
     visible: ImagePrefix
+    raw_query: bytes
 
     @classmethod
     def of(cls, call: Call) -> Self:
         """Parse the query of a request and check the permission to list images."""
         parameters = call.query(ListParameters)
-        return cls(parameters, call.grant.narrow("storage:read", parameters.prefix))
+        visible = call.grant.narrow("storage:read", parameters.prefix)
+        return cls(parameters, visible, call.raw_query)
 
     @property
     def query(self) -> ListQuery:
@@ -32,6 +35,10 @@ class Listing:
             limit=self.parameters.limit,
             delimited=self.parameters.delimited,
         )
+
+    def link_after(self, last_entry: str) -> str:
+        """Return a `Link` header to the page after the one that ends with `last_entry`."""
+        return link_after(last_entry, self.raw_query, ListParameters)
 
     @property
     def is_above_folder(self) -> bool:

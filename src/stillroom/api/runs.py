@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import heapq
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,10 +20,12 @@ from stillroom.api.sendfile import image_response
 from stillroom.api.views import view_of
 from stillroom.auth.grants import Authorize
 from stillroom.errors import BackendUnavailable
+from stillroom.http.parameters import link_after
 from stillroom.http.problems import JSON_HEADERS
 from stillroom.http.query import RunsParameters
 from stillroom.http.serving import PRIVATE_CACHE
-from stillroom.media.retention.evaluator import RetentionEvaluator, to_nanoseconds
+from stillroom.media.clock import to_nanoseconds
+from stillroom.media.retention.evaluator import RetentionEvaluator
 from stillroom.media.runs.deletion import RunDeletions
 from stillroom.media.runs.listing import Run, RunListing
 from stillroom.media.runs.service import Runs
@@ -48,6 +49,7 @@ class RunToPublish(JsonForm, max_bytes=1024, example='{"expected": 4}'):
 
 
 _State = Literal["published", "open"]
+_Page = list[dict[str, Any]]
 
 
 @view_of(wire.RunInfo, state=_State)
@@ -94,7 +96,8 @@ class RunOperations:
         async for run in self._list(parameters, visible):
             if len(page) == parameters.limit:
                 response = await self._respond(page)
-                response.headers["link"] = parameters.link_to_next(page[-1].folder)
+                last, query = page[-1].folder, call.raw_query
+                response.headers["link"] = link_after(last, query, RunsParameters)
                 return response
             page.append(run)
         return await self._respond(page)
@@ -102,14 +105,12 @@ class RunOperations:
     async def _respond(self, page: Sequence[Run]) -> Response:
         """Return runs as JSON. Expirations are null if the database does not respond in time."""
         expirations = dict[str, datetime]()
+        find = self.retention.expected_run_expiration
         with contextlib.suppress(BackendUnavailable, TimeoutError):
             async with asyncio.timeout(_EXPIRATIONS_TIMEOUT_S):
                 for run in page:
                     if run.published_at is not None:
-                        published_ns = to_nanoseconds(run.published_at)
-                        expiration = await self.retention.expected_run_expiration(
-                            run.folder, published_ns
-                        )
+                        expiration = await find(run.folder, to_nanoseconds(run.published_at))
                         if expiration is not None:
                             expirations[run.folder] = expiration.at
         return json_answer([_as_json(run, expirations.get(run.folder)) for run in page])
@@ -123,21 +124,17 @@ class RunOperations:
         self, parameters: RunsParameters, visible: ImagePrefix
     ) -> Sequence[Run]:
         sign = -1 if parameters.sort.startswith("-") else 1
-        first: list[tuple[float, int, Run]] = []
-        still_open: list[Run] = []
-        number = 0
+
+        def order(run: Run) -> tuple[bool, float]:
+            at = run.published_at
+            return at is None, 0 if at is None else sign * at.timestamp()
+
+        page: list[Run] = []
         async for run in self._list(parameters, visible):
-            number -= 1
-            if run.published_at is None:
-                still_open += [run] if len(still_open) < parameters.limit else []
-                continue
-            item = (-sign * run.published_at.timestamp(), number, run)
-            if len(first) < parameters.limit:
-                heapq.heappush(first, item)
-            else:
-                heapq.heappushpop(first, item)
-        published = [run for *_, run in sorted(first, key=lambda item: item[:2], reverse=True)]
-        return [*published, *still_open][: parameters.limit]
+            page.append(run)
+            if len(page) == 2 * parameters.limit:  # limits the memory
+                page = sorted(page, key=order)[: parameters.limit]
+        return sorted(page, key=order)[: parameters.limit]
 
     # A run may be named `publish`, so GET and DELETE of this path are requests for that run.
     @Operation(
@@ -168,7 +165,7 @@ class RunOperations:
         await self.runs.require_images(folder)
         pages = self.runs.describe_images(folder)
         # An error in the first page can still be reported with its own status code.
-        first: list[dict[str, Any]] = await anext(pages, [])
+        first: _Page = await anext(pages, [])
         return StreamingResponse(_open_run(folder, first, pages), headers=dict(JSON_HEADERS))
 
     @Operation("DELETE", FOLDER_PATH, (401, 403, 404, 409, 501, 503), answer=DeletedRun)
@@ -177,14 +174,8 @@ class RunOperations:
         call = await Call.of(request, self.authorize)
         folder = call.run_folder("storage:delete")
         deleted = await self.deletions.delete(folder)
-        return json_answer(
-            {
-                "folder": folder.text,
-                "marked": deleted.marked,
-                "kept": deleted.kept,
-                "newer": deleted.newer,
-            }
-        )
+        numbers = {"marked": deleted.marked, "kept": deleted.kept, "newer": deleted.newer}
+        return json_answer({"folder": folder.text, **numbers})
 
 
 def _as_json(run: Run, expires_at: datetime | None) -> dict[str, object]:
@@ -198,18 +189,14 @@ def _as_json(run: Run, expires_at: datetime | None) -> dict[str, object]:
 
 
 async def _open_run(
-    folder: ImagePath, page: list[dict[str, Any]], pages: AsyncIterator[list[dict[str, Any]]]
+    folder: ImagePath, page: _Page | None, pages: AsyncIterator[_Page]
 ) -> AsyncIterator[bytes]:
     head = {"folder": folder.text, "state": "open", "published_at": None}
     yield json_bytes(head)[:-1] + b',"images":['
     count = 0
-    while True:
-        images = json_bytes(page)[1:-1]
-        yield (b"," if count and page else b"") + images
+    while page is not None:
+        yield (b"," if count and page else b"") + json_bytes(page)[1:-1]
         count += len(page)
         await asyncio.sleep(0)
-        next_page = await anext(pages, None)
-        if next_page is None:
-            break
-        page = next_page
+        page = await anext(pages, None)
     yield b'],"count":%d}' % count

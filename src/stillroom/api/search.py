@@ -16,10 +16,8 @@ from stillroom.auth.grants import Authorize, Grant
 from stillroom.errors import InvalidParameter
 from stillroom.generation.facets import FACETS
 from stillroom.http.facts_query import FactsParameters
-from stillroom.http.search_query import (
-    SearchParameters,
-    cursor_behind,
-)
+from stillroom.http.search_query import SearchParameters, cursor_behind
+from stillroom.media.clock import to_nanoseconds
 from stillroom.media.database import MediaDatabase
 from stillroom.media.index.terms import narrowed, parse_terms, terms_of
 from stillroom.media.index.values import FactsQuery, SearchQuery, Term
@@ -41,12 +39,7 @@ class SearchResults(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class SearchOperation:
-    """Operation that searches images.
-
-    Attributes:
-        database: Database that contains the search index.
-        authorize: Function that checks the token of a request.
-    """
+    """Operation that searches images."""
 
     database: MediaDatabase
     authorize: Authorize
@@ -62,12 +55,9 @@ class SearchOperation:
         after = page.next_after
         if isinstance(after, str):
             after = image_entry(after)
-        return json_answer(
-            {
-                "items": [described_metadata(one.image, one.metadata) for one in page.images],
-                "next": None if after is None else cursor_behind(after),
-            }
-        )
+        items = [described_metadata(one.image, one.metadata) for one in page.images]
+        cursor = None if after is None else cursor_behind(after)
+        return json_answer({"items": items, "next": cursor})
 
 
 def facts_of(
@@ -75,10 +65,8 @@ def facts_of(
 ) -> FactsQuery:
     """Convert the query parameters of a request to search conditions.
 
-    Args:
-        asked: Values of `q` and of the filters on generation parameters.
-        tags: Tags that an image must have, or must not have if there is a leading `-`.
-        sees_library: True if the client may read the media library.
+    An image must have the `tags`, or must not have them if there is a leading `-`. `sees_library`
+    is True if the client may read the media library.
 
     Raises:
         InvalidParameter: a text has no words or too many words, or `q` has an invalid filter.
@@ -111,8 +99,8 @@ def _query(asked: SearchParameters, visible: ImagePrefix, grant: Grant) -> Searc
     facts = facts_of(asked.facts, asked.tags, sees_library=sees_library)
     if not sees_library and any(one.kind == "tag" for one in facts.terms):
         grant.require_everywhere("media")
-    bounds = {"saved_from_ns": asked.saved_from_ns, "saved_before_ns": asked.saved_before_ns}
-    facts = narrowed(facts, **bounds)
+    bounds = {"saved_from_ns": asked.saved_from, "saved_before_ns": asked.saved_before}
+    facts = narrowed(facts, **{name: to_nanoseconds(at) for name, at in bounds.items() if at})
     return SearchQuery(
         **{one.name: getattr(facts, one.name) for one in fields(facts)},
         prefix=KeyPrefix.of_images(visible),

@@ -21,7 +21,7 @@ _FLAGS: Final = 0x0808
 _STORED: Final = 0
 _PLAIN: Final = 20
 _ZIP64: Final = 45
-_MADE_ON_UNIX: Final = 3 << 8
+_MADE_ON_UNIX: Final = 3
 _FILE_MODE: Final = 0o100644 << 16
 _FIRST_YEAR: Final = 1980
 _LAST_YEAR: Final = 2107
@@ -63,21 +63,15 @@ class ZipWriter:
         self._modified = _dos_time(modified_ns)
         self.entries += 1
         extra = struct.pack("<HHQQ", 1, 16, 0, 0) if self._is_large else b""
-        size_field = LIMIT_32 if self._is_large else 0
-        head = struct.pack(
-            "<4s5H3L2H",
-            b"PK\x03\x04",
-            _ZIP64 if self._is_large else _PLAIN,
-            _FLAGS,
-            _STORED,
-            *self._modified,
-            0,
-            size_field,
-            size_field,
-            len(self._name),
-            len(extra),
+        fields = self._fields(0, LIMIT_32 if self._is_large else 0, extra)
+        return self._count(b"PK\x03\x04" + fields + self._name + extra)
+
+    def _fields(self, crc: int, size: int, extra: bytes) -> bytes:
+        """Return the fields that the header of an entry and its directory record have in common."""
+        version, lengths = _ZIP64 if extra else _PLAIN, (len(self._name), len(extra))
+        return struct.pack(
+            "<5H3L2H", version, _FLAGS, _STORED, *self._modified, crc, size, size, *lengths
         )
-        return self._count(head + self._name + extra)
 
     def data(self, chunk: bytes) -> bytes:
         """Add bytes to the current entry, and return them unchanged."""
@@ -101,33 +95,15 @@ class ZipWriter:
             large.append(at)
             at = LIMIT_32
         extra = struct.pack(f"<HH{len(large)}Q", 1, 8 * len(large), *large) if large else b""
-        version = _ZIP64 if large else _PLAIN
-        head = struct.pack(
-            "<4s6H3L5H2L",
-            b"PK\x01\x02",
-            _MADE_ON_UNIX | version,
-            version,
-            _FLAGS,
-            _STORED,
-            *self._modified,
-            self._crc,
-            size,
-            size,
-            len(self._name),
-            len(extra),
-            0,
-            0,
-            0,
-            _FILE_MODE,
-            at,
-        )
-        return head + self._name + extra
+        fields = self._fields(self._crc, size, extra)
+        head = b"PK\x01\x02" + fields[:1] + bytes([_MADE_ON_UNIX]) + fields
+        return head + struct.pack("<3H2L", 0, 0, 0, _FILE_MODE, at) + self._name + extra
 
     def end(self, directory_size: int) -> bytes:
         """Return the end records, which follow the directory of `directory_size` bytes."""
         count, at, zip64 = self.entries, self.offset, b""
         if count >= LIMIT_16 or at >= LIMIT_32 or directory_size >= LIMIT_32:
-            version = _MADE_ON_UNIX | _ZIP64
+            version = _MADE_ON_UNIX << 8 | _ZIP64
             zip64 += struct.pack("<4sQ2H2L", b"PK\x06\x06", 44, version, _ZIP64, 0, 0)
             zip64 += struct.pack("<4Q", count, count, directory_size, at)
             zip64 += struct.pack("<4sLQL", b"PK\x06\x07", 0, at + directory_size, 1)

@@ -2,7 +2,6 @@
 
 import json
 from collections import Counter
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,7 @@ import click
 from stillroom.cli.group import Group
 from stillroom.cli.options import DATA_DIR, asynchronous, json_option, read_settings
 from stillroom.cli.output import StatusLine, counted, json_text, size_text, time_text
+from stillroom.paths import image_entry
 
 if TYPE_CHECKING:  # commands import the server's libraries only when they run
     from stillroom.media.retention.plan import PlannedImage
@@ -49,7 +49,7 @@ async def plan(*, at: datetime | None, summary: bool, as_json: bool, data_dir: s
     goes when a round of the server has marked it and the grace period is over.
     """
     from stillroom.assembly import opened_library, rules_of
-    from stillroom.media.retention.plan import Plan
+    from stillroom.media.retention.plan import planned_images
 
     settings = read_settings(data_dir)
     rules = rules_of(settings)
@@ -62,8 +62,8 @@ async def plan(*, at: datetime | None, summary: bool, as_json: bool, data_dir: s
         status_line.update(f"{counted(images, 'image')} looked at …")
 
     async with opened_library(settings) as library:
-        found = Plan(library.storage, library.database, library.retention)
-        async for planned in found.images(moment, show):
+        storage, database, evaluator = library.storage, library.database, library.retention
+        async for planned in planned_images(storage, database, evaluator, moment, show):
             counts.add(planned)
             if not summary:
                 status_line.erase()
@@ -82,52 +82,44 @@ async def plan(*, at: datetime | None, summary: bool, as_json: bool, data_dir: s
     click.echo(f"in all: {counts.of()}, deleted {grace}", err=True)
 
 
-@dataclass
 class _Counts:
     """Numbers of images, bytes and runs that would be deleted, by the name of the rule."""
 
-    images: Counter[str] = field(default_factory=Counter)
-    sizes: Counter[str] = field(default_factory=Counter)
-    runs: Counter[str] = field(default_factory=Counter)
-    _last: str | None = None
+    def __init__(self) -> None:
+        self._by_rule: dict[str, Counter[str]] = {}
+        self._last_run: str | None = None
 
     def add(self, planned: "PlannedImage") -> None:
-        rule = planned.expiration.rule.name
-        self.images[rule] += 1
-        self.sizes[rule] += planned.image.size
-        if planned.run is not None and planned.run.text != self._last:  # runs are consecutive
-            self._last = planned.run.text
-            self.runs[rule] += 1
+        run = None if planned.run is None else planned.run.text
+        is_new_run = run not in (None, self._last_run)  # the images of a run are consecutive
+        self._last_run = run or self._last_run
+        numbers = {"images": 1, "bytes": planned.image.size, "runs": int(is_new_run)}
+        self._by_rule.setdefault(planned.expiration.rule.name, Counter()).update(numbers)
 
     def of(self, rule: str | None = None) -> str:
         """Return a summary in words for one rule, or for all rules if `rule` is None."""
-        images, size, runs = self._numbers(rule)
-        said = f"{counted(images, 'image')}, {size_text(size)}"
-        return f"{said}, {counted(runs, 'run')}" if runs else said
+        numbers = self._total() if rule is None else self._by_rule.get(rule, Counter())
+        said = f"{counted(numbers['images'], 'image')}, {size_text(numbers['bytes'])}"
+        return f"{said}, {counted(numbers['runs'], 'run')}" if numbers["runs"] else said
 
     def as_json(self) -> dict[str, object]:
         """Return a JSON object with the total numbers and the numbers for each rule."""
-        names = ("images", "bytes", "runs")
-        by_rule = {rule: dict(zip(names, self._numbers(rule), strict=True)) for rule in self.images}
-        return {**dict(zip(names, self._numbers(None), strict=True)), "rules": by_rule}
+        return {**self._total(), "rules": self._by_rule}
 
-    def _numbers(self, rule: str | None) -> tuple[int, int, int]:
-        if rule is None:
-            return self.images.total(), self.sizes.total(), self.runs.total()
-        return self.images[rule], self.sizes[rule], self.runs[rule]
+    def _total(self) -> Counter[str]:
+        total = Counter(images=0, bytes=0, runs=0)
+        for numbers in self._by_rule.values():
+            total.update(numbers)
+        return total
 
 
 def _line(planned: "PlannedImage") -> str:
-    from stillroom.paths import image_entry
-
     expires_at, rule = time_text(planned.expiration.at), planned.expiration.rule.name
     path = image_entry(planned.image.key.text)
     return f"{expires_at}  {rule}  {size_text(planned.image.size):>9}  {path}"
 
 
 def _as_json(planned: "PlannedImage") -> str:
-    from stillroom.paths import image_entry
-
     return json_text(
         {
             "path": image_entry(planned.image.key.text),

@@ -39,10 +39,8 @@ class Parameter:
     OpenAPI document says that the parameter may be null.
 
     Attributes:
-        parse: Function that converts the decoded text. Raises ValueError or InvalidInput for an
-            invalid text.
+        parse: Function that converts the decoded text. Raises ValueError or InvalidInput.
         schema: JSON schema for the OpenAPI document.
-        description: Description in the OpenAPI document.
         name: Name in the query; by default, the name of the field.
         max_times: Maximum number of values. If it is more than 1, the field is a tuple.
     """
@@ -54,11 +52,7 @@ class Parameter:
     max_times: int = 1
 
     def read(self, texts: list[str]) -> Any:  # noqa: ANN401  (the type of the field)
-        """Convert the decoded texts of the parameter to the value of the field.
-
-        Raises:
-            InvalidInput: a text is invalid.
-        """
+        """Convert the decoded texts to the value of the field. May raise `InvalidInput`."""
         try:
             if self.max_times == 1:
                 return self.parse(texts[0])
@@ -71,26 +65,24 @@ class Parameter:
 
 
 @functools.cache
-def _fields(kind: type) -> tuple[tuple[str, Parameter | type], ...]:
-    found: list[tuple[str, Parameter | type]] = []
+def _fields(kind: type) -> Mapping[str, Parameter | type]:
+    found = dict[str, Parameter | type]()
     hints = get_type_hints(kind, include_extras=True)
     for field in fields(kind):
-        hint = hints[field.name]
-        if isinstance(hint, type):
-            found.append((field.name, hint))
-            continue
-        parameter: Parameter = hint.__metadata__[0]
-        schema = or_null(**parameter.schema) if field.default is None else parameter.schema
-        name = parameter.name or field.name
-        found.append((field.name, replace(parameter, name=name, schema=schema)))
-    return tuple(found)
+        hint = found[field.name] = hints[field.name]
+        if not isinstance(hint, type):
+            parameter: Parameter = hint.__metadata__[0]
+            schema = or_null(**parameter.schema) if field.default is None else parameter.schema
+            name = parameter.name or field.name
+            found[field.name] = replace(parameter, name=name, schema=schema)
+    return found
 
 
 @functools.cache
 def parameters_of(kind: type) -> dict[str, Parameter]:
     """Return the query parameters that a dataclass declares, by name."""
     found: dict[str, Parameter] = {}
-    for _, parameter in _fields(kind):
+    for parameter in _fields(kind).values():
         if isinstance(parameter, type):
             found |= parameters_of(parameter)
         else:
@@ -109,14 +101,10 @@ def read_query(raw: bytes, kind: type[Query]) -> Query:
 
 
 def build(kind: type[Query], texts: Texts) -> Query:
-    """Create an instance of the dataclass `kind` from the decoded texts that `read_texts` returns.
-
-    Raises:
-        InvalidPath, InvalidParameter: see `read_query`.
-    """
+    """Create an instance of `kind` from the texts that `read_texts` returns; see `read_query`."""
     values: dict[str, Any] = {}
     table: type = kind  # mypy does not consider `type[Query]` hashable
-    for field, parameter in _fields(table):
+    for field, parameter in _fields(table).items():
         if isinstance(parameter, type):
             values[field] = build(parameter, texts)
         elif parameter.name in texts:
@@ -128,19 +116,14 @@ def read_texts(raw: bytes, kind: type, *, has_foreign_names: bool = False) -> Te
     """Return the decoded texts of the parameters that the dataclass `kind` declares, by name.
 
     With `has_foreign_names`, names that are not valid UTF-8 are ignored like other unknown names.
-
-    Raises:
-        InvalidPath: a name or text is not valid UTF-8.
-        InvalidParameter: a parameter is repeated too often.
+    The errors are those of `read_query`.
     """
     parameters = parameters_of(kind)
     texts: Texts = {}
     for pair in raw.split(b"&"):
         raw_name, _, raw_value = pair.partition(b"=")
-        if has_foreign_names:
-            name = unquote(raw_name)
-        else:
-            name = decode_query_text(raw_name, at=("query",))
+        at = ("query",)
+        name = unquote(raw_name) if has_foreign_names else decode_query_text(raw_name, at=at)
         if name not in parameters:
             continue
         values = texts.setdefault(name, [])
@@ -152,31 +135,17 @@ def read_texts(raw: bytes, kind: type, *, has_foreign_names: bool = False) -> Te
     return texts
 
 
-def next_page(**texts: object) -> str:
-    """Return a `Link` header (RFC 8288) to the next page, whose query has the parameters `texts`.
+def link_after(last: object, raw: bytes, kind: type) -> str:
+    """Return a `Link` header (RFC 8288) to the page after the one that ends with `last`.
 
-    Parameters that are None are omitted.
+    The other parameters are those of the query `raw`, as declared by the dataclass `kind`.
     """
-    given = {name: text for name, text in texts.items() if text is not None}
-    return f'<?{urlencode(given, doseq=True, safe="", quote_via=quote)}>; rel="next"'
-
-
-def link_after(last_id: uuid.UUID, raw: bytes, kind: type) -> str:
-    """Return a `Link` header to the page after `last_id`, with the parameters of the query `raw`.
-
-    `kind` is the dataclass that declares the parameters.
-    """
-    texts = read_texts(raw, kind)
-    texts.pop("start_after", None)
-    return next_page(**texts, start_after=last_id)
+    texts = read_texts(raw, kind) | {"start_after": [str(last)]}
+    return f'<?{urlencode(texts, doseq=True, safe="", quote_via=quote)}>; rel="next"'
 
 
 def resource_id(text: str, at: tuple[str, ...] = ()) -> uuid.UUID:
-    """Parse the id of a resource: a UUID with hyphens (RFC 9562, section 4).
-
-    Raises:
-        InvalidParameter: the text is not a UUID.
-    """
+    """Parse the id of a resource: a UUID with hyphens (RFC 9562). May raise `InvalidParameter`."""
     if not _UUID.fullmatch(text):
         raise InvalidParameter("must be a UUID", at=at)
     return uuid.UUID(text)
@@ -188,18 +157,18 @@ def _visible(text: str) -> str:
     return text
 
 
-def moment(text: str) -> datetime:
-    """Parse a time that has a time zone (RFC 3339).
-
-    Raises:
-        ValueError: the text is not a valid time.
-    """
+def _moment(text: str) -> datetime:
     try:
         if _RFC3339.fullmatch(text):
             return datetime.fromisoformat(text.upper()).astimezone(UTC)
     except (ValueError, OverflowError):
         pass
     raise ValueError("must be a time such as 2026-11-24T18:00:00Z")
+
+
+def moment(description: str) -> Parameter:
+    """Return a parameter for a time with a time zone (RFC 3339)."""
+    return Parameter(_moment, {"type": "string", "format": "date-time"}, description)
 
 
 def choice(*allowed: str, description: str, **schema: object) -> Parameter:
@@ -227,10 +196,9 @@ def page_size(things: str, max_limit: int) -> Parameter:
             raise ValueError("must be a whole number, 1 or more")
         return min(int(digits[:6]), max_limit)  # six digits exceed every limit
 
+    schema = {"type": "integer", "minimum": 1, "default": DEFAULT_LIMIT}
     description = f"{things} on a page. A value over {max_limit:,} means {max_limit:,}."
-    return Parameter(
-        parse, {"type": "integer", "minimum": 1, "default": DEFAULT_LIMIT}, description
-    )
+    return Parameter(parse, schema, description)
 
 
 def repeatable(name: str, description: str, parse: Callable[[str], object] = str) -> Parameter:
@@ -244,14 +212,12 @@ def visible_name(description: str = "") -> Parameter:
     return Parameter(_visible, {"type": "string", "pattern": "^[!-~]{1,255}$"}, description)
 
 
-Prefix = Annotated[
-    ImagePrefix,
-    Parameter(
-        ImagePrefix.parse,
-        {"type": "string", "default": ""},
-        "Literal text that paths begin with.",
-    ),
-]
+def path_prefix(description: str) -> Parameter:
+    """Return a parameter for the prefix of paths or folders."""
+    return Parameter(ImagePrefix.parse, {"type": "string", "default": ""}, description)
+
+
+Prefix = Annotated[ImagePrefix, path_prefix("Literal text that paths begin with.")]
 ContentType = Annotated[str | None, visible_name("Such as `image/png`.")]
 Tags = Annotated[
     tuple[str, ...],

@@ -17,8 +17,8 @@ from stillroom.http.parameters import (
     Tags,
     choice,
     moment,
-    next_page,
     page_size,
+    path_prefix,
     repeatable,
     resource_id,
     visible_name,
@@ -52,18 +52,6 @@ def _boolean(text: str) -> bool:
     return text == "true"
 
 
-def _path(text: str) -> str:
-    return ImagePath.parse(text).text if text else ""
-
-
-def _source_key(text: str) -> StorageKey:
-    return StorageKey.of_image(path_of_key(text, at=()))
-
-
-def _time(description: str) -> Parameter:
-    return Parameter(moment, {"type": "string", "format": "date-time"}, description)
-
-
 _AfterId = Annotated[
     uuid.UUID | None,
     Parameter(
@@ -83,9 +71,7 @@ class ListParameters:
     start_after: Annotated[
         str,
         Parameter(
-            str,
-            _TEXT,
-            "Only entries after this one, which is the last entry of the previous page.",
+            str, _TEXT, "Only entries after this one, which is the last entry of the previous page."
         ),
     ] = ""
     delimited: Annotated[
@@ -97,15 +83,6 @@ class ListParameters:
             name="delimiter",
         ),
     ] = False
-
-    def link_to_next(self, last_entry: str) -> str:
-        """Return a `Link` header to the page after the one that ends with `last_entry`."""
-        return next_page(
-            prefix=self.prefix.text or None,
-            start_after=last_entry,
-            limit=self.limit,
-            delimiter="/" if self.delimited else None,
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,17 +106,13 @@ class RunsParameters:
 
     prefix: Annotated[
         ImagePrefix,
-        Parameter(
-            ImagePrefix.parse,
-            _TEXT,
-            "Literal text that folders begin with, compared with a trailing slash.",
-        ),
+        path_prefix("Literal text that folders begin with, compared with a trailing slash."),
     ] = EVERY_PATH
     limit: Annotated[int, page_size("Runs", MAX_LIMIT)] = DEFAULT_LIMIT
     start_after: Annotated[
         str,
         Parameter(
-            _path,
+            lambda text: ImagePath.parse(text).text if text else "",
             _TEXT,
             "Only runs after this folder, the last one of the previous page. Not with a sort by "
             "time.",
@@ -163,15 +136,6 @@ class RunsParameters:
         if self.start_after and self.sort != "folder":
             raise InvalidParameter("can be used only with sort=folder", at=("query", "start_after"))
 
-    def link_to_next(self, last_folder: str) -> str:
-        """Return a `Link` header to the page after the one that ends with `last_folder`."""
-        return next_page(
-            prefix=self.prefix.text or None,
-            state=self.state,
-            start_after=last_folder,
-            limit=self.limit,
-        )
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PageParameters:
@@ -179,10 +143,6 @@ class PageParameters:
 
     limit: Annotated[int, page_size("Letters", MAX_MEDIA_LIMIT)] = DEFAULT_LIMIT
     start_after: _AfterId = None
-
-    def link_to_next(self, last_id: uuid.UUID) -> str:
-        """Return a `Link` header to the page after the one that ends with `last_id`."""
-        return next_page(limit=self.limit, start_after=last_id)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,8 +157,8 @@ class MediaParameters:
     ] = None
     content_type: ContentType = None
     resource_type: Annotated[str | None, visible_name()] = None
-    created_from: Annotated[datetime | None, _time("Created at this time or later.")] = None
-    created_before: Annotated[datetime | None, _time("Created before this time.")] = None
+    created_from: Annotated[datetime | None, moment("Created at this time or later.")] = None
+    created_before: Annotated[datetime | None, moment("Created before this time.")] = None
     facts: FactsParameters
     tags: Tags = ()
     source_keys: Annotated[
@@ -206,7 +166,7 @@ class MediaParameters:
         repeatable(
             "source_key",
             "Only resources ingested from this storage key, or from one of several.",
-            _source_key,
+            lambda text: StorageKey.of_image(path_of_key(text, at=())),
         ),
     ] = ()
 

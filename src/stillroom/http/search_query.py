@@ -3,7 +3,7 @@
 import base64
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Final
 
 from stillroom.errors import InvalidParameter, InvalidPath
@@ -27,16 +27,6 @@ MAX_SEARCH_LIMIT: Final = 1000
 _POSITION = re.compile(r"[0-9]{1,19}", re.ASCII)
 _MAX_POSITION: Final = 2**63 - 1
 _MAX_CURSOR: Final = 1400
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-def _time_ns(text: str) -> int:
-    since = moment(text) - _EPOCH
-    return (since.days * 86_400 + since.seconds) * 10**9 + since.microseconds * 1000
-
-
-def _time(name: str, description: str) -> Parameter:
-    return Parameter(_time_ns, {"type": "string", "format": "date-time"}, description, name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,8 +37,8 @@ class SearchParameters:
     tags: Tags = ()
     content_type: ContentType = None
     prefix: Prefix = EVERY_PATH
-    saved_from_ns: Annotated[int | None, _time("saved_from", "Saved at this time or later.")] = None
-    saved_before_ns: Annotated[int | None, _time("saved_before", "Saved before this time.")] = None
+    saved_from: Annotated[datetime | None, moment("Saved at this time or later.")] = None
+    saved_before: Annotated[datetime | None, moment("Saved before this time.")] = None
     sort: Annotated[
         str,
         choice(
@@ -80,14 +70,7 @@ class SearchParameters:
 
     @property
     def after(self) -> str | int | None:
-        """Last image on the previous page; None for the first page.
-
-        The value is a path if images are sorted by path. Otherwise it is the position of the image
-        in the order in which images were saved.
-
-        Raises:
-            InvalidParameter: the cursor is invalid, or from a page with another sort.
-        """
+        """Place of the last image on the previous page (see `cursor_behind`), or None."""
         return _parse_cursor(self.cursor, by_path=self.by_path) if self.cursor else None
 
 

@@ -8,7 +8,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 _MAX_STEP_S: Final = 60.0
@@ -66,3 +66,9 @@ CLOCK = Clock()
 
 def _utc(seconds: float) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)
+
+
+def to_nanoseconds(moment: datetime) -> int:
+    """Convert a datetime with a time zone to nanoseconds since the epoch, without rounding."""
+    since = moment - datetime.fromtimestamp(0, moment.tzinfo)
+    return since // timedelta(microseconds=1) * 1000

@@ -17,7 +17,7 @@ from stillroom.errors import BackendUnavailable, PreconditionFailed, RunConflict
 from stillroom.media import clock
 from stillroom.media.database import MediaDatabase
 from stillroom.media.resource import DueMark
-from stillroom.media.retention.evaluator import ExpiredRun, RetentionEvaluator, to_nanoseconds
+from stillroom.media.retention.evaluator import ExpiredRun, RetentionEvaluator
 from stillroom.media.retention.rules import Rules
 from stillroom.media.runs.deletion import SHORTEST_GRACE, RunDeletions
 from stillroom.storage.port import ImageStorage
@@ -74,7 +74,7 @@ class Expiry:
     ) -> AsyncGenerator[float, None]:
         scans, state = (await self._database.rows()).scans, await self._evaluator.begin_scan()
         async for images, after in self._evaluator.pages(position, _PAGE):
-            at_ns = to_nanoseconds(clock.CLOCK.earliest())
+            at_ns = clock.to_nanoseconds(clock.CLOCK.earliest())
             expired = await self._evaluator.find_expired(images, at_ns, state)
             marked.extend([await self._delete_run(run) for run in expired.runs])
             keys = await scans.mark_expired(
@@ -105,7 +105,7 @@ class Expiry:
         image = await self._storage.stat(mark.storage_key)
         if image.save_id != mark.save_id:
             raise PreconditionFailed
-        return await self._evaluator.has_expired(image, to_nanoseconds(clock.CLOCK.earliest()))
+        return await self._evaluator.has_expired(image, clock.to_nanoseconds(clock.CLOCK.earliest()))
 
     async def _delete_run(self, run: ExpiredRun) -> int:
         saved_until = datetime.fromtimestamp(run.saved_until_ns / 1e9, UTC)

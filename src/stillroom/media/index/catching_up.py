@@ -18,7 +18,7 @@ from stillroom.errors import BackendUnavailable
 from stillroom.media.database import MediaDatabase
 from stillroom.media.index.comparing import SETTLED_NS, Comparing, Healed
 from stillroom.media.index.healing import TREES, StopsWithin, healing_pause
-from stillroom.media.index.values import BEHIND_ALL, KeyRange, ranges_between
+from stillroom.media.index.values import BEHIND_ALL, KeyRange
 from stillroom.media.resource import now
 from stillroom.paths import KeyPrefix
 from stillroom.storage.capabilities import FindsChangedFolders
@@ -41,29 +41,17 @@ class CatchingUp:
     """Comparison of one storage with its index after this process has started."""
 
     def __init__(self, storage: ImageStorage, database: MediaDatabase) -> None:
-        """Compare `storage` with the index in `database`.
-
-        The start time is the time of this call.
-        """
         self._storage = storage
         self._database = database
-        self._comparing = Comparing(storage, database)
         self._started = now()
         self._since: str | None = None
         self._noting = asyncio.Lock()
         self._has_caught_up = False
 
-    @property
-    def _started_ns(self) -> int:
-        return int(self._started.timestamp() * 1e9)
-
     async def note_start(self) -> str:
         """Record and return the time since which the index may lack changes.
 
         Call before writing rows.
-
-        Raises:
-            BackendUnavailable: the database is unreachable.
         """
         async with self._noting:
             if self._since is None:
@@ -76,13 +64,7 @@ class CatchingUp:
 
         On a disk, only the images in changed folders are compared. In a bucket, all names are
         compared, and also the metadata of newer images. If several processes start together, only
-        one of them makes the comparison.
-
-        Args:
-            stops_within: Waits for a number of seconds, and returns whether to stop.
-
-        Returns:
-            The result, or None if another process has made the comparison.
+        one of them makes the comparison, and the others return None.
 
         Raises:
             BackendUnavailable: the storage or the database failed. The next call starts over.
@@ -113,10 +95,13 @@ class CatchingUp:
     async def _catch_up(
         self, claim: uuid.UUID, since: str, began: datetime, stops_within: StopsWithin
     ) -> Healed | None:
-        healed = Healed()
-        scans = (await self._database.rows()).scans
+        since_ns, started_ns = int(since) - SETTLED_NS, int(self._started.timestamp() * 1e9)
+        comparing = Comparing(
+            self._storage, self._database, names_since_ns=since_ns, saved_until_ns=started_ns
+        )
+        healed, scans = comparing.healed, (await self._database.rows()).scans
         page_began = renewed = began_s = time.monotonic()
-        async for found_some in self._changed_pages(int(since) - SETTLED_NS, healed):
+        async for found_some in self._changed_pages(comparing, since_ns):
             took_s = time.monotonic() - page_began
             # An empty index is built from scratch, which is not urgent.
             pause_s = healing_pause(found_some, took_s) if since == "0" else 0
@@ -137,11 +122,11 @@ class CatchingUp:
         )  # fmt: skip
         return healed
 
-    async def _changed_pages(self, since_ns: int, healed: Healed) -> AsyncIterator[bool]:
+    async def _changed_pages(self, comparing: Comparing, since_ns: int) -> AsyncIterator[bool]:
         """Compare pages of images changed since `since_ns`. Yield whether each page differed."""
         if isinstance(self._storage, FindsChangedFolders):
             async for folders in self._storage.changed_folders(since_ns):
-                async for found_some in self._folders(folders, healed):
+                async for found_some in self._folders(comparing, folders):
                     yield found_some
                 yield False
             return
@@ -149,12 +134,12 @@ class CatchingUp:
             after: str | None = ""
             while after is not None:
                 query = ListQuery(KeyPrefix(tree), after, _PAGE)
-                found_some, after = await self._comparing.compare_page(
-                    query, healed, names_since_ns=since_ns, saved_until_ns=self._started_ns
-                )
+                found_some, after = await comparing.compare_page(query)
                 yield found_some
 
-    async def _folders(self, folders: Sequence[KeyPrefix], healed: Healed) -> AsyncIterator[bool]:
+    async def _folders(
+        self, comparing: Comparing, folders: Sequence[KeyPrefix]
+    ) -> AsyncIterator[bool]:
         """Compare the images directly in `folders`. Several small folders share one page.
 
         Index rows of deleted folders are compared too, because no listed subfolder covers them.
@@ -167,13 +152,14 @@ class CatchingUp:
                 there |= {image.key.text: image for image in page.images}
                 inner = [one.text for one in page.entries if isinstance(one, KeyPrefix)]
                 after = page.next_after
-                ranges += ranges_between(inner, behind, after or folder.text + BEHIND_ALL)
+                for inside in sorted(inner):
+                    ranges.append((behind, inside))
+                    behind = inside + BEHIND_ALL
+                ranges.append((behind, after or folder.text + BEHIND_ALL))
                 if after is not None:
                     behind = after + BEHIND_ALL * after.endswith("/")
                 is_last = number == len(folders) and after is None
                 if is_last or len(there) + len(ranges) >= _PAGE:
                     known = await (await self._database.rows()).indexed.in_ranges(ranges)
-                    yield await self._comparing.compare(
-                        there, known, began_ns, healed, saved_until_ns=self._started_ns
-                    )
+                    yield await comparing.compare(there, known, began_ns)
                     there, ranges, began_ns = {}, [], time.time_ns()

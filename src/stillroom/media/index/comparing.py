@@ -40,105 +40,103 @@ class Healed:
 
 
 class Comparing:
-    """Comparison of one storage with its search index."""
+    """Comparison of one storage with its search index. `healed` is the result so far.
 
-    def __init__(self, storage: ImageStorage, database: MediaDatabase) -> None:
-        """Compare `storage` with the index in `database`."""
-        self._storage = storage
-        self._database = database
+    By default, the metadata of all images is compared with their rows. If `names_since_ns` is set,
+    pages contain only names. The metadata is then read only of images that are not in the index, or
+    were modified since this time in nanoseconds. If `anew` is True, every image is read again.
 
-    async def compare_page(
+    `saved_until_ns` is the start time of this process, set only for the comparison after a start.
+    Recently saved images are then compared too, because the process that saved them may have
+    crashed. Rows that other processes write during the comparison are kept.
+    """
+
+    def __init__(
         self,
-        query: ListQuery,
-        healed: Healed,
+        storage: ImageStorage,
+        database: MediaDatabase,
         *,
         names_since_ns: int | None = None,
         anew: bool = False,
         saved_until_ns: int | None = None,
-    ) -> tuple[bool, str | None]:
+    ) -> None:
+        self.healed = Healed()
+        self._storage = storage
+        self._database = database
+        self._names_since_ns = names_since_ns
+        self._anew = anew
+        self._saved_until_ns = saved_until_ns
+
+    async def compare_page(self, query: ListQuery) -> tuple[bool, str | None]:
         """List a page of images, and compare it with the index.
 
-        Return whether at least one image differed, and `after` for the next page. If
-        `names_since_ns` is set, only names are listed. The metadata is then read only of images
-        that are not in the index, or were modified since this time in nanoseconds. For the other
-        arguments, see `compare`.
+        Return whether at least one image differed, and `after` for the next page.
         """
-        began_ns = time.time_ns()
-        suspected: list[str] | None = None
-        there: Mapping[str, StoredImage | None]
-        if names_since_ns is None:
-            entries = await self._storage.entries(query)
-            there, next_after = {one.key.text: one for one in entries.images}, entries.next_after
-        else:
-            names = await self._storage.list(query)
-            there, next_after = dict.fromkeys(names.entries), names.next_after
-        rows = (await self._database.rows()).indexed
-        known = await rows.between(query.after, next_after, query.prefix.text)
-        if names_since_ns is not None:
-            suspected = [
-                key
-                for key in there
-                if key not in known or names.modified_ns.get(key, 0) >= names_since_ns
-            ]
-        found_some = await self.compare(
-            there, known, began_ns, healed,
-            suspected=suspected, anew=anew, saved_until_ns=saved_until_ns,
-        )  # fmt: skip
-        return found_some, next_after
+        began_ns, rows = time.time_ns(), (await self._database.rows()).indexed
+        if self._names_since_ns is None:
+            page = await self._storage.entries(query)
+            there, after = {image.key.text: image for image in page.images}, page.next_after
+            known = await rows.between(query.after, after, query.prefix.text)
+            return await self.compare(there, known, began_ns), after
+        names = await self._storage.list(query)
+        known = await rows.between(query.after, names.next_after, query.prefix.text)
+        suspected = [
+            key
+            for key in names.entries
+            if key not in known or names.modified_ns.get(key, 0) >= self._names_since_ns
+        ]
+        listed = dict.fromkeys(names.entries)
+        return await self.compare(listed, known, began_ns, suspected=suspected), names.next_after
 
     async def compare(
         self,
         there: Mapping[str, StoredImage | None],
         known: Mapping[str, Indexed],
         began_ns: int,
-        healed: Healed,
         *,
         suspected: Collection[str] | None = None,
-        anew: bool = False,
-        saved_until_ns: int | None = None,
     ) -> bool:
-        """Compare images with their rows, and update the rows that differ.
+        """Compare images with their rows, and update rows that differ. Return whether any did.
 
         Args:
             there: Listed images by key; None if the listing contained only the name.
             known: Rows by key, read after the listing.
             began_ns: Time at which the listing began, in nanoseconds.
-            healed: Result of the scan, updated by this call.
             suspected: Keys of images that may differ; None to compare the listed metadata.
-            anew: True to read every image again, even if its row is up to date.
-            saved_until_ns: Start time of this process; set only for the comparison after a start.
-                Recently saved images are then compared too, because the process that saved them may
-                have crashed. Rows that other processes write during the comparison are kept.
-
-        Returns:
-            True if at least one image differed from its row.
         """
-        images: Sequence[StoredImage] = [one for one in there.values() if one is not None]
-        if not anew:
+        images: Sequence[StoredImage] = [image for image in there.values() if image is not None]
+        if not self._anew:
             if suspected is None:
-                suspected = [one.key.text for one in images if not _is_known(one, known)]
+                suspected = [image.key.text for image in images if not _is_known(image, known)]
             # Read after the rows, so that no image is older than its row.
-            images, _ = await self._looked_at(suspected)
-            images = [one for one in images if not _is_known(one, known)]
-        settled_ns = began_ns - SETTLED_NS if saved_until_ns is None else saved_until_ns
-        changed = [one for one in images if anew or one.modified_ns < settled_ns]
+            images, _ = await self._look_at(suspected)
+            images = [image for image in images if not _is_known(image, known)]
+        settled_ns = self._saved_until_ns or began_ns - SETTLED_NS
+        changed = [image for image in images if self._anew or image.modified_ns < settled_ns]
         # A row may be newer than the listing.
-        _, gone = await self._looked_at(known.keys() - there.keys())
-        healed.images += len(there)
-        healed.removed += len(gone)
-        removed = [Removed(key, began_ns) for key in gone]
-        healed.written += await self._write(
-            changed, removed, None if saved_until_ns is None else known
-        )
-        return bool(changed or gone)
+        _, gone = await self._look_at(known.keys() - there.keys())
+        self.healed.images += len(there)
+        self.healed.removed += len(gone)
+        if not changed and not gone:
+            return False
+        indexed: list[IndexedImage] = []
 
-    async def _looked_at(
+        async def read(image: StoredImage) -> None:
+            indexed.append(await read_facts(self._storage, image))
+
+        await for_each_concurrently(read, changed, limit=_READ_AT_ONCE)
+        self.healed.written += await (await self._database.rows()).search.write(
+            indexed,
+            [Removed(key, began_ns) for key in gone],
+            certain=True,
+            compared_with=None if self._saved_until_ns is None else known,
+        )
+        return True
+
+    async def _look_at(
         self, keys: Collection[str]
     ) -> tuple[Sequence[StoredImage], Sequence[StorageKey]]:
-        """Read the metadata of the images with these keys.
-
-        Return it, and the keys without an image.
-        """
+        """Return the images with these keys, and the keys without an image."""
         images: list[StoredImage] = []
         gone: list[StorageKey] = []
 
@@ -151,23 +149,6 @@ class Comparing:
 
         await for_each_concurrently(look, sorted(keys), limit=_READ_AT_ONCE)
         return images, gone
-
-    async def _write(
-        self,
-        images: Sequence[StoredImage],
-        removed: Sequence[Removed],
-        compared_with: Mapping[str, Indexed] | None,
-    ) -> int:
-        if not images and not removed:
-            return 0
-        indexed: list[IndexedImage] = []
-
-        async def read(image: StoredImage) -> None:
-            indexed.append(await read_facts(self._storage, image))
-
-        await for_each_concurrently(read, images, limit=_READ_AT_ONCE)
-        rows = (await self._database.rows()).search
-        return await rows.write(indexed, removed, certain=True, compared_with=compared_with)
 
 
 def _is_known(image: StoredImage, known: Mapping[str, Indexed]) -> bool:

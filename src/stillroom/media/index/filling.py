@@ -61,10 +61,6 @@ A process may insert an image's row after another process has deleted the image 
 log = logging.getLogger("stillroom.media")
 
 
-async def _nothing() -> None:
-    pass
-
-
 @dataclass(slots=True)
 class _Saved:
     image: StoredImage
@@ -72,6 +68,7 @@ class _Saved:
     copied_from: StoredImage | None = None
     attempts: int = 0
     indexed: IndexedImage | None = None
+    is_parsed: bool = False
 
     @property
     def key(self) -> StorageKey:
@@ -96,21 +93,15 @@ class IndexFilling:
     ) -> None:
         """Write to `database`, which is opened by the first write.
 
-        Args:
-            database: Database with the search index.
-            report_mark: Called with the metadata of each saved image, which has its AI label.
+        `report_mark` is called with the metadata of each saved image, which has its AI label.
         """
         self.database = database
         self._report_mark = report_mark
         self._noted: dict[StorageKey, _Saved | Removed] = {}
         self._noted_bytes = 0
         self._unparsed: deque[StorageKey] = deque()
-        self._arrived = asyncio.Event()
         self._again: list[Removed] = []
-        self._changed = asyncio.Event()
-        self._stopping = asyncio.Event()
         self._is_running = False
-        self._before_writing: Callable[[], Awaitable[object]] = _nothing
         self.lost = 0
 
     # Methods of `ChangeObserver` ---------------------------------------------------------
@@ -133,10 +124,7 @@ class IndexFilling:
         self._note(Removed(key, at_ns))
 
     def _note(self, change: _Saved | Removed) -> None:
-        """Queue a change.
-
-        If the queue contains too many bytes, queue only the image's key and version.
-        """
+        """Queue a change; only the image's key and version if the queue contains too many bytes."""
         key = change.key
         if not self._is_running or key.is_manifest:
             return
@@ -149,7 +137,7 @@ class IndexFilling:
         self._noted_bytes += _bytes_of(change)
         self._noted[key] = change
         self._changed.set()
-        if isinstance(change, _Saved) and change.passed is not None:
+        if isinstance(change, _Saved) and change.passed is not None and not change.is_parsed:
             self._unparsed.append(key)
             self._arrived.set()
 
@@ -161,14 +149,12 @@ class IndexFilling:
         storage: ImageStorage,
         *,
         stop_within_s: float,
-        before_writing: Callable[[], Awaitable[object]] = _nothing,
+        before_writing: Callable[[], Awaitable[object]] = lambda: asyncio.sleep(0),
     ) -> AsyncIterator[None]:
         """Context manager: write queued changes in the background until the block ends.
 
-        Args:
-            storage: Storage to index.
-            stop_within_s: Maximum seconds to write the remaining changes when the block ends.
-            before_writing: Called before each batch.
+        The remaining changes are then written, but for at most `stop_within_s` seconds.
+        `before_writing` is called before each batch.
         """
         self._before_writing = before_writing
         self._changed, self._stopping = asyncio.Event(), asyncio.Event()
@@ -200,6 +186,7 @@ class IndexFilling:
                 await asyncio.sleep(_PARSE_AFTER_S)
             change = self._noted.get(self._unparsed.popleft())
             if isinstance(change, _Saved) and change.passed is not None:
+                change.is_parsed = True
                 try:
                     found = await _find_in(change.passed)
                 except Exception:  # a parser failed: logged when the batch is written
@@ -214,10 +201,9 @@ class IndexFilling:
     async def _write_on(self, storage: ImageStorage) -> None:
         pause = _FIRST_PAUSE_S
         while self._noted or not self._stopping.is_set():
+            timeout_s = _REMOVED_AGAIN_S if self._again else None
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(
-                    self._changed.wait(), _REMOVED_AGAIN_S if self._again else None
-                )
+                await asyncio.wait_for(self._changed.wait(), timeout_s)
             await self._stops_within(_GATHER_S)
             if 1 < len(self._noted) < _BATCH:
                 await self._stops_within(_GATHER_MORE_S)
@@ -229,11 +215,8 @@ class IndexFilling:
                 pause = _FIRST_PAUSE_S
             except BackendUnavailable as error:
                 if pause == _FIRST_PAUSE_S:  # otherwise a long outage would fill the log
-                    log.warning(
-                        "cannot update the search index yet, will retry: %s (%r)",
-                        error,
-                        error.__cause__,
-                    )
+                    message = "cannot update the search index yet, will retry: %s (%r)"
+                    log.warning(message, error, error.__cause__)
                 if await self._stops_within(pause):
                     return
                 pause = min(2 * pause, _LONGEST_PAUSE_S)
@@ -279,10 +262,7 @@ class IndexFilling:
     async def _described(
         self, storage: ImageStorage, changes: Sequence[_Saved | Removed]
     ) -> Sequence[IndexedImage]:
-        """Return the index entries of saved images.
-
-        An image that cannot be read is retried a few times.
-        """
+        """Return the index entries of saved images. Queue images that cannot be read again."""
         found: dict[StorageKey, IndexedImage] = {}
         for number, change in enumerate(changes, 1):
             if not number % _SLICE:
@@ -297,21 +277,21 @@ class IndexFilling:
             try:
                 if change.indexed is None:
                     change.indexed = await read_facts(storage, change.image, change.passed)
-                if change.copied_from is None:
-                    self._report_mark(change.indexed.metadata)
             except BackendUnavailable:
-                change.attempts += 1
+                change.attempts, change.passed = change.attempts + 1, None  # they are not enough
                 if change.attempts <= _MAX_ATTEMPTS:
                     self._put_back(change)
                 else:
                     self.lost += 1
                 continue
             change.passed = None
+            if change.copied_from is None:
+                self._report_mark(change.indexed.metadata)
             found[change.key] = change.indexed
         return [*found.values()]
 
     def _put_back(self, change: _Saved | Removed) -> None:
-        """Queue a failed change again, unless the queue has a newer change."""
+        # A newer change in the queue is kept.
         if change.key not in self._noted:
             self._note(change)
 
@@ -319,16 +299,14 @@ class IndexFilling:
 async def read_facts(
     storage: ImageStorage, image: StoredImage, passed: PassedBytes | None = None
 ) -> IndexedImage:
-    """Return an image's index entry, parsed from `passed` (parts of the file) if possible.
-
-    If more bytes are needed, the file is read from the storage.
+    """Return an image's index entry. Parts of the file that are not in `passed` are read.
 
     Raises:
         BackendUnavailable: the storage failed.
     """
     try:
         found = await _find(storage, image, passed)
-    except (ImageNotFound, TooMuchWork):  # an image was deleted or replaced: that is queued, too
+    except ImageNotFound:  # the image was deleted or replaced: that is queued, too
         found = UNKNOWN
     except StillroomError:
         raise
@@ -341,8 +319,6 @@ async def read_facts(
 
 
 async def _find(storage: ImageStorage, image: StoredImage, passed: PassedBytes | None) -> Found:
-    if passed is not None and (found := await _find_in(passed)) is not None:
-        return found
     opened: OpenedImage | None = None
 
     async def read(start: int, length: int) -> bytes:
@@ -369,9 +345,12 @@ async def _find_in(passed: PassedBytes) -> Found | None:
     parts.add(0, passed.head)
     if not passed.is_whole:
         parts.add(passed.size - len(passed.tail), passed.tail)
-    with contextlib.suppress(MoreNeeded):
+    try:
         return await run_parser(parts, find)
-    return None
+    except MoreNeeded:
+        return None
+    except TooMuchWork:
+        return UNKNOWN
 
 
 def _bytes_of(change: _Saved | Removed | None) -> int:

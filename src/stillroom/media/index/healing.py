@@ -5,7 +5,6 @@ were lost in a crash. Only one process scans at a time. Its position is stored i
 that another process can resume the scan after a crash.
 """
 
-import logging
 import time
 import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -26,24 +25,17 @@ _PAUSE_S: Final = 1.0
 
 _SHORT_PAUSE_S: Final = 0.05
 _PAUSE_FACTOR: Final = 4
-"""Pause after a page with differences, as a multiple of the time that the page took.
-
-The comparison therefore uses at most 20 % of a core.
-"""
+"""Pause after a page with differences, as a multiple of the page's time: 20 % of a core at most."""
 
 _LEASE: Final = timedelta(minutes=5)
 _EVERY: Final = timedelta(hours=1)
 _EVERY_IN_BUCKET: Final = timedelta(hours=6)
-"""Interval between scans of a bucket.
-
-Listing a million names takes a thousand requests (half a cent).
-"""
+"""Interval between scans of a bucket. A million names take a thousand requests (half a cent)."""
 
 _NEVER_NS: Final = 2**63
 
-log = logging.getLogger("stillroom.media")
-
 StopsWithin = Callable[[float], Awaitable[bool]]
+"""Function that waits for a number of seconds, and returns whether to stop."""
 
 
 class IndexHealing:
@@ -54,31 +46,26 @@ class IndexHealing:
     ) -> None:
         """Compare `storage` with the index in `database`.
 
-        Args:
-            storage: Storage to scan.
-            database: Database with the index.
-            compares_saves: True to compare every image's version, False to compare only the names.
-                False is for buckets, where reading an image's metadata costs a request. If another
-                tool replaces an image in the bucket, only a rebuild detects this.
+        If `compares_saves` is False, only names are compared. This is for buckets, where reading an
+        image's metadata costs a request. If another tool replaces an image in the bucket, only a
+        rebuild detects this.
         """
         self._storage = storage
         self._database = database
         self._compares_saves = compares_saves
-        self._comparing = Comparing(storage, database)
 
     async def heal(self, stops_within: StopsWithin) -> Healed:
         """Run or resume the periodic scan if it is due, with pauses between pages.
-
-        Args:
-            stops_within: Waits for a number of seconds, and returns whether to stop.
 
         Raises:
             BackendUnavailable: the storage or the database failed. A later call resumes the scan.
         """
         from stillroom.media.rows.scans import INDEX
 
+        names_since_ns = None if self._compares_saves else _NEVER_NS
+        comparing = Comparing(self._storage, self._database, names_since_ns=names_since_ns)
         every = _EVERY if self._compares_saves else _EVERY_IN_BUCKET
-        healed = await self._scan(INDEX, stops_within, healing_pause, every=every)
+        healed = await self._scan(INDEX, comparing, stops_within, healing_pause, every=every)
         return healed or Healed()
 
     async def rebuild(
@@ -86,13 +73,8 @@ class IndexHealing:
     ) -> Healed | None:
         """Rebuild the index by reading every image, or resume a rebuild that was interrupted.
 
-        Args:
-            stops_within: As in `heal`.
-            restart: Start from the beginning instead of resuming.
-            progress: Called after each page.
-
-        Returns:
-            The result, or None if another process is rebuilding the index.
+        If `restart` is True, start from the beginning. `progress` is called after each page. Return
+        None if another process is rebuilding the index.
 
         Raises:
             BackendUnavailable: as in `heal`.
@@ -101,22 +83,22 @@ class IndexHealing:
 
         if restart:
             await (await self._database.rows()).scans.restart(REBUILD, at=now())
+        comparing = Comparing(self._storage, self._database, anew=True)
         return await self._scan(
-            REBUILD, stops_within, lambda *_: 0, every=timedelta(0), anew=True, progress=progress
+            REBUILD, comparing, stops_within, lambda *_: 0, every=timedelta(0), progress=progress
         )
 
     async def _scan(
         self,
         name: str,
+        comparing: Comparing,
         stops_within: StopsWithin,
         pause: Callable[[bool, float], float],
         *,
         every: timedelta,
-        anew: bool = False,
-        progress: Callable[[Healed], None] | None = None,
+        progress: Callable[[Healed], None] = lambda _: None,
     ) -> Healed | None:
-        healed, scans = Healed(), (await self._database.rows()).scans
-        names_since_ns = None if anew or self._compares_saves else _NEVER_NS
+        healed, scans = comparing.healed, (await self._database.rows()).scans
 
         async def pages(claim: uuid.UUID, after: str) -> AsyncGenerator[float, None]:
             healed.after = after
@@ -124,16 +106,13 @@ class IndexHealing:
                 tree = MEDIA_PREFIX if healed.after.startswith(MEDIA_PREFIX) else COMPUTE_PREFIX
                 began = time.monotonic()
                 query = ListQuery(KeyPrefix(tree), healed.after, _PAGE)
-                found_some, next_after = await self._comparing.compare_page(
-                    query, healed, names_since_ns=names_since_ns, anew=anew
-                )
+                found_some, next_after = await comparing.compare_page(query)
                 if next_after is None and tree != TREES[-1]:
                     next_after = MEDIA_PREFIX
                 healed.after, healed.is_whole = next_after or "", next_after is None
                 if not await scans.keep(claim, after=healed.after, lease=_LEASE):
                     return  # the lease expired, and another process resumed the scan
-                if progress is not None:
-                    progress(healed)
+                progress(healed)
                 if not healed.is_whole:
                     yield pause(found_some, time.monotonic() - began)
 

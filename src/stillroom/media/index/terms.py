@@ -4,14 +4,15 @@ import re
 import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from datetime import UTC, datetime
+from typing import Any, Final, TypeVar
 
 from stillroom.generation.facets import FACETS
+from stillroom.media.clock import to_nanoseconds
 from stillroom.media.index.values import FactsQuery, Term
 from stillroom.media.index.words import words_of
 
-MAX_TERMS: Final = 32
+_MAX_TERMS: Final = 32
 
 _TERM: Final = re.compile(
     r'(-?)(?:([A-Za-z_]+):(?:"([^"]*)"?|([^\s"]*))|"([^"]*)"?|([^\s"]+))', re.ASCII
@@ -19,14 +20,15 @@ _TERM: Final = re.compile(
 _PHRASE: Final = re.compile(r'(-?)(?:"([^"]*)"?|([^\s"]+))')
 _BOUNDS: Final = ("before", "after", "size")
 _FILTERS: Final = ("name", *FACETS, "tag", "type", *_BOUNDS)
-EXACT: Final = ("tag", "type", *(name for name, facet in FACETS.items() if facet.is_exact))
+_EXACT: Final = ("tag", "type", *(name for name, facet in FACETS.items() if facet.is_exact))
 """Names of the filters that match a whole value. The other filters match words."""
 
 _DAY: Final = re.compile(r"\d{4}(-\d\d(-\d\d)?)?", re.ASCII)
 _SIZE: Final = re.compile(r"(<=?|>=?)(\d{1,12})(?:\.(\d))?([kmg]?)b?", re.ASCII | re.IGNORECASE)
 _LARGEST: Final = 2**63 - 1  # the largest integer that both databases can compare
 _UNITS: Final = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+Item = TypeVar("Item")
 
 
 def parse_terms(text: str) -> FactsQuery:
@@ -54,11 +56,10 @@ def parse_terms(text: str) -> FactsQuery:
             query = narrowed(query, **_PARSERS[field](said))
             continue
         is_open = not (quoted_value or quoted)
-        found = term(field, said if field else quoted or plain, is_open=is_open)
-        terms += [] if found is None else [found._replace(is_excluded=bool(minus))]
+        terms += _terms(minus, field, said if field else quoted or plain, is_open=is_open)
     if text.strip() and not terms and query == FactsQuery():
         raise ValueError("must contain a letter or a digit")
-    return replace(query, terms=limited(terms))
+    return replace(query, terms=_limited(terms))
 
 
 def terms_of(name: str, text: str) -> tuple[Term, ...]:
@@ -69,47 +70,35 @@ def terms_of(name: str, text: str) -> tuple[Term, ...]:
     """
     has_phrases = FACETS[name].matches == "words"
     parts = _PHRASE.findall(text) if has_phrases else [("", "", text)]
-    found = [
-        (minus, term(name, quoted or plain, is_open=not quoted)) for minus, quoted, plain in parts
-    ]
-    terms = [one._replace(is_excluded=bool(minus)) for minus, one in found if one is not None]
+    terms = list[Term]()
+    for minus, quoted, plain in parts:
+        terms += _terms(minus, name, quoted or plain, is_open=not quoted)
     if not terms and (text.strip() or not has_phrases):
         raise ValueError("must contain a letter or a digit")
-    return limited(terms)
+    return _limited(terms)
 
 
-def limited(terms: Sequence[Term]) -> tuple[Term, ...]:
-    """Return the terms as a tuple, after checking their number.
+def _terms(minus: str, kind: str, text: str, *, is_open: bool) -> list[Term]:
+    """Parse the value of a filter, or plain text, to a term. Return nothing if it has no words.
 
-    Raises:
-        ValueError: there are too many terms for one search.
+    If `is_open` is True, the last word also matches longer words that begin with it.
     """
-    if len(terms) > MAX_TERMS:
-        raise ValueError(f"must have at most {MAX_TERMS} words")
-    return tuple(terms)
-
-
-def term(kind: str, text: str, *, is_open: bool = True) -> Term | None:
-    """Create a search term from a filter or from plain text. Return None if it has no words.
-
-    Args:
-        kind: Name of the filter, or empty for plain text; see `Term`.
-        text: Value of the filter, or plain text.
-        is_open: True if the last word also matches longer words that begin with it.
-
-    Raises:
-        ValueError: the value is invalid for this filter, or the text has too many words.
-    """
-    if kind in EXACT:
+    is_excluded = bool(minus)
+    if kind in _EXACT:
         try:
-            return Term(kind, (FACETS[kind].check(text) if kind in FACETS else text,))
+            value = FACETS[kind].check(text) if kind in FACETS else text
         except ValueError as error:
             raise ValueError(f'The filter "{kind}:" {error}.') from None
-    words = tuple(words_of(text))
-    if len(words) > MAX_TERMS:
-        raise ValueError(f"must have at most {MAX_TERMS} words")
+        return [Term(kind, (value,), is_excluded=is_excluded)]
+    words = _limited(words_of(text))
     # A prefix of one letter would match nearly every image.
-    return Term(kind, words, is_open and len(words[-1]) > 1) if words else None
+    return [Term(kind, words, is_open and len(words[-1]) > 1, is_excluded)] if words else []
+
+
+def _limited(items: Sequence[Item]) -> tuple[Item, ...]:
+    if len(items) > _MAX_TERMS:
+        raise ValueError(f"must have at most {_MAX_TERMS} words")
+    return tuple(items)
 
 
 def narrowed(query: FactsQuery, **limits: int | None) -> FactsQuery:
@@ -130,12 +119,11 @@ def narrowed(query: FactsQuery, **limits: int | None) -> FactsQuery:
 def _time_ns(name: str, text: str) -> int:
     try:
         at = datetime.fromisoformat((text + "-01-01")[:10] if _DAY.fullmatch(text) else text)
-        passed = (at if at.tzinfo else at.replace(tzinfo=UTC)) - _EPOCH
+        return to_nanoseconds(at if at.tzinfo else at.replace(tzinfo=UTC))
     except (ValueError, OverflowError):
         raise ValueError(
             f'The filter "{name}:" must be a day or month, such as 2026-11-24 or 2026-11.'
         ) from None
-    return passed // timedelta(microseconds=1) * 1000
 
 
 def _size(text: str) -> dict[str, int]:

@@ -17,19 +17,14 @@ MAX_LIMIT: Final = 1000
 
 @dataclass(frozen=True, slots=True)
 class IndexedImage:
-    """Search-index entry of one image.
-
-    Attributes:
-        image: Metadata of the image version that was indexed.
-        metadata: Metadata in the image, without `raw` and with long texts cut.
-    """
+    """Search-index entry of one image. `metadata` is shortened as in `kept_of`."""
 
     image: StoredImage
     metadata: Found
 
     @classmethod
     def of(cls, image: StoredImage, found: Found) -> "IndexedImage":
-        """Create an entry from complete metadata, shortened as in `kept_of`."""
+        """Create an entry from complete metadata."""
         return cls(image, dataclasses.replace(found, generation=kept_of(found.generation)))
 
 
@@ -47,12 +42,7 @@ def kept_of(generation: Generation | None) -> Generation | None:
 
 @dataclass(frozen=True, slots=True)
 class Removed:
-    """Deletion of an image, to be written to the index.
-
-    Attributes:
-        key: Key of the image.
-        at_ns: Time of the deletion in nanoseconds. Images saved later stay in the index.
-    """
+    """Deletion of an image at `at_ns` (nanoseconds). Images saved later stay in the index."""
 
     key: StorageKey
     at_ns: int
@@ -77,21 +67,6 @@ KeyRange = tuple[str, str]
 """Range of keys: after the first text (exclusive), up to the second (inclusive)."""
 
 
-def ranges_between(folders: Sequence[str], behind: str, last: str) -> list[KeyRange]:
-    """Return the ranges of keys that are not in any of the folders.
-
-    Args:
-        folders: Folders, each with a slash at the end.
-        behind: Lower bound of the first range, exclusive.
-        last: Upper bound of the last range, inclusive.
-    """
-    ranges = []
-    for folder in sorted(folders):
-        ranges.append((behind, folder))
-        behind = folder + BEHIND_ALL
-    return [*ranges, (behind, last)]
-
-
 class Term(NamedTuple):
     """Search condition that an image must match, or must not match.
 
@@ -111,15 +86,10 @@ class Term(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FactsQuery:
-    """Conditions that images must meet. A condition is unset if it is None or an empty tuple.
+    """Conditions that images must meet, unless they are None. All terms must match.
 
-    Attributes:
-        terms: Terms that must all match.
-        saved_from_ns: Earliest time of the save, inclusive.
-        saved_before_ns: Latest time of the save, exclusive.
-        size_from: Minimum size in bytes, inclusive.
-        size_below: Maximum size in bytes, exclusive.
-        sees_library: True if words also match captions, alt texts and tags.
+    Times are nanoseconds since the epoch. The bounds `…_from` are inclusive, the others exclusive.
+    If `sees_library` is True, words also match captions, alt texts and tags.
     """
 
     terms: tuple[Term, ...] = ()
@@ -136,13 +106,9 @@ NO_FACTS: Final = FactsQuery()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchQuery(FactsQuery):
-    """Query for one page of a search.
+    """Query for one page of a search, sorted by path or by the time of the save.
 
-    Attributes:
-        prefix: Prefix of the keys.
-        by_path: True to sort by path, False to sort by the time of the save.
-        descending: True to sort in descending order.
-        after: Last position on the previous page: a key if sorted by path, else a row id.
+    `after` is the last position on the previous page: a key if sorted by path, else a row id.
     """
 
     prefix: KeyPrefix
@@ -155,12 +121,7 @@ class SearchQuery(FactsQuery):
 
 @dataclass(frozen=True, slots=True)
 class FoundPage:
-    """Page of search results.
-
-    Attributes:
-        images: Entries in the order that the query requests.
-        next_after: Value of `SearchQuery.after` for the next page, or None on the last page.
-    """
+    """Page of search results. `next_after` is `after` of the next page; None on the last page."""
 
     images: Sequence[IndexedImage]
     next_after: str | int | None = None

@@ -84,7 +84,7 @@ def folder_facets(key: str) -> Iterator[str]:
 
 def folder_facet(prefix: str) -> str | None:
     """Return the index word for the innermost folder in a key prefix, or None without a folder."""
-    return next(iter([*folder_facets(prefix)][::-1]), None)
+    return [None, *folder_facets(prefix)][-1]
 
 
 @functools.lru_cache(_REMEMBERED)

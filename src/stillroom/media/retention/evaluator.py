@@ -7,8 +7,8 @@ The expiry scan (`media/expiry.py`), the retention plan (a dry run) and the swee
 import heapq
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-from typing import Final
+from datetime import datetime
+from typing import NamedTuple
 
 from stillroom.media.database import MediaDatabase
 from stillroom.media.retention.rules import Expiration, Rule, Rules
@@ -26,35 +26,27 @@ from stillroom.storage.pages import each_page
 from stillroom.storage.port import ImageStorage
 from stillroom.storage.values import ListQuery, StoredImage
 
-_SECOND_NS: Final = 10**9
 
-
-@dataclass(frozen=True, slots=True)
-class PublishedFolder:
+class PublishedFolder(NamedTuple):
     """Folder of a published run, with the time of the publication in nanoseconds."""
 
     folder: ImagePath
     published_ns: int
 
 
-@dataclass(frozen=True, slots=True)
-class ExpiredRun:
-    """Published run that has expired.
-
-    Images that were saved after `saved_until_ns` are kept until they expire individually.
-    """
+class ExpiredRun(NamedTuple):
+    """Published run that has expired. Images saved after `saved_until_ns` expire individually."""
 
     folder: ImagePath
     saved_until_ns: int
     expiration: Expiration
 
 
-@dataclass(slots=True)
-class ExpiredPage:
+class ExpiredPage(NamedTuple):
     """Expired images and runs on one page of a listing."""
 
-    images: list[tuple[StoredImage, Expiration]] = field(default_factory=list)
-    runs: list[ExpiredRun] = field(default_factory=list)
+    images: list[tuple[StoredImage, Expiration]]
+    runs: list[ExpiredRun]
 
 
 @dataclass(slots=True)
@@ -102,11 +94,7 @@ class RetentionEvaluator:
                 yield page.images, None if page.next_after is None and is_last else after
 
     async def begin_scan(self) -> ScanState:
-        """Find the newest runs for each rule with `keep_last_runs`.
-
-        Raises:
-            ListingUnsupported: the storage cannot list.
-        """
+        """Find the newest runs for each rule with `keep_last_runs`."""
         state = ScanState()
         for rule in self.rules:
             if rule.keep_last_runs is not None:
@@ -124,8 +112,8 @@ class RetentionEvaluator:
         self, images: Sequence[StoredImage], at_ns: int, state: ScanState
     ) -> ExpiredPage:
         """Find the images and runs on a page that have expired at `at_ns` (nanoseconds)."""
-        expired, folders = ExpiredPage(), dict[str, int | None]()
-        alone, seen = list[StoredImage](), set[str]()
+        alone, runs, seen = list[StoredImage](), list[ExpiredRun](), set[str]()
+        folders = dict[str, int | None]()
         for image in images:
             path = image_entry(image.key.text)
             if state.expired_folder and path.startswith(f"{state.expired_folder}/"):
@@ -138,69 +126,61 @@ class RetentionEvaluator:
             elif run.folder.text not in seen:
                 seen.add(run.folder.text)
                 if (expired_run := await self._expire_run(run, at_ns, state)) is not None:
-                    expired.runs.append(expired_run)
+                    runs.append(expired_run)
                     state.expired_folder = run.folder.text
-        expired.images = await self._find_expired_images(alone, at_ns)
-        return expired
+        return ExpiredPage(await self._find_expired_images(alone, at_ns), runs)
 
     # One image ---------------------------------------------------------------------------
 
     async def has_expired(self, image: StoredImage, at_ns: int) -> bool:
-        """Return whether an image outside published runs has expired at `at_ns` (nanoseconds).
+        """Return whether an image has expired; False in a published run, which expires as a whole.
 
-        For an image in a published run, the result is False, because only the whole run expires.
+        `at_ns` is the time in nanoseconds.
         """
         if await self.find_run(image.key, {}) is not None:
             return False
         return bool(await self._find_expired_images([image], at_ns))
 
     async def expected_expiration(self, image: StoredImage) -> datetime | None:
-        """Return an image's expiration time.
-
-        The result is None if the image is kept, or if its expiration depends on other runs.
-        """
+        """Return an image's expiration time; None if it is kept, or if it depends on other runs."""
         rows = await self._database.rows()
         times = [mark.due_at for mark in await rows.deletions.of_saves([image])]
         if self.rules.expire_anything and await rows.scans.filter_markable([image]):
-            expiration = None
             if (run := await self.find_run(image.key, {})) is not None:
                 expiration = await self.expected_run_expiration(run.folder.text, run.published_ns)
+                times += [] if expiration is None else [expiration.at]
             else:
-                tags = (await self._read_tags([image], self.rules.tags)).get(image.key, ())
-                path = image_entry(image.key.text)
-                expiration = self.rules.find_expiration(path, image.modified_ns, tags)
-            times += [] if expiration is None else [expiration.at]
+                times += [one.at for _, one in await self._find_expirations([image])]
         return min(times, default=None)
 
     async def find_run(
         self, key: StorageKey, folders: dict[str, int | None]
     ) -> PublishedFolder | None:
-        """Return the published run that contains an image, or None.
-
-        `folders` caches the publication times of folders between calls.
-        """
+        """Return the published run that contains an image. `folders` caches publication times."""
         folder = image_entry(key.text)
         while "/" in folder:
             folder = folder.rpartition("/")[0]
             if folder not in folders:
                 folders[folder] = await self._runs.published_ns(ImagePath(folder))
-            published_ns = folders[folder]
-            if published_ns is not None:
+            if (published_ns := folders[folder]) is not None:
                 return PublishedFolder(ImagePath(folder), published_ns)
         return None
 
     async def _find_expired_images(
         self, images: Sequence[StoredImage], at_ns: int
     ) -> list[tuple[StoredImage, Expiration]]:
-        tags = await self._read_tags(images, self.rules.tags)
-        expired = []
+        expirations = await self._find_expirations(images)
+        return [(image, one) for image, one in expirations if one.at_ns <= at_ns]
+
+    async def _find_expirations(
+        self, images: Sequence[StoredImage]
+    ) -> list[tuple[StoredImage, Expiration]]:
+        tags, found = await self._read_tags(images, self.rules.tags), []
         for image in images:
-            path = image_entry(image.key.text)
-            tags_of_image = tags.get(image.key, ())
+            path, tags_of_image = image_entry(image.key.text), tags.get(image.key, ())
             expiration = self.rules.find_expiration(path, image.modified_ns, tags_of_image)
-            if expiration is not None and expiration.at_ns <= at_ns:
-                expired.append((image, expiration))
-        return expired
+            found += [] if expiration is None else [(image, expiration)]
+        return found
 
     async def _read_tags(
         self, images: Sequence[StoredImage], tags: frozenset[str]
@@ -212,19 +192,16 @@ class RetentionEvaluator:
     # A run -------------------------------------------------------------------------------
 
     async def expected_run_expiration(self, folder: str, published_ns: int) -> Expiration | None:
-        """Return a published run's expiration.
-
-        The result is None if the run is kept, or if its expiration depends on other runs.
-        """
+        """Return a run's expiration; None if it is kept, or if it depends on other runs."""
         touching, covering = self.rules.touching(folder), self.rules.covering(folder)
         if any(rule.keep for rule in touching):
             return None
         if any(rule.keep_last_runs is not None for rule in covering):
             return None
-        expirations = [Expiration(published_ns + rule.after_ns, rule) for rule in covering]
-        if not expirations or await self._has_tagged_resource(folder, touching):
+        if not covering or await self._has_tagged_resource(folder, touching):
             return None
-        return min(expirations, key=lambda expiration: expiration.at_ns)
+        rule = min(covering, key=lambda rule: rule.after_ns)
+        return Expiration(published_ns + rule.after_ns, rule)
 
     async def _expire_run(
         self, run: PublishedFolder, at_ns: int, state: ScanState
@@ -240,7 +217,7 @@ class RetentionEvaluator:
                 since = await self._outnumbered_since(rule, folder, state)
                 if since is None:
                     return None
-                expires_ns = max(expires_ns, int(since.timestamp()) * _SECOND_NS)
+                expires_ns = max(expires_ns, int(since.timestamp()) * 10**9)
             if expires_ns <= at_ns:
                 expirations.append(Expiration(expires_ns, rule))
                 if rule.expire_after is not None:
@@ -271,11 +248,10 @@ class RetentionEvaluator:
         for rule in touching:
             if not rule.unless_tagged:
                 continue
+            within = image_key_bound(rule.prefix)
             # Identical bytes may have been ingested from another key.
             async for images in self._runs.images(ImagePath(folder)):
-                inside = [
-                    image for image in images if image_entry(image.key.text).startswith(rule.prefix)
-                ]
+                inside = [image for image in images if image.key.text.startswith(within)]
                 if await self._read_tags(inside, rule.unless_tagged):
                     return True
         return False
@@ -288,9 +264,3 @@ class RetentionEvaluator:
                 if await rows.tags.are_below(image_key_bound(within), rule.unless_tagged):
                     return True
         return False
-
-
-def to_nanoseconds(moment: datetime) -> int:
-    """Convert a datetime with a time zone to nanoseconds since the epoch, without rounding."""
-    since = moment - datetime.fromtimestamp(0, moment.tzinfo)
-    return since // timedelta(microseconds=1) * 1000

@@ -95,7 +95,7 @@ def _parse_rule(name: str, table: Mapping[str, Any]) -> Rule:
             raise _InvalidRule(key, f"{name} has the unknown key {key!r}: the keys are {keys}")
     if "prefix" not in table:
         raise _InvalidRule("", f'{name} has no prefix: set `prefix = ""` for all images')
-    values = {key: _PARSERS[key](name, value) for key, value in table.items()}
+    values = {key: _parse_value(name, key, value) for key, value in table.items()}
     if values.get("keep"):
         if others := sorted(values.keys() - {"prefix", "keep"}):
             raise _InvalidRule(others[0], f"{name} keeps everything: remove {others[0]}")
@@ -104,61 +104,58 @@ def _parse_rule(name: str, table: Mapping[str, Any]) -> Rule:
     return Rule(name, **values)
 
 
-def _parse_prefix(name: str, value: object) -> str:
-    if not isinstance(value, str):
-        raise _InvalidRule("prefix", f"prefix of {name} must be a text such as 'previews/'")
+def _parse_value(name: str, key: str, value: object) -> Any:  # noqa: ANN401  (the key's type)
     try:
-        return ImagePrefix.parse(value).text
+        return _PARSERS[key](value)
+    except ValueError as error:
+        raise _InvalidRule(key, f"{key} of {name} {error}") from None
     except InvalidInput as error:
-        raise _InvalidRule(
-            "prefix", f"no image's path begins with the prefix of {name}: {error}"
-        ) from None
+        start = "no image's path begins with the prefix" if key == "prefix" else key
+        raise _InvalidRule(key, f"{start} of {name}: {error}") from None
 
 
-def _parse_expire_after(name: str, value: object) -> timedelta:
+def _parse_prefix(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError("must be a text such as 'previews/'")  # noqa: TRY004  (as all parsers)
+    return ImagePrefix.parse(value).text
+
+
+def _parse_expire_after(value: object) -> timedelta:
     duration = parse_duration(value) if isinstance(value, str) else None
     if _is_count(value):
         duration = timedelta(seconds=min(value, 10**9))
     if not duration or duration > TEN_YEARS:
-        raise _InvalidRule(
-            "expire_after",
-            f"expire_after of {name} must be a duration such as '90s', '15m', '12h' or '30d', or "
-            "a number of seconds; ten years at most",
+        raise ValueError(
+            "must be a duration such as '90s', '15m', '12h' or '30d', or a number of seconds; ten "
+            "years at most"
         )
     return duration
 
 
-def _parse_keep_last_runs(name: str, value: object) -> int:
+def _parse_keep_last_runs(value: object) -> int:
     if not _is_count(value) or value > _MAX_RUNS:
-        raise _InvalidRule(
-            "keep_last_runs", f"keep_last_runs of {name} must be a number from 1 to {_MAX_RUNS}"
-        )
+        raise ValueError(f"must be a number from 1 to {_MAX_RUNS}")
     return value
 
 
-def _parse_unless_tagged(name: str, value: object) -> frozenset[str]:
+def _parse_unless_tagged(value: object) -> frozenset[str]:
     texts = [value] if isinstance(value, str) else value
     if not isinstance(texts, list) or not texts or not all(isinstance(tag, str) for tag in texts):
-        raise _InvalidRule(
-            "unless_tagged", f"unless_tagged of {name} must be a tag, or a list of tags"
-        )
-    try:
-        return checked_tags(texts, ("unless_tagged",))
-    except InvalidInput as error:
-        raise _InvalidRule("unless_tagged", f"unless_tagged of {name}: {error}") from None
+        raise ValueError("must be a tag, or a list of tags")
+    return checked_tags(texts, ("unless_tagged",))
 
 
 def _is_count(value: object) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
-def _parse_keep(name: str, value: object) -> bool:
+def _parse_keep(value: object) -> bool:
     if value is not True:
-        raise _InvalidRule("keep", f"keep of {name} can only be true: remove it otherwise")
+        raise ValueError("can only be true: remove it otherwise")
     return True
 
 
-_PARSERS: Final[Mapping[str, Callable[[str, object], Any]]] = {
+_PARSERS: Final[Mapping[str, Callable[[object], Any]]] = {
     "prefix": _parse_prefix,
     "expire_after": _parse_expire_after,
     "keep_last_runs": _parse_keep_last_runs,

@@ -11,22 +11,15 @@ from typing import Final
 COMPUTE_TTL: Final = "STILLROOM_COMPUTE_TTL"
 """Name of the setting for the maximum age of all images, and of the rule that it creates."""
 
-_MICROSECOND: Final = timedelta(microseconds=1)
-
 _LATEST_S: Final = datetime(9999, 12, 31, tzinfo=UTC).timestamp()
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Retention rule.
+    """Retention rule, with the keys of the file (docs/retention.md). None means no limit.
 
-    Attributes:
-        name: `rule 2` for the second rule in the file, or `COMPUTE_TTL`.
-        prefix: Prefix of image paths. A run matches if its folder with a slash has this prefix.
-        expire_after: Maximum age of an image or a published run; None means no limit.
-        keep_last_runs: Number of newest published runs to keep; None means no such limit.
-        unless_tagged: Images with one of these tags in the media library are kept.
-        keep: True to keep everything below `prefix`, even if other rules expire it.
+    `name` is `rule 2` for the second rule in the file, or `COMPUTE_TTL`. `prefix` is a prefix of
+    image paths. A run matches if its folder with a slash has this prefix.
     """
 
     name: str
@@ -39,7 +32,7 @@ class Rule:
     @property
     def after_ns(self) -> int:
         """`expire_after` in nanoseconds, or 0 if it is None."""
-        return 0 if self.expire_after is None else self.expire_after // _MICROSECOND * 1000
+        return (self.expire_after or timedelta(0)) // timedelta(microseconds=1) * 1000
 
     def has_expired(self, modified_ns: int, at_ns: int) -> bool:
         """Return whether an image saved at `modified_ns` exceeds the maximum age at `at_ns`."""

@@ -68,10 +68,8 @@ def matching(
 ) -> Sequence[sa.ColumnElement[bool]]:
     """Return the query's full-text conditions on `search_images`; empty if it has no terms.
 
-    Args:
-        query: Query with the terms.
-        exact: Additional index words for exact values (facets) that an image must have.
-        is_sqlite: True to use FTS5 (SQLite), False to use `tsvector` (PostgreSQL).
+    `exact` are additional index words for exact values (facets) that an image must have. SQLite
+    uses FTS5, PostgreSQL `tsvector`.
     """
     wanted = [[*_ways(one, query)] for one in query.terms if not one.is_excluded]
     wanted += [[_Way((one,))] for one in exact]
@@ -156,11 +154,7 @@ def _ways(term: Term, query: FactsQuery) -> Iterator[_Way]:
 
 
 def _fts5(wanted: Iterable[Iterable[_Way]], unwanted: Sequence[_Way]) -> str:
-    """Build an FTS5 query with quoted words.
-
-    https://www.sqlite.org/fts5.html#full_text_query_syntax
-    """
-
+    # https://www.sqlite.org/fts5.html#full_text_query_syntax
     def one_of(ways: Iterable[_Way]) -> str:
         parts = (
             f'{{{" ".join(columns or ["facets"])}}} : "{" ".join(words)}"{" *" * is_prefix}'
@@ -173,11 +167,7 @@ def _fts5(wanted: Iterable[Iterable[_Way]], unwanted: Sequence[_Way]) -> str:
 
 
 def _tsquery(wanted: Iterable[Iterable[_Way]], unwanted: Sequence[_Way]) -> str:
-    """Build a `tsquery` with quoted words.
-
-    https://www.postgresql.org/docs/17/datatype-textsearch.html
-    """
-
+    # https://www.postgresql.org/docs/17/datatype-textsearch.html
     def phrase(way: _Way) -> str:
         # PostgreSQL does not index weights: it checks each row that contains the word.
         classes = "".join(_CLASSES[name] for name in way.columns if way.columns != _COLUMNS)

@@ -46,20 +46,15 @@ def reword(connection: sa.Connection, keys: Iterable[StorageKey]) -> None:
     lock_index(connection)
     wanted = search_images.c.storage_key.in_([key.text for key in keys])
     found = connection.execute(sa.select(search_images).where(wanted)).all()
-    rows = [
-        ({**row._asdict(), "words": tsvector(texts)}, texts)
-        for row in found
-        for texts in [texts_of(image_of(row))]
-    ]
+    rows = [(row._asdict(), texts_of(image_of(row))) for row in found]
     describe(connection, rows)
     for image, texts in rows:
-        change: sa.Update
         if connection.dialect.name == "sqlite":
-            change = sa.update(full_text).where(full_text.c.rowid == image["id"])
-            connection.execute(change.values(facets=texts["facets"]))
+            own = full_text.c.rowid == image["id"]
+            connection.execute(sa.update(full_text).where(own).values(facets=texts["facets"]))
         else:
-            change = sa.update(search_images).where(search_images.c.id == image["id"])
-            connection.execute(change.values(words=image["words"]))
+            own = search_images.c.id == image["id"]
+            connection.execute(sa.update(search_images).where(own).values(words=tsvector(texts)))
 
 
 def _said_of(
@@ -74,13 +69,12 @@ def _said_of(
         .where(resources.c.deleted_at.is_(None))
         .where(sa.or_(*(column.is_not(None) for column in said)))
     )
-    texts: dict[tuple[str, str], list[str]] = {}
-    names: dict[tuple[str, str], list[str]] = {}
+    found: dict[tuple[str, str], tuple[list[str], list[str]]] = {}
     for row in connection.execute(asked).all():
-        save = (row.storage_key.text, row.save_id)
-        texts[save] = [text for text in (row.caption, row.alt_text) if text]
-        names.setdefault(save, []).extend([] if row.tag is None else [row.tag])
-    return {save: library_facets(texts[save], sorted(names[save])) for save in texts}
+        texts = [text for text in (row.caption, row.alt_text) if text]
+        _, names = found.setdefault((row.storage_key.text, row.save_id), (texts, []))
+        names += [] if row.tag is None else [row.tag]
+    return {save: library_facets(texts, sorted(names)) for save, (texts, names) in found.items()}
 
 
 def image_of(row: sa.Row[Any]) -> IndexedImage:

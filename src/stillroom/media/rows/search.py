@@ -72,25 +72,19 @@ class SearchRows(Rows):
     ) -> int:
         """Write saved and deleted images in one transaction. The newest version of a key counts.
 
-        Args:
-            images: Entries of saved images.
-            removed: Deletions of images.
-            certain: True if the storage was read just now. Newer rows are then overwritten, too.
-            compared_with: Rows that were read before the storage. A key is skipped if its row has
-                changed in the meantime.
-
-        Returns:
-            The number of rows written.
+        If `certain` is True, the storage was read just now, and newer rows are overwritten, too.
+        `compared_with` are rows that were read before the storage. A key is skipped if its row has
+        changed in the meantime. Return the number of rows written.
         """
-        latest = {one.image.key: one for one in images}
         rows: dict[StorageKey, Row] = {}
-        for number, one in enumerate(latest.values(), 1):
+        for number, one in enumerate({one.image.key: one for one in images}.values(), 1):
             rows[one.image.key] = self._row_of(one)
             if not number % _SLICE:
                 await asyncio.sleep(0)  # let requests run first
+        gone = {one.key: one.at_ns for one in removed}
         return await self._engine.rewrite(
             lambda connection: self._write(
-                connection, rows, latest, removed, certain=certain, compared_with=compared_with
+                connection, rows, gone, certain=certain, compared_with=compared_with
             )
         )
 
@@ -98,42 +92,38 @@ class SearchRows(Rows):
         self,
         connection: sa.Connection,
         rows: Mapping[StorageKey, Row],
-        latest: Mapping[StorageKey, IndexedImage],
-        removed: Sequence[Removed],
+        gone: Mapping[StorageKey, int],
         *,
         certain: bool,
         compared_with: Mapping[str, Indexed] | None,
     ) -> int:
         lock_index(connection)
-        keys = [*latest, *(one.key for one in removed)]
-        known = _read_known(connection, keys)
+        known = _read_known(connection, {*rows, *gone})
         if compared_with is not None:
             same = {
                 key
-                for key in keys
-                if (known[key].save_id if key in known else None)
-                == (compared_with[key.text].save_id if key.text in compared_with else None)
+                for key in (*rows, *gone)
+                if getattr(known.get(key), "save_id", None)
+                == getattr(compared_with.get(key.text), "save_id", None)
             }
-            latest = {key: one for key, one in latest.items() if key in same}
-            removed = [one for one in removed if one.key in same]
-        gone = {
-            known[one.key].id
-            for one in removed
-            if one.key in known and (certain or known[one.key].saved_ns <= one.at_ns)
+            rows = {key: row for key, row in rows.items() if key in same}
+            gone = {key: at_ns for key, at_ns in gone.items() if key in same}
+        old = {
+            known[key].id
+            for key, at_ns in gone.items()
+            if key in known and (certain or known[key].saved_ns <= at_ns)
         }
-        gone_keys = {one.key: one.at_ns for one in removed}
         new = [
-            one
-            for key, one in latest.items()
+            key
+            for key, (image, _) in rows.items()
             if certain
             or (
-                _saved_ns(one.image) > gone_keys.get(key, -1)
-                and (key not in known or known[key].saved_ns <= _saved_ns(one.image))
+                image["saved_ns"] > gone.get(key, -1)
+                and (key not in known or known[key].saved_ns <= image["saved_ns"])
             )
         ]
-        gone |= {known[one.image.key].id for one in new if one.image.key in known}
-        self._remove(connection, gone)
-        self._add(connection, [rows[one.image.key] for one in new])
+        self._remove(connection, old | {known[key].id for key in new if key in known})
+        self._add(connection, [rows[key] for key in new])
         return len(new)
 
     async def find(self, key: StorageKey) -> IndexedImage | None:
@@ -156,11 +146,7 @@ class SearchRows(Rows):
         }
 
     async def search(self, query: SearchQuery) -> FoundPage:
-        """Return one page of search results.
-
-        Raises:
-            BackendUnavailable: the database is unreachable or too slow.
-        """
+        """Return one page of search results."""
         async with self._engine.reading() as connection:
             rows = await self._page_rows(connection, query)
         shown = rows[: query.limit]
@@ -198,7 +184,8 @@ class SearchRows(Rows):
                 far = _ids(query).offset(int(_NEAR * times)).limit(1)
                 edge = (await connection.execute(far)).scalar_one_or_none() or end
             else:
-                edge = _nearer(first + int((last - first) * times), end, query)
+                nearer = max if query.descending else min
+                edge = nearer(first + int((last - first) * times), end)
             await allow(connection, by_age=is_common)
             found = (await connection.execute(_up_to(edge, asked, query))).all()
         if edge != end and len(found) <= query.limit:
@@ -208,7 +195,10 @@ class SearchRows(Rows):
 
     def _build_select(self, query: SearchQuery) -> sa.Select[Any]:
         images = search_images.c
-        wanted = matching(query, _exact(query), is_sqlite=self._engine.is_sqlite)
+        folder = None if query.by_path else folder_facet(query.prefix.text)
+        type_ = None if query.content_type is None else facet("type", query.content_type)
+        exact = [word for word in (type_, folder) if word is not None]
+        wanted = matching(query, exact, is_sqlite=self._engine.is_sqlite)
         asked = sa.select(*(column for column in images if column.name != "words"))
         place: sa.ColumnElement[int] = images.id
         key: sa.ColumnElement[str] = images.storage_key
@@ -225,11 +215,9 @@ class SearchRows(Rows):
         return asked.limit(query.limit + 1)
 
     def _remove(self, connection: sa.Connection, ids: Iterable[int]) -> None:
-        gone = sorted(ids)
-        if not gone:
-            return
-        connection.execute(sa.delete(search_images).where(search_images.c.id.in_(gone)))
-        if self._engine.is_sqlite:
+        if gone := sorted(ids):
+            connection.execute(sa.delete(search_images).where(search_images.c.id.in_(gone)))
+        if gone and self._engine.is_sqlite:
             connection.execute(sa.delete(full_text).where(full_text.c.rowid.in_(gone)))
 
     def _add(self, connection: sa.Connection, rows: Sequence[Row]) -> None:
@@ -237,18 +225,34 @@ class SearchRows(Rows):
             return
         describe(connection, rows)
         ids = _free_ids(connection, [image["saved_ns"] for image, _ in rows])
-        images, texts = zip(*rows, strict=True)
+        images, words = list[dict[str, Any]](), list[dict[str, Any]]()
+        for id_, (image, texts) in zip(ids, rows, strict=True):
+            images.append({"id": id_, **image})
+            words.append({"rowid": id_, **texts})
         if self._engine.is_sqlite:
-            _insert(connection, search_images, "id", ids, images)
-            _insert(connection, full_text, "rowid", ids, texts)
+            _insert(connection, search_images, images)
+            _insert(connection, full_text, words)
             return
         for start in range(0, len(images), _AT_ONCE):
-            until = start + _AT_ONCE
-            some = zip(ids[start:until], images[start:until], strict=True)
-            connection.execute(sa.insert(search_images), [{"id": id_, **row} for id_, row in some])
+            connection.execute(sa.insert(search_images), images[start : start + _AT_ONCE])
 
     def _row_of(self, indexed: IndexedImage) -> Row:
-        row, texts = _row_of(indexed), texts_of(indexed)
+        image, generation, texts = indexed.image, indexed.metadata.generation, texts_of(indexed)
+        facts = None
+        if generation is not None:
+            json_values = generation.as_json().items()
+            facts = _JSON.encode({name: value for name, value in json_values if value is not None})
+        row = {
+            "storage_key": image.key.text,
+            "saved_ns": known_ns(image.modified_ns),
+            "size": image.size,
+            "etag": image.etag,
+            "content_type": image.content_type[:_MAX_TYPE],
+            "sha256": image.sha256,
+            "save_id": image.save_id,
+            "generation": facts,
+            "ai_mark": indexed.metadata.ai_mark,
+        }
         if not self._engine.is_sqlite:
             row["words"] = tsvector(texts)
         return row, texts
@@ -300,11 +304,7 @@ def _up_to(edge: int, asked: sa.Select[Any], query: SearchQuery) -> sa.Select[An
     return asked.where(id_ >= edge if query.descending else id_ <= edge)
 
 
-def _nearer(one: int, other: int, query: SearchQuery) -> int:
-    return max(one, other) if query.descending else min(one, other)
-
-
-def _read_known(connection: sa.Connection, keys: Sequence[StorageKey]) -> Mapping[StorageKey, Any]:
+def _read_known(connection: sa.Connection, keys: Iterable[StorageKey]) -> Mapping[StorageKey, Any]:
     images = search_images.c
     asked = sa.select(images.id, images.storage_key, images.saved_ns, images.save_id)
     asked = asked.where(images.storage_key.in_([key.text for key in keys]))
@@ -326,46 +326,9 @@ def _free_ids(connection: sa.Connection, wanted: Sequence[int]) -> list[int]:
 
 
 def _insert(
-    connection: sa.Connection,
-    table: sa.TableClause,
-    id_name: str,
-    ids: Sequence[int],
-    rows: Sequence[Mapping[str, Any]],
+    connection: sa.Connection, table: sa.TableClause, rows: Sequence[Mapping[str, Any]]
 ) -> None:
     """Insert rows with SQLite's own driver, because SQLAlchemy takes longer than the insert."""
-    names = ", ".join((id_name, *rows[0]))
-    places = "?" + ", ?" * len(rows[0])
+    names, places = ", ".join(rows[0]), ", ".join("?" * len(rows[0]))
     statement = f"INSERT INTO {table.name} ({names}) VALUES ({places})"  # noqa: S608  (our names)
-    values = [(id_, *row.values()) for id_, row in zip(ids, rows, strict=True)]
-    connection.exec_driver_sql(statement, values)
-
-
-def _saved_ns(image: StoredImage) -> int:
-    return known_ns(image.modified_ns)
-
-
-def _row_of(indexed: IndexedImage) -> dict[str, Any]:
-    image, generation = indexed.image, indexed.metadata.generation
-    facts = None
-    if generation is not None:
-        known = {name: value for name, value in generation.as_json().items() if value is not None}
-        facts = _JSON.encode(known)
-    return {
-        "storage_key": image.key.text,
-        "saved_ns": _saved_ns(image),
-        "size": image.size,
-        "etag": image.etag,
-        "content_type": image.content_type[:_MAX_TYPE],
-        "sha256": image.sha256,
-        "save_id": image.save_id,
-        "generation": facts,
-        "ai_mark": indexed.metadata.ai_mark,
-    }
-
-
-def _exact(query: SearchQuery) -> Iterable[str]:
-    """Yield the index words for the query's content type and folder."""
-    if query.content_type is not None:
-        yield facet("type", query.content_type)
-    if not query.by_path and (folder := folder_facet(query.prefix.text)) is not None:
-        yield folder
+    connection.exec_driver_sql(statement, [tuple(row.values()) for row in rows])

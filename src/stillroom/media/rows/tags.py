@@ -38,9 +38,7 @@ class TagRows(Rows):
             if key is None:
                 raise ResourceNotFound
             # A second statement, because the first statement may read tags from before the lock.
-            before = await _tags_of(connection, resource_id)
-            after = replace(before)
-            await _replace(connection, resource_id, before, after)
+            after = await change_tags(connection, resource_id, replace)
             await connection.run_sync(reword, [key])
         return after
 
@@ -74,15 +72,9 @@ class TagRows(Rows):
 
     async def are_below(self, prefix: str, names: Collection[str]) -> bool:
         """Return whether a resource ingested from a key with this prefix has a tag in `names`."""
-        length = len(prefix)
-        statement = _select_tagged(names).where(
-            sa.or_(
-                *(
-                    sa.func.substr(sa.type_coerce(column, sa.String), 1, length) == prefix
-                    for column in (resources.c.source_key, resources.c.storage_key)
-                )
-            )
-        )
+        keys = (resources.c.source_key, resources.c.storage_key)
+        starts = [sa.func.substr(sa.type_coerce(key, sa.String), 1, len(prefix)) for key in keys]
+        statement = _select_tagged(names).where(sa.or_(*(start == prefix for start in starts)))
         return bool(await self._read(statement.limit(1)))
 
 
@@ -90,46 +82,29 @@ def _select_tagged(
     names: Collection[str],
 ) -> sa.Select[tuple[str, bytes, StorageKey, StorageKey | None]]:
     """Build a SELECT of resources that have a tag in `names` and were not deleted."""
-    columns = (
-        tags.c.tag,
-        resources.c.content_hash,
-        resources.c.storage_key,
-        resources.c.source_key,
-    )
     return (
-        sa.select(*columns)
+        sa.select(
+            tags.c.tag, resources.c.content_hash, resources.c.storage_key, resources.c.source_key
+        )
         .join(resources, resources.c.id == tags.c.resource_id)
         .where(tags.c.tag.in_(sorted(names)), resources.c.deleted_at.is_(None))
     )
 
 
-async def replace_tags(
-    connection: AsyncConnection, resource_id: uuid.UUID, names: Collection[str]
-) -> None:
-    """Set a resource's tags. This transaction must have locked the resource's row."""
-    before = await _tags_of(connection, resource_id)
-    await _replace(connection, resource_id, before, frozenset(names))
-
-
-async def _tags_of(connection: AsyncConnection, resource_id: uuid.UUID) -> frozenset[str]:
-    statement = sa.select(tags.c.tag).where(tags.c.resource_id == resource_id)
-    return frozenset((await connection.execute(statement)).scalars())
-
-
-async def _replace(
+async def change_tags(
     connection: AsyncConnection,
     resource_id: uuid.UUID,
-    before: frozenset[str],
-    after: frozenset[str],
-) -> None:
+    replace: Callable[[frozenset[str]], frozenset[str]],
+) -> frozenset[str]:
+    """Replace a resource's tags with `replace(tags)`. The transaction must have locked its row."""
+    own = tags.c.resource_id == resource_id
+    before = frozenset((await connection.execute(sa.select(tags.c.tag).where(own))).scalars())
+    after = replace(before)
     if removed := before - after:
-        await connection.execute(
-            sa.delete(tags).where(
-                tags.c.resource_id == resource_id, tags.c.tag.in_(sorted(removed))
-            )
-        )
+        await connection.execute(sa.delete(tags).where(own, tags.c.tag.in_(sorted(removed))))
     if added := after - before:
         await connection.execute(
             insert_into(connection, tags),
             [{"resource_id": resource_id, "tag": tag} for tag in sorted(added)],
         )
+    return after

@@ -5,7 +5,7 @@ Files are copied before their rows. `statements.py` documents the lock order.
 
 import dataclasses
 import uuid
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
@@ -26,7 +26,7 @@ from stillroom.media.rows.statements import (
     values_of,
 )
 from stillroom.media.rows.tables import dead_letters, deletions, failed_deletions, resources
-from stillroom.media.rows.tags import replace_tags
+from stillroom.media.rows.tags import change_tags
 from stillroom.paths import StorageKey
 
 QUEUES: Final = (deletions, failed_deletions)
@@ -72,11 +72,8 @@ class RowTransfer(Rows):
     ) -> Sequence[TransferredRow]:
         """Insert resources from another library, or update resources transferred earlier.
 
-        Args:
-            incoming: Resources whose files were found in this library's storage.
-            marked: Versions at the resources' keys that had a pending deletion before the files
-                were checked.
-            dry_run: Only return the outcomes, without changing anything.
+        The files of `incoming` were found in this library's storage. `marked` are the versions at
+        their keys that had a pending deletion before. A dry run changes nothing.
         """
         keys = sorted({resource.storage_key for resource in incoming}, key=lambda key: key.text)
         ids = [resource.id for resource in incoming]
@@ -87,7 +84,8 @@ class RowTransfer(Rows):
         async with self._engine.reading() if dry_run else self._engine.writing() as connection:
             # A claimed deletion may delete its file at any moment. A pending deletion that no
             # longer exists may have deleted its file after the file was checked.
-            waiting = await _unclaimed(connection, keys, locked=not dry_run)
+            unclaimed = leases.is_unclaimed(deletions)
+            waiting = await _saves(connection, deletions, keys, unclaimed, locked=not dry_run)
             claimed = await _saves(connection, deletions, keys) - waiting
             swept = {key for key, _ in claimed | (marked - waiting)}
             rows = (await connection.execute(known)).all()
@@ -111,23 +109,19 @@ class RowTransfer(Rows):
         values = values_of(resource)
         if outcome is TransferOutcome.NEW:
             # If a concurrent ingest has inserted the same bytes, the next transfer reports it.
-            inserted = await connection.execute(
-                insert_into(connection, resources)
-                .values(values)
-                .on_conflict_do_nothing()
-                .returning(resources.c.id)
-            )
+            insert = insert_into(connection, resources).values(values).on_conflict_do_nothing()
+            inserted = await connection.execute(insert.returning(resources.c.id))
             if inserted.one_or_none() is not None:
-                await replace_tags(connection, resource.id, resource.tags)
+                await change_tags(connection, resource.id, lambda _: frozenset(resource.tags))
                 await await_healing(connection, resource)
         elif outcome is TransferOutcome.CHANGED:
             for name in resource.COMPUTED:
-                value = sa.literal(getattr(resource, name), sa.String())
+                value = sa.literal(values[name], sa.String())
                 values[name] = sa.func.coalesce(value, resources.c[name])
             await connection.execute(
                 sa.update(resources).where(resources.c.id == resource.id).values(values)
             )
-            await replace_tags(connection, resource.id, resource.tags)
+            await change_tags(connection, resource.id, lambda _: frozenset(resource.tags))
 
     # Pending deletions and dead letters --------------------------------------------------
 
@@ -156,7 +150,12 @@ class RowTransfer(Rows):
                 for row in fresh
                 if row["reason"] == DELETED and row["storage_key"].is_media
             }
-            owners = await _owners(connection, deleted) if queue is deletions else {}
+            owners: dict[StorageKey, uuid.UUID] = {}
+            if queue is deletions:
+                columns = (resources.c.storage_key, resources.c.id)
+                owned = sa.select(*columns).where(resources.c.storage_key.in_([*deleted]))
+                found = await connection.execute(owned.order_by(resources.c.id))
+                owners = {row.storage_key: row.id for row in found.all()}
             for row in fresh:
                 values = {name: row[name] for name in row if name in table.c} | {"id": new_id()}
                 if queue is deletions:
@@ -202,34 +201,19 @@ def _compare(
     return TransferredRow(TransferOutcome.NEW)
 
 
-async def _owners(
-    connection: AsyncConnection, keys: Iterable[StorageKey]
-) -> dict[StorageKey, uuid.UUID]:
-    statement = (
-        sa.select(resources.c.storage_key, resources.c.id)
-        .where(resources.c.storage_key.in_(list(keys)))
-        .order_by(resources.c.id)
-    )
-    return {row.storage_key: row.id for row in (await connection.execute(statement)).all()}
-
-
-async def _unclaimed(
-    connection: AsyncConnection, keys: Sequence[StorageKey], *, locked: bool
+async def _saves(
+    connection: AsyncConnection,
+    queue: Queue,
+    keys: Sequence[StorageKey],
+    *conditions: sa.ColumnElement[bool],
+    locked: bool = False,
 ) -> Saves:
-    """Return the image versions at these keys that have an unclaimed pending deletion.
+    """Return the image versions at these keys to which rows of a queue refer.
 
-    If `locked` is True, no sweeper can claim them until the transaction ends.
+    If `locked` is True, no sweeper can claim these rows until the transaction ends.
     """
-    statement = (
-        sa.select(deletions.c.storage_key, deletions.c.save_id)
-        .where(deletions.c.storage_key.in_(keys), leases.is_unclaimed(deletions))
-        .order_by(deletions.c.storage_key, deletions.c.save_id)
-    )
+    columns = (queue.c.storage_key, queue.c.save_id)
+    statement = sa.select(*columns).where(queue.c.storage_key.in_(keys), *conditions)
     if locked:
-        statement = statement.with_for_update()
-    return {(row.storage_key, row.save_id) for row in (await connection.execute(statement)).all()}
-
-
-async def _saves(connection: AsyncConnection, queue: Queue, keys: Sequence[StorageKey]) -> Saves:
-    statement = sa.select(queue.c.storage_key, queue.c.save_id).where(queue.c.storage_key.in_(keys))
+        statement = statement.order_by(*columns).with_for_update()
     return {(row.storage_key, row.save_id) for row in (await connection.execute(statement)).all()}

@@ -2,9 +2,8 @@
 
 import asyncio
 import contextlib
-from collections import deque
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, Literal
 
@@ -20,16 +19,14 @@ _MANIFESTS_AT_ONCE: Final = 32
 """Number of manifests that are opened concurrently."""
 
 State = Literal["published", "open"]
+_Folders = AsyncIterator[tuple[str, "Run | None"]]
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
     """Open (unpublished) or published run.
 
-    Attributes:
-        folder: Folder that contains the run's images.
-        published_at: Time of the publication (UTC); None if the run is open.
-        count: Number of images in the manifest; None if there is no valid manifest.
+    `published_at` is None if the run is open, and `count` if there is no valid manifest.
     """
 
     folder: str
@@ -40,27 +37,6 @@ class Run:
     def state(self) -> State:
         """State of the run: open or published."""
         return "open" if self.published_at is None else "published"
-
-
-@dataclass(slots=True)
-class _Level:
-    """Position on one folder level during the depth-first walk.
-
-    Attributes:
-        prefix: Common prefix of the folders on this level.
-        after: Last entry on the page that was read last.
-        page: Next page if it was already read, else None.
-        folders: Folders that are still to be checked for a manifest.
-        checked: Folders that were checked, each with its published run or None.
-        is_over: True if the last page was read.
-    """
-
-    prefix: str
-    after: str = ""
-    page: Page | None = None
-    folders: deque[str] = field(default_factory=deque)
-    checked: deque[tuple[str, Run | None]] = field(default_factory=deque)
-    is_over: bool = False
 
 
 class RunListing:
@@ -92,53 +68,49 @@ class RunListing:
             first = await self._page(text, "")
             if not start and await self._has_image(text, first):
                 yield Run(text[:-1])
-        async for run in self._walk(text, start):
-            yield run
-
-    async def _walk(self, prefix: str, start: str) -> AsyncIterator[Run]:
-        levels = await self._levels_to(prefix, start)
+        levels = await self._levels_to(text, start)
         while levels:
-            level = levels[-1]
-            if level.checked:
-                folder, run = level.checked.popleft()
-                if run is not None:
-                    yield run
-                    continue
-                page = await self._page(folder, "")
-                if await self._has_image(folder, page):
-                    yield Run(folder[:-1])
-                levels.append(_Level(folder, page=page))
-            elif not await self._fill(level):
+            found = await anext(levels[-1], None)
+            if found is None:
                 levels.pop()
+                continue
+            folder, run = found
+            if run is not None:
+                yield run
+                continue
+            page = await self._page(folder, "")
+            if await self._has_image(folder, page):
+                yield Run(folder[:-1])
+            levels.append(self._folders(folder, page=page))
 
-    async def _levels_to(self, prefix: str, start: str) -> list["_Level"]:
+    async def _levels_to(self, prefix: str, start: str) -> list[_Folders]:
         """Return the levels from `prefix` down to `start`, the folder after which to continue."""
-        levels = [_Level(prefix, start)]
+        levels, after = list[_Folders](), start
         while start.startswith(prefix) and len(start) > len(prefix):
-            prefix += start[len(prefix) :].partition("/")[0] + "/"
-            levels[-1].after = prefix
-            if await self.find_published(prefix) is not None:
-                break
-            levels.append(_Level(prefix))
-        return levels
+            inner = prefix + start[len(prefix) :].partition("/")[0] + "/"
+            levels.append(self._folders(prefix, inner))
+            if await self.find_published(inner) is not None:
+                return levels
+            prefix, after = inner, ""
+        return [*levels, self._folders(prefix, after)]
 
-    async def _fill(self, level: "_Level") -> bool:
-        """Check a level's next folders for manifests. Return False if there are no more folders."""
-        if not level.folders:
-            page, level.page = level.page, None
-            if page is None and not level.is_over:
-                page = await self._page(level.prefix, level.after)
-            if page is None:
-                return False
+    async def _folders(self, prefix: str, after: str = "", page: Page | None = None) -> _Folders:
+        """Yield the folders on one level, each with its published run or None.
+
+        `page` is the first page of the level if it was already read.
+        """
+        while True:
+            page = page or await self._page(prefix, after)
             entries = [image_entry(entry) for entry in page.entries]
-            level.folders.extend(entry for entry in entries if entry.endswith("/"))
-            level.is_over = not page.more
-            level.after = entries[-1] if entries else ""
-        count = min(_MANIFESTS_AT_ONCE, len(level.folders))
-        folders = [level.folders.popleft() for _ in range(count)]
-        runs = await asyncio.gather(*map(self.find_published, folders))
-        level.checked.extend(zip(folders, runs, strict=True))
-        return True
+            folders = [entry for entry in entries if entry.endswith("/")]
+            for at in range(0, len(folders), _MANIFESTS_AT_ONCE):
+                some = folders[at : at + _MANIFESTS_AT_ONCE]
+                runs = await asyncio.gather(*map(self.find_published, some))
+                for folder, run in zip(some, runs, strict=True):
+                    yield folder, run
+            if not page.more:
+                return
+            page, after = None, entries[-1]
 
     async def _page(self, prefix: str, after: str) -> Page:
         key_prefix = KeyPrefix(image_key_bound(prefix))

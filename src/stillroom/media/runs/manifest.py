@@ -32,28 +32,11 @@ _END: Final = b"]}\n"
 
 @dataclass(frozen=True, slots=True)
 class ManifestHead:
-    """Head of a manifest: the values on its first line.
-
-    Attributes:
-        folder: Folder in which the run was published. The folder may have been renamed since.
-        published_at: Time of the publication (UTC).
-        count: Number of images.
-    """
+    """Head of a manifest: the values on its first line. `folder` may have been renamed since."""
 
     folder: str
     published_at: datetime
     count: int
-
-    def line(self) -> bytes:
-        """Encode the head as the first line of a manifest."""
-        head = {
-            "version": 1,
-            "folder": self.folder,
-            "state": "published",
-            "published_at": self.published_at.isoformat(),
-            "count": self.count,
-        }
-        return f"{_json(head)[:-1]},{_IMAGES}\n".encode()
 
 
 class ImageSet:
@@ -98,14 +81,19 @@ async def encode(
     Raises:
         TooLarge: the manifest would exceed `MAX_BYTES`.
     """
-    yield head.line()
-    size, separator = 0, ""
+    first_line = {
+        "version": 1,
+        "folder": head.folder,
+        "state": "published",
+        "published_at": head.published_at.isoformat(),
+        "count": head.count,
+    }
+    yield f"{_json(first_line)[:-1]},{_IMAGES}\n".encode()
+    size = 0
     async for page in images:
-        lines = []
-        for image in page:
-            lines.append(f"{separator}{_json(image)}")
-            separator = ",\n"
-        chunk = "".join(lines).encode("utf-8", "backslashreplace")
+        chunk = ",\n".join(map(_json, page)).encode("utf-8", "backslashreplace")
+        if chunk and size:
+            chunk = b",\n" + chunk
         size += len(chunk)
         if size > MAX_BYTES - _MAX_LINE_BYTES:
             raise TooLarge(

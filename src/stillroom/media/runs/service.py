@@ -75,13 +75,11 @@ class Runs:
             RunConflict: the number of images is not `expected`; or the run was published with
                 other images, or is being deleted; or the folder contains, or is inside, another
                 published run.
-            TooLarge: there are too many images for one manifest.
-            StorageFull: the storage is full.
-            ConditionUnsupported: the bucket cannot create an object conditionally.
+            TooLarge, StorageFull, ConditionUnsupported: see `ImageStorage.save`.
         """
         await self._require_unenclosed(folder)
         await self._require_not_deleting(folder, [])
-        count, max_bytes = await self._count(folder)
+        count, max_bytes = await self.require_none_inside(folder)
         if expected is not None and count != expected:
             message = f"the run has {_images(count)}, and {expected} were expected"
             raise RunConflict(message, count=count)
@@ -108,13 +106,7 @@ class Runs:
             published = await self.open_manifest(folder)
             if published is None:
                 raise RunConflict(_DELETED) from None
-            published = await self._compare(folder, published)
-            try:
-                await self._require_unnested(folder)
-            except BaseException:
-                published.close()
-                raise
-            return published
+            return await self._compare(folder, published, may_be_nested=True)
         try:
             # A concurrent deletion also deletes this manifest, unless it has just finished.
             await self._require_not_deleting(folder, last)
@@ -144,19 +136,18 @@ class Runs:
 
     async def _require_unnested(self, folder: ImagePath) -> None:
         await self._require_unenclosed(folder)
-        await self._count(folder)
+        await self.require_none_inside(folder)
 
     async def _require_unenclosed(self, folder: ImagePath) -> None:
         for parent in _parents(folder):
             if await self.is_published(parent):
                 raise RunConflict(f"the folder is in the run {parent.text!r}, which is published")
 
-    async def require_none_inside(self, folder: ImagePath) -> None:
-        """Raise `RunConflict` if a published run is inside a folder."""
-        await self._count(folder)
+    async def require_none_inside(self, folder: ImagePath) -> tuple[int, int]:
+        """Raise `RunConflict` if a published run is inside a folder.
 
-    async def _count(self, folder: ImagePath) -> tuple[int, int]:
-        """Return the number of images in a run, and the maximum size of its manifest in bytes."""
+        Return the number of images, and the maximum size of their manifest in bytes.
+        """
         own = StorageKey.of_manifest(folder).text
         count, size = 0, manifest.FACTS_BYTES
         query = ListQuery(KeyPrefix.of_folder(folder), limit=_NAMES, manifests=True)
@@ -213,7 +204,9 @@ class Runs:
         with contextlib.closing(opened):
             return manifest.describe_image(opened.image, await hash_opened(opened))
 
-    async def _compare(self, folder: ImagePath, published: OpenedImage) -> OpenedImage:
+    async def _compare(
+        self, folder: ImagePath, published: OpenedImage, *, may_be_nested: bool = False
+    ) -> OpenedImage:
         """Return the existing manifest. Raise `RunConflict` if the images differ from it."""
         try:
             in_manifest, in_folder = await _read_image_set(published), ImageSet()
@@ -227,6 +220,8 @@ class Runs:
                     "folder, and publish that one",
                     count=in_folder.count,
                 )
+            if may_be_nested:
+                await self._require_unnested(folder)
         except BaseException:
             published.close()
             raise
@@ -239,17 +234,14 @@ class Runs:
         return await self.published_ns(folder) is not None
 
     async def published_ns(self, folder: ImagePath) -> int | None:
-        """Return the time at which the folder's manifest was saved, in nanoseconds.
-
-        Return None if the folder has no manifest.
-        """
+        """Return the time at which the folder's manifest was saved, in nanoseconds, or None."""
         try:
             return (await self._storage.stat(StorageKey.of_manifest(folder))).modified_ns
         except (ImageNotFound, InvalidPath):  # or the name is too long for a manifest
             return None
 
     async def open_manifest(self, folder: ImagePath) -> OpenedImage | None:
-        """Open a run's manifest. Return None if the run is not published. The caller closes it."""
+        """Open a run's manifest, as the function `open_manifest` does."""
         return await open_manifest(self._storage, folder)
 
     async def require_images(self, folder: ImagePath) -> None:
