@@ -22,10 +22,10 @@ from stillroom.auth.grants import Grant
 from stillroom.client import HealingProgress, ImageStore
 from stillroom.client.exchange import Answer, Call, Failure
 from stillroom.client.library import MediaLibrary, OnHealing, ResourceId
-from stillroom.client.protocols import FlowRunner
 from stillroom.client.retries import Retries
+from stillroom.client.retrying_sender import RetryingSender
 from stillroom.http.parameters import resource_id as parse_id
-from stillroom.in_process import InProcessSender, operations_of
+from stillroom.in_process import InProcessSender, root_of
 from stillroom.media.resource import Change, MediaResource, ResourcePage, ResourceQuery
 from stillroom.media.service import MediaResourceService
 from stillroom.paths import StorageKey
@@ -66,20 +66,19 @@ class LocalImageStore(ImageStore):
         self._loop = _LoopThread(open_parts)
         parts = self._loop.runtime.parts
         log.info("storage: %s", parts.storage.description)
-        self._operations = operations_of(parts)
-        self._sender = self._loop
+        self._sender = RetryingSender(root_of(parts), Retries(), self._loop)
 
     @property
     def media(self) -> "LocalMedia":
         """Media library of this store."""
-        return LocalMedia(self._operations.retries, self._run, self._loop)
+        return LocalMedia(self._sender, self._loop)
 
 
 class LocalMedia(MediaLibrary):
     """`MediaLibrary` of the SDK: the methods of `MediaResourceService` as blocking calls."""
 
-    def __init__(self, retries: Retries, run: FlowRunner, loop: "_LoopThread") -> None:
-        super().__init__(retries, run)
+    def __init__(self, sender: RetryingSender, loop: "_LoopThread") -> None:
+        super().__init__(sender)
         self._loop = loop
 
     def ingest_from_storage_key(

@@ -1,19 +1,15 @@
-"""Downloads of many images in one ZIP file: requests, retries and checks, without I/O."""
+"""Requests for many images in one ZIP file, with their retries and checks."""
 
 import zipfile
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import IO, Final, Literal
 from urllib.parse import quote, urlencode
 
-from stillroom.client import answers
 from stillroom.client.errors import UnexpectedAnswer
-from stillroom.client.exchange import Answer, Call, Failure, Flow
-from stillroom.client.operations import image_progress, json_call
+from stillroom.client.exchange import Answer, Call, Failure
+from stillroom.client.requests import json_call
 from stillroom.client.retries import Attempts, Retries
-from stillroom.client.sinks import Sink
 from stillroom.client.sources import named
-from stillroom.client.values import OnProgress
 from stillroom.errors import BackendUnavailable
 from stillroom.paths import ImagePath, ImagePrefix
 
@@ -28,34 +24,28 @@ _MAX_BREAKS: Final = 3
 """Number of interrupted responses after which the download of an archive fails."""
 
 
-def archive(
-    retries: Retries,
-    images: str | Iterable[str],
-    sidecars: Sidecars | None,
-    sink: Sink,
-    progress: OnProgress | None,
-) -> Flow[None]:
-    """Download a ZIP file with images to `sink`. If interrupted, restart from the beginning."""
-    call, subject = _archive_call(images, sidecars)
-    call = replace(call, sink=sink, progress=image_progress(progress, subject))
-    attempts, breaks = Attempts(retries), 0
-    while True:
-        outcome = yield attempts.prepared(call)
-        assert outcome is not None  # noqa: S101  (senders respond to calls)
+class ArchiveAttempts(Attempts):
+    """Attempts to download an archive, which always begin anew. At most three are interrupted."""
+
+    def __init__(self, retries: Retries, subject: str) -> None:
+        super().__init__(retries)
+        self._subject = subject
+        self._breaks = 0
+
+    def wait_after(self, outcome: Answer | Failure) -> float | None:
+        """See `Attempts.wait_after`.
+
+        Raises:
+            BackendUnavailable: The download was interrupted too often.
+        """
         if isinstance(outcome, Failure) and outcome.head is not None:
-            breaks += 1
-            if breaks == _MAX_BREAKS:
+            self._breaks += 1
+            if self._breaks == _MAX_BREAKS:
                 raise BackendUnavailable(
-                    f"{subject}: the download was interrupted {breaks} times: the server's log "
-                    "says which image could not be read"
+                    f"{self._subject}: the download was interrupted {self._breaks} times: the "
+                    "server's log says which image could not be read"
                 ) from outcome.error
-        wait = attempts.wait_after(outcome)
-        if wait is not None:
-            yield wait
-        elif isinstance(outcome, Answer):
-            if outcome.status != 200:
-                raise answers.refused(outcome, subject)
-            return
+        return super().wait_after(outcome)
 
 
 def check_archive(file: IO[bytes]) -> None:
@@ -67,7 +57,8 @@ def check_archive(file: IO[bytes]) -> None:
         raise UnexpectedAnswer("the received archive is incomplete: try again")
 
 
-def _archive_call(images: str | Iterable[str], sidecars: Sidecars | None) -> tuple[Call, str]:
+def archive_call(images: str | Iterable[str], sidecars: Sidecars | None) -> tuple[Call, str]:
+    """Return the request for an archive, and a subject for error messages."""
     if isinstance(images, str):
         given = {"prefix": ImagePrefix.parse(images).text}
         if sidecars is not None:

@@ -1,10 +1,11 @@
 """Collection of the outcomes of bulk operations such as `ImageStore.save_many`."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
-from stillroom.client.errors import SomeFailed
+from stillroom.client import answers
+from stillroom.client.errors import SomeFailed, UnexpectedAnswer
 from stillroom.client.values import Outcome
 from stillroom.errors import (
     BackendUnavailable,
@@ -66,3 +67,9 @@ def batches(things: Iterable[T], size: int) -> Iterator[list[T]]:
     left = iter(things)
     while batch := list(islice(left, size)):
         yield batch
+
+
+def error_of_result(result: Mapping[str, Any], path: str) -> StillroomError:
+    """Return the exception for an image that a request for several images could not process."""
+    code, detail = result["code"], result["detail"]
+    return answers.error_of(code, detail, path) or UnexpectedAnswer(f"{path}: {detail}")

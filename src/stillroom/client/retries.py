@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from stillroom.client.errors import ServerUnreachable
-from stillroom.client.exchange import Answer, Call, Failure, Flow, Wait
+from stillroom.client.exchange import Answer, Call, Failure
 
 RETRIED: Final = frozenset((408, 429, 502, 503, 504))
 """Status codes after which a request is retried. 500 is not one, because a bug would recur."""
@@ -65,8 +65,8 @@ class Attempts:
         left = self._began + self._retries.deadline_s - self._retries.clock()
         return replace(call, timeout_s=max(0.1, min(self._retries.timeout_s, left)))
 
-    def wait_after(self, outcome: Answer | Failure) -> Wait | None:
-        """Return the wait before the next attempt, or None if `outcome` must not be retried.
+    def wait_after(self, outcome: Answer | Failure) -> float | None:
+        """Return the seconds until the next attempt, or None if `outcome` must not be retried.
 
         The first retry logs a warning with the reason; later ones are not logged. Random waits
         ("full jitter") prevent many workers from retrying at the same moment. Source:
@@ -89,7 +89,7 @@ class Attempts:
             if not self._failed:
                 log.warning("%s; trying again for up to %g s", _reason(outcome), deadline_s)
             self._failed += 1
-            return Wait(wait)
+            return wait
         if isinstance(outcome, Answer):
             return None
         raise ServerUnreachable(
@@ -102,22 +102,6 @@ class Attempts:
         ):
             return min(self._retries.connect_deadline_s, self._retries.deadline_s)
         return self._retries.deadline_s
-
-
-def persistently(call: Call, attempts: Attempts) -> Flow[Answer]:
-    """Send an idempotent request, with retries. Return the response, whatever its status code.
-
-    Raises:
-        ServerUnreachable: There is no response before the deadline.
-    """
-    while True:
-        outcome = yield attempts.prepared(call)
-        assert outcome is not None  # noqa: S101  (senders respond to calls)
-        wait = attempts.wait_after(outcome)
-        if wait is not None:
-            yield wait
-        elif isinstance(outcome, Answer):
-            return outcome
 
 
 def _seconds(field: str) -> float:
