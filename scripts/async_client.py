@@ -82,7 +82,7 @@ AWAITED: Final = {
 ITERATED: Final = {"form.upload.chunks", "response.iter_bytes", "self._sender.pages"}
 """Functions that return an asynchronous iterator in the result."""
 
-BLOCKING: Final = {"check_archive", "file.exists", "file.read", "is_same", "sink.write"}
+BLOCKING: Final = {"file.exists", "file.read", "is_same", "sink.write", "sinks.check_archive"}
 """Functions that a thread calls."""
 
 ENTERED_IN_THREAD: Final = {"fetched", "opened"}

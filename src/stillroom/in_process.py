@@ -126,13 +126,8 @@ class _Exchange:
         return Answer(self._status, self._headers, b"")
 
     def answer(self) -> Answer:
-        """Return the response. Its body is empty if it was written to a sink.
-
-        Raises:
-            BaseException: the caller's file or `progress` callback raised it.
-        """
         if self._fault is not None:
-            raise self._fault
+            raise self._fault  # from the caller's file or `progress` callback
         return Answer(self._status, self._headers, bytes(self._content))
 
 

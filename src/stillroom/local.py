@@ -128,10 +128,10 @@ class LocalMedia(MediaLibrary):
             report(HealingProgress(total, await healer.waiting()))
             return total
 
-        return self._loop.run(job)
+        return self._loop.runtime.run(job)
 
     def _wait(self, job: Callable[[MediaResourceService], Coroutine[Any, Any, T]]) -> T:
-        return self._loop.run(lambda runtime: job(runtime.parts.library.service))
+        return self._loop.runtime.run(lambda runtime: job(runtime.parts.library.service))
 
 
 class _Runtime:
@@ -236,11 +236,8 @@ class _LoopThread:
                 self._runtime = _Runtime(self._open_parts())
             return self._runtime
 
-    def run(self, job: Callable[[_Runtime], Coroutine[Any, Any, T]]) -> T:
-        return self.runtime.run(job)
-
     def send(self, call: Call) -> Answer | Failure:
-        return self.run(lambda runtime: runtime.sender.send(call))
+        return self.runtime.run(lambda runtime: runtime.sender.send(call))
 
     def close(self) -> None:
         with self._opening:

@@ -200,7 +200,7 @@ def _is_there(store: ImageStore, path: str, file: Path, *, ai_generated: bool = 
         found = store.stat(path)
     except ImageNotFound:
         return False
-    return is_same(file, size=found.size, sha256=found.sha256, ai_generated=ai_generated)
+    return is_same(file, found, ai_generated=ai_generated)
 
 
 @click.command(epilog=SERVER)

@@ -139,7 +139,7 @@ def _plan(store: ImageStore, sides: _Sides, *, is_up: bool, delete: bool) -> _Pl
 
 
 def _is_same(file: Path, image: ImageInfo | None) -> bool:
-    return image is not None and is_same(file, size=image.size, sha256=image.sha256)
+    return is_same(file, image)
 
 
 def _fetch(store: ImageStore, path: str, file: Path, within: Path, *, progress: OnProgress) -> None:

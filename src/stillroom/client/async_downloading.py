@@ -9,22 +9,21 @@ from urllib.parse import urljoin, urlsplit
 
 import anyio
 
-from stillroom.client import answers
-from stillroom.client.archives import (
-    ARCHIVE_NAME,
-    ArchiveAttempts,
-    Sidecars,
-    archive_call,
-    check_archive,
-)
+from stillroom.client import answers, sinks
 from stillroom.client.async_one_image import AsyncOneImageCalls
 from stillroom.client.errors import UnexpectedAnswer
 from stillroom.client.exchange import Answer, Call, Failure
-from stillroom.client.pictures import Picture, picture_query
-from stillroom.client.requests import image_progress, image_target
-from stillroom.client.retries import Attempts
-from stillroom.client.sinks import Sink, check_target, check_within, replacing
-from stillroom.client.sources import is_same, named, spool
+from stillroom.client.requests import (
+    Picture,
+    Sidecars,
+    archive_call,
+    image_progress,
+    image_target,
+    picture_query,
+)
+from stillroom.client.retries import ArchiveAttempts, Attempts
+from stillroom.client.sinks import Sink
+from stillroom.client.sources import filled_spool, is_same, named, spool
 from stillroom.client.tasks import in_thread
 from stillroom.client.values import DownloadedImage, OnProgress
 from stillroom.errors import DigestMismatch
@@ -37,13 +36,8 @@ class AsyncDownloadCalls(AsyncOneImageCalls):
 
     async def open(self, path: str, *, progress: OnProgress | None = None) -> IO[bytes]:
         """See `ImageStore.open`. The returned file is not asynchronous: it needs no `await`."""
-        file = spool()
-        try:
+        with filled_spool() as file:
             await self._download(path, file, progress)
-        except BaseException:
-            file.close()
-            raise
-        file.seek(0)
         return file
 
     async def read(
@@ -64,11 +58,11 @@ class AsyncDownloadCalls(AsyncOneImageCalls):
         progress: OnProgress | None = None,
     ) -> None:
         """See `ImageStore.download`."""
-        check_target(target)
+        sinks.check_target(target)
         if not isinstance(target, Path):
             await self._download(path, target, progress)
             return
-        with replacing(target, named(path), within) as file:
+        with sinks.replacing(target, named(path), within) as file:
             await self._download(path, file, progress)
 
     async def download_unless_same(
@@ -80,11 +74,11 @@ class AsyncDownloadCalls(AsyncOneImageCalls):
         progress: OnProgress | None = None,
     ) -> DownloadedImage:
         """See `ImageStore.download_unless_same`."""
-        check_target(file)
-        check_within(file, within)
+        sinks.check_target(file)
+        sinks.check_within(file, within)
         if await in_thread(file.exists):
             found = await self.stat(path)
-            if await in_thread(is_same, file, size=found.size, sha256=found.sha256):
+            if await in_thread(is_same, file, found):
                 return DownloadedImage(path, file, skipped=True)
         await self.download(path, file, within=within, progress=progress)
         return DownloadedImage(path, file)
@@ -97,13 +91,8 @@ class AsyncDownloadCalls(AsyncOneImageCalls):
         progress: OnProgress | None = None,
     ) -> IO[bytes]:
         """See `ImageStore.archive`."""
-        file = spool()
-        try:
+        with filled_spool() as file:
             await self.download_archive(images, file, sidecars=sidecars, progress=progress)
-        except BaseException:
-            file.close()
-            raise
-        file.seek(0)
         return file
 
     async def download_archive(
@@ -115,9 +104,9 @@ class AsyncDownloadCalls(AsyncOneImageCalls):
         progress: OnProgress | None = None,
     ) -> None:
         """See `ImageStore.download_archive`."""
-        check_target(target)
+        sinks.check_target(target)
         if isinstance(target, Path):
-            with replacing(target, ARCHIVE_NAME) as file:
+            with sinks.replacing(target, sinks.ARCHIVE_NAME) as file:
                 await self.download_archive(images, file, sidecars=sidecars, progress=progress)
             return
         call, subject = archive_call(images, sidecars)
@@ -126,16 +115,12 @@ class AsyncDownloadCalls(AsyncOneImageCalls):
         answer = await self._sender.send(call, ArchiveAttempts(self._sender.retries, subject))
         if answer.status != 200:
             raise answers.refused(answer, subject)
-        await in_thread(check_archive, target)
+        await in_thread(sinks.check_archive, target)
 
     async def _download(
         self, path: str, file: IO[bytes], progress: OnProgress | None, query: str = ""
     ) -> None:
-        """Download an image, or the thumbnail with the options in `query`. Resume if interrupted.
-
-        Raises:
-            DigestMismatch: The received bytes do not match the SHA-256 that the server has sent.
-        """
+        """Download an image, or a thumbnail with the options in `query`. Resume if interrupted."""
         target, sink = (image_target(named(path)) + query, Sink(file))
         attempts, head = (Attempts(self._sender.retries), None)
         while True:
@@ -171,10 +156,7 @@ class AsyncDownloadCalls(AsyncOneImageCalls):
     async def _get(
         self, path: str, call: Call, attempts: Attempts
     ) -> tuple[Answer | Failure, bytes | None]:
-        """Send a GET request, following redirects.
-
-        Also return the SHA-256 from a redirect, if any.
-        """
+        """Send a GET request and follow redirects. Also return the SHA-256 from a redirect."""
         digest: bytes | None = None
         for _ in range(_MAX_HOPS):
             outcome = await self._sender.send_once(call, attempts)

@@ -13,8 +13,7 @@ from stillroom.client.connection import Connection, Token
 from stillroom.client.exchange import Answer, Call
 from stillroom.client.lifetime import Lifetime, seconds_of
 from stillroom.client.many import batches, error_of_result
-from stillroom.client.pictures import Picture
-from stillroom.client.requests import SIGNED_AT_ONCE, condition, image_target
+from stillroom.client.requests import SIGNED_AT_ONCE, Picture, condition, image_target
 from stillroom.client.retries import Attempts, Retries
 from stillroom.client.sources import named
 from stillroom.client.values import ImageInfo, ImageMetadata, SavedImage

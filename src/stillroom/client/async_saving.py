@@ -8,8 +8,7 @@ from stillroom.client.async_one_image import AsyncOneImageCalls
 from stillroom.client.encoding import Encoding
 from stillroom.client.fetching import MAX_BYTES, fetched
 from stillroom.client.lifetime import Lifetime
-from stillroom.client.pictures import numbered
-from stillroom.client.requests import Condition, condition, image_target, save_call
+from stillroom.client.requests import Condition, condition, image_target, numbered, save_call
 from stillroom.client.retries import Attempts
 from stillroom.client.sources import Facts, ImagePayload, Source, named, opened
 from stillroom.client.tasks import entered_in_thread
@@ -41,7 +40,7 @@ class AsyncSaveCalls(AsyncOneImageCalls):
         if unique and precondition:
             raise TypeError("unique=True cannot be combined with if_match or if_none_match")
         async with entered_in_thread(
-            opened(source, name, generation, ai_generated=ai_generated, encoding=encoding)
+            opened(source, name, generation, encoding, ai_generated=ai_generated)
         ) as upload:
             if unique:
                 return await self._save_unique(name, upload, progress, expires_in)
@@ -60,13 +59,7 @@ class AsyncSaveCalls(AsyncOneImageCalls):
         named(path)
         retries = self._sender.retries
         async with entered_in_thread(
-            fetched(
-                url,
-                max_bytes=max_bytes,
-                allow_private=allow_private,
-                deadline_s=retries.deadline_s,
-                timeout_s=retries.timeout_s,
-            )
+            fetched(url, retries, max_bytes=max_bytes, allow_private=allow_private)
         ) as file:
             return await self.save(path, file, **options)
 
@@ -83,7 +76,7 @@ class AsyncSaveCalls(AsyncOneImageCalls):
         """See `ImageStore.save_unless_same`."""
         name = named(path)
         async with entered_in_thread(
-            opened(source, name, generation, ai_generated=ai_generated, encoding=encoding)
+            opened(source, name, generation, encoding, ai_generated=ai_generated)
         ) as upload:
             head = await self._head(name)
             found = None if answers.is_missing(head) else answers.info_of_head(head, path)

@@ -6,8 +6,9 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Unpack
+from urllib.parse import quote, urlencode
 
-from stillroom.client import answers
+from stillroom.client import answers, run_operations
 from stillroom.client.async_downloading import AsyncDownloadCalls
 from stillroom.client.async_library import AsyncMediaLibrary
 from stillroom.client.async_runs import AsyncRun
@@ -15,23 +16,9 @@ from stillroom.client.async_saving import AsyncSaveCalls
 from stillroom.client.errors import UnexpectedAnswer
 from stillroom.client.lifetime import Lifetime
 from stillroom.client.many import FAILED, batches, error_of_result
-from stillroom.client.requests import (
-    DELETED_AT_ONCE,
-    ENTRIES_A_PAGE,
-    IMAGES,
-    NAMES_A_PAGE,
-    list_query,
-)
-from stillroom.client.run_operations import (
-    RUNS,
-    RunState,
-    Sort,
-    listed_runs,
-    run_of,
-    run_target,
-    runs_query,
-)
-from stillroom.client.searching import Query, SearchFilters, search_query, search_target
+from stillroom.client.requests import DELETED_AT_ONCE, list_target
+from stillroom.client.run_operations import RunState, Sort
+from stillroom.client.searching import Query, SearchFilters, search_query
 from stillroom.client.sources import Facts, Source, named
 from stillroom.client.tasks import Workers, outcomes_of
 from stillroom.client.values import (
@@ -68,8 +55,8 @@ class AsyncImageStore(AsyncSaveCalls, AsyncDownloadCalls):
         self, prefix: str = "", *, start_after: str = "", fold: bool = False
     ) -> AsyncIterator[str]:
         """See `ImageStore.iter`."""
-        query = list_query(prefix, start_after=start_after, page_size=NAMES_A_PAGE, fold=fold)
-        async for page in self._sender.pages(IMAGES + query):
+        target = list_target(prefix, start_after=start_after, fold=fold, with_properties=False)
+        async for page in self._sender.pages(target):
             try:
                 names = [answers.listed_path(entry, prefix) for entry in page]
             except (AttributeError, InvalidPath) as error:
@@ -92,7 +79,8 @@ class AsyncImageStore(AsyncSaveCalls, AsyncDownloadCalls):
         query: Query | None = search_query(q, filters, limit)
         left = limit
         while query is not None and left != 0:
-            answer = await self._sender.request("GET", search_target(query))
+            parameters = urlencode(query, doseq=True, quote_via=quote, safe="")
+            answer = await self._sender.request("GET", f"/storage/search?{parameters}")
             found, cursor = answers.found(answer, str(query.get("prefix", "")))
             for item in found[:left]:
                 yield item
@@ -107,8 +95,8 @@ class AsyncImageStore(AsyncSaveCalls, AsyncDownloadCalls):
     async def _entries(
         self, prefix: str, start_after: str, *, fold: bool
     ) -> AsyncIterator[ImageInfo | Folder]:
-        query = list_query(prefix, start_after=start_after, page_size=ENTRIES_A_PAGE, fold=fold)
-        async for page in self._sender.pages(f"/storage/entries{query}"):
+        target = list_target(prefix, start_after=start_after, fold=fold, with_properties=True)
+        async for page in self._sender.pages(target):
             try:
                 entries = [answers.info_of_entry(entry, prefix) for entry in page]
             except (AttributeError, KeyError, TypeError, ValueError, InvalidPath) as error:
@@ -182,16 +170,15 @@ class AsyncImageStore(AsyncSaveCalls, AsyncDownloadCalls):
     async def publish_run(self, folder: str, *, expected: int | None = None) -> PublishedRun:
         """See `ImageStore.publish_run`."""
         path = named(folder)
-        answer = await self._sender.request(
-            "POST", f"{run_target(path)}/publish", {"expected": expected}
-        )
-        return run_of(answer, path)
+        target = f"{run_operations.run_target(path)}/publish"
+        answer = await self._sender.request("POST", target, {"expected": expected})
+        return run_operations.run_of(answer, path)
 
     async def runs(
         self, prefix: str = "", *, state: RunState | None = None, sort: Sort = "folder"
     ) -> AsyncIterator[RunInfo]:
         """See `ImageStore.runs`."""
-        target = RUNS + runs_query(prefix, state, sort)
+        target = run_operations.RUNS + run_operations.runs_query(prefix, state, sort)
         async for page in self._sender.pages(target, "listing runs"):
-            for item in listed_runs(page, prefix):
+            for item in run_operations.listed_runs(page, prefix):
                 yield item

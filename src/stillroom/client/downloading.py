@@ -7,22 +7,21 @@ from pathlib import Path
 from typing import IO, Final, Unpack
 from urllib.parse import urljoin, urlsplit
 
-from stillroom.client import answers
-from stillroom.client.archives import (
-    ARCHIVE_NAME,
-    ArchiveAttempts,
-    Sidecars,
-    archive_call,
-    check_archive,
-)
+from stillroom.client import answers, sinks
 from stillroom.client.errors import UnexpectedAnswer
 from stillroom.client.exchange import Answer, Call, Failure
 from stillroom.client.one_image import OneImageCalls
-from stillroom.client.pictures import Picture, picture_query
-from stillroom.client.requests import image_progress, image_target
-from stillroom.client.retries import Attempts
-from stillroom.client.sinks import Sink, check_target, check_within, replacing
-from stillroom.client.sources import is_same, named, spool
+from stillroom.client.requests import (
+    Picture,
+    Sidecars,
+    archive_call,
+    image_progress,
+    image_target,
+    picture_query,
+)
+from stillroom.client.retries import ArchiveAttempts, Attempts
+from stillroom.client.sinks import Sink
+from stillroom.client.sources import filled_spool, is_same, named, spool
 from stillroom.client.values import DownloadedImage, OnProgress
 from stillroom.errors import DigestMismatch
 
@@ -37,13 +36,8 @@ class DownloadCalls(OneImageCalls):
 
         Up to 16 MiB are kept in memory; a larger image is written to an unnamed temporary file.
         """
-        file = spool()
-        try:
+        with filled_spool() as file:
             self._download(path, file, progress)
-        except BaseException:
-            file.close()
-            raise
-        file.seek(0)
         return file
 
     def read(
@@ -83,11 +77,11 @@ class DownloadCalls(OneImageCalls):
         Raises:
             PermissionError: The file is not in the folder `within`.
         """
-        check_target(target)
+        sinks.check_target(target)
         if not isinstance(target, Path):
             self._download(path, target, progress)
             return
-        with replacing(target, named(path), within) as file:
+        with sinks.replacing(target, named(path), within) as file:
             self._download(path, file, progress)
 
     def download_unless_same(
@@ -102,11 +96,11 @@ class DownloadCalls(OneImageCalls):
 
         The result then has `skipped` set to True. See `download` for the arguments.
         """
-        check_target(file)
-        check_within(file, within)
+        sinks.check_target(file)
+        sinks.check_within(file, within)
         if file.exists():
             found = self.stat(path)
-            if is_same(file, size=found.size, sha256=found.sha256):
+            if is_same(file, found):
                 return DownloadedImage(path, file, skipped=True)
         self.download(path, file, within=within, progress=progress)
         return DownloadedImage(path, file)
@@ -125,13 +119,8 @@ class DownloadCalls(OneImageCalls):
             sidecars: `captions` adds a text file for each image that contains a prompt.
             progress: Function that is called after each chunk. The total is unknown.
         """
-        file = spool()
-        try:
+        with filled_spool() as file:
             self.download_archive(images, file, sidecars=sidecars, progress=progress)
-        except BaseException:
-            file.close()
-            raise
-        file.seek(0)
         return file
 
     def download_archive(
@@ -146,9 +135,9 @@ class DownloadCalls(OneImageCalls):
 
         See `archive` for the other arguments.
         """
-        check_target(target)
+        sinks.check_target(target)
         if isinstance(target, Path):
-            with replacing(target, ARCHIVE_NAME) as file:
+            with sinks.replacing(target, sinks.ARCHIVE_NAME) as file:
                 self.download_archive(images, file, sidecars=sidecars, progress=progress)
             return
         call, subject = archive_call(images, sidecars)
@@ -157,16 +146,12 @@ class DownloadCalls(OneImageCalls):
         answer = self._sender.send(call, ArchiveAttempts(self._sender.retries, subject))
         if answer.status != 200:
             raise answers.refused(answer, subject)
-        check_archive(target)
+        sinks.check_archive(target)
 
     def _download(
         self, path: str, file: IO[bytes], progress: OnProgress | None, query: str = ""
     ) -> None:
-        """Download an image, or the thumbnail with the options in `query`. Resume if interrupted.
-
-        Raises:
-            DigestMismatch: The received bytes do not match the SHA-256 that the server has sent.
-        """
+        """Download an image, or a thumbnail with the options in `query`. Resume if interrupted."""
         target, sink = image_target(named(path)) + query, Sink(file)
         attempts, head = Attempts(self._sender.retries), None
         while True:
@@ -203,10 +188,7 @@ class DownloadCalls(OneImageCalls):
     def _get(
         self, path: str, call: Call, attempts: Attempts
     ) -> tuple[Answer | Failure, bytes | None]:
-        """Send a GET request, following redirects.
-
-        Also return the SHA-256 from a redirect, if any.
-        """
+        """Send a GET request and follow redirects. Also return the SHA-256 from a redirect."""
         digest: bytes | None = None
         for _ in range(_MAX_HOPS):
             outcome = self._sender.send_once(call, attempts)

@@ -25,8 +25,7 @@ class Call:
             sent.
         sink: Destination for the body of a 200 or 206 response; None to keep the body in memory.
         timeout_s: Limit in seconds for each single read or write of the socket.
-        progress: Function that is called with the number of bytes transferred and the total, if
-            known.
+        progress: Function that is called with the number of bytes transferred and the total.
     """
 
     method: str
@@ -57,12 +56,10 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Failed attempt to send a request: there was no response, or it was interrupted.
+    """Failed attempt to send a request: there was no response, or only the `head` of one.
 
-    Attributes:
-        sent: True if the server may have received the request.
-        head: Status code and headers of an interrupted response; None if there was no response.
-        permanent: True if a retry is unlikely to help (unknown host, invalid certificate).
+    If `sent` is True, the server may have received the request. If `permanent` is True, a retry is
+    unlikely to help (unknown host, invalid certificate).
     """
 
     error: Exception

@@ -27,8 +27,7 @@ _FAILS_ALL: Final = (Unauthenticated, StorageFull, BackendUnavailable, Configura
 class Gathered(Generic[T]):
     """Collector for the outcomes of a bulk operation. The outcomes may arrive in any order.
 
-    Attributes:
-        stopped: True if the remaining images should not be attempted.
+    If `stopped` is True, the remaining images should not be attempted.
     """
 
     def __init__(self, each: Callable[[Outcome[T]], None] | None) -> None:
@@ -37,12 +36,7 @@ class Gathered(Generic[T]):
         self.stopped = False
 
     def add(self, number: int, outcomes: Sequence[Outcome[T]]) -> None:
-        """Add the outcomes of one job.
-
-        Args:
-            number: Position of the job in the input.
-            outcomes: Outcomes of the images in this job.
-        """
+        """Add the outcomes of the job that has this number in the input."""
         self._outcomes[number] = outcomes
         for outcome in outcomes:
             self.stopped |= isinstance(outcome.error, _FAILS_ALL)
@@ -50,11 +44,7 @@ class Gathered(Generic[T]):
                 self._each(outcome)
 
     def results(self) -> list[T]:
-        """Return the results of all images in input order.
-
-        Raises:
-            SomeFailed: Some images failed or were not attempted.
-        """
+        """Return the results of all images in input order, or raise `SomeFailed`."""
         jobs = (self._outcomes[number] for number in sorted(self._outcomes))
         outcomes = [outcome for job in jobs for outcome in job]
         if any(outcome.error is not None for outcome in outcomes):

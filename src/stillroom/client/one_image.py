@@ -10,8 +10,7 @@ from stillroom.client.connection import Connection, Token
 from stillroom.client.exchange import Answer, Call
 from stillroom.client.lifetime import Lifetime, seconds_of
 from stillroom.client.many import batches, error_of_result
-from stillroom.client.pictures import Picture
-from stillroom.client.requests import SIGNED_AT_ONCE, condition, image_target
+from stillroom.client.requests import SIGNED_AT_ONCE, Picture, condition, image_target
 from stillroom.client.retries import Attempts, Retries
 from stillroom.client.retrying_sender import RetryingSender
 from stillroom.client.sender import Sender

@@ -29,10 +29,7 @@ class Sends(Protocol):
 class RetryingSender:
     """Sender that retries idempotent requests until the deadline.
 
-    Attributes:
-        root: Base URL of the API.
-        retries: Settings for retries.
-        close: See `Sends.close`.
+    `root` is the base URL of the API.
     """
 
     def __init__(self, root: str, retries: Retries, sender: Sends) -> None:

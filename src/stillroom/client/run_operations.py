@@ -26,11 +26,7 @@ page."""
 
 
 def runs_query(prefix: str, state: RunState | None, sort: Sort) -> str:
-    """Return the query string for the first page of a listing of runs. See `ImageStore.runs`.
-
-    Raises:
-        InvalidPath: No folder can begin with `prefix`.
-    """
+    """Return the query string for the first page of a listing of runs. See `ImageStore.runs`."""
     given = {"prefix": ImagePrefix.parse(prefix).text, "sort": sort, "limit": str(RUNS_A_PAGE)}
     if sort != "folder":
         given["limit"] = str(BY_TIME)

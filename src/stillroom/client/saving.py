@@ -7,8 +7,7 @@ from stillroom.client.encoding import Encoding
 from stillroom.client.fetching import MAX_BYTES, fetched
 from stillroom.client.lifetime import Lifetime
 from stillroom.client.one_image import OneImageCalls
-from stillroom.client.pictures import numbered
-from stillroom.client.requests import Condition, condition, image_target, save_call
+from stillroom.client.requests import Condition, condition, image_target, numbered, save_call
 from stillroom.client.retries import Attempts
 from stillroom.client.sources import Facts, ImagePayload, Source, named, opened
 from stillroom.client.values import OnProgress, SavedImage, SaveOptions
@@ -59,9 +58,7 @@ class SaveCalls(OneImageCalls):
         precondition = condition(if_match, if_none_match)
         if unique and precondition:
             raise TypeError("unique=True cannot be combined with if_match or if_none_match")
-        with opened(
-            source, name, generation, ai_generated=ai_generated, encoding=encoding
-        ) as upload:
+        with opened(source, name, generation, encoding, ai_generated=ai_generated) as upload:
             if unique:
                 return self._save_unique(name, upload, progress, expires_in)
             return self._save(name, upload, precondition, progress, expires_in)
@@ -90,13 +87,7 @@ class SaveCalls(OneImageCalls):
         """
         named(path)
         retries = self._sender.retries
-        with fetched(
-            url,
-            max_bytes=max_bytes,
-            allow_private=allow_private,
-            deadline_s=retries.deadline_s,
-            timeout_s=retries.timeout_s,
-        ) as file:
+        with fetched(url, retries, max_bytes=max_bytes, allow_private=allow_private) as file:
             return self.save(path, file, **options)
 
     def save_unless_same(
@@ -114,9 +105,7 @@ class SaveCalls(OneImageCalls):
         The result then has `skipped` set to True. See `save` for the arguments.
         """
         name = named(path)
-        with opened(
-            source, name, generation, ai_generated=ai_generated, encoding=encoding
-        ) as upload:
+        with opened(source, name, generation, encoding, ai_generated=ai_generated) as upload:
             head = self._head(name)
             found = None if answers.is_missing(head) else answers.info_of_head(head, path)
             if found is None or found.sha256 != upload.sha256.hex():

@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Final, Literal
-from urllib.parse import quote, urlencode
 
 from stillroom.client.values import FactsFilters
 from stillroom.errors import InvalidParameter
@@ -60,8 +59,3 @@ def search_query(q: str, filters: SearchFilters, limit: int | None) -> Query:
         else:
             given[name] = str(value)
     return {name: text for name, text in given.items() if text}
-
-
-def search_target(query: Query) -> str:
-    """Return the target of the request for a page of search results."""
-    return "/storage/search?" + urlencode(query, doseq=True, quote_via=quote, safe="")

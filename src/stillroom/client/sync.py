@@ -5,32 +5,19 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Unpack
+from urllib.parse import quote, urlencode
 
-from stillroom.client import answers
+from stillroom.client import answers, run_operations
 from stillroom.client.downloading import DownloadCalls
 from stillroom.client.errors import UnexpectedAnswer
 from stillroom.client.library import MediaLibrary
 from stillroom.client.lifetime import Lifetime
 from stillroom.client.many import FAILED, batches, error_of_result
-from stillroom.client.requests import (
-    DELETED_AT_ONCE,
-    ENTRIES_A_PAGE,
-    IMAGES,
-    NAMES_A_PAGE,
-    list_query,
-)
-from stillroom.client.run_operations import (
-    RUNS,
-    RunState,
-    Sort,
-    listed_runs,
-    run_of,
-    run_target,
-    runs_query,
-)
+from stillroom.client.requests import DELETED_AT_ONCE, list_target
+from stillroom.client.run_operations import RunState, Sort
 from stillroom.client.runs import Run
 from stillroom.client.saving import SaveCalls
-from stillroom.client.searching import Query, SearchFilters, search_query, search_target
+from stillroom.client.searching import Query, SearchFilters, search_query
 from stillroom.client.sources import Facts, Source, named
 from stillroom.client.threads import Workers, outcomes_of
 from stillroom.client.values import (
@@ -76,8 +63,8 @@ class ImageStore(SaveCalls, DownloadCalls):
             start_after: Return only paths that sort after this one.
             fold: Return a single level: deeper paths are replaced by one folder with a final slash.
         """
-        query = list_query(prefix, start_after=start_after, page_size=NAMES_A_PAGE, fold=fold)
-        for page in self._sender.pages(IMAGES + query):
+        target = list_target(prefix, start_after=start_after, fold=fold, with_properties=False)
+        for page in self._sender.pages(target):
             try:
                 names = [answers.listed_path(entry, prefix) for entry in page]
             except (AttributeError, InvalidPath) as error:
@@ -114,7 +101,8 @@ class ImageStore(SaveCalls, DownloadCalls):
         query: Query | None = search_query(q, filters, limit)
         left = limit
         while query is not None and left != 0:
-            answer = self._sender.request("GET", search_target(query))
+            parameters = urlencode(query, doseq=True, quote_via=quote, safe="")
+            answer = self._sender.request("GET", f"/storage/search?{parameters}")
             found, cursor = answers.found(answer, str(query.get("prefix", "")))
             yield from found[:left]
             query = None if cursor is None else {**query, "cursor": cursor}
@@ -127,8 +115,8 @@ class ImageStore(SaveCalls, DownloadCalls):
     def _entries(
         self, prefix: str, start_after: str, *, fold: bool
     ) -> Iterator[ImageInfo | Folder]:
-        query = list_query(prefix, start_after=start_after, page_size=ENTRIES_A_PAGE, fold=fold)
-        for page in self._sender.pages(f"/storage/entries{query}"):
+        target = list_target(prefix, start_after=start_after, fold=fold, with_properties=True)
+        for page in self._sender.pages(target):
             try:
                 entries = [answers.info_of_entry(entry, prefix) for entry in page]
             except (AttributeError, KeyError, TypeError, ValueError, InvalidPath) as error:
@@ -254,13 +242,14 @@ class ImageStore(SaveCalls, DownloadCalls):
     def publish_run(self, folder: str, *, expected: int | None = None) -> PublishedRun:
         """Publish a folder as a run. If `expected` is set, it must be the number of images."""
         path = named(folder)
-        answer = self._sender.request("POST", f"{run_target(path)}/publish", {"expected": expected})
-        return run_of(answer, path)
+        target = f"{run_operations.run_target(path)}/publish"
+        answer = self._sender.request("POST", target, {"expected": expected})
+        return run_operations.run_of(answer, path)
 
     def runs(
         self, prefix: str = "", *, state: RunState | None = None, sort: Sort = "folder"
     ) -> Iterator[RunInfo]:
         """Iterate over runs whose folders begin with `prefix`; at most 10,000 if sorted by time."""
-        target = RUNS + runs_query(prefix, state, sort)
+        target = run_operations.RUNS + run_operations.runs_query(prefix, state, sort)
         for page in self._sender.pages(target, "listing runs"):
-            yield from listed_runs(page, prefix)
+            yield from run_operations.listed_runs(page, prefix)
