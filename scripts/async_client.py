@@ -79,7 +79,7 @@ AWAITED: Final = {
 }
 """Asynchronous functions in the result, in addition to the methods that call one of them."""
 
-ITERATED: Final = {"form.upload.chunks", "response.iter_bytes", "self._sender.pages"}
+ITERATED: Final = {"form.upload.chunks", "response.iter_bytes", "self._sender.items"}
 """Functions that return an asynchronous iterator in the result."""
 
 BLOCKING: Final = {"file.exists", "file.read", "is_same", "sink.write", "sinks.check_archive"}

@@ -186,16 +186,12 @@ async def _index(runtime: _Runtime) -> None:
     await runtime.indexing.enter_async_context(indexing)
 
 
-async def _end_indexing(runtime: _Runtime) -> None:
-    await runtime.indexing.aclose()
-
-
 def _before_fork() -> None:
     """Stop indexing before a fork, since the child would inherit SQLite's locks."""
     with _starting:
         running = [runtime for runtime in _in_use if runtime.is_usable]
     for runtime in running:
-        runtime.run(_end_indexing)
+        runtime.run(lambda one: one.indexing.aclose())
         _paused.append(runtime)
 
 
@@ -206,7 +202,7 @@ def _after_fork() -> None:
 
 async def _close(runtime: _Runtime) -> None:
     await runtime.sender.close()
-    await _end_indexing(runtime)
+    await runtime.indexing.aclose()
     await runtime.parts.close()
 
 

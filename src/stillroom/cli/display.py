@@ -35,17 +35,16 @@ class _Display:
     `total` is the number of images to process; None until they have been counted.
     """
 
-    def __init__(self, bar: "ProgressBar[int] | None") -> None:
+    def __init__(self, bar: "ProgressBar[int] | None", progress: ProgressCounts) -> None:
         self._bar = bar
         self._line = StatusLine(10)
         self._began = time.monotonic()
-        self._begun: tuple[int, int] | None = None
+        self._first_image, self._first_byte = progress.images, progress.size  # if it resumes
         self.total: int | None = None
 
     def show(self, progress: ProgressCounts) -> None:
         now = time.monotonic()
-        self._begun = self._begun or (progress.images, progress.size)
-        rate = (progress.size - self._begun[1]) / max(now - self._began, 0.1)
+        rate = (progress.size - self._first_byte) / max(now - self._began, 0.1)
         images = counted(progress.images, "image")
         if self._bar is not None:
             self._bar.length = self.total
@@ -57,8 +56,7 @@ class _Display:
             self._line.show(f"{images}, {size_text(progress.size)}, {size_text(rate)}/s{left}")
 
     def _time_left(self, images: int, now: float) -> str:
-        assert self._begun is not None  # noqa: S101  (`show` has set it)
-        done = images - self._begun[0]
+        done = images - self._first_image
         if self.total is None or not done:
             return ""
         seconds = (now - self._began) / done * max(self.total - images, 0)
@@ -89,7 +87,7 @@ async def run_until_signal(
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, task.cancel)
     with progress_bar() as bar:
-        display = _Display(bar)
+        display = _Display(bar, progress)
         counting = asyncio.ensure_future(_count(store, prefixes, display))
         try:
             while not task.done():

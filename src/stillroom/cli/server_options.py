@@ -104,16 +104,13 @@ def _own_token(url: str) -> Token | None:
 def _is_here(url: str) -> bool:
     try:
         parts = urlsplit(url)
-        host, netloc = parts.hostname or "", parts.netloc
+        host = parts.hostname or ""
+        is_here = host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
-    try:
-        is_here = ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        is_here = host == "localhost"
     proxies = getproxies()
     through_proxy = parts.scheme in proxies or "all" in proxies
-    return is_here and (not through_proxy or bool(proxy_bypass(netloc)))
+    return is_here and (not through_proxy or bool(proxy_bypass(parts.netloc)))
 
 
 def _minting() -> Callable[[], str]:

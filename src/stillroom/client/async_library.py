@@ -12,7 +12,6 @@ import anyio
 
 from stillroom.client import answers
 from stillroom.client.async_retrying_sender import AsyncRetryingSender
-from stillroom.client.errors import UnexpectedAnswer
 from stillroom.client.exchange import Answer, Call
 from stillroom.client.retries import Attempts
 from stillroom.client.sources import named
@@ -35,15 +34,9 @@ class AsyncMediaLibrary:
 
     async def list(self, **filters: Unpack[ResourceFilters]) -> AsyncIterator[MediaResource]:
         """See `MediaLibrary.list`."""
-        async for page in self._sender.pages(_RESOURCES + _query(filters)):
-            try:
-                resources = [answers.resource_of(entry) for entry in page]
-            except (AttributeError, KeyError, TypeError, ValueError) as error:
-                raise UnexpectedAnswer(
-                    f"the server returned an invalid resource: {error}"
-                ) from error
-            for item in resources:
-                yield item
+        target = _RESOURCES + _query(filters)
+        async for item in self._sender.items(target, answers.resource_of, "resource"):
+            yield item
 
     async def ingest(self, path: str, *, relocate: bool = True) -> MediaResource:
         """See `MediaLibrary.ingest`."""

@@ -13,7 +13,6 @@ from stillroom.client.async_downloading import AsyncDownloadCalls
 from stillroom.client.async_library import AsyncMediaLibrary
 from stillroom.client.async_runs import AsyncRun
 from stillroom.client.async_saving import AsyncSaveCalls
-from stillroom.client.errors import UnexpectedAnswer
 from stillroom.client.lifetime import Lifetime
 from stillroom.client.many import FAILED, batches, error_of_result
 from stillroom.client.requests import DELETED_AT_ONCE, list_target
@@ -33,7 +32,7 @@ from stillroom.client.values import (
     RunInfo,
     SavedImage,
 )
-from stillroom.errors import ImageNotFound, InvalidPath
+from stillroom.errors import ImageNotFound
 
 
 class AsyncImageStore(AsyncSaveCalls, AsyncDownloadCalls):
@@ -56,13 +55,9 @@ class AsyncImageStore(AsyncSaveCalls, AsyncDownloadCalls):
     ) -> AsyncIterator[str]:
         """See `ImageStore.iter`."""
         target = list_target(prefix, start_after=start_after, fold=fold, with_properties=False)
-        async for page in self._sender.pages(target):
-            try:
-                names = [answers.listed_path(entry, prefix) for entry in page]
-            except (AttributeError, InvalidPath) as error:
-                raise UnexpectedAnswer(f"the server returned an invalid path: {error}") from error
-            for item in names:
-                yield item
+        parse = partial(answers.listed_path, prefix=prefix)
+        async for item in self._sender.items(target, parse, "path"):
+            yield item
 
     list = iter
 
@@ -96,13 +91,9 @@ class AsyncImageStore(AsyncSaveCalls, AsyncDownloadCalls):
         self, prefix: str, start_after: str, *, fold: bool
     ) -> AsyncIterator[ImageInfo | Folder]:
         target = list_target(prefix, start_after=start_after, fold=fold, with_properties=True)
-        async for page in self._sender.pages(target):
-            try:
-                entries = [answers.info_of_entry(entry, prefix) for entry in page]
-            except (AttributeError, KeyError, TypeError, ValueError, InvalidPath) as error:
-                raise UnexpectedAnswer(f"the server returned an invalid entry: {error}") from error
-            for item in entries:
-                yield item
+        parse = partial(answers.info_of_entry, prefix=prefix)
+        async for item in self._sender.items(target, parse, "entry"):
+            yield item
 
     async def save_many(
         self,
@@ -179,6 +170,6 @@ class AsyncImageStore(AsyncSaveCalls, AsyncDownloadCalls):
     ) -> AsyncIterator[RunInfo]:
         """See `ImageStore.runs`."""
         target = run_operations.RUNS + run_operations.runs_query(prefix, state, sort)
-        async for page in self._sender.pages(target, "listing runs"):
-            for item in run_operations.listed_runs(page, prefix):
-                yield item
+        parse = partial(run_operations.listed_run, prefix=prefix)
+        async for item in self._sender.items(target, parse, "run", "listing runs"):
+            yield item

@@ -157,14 +157,13 @@ def _public_address(url: httpx.URL) -> str:
     port = url.port or (443 if url.scheme == "https" else 80)
     found = socket.getaddrinfo(url.raw_host.decode("ascii"), port, type=socket.SOCK_STREAM)
     addresses = [str(one[4][0]) for one in found]
-    for address in addresses:
-        parsed = ipaddress.ip_address(address.partition("%")[0])
-        if not _is_public(parsed):
-            raise InvalidParameter(
-                f"{url.host} is not a public address: pass allow_private=True if you trust the "
-                "source of the URL",
-                at=("url",),
-            )
+    parsed = (ipaddress.ip_address(address.partition("%")[0]) for address in addresses)
+    if not all(map(_is_public, parsed)):
+        raise InvalidParameter(
+            f"{url.host} is not a public address: pass allow_private=True if you trust the "
+            "source of the URL",
+            at=("url",),
+        )
     return addresses[0]
 
 

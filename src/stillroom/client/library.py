@@ -9,7 +9,6 @@ from typing import Final, Unpack
 from urllib.parse import quote, urlencode
 
 from stillroom.client import answers
-from stillroom.client.errors import UnexpectedAnswer
 from stillroom.client.exchange import Answer, Call
 from stillroom.client.retries import Attempts
 from stillroom.client.retrying_sender import RetryingSender
@@ -34,14 +33,8 @@ class MediaLibrary:
 
     def list(self, **filters: Unpack[ResourceFilters]) -> Iterator[MediaResource]:
         """Iterate over all resources that match the filters, newest first, in pages as needed."""
-        for page in self._sender.pages(_RESOURCES + _query(filters)):
-            try:
-                resources = [answers.resource_of(entry) for entry in page]
-            except (AttributeError, KeyError, TypeError, ValueError) as error:
-                raise UnexpectedAnswer(
-                    f"the server returned an invalid resource: {error}"
-                ) from error
-            yield from resources
+        target = _RESOURCES + _query(filters)
+        yield from self._sender.items(target, answers.resource_of, "resource")
 
     def ingest(self, path: str, *, relocate: bool = True) -> MediaResource:
         """Add an image to the library.

@@ -66,8 +66,8 @@ class Attempts:
     def wait_after(self, outcome: Answer | Failure) -> float | None:
         """Return the seconds until the next attempt, or None if `outcome` must not be retried.
 
-        The first retry is logged as a warning. Random waits
-        ("full jitter") prevent many workers from retrying at the same moment. Source:
+        The first retry is logged as a warning. Random waits ("full jitter") prevent many workers
+        from retrying at the same moment. Source:
         https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
 
         Raises:

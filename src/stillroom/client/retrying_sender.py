@@ -1,13 +1,17 @@
 """Sender that retries failed requests."""
 
 import time
-from collections.abc import Iterator, Mapping
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Protocol, TypeVar
 
 from stillroom.client import answers
+from stillroom.client.errors import UnexpectedAnswer
 from stillroom.client.exchange import Answer, Call, Failure
 from stillroom.client.requests import json_call
 from stillroom.client.retries import Attempts, Retries
+from stillroom.errors import InvalidPath
+
+T = TypeVar("T")
 
 
 class Sends(Protocol):
@@ -64,10 +68,20 @@ class RetryingSender:
         call = Call(method, target) if content is None else json_call(method, target, content)
         return self.send(call)
 
-    def pages(self, target: str, subject: str = "listing") -> Iterator[list[Any]]:
-        """Yield the entries of each page of a listing, beginning with the page at `target`."""
+    def items(
+        self, target: str, parse: Callable[[Any], T], kind: str, subject: str = "listing"
+    ) -> Iterator[T]:
+        """Yield the parsed items of a listing in pages as needed. Its first page is at `target`.
+
+        Raises:
+            UnexpectedAnswer: An item of the page is not a valid `kind`.
+        """
         path, mark, first_query = target.partition("?")
         query: str | None = mark + first_query
         while query is not None:
             entries, query = answers.listed(self.request("GET", path + query), subject)
-            yield entries
+            try:
+                items = [parse(entry) for entry in entries]
+            except (AttributeError, KeyError, TypeError, ValueError, InvalidPath) as error:
+                raise UnexpectedAnswer(f"the server returned an invalid {kind}: {error}") from error
+            yield from items

@@ -1,6 +1,6 @@
 """Requests on runs (folders of images that are published together), and their responses."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final, Literal
 from urllib.parse import quote, urlencode
@@ -40,12 +40,11 @@ def run_target(folder: ImagePath) -> str:
     return f"{RUNS}/{folder.quoted()}"
 
 
-def listed_runs(entries: Iterable[Any], prefix: str) -> list[RunInfo]:
-    """Return the runs on a page of a listing of folders that begin with `prefix`."""
-    runs: list[RunInfo] = [_read(RunInfo, entry, "listing runs") for entry in entries]
-    for run in runs:
-        _check(f"{run.folder}/", prefix)  # prefix `generations/7/` matches run `generations/7`
-    return runs
+def listed_run(entry: Any, prefix: str) -> RunInfo:  # noqa: ANN401  (JSON)
+    """Return a run from a listing of folders that begin with `prefix`."""
+    run: RunInfo = _read(RunInfo, entry, "listing runs")
+    _check(f"{run.folder}/", prefix)  # prefix `generations/7/` matches run `generations/7`
+    return run
 
 
 def run_of(answer: Answer, folder: ImagePath) -> PublishedRun:

@@ -9,7 +9,6 @@ from urllib.parse import quote, urlencode
 
 from stillroom.client import answers, run_operations
 from stillroom.client.downloading import DownloadCalls
-from stillroom.client.errors import UnexpectedAnswer
 from stillroom.client.library import MediaLibrary
 from stillroom.client.lifetime import Lifetime
 from stillroom.client.many import FAILED, batches, error_of_result
@@ -32,7 +31,7 @@ from stillroom.client.values import (
     RunInfo,
     SavedImage,
 )
-from stillroom.errors import ImageNotFound, InvalidPath
+from stillroom.errors import ImageNotFound
 
 
 class ImageStore(SaveCalls, DownloadCalls):
@@ -64,12 +63,8 @@ class ImageStore(SaveCalls, DownloadCalls):
             fold: Return a single level: deeper paths are replaced by one folder with a final slash.
         """
         target = list_target(prefix, start_after=start_after, fold=fold, with_properties=False)
-        for page in self._sender.pages(target):
-            try:
-                names = [answers.listed_path(entry, prefix) for entry in page]
-            except (AttributeError, InvalidPath) as error:
-                raise UnexpectedAnswer(f"the server returned an invalid path: {error}") from error
-            yield from names
+        parse = partial(answers.listed_path, prefix=prefix)
+        yield from self._sender.items(target, parse, "path")
 
     list = iter  # noqa: A003  (alias, as in other clients)
 
@@ -116,12 +111,8 @@ class ImageStore(SaveCalls, DownloadCalls):
         self, prefix: str, start_after: str, *, fold: bool
     ) -> Iterator[ImageInfo | Folder]:
         target = list_target(prefix, start_after=start_after, fold=fold, with_properties=True)
-        for page in self._sender.pages(target):
-            try:
-                entries = [answers.info_of_entry(entry, prefix) for entry in page]
-            except (AttributeError, KeyError, TypeError, ValueError, InvalidPath) as error:
-                raise UnexpectedAnswer(f"the server returned an invalid entry: {error}") from error
-            yield from entries
+        parse = partial(answers.info_of_entry, prefix=prefix)
+        yield from self._sender.items(target, parse, "entry")
 
     def save_many(
         self,
@@ -251,5 +242,5 @@ class ImageStore(SaveCalls, DownloadCalls):
     ) -> Iterator[RunInfo]:
         """Iterate over runs whose folders begin with `prefix`; at most 10,000 if sorted by time."""
         target = run_operations.RUNS + run_operations.runs_query(prefix, state, sort)
-        for page in self._sender.pages(target, "listing runs"):
-            yield from run_operations.listed_runs(page, prefix)
+        parse = partial(run_operations.listed_run, prefix=prefix)
+        yield from self._sender.items(target, parse, "run", "listing runs")
