@@ -31,6 +31,7 @@ from PIL import Image
 from generation.carriers import chunk
 from services.postgres import postgresql
 from stillroom.generation.facts import Generation, Lora
+from stillroom.generation.reading import Found
 from stillroom.media.config import PostgresConfig, RowsConfig, SqliteConfig
 from stillroom.media.database import MediaDatabase
 from stillroom.media.index.filling import IndexFilling
@@ -102,7 +103,7 @@ class Rows:
             model=f"model_{int(self._random.paretovariate(0.7)) % 60}_v1.safetensors",
             loras=(Lora(f"lora_{number % 300}", 0.8),),
         )
-        return IndexedImage.of(stored, facts)
+        return IndexedImage.of(stored, Found(facts))
 
     @staticmethod
     def seed(number: int) -> int:

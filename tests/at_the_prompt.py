@@ -42,22 +42,20 @@ def ran(folder: Path, words: tuple[str, ...], variables: dict[str, str], typed: 
 
 
 def lines_of_json(out: str) -> list[dict[str, object]]:
-    """What `--json` wrote."""
     return [json.loads(line) for line in out.splitlines()]
 
 
 @contextlib.contextmanager
 def _as_the_program_finds_it(folder: Path, words: tuple[str, ...]) -> Iterator[None]:
-    arguments, before = sys.argv, Path.cwd()
-    level = logging.getLogger("stillroom.client").level
+    arguments, logger = sys.argv, logging.getLogger("stillroom.client")
+    level = logger.level
     sys.argv = ["stillroom", *words]
-    os.chdir(folder)
     try:
-        yield
+        with contextlib.chdir(folder):
+            yield
     finally:
-        os.chdir(before)
         sys.argv = arguments
-        logging.getLogger("stillroom.client").setLevel(level)
+        logger.setLevel(level)
 
 
 def _status_of_main() -> int:

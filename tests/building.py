@@ -1,10 +1,11 @@
 """Building the distributions, and installing them into environments that hold nothing else."""
 
-import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+
+from surroundings import inherited
 
 ROOT = Path(__file__).parents[1]
 
@@ -33,7 +34,6 @@ def newest_python() -> str:
 
 
 def install(wheel: Path, lock: str, folder: Path) -> Path:
-    """A new environment with the wheel and the requirements of a lock; its `bin`."""
     subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
     pip = [str(folder / "bin/python"), "-m", "pip", "--disable-pip-version-check", "-q"]
     locked = str(ROOT / "requirements" / lock)
@@ -45,6 +45,4 @@ def install(wheel: Path, lock: str, folder: Path) -> Path:
 
 def bare_environment(**variables: str) -> dict[str, str]:
     """This one's, without what would lead an interpreter back to this checkout, or set anything."""
-    ours = ("PYTHONPATH", "STILLROOM_", "R2_")
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
-    return {**kept, **variables}
+    return inherited("PYTHONPATH", "R2_") | variables

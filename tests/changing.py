@@ -9,14 +9,14 @@ import ctypes
 import json
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final
 
+from services.process import LineProcess
 from stillroom.errors import ImageNotFound, PathConflict
 from stillroom.paths import StorageKey
 from stillroom.storage.disk.data_directory import DataDirectory
@@ -69,12 +69,6 @@ class Changer:
         self.runner.run(self._close())
         self.runner.close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
 
 def _copy_in(path: Path, _other: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -123,43 +117,19 @@ KINDS: Final = ("save", "delete", *_BY_HAND)
 
 
 class OtherProcess:
-    """A changer in a process of its own."""
-
     def __init__(self) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-X", "utf8", __file__],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+        self._process = LineProcess(sys.executable, "-X", "utf8", __file__)
 
     def change(self, *change: str) -> None:
         """As `Changer.change`; returns when it is made."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps(change) + "\n")
-        self._process.stdin.flush()
-        assert self._process.stdout.readline() == "made\n"
+        assert self._process.ask(json.dumps(change)) == "made"
 
     def close(self) -> None:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.close()
-        assert self._process.wait(timeout=60) == 0
-        self._process.stdout.close()
-
-
-@contextlib.contextmanager
-def other_process() -> Iterator[OtherProcess]:
-    other = OtherProcess()
-    try:
-        yield other
-    finally:
-        other.close()
+        self._process.close()
 
 
 def _serve() -> None:
-    with Changer() as changer:
+    with contextlib.closing(Changer()) as changer:
         for line in sys.stdin:
             change: Any = json.loads(line)
             changer.change(*change)

@@ -4,6 +4,7 @@ import ctypes
 import gc
 import resource
 import sys
+import uuid
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ import httpx
 import pytest
 from hypothesis import settings
 
+from patience import PATIENT
 from services.postgres import PostgreSQL, postgresql
 from services.s3 import Operator
 from services.seaweedfs import SeaweedFS, seaweedfs
@@ -88,8 +90,6 @@ def _resident_bytes() -> int:
 
 @dataclass
 class Peak:
-    """The most memory that a process of tests has had, and the test that took it there."""
-
     mib: int = 0
     test: str = ""
 
@@ -143,25 +143,6 @@ def anyio_backend() -> tuple[str, dict[str, bool]]:
     return "asyncio", {"use_uvloop": True}
 
 
-_PHASES: Final = ("connect", "read", "write", "pool")
-_PROMPTING: Final = ("images", "search", "show")
-PATIENT: Final = {
-    **{f"httpx._config.DEFAULT_TIMEOUT_CONFIG.{phase}": 60.0 for phase in _PHASES},
-    "stillroom.auth.jwks.FETCH_TIMEOUT_S": 60.0,
-    **{f"stillroom.cli.{module}.PROMPT_DEADLINE_S": 60 for module in _PROMPTING},
-    "stillroom.derived.decoders._WAIT_S": 60.0,
-    "stillroom.derived.images._TURN_S": 60.0,
-    "stillroom.media.rows.engine._BUSY_S": 60,
-    "stillroom.media.rows.engine._CONNECT_S": 60,
-    "stillroom.media.rows.engine._TIMEOUT_S": 60.0,
-    "stillroom.storage.s3.client._TIMEOUT_S": 60.0,
-    "stillroom.storage.s3.connections.CONNECT_S": 60.0,
-}
-"""Deadlines of the product and of httpx in seconds, since a step may take long on a busy machine.
-
-A test that is about a deadline sets its own."""
-
-
 @pytest.fixture(scope="session", autouse=True)
 def patience() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patched:
@@ -172,7 +153,6 @@ def patience() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def trust() -> Iterator[None]:
-    """Certificates that are read once, not for each request."""
     with pytest.MonkeyPatch.context() as patched:
         for call in (httpx.get, httpx.head, httpx.post, httpx.delete, httpx.request):
             patched.setitem(cast("dict[str, Any]", call.__kwdefaults__), "verify", TRUST)
@@ -205,8 +185,13 @@ def empty_databases() -> list[str]:
 
 @pytest.fixture
 def database_url(postgres: PostgreSQL, empty_databases: list[str]) -> Iterator[str]:
-    """An empty database of the test's own."""
     url = empty_databases.pop() if empty_databases else postgres.make_database()
     yield url
     postgres.empty_database(url)
     empty_databases.append(url)
+
+
+@pytest.fixture
+def folder() -> str:
+    """A folder in the store that no other test uses."""
+    return uuid.uuid4().hex

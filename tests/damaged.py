@@ -22,34 +22,14 @@ NAMES = re.findall(
     b"ftypmoovmvhdtraktkhdmdiamdhdhdlrminfstblstsdsttsmvexmehdtrexmooftraftfhdtfdttrunmdatmfra"
     b"tframfrofree",
 )
-IDS = [
-    bytes.fromhex(name)
-    for name in [
-        "1a45dfa3",
-        "4282",
-        "18538067",
-        "114d9b74",
-        "4dbb",
-        "53ab",
-        "53ac",
-        "1549a966",
-        "2ad7b1",
-        "4489",
-        "1654ae6b",
-        "ae",
-        "e0",
-        "b0",
-        "ba",
-        "1f43b675",
-        "e7",
-        "a3",
-    ]
-]
+IDS = [bytes.fromhex(name) for name in (
+    "1a45dfa3", "4282", "18538067", "114d9b74", "4dbb", "53ab", "53ac", "1549a966", "2ad7b1",
+    "4489", "1654ae6b", "ae", "e0", "b0", "ba", "1f43b675", "e7", "a3",
+)]  # fmt: skip
 LENGTHS = (0, 1, 2, 7, 8, 9, 15, 16, 255, 2**16, 2**31 - 1, 2**31, 2**32 - 1)
 
 
 def damaged(count: int) -> Iterator[tuple[str, bytes]]:
-    """Name and bytes of so many videos, the same each time."""
     originals = {name: make() for name, make in ORIGINALS.items()}
     places = {name: _places(data) for name, data in originals.items()}
     for seed in range(count):
@@ -63,7 +43,6 @@ def damaged(count: int) -> Iterator[tuple[str, bytes]]:
 
 
 def _places(data: bytes) -> list[int]:
-    """Where lengths and names of boxes and elements are."""
     found = []
     for name in NAMES + IDS:
         at = data.find(name)
@@ -119,16 +98,6 @@ def _noise(chance: random.Random, data: bytearray, at: int) -> None:
 
 
 WAYS = (
-    _another_length,
-    _another_length,
-    _wide_length,
-    _ones,
-    _zeros,
-    _deeper,
-    _deeper_elements,
-    _cut,
-    _hole,
-    _again,
-    _noise,
-    _noise,
-)
+    _another_length, _another_length, _wide_length, _ones, _zeros, _deeper, _deeper_elements, _cut,
+    _hole, _again, _noise, _noise,
+)  # fmt: skip

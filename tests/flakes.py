@@ -83,7 +83,6 @@ def run(
 
 @contextlib.contextmanager
 def load() -> Iterator[None]:
-    """Keep all cores busy meanwhile."""
     cores = len(os.sched_getaffinity(0))
     busy = [subprocess.Popen([sys.executable, "-c", _BUSY]) for _ in range(BUSY_PER_CORE * cores)]
     try:

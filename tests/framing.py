@@ -20,14 +20,9 @@ class Attack:
     """One of them.
 
     Attributes:
-        fields: Of its head, each with its line end; Host, a token and the type of a form are
-            there already. `LENGTH` becomes the length of the whole body.
-        body: What follows the head. `SMUGGLED` becomes the request that hides in it, `SIZE` its
-            length in hexadecimal.
-        method: Of the request line.
-        target: Of the request line.
-        version: Of the request line.
-        host: The Host line, or lines.
+        fields: Of its head, in addition to Host, a token and the type of a form; each with its
+            line end. `LENGTH` becomes the length of the whole body.
+        body: `SMUGGLED` becomes the request that hides in it, `SIZE` its length in hexadecimal.
         is_whole: Whether a server may take it for one right request instead of refusing it.
     """
 
@@ -40,7 +35,6 @@ class Attack:
     is_whole: bool = False
 
     def request(self, token: str, smuggled: bytes, *, keep: bool = False) -> bytes:
-        """Its bytes; unless told to keep the connection, it says that it is the last one."""
         body = self.body.replace(b"SMUGGLED", smuggled).replace(b"SIZE", b"%x" % len(smuggled))
         return (
             self.method + b" " + self.target + b" " + self.version + b"\r\n" + self.host
@@ -58,7 +52,6 @@ def statuses(answers: bytes) -> list[int]:
 
 
 def hidden(path: str, token: str) -> bytes:
-    """The request to smuggle: a deletion."""
     return (
         f"DELETE {IMAGES}/{path} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\n\r\n"
     ).encode()

@@ -1,7 +1,6 @@
 """`host_app` under servers of several makes, with the store on each backend and database."""
 
 import contextlib
-import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -10,6 +9,8 @@ from pathlib import Path
 from typing import Final
 
 from running import Server, free_port, wait_until_ready
+from services.process import spawn
+from surroundings import inherited
 
 HERE: Final = Path(__file__).parent
 
@@ -25,8 +26,6 @@ COMMANDS: Final = {
 
 @dataclass(frozen=True)
 class Host:
-    """How the app is served, and what its store stands on."""
-
     server: str
     workers: int = 1
     mount: str = ""
@@ -35,15 +34,9 @@ class Host:
 
     @property
     def name(self) -> str:
-        return "-".join(
-            (
-                self.server,
-                str(self.workers),
-                "mounted" if self.mount else "root",
-                "bucket" if self.bucket else "disk",
-                "postgresql" if self.postgresql else "sqlite",
-            )
-        )
+        place, bytes_in = "mounted" if self.mount else "root", "bucket" if self.bucket else "disk"
+        rows_in = "postgresql" if self.postgresql else "sqlite"
+        return f"{self.server}-{self.workers}-{place}-{bytes_in}-{rows_in}"
 
 
 HOSTS: Final = (
@@ -61,11 +54,10 @@ HOSTS: Final = (
 def hosted(
     folder: Path, host: Host, variables: Mapping[str, str] | None = None, **settings: str
 ) -> Iterator[Server]:
-    """The app, ready to serve, on `folder`/data; it is stopped afterwards."""
     port = free_port()
     url = f"http://127.0.0.1:{port}{host.mount}"
     environment = {
-        **{name: value for name, value in os.environ.items() if not name.startswith("STILLROOM_")},
+        **inherited(),
         "PYTHONPATH": str(HERE),
         "HOST_MOUNT": host.mount,
         "STILLROOM_DATA_DIR": str(folder / "data"),
@@ -76,14 +68,10 @@ def hosted(
     }
     command = COMMANDS[host.server].format(port=port, workers=host.workers).split()
     log = folder / "host.log"
-    with log.open("ab") as stream:
-        process = subprocess.Popen(
-            [str(_BINARIES / command[0]), *command[1:]],
-            env=environment,
-            stdout=stream,
-            stderr=stream,
-            start_new_session=True,  # so that all its processes can be killed at once
-        )
+    process = spawn(
+        [_BINARIES / command[0], *command[1:]], log, environment=environment,
+        start_new_session=True,  # so that all its processes can be killed at once
+    )  # fmt: skip
     server = Server(
         process, folder / "data", port, log, environment, root=host.mount, follows=host.bucket,
         # After a refusal it closes a connection unannounced if the body was still to come.

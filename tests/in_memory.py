@@ -7,12 +7,7 @@ from stillroom.storage.values import StoredImage
 
 
 class OpenedBytes:
-    """Counts what is read of it.
-
-    Attributes:
-        read: Bytes.
-        reads: How often; with a bucket, as many requests.
-    """
+    """Counts the bytes that are read of it, and the reads: with a bucket, as many requests."""
 
     def __init__(self, data: bytes) -> None:
         self.data = data

@@ -7,20 +7,15 @@ import base64
 import functools
 import hashlib
 import hmac
-import http.server
-import ipaddress
 import json
-import ssl
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -31,12 +26,13 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
 )
 
+from listening import Handler, listening
+
 ALGORITHMS = ("RS256", "ES256", "EdDSA")
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
 
 
 def encode(data: bytes) -> str:
-    """Base64url without padding."""
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
@@ -46,8 +42,6 @@ def encode_number(number: int) -> str:
 
 @dataclass(frozen=True)
 class Issuer:
-    """One private key, and what is made with it."""
-
     algorithm: str
     key: PrivateKey
     kid: str = "k1"
@@ -62,7 +56,6 @@ class Issuer:
 
     @property
     def jwk(self) -> dict[str, Any]:
-        """The public half as RFC 7517 and RFC 8037 write it."""
         found: dict[str, Any] = {"kid": self.kid, "alg": self.algorithm, "use": "sig"}
         if isinstance(self.key, rsa.RSAPrivateKey):
             numbers = self.key.public_key().public_numbers()
@@ -141,10 +134,7 @@ def public_key_file(folder: Path, made_by: Issuer) -> Path:
 class KeyServer:
     """An identity provider's key set over HTTP, and all that can go wrong with it.
 
-    Attributes:
-        body: What is answered; see `publish`.
-        fetched: How often it was asked.
-        hangs: Whether answers wait until this is unset again; dripping a byte now and then.
+    It answers as long as `may_answer` is set; until then it `drips` a byte now and then, or none.
     """
 
     url: str = ""
@@ -166,64 +156,23 @@ class KeyServer:
 
 @contextmanager
 def key_server(*issuers: Issuer, certificate: Path | None = None) -> Iterator[KeyServer]:
-    """A real server on a free port of this machine; with a certificate it speaks TLS."""
     served = KeyServer()
     served.publish(*issuers)
     served.may_answer.set()
 
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
+    class Answering(Handler):
+        def get(self) -> None:
             served.fetched += 1
             served.asked.set()
-            try:
+            with suppress(OSError):  # whoever asked did not want to wait
                 while not served.may_answer.wait(0.2):
                     if served.drips:
                         self.wfile.write(b"H")
-                self.send_response(served.status)
-                for name, value in served.headers.items():
-                    self.send_header(name, value)
-                self.end_headers()
-                self.wfile.write(served.body)
-            except OSError:
-                pass  # whoever asked did not want to wait
+                self.answer(served.status, served.body, served.headers)
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        if certificate is not None:
-            tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            tls.load_cert_chain(certificate)
-            server.socket = tls.wrap_socket(server.socket, server_side=True)
-        scheme = "http" if certificate is None else "https"
-        served.url = f"{scheme}://127.0.0.1:{server.server_port}/jwks.json"
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
+    with listening(Answering, certificate) as url:
+        served.url = f"{url}/jwks.json"
         try:
             yield served
         finally:
             served.may_answer.set()
-            server.shutdown()
-            thread.join()
-
-
-def self_signed(folder: Path, *names: str) -> Path:
-    """A certificate for 127.0.0.1, or for these names, that nobody vouches for, with its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
-    now = datetime.now(UTC)
-    holders: list[x509.GeneralName] = [x509.DNSName(one) for one in names]
-    holders = holders or [x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
-    made = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - timedelta(hours=1))
-        .not_valid_after(now + timedelta(hours=1))
-        .add_extension(x509.SubjectAlternativeName(holders), critical=False)
-        .sign(key, SHA256())
-    )
-    file = folder / "tls.pem"
-    file.write_bytes(
-        made.public_bytes(Encoding.PEM)
-        + key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    )
-    return file

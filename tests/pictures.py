@@ -11,8 +11,12 @@ def picture(
     seed: int = 0, form: str = "PNG", size: tuple[int, int] = (24, 16), **how: Any
 ) -> bytes:
     pixels = random.Random(seed).randbytes(size[0] * size[1] * 3)
+    return encoded(Image.frombytes("RGB", size, pixels), form, **how)
+
+
+def encoded(image: Image.Image, form: str = "PNG", **how: Any) -> bytes:
     out = io.BytesIO()
-    Image.frombytes("RGB", size, pixels).save(out, form, **how)
+    image.save(out, form, **how)
     return out.getvalue()
 
 

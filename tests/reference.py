@@ -29,7 +29,6 @@ _METHODS: Final = ("get", "head", "post", "patch", "put", "delete")
 
 
 def table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> list[str]:
-    """A table of Markdown; a bar in a cell would end it."""
     cells = [head, ("---",) * len(head), *rows]
     return ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in cells]
 
@@ -38,11 +37,10 @@ def table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> list[str]:
 
 
 def settings() -> str:
-    """Each setting as `settings/fields.py` has it."""
     said = docstrings()
     rows = [
         (
-            f"`{field.validation_alias or f'STILLROOM_{name.upper()}'}`",
+            f"`{field.validation_alias}`",
             ", ".join((type_of(field.annotation), *bounds_of(field.metadata))),
             default_of(field.get_default()),
             linked(said.get(name, "")),
@@ -71,7 +69,6 @@ def linked(text: str) -> str:
 
 
 def docstrings() -> dict[str, str]:
-    """What stands below each field in the source."""
     tree = ast.parse(inspect.getsource(fields))
     (body,) = [node.body for node in tree.body if isinstance(node, ast.ClassDef)]
     found = {}
@@ -84,7 +81,6 @@ def docstrings() -> dict[str, str]:
 
 
 def type_of(annotation: Any) -> str:
-    """A type, in words for people who set variables."""
     names = {
         "str": "text",
         "int": "whole number",
@@ -105,7 +101,6 @@ def type_of(annotation: Any) -> str:
 
 
 def default_of(value: Any) -> str:
-    """What it is if nobody sets it."""
     if isinstance(value, SecretStr):
         value = value.get_secret_value()
     if value in (None, "", [], PydanticUndefined):
@@ -118,7 +113,6 @@ def default_of(value: Any) -> str:
 
 
 def bounds_of(metadata: list[Any]) -> Iterable[str]:
-    """What it may be, as pydantic checks it."""
     for name, sign in (("ge", "≥"), ("gt", ">"), ("le", "≤"), ("lt", "<")):
         for one in metadata:
             if (bound := getattr(one, name, None)) is not None:
@@ -129,15 +123,8 @@ def bounds_of(metadata: list[Any]) -> Iterable[str]:
 
 
 def metrics() -> str:
-    """Each of our numbers as it is registered."""
-    ours = sorted(
-        (
-            metric
-            for metric in REGISTRY._collector_to_names
-            if isinstance(metric, MetricWrapperBase) and metric._name.startswith("stillroom_")
-        ),
-        key=lambda metric: metric._name,
-    )
+    known = [one for one in REGISTRY._collector_to_names if isinstance(one, MetricWrapperBase)]
+    ours = [metric for metric in known if metric._name.startswith("stillroom_")]
     rows = [
         (
             f"`{metric._name}{'_total' if metric._type == 'counter' else ''}`",
@@ -145,7 +132,7 @@ def metrics() -> str:
             ", ".join(f"`{label}`" for label in metric._labelnames),
             metric._documentation,
         )
-        for metric in ours
+        for metric in sorted(ours, key=lambda metric: metric._name)
     ]
     lines = [
         "# Metrics",
@@ -164,7 +151,6 @@ def metrics() -> str:
 
 
 def api() -> str:
-    """Each operation as the OpenAPI document has it."""
     document = openapi()
     counted = Counter(
         row
@@ -195,12 +181,8 @@ def api() -> str:
     for path, methods in document["paths"].items():
         for method in _METHODS:
             if method in methods:
-                lines += [
-                    "",
-                    f"## `{method.upper()} {path}`",
-                    "",
-                    *operation(methods[method], shared),
-                ]
+                lines += ["", f"## `{method.upper()} {path}`", ""]
+                lines += operation(methods[method], shared)
     lines += ["", "## Schemas"]
     for name, schema in sorted(document["components"]["schemas"].items()):
         lines += ["", f"### {name}", "", *schema_lines(schema)]
@@ -208,20 +190,16 @@ def api() -> str:
 
 
 def refusals(document: dict[str, Any]) -> list[tuple[str, str]]:
-    """Each refusal of any operation, once."""
-    return sorted(
-        {
-            (status, said["description"])
-            for methods in document["paths"].values()
-            for method in _METHODS
-            for status, said in methods.get(method, {}).get("responses", {}).items()
-            if status >= "400"
-        }
-    )
+    found = {
+        (status, said["description"])
+        for methods in document["paths"].values()
+        for method in _METHODS
+        for status, said in methods.get(method, {}).get("responses", {}).items()
+    }
+    return sorted(refusal for refusal in found if refusal[0] >= "400")
 
 
 def openapi() -> dict[str, Any]:
-    """The document of an application with nothing set."""
     for name in list(os.environ):
         if name.startswith(("STILLROOM_", "R2_")):
             del os.environ[name]
@@ -247,7 +225,6 @@ def operation(described: dict[str, Any], shared: Sequence[Row]) -> list[str]:
 
 
 def parameters_of(described: dict[str, Any]) -> list[Row]:
-    """Those of the query and the head."""
     return [
         (
             f"`{one['name']}`",
@@ -261,26 +238,21 @@ def parameters_of(described: dict[str, Any]) -> list[Row]:
 
 
 def answered(status: str, said: dict[str, Any]) -> str:
-    """One answer that is no refusal."""
     meaning = said["description"].rstrip(".")
     told = ("" if meaning == "Successful Response" else meaning, *contents(said))
     return f"- `{status}`: " + "; ".join(filter(None, told))
 
 
 def contents(answer: dict[str, Any]) -> Iterable[str]:
-    """What is in the body of an answer."""
     if len(answer.get("content", {})) > 1:
         yield "the bytes, of their own content type"
         return
     for content_type, content in answer.get("content", {}).items():
-        schema = content.get("schema")
-        yield (
-            named(schema) if schema and content_type == "application/json" else f"`{content_type}`"
-        )
+        is_json = content.get("schema") and content_type == "application/json"
+        yield named(content["schema"]) if is_json else f"`{content_type}`"
 
 
 def named(schema: dict[str, Any]) -> str:
-    """A schema in a few words, its name a link."""
     if "$ref" in schema:
         name = schema["$ref"].rpartition("/")[2]
         return f"[{name}](#{name.lower()})"
@@ -297,7 +269,6 @@ def named(schema: dict[str, Any]) -> str:
 
 
 def schema_lines(schema: dict[str, Any]) -> list[str]:
-    """The fields of an object."""
     lines = [" ".join(schema["description"].split()), ""] if "description" in schema else []
     required = schema.get("required", ())
     rows = [
@@ -308,7 +279,6 @@ def schema_lines(schema: dict[str, Any]) -> list[str]:
 
 
 def typed(schema: dict[str, Any], *, required: bool) -> str:
-    """A type, and what stands for it where nothing is given."""
     if required or schema.get("default") in (None, ""):
         return named(schema) + ("" if required else ", optional")
     return f"{named(schema)}, default {default_of(schema['default'])}"

@@ -36,7 +36,6 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 def _repeat(session: pytest.Session, terminal: pytest.TerminalReporter, file: Path) -> None:
-    """Repeat the failed tests of a session that has ended, and change its outcome."""
     failed = {
         _without_group(session.config, report.nodeid)
         for outcome in ("failed", "error")

@@ -17,8 +17,10 @@ import httpx
 from click.testing import CliRunner
 
 from services.ports import free_ports
+from services.process import answers, spawn
 from services.trust import TRUST
 from stillroom.cli.main import commands
+from surroundings import inherited
 from waiting import until
 
 _TELL_PEAK = """
@@ -36,7 +38,6 @@ _MOST_SHOWN_LINES = 60
 
 
 def remember_logs() -> None:
-    """Note how long the logs of servers are as a test begins."""
     for log in list(_log_sizes):
         if log.exists():
             _log_sizes[log] = log.stat().st_size
@@ -45,7 +46,6 @@ def remember_logs() -> None:
 
 
 def new_log_lines() -> list[tuple[str, str]]:
-    """Return what servers have logged since the test began, each with a title."""
     found = []
     for log, size in _log_sizes.items():
         if log.exists() and (text := log.read_bytes()[size:].decode(errors="replace")):
@@ -56,14 +56,11 @@ def new_log_lines() -> list[tuple[str, str]]:
 
 @dataclass
 class Verified:
-    """What `stillroom verify` said, and how it ended."""
-
     status: int
     report: dict[str, Any]
     log: str
 
     def names(self, kind: str) -> list[str]:
-        """The keys of one kind of finding."""
         return [found["name"] for found in self.report["findings"] if found["kind"] == kind]
 
 
@@ -85,8 +82,6 @@ def free_port() -> int:
 
 @dataclass
 class Server:
-    """A running server and what a client needs to talk to it."""
-
     process: subprocess.Popen[bytes]
     data: Path
     port: int
@@ -130,7 +125,6 @@ class Server:
         return self.minted[options]
 
     def client(self, *options: str) -> httpx.Client:
-        """A client with a token."""
         headers = {"Authorization": f"Bearer {self.token(*options)}"}
         return httpx.Client(
             base_url=self.url,
@@ -172,7 +166,6 @@ class Server:
         until(lambda: all(is_gone(pid) for pid in processes))
 
     def stop(self) -> int:
-        """SIGTERM, and its exit status."""
         self.process.terminate()
         return self.process.wait(timeout=120)
 
@@ -203,20 +196,14 @@ def running(
     port = free_port()
     data = data or folder / "data"
     environment = {
-        **{name: value for name, value in os.environ.items() if not name.startswith("STILLROOM_")},
+        **inherited(),
         "STILLROOM_DATA_DIR": str(data),
         "STILLROOM_PORT": str(port),
         "STILLROOM_MIN_FREE_BYTES": "0",
         **{f"STILLROOM_{name.upper()}": value for name, value in settings.items()},
     }
     log = folder / "server.log"
-    with log.open("ab") as stream:
-        process = subprocess.Popen(
-            [*under.split(), program, "serve", *flags],
-            env=environment,
-            stdout=stream,
-            stderr=stream,
-        )
+    process = spawn([*under.split(), program, "serve", *flags], log, environment=environment)
     server = Server(process, data, port, log, environment)
     try:
         wait_until_ready(server)
@@ -226,39 +213,22 @@ def running(
             server.stop()
 
 
-@contextlib.contextmanager
-def paused(processes: Sequence[int]) -> Iterator[None]:
-    """They take no connection meanwhile."""
-    for pid in processes:
-        os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        for pid in processes:
-            os.kill(pid, signal.SIGCONT)
-
-
 def wait_until_ready(server: Server) -> None:
     until(
-        lambda: httpx.get(f"{server.url}/readyz").status_code == 200,
+        answers(f"{server.url}/readyz"),
         despite=httpx.TransportError, by=server.process, said=server.logged,
     )  # fmt: skip
 
 
 def exchange(port: int, request: bytes, *, timeout_s: float = 60) -> bytes:
-    """Send bytes as they are, and read until the server closes."""
     with socket.create_connection(("127.0.0.1", port), timeout=timeout_s) as connection:
         connection.sendall(request)
-        answer = b""
-        while piece := connection.recv(65_536):
-            answer += piece
-    return answer
+        with connection.makefile("rb") as answer:
+            return answer.read()
 
 
 @dataclass
 class Answer:
-    """One HTTP answer, taken apart."""
-
     status: int
     headers: dict[str, str]
     body: bytes
@@ -280,7 +250,6 @@ def parsed(answer: bytes) -> Answer:
 
 
 def reset_peak(pid: int) -> int:
-    """Forget the highest use of memory so far; gives what is used now."""
     Path(f"/proc/{pid}/clear_refs").write_text("5")
     return peak_bytes(pid)
 

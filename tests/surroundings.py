@@ -43,3 +43,9 @@ def normalise() -> None:
 
 def _ignore(_number: int, _frame: object) -> None:
     pass
+
+
+def inherited(*others: str) -> dict[str, str]:
+    """Return the environment without Stillroom's variables, and those with these beginnings."""
+    left_out = ("STILLROOM_", *others)
+    return {name: value for name, value in os.environ.items() if not name.startswith(left_out)}

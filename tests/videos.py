@@ -26,19 +26,12 @@ def recorded(kind: str) -> bytes:
 
 @dataclass(frozen=True)
 class Frame:
-    """One encoded frame.
-
-    Attributes:
-        time_ms: When it is shown.
-    """
-
     data: bytes
     time_ms: int
     is_key: bool
 
 
 def frames() -> list[Frame]:
-    """Those of the recorded WebM, in VP9."""
     return list(_frames(recorded("webm")))
 
 
@@ -72,19 +65,16 @@ def _element(data: bytes, at: int) -> tuple[int, int, int]:
 
 
 def box(kind: bytes, *content: bytes) -> bytes:
-    """A box with a 32-bit length."""
     inner = b"".join(content)
     return struct.pack(">I4s", 8 + len(inner), kind) + inner
 
 
 def wide_box(kind: bytes, *content: bytes) -> bytes:
-    """The same with a 64-bit length."""
     inner = b"".join(content)
     return struct.pack(">I4sQ", 1, kind, 16 + len(inner)) + inner
 
 
 def full(kind: bytes, version: int, flags: int, *content: bytes) -> bytes:
-    """A box with version and flags."""
     return box(kind, struct.pack(">I", version << 24 | flags), *content)
 
 
@@ -98,17 +88,13 @@ def ftyp(brand: bytes = b"isom") -> bytes:
 
 @dataclass(frozen=True)
 class Mp4:
-    """How an MP4 is to be made.
+    """How an MP4 is to be made; `mvhd`, `tkhd` and `mdhd` have the duration, or that of the frames.
 
     Attributes:
-        frames: In it; their times begin at zero.
-        size: Of the frames, in pixels.
-        shown: By `tkhd`; None: the same.
-        spacing: By `pasp`; None: there is none.
-        matrix: Of `tkhd`.
-        duration_ms: By `mvhd`, `tkhd` and `mdhd`; None: of the frames.
+        frames: Their times begin at zero.
+        shown: Size by `tkhd`, if it is another one.
+        spacing: By `pasp`, if there is one.
         version: Of these three; 1 has 64-bit times.
-        sound: Another track, of sound, stands before that of the video.
         padding: Bytes of `free` inside of `moov`, behind the tracks.
     """
 
@@ -124,7 +110,6 @@ class Mp4:
 
     @property
     def length_ms(self) -> int:
-        """Of all frames: the last one lasts as long as the one before it."""
         times = [frame.time_ms for frame in self.frames]
         return 2 * times[-1] - times[-2]
 
@@ -181,46 +166,41 @@ class Mp4:
         """The movie's header; samples begin at `samples_at` of the file, or follow with `mvex`."""
         said = 0 if mvex else self.length_ms
         duration = said if self.duration_ms is None else self.duration_ms
-        form, version = ("Q" if self.version else "I"), self.version
-        times = numbers(form * 2, 0, 0)
-        mvhd = full(
-            b"mvhd", version, 0, times, numbers("I" + form, 1000, duration),
+        mvhd = self._dated(
+            b"mvhd",
+            0,
+            "I",
+            (1000,),
+            duration,
             numbers("IHH8x9i24xI", 1 << 16, 0x100, 0, *IDENTITY, 3),
-        )  # fmt: skip
-        sound = self._trak(1, b"soun", times, form, duration, (0, 0), b"") if self.sound else b""
-        table = self._table(samples_at) if not mvex else self._table(0, empty=True)
-        video = self._trak(2, b"vide", times, form, duration, self.shown or self.size, table)
+        )
+        sound = self._trak(1, b"soun", duration, (0, 0), b"") if self.sound else b""
+        table = self._table(None if mvex else samples_at)
+        video = self._trak(2, b"vide", duration, self.shown or self.size, table)
         return box(b"moov", mvhd, sound, video, mvex, box(b"free", bytes(self.padding)))
 
+    def _dated(
+        self, kind: bytes, flags: int, form: str, said: Sequence[int], duration: int, rest: bytes
+    ) -> bytes:
+        wide = "Q" if self.version else "I"
+        numbered = numbers(f"{wide}{wide}{form}{wide}", 0, 0, *said, duration)
+        return full(kind, self.version, flags, numbered, rest)
+
     def _trak(
-        self,
-        number: int,
-        handler: bytes,
-        times: bytes,
-        form: str,
-        duration: int,
-        shown: tuple[int, int],
-        table: bytes,
+        self, number: int, handler: bytes, duration: int, shown: tuple[int, int], table: bytes
     ) -> bytes:
         width, height = shown
-        tkhd = full(
-            b"tkhd", self.version, 3, times, numbers("I4x" + form, number, duration),
-            numbers("8xHHHH9iII", 0, 0, 0, 0, *self.matrix, width << 16, height << 16),
-        )  # fmt: skip
-        mdhd = full(
-            b"mdhd", self.version, 0, times, numbers("I" + form + "HH", 1000, duration, 0x55C4, 0)
-        )
+        place = numbers("8xHHHH9iII", 0, 0, 0, 0, *self.matrix, width << 16, height << 16)
+        tkhd = self._dated(b"tkhd", 3, "I4x", (number,), duration, place)
+        mdhd = self._dated(b"mdhd", 0, "I", (1000,), duration, numbers("HH", 0x55C4, 0))
         hdlr = full(b"hdlr", 0, 0, numbers("I", 0), handler, bytes(12), b"made here\0")
-        head = (
-            full(b"vmhd", 0, 1, bytes(8)) if handler == b"vide" else full(b"smhd", 0, 0, bytes(4))
-        )
+        is_video = handler == b"vide"
+        head = full(b"vmhd", 0, 1, bytes(8)) if is_video else full(b"smhd", 0, 0, bytes(4))
         url = full(b"dref", 0, 0, numbers("I", 1), full(b"url ", 0, 1))
-        stbl = box(b"stbl", table) if table else box(b"stbl", *_no_samples())
-        return box(
-            b"trak", tkhd, box(b"mdia", mdhd, hdlr, box(b"minf", head, box(b"dinf", url), stbl))
-        )
+        minf = box(b"minf", head, box(b"dinf", url), box(b"stbl", table or _NO_SAMPLES))
+        return box(b"trak", tkhd, box(b"mdia", mdhd, hdlr, minf))
 
-    def _table(self, samples_at: int, *, empty: bool = False) -> bytes:
+    def _table(self, samples_at: int | None) -> bytes:
         width, height = self.size
         entry = box(
             b"vp09",
@@ -229,8 +209,8 @@ class Mp4:
             box(b"pasp", numbers("II", *self.spacing)) if self.spacing else b"",
         )
         stsd = full(b"stsd", 0, 0, numbers("I", 1), entry)
-        if empty:
-            return stsd + b"".join(_no_samples())
+        if samples_at is None:
+            return stsd + _NO_SAMPLES
         times = [frame.time_ms for frame in self.frames] + [self.length_ms]
         lasts = [after - time for time, after in itertools.pairwise(times)]
         keys = [at for at, frame in enumerate(self.frames, 1) if frame.is_key]
@@ -248,10 +228,10 @@ class Mp4:
         ])  # fmt: skip
 
 
-def _no_samples() -> Iterator[bytes]:
-    for kind, fields in ((b"stts", 1), (b"stsc", 1), (b"stsz", 2), (b"stco", 1)):
-        yield full(kind, 0, 0, bytes(4 * fields))
-
+_NO_SAMPLES = b"".join(
+    full(kind, 0, 0, bytes(4 * fields))
+    for kind, fields in ((b"stts", 1), (b"stsc", 1), (b"stsz", 2), (b"stco", 1))
+)
 
 # WebM
 
@@ -282,17 +262,8 @@ def video_track(size: tuple[int, int] = SIZE, *more: bytes) -> bytes:
     """`Tracks` with one of video; `more`: elements of its `Video`."""
     width, height = size
     video = element(0xE0, unsigned(0xB0, width), unsigned(0xBA, height), *more)
-    return element(
-        0x1654AE6B,
-        element(
-            0xAE,
-            unsigned(0xD7, 1),
-            unsigned(0x73C5, 1),
-            unsigned(0x83, 1),
-            element(0x86, b"V_VP9"),
-            video,
-        ),
-    )
+    numbered = unsigned(0xD7, 1) + unsigned(0x73C5, 1) + unsigned(0x83, 1)
+    return element(0x1654AE6B, element(0xAE, numbered, element(0x86, b"V_VP9"), video))
 
 
 def info(duration_ms: float | None, scale: int = 1_000_000) -> bytes:
@@ -321,27 +292,19 @@ def webm(
     tracks = video_track() if tracks is None else tracks
 
     def seek_head(*places: tuple[int, int]) -> bytes:
-        return element(
-            0x114D9B74,
-            *(
-                element(0x4DBB, element(0x53AB, name.to_bytes(4, "big")), unsigned(0x53AC, place))
-                for name, place in places
-            ),
+        seeks = (
+            element(0x4DBB, element(0x53AB, name.to_bytes(4, "big")), unsigned(0x53AC, place))
+            for name, place in places
         )
+        return element(0x114D9B74, *seeks)
 
     head = info(float(length_ms))
     names = (0x1654AE6B, 0x1C53BB6B)
     start = len(seek_head(*((name, 0) for name in names))) + len(head)
     block = cluster(frames)
     cluster_at = start if tracks_last else start + len(tracks)
-    cues = element(
-        0x1C53BB6B,
-        element(
-            0xBB,
-            unsigned(0xB3, frames[0].time_ms),
-            element(0xB7, unsigned(0xF7, 1), unsigned(0xF1, cluster_at)),
-        ),
-    )
+    place = element(0xB7, unsigned(0xF7, 1), unsigned(0xF1, cluster_at))
+    cues = element(0x1C53BB6B, element(0xBB, unsigned(0xB3, frames[0].time_ms), place))
     tracks_at = start + len(block) if tracks_last else start
     cues_at = start + len(tracks) + len(block)
     parts = [seek_head((names[0], tracks_at), (names[1], cues_at)), head]

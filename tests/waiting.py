@@ -28,9 +28,9 @@ def until(
 
     Args:
         found: Called fifty times a second.
-        within_s: Seconds; many, as ten things may happen at once on a machine of two cores.
+        within_s: Many seconds, as ten things may happen at once on a machine of two cores.
         despite: Errors of `found` that mean "not yet".
-        by: The process that brings it about: it fails at once if that has ended.
+        by: The process that brings it about: a failure at once if that has ended.
         as_long_as: Return whether it can still come about, where that is not one process.
         said: What a failure also shows, such as a log.
     """
@@ -52,7 +52,6 @@ async def eventually(
     found: Callable[[], object],
     *,
     within_s: float = 300,
-    as_long_as: Callable[[], bool] = lambda: True,
     said: Callable[[], object] = str,
 ) -> None:
     """Wait as `until` does, and let the event loop run; `found` may be a coroutine function."""
@@ -63,7 +62,6 @@ async def eventually(
             wait.last = await wait.last
         if wait.last:
             return
-        assert as_long_as(), wait.failure("it cannot happen any more")
         assert not wait.is_over, wait.failure("too late")
         await asyncio.sleep(_PAUSE_S)
 

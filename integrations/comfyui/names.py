@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any, Final
 
-from stillroom.generation.tools.comfy_graph import Ambiguous, Graph
+from stillroom.generation.tools.comfy_graph import Graph, Node
 from stillroom.paths import ImagePath
 
 NO_SEED: Final = "no-seed"
@@ -71,27 +71,20 @@ def _dated(pattern: str, now: datetime) -> str:
 
 def seed_before(node_id: str, prompt: Mapping[str, Any]) -> int | None:
     """The seed of the nearest node before this one that has one; None where that is not sure."""
-    graph = Graph.of(prompt)
-    level, seen = {node_id} & graph.nodes.keys(), set[str]()
+    graph = Graph(prompt)
+    level = {node for number, node in graph.nodes.items() if number == node_id}
+    seen: set[Node] = set()
     while level and len(seen) < _MOST_NODES:
         seen |= level
-        nodes = [graph.nodes[one] for one in level]
-        given = [node.inputs[name] for node in nodes for name in _SEEDS if name in node.inputs]
+        given = [node.inputs[name] for node in level for name in _SEEDS if name in node.inputs]
         if given:
-            return _one_of(given, graph)
-        level = {link for node in nodes for link in graph.links(node).values()} - seen
+            seeds = {graph.whole(one) for one in given}
+            return seeds.pop() if len(seeds) == 1 else None
+        level = {link for node in level for link in graph.links(node).values()} - seen
     return None
 
 
 _SEEDS: Final = ("seed", "noise_seed")
-
-
-def _one_of(given: Iterable[object], graph: Graph) -> int | None:
-    try:
-        seeds = {graph.whole(one) for one in given}
-    except Ambiguous:
-        return None
-    return seeds.pop() if len(seeds) == 1 else None
 
 
 def run_folder(prefix: str, number: int) -> str:

@@ -3,8 +3,8 @@
 import asyncio
 import contextlib
 import dataclasses
+import functools
 import os
-from collections.abc import AsyncIterator, Callable
 from typing import Any, Final, NamedTuple
 
 from fastapi import FastAPI, Request
@@ -86,16 +86,11 @@ def create_app(settings: Settings) -> FastAPI:
     parts = assemble(settings, reports=_METRICS)
     _report_process(settings)
 
-    @contextlib.asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        async with parts.running():
-            yield
-
     app = FastAPIOffline(
         title="Stillroom",
         version=__version__,
         summary="The image store of an image-generation compute server.",
-        lifespan=lifespan,
+        lifespan=lambda _: parts.running(),
         docs_url=None,  # `document_router` serves them with a content security policy
         redoc_url=None,
         redirect_slashes=False,  # such redirects would use the Host header
@@ -105,7 +100,8 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(document_router(app))
     if settings.cors_origins:
         app.add_middleware(CORSMiddleware, allow_origins=settings.cors_origins, **_CORS)
-    app.include_router(health_router(parts.storage, parts.library.database, _disk_metrics(parts)))
+    report_disk = functools.partial(_report_disk, parts)
+    app.include_router(health_router(parts.storage, parts.library.database, report_disk))
     # Used by the server's fast path, which has no router.
     app.state.operations, app.state.tokens = image_operations(parts), parts.tokens
     app.state.varies_by_origin = bool(settings.cors_origins)  # as the middleware does
@@ -129,31 +125,19 @@ def _report_process(settings: Settings) -> None:
     metrics.report_build(__version__, storage=settings.storage.kind, database=database)
 
 
-def _disk_metrics(parts: Parts) -> Callable[[], None]:
-    """Return a function that updates the disk metrics.
-
-    With a bucket, only the database is on the disk.
-    """
-
-    def report() -> None:
-        with contextlib.suppress(OSError):  # there may be no data directory
-            disk = os.statvfs(parts.settings.data_dir)
-            metrics.report_disk(
-                free_bytes=disk.f_bavail * disk.f_frsize,
-                min_free_bytes=parts.settings.min_free_bytes,
-                read_only=isinstance(parts.storage, TurnsReadOnly) and parts.storage.is_read_only,
-            )
-
-    return report
+def _report_disk(parts: Parts) -> None:
+    """Update the disk metrics. With a bucket, only the database is on the disk."""
+    with contextlib.suppress(OSError):  # there may be no data directory
+        disk = os.statvfs(parts.settings.data_dir)
+        metrics.set_gauges(
+            data_free_bytes=disk.f_bavail * disk.f_frsize,
+            data_min_free_bytes=parts.settings.min_free_bytes,
+            read_only=isinstance(parts.storage, TurnsReadOnly) and parts.storage.is_read_only,
+        )
 
 
 class SettingsReport(NamedTuple):
-    """Report about the settings for the operator.
-
-    Attributes:
-        facts: Lines that describe the configuration, beginning with the storage backend.
-        warnings: Warnings about settings that work now but may cause problems later.
-    """
+    """Lines for the operator: the configuration, and settings that may cause problems later."""
 
     facts: list[str]
     warnings: list[str]

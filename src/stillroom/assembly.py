@@ -1,7 +1,8 @@
 """Assembly of all parts (storage, database, keys, thumbnails) from the settings.
 
 Servers, embedded routers and plain processes call `assemble`. Commands open only the parts that
-they need, with the `opened_…` functions. This module does not depend on HTTP (see `router.py`).
+they need, with the `opened_…` functions. All of them raise `ConfigurationError` if the settings
+are invalid or do not work together. This module does not depend on HTTP (see `router.py`).
 """
 
 import contextlib
@@ -17,7 +18,7 @@ from stillroom.auth.signed_urls import UrlSigner
 from stillroom.auth.tokens import TokenVerifier
 from stillroom.auth.verified import VerifiedTokens
 from stillroom.derived.images import DerivedImages
-from stillroom.generation.ai_mark import AiMark
+from stillroom.generation.reading import Found
 from stillroom.media.background import Background
 from stillroom.media.database import MediaDatabase
 from stillroom.media.expiry import Expiry
@@ -55,61 +56,59 @@ _IMAGES: Final = "/storage/images"
 
 @dataclass(frozen=True, slots=True)
 class Reports:
-    """Callbacks for metrics. By default, they do nothing.
-
-    Attributes:
-        call: Called for each fsync or bucket request.
-        picture: Called with the outcome for each thumbnail: `kept`, `made`, `refused` or `failed`.
-        queue: Called periodically with the metrics of the deletion queue.
-        swept: Called with the result of each sweep (execution of due deletions).
-        healed: Called with the outcome for each resource whose metadata was incomplete.
-        mark: Called with the AI mark of each saved image, or None if it is unknown.
-    """
+    """Callbacks for metrics. By default, they do nothing. `mark` gets the metadata of each save."""
 
     call: CallObserver = unobserved
     picture: Callable[[str], None] = lambda _: None
     queue: Callable[[QueueMetrics], None] | None = None
     swept: Callable[[Swept], None] | None = None
     healed: Callable[[Outcome], None] = lambda _: None
-    mark: Callable[[AiMark | None], None] = lambda _: None
+    mark: Callable[[Found], None] = lambda _: None
 
 
 UNREPORTED: Final = Reports()
 
 
-@dataclass(frozen=True, slots=True)
 class Library:
-    """The media library and its background jobs, for one storage.
+    """Media library of one storage, with its background jobs. `expiry` is None without rules."""
 
-    Attributes:
-        storage: Storage of the images and of the media resources.
-        database: Database of the library, opened on demand.
-        service: Operations on resources, for the API and the commands.
-        healer: Computes missing metadata of resources.
-        sweeper: Executes due deletions.
-        expiry: Schedules the deletion of expired images; None without retention rules.
-        retention: Evaluates the retention rules.
-        runs: Publishes runs.
-        run_deletions: Deletes runs.
-        lifetimes: Sets the expiration of saved images.
-        filling: Writes changes in the storage to the search index.
-        index_healing: Periodically compares the search index with the storage.
-        catching_up: Compares the search index with the storage once after a start.
-    """
-
-    storage: ImageStorage
-    database: MediaDatabase
-    service: MediaResourceService
-    healer: Healer
-    sweeper: Sweeper
-    expiry: Expiry | None
-    retention: RetentionEvaluator
-    runs: Runs
-    run_deletions: RunDeletions
-    lifetimes: Lifetimes
-    filling: IndexFilling
-    index_healing: IndexHealing
-    catching_up: CatchingUp
+    def __init__(
+        self,
+        settings: Settings,
+        storage: ImageStorage,
+        filling: IndexFilling,
+        derived: DerivedImages,
+        reports: Reports,
+    ) -> None:
+        database, grace, rules = filling.database, settings.deletion_grace, rules_of(settings)
+        is_bucket = settings.storage.kind == "bucket"
+        expiry = Expiry(storage, database, rules=rules, grace=grace)
+        self.storage = storage
+        self.database = database
+        self.service = MediaResourceService(storage, database, grace=grace)
+        self.healer = Healer(storage, database, derived, report=reports.healed)
+        self.expiry = expiry if rules.expire_anything else None
+        self.retention = RetentionEvaluator(storage, database, rules)
+        self.runs = Runs(storage, database)
+        self.run_deletions = RunDeletions(storage, database, grace=grace)
+        self.sweeper = Sweeper(
+            storage, database, expiry=self.expiry, run_deletions=self.run_deletions
+        )
+        self.lifetimes = Lifetimes(storage, database)
+        self.filling = filling
+        self.index_healing = IndexHealing(storage, database, compares_saves=not is_bucket)
+        self.catching_up = CatchingUp(storage, database)
+        self.background = Background(
+            database,
+            self.sweeper,
+            expiry=self.expiry,
+            healer=self.healer,
+            index_healing=self.index_healing,
+            catching_up=self.catching_up,
+            missing_bytes=MissingBytes(storage, database) if is_bucket else None,
+            report=reports.queue,
+            report_swept=reports.swept,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,10 +118,7 @@ class Parts:
     Attributes:
         keys: Keys that verify tokens; None if the host application provides `authorize`.
         tokens: Cache of verified tokens, for the fast path; None if `keys` is None.
-        background: Periodic jobs of a server.
-        images_url: Beginning of the public URLs of images.
-        signed_images_url: Beginning of the signed URLs of images.
-        media_url: Function that returns the public URL of a media resource (at the CDN, if any).
+        images_url: Beginning of the public URLs of images (at the CDN, if any).
         proxy_key: Secret that authenticates a proxy which sends images itself; None if disabled.
         made_secret: Whether the token secret has just been generated.
     """
@@ -135,7 +131,6 @@ class Parts:
     tokens: VerifiedTokens | None
     signer: UrlSigner
     library: Library
-    background: Background
     images_url: str
     signed_images_url: str
     media_url: Callable[[MediaResource], str]
@@ -146,33 +141,26 @@ class Parts:
     async def running(self, *, again: bool = False) -> AsyncIterator[None]:
         """Context manager: fetch keys, open the database and run background jobs.
 
-        Args:
-            again: Whether the parts can be used again later, also in another event loop. Then
-                connections are closed, but a data directory remains open until the process ends.
+        With `again`, the parts can be used again later, also in another event loop: connections
+        are closed, but a data directory remains open until the process ends.
         """
-        async with contextlib.AsyncExitStack() as stack:
-            if self.keys is not None:
-                await stack.enter_async_context(self.keys.keep_fresh())
-            await stack.enter_async_context(self.library.database.kept_open())
-            await stack.enter_async_context(
-                self.library.filling.running(
-                    self.storage,
-                    stop_within_s=_INDEX_STOPS_WITHIN_S,
-                    before_writing=self.library.catching_up.note_start,
-                )
-            )
-            await stack.enter_async_context(
-                self.background.running(
-                    every_s=self.settings.sweep_interval_seconds,
-                    stop_within_s=min(_SWEEPER_STOPS_WITHIN_S, self.settings.drain_seconds),
-                )
-            )
+        async with (
+            self.keys.keep_fresh() if self.keys else contextlib.nullcontext(),
+            self.library.database.kept_open(),
+            self.library.filling.running(
+                self.storage,
+                stop_within_s=_INDEX_STOPS_WITHIN_S,
+                before_writing=self.library.catching_up.note_start,
+            ),
+            self.library.background.running(
+                every_s=self.settings.sweep_interval_seconds,
+                stop_within_s=min(_SWEEPER_STOPS_WITHIN_S, self.settings.drain_seconds),
+            ),
+        ):
             yield
         await self.close(again=again)
 
-    def indexing(
-        self, *, stop_within_s: float = _INDEX_STOPS_WITHIN_S
-    ) -> contextlib.AbstractAsyncContextManager[None]:
+    def indexing(self, *, stop_within_s: float) -> contextlib.AbstractAsyncContextManager[None]:
         """Context manager for commands: write changes in the block also to the search index."""
         return self.library.filling.running(self.storage, stop_within_s=stop_within_s)
 
@@ -193,16 +181,10 @@ def assemble(
 ) -> Parts:
     """Open all parts for serving. Decoders and the database are started later, on demand.
 
-    Args:
-        settings: Settings of the process.
-        authorize: Replaces the verification of tokens, but not the signing of URLs.
-        images_url: Beginning of public and signed URLs; None: from the settings.
-        reports: Callbacks for metrics.
-
-    Raises:
-        ConfigurationError: the settings are invalid or do not work together.
+    `authorize` replaces the verification of tokens, but not the signing of URLs. `images_url` is
+    the beginning of public and signed URLs, if it is not in the settings.
     """
-    keys, tokens, proxy_key = None, None, settings.proxy_key
+    keys, tokens, proxy_key = None, None, settings.proxy_key  # invalid settings open nothing
     secrets, made_secret = signing_secrets(settings.secret)
     if authorize is None:
         keys = open_keys(settings.keys)
@@ -213,7 +195,6 @@ def assemble(
         settings.storage, settings.save_rules, observer=reports.call, changes=filling
     )
     derived = DerivedImages(settings.derived, report=reports.picture)
-    library = _library(settings, storage, filling, derived, reports)
     return Parts(
         settings=settings,
         storage=storage,
@@ -222,8 +203,7 @@ def assemble(
         keys=keys,
         tokens=tokens,
         signer=UrlSigner(secrets),
-        library=library,
-        background=_background(library, settings, reports),
+        library=Library(settings, storage, filling, derived, reports),
         images_url=images_url or settings.images_url,
         signed_images_url=images_url or settings.api_images_url,
         media_url=_media_url_of(settings, images_url),
@@ -239,16 +219,12 @@ def verifier_of(keys: KeySource, settings: Settings) -> TokenVerifier:
 
 @contextlib.asynccontextmanager
 async def opened_library(settings: Settings) -> AsyncIterator[Library]:
-    """Context manager: open the media library for a command.
-
-    Raises:
-        ConfigurationError: the settings are invalid, or there is no store.
-    """
+    """Context manager: open the media library of an existing store, for a command."""
     require_store(settings.storage)
     async with opened_storage(settings) as storage:
         derived = DerivedImages(settings.derived)
         filling = IndexFilling(MediaDatabase(settings.rows))
-        library = _library(settings, storage, filling, derived, UNREPORTED)
+        library = Library(settings, storage, filling, derived, UNREPORTED)
         try:
             yield library
         finally:
@@ -260,13 +236,7 @@ async def opened_library(settings: Settings) -> AsyncIterator[Library]:
 async def opened_storage(
     settings: Settings, rules: SaveRules | None = None
 ) -> AsyncIterator[ImageStorage]:
-    """Context manager: open only the storage, for a command.
-
-    `rules` replaces the rules from the settings.
-
-    Raises:
-        ConfigurationError: the settings are invalid or do not work together.
-    """
+    """Context manager: open only the storage, for a command, with `rules` other than usual."""
     storage = open_storage(settings.storage, rules or settings.save_rules)
     try:
         yield storage
@@ -276,11 +246,7 @@ async def opened_storage(
 
 @contextlib.asynccontextmanager
 async def opened_inspection(settings: Settings) -> AsyncIterator[Inspection]:
-    """Context manager: open the store for inspection, for a command.
-
-    Raises:
-        ConfigurationError: the settings are invalid, or there is no store.
-    """
+    """Context manager: open an existing store for inspection, for a command."""
     inspection = open_inspection(settings.storage, _names_in_data_dir(settings))
     try:
         yield inspection
@@ -308,59 +274,10 @@ def _media_url_of(settings: Settings, images_url: str | None) -> Callable[[Media
 
 
 def rules_of(settings: Settings) -> Rules:
-    """Read the retention rules from their file and `STILLROOM_COMPUTE_TTL`.
-
-    Raises:
-        ConfigurationError: the file cannot be read, or a line is invalid.
-    """
+    """Read the retention rules from their file and `STILLROOM_COMPUTE_TTL`."""
     file = settings.retention_file
     return read_rules(
         file or settings.data_dir / FILE_NAME,
         is_named=file is not None,
         compute_ttl=settings.compute_ttl,
-    )
-
-
-def _library(
-    settings: Settings,
-    storage: ImageStorage,
-    filling: IndexFilling,
-    derived: DerivedImages,
-    reports: Reports,
-) -> Library:
-    database, grace = filling.database, settings.deletion_grace
-    rules = rules_of(settings)
-    expires = rules.expire_anything
-    expiry = Expiry(storage, database, rules=rules, grace=grace) if expires else None
-    run_deletions = RunDeletions(storage, database, grace=grace)
-    compares_saves = settings.storage.kind == "disk"
-    return Library(
-        storage=storage,
-        database=database,
-        service=MediaResourceService(storage, database, grace=grace),
-        healer=Healer(storage, database, derived, report=reports.healed),
-        sweeper=Sweeper(storage, database, expiry=expiry, run_deletions=run_deletions),
-        expiry=expiry,
-        retention=RetentionEvaluator(storage, database, rules),
-        runs=Runs(storage, database),
-        run_deletions=run_deletions,
-        lifetimes=Lifetimes(storage, database),
-        filling=filling,
-        index_healing=IndexHealing(storage, database, compares_saves=compares_saves),
-        catching_up=CatchingUp(storage, database),
-    )
-
-
-def _background(library: Library, settings: Settings, reports: Reports) -> Background:
-    missing_bytes = MissingBytes(library.storage, library.database)
-    return Background(
-        library.database,
-        library.sweeper,
-        expiry=library.expiry,
-        healer=library.healer,
-        index_healing=library.index_healing,
-        catching_up=library.catching_up,
-        missing_bytes=missing_bytes if settings.storage.kind == "bucket" else None,
-        report=reports.queue,
-        report_swept=reports.swept,
     )

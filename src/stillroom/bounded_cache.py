@@ -84,8 +84,3 @@ class BoundedCache(Generic[_K, _V]):
 
     def __len__(self) -> int:
         return len(self._entries)
-
-    @property
-    def size(self) -> int:
-        """Total size of all entries."""
-        return self._size

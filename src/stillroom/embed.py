@@ -19,7 +19,7 @@ from stillroom.auth.grants import Authorize
 from stillroom.client import AsyncImageStore
 from stillroom.derived import confinement
 from stillroom.errors import ConfigurationError
-from stillroom.gallery.page import Gallery, embedded_gallery_router
+from stillroom.gallery.page import Gallery, gallery_router
 from stillroom.in_process import InProcessImageStore
 from stillroom.media.service import MediaResourceService
 from stillroom.router import sign_in_of, stillroom_router
@@ -77,7 +77,7 @@ class Stillroom:
             ConfigurationError: the settings are invalid or do not work together.
         """
         bucket = {name.lower(): "" for name in BUCKET} if storage == "disk" else {}
-        resolved = Settings.read_with({"data_dir": data_dir, **bucket, **settings})
+        resolved = Settings.read(**{"data_dir": data_dir, **bucket, **settings})
         parts = assemble(
             resolved,
             authorize=authorize,
@@ -160,14 +160,15 @@ def create_router(
 
 
 def _gallery_router(settings: Settings) -> APIRouter:
-    return embedded_gallery_router(
+    return gallery_router(
         Gallery.of_package(
             image_origins=settings.storage.image_origins,
             max_upload_bytes=settings.max_upload_bytes,
             deletion_grace_s=settings.deletion_grace_seconds,
             files_at="",
             api_at="../",
-        )
+        ),
+        is_embedded=True,
     )
 
 

@@ -1,36 +1,5 @@
 """All exceptions that Stillroom raises on purpose.
 
-StillroomError
-├── InvalidInput            the input of a request is invalid
-│   ├── InvalidPath         not the path of an image
-│   ├── InvalidParameter    a malformed query parameter
-│   ├── InvalidUpload       no `file` part, two, or one that is not a file
-│   ├── EmptyFile           an empty file
-│   └── DigestMismatch      the received bytes do not match `Repr-Digest`
-├── Unauthenticated         a missing or invalid token; the message never tells which
-│   ├── TokenExpired        a token that was valid until its `exp`
-│   └── SignInCodeSpent     the code of a sign-in link was used before, or is too old
-├── Forbidden               a valid token that lacks the permission
-├── ImageNotFound           no image under this path
-├── RunNotFound             no images in this folder, and no manifest
-├── RunConflict             a run is not as expected, or was published with other images
-├── ResourceNotFound        no such resource in the media library
-├── DeadLetterNotFound      no failed deletion with this id
-├── ResourceProtected       the resource may not be deleted
-├── ResourceConflict        the bytes are being deleted, or the file of a resource is missing
-├── ImplausibleScan         a scan found so many problems that the scan itself must be wrong
-├── PathConflict            a folder exists where a file should be, or vice versa
-├── ConditionUnsupported    the bucket cannot enforce the request's condition
-├── ListingUnsupported      the bucket has no stable order, so listings cannot be continued
-├── PreconditionFailed      If-Match or If-None-Match does not hold
-├── MalformedBody           the multipart body is broken or incomplete
-├── UnsupportedMedia        not multipart, or not an image where one is required
-├── TooLarge                more bytes than allowed
-├── StorageFull             the disk is full
-├── BackendUnavailable      the disk or bucket failed, or the outcome is unknown; retry later
-│   └── ReadOnly            an fsync failed, so nothing can be saved until a restart
-└── ConfigurationError      the settings are invalid, so the server refuses to start
-
 `code` is public API: clients depend on it, so it never changes. Messages may. The SDK uses the
 first line of a docstring as the message if a response has none. HTTP status codes are defined in
 `http/problems.py`.
@@ -40,10 +9,7 @@ from typing import ClassVar
 
 
 class StillroomError(Exception):
-    """Base class of all errors; never raised itself.
-
-    `message` is the default message of a class.
-    """
+    """Base class of all errors; never raised itself. `message` is the default message."""
 
     code: ClassVar[str] = "error"
     message: ClassVar[str] = ""
@@ -55,9 +21,7 @@ class StillroomError(Exception):
 class InvalidInput(StillroomError):
     """The input of the request is invalid.
 
-    Args:
-        message: One sentence for the client.
-        at: Location of the input in the request, as in FastAPI: `("query", "limit")`.
+    `at` is its location in the request, as in FastAPI: `("query", "limit")`.
     """
 
     code = "invalid_input"
@@ -111,10 +75,7 @@ class Unauthenticated(StillroomError):
 
 
 class TokenExpired(Unauthenticated):
-    """The token has expired.
-
-    The message may say so, since only the owner of a valid token can present it.
-    """
+    """The token has expired. The message may say so: only the owner of a token can present it."""
 
     code = "token_expired"
     message = "the token has expired"
@@ -150,13 +111,10 @@ class RunNotFound(StillroomError):
 class RunConflict(StillroomError):
     """The run is not as expected, or was published with other images.
 
-    Args:
-        message: One sentence for the client.
-        count: Number of images in the run, if it is known.
+    `count` is the number of images in the run, if it is known.
     """
 
     code = "run_conflict"
-    count: int | None = None
 
     def __init__(self, message: str, *, count: int | None = None) -> None:
         super().__init__(message)
@@ -234,9 +192,7 @@ class MalformedBody(StillroomError):
 class UnsupportedMedia(StillroomError):
     """The body is not multipart/form-data, or not an image where one is required.
 
-    Args:
-        message: One sentence for the client.
-        is_cut_off: Whether the body is an image whose file ends too early.
+    With `is_cut_off`, it is an image whose file ends too early.
     """
 
     code = "unsupported_media"

@@ -54,7 +54,7 @@ def open_store(data_dir: str | Path | None = None, **settings: object) -> "Local
     Raises:
         ConfigurationError: the settings are invalid or do not work together.
     """
-    resolved = Settings.read_with({"data_dir": data_dir, **settings})
+    resolved = Settings.read(data_dir=data_dir, **settings)
     return LocalImageStore(lambda: assemble(resolved, authorize=lambda _: Grant.everything()))
 
 

@@ -68,10 +68,8 @@ class ImagePath:
     def parse(cls, text: str, *, at: tuple[str, ...] = ("path", "path")) -> Self:
         """Parse untrusted text that is already percent-decoded.
 
-        `at` is the text's location in the request, for error messages.
-
-        Raises:
-            InvalidPath: the path is invalid for a reason that ADR 0004 lists.
+        `at` is the text's location in the request, for error messages. Raises `InvalidPath` for the
+        reasons that ADR 0004 lists.
         """
         _check_start(text, at=at)
         for segment in text.split("/"):
@@ -83,10 +81,8 @@ class ImagePath:
     def from_target(cls, raw: bytes) -> Self:
         """Parse the raw bytes of a request target after the route's prefix.
 
-        The bytes are percent-decoded exactly once, and strictly.
-
-        Raises:
-            InvalidPath: the path, an escape or the UTF-8 is invalid.
+        They are percent-decoded exactly once, and strictly. Raises `InvalidPath` like `parse`, also
+        if an escape or the UTF-8 is invalid.
         """
         if len(raw) <= MAX_SEGMENT_BYTES and _PLAIN_TARGET.fullmatch(raw):
             return cls(raw.decode("ascii"))
@@ -105,11 +101,7 @@ class ImagePrefix:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Parse untrusted text.
-
-        Raises:
-            InvalidPath: no valid path can begin with this text.
-        """
+        """Parse untrusted text. Raises `InvalidPath` if no valid path can begin with it."""
         _check_start(text, at=("query", "prefix"))
         *folders, start = text.split("/")
         for segment in folders:
@@ -137,11 +129,7 @@ class StorageKey:
 
     @classmethod
     def of_manifest(cls, folder: ImagePath) -> Self:
-        """Return the key of the run manifest in a folder.
-
-        Raises:
-            InvalidPath: the key would be too long.
-        """
+        """Return the key of the run manifest in a folder. Raises `InvalidPath` if too long."""
         _check_length(f"{folder.text}/{MANIFEST_NAME}", at=("path", "folder"))
         return cls(f"{COMPUTE_PREFIX}{folder.text}/{MANIFEST_NAME}")
 
@@ -179,22 +167,14 @@ class KeyPrefix:
 
 
 def path_of_key(text: str, *, at: tuple[str, ...]) -> ImagePath:
-    """Parse an untrusted storage key of the form `compute/<path>`.
-
-    Raises:
-        InvalidPath: the text has another prefix, or the rest is not a valid path.
-    """
+    """Parse an untrusted storage key of the form `compute/<path>`. Raises `InvalidPath`."""
     if not text.startswith(COMPUTE_PREFIX):
         raise InvalidPath(f"must begin with `{COMPUTE_PREFIX}`", at=at)
     return ImagePath.parse(text.removeprefix(COMPUTE_PREFIX), at=at)
 
 
 def poster_of(video: StorageKey) -> StorageKey:
-    """Return the key of a video's poster.
-
-    Raises:
-        InvalidPath: the path would be too long.
-    """
+    """Return the key of a video's poster. Raises `InvalidPath` if the path would be too long."""
     return StorageKey.of_image(path_of_key(video.text + POSTER_SUFFIX, at=("path", "path")))
 
 
@@ -241,8 +221,7 @@ def is_segment(name: str) -> bool:
 def decode_query_text(raw: bytes, *, at: tuple[str, ...]) -> str:
     """Decode a name or value in a query strictly. `+` is decoded to a space, as in forms.
 
-    Raises:
-        InvalidPath: an escape or the UTF-8 is invalid.
+    Raises `InvalidPath` if an escape or the UTF-8 is invalid.
     """
     return _decode_once(raw.replace(b"+", b" "), at=at)
 

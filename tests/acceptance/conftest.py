@@ -25,8 +25,6 @@ from services.seaweedfs import bucket_variables
 
 @dataclass(frozen=True)
 class Way:
-    """How a server is started."""
-
     name: str
     flags: tuple[str, ...] = ("--workers", "1")
     settings: dict[str, str] = field(default_factory=dict)
@@ -126,12 +124,6 @@ def server(started_as: Way, servers: Servers) -> Server:
 def client(server: Server) -> Iterator[httpx.Client]:
     with server.client() as opened:
         yield opened
-
-
-@pytest.fixture
-def folder() -> str:
-    """A folder in the store that no other test uses."""
-    return uuid.uuid4().hex
 
 
 @pytest.fixture(scope="session")

@@ -14,15 +14,13 @@ from stillroom.paths import KeyPrefix
 from stillroom.settings import Settings
 from stillroom.storage.choose import open_storage
 from stillroom.storage.disk.attributes import Attributes
-from stillroom.storage.values import ListQuery
+from stillroom.storage.values import ListQuery, StoredImage
 
 MANY = 10_000
 
 
 @dataclass
 class Migrated:
-    """How it ended, and what it said."""
-
     status: int
     out: str
     err: str
@@ -59,22 +57,23 @@ def write(data: Path, images: dict[str, bytes]) -> None:
 
 
 def facts(settings: Settings) -> dict[str, tuple[int, str, bytes | None, int]]:
-    """Size, type, hash and time of all that is there."""
-
     async def look() -> dict[str, tuple[int, str, bytes | None, int]]:
         storage = open_storage(settings.storage, settings.save_rules)
-        found = {}
-        for prefix in ("compute/", "media/"):
-            page = await storage.entries(ListQuery(KeyPrefix(prefix), limit=MANY))
-            for entry in page.entries:
-                assert not isinstance(entry, KeyPrefix)
-                found[entry.key.text] = (
-                    entry.size,
-                    entry.content_type,
-                    entry.sha256,
-                    entry.modified_ns // 1000,
-                )
+        pages = [
+            await storage.entries(ListQuery(KeyPrefix(prefix), limit=MANY))
+            for prefix in ("compute/", "media/")
+        ]
         await storage.close()
-        return found
+        return {
+            entry.key.text: (
+                entry.size,
+                entry.content_type,
+                entry.sha256,
+                entry.modified_ns // 1000,
+            )
+            for page in pages
+            for entry in page.entries
+            if isinstance(entry, StoredImage)
+        }
 
     return asyncio.run(look())

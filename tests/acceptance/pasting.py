@@ -6,7 +6,6 @@ import re
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +13,9 @@ import httpx
 
 from pictures import picture
 from running import Server
+from services.process import spawn
 from videos import recorded
+from waiting import until
 
 ROOT = Path(__file__).parents[2]
 DEFAULT_URL = "http://127.0.0.1:8000"
@@ -39,21 +40,12 @@ def paste(commands: str, server: Server, folder: Path) -> str:
     for name in ("docs", ".venv"):
         if not (folder / name).exists():
             (folder / name).symlink_to(ROOT / name if name == "docs" else Path(sys.prefix))
-    ran = subprocess.run(
-        ["bash", "-c", script],
-        cwd=folder,
-        env={
-            **server.environment,
-            "PATH": os.environ["PATH"],
-            "STILLROOM_CONFIG": str(folder / "stillroom.conf"),
-        },
-        capture_output=True,
-        text=True,
-        timeout=500,
-        check=False,
-    )
-    assert ran.returncode == 0, ran.stderr
-    return ran.stdout
+    environment = {
+        **server.environment,
+        "PATH": os.environ["PATH"],
+        "STILLROOM_CONFIG": str(folder / "stillroom.conf"),
+    }
+    return _output_of(["bash", "-c", script], folder, environment)
 
 
 def run_snippets(snippets: list[str], server: Server, folder: Path) -> str:
@@ -64,30 +56,25 @@ def run_snippets(snippets: list[str], server: Server, folder: Path) -> str:
     if "async def main" in script:
         script += "\nimport asyncio\nasyncio.run(main())\n"
     (folder / "worker.py").write_text(script)
+    command = [sys.executable, "-W", "error::DeprecationWarning", "worker.py", server.token()]
+    return _output_of(command, folder)
+
+
+def _output_of(command: list[str], folder: Path, environment: dict[str, str] | None = None) -> str:
     ran = subprocess.run(
-        [sys.executable, "-W", "error::DeprecationWarning", "worker.py", server.token()],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=500,
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=500,
         check=False,
-    )
+    )  # fmt: skip
     assert ran.returncode == 0, ran.stderr
     return ran.stdout
 
 
 @contextlib.contextmanager
 def started(commands: str, folder: Path, log: Path, **environment: str) -> Iterator[None]:
-    """Commands that go on until they are stopped, as in a terminal of their own."""
-    with log.open("wb") as stream:
-        process = subprocess.Popen(
-            ["bash", "-c", commands],
-            cwd=folder,
-            env={**os.environ, **environment},
-            stdout=stream,
-            stderr=stream,
-            start_new_session=True,
-        )
+    process = spawn(
+        ["bash", "-c", commands], log, environment={**os.environ, **environment}, cwd=folder,
+        start_new_session=True,
+    )  # fmt: skip
     try:
         yield
     finally:
@@ -96,9 +83,8 @@ def started(commands: str, folder: Path, log: Path, **environment: str) -> Itera
 
 
 def wait_for_answer(url: str, log: Path) -> None:
-    for _ in range(600):
-        with contextlib.suppress(httpx.TransportError):
-            httpx.get(url, timeout=5)
-            return
-        threading.Event().wait(0.1)  # until it listens
-    raise AssertionError(log.read_text()[-2000:])
+    def is_there() -> bool:
+        httpx.get(url)
+        return True
+
+    until(is_there, despite=httpx.TransportError, said=log.read_text)

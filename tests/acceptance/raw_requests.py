@@ -24,7 +24,6 @@ def connected(port: int) -> Iterator[tuple[socket.socket, io.BufferedReader]]:
 
 
 def ask(server: Server, request: bytes, *, times: int = 1) -> list[bytes]:
-    """The whole answers to a request that is sent again and again on one connection."""
     answers = []
     with connected(server.port) as (connection, stream):
         for _ in range(times):

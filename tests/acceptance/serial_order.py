@@ -17,19 +17,16 @@ Step = Callable[[State], tuple[bool, State]]
 
 @dataclass(frozen=True)
 class Operation:
-    """One request and its answer, between two moments of one clock."""
-
     began: float
     ended: float
     name: str
     step: Step
 
 
-def has_serial_order(operations: Sequence[Operation], start: State = None) -> bool:
-    """Whether some serial order explains every answer and keeps the order of time."""
+def has_serial_order(operations: Sequence[Operation]) -> bool:
     history = sorted(operations, key=lambda operation: operation.began)
     tried: set[tuple[frozenset[int], State]] = set()
-    ways: list[tuple[frozenset[int], State]] = [(frozenset(range(len(history))), start)]
+    ways: list[tuple[frozenset[int], State]] = [(frozenset(range(len(history))), None)]
     while ways:
         remaining, state = ways.pop()
         if not remaining:
@@ -48,7 +45,6 @@ def has_serial_order(operations: Sequence[Operation], start: State = None) -> bo
 
 
 def saved(etag: str) -> Step:
-    """An unconditional save that answered 200."""
     return lambda _: (True, etag)
 
 
@@ -67,7 +63,6 @@ def replaced(known: str, etag: str | None) -> Step:
 
 
 def deleted(*, found: bool) -> Step:
-    """A deletion: 200, or 404."""
     return lambda state: ((state is not None) == found, None)
 
 
@@ -77,5 +72,4 @@ def read(etag: str | None) -> Step:
 
 
 def listed(*, found: bool) -> Step:
-    """A listing that shows the path, or does not."""
     return lambda state: ((state is not None) == found, state)

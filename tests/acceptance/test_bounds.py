@@ -16,7 +16,7 @@ import pytest
 from acceptance.conftest import Servers, Way
 from acceptance.test_memory import load_what_is_loaded_late
 from running import IMAGES, Server, exchange, parsed, running
-from stillroom.server.descriptors import bounds_of
+from stillroom.server import descriptors
 from stillroom.server.http11.bounds import BODY_WINDOW_S, Bounds
 from stillroom.settings import Settings
 from waiting import until
@@ -53,8 +53,10 @@ def hasty(started_as: Way, servers: Servers) -> Server:
     )
 
 
-def test_the_bounds_as_shipped(tmp_path: Path) -> None:
-    shipped = bounds_of(Settings(data_dir=tmp_path), descriptors=65_536)
+def test_the_bounds_as_shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(descriptors, "raise_descriptor_limit", lambda: 65_536)
+
+    shipped = descriptors.bounds_of(Settings(data_dir=tmp_path))
 
     assert shipped == Bounds()
     assert (shipped.head_bytes, shipped.header_fields, shipped.target_bytes) == (32_768, 100, 8192)
@@ -203,10 +205,13 @@ def test_a_body_that_comes_too_slowly_is_408_and_leaves_nothing(tmp_path: Path) 
 
 
 @pytest.mark.workers
-def test_a_thousand_half_open_connections_leave_others_alone_and_are_closed(hasty: Server) -> None:
+def test_a_thousand_half_open_connections_leave_others_alone_and_are_closed(
+    hasty: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Or half of those that the server takes, where the limit of open files is low."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    taken = bounds_of(Settings(data_dir=hasty.data), descriptors=hard).connections
+    monkeypatch.setattr(descriptors, "raise_descriptor_limit", lambda: hard)
+    taken = descriptors.bounds_of(Settings(data_dir=hasty.data)).connections
     half_open: list[socket.socket] = []
     try:
         for _ in range(min(1000, taken // 2)):

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from running import IMAGES, Server, is_gone, paused, running, wait_until_ready
+from running import IMAGES, Server, is_gone, running, wait_until_ready
+from services.process import paused
 from waiting import until
 
 # In every Python that finds it: two signals, each of which blocks the main thread for good.

@@ -6,7 +6,8 @@ from urllib.parse import quote
 import httpx
 import pytest
 
-from running import IMAGES, Server, paused
+from running import IMAGES, Server
+from services.process import paused
 from waiting import until
 
 pytestmark = pytest.mark.hosts

@@ -15,6 +15,7 @@ import jwt
 import pytest
 
 from running import STILLROOM, free_port, running
+from surroundings import inherited
 from waiting import until
 
 LINK = re.compile(r"\bSign in \(this link works once, for 10 minutes\): (\S+)/#sign-in=(\S+)\r?\n")
@@ -106,7 +107,7 @@ def test_one_is_printed_on_a_terminal_with_the_address_that_is_set(tmp_path: Pat
     ours, theirs = pty.openpty()
     port = free_port()
     environment = {
-        **{name: value for name, value in os.environ.items() if not name.startswith("STILLROOM_")},
+        **inherited(),
         "STILLROOM_DATA_DIR": str(tmp_path / "data"),
         "STILLROOM_PORT": str(port),
         "STILLROOM_PUBLIC_BASE_URL": "https://images.example.com",

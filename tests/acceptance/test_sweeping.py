@@ -20,7 +20,7 @@ from pictures import picture
 from running import IMAGES, STILLROOM, Server, running
 from services.seaweedfs import bucket_variables
 from stillroom.media.config import PostgresConfig, RowsConfig, SqliteConfig
-from stillroom.media.resource import new_id, now
+from stillroom.media.resource import DELETION, new_id, now
 from stillroom.media.rows.engine import migrating
 from stillroom.media.rows.tables import dead_letters, deletions, scans
 from stillroom.paths import StorageKey
@@ -128,9 +128,13 @@ def bury(server: Server, path: str) -> str:
         connection.execute(
             sa.insert(dead_letters).values(
                 id=dead_letter_id,
-                storage_key=StorageKey(f"compute/{path}"),
-                save_id="none",
-                reason="relocated",
+                kind=DELETION,
+                payload={
+                    "storage_key": f"compute/{path}",
+                    "save_id": "none",
+                    "reason": "relocated",
+                    "content_hash": None,
+                },
                 created_at=now() - timedelta(days=1),
                 failed_at=now(),
                 attempts=12,

@@ -1,14 +1,13 @@
 """A real Chromium, and a server that the tests of a file share."""
 
-import shutil
 from collections.abc import Iterator
 from uuid import uuid4
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser
 
-from browser.chromium import FLAGS
+from browser.chromium import chromium
 from browser.scenery import scenery
 from browser.site import Site, site
 from browser.visiting import Visit, save, visit
@@ -17,12 +16,8 @@ from running import Server, running
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    binary = shutil.which("chromium")
-    assert binary, "chromium is missing: apt-get install chromium"
-    with sync_playwright() as driver:
-        launched = driver.chromium.launch(executable_path=binary, args=FLAGS)
+    with chromium() as launched:
         yield launched
-        launched.close()
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +48,6 @@ def elsewhere() -> Iterator[Site]:
 
 @pytest.fixture
 def folder() -> str:
-    """A new one, with its slash."""
     return f"{uuid4().hex[:8]}/"
 
 

@@ -1,13 +1,12 @@
 """Record a canvas with Chromium's own `MediaRecorder`: `python -m browser.recording` in `tests`."""
 
 import base64
-import shutil
 import sys
 from pathlib import Path
 
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page
 
-from browser.chromium import FLAGS
+from browser.chromium import chromium
 
 TYPES = {"webm": "video/webm;codecs=vp9", "mp4": "video/mp4;codecs=vp9"}
 
@@ -49,22 +48,16 @@ async ({ type, width, height, ms }) => {
 
 
 def record(page: Page, type_: str, size: tuple[int, int], seconds: float) -> bytes:
-    """What the recorder makes of a moving bar."""
     width, height = size
     what = {"type": type_, "width": width, "height": height, "ms": seconds * 1000}
     return base64.b64decode(page.evaluate(_RECORD, what))
 
 
 def main(folder: Path) -> None:
-    """Write the files that `videos.py` reads."""
-    binary = shutil.which("chromium")
-    assert binary, "chromium is missing: apt-get install chromium"
-    with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=binary, args=FLAGS)
+    with chromium() as browser:
         page = browser.new_page()
         for kind, type_ in TYPES.items():
             (folder / f"canvas.{kind}").write_bytes(record(page, type_, (160, 90), 2.0))
-        browser.close()
 
 
 if __name__ == "__main__":

@@ -1,11 +1,12 @@
 """Pictures that look like something, drawn by a few lines: a sky, a sun or a moon, and hills."""
 
 import colorsys
-import io
 import math
 import random
 
 from PIL import Image, ImageDraw, ImageFilter
+
+from pictures import encoded
 
 _SHAPES = ((3, 2), (1, 1), (2, 3), (4, 3), (16, 9))
 
@@ -41,9 +42,7 @@ def scenery(seed: int, *, edge: int = 900, form: str = "JPEG") -> bytes:
         light = (0.5 if night else 0.8) * (1 - 0.75 * depth) + 0.08
         colour = _colour(hue + 0.08 * depth, 0.25 + 0.4 * depth, light)
         draw.polygon([(0, height), *line, (width, height)], colour)
-    out = io.BytesIO()
-    image.filter(ImageFilter.SMOOTH).save(out, form, quality=88)
-    return out.getvalue()
+    return encoded(image.filter(ImageFilter.SMOOTH), form, quality=88)
 
 
 def _sky(chance: random.Random, size: tuple[int, int], hue: float, *, night: bool) -> Image.Image:

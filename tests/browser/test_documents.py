@@ -1,14 +1,13 @@
 """The documents in a Chromium that reaches nothing but the server, and tells what it asks for."""
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page
 
-from browser.chromium import FLAGS
+from browser.chromium import chromium
 from browser.visiting import LONGEST_MS
 from running import Server, running
 
@@ -26,15 +25,10 @@ def server(tmp_path: Path) -> Iterator[Server]:
 
 @pytest.fixture
 def page() -> Iterator[Page]:
-    binary = shutil.which("chromium")
-    assert binary, "chromium is missing: apt-get install chromium"
-    alone = f"--host-resolver-rules=MAP {NAME} 127.0.0.1, MAP * ~NOTFOUND"
-    with sync_playwright() as driver:
-        launched = driver.chromium.launch(executable_path=binary, args=[*FLAGS, alone])
+    with chromium(f"--host-resolver-rules=MAP {NAME} 127.0.0.1, MAP * ~NOTFOUND") as launched:
         page = launched.new_page()
         page.set_default_timeout(LONGEST_MS)
         yield page
-        launched.close()
 
 
 def test_the_documents_ask_only_the_server(server: Server, page: Page) -> None:

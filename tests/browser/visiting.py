@@ -38,30 +38,22 @@ expect.set_options(timeout=LONGEST_MS)
 
 @dataclass
 class Visit:
-    """A tab, signed in or not.
-
-    Attributes:
-        url: Where the page is, with its slash at the end.
-        hosts: Who else may be asked: the CDN.
-    """
+    """A tab, signed in or not; `hosts` are others that it may ask, such as a CDN."""
 
     page: Page
     url: str
     hosts: frozenset[str] = frozenset()
 
     def go(self, fragment: str = "") -> None:
-        """Open the page, or another place of it as by its address."""
         self.page.goto(f"{self.url}{fragment}")
 
     def sign_in(self, token: str, fragment: str = "") -> None:
-        """As a person does."""
         self.go(fragment)
         self.page.get_by_label("Token", exact=True).fill(token)
         self.page.get_by_role("button", name="Sign in").click()
         expect(self.page.locator("#app")).to_be_visible()
 
     def cell(self, name: str) -> Any:
-        """The picture or folder of this name."""
         return self.page.locator(f'.cell[title="{name}"]')
 
     def text(self, text: str) -> Any:
@@ -70,25 +62,20 @@ class Visit:
 
     @property
     def cells(self) -> Any:
-        """Those in the document."""
         return self.page.locator(".cell")
 
     @property
     def viewer(self) -> Any:
-        """The dialog with one picture."""
         return self.page.locator("#viewer")
 
     def expect_picture(self, name: str) -> None:
-        """It is open, and has arrived."""
         expect(self.page.locator("#viewer-name")).to_have_text(name)
         expect(self.page.locator(".picture.ready")).to_be_visible()
 
     def names(self) -> list[str]:
-        """In the order of the document."""
         return [str(name) for name in self.cells.evaluate_all("all => all.map(one => one.title)")]
 
     def expect_names(self, *names: str) -> None:
-        """These show, in this order, and no others."""
         try:
             self.page.wait_for_function(
                 """names => JSON.stringify(names) === JSON.stringify(
@@ -99,7 +86,6 @@ class Visit:
             assert self.names() == list(names)
 
     def expect_accessible(self) -> None:
-        """axe finds nothing."""
         self.page.evaluate(
             "Promise.allSettled(document.getAnimations({subtree: true}).map(one => one.finished))"
         )
@@ -112,7 +98,6 @@ class Visit:
         assert bad == [], bad
 
     def picture(self, name: str) -> None:
-        """Keep a screenshot, for people."""
         SCREENSHOTS.mkdir(parents=True, exist_ok=True)
         self.page.screenshot(path=SCREENSHOTS / f"{name}.png")
 
@@ -144,7 +129,6 @@ def a_file(name: str, data: bytes) -> Any:
 
 
 def confirm(visitor: Visit, *texts: str) -> None:
-    """Delete, once these words were read."""
     question = visitor.page.locator(".question[open]")
     for text in texts:
         expect(question).to_contain_text(text)

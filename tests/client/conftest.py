@@ -1,7 +1,6 @@
 """One server for the SDK and the commands, and both faces of the SDK behind one."""
 
 import inspect
-import uuid
 from collections.abc import AsyncIterator, Iterator
 from functools import partial
 from pathlib import Path
@@ -27,12 +26,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @pytest.fixture
-def folder() -> str:
-    """A folder in the store that no other test uses."""
-    return uuid.uuid4().hex
-
-
-@pytest.fixture
 def run(server: Server, tmp_path: Path) -> Run:
     """Runs `stillroom …` in a folder of its own, with the server and a token in variables."""
 
@@ -45,7 +38,6 @@ def run(server: Server, tmp_path: Path) -> Run:
 
 @pytest.fixture
 def made(tmp_path: Path) -> Path:
-    """A folder of five images."""
     for name in ("out/a.png", "out/b b.png", "out/deep/c.png", "out/deep/er/d é.png", "e.png"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(PNG + name.encode())

@@ -7,7 +7,6 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -17,6 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
+from listening import Handler, listening
 from running import Server
 from stillroom.client import AsyncImageStore, ImageStore, ServerUnreachable, from_float
 from stillroom.client.errors import UnexpectedAnswer
@@ -253,28 +253,14 @@ async def test_smaller_pictures_are_read_and_signed(
 def provider(answers: dict[str, tuple[int, dict[str, str], bytes]]) -> Iterator[str]:
     """A server that gives images without a token; its URL."""
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
+    class Answering(Handler):
+        def get(self) -> None:
             assert "Authorization" not in self.headers
             status, fields, body = answers[self.path.partition("?")[0]]
-            self.send_response(status)
-            for name, value in {"Content-Length": str(len(body)), **fields}.items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(body)
+            self.answer(status, body, {"Content-Length": str(len(body)), **fields})
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with listening(Answering) as url:
+        yield url
 
 
 @pytest.mark.anyio

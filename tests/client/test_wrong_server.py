@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from issuing import self_signed
+from listening import certificate_file, listening
 from running import Server
 from stillroom.client import ImageStore, ServerUnreachable, UnexpectedAnswer
 from stillroom.client.exchange import Answer, Failure
@@ -46,12 +46,8 @@ def waited(retries: Retries, outcome: Answer | Failure) -> float:
 def file_server(tmp_path: Path) -> Iterator[str]:
     """`python -m http.server`, which knows nothing of images."""
     handler = functools.partial(_Silent, directory=str(tmp_path))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as served:
-        serving = threading.Thread(target=served.serve_forever)
-        serving.start()
-        yield f"http://127.0.0.1:{served.server_port}"
-        served.shutdown()
-        serving.join()
+    with listening(handler) as url:
+        yield url
 
 
 class _Silent(http.server.SimpleHTTPRequestHandler):
@@ -152,7 +148,7 @@ def test_a_name_that_no_host_has_is_told_from_a_refusal(monkeypatch: pytest.Monk
 
 def test_a_certificate_that_does_not_hold_is_given_up_early(tmp_path: Path) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(self_signed(tmp_path))
+    context.load_cert_chain(certificate_file(tmp_path))
     with socket.create_server(("127.0.0.1", 0)) as listener:
         serving = threading.Thread(target=_shake_hands, args=(listener, context))
         serving.start()

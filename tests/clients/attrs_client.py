@@ -42,7 +42,6 @@ class Client:
         return _operation(tag, name).sync_detailed(*given, client=self._client, **named)
 
     def save(self, path: str, **headers: str) -> Any:
-        """Save the image as a browser's form does."""
         file = self.file(payload=io.BytesIO(IMAGE), file_name="image.png", mime_type="image/png")
         body = self.models.BodySaveImageApiV1StorageImagesPathPost(file=file)
         return self("storage", "save_image", path, body=body, **headers)
@@ -120,7 +119,6 @@ def _library(call: Client, sha256: str) -> None:
 
 
 def main() -> None:
-    """Raise at the first step that fails."""
     call = Client()
     sha256 = _images(call)
     _run(call, sha256)

@@ -7,12 +7,14 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import LiteralString
 
 import httpx
 import psycopg
 
+from acceptance.library import LIBRARY
 from cluster.deployment import Deployment
-from cluster.load import LIBRARY, Image, Load
+from cluster.load import Image, Load
 from running import IMAGES
 
 _ALIVE_FOR_S = 15.0
@@ -24,14 +26,11 @@ _READERS = 4
 
 @dataclass
 class Audit:
-    """What was counted, and everything that is not as it was promised."""
-
     counts: dict[str, int] = field(default_factory=dict)
     violations: list[str] = field(default_factory=list)
 
 
 def audit(deployment: Deployment, load: Load) -> Audit:
-    """Count, once the load is settled and all is well again."""
     found = Audit(violations=list(load.violations))
     drain(deployment)
     kept = [image for image in load.images if image.fate in ("saved", "recorded")]
@@ -47,14 +46,17 @@ def audit(deployment: Deployment, load: Load) -> Audit:
         "copy", deployment.operator.keys("media/"), (each.resource[1] for each in in_library)
     )
     found.violations += _differences(
-        "resource", _resources(deployment), (each.resource[0] for each in in_library + recorded)
+        "resource",
+        _selected(deployment, "id FROM media_resources"),
+        (each.resource[0] for each in in_library + recorded),
     )
     found.violations += [f"an upload is left: {key}" for key in deployment.operator.uploads()]
     urls = {f"{IMAGES}/{each.path}": each for each in kept}
     urls |= {f"{LIBRARY}/{each.resource[0]}/file": each for each in in_library}
     found.violations += _unlike(deployment, load.token, urls)
     deleted = _swept(deployment, relocated, withdrawn, found)
-    found.violations += _left_in_the_queue(deployment)
+    given_up = _selected(deployment, "payload ->> 'storage_key', last_error FROM dead_letters")
+    found.violations += [f"given up: {letter}" for letter in given_up]
     found.counts = {
         "images saved": len(load.images),
         "of them deleted by their owner": sum(each.fate == "deleted" for each in load.images),
@@ -111,19 +113,12 @@ def _differences(what: str, found: Iterable[str], promised: Iterable[str]) -> It
     yield from (f"{what} that nobody has any more: {name}" for name in sorted(there - wanted))
 
 
-def _resources(deployment: Deployment) -> list[str]:
+def _selected(deployment: Deployment, columns: LiteralString) -> list[str]:
     with psycopg.connect(deployment.database_url) as rows:
-        return [str(row[0]) for row in rows.execute("SELECT id FROM media_resources")]
-
-
-def _left_in_the_queue(deployment: Deployment) -> Iterator[str]:
-    with psycopg.connect(deployment.database_url) as rows:
-        for row in rows.execute("SELECT storage_key, last_error FROM media_dead_letters"):
-            yield f"given up: {row[0]}: {row[1]}"
+        return [": ".join(map(str, row)) for row in rows.execute(f"SELECT {columns}")]
 
 
 def _unlike(deployment: Deployment, token: str, urls: dict[str, Image]) -> list[str]:
-    """Those that are not read back as they were saved, through the proxy and the redirect."""
     headers = {"Authorization": f"Bearer {token}"}
     with (
         httpx.Client(base_url=deployment.url, headers=headers, timeout=70) as proxy,

@@ -28,12 +28,6 @@ PACE = Pace(faulty_s=8, after_s=6, acknowledged=20)
 
 @dataclass
 class Run:
-    """What came of one run.
-
-    Attributes:
-        violations: Everything that is not as it was promised.
-    """
-
     load: Load
     borne: list[Borne]
     audit: Audit
@@ -50,7 +44,6 @@ class Run:
 
 
 def run(running: Deployment, phases: tuple[Phase, ...], pace: Pace, *, seed: int) -> Run:
-    """Load a deployment, make all that trouble, and count in the end."""
     began = time.monotonic()
     load = Load(running.url, running.token(), seed)
     load.start()
@@ -67,7 +60,6 @@ def run(running: Deployment, phases: tuple[Phase, ...], pace: Pace, *, seed: int
 
 
 def table(ran: Run, command: str) -> str:
-    """For people, and for the page."""
     today = time.strftime("%-d %B %Y", time.gmtime())
     machine = f"{os.cpu_count()} cores, load average {os.getloadavg()[0]:.0f} in the end"
     lines = [
@@ -91,9 +83,8 @@ def table(ran: Run, command: str) -> str:
 
 def main() -> int:
     asked = argparse.ArgumentParser(description=__doc__)
-    asked.add_argument(
-        "--save", action="store_true", help="write the table into benchmarks/EXPERIMENTS.md"
-    )
+    told = "write the table into benchmarks/EXPERIMENTS.md"
+    asked.add_argument("--save", action="store_true", help=told)
     asked.add_argument("--seed", type=int, default=int(time.time()))
     options = asked.parse_args()
     print(f"seed {options.seed}", file=sys.stderr)

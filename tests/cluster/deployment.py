@@ -17,7 +17,10 @@ from services.process import Process
 from services.proxies import DEPLOY, nginx_cluster
 from services.s3 import Operator
 from services.seaweedfs import BUCKET, KEY_ID, SECRET
-from services.weed_cluster import WeedCluster, wait_until_well, weed_cluster
+from services.stub_wire import variables_of
+from services.weed_cluster import WeedCluster, weed_cluster
+from stillroom.storage.choose import R2Config
+from surroundings import inherited
 
 SERVERS = 3
 GRACE_S = 2
@@ -26,13 +29,7 @@ SWEEP_EVERY_S = 1
 
 @dataclass
 class Deployment:
-    """All of it, running.
-
-    Attributes:
-        url: Of the proxy.
-        servers: The Stillrooms.
-        environment: What all of them have in common.
-    """
+    """All of it, running: the URL of the proxy, the Stillrooms, and what they have in common."""
 
     url: str
     servers: list[Process]
@@ -53,24 +50,19 @@ class Deployment:
 
     def wait_until_ready(self, server: Process) -> None:
         assert server.environment is not None
-        url = f"http://127.0.0.1:{server.environment['STILLROOM_PORT']}/readyz"
-        wait_until_well(url, server)
+        server.wait_until_well(f"http://127.0.0.1:{server.environment['STILLROOM_PORT']}/readyz")
 
 
 def shared_environment(changes: dict[str, str]) -> dict[str, str]:
     """`deploy/cluster/stillroom.env` with some of its values replaced, none added."""
-    found = {}
-    for line in (DEPLOY / "cluster/stillroom.env").read_text().splitlines():
-        if line and not line.startswith("#"):
-            name, _, value = line.partition("=")
-            found[name] = value
+    lines = (DEPLOY / "cluster/stillroom.env").read_text().splitlines()
+    found = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
     assert changes.keys() <= found.keys()
     return found | changes
 
 
 @contextlib.contextmanager
 def deployment(folder: Path, postgres: PostgreSQL) -> Iterator[Deployment]:
-    """Run all of it, on a database of its own."""
     database_url = postgres.make_database()
     front, *ports = free_ports(1 + SERVERS)
     url = f"http://127.0.0.1:{front}"
@@ -82,10 +74,7 @@ def deployment(folder: Path, postgres: PostgreSQL) -> Iterator[Deployment]:
         operator.make_bucket()
         shared = shared_environment(
             {
-                "R2_ENDPOINT_URL": bucket.endpoint_url,
-                "R2_BUCKET_NAME": BUCKET,
-                "R2_ACCESS_KEY_ID": KEY_ID,
-                "R2_SECRET_ACCESS_KEY": SECRET,
+                **variables_of(R2Config(bucket.endpoint_url, KEY_ID, SECRET, BUCKET)),
                 "R2_PUBLIC_URL": f"{bucket.endpoint_url}/{BUCKET}",
                 "STILLROOM_DATABASE_URL": database_url,
                 "STILLROOM_JWT_SECRET": os.urandom(32).hex(),
@@ -101,30 +90,22 @@ def deployment(folder: Path, postgres: PostgreSQL) -> Iterator[Deployment]:
             server.start()
         for server in servers:
             running.wait_until_ready(server)
-        stack.enter_context(
-            nginx_cluster(
-                folder, front, *ports, max_upload_bytes=int(shared["STILLROOM_MAX_UPLOAD_BYTES"])
-            )
-        )
+        most = int(shared["STILLROOM_MAX_UPLOAD_BYTES"])
+        stack.enter_context(nginx_cluster(folder, front, *ports, max_upload_bytes=most))
         yield running
 
 
 def _server(folder: Path, name: str, port: int, shared: dict[str, str]) -> Process:
     """One as on a machine of its own: nothing but the port and an empty data directory differs."""
-    inherited = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("STILLROOM_", "R2_"))
-    }
     own = {
         "STILLROOM_PORT": str(port),
         "STILLROOM_DATA_DIR": str(folder / name),
         "STILLROOM_SWEEP_INTERVAL_SECONDS": str(SWEEP_EVERY_S),
     }
-    return Process(name, [STILLROOM, "serve"], folder, {**inherited, **shared, **own})
+    return Process(name, [STILLROOM, "serve"], folder, {**inherited("R2_"), **shared, **own})
 
 
 def _end(server: Process) -> None:
-    if server.running is not None and server.running.poll() is None:
+    if server.running is not None and server.is_running:
         server.running.terminate()
         server.running.wait(60)

@@ -15,11 +15,10 @@ from typing import Final
 
 import httpx
 
+from acceptance.library import LIBRARY
 from pictures import picture
 from running import IMAGES
 from waiting import until
-
-LIBRARY: Final = "/api/v1/media-resources"
 
 PATIENCE_S: Final = 70
 """Of a client: longer than the proxy's 60 s, so that it is never the first to give up."""
@@ -44,8 +43,7 @@ class Image:
     Attributes:
         fate: What was acknowledged last, or nothing yet: saved, recorded, relocated, deleted.
         sure: No attempt to save it may still be under way in the bucket.
-        resource: Of the media library: its id and its key, once it is there.
-        withdrawn: Its resource was deleted.
+        resource: Its id and its key in the media library, once it is there.
     """
 
     path: str
@@ -63,12 +61,7 @@ class Image:
 
 @dataclass
 class Sent:
-    """One request and what became of it.
-
-    Attributes:
-        phase: In which it began.
-        trouble: Empty if it was acknowledged, else what came instead.
-    """
+    """One request; `trouble` is empty if it was acknowledged, else it is what came instead."""
 
     phase: str
     operation: str
@@ -79,12 +72,7 @@ class Sent:
 
 @dataclass
 class Load:
-    """All clients and all that they have seen.
-
-    Attributes:
-        phase: What is being done to the servers; each request notes it.
-        violations: What no answer may say, whatever is broken.
-    """
+    """All clients, and what they have seen; `violations` may not be, whatever is broken."""
 
     url: str
     token: str
@@ -113,7 +101,6 @@ class Load:
             thread.start()
 
     def wait_for(self, count: int, within_s: float = 90) -> None:
-        """Return when so many more requests have been acknowledged."""
         wanted = self.acknowledged + count
         until(
             lambda: self.acknowledged >= wanted, within_s=within_s,
@@ -121,7 +108,6 @@ class Load:
         )  # fmt: skip
 
     def enter(self, phase: str) -> None:
-        """Begin a phase; returns when no request of the one before is under way."""
         self.phase = phase
         until(
             lambda: all(client.busy_since in ("", phase) for client in self._clients),
@@ -129,13 +115,11 @@ class Load:
         )
 
     def stop(self) -> None:
-        """Return when no request is under way."""
         self._stopped.set()
         for thread in self._threads:
             thread.join()
 
     def settle(self, within_s: float = 60) -> None:
-        """Do again, until it is acknowledged, what has no clear outcome."""
         give_up = time.monotonic() + within_s
         for client in self._clients:
             client.settle(give_up)
@@ -146,11 +130,7 @@ class Load:
 
 
 class Client:
-    """One of them: a folder, a connection, and what it was promised.
-
-    Attributes:
-        busy_since: The phase in which the request under way began, or nothing.
-    """
+    """A folder, a connection, and what it was promised; the phase of the request under way."""
 
     def __init__(self, load: Load, number: int) -> None:
         self.busy_since = ""
@@ -196,7 +176,7 @@ class Client:
         elif deed < 0.70:
             self._list()
         elif deed < 0.75:
-            self._look(self._chance.choice(saved))
+            self._call("look", "HEAD", f"{IMAGES}/{self._chance.choice(saved).path}")
         elif deed < 0.80:
             self._call("page of the library", "GET", f"{LIBRARY}?limit=20")
         elif sure := [image for image in saved if image.sure]:
@@ -214,7 +194,6 @@ class Client:
             self._try(lambda: self._withdraw(image))
 
     def _try(self, deed: Callable[[], bool]) -> bool:
-        """A few times now, else in the end."""
         for _ in range(_ATTEMPTS):
             if deed():
                 return True
@@ -263,23 +242,19 @@ class Client:
         return True
 
     def _delete(self, image: Image) -> bool:
-        url = f"{IMAGES}/{image.path}"
-        if self._call("delete", "DELETE", url, also=(404,)) is None:
-            return False
-        image.fate = "deleted"
-        return True
+        answer = self._call("delete", "DELETE", f"{IMAGES}/{image.path}", also=(404,))
+        image.fate = image.fate if answer is None else "deleted"
+        return answer is not None
 
     def _withdraw(self, image: Image) -> bool:
         url = f"{LIBRARY}/{image.resource[0]}"
-        if self._call("delete from the library", "DELETE", url, also=(404,)) is None:
-            return False
-        image.withdrawn = True
-        return True
+        answer = self._call("delete from the library", "DELETE", url, also=(404,))
+        image.withdrawn |= answer is not None
+        return answer is not None
 
     # Looks -------------------------------------------------------------------------------
 
     def _read(self, image: Image) -> None:
-        """By the redirect, as an application does."""
         answer = self._call("read", "GET", f"{IMAGES}/{image.path}", also=(302,))
         if answer is None:
             return
@@ -296,11 +271,7 @@ class Client:
             trouble = "no answer of the bucket"
         self._note(phase, "read in the bucket", began, trouble)
 
-    def _look(self, image: Image) -> None:
-        self._call("look", "HEAD", f"{IMAGES}/{image.path}")
-
     def _list(self) -> None:
-        """All that is promised is there, and nothing that was acknowledged to be deleted."""
         ask: dict[str, str | int] = {"prefix": f"{self._folder}/", "limit": 10_000}
         answer = self._call("listing", "GET", IMAGES, params=ask)
         if answer is None:
@@ -332,7 +303,6 @@ class Client:
         return answer if acknowledged else None
 
     def _trouble(self, operation: str, answer: httpx.Response) -> str:
-        """What kind of failure it is; one that is none of those that may come is a violation."""
         status = answer.status_code
         by_proxy = "text/html" in answer.headers.get("content-type", "")
         if by_proxy and status in (502, 504):

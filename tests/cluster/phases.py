@@ -17,25 +17,13 @@ BOUND_S = 65
 
 @dataclass(frozen=True)
 class Phase:
-    """One kind of trouble.
-
-    Attributes:
-        fault: While it lasts, something is wrong; in the end it has been mended.
-    """
-
     name: str
     fault: Callable[[Deployment], AbstractContextManager[None]]
 
 
 @dataclass(frozen=True)
 class Pace:
-    """How long each phase lasts.
-
-    Attributes:
-        faulty_s: With the fault.
-        after_s: Behind it.
-        acknowledged: How many more answers there must be in each of the two, at least.
-    """
+    """How long each phase lasts with its fault and after it, and the fewest answers in each."""
 
     faulty_s: float
     after_s: float
@@ -47,7 +35,6 @@ class Borne:
     """One phase, as its clients saw it.
 
     Attributes:
-        faulty_s: How long the fault lasted, or the phase, where there was none.
         recovery_s: From the mending until the last failure had come in; None without one.
     """
 
@@ -66,38 +53,21 @@ class Borne:
 
 
 @contextlib.contextmanager
-def nothing(_: Deployment) -> Iterator[None]:
-    yield
-
-
-@contextlib.contextmanager
-def server_killed(deployment: Deployment) -> Iterator[None]:
-    with _killed(deployment, 0):
-        yield
-
-
-@contextlib.contextmanager
 def servers_killed(deployment: Deployment) -> Iterator[None]:
     for number in range(1, len(deployment.servers)):
-        with _killed(deployment, number):
+        with server_killed(deployment, number):
             pass
-    with _killed(deployment, 0):
+    with server_killed(deployment):
         yield
 
 
 @contextlib.contextmanager
-def _killed(deployment: Deployment, number: int) -> Iterator[None]:
+def server_killed(deployment: Deployment, number: int = 0) -> Iterator[None]:
     server = deployment.servers[number]
     server.kill()
     yield
     server.start()
     deployment.wait_until_ready(server)
-
-
-@contextlib.contextmanager
-def server_hangs(deployment: Deployment) -> Iterator[None]:
-    with deployment.servers[1].hanging():
-        yield
 
 
 @contextlib.contextmanager
@@ -109,53 +79,32 @@ def volume_killed(deployment: Deployment) -> Iterator[None]:
     deployment.bucket.wait_for_volumes()
 
 
-@contextlib.contextmanager
-def volume_hangs(deployment: Deployment) -> Iterator[None]:
-    with deployment.bucket.volumes[1].hanging():
-        yield
-
-
-@contextlib.contextmanager
-def postgres_away(deployment: Deployment) -> Iterator[None]:
-    with deployment.postgres.away():
-        yield
-
-
-@contextlib.contextmanager
-def postgres_hangs(deployment: Deployment) -> Iterator[None]:
-    with deployment.postgres.hanging():
-        yield
-
-
 SERVER_KILLED = Phase("a Stillroom killed (SIGKILL) and started again", server_killed)
 VOLUME_KILLED = Phase("a volume server killed and started again", volume_killed)
-VOLUME_HANGS = Phase("a volume server hangs (SIGSTOP)", volume_hangs)
-POSTGRES_AWAY = Phase("PostgreSQL stopped at once and started again", postgres_away)
+VOLUME_HANGS = Phase("a volume server hangs (SIGSTOP)", lambda it: it.bucket.volumes[1].hanging())
+POSTGRES_AWAY = Phase("PostgreSQL stopped at once and started again", lambda it: it.postgres.away())
 
 SHORT = (SERVER_KILLED, VOLUME_KILLED, POSTGRES_AWAY, VOLUME_HANGS)
 PHASES = (
-    Phase("nothing", nothing),
+    Phase("nothing", lambda _: contextlib.nullcontext()),
     SERVER_KILLED,
     Phase("the three Stillrooms killed, one after the other", servers_killed),
-    Phase("a Stillroom hangs (SIGSTOP)", server_hangs),
+    Phase("a Stillroom hangs (SIGSTOP)", lambda it: it.servers[1].hanging()),
     VOLUME_KILLED,
     VOLUME_HANGS,
     POSTGRES_AWAY,
-    Phase("PostgreSQL hangs (SIGSTOP)", postgres_hangs),
+    Phase("PostgreSQL hangs (SIGSTOP)", lambda it: it.postgres.hanging()),
 )
 
 
 @dataclass(frozen=True)
 class Ended:
-    """A phase that is over: how long its fault lasted, and when it was mended."""
-
     name: str
     faulty_s: float
     mended: float
 
 
 def bear(deployment: Deployment, load: Load, phase: Phase, pace: Pace) -> Ended:
-    """Make the trouble while the load goes on."""
     load.enter(phase.name)
     began = time.monotonic()
     with phase.fault(deployment):
@@ -172,7 +121,6 @@ def _wait(load: Load, seconds: float, acknowledged: int) -> None:
 
 
 def borne(load: Load, ended: Ended) -> Borne:
-    """What came of the requests that began in a phase, once the load has stopped."""
     sent = [each for each in load.sent if each.phase == ended.name]
     failed = [each for each in sent if each.trouble]
     late = [each.began + each.seconds - ended.mended for each in failed]

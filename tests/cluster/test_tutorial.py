@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from acceptance.library import LIBRARY
 from cluster.deployment import shared_environment
-from cluster.load import LIBRARY
 from pictures import picture
 from running import IMAGES, running
 from services.nginx import nginx_cdn

@@ -28,8 +28,6 @@ def config() -> R2Config:
 
 
 class TestAnyBucket(StorageContract):
-    """In byte order, as the contract has it."""
-
     @pytest.fixture
     async def storage(self) -> AsyncIterator[ImageStorage]:
         storage = open_storage(config(), RULES)

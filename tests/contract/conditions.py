@@ -4,39 +4,25 @@ import asyncio
 
 import pytest
 
-from contract.images import PNG, Chunks, entries, everything, key, read, save
+from contract.images import CREATE, PNG, Chunks, entries, everything, key, only_if, read, save
 from stillroom.errors import PreconditionFailed
 from stillroom.storage.port import ImageStorage
-from stillroom.storage.sources import BytesSource
 from stillroom.storage.values import ANY, Condition, ListQuery
 
 
 class ConditionsContract:
-    """Saving only where nothing is there, or what is known."""
-
     async def test_a_create_only_save_makes_an_image_once(self, storage: ImageStorage) -> None:
-        create = Condition(if_none_match=ANY)
-        await storage.save(key("a.png"), BytesSource(b"first"), create)
-        source = Chunks(b"second")
+        await save(storage, "a.png", b"first", CREATE)
 
         with pytest.raises(PreconditionFailed):
-            await storage.save(key("a.png"), source, create)
+            await storage.save(key("a.png"), Chunks(b"second"), CREATE)
 
         assert await read(storage, "a.png") == b"first"
 
     async def test_of_many_create_only_saves_one_wins(self, storage: ImageStorage) -> None:
-        async def attempt(number: int) -> int | None:
-            try:
-                await storage.save(
-                    key("race.png"), BytesSource(b"%d" % number), Condition(if_none_match=ANY)
-                )
-            except PreconditionFailed:
-                return None
-            return number
+        outcomes = await race(storage, CREATE)
 
-        outcomes = await asyncio.gather(*(attempt(number) for number in range(8)))
-
-        (winner,) = [outcome for outcome in outcomes if outcome is not None]
+        (winner,) = [number for number, has_won in enumerate(outcomes) if has_won]
         assert await read(storage, "race.png") == b"%d" % winner
 
     async def test_a_guarded_replacement_needs_the_etag_that_is_there(
@@ -44,37 +30,22 @@ class ConditionsContract:
     ) -> None:
         etag = await save(storage, "a.png", b"one")
 
-        saved = await storage.save(
-            key("a.png"), BytesSource(b"two"), Condition(if_match=frozenset([etag]))
-        )
+        saved = await save(storage, "a.png", b"two", only_if(etag))
 
         with pytest.raises(PreconditionFailed):
-            await storage.save(
-                key("a.png"), BytesSource(b"three"), Condition(if_match=frozenset([etag]))
-            )
-        assert (await storage.stat(key("a.png"))).etag == saved.etag
+            await save(storage, "a.png", b"three", only_if(etag))
+        assert (await storage.stat(key("a.png"))).etag == saved
         assert await read(storage, "a.png") == b"two"
 
     async def test_of_many_guarded_replacements_one_wins(self, storage: ImageStorage) -> None:
         etag = await save(storage, "race.png", b"start")
 
-        async def attempt(number: int) -> bool:
-            try:
-                await storage.save(
-                    key("race.png"),
-                    BytesSource(b"%d" % number),
-                    Condition(if_match=frozenset([etag])),
-                )
-            except PreconditionFailed:
-                return False
-            return True
-
-        assert sum(await asyncio.gather(*(attempt(number) for number in range(8)))) == 1
+        assert sum(await race(storage, only_if(etag))) == 1
 
     async def test_a_guarded_replacement_of_nothing_is_refused(self, storage: ImageStorage) -> None:
-        for if_match in (ANY, frozenset(['"some"'])):
+        for condition in (Condition(if_match=ANY), only_if('"some"')):
             with pytest.raises(PreconditionFailed):
-                await storage.save(key("a.png"), BytesSource(PNG), Condition(if_match=if_match))
+                await save(storage, "a.png", PNG, condition)
 
         assert entries(await storage.list(ListQuery(everything()))) == []
 
@@ -82,11 +53,20 @@ class ConditionsContract:
         etag = await save(storage, "a.png", b"one")
 
         with pytest.raises(PreconditionFailed):
-            await storage.save(
-                key("a.png"), BytesSource(b"two"), Condition(if_none_match=frozenset([etag]))
-            )
-        await storage.save(
-            key("a.png"), BytesSource(b"three"), Condition(if_none_match=frozenset(['"other"']))
-        )
+            await save(storage, "a.png", b"two", Condition(if_none_match=frozenset([etag])))
+        await save(storage, "a.png", b"three", Condition(if_none_match=frozenset(['"other"'])))
 
         assert await read(storage, "a.png") == b"three"
+
+
+async def race(storage: ImageStorage, condition: Condition) -> list[bool]:
+    """Save eight times at once. Return which of them were accepted."""
+
+    async def attempt(number: int) -> bool:
+        try:
+            await save(storage, "race.png", b"%d" % number, condition)
+        except PreconditionFailed:
+            return False
+        return True
+
+    return await asyncio.gather(*map(attempt, range(8)))

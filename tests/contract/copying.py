@@ -11,8 +11,6 @@ from stillroom.storage.sources import BytesSource
 
 
 class CopyingContract:
-    """Copying, of any save or of one."""
-
     @pytest.mark.parametrize("size", [0, 1, 3 * 1024**2 + 1])
     async def test_a_copy_is_the_same_image_and_another_save(
         self, storage: ImageStorage, size: int

@@ -2,16 +2,14 @@
 
 import pytest
 
-from contract.images import entries, everything, key, read, save
+from contract.images import entries, everything, key, only_if, read, save
 from stillroom.errors import ImageNotFound, PreconditionFailed
 from stillroom.storage.port import ImageStorage
 from stillroom.storage.sources import BytesSource
-from stillroom.storage.values import Condition, ListQuery
+from stillroom.storage.values import ListQuery
 
 
 class DeletingContract:
-    """Deleting, and what is not there."""
-
     async def test_a_deleted_image_is_gone(self, storage: ImageStorage) -> None:
         await save(storage, "a/b.png")
 
@@ -37,8 +35,8 @@ class DeletingContract:
         etag = await save(storage, "a.png", b"one")
 
         with pytest.raises(PreconditionFailed):
-            await storage.delete(key("a.png"), Condition(if_match=frozenset(['"other"'])))
-        await storage.delete(key("a.png"), Condition(if_match=frozenset([etag])))
+            await storage.delete(key("a.png"), only_if('"other"'))
+        await storage.delete(key("a.png"), only_if(etag))
 
         assert entries(await storage.list(ListQuery(everything()))) == []
 

@@ -9,14 +9,17 @@ import httpx
 from services.trust import TRUST
 from stillroom.paths import ImagePath, ImagePrefix, KeyPrefix, StorageKey, image_entry
 from stillroom.storage.port import ImageStorage
-from stillroom.storage.sources import BytesSource, Document, ImageSource, ImportedImage
-from stillroom.storage.values import Page, RemoteImage, SaveRules, StoredImage
+from stillroom.storage.sources import BytesSource, DescribedSource, ImageSource
+from stillroom.storage.values import ANY, Condition, Page, RemoteImage, SaveRules, StoredImage
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(24)
 SVG = b'<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg"/>'
 
 RULES = SaveRules(max_bytes=64 * 1024**2)
 """What the storages under test are opened with."""
+
+ALWAYS = Condition()
+CREATE = Condition(if_none_match=ANY)
 
 UNUSUAL_NAMES = (
     "with space.png",
@@ -45,10 +48,11 @@ def manifest_key(folder: str) -> StorageKey:
 
 def document(
     data: bytes, *, max_bytes: int = 64 * 1024**2, breaks: BaseException | None = None
-) -> Document:
+) -> DescribedSource:
     """What is no upload, and no image."""
     chunks = aiter(Chunks(data, breaks=breaks))
-    return Document("application/json", chunks, max_bytes=None, rules=SaveRules(max_bytes))
+    rules = SaveRules(max_bytes)
+    return DescribedSource(chunks, None, content_type="application/json", rules=rules)
 
 
 def everything(prefix: str = "") -> KeyPrefix:
@@ -98,8 +102,14 @@ async def read_key(storage: ImageStorage, where: StorageKey) -> bytes:
         location.close()
 
 
-async def save(storage: ImageStorage, path: str, data: bytes = PNG) -> str:
-    return (await storage.save(key(path), BytesSource(data))).etag
+async def save(
+    storage: ImageStorage, path: str, data: bytes = PNG, condition: Condition = ALWAYS
+) -> str:
+    return (await storage.save(key(path), BytesSource(data), condition)).etag
+
+
+def only_if(*etags: str) -> Condition:
+    return Condition(if_match=frozenset(etags))
 
 
 def source_of(data: bytes) -> ImageSource:
@@ -107,7 +117,7 @@ def source_of(data: bytes) -> ImageSource:
     if data:
         return BytesSource(data)
     there = StoredImage(key("a"), 0, '"1"', 1, "application/octet-stream", None, "1")
-    return ImportedImage(there, hashlib.sha256(b"").digest(), aiter(Chunks()))
+    return DescribedSource.of_image(there, hashlib.sha256(b"").digest(), aiter(Chunks()))
 
 
 def entries(page: Page) -> list[str]:

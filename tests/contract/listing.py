@@ -34,8 +34,6 @@ def shown(entry: Entry) -> str:
 
 
 class ListingContract:
-    """Listing, names alone and with facts."""
-
     order: ClassVar[Callable[[Iterable[str]], list[str]]] = sorted
     """How the service orders whole keys. The contract is byte order; see a subclass for why not."""
 
@@ -94,14 +92,11 @@ class ListingContract:
         await self._fill(storage)
         whole = entries(await storage.list(ListQuery(everything(), delimited=True)))
 
-        seen: list[str] = []
-        page = await storage.list(ListQuery(everything(), limit=limit, delimited=True))
-        seen += entries(page)
+        query = ListQuery(everything(), limit=limit, delimited=True)
+        page = await storage.list(query)
+        seen = entries(page)
         while page.more:
-            after = page.entries[-1]
-            page = await storage.list(
-                ListQuery(everything(), after=after, limit=limit, delimited=True)
-            )
+            page = await storage.list(dataclasses.replace(query, after=page.entries[-1]))
             seen += entries(page)
 
         assert seen == whole
@@ -114,10 +109,9 @@ class ListingContract:
             for change in ("save", "delete", "save"):
                 if change == "save":
                     await save(storage, path)
-                    expected.add(path)
                 else:
                     await storage.delete(key(path))
-                    expected.discard(path)
+                expected ^= {path}
 
                 page = await storage.list(ListQuery(everything()))
 

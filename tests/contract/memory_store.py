@@ -29,8 +29,6 @@ from stillroom.storage.objectstore import (
 
 @dataclass
 class Stored:
-    """An object, and what was stored with it."""
-
     body: bytes
     properties: Properties
     etag: str
@@ -44,16 +42,12 @@ class Stored:
 
 @dataclass
 class Begun:
-    """A multipart upload that is under way."""
-
     key: str
     properties: Properties
     parts: dict[int, bytes] = field(default_factory=dict)
 
 
 class MemoryObjectStore:
-    """An `ObjectStore`; `serving` gives it the URLs of its objects."""
-
     keeps_guards = False
 
     def __init__(self) -> None:
@@ -72,10 +66,8 @@ class MemoryObjectStore:
         properties: Properties,
         *,
         guard: Guard | None = None,
-        deadline: float | None = None,
-        any_refusal: bool = False,
+        **_: object,
     ) -> ChangeResult:
-        del deadline, any_refusal
         assert hashlib.sha256(body).hexdigest() == sha256
         return self._write(key, bytes(body), properties, guard)
 
@@ -92,17 +84,16 @@ class MemoryObjectStore:
         self.objects[key] = Stored(body, properties, etag)
         return ChangeResult(etag)
 
-    async def head(self, key: str, *, deadline: float | None = None) -> ObjectHead | None:
-        del deadline
+    async def head(self, key: str, **_: object) -> ObjectHead | None:
         return self.objects[key].head if key in self.objects else None
 
     async def get_range(self, key: str, etag: str, start: int, last: int) -> bytes | None:
         there = self.objects.get(key)
         return there.body[start : last + 1] if there and there.etag == etag else None
 
-    async def download(self, key: str) -> "MemoryDownload | None":
+    async def download(self, key: str) -> "tuple[ObjectHead, MemoryDownload] | None":
         there = self.objects.get(key)
-        return None if there is None else MemoryDownload(there)
+        return None if there is None else (there.head, MemoryDownload(there))
 
     async def copy(
         self,
@@ -110,10 +101,8 @@ class MemoryObjectStore:
         etag: str,
         target: str,
         properties: Properties | None = None,
-        *,
-        deadline: float | None = None,
+        **_: object,
     ) -> ChangeResult:
-        del deadline
         there = self.objects.get(source)
         if there is None:
             return ChangeResult(None, Refusal.MISSING)
@@ -121,16 +110,7 @@ class MemoryObjectStore:
             return ChangeResult(None, Refusal.GUARD_FAILED)
         return self._write(target, there.body, properties or there.properties, None)
 
-    async def delete(
-        self,
-        key: str,
-        *,
-        guard: Guard | None = None,
-        deadline: float | None = None,
-        once: bool = False,
-        any_refusal: bool = False,
-    ) -> ChangeResult:
-        del deadline, once, any_refusal
+    async def delete(self, key: str, *, guard: Guard | None = None, **_: object) -> ChangeResult:
         there = self.objects.get(key)
         if guard is not None and (there is None or there.etag != guard.etag):
             return ChangeResult(None, Refusal.GUARD_FAILED if there else Refusal.MISSING)
@@ -145,9 +125,8 @@ class MemoryObjectStore:
         after: str = "",
         token: str | None = None,
         delimited: bool = False,
-        deadline: float | None = None,
+        **_: object,
     ) -> ListedPage:
-        del deadline
         entries = {_entry(key, prefix, delimited=delimited) for key in self.objects}
         behind = sorted(entry for entry in entries if entry and entry > (token or after))
         return ListedPage(behind[:limit], behind[limit - 1] if len(behind) > limit else None)
@@ -173,10 +152,8 @@ class MemoryObjectStore:
         parts: Sequence[str],
         *,
         guard: Guard | None = None,
-        deadline: float | None = None,
-        any_refusal: bool = False,
+        **_: object,
     ) -> ChangeResult:
-        del deadline, any_refusal
         begun = self.uploads.pop(upload_id, None)
         if begun is None:
             return ChangeResult(None, Refusal.MISSING)
@@ -194,14 +171,12 @@ class MemoryObjectStore:
 
     async def list_uploads(self, prefix: str, after: tuple[str, str] | None = None) -> UploadsPage:
         del after  # all are on one page
-        return UploadsPage(
-            [
-                ListedUpload(begun.key, upload_id, "1970-01-01T00:00:00+00:00")
-                for upload_id, begun in self.uploads.items()
-                if begun.key.startswith(prefix)
-            ],
-            None,
-        )
+        found = [
+            ListedUpload(begun.key, upload_id, "1970-01-01T00:00:00+00:00")
+            for upload_id, begun in self.uploads.items()
+            if begun.key.startswith(prefix)
+        ]
+        return UploadsPage(found, None)
 
     # The bucket
 
@@ -209,7 +184,7 @@ class MemoryObjectStore:
         del valid_for_s
         return f"{self._url}/{quote(key)}"
 
-    async def check(self, *, writing: bool, deadline: float | None = None) -> None:
+    async def check(self, **_: object) -> None:
         pass
 
     async def close(self) -> None:
@@ -217,8 +192,6 @@ class MemoryObjectStore:
 
     @contextlib.asynccontextmanager
     async def serving(self) -> AsyncIterator[None]:
-        """Answer GETs of the URLs while this lasts."""
-
         async def answer(request: web.Request) -> web.Response:
             there = self.objects.get(request.match_info["key"])
             return web.Response(status=404) if there is None else web.Response(body=there.body)
@@ -236,10 +209,7 @@ class MemoryObjectStore:
 
 
 class MemoryDownload:
-    """An object, in pieces of 64 KiB."""
-
     def __init__(self, stored: Stored) -> None:
-        self.head = stored.head
         self._body = stored.body
 
     async def chunks(self) -> AsyncIterator[bytes]:
@@ -251,7 +221,6 @@ class MemoryDownload:
 
 
 def _entry(key: str, prefix: str, *, delimited: bool) -> str | None:
-    """What a listing shows of a key, if anything."""
     if not key.startswith(prefix):
         return None
     name, slash, _ = key.removeprefix(prefix).partition("/")

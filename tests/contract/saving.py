@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from contract.images import (
+    CREATE,
     PNG,
     SVG,
     UNUSUAL_NAMES,
@@ -32,12 +33,10 @@ from stillroom.errors import (
 )
 from stillroom.storage.port import ImageStorage
 from stillroom.storage.sources import BytesSource
-from stillroom.storage.values import ANY, Condition, ListQuery
+from stillroom.storage.values import ListQuery
 
 
 class SavingContract:
-    """Saving, and reading it back."""
-
     @pytest.mark.parametrize("size", [0, 1, 65_537, 9 * 1024**2 + 1])
     async def test_an_opened_image_is_read_in_parts(self, storage: ImageStorage, size: int) -> None:
         data = random.Random(size).randbytes(size)
@@ -81,15 +80,10 @@ class SavingContract:
         saved = await storage.save(key("cat.png"), BytesSource(PNG))
 
         found = await storage.stat(key("cat.png"))
-        assert (found.size, found.etag, found.content_type, found.save_id) == (
-            len(PNG),
-            saved.etag,
-            "image/png",
-            saved.save_id,
-        )
+        assert (found.size, found.content_type) == (len(PNG), "image/png")
+        assert (found.etag, found.save_id) == (saved.etag, saved.save_id)
         assert found.sha256 == saved.sha256 == hashlib.sha256(PNG).digest()
-        assert found.etag.startswith('"')
-        assert found.etag.endswith('"')
+        assert (found.etag[0], found.etag[-1]) == ('"', '"')
 
     @pytest.mark.parametrize(
         ("path", "data", "content_type"),
@@ -186,8 +180,7 @@ class SavingContract:
     async def test_more_than_allowed_is_refused_and_leaves_nothing(
         self, storage: ImageStorage
     ) -> None:
-        piece = bytes(8 * 1024**2)
-        source = Chunks(*[piece] * 100)
+        source = Chunks(*[bytes(8 * 1024**2)] * 100)
 
         with pytest.raises(TooLarge):
             await storage.save(key("big.bin"), source)
@@ -208,11 +201,11 @@ class SavingContract:
     async def test_a_document_of_our_own_has_its_type_and_is_made_once(
         self, storage: ImageStorage, size: int
     ) -> None:
-        where, create = manifest_key("a"), Condition(if_none_match=ANY)
+        where = manifest_key("a")
 
-        saved = await storage.save(where, document(b"{}" + bytes(size - 2)), create)
+        saved = await storage.save(where, document(b"{}" + bytes(size - 2)), CREATE)
         with pytest.raises(PreconditionFailed):
-            await storage.save(where, document(b"[]"), create)
+            await storage.save(where, document(b"[]"), CREATE)
 
         found = await storage.stat(where)
         assert (found.content_type, found.size) == ("application/json", size)
@@ -224,9 +217,7 @@ class SavingContract:
         with pytest.raises(TooLarge):
             await storage.save(manifest_key("a"), document(bytes(100), max_bytes=99))
         with pytest.raises(ConnectionError):
-            await storage.save(
-                manifest_key("a"), document(b"{}", breaks=ConnectionError("the source ends"))
-            )
+            await storage.save(manifest_key("a"), document(b"{}", breaks=ConnectionError()))
 
         with pytest.raises(ImageNotFound):
             await storage.stat(manifest_key("a"))

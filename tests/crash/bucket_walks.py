@@ -7,10 +7,8 @@ import os
 import random
 import threading
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
-
-import pytest
 
 from contract.images import PNG, RULES, Chunks, everything, key
 from services import proxy_faults as faults
@@ -23,7 +21,7 @@ from stillroom.storage.choose import R2Config, open_storage
 from stillroom.storage.port import ImageStorage
 from stillroom.storage.sources import BytesSource
 from stillroom.storage.values import ANY, Condition, ListQuery
-from waiting import until_equal
+from waiting import eventually, until_equal
 
 ROUNDS = int(os.environ.get("CRASH_ROUNDS", "1"))
 MIB = 1024**2
@@ -40,24 +38,15 @@ MAX_TELLING = (
 )
 """All that some walks meet in the short form; the long one has them all for everyone."""
 
+Act = Callable[[ImageStorage, str], Coroutine[object, object, object]]
+ANYTHING = Condition()
+
 AT_ONCE = 8
 """Walks at the same time; each has a folder of its own."""
 
 
 def opened(endpoint_url: str, secret: str = SECRET) -> ImageStorage:
     return open_storage(R2Config(endpoint_url, KEY_ID, secret, BUCKET), RULES)
-
-
-def hurry(monkeypatch: pytest.MonkeyPatch, deadline_s: float, timeout_s: float) -> None:
-    """Nobody waits 20 s for what must fail."""
-    for module in ("bucket.abandoned_uploads", "bucket.listing", "bucket.storage", "bucket.upload"):
-        monkeypatch.setattr(f"stillroom.storage.{module}.DEADLINE_S", deadline_s)
-    for module in ("client", "store"):
-        monkeypatch.setattr(f"stillroom.storage.s3.{module}.DEADLINE_S", deadline_s)
-    monkeypatch.setattr("stillroom.storage.s3.client._TIMEOUT_S", timeout_s)
-    monkeypatch.setattr("stillroom.storage.s3.client._LEAST_S", deadline_s / 20)
-    monkeypatch.setattr("stillroom.storage.s3.store._LIST_TIMEOUT_S", timeout_s)
-    monkeypatch.setattr("stillroom.storage.bucket.abandoned_uploads._LONGEST_PAUSE_S", timeout_s)
 
 
 async def no_upload_is_left(operator: Operator) -> None:
@@ -69,7 +58,6 @@ class Walk:
     """One use of the storage in a folder of its own, and what must hold afterwards.
 
     Attributes:
-        name: Of it, and the beginning of its folders' names.
         requests: S3's names for what it asks of the bucket, in order.
         act: Does it once; a second time after a first one that may have happened is fine.
         holds: Whether its outcome is there, asked without the proxy.
@@ -80,7 +68,7 @@ class Walk:
 
     name: str
     requests: tuple[str, ...]
-    act: Callable[[ImageStorage, str], Awaitable[object]]
+    act: Act
     holds: Callable[[Operator, str], bool]
     prepared: bool = True
     thorough: bool = False
@@ -97,30 +85,19 @@ def body_of(operator: Operator, name: str) -> bytes | None:
     return answer.content
 
 
-async def save_small(storage: ImageStorage, folder: str) -> None:
-    saved = await storage.save(key(f"{folder}/a.png"), BytesSource(NEW))
-    assert saved.sha256 == hashlib.sha256(NEW).digest()
+def saving(content: bytes, condition: Condition = ANYTHING) -> Act:
+    async def save(storage: ImageStorage, folder: str) -> None:
+        is_small = len(content) < MIB
+        source = BytesSource(content) if is_small else Chunks(content[:MIB], content[MIB:])
+        saved = await storage.save(key(f"{folder}/a.png"), source, condition)
+        assert saved.sha256 == hashlib.sha256(content).digest()
+
+    return save
 
 
-async def create_small(storage: ImageStorage, folder: str) -> None:
-    create = Condition(if_none_match=ANY)
-    await storage.save(key(f"{folder}/a.png"), BytesSource(NEW), create)
-
-
-async def replace_small(storage: ImageStorage, folder: str) -> None:
-    etag = f'"{hashlib.md5(OLD).hexdigest()}"'
-    known = Condition(if_match=frozenset((etag,)))
-    await storage.save(key(f"{folder}/a.png"), BytesSource(NEW), known)
-
-
-async def save_large(storage: ImageStorage, folder: str) -> None:
-    saved = await storage.save(key(f"{folder}/a.png"), Chunks(LARGE[:MIB], LARGE[MIB:]))
-    assert saved.sha256 == hashlib.sha256(LARGE).digest()
-
-
-async def create_large(storage: ImageStorage, folder: str) -> None:
-    create = Condition(if_none_match=ANY)
-    await storage.save(key(f"{folder}/a.png"), Chunks(LARGE[:MIB], LARGE[MIB:]), create)
+CREATE = Condition(if_none_match=ANY)
+KNOWN = Condition(if_match=frozenset((f'"{hashlib.md5(OLD).hexdigest()}"',)))
+save_small, save_large = saving(NEW), saving(LARGE)
 
 
 async def break_off_large(storage: ImageStorage, folder: str) -> None:
@@ -159,16 +136,16 @@ PARTS = ("CreateMultipartUpload", "UploadPart", "UploadPart", "CompleteMultipart
 WALKS = (
     Walk("save-small", (PUT,), save_small, holds("a.png", NEW), thorough=True),
     Walk(
-        "create-small", (PUT,), create_small, holds("a.png", NEW),
+        "create-small", (PUT,), saving(NEW, CREATE), holds("a.png", NEW),
         prepared=False, again=(PreconditionFailed,),
     ),
     Walk(
-        "replace-small", (HEAD, PUT), replace_small, holds("a.png", NEW),
+        "replace-small", (HEAD, PUT), saving(NEW, KNOWN), holds("a.png", NEW),
         again=(PreconditionFailed,), thorough=True,
     ),
     Walk("save-large", PARTS, save_large, holds("a.png", LARGE)),
     Walk(
-        "create-large", (HEAD, *PARTS), create_large, holds("a.png", LARGE),
+        "create-large", (HEAD, *PARTS), saving(LARGE, CREATE), holds("a.png", LARGE),
         prepared=False, again=(PreconditionFailed,),
     ),
     Walk(
@@ -192,8 +169,6 @@ def faults_of(walk: Walk) -> tuple[Fault, ...]:
 
 @dataclass
 class Trouble:
-    """Which request in which folder meets which fault; the proxy asks it."""
-
     planned: dict[str, Callable[[int, str], Fault | None]] = field(default_factory=dict)
     counted: Counter[str] = field(default_factory=Counter)
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -208,10 +183,8 @@ class Trouble:
 
     async def wait_for(self, requests: int, folder: str) -> None:
         """Nobody waits for an abort, so it may still be on its way."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(5):
-                while self.counted[folder] < requests:  # noqa: ASYNC110  (the proxy has no loop)
-                    await asyncio.sleep(0.02)  # until it holds; there is a deadline
+        with contextlib.suppress(AssertionError):
+            await eventually(lambda: self.counted[folder] >= requests, within_s=5)
 
 
 async def prepare(operator: Operator, walk: Walk, folder: str) -> None:

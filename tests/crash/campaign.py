@@ -25,15 +25,17 @@ from crash.hidden_mounts import hidden_mounts
 from crash.rounds import Round, kills, power_cuts
 
 _PROGRESS_EVERY_S = 30
+BAD_LINE = (
+    "test_bucket_faults.py", "test_bucket_faults_over_http.py", "test_bucket_outages.py",
+)  # fmt: skip
+BOUNDS = "../acceptance/test_bounds.py"
 
 
 @dataclass
 class Row:
-    """One line of the table, and how far it is."""
-
     what: str
     wanted: int
-    run: Callable[["Row", Path], None]
+    run: "Run"
     done: int = 0
     acknowledged: int = 0
     violations: list[str] = field(default_factory=list)
@@ -65,16 +67,11 @@ class Row:
         self.ended = True
 
 
-def cutting(kind: str, seed: int) -> Callable[[Row, Path], None]:
-    return lambda row, folder: row.take(power_cuts(folder, kind, row.wanted, seed=seed))
+Run = Callable[[Row, Path], None]
 
 
-def killing(seed: int) -> Callable[[Row, Path], None]:
-    return lambda row, folder: row.take(kills(folder, row.wanted, seed=seed))
-
-
-def hiding(seed: int) -> Callable[[Row, Path], None]:
-    return lambda row, folder: row.take(hidden_mounts(folder, row.wanted, seed=seed))
+def taking(rounds: Callable[..., Iterator[Round]], seed: int, *kind: str) -> Run:
+    return lambda row, folder: row.take(rounds(folder, *kind, row.wanted, seed=seed))
 
 
 def failing(row: Row, folder: Path) -> None:
@@ -94,7 +91,7 @@ def failing(row: Row, folder: Path) -> None:
     asyncio.run(all_of_them())
 
 
-def running_tests(*files: str, chosen: str = "", **environment: str) -> Callable[[Row, Path], None]:
+def running_tests(*files: str, chosen: str = "", **environment: int) -> Run:
     """The tests of files beside this one; those of the bucket are of hundreds of faults each."""
 
     def run(row: Row, folder: Path) -> None:
@@ -102,7 +99,7 @@ def running_tests(*files: str, chosen: str = "", **environment: str) -> Callable
         ran = subprocess.run(
             [sys.executable, "-m", "pytest", "-q", "-rpfE", f"--basetemp={folder / tests[0].stem}",
              "-k", chosen, *tests],
-            env={**os.environ, **environment},
+            env={**os.environ, **{name: str(number) for name, number in environment.items()}},
             capture_output=True, text=True, check=False,
         )  # fmt: skip
         lines = ran.stdout.splitlines()
@@ -114,7 +111,7 @@ def running_tests(*files: str, chosen: str = "", **environment: str) -> Callable
     return run
 
 
-def fuzzing(seconds: int, seed: int) -> Callable[[Row, Path], None]:
+def fuzzing(seconds: int, seed: int) -> Run:
     """The parsers of headers and metadata, in a process that a file may take with it."""
 
     def run(row: Row, _: Path) -> None:
@@ -161,40 +158,20 @@ def main() -> int:
     asked.add_argument("--mounts", type=int, default=50, help="that hide the library's copies")
     asked.add_argument("--rounds", type=int, default=10, help="of random trouble with the bucket")
     asked.add_argument("--fuzz-seconds", type=int, default=120, help="for the parsers")
-    asked.add_argument(
-        "--coincidences",
-        type=int,
-        default=2000,
-        help="of an ingest in place with a deletion, on each storage and database",
-    )
+    told = "of an ingest in place with a deletion, on each storage and database"
+    asked.add_argument("--coincidences", type=int, default=2000, help=told)
     asked.add_argument("--seed", type=int, default=int(time.time()))
     options = asked.parse_args()
     logging.disable()  # what the storage in this process says of the failures that we make
+    coincidences = running_tests("test_coincidences.py", CRASH_COINCIDENCES=options.coincidences)
     rows = [
-        Row("power cuts, ext4", options.cuts, cutting("ext4", options.seed)),
-        Row("power cuts, XFS", options.cuts, cutting("xfs", options.seed)),
-        Row("SIGKILL", options.kills, killing(options.seed)),
-        Row("media/ hidden by a mount", options.mounts, hiding(options.seed)),
-        Row(
-            "bucket, bad line (tests)",
-            0,
-            running_tests(
-                "test_bucket_faults.py",
-                "test_bucket_faults_over_http.py",
-                "test_bucket_outages.py",
-                CRASH_ROUNDS=str(options.rounds),
-            ),
-        ),
-        Row(
-            "no descriptors (tests)",
-            0,
-            running_tests("../acceptance/test_bounds.py", chosen="descriptors"),
-        ),
-        Row(
-            "ingest in place (tests)",
-            0,
-            running_tests("test_coincidences.py", CRASH_COINCIDENCES=str(options.coincidences)),
-        ),
+        Row("power cuts, ext4", options.cuts, taking(power_cuts, options.seed, "ext4")),
+        Row("power cuts, XFS", options.cuts, taking(power_cuts, options.seed, "xfs")),
+        Row("SIGKILL", options.kills, taking(kills, options.seed)),
+        Row("media/ hidden by a mount", options.mounts, taking(hidden_mounts, options.seed)),
+        Row("bucket, bad line (tests)", 0, running_tests(*BAD_LINE, CRASH_ROUNDS=options.rounds)),
+        Row("no descriptors (tests)", 0, running_tests(BOUNDS, chosen="descriptors")),
+        Row("ingest in place (tests)", 0, coincidences),
         Row("no temporary room (tests)", 0, running_tests("test_temporary_space.py")),
         Row("files made by chance", 0, fuzzing(options.fuzz_seconds, options.seed)),
         Row("failing calls", 0, failing),

@@ -24,15 +24,12 @@ _SPREAD_S = 0.2
 
 @dataclass
 class Coincidences:
-    """What became of the ingests."""
-
     acknowledged: int = 0
     refused: int = 0
     lost: list[str] = field(default_factory=list)
 
 
 async def coincide(scene: Scene, count: int, *, seed: int) -> Coincidences:
-    """Ingest `count` images in place while their deletions become due, and look what is left."""
     chance, found = random.Random(seed), Coincidences()
     library = scene.library
     other = Library(library.meddled.storage, library.config)  # has connections of its own

@@ -99,8 +99,6 @@ def creates(flags: int) -> bool:
 
 @dataclass
 class OneFailure:
-    """Lets the call with a number fail, and remembers which one that was."""
-
     number: int
     verdict: str
     seen: int = 0
@@ -139,8 +137,6 @@ class OneFailure:
 
 @dataclass(frozen=True)
 class Way:
-    """What the filesystem can do."""
-
     opener: Opener
     nameless: bool
 
@@ -177,7 +173,6 @@ NO_ROOM_IN = {
 
 
 def complaints(error: BaseException, failure: OneFailure) -> Iterator[str]:
-    """What is wrong with an error as the answer to a failed call."""
     if not isinstance(error, StillroomError):
         yield f"{error!r} has no status"
     elif failure.hit == "fsync":
@@ -198,7 +193,6 @@ def leaks(root: Path, failure: OneFailure, descriptors: int) -> Iterator[str]:
 
 
 def changes(case: Case, state: State, raised: BaseException | None) -> Iterator[str]:
-    """What is wrong with the state after the change."""
     if raised is None and state != case.wanted:
         yield "acknowledged, and not done"
     # Only after a failed sync of the folder is the outcome unknown.

@@ -64,7 +64,6 @@ def _asking(decide: Decide, name: str, function: Callable[..., Any]) -> Callable
 def carry_out(
     verdict: Verdict, name: str, function: Callable[..., Any], *arguments: Any, **options: Any
 ) -> Any:
-    """Do what the verdict says of one call."""
     if verdict == "skip":
         return None
     if verdict == "short" and name == "writev":

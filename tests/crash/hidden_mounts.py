@@ -14,20 +14,19 @@ from pathlib import Path
 
 import httpx
 
+from acceptance.library import LIBRARY
 from crash.rounds import Round
 from pictures import picture
 from running import IMAGES, Server, running
 from waiting import until
 
-_LETTERS = f"{IMAGES.removesuffix('storage/images')}media-dead-letters"
-_LIBRARY = f"{IMAGES.removesuffix('storage/images')}media-resources"
+_LETTERS = "/api/v1/media-dead-letters"
 _IMAGES = 8
 _WHILE_SWEEPING_S = 0.3
 """The next sweep begins within 0.2 s, and takes a little."""
 
 
 def hidden_mounts(folder: Path, count: int, *, seed: int) -> Iterator[Round]:
-    """Hide `media/` before a sweep or in the middle of one, `count` times."""
     chance = random.Random(seed)
     for number in range(count):
         here = folder / f"hidden-{seed}-{number}"
@@ -56,7 +55,7 @@ def _round(server: Server, hidden_after_s: float) -> Round:
                     violations.append(f"{path}: its last good copy was deleted")
 
         for path, data in images.items():
-            if client.get(f"{_LIBRARY}/{ids[path]}/file").content != data:
+            if client.get(f"{LIBRARY}/{ids[path]}/file").content != data:
                 violations.append(f"{path}: its resource has no bytes")
         for dead_letter in client.get(_LETTERS).json():
             client.post(f"{_LETTERS}/{dead_letter['id']}/retry").raise_for_status()
@@ -78,16 +77,14 @@ def _wait_until_swept(server: Server) -> None:
 
 @contextlib.contextmanager
 def _rows(server: Server) -> Iterator[sqlite3.Connection]:
-    with contextlib.closing(
-        sqlite3.connect(server.data / ".stillroom/library.db", timeout=30)
-    ) as connection:
+    file = server.data / ".stillroom/library.db"
+    with contextlib.closing(sqlite3.connect(file, timeout=60)) as connection, connection:
         yield connection
-        connection.commit()
 
 
 def _ingested(client: httpx.Client, path: str, data: bytes) -> str:
     client.post(f"{IMAGES}/{path}", files={"file": data}).raise_for_status()
-    answer = client.post(f"{_LIBRARY}/ingest", json={"storage_key": f"compute/{path}"})
+    answer = client.post(f"{LIBRARY}/ingest", json={"storage_key": f"compute/{path}"})
     resource_id: str = answer.raise_for_status().json()["id"]
     return resource_id
 

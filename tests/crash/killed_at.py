@@ -1,13 +1,10 @@
 """Does something to a library, and kills itself with SIGKILL at the n-th of the points below.
 
-Reads `N KEY` from each line of its input, and ingests that key; or `N -` for a sweep, `N ~` for a
-search for what has expired, `N %FOLDER` for a round of retention, `N $FOLDER` for a sweep by its
-rules, `N +FOLDER` to publish a run and `N !FOLDER` to delete one, and `N =KEY` to ingest a key in
-place. It works in a child of its own (so that all is imported only once), and answers with its
-return code and the points that it passed, or -1. A point is before and after all that changes
-anything: each commit of a transaction that wrote, and each step of the storage that is no reading.
-What a statement did is rolled back until its commit, so a kill between two of these points leaves
-what the first one left.
+Reads `N DEED WHAT` from each line of its input; `work` has the deeds. It works in a child of its
+own (so that all is imported only once), and answers with its return code and the points that it
+passed, or -1. A point is before and after all that changes anything: each commit of a transaction
+that wrote, and each step of the storage that is no reading. What a statement did is rolled back
+until its commit, so a kill between two of these points leaves what the first one left.
 """
 
 import asyncio
@@ -21,26 +18,22 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import event
 
-from crash.rules import OLD, rules_of
+from crash.rules import rules_about
 from stillroom.assembly import opened_library
 from stillroom.media import expiry as expiry_module
-from stillroom.media import migrations
-from stillroom.media.database import MediaDatabase
+from stillroom.media import migrations  # noqa: F401  (imported once, not by each child)
 from stillroom.media.expiry import Expiry
-from stillroom.media.retention.rules import Rule, Rules
-from stillroom.media.rows import repository
+from stillroom.media.retention.rules import Rules
+from stillroom.media.rows import repository  # noqa: F401  (as above)
 from stillroom.media.runs import deletion as run_deletion
 from stillroom.media.runs import service as run_service
 from stillroom.media.service import MediaResourceService
 from stillroom.media.sweeper import Sweeper
-from stillroom.paths import ImagePath, StorageKey, path_of_key
+from stillroom.paths import ImagePath, StorageKey
 from stillroom.settings import Settings
 from stillroom.storage.bucket.storage import R2ImageStorage
 from stillroom.storage.disk.publisher import Publisher
 from stillroom.storage.disk.storage import DiskImageStorage
-from stillroom.storage.port import ImageStorage
-
-IMPORTED_EARLY = (migrations, repository)
 
 passed = 0
 kill_at = 0
@@ -98,36 +91,28 @@ async def goes_on(_: float) -> bool:
     return False
 
 
-def expiring(storage: ImageStorage, database: MediaDatabase, *rules: Rule) -> Expiry:
-    return Expiry(storage, database, rules=Rules(rules), grace=timedelta(0))
-
-
-async def work(key: str) -> None:
+async def work(deed: str, what: str) -> None:
     async with opened_library(Settings.read()) as library:
         storage, database = library.storage, library.database
         await database.rows()  # migrating has a test of its own
         event.listen(sa.Engine, "before_cursor_execute", before_statement)
         event.listen(sa.Engine, "after_cursor_execute", after_statement)
         event.listen(sa.Engine, "commit", at_commit)
-        if key == "-":
+        service = MediaResourceService(storage, database, grace=timedelta(hours=1))
+        expiry = Expiry(storage, database, rules=Rules(rules_about(what)), grace=timedelta(0))
+        if deed == "sweep":
             await library.sweeper.sweep()
-        elif key == "~":
-            await expiring(storage, database, OLD).mark_expired(goes_on)
-        elif key.startswith("%"):
-            await expiring(storage, database, *rules_of(key[1:])).mark_expired(goes_on)
-        elif key.startswith("$"):
-            expiry = expiring(storage, database, *rules_of(key[1:]))
+        elif deed == "expire":
+            await expiry.mark_expired(goes_on)
+        elif deed == "sweep-by-rules":
             await Sweeper(storage, database, expiry=expiry).sweep()
-        elif key.startswith("+"):
-            (await library.runs.publish(ImagePath.parse(key[1:]), None)).close()
-        elif key.startswith("!"):
-            await library.run_deletions.delete(ImagePath.parse(key[1:]))
+        elif deed == "publish":
+            (await library.runs.publish(ImagePath.parse(what), None)).close()
+        elif deed == "delete":
+            await library.run_deletions.delete(ImagePath.parse(what))
         else:
-            service = MediaResourceService(storage, database, grace=timedelta(hours=1))
-            path = path_of_key(key.removeprefix("="), at=("argument", "KEY"))
-            await service.ingest_from_storage_key(
-                StorageKey.of_image(path), relocate=not key.startswith("=")
-            )
+            key = StorageKey.of_image(ImagePath.parse(what))
+            await service.ingest_from_storage_key(key, relocate=deed == "ingest")
         point()
 
 
@@ -140,12 +125,12 @@ for storage in (DiskImageStorage, R2ImageStorage):
 around(Publisher, "_publish_in")
 
 for line in sys.stdin:
-    number, storage_key = line.split()
+    number, *deed = line.rstrip("\n").split(" ")
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
         kill_at = int(number)
-        asyncio.run(work(storage_key))
+        asyncio.run(work(*deed))
         os.write(writing, f"{passed}".encode())
         os._exit(0)
     os.close(writing)

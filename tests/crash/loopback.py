@@ -18,14 +18,11 @@ _DROP_THE_LOG = 2
 
 @dataclass
 class Disk:
-    """A mounted loop device."""
-
     image: Path
     mount: Path
     options: str = "loop"
 
     def cut_power(self) -> None:
-        """Stop the filesystem where it is; nothing more reaches the image."""
         fd = os.open(self.mount, os.O_RDONLY)
         try:
             fcntl.ioctl(fd, _FS_IOC_SHUTDOWN, struct.pack("I", _DROP_THE_LOG))
@@ -33,7 +30,6 @@ class Disk:
             os.close(fd)
 
     def remount(self) -> None:
-        """As after the power is back: the journal is replayed."""
         _run("umount", str(self.mount))
         _run("mount", "-o", self.options, str(self.image), str(self.mount))
 
@@ -58,7 +54,6 @@ class Disk:
 def loop_disk(
     folder: Path, *, kind: str, mib: int, inodes: int | None = None, options: str = "loop"
 ) -> Iterator[Disk]:
-    """A fresh filesystem of some MiB, mounted below `folder`."""
     disk = Disk(folder / "disk.img", folder / "disk", options)
     disk.mount.mkdir(parents=True)
     with disk.image.open("wb") as image:

@@ -30,14 +30,11 @@ WORKERS = ("--workers", "2")
 
 @dataclass
 class Round:
-    """What one round has shown."""
-
     acknowledged: int
     violations: list[str]
 
 
 def power_cuts(folder: Path, kind: str, count: int, *, seed: int) -> Iterator[Round]:
-    """Cut the power of a filesystem under a serving store, `count` times."""
     for first in range(0, count, _CUTS_OF_ONE_DISK):
         here = folder / f"{kind}-{seed}-{first}"
         here.mkdir()
@@ -72,7 +69,6 @@ def _cuts_of_one_disk(folder: Path, kind: str, count: int, seed: int) -> Iterato
 
 
 def two_workers(folder: Path) -> AbstractContextManager[Server]:
-    """The server as most are run."""
     return running(folder, *WORKERS)
 
 
@@ -83,7 +79,6 @@ def kills(
     seed: int,
     start: Callable[[Path], AbstractContextManager[Server]] = two_workers,
 ) -> Iterator[Round]:
-    """SIGKILL one worker of a serving store, or all its processes at once, `count` times."""
     for first in range(0, count, _KILLS_OF_ONE_STORE):
         here = folder / f"kill-{seed}-{first}"
         here.mkdir()
@@ -137,6 +132,5 @@ def checked(server: Server, traffic: Traffic) -> Round:
 
 
 def after(traffic: Traffic, violations: list[str]) -> tuple[int, list[str]]:
-    """The acknowledgements since the last look, and the violations."""
     acknowledged, traffic.acknowledged = traffic.acknowledged, 0
     return acknowledged, violations

@@ -4,13 +4,14 @@ from datetime import timedelta
 
 from stillroom.media.retention.rules import Rule
 
-OLD = Rule("rule 1", "", expire_after=timedelta(seconds=-60))  # all of it is old
 
-
-def rules_of(folder: str) -> tuple[Rule, ...]:
-    """Rules about what is in a folder, in which all is old."""
+def rules_about(folder: str) -> tuple[Rule, ...]:
+    """Rules about what is in a folder, or about everything, in which all is old."""
+    old = timedelta(seconds=-60)
+    if not folder:
+        return (Rule("rule 1", "", expire_after=old),)
     return (
-        Rule("rule 1", f"{folder}/tmp/", expire_after=OLD.expire_after),
+        Rule("rule 1", f"{folder}/tmp/", expire_after=old),
         Rule("rule 2", f"{folder}/runs/", keep_last_runs=1),
         Rule("rule 3", f"{folder}/tmp/best/", keep=True),
     )

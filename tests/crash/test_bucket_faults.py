@@ -21,13 +21,13 @@ from crash.bucket_walks import (
     Trouble,
     Walk,
     faults_of,
-    hurry,
     no_upload_is_left,
     opened,
     prepare,
     save_large,
     succeeds_again,
 )
+from patience import hurry
 from services.faulty_proxy import Exchange, Fault, FaultyProxy
 from services.proxy_faults import CANNOT_BE_MENDED, FAULTS, NOT_DONE
 from services.s3 import Operator

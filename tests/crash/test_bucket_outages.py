@@ -11,7 +11,6 @@ from crash.bucket_walks import (
     body_of,
     copy,
     delete,
-    hurry,
     list_folder,
     locate,
     look,
@@ -19,6 +18,7 @@ from crash.bucket_walks import (
     save_large,
     save_small,
 )
+from patience import hurry
 from services.faulty_proxy import FaultyProxy
 from services.s3 import Operator
 from stillroom.errors import BackendUnavailable

@@ -7,7 +7,8 @@ import pytest
 
 from crash.faults import FaultFile
 from crash.rounds import WORKERS
-from running import IMAGES, paused, running
+from running import IMAGES, running
+from services.process import paused
 
 pytestmark = [pytest.mark.slow]
 

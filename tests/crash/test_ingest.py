@@ -23,7 +23,7 @@ async def test_an_ingest_killed_anywhere_is_made_good_by_the_next_one(scene: Sce
         for number in itertools.count(1):
             path, data = f"{number}.png", picture(number)
             saved = await library.save(path, data)
-            if not launcher.killed(number, path):
+            if not launcher.killed(number, "ingest", path):
                 break
 
             await library.check()
@@ -50,7 +50,7 @@ async def test_a_move_killed_anywhere_is_made_good_by_the_next_one(scene: Scene)
             path, data = f"{number}.png", picture(number)
             await library.save(path, data)
             recorded = await library.ingest(path, relocate=False)
-            if not launcher.killed(number, path):
+            if not launcher.killed(number, "ingest", path):
                 break
 
             await library.check()
@@ -76,7 +76,7 @@ async def test_an_ingest_in_place_killed_anywhere_records_nothing_that_is_delete
             path = f"{number}.png"
             saved = await library.save(path, picture(number))
             await rows.deletions.mark_save(saved, EXPIRED, now())
-            if not launcher.killed_in_place(number, path):
+            if not launcher.killed(number, "ingest-in-place", path):
                 break
 
             await library.sweep()

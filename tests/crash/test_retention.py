@@ -5,7 +5,7 @@ import itertools
 import pytest
 import sqlalchemy as sa
 
-from crash.rules import rules_of
+from crash.rules import rules_about
 from crash.scene import Scene
 from media.expiring import by_rules, let_it_be_time
 from media.library import GRACE, is_there, key, make_due
@@ -43,7 +43,7 @@ def sweeper(scene: Scene, folder: str) -> Sweeper:
     return Sweeper(
         storage,
         database,
-        expiry=by_rules(library, *rules_of(folder)),
+        expiry=by_rules(library, *rules_about(folder)),
         run_deletions=RunDeletions(storage, database, grace=GRACE),
     )
 
@@ -72,7 +72,7 @@ async def test_a_round_that_is_killed_anywhere_is_gone_on_with(scene: Scene) -> 
         for number in itertools.count(1):
             folder = str(number)
             gone, stay = await filled(scene, folder)
-            if not launcher.killed_round(number, folder):
+            if not launcher.killed(number, "expire", folder):
                 break
 
             marked = {name for name, _ in library.marked()}
@@ -107,7 +107,7 @@ async def test_a_sweep_by_rules_that_is_killed_anywhere_is_made_good(scene: Scen
                 gone[-1], picture(len(gone) - 1)
             )  # it is old again by the next round
             make_due(library)
-            if not launcher.killed_sweep_by_rules(number, folder):
+            if not launcher.killed(number, "sweep-by-rules", folder):
                 break
 
             assert await library.read(key(gone[-1])) == picture(len(gone) - 1)

@@ -42,7 +42,7 @@ async def test_a_run_whose_publishing_is_killed_anywhere_is_open_or_published(
     with scene.launcher() as launcher:
         for number in itertools.count(1):
             folder, paths = await saved(scene, number)
-            if not launcher.killed_publishing(number, folder.text):
+            if not launcher.killed(number, "publish", folder.text):
                 break
 
             found = await storage.list(ListQuery(everything(folder.text), manifests=True))
@@ -76,7 +76,7 @@ async def test_a_run_whose_deletion_is_killed_anywhere_goes(scene: Scene) -> Non
             here = await library.save(f"{folder.text}/here.png", picture(1000 + number))
             recorded = await library.ingest(f"{folder.text}/here.png", relocate=False)
             (await runs.publish(folder, IMAGES + 1)).close()
-            if not launcher.killed_deleting(number, folder.text):
+            if not launcher.killed(number, "delete", folder.text):
                 break
 
             begun = library.table(run_deletions) or library.table(deletions)
@@ -111,7 +111,7 @@ async def test_a_run_whose_deletion_was_killed_is_not_published_before_its_image
     with scene.launcher() as launcher:
         for number in range(1, 13, 2):
             folder, _ = await saved(scene, number)
-            assert launcher.killed_deleting(number, folder.text)
+            assert launcher.killed(number, "delete", folder.text)
             if not scene.library.table(run_deletions):
                 kept += 1
                 continue

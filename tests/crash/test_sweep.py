@@ -32,7 +32,7 @@ async def test_a_sweep_killed_anywhere_is_made_good_by_the_next_one(scene: Scene
             gone = await library.ingest(deleted)
             await library.service.delete(gone.id)
             make_due(library)
-            if not launcher.killed_sweep(number):
+            if not launcher.killed(number, "sweep"):
                 break
 
             await library.check()
@@ -65,7 +65,7 @@ async def test_a_search_for_what_has_expired_goes_on_where_it_was_killed(scene: 
             saved = [await library.save(f"{number}/{at}.png", picture()) for at in range(5)]
             await library.save(f"{number}/here.png", picture(number))
             recorded = await library.ingest(f"{number}/here.png", relocate=False)
-            if not launcher.killed_search(number):
+            if not launcher.killed(number, "expire"):
                 break
 
             let_it_be_time(library)

@@ -55,7 +55,6 @@ class Traffic:
             thread.start()
 
     def wait_until_some_is_promised(self, count: int = 20) -> None:
-        """Wait for some acknowledgements since the start."""
         until(
             lambda: self._answers >= count, said=self.server.logged,
             as_long_as=lambda: any(thread.is_alive() for thread in self._threads),
@@ -133,7 +132,8 @@ class Traffic:
         What is found is the promise from here on.
         """
         found = self.unsettled(client, self.promised.keys() | self.attempted.keys())
-        listed = set(self._list(client))
+        ask: dict[str, str | int] = {"prefix": f"{self.seed}/", "limit": 10_000}
+        listed = set(client.get(IMAGES, params=ask).raise_for_status().json())
         for path in listed ^ {path for path, digest in self.promised.items() if digest}:
             found.append(f"{path}: read and list disagree")
         return found
@@ -162,13 +162,8 @@ class Traffic:
             found.append(f"{path}: its ETag has changed")
         return found
 
-    def _list(self, client: httpx.Client) -> list[str]:
-        ask: dict[str, str | int] = {"prefix": f"{self.seed}/", "limit": 10_000}
-        return list(client.get(IMAGES, params=ask).raise_for_status().json())
-
 
 def digest_of(answer: httpx.Response) -> Digest:
-    """The SHA-256 of a body, or None if the answer is not 200."""
     return hashlib.sha256(answer.content).hexdigest() if answer.status_code == 200 else None
 
 

@@ -15,8 +15,10 @@ from pictures import picture
 from running import IMAGES, running
 from stillroom.media import migrations
 from stillroom.media.config import PostgresConfig, RowsConfig, SqliteConfig
+from stillroom.media.database import MediaDatabase
 from stillroom.media.migrations import HEAD, migrate
 from stillroom.media.rows.engine import migrating
+from stillroom.media.rows.tables import deletions
 
 pytestmark = pytest.mark.slow
 
@@ -88,14 +90,15 @@ def test_a_data_directory_in_every_older_form_is_opened(tmp_path: Path, revision
     assert migrate(config) == (HEAD, HEAD)
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def config(request: pytest.FixtureRequest, tmp_path: Path) -> RowsConfig:
+    if request.param == "postgresql":
+        return PostgresConfig(request.getfixturevalue("database_url"))
+    return SqliteConfig(tmp_path / "library.db")
+
+
 @pytest.mark.parametrize("revision", OLDER)
-@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
-def test_a_new_form_only_adds_to_the_old_one(
-    request: pytest.FixtureRequest, tmp_path: Path, kind: str, revision: str
-) -> None:
-    config: RowsConfig = SqliteConfig(tmp_path / "library.db")
-    if kind == "postgresql":
-        config = PostgresConfig(request.getfixturevalue("database_url"))
+def test_a_new_form_only_adds_to_the_old_one(config: RowsConfig, revision: str) -> None:
     _, _, before = left_by(revision, config)
 
     assert migrate(config) == (revision, HEAD)
@@ -106,6 +109,54 @@ def test_a_new_form_only_adds_to_the_old_one(
         assert list(texts) == ["A cat, from before"]
     for table, names in before.items():
         assert names <= after[table], "old processes still run on it: docs/upgrading.md"
+
+
+async def test_failed_deletions_move_also_when_an_old_process_adds_one_later(
+    config: RowsConfig,
+) -> None:
+    moment = datetime.now(UTC)
+
+    def bury(name: str, sha256: bytes | None) -> None:
+        with migrating(config) as connection:
+            table = sa.Table("media_dead_letters", sa.MetaData(), autoload_with=connection)
+            values = {
+                "id": uuid.uuid4() if isinstance(config, PostgresConfig) else uuid.uuid4().hex,
+                "storage_key": f"compute/{name}",
+                "save_id": "1-1",
+                "reason": "relocated",
+                "content_hash": sha256,
+                "created_at": moment,
+                "failed_at": moment,
+                "attempts": 12,
+                "last_error": "the bucket's\nanswer",
+            }
+            connection.execute(table.insert().values(values))
+
+    left_by("0010", config)
+    bury('"a".png', hashlib.sha256(b"a").digest())
+    bury("b.png", None)
+    migrate(config)
+    bury("c.png", b"\xff" * 32)
+
+    database = MediaDatabase(config)
+    rows = (await database.rows()).dead_letters
+    found = {
+        letter.payload["storage_key"]: letter for letter in await rows.page(after=None, limit=9)
+    }
+    assert found.keys() == {'compute/"a".png', "compute/b.png", "compute/c.png"}
+    for letter in found.values():
+        assert (letter.kind, letter.attempts, letter.created_at) == ("deletion", 12, moment)
+        assert letter.last_error == "the bucket's\nanswer"
+        await rows.retry(letter.id)
+    await database.close()
+    with migrating(config) as connection:
+        marks = connection.execute(sa.select(deletions)).all()
+        assert connection.execute(sa.text("SELECT count(*) FROM media_dead_letters")).scalar() == 0
+    assert {mark.storage_key.text: (mark.save_id, mark.content_hash) for mark in marks} == {
+        'compute/"a".png': ("1-1", hashlib.sha256(b"a").digest()),
+        "compute/b.png": ("1-1", None),
+        "compute/c.png": ("1-1", b"\xff" * 32),
+    }
 
 
 def test_the_form_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from stillroom.derived import cache as kept
 from stillroom.derived.cache import DerivedCache
+from stillroom.derived.config import DerivedConfig
 
 BLOCK = 4096
 
@@ -20,7 +21,10 @@ def name(number: int) -> str:
 
 
 def opened(folder: Path, *, blocks: int = 64, free: int = 0) -> DerivedCache:
-    return DerivedCache(folder / "derived", blocks * BLOCK, min_free_bytes=free, durable=False)
+    config = DerivedConfig(
+        folder / "derived", cache_bytes=blocks * BLOCK, min_free_bytes=free, durable=False
+    )
+    return DerivedCache(config)
 
 
 def read(cache: DerivedCache, number: int) -> bytes | None:

@@ -19,8 +19,8 @@ from click.testing import CliRunner
 from PIL import Image
 from prometheus_client import REGISTRY
 
-from derived.conftest import encoded, halves
-from pictures import picture, srgb_profile
+from derived.conftest import halves
+from pictures import encoded, picture, srgb_profile
 from stillroom.app import check_settings
 from stillroom.cli.doctor import doctor
 from stillroom.derived import confinement, decoding

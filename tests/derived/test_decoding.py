@@ -8,11 +8,10 @@ import pytest
 from PIL import Image, ImageCms
 from PIL.PngImagePlugin import PngInfo
 
-from derived.conftest import encoded, halves, is_near
-from pictures import picture
+from derived.conftest import halves, is_near
+from pictures import encoded, picture
 from stillroom.derived import decoding
-from stillroom.derived.decoding import TooManyPixelsError
-from stillroom.derived.wire import Job
+from stillroom.derived.wire import CUT_OFF, TOO_MANY_PIXELS, Job, Refused
 from stillroom.http.derivation import Derivation, Format
 
 pytestmark = pytest.mark.slow
@@ -172,14 +171,16 @@ def test_a_line_stays_a_line(size: tuple[int, int]) -> None:
 def test_too_many_pixels_are_counted_before_any_is_decoded() -> None:
     data = picture(size=(100, 100))[:100]
 
-    with pytest.raises(TooManyPixelsError):
+    with pytest.raises(Refused) as refused:
         derive(data, small("png"), max_pixels=9_999)
+    assert refused.value.kind == TOO_MANY_PIXELS
 
 
 def test_what_is_cut_off_is_refused() -> None:
     for form in ("PNG", "JPEG", "WEBP", "GIF", "BMP"):
-        with pytest.raises(decoding.CutOffError):
+        with pytest.raises(Refused) as refused:
             derive(picture(form=form, size=(200, 200))[:-2000], small("png"))
+        assert refused.value.kind == CUT_OFF
 
 
 def color(image: Image.Image, form: str = "PNG", **how: Any) -> bytes:

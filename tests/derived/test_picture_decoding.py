@@ -6,7 +6,8 @@ import signal
 
 import pytest
 
-from derived.conftest import IMAGES, Running, Store
+from derived.conftest import Running, Store
+from in_process import IMAGES
 from pictures import picture
 from stillroom.derived import images
 from stillroom.derived.decoders import Decoders

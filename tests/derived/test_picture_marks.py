@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from derived.conftest import IMAGES, Store
+from derived.conftest import Store
 from generation import carriers as at
+from in_process import IMAGES
 from services.exiftool import read_by_exiftool
 from stillroom.generation.carriers.xmp import TRAINED
 from stillroom.generation.reading import find_in

@@ -6,8 +6,9 @@ from datetime import timedelta
 import pytest
 from PIL import Image
 
-from derived.conftest import IMAGES, JWT_SECRET, Running, Store, encoded, halves
-from pictures import picture
+from derived.conftest import Running, Store, halves
+from in_process import IMAGES, JWT_SECRET
+from pictures import encoded, picture
 from stillroom.auth.tokens import mint_token
 
 pytestmark = pytest.mark.slow

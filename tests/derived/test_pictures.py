@@ -5,8 +5,9 @@ from collections.abc import Callable
 import pytest
 from PIL import Image
 
-from derived.conftest import IMAGES, Running, Store, encoded, halves, is_near
-from pictures import picture
+from derived.conftest import Running, Store, halves, is_near
+from in_process import IMAGES
+from pictures import encoded, picture
 from stillroom.derived.decoders import Decoders
 from videos import Mp4, frames
 

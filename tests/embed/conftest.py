@@ -12,7 +12,6 @@ from services.seaweedfs import SeaweedFS, bucket_variables
 def variables(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[dict[str, str]]:
-    """Set for this process, too."""
     found = {"STILLROOM_DATA_DIR": str(tmp_path / "data"), "STILLROOM_MIN_FREE_BYTES": "0"}
     seaweed: SeaweedFS | None = None
     if request.param == "bucket":

@@ -6,7 +6,7 @@ import anyio
 import anyio.lowlevel
 from fastapi import FastAPI
 
-from embed.clients import PNG, client_of
+from in_process import PNG, client_of
 from stillroom.auth.grants import Grant
 from stillroom.embed import create_router
 from stillroom.errors import Unauthenticated
@@ -20,7 +20,7 @@ async def test_an_app_may_decide_itself_who_is_asking(tmp_path: Path) -> None:
 
     app = FastAPI()
     app.include_router(create_router(tmp_path, authorize=my_own_login, min_free_bytes=0))
-    async for client in client_of(app, Authorization="Session 42"):
+    async with client_of(app, Authorization="Session 42") as client:
         url = "/storage/images/user-42/a.png"
         assert (await client.post(url, files={"file": PNG})).status_code == 200
         assert (await client.get("/storage/images/else/a.png")).status_code == 403
@@ -54,7 +54,7 @@ async def test_urls_are_signed_with_the_secret_also_below_a_mount(tmp_path: Path
     )
     outer = FastAPI()
     outer.mount("/mounted", inner)
-    async for client in client_of(outer):
+    async with client_of(outer) as client:
         mine = {"Authorization": "me"}
         base = "/mounted/storage/images"
         await client.post(f"{base}/a b.png", files={"file": PNG}, headers=mine)
@@ -80,7 +80,7 @@ async def test_an_app_may_wait_for_whoever_knows_who_is_asking(tmp_path: Path) -
 
     app = FastAPI()
     app.include_router(create_router(tmp_path, authorize=ask_the_directory, min_free_bytes=0))
-    async for client in client_of(app, Authorization="Session 42"):
+    async with client_of(app, Authorization="Session 42") as client:
         assert (await client.get("/storage/images")).json() == []
         other = {"Authorization": "Session 43"}
         assert (await client.get("/storage/images", headers=other)).status_code == 401
@@ -99,7 +99,7 @@ async def test_an_app_may_have_its_images_read_by_anybody(tmp_path: Path) -> Non
     app.include_router(
         create_router(tmp_path, authorize=my_own_login, min_free_bytes=0, public_read=True)
     )
-    async for client in client_of(app):
+    async with client_of(app) as client:
         url = "/storage/images/a.png"
         mine, other = {"Authorization": "Session 42"}, {"Authorization": "Session 43"}
         assert (await client.post(url, files={"file": PNG}, headers=mine)).status_code == 200

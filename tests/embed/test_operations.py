@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 
-from embed.clients import PNG, client_of
+from in_process import PNG, client_of
 from services.seaweedfs import SeaweedFS, bucket_variables
 from stillroom.embed import Stillroom
 from stillroom.errors import ImageNotFound, InvalidPath, PreconditionFailed
@@ -34,7 +34,7 @@ async def test_the_apps_own_endpoints_use_the_sdks_names(
     app, large = FastAPI(), os.urandom(20 * 1024**2)
     seen: list[int] = []
     app.include_router(stillroom.router)
-    async for _ in client_of(app):
+    async with client_of(app):
         images = stillroom.images
         saved = await images.save("a/b c.png", PNG)
         assert (saved.path, saved.size, saved.sha256) == (
@@ -73,7 +73,7 @@ async def test_what_goes_wrong_on_the_callers_side_is_the_callers_own(
 
     app = FastAPI()
     app.include_router(stillroom.router)
-    async for _ in client_of(app):
+    async with client_of(app):
         await stillroom.images.save("a", PNG)
         with pytest.raises(BrokenPipeError):
             await stillroom.images.download("a", Broken())

@@ -13,6 +13,7 @@ import pytest
 
 from running import IMAGES, Server, free_port
 from services.seaweedfs import SeaweedFS, bucket_variables
+from surroundings import inherited
 from waiting import until_equal
 
 pytestmark = [pytest.mark.slow]
@@ -29,7 +30,7 @@ def blocks(language: str) -> list[str]:
 @pytest.fixture(params=["disk", "bucket"])
 def environment(request: pytest.FixtureRequest) -> Iterator[dict[str, str]]:
     found = {
-        **{name: value for name, value in os.environ.items() if not name.startswith("STILLROOM_")},
+        **inherited(),
         "PATH": f"{BINARIES}:{os.environ['PATH']}",
         "STILLROOM_MIN_FREE_BYTES": "0",
         "STILLROOM_DELETION_GRACE_SECONDS": "0",

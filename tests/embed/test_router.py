@@ -10,7 +10,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from embed.clients import IMAGES, PNG, client_of
+from in_process import IMAGES, PNG, client_of
 from pictures import picture
 from stillroom.app import create_app
 from stillroom.auth.grants import Grant
@@ -31,7 +31,7 @@ async def client(tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
     app.include_router(create_router(tmp_path, min_free_bytes=0), prefix="/api/v1")
     secret = (tmp_path / ".stillroom/secret").read_text().strip()
     token = mint_token(secret, expires_in=timedelta(minutes=5))
-    async for client in client_of(app, Authorization=f"Bearer {token}"):
+    async with client_of(app, Authorization=f"Bearer {token}") as client:
         yield client
 
 
@@ -90,7 +90,7 @@ async def test_an_app_may_be_started_again(tmp_path: Path) -> None:
         create_router(tmp_path, authorize=lambda _: Grant.everything(), min_free_bytes=0)
     )
     for data in (b"one", b"two"):
-        async for client in client_of(app):
+        async with client_of(app) as client:
             url = "/storage/images/a.png"
             assert (await client.post(url, files={"file": data})).status_code == 200
             assert (await client.get(url)).content == data
@@ -104,7 +104,7 @@ async def test_an_app_may_be_mounted_below_any_name(tmp_path: Path, mount: str) 
     )
     outer = FastAPI()
     outer.mount(mount, inner)
-    async for client in client_of(outer):
+    async with client_of(outer) as client:
         base = f"{mount.replace('%', '%25')}/storage/images"
         assert (await client.post(f"{base}/x", files={"file": PNG})).json()["path"] == "x"
         assert (await client.get(base)).json() == ["x"]
@@ -119,7 +119,7 @@ async def test_a_mounted_app_checks_the_raw_path_too(tmp_path: Path) -> None:
     outer = FastAPI()
     outer.mount("/mounted here", inner)
     base = "/mounted%20here/storage/images"
-    async for client in client_of(outer):
+    async with client_of(outer) as client:
         assert (await client.post(f"{base}/a%2Fb.png", files={"file": PNG})).json()[
             "path"
         ] == "a/b.png"
@@ -138,7 +138,7 @@ async def test_an_app_that_is_mounted_is_told_to_run_the_lifespan(
         outer.mount("/compute", inner)
         said = "the lifespan of this router does not run"
         assert said not in caplog.text
-        async for client in client_of(outer):
+        async with client_of(outer) as client:
             url = "/compute/storage/images/a"
             assert (await client.post(url, files={"file": PNG})).status_code == 200
         stillroom = Stillroom(tmp_path, authorize=lambda _: Grant.everything(), min_free_bytes=0)
@@ -158,7 +158,7 @@ async def test_the_lifespan_sweeps_also_where_it_is_given_twice(tmp_path: Path) 
     app = FastAPI(lifespan=stillroom.lifespan)
     app.include_router(stillroom.router)
     for number in range(2):
-        async for _ in client_of(app):
+        async with client_of(app):
             path = f"a/{number}.png"
             await stillroom.images.save(path, picture(size=(8 + number, 8)))
             resource = await stillroom.media.ingest_from_storage_key(f"compute/{path}")
@@ -169,7 +169,7 @@ async def test_the_lifespan_sweeps_also_where_it_is_given_twice(tmp_path: Path) 
 async def test_the_page_is_beside_the_operations(tmp_path: Path) -> None:
     app = FastAPI()
     app.include_router(create_router(tmp_path, gallery=True), prefix="/api/v1")
-    async for client in client_of(app):
+    async with client_of(app) as client:
         moved = await client.get("/api/v1/gallery")
         assert (moved.status_code, moved.headers["location"]) == (307, "gallery/")
         page = await client.get("/api/v1/gallery/")

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 
-from embed.clients import PNG, client_of
+from in_process import PNG, client_of
 from services.seaweedfs import SeaweedFS, bucket_variables
 from stillroom.auth.grants import Grant
 from stillroom.embed import create_router
@@ -32,7 +32,7 @@ async def test_the_variables_select_the_backend_unless_the_disk_is_meant(
     chosen = "Disk" if argument else "R2"
     assert [line for line in caplog.messages if line.startswith(f"storage: {chosen}ImageStorage")]
     for _ in range(2):  # as an app is started again in each of its tests
-        async for client in client_of(app):
+        async with client_of(app) as client:
             url = "/storage/images/a"
             assert (await client.post(url, files={"file": PNG})).status_code == 200
             assert (await client.get("/storage/images")).json() == ["a"]
@@ -95,7 +95,7 @@ async def test_the_first_save_warns_of_public_urls_that_lead_elsewhere(
     app = FastAPI()
     router = create_router(tmp_path, authorize=lambda _: Grant.everything(), **settings)
     app.include_router(router, prefix=prefix)
-    async for client in client_of(app):
+    async with client_of(app) as client:
         for name in ("a", "b"):
             url = f"{base}{prefix}/storage/images/{name}"
             assert (await client.post(url, files={"file": PNG})).status_code == 200

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 
-from embed.clients import IMAGES, client_of
+from in_process import IMAGES, client_of
 from stillroom.auth.grants import Grant
 from stillroom.embed import Stillroom
 from stillroom.errors import ConfigurationError
@@ -21,7 +21,7 @@ async def test_a_link_of_the_apps_own_gives_one_token_that_may_do_everything(
     stillroom = Stillroom(tmp_path, gallery=True, min_free_bytes=0)
     app = FastAPI()
     app.include_router(stillroom.router, prefix="/api/v1")
-    async for client in client_of(app):
+    async with client_of(app) as client:
         url, _, code = stillroom.sign_in_link(GALLERY).partition("#sign-in=")
         assert url == GALLERY
         assert SIGN_IN not in (await client.get("/openapi.json")).text
@@ -52,5 +52,5 @@ async def test_without_a_gallery_or_tokens_of_ours_there_is_neither_link_nor_exc
     with pytest.raises(ConfigurationError, match="pass gallery=True"):
         stillroom.sign_in_link(GALLERY)
 
-    async for client in client_of(app):
+    async with client_of(app) as client:
         assert (await client.post(SIGN_IN, json={"code": "x"})).status_code == 404

@@ -3,7 +3,6 @@
 Nothing here uses the code that is tested, so that one mistake is not made on both sides.
 """
 
-import io
 import struct
 import zlib
 from collections.abc import Mapping
@@ -12,6 +11,8 @@ from typing import Final
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from pictures import encoded
+
 ASCII: Final = 2
 UNDEFINED: Final = 7
 USER_COMMENT: Final = 0x9286
@@ -19,9 +20,7 @@ EXIF_IFD: Final = 0x8769
 
 
 def picture(form: str, **how: object) -> bytes:
-    out = io.BytesIO()
-    Image.new("RGB", (8, 6), (200, 90, 30)).save(out, form, **how)
-    return out.getvalue()
+    return encoded(Image.new("RGB", (8, 6), (200, 90, 30)), form, **how)
 
 
 PLAIN: Final = {form: picture(form) for form in ("PNG", "JPEG", "WEBP", "AVIF")}
@@ -51,7 +50,6 @@ def chunk(kind: bytes, content: bytes) -> bytes:
 
 
 def png_with(*chunks: bytes, behind: bool = False) -> bytes:
-    """The plain PNG with these chunks in front of its pixels, or behind them."""
     plain = PLAIN["PNG"]
     at = len(plain) - 12 if behind else 33
     return plain[:at] + b"".join(chunks) + plain[at:]
@@ -150,7 +148,6 @@ def jumbf(size: int = 200, kind: bytes = b"c2pa") -> bytes:
 
 
 def with_c2pa(form: str, manifest: bytes, data: bytes | None = None) -> bytes:
-    """A picture with a manifest, where the standard puts it."""
     data = PLAIN[form] if data is None else data
     if form == "PNG":
         return data[:33] + chunk(b"caBX", manifest) + data[33:]

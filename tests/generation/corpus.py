@@ -53,47 +53,33 @@ def _facts(tool: str, prompt: str, negative: str | None, seed: int, **more: Any)
 
 _SIZE: Final = "Seed: {seed}, Size: 512x768"
 _ENDS: Final = {
-    "a1111-1.0": ("A1111", f"Sampler: Euler a, CFG scale: 7, {_SIZE}, Model hash: 45dee52b"),
+    "a1111-1.0": f"Sampler: Euler a, CFG scale: 7, {_SIZE}, Model hash: 45dee52b",
     "a1111-1.6": (
-        "A1111",
-        (
-            f"Sampler: DPM++ 2M Karras, CFG scale: 7.5, {_SIZE}, Model hash: 6ce0161689, "
-            "Model: v1-5-pruned-emaonly, Denoising strength: 0.5, Hires upscale: 2, "
-            "Hires upscaler: Latent, Version: v1.6.0"
-        ),
+        f"Sampler: DPM++ 2M Karras, CFG scale: 7.5, {_SIZE}, Model hash: 6ce0161689, "
+        "Model: v1-5-pruned-emaonly, Denoising strength: 0.5, Hires upscale: 2, "
+        "Hires upscaler: Latent, Version: v1.6.0"
     ),
     "a1111-1.10": (
-        "A1111",
-        (
-            f"Sampler: DPM++ 2M, Schedule type: Karras, CFG scale: 7, {_SIZE}, Model hash: 6ce016, "
-            'Model: v1-5-pruned-emaonly, Hires prompt: "a, b: c", ADetailer model: yolov8n.pt, '
-            'ADetailer prompt: "face, Seed: 5", Lora hashes: "ink-lines: 76ea, fog: 1f2c", '
-            'TI hashes: "easyneg: c74b", Version: v1.10.1'
-        ),
+        f"Sampler: DPM++ 2M, Schedule type: Karras, CFG scale: 7, {_SIZE}, Model hash: 6ce016, "
+        'Model: v1-5-pruned-emaonly, Hires prompt: "a, b: c", ADetailer model: yolov8n.pt, '
+        'ADetailer prompt: "face, Seed: 5", Lora hashes: "ink-lines: 76ea, fog: 1f2c", '
+        'TI hashes: "easyneg: c74b", Version: v1.10.1'
     ),
     "forge": (
-        "Forge",
-        (
-            f"Sampler: Euler, Schedule type: Simple, CFG scale: 1, Distilled CFG Scale: 3.5, "
-            f"{_SIZE}, Model hash: 275ef623d3, Model: flux1-dev-fp8, "
-            "Version: f2.0.1v1.10.1-previous-313-g8a042934, Module 1: ae"
-        ),
+        f"Sampler: Euler, Schedule type: Simple, CFG scale: 1, Distilled CFG Scale: 3.5, "
+        f"{_SIZE}, Model hash: 275ef623d3, Model: flux1-dev-fp8, "
+        "Version: f2.0.1v1.10.1-previous-313-g8a042934, Module 1: ae"
     ),
     "sdnext": (
-        "SD.Next",
-        (
-            "Size: 512x768, Sampler: UniPC, Seed: {seed}, CFG scale: 6, App: SD.Next, Version: 0e0f"
-            ", Pipeline: StableDiffusionXLPipeline, Model: juggernautXL"
-        ),
+        "Size: 512x768, Sampler: UniPC, Seed: {seed}, CFG scale: 6, App: SD.Next, Version: 0e0f"
+        ", Pipeline: StableDiffusionXLPipeline, Model: juggernautXL"
     ),
     "templates": (
-        "A1111",
-        (
-            f'Sampler: Euler a, CFG scale: 7, {_SIZE}, Model: dream\nTemplate: "a fox"\n'
-            "Negative Template: blurry"
-        ),
+        f'Sampler: Euler a, CFG scale: 7, {_SIZE}, Model: dream\nTemplate: "a fox"\n'
+        "Negative Template: blurry"
     ),
 }
+_KIN: Final = {"forge": "Forge", "sdnext": "SD.Next"}
 
 
 def a1111() -> Iterator[Sample]:
@@ -108,14 +94,13 @@ def a1111() -> Iterator[Sample]:
         "jxl": lambda text: at.jxl(b"Exif", bytes(4) + at.commented(text)),
     }
     cycle = itertools.cycle(ways.items())
-    for (version, (tool, end)), case in itertools.product(_ENDS.items(), list(cases())):
+    for (version, end), case in itertools.product(_ENDS.items(), list(cases())):
         prompt, negative, seed = case
         way, made = next(cycle)
         said = f"\nNegative prompt: {negative}" if negative else ""
         text = f"{prompt}{said}\nSteps: 20, {end.format(seed=seed)}"
-        facts = _facts(tool, prompt, negative, seed, steps=20, width=512, height=768)
-        if not negative:
-            facts["negative_prompt"] = None
+        tool = _KIN.get(version, "A1111")
+        facts = _facts(tool, prompt, negative or None, seed, steps=20, width=512, height=768)
         yield Sample(f"{version}-{way}", made(text), facts)
 
 
@@ -304,6 +289,5 @@ def _packet(comment: str | None, tool: str, description: str = "") -> str:
 
 
 def corpus() -> list[Sample]:
-    """All of them, the same each time."""
     tools = (a1111, comfyui, invokeai, fooocus, swarmui, novelai, drawthings)
     return [sample for tool in tools for sample in tool()]

@@ -21,7 +21,6 @@ from stillroom.formats.work_budget import (
 )
 from stillroom.generation.reading import find, find_mark
 from stillroom.media.headers.formats import PARSERS
-from stillroom.media.headers.header_bytes import HeaderBytes
 from stillroom.storage import content_type
 
 LINES_PER_LOOK: Final = 16
@@ -39,15 +38,12 @@ class Unbounded(BaseException):
 
 @dataclass(frozen=True)
 class Effort:
-    """Work that was done, and the looks that were counted."""
-
     lines: int
     looks: int
     exceeded: bool
 
     @property
     def is_bounded(self) -> bool:
-        """Whether all of it was counted."""
         return self.lines <= LINES_BESIDE + LINES_PER_LOOK * self.looks
 
 
@@ -56,12 +52,7 @@ def effort_of(
     parts: FileParts,
     reached: set[tuple[CodeType, int]] | None = None,
 ) -> Effort:
-    """Parse, and count; what parsers may raise is no error.
-
-    Args:
-        parse: Parses.
-        parts: Of the file.
-        reached: Gets the lines that were run.
+    """Parse, and count; what parsers may raise is no error. `reached` gets the lines that were run.
 
     Raises:
         Unbounded: it does not end.
@@ -93,7 +84,6 @@ def effort_of(
 
 
 def memory_of(act: Callable[[], object]) -> int:
-    """Bytes that it keeps at its peak."""
     tracemalloc.start()
     try:
         act()
@@ -110,17 +100,15 @@ def parses_of(data: bytes) -> dict[str, tuple[Callable[[Any], object], FileParts
     }
     parser = PARSERS.get(content_type.by_content(data[: content_type.SNIFFED_BYTES]))
     if parser is not None:
-        header = HeaderBytes(len(data))
-        header.add(0, data)
 
-        def all_of_it(header: HeaderBytes) -> None:
+        def all_of_it(header: FileParts) -> None:
             for one in (parser.size, parser.color_profile, parser.duration):
                 try:
                     one(header)
                 except (BrokenHeader, MoreNeeded):
                     continue
 
-        found["header"] = (all_of_it, header)
+        found["header"] = (all_of_it, FileParts.whole(data))
     return found
 
 

@@ -61,7 +61,6 @@ _ODD: Final[tuple[Any, ...]] = (
 
 
 def seeds() -> list[bytes]:
-    """Files of each format and tool to begin with."""
     forms = ("AVIF", "BMP", "GIF", "ICO", "JPEG", "PNG", "TIFF", "WEBP")
     profiles = ("AVIF", "JPEG", "PNG", "TIFF", "WEBP")
     found = [sample.data for sample in corpus()[::7]]
@@ -80,12 +79,7 @@ def seeds() -> list[bytes]:
 
 
 class Fuzzer:
-    """Files made by chance from a seed, and what was wrong with parsing them.
-
-    Attributes:
-        pool: Files that reached something new.
-        violations: What was wrong, and the file.
-    """
+    """Files made by chance from a seed; `pool` has those that reached something new."""
 
     def __init__(self, seed: int) -> None:
         self._chance = random.Random(seed)
@@ -98,7 +92,6 @@ class Fuzzer:
         self.violations: list[tuple[str, bytes]] = []
 
     def run(self) -> Iterator[int]:
-        """Try one file after the other; how many files the pool has now."""
         while True:
             graph = self._graph() if self._chance.random() < 0.4 else None
             data = self._changed() if graph is None else _png_of(*graph)
@@ -190,7 +183,6 @@ class Fuzzer:
         return name, graph
 
     def _other(self, value: Any) -> Any:
-        """A copy in which something is another, or there more often."""
         chance = self._chance
         if isinstance(value, dict | list) and value and chance.random() < 0.85:
             key = chance.choice(list(value) if isinstance(value, dict) else range(len(value)))
@@ -219,7 +211,6 @@ def _png_of(name: str, graph: Any) -> bytes:
 
 
 def _use(data: bytes) -> None:
-    """Do with a file all that the server and the SDK do with it."""
     for parse, parts in parses_of(data).values():
         try:
             parse(parts)

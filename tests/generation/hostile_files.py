@@ -10,15 +10,11 @@ from generation import carriers as at
 from generation.comfy_graphs import Node, basic, node, sampler
 
 
-def graph_png(graph: dict[str, Any], name: str = "prompt") -> bytes:
-    """A PNG with a graph, deflated."""
-    said = json.dumps(graph, separators=(",", ":"), ensure_ascii=False)
-    packed = zlib.compress(said.encode(), 9)
-    return at.png_with(at.chunk(b"zTXt", name.encode() + b"\0\0" + packed))
+def graph_png(graph: dict[str, Any]) -> bytes:
+    return deflated_text("prompt", json.dumps(graph, separators=(",", ":"), ensure_ascii=False))
 
 
 def doubled_text(levels: int, text: str = "") -> bytes:
-    """A text that is twice another one, so many times over."""
     graph = basic("", "", 7)
     graph["6"]["inputs"]["text"] = ["t0", 0]
     for level in range(levels):
@@ -28,7 +24,6 @@ def doubled_text(levels: int, text: str = "") -> bytes:
 
 
 def many_savers(savers: int = 2400, nodes: int = 2500, *, apart: bool = True) -> bytes:
-    """Savers that all walk the same long way, each from a node of its own."""
     graph: dict[str, Node] = {"k": sampler(latent_image=["k", 0])}
     for place in range(nodes):
         graph[f"n{place}"] = node("X", samples=[f"n{place + 1}" if place < nodes - 1 else "k", 0])
@@ -40,7 +35,6 @@ def many_savers(savers: int = 2400, nodes: int = 2500, *, apart: bool = True) ->
 
 
 def lora_circles(models: int = 90, stack: int = 90) -> bytes:
-    """A chain of models, each with a circle of LoRA stacks."""
     graph = basic("a fox", "blurry", 7)
     graph["3"]["inputs"]["model"] = ["m0", 0]
     for place in range(models):
@@ -53,7 +47,6 @@ def lora_circles(models: int = 90, stack: int = 90) -> bytes:
 
 
 def many_samplers(count: int = 1600) -> bytes:
-    """Samplers that are all given the same long text, in other letters than ASCII."""
     graph = basic("ä" * 200_000, "blurry", 7)
     for place in range(count):
         graph[f"k{place}"] = sampler(seed=place)
@@ -73,7 +66,6 @@ def one_long_kind() -> bytes:
 
 
 def same_comment(entries: int = 511, length: int = 400_000) -> bytes:
-    """EXIF whose entries are all UserComments at the same place."""
     start = 10 + 12 * entries
     block = b"MM\0*" + struct.pack(">IH", 8, entries)
     block += struct.pack(">HHII", at.USER_COMMENT, at.UNDEFINED, length, start) * entries
@@ -88,7 +80,6 @@ def lone_surrogates(length: int = 400_000) -> bytes:
 
 
 def overlapping_items(items: int = 180, extents: int = 64, length: int = 1_000_000) -> bytes:
-    """HEIF items whose extents all lie at the same place."""
     described = b"".join(
         at.box(b"infe", struct.pack(">IHH4s", 2 << 24, number, 0, b"Exif") + b"\0")
         for number in range(1, items + 1)
@@ -114,7 +105,6 @@ def empty_extents(items: int = 200) -> bytes:
 
 
 def long_namespace(attributes: int = 40_000, length: int = 300_000) -> bytes:
-    """XMP with the address of a namespace that is long, and that many names are in."""
     named = " ".join(f'a:b{one}=""' for one in range(attributes))
     packet = f'<a:x xmlns:a="{"n" * length}" {named}/>'
     packed = zlib.compress(packet.encode(), 9)
@@ -122,7 +112,6 @@ def long_namespace(attributes: int = 40_000, length: int = 300_000) -> bytes:
 
 
 def same_loras(count: int = 60_000) -> bytes:
-    """A prompt that names 99 LoRAs, and one of them very often."""
     named = "".join(f"<lora:a{one}:1>" for one in range(99)) + "<lora:a98:1>" * count
     return deflated_text("parameters", f"{named}\nSteps: 1, Seed: 2, Size: 3x3")
 
@@ -176,6 +165,5 @@ HOSTILE: Final[dict[str, Callable[[], bytes]]] = {
 
 
 def hostile_files() -> Iterator[tuple[str, bytes]]:
-    """Name and bytes of each."""
     for name, made in HOSTILE.items():
         yield name, made()

@@ -15,6 +15,7 @@ from stillroom.errors import InvalidParameter, UnsupportedMedia
 from stillroom.generation.facts import Generation, Lora
 from stillroom.generation.reading import find_in
 from stillroom.generation.writing.embed import with_generation
+from stillroom.generation.writing.mark import with_ai_mark
 
 FACTS: dict[str, Any] = {
     "prompt": "a fox & <b>snow</b> 夜 🦊\n",
@@ -205,6 +206,12 @@ def test_a_damaged_image_is_refused_or_taken_and_never_a_crash(form: str) -> Non
             continue
 
 
+def encoded(image: Image.Image, form: str, **how: Any) -> bytes:
+    out = io.BytesIO()
+    image.save(out, form, **how)
+    return out.getvalue()
+
+
 def avif(widths: int, *items: tuple[int, bytes]) -> bytes:
     """An AVIF whose items have so many places, the numbers of which have these widths."""
     places = struct.pack(">IHH", 0, widths, len(items)) + b"".join(
@@ -238,6 +245,53 @@ def test_an_avif_of_more_places_than_bytes_costs_no_memory(data: bytes) -> None:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 2 * 1024**2
+
+
+def avif_in_pieces(count: int) -> bytes:
+    """An AVIF, the bytes of whose picture are listed as so many extents."""
+    plain = encoded(Image.radial_gradient("L"), "AVIF", quality=90)
+    head, table, rest = plain.partition(b"iloc\0\0\0\0D\0\0\1\0\1\0\0\0\1")
+    start, length = struct.unpack_from(">II", rest)
+    grown = 8 * (count - 1)
+    places = [(start + at, 1) for at in range(count - 1)]
+    places.append((start + count - 1, length - count + 1))
+    extents = b"".join(struct.pack(">II", at + grown, size) for at, size in places)
+    head = head[:-4] + struct.pack(">I", len(extents) + 22)
+    meta = head.index(b"meta") - 4
+    grown += int.from_bytes(head[meta : meta + 4], "big")
+    head = head[:meta] + struct.pack(">I", grown) + head[meta + 4 :]
+    return head + table[:-2] + struct.pack(">H", count) + extents + rest[8:]
+
+
+LOSSLESS = encoded(Image.new("RGBA", (25, 31), (1, 2, 3, 100)), "WEBP", lossless=True)
+
+
+def webp_that_begins_with_xmp() -> bytes:
+    plain, packet = LOSSLESS, XMP.encode() + b" " * (len(XMP.encode()) % 2)
+    body = b"WEBP" + struct.pack("<4sI", b"XMP ", len(packet)) + packet + plain[12:]
+    return struct.pack("<4sI", b"RIFF", len(body)) + body
+
+
+@pytest.mark.parametrize(
+    ("data", "plain"),
+    [
+        (avif_in_pieces(100), avif_in_pieces(1)),
+        (at.png_with(at.chunk(b"IDAT", b"") * 140_000), at.PLAIN["PNG"]),
+        (webp_that_begins_with_xmp(), LOSSLESS),
+    ],
+    ids=["extents", "chunks", "xmp first"],
+)
+def test_an_unusual_structure_costs_an_image_neither_facts_nor_pixels(
+    data: bytes, plain: bytes
+) -> None:
+    written = with_generation(data, FACTS)
+
+    assert pixels(written) == pixels(plain)
+    if b"avif" in data[:12]:  # a reader ignores a picture in so many extents
+        assert b"stillroom:generation" in written
+    else:
+        assert facts_in(written)["seed"] == 2**64 - 1
+        assert find_in(with_ai_mark(written)).ai_mark == "iptc"
 
 
 def test_xmp_that_nothing_can_be_put_into_is_refused() -> None:

@@ -18,7 +18,7 @@ from media.moving import WAYS, Move, Place, moves, of_disk
 from pictures import picture
 from services.postgres import PostgreSQL
 from services.s3 import Operator
-from services.seaweedfs import BUCKET, KEY_ID, SECRET, SeaweedFS
+from services.seaweedfs import SeaweedFS
 from stillroom.media.config import PostgresConfig, RowsConfig, SqliteConfig
 from stillroom.media.migrations import migrate
 from stillroom.media.resource import MediaResource
@@ -45,21 +45,18 @@ def _param(pair: tuple[str, str]) -> Any:
 
 @pytest.fixture
 def storage(request: pytest.FixtureRequest, pair: tuple[str, str]) -> ImageStorage:
-    """A storage, empty."""
     found: ImageStorage = request.getfixturevalue(pair[0])
     return found
 
 
 @pytest.fixture
 def config(request: pytest.FixtureRequest, pair: tuple[str, str]) -> RowsConfig:
-    """A database, empty."""
     found: RowsConfig = request.getfixturevalue(pair[1])
     return found
 
 
 @pytest.fixture
 async def library(storage: ImageStorage, config: RowsConfig) -> AsyncIterator[Library]:
-    """A library of the two, empty; what holds at every moment must hold at the end."""
     library = Library(storage, config)
     await library.database.rows()
     yield library
@@ -83,7 +80,7 @@ async def disk(tmp_path: Path) -> AsyncIterator[ImageStorage]:
 
 @pytest.fixture
 async def bucket(seaweed: SeaweedFS, operator: Operator) -> AsyncIterator[ImageStorage]:
-    storage = open_storage(R2Config(seaweed.endpoint_url, KEY_ID, SECRET, BUCKET), RULES)
+    storage = open_storage(seaweed.config, RULES)
     yield storage
     await storage.close()
     assert operator.uploads() == []
@@ -99,7 +96,7 @@ async def move(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
         rows: RowsConfig = SqliteConfig(folder / ".stillroom/library.db", durable=False)
         if "bucket" in words:
             seaweed: SeaweedFS = request.getfixturevalue("seaweed")
-            storage = R2Config(seaweed.endpoint_url, KEY_ID, SECRET, BUCKET)
+            storage = seaweed.config
             rows = PostgresConfig(request.getfixturevalue("database_url"))
         configs.append((storage, rows))
     async for opened in moves(configs):
@@ -113,7 +110,6 @@ async def move(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
 
 @pytest.fixture(scope="session")
 def empty_tables(tmp_path_factory: pytest.TempPathFactory) -> SqliteConfig:
-    """A database to be copied."""
     config = SqliteConfig(tmp_path_factory.mktemp("tables") / "library.db")
     migrate(config)
     return config
@@ -121,7 +117,6 @@ def empty_tables(tmp_path_factory: pytest.TempPathFactory) -> SqliteConfig:
 
 @pytest.fixture
 def sqlite(tmp_path: Path, empty_tables: SqliteConfig) -> SqliteConfig:
-    """Empty tables."""
     config = SqliteConfig(tmp_path / "rows" / "library.db")
     config.file.parent.mkdir()
     shutil.copy(empty_tables.file, config.file)
@@ -138,7 +133,6 @@ def unused_tables() -> list[PostgresConfig]:
 def postgresql(
     postgres: PostgreSQL, unused_tables: list[PostgresConfig]
 ) -> Iterator[PostgresConfig]:
-    """Empty tables."""
     if unused_tables:
         config = unused_tables.pop()
     else:

@@ -1,7 +1,6 @@
 """Expiry by rules that mark images at once."""
 
 from datetime import timedelta
-from typing import TYPE_CHECKING, cast
 
 import sqlalchemy as sa
 
@@ -10,9 +9,6 @@ from stillroom.media.expiry import Expiry
 from stillroom.media.resource import now
 from stillroom.media.retention.rules import COMPUTE_TTL, Rule, Rules
 from stillroom.media.rows.tables import scans
-
-if TYPE_CHECKING:
-    from stillroom.storage.port import ImageStorage
 
 OLD_AT_ONCE = timedelta(seconds=-60)  # a bucket's times have whole seconds, and another clock
 
@@ -23,8 +19,7 @@ def expiring(library: Library, ttl: timedelta = OLD_AT_ONCE) -> Expiry:
 
 def by_rules(library: Library, *rules: Rule) -> Expiry:
     """What marks by these rules; the library's own sweeps hold marks to them, too."""
-    storage = cast("ImageStorage", library.meddled)
-    library.expiry = Expiry(storage, library.database, rules=Rules(rules), grace=timedelta(0))
+    library.expiry = Expiry(library.seen, library.database, rules=Rules(rules), grace=timedelta(0))
     return library.expiry
 
 

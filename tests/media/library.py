@@ -13,9 +13,15 @@ from stillroom.errors import ImageNotFound
 from stillroom.media.background import Background
 from stillroom.media.config import RowsConfig, SqliteConfig
 from stillroom.media.database import MediaDatabase
-from stillroom.media.resource import Intent, MediaResource, new_id, now
+from stillroom.media.resource import DELETION, Intent, MediaResource, new_id, now
 from stillroom.media.rows.engine import migrating
-from stillroom.media.rows.tables import dead_letters, deletions, intents, resources
+from stillroom.media.rows.tables import (
+    dead_letters,
+    deletions,
+    failed_deletions,
+    intents,
+    resources,
+)
 from stillroom.media.service import MediaResourceService
 from stillroom.media.sweeper import MAX_ATTEMPTS, Sweeper, Swept
 from stillroom.paths import ImagePath, KeyPrefix, StorageKey
@@ -69,17 +75,16 @@ class Meddled:
 
 
 class Library:
-    """A service, and a look behind it."""
-
     def __init__(self, storage: ImageStorage, config: RowsConfig) -> None:
         self.meddled = Meddled(storage)
+        self.seen = cast("ImageStorage", self.meddled)
         self.config = config
         self.database = MediaDatabase(config)
         self.service = self.another()
         self.expiry: Expiry | None = None
 
     def another(self) -> MediaResourceService:
-        return MediaResourceService(cast("ImageStorage", self.meddled), self.database, grace=GRACE)
+        return MediaResourceService(self.seen, self.database, grace=GRACE)
 
     async def save(self, path: str, data: bytes) -> StoredImage:
         return await self.meddled.storage.save(key(path), BytesSource(data))
@@ -92,7 +97,7 @@ class Library:
         )
 
     def sweeper(self) -> Sweeper:
-        return Sweeper(cast("ImageStorage", self.meddled), self.database, expiry=self.expiry)
+        return Sweeper(self.seen, self.database, expiry=self.expiry)
 
     def background(self) -> Background:
         return Background(self.database, self.sweeper(), expiry=self.expiry)
@@ -103,7 +108,7 @@ class Library:
     async def read(self, where: StorageKey) -> bytes:
         return await read_key(self.meddled.storage, where)
 
-    def table(self, table: sa.Table) -> list[Any]:
+    def table(self, table: sa.FromClause) -> list[Any]:
         """Its rows. It waits for no transaction: one of this loop's could not end meanwhile."""
         if isinstance(self.config, SqliteConfig):
             url = sa.URL.create("sqlite", database=str(self.config.file))
@@ -112,7 +117,7 @@ class Library:
         with sa.create_engine(url, poolclass=sa.NullPool).connect() as connection:
             return list(connection.execute(sa.select(table)).all())
 
-    def change(self, statement: sa.Update) -> None:
+    def change(self, statement: sa.Update | sa.Insert) -> None:
         with migrating(self.config) as connection:
             connection.execute(statement)
 
@@ -141,7 +146,7 @@ class Library:
         with migrating(self.config) as connection:  # one for all: each costs 15 ms
             copying, found, marked, buried = (
                 connection.execute(sa.select(table)).all()
-                for table in (intents, resources, deletions, dead_letters)
+                for table in (intents, resources, deletions, failed_deletions)
             )
         remembered = {row.media_key.text for row in copying}
         remembered |= {row.storage_key.text for row in (*marked, *buried)}
@@ -198,32 +203,15 @@ def refuse(error: Exception) -> Callable[[StorageKey], Awaitable[None]]:
 
 def mark_by_hand(library: Library, where: StorageKey, save_id: str) -> None:
     then = now() - LONG_AGO
-    with migrating(library.config) as connection:
-        connection.execute(
-            sa.insert(deletions).values(
-                id=new_id(),
-                storage_key=where,
-                save_id=save_id,
-                reason="relocated",
-                created_at=then,
-                due_at=then,
-            )
-        )
+    marked = {"storage_key": where, "save_id": save_id, "reason": "relocated"}
+    row = {**marked, "id": new_id(), "created_at": then, "due_at": then}
+    library.change(sa.insert(deletions).values(row))
 
 
 def bury_by_hand(library: Library, where: StorageKey, save_id: str) -> uuid.UUID:
     dead_letter_id = new_id()
-    with migrating(library.config) as connection:
-        connection.execute(
-            sa.insert(dead_letters).values(
-                id=dead_letter_id,
-                storage_key=where,
-                save_id=save_id,
-                reason="expired",
-                created_at=now(),
-                failed_at=now(),
-                attempts=MAX_ATTEMPTS,
-                last_error="403",
-            )
-        )
+    payload = {"storage_key": where.text, "save_id": save_id, "reason": "expired"}
+    row = {"id": dead_letter_id, "kind": DELETION, "payload": {**payload, "content_hash": None}}
+    row |= {"created_at": now(), "failed_at": now(), "attempts": MAX_ATTEMPTS, "last_error": "403"}
+    library.change(sa.insert(dead_letters).values(row))
     return dead_letter_id

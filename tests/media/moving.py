@@ -33,8 +33,6 @@ EVERY_WAY = pytest.mark.parametrize("move", WAYS, indirect=True)
 
 @dataclass
 class Move:
-    """From one library, bytes and rows, to another."""
-
     source: Library
     target: Library
     inspection: Inspection

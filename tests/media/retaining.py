@@ -4,7 +4,6 @@ import contextlib
 import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, cast
 
 import pytest
 
@@ -22,9 +21,7 @@ from stillroom.media.runs.deletion import RunDeletions
 from stillroom.media.runs.service import Runs
 from stillroom.media.sweeper import Sweeper, Swept
 from stillroom.paths import ImagePath, StorageKey, image_entry
-
-if TYPE_CHECKING:
-    from stillroom.storage.port import ImageStorage
+from stillroom.storage.port import ImageStorage
 
 DAY = timedelta(days=1)
 WEEK = Rule("rule 1", "tmp/", expire_after=7 * DAY)
@@ -38,34 +35,28 @@ class RetainingLibrary(Library):
     moved = timedelta(0)
 
     def by(self, *rules: Rule) -> None:
-        """Have these rules, and no others."""
         self.rules = rules
         by_rules(self, *rules)
 
     def later(self, patch: pytest.MonkeyPatch, moved: timedelta) -> None:
-        """As if the process had started so much later than it is."""
         self.moved = moved
         seconds = moved.total_seconds()
         patch.setattr(clock, "CLOCK", clock.Clock(wall=lambda: time.time() + seconds))
 
     def sweeper(self) -> Sweeper:
-        storage = cast("ImageStorage", self.meddled)
         return Sweeper(
-            storage,
+            self.seen,
             self.database,
             expiry=self.expiry,
-            run_deletions=RunDeletions(storage, self.database, grace=timedelta(0)),
+            run_deletions=RunDeletions(self.seen, self.database, grace=timedelta(0)),
         )
 
     @property
     def retention(self) -> RetentionEvaluator:
-        return RetentionEvaluator(
-            cast("ImageStorage", self.meddled), self.database, Rules(self.rules)
-        )
+        return RetentionEvaluator(self.seen, self.database, Rules(self.rules))
 
     async def planned(self) -> list[PlannedImage]:
-        """What the plan for this moment says."""
-        planning = Plan(cast("ImageStorage", self.meddled), self.database, self.retention)
+        planning = Plan(self.seen, self.database, self.retention)
         return [image async for image in planning.images(datetime.now(UTC) + self.moved)]
 
     async def round(self) -> int:
@@ -75,16 +66,15 @@ class RetainingLibrary(Library):
         return await self.expiry.mark_expired(never_stops)
 
     async def swept_after_grace(self, patch: pytest.MonkeyPatch) -> Swept:
-        """Delete what was marked."""
         self.later(patch, self.moved + timedelta(minutes=2))
         return await self.sweep()
 
     async def publish(self, folder: str) -> None:
-        runs = Runs(cast("ImageStorage", self.meddled), self.database)
+        runs = Runs(self.seen, self.database)
         (await runs.publish(ImagePath.parse(folder), None)).close()
 
     async def has_manifest(self, folder: str) -> bool:
-        runs = Runs(cast("ImageStorage", self.meddled), self.database)
+        runs = Runs(self.seen, self.database)
         return await runs.is_published(ImagePath.parse(folder))
 
 
@@ -98,7 +88,7 @@ def named(keys: list[tuple[str, str]]) -> list[str]:
 
 @contextlib.asynccontextmanager
 async def retaining(
-    storage: "ImageStorage", config: RowsConfig, patch: pytest.MonkeyPatch
+    storage: ImageStorage, config: RowsConfig, patch: pytest.MonkeyPatch
 ) -> AsyncIterator[RetainingLibrary]:
     """A library with its tables, whose rounds do not pause; it is checked at the end."""
     patch.setattr(expiry, "_PAUSE_S", 0)
@@ -111,14 +101,13 @@ async def retaining(
 
 
 def in_small_pages(patch: pytest.MonkeyPatch) -> None:
-    """As if there were many images: rounds and plans take several pages."""
     patch.setattr(expiry, "_PAGE", 2)
     patch.setattr(plan, "_PAGE", 3)
 
 
 @pytest.fixture
 async def library_in_small_pages(
-    storage: "ImageStorage", config: RowsConfig, monkeypatch: pytest.MonkeyPatch
+    storage: ImageStorage, config: RowsConfig, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[RetainingLibrary]:
     in_small_pages(monkeypatch)
     async with retaining(storage, config, monkeypatch) as library:

@@ -19,7 +19,7 @@ from services.stub_wire import BUCKET, KEY_ID, SECRET
 from stillroom.errors import BackendUnavailable
 from stillroom.media.config import PostgresConfig, SqliteConfig
 from stillroom.media.rows import engine
-from stillroom.media.rows.tables import dead_letters, deletions
+from stillroom.media.rows.tables import deletions, failed_deletions
 from stillroom.media.sweeper import MAX_ATTEMPTS, Swept
 from stillroom.paths import StorageKey
 from stillroom.storage.choose import R2Config, open_storage
@@ -55,7 +55,7 @@ async def test_a_bucket_that_refuses_for_ever_fills_the_dead_letters_and_loses_n
         assert swept == (Swept(failed=2) if attempt < MAX_ATTEMPTS - 1 else Swept(dead_lettered=2))
 
     assert library.table(deletions) == []
-    given_up = library.table(dead_letters)
+    given_up = library.table(failed_deletions)
     assert {row.storage_key for row in given_up} == {key("a.png"), resource.storage_key}
     assert {row.reason for row in given_up} == {"deleted"}  # with its resource, the source goes too
     assert all("403" in row.last_error for row in given_up)

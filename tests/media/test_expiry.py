@@ -20,7 +20,7 @@ from stillroom.media.rows.tables import deletions, scans
 from stillroom.media.runs.service import Runs
 from stillroom.media.sweeper import Swept
 from stillroom.paths import ImagePath, StorageKey
-from stillroom.storage.sources import ImportedImage
+from stillroom.storage.sources import DescribedSource
 from stillroom.storage.values import EntryPage, ListQuery, StoredImage
 from waiting import until
 
@@ -103,7 +103,7 @@ async def test_what_was_saved_into_an_old_run_since_stays_as_long_as_any_other(
         assert made.sha256 is not None
         then = dataclasses.replace(made, modified_ns=time.time_ns() - age * days)
         chunks = aiter(Chunks(picture(age)))
-        await storage.save(key(name), ImportedImage(then, made.sha256, chunks))
+        await storage.save(key(name), DescribedSource.of_image(then, made.sha256, chunks))
     manifest = document(b"{}")
     manifest.modified_ns = time.time_ns() - 9 * days
     await storage.save(StorageKey.of_manifest(ImagePath("7")), manifest)

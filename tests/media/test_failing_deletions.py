@@ -9,7 +9,7 @@ from media.library import Library, bury_by_hand, is_there, key, make_due, refuse
 from pictures import picture
 from stillroom.errors import BackendUnavailable, DeadLetterNotFound
 from stillroom.media.resource import now
-from stillroom.media.rows.tables import dead_letters, deletions
+from stillroom.media.rows.tables import deletions, failed_deletions
 from stillroom.media.sweeper import MAX_ATTEMPTS, Swept
 from stillroom.paths import StorageKey
 
@@ -55,7 +55,7 @@ async def test_one_that_never_works_stops_no_other_and_ends_as_a_dead_letter(
 
     assert swept.dead_lettered == 1
     assert library.marked() == []
-    (dead_letter,) = library.table(dead_letters)
+    (dead_letter,) = library.table(failed_deletions)
     assert dead_letter.storage_key == key("bad.png")
     assert (dead_letter.save_id, dead_letter.reason) == (saved.save_id, "relocated")
     assert (dead_letter.attempts, dead_letter.last_error) == (MAX_ATTEMPTS, str(error))
@@ -74,7 +74,7 @@ async def test_a_mark_that_kills_its_sweeper_each_time_ends_as_a_dead_letter(
     make_due(library)
 
     assert await library.sweep() == Swept(dead_lettered=1)
-    (dead_letter,) = library.table(dead_letters)
+    (dead_letter,) = library.table(failed_deletions)
     assert (
         dead_letter.last_error
         == "no result from the previous attempts; their worker may have crashed"
@@ -125,8 +125,9 @@ async def test_a_dead_letter_is_listed_retried_and_dropped(library: Library) -> 
     listed = [*listed, *await rows.dead_letters.page(after=listed[-1].id, limit=2)]
     assert [dead_letter.id for dead_letter in listed] == made[::-1]
 
-    assert (await rows.dead_letters.retry(made[0])).storage_key == key("0.png")
-    assert (await rows.dead_letters.drop(made[1])).storage_key == key("1.png")
+    retried, dropped = await rows.dead_letters.retry(made[0]), await rows.dead_letters.drop(made[1])
+    assert retried.payload["storage_key"] == "compute/0.png"
+    assert dropped.payload["storage_key"] == "compute/1.png"
     for gone in made[:2]:
         with pytest.raises(DeadLetterNotFound):
             await rows.dead_letters.retry(gone)

@@ -15,9 +15,15 @@ from services.s3 import Operator
 from services.seaweedfs import BUCKET, KEY_ID, SECRET, SeaweedFS
 from stillroom.maintenance.migration import Migration
 from stillroom.media.config import SqliteConfig
-from stillroom.media.resource import new_id, now
+from stillroom.media.resource import DELETION, new_id, now
 from stillroom.media.rows.engine import migrating
-from stillroom.media.rows.tables import dead_letters, deletions, resources, run_deletions
+from stillroom.media.rows.tables import (
+    dead_letters,
+    deletions,
+    failed_deletions,
+    resources,
+    run_deletions,
+)
 from stillroom.media.rows.transfer import TransferOutcome
 from stillroom.media.runs.deletion import RunDeletions
 from stillroom.media.runs.service import Runs
@@ -183,21 +189,22 @@ async def test_a_deletion_that_was_cancelled_in_the_source_is_cancelled_in_the_t
 
 async def test_dead_letters_follow_as_marks_do(move: Move) -> None:
     saved = await move.source.save("a.png", picture(1))
-    values = {"id": new_id(), "storage_key": saved.key, "save_id": saved.save_id}
-    values |= {"reason": "relocated", "created_at": now(), "failed_at": now(), "attempts": 12}
+    payload = {"storage_key": saved.key.text, "save_id": saved.save_id, "reason": "relocated"}
+    values = {"id": new_id(), "kind": DELETION, "payload": {**payload, "content_hash": None}}
+    values |= {"created_at": now(), "failed_at": now(), "attempts": 12}
     with migrating(move.source.config) as connection:
         connection.execute(sa.insert(dead_letters).values(**values, last_error="no"))
 
     transferred = await move.run()
 
     assert transferred.dead_letters == 1
-    (dead_letter,) = move.target.table(dead_letters)
+    (dead_letter,) = move.target.table(failed_deletions)
     copy = await move.target.meddled.storage.stat(saved.key)
     assert (dead_letter.save_id, dead_letter.last_error) == (copy.save_id, "no")
     assert (await move.run()).dead_letters == 0
     await move.source.save("a.png", picture(1))
     assert (await move.run()).withdrawn == 1
-    assert move.target.table(dead_letters) == []
+    assert move.target.table(failed_deletions) == []
 
 
 @pytest.mark.slow

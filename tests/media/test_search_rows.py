@@ -9,6 +9,7 @@ from typing import Any, Final
 import pytest
 
 from stillroom.generation.facts import Generation, Lora
+from stillroom.generation.reading import Found
 from stillroom.media.config import RowsConfig
 from stillroom.media.database import MediaDatabase
 from stillroom.media.index.terms import parse_terms, terms_of
@@ -322,8 +323,8 @@ async def test_what_was_stored_comes_back(rows: SearchRows) -> None:
     (found,) = (await rows.search(SearchQuery(prefix=ALL))).images
 
     assert found == stored
-    assert found.generation is not None
-    assert found.generation.raw is None
+    assert found.metadata.generation is not None
+    assert found.metadata.generation.raw is None
 
 
 async def test_a_prompt_of_megabytes_is_cut(rows: SearchRows) -> None:
@@ -331,8 +332,8 @@ async def test_a_prompt_of_megabytes_is_cut(rows: SearchRows) -> None:
 
     (found,) = (await rows.search(_query("fox"))).images
 
-    assert found.generation is not None
-    assert len(found.generation.prompt or "") == 16 * 1024
+    assert found.metadata.generation is not None
+    assert len(found.metadata.generation.prompt or "") == 16 * 1024
     assert await _found(rows, "wolf") == []
 
 
@@ -470,7 +471,7 @@ def _image(
         sha256=b"\1" * 32,
         save_id=f"{saved_ns}",
     )
-    return IndexedImage.of(image, generation, "iptc")
+    return IndexedImage.of(image, Found(generation, ai_mark="iptc"))
 
 
 async def _found(rows: SearchRows, asked: str = "", **bounds: Any) -> list[str]:

@@ -20,7 +20,7 @@ from media.library import (
 from pictures import picture
 from stillroom.media.resource import now
 from stillroom.media.rows.engine import migrating
-from stillroom.media.rows.tables import dead_letters, deletions, resources
+from stillroom.media.rows.tables import deletions, failed_deletions, resources
 from stillroom.media.sweeper import Swept
 from stillroom.paths import StorageKey
 
@@ -122,7 +122,7 @@ async def test_a_source_whose_copy_is_gone_stays_and_a_dead_letter_says_why(
     assert await library.sweep() == Swept(dead_lettered=1)
 
     assert await library.read(key("a.png")) == picture()
-    (dead_letter,) = library.table(dead_letters)
+    (dead_letter,) = library.table(failed_deletions)
     assert (dead_letter.storage_key, dead_letter.attempts) == (key("a.png"), 1)
     assert resource.storage_key.text in dead_letter.last_error
     assert str(resource.id) in dead_letter.last_error
@@ -176,7 +176,7 @@ async def test_a_source_without_any_resource_stays(library: Library) -> None:
 
     assert await library.sweep() == Swept(dead_lettered=1)
     assert await library.read(key("a.png")) == picture()
-    (dead_letter,) = library.table(dead_letters)
+    (dead_letter,) = library.table(failed_deletions)
     assert "no resource of the library has these bytes" in dead_letter.last_error
     await library.meddled.storage.delete(resource.storage_key)
 
@@ -187,7 +187,7 @@ async def test_a_source_goes_after_its_resource_was_deleted_and_swept(library: L
     make_due(library)
 
     assert await library.sweep() == Swept(deleted=1)
-    assert library.table(dead_letters) == []
+    assert library.table(failed_deletions) == []
 
 
 async def test_a_source_that_was_ingested_anew_relies_on_the_new_copy(library: Library) -> None:

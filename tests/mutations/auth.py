@@ -175,7 +175,7 @@ FAULTS: Final = (
         "key sets: a bad answer takes the good keys away",
         "auth/jwks.py",
         "            self._failures += 1\n",
-        "            self._keys, self._failures = None, self._failures + 1\n",
+        "            self._key_set, self._failures = None, self._failures + 1\n",
         (KEY_SETS,),
     ),
     Fault(

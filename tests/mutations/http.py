@@ -147,7 +147,7 @@ FAULTS: Final = (
     Fault(
         "pictures: one side alone cuts something off",
         "http/derivation.py",
-        'fit=parameters.fit if width and height else "contain"',
+        'fit=parameters.fit if parameters.width and parameters.height else "contain"',
         "fit=parameters.fit",
         ("tests/derived/test_pictures.py",),
     ),

@@ -36,8 +36,8 @@ FAULTS: Final = (
     Fault(
         "ASGI path: a GET ignores its conditions and ranges",
         "api/sendfile.py",
-        'answer = answer_image("GET", fields, image.image, cache_control=cache_control)',
-        'answer = answer_image("GET", {}, image.image, cache_control=cache_control)',
+        "answer = answer_image(method, fields, image.image, cache_control=cache_control)",
+        "answer = answer_image(method, {}, image.image, cache_control=cache_control)",
         ("tests/acceptance/test_serving.py",),
     ),
     Fault(
@@ -116,8 +116,8 @@ FAULTS: Final = (
     Fault(
         "head: a client that asks to close is kept",
         "server/http11/head.py",
-        "                and self._keeps_alive\n",
-        "",
+        "is_1_1 and self._keeps_alive and not",
+        "is_1_1 and not",
         (ANSWERS, AHEAD, FAST, "-k", "goodbye or close"),
     ),
     Fault(
@@ -270,8 +270,8 @@ FAULTS: Final = (
     Fault(
         "workers: one that dies again and again is replaced at once",
         "server/supervisor.py",
-        "            0.0 if self.early_deaths == 1 else",
-        "            0.0 if self.early_deaths else",
+        "    if worker.early_deaths == 1:\n",
+        "    if worker.early_deaths:\n",
         (STARTING, "-k", "again_and_again"),
     ),
     Fault(

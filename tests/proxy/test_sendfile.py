@@ -17,10 +17,11 @@ import httpx
 import pytest
 
 from contract.images import PNG
+from listening import certificate_file
 from pictures import picture
 from running import IMAGES, Server, exchange, parsed, running
 from services.ports import free_ports
-from services.proxies import certificate, nginx_proxy, nginx_tls_proxy, sending
+from services.proxies import nginx_proxy, nginx_tls_proxy, sending
 from stillroom.api.sendfile import LOCATION, MIN_BYTES
 
 pytestmark = pytest.mark.slow
@@ -359,8 +360,8 @@ def test_a_resource_of_the_library_is_sent_by_nginx_too(front: Front, client: ht
 
 def test_behind_tls_an_image_has_all_the_fields_too(tmp_path: Path) -> None:
     (port,) = free_ports(1)
-    shown = certificate(tmp_path)
-    trusted = ssl.create_default_context(cafile=str(shown.authority))
+    shown = certificate_file(tmp_path, "localhost")
+    trusted = ssl.create_default_context(cafile=str(shown))
     with handing_over(tmp_path, public_base_url=f"https://localhost:{port}") as server:
         changes = sending(tmp_path, server.data.absolute(), KEY)
         with (

@@ -12,14 +12,13 @@ from pathlib import Path
 import httpx
 import pytest
 
+from listening import certificate_file
 from pictures import picture
 from running import IMAGES, STILLROOM, Server, exchange, parsed, running
 from services.ports import free_ports
 from services.proxies import (
     DEPLOY,
-    Certificate,
     caddy_tls_proxy,
-    certificate,
     nginx_tls_proxy,
 )
 from stillroom.client import ImageStore
@@ -28,12 +27,12 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def shown(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
-    return certificate(tmp_path_factory.mktemp("certificate"))
+def shown(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return certificate_file(tmp_path_factory.mktemp("certificate"), "localhost")
 
 
 @contextlib.contextmanager
-def fronted(name: str, folder: Path, shown: Certificate) -> Iterator[Server]:
+def fronted(name: str, folder: Path, shown: Path) -> Iterator[Server]:
     """A server whose public name is that of the proxy in front."""
     (port,) = free_ports(1)
     public_base_url = f"https://localhost:{port}"
@@ -51,18 +50,18 @@ def fronted(name: str, folder: Path, shown: Certificate) -> Iterator[Server]:
 
 @pytest.mark.parametrize("name", ["nginx", "caddy"])
 def test_the_sdk_and_the_commands_go_through_tls_with_an_authority_of_ones_own(
-    tmp_path: Path, shown: Certificate, monkeypatch: pytest.MonkeyPatch, name: str
+    tmp_path: Path, shown: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     file = tmp_path / "cat.png"
     file.write_bytes(picture(size=(300, 300)))
     with fronted(name, tmp_path, shown) as server:
         url, token = server.environment["STILLROOM_URL"], server.token()
-        monkeypatch.setenv("SSL_CERT_FILE", str(shown.authority))
+        monkeypatch.setenv("SSL_CERT_FILE", str(shown))
         with ImageStore(url, token, deadline_s=120) as store:
             saved = store.save("a b/cat.png", file)
             assert saved.url == f"{url}{IMAGES}/a%20b/cat.png"
             assert store.read("a b/cat.png") == file.read_bytes()
-        server.environment["SSL_CERT_FILE"] = str(shown.authority)
+        server.environment["SSL_CERT_FILE"] = str(shown)
         command = [STILLROOM, "get", "a b/cat.png", str(tmp_path / "back.png")]
         subprocess.run(command, env=server.environment, check=True, capture_output=True)
         assert (tmp_path / "back.png").read_bytes() == file.read_bytes()
@@ -75,13 +74,13 @@ def test_the_sdk_and_the_commands_go_through_tls_with_an_authority_of_ones_own(
 
 @pytest.mark.parametrize("name", ["nginx", "caddy"])
 def test_names_arrive_as_they_were_sent_by_http_2_too(
-    tmp_path: Path, shown: Certificate, name: str
+    tmp_path: Path, shown: Path, name: str
 ) -> None:
     with fronted(name, tmp_path, shown) as server, server.client() as direct:
         url = f"{server.environment['STILLROOM_URL']}{IMAGES}"
 
         def curl(target: str, *more: str) -> list[str]:
-            words = ["--http2", "--path-as-is", "--globoff", "--cacert", str(shown.authority)]
+            words = ["--http2", "--path-as-is", "--globoff", "--cacert", str(shown)]
             words += ["-sS", "-H", f"Authorization: Bearer {server.token()}", "-o", "/dev/null"]
             ran = subprocess.run(
                 ["curl", *words, "-w", "%{http_version} %{http_code}", *more, f"{url}/{target}"],
@@ -104,9 +103,7 @@ def test_names_arrive_as_they_were_sent_by_http_2_too(
             assert curl(target) == ["2", str(expected)], target
 
 
-def test_plain_http_is_sent_to_the_name_that_is_configured(
-    tmp_path: Path, shown: Certificate
-) -> None:
+def test_plain_http_is_sent_to_the_name_that_is_configured(tmp_path: Path, shown: Path) -> None:
     (port,) = free_ports(1)
     with nginx_tls_proxy(tmp_path, port, [1], shown) as plain:
         answer = httpx.get(f"http://127.0.0.1:{plain}/a%2Fb?c", headers={"Host": "evil.example"})
@@ -115,9 +112,9 @@ def test_plain_http_is_sent_to_the_name_that_is_configured(
 
 
 def test_a_larger_body_is_413_and_browsers_are_told_to_come_by_tls(
-    tmp_path: Path, shown: Certificate
+    tmp_path: Path, shown: Path
 ) -> None:
-    trusted = ssl.create_default_context(cafile=str(shown.authority))
+    trusted = ssl.create_default_context(cafile=str(shown))
     with fronted("nginx", tmp_path, shown) as server:
         url = httpx.URL(server.environment["STILLROOM_URL"])
         refused, missing = (
@@ -145,8 +142,8 @@ def encrypted(url: httpx.URL, trusted: ssl.SSLContext, head: str) -> bytes:
         return answer
 
 
-def test_more_than_an_address_may_ask_for_is_429(tmp_path: Path, shown: Certificate) -> None:
-    trusted = ssl.create_default_context(cafile=str(shown.authority))
+def test_more_than_an_address_may_ask_for_is_429(tmp_path: Path, shown: Path) -> None:
+    trusted = ssl.create_default_context(cafile=str(shown))
     (port,) = free_ports(1)
     changes = {"rate=200r/s": "rate=1r/m", "burst=400": "burst=3"}
     with (
@@ -159,11 +156,11 @@ def test_more_than_an_address_may_ask_for_is_429(tmp_path: Path, shown: Certific
 
 
 def test_behind_one_name_a_process_can_stop_and_the_sdk_loses_nothing(
-    tmp_path: Path, shown: Certificate, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, shown: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On one data directory, as docs/upgrading.md has it: one after the other is restarted."""
     (port,) = free_ports(1)
-    monkeypatch.setenv("SSL_CERT_FILE", str(shown.authority))
+    monkeypatch.setenv("SSL_CERT_FILE", str(shown))
     saved: list[str] = []
     stopped = threading.Event()
     second = tmp_path / "second"

@@ -3,23 +3,18 @@
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
-from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
 import httpx
 import pytest
 
+from in_process import started
+from patience import hurry
 from r2.traps import opened
 from services.stub_amazon import StubAmazonS3
 from services.stub_r2 import StubR2, served
-from stillroom.app import create_app
-from stillroom.auth.tokens import mint_token
-from stillroom.settings import Settings
 from stillroom.storage.port import ImageStorage
-from stillroom.storage.s3 import client as client_module
-
-JWT_SECRET = "a secret of 32 bytes for tests only"
 
 Running = Callable[..., AbstractAsyncContextManager[httpx.AsyncClient]]
 
@@ -43,29 +38,15 @@ async def stub(request: pytest.FixtureRequest) -> AsyncIterator[StubR2]:
 
 @pytest.fixture
 def running(stub: StubR2, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Running:
-    """Starts the application in this process; keyword arguments are more variables."""
-
     @contextlib.asynccontextmanager
     async def run(**variables: str) -> AsyncIterator[httpx.AsyncClient]:
-        for name, value in {
+        defaults = {
             **stub.variables,
             "R2_PUBLIC_URL": "https://cdn.example.com",
             "STILLROOM_DATA_DIR": str(tmp_path),
-            "STILLROOM_JWT_SECRET": JWT_SECRET,
             "STILLROOM_SWEEP_INTERVAL_SECONDS": "0",  # else a start compares, and is counted
-            **variables,
-        }.items():
-            monkeypatch.setenv(name, value)
-        app = create_app(Settings.read())
-        token = mint_token(JWT_SECRET, expires_in=timedelta(hours=1))
-        async with (
-            app.router.lifespan_context(app),
-            httpx.AsyncClient(
-                transport=httpx.ASGITransport(app),
-                base_url="http://127.0.0.1:8000",
-                headers={"authorization": f"Bearer {token}"},
-            ) as client,
-        ):
+        }
+        async with started({**defaults, **variables}, monkeypatch) as (_, client):
             yield client
 
     return run
@@ -80,9 +61,4 @@ async def storage(stub: StubR2) -> AsyncIterator[ImageStorage]:
 
 @pytest.fixture
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody waits 20 s for what must fail; the proportions stay."""
-    monkeypatch.setattr(client_module, "DEADLINE_S", 1.6)
-    monkeypatch.setattr("stillroom.storage.bucket.storage.DEADLINE_S", 1.6)
-    monkeypatch.setattr("stillroom.storage.bucket.upload.DEADLINE_S", 1.6)
-    monkeypatch.setattr(client_module, "_TIMEOUT_S", 0.5)
-    monkeypatch.setattr(client_module, "_LEAST_S", 0.1)
+    hurry(monkeypatch, deadline_s=1.6, timeout_s=0.5)

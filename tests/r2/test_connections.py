@@ -9,7 +9,7 @@ from typing import cast
 
 import pytest
 
-from issuing import self_signed
+from listening import certificate_file
 from stillroom.storage.s3.connections import BrokenAnswerError, Connections, NotConnectedError
 
 pytestmark = pytest.mark.anyio
@@ -194,7 +194,7 @@ async def test_nobody_there_is_told_from_a_connection_that_breaks() -> None:
 async def test_tls_takes_only_a_certificate_that_the_system_trusts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    certificate = self_signed(tmp_path)
+    certificate = certificate_file(tmp_path)
     async with bucket(saying(FINE, FINE), certificate=certificate) as (connections, _):
         with pytest.raises(NotConnectedError, match="CERTIFICATE_VERIFY_FAILED"):
             await ask(connections)
@@ -208,7 +208,7 @@ async def test_tls_takes_only_a_certificate_that_the_system_trusts(
 async def test_the_certificate_of_a_virtual_host_is_for_the_bucket(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, host: str
 ) -> None:
-    certificate = self_signed(tmp_path, "images.s3.localhost")
+    certificate = certificate_file(tmp_path, "images.s3.localhost")
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
     async with bucket(saying(FINE), certificate=certificate, host=host) as (connections, _):
         if host == "images.s3.localhost":

@@ -228,7 +228,7 @@ async def test_no_attempt_begins_that_its_deadline_would_cut_off(
     storage: ImageStorage, stub: StubR2
 ) -> None:
     """The pause asked for ends within the deadline, but leaves no time for an answer."""
-    stub.faults.extend([stub_faults.answers(503, "SlowDown", retry_after="19"), stub_faults.hangs])
+    stub.faults.extend([stub_faults.answers(503, "SlowDown", retry_after="59"), stub_faults.hangs])
 
     with pytest.raises(BackendUnavailable, match="out of reach: it responds 503 SlowDown"):
         await storage.save(key("a.png"), BytesSource(PNG))

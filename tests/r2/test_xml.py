@@ -25,7 +25,7 @@ def test_what_no_bucket_sends_is_refused(document: bytes) -> None:
 
 @pytest.mark.parametrize("document", [b"", b"<html/>", b"nonsense", b"<Error/>"])
 def test_an_error_without_a_code_has_an_empty_one(document: bytes) -> None:
-    assert xml.error_code(document) == ""
+    assert xml.error_field(document) == ""
 
 
 def test_namespaces_make_no_difference() -> None:
@@ -33,7 +33,7 @@ def test_namespaces_make_no_difference() -> None:
         b'<s:Error xmlns:s="http://s3.amazonaws.com/doc/2006-03-01/"><s:Code>X</s:Code></s:Error>'
     )
 
-    assert xml.error_code(document) == "X"
+    assert xml.error_field(document) == "X"
 
 
 def test_keys_are_decoded_only_where_the_bucket_says_that_they_are_encoded() -> None:

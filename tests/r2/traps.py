@@ -3,7 +3,6 @@
 import dataclasses
 
 import httpx
-from aiohttp import web
 
 from contract.images import RULES
 from services.stub_r2 import StubR2
@@ -16,10 +15,12 @@ from stillroom.storage.values import ANY, Condition
 MIB = 1024**2
 CREATE = Condition(if_none_match=ANY)
 
+pass_on = StubR2.carry_out
+"""A request that goes well."""
 
-def opened(stub: StubR2, *, key_id: str = KEY_ID, check_exists: bool = True) -> ImageStorage:
-    """The storage in a stub, to be closed."""
-    config = dataclasses.replace(stub.config, access_key_id=key_id, check_exists=check_exists)
+
+def opened(stub: StubR2, *, key_id: str = KEY_ID) -> ImageStorage:
+    config = dataclasses.replace(stub.config, access_key_id=key_id)
     return open_storage(config, RULES)
 
 
@@ -29,8 +30,3 @@ async def fetched(url: str) -> httpx.Response:
     async with httpx.AsyncClient(verify=TRUST) as http:
         here = parsed.copy_with(host="127.0.0.1")
         return await http.get(here, headers={"host": parsed.netloc.decode()})
-
-
-async def pass_on(stub: StubR2, request: web.Request) -> web.StreamResponse:
-    """A request that goes well."""
-    return await stub.carry_out(request)

@@ -9,7 +9,6 @@ from typing import Any
 
 
 def read_by_exiftool(folder: Path, files: Mapping[str, bytes]) -> dict[str, dict[str, Any]]:
-    """What exiftool reads of files, by name: the property of IPTC, its warnings, the size."""
     exiftool = shutil.which("exiftool")
     assert exiftool, "exiftool is missing: make exiftool, or apt-get install libimage-exiftool-perl"
     for name, data in files.items():

@@ -7,6 +7,7 @@ function of the request: see `proxy_faults.py`.
 
 import contextlib
 import http.client
+import re
 import select
 import socket
 import struct
@@ -27,12 +28,7 @@ _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 
 @dataclass(frozen=True)
 class Asked:
-    """A request as a fault is chosen for it.
-
-    Attributes:
-        operation: As S3's documents call it.
-        about: The object's key, or the prefix of a listing.
-    """
+    """A request as a fault is chosen for it; it is about a key, or the prefix of a listing."""
 
     operation: str
     about: str
@@ -46,19 +42,12 @@ class Answered:
     body: bytes
 
     def with_length(self, length: int) -> "Answered":
-        """The same, announced to be longer or shorter than it is."""
-        lines = [
-            line
-            for line in self.head.split(b"\r\n")
-            if not line.lower().startswith(b"content-length:")
-        ]
-        lines.insert(1, b"Content-Length: %d" % length)
-        return Answered(b"\r\n".join(lines), self.body)
+        head = re.sub(rb"(?i)\r\ncontent-length: *\d+", b"", self.head)
+        announced = b"\r\nContent-Length: %d\r\n" % length
+        return Answered(head.replace(b"\r\n", announced, 1), self.body)
 
 
 class Exchange:
-    """One request in the hands of a fault."""
-
     def __init__(
         self, proxy: "FaultyProxy", client: socket.socket, received: BinaryIO, head: bytes
     ) -> None:
@@ -85,7 +74,6 @@ class Exchange:
         return self.key or self.query.get("prefix", [""])[0]
 
     def receive(self) -> bytes:
-        """The body, whole."""
         if self._body is None:
             size = int(self.headers.get("content-length", "0"))
             self._body = self._received.read(size)
@@ -94,7 +82,6 @@ class Exchange:
         return self._body
 
     def carry_out(self) -> Answered:
-        """Hand the request on, and take the bucket's answer, whole."""
         body = self.receive()
         with socket.create_connection(self._proxy.bucket, timeout=60) as bucket:
             bucket.sendall(self._head + b"\r\n\r\n" + body)
@@ -122,11 +109,9 @@ class Exchange:
         self.keeps_open = False
 
     def close(self) -> None:
-        """End the connection in good order."""
         self.keeps_open = False
 
     def be_silent(self) -> None:
-        """Say nothing more until the client has had enough."""
         self.keeps_open = False
         while not self._proxy.stopped.is_set():
             readable, _, _ = select.select([self._client], [], [], 0.05)
@@ -142,8 +127,7 @@ class FaultyProxy:
     """A running proxy, each connection in a thread of its own.
 
     Attributes:
-        choose: Which fault a request meets; None for none. May be replaced at any time.
-        operations: Requests so far, by operation, repetitions included.
+        choose: Which fault a request meets, if any. May be replaced at any time.
         black_hole: While set, connections are taken, and nothing is ever answered.
     """
 
@@ -162,12 +146,10 @@ class FaultyProxy:
 
     @property
     def connections(self) -> int:
-        """How many are open at this moment."""
         with self._lock:
             return len(self._open)
 
     def accept(self) -> None:
-        """Take connections from now on."""
         listener = socket.create_server(("127.0.0.1", self._port), backlog=256)
         self._listener = listener
         threading.Thread(target=self._accept, args=(listener,), daemon=True).start()
@@ -202,9 +184,8 @@ class FaultyProxy:
                     filler.connect(("127.0.0.1", self._port))
             yield
 
-    def wait_until_idle(self, most: int = 0, within_s: float = 60) -> None:
-        """Return when no more than `most` connections are open."""
-        until(lambda: self.connections <= most, within_s=within_s, said=lambda: self.connections)
+    def wait_until_idle(self) -> None:
+        until(lambda: not self.connections, said=lambda: self.connections)
 
     def _accept(self, listener: socket.socket) -> None:
         while True:
@@ -228,7 +209,8 @@ class FaultyProxy:
 
     def _exchanges(self, connection: socket.socket) -> None:
         if self.black_hole.is_set():
-            self._wait_for_light()
+            while self.black_hole.is_set() and not self.stopped.wait(0.02):
+                pass
             return
         received = connection.makefile("rb")
         with contextlib.closing(received):
@@ -242,10 +224,6 @@ class FaultyProxy:
                 if not exchange.keeps_open:
                     return
 
-    def _wait_for_light(self) -> None:
-        while self.black_hole.is_set() and not self.stopped.wait(0.02):
-            pass
-
     def _note(self, exchange: Exchange) -> Asked:
         with self._lock:
             self.operations[exchange.operation] += 1
@@ -254,7 +232,6 @@ class FaultyProxy:
 
 @contextlib.contextmanager
 def faulty_proxy(bucket_url: str) -> Iterator[FaultyProxy]:
-    """Run one in front of a bucket."""
     proxy = FaultyProxy(bucket_url)
     proxy.accept()
     try:
@@ -267,11 +244,11 @@ def faulty_proxy(bucket_url: str) -> Iterator[FaultyProxy]:
 
 def _read_head(received: BinaryIO) -> bytes:
     """A head without its empty line; empty at the end of the connection."""
-    lines: list[bytes] = []
+    head = b""
     while line := received.readline():
         if line == b"\r\n":
-            return b"".join(lines).removesuffix(b"\r\n")
-        lines.append(line)
+            return head.removesuffix(line)
+        head += line
     return b""
 
 

@@ -44,26 +44,16 @@ _BELOW = """\
 
 @contextlib.contextmanager
 def nginx_cdn(folder: Path, endpoint_url: str, *, keeps_404: bool = True) -> Iterator[str]:
-    """Run one; gives what to put in front of keys.
-
-    Args:
-        keeps_404: As Cloudflare does without a rule.
-    """
+    """Run one that keeps 404, as Cloudflare does without a rule; what to put in front of keys."""
     (port,) = free_ports(1)
-    site = _CDN.format(
-        folder=folder,
-        bucket=urlsplit(endpoint_url).netloc,
-        port=port,
-        name=BUCKET,
-        valid_404="proxy_cache_valid 404 3m;" if keeps_404 else "",
-    )
+    bucket, valid_404 = urlsplit(endpoint_url).netloc, "proxy_cache_valid 404 3m;" * keeps_404
+    site = _CDN.format(folder=folder, bucket=bucket, port=port, name=BUCKET, valid_404=valid_404)
     with nginx(folder, site, port):
         yield f"http://127.0.0.1:{port}"
 
 
 @contextlib.contextmanager
 def nginx_below(folder: Path, port: int, server_port: int, path: str) -> Iterator[None]:
-    """A proxy that has a server below `path`, and takes that away from what it passes on."""
     site = _BELOW.format(port=port, server_port=server_port, path=path)
     with nginx(folder, site, port):
         yield

@@ -16,7 +16,7 @@ import psycopg
 from psycopg import sql
 
 from services.ports import free_ports
-from services.process import signal_all, with_children
+from services.process import paused, spawn, with_children
 from waiting import until
 
 
@@ -33,7 +33,6 @@ class PostgreSQL:
         return f"postgresql://postgres@127.0.0.1:{self.port}/{name}"
 
     def make_database(self, name: str = "") -> str:
-        """A new, empty one; its URL."""
         name = name or f"t{uuid.uuid4().hex}"
         with psycopg.connect(self.url(), autocommit=True) as connection:
             connection.execute(f'CREATE DATABASE "{name}"')
@@ -65,39 +64,26 @@ class PostgreSQL:
             connection.execute(f'DROP DATABASE "{url.rpartition("/")[2]}" WITH (FORCE)')
 
     def start(self) -> None:
-        with (self.folder / "log").open("ab") as log:
-            self.process = subprocess.Popen(
-                [
-                    *_as_postgres(),
-                    self.binaries / "postgres",
-                    *("-D", self.folder / "data", "-p", f"{self.port}", "-k", ""),
-                    *("-c", "listen_addresses=127.0.0.1", "-c", "fsync=on"),
-                ],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                cwd=self.folder,
-            )
-        until(
-            self._answers,
-            despite=psycopg.OperationalError,
-            by=self.process,
-            said=(self.folder / "log").read_text,
-        )
+        log = self.folder / "log"
+        command = [
+            *_as_postgres(), self.binaries / "postgres", "-D", self.folder / "data",
+            "-p", f"{self.port}", "-k", "", "-c", "listen_addresses=127.0.0.1", "-c", "fsync=on",
+        ]  # fmt: skip
+        self.process = spawn(command, log, cwd=self.folder)
+        answers, not_yet = self._answers, psycopg.OperationalError
+        until(answers, despite=not_yet, by=self.process, said=log.read_text)
 
     def _answers(self) -> bool:
         psycopg.connect(self.url()).close()
         return True
 
     def stop(self) -> None:
-        """At once, as a crash would be."""
         assert self.process is not None
         self.process.send_signal(signal.SIGQUIT)
         self.process.wait()
 
     @contextlib.contextmanager
     def away(self) -> Iterator[None]:
-        """Nobody listens."""
         self.stop()
         try:
             yield
@@ -106,38 +92,26 @@ class PostgreSQL:
 
     @contextlib.contextmanager
     def hanging(self) -> Iterator[None]:
-        """Connections stay open and are accepted; nothing is ever answered."""
         assert self.process is not None
-        os.kill(self.process.pid, signal.SIGSTOP)  # first, so that no more of the others come
-        all_of_them = with_children(self.process.pid)
-        signal_all(all_of_them, signal.SIGSTOP)  # a session ends when its client has gone
-        try:
+        # The first one first, so that no more of the others come; a session ends with its client.
+        os.kill(self.process.pid, signal.SIGSTOP)
+        with paused(with_children(self.process.pid)):
             yield
-        finally:
-            signal_all(reversed(all_of_them), signal.SIGCONT)
 
 
 @contextlib.contextmanager
 def postgresql() -> Iterator[PostgreSQL]:
-    """Run a server that keeps its data in a folder that only its own user can read."""
     binaries = _binaries()
     # Not below pytest's folders: those are root's alone.
     folder = Path(tempfile.mkdtemp(prefix="stillroom-postgresql-"))
     try:
         if _as_postgres():
             shutil.chown(folder, "postgres", "postgres")
-        made = subprocess.run(
-            [
-                *_as_postgres(),
-                binaries / "initdb",
-                *("-D", folder / "data", "-U", "postgres", "-A", "trust"),
-                *("--no-locale", "-E", "UTF8", "--data-checksums"),
-            ],
-            capture_output=True,
-            text=True,
-            check=False,
-            cwd=folder,
-        )
+        command = [
+            *_as_postgres(), binaries / "initdb", "-D", folder / "data", "-U", "postgres",
+            "-A", "trust", "--no-locale", "-E", "UTF8", "--data-checksums",
+        ]  # fmt: skip
+        made = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
         assert made.returncode == 0, made.stderr
         (port,) = free_ports(1)
         server = PostgreSQL(folder, binaries, port)
@@ -152,15 +126,14 @@ def postgresql() -> Iterator[PostgreSQL]:
 
 def _binaries() -> Path:
     """The newest that is here; Debian keeps several beside each other, and none on the path."""
-    found = sorted(
-        Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3])
-    )
+    installed = Path("/usr/lib/postgresql").glob("*/bin/initdb")
+    found = sorted(installed, key=lambda path: int(path.parts[-3]))
     on_path = shutil.which("initdb")
     assert found or on_path, "PostgreSQL is missing: apt-get install postgresql-17"
     return found[-1].parent if found else Path(str(on_path)).parent
 
 
-def _as_postgres() -> list[str]:
+def _as_postgres() -> list[str | Path]:
     """It refuses to run as root."""
     if os.geteuid() != 0:
         return []

@@ -6,9 +6,10 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import httpx
 
@@ -17,6 +18,20 @@ from waiting import until
 
 _KILL: Final = ("weed",)
 """Programs that take up to 25 s to end on SIGTERM."""
+
+
+def spawn(
+    command: Sequence[str | Path],
+    log: Path,
+    *,
+    environment: Mapping[str, str] | None = None,
+    **how: Any,
+) -> "subprocess.Popen[bytes]":
+    """Start a command without input whose output is appended to a file."""
+    with log.open("ab") as stream:
+        return subprocess.Popen(
+            command, env=environment, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, **how
+        )
 
 
 @contextlib.contextmanager
@@ -28,15 +43,7 @@ def started(
     environment: Mapping[str, str] | None = None,
 ) -> Iterator["subprocess.Popen[bytes]"]:
     """Run a service in the folder of its log; it is ready then, and ends afterwards."""
-    with log.open("ab") as stream:
-        process = subprocess.Popen(
-            command,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=stream,
-            stderr=stream,
-            cwd=log.parent,
-        )
+    process = spawn(command, log, environment=environment, cwd=log.parent)
     try:
         until(is_ready, despite=httpx.TransportError, by=process, said=log.read_text)
         yield process
@@ -49,12 +56,10 @@ def started(
 
 
 def answers(url: str, status: int = 200) -> Callable[[], bool]:
-    """Return a condition: a GET of this URL has this status code."""
     return lambda: httpx.get(url, verify=TRUST).status_code == status
 
 
 def program(name: str, package: str = "") -> str:
-    """Return the path of an installed program."""
     found = shutil.which(name) or shutil.which(name, path="/usr/sbin")
     assert found, f"{name} is missing: apt-get install {package or name}"
     return found
@@ -75,20 +80,14 @@ class Process:
         return self.folder / f"{self.name}.log"
 
     def start(self) -> None:
-        with self.log.open("ab") as log:
-            self.running = subprocess.Popen(
-                self.command,
-                env=self.environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                cwd=self.folder,
-            )
+        self.running = spawn(self.command, self.log, environment=self.environment, cwd=self.folder)
 
-    def check(self) -> None:
-        """Fail with what it has said last, if it has ended by itself."""
-        assert self.running is not None, self.name
-        assert self.running.poll() is None, f"{self.name}: {self.log.read_text()[-2000:]}"
+    def wait_until_well(self, url: str) -> None:
+        until(answers(url), despite=httpx.TransportError, by=self.running, said=self.log.read_text)
+
+    @property
+    def is_running(self) -> bool:
+        return self.running is not None and self.running.poll() is None
 
     def kill(self) -> None:
         """SIGKILL to it and its workers; returns when it is gone."""
@@ -96,26 +95,48 @@ class Process:
         signal_all(with_children(self.running.pid), signal.SIGKILL)
         self.running.wait()
 
-    @contextlib.contextmanager
-    def hanging(self) -> Iterator[None]:
-        """Its connections stay open and are accepted; nothing is ever answered."""
+    def hanging(self) -> AbstractContextManager[None]:
         assert self.running is not None, self.name
-        processes = with_children(self.running.pid)
-        signal_all(processes, signal.SIGSTOP)
-        try:
-            yield
-        finally:
-            signal_all(processes, signal.SIGCONT)
+        return paused(with_children(self.running.pid))
+
+
+@contextlib.contextmanager
+def paused(processes: Sequence[int]) -> Iterator[None]:
+    """Stop processes (SIGSTOP): their connections are accepted, and nothing is ever answered."""
+    signal_all(processes, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        signal_all(reversed(processes), signal.SIGCONT)
+
+
+class LineProcess:
+    """A program that answers each line of its input with a line."""
+
+    def __init__(self, *command: str, environment: Mapping[str, str] | None = None) -> None:
+        self._process = subprocess.Popen(
+            command, env=environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+
+    def ask(self, line: str) -> str:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(f"{line}\n")
+        self._process.stdin.flush()
+        return self._process.stdout.readline().removesuffix("\n")
+
+    def close(self) -> None:
+        """End its input, and wait until it has ended well."""
+        self._process.communicate(timeout=60)
+        assert self._process.returncode == 0
 
 
 def with_children(pid: int) -> list[int]:
-    """A process and those that it has started, such as the workers of a server."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text()
     return [pid, *map(int, children.split())]
 
 
 def signal_all(processes: Iterable[int], number: int) -> None:
-    """Send a signal to all that are still there."""
     for pid in processes:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, number)

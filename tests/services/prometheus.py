@@ -17,17 +17,12 @@ RULES = DEPLOY / "prometheus"
 
 
 def binary(name: str) -> str:
-    """`prometheus` or `promtool`, which come together."""
     return program(name, "prometheus")
 
 
 @dataclass(frozen=True)
 class Prometheus:
-    """A running one.
-
-    Attributes:
-        at: The moment that queries are about, in seconds since 1970; None: each one's own.
-    """
+    """A running one; `at` is the moment of all queries, in seconds since 1970, if it is fixed."""
 
     url: str
     at: float | None = None
@@ -39,7 +34,6 @@ class Prometheus:
         return answer.json()["data"]
 
     def query(self, expression: str) -> list[Any]:
-        """What an expression gives at that moment."""
         moment = {} if self.at is None else {"time": str(self.at)}
         found: list[Any] = self.ask("query", query=expression, **moment)["result"]
         return found
@@ -47,7 +41,6 @@ class Prometheus:
 
 @contextlib.contextmanager
 def prometheus(folder: Path, *targets: int) -> Iterator[Prometheus]:
-    """Run it with `deploy/prometheus`, on servers at these ports."""
     (port,) = free_ports(1)
     changes = {
         "scrape_interval: 15s": "scrape_interval: 1s",

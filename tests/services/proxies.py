@@ -6,10 +6,7 @@ import os
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
-
-import trustme
 
 from services.ports import free_ports
 from services.process import answers, program, started
@@ -37,37 +34,10 @@ http {{
 
 
 def changed(text: str, changes: dict[str, str]) -> str:
-    """The text with each of these put in the place of the one that is there."""
     for there, instead in changes.items():
         assert text.count(there) == 1, there
         text = text.replace(there, instead)
     return text
-
-
-@dataclass(frozen=True)
-class Certificate:
-    """For `localhost`, by an authority that nobody knows.
-
-    Attributes:
-        authority: What clients must be told to trust.
-        chain, key: What the proxy shows.
-    """
-
-    authority: Path
-    chain: Path
-    key: Path
-
-
-def certificate(folder: Path) -> Certificate:
-    """A new one."""
-    made = Certificate(folder / "ca.pem", folder / "chain.pem", folder / "key.pem")
-    authority = trustme.CA()
-    issued = authority.issue_cert("localhost")
-    authority.cert_pem.write_to_path(made.authority)
-    issued.private_key_pem.write_to_path(made.key)
-    for part in issued.cert_chain_pems:
-        part.write_to_path(made.chain, append=True)
-    return made
 
 
 @contextlib.contextmanager
@@ -77,36 +47,27 @@ def nginx_proxy(
     server_port: int,
     *,
     max_upload_bytes: int,
-    hides: bool = False,
     sends_for: tuple[Path, str] | None = None,
+    **how: bool,
 ) -> Iterator[None]:
     """Run nginx with `deploy/nginx.conf` on `port`.
 
-    Args:
-        folder: For its files.
-        port: Its own.
-        server_port: Where the server is.
-        max_upload_bytes: As the server's.
-        hides: Whether what needs no token is hidden.
-        sends_for: The data directory whose large images it sends itself, and the key for it.
+    It sends large images of the data directory of `sends_for` itself, if the key with it is right.
     """
     changes = {
         "server 127.0.0.1:8000;": f"server 127.0.0.1:{server_port};",
-        **_of_this_run(port, max_upload_bytes, hides=hides),
+        **_of_this_run(port, max_upload_bytes, **how),
     }
     if sends_for is not None:
         changes |= sending(folder, *sends_for)
-    shipped = changed((DEPLOY / "nginx.conf").read_text(), changes)
-    with nginx(folder, shipped, port):
+    with nginx(folder, changed((DEPLOY / "nginx.conf").read_text(), changes), port):
         yield
 
 
 def sending(folder: Path, data: Path, key: str) -> dict[str, str]:
-    """Changes by which nginx sends large images of a data directory itself, with this key."""
     part = (DEPLOY / "nginx-sendfile.conf").read_text()
-    (folder / "sendfile.conf").write_text(
-        changed(part, {"alias /var/lib/stillroom/": f"alias {data}/"})
-    )
+    part = changed(part, {"alias /var/lib/stillroom/": f"alias {data}/"})
+    (folder / "sendfile.conf").write_text(part)
     return {
         "# include /etc/nginx/stillroom-sendfile.conf;": f"include {folder}/sendfile.conf;",
         '# proxy_set_header X-Stillroom-Sendfile "yours: STILLROOM_SENDFILE_KEY";': (
@@ -117,19 +78,20 @@ def sending(folder: Path, data: Path, key: str) -> dict[str, str]:
 
 @contextlib.contextmanager
 def nginx_cluster(
-    folder: Path, port: int, *server_ports: int, max_upload_bytes: int, hides: bool = False
+    folder: Path, port: int, *server_ports: int, max_upload_bytes: int, **how: bool
 ) -> Iterator[None]:
     """Run nginx with `deploy/cluster/nginx.conf` on `port`; a server alone stands for all three."""
     servers = itertools.cycle(server_ports)
     changes = {
         f"server 127.0.0.1:{shipped_port} ": f"server 127.0.0.1:{next(servers)} "
         for shipped_port in (8001, 8002, 8003)
-    } | _of_this_run(port, max_upload_bytes, hides=hides)
+    } | _of_this_run(port, max_upload_bytes, **how)
     with nginx(folder, changed((DEPLOY / "cluster/nginx.conf").read_text(), changes), port):
         yield
 
 
-def _of_this_run(port: int, max_upload_bytes: int, *, hides: bool) -> dict[str, str]:
+def _of_this_run(port: int, max_upload_bytes: int, *, hides: bool = False) -> dict[str, str]:
+    """Changes for a run; with `hides`, what needs no token is hidden."""
     most = max_upload_bytes + FRAMING_BYTES
     changes = {
         "listen 80;": f"listen 127.0.0.1:{port};",
@@ -145,11 +107,10 @@ def nginx_tls_proxy(
     folder: Path,
     port: int,
     server_ports: list[int],
-    shown: Certificate,
+    shown: Path,
     *,
     changes: dict[str, str] | None = None,
 ) -> Iterator[int]:
-    """Run nginx with `deploy/nginx-tls.conf` on `port`; gives the port that leads there."""
     (plain,) = free_ports(1)
     first, *more = server_ports
     numbers = {
@@ -157,12 +118,8 @@ def nginx_tls_proxy(
         "# server 10.0.0.12:8000;": "".join(f"server 127.0.0.1:{other};" for other in more),
         "listen 80;": f"listen 127.0.0.1:{plain};",
         "listen 443 ssl;": f"listen 127.0.0.1:{port} ssl;",
-        "ssl_certificate     /etc/ssl/images.example.com/fullchain.pem;": (
-            f"ssl_certificate {shown.chain};"
-        ),
-        "ssl_certificate_key /etc/ssl/images.example.com/key.pem;": (
-            f"ssl_certificate_key {shown.key};"
-        ),
+        "/etc/ssl/images.example.com/fullchain.pem;": f"{shown};",
+        "/etc/ssl/images.example.com/key.pem;": f"{shown};",
     }
     shipped = (DEPLOY / "nginx-tls.conf").read_text().replace("images.example.com;", "localhost;")
     with nginx(folder, changed(shipped, numbers | (changes or {})), plain, answer=301):
@@ -186,7 +143,6 @@ def nginx(folder: Path, site: str, port: int, *, answer: int = 404) -> Iterator[
 def caddy_proxy(
     folder: Path, port: int, server_port: int, *, max_upload_bytes: int, hides: bool = False
 ) -> Iterator[None]:
-    """Run Caddy with `deploy/Caddyfile` on `port`, without TLS."""
     most = max_upload_bytes + FRAMING_BYTES
     changes = {
         "reverse_proxy 127.0.0.1:8000 {": f"reverse_proxy 127.0.0.1:{server_port} {{",
@@ -200,17 +156,14 @@ def caddy_proxy(
 
 
 @contextlib.contextmanager
-def caddy_tls_proxy(
-    folder: Path, port: int, server_port: int, shown: Certificate
-) -> Iterator[None]:
-    """Run Caddy with `deploy/Caddyfile` and a certificate on `port`."""
+def caddy_tls_proxy(folder: Path, port: int, server_port: int, shown: Path) -> Iterator[None]:
     (plain,) = free_ports(1)  # to see by that it runs
     changes = {
         "\n{\n": "\n{\n\tauto_https disable_redirects\n",  # not on this machine's port 80
         "reverse_proxy 127.0.0.1:8000 {": f"reverse_proxy 127.0.0.1:{server_port} {{",
         "\nimages.example.com {": (
             f"\nhttp://127.0.0.1:{plain} {{\n\tbind 127.0.0.1\n\trespond 404\n}}\n"
-            f"https://localhost:{port} {{\n\tbind 127.0.0.1\n\ttls {shown.chain} {shown.key}"
+            f"https://localhost:{port} {{\n\tbind 127.0.0.1\n\ttls {shown} {shown}"
         ),
     }
     with _caddy(folder, changes, plain):

@@ -13,8 +13,6 @@ from stillroom.storage.s3.signing import Signer, encode_query
 
 
 class Operator:
-    """Signed requests to one endpoint, one at a time."""
-
     def __init__(self, endpoint_url: str) -> None:
         self._endpoint_url = endpoint_url
         self._signer = Signer(urlsplit(endpoint_url).netloc, KEY_ID, SECRET)
@@ -53,12 +51,11 @@ class Operator:
         self.put("first", bucket=name)
         self.delete("first", bucket=name)
 
-    def keys(self, prefix: str = "", bucket: str = BUCKET) -> list[str]:
-        """All of them, page by page."""
+    def keys(self, prefix: str = "") -> list[str]:
         query = {"list-type": "2", "prefix": prefix}
         found: list[str] = []
         while True:
-            answer = self.send("GET", f"/{bucket}", query=query)
+            answer = self.send("GET", f"/{BUCKET}", query=query)
             assert answer.status_code == 200, answer.text
             page = ET.fromstring(answer.text)
             found += [key.text or "" for key in page.iterfind(".//{*}Key")]
@@ -67,8 +64,8 @@ class Operator:
                 return found
             query["continuation-token"] = token
 
-    def uploads(self, bucket: str = BUCKET) -> list[str]:
-        answer = self.send("GET", f"/{bucket}", query={"uploads": ""})
+    def uploads(self) -> list[str]:
+        answer = self.send("GET", f"/{BUCKET}", query={"uploads": ""})
         assert answer.status_code == 200, answer.text
         return [key.text or "" for key in ET.fromstring(answer.text).iterfind(".//{*}Key")]
 

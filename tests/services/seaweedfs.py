@@ -2,19 +2,20 @@
 
 import contextlib
 import json
-import os
 import shutil
-import signal
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import httpx
 
 from services.ports import free_ports
-from services.process import answers, started
+from services.process import answers, paused, started
+from services.stub_wire import variables_of
 from services.trust import TRUST
+from stillroom.storage.choose import R2Config
 
 KEY_ID = "test-key-id"
 SECRET = "test-secret-access-key"
@@ -29,14 +30,12 @@ class SeaweedFS:
     filer_url: str
     pid: int
 
-    @contextlib.contextmanager
-    def hanging(self) -> Iterator[None]:
-        """Connections are accepted, requests taken, and nothing is ever answered."""
-        os.kill(self.pid, signal.SIGSTOP)
-        try:
-            yield
-        finally:
-            os.kill(self.pid, signal.SIGCONT)
+    @property
+    def config(self) -> R2Config:
+        return R2Config(self.endpoint_url, KEY_ID, SECRET, BUCKET)
+
+    def hanging(self) -> AbstractContextManager[None]:
+        return paused([self.pid])
 
     def empty(self) -> None:
         """Remove everything from the bucket, and the folders that it was in.
@@ -55,18 +54,11 @@ class SeaweedFS:
 
 
 def bucket_variables(seaweed: SeaweedFS, bucket: str = BUCKET) -> dict[str, str]:
-    """The variables that select its bucket, or another one there."""
-    return {
-        "R2_ENDPOINT_URL": seaweed.endpoint_url,
-        "R2_ACCESS_KEY_ID": KEY_ID,
-        "R2_SECRET_ACCESS_KEY": SECRET,
-        "R2_BUCKET_NAME": bucket,
-    }
+    return variables_of(replace(seaweed.config, bucket=bucket))
 
 
 @contextlib.contextmanager
 def seaweedfs(folder: Path) -> Iterator[SeaweedFS]:
-    """Run a server that keeps its data in `folder`."""
     weed, config = weed_binary(), write_identities(folder)
     master, volume, filer, s3 = free_ports(4)
     endpoint_url = f"http://127.0.0.1:{s3}"
@@ -94,13 +86,9 @@ def weed_binary() -> str:
 
 def write_identities(folder: Path) -> Path:
     """Who may do what: our key everything, and everybody reads what is in the bucket."""
-    actions = ["Admin"]
+    credentials = [{"accessKey": KEY_ID, "secretKey": SECRET}]
     identities = [
-        {
-            "name": "stillroom",
-            "credentials": [{"accessKey": KEY_ID, "secretKey": SECRET}],
-            "actions": actions,
-        },
+        {"name": "stillroom", "credentials": credentials, "actions": ["Admin"]},
         {"name": "anonymous", "actions": [f"Read:{BUCKET}"]},
     ]
     config = folder / "s3.json"

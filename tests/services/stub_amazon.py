@@ -10,6 +10,7 @@ https://docs.aws.amazon.com/AmazonS3/latest/userguide/VirtualHosting.html,
 
 import hmac
 import re
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from aiohttp import web
@@ -28,9 +29,7 @@ SESSION_TOKEN = "FwoGZXIvYXdzE//stub+session=="
 class StubAmazonS3(StubR2):
     """A general purpose bucket in one region, for temporary credentials alone.
 
-    Attributes:
-        session_token: The only one that is taken; None for keys that need none.
-        redirect_status: What another region's endpoint answers: 307 while a bucket is new.
+    Another region's endpoint answers `redirect_status`: 307 while a bucket is new.
     """
 
     keeps_refused_uploads = True
@@ -43,15 +42,15 @@ class StubAmazonS3(StubR2):
 
     @property
     def config(self) -> R2Config:
-        return R2Config(
-            self.endpoint_url,
-            KEY_ID,
-            SECRET,
-            BUCKET,
-            region=REGION,
-            session_token=self.session_token,
-            addressing="virtual",
+        return replace(
+            super().config, region=REGION, session_token=self.session_token, addressing="virtual"
         )
+
+    @property
+    def variables(self) -> dict[str, str]:
+        token = self.session_token or ""
+        more = {"R2_REGION": REGION, "R2_SESSION_TOKEN": token, "R2_ADDRESSING": "virtual"}
+        return super().variables | more
 
     def endpoint_at(self, port: int) -> str:
         return f"http://s3.{REGION}.localhost:{port}"

@@ -9,8 +9,6 @@ from services.stub_wire import error
 
 
 def answers(status: int, code: str = "", **headers: str) -> Fault:
-    """Refuse, nothing done."""
-
     async def fault(_: StubR2, request: web.Request) -> web.StreamResponse:
         await request.content.read()
         response = error(status, code) if code else web.Response(status=status)
@@ -25,26 +23,24 @@ async def does_it_but_says_500(stub: StubR2, request: web.Request) -> web.Stream
     return error(500, "InternalError")
 
 
-def cut_off(request: web.Request) -> None:
+def cut_off(request: web.Request) -> web.Response:
     assert request.transport is not None
     request.transport.abort()
+    return web.Response()
 
 
 async def resets_before_the_body(_: StubR2, request: web.Request) -> web.StreamResponse:
-    cut_off(request)
-    return web.Response()
+    return cut_off(request)
 
 
 async def resets_after_the_body(_: StubR2, request: web.Request) -> web.StreamResponse:
     await request.content.read()
-    cut_off(request)
-    return web.Response()
+    return cut_off(request)
 
 
 async def does_it_and_resets(stub: StubR2, request: web.Request) -> web.StreamResponse:
     await stub.carry_out(request)
-    cut_off(request)
-    return web.Response()
+    return cut_off(request)
 
 
 async def hangs(_: StubR2, request: web.Request) -> web.StreamResponse:

@@ -15,7 +15,7 @@ import itertools
 import re
 import time
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import formatdate
@@ -30,8 +30,8 @@ from aiohttp import web
 from services.ports import free_ports
 from services.stub_wire import (
     BUCKET,
-    CLASS_A,
     CLASS_B,
+    FREE,
     KEY_ID,
     SECRET,
     bucket_of,
@@ -40,6 +40,7 @@ from services.stub_wire import (
     key_of,
     operation_of,
     stored_headers,
+    variables_of,
     xml,
 )
 from stillroom.storage.bucket import order
@@ -83,13 +84,10 @@ class StubR2:
     """What the bucket holds, and what was asked of it.
 
     Attributes:
-        operations: Requests as they came in, repetitions included.
-        probes: The same of requests that try what the bucket does with conditions.
-        conditions: What it does with them.
-        deletions: What it does with those of a DELETE; R2 documents none.
+        operations: Requests, repetitions included, but for `probes` of the treatment of conditions.
+        deletions: What it does with conditions of a DELETE; R2 documents none.
         faults: Met by the next requests, one each, instead of an answer.
         order: By what keys are listed; another one than `str` is no S3's.
-        one_write_a_second: Whether the limit per key is kept.
         most_on_a_page: A page of a listing never holds more, though more follow.
     """
 
@@ -114,33 +112,19 @@ class StubR2:
 
     @property
     def config(self) -> R2Config:
-        """How it is reached."""
         return R2Config(self.endpoint_url, KEY_ID, SECRET, BUCKET)
 
     @property
-    def variables(self) -> Mapping[str, str]:
-        """The same as a server's variables."""
-        config = self.config
-        return {
-            "R2_ENDPOINT_URL": config.endpoint_url,
-            "R2_ACCESS_KEY_ID": config.access_key_id,
-            "R2_SECRET_ACCESS_KEY": config.secret_access_key,
-            "R2_BUCKET_NAME": config.bucket,
-            "R2_REGION": config.region,
-            "R2_SESSION_TOKEN": config.session_token or "",
-            "R2_ADDRESSING": config.addressing,
-        }
+    def variables(self) -> dict[str, str]:
+        return variables_of(self.config)
 
     def endpoint_at(self, port: int) -> str:
-        """Its URL on this port of the loopback interface."""
         return f"http://127.0.0.1:{port}"
 
     def classes(self) -> tuple[int, int]:
-        """Billed operations so far: class A, class B."""
-        return (
-            sum(count for name, count in self.operations.items() if name in CLASS_A),
-            sum(count for name, count in self.operations.items() if name in CLASS_B),
-        )
+        class_b = sum(self.operations[name] for name in CLASS_B)
+        free = sum(self.operations[name] for name in FREE)
+        return self.operations.total() - class_b - free, class_b
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         tried = request.query.get("prefix") or key_of(request)
@@ -154,7 +138,6 @@ class StubR2:
         return await self.carry_out(request)
 
     async def carry_out(self, request: web.Request) -> web.StreamResponse:
-        """Do what R2 would do."""
         if refusal := self.refuse(request):
             return refusal
         if "chunked" in request.headers.get("transfer-encoding", ""):
@@ -165,12 +148,13 @@ class StubR2:
             return error(400, "XAmzContentSHA256Mismatch")
         if sum(name.lower().startswith("x-amz-checksum-") for name in request.headers) > 1:
             return error(400, "InvalidRequest")
+        if request.query.get("uploadId", "") not in ("", *self.uploads):
+            return error(404, "NoSuchUpload")
         carry_out: Callable[[web.Request, str, bytes], web.Response]
         carry_out = getattr(self, f"_{operation_of(request)}")
         return carry_out(request, key_of(request), body)
 
     def refuse(self, request: web.Request) -> web.Response | None:
-        """Refuse a request that is not one of ours to this bucket."""
         if "X-Amz-Signature" in request.query:
             began = datetime.strptime(request.query["X-Amz-Date"] + "+0000", "%Y%m%dT%H%M%SZ%z")
             lasts = timedelta(seconds=int(request.query["X-Amz-Expires"]))
@@ -213,7 +197,6 @@ class StubR2:
         return None
 
     def condition_failed(self, key: str) -> web.Response:
-        """What is answered to a condition that does not hold."""
         del key
         return error(412, "PreconditionFailed")
 
@@ -283,16 +266,12 @@ class StubR2:
         )
 
     def _UploadPart(self, request: web.Request, _: str, body: bytes) -> web.Response:
-        upload = self.uploads.get(request.query["uploadId"])
-        if upload is None:
-            return error(404, "NoSuchUpload")
+        upload = self.uploads[request.query["uploadId"]]
         upload.parts[int(request.query["partNumber"])] = body
         return web.Response(headers={"ETag": f'"{hashlib.md5(body).hexdigest()}"'})
 
     def _CompleteMultipartUpload(self, request: web.Request, key: str, body: bytes) -> web.Response:
-        upload = self.uploads.get(request.query["uploadId"])
-        if upload is None:
-            return error(404, "NoSuchUpload")
+        upload = self.uploads[request.query["uploadId"]]
         numbers = [int(node.text or "") for node in ET.fromstring(body).iter() if is_number(node)]
         *full, last = [upload.parts[number] for number in numbers]
         sizes = {len(part) for part in full}
@@ -314,14 +293,11 @@ class StubR2:
         )
 
     def _AbortMultipartUpload(self, request: web.Request, _: str, __: bytes) -> web.Response:
-        if self.uploads.pop(request.query["uploadId"], None) is None:
-            return error(404, "NoSuchUpload")
+        del self.uploads[request.query["uploadId"]]
         return web.Response(status=204)
 
     def _ListParts(self, request: web.Request, _: str, __: bytes) -> web.Response:
-        upload = self.uploads.get(request.query["uploadId"])
-        if upload is None:
-            return error(404, "NoSuchUpload")
+        upload = self.uploads[request.query["uploadId"]]
         parts = "".join(f"<Part><PartNumber>{part}</PartNumber></Part>" for part in upload.parts)
         return xml(f"<ListPartsResult>{parts}</ListPartsResult>")
 
@@ -385,14 +361,12 @@ class StubR2:
 
 @contextlib.asynccontextmanager
 async def stub_r2() -> AsyncIterator[StubR2]:
-    """Run one."""
     async with served(StubR2()) as stub:
         yield stub
 
 
 @contextlib.asynccontextmanager
 async def served(stub: T) -> AsyncIterator[T]:
-    """Run this one."""
     application = web.Application(client_max_size=64 * 1024**2)
     application.router.add_route("*", "/{path:.*}", stub.handle)
     runner = web.AppRunner(application, shutdown_timeout=0.1, access_log=None)

@@ -6,25 +6,25 @@ from xml.etree import ElementTree as ET
 
 from aiohttp import web
 
+from stillroom.storage.choose import R2Config
+
 KEY_ID = "stub-key-id"
 SECRET = "stub-secret"
 BUCKET = "images"
 
-CLASS_A = frozenset(
-    {
-        "CompleteMultipartUpload",
-        "CopyObject",
-        "CreateMultipartUpload",
-        "ListMultipartUploads",
-        "ListObjectsV2",
-        "ListParts",
-        "PutObject",
-        "UploadPart",
-    }
-)
-"""https://developers.cloudflare.com/r2/pricing/; aborts and deletions are free."""
+CLASS_B = ("HeadObject", "GetObject")
+FREE = ("AbortMultipartUpload", "DeleteObject")
+"""Operations by price; all others are of class A. https://developers.cloudflare.com/r2/pricing/"""
 
-CLASS_B = frozenset({"HeadObject", "GetObject"})
+
+def variables_of(config: R2Config) -> dict[str, str]:
+    """The variables of a server that select this bucket."""
+    return {
+        "R2_ENDPOINT_URL": config.endpoint_url,
+        "R2_ACCESS_KEY_ID": config.access_key_id,
+        "R2_SECRET_ACCESS_KEY": config.secret_access_key,
+        "R2_BUCKET_NAME": config.bucket,
+    }
 
 
 def operation_of(request: web.Request) -> str:
@@ -38,20 +38,14 @@ def operation(method: str, key: str, query: Container[object], headers: Containe
     if not key:
         return "ListObjectsV2"
     if "uploadId" in query:
-        return {
-            "PUT": "UploadPart",
-            "POST": "CompleteMultipartUpload",
-            "DELETE": "AbortMultipartUpload",
-            "GET": "ListParts",
-        }[method]
+        names = {
+            "PUT": "UploadPart", "POST": "CompleteMultipartUpload",
+            "DELETE": "AbortMultipartUpload", "GET": "ListParts",
+        }  # fmt: skip
+        return names[method]
     if "x-amz-copy-source" in headers:
         return "CopyObject"
-    return {
-        "PUT": "PutObject",
-        "HEAD": "HeadObject",
-        "GET": "GetObject",
-        "DELETE": "DeleteObject",
-    }[method]
+    return f"{method.title()}Object"
 
 
 def bucket_of(request: web.Request) -> str:

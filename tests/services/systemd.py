@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from services.installed import INSTALL, variables
+from services.process import spawn, with_children
 from services.proxies import DEPLOY
 from waiting import until
 
@@ -39,12 +40,9 @@ exec env -i PATH="$PATH" container=other SYSTEMD_UNIT_PATH="$UNITS" \
 
 @dataclass(frozen=True)
 class Manager:
-    """A running systemd."""
-
     pid: int
 
     def run(self, *command: str, given: str | None = None) -> subprocess.CompletedProcess[str]:
-        """Run a command in its namespaces."""
         return subprocess.run(
             ["nsenter", f"--target={self.pid}", "--mount", "--pid", "--cgroup", *command],
             input=given,
@@ -66,13 +64,11 @@ class Manager:
         return self.run("cat", file).stdout
 
     def shown(self, unit: str, name: str) -> str:
-        """What `systemctl show` says."""
         return self.run("systemctl", "show", "--property", name, "--value", unit).stdout.strip()
 
 
 @contextlib.contextmanager
 def systemd(folder: Path) -> Iterator[Manager]:
-    """Boot one; its units lie in `folder`."""
     binary = shutil.which("systemd", path="/usr/lib/systemd:/lib/systemd")
     assert binary, "systemd is missing: apt-get install systemd"
     shutil.copytree(DEPLOY / "systemd", folder, dirs_exist_ok=True)
@@ -82,15 +78,10 @@ def systemd(folder: Path) -> Iterator[Manager]:
     log.parent.mkdir()
     log.write_text("[Service]\nStandardOutput=file:/run/stillroom.log\nStandardError=inherit\n")
     environment = {**variables(), "SYSTEMD": binary, "UNITS": str(folder)}
-    with _cgroup() as cgroup, (folder / "log").open("wb") as console:
+    with _cgroup() as cgroup:
         enter = f"echo $$ > {cgroup}/cgroup.procs && exec unshare --mount --pid --fork --cgroup "
-        process = subprocess.Popen(
-            ["sh", "-c", enter + '--ipc --uts --kill-child sh -c "$0"', _BOOT],
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=console,
-            stderr=console,
-        )
+        command = ["sh", "-c", enter + '--ipc --uts --kill-child sh -c "$0"', _BOOT]
+        process = spawn(command, folder / "log", environment=environment)
         try:
             yield Manager(_booted(process, folder / "log"))
         finally:
@@ -99,11 +90,8 @@ def systemd(folder: Path) -> Iterator[Manager]:
 
 
 def _booted(process: subprocess.Popen[bytes], log: Path) -> int:
-    """Wait until it takes commands; its process id."""
-
     def up() -> int | None:
-        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-        for first in map(int, children):
+        for first in with_children(process.pid)[1:]:
             if Manager(first).shown("multi-user.target", "ActiveState") == "active":
                 return first
         return None

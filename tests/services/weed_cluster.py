@@ -22,33 +22,28 @@ _TWO_RACKS = "010"
 
 @dataclass
 class WeedCluster:
-    """A running cluster, without a bucket.
-
-    Attributes:
-        volumes: The volume servers, each in a rack of its own.
-    """
+    """A running cluster, without a bucket; each volume server is in a rack of its own."""
 
     endpoint_url: str
     master_url: str
     volumes: list[Process]
 
     def wait_for_volumes(self) -> None:
-        """Return when the master knows all volume servers."""
-
         def are_there() -> bool:
-            for volume in self.volumes:
-                volume.check()
             found = httpx.get(f"{self.master_url}/dir/status").json()["Topology"]["DataCenters"]
             racks = [rack for center in found or [] for rack in center["Racks"] or []]
             nodes = [node for rack in racks for node in rack["DataNodes"] or []]
             return len(nodes) == len(self.volumes)
 
-        until(are_there, despite=httpx.TransportError)
+        until(
+            are_there, despite=httpx.TransportError,
+            as_long_as=lambda: all(volume.is_running for volume in self.volumes),
+            said=lambda: [volume.log.read_text()[-1000:] for volume in self.volumes],
+        )  # fmt: skip
 
 
 @contextlib.contextmanager
 def weed_cluster(folder: Path) -> Iterator[WeedCluster]:
-    """Run one that keeps its data in `folder`."""
     weed = weed_binary()
     master, filer, s3, *volume_ports = free_ports(3 + _VOLUME_SERVERS)
     identities = write_identities(folder)
@@ -58,13 +53,11 @@ def weed_cluster(folder: Path) -> Iterator[WeedCluster]:
         (folder / name).mkdir()
         return Process(name, (weed, "-logtostderr=true", kind, *flags), folder)
 
-    nodes = [
-        node(
-            "master", "master", *here, f"-port={master}", f"-mdir={folder / 'master'}",
-            "-volumeSizeLimitMB=64", f"-defaultReplication={_TWO_RACKS}",
-            "-electionTimeout=1s", "-telemetry=false",
-        )
-    ]  # fmt: skip
+    control = node(
+        "master", "master", *here, f"-port={master}", f"-mdir={folder / 'master'}",
+        "-volumeSizeLimitMB=64", f"-defaultReplication={_TWO_RACKS}",
+        "-electionTimeout=1s", "-telemetry=false",
+    )  # fmt: skip
     volumes = [
         node(
             f"volume-{number}", "volume", *here, f"-port={port}",
@@ -73,12 +66,9 @@ def weed_cluster(folder: Path) -> Iterator[WeedCluster]:
         )
         for number, port in enumerate(volume_ports)
     ]  # fmt: skip
-    nodes += volumes
-    nodes.append(
-        node(
-            "filer", "filer", *here, f"-port={filer}", f"-master=127.0.0.1:{master}",
-            f"-defaultStoreDir={folder / 'filer'}", f"-defaultReplicaPlacement={_TWO_RACKS}",
-        )
+    files = node(
+        "filer", "filer", *here, f"-port={filer}", f"-master=127.0.0.1:{master}",
+        f"-defaultStoreDir={folder / 'filer'}", f"-defaultReplicaPlacement={_TWO_RACKS}",
     )  # fmt: skip
     gateway = node(
         "s3", "s3", "-ip.bind=127.0.0.1", f"-port={s3}", f"-filer=127.0.0.1:{filer}",
@@ -86,25 +76,13 @@ def weed_cluster(folder: Path) -> Iterator[WeedCluster]:
         "-autoCreateBucket=false", "-allowDeleteBucketNotEmpty=false",
     )  # fmt: skip
     cluster = WeedCluster(f"http://127.0.0.1:{s3}", f"http://127.0.0.1:{master}", volumes)
-    try:
-        for each in nodes:
+    with contextlib.ExitStack() as stack:
+        for each in (control, *volumes, files):
             each.start()
+            stack.callback(each.kill)  # on SIGTERM they take their time
         cluster.wait_for_volumes()
-        wait_until_well(f"http://127.0.0.1:{filer}/", nodes[-1])
+        files.wait_until_well(f"http://127.0.0.1:{filer}/")
         gateway.start()
-        wait_until_well(f"{cluster.endpoint_url}/healthz", gateway)
+        stack.callback(gateway.kill)
+        gateway.wait_until_well(f"{cluster.endpoint_url}/healthz")
         yield cluster
-    finally:
-        for each in (gateway, *reversed(nodes)):
-            if each.running is not None:
-                each.kill()  # on SIGTERM they take their time
-
-
-def wait_until_well(url: str, process: Process) -> None:
-    """Wait until a process of the cluster answers 200."""
-
-    def is_well() -> bool:
-        process.check()
-        return httpx.get(url).status_code == 200
-
-    until(is_well, despite=httpx.TransportError, said=process.log.read_text)

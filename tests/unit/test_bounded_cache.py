@@ -22,7 +22,7 @@ def test_it_holds_no_more_than_its_size_and_never_another_value(
         else:
             assert cache.get(key) in (None, put.get(key, ("",))[0])
         held = [size for key, (value, size) in put.items() if cache.get(key) == value]
-        assert cache.size == sum(held) <= 20
+        assert cache._size == sum(held) <= 20
         assert len(cache) == len(held)
 
 

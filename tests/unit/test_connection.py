@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from typing import Any
 
 import pytest
 
@@ -10,11 +11,9 @@ from stillroom.server.http11.connection import Connection
 from stillroom.server.http11.service import Service
 
 
-class Failing:
+def fail(*_: object) -> Any:
     """Begins no answer."""
-
-    def begin(self, *_: object) -> None:
-        raise RuntimeError("at /a?sig=secret")
+    raise RuntimeError("at /a?sig=secret")
 
 
 def test_an_error_while_a_request_is_read_is_one_response_and_one_line_of_the_log(
@@ -22,7 +21,7 @@ def test_an_error_while_a_request_is_read_is_one_response_and_one_line_of_the_lo
 ) -> None:
     async def run() -> bytes:
         loop = asyncio.get_running_loop()
-        service = Service(loop, Bounds(), set(), set(), responder=Failing())  # type: ignore[arg-type]  # fails
+        service = Service(loop, Bounds(), set(), set(), begin=fail)
         server = await loop.create_server(lambda: Connection(service), "127.0.0.1", 0)
         async with server:
             reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
@@ -48,7 +47,7 @@ def test_an_error_while_a_request_is_read_is_one_response_and_one_line_of_the_lo
 def test_of_what_many_connections_have_to_do_one_piece_runs_in_a_turn() -> None:
     async def run() -> None:
         loop = asyncio.get_running_loop()
-        service = Service(loop, Bounds(), set(), set(), responder=None)  # type: ignore[arg-type]  # answers nothing
+        service = Service(loop, Bounds(), set(), set(), begin=fail)
         ran: list[str] = []
 
         def again() -> None:

@@ -148,7 +148,7 @@ async def test_describing_a_long_page_gives_others_a_turn_and_ends_when_nobody_w
     began, going_on = asyncio.Event(), threading.Event()
     loop = asyncio.get_running_loop()
     opened: list[str] = []
-    opens = storage._open
+    opens = storage.locate_now
 
     def opens_slowly(image: StorageKey) -> DiskImage:
         opened.append(image.text)
@@ -156,7 +156,7 @@ async def test_describing_a_long_page_gives_others_a_turn_and_ends_when_nobody_w
         assert going_on.wait(60)
         return opens(image)
 
-    monkeypatch.setattr(storage, "_open", opens_slowly)
+    monkeypatch.setattr(storage, "locate_now", opens_slowly)
     task = asyncio.ensure_future(storage.entries(ListQuery(everything(), limit=1000)))
     await began.wait()
     task.cancel()

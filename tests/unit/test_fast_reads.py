@@ -52,7 +52,7 @@ def test_an_answer_to_a_condition_is_of_one_save() -> None:
 def test_a_line_that_is_forgotten_takes_its_body_along() -> None:
     known = responses(cache_bytes=64 * MIB)
     unused = cast("Any", None)
-    reads = FastReads(unused, unused, known.find, forget=known.forget, longest_target=8192)
+    reads = FastReads(unused, unused, known.find, known.forget, longest_target=8192)
     for number in range(20_000):
         target = b"GET /api/v1/storage/images/%d.png HTTP/1.1" % number
         one = reads._add_line(target, len(target))

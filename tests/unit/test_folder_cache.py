@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from changing import KINDS, Changer, OtherProcess, other_process
+from changing import KINDS, Changer, OtherProcess
 from stillroom.paths import KeyPrefix
 from stillroom.storage.disk import folder_cache, listing, names
 from stillroom.storage.disk.data_directory import DataDirectory
@@ -44,7 +44,7 @@ def every_folder_is_large() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def other() -> Iterator[OtherProcess]:
-    with other_process() as process:
+    with contextlib.closing(OtherProcess()) as process:
         yield process
 
 
@@ -137,7 +137,11 @@ def test_pages_are_what_a_walk_finds_whoever_changes_the_folders(
     max_bytes: int,
 ) -> None:
     memory = FolderCache(max_bytes)
-    with tempfile.TemporaryDirectory() as folder, Changer() as here, every_folder_is_large():
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        contextlib.closing(Changer()) as here,
+        every_folder_is_large(),
+    ):
         data_directory = DataDirectory(Path(folder), durable=False)
 
         def look(after: str) -> None:

@@ -12,7 +12,8 @@ import httpx
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from issuing import ALGORITHMS, Issuer, KeyServer, issuer, key_server, self_signed
+from issuing import ALGORITHMS, Issuer, KeyServer, issuer, key_server
+from listening import certificate_file
 from stillroom.auth import jwks
 from stillroom.auth.grants import Grant
 from stillroom.auth.jwks import MAX_AGE_S, MAX_SET_BYTES, KeySet, PublishedKeys, fetch_key_set
@@ -141,7 +142,7 @@ class Provider:
 
     async def accepts(self, token: str) -> bool:
         try:
-            return await self.verifier.verify(f"Bearer {token}") == Grant.everything()
+            return (await self.verifier.check(f"Bearer {token}"))[0] == Grant.everything()
         except Unauthenticated:
             return False
 
@@ -175,7 +176,7 @@ async def test_a_token_without_a_scope_may_do_nothing() -> None:
     provider = Provider()
     provider.publish(ONE)
     bare = ONE.token({"exp": time.time() + 60, "aud": "us"})
-    assert await provider.verifier.verify(f"Bearer {bare}") == NOTHING
+    assert (await provider.verifier.check(f"Bearer {bare}"))[0] == NOTHING
 
 
 async def test_unknown_keys_cause_one_fetch_in_thirty_seconds() -> None:
@@ -213,6 +214,18 @@ async def test_many_unknown_keys_at_once_cause_one_fetch_and_known_ones_do_not_w
     assert isinstance(answers[0], asyncio.CancelledError)
     assert answers[1:] == [True] * 99, "one that gave up does not take the fetch with it"
     assert provider.asked == 2
+
+
+async def test_the_end_does_not_wait_for_a_provider_that_hangs(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    provider = Provider()
+    provider.gate.clear()
+
+    async with provider.keys.keep_fresh():
+        await eventually(lambda: provider.asked == 1)
+
+    assert "cannot fetch" not in caplog.text, "it has waited for the end of the fetch"
 
 
 async def test_nothing_is_fetched_for_a_token_that_is_refused_anyway() -> None:
@@ -344,7 +357,7 @@ class TestFetching:
     async def test_a_certificate_must_be_trusted_and_for_the_host(
         self, served: KeyServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        with key_server(ONE, certificate=self_signed(tmp_path)) as secure:
+        with key_server(ONE, certificate=certificate_file(tmp_path)) as secure:
             with pytest.raises(httpx.ConnectError, match="certificate"):
                 await fetch_key_set(secure.url)
 

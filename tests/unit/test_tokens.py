@@ -33,7 +33,7 @@ def signed(header: Any, payload: Any, secret: str = SECRET) -> str:
 
 def authenticate(authorization: str | None, keys: KeySource | None = None, **options: Any) -> Grant:
     verifier = TokenVerifier(keys or SharedSecrets([SECRET]), **options)
-    return asyncio.run(verifier.verify(authorization))
+    return asyncio.run(verifier.check(authorization))[0]
 
 
 def verify(token: str, keys: KeySource | None = None, **options: Any) -> Grant:

@@ -8,7 +8,7 @@ import pytest
 
 from issuing import signed_by_secret
 from stillroom.auth.grants import Grant
-from stillroom.auth.keys import SharedSecrets
+from stillroom.auth.keys import PublicKey, SharedSecrets
 from stillroom.auth.tokens import TokenVerifier, mint_token
 from stillroom.auth.verified import CACHE_S, VerifiedTokens
 from stillroom.errors import TokenExpired, Unauthenticated
@@ -29,7 +29,7 @@ class Counted(SharedSecrets):
 
     checks = 0
 
-    def candidates_now(self, kid: str | None) -> Sequence[str]:
+    def candidates_now(self, kid: str | None) -> Sequence[str | PublicKey]:
         self.checks += 1
         return super().candidates_now(kid)
 
@@ -61,7 +61,7 @@ def test_a_token_is_checked_once_in_half_a_minute() -> None:
 
 def test_a_token_whose_key_must_be_fetched_is_not_known() -> None:
     class Elsewhere(SharedSecrets):
-        def candidates_now(self, kid: str | None) -> Sequence[str]:
+        def candidates_now(self, kid: str | None) -> Sequence[str | PublicKey]:
             del kid
             return ()
 

@@ -6,7 +6,7 @@ import re
 import tempfile
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, replace
-from typing import IO, ClassVar, Final, Literal
+from typing import IO, Final, Literal
 
 from fastapi import Request, Response
 from pydantic import Field
@@ -41,11 +41,9 @@ _MAX_NAME: Final = 100
 _UNSAFE_CHARACTERS: Final = re.compile(r"[^A-Za-z0-9._-]")
 
 
-class ImagesToArchive(JsonForm):
+# `max_bytes` is enough for 1,000 of the longest paths with JSON escapes.
+class ImagesToArchive(JsonForm, max_bytes=4 * 1024**2, example='{"paths": ["…"]}'):
     """Request body: paths of the images to send as a ZIP file."""
-
-    MAX_BYTES: ClassVar = 4 * 1024**2  # enough for 1,000 of the longest paths with JSON escapes
-    EXAMPLE: ClassVar = '{"paths": ["…"]}'
 
     paths: list[str] = Field(default=[], max_length=MAX_PATHS, examples=[[PATH_EXAMPLE]])
     storage_keys: list[str] = Field(
@@ -300,7 +298,7 @@ class _Captions:
 
     async def read(self, opened: OpenedImage) -> tuple[str, bytes] | None:
         """Return the name and text of an image's caption file, or None if it has no prompt."""
-        generation = (await find_by_reading(opened.image.size, reader_of(opened))).generation
+        generation = (await find_by_reading(opened.image.size, reader_of(opened.chunks))).generation
         if generation is None or not generation.prompt:
             return None
         path = image_entry(opened.image.key.text)

@@ -41,33 +41,19 @@ class Call:
 
     @classmethod
     async def of(cls, request: Request, authorize: Authorize) -> Self:
-        """Check the token of a request and return the authenticated request.
-
-        Raises:
-            Unauthenticated: see `authenticate`.
-        """
+        """Return the authenticated request after checking its token; see `authenticate`."""
         fields = combined(request.headers.raw)
         return cls(request, fields, await authenticate(authorize, fields))
 
     @classmethod
     async def of_library(cls, request: Request, authorize: Authorize) -> Self:
-        """Check the token of a request, which must permit access to the whole media library.
-
-        Raises:
-            Unauthenticated: see `authenticate`.
-            Forbidden: the token lacks the scope `media` or is limited to a folder.
-        """
+        """Check the token of a request, which must permit access to the whole media library."""
         call = await cls.of(request, authorize)
         call.grant.require_everywhere("media")
         return call
 
     def image_path(self, scope: Scope) -> ImagePath:
-        """Return the image path in the URL after checking that the token grants `scope` for it.
-
-        Raises:
-            InvalidPath: the path is invalid.
-            Forbidden: the token does not grant `scope` for the path.
-        """
+        """Return the image path in the URL after checking that the token grants `scope` for it."""
         path = ImagePath.from_target(raw_image_path(self.request))
         self.grant.require(scope, path)
         return path
@@ -76,10 +62,6 @@ class Call:
         """Return the run folder in the URL after checking that the token grants `scopes` for it.
 
         `suffix` is the part of the route after the folder.
-
-        Raises:
-            InvalidPath: the folder is not a valid path.
-            Forbidden: the token does not grant one of the scopes for the folder.
         """
         try:
             folder = ImagePath.from_target(raw_image_path(self.request, suffix=suffix))
@@ -91,11 +73,7 @@ class Call:
         return folder
 
     def path_id(self, name: str) -> uuid.UUID:
-        """Return the path parameter `name` as a UUID.
-
-        Raises:
-            InvalidParameter: the parameter is not a valid UUID.
-        """
+        """Return the path parameter `name` as a UUID."""
         return resource_id(self.request.path_params[name], ("path", name))
 
     @property
@@ -104,11 +82,7 @@ class Call:
         return bytes(self.request.scope["query_string"])
 
     def query(self, kind: type[Query]) -> Query:
-        """Parse the query string of the request to an instance of the dataclass `kind`.
-
-        Raises:
-            InvalidPath, InvalidParameter: see `read_query`.
-        """
+        """Parse the query string to an instance of the dataclass `kind`, as in `read_query`."""
         return read_query(self.raw_query, kind)
 
     @property
@@ -117,20 +91,9 @@ class Call:
         return "transfer-encoding" in self.fields or int(self.fields.get("content-length", "0")) > 0
 
     async def json_object(self, form: type[JsonForm]) -> dict[str, object]:
-        """Read the body as a JSON object without validating its fields.
-
-        Args:
-            form: Type of the body, from which the maximum size and the example for errors are used.
-
-        Raises:
-            InvalidParameter, TooLarge, UnsupportedMedia: see `read_json`.
-        """
+        """Read the body as a JSON object without validating its fields, as in `read_json`."""
         return await read_json(self.request, self.fields, form)
 
     async def json(self, form: type[Form]) -> Form:
-        """Read the body as JSON and validate it as an instance of `form`.
-
-        Raises:
-            InvalidParameter, TooLarge, UnsupportedMedia: see `read_json` and `validate`.
-        """
+        """Read the body as JSON and validate it as an instance of `form`."""
         return validate(form, await self.json_object(form))

@@ -1,7 +1,6 @@
 """HTTP operation that copies an image to another path on the server."""
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from fastapi import Request, Response
 from pydantic import Field
@@ -19,11 +18,9 @@ from stillroom.storage.port import ImageStorage
 from stillroom.wire.shown import PATH_EXAMPLE
 
 
-class ImageToCopy(JsonForm):
+# `max_bytes` is enough for two of the longest paths with JSON escapes.
+class ImageToCopy(JsonForm, max_bytes=32 * 1024, example='{"source": "…", "target": "…"}'):
     """Request body: paths of the image to copy and of the copy."""
-
-    MAX_BYTES: ClassVar = 32 * 1024  # enough for two of the longest paths with JSON escapes
-    EXAMPLE: ClassVar = '{"source": "…", "target": "…"}'
 
     source: str = Field(examples=[PATH_EXAMPLE])
     target: str = Field(examples=["copies/cat.png"])

@@ -79,9 +79,7 @@ class DeadLetterOperations:
 def _as_json(dead_letter: DeadLetter) -> dict[str, object]:
     return {
         "id": str(dead_letter.id),
-        "storage_key": dead_letter.storage_key.text,
-        "save_id": dead_letter.save_id,
-        "reason": dead_letter.reason,
+        **{name: dead_letter.payload[name] for name in ("storage_key", "save_id", "reason")},
         "created_at": dead_letter.created_at.isoformat(),
         "failed_at": dead_letter.failed_at.isoformat(),
         "attempts": dead_letter.attempts,

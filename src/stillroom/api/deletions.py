@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Final
+from typing import Final
 
 from fastapi import Request, Response
 from pydantic import BaseModel, Field
@@ -27,11 +27,9 @@ _CONCURRENT_DELETIONS: Final = 16
 """Number of images that one request deletes at the same time, suitable for disks and buckets."""
 
 
-class PathsToDelete(JsonForm):
+# `max_bytes` is enough for 1,000 of the longest paths with JSON escapes.
+class PathsToDelete(JsonForm, max_bytes=4 * 1024**2, example='{"paths": ["…"]}'):
     """Request body: paths of the images to delete."""
-
-    MAX_BYTES: ClassVar = 4 * 1024**2  # enough for 1,000 of the longest paths with JSON escapes
-    EXAMPLE: ClassVar = '{"paths": ["…"]}'
 
     paths: list[str] = Field(min_length=1, max_length=MAX_PATHS, examples=[[PATH_EXAMPLE]])
 

@@ -1,8 +1,4 @@
-"""OpenAPI metadata that FastAPI cannot derive from function signatures, such as headers.
-
-The module `routes` passes this metadata to FastAPI and adds the query parameters. Request headers
-are added with FastAPI's argument `openapi_extra`.
-"""
+"""OpenAPI metadata that FastAPI cannot derive from function signatures, such as headers."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -125,37 +121,29 @@ def not_modified_response() -> dict[int | str, Document]:
 
 
 def image_responses(*statuses: int, has_body: bool = True) -> dict[int | str, Document]:
-    """Return OpenAPI metadata for the responses of an operation that sends an image.
-
-    `statuses` are the status codes of errors. Use `has_body=False` for HEAD.
-    """
-    content = dict.fromkeys(content_type.KNOWN, _BINARY) if has_body else {}
+    """Return OpenAPI metadata for an operation that sends an image (`has_body=False`: HEAD)."""
     facts = response_headers("Content-Length", "ETag", "Last-Modified", "Repr-Digest")
-    whole = {
-        "description": "The image." if has_body else "It exists. The headers are those of GET."
+    errors = {**not_modified_response(), **error_responses(*statuses, has_body=has_body)}
+    if not has_body:
+        exists = {"description": "It exists. The headers are those of GET.", "headers": facts}
+        return {200: exists, **errors}
+    content = {"content": dict.fromkeys(content_type.KNOWN, _BINARY)}
+    part = {**facts, **response_headers("Content-Range")}
+    location = response_headers("Location")
+    return {
+        200: {"description": "The image.", "headers": facts, **content},
+        206: {"description": "The range.", "headers": part, **content},
+        302: {"description": "Redirect to the URL of the image (R2).", "headers": location},
+        **error_responses(416, has_body=False),
+        **errors,
     }
-    responses: dict[int | str, Document] = {200: {**whole, "headers": facts}}
-    if has_body:
-        responses[200]["content"] = content
-        part = {**facts, **response_headers("Content-Range")}
-        responses[206] = {"description": "The range.", "headers": part, "content": content}
-        responses[302] = {
-            "description": "Redirect to the URL of the image (R2).",
-            "headers": response_headers("Location"),
-        }
-        responses[416] = error_responses(416, has_body=False)[416]
-    errors = error_responses(*statuses, has_body=has_body)
-    return {**responses, **not_modified_response(), **errors}
 
 
-def file_responses(
-    media_type: str, *statuses: int, has_body: bool = True
-) -> dict[int | str, Document]:
-    """Return OpenAPI metadata for an operation that sends a file which is not an image."""
+def file_response(media_type: str) -> dict[int | str, Document]:
+    """Return OpenAPI metadata for the 200 response with a file which is not an image."""
     # openapi-python-client omits responses with other binary types than octet-stream.
     content = dict.fromkeys((media_type, "application/octet-stream"), _BINARY)
-    whole = {"description": "The file.", "content": content}
-    return {200: whole, **error_responses(*statuses, has_body=has_body)}
+    return {200: {"description": "The file.", "content": content}}
 
 
 def openapi_extra(
@@ -163,11 +151,7 @@ def openapi_extra(
 ) -> Document:
     """Return OpenAPI metadata that FastAPI accepts only in its argument `openapi_extra`.
 
-    Args:
-        request_headers: Names of the supported request headers.
-        has_body: False for HEAD, whose responses have no body.
-        is_paged: Whether the 200 response has a `Link` header.
-        example: Example body of the 200 response. Only used for paged responses.
+    See `Operation` for the arguments; `example` is only used for paged responses.
     """
     extra: Document = {"responses": {}}
     if has_body:
@@ -179,16 +163,11 @@ def openapi_extra(
         if example is not None:
             extra["responses"]["200"]["content"] = {"application/json": {"example": example}}
     if request_headers:
-        extra["parameters"] = [_header(name) for name in request_headers]
+        extra["parameters"] = [_header(name, *_REQUEST_HEADERS[name]) for name in request_headers]
     return extra
 
 
-def _header(name: str) -> Document:
-    description, example = _REQUEST_HEADERS[name]
-    return {
-        "name": name,
-        "in": "header",
-        "required": False,
-        "description": description,
-        "schema": {"type": "string", "examples": [example]},
-    }
+def _header(name: str, description: str, example: str) -> Document:
+    schema = {"type": "string", "examples": [example]}
+    head = {"name": name, "in": "header", "required": False}
+    return {**head, "description": description, "schema": schema}

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Final
+from typing import Annotated, Final
 
 from fastapi import Request, Response
 from pydantic import BaseModel, Field
@@ -27,11 +27,8 @@ _Id = Annotated[str, Field(json_schema_extra={"format": "uuid"})]
 _Tag = Annotated[str, Field(json_schema_extra={"minLength": 1, "maxLength": MAX_TAG_BYTES})]
 
 
-class TagNames(JsonForm):
+class TagNames(JsonForm, max_bytes=64 * 1024, example='{"tags": ["…"]}'):
     """Request body: tags of 1 to 64 bytes that do not begin with `-`."""
-
-    MAX_BYTES: ClassVar = 64 * 1024
-    EXAMPLE: ClassVar = '{"tags": ["…"]}'
 
     tags: list[_Tag] = Field(max_length=MAX_TAGS, examples=[["cat", "morning"]])
 
@@ -42,11 +39,8 @@ class TagsView(BaseModel):
     tags: list[str] = Field(description="sorted", examples=[["cat", "morning"]])
 
 
-class ResourcesToHeal(JsonForm):
+class ResourcesToHeal(JsonForm, max_bytes=64 * 1024, example='{"ids": ["…"]}'):
     """Request body: ids of the resources whose missing properties are computed (default: all)."""
-
-    MAX_BYTES: ClassVar = 64 * 1024
-    EXAMPLE: ClassVar = '{"ids": ["…"]}'
 
     ids: list[_Id] | None = Field(default=None, max_length=MAX_IDS, examples=[[ID_EXAMPLE]])
 
@@ -128,9 +122,8 @@ class Enrichment:
         removed = checked_tags(texts, ("query", "tag"))
         if call.has_body:
             removed |= await _read_tags(call)
-        elif not texts:
-            return await self._change(call, lambda _: frozenset())
-        return await self._change(call, lambda tags: tags - removed)
+        removes_all = not (call.has_body or texts)
+        return await self._change(call, lambda tags: frozenset() if removes_all else tags - removed)
 
     async def _change(
         self, call: Call, change: Callable[[frozenset[str]], frozenset[str]]

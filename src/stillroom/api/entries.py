@@ -5,27 +5,28 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from types import MappingProxyType
 from typing import Final
 
 from fastapi import Request, Response
-from pydantic import BaseModel, Field
+from pydantic import BaseModel
 
 from stillroom.api.call import Call
 from stillroom.api.listing import Listing
 from stillroom.api.responses import json_answer, json_bytes
 from stillroom.api.routes import Operation
+from stillroom.api.views import view_of
 from stillroom.auth.grants import Authorize
 from stillroom.errors import BackendUnavailable
 from stillroom.generation.ai_mark import AiMark
+from stillroom.generation.reading import Found
 from stillroom.http.fields import as_rfc3339
 from stillroom.http.problems import JSON_HEADERS
 from stillroom.http.query import ListParameters
 from stillroom.media.database import MediaDatabase
-from stillroom.paths import KeyPrefix, StorageKey, image_entry
+from stillroom.paths import StorageKey, image_entry
 from stillroom.storage.port import ImageStorage
 from stillroom.storage.values import Entry, StoredImage
-from stillroom.wire.shown import ETAG_EXAMPLE, PATH_EXAMPLE, SHA256_EXAMPLE
+from stillroom.wire import images as wire
 
 _ENTRIES_PER_STEP: Final = 250
 """Number of entries that are serialised before the event loop can run other tasks (about 2 ms).
@@ -37,30 +38,15 @@ _MARKS_TIMEOUT_S: Final = 2.0
 usual."""
 
 
+@view_of(
+    wire.ImageInfo,
+    size=int | None,
+    modified=datetime | None,
+    content_type=str | None,
+    etag=str | None,
+)
 class ListedEntry(BaseModel):
     """Image with its properties. A folder (`delimiter=/`) has only a path; the rest is null."""
-
-    path: str = Field(
-        description="paths of folders end in a slash, those of images do not",
-        examples=[PATH_EXAMPLE],
-    )
-    size: int | None = Field(description="bytes", examples=[1_258_291])
-    modified: datetime | None = Field(
-        description="when it was saved", examples=["2026-11-24T15:00:00+00:00"]
-    )
-    content_type: str | None = Field(examples=["image/png"])
-    etag: str | None = Field(
-        description="with its quotes, ready for If-Match", examples=[ETAG_EXAMPLE]
-    )
-    sha256: str | None = Field(
-        description="hexadecimal; null also if it is not known", examples=[SHA256_EXAMPLE]
-    )
-    ai_mark: AiMark | None = Field(
-        description="mark in the image that AI made it: c2pa (a manifest, not verified), iptc "
-        "(DigitalSourceType in XMP), both, none; null if it cannot be determined, or in a listing "
-        "is not known yet",
-        examples=["iptc"],
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +83,13 @@ class EntryListing:
             step = entries[start : start + _ENTRIES_PER_STEP]
             images = [entry for entry in step if isinstance(entry, StoredImage)]
             marks = await self._marks(images, deadline)
-            steps.append(json_bytes([described(entry, marks) for entry in step])[1:-1])
+            described = [
+                _described(entry, marks.get(entry.key))
+                if isinstance(entry, StoredImage)
+                else _folder(image_entry(entry.text))
+                for entry in step
+            ]
+            steps.append(json_bytes(described)[1:-1])
             await asyncio.sleep(0)
         return Response(b"[" + b",".join(steps) + b"]", headers=dict(JSON_HEADERS))
 
@@ -113,25 +105,27 @@ class EntryListing:
         return {}
 
 
-def described(
-    entry: Entry, marks: Mapping[StorageKey, AiMark] = MappingProxyType({})
-) -> dict[str, object]:
-    """Return a listing entry as a JSON object with the fields of `ListedEntry`."""
-    if isinstance(entry, KeyPrefix):
-        return _folder(image_entry(entry.text))
+def described_metadata(image: StoredImage, found: Found, **others: object) -> dict[str, object]:
+    """Return the metadata of an image as a JSON object with the fields of `wire.ImageMetadata`."""
+    facts = found.generation
+    described = _described(image, found.ai_mark)
+    return {**described, **others, "generation": None if facts is None else facts.as_json()}
+
+
+def _described(image: StoredImage, mark: AiMark | None) -> dict[str, object]:
     return {
-        "path": image_entry(entry.key.text),
-        "size": entry.size,
-        "modified": as_rfc3339(entry.modified_ns),
-        "content_type": entry.content_type,
-        "etag": entry.etag,
-        "sha256": entry.sha256.hex() if entry.sha256 else None,
-        "ai_mark": marks.get(entry.key),
+        "path": image_entry(image.key.text),
+        "size": image.size,
+        "modified": as_rfc3339(image.modified_ns),
+        "content_type": image.content_type,
+        "etag": image.etag,
+        "sha256": image.sha256.hex() if image.sha256 else None,
+        "ai_mark": mark,
     }
 
 
-_UNKNOWN: Final = dict.fromkeys(("size", "modified", "content_type", "etag", "sha256", "ai_mark"))
+_UNKNOWN: Final = dict.fromkeys(wire.ENTRY_FIELDS)
 
 
 def _folder(path: str) -> dict[str, object]:
-    return {"path": path, **_UNKNOWN}
+    return {**_UNKNOWN, "path": path}

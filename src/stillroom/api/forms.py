@@ -2,12 +2,11 @@
 
 import asyncio
 import concurrent.futures
-from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Final, TypeVar
+from collections.abc import Mapping
+from typing import ClassVar, Final, TypeVar
 
 from fastapi import Request
 from pydantic import BaseModel, ConfigDict, ValidationError
-from pydantic_core import ErrorDetails
 
 from stillroom.errors import InvalidParameter, TooLarge, UnsupportedMedia
 from stillroom.http.fields import Fields
@@ -17,9 +16,7 @@ from stillroom.http.json_objects import TooManyValuesError, parse_object
 class JsonForm(BaseModel):
     """Base class of models for JSON bodies. Types are strict, and unknown fields are rejected.
 
-    Attributes:
-        MAX_BYTES: Maximum size of the body.
-        EXAMPLE: Example body, which is part of the error message for bodies that are not JSON.
+    The error message for bodies that are not JSON contains the example body.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True)
@@ -27,9 +24,12 @@ class JsonForm(BaseModel):
     MAX_BYTES: ClassVar[int]
     EXAMPLE: ClassVar[str]
 
+    def __init_subclass__(cls, *, max_bytes: int = 0, example: str = "") -> None:
+        super().__init_subclass__()
+        cls.MAX_BYTES, cls.EXAMPLE = max_bytes, example
+
 
 Form = TypeVar("Form", bound=JsonForm)
-Context = Mapping[str, Any]
 
 _PARSED_INLINE_BYTES: Final = 64 * 1024
 """Size above which a body is parsed in a thread, so that it does not block the event loop."""
@@ -45,28 +45,28 @@ _NOT_AN_OBJECT: Final = "must be a JSON object"
 _UNKNOWN_FIELD: Final = "unknown field"
 
 # Keys: error types from https://docs.pydantic.dev/latest/errors/validation_errors/
-_MESSAGES: Final[Mapping[str, str | Callable[[Context], str]]] = {
+_MESSAGES: Final[Mapping[str, str]] = {
     "bool_type": "must be true or false",
     "dict_type": _NOT_AN_OBJECT,
     "extra_forbidden": _UNKNOWN_FIELD,
     "finite_number": "must be a number that is finite",
     "float_type": "must be a number",
-    "greater_than": lambda context: f"must be more than {context['gt']}",
-    "greater_than_equal": lambda context: f"must be {context['ge']} or more",
+    "greater_than": "must be more than {gt}",
+    "greater_than_equal": "must be {ge} or more",
     "int_type": "must be a whole number",
-    "less_than_equal": lambda context: f"must be {context['le']} or less",
+    "less_than_equal": "must be {le} or less",
     "list_type": "must be an array",
-    "literal_error": lambda context: f"must be {context['expected']}",
+    "literal_error": "must be {expected}",
     "missing": "this field is required",
     "model_attributes_type": _NOT_AN_OBJECT,
     "model_type": _NOT_AN_OBJECT,
-    "string_pattern_mismatch": lambda context: f"must match {context['pattern']}",
-    "string_too_long": lambda context: f"must have at most {context['max_length']} characters",
-    "string_too_short": lambda context: f"must have at least {context['min_length']} characters",
+    "string_pattern_mismatch": "must match {pattern}",
+    "string_too_long": "must have at most {max_length} characters",
+    "string_too_short": "must have at least {min_length} characters",
     "string_type": "must be a string",
-    "too_long": lambda context: f"too many items: at most {context['max_length']} are allowed",
-    "too_short": lambda context: f"too few items: at least {context['min_length']} is required",
-    "value_error": lambda context: str(context["error"]),
+    "too_long": "too many items: at most {max_length} are allowed",
+    "too_short": "too few items: at least {min_length} is required",
+    "value_error": "{error}",
 }
 
 
@@ -102,11 +102,7 @@ async def read_json(request: Request, fields: Fields, form: type[JsonForm]) -> d
 
 
 def validate(form: type[Form], body: dict[str, object]) -> Form:
-    """Return a JSON object as an instance of `form`.
-
-    Raises:
-        InvalidParameter: the object is invalid. The exception contains the location of the error.
-    """
+    """Return a JSON object as an instance of `form`. Raise `InvalidParameter` if it is invalid."""
     # Pydantic would create an error for each unknown name, of which there may be thousands.
     unknown = next((name for name in body if name not in form.model_fields), None)
     if unknown is not None:
@@ -115,10 +111,6 @@ def validate(form: type[Form], body: dict[str, object]) -> Form:
         return form.model_validate(body)
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
-        at = ("body", *(str(part) for part in first["loc"]))
-        raise InvalidParameter(_message(first), at=at) from error
-
-
-def _message(error: ErrorDetails) -> str:
-    message = _MESSAGES.get(error["type"], "does not match the schema in /openapi.json")
-    return message if isinstance(message, str) else message(error.get("ctx", {}))
+        message = _MESSAGES.get(first["type"], "does not match the schema in /openapi.json")
+        text = message.format_map(first.get("ctx", {}))
+        raise InvalidParameter(text, at=("body", *map(str, first["loc"]))) from error

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Final
 
 from fastapi import APIRouter, Response
@@ -20,15 +19,12 @@ a disk may never return."""
 
 
 class HealthCheck:
-    """Health check of a component that may hang. Concurrent requests share one running check."""
+    """Health check of a component that may hang. Concurrent requests share one running check.
+
+    `check` raises a `StillroomError` if the component does not work.
+    """
 
     def __init__(self, check: Callable[[], Awaitable[object]], component: str) -> None:
-        """Create a health check.
-
-        Args:
-            check: Function that raises a `StillroomError` if the component does not work.
-            component: Name of the component in error messages.
-        """
         self._check = check
         self._component = component
         self._task: asyncio.Task[StillroomError | None] | None = None
@@ -37,11 +33,10 @@ class HealthCheck:
         """Check the component. Return the error, or None if the component works."""
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._run())
-        task = self._task
-        await asyncio.wait([task], timeout=_WAIT_S)
-        if not task.done():
+        done, _ = await asyncio.wait([self._task], timeout=_WAIT_S)
+        if not done:
             return BackendUnavailable(f"{self._component} does not respond")
-        return task.result()
+        return done.pop().result()
 
     async def _run(self) -> StillroomError | None:
         try:
@@ -51,35 +46,25 @@ class HealthCheck:
         return None
 
 
-@dataclass(frozen=True, slots=True)
-class Readiness:
-    """Readiness check of the storage and the database.
+async def _readiness(storage_check: HealthCheck, database_check: HealthCheck) -> Response:
+    """Return the states of storage and database. The status code is 503 without the storage.
 
-    The server is not ready without its storage. Without the database, only media library requests
-    fail (503), so the server counts as ready and gets other requests: see docs/adr/0019.
+    Without the database, only media library requests fail (503), so the server counts as ready and
+    gets other requests: see docs/adr/0019.
     """
-
-    storage: HealthCheck
-    database: HealthCheck
-
-    async def respond(self) -> Response:
-        """Return the states of both. The status code is 503 if the storage does not work."""
-        storage, database = await asyncio.gather(
-            self.storage.find_error(), self.database.find_error()
-        )
-        status = "not ready" if storage else "degraded" if database else "ready"
-        content: dict[str, object] = {
-            "status": status,
-            "parts": {"storage": _part(storage), "database": _part(database)},
-        }
-        if storage is None:
-            return json_answer(content)
-        content |= {"detail": str(storage), "code": storage.code}
-        response = json_answer(content)
-        response.status_code = 503
-        response.headers[ERROR_FIELD] = storage.code
-        response.headers["retry-after"] = str(RETRY_AFTER_S)
-        return response
+    storage, database = await asyncio.gather(
+        storage_check.find_error(), database_check.find_error()
+    )
+    status = "not ready" if storage else "degraded" if database else "ready"
+    content = {
+        "status": status,
+        "parts": {"storage": _part(storage), "database": _part(database)},
+    }
+    if storage is None:
+        return json_answer(content)
+    headers = {ERROR_FIELD: storage.code, "retry-after": str(RETRY_AFTER_S)}
+    error = {"detail": str(storage), "code": storage.code}
+    return json_answer({**content, **error}, 503, headers=headers)
 
 
 def _part(error: StillroomError | None) -> dict[str, str]:
@@ -93,15 +78,10 @@ def health_router(
 ) -> APIRouter:
     """Return a router for `/healthz`, `/readyz` and `/metrics`, which the OpenAPI document omits.
 
-    Args:
-        storage: Storage whose readiness is checked.
-        database: Database whose readiness is checked.
-        update_disk_metrics: Function that is called before the metrics are returned.
+    `update_disk_metrics` is called before the metrics are returned.
     """
     router = APIRouter(include_in_schema=False)
-    readiness = Readiness(
-        HealthCheck(storage.check, "the storage"), HealthCheck(database.check, "the database")
-    )
+    checks = HealthCheck(storage.check, "the storage"), HealthCheck(database.check, "the database")
 
     @router.get("/healthz")
     async def healthz() -> dict[str, str]:
@@ -109,7 +89,7 @@ def health_router(
 
     @router.get("/readyz")
     async def readyz() -> Response:
-        return await readiness.respond()
+        return await _readiness(*checks)
 
     @router.get("/metrics")
     async def numbers() -> Response:

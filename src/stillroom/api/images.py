@@ -4,10 +4,10 @@ Each operation checks the token, the path and the permission. It then calls the 
 a response. The module `call` defines the order of the checks.
 """
 
+import contextlib
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from typing import Final
 
 from fastapi import Request, Response, UploadFile
 from pydantic import BaseModel, Field
@@ -24,8 +24,8 @@ from stillroom.auth.signed_urls import READER, UrlSigner, is_signed
 from stillroom.auth.verified import CACHE_S, Verified, VerifiedTokens
 from stillroom.derived.images import DerivedImages
 from stillroom.errors import ImageNotFound, InvalidPath, TooLarge, UnsupportedMedia
-from stillroom.http.derivation import Derivation, DerivationParameters, parse_derivation
-from stillroom.http.fields import Fields, combined, lifetime
+from stillroom.http.derivation import Derivation, parse_derivation
+from stillroom.http.fields import Fields, announced_sha256, combined, lifetime
 from stillroom.http.multipart import FRAMING_BYTES, FilePart, boundary_of
 from stillroom.http.query import ListParameters
 from stillroom.http.serving import (
@@ -36,7 +36,6 @@ from stillroom.http.serving import (
     answer_redirect,
     explain_failure,
     has_current_copy,
-    request_sha256,
     write_condition,
 )
 from stillroom.media.lifetimes import Lifetimes
@@ -47,10 +46,8 @@ from stillroom.storage.values import Location, OpenedImage, RemoteImage, StoredI
 from stillroom.wire import images as wire
 from stillroom.wire.shown import PATH_EXAMPLE
 
-_SAVED: Final = ("path", "url", "size", "content_type", "sha256", "etag", "expires_at")
 
-
-@view_of(wire.SavedImage, _SAVED, optional=("expires_at",))
+@view_of(wire.SavedImage, optional=("expires_at",))
 class SavedImage(BaseModel):
     """Saved image with its URL."""
 
@@ -63,20 +60,15 @@ class DeletedImage(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class ImageOperations:
-    """Operations on stored images.
+    """Operations on stored images. A feature is disabled if its attribute is None.
 
     Attributes:
         public_url: Base URL of images. The URL of an image is `{public_url}/{path}`.
-        max_upload_bytes: Maximum size of an image that is saved.
-        lifetimes: Object that stores the expirations of images saved with `Expires-In`.
-        signer: Object that verifies signed URLs; None if they are disabled.
         public_read: True if images can be read without a token.
-        derived: Object that creates thumbnails. If it is None, thumbnail parameters are ignored.
+        derived: Creates thumbnails. If it is None, thumbnail parameters are ignored.
         redirects: True if a GET request for an image in a bucket is redirected to the bucket. If
             False, the server sends the bytes.
-        on_save: Function that is called after an image was saved in a request that came through
-            ASGI.
-        sendfile: Settings for a proxy that sends large images; None if this is disabled.
+        on_save: Called after an image was saved in a request that came through ASGI.
     """
 
     storage: ImageStorage
@@ -107,10 +99,8 @@ class ImageOperations:
             return json_answer(await listing.visible_folder(self.storage))
         page = await self.storage.list(listing.query)
         entries = [image_entry(entry) for entry in page.entries]
-        response = json_answer(entries)
-        if page.more:
-            response.headers["link"] = listing.parameters.link_to_next(entries[-1])
-        return response
+        link = {"link": listing.parameters.link_to_next(entries[-1])} if page.more else {}
+        return json_answer(entries, headers=link)
 
     # The following three methods are also called by the fast path, which bypasses ASGI.
 
@@ -122,10 +112,7 @@ class ImageOperations:
         Storage (https://cloud.google.com/storage/docs/troubleshooting, "requests to a public
         bucket").
 
-        `raw_path` is the undecoded path after the route's prefix.
-
-        Raises:
-            Unauthenticated: see `authenticate`.
+        `raw_path` is the undecoded path after the route's prefix. `authenticate` lists the errors.
         """
         if "authorization" not in fields and self.signer is not None and is_signed(query):
             grant = self.signer.check(raw_path, query)
@@ -138,8 +125,7 @@ class ImageOperations:
     def authorize_read_now(self, fields: Fields, tokens: VerifiedTokens) -> Verified | None:
         """Return the permissions for reading an image, if they are known without waiting.
 
-        If the result is None, the caller must call `authorize_read`, which also checks signatures
-        and raises the errors.
+        After None, call `authorize_read`, which also checks signatures and raises the errors.
         """
         if "authorization" in fields or not self.public_read:
             verified = tokens.verify_now(fields.get("authorization"))
@@ -164,22 +150,19 @@ class ImageOperations:
         "GET",
         IMAGE_PATH,
         (401, 403, 404, 412, 415, 503),
-        query=DerivationParameters,
+        query=Derivation,
         headers=("If-Match", "If-None-Match", "Range"),
     )
     async def get_image(self, request: Request) -> Response:
         """Get image by path. Redirects to CDN when using R2 storage."""
         call, key = await self._check_read(request)
-        fields = call.fields
-        if self.derived is not None:
-            derivation = parse_derivation(call.raw_query)
-            if derivation is not None:
-                return await self._derive("GET", fields, key, self.derived, derivation)
+        if (thumbnail := await self._thumbnail(call, key)) is not None:
+            return thumbnail
         location: Location | OpenedImage
         location = await (self.storage.locate(key) if self.redirects else self.storage.open(key))
         if isinstance(location, RemoteImage):
             return ImageResponse(answer_redirect(location))
-        return await image_response(fields, location, self.cache_control, self.sendfile)
+        return await image_response(call.fields, location, self.cache_control, self.sendfile)
 
     @Operation(
         "POST",
@@ -199,14 +182,12 @@ class ImageOperations:
             self.on_save(request)
         return json_answer(saved)
 
-    async def _derive(
-        self,
-        method: str,
-        fields: Fields,
-        key: StorageKey,
-        derived: DerivedImages,
-        derivation: Derivation,
-    ) -> Response:
+    async def _thumbnail(self, call: Call, key: StorageKey) -> Response | None:
+        """Return a response with a thumbnail, or None if the request is not for a thumbnail."""
+        derived, method, fields = self.derived, call.request.method, call.fields
+        derivation = parse_derivation(call.raw_query) if derived is not None else None
+        if derived is None or derivation is None:
+            return None
         location = derived.place(key, derivation)
         if location is not None:
             # Check that the image exists before redirecting, since a CDN would cache its own 404.
@@ -220,24 +201,15 @@ class ImageOperations:
             if frame is not None:
                 return _cdn_response(method, frame)
             original = await self._open_poster(key)
-        picture: OpenedImage | None = None
-        try:
+        with contextlib.ExitStack() as closing:
+            closing.callback(original.close)
             facts = await derived.describe(original, derivation)
-        except BaseException:
-            original.close()
-            raise
-        if has_current_copy(fields, facts):
-            original.close()
-        else:
-            picture = await derived.derive(original, derivation)
-            facts = picture.image
-        try:
-            answer = answer_image(method, fields, facts, cache_control=self.cache_control)
-        except BaseException:
-            if picture is not None:
-                picture.close()
-            raise
-        return ImageResponse(answer, picture)
+            if has_current_copy(fields, facts):
+                cache = self.cache_control
+                return ImageResponse(answer_image(method, fields, facts, cache_control=cache))
+            closing.pop_all()  # `derive` closes the original
+        picture = await derived.derive(original, derivation)
+        return await image_response(fields, picture, self.cache_control, method=method)
 
     async def _content_type(self, method: str, key: StorageKey) -> str:
         if method == "HEAD":
@@ -271,22 +243,16 @@ class ImageOperations:
     async def store(
         self, grant: Grant, image_path: ImagePath, fields: Fields, body: AsyncIterator[bytes]
     ) -> dict[str, object]:
-        """Save an image, and return a JSON object with the fields of `SavedImage`.
+        """Save an image for an authenticated client, and return the fields of `SavedImage`.
 
-        The caller has authenticated the request. The body is read only after all other checks have
-        passed.
-
-        Raises:
-            StillroomError: the image is not saved. The API documentation lists the errors.
+        The body is read only after all other checks have passed. A `StillroomError` means that the
+        image is not saved. The API documentation lists the errors.
         """
         grant.require("storage:write", image_path)
-        body_bytes = self._body_length(fields)
-        upload = FilePart(
-            body,
-            boundary_of(fields),
-            max_bytes=body_bytes,
-            expected_sha256=request_sha256(fields),
-        )
+        length, boundary = self._body_length(fields), boundary_of(fields)
+        # Unlike in RFC 9530, this is the hash of the image, not of the multipart body.
+        sha256 = announced_sha256(fields.get("repr-digest"))
+        upload = FilePart(body, boundary, max_bytes=length, expected_sha256=sha256)
         condition = write_condition(fields)
         duration = lifetime(fields.get("expires-in"))
         if duration is not None:
@@ -311,19 +277,16 @@ class ImageOperations:
         "HEAD",
         IMAGE_PATH,
         (401, 403, 404, 412, 415, 503),
-        query=DerivationParameters,
+        query=Derivation,
         headers=("If-Match", "If-None-Match"),
     )
     async def check_image_exists(self, request: Request) -> Response:
         """Check if image exists."""
         call, key = await self._check_read(request)
-        fields = call.fields
-        if self.derived is not None:
-            derivation = parse_derivation(call.raw_query)
-            if derivation is not None:
-                return await self._derive("HEAD", fields, key, self.derived, derivation)
-        image = await self.storage.stat(key)
-        return ImageResponse(answer_image("HEAD", fields, image, cache_control=self.cache_control))
+        if (thumbnail := await self._thumbnail(call, key)) is not None:
+            return thumbnail
+        image, cache = await self.storage.stat(key), self.cache_control
+        return ImageResponse(answer_image("HEAD", call.fields, image, cache_control=cache))
 
 
 def _cdn_response(method: str, location: RemoteImage) -> Response:

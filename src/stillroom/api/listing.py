@@ -19,12 +19,7 @@ class Listing:
 
     @classmethod
     def of(cls, call: Call) -> Self:
-        """Parse the query of a request and check the permission to list images.
-
-        Raises:
-            InvalidPath, InvalidParameter: the query is malformed.
-            Forbidden: the token permits no image with the requested prefix to be read.
-        """
+        """Parse the query of a request and check the permission to list images."""
         parameters = call.query(ListParameters)
         return cls(parameters, call.grant.narrow("storage:read", parameters.prefix))
 
@@ -45,11 +40,10 @@ class Listing:
         return parameters.delimited and "/" in self.visible.text[len(parameters.prefix.text) :]
 
     async def visible_folder(self, storage: ImageStorage) -> list[str]:
-        """Return the only folder that the client may see in the requested level.
+        """Return the only folder that the client may see in the requested level, in a list.
 
-        Returns:
-            A list with the folder that contains the folder of the token. The list is empty if the
-            folder has no images or belongs to an earlier page.
+        It contains the folder of the token. The list is empty if the folder has no images or
+        belongs to an earlier page.
         """
         folder, after = self.visible.text, self.parameters.start_after
         entry = folder[: folder.index("/", len(self.parameters.prefix.text)) + 1]

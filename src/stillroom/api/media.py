@@ -31,12 +31,7 @@ from stillroom.errors import Forbidden, PreconditionFailed, StillroomError
 from stillroom.generation.facts import Generation
 from stillroom.http.parameters import link_after
 from stillroom.http.query import ChangeParameters, MediaParameters
-from stillroom.http.serving import (
-    IMMUTABLE_CACHE,
-    PRIVATE_CACHE,
-    answer_redirect,
-    write_condition,
-)
+from stillroom.http.serving import IMMUTABLE_CACHE, PRIVATE_CACHE, answer_redirect, write_condition
 from stillroom.media.resource import Change, MediaResource, ResourceQuery
 from stillroom.media.service import INGEST_S, MediaResourceService
 from stillroom.media.tags import UNWANTED, checked_tags
@@ -58,12 +53,7 @@ _TO_JSON: Final[Mapping[type, Callable[[Any], object]]] = {
 
 @dataclass(frozen=True, slots=True)
 class MediaOperations:
-    """Operations of the media library.
-
-    Attributes:
-        public_url: Function that returns the URL of a resource.
-        sendfile: Settings for a proxy that sends large files (docs/adr/0027); None if disabled.
-    """
+    """Operations of the media library. `public_url` returns the URL of a resource."""
 
     media: MediaResourceService
     authorize: Authorize
@@ -84,27 +74,21 @@ class MediaOperations:
         parameters = call.query(MediaParameters)
         required = [tag for tag in parameters.tags if not tag.startswith(UNWANTED)]
         excluded = [tag[1:] for tag in parameters.tags if tag.startswith(UNWANTED)]
-        page = await self.media.page(
-            ResourceQuery(
-                after=parameters.start_after,
-                limit=parameters.limit,
-                content_hash=parameters.content_hash,
-                content_type=parameters.content_type,
-                resource_type=parameters.resource_type,
-                created_from=parameters.created_from,
-                created_before=parameters.created_before,
-                tags=sorted(checked_tags(required, ("query", "tag"))),
-                without_tags=sorted(checked_tags(excluded, ("query", "tag"))),
-                source_keys=parameters.source_keys,
-                facts=facts_of(parameters.facts),
-            )
+        converted = ("start_after", "tags", "facts")
+        names = [item.name for item in dataclasses.fields(MediaParameters)]
+        query = ResourceQuery(
+            after=parameters.start_after,
+            tags=sorted(checked_tags(required, ("query", "tag"))),
+            without_tags=sorted(checked_tags(excluded, ("query", "tag"))),
+            facts=facts_of(parameters.facts),
+            **{name: getattr(parameters, name) for name in names if name not in converted},
         )
-        response = json_answer([self._as_json(resource) for resource in page.resources])
+        page = await self.media.page(query)
+        headers = {}
         if page.more:
-            response.headers["link"] = link_after(
-                page.resources[-1].id, call.raw_query, MediaParameters
-            )
-        return response
+            last = page.resources[-1].id
+            headers["link"] = link_after(last, call.raw_query, MediaParameters)
+        return json_answer([*map(self._as_json, page.resources)], headers=headers)
 
     async def _ingest(
         self, grant: Grant, item: ImageToIngest, deadline: float
@@ -225,17 +209,15 @@ class MediaOperations:
         location = await self.media.locate(resource)
         if isinstance(location, RemoteImage):
             if call.fields.get("accept") == "application/json":
-                answer = json_answer({"url": location.url})
-                answer.headers.update({"cache-control": "private, no-store", "vary": "accept"})
-                return answer
+                headers = {"cache-control": "private, no-store", "vary": "accept"}
+                return json_answer({"url": location.url}, headers=headers)
             return ImageResponse(answer_redirect(location))
         cache = IMMUTABLE_CACHE if resource.storage_key.is_media else PRIVATE_CACHE
         return await image_response(call.fields, location, cache, self.sendfile)
 
     async def _respond(self, resource: MediaResource) -> Response:
-        response = json_answer(self._as_json(await self.media.with_facts(resource)))
-        response.headers["etag"] = self._etag(resource)
-        return response
+        content = self._as_json(await self.media.with_facts(resource))
+        return json_answer(content, headers={"etag": self._etag(resource)})
 
     def _etag(self, resource: MediaResource) -> str:
         # Generation parameters are excluded: they depend only on the bytes, and the search index,

@@ -1,7 +1,7 @@
 """Request bodies and responses of the media library."""
 
 import uuid
-from typing import Annotated, Any, ClassVar, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, Field
 from pydantic.config import JsonDict
@@ -44,11 +44,8 @@ Seconds = Annotated[float, Field(gt=0, le=_LONGEST_S, allow_inf_nan=False)]
 Color = Annotated[str, Field(pattern="^#[0-9a-fA-F]{6}$"), AfterValidator(str.lower)]
 
 
-class ImageToIngest(JsonForm):
+class ImageToIngest(JsonForm, max_bytes=_MAX_BODY_BYTES, example='{"storage_key": "…"}'):
     """Request body: image to ingest into the media library."""
-
-    MAX_BYTES: ClassVar = _MAX_BODY_BYTES
-    EXAMPLE: ClassVar = '{"storage_key": "…"}'
 
     storage_key: str = Field(
         description="`compute/` and the image's path", examples=[f"compute/{PATH_EXAMPLE}"]
@@ -66,11 +63,8 @@ class ImagesToIngest(JsonForm):
     items: list[ImageToIngest] = Field(min_length=1, max_length=MAX_ITEMS)
 
 
-class ResourceChange(JsonForm):
+class ResourceChange(JsonForm, max_bytes=_MAX_BODY_BYTES, example='{"caption": "…"}'):
     """Request body: properties to change. Omitted ones keep their values; null removes a value."""
-
-    MAX_BYTES: ClassVar = _MAX_BODY_BYTES
-    EXAMPLE: ClassVar = '{"caption": "…"}'
 
     alt_text: Words | None = Field(default=None, examples=["A cat on a sill"])
     caption: Words | None = Field(default=None, examples=["Tom, in the morning"])

@@ -32,10 +32,9 @@ FOLDER_PATH: Final = "/{folder:image_path}"
 
 
 class _AnyPath(Convertor[str]):
-    """Converter for the part of a URL that contains an image path. Matches any text.
+    """Converter for an image path in a URL. Matches any text, even with line feeds.
 
-    Even text with line feeds matches, so that an invalid path is rejected by the operation, and not
-    with a 404 by the router.
+    Thus an invalid path is rejected by the operation, and not with a 404 by the router.
     """
 
     regex = r"[\s\S]*"
@@ -107,26 +106,21 @@ def raw_target(request: Request) -> bytes:
 
 
 def raw_image_path(request: Request, *, suffix: str = "") -> bytes:
-    """Return the image path or run folder of a request without decoding it.
+    """Return the image path or run folder of a request without decoding it, or empty bytes.
 
-    Returns empty bytes if the route has no such path. `suffix` is the part of the route after the
-    path.
-
-    Raises:
-        HTTPException: 404 if a fixed part of the route is percent-encoded (`im%61ges`) or contains
-            a line feed.
+    `suffix` is the part of the route after the path. Raises a 404 if a fixed part of the route is
+    percent-encoded (`im%61ges`) or contains a line feed.
     """
     parameters = request.path_params
     image_path: str | None = parameters.get("path", parameters.get("folder"))
     decoded: str = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
     prefix = decoded[: len(decoded) - len(image_path or "") - len(suffix)]
-    raw, literal, end = _without_mount(request), _quote(prefix), suffix.encode("ascii")
-    if "\n" in prefix or not raw.startswith(literal) or (image_path is None and raw != literal):
+    raw, end = _without_mount(request), suffix.encode("ascii")
+    literal = quote(prefix, safe="/:@!$&'()*+,;=~").encode("ascii")
+    is_literal = raw.startswith(literal) and raw.endswith(end, len(literal))
+    if "\n" in prefix or not is_literal or (image_path is None and raw != literal):
         raise HTTPException(404)
-    raw_path = raw[len(literal) :]
-    if not raw_path.endswith(end):
-        raise HTTPException(404)
-    return raw_path[: len(raw_path) - len(end)]
+    return raw[len(literal) : len(raw) - len(end)]
 
 
 def _without_mount(request: Request) -> bytes:
@@ -136,7 +130,3 @@ def _without_mount(request: Request) -> bytes:
     if unquote(mount.decode("latin-1")) != root:
         raise HTTPException(404)
     return raw[len(mount) :]
-
-
-def _quote(text: str) -> bytes:
-    return quote(text, safe="/:@!$&'()*+,;=~").encode("ascii")

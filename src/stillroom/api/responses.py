@@ -3,7 +3,8 @@
 import contextlib
 import json
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Final
 
 from fastapi import Response
@@ -23,9 +24,11 @@ OPERATION: Final = "stillroom.operation"
 log = logging.getLogger("stillroom.api")
 
 
-def json_answer(content: object, status: int = 200) -> Response:
-    """Return `content` as a JSON response."""
-    return Response(json_bytes(content), status, headers=dict(JSON_HEADERS))
+def json_answer(
+    content: object, status: int = 200, headers: Mapping[str, str] = MappingProxyType({})
+) -> Response:
+    """Return `content` as a JSON response, with additional headers."""
+    return Response(json_bytes(content), status, headers={**dict(JSON_HEADERS), **headers})
 
 
 def json_bytes(content: object) -> bytes:
@@ -56,11 +59,7 @@ def report_error(name: str, target: bytes, error: StillroomError) -> Problem:
 
 
 def report_disconnect(name: str, target: bytes) -> Problem:
-    """Log that the client disconnected during an operation.
-
-    Returns:
-        A response for the framework, which requires one. The client does not receive it.
-    """
+    """Log that the client disconnected. Return a response, which the framework requires."""
     log.info(
         "%(operation)s %(target)s: the client disconnected",
         {"operation": name, "target": escape_target(target)},
@@ -116,31 +115,16 @@ class ImageResponse(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the response. Stops reading the image when the client disconnects."""
         del receive
-        with contextlib.suppress(ConnectionError), contextlib.closing(self._image or _NOTHING):
+        start, length, headers = self._answer.start, self._answer.length, self.raw_headers
+        closing = contextlib.closing(self._image) if self._image else contextlib.nullcontext()
+        with contextlib.suppress(ConnectionError), closing as image:
             await send(
-                {
-                    "type": "http.response.start",
-                    "status": self.status_code,
-                    "headers": self.raw_headers,
-                }
+                {"type": "http.response.start", "status": self.status_code, "headers": headers}
             )
-            if scope["method"] != "HEAD":
-                async for chunk in self._chunks():
+            if image is not None and length and scope["method"] != "HEAD":
+                async for chunk in image.chunks(start, length):
                     await send({"type": "http.response.body", "body": chunk, "more_body": True})
             await send({"type": "http.response.body", "body": b"", "more_body": False})
-
-    async def _chunks(self) -> AsyncIterator[bytes]:
-        if self._image is not None and self._answer.length:
-            async for chunk in self._image.chunks(self._answer.start, self._answer.length):
-                yield chunk
-
-
-class _Nothing:
-    def close(self) -> None:
-        pass
-
-
-_NOTHING: Final = _Nothing()
 
 
 def _raw(headers: list[tuple[str, str]]) -> list[tuple[bytes, bytes]]:

@@ -13,7 +13,7 @@ from starlette.routing import Route, compile_path
 from stillroom.api.document import (
     BEARER,
     error_responses,
-    file_responses,
+    file_response,
     image_responses,
     not_modified_response,
     openapi_extra,
@@ -45,15 +45,12 @@ class Operation:
     The OpenAPI document contains the name and the docstring of the decorated method.
 
     Attributes:
-        method: HTTP method of the requests.
         path: Path after the prefix of the router.
         refusals: Status codes of errors, except for 422, which all operations have.
         answer: Type of the JSON response; None if the operation sends an image or another file.
-        status: Status code of a successful response.
         query: Dataclass of the query parameters.
         headers: Names of the supported request headers.
         body: Type of the JSON body, or `UploadFile`.
-        may_lack_body: True if the body is optional.
         is_paged: True if the response is a page with a `Link` header.
         example: Example body of the 200 response.
         is_cacheable: True if the 200 response has an `ETag`, so that 304 is possible.
@@ -87,9 +84,12 @@ class Operation:
         """Add a route to `router` that handles requests with `run`."""
         has_body = self.method != "HEAD"
         statuses = self.refusals if has_body else (*self.refusals, 422)
-        responses = image_responses if self.answer is None else error_responses
+        is_image = self.answer is None and self.media_type is None
+        responses = (image_responses if is_image else error_responses)(*statuses, has_body=has_body)
+        if self.is_cacheable:
+            responses = {**not_modified_response(), **responses}
         if self.media_type is not None:
-            responses = functools.partial(file_responses, self.media_type)
+            responses = {**file_response(self.media_type), **responses}
         router.add_api_route(
             self.path,
             _endpoint(self, run),
@@ -97,10 +97,7 @@ class Operation:
             status_code=self.status,
             response_model=self.answer,
             response_class=Response if self.answer is None else JSONResponse,
-            responses={
-                **(not_modified_response() if self.is_cacheable else {}),
-                **responses(*statuses, has_body=has_body),
-            },
+            responses=responses,
             openapi_extra=openapi_extra(
                 *self.headers, has_body=has_body, is_paged=self.is_paged, example=self.example
             ),
@@ -150,11 +147,8 @@ def _parameters(operation: Operation) -> Iterator[tuple[str, Any, Any]]:
     """Yield the name, type and FastAPI field of each path or query parameter and of the body."""
     for name in compile_path(operation.path)[2]:
         example = _PATH_EXAMPLES.get(name)
-        yield (
-            name,
-            str,
-            Path(examples=[example]) if example else Path(json_schema_extra={"format": "uuid"}),
-        )
+        uuid: dict[str, Any] = {"json_schema_extra": {"format": "uuid"}}
+        yield name, str, Path(**({"examples": [example]} if example else uuid))
     query = operation.query
     for name, parameter in parameters_of(query).items() if query is not None else ():
         schema = dict(parameter.schema)

@@ -6,7 +6,7 @@ import heapq
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, ClassVar, Final, Literal
+from typing import Any, Final, Literal
 
 from fastapi import Request, Response
 from pydantic import BaseModel, Field
@@ -36,11 +36,8 @@ _PUBLISH: Final = "/publish"
 _EXPIRATIONS_TIMEOUT_S: Final = 2.0
 
 
-class RunToPublish(JsonForm):
+class RunToPublish(JsonForm, max_bytes=1024, example='{"expected": 4}'):
     """Request body for publishing a run."""
-
-    MAX_BYTES: ClassVar = 1024
-    EXAMPLE: ClassVar = '{"expected": 4}'
 
     expected: int | None = Field(
         default=None,

@@ -8,7 +8,7 @@ from fastapi import Request, Response
 from pydantic import BaseModel, Field
 
 from stillroom.api.call import Call
-from stillroom.api.entries import described
+from stillroom.api.entries import described_metadata
 from stillroom.api.metadata import ImageMetadata
 from stillroom.api.responses import json_answer
 from stillroom.api.routes import Operation
@@ -22,7 +22,7 @@ from stillroom.http.search_query import (
 )
 from stillroom.media.database import MediaDatabase
 from stillroom.media.index.terms import narrowed, parse_terms, terms_of
-from stillroom.media.index.values import FactsQuery, IndexedImage, SearchQuery, Term
+from stillroom.media.index.values import FactsQuery, SearchQuery, Term
 from stillroom.media.tags import UNWANTED, checked_tags
 from stillroom.paths import ImagePrefix, KeyPrefix, image_entry, image_key_bound
 
@@ -64,19 +64,10 @@ class SearchOperation:
             after = image_entry(after)
         return json_answer(
             {
-                "items": [_item(image) for image in page.images],
+                "items": [described_metadata(one.image, one.metadata) for one in page.images],
                 "next": None if after is None else cursor_behind(after),
             }
         )
-
-
-def _item(indexed: IndexedImage) -> dict[str, object]:
-    facts = indexed.generation
-    return {
-        **described(indexed.image),
-        "ai_mark": indexed.ai_mark,
-        "generation": facts.as_json() if facts is not None else None,
-    }
 
 
 def facts_of(

@@ -29,8 +29,8 @@ LOCATION: Final = "/.stillroom-sendfile/"
 MIN_BYTES: Final = 64 * 1024
 """Minimum size of a body that nginx sends. Stillroom sends smaller ones faster (`make bench`)."""
 
-_SIMPLE_RANGE: Final = re.compile(r"bytes=(\d{1,18}-\d{0,18}|-\d{1,18})", re.ASCII)
-"""Range headers that nginx parses in the same way as `http.serving`."""
+_SIMPLE_RANGE: Final = re.compile(r"(bytes=(\d{1,18}-\d{0,18}|-\d{1,18}))?", re.ASCII)
+"""Range headers that nginx parses in the same way as `http.serving`, or no header."""
 
 _UNSUPPORTED_CONDITIONS: Final = frozenset(("if-match", "if-unmodified-since"))
 """Request headers that nginx would compare with its own ETag instead of Stillroom's."""
@@ -57,18 +57,14 @@ class ProxySendfile:
 
     def can_delegate(self, fields: Fields, answer: ImageAnswer) -> bool:
         """Return whether the proxy has offered to send files, and would send the same response."""
-        offered = fields.get(OFFER)
+        offered, requested_range = fields.get(OFFER), fields.get("range")
         if offered is None or answer.length < MIN_BYTES:
             return False
         if not _UNSUPPORTED_CONDITIONS.isdisjoint(fields):
             return False
-        requested_range = fields.get("range")
-        if requested_range is None:
-            is_equal = answer.status == HTTPStatus.OK
-        else:
-            is_part = answer.status == HTTPStatus.PARTIAL_CONTENT
-            is_equal = is_part and _SIMPLE_RANGE.fullmatch(requested_range) is not None
-        return is_equal and hmac.compare_digest(offered.encode("utf-8", "replace"), self.key)
+        expected = HTTPStatus.OK if requested_range is None else HTTPStatus.PARTIAL_CONTENT
+        is_equal = answer.status == expected and _SIMPLE_RANGE.fullmatch(requested_range or "")
+        return bool(is_equal) and hmac.compare_digest(offered.encode("utf-8", "replace"), self.key)
 
     async def delegate(
         self, fields: Fields, answer: ImageAnswer, image: OpenedImage
@@ -92,14 +88,19 @@ def without_body(answer: ImageAnswer, name: str) -> ImageAnswer:
 
 
 async def image_response(
-    fields: Fields, image: OpenedImage, cache_control: str, sendfile: ProxySendfile | None
+    fields: Fields,
+    image: OpenedImage,
+    cache_control: str,
+    sendfile: ProxySendfile | None = None,
+    *,
+    method: str = "GET",
 ) -> Response:
-    """Return the response to a GET request for an opened image.
+    """Return the response to a GET or HEAD request for an opened image.
 
     The image is closed after the response was sent, or before this function raises an error.
     """
     try:
-        answer = answer_image("GET", fields, image.image, cache_control=cache_control)
+        answer = answer_image(method, fields, image.image, cache_control=cache_control)
         delegated = await sendfile.delegate(fields, answer, image) if sendfile else None
     except BaseException:
         image.close()

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import ClassVar, Final
+from typing import Final
 
 from fastapi import APIRouter, Request, Response
 from pydantic import Field
@@ -20,11 +20,8 @@ _REMEMBERED_LIFE: Final = timedelta(days=30)
 """Lifetime of the token if the user chose to be remembered, the same as `stillroom token` uses."""
 
 
-class SignInRequest(JsonForm):
+class SignInRequest(JsonForm, max_bytes=1024, example='{"code": "…"}'):
     """Request body: the code from a sign-in link, and whether the browser is to be remembered."""
-
-    MAX_BYTES: ClassVar = 1024
-    EXAMPLE: ClassVar = '{"code": "…"}'
 
     code: str = Field(max_length=128)
     remember: bool = False
@@ -43,9 +40,7 @@ class SignIn:
         body = validate(SignInRequest, content)
         await asyncio.to_thread(self.codes.use, body.code)
         token = self.mint(_REMEMBERED_LIFE if body.remember else _TOKEN_LIFE)
-        response = json_answer({"token": token})
-        response.headers["cache-control"] = "no-store"
-        return response
+        return json_answer({"token": token}, headers={"cache-control": "no-store"})
 
 
 def sign_in_router(operation: SignIn) -> APIRouter:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, ClassVar, Final, Literal
+from typing import Annotated, Final, Literal
 from urllib.parse import urlencode
 
 from fastapi import Request, Response
@@ -48,12 +48,9 @@ class Transform(JsonForm):
         return urlencode(self.model_dump(exclude_none=True))
 
 
-class UrlToSign(JsonForm):
+# `max_bytes` is also used for `UrlsToSign`: enough for 1,000 of the longest paths.
+class UrlToSign(JsonForm, max_bytes=4 * 1024**2, example='{"path": "…"}'):
     """Request body: image or thumbnail for which a URL is signed."""
-
-    # Also used for `UrlsToSign`: enough for 1,000 of the longest paths with JSON escapes.
-    MAX_BYTES: ClassVar = 4 * 1024**2
-    EXAMPLE: ClassVar = '{"path": "…"}'
 
     path: str = Field(examples=[PATH_EXAMPLE])
     expires_in: Lifetime = 3600
@@ -111,16 +108,14 @@ class UrlSigning:
         call.grant.require_scope("storage:read")
         body = await call.json_object(UrlToSign)
 
+        content: Mapping[str, object]
         if "paths" in body:
             batch = validate(UrlsToSign, body)
-            results = [self._result(call.grant, path, batch) for path in batch.paths]
-            content: object = {"results": results}
+            content = {"results": [self._result(call.grant, path, batch) for path in batch.paths]}
         else:
             form = validate(UrlToSign, body)
             content = self._sign(call.grant, form.path, form)
-        response = json_answer(content)
-        response.headers["cache-control"] = "no-store"
-        return response
+        return json_answer(content, headers={"cache-control": "no-store"})
 
     def _sign(self, grant: Grant, path: str, form: UrlToSign | UrlsToSign) -> Mapping[str, str]:
         image_path = ImagePath.parse(path, at=("body", "path"))

@@ -1,36 +1,45 @@
 """Decorator that makes Pydantic models for the OpenAPI document from the dataclasses in `wire`."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
+from types import MappingProxyType
 from typing import Any, TypeVar, get_type_hints
 
 from pydantic import BaseModel, Field, create_model
 
-from stillroom.wire.shown import Shown
+from stillroom.wire.shown import LOCAL, Shown
 
 Model = TypeVar("Model", bound=BaseModel)
 
 
 def view_of(
-    kind: type, names: Sequence[str] = (), *, optional: Sequence[str] = (), **types: object
+    kind: type,
+    names: Sequence[str] = (),
+    *,
+    shown: Mapping[str, Shown] = MappingProxyType({}),
+    optional: Sequence[str] = (),
+    **types: object,
 ) -> Callable[[type[Model]], type[Model]]:
     """Return a decorator that adds fields of the dataclass `kind` to a Pydantic model.
 
     Args:
         kind: Dataclass whose fields are added.
         names: Names of the fields; by default, all.
+        shown: Descriptions of fields, by name, if `kind` does not contain them.
         optional: Names of the fields that a response may lack.
         types: Types of fields, by name, if responses have more specific types than the dataclass.
     """
 
     def decorate(model: type[Model]) -> type[Model]:
-        hints, shown_hints = get_type_hints(kind), get_type_hints(kind, include_extras=True)
+        hints, annotated = get_type_hints(kind), get_type_hints(kind, include_extras=True)
         found: dict[str, Any] = {}
-        for name in names or [field.name for field in fields(kind)]:
-            shown: Shown = getattr(shown_hints[name], "__metadata__", (Shown(),))[0]
-            examples = list(shown.examples) or None
-            default: Any = None if name in optional else ...
-            field = Field(default, description=shown.description, examples=examples)
+        for name in names or [item.name for item in fields(kind) if item.metadata != LOCAL]:
+            (note,) = getattr(annotated[name], "__metadata__", (shown.get(name, Shown()),))
+            field = Field(
+                None if name in optional else ...,
+                description=note.description,
+                examples=list(note.examples) or None,
+            )
             found[name] = (types.get(name, hints[name]), field)
         return create_model(
             model.__name__,

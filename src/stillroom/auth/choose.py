@@ -7,12 +7,9 @@ from stillroom.errors import ConfigurationError
 
 
 def open_keys(config: KeysConfig) -> KeySource:
-    """Load the keys for verifying tokens.
+    """Load the keys for verifying tokens, or raise `ConfigurationError`.
 
-    Generates a shared secret if none is configured or stored.
-
-    Raises:
-        ConfigurationError: a key is unusable.
+    Generates a shared secret if there is none.
     """
     if isinstance(config, SecretConfig):
         return SharedSecrets(signing_secrets(config)[0])
@@ -26,10 +23,8 @@ def open_keys(config: KeysConfig) -> KeySource:
 def signing_secrets(config: SecretConfig) -> tuple[list[str], bool]:
     """Return the secrets for tokens and signed URLs, and whether this call has generated one.
 
-    The first secret signs. The others only verify tokens and URLs that were signed earlier.
-
-    Raises:
-        ConfigurationError: no secret is configured, and none can be generated.
+    The first secret signs. The others only verify tokens and URLs that were signed earlier. Raises
+    `ConfigurationError` if no secret is configured and none can be generated.
     """
     current, is_new = config.current, False
     if current is None:

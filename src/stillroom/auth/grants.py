@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final, Literal, Self
 
-from stillroom.errors import Forbidden, InvalidPath
+from stillroom.errors import Forbidden
 from stillroom.paths import ImagePath, ImagePrefix
 
 Scope = Literal["storage:read", "storage:write", "storage:delete", "media"]
@@ -31,11 +31,7 @@ class Grant:
 
     @classmethod
     def confined_to(cls, scopes: frozenset[Scope], folder: str) -> Self:
-        """Return a grant that is limited to a folder (`a` and `a/` are equivalent).
-
-        Raises:
-            InvalidPath: the folder is not a valid path.
-        """
+        """Return a grant limited to a folder (`a` or `a/`). Raise `InvalidPath` for other texts."""
         return cls(scopes, ImagePath.parse(folder.removesuffix("/")).text + "/")
 
     def require(self, scope: Scope, path: ImagePath) -> None:
@@ -61,10 +57,7 @@ class Grant:
         return not self.folder or path.text.startswith(self.folder)
 
     def narrow(self, scope: Scope, prefix: ImagePrefix) -> ImagePrefix:
-        """Limit the prefix of a listing to the grant's folder.
-
-        Returns:
-            `prefix` if it is in the folder, or the folder if it begins with `prefix`.
+        """Return the prefix of a listing, or the grant's folder if that begins with the prefix.
 
         Raises:
             Forbidden: the grant lacks `scope`, or no path in the folder begins with `prefix`.
@@ -91,15 +84,6 @@ class Grant:
 def parse_scopes(text: str) -> frozenset[Scope]:
     """Parse a space-separated list of scopes. Unknown scopes are ignored."""
     return frozenset(scope for scope in SCOPES if scope in text.split())
-
-
-def is_folder(text: str) -> bool:
-    """Return whether `text` can be passed to `Grant.confined_to` as a folder."""
-    try:
-        Grant.confined_to(frozenset(), text)
-    except InvalidPath:
-        return False
-    return True
 
 
 Authorize = Callable[[str | None], Grant | Awaitable[Grant]]

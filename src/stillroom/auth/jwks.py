@@ -17,7 +17,7 @@ from typing import Final, cast
 import httpx
 import jwt
 
-from stillroom.auth.keys import Algorithm, PublicKey, is_suitable, parse_object
+from stillroom.auth.keys import Algorithm, KeySource, PublicKey, is_suitable, parse_object
 
 FETCH_TIMEOUT_S: Final = 5.0
 """Timeout in seconds for fetching a key set, from the DNS lookup to the last byte."""
@@ -35,7 +35,6 @@ MAX_AGE_S: Final = 24 * 3600.0
 
 _FIRST_RETRY_S: Final = 1.0
 _SLOWEST_RETRY_S: Final = 30.0
-_HTTP_OK: Final = 200
 
 Fetch = Callable[[str], Awaitable[bytes]]
 
@@ -46,10 +45,7 @@ log = logging.getLogger("stillroom.auth")
 class KeySet:
     """Keys from a key set that can verify tokens.
 
-    Attributes:
-        count: Number of keys.
-        by_kid: Keys by key id.
-        only: The key if there is exactly one. It also verifies tokens without a key id.
+    If there is exactly one, it is `only`, which also verifies tokens without a key id.
     """
 
     count: int
@@ -58,10 +54,9 @@ class KeySet:
 
     @classmethod
     def parse(cls, data: bytes, algorithm: Algorithm) -> "KeySet":
-        """Parse a key set. Skips unusable keys and keys for other purposes.
+        """Parse a key set. Skip unusable keys and keys for other purposes.
 
-        Raises:
-            ValueError: the data is not a key set, or two usable keys have the same id.
+        Raises ValueError if the data is no key set, or if two usable keys have the same id.
         """
         entries = parse_object(data).get("keys")
         if not isinstance(entries, list):
@@ -81,15 +76,13 @@ class KeySet:
         return cls(len(usable), by_kid, usable[0] if len(usable) == 1 else None)
 
     def find(self, kid: str | None) -> Sequence[PublicKey]:
-        """Return a tuple of the key with this id (None: the token has no id), or an empty tuple."""
+        """Return the key with this id (None: the token has no id), or an empty sequence."""
         key = self.only if kid is None else self.by_kid.get(kid)
         return () if key is None else (key,)
 
 
-class PublishedKeys:
+class PublishedKeys(KeySource):
     """Key source that fetches a key set from a URL and refreshes it, in each server process."""
-
-    unscoped_may_all = False
 
     def __init__(
         self,
@@ -106,7 +99,7 @@ class PublishedKeys:
         self._url = url
         self._fetch = fetch or fetch_key_set
         self._now = now
-        self._keys: KeySet | None = None
+        self._key_set: KeySet | None = None
         self._fetched_at = 0.0
         self._failures = 0
         self._unknown_key_at: float | None = None
@@ -125,10 +118,7 @@ class PublishedKeys:
 
     @contextlib.asynccontextmanager
     async def keep_fresh(self) -> AsyncIterator[None]:
-        """Context manager: fetch the key set at once and then periodically.
-
-        Retry failed fetches.
-        """
+        """Context manager: fetch the key set at once and then periodically."""
         self._fetch_once()
         refreshing = asyncio.create_task(self._refresh_forever())
         try:
@@ -141,24 +131,23 @@ class PublishedKeys:
                         await task
 
     def candidates_now(self, kid: str | None) -> Sequence[PublicKey]:
-        """Return the key with the id `kid`, or an empty sequence without fetching the key set."""
+        """Return the key with the id `kid`, or an empty sequence. See `KeySource`."""
         self._drop_old_keys()
-        return () if self._keys is None else self._keys.find(kid)
+        return () if self._key_set is None else self._key_set.find(kid)
 
     def _drop_old_keys(self) -> None:
-        if self._keys is not None and self._now() - self._fetched_at > MAX_AGE_S:
-            self._keys = None
-            log.error(
+        if self._key_set is not None and self._now() - self._fetched_at > MAX_AGE_S:
+            self._key_set = None
+            message = (
                 "the token keys from %s are more than %d hours old: no token is accepted until "
-                "they can be fetched again",
-                self._log_url,
-                MAX_AGE_S // 3600,
+                "they can be fetched again"
             )
+            log.error(message, self._log_url, MAX_AGE_S // 3600)
 
     def _may_fetch_for(self, kid: str | None) -> bool:
         if self._fetch_task is not None:
             return True
-        if kid is None and self._keys is not None:
+        if kid is None and self._key_set is not None:
             return False  # with several keys, a fetch would not help
         now = self._now()
         previous = self._unknown_key_at
@@ -170,12 +159,8 @@ class PublishedKeys:
     async def _refresh_forever(self) -> None:
         while True:
             await asyncio.shield(self._fetch_once())
-            await asyncio.sleep(self._pause_s())
-
-    def _pause_s(self) -> float:
-        if not self._failures:
-            return REFRESH_S
-        return min(_FIRST_RETRY_S * float(2 ** min(self._failures - 1, 10)), _SLOWEST_RETRY_S)
+            pause_s = min(_FIRST_RETRY_S * 2 ** min(self._failures - 1, 10), _SLOWEST_RETRY_S)
+            await asyncio.sleep(pause_s if self._failures else REFRESH_S)
 
     def _fetch_once(self) -> asyncio.Task[None]:
         if self._fetch_task is None:
@@ -193,32 +178,25 @@ class PublishedKeys:
                 keys = await asyncio.to_thread(KeySet.parse, data, self.algorithm)
         except Exception as error:  # noqa: BLE001  (a task has no caller, and any response must leave the old keys in use)
             self._failures += 1
-            log.warning(
-                "cannot fetch the token keys from %s (%s), will retry: %s",
-                self._log_url,
-                str(error) or type(error).__name__,
-                "no token is accepted until then"
-                if self._keys is None
-                else "the earlier keys stay in use",
-            )
+            state = "the earlier keys stay in use"
+            if self._key_set is None:
+                state = "no token is accepted until then"
+            message = "cannot fetch the token keys from %s (%s), will retry: %s"
+            log.warning(message, self._log_url, str(error) or type(error).__name__, state)
             self._drop_old_keys()
             return
-        if self._keys is None or self._failures or keys.by_kid.keys() != self._keys.by_kid.keys():
-            log.info(
-                "fetched token keys from %s: %d can be used for %s",
-                self._log_url,
-                keys.count,
-                self.algorithm,
-            )
-        self._keys, self._fetched_at, self._failures = keys, self._now(), 0
+        known = self._key_set
+        if known is None or self._failures or keys.by_kid.keys() != known.by_kid.keys():
+            message = "fetched token keys from %s: %d can be used for %s"
+            log.info(message, self._log_url, keys.count, self.algorithm)
+        self._key_set, self._fetched_at, self._failures = keys, self._now(), 0
 
 
 async def fetch_key_set(url: str) -> bytes:
     """Fetch a key set, without following redirects.
 
-    Raises:
-        ValueError: the status code is not 200, or the response is larger than `MAX_SET_BYTES`.
-        httpx.HTTPError, OSError, TimeoutError: the server is unreachable or too slow.
+    Raises ValueError for a status other than 200 and for more than `MAX_SET_BYTES`. If the server
+    is unreachable or too slow, raises `httpx.HTTPError`, OSError or TimeoutError.
     """
     async with asyncio.timeout(FETCH_TIMEOUT_S):
         # In a thread, since loading the system's certificates takes about 10 ms.
@@ -229,7 +207,7 @@ async def fetch_key_set(url: str) -> bytes:
             httpx.AsyncClient(verify=trust, timeout=FETCH_TIMEOUT_S) as client,
             client.stream("GET", url, headers=headers, follow_redirects=False) as response,
         ):
-            if response.status_code != _HTTP_OK:
+            if response.status_code != httpx.codes.OK:
                 raise ValueError(f"the response has the status {response.status_code}")
             data = bytearray()
             async for piece in response.aiter_raw():

@@ -10,7 +10,7 @@ import contextlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final, Literal, NoReturn, Protocol, cast
+from typing import Final, Literal, NoReturn, cast
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePublicKey
@@ -49,8 +49,8 @@ _NEEDS: Final[dict[Algorithm, str]] = {
 }
 
 
-class KeySource(Protocol):
-    """Protocol of classes that provide the keys for verifying tokens with one algorithm.
+class KeySource:
+    """Source of the keys for verifying tokens with one algorithm.
 
     Attributes:
         description: Algorithm and origin of the keys, in one line for the log.
@@ -61,79 +61,46 @@ class KeySource(Protocol):
 
     description: str
     algorithm: Algorithm
-    unscoped_may_all: bool
+    unscoped_may_all = False
+    _keys: Sequence[str | PublicKey] = ()
 
     def candidates_now(self, kid: str | None) -> Sequence[str | PublicKey]:
-        """Return the keys that may have signed a token with the key id `kid` (None: no key id).
+        """Return the known keys that may have signed a token with the key id `kid` (None: no id).
 
         Never waits, so that `candidates` may return keys that this method does not know yet.
         """
-        ...
+        del kid
+        return self._keys
 
     async def candidates(self, kid: str | None) -> Sequence[str | PublicKey]:
-        """Return the keys that may have signed a token with the key id `kid` (None: no key id).
-
-        May wait until the keys have been fetched.
-        """
-        ...
+        """Return the same as `candidates_now`. May wait until the keys have been fetched."""
+        return self.candidates_now(kid)
 
     def keep_fresh(self) -> contextlib.AbstractAsyncContextManager[None]:
         """Return a context manager that refreshes the keys while it is open."""
-        ...
+        return contextlib.nullcontext()
 
 
-class SharedSecrets:
+class SharedSecrets(KeySource):
     """Key source that tries each of the shared secrets, whatever key id a token has."""
 
     description = "HS256 with a shared secret"
-    algorithm: Algorithm = "HS256"
+    algorithm = "HS256"
     unscoped_may_all = True
 
     def __init__(self, secrets: Sequence[str]) -> None:
         check_secrets(secrets)
-        self._secrets = tuple(secrets)
-
-    def candidates_now(self, kid: str | None) -> Sequence[str]:
-        """Return all shared secrets. `kid` is ignored."""
-        del kid
-        return self._secrets
-
-    async def candidates(self, kid: str | None) -> Sequence[str]:
-        """Return all shared secrets. `kid` is ignored."""
-        return self.candidates_now(kid)
-
-    def keep_fresh(self) -> contextlib.AbstractAsyncContextManager[None]:
-        """Return a context manager that does nothing, since secrets do not change."""
-        return contextlib.nullcontext()
+        self._keys = tuple(secrets)
 
 
-class PublicKeyFile:
+class PublicKeyFile(KeySource):
     """Key source with the only public key in a PEM file, which is read once, at the start."""
 
-    unscoped_may_all = False
-
     def __init__(self, file: Path, algorithm: Algorithm) -> None:
-        """Read the public key.
-
-        Raises:
-            ConfigurationError: `file` does not contain a public key that suits `algorithm`.
-        """
+        """Read the public key. Raise `ConfigurationError` if it does not suit `algorithm`."""
         self.description = f"{algorithm} with the public key in {file}"
         self.algorithm = algorithm
-        self._key = _read_pem(file, algorithm)
-
-    def candidates_now(self, kid: str | None) -> Sequence[PublicKey]:
-        """Return the public key. `kid` is ignored."""
-        del kid
-        return (self._key,)
-
-    async def candidates(self, kid: str | None) -> Sequence[PublicKey]:
-        """Return the public key. `kid` is ignored."""
-        return self.candidates_now(kid)
-
-    def keep_fresh(self) -> contextlib.AbstractAsyncContextManager[None]:
-        """Return a context manager that does nothing, since the PEM file is read only once."""
-        return contextlib.nullcontext()
+        self._keys = (_read_pem(file, algorithm),)
 
 
 def check_secrets(secrets: Sequence[str]) -> None:
@@ -161,11 +128,7 @@ def is_suitable(key: object, algorithm: Algorithm) -> bool:
 
 
 def decode_base64url(text: str) -> bytes:
-    """Decode base64url without padding (RFC 7515). Only canonical encodings are accepted.
-
-    Raises:
-        ValueError: the text has invalid characters, padding, or unused bits that are not zero.
-    """
+    """Decode base64url (RFC 7515). Raise ValueError for padding or unused bits that are set."""
     try:
         decoded = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
     except binascii.Error as error:
@@ -176,11 +139,7 @@ def decode_base64url(text: str) -> bytes:
 
 
 def parse_object(data: bytes) -> dict[str, object]:
-    """Parse a JSON object without duplicate names.
-
-    Raises:
-        ValueError: the data is not a JSON object, or has duplicate names.
-    """
+    """Parse a JSON object. Raise ValueError for other data, and for duplicate names."""
     document = json.loads(data, object_pairs_hook=_make_object, parse_constant=_refuse_constant)
     if not isinstance(document, dict):
         raise ValueError("the JSON document is not an object")  # noqa: TRY004  (invalid data, not a wrong argument type)
@@ -202,7 +161,9 @@ def _read_pem(file: Path, algorithm: Algorithm) -> PublicKey:
             "public key, made with `openssl pkey -pubout`"
         )
     try:
-        key = _parse_pem(pem)
+        if pem.count(b"-----BEGIN") != 1:  # the library would ignore all keys except the first
+            raise ValueError("the file does not contain exactly one key")  # noqa: TRY301  (handled like a malformed key)
+        key = load_pem_public_key(pem)
     except (ValueError, UnsupportedAlgorithm) as error:
         raise ConfigurationError(
             f"{variable} must contain exactly one public key in PEM (BEGIN PUBLIC KEY): make "
@@ -215,12 +176,6 @@ def _read_pem(file: Path, algorithm: Algorithm) -> PublicKey:
             f"{_NEEDS[algorithm]}: name another file, or set the algorithm of the key"
         )
     return cast("PublicKey", key)
-
-
-def _parse_pem(pem: bytes) -> object:
-    if pem.count(b"-----BEGIN") != 1:  # the library would ignore all keys except the first
-        raise ValueError("the file does not contain exactly one key")
-    return load_pem_public_key(pem)
 
 
 def _make_object(pairs: list[tuple[str, object]]) -> dict[str, object]:

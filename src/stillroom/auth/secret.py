@@ -10,12 +10,7 @@ from stillroom.errors import ConfigurationError
 
 
 def load_secret(file: Path) -> str:
-    """Read the generated secret from a file.
-
-    Raises:
-        FileNotFoundError: the file does not exist.
-        ConfigurationError: the file cannot be read, or other users may read it.
-    """
+    """Read the generated secret. Raise FileNotFoundError if no server has generated it yet."""
     if not file.exists():
         raise FileNotFoundError(
             f"cannot read the token secret, because {str(file)!r} does not exist: start the server "
@@ -29,10 +24,8 @@ def load_or_make_secret(file: Path) -> tuple[str, bool]:
     """Read the secret from a file, or generate it if the file does not exist.
 
     Processes that start at the same time use the same secret: each writes a temporary file and
-    links it to the name `file`, which succeeds in only one process.
-
-    Returns:
-        The secret, and True if this call has generated it.
+    links it to the name `file`, which succeeds in only one process. Return the secret, and whether
+    this call has generated it.
 
     Raises:
         ConfigurationError: the file cannot be read or created, or other users may read it.

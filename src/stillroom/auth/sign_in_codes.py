@@ -27,11 +27,7 @@ class SignInCodes:
         self._folder = folder
 
     def make(self) -> str:
-        """Create and return a code. Also deletes expired codes.
-
-        Raises:
-            OSError: the folder is not writable.
-        """
+        """Create a code, and delete expired codes. Raise OSError if the folder is not writable."""
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         for file in self._folder.iterdir():
             with contextlib.suppress(FileNotFoundError):  # the code was used meanwhile

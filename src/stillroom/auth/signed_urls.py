@@ -42,12 +42,7 @@ _VISIBLE: Final = re.compile(rb"[\x21-\x7e]+")
 
 @dataclass(frozen=True, slots=True)
 class SignedUrl:
-    """Result of signing a URL.
-
-    Attributes:
-        target: Percent-encoded path and query, without a leading slash.
-        expires_at: Expiration time in seconds since the epoch.
-    """
+    """Percent-encoded path and query without a leading slash, and expiration in epoch seconds."""
 
     target: str
     expires_at: int
@@ -65,13 +60,10 @@ class UrlSigner:
         self._now = now
 
     def sign(self, path: ImagePath, *, valid_for_s: int, parameters: str = "") -> SignedUrl:
-        """Sign a URL for reading the image at `path`. Does not check that the image exists.
+        """Sign a URL for reading the image at `path`, which need not exist.
 
-        Args:
-            path: Image path. The caller has checked the permission to read it.
-            valid_for_s: Lifetime in seconds, 1 to `MAX_LIFE_S`.
-            parameters: Other query parameters, percent-encoded. They become part of the URL, and
-                the signature covers them.
+        The caller has checked the permission to read it. The URL is valid for 1 to `MAX_LIFE_S`
+        seconds, and also contains and covers the percent-encoded query `parameters`.
         """
         if not 1 <= valid_for_s <= MAX_LIFE_S:
             raise ValueError(
@@ -87,12 +79,10 @@ class UrlSigner:
         return SignedUrl(f"{quoted}?{query}", expires_at)
 
     def check(self, raw_path: bytes, query: bytes) -> Grant:
-        """Verify the signature in the raw query of a request, and return the permission to read.
+        """Return the permission to read, or raise `Unauthenticated` if the signature is not valid.
 
-        `raw_path` is the undecoded path after the route's prefix.
-
-        Raises:
-            Unauthenticated: the signature is invalid or has expired.
+        `query` is the raw query of a request, and `raw_path` its undecoded path after the route's
+        prefix.
         """
         match = _SIGNED_QUERY.fullmatch(query)
         if match is None or not _VISIBLE.fullmatch(raw_path):

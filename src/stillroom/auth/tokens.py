@@ -15,21 +15,13 @@ from typing import Final, NamedTuple
 import jwt
 
 from stillroom.auth.grants import Grant, Scope, parse_scopes
-from stillroom.auth.keys import (
-    KeySource,
-    PublicKey,
-    check_secrets,
-    decode_base64url,
-    parse_object,
-)
+from stillroom.auth.keys import KeySource, PublicKey, check_secrets, decode_base64url, parse_object
 from stillroom.errors import InvalidPath, TokenExpired, Unauthenticated
 
 MAX_TOKEN_CHARACTERS: Final = 8192
 
 _BEARER = re.compile(r"Bearer +([A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+)", re.IGNORECASE)
 _LATEST: Final = 2**53  # larger numbers of seconds are not exact as a float
-
-
 _INVALID: Final = (jwt.PyJWTError, ValueError, InvalidPath, RecursionError)
 
 
@@ -60,21 +52,10 @@ class TokenVerifier:
         self._issuer = issuer
         self._now = now
 
-    async def verify(self, authorization: str | None) -> Grant:
-        """Verify the token in an `Authorization` header and return its grant.
-
-        Raises:
-            TokenExpired, Unauthenticated: see `check`.
-        """
-        return (await self.check(authorization))[0]
-
     async def check(self, authorization: str | None) -> tuple[Grant, float]:
-        """Verify the token in an `Authorization` header.
+        """Return the token's grant, and its expiration time in seconds since the epoch.
 
         Waits only if the key id of the token is unknown, so that the keys must be fetched.
-
-        Returns:
-            The token's grant, and its expiration time in seconds since the epoch.
 
         Raises:
             TokenExpired: the token has expired but is otherwise valid.
@@ -87,11 +68,7 @@ class TokenVerifier:
             raise Unauthenticated from None
 
     def check_now(self, authorization: str | None) -> tuple[Grant, float] | None:
-        """Return the result of `check` without waiting, or None if `check` would fetch keys.
-
-        Raises:
-            TokenExpired, Unauthenticated: see `check`.
-        """
+        """Return the result of `check` without waiting, or None if `check` would fetch keys."""
         try:
             token = self._parse(authorization)
             keys = self._keys.candidates_now(token.kid)
@@ -184,9 +161,7 @@ def mint_token(
 ) -> str:
     """Create a token signed with `secret` (HS256). If `scopes` is None, it has all permissions.
 
-    Raises:
-        ConfigurationError: the secret is too short or is a PEM key.
-        InvalidPath: the folder is not a valid path.
+    Raises `InvalidPath` for an invalid folder, and `ConfigurationError` as `check_secrets`.
     """
     check_secrets([secret])
     now = int(time.time())
@@ -195,8 +170,6 @@ def mint_token(
         claims["scope"] = " ".join(scopes)
     if folder is not None:
         claims["prefix"] = Grant.confined_to(frozenset(), folder).folder
-    if audience is not None:
-        claims["aud"] = audience
-    if issuer is not None:
-        claims["iss"] = issuer
+    names = {"aud": audience, "iss": issuer}
+    claims |= {claim: name for claim, name in names.items() if name is not None}
     return jwt.encode(claims, secret, algorithm="HS256")

@@ -55,11 +55,7 @@ class VerifiedTokens:
         return verified
 
     async def verify(self, authorization: str | None) -> Grant:
-        """Verify the token in an `Authorization` header and return its grant.
-
-        Raises:
-            Unauthenticated: the token is missing, invalid or expired.
-        """
+        """Return the grant of a token. Raise `Unauthenticated` if it is missing or invalid."""
         verified = None if authorization is None else self._look_up(authorization)
         if verified is not None:
             return verified.grant

@@ -120,7 +120,7 @@ def _secret(settings: "Settings") -> tuple[str, str]:
                 audience=settings.jwt_audience,
                 issuer=settings.jwt_issuer,
             )
-            asyncio.run(verifier_of(keys, settings).verify(f"Bearer {token}"))
+            asyncio.run(verifier_of(keys, settings).check(f"Bearer {token}"))
     except StillroomError as error:
         return str(error), "fix what it names; `stillroom token` must work"
     command = settings.token_command

@@ -27,7 +27,8 @@ def _option(facet: Facet) -> Callable[[_Command], _Command]:
     )
     if facet.matches == "number":
         kind = click.IntRange(0, MAX_SEED)
-    return click.option(f"--{facet.name.replace('_', '-')}", type=kind, help=facet.help)
+    name = f"--{facet.name.replace('_', '-')}"
+    return click.option(name, type=kind, help=facet.help or facet.description)
 
 
 _OPTIONS: Final = (

@@ -181,8 +181,8 @@ async def list_dead_letters(*, as_json: bool, data_dir: str | None) -> None:
                 "id": str(dead_letter.id),
                 "failed_at": dead_letter.failed_at.isoformat(timespec="seconds"),
                 "attempts": dead_letter.attempts,
-                "reason": dead_letter.reason,
-                "storage_key": dead_letter.storage_key.text,
+                "reason": dead_letter.payload["reason"],
+                "storage_key": dead_letter.payload["storage_key"],
                 "last_error": dead_letter.last_error,
             }
             echo_record(known, as_json=as_json)
@@ -241,7 +241,8 @@ async def _change(
                 click.echo(f"stillroom: {dead_letter_id}: {error}", err=True)
                 all_well = False
             else:
-                known = {"id": str(dead_letter.id), "storage_key": dead_letter.storage_key.text}
+                storage_key = dead_letter.payload["storage_key"]
+                known = {"id": str(dead_letter.id), "storage_key": storage_key}
                 echo_record(known, as_json=as_json)
     return all_well
 

@@ -2,27 +2,27 @@
 
 import base64
 import binascii
+import functools
 import json
 import re
-from collections.abc import Collection, Mapping
-from dataclasses import fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING, fields
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any, Final
+from types import NoneType
+from typing import Any, Final, TypeVar, get_args, get_type_hints
 
 from stillroom import errors
 from stillroom.client.errors import UnexpectedAnswer
 from stillroom.client.exchange import Answer
-from stillroom.client.values import (
-    Folder,
-    ImageInfo,
-    ImageMetadata,
-    MediaResource,
-    SavedImage,
-)
 from stillroom.errors import StillroomError
-from stillroom.generation.facts import generation_of
+from stillroom.generation.facts import Generation, generation_of
 from stillroom.paths import ImagePath
+from stillroom.wire.images import Folder, ImageInfo, ImageMetadata, SavedImage
+from stillroom.wire.media import MediaResource
+from stillroom.wire.shown import LOCAL
+
+T = TypeVar("T")
 
 _OF_STATUS: Final[Mapping[int, str]] = {
     401: "unauthenticated",
@@ -50,12 +50,7 @@ _SHOWN_CHARS: Final = 300
 
 
 def refused(answer: Answer, subject: str) -> StillroomError:
-    """Return the exception for an error response.
-
-    Args:
-        answer: Error response.
-        subject: Path of the image or other text with which the error message begins.
-    """
+    """Return the exception for an error response. Its message begins with `subject` (a path)."""
     code, detail = _parse_error(answer)
     code = code or _OF_STATUS.get(answer.status, "")
     known = error_of(code, detail, subject)
@@ -91,9 +86,9 @@ def _parse_error(answer: Answer) -> tuple[str, str]:
 def error_of(code: str, detail: str, subject: str) -> StillroomError | None:
     """Return the exception for an error code, or None if this SDK version does not know the code.
 
-    The message consists of `subject`, such as a path, and the server's `detail` or a default.
+    The message consists of `subject` and the server's `detail` or a default.
     """
-    kind = _kinds(StillroomError).get(code)
+    kind = _KINDS.get(code)
     if kind is None:
         return None
     error = kind.__new__(kind)  # subclass constructors set a message or need arguments
@@ -105,20 +100,16 @@ def error_of(code: str, detail: str, subject: str) -> StillroomError | None:
     return error
 
 
-def _kinds(root: type[StillroomError]) -> dict[str, type[StillroomError]]:
-    found = {root.code: root} if root is not StillroomError else {}
-    for below in root.__subclasses__():
-        if below.__module__ == errors.__name__:
-            found |= _kinds(below)
-    return found
+_KINDS: Final[Mapping[str, type[StillroomError]]] = {
+    kind.code: kind
+    for kind in vars(errors).values()
+    if isinstance(kind, type) and issubclass(kind, StillroomError) and kind is not StillroomError
+}
+"""Exceptions by error code."""
 
 
 def document(answer: Answer, subject: str) -> Any:  # noqa: ANN401  (JSON)
-    """Return the JSON body of a successful response (200 or 202).
-
-    Raises:
-        StillroomError: The status code is not 200 or 202, or the body is not JSON.
-    """
+    """Return the JSON body of a successful response (200 or 202); otherwise raise its error."""
     if answer.status not in (200, 202):
         raise refused(answer, subject)
     try:
@@ -127,15 +118,17 @@ def document(answer: Answer, subject: str) -> Any:  # noqa: ANN401  (JSON)
         raise _foreign(answer, subject) from None
 
 
+def _convert(answer: Answer, subject: str, parse: Callable[[Any], T]) -> T:
+    said = document(answer, subject)
+    try:
+        return parse(said)
+    except (AttributeError, KeyError, TypeError, ValueError, errors.InvalidPath):
+        raise _foreign(answer, subject) from None
+
+
 def saved(answer: Answer, path: str) -> SavedImage:
     """Return the image from the response to a request that saved or copied it."""
-    said = document(answer, path)
-    try:
-        known = shown_fields(SavedImage, said, without={"skipped", "expires_at"})
-        ends = said.get("expires_at")
-        return SavedImage(**known, expires_at=ends and datetime.fromisoformat(ends))
-    except (KeyError, TypeError, ValueError):
-        raise _foreign(answer, path) from None
+    return _convert(answer, path, lambda said: decode(SavedImage, said))
 
 
 def listed_path(path: str, prefix: str) -> str:
@@ -153,47 +146,31 @@ def listed_path(path: str, prefix: str) -> str:
 
 
 def info_of_entry(entry: Mapping[str, Any], prefix: str) -> ImageInfo | Folder:
-    """Convert one entry of a listing to an image or folder, and validate its path (`listed_path`).
+    """Convert one entry of a listing to an image or folder.
 
-    Raises:
-        AttributeError, InvalidPath, UnexpectedAnswer: See `listed_path`.
-        KeyError, TypeError, ValueError: The entry is malformed.
+    Raises the errors of `listed_path`, with which its path is validated, and of `decode`.
     """
     path = listed_path(entry["path"], prefix)
-    if path.endswith("/"):
-        return Folder(path)
-    known = shown_fields(ImageInfo, entry, without=names_of(ImageInfo) - set(entry))
-    return ImageInfo(**{**known, "modified": datetime.fromisoformat(entry["modified"])})
+    return Folder(path) if path.endswith("/") else decode(ImageInfo, entry)
 
 
 def found(answer: Answer, prefix: str) -> tuple[list[ImageMetadata], str | None]:
     """Return the images on a page of search results, and the cursor of the next page or None."""
-    said = document(answer, "search")
-    try:
+
+    def parse(said: Mapping[str, Any]) -> tuple[list[ImageMetadata], str | None]:
         return [_metadata_of(item, prefix) for item in said["items"]], said["next"]
-    except (AttributeError, KeyError, TypeError, ValueError, errors.InvalidPath):
-        raise _foreign(answer, "search") from None
+
+    return _convert(answer, "search", parse)
 
 
 def metadata(answer: Answer, path: str) -> ImageMetadata:
     """Return the metadata from the response to a request for the metadata of an image."""
-    said = document(answer, path)
-    try:
-        return _metadata_of(said, path)
-    except (AttributeError, KeyError, TypeError, ValueError, errors.InvalidPath):
-        raise _foreign(answer, path) from None
+    return _convert(answer, path, lambda said: _metadata_of(said, path))
 
 
 def _metadata_of(said: Mapping[str, Any], prefix: str) -> ImageMetadata:
-    # Older servers do not send `ai_mark`.
-    known = shown_fields(ImageInfo, said, without=names_of(ImageInfo) - set(said))
     listed_path(said["path"], prefix)
-    facts = said["generation"]
-    return ImageMetadata(
-        **{**known, "modified": datetime.fromisoformat(said["modified"])},
-        generation=None if facts is None else generation_of(facts),
-        expires_at=(ends := said.get("expires_at")) and datetime.fromisoformat(ends),
-    )
+    return decode(ImageMetadata, said)
 
 
 def info_of_head(answer: Answer, path: str) -> ImageInfo:
@@ -234,50 +211,53 @@ def listed(answer: Answer, prefix: str) -> tuple[list[Any], str | None]:
 
 def resource(answer: Answer, subject: str) -> MediaResource:
     """Return the media resource from a response."""
-    said = document(answer, subject)
-    try:
-        return resource_of(said)
-    except (AttributeError, KeyError, TypeError, ValueError):
-        raise _foreign(answer, subject) from None
+    return _convert(answer, subject, resource_of)
 
 
 def resource_of(said: Mapping[str, Any]) -> MediaResource:
-    """Convert a JSON object to a media resource.
-
-    Raises:
-        AttributeError, KeyError, TypeError, ValueError: The object is not a media resource.
-    """
-    known = {name: said[name] for name in names_of(MediaResource) if name in said}
-    known["created_at"] = datetime.fromisoformat(said["created_at"])
-    known["generation"] = (facts := said.get("generation")) and generation_of(facts)
-    known["tags"] = tuple(str(tag) for tag in said.get("tags", ()))  # missing on older servers
-    return MediaResource(**known)
+    """Convert a JSON object to a media resource. See `decode` for the errors."""
+    return decode(MediaResource, said, is_printable=False)  # captions have several lines
 
 
 def field(answer: Answer, name: str, subject: str) -> Any:  # noqa: ANN401  (JSON)
     """Return the value of the field `name` of a JSON response."""
-    said = document(answer, subject)
-    try:
-        return said[name]
-    except (KeyError, TypeError):
-        raise _foreign(answer, subject) from None
+    return _convert(answer, subject, lambda said: said[name])
 
 
-def names_of(kind: type) -> set[str]:
-    """Return the field names of a dataclass."""
-    return {field.name for field in fields(kind)}
+def decode(kind: type[T], said: Mapping[str, Any], *, is_printable: bool = True) -> T:
+    """Create an instance of a dataclass from a JSON object with the same field names.
 
-
-def shown_fields(
-    kind: type, said: Mapping[str, Any], *, without: Collection[str] = ()
-) -> dict[str, Any]:
-    """Return the values of a JSON object for the fields of a dataclass, except those in `without`.
+    Fields with a default may be missing, since older servers do not send all of them.
 
     Raises:
-        KeyError: A field is missing.
-        ValueError: A string contains control characters, which a terminal would interpret.
+        AttributeError, KeyError, TypeError, ValueError: The object is malformed. With
+            `is_printable`, a string contains control characters, which a terminal would interpret.
     """
-    return {name: _check_printable(said[name]) for name in names_of(kind) - set(without)}
+    values: dict[str, Any] = {}
+    table: type = kind  # mypy does not consider `type[T]` hashable
+    for name, hint, is_required in _fields_of(table):
+        if is_required or name in said:
+            value = _check_printable(said[name]) if is_printable else said[name]
+            is_null = value is None and NoneType in get_args(hint)
+            parse = None if is_null else _PARSERS.get(hint)
+            values[name] = value if parse is None else parse(value)
+    return kind(**values)
+
+
+_PARSERS: Final[Mapping[Any, Callable[[Any], object]]] = {
+    datetime: datetime.fromisoformat,
+    datetime | None: datetime.fromisoformat,
+    Generation | None: generation_of,
+    tuple[str, ...]: lambda texts: tuple(map(str, texts)),
+}
+"""Functions that convert JSON values to types that JSON does not have."""
+
+
+@functools.cache
+def _fields_of(kind: type) -> Sequence[tuple[str, Any, bool]]:
+    """Return the name and type of each field, and whether responses must contain it."""
+    hints, sent = get_type_hints(kind), [item for item in fields(kind) if item.metadata != LOCAL]
+    return [(item.name, hints[item.name], item.default is MISSING) for item in sent]
 
 
 def _check_printable(value: Any) -> Any:  # noqa: ANN401  (JSON)

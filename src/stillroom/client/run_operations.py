@@ -1,8 +1,7 @@
 """Requests on runs (folders of images that are published together), and their responses."""
 
 from collections.abc import Mapping
-from datetime import datetime
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeVar
 from urllib.parse import quote, urlencode
 
 from stillroom.client import answers
@@ -11,6 +10,8 @@ from stillroom.client.exchange import Answer
 from stillroom.client.values import DeletedRun, PublishedRun, RunImage, RunInfo
 from stillroom.errors import InvalidPath
 from stillroom.paths import ImagePath, ImagePrefix
+
+T = TypeVar("T")
 
 RUNS: Final = "/storage/runs"
 
@@ -42,7 +43,7 @@ def run_target(folder: ImagePath) -> str:
 
 def listed_run(entry: Any, prefix: str) -> RunInfo:  # noqa: ANN401  (JSON)
     """Return a run from a listing of folders that begin with `prefix`."""
-    run: RunInfo = _read(RunInfo, entry, "listing runs")
+    run = _read(RunInfo, entry, "listing runs")
     _check(f"{run.folder}/", prefix)  # prefix `generations/7/` matches run `generations/7`
     return run
 
@@ -54,7 +55,7 @@ def run_of(answer: Answer, folder: ImagePath) -> PublishedRun:
     images = said.get("images")
     if not isinstance(images, list):
         raise UnexpectedAnswer(f"{folder.text}: the server returned a run without a list of images")
-    found: list[RunImage] = [_read(RunImage, image, folder.text) for image in images]
+    found = [_read(RunImage, image, folder.text) for image in images]
     for image in found:
         _check(image.path, f"{folder.text}/")
     return PublishedRun(known.folder, known.state, known.published_at, len(found), found)
@@ -62,8 +63,7 @@ def run_of(answer: Answer, folder: ImagePath) -> PublishedRun:
 
 def deleted_run(answer: Answer, folder: ImagePath) -> DeletedRun:
     """Return the result of a deletion from its response."""
-    deleted: DeletedRun = _read(DeletedRun, answers.document(answer, folder.text), folder.text)
-    return deleted
+    return _read(DeletedRun, answers.document(answer, folder.text), folder.text)
 
 
 def _check(path: str, prefix: str) -> None:
@@ -73,15 +73,10 @@ def _check(path: str, prefix: str) -> None:
         raise UnexpectedAnswer(f"the server returned an invalid path: {error}") from error
 
 
-def _read(kind: Any, said: Mapping[str, Any], subject: str) -> Any:  # noqa: ANN401  (`kind`, which is one of several classes)
+def _read(kind: type[T], said: Mapping[str, Any], subject: str) -> T:
     try:
-        known = answers.shown_fields(kind, said, without={"expires_at"})
-        known |= {"expires_at": said["expires_at"]} if "expires_at" in said else {}
-        for name in ("published_at", "expires_at"):
-            if known.get(name) is not None:
-                known[name] = datetime.fromisoformat(known[name])
+        return answers.decode(kind, said)
     except (KeyError, TypeError, ValueError) as error:
         raise UnexpectedAnswer(
             f"{subject}: the server returned an invalid run: {error!r}"
         ) from error
-    return kind(**known)

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Final, Literal
 
-from stillroom.client.values import FactsFilters
 from stillroom.errors import InvalidParameter
+from stillroom.generation.facets import FactsFilters
 from stillroom.paths import ImagePrefix
 
 SearchSort = Literal["-saved", "saved", "-path", "path"]

@@ -1,7 +1,7 @@
 """Types of the values that the SDK returns or accepts."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Generic, TypedDict, TypeVar
@@ -9,13 +9,14 @@ from typing import Any, Generic, TypedDict, TypeVar
 from stillroom.client.encoding import Encoding
 from stillroom.client.lifetime import Lifetime
 from stillroom.errors import StillroomError
-from stillroom.generation.ai_mark import AiMark
+from stillroom.generation.facets import FactsFilters
 from stillroom.generation.facts import Generation
-from stillroom.wire.images import SavedImage
+from stillroom.wire.images import Folder, ImageInfo, ImageMetadata, SavedImage
 from stillroom.wire.media import MediaResource
 from stillroom.wire.runs import DeletedRun, PublishedRun, RunImage, RunInfo
 
-__all__ = ["DeletedRun", "MediaResource", "PublishedRun", "RunImage", "RunInfo", "SavedImage"]
+__all__ = ["DeletedRun", "Folder", "ImageInfo", "ImageMetadata", "MediaResource"]
+__all__ += ["PublishedRun", "RunImage", "RunInfo", "SavedImage"]
 
 T = TypeVar("T")
 
@@ -33,50 +34,6 @@ class DownloadedImage:
     skipped: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class ImageInfo:
-    """Properties of a stored image.
-
-    Attributes:
-        size: Size in bytes.
-        modified: Time of the last save (timezone-aware); whole seconds if returned by `stat`.
-        etag: Etag including its quotes, as `if_match` requires.
-        sha256: Hexadecimal SHA-256; None if the image has not been hashed.
-        ai_mark: Kind of embedded metadata which states that AI made the image: `c2pa`, `iptc`,
-            `both` or `none`; None if unknown. Ignored in comparisons, because it may become known
-            later.
-    """
-
-    path: str
-    size: int
-    modified: datetime
-    content_type: str
-    etag: str
-    sha256: str | None
-    ai_mark: AiMark | None = field(default=None, kw_only=True, compare=False)
-
-
-@dataclass(frozen=True, slots=True)
-class ImageMetadata(ImageInfo):
-    """Properties of a stored image, with its generation parameters and its expiration.
-
-    Attributes:
-        generation: Generation parameters; None if the image contains none in a known format.
-        expires_at: Expiration time (timezone-aware); None if the image does not expire, or if that
-            is unknown, as in search results.
-    """
-
-    generation: Generation | None
-    expires_at: datetime | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Folder:
-    """Subfolder in a listing; `path` ends in a slash."""
-
-    path: str
-
-
 class ResourceChanges(TypedDict, total=False):
     """Fields of a `MediaResource` to change. None removes a value; omitted fields are kept."""
 
@@ -88,28 +45,6 @@ class ResourceChanges(TypedDict, total=False):
     height: int
     duration: float | None
     color_profile: str | None
-
-
-class FactsFilters(TypedDict, total=False):
-    """Filters on generation parameters; see docs/search.md.
-
-    Attributes:
-        prompt: Words in the prompt. Words in double quotes form a phrase.
-        model: Consecutive words in the name of the model.
-        lora: Consecutive words in the name of a LoRA.
-        sampler: Complete name of the sampler, in upper or lower case.
-        seed: Seed from 0 to 2**64 - 1.
-        tool: Complete name of the tool, in upper or lower case.
-        ai_mark: AI mark; `none` matches images without a mark.
-    """
-
-    prompt: str
-    model: str
-    lora: str
-    sampler: str
-    seed: int
-    tool: str
-    ai_mark: AiMark
 
 
 class ResourceFilters(FactsFilters, total=False):

@@ -9,6 +9,7 @@ absent, even after a power failure. The access time of a file is the time of its
 cache is full, the least recently used files are evicted. A cache error never makes a request fail.
 """
 
+import asyncio
 import contextlib
 import errno
 import fcntl
@@ -17,9 +18,12 @@ import os
 import secrets
 import struct
 import time
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import AsyncIterator, Iterator
 from typing import Final
+
+from stillroom.derived.config import DerivedConfig
+from stillroom.errors import BackendUnavailable
+from stillroom.storage.values import StoredImage
 
 _FILE_MODE: Final = 0o640
 _FOLDER_MODE: Final = 0o750
@@ -27,7 +31,7 @@ _BLOCK_BYTES: Final = 4096
 """Size of the filesystem's blocks, and therefore the minimum size of a thumbnail on disk."""
 
 _LARGEST_SHARE: Final = 8
-"""Divisor of `max_bytes`. The quotient is the maximum size of a thumbnail in the cache."""
+"""Divisor of the cache's size. The quotient is the maximum size of a thumbnail in the cache."""
 
 _FILL_AFTER_EVICTION: Final = 7 / 8
 """Share of the cache that is used after an eviction, so that the next additions do not evict."""
@@ -35,6 +39,7 @@ _FILL_AFTER_EVICTION: Final = 7 / 8
 _ACCESS_TIME_S: Final = 60
 """Minimum number of seconds between updates of a file's access time."""
 
+_READ_BYTES: Final = 256 * 1024
 _DRAFT_S: Final = 3600
 _DRAFT: Final = "draft-"
 
@@ -47,29 +52,14 @@ log = logging.getLogger("stillroom.derived")
 
 
 class DerivedCache:
-    """Cache that contains thumbnails by name.
+    """Cache that contains thumbnails by name. Its folder is created on first use.
 
-    Call all methods except `open` and `try_lock` in a thread, because they block.
-
-    Attributes:
-        folder: Folder of the cache, created on first use.
-        max_bytes: Maximum total size of the files, in whole blocks; 0 disables the cache.
+    Call `add` in a thread, because it blocks.
     """
 
-    def __init__(self, folder: Path, max_bytes: int, *, min_free_bytes: int, durable: bool) -> None:
-        """Configure the cache. Does not access the disk yet.
-
-        Args:
-            folder: Folder of the cache, which no other store may use.
-            max_bytes: Maximum total size of the files; 0 disables the cache.
-            min_free_bytes: Free space on the disk below which no thumbnail is added.
-            durable: True to write files to the disk with fsync. If False, a power failure may
-                damage them.
-        """
-        self.folder = folder
-        self.max_bytes = max_bytes
-        self._min_free_bytes = min_free_bytes
-        self._durable = durable
+    def __init__(self, config: DerivedConfig) -> None:
+        self._config = config
+        self._max_bytes = config.cache_bytes
         self._counted = False
         self._warned = False
 
@@ -77,7 +67,7 @@ class DerivedCache:
 
     def open(self, name: str) -> int | None:
         """Return a file descriptor for reading a thumbnail, or None if it is not cached."""
-        if not self.max_bytes:
+        if not self._max_bytes:
             return None
         try:
             fd = os.open(self._path(name), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
@@ -95,11 +85,8 @@ class DerivedCache:
     def try_lock(self, source: str) -> int | None:
         """Try to lock an original, so that no other process makes thumbnails from it.
 
-        `source` is a hash that identifies the original.
-
-        Returns:
-            A file descriptor, which releases the lock when it is closed; None if another process
-            has the lock.
+        `source` is a hash that identifies the original. Returns a file descriptor, which releases
+        the lock when it is closed; None if another process has the lock.
 
         Raises:
             OSError: the folder cannot be used. Thumbnails are then made without a lock.
@@ -120,7 +107,7 @@ class DerivedCache:
 
     def add(self, name: str, picture: bytes) -> None:
         """Add a thumbnail to the cache. If there is no room, evict others first."""
-        if _blocks(len(picture)) > self.max_bytes // _LARGEST_SHARE:
+        if _blocks(len(picture)) > self._max_bytes // _LARGEST_SHARE:
             return
         try:
             path = os.path.dirname(self._path(name))
@@ -135,14 +122,12 @@ class DerivedCache:
 
     def _write(self, folder: int, name: str, picture: bytes) -> None:
         free = os.fstatvfs(folder)
-        if free.f_bavail * free.f_frsize < self._min_free_bytes + len(picture):
+        if free.f_bavail * free.f_frsize < self._config.min_free_bytes + len(picture):
             return
         fd, draft = _new_file(folder)
         try:
-            rest = memoryview(picture)
-            while rest:
-                rest = rest[os.write(fd, rest) :]
-            if self._durable:
+            write_all(fd, picture)
+            if self._config.durable:
                 os.fsync(fd)
             with contextlib.suppress(FileExistsError), self._room_for(_blocks(len(picture))):
                 if draft is None:
@@ -165,10 +150,10 @@ class DerivedCache:
             fcntl.fcntl(fd, fcntl.F_OFD_SETLKW, _range(0, _COUNT_BYTES))
             used = int.from_bytes(os.pread(fd, _COUNT_BYTES, 0), "little")
             if not self._counted:
-                used = self._make_room(self.max_bytes)
+                used = self._make_room(self._max_bytes)
                 self._counted = True
-            if used + takes > self.max_bytes:
-                used = self._make_room(int(self.max_bytes * _FILL_AFTER_EVICTION) - takes)
+            if used + takes > self._max_bytes:
+                used = self._make_room(int(self._max_bytes * _FILL_AFTER_EVICTION) - takes)
             _write_count(fd, used + takes)
             try:
                 yield
@@ -181,12 +166,11 @@ class DerivedCache:
     def _make_room(self, most: int) -> int:
         """Evict least recently used files until `most` bytes or fewer remain. Return the total."""
         entries = []
-        for path, status in self._files():
-            if os.path.basename(path).startswith(_DRAFT):
-                if time.time() - status.st_mtime > _DRAFT_S:
-                    _remove(path)
-            else:
-                entries.append((status.st_atime_ns, _blocks(status.st_size), path))
+        for file, status in self._files():
+            if not file.name.startswith(_DRAFT):
+                entries.append((status.st_atime_ns, _blocks(status.st_size), file.path))
+            elif time.time() - status.st_mtime > _DRAFT_S:
+                _remove(file.path)
         used = sum(takes for _, takes, _ in entries)
         for _, takes, path in sorted(entries):
             if used <= most:
@@ -195,25 +179,25 @@ class DerivedCache:
             used -= takes
         return used
 
-    def _files(self) -> Iterator[tuple[str, os.stat_result]]:
-        for folder in os.scandir(self.folder):
+    def _files(self) -> Iterator[tuple[os.DirEntry[str], os.stat_result]]:
+        for folder in os.scandir(self._config.folder):
             if folder.is_dir(follow_symlinks=False):
                 for file in os.scandir(folder.path):
                     with contextlib.suppress(FileNotFoundError):
-                        yield file.path, file.stat(follow_symlinks=False)
+                        yield file, file.stat(follow_symlinks=False)
 
     # The folder --------------------------------------------------------------------------
 
     def _path(self, name: str) -> str:
-        return f"{self.folder}/{name[:2]}/{name}"
+        return f"{self._config.folder}/{name[:2]}/{name}"
 
     def _open_lock(self) -> int:
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        path = self.folder / "lock"
+        path = self._config.folder / "lock"
         try:
             return os.open(path, flags, 0o600)
         except FileNotFoundError:
-            self.folder.mkdir(parents=True, exist_ok=True, mode=_FOLDER_MODE)
+            self._config.folder.mkdir(parents=True, exist_ok=True, mode=_FOLDER_MODE)
             return os.open(path, flags, 0o600)
 
     def _warn(self, error: OSError) -> None:
@@ -222,6 +206,13 @@ class DerivedCache:
             log.warning(
                 "cannot cache thumbnails, so they are made again for each request: %s", error
             )
+
+
+def write_all(fd: int, data: bytes) -> None:
+    """Write bytes to a file descriptor, which may take several system calls."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(fd, rest) :]
 
 
 def _write_count(lock: int, used: int) -> None:
@@ -251,3 +242,43 @@ def _new_file(folder: int) -> tuple[int, str | None]:
 def _remove(path: str) -> None:
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
+
+
+class DerivedImage:
+    """Open thumbnail, a file in the cache or bytes in memory. Implements `OpenedImage`."""
+
+    def __init__(self, image: StoredImage, source: int | bytes) -> None:
+        self.image = image
+        self._source = source
+
+    async def chunks(self, start: int, length: int) -> AsyncIterator[bytes]:
+        """Yield the `length` bytes that begin at the offset `start`, in chunks."""
+        end = start + length
+        while start < end:
+            size = min(end - start, _READ_BYTES)
+            if isinstance(self._source, bytes):
+                piece = self._source[start : start + size]
+            else:
+                piece = await _read(self._source, start, size)
+            if not piece:
+                raise BackendUnavailable(
+                    "the cached thumbnail became shorter while it was read: request it again"
+                )
+            start += len(piece)
+            yield piece
+
+    def close(self) -> None:
+        """Close the file, if there is one. Another call does nothing."""
+        source, self._source = self._source, b""
+        if isinstance(source, int):
+            os.close(source)
+
+
+async def _read(file: int, start: int, size: int) -> bytes:
+    """Read from a file: directly if the bytes are in the page cache, else in a thread."""
+    buffer = bytearray(size)
+    try:
+        count = os.preadv(file, [buffer], start, os.RWF_NOWAIT)
+    except OSError:  # EAGAIN: not cached; EOPNOTSUPP: not supported by this filesystem
+        return await asyncio.to_thread(os.pread, file, size, start)
+    return bytes(memoryview(buffer)[:count]) if count else b""

@@ -118,8 +118,7 @@ def gaps() -> list[tuple[str, str]]:
 def deny_files() -> int:
     """Prevent this process from opening files, with Landlock. Call this after all imports.
 
-    Returns:
-        The version of Landlock; 0 if the kernel lacks Landlock, so that files remain accessible.
+    Returns the version of Landlock; 0 if the kernel lacks it, so that files remain accessible.
     """
     libc = _libc()
     version = _landlock_version(libc)
@@ -140,8 +139,7 @@ def deny_files() -> int:
 def deny_system_calls() -> bool:
     """Prevent this process from using system calls that decoding does not need. Call this last.
 
-    Returns:
-        True if the seccomp filter is active. If False, all system calls remain allowed.
+    Returns False if that is impossible, so that all system calls remain allowed.
     """
     libc, machine = _libc(), _machine()
     if machine is None or libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:

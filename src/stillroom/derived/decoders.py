@@ -53,8 +53,7 @@ _REFUSALS: Final = {
 _COLOR: Final = re.compile("#[0-9a-f]{6}")
 
 _PASSED_VARIABLES: Final = ("LANG", "LC_", "LD_LIBRARY_PATH", "PATH", "PYTHON")
-"""Beginnings of the names of environment variables that a process inherits. Others may be secret.
-"""
+"""Beginnings of the names of variables that a process inherits. Others may be secret."""
 
 _MALLOC: Final = {
     "MALLOC_ARENA_MAX": "1",
@@ -73,19 +72,14 @@ class Decoders:
     """Pool of decoding processes with a maximum size. No threads wait for the processes."""
 
     def __init__(self, most: int, *, max_pixels: int) -> None:
-        """Create a pool without processes.
-
-        Args:
-            most: Maximum number of processes.
-            max_pixels: Maximum number of pixels of an image.
-        """
+        """Create a pool without processes, which will have at most `most` processes."""
         self._most = most
         self._slots = asyncio.Semaphore(most)
         self._max_pixels = max_pixels
         self._idle: list[_Decoder] = []
         self._busy: set[_Decoder] = set()
         self._retiring: asyncio.TimerHandle | None = None
-        self._ending: set[asyncio.Task[None]] = set()
+        self._ending: set[asyncio.Task[int]] = set()
 
     @property
     def pids(self) -> list[int]:
@@ -104,8 +98,7 @@ class Decoders:
     async def dominant_color(self, file: int) -> str | None:
         """Return the dominant colour as `#rrggbb`, or None if the image is fully transparent.
 
-        Raises:
-            UnsupportedMedia, BackendUnavailable: see `derive`.
+        Raises the same errors as `derive`.
         """
         color = (await self._run(file, wire.Job.of_color())).decode("ascii", "replace")
         return color if _COLOR.fullmatch(color) else None  # the process may be compromised
@@ -199,13 +192,10 @@ class Decoders:
             self._end(decoder)
 
     def _end(self, decoder: "_Decoder") -> None:
-        task = asyncio.get_running_loop().create_task(self._kill(decoder))
+        decoder.process.kill()
+        task = asyncio.get_running_loop().create_task(self._wait_for_end(decoder))
         self._ending.add(task)
         task.add_done_callback(self._ending.discard)
-
-    async def _kill(self, decoder: "_Decoder") -> None:
-        decoder.process.kill()
-        await self._wait_for_end(decoder)
 
     async def _wait_for_end(self, decoder: "_Decoder") -> int:
         self._busy.discard(decoder)

@@ -18,7 +18,7 @@ from typing import BinaryIO, Final
 from PIL import AvifImagePlugin, Image, ImageCms
 
 from stillroom.derived.cut_off import is_cut_off
-from stillroom.derived.wire import COLOR, Job
+from stillroom.derived.wire import COLOR, CUT_OFF, TOO_MANY_PIXELS, TOO_MANY_SCANS, Job, Refused
 
 FORMATS: Final = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "AVIF")
 """Formats that are decoded: those that image generators write and browsers display.
@@ -82,34 +82,20 @@ def prepare(max_pixels: int) -> None:
     Image.MAX_IMAGE_PIXELS = max_pixels
 
 
-class TooManyPixelsError(Exception):
-    """Exception for an image that exceeds the pixel limit. Nothing was decoded."""
-
-
-class TooManyScansError(Exception):
-    """Exception for a JPEG that has more scans than any encoder writes. Nothing was decoded."""
-
-
-class CutOffError(Exception):
-    """Exception for an image whose file is truncated."""
-
-
 def derive(file: BinaryIO, job: Job, *, max_pixels: int) -> bytes:
     """Return the encoded thumbnail, or the dominant colour, of the first frame of an image.
 
     Raises:
-        CutOffError: the image cannot be decoded because the file is truncated.
-        TooManyPixelsError: the image has more than `max_pixels` pixels.
-        TooManyScansError: the image is a JPEG with too many scans.
+        Refused: the file is truncated, or has too many scans or more than `max_pixels` pixels.
         Exception: any error that Pillow raises about an invalid file.
     """
     try:
         return _derive(file, job, max_pixels=max_pixels)
-    except (MemoryError, TooManyPixelsError, TooManyScansError):
+    except (MemoryError, Refused):
         raise
     except Exception as error:
         if is_cut_off(file):
-            raise CutOffError from error
+            raise Refused(CUT_OFF) from error
         raise
 
 
@@ -117,9 +103,9 @@ def _derive(file: BinaryIO, job: Job, *, max_pixels: int) -> bytes:
     with warnings.catch_warnings(), Image.open(file, formats=FORMATS) as image:
         warnings.simplefilter("ignore")  # about metadata; pixels are checked below
         if image.width * image.height > max_pixels:
-            raise TooManyPixelsError
+            raise Refused(TOO_MANY_PIXELS)
         if image.format in _JPEGS and _count_scans(file) > _MAX_SCANS:
-            raise TooManyScansError
+            raise Refused(TOO_MANY_SCANS)
         if image.format == "PNG":
             image.load()  # else getexif loads the image, and hides errors about broken pixels
         orientation = _orientation(image)

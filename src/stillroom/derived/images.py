@@ -3,23 +3,20 @@
 import asyncio
 import concurrent.futures
 import contextlib
-import functools
 import hashlib
 import importlib.metadata
 import os
 import time
-from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
-from typing import Final, ParamSpec, TypeVar
+from typing import Final, TypeVar, TypeVarTuple
 from urllib.parse import quote, urlsplit
 from weakref import WeakValueDictionary
 
 from stillroom.bounded_cache import BoundedCache
-from stillroom.derived.cache import DerivedCache
+from stillroom.derived.cache import DerivedCache, DerivedImage, write_all
 from stillroom.derived.config import DerivedConfig
 from stillroom.derived.decoders import Decoders
-from stillroom.derived.opened import DerivedImage
 from stillroom.errors import BackendUnavailable, UnsupportedMedia
 from stillroom.formats.work_budget import TooMuchWork
 from stillroom.generation.ai_mark import TYPES
@@ -27,6 +24,7 @@ from stillroom.generation.reading import by_reading, find_mark, reader_of
 from stillroom.generation.writing.mark import with_ai_mark
 from stillroom.http.derivation import Derivation
 from stillroom.paths import StorageKey
+from stillroom.storage.content_type import VIDEO
 from stillroom.storage.values import LocalImage, OpenedImage, RemoteImage, StoredImage
 
 _REVISION: Final = 1
@@ -60,32 +58,19 @@ _TURN_S: Final = 20.0
 _MAX_FRAME_SIDE: Final = 2000
 """Maximum width and height in pixels of the video frames that Cloudflare returns."""
 
-_READ_BYTES: Final = 256 * 1024
 _FETCHES: Final = 4
 """Maximum number of originals that are read from a bucket at the same time."""
 
-_UNDECODABLE: Final = frozenset(
-    {
-        "application/json",
-        "application/xml",
-        "image/heic",
-        "image/jxl",
-        "image/svg+xml",
-        "image/tiff",
-        "image/x-icon",
-        "text/html",
-        "text/plain",
-        "video/mp4",
-        "video/quicktime",
-        "video/webm",
-    }
-)
+_UNDECODABLE: Final = VIDEO | {
+    "application/json", "application/xml", "text/html", "text/plain",
+    "image/heic", "image/jxl", "image/svg+xml", "image/tiff", "image/x-icon",
+}  # fmt: skip
 """Content types that are never decoded. Other types may be wrong, so decoding is tried."""
 
 _HAVE_MARKS: Final = TYPES - _UNDECODABLE
 
-P = ParamSpec("P")
 T = TypeVar("T")
+Arguments = TypeVarTuple("Arguments")
 
 
 class DerivedImages:
@@ -96,22 +81,14 @@ class DerivedImages:
     ) -> None:
         """Prepare the cache and the pool of decoding processes. No process is started yet.
 
-        Args:
-            config: Settings for making and caching thumbnails.
-            report: Called for each thumbnail with `kept` (cached), `made`, `refused` or `failed`.
+        `report` is called for each thumbnail with `kept` (cached), `made`, `refused` or `failed`.
         """
         self._config = config
         self._report = report
-        self._cache = DerivedCache(
-            config.folder,
-            config.cache_bytes,
-            min_free_bytes=config.min_free_bytes,
-            durable=config.durable,
-        )
+        self._cache = DerivedCache(config)
         self._decoders = Decoders(config.processes, max_pixels=config.max_pixels)
         self._fetches = asyncio.Semaphore(_FETCHES)
-        self._flights: dict[str, asyncio.Task[bytes]] = {}
-        self._flights_by_source: Counter[str] = Counter()
+        self._flights: dict[str, tuple[str, asyncio.Task[bytes]]] = {}
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._refused: BoundedCache[str, tuple[float, str, bool]] = BoundedCache(_MAX_REFUSED)
         self._marks: BoundedCache[str, bool] = BoundedCache(_MAX_MARKED)
@@ -182,14 +159,21 @@ class DerivedImages:
         Raises:
             BackendUnavailable: the original cannot be read.
         """
-        name = self._name(original.image, derivation, is_marked=await self._is_marked(original))
+        image = original.image
+        if not self._encoder:
+            with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+                self._encoder = f"{_REVISION} {importlib.metadata.version('pillow')}"
+        parts = [self._encoder, image.key.text, image.etag, str(image.size), repr(derivation)]
+        if await self._is_marked(original):
+            parts.append("marked")  # older versions have cached thumbnails without a label
+        name = hashlib.sha256("\n".join(parts).encode()).hexdigest()
         return replace(
-            original.image,
+            image,
             size=0,
             etag=f'"{name[:32]}"',
             content_type=derivation.content_type,
             sha256=None,
-            save_id=name,
+            save_id=name,  # also the name of the thumbnail in the cache
         )
 
     async def _is_marked(self, original: OpenedImage) -> bool:
@@ -201,7 +185,7 @@ class DerivedImages:
         if has_mark is None:
             mark = None
             with contextlib.suppress(TooMuchWork):
-                mark = await by_reading(original.image.size, reader_of(original), find_mark)
+                mark = await by_reading(original.image.size, reader_of(original.chunks), find_mark)
             has_mark = mark not in (None, "none")
             self._marks.put(source, has_mark)
         return has_mark
@@ -224,15 +208,11 @@ class DerivedImages:
                 self._report("kept")
                 return DerivedImage(replace(description, size=os.fstat(fd).st_size), fd)
             self._raise_if_refused(original.image)
-            flight = self._flights.get(name)
-            if flight is None:
-                waiting = self._flights_by_source[_source(original.image)]
-                if len(self._flights) >= _MAX_FLIGHTS or waiting >= _MAX_FLIGHTS_OF_ONE:
-                    raise BackendUnavailable(
-                        "too many images are waiting to be decoded: try again later"
-                    )
-                closing.pop_all()  # the shared task closes the original, even after this request
+            if name in self._flights:
+                _, flight = self._flights[name]
+            else:
                 flight = self._start(name, original, derivation)
+                closing.pop_all()  # the shared task closes the original, even after this request
         picture = await asyncio.shield(flight)
         return DerivedImage(replace(description, size=len(picture)), picture)
 
@@ -243,29 +223,10 @@ class DerivedImages:
     async def dominant_color(self, original: OpenedImage) -> str | None:
         """Return the dominant colour in sRGB as `#rrggbb`, or None for a transparent image.
 
-        Does not close `original`.
-
-        Raises:
-            UnsupportedMedia, BackendUnavailable: see `derive`.
+        Raises the same errors as `derive`, but does not close `original`.
         """
         async with self._decodable(original) as file:
             return await self._decoders.dominant_color(file)
-
-    def _name(self, original: StoredImage, derivation: Derivation, *, is_marked: bool) -> str:
-        """Return the name of a thumbnail: a hash of original, derivation and encoder."""
-        if not self._encoder:
-            with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-                self._encoder = f"{_REVISION} {importlib.metadata.version('pillow')}"
-        parts = [
-            self._encoder,
-            original.key.text,
-            original.etag,
-            str(original.size),
-            repr(derivation),
-        ]
-        if is_marked:
-            parts.append("marked")  # older versions have cached thumbnails without a label
-        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
     def _raise_if_refused(self, original: StoredImage) -> None:
         if not self.decodes(original.content_type):
@@ -279,18 +240,17 @@ class DerivedImages:
     def _start(
         self, name: str, original: OpenedImage, derivation: Derivation
     ) -> "asyncio.Task[bytes]":
-        flight = asyncio.get_running_loop().create_task(self._make(name, original, derivation))
-        self._flights[name] = flight
         source = _source(original.image)
-        self._flights_by_source[source] += 1
-        flight.add_done_callback(lambda done: self._end_flight(name, source, done))
+        waiting = sum(other == source for other, _ in self._flights.values())
+        if len(self._flights) >= _MAX_FLIGHTS or waiting >= _MAX_FLIGHTS_OF_ONE:
+            raise BackendUnavailable("too many images are waiting to be decoded: try again later")
+        flight = asyncio.get_running_loop().create_task(self._make(name, original, derivation))
+        self._flights[name] = source, flight
+        flight.add_done_callback(lambda done: self._end_flight(name, done))
         return flight
 
-    def _end_flight(self, name: str, source: str, flight: "asyncio.Task[bytes]") -> None:
-        self._flights.pop(name, None)
-        self._flights_by_source[source] -= 1
-        if not self._flights_by_source[source]:
-            del self._flights_by_source[source]
+    def _end_flight(self, name: str, flight: "asyncio.Task[bytes]") -> None:
+        del self._flights[name]
         error = asyncio.CancelledError() if flight.cancelled() else flight.exception()
         if error is not None:
             self._report("refused" if isinstance(error, UnsupportedMedia) else "failed")
@@ -301,9 +261,8 @@ class DerivedImages:
             async with self._lock(_source(original.image)):
                 fd = self._cache.open(name)
                 if fd is not None:
-                    with contextlib.closing(DerivedImage(original.image, fd)) as cached:
-                        size = os.fstat(fd).st_size
-                        return b"".join([piece async for piece in cached.chunks(0, size)])
+                    with os.fdopen(fd, "rb") as cached:
+                        return await self._in_thread(cached.read)
                 async with self._decodable(original) as file:
                     picture = await self._decoders.derive(file, derivation)
                     if await self._is_marked(original):
@@ -359,7 +318,7 @@ class DerivedImages:
             file = await self._in_thread(self._spool, size)
             try:
                 async for piece in original.chunks(0, size):
-                    await self._in_thread(_write, file, piece)
+                    await self._in_thread(write_all, file, piece)
                 yield file
             finally:
                 os.close(file)
@@ -371,13 +330,12 @@ class DerivedImages:
                 return os.open(self._config.folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
         return os.memfd_create("original")
 
-    async def _in_thread(self, job: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        call = functools.partial(job, *args, **kwargs)
-        return await asyncio.get_running_loop().run_in_executor(self._threads, call)
+    async def _in_thread(self, job: Callable[[*Arguments], T], *args: *Arguments) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, job, *args)
 
     async def close(self) -> None:
         """Cancel work and end the decoding processes. The object can be used again afterwards."""
-        flights = list(self._flights.values())
+        flights = [flight for _, flight in self._flights.values()]
         for flight in flights:
             flight.cancel()
         await asyncio.gather(*flights, return_exceptions=True)
@@ -392,9 +350,3 @@ def _threads() -> concurrent.futures.ThreadPoolExecutor:
 
 def _source(original: StoredImage) -> str:
     return hashlib.sha256(f"{original.key.text}\n{original.etag}".encode()).hexdigest()
-
-
-def _write(file: int, piece: bytes) -> None:
-    rest = memoryview(piece)
-    while rest:
-        rest = rest[os.write(file, rest) :]

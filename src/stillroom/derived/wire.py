@@ -29,13 +29,24 @@ BROKEN: Final = b"!"
 """Kind of response: the process cannot decode any image. The content is the reason, for the log."""
 
 COLOR: Final = "hex"
-"""Value of `format` in a job that computes the dominant colour (`#rrggbb`, or empty if
-transparent)."""
+"""Value of `format` in a job that computes the dominant colour (`#rrggbb`, or empty)."""
 
 _COLOR_SIDE: Final = 64
 
 OUT_OF_MEMORY: Final = 3
 """Exit status of a process after an image needed too much memory."""
+
+
+class Refused(Exception):
+    """Exception for an image that is not decoded.
+
+    Attributes:
+        kind: Kind of response to the job.
+    """
+
+    def __init__(self, kind: bytes) -> None:
+        super().__init__(kind)
+        self.kind = kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +72,7 @@ class Job:
 
     @classmethod
     def unpack(cls, data: bytes) -> Self:
-        """Parse the bytes of a job that `pack` has encoded."""
+        """Parse the bytes of a job, as `pack` returns them."""
         width, height, covers, form, quality = JOB.unpack(data)
         return cls(width, height, covers, form.decode("ascii").rstrip("\0"), quality)
 

@@ -9,26 +9,25 @@ The reasons are in docs/adr/0017.
 """
 
 import contextlib
+import functools
 import math
 import os
 import resource
 import socket
 import sys
-from collections.abc import Callable, Mapping
-from typing import Final
+from collections.abc import Callable
+from typing import BinaryIO, Final
 
 from stillroom.derived.confinement import deny_files, deny_system_calls, limit
 from stillroom.derived.wire import (
     BROKEN,
-    CUT_OFF,
     JOB,
     MADE,
     OUT_OF_MEMORY,
     RESPONSE,
-    TOO_MANY_PIXELS,
-    TOO_MANY_SCANS,
     UNDECODABLE,
     Job,
+    Refused,
 )
 
 _MEMORY_BYTES: Final = 512 * 1024**2
@@ -39,8 +38,7 @@ An RGB image needs 4 bytes, an image with transparency 8, and a WebP (which is d
 animation) 16."""
 
 _CPU_S: Final = 20
-"""Maximum processor time per image in seconds. A PNG of a hundred megapixels takes half a second.
-"""
+"""Maximum processor time per image in seconds. A PNG of 100 megapixels takes half a second."""
 
 _OOM_SCORE: Final = "1000"
 """Value that makes the kernel kill this process, and not the server, when memory runs out."""
@@ -48,8 +46,7 @@ _OOM_SCORE: Final = "1000"
 _NICE: Final = 10
 """Priority of this process. It gets a tenth of the processor time while the server is busy."""
 
-Derive = Callable[[int, Job], bytes]
-Refusals = Mapping[type[Exception], bytes]
+Derive = Callable[[BinaryIO, Job], bytes]
 
 
 def main() -> None:
@@ -71,32 +68,25 @@ def main() -> None:
     limit(memory_bytes=_MEMORY_BYTES + _MEMORY_BYTES_A_PIXEL * max_pixels)
     deny_files()
     deny_system_calls()
-
-    def derive(file: int, job: Job) -> bytes:
-        with open(file, "rb") as original:
-            original.seek(0)  # the server shares the file position, and may have written the file
-            return decoding.derive(original, job, max_pixels=max_pixels)
-
-    refusals = {
-        decoding.CutOffError: CUT_OFF,
-        decoding.TooManyPixelsError: TOO_MANY_PIXELS,
-        decoding.TooManyScansError: TOO_MANY_SCANS,
-    }
-    while _serve(channel, derive, refusals):
+    while _serve(channel, functools.partial(decoding.derive, max_pixels=max_pixels)):
         pass
 
 
-def _serve(channel: socket.socket, derive: Derive, refusals: Refusals) -> bool:
+def _serve(channel: socket.socket, derive: Derive) -> bool:
     data, files, _, _ = socket.recv_fds(channel, JOB.size, 1)
     if len(data) != JOB.size or len(files) != 1:
         return False
     _allow_more_cpu()
     try:
-        picture = derive(files[0], Job.unpack(data))
+        with open(files[0], "rb") as original:
+            original.seek(0)  # the server shares the file position, and may have written the file
+            picture = derive(original, Job.unpack(data))
     except MemoryError:
         sys.exit(OUT_OF_MEMORY)  # the libraries' state may be inconsistent
-    except Exception as error:  # noqa: BLE001  (decoders raise various errors for invalid files)
-        _respond(channel, refusals.get(type(error), UNDECODABLE))
+    except Refused as refused:
+        _respond(channel, refused.kind)
+    except Exception:  # noqa: BLE001  (decoders raise various errors for invalid files)
+        _respond(channel, UNDECODABLE)
     else:
         _respond(channel, MADE, picture)
     return True

@@ -39,11 +39,7 @@ def icc_name(profile: bytes) -> str | None:
 
 
 def printable(name: str | None) -> str | None:
-    """Remove non-printable characters from an untrusted name and limit its length.
-
-    Returns:
-        The name; None if it is empty.
-    """
+    """Return an untrusted name without non-printable characters, shortened; None if it is empty."""
     if name is None:
         return None
     clean = "".join(char for char in name[: 4 * _MAX_NAME] if char.isprintable()).strip()

@@ -43,19 +43,19 @@ class FileParts:
         budget: Work that parsers may still spend on the file.
     """
 
-    def __init__(self, size: int, most: int) -> None:
+    def __init__(self, size: int, most: int, budget: WorkBudget | None = None) -> None:
         """Create an object without bytes. Parsers should request at most `most` bytes in total."""
         self.size = size
         self.held = 0
         self._most = most
-        self.budget = WorkBudget()
+        self.budget = budget or WorkBudget()
         self._has_all = False
         self._parts: list[tuple[int, bytes]] = []
 
     @classmethod
-    def whole(cls, data: bytes) -> "FileParts":
+    def whole(cls, data: bytes, budget: WorkBudget | None = None) -> "FileParts":
         """Return an object for a file that is completely in memory."""
-        parts = cls(len(data), len(data))
+        parts = cls(len(data), len(data), budget)
         parts.add(0, data)
         return parts
 
@@ -98,12 +98,7 @@ class FileParts:
         return part[start - at : start - at + length]
 
     def read_ahead(self, start: int, needed: int) -> None:
-        """Request 64 KiB from the offset `start`, unless the first `needed` bytes have been read.
-
-        Raises:
-            MoreNeeded: the bytes have not been read yet.
-            CutOff, BrokenHeader, TooMuchWork: see `bytes_at`.
-        """
+        """Request 64 KiB from the offset `start`, unless the first `needed` bytes were read."""
         left = self.size - start
         try:
             self.bytes_at(start, min(needed, left))

@@ -1,10 +1,11 @@
 """HEIC and AVIF parser: width, height and colour profile."""
 
+import math
 from collections.abc import Iterator
 
 from stillroom.formats.color import CODED_SPACES, icc_name
 from stillroom.formats.file_parts import BrokenHeader, FileParts
-from stillroom.formats.isobmff import boxes
+from stillroom.formats.isobmff import boxes, inner_boxes
 
 
 def size(parts: FileParts) -> tuple[int, int]:
@@ -14,15 +15,12 @@ def size(parts: FileParts) -> tuple[int, int]:
     `clap` property crops this padding.
     Sources: ISO/IEC 23008-12 (HEIF), 6.5.3 and 6.5.9; https://aomediacodec.github.io/av1-avif/.
     """
-    sizes = []
-    for kind, start, _ in _properties(parts):
-        if kind == b"ispe":
-            width, height = parts.numbers(">II", start + 4)
-            sizes.append((width, height))
+    properties = list(_properties(parts))
+    sizes = [parts.numbers(">II", start + 4) for kind, start, _ in properties if kind == b"ispe"]
     if not sizes:
         raise BrokenHeader
-    width, height = max(sizes, key=lambda size: size[0] * size[1])
-    for kind, start, _ in _properties(parts):
+    width, height = max(sizes, key=math.prod)
+    for kind, start, _ in properties:
         if kind == b"clap":
             across, across_by, down, down_by = parts.numbers(">IIII", start)
             if across <= width * across_by and down <= height * down_by and across_by and down_by:
@@ -31,10 +29,7 @@ def size(parts: FileParts) -> tuple[int, int]:
 
 
 def color_profile(parts: FileParts) -> str | None:
-    """Return the name of the colour profile in a `colr` property, or None.
-
-    An ICC profile takes precedence over codes for a colour space.
-    """
+    """Return the name of the ICC profile, or else of the coded colour space, or None."""
     coded = None
     for kind, start, end in _properties(parts):
         if kind == b"colr":
@@ -50,9 +45,7 @@ def color_profile(parts: FileParts) -> str | None:
 def _properties(parts: FileParts) -> Iterator[tuple[bytes, int, int]]:
     for kind, start, end in boxes(parts, 0, parts.size):
         if kind == b"meta":
-            for below, at, until in boxes(parts, start + 4, end):
-                if below == b"iprp":
-                    for inner, first, last in boxes(parts, at, until):
-                        if inner == b"ipco":
-                            yield from boxes(parts, first, last)
+            groups = inner_boxes(parts, start + 4, end, b"iprp")
+            lists = inner_boxes(parts, *groups[b"iprp"], b"ipco")
+            yield from boxes(parts, *lists[b"ipco"])
             return

@@ -1,13 +1,10 @@
-"""ICO parser: width and height of the largest icon."""
+"""ICO parser. Source: https://learn.microsoft.com/previous-versions/ms997538(v=msdn.10)."""
 
 from stillroom.formats.file_parts import BrokenHeader, FileParts
 
 
 def size(parts: FileParts) -> tuple[int, int]:
-    """Return the width and height of the largest icon.
-
-    Source: https://learn.microsoft.com/previous-versions/ms997538(v=msdn.10).
-    """
+    """Return the width and height of the largest icon."""
     (count,) = parts.numbers("<H", 4)
     sides = [parts.numbers("BB", 6 + 16 * index) for index in range(count)]
     if not sides:

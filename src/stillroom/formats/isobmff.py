@@ -39,16 +39,18 @@ def boxes(parts: FileParts, start: int, end: int) -> Iterator[tuple[bytes, int, 
         start += length
 
 
-def find_box(parts: FileParts, start: int, end: int, box_type: bytes) -> tuple[int, int]:
-    """Return the start and end of the content of the first box of type `box_type`.
+def inner_boxes(
+    parts: FileParts, start: int, end: int, *required: bytes
+) -> dict[bytes, tuple[int, int]]:
+    """Return the start and end of the content of each box, by type. See `boxes`.
 
     Raises:
-        BrokenHeader: there is no such box.
+        BrokenHeader: one of the types in `required` is missing.
     """
-    for kind, at, until in boxes(parts, start, end):
-        if kind == box_type:
-            return at, until
-    raise BrokenHeader
+    found = {kind: (at, until) for kind, at, until in boxes(parts, start, end)}
+    if not found.keys() >= set(required):
+        raise BrokenHeader
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +84,6 @@ class Location:
     """Location of the bytes of one item.
 
     Attributes:
-        number: Number of the item.
         method: Start of the offsets: the beginning of the file (0) or of the box `idat` (1).
         source: Data reference; 0 means this file.
         base: Number that is added to the offset of each extent.
@@ -96,13 +97,14 @@ class Location:
     extents: list[tuple[int, int, int]]
 
 
-def locations(parts: FileParts, start: int, end: int) -> Iterator[Location]:
-    """Yield the locations of up to `MAX_ITEMS` items in an `iloc` box.
+def locations(parts: FileParts, start: int, end: int, *, most: int = 0) -> Iterator[Location]:
+    """Yield the locations of up to `MAX_ITEMS` items in an `iloc` box with up to 64 extents each.
 
-    The content of the box is between the offsets `start` and `end`.
+    `start` and `end` delimit the content of the box. Writers, which need all items, allow `most`
+    items and extents in total.
 
     Raises:
-        BrokenHeader: the content ends too early, or an item has more extents than any image needs.
+        BrokenHeader: the content ends too early, or an item has too many extents.
     """
     widths, at = LocationWidths.of(parts, start), start + 6
 
@@ -113,13 +115,16 @@ def locations(parts: FileParts, start: int, end: int) -> Iterator[Location]:
         at += width
         return int.from_bytes(parts.bytes_at(at - width, width), "big")
 
-    for _ in range(min(take(widths.number), MAX_ITEMS)):
+    items = take(widths.number)
+    left = most - items
+    for _ in range(min(items, max(MAX_ITEMS, most))):
         number = take(widths.number)
         method = take(widths.method) if widths.method else 0
         location = Location(number, method, take(2), take(widths.base), [])
         count = take(2)
-        if count > _MAX_EXTENTS:
+        if count > max(_MAX_EXTENTS, left):
             raise BrokenHeader
+        left -= count
         for _ in range(count):
             index = take(widths.index)
             location.extents.append((index, take(widths.offset), take(widths.length)))

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from stillroom.formats.file_parts import BrokenHeader, FileParts
-from stillroom.formats.isobmff import boxes, find_box
+from stillroom.formats.isobmff import boxes, inner_boxes
 from stillroom.formats.shape import display_size
 
 _ENABLED: Final = 1
@@ -28,24 +28,19 @@ class _Track:
     """Video track of a movie.
 
     Attributes:
-        is_enabled: True unless players ignore the track.
-        display: Width and height from `tkhd`, in pixels.
-        coded: Width and height from the sample description.
-        spacing: Pixel aspect ratio from the sample description; zeros mean square pixels.
+        is_enabled: False if players ignore the track.
+        size: Width and height in pixels, before rotation.
         is_turned: True if the track's matrix rotates by 90° or 270°.
         duration: Duration in the movie's time units, including edits.
-        timescale: Time units per second in `media_duration`.
+        media_seconds: Duration of the media, or None if it is unknown.
         has_samples: True if the track has samples outside fragments.
     """
 
     is_enabled: bool
-    display: tuple[int, int]
-    coded: tuple[int, int]
-    spacing: tuple[int, int]
+    size: tuple[int, int]
     is_turned: bool
     duration: int
-    timescale: int
-    media_duration: int
+    media_seconds: float | None
     has_samples: bool
 
 
@@ -57,8 +52,6 @@ class _Movie:
         timescale: Time units per second in the durations.
         duration: Duration without fragments (`mvhd`).
         total_duration: Duration with all fragments (`mehd`).
-        is_turned: True if the movie's matrix rotates by 90° or 270°.
-        is_fragmented: True if the file may contain fragments.
         tracks: Video tracks, with enabled tracks first.
     """
 
@@ -74,10 +67,7 @@ def size(parts: FileParts) -> tuple[int, int]:
     """Return the width and height of the first video track, after rotation."""
     movie = _read_movie(parts)
     track = movie.tracks[0]
-    display = track.display
-    if display == track.coded:
-        display = display[0] * track.spacing[0], display[1] * track.spacing[1]
-    width, height = display_size(track.coded, display)
+    width, height = track.size
     return (height, width) if track.is_turned != movie.is_turned else (width, height)
 
 
@@ -95,7 +85,7 @@ def duration(parts: FileParts) -> float | None:
     for units in (movie.duration, *(track.duration for track in movie.tracks)):
         if units not in _UNKNOWN:
             return _seconds(units, movie.timescale)
-    return _seconds(track.media_duration, track.timescale)
+    return track.media_seconds
 
 
 def _seconds(units: int, timescale: int) -> float | None:
@@ -134,10 +124,8 @@ def _find_movie(parts: FileParts) -> tuple[int, int]:
 
 
 def _read_video_track(parts: FileParts, start: int, end: int) -> _Track | None:
-    inner = {kind: (at, until) for kind, at, until in boxes(parts, start, end)}
-    if b"tkhd" not in inner or b"mdia" not in inner:
-        raise BrokenHeader
-    media = {kind: (at, until) for kind, at, until in boxes(parts, *inner[b"mdia"])}
+    inner = inner_boxes(parts, start, end, b"tkhd", b"mdia")
+    media = inner_boxes(parts, *inner[b"mdia"])
     if b"hdlr" not in media or parts.bytes_at(media[b"hdlr"][0] + 8, 4) != b"vide":
         return None
     if b"mdhd" not in media or b"minf" not in media:
@@ -148,17 +136,17 @@ def _read_video_track(parts: FileParts, start: int, end: int) -> _Track | None:
     (length,) = parts.numbers(">Q" if shift else ">I", at + (28 if shift else 20))
     width, height = parts.numbers(">II", at + 76 + shift)
     timescale, media_duration = _read_duration(parts, media[b"mdhd"][0])
-    table = find_box(parts, *media[b"minf"], b"stbl")
-    coded, spacing, has_samples = _read_samples(parts, *table)
+    tables = inner_boxes(parts, *media[b"minf"], b"stbl")
+    coded, (across, down), has_samples = _read_samples(parts, *tables[b"stbl"])
+    display = _round_fixed(width), _round_fixed(height)
+    if display == coded:
+        display = display[0] * across, display[1] * down
     return _Track(
         is_enabled=bool(flags & _ENABLED),
-        display=(_round_fixed(width), _round_fixed(height)),
-        coded=coded,
-        spacing=spacing,
+        size=display_size(coded, display),
         is_turned=_is_turned(parts, at + 40 + shift),
         duration=length,
-        timescale=timescale,
-        media_duration=media_duration,
+        media_seconds=_seconds(media_duration, timescale),
         has_samples=has_samples,
     )
 
@@ -180,7 +168,7 @@ def _read_samples(
 
 
 def _read_spacing(parts: FileParts, start: int, end: int) -> tuple[int, int]:
-    """Return the pixel aspect ratio from the first `pasp` box (12.1.4), or zeros."""
+    """Return the pixel aspect ratio from the first `pasp` box (12.1.4), or zeros for 1:1."""
     (length,) = parts.numbers(">I", start)
     with contextlib.suppress(BrokenHeader):  # QuickTime may have a colour table there
         for kind, at, _ in boxes(parts, start + _VISUAL_ENTRY_BYTES, min(start + length, end)):

@@ -9,13 +9,8 @@ _PADDING: Final = 16
 def display_size(coded: tuple[int, int], display: tuple[int, int]) -> tuple[int, int]:
     """Return the coded size, with one side enlarged to match the display aspect ratio.
 
-    Browsers do the same
-    (https://html.spec.whatwg.org/multipage/media.html#concept-video-intrinsic-width). A display
-    size that only enlarges the video with the same aspect ratio is ignored.
-
-    Args:
-        coded: Width and height in pixels; zeros if unknown.
-        display: Display width and height, or only their ratio; zeros if the file has neither.
+    Zeros mean that a size is unknown. Only the ratio of the display size counts, as in browsers:
+    https://html.spec.whatwg.org/multipage/media.html#concept-video-intrinsic-width
     """
     (width, height), (across, down) = coded, display
     if not width or not height or not across or not down:

@@ -56,6 +56,10 @@ def elements(parts: FileParts, start: int, end: int) -> Iterator[tuple[int, int,
         start = until
 
 
+def _elements_of(parts: FileParts, start: int, end: int, kind: int) -> Iterator[tuple[int, int]]:
+    return ((at, until) for name, at, until in elements(parts, start, end) if name == kind)
+
+
 def _element_at(parts: FileParts, start: int) -> tuple[int, int, int | None]:
     name, at = _coded(parts, start, _MAX_ID_BYTES)
     coded, end = _coded(parts, at, _MAX_NUMBER_BYTES)
@@ -88,13 +92,10 @@ def _coded(parts: FileParts, start: int, max_bytes: int) -> tuple[int, int]:
 
 def size(parts: FileParts) -> tuple[int, int]:
     """Return the width and height of the first video track, after cropping and rotation."""
-    start, end = _find_top_level(parts, _TRACKS)
-    for kind, at, until in elements(parts, start, end):
-        if kind == _TRACK_ENTRY:
-            for below, first, last in elements(parts, at, until):
-                if below == _VIDEO:
-                    width, height = _display_size(_read_numbers(parts, first, last, _SIZE_FIELDS))
-                    return (height, width) if _is_turned(parts, first, last) else (width, height)
+    for track in _elements_of(parts, *_find_top_level(parts, _TRACKS), _TRACK_ENTRY):
+        for start, end in _elements_of(parts, *track, _VIDEO):
+            width, height = _display_size(_read_numbers(parts, start, end, _SIZE_FIELDS))
+            return (height, width) if _is_turned(parts, start, end) else (width, height)
     raise BrokenHeader
 
 
@@ -125,11 +126,9 @@ def _display_size(video: dict[int, int]) -> tuple[int, int]:
 
 def _is_turned(parts: FileParts, start: int, end: int) -> bool:
     """Return whether players rotate the track by 90° or 270° (RFC 9559, ProjectionPoseRoll)."""
-    for kind, at, until in elements(parts, start, end):
-        if kind == _PROJECTION:
-            for below, first, last in elements(parts, at, until):
-                if below == _ROLL:
-                    return abs(_floating(parts, first, last)) == _QUARTER
+    for projection in _elements_of(parts, start, end, _PROJECTION):
+        for roll in _elements_of(parts, *projection, _ROLL):
+            return abs(_floating(parts, *roll)) == _QUARTER
     return False
 
 
@@ -164,17 +163,16 @@ def _find_segment(parts: FileParts) -> tuple[int, int]:
 
 def _is_webm(parts: FileParts, start: int, end: int) -> bool:
     return any(
-        kind == _DOC_TYPE and parts.bytes_at(at, until - at).rstrip(b"\0") == b"webm"
-        for kind, at, until in elements(parts, start, end)
+        parts.bytes_at(at, until - at).rstrip(b"\0") == b"webm"
+        for at, until in _elements_of(parts, start, end, _DOC_TYPE)
     )
 
 
 def _seek(parts: FileParts, start: int, end: int, element: int) -> int | None:
-    for kind, at, until in elements(parts, start, end):
-        if kind == _SEEK:
-            seek = _read_numbers(parts, at, until, frozenset({_SEEK_ID, _SEEK_POSITION}))
-            if seek.get(_SEEK_ID) == element:
-                return seek.get(_SEEK_POSITION)
+    for at, until in _elements_of(parts, start, end, _SEEK):
+        seek = _read_numbers(parts, at, until, frozenset({_SEEK_ID, _SEEK_POSITION}))
+        if seek.get(_SEEK_ID) == element:
+            return seek.get(_SEEK_POSITION)
     return None
 
 

@@ -8,14 +8,10 @@ import zlib
 from typing import Final
 
 MAX_LOOKS: Final = 400_000
-"""Maximum number of steps (a third of a second). A ComfyUI graph of 200 KB takes about 30,000
-steps."""
+"""Maximum number of steps (a third of a second). A ComfyUI graph of 200 KB takes about 30,000."""
 
 MAX_BYTES: Final = 16 * 1024**2
-"""Maximum number of bytes that parsers may process.
-
-It is a multiple of the bytes that are read, since the server parses a file again after each read.
-"""
+"""Maximum number of bytes that parsers may process. They parse a file again after each read."""
 
 MAX_CHARACTERS: Final = 8 * 1024**2
 """Maximum number of characters that parsers may process. Several parsers process the same text."""
@@ -31,6 +27,8 @@ class TooMuchWork(Exception):
 class WorkBudget:
     """Work that parsers may still spend on one file.
 
+    The methods that spend it raise `TooMuchWork` if too little is left.
+
     Attributes:
         looks: Number of steps, such as reads, JSON values, lines or node inputs.
         data: Number of bytes to return, inflate or search.
@@ -45,43 +43,27 @@ class WorkBudget:
         self.characters = characters
 
     def look(self, count: int = 1) -> None:
-        """Spend `count` steps.
-
-        Raises:
-            TooMuchWork: too few steps are left.
-        """
+        """Spend `count` steps."""
         self.looks -= count
         if self.looks < 0:
             raise TooMuchWork
 
     def hand_out(self, count: int) -> None:
-        """Spend `count` bytes.
-
-        Raises:
-            TooMuchWork: too few bytes are left.
-        """
+        """Spend `count` bytes."""
         self.data -= count
         if self.data < 0:
             raise TooMuchWork
 
     def produce(self, count: int) -> None:
-        """Spend `count` characters.
-
-        Raises:
-            TooMuchWork: too few characters are left.
-        """
+        """Spend `count` characters."""
         self.characters -= count
         if self.characters < 0:
             raise TooMuchWork
 
     def inflate(self, packed: bytes, most: int) -> tuple[bytes, bool]:
-        """Decompress `packed` with zlib.
-
-        Returns:
-            Up to `most` bytes, and whether they are the complete data.
+        """Decompress up to `most` bytes with zlib. Return them, and whether the data is complete.
 
         Raises:
-            TooMuchWork: the data would exceed the budget.
             zlib.error: the data is invalid.
         """
         self.hand_out(len(packed))

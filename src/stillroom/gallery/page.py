@@ -110,38 +110,22 @@ class Gallery:
         return _answer(request, self.page, PAGE, headers)
 
     async def send_file(self, request: Request) -> Response:
-        """Respond with one of the gallery's files.
-
-        Raises:
-            HTTPException: 404 if the file does not exist or belongs to another version.
-        """
+        """Respond with a file of the gallery, or with 404 if it belongs to another version."""
         name: str = request.path_params["name"]
         if request.path_params["version"] != self.version or name not in self.files:
             raise HTTPException(404)
         return _answer(request, self.files[name], name, {**_SAFE, "cache-control": _FOR_GOOD})
 
 
-def gallery_router(gallery: Gallery) -> APIRouter:
-    """Return a router that serves the gallery's page at `/`, and its files.
+def gallery_router(gallery: Gallery, *, is_embedded: bool = False) -> APIRouter:
+    """Return a router that serves the gallery's page and files, for which no token is required.
 
-    No token is required, since the page and the files contain no images.
+    The page is at `/` or, for an application that has its own page there, at `/gallery/`.
     """
-    router = APIRouter()
-    router.routes.append(Route("/", gallery.show))
-    router.routes.append(Route("/gallery/{version}/{name}", gallery.send_file))
-    return router
-
-
-def embedded_gallery_router(gallery: Gallery) -> APIRouter:
-    """Return a router that serves the gallery's page at `/gallery/`, and its files.
-
-    Use it for an application that has its own page at `/`.
-    """
-    router = APIRouter()
-    router.routes.append(Route("/gallery/", gallery.show))
-    router.routes.append(Route("/gallery", _add_slash))
-    router.routes.append(Route("/gallery/{version}/{name}", gallery.send_file))
-    return router
+    pages = [Route("/", gallery.show)]
+    if is_embedded:
+        pages = [Route("/gallery/", gallery.show), Route("/gallery", _add_slash)]
+    return APIRouter(routes=[*pages, Route("/gallery/{version}/{name}", gallery.send_file)])
 
 
 async def _add_slash(_: Request) -> Response:
@@ -179,13 +163,12 @@ def _packed(content: bytes) -> bytes:
 
 def _answer(request: Request, content: bytes, name: str, headers: dict[str, str]) -> Response:
     fields = combined(request.headers.raw)
-    packs = _TAKES_GZIP.search(fields.get("accept-encoding", "")) is not None
-    if packs:
+    if _TAKES_GZIP.search(fields.get("accept-encoding", "")):
         content = _packed(content)
         headers = {**headers, "content-encoding": "gzip"}
     # Browsers cache the policy with the page, so the ETag must change if the policy does.
-    told = headers.get("content-security-policy", "").encode()
-    etag = f'"{hashlib.sha256(told + content).hexdigest()[:32]}"'
+    policy = headers.get("content-security-policy", "").encode()
+    etag = f'"{hashlib.sha256(policy + content).hexdigest()[:32]}"'
     headers = {**headers, "etag": etag, "vary": "accept-encoding"}
     known = entity_tags(fields.get("if-none-match"), weak=True)
     if known is not None and (known == ANY or etag in known):

@@ -1,6 +1,6 @@
 """AI mark: metadata which states that AI made an image (C2PA, or IPTC DigitalSourceType in XMP)."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Final, Literal
 
 from stillroom.generation.carriers.entries import Entries
@@ -9,26 +9,17 @@ from stillroom.generation.carriers.xmp import SOURCE_TYPE
 AiMark = Literal["c2pa", "iptc", "both", "none"]
 """Kind of AI mark: `c2pa` (a C2PA manifest, not verified), `iptc` (DigitalSourceType), or both."""
 
-TYPES: Final = frozenset(
-    (
-        "image/png",
-        "image/jpeg",
-        "image/webp",
-        "image/avif",
-        "image/heic",
-        "image/jxl",
-        "video/mp4",
-        "video/quicktime",
-    )
-)
+TYPES: Final = frozenset((
+    "image/png", "image/jpeg", "image/webp", "image/avif", "image/heic", "image/jxl",
+    "video/mp4", "video/quicktime",
+))  # fmt: skip
 """Content types in which an AI mark can be read."""
 
 _MADE_BY_AI: Final = ("trainedAlgorithmicMedia", "compositeWithTrainedAlgorithmicMedia")
 
 
-def mark_of(gathered: Iterable[Entries]) -> AiMark | None:
+def mark_of(carriers: Sequence[Entries]) -> AiMark | None:
     """Return the AI mark in the metadata of a file, or None if it cannot be determined."""
-    carriers = list(gathered)
     has_c2pa = any(entries.has_c2pa for entries in carriers)
     has_iptc = any(says_ai(entries) for entries in carriers)
     if has_c2pa or has_iptc:

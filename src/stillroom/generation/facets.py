@@ -1,17 +1,20 @@
 """Table of the search filters on generation parameters ("facets").
 
 Each filter has the same name in the query `q`, the search index, the HTTP API and its
-documentation, and the command line. They all read this table. A new filter also needs a field of
-`FactsFilters` in the SDK.
+documentation, and the command line. They all read this table. `FactsFilters` has the same names and
+their types for the SDK.
 """
 
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal, get_args
+from typing import TYPE_CHECKING, Final, Literal, TypedDict, get_args
 
 from stillroom.generation.ai_mark import AiMark
-from stillroom.generation.facts import MAX_SEED, Generation
+from stillroom.generation.facts import MAX_SEED
+
+if TYPE_CHECKING:  # the parsers take long to import
+    from stillroom.generation.reading import Found
 
 _DIGITS: Final = re.compile(r"[0-9]{1,20}", re.ASCII)
 
@@ -21,12 +24,11 @@ class Facet:
     """Search filter on one generation parameter of images.
 
     Attributes:
-        name: Name of the filter. It is also the name of the field in `Generation`, except for
-            `lora` and `ai_mark`.
+        name: Name of the filter, and of the field in `Generation`, except for `lora` and `ai_mark`.
         matches: Kind of comparison: `words` finds words and phrases, `name` consecutive words of a
             name, `exact` the complete text in any case, and `number` an integer.
         description: Description in the HTTP API.
-        help: Description on the command line.
+        help: Description on the command line, if it differs.
         letter: First letter of the words under which the index stores a name. It is not a
             hexadecimal digit and is never changed.
         choices: All valid values; empty if any value is valid.
@@ -35,7 +37,7 @@ class Facet:
     name: str
     matches: Literal["words", "name", "exact", "number"]
     description: str
-    help: str
+    help: str = ""
     letter: str = ""
     choices: tuple[str, ...] = ()
 
@@ -45,9 +47,7 @@ class Facet:
         return self.matches in ("exact", "number")
 
     def check(self, text: str) -> str:
-        """Validate the text of a filter, and return it as the search index stores such values.
-
-        For a number, leading zeros are removed. Other texts are returned unchanged.
+        """Return the text of a filter without the leading zeros of a number.
 
         Raises:
             ValueError: the text is not a valid value for this filter.
@@ -60,52 +60,53 @@ class Facet:
             raise ValueError(f"must be a whole number from 0 to {MAX_SEED}")
         return str(int(text))
 
-    def values(self, facts: Generation, ai_mark: AiMark | None) -> Sequence[str]:
+    def values(self, found: "Found") -> Sequence[str]:
         """Return the values of an image that this filter compares; empty if the image has none."""
+        facts = found.generation
         if self.name == "lora":
-            return [lora.name for lora in facts.loras or ()]
-        value = ai_mark if self.name == "ai_mark" else getattr(facts, self.name)
+            return [lora.name for lora in (facts and facts.loras) or ()]
+        value = getattr(found if self.name == "ai_mark" else facts, self.name, None)
         return [] if value is None else [str(value)]
 
 
 FACETS: Final[Mapping[str, Facet]] = {
     facet.name: facet
     for facet in (
-        Facet("prompt", "words", "Words in the prompt.", "Words in the prompt."),
+        Facet("prompt", "words", "Words in the prompt."),
+        Facet("model", "name", "Consecutive words in the name of the model.", letter="m"),
+        Facet("lora", "name", "Consecutive words in the name of a LoRA.", letter="l"),
         Facet(
-            "model",
-            "name",
-            "Consecutive words in the name of the model.",
-            "Consecutive words in the name of the model.",
-            letter="m",
-        ),
-        Facet(
-            "lora",
-            "name",
-            "Consecutive words in the name of a LoRA.",
-            "Consecutive words in the name of a LoRA.",
-            letter="l",
-        ),
-        Facet(
-            "sampler",
-            "exact",
-            "Complete name of the sampler, ignoring case.",
+            "sampler", "exact", "Complete name of the sampler, ignoring case.",
             "Complete name of the sampler.",
         ),
         Facet("seed", "number", "Up to 2**64 - 1.", "The seed."),
         Facet(
-            "tool",
-            "exact",
-            "Complete name of the tool, ignoring case.",
+            "tool", "exact", "Complete name of the tool, ignoring case.",
             "Complete name of the tool, such as ComfyUI.",
         ),
-        Facet(
-            "ai_mark",
-            "exact",
-            "AI mark of the image.",
-            "AI mark of the image.",
-            choices=get_args(AiMark),
-        ),
+        Facet("ai_mark", "exact", "AI mark of the image.", choices=get_args(AiMark)),
     )
-}
+}  # fmt: skip
 """Search filters by name, in the order in which the documentation and the commands list them."""
+
+
+class FactsFilters(TypedDict, total=False):
+    """Filters on generation parameters; see docs/search.md.
+
+    Attributes:
+        prompt: Words in the prompt. Words in double quotes form a phrase.
+        model: Consecutive words in the name of the model.
+        lora: Consecutive words in the name of a LoRA.
+        sampler: Complete name of the sampler, in upper or lower case.
+        seed: Seed from 0 to 2**64 - 1.
+        tool: Complete name of the tool, in upper or lower case.
+        ai_mark: AI mark; `none` matches images without a mark.
+    """
+
+    prompt: str
+    model: str
+    lora: str
+    sampler: str
+    seed: int
+    tool: str
+    ai_mark: AiMark

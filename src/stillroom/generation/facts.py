@@ -2,19 +2,20 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
-from typing import Any, Final
+from dataclasses import dataclass, fields, replace
+from typing import Any, Final, TypeVar
 
-from stillroom.formats.work_budget import WorkBudget
-from stillroom.generation.texts import Unreadable, clean, clean_text, json_object
+from stillroom.generation.texts import Unreadable, clean, clean_text
 
 MAX_SEED: Final = 2**64 - 1
 """Largest seed that any of the supported tools (ComfyUI) uses."""
 
 _MAX_COUNT: Final = 2**31 - 1
 _MAX_DIGITS: Final = 20
-_MAX_LORAS: Final = 100
-_MAX_ORIGINS: Final = 100
+MAX_ITEMS: Final = 100
+"""Maximum number of LoRAs or origins."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,16 +72,8 @@ class Generation:
 
     def over(self, other: "Generation") -> "Generation":
         """Return a copy whose unknown parameters have the values of `other`."""
-        return Generation(
-            **{
-                name: getattr(other, name) if getattr(self, name) is None else getattr(self, name)
-                for name in NAMES
-            }
-        )
-
-    def is_empty(self) -> bool:
-        """Return whether all parameters are unknown."""
-        return all(getattr(self, name) is None for name in NAMES)
+        unknown = (name for name in NAMES if getattr(self, name) is None)
+        return replace(self, **{name: getattr(other, name) for name in unknown})
 
 
 NAMES: Final = tuple(field.name for field in fields(Generation))
@@ -93,19 +86,22 @@ def generation_of(values: Mapping[str, Any]) -> Generation:
     Invalid values become None. Unknown names are ignored, so that older versions can read metadata
     from newer versions.
     """
-    raw = values.get("raw")
-    parsers = _PARSERS | dict.fromkeys(_TEXTS, text)
+    parsers = _PARSERS | dict.fromkeys(("tool", "sampler", "scheduler", "model"), text)
+    loras = items_in(values.get("loras"), object)
+    objects = [item for item in loras or () if isinstance(item, Mapping)]
+    pairs = [(item.get("name"), item.get("weight")) for item in objects]
+    origins = items_in(values.get("derived_from"), str)
+    raw = values.get("raw") if isinstance(values.get("raw"), Mapping) else None
+    try:
+        raw = clean(raw)
+    except Unreadable:  # nested too deeply
+        raw = None
     return Generation(
         **{field: parse(values.get(field)) for field, parse in parsers.items()},
-        loras=_loras(values.get("loras")),
-        derived_from=_origins(values.get("derived_from")),
-        raw=clean_object(raw) if isinstance(raw, Mapping) else None,
+        loras=None if loras is None else loras_of(pairs),
+        derived_from=None if origins is None else tuple(map(clean_text, origins)),
+        raw=raw,
     )
-
-
-_TEXTS: Final = (
-    "tool", "prompt", "negative_prompt", "sampler", "scheduler", "model",
-)  # fmt: skip
 
 
 Names = Mapping[str, str | tuple[str, ...]]
@@ -117,9 +113,8 @@ The name `size` stands for the width and height in one string."""
 def names_of(same: str = "", **others: str | tuple[str, ...]) -> Names:
     """Return a table of the names that a tool uses.
 
-    Args:
-        same: Names that are the same in `Generation`, separated by spaces.
-        others: Names that differ, by the name in `Generation`. A tuple contains alternatives.
+    `same` are the names that are the same in `Generation`, separated by spaces. The others differ;
+    a tuple contains alternatives.
     """
     return {**{name: name for name in same.split()}, **others}
 
@@ -128,15 +123,14 @@ def parse_facts(
     values: Mapping[str, Any],
     names: Names,
     raw: Mapping[str, object],
+    *,
+    loras: Iterable[tuple[object, object]] | None = None,
     **known: Any,  # noqa: ANN401  (fields of `Generation`, which were parsed already)
 ) -> Generation:
     """Create a `Generation` from an untrusted object that a tool has written.
 
-    Args:
-        values: Object with the tool's names. Invalid values become None.
-        names: Names that the tool uses.
-        raw: Original metadata, which is returned unchanged.
-        known: Parameters that the caller has already parsed.
+    `values` has the tool's own `names`, and invalid values become None. `loras` are pairs of a name
+    and a weight. `known` are parameters that the caller has already parsed.
     """
     for field, keys in names.items():
         listed = (keys,) if isinstance(keys, str) else keys
@@ -145,7 +139,7 @@ def parse_facts(
             known["width"], known["height"] = size(value)
         else:
             known[field] = _PARSERS[field](value)
-    return Generation(raw=raw, **known)
+    return Generation(raw=raw, loras=None if loras is None else loras_of(loras), **known)
 
 
 def text(value: object) -> str | None:
@@ -155,8 +149,7 @@ def text(value: object) -> str | None:
 
 def name(value: object) -> str | None:
     """Return a string, cleaned as by `text` and stripped; None if it is empty or another type."""
-    cleaned = text(value)
-    return (cleaned.strip() or None) if cleaned is not None else None
+    return (text(value) or "").strip() or None
 
 
 def whole(value: object, most: int = _MAX_COUNT) -> int | None:
@@ -216,34 +209,8 @@ def loras_of(pairs: Iterable[tuple[object, object]]) -> tuple[Lora, ...]:
     return tuple(lora_ for lora_ in loras if lora_ is not None)
 
 
-def clean_object(value: Mapping[str, Any]) -> Mapping[str, object] | None:
-    """Clean each string in a JSON object with `text`. Return None if it is nested too deeply."""
-    try:
-        cleaned = clean(value)
-    except Unreadable:
-        return None
-    return cleaned if isinstance(cleaned, dict) else None
-
-
-def _loras(value: object) -> tuple[Lora, ...] | None:
+def items_in(value: object, kind: type[T]) -> list[T] | None:
+    """Return the items of type `kind` among the first 100 of a list; None if there is no list."""
     if not isinstance(value, Sequence) or isinstance(value, str):
         return None
-    items = (item for item in value[:_MAX_LORAS] if isinstance(item, Mapping))
-    return loras_of((item.get("name"), item.get("weight")) for item in items)
-
-
-def _origins(value: object) -> tuple[str, ...] | None:
-    if not isinstance(value, Sequence) or isinstance(value, str):
-        return None
-    return tuple(clean_text(origin) for origin in value[:_MAX_ORIGINS] if isinstance(origin, str))
-
-
-def object_in(text_: str | None, budget: WorkBudget) -> dict[str, Any] | None:
-    """Parse a JSON object. Return None if `text_` is None or does not begin with a brace.
-
-    Raises:
-        Unreadable, TooMuchWork: see `json_object`.
-    """
-    if text_ is None or not text_.lstrip().startswith("{"):
-        return None
-    return json_object(text_, budget)
+    return [item for item in value[:MAX_ITEMS] if isinstance(item, kind)]

@@ -4,7 +4,7 @@ import asyncio
 import concurrent.futures
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Final, Protocol, TypeVar
+from typing import Final, TypeVar
 
 from stillroom.formats.file_parts import BrokenHeader, FileParts, MoreNeeded
 from stillroom.formats.jpeg import SIGNATURE as JPEG
@@ -45,20 +45,12 @@ Read = Callable[[int, int], Awaitable[bytes]]
 
 Carrier = Callable[[FileParts, Entries], None]
 T = TypeVar("T")
-Parts = TypeVar("Parts", bound=FileParts)
 
 _TOOLS: Final = (
-    swarmui.read,
-    fooocus.read,
-    invokeai.read,
-    novelai.read,
-    drawthings.read,
-    a1111.read,
+    swarmui.read, fooocus.read, invokeai.read, novelai.read, drawthings.read, a1111.read,
     comfyui.read,
-)
-"""Parsers in the order in which they are tried. Those that recognize their tool reliably come
-first."""
-
+)  # fmt: skip
+"""Parsers in the order in which they are tried, beginning with the most reliable ones."""
 
 _FORMATS: Final = (
     (lambda start: start.startswith(PNG), (png.read, png.read_tail)),
@@ -88,18 +80,11 @@ UNKNOWN: Final = Found(None, broken=True)
 """Result for a file whose metadata takes too much work to parse."""
 
 
-class Readable(Protocol):
-    """Protocol for an open file of which any part can be read."""
-
-    def chunks(self, start: int, length: int) -> AsyncIterator[bytes]:
-        """Yield the `length` bytes that begin at the offset `start`, in chunks."""
-
-
-def reader_of(file: Readable) -> Read:
-    """Return a function that reads parts of an open file."""
+def reader_of(chunks: Callable[[int, int], AsyncIterator[bytes]]) -> Read:
+    """Return a function that joins the chunks of a part of a file."""
 
     async def read(start: int, length: int) -> bytes:
-        return b"".join([chunk async for chunk in file.chunks(start, length)])
+        return b"".join([chunk async for chunk in chunks(start, length)])
 
     return read
 
@@ -125,12 +110,8 @@ def find(parts: FileParts) -> Found:
 
 
 def find_mark(parts: FileParts) -> AiMark | None:
-    """Find only the AI mark in the parts of a file that have been read.
-
-    Raises:
-        MoreNeeded, TooMuchWork: see `find`.
-    """
-    return mark_of([_gather(carrier, parts) for carrier in _carriers(parts)])
+    """Find only the AI mark in the parts of a file that have been read. See `find`."""
+    return mark_of(gather_all(parts))
 
 
 def find_in(data: bytes) -> Found:
@@ -141,19 +122,13 @@ def find_in(data: bytes) -> Found:
         return UNKNOWN
 
 
-def texts_in(data: bytes) -> Mapping[str, str]:
-    """Return all texts that are embedded in a file, by name; see `Entries`."""
-    parts, texts = FileParts.whole(data), {}
-    for carrier in reversed(_carriers(parts)):
-        texts.update(_gather(carrier, parts).texts)
-    return texts
+def gather_all(parts: FileParts) -> list[Entries]:
+    """Return the texts from each place in a file that can contain metadata. See `find`."""
+    return [_gather(carrier, parts) for carrier in _carriers(parts)]
 
 
 async def find_by_reading(size: int, read: Read) -> Found:
-    """Find the generation parameters and the AI mark in a file of `size` bytes.
-
-    Calls `read` for the parts of the file that are needed, at most 1 MiB.
-    """
+    """Find the generation parameters and the AI mark in a file. See `by_reading`."""
     try:
         return await by_reading(size, read, find)
     except TooMuchWork:
@@ -161,13 +136,9 @@ async def find_by_reading(size: int, read: Read) -> Found:
 
 
 async def by_reading(size: int, read: Read, parse: Callable[[FileParts], T]) -> T:
-    """Call `parse` with the parts of a file that it needs.
+    """Call `parse` with `run_parser` until all parts of a file that it needs were read.
 
-    Args:
-        size: Size of the file in bytes.
-        read: Function that reads a part of the file. At most 1 MiB is read.
-        parse: Parser, called with `run_parser`. If it raises MoreNeeded, the missing part is read
-            and it is called again.
+    At most 1 MiB of the `size` bytes is read. Then `parse` has to use what was read.
 
     Raises:
         TooMuchWork: see `run_parser`.
@@ -188,7 +159,7 @@ async def by_reading(size: int, read: Read, parse: Callable[[FileParts], T]) -> 
     return await run_parser(parts, parse)
 
 
-async def run_parser(parts: Parts, parse: Callable[[Parts], T]) -> T:
+async def run_parser(parts: FileParts, parse: Callable[[FileParts], T]) -> T:
     """Call `parse` in the event loop, or in a thread if it takes longer than about 1 ms.
 
     Raises:
@@ -206,7 +177,7 @@ async def run_parser(parts: Parts, parse: Callable[[Parts], T]) -> T:
     return await asyncio.get_running_loop().run_in_executor(_parsing, _parse_in_full, parts, parse)
 
 
-def _parse_in_full(parts: Parts, parse: Callable[[Parts], T]) -> T:
+def _parse_in_full(parts: FileParts, parse: Callable[[FileParts], T]) -> T:
     try:
         return parse(parts)
     except (TooMuchWork, RecursionError) as error:
@@ -228,30 +199,21 @@ def interpret(texts: Mapping[str, str], budget: WorkBudget) -> Found:
     """Find the generation parameters in the texts of a file (see `Entries`), whatever tool made it.
 
     Parameters that the SDK embedded take precedence over those that the generating tool embedded.
-
-    Raises:
-        TooMuchWork: parsing takes more work than `budget` allows.
     """
-    ours, broken = _read_by(own.read, texts, budget)
-    for tool in _TOOLS:
-        theirs, unreadable = _read_by(tool, texts, budget)
-        broken = broken or unreadable
-        if theirs is not None:
-            return Found(ours.over(theirs) if ours else theirs, broken)
+    ours, broken = None, False
+    for read in (own.read, *_TOOLS):
+        try:
+            generation = read(texts, budget)
+        except Unreadable:
+            broken = True
+            continue
+        if read is own.read:
+            ours = generation
+        elif generation is not None:
+            return Found(ours.over(generation) if ours else generation, broken)
     if ours is not None and ours.tool is None:
         ours = ours.over(Generation(tool="Stillroom"))
     return Found(ours, broken)
-
-
-def _read_by(
-    tool: Callable[[Mapping[str, str], WorkBudget], Generation | None],
-    texts: Mapping[str, str],
-    budget: WorkBudget,
-) -> tuple[Generation | None, bool]:
-    try:
-        return tool(texts, budget), False
-    except Unreadable:
-        return None, True
 
 
 def _carriers(parts: FileParts) -> tuple[Carrier, ...]:

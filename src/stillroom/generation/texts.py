@@ -8,8 +8,7 @@ from typing import Any, Final
 from stillroom.formats.work_budget import WorkBudget
 
 _MAX_VALUES: Final = 200_000
-"""Maximum number of values in a JSON text. Parsing them takes 50 ms. A ComfyUI graph of 200 KB has
-a tenth of that."""
+"""Maximum number of values in a JSON text (50 ms). A ComfyUI graph of 200 KB has a tenth of it."""
 
 _MAX_DEPTH: Final = 64
 _MAX_DIGITS: Final = 40
@@ -19,37 +18,30 @@ class Unreadable(Exception):
     """Exception for metadata that has a keyword of a tool, but not the format of this tool."""
 
 
-def json_object(text: str, budget: WorkBudget) -> dict[str, Any]:
-    """Parse a JSON object.
+def object_in(text: str | None, budget: WorkBudget) -> dict[str, Any] | None:
+    """Parse a JSON object. Return None if `text` is None or does not begin with a brace.
 
     NaN, infinity and numbers that are too long become None. Lone surrogates become U+FFFD.
 
     Raises:
-        Unreadable: the text is not a JSON object, or it is unusually large or deeply nested.
-        TooMuchWork: parsing takes more work than `budget` allows.
+        Unreadable: the text is malformed, or it is unusually large or deeply nested.
     """
+    if text is None or not text.lstrip().startswith("{"):
+        return None
     budget.produce(len(text))
     values = sum(map(text.count, ",[{"))
     if values > _MAX_VALUES:
         raise Unreadable
     budget.look(values)
     try:
-        parsed = json.loads(
-            text, parse_constant=lambda _: None, parse_int=_parse_int, parse_float=_parse_float
-        )
+        parsed = json.loads(text, parse_int=_parse_int)
     except (ValueError, RecursionError) as error:
         raise Unreadable from error
-    if not isinstance(parsed, dict):
-        raise Unreadable
     return clean(parsed)  # type: ignore[no-any-return]  # the copy of an object is an object
 
 
 def clean(value: Any, depth: int = 0) -> Any:  # noqa: ANN401  (JSON)
-    """Copy a JSON value, clean its strings as by `clean_text` and replace NaN by None.
-
-    Raises:
-        Unreadable: the value is nested too deeply.
-    """
+    """Copy a JSON value without NaN, and with clean strings. Raise `Unreadable` if too deep."""
     if depth > _MAX_DEPTH:
         raise Unreadable
     if isinstance(value, str):
@@ -80,8 +72,3 @@ def decode_text(data: bytes) -> str:
 
 def _parse_int(digits: str) -> int | None:
     return int(digits) if len(digits) <= _MAX_DIGITS else None
-
-
-def _parse_float(digits: str) -> float | None:
-    number = float(digits)
-    return number if math.isfinite(number) else None

@@ -23,31 +23,6 @@ Format = Literal["webp", "jpeg", "png"]
 _NUMBER: Final = re.compile(r"0*([1-9][0-9]*)", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True)
-class Derivation:
-    """Normalised parameters of a thumbnail.
-
-    Attributes:
-        width: Width in pixels of the box for the thumbnail; one of `SIZES`, by default the largest.
-        height: Height of the box in pixels; also one of `SIZES`.
-        fit: `contain` scales the image to fit into the box; `cover` fills the box and crops the
-            image. Neither enlarges the image.
-        format: Image format of the thumbnail.
-        quality: Multiple of ten up to 100; 0 for formats without a quality.
-    """
-
-    width: int
-    height: int
-    fit: Fit
-    format: Format
-    quality: int
-
-    @property
-    def content_type(self) -> str:
-        """Content type of the thumbnail."""
-        return f"image/{self.format}"
-
-
 def _parse_size(text: str) -> int:
     number = _NUMBER.fullmatch(text)
     if number is None:
@@ -70,11 +45,17 @@ def _pixels(side: str) -> Parameter:
 
 
 @dataclass(frozen=True, slots=True)
-class DerivationParameters:
-    """Query parameters of a request for a thumbnail. A width or height of 0 is not limited.
+class Derivation:
+    """Query parameters for a thumbnail, normalised by `parse_derivation`.
 
     The OpenAPI document contains no defaults for them. Generated clients would send the defaults,
     and any of these parameters turns a request for an image into a request for a thumbnail.
+
+    Attributes:
+        width: Width in pixels of the box for the thumbnail; like the height one of `SIZES`.
+        fit: `contain` scales the image to fit into the box; `cover` fills the box and crops the
+            image. Neither enlarges the image.
+        quality: Multiple of ten up to 100; 0 for formats without a quality.
     """
 
     width: Annotated[int, _pixels("Width")] = 0
@@ -99,27 +80,27 @@ class DerivationParameters:
         ),
     ] = DEFAULT_QUALITY
 
+    @property
+    def content_type(self) -> str:
+        """Content type of the thumbnail."""
+        return f"image/{self.format}"
+
 
 def parse_derivation(raw: bytes) -> Derivation | None:
     """Parse the query of a GET or HEAD request. Return None if it has no thumbnail parameters.
 
     Other parameters are ignored, even if their names are invalid, because CDNs and web pages add
-    parameters of their own.
-
-    Raises:
-        InvalidPath: a value is not valid UTF-8.
-        InvalidParameter: a parameter is repeated or has an invalid value.
+    parameters of their own. See `read_texts` and `build` for the errors.
     """
-    texts = read_texts(raw, DerivationParameters, has_foreign_names=True) if raw else None
+    texts = read_texts(raw, Derivation, has_foreign_names=True) if raw else None
     if not texts:
         return None
-    parameters = build(DerivationParameters, texts)
-    width, height = parameters.width, parameters.height
+    parameters = build(Derivation, texts)
     return Derivation(
-        width=width or SIZES[-1],
-        height=height or SIZES[-1],
+        width=parameters.width or SIZES[-1],
+        height=parameters.height or SIZES[-1],
         # with only a width or a height, nothing is cropped
-        fit=parameters.fit if width and height else "contain",
+        fit=parameters.fit if parameters.width and parameters.height else "contain",
         format=parameters.format,
         quality=0 if parameters.format == "png" else parameters.quality,
     )

@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import contextlib
 import re
 import time
 from collections.abc import Iterable, Mapping
@@ -69,15 +70,11 @@ def entity_tags(value: str | None, *, weak: bool) -> EntityTags | None:
 
 def parse_http_date(value: str | None) -> int | None:
     """Convert an HTTP date to seconds since the epoch. Return None if it is missing or invalid."""
-    if value is None:
-        return None
-    try:
-        moment = parsedate_to_datetime(value)
-        if moment.tzinfo is None:
-            moment = moment.replace(tzinfo=UTC)
-        return int(moment.timestamp())
-    except (ValueError, OverflowError):
-        return None
+    with contextlib.suppress(ValueError, OverflowError):
+        if value is not None:
+            moment = parsedate_to_datetime(value)
+            return int(moment.replace(tzinfo=moment.tzinfo or UTC).timestamp())
+    return None
 
 
 def format_http_date(nanoseconds: int) -> str:
@@ -93,18 +90,14 @@ def format_http_date(nanoseconds: int) -> str:
 
 def as_rfc3339(nanoseconds: int) -> str:
     """Format a time in nanoseconds since the epoch as in RFC 3339, for JSON."""
-    return datetime.fromtimestamp(
-        max(_EARLIEST_S, min(nanoseconds / 1e9, _LATEST_S)), UTC
-    ).isoformat()
+    seconds = max(_EARLIEST_S, min(nanoseconds / 1e9, _LATEST_S))
+    return datetime.fromtimestamp(seconds, UTC).isoformat()
 
 
 def lifetime(value: str | None) -> timedelta | None:
     """Parse the value of an `Expires-In` header, such as `7d` or `3600`.
 
-    Return None if it is missing.
-
-    Raises:
-        InvalidParameter: the value is not a duration, or is longer than ten years.
+    Return None if it is missing. Raise `InvalidParameter` if it is no duration up to ten years.
     """
     if value is None:
         return None
@@ -121,28 +114,24 @@ def lifetime(value: str | None) -> timedelta | None:
 def announced_sha256(value: str | None) -> bytes | None:
     """Parse the value of a `Repr-Digest` header (RFC 9530). Return None if it has no SHA-256.
 
-    Raises:
-        DigestMismatch: the value is malformed, so that the bytes cannot be compared with it.
+    Raise `DigestMismatch` if it is malformed, since the bytes cannot be compared with it.
     """
-    if value is None:
-        return None
-    digest: bytes | None = None
-    at = 0
+    sha256: bytes | None = None
+    at, value = 0, value or ""
     while at < len(value):
         member = _MEMBER.match(value, at)
         if member is None:
             raise DigestMismatch("Repr-Digest must have the form `sha-256=:<base64>:`")
         if member[1] == "sha-256":
-            digest = _decode_sha256(member[2])
+            sha256 = _decode_sha256(member[2])
         at = member.end()
-    return digest
+    return sha256
 
 
 def _decode_sha256(text: str) -> bytes:
-    try:
+    digest = b""
+    with contextlib.suppress(binascii.Error):
         digest = base64.b64decode(text, validate=True)
-    except binascii.Error:
-        digest = b""
     if len(digest) != _SHA256_BYTES:
         raise DigestMismatch("the value of sha-256 in Repr-Digest must be 32 bytes in base64")
     return digest

@@ -7,7 +7,7 @@ threads can run between two values.
 
 import json
 import re
-from json.decoder import JSONDecodeError
+from collections.abc import Iterator
 from typing import Final, NoReturn
 
 MAX_VALUES: Final = 4096
@@ -23,11 +23,9 @@ class TooManyValuesError(ValueError):
 
 
 def parse_object(data: bytes) -> dict[str, object]:
-    """Parse a JSON object. Duplicate names are an error.
+    """Parse a JSON object. Raise ValueError for other data, and for duplicate names.
 
-    Raises:
-        TooManyValuesError: the object exceeds the limits.
-        ValueError: the data is not a JSON object, or has duplicate names.
+    If the object exceeds the limits, the exception is a `TooManyValuesError`.
     """
     text = data.decode(json.detect_encoding(data), "surrogatepass")
     document = _Parser(text).parse()
@@ -46,7 +44,7 @@ class _Parser:
     def parse(self) -> object:
         document = self._parse_value(0)
         if self._peek():
-            raise JSONDecodeError("unexpected text after the JSON object", self._text, self._at)
+            raise ValueError("unexpected text after the JSON object")
         return document
 
     def _parse_value(self, depth: int) -> object:
@@ -65,45 +63,32 @@ class _Parser:
 
     def _parse_object(self, depth: int) -> dict[str, object]:
         members: dict[str, object] = {}
-        has_more = self._open_bracket("}")
-        while has_more:
+        for _ in self._items("}"):
             if self._peek() != '"':
-                raise JSONDecodeError("a name is missing", self._text, self._at)
+                raise ValueError("a name is missing")
             name, self._at = self._scalar(self._text, self._at)
             if name in members:
-                raise JSONDecodeError("a name occurs twice in a JSON object", self._text, self._at)
+                raise ValueError("a name occurs twice in a JSON object")
             self._skip(":")
             members[name] = self._parse_value(depth + 1)
-            has_more = self._skip_separator("}")
         return members
 
     def _parse_array(self, depth: int) -> list[object]:
-        values: list[object] = []
-        has_more = self._open_bracket("]")
-        while has_more:
-            values.append(self._parse_value(depth + 1))
-            has_more = self._skip_separator("]")
-        return values
+        return [self._parse_value(depth + 1) for _ in self._items("]")]
 
-    def _open_bracket(self, closing: str) -> bool:
-        """Skip an opening bracket. If `closing` follows it, skip both and return False."""
+    def _items(self, closing: str) -> Iterator[None]:
+        """Skip the brackets and commas of an object or array, and stop before each of its items."""
         self._at += 1
         if self._peek() != closing:
-            return True
+            yield
+            while self._peek() != closing:
+                self._skip(",")
+                yield
         self._at += 1
-        return False
-
-    def _skip_separator(self, closing: str) -> bool:
-        """Skip a comma or the closing bracket. Return True for a comma."""
-        if self._peek() == closing:
-            self._at += 1
-            return False
-        self._skip(",")
-        return True
 
     def _skip(self, mark: str) -> None:
         if self._peek() != mark:
-            raise JSONDecodeError(f"{mark} is missing", self._text, self._at)
+            raise ValueError(f"{mark} is missing")
         self._at += 1
 
     def _peek(self) -> str:

@@ -9,12 +9,7 @@ import re
 from collections.abc import AsyncIterator
 from typing import Final
 
-from multipart import (
-    MultipartError,
-    MultipartSegment,
-    PushMultipartParser,
-    parse_options_header,
-)
+from multipart import MultipartError, MultipartSegment, PushMultipartParser, parse_options_header
 
 from stillroom.errors import DigestMismatch, InvalidUpload, MalformedBody, UnsupportedMedia
 from stillroom.http.fields import Fields, announced_sha256
@@ -68,13 +63,10 @@ class FilePart:
         max_bytes: int | None = None,
         expected_sha256: bytes | None = None,
     ) -> None:
-        """Create a source that reads a multipart body.
+        """Read the pieces of `body`, which may have any size.
 
-        Args:
-            body: Pieces of the body, which may have any size.
-            boundary: Boundary between the parts.
-            max_bytes: Content-Length of the request, which the image cannot exceed.
-            expected_sha256: SHA-256 from the `Repr-Digest` header of the request.
+        `max_bytes` is the Content-Length of the request, which the image cannot exceed, and
+        `expected_sha256` is from the request's `Repr-Digest` header.
         """
         self.max_bytes = max_bytes
         self.expected_sha256 = expected_sha256
@@ -95,19 +87,15 @@ class FilePart:
         """Yield the chunks of the image.
 
         Raises:
-            MalformedBody: the body is invalid or incomplete, or has too many bytes outside of the
-                image.
+            MalformedBody: the body is invalid or incomplete, or has too many bytes in other parts.
             InvalidUpload: there is no part named `file`, more than one, or one without a file name.
-            DigestMismatch: the `Repr-Digest` of the part is invalid or contradicts that of the
-                request.
+            DigestMismatch: the part's `Repr-Digest` is invalid or contradicts that of the request.
         """
         async for piece in self._body:
             at = 0
             while at < len(piece):
-                if self._in_file:
-                    part = piece[at:] if at else piece
-                else:
-                    part = piece[at : at + PARSED_AT_ONCE_BYTES]
+                end = len(piece) if self._in_file else at + PARSED_AT_ONCE_BYTES
+                part = piece[at:end]
                 for chunk in self._parse(part):
                     yield chunk
                 at += len(part)
@@ -149,24 +137,17 @@ class FilePart:
             return
         if self._seen_file:
             raise InvalidUpload("the form has two parts named `file`")
-        if not _is_file(part):
+        # RFC 7578, 4.2 forbids `filename*`, but older libraries send it for non-ASCII names.
+        disposition = part.header("Content-Disposition") or ""
+        if part.filename is None and not _EXTENDED_NAME.search(disposition):
             raise InvalidUpload(
                 "the part named `file` has no file name, so it is text instead of a file: send "
                 "a file, for example with curl -F file=@cat.png"
             )
         self._seen_file = True
-        announced = announced_sha256(part.header("Repr-Digest"))
-        if announced is None:
-            return
+        announced = announced_sha256(part.header("Repr-Digest")) or self.expected_sha256
         if self.expected_sha256 not in (None, announced):
             raise DigestMismatch(
                 "the request and its part `file` have different Repr-Digest headers: send only one"
             )
         self.expected_sha256 = announced
-
-
-def _is_file(part: MultipartSegment) -> bool:
-    if part.filename is not None:
-        return True
-    # RFC 7578, 4.2 forbids `filename*`, but older libraries send it for non-ASCII names.
-    return _EXTENDED_NAME.search(part.header("Content-Disposition") or "") is not None

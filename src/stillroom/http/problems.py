@@ -44,7 +44,6 @@ ERROR_FIELD: Final = "stillroom-error"
 RETRY_AFTER_S: Final = 5
 """Seconds after which clients should retry a request that failed with 503 (`Retry-After`)."""
 
-
 DATA_HEADERS: Final = (
     ("x-content-type-options", "nosniff"),
     ("content-security-policy", "default-src 'none'; frame-ancestors 'none'"),
@@ -80,16 +79,17 @@ def problem(error: errors.StillroomError, request_id: str = "") -> Problem:
     detail: object = str(error)
     if isinstance(error, errors.InvalidInput):
         detail = [{"loc": list(error.at), "msg": str(error), "type": error.code}]
+    content = {"detail": detail, "code": error.code}
     if isinstance(error, errors.UnsupportedMedia) and error.is_cut_off:
-        return _problem(status, headers, detail, error.code, request_id, cut_off=True)
+        content["cut_off"] = True
     if isinstance(error, errors.RunConflict) and error.count is not None:
-        return _problem(status, headers, detail, error.code, request_id, count=error.count)
-    return _problem(status, headers, detail, error.code, request_id)
+        content["count"] = error.count
+    return _problem(status, headers, content, request_id)
 
 
 def plain_problem(status: int, message: str, code: str, request_id: str = "") -> Problem:
     """Return the response for an error without a `StillroomError`, such as an unknown route."""
-    return _problem(status, [], message, code, request_id)
+    return _problem(status, [], {"detail": message, "code": code}, request_id)
 
 
 def internal_error(request_id: str) -> Problem:
@@ -99,16 +99,14 @@ def internal_error(request_id: str) -> Problem:
 
 
 def _problem(
-    status: int,
-    headers: list[tuple[str, str]],
-    detail: object,
-    code: str,
-    request_id: str,
-    **facts: object,
+    status: int, headers: list[tuple[str, str]], content: dict[str, object], request_id: str
 ) -> Problem:
-    content = {"detail": detail, "code": code, **facts}
     if request_id and status >= 500:
-        content["detail"] = f"{detail} (request {request_id})"
+        content["detail"] = f"{content['detail']} (request {request_id})"
     body = json.dumps(content, ensure_ascii=False).encode("utf-8", "backslashreplace")
-    headers += [(ERROR_FIELD, code), *JSON_HEADERS, ("content-length", str(len(body)))]
+    headers += [
+        (ERROR_FIELD, str(content["code"])),
+        *JSON_HEADERS,
+        ("content-length", str(len(body))),
+    ]
     return Problem(status, headers, body)

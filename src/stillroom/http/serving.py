@@ -12,7 +12,6 @@ from typing import Final
 from stillroom.errors import PreconditionFailed
 from stillroom.http.fields import (
     Fields,
-    announced_sha256,
     as_repr_digest,
     entity_tags,
     format_http_date,
@@ -23,25 +22,21 @@ from stillroom.storage.content_type import INLINE, VIDEO
 from stillroom.storage.values import ANY, Condition, RemoteImage, StoredImage
 
 PRIVATE_CACHE: Final = "private, max-age=0, must-revalidate"
-"""`Cache-Control` for images that require a token. Clients cache them, but revalidate them each
-time."""
+"""`Cache-Control` for images that require a token. Only clients cache and revalidate them."""
 
 PUBLIC_CACHE: Final = "public, max-age=0, must-revalidate"
-"""`Cache-Control` for images that need no token. All caches store them, but revalidate them each
-time."""
+"""`Cache-Control` for images that need no token. All caches store and revalidate them."""
 
 IMMUTABLE_CACHE: Final = "private, max-age=31536000, immutable"
 """`Cache-Control` for files of the media library. They never change, so that clients use a cached
 copy for a year without revalidation."""
 
-_SAFE: Final = (
-    ("x-content-type-options", "nosniff"),
-    ("content-security-policy", "default-src 'none'; sandbox"),
-)
+_NOSNIFF: Final = ("x-content-type-options", "nosniff")
+_SAFE: Final = (_NOSNIFF, ("content-security-policy", "default-src 'none'; sandbox"))
 """Security headers for images. They prevent scripts in untrusted files from running."""
 
 _SAFE_VIDEO: Final = (
-    _SAFE[0],
+    _NOSNIFF,
     ("content-security-policy", "default-src 'none'; media-src 'self'; sandbox allow-same-origin"),
 )
 """Security headers for videos, which forbid scripts.
@@ -53,18 +48,16 @@ _CONDITIONS: Final = frozenset(
     ("if-match", "if-none-match", "if-modified-since", "if-unmodified-since")
 )
 
+ANSWER_FIELDS: Final = (*sorted(_CONDITIONS), "if-range", "range")
+"""Header fields of requests on which `answer_image` depends."""
+
 _RANGE: Final = re.compile(r"bytes=\s*(?:(\d+)-(\d*)|-(\d+))\s*", re.IGNORECASE | re.ASCII)
 _MAX_DIGITS: Final = 19  # number of digits in 2**63, which exceeds every file offset
 
 
 @dataclass(frozen=True, slots=True)
 class ImageAnswer:
-    """Response for an image.
-
-    Attributes:
-        start: First byte of the image in the body of a GET response.
-        length: Number of bytes in the body of a GET response.
-    """
+    """Response for an image. The body of a GET response is its part with this start and length."""
 
     status: int
     headers: list[tuple[str, str]]
@@ -75,9 +68,8 @@ class ImageAnswer:
 def write_condition(fields: Fields) -> Condition:
     """Parse `If-Match` and `If-None-Match` of a request that changes an image or a resource.
 
-    Raises:
-        PreconditionFailed: `If-None-Match` is invalid. If it were ignored, an image that the client
-            wants to protect could be replaced.
+    Raises `PreconditionFailed` if `If-None-Match` is invalid. If it were ignored, an image that the
+    client wants to protect could be replaced.
     """
     if_none_match = entity_tags(fields.get("if-none-match"), weak=True)
     if if_none_match == frozenset():
@@ -93,30 +85,17 @@ def explain_failure(condition: Condition) -> Iterator[None]:
     try:
         yield
     except PreconditionFailed as error:
-        raise PreconditionFailed(_message(condition)) from error
-
-
-def _message(condition: Condition) -> str:
-    if condition.if_match is None:
-        if condition.if_none_match == ANY:
-            return "If-None-Match failed: an image already exists here"
-        return "If-None-Match failed: the image here has this ETag"
-    if condition.if_none_match is not None:
-        return "If-Match or If-None-Match failed: the image is not in the required state"
-    if condition.if_match == ANY:
-        return "If-Match failed: no image exists here"
-    return "If-Match failed: the image has changed, or does not exist"
-
-
-def request_sha256(fields: Fields) -> bytes | None:
-    """Return the SHA-256 in the request's `Repr-Digest` header, or None if there is none.
-
-    Unlike in RFC 9530, this is the hash of the image, not of the multipart body.
-
-    Raises:
-        DigestMismatch: the header is invalid.
-    """
-    return announced_sha256(fields.get("repr-digest"))
+        if condition.if_match is None and condition.if_none_match == ANY:
+            message = "If-None-Match failed: an image already exists here"
+        elif condition.if_match is None:
+            message = "If-None-Match failed: the image here has this ETag"
+        elif condition.if_none_match is not None:
+            message = "If-Match or If-None-Match failed: the image is not in the required state"
+        elif condition.if_match == ANY:
+            message = "If-Match failed: no image exists here"
+        else:
+            message = "If-Match failed: the image has changed, or does not exist"
+        raise PreconditionFailed(message) from error
 
 
 def answer_image(
@@ -126,10 +105,8 @@ def answer_image(
 
     The headers of conditional requests are evaluated first, in the order of RFC 9110, section
     13.2.2. Then the `Range` header of a GET request is evaluated. If it has several ranges, an
-    unknown unit or an invalid range, the whole image is sent, as the RFC allows or requires.
-
-    Raises:
-        PreconditionFailed: `If-Match` or `If-Unmodified-Since` fails.
+    unknown unit or an invalid range, the whole image is sent, as the RFC allows or requires. Raises
+    `PreconditionFailed` if `If-Match` or `If-Unmodified-Since` fails.
     """
     validators = [
         ("etag", image.etag),
@@ -140,12 +117,8 @@ def answer_image(
     if not _needs_image(fields, image):
         return ImageAnswer(304, [*validators, *safe])
 
-    headers = [
-        ("content-type", image.content_type),
-        ("accept-ranges", "bytes"),
-        *validators,
-        *safe,
-    ]
+    headers = [("content-type", image.content_type), ("accept-ranges", "bytes")]
+    headers += [*validators, *safe]
     if image.sha256 is not None:
         headers.append(("repr-digest", as_repr_digest(image.sha256)))
     if image.content_type not in INLINE:
@@ -157,39 +130,27 @@ def answer_image(
         return ImageAnswer(200, headers, 0, image.size)
     start, length = part
     if length == 0:
-        outside = [
-            (ERROR_FIELD, "range_not_satisfiable"),
-            ("content-range", f"bytes */{image.size}"),
-            ("content-length", "0"),
-        ]
-        return ImageAnswer(416, [*outside, *validators, *safe])
-    headers += [
-        ("content-range", f"bytes {start}-{start + length - 1}/{image.size}"),
-        ("content-length", str(length)),
-    ]
+        sizes = ("content-range", f"bytes */{image.size}"), ("content-length", "0")
+        error = (ERROR_FIELD, "range_not_satisfiable")
+        return ImageAnswer(416, [error, *sizes, *validators, *safe])
+    headers.append(("content-range", f"bytes {start}-{start + length - 1}/{image.size}"))
+    headers.append(("content-length", str(length)))
     return ImageAnswer(206, headers, start, length)
 
 
 def answer_redirect(location: RemoteImage) -> ImageAnswer:
     """Return a redirect to the URL of an image, with `no-store`, since CDNs cache redirects."""
-    return ImageAnswer(
-        302,
-        [
-            ("location", location.url),
-            ("cache-control", "private, no-store"),
-            ("content-length", "0"),
-        ],
-    )
+    headers = [("location", location.url), ("cache-control", "private, no-store")]
+    return ImageAnswer(302, [*headers, ("content-length", "0")])
 
 
 def answer_cdn_head(content_type: str) -> ImageAnswer:
-    """Return the response to a HEAD request for a thumbnail that the CDN creates on demand.
+    """Return the response to HEAD for a thumbnail that the CDN creates on demand.
 
     It has no `Content-Length`, since the thumbnail may not exist yet.
     """
-    return ImageAnswer(
-        200, [("content-type", content_type), ("cache-control", "private, no-store"), *_SAFE]
-    )
+    headers = [("content-type", content_type), ("cache-control", "private, no-store")]
+    return ImageAnswer(200, [*headers, *_SAFE])
 
 
 def has_current_copy(fields: Fields, image: StoredImage) -> bool:

@@ -17,7 +17,7 @@ def folders_of(key: StorageKey) -> Iterator[str]:
 def is_copy(copy: StoredImage, original: StoredImage) -> bool:
     """Return whether `copy` is a copy of this version of `original`, by size, time and hash.
 
-    A copy has the same save time as its original, at least to the microsecond (`ImportedImage`).
+    A copy has the same save time as its original, at least to the microsecond (`DescribedSource`).
     """
     if copy.size != original.size or copy.modified_ns // 1000 != original.modified_ns // 1000:
         return False

@@ -28,7 +28,7 @@ from stillroom.media.recorded_bytes import hash_opened
 from stillroom.paths import KeyPrefix, StorageKey
 from stillroom.storage.inspection import Inspection, UnexpectedFile
 from stillroom.storage.port import ImageStorage
-from stillroom.storage.sources import ImportedImage
+from stillroom.storage.sources import DescribedSource
 from stillroom.storage.values import ANY, Condition, OpenedImage, StoredImage
 
 AT_ONCE: Final = 32
@@ -302,7 +302,7 @@ class Migration:
             condition = Condition(if_match=frozenset((existing.etag,)))
         reading = _Reading(self._limit_rate(opened.chunks(0, image.size)))
         try:
-            imported = ImportedImage(image, sha256, reading.chunks())
+            imported = DescribedSource.of_image(image, sha256, reading.chunks())
             saved = await target.storage.save(image.key, imported, condition)
         except ReadOnly:
             raise

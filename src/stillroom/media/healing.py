@@ -205,11 +205,7 @@ class Healer:
                 try:
                     if reread:
                         probed = await probe(opened)
-                        change = Change(
-                            color_profile=probed.color_profile,
-                            duration=probed.duration,
-                            ai_mark=probed.ai_mark,
-                        )
+                        change = Change(**probed.properties)
                     if decodes:
                         color = await self._colors.dominant_color(opened)
                         change = dataclasses.replace(change, dominant_color=color)

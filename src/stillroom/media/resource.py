@@ -3,10 +3,10 @@
 import secrets
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Any, ClassVar, Final
 
 from stillroom.generation.ai_mark import AiMark
 from stillroom.generation.facts import Generation
@@ -83,6 +83,9 @@ class MediaResource:
     tags: tuple[str, ...] = ()
     ai_mark: AiMark | None = None
     generation: Generation | None = None
+
+    COMPUTED: ClassVar = ("dominant_color", "ai_mark")
+    """Names of the fields that are computed later if they are unknown after an ingest."""
 
     def is_from(self, folder: KeyPrefix) -> bool:
         """Return whether the resource was ingested from `folder`.
@@ -209,24 +212,26 @@ class Settlement:
     left: list[DueMark] = field(default_factory=list)
 
 
+DELETION: Final = "deletion"
+"""`DeadLetter.kind` of a pending deletion. The payload has fields of `DueMark`."""
+
+
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """Deletion that has failed for good and needs an operator's attention.
+    """Work that has failed for good and needs an operator's attention.
 
     Attributes:
-        id: Id of the pending deletion. Other fields are described in `DueMark`.
+        payload: What a retry needs, as JSON.
         failed_at: Time of the last attempt (UTC).
     """
 
     id: uuid.UUID
-    storage_key: StorageKey
-    save_id: str
-    reason: str
+    kind: str
+    payload: Mapping[str, Any]
     created_at: datetime
     failed_at: datetime
     attempts: int
     last_error: str | None
-    content_hash: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -190,11 +190,7 @@ class MediaResourceService:
             kept,
             storage_key=source.image.key if in_place else kept.storage_key,
             source_key=None,
-            width=source.probed.width,
-            height=source.probed.height,
-            color_profile=source.probed.color_profile,
-            duration=source.probed.duration,
-            ai_mark=source.probed.ai_mark,
+            **source.probed.properties,
             dominant_color=None,
             alt_text=None,
             caption=None,
@@ -320,11 +316,11 @@ class MediaResourceService:
             for key in (resource.storage_key, resource.source_key):
                 indexed = None if key is None else await index.find(key)
                 if indexed is not None and indexed.image.sha256 == resource.content_hash:
-                    return dataclasses.replace(resource, generation=indexed.generation)
+                    return dataclasses.replace(resource, generation=indexed.metadata.generation)
             image = await self._storage.stat(resource.storage_key)
             if is_intact(image, resource):
-                facts = await read_facts(self._storage, image)
-                return dataclasses.replace(resource, generation=facts.generation)
+                indexed = await read_facts(self._storage, image)
+                return dataclasses.replace(resource, generation=indexed.metadata.generation)
         return resource
 
     async def page(self, query: ResourceQuery) -> ResourcePage:

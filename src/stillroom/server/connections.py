@@ -1,12 +1,13 @@
 """Factory through which uvicorn creates connections that share state within a process."""
 
 import asyncio
+import functools
 from typing import TYPE_CHECKING, Any
 
 from stillroom.server.fast_path.reads import FastReads
-from stillroom.server.fast_path.responses import FileResponses, FindResponse, redirects
+from stillroom.server.fast_path.responses import FileResponses, redirects
 from stillroom.server.fast_path.uploads import FastUploads
-from stillroom.server.http11.asgi import AsgiPath
+from stillroom.server.http11 import asgi
 from stillroom.server.http11.bounds import Bounds
 from stillroom.server.http11.connection import Connection
 from stillroom.server.http11.responses import header_lines
@@ -29,46 +30,34 @@ class ConnectionFactory:
         self._service: Service | None = None
 
     def __call__(
-        self,
-        config: "Config",
-        server_state: "ServerState",
-        app_state: dict[str, Any],
-        **_: object,
+        self, config: "Config", server_state: "ServerState", app_state: dict[str, Any], **_: object
     ) -> Connection:
-        """Create a connection.
-
-        The first call in a process also creates the state that connections share.
-        """
+        """Create a connection. The first call in a process creates the state that they share."""
         if self._service is None:
             app: Any = config.loaded_app
-            asgi = AsgiPath(app, app_state)
             self._service = Service(
                 loop=asyncio.get_running_loop(),
                 bounds=self._bounds,
                 connections=server_state.connections,  # type: ignore[arg-type]  # uvicorn's list of its own
                 tasks=server_state.tasks,
-                responder=asgi,
+                begin=functools.partial(asgi.begin, app, app_state),
             )
             if self._settings.fast_path:
-                self._add_fast_path(self._service, app.state, asgi)
+                self._add_fast_path(self._service, app.state)
         return Connection(self._service)
 
-    def _add_fast_path(self, service: Service, state: "State", asgi: AsgiPath) -> None:
+    def _add_fast_path(self, service: Service, state: "State") -> None:
         operations, tokens = state.operations, state.tokens
         headers = (("vary", "Origin"),) if state.varies_by_origin else ()
-        service.responder = FastUploads(operations, tokens, asgi, headers)
+        service.begin = FastUploads(operations, tokens, headers, service.begin).begin
         storage, last_lines = operations.storage, header_lines(headers) + b"\r\n"
-        find: FindResponse
-        forget = None
+        longest_target = self._bounds.target_bytes
         if isinstance(storage, ServesNow):
             cache_bytes = self._settings.response_cache_bytes
             files = FileResponses(storage, operations, last_lines, cache_bytes=cache_bytes)
-            find, forget = files.find, files.forget
+            service.fast_path = FastReads(
+                operations, tokens, files.find, files.forget, longest_target=longest_target
+            )
         elif isinstance(storage, RedirectsNow):
             find = redirects(storage, last_lines)
-        else:
-            return
-        longest = self._bounds.target_bytes
-        service.fast_path = FastReads(
-            operations, tokens, find, forget=forget, longest_target=longest
-        )
+            service.fast_path = FastReads(operations, tokens, find, longest_target=longest_target)

@@ -1,5 +1,6 @@
 """File descriptor limit (ulimit -n), and how many connections it allows."""
 
+import logging
 import resource
 from typing import Final
 
@@ -7,15 +8,16 @@ from stillroom.server.http11.bounds import Bounds
 from stillroom.settings import Settings
 
 _RESERVED: Final = 256
-"""Descriptors that are not available for client connections.
-
-They are reserved for open images (64), bucket connections (64), database connections and others. If
-the limit is small, at most half of it is reserved.
-"""
+"""Descriptors that are not available for client connections. They are reserved for open images
+(64), bucket connections (64), database connections and others. If the limit is small, at most half
+of it is reserved."""
 
 _PER_CONNECTION: Final = 4
 """Descriptors per connection. A slow download uses three: the socket, a duplicate of it, and the
 image file. The fourth is for a connection above the limit, which gets a 503."""
+
+
+log = logging.getLogger("stillroom.server")
 
 
 def raise_descriptor_limit() -> int:
@@ -26,18 +28,22 @@ def raise_descriptor_limit() -> int:
     return hard
 
 
-def descriptors_for(connections: int) -> int:
-    """Return the file descriptor limit that this number of connections requires."""
-    return _RESERVED + _PER_CONNECTION * connections
-
-
-def bounds_of(settings: Settings, *, descriptors: int) -> Bounds:
+def bounds_of(settings: Settings) -> Bounds:
     """Return the configured limits, with fewer connections if there are too few descriptors."""
-    if descriptors < 0:  # RLIM_INFINITY
-        connections = settings.max_connections
-    else:
+    connections, descriptors = settings.max_connections, raise_descriptor_limit()
+    if descriptors >= 0:  # not RLIM_INFINITY
         available = max(descriptors - _RESERVED, descriptors // 2)
-        connections = max(1, min(settings.max_connections, available // _PER_CONNECTION))
+        connections = max(1, min(connections, available // _PER_CONNECTION))
+    if connections < settings.max_connections:
+        log.warning(
+            "%d descriptors are enough for %d connections, but STILLROOM_MAX_CONNECTIONS=%d: "
+            "raise the hard limit (LimitNOFILE= in systemd, ulimit -Hn) to %d, or lower that "
+            "setting",
+            descriptors,
+            connections,
+            settings.max_connections,
+            _RESERVED + _PER_CONNECTION * settings.max_connections,
+        )
     return Bounds(
         head_bytes=settings.max_head_bytes,
         header_fields=settings.max_header_fields,

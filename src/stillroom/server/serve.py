@@ -23,8 +23,7 @@ from stillroom.auth.sign_in_codes import CODE_LIFE, SignInCodes
 from stillroom.errors import ConfigurationError
 from stillroom.server.allocator import freeze_startup_objects, keep_freed_memory
 from stillroom.server.connections import ConnectionFactory
-from stillroom.server.descriptors import bounds_of, descriptors_for, raise_descriptor_limit
-from stillroom.server.http11.bounds import Bounds
+from stillroom.server.descriptors import bounds_of
 from stillroom.server.supervisor import Supervisor
 from stillroom.settings import Settings
 from stillroom.telemetry.logging import log_config
@@ -45,9 +44,7 @@ log = logging.getLogger("stillroom.server")
 
 
 def serve(settings: Settings, *, sign_in_link: bool = False) -> None:
-    """Serve until a signal stops the server.
-
-    With `sign_in_link`, a link is printed that signs in to the gallery once.
+    """Serve until a signal. With `sign_in_link`, print a link that signs in to the gallery once.
 
     Raises:
         ConfigurationError: the server cannot start.
@@ -59,7 +56,7 @@ def serve(settings: Settings, *, sign_in_link: bool = False) -> None:
     _log_start(settings)
     if settings.gallery and sign_in_link and settings.jwt_algorithm == "HS256":
         _print_sign_in_link(settings)
-    bounds = _bounds(settings)
+    bounds = bounds_of(settings)
     with _shared_metrics() if settings.workers > 1 else contextlib.nullcontext():
         config = uvicorn.Config(
             functools.partial(_create_app_or_exit, settings, os.getpid()),
@@ -94,22 +91,6 @@ def _log_start(settings: Settings) -> None:
     log.info("Stillroom %s serves http://%s:%d (see /docs)", __version__, host, port)
     if settings.gallery:
         log.info("Gallery: http://%s:%d/", host, port)
-
-
-def _bounds(settings: Settings) -> Bounds:
-    descriptors = raise_descriptor_limit()
-    bounds = bounds_of(settings, descriptors=descriptors)
-    if bounds.connections < settings.max_connections:
-        log.warning(
-            "%d descriptors are enough for %d connections, but STILLROOM_MAX_CONNECTIONS=%d: "
-            "raise the hard limit (LimitNOFILE= in systemd, ulimit -Hn) to %d, or lower that "
-            "setting",
-            descriptors,
-            bounds.connections,
-            settings.max_connections,
-            descriptors_for(settings.max_connections),
-        )
-    return bounds
 
 
 def _print_sign_in_link(settings: Settings) -> None:

@@ -8,8 +8,6 @@ import logging
 import signal
 import socket
 import time
-from collections import defaultdict
-from dataclasses import dataclass, field
 from typing import Final
 
 from prometheus_client.multiprocess import mark_process_dead
@@ -38,29 +36,8 @@ _HINTS: Final = {
 log = logging.getLogger("stillroom.server")
 
 
-@dataclass(slots=True)
-class _WorkerSlot:
-    """Restart state of a worker and of its replacements."""
-
-    started: float = field(default_factory=time.monotonic)
-    early_deaths: int = 0
-    restart_at: float | None = None  # time of the next start; None while a worker is running
-
-    def backoff_s(self) -> float:
-        """Count a crash and return the delay before the restart, which grows with early crashes."""
-        if time.monotonic() - self.started >= _STABLE_AFTER_S:
-            self.early_deaths = 0
-        self.early_deaths += 1
-        return (
-            0.0 if self.early_deaths == 1 else min(2.0 ** (self.early_deaths - 2), _MAX_BACKOFF_S)
-        )
-
-
 class Supervisor(Multiprocess):
-    """Supervisor of workers.
-
-    A second stop signal kills the workers even if requests are running.
-    """
+    """Supervisor of workers. A second stop signal kills them even if requests are running."""
 
     processes: list[Worker]  # type: ignore[assignment]  # a subclass of uvicorn's
 
@@ -70,7 +47,6 @@ class Supervisor(Multiprocess):
         """Prepare the workers. A worker that hangs for `hang_s` seconds is killed (0: never)."""
         super().__init__(config, sockets)
         self._hang_s = hang_s
-        self._slots: defaultdict[int, _WorkerSlot] = defaultdict(_WorkerSlot)
 
     def run(self) -> None:
         """Run the workers until a signal stops the server."""
@@ -83,12 +59,10 @@ class Supervisor(Multiprocess):
 
     def init_processes(self) -> None:
         """Start all workers."""
-        for index in range(self.processes_num):
-            self.processes.append(self._start_worker())
-            self._slots[index] = _WorkerSlot()
+        self.processes = [self._start_worker() for _ in range(self.processes_num)]
 
-    def _start_worker(self) -> Worker:
-        worker = Worker(self.config, self.sockets)
+    def _start_worker(self, early_deaths: int = 0) -> Worker:
+        worker = Worker(self.config, self.sockets, early_deaths=early_deaths)
         worker.start()
         return worker
 
@@ -97,16 +71,14 @@ class Supervisor(Multiprocess):
         for index, worker in enumerate(self.processes):
             if self.should_exit.is_set():
                 return
-            slot = self._slots[index]
-            if slot.restart_at is None:
+            if worker.restart_at is None:
                 is_alive = worker.process.is_alive()
                 starting_s = 0.0 if worker.has_started else _START_TIMEOUT_S
                 if is_alive and not self._is_hung(worker, at_least_s=starting_s):
                     continue
-                self._reap(worker, slot, is_hung=is_alive)
-            if slot.restart_at is not None and time.monotonic() >= slot.restart_at:
-                self.processes[index] = self._start_worker()
-                slot.started, slot.restart_at = time.monotonic(), None
+                self._reap(worker, is_hung=is_alive)
+            if worker.restart_at is not None and time.monotonic() >= worker.restart_at:
+                self.processes[index] = self._start_worker(worker.early_deaths)
         if not self._has_notified_ready and all(worker.has_started for worker in self.processes):
             self._has_notified_ready = True
             notify(READY)
@@ -115,14 +87,16 @@ class Supervisor(Multiprocess):
         worker.listen(_TICK_S)
         return self._hang_s > 0 and worker.silent_s >= max(self._hang_s, at_least_s)
 
-    def _reap(self, worker: Worker, slot: _WorkerSlot, *, is_hung: bool) -> None:
+    def _reap(self, worker: Worker, *, is_hung: bool) -> None:
         how = self._kill_hung(worker) if is_hung else ""
         worker.kill()  # also closes the pipes of a worker that has ended
         worker.join()
-        if self._has_failed_to_start(worker):
+        if worker.exitcode == STARTUP_FAILURE:
+            self.should_exit.set()  # other workers would fail, too
+        if self.should_exit.is_set():
             return
-        backoff_s = slot.backoff_s()
-        slot.restart_at = time.monotonic() + backoff_s
+        backoff_s = _count_death(worker)
+        worker.restart_at = time.monotonic() + backoff_s
         log.error(
             "worker %d %s; starting another one %s",
             worker.pid,
@@ -139,15 +113,6 @@ class Supervisor(Multiprocess):
         worker.join()
         return f"was killed: its event loop had not run for {worker.silent_s:.0f} s"
 
-    def _has_failed_to_start(self, worker: Worker) -> bool:
-        """Return whether a worker failed to start.
-
-        The server then stops: other workers would fail, too.
-        """
-        if worker.exitcode == STARTUP_FAILURE:
-            self.should_exit.set()
-        return self.should_exit.is_set()
-
     def terminate_all(self) -> None:
         """Shut down all workers gracefully."""
         notify(STOPPING)
@@ -156,20 +121,14 @@ class Supervisor(Multiprocess):
         super().terminate_all()
 
     def handle_hup(self) -> None:
-        """Replace all workers on SIGHUP.
-
-        A single worker is stopped, because its terminal may be closed.
-        """
+        """Replace all workers. A single one is stopped, because its terminal may be closed."""
         if self.config.workers == 1:
             self.should_exit.set()
         else:
             self.restart_all()
 
-    def handle_ttin(self) -> None:
-        """Ignore SIGTTIN, on which uvicorn would add a worker."""
-
-    def handle_ttou(self) -> None:
-        """Ignore SIGTTOU, on which uvicorn would remove a worker."""
+    # Ignore these signals, on which uvicorn would add or remove a worker.
+    handle_ttin = handle_ttou = None  # type: ignore[assignment]  # uvicorn checks for None
 
     def restart_all(self) -> None:
         """Replace each worker as soon as its replacement is ready."""
@@ -185,7 +144,7 @@ class Supervisor(Multiprocess):
             old.terminate()
             old.join()
             old.kill()
-            self.processes[index], self._slots[index] = new, _WorkerSlot()
+            self.processes[index] = new
             self._clear_gauges_of(old)
 
     def join_all(self) -> None:
@@ -203,6 +162,16 @@ class Supervisor(Multiprocess):
         """Delete a dead worker's gauges (connections, requests in flight). Counters are kept."""
         if self.config.workers > 1:
             mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]  # not typed
+
+
+def _count_death(worker: Worker) -> float:
+    """Count a crash and return the delay before the restart, which grows with early crashes."""
+    if time.monotonic() - worker.started_at >= _STABLE_AFTER_S:
+        worker.early_deaths = 0
+    worker.early_deaths += 1
+    if worker.early_deaths == 1:
+        return 0.0
+    return min(2.0 ** (worker.early_deaths - 2), _MAX_BACKOFF_S)
 
 
 def describe_exit(status: int | None) -> str:

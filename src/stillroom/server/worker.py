@@ -12,6 +12,7 @@ import multiprocessing
 import os
 import signal
 import socket
+import time
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -75,9 +76,13 @@ class Worker(Process):
     Attributes:
         silent_s: Seconds without a response to a ping, counted only while both processes ran.
         has_started: Whether the worker has reported that it accepts requests.
+        early_deaths: Number of crashes in a row soon after a start, of it and its predecessors.
+        restart_at: Time at which a replacement starts; None while the worker is running.
     """
 
-    def __init__(self, config: uvicorn.Config, sockets: list[socket.socket]) -> None:
+    def __init__(
+        self, config: uvicorn.Config, sockets: list[socket.socket], *, early_deaths: int
+    ) -> None:
         """Prepare a worker process.
 
         A single worker is forked, so that it shares the memory of all modules. Several workers are
@@ -86,6 +91,9 @@ class Worker(Process):
         super().__init__(config, sockets)
         self.silent_s = 0.0
         self.has_started = False
+        self.started_at = time.monotonic()
+        self.early_deaths = early_deaths
+        self.restart_at: float | None = None
         self._stacks, self._stacks_end = multiprocessing.Pipe(duplex=False)
         self._is_ping_pending = False
         self._until_ping_s = 0.0
@@ -96,10 +104,7 @@ class Worker(Process):
             self.process = forked  # type: ignore[assignment]  # declared as a spawned process
 
     def start(self) -> None:
-        """Start the process.
-
-        Stop signals are blocked until the process has installed its handlers.
-        """
+        """Start the process. Stop signals are blocked until it has installed its handlers."""
         signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
         super().start()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS)
@@ -114,10 +119,7 @@ class Worker(Process):
         WorkerServer(self.config, self.child_conn).run(sockets)
 
     def listen(self, tick_s: float) -> None:
-        """Receive the response to a ping, and send the next ping.
-
-        Call this every `tick_s` seconds.
-        """
+        """Receive the response to a ping, and send the next. Call this every `tick_s` seconds."""
         with contextlib.suppress(OSError, EOFError):
             if self._is_ping_pending and self.parent_conn.poll():
                 self.has_started = self.parent_conn.recv()

@@ -10,22 +10,20 @@ from typing import TYPE_CHECKING, Final, Self
 from urllib.parse import urlsplit
 
 from pydantic import PrivateAttr, ValidationError
-from pydantic_settings import SettingsError
+from pydantic_settings import PydanticBaseSettingsSource, SettingsError
 
 from stillroom.auth.config import JwksConfig, KeyFileConfig, KeysConfig, SecretConfig
 from stillroom.derived.config import DerivedConfig
 from stillroom.errors import ConfigurationError
 from stillroom.media.config import PostgresConfig, RowsConfig, SqliteConfig
 from stillroom.paths import COMPUTE_PREFIX
-from stillroom.settings.fields import Fields
+from stillroom.settings.fields import Fields, variable_of
 from stillroom.settings.sources import (
     credentials_folder,
     former_values,
     given_names,
     unread_names,
     values_in,
-    variable_of,
-    without_environment,
 )
 from stillroom.storage.choose import DiskConfig, R2Config
 from stillroom.storage.values import SaveRules
@@ -48,45 +46,34 @@ _LOCAL_ROWS: Final = (
 
 
 class Settings(Fields):
-    """Settings read from `STILLROOM_*` and `R2_*`. An invalid value raises `ConfigurationError`."""
+    """Settings read from `STILLROOM_*` and `R2_*`.
+
+    An invalid value raises `ConfigurationError` when it is read. So do the properties that combine
+    several settings if these contradict each other.
+    """
 
     _unread: list[str] = PrivateAttr(default_factory=list)
 
     @classmethod
-    def read(cls, **flags: object) -> Self:
-        """Read the settings from the environment. `flags` that are not None take precedence.
+    def read(cls, **values: object) -> Self:
+        """Read the settings from the environment. `values` that are not None override it.
 
-        The value of a variable that is not set can be in a file with the variable's name. The
-        folder of these files is CREDENTIALS_DIRECTORY, which systemd or a container's configuration
-        sets: docs/adr/0020.
-
-        Raises:
-            ConfigurationError: settings are invalid, or a variable looks like a misspelled setting.
-                The message explains each invalid setting in one sentence.
-        """
-        return cls._read(given_names(), {**former_values(), **flags})
-
-    @classmethod
-    def read_with(cls, values: Mapping[str, object]) -> Self:
-        """Read the settings from the environment. `values` that are not None take precedence.
-
-        The keys of `values` are names of fields, such as `data_dir`.
+        The value of a variable that is not set can be in a file with the variable's name in the
+        folder CREDENTIALS_DIRECTORY, which systemd or a container's configuration sets:
+        docs/adr/0020.
 
         Raises:
-            ConfigurationError: as in `read`, or a field does not exist.
+            ConfigurationError: settings are invalid or do not exist, or a variable looks like a
+                misspelled setting. The message explains each invalid setting in one sentence.
         """
         if unknown := sorted(values.keys() - cls.model_fields.keys()):
             raise ConfigurationError(
                 f"there is no such setting: {', '.join(unknown)} (see docs/reference/settings.md)"
             )
-        flags = {
-            str(cls.model_fields[name].validation_alias or name): value
-            for name, value in values.items()
-        }
-        return cls.read(**flags)
+        return cls._read(given_names(), {**former_values(), **values})
 
-    @classmethod
-    def read_file(cls, file: Path) -> Self:
+    @staticmethod
+    def read_file(file: Path) -> "Settings":
         """Read `NAME=value` lines as systemd and Docker do, and ignore the environment.
 
         Raises:
@@ -94,26 +81,23 @@ class Settings(Fields):
         """
         values, names = values_in(file)
         try:
-            return without_environment(cls)._read(names, values)  # noqa: SLF001  (a class of this one)
+            return _IsolatedSettings._read(names, values)  # noqa: SLF001  (a subclass of this class)
         except ConfigurationError as error:
             raise ConfigurationError(f"in {str(file)!r}: {error}") from error
 
-    @classmethod
-    def of_values(cls, **values: object) -> Self:
-        """Create settings from keyword arguments, and ignore the environment.
-
-        The arguments have the names of fields, such as `data_dir`, or of `R2_` variables.
+    @staticmethod
+    def of_values(**values: object) -> "Settings":
+        """Create settings from the names of fields or variables, and ignore the environment.
 
         Raises:
-            ConfigurationError: settings are invalid. The message explains each of them in one
-                sentence.
+            ConfigurationError: as in `read`.
         """
-        return without_environment(cls)._read((), values)  # noqa: SLF001  (the same)
+        return _IsolatedSettings._read((), values)  # noqa: SLF001  (a subclass of this class)
 
     @classmethod
     def _read(cls, names: Iterable[str], values: Mapping[str, object]) -> Self:
         passed_over = unread_names(names)
-        given = {name: value for name, value in values.items() if value is not None}
+        given = {variable_of(name): value for name, value in values.items() if value is not None}
         given["_secrets_dir"] = credentials_folder()
         try:
             with warnings.catch_warnings():
@@ -126,7 +110,7 @@ class Settings(Fields):
             ) from error
         except ValidationError as error:
             faults = "; ".join(
-                f"{variable_of(str(fault['loc'][0]))} {_explained(fault)}"
+                f"{fault['loc'][0]} {_explained(fault)}"
                 for fault in error.errors(include_input=False, include_url=False)
             )
             raise ConfigurationError(faults) from error
@@ -136,15 +120,14 @@ class Settings(Fields):
     @property
     def images_url(self) -> str:
         """Base of public image URLs: at the CDN if there is one, else at this server."""
-        if self.r2_public_url and self._has_bucket:
-            return f"{self.r2_public_url}/{COMPUTE_PREFIX.rstrip('/')}"
+        if self._cdn_url:
+            return f"{self._cdn_url}/{COMPUTE_PREFIX.rstrip('/')}"
         return self.api_images_url
 
     @property
     def api_images_url(self) -> str:
         """Base of image URLs at this server."""
-        base = self.public_base_url or f"http://127.0.0.1:{self.port}"
-        return f"{base}/api/v1/storage/images"
+        return f"{self._api_url}/storage/images"
 
     @property
     def secret_file(self) -> Path:
@@ -174,34 +157,27 @@ class Settings(Fields):
 
     @property
     def keys(self) -> KeysConfig:
-        """Keys that verify the signatures of tokens.
-
-        Raises:
-            ConfigurationError: the settings contradict each other.
-        """
+        """Keys that verify the signatures of tokens."""
         file, url = self.jwt_public_key_file, self.jwt_jwks_url
         if self.jwt_algorithm == "HS256":
-            for variable, value in (
-                ("STILLROOM_JWT_PUBLIC_KEY_FILE", file),
-                ("STILLROOM_JWT_JWKS_URL", url),
-            ):
-                if value:
-                    raise ConfigurationError(
-                        f"{variable} is set, but HS256 uses no public key: set "
-                        "STILLROOM_JWT_ALGORITHM to the algorithm of the key, RS256, ES256 or "
-                        "EdDSA"
-                    )
+            if file or url:
+                variable = "STILLROOM_JWT_PUBLIC_KEY_FILE" if file else "STILLROOM_JWT_JWKS_URL"
+                raise ConfigurationError(
+                    f"{variable} is set, but HS256 uses no public key: set "
+                    "STILLROOM_JWT_ALGORITHM to the algorithm of the key, RS256, ES256 or EdDSA"
+                )
             return self.secret
         if file is None and not url:
             raise ConfigurationError(
                 f"STILLROOM_JWT_ALGORITHM={self.jwt_algorithm} needs a public key: "
                 "set STILLROOM_JWT_PUBLIC_KEY_FILE or STILLROOM_JWT_JWKS_URL"
             )
-        if file is not None and url:
-            raise ConfigurationError(
-                "STILLROOM_JWT_JWKS_URL and STILLROOM_JWT_PUBLIC_KEY_FILE are both set: unset one"
-            )
         if file is not None:
+            if url:
+                raise ConfigurationError(
+                    "STILLROOM_JWT_JWKS_URL and STILLROOM_JWT_PUBLIC_KEY_FILE are both set: "
+                    "unset one"
+                )
             return KeyFileConfig(file, self.jwt_algorithm)
         if not self.jwt_audience:
             raise ConfigurationError(
@@ -214,9 +190,7 @@ class Settings(Fields):
     def storage(self) -> DiskConfig | R2Config:
         """Configuration of the storage backend.
 
-        Raises:
-            ConfigurationError: the bucket has no address, or only some of its settings are set.
-                Falling back to the disk would scatter images over two places.
+        An incomplete bucket is an error, since using the disk would scatter images over two places.
         """
         if self._has_bucket:
             return self._bucket()
@@ -263,11 +237,7 @@ class Settings(Fields):
 
     @property
     def derived(self) -> DerivedConfig:
-        """Configuration of thumbnails and their cache.
-
-        Raises:
-            ConfigurationError: the CDN should create thumbnails, but no CDN is configured.
-        """
+        """Configuration of thumbnails and their cache."""
         transforms = self.r2_image_transformations and self._has_bucket
         if transforms and not self.r2_public_url:
             raise ConfigurationError(
@@ -286,11 +256,7 @@ class Settings(Fields):
 
     @property
     def proxy_key(self) -> bytes | None:
-        """Key of a proxy that sends large images itself; None if the server sends all images.
-
-        Raises:
-            ConfigurationError: the settings contradict each other.
-        """
+        """Key of a proxy that sends large images itself; None if the server sends all images."""
         if self.sendfile == "off":
             return None
         if self._has_bucket:
@@ -322,10 +288,15 @@ class Settings(Fields):
     @property
     def media_url(self) -> str:
         """Base of public URLs of media resources: CDN URL for keys, or server URL for ids."""
-        if self.r2_public_url and self._has_bucket:
-            return self.r2_public_url
-        base = self.public_base_url or f"http://127.0.0.1:{self.port}"
-        return f"{base}/api/v1/media-resources"
+        return self._cdn_url or f"{self._api_url}/media-resources"
+
+    @property
+    def _api_url(self) -> str:
+        return f"{self.public_base_url or f'http://127.0.0.1:{self.port}'}/api/v1"
+
+    @property
+    def _cdn_url(self) -> str:
+        return self.r2_public_url if self._has_bucket else ""
 
     @property
     def _has_bucket(self) -> bool:
@@ -345,6 +316,16 @@ class Settings(Fields):
         return SaveRules(max_bytes=self.max_upload_bytes, require_image=self.require_image)
 
 
+class _IsolatedSettings(Settings):
+    """Settings that do not read the environment."""
+
+    @classmethod
+    def settings_customise_sources(  # type: ignore[override]  # it is called with keywords
+        cls, *_: object, init_settings: PydanticBaseSettingsSource, **__: object
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (init_settings,)
+
+
 _MUST: Final = {
     "int": "must be an integer",
     "float": "must be a number",
@@ -356,10 +337,7 @@ _MUST: Final = {
     "literal_error": "must be {expected}",
     "string_pattern_mismatch": "has invalid characters or an invalid length",
 }
-"""Messages by error type of pydantic.
-
-https://docs.pydantic.dev/latest/errors/validation_errors/
-"""
+"""Messages by error type of pydantic. https://docs.pydantic.dev/latest/errors/validation_errors/"""
 
 
 def _explained(fault: "ErrorDetails") -> str:

@@ -41,8 +41,7 @@ class BucketAddress:
     def of(cls, endpoint_url: str, bucket: str, addressing: Addressing = "path") -> Self:
         """Return the address of `bucket`. `endpoint_url` may have a path.
 
-        Raises:
-            ConfigurationError: the bucket's name cannot be part of a host name.
+        Raises `ConfigurationError` if the bucket's name cannot be part of a host name.
         """
         parts = urlsplit(endpoint_url)
         hostname, name = parts.hostname or "", quote(bucket, safe="")
@@ -67,10 +66,7 @@ class BucketAddress:
         return f"{self.scheme}://{self.host}"
 
     def path_of(self, key: str) -> str:
-        """Return the percent-encoded path of an object.
-
-        For an empty key, return the bucket's path.
-        """
+        """Return the percent-encoded path of an object, or of the bucket for an empty key."""
         return f"{self.root}/{quote(key, safe='/')}" if key else self.root or "/"
 
 

@@ -11,19 +11,13 @@ from stillroom.storage.values import LocalImage, OpenedImage, RemoteImage, Store
 
 
 class CallObserver(Protocol):
-    """Callback interface for metrics, called for each fsync or bucket request.
-
-    Must be thread-safe.
-    """
+    """Callback for metrics, called for each fsync or bucket request. Must be thread-safe."""
 
     def __call__(self, call: str, outcome: str, seconds: float, *, again: bool = False) -> None:
-        """Record one attempt.
+        """Record one attempt, or a retry if `again` is set.
 
-        Args:
-            call: `fsync_file`, `fsync_folder`, or the name of the S3 operation.
-            outcome: Result in one word, such as `ok` or `error`.
-            seconds: Duration of the attempt in seconds.
-            again: The attempt is a retry.
+        `call` is `fsync_file`, `fsync_folder`, or the name of the S3 operation. `outcome` is one
+        word, such as `ok` or `error`.
         """
         ...
 
@@ -34,10 +28,7 @@ def unobserved(call: str, outcome: str, seconds: float, *, again: bool = False) 
 
 
 class ChangeObserver(Protocol):
-    """Callback interface for changes to stored images.
-
-    Called on the event loop, so it must be fast.
-    """
+    """Callbacks for changes to stored images, called on the event loop: they must be fast."""
 
     def saved(self, image: StoredImage, passed: PassedBytes | None) -> None:
         """Record a completed save. `passed` contains the first and last bytes of the image."""
@@ -53,14 +44,10 @@ class ChangeObserver(Protocol):
 
 
 class _Unwatched:
-    def saved(self, image: StoredImage, passed: PassedBytes | None) -> None:
+    def saved(self, *_: object) -> None:
         pass
 
-    def copied(self, image: StoredImage, source: StoredImage) -> None:
-        pass
-
-    def removed(self, key: StorageKey, at_ns: int) -> None:
-        pass
+    copied = removed = saved
 
 
 UNWATCHED: Final[ChangeObserver] = _Unwatched()
@@ -72,10 +59,10 @@ class ServesNow(Protocol):
     """Optional capability of a disk: reading images without waiting, for `server/fast_path`."""
 
     def locate_now(self, key: StorageKey, known: StoredImage | None = None) -> LocalImage:
-        """Open an image. Raises like `ImageStorage.locate`.
+        """Open an image, like `ImageStorage.locate`.
 
-        `known` is metadata that was read earlier. If the image is still the same version, this
-        object is reused for the location, which is faster than reading the metadata again.
+        `known` is metadata that was read earlier. It is reused if the image is still the same
+        version, which is faster than reading it again.
         """
         ...
 
@@ -118,9 +105,8 @@ class TurnsReadOnly(Protocol):
 class Limitation:
     """A feature of S3 that a bucket does not support.
 
-    Attributes:
-        said: Verb phrase about the bucket, such as "ignores If-Match".
-        consequence: Clause that describes the effect on requests.
+    `said` is a verb phrase about the bucket, such as "ignores If-Match", and `consequence` a clause
+    that describes the effect on requests.
     """
 
     said: str
@@ -129,25 +115,21 @@ class Limitation:
 
 @runtime_checkable
 class TriesFeatures(Protocol):
-    """Optional capability of a bucket: testing which features of S3 are missing."""
+    """Optional capability of a bucket: testing which features of S3 are missing.
+
+    Both methods raise `BackendUnavailable` if the test failed.
+    """
 
     async def lacking_conditions(self) -> Sequence[Limitation]:
         """Return the kinds of conditional requests that the bucket does not support.
 
         The first call tests the bucket. Saves with an unsupported condition raise
         `ConditionUnsupported`.
-
-        Raises:
-            BackendUnavailable: the test failed.
         """
         ...
 
     async def lacking_order(self) -> Sequence[Limitation]:
-        """Test the order of listings, and return deviations from byte order.
-
-        Raises:
-            BackendUnavailable: the test failed.
-        """
+        """Test the order of listings, and return deviations from byte order."""
         ...
 
 
@@ -159,9 +141,6 @@ class RemovesEmptyFolders(Protocol):
         """Remove folders that have been empty for this time, and return their number.
 
         Does nothing if the last search was less than `empty_for` ago.
-
-        Raises:
-            BackendUnavailable: the disk failed.
         """
         ...
 
@@ -174,9 +153,6 @@ class FindsChangedFolders(Protocol):
         """Yield folders in which an image may have been saved or deleted since `since_ns`.
 
         The order is arbitrary. `since_ns` is in nanoseconds since the epoch.
-
-        Raises:
-            BackendUnavailable: the disk failed.
         """
         ...
 

@@ -79,11 +79,7 @@ class R2Config:
 
     @property
     def address(self) -> BucketAddress:
-        """Address of the bucket.
-
-        Raises:
-            ConfigurationError: the bucket's name cannot be part of a host name.
-        """
+        """Address of the bucket. Raises `ConfigurationError` if its name has no valid host name."""
         return BucketAddress.of(self.endpoint_url, self.bucket, self.addressing)
 
     @property
@@ -107,11 +103,7 @@ def open_storage(
     observer: CallObserver = unobserved,
     changes: ChangeObserver = UNWATCHED,
 ) -> ImageStorage:
-    """Open the configured backend.
-
-    Raises:
-        ConfigurationError: the backend cannot be used; the message says why and what to do.
-    """
+    """Open the configured backend. Raises `ConfigurationError` if it cannot be used."""
     if isinstance(config, R2Config):
         # Imported here, since that takes a quarter of a second, and a disk does not need it.
         from stillroom.storage.bucket.storage import R2ImageStorage
@@ -137,12 +129,9 @@ def open_storage(
 
 
 def open_inspection(config: DiskConfig | R2Config, known: Collection[str] = ()) -> Inspection:
-    """Open the configured backend for inspection (used by `stillroom verify`).
+    """Open the configured backend for inspection, like `open_storage`.
 
     `known` contains the names of other files that are expected in the data directory.
-
-    Raises:
-        ConfigurationError: the backend cannot be used; the message says why and what to do.
     """
     if isinstance(config, R2Config):
         from stillroom.storage.bucket.inspection import R2Inspection
@@ -177,12 +166,6 @@ def _object_store(config: R2Config, observer: CallObserver = unobserved) -> "Obj
     from stillroom.storage.s3.signing import Signer
     from stillroom.storage.s3.store import S3ObjectStore
 
-    address = config.address
-    signer = Signer(
-        address.host,
-        config.access_key_id,
-        config.secret_access_key,
-        region=config.region,
-        session_token=config.session_token,
-    )
+    address, secret = config.address, config.secret_access_key
+    signer = Signer(address.host, config.access_key_id, secret, config.region, config.session_token)
     return S3ObjectStore(BucketClient(address, signer, observer=observer))

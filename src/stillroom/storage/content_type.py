@@ -33,10 +33,8 @@ EXTENSION: Final = {
 """File name extension for each content type in `INLINE`."""
 
 INLINE: Final = frozenset(EXTENSION)
-"""Content types of files that are displayed in the browser, which runs no code in them.
-
-Files of all other types are served as attachments.
-"""
+"""Content types of files that are displayed in the browser, which runs no code in them. All others
+are served as attachments."""
 
 VIDEO: Final = frozenset(kind for kind in INLINE if kind.startswith("video/"))
 RASTER: Final = INLINE - VIDEO

@@ -18,13 +18,10 @@ class UnexpectedFile:
 
 @dataclass(frozen=True, slots=True)
 class Inspected:
-    """An image opened for reading. Close `opened` after use.
-
-    `outdated_sha256` is the SHA-256 recorded before the file was last modified, if any.
-    """
+    """An image opened for reading. Close `opened` after use."""
 
     opened: OpenedImage
-    outdated_sha256: bytes | None = None
+    outdated_sha256: bytes | None = None  # recorded before the file was last modified
 
 
 class Inspection(Protocol):
@@ -32,14 +29,10 @@ class Inspection(Protocol):
 
     Every method raises `BackendUnavailable` if the storage failed; `open` and `stat` raise
     `ImageNotFound` if there is no image.
-
-    Attributes:
-        description: One line that identifies the store. It never changes for a store.
-        at_once: Number of images to read at the same time.
     """
 
-    description: str
-    at_once: int
+    description: str  # one line that identifies the store, and never changes
+    at_once: int  # number of images to read at the same time
 
     def walk(self, prefix: KeyPrefix, after: str) -> AsyncIterator[StorageKey | UnexpectedFile]:
         """Yield the keys after `after` in the store's order, and all unexpected files."""
@@ -56,13 +49,9 @@ class Inspection(Protocol):
     async def quarantine(self, image: StoredImage, facts: bytes) -> str | None:
         """Move an image to a quarantine folder, where it cannot be read through the API.
 
-        `facts` is a document that describes the image, and is stored next to the image.
-
-        Returns:
-            New location of the image; None if the image was replaced or deleted meanwhile.
-
-        Raises:
-            BackendUnavailable: the storage failed; the image may exist in both locations.
+        `facts` is a document that describes the image, and is stored next to the image. Returns the
+        new location, or None if the image was replaced or deleted meanwhile. After an error, the
+        image may exist in both locations.
         """
         ...
 
@@ -84,10 +73,5 @@ class AdoptsHashes(Protocol):
     """
 
     async def adopt(self, inspected: Inspected, sha256: bytes) -> None:
-        """Record the hash of an image that has none.
-
-        Raises:
-            ConfigurationError: the filesystem does not support extended attributes.
-            BackendUnavailable: the storage failed.
-        """
+        """Record the hash. Raises `ConfigurationError` without extended attributes."""
         ...

@@ -38,7 +38,7 @@ class Refusal(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class ChangeResult:
-    """Result of storing, copying or deleting an object, or of completing a multipart upload.
+    """Result of a change to an object.
 
     Attributes:
         etag: ETag of the new object; None after a refusal or a deletion.
@@ -55,10 +55,7 @@ class ChangeResult:
 
 @dataclass(frozen=True, slots=True)
 class Properties:
-    """Properties that are stored with an object and served with it.
-
-    The names in `metadata` are lower-case.
-    """
+    """Properties that are stored and served with an object. Names in `metadata` are lower-case."""
 
     content_type: str | None = None
     cache_control: str | None = None
@@ -74,7 +71,7 @@ class ObjectHead:
         etag: Strong ETag, with its quotes.
         modified_s: Time of the last write in seconds since the epoch, by the store's clock.
         content_type: Stored content type, unchecked; empty if there is none.
-        metadata: User metadata with lower-case names, including entries that other tools stored.
+        metadata: User metadata with lower-case names, including entries of other tools.
     """
 
     etag: str
@@ -85,9 +82,7 @@ class ObjectHead:
 
 
 class Download(Protocol):
-    """An object that can be read once, from the start. Close it after use."""
-
-    head: ObjectHead
+    """The content of an object, which can be read once. Close it after use."""
 
     def chunks(self) -> AsyncIterator[bytes]:
         """Yield the object's bytes."""
@@ -117,10 +112,7 @@ class ListedPage:
 
 @dataclass(frozen=True, slots=True)
 class CreatedUpload:
-    """A multipart upload that was just created.
-
-    If `doubtful`, a retry may have created a second upload whose id is unknown.
-    """
+    """A new multipart upload. If `doubtful`, there may be a second one whose id is unknown."""
 
     upload_id: str
     doubtful: bool = False
@@ -128,27 +120,19 @@ class CreatedUpload:
 
 @dataclass(frozen=True, slots=True)
 class ListedUpload:
-    """A multipart upload that was neither completed nor aborted.
-
-    Attributes:
-        initiated: Creation time in ISO 8601 format, by the store's clock.
-    """
+    """A multipart upload that was neither completed nor aborted."""
 
     key: str
     upload_id: str
-    initiated: str
+    initiated: str  # creation time in ISO 8601 format, by the store's clock
 
 
 @dataclass(frozen=True, slots=True)
 class UploadsPage:
-    """Response to `ObjectStore.list_uploads`.
-
-    Attributes:
-        next_markers: Key and upload id after which the next page starts; None on the last page.
-    """
+    """Response to `ObjectStore.list_uploads`."""
 
     uploads: Sequence[ListedUpload]
-    next_markers: tuple[str, str] | None
+    next_markers: tuple[str, str] | None  # key and upload id before the next page, if there is one
 
 
 class ObjectStore(Protocol):
@@ -162,9 +146,7 @@ class ObjectStore(Protocol):
 
     keeps_guards: bool
     """True if the store is documented to support conditional writes, but not conditional deletions.
-
-    Such a store is not tested for this support.
-    """
+    Such a store is not tested for this support."""
 
     async def put(
         self,
@@ -192,7 +174,7 @@ class ObjectStore(Protocol):
         """Return the bytes `start` to `last`, or None if no object has this key and ETag."""
         ...
 
-    async def download(self, key: str) -> Download | None:
+    async def download(self, key: str) -> tuple[ObjectHead, Download] | None:
         """Open an object and its metadata by one request; None if it does not exist."""
         ...
 
@@ -233,16 +215,11 @@ class ObjectStore(Protocol):
         delimited: bool = False,
         deadline: float | None = None,
     ) -> ListedPage:
-        """List one page of the keys that begin with `prefix`.
+        """List one page of the keys that begin with `prefix`: up to `limit` or `MAX_LISTED`.
 
-        Args:
-            prefix: Literal text.
-            limit: Number of entries to request, up to `MAX_LISTED`.
-            after: List only keys after this text. If it is a folder, that may be listed again.
-            token: `next_token` of the previous page. If it is set, `after` is ignored.
-            delimited: List subfolders instead of their keys: keys that are equal up to the first
-                slash after the prefix become one entry.
-            deadline: Time on the event loop's clock.
+        With `after`, only keys after this text are listed (a folder may be listed again), and with
+        `token`, those that follow the page with this `next_token`. With `delimited`, keys that are
+        equal up to the first slash after the prefix become one entry, a folder.
         """
         ...
 

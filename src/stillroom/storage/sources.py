@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from typing import Final, Protocol, Self
 
 from stillroom.storage.values import SaveRules, StoredImage
@@ -26,8 +27,9 @@ class ImageSource(Protocol):
         ...
 
 
+@dataclass(slots=True)
 class DescribedSource:
-    """A source whose content type and time are known beforehand.
+    """A source whose content type and time are known beforehand, with its chunks.
 
     A disk stores both; a bucket stores only the content type.
 
@@ -37,53 +39,22 @@ class DescribedSource:
         rules: Rules for this save. If None, the store's rules apply.
     """
 
+    chunks: AsyncIterator[bytes]
+    max_bytes: int | None
+    expected_sha256: bytes | None = None
     content_type: str | None = None
     modified_ns: int | None = None
     rules: SaveRules | None = None
 
-
-class Document(DescribedSource):
-    """A document that Stillroom itself writes. Its content is generated while it is saved."""
-
-    expected_sha256: bytes | None = None
-
-    def __init__(
-        self,
-        content_type: str,
-        chunks: AsyncIterator[bytes],
-        *,
-        max_bytes: int | None,
-        rules: SaveRules,
-    ) -> None:
-        """Save the bytes of `chunks`, at most `max_bytes` in total if that is not None."""
-        self.content_type = content_type
-        self.max_bytes: int | None = max_bytes
-        self.rules = rules
-        self._chunks = chunks
+    @classmethod
+    def of_image(cls, image: StoredImage, sha256: bytes, chunks: AsyncIterator[bytes]) -> Self:
+        """Return the source for importing an image with this SHA-256 from another store."""
+        # A stored text may be too long for a content type (RFC 6838, 4.2).
+        kind = image.content_type if len(image.content_type) <= _MAX_TYPE else None
+        return cls(chunks, image.size, sha256, kind, image.modified_ns)
 
     def __aiter__(self) -> AsyncIterator[bytes]:
-        return self._chunks
-
-
-class ImportedImage(DescribedSource):
-    """An image to import from another store.
-
-    Attributes:
-        image: Metadata in the other store.
-        content_type: None if the stored text is too long for a content type (RFC 6838, 4.2).
-    """
-
-    def __init__(self, image: StoredImage, sha256: bytes, chunks: AsyncIterator[bytes]) -> None:
-        """Save the bytes of `chunks`, which must have this SHA-256."""
-        self.image = image
-        self.max_bytes: int | None = image.size
-        self.expected_sha256: bytes | None = sha256
-        self.content_type = image.content_type if len(image.content_type) <= _MAX_TYPE else None
-        self.modified_ns = image.modified_ns
-        self._chunks = chunks
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return self._chunks
+        return self.chunks
 
 
 class BytesSource:

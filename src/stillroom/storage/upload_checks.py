@@ -7,6 +7,7 @@ from typing import Final
 
 from stillroom.errors import DigestMismatch, EmptyFile, TooLarge, UnsupportedMedia
 from stillroom.storage import content_type
+from stillroom.storage.sources import DescribedSource, ImageSource
 from stillroom.storage.values import SaveRules
 
 HEAD_BYTES: Final = 64 * 1024
@@ -32,7 +33,7 @@ class PassedBytes:
 
     @property
     def kept_bytes(self) -> int:
-        """Number of kept bytes."""
+        """Number of bytes that are in memory."""
         return self.size if self.is_whole else len(self.head) + len(self.tail)
 
     def at(self, start: int, length: int) -> bytes | None:
@@ -56,13 +57,16 @@ class UploadChecks:
     """Checks of one upload: counts and hashes the bytes, and detects the content type.
 
     `count` is fast and runs on the event loop. `digest` takes about 0.7 ms per MiB and runs in the
-    thread that writes the bytes.
+    thread that writes the bytes. `modified_ns` is the time of the save, if the source has one.
     """
 
-    def __init__(self, rules: SaveRules, kind: str | None = None) -> None:
-        """Start the checks. `kind` is the content type if the file comes from another store."""
-        self._kind = kind
+    def __init__(self, rules: SaveRules, source: ImageSource | None = None) -> None:
         self._rules = rules
+        self._kind: str | None = None
+        self.modified_ns: int | None = None
+        if isinstance(source, DescribedSource):
+            self._rules = source.rules or rules
+            self._kind, self.modified_ns = source.content_type, source.modified_ns
         self._hash = hashlib.sha256()
         self._start = b""
         self._head: list[bytes] = []
@@ -71,12 +75,7 @@ class UploadChecks:
         self.size = 0
 
     def count(self, chunk: bytes) -> None:
-        """Count a chunk, and check size and content type.
-
-        Raises:
-            TooLarge: the upload exceeds the limit.
-            UnsupportedMedia: an image is required, and the first bytes are not from an image.
-        """
+        """Count a chunk. Raises `TooLarge`, or `UnsupportedMedia` if it is no image."""
         self.size += len(chunk)
         if self.size > self._rules.max_bytes:
             raise TooLarge(f"the image is larger than {self._rules.max_bytes} bytes")
@@ -116,10 +115,7 @@ class UploadChecks:
     def finish(self, expected_sha256: bytes | None) -> Received:
         """Return the results. Call it after every chunk was counted and hashed.
 
-        Raises:
-            EmptyFile: the upload is empty. Files from another store may be empty.
-            DigestMismatch: the SHA-256 differs from `expected_sha256`.
-            UnsupportedMedia: an image is required, and the file is not an image.
+        Raises `EmptyFile` (unless from another store), `DigestMismatch` or `UnsupportedMedia`.
         """
         if not self.size and self._kind is None:
             raise EmptyFile

@@ -46,8 +46,7 @@ class OpenedImage(Protocol):
     def chunks(self, start: int, length: int) -> AsyncIterator[bytes]:
         """Yield `length` bytes beginning at offset `start`, without blocking the event loop.
 
-        Raises:
-            BackendUnavailable: the bytes cannot be read, or the version no longer exists.
+        Raises `BackendUnavailable` if they cannot be read, or the version no longer exists.
         """
         ...
 
@@ -85,7 +84,7 @@ class Condition:
 
     @property
     def is_set(self) -> bool:
-        """True if the condition demands anything of the stored image."""
+        """True if there is any condition."""
         return self.if_match is not None or self.if_none_match is not None
 
     @property
@@ -94,11 +93,7 @@ class Condition:
         return self.if_none_match == ANY and self.if_match is None
 
     def check(self, etag: str | None) -> None:
-        """Check the condition against the stored image's ETag (None if there is no image).
-
-        Raises:
-            PreconditionFailed: the condition does not hold.
-        """
+        """Raise `PreconditionFailed` unless the condition holds of this ETag (None: no image)."""
         if self.if_match is not None and not _matches(self.if_match, etag):
             raise PreconditionFailed
         if self.if_none_match is not None and _matches(self.if_none_match, etag):
@@ -166,9 +161,7 @@ Entry = StoredImage | KeyPrefix
 class EntryPage:
     """A `Page` with the metadata of each image. Images that were deleted meanwhile are left out.
 
-    Attributes:
-        next_after: `ListQuery.after` for the next page; None on the last page. A page can be empty
-            although more pages follow, because deleted images are left out.
+    So a page can be empty although more pages follow: `next_after` is None only on the last page.
     """
 
     entries: Sequence[Entry]

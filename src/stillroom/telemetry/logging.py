@@ -62,16 +62,12 @@ class JsonFormatter(logging.Formatter):
 def log_config(form: Literal["console", "json"], *, level: str, access_log: bool) -> dict[str, Any]:
     """Return a configuration for `logging.config.dictConfig`, which all processes use.
 
-    Args:
-        form: Log format.
-        level: Minimum severity: `debug`, `info`, `warning` or `error`.
-        access_log: Log one line per request, regardless of `level`.
+    The access log does not depend on `level`: `debug`, `info`, `warning` or `error`.
     """
-    formatter = ConsoleFormatter if form == "console" else JsonFormatter
     return {
         "version": 1,
         "disable_existing_loggers": False,
-        "formatters": {"ours": {"()": f"{formatter.__module__}.{formatter.__qualname__}"}},
+        "formatters": {"ours": {"()": ConsoleFormatter if form == "console" else JsonFormatter}},
         "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "ours"}},
         "root": {"level": "ERROR" if level == "error" else "WARNING", "handlers": ["stderr"]},
         "loggers": {
@@ -97,16 +93,8 @@ def log_access(
 ) -> None:
     """Write one line of the access log, if it is enabled (STILLROOM_ACCESS_LOG).
 
-    Args:
-        client: Client's address and port.
-        method: HTTP method.
-        path: Path as received, without the query, which may contain a signature.
-        status: Status code of the response.
-        operation: Name of the operation, as in /metrics.
-        request_id: Request id, from the client or generated.
-        began: Start time (`time.perf_counter`).
-        received: Number of received body bytes.
-        sent: Number of sent body bytes.
+    `path` is the path as received, without the query, which may contain a signature. `began` is a
+    time of `time.perf_counter`. `received` and `sent` are body bytes.
     """
     if not access_log.isEnabledFor(logging.INFO):
         return

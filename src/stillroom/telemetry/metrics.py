@@ -15,7 +15,7 @@ from bisect import bisect_left
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
-from typing import Final, Literal
+from typing import Final, Literal, Protocol
 
 from fastapi import Response
 from prometheus_client import (
@@ -44,10 +44,7 @@ OTHER: Final = "other"
 
 
 class _FlushOnCollect(Collector):
-    """Collector that flushes the collected values.
-
-    It is registered first, so that it runs first.
-    """
+    """Collector that flushes the collected values. It is registered first, so it runs first."""
 
     def describe(self) -> Iterable[Metric]:
         return ()
@@ -72,14 +69,14 @@ def _outcome_counter(
     return lambda outcome: counter.labels(outcome or "unknown").inc()
 
 
-def _gauge(
-    name: str,
-    meaning: str,
-    *labels: str,
-    mode: Literal["mostrecent", "livesum", "livemax"] = "mostrecent",
-) -> Gauge:
-    """Create a gauge. `mode` determines how the values of several workers are combined."""
-    return Gauge(f"stillroom_{name}", meaning, labels, multiprocess_mode=mode)
+class _Metadata(Protocol):
+    @property
+    def ai_mark(self) -> str | None: ...
+
+
+def _mark_counter(name: str, meaning: str) -> Callable[[_Metadata], None]:
+    count = _outcome_counter(name, meaning, "mark")
+    return lambda found: count(found.ai_mark)
 
 
 def _histogram(name: str, meaning: str, label: str) -> Histogram:
@@ -92,13 +89,23 @@ _SECONDS = _histogram(
 )
 _RECEIVED = _counter("received_bytes", "Bytes received in request bodies.", "operation")
 _SENT = _counter("sent_bytes", "Bytes sent in response bodies.", "operation")
-_IN_FLIGHT = _gauge(
-    "requests_in_flight",
-    "Requests in progress, in all workers together.",
-    mode="livesum",
+_CPU = _counter("cpu_seconds", "CPU time of all workers.")
+_CALLS = _counter(
+    "storage_calls",
+    "Calls to the disk (fsync) or the bucket (S3 operations). Each attempt is counted.",
+    "call",
+    "outcome",
 )
-_CONNECTIONS = _gauge("connections", "Open connections, all workers together.", mode="livesum")
-
+_CALL_SECONDS = _histogram("storage_call_seconds", "Duration of each attempt.", "call")
+_RETRIES = _counter("storage_retries", "Attempts that followed a failed attempt.", "call")
+_SWEPT = _counter(
+    "media_swept",
+    "Results of sweeps by server processes: due deletions, and unneeded copies.",
+    "outcome",
+)
+count_healed = _outcome_counter(
+    "media_healed", "Resources with missing properties, by the result of computing them."
+)
 count_picture = _outcome_counter(
     "derived_images",
     "Thumbnails by result: from the cache (kept), created (made), refused, or failed.",
@@ -111,82 +118,65 @@ count_exceeded = _counter(
     "parsing_exceeded",
     "Files without metadata, because parsing their header or metadata takes too much work.",
 ).inc
-count_ai_mark = _outcome_counter(
+count_mark = _mark_counter(
     "ai_mark_readings",
     "Images whose metadata was requested, by AI mark: c2pa, iptc, both, none, or unknown.",
-    "mark",
 )
-count_saved_mark = _outcome_counter(
+count_saved_mark = _mark_counter(
     "ai_mark_saved",
     "Saved images, by AI mark: c2pa, iptc, both, none, or unknown. Images that were saved too "
     "fast to be examined are missing.",
-    "mark",
 )
-
-_CONFINED = _gauge(
-    "decoders_confined",
+_CONFINED = Gauge(
+    "stillroom_decoders_confined",
     "1 if the kernel supports the confinement of decoding processes (landlock, seccomp), else 0.",
-    "by",
+    ("by",),
+    multiprocess_mode="mostrecent",
 )
-_WORKERS = _gauge("workers", "Running worker processes.", mode="livesum")
-_LAG = _gauge(
-    "loop_lag_seconds",
-    "Delay of the last tick of the event loop, which ticks each second; of the worst worker.",
-    mode="livemax",
-)
-_CPU = _counter("cpu_seconds", "CPU time of all workers.")
-_MEMORY = _gauge(
-    "resident_memory_bytes",
-    "Memory of all workers. Shared memory is counted once for each.",
-    mode="livesum",
-)
-_BUILD = _gauge(
-    "build_info",
+_BUILD = Gauge(
+    "stillroom_build_info",
     "Always 1. The labels name the version, the storage of the images and the database.",
-    "version",
-    "storage",
-    "database",
+    ("version", "storage", "database"),
+    multiprocess_mode="mostrecent",
 )
-_READ_ONLY = _gauge("read_only", "1 after a failed sync, until a restart: images cannot be saved.")
-_FREE = _gauge("data_free_bytes", "Free space on the filesystem of the data directory.")
-_MIN_FREE = _gauge(
-    "data_min_free_bytes",
-    "STILLROOM_MIN_FREE_BYTES: with less free space, saves on a disk get 507.",
-)
+_Mode = Literal["livesum", "livemax", "mostrecent"]
+"""Mode in which prometheus_client combines the values of several workers."""
 
-_CALLS = _counter(
-    "storage_calls",
-    "Calls to the disk (fsync) or the bucket (S3 operations). Each attempt is counted.",
-    "call",
-    "outcome",
-)
-_CALL_SECONDS = _histogram("storage_call_seconds", "Duration of each attempt.", "call")
-_RETRIES = _counter("storage_retries", "Attempts that followed a failed attempt.", "call")
-
-_SWEPT = _counter(
-    "media_swept",
-    "Results of sweeps by server processes: due deletions, and unneeded copies.",
-    "outcome",
-)
-count_healed = _outcome_counter(
-    "media_healed",
-    "Resources with missing properties, by the result of computing them.",
-)
-_QUEUES = {
-    "marks": _gauge("media_marks", "Pending deletions, due now or later."),
-    "due": _gauge("media_due", "Deletions that are due."),
-    "intents": _gauge("media_intents", "Copies in progress, or left by a crash."),
-    "dead_letters": _gauge("media_dead_letters", "Deletions that were given up."),
-    "healing": _gauge("media_healing", "Resources with properties that are still to be computed."),
+_MEANINGS: Final[dict[_Mode, dict[str, str]]] = {
+    "livesum": {
+        "requests_in_flight": "Requests in progress, in all workers together.",
+        "connections": "Open connections, all workers together.",
+        "workers": "Running worker processes.",
+        "resident_memory_bytes": "Memory of all workers. Shared memory is counted once for each.",
+    },
+    "livemax": {
+        "loop_lag_seconds": (
+            "Delay of the last tick of the event loop, which ticks each second; of the worst "
+            "worker."
+        ),
+    },
+    "mostrecent": {
+        "read_only": "1 after a failed sync, until a restart: images cannot be saved.",
+        "data_free_bytes": "Free space on the filesystem of the data directory.",
+        "data_min_free_bytes": (
+            "STILLROOM_MIN_FREE_BYTES: with less free space, saves on a disk get 507."
+        ),
+        "media_marks": "Pending deletions, due now or later.",
+        "media_due": "Deletions that are due.",
+        "media_intents": "Copies in progress, or left by a crash.",
+        "media_dead_letters": "Deletions that were given up.",
+        "media_healing": "Resources with properties that are still to be computed.",
+        "media_oldest_due_seconds": "Time since which the oldest due deletion has been due.",
+        "media_measured_timestamp_seconds": (
+            "Time at which the numbers of the media library were last read."
+        ),
+    },
 }
-_OLDEST_DUE = _gauge(
-    "media_oldest_due_seconds",
-    "Time since which the oldest due deletion has been due.",
-)
-_MEASURED = _gauge(
-    "media_measured_timestamp_seconds",
-    "Time at which the numbers of the media library were last read.",
-)
+_GAUGES: Final = {
+    name: Gauge(f"stillroom_{name}", meaning, multiprocess_mode=mode)
+    for mode, meanings in _MEANINGS.items()
+    for name, meaning in meanings.items()
+}
 
 _NUMBER, _TIME, _BYTES, _FIRST_BUCKET = 0, 1, 2, 3
 
@@ -204,11 +194,7 @@ _calls_made: deque[tuple[str, str, float, bool]] = deque()
 
 
 class _Current:
-    """Current values of this process's gauges (metrics that can go up and down)."""
-
     in_flight = 0
-    connections = 0
-    lag_s = 0.0
     cpu_s = 0.0
 
 
@@ -247,9 +233,10 @@ def end() -> None:
     _Current.in_flight -= 1
 
 
-def report_loop(connections: int, lag_s: float) -> None:
-    """Set the metrics for the number of connections and the event loop's delay."""
-    _Current.connections, _Current.lag_s = connections, max(0.0, lag_s)
+def set_gauges(**numbers: float) -> None:
+    """Set gauges without labels, by their names without `stillroom_`."""
+    for name, number in numbers.items():
+        _GAUGES[name].set(number)
 
 
 def flush() -> None:
@@ -258,20 +245,18 @@ def flush() -> None:
         _REQUESTS.labels(operation, str(status)).inc(cell[_NUMBER])
         _SENT.labels(operation).inc(cell[_BYTES])
         _add(_SECONDS.labels(operation), cell)
+    _responses.clear()
     for metric, gathered in ((_RECEIVED, _received), (_SENT, _sent)):
         for operation, number in gathered.items():
             metric.labels(operation).inc(number)
         gathered.clear()
-    _responses.clear()
     _flush_calls()
-    _IN_FLIGHT.set(_Current.in_flight)
-    _CONNECTIONS.set(_Current.connections)
-    _LAG.set(_Current.lag_s)
+    set_gauges(requests_in_flight=_Current.in_flight)
     cpu_s = time.process_time()
     _CPU.inc(cpu_s - _Current.cpu_s)
     _Current.cpu_s = cpu_s
     with contextlib.suppress(OSError), open("/proc/self/statm", "rb") as file:  # EMFILE
-        _MEMORY.set(int(file.read().split()[1]) * _PAGE_BYTES)
+        set_gauges(resident_memory_bytes=int(file.read().split()[1]) * _PAGE_BYTES)
 
 
 def _flush_calls() -> None:
@@ -299,7 +284,7 @@ def _add(histogram: Histogram, cell: list[float]) -> None:
 def report_build(version: str, *, storage: str, database: str) -> None:
     """Set the metric for version and backends. Call this once in each worker."""
     _BUILD.labels(version, storage, database).set(1)
-    _WORKERS.set(1)
+    set_gauges(workers=1)
 
 
 def report_confinement(missing: Iterable[str]) -> None:
@@ -309,13 +294,6 @@ def report_confinement(missing: Iterable[str]) -> None:
         _CONFINED.labels(part.lower()).set(part not in lacking)
 
 
-def report_disk(*, free_bytes: int, min_free_bytes: int, read_only: bool) -> None:
-    """Set the metrics for the data directory's free space and read-only state."""
-    _FREE.set(free_bytes)
-    _MIN_FREE.set(min_free_bytes)
-    _READ_ONLY.set(read_only)
-
-
 def report_swept(outcomes: Mapping[str, int]) -> None:
     """Count the results of a sweep (execution of due deletions) by outcome."""
     for outcome, number in outcomes.items():
@@ -323,14 +301,12 @@ def report_swept(outcomes: Mapping[str, int]) -> None:
 
 
 def report_queues(*, oldest_due: timedelta, **sizes: int) -> None:
-    """Set the sizes of the deletion and healing queues.
-
-    They are flushed at once, for idle workers.
-    """
-    for queue, size in sizes.items():
-        _QUEUES[queue].set(size)
-    _OLDEST_DUE.set(oldest_due.total_seconds())
-    _MEASURED.set_to_current_time()
+    """Set the sizes of the deletion and healing queues. Flush them at once, for idle workers."""
+    set_gauges(
+        **{f"media_{queue}": size for queue, size in sizes.items()},
+        media_oldest_due_seconds=oldest_due.total_seconds(),
+        media_measured_timestamp_seconds=time.time(),
+    )
     flush()
 
 

@@ -18,10 +18,7 @@ log = logging.getLogger("stillroom.server")
 
 
 class AllocatedDict(MmapedDict):
-    """Metrics file of one worker.
-
-    If the disk is full, the file is kept in memory and not served.
-    """
+    """Metrics file of one worker, kept in memory and not served if the disk is full."""
 
     def __init__(self, filename: str, read_mode: bool = False) -> None:  # noqa: FBT001, FBT002  (as the library's)
         """Open the file, or create it."""
@@ -41,12 +38,9 @@ class AllocatedDict(MmapedDict):
         super()._init_value(key)  # type: ignore[no-untyped-call]  # as above
 
     def _capacity_with(self, key: str) -> int:
-        """Return the file size after prometheus_client has doubled it to add a value.
-
-        A value needs less than the length of its key plus 32 bytes.
-        """
+        """Return the file size after prometheus_client has doubled it to add a value."""
         capacity: int = self._capacity
-        while self._used + len(key.encode()) + 32 > capacity:
+        while self._used + len(key.encode()) + 32 > capacity:  # a value adds less to its key
             capacity *= 2
         return capacity
 

@@ -50,12 +50,7 @@ class IdField(NamedTuple):
 
 
 def find_field(head: bytes) -> IdField | None:
-    """Find the `X-Request-Id` header in a complete request head.
-
-    Return None if the header is missing or invalid.
-
-    `head` must not contain bytes after the head.
-    """
+    """Find the `X-Request-Id` header in exactly one request head. None: missing or invalid."""
     name = _NAME.search(head)
     if name is None or _NAME.search(head, name.end()) or head.find(_END) != len(head) - len(_END):
         return None
@@ -63,20 +58,14 @@ def find_field(head: bytes) -> IdField | None:
     return value and IdField(name.start(), value.end(), value[1])
 
 
-def without_field(head: bytes, headers: Iterable[tuple[bytes, bytes]]) -> bytes | None:
-    """Return a request head without its `X-Request-Id` header, for use as a cache key.
+def without_field(head: bytes, value: str | None) -> bytes | None:
+    """Return a request head without its `X-Request-Id` header, whose parsed value is `value`.
 
-    Args:
-        head: Raw head.
-        headers: Parsed headers of the head.
-
-    Returns:
-        The rest of the head; None if the header is invalid, so the head must not be cached.
+    The result is a cache key. It is None if the header is invalid.
     """
-    headers = list(headers)
-    if all(name != b"x-request-id" for name, _ in headers):
+    if value is None:
         return head
-    line = find_field(head)
-    if line is None or from_client(headers) != line.id.decode("ascii"):
+    field = find_field(head)
+    if field is None or value != field.id.decode("ascii"):
         return None
-    return head[: line.start] + head[line.end :]
+    return head[: field.start] + head[field.end :]

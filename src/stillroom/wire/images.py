@@ -1,10 +1,22 @@
-"""JSON response of the operations that save an image."""
+"""JSON responses about stored images: saved, listed, with metadata, and in search results."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Final
 
-from stillroom.wire.shown import API_EXAMPLE, ETAG_EXAMPLE, PATH_EXAMPLE, SHA256_EXAMPLE, Shown
+from stillroom.generation.ai_mark import AiMark
+from stillroom.generation.facts import Generation
+from stillroom.wire.shown import (
+    API_EXAMPLE,
+    LOCAL,
+    PATH_EXAMPLE,
+    SHA256_EXAMPLE,
+    TIME_EXAMPLE,
+    ContentType,
+    Etag,
+    Shown,
+    Size,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,12 +35,82 @@ class SavedImage:
 
     path: Annotated[str, Shown(examples=(PATH_EXAMPLE,))]
     url: Annotated[str, Shown(examples=(f"{API_EXAMPLE}/storage/images/{PATH_EXAMPLE}",))]
-    size: Annotated[int, Shown("bytes", (1_258_291,))]
-    content_type: Annotated[str, Shown(examples=("image/png",))]
+    size: Size
+    content_type: ContentType
     sha256: Annotated[str | None, Shown("hexadecimal", (SHA256_EXAMPLE,))]
-    etag: Annotated[str, Shown("with its quotes, ready for If-Match", (ETAG_EXAMPLE,))]
-    skipped: bool = False
+    etag: Etag
+    skipped: bool = field(default=False, metadata=LOCAL)
     expires_at: Annotated[
         datetime | None,
         Shown("expiration, if the request has `Expires-In`", ("2026-12-01T15:00:00+00:00",)),
     ] = None
+
+
+@dataclass(frozen=True, slots=True)
+class ImageInfo:
+    """Properties of a stored image.
+
+    Attributes:
+        size: Size in bytes.
+        modified: Time of the last save (timezone-aware); whole seconds if returned by `stat`.
+        etag: Etag including its quotes, as `if_match` requires.
+        sha256: Hexadecimal SHA-256; None if the image has not been hashed.
+        ai_mark: Kind of embedded metadata which states that AI made the image: `c2pa`, `iptc`,
+            `both` or `none`; None if unknown. Ignored in comparisons, because it may become known
+            later.
+    """
+
+    path: Annotated[
+        str, Shown("paths of folders end in a slash, those of images do not", (PATH_EXAMPLE,))
+    ]
+    size: Size
+    modified: Annotated[datetime, Shown("when it was saved", (TIME_EXAMPLE,))]
+    content_type: ContentType
+    etag: Etag
+    sha256: Annotated[
+        str | None, Shown("hexadecimal; null also if it is not known", (SHA256_EXAMPLE,))
+    ]
+    ai_mark: Annotated[
+        AiMark | None,
+        Shown(
+            "mark in the image that AI made it: c2pa (a manifest, not verified), iptc "
+            "(DigitalSourceType in XMP), both, none; null if it cannot be determined, or in a "
+            "listing is not known yet",
+            ("iptc",),
+        ),
+    ] = field(default=None, kw_only=True, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ImageMetadata(ImageInfo):
+    """Properties of a stored image, with its generation parameters and its expiration.
+
+    Attributes:
+        generation: Generation parameters; None if the image contains none in a known format.
+        expires_at: Expiration time (timezone-aware); None if the image does not expire, or if that
+            is unknown, as in search results.
+    """
+
+    generation: Annotated[
+        Generation | None, Shown("null if the image contains no metadata of a known tool")
+    ]
+    expires_at: Annotated[
+        datetime | None,
+        Shown(
+            "when it becomes due for deletion, by its own expiration, its pending deletion or a "
+            "retention rule; null if it is kept or this is unknown (it depends on newer runs, or "
+            "the database is unavailable)",
+            ("2026-12-01T15:00:00+00:00",),
+        ),
+    ] = None
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """Subfolder in a listing; `path` ends in a slash."""
+
+    path: str
+
+
+ENTRY_FIELDS: Final = tuple(item.name for item in fields(ImageInfo))
+"""Names of the fields of a listed image in the order of the JSON. A folder has only a path."""

@@ -1,7 +1,8 @@
 """Annotation that describes a response field for the OpenAPI document, and example values."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Annotated, Final
 
 PATH_EXAMPLE: Final = "generations/1/cat.png"
 FOLDER_EXAMPLE: Final = "generations/1"
@@ -13,6 +14,9 @@ TIME_EXAMPLE: Final = "2026-11-24T15:00:00+00:00"
 ID_EXAMPLE: Final = "0197c2a8-7d1e-7c3a-9f00-3b5d8e1a2c4f"
 API_EXAMPLE: Final = "http://127.0.0.1:8000/api/v1"
 
+LOCAL: Final[Mapping[str, bool]] = {"local": True}
+"""Metadata of dataclass fields that the SDK sets itself, and that no response contains."""
+
 
 @dataclass(frozen=True, slots=True)
 class Shown:
@@ -20,3 +24,8 @@ class Shown:
 
     description: str | None = None
     examples: tuple[object, ...] = ()
+
+
+Size = Annotated[int, Shown("bytes", (1_258_291,))]
+ContentType = Annotated[str, Shown(examples=("image/png",))]
+Etag = Annotated[str, Shown("with its quotes, ready for If-Match", (ETAG_EXAMPLE,))]

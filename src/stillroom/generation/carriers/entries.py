@@ -8,16 +8,10 @@ from stillroom.formats.work_budget import WorkBudget
 from stillroom.generation.carriers import c2pa
 
 MAX_TEXT_BYTES: Final = 1024**2
-"""Maximum size of an embedded text after decompression. Large ComfyUI graphs have several hundred
-kilobytes."""
+"""Maximum size of a text after decompression. Large ComfyUI graphs have several 100 KB."""
 
 _MAX_INFLATED_BYTES: Final = 2 * MAX_TEXT_BYTES
 _MAX_TEXTS: Final = 256
-
-
-def is_readable(parts: FileParts, start: int, length: int) -> bool:
-    """Return whether a text is small enough to be read, and `parts` allows it to be read."""
-    return length <= MAX_TEXT_BYTES and parts.allows(start, length)
 
 
 class Entries:
@@ -45,6 +39,13 @@ class Entries:
         if text and len(self.texts) < _MAX_TEXTS:
             self.texts.setdefault(name, text)
 
+    def read(self, parts: FileParts, start: int, length: int, *, with_mark: bool = True) -> bytes:
+        """Return a part of a file. If it is too large, call `mark_broken` and return no bytes."""
+        if length <= MAX_TEXT_BYTES and parts.allows(start, length):
+            return parts.bytes_at(start, length)
+        self.mark_broken(with_mark=with_mark)
+        return b""
+
     def mark_broken(self, *, with_mark: bool = True) -> None:
         """Record that metadata could not be read. `with_mark`: it may contain an AI mark."""
         self.broken = True
@@ -58,12 +59,7 @@ class Entries:
             self.mark_broken()
 
     def inflate(self, packed: bytes) -> bytes:
-        """Decompress a text with zlib.
-
-        Raises:
-            BrokenHeader: the text is malformed or too large.
-            TooMuchWork: the decompression takes more work than `budget` allows.
-        """
+        """Decompress a text with zlib. Raise `BrokenHeader` if it is malformed or too large."""
         room = min(MAX_TEXT_BYTES, _MAX_INFLATED_BYTES - self._inflated)
         if room <= 0:
             raise BrokenHeader

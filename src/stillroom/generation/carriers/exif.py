@@ -31,12 +31,8 @@ _CODE_BYTES: Final = 8
 
 
 def read(data: bytes, entries: Entries) -> None:
-    """Read the texts of an EXIF block into `entries`. A malformed block is ignored.
-
-    The block may begin with the label `Exif`.
-    """
-    block = FileParts.whole(data.removeprefix(b"Exif\0\0"))
-    block.budget = entries.budget
+    """Read the texts of an EXIF block into `entries`, with or without the label `Exif`."""
+    block = FileParts.whole(data.removeprefix(b"Exif\0\0"), entries.budget)
     try:
         order = byte_order(block)
         below = _read_directory(block, order, block.numbers(order + "I", 4)[0], entries)
@@ -44,6 +40,11 @@ def read(data: bytes, entries: Entries) -> None:
             _read_directory(block, order, below, entries)
     except BrokenHeader:
         entries.broken = True
+
+
+def read_box(content: bytes, entries: Entries) -> None:
+    """Read an EXIF box or item of an ISO media file, which begins with the offset of the block."""
+    read(content[4 + int.from_bytes(content[:4], "big") :], entries)
 
 
 def _read_directory(block: FileParts, order: str, start: int, entries: Entries) -> int:

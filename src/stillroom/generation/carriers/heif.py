@@ -7,14 +7,14 @@ https://developer.adobe.com/xmp/docs/XMPSpecifications/ (part 3, 1.2.1) and `c2p
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Final
 
 from stillroom.formats.file_parts import FileParts, at_most
-from stillroom.formats.isobmff import MAX_ITEMS, boxes, locations
+from stillroom.formats.isobmff import MAX_ITEMS, boxes, inner_boxes, locations
 from stillroom.generation.carriers import c2pa, exif, xmp
-from stillroom.generation.carriers.entries import MAX_TEXT_BYTES, Entries, is_readable
+from stillroom.generation.carriers.entries import MAX_TEXT_BYTES, Entries
 
+EXIF: Final = b"Exif"
 XMP_TYPE: Final = b"application/rdf+xml"
 _XMP_UUID: Final = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
 _UUID_BYTES: Final = 16
@@ -23,15 +23,6 @@ _HASHES: Final = b"merkle\0"
 
 _MAX_BOXES: Final = 256
 _IN_FILE, _IN_IDAT = 0, 1
-
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    """Item that the box `meta` lists, with its number, four-letter type and content type."""
-
-    number: int
-    kind: bytes
-    content_type: bytes
 
 
 def is_heif(start: bytes) -> bool:
@@ -57,50 +48,32 @@ def _read_uuid_box(parts: FileParts, start: int, end: int, entries: Entries) -> 
         if not content.startswith(_HASHES, 4):
             entries.add_manifest(content)
     elif kind == _XMP_UUID:
-        at, length = start + _UUID_BYTES, end - start - _UUID_BYTES
-        if is_readable(parts, at, length):
-            xmp.read(parts.bytes_at(at, length), entries)
-        else:
-            entries.mark_broken()
+        at = start + _UUID_BYTES
+        xmp.read(entries.read(parts, at, end - at), entries)
 
 
 def _read_items(parts: FileParts, start: int, end: int, entries: Entries) -> None:
-    information, places = box(parts, b"iinf", start, end), box(parts, b"iloc", start, end)
-    if information is None or places is None:
+    inner = inner_boxes(parts, start, end)
+    if b"iinf" not in inner or b"iloc" not in inner:
         return
-    text_items = {
-        item.number: item
-        for item in items(parts, *information)
-        if item.kind == b"Exif" or item.content_type == XMP_TYPE
-    }
-    inner = box(parts, b"idat", start, end)
-    for location in locations(parts, *places):
-        item, method = text_items.get(location.number), location.method & 15
-        if item is None or method not in (_IN_FILE, _IN_IDAT):
+    items = dict(text_items(parts, *inner[b"iinf"]))
+    bases = {_IN_FILE: 0, _IN_IDAT: inner.get(b"idat", (0, 0))[0]}
+    for location in locations(parts, *inner[b"iloc"]):
+        method = location.method & 15
+        if location.number not in items or method not in bases:
             continue
-        base = location.base + (inner[0] if method == _IN_IDAT and inner else 0)
+        base, is_exif = location.base + bases[method], items[location.number] == EXIF
         extents = [(base + offset, length) for _, offset, length in location.extents]
         is_small = sum(length for _, length in extents) <= MAX_TEXT_BYTES
-        if not is_small or not all(is_readable(parts, at, length) for at, length in extents):
-            entries.mark_broken(with_mark=item.kind != b"Exif")
+        if not is_small or not all(parts.allows(at, length) for at, length in extents):
+            entries.mark_broken(with_mark=not is_exif)
             continue
         content = b"".join(parts.bytes_at(at, length) for at, length in extents)
-        if item.kind == b"Exif":
-            exif.read(content[4 + int.from_bytes(content[:4], "big") :], entries)
-        else:
-            xmp.read(content, entries)
+        (exif.read_box if is_exif else xmp.read)(content, entries)
 
 
-def box(parts: FileParts, kind: bytes, start: int, end: int) -> tuple[int, int] | None:
-    """Return the start and end of the content of the first box of type `kind`, or None."""
-    for name, at, until in itertools.islice(boxes(parts, start, end), _MAX_BOXES):
-        if name == kind:
-            return at, until
-    return None
-
-
-def items(parts: FileParts, start: int, end: int) -> Iterator[Item]:
-    """Yield the EXIF and MIME items in a box `iinf`, whose content is from `start` to `end`."""
+def text_items(parts: FileParts, start: int, end: int) -> Iterator[tuple[int, bytes]]:
+    """Yield the numbers of the items in a box `iinf` that are `EXIF` or XMP (`XMP_TYPE`)."""
     version = parts.numbers("B", start)[0]
     head = 6 if version == 0 else 8
     for kind, at, until in itertools.islice(boxes(parts, start + head, end), MAX_ITEMS):
@@ -110,8 +83,9 @@ def items(parts: FileParts, start: int, end: int) -> Iterator[Item]:
         number = parts.numbers(">H" if form == 2 else ">I", at + 4)[0]
         place = at + (8 if form == 2 else 10)
         sort = parts.bytes_at(place, 4)
-        if sort == b"Exif":
-            yield Item(number, sort, b"")
+        if sort == EXIF:
+            yield number, EXIF
         elif sort == b"mime":
-            _name, _, rest = parts.bytes_at(place + 4, until - place - 4).partition(b"\0")
-            yield Item(number, sort, rest.partition(b"\0")[0])
+            _name, *content_type = parts.bytes_at(place + 4, until - place - 4).split(b"\0", 2)
+            if content_type[:1] == [XMP_TYPE]:
+                yield number, XMP_TYPE

@@ -9,7 +9,7 @@ from typing import Final
 from stillroom.formats.file_parts import FileParts
 from stillroom.formats.jpeg import segments
 from stillroom.generation.carriers import c2pa, exif, xmp
-from stillroom.generation.carriers.entries import Entries, is_readable
+from stillroom.generation.carriers.entries import Entries
 from stillroom.generation.texts import decode_text
 
 XMP_LABEL: Final = b"http://ns.adobe.com/xap/1.0/\0"
@@ -27,10 +27,7 @@ def read(parts: FileParts, entries: Entries) -> None:
             _read_jumbf(parts.bytes_at(start, min(length, c2pa.HEAD_BYTES)), entries)
         if marker not in (APP1, _COMMENT):
             continue
-        if not is_readable(parts, start, length):
-            entries.mark_broken()
-            return
-        content = parts.bytes_at(start, length)
+        content = entries.read(parts, start, length)
         if marker == _COMMENT:
             entries.add("jpeg:comment", decode_text(content.rstrip(b"\0")))
         elif content.startswith(EXIF_LABEL):

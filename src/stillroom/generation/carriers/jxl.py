@@ -10,7 +10,7 @@ from typing import Final
 from stillroom.formats.file_parts import FileParts, at_most
 from stillroom.formats.isobmff import boxes
 from stillroom.generation.carriers import c2pa, exif, xmp
-from stillroom.generation.carriers.entries import Entries, is_readable
+from stillroom.generation.carriers.entries import Entries
 
 SIGNATURE: Final = b"\0\0\0\x0cJXL \r\n\x87\n"
 _MAX_BOXES: Final = 1024
@@ -24,13 +24,7 @@ def read(parts: FileParts, entries: Entries) -> None:
             entries.has_c2pa = entries.has_c2pa or c2pa.is_described(head)
         elif kind == b"brob":
             entries.hides_mark = True
-        if kind not in (b"Exif", b"xml "):
-            continue
-        if not is_readable(parts, start, end - start):
-            entries.mark_broken(with_mark=kind == b"xml ")
-            continue
-        content = parts.bytes_at(start, end - start)
-        if kind == b"Exif":
-            exif.read(content[4 + int.from_bytes(content[:4], "big") :], entries)
-        else:
-            xmp.read(content, entries)
+        elif kind == b"Exif":
+            exif.read_box(entries.read(parts, start, end - start, with_mark=False), entries)
+        elif kind == b"xml ":
+            xmp.read(entries.read(parts, start, end - start), entries)

@@ -9,7 +9,7 @@ from typing import Final
 from stillroom.formats import png
 from stillroom.formats.file_parts import BrokenHeader, FileParts, at_most
 from stillroom.generation.carriers import c2pa, exif, xmp
-from stillroom.generation.carriers.entries import Entries, is_readable
+from stillroom.generation.carriers.entries import Entries
 from stillroom.generation.texts import decode_text
 
 XMP_KEYWORD: Final = "XML:com.adobe.xmp"
@@ -24,10 +24,8 @@ def read(parts: FileParts, entries: Entries) -> None:
         if kind == _MANIFEST:
             entries.add_manifest(parts.bytes_at(start, min(length, c2pa.HEAD_BYTES)))
         elif kind in _KINDS:
-            if is_readable(parts, start, length):
-                _read_chunk(kind, parts.bytes_at(start, length), entries)
-            else:
-                entries.mark_broken(with_mark=kind == b"iTXt")
+            content = entries.read(parts, start, length, with_mark=kind == b"iTXt")
+            _read_chunk(kind, content, entries)
 
 
 def read_tail(parts: FileParts, entries: Entries) -> None:
@@ -37,11 +35,7 @@ def read_tail(parts: FileParts, entries: Entries) -> None:
     each of which is a request if the file is in a bucket.
     """
     start = max(0, parts.size - _TAIL_BYTES)  # the tail that uploads retain, so it is not copied
-    length = parts.size - start
-    if not parts.allows(start, length):
-        entries.mark_broken()
-        return
-    tail = parts.bytes_at(start, length)
+    tail = entries.read(parts, start, parts.size - start)
     try:
         chunks = png.chunks_at_end(tail, _KINDS, entries.budget)
     except BrokenHeader:
@@ -83,11 +77,7 @@ def _text_of(kind: bytes, content: bytes, entries: Entries) -> tuple[str, bytes]
 
 
 def itxt_text(content: bytes, entries: Entries) -> bytes:
-    """Return the decompressed text of an iTXt chunk.
-
-    Raises:
-        BrokenHeader: the chunk is malformed, or its text is too large.
-    """
+    """Return the decompressed text of an iTXt chunk, or raise `BrokenHeader`."""
     _name, _, rest = content.partition(b"\0")
     flags, rest = rest[:2], rest[2:]
     _language, _, rest = rest.partition(b"\0")

@@ -6,7 +6,7 @@ Source: https://developers.google.com/speed/webp/docs/riff_container.
 from stillroom.formats.file_parts import FileParts
 from stillroom.formats.webp import chunks
 from stillroom.generation.carriers import c2pa, exif, xmp
-from stillroom.generation.carriers.entries import Entries, is_readable
+from stillroom.generation.carriers.entries import Entries
 
 
 def read(parts: FileParts, entries: Entries) -> None:
@@ -14,11 +14,7 @@ def read(parts: FileParts, entries: Entries) -> None:
     for kind, start, length in chunks(parts):
         if kind == b"C2PA":
             entries.add_manifest(parts.bytes_at(start, min(length, c2pa.HEAD_BYTES)))
-        if kind not in (b"EXIF", b"XMP "):
-            continue
-        if not is_readable(parts, start, length):
-            entries.mark_broken(with_mark=kind == b"XMP ")
         elif kind == b"EXIF":
-            exif.read(parts.bytes_at(start, length), entries)
-        else:
-            xmp.read(parts.bytes_at(start, length), entries)
+            exif.read(entries.read(parts, start, length, with_mark=False), entries)
+        elif kind == b"XMP ":
+            xmp.read(entries.read(parts, start, length), entries)

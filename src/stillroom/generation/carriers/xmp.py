@@ -43,12 +43,8 @@ def read(packet: bytes, entries: Entries) -> None:
     entries.budget.produce(len(packet))
     try:
         _Packet(entries).parse(packet)
-    except (expat.ExpatError, _Refused, ValueError, LookupError):  # LookupError: unknown encoding
+    except (expat.ExpatError, ValueError, LookupError):  # LookupError: unknown encoding
         entries.mark_broken()
-
-
-class _Refused(Exception):
-    """Exception for a packet that is too large or too deep, or has a document type declaration."""
 
 
 class _Packet:
@@ -81,7 +77,7 @@ class _Packet:
         self._elements += 1
         self._entries.budget.look(1 + _LOOKS_OF_AN_ATTRIBUTE * len(raw))
         if len(self._open) > _MAX_DEPTH or self._elements > _MAX_ELEMENTS:
-            raise _Refused
+            raise ValueError("the packet is too deep or too large")
         declared = {key for key in raw if key == "xmlns" or key.startswith("xmlns:")}
         self._declared.append({key[6:]: raw[key] for key in declared})
         name = self._qualify(prefixed)
@@ -110,7 +106,7 @@ class _Packet:
                 space = declared[prefix]
                 return f"{space} {local}" if space in _SPACES else prefixed
         if prefix not in ("", "xml"):
-            raise _Refused
+            raise ValueError("the prefix is not declared")
         return prefixed
 
     def _end(self, _: str) -> None:
@@ -128,4 +124,4 @@ class _Packet:
 
 
 def _refuse(*_: object) -> None:
-    raise _Refused
+    raise ValueError("the packet has a document type declaration")

@@ -1,14 +1,12 @@
 """ComfyUI graph in the API format: nodes by id. An input of a node is a literal or a link.
 
-The methods raise `Ambiguous` for an input whose value is unknown unless a node is run.
 Source: comfyanonymous/ComfyUI, execution.py (a link is `[id, output]`) and nodes.py.
 """
 
-import contextlib
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from stillroom.formats.work_budget import WorkBudget
 
@@ -22,170 +20,136 @@ _WHOLE_NAMES: Final = ("value", "seed", "noise_seed", "int", "number", "integer"
 _PASSING: Final = ("reroute", "showtext", "previewany", "displayany")
 """Words in the class names of nodes that return their input unchanged."""
 
-
-class Ambiguous(Exception):
-    """Exception for a value that the graph does not determine, or for which there are several."""
+N = TypeVar("N", int, float)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Node:
     """Node of a ComfyUI graph.
 
     Attributes:
         kind: Class name of the node.
         inputs: Literals, or links in the form `[node id, output]`, by input name.
-        number: Id of the node.
     """
 
     kind: str
     inputs: Mapping[str, Any]
-    number: str
+
+    @property
+    def is_passing(self) -> bool:
+        """True if the node returns its input unchanged. This is known from its class name."""
+        kind = self.kind.lower().replace(" ", "")
+        return any(word in kind for word in _PASSING)
 
 
 class Graph:
     """ComfyUI graph with methods that return the values of inputs.
 
-    The methods raise `Ambiguous` if a node would have to be run. Results are cached for each node,
+    They return None if the value is unknown unless a node is run. Results are cached for each node,
     because a graph can have exponentially more paths than nodes.
     """
 
-    def __init__(self, nodes: Mapping[str, Node], budget: WorkBudget) -> None:
-        self.nodes = nodes
-        self.budget = budget
-        self._links: dict[str, Mapping[str, str]] = {}
-        self._texts: dict[str, str | None] = {}
-
-    @classmethod
-    def of(cls, objects: Mapping[str, Any], budget: WorkBudget | None = None) -> "Graph":
+    def __init__(self, objects: Mapping[str, Any], budget: WorkBudget | None = None) -> None:
         """Parse a graph from a JSON object. Skips values that are not nodes."""
-        nodes, budget = {}, budget or WorkBudget()
+        self.nodes: dict[str, Node] = {}
+        self.budget = budget or WorkBudget()
+        self._links: dict[Node, Mapping[str, Node]] = {}
+        self._texts: dict[Node, str | None] = {}
         for number, node in itertools.islice(objects.items(), MAX_NODES):
-            budget.look()
+            self.budget.look()
             if isinstance(node, dict) and isinstance(node.get("inputs"), dict):
                 kind = str(node.get("class_type", ""))[:_MAX_KIND]
-                nodes[number] = Node(kind, node["inputs"], number)
-        return cls(nodes, budget)
+                self.nodes[number] = Node(kind, node["inputs"])
 
-    def target(self, value: object) -> str | None:
-        """Return the id of the node to which an input links, or None if the input is a literal."""
+    def _target(self, value: object) -> Node | None:
         match value:
             case [str() | int() as number, int()]:
-                return str(number) if str(number) in self.nodes else None
+                return self.nodes.get(str(number))
         return None
 
-    def link(self, node: Node, *names: str) -> str | None:
-        """Return the id of the node to which the first linked input of `names` links, or None."""
+    def link(self, node: Node, *names: str) -> Node | None:
+        """Return the node to which the first linked input of `names` links, or None."""
         self.budget.look()
-        targets = (self.target(node.inputs.get(name)) for name in names)
+        targets = (self._target(node.inputs.get(name)) for name in names)
         return next((target for target in targets if target is not None), None)
 
-    def links(self, node: Node) -> Mapping[str, str]:
-        """Return the ids of the nodes to which the inputs of a node link, by input name."""
-        links = self._links.get(node.number)
+    def links(self, node: Node) -> Mapping[str, Node]:
+        """Return the nodes to which the inputs of a node link, by input name."""
+        links = self._links.get(node)
         if links is None:
             self.budget.look(len(node.inputs))
-            targets = ((name, self.target(value)) for name, value in node.inputs.items())
+            targets = ((name, self._target(value)) for name, value in node.inputs.items())
             links = {name: target for name, target in targets if target is not None}
-            self._links[node.number] = links
+            self._links[node] = links
         self.budget.look(1 + len(links))
         return links
 
-    def skip_passing(self, number: str) -> str:
-        """Return the id of the nearest node that does not just return its input unchanged.
+    def only_link(self, node: Node) -> Node | None:
+        """Return the node to which `node` links; None if it has no link or several links."""
+        links = self.links(node)
+        return next(iter(links.values())) if len(links) == 1 else None
 
-        The search begins at the node `number` and follows links to the nodes from which values
-        come.
+    def skip_passing(self, node: Node | None) -> Node | None:
+        """Follow links from `node` to the nearest node that does not return its input unchanged.
 
-        Raises:
-            Ambiguous: no such node was found within `MAX_DEPTH` links.
+        None if no such node was found within `MAX_DEPTH` links.
         """
         for _ in range(MAX_DEPTH):
-            node = self.nodes[number]
-            links = self.links(node)
-            if not is_passing(node) or len(links) != 1:
-                return number
-            (number,) = links.values()
-        raise Ambiguous
+            source = self.only_link(node) if node is not None and node.is_passing else None
+            if source is None:
+                return node
+            node = source
+        return None
 
-    def text(self, value: object, depth: int = 0) -> str:
-        """Return the text value of an input, following links to other nodes.
-
-        Raises:
-            Ambiguous: the value is unknown unless a node is run.
-        """
+    def text(self, value: object, depth: int = 0) -> str | None:
+        """Return the text value of an input, following links to other nodes."""
         if isinstance(value, str):
             self.budget.produce(len(value))
             return value
-        target = self.target(value)
-        if target is None or depth > MAX_DEPTH:
-            raise Ambiguous
-        number = self.skip_passing(target)
-        if number not in self._texts:
-            self._texts[number] = None  # makes a cycle of links ambiguous
-            with contextlib.suppress(Ambiguous):
-                self._texts[number] = self._text_of(self.nodes[number], depth)
-        text = self._texts[number]
-        if text is None:
-            raise Ambiguous
-        self.budget.produce(len(text))
+        node = self.skip_passing(self._target(value))
+        if node is None or depth > MAX_DEPTH:
+            return None
+        if node not in self._texts:
+            self._texts[node] = None  # for a cycle of links
+            self._texts[node] = self._text_of(node, depth)
+        text = self._texts[node]
+        self.budget.produce(len(text or ""))
         return text
 
-    def _text_of(self, node: Node, depth: int) -> str:
+    def _text_of(self, node: Node, depth: int) -> str | None:
         if node.kind == "StringConcatenate":
             names = ("string_a", "delimiter", "string_b")
-            parts = [self.text(node.inputs.get(name, ""), depth + 1) for name in names]
+            texts = [self.text(node.inputs.get(name, ""), depth + 1) for name in names]
+            parts = [text for text in texts if text is not None]
             self.budget.produce(sum(map(len, parts)))
-            return "".join(parts)
-        if isinstance(node.inputs.get("populated_text"), str):  # wildcards are filled in here
-            return str(node.inputs["populated_text"])
-        if len(node.inputs) != 1:  # other inputs may change the text
-            raise Ambiguous
-        (inner,) = node.inputs.values()
-        if not isinstance(inner, str):
-            raise Ambiguous
-        return inner
+            return "".join(parts) if len(parts) == len(names) else None
+        populated = node.inputs.get("populated_text")  # wildcards are filled in here
+        if isinstance(populated, str):
+            return populated
+        inner = list(node.inputs.values())  # other inputs may change the text
+        return inner[0] if len(inner) == 1 and isinstance(inner[0], str) else None
 
-    def whole(self, value: object) -> int:
-        """Return the integer value of an input, following links to other nodes.
+    def whole(self, value: object) -> int | None:
+        """Return the integer value of an input, following links to other nodes."""
+        return self._literal(value, int)
 
-        Raises:
-            Ambiguous: the value is unknown unless a node is run.
-        """
-        if isinstance(value, int) and not isinstance(value, bool):
+    def number(self, value: object) -> float | None:
+        """Return the numeric value of an input, following links to other nodes."""
+        return self._literal(value, int, float)
+
+    def _literal(self, value: object, *kinds: type[N]) -> N | None:
+        if isinstance(value, kinds) and not isinstance(value, bool):
             return value
-        literal = self._single_literal(value, int)
-        if not isinstance(literal, int):
-            raise Ambiguous
-        return literal
-
-    def number(self, value: object) -> float:
-        """Return the numeric value of an input, following links to other nodes.
-
-        Raises:
-            Ambiguous: the value is unknown unless a node is run.
-        """
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            return value
-        return float(self._single_literal(value, int, float))
-
-    def _single_literal(self, value: object, *kinds: type) -> Any:  # noqa: ANN401  (of these types)
-        target = self.target(value)
-        if target is None:
-            raise Ambiguous
-        node = self.nodes[self.skip_passing(target)]
+        node = self.skip_passing(self._target(value))
+        if node is None:
+            return None
         self.budget.look(len(node.inputs))
         literals = {
             name: value_
             for name, value_ in node.inputs.items()
             if isinstance(value_, kinds) and not isinstance(value_, bool)
         }
-        known = literals.keys() & _WHOLE_NAMES
-        if len(literals) != 1 or not (known or float in kinds) or self.links(node):
-            raise Ambiguous
+        is_known = float in kinds or literals.keys() & _WHOLE_NAMES
+        if len(literals) != 1 or not is_known or self.links(node):
+            return None
         return next(iter(literals.values()))
-
-
-def is_passing(node: Node) -> bool:
-    """Return whether a node returns its input unchanged. This is known from its class name."""
-    kind = node.kind.lower().replace(" ", "")
-    return any(word in kind for word in _PASSING)

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from stillroom.formats.work_budget import WorkBudget
-from stillroom.generation.facts import Generation, object_in
-from stillroom.generation.texts import Unreadable
+from stillroom.generation.facts import Generation
+from stillroom.generation.texts import Unreadable, object_in
 from stillroom.generation.tools.comfy_graph import Graph
 from stillroom.generation.tools.comfy_walk import walk
 
@@ -26,7 +26,7 @@ def read(texts: Mapping[str, str], budget: WorkBudget) -> Generation | None:
     ran = graphs.get(_PROMPT)
     if ran is None and _WORKFLOW not in graphs:
         return None
-    facts = Generation() if ran is None else walk(Graph.of(ran, budget))
+    facts = Generation() if ran is None else walk(Graph(ran, budget))
     return Generation(tool="ComfyUI", raw=graphs).over(facts)
 
 

@@ -8,15 +8,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from stillroom.formats.work_budget import WorkBudget
-from stillroom.generation.facts import (
-    Generation,
-    Lora,
-    loras_of,
-    names_of,
-    object_in,
-    parse_facts,
-    text,
-)
+from stillroom.generation.facts import Generation, items_in, names_of, parse_facts, text
+from stillroom.generation.texts import object_in
 from stillroom.generation.tools.settings_text import NAMES, parse
 
 _TOOL: Final = "Draw Things"
@@ -26,7 +19,6 @@ _NAMES: Final = names_of(
     "seed steps sampler model size", prompt="c", negative_prompt="uc", cfg_scale="scale"
 )
 _TEXT_NAMES: Final = {**NAMES, "cfg_scale": "Guidance Scale"}
-_MAX_LORAS: Final = 100
 
 
 def read(texts: Mapping[str, str], budget: WorkBudget) -> Generation | None:
@@ -57,10 +49,8 @@ def _facts_of_text(description: str, budget: WorkBudget) -> Generation:
     )
 
 
-def _loras(comment: dict[str, Any]) -> tuple[Lora, ...]:
+def _loras(comment: dict[str, Any]) -> list[tuple[object, object]]:
     newer = comment.get("v2")
     listed = comment.get("lora") or (newer.get("loras") if isinstance(newer, dict) else None)
-    if not isinstance(listed, list):
-        return ()
-    items = (item for item in listed[:_MAX_LORAS] if isinstance(item, dict))
-    return loras_of((item.get("model") or item.get("file"), item.get("weight")) for item in items)
+    items = items_in(listed, dict) or ()
+    return [(item.get("model") or item.get("file"), item.get("weight")) for item in items]

@@ -9,15 +9,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from stillroom.formats.work_budget import WorkBudget
-from stillroom.generation.facts import (
-    Generation,
-    Lora,
-    loras_of,
-    names_of,
-    object_in,
-    parse_facts,
-    text,
-)
+from stillroom.generation.facts import Generation, items_in, names_of, parse_facts, text
+from stillroom.generation.texts import object_in
 from stillroom.generation.tools.settings_text import NAMES, parse
 
 _KEYS: Final = ("parameters", "exif:UserComment", "Comment", "jpeg:comment")
@@ -58,8 +51,8 @@ def read(texts: Mapping[str, str], budget: WorkBudget) -> Generation | None:
 def _facts_of(scheme: dict[str, Any], raw: dict[str, object]) -> Generation:
     match = _RESOLUTION.fullmatch(str(scheme.get("resolution") or scheme.get("Resolution") or ""))
     sizes = {"width": match[1], "height": match[2]} if match else {}
-    known = {"tool": "Fooocus", "loras": _loras(scheme)}
-    return parse_facts({**scheme, **sizes}, _NAMES, raw, **known)
+    values = {**scheme, **sizes}
+    return parse_facts(values, _NAMES, raw, tool="Fooocus", loras=_loras(scheme))
 
 
 def _facts_of_text(content: str, key: str, budget: WorkBudget) -> Generation:
@@ -75,20 +68,17 @@ def _facts_of_text(content: str, key: str, budget: WorkBudget) -> Generation:
         tool="Fooocus",
         prompt=text(settings.get("Raw prompt", parts.prompt)),
         negative_prompt=text(settings.get("Raw negative prompt", parts.negative_prompt)),
-        loras=loras_of((lora_name.strip(), weight) for lora_name, _, weight in pairs),
+        loras=[(lora_name.strip(), weight) for lora_name, _, weight in pairs],
     )
 
 
-def _loras(scheme: dict[str, Any]) -> tuple[Lora, ...]:
-    pairs: list[tuple[object, object]] = []
-    listed = scheme.get("loras")
-    if isinstance(listed, list):
-        listed = [pair for pair in listed[:_MAX_LORAS] if isinstance(pair, list)]
-        pairs = [(pair[0], pair[1]) for pair in listed if len(pair) > 1]
+def _loras(scheme: dict[str, Any]) -> list[tuple[object, object]]:
+    listed = (items_in(scheme.get("loras"), list) or [])[:_MAX_LORAS]
+    pairs: list[tuple[object, object]] = [(pair[0], pair[1]) for pair in listed if len(pair) > 1]
     if not pairs:
         for place in range(1, _MAX_LORAS + 1):
             combined = scheme.get(f"lora_combined_{place}") or scheme.get(f"LoRA {place}") or ""
             parts = str(combined).split(" : ")
             if parts[0] != "False" and len(parts) > 1:
                 pairs.append((parts[-2], parts[-1]))
-    return loras_of(pairs)
+    return pairs

@@ -13,24 +13,14 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from stillroom.formats.work_budget import WorkBudget
-from stillroom.generation.facts import (
-    Generation,
-    Lora,
-    loras_of,
-    name,
-    names_of,
-    object_in,
-    parse_facts,
-    text,
-)
-from stillroom.generation.texts import Unreadable
+from stillroom.generation.facts import Generation, items_in, name, names_of, parse_facts, text
+from stillroom.generation.texts import Unreadable, object_in
 
 _KEY: Final = "invokeai_metadata"
 _KEY_2: Final = "sd-metadata"
 _KEY_1: Final = "Dream"
 _BRACKETED: Final = re.compile(r"\[([^\[\]]*)\]")
 _FLAG: Final = re.compile(r"(?:^|\s)-(s|S|W|H|C|A)\s{0,8}(\S{1,64})")
-_MAX_LORAS: Final = 100
 _NAMES: Final = names_of(
     "negative_prompt seed steps cfg_scale scheduler width height", prompt="positive_prompt"
 )
@@ -50,8 +40,9 @@ def read(texts: Mapping[str, str], budget: WorkBudget) -> Generation | None:
 
 
 def _facts_of(metadata: dict[str, Any]) -> Generation:
-    known = {"model": _model(metadata.get("model")), "loras": _loras(metadata.get("loras"))}
-    return parse_facts(metadata, _NAMES, {_KEY: metadata}, tool="InvokeAI", **known)
+    raw, model = {_KEY: metadata}, _model(metadata.get("model"))
+    loras = _loras(metadata.get("loras"))
+    return parse_facts(metadata, _NAMES, raw, tool="InvokeAI", model=model, loras=loras)
 
 
 def _facts_of_version_2(metadata: dict[str, Any]) -> Generation:
@@ -65,7 +56,7 @@ def _facts_of_version_2(metadata: dict[str, Any]) -> Generation:
     if isinstance(prompts, list) and len(prompts) == 1 and isinstance(prompts[0], dict):
         prompts = prompts[0].get("prompt")
     prompt, negative = _split(prompts) if isinstance(prompts, str) else (None, None)
-    known = {"prompt": prompt, "negative_prompt": negative}
+    known: dict[str, Any] = {"prompt": prompt, "negative_prompt": negative}
     known["model"] = name(metadata.get("model_weights"))
     return parse_facts(image, _NAMES_2, {_KEY_2: metadata}, tool="InvokeAI", **known)
 
@@ -77,7 +68,7 @@ def _facts_of_command(command: str) -> Generation | None:
         return None
     flags = dict(reversed(_FLAG.findall(options)))
     prompt, negative = _split(head[1:])
-    known = {"prompt": prompt, "negative_prompt": negative}
+    known: dict[str, Any] = {"prompt": prompt, "negative_prompt": negative}
     return parse_facts(flags, _NAMES_1, {_KEY_1: text(command)}, tool="InvokeAI", **known)
 
 
@@ -94,9 +85,8 @@ def _model(value: object) -> str | None:
     return name(value)
 
 
-def _loras(value: object) -> tuple[Lora, ...] | None:
-    if not isinstance(value, list):
-        return () if value is None else None
-    items = [item for item in value[:_MAX_LORAS] if isinstance(item, dict)]
-    names = (_model(item.get("model") or item.get("lora")) for item in items)
-    return loras_of(zip(names, (item.get("weight") for item in items), strict=True))
+def _loras(value: object) -> list[tuple[object, object]] | None:
+    items = items_in(() if value is None else value, dict)
+    if items is None:
+        return None
+    return [(_model(item.get("model") or item.get("lora")), item.get("weight")) for item in items]

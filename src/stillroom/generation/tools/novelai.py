@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from stillroom.formats.work_budget import WorkBudget
-from stillroom.generation.facts import Generation, name, names_of, object_in, parse_facts, text
+from stillroom.generation.facts import Generation, name, names_of, parse_facts, text
+from stillroom.generation.texts import object_in
 
 TOOL: Final = "NovelAI"
 _KEY: Final = "Comment"

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Final
 
 from stillroom.formats.work_budget import WorkBudget
-from stillroom.generation.facts import Generation, generation_of, object_in
-from stillroom.generation.texts import Unreadable
+from stillroom.generation.facts import Generation, generation_of
+from stillroom.generation.texts import Unreadable, object_in
 
 KEY: Final = "stillroom:generation"
 _IN_XMP: Final = f"xmp:{KEY}"

@@ -5,13 +5,13 @@ line such as `Steps: 20, Sampler: …`.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from stillroom.formats.work_budget import WorkBudget
-from stillroom.generation.facts import Lora, lora, names_of
-from stillroom.generation.texts import Unreadable, json_object
+from stillroom.generation.facts import lora, names_of
+from stillroom.generation.texts import Unreadable, object_in
 
 NAMES: Final = names_of(seed="Seed", steps="Steps", sampler="Sampler", model="Model", size="Size")
 """Names of the settings that are the same in all tools with this format."""
@@ -36,14 +36,9 @@ class SettingsText:
 
 
 def parse(text: str, budget: WorkBudget, *, negative: str = _NEGATIVE) -> SettingsText:
-    """Split a text into prompt, negative prompt and settings.
+    """Split a text into prompt, negative prompt and settings, which may be empty.
 
-    `settings` is empty if the text has no line with settings.
-
-    Args:
-        text: Prompt, negative prompt and settings, on separate lines.
-        budget: Work budget, charged for the characters, lines and settings of the text.
-        negative: Label with which the negative prompt begins.
+    `negative` is the label with which the negative prompt begins.
     """
     budget.produce(len(text))
     budget.look(text.count("\n"))
@@ -101,25 +96,25 @@ def parse_settings(line: str, budget: WorkBudget) -> dict[str, str]:
     return settings
 
 
-def loras_in(prompt: str, budget: WorkBudget) -> tuple[Lora, ...]:
-    """Return the LoRAs that a prompt contains as `<lora:name:weight>`.
+def loras_in(prompt: str, budget: WorkBudget) -> Iterable[tuple[str, float | None]]:
+    """Return the names and weights of the LoRAs that a prompt contains as `<lora:name:weight>`.
 
     If there are several weights (`<lora:name:0.5:0.7>`), the first one is used.
     """
-    loras: dict[Lora, None] = {}
+    loras: dict[tuple[str, float | None], None] = {}
     for match in _LORA.finditer(prompt):
         budget.look(_LOOKS_OF_A_LORA)
         weight = match[2].partition(":")[0].rpartition("=")[2]
         lora_ = lora(match[1], weight)
         if lora_ is not None:
-            loras[lora_] = None
+            loras[lora_.name, lora_.weight] = None
         if len(loras) == _MAX_LORAS:
             break
-    return tuple(loras)
+    return loras
 
 
 def _unquote(text: str, budget: WorkBudget) -> str:
     try:
-        return str(json_object(f'{{"value": {text}}}', budget)["value"])
+        return str((object_in(f'{{"value": {text}}}', budget) or {})["value"])
     except Unreadable:
         return text[1:-1]

@@ -6,19 +6,12 @@ Model (receyuki/stable-diffusion-prompt-reader, image_data_reader.py).
 """
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from stillroom.formats.work_budget import WorkBudget
-from stillroom.generation.facts import (
-    Generation,
-    Lora,
-    loras_of,
-    name,
-    names_of,
-    object_in,
-    parse_facts,
-)
+from stillroom.generation.facts import MAX_ITEMS, Generation, items_in, name, names_of, parse_facts
+from stillroom.generation.texts import object_in
 
 _KEYS: Final = ("parameters", "exif:UserComment", "exif:Model")
 _MARK: Final = "sui_image_params"
@@ -27,7 +20,6 @@ _SCHEDULERS: Final = ("scheduler", "comfyuischeduler", "comfyui_scheduler")
 _NAMES: Final = names_of(
     "prompt seed steps model width height", negative_prompt="negativeprompt", cfg_scale="cfgscale"
 )
-_MAX_LORAS: Final = 100
 
 
 def read(texts: Mapping[str, str], budget: WorkBudget) -> Generation | None:
@@ -57,15 +49,14 @@ def _first(params: dict[str, Any], names: tuple[str, ...]) -> str | None:
     return next((value for key in names if (value := name(params.get(key)))), None)
 
 
-def _loras(params: dict[str, Any]) -> tuple[Lora, ...]:
-    pairs = itertools.zip_longest(
+def _loras(params: dict[str, Any]) -> Iterable[tuple[object, object]]:
+    return itertools.zip_longest(
         _items_of(params.get("loras")), _items_of(params.get("loraweights"))
     )
-    return loras_of(pairs)
 
 
 def _items_of(value: object) -> list[object]:
     if isinstance(value, str):
-        parts = value.split(",", _MAX_LORAS)[:_MAX_LORAS]
+        parts = value.split(",", MAX_ITEMS)[:MAX_ITEMS]
         return [part.strip() for part in parts if part.strip()]
-    return value[:_MAX_LORAS] if isinstance(value, list) else []
+    return items_in(value, object) or []

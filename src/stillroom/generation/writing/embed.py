@@ -20,8 +20,7 @@ from stillroom.generation.writing.packet import with_facts
 from stillroom.generation.writing.writers import writer_of
 
 MAX_FACTS_BYTES: Final = 512 * 1024
-"""Maximum size in bytes of the parameters as JSON. The reader accepts texts that are twice as
-large."""
+"""Maximum size in bytes of the parameters as JSON. The reader accepts twice as much."""
 
 _FORMS: Final = {
     "seed": "a whole number from 0 to 2**64 - 1",
@@ -36,9 +35,7 @@ _FORMS: Final = {
 
 
 def with_generation(data: bytes, generation: Generation | Mapping[str, Any]) -> bytes:
-    """Return the bytes of an image with generation parameters embedded in them.
-
-    Parameters that were embedded earlier are replaced.
+    """Return an image with generation parameters embedded in it, replacing earlier ones.
 
     Raises:
         InvalidParameter: a parameter is invalid; the message contains its name and valid form.
@@ -66,11 +63,7 @@ def with_generation(data: bytes, generation: Generation | Mapping[str, Any]) -> 
 
 
 def facts_json(generation: Generation | Mapping[str, Any]) -> bytes:
-    """Encode the parameters that are not None as JSON in ASCII.
-
-    Raises:
-        InvalidParameter: a parameter is invalid; the message contains its name and valid form.
-    """
+    """Encode the parameters that are not None as JSON in ASCII. See `with_generation`."""
     values = generation.as_json() if isinstance(generation, Generation) else generation
     values = {name: _plain(value) for name, value in values.items() if value is not None}
     unknown = next((name for name in values if name not in NAMES), None)

@@ -11,11 +11,15 @@ from dataclasses import dataclass
 from typing import Final
 
 from stillroom.errors import UnsupportedMedia
-from stillroom.formats.file_parts import BrokenHeader, FileParts
-from stillroom.formats.isobmff import boxes
+from stillroom.formats.file_parts import LOOKS_OF_A_READ, BrokenHeader, FileParts
+from stillroom.formats.isobmff import Location, LocationWidths, boxes, locations
+from stillroom.formats.work_budget import WorkBudget
 from stillroom.generation.carriers import heif
-from stillroom.generation.writing.item_places import ItemPlaces
 
+_MAX_PLACES: Final = 65_536
+"""Maximum number of items plus extents. Extents may have 0 bytes, so a small box can have many."""
+
+_LOOKS_OF_A_PLACE: Final = 6 * LOOKS_OF_A_READ
 _NO_ID: Final = 0xFFFF
 _MAX_BOXES: Final = 256
 
@@ -31,14 +35,7 @@ class _Box:
 
 
 def with_packet(data: bytes, change: Callable[[bytes | None], bytes]) -> bytes:
-    """Return an AVIF file with its XMP packet replaced by `change(packet)`.
-
-    `packet` is None if the file has no XMP packet. One is then added.
-
-    Raises:
-        BrokenHeader: a required box is missing or malformed.
-        UnsupportedMedia: the structure of the file does not allow XMP to be inserted.
-    """
+    """Return an AVIF file with its XMP packet replaced; see `Writer`."""
     top = _boxes(data, 0, len(data))
     meta = _only(top, b"meta")
     is_open = data.startswith(bytes(4), top[-1].start)  # its last box has no length
@@ -48,35 +45,33 @@ def with_packet(data: bytes, change: Callable[[bytes | None], bytes]) -> bytes:
         )
     inner = _boxes(data, meta.inner + 4, meta.end)
     locations = _only(inner, b"iloc")
-    places = ItemPlaces(data, locations.inner, locations.end)
+    places = _ItemPlaces(data, locations.inner, locations.end)
     number, packet = _find_packet(data, inner, places)
     body, kept_to = change(packet), len(data)
     if number is not None and _is_last(top, places.extents(number)):
         kept_to = top[-1].start  # drop the packet that an earlier call wrote
     boxes_of_meta: dict[bytes, bytes] = {}
     if number is None:
-        number = 1 + max((item for item in places.numbers), default=0)
-        number = max(number, 1 + _highest(data, inner))
+        number = 1 + max([*places.numbers, _highest(data, inner)])
         if number >= _NO_ID:
             raise UnsupportedMedia("cannot add XMP: the AVIF has no free item number")
         boxes_of_meta = _announce_item(data, inner, number)
-        places.add(number)
-    grown = len(_rebuild(data, meta, inner, {**boxes_of_meta, b"iloc": _iloc(places)}))
-    grown -= meta.end - meta.start
+        places.place(number, 0, 0)
+    grown = len(_rebuild(data, meta, inner, boxes_of_meta, places)) - (meta.end - meta.start)
     places.shift(meta.end, grown)
     places.place(number, kept_to + grown + 8, len(body))
-    rebuilt = _rebuild(data, meta, inner, {**boxes_of_meta, b"iloc": _iloc(places)})
+    rebuilt = _rebuild(data, meta, inner, boxes_of_meta, places)
     return data[: meta.start] + rebuilt + data[meta.end : kept_to] + _build_box(b"mdat", body)
 
 
 def _find_packet(
-    data: bytes, inner: list[_Box], places: ItemPlaces
+    data: bytes, inner: list[_Box], places: "_ItemPlaces"
 ) -> tuple[int | None, bytes | None]:
     information = _only(inner, b"iinf")
     parts = FileParts.whole(data)
-    for item in heif.items(parts, information.inner, information.end):
-        if item.content_type == heif.XMP_TYPE:
-            extents = places.extents(item.number)
+    for number, kind in heif.text_items(parts, information.inner, information.end):
+        if kind == heif.XMP_TYPE:
+            extents = places.extents(number)
             # Overlapping extents could add up to many times the size of the file.
             if (
                 extents is None
@@ -86,7 +81,7 @@ def _find_packet(
                 raise UnsupportedMedia(
                     "cannot replace the XMP metadata: the AVIF stores it in an unusual way"
                 )
-            return item.number, b"".join(data[at : at + length] for at, length in extents)
+            return number, b"".join(data[at : at + length] for at, length in extents)
     return None, None
 
 
@@ -121,11 +116,10 @@ def _highest(data: bytes, inner: list[_Box]) -> int:
     return number
 
 
-def _iloc(places: ItemPlaces) -> bytes:
-    return _build_box(b"iloc", places.encode())
-
-
-def _rebuild(data: bytes, meta: _Box, inner: list[_Box], changed: dict[bytes, bytes]) -> bytes:
+def _rebuild(
+    data: bytes, meta: _Box, inner: list[_Box], changed: dict[bytes, bytes], places: "_ItemPlaces"
+) -> bytes:
+    changed = {**changed, b"iloc": _build_box(b"iloc", places.encode())}
     kept = [changed.get(box.kind, data[box.start : box.end]) for box in inner]
     there = {box.kind for box in inner}
     new = [box for kind, box in changed.items() if kind not in there]
@@ -158,3 +152,73 @@ def _is_last(top: list[_Box], extents: list[tuple[int, int]] | None) -> bool:
 
 def _build_box(kind: bytes, content: bytes) -> bytes:
     return struct.pack(">I", 8 + len(content)) + kind + content
+
+
+class _ItemPlaces:
+    """Locations of all items in a box `iloc`, which can be changed and encoded again."""
+
+    def __init__(self, data: bytes, start: int, end: int) -> None:
+        """Parse the content of an `iloc` box, from `start` to `end`."""
+        parts = FileParts.whole(data, WorkBudget(_MAX_PLACES * _LOOKS_OF_A_PLACE))
+        self._head = data[start : start + 6]
+        self._widths = LocationWidths.of(parts, start)
+        places = list(locations(parts, start, end, most=_MAX_PLACES))
+        count = data[start + 6 : start + 6 + self._widths.number]
+        if len(places) != int.from_bytes(count, "big"):
+            raise BrokenHeader
+        self._places = {place.number: place for place in places}
+
+    @property
+    def numbers(self) -> list[int]:
+        """Numbers of all items."""
+        return list(self._places)
+
+    def extents(self, number: int) -> list[tuple[int, int]] | None:
+        """Return the start and length of each extent of an item; None if it is in another file."""
+        place = self._places.get(number)
+        if place is None or not _is_in_file(place):
+            return None
+        return [(place.base + offset, length) for _, offset, length in place.extents]
+
+    def place(self, number: int, start: int, length: int) -> None:
+        """Set the location of an item, which may be new, to a single extent."""
+        base = start if self._widths.offset == 0 else 0
+        self._places[number] = Location(number, 0, 0, base, [(0, start - base, length)])
+
+    def shift(self, start: int, by: int) -> None:
+        """Increase by `by` the offsets of all bytes at the offset `start` and after it.
+
+        Raises:
+            UnsupportedMedia: extents that share a base offset are both before and after `start`.
+        """
+        for place in filter(_is_in_file, self._places.values()):
+            moved = [place.base + offset >= start for _, offset, _ in place.extents]
+            if not any(moved):
+                continue
+            if self._widths.offset == 0 or place.base >= start:
+                if not all(moved):
+                    raise UnsupportedMedia("cannot add metadata: the AVIF has an unusual structure")
+                place.base += by
+            else:
+                place.extents = [
+                    (index, offset + by * is_moved, length)
+                    for (index, offset, length), is_moved in zip(place.extents, moved, strict=True)
+                ]
+
+    def encode(self) -> bytes:
+        """Return the encoded content. Raise `UnsupportedMedia` if a number does not fit into it."""
+        widths = self._widths
+        numbers = [(len(self._places), widths.number)]
+        for place in self._places.values():
+            numbers += [(place.number, widths.number), (place.method, widths.method)]
+            numbers += [(place.source, 2), (place.base, widths.base), (len(place.extents), 2)]
+            for extent in place.extents:
+                numbers += zip(extent, (widths.index, widths.offset, widths.length), strict=True)
+        try:
+            return self._head + b"".join(value.to_bytes(width, "big") for value, width in numbers)
+        except OverflowError:
+            raise UnsupportedMedia("cannot add metadata: the AVIF's item table is full") from None
+
+
+def _is_in_file(place: Location) -> bool:
+    return place.method & 15 == 0 and place.source == 0

@@ -21,13 +21,10 @@ class PacketTooLarge(UnsupportedMedia):
 
 
 def with_packet(data: bytes, change: Callable[[bytes | None], bytes]) -> bytes:
-    """Return a JPEG file with its XMP packet replaced by `change(packet)`.
-
-    `packet` is None if the file has no XMP packet. One is then added.
+    """Return a JPEG file with its XMP packet replaced; see `Writer`.
 
     Raises:
         PacketTooLarge: the new packet does not fit into a segment.
-        BrokenHeader: the segments are malformed, or are not followed by a scan (pixels).
     """
     place, end, packet = 2, 2, None
     for marker, start, length in segments(FileParts.whole(data)):

@@ -22,11 +22,7 @@ _PACKET: Final = XMP_KEYWORD.encode("ascii") + b"\0"
 
 
 def embed(data: bytes, facts: bytes) -> bytes:
-    """Return a PNG file with generation parameters (JSON) embedded, replacing earlier ones.
-
-    Raises:
-        BrokenHeader: the chunks of the file are malformed.
-    """
+    """Return a PNG file with generation parameters (JSON) embedded, replacing earlier ones."""
     (_, _, header_end), *others = _chunks(data)
     kept = [data[:header_end], _chunk(_HEAD + b"\0\0\0\0" + facts)]
     for kind, start, end in others:
@@ -36,13 +32,7 @@ def embed(data: bytes, facts: bytes) -> bytes:
 
 
 def with_packet(data: bytes, change: Callable[[bytes | None], bytes]) -> bytes:
-    """Return a PNG file with its XMP packet replaced by `change(packet)`.
-
-    `packet` is None if the file has no XMP packet. One is then added before the pixels.
-
-    Raises:
-        BrokenHeader: the chunks of the file are malformed, or the packet cannot be read.
-    """
+    """Return a PNG file with its XMP packet replaced, or added before the pixels; see `Writer`."""
     chunks = list(_chunks(data))
     packets = (
         (start, end)
@@ -64,7 +54,8 @@ def _chunk(content: bytes) -> bytes:
 def _chunks(data: bytes) -> Iterator[png.Chunk]:
     if data[12:16] != b"IHDR":
         raise BrokenHeader
-    for kind, start, length in png.chunks(FileParts.whole(data)):
+    budget = WorkBudget(len(data), len(data))  # enough for a file of empty chunks
+    for kind, start, length in png.chunks(FileParts.whole(data, budget)):
         end = start + length + 4
         if end > len(data):
             raise BrokenHeader

@@ -13,16 +13,12 @@ from stillroom.formats.webp import chunks, size
 
 _HAS_XMP: Final = 0x04
 _HAS_ALPHA: Final = 0x10
+_SIZE_BYTES: Final = 10
+"""Number of bytes, from the start of the pixels, that contain the width and height."""
 
 
 def with_packet(data: bytes, change: Callable[[bytes | None], bytes]) -> bytes:
-    """Return a WebP file with its XMP packet replaced by `change(packet)`.
-
-    `packet` is None if the file has no XMP packet. One is then added.
-
-    Raises:
-        BrokenHeader: the chunks of the file are malformed.
-    """
+    """Return a WebP file with its XMP packet replaced; see `Writer`."""
     end = 8 + int.from_bytes(data[4:8], "little")
     if end > len(data):
         raise BrokenHeader
@@ -39,7 +35,7 @@ def with_packet(data: bytes, change: Callable[[bytes | None], bytes]) -> bytes:
     if kind == b"VP8X" and len(first) == 10:
         kept[0] = (kind, bytes([first[0] | _HAS_XMP]) + first[1:])
     else:
-        kept.insert(0, (b"VP8X", _build_vp8x(data)))
+        kept.insert(0, (b"VP8X", _build_vp8x(kind, first)))
     kept.append((b"XMP ", change(packet)))
     body = b"WEBP" + b"".join(_chunk(*chunk) for chunk in kept)
     return b"RIFF" + struct.pack("<I", len(body)) + body + data[end + end % 2 :]
@@ -49,11 +45,11 @@ def _chunk(kind: bytes, content: bytes) -> bytes:
     return kind + struct.pack("<I", len(content)) + content + bytes(len(content) % 2)
 
 
-def _build_vp8x(data: bytes) -> bytes:
-    width, height = size(FileParts.whole(data))
+def _build_vp8x(kind: bytes, content: bytes) -> bytes:
+    width, height = size(FileParts.whole(bytes(12) + _chunk(kind, content[:_SIZE_BYTES])))
     if not width or not height:
         raise BrokenHeader
-    has_alpha = data[12:16] == b"VP8L" and data[24] & 0x10
+    has_alpha = kind == b"VP8L" and content[4] & 0x10
     flags = _HAS_XMP | (_HAS_ALPHA if has_alpha else 0)
     sides = (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
     return flags.to_bytes(4, "little") + sides

@@ -9,8 +9,9 @@ from typing import Final
 from stillroom.errors import InvalidParameter, UnsupportedMedia
 from stillroom.formats.file_parts import BrokenHeader, FileParts
 from stillroom.formats.work_budget import TooMuchWork
+from stillroom.generation.ai_mark import mark_of
 from stillroom.generation.carriers.xmp import SOURCE_TYPE
-from stillroom.generation.reading import find_mark, texts_in
+from stillroom.generation.reading import find_mark, gather_all
 from stillroom.generation.writing import into_avif
 from stillroom.generation.writing.packet import with_mark
 from stillroom.generation.writing.writers import writer_of
@@ -20,22 +21,21 @@ _SUPPORTED: Final = "only PNG, JPEG, WebP and AVIF can be marked: use one of the
 
 
 def with_ai_mark(data: bytes) -> bytes:
-    """Return the bytes of an image with an AI mark.
-
-    If the image already has an AI mark or a C2PA manifest, its bytes are returned unchanged.
+    """Return an image with an AI mark. One with a mark or a C2PA manifest is returned unchanged.
 
     Raises:
         InvalidParameter: the image's XMP names another source than AI.
         UnsupportedMedia: the image is damaged, or its format cannot contain the mark.
     """
     try:
-        if find_mark(FileParts.whole(data)) not in (None, "none"):
-            return data
-        other = texts_in(data).get(SOURCE_TYPE)
+        gathered = gather_all(FileParts.whole(data))
     except TooMuchWork:
         raise UnsupportedMedia(
             "cannot add the AI mark: the metadata of the image takes too long to parse"
         ) from None
+    if mark_of(gathered) not in (None, "none"):
+        return data
+    other = next((source for entries in gathered if (source := entries.texts.get(SOURCE_TYPE))), "")
     if other:
         message = (
             f"cannot add the AI mark: the XMP names another source, {other[:100]!r}: remove "

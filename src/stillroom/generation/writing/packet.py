@@ -33,35 +33,27 @@ def with_mark(packet: bytes | None) -> bytes:
     packet.
     """
     packet = _BEFORE + _BEHIND if packet is None else packet
-    opening, end = _OPENING.search(packet), packet.rfind(_CLOSING)
-    if opening is None or end < opening.end():
-        raise UnsupportedMedia(
-            "cannot add the AI mark: the image's XMP metadata has an unusual structure"
-        )
-    about = _ABOUT.search(packet)
-    ours = (
-        b'<rdf:Description rdf:about=%s xmlns:Iptc4xmpExt="%s"><Iptc4xmpExt:DigitalSourceType>'
-        b"%s</Iptc4xmpExt:DigitalSourceType></rdf:Description>"
-        % (about[1] if about else b'""', IPTC_EXTENSION.encode(), TRAINED.encode())
-    )
-    return packet[:end] + ours + packet[end:]
+    name, place = b"Iptc4xmpExt:DigitalSourceType", packet.rfind(_CLOSING)
+    return _insert(packet, place, name, IPTC_EXTENSION, TRAINED, failure="cannot add the AI mark")
 
 
 def with_facts(packet: bytes | None, facts: bytes) -> bytes:
     """Return an XMP packet with generation parameters (JSON). A missing packet is created."""
     packet = _BEFORE + _BEHIND if packet is None else _OURS.sub(b"", packet)
-    opening = _OPENING.search(packet)
-    if opening is None:
-        raise UnsupportedMedia(
-            "cannot add metadata: the image's XMP metadata has an unusual structure"
-        )
-    about = _ABOUT.search(packet)
-    escaped = escape(facts.decode("ascii")).encode("ascii")
-    ours = b'<rdf:Description rdf:about=%s xmlns:stillroom="%s">%s%s%s</rdf:Description>' % (
-        about[1] if about else b'""',
-        NAMESPACE.encode(),
-        b"<stillroom:generation>",
-        escaped,
-        b"</stillroom:generation>",
-    )
-    return packet[: opening.end()] + ours + packet[opening.end() :]
+    name, text = b"stillroom:generation", escape(facts.decode("ascii"))
+    return _insert(packet, None, name, NAMESPACE, text, failure="cannot add metadata")
+
+
+def _insert(
+    packet: bytes, place: int | None, name: bytes, namespace: str, text: str, *, failure: str
+) -> bytes:
+    """Insert a property at an offset, by default as the first one."""
+    opening, about = _OPENING.search(packet), _ABOUT.search(packet)
+    if opening is None or (place is not None and place < opening.end()):
+        raise UnsupportedMedia(f"{failure}: the image's XMP metadata has an unusual structure")
+    place = opening.end() if place is None else place
+    prefix, _, _ = name.partition(b":")
+    ours = b'<rdf:Description rdf:about=%s xmlns:%s="%s"><%s>%s</%s></rdf:Description>' % (
+        about[1] if about else b'""', prefix, namespace.encode(), name, text.encode(), name,
+    )  # fmt: skip
+    return packet[:place] + ours + packet[place:]

@@ -9,9 +9,10 @@ from stillroom.generation.carriers.heif import is_heif
 from stillroom.generation.writing import into_avif, into_jpeg, into_png, into_webp
 
 Writer = Callable[[bytes, Callable[[bytes | None], bytes]], bytes]
-"""Function that replaces the XMP packet in the bytes of a file.
+"""Function that replaces the XMP packet in the bytes of a file, or adds one if there is none.
 
-Its second argument computes the new packet from the old one (None: the file has no packet)."""
+Its second argument computes the new packet from the old one, or from None. The function raises
+`BrokenHeader` if the file is malformed, and `UnsupportedMedia` if its structure leaves no room."""
 
 _WRITERS: Final[tuple[tuple[Callable[[bytes], bool], Writer], ...]] = (
     (lambda data: data.startswith(png.SIGNATURE), into_png.with_packet),

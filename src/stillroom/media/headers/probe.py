@@ -11,19 +11,25 @@ import contextlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, Literal, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 from stillroom.errors import UnsupportedMedia
 from stillroom.formats.color import printable
-from stillroom.formats.file_parts import BrokenHeader, MoreNeeded
+from stillroom.formats.file_parts import BrokenHeader, FileParts, MoreNeeded
 from stillroom.formats.work_budget import TooMuchWork
 from stillroom.generation import reading
 from stillroom.generation.ai_mark import AiMark
 from stillroom.generation.facts import Generation
 from stillroom.media.headers.formats import PARSERS
-from stillroom.media.headers.header_bytes import PREFIX_BYTES, HeaderBytes
 from stillroom.storage import content_type
 from stillroom.storage.values import OpenedImage
+
+_PREFIX_BYTES: Final = 64 * 1024
+_MAX_READ_BYTES: Final = 256 * 1024
+_READ_BYTES: Final = 4 * 1024
+_MAX_READS: Final = 16
+_MAX_BYTES: Final = 1024**2
+"""Maximum number of bytes to read from one file: its prefix and up to `_MAX_READS` other parts."""
 
 _MAX_PIXELS_A_SIDE: Final = 2**31 - 1
 
@@ -45,7 +51,6 @@ class Probed:
         color_profile: Name of the colour profile; None if the file has no profile or is a video.
         duration: Seconds, to the microsecond; None for images and videos without a duration.
         ai_mark: Label in the file that says whether an AI made it; None if it is unknown.
-        generation: Generation metadata (model, prompt and so on) in the file, or None.
     """
 
     resource_type: ResourceType
@@ -58,6 +63,12 @@ class Probed:
     ai_mark: AiMark | None
     generation: Generation | None
 
+    @property
+    def properties(self) -> dict[str, Any]:
+        """Properties that are recorded in the fields of `MediaResource` with the same names."""
+        names = ("width", "height", "color_profile", "duration", "ai_mark")
+        return {name: getattr(self, name) for name in names}
+
 
 async def probe(image: OpenedImage) -> Probed:
     """Read the header of an open image or video.
@@ -66,23 +77,23 @@ async def probe(image: OpenedImage) -> Probed:
         UnsupportedMedia: the file is neither an image nor a video, or its header is invalid.
         BackendUnavailable: the file cannot be read.
     """
-    header = HeaderBytes(image.image.size)
-    await header.read_more(image, 0, PREFIX_BYTES)
-    kind = content_type.by_content(header.prefix)
+    header = _Header(image)
+    prefix = await header.read_more(0, _PREFIX_BYTES)
+    kind = content_type.by_content(prefix[: content_type.SNIFFED_BYTES])
     parser = PARSERS.get(kind)
     if kind is None or parser is None:
         raise UnsupportedMedia("the content is not a raster image or a video")
     try:
-        width, height = await _read(image, header, parser.size)
+        width, height = await header.parse(parser.size)
     except (BrokenHeader, MoreNeeded, TooMuchWork):
         raise UnsupportedMedia(f"the header of this {kind} cannot be read") from None
     if not (0 < width <= _MAX_PIXELS_A_SIDE and 0 < height <= _MAX_PIXELS_A_SIDE):
         raise UnsupportedMedia(
             f"invalid size in the header of this {kind}: {width} x {height} pixels"
         )
-    color_profile = printable(await _read_optional(image, header, parser.color_profile))
-    duration = _check_duration(await _read_optional(image, header, parser.duration))
-    facts = await _read_facts(image, header)
+    color_profile = printable(await header.parse_optional(parser.color_profile))
+    duration = _check_duration(await header.parse_optional(parser.duration))
+    facts = await header.parse_facts()
     return Probed(
         "video" if kind in content_type.VIDEO else "image",
         kind,
@@ -96,14 +107,44 @@ async def probe(image: OpenedImage) -> Probed:
     )
 
 
-async def _read_facts(image: OpenedImage, header: HeaderBytes) -> reading.Found:
-    with contextlib.suppress(TooMuchWork):
+class _Header(FileParts):
+    """Parts of an open file that have been read so far. Their number and size are limited."""
+
+    def __init__(self, image: OpenedImage) -> None:
+        super().__init__(image.image.size, _MAX_BYTES)
+        self._image = image
+
+    async def read_more(self, start: int, length: int) -> bytes:
+        """Read and return a part of the file. Raise `MoreNeeded` if that exceeds a limit."""
+        length = min(max(length, _READ_BYTES), self.size - start)
+        if length > min(_MAX_READ_BYTES, _MAX_BYTES - self.held) or len(self._parts) > _MAX_READS:
+            raise MoreNeeded(start, length)
+        part = b"".join([chunk async for chunk in self._image.chunks(start, length)])
+        self.add(start, part)
+        return part
+
+    async def parse(self, parser: Callable[[FileParts], T]) -> T:
+        """Return the result of `parser`. Read more of the file each time `parser` needs it."""
+        while True:
+            try:
+                return await reading.run_parser(self, parser)
+            except MoreNeeded as more:
+                await self.read_more(more.start, more.length)
+
+    async def parse_optional(self, parser: Callable[[FileParts], T | None]) -> T | None:
         try:
-            return await _read(image, header, reading.find)
-        except (BrokenHeader, MoreNeeded):  # use what was read so far
-            header.end()
-            return await reading.run_parser(header, reading.find)
-    return reading.UNKNOWN
+            return await self.parse(parser)
+        except (BrokenHeader, MoreNeeded, TooMuchWork):
+            return None
+
+    async def parse_facts(self) -> reading.Found:
+        with contextlib.suppress(TooMuchWork):
+            try:
+                return await self.parse(reading.find)
+            except (BrokenHeader, MoreNeeded):  # use what was read so far
+                self.end()
+                return await reading.run_parser(self, reading.find)
+        return reading.UNKNOWN
 
 
 def _check_duration(duration: float | None) -> float | None:
@@ -111,21 +152,3 @@ def _check_duration(duration: float | None) -> float | None:
     if duration is None or not math.isfinite(duration) or not 0 < duration <= _MAX_DURATION_S:
         return None
     return round(duration, 6)
-
-
-async def _read_optional(
-    image: OpenedImage, header: HeaderBytes, reader: Callable[[HeaderBytes], T | None]
-) -> T | None:
-    try:
-        return await _read(image, header, reader)
-    except (BrokenHeader, MoreNeeded, TooMuchWork):
-        return None
-
-
-async def _read(image: OpenedImage, header: HeaderBytes, reader: Callable[[HeaderBytes], T]) -> T:
-    """Return the result of `reader`. Read more of the file each time `reader` needs it."""
-    while True:
-        try:
-            return await reading.run_parser(header, reader)
-        except MoreNeeded as more:
-            await header.read_more(image, more.start, more.length)

@@ -20,7 +20,6 @@ from typing import Final
 from stillroom.errors import BackendUnavailable, ImageNotFound, StillroomError
 from stillroom.formats.file_parts import FileParts, MoreNeeded
 from stillroom.formats.work_budget import TooMuchWork
-from stillroom.generation.ai_mark import AiMark
 from stillroom.generation.reading import UNKNOWN, Found, find, find_by_reading, run_parser
 from stillroom.media.database import MediaDatabase
 from stillroom.media.index.values import IndexedImage, Removed
@@ -93,13 +92,13 @@ class IndexFilling:
         self,
         database: MediaDatabase,
         *,
-        report_mark: Callable[[AiMark | None], None] = lambda _: None,
+        report_mark: Callable[[Found], None] = lambda _: None,
     ) -> None:
         """Write to `database`, which is opened by the first write.
 
         Args:
             database: Database with the search index.
-            report_mark: Called with the AI label of each saved image, or None.
+            report_mark: Called with the metadata of each saved image, which has its AI label.
         """
         self.database = database
         self._report_mark = report_mark
@@ -207,7 +206,7 @@ class IndexFilling:
                     log.debug("parsing failed", exc_info=True)
                     found = None
                 if found is not None and self._noted.get(change.key) is change:
-                    indexed = IndexedImage.of(change.image, found.generation, found.ai_mark)
+                    indexed = IndexedImage.of(change.image, found)
                     self._note(dataclasses.replace(change, passed=None, indexed=indexed))
             if not number % _SLICE:
                 await asyncio.sleep(0)  # requests go first
@@ -299,7 +298,7 @@ class IndexFilling:
                 if change.indexed is None:
                     change.indexed = await read_facts(storage, change.image, change.passed)
                 if change.copied_from is None:
-                    self._report_mark(change.indexed.ai_mark)
+                    self._report_mark(change.indexed.metadata)
             except BackendUnavailable:
                 change.attempts += 1
                 if change.attempts <= _MAX_ATTEMPTS:
@@ -338,7 +337,7 @@ async def read_facts(
             "cannot parse the metadata of %s: searches by it do not find the image", image.key.text
         )
         found = UNKNOWN
-    return IndexedImage.of(image, found.generation, found.ai_mark)
+    return IndexedImage.of(image, found)
 
 
 async def _find(storage: ImageStorage, image: StoredImage, passed: PassedBytes | None) -> Found:
@@ -379,6 +378,6 @@ def _bytes_of(change: _Saved | Removed | None) -> int:
     if not isinstance(change, _Saved):
         return 0
     size = 0 if change.passed is None else change.passed.kept_bytes
-    if change.indexed is not None and (facts := change.indexed.generation) is not None:
+    if change.indexed is not None and (facts := change.indexed.metadata.generation) is not None:
         size += _NOTE_BYTES + len(facts.prompt or "") + len(facts.negative_prompt or "")
     return size

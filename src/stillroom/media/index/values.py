@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from stillroom.generation.ai_mark import AiMark
 from stillroom.generation.facts import Generation
+from stillroom.generation.reading import Found
 from stillroom.media.index.words import MAX_TEXT, Phrase
 from stillroom.paths import KeyPrefix, StorageKey
 from stillroom.storage.values import StoredImage
@@ -21,20 +21,16 @@ class IndexedImage:
 
     Attributes:
         image: Metadata of the image version that was indexed.
-        generation: Generation metadata without `raw` and with long texts cut, or None.
-        ai_mark: Label that says whether an AI made the image, or None if it is unknown.
+        metadata: Metadata in the image, without `raw` and with long texts cut.
     """
 
     image: StoredImage
-    generation: Generation | None
-    ai_mark: AiMark | None = None
+    metadata: Found
 
     @classmethod
-    def of(
-        cls, image: StoredImage, generation: Generation | None, ai_mark: AiMark | None = None
-    ) -> "IndexedImage":
-        """Create an entry from complete generation metadata, shortened as in `kept_of`."""
-        return cls(image, kept_of(generation), ai_mark)
+    def of(cls, image: StoredImage, found: Found) -> "IndexedImage":
+        """Create an entry from complete metadata, shortened as in `kept_of`."""
+        return cls(image, dataclasses.replace(found, generation=kept_of(found.generation)))
 
 
 def kept_of(generation: Generation | None) -> Generation | None:

@@ -9,7 +9,7 @@ from stillroom.errors import BackendUnavailable
 from stillroom.media.config import RowsConfig
 from stillroom.media.rows.engine import migrating
 
-HEAD: Final = "0010"
+HEAD: Final = "0011"
 """Newest schema revision in `versions/`. A test checks this."""
 
 _VERSIONS: Final = "alembic_version"

@@ -27,9 +27,8 @@ from stillroom.media.resource import (
     now,
 )
 from stillroom.media.rows import leases
-from stillroom.media.rows.dead_letters import write_dead_letter
 from stillroom.media.rows.engine import Rows
-from stillroom.media.rows.marks import mark_saves
+from stillroom.media.rows.marks import bury_mark, mark_saves
 from stillroom.media.rows.pages import each_page
 from stillroom.media.rows.statements import (
     among,
@@ -39,7 +38,13 @@ from stillroom.media.rows.statements import (
     resource_of,
     select_resources,
 )
-from stillroom.media.rows.tables import dead_letters, deletions, intents, resources
+from stillroom.media.rows.tables import (
+    dead_letters,
+    deletions,
+    failed_deletions,
+    intents,
+    resources,
+)
 from stillroom.paths import StorageKey
 from stillroom.storage.values import StoredImage
 
@@ -125,7 +130,7 @@ class DeletionRows(Rows):
                     sa.delete(deletions).where(deletions.c.id == mark.id, ours)
                 )
                 if removed.rowcount:
-                    await write_dead_letter(connection, mark, error)
+                    await bury_mark(connection, mark, error)
 
     async def _release(
         self,
@@ -198,20 +203,28 @@ async def _remove_resources(connection: AsyncConnection, deleted: Sequence[uuid.
     a copy is no longer required.
     """
     gone = resources.c.id.in_(deleted), resources.c.deleted_at.is_not(None)
-    hashes = sa.select(resources.c.content_hash).where(*gone).scalar_subquery()
-    for queue in (deletions, dead_letters):
-        sources = (
-            sa.select(queue.c.id)
-            .where(queue.c.reason == RELOCATED, queue.c.content_hash.in_(hashes))
-            # Do not wait for a locked row while holding locks; the sweeper checks skipped rows.
-            .with_for_update(skip_locked=True)
+    found = await connection.execute(sa.select(resources.c.content_hash).where(*gone))
+    hashes = found.scalars().all()
+    marks = _sources(deletions, hashes)
+    if rows := (await connection.execute(marks)).all():
+        ids = [row.id for row in rows]
+        await connection.execute(
+            sa.update(deletions).where(deletions.c.id.in_(ids)).values(reason=DELETED)
         )
-        ids = (await connection.execute(sources)).scalars().all()
-        if ids:
-            await connection.execute(
-                sa.update(queue).where(queue.c.id.in_(ids)).values(reason=DELETED)
-            )
+    letters = _sources(failed_deletions, [content_hash.hex() for content_hash in hashes])
+    for row in (await connection.execute(letters)).all():
+        await connection.execute(
+            sa.update(dead_letters)
+            .where(dead_letters.c.id == row.id)
+            .values(payload={**row.payload, "reason": DELETED})
+        )
     await connection.execute(sa.delete(resources).where(*gone))
+
+
+def _sources(queue: sa.FromClause, hashes: Sequence[object]) -> sa.Select[Any]:
+    relocated = queue.c.reason == RELOCATED, queue.c.content_hash.in_(hashes)
+    # Do not wait for a locked row while holding locks; the sweeper checks skipped rows.
+    return sa.select(queue).where(*relocated).with_for_update(skip_locked=True)
 
 
 def _ingested_in_place() -> sa.Select[Any]:

@@ -114,12 +114,12 @@ def has_phrase(query: FactsQuery) -> bool:
 
 def texts_of(indexed: IndexedImage) -> dict[str, str]:
     """Return an image's full text by column, as words separated by spaces."""
-    key, facts = indexed.image.key.text, indexed.generation or Generation()
+    key, facts = indexed.image.key.text, indexed.metadata.generation or Generation()
     path = key.partition("/")[2]
     found = {"prompt": words_of(facts.prompt or ""), "path": words_of(path)}
     exact = [*folder_facets(key), facet("type", indexed.image.content_type)]
     for one in FACETS.values():
-        values = one.values(facts, indexed.ai_mark)
+        values = one.values(indexed.metadata)
         if one.matches == "name":
             exact += [one.letter + start for start in starts_of(values)]
         elif one.is_exact:

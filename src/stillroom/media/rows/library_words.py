@@ -7,6 +7,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from stillroom.generation.facts import generation_of
+from stillroom.generation.reading import Found
 from stillroom.media.index.values import IndexedImage
 from stillroom.media.rows.full_text import full_text, library_facets, texts_of, tsvector
 from stillroom.media.rows.statements import among
@@ -94,4 +95,4 @@ def image_of(row: sa.Row[Any]) -> IndexedImage:
         save_id=row.save_id,
     )
     facts = None if row.generation is None else generation_of(json.loads(row.generation))
-    return IndexedImage(image, facts, row.ai_mark)
+    return IndexedImage(image, Found(facts, ai_mark=row.ai_mark))

@@ -9,10 +9,19 @@ from datetime import datetime
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from stillroom.media.resource import RELOCATED, Mark, MarkClaimed, new_id, now
+from stillroom.media.resource import (
+    DELETION,
+    RELOCATED,
+    DeadLetter,
+    DueMark,
+    Mark,
+    MarkClaimed,
+    new_id,
+    now,
+)
 from stillroom.media.rows import leases
 from stillroom.media.rows.statements import insert_into, table_of
-from stillroom.media.rows.tables import deletions
+from stillroom.media.rows.tables import dead_letters, deletions
 from stillroom.paths import StorageKey
 from stillroom.storage.values import StoredImage
 
@@ -89,6 +98,43 @@ async def mark_saves(
         .returning(deletions.c.storage_key)
     )
     return set(changed.scalars())
+
+
+async def bury_mark(connection: AsyncConnection, mark: DueMark, error: str) -> None:
+    """Insert a dead letter for a pending deletion that has failed for good."""
+    payload = {
+        "storage_key": mark.storage_key.text,
+        "save_id": mark.save_id,
+        "reason": mark.reason,
+        "content_hash": mark.content_hash and mark.content_hash.hex(),
+    }
+    await connection.execute(
+        sa.insert(dead_letters).values(
+            id=mark.id,
+            kind=DELETION,
+            payload=payload,
+            created_at=mark.created_at,
+            failed_at=now(),
+            attempts=mark.attempts,
+            last_error=error,
+        )
+    )
+
+
+async def restore_mark(connection: AsyncConnection, dead_letter: DeadLetter) -> None:
+    """Make a failed deletion due now, unless the version has a pending deletion."""
+    payload, sha256 = dead_letter.payload, dead_letter.payload["content_hash"]
+    insert = insert_into(connection, deletions).values(
+        id=dead_letter.id,
+        storage_key=StorageKey(payload["storage_key"]),
+        save_id=payload["save_id"],
+        reason=payload["reason"],
+        content_hash=sha256 and bytes.fromhex(sha256),
+        created_at=dead_letter.created_at,
+        due_at=now(),
+    )
+    unique = [deletions.c.storage_key, deletions.c.save_id]
+    await connection.execute(insert.on_conflict_do_nothing(index_elements=unique))
 
 
 async def cancel_marks_at(connection: AsyncConnection, key: StorageKey) -> None:

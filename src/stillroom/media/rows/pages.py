@@ -9,7 +9,7 @@ from stillroom.media.rows.engine import RowsEngine
 
 
 async def each_page(
-    engine: RowsEngine, statement: sa.Select[Any], *columns: sa.Column[Any], limit: int
+    engine: RowsEngine, statement: sa.Select[Any], *columns: sa.ColumnElement[Any], limit: int
 ) -> AsyncIterator[Sequence[sa.Row[Any]]]:
     """Yield a statement's rows in pages, sorted by columns that are unique together.
 
@@ -23,5 +23,5 @@ async def each_page(
         if not rows:
             return
         yield rows
-        last = [sa.literal(getattr(rows[-1], column.name), column.type) for column in columns]
+        last = [sa.literal(getattr(rows[-1], str(column.key)), column.type) for column in columns]
         following = statement.where(sa.tuple_(*columns) > sa.tuple_(*last))

@@ -17,7 +17,7 @@ from stillroom.media.rows import leases
 from stillroom.media.rows.engine import Rows
 from stillroom.media.rows.marks import mark_saves
 from stillroom.media.rows.statements import among, insert_into, keys_with_resource
-from stillroom.media.rows.tables import dead_letters, scans, search_images
+from stillroom.media.rows.tables import failed_deletions, scans, search_images
 from stillroom.paths import StorageKey
 from stillroom.storage.values import StoredImage
 
@@ -238,8 +238,8 @@ async def _filter_markable(
     keys = [image.key for image in images]
     keys_in_use = await keys_with_resource(connection, keys)
     letters = await connection.execute(
-        sa.select(dead_letters.c.storage_key, dead_letters.c.save_id).where(
-            dead_letters.c.storage_key.in_(among(connection, keys))
+        sa.select(failed_deletions.c.storage_key, failed_deletions.c.save_id).where(
+            failed_deletions.c.storage_key.in_(among(connection, keys))
         )
     )
     dead_saves = {tuple(row) for row in letters.all()}

@@ -345,7 +345,7 @@ def _saved_ns(image: StoredImage) -> int:
 
 
 def _row_of(indexed: IndexedImage) -> dict[str, Any]:
-    image, generation = indexed.image, indexed.generation
+    image, generation = indexed.image, indexed.metadata.generation
     facts = None
     if generation is not None:
         known = {name: value for name, value in generation.as_json().items() if value is not None}
@@ -359,7 +359,7 @@ def _row_of(indexed: IndexedImage) -> dict[str, Any]:
         "sha256": image.sha256,
         "save_id": image.save_id,
         "generation": facts,
-        "ai_mark": indexed.ai_mark,
+        "ai_mark": indexed.metadata.ai_mark,
     }
 
 

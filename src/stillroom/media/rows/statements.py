@@ -16,8 +16,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from stillroom.generation.facts import Generation, generation_of
 from stillroom.media.resource import MediaResource, now
 from stillroom.media.rows.tables import (
-    dead_letters,
     deletions,
+    failed_deletions,
     healing,
     intents,
     resources,
@@ -146,12 +146,12 @@ async def keys_with_intent(
 
 async def known_keys(connection: AsyncConnection, keys: Sequence[StorageKey]) -> set[StorageKey]:
     """Return the keys to which a row in any table refers."""
-    tables = (resources.c.storage_key, deletions.c.storage_key, dead_letters.c.storage_key)
+    tables = (resources.c.storage_key, deletions.c.storage_key, failed_deletions.c.storage_key)
     return await _known_in(connection, keys, intents.c.media_key, *tables)
 
 
 async def _known_in(
-    connection: AsyncConnection, keys: Sequence[StorageKey], *columns: sa.Column[StorageKey]
+    connection: AsyncConnection, keys: Sequence[StorageKey], *columns: sa.ColumnElement[StorageKey]
 ) -> set[StorageKey]:
     if not keys:
         return set()

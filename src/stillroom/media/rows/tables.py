@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from sqlalchemy import (
+    JSON,
     BigInteger,
     Boolean,
     Column,
@@ -23,9 +24,12 @@ from sqlalchemy import (
     UniqueConstraint,
     Uuid,
     false,
+    select,
+    type_coerce,
 )
 from sqlalchemy.dialects.postgresql import TSVECTOR
 
+from stillroom.media.resource import DELETION
 from stillroom.paths import MAX_KEY_BYTES, StorageKey
 
 
@@ -168,18 +172,30 @@ deletions: Final = Table(
 )
 
 dead_letters: Final = Table(
-    "media_dead_letters",
+    "dead_letters",
     metadata,
     Column("id", Uuid, primary_key=True),
-    Column("storage_key", Key, nullable=False),
-    Column("save_id", Text, nullable=False),
-    Column("reason", String(32), nullable=False),
-    Column("content_hash", LargeBinary(32)),
+    # Each kind has its own payload: what a retry needs.
+    Column("kind", String(32), nullable=False),
+    Column("payload", JSON, nullable=False),
     Column("created_at", Moment, nullable=False),
     Column("failed_at", Moment, nullable=False),
     Column("attempts", Integer, nullable=False),
     Column("last_error", Text),
-    Index(None, "failed_at"),
+)
+
+_payload: Final = dead_letters.c.payload
+failed_deletions: Final = (
+    # Dead letters of deletions, with the names of the columns of `deletions`.
+    select(
+        dead_letters,
+        type_coerce(_payload["storage_key"].as_string(), Key()).label("storage_key"),
+        type_coerce(_payload["save_id"].as_string(), Text()).label("save_id"),
+        type_coerce(_payload["reason"].as_string(), Text()).label("reason"),
+        type_coerce(_payload["content_hash"].as_string(), Text()).label("content_hash"),
+    )
+    .where(dead_letters.c.kind == DELETION)
+    .subquery("failed_deletions")
 )
 
 run_deletions: Final = Table(

@@ -25,14 +25,14 @@ from stillroom.media.rows.statements import (
     select_resources,
     values_of,
 )
-from stillroom.media.rows.tables import dead_letters, deletions, resources
+from stillroom.media.rows.tables import dead_letters, deletions, failed_deletions, resources
 from stillroom.media.rows.tags import replace_tags
 from stillroom.paths import StorageKey
 
-QUEUES: Final = (deletions, dead_letters)
-"""Tables whose rows refer to one image version: pending deletions and dead letters."""
+QUEUES: Final = (deletions, failed_deletions)
+"""Selectables whose rows refer to one image version: pending deletions and dead letters."""
 
-Queue = sa.Table
+Queue = sa.FromClause
 
 QueueRow = Mapping[str, Any]
 """Row of a pending deletion or dead letter: values by column name."""
@@ -121,10 +121,9 @@ class RowTransfer(Rows):
                 await replace_tags(connection, resource.id, resource.tags)
                 await await_healing(connection, resource)
         elif outcome is TransferOutcome.CHANGED:
-            color = sa.literal(resource.dominant_color, sa.String())
-            values["dominant_color"] = sa.func.coalesce(color, resources.c.dominant_color)
-            mark = sa.literal(resource.ai_mark, sa.String())
-            values["ai_mark"] = sa.func.coalesce(mark, resources.c.ai_mark)
+            for name in resource.COMPUTED:
+                value = sa.literal(getattr(resource, name), sa.String())
+                values[name] = sa.func.coalesce(value, resources.c[name])
             await connection.execute(
                 sa.update(resources).where(resources.c.id == resource.id).values(values)
             )
@@ -132,22 +131,23 @@ class RowTransfer(Rows):
 
     # Pending deletions and dead letters --------------------------------------------------
 
-    async def remembered(self, queue: sa.Table, *, limit: int) -> AsyncIterator[Sequence[QueueRow]]:
+    async def remembered(self, queue: Queue, *, limit: int) -> AsyncIterator[Sequence[QueueRow]]:
         """Yield pending deletions or dead letters (failed deletions) in pages, sorted by id."""
         async for rows in each_page(self._engine, sa.select(queue), queue.c.id, limit=limit):
             yield [row._asdict() for row in rows]
 
-    async def saves(self, queue: sa.Table, keys: Sequence[StorageKey]) -> Saves:
-        """Return the image versions at these keys to which the table `queue` refers."""
+    async def saves(self, queue: Queue, keys: Sequence[StorageKey]) -> Saves:
+        """Return the image versions at these keys to which `queue` refers."""
         async with self._engine.reading() as connection:
             return await _saves(connection, queue, keys)
 
-    async def remember(self, queue: sa.Table, incoming: Sequence[QueueRow]) -> int:
+    async def remember(self, queue: Queue, incoming: Sequence[QueueRow]) -> int:
         """Insert pending deletions or dead letters from another library.
 
         Resources with a pending deletion become deleted here, too. Return the number of new rows.
         """
         keys = [row["storage_key"] for row in incoming]
+        table = deletions if queue is deletions else dead_letters
         async with self._engine.writing() as connection:
             known = await _saves(connection, queue, keys)
             fresh = [row for row in incoming if (row["storage_key"], row["save_id"]) not in known]
@@ -158,12 +158,14 @@ class RowTransfer(Rows):
             }
             owners = await _owners(connection, deleted) if queue is deletions else {}
             for row in fresh:
-                values = {name: row[name] for name in row if name in queue.c} | {"id": new_id()}
+                values = {name: row[name] for name in row if name in table.c} | {"id": new_id()}
                 if queue is deletions:
                     values |= leases.RELEASED
                     values["resource_id"] = owners.get(row["storage_key"])
+                else:
+                    values["payload"] = {**row["payload"], "save_id": row["save_id"]}
                 await connection.execute(
-                    insert_into(connection, queue).values(values).on_conflict_do_nothing()
+                    insert_into(connection, table).values(values).on_conflict_do_nothing()
                 )
             for key, owner in owners.items():  # after the deletions, because of the lock order
                 await connection.execute(
@@ -173,11 +175,13 @@ class RowTransfer(Rows):
                 )
         return len(fresh)
 
-    async def forget(self, queue: sa.Table, ids: Sequence[uuid.UUID]) -> int:
+    async def forget(self, queue: Queue, ids: Sequence[uuid.UUID]) -> int:
         """Delete rows that were transferred earlier, except claimed rows. Return their number."""
-        statement = sa.delete(queue).where(queue.c.id.in_(ids))
+        statement = sa.delete(dead_letters).where(dead_letters.c.id.in_(ids))
         if queue is deletions:
-            statement = statement.where(leases.is_unclaimed(deletions))
+            statement = sa.delete(deletions).where(
+                deletions.c.id.in_(ids), leases.is_unclaimed(deletions)
+            )
         async with self._engine.writing() as connection:
             return int((await connection.execute(statement)).rowcount)
 
@@ -187,9 +191,10 @@ def _compare(
 ) -> TransferredRow:
     if known is not None:
         # Keep metadata that was computed here but not yet in the source library.
-        color = incoming.dominant_color or known.dominant_color
-        mark = incoming.ai_mark or known.ai_mark
-        incoming = dataclasses.replace(incoming, dominant_color=color, ai_mark=mark)
+        computed = {
+            name: getattr(incoming, name) or getattr(known, name) for name in incoming.COMPUTED
+        }
+        incoming = dataclasses.replace(incoming, **computed)
         is_same = known == incoming
         return TransferredRow(TransferOutcome.SAME if is_same else TransferOutcome.CHANGED)
     if owner is not None:
@@ -225,6 +230,6 @@ async def _unclaimed(
     return {(row.storage_key, row.save_id) for row in (await connection.execute(statement)).all()}
 
 
-async def _saves(connection: AsyncConnection, queue: sa.Table, keys: Sequence[StorageKey]) -> Saves:
+async def _saves(connection: AsyncConnection, queue: Queue, keys: Sequence[StorageKey]) -> Saves:
     statement = sa.select(queue.c.storage_key, queue.c.save_id).where(queue.c.storage_key.in_(keys))
     return {(row.storage_key, row.save_id) for row in (await connection.execute(statement)).all()}

@@ -32,7 +32,7 @@ from stillroom.media.runs.manifest import ImageSet, ManifestHead
 from stillroom.paths import ImagePath, KeyPrefix, StorageKey, image_entry, is_manifest
 from stillroom.storage.pages import each_page
 from stillroom.storage.port import ImageStorage
-from stillroom.storage.sources import Document
+from stillroom.storage.sources import DescribedSource
 from stillroom.storage.values import ANY, Condition, ListQuery, OpenedImage, SaveRules, StoredImage
 
 _NAMES: Final = 1000
@@ -95,10 +95,10 @@ class Runs:
     async def _write(self, folder: ImagePath, count: int, max_bytes: int) -> OpenedImage:
         """Write the manifest. If another request has written it first, compare the images."""
         head, last = ManifestHead(folder.text, now(), count), list[StoredImage]()
-        source = Document(
-            manifest.CONTENT_TYPE,
+        source = DescribedSource(
             manifest.encode(head, self._describe_exactly(folder, count, last)),
             max_bytes=max_bytes if max_bytes <= _IN_ONE_REQUEST else None,
+            content_type=manifest.CONTENT_TYPE,
             rules=_RULES,
         )
         key = StorageKey.of_manifest(folder)

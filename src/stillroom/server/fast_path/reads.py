@@ -27,6 +27,7 @@ from stillroom.auth.verified import CACHE_S, VerifiedTokens
 from stillroom.bounded_cache import BoundedCache
 from stillroom.errors import StillroomError
 from stillroom.http.fields import Fields, combined
+from stillroom.http.serving import ANSWER_FIELDS
 from stillroom.paths import ImagePath, StorageKey
 from stillroom.server.fast_path.responses import ENTRY_BYTES, CheckedFields, FindResponse, Line
 from stillroom.server.fast_path.sendfile import AnswerRecord, FileExchange, FileSlice
@@ -53,28 +54,16 @@ ASGI_ONLY_FIELDS: Final = frozenset(
         "upgrade",
     )
 )
-"""Header fields that the fast path does not support.
+"""Header fields that the fast path does not support. A request with such a field takes the ASGI
+path."""
 
-A request with such a field takes the ASGI path.
-"""
-
-_CONDITIONS: Final = (
-    "if-match",
-    "if-none-match",
-    "if-modified-since",
-    "if-unmodified-since",
-    "if-range",
-    "range",
-    OFFER,
-)
+_CONDITIONS: Final = (*ANSWER_FIELDS, OFFER)
 """Header fields on which responses depend. Requests with equal values get the same response."""
 
 _MAX_FIELDS_BYTES: Final = 8 * 1024**2
 _MAX_LINES: Final = 16_384
-"""Maximum number of cached request lines (24 MiB).
-
-The storage caches metadata for as many images.
-"""
+"""Maximum number of cached request lines (24 MiB). The storage caches metadata for as many
+images."""
 
 
 class FastReads:
@@ -87,18 +76,14 @@ class FastReads:
         operations: ImageOperations,
         tokens: VerifiedTokens,
         find: FindResponse,
-        *,
         forget: Callable[[Line], None] | None = None,
+        *,
         longest_target: int,
     ) -> None:
-        """Create a fast path with empty caches.
+        """Create a fast path with empty caches. Longer targets take the ASGI path.
 
-        Args:
-            operations: Image operations that also handle the requests on the ASGI path.
-            tokens: Token verifier.
-            find: Called for each request that passed all checks.
-            forget: Called with each request line that is evicted from the cache.
-            longest_target: Longer targets take the ASGI path.
+        `find` is called for each request that passed all checks, and `forget` with each request
+        line that is evicted from the cache.
         """
         self._operations = operations
         self._tokens = tokens
@@ -111,8 +96,7 @@ class FastReads:
     def learn(self, connection: ClientConnection, data: bytes, request: Request) -> bool:
         """Respond to a request whose head passed all checks, and cache its header fields.
 
-        `data` is the raw head, and `request` the parsed head. If the result is False, nothing was
-        sent, and the request must take the ASGI path.
+        If the result is False, nothing was sent, and the request must take the ASGI path.
         """
         end = data.find(b"\r\n")
         if len(data) > self.longest_head or not _LINE.fullmatch(data, 0, end):
@@ -121,7 +105,7 @@ class FastReads:
         if not ASGI_ONLY_FIELDS.isdisjoint(fields) or not keeps_alive(fields):
             return False
         verified = self._operations.authorize_read_now(fields, self._tokens)
-        bare = request_id.without_field(data, request.headers)
+        bare = request_id.without_field(data, fields.get("x-request-id"))
         if verified is None or bare is None:
             return False
         values = tuple(map(fields.get, _CONDITIONS))
@@ -131,10 +115,7 @@ class FastReads:
         return self.answer(connection, data)
 
     def answer(self, connection: ClientConnection, data: bytes) -> bool:
-        """Respond to a complete request head from the caches, without waiting.
-
-        If the result is False, nothing was sent, and the request must take the ASGI path.
-        """
+        """Respond to a complete request head from the caches, without waiting. See `learn`."""
         started = time.perf_counter()
         end = data.find(b"\r\n")
         client_id = b""
@@ -164,7 +145,7 @@ class FastReads:
             metrics.count(operation, status, time.perf_counter() - started)
             record = AnswerRecord(connection.client, data, operation, status, client_id, started)
             head = b"".join((start, id_line, answer.head))
-            FileExchange.start(connection, head, body, record)
+            FileExchange(connection, head, body, record).start()
             return True
         connection.write(b"".join((start, id_line, answer.head, body)))
         connection.note_response()

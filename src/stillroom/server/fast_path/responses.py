@@ -30,6 +30,9 @@ _MAX_CONDITIONAL_BYTES: Final = 8 * 1024**2
 ENTRY_BYTES: Final = 1024
 """Approximate memory overhead of a cache entry in bytes."""
 
+_NAME: Final = b"\0"
+"""Placeholder for the name of an image, in the head that makes a proxy send it."""
+
 OPERATION: Final = {"GET": "get_image", "HEAD": "check_image_exists"}
 
 Conditions = tuple[str | None, ...]
@@ -39,15 +42,14 @@ Conditions = tuple[str | None, ...]
 class Answer:
     """Response without status line, date and request id.
 
-    Instances are shared and must not be changed. They are not frozen, because creating a frozen
-    dataclass takes three times as long.
+    Instances are shared and must not be changed. Creating frozen ones takes three times as long.
 
     Attributes:
         head: Header lines, with the empty line.
         body: Response body of an error.
         start: Offset of the range of the image that is sent as the body.
         length: Length of the range; 0 if `body` is sent instead.
-        proxy_head: Header lines that tell a proxy to send the range, up to the image's name.
+        proxy_head: Header lines that tell a proxy to send the range of the image `_NAME`.
     """
 
     operation: str
@@ -130,13 +132,9 @@ class FileResponses:
         *,
         cache_bytes: int,
     ) -> None:
-        """Create empty caches.
+        """Create empty caches, with at most `cache_bytes` of image bodies (0: no cache).
 
-        Args:
-            storage: Storage of the images.
-            operations: Rules for responses.
-            last_lines: Last header lines of all responses, with the empty line.
-            cache_bytes: Memory limit for image bodies (0: no cache).
+        `last_lines` are the last header lines of all responses, with the empty line.
         """
         self._storage = storage
         self._cache_control = operations.cache_control
@@ -194,10 +192,7 @@ class FileResponses:
         return (answer, body, len(body)) if self._storage.is_current(image) else None
 
     def _read(self, line: Line, image: StoredImage, answer: Answer) -> Response | None:
-        """Read and cache the body.
-
-        An image is cached only when it is requested for the second time.
-        """
+        """Read the body, and cache it: this is at least the second request for the image."""
         if answer.length > _MAX_COPIED_BYTES:
             return None
         body = _buffer[: answer.length]
@@ -265,25 +260,20 @@ class FileResponses:
         self._conditional.put((line, conditions), (line.image, answer), size + ENTRY_BYTES)
 
     def _make_proxy_head(self, fields: Fields, answer: ImageAnswer) -> bytes:
-        """Return the head that makes a proxy send the image, up to the image's name.
-
-        The result is empty if there is no such proxy.
-        """
+        """Return the head that makes a proxy send the image `_NAME`; empty if no proxy does."""
         if self._sendfile is None or not self._sendfile.can_delegate(fields, answer):
             return b""
-        *headers, (field, location) = without_body(answer, "").headers
-        lines = self._head(headers).removesuffix(b"\r\n")
-        return b"%s%s: %s" % (lines, field.encode(), location.encode())
+        return self._head(without_body(answer, _NAME.decode()).headers)
 
     def _delegate(self, answer: Answer, image: StoredImage) -> Response | None:
         """Return a response that makes a proxy send the image; None if it has no pinned name.
 
-        The ASGI path then creates a pinned name (a hard link that the proxy opens).
+        The ASGI path then creates one (a hard link that the proxy opens).
         """
         name = self._sendfile and self._sendfile.storage.known_name(image)
         if not name:
             return None
-        head = b"%s%s\r\n\r\n" % (answer.proxy_head, name.encode("ascii"))
+        head = answer.proxy_head.replace(_NAME, name.encode("ascii"))
         return Answer(answer.operation, answer.status, head), b"", 0
 
     def _error(self, method: str, error: StillroomError) -> Answer:

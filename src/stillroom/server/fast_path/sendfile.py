@@ -1,7 +1,4 @@
-"""Responses with files, sent with sendfile.
-
-Slow clients or disks do not block other connections.
-"""
+"""Responses with files, sent with sendfile. Slow clients or disks block no other connection."""
 
 import asyncio
 import contextlib
@@ -63,11 +60,7 @@ class FileExchange:
     has_begun = True
 
     def __init__(
-        self,
-        connection: ClientConnection,
-        head: bytes,
-        file: FileSlice,
-        record: AnswerRecord,
+        self, connection: ClientConnection, head: bytes, file: FileSlice, record: AnswerRecord
     ) -> None:
         self.keep_alive = True
         self._connection = connection
@@ -85,15 +78,11 @@ class FileExchange:
         self._is_polling = False
         self._has_ended = False
 
-    @classmethod
-    def start(
-        cls, connection: ClientConnection, head: bytes, file: FileSlice, record: AnswerRecord
-    ) -> None:
+    def start(self) -> None:
         """Send as much of the file as possible immediately, and the rest when the client reads."""
-        exchange = cls(connection, head, file, record)
         metrics.begin()
-        connection.continue_with(exchange)
-        exchange._send(connection.socket)
+        self._connection.continue_with(self)
+        self._send(self._connection.socket)
 
     @property
     def unsent_bytes(self) -> int:

@@ -8,6 +8,7 @@ import functools
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Final
 
 from stillroom.api.images import ImageOperations
@@ -18,46 +19,39 @@ from stillroom.http.fields import combined
 from stillroom.http.problems import JSON_HEADERS, Problem, internal_error
 from stillroom.paths import ImagePath
 from stillroom.server.fast_path.reads import ASGI_ONLY_FIELDS, IMAGES_PREFIX, keeps_alive
-from stillroom.server.http11.asgi import AsgiPath
 from stillroom.server.http11.body import RequestBody
-from stillroom.server.http11.exchange import ClientConnection, Exchange, RequestExchange
+from stillroom.server.http11.exchange import Begin, ClientConnection, Exchange, RequestExchange
 from stillroom.server.http11.head import Request
 from stillroom.server.http11.responses import header_lines
 from stillroom.telemetry import metrics, request_id
 
 Headers = tuple[tuple[str, str], ...]
+Store = Callable[[], Awaitable[dict[str, object]]]
 
 _ASGI_ONLY_FIELDS: Final = (ASGI_ONLY_FIELDS | {"expires-in"}) - {"content-length", "expect"}
 
 log = logging.getLogger("stillroom.api")
 
 
+@dataclass(frozen=True, slots=True)
 class FastUploads:
-    """Handler of image uploads. All other requests are passed to the ASGI path."""
+    """Handler of image uploads. All other requests are passed to `otherwise` (the ASGI path)."""
 
-    def __init__(
-        self,
-        operations: ImageOperations,
-        tokens: VerifiedTokens,
-        asgi: AsgiPath,
-        extra_headers: Headers,
-    ) -> None:
-        self._operations = operations
-        self._tokens = tokens
-        self._asgi = asgi
-        self._extra_headers = extra_headers
+    operations: ImageOperations
+    tokens: VerifiedTokens
+    extra_headers: Headers
+    otherwise: Begin
 
     def begin(self, connection: ClientConnection, request: Request, body: RequestBody) -> Exchange:
         """Start the task that handles a request."""
-        upload = self._make_upload(connection, request, body)
-        if upload is None:
-            return self._asgi.begin(connection, request, body)
-        connection.run(upload.run())
+        store = self._find_operation(request, body)
+        if store is None:
+            return self.otherwise(connection, request, body)
+        upload = UploadExchange(connection, request, body)
+        connection.run(upload.run(store, self.extra_headers))
         return upload
 
-    def _make_upload(
-        self, connection: ClientConnection, request: Request, body: RequestBody
-    ) -> "UploadExchange | None":
+    def _find_operation(self, request: Request, body: RequestBody) -> Store | None:
         target = request.target
         if request.method != "POST" or not target.startswith(IMAGES_PREFIX) or b"?" in target:
             return None
@@ -69,15 +63,14 @@ class FastUploads:
             or fields.get("expect", "100-continue").lower() != "100-continue"
         ):
             return None
-        verified = self._tokens.verify_now(fields.get("authorization"))
+        verified = self.tokens.verify_now(fields.get("authorization"))
         if verified is None or request.version == "1.0":
             return None
         try:
             path = ImagePath.from_target(target[len(IMAGES_PREFIX) :])
         except StillroomError:
             return None
-        store = functools.partial(self._operations.store, verified.grant, path, fields, body)
-        return UploadExchange(connection, request, body, store, self._extra_headers)
+        return functools.partial(self.operations.store, verified.grant, path, fields, body)
 
 
 class UploadExchange(RequestExchange):
@@ -85,24 +78,12 @@ class UploadExchange(RequestExchange):
 
     has_begun = False
 
-    def __init__(
-        self,
-        connection: ClientConnection,
-        request: Request,
-        body: RequestBody,
-        store: Callable[[], Awaitable[dict[str, object]]],
-        extra_headers: Headers,
-    ) -> None:
-        super().__init__(connection, request, body)
-        self._store = store
-        self._extra_headers = extra_headers
-
-    async def run(self) -> None:
+    async def run(self, store: Store, extra_headers: Headers) -> None:
         """Save the image and respond. The task is cancelled if a shutdown takes too long."""
         request_id.current.set(self._request_id)
         metrics.begin()
         try:
-            answer = await self._save()
+            answer = await self._save(store)
         except BaseException:
             if self._connection is not None:
                 self._connection.drop()
@@ -113,15 +94,15 @@ class UploadExchange(RequestExchange):
         metrics.count("save_image", answer.status, time.perf_counter() - self._started)
         connection = self._connection  # a write that fails disconnects this exchange
         if connection is not None:
-            lines = header_lines((*answer.headers, *self._extra_headers))
+            lines = header_lines((*answer.headers, *extra_headers))
             connection.write(self._make_head(answer.status, lines) + answer.body)
             self._record("save_image", answer.status, len(answer.body))
             connection.finish(self)
 
-    async def _save(self) -> Problem:
+    async def _save(self, store: Store) -> Problem:
         target = self._request.target
         try:
-            saved = await self._store()
+            saved = await store()
         except StillroomError as error:
             return report_error("save_image", target, error)
         except ConnectionError:
@@ -130,5 +111,4 @@ class UploadExchange(RequestExchange):
             log.exception("save_image %s: unexpected error", escape_target(target))
             return internal_error(self._request_id)
         content = json_bytes(saved)
-        length = str(len(content))
-        return Problem(200, [*JSON_HEADERS, ("content-length", length)], content)
+        return Problem(200, [*JSON_HEADERS, ("content-length", str(len(content)))], content)

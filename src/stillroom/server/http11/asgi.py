@@ -3,9 +3,11 @@
 import asyncio
 import logging
 import re
-from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from collections.abc import Iterator
 from typing import Any, Final
 from urllib.parse import unquote
+
+from starlette.types import ASGIApp, Message
 
 from stillroom.api.responses import OPERATION
 from stillroom.http.problems import internal_error
@@ -14,14 +16,6 @@ from stillroom.server.http11.exchange import ClientConnection, RequestExchange
 from stillroom.server.http11.head import Request
 from stillroom.telemetry import metrics, request_id
 
-Message = MutableMapping[str, Any]
-"""ASGI message: https://asgi.readthedocs.io/en/stable/specs/www.html"""
-
-Application = Callable[
-    [Message, Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]],
-    Awaitable[None],
-]
-
 _NAME: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE: Final = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
 """Valid names and values of response headers (RFC 9110, 5), to prevent header injection."""
@@ -29,24 +23,20 @@ _VALUE: Final = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
 log = logging.getLogger("stillroom.server")
 
 
-class AsgiPath:
-    """Request handler that passes requests to an ASGI application."""
+def begin(
+    app: ASGIApp,
+    state: dict[str, Any],
+    connection: ClientConnection,
+    request: Request,
+    body: RequestBody,
+) -> "AsgiExchange":
+    """Start a task in which `app` handles a request.
 
-    def __init__(self, app: Application, state: dict[str, Any]) -> None:
-        """Pass requests to `app`.
-
-        Each request gets a copy of `state` from the application's lifespan.
-        """
-        self._app = app
-        self._state = state
-
-    def begin(
-        self, connection: ClientConnection, request: Request, body: RequestBody
-    ) -> "AsgiExchange":
-        """Start the task that handles a request."""
-        exchange = AsgiExchange(connection, request, body, self._state)
-        connection.run(exchange.run(self._app))
-        return exchange
+    Each request gets a copy of `state` from the application's lifespan.
+    """
+    exchange = AsgiExchange(connection, request, body, state)
+    connection.run(exchange.run(app))
+    return exchange
 
 
 class AsgiExchange(RequestExchange):
@@ -60,7 +50,21 @@ class AsgiExchange(RequestExchange):
         state: dict[str, Any],
     ) -> None:
         super().__init__(connection, request, body)
-        self._scope = make_scope(request, connection, state)
+        self._scope: dict[str, Any] = {
+            "type": "http",
+            "asgi": {"version": "3.0", "spec_version": "2.3"},
+            "http_version": request.version,
+            "method": request.method,
+            "scheme": "http",
+            "path": unquote(request.path.decode("ascii")),
+            "raw_path": request.path,
+            "query_string": request.query,
+            "root_path": "",
+            "headers": request.headers,
+            "client": connection.client,
+            "server": connection.server,
+            "state": state.copy(),
+        }
         self._status = 0
         self._head = b""  # sent with the first piece of the body
         self._left: int | None = None  # unsent part of the declared length, if any
@@ -80,7 +84,7 @@ class AsgiExchange(RequestExchange):
         super().disconnect()
         self._ended.set()
 
-    async def run(self, app: Application) -> None:
+    async def run(self, app: ASGIApp) -> None:
         """Run the application. The task is cancelled if a shutdown takes too long."""
         request_id.current.set(self._request_id)
         metrics.begin()
@@ -127,11 +131,7 @@ class AsgiExchange(RequestExchange):
         return {"type": "http.disconnect"}
 
     async def _send(self, message: Message) -> None:
-        """Send a part of the response.
-
-        Raises:
-            ConnectionResetError: the client has disconnected, and the body is not complete.
-        """
+        """Send a part of the response. Raises ConnectionResetError if the client is gone."""
         if self._connection is not None:
             await self._connection.drain()
         if message["type"] not in ("http.response.start", "http.response.body"):
@@ -210,24 +210,3 @@ class AsgiExchange(RequestExchange):
             metrics.count(operation, self._status)
         metrics.count_received(operation, self._body.received)
         self._record(operation, self._status, self._sent)
-
-
-def make_scope(
-    request: Request, connection: ClientConnection, state: dict[str, Any]
-) -> dict[str, Any]:
-    """Create the ASGI scope for a request."""
-    return {
-        "type": "http",
-        "asgi": {"version": "3.0", "spec_version": "2.3"},
-        "http_version": request.version,
-        "method": request.method,
-        "scheme": "http",
-        "path": unquote(request.path.decode("ascii")),
-        "raw_path": request.path,
-        "query_string": request.query,
-        "root_path": "",
-        "headers": request.headers,
-        "client": connection.client,
-        "server": connection.server,
-        "state": state.copy(),
-    }

@@ -22,8 +22,7 @@ class RequestBody:
     """Asynchronous iterator over the pieces of a request body.
 
     Attributes:
-        is_complete: Whether the whole body has been received.
-        received: Number of received bytes.
+        is_complete: True if the whole body has been received; `received` is its number of bytes.
         on_first_read: Called before the first read, to send `100 Continue`.
         set_reading: Called with False to pause reading from the connection, True to resume.
     """
@@ -63,10 +62,7 @@ class RequestBody:
         return self._chunks is not None and self._chunks.has_more
 
     def feed(self, data: bytes) -> bytes | None:
-        """Add received data to the queue.
-
-        Returns:
-            The bytes after the end of the body, or None if the body is still incomplete.
+        """Add received data to the queue. Return the bytes after a complete body (else None).
 
         Raises:
             BadRequest: the chunked body is malformed.
@@ -101,11 +97,7 @@ class RequestBody:
         return self
 
     async def __anext__(self) -> bytes:
-        """Return the next piece.
-
-        Raises:
-            ConnectionError: `abort` was called.
-        """
+        """Return the next piece. Raises ConnectionError if `abort` was called."""
         if not self._reading_begun:
             self._reading_begun = True
             self.on_first_read()
@@ -143,10 +135,8 @@ class ChunkedDecoder:
     """Decoder of chunked transfer coding (RFC 9112, 7.1).
 
     The decoder is strict about line ends and drops trailers. httptools is not used, because it does
-    not report where a body ends, so that a pipelined request after it would be lost.
-
-    Attributes:
-        has_more: Whether there is undecoded input because it had too many chunks for one call.
+    not report where a body ends, so that a pipelined request after it would be lost. `has_more` is
+    True if there is undecoded input because it had too many chunks for one call.
     """
 
     def __init__(self, max_overhead: int) -> None:

@@ -11,11 +11,8 @@ BODY_WINDOW_S: Final = 30.0
 
 LINGER_BYTES: Final = 1024**2
 LINGER_S: Final = 2.0
-"""Maximum duration of a lingering close in seconds.
-
-The rest of a refused body, up to `LINGER_BYTES`, is read and dropped, so that the client receives
-the response.
-"""
+"""Maximum duration of a lingering close in seconds. The rest of a refused body, up to
+`LINGER_BYTES`, is read and dropped, so that the client receives the response."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,13 +22,9 @@ class Bounds:
     Attributes:
         head_bytes: Maximum size of a request head (in nginx: 32 KiB).
         target_bytes: Maximum size of a request target. The longest encoded key has 3 KiB.
-        head_timeout_s: Timeout for the first byte of a connection, and for the rest of a request
-            head.
-        body_bytes_per_s: Minimum rate of a request body over `BODY_WINDOW_S`. Slower requests get a
-            408.
+        body_bytes_per_s: Minimum rate of a request body over `BODY_WINDOW_S`.
         idle_timeout_s: Timeout between requests. It is longer than the 60 s of most proxies, so
             that the proxy closes idle connections, not the server.
-        write_timeout_s: Timeout while the client reads nothing of a response.
         connections: Maximum number of connections per process. Further connections get a 503. Above
             twice the maximum, they are closed without a response, since each 503 uses a descriptor.
     """

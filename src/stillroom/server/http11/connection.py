@@ -25,9 +25,9 @@ from stillroom.server.http11.body import RequestBody
 from stillroom.server.http11.bounds import BODY_WINDOW_S, LINGER_BYTES, LINGER_S
 from stillroom.server.http11.exchange import Address, Exchange
 from stillroom.server.http11.head import BadRequest, HeadParser, Request
-from stillroom.server.http11.responses import refusal
+from stillroom.server.http11.responses import header_lines, make_head, refusal
 from stillroom.server.http11.service import Service, address_of, log_failure
-from stillroom.telemetry import metrics
+from stillroom.telemetry import metrics, request_id
 from stillroom.telemetry.logging import log_access
 
 log = logging.getLogger("stillroom.server")
@@ -192,7 +192,7 @@ class Connection(asyncio.Protocol):
             if request.expects_continue:
                 body.on_first_read = self._send_100_continue
         self._body = body
-        self._exchange = self._service.responder.begin(self, request, body)
+        self._exchange = self._service.begin(self, request, body)
         if rest:
             self.data_received(rest)
 
@@ -223,10 +223,7 @@ class Connection(asyncio.Protocol):
     # Answering ---------------------------------------------------------------------------
 
     def run(self, handler: Coroutine[Any, Any, None]) -> None:
-        """Run an exchange (response in progress) in a task.
-
-        A shutdown that takes long cancels the task.
-        """
+        """Run an exchange (response in progress) in a task, which a long shutdown cancels."""
         task = self._service.loop.create_task(handler)
         self._service.tasks.add(task)
         task.add_done_callback(self._service.tasks.discard)
@@ -238,10 +235,7 @@ class Connection(asyncio.Protocol):
 
     @property
     def socket(self) -> socket.socket:
-        """Socket for sending a file.
-
-        It may be used only while the transport has no unsent bytes.
-        """
+        """Socket for sending a file. Use it only while the transport has no unsent bytes."""
         return self._socket
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
@@ -304,23 +298,25 @@ class Connection(asyncio.Protocol):
             self._exchange.disconnect()
             self._exchange = None
         metrics.count("connection", status)
-        response = refusal(status, message)
-        self.write(response.head + response.body)
+        id_ = request_id.generate()
+        problem = refusal(status, message, id_)
+        lines = header_lines(problem.headers)
+        self.write(make_head(status, lines, id_, keep_alive=False) + problem.body)
         # Method and target are unknown: the request may be incomplete, or not HTTP at all.
         log_access(
             self.client, "-", "-", status,
-            operation="connection", request_id=response.request_id, began=time.perf_counter(),
-            sent=len(response.body),
+            operation="connection", request_id=id_, began=time.perf_counter(),
+            sent=len(problem.body),
         )  # fmt: skip
         self._linger()
-        return response.request_id
+        return id_
 
     def _fail(self, error: Exception) -> None:
         """Respond with 500, and log one line without a traceback, as clients may repeat this."""
-        request_id = self.refuse(500, "internal server error; see the server log")
-        if not request_id:
+        id_ = self.refuse(500, "internal server error; see the server log")
+        if not id_:
             self.abort()
-        log_failure(error, request_id)
+        log_failure(error, id_)
 
     def close(self) -> None:
         """Close after sending buffered data. If the client may still be sending, linger first."""
@@ -356,10 +352,7 @@ class Connection(asyncio.Protocol):
     # Time-outs ---------------------------------------------------------------------------
 
     def check_timeouts(self, now: float) -> None:
-        """Close the connection, or respond with 408, if a timeout has expired.
-
-        Called every second.
-        """
+        """Close, or respond with 408, if a timeout has expired. `now` is the event loop's time."""
         bounds, waited_s = self._service.bounds, now - self._since
         if self._has_stopped_reading(now):
             self.abort()

@@ -2,7 +2,7 @@
 
 import socket
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
 from stillroom.server.http11.body import RequestBody
@@ -93,12 +93,8 @@ class RequestExchange:
         )  # fmt: skip
 
 
-class Responder(Protocol):
-    """Handler of requests that the fast path does not handle."""
-
-    def begin(self, connection: ClientConnection, request: Request, body: RequestBody) -> Exchange:
-        """Start to handle a request, and return the exchange."""
-        ...
+Begin = Callable[[ClientConnection, Request, RequestBody], Exchange]
+"""Function that starts to handle a request which `FastPath` does not handle."""
 
 
 class FastPath(Protocol):

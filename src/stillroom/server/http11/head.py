@@ -30,8 +30,7 @@ class Request(NamedTuple):
     """Head of a request (request line and headers) that has passed all checks.
 
     Attributes:
-        path: Path, not decoded.
-        query: Query without `?`, not decoded.
+        path: Path, not decoded. So is `query`, without `?`.
         version: "1.0" or "1.1".
         headers: Headers in their original order, with names in lower case.
         keep_alive: Whether the client may send another request on this connection.
@@ -94,7 +93,7 @@ class HeadParser:
         names = [name for name, _ in self._headers]
         path, query = self._check(version, names)
         fields = dict(self._headers)
-        length = None if b"transfer-encoding" in fields else int(fields.get(b"content-length", 0))
+        is_1_1 = version != "1.0"
         return Request(
             method=self._parser.get_method().decode("ascii"),
             target=self._target,
@@ -102,15 +101,12 @@ class HeadParser:
             query=query,
             version=version,
             headers=self._headers,
-            keep_alive=(
-                version != "1.0"
-                and self._keeps_alive
-                and not self._offers_upgrade  # the next bytes might be another protocol
+            # After an offer to upgrade, the next bytes might be another protocol.
+            keep_alive=is_1_1 and self._keeps_alive and not self._offers_upgrade,
+            length=(
+                None if b"transfer-encoding" in fields else int(fields.get(b"content-length", 0))
             ),
-            length=length,
-            expects_continue=(
-                version != "1.0" and fields.get(b"expect", b"").lower() == b"100-continue"
-            ),
+            expects_continue=is_1_1 and fields.get(b"expect", b"").lower() == b"100-continue",
         )
 
     # Called by the parser ----------------------------------------------------------------

@@ -4,11 +4,10 @@ import functools
 import time
 from collections.abc import Iterable
 from http import HTTPStatus
-from typing import Final, NamedTuple
+from typing import Final
 
 from stillroom.http.fields import format_http_date
-from stillroom.http.problems import RETRY_AFTER_S, plain_problem
-from stillroom.telemetry import request_id
+from stillroom.http.problems import RETRY_AFTER_S, Problem, plain_problem
 
 _CODES: Final = {
     400: "bad_request",
@@ -45,19 +44,9 @@ def make_head(status: int, headers: bytes, request_id: str = "", *, keep_alive: 
     )
 
 
-class Refusal(NamedTuple):
-    """Response to a request that reaches no operation. The connection is then closed."""
-
-    request_id: str
-    head: bytes
-    body: bytes
-
-
-def refusal(status: int, message: str) -> Refusal:
-    """Create an error response to a request that no operation handles."""
-    generated_id = request_id.generate()
-    problem = plain_problem(status, message, _CODES[status], generated_id)
+def refusal(status: int, message: str, request_id: str) -> Problem:
+    """Create the error response to a request that no operation handles."""
+    problem = plain_problem(status, message, _CODES[status], request_id)
     if status == 503:
         problem.headers.append(("retry-after", str(RETRY_AFTER_S)))
-    head = make_head(status, header_lines(problem.headers), generated_id, keep_alive=False)
-    return Refusal(generated_id, head, problem.body)
+    return problem

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from stillroom.server.http11.bounds import Bounds
-from stillroom.server.http11.exchange import Address, FastPath, Responder
+from stillroom.server.http11.exchange import Address, Begin, FastPath
 from stillroom.server.http11.timeout_timer import HasTimeouts, TimeoutTimer
 
 log = logging.getLogger("stillroom.server")
@@ -20,9 +20,7 @@ class Service:
     """State that all connections in a process share.
 
     Attributes:
-        connections: Open connections.
         tasks: Tasks of running requests, for which a shutdown waits.
-        responder: Handler of requests that `fast_path` does not handle.
         fast_path: Handler of simple requests; None if the fast path is disabled.
     """
 
@@ -30,7 +28,7 @@ class Service:
     bounds: Bounds
     connections: set[HasTimeouts]
     tasks: set[asyncio.Task[None]]
-    responder: Responder
+    begin: Begin
     fast_path: FastPath | None = None
     timer: TimeoutTimer = field(init=False)
     _waiting: deque[Callable[[], None]] = field(init=False, default_factory=deque)

@@ -19,9 +19,7 @@ TICK_S: Final = 1.0
 class HasTimeouts(Protocol):
     """Object with timeouts, such as a connection."""
 
-    def check_timeouts(self, now: float) -> None:
-        """Act on expired timeouts. `now` is the event loop's time."""
-        ...
+    def check_timeouts(self, now: float) -> None: ...  # noqa: D102  (see `Connection`)
 
 
 class TimeoutTimer:
@@ -58,7 +56,7 @@ class TimeoutTimer:
 
     def _flush_metrics(self, connections: int, late: float) -> None:
         try:
-            metrics.report_loop(connections, late)
+            metrics.set_gauges(connections=connections, loop_lag_seconds=max(0.0, late))
             metrics.flush()
         except Exception:
             if self._last_flush_worked:

@@ -4,6 +4,7 @@ After a crash, the bucket's lifecycle rule deletes the parts instead (docs/r2.md
 """
 
 import asyncio
+import functools
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Final
@@ -24,10 +25,7 @@ log = logging.getLogger("stillroom.r2")
 
 
 class AbandonedUploads:
-    """Background tasks that abort multipart uploads.
-
-    Failed attempts are retried until the process ends.
-    """
+    """Background tasks that abort multipart uploads, and retry it until the process ends."""
 
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
@@ -38,11 +36,7 @@ class AbandonedUploads:
 
     def abort(self, key: str, upload_id: str) -> None:
         """Start to delete the parts of an upload, if it was neither completed nor aborted."""
-
-        async def attempt() -> None:
-            await self._abort(key, upload_id)
-
-        self._start(key, attempt)
+        self._start(key, functools.partial(self._abort, key, upload_id))
 
     def abort_unknown(self, key: str) -> None:
         """Abort an upload whose id is unknown, because the response to its creation was lost.
@@ -80,12 +74,8 @@ class AbandonedUploads:
             try:
                 await attempt()
             except StillroomError as error:
-                log.warning(
-                    "cannot abort the incomplete upload of %r, will retry: %s (%r)",
-                    key,
-                    error,
-                    error.__cause__,
-                )
+                message = "cannot abort the incomplete upload of %r, will retry: %s (%r)"
+                log.warning(message, key, error, error.__cause__)
             else:
                 return
             if not await self._sleep(min(pause_s, _LONGEST_PAUSE_S)):
@@ -115,10 +105,7 @@ class AbandonedUploads:
             return await self._store.has_parts(key, upload_id)
 
     async def close(self) -> None:
-        """Wait up to `DEADLINE_S` for running aborts.
-
-        The bucket's lifecycle rule deletes other parts.
-        """
+        """Wait up to `DEADLINE_S` for running aborts. The lifecycle rule deletes other parts."""
         self._closing.set()
         if self._tasks:
             _, late = await asyncio.wait(self._tasks, timeout=DEADLINE_S)

@@ -12,7 +12,7 @@ import enum
 import hashlib
 import logging
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from stillroom.errors import BackendUnavailable, ConditionUnsupported
@@ -34,65 +34,51 @@ IF_ABSENT: Final = Guard()
 
 _BARE: Final = Properties()
 
-_CAN_FAIL: Final = (Refusal.MISSING, Refusal.GUARD_FAILED)
-"""Reasons for a refusal which prove that the bucket has checked the request's condition."""
-
 log = logging.getLogger("stillroom.r2")
 
 
-class _Change(enum.Enum):
-    """Kind of conditional request whose support is tested. The value is used in log messages."""
+class _Probe(enum.Enum):
+    """Test with one temporary object. The value completes the header's name in log messages."""
 
-    CREATE = "If-None-Match"
-    REPLACE = "If-Match"
-    CREATE_IN_PARTS = "If-None-Match for images over 16 MiB"
-    REPLACE_IN_PARTS = "If-Match for images over 16 MiB"
-    DELETE = "If-Match of a DELETE"
+    PUT = ""
+    PARTS = " for images over 16 MiB"
+    DELETE = " of a DELETE"
 
     @property
     def consequence(self) -> str:
         """Description of the effect on this server's clients if the bucket lacks support."""
-        if self is _Change.DELETE:
+        if self is _Probe.DELETE:
             return (
                 "a conditional deletion also deletes an image that is saved right after its check"
             )
         return "saves with such a condition get 501"
 
 
-_Faults = dict[_Change, str | None]
-_Probe = tuple[_Change, ...]
-"""Kinds of conditional requests that are tested together on one temporary object."""
-
-_PUT: Final = (_Change.CREATE, _Change.REPLACE)
-_COMPLETE: Final = (_Change.CREATE_IN_PARTS, _Change.REPLACE_IN_PARTS)
-_DELETE: Final = (_Change.DELETE,)
+_Faults = tuple[str | None, str | None]
+"""Descriptions of the bucket's faults with If-None-Match and If-Match, or None if it has none."""
 
 
 class Conditions:
-    """Support of one bucket for conditional requests, tested when it is first needed."""
+    """Support of one bucket for conditional requests, tested when it is first needed.
+
+    If a test fails, `BackendUnavailable` is raised.
+    """
 
     def __init__(self, store: ObjectStore, abandoned: AbandonedUploads) -> None:
         self._store = store
         self._abandoned = abandoned
-        self._probes: dict[_Probe, asyncio.Future[None]] = {}
-        self._faults: _Faults = {}
+        self._tests: dict[_Probe, asyncio.Future[_Faults]] = {}
 
     async def require(self, guard: Guard | None, *, in_parts: bool = False) -> None:
         """Check that the bucket enforces the condition `guard` when it stores an object.
 
-        The result of a test is cached. A bucket whose documentation promises support is not tested,
-        to save billed requests.
-
-        Raises:
-            ConditionUnsupported: the bucket does not enforce the condition. The image was not sent
-                yet.
-            BackendUnavailable: the test failed.
+        A bucket whose documentation promises support is not tested, to save billed requests. Raises
+        `ConditionUnsupported` if the bucket does not enforce the condition.
         """
         if guard is None or self._store.keeps_guards:
             return
-        probe = _COMPLETE if in_parts else _PUT
-        create, replace = probe
-        fault = (await self._probe_once(probe))[create if guard.etag is None else replace]
+        create, replace = await self._test(_Probe.PARTS if in_parts else _Probe.PUT)
+        fault = create if guard.etag is None else replace
         if fault is not None:
             raise ConditionUnsupported(
                 f"the bucket {fault}, so conditional saves are not possible: save without a "
@@ -104,92 +90,79 @@ class Conditions:
 
         Call this method before the HEAD request that reads the ETag for the condition. The first
         call takes time, in which the image may change.
-
-        Raises:
-            BackendUnavailable: the test failed.
         """
-        if self._store.keeps_guards:  # R2 documents no conditional deletion
-            return False
-        return (await self._probe_once(_DELETE))[_Change.DELETE] is None
+        # R2 documents no conditional deletion.
+        return not self._store.keeps_guards and not any(await self._test(_Probe.DELETE))
 
     async def find_limitations(self) -> Sequence[Limitation]:
-        """Return the kinds of conditional requests that the bucket does not support.
-
-        Raises:
-            BackendUnavailable: a test failed.
-        """
-        for probe in (_PUT, _COMPLETE, _DELETE):
-            await self._probe_once(probe)
+        """Return the kinds of conditional requests that the bucket does not support."""
         return [
-            Limitation(clause, change.consequence)
-            for change, clause in self._faults.items()
-            if clause is not None
+            Limitation(fault, probe.consequence)
+            for probe in _Probe
+            for fault in await self._test(probe)
+            if fault is not None
         ]
 
     async def close(self) -> None:
         """Cancel running tests of conditional requests."""
-        probes = list(self._probes.values())
-        for task in probes:
-            task.cancel()
-        await asyncio.gather(*probes, return_exceptions=True)
-        self._probes.clear()
+        running = [test for test in self._tests.values() if not test.done()]
+        for test in running:
+            test.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
 
-    async def _probe_once(self, probe: _Probe) -> Mapping[_Change, str | None]:
-        """Return all test results so far, after running `probe` once for all callers."""
-        if probe[0] not in self._faults:
-            task = self._probes.get(probe)
-            if task is None:
-                task = self._probes[probe] = asyncio.ensure_future(self._run(probe))
-                task.add_done_callback(lambda done: done.cancelled() or done.exception())
-            await asyncio.shield(task)
-        return self._faults
+    async def _test(self, probe: _Probe) -> _Faults:
+        """Return the result of a test, which runs once for all callers. Failures are not cached."""
+        if probe not in self._tests:
+            test = self._tests[probe] = asyncio.ensure_future(self._run(probe))
 
-    async def _run(self, probe: _Probe) -> None:
+            def forget_failure(done: asyncio.Future[_Faults]) -> None:
+                if done.cancelled() or done.exception() is not None:
+                    del self._tests[probe]
+
+            test.add_done_callback(forget_failure)
+        return await asyncio.shield(self._tests[probe])
+
+    async def _run(self, probe: _Probe) -> _Faults:
         key = f"{PROBE}{secrets.token_hex(8)}"
         try:
-            try:
-                faults = await self._find_faults(probe, key)
-            finally:
-                with contextlib.suppress(BackendUnavailable):
-                    await self._store.delete(key, once=True)
+            faults = await self._find_faults(probe, key)
         finally:
-            del self._probes[probe]
-        for change, clause in faults.items():
-            if clause is not None:
-                level = logging.WARNING if change is _Change.DELETE else logging.ERROR
-                log.log(level, "the bucket %s: %s (docs/buckets.md)", clause, change.consequence)
-        self._faults |= faults
+            with contextlib.suppress(BackendUnavailable):
+                await self._store.delete(key, once=True)
+        level = logging.WARNING if probe is _Probe.DELETE else logging.ERROR
+        for fault in faults:
+            if fault is not None:
+                log.log(level, "the bucket %s: %s (docs/buckets.md)", fault, probe.consequence)
+        return faults
 
     async def _find_faults(self, probe: _Probe, key: str) -> _Faults:
         async def write(guard: Guard | None) -> ChangeResult:
-            return _certain(await self._write(key, guard, in_parts=probe is _COMPLETE))
+            return _certain(await self._write(key, guard, in_parts=probe is _Probe.PARTS))
 
         async def delete(guard: Guard | None) -> ChangeResult:
             return _certain(await self._store.delete(key, guard=guard, any_refusal=True))
 
-        *creates, replace = probe
-        faults: _Faults = {}
-        first = await write(IF_ABSENT if creates else None)
-        for create in creates:
+        if_none_match, if_match = f"If-None-Match{probe.value}", f"If-Match{probe.value}"
+        create: str | None = None
+        first = await write(None if probe is _Probe.DELETE else IF_ABSENT)
+        if probe is not _Probe.DELETE:
             if first.etag is None:
-                faults[create] = f"refuses {create.value} ({first.reason})"
+                create = f"refuses {if_none_match} ({first.reason})"
                 first = await write(None)
             else:
-                faults[create] = _fault_of(create, await write(IF_ABSENT))
+                create = _fault_of(if_none_match, await write(IF_ABSENT))
         if first.etag is None:
             raise BackendUnavailable(
                 "cannot find out whether the bucket supports conditional writes, because it does "
                 "not store the test object: try again later"
             )
-        send = write if creates else delete
-        faults[replace] = _fault_of(replace, await send(Guard(_OTHER_ETAG)))
-        if faults[replace] is None:
-            same = await send(Guard(first.etag))
+        change = delete if probe is _Probe.DELETE else write
+        replace = _fault_of(if_match, await change(Guard(_OTHER_ETAG)))
+        if replace is None:
+            same = await change(Guard(first.etag))
             if same.refusal is not None:
-                faults[replace] = (
-                    f"refuses {replace.value} although the condition is met ({same.reason})"
-                )
-        return faults
+                replace = f"refuses {if_match} although the condition is met ({same.reason})"
+        return create, replace
 
     async def _write(self, key: str, guard: Guard | None, *, in_parts: bool) -> ChangeResult:
         if not in_parts:
@@ -203,10 +176,7 @@ class Conditions:
 
 
 def _certain(result: ChangeResult) -> ChangeResult:
-    """Return the result.
-
-    Raise if an earlier attempt, whose response was lost, may have succeeded.
-    """
+    """Return the result. Raise if an earlier attempt, without a response, may have succeeded."""
     if result.doubtful:
         raise BackendUnavailable(
             "cannot find out whether the bucket supports conditional writes, because its requests "
@@ -215,11 +185,12 @@ def _certain(result: ChangeResult) -> ChangeResult:
     return result
 
 
-def _fault_of(change: _Change, result: ChangeResult) -> str | None:
-    """Return a description of the bucket's fault, or None. The request's condition was false."""
+def _fault_of(condition: str, result: ChangeResult) -> str | None:
+    """Describe the bucket's fault, if it has any. The condition of the request was false."""
     if result.refusal is None:
-        return f"ignores {change.value}"
-    return None if result.refusal in _CAN_FAIL else f"refuses {change.value} ({result.reason})"
+        return f"ignores {condition}"
+    has_checked = result.refusal in (Refusal.MISSING, Refusal.GUARD_FAILED)
+    return None if has_checked else f"refuses {condition} ({result.reason})"
 
 
 async def guard_for(
@@ -227,9 +198,7 @@ async def guard_for(
 ) -> Guard:
     """Check `condition` against the current object, and return a condition on the object's ETag.
 
-    Raises:
-        PreconditionFailed: the condition does not hold.
-        BackendUnavailable: the bucket could not be read.
+    Raises `PreconditionFailed` if `condition` does not hold.
     """
     head = await store.head(key, deadline=deadline)
     guard = Guard(None if head is None else head.etag)

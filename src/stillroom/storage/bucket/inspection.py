@@ -86,7 +86,8 @@ class R2Inspection:
         download = await self._store.download(key.text)
         if download is None:
             raise ImageNotFound
-        return Inspected(_WholeImage(image_of(key, download.head), download))
+        head, content = download
+        return Inspected(_WholeImage(image_of(key, head), content))
 
     async def stat(self, key: StorageKey) -> StoredImage:
         """Return the image's metadata by a HEAD request."""
@@ -108,12 +109,8 @@ class R2Inspection:
         guarded = await self._conditions.guards_deletions()
         sha256 = sha256_of(facts).hexdigest()
         await self._store.put(f"{place}/facts.json", facts, sha256, _FACTS, deadline=deadline)
-        try:
-            current: StoredImage | None = await fetch_facts(
-                self._store, image.key, deadline=deadline
-            )
-        except ImageNotFound:
-            current = None
+        head = await self._store.head(image.key.text, deadline=deadline)
+        current = None if head is None else image_of(image.key, head)
         if current is not None and (current.save_id, current.etag) == (image.save_id, image.etag):
             guard = Guard(image.etag) if guarded else None
             deleted = await self._store.delete(image.key.text, guard=guard, deadline=deadline)

@@ -11,14 +11,9 @@ from stillroom.storage.values import ListQuery, Page
 
 
 async def list_page(store: ObjectStore, query: ListQuery, order: ListingOrder) -> tuple[Page, int]:
-    """List one page of images. Requests as many pages of the bucket as necessary.
+    """List one page of images, and count skipped keys that are not valid image keys.
 
-    Returns:
-        The page, and the number of skipped keys that are not valid image keys.
-
-    Raises:
-        ListingUnsupported: the bucket's order is unstable, so pages cannot be continued.
-        BackendUnavailable: the bucket could not be read.
+    Requests as many pages of the bucket as necessary. Raises like `ImageStorage.list`.
     """
     entries: list[str] = []
     modified_ns: dict[str, int] = {}
@@ -28,16 +23,7 @@ async def list_page(store: ObjectStore, query: ListQuery, order: ListingOrder) -
     limit = min(query.limit + repeats_folder, MAX_LISTED)
     deadline = asyncio.get_running_loop().time() + DEADLINE_S
     while True:
-        page = await store.list(
-            query.prefix.text,
-            limit=limit,
-            after=query.after,
-            token=token,
-            delimited=query.delimited,
-            deadline=deadline,
-        )
-        is_part = page.next_token is not None or bool(token or query.after)
-        order.check(page.entries, is_part=is_part)
+        page = await _read(store, query, order, limit=limit, token=token, deadline=deadline)
         count_before = len(entries)
         modified_ns |= page.modified_ns
         for entry in page.entries:
@@ -48,42 +34,54 @@ async def list_page(store: ObjectStore, query: ListQuery, order: ListingOrder) -
                 skipped += 1
             elif not (query.delimited and entry == query.after):
                 entries.append(entry)
-        token = _next_token(page, token)
+        token = page.next_token
         missing = query.limit - len(entries)
         # If all keys were skipped, request a full page: small ones could cost many requests.
         limit = MAX_LISTED if len(entries) == count_before else min(missing, MAX_LISTED)
-        if len(entries) > query.limit:  # SeaweedFS has sent 1,200 keys for a limit of 1,000
-            return Page(entries[: query.limit], more=True, modified_ns=modified_ns), skipped
-        if token is None or len(entries) == query.limit:
-            return Page(entries, more=token is not None, modified_ns=modified_ns), skipped
+        if token is None or missing <= 0:  # SeaweedFS has sent 1,200 keys for a limit of 1,000
+            more = token is not None or missing < 0
+            return Page(entries[: query.limit], more=more, modified_ns=modified_ns), skipped
 
 
 async def walk(store: ObjectStore, prefix: KeyPrefix, after: str) -> AsyncIterator[str | None]:
     """Yield all keys after `after` in the bucket's order, including keys that are not images.
 
-    Raises:
-        ListingUnsupported: the bucket's order is unstable, so pages cannot be continued.
-        BackendUnavailable: the bucket could not be read.
+    Raises like `ImageStorage.list`.
     """
+    query, order = ListQuery(prefix, after), ListingOrder()
     token: str | None = None
-    order = ListingOrder()
     while True:
-        deadline = asyncio.get_running_loop().time() + DEADLINE_S
-        page = await store.list(
-            prefix.text, limit=MAX_LISTED, after=after, token=token, deadline=deadline
-        )
-        order.check(page.entries, is_part=page.next_token is not None or bool(token or after))
+        page = await _read(store, query, order, limit=MAX_LISTED, token=token)
         for entry in page.entries:
             yield entry
-        token = _next_token(page, token)
+        token = page.next_token
         if token is None:
             return
 
 
-def _next_token(page: ListedPage, token: str | None) -> str | None:
+async def _read(
+    store: ObjectStore,
+    query: ListQuery,
+    order: ListingOrder,
+    *,
+    limit: int,
+    token: str | None,
+    deadline: float | None = None,
+) -> ListedPage:
+    """Read one page of the bucket, and check that the listing can be continued."""
+    page = await store.list(
+        query.prefix.text,
+        limit=limit,
+        after=query.after,
+        token=token,
+        delimited=query.delimited,
+        deadline=deadline,
+    )
+    is_part = page.next_token is not None or bool(token or query.after)
+    order.check(page.entries, is_part=is_part)
     if page.next_token is not None and page.next_token == token:
         raise BackendUnavailable("cannot list the images: the bucket sent the same page twice")
-    return page.next_token
+    return page
 
 
 def is_image_entry(entry: str) -> bool:

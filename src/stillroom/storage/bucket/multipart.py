@@ -48,16 +48,8 @@ class MultipartUpload:
     async def complete(
         self, guard: Guard | None, *, deadline: float | None = None, any_refusal: bool = False
     ) -> ChangeResult:
-        """Combine the parts into an object.
-
-        The refusal is `Refusal.MISSING` if the upload, or the object that `guard` requires, does
-        not exist.
-        """
+        """Combine the parts into an object; see `ObjectStore.complete_upload`."""
+        key, upload_id, parts = self.key, self.upload_id, self._parts
         return await self._store.complete_upload(
-            self.key,
-            self.upload_id,
-            self._parts,
-            guard=guard,
-            deadline=deadline,
-            any_refusal=any_refusal,
+            key, upload_id, parts, guard=guard, deadline=deadline, any_refusal=any_refusal
         )

@@ -1,11 +1,11 @@
-"""Conversion between image metadata and the properties of objects in a bucket."""
+"""Images as objects in a bucket: conversion of metadata, and reading by range requests."""
 
 import binascii
 import re
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from typing import Final
 
-from stillroom.errors import ImageNotFound
+from stillroom.errors import BackendUnavailable, ImageNotFound
 from stillroom.paths import StorageKey
 from stillroom.storage.content_type import DEFAULT, INLINE
 from stillroom.storage.objectstore import ObjectHead, ObjectStore, Properties
@@ -25,9 +25,39 @@ _MTIME: Final = re.compile(r"([0-9]{1,10})(?:\.([0-9]{1,9})[0-9]*)?")
 
 _SHA256_BYTES: Final = 32
 _PRINTABLE: Final = re.compile(r"[\x21-\x7e][\x20-\x7e]*")
+"""Pattern for content types that are valid in a response header."""
 
 _OPAQUE: Final = re.compile(r"[\x21\x23-\x7e]{1,1024}")
 """Pattern for a valid save id: printable ASCII without spaces and quotes."""
+
+_READ_BYTES: Final = 4 * 1024**2
+"""Bytes read by one request. They are in memory until the caller has consumed them."""
+
+
+class ObjectImage:
+    """An opened object. Range requests are conditional on its ETag, so all read one version."""
+
+    def __init__(self, store: ObjectStore, image: StoredImage) -> None:
+        self._store = store
+        self.image = image
+
+    async def chunks(self, start: int, length: int) -> AsyncIterator[bytes]:
+        """Yield `length` bytes from offset `start` in chunks; see `OpenedImage.chunks`."""
+        end = start + length
+        while start < end:
+            last = min(end, start + _READ_BYTES) - 1
+            data = await self._store.get_range(self.image.key.text, self.image.etag, start, last)
+            if data is None:
+                raise BackendUnavailable("the image was replaced while it was read: read it again")
+            if len(data) != last - start + 1:
+                raise BackendUnavailable(
+                    "the bucket returned a different range of the image than requested"
+                )
+            yield data
+            start = last + 1
+
+    def close(self) -> None:
+        """Do nothing, since no connection is open between reads."""
 
 
 def properties_of(
@@ -52,12 +82,7 @@ def properties_of(
 async def fetch_facts(
     store: ObjectStore, key: StorageKey, *, deadline: float | None
 ) -> StoredImage:
-    """Return the metadata of an image by a HEAD request.
-
-    Raises:
-        ImageNotFound: the image does not exist.
-        BackendUnavailable: the bucket could not be read.
-    """
+    """Return the metadata of an image by a HEAD request. Raises like `ImageStorage.stat`."""
     head = await store.head(key.text, deadline=deadline)
     if head is None:
         raise ImageNotFound
@@ -68,21 +93,17 @@ def image_of(key: StorageKey, head: ObjectHead) -> StoredImage:
     """Convert an object's metadata. Objects that other tools uploaded are accepted, too."""
     metadata = head.metadata
     save_id = metadata.get(SAVE_ID_FIELD, "")
+    media_type = metadata.get(TYPE_FIELD) or head.content_type
     return StoredImage(
         key=key,
         size=head.size,
         etag=head.etag,
         modified_ns=_mtime_ns(metadata) or head.modified_s * 10**9,
-        content_type=_media_type(metadata.get(TYPE_FIELD) or head.content_type),
+        content_type=media_type if _PRINTABLE.fullmatch(media_type) else DEFAULT,
         sha256=_sha256(metadata.get(SHA256_FIELD, "")),
         # Objects that other tools uploaded have no save id: derive one from the ETag and the time.
         save_id=save_id if _OPAQUE.fullmatch(save_id) else f"{head.etag}-{head.modified_s}",
     )
-
-
-def _media_type(text: str) -> str:
-    """Return the content type, or the default if it is not valid in a response header."""
-    return text if _PRINTABLE.fullmatch(text) else DEFAULT
 
 
 def _mtime_ns(metadata: Mapping[str, str]) -> int | None:

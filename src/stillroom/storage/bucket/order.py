@@ -44,13 +44,10 @@ class ListingOrder:
     def check(self, entries: Sequence[str | None], *, is_part: bool) -> None:
         """Check one page. Logs a warning for the first page that is not in byte order.
 
-        Raises:
-            ListingUnsupported: the page is unsorted, and not the only page (`is_part`).
+        Raises `ListingUnsupported` if the page is unsorted, and not the only page (`is_part`).
         """
-        limitation = _limitation([entry for entry in entries if entry is not None])
-        if limitation is None:
-            return
-        if not self._has_warned:
+        limitation = _limitation(entries)
+        if limitation is not None and not self._has_warned:
             self._has_warned = True
             log.warning(
                 "the bucket %s: %s (docs/buckets.md)", limitation.said, limitation.consequence
@@ -65,8 +62,7 @@ class ListingOrder:
 async def probe_order(store: ObjectStore) -> Sequence[Limitation]:
     """Return deviations of a bucket's order from S3's, by listing temporary objects.
 
-    Raises:
-        BackendUnavailable: the test failed.
+    Raises `BackendUnavailable` if the test failed.
     """
     prefix = f"{PROBE}{secrets.token_hex(8)}/"
     try:
@@ -77,15 +73,12 @@ async def probe_order(store: ObjectStore) -> Sequence[Limitation]:
         for name in _NAMES:
             with contextlib.suppress(BackendUnavailable):
                 await store.delete(f"{prefix}{name}", once=True)
-    limitation = _limitation([entry for entry in page.entries if entry is not None])
+    limitation = _limitation(page.entries)
     return [] if limitation is None else [limitation]
 
 
-def _limitation(entries: Sequence[str]) -> Limitation | None:
-    if list(entries) == sorted(entries):  # Python compares text like its UTF-8 bytes
+def _limitation(entries: Sequence[str | None]) -> Limitation | None:
+    keys = [entry for entry in entries if entry is not None]
+    if keys == sorted(keys):  # Python compares text like its UTF-8 bytes
         return None
-    return _BY_TREE if list(entries) == sorted(entries, key=_by_tree) else _UNORDERED
-
-
-def _by_tree(entry: str) -> list[str]:
-    return entry.split("/")
+    return _BY_TREE if keys == sorted(keys, key=lambda key: key.split("/")) else _UNORDERED

@@ -10,31 +10,30 @@ from collections.abc import Sequence
 from typing import Final
 from urllib.parse import quote
 
+from stillroom.concurrently import map_concurrently
 from stillroom.errors import (
     BackendUnavailable,
     ConfigurationError,
     ImageNotFound,
     PreconditionFailed,
 )
-from stillroom.paths import StorageKey
+from stillroom.paths import KeyPrefix, StorageKey
 from stillroom.storage.bucket.abandoned_uploads import AbandonedUploads
-from stillroom.storage.bucket.buffer import PartBuffer
 from stillroom.storage.bucket.conditions import IF_ABSENT, Conditions, guard_for
-from stillroom.storage.bucket.entries import MAX_CONCURRENT_HEADS, describe_page
 from stillroom.storage.bucket.existence_cache import ExistenceCache
-from stillroom.storage.bucket.image import ObjectImage
 from stillroom.storage.bucket.limits import KeyLocks, MemoryBudget
 from stillroom.storage.bucket.listing import list_page
 from stillroom.storage.bucket.multipart import MAX_PARTS, PART_BYTES
-from stillroom.storage.bucket.objects import fetch_facts, properties_of
+from stillroom.storage.bucket.objects import ObjectImage, fetch_facts, properties_of
 from stillroom.storage.bucket.order import ListingOrder, probe_order
-from stillroom.storage.bucket.upload import GUARD_ATTEMPTS, Upload, UploadContext
+from stillroom.storage.bucket.upload import GUARD_ATTEMPTS, PartBuffer, Upload, UploadContext
 from stillroom.storage.capabilities import UNWATCHED, ChangeObserver, Limitation
 from stillroom.storage.objectstore import DEADLINE_S, Guard, ObjectStore, Refusal
 from stillroom.storage.sources import ImageSource
 from stillroom.storage.values import (
     UNCONDITIONAL,
     Condition,
+    Entry,
     EntryPage,
     ListQuery,
     Page,
@@ -59,6 +58,10 @@ PRESIGNED_S: Final = 300
 _MAX_LOCATIONS: Final = 4096
 """Maximum number of cached locations; about 10 MiB, since an encoded key has up to 3 KiB."""
 
+MAX_CONCURRENT_HEADS: Final = 32
+"""Maximum number of concurrent HEAD requests for all pages. It is half of the client's connections,
+so that saves and single reads need not wait for a long page."""
+
 _CHECK_S: Final = 5.0
 """Timeout of the readiness check in seconds."""
 
@@ -73,9 +76,6 @@ class R2ImageStorage:
 
     All operations wait for the network, so they run on the event loop. Only large pieces are hashed
     in threads. docs/r2.md lists the requests of each operation.
-
-    Attributes:
-        skipped_keys: Number of listed keys that were skipped because they are not valid image keys.
     """
 
     def __init__(
@@ -89,16 +89,11 @@ class R2ImageStorage:
         check_exists: bool = True,
         changes: ChangeObserver = UNWATCHED,
     ) -> None:
-        """Store images in the bucket `store`.
+        """Store images in the bucket `store`, which `close` closes.
 
-        Args:
-            store: Connection to the bucket, which `close` closes.
-            rules: Rules for saves.
-            description: One line for the log.
-            public_url: URL of the CDN, to which keys are appended. If None, URLs are presigned.
-            cache_control: Cache policy stored with every image, for the CDN and browsers.
-            check_exists: Check that an image exists before redirecting, because CDNs cache a 404.
-            changes: Observer of saves, copies and deletions.
+        Keys are appended to `public_url`, the URL of the CDN; if it is None, URLs are presigned.
+        `cache_control` is stored with every image, for the CDN and browsers. With `check_exists`,
+        only URLs of existing images are returned, because CDNs cache a 404.
 
         Raises:
             ConfigurationError: the rules allow images that are too large for a bucket.
@@ -109,7 +104,6 @@ class R2ImageStorage:
                 f"{MAX_PARTS * PART_BYTES} bytes in parts of 16 MiB"
             )
         self.description = f"R2ImageStorage in {description}"
-        self.skipped_keys = 0
         self._store = store
         self._public_url = public_url
         self._cache_control = cache_control
@@ -151,9 +145,8 @@ class R2ImageStorage:
             await self._conditions.require(guard, in_parts=large)
         upload = Upload(self._uploads, key, source, condition, guard)
         part_bytes = PART_BYTES if source.max_bytes is None else min(source.max_bytes, PART_BYTES)
-        async with self._budget_for(part_bytes).reserve(
-            part_bytes, wait_s=DEADLINE_S
-        ) as reservation:
+        budget = self._budget_for(part_bytes)
+        async with budget.reserve(part_bytes, wait_s=DEADLINE_S) as reservation:
             part = PartBuffer(part_bytes)
             try:
                 async for chunk in source:
@@ -182,10 +175,9 @@ class R2ImageStorage:
     async def _admit(
         self, key: StorageKey, max_bytes: int | None, condition: Condition
     ) -> Guard | None:
-        """Raise if the save would certainly fail, before the first byte is read.
+        """Return the condition on the object's ETag with which the bucket enforces `condition`.
 
-        Return the condition on the object's ETag with which the bucket enforces `condition`; None
-        if it is not set.
+        Raises if the save would certainly fail, before the first byte is read.
         """
         if not condition.is_set:
             return None
@@ -245,17 +237,33 @@ class R2ImageStorage:
         """List a page in the bucket's order: by whole keys on R2, by folder on SeaweedFS."""
         page, skipped = await list_page(self._store, query, self._order)
         if skipped:
-            self.skipped_keys += skipped
-            log.warning(
-                "a listing below %r omits %d keys that are not valid paths of images",
-                query.prefix.text,
-                skipped,
-            )
+            message = "a listing below %r omits %d keys that are not valid paths of images"
+            log.warning(message, query.prefix.text, skipped)
         return page
 
     async def entries(self, query: ListQuery) -> EntryPage:
         """List a page of images with their metadata, by one HEAD request for each image."""
-        return await describe_page(await self.list(query), self._fetch_facts, self._entry_slots)
+        page = await self.list(query)
+        entries = await map_concurrently(self._describe, page.entries, limit=MAX_CONCURRENT_HEADS)
+        return EntryPage([entry for entry in entries if entry is not None], page.next_after)
+
+    async def _describe(self, text: str) -> Entry | None:
+        if text.endswith("/"):
+            return KeyPrefix(text)
+        deadline = asyncio.get_running_loop().time() + DEADLINE_S
+        try:
+            async with asyncio.timeout_at(deadline):
+                await self._entry_slots.acquire()
+        except TimeoutError:
+            raise BackendUnavailable(
+                "too many listings are waiting for the bucket: try again later"
+            ) from None
+        try:
+            return await self._fetch_facts(StorageKey(text), deadline)
+        except ImageNotFound:  # deleted after it was listed
+            return None
+        finally:
+            self._entry_slots.release()
 
     # Removing ----------------------------------------------------------------------------
 
@@ -289,12 +297,11 @@ class R2ImageStorage:
                     )
                 finally:
                     self._existence.forget(key.text)
-                if deleted.refusal is None:
+                # A missing image was deleted by the attempt whose response was lost.
+                was_missing = deleted.doubtful and deleted.refusal is Refusal.MISSING
+                if deleted.refusal is None or was_missing:
                     self._changes.removed(key, began_ns)
                     return
-                if deleted.doubtful and deleted.refusal is Refusal.MISSING:
-                    self._changes.removed(key, began_ns)
-                    return  # the attempt whose response was lost has deleted it
                 if deleted.doubtful:
                     raise BackendUnavailable(
                         "the connection to the bucket was interrupted during the deletion: the "
@@ -368,8 +375,7 @@ class R2ImageStorage:
     async def close(self) -> None:
         """Wait for running aborts of uploads, and close all connections.
 
-        The storage can be used again later. The hashing threads stop when this object is
-        garbage-collected.
+        The storage can be used again later. The hashing threads end with this object.
         """
         await self._conditions.close()
         await self._abandoned.close()

@@ -3,23 +3,23 @@
 import asyncio
 import concurrent.futures
 import hashlib
+import mmap
 import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
-from stillroom.errors import BackendUnavailable, ImageNotFound, PreconditionFailed
+from stillroom.errors import BackendUnavailable, PreconditionFailed
 from stillroom.paths import StorageKey
 from stillroom.storage.bucket.abandoned_uploads import AbandonedUploads
-from stillroom.storage.bucket.buffer import PartBuffer
 from stillroom.storage.bucket.conditions import Conditions, guard_for
 from stillroom.storage.bucket.existence_cache import ExistenceCache
 from stillroom.storage.bucket.limits import KeyLocks
 from stillroom.storage.bucket.multipart import MultipartUpload
-from stillroom.storage.bucket.objects import fetch_facts, properties_of
+from stillroom.storage.bucket.objects import SAVE_ID_FIELD, properties_of
 from stillroom.storage.objectstore import DEADLINE_S, Guard, ObjectStore, Properties
-from stillroom.storage.sources import DescribedSource, ImageSource
+from stillroom.storage.sources import ImageSource
 from stillroom.storage.upload_checks import Received, UploadChecks
 from stillroom.storage.values import Condition, SaveRules, StoredImage
 
@@ -29,7 +29,38 @@ GUARD_ATTEMPTS: Final = 4
 _HASHED_INLINE_BYTES: Final = 128 * 1024
 """Maximum size of a body that is hashed on the event loop (0.1 ms, like a thread switch)."""
 
+_HEAP_BYTES: Final = 1024**2
+"""Maximum size of a buffer on the heap. The heap reuses memory, while new pages cost 90 µs for 100
+KB. The memory budget for small images bounds the total size of these buffers."""
+
 T = TypeVar("T")
+
+
+class PartBuffer:
+    """A buffer with a fixed capacity for incoming bytes.
+
+    A large buffer is mapped with mmap. Only pages that were written use memory, and all memory is
+    released with the buffer. A growing buffer on the heap would use up to twice its size.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._memory = bytearray(most) if most <= _HEAP_BYTES else mmap.mmap(-1, most)
+        self._most = most
+        self._size = 0
+
+    def __len__(self) -> int:
+        return self._size
+
+    def fill(self, data: memoryview) -> memoryview:
+        """Append the beginning of `data`, as much as fits, and return the rest."""
+        head = data[: self._most - self._size]
+        self._memory[self._size : self._size + len(head)] = head
+        self._size += len(head)
+        return data[len(head) :]
+
+    def contents(self) -> memoryview:
+        """Return the bytes added so far. The view is valid until the next call of `fill`."""
+        return memoryview(self._memory)[: self._size]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +83,9 @@ class UploadContext:
 
 
 class Upload:
-    """An upload of one image.
+    """An upload of one image. Raises like `ImageStorage.save`.
 
-    Its methods raise the errors of `ImageStorage.save`.
-
-    Attributes:
-        checks: Checks of the bytes. The caller must pass every chunk to `checks.count`.
+    The caller must pass every chunk to `checks.count`.
     """
 
     def __init__(
@@ -68,13 +96,8 @@ class Upload:
         condition: Condition,
         guard: Guard | None,
     ) -> None:
-        """Prepare saving `source`.
-
-        If `guard` is set, the bucket itself enforces `condition` with it.
-        """
-        described = source if isinstance(source, DescribedSource) else DescribedSource()
-        self.checks = UploadChecks(described.rules or context.rules, described.content_type)
-        self._modified_ns = described.modified_ns
+        """Prepare saving `source`. With `guard`, the bucket itself enforces `condition`."""
+        self.checks = UploadChecks(context.rules, source)
         self._context = context
         self._store = context.store
         self._key = key
@@ -115,10 +138,7 @@ class Upload:
         raise BackendUnavailable("the image kept changing during the save: try again")
 
     async def send(self, part: PartBuffer) -> MultipartUpload:
-        """Send the next part.
-
-        The part is hashed twice: for the image, and for the request signature.
-        """
+        """Send the next part. It is hashed twice: for the image, and for the signature."""
         if self._parts is None:
             self._parts = await self._begin()
         body = part.contents()
@@ -163,28 +183,25 @@ class Upload:
             cache_control=self._context.cache_control(self._key),
             save_id=self._save_id,
             sha256=sha256,
-            modified_ns=self._modified_ns,
+            modified_ns=self.checks.modified_ns,
         )
 
     async def _recover(self, received: Received, deadline: float) -> StoredImage:
         """Return the image if an earlier attempt, whose response was lost, has saved it.
 
-        Raises:
-            BackendUnavailable: the current image is another version; the outcome is unknown.
+        Raises `BackendUnavailable` if the current image is another version.
         """
         unknown = (
             "the connection to the bucket was interrupted during the save: the outcome is unknown, "
             "so save the image again"
         )
         try:
-            image = await fetch_facts(self._store, self._key, deadline=deadline)
-        except ImageNotFound:
-            image = None
+            head = await self._store.head(self._key.text, deadline=deadline)
         except BackendUnavailable as error:
             raise BackendUnavailable(unknown) from error
-        if image is None or image.save_id != self._save_id:
+        if head is None or head.metadata.get(SAVE_ID_FIELD) != self._save_id:
             raise BackendUnavailable(unknown)
-        return self._record(received, image.etag)
+        return self._record(received, head.etag)
 
     def _record(self, received: Received, etag: str) -> StoredImage:
         existence = self._context.existence

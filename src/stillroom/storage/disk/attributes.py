@@ -1,9 +1,8 @@
 """Extended attribute of an image file, which stores its SHA-256 and content type.
 
 The attribute also contains the modification time for which it is valid. If the file was edited or
-replaced by hand, the times differ and the attribute is ignored. It is packed into about 60 bytes,
-which fit into an ext4 inode (256 bytes). A larger attribute would need an additional block per
-image.
+replaced by hand, the times differ and the attribute is ignored. Its 60 bytes fit into an ext4 inode
+(256 bytes). A larger attribute would need an additional block per image.
 """
 
 import os
@@ -26,12 +25,7 @@ class Attributes:
     content_type: str
 
     def write(self, fd: int) -> None:
-        """Write the attributes to an open file.
-
-        Raises:
-            OSError: the filesystem has no space for the attribute, or does not support extended
-                attributes.
-        """
+        """Write the attributes to an open file. Raises `OSError` without space or support."""
         head = _LAYOUT.pack(_VERSION, self.modified_ns, self.sha256)
         os.setxattr(fd, NAME, head + self.content_type.encode("ascii"))
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from stillroom.storage.disk.data_directory import IMAGE_FOLDERS, DataDirectory
+from stillroom.storage.disk.openat2 import closing
 
 LINKS_OF_A_LEAF: Final = 2
 """Link count of a folder without subfolders, if the filesystem counts them (stat(2), st_nlink)."""
@@ -17,13 +18,8 @@ LINKS_OF_A_LEAF: Final = 2
 def changed_folders(data_directory: DataDirectory, since_ns: int) -> Iterator[str | None]:
     """Walk all image folders in arbitrary order, and find those that have changed.
 
+    Yields, for each folder, its key prefix if it changed since `since_ns` (Unix time), else None.
     Folders without subfolders are not read if the filesystem counts subfolders.
-
-    Yields:
-        For each folder, its key prefix if it changed since `since_ns` (Unix time), else None.
-
-    Raises:
-        OSError: the filesystem failed. Folders that vanish during the walk are skipped.
     """
     waiting = [*IMAGE_FOLDERS]
     while waiting:
@@ -34,15 +30,10 @@ def changed_folders(data_directory: DataDirectory, since_ns: int) -> Iterator[st
             if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EACCES):
                 continue
             raise
-        try:
+        with closing(fd):
             status = os.fstat(fd)
             if status.st_nlink != LINKS_OF_A_LEAF:
                 with os.scandir(fd) as entries:
-                    waiting += [
-                        f"{path}/{entry.name}"
-                        for entry in entries
-                        if entry.is_dir(follow_symlinks=False)
-                    ]
-        finally:
-            os.close(fd)
+                    folders = [entry for entry in entries if entry.is_dir(follow_symlinks=False)]
+                waiting += [f"{path}/{folder.name}" for folder in folders]
         yield f"{path}/" if status.st_mtime_ns >= since_ns else None

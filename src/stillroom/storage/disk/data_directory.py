@@ -16,6 +16,7 @@ import contextlib
 import ctypes
 import errno
 import fcntl
+import itertools
 import logging
 import mmap
 import os
@@ -26,11 +27,11 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import Final, NoReturn, TypeVar
 
 from stillroom.errors import BackendUnavailable, ConfigurationError, ReadOnly, StorageFull
 from stillroom.storage.capabilities import CallObserver, unobserved
-from stillroom.storage.disk.openat2 import Opener, choose_opener, open_by_kernel
+from stillroom.storage.disk.openat2 import Opener, choose_opener, closing, open_by_kernel
 
 PRIVATE_FOLDER: Final = ".stillroom"
 SENDFILE_FOLDER: Final = f"{PRIVATE_FOLDER}/sendfile"
@@ -46,6 +47,8 @@ _EPOCH: Final = slice(8, 16)
 _SYNC_FILE_RANGE_WRITE: Final = 2
 
 _libc = ctypes.CDLL(None)
+
+T = TypeVar("T")
 
 log = logging.getLogger("stillroom.disk")
 
@@ -71,14 +74,8 @@ class DataDirectory:
     ) -> None:
         """Open the directory at `root`, creating it if it is missing.
 
-        Args:
-            root: Path of the directory.
-            durable: Whether to flush files and folders to disk with fsync.
-            opener: Function that opens files. By default, the best one that works on this system.
-            observer: Called for each fsync (`fsync_file`, `fsync_folder`; `ok`, `error`).
-
-        Raises:
-            ConfigurationError: the directory cannot be created or used; the message says why.
+        By default, files are opened with the best `opener` that works on this system. `observer` is
+        called for each fsync. Raises `ConfigurationError` if the directory cannot be used.
         """
         if sys.getfilesystemencoding() != "utf-8":
             raise ConfigurationError(
@@ -88,18 +85,16 @@ class DataDirectory:
         self.root = root
         self.durable = durable
         self._observe = observer
-        self._closing = contextlib.ExitStack()
-        try:
-            self._open(opener)
-        except ConfigurationError:
-            self._closing.close()
-            raise
-        except OSError as error:
-            self._closing.close()
-            raise ConfigurationError(
-                f"the data directory {str(root)!r} cannot be used ({error}): "
-                "set STILLROOM_DATA_DIR to a folder that this user may write to"
-            ) from error
+        with contextlib.ExitStack() as opened:
+            self._closing = opened
+            try:
+                self._open(opener)
+            except OSError as error:
+                raise ConfigurationError(
+                    f"the data directory {str(root)!r} cannot be used ({error}): "
+                    "set STILLROOM_DATA_DIR to a folder that this user may write to"
+                ) from error
+            self._closing = opened.pop_all()
 
     def _open(self, opener: Opener | None) -> None:
         self.root.mkdir(parents=True, exist_ok=True, mode=_FOLDER_MODE)
@@ -118,12 +113,14 @@ class DataDirectory:
         self._take_lock(private)
         self.open_contained = opener or choose_opener(self.fd)
         self.has_nameless_files = self._probe_nameless_files()
-        self._probe_hard_links()
+        if not self.has_nameless_files:
+            self._probe_hard_links()
         self.has_attributes = self._probe_attributes()
         if self.durable:
-            for fd in (private, self.fd):
-                os.fsync(fd)
-            self._sync_folder_above()
+            above = os.open(self.root.absolute().parent, os.O_RDONLY | os.O_DIRECTORY)
+            with closing(above):
+                for fd in (private, self.fd, above):
+                    os.fsync(fd)
 
     @property
     def description(self) -> str:
@@ -144,11 +141,7 @@ class DataDirectory:
         return self._state[_READ_ONLY_AT] != 0
 
     def refuse_writes_if_read_only(self) -> None:
-        """Raise if the store is read-only because an fsync has failed.
-
-        Raises:
-            ReadOnly: an fsync failed; the disk must be checked and all processes restarted.
-        """
+        """Raise `ReadOnly` if an fsync has failed in any running process."""
         if self.is_read_only:
             raise ReadOnly(
                 "the store is read-only, because writing to the disk (fsync) failed: "
@@ -169,9 +162,7 @@ class DataDirectory:
 
         After a failed fsync the kernel drops the unwritten pages and reports success the next time,
         so fsync is never called again for the file (https://wiki.postgresql.org/wiki/Fsync_Errors).
-
-        Raises:
-            ReadOnly: the fsync failed; the outcome of the save is unknown.
+        The outcome of the save is then unknown (`ReadOnly`).
         """
         if not self.durable:
             return
@@ -231,6 +222,16 @@ class DataDirectory:
         """Return a unique name for a temporary file in the folder `staging`."""
         return f"{os.getpid()}-{secrets.token_hex(8)}"
 
+    def link_staged(self, fd: int, staged_name: str | None, name: str, folder_fd: int) -> None:
+        """Give a staging file the name `name` in a folder. Raises EEXIST if the name is in use."""
+        if staged_name is None:
+            link_file(fd, name, folder_fd)
+        else:
+            os.link(
+                staged_name, name, src_dir_fd=self.staging_fd, dst_dir_fd=folder_fd,
+                follow_symlinks=False,
+            )  # fmt: skip
+
     def make_folder_at(self, parent_fd: int, name: str) -> None:
         """Create a folder if it does not exist."""
         with contextlib.suppress(FileExistsError):
@@ -261,16 +262,14 @@ class DataDirectory:
         (https://man7.org/linux/man-pages/man2/rename.2.html, EXDEV).
         """
         device = os.fstat(self.staging_fd).st_dev
+        flags, missing = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, self.staging_name()
         for name in IMAGE_FOLDERS:
-            folder = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=self.fd)
-            missing = self.staging_name()
-            try:
+            with closing(os.open(name, flags, dir_fd=self.fd)) as folder:
                 is_other = os.fstat(folder).st_dev != device
-                os.rename(missing, missing, src_dir_fd=self.staging_fd, dst_dir_fd=folder)
-            except OSError as error:
-                is_other |= error.errno == errno.EXDEV
-            finally:
-                os.close(folder)
+                try:
+                    os.rename(missing, missing, src_dir_fd=self.staging_fd, dst_dir_fd=folder)
+                except OSError as error:
+                    is_other |= error.errno == errno.EXDEV
             if is_other:
                 raise ConfigurationError(
                     f"{name}/ and {PRIVATE_FOLDER}/ in {str(self.root)!r} are on different "
@@ -278,13 +277,11 @@ class DataDirectory:
                 )
 
     def _map_state(self, private_fd: int) -> mmap.mmap:
-        fd = os.open("state", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600, dir_fd=private_fd)
-        try:
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
+        with closing(os.open("state", flags, 0o600, dir_fd=private_fd)) as fd:
             os.ftruncate(fd, _STATE_BYTES)
             self._fill_hole(fd)
             state = mmap.mmap(fd, _STATE_BYTES)
-        finally:
-            os.close(fd)
         self._closing.callback(state.close)
         return state
 
@@ -315,59 +312,42 @@ class DataDirectory:
             self._state[:] = bytes(_STATE_BYTES)
         fcntl.flock(fd, fcntl.LOCK_SH)
 
-    def _probe_nameless_files(self) -> bool:
-        name = self.staging_name()
-        try:
-            fd = os.open(".", os.O_TMPFILE | os.O_RDWR, _FILE_MODE, dir_fd=self.staging_fd)
-        except OSError:
-            return False
-        try:
-            link_file(fd, name, self.staging_fd)
+    @contextlib.contextmanager
+    def _staged(self) -> Iterator[tuple[int, str | None]]:
+        fd, name = self.open_staged()
+        with closing(fd):
+            yield fd, name
+        if name is not None:
             os.unlink(name, dir_fd=self.staging_fd)
-        except OSError:
+
+    def _probe_nameless_files(self) -> bool:
+        self.has_nameless_files = True
+        try:
+            self._probe_hard_links()
+        except (OSError, ConfigurationError):
             return False
-        finally:
-            os.close(fd)
         return True
 
     def _probe_hard_links(self) -> None:
         """Check that hard links work. A new image is published with one: it overwrites no file."""
-        fd, name = self.open_staged()
-        linked = self.staging_name()
-        try:
-            if name is None:
-                link_file(fd, linked, self.staging_fd)
-            else:
-                staging = self.staging_fd
-                os.link(name, linked, src_dir_fd=staging, dst_dir_fd=staging)
-                os.unlink(name, dir_fd=staging)
-            os.unlink(linked, dir_fd=self.staging_fd)
-        except OSError as error:
-            raise ConfigurationError(
-                f"the filesystem of {str(self.root)!r} has no hard links ({error.strerror}): "
-                "set STILLROOM_DATA_DIR to a folder on ext4, XFS, btrfs or the like"
-            ) from error
-        finally:
-            os.close(fd)
+        name = self.staging_name()
+        with self._staged() as (fd, staged_name):
+            try:
+                self.link_staged(fd, staged_name, name, self.staging_fd)
+            except OSError as error:
+                raise ConfigurationError(
+                    f"the filesystem of {str(self.root)!r} has no hard links ({error.strerror}): "
+                    "set STILLROOM_DATA_DIR to a folder on ext4, XFS, btrfs or the like"
+                ) from error
+            os.unlink(name, dir_fd=self.staging_fd)
 
     def _probe_attributes(self) -> bool:
-        fd, name = self.open_staged()
-        try:
-            os.setxattr(fd, _ATTRIBUTE_PROBE, b"1")
-        except OSError:
-            return False
-        finally:
-            os.close(fd)
-            if name is not None:
-                os.unlink(name, dir_fd=self.staging_fd)
+        with self._staged() as (fd, _):
+            try:
+                os.setxattr(fd, _ATTRIBUTE_PROBE, b"1")
+            except OSError:
+                return False
         return True
-
-    def _sync_folder_above(self) -> None:
-        fd = os.open(self.root.absolute().parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
 
 
 def link_file(fd: int, name: str, folder_fd: int) -> None:
@@ -380,14 +360,9 @@ def link_file(fd: int, name: str, folder_fd: int) -> None:
 
 @contextlib.contextmanager
 def translate_os_errors(*passed: type[OSError]) -> Iterator[None]:
-    """Context manager: translate `OSError` into the errors of the storage port.
+    """Context manager or decorator: translate `OSError` into `StorageFull` or `BackendUnavailable`.
 
-    Args:
-        passed: Error types that are not translated, because the caller handles them.
-
-    Raises:
-        StorageFull: the disk is full, or the quota is exceeded.
-        BackendUnavailable: any other error of the disk.
+    The error types in `passed` are not translated, because the caller handles them.
     """
     try:
         yield
@@ -398,3 +373,9 @@ def translate_os_errors(*passed: type[OSError]) -> Iterator[None]:
             raise StorageFull("the disk has no space for this image") from error
         reason = os.strerror(error.errno or 0)
         raise BackendUnavailable(f"an operation on the disk failed: {reason}") from error
+
+
+@translate_os_errors()
+def take(entries: Iterator[T], count: int) -> list[T]:
+    """Return up to `count` entries of an iterator that reads the disk."""
+    return list(itertools.islice(entries, count))

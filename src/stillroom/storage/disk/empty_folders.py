@@ -14,29 +14,29 @@ from datetime import timedelta
 from typing import Final
 
 from stillroom.storage.disk.changed_folders import LINKS_OF_A_LEAF
-from stillroom.storage.disk.data_directory import IMAGE_FOLDERS, PRIVATE_FOLDER, DataDirectory
+from stillroom.storage.disk.data_directory import (
+    IMAGE_FOLDERS,
+    PRIVATE_FOLDER,
+    DataDirectory,
+    translate_os_errors,
+)
+from stillroom.storage.disk.openat2 import closing
 
 _FILE: Final = f"{PRIVATE_FOLDER}/tidied"
 """Lock file of the search. Its modification time is the time of the last search."""
 
 
+@translate_os_errors()
 def remove_empty_folders(
     data_directory: DataDirectory, empty_for: timedelta, is_stopped: Callable[[], bool]
 ) -> int:
-    """Remove empty folders that have not changed for `empty_for`, except the top folders.
+    """Remove empty folders that have not changed for `empty_for`, and return their number.
 
-    A parent folder that becomes empty is removed, too. Only one process searches at a time, and
-    there is at most one search per `empty_for`.
-
-    Returns:
-        Number of removed folders; 0 if no search was due.
-
-    Raises:
-        OSError: the filesystem failed.
+    A parent folder that becomes empty is removed, too, except the top folders. Only one process
+    searches at a time, and there is at most one search per `empty_for`.
     """
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-    fd = os.open(_FILE, flags, 0o600, dir_fd=data_directory.fd)
-    try:
+    with closing(os.open(_FILE, flags, 0o600, dir_fd=data_directory.fd)) as fd:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -50,8 +50,6 @@ def remove_empty_folders(
         if not is_stopped():
             os.utime(fd)
         return walk.removed
-    finally:
-        os.close(fd)
 
 
 class _Walk:
@@ -71,11 +69,9 @@ class _Walk:
             if error.errno in (errno.EMFILE, errno.ENFILE, errno.EIO):
                 raise
             return False  # the folder was deleted meanwhile, or is not readable
-        try:
+        with closing(fd):
             status = os.fstat(fd)  # read before removing subfolders changes the time
-            entries = os.scandir(fd)
-        finally:
-            os.close(fd)  # `entries` has its own descriptor
+            entries = os.scandir(fd)  # has its own descriptor
         is_empty = True
         with entries:
             for entry in entries:
@@ -92,12 +88,9 @@ class _Walk:
     def _remove(self, path: str, name: str) -> bool:
         self._data_directory.note_removed_folder()
         try:
-            with contextlib.suppress(FileNotFoundError):
-                parent = self._data_directory.open_folder(path)
-                try:
-                    os.rmdir(name, dir_fd=parent)
-                finally:
-                    os.close(parent)
+            open_folder = self._data_directory.open_folder
+            with contextlib.suppress(FileNotFoundError), closing(open_folder(path)) as parent:
+                os.rmdir(name, dir_fd=parent)
         except OSError:
             return False  # an image has just been saved in the folder
         finally:

@@ -26,11 +26,8 @@ _MAX_FOLDERS: Final = 1024
 _MAX_CHANGES: Final = 16_384
 _LEAST_CHANGES: Final = 64
 _BYTES_FOR_A_CHANGE: Final = 256
-"""Limit on the changed names stored per folder: one per this many bytes of names.
-
-The resulting limit is at least `_LEAST_CHANGES` and at most `_MAX_CHANGES` names. If more names
-have changed, reading the folder again is cheaper.
-"""
+"""Limits on the changed names stored per folder, and bytes of names that allow one of them. If more
+names have changed, reading the folder again is cheaper."""
 
 _FORGOTTEN_AFTER_S: Final = 600.0
 """Seconds after the last listing of a folder until its watch is removed."""
@@ -49,22 +46,17 @@ class FolderCache:
         self._max_bytes = max_bytes
         self._lock = threading.Lock()  # for all fields below; not locked while reading
         self._inotify: Inotify | None = None
-        self._folders: OrderedDict[Ident, _WatchedFolder] = (
-            OrderedDict()
-        )  # the most recently used folder is last
+        # The most recently used folder is last.
+        self._folders: OrderedDict[Ident, _WatchedFolder] = OrderedDict()
         self._watched: dict[int, Ident] = {}
         self._unsorted: deque[tuple[Ident, _WatchedFolder]] = deque()
         self._has_warned = False
 
     def names_from(self, fd: int, start: str, count: int) -> list[str] | None:
-        """Return the next names in a folder, in sorted order.
+        """Return the names in an open folder from `start` (inclusive) on, in sorted order.
 
-        The result contains at least `count` names that are equal to or greater than `start`, or all
-        such names if there are fewer. The result is None if the folder is not cached. `fd` is a
-        descriptor of the folder.
-
-        Raises:
-            OSError: the filesystem failed.
+        The result contains at least `count` names, if there are so many. It is None if the folder
+        is not cached.
         """
         ident = _ident(fd)
         folder = self._folders.get(ident)
@@ -88,8 +80,7 @@ class FolderCache:
     def reading(self, fd: int) -> Iterator[Callable[[list[str]], None] | None]:
         """Context manager: cache the names of a folder while the caller reads the whole folder.
 
-        Yields:
-            Function to call with each batch of names; None if the folder cannot be cached.
+        Yields a function to call with each batch of names; None if the folder cannot be cached.
         """
         ident = _ident(fd)
         folder = self._start_watching(fd, ident)
@@ -189,11 +180,8 @@ class FolderCache:
         old = time.monotonic() - _FORGOTTEN_AFTER_S
         total = sum(folder.names.size for folder in self._folders.values())
         for other, folder in list(self._folders.items()):
-            if (
-                total <= self._max_bytes
-                and len(self._folders) <= _MAX_FOLDERS
-                and folder.used > old
-            ):
+            fits = total <= self._max_bytes and len(self._folders) <= _MAX_FOLDERS
+            if fits and folder.used > old:
                 return
             if folder is not latest:
                 total -= folder.names.size
@@ -246,8 +234,8 @@ def _ident(fd: int) -> Ident:
 def _read_states(folder_fd: int, names: set[str]) -> dict[str, bool]:
     """Return whether each name currently exists, as a file and (with a slash) as a folder.
 
-    Of the inotify events, only the names are used. It therefore does not matter in which order the
-    events arrive, or whether the kernel merges or repeats some of them.
+    Of the inotify events, only the names are used. So it does not matter in which order they
+    arrive, or whether the kernel merges or repeats some of them.
     """
     states = {}
     for name in names:

@@ -10,10 +10,12 @@ import os
 from typing import Final
 
 from stillroom.storage.disk.data_directory import DataDirectory
-from stillroom.storage.disk.openat2 import release
+from stillroom.storage.disk.openat2 import closing, release
 
 _REMEMBERED: Final = 65_536
 """Maximum number of remembered folders (about 10 MiB)."""
+
+_FOLDER_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 
 
 class Folders:
@@ -25,14 +27,10 @@ class Folders:
         self._durable: dict[str, tuple[int, bytes]] = {}
 
     def open_or_make(self, folder: str) -> int:
-        """Open a folder, creating it if necessary.
+        """Open a folder, creating it if necessary. It and its parents then survive a power cut.
 
-        The folder and its parents then survive a power cut.
-
-        Raises:
-            OSError: a file (ENOTDIR) or link (ELOOP) is in the path, or another process has removed
-                a folder.
-            ReadOnly: an fsync failed.
+        Raises `OSError` if a file (ENOTDIR) or link (ELOOP) is in the path, or another process has
+        removed a folder.
         """
         epoch = self._data_directory.folder_epoch
         try:
@@ -41,12 +39,11 @@ class Folders:
             return self._make_chain(folder, epoch)
         try:
             is_durable = self._durable.get(folder) == (os.fstat(fd).st_ino, epoch)
-            # Another process may have removed a folder in the meantime.
-            is_durable = is_durable and self._data_directory.folder_epoch == epoch
         except OSError:
             release(fd)
             raise
-        if is_durable:
+        # Another process may have removed a folder in the meantime.
+        if is_durable and self._data_directory.folder_epoch == epoch:
             return fd
         release(fd)
         return self._make_chain(folder, epoch)
@@ -72,13 +69,9 @@ class Folders:
         return parent_fd
 
     def remove_empty_tree(self, parent_fd: int, name: str) -> bool:
-        """Remove a folder and its subfolders, unless there is a file in any of them.
+        """Remove a folder and its subfolders. Return False if there is a file in any of them.
 
-        Returns:
-            False if a file was found, which is kept.
-
-        Raises:
-            OSError: the disk failed. Some of the folders may have been removed.
+        After an error, some of the folders may have been removed.
         """
         if not _contains_only_folders(parent_fd, name):
             return False
@@ -95,22 +88,15 @@ class Folders:
 
 
 def _contains_only_folders(parent_fd: int, name: str) -> bool:
-    fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=parent_fd)
-    try:
-        with os.scandir(fd) as entries:
-            return all(
-                entry.is_dir(follow_symlinks=False) and _contains_only_folders(fd, entry.name)
-                for entry in entries
-            )
-    finally:
-        release(fd)
+    with closing(os.open(name, _FOLDER_FLAGS, dir_fd=parent_fd)) as fd, os.scandir(fd) as entries:
+        return all(
+            entry.is_dir(follow_symlinks=False) and _contains_only_folders(fd, entry.name)
+            for entry in entries
+        )
 
 
 def _remove_folders(parent_fd: int, name: str) -> None:
-    fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=parent_fd)
-    try:
+    with closing(os.open(name, _FOLDER_FLAGS, dir_fd=parent_fd)) as fd:
         for subfolder in os.listdir(fd):
             _remove_folders(fd, subfolder)
-    finally:
-        release(fd)
     os.rmdir(name, dir_fd=parent_fd)

@@ -89,10 +89,9 @@ class DiskImage:
 
 
 class RecentFacts:
-    """Cache for the metadata of recently opened files.
+    """Cache for the metadata of recently opened files, since reading it takes longer than opening.
 
-    Reading the metadata of a file takes longer than opening it. Entries are valid while inode, size
-    and times of the file are unchanged.
+    Entries are valid while inode, size and times of the file are unchanged.
     """
 
     def __init__(self, folder_fd: int) -> None:
@@ -102,10 +101,9 @@ class RecentFacts:
     def describe_file(
         self, key: StorageKey, fd: int, known: StoredImage | None = None
     ) -> StoredImage:
-        """Return the metadata of an open file. If `known` is still current, it is returned.
+        """Return the metadata of an open file, or `known` if that is still current.
 
-        Raises:
-            OSError: the file is not a regular file (ENXIO).
+        Raises `OSError` (ENXIO) if it is not a regular file.
         """
         status = os.fstat(fd)
         version = version_of(key, status)

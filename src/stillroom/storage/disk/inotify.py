@@ -30,11 +30,8 @@ _FULLY_REPORTED: Final = frozenset({
     0x9123_683E,  # btrfs
     0x0102_1994,  # tmpfs
 })  # fmt: skip
-"""Types (statfs(2), f_type) of filesystems that only this kernel changes.
-
-On NFS, FUSE and 9p, files can change without an event. The same is true for the layers of
-overlayfs, and for a ZFS rollback.
-"""
+"""Types (statfs(2), f_type) of filesystems that only this kernel changes. On NFS, FUSE and 9p, in
+the layers of overlayfs and by a ZFS rollback, files can change without an event."""
 
 _STATFS_BYTES: Final = 256  # more than on any architecture
 
@@ -45,22 +42,14 @@ class Inotify:
     """Queue of inotify events. Not thread-safe."""
 
     def __init__(self) -> None:
-        """Create an empty queue.
-
-        Raises:
-            OSError: there are too many queues (EMFILE, fs.inotify.max_user_instances), or a sandbox
-                does not support inotify (ENOSYS).
-        """
+        """Create an empty queue. Raises `OSError` if there are too many, or in a sandbox."""
         self._fd = _checked(_libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC))
 
     def watch(self, folder_fd: int) -> int:
         """Start to report names that are created, deleted or moved in an open folder.
 
-        Return the watch number that the folder's events contain. Each call for the same folder
-        returns the same number.
-
-        Raises:
-            OSError: there are too many watches (ENOSPC, fs.inotify.max_user_watches).
+        Return the watch number that the folder's events contain, the same for the same folder.
+        Raises `OSError` if there are too many watches (ENOSPC).
         """
         path = f"/proc/self/fd/{folder_fd}".encode()
         return _checked(_libc.inotify_add_watch(self._fd, path, _NAMES_CHANGE))

@@ -3,12 +3,11 @@
 import contextlib
 import errno
 import fcntl
-import itertools
 import os
 import secrets
 import time
 from collections.abc import AsyncIterator, Collection, Iterator
-from typing import Final, TypeVar
+from typing import Final
 
 from stillroom.errors import ConfigurationError
 from stillroom.paths import (
@@ -24,12 +23,14 @@ from stillroom.storage.disk.data_directory import (
     IMAGE_FOLDERS,
     PRIVATE_FOLDER,
     DataDirectory,
+    take,
     translate_os_errors,
 )
 from stillroom.storage.disk.folder_cache import FolderCache
 from stillroom.storage.disk.folders import Folders
 from stillroom.storage.disk.image import DiskImage, etag_at
 from stillroom.storage.disk.listing import list_entries
+from stillroom.storage.disk.openat2 import closing
 from stillroom.storage.disk.storage import DiskImageStorage
 from stillroom.storage.disk.threads import DiskThreads
 from stillroom.storage.inspection import Inspected, UnexpectedFile
@@ -40,13 +41,8 @@ _KNOWN_NAMES: Final = (*IMAGE_FOLDERS, PRIVATE_FOLDER, "lost+found")
 """Expected names in the data directory. ext4 creates `lost+found`."""
 
 _STAGED_FOR_S: Final = 3600
-"""Age in seconds after which a staging file is reported as a leftover.
-
-Normally a staging file (temporary file of an upload) has a name for milliseconds, or (without
-O_TMPFILE) for the duration of an upload.
-"""
-
-T = TypeVar("T")
+"""Age in seconds after which a staging file is reported as a leftover. It has a name for
+milliseconds, or (without O_TMPFILE) for the duration of an upload."""
 
 
 class DiskInspection:
@@ -68,11 +64,11 @@ class DiskInspection:
         """Yield the keys of all images, then all unexpected files."""
         query = ListQuery(prefix, after=after, limit=_BATCH, manifests=True)
         keys = list_entries(self._data_directory, query, FolderCache(0))
-        while batch := await self._threads.run(_next_batch, keys):
+        while batch := await self._threads.run(take, keys, _BATCH):
             for key in batch:
                 yield StorageKey(key)
         others = _find_unexpected_files(self._data_directory, self._known, prefix.text)
-        while files := await self._threads.run(_next_batch, others):
+        while files := await self._threads.run(take, others, _BATCH):
             for unexpected in files:
                 yield unexpected
 
@@ -83,17 +79,14 @@ class DiskInspection:
         outdated = None
         if opened.image.sha256 is None:
             outdated = Attributes.outdated_sha256(opened.fd)
-        return Inspected(_Uncached(opened), outdated)
+        return Inspected(_Uncached(opened.fd, opened.image, self._threads.run), outdated)
 
     async def stat(self, key: StorageKey) -> StoredImage:
         """Open the image's file and return its metadata."""
         return await self._storage.stat(key)
 
     async def adopt(self, inspected: Inspected, sha256: bytes) -> None:
-        """Store the SHA-256 in the file's attribute.
-
-        The hash is valid until the file is modified.
-        """
+        """Store the SHA-256 in the file's attribute, until the file is modified."""
         if not self._data_directory.has_attributes:
             raise ConfigurationError(
                 "hashes are kept in extended attributes, and this filesystem has none: "
@@ -149,29 +142,15 @@ class DiskInspection:
         await self._storage.close()
 
 
-class _Uncached:
+class _Uncached(DiskImage):
     """An open image whose pages are removed from the page cache after reading."""
 
-    def __init__(self, opened: DiskImage) -> None:
-        self._opened = opened
-        self.image = opened.image
-
-    @property
-    def fd(self) -> int:
-        return self._opened.fd
-
-    def chunks(self, start: int, length: int) -> AsyncIterator[bytes]:
-        return self._opened.chunks(start, length)
+    __slots__ = ()
 
     def close(self) -> None:
-        if self._opened.fd >= 0:
-            os.posix_fadvise(self._opened.fd, 0, 0, os.POSIX_FADV_DONTNEED)
-        self._opened.close()
-
-
-def _next_batch(entries: Iterator[T]) -> list[T]:
-    with translate_os_errors():
-        return list(itertools.islice(entries, _BATCH))
+        if self.fd >= 0:
+            os.posix_fadvise(self.fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        super().close()
 
 
 def _find_unexpected_files(
@@ -199,18 +178,15 @@ def _find_unexpected_below(
             return
         raise
     folders = []
-    try:
-        with os.scandir(fd) as entries:
-            for entry in entries:
-                key = path + entry.name
-                if not key.startswith(prefix):
-                    continue
-                if reason := _explain_unexpected(entry, key):
-                    yield UnexpectedFile(_escape(key), reason)
-                elif entry.is_dir(follow_symlinks=False):
-                    folders.append(f"{key}/")
-    finally:
-        os.close(fd)
+    with closing(fd), os.scandir(fd) as entries:
+        for entry in entries:
+            key = path + entry.name
+            if not key.startswith(prefix):
+                continue
+            if reason := _explain_unexpected(entry, key):
+                yield UnexpectedFile(_escape(key), reason)
+            elif entry.is_dir(follow_symlinks=False):
+                folders.append(f"{key}/")
     for folder in folders:
         yield from _find_unexpected_below(data_directory, folder, prefix)
 
@@ -234,11 +210,8 @@ def _find_stale_staging_files(data_directory: DataDirectory) -> Iterator[Unexpec
             status = os.stat(name, dir_fd=data_directory.staging_fd, follow_symlinks=False)
             age_s = time.time() - status.st_ctime
             if age_s > _STAGED_FOR_S and not _was_running(name.partition("-")[0], status):
-                path = f"{PRIVATE_FOLDER}/staging/{name}"
-                yield UnexpectedFile(
-                    _escape(path),
-                    "its process has ended; the next start without other processes removes it",
-                )
+                reason = "its process has ended; the next start without other processes removes it"
+                yield UnexpectedFile(_escape(f"{PRIVATE_FOLDER}/staging/{name}"), reason)
 
 
 def _was_running(pid: str, status: os.stat_result) -> bool:
@@ -252,11 +225,8 @@ def _was_running(pid: str, status: os.stat_result) -> bool:
 
 def _names_in(folder_fd: int) -> list[str]:
     """List an open folder through a new descriptor, which has its own read position."""
-    fd = os.open(".", os.O_RDONLY | os.O_DIRECTORY, dir_fd=folder_fd)
-    try:
+    with closing(os.open(".", os.O_RDONLY | os.O_DIRECTORY, dir_fd=folder_fd)) as fd:
         return os.listdir(fd)
-    finally:
-        os.close(fd)
 
 
 def _escape(name: str) -> str:

@@ -37,10 +37,7 @@ def version_of(key: StorageKey, status: os.stat_result) -> Version:
 
 
 class KnownFiles:
-    """Checks whether files below one folder are unchanged. Not thread-safe.
-
-    Each statx call writes into the same buffer.
-    """
+    """Checks whether files below one folder are unchanged. Not thread-safe: one buffer for all."""
 
     def __init__(self, folder_fd: int, flags: int) -> None:
         self._folder_fd = folder_fd

@@ -15,8 +15,9 @@ from itertools import islice
 from typing import Final
 
 from stillroom.paths import MANIFEST_NAME, MAX_KEY_BYTES, KeyPrefix, is_listed, is_manifest
-from stillroom.storage.disk.data_directory import DataDirectory
+from stillroom.storage.disk.data_directory import DataDirectory, translate_os_errors
 from stillroom.storage.disk.folder_cache import FolderCache
+from stillroom.storage.disk.openat2 import closing
 from stillroom.storage.values import ListQuery, Page
 
 _SMALLEST_PICK: Final = 1024
@@ -36,14 +37,11 @@ _FOLDERS_SEARCHED: Final = 1024
 order is used, which needs little memory."""
 
 
+@translate_os_errors()
 def list_page(
     data_directory: DataDirectory, query: ListQuery, folder_cache: FolderCache | None = None
 ) -> Page:
-    """List one page of keys. If the query is delimited, the page contains folders, too.
-
-    Raises:
-        OSError: the filesystem failed. Folders deleted meanwhile are skipped.
-    """
+    """List one page of keys. Folders deleted meanwhile are skipped."""
     entries: list[str] = []
     for entry in list_entries(data_directory, query, folder_cache or FolderCache(0)):
         if len(entries) == query.limit:
@@ -66,11 +64,7 @@ class _PendingFolder:
 def list_entries(
     data_directory: DataDirectory, query: ListQuery, folder_cache: FolderCache
 ) -> Iterator[str]:
-    """Yield all entries of a query in order, ignoring its limit. Reads folders on demand.
-
-    Raises:
-        OSError: the filesystem failed.
-    """
+    """Yield all entries of a query in order, ignoring its limit. Reads folders on demand."""
     path, _, begins = query.prefix.text.rpartition("/")
     pending = [_PendingFolder(f"{path}/", _start(f"{path}/", query.after), begins)]
     while pending:
@@ -118,12 +112,10 @@ def _choose(
     if fd is None:
         folder.start = None
         return
-    try:
+    with closing(fd):
         chosen = folder_cache.names_from(fd, start, count)
         if chosen is None:
             chosen = _pick(fd, folder, start, count, folder_cache)
-    finally:
-        os.close(fd)
     folder.start = chosen[-1] + "\0" if len(chosen) >= count else None
     if folder.begins:
         matching = [name for name in chosen if name.startswith(folder.begins)]
@@ -200,17 +192,14 @@ def _search_image(data_directory: DataDirectory, path: str) -> bool | None:
         fd = _open(data_directory, folder)
         if fd is None:
             continue
-        try:
-            with os.scandir(fd) as entries:
-                for name in _select(_names(entries), "", ""):
-                    key = folder + name
-                    if len(key.encode()) > MAX_KEY_BYTES:
-                        continue
-                    if not name.endswith("/"):
-                        return True
-                    if len(waiting) == _FOLDERS_SEARCHED:
-                        return None
-                    waiting.append(key)
-        finally:
-            os.close(fd)
+        with closing(fd), os.scandir(fd) as entries:
+            for name in _select(_names(entries), "", ""):
+                key = folder + name
+                if len(key.encode()) > MAX_KEY_BYTES:
+                    continue
+                if not name.endswith("/"):
+                    return True
+                if len(waiting) == _FOLDERS_SEARCHED:
+                    return None
+                waiting.append(key)
     return None

@@ -6,11 +6,13 @@ one call (https://man7.org/linux/man-pages/man2/openat2.2.html). If the kernel o
 support that call, the path is opened segment by segment.
 """
 
+import contextlib
 import ctypes
 import errno
 import functools
+import itertools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final
 
 _SYS_OPENAT2: Final = 437  # the same number on every architecture
@@ -43,25 +45,32 @@ _syscall.restype = ctypes.c_long
 def open_by_kernel(folder_fd: int, path: str, flags: int) -> int:
     """Open a file with openat2, which never leaves the folder and follows no link.
 
-    Raises:
-        OSError: a link is in the path (ELOOP, EXDEV), or openat2 is not supported (ENOSYS).
+    Raises `OSError` for a link in the path (ELOOP, EXDEV), or without openat2 (ENOSYS).
     """
     name = path.encode("utf-8", "surrogateescape")  # like os.fsencode, but three times as fast
-    tries = 0
-    while True:
+    for _ in range(_TRIES_ON_EAGAIN):
         fd = try_open(folder_fd, name, flags)
         if fd >= 0:
             return fd
         number = ctypes.get_errno()
-        tries += 1
-        if number != errno.EAGAIN or tries == _TRIES_ON_EAGAIN:
-            raise OSError(number, os.strerror(number), path)
+        if number != errno.EAGAIN:
+            break
+    raise OSError(number, os.strerror(number), path)
 
 
 def try_open(folder_fd: int, name: bytes, flags: int) -> int:
     """Open a file with openat2. Return its descriptor, or -1 on any error."""
     fd: int = _syscall(_SYS_OPENAT2, folder_fd, name, _how(flags), _HOW_BYTES)
     return fd
+
+
+@contextlib.contextmanager
+def closing(fd: int) -> Iterator[int]:
+    """Context manager: close a descriptor at the end of the block. See `release`."""
+    try:
+        yield fd
+    finally:
+        release(fd)
 
 
 def is_absent(folder_fd: int, path: str) -> bool:
@@ -74,11 +83,7 @@ def is_absent(folder_fd: int, path: str) -> bool:
 
 
 def open_by_walk(folder_fd: int, path: str, flags: int) -> int:
-    """Open a file segment by segment, without following links.
-
-    Raises:
-        OSError: as in `open_by_kernel`. A path with a dot segment raises EXDEV.
-    """
+    """Open a file segment by segment, without following links. Raises like `open_by_kernel`."""
     *folders, name = path.split("/")
     if path.startswith("/") or ".." in (*folders, name):
         raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), path)
@@ -92,7 +97,7 @@ def open_by_walk(folder_fd: int, path: str, flags: int) -> int:
         return os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=at)
     except NotADirectoryError:
         # O_DIRECTORY on a link fails with ENOTDIR, but callers must distinguish links from files.
-        if _is_link_on_the_way(folder_fd, [*folders, name]):
+        if _is_link_on_the_way(folder_fd, path):
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path) from None
         raise
     finally:
@@ -116,13 +121,8 @@ def release(fd: int) -> None:
 @functools.cache
 def _how(flags: int) -> "_HowPointer":
     """Return the openat2 argument for these flags. It is cached, since building it is slow."""
-    return ctypes.pointer(
-        _OpenHow(
-            flags | os.O_CLOEXEC,
-            0,
-            _RESOLVE_BENEATH | _RESOLVE_NO_SYMLINKS | _RESOLVE_NO_MAGICLINKS,
-        )
-    )
+    resolve = _RESOLVE_BENEATH | _RESOLVE_NO_SYMLINKS | _RESOLVE_NO_MAGICLINKS
+    return ctypes.pointer(_OpenHow(flags | os.O_CLOEXEC, 0, resolve))
 
 
 def choose_opener(folder_fd: int) -> Opener:
@@ -134,14 +134,10 @@ def choose_opener(folder_fd: int) -> Opener:
     return open_by_kernel
 
 
-def _is_link_on_the_way(folder_fd: int, folders: list[str]) -> bool:
-    path = ""
-    for folder in folders:
-        path = f"{path}/{folder}" if path else folder
-        try:
+def _is_link_on_the_way(folder_fd: int, path: str) -> bool:
+    for parent in itertools.accumulate(path.split("/"), "{}/{}".format):
+        with contextlib.suppress(OSError):
             # The walk stopped at this link, so it is the first one in the path.
-            os.readlink(path, dir_fd=folder_fd)
-        except OSError:
-            continue
-        return True
+            os.readlink(parent, dir_fd=folder_fd)
+            return True
     return False

@@ -21,6 +21,7 @@ from typing import Final
 
 from stillroom.storage.disk.data_directory import SENDFILE_FOLDER, DataDirectory, link_file
 from stillroom.storage.disk.image import DiskImage
+from stillroom.storage.disk.openat2 import closing
 from stillroom.storage.disk.threads import DiskThreads
 
 PERIOD_S: Final = 60
@@ -57,9 +58,7 @@ class PinnedNames:
     async def name(self, image: DiskImage) -> str | None:
         """Return the name of this version (path below `sendfile/`). Creates it if necessary.
 
-        Returns:
-            None if the name cannot be created: the image was deleted meanwhile, or the disk is
-            full.
+        Returns None if that fails: the image was deleted meanwhile, or the disk is full.
         """
         save_id = image.image.save_id
         name = self.find(save_id)
@@ -88,16 +87,14 @@ class PinnedNames:
         self._removals.append(loop.call_later(2 * PERIOD_S + 1, self._start_removal))
 
     def _link(self, fd: int, folder: str, save_id: str) -> None:
-        try:
-            self._link_in(fd, folder, save_id)
-        except FileNotFoundError:  # the folder or the image does not exist
-            for name in (SENDFILE_FOLDER, f"{SENDFILE_FOLDER}/{folder}"):
-                self._data_directory.make_folder_at(self._data_directory.fd, name)
-            self._link_in(fd, folder, save_id)
-
-    def _link_in(self, fd: int, folder: str, save_id: str) -> None:
+        folder_fd, path = self._data_directory.fd, f"{SENDFILE_FOLDER}/{folder}/{save_id}"
         with contextlib.suppress(FileExistsError):  # another request created it
-            link_file(fd, f"{SENDFILE_FOLDER}/{folder}/{save_id}", self._data_directory.fd)
+            try:
+                link_file(fd, path, folder_fd)
+            except FileNotFoundError:  # the folder or the image does not exist
+                for name in (SENDFILE_FOLDER, f"{SENDFILE_FOLDER}/{folder}"):
+                    self._data_directory.make_folder_at(folder_fd, name)
+                link_file(fd, path, folder_fd)
 
     def _start_removal(self) -> None:
         if not self._threads.is_closed:
@@ -106,7 +103,14 @@ class PinnedNames:
     def remove_ended(self) -> None:
         """Remove expired folders of all processes. Blocking."""
         now = self._current()
-        for folder in self._folders():
+        folders: list[str] = []
+        flags = os.O_RDONLY | os.O_DIRECTORY
+        with (
+            contextlib.suppress(FileNotFoundError),
+            closing(os.open(SENDFILE_FOLDER, flags, dir_fd=self._data_directory.fd)) as fd,
+        ):
+            folders = os.listdir(fd)
+        for folder in folders:
             period = folder.partition("-")[0]
             if not period.isdigit() or not now - 1 <= int(period) <= now:
                 self._remove(folder)
@@ -120,17 +124,6 @@ class PinnedNames:
 
     def _current(self) -> int:
         return int(self._now() // PERIOD_S)
-
-    def _folders(self) -> list[str]:
-        folder_fd = self._data_directory.fd
-        try:
-            fd = os.open(SENDFILE_FOLDER, os.O_RDONLY | os.O_DIRECTORY, dir_fd=folder_fd)
-        except FileNotFoundError:
-            return []
-        try:
-            return os.listdir(fd)
-        finally:
-            os.close(fd)
 
     def _remove(self, folder: str) -> None:
         path = f"{SENDFILE_FOLDER}/{folder}"

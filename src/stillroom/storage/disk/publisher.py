@@ -62,9 +62,7 @@ class Publisher:
         raise BackendUnavailable("the folder was removed repeatedly during the save: try again")
 
     def _publish_in(self, folder_fd: int, name: str, staged: Staged, condition: Condition) -> bool:
-        """Publish in an open folder. Return False if an empty folder was in the way.
-
-        The empty folder was then removed, and the caller retries.
+        """Publish in an open folder. Return False if an empty folder in the way was removed.
 
         All processes use the folder's lock. Unconditional saves share it. Conditional replacements
         and deletions lock it exclusively, so that the check and the change are atomic.

@@ -6,7 +6,7 @@ import os
 import secrets
 import stat
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from stillroom.errors import PathConflict, PreconditionFailed
@@ -26,22 +26,15 @@ _MAX_CHUNKS: Final = 1024
 """Maximum number of chunks in a batch: IOV_MAX of Linux."""
 
 RESERVED_BYTES: Final = 16 * 1024**2
-"""Bytes of disk space to reserve at a time.
-
-The whole announced size of an upload is not reserved at once, because it may never be sent.
-"""
+"""Bytes of disk space to reserve at a time, since the announced size may never be sent."""
 
 
 @dataclass(slots=True)
 class Batch:
     """Chunks that are written together."""
 
-    chunks: list[bytes]
-    size: int
-
-    def __init__(self) -> None:
-        self.chunks = []
-        self.size = 0
+    chunks: list[bytes] = field(default_factory=list)
+    size: int = 0
 
     def add(self, chunk: bytes) -> None:
         """Append a chunk."""
@@ -67,9 +60,9 @@ class Staged:
 
         `max_bytes` is the maximum size of the whole upload, or None if it is unknown.
         """
-        end = self._written + more
         if max_bytes is None:
             return more
+        end = self._written + more
         if end <= self._reserved:
             return 0
         return max(min(self._reserved + RESERVED_BYTES, max_bytes), end) - self._reserved
@@ -110,11 +103,7 @@ class Staged:
             os.ftruncate(self.fd, size)
 
     def copy_from(self, source_fd: int, size: int) -> None:
-        """Copy a whole file in the kernel. Some filesystems share its blocks (reflink).
-
-        Raises:
-            OSError: the copy failed, or the source is now shorter than `size`.
-        """
+        """Copy a whole file in the kernel. Some filesystems share its blocks (reflink)."""
         start = 0
         while start < size:
             count = os.copy_file_range(source_fd, self.fd, size - start, start, start)
@@ -145,12 +134,11 @@ class Staged:
 
         Raises:
             PreconditionFailed: `create_only` is set, and the file exists.
-            IsADirectoryError: `name` is a folder.
             PathConflict: `name` is neither a file nor a folder, for example a symbolic link.
-            FileNotFoundError: the folder was removed.
+            OSError: `name` is a folder (EISDIR), or the folder was removed (ENOENT).
         """
         try:
-            self._link(name, folder_fd)
+            self._data_directory.link_staged(self.fd, self._name, name, folder_fd)
         except FileExistsError:
             mode = os.stat(name, dir_fd=folder_fd, follow_symlinks=False).st_mode
             if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
@@ -164,15 +152,6 @@ class Staged:
                     raise PreconditionFailed from None
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), name) from None
             self._replace(name, folder_fd)
-
-    def _link(self, name: str, folder_fd: int) -> None:
-        if self._name is None:
-            link_file(self.fd, name, folder_fd)
-        else:
-            os.link(
-                self._name, name, src_dir_fd=self._data_directory.staging_fd, dst_dir_fd=folder_fd,
-                follow_symlinks=False,
-            )  # fmt: skip
 
     def _replace(self, name: str, folder_fd: int) -> None:
         if self._name is None:

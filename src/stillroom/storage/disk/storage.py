@@ -2,33 +2,22 @@
 
 import asyncio
 import contextlib
-import itertools
 import os
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
-from stillroom.errors import (
-    ImageNotFound,
-    PreconditionFailed,
-    StorageFull,
-)
+from stillroom.errors import ImageNotFound, PreconditionFailed, StorageFull
 from stillroom.paths import KeyPrefix, StorageKey
 from stillroom.storage.capabilities import UNWATCHED, ChangeObserver
 from stillroom.storage.disk.changed_folders import changed_folders
-from stillroom.storage.disk.data_directory import DataDirectory, translate_os_errors
+from stillroom.storage.disk.data_directory import DataDirectory, take, translate_os_errors
 from stillroom.storage.disk.empty_folders import remove_empty_folders
 from stillroom.storage.disk.folder_cache import FolderCache
-from stillroom.storage.disk.image import (
-    DiskImage,
-    RecentFacts,
-    describe,
-    error_of_open,
-    save_id_of,
-)
+from stillroom.storage.disk.image import DiskImage, RecentFacts, describe, error_of_open, save_id_of
 from stillroom.storage.disk.inotify import reports_all_changes
 from stillroom.storage.disk.known_files import KnownFiles
 from stillroom.storage.disk.listing import list_page
@@ -37,7 +26,7 @@ from stillroom.storage.disk.pinned_names import PinnedNames
 from stillroom.storage.disk.publisher import Publisher
 from stillroom.storage.disk.staging import Batch, Staged
 from stillroom.storage.disk.threads import DiskThreads
-from stillroom.storage.sources import DescribedSource, ImageSource
+from stillroom.storage.sources import ImageSource
 from stillroom.storage.upload_checks import UploadChecks
 from stillroom.storage.values import (
     UNCONDITIONAL,
@@ -55,11 +44,8 @@ _THREADS: Final = 16
 """Number of threads. Most jobs are fsync calls, of which a disk can run 8 to 16 in parallel."""
 
 _DESCRIBED_AT_ONCE: Final = 256
-"""Number of files that one job opens for a listing.
-
-The job takes a few milliseconds, so that other jobs do not wait long and a disconnected client is
-noticed.
-"""
+"""Number of files that one job opens for a listing, in a few milliseconds, so that other jobs do
+not wait long and a disconnected client is noticed."""
 
 LIST_CACHE_BYTES: Final = 64 * 1024**2
 """Memory for caching the names of one to three million images, depending on their length."""
@@ -90,12 +76,8 @@ class DiskImageStorage:
     ) -> None:
         """Store images in `data_directory`, which `close` closes.
 
-        Args:
-            data_directory: The opened data directory.
-            rules: Rules for saves.
-            min_free_bytes: Saves that would leave less free disk space than this are refused.
-            list_cache_bytes: Memory limit for cached names of large folders (0: no cache).
-            changes: Observer of saves, copies and deletions.
+        Saves that would leave less than `min_free_bytes` of free disk space are refused.
+        `list_cache_bytes` limits the memory for names of large folders (0: no cache).
         """
         self.description = f"DiskImageStorage at {data_directory.description}"
         self._data_directory = data_directory
@@ -117,14 +99,10 @@ class DiskImageStorage:
     async def save(
         self, key: StorageKey, source: ImageSource, condition: Condition = UNCONDITIONAL
     ) -> StoredImage:
-        """Write a temporary file, flush it to disk, link it to its path and flush the folder.
-
-        See docs/adr/0003.
-        """
+        """Write a temporary file, flush it, link it to its path and flush the folder (ADR 0003)."""
         self._admit(key, source.max_bytes, condition)
-        known = source if isinstance(source, DescribedSource) else DescribedSource()
-        checks = UploadChecks(known.rules or self._rules, known.content_type)
-        pending = _PendingSave(key, source, condition, checks, known.modified_ns)
+        checks = UploadChecks(self._rules, source)
+        pending = _PendingSave(key, source, condition, checks)
         staged: Staged | None = None
         batch = Batch()
         try:
@@ -151,7 +129,7 @@ class DiskImageStorage:
         self._data_directory.refuse_writes_if_read_only()
         self._refuse_if_full(max_bytes or 0)
         try:
-            current: StoredImage | None = self._open(key).take_facts()
+            current: StoredImage | None = self.locate_now(key).take_facts()
         except ImageNotFound:
             current = None
         condition.check(current.etag if current else None)
@@ -190,7 +168,7 @@ class DiskImageStorage:
         with translate_os_errors():
             staged.trim(received.size)
             status = staged.stamp(
-                received.content_type, received.sha256, modified_ns=pending.modified_ns
+                received.content_type, received.sha256, modified_ns=pending.checks.modified_ns
             )
         self._data_directory.sync(staged.fd)
         self._publisher.publish(pending.key, staged, pending.condition)
@@ -200,11 +178,21 @@ class DiskImageStorage:
 
     async def locate(self, key: StorageKey) -> DiskImage:
         """Open the image's file. The opened file does not change if the image is replaced."""
-        return self._open(key)
+        return self.locate_now(key)
+
+    open = locate
 
     def locate_now(self, key: StorageKey, known: StoredImage | None = None) -> DiskImage:
         """Open the image's file, like `locate`, which never blocks."""
-        return self._open(key, known)
+        try:
+            fd = self._data_directory.open_contained(self._data_directory.fd, key.text, _READ_FLAGS)
+        except OSError as error:
+            raise error_of_open(key, error) from error
+        try:
+            return DiskImage(fd, self._facts.describe_file(key, fd, known), self._threads.run)
+        except OSError as error:
+            release(fd)
+            raise error_of_open(key, error) from error
 
     def is_current(self, image: StoredImage) -> bool:
         """Return whether this is still the stored version. False if statx is unreliable."""
@@ -226,45 +214,22 @@ class DiskImageStorage:
         """Create a pinned name for this version; see `pinned_names.py`."""
         return await self._pinned_names.name(image) if isinstance(image, DiskImage) else None
 
-    async def open(self, key: StorageKey) -> DiskImage:
-        """Open the image's file, like `locate`."""
-        return self._open(key)
-
     async def stat(self, key: StorageKey) -> StoredImage:
         """Open the image's file and return its metadata."""
-        return self._open(key).take_facts()
-
-    def _open(self, key: StorageKey, known: StoredImage | None = None) -> DiskImage:
-        try:
-            fd = self._data_directory.open_contained(self._data_directory.fd, key.text, _READ_FLAGS)
-        except OSError as error:
-            raise error_of_open(key, error) from error
-        try:
-            return DiskImage(fd, self._facts.describe_file(key, fd, known), self._threads.run)
-        except OSError as error:
-            release(fd)
-            raise error_of_open(key, error) from error
+        return self.locate_now(key).take_facts()
 
     async def list(self, query: ListQuery) -> Page:
         """List a page of keys in byte order; see docs/adr/0010."""
-        page = await self._threads.run(self._list, query)
+        page = await self._threads.run(list_page, self._data_directory, query, self._folder_cache)
         if not self._folder_cache.is_sorted and not self._threads.is_closed:
             self._threads.start(self._folder_cache.sort)
         return page
 
-    def _list(self, query: ListQuery) -> Page:
-        with translate_os_errors():
-            return list_page(self._data_directory, query, self._folder_cache)
-
     async def changed_folders(self, since_ns: int) -> AsyncIterator[Sequence[KeyPrefix]]:
         """Find changed folders in batches; see `changed_folders.py`."""
         walk = changed_folders(self._data_directory, since_ns)
-        while batch := await self._threads.run(self._walk, walk):
+        while batch := await self._threads.run(take, walk, _WALKED_AT_ONCE):
             yield [KeyPrefix(path) for path in batch if path is not None]
-
-    def _walk(self, walk: Iterator[str | None]) -> Sequence[str | None]:
-        with translate_os_errors():
-            return [*itertools.islice(walk, _WALKED_AT_ONCE)]
 
     async def entries(self, query: ListQuery) -> EntryPage:
         """List a page of images with their metadata, which requires opening each file."""
@@ -273,7 +238,7 @@ class DiskImageStorage:
         for start in range(0, len(page.entries), _DESCRIBED_AT_ONCE):
             texts = page.entries[start : start + _DESCRIBED_AT_ONCE]
             entries += await self._threads.run(self._describe, texts)
-        return EntryPage(entries, page.entries[-1] if page.more else None)
+        return EntryPage(entries, page.next_after)
 
     def _describe(self, texts: Sequence[str]) -> Sequence[Entry]:
         entries: list[Entry] = []
@@ -282,7 +247,7 @@ class DiskImageStorage:
                 entries.append(KeyPrefix(text))
                 continue
             with contextlib.suppress(ImageNotFound):  # deleted after it was listed
-                entries.append(self._open(StorageKey(text)).take_facts())
+                entries.append(self.locate_now(StorageKey(text)).take_facts())
         return entries
 
     # Removing ----------------------------------------------------------------------------
@@ -303,23 +268,19 @@ class DiskImageStorage:
     async def remove_empty_folders(self, empty_for: timedelta) -> int:
         """Remove folders that have been empty for a while; see `empty_folders.py`."""
         self._data_directory.refuse_writes_if_read_only()
-        return await self._threads.run(self._remove_empty_folders, empty_for)
-
-    def _remove_empty_folders(self, empty_for: timedelta) -> int:
-        with translate_os_errors():
-            return remove_empty_folders(self._data_directory, empty_for, self._closing.is_set)
+        is_stopped = self._closing.is_set
+        return await self._threads.run(
+            remove_empty_folders, self._data_directory, empty_for, is_stopped
+        )
 
     # Copying -----------------------------------------------------------------------------
 
     async def copy(
         self, source: StorageKey, target: StorageKey, *, save_id: str | None = None
     ) -> StoredImage:
-        """Copy the file in the kernel.
-
-        Some filesystems share the blocks; hard links are never used.
-        """
+        """Copy the file in the kernel. Some filesystems share the blocks; it is no hard link."""
         self._data_directory.refuse_writes_if_read_only()
-        opened = self._open(source)
+        opened = self.locate_now(source)
         try:
             self._refuse_if_full(opened.image.size)
             image = await self._threads.run(self._copy, opened, target, save_id)
@@ -352,10 +313,7 @@ class DiskImageStorage:
         """Check that the store is writable and that there is enough free space."""
         self._data_directory.refuse_writes_if_read_only()
         self._refuse_if_full(0)
-        await self._threads.run(self._try_staging)
-
-    def _try_staging(self) -> None:
-        self._stage().close()
+        await self._threads.run(lambda: self._stage().close())
 
     async def close(self) -> None:
         """Wait for running jobs, then release the lock."""
@@ -372,4 +330,3 @@ class _PendingSave:
     source: ImageSource
     condition: Condition
     checks: UploadChecks
-    modified_ns: int | None

@@ -56,8 +56,7 @@ class _Job(Generic[T]):
 class DiskThreads:
     """A thread pool of limited size. Threads are started on demand.
 
-    Attributes:
-        is_closed: Whether `close` was called. Then no further job can be started.
+    Once it is closed, starting a job raises `RuntimeError`.
     """
 
     def __init__(self, most: int) -> None:
@@ -74,9 +73,6 @@ class DiskThreads:
 
         If the caller is cancelled, this method first waits for `work`, which may use descriptors
         that the caller closes, and must finish an fsync.
-
-        Raises:
-            RuntimeError: the pool is closed.
         """
         job = _Job(functools.partial(work, *args, **kwargs))
         self._put(job)
@@ -91,11 +87,7 @@ class DiskThreads:
         return job.result()
 
     def start(self, work: Callable[[], None]) -> None:
-        """Run `work`, which must not raise, without waiting. Call it on the event loop.
-
-        Raises:
-            RuntimeError: the pool is closed.
-        """
+        """Run `work`, which must not raise, without waiting. Call it on the event loop."""
         self._put(_Job(work))
 
     def _put(self, job: _Job[Any]) -> None:

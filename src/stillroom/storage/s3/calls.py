@@ -15,10 +15,9 @@ class BucketError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One request to the bucket.
+    """One request to the bucket, with its name in S3's documentation.
 
     Attributes:
-        operation: Name of the operation in S3's documentation.
         key: Key of the object; empty for the bucket itself.
         query: Query parameters, not encoded.
         headers: Headers, with lower-case names.
@@ -42,11 +41,6 @@ class Call:
     streams: bool = False
     once: bool = False
 
-    @property
-    def changes(self) -> bool:
-        """Return whether the request may change something (any method except GET and HEAD)."""
-        return self.method not in ("GET", "HEAD")
-
 
 @dataclass(frozen=True, slots=True)
 class BucketResponse:
@@ -67,18 +61,17 @@ class BucketResponse:
 
 
 class BodyStream:
-    """The body of a response, read as a stream."""
+    """The body of a response, read as a stream. Implements `Download`."""
 
     def __init__(self, response: Response, *, timeout_s: float) -> None:
-        """Read the body of `response`. Each piece must arrive within `timeout_s` seconds."""
+        """Limit the time for each piece to `timeout_s` seconds."""
         self._response = response
         self._timeout_s = timeout_s
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """Yield the whole body.
 
-        Raises:
-            BackendUnavailable: the connection was interrupted, or a piece did not arrive in time.
+        Raises `BackendUnavailable` if the connection is interrupted or a piece is late.
         """
         pieces = self._response.pieces()
         while True:

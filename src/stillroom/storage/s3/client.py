@@ -65,11 +65,7 @@ class _TooLateError(Exception):
 
 
 class BucketClient:
-    """Client for one bucket. It can be used in one event loop only.
-
-    Attributes:
-        is_r2: Whether the endpoint is Cloudflare R2.
-    """
+    """Client for one bucket, in one event loop. `is_r2` is True if it is at Cloudflare R2."""
 
     def __init__(
         self, address: BucketAddress, signer: Signer, *, observer: CallObserver = unobserved
@@ -99,13 +95,12 @@ class BucketClient:
         """Send a request, and retry it until the bucket accepts or refuses it.
 
         `deadline` is a time on the event loop's clock; by default, `DEADLINE_S` seconds from now.
-
-        Raises:
-            BackendUnavailable: the bucket cannot be reached, refuses access, or did not respond in
-                time. It is then unknown whether a change was made.
+        Raises `BackendUnavailable` if the bucket cannot be reached, refuses access, or does not
+        respond in time. It is then unknown whether a change was made.
         """
         clock = asyncio.get_running_loop().time
         deadline = clock() + DEADLINE_S if deadline is None else deadline
+        # `why` must not contain host names, since health checks show it.
         doubtful, why, trouble = False, "too many requests wait for it", None
         for attempt in itertools.count():
             try:
@@ -133,7 +128,11 @@ class BucketClient:
             if call.once or clock() + pause > deadline - _LEAST_S:
                 break
             await asyncio.sleep(pause)
-        raise _unavailable(why, doubtful=doubtful and call.changes) from trouble
+        if doubtful and call.method not in ("GET", "HEAD"):
+            raise BackendUnavailable(
+                f"the bucket failed ({why}): the outcome is unknown"
+            ) from trouble
+        raise BackendUnavailable(f"the bucket is out of reach: {why}") from trouble
 
     async def _attempt(self, call: Call, deadline: float, *, again: bool) -> BucketResponse:
         """Send a call once, without retrying.
@@ -169,12 +168,7 @@ class BucketClient:
             self._observe(call.operation, outcome, loop.time() - began, again=again)
 
     async def _exchange_until(self, call: Call, *, deadline: float) -> BucketResponse:
-        """Send a call and read its response before the deadline.
-
-        Raises:
-            NotConnectedError: the deadline passed before anything was sent.
-            OSError: the connection was interrupted, or the timeout has expired.
-        """
+        """Send a call and read its response before the deadline. Raises like `Connections.send`."""
         started = asyncio.Event()
         try:
             async with asyncio.timeout_at(deadline):
@@ -238,10 +232,3 @@ async def _read(response: Response) -> bytes:
     finally:
         response.close()
     return bytes(body)
-
-
-def _unavailable(why: str, *, doubtful: bool) -> BackendUnavailable:
-    """Create the final error. `why` must not contain host names, since health checks show it."""
-    if doubtful:
-        return BackendUnavailable(f"the bucket failed ({why}): the outcome is unknown")
-    return BackendUnavailable(f"the bucket is out of reach: {why}")

@@ -47,9 +47,7 @@ class BrokenAnswerError(OSError):
 class Response:
     """A response whose headers were read. The caller must read it completely or close it.
 
-    Attributes:
-        status: Status code.
-        headers: Headers with lower-case names. Of repeated headers, the last one.
+    The names in `headers` are lower-case. Of repeated headers, it contains the last one.
     """
 
     def __init__(self, connection: "_Connection", pool: "Connections") -> None:
@@ -59,11 +57,7 @@ class Response:
         self._pool = pool
 
     async def pieces(self) -> AsyncIterator[bytes]:
-        """Yield the body.
-
-        Raises:
-            OSError: the connection was interrupted.
-        """
+        """Yield the body. Raises `OSError` if the connection was interrupted."""
         while self._connection is not None:
             piece = await self._connection.piece()
             if not piece:
@@ -106,10 +100,7 @@ class Connections:
         """Send a request once, and wait for the headers of its response.
 
         `head` includes the empty line. `on_start` is called just before the first byte is sent.
-
-        Raises:
-            NotConnectedError: nothing was sent.
-            OSError: the connection was interrupted.
+        Raises `NotConnectedError` if nothing was sent, or else another `OSError`.
         """
         connection = self._take_idle() or await self._connect()
         on_start()
@@ -260,11 +251,7 @@ class _Connection(asyncio.Protocol):
         )
 
     async def _wait_for_change(self) -> None:
-        """Wait for the next event on this connection (data, buffer space or disconnect).
-
-        Raises:
-            OSError: the connection was closed.
-        """
+        """Wait for data, buffer space, or a disconnect (`OSError`)."""
         if self._fault is not None:
             raise self._fault
         self._waiter = self._loop.create_future()

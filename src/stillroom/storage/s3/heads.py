@@ -29,8 +29,7 @@ def headers_of(properties: Properties) -> dict[str, str]:
 def head_of(headers: Mapping[str, str]) -> ObjectHead:
     """Parse the metadata of an object from the headers of a response to HEAD or GET.
 
-    Raises:
-        BackendUnavailable: a required header is missing or invalid.
+    Raises `BackendUnavailable` if a required header is missing or invalid.
     """
     etag = strong_etag(headers.get("etag"))
     try:
@@ -40,27 +39,19 @@ def head_of(headers: Mapping[str, str]) -> ObjectHead:
         raise BackendUnavailable(
             "the bucket sent an image whose Content-Length or Last-Modified is missing or invalid"
         ) from error
-    return ObjectHead(
-        etag,
-        size,
-        modified_s,
-        headers.get("content-type", ""),
-        {
-            name.removeprefix(_METADATA): text
-            for name, text in headers.items()
-            if name.startswith(_METADATA)
-        },
-    )
+    metadata = {
+        name.removeprefix(_METADATA): text
+        for name, text in headers.items()
+        if name.startswith(_METADATA)
+    }
+    return ObjectHead(etag, size, modified_s, headers.get("content-type", ""), metadata)
 
 
 def strong_etag(text: str | None) -> str:
     """Convert the value of an ETag header to a strong ETag with quotes.
 
-    A compressing proxy may have marked the ETag as weak, and some servers omit the quotes. The
-    result is used in response headers, and in conditions sent to the bucket.
-
-    Raises:
-        BackendUnavailable: the header is missing or invalid.
+    A compressing proxy may have marked the ETag as weak, and some servers omit the quotes. Raises
+    `BackendUnavailable` if the header is missing or invalid.
     """
     bare = (text or "").removeprefix("W/").strip('"')
     if not _OPAQUE.fullmatch(bare):

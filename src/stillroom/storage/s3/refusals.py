@@ -52,13 +52,11 @@ _GENERAL_ADVICE: Final = (
     "and that the token has `Object Read & Write` on this bucket"
 )
 
-_OTHER_REGION: Final = frozenset(
-    {
-        "AuthorizationHeaderMalformed",
-        "IllegalLocationConstraintException",
-        "PermanentRedirect",
-        "TemporaryRedirect",
-    }
+_OTHER_REGION: Final = (
+    "AuthorizationHeaderMalformed",
+    "IllegalLocationConstraintException",
+    "PermanentRedirect",
+    "TemporaryRedirect",
 )
 _REGION: Final = re.compile(r"[a-z0-9-]{1,32}")
 
@@ -75,13 +73,12 @@ class Refusals:
         self._logged: dict[str, str] = {}
 
     def raise_unexpected(self, call: Call, response: BucketResponse) -> None:
-        """Raise unless the response is a success or has a status code that the caller expects.
+        """Raise `BackendUnavailable` unless the response is a success or its status is expected.
 
-        Raises:
-            BackendUnavailable: the message contains advice if a wrong setting is the likely cause.
+        The message contains advice if a wrong setting is the likely cause.
         """
         succeeded = 200 <= response.status < 300  # noqa: PLR2004  (2xx)
-        code = "" if succeeded else xml.error_code(response.body)
+        code = "" if succeeded else xml.error_field(response.body)
         if succeeded or (response.status in call.expected and code != "NoSuchBucket"):
             if self._logged.pop(call.operation, None) is not None:
                 log.info("the bucket accepts %s again", call.operation)
@@ -123,13 +120,12 @@ def _advice(response: BucketResponse, code: str) -> str | None:
 def unmask_error(call: Call, response: BucketResponse) -> BucketResponse:
     """Correct the status of an error that was sent with 200.
 
-    S3 sends 200 early if an operation takes long, and reports the error in the body.
-
+    S3 sends 200 early if an operation takes long, and reports the error in the body:
     https://docs.aws.amazon.com/AmazonS3/latest/API/API_CompleteMultipartUpload.html
     """
     if call.operation not in _SAYS_ERRORS_WITH_200 or response.status != 200:  # noqa: PLR2004  (OK)
         return response
-    code = xml.error_code(response.body)
+    code = xml.error_field(response.body)
     if not code:
         return response
     status = 500 if code in _TRANSIENT_CODES else _STATUS_OF_CODE.get(code, 400)
@@ -158,10 +154,9 @@ def transient_code(response: BucketResponse) -> str | None:
     """Return the error code of a response if a retry may succeed, else None."""
     if response.status < 400:  # noqa: PLR2004  (errors begin there)
         return None
-    code = xml.error_code(response.body)
-    if response.status in _TRANSIENT_STATUSES or code in _TRANSIENT_CODES:
-        return code
-    return None
+    code = xml.error_field(response.body)
+    is_transient = response.status in _TRANSIENT_STATUSES or code in _TRANSIENT_CODES
+    return code if is_transient else None
 
 
 def retry_after_s(response: BucketResponse) -> float:

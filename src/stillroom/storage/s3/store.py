@@ -2,8 +2,7 @@
 
 import contextlib
 import hashlib
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 
 from stillroom.errors import BackendUnavailable
@@ -19,7 +18,7 @@ from stillroom.storage.objectstore import (
     UploadsPage,
 )
 from stillroom.storage.s3 import xml
-from stillroom.storage.s3.calls import BucketResponse, Call
+from stillroom.storage.s3.calls import BodyStream, BucketResponse, Call
 from stillroom.storage.s3.client import BucketClient
 from stillroom.storage.s3.heads import head_of, headers_of, strong_etag
 
@@ -87,28 +86,22 @@ class S3ObjectStore:
 
     async def get_range(self, key: str, etag: str, start: int, last: int) -> bytes | None:
         """Return a byte range of an object if it has this ETag (GetObject)."""
-        call = Call(
-            "GetObject",
-            "GET",
-            key,
-            headers={"range": f"bytes={start}-{last}", "if-match": etag},
-            expected=_CONDITION_FAILED,
-        )
+        headers = {"range": f"bytes={start}-{last}", "if-match": etag}
+        call = Call("GetObject", "GET", key, headers=headers, expected=_CONDITION_FAILED)
         response = await self._client.send(call)
         return None if response.status in _CONDITION_FAILED else response.body
 
-    async def download(self, key: str) -> "S3Download | None":
+    async def download(self, key: str) -> tuple[ObjectHead, BodyStream] | None:
         """Open an object and its metadata with one request (GetObject)."""
         call = Call("GetObject", "GET", key, expected=_MISSING, streams=True)
         response = await self._client.send(call)
         if response.rest is None:
             return None
         try:
-            head = head_of(response.headers)
+            return head_of(response.headers), response.rest
         except BackendUnavailable:
             response.rest.close()
             raise
-        return S3Download(head, response.rest.chunks, response.rest.close)
 
     async def copy(
         self,
@@ -119,10 +112,7 @@ class S3ObjectStore:
         *,
         deadline: float | None = None,
     ) -> ChangeResult:
-        """Copy an object of up to 5 GiB (CopyObject).
-
-        https://docs.aws.amazon.com/AmazonS3/latest/API/API_CopyObject.html
-        """
+        """Copy an object of up to 5 GiB (CopyObject)."""
         headers = {
             "x-amz-copy-source": self._client.copy_source(source),
             "x-amz-copy-source-if-match": etag,
@@ -183,19 +173,14 @@ class S3ObjectStore:
         response = await self._client.send(call, deadline=deadline)
         by_tree = response.headers.get("server", "").startswith("SeaweedFS")
         with _reading("a listing"):
-            return xml.parse_listing(response.body, order=_tree_order if by_tree else _key_order)
+            return xml.parse_listing(response.body, order=_tree_order if by_tree else str)
 
     # Multipart uploads -------------------------------------------------------------------
 
     async def create_upload(self, key: str, properties: Properties) -> CreatedUpload:
         """Create a multipart upload (CreateMultipartUpload)."""
-        call = Call(
-            "CreateMultipartUpload",
-            "POST",
-            key,
-            query={"uploads": ""},
-            headers=headers_of(properties),
-        )
+        headers = headers_of(properties)
+        call = Call("CreateMultipartUpload", "POST", key, query={"uploads": ""}, headers=headers)
         response = await self._client.send(call)
         return CreatedUpload(_text_of(response, "UploadId"), response.doubtful)
 
@@ -203,14 +188,8 @@ class S3ObjectStore:
         self, key: str, upload_id: str, number: int, body: memoryview, sha256: str
     ) -> str:
         """Send a part and return its ETag (UploadPart)."""
-        call = Call(
-            "UploadPart",
-            "PUT",
-            key,
-            query={"partNumber": str(number), "uploadId": upload_id},
-            body=body,
-            sha256=sha256,
-        )
+        query = {"partNumber": str(number), "uploadId": upload_id}
+        call = Call("UploadPart", "PUT", key, query=query, body=body, sha256=sha256)
         return _etag_in_head(await self._client.send(call))
 
     async def complete_upload(
@@ -240,10 +219,7 @@ class S3ObjectStore:
 
     async def abort_upload(self, key: str, upload_id: str) -> None:
         """Delete the parts of an upload (AbortMultipartUpload)."""
-        query = {"uploadId": upload_id}
-        await self._client.send(
-            Call("AbortMultipartUpload", "DELETE", key, query=query, expected=_MISSING)
-        )
+        await self._client.send(_abortion(key, upload_id, _MISSING))
 
     async def has_parts(self, key: str, upload_id: str) -> bool:
         """Return whether an upload has any part (ListParts with a limit of one)."""
@@ -281,27 +257,12 @@ class S3ObjectStore:
         call = Call("GetObject", "GET", _CHECKED_KEY, expected=_MISSING)
         await self._client.send(call, deadline=deadline)
         if writing:
-            call = Call(
-                "AbortMultipartUpload",
-                "DELETE",
-                _CHECKED_KEY,
-                query={"uploadId": _CHECKED_UPLOAD},
-                expected=_NO_SUCH_UPLOAD,
-            )
+            call = _abortion(_CHECKED_KEY, _CHECKED_UPLOAD, _NO_SUCH_UPLOAD)
             await self._client.send(call, deadline=deadline)
 
     async def close(self) -> None:
         """Close all connections."""
         await self._client.close()
-
-
-@dataclass(slots=True)
-class S3Download:
-    """`Download` of an object from S3."""
-
-    head: ObjectHead
-    chunks: Callable[[], AsyncIterator[bytes]]
-    close: Callable[[], None]
 
 
 @contextlib.contextmanager
@@ -310,6 +271,11 @@ def _reading(what: str) -> Iterator[None]:
         yield
     except xml.BrokenXml as error:
         raise BackendUnavailable(f"the bucket sent {what} that cannot be read") from error
+
+
+def _abortion(key: str, upload_id: str, expected: frozenset[int]) -> Call:
+    query = {"uploadId": upload_id}
+    return Call("AbortMultipartUpload", "DELETE", key, query=query, expected=expected)
 
 
 def _fields_of(guard: Guard | None) -> dict[str, str]:
@@ -341,7 +307,7 @@ def _etag_in_body(response: BucketResponse) -> str:
 
 def _text_of(response: BucketResponse, name: str) -> str:
     try:
-        text = xml.parse(response.body).find(name)
+        text = xml.parse(response.body).findtext(name)
     except xml.BrokenXml as error:
         raise BackendUnavailable(
             f"the bucket sent a malformed response instead of one with {name}"
@@ -357,15 +323,10 @@ def _start_after(prefix: str, after: str) -> Mapping[str, str]:
     return {"start-after": after}
 
 
-def _key_order(entry: str | None) -> str:
-    """Return the sort key of an entry in the order of S3, by the bytes of the whole key."""
-    return entry or ""
-
-
-def _tree_order(entry: str | None) -> str:
+def _tree_order(entry: str) -> str:
     """Return the sort key of an entry in SeaweedFS's order: by name within each folder.
 
     `a/` is therefore before `a-b`. The last entry of a page must be the last in this order, or the
     next page repeats entries.
     """
-    return (entry or "").removesuffix("/")
+    return entry.removesuffix("/")

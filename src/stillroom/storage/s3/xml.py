@@ -1,14 +1,14 @@
 """Parser and writer for the few XML documents that S3 uses.
 
-Documents are parsed with expat, ignoring namespaces. Document type declarations are refused: their
-entities can make a small document large, and no bucket sends any.
+Namespaces are ignored. Document type declarations are refused: their entities can make a small
+document large, and no bucket sends any.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 from urllib.parse import unquote_to_bytes
+from xml.etree import ElementTree as ET
 from xml.parsers import expat
 from xml.sax.saxutils import escape
 
@@ -21,44 +21,22 @@ class BrokenXml(Exception):
     """Error for a malformed document, or one that S3 does not send."""
 
 
-@dataclass(slots=True)
-class Node:
-    """An XML element with its name, its own text, and its child elements."""
-
-    name: str
-    text: str = ""
-    children: "list[Node]" = field(default_factory=list)
-
-    def find(self, name: str) -> str | None:
-        """Return the text of the first child with this name, or None."""
-        return next((node.text for node in self.children if node.name == name), None)
-
-    def all(self, name: str) -> "Iterator[Node]":
-        """Return all children with this name."""
-        return (node for node in self.children if node.name == name)
-
-
-def parse(document: bytes) -> Node:
+def parse(document: bytes) -> ET.Element:
     """Return the root element of a document.
 
-    Raises:
-        BrokenXml: the document is malformed, nested too deep, or has a document type.
+    Raises `BrokenXml` if it is malformed, nested too deep, or has a document type.
     """
-    top = Node("")
-    open_nodes = [top]
+    builder = ET.TreeBuilder()
+    open_names: list[str] = []
 
-    def begin(name: str, _attributes: Any) -> None:  # noqa: ANN401  (expat's signature)
-        if len(open_nodes) > _MAX_DEPTH:
+    def begin(name: str, attributes: dict[str, str]) -> None:
+        if len(open_names) == _MAX_DEPTH:
             raise BrokenXml("the document is nested too deeply")
-        node = Node(name.rpartition(":")[2])
-        open_nodes[-1].children.append(node)
-        open_nodes.append(node)
+        open_names.append(name)
+        builder.start(name.rpartition(":")[2], attributes)
 
     def end(_name: str) -> None:
-        open_nodes.pop()
-
-    def text(piece: str) -> None:
-        open_nodes[-1].text += piece
+        builder.end(open_names.pop())
 
     def refuse(*_: object) -> None:
         raise BrokenXml("the document has a document type declaration")
@@ -67,21 +45,16 @@ def parse(document: bytes) -> Node:
     parser.buffer_text = True
     parser.StartElementHandler = begin
     parser.EndElementHandler = end
-    parser.CharacterDataHandler = text
+    parser.CharacterDataHandler = builder.data
     parser.StartDoctypeDeclHandler = refuse
     try:
         parser.Parse(document, True)
     except (expat.ExpatError, ValueError, LookupError) as error:  # unknown encoding
         raise BrokenXml(str(error)) from error
-    return top.children[0]
+    return builder.close()
 
 
-def error_code(document: bytes) -> str:
-    """Return the code in an error document, or an empty string if there is none."""
-    return error_field(document, "Code")
-
-
-def error_field(document: bytes, name: str) -> str:
+def error_field(document: bytes, name: str = "Code") -> str:
     """Return one field of an error document, or an empty string if there is none."""
     if not document:
         return ""
@@ -89,49 +62,39 @@ def error_field(document: bytes, name: str) -> str:
         root = parse(document)
     except BrokenXml:
         return ""  # perhaps a page from a proxy
-    return (root.find(name) or "") if root.name == "Error" else ""
+    return root.findtext(name, "") if root.tag == "Error" else ""
 
 
-def parse_listing(document: bytes, *, order: Callable[[str | None], str]) -> ListedPage:
-    """Parse the response to ListObjectsV2.
+def parse_listing(document: bytes, *, order: Callable[[str], str]) -> ListedPage:
+    """Parse the response to ListObjectsV2, which lists folders after all keys.
 
-    Args:
-        document: Body of the response.
-        order: Sort key for the bucket's order. The document lists folders after all keys.
-
-    Raises:
-        BrokenXml: the document is not a listing, or is a truncated page without a continuation
-            token.
+    `order` is the sort key for the bucket's own order. Raises `BrokenXml`, also for a truncated
+    page without a continuation token.
     """
-    root = parse(document)
-    if root.name != "ListBucketResult":
-        raise BrokenXml(f"the response is <{root.name}> instead of <ListBucketResult>")
-    encoded = root.find("EncodingType") == "url"
-    decode = _decode_key if encoded else str
-    contents = [*root.all("Contents")]
-    keys = [decode(node.find("Key") or "") for node in contents]
+    root = _parse_as("ListBucketResult", document)
+    decode = _decode_key if root.findtext("EncodingType") == "url" else str
+    entries: list[str | None] = []
     modified_ns = {}
-    for key, node in zip(keys, contents, strict=True):
-        moment = _nanoseconds(node.find("LastModified") or "")
+    for node in root.findall("Contents"):
+        key = decode(node.findtext("Key", ""))
+        entries.append(None if key is None or key.endswith("/") else key)
+        moment = _nanoseconds(node.findtext("LastModified", ""))
         if key is not None and moment is not None:
             modified_ns[key] = moment
-    folders = [decode(node.find("Prefix") or "") for node in root.all("CommonPrefixes")]
-    entries = [None if key is None or key.endswith("/") else key for key in keys] + folders
+    folders = [decode(node.findtext("Prefix", "")) for node in root.findall("CommonPrefixes")]
     if folders:
-        entries.sort(key=order)
+        entries = sorted(entries + folders, key=lambda entry: order(entry or ""))
     next_token = None
-    if root.find("IsTruncated") == "true":
-        next_token = root.find("NextContinuationToken")
+    if root.findtext("IsTruncated") == "true":
+        next_token = root.findtext("NextContinuationToken")
         if not next_token:
             raise BrokenXml("a truncated page has no NextContinuationToken")
     return ListedPage(entries, next_token, modified_ns)
 
 
 def _nanoseconds(text: str) -> int | None:
-    """Parse an ISO 8601 time to nanoseconds since the epoch. Return None if it is malformed."""
     try:
-        moment = datetime.fromisoformat(text)
-        return int(moment.timestamp() * 1000) * 10**6
+        return int(datetime.fromisoformat(text).timestamp() * 1000) * 10**6
     except (ValueError, OverflowError):
         return None
 
@@ -139,28 +102,29 @@ def _nanoseconds(text: str) -> int | None:
 def parse_uploads(document: bytes) -> UploadsPage:
     """Parse the response to ListMultipartUploads (without `encoding-type`).
 
-    SeaweedFS claims to encode keys but does not. XML can represent all image keys anyway.
-
-    Raises:
-        BrokenXml: the document is not a list of uploads, or is a truncated page without entries.
+    SeaweedFS claims to encode keys but does not. XML can represent all image keys anyway. Raises
+    `BrokenXml`, also for a truncated page without entries.
     """
-    root = parse(document)
-    if root.name != "ListMultipartUploadsResult":
-        raise BrokenXml(f"the response is <{root.name}> instead of <ListMultipartUploadsResult>")
+    root = _parse_as("ListMultipartUploadsResult", document)
     uploads = [
-        ListedUpload(
-            node.find("Key") or "", node.find("UploadId") or "", node.find("Initiated") or ""
-        )
-        for node in root.all("Upload")
+        ListedUpload(*[node.findtext(name, "") for name in ("Key", "UploadId", "Initiated")])
+        for node in root.findall("Upload")
     ]
     next_markers = None
-    if root.find("IsTruncated") == "true":
+    if root.findtext("IsTruncated") == "true":
         if not uploads:
             raise BrokenXml("a truncated page is empty")
         # SeaweedFS omits NextKeyMarker.
-        key = root.find("NextKeyMarker") or uploads[-1].key
-        next_markers = (key, root.find("NextUploadIdMarker") or uploads[-1].upload_id)
+        key = root.findtext("NextKeyMarker") or uploads[-1].key
+        next_markers = (key, root.findtext("NextUploadIdMarker") or uploads[-1].upload_id)
     return UploadsPage(uploads, next_markers)
+
+
+def _parse_as(name: str, document: bytes) -> ET.Element:
+    root = parse(document)
+    if root.tag != name:
+        raise BrokenXml(f"the response is <{root.tag}> instead of <{name}>")
+    return root
 
 
 def completion_body(etags: Sequence[str]) -> bytes:
