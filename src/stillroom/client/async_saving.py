@@ -59,7 +59,13 @@ class AsyncSaveCalls(AsyncOneImageCalls):
         named(path)
         retries = self._sender.retries
         async with entered_in_thread(
-            fetched(url, retries, max_bytes=max_bytes, allow_private=allow_private)
+            fetched(
+                url,
+                max_bytes=max_bytes,
+                allow_private=allow_private,
+                deadline_s=retries.deadline_s,
+                timeout_s=retries.timeout_s,
+            )
         ) as file:
             return await self.save(path, file, **options)
 

@@ -16,7 +16,6 @@ from urllib.parse import urljoin
 import httpx
 
 from stillroom.client.errors import ServerUnreachable, UnexpectedAnswer
-from stillroom.client.retries import Retries
 from stillroom.client.sources import spool
 from stillroom.errors import InvalidParameter, TooLarge, UnsupportedMedia
 
@@ -37,11 +36,11 @@ _NO_IMAGES: Final = ("text/", "application/json", "application/xml")
 
 @contextlib.contextmanager
 def fetched(
-    url: str, retries: Retries, *, max_bytes: int, allow_private: bool
+    url: str, *, max_bytes: int, allow_private: bool, deadline_s: float, timeout_s: float
 ) -> Iterator[IO[bytes]]:
     """Context manager: download a URL (see `ImageStore.save_url`) and yield the body as a file.
 
-    The deadline of `retries` limits the whole download, although nothing is retried.
+    `deadline_s` limits the whole download, `timeout_s` each single read or write of the socket.
 
     Raises:
         InvalidParameter: The URL is invalid or not allowed.
@@ -50,10 +49,10 @@ def fetched(
         UnsupportedMedia: The body is text, JSON or XML.
         TooLarge: The body is larger than `max_bytes`.
     """
-    limits = httpx.Timeout(retries.timeout_s, connect=min(retries.timeout_s, 10))
+    limits = httpx.Timeout(timeout_s, connect=min(timeout_s, 10))
     with spool() as file:
         with (
-            _Deadline(retries.deadline_s) as deadline,
+            _Deadline(deadline_s) as deadline,
             # A proxy would resolve the name again, possibly to an address that was not checked.
             httpx.Client(timeout=limits, trust_env=allow_private) as client,
         ):
