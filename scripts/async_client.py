@@ -15,22 +15,26 @@ from typing import Any, Final
 CLIENT: Final = Path(__file__).parents[1] / "src/stillroom/client"
 
 FILES: Final = {
+    "downloading.py": "async_downloading.py",
     "library.py": "async_library.py",
     "one_image.py": "async_one_image.py",
-    "protocols.py": "async_protocols.py",
+    "retrying_sender.py": "async_retrying_sender.py",
     "runs.py": "async_runs.py",
+    "saving.py": "async_saving.py",
     "sender.py": "async_sender_base.py",
     "sync.py": "asynchronous.py",
 }
 """Names of the generated files, by the names of their sources."""
 
 RENAMED: Final = {
-    "FlowRunner": "AsyncFlowRunner",
+    "DownloadCalls": "AsyncDownloadCalls",
     "ImageStore": "AsyncImageStore",
     "Iterator": "AsyncIterator",
     "MediaLibrary": "AsyncMediaLibrary",
     "OneImageCalls": "AsyncOneImageCalls",
+    "RetryingSender": "AsyncRetryingSender",
     "Run": "AsyncRun",
+    "SaveCalls": "AsyncSaveCalls",
     "Sender": "AsyncSender",
     "Sends": "AsyncSends",
     "__enter__": "__aenter__",
@@ -41,10 +45,12 @@ RENAMED: Final = {
     "response.close": "response.aclose",
     "response.iter_bytes": "response.aiter_bytes",
     "response.read": "response.aread",
+    "stillroom.client.downloading": "stillroom.client.async_downloading",
     "stillroom.client.library": "stillroom.client.async_library",
     "stillroom.client.one_image": "stillroom.client.async_one_image",
-    "stillroom.client.protocols": "stillroom.client.async_protocols",
+    "stillroom.client.retrying_sender": "stillroom.client.async_retrying_sender",
     "stillroom.client.runs": "stillroom.client.async_runs",
+    "stillroom.client.saving": "stillroom.client.async_saving",
     "stillroom.client.sender": "stillroom.client.async_sender",
     "stillroom.client.threads": "stillroom.client.tasks",
     "time.sleep": "anyio.sleep",
@@ -56,24 +62,27 @@ AWAITED: Final = {
     "client.send",
     "response.close",
     "response.read",
-    "self.__call__",
     "self.__enter__",
-    "self._run",
+    "self._head",
     "self._save",
     "self._sender.close",
+    "self._sender.request",
     "self._sender.send",
+    "self._sender.send_once",
     "self.close",
+    "self.exists",
     "self.media.ingest",
     "self.send",
+    "self.stat",
     "time.sleep",
     "workers.run",
 }
 """Asynchronous functions in the result, in addition to the methods that call one of them."""
 
-ITERATED: Final = {"form.upload.chunks", "response.iter_bytes"}
+ITERATED: Final = {"form.upload.chunks", "response.iter_bytes", "self._sender.items"}
 """Functions that return an asynchronous iterator in the result."""
 
-BLOCKING: Final = {"check_archive", "file.exists", "file.read", "is_same", "sink.write"}
+BLOCKING: Final = {"file.exists", "file.read", "is_same", "sink.write", "sinks.check_archive"}
 """Functions that a thread calls."""
 
 ENTERED_IN_THREAD: Final = {"fetched", "opened"}
@@ -100,14 +109,15 @@ DOCSTRINGS: Final = {
     "event loop.",
     "ImageStore.save_url": "See `ImageStore.save_url`; a thread fetches the URL.",
     "MediaLibrary": "Asynchronous version of `MediaLibrary`, available as `AsyncImageStore.media`.",
+    "DownloadCalls": "Base class of `AsyncImageStore` with the methods that download images.",
     "OneImageCalls": (
-        "Base class of `AsyncImageStore` with the methods that operate on a single image."
+        "Base class of `AsyncImageStore` with the methods that do not transfer bytes of images."
     ),
+    "RetryingSender": "Asynchronous version of `RetryingSender`.",
+    "SaveCalls": "Base class of `AsyncImageStore` with the methods that save an image.",
     "Run": "Asynchronous version of `Run`.",
     "Run.__init__": "Create a run. Use `AsyncImageStore.run` instead of this constructor.",
     "Run.path": "Return the path of the image `name` in this run.",
-    "FlowRunner": "Asynchronous version of `FlowRunner`.",
-    "FlowRunner.__call__": "Run a flow.",
     "Sender": "Connection pool for one server. Each process has its own pool.",
     "Sender.close": "See `Sends.close`.",
     "Sender.send": "See `Sends.send`.",
@@ -181,7 +191,7 @@ class _Asynchronous(ast.NodeTransformer):
         return node
 
     def visit_ClassDef(self, node: ast.ClassDef) -> ast.ClassDef:
-        self._class = "ImageStore" if node.name == "OneImageCalls" else node.name
+        self._class = "ImageStore" if node.name.endswith("Calls") else node.name
         _replace_docstring(node, DOCSTRINGS[node.name])
         self.generic_visit(node)
         self._class = ""

@@ -88,7 +88,7 @@ class Stillroom:
         self.images = InProcessImageStore(parts)
         self.media = parts.library.service
         is_local = not (public_url or resolved.public_base_url)
-        check = _FirstSaveCheck(parts.images_url if is_local else None, lambda: self._running > 0)
+        check = _first_save_check(parts.images_url if is_local else None, lambda: self._running > 0)
         self.router = APIRouter(lifespan=self.lifespan)
         self.router.include_router(stillroom_router(parts, on_save=check))
         self._sign_in = sign_in_of(resolved) if gallery and authorize is None else None
@@ -172,35 +172,32 @@ def _gallery_router(settings: Settings) -> APIRouter:
     )
 
 
-class _FirstSaveCheck:
-    """Check at the first save over HTTP: logs a warning if the app is not served as configured."""
+def _first_save_check(
+    images_url: str | None, is_running: Callable[[], bool]
+) -> Callable[[Request], None]:
+    """Return a function that logs a warning at the first save if the app is not set up as assumed.
 
-    def __init__(self, images_url: str | None, is_running: Callable[[], bool]) -> None:
-        """Check that images are served at `images_url`.
+    If `images_url` is None, the app may have any address.
+    """
+    is_over = False
 
-        If `images_url` is None, there is no check.
-        """
-        self._images_url = images_url
-        self._is_running = is_running
-        self._is_over = False
-
-    def __call__(self, request: Request) -> None:
-        if self._is_over:
+    def check(request: Request) -> None:
+        nonlocal is_over
+        if is_over:
             return
-        self._is_over = True
+        is_over = True
         server, target = request.scope.get("server"), raw_target(request)
-        if self._images_url is not None and not (
-            server is not None
-            and tuple(server) == _DEFAULT_SERVER
-            and target.startswith(_DEFAULT_IMAGES)
-        ):
+        is_default = server is not None and tuple(server) == _DEFAULT_SERVER
+        if images_url is not None and not (is_default and target.startswith(_DEFAULT_IMAGES)):
             log.warning(
                 "public URLs begin with %s, which is not the address of this app: set "
                 "STILLROOM_PUBLIC_BASE_URL to the root URL under which clients reach it",
-                self._images_url,
+                images_url,
             )
-        if not self._is_running():
+        if not is_running():
             log.warning(
                 "the lifespan of this router does not run, so due deletions are not executed: "
                 "pass lifespan=stillroom.lifespan to the outermost app (docs/embedding.md)"
             )
+
+    return check

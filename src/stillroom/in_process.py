@@ -10,11 +10,12 @@ from starlette.types import Message, Scope
 
 from stillroom.assembly import Parts
 from stillroom.client import AsyncImageStore
+from stillroom.client.async_retrying_sender import AsyncRetryingSender
 from stillroom.client.async_sender import AsyncSender
 from stillroom.client.async_sender_base import pieces, write_chunk
 from stillroom.client.connection import Connection
 from stillroom.client.exchange import Answer, Call, Failure, Form
-from stillroom.client.operations import IMAGES, Operations
+from stillroom.client.requests import IMAGES
 from stillroom.client.retries import Retries
 from stillroom.errors import StillroomError
 from stillroom.router import trusted_router
@@ -25,12 +26,12 @@ if TYPE_CHECKING:
 _API: Final = "/api/v1"
 
 
-def operations_of(parts: Parts) -> Operations:
-    """Return the SDK's operations with the URLs that `parts` is configured for."""
+def root_of(parts: Parts) -> str:
+    """Return the base URL of the API that `parts` is configured for."""
     base = parts.signed_images_url
     if not base.endswith(IMAGES):
         base = parts.settings.api_images_url
-    return Operations(base.removesuffix(IMAGES), Retries())
+    return base.removesuffix(IMAGES)
 
 
 class InProcessSender:
@@ -40,7 +41,7 @@ class InProcessSender:
         self._application = FastAPI(openapi_url=None)
         self._application.include_router(trusted_router(parts), prefix=_API)
         # Thumbnails that the CDN creates are fetched from the CDN.
-        self._elsewhere = AsyncSender(Connection(operations_of(parts).root, None), None)
+        self._elsewhere = AsyncSender(Connection(root_of(parts), None), None)
 
     async def send(self, call: Call) -> Answer | Failure:
         """Return the response, or a `Failure` if reading an image fails before its end."""
@@ -62,8 +63,8 @@ class InProcessImageStore(AsyncImageStore):
     """`AsyncImageStore` that uses the storage of this process, with all permissions."""
 
     def __init__(self, parts: Parts) -> None:
-        self._operations = operations_of(parts)
-        self._sender = InProcessSender(parts)
+        sender = InProcessSender(parts)
+        self._sender = AsyncRetryingSender(root_of(parts), Retries(), sender)
 
 
 class _Exchange:
@@ -125,13 +126,8 @@ class _Exchange:
         return Answer(self._status, self._headers, b"")
 
     def answer(self) -> Answer:
-        """Return the response. Its body is empty if it was written to a sink.
-
-        Raises:
-            BaseException: the caller's file or `progress` callback raised it.
-        """
         if self._fault is not None:
-            raise self._fault
+            raise self._fault  # from the caller's file or `progress` callback
         return Answer(self._status, self._headers, bytes(self._content))
 
 

@@ -22,10 +22,10 @@ from stillroom.auth.grants import Grant
 from stillroom.client import HealingProgress, ImageStore
 from stillroom.client.exchange import Answer, Call, Failure
 from stillroom.client.library import MediaLibrary, OnHealing, ResourceId
-from stillroom.client.protocols import FlowRunner
 from stillroom.client.retries import Retries
+from stillroom.client.retrying_sender import RetryingSender
 from stillroom.http.parameters import resource_id as parse_id
-from stillroom.in_process import InProcessSender, operations_of
+from stillroom.in_process import InProcessSender, root_of
 from stillroom.media.resource import Change, MediaResource, ResourcePage, ResourceQuery
 from stillroom.media.service import MediaResourceService
 from stillroom.paths import StorageKey
@@ -66,20 +66,19 @@ class LocalImageStore(ImageStore):
         self._loop = _LoopThread(open_parts)
         parts = self._loop.runtime.parts
         log.info("storage: %s", parts.storage.description)
-        self._operations = operations_of(parts)
-        self._sender = self._loop
+        self._sender = RetryingSender(root_of(parts), Retries(), self._loop)
 
     @property
     def media(self) -> "LocalMedia":
         """Media library of this store."""
-        return LocalMedia(self._operations.retries, self._run, self._loop)
+        return LocalMedia(self._sender, self._loop)
 
 
 class LocalMedia(MediaLibrary):
     """`MediaLibrary` of the SDK: the methods of `MediaResourceService` as blocking calls."""
 
-    def __init__(self, retries: Retries, run: FlowRunner, loop: "_LoopThread") -> None:
-        super().__init__(retries, run)
+    def __init__(self, sender: RetryingSender, loop: "_LoopThread") -> None:
+        super().__init__(sender)
         self._loop = loop
 
     def ingest_from_storage_key(
@@ -129,10 +128,10 @@ class LocalMedia(MediaLibrary):
             report(HealingProgress(total, await healer.waiting()))
             return total
 
-        return self._loop.run(job)
+        return self._loop.runtime.run(job)
 
     def _wait(self, job: Callable[[MediaResourceService], Coroutine[Any, Any, T]]) -> T:
-        return self._loop.run(lambda runtime: job(runtime.parts.library.service))
+        return self._loop.runtime.run(lambda runtime: job(runtime.parts.library.service))
 
 
 class _Runtime:
@@ -187,16 +186,12 @@ async def _index(runtime: _Runtime) -> None:
     await runtime.indexing.enter_async_context(indexing)
 
 
-async def _end_indexing(runtime: _Runtime) -> None:
-    await runtime.indexing.aclose()
-
-
 def _before_fork() -> None:
     """Stop indexing before a fork, since the child would inherit SQLite's locks."""
     with _starting:
         running = [runtime for runtime in _in_use if runtime.is_usable]
     for runtime in running:
-        runtime.run(_end_indexing)
+        runtime.run(lambda one: one.indexing.aclose())
         _paused.append(runtime)
 
 
@@ -207,7 +202,7 @@ def _after_fork() -> None:
 
 async def _close(runtime: _Runtime) -> None:
     await runtime.sender.close()
-    await _end_indexing(runtime)
+    await runtime.indexing.aclose()
     await runtime.parts.close()
 
 
@@ -237,11 +232,8 @@ class _LoopThread:
                 self._runtime = _Runtime(self._open_parts())
             return self._runtime
 
-    def run(self, job: Callable[[_Runtime], Coroutine[Any, Any, T]]) -> T:
-        return self.runtime.run(job)
-
     def send(self, call: Call) -> Answer | Failure:
-        return self.run(lambda runtime: runtime.sender.send(call))
+        return self.runtime.run(lambda runtime: runtime.sender.send(call))
 
     def close(self) -> None:
         with self._opening:

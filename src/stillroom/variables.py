@@ -21,11 +21,7 @@ _SIMILAR: Final = 0.6
 
 
 def find_unread(names: Collection[str], known: Collection[str]) -> list[str]:
-    """Return a warning for each Stillroom variable that no setting reads.
-
-    Args:
-        names: Names of all environment variables, in upper case.
-        known: Names that settings read.
+    """Return a warning for each Stillroom variable in `names` (upper case) that is not `known`.
 
     Raises:
         ConfigurationError: a name is probably a misspelling of an unset setting, which could allow

@@ -16,7 +16,7 @@ import pytest
 from listening import certificate_file, listening
 from running import Server
 from stillroom.client import ImageStore, ServerUnreachable, UnexpectedAnswer
-from stillroom.client.exchange import Answer, Failure, Wait
+from stillroom.client.exchange import Answer, Failure
 from stillroom.client.retries import Attempts, Retries
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(100)
@@ -37,9 +37,8 @@ def waited(retries: Retries, outcome: Answer | Failure) -> float:
     attempts = Attempts(retries)
     with contextlib.suppress(ServerUnreachable):
         while (wait := attempts.wait_after(outcome)) is not None:
-            assert isinstance(wait, Wait)
             assert isinstance(retries.clock, Clock)
-            retries.clock.now += wait.seconds
+            retries.clock.now += wait
     return retries.clock()
 
 
@@ -144,7 +143,7 @@ def test_a_name_that_no_host_has_is_told_from_a_refusal(monkeypatch: pytest.Monk
 
     with pytest.raises(ServerUnreachable, match="Name or service not known"):
         store.exists("a.png")
-    assert not store._operations.retries.answered.is_set()
+    assert not store._sender.retries.answered.is_set()
 
 
 def test_a_certificate_that_does_not_hold_is_given_up_early(tmp_path: Path) -> None:

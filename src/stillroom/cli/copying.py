@@ -65,5 +65,5 @@ def _each(
             partial(outcomes_of, path, partial(do, store, path, there))
             for path, there in planned.items()
         )
-        with Transfer.shown(verb, len(planned), 0, as_json=options.as_json) as transfer:
+        with Transfer(verb, len(planned), 0, as_json=options.as_json) as transfer:
             Workers(options.concurrency).run(jobs, each)

@@ -23,36 +23,28 @@ _REFRESH_S: Final = 0.2
 
 
 class ProgressCounts(Protocol):
-    """Protocol of progress that can be displayed.
-
-    Attributes:
-        images: Number of finished images.
-        size: Number of processed bytes.
-    """
+    """Protocol of progress that can be displayed: finished images and processed bytes."""
 
     images: int
     size: int
 
 
-class Display:
+class _Display:
     """Progress display on standard error: a bar, or a line every ten seconds without a terminal.
 
-    Attributes:
-        total: Number of images to process; None until they have been counted.
+    `total` is the number of images to process; None until they have been counted.
     """
 
-    def __init__(self, bar: "ProgressBar[int] | None") -> None:
+    def __init__(self, bar: "ProgressBar[int] | None", progress: ProgressCounts) -> None:
         self._bar = bar
         self._line = StatusLine(10)
         self._began = time.monotonic()
-        self._begun: tuple[int, int] | None = None
+        self._first_image, self._first_byte = progress.images, progress.size  # if it resumes
         self.total: int | None = None
 
     def show(self, progress: ProgressCounts) -> None:
-        """Update the display with the counts in `progress`."""
         now = time.monotonic()
-        self._begun = self._begun or (progress.images, progress.size)
-        rate = (progress.size - self._begun[1]) / max(now - self._began, 0.1)
+        rate = (progress.size - self._first_byte) / max(now - self._began, 0.1)
         images = counted(progress.images, "image")
         if self._bar is not None:
             self._bar.length = self.total
@@ -64,12 +56,19 @@ class Display:
             self._line.show(f"{images}, {size_text(progress.size)}, {size_text(rate)}/s{left}")
 
     def _time_left(self, images: int, now: float) -> str:
-        assert self._begun is not None  # noqa: S101  (`show` has set it)
-        done = images - self._begun[0]
+        done = images - self._first_image
         if self.total is None or not done:
             return ""
         seconds = (now - self._began) / done * max(self.total - images, 0)
         return f", {images / max(self.total, 1):.0%}, about {seconds / 60:,.0f} min left"
+
+
+def key_prefixes(prefix: str) -> "list[KeyPrefix]":
+    """Return the prefix of images, and that of the media library if the prefix is empty."""
+    from stillroom.paths import ImagePrefix, KeyPrefix
+
+    images = KeyPrefix.of_images(ImagePrefix.parse(prefix))
+    return [images] if prefix else [images, KeyPrefix.of_library()]
 
 
 async def run_until_signal(
@@ -79,25 +78,16 @@ async def run_until_signal(
     progress: ProgressCounts,
     refreshed: Callable[[], None],
 ) -> asyncio.Task[object]:
-    """Run `work` until it ends or a signal cancels it. Meanwhile, display its progress.
+    """Run `work` until it ends or a signal cancels it, and return the task.
 
-    The images are counted in the background, so that the display can estimate the remaining time.
-
-    Args:
-        work: Coroutine that does the work of the command.
-        store: Store whose images are counted.
-        prefixes: Key prefixes of the images that are counted.
-        progress: Progress of the work.
-        refreshed: Function that is called before each update of the display.
-
-    Returns:
-        The finished or cancelled task.
+    Meanwhile, its progress is displayed; `refreshed` is called before each update. The images with
+    `prefixes` in `store` are counted in the background, to estimate the remaining time.
     """
     task = asyncio.ensure_future(work)
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, task.cancel)
     with progress_bar() as bar:
-        display = Display(bar)
+        display = _Display(bar, progress)
         counting = asyncio.ensure_future(_count(store, prefixes, display))
         try:
             while not task.done():
@@ -120,7 +110,7 @@ def progress_bar() -> Iterator["ProgressBar[int] | None"]:
         yield bar
 
 
-async def _count(store: "Inspection", prefixes: "Sequence[KeyPrefix]", display: Display) -> None:
+async def _count(store: "Inspection", prefixes: "Sequence[KeyPrefix]", display: _Display) -> None:
     from stillroom.paths import StorageKey
 
     count = 0

@@ -7,7 +7,7 @@ import secrets
 import shutil
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from email.utils import parsedate_to_datetime
@@ -17,14 +17,13 @@ import click
 import httpx
 
 from stillroom.cli.exits import FAILED
-from stillroom.cli.options import json_option, read_settings
+from stillroom.cli.options import DATA_DIR, json_option, read_settings
 from stillroom.cli.output import echo_record
 from stillroom.errors import ImageNotFound, StillroomError
 from stillroom.paths import ImagePath, ImagePrefix, KeyPrefix, StorageKey
 
 if TYPE_CHECKING:
     from stillroom.settings import Settings
-    from stillroom.storage.capabilities import Limitation
     from stillroom.storage.port import ImageStorage
 
 _PROBE_FOLDER: Final = "stillroom-doctor"
@@ -37,14 +36,10 @@ _TIMEOUT_S: Final = 15
 
 
 @dataclass(frozen=True, slots=True)
-class CheckResult:
+class _CheckResult:
     """Result of one check, with a remedy if the check found a problem.
 
-    Attributes:
-        subject: Part that was checked, such as `storage`.
-        said: Result in words.
-        remedy: Remedy for the problem; empty if there is none.
-        is_warning: True if the server works despite the problem, at least on a single machine.
+    With `is_warning`, the server works despite the problem, at least on a single machine.
     """
 
     subject: str
@@ -54,12 +49,11 @@ class CheckResult:
 
     @property
     def is_wrong(self) -> bool:
-        """True if there is a problem that is more than a warning."""
         return bool(self.remedy) and not self.is_warning
 
 
 @click.command()
-@click.option("--data-dir", help="The data directory.  [STILLROOM_DATA_DIR, ./stillroom-data]")
+@DATA_DIR
 @json_option("Print one JSON object per check.")
 def doctor(*, data_dir: str | None, as_json: bool) -> None:
     """Check settings, secret, disk or bucket, CDN, database and clock, where the server runs."""
@@ -71,8 +65,8 @@ def doctor(*, data_dir: str | None, as_json: bool) -> None:
         settings.storage  # noqa: B018  (a bucket that is configured by halves raises here)
         rules_of(settings)
     except StillroomError as error:
-        wrong_settings = "set them so that `stillroom serve` starts"
-        _show(CheckResult("settings", str(error), wrong_settings), as_json=as_json)
+        remedy = "set them so that `stillroom serve` starts"
+        _show(_CheckResult("settings", str(error), remedy), as_json=as_json)
         sys.exit(FAILED)
     for finding in _findings(settings):
         _show(finding, as_json=as_json)
@@ -82,7 +76,7 @@ def doctor(*, data_dir: str | None, as_json: bool) -> None:
         sys.exit(FAILED)
 
 
-def _show(finding: CheckResult, *, as_json: bool) -> None:
+def _show(finding: _CheckResult, *, as_json: bool) -> None:
     verdict = "WRONG" if finding.is_wrong else "note" if finding.is_warning else "ok"
     known = {"subject": finding.subject, "said": finding.said, "remedy": finding.remedy or None}
     remedy = f"\n{'':18}-> {finding.remedy}" if finding.remedy else ""
@@ -90,38 +84,33 @@ def _show(finding: CheckResult, *, as_json: bool) -> None:
     echo_record({"verdict": verdict.lower(), **known}, line, as_json=as_json)
 
 
-def _findings(settings: "Settings") -> Iterator[CheckResult]:
-    yield CheckResult("settings", "read")
-    for warning in settings.warnings():
-        said, _, remedy = warning.partition(": ")
-        yield CheckResult("settings", said, remedy or said, is_warning=True)
-    yield from _decoders()
-    yield from _tokens(settings)
-    yield from _filesystem(settings)
-    yield from asyncio.run(_storage(settings))
-    yield asyncio.run(_database(settings))
-    yield _clock(settings)
-
-
-def _decoders() -> Iterator[CheckResult]:
+def _findings(settings: "Settings") -> Iterator[_CheckResult]:
     from stillroom.derived import confinement
 
+    yield _CheckResult("settings", "read")
+    for warning in settings.warnings():
+        said, _, remedy = warning.partition(": ")
+        yield _CheckResult("settings", said, remedy or said, is_warning=True)
     gaps = confinement.gaps()
     for said, remedy in gaps:
-        yield CheckResult("decoders", said, remedy, is_warning=True)
+        yield _CheckResult("decoders", said, remedy, is_warning=True)
     if not gaps:
-        yield CheckResult("decoders", "confined by Landlock and seccomp")
+        yield _CheckResult("decoders", "confined by Landlock and seccomp")
+    yield _CheckResult("secret", *_secret(settings))
+    yield _CheckResult("filesystem", *_filesystem(settings))
+    yield from asyncio.run(_storage(settings))
+    yield _CheckResult("database", *asyncio.run(_database(settings)))
+    yield _CheckResult("clock", *_clock(settings))
 
 
-def _tokens(settings: "Settings") -> Iterator[CheckResult]:
+def _secret(settings: "Settings") -> tuple[str, str]:
     from stillroom.assembly import verifier_of
     from stillroom.auth.choose import minting_secret, open_keys
     from stillroom.auth.tokens import mint_token
 
     own = settings.jwt_algorithm == "HS256" and settings.jwt_secret is None
     if own and not settings.secret_file.exists():
-        yield CheckResult("secret", f"none yet; the first start creates {settings.secret_file}")
-        return
+        return f"none yet; the first start creates {settings.secret_file}", ""
     try:
         keys = open_keys(settings.keys)
         if settings.jwt_algorithm == "HS256":
@@ -133,34 +122,29 @@ def _tokens(settings: "Settings") -> Iterator[CheckResult]:
             )
             asyncio.run(verifier_of(keys, settings).check(f"Bearer {token}"))
     except StillroomError as error:
-        yield CheckResult("secret", str(error), "fix what it names; `stillroom token` must work")
-        return
+        return str(error), "fix what it names; `stillroom token` must work"
     command = settings.token_command
-    yield CheckResult("secret", f"{keys.description}{command and f'; mint one with: {command}'}")
+    return f"{keys.description}{command and f'; mint one with: {command}'}", ""
 
 
-def _filesystem(settings: "Settings") -> Iterator[CheckResult]:
+def _filesystem(settings: "Settings") -> tuple[str, str]:
     home = settings.data_dir
     if not home.exists():
-        yield CheckResult("filesystem", f"{home} does not exist yet; the first start creates it")
-        return
+        return f"{home} does not exist yet; the first start creates it", ""
     if not os.access(home, os.R_OK | os.W_OK | os.X_OK):
         remedy = f"give it to this user: chown -R $(id -u) {home}"
-        yield CheckResult("filesystem", f"this user cannot write to {home}", remedy)
-        return
+        return f"this user cannot write to {home}", remedy
     free = shutil.disk_usage(home).free
     said = f"{home}, {free / 1e9:.1f} GB free"
     if free < settings.min_free_bytes:
-        remedy = "free some space, or lower STILLROOM_MIN_FREE_BYTES: saves get 507"
-        yield CheckResult("filesystem", said, remedy)
-    elif settings.durability == "none":
+        return said, "free some space, or lower STILLROOM_MIN_FREE_BYTES: saves get 507"
+    if settings.durability == "none":
         remedy = "unset STILLROOM_DURABILITY, unless this is scratch data"
-        yield CheckResult("filesystem", f"{said}; a power cut loses images", remedy)
-    else:
-        yield CheckResult("filesystem", said)
+        return f"{said}; a power cut loses images", remedy
+    return said, ""
 
 
-async def _storage(settings: "Settings") -> list[CheckResult]:
+async def _storage(settings: "Settings") -> list[_CheckResult]:
     from stillroom.assembly import opened_storage
     from stillroom.storage.choose import DiskConfig
 
@@ -168,13 +152,13 @@ async def _storage(settings: "Settings") -> list[CheckResult]:
         return []
     try:
         async with opened_storage(settings) as storage:
-            description = CheckResult("storage", storage.description)
+            description = _CheckResult("storage", storage.description)
             return [description, *[finding async for finding in _tried(storage)]]
     except StillroomError as error:
-        return [CheckResult("storage", str(error), "fix what it names")]
+        return [_CheckResult("storage", str(error), "fix what it names")]
 
 
-async def _tried(storage: "ImageStorage") -> AsyncIterator[CheckResult]:
+async def _tried(storage: "ImageStorage") -> AsyncIterator[_CheckResult]:
     from stillroom.storage.sources import BytesSource
     from stillroom.storage.values import ListQuery
 
@@ -199,39 +183,35 @@ async def _tried(storage: "ImageStorage") -> AsyncIterator[CheckResult]:
             said = await step()
         except StillroomError as error:
             cause = f": {error.__cause__}" if error.__cause__ else ""
-            yield CheckResult(
-                subject,
-                f"{error}{cause}",
+            remedy = (
                 "a bucket's token needs Object Read & Write for this bucket (docs/r2.md); a disk "
-                "must be writable and healthy",
+                "must be writable and healthy"
             )
+            yield _CheckResult(subject, f"{error}{cause}", remedy)
             if subject == "saving":
                 return
             continue
-        if isinstance(said, list):
-            for finding in said:
-                yield finding
-        else:
-            yield CheckResult(subject, f"works, {(time.perf_counter() - began) * 1000:.0f} ms")
+        works = f"works, {(time.perf_counter() - began) * 1000:.0f} ms"
+        for finding in said if isinstance(said, list) else [_CheckResult(subject, works)]:
+            yield finding
 
 
-async def _lacking(storage: "ImageStorage", subject: str) -> list[CheckResult] | None:
+async def _lacking(storage: "ImageStorage", subject: str) -> list[_CheckResult] | None:
     from stillroom.storage.capabilities import TriesFeatures
 
-    lacking: Sequence[Limitation] = ()
-    if isinstance(storage, TriesFeatures):
-        is_order = subject == "order"
-        lacking = await (storage.lacking_order() if is_order else storage.lacking_conditions())
+    if not isinstance(storage, TriesFeatures):
+        return None
+    find = storage.lacking_order if subject == "order" else storage.lacking_conditions
     remedy = "see whether a newer release does better (docs/buckets.md)"
     return [
-        CheckResult(
+        _CheckResult(
             subject, f"the bucket {one.said}", f"{one.consequence}: {remedy}", is_warning=True
         )
-        for one in lacking
+        for one in await find()
     ] or None
 
 
-async def _read(storage: "ImageStorage", key: StorageKey) -> list[CheckResult] | None:
+async def _read(storage: "ImageStorage", key: StorageKey) -> list[_CheckResult] | None:
     """Read the test image as a browser would: from the server, or from the CDN after a redirect."""
     from stillroom.storage.values import RemoteImage
 
@@ -241,7 +221,7 @@ async def _read(storage: "ImageStorage", key: StorageKey) -> list[CheckResult] |
             found = b"".join([chunk async for chunk in location.chunks(0, len(_PROBE))])
         finally:
             location.close()
-        wrong = [CheckResult("reading", "the bytes differ", "check the disk: run its SMART test")]
+        wrong = [_CheckResult("reading", "the bytes differ", "check the disk: run its SMART test")]
         return None if found == _PROBE else wrong
     url = httpx.URL(location.url)
     host, fields = url.host, {"host": url.netloc.decode()}
@@ -252,15 +232,15 @@ async def _read(storage: "ImageStorage", key: StorageKey) -> list[CheckResult] |
             answer = await client.get(url, headers=fields, extensions={"sni_hostname": host})
     except httpx.TransportError as error:
         remedy = "connect the bucket to the domain in R2_PUBLIC_URL (docs/r2.md)"
-        return [CheckResult("CDN", f"{host} does not respond: {error}", remedy)]
+        return [_CheckResult("CDN", f"{host} does not respond: {error}", remedy)]
     if answer.status_code != 200 or answer.content != _PROBE:  # noqa: PLR2004  (a status)
         remedy = "R2_PUBLIC_URL must serve this bucket, from its root (docs/r2.md)"
-        return [CheckResult("CDN", f"{host} returns {answer.status_code}, not the probe", remedy)]
+        return [_CheckResult("CDN", f"{host} returns {answer.status_code}, not the probe", remedy)]
     return list(_cdn_fields(host, answer))
 
 
-def _cdn_fields(host: str, answer: httpx.Response) -> Iterator[CheckResult]:
-    yield CheckResult("CDN", f"{host} serves what was saved")
+def _cdn_fields(host: str, answer: httpx.Response) -> Iterator[_CheckResult]:
+    yield _CheckResult("CDN", f"{host} serves what was saved")
     remedies = {
         "cache-control": "let the CDN pass it on: R2_CACHE_CONTROL is stored with each image",
         "content-type": "let the CDN pass it on: it is stored with each image",
@@ -271,7 +251,7 @@ def _cdn_fields(host: str, answer: httpx.Response) -> Iterator[CheckResult]:
         )
     for field, remedy in remedies.items():
         value = answer.headers.get(field, "")
-        yield CheckResult("CDN", f"{field}: {value or 'missing'}", "" if value else remedy)
+        yield _CheckResult("CDN", f"{field}: {value or 'missing'}", "" if value else remedy)
 
 
 async def _delete(storage: "ImageStorage", key: StorageKey, copied: StorageKey) -> None:
@@ -280,12 +260,12 @@ async def _delete(storage: "ImageStorage", key: StorageKey, copied: StorageKey) 
     await storage.delete(key)
 
 
-async def _database(settings: "Settings") -> CheckResult:
+async def _database(settings: "Settings") -> tuple[str, str]:
     from stillroom.media.config import SqliteConfig
     from stillroom.media.database import MediaDatabase
 
     if isinstance(settings.rows, SqliteConfig) and not settings.rows.file.exists():
-        return CheckResult("database", "none yet; the first start creates it")
+        return "none yet; the first start creates it", ""
     database = MediaDatabase(settings.rows)
     try:
         await database.rows()
@@ -293,23 +273,23 @@ async def _database(settings: "Settings") -> CheckResult:
         remedy = "check that PostgreSQL runs, and user, host and name in STILLROOM_DATABASE_URL"
         if isinstance(settings.rows, SqliteConfig):
             remedy = f"restore {settings.rows.file} from a backup"
-        return CheckResult("database", str(error), remedy)
+        return str(error), remedy
     finally:
         await database.close()
-    return CheckResult("database", database.description)
+    return database.description, ""
 
 
-def _clock(settings: "Settings") -> CheckResult:
+def _clock(settings: "Settings") -> tuple[str, str]:
     """Compare the clock of this machine with that of the bucket, or else of the server."""
     url = settings.r2_endpoint_url or os.environ.get("STILLROOM_URL", "")
     if not url:
-        return CheckResult("clock", "no bucket and no STILLROOM_URL to compare it with")
+        return "no bucket and no STILLROOM_URL to compare it with", ""
     try:
         answer = httpx.get(f"{url.rstrip('/')}/healthz", timeout=_TIMEOUT_S)
         theirs = parsedate_to_datetime(answer.headers["date"]).timestamp()
     except (httpx.HTTPError, httpx.InvalidURL, KeyError, ValueError) as error:
-        return CheckResult("clock", f"{url} does not send the time ({type(error).__name__})")
+        return f"{url} does not send the time ({type(error).__name__})", ""
     ahead = time.time() - theirs
     said = f"{abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} {httpx.URL(url).host}"
     remedy = "switch time synchronisation on: timedatectl set-ntp true"
-    return CheckResult("clock", said, remedy if abs(ahead) > _SKEW_S else "")
+    return said, remedy if abs(ahead) > _SKEW_S else ""

@@ -8,7 +8,7 @@ import click
 from stillroom.cli.images import completed
 from stillroom.cli.options import json_option
 from stillroom.cli.output import echo_record, size_text
-from stillroom.cli.selection import Filter, filter_options
+from stillroom.cli.selection import Filter, filter_options, folder_of
 from stillroom.cli.server_options import SERVER, open_store, server_options
 from stillroom.client import ImageInfo
 
@@ -21,16 +21,14 @@ from stillroom.client import ImageInfo
 @json_option("One JSON object per line: path, size, images.")
 @filter_options
 @server_options
-def du(
-    folder: str, *, depth: int, as_json: bool, include: tuple[str, ...], exclude: tuple[str, ...]
-) -> None:
+def du(folder: str, *, depth: int, as_json: bool, chosen: Filter) -> None:
     """Add up the sizes of images, by folder: size, number of images, folder.
 
     Every image is listed: a million take minutes, and in a bucket cost the server a request each.
     """
-    folder = f"{folder.rstrip('/')}/" if folder.strip("/") else ""
+    folder = folder_of(folder)
     with open_store() as store:
-        sums = _sums(store.entries(folder), folder, depth, Filter(include, exclude))
+        sums = _sums(store.entries(folder), folder, depth, chosen)
     for name in sorted(sums, key=lambda name: (name == folder, name)):
         size, images = sums[name]
         line = f"{size_text(size):>9}  {images:>9,}  {name or '/'}"

@@ -9,7 +9,6 @@ import click
 _WHOLE: Final = 1000
 """Maximum length of a command's help in the list of commands. The default is a single line."""
 
-
 _PRINTING: Final = ("cat", "du", "ls", "plan", "search", "show", "url")
 """Commands that only print. They succeed even if the program that reads the output exits early."""
 
@@ -20,11 +19,7 @@ class Group(click.Group):
     group_class = type
 
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401  (click's own type)
-        """Run a command of this group.
-
-        If the command only prints, it succeeds even if the program that reads the output has
-        exited.
-        """
+        """Run a command of this group. See `_PRINTING`."""
         try:
             result = super().invoke(ctx)
             sys.stdout.flush()
@@ -37,14 +32,9 @@ class Group(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the section of the help that lists the commands."""
-        found = ((name, self.get_command(ctx, name)) for name in self.list_commands(ctx))
-        rows = [
-            (name, command.get_short_help_str(_WHOLE))
-            for name, command in found
-            if command is not None and not command.hidden
-        ]
+        found = ((name, self.commands[name]) for name in self.list_commands(ctx))
         with formatter.section("Commands"):
-            formatter.write_dl(rows)
+            formatter.write_dl([(name, one.get_short_help_str(_WHOLE)) for name, one in found])
 
 
 def explained(error: click.ClickException) -> click.ClickException:

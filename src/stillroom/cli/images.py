@@ -3,7 +3,7 @@
 import json
 import logging
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
@@ -22,6 +22,7 @@ from stillroom.cli.selection import (
     images_named,
     images_to_get,
     images_to_zip,
+    no_such_image,
 )
 from stillroom.cli.server_options import SERVER, open_store, server_options
 from stillroom.client import DownloadedImage, Folder, ImageInfo, ImageStore, Outcome
@@ -36,10 +37,7 @@ PROMPT_DEADLINE_S: Final = 5
 
 
 def completed(context: click.Context, _: click.Parameter, begun: str) -> list[CompletionItem]:
-    """Return shell completions for an image path that begins with `begun`.
-
-    The list is empty if the server does not respond.
-    """
+    """Return shell completions for an image path, or none if the server does not respond."""
     logging.getLogger("stillroom.client").setLevel(logging.ERROR)  # no logs while the user types
     try:
         with open_store(context, deadline_s=1, timeout_s=2) as store:
@@ -84,34 +82,31 @@ def put(
     TARGET is a path for one file, else a folder; `/` is the top. A folder is uploaded with all that
     is below it, without its own name. `-` saves standard input.
     """
+    facts: dict[str, Any] = {"generation": generation, "ai_generated": ai_generated}
     as_json = options.as_json
     with open_store() as store:
         if sources == ("-",):
-            saved = store.save(
-                target,
-                sys.stdin.buffer,
-                generation=generation,
-                ai_generated=ai_generated,
-                expires_in=expires_in,
-            )
+            saved = store.save(target, sys.stdin.buffer, **facts, expires_in=expires_in)
             echo_result("uploaded", saved.path, as_json=as_json, size=saved.size)
             return
         planned = files_to_put(sources, target, options.chosen)
-        if generation is not None:
-            facts = {"generation": generation, "ai_generated": ai_generated}
-            result = _put_with_facts(store, planned, facts, expires_in, dry_run=options.dry_run)
-            echo_result(*result, as_json=as_json)
-            return
+        if generation is not None and len(planned) != 1:
+            raise click.UsageError(
+                "--generation can be used with one image only: save the images one by one"
+            )
         if options.dry_run:
+            may_skip = generation is None and expires_in is None
             for path, file in planned.items():
-                is_same = expires_in is None and _is_there(
-                    store, path, file, ai_generated=ai_generated
-                )
-                echo_result("unchanged" if is_same else "would upload", path, as_json=as_json)
+                skipped = may_skip and _is_there(store, path, file, ai_generated=ai_generated)
+                echo_result("unchanged" if skipped else "would upload", path, as_json=as_json)
+            return
+        if generation is not None:
+            result = _put_one(store, *planned.popitem(), facts, expires_in)
+            echo_result(*result, as_json=as_json)
             return
         sizes = {path: file.stat().st_size for path, file in planned.items()}
         total = sum(sizes.values())
-        with Transfer.shown("uploaded", len(planned), total, as_json=as_json) as transfer:
+        with Transfer("uploaded", len(planned), total, as_json=as_json) as transfer:
             store.save_many(
                 planned.items(),
                 concurrency=options.concurrency,
@@ -123,26 +118,12 @@ def put(
             )
 
 
-def _put_with_facts(
-    store: ImageStore,
-    planned: Mapping[str, Path],
-    facts: dict[str, Any],
-    expires_in: timedelta | None,
-    *,
-    dry_run: bool,
+def _put_one(
+    store: ImageStore, path: str, file: Path, facts: dict[str, Any], expires_in: timedelta | None
 ) -> tuple[str, str]:
-    """Save one image with generation parameters. Return a word for the output, and the path."""
-    if len(planned) != 1:
-        raise click.UsageError(
-            "--generation can be used with one image only: save the images one by one"
-        )
-    ((path, file),) = planned.items()
-    if dry_run:
-        return "would upload", path
-    if expires_in is None:
-        saved = store.save_unless_same(path, file, **facts)
-    else:
-        saved = store.save(path, file, **facts, expires_in=expires_in)
+    if expires_in is not None:
+        return "uploaded", store.save(path, file, **facts, expires_in=expires_in).path
+    saved = store.save_unless_same(path, file, **facts)
     return "unchanged" if saved.skipped else "uploaded", saved.path
 
 
@@ -185,7 +166,7 @@ def get(
             file = planned[outcome.path]
             transfer.finish(outcome, file.stat().st_size if outcome.error is None else 0)
 
-        with Transfer.shown("downloaded", len(planned), 0, as_json=options.as_json) as transfer:
+        with Transfer("downloaded", len(planned), 0, as_json=options.as_json) as transfer:
             store.download_many(
                 planned.items(),
                 concurrency=options.concurrency,
@@ -197,10 +178,9 @@ def get(
 
 def _is_there(store: ImageStore, path: str, file: Path, *, ai_generated: bool = False) -> bool:
     try:
-        found = store.stat(path)
+        return is_same(file, store.stat(path), ai_generated=ai_generated)
     except ImageNotFound:
         return False
-    return is_same(file, size=found.size, sha256=found.sha256, ai_generated=ai_generated)
 
 
 @click.command(epilog=SERVER)
@@ -213,22 +193,16 @@ def _is_there(store: ImageStore, path: str, file: Path, *, ai_generated: bool = 
 def ls(folder: str, *, long: bool, recursive: bool, tree: bool, as_json: bool) -> None:
     """List a folder, or one image."""
     with open_store(deadline_s=PROMPT_DEADLINE_S) as store:
-        entries = _entries(store, folder, deep=recursive or tree, facts=long or as_json)
-        empty = True
-        shown: list[str] = []
-        for entry in entries:
-            empty = False
+        entry, shown = None, list[str]()
+        for entry in _entries(store, folder, deep=recursive or tree, facts=long or as_json):
             if tree:
                 shown = _branch(entry, shown, long=long)
             elif as_json:
-                known = {"path": entry.path} if isinstance(entry, Folder) else asdict(entry)
-                click.echo(json_text(known))
+                click.echo(json_text(asdict(entry)))
             else:
                 click.echo(_line(entry, entry.path, long=long))
-        if empty and folder:
-            error = ImageNotFound()
-            error.args = (f"{folder}: no such image or folder",)
-            raise error
+        if entry is None and folder:
+            raise no_such_image(folder)
 
 
 def _entries(
@@ -249,10 +223,10 @@ def _entries(
 def _line(entry: ImageInfo | Folder, name: str, *, long: bool) -> str:
     if not long:
         return name
-    size, saved, kind = "-", "-", "-"
+    size = saved = kind = "-"
     if isinstance(entry, ImageInfo):
-        size, kind = size_text(entry.size), entry.content_type
-        saved = time_text(entry.modified)
+        size, saved = size_text(entry.size), time_text(entry.modified)
+        kind = entry.content_type
     return f"{size:>9}  {saved:20}  {kind:{_TYPE_WIDTH}.{_TYPE_WIDTH}}  {name}"
 
 
@@ -280,16 +254,15 @@ def rm(
     recursive: bool,
     yes: bool,
     dry_run: bool,
-    include: tuple[str, ...],
-    exclude: tuple[str, ...],
+    chosen: Filter,
     as_json: bool,
 ) -> None:
     """Delete images; folders with --recursive, which asks first."""
     with open_store() as store:
-        paths: list[str] = []
+        wanted: dict[str, None] = {}
         asks = False
         for source in sources:
-            found = images_named(store, source, Filter(include, exclude))
+            found = images_named(store, source, chosen)
             if found != [source]:
                 if not recursive:
                     raise click.UsageError(
@@ -297,18 +270,16 @@ def rm(
                         "add --recursive to delete it"
                     )
                 asks = True
-            paths += found
-        paths = list(dict.fromkeys(paths))
+            wanted |= dict.fromkeys(found)
+        paths, images = list(wanted), counted(len(wanted), "image")
         if dry_run:
             for path in paths:
                 echo_result("would delete", path, as_json=as_json)
             return
         if asks and not yes:
             if not sys.stdin.isatty():
-                raise click.UsageError(
-                    f"{counted(len(paths), 'image')} would be deleted: add --yes to confirm"
-                )
-            click.confirm(f"Delete {counted(len(paths), 'image')}?", abort=True)
+                raise click.UsageError(f"{images} would be deleted: add --yes to confirm")
+            click.confirm(f"Delete {images}?", abort=True)
         deleted = store.delete_many(paths)
         if as_json:
             click.echo(json.dumps({"deleted": deleted, "missing": len(paths) - deleted}))

@@ -1,9 +1,9 @@
 """Commands `stillroom media ingest`, `sweep`, `orphans`, `dead-letters` and `migrate`."""
 
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, ParamSpec
 
 import click
 
@@ -19,11 +19,14 @@ if TYPE_CHECKING:
     from stillroom.media.rows.dead_letters import DeadLetterRows
 
 _PAGE: Final = 1000
-_PROGRESS_S: Final = 5.0
 
 _AS_JSON = json_option("One JSON object per line.")
 
-_EVERYTHING = click.option("--all", "everything", is_flag=True, help="All dead letters.")
+P = ParamSpec("P")
+
+
+def _options(command: Callable[P, Coroutine[Any, Any, bool | None]]) -> Callable[P, None]:
+    return _AS_JSON(DATA_DIR(asynchronous(command)))
 
 
 @click.group(cls=Group)
@@ -38,9 +41,7 @@ for command in (list_resources, show, tag, heal):
 @media.command()
 @click.argument("keys", nargs=-1, required=True, metavar="KEY...")
 @click.option("--keep", is_flag=True, help="Record them at their present keys, without copying.")
-@_AS_JSON
-@DATA_DIR
-@asynchronous
+@_options
 async def ingest(keys: tuple[str, ...], *, keep: bool, as_json: bool, data_dir: str | None) -> bool:
     """Take compute results into the media library, and print the new resources.
 
@@ -63,17 +64,15 @@ async def ingest(keys: tuple[str, ...], *, keep: bool, as_json: bool, data_dir: 
                 click.echo(f"stillroom: {text}: {error}", err=True)
                 all_well = False
             else:
-                stored_as = resource.storage_key.text
-                known = {"id": str(resource.id), "storage_key": stored_as, "key": text}
-                echo_record(known, f"{resource.id}  {stored_as}  {text}", as_json=as_json)
+                key = resource.storage_key.text
+                known = {"id": str(resource.id), "storage_key": key, "key": text}
+                echo_record(known, as_json=as_json)
     return all_well
 
 
 @media.command()
 @click.option("--dry-run", is_flag=True, help="List due deletions without executing them.")
-@_AS_JSON
-@DATA_DIR
-@asynchronous
+@_options
 async def sweep(*, dry_run: bool, as_json: bool, data_dir: str | None) -> bool:
     """Delete what is due now, as the server does every STILLROOM_SWEEP_INTERVAL_SECONDS.
 
@@ -91,9 +90,9 @@ async def sweep(*, dry_run: bool, as_json: bool, data_dir: str | None) -> bool:
                     due_at = mark.due_at.isoformat(timespec="seconds")
                     key = mark.storage_key.text
                     known = {"due_at": due_at, "reason": mark.reason, "storage_key": key}
-                    echo_record(known, "  ".join(known.values()), as_json=as_json)
+                    echo_record(known, as_json=as_json)
             return True
-        progress = _status_line()
+        progress = StatusLine(5, 5, redrawn="{}\n")
         if library.expiry is not None:
             await library.expiry.mark_expired(never_stops)
         swept = await library.sweeper.sweep(
@@ -121,9 +120,7 @@ async def sweep(*, dry_run: bool, as_json: bool, data_dir: str | None) -> bool:
     show_default=True,
     help="Delete nothing if a larger share of the stored images are orphans.",
 )
-@_AS_JSON
-@DATA_DIR
-@asynchronous
+@_options
 async def orphans(*, delete: bool, max_percent: float, as_json: bool, data_dir: str | None) -> bool:
     """Compare the library's stored images with its rows, and print the mismatches.
 
@@ -136,12 +133,11 @@ async def orphans(*, delete: bool, max_percent: float, as_json: bool, data_dir: 
     from stillroom.maintenance.orphans import OrphanScan, ScanStats
 
     settings = read_settings(data_dir)
-    scanned, progress, failed = ScanStats(), _status_line(), 0
+    scanned, progress, failed = ScanStats(), StatusLine(5, 5, redrawn="{}\n"), 0
 
     def report(mismatch: "Mismatch") -> None:
         progress.update(f"{scanned.objects} images …")
-        known = {"kind": mismatch.kind, "storage_key": mismatch.key}
-        echo_record(known, f"{mismatch.kind}  {mismatch.key}", as_json=as_json)
+        echo_record({"kind": mismatch.kind, "storage_key": mismatch.key}, as_json=as_json)
 
     async with opened_library(settings) as library:
         scan = OrphanScan(library.storage, library.database, grace=settings.deletion_grace)
@@ -161,15 +157,10 @@ async def orphans(*, delete: bool, max_percent: float, as_json: bool, data_dir: 
     return not left + scanned.foreign + scanned.missing
 
 
-def _status_line() -> StatusLine:
-    return StatusLine(_PROGRESS_S, _PROGRESS_S, redrawn="{}\n")
-
-
 class _DeadLetters(Group):
     """Command group that also accepts `list`, the former name of its command `ls`."""
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Return the command with this name, or None."""
         return super().get_command(ctx, "ls" if cmd_name == "list" else cmd_name)
 
 
@@ -179,9 +170,7 @@ def dead_letters() -> None:
 
 
 @dead_letters.command("ls")
-@_AS_JSON
-@DATA_DIR
-@asynchronous
+@_options
 async def list_dead_letters(*, as_json: bool, data_dir: str | None) -> None:
     """List dead letters, newest first: id, time, attempts, reason, key and error."""
     from stillroom.assembly import opened_library
@@ -196,26 +185,26 @@ async def list_dead_letters(*, as_json: bool, data_dir: str | None) -> None:
                 "storage_key": dead_letter.payload["storage_key"],
                 "last_error": dead_letter.last_error,
             }
-            echo_record(known, "  ".join(map(str, known.values())), as_json=as_json)
+            echo_record(known, as_json=as_json)
+
+
+def _dead_letter_options(
+    command: Callable[P, Coroutine[Any, Any, bool | None]],
+) -> Callable[P, None]:
+    everything = click.option("--all", "everything", is_flag=True, help="All dead letters.")
+    ids = click.argument("ids", nargs=-1, type=click.UUID, metavar="[ID...]")
+    return ids(everything(_options(command)))
 
 
 @dead_letters.command("retry")
-@click.argument("ids", nargs=-1, type=click.UUID, metavar="[ID...]")
-@_EVERYTHING
-@_AS_JSON
-@DATA_DIR
-@asynchronous
+@_dead_letter_options
 async def retry_dead_letters(**how: Any) -> bool:  # noqa: ANN401  (see `_change`)
     """Make dead letters due again; all checks are repeated before anything is deleted."""
     return await _change(lambda rows, dead_letter_id: rows.retry(dead_letter_id), **how)
 
 
 @dead_letters.command("drop")
-@click.argument("ids", nargs=-1, type=click.UUID, metavar="[ID...]")
-@_EVERYTHING
-@_AS_JSON
-@DATA_DIR
-@asynchronous
+@_dead_letter_options
 async def drop_dead_letters(**how: Any) -> bool:  # noqa: ANN401  (see `_change`)
     """Remove dead letters; their images stay."""
     return await _change(lambda rows, dead_letter_id: rows.drop(dead_letter_id), **how)
@@ -254,7 +243,7 @@ async def _change(
             else:
                 storage_key = dead_letter.payload["storage_key"]
                 known = {"id": str(dead_letter.id), "storage_key": storage_key}
-                echo_record(known, "  ".join(known.values()), as_json=as_json)
+                echo_record(known, as_json=as_json)
     return all_well
 
 

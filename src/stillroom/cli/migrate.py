@@ -11,21 +11,21 @@ from typing import IO, TYPE_CHECKING, Any, Final
 
 import click
 
-from stillroom.cli.display import run_until_signal
+from stillroom.cli.display import key_prefixes, run_until_signal
 from stillroom.cli.exits import FAILED, STOPPED, code_of
-from stillroom.cli.options import DRY_RUN, json_option, rate
-from stillroom.cli.output import counted, size_text
+from stillroom.cli.options import DRY_RUN, PREFIX, RATE, json_option
+from stillroom.cli.output import counted, erase_line, size_text
 from stillroom.errors import BackendUnavailable, ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    import asyncio
+    from collections.abc import Sequence
 
     from stillroom.maintenance.migration import Migration, Target
     from stillroom.maintenance.migration_report import MigrationStats, ProgressEvent
     from stillroom.maintenance.row_transfer import TransferStats
     from stillroom.paths import KeyPrefix
     from stillroom.settings import Settings
-    from stillroom.storage.inspection import Inspection
 
 _WRITTEN: Final = frozenset(("differs", "failed", "stray", "extra"))
 """Outcomes that are printed, one line per image. All other outcomes are only counted."""
@@ -40,16 +40,12 @@ _STORE = click.Path(exists=True, path_type=Path)
 @click.option(
     "--to", "target", type=_STORE, help="Settings file or data directory.  [the environment]"
 )
-@click.option(
-    "--prefix",
-    default="",
-    help="Only images whose path begins with this, without the media library.",
-)
+@PREFIX
 @click.option(
     "--overwrite", is_flag=True, help="Replace images that differ even if the target's are newer."
 )
 @click.option("--extra", is_flag=True, help="Also list the images that only the target has.")
-@click.option("--rate", type=rate, help="Read no faster than this: 50MB/s.  [no limit]")
+@RATE
 @DRY_RUN
 @json_option("One JSON document on standard output.")
 @click.option(
@@ -76,14 +72,9 @@ def migrate(
     """
     import uvloop
 
-    from stillroom.paths import ImagePrefix, KeyPrefix
-
     if source is None and target is None:
         raise click.UsageError("pass --from, --to or both: a settings file, or a data directory")
-    prefixes = [KeyPrefix.of_images(ImagePrefix.parse(prefix))]
-    if not prefix:
-        prefixes.append(KeyPrefix.of_library())
-    run = _Run(_settings(source), _settings(target), prefixes, **options)
+    run = _Run(_settings(source), _settings(target), key_prefixes(prefix), **options)
     with contextlib.ExitStack() as opened:
         if report is not None:
             run.report = opened.enter_context(_opened_report(Path(report)))
@@ -138,45 +129,35 @@ class _Run:
         ):
             raise ConfigurationError("--from and --to are the same store: there is nothing to copy")
         stats = MigrationStats()
-        async with opened_inspection(self.source) as source:
+        async with contextlib.AsyncExitStack() as opened:
+            source = await opened.enter_async_context(opened_inspection(self.source))
             await source.check()
-            async with self._opened_target() as target:
-                migration = Migration(
-                    source,
-                    target,
-                    *self.prefixes,
-                    rate_limit=RateLimiter(self.rate),
-                    stats=stats,
-                    overwrite=self.overwrite,
-                    dry_run=self.dry_run,
-                    on_event=self._on_event,
-                )
-                return await self._run(migration, source, stats, rows_alone=is_one_store)
+            migration = Migration(
+                source,
+                await self._open_target(opened),
+                *self.prefixes,
+                rate_limit=RateLimiter(self.rate),
+                stats=stats,
+                overwrite=self.overwrite,
+                dry_run=self.dry_run,
+                on_event=self._on_event,
+            )
+            work = self._work(migration, rows_alone=is_one_store)
+            task = await run_until_signal(work, source, self.prefixes, stats, self._print_lines)
+            return self._status_of(task, stats)
 
-    @contextlib.asynccontextmanager
-    async def _opened_target(self) -> "AsyncIterator[Target | None]":
+    async def _open_target(self, opened: contextlib.AsyncExitStack) -> "Target | None":
         from stillroom.assembly import opened_inspection, opened_storage
         from stillroom.maintenance.migration import Target
         from stillroom.storage.choose import EVERY_IMAGE, has_store
 
         if self.dry_run and not has_store(self.target.storage):
-            yield None
-            return
-        async with opened_storage(self.target, EVERY_IMAGE) as storage:
-            await storage.check()
-            async with opened_inspection(self.target) as inspection:
-                yield Target(storage, inspection)
+            return None
+        storage = await opened.enter_async_context(opened_storage(self.target, EVERY_IMAGE))
+        await storage.check()
+        return Target(storage, await opened.enter_async_context(opened_inspection(self.target)))
 
-    async def _run(
-        self,
-        migration: "Migration",
-        source: "Inspection",
-        stats: "MigrationStats",
-        *,
-        rows_alone: bool,
-    ) -> int:
-        work = self._work(migration, rows_alone=rows_alone)
-        task = await run_until_signal(work, source, self.prefixes, stats, self._print_lines)
+    def _status_of(self, task: "asyncio.Task[object]", stats: "MigrationStats") -> int:
         if task.cancelled():
             self._end(stats, finished=False)
             return STOPPED
@@ -204,8 +185,6 @@ class _Run:
             migration, self.source.rows, self.target.rows, self.row_stats, dry_run=self.dry_run
         )
 
-    # Output ------------------------------------------------------------------------------
-
     def _on_event(self, event: "ProgressEvent") -> None:
         if self.report is not None:
             self.report.write(f"{json.dumps(asdict(event))}\n")
@@ -221,8 +200,8 @@ class _Run:
         """Print the lines that were collected since the last call, above the progress bar."""
         if self.report is not None:
             self.report.flush()
-        if self._lines and sys.stderr.isatty():
-            click.echo("\r\033[K", err=True, nl=False)
+        if self._lines:
+            erase_line()
         for line in self._lines:
             click.echo(line)
         self._lines.clear()
@@ -262,9 +241,8 @@ class _Run:
             "counts": stats.counts,
             "problems": [asdict(event) for event in stats.problems],
             "problems_left_out": stats.reported - len(stats.problems),
-            "rows": None
-            if rows is None
-            else {
+            "rows": rows
+            and {
                 "resources": rows.resources,
                 "counts": rows.counts,
                 "marks": rows.marks,

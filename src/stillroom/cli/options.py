@@ -26,6 +26,11 @@ _POWERS: Final = {"": 0, "k": 1, "M": 2, "G": 3}
 DATA_DIR = click.option(
     "--data-dir", help="The data directory.  [STILLROOM_DATA_DIR, ./stillroom-data]"
 )
+PREFIX = click.option(
+    "--prefix",
+    default="",
+    help="Only images whose path begins with this, without the media library.",
+)
 DRY_RUN = click.option("--dry-run", is_flag=True, help="Print what would be done, and do nothing.")
 CONCURRENCY = click.option(
     "-j", "--concurrency", type=click.IntRange(1, 64), default=8, show_default=True
@@ -33,16 +38,12 @@ CONCURRENCY = click.option(
 
 
 def json_option(text: str) -> Callable[[Callable[P, Any]], Callable[P, Any]]:
-    """Return the option `--json` with the help `text`. The value is passed as `as_json`."""
+    """Return the option `--json`, whose value is passed as `as_json`."""
     return click.option("--json", "as_json", is_flag=True, help=text)
 
 
 def read_settings(data_dir: str | None) -> "Settings":
-    """Read the settings of the server. `data_dir` is the value of the option `--data-dir`.
-
-    Raises:
-        ConfigurationError: the settings are invalid or do not work together.
-    """
+    """Read the settings of the server. `data_dir` is the value of the option `--data-dir`."""
     from stillroom.settings import Settings
 
     return Settings.read(data_dir=data_dir)
@@ -76,6 +77,9 @@ def rate(text: str) -> float:
     if number < 1:
         raise click.BadParameter(f"{text!r} is not a rate such as 500kB/s, 50MB/s or 1GiB/s")
     return number
+
+
+RATE = click.option("--rate", type=rate, help="Read no faster than this: 50MB/s.  [no limit]")
 
 
 def json_or_file(text: str) -> dict[str, Any]:

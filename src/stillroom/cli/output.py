@@ -13,19 +13,25 @@ _CONTROLS: Final = {code: f"\\u{code:04x}" for code in range(0x7F, 0xA0)}
 """Escapes for the control characters that `json.dumps` leaves unescaped."""
 
 
-def echo_record(known: Mapping[str, object], line: str, *, as_json: bool) -> None:
-    """Print a record, as one line of JSON in ASCII with `as_json`, otherwise as `line`."""
-    click.echo(json.dumps(known) if as_json else line)
+def echo_record(known: Mapping[str, object], line: str = "", *, as_json: bool) -> None:
+    """Print a record as JSON in ASCII with `as_json`, otherwise as `line` or its values."""
+    click.echo(json.dumps(known) if as_json else line or "  ".join(map(str, known.values())))
 
 
 def json_text(known: object) -> str:
-    """Format a value as one line of JSON. Times are formatted as in ISO 8601."""
+    """Format a value as one line of JSON, with times in ISO 8601."""
     return json.dumps(known, ensure_ascii=False, allow_nan=False, default=lambda at: at.isoformat())
 
 
 def safe_json(known: object) -> str:
     """Format a value as `json_text` does, but with all control characters escaped."""
     return json_text(known).translate(_CONTROLS)
+
+
+def erase_line() -> None:
+    """Erase the progress bar on a terminal, which is drawn again below the next output."""
+    if sys.stderr.isatty():
+        click.echo("\r\x1b[K", err=True, nl=False)
 
 
 def echo_result(result: str, path: str, *, as_json: bool, **facts: object) -> None:
@@ -58,24 +64,17 @@ def time_text(at: datetime) -> str:
 
 
 class StatusLine:
-    """Progress text on standard error.
+    """Progress on standard error: one line that is redrawn, or a line from time to time in a file.
 
-    On a terminal, one line is redrawn. Otherwise, a new line is printed from time to time.
-
-    Attributes:
-        is_terminal: True if standard error is a terminal.
-        shown_at: Time at which a line was last due, on the monotonic clock.
+    `shown_at` is the time at which a line was last due, on the monotonic clock.
     """
 
     def __init__(
         self, every_s: float, redrawn_every_s: float = 0.2, *, redrawn: str = "\r{}\x1b[K"
     ) -> None:
-        """Configure the output of progress.
+        """Print at most a line each `every_s` seconds, or `redrawn_every_s` on a terminal.
 
-        Args:
-            every_s: Minimum seconds between two lines if standard error is not a terminal.
-            redrawn_every_s: Minimum seconds between two updates on a terminal.
-            redrawn: Format of the line on a terminal; `{}` stands for the text.
+        `redrawn` is the format of the line on a terminal.
         """
         self.is_terminal = sys.stderr.isatty()
         self._every_s = redrawn_every_s if self.is_terminal else every_s
@@ -83,7 +82,7 @@ class StatusLine:
         self.shown_at = time.monotonic()
 
     def is_due(self) -> bool:
-        """Return whether enough time has passed for another line. If so, start to wait again."""
+        """Return whether another line is due. If so, start to wait again."""
         now = time.monotonic()
         if now - self.shown_at < self._every_s:
             return False
@@ -101,5 +100,4 @@ class StatusLine:
 
     def erase(self) -> None:
         """Erase the line on a terminal, so that other output can be printed."""
-        if self.is_terminal:
-            click.echo("\r\x1b[K", err=True, nl=False)
+        erase_line()

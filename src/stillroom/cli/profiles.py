@@ -26,7 +26,7 @@ DEFAULT: Final = "default"
 _MAX_BYTES: Final = 1024**2
 _KEYS: Final = frozenset(("url", "token"))
 _NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_HEADER: Final = re.compile(r"\[(.+)\]")
+_SECTION: Final = re.compile(r"^(?=\[)", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +46,7 @@ def profiles_file() -> Path:
 
 
 def profile_named(name: str) -> Profile:
-    """Return the profile called `name`.
-
-    Raises:
-        ConfigurationError: the profile does not exist, or the profiles file cannot be used.
-    """
+    """Return the profile called `name`, or raise `ConfigurationError` if it does not exist."""
     profiles = _parsed(_read())
     if name not in profiles:
         known = ", ".join(sorted(profiles)) or "none"
@@ -62,11 +58,7 @@ def profile_named(name: str) -> Profile:
 
 
 def default_profile() -> Profile | None:
-    """Return the profile `default`, or None if it does not exist.
-
-    Raises:
-        ConfigurationError: the profiles file cannot be used.
-    """
+    """Return the profile `default`, or None if it does not exist."""
     return _parsed(_read()).get(DEFAULT)
 
 
@@ -130,10 +122,6 @@ def change_profile(name: str, profile: Profile | None) -> None:
 
     Comments and other profiles are kept. The file is replaced atomically, and only its owner can
     read it. If the file is a symbolic link, the link is kept.
-
-    Raises:
-        ConfigurationError: the profiles file cannot be used, or cannot be changed safely.
-        OSError: the profiles file cannot be written.
     """
     before = _read()
     expected = _parsed(before)
@@ -149,23 +137,21 @@ def change_profile(name: str, profile: Profile | None) -> None:
 
 
 def _with(text: str, name: str, profile: Profile | None) -> str:
-    lines: list[str] = []
-    place, is_inside = None, False
-    for line in text.splitlines(keepends=True):
-        if header := _HEADER.match(line):
-            is_inside = header[1] == name
-            place = len(lines) if is_inside else place
-        if not is_inside or line.lstrip().startswith(("#", ";")):
-            lines.append(line)
-    if profile is None:
-        return "".join(lines)
-    values = {"url": profile.url, "token": profile.token}
-    section = "".join(f"{key} = {value}\n" for key, value in values.items() if value is not None)
-    if place is None:
-        end = "" if not text or text.endswith("\n\n") else "\n" if text.endswith("\n") else "\n\n"
-        return f"{text}{end}[{name}]\n{section}"
-    end = "\n" if _HEADER.match("".join(lines[place:])) else ""
-    return "".join([*lines[:place], f"[{name}]\n{section}{end}", *lines[place:]])
+    new = ""
+    if profile is not None:
+        values = {"url": profile.url, "token": profile.token}
+        lines = (f"{key} = {value}\n" for key, value in values.items() if value is not None)
+        new = "".join((f"[{name}]\n", *lines))
+    sections = _SECTION.split(text)
+    for number, section in enumerate(sections):
+        if section.startswith(f"[{name}]"):
+            old = section.splitlines(keepends=True)
+            comments = "".join(line for line in old if line.lstrip().startswith(("#", ";")))
+            end = "\n" if new and not comments and section != sections[-1] else ""
+            sections[number] = f"{new}{end}{comments}"
+            return "".join(sections)
+    end = "" if not text or text.endswith("\n\n") else "\n" if text.endswith("\n") else "\n\n"
+    return f"{text}{end}{new}" if new else text
 
 
 def _replace(file: Path, text: str) -> None:

@@ -1,7 +1,8 @@
 """Commands `stillroom media ls`, `show`, `tag` and `heal`, for resources of the media library."""
 
+from collections.abc import Callable
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final, ParamSpec, cast
 
 import click
 
@@ -13,6 +14,8 @@ from stillroom.cli.server_options import is_server_named, open_store, server_opt
 from stillroom.cli.show import facts_lines, labelled
 from stillroom.client import HealingProgress, ImageStore
 
+P = ParamSpec("P")
+
 if TYPE_CHECKING:
     from stillroom.client import MediaResource
     from stillroom.client.values import ResourceFilters
@@ -23,7 +26,9 @@ _WHERE: Final = (
     "Otherwise it opens the library that the server's settings select here."
 )
 
-_AS_JSON = json_option("JSON, with all fields.")
+
+def _options(command: Callable[P, None]) -> Callable[P, None]:
+    return json_option("JSON, with all fields.")(DATA_DIR(server_options(command)))
 
 
 @click.command("ls", epilog=_WHERE)
@@ -36,9 +41,7 @@ _AS_JSON = json_option("JSON, with all fields.")
 @click.option("--from", "created_from", type=moment, metavar="TIME", help="Added since TIME.")
 @click.option("--before", "created_before", type=moment, metavar="TIME", help="Added earlier.")
 @click.option("-l", "--long", is_flag=True, help="Size, time, type, dimensions and tags as well.")
-@_AS_JSON
-@DATA_DIR
-@server_options
+@_options
 def list_resources(
     words: tuple[str, ...],
     *,
@@ -65,9 +68,7 @@ def list_resources(
 
 @click.command(epilog=_WHERE)
 @click.argument("resource_id", metavar="ID")
-@_AS_JSON
-@DATA_DIR
-@server_options
+@_options
 def show(resource_id: str, *, as_json: bool, data_dir: str | None) -> None:
     """Print all that is known of one resource."""
     with _store(data_dir) as store:
@@ -89,9 +90,7 @@ def show(resource_id: str, *, as_json: bool, data_dir: str | None) -> None:
 @click.argument("tags", nargs=-1, metavar="[TAG...]")
 @click.option("--remove", is_flag=True, help="Remove these tags.")
 @click.option("--replace", is_flag=True, help="Replace all tags; without tags, remove all.")
-@_AS_JSON
-@DATA_DIR
-@server_options
+@_options
 def tag(
     resource_id: str,
     tags: tuple[str, ...],
@@ -120,9 +119,7 @@ def tag(
 
 @click.command(epilog=_WHERE)
 @click.argument("ids", nargs=-1, metavar="[ID...]")
-@_AS_JSON
-@DATA_DIR
-@server_options
+@_options
 def heal(ids: tuple[str, ...], *, as_json: bool, data_dir: str | None) -> None:
     """Compute what is missing of these resources, or of all: dominant colours, and older facts.
 

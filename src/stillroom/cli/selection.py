@@ -1,5 +1,6 @@
 """Selection of local files and stored images by path, folder or glob pattern."""
 
+import functools
 import glob
 import os
 import re
@@ -7,19 +8,17 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 import click
 
 from stillroom.client import ImageStore
 from stillroom.errors import ImageNotFound
 
-F = TypeVar("F", bound=Callable[..., Any])
 S = TypeVar("S")
 T = TypeVar("T")
 
 _MAGIC: Final = re.compile(r"[*?\[]")
-
 
 _ZIPPED_BY_NAME: Final = 1000
 """Maximum number of paths in a request for a ZIP file. A request for a folder has no maximum."""
@@ -51,24 +50,36 @@ def _fits(pattern: str, parts: list[str]) -> bool:
     return _matches(wanted, parts)
 
 
-def filter_options(command: F) -> F:
-    """Add the options `--include` and `--exclude` to a command."""
+def filter_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add `--include` and `--exclude` to a command, which gets them as the filter `chosen`."""
+
+    @functools.wraps(command)
+    def run(*, include: tuple[str, ...], exclude: tuple[str, ...], **others: object) -> None:
+        command(**others, chosen=Filter(include, exclude))
+
+    filtered: Callable[..., None] = run
     for name in ("exclude", "include"):
         only = "Only names that match: '*.png', 'cats/', '/a/**'; repeat for several."
         text = only if name == "include" else "No names that match this pattern."
-        command = click.option(f"--{name}", multiple=True, metavar="PATTERN", help=text)(command)
-    return command
+        filtered = click.option(f"--{name}", multiple=True, metavar="PATTERN", help=text)(filtered)
+    return filtered
+
+
+def folder_of(text: str) -> str:
+    """Return the prefix of a folder: `cats/` for `cats` or `cats/`, and the empty one for `/`."""
+    return f"{text.rstrip('/')}/" if text.strip("/") else ""
+
+
+def no_such_image(source: str) -> ImageNotFound:
+    """Return the error for a source that matches no image."""
+    error = ImageNotFound()
+    error.args = (f"{source}: no such image or folder",)
+    return error
 
 
 def files_to_put(sources: Sequence[str], target: str, chosen: Filter) -> dict[str, Path]:
-    """Return the local files to upload. The keys are the paths under which they will be saved.
-
-    Raises:
-        click.UsageError: there is no file, or two files would have the same path.
-    """
-    found: list[tuple[Path, str]] = []
-    for source in sources:
-        found += _files_of(source)
+    """Return the local files to upload, by the paths under which they will be saved."""
+    found = [file for source in sources for file in _files_of(source)]
     if not found:
         raise click.UsageError("there is no file to save: the folder is empty")
     found = [(file, name) for file, name in found if chosen.takes(name)]
@@ -77,7 +88,7 @@ def files_to_put(sources: Sequence[str], target: str, chosen: Filter) -> dict[st
     is_one_file = [str(file) for file, _ in found] == [os.path.normpath(one) for one in sources]
     if is_one_file and len(found) == 1 and target and not target.endswith("/"):
         return {target: found[0][0]}
-    folder = f"{target.rstrip('/')}/" if target.strip("/") else ""
+    folder = folder_of(target)
     return _by_target((file, folder + name) for file, name in found)
 
 
@@ -93,12 +104,7 @@ def _by_target(planned: Iterable[tuple[S, T]]) -> dict[T, S]:
 
 
 def _files_of(source: str) -> list[tuple[Path, str]]:
-    """Find the local files that a path, a folder or a pattern matches.
-
-    Returns:
-        The path of each file, and its name relative to the folder or to the fixed part of the
-        pattern.
-    """
+    """Return files, each with its name relative to the folder or the pattern's fixed part."""
     here = Path(source)
     if here.is_dir():
         return [(file, file.relative_to(here).as_posix()) for file in files_below(here)]
@@ -108,8 +114,7 @@ def _files_of(source: str) -> list[tuple[Path, str]]:
     if magic is None:
         raise click.UsageError(f"no such file or folder: {source}")
     fixed = source[: source.rfind("/", 0, magic.start()) + 1]
-    files = [Path(name) for name in sorted(glob.glob(source, recursive=True))]
-    files = [file for file in files if file.is_file()]
+    files = list(filter(Path.is_file, map(Path, sorted(glob.glob(source, recursive=True)))))
     if not files:
         raise click.UsageError(f"no file matches the pattern {source}")
     return [(file, os.path.relpath(file, fixed or ".")) for file in files]
@@ -119,20 +124,16 @@ def files_below(folder: Path) -> Iterator[Path]:
     """Yield all files in a folder and its subfolders, sorted. Does not follow links to folders."""
     for root, folders, names in os.walk(folder):
         folders.sort()
-        for name in sorted(names):
-            file = Path(root, name)
-            if file.is_file():
-                yield file
+        yield from filter(Path.is_file, (Path(root, name) for name in sorted(names)))
 
 
 def images_to_get(
     store: ImageStore, sources: Sequence[str], target: Path, chosen: Filter
 ) -> dict[str, Path]:
-    """Return the local file for each image to download. The keys are the paths of the images.
+    """Return the local files of images to download, by the paths of the images.
 
     Raises:
         ImageNotFound: a source does not match any image.
-        click.UsageError: two images would have the same file, or the filter excludes all images.
     """
     wanted = _chosen(store, sources, chosen)
     into = target.is_dir() or str(target).endswith("/") or not _is_one_image(sources, wanted)
@@ -146,12 +147,11 @@ def images_to_zip(store: ImageStore, sources: Sequence[str], chosen: Filter) -> 
 
     Raises:
         ImageNotFound: a source does not match any image.
-        click.UsageError: there are more paths than the server accepts.
     """
     source = sources[0]
     is_whole = len(sources) == 1 and chosen == Filter() and not _MAGIC.search(source)
     if is_whole and (source.endswith("/") or not store.exists(source)):
-        return f"{source.rstrip('/')}/" if source.strip("/") else ""
+        return folder_of(source)
     paths = list(dict.fromkeys(path for path, _ in _chosen(store, sources, chosen)))
     if len(paths) > _ZIPPED_BY_NAME:
         raise click.UsageError(
@@ -164,16 +164,14 @@ def images_to_zip(store: ImageStore, sources: Sequence[str], chosen: Filter) -> 
 def images_to_copy(
     store: ImageStore, sources: Sequence[str], target: str, chosen: Filter
 ) -> dict[str, str]:
-    """Return the target path for each image to copy. The keys are the paths of the images.
+    """Return the target paths of images to copy, by the paths of the images.
 
     Raises:
         ImageNotFound: a source does not match any image.
-        click.UsageError: two images have the same target, an image is its own target, or the filter
-            excludes all images.
     """
     wanted = _chosen(store, sources, chosen)
     into = target.endswith("/") or target == "" or not _is_one_image(sources, wanted)
-    folder = f"{target.rstrip('/')}/" if target.strip("/") else ""
+    folder = folder_of(target)
     planned = [(path, folder + name if into else target) for path, name in wanted]
     for path, there in planned:
         if there == path:
@@ -204,15 +202,7 @@ def _is_one_image(sources: Sequence[str], wanted: list[tuple[str, str]]) -> bool
 
 
 def _images_of(store: ImageStore, source: str) -> list[tuple[str, str]]:
-    """Find the images that a path, a folder or a pattern matches.
-
-    Returns:
-        The path of each image, and its name relative to the folder or to the fixed part of the
-        pattern. The name is appended to the target folder.
-
-    Raises:
-        ImageNotFound: no image matches.
-    """
+    """Return image paths, each with its name relative to the folder or the pattern's fixed part."""
     magic = _MAGIC.search(source)
     if magic:
         prefix = source[: magic.start()]
@@ -222,12 +212,10 @@ def _images_of(store: ImageStore, source: str) -> list[tuple[str, str]]:
     elif not source.endswith("/") and source and store.exists(source):
         return [(source, source.rpartition("/")[2])]
     else:
-        folder = f"{source.rstrip('/')}/" if source.strip("/") else ""
+        folder = folder_of(source)
         paths, start = list(store.iter(folder)), len(folder)
     if not paths:
-        error = ImageNotFound()
-        error.args = (f"{source}: no such image or folder",)
-        raise error
+        raise no_such_image(source)
     return [(path, path[start:]) for path in paths]
 
 

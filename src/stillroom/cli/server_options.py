@@ -44,24 +44,13 @@ def server_options(command: F) -> F:
 
 
 def _keep(context: click.Context, option: click.Parameter, value: str | None) -> None:
-    _options(context)[option.name or ""] = value
-
-
-def _options(context: click.Context) -> dict[str, str | None]:
-    options: dict[str, str | None] = context.meta.setdefault(_KEPT_AS, {})
-    return options
+    context.meta[f"{_KEPT_AS}.{option.name}"] = value
 
 
 def open_store(
     context: click.Context | None = None, *, deadline_s: float = 120, timeout_s: float = 60
 ) -> ImageStore:
-    """Return a client for the server that the options of the command select.
-
-    `deadline_s` and `timeout_s` are passed to `ImageStore`.
-
-    Raises:
-        ConfigurationError: the profile does not exist, or the profiles file cannot be used.
-    """
+    """Return a client for the server that the options of the command select."""
     return ImageStore(*_server(context), deadline_s=deadline_s, timeout_s=timeout_s)
 
 
@@ -71,20 +60,17 @@ def open_async_store() -> AsyncImageStore:
 
 
 def is_server_named() -> bool:
-    """Return whether an option, an environment variable or a profile names a server.
-
-    Raises:
-        ConfigurationError: the profiles file cannot be used.
-    """
-    options = _options(click.get_current_context())
+    """Return whether an option, an environment variable or a profile names a server."""
+    options = click.get_current_context().meta
     variables = map(os.environ.get, ("STILLROOM_URL", "STILLROOM_PROFILE"))
-    is_named = any((options.get("url"), options.get("profile"), *variables))
+    is_named = any((options[f"{_KEPT_AS}.url"], options[f"{_KEPT_AS}.profile"], *variables))
     return is_named or default_profile() is not None
 
 
 def _server(context: click.Context | None) -> tuple[str, Token | None]:
-    options = _options(context or click.get_current_context())
-    url, token, profile_name = (options.get(name) for name in ("url", "token", "profile"))
+    options = (context or click.get_current_context()).meta
+    names = ("url", "token", "profile")
+    url, token, profile_name = (options.get(f"{_KEPT_AS}.{name}") for name in names)
     if profile_name or not (url or os.environ.get("STILLROOM_URL")):
         name = profile_name or os.environ.get("STILLROOM_PROFILE")
         profile = profile_named(name) if name else default_profile()
@@ -102,10 +88,9 @@ def _origin(url: str | None) -> tuple[str, str]:
 
 
 def _own_token(url: str) -> Token | None:
-    """Return a function that creates tokens with the server's secret, or None.
+    """Return a function that creates tokens with the server's secret.
 
-    The result is None if the secret is not readable, or if a token would leave this machine: to
-    another host or through a proxy.
+    Return None if the secret is not readable, or if a token would leave this machine.
     """
     if not _is_here(url):
         return None
@@ -113,41 +98,33 @@ def _own_token(url: str) -> Token | None:
     secret = folder / ".stillroom" / "secret"
     if not os.environ.get("STILLROOM_JWT_SECRET") and not os.access(secret, os.R_OK):
         return None
-    return _Minted() if importlib.util.find_spec("jwt") else None  # missing in an SDK-only install
+    return _minting() if importlib.util.find_spec("jwt") else None  # missing in an SDK-only install
 
 
 def _is_here(url: str) -> bool:
     try:
         parts = urlsplit(url)
-        host, netloc = parts.hostname or "", parts.netloc
+        host = parts.hostname or ""
+        is_here = host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
-    try:
-        is_here = ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        is_here = host == "localhost"
     proxies = getproxies()
     through_proxy = parts.scheme in proxies or "all" in proxies
-    return is_here and (not through_proxy or bool(proxy_bypass(netloc)))
+    return is_here and (not through_proxy or bool(proxy_bypass(parts.netloc)))
 
 
-class _Minted:
-    """Function object that creates tokens, and reuses each one for half of its lifetime."""
+def _minting() -> Callable[[], str]:
+    """Return a function that creates tokens, and reuses each one for half of its lifetime."""
+    token, until = "", 0.0
 
-    def __init__(self) -> None:
-        self._token = ""
-        self._until = 0.0
+    def current_token() -> str:
+        nonlocal token, until
+        if time.monotonic() > until:
+            until = time.monotonic() + _LIFE.total_seconds() / 2
+            token = minted_token(expires=_LIFE)
+        return token
 
-    def __call__(self) -> str:
-        """Return a token that is valid for at least a minute.
-
-        Raises:
-            ConfigurationError, FileNotFoundError: see `minted_token`.
-        """
-        if time.monotonic() > self._until:
-            self._until = time.monotonic() + _LIFE.total_seconds() / 2
-            self._token = minted_token(expires=_LIFE)
-        return self._token
+    return current_token
 
 
 def minted_token(
@@ -160,7 +137,7 @@ def minted_token(
     """Create a token with the settings and the secret of the server on this machine.
 
     Raises:
-        ConfigurationError: the settings are invalid, or another service signs the tokens.
+        ConfigurationError: another service signs the tokens.
         FileNotFoundError: the secret does not exist.
     """
     from stillroom.auth.choose import minting_secret

@@ -13,7 +13,7 @@ import click
 
 from stillroom.cli.output import counted, echo_result
 from stillroom.cli.progress import Transfer, TransferOptions, transfer_options
-from stillroom.cli.selection import Filter, files_below
+from stillroom.cli.selection import Filter, files_below, folder_of
 from stillroom.cli.server_options import SERVER, open_store, server_options
 from stillroom.client import DownloadedImage, ImageInfo, ImageStore, Outcome
 from stillroom.client.sources import is_same
@@ -49,7 +49,7 @@ def sync(source: str, target: str, *, delete: bool, options: TransferOptions) ->
     folder = (target if is_up else source).removeprefix(_STORE)
     sides = _Sides(
         local=Path(source if is_up else target),
-        folder=f"{folder.rstrip('/')}/" if folder.strip("/") else "",
+        folder=folder_of(folder),
         chosen=options.chosen,
     )
     if is_up and not sides.local.is_dir():
@@ -89,13 +89,8 @@ class _Sides:
 class _Plan:
     """Actions that make the target folder like the source folder.
 
-    Attributes:
-        verb: Word for copied images in the output: `uploaded` or `downloaded`.
-        jobs: Two functions for each image, by path: the first returns whether the image is
-            unchanged, the second copies it.
-        sizes: Size of each image in the source in bytes, by path.
-        superfluous: Paths in the target to delete, because they are missing in the source.
-        delete: Function that deletes these paths and returns how many existed.
+    For each path, there are two jobs: the first returns whether the image is unchanged, the second
+    copies it. `delete` deletes the `superfluous` paths and returns how many existed.
     """
 
     verb: str
@@ -116,30 +111,18 @@ def _plan(store: ImageStore, sides: _Sides, *, is_up: bool, delete: bool) -> _Pl
                 f"SOURCE is empty, and --delete would delete {counted(len(superfluous), 'image')}: "
                 "`stillroom rm --recursive` deletes a folder"
             )
-    named = {
-        name: (files.get(name, sides.local / name), images.get(name), sides.folder + name)
-        for name in source
-    }
-    jobs = {
-        path: (
-            partial(_is_same, file, image),
-            partial(store.save, path, file)
-            if is_up
-            else partial(_fetch, store, path, file, sides.local),
-        )
-        for file, image, path in named.values()
-    }
+    jobs: dict[str, tuple[Callable[[], bool], Callable[..., object]]] = {}
+    sizes: dict[str, int] = {}
+    for name in source:
+        path, file = sides.folder + name, sides.local / name
+        up, down = partial(store.save, path, file), partial(_fetch, store, path, file, sides.local)
+        jobs[path] = partial(is_same, file, images.get(name)), up if is_up else down
+        sizes[path] = file.stat().st_size if is_up else images[name].size
     if is_up:
-        sizes = {sides.folder + name: file.stat().st_size for name, file in files.items()}
         gone = tuple(sides.folder + name for name in superfluous)
         return _Plan("uploaded", jobs, sizes, gone, store.delete_many)
-    sizes = {image.path: image.size for image in images.values()}
     gone = tuple(str(sides.local / name) for name in superfluous)
     return _Plan("downloaded", jobs, sizes, gone, partial(_unlink, sides.local))
-
-
-def _is_same(file: Path, image: ImageInfo | None) -> bool:
-    return image is not None and is_same(file, size=image.size, sha256=image.sha256)
 
 
 def _fetch(store: ImageStore, path: str, file: Path, within: Path, *, progress: OnProgress) -> None:
@@ -183,7 +166,7 @@ def _carry_out(plan: _Plan, options: TransferOptions) -> None:
         return DownloadedImage(path, Path(), skipped=skipped)
 
     jobs = (partial(outcomes_of, path, partial(do, path, *job)) for path, job in plan.jobs.items())
-    with Transfer.shown(plan.verb, len(plan.jobs), total, as_json=as_json) as transfer:
+    with Transfer(plan.verb, len(plan.jobs), total, as_json=as_json) as transfer:
         workers = Workers(options.concurrency, transfer.progress)
         workers.run(jobs, each)
     if plan.superfluous:

@@ -17,25 +17,17 @@ from stillroom.generation.ai_mark import TYPES
 
 
 @dataclass
-class Findings:
-    """Results of the command so far, and their output.
-
-    Attributes:
-        images: Number of images read.
-        unmarked: Paths of images without an AI mark.
-        unknown: Paths of images whose AI mark cannot be read because the file is damaged.
-        others: Number of files with a type that does not support AI marks.
-    """
+class _Findings:
+    """Results of the command so far, and their output."""
 
     as_json: bool
     images: int = 0
     unmarked: list[str] = field(default_factory=list)
-    unknown: list[str] = field(default_factory=list)
-    others: int = 0
+    unknown: list[str] = field(default_factory=list)  # the file is damaged
+    others: int = 0  # of types that support no marks
     _status_line: StatusLine = field(default_factory=lambda: StatusLine(10, redrawn="\r{} …\x1b[K"))
 
     def add(self, found: ImageMetadata) -> None:
-        """Add the metadata of one image. If the image has no AI mark, print its path."""
         self.images += 1
         if found.ai_mark == "none":
             self.unmarked.append(found.path)
@@ -45,28 +37,26 @@ class Findings:
             self._say(f"unknown: {found.path}", err=True)
         elif found.ai_mark is None:
             self.others += 1
-        self._status_line.update(self.summary)
+        self._status_line.update(self._summary)
 
     @property
-    def summary(self) -> str:
-        """Numbers of images in one line of text."""
+    def _summary(self) -> str:
         said = f"{counted(self.images, 'image')}, {len(self.unmarked):,} without a mark"
         said += f", {len(self.unknown):,} unknown" if self.unknown else ""
         return said + (f", {self.others:,} of other types" if self.others else "")
 
     def end(self) -> None:
-        """Print the summary, or all results as JSON."""
         self._status_line.erase()
-        if self.as_json:
-            found = {
-                "images": self.images,
-                "unmarked": sorted(self.unmarked),
-                "unknown": sorted(self.unknown),
-                "other_types": self.others,
-            }
-            click.echo(json.dumps(found, indent=1))
-        else:
-            click.echo(self.summary, err=True)
+        if not self.as_json:
+            click.echo(self._summary, err=True)
+            return
+        found = {
+            "images": self.images,
+            "unmarked": sorted(self.unmarked),
+            "unknown": sorted(self.unknown),
+            "other_types": self.others,
+        }
+        click.echo(json.dumps(found, indent=1))
 
     def _say(self, line: str, *, err: bool = False) -> None:
         if not self.as_json:
@@ -87,7 +77,7 @@ async def unmarked(prefix: str, *, as_json: bool, concurrency: int) -> bool:
     The exit status is 1 if an image has no mark, or if its mark cannot be read. Types that support
     no mark, such as text, are only counted.
     """
-    findings = Findings(as_json)
+    findings = _Findings(as_json)
     async with open_async_store() as store:
 
         async def look(path: str) -> None:

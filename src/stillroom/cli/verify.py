@@ -6,16 +6,16 @@ import json
 import os
 import sys
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from stillroom.cli.display import run_until_signal
-from stillroom.cli.exits import STOPPED
-from stillroom.cli.options import DATA_DIR, json_option, rate, read_settings
-from stillroom.cli.output import counted, size_text
+from stillroom.cli.display import key_prefixes, run_until_signal
+from stillroom.cli.exits import FAILED, STOPPED
+from stillroom.cli.options import DATA_DIR, PREFIX, RATE, json_option, read_settings
+from stillroom.cli.output import counted, erase_line, size_text
 from stillroom.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -25,18 +25,11 @@ if TYPE_CHECKING:
     from stillroom.paths import KeyPrefix
     from stillroom.storage.inspection import Inspection
 
-ALL_RIGHT: Final = 0
-PROBLEMS: Final = 1
-
 _SAVE_EVERY_S: Final = 2.0
 
 
 @click.command()
-@click.option(
-    "--prefix",
-    default="",
-    help="Only images whose path begins with this, without the media library.",
-)
+@PREFIX
 @click.option(
     "--quarantine",
     is_flag=True,
@@ -45,7 +38,7 @@ _SAVE_EVERY_S: Final = 2.0
 @click.option(
     "--adopt", is_flag=True, help="Record the hashes of images that have none (disk only)."
 )
-@click.option("--rate", type=rate, help="Read no faster than this: 50MB/s.  [no limit]")
+@RATE
 @click.option("--restart", is_flag=True, help="Start from the beginning instead of resuming.")
 @json_option("One JSON document on standard output.")
 @DATA_DIR
@@ -67,34 +60,30 @@ def verify(
     from stillroom.assembly import opened_inspection
     from stillroom.maintenance.rate_limiter import RateLimiter
     from stillroom.maintenance.verify import Verification
-    from stillroom.paths import ImagePrefix, KeyPrefix
 
     settings = read_settings(data_dir)
-    prefixes = [KeyPrefix.of_images(ImagePrefix.parse(prefix))]
-    if not prefix:
-        prefixes.append(KeyPrefix.of_library())
+    prefixes = key_prefixes(prefix)
 
     async def run() -> int:
         async with opened_inspection(settings) as store:
             await store.check()
             resume = _SavedProgress(settings.data_dir, f"{store.description}, {prefixes[0].text}")
             progress = resume.load(restart=restart)
-            report = _Report(as_json=as_json)
             verification = Verification(
                 store,
                 *prefixes,
                 progress=progress,
                 rate_limit=RateLimiter(rate),
-                on_finding=report.found,
+                on_finding=lambda finding: None if as_json else _print_finding(finding),
                 **options,
             )
             if progress.images:
                 click.echo(f"resuming after {progress.after!r}", err=True)
             finished = await _run(verification, resume, store, prefixes)
-        report.end(progress, finished=finished)
+        _print_result(progress, finished=finished, as_json=as_json)
         if not finished:
             return STOPPED
-        return PROBLEMS if progress.problems else ALL_RIGHT
+        return FAILED if progress.problems else 0
 
     sys.exit(asyncio.run(run()))
 
@@ -122,13 +111,9 @@ async def _run(
     finally:
         with contextlib.suppress(OSError):
             resume.save(progress)
-    if task.cancelled():
-        return False
-    resume.delete()
-    return True
-
-
-# Resuming -------------------------------------------------------------------------------
+    if not task.cancelled():
+        resume.delete()
+    return not task.cancelled()
 
 
 class _SavedProgress:
@@ -139,30 +124,20 @@ class _SavedProgress:
         self._subject = subject
 
     def load(self, *, restart: bool) -> "VerificationProgress":
-        """Load the saved progress. Without saved progress, or with `restart`, begin anew.
+        from stillroom.maintenance import verify
 
-        Raises:
-            ConfigurationError: the file cannot be written.
-        """
-        from stillroom.maintenance.verify import (
-            FindingKind,
-            VerificationFinding,
-            VerificationProgress,
-        )
-
-        progress = VerificationProgress()
+        progress = verify.VerificationProgress()
         if not restart:
             with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
                 kept = json.loads(self._file.read_text())
                 if kept.pop("subject") == self._subject:
-                    kept["counts"] = {
-                        FindingKind(kind): count for kind, count in kept["counts"].items()
-                    }
+                    kind = verify.FindingKind
+                    kept["counts"] = {kind(name): count for name, count in kept["counts"].items()}
                     kept["findings"] = [
-                        VerificationFinding(**{**finding, "kind": FindingKind(finding["kind"])})
-                        for finding in kept["findings"]
+                        verify.VerificationFinding(**{**one, "kind": kind(one["kind"])})
+                        for one in kept["findings"]
                     ]
-                    progress = VerificationProgress(**kept)
+                    progress = verify.VerificationProgress(**kept)
         try:
             self._file.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
             self.save(progress)
@@ -182,40 +157,32 @@ class _SavedProgress:
         self._file.unlink(missing_ok=True)
 
 
-# Output ---------------------------------------------------------------------------------
+def _print_finding(finding: "VerificationFinding") -> None:
+    if finding.kind == "unknown":
+        return  # images without a recorded SHA-256 are only counted
+    moved = f"; moved to {finding.quarantined}" if finding.quarantined else ""
+    erase_line()
+    click.echo(f"{finding.kind}  {finding.name}: {finding.detail}{moved}")
 
 
-@dataclass
-class _Report:
-    as_json: bool
-
-    def found(self, finding: "VerificationFinding") -> None:
-        """Print a finding. Images without a recorded SHA-256 are not printed but only counted."""
-        if self.as_json or finding.kind == "unknown":
-            return
-        moved = f"; moved to {finding.quarantined}" if finding.quarantined else ""
-        if sys.stderr.isatty():
-            click.echo("\r\033[K", err=True, nl=False)  # erase the bar, which is drawn again below
-        click.echo(f"{finding.kind}  {finding.name}: {finding.detail}{moved}")
-
-    def end(self, progress: "VerificationProgress", *, finished: bool) -> None:
-        if self.as_json:
-            kept = {
-                "finished": finished,
-                "images": progress.images,
-                "bytes": progress.size,
-                "adopted": progress.adopted,
-                "problems": progress.problems,
-                "counts": progress.counts,
-                "findings": [asdict(finding) for finding in progress.findings],
-                "findings_left_out": sum(progress.counts.values()) - len(progress.findings),
-            }
-            click.echo(json.dumps(kept, ensure_ascii=True, indent=1))
-            return
-        counts = ", ".join(f"{count:,} {kind}" for kind, count in progress.counts.items())
-        click.echo(
-            f"{counted(progress.images, 'image')}, {size_text(progress.size)}: "
-            + (counts or "all right")
-            + (f", {progress.adopted:,} hashes recorded" if progress.adopted else "")
-            + ("" if finished else "; stopped; run the same command again to resume")
-        )
+def _print_result(progress: "VerificationProgress", *, finished: bool, as_json: bool) -> None:
+    if as_json:
+        known = {
+            "finished": finished,
+            "images": progress.images,
+            "bytes": progress.size,
+            "adopted": progress.adopted,
+            "problems": progress.problems,
+            "counts": progress.counts,
+            "findings": [asdict(finding) for finding in progress.findings],
+            "findings_left_out": sum(progress.counts.values()) - len(progress.findings),
+        }
+        click.echo(json.dumps(known, indent=1))
+        return
+    counts = ", ".join(f"{count:,} {kind}" for kind, count in progress.counts.items())
+    click.echo(
+        f"{counted(progress.images, 'image')}, {size_text(progress.size)}: "
+        + (counts or "all right")
+        + (f", {progress.adopted:,} hashes recorded" if progress.adopted else "")
+        + ("" if finished else "; stopped; run the same command again to resume")
+    )

@@ -3,7 +3,7 @@
 
 import builtins
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable
 from datetime import datetime
 from typing import Final, Unpack
 from urllib.parse import quote, urlencode
@@ -11,11 +11,9 @@ from urllib.parse import quote, urlencode
 import anyio
 
 from stillroom.client import answers
-from stillroom.client.async_protocols import AsyncFlowRunner
-from stillroom.client.errors import UnexpectedAnswer
+from stillroom.client.async_retrying_sender import AsyncRetryingSender
 from stillroom.client.exchange import Answer, Call
-from stillroom.client.operations import json_call
-from stillroom.client.retries import Attempts, Retries, persistently
+from stillroom.client.retries import Attempts
 from stillroom.client.sources import named
 from stillroom.client.values import HealingProgress, MediaResource, ResourceChanges, ResourceFilters
 from stillroom.errors import ResourceNotFound
@@ -31,35 +29,28 @@ ResourceId = str | uuid.UUID
 class AsyncMediaLibrary:
     """Asynchronous version of `MediaLibrary`, available as `AsyncImageStore.media`."""
 
-    def __init__(self, retries: Retries, run: AsyncFlowRunner) -> None:
-        self._retries = retries
-        self._run = run
+    def __init__(self, sender: AsyncRetryingSender) -> None:
+        self._sender = sender
 
     async def list(self, **filters: Unpack[ResourceFilters]) -> AsyncIterator[MediaResource]:
         """See `MediaLibrary.list`."""
-        query: str | None = _query(filters)
-        while query is not None:
-            entries, query = answers.listed(
-                await self._send("GET", f"{_RESOURCES}{query}"), "listing"
-            )
-            try:
-                resources = [answers.resource_of(entry) for entry in entries]
-            except (AttributeError, KeyError, TypeError, ValueError) as error:
-                raise UnexpectedAnswer(
-                    f"the server returned an invalid resource: {error}"
-                ) from error
-            for item in resources:
-                yield item
+        target = _RESOURCES + _query(filters)
+        async for item in self._sender.items(target, answers.resource_of, "resource"):
+            yield item
 
     async def ingest(self, path: str, *, relocate: bool = True) -> MediaResource:
         """See `MediaLibrary.ingest`."""
         key = StorageKey.of_image(named(path)).text
         content = {"storage_key": key, "relocate": relocate}
-        return answers.resource(await self._send("POST", f"{_RESOURCES}/ingest", content), path)
+        return answers.resource(
+            await self._sender.request("POST", f"{_RESOURCES}/ingest", content), path
+        )
 
     async def get(self, resource_id: ResourceId) -> MediaResource:
         """See `MediaLibrary.get`."""
-        return answers.resource(await self._send("GET", _target(resource_id)), str(resource_id))
+        return answers.resource(
+            await self._sender.request("GET", _target(resource_id)), str(resource_id)
+        )
 
     async def update(
         self,
@@ -70,12 +61,14 @@ class AsyncMediaLibrary:
     ) -> MediaResource:
         """See `MediaLibrary.update`."""
         target = _target(resource_id) + ("?only_unset=true" if only_unset else "")
-        return answers.resource(await self._send("PATCH", target, changes), str(resource_id))
+        return answers.resource(
+            await self._sender.request("PATCH", target, changes), str(resource_id)
+        )
 
     async def delete(self, resource_id: ResourceId) -> None:
         """See `MediaLibrary.delete`."""
-        attempts = Attempts(self._retries)
-        answer = await self._run(persistently(Call("DELETE", _target(resource_id)), attempts))
+        attempts = Attempts(self._sender.retries)
+        answer = await self._sender.send(Call("DELETE", _target(resource_id)), attempts)
         try:
             answers.document(answer, str(resource_id))
         except ResourceNotFound:
@@ -102,7 +95,7 @@ class AsyncMediaLibrary:
         tags: builtins.list[str] = []
         for method, where, given in calls or [("GET", target, None)]:
             content = None if given is None else {"tags": builtins.list(given)}
-            answer = await self._send(method, where, content)
+            answer = await self._sender.request(method, where, content)
             tags = [str(tag) for tag in answers.field(answer, "tags", str(resource_id))]
         return tags
 
@@ -111,20 +104,14 @@ class AsyncMediaLibrary:
     ) -> int:
         """See `MediaLibrary.heal`."""
         content = {} if ids is None else {"ids": [str(resource_id) for resource_id in ids]}
-        total = waiting = _count(await self._send("POST", f"{_RESOURCES}/heal", content))
+        total = waiting = _count(await self._sender.request("POST", f"{_RESOURCES}/heal", content))
         while progress is not None:
             progress(HealingProgress(total, waiting))
             if not waiting:
                 break
             await anyio.sleep(_POLL_S)
-            waiting = _count(await self._send("GET", f"{_RESOURCES}/heal"))
+            waiting = _count(await self._sender.request("GET", f"{_RESOURCES}/heal"))
         return total
-
-    async def _send(
-        self, method: str, target: str, content: Mapping[str, object] | None = None
-    ) -> Answer:
-        call = Call(method, target) if content is None else json_call(method, target, content)
-        return await self._run(persistently(call, Attempts(self._retries)))
 
 
 def _target(resource_id: ResourceId) -> str:

@@ -2,41 +2,27 @@
 """Asynchronous version of `stillroom.client.one_image`."""
 
 from collections.abc import Iterable
-from pathlib import Path
-from typing import IO, TYPE_CHECKING, Self, TypeVar, Unpack
+from typing import Self, Unpack
 
-import anyio
 import httpx
 
-from stillroom.client.archives import ARCHIVE_NAME, Sidecars, archive, check_archive
+from stillroom.client import answers
+from stillroom.client.async_retrying_sender import AsyncRetryingSender
 from stillroom.client.async_sender import AsyncSender
 from stillroom.client.connection import Connection, Token
-from stillroom.client.encoding import Encoding
-from stillroom.client.exchange import Flow, Wait
-from stillroom.client.fetching import MAX_BYTES, fetched
+from stillroom.client.exchange import Answer, Call
 from stillroom.client.lifetime import Lifetime, seconds_of
-from stillroom.client.operations import Operations, condition
-from stillroom.client.pictures import Picture, picture_query
-from stillroom.client.retries import Retries
-from stillroom.client.sinks import Sink, check_target, check_within, replacing
-from stillroom.client.sources import Facts, Source, is_same, named, opened, spool
-from stillroom.client.tasks import entered_in_thread, in_thread
-from stillroom.client.values import (
-    DownloadedImage,
-    ImageInfo,
-    ImageMetadata,
-    OnProgress,
-    SavedImage,
-    SaveOptions,
-)
-
-if TYPE_CHECKING:
-    from stillroom.client.async_protocols import AsyncSends
-T = TypeVar("T")
+from stillroom.client.many import batches, error_of_result
+from stillroom.client.requests import SIGNED_AT_ONCE, Picture, condition, image_target
+from stillroom.client.retries import Attempts, Retries
+from stillroom.client.sources import named
+from stillroom.client.values import ImageInfo, ImageMetadata, SavedImage
+from stillroom.errors import ImageNotFound, InvalidParameter
+from stillroom.paths import ImagePath
 
 
 class AsyncOneImageCalls:
-    """Base class of `AsyncImageStore` with the methods that operate on a single image."""
+    """Base class of `AsyncImageStore` with the methods that do not transfer bytes of images."""
 
     def __init__(
         self,
@@ -53,196 +39,52 @@ class AsyncOneImageCalls:
         retries = Retries(
             deadline_s=deadline_s, timeout_s=timeout_s, connect_deadline_s=connect_deadline_s
         )
-        self._operations = Operations(connection.root, retries)
-        self._sender: AsyncSends = AsyncSender(connection, transport)
-
-    async def save(
-        self,
-        path: str,
-        source: Source,
-        *,
-        if_match: str | None = None,
-        if_none_match: str | None = None,
-        unique: bool = False,
-        generation: Facts | None = None,
-        ai_generated: bool = False,
-        expires_in: Lifetime | None = None,
-        progress: OnProgress | None = None,
-        **encoding: Unpack[Encoding],
-    ) -> SavedImage:
-        """See `ImageStore.save`; `progress` is called on the event loop."""
-        name = named(path)
-        precondition = condition(if_match, if_none_match)
-        if unique and precondition:
-            raise TypeError("unique=True cannot be combined with if_match or if_none_match")
-        async with entered_in_thread(
-            opened(source, name, generation, ai_generated=ai_generated, encoding=encoding)
-        ) as upload:
-            if unique:
-                flow = self._operations.save_unique(name, upload, progress, expires_in)
-            else:
-                flow = self._operations.save(name, upload, precondition, progress, expires_in)
-            return await self._run(flow)
-
-    async def save_url(
-        self,
-        path: str,
-        url: str,
-        *,
-        max_bytes: int = MAX_BYTES,
-        allow_private: bool = False,
-        **options: Unpack[SaveOptions],
-    ) -> SavedImage:
-        """See `ImageStore.save_url`; a thread fetches the URL."""
-        named(path)
-        retries = self._operations.retries
-        async with entered_in_thread(
-            fetched(
-                url,
-                max_bytes=max_bytes,
-                allow_private=allow_private,
-                deadline_s=retries.deadline_s,
-                timeout_s=retries.timeout_s,
-            )
-        ) as file:
-            return await self.save(path, file, **options)
-
-    async def save_unless_same(
-        self,
-        path: str,
-        source: Source,
-        *,
-        generation: Facts | None = None,
-        ai_generated: bool = False,
-        progress: OnProgress | None = None,
-        **encoding: Unpack[Encoding],
-    ) -> SavedImage:
-        """See `ImageStore.save_unless_same`."""
-        name = named(path)
-        async with entered_in_thread(
-            opened(source, name, generation, ai_generated=ai_generated, encoding=encoding)
-        ) as upload:
-            return await self._run(self._operations.save_unless_same(name, upload, progress))
-
-    async def open(self, path: str, *, progress: OnProgress | None = None) -> IO[bytes]:
-        """See `ImageStore.open`. The returned file is not asynchronous: it needs no `await`."""
-        file = spool()
-        try:
-            await self._download(path, file, progress)
-        except BaseException:
-            file.close()
-            raise
-        file.seek(0)
-        return file
-
-    async def read(
-        self, path: str, *, progress: OnProgress | None = None, **picture: Unpack[Picture]
-    ) -> bytes:
-        """See `ImageStore.read`."""
-        with spool() as file:
-            query = picture_query(picture)
-            await self._run(self._operations.download(named(path), Sink(file), progress, query))
-            file.seek(0)
-            return await in_thread(file.read)
-
-    async def download(
-        self,
-        path: str,
-        target: Path | IO[bytes],
-        *,
-        within: Path | None = None,
-        progress: OnProgress | None = None,
-    ) -> None:
-        """See `ImageStore.download`."""
-        check_target(target)
-        if not isinstance(target, Path):
-            await self._download(path, target, progress)
-            return
-        with replacing(target, named(path), within) as file:
-            await self._download(path, file, progress)
-
-    async def download_unless_same(
-        self,
-        path: str,
-        file: Path,
-        *,
-        within: Path | None = None,
-        progress: OnProgress | None = None,
-    ) -> DownloadedImage:
-        """See `ImageStore.download_unless_same`."""
-        check_target(file)
-        check_within(file, within)
-        if await in_thread(file.exists):
-            found = await self.stat(path)
-            if await in_thread(is_same, file, size=found.size, sha256=found.sha256):
-                return DownloadedImage(path, file, skipped=True)
-        await self.download(path, file, within=within, progress=progress)
-        return DownloadedImage(path, file)
-
-    async def _download(self, path: str, file: IO[bytes], progress: OnProgress | None) -> None:
-        await self._run(self._operations.download(named(path), Sink(file), progress))
-
-    async def archive(
-        self,
-        images: str | Iterable[str],
-        *,
-        sidecars: Sidecars | None = None,
-        progress: OnProgress | None = None,
-    ) -> IO[bytes]:
-        """See `ImageStore.archive`."""
-        file = spool()
-        try:
-            await self.download_archive(images, file, sidecars=sidecars, progress=progress)
-        except BaseException:
-            file.close()
-            raise
-        file.seek(0)
-        return file
-
-    async def download_archive(
-        self,
-        images: str | Iterable[str],
-        target: Path | IO[bytes],
-        *,
-        sidecars: Sidecars | None = None,
-        progress: OnProgress | None = None,
-    ) -> None:
-        """See `ImageStore.download_archive`."""
-        check_target(target)
-        if isinstance(target, Path):
-            with replacing(target, ARCHIVE_NAME) as file:
-                await self.download_archive(images, file, sidecars=sidecars, progress=progress)
-            return
-        retries = self._operations.retries
-        await self._run(archive(retries, images, sidecars, Sink(target), progress))
-        await in_thread(check_archive, target)
+        sender = AsyncSender(connection, transport)
+        self._sender = AsyncRetryingSender(connection.root, retries, sender)
 
     async def exists(self, path: str) -> bool:
         """See `ImageStore.exists`."""
-        return await self._run(self._operations.exists(named(path)))
+        try:
+            await self.stat(path)
+        except ImageNotFound:
+            return False
+        return True
 
     async def stat(self, path: str) -> ImageInfo:
         """See `ImageStore.stat`."""
-        return await self._run(self._operations.stat(named(path)))
+        return answers.info_of_head(await self._head(named(path)), path)
+
+    async def _head(self, path: ImagePath) -> Answer:
+        return await self._sender.request("HEAD", image_target(path))
 
     async def metadata(self, path: str) -> ImageMetadata:
         """See `ImageStore.metadata`."""
-        return await self._run(self._operations.metadata(named(path)))
+        answer = await self._sender.request("GET", f"/storage/metadata/{named(path).quoted()}")
+        return answers.metadata(answer, path)
 
     async def delete(
         self, path: str, *, if_match: str | None = None, missing_ok: bool = False
     ) -> None:
         """See `ImageStore.delete`."""
-        precondition = condition(if_match)
-        await self._run(self._operations.delete(named(path), precondition, missing_ok=missing_ok))
+        attempts = Attempts(self._sender.retries)
+        call = Call("DELETE", image_target(named(path)), condition(if_match))
+        answer = await self._sender.send(call, attempts)
+        if not (answers.is_missing(answer) and (missing_ok or attempts.doubtful)):
+            answers.document(answer, path)
 
     async def copy(self, source: str, target: str) -> SavedImage:
         """See `ImageStore.copy`."""
-        return await self._run(self._operations.copy(named(source), named(target)))
+        paths = {"source": named(source).text, "target": named(target).text}
+        return answers.saved(await self._sender.request("POST", "/storage/copy", paths), source)
 
     async def move(self, source: str, target: str) -> SavedImage:
         """See `ImageStore.move`."""
-        return await self._run(self._operations.move(named(source), named(target)))
+        if named(source) == named(target):
+            raise InvalidParameter(f"{source}: source and target are the same", at=("target",))
+        found = await self.stat(source)
+        image = await self.copy(source, target)
+        await self.delete(source, if_match=found.etag)
+        return image
 
     async def signed_url(
         self, path: str, *, expires_in: Lifetime = "1h", **picture: Unpack[Picture]
@@ -254,11 +96,22 @@ class AsyncOneImageCalls:
         self, paths: Iterable[str], *, expires_in: Lifetime = "1h", **picture: Unpack[Picture]
     ) -> list[str]:
         """See `ImageStore.signed_urls`."""
-        names, valid_for_s = ([named(path) for path in paths], seconds_of(expires_in))
-        return await self._run(self._operations.signed_urls(names, valid_for_s, picture))
+        urls: list[str] = []
+        names = [named(path).text for path in paths]
+        options = {"expires_in": seconds_of(expires_in), "transform": picture}
+        for batch in batches(names, SIGNED_AT_ONCE):
+            content = {**options, "paths": batch}
+            answer = await self._sender.request("POST", "/storage/signed-urls", content)
+            subject = batch[0] if len(batch) == 1 else f"{batch[0]} and others"
+            results = answers.field(answer, "results", subject)
+            for name, result in zip(batch, results, strict=True):
+                if "url" not in result:
+                    raise error_of_result(result, name)
+                urls.append(str(result["url"]))
+        return urls
 
     def __repr__(self) -> str:
-        url = self._operations.root.removesuffix("/api/v1")
+        url = self._sender.root.removesuffix("/api/v1")
         return f"{type(self).__name__}({url!r})"
 
     async def close(self) -> None:
@@ -270,16 +123,3 @@ class AsyncOneImageCalls:
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
-
-    async def _run(self, flow: Flow[T]) -> T:
-        try:
-            step = next(flow)
-            while True:
-                if isinstance(step, Wait):
-                    await anyio.sleep(step.seconds)
-                    step = flow.send(None)
-                else:
-                    step = flow.send(await self._sender.send(step))
-        except StopIteration as end:
-            result: T = end.value
-            return result

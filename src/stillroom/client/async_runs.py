@@ -4,9 +4,8 @@
 from collections.abc import Awaitable, Callable
 from typing import Self, Unpack
 
-from stillroom.client import run_operations
-from stillroom.client.async_protocols import AsyncFlowRunner
-from stillroom.client.retries import Retries
+from stillroom.client.async_retrying_sender import AsyncRetryingSender
+from stillroom.client.run_operations import deleted_run, run_of, run_target
 from stillroom.client.sources import Source, named
 from stillroom.client.values import DeletedRun, PublishedRun, SavedImage, SaveOptions
 
@@ -19,8 +18,7 @@ class AsyncRun:
         folder: str,
         expected: int | None,
         save: Callable[..., Awaitable[SavedImage]],
-        run_flow: AsyncFlowRunner,
-        retries: Retries,
+        sender: AsyncRetryingSender,
     ) -> None:
         """Create a run. Use `AsyncImageStore.run` instead of this constructor."""
         self.folder = folder
@@ -29,8 +27,7 @@ class AsyncRun:
         self._expected = expected
         self._save = save
         self._saved: set[str] = set()
-        self._run = run_flow
-        self._retries = retries
+        self._sender = sender
 
     def path(self, name: str) -> str:
         """Return the path of the image `name` in this run."""
@@ -46,18 +43,18 @@ class AsyncRun:
         """See `Run.publish`."""
         if expected is None:
             expected = len(self._saved) if self._expected is None else self._expected
-        self.published = await self._run(
-            run_operations.publish(self._retries, self._path, expected)
-        )
+        target = f"{run_target(self._path)}/publish"
+        answer = await self._sender.request("POST", target, {"expected": expected})
+        self.published = run_of(answer, self._path)
         return self.published
 
     async def read(self) -> PublishedRun:
         """See `Run.read`."""
-        return await self._run(run_operations.read(self._retries, self._path))
+        return run_of(await self._sender.request("GET", run_target(self._path)), self._path)
 
     async def delete(self) -> DeletedRun:
         """See `Run.delete`."""
-        return await self._run(run_operations.delete(self._retries, self._path))
+        return deleted_run(await self._sender.request("DELETE", run_target(self._path)), self._path)
 
     async def __aenter__(self) -> Self:
         return self

@@ -35,12 +35,7 @@ class AsyncSender(async_sender_base.AsyncSender):
         self._threaded = Sender(connection, None)
 
     async def send(self, call: Call) -> Answer | Failure:
-        """Send a request and return the response or the failure.
-
-        Raises:
-            ConfigurationError: The request is invalid, so a retry cannot help.
-            RuntimeError: The connections belong to another event loop.
-        """
+        """See `Sends.send`. Raise `RuntimeError` if the connections are in another event loop."""
         self._check_loop()
         large = isinstance(call.body, Form) and call.body.upload.size > LARGE_BYTES
         if large and self._transport is None:

@@ -4,18 +4,11 @@
 import os
 import threading
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import httpx
 
-from stillroom.client.connection import (
-    LIMITS,
-    Connection,
-    failed,
-    goes_to_sink,
-    head_of,
-    timeouts,
-    total_of,
-)
+from stillroom.client.connection import LIMITS, Connection, failed
 from stillroom.client.exchange import Answer, Call, Failure, Form
 from stillroom.client.sinks import Sink
 from stillroom.client.tasks import in_thread, iterated_in_thread
@@ -39,14 +32,14 @@ class AsyncSender:
                 self._connection.url(call),
                 headers=self._connection.fields(call),
                 content=pieces(call, call.body) if isinstance(call.body, Form) else call.body,
-                timeout=timeouts(call),
+                timeout=httpx.Timeout(call.timeout_s, connect=min(call.timeout_s, 10)),
             )
             response = await client.send(request, stream=True)
-            head = head_of(response)
+            head = Answer(response.status_code, dict(response.headers), b"")
             try:
-                if not goes_to_sink(call, response):
-                    return Answer(head.status, head.headers, await response.aread())
-                await _receive(call, response)
+                if call.sink is None or head.status not in (200, 206):
+                    return replace(head, body=await response.aread())
+                await _receive(call, call.sink, response)
             finally:
                 await response.aclose()
         except httpx.TransportError as error:
@@ -81,13 +74,13 @@ async def pieces(call: Call, form: Form) -> AsyncIterator[bytes]:
     yield form.tail
 
 
-async def _receive(call: Call, response: httpx.Response) -> None:
-    assert call.sink is not None
+async def _receive(call: Call, sink: Sink, response: httpx.Response) -> None:
     if response.status_code == 200:
-        call.sink.restart()
-    total = total_of(call, response)
+        sink.restart()
+    length = response.headers.get("content-length", "")
+    total = int(length) + sink.written if length.isdigit() else None
     async for chunk in response.aiter_bytes():
-        await write_chunk(call, call.sink, chunk, total)
+        await write_chunk(call, sink, chunk, total)
 
 
 async def write_chunk(call: Call, sink: Sink, chunk: bytes, total: int | None) -> None:

@@ -6,15 +6,18 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Unpack
+from urllib.parse import quote, urlencode
 
+from stillroom.client import answers, run_operations
+from stillroom.client.async_downloading import AsyncDownloadCalls
 from stillroom.client.async_library import AsyncMediaLibrary
-from stillroom.client.async_one_image import AsyncOneImageCalls
 from stillroom.client.async_runs import AsyncRun
+from stillroom.client.async_saving import AsyncSaveCalls
 from stillroom.client.lifetime import Lifetime
-from stillroom.client.many import FAILED, batches
-from stillroom.client.operations import DELETED_AT_ONCE, ENTRIES_A_PAGE, NAMES_A_PAGE, list_query
-from stillroom.client.run_operations import RunState, Sort, page_of_runs, publish, runs_query
-from stillroom.client.searching import Query, SearchFilters, page_of_found, search_query
+from stillroom.client.many import FAILED, batches, error_of_result
+from stillroom.client.requests import DELETED_AT_ONCE, list_target
+from stillroom.client.run_operations import RunState, Sort
+from stillroom.client.searching import Query, SearchFilters, search_query
 from stillroom.client.sources import Facts, Source, named
 from stillroom.client.tasks import Workers, outcomes_of
 from stillroom.client.values import (
@@ -29,9 +32,10 @@ from stillroom.client.values import (
     RunInfo,
     SavedImage,
 )
+from stillroom.errors import ImageNotFound
 
 
-class AsyncImageStore(AsyncOneImageCalls):
+class AsyncImageStore(AsyncSaveCalls, AsyncDownloadCalls):
     """Client of a Stillroom server for one event loop, with the methods of `ImageStore`.
 
     Files are hashed, read and written in threads, so that the event loop is not blocked.
@@ -40,7 +44,7 @@ class AsyncImageStore(AsyncOneImageCalls):
     @property
     def media(self) -> AsyncMediaLibrary:
         """See `ImageStore.media`."""
-        return AsyncMediaLibrary(self._operations.retries, self._run)
+        return AsyncMediaLibrary(self._sender)
 
     async def ingest(self, path: str, *, relocate: bool = True) -> MediaResource:
         """See `MediaLibrary.ingest`."""
@@ -50,13 +54,10 @@ class AsyncImageStore(AsyncOneImageCalls):
         self, prefix: str = "", *, start_after: str = "", fold: bool = False
     ) -> AsyncIterator[str]:
         """See `ImageStore.iter`."""
-        query: str | None = list_query(
-            prefix, start_after=start_after, page_size=NAMES_A_PAGE, fold=fold
-        )
-        while query is not None:
-            names, query = await self._run(self._operations.page_of_names(prefix, query))
-            for item in names:
-                yield item
+        target = list_target(prefix, start_after=start_after, fold=fold, with_properties=False)
+        parse = partial(answers.listed_path, prefix=prefix)
+        async for item in self._sender.items(target, parse, "path"):
+            yield item
 
     list = iter
 
@@ -73,9 +74,12 @@ class AsyncImageStore(AsyncOneImageCalls):
         query: Query | None = search_query(q, filters, limit)
         left = limit
         while query is not None and left != 0:
-            found, query = await self._run(page_of_found(self._operations.retries, query))
+            parameters = urlencode(query, doseq=True, quote_via=quote, safe="")
+            answer = await self._sender.request("GET", f"/storage/search?{parameters}")
+            found, cursor = answers.found(answer, str(query.get("prefix", "")))
             for item in found[:left]:
                 yield item
+            query = None if cursor is None else {**query, "cursor": cursor}
             left = None if left is None else max(left - len(found), 0)
 
     async def level(self, folder: str = "") -> AsyncIterator[ImageInfo | Folder]:
@@ -86,13 +90,10 @@ class AsyncImageStore(AsyncOneImageCalls):
     async def _entries(
         self, prefix: str, start_after: str, *, fold: bool
     ) -> AsyncIterator[ImageInfo | Folder]:
-        query: str | None = list_query(
-            prefix, start_after=start_after, page_size=ENTRIES_A_PAGE, fold=fold
-        )
-        while query is not None:
-            entries, query = await self._run(self._operations.page_of_entries(prefix, query))
-            for item in entries:
-                yield item
+        target = list_target(prefix, start_after=start_after, fold=fold, with_properties=True)
+        parse = partial(answers.info_of_entry, prefix=prefix)
+        async for item in self._sender.items(target, parse, "entry"):
+            yield item
 
     async def save_many(
         self,
@@ -141,24 +142,34 @@ class AsyncImageStore(AsyncOneImageCalls):
 
     async def _delete_batch(self, paths: Sequence[str]) -> Sequence[Outcome[bool]]:
         try:
-            return await self._run(self._operations.delete_batch(paths))
+            answer = await self._sender.request("POST", "/storage/delete", {"paths": list(paths)})
+            results = answers.field(answer, "results", "deleting")
         except FAILED as error:
             return [Outcome(path, error=error) for path in paths]
+        outcomes: builtins.list[Outcome[bool]] = []
+        for path, result in zip(paths, results, strict=True):
+            if result.get("code") in (None, ImageNotFound.code):
+                outcomes.append(Outcome(path, result="code" not in result))
+            else:
+                outcomes.append(Outcome(path, error=error_of_result(result, path)))
+        return outcomes
 
     def run(self, folder: str, *, expected: int | None = None) -> AsyncRun:
         """See `ImageStore.run`; use the result with `async with`."""
-        return AsyncRun(folder, expected, self.save, self._run, self._operations.retries)
+        return AsyncRun(folder, expected, self.save, self._sender)
 
     async def publish_run(self, folder: str, *, expected: int | None = None) -> PublishedRun:
         """See `ImageStore.publish_run`."""
-        return await self._run(publish(self._operations.retries, named(folder), expected))
+        path = named(folder)
+        target = f"{run_operations.run_target(path)}/publish"
+        answer = await self._sender.request("POST", target, {"expected": expected})
+        return run_operations.run_of(answer, path)
 
     async def runs(
         self, prefix: str = "", *, state: RunState | None = None, sort: Sort = "folder"
     ) -> AsyncIterator[RunInfo]:
         """See `ImageStore.runs`."""
-        query: str | None = runs_query(prefix, state, sort)
-        while query is not None:
-            found, query = await self._run(page_of_runs(self._operations.retries, prefix, query))
-            for item in found:
-                yield item
+        target = run_operations.RUNS + run_operations.runs_query(prefix, state, sort)
+        parse = partial(run_operations.listed_run, prefix=prefix)
+        async for item in self._sender.items(target, parse, "run", "listing runs"):
+            yield item

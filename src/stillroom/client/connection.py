@@ -31,12 +31,7 @@ _NOT_SENT: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """URL and token with which the SDK connects to a server.
-
-    Attributes:
-        root: Base URL of the API. The target of each `Call` is appended to it.
-        token: See `Token`; None to send no token.
-    """
+    """Base URL of the API, and token with which the SDK connects to a server."""
 
     root: str
     token: Token | None
@@ -47,9 +42,6 @@ class Connection:
 
         The defaults are the environment variables `STILLROOM_URL` and `STILLROOM_TOKEN`. If the URL
         contains `/api/v1`, as the URL of an image does, the rest of it from there on is ignored.
-
-        Raises:
-            ConfigurationError: The URL is invalid.
         """
         url = (url or os.environ.get("STILLROOM_URL") or DEFAULT_URL).rstrip("/")
         parts = urlsplit(url)
@@ -70,11 +62,7 @@ class Connection:
         return call.target if call.elsewhere else self.root + call.target
 
     def fields(self, call: Call) -> dict[str, str]:
-        """Return the headers of a request, with the token if it is for the Stillroom server.
-
-        Raises:
-            ConfigurationError: The token contains invalid characters.
-        """
+        """Return the headers of a request, with the token if it is for the Stillroom server."""
         fields = {"user-agent": f"stillroom/{__version__}", **call.headers}
         if self.token is not None and not call.elsewhere:
             token = self.token if isinstance(self.token, str) else self.token()
@@ -86,39 +74,8 @@ class Connection:
         return fields
 
 
-def timeouts(call: Call) -> httpx.Timeout:
-    """Return the timeouts of a request for httpx. Connecting may take at most 10 seconds."""
-    return httpx.Timeout(call.timeout_s, connect=min(call.timeout_s, 10))
-
-
-def head_of(response: httpx.Response) -> Answer:
-    """Convert an httpx response to an `Answer` with status code and headers, but without a body."""
-    return Answer(response.status_code, dict(response.headers), b"")
-
-
-def goes_to_sink(call: Call, response: httpx.Response) -> bool:
-    """Return whether a response's body is written to the call's sink, and not kept in memory."""
-    return call.sink is not None and response.status_code in (200, 206)
-
-
-def total_of(call: Call, response: httpx.Response) -> int | None:
-    """Return the size of the image that is downloaded, or None if it is unknown.
-
-    The response may contain only the rest of the image, after an earlier attempt.
-    """
-    declared = response.headers.get("content-length", "")
-    assert call.sink is not None  # noqa: S101  (see `goes_to_sink`)
-    return int(declared) + call.sink.written if declared.isdigit() else None
-
-
 def failed(error: httpx.TransportError, head: Answer | None) -> Failure:
-    """Convert an httpx exception to a `Failure`.
-
-    `head` is the interrupted response, if there was one.
-
-    Raises:
-        ConfigurationError: The request is invalid, so a retry cannot help.
-    """
+    """Convert an httpx exception to a `Failure`, or raise `ConfigurationError` if it is ours."""
     if isinstance(error, httpx.UnsupportedProtocol | httpx.LocalProtocolError):
         raise ConfigurationError(f"the request cannot be sent: {error}") from error
     sent = not isinstance(error, _NOT_SENT)

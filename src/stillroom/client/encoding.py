@@ -81,6 +81,7 @@ _TAKEN: Final = {
     "WEBP": {"quality", "lossless", "icc_profile", "exif", "xmp"},
     "AVIF": {"quality", "icc_profile", "exif", "xmp"},
 }
+_XMP: Final = "XML:com.adobe.xmp"
 _WITHOUT_MEANING: Final = {"PNG": {"quality", "lossless"}}
 """Options that are ignored for a format, as in Pillow. A PNG is always lossless."""
 
@@ -88,10 +89,7 @@ _WITHOUT_MEANING: Final = {"PNG": {"quality", "lossless"}}
 def encoded(image: PillowImage, path: ImagePath, options: Encoding) -> IO[bytes]:
     """Encode an image in the format that the suffix of `path` names.
 
-    If `path` has no suffix, the format is the image's own, or PNG if the image has none.
-
-    Raises:
-        UnsupportedMedia: The image cannot be encoded in this format or with these options.
+    Without a suffix, the format is the image's own, or PNG if the image has none.
     """
     from PIL import Image
 
@@ -118,12 +116,7 @@ def encoded(image: PillowImage, path: ImagePath, options: Encoding) -> IO[bytes]
 
 
 def image_of(array: ArrayLike) -> PillowImage:
-    """Convert a uint8 array to a Pillow image.
-
-    Raises:
-        UnsupportedMedia: The array is not of type uint8 or has an unsupported shape.
-        TypeError: Pillow is not installed.
-    """
+    """Convert a uint8 array to a Pillow image."""
     try:
         from PIL import Image
     except ModuleNotFoundError:
@@ -205,12 +198,10 @@ def _save_arguments(image: PillowImage, kind: str, options: Encoding) -> dict[st
         given = _collect_info(image, kind)
     elif options.get("keep_info") is None and kind == "PNG":
         given = {"pnginfo": _generation_texts(image) or None}
-    given |= {name: value for name, value in options.items() if name != "keep_info"}
-    given = {name: value for name, value in given.items() if value is not None}
-    for name in given.keys() & _WITHOUT_MEANING.get(kind, set()):
-        del given[name]
-    if given.get("lossless") is False:
-        del given["lossless"]
+    given |= options
+    omitted = {"keep_info"} | _WITHOUT_MEANING.get(kind, set())
+    omitted |= set() if given.get("lossless") else {"lossless"}
+    given = {name: given[name] for name in given.keys() - omitted if given[name] is not None}
     if refused := sorted(given.keys() - _TAKEN.get(kind, set())):
         raise UnsupportedMedia(
             f"{kind} images do not support {' or '.join(refused)}: omit the option, or use a path "
@@ -224,17 +215,12 @@ def _save_arguments(image: PillowImage, kind: str, options: Encoding) -> dict[st
 def _collect_info(image: PillowImage, kind: str) -> dict[str, Any]:
     info: dict[str, Any] = getattr(image, "info", {})
     texts = {name: value for name, value in info.items() if isinstance(value, str)}
-    kept: dict[str, Any] = {"pnginfo": texts} if texts else {}
-    if isinstance(info.get("exif"), bytes):
-        kept["exif"] = info["exif"]
-    xmp = info.get("xmp")
-    if isinstance(xmp, bytes):
-        if kind == "PNG":
-            name = "XML:com.adobe.xmp"
-            kept["pnginfo"] = {**texts, name: xmp.decode("utf-8", "replace")}
-        else:
-            kept["xmp"] = xmp
-    return kept
+    kept: dict[str, Any] = {
+        name: info[name] for name in ("exif", "xmp") if isinstance(info.get(name), bytes)
+    }
+    if kind == "PNG" and "xmp" in kept:
+        texts[_XMP] = kept.pop("xmp").decode("utf-8", "replace")
+    return kept | ({"pnginfo": texts} if texts else {})
 
 
 def _generation_texts(image: PillowImage) -> dict[str, str]:
@@ -251,10 +237,9 @@ def _with_facts(data: bytes, texts: dict[str, str]) -> bytes:
     If the format has too little room, the field `raw` is omitted. If the texts contain no
     generation parameters, or the format does not support them, the image is returned unchanged.
     """
-    try:
+    found = None
+    with contextlib.suppress(TooMuchWork):
         found = interpret(texts, WorkBudget()).generation
-    except TooMuchWork:
-        found = None
     for facts in (found, found and replace(found, raw=None)):
         if facts is not None:
             with contextlib.suppress(InvalidParameter, UnsupportedMedia):
@@ -268,7 +253,7 @@ def _texts(texts: dict[str, Any]) -> Any:  # noqa: ANN401  (Pillow's `PngInfo`)
     found = PngInfo()
     for name, value in texts.items():
         text = str(value)
-        if text.isascii() and name not in ("XML:com.adobe.xmp", own.KEY):
+        if text.isascii() and name not in (_XMP, own.KEY):
             found.add_text(name, text)
         else:
             found.add_itxt(name, text)

@@ -1,29 +1,15 @@
-"""Messages between operations, which do no I/O, and senders, which do only I/O.
+"""Requests that the SDK sends, and their responses or failures."""
 
-An operation is a generator. It yields a `Call`, which a sender sends, and receives the response or
-the failure. It can also yield a `Wait`. The synchronous and the asynchronous sender can therefore
-run the same operations.
-"""
-
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TypeVar
 
 from stillroom.client.sinks import Sink
 from stillroom.client.sources import ImagePayload
 
-T = TypeVar("T")
-
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """Multipart body of a request (multipart/form-data) that contains an image.
-
-    Attributes:
-        head: Bytes before the image.
-        upload: Image.
-        tail: Bytes after the image.
-    """
+    """Multipart body of a request: an image, with the bytes before and after it."""
 
     head: bytes
     upload: ImagePayload
@@ -39,8 +25,7 @@ class Call:
             sent.
         sink: Destination for the body of a 200 or 206 response; None to keep the body in memory.
         timeout_s: Limit in seconds for each single read or write of the socket.
-        progress: Function that is called with the number of bytes transferred and the total, if
-            known.
+        progress: Function that is called with the number of bytes transferred and the total.
     """
 
     method: str
@@ -59,11 +44,9 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Response of a server.
+    """Response of a server, with lower-case header names.
 
-    Attributes:
-        headers: Headers by lower-case name.
-        body: Body, which is empty if it was written to a sink.
+    The body is empty if it was written to a sink.
     """
 
     status: int
@@ -73,25 +56,13 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Failed attempt to send a request: there was no response, or it was interrupted.
+    """Failed attempt to send a request: there was no response, or only the `head` of one.
 
-    Attributes:
-        sent: True if the server may have received the request.
-        head: Status code and headers of an interrupted response; None if there was no response.
-        permanent: True if a retry is unlikely to help (unknown host, invalid certificate).
+    If `sent` is True, the server may have received the request. If `permanent` is True, a retry is
+    unlikely to help (unknown host, invalid certificate).
     """
 
     error: Exception
     sent: bool
     head: Answer | None = None
     permanent: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Wait:
-    """Request of an operation to wait for this time before it continues."""
-
-    seconds: float
-
-
-Flow = Generator[Call | Wait, Answer | Failure | None, T]

@@ -38,22 +38,14 @@ _NO_IMAGES: Final = ("text/", "application/json", "application/xml")
 def fetched(
     url: str, *, max_bytes: int, allow_private: bool, deadline_s: float, timeout_s: float
 ) -> Iterator[IO[bytes]]:
-    """Context manager: download a URL and yield the body as a file.
+    """Context manager: download a URL (see `ImageStore.save_url`) and yield the body as a file.
 
-    Up to 16 MiB are kept in memory; a larger body is written to a temporary file.
-
-    Args:
-        url: URL with `https://` or `http://`.
-        max_bytes: Maximum size of the body.
-        allow_private: Allow non-public addresses, and use proxies from the environment.
-        deadline_s: Limit in seconds for the whole download.
-        timeout_s: Limit in seconds for each single read or write of the socket.
+    `deadline_s` limits the whole download, `timeout_s` each single read or write of the socket.
 
     Raises:
         InvalidParameter: The URL is invalid or not allowed.
         ServerUnreachable: There is no complete response before the deadline.
-        UnexpectedAnswer: The status code is not 200, the body is compressed, or there are too many
-            redirects.
+        UnexpectedAnswer: The response is not an uncompressed 200, or there are too many redirects.
         UnsupportedMedia: The body is text, JSON or XML.
         TooLarge: The body is larger than `max_bytes`.
     """
@@ -64,28 +56,23 @@ def fetched(
             # A proxy would resolve the name again, possibly to an address that was not checked.
             httpx.Client(timeout=limits, trust_env=allow_private) as client,
         ):
-            _fetch(client, url, file, max_bytes, deadline, allow_private=allow_private)
+            answer = _follow(client, url, deadline, allow_private=allow_private)
+            with contextlib.closing(answer):
+                _receive(answer, file, max_bytes, deadline)
         file.seek(0)
         yield file
 
 
-def _fetch(
-    client: httpx.Client,
-    url: str,
-    file: IO[bytes],
-    max_bytes: int,
-    deadline: "_Deadline",
-    *,
-    allow_private: bool,
-) -> None:
+def _follow(
+    client: httpx.Client, url: str, deadline: "_Deadline", *, allow_private: bool
+) -> httpx.Response:
     for _ in range(_MAX_HOPS):
         here = _parsed(url)
         answer = _answer(client, here, deadline, allow_private=allow_private)
-        with contextlib.closing(answer):
-            if answer.status_code not in _REDIRECTS:
-                _receive(answer, file, max_bytes, deadline)
-                return
-            url = urljoin(url, answer.headers.get("location", ""))
+        if answer.status_code not in _REDIRECTS:
+            return answer
+        answer.close()
+        url = urljoin(url, answer.headers.get("location", ""))
         if here.scheme == "https" and _parsed(url).scheme != "https":
             raise InvalidParameter("the URL redirects to a URL that is not https", at=("url",))
     raise UnexpectedAnswer(f"{_parsed(url).host}: the URL redirects more than {_MAX_HOPS} times")
@@ -96,9 +83,6 @@ class _Deadline:
 
     Socket timeouts are not enough, because each applies to a single read: a server that sends one
     byte every few seconds never exceeds them.
-
-    Attributes:
-        is_over: True after the deadline has passed.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -117,9 +101,7 @@ class _Deadline:
             one.close()
 
     def watch(self, event: str, info: Mapping[str, Any]) -> None:
-        """Register the connection if `event` says that it was opened; ignore other events.
-
-        httpx calls this method for each event of a request.
+        """Register the connection if httpx reports that it was opened; ignore other events.
 
         See https://www.encode.io/httpcore/extensions/#trace.
         """
@@ -174,14 +156,13 @@ def _public_address(url: httpx.URL) -> str:
     port = url.port or (443 if url.scheme == "https" else 80)
     found = socket.getaddrinfo(url.raw_host.decode("ascii"), port, type=socket.SOCK_STREAM)
     addresses = [str(one[4][0]) for one in found]
-    for address in addresses:
-        parsed = ipaddress.ip_address(address.partition("%")[0])
-        if not _is_public(parsed):
-            raise InvalidParameter(
-                f"{url.host} is not a public address: pass allow_private=True if you trust the "
-                "source of the URL",
-                at=("url",),
-            )
+    parsed = (ipaddress.ip_address(address.partition("%")[0]) for address in addresses)
+    if not all(map(_is_public, parsed)):
+        raise InvalidParameter(
+            f"{url.host} is not a public address: pass allow_private=True if you trust the "
+            "source of the URL",
+            at=("url",),
+        )
     return addresses[0]
 
 
@@ -220,12 +201,9 @@ def _receive(answer: httpx.Response, file: IO[bytes], max_bytes: int, deadline: 
                 raise too_large
             file.write(chunk)
     except httpx.TransportError as error:
-        why = (
-            "the image was not complete before the deadline"
-            if deadline.is_over
-            else f"the connection was interrupted ({type(error).__name__})"
-        )
-        raise ServerUnreachable(f"cannot download from {host}: {why}") from error
+        if not deadline.is_over:
+            why = f"the connection was interrupted ({type(error).__name__})"
+            raise ServerUnreachable(f"cannot download from {host}: {why}") from error
     if deadline.is_over:  # without a length, the body would seem to be complete
         raise ServerUnreachable(
             f"cannot download from {host}: the image was not complete before the deadline"

@@ -3,17 +3,15 @@
 import builtins
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from typing import Final, Unpack
 from urllib.parse import quote, urlencode
 
 from stillroom.client import answers
-from stillroom.client.errors import UnexpectedAnswer
 from stillroom.client.exchange import Answer, Call
-from stillroom.client.operations import json_call
-from stillroom.client.protocols import FlowRunner
-from stillroom.client.retries import Attempts, Retries, persistently
+from stillroom.client.retries import Attempts
+from stillroom.client.retrying_sender import RetryingSender
 from stillroom.client.sources import named
 from stillroom.client.values import HealingProgress, MediaResource, ResourceChanges, ResourceFilters
 from stillroom.errors import ResourceNotFound
@@ -30,22 +28,13 @@ ResourceId = str | uuid.UUID
 class MediaLibrary:
     """Client for the media library of a server, available as `ImageStore.media`."""
 
-    def __init__(self, retries: Retries, run: FlowRunner) -> None:
-        self._retries = retries
-        self._run = run
+    def __init__(self, sender: RetryingSender) -> None:
+        self._sender = sender
 
     def list(self, **filters: Unpack[ResourceFilters]) -> Iterator[MediaResource]:
         """Iterate over all resources that match the filters, newest first, in pages as needed."""
-        query: str | None = _query(filters)
-        while query is not None:
-            entries, query = answers.listed(self._send("GET", f"{_RESOURCES}{query}"), "listing")
-            try:
-                resources = [answers.resource_of(entry) for entry in entries]
-            except (AttributeError, KeyError, TypeError, ValueError) as error:
-                raise UnexpectedAnswer(
-                    f"the server returned an invalid resource: {error}"
-                ) from error
-            yield from resources
+        target = _RESOURCES + _query(filters)
+        yield from self._sender.items(target, answers.resource_of, "resource")
 
     def ingest(self, path: str, *, relocate: bool = True) -> MediaResource:
         """Add an image to the library.
@@ -59,7 +48,7 @@ class MediaLibrary:
         """
         key = StorageKey.of_image(named(path)).text
         content = {"storage_key": key, "relocate": relocate}
-        return answers.resource(self._send("POST", f"{_RESOURCES}/ingest", content), path)
+        return answers.resource(self._sender.request("POST", f"{_RESOURCES}/ingest", content), path)
 
     def get(self, resource_id: ResourceId) -> MediaResource:
         """Return the resource with this ID.
@@ -67,7 +56,7 @@ class MediaLibrary:
         Raises:
             ResourceNotFound: The resource does not exist.
         """
-        return answers.resource(self._send("GET", _target(resource_id)), str(resource_id))
+        return answers.resource(self._sender.request("GET", _target(resource_id)), str(resource_id))
 
     def update(
         self,
@@ -84,7 +73,7 @@ class MediaLibrary:
             ResourceNotFound: The resource does not exist.
         """
         target = _target(resource_id) + ("?only_unset=true" if only_unset else "")
-        return answers.resource(self._send("PATCH", target, changes), str(resource_id))
+        return answers.resource(self._sender.request("PATCH", target, changes), str(resource_id))
 
     def delete(self, resource_id: ResourceId) -> None:
         """Delete a resource. The server deletes its bytes after the grace period.
@@ -93,8 +82,8 @@ class MediaLibrary:
             ResourceNotFound: The resource does not exist.
             ResourceProtected: The resource is protected.
         """
-        attempts = Attempts(self._retries)
-        answer = self._run(persistently(Call("DELETE", _target(resource_id)), attempts))
+        attempts = Attempts(self._sender.retries)
+        answer = self._sender.send(Call("DELETE", _target(resource_id)), attempts)
         try:
             answers.document(answer, str(resource_id))
         except ResourceNotFound:
@@ -128,7 +117,7 @@ class MediaLibrary:
         tags: builtins.list[str] = []
         for method, where, given in calls or [("GET", target, None)]:
             content = None if given is None else {"tags": builtins.list(given)}
-            answer = self._send(method, where, content)
+            answer = self._sender.request(method, where, content)
             tags = [str(tag) for tag in answers.field(answer, "tags", str(resource_id))]
         return tags
 
@@ -148,20 +137,14 @@ class MediaLibrary:
             Number of resources with missing fields.
         """
         content = {} if ids is None else {"ids": [str(resource_id) for resource_id in ids]}
-        total = waiting = _count(self._send("POST", f"{_RESOURCES}/heal", content))
+        total = waiting = _count(self._sender.request("POST", f"{_RESOURCES}/heal", content))
         while progress is not None:
             progress(HealingProgress(total, waiting))
             if not waiting:
                 break
             time.sleep(_POLL_S)
-            waiting = _count(self._send("GET", f"{_RESOURCES}/heal"))
+            waiting = _count(self._sender.request("GET", f"{_RESOURCES}/heal"))
         return total
-
-    def _send(
-        self, method: str, target: str, content: Mapping[str, object] | None = None
-    ) -> Answer:
-        call = Call(method, target) if content is None else json_call(method, target, content)
-        return self._run(persistently(call, Attempts(self._retries)))
 
 
 def _target(resource_id: ResourceId) -> str:

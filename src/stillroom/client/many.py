@@ -1,10 +1,11 @@
 """Collection of the outcomes of bulk operations such as `ImageStore.save_many`."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
-from stillroom.client.errors import SomeFailed
+from stillroom.client import answers
+from stillroom.client.errors import SomeFailed, UnexpectedAnswer
 from stillroom.client.values import Outcome
 from stillroom.errors import (
     BackendUnavailable,
@@ -26,8 +27,7 @@ _FAILS_ALL: Final = (Unauthenticated, StorageFull, BackendUnavailable, Configura
 class Gathered(Generic[T]):
     """Collector for the outcomes of a bulk operation. The outcomes may arrive in any order.
 
-    Attributes:
-        stopped: True if the remaining images should not be attempted.
+    If `stopped` is True, the remaining images should not be attempted.
     """
 
     def __init__(self, each: Callable[[Outcome[T]], None] | None) -> None:
@@ -36,12 +36,7 @@ class Gathered(Generic[T]):
         self.stopped = False
 
     def add(self, number: int, outcomes: Sequence[Outcome[T]]) -> None:
-        """Add the outcomes of one job.
-
-        Args:
-            number: Position of the job in the input.
-            outcomes: Outcomes of the images in this job.
-        """
+        """Add the outcomes of the job that has this number in the input."""
         self._outcomes[number] = outcomes
         for outcome in outcomes:
             self.stopped |= isinstance(outcome.error, _FAILS_ALL)
@@ -49,11 +44,7 @@ class Gathered(Generic[T]):
                 self._each(outcome)
 
     def results(self) -> list[T]:
-        """Return the results of all images in input order.
-
-        Raises:
-            SomeFailed: Some images failed or were not attempted.
-        """
+        """Return the results of all images in input order, or raise `SomeFailed`."""
         jobs = (self._outcomes[number] for number in sorted(self._outcomes))
         outcomes = [outcome for job in jobs for outcome in job]
         if any(outcome.error is not None for outcome in outcomes):
@@ -66,3 +57,9 @@ def batches(things: Iterable[T], size: int) -> Iterator[list[T]]:
     left = iter(things)
     while batch := list(islice(left, size)):
         yield batch
+
+
+def error_of_result(result: Mapping[str, Any], path: str) -> StillroomError:
+    """Return the exception for an image that a request for several images could not process."""
+    code, detail = result["code"], result["detail"]
+    return answers.error_of(code, detail, path) or UnexpectedAnswer(f"{path}: {detail}")

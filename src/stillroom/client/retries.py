@@ -9,27 +9,25 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from stillroom.client.errors import ServerUnreachable
-from stillroom.client.exchange import Answer, Call, Failure, Flow, Wait
+from stillroom.client.exchange import Answer, Call, Failure
+from stillroom.errors import BackendUnavailable
 
 RETRIED: Final = frozenset((408, 429, 502, 503, 504))
 """Status codes after which a request is retried. 500 is not one, because a bug would recur."""
+
+_MAX_BREAKS: Final = 3
+"""Number of interrupted responses after which the download of an archive fails."""
 
 log = logging.getLogger("stillroom.client")
 
 
 @dataclass(frozen=True, slots=True)
 class Retries:
-    """Settings for retries of failed requests.
+    """Settings for retries of failed requests; see `ImageStore` for the deadlines and the timeout.
 
     Attributes:
-        deadline_s: Time in seconds during which failed requests are retried, counted from the first
-            attempt or from the last byte of a download.
-        timeout_s: Limit in seconds for each single read or write of the socket.
-        connect_deadline_s: Replaces `deadline_s` if a retry is unlikely to help: unknown host, TLS
-            error, or failed connection to a server that has not responded before.
-        first_wait_s: Maximum of the random wait before the first retry. It doubles with each retry.
-        longest_wait_s: Limit for the doubled maximum.
-        clock: Function that returns a time in seconds, replaceable in tests.
+        first_wait_s: Maximum of the random wait before the first retry. It doubles with each retry,
+            up to `longest_wait_s`.
         answered: Event that is set after the first response from the server.
     """
 
@@ -65,11 +63,11 @@ class Attempts:
         left = self._began + self._retries.deadline_s - self._retries.clock()
         return replace(call, timeout_s=max(0.1, min(self._retries.timeout_s, left)))
 
-    def wait_after(self, outcome: Answer | Failure) -> Wait | None:
-        """Return the wait before the next attempt, or None if `outcome` must not be retried.
+    def wait_after(self, outcome: Answer | Failure) -> float | None:
+        """Return the seconds until the next attempt, or None if `outcome` must not be retried.
 
-        The first retry logs a warning with the reason; later ones are not logged. Random waits
-        ("full jitter") prevent many workers from retrying at the same moment. Source:
+        The first retry is logged as a warning. Random waits ("full jitter") prevent many workers
+        from retrying at the same moment. Source:
         https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
 
         Raises:
@@ -89,7 +87,7 @@ class Attempts:
             if not self._failed:
                 log.warning("%s; trying again for up to %g s", _reason(outcome), deadline_s)
             self._failed += 1
-            return Wait(wait)
+            return wait
         if isinstance(outcome, Answer):
             return None
         raise ServerUnreachable(
@@ -104,20 +102,24 @@ class Attempts:
         return self._retries.deadline_s
 
 
-def persistently(call: Call, attempts: Attempts) -> Flow[Answer]:
-    """Send an idempotent request, with retries. Return the response, whatever its status code.
+class ArchiveAttempts(Attempts):
+    """Attempts to download an archive, which always begin anew. At most three are interrupted."""
 
-    Raises:
-        ServerUnreachable: There is no response before the deadline.
-    """
-    while True:
-        outcome = yield attempts.prepared(call)
-        assert outcome is not None  # noqa: S101  (senders respond to calls)
-        wait = attempts.wait_after(outcome)
-        if wait is not None:
-            yield wait
-        elif isinstance(outcome, Answer):
-            return outcome
+    def __init__(self, retries: Retries, subject: str) -> None:
+        super().__init__(retries)
+        self._subject = subject
+        self._breaks = 0
+
+    def wait_after(self, outcome: Answer | Failure) -> float | None:
+        """See `Attempts.wait_after`. Raise `BackendUnavailable` after too many interruptions."""
+        if isinstance(outcome, Failure) and outcome.head is not None:
+            self._breaks += 1
+            if self._breaks == _MAX_BREAKS:
+                raise BackendUnavailable(
+                    f"{self._subject}: the download was interrupted {self._breaks} times: the "
+                    "server's log says which image could not be read"
+                ) from outcome.error
+        return super().wait_after(outcome)
 
 
 def _seconds(field: str) -> float:

@@ -1,4 +1,4 @@
-"""Operations on runs (folders of images that are published together), without I/O."""
+"""Requests on runs (folders of images that are published together), and their responses."""
 
 from collections.abc import Mapping
 from typing import Any, Final, Literal, TypeVar
@@ -6,9 +6,7 @@ from urllib.parse import quote, urlencode
 
 from stillroom.client import answers
 from stillroom.client.errors import UnexpectedAnswer
-from stillroom.client.exchange import Call, Flow
-from stillroom.client.operations import json_call
-from stillroom.client.retries import Attempts, Retries, persistently
+from stillroom.client.exchange import Answer
 from stillroom.client.values import DeletedRun, PublishedRun, RunImage, RunInfo
 from stillroom.errors import InvalidPath
 from stillroom.paths import ImagePath, ImagePrefix
@@ -29,16 +27,7 @@ page."""
 
 
 def runs_query(prefix: str, state: RunState | None, sort: Sort) -> str:
-    """Return the query string for the first page of a listing of runs.
-
-    Args:
-        prefix: Prefix of the folders of the runs.
-        state: State of the runs; None for all runs.
-        sort: Sort order.
-
-    Raises:
-        InvalidPath: No folder can begin with `prefix`.
-    """
+    """Return the query string for the first page of a listing of runs. See `ImageStore.runs`."""
     given = {"prefix": ImagePrefix.parse(prefix).text, "sort": sort, "limit": str(RUNS_A_PAGE)}
     if sort != "folder":
         given["limit"] = str(BY_TIME)
@@ -47,42 +36,21 @@ def runs_query(prefix: str, state: RunState | None, sort: Sort) -> str:
     return "?" + urlencode(given, quote_via=quote, safe="")
 
 
-def page_of_runs(
-    retries: Retries, prefix: str, query: str
-) -> Flow[tuple[list[RunInfo], str | None]]:
-    """Return a page of runs in folders that begin with `prefix`, and the next query or None."""
-    answer = yield from persistently(Call("GET", RUNS + query), Attempts(retries))
-    entries, more = answers.listed(answer, "listing runs")
-    runs = [_read(RunInfo, entry, "listing runs") for entry in entries]
-    for run in runs:
-        _check(f"{run.folder}/", prefix)  # prefix `generations/7/` matches run `generations/7`
-    return runs, more
-
-
-def publish(retries: Retries, folder: ImagePath, expected: int | None) -> Flow[PublishedRun]:
-    """Publish a run. The request is idempotent, so it can be retried."""
-    call = json_call("POST", f"{_target(folder)}/publish", {"expected": expected})
-    answer = yield from persistently(call, Attempts(retries))
-    return _run(answers.document(answer, folder.text), folder)
-
-
-def read(retries: Retries, folder: ImagePath) -> Flow[PublishedRun]:
-    """Return a run with the images in its manifest or, if it is not published, in its folder."""
-    answer = yield from persistently(Call("GET", _target(folder)), Attempts(retries))
-    return _run(answers.document(answer, folder.text), folder)
-
-
-def delete(retries: Retries, folder: ImagePath) -> Flow[DeletedRun]:
-    """Delete a run. The server resumes the deletion if it is interrupted."""
-    answer = yield from persistently(Call("DELETE", _target(folder)), Attempts(retries))
-    return _read(DeletedRun, answers.document(answer, folder.text), folder.text)
-
-
-def _target(folder: ImagePath) -> str:
+def run_target(folder: ImagePath) -> str:
+    """Return the target of requests on the run in a folder."""
     return f"{RUNS}/{folder.quoted()}"
 
 
-def _run(said: Any, folder: ImagePath) -> PublishedRun:  # noqa: ANN401  (JSON)
+def listed_run(entry: Any, prefix: str) -> RunInfo:  # noqa: ANN401  (JSON)
+    """Return a run from a listing of folders that begin with `prefix`."""
+    run = _read(RunInfo, entry, "listing runs")
+    _check(f"{run.folder}/", prefix)  # prefix `generations/7/` matches run `generations/7`
+    return run
+
+
+def run_of(answer: Answer, folder: ImagePath) -> PublishedRun:
+    """Return the run, with its images, from a response."""
+    said = answers.document(answer, folder.text)
     known = _read(RunInfo, said, folder.text)
     images = said.get("images")
     if not isinstance(images, list):
@@ -91,6 +59,11 @@ def _run(said: Any, folder: ImagePath) -> PublishedRun:  # noqa: ANN401  (JSON)
     for image in found:
         _check(image.path, f"{folder.text}/")
     return PublishedRun(known.folder, known.state, known.published_at, len(found), found)
+
+
+def deleted_run(answer: Answer, folder: ImagePath) -> DeletedRun:
+    """Return the result of a deletion from its response."""
+    return _read(DeletedRun, answers.document(answer, folder.text), folder.text)
 
 
 def _check(path: str, prefix: str) -> None:

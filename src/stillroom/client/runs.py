@@ -3,9 +3,8 @@
 from collections.abc import Callable
 from typing import Self, Unpack
 
-from stillroom.client import run_operations
-from stillroom.client.protocols import FlowRunner
-from stillroom.client.retries import Retries
+from stillroom.client.retrying_sender import RetryingSender
+from stillroom.client.run_operations import deleted_run, run_of, run_target
 from stillroom.client.sources import Source, named
 from stillroom.client.values import DeletedRun, PublishedRun, SavedImage, SaveOptions
 
@@ -26,8 +25,7 @@ class Run:
         folder: str,
         expected: int | None,
         save: Callable[..., SavedImage],
-        run_flow: FlowRunner,
-        retries: Retries,
+        sender: RetryingSender,
     ) -> None:
         """Create a run. Call `ImageStore.run` instead of this constructor."""
         self.folder = folder
@@ -36,8 +34,7 @@ class Run:
         self._expected = expected
         self._save = save
         self._saved: set[str] = set()
-        self._run = run_flow
-        self._retries = retries
+        self._sender = sender
 
     def path(self, name: str) -> str:
         """Return the path of the image `name` in this run."""
@@ -62,7 +59,9 @@ class Run:
         """
         if expected is None:
             expected = len(self._saved) if self._expected is None else self._expected
-        self.published = self._run(run_operations.publish(self._retries, self._path, expected))
+        target = f"{run_target(self._path)}/publish"
+        answer = self._sender.request("POST", target, {"expected": expected})
+        self.published = run_of(answer, self._path)
         return self.published
 
     def read(self) -> PublishedRun:
@@ -71,7 +70,7 @@ class Run:
         Raises:
             RunNotFound: The folder has no images.
         """
-        return self._run(run_operations.read(self._retries, self._path))
+        return run_of(self._sender.request("GET", run_target(self._path)), self._path)
 
     def delete(self) -> DeletedRun:
         """Delete the run. Its manifest is deleted immediately, its images after the grace period.
@@ -79,7 +78,7 @@ class Run:
         Raises:
             RunNotFound: The folder has no images.
         """
-        return self._run(run_operations.delete(self._retries, self._path))
+        return deleted_run(self._sender.request("DELETE", run_target(self._path)), self._path)
 
     def __enter__(self) -> Self:
         return self

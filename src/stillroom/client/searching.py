@@ -3,15 +3,10 @@
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Final, Literal
-from urllib.parse import quote, urlencode
 
-from stillroom.client import answers
-from stillroom.client.exchange import Call, Flow
-from stillroom.client.retries import Attempts, Retries, persistently
 from stillroom.errors import InvalidParameter
 from stillroom.generation.facets import FactsFilters
 from stillroom.paths import ImagePrefix
-from stillroom.wire.images import ImageMetadata
 
 SearchSort = Literal["-saved", "saved", "-path", "path"]
 
@@ -64,11 +59,3 @@ def search_query(q: str, filters: SearchFilters, limit: int | None) -> Query:
         else:
             given[name] = str(value)
     return {name: text for name, text in given.items() if text}
-
-
-def page_of_found(retries: Retries, query: Query) -> Flow[tuple[list[ImageMetadata], Query | None]]:
-    """Return a page of search results, and the query parameters of the next page or None."""
-    asked = urlencode(query, doseq=True, quote_via=quote, safe="")
-    answer = yield from persistently(Call("GET", f"/storage/search?{asked}"), Attempts(retries))
-    found, cursor = answers.found(answer, str(query.get("prefix", "")))
-    return found, None if cursor is None else {**query, "cursor": cursor}

@@ -3,27 +3,17 @@
 import os
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 
 import httpx
 
-from stillroom.client.connection import (
-    LIMITS,
-    Connection,
-    failed,
-    goes_to_sink,
-    head_of,
-    timeouts,
-    total_of,
-)
+from stillroom.client.connection import LIMITS, Connection, failed
 from stillroom.client.exchange import Answer, Call, Failure, Form
 from stillroom.client.sinks import Sink
 
 
 class Sender:
-    """Synchronous sender with a thread-safe connection pool for one server.
-
-    After a fork, each process has its own connections.
-    """
+    """Thread-safe connection pool for one server. Each process has its own connections."""
 
     def __init__(self, connection: Connection, transport: httpx.BaseTransport | None) -> None:
         self._connection = connection
@@ -32,11 +22,7 @@ class Sender:
         self._making = threading.Lock()
 
     def send(self, call: Call) -> Answer | Failure:
-        """Send a request and return the response or the failure.
-
-        Raises:
-            ConfigurationError: The request is invalid, so a retry cannot help.
-        """
+        """See `Sends.send`."""
         client, head = self._client(), None
         try:
             request = client.build_request(
@@ -44,14 +30,14 @@ class Sender:
                 self._connection.url(call),
                 headers=self._connection.fields(call),
                 content=pieces(call, call.body) if isinstance(call.body, Form) else call.body,
-                timeout=timeouts(call),
+                timeout=httpx.Timeout(call.timeout_s, connect=min(call.timeout_s, 10)),
             )
             response = client.send(request, stream=True)
-            head = head_of(response)
+            head = Answer(response.status_code, dict(response.headers), b"")
             try:
-                if not goes_to_sink(call, response):
-                    return Answer(head.status, head.headers, response.read())
-                _receive(call, response)
+                if call.sink is None or head.status not in (200, 206):
+                    return replace(head, body=response.read())
+                _receive(call, call.sink, response)
             finally:
                 response.close()
         except httpx.TransportError as error:
@@ -59,7 +45,7 @@ class Sender:
         return head
 
     def close(self) -> None:
-        """Close all connections. The sender can still be used: it connects again."""
+        """See `Sends.close`."""
         while self._clients:
             _, client = self._clients.popitem()
             client.close()
@@ -75,10 +61,7 @@ class Sender:
 
 
 def pieces(call: Call, form: Form) -> Iterator[bytes]:
-    """Yield the parts of a multipart body.
-
-    Calls the progress callback after each chunk of the image.
-    """
+    """Yield the parts of a multipart body, and report the progress."""
     yield form.head
     done = 0
     for chunk in form.upload.chunks():
@@ -89,13 +72,13 @@ def pieces(call: Call, form: Form) -> Iterator[bytes]:
     yield form.tail
 
 
-def _receive(call: Call, response: httpx.Response) -> None:
-    assert call.sink is not None  # noqa: S101  (see `goes_to_sink`)
+def _receive(call: Call, sink: Sink, response: httpx.Response) -> None:
     if response.status_code == 200:
-        call.sink.restart()
-    total = total_of(call, response)
+        sink.restart()
+    length = response.headers.get("content-length", "")
+    total = int(length) + sink.written if length.isdigit() else None  # a 206 has only the rest
     for chunk in response.iter_bytes():
-        write_chunk(call, call.sink, chunk, total)
+        write_chunk(call, sink, chunk, total)
 
 
 def write_chunk(call: Call, sink: Sink, chunk: bytes, total: int | None) -> None:

@@ -5,11 +5,16 @@ import errno
 import hashlib
 import os
 import secrets
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Final
 
+from stillroom.client.errors import UnexpectedAnswer
 from stillroom.paths import ImagePath
+
+ARCHIVE_NAME: Final = ImagePath("images.zip")
+"""Name of the ZIP file if the target of the download is a folder."""
 
 
 class Sink:
@@ -45,6 +50,15 @@ class Sink:
         return self._digest.digest()
 
 
+def check_archive(file: IO[bytes]) -> None:
+    """Raise `UnexpectedAnswer` if a ZIP file is incomplete.
+
+    A proxy may hide from the client that the response was interrupted.
+    """
+    if file.seekable() and file.readable() and not zipfile.is_zipfile(file):
+        raise UnexpectedAnswer("the received archive is incomplete: try again")
+
+
 def check_target(target: object) -> None:
     """Raise `TypeError` unless the target of a download is a `Path` or an open binary file."""
     if isinstance(target, str) or not (isinstance(target, Path) or hasattr(target, "write")):
@@ -55,10 +69,9 @@ def check_target(target: object) -> None:
 
 
 def check_within(file: Path, folder: Path | None) -> None:
-    """Check that `file` is in `folder` or is `folder` itself. If `folder` is None, allow any file.
+    """Raise `PermissionError` if `file` is not in `folder` (unless None) or `folder` itself.
 
-    Raises:
-        PermissionError: The path leads out of the folder, through `..` or a symbolic link.
+    The path may lead out of the folder through `..` or a symbolic link.
     """
     if folder is None or file == folder:
         return

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO, Any, Final, cast
 
 from stillroom.client.encoding import ArrayLike, Encoding, PillowImage, encoded, image_of
+from stillroom.client.values import ImageInfo
 from stillroom.errors import DigestMismatch, InvalidPath
 from stillroom.generation.facts import Generation
 from stillroom.generation.writing.embed import with_generation
@@ -36,12 +37,7 @@ Facts = Generation | Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class ImagePayload:
-    """Bytes of an image, prepared for sending. They can be sent several times.
-
-    Attributes:
-        size: Size in bytes.
-        sha256: SHA-256 of the bytes (32 bytes).
-    """
+    """Bytes of an image, prepared for sending. They can be sent several times."""
 
     size: int
     sha256: bytes
@@ -69,12 +65,23 @@ def spool() -> IO[bytes]:
     return cast("IO[bytes]", tempfile.SpooledTemporaryFile(max_size=SPOOL_BYTES))
 
 
+@contextlib.contextmanager
+def filled_spool() -> Iterator[IO[bytes]]:
+    """Context manager: yield a temporary file, and rewind it at the end or close it on errors."""
+    file = spool()
+    try:
+        yield file
+    except BaseException:
+        file.close()
+        raise
+    file.seek(0)
+
+
 def named(path: object) -> ImagePath:
     """Parse an image path that the caller of the SDK has passed.
 
     Raises:
         InvalidPath: The path is invalid; the message contains it.
-        TypeError: The path is not a string.
     """
     if not isinstance(path, str):
         raise TypeError(
@@ -93,20 +100,15 @@ def opened(
     source: Source,
     path: ImagePath,
     generation: Facts | None = None,
+    encoding: Encoding | None = None,
     *,
     ai_generated: bool = False,
-    encoding: Encoding | None = None,
 ) -> Iterator[ImagePayload]:
-    """Context manager: prepare an image for sending, and yield its payload.
+    """Context manager: prepare an image for sending, and yield its payload. See `ImageStore.save`.
 
-    Args:
-        source: Image. Pillow images and arrays are encoded. Files are read from their current
-            position. If a file is not seekable, it is buffered, so that it can be sent again.
-        path: Path in the store. Its suffix selects the format in which images are encoded.
-        generation: Generation parameters to embed. The image is then read into memory.
-        ai_generated: Embed the AI mark (metadata which states that AI made the image) if the image
-            has none. The image is then read into memory.
-        encoding: Options for encoding Pillow images and arrays.
+    Pillow images and arrays are encoded. Files are read from their current position. A file that is
+    not seekable is buffered, so that it can be sent again. With `generation` or `ai_generated`, the
+    image is read into memory.
 
     Raises:
         UnsupportedMedia: The image cannot be encoded with these options, or its format cannot
@@ -134,17 +136,14 @@ def opened(
         yield ImagePayload(size, digest.digest(), file, start)
 
 
-def is_same(file: Path, *, size: int, sha256: str | None, ai_generated: bool = False) -> bool:
-    """Return whether a file has this size and SHA-256; False if the SHA-256 is None.
-
-    With `ai_generated`, the file is compared as it would be after embedding the AI mark.
-    """
-    if sha256 is None or not file.is_file():
+def is_same(file: Path, stored: ImageInfo | None, *, ai_generated: bool = False) -> bool:
+    """Return whether a file, with an AI mark if `ai_generated`, has the SHA-256 of an image."""
+    if stored is None or stored.sha256 is None or not file.is_file():
         return False
-    if file.stat().st_size != size and not ai_generated:
+    if file.stat().st_size != stored.size and not ai_generated:
         return False
     with opened(file, ImagePath(file.name), ai_generated=ai_generated) as upload:
-        return upload.sha256.hex() == sha256
+        return upload.sha256.hex() == stored.sha256
 
 
 def _file_of(

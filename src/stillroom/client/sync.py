@@ -5,15 +5,18 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Unpack
+from urllib.parse import quote, urlencode
 
+from stillroom.client import answers, run_operations
+from stillroom.client.downloading import DownloadCalls
 from stillroom.client.library import MediaLibrary
 from stillroom.client.lifetime import Lifetime
-from stillroom.client.many import FAILED, batches
-from stillroom.client.one_image import OneImageCalls
-from stillroom.client.operations import DELETED_AT_ONCE, ENTRIES_A_PAGE, NAMES_A_PAGE, list_query
-from stillroom.client.run_operations import RunState, Sort, page_of_runs, publish, runs_query
+from stillroom.client.many import FAILED, batches, error_of_result
+from stillroom.client.requests import DELETED_AT_ONCE, list_target
+from stillroom.client.run_operations import RunState, Sort
 from stillroom.client.runs import Run
-from stillroom.client.searching import Query, SearchFilters, page_of_found, search_query
+from stillroom.client.saving import SaveCalls
+from stillroom.client.searching import Query, SearchFilters, search_query
 from stillroom.client.sources import Facts, Source, named
 from stillroom.client.threads import Workers, outcomes_of
 from stillroom.client.values import (
@@ -28,9 +31,10 @@ from stillroom.client.values import (
     RunInfo,
     SavedImage,
 )
+from stillroom.errors import ImageNotFound
 
 
-class ImageStore(OneImageCalls):
+class ImageStore(SaveCalls, DownloadCalls):
     """Client of a Stillroom server. Can be shared between threads and used after a fork.
 
     Methods raise the errors of `stillroom.errors` for error responses of the server, and
@@ -41,7 +45,7 @@ class ImageStore(OneImageCalls):
     @property
     def media(self) -> MediaLibrary:
         """Media library of the server."""
-        return MediaLibrary(self._operations.retries, self._run)
+        return MediaLibrary(self._sender)
 
     def ingest(self, path: str, *, relocate: bool = True) -> MediaResource:
         """See `MediaLibrary.ingest`."""
@@ -58,12 +62,9 @@ class ImageStore(OneImageCalls):
             start_after: Return only paths that sort after this one.
             fold: Return a single level: deeper paths are replaced by one folder with a final slash.
         """
-        query: str | None = list_query(
-            prefix, start_after=start_after, page_size=NAMES_A_PAGE, fold=fold
-        )
-        while query is not None:
-            names, query = self._run(self._operations.page_of_names(prefix, query))
-            yield from names
+        target = list_target(prefix, start_after=start_after, fold=fold, with_properties=False)
+        parse = partial(answers.listed_path, prefix=prefix)
+        yield from self._sender.items(target, parse, "path")
 
     list = iter  # noqa: A003  (alias, as in other clients)
 
@@ -95,8 +96,11 @@ class ImageStore(OneImageCalls):
         query: Query | None = search_query(q, filters, limit)
         left = limit
         while query is not None and left != 0:
-            found, query = self._run(page_of_found(self._operations.retries, query))
+            parameters = urlencode(query, doseq=True, quote_via=quote, safe="")
+            answer = self._sender.request("GET", f"/storage/search?{parameters}")
+            found, cursor = answers.found(answer, str(query.get("prefix", "")))
             yield from found[:left]
+            query = None if cursor is None else {**query, "cursor": cursor}
             left = None if left is None else max(left - len(found), 0)
 
     def level(self, folder: str = "") -> Iterator[ImageInfo | Folder]:
@@ -106,12 +110,9 @@ class ImageStore(OneImageCalls):
     def _entries(
         self, prefix: str, start_after: str, *, fold: bool
     ) -> Iterator[ImageInfo | Folder]:
-        query: str | None = list_query(
-            prefix, start_after=start_after, page_size=ENTRIES_A_PAGE, fold=fold
-        )
-        while query is not None:
-            entries, query = self._run(self._operations.page_of_entries(prefix, query))
-            yield from entries
+        target = list_target(prefix, start_after=start_after, fold=fold, with_properties=True)
+        parse = partial(answers.info_of_entry, prefix=prefix)
+        yield from self._sender.items(target, parse, "entry")
 
     def save_many(
         self,
@@ -205,9 +206,17 @@ class ImageStore(OneImageCalls):
 
     def _delete_batch(self, paths: Sequence[str]) -> Sequence[Outcome[bool]]:
         try:
-            return self._run(self._operations.delete_batch(paths))
+            answer = self._sender.request("POST", "/storage/delete", {"paths": list(paths)})
+            results = answers.field(answer, "results", "deleting")
         except FAILED as error:
             return [Outcome(path, error=error) for path in paths]
+        outcomes: builtins.list[Outcome[bool]] = []
+        for path, result in zip(paths, results, strict=True):
+            if result.get("code") in (None, ImageNotFound.code):
+                outcomes.append(Outcome(path, result="code" not in result))
+            else:
+                outcomes.append(Outcome(path, error=error_of_result(result, path)))
+        return outcomes
 
     # Runs --------------------------------------------------------------------------------
 
@@ -219,17 +228,19 @@ class ImageStore(OneImageCalls):
             expected: Number of images required for publishing. Default: the number of images saved
                 by the returned object.
         """
-        return Run(folder, expected, self.save, self._run, self._operations.retries)
+        return Run(folder, expected, self.save, self._sender)
 
     def publish_run(self, folder: str, *, expected: int | None = None) -> PublishedRun:
         """Publish a folder as a run. If `expected` is set, it must be the number of images."""
-        return self._run(publish(self._operations.retries, named(folder), expected))
+        path = named(folder)
+        target = f"{run_operations.run_target(path)}/publish"
+        answer = self._sender.request("POST", target, {"expected": expected})
+        return run_operations.run_of(answer, path)
 
     def runs(
         self, prefix: str = "", *, state: RunState | None = None, sort: Sort = "folder"
     ) -> Iterator[RunInfo]:
         """Iterate over runs whose folders begin with `prefix`; at most 10,000 if sorted by time."""
-        query: str | None = runs_query(prefix, state, sort)
-        while query is not None:
-            found, query = self._run(page_of_runs(self._operations.retries, prefix, query))
-            yield from found
+        target = run_operations.RUNS + run_operations.runs_query(prefix, state, sort)
+        parse = partial(run_operations.listed_run, prefix=prefix)
+        yield from self._sender.items(target, parse, "run", "listing runs")

@@ -56,10 +56,7 @@ class Workers:
         jobs: Iterable[Callable[[], Awaitable[Sequence[Outcome[T]]]]],
         each: Callable[[Outcome[T]], None] | None = None,
     ) -> list[T]:
-        """Run jobs concurrently and return their results in input order.
-
-        Asynchronous version of `threads.Workers.run`. `each` is called in the event loop.
-        """
+        """See `threads.Workers.run`. `each` is called in the event loop."""
         gathered: Gathered[T] = Gathered(each)
         numbered = enumerate(jobs)
 

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from itertools import islice
 from typing import TypeVar
 
 from stillroom.client.many import FAILED, Gathered
@@ -27,12 +28,6 @@ class Workers:
     """Pool of threads that run the jobs of one bulk operation."""
 
     def __init__(self, concurrency: int, progress: OnProgress | None = None) -> None:
-        """Create a pool.
-
-        Args:
-            concurrency: Number of jobs to run at the same time.
-            progress: Function that is called with the progress of each image.
-        """
         self._concurrency = concurrency
         self._progress = progress
         self._stop = threading.Event()
@@ -51,11 +46,7 @@ class Workers:
     ) -> list[T]:
         """Run jobs concurrently and return their results in input order.
 
-        If a job fails, the others are still run.
-
-        Args:
-            jobs: Jobs to run. At most `concurrency` are read in advance, in the caller's thread.
-            each: Function that is called with each outcome as it arrives, in the caller's thread.
+        The caller's thread reads jobs, at most `concurrency` in advance, and calls `each`.
 
         Raises:
             SomeFailed: Some jobs failed. Raised after all jobs were attempted, or earlier if the
@@ -67,11 +58,9 @@ class Workers:
         with ThreadPoolExecutor(self._concurrency, thread_name_prefix="stillroom") as pool:
             try:
                 while True:
-                    while not gathered.stopped and len(running) < self._concurrency:
-                        job = next(numbered, None)
-                        if job is None:
-                            break
-                        running[pool.submit(job[1])] = job[0]
+                    free = 0 if gathered.stopped else self._concurrency - len(running)
+                    for number, job in islice(numbered, free):
+                        running[pool.submit(job)] = number
                     if not running:
                         return gathered.results()
                     for done in wait(running, return_when=FIRST_COMPLETED).done:

@@ -1,0 +1,175 @@
+"""`ImageStore` methods that save an image."""
+
+from typing import Unpack
+
+from stillroom.client import answers
+from stillroom.client.encoding import Encoding
+from stillroom.client.fetching import MAX_BYTES, fetched
+from stillroom.client.lifetime import Lifetime
+from stillroom.client.one_image import OneImageCalls
+from stillroom.client.requests import Condition, condition, image_target, numbered, save_call
+from stillroom.client.retries import Attempts
+from stillroom.client.sources import Facts, ImagePayload, Source, named, opened
+from stillroom.client.values import OnProgress, SavedImage, SaveOptions
+from stillroom.errors import PreconditionFailed
+from stillroom.paths import ImagePath
+
+
+class SaveCalls(OneImageCalls):
+    """Base class of `ImageStore` with the methods that save an image."""
+
+    def save(
+        self,
+        path: str,
+        source: Source,
+        *,
+        if_match: str | None = None,
+        if_none_match: str | None = None,
+        unique: bool = False,
+        generation: Facts | None = None,
+        ai_generated: bool = False,
+        expires_in: Lifetime | None = None,
+        progress: OnProgress | None = None,
+        **encoding: Unpack[Encoding],
+    ) -> SavedImage:
+        """Save bytes, a binary file, a `Path`, a Pillow image or an array under `path`.
+
+        The bytes are hashed first, and the hash is sent so that the server can reject corrupted
+        uploads. A Pillow image or array is encoded in the format that the suffix of `path` names.
+
+        Args:
+            path: Path in the store, such as `generations/1/cat.png`.
+            source: Image to save. See `stillroom.client.sources.opened` for each type.
+            if_match: Replace the image only if it has this etag.
+            if_none_match: `*` to save only if no image exists under `path`.
+            unique: If `path` is in use, add a number to the file name: `cat-1.png` instead of
+                `cat.png`. The result contains the path that was used.
+            generation: Generation parameters such as `{"prompt": "a fox", "seed": 7}`, which are
+                embedded in the image without encoding it again: docs/generation.md.
+            ai_generated: Embed metadata which states that AI made the image, unless the image
+                contains such metadata. The image is not encoded again: docs/ai-mark.md.
+            expires_in: Lifetime: a timedelta, seconds, or a string such as `7d`. If it is None, the
+                image does not expire. Saving the image again restarts the lifetime.
+            progress: Function that is called after each chunk, in the thread that sends.
+            encoding: Options for images and arrays, such as `quality` and `pnginfo`; see
+                `Encoding`.
+        """
+        name = named(path)
+        precondition = condition(if_match, if_none_match)
+        if unique and precondition:
+            raise TypeError("unique=True cannot be combined with if_match or if_none_match")
+        with opened(source, name, generation, encoding, ai_generated=ai_generated) as upload:
+            if unique:
+                return self._save_unique(name, upload, progress, expires_in)
+            return self._save(name, upload, precondition, progress, expires_in)
+
+    def save_url(
+        self,
+        path: str,
+        url: str,
+        *,
+        max_bytes: int = MAX_BYTES,
+        allow_private: bool = False,
+        **options: Unpack[SaveOptions],
+    ) -> SavedImage:
+        """Download an image from the URL of another server, such as a provider, and save it.
+
+        This process downloads the image, not the Stillroom server, and sends no token. The image is
+        buffered in memory up to 16 MiB, and in a temporary file beyond that. Non-public addresses
+        are rejected at every redirect, so that untrusted URLs cannot access your network.
+
+        Args:
+            path: See `save`.
+            url: URL with `https://` or `http://`. Error messages contain only its host.
+            max_bytes: Maximum size. A larger image raises `TooLarge` as soon as its size is known.
+            allow_private: Allow non-public addresses, and use proxies from the environment.
+            options: See `save`.
+        """
+        named(path)
+        retries = self._sender.retries
+        with fetched(
+            url,
+            max_bytes=max_bytes,
+            allow_private=allow_private,
+            deadline_s=retries.deadline_s,
+            timeout_s=retries.timeout_s,
+        ) as file:
+            return self.save(path, file, **options)
+
+    def save_unless_same(
+        self,
+        path: str,
+        source: Source,
+        *,
+        generation: Facts | None = None,
+        ai_generated: bool = False,
+        progress: OnProgress | None = None,
+        **encoding: Unpack[Encoding],
+    ) -> SavedImage:
+        """Save an image, unless the image that is stored under `path` has identical bytes.
+
+        The result then has `skipped` set to True. See `save` for the arguments.
+        """
+        name = named(path)
+        with opened(source, name, generation, encoding, ai_generated=ai_generated) as upload:
+            head = self._head(name)
+            found = None if answers.is_missing(head) else answers.info_of_head(head, path)
+            if found is None or found.sha256 != upload.sha256.hex():
+                return self._save(name, upload, {}, progress)
+        return SavedImage(
+            path=path,
+            url=self._sender.root + image_target(name),
+            size=found.size,
+            content_type=found.content_type,
+            sha256=found.sha256,
+            etag=found.etag,
+            skipped=True,
+        )
+
+    def _save(
+        self,
+        path: ImagePath,
+        upload: ImagePayload,
+        precondition: Condition,
+        progress: OnProgress | None,
+        expires_in: Lifetime | None = None,
+    ) -> SavedImage:
+        attempts = Attempts(self._sender.retries)
+        call = save_call(path, upload, precondition, progress, expires_in)
+        answer = self._sender.send(call, attempts)
+        if answer.status == 412 and attempts.doubtful:
+            # The stored image may be the result of our own first attempt.
+            head = self._head(path)
+            if answers.announced_sha256(head) == upload.sha256:
+                ours = {"if-match": head.headers["etag"]}
+                again = save_call(path, upload, ours, progress, expires_in)
+                answer = self._sender.send(again)
+        return answers.saved(answer, path.text)
+
+    def _save_unique(
+        self,
+        path: ImagePath,
+        upload: ImagePayload,
+        progress: OnProgress | None,
+        expires_in: Lifetime | None,
+    ) -> SavedImage:
+        name, number = path, 0
+        while True:
+            try:
+                return self._save(name, upload, {"if-none-match": "*"}, progress, expires_in)
+            except PreconditionFailed:
+                number = self._free_number(path, number + 1)
+                name = numbered(path, number)
+
+    def _free_number(self, path: ImagePath, first: int) -> int:
+        """Search upwards from `first` for a number whose numbered name (`cat-1.png`) is free."""
+        taken, free, step = first - 1, first, 1
+        while self.exists(numbered(path, free).text):
+            taken, free, step = free, free + step, step * 2
+        while free - taken > 1:
+            middle = (taken + free) // 2
+            if self.exists(numbered(path, middle).text):
+                taken = middle
+            else:
+                free = middle
+        return free
