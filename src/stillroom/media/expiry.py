@@ -105,7 +105,8 @@ class Expiry:
         image = await self._storage.stat(mark.storage_key)
         if image.save_id != mark.save_id:
             raise PreconditionFailed
-        return await self._evaluator.has_expired(image, clock.to_nanoseconds(clock.CLOCK.earliest()))
+        at_ns = clock.to_nanoseconds(clock.CLOCK.earliest())
+        return await self._evaluator.has_expired(image, at_ns)
 
     async def _delete_run(self, run: ExpiredRun) -> int:
         saved_until = datetime.fromtimestamp(run.saved_until_ns / 1e9, UTC)
