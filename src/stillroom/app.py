@@ -126,7 +126,6 @@ def _report_process(settings: Settings) -> None:
 
 
 def _report_disk(parts: Parts) -> None:
-    """Update the disk metrics. With a bucket, only the database is on the disk."""
     with contextlib.suppress(OSError):  # there may be no data directory
         disk = os.statvfs(parts.settings.data_dir)
         metrics.set_gauges(

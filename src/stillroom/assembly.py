@@ -254,7 +254,6 @@ async def opened_inspection(settings: Settings) -> AsyncIterator[Inspection]:
 
 
 def _names_in_data_dir(settings: Settings) -> list[str]:
-    """Return the names of the operator's files in the data directory (the retention rules)."""
     files = [settings.data_dir / FILE_NAME]
     if settings.retention_file is not None:
         files.append(settings.retention_file)

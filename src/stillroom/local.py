@@ -62,7 +62,6 @@ class LocalImageStore(ImageStore):
     """`ImageStore` that uses the storage directly. Can be shared by threads and after a fork."""
 
     def __init__(self, open_parts: Callable[[], Parts]) -> None:
-        """Open the parts with `open_parts`, which each forked process calls again."""
         self._loop = _LoopThread(open_parts)
         parts = self._loop.runtime.parts
         log.info("storage: %s", parts.storage.description)
@@ -135,8 +134,6 @@ class LocalMedia(MediaLibrary):
 
 
 class _Runtime:
-    """Parts in one process, with the thread and event loop in which they run."""
-
     def __init__(self, parts: Parts) -> None:
         self.pid = os.getpid()
         self.parts = parts

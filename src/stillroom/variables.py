@@ -43,14 +43,12 @@ def find_unread(names: Collection[str], known: Collection[str]) -> list[str]:
 
 
 def _is_like_ours(name: str) -> bool:
-    """Return whether a name has a Stillroom prefix, perhaps misspelled."""
     return name.startswith(PREFIXES) or (
         _ratio(name.partition("_")[0], PREFIXES[0].rstrip("_")) > _MISSPELLED
     )
 
 
 def _likeness(name: str, known: str) -> float:
-    """Return the similarity of two names from 0 to 1, without their common prefix."""
     for prefix in PREFIXES:
         if name.startswith(prefix):
             return _ratio(name, known, len(prefix)) if known.startswith(prefix) else 0.0

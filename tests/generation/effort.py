@@ -20,7 +20,7 @@ from stillroom.formats.work_budget import (
     WorkBudget,
 )
 from stillroom.generation.reading import find, find_mark
-from stillroom.media.headers.formats import PARSERS
+from stillroom.media.headers.probe import PARSERS
 from stillroom.storage import content_type
 
 LINES_PER_LOOK: Final = 16

@@ -170,7 +170,6 @@ class _ArchiveResponse(Response):
         self._directory = _Directory()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the archive. Stops reading images when the client disconnects."""
         del scope, receive
         with contextlib.suppress(ConnectionError), contextlib.closing(self._directory):
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
@@ -272,7 +271,6 @@ class _Captions:
         self.names: list[str] = []
 
     async def read(self, opened: OpenedImage) -> tuple[str, bytes] | None:
-        """Return the name and text of an image's caption file, or None if it has no prompt."""
         generation = (await find_by_reading(opened.image.size, reader_of(opened.chunks))).generation
         if generation is None or not generation.prompt:
             return None

@@ -67,7 +67,6 @@ def document_router(app: FastAPI) -> APIRouter:
 
 
 def _policy(page: bytes) -> str:
-    """Return the Content-Security-Policy for an HTML page (https://www.w3.org/TR/CSP3/)."""
     hashes = (hashlib.sha256(script).digest() for script in _INLINE_SCRIPT.findall(page))
     scripts = " ".join(f"'sha256-{base64.b64encode(digest).decode()}'" for digest in hashes)
     return "; ".join(

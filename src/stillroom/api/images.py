@@ -183,7 +183,6 @@ class ImageOperations:
         return json_answer(saved)
 
     async def _thumbnail(self, call: Call, key: StorageKey) -> Response | None:
-        """Return a response with a thumbnail, or None if the request is not for a thumbnail."""
         derived, method, fields = self.derived, call.request.method, call.fields
         derivation = parse_derivation(call.raw_query) if derived is not None else None
         if derived is None or derivation is None:

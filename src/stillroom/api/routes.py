@@ -144,7 +144,6 @@ def _endpoint(operation: Operation, run: Run) -> Run:
 
 
 def _parameters(operation: Operation) -> Iterator[tuple[str, Any, Any]]:
-    """Yield the name, type and FastAPI field of each path or query parameter and of the body."""
     for name in compile_path(operation.path)[2]:
         example = _PATH_EXAMPLES.get(name)
         uuid: dict[str, Any] = {"json_schema_extra": {"format": "uuid"}}

@@ -67,7 +67,6 @@ class ZipWriter:
         return self._count(b"PK\x03\x04" + fields + self._name + extra)
 
     def _fields(self, crc: int, size: int, extra: bytes) -> bytes:
-        """Return the fields that the header of an entry and its directory record have in common."""
         version, lengths = _ZIP64 if extra else _PLAIN, (len(self._name), len(extra))
         return struct.pack(
             "<5H3L2H", version, _FLAGS, _STORED, *self._modified, crc, size, size, *lengths

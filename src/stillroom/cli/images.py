@@ -231,7 +231,6 @@ def _line(entry: ImageInfo | Folder, name: str, *, long: bool) -> str:
 
 
 def _branch(entry: ImageInfo | Folder, shown: list[str], *, long: bool) -> list[str]:
-    """Print a tree entry, and its parent folders unless they are in `shown`. Return the parents."""
     *folders, name = entry.path.split("/")
     for depth, folder in enumerate(folders):
         if shown[: depth + 1] != folders[: depth + 1]:

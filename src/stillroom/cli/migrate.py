@@ -100,8 +100,6 @@ def _settings(where: Path | None) -> "Settings":
 
 @dataclass
 class _Run:
-    """One execution of the command, with its options and its output."""
-
     source: "Settings"
     target: "Settings"
     prefixes: "Sequence[KeyPrefix]"
@@ -115,7 +113,6 @@ class _Run:
     _lines: list[str] = field(default_factory=list)
 
     async def run(self) -> int:
-        """Migrate until all is done or a signal arrives. Return the exit status."""
         from stillroom.assembly import opened_inspection
         from stillroom.maintenance.migration import Migration
         from stillroom.maintenance.migration_report import MigrationStats
@@ -197,7 +194,6 @@ class _Run:
             self._lines.append(f"would {what}  {event.name}")
 
     def _print_lines(self) -> None:
-        """Print the lines that were collected since the last call, above the progress bar."""
         if self.report is not None:
             self.report.flush()
         if self._lines:

@@ -90,7 +90,6 @@ class Transfer:
             self._draw()
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        """Print a summary. If some images have failed, which was printed, exit with a status."""
         with self._lock:
             self._bar.erase()
             parts = [f"{self._counts[result]} {result}" for result in (self._verb, "unchanged")]

@@ -17,7 +17,6 @@ if TYPE_CHECKING:  # commands import the server's libraries only when they run
 
 
 def _moment(text: str) -> datetime:
-    """Parse a time in ISO 8601. The default time zone is UTC."""
     try:
         given = datetime.fromisoformat(text)
         return (given if given.tzinfo else given.replace(tzinfo=UTC)).astimezone(UTC)
@@ -83,8 +82,6 @@ async def plan(*, at: datetime | None, summary: bool, as_json: bool, data_dir: s
 
 
 class _Counts:
-    """Numbers of images, bytes and runs that would be deleted, by the name of the rule."""
-
     def __init__(self) -> None:
         self._by_rule: dict[str, Counter[str]] = {}
         self._last_run: str | None = None
@@ -97,13 +94,11 @@ class _Counts:
         self._by_rule.setdefault(planned.expiration.rule.name, Counter()).update(numbers)
 
     def of(self, rule: str | None = None) -> str:
-        """Return a summary in words for one rule, or for all rules if `rule` is None."""
         numbers = self._total() if rule is None else self._by_rule.get(rule, Counter())
         said = f"{counted(numbers['images'], 'image')}, {size_text(numbers['bytes'])}"
         return f"{said}, {counted(numbers['runs'], 'run')}" if numbers["runs"] else said
 
     def as_json(self) -> dict[str, object]:
-        """Return a JSON object with the total numbers and the numbers for each rule."""
         return {**self._total(), "rules": self._by_rule}
 
     def _total(self) -> Counter[str]:

@@ -220,7 +220,6 @@ def _images_of(store: ImageStore, source: str) -> list[tuple[str, str]]:
 
 
 def _matches(pattern: list[str], parts: list[str]) -> bool:
-    """Return whether path segments match pattern segments. `**` matches any number of segments."""
     if not pattern:
         return not parts
     if pattern[0] == "**":

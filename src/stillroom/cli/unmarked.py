@@ -18,8 +18,6 @@ from stillroom.generation.ai_mark import TYPES
 
 @dataclass
 class _Findings:
-    """Results of the command so far, and their output."""
-
     as_json: bool
     images: int = 0
     unmarked: list[str] = field(default_factory=list)

@@ -255,7 +255,6 @@ _PARSERS: Final[Mapping[Any, Callable[[Any], object]]] = {
 
 @functools.cache
 def _fields_of(kind: type) -> Sequence[tuple[str, Any, bool]]:
-    """Return the name and type of each field, and whether responses must contain it."""
     hints, sent = get_type_hints(kind), [item for item in fields(kind) if item.metadata != LOCAL]
     return [(item.name, hints[item.name], item.default is MISSING) for item in sent]
 

@@ -27,7 +27,6 @@ class Run:
         save: Callable[..., SavedImage],
         sender: RetryingSender,
     ) -> None:
-        """Create a run. Call `ImageStore.run` instead of this constructor."""
         self.folder = folder
         self.published: PublishedRun | None = None
         self._path = named(folder)

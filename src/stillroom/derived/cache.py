@@ -228,7 +228,6 @@ def _blocks(size: int) -> int:
 
 
 def _new_file(folder: int) -> tuple[int, str | None]:
-    """Create a temporary file. Return its descriptor, and its name or None if it has no name."""
     flags = os.O_WRONLY | os.O_CLOEXEC
     try:
         return os.open(".", flags | os.O_TMPFILE, _FILE_MODE, dir_fd=folder), None

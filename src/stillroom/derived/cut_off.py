@@ -27,8 +27,6 @@ _MAX_BYTES: Final = 64 * _PIECE_BYTES
 
 
 class _OpenFile(FileParts):
-    """Open file. A part of it is read as soon as a parser requests the part."""
-
     def __init__(self, file: BinaryIO) -> None:
         size = file.seek(0, os.SEEK_END)
         super().__init__(size, size)

@@ -154,7 +154,6 @@ def _size(size: tuple[int, int], box: tuple[int, int], *, covers: bool) -> tuple
 
 
 def _region(size: tuple[int, int], result: tuple[int, int]) -> Box:
-    """Return the region in the centre of the image that has the thumbnail's aspect ratio."""
     scale = max(result[0] / size[0], result[1] / size[1])
     width, height = min(size[0], result[0] / scale), min(size[1], result[1] / scale)
     left, top = (size[0] - width) / 2, (size[1] - height) / 2
@@ -235,7 +234,6 @@ def _dominant_color(image: Image.Image) -> bytes:
 
 
 def _flatten(image: Image.Image) -> Image.Image:
-    """Replace transparent pixels by white, as Cloudflare does."""
     if image.mode not in ("LA", "RGBA"):
         return image
     image = image.convert("RGBA")

@@ -177,7 +177,6 @@ class DerivedImages:
         )
 
     async def _is_marked(self, original: OpenedImage) -> bool:
-        """Return whether the original has an AI mark. If so, its thumbnails get one, too."""
         if original.image.content_type not in _HAVE_MARKS:
             return False
         source = _source(original.image)

@@ -179,7 +179,6 @@ def _read_spacing(parts: FileParts, start: int, end: int) -> tuple[int, int]:
 
 
 def _is_wide(parts: FileParts, start: int) -> bool:
-    """Return whether times in the box at `start` have 64 bits."""
     return parts.bytes_at(start, 1) != b"\0"
 
 

@@ -201,7 +201,6 @@ class OrphanScan:
                 entry = await anext(objects, None)
 
     async def _each_object(self) -> AsyncIterator[tuple[StorageKey, uuid.UUID | None]]:
-        """Yield all keys below `media/` with the ids of their resources, if they have one."""
         last, query = None, ListQuery(KeyPrefix(MEDIA_PREFIX), limit=_LISTED)
         async for page in each_page(self._storage.list, query):
             for text in page.entries:

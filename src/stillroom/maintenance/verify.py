@@ -146,7 +146,6 @@ class Verification:
         self.progress.after = key
 
     async def _keys(self) -> AsyncGenerator[StorageKey, None]:
-        """Yield the keys of all images, and report unexpected files."""
         after = self.progress.after
         for prefix in self._prefixes:
             if after.startswith(prefix.text) or after < prefix.text:

@@ -132,7 +132,6 @@ def _shared_metrics() -> Iterator[None]:
 
 
 def _create_app_or_exit(settings: Settings, starter_pid: int) -> "FastAPI":
-    """Create the application, or exit with a status after which the worker is not restarted."""
     if os.getpid() != starter_pid:
         _stop_with_parent(starter_pid)
     sys.setswitchinterval(_SWITCH_S)

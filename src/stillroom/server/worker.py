@@ -133,7 +133,6 @@ class Worker(Process):
                 self._is_ping_pending = True
 
     def _is_running(self) -> bool:
-        """Return whether the process can run: not stopped by a signal, not waiting for a disk."""
         try:
             state = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()[0]
         except OSError:

@@ -317,8 +317,6 @@ class Settings(Fields):
 
 
 class _IsolatedSettings(Settings):
-    """Settings that do not read the environment."""
-
     @classmethod
     def settings_customise_sources(  # type: ignore[override]  # it is called with keywords
         cls, *_: object, init_settings: PydanticBaseSettingsSource, **__: object

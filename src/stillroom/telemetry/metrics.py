@@ -64,7 +64,6 @@ def _counter(name: str, meaning: str, *labels: str) -> Counter:
 def _outcome_counter(
     name: str, meaning: str, label: str = "outcome"
 ) -> Callable[[str | None], None]:
-    """Create a counter, and return a function that counts one outcome (None: `unknown`)."""
     counter = _counter(name, meaning, label)
     return lambda outcome: counter.labels(outcome or "unknown").inc()
 
@@ -182,7 +181,6 @@ _NUMBER, _TIME, _BYTES, _FIRST_BUCKET = 0, 1, 2, 3
 
 
 def _new_cell() -> list[float]:
-    """Return a list of zeros: count, total time, bytes, and one count per time bucket."""
     return [0] * (_FIRST_BUCKET + len(_BOUNDS) + 1)
 
 

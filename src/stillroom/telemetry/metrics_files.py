@@ -21,7 +21,6 @@ class AllocatedDict(MmapedDict):
     """Metrics file of one worker, kept in memory and not served if the disk is full."""
 
     def __init__(self, filename: str, read_mode: bool = False) -> None:  # noqa: FBT001, FBT002  (as the library's)
-        """Open the file, or create it."""
         if not read_mode and not os.path.exists(filename):
             try:
                 _create(filename)
@@ -38,7 +37,6 @@ class AllocatedDict(MmapedDict):
         super()._init_value(key)  # type: ignore[no-untyped-call]  # as above
 
     def _capacity_with(self, key: str) -> int:
-        """Return the file size after prometheus_client has doubled it to add a value."""
         capacity: int = self._capacity
         while self._used + len(key.encode()) + 32 > capacity:  # a value adds less to its key
             capacity *= 2

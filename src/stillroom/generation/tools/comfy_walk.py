@@ -219,7 +219,6 @@ class _Walk:
         return (together - {""} or {""}) if together else None
 
     def _sources(self, node: Node, role: str) -> Iterable[Node]:
-        """Return the nodes whose encoded prompts a node changes or joins."""
         links = self._graph.links(node)
         own = [links[key] for key in _ROLES[role] if key in links]
         joined = [source for key, source in links.items() if key.startswith("conditioning")]

@@ -158,7 +158,6 @@ class _ItemPlaces:
     """Locations of all items in a box `iloc`, which can be changed and encoded again."""
 
     def __init__(self, data: bytes, start: int, end: int) -> None:
-        """Parse the content of an `iloc` box, from `start` to `end`."""
         parts = FileParts.whole(data, WorkBudget(_MAX_PLACES * _LOOKS_OF_A_PLACE))
         self._head = data[start : start + 6]
         self._widths = LocationWidths.of(parts, start)
@@ -181,7 +180,6 @@ class _ItemPlaces:
         return [(place.base + offset, length) for _, offset, length in place.extents]
 
     def place(self, number: int, start: int, length: int) -> None:
-        """Set the location of an item, which may be new, to a single extent."""
         base = start if self._widths.offset == 0 else 0
         self._places[number] = Location(number, 0, 0, base, [(0, start - base, length)])
 

@@ -47,7 +47,6 @@ def with_facts(packet: bytes | None, facts: bytes) -> bytes:
 def _insert(
     packet: bytes, place: int | None, name: bytes, namespace: str, text: str, *, failure: str
 ) -> bytes:
-    """Insert a property at an offset, by default as the first one."""
     opening, about = _OPENING.search(packet), _ABOUT.search(packet)
     if opening is None or (place is not None and place < opening.end()):
         raise UnsupportedMedia(f"{failure}: the image's XMP metadata has an unusual structure")

@@ -9,18 +9,18 @@ rotation of a video is applied, so that width and height are the same as in brow
 
 import contextlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeVar
 
 from stillroom.errors import UnsupportedMedia
+from stillroom.formats import bmp, gif, heif, ico, jpeg, jxl, mp4, png, tiff, webm, webp
 from stillroom.formats.color import printable
 from stillroom.formats.file_parts import BrokenHeader, FileParts, MoreNeeded
 from stillroom.formats.work_budget import TooMuchWork
 from stillroom.generation import reading
 from stillroom.generation.ai_mark import AiMark
 from stillroom.generation.facts import Generation
-from stillroom.media.headers.formats import PARSERS
 from stillroom.storage import content_type
 from stillroom.storage.values import OpenedImage
 
@@ -37,6 +37,45 @@ _MAX_DURATION_S: Final = 10**9
 """Maximum duration in seconds (thirty years). Longer durations are treated as unknown."""
 
 ResourceType = Literal["image", "video"]
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderParser:
+    """Functions that parse the header of one file format.
+
+    Attributes:
+        size: Returns width and height in pixels: as stored for images, as displayed for videos.
+        color_profile: Returns the colour profile's name, or None.
+        duration: Returns the duration in seconds, or None if the file does not contain it.
+    """
+
+    size: Callable[[FileParts], tuple[int, int]]
+    color_profile: Callable[[FileParts], str | None] = lambda _: None
+    duration: Callable[[FileParts], float | None] = lambda _: None
+
+
+_HEIF: Final = HeaderParser(heif.size, heif.color_profile)
+_MP4: Final = HeaderParser(mp4.size, duration=mp4.duration)
+
+PARSERS: Final[Mapping[str | None, HeaderParser]] = {
+    "image/avif": _HEIF,
+    "image/bmp": HeaderParser(bmp.size, bmp.color_profile),
+    "image/gif": HeaderParser(gif.size),
+    "image/heic": _HEIF,
+    "image/jpeg": HeaderParser(jpeg.size, jpeg.color_profile),
+    "image/jxl": HeaderParser(jxl.size),
+    "image/png": HeaderParser(png.size, png.color_profile),
+    "image/tiff": HeaderParser(tiff.size, tiff.color_profile),
+    "image/webp": HeaderParser(webp.size, webp.color_profile),
+    "image/x-icon": HeaderParser(ico.size),
+    "video/mp4": _MP4,
+    "video/quicktime": _MP4,
+    "video/webm": HeaderParser(webm.size, duration=webm.duration),
+}
+"""Table of header parsers by media type.
+
+To add a format, write a module in `formats/` with `size` and `color_profile`, add a row here, and
+add the file signature to `storage/content_type.py`."""
 
 T = TypeVar("T")
 

@@ -242,7 +242,6 @@ class RetentionEvaluator:
         return last[0]
 
     async def _is_tagged(self, folder: str, touching: Sequence[Rule]) -> bool:
-        """Return whether a run is kept because one of its images has a tag from `touching`."""
         if await self._has_tagged_resource(folder, touching):
             return True
         for rule in touching:

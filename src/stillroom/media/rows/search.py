@@ -271,7 +271,6 @@ async def allow(connection: AsyncConnection, *, by_age: bool) -> None:
 def _bounds(
     query: SearchQuery, place: sa.ColumnElement[int], order: sa.ColumnElement[Any]
 ) -> Iterable[sa.ColumnElement[bool]]:
-    """Yield the SQL conditions on the size, the save time, and the position of the page."""
     yield from bounds_of(query)
     if query.saved_from_ns is not None:
         yield place >= known_ns(query.saved_from_ns)
@@ -282,7 +281,6 @@ def _bounds(
 
 
 def _ids(query: SearchQuery) -> sa.Select[Any]:
-    """Build a SELECT of the row ids that a page can contain, in page order."""
     id_ = search_images.c.id
     ids = sa.select(id_).where(*_bounds(query, id_, id_))
     return ids.order_by(id_.desc() if query.descending else id_.asc())

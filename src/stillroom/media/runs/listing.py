@@ -118,7 +118,6 @@ class RunListing:
         return await self._storage.list(query)
 
     async def _has_image(self, folder: str, page: Page) -> bool:
-        """Return whether a folder directly contains an image. `page` is its first listing page."""
         while all(entry.endswith("/") for entry in page.entries):
             if page.next_after is None:
                 return False

@@ -91,7 +91,6 @@ class Runs:
         return await self._write(folder, count, max_bytes)
 
     async def _write(self, folder: ImagePath, count: int, max_bytes: int) -> OpenedImage:
-        """Write the manifest. If another request has written it first, compare the images."""
         head, last = ManifestHead(folder.text, now(), count), list[StoredImage]()
         source = DescribedSource(
             manifest.encode(head, self._describe_exactly(folder, count, last)),

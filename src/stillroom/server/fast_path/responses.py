@@ -172,7 +172,6 @@ class FileResponses:
     def _find_cached(
         self, line: Line, image: StoredImage, checked: CheckedFields
     ) -> Response | None:
-        """Return the cached response, or None if the image was replaced."""
         cached = line.whole.value if line.whole else None
         if line.whole and cached is not None:
             line.whole.used = True
@@ -228,7 +227,6 @@ class FileResponses:
                 location.close()
 
     def _make(self, line: Line, image: StoredImage, checked: CheckedFields) -> Answer:
-        """Create and cache the response to a request line and conditions."""
         try:
             image_answer = answer_image(
                 line.method, checked.fields, image, cache_control=self._cache_control

@@ -83,7 +83,6 @@ class AbandonedUploads:
             pause_s *= 2
 
     async def _sleep(self, seconds: float) -> bool:
-        """Sleep and return True, or return False as soon as `close` is called."""
         try:
             async with asyncio.timeout(seconds):
                 await self._closing.wait()

@@ -68,7 +68,6 @@ async def _read(
     token: str | None,
     deadline: float | None = None,
 ) -> ListedPage:
-    """Read one page of the bucket, and check that the listing can be continued."""
     page = await store.list(
         query.prefix.text,
         limit=limit,

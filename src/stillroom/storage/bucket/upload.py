@@ -96,7 +96,6 @@ class Upload:
         condition: Condition,
         guard: Guard | None,
     ) -> None:
-        """Prepare saving `source`. With `guard`, the bucket itself enforces `condition`."""
         self.checks = UploadChecks(context.rules, source)
         self._context = context
         self._store = context.store

@@ -60,7 +60,6 @@ class DiskImage:
             yield chunk
 
     def _read_cached(self, start: int, size: int) -> bytes | None:
-        """Read from the page cache without disk access. Return None if nothing is cached."""
         buffer = bytearray(size)
         try:
             count = os.preadv(self.fd, [buffer], start, os.RWF_NOWAIT)

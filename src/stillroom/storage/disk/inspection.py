@@ -51,7 +51,6 @@ class DiskInspection:
     at_once = 2  # one image is hashed while the next is read
 
     def __init__(self, data_directory: DataDirectory, known: Collection[str] = ()) -> None:
-        """Inspect `data_directory`. `known` contains names of other files that it may contain."""
         self.description = f"disk {data_directory.root.absolute()}"
         self._data_directory = data_directory
         self._known = frozenset((*_KNOWN_NAMES, *known))
@@ -156,7 +155,6 @@ class _Uncached(DiskImage):
 def _find_unexpected_files(
     data_directory: DataDirectory, known: Collection[str], prefix: str
 ) -> Iterator[UnexpectedFile]:
-    """Find files that cannot be images, in the data directory and in image folders."""
     if prefix == COMPUTE_PREFIX:  # report the data directory itself only once
         for name in _names_in(data_directory.fd):
             if name not in known:
@@ -215,7 +213,6 @@ def _find_stale_staging_files(data_directory: DataDirectory) -> Iterator[Unexpec
 
 
 def _was_running(pid: str, status: os.stat_result) -> bool:
-    """Return whether a process with this id was already running when the file was created."""
     try:
         started = os.stat(f"/proc/{int(pid)}").st_ctime
     except (OSError, ValueError):
@@ -224,11 +221,9 @@ def _was_running(pid: str, status: os.stat_result) -> bool:
 
 
 def _names_in(folder_fd: int) -> list[str]:
-    """List an open folder through a new descriptor, which has its own read position."""
     with closing(os.open(".", os.O_RDONLY | os.O_DIRECTORY, dir_fd=folder_fd)) as fd:
         return os.listdir(fd)
 
 
 def _escape(name: str) -> str:
-    """Escape a file name, which may contain any bytes, for printing."""
     return name if name.isprintable() else ascii(name)[1:-1]

@@ -52,8 +52,6 @@ def list_page(
 
 @dataclass(slots=True)
 class _PendingFolder:
-    """A folder that is being listed, with its remaining names."""
-
     path: str  # the key prefix of the folder, with a slash at the end
     start: str | None  # the next name to list; None if there are no more
     begins: str = ""  # list only names that begin with this text
@@ -128,7 +126,6 @@ def _choose(
 def _pick(
     fd: int, folder: _PendingFolder, start: str, count: int, folder_cache: FolderCache
 ) -> list[str]:
-    """Read a folder. Return its `count` smallest names that are not less than `start`, sorted."""
     if folder.picks == 1:
         with os.scandir(fd) as entries:
             few = list(islice(_names(entries), _SMALL_FOLDER))
@@ -162,7 +159,6 @@ def _open(data_directory: DataDirectory, path: str) -> int | None:
 
 
 def _names(entries: Iterable[os.DirEntry[str]]) -> Iterator[str]:
-    """Yield the names of files, and of folders with a slash. Skips links and devices."""
     for entry in entries:
         if entry.is_file(follow_symlinks=False):
             yield entry.name

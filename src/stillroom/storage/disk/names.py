@@ -117,8 +117,6 @@ class SortedNames:
 
 
 class _Block:
-    """Block of names, encoded as one sorted string or as several unsorted ones."""
-
     __slots__ = ("is_tidy", "packs")
 
     def __init__(self, packs: list[bytes], *, is_tidy: bool = False) -> None:

@@ -41,7 +41,6 @@ class PinnedNames:
         *,
         now: Callable[[], float] = time.time,
     ) -> None:
-        """Prepare to create pinned names. The first folder is created with the first name."""
         self._data_directory = data_directory
         self._threads = threads
         self._now = now
@@ -78,7 +77,6 @@ class PinnedNames:
         return f"{folder}/{save_id}"
 
     def _start_period(self) -> None:
-        """Choose a random folder name for the new period, and start the removal of old folders."""
         self._period = self._current()
         self._folder = f"{self._period}-{secrets.token_hex(8)}"
         self._names.clear()

@@ -125,7 +125,6 @@ class DiskImageStorage:
         return image
 
     def _admit(self, key: StorageKey, max_bytes: int | None, condition: Condition) -> None:
-        """Raise if the save would certainly fail, before the first byte is read."""
         self._data_directory.refuse_writes_if_read_only()
         self._refuse_if_full(max_bytes or 0)
         try:

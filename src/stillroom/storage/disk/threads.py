@@ -60,7 +60,6 @@ class DiskThreads:
     """
 
     def __init__(self, most: int) -> None:
-        """Limit the pool to `most` threads."""
         self._most = most
         self._jobs: queue.SimpleQueue[_Job[Any] | None] = queue.SimpleQueue()
         self._idle = threading.Semaphore(0)

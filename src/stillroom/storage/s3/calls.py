@@ -64,7 +64,6 @@ class BodyStream:
     """The body of a response, read as a stream. Implements `Download`."""
 
     def __init__(self, response: Response, *, timeout_s: float) -> None:
-        """Limit the time for each piece to `timeout_s` seconds."""
         self._response = response
         self._timeout_s = timeout_s
 

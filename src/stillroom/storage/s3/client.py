@@ -168,7 +168,6 @@ class BucketClient:
             self._observe(call.operation, outcome, loop.time() - began, again=again)
 
     async def _exchange_until(self, call: Call, *, deadline: float) -> BucketResponse:
-        """Send a call and read its response before the deadline. Raises like `Connections.send`."""
         started = asyncio.Event()
         try:
             async with asyncio.timeout_at(deadline):

@@ -219,7 +219,6 @@ class _Connection(asyncio.Protocol):
             await self._wait_for_change()
 
     async def _send_body(self, body: memoryview) -> None:
-        """Send the body in pieces. Stop if a response arrives, since it may be an early refusal."""
         for start in range(0, len(body), _PIECE_BYTES):
             while not self._is_writable and not self._has_head:
                 await self._wait_for_change()
@@ -228,7 +227,6 @@ class _Connection(asyncio.Protocol):
             self.transport.write(body[start : start + _PIECE_BYTES])
 
     async def piece(self) -> bytes:
-        """Return the next piece of the body, or empty bytes at the end."""
         while not self._pieces:
             if self._ended:
                 return b""
