@@ -116,7 +116,6 @@ DOCSTRINGS: Final = {
     "RetryingSender": "Asynchronous version of `RetryingSender`.",
     "SaveCalls": "Base class of `AsyncImageStore` with the methods that save an image.",
     "Run": "Asynchronous version of `Run`.",
-    "Run.__init__": "Create a run. Use `AsyncImageStore.run` instead of this constructor.",
     "Run.path": "Return the path of the image `name` in this run.",
     "Sender": "Connection pool for one server. Each process has its own pool.",
     "Sender.close": "See `Sends.close`.",

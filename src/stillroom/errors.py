@@ -75,7 +75,7 @@ class Unauthenticated(StillroomError):
 
 
 class TokenExpired(Unauthenticated):
-    """The token has expired. The message may say so: only the owner of a token can present it."""
+    """The token has expired."""  # may be said, since only the owner can present the token
 
     code = "token_expired"
     message = "the token has expired"
@@ -115,6 +115,7 @@ class RunConflict(StillroomError):
     """
 
     code = "run_conflict"
+    count: int | None = None  # the SDK creates errors without calling `__init__`
 
     def __init__(self, message: str, *, count: int | None = None) -> None:
         super().__init__(message)

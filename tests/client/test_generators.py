@@ -18,7 +18,7 @@ from PIL import Image, PngImagePlugin
 
 from listening import Handler, listening
 from running import Server
-from stillroom.client import AsyncImageStore, ImageStore, ServerUnreachable, from_float
+from stillroom.client import AsyncImageStore, ImageStore, Progress, ServerUnreachable, from_float
 from stillroom.client.errors import UnexpectedAnswer
 from stillroom.client.fetching import fetched
 from stillroom.errors import (
@@ -207,6 +207,19 @@ async def test_a_name_that_is_taken_gets_the_next_number(
     assert plain == [f"{folder}/.x", f"{folder}/.x-1"]
     with pytest.raises(TypeError, match="cannot be combined"):
         await store.save(f"{folder}/fox.png", RED, unique=True, if_none_match="*")
+
+
+@pytest.mark.anyio
+async def test_an_error_of_the_callers_function_chooses_no_other_name(
+    store: AsyncImageStore, folder: str
+) -> None:
+    def refuse(_: Progress) -> None:
+        raise PreconditionFailed("said the caller")
+
+    with pytest.raises(PreconditionFailed, match="said the caller"):
+        await store.save(f"{folder}/fox.png", RED, unique=True, progress=refuse)
+
+    assert not await store.exists(f"{folder}/fox-1.png")
 
 
 def test_names_that_are_new_race_without_losing_an_image(server: Server, folder: str) -> None:

@@ -89,8 +89,9 @@ def test_a_deleted_run_says_what_goes(waiting: ImageStore, folder: str) -> None:
 def test_one_image_is_said_as_one(waiting: ImageStore, folder: str) -> None:
     waiting.save(f"{folder}/a.png", PNG)
 
-    with pytest.raises(RunConflict, match="the run has 1 image, and 2 were expected"):
+    with pytest.raises(RunConflict, match="the run has 1 image, and 2 were expected") as refused:
         waiting.publish_run(folder, expected=2)
+    assert refused.value.count is None, "the server does not tell it"
 
 
 async def test_a_run_in_an_event_loop(server: Server, folder: str) -> None:

@@ -55,7 +55,7 @@ def audit(deployment: Deployment, load: Load) -> Audit:
     urls |= {f"{LIBRARY}/{each.resource[0]}/file": each for each in in_library}
     found.violations += _unlike(deployment, load.token, urls)
     deleted = _swept(deployment, relocated, withdrawn, found)
-    given_up = _selected(deployment, "payload ->> 'storage_key', last_error FROM dead_letters")
+    given_up = _selected(deployment, "payload ->> 'storage_key', last_error FROM media_failures")
     found.violations += [f"given up: {letter}" for letter in given_up]
     found.counts = {
         "images saved": len(load.images),

@@ -111,6 +111,7 @@ async def work(deed: str, what: str) -> None:
         elif deed == "delete":
             await library.run_deletions.delete(ImagePath.parse(what))
         else:
+            assert deed in ("ingest", "ingest-in-place"), deed
             key = StorageKey.of_image(ImagePath.parse(what))
             await service.ingest_from_storage_key(key, relocate=deed == "ingest")
         point()

@@ -18,7 +18,7 @@ from stillroom.media.config import PostgresConfig, RowsConfig, SqliteConfig
 from stillroom.media.database import MediaDatabase
 from stillroom.media.migrations import HEAD, migrate
 from stillroom.media.rows.engine import migrating
-from stillroom.media.rows.tables import deletions
+from stillroom.media.rows.tables import dead_letters, deletions
 
 pytestmark = pytest.mark.slow
 
@@ -111,7 +111,7 @@ def test_a_new_form_only_adds_to_the_old_one(config: RowsConfig, revision: str) 
         assert names <= after[table], "old processes still run on it: docs/upgrading.md"
 
 
-async def test_failed_deletions_move_also_when_an_old_process_adds_one_later(
+async def test_failed_deletions_are_in_the_tables_of_old_and_new_processes(
     config: RowsConfig,
 ) -> None:
     moment = datetime.now(UTC)
@@ -137,13 +137,41 @@ async def test_failed_deletions_move_also_when_an_old_process_adds_one_later(
     bury("b.png", None)
     migrate(config)
     bury("c.png", b"\xff" * 32)
+    bury("d.png", None)
 
+    def seen_by_an_old_process() -> set[str]:
+        with migrating(config) as connection:
+            rows = connection.execute(sa.text("SELECT storage_key FROM media_dead_letters"))
+            return set(rows.scalars())
+
+    assert len(seen_by_an_old_process()) == 4
+    with migrating(config) as connection:
+        connection.execute(
+            sa.text("DELETE FROM media_dead_letters WHERE storage_key = 'compute/d.png'")
+        )
+        connection.execute(
+            sa.insert(dead_letters).values(
+                id=uuid.uuid4(),
+                kind="deletion",
+                payload={
+                    "storage_key": "compute/e.png",
+                    "save_id": "1-1",
+                    "reason": "relocated",
+                    "content_hash": None,
+                },
+                created_at=moment,
+                failed_at=moment,
+                attempts=12,
+                last_error="the bucket's\nanswer",
+            )
+        )
+    assert {"compute/d.png", "compute/e.png"} & seen_by_an_old_process() == {"compute/e.png"}
     database = MediaDatabase(config)
     rows = (await database.rows()).dead_letters
     found = {
         letter.payload["storage_key"]: letter for letter in await rows.page(after=None, limit=9)
     }
-    assert found.keys() == {'compute/"a".png', "compute/b.png", "compute/c.png"}
+    assert sorted(found) == ['compute/"a".png', *(f"compute/{name}.png" for name in "bce")]
     for letter in found.values():
         assert (letter.kind, letter.attempts, letter.created_at) == ("deletion", 12, moment)
         assert letter.last_error == "the bucket's\nanswer"
@@ -151,11 +179,12 @@ async def test_failed_deletions_move_also_when_an_old_process_adds_one_later(
     await database.close()
     with migrating(config) as connection:
         marks = connection.execute(sa.select(deletions)).all()
-        assert connection.execute(sa.text("SELECT count(*) FROM media_dead_letters")).scalar() == 0
+    assert seen_by_an_old_process() == set()
     assert {mark.storage_key.text: (mark.save_id, mark.content_hash) for mark in marks} == {
         'compute/"a".png': ("1-1", hashlib.sha256(b"a").digest()),
         "compute/b.png": ("1-1", None),
         "compute/c.png": ("1-1", b"\xff" * 32),
+        "compute/e.png": ("1-1", None),
     }
 
 

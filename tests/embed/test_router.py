@@ -76,7 +76,7 @@ async def test_the_document_of_the_app_has_the_operations_as_the_servers_has_the
     client: httpx.AsyncClient, tmp_path: Path
 ) -> None:
     document = (await client.get("/openapi.json")).json()
-    of_server = create_app(Settings.of_values(data_dir=tmp_path, min_free_bytes=0)).openapi()
+    of_server = create_app(Settings(data_dir=tmp_path, min_free_bytes=0)).openapi()
 
     assert document["info"]["title"] == "My compute server"
     assert document["paths"].pop("/generate")

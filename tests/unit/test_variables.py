@@ -122,6 +122,22 @@ def test_a_value_that_a_setting_does_not_take_is_explained(
     assert str(refused.value) == f"{name} {said}"
 
 
+def test_a_settings_file_may_prefix_the_variables_of_the_bucket(tmp_path: Path) -> None:
+    file = tmp_path / "settings"
+    file.write_text("STILLROOM_R2_BUCKET_NAME=images\n")
+
+    assert Settings.read_file(file).r2_bucket_name == "images"
+
+
+def test_the_constructor_takes_names_of_fields_and_of_variables(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STILLROOM_DATA_DIR", "elsewhere")
+
+    assert Settings(data_dir=tmp_path).data_dir == tmp_path
+    assert Settings(STILLROOM_DATA_DIR=tmp_path).data_dir == tmp_path
+
+
 def test_a_former_name_is_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STILLROOM_SHORT_ROAD", "false")
 

@@ -1,4 +1,4 @@
-"""What a verification makes of what a store gives it, and of what somebody else remembers."""
+"""What a verification makes of what a store gives it."""
 
 import contextlib
 import os

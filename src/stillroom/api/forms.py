@@ -24,9 +24,10 @@ class JsonForm(BaseModel):
     MAX_BYTES: ClassVar[int]
     EXAMPLE: ClassVar[str]
 
-    def __init_subclass__(cls, *, max_bytes: int = 0, example: str = "") -> None:
+    def __init_subclass__(cls, *, max_bytes: int | None = None, example: str = "") -> None:
         super().__init_subclass__()
-        cls.MAX_BYTES, cls.EXAMPLE = max_bytes, example
+        if max_bytes is not None:
+            cls.MAX_BYTES, cls.EXAMPLE = max_bytes, example
 
 
 Form = TypeVar("Form", bound=JsonForm)

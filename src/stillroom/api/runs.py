@@ -133,7 +133,7 @@ class RunOperations:
         async for run in self._list(parameters, visible):
             page.append(run)
             if len(page) == 2 * parameters.limit:  # limits the memory
-                page = sorted(page, key=order)[: parameters.limit]
+                page = (await asyncio.to_thread(sorted, page, key=order))[: parameters.limit]
         return sorted(page, key=order)[: parameters.limit]
 
     # A run may be named `publish`, so GET and DELETE of this path are requests for that run.

@@ -44,8 +44,9 @@ class AsyncOneImageCalls:
 
     async def exists(self, path: str) -> bool:
         """See `ImageStore.exists`."""
+        answer = await self._head(named(path))
         try:
-            await self.stat(path)
+            answers.info_of_head(answer, path)
         except ImageNotFound:
             return False
         return True

@@ -20,7 +20,6 @@ class AsyncRun:
         save: Callable[..., Awaitable[SavedImage]],
         sender: AsyncRetryingSender,
     ) -> None:
-        """Create a run. Use `AsyncImageStore.run` instead of this constructor."""
         self.folder = folder
         self.published: PublishedRun | None = None
         self._path = named(folder)

@@ -6,6 +6,7 @@ from typing import Unpack
 from stillroom.client import answers
 from stillroom.client.async_one_image import AsyncOneImageCalls
 from stillroom.client.encoding import Encoding
+from stillroom.client.exchange import Answer
 from stillroom.client.fetching import MAX_BYTES, fetched
 from stillroom.client.lifetime import Lifetime
 from stillroom.client.requests import Condition, condition, image_target, numbered, save_call
@@ -106,6 +107,17 @@ class AsyncSaveCalls(AsyncOneImageCalls):
         progress: OnProgress | None,
         expires_in: Lifetime | None = None,
     ) -> SavedImage:
+        answer = await self._answer_to_save(path, upload, precondition, progress, expires_in)
+        return answers.saved(answer, path.text)
+
+    async def _answer_to_save(
+        self,
+        path: ImagePath,
+        upload: ImagePayload,
+        precondition: Condition,
+        progress: OnProgress | None,
+        expires_in: Lifetime | None,
+    ) -> Answer:
         attempts = Attempts(self._sender.retries)
         call = save_call(path, upload, precondition, progress, expires_in)
         answer = await self._sender.send(call, attempts)
@@ -115,7 +127,7 @@ class AsyncSaveCalls(AsyncOneImageCalls):
                 ours = {"if-match": head.headers["etag"]}
                 again = save_call(path, upload, ours, progress, expires_in)
                 answer = await self._sender.send(again)
-        return answers.saved(answer, path.text)
+        return answer
 
     async def _save_unique(
         self,
@@ -126,8 +138,10 @@ class AsyncSaveCalls(AsyncOneImageCalls):
     ) -> SavedImage:
         name, number = (path, 0)
         while True:
+            new = {"if-none-match": "*"}
+            answer = await self._answer_to_save(name, upload, new, progress, expires_in)
             try:
-                return await self._save(name, upload, {"if-none-match": "*"}, progress, expires_in)
+                return answers.saved(answer, name.text)
             except PreconditionFailed:
                 number = await self._free_number(path, number + 1)
                 name = numbered(path, number)

@@ -200,7 +200,7 @@ def _save_arguments(image: PillowImage, kind: str, options: Encoding) -> dict[st
         given = {"pnginfo": _generation_texts(image) or None}
     given |= options
     omitted = {"keep_info"} | _WITHOUT_MEANING.get(kind, set())
-    omitted |= set() if given.get("lossless") else {"lossless"}
+    omitted |= {"lossless"} if given.get("lossless") is False else set()
     given = {name: given[name] for name in given.keys() - omitted if given[name] is not None}
     if refused := sorted(given.keys() - _TAKEN.get(kind, set())):
         raise UnsupportedMedia(

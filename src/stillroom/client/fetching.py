@@ -201,9 +201,10 @@ def _receive(answer: httpx.Response, file: IO[bytes], max_bytes: int, deadline: 
                 raise too_large
             file.write(chunk)
     except httpx.TransportError as error:
-        if not deadline.is_over:
-            why = f"the connection was interrupted ({type(error).__name__})"
-            raise ServerUnreachable(f"cannot download from {host}: {why}") from error
+        why = f"the connection was interrupted ({type(error).__name__})"
+        if deadline.is_over:
+            why = "the image was not complete before the deadline"
+        raise ServerUnreachable(f"cannot download from {host}: {why}") from error
     if deadline.is_over:  # without a length, the body would seem to be complete
         raise ServerUnreachable(
             f"cannot download from {host}: the image was not complete before the deadline"

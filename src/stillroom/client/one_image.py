@@ -57,8 +57,9 @@ class OneImageCalls:
 
     def exists(self, path: str) -> bool:
         """Return whether an image exists."""
+        answer = self._head(named(path))
         try:
-            self.stat(path)
+            answers.info_of_head(answer, path)
         except ImageNotFound:
             return False
         return True

@@ -4,6 +4,7 @@ from typing import Unpack
 
 from stillroom.client import answers
 from stillroom.client.encoding import Encoding
+from stillroom.client.exchange import Answer
 from stillroom.client.fetching import MAX_BYTES, fetched
 from stillroom.client.lifetime import Lifetime
 from stillroom.client.one_image import OneImageCalls
@@ -134,6 +135,17 @@ class SaveCalls(OneImageCalls):
         progress: OnProgress | None,
         expires_in: Lifetime | None = None,
     ) -> SavedImage:
+        answer = self._answer_to_save(path, upload, precondition, progress, expires_in)
+        return answers.saved(answer, path.text)
+
+    def _answer_to_save(
+        self,
+        path: ImagePath,
+        upload: ImagePayload,
+        precondition: Condition,
+        progress: OnProgress | None,
+        expires_in: Lifetime | None,
+    ) -> Answer:
         attempts = Attempts(self._sender.retries)
         call = save_call(path, upload, precondition, progress, expires_in)
         answer = self._sender.send(call, attempts)
@@ -144,7 +156,7 @@ class SaveCalls(OneImageCalls):
                 ours = {"if-match": head.headers["etag"]}
                 again = save_call(path, upload, ours, progress, expires_in)
                 answer = self._sender.send(again)
-        return answers.saved(answer, path.text)
+        return answer
 
     def _save_unique(
         self,
@@ -155,8 +167,10 @@ class SaveCalls(OneImageCalls):
     ) -> SavedImage:
         name, number = path, 0
         while True:
-            try:
-                return self._save(name, upload, {"if-none-match": "*"}, progress, expires_in)
+            new = {"if-none-match": "*"}
+            answer = self._answer_to_save(name, upload, new, progress, expires_in)
+            try:  # outside of it: errors of the caller's own functions
+                return answers.saved(answer, name.text)
             except PreconditionFailed:
                 number = self._free_number(path, number + 1)
                 name = numbered(path, number)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from stillroom.formats.color import CODED_SPACES, icc_name
 from stillroom.formats.file_parts import BrokenHeader, FileParts
-from stillroom.formats.isobmff import boxes, inner_boxes
+from stillroom.formats.isobmff import boxes
 
 
 def size(parts: FileParts) -> tuple[int, int]:
@@ -45,7 +45,7 @@ def color_profile(parts: FileParts) -> str | None:
 def _properties(parts: FileParts) -> Iterator[tuple[bytes, int, int]]:
     for kind, start, end in boxes(parts, 0, parts.size):
         if kind == b"meta":
-            groups = inner_boxes(parts, start + 4, end, b"iprp")
-            lists = inner_boxes(parts, *groups[b"iprp"], b"ipco")
-            yield from boxes(parts, *lists[b"ipco"])
-            return
+            for below, at, until in boxes(parts, start + 4, end):
+                for inner, first, last in boxes(parts, at, until) if below == b"iprp" else ():
+                    if inner == b"ipco":
+                        yield from boxes(parts, first, last)

@@ -42,7 +42,7 @@ def boxes(parts: FileParts, start: int, end: int) -> Iterator[tuple[bytes, int, 
 def inner_boxes(
     parts: FileParts, start: int, end: int, *required: bytes
 ) -> dict[bytes, tuple[int, int]]:
-    """Return the start and end of the content of each box, by type. See `boxes`.
+    """Return the start and end of the content of the last box of each type. See `boxes`.
 
     Raises:
         BrokenHeader: one of the types in `required` is missing.
@@ -51,6 +51,14 @@ def inner_boxes(
     if not found.keys() >= set(required):
         raise BrokenHeader
     return found
+
+
+def find_box(parts: FileParts, start: int, end: int, box_type: bytes) -> tuple[int, int]:
+    """Return the start and end of the first box's content, or raise BrokenHeader without one."""
+    for kind, at, until in boxes(parts, start, end):
+        if kind == box_type:
+            return at, until
+    raise BrokenHeader
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from stillroom.formats.file_parts import BrokenHeader, FileParts
-from stillroom.formats.isobmff import boxes, inner_boxes
+from stillroom.formats.isobmff import boxes, find_box, inner_boxes
 from stillroom.formats.shape import display_size
 
 _ENABLED: Final = 1
@@ -136,8 +136,8 @@ def _read_video_track(parts: FileParts, start: int, end: int) -> _Track | None:
     (length,) = parts.numbers(">Q" if shift else ">I", at + (28 if shift else 20))
     width, height = parts.numbers(">II", at + 76 + shift)
     timescale, media_duration = _read_duration(parts, media[b"mdhd"][0])
-    tables = inner_boxes(parts, *media[b"minf"], b"stbl")
-    coded, (across, down), has_samples = _read_samples(parts, *tables[b"stbl"])
+    table = find_box(parts, *media[b"minf"], b"stbl")
+    coded, (across, down), has_samples = _read_samples(parts, *table)
     display = _round_fixed(width), _round_fixed(height)
     if display == coded:
         display = display[0] * across, display[1] * down

@@ -46,13 +46,18 @@ _LOCAL_ROWS: Final = (
 
 
 class Settings(Fields):
-    """Settings read from `STILLROOM_*` and `R2_*`. The constructor ignores the names of fields.
+    """Settings read from `STILLROOM_*` and `R2_*`. Arguments may be names of fields or variables.
 
     An invalid value raises `ConfigurationError` when it is read. So do the properties that combine
     several settings if these contradict each other.
     """
 
     _unread: list[str] = PrivateAttr(default_factory=list)
+
+    def __init__(self, **values: object) -> None:
+        fields = type(self).model_fields
+        given = {variable_of(name) if name in fields else name: values[name] for name in values}
+        super().__init__(**given)  # type: ignore[arg-type]  # pydantic checks what mypy cannot
 
     @classmethod
     def read(cls, **values: object) -> Self:
@@ -90,19 +95,19 @@ class Settings(Fields):
         """Create settings from the names of fields or variables, and ignore the environment.
 
         Raises:
-            ConfigurationError: as in `read`.
+            ConfigurationError: settings are invalid. Names that do not exist are ignored.
         """
         return _IsolatedSettings._read((), values)  # noqa: SLF001  (a subclass of this class)
 
     @classmethod
     def _read(cls, names: Iterable[str], values: Mapping[str, object]) -> Self:
         passed_over = unread_names(names)
-        given = {variable_of(name): value for name, value in values.items() if value is not None}
+        given = {name: value for name, value in values.items() if value is not None}
         given["_secrets_dir"] = credentials_folder()
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("error", UserWarning)  # a folder instead of a credential file
-                settings = cls(**given)  # type: ignore[arg-type]  # pydantic checks what mypy cannot
+                settings = cls(**given)
         except (OSError, SettingsError, UserWarning) as error:
             raise ConfigurationError(
                 f"a credential in {credentials_folder()} cannot be read ({error}): each must be "

@@ -35,7 +35,7 @@ def given_names() -> list[str]:
 
 
 def former_values() -> dict[str, object]:
-    """Return the values of variables that are set by their former names only."""
+    """Return the values of variables whose former names are set. A new name has precedence."""
     return {
         name: os.environ.get(name) or os.environ[former]
         for former, name in _RENAMED.items()
@@ -55,7 +55,7 @@ def values_in(file: Path) -> tuple[dict[str, object], list[str]]:
         raise ConfigurationError(f"{str(file)!r} cannot be read: {error}") from error
     lines = {name: value for name, value in found.items() if value}
     values: dict[str, object] = {
-        _RENAMED.get(name, name): value
+        _RENAMED.get(name, name).replace("STILLROOM_R2_", "R2_"): value
         for name, value in lines.items()
         if name.startswith(PREFIXES)
     }

@@ -28,6 +28,8 @@ def read(parts: FileParts, entries: Entries) -> None:
         if marker not in (APP1, _COMMENT):
             continue
         content = entries.read(parts, start, length)
+        if length and not content:
+            return
         if marker == _COMMENT:
             entries.add("jpeg:comment", decode_text(content.rstrip(b"\0")))
         elif content.startswith(EXIF_LABEL):

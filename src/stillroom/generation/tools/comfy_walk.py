@@ -235,7 +235,7 @@ class _Walk:
             if any(key in node.inputs for key in _MODELS):
                 return models
             node = self._graph.links(node).get("model") or self._graph.only_link(node)
-        return []
+        return [] if node is None else models
 
     def _loras(self, models: list[Node]) -> tuple[Lora, ...] | None:
         loras: list[Lora] = []

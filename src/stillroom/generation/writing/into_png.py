@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from stillroom.formats import png
-from stillroom.formats.file_parts import BrokenHeader, FileParts
+from stillroom.formats.file_parts import LOOKS_OF_A_READ, BrokenHeader, FileParts
 from stillroom.formats.work_budget import WorkBudget
 from stillroom.generation.carriers.entries import Entries
 from stillroom.generation.carriers.png import XMP_KEYWORD, itxt_text
@@ -19,6 +19,7 @@ from stillroom.generation.tools.own import KEY
 
 _HEAD: Final = KEY.encode("ascii") + b"\0"
 _PACKET: Final = XMP_KEYWORD.encode("ascii") + b"\0"
+_MAX_CHUNKS: Final = 200_000
 
 
 def embed(data: bytes, facts: bytes) -> bytes:
@@ -54,7 +55,7 @@ def _chunk(content: bytes) -> bytes:
 def _chunks(data: bytes) -> Iterator[png.Chunk]:
     if data[12:16] != b"IHDR":
         raise BrokenHeader
-    budget = WorkBudget(len(data), len(data))  # enough for a file of empty chunks
+    budget = WorkBudget(LOOKS_OF_A_READ * _MAX_CHUNKS, len(data))
     for kind, start, length in png.chunks(FileParts.whole(data, budget)):
         end = start + length + 4
         if end > len(data):

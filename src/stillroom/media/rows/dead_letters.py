@@ -1,4 +1,4 @@
-"""Table `dead_letters`: work that has failed for good, and that an operator can retry or drop.
+"""Table `media_failures`: work that has failed for good, and that an operator can retry or drop.
 
 Another kind of dead letter needs an entry in `_RETRIES`, but no migration.
 """

@@ -149,7 +149,7 @@ deletions: Final = sa.Table(
 )
 
 dead_letters: Final = sa.Table(
-    "dead_letters",
+    "media_failures",
     metadata,
     sa.Column("id", sa.Uuid, primary_key=True),
     # Each kind has its own payload: what a retry needs.

@@ -55,7 +55,7 @@ class DiskInspection:
         self._data_directory = data_directory
         self._known = frozenset((*_KNOWN_NAMES, *known))
         self._storage = DiskImageStorage(data_directory, SaveRules(max_bytes=0))
-        self._threads = DiskThreads(2)
+        self._threads = DiskThreads(16)  # a migration reads 32 images at once
 
     async def walk(
         self, prefix: KeyPrefix, after: str

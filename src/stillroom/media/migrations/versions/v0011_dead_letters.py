@@ -1,7 +1,8 @@
-"""Table for dead letters of every kind, which replaces the table for failed deletions.
+"""Table for dead letters of every kind, which replaces the table of failed deletions.
 
-The former table stays, because servers of the older version may run until they are restarted. A
-trigger moves the rows that they insert.
+The former table stays, because servers of the older version may run until they are restarted. They
+must see every failed deletion: their expiry never deletes such an image. So triggers keep both
+tables alike.
 """
 
 from typing import Final
@@ -12,19 +13,27 @@ from alembic import op
 revision: Final = "0011"
 down_revision: Final = "0010"
 
-_MOVE: Final = """
-    INSERT INTO dead_letters (id, kind, payload, created_at, failed_at, attempts, last_error)
-    SELECT id, 'deletion', {object}('storage_key', storage_key, 'save_id', save_id,
-           'reason', reason, 'content_hash', {hash}), created_at, failed_at, attempts, last_error
-    FROM media_dead_letters;
-    DELETE FROM media_dead_letters;
+_NEW: Final = """
+    INSERT INTO media_failures (id, kind, payload, created_at, failed_at, attempts, last_error)
+    SELECT {{row}}.id, 'deletion', {object}('storage_key', {{row}}.storage_key, 'save_id',
+           {{row}}.save_id, 'reason', {{row}}.reason, 'content_hash', {hash}),
+           {{row}}.created_at, {{row}}.failed_at, {{row}}.attempts, {{row}}.last_error
+    {{rows}} WHERE NOT EXISTS (SELECT 1 FROM media_failures known WHERE known.id = {{row}}.id)
+"""
+# Old processes compute the hash of a row without one.
+_OLD: Final = """
+    INSERT INTO media_dead_letters
+        (id, storage_key, save_id, reason, created_at, failed_at, attempts, last_error)
+    SELECT NEW.id, {}, {}, {}, NEW.created_at, NEW.failed_at, NEW.attempts, NEW.last_error
+    WHERE NEW.kind = 'deletion'
+        AND NOT EXISTS (SELECT 1 FROM media_dead_letters known WHERE known.id = NEW.id)
 """
 
 
 def upgrade() -> None:
-    """Create the table `dead_letters`, and move the failed deletions to it."""
+    """Create the table `media_failures` with the failed deletions, and keep both tables alike."""
     op.create_table(
-        "dead_letters",
+        "media_failures",
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("kind", sa.String(32), nullable=False),
         sa.Column("payload", sa.JSON(), nullable=False),
@@ -32,19 +41,31 @@ def upgrade() -> None:
         sa.Column("failed_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("attempts", sa.Integer(), nullable=False),
         sa.Column("last_error", sa.Text()),
-        sa.PrimaryKeyConstraint("id", name="pk_dead_letters"),
+        sa.PrimaryKeyConstraint("id", name="pk_media_failures"),
     )
-    trigger = "CREATE TRIGGER move_dead_letters AFTER INSERT ON media_dead_letters"
-    if op.get_bind().dialect.name == "sqlite":
-        move = _MOVE.format(object="json_object", hash="nullif(lower(hex(content_hash)), '')")
-        op.execute(f"{trigger} BEGIN {move} END")
-    else:
-        move = _MOVE.format(object="json_build_object", hash="encode(content_hash, 'hex')")
-        op.execute(
-            "CREATE FUNCTION move_dead_letters() RETURNS trigger LANGUAGE plpgsql"
-            f" AS $$ BEGIN {move} RETURN NULL; END $$"
-        )
-        op.execute(f"{trigger} FOR EACH STATEMENT EXECUTE FUNCTION move_dead_letters()")
-    # The trigger exists first: it waits for transactions that insert rows, which are moved here.
-    for statement in move.split(";")[:2]:
-        op.execute(statement)
+    is_sqlite = op.get_bind().dialect.name == "sqlite"
+    build, digest = "json_build_object", "encode({row}.content_hash, 'hex')"
+    read = "NEW.payload ->> '{}'"
+    if is_sqlite:
+        build, digest = "json_object", "nullif(lower(hex({row}.content_hash)), '')"
+        read = "json_extract(NEW.payload, '$.{}')"
+    new = _NEW.format(object=build, hash=digest)
+    old = _OLD.format(*map(read.format, ("storage_key", "save_id", "reason")))
+    # The triggers exist first: they wait for transactions that insert rows, which are copied here.
+    for table, event, body in (
+        ("media_dead_letters", "INSERT", new.format(row="NEW", rows="")),
+        ("media_dead_letters", "DELETE", "DELETE FROM media_failures WHERE id = OLD.id"),
+        ("media_failures", "INSERT", old),
+        ("media_failures", "DELETE", "DELETE FROM media_dead_letters WHERE id = OLD.id"),
+    ):
+        name = f"{table}_{event.lower()}"
+        trigger = f"CREATE TRIGGER {name} AFTER {event} ON {table} FOR EACH ROW"
+        if is_sqlite:
+            op.execute(f"{trigger} BEGIN {body}; END")
+        else:
+            op.execute(
+                f"CREATE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql"
+                f" AS $$ BEGIN {body}; RETURN NULL; END $$"
+            )
+            op.execute(f"{trigger} EXECUTE FUNCTION {name}()")
+    op.execute(new.format(row="failed", rows="FROM media_dead_letters failed"))
