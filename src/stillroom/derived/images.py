@@ -154,11 +154,7 @@ class DerivedImages:
     # By this server ----------------------------------------------------------------------
 
     async def describe(self, original: OpenedImage, derivation: Derivation) -> StoredImage:
-        """Return the properties of a thumbnail, except for its size, before the thumbnail is made.
-
-        Raises:
-            BackendUnavailable: the original cannot be read.
-        """
+        """Return the properties of a thumbnail before it is made, except for its size."""
         image = original.image
         if not self._encoder:
             with contextlib.suppress(importlib.metadata.PackageNotFoundError):

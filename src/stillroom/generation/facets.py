@@ -47,11 +47,7 @@ class Facet:
         return self.matches in ("exact", "number")
 
     def check(self, text: str) -> str:
-        """Return the text of a filter without the leading zeros of a number.
-
-        Raises:
-            ValueError: the text is not a valid value for this filter.
-        """
+        """Return a valid text without leading zeros of a number, or raise ValueError."""
         if self.choices and text not in self.choices:
             raise ValueError(f"must be one of {', '.join(self.choices)}")
         if self.matches != "number":

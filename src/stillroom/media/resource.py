@@ -31,7 +31,6 @@ class MediaResource:
 
     Attributes:
         id: UUIDv7, so that ids sort by creation time.
-        resource_type: `IMAGE` or `VIDEO`.
         storage_key: Key of the file: below `media/`, or the original key if the library has no copy
             of the file.
         source_key: Key from which the file was first ingested; None if unknown.
@@ -40,7 +39,6 @@ class MediaResource:
         extension: File extension for the content, without a dot.
         width: Width in pixels as stored; the orientation in an image's metadata is not applied.
         color_profile: Name such as `sRGB` or `Display P3`; None if the file has no named profile.
-        protected: True if the resource cannot be deleted.
         deleted_at: Time of the deletion request (UTC); None if the resource is not deleted.
         duration: Duration in seconds; None for images.
         dominant_color: `#rrggbb` in sRGB; None if it is not computed yet or cannot be computed.

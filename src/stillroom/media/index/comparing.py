@@ -24,12 +24,7 @@ _READ_AT_ONCE: Final = 8
 class Healed:
     """Result of a scan that compares the storage with the search index.
 
-    Attributes:
-        images: Number of images compared.
-        written: Number of rows written.
-        removed: Number of rows deleted because their images no longer exist.
-        is_whole: True if the scan reached the end. If False, the next scan resumes after `after`.
-        after: Key after which to resume.
+    Unless the scan reached the end (`is_whole`), the next scan resumes after the key `after`.
     """
 
     images: int = 0

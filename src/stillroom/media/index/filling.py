@@ -299,11 +299,7 @@ class IndexFilling:
 async def read_facts(
     storage: ImageStorage, image: StoredImage, passed: PassedBytes | None = None
 ) -> IndexedImage:
-    """Return an image's index entry. Parts of the file that are not in `passed` are read.
-
-    Raises:
-        BackendUnavailable: the storage failed.
-    """
+    """Return an image's index entry. Parts of the file that are not in `passed` are read."""
     try:
         found = await _find(storage, image, passed)
     except ImageNotFound:  # the image was deleted or replaced: that is queued, too

@@ -55,11 +55,7 @@ class IndexHealing:
         self._compares_saves = compares_saves
 
     async def heal(self, stops_within: StopsWithin) -> Healed:
-        """Run or resume the periodic scan if it is due, with pauses between pages.
-
-        Raises:
-            BackendUnavailable: the storage or the database failed. A later call resumes the scan.
-        """
+        """Run or resume the periodic scan if it is due, with pauses between pages."""
         from stillroom.media.rows.scans import INDEX
 
         names_since_ns = None if self._compares_saves else _NEVER_NS
@@ -75,9 +71,6 @@ class IndexHealing:
 
         If `restart` is True, start from the beginning. `progress` is called after each page. Return
         None if another process is rebuilding the index.
-
-        Raises:
-            BackendUnavailable: as in `heal`.
         """
         from stillroom.media.rows.scans import REBUILD
 

@@ -63,11 +63,7 @@ def parse_terms(text: str) -> FactsQuery:
 
 
 def terms_of(name: str, text: str) -> tuple[Term, ...]:
-    """Parse the non-empty value of a filter on one metadata field, such as `model` (a facet).
-
-    Raises:
-        ValueError: as in `parse_terms`.
-    """
+    """Parse the non-empty value of a filter on one facet, such as `model`."""
     has_phrases = FACETS[name].matches == "words"
     parts = _PHRASE.findall(text) if has_phrases else [("", "", text)]
     terms = list[Term]()

@@ -76,11 +76,7 @@ def describe_image(image: StoredImage, sha256: bytes) -> dict[str, object]:
 async def encode(
     head: ManifestHead, images: AsyncIterator[list[dict[str, object]]]
 ) -> AsyncIterator[bytes]:
-    """Encode a manifest, and yield one chunk of bytes per page of `images`.
-
-    Raises:
-        TooLarge: the manifest would exceed `MAX_BYTES`.
-    """
+    """Encode a manifest, a chunk of bytes per page, or raise TooLarge above `MAX_BYTES`."""
     first_line = {
         "version": 1,
         "folder": head.folder,
@@ -127,11 +123,7 @@ def _parse_head(line: bytes) -> ManifestHead | None:
 
 
 async def read_images(opened: OpenedImage) -> AsyncIterator[Mapping[str, Any]]:
-    """Yield a manifest's image entries one by one.
-
-    Raises:
-        ValueError: the manifest is invalid or incomplete.
-    """
+    """Yield a manifest's image entries, or raise ValueError if it is invalid or incomplete."""
     lines = _lines(opened)
     await anext(lines, b"")
     async for line in lines:

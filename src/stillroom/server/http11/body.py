@@ -62,11 +62,7 @@ class RequestBody:
         return self._chunks is not None and self._chunks.has_more
 
     def feed(self, data: bytes) -> bytes | None:
-        """Add received data to the queue. Return the bytes after a complete body (else None).
-
-        Raises:
-            BadRequest: the chunked body is malformed.
-        """
+        """Queue received data, or raise BadRequest. Return the bytes after a complete body."""
         if self._chunks is not None:
             had_more = self._chunks.has_more
             piece, rest = self._chunks.feed(data)
@@ -149,11 +145,7 @@ class ChunkedDecoder:
         self._next = self._read_size
 
     def feed(self, data: bytes) -> tuple[bytes, bytes | None]:
-        """Decode input. Return the decoded data, and the input after a complete body (else None).
-
-        Raises:
-            BadRequest: 400 if the input is malformed, 431 if the overhead is too large.
-        """
+        """Return decoded data, and the input after a complete body. May raise BadRequest."""
         buffer, at = self._buffer, self._at
         self.has_more, self._buffer, self._at = False, b"", 0
         if data:

@@ -66,11 +66,7 @@ class HeadParser:
         self._last = b""
 
     def feed(self, data: bytes) -> bytes | None:
-        """Parse a piece. Return the data after a complete head, or None if it is incomplete.
-
-        Raises:
-            BadRequest: the head is malformed or too large.
-        """
+        """Parse a piece, or raise BadRequest. Return the data after a complete head, else None."""
         at = (self._last + data).find(_END)
         if at < 0:
             self._parse(data)
@@ -84,11 +80,7 @@ class HeadParser:
         return data[end:]
 
     def request(self) -> Request:
-        """Check and return the complete head.
-
-        Raises:
-            BadRequest: the head is invalid.
-        """
+        """Check and return the complete head, or raise BadRequest."""
         version = self._parser.get_http_version()
         names = [name for name, _ in self._headers]
         path, query = self._check(version, names)

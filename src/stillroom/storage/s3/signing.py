@@ -109,13 +109,8 @@ class Signer:
 class _Second:
     """Values that all signatures in the same second share.
 
-    Attributes:
-        number: Seconds since the epoch.
-        moment: The time in the format of the signature.
-        credential: Beginning of the Authorization header.
-        query: Beginning of a presigned URL's query.
-        signed: Beginning of the signed text.
-        mac: HMAC that was started with the key. Copying it is faster than `hmac.digest`.
+    `mac` was started with the key: copying it is faster than `hmac.digest`. The texts are the
+    beginnings of the Authorization header, of a presigned URL's query and of the signed text.
     """
 
     number: int
