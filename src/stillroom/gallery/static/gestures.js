@@ -22,6 +22,10 @@ export class Gestures {
         grid.cells.get(grid.current)?.element.focus({ preventScroll: true });
       }
     }, true);
+    addEventListener("keydown", (event) => { // a key that comes just before that handler
+      if (event.key !== "Delete" || event.target !== document.body) return;
+      if (!document.querySelector("dialog[open]")) this.pressed(event);
+    });
     this.watchTouches();
   }
 
