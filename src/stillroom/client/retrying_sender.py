@@ -71,7 +71,7 @@ class RetryingSender:
     def items(
         self, target: str, parse: Callable[[Any], T], kind: str, subject: str = "listing"
     ) -> Iterator[T]:
-        """Yield the parsed items of a listing in pages as needed. Its first page is at `target`.
+        """Yield the parsed items of a listing, requesting its pages from `target` when needed.
 
         Raises:
             UnexpectedAnswer: An item of the page is not a valid `kind`.

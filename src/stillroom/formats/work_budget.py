@@ -43,19 +43,19 @@ class WorkBudget:
         self.characters = characters
 
     def look(self, count: int = 1) -> None:
-        """Spend `count` steps."""
+        """Subtract `count` steps, or raise `TooMuchWork` if fewer are left."""
         self.looks -= count
         if self.looks < 0:
             raise TooMuchWork
 
     def hand_out(self, count: int) -> None:
-        """Spend `count` bytes."""
+        """Subtract `count` bytes, or raise `TooMuchWork` if fewer are left."""
         self.data -= count
         if self.data < 0:
             raise TooMuchWork
 
     def produce(self, count: int) -> None:
-        """Spend `count` characters."""
+        """Subtract `count` characters, or raise `TooMuchWork` if fewer are left."""
         self.characters -= count
         if self.characters < 0:
             raise TooMuchWork

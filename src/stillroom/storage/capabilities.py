@@ -31,7 +31,7 @@ class ChangeObserver(Protocol):
     """Callbacks for changes to stored images, called on the event loop: they must be fast."""
 
     def saved(self, image: StoredImage, passed: PassedBytes | None) -> None:
-        """Record a completed save. `passed` contains the first and last bytes of the image."""
+        """Note a completed save. `passed` has the ends of the file, where its metadata is."""
         ...
 
     def copied(self, image: StoredImage, source: StoredImage) -> None:

@@ -45,8 +45,8 @@ class Node:
 class Graph:
     """ComfyUI graph with methods that return the values of inputs.
 
-    They return None if the value is unknown unless a node is run. Results are cached for each node,
-    because a graph can have exponentially more paths than nodes.
+    The methods return None for a value that is known only after running a node. Results are cached
+    for each node, because a graph can have exponentially more paths than nodes.
     """
 
     def __init__(self, objects: Mapping[str, Any], budget: WorkBudget | None = None) -> None:

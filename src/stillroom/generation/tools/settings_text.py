@@ -28,7 +28,7 @@ _LOOKS_OF_A_LORA: Final = 3
 
 @dataclass(frozen=True, slots=True)
 class SettingsText:
-    """Parts of the text with the settings. If a setting is repeated, its first value is used."""
+    """Parts of a settings text. If a setting is repeated, its first value is used."""
 
     prompt: str
     negative_prompt: str | None

@@ -38,7 +38,7 @@ _EPOCH: Final = datetime.fromtimestamp(0, UTC)
 
 
 class ScanRows(Rows):
-    """Database rows of one library's scans, identified by name."""
+    """Database rows of one library's scans. Each scan has a row with its name."""
 
     async def run(
         self,
@@ -119,10 +119,10 @@ class ScanRows(Rows):
     async def claim_start(
         self, claim: uuid.UUID, *, started: datetime, since: str, lease: timedelta
     ) -> tuple[str, datetime] | None:
-        """Claim the `START` scan, which compares storage and index after a start.
+        """Claim the `START` scan, which compares storage and index after a server has started.
 
-        Return the time since which changes may be missing in the index (not after `since`), and the
-        `next_at` to pass to `end`; or None if another process has claimed the scan.
+        Return None if another process has claimed it. Otherwise return the time since which changes
+        may be missing in the index (`since` or earlier), and the `next_at` to pass to `end`.
         """
         moment = now()
         rows = await self._execute(

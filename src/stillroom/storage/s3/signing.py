@@ -52,9 +52,10 @@ class Signer:
     ) -> dict[str, str]:
         """Return the headers that authenticate a request for 15 minutes.
 
-        The path is percent-encoded. The query is not, and the request must use the result of
-        `encode_query`. The names of `headers` are lower-case, and their values stripped.
-        `payload_sha256` is the SHA-256 of the body in hexadecimal; `now` is in UTC.
+        Pass the path percent-encoded and the query unencoded. The request must contain the query
+        as `encode_query` encodes it, because the signature covers that encoding. The names of
+        `headers` are lower-case, and their values stripped. `payload_sha256` is the SHA-256 of the
+        body in hexadecimal; `now` is in UTC.
         """
         second = self._second(now)
         added = {

@@ -18,7 +18,7 @@ _MAX_DEPTH: Final = 16
 
 
 class BrokenXml(Exception):
-    """Error for a malformed document, or one that S3 does not send."""
+    """Error for XML that is malformed or lacks the structure of an S3 response."""
 
 
 def parse(document: bytes) -> ET.Element:
@@ -113,7 +113,7 @@ def parse_uploads(document: bytes) -> UploadsPage:
     next_markers = None
     if root.findtext("IsTruncated") == "true":
         if not uploads:
-            raise BrokenXml("a truncated page is empty")
+            raise BrokenXml("IsTruncated is true, but the page has no entries")
         # SeaweedFS omits NextKeyMarker.
         key = root.findtext("NextKeyMarker") or uploads[-1].key
         next_markers = (key, root.findtext("NextUploadIdMarker") or uploads[-1].upload_id)
