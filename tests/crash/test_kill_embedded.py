@@ -22,6 +22,7 @@ from hosting import HERE, Host, hosted
 from running import Server, is_gone, running
 from services.seaweedfs import bucket_variables
 from stillroom.client import ImageStore
+from stillroom.client.errors import UnexpectedAnswer
 from stillroom.errors import ImageNotFound
 from waiting import until
 
@@ -126,10 +127,13 @@ def broken_promises(store: ImageStore, traffic: Traffic) -> list[str]:
     """Every path whose bytes are neither those promised nor those under way."""
     found = []
     for path in sorted(traffic.promised.keys() | traffic.attempted.keys()):
+        actual: Digest = None
         try:
-            actual: Digest = hashlib.sha256(store.read(path)).hexdigest()
+            actual = hashlib.sha256(store.read(path)).hexdigest()
         except ImageNotFound:
-            actual = None
+            pass
+        except UnexpectedAnswer:  # the bucket has ended a killed process's deletion meanwhile
+            until(lambda: not store.exists(path))  # noqa: B023  (at once)
         promised = traffic.promised.get(path)
         if actual not in (promised, traffic.attempted.get(path, promised)):
             found.append(f"{path}: {actual} instead of {promised}")
