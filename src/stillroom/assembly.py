@@ -69,7 +69,7 @@ UNREPORTED: Final = Reports()
 
 
 class Library:
-    """Media library of one storage, with its background jobs. `expiry` is None without rules."""
+    """Media library of one storage, with background jobs. `expiry` is None if nothing expires."""
 
     def __init__(
         self,
@@ -160,7 +160,7 @@ class Parts:
         await self.close(again=again)
 
     def indexing(self, *, stop_within_s: float) -> contextlib.AbstractAsyncContextManager[None]:
-        """Context manager for commands: write changes in the block also to the search index."""
+        """Context manager for commands: also write the block's changes to the search index."""
         return self.library.filling.running(self.storage, stop_within_s=stop_within_s)
 
     async def close(self, *, again: bool = False) -> None:
@@ -235,7 +235,7 @@ async def opened_library(settings: Settings) -> AsyncIterator[Library]:
 async def opened_storage(
     settings: Settings, rules: SaveRules | None = None
 ) -> AsyncIterator[ImageStorage]:
-    """Context manager: open only the storage, for a command, with `rules` other than usual."""
+    """Context manager: open only the storage. `rules`, if given, replaces the configured rules."""
     storage = open_storage(settings.storage, rules or settings.save_rules)
     try:
         yield storage

@@ -175,9 +175,9 @@ def _gallery_router(settings: Settings) -> APIRouter:
 def _first_save_check(
     images_url: str | None, is_running: Callable[[], bool]
 ) -> Callable[[Request], None]:
-    """Return a function that logs a warning at the first save if the app is not set up as assumed.
+    """Return a function that checks the app's address and the router's lifespan at the first save.
 
-    If `images_url` is None, the app may have any address.
+    It logs a warning if one is wrong. If `images_url` is None, the address is not checked.
     """
     is_over = False
 

@@ -81,8 +81,8 @@ class ImagePath:
     def from_target(cls, raw: bytes) -> Self:
         """Parse the raw bytes of a request target after the route's prefix.
 
-        They are percent-decoded exactly once, and strictly. Raises `InvalidPath` like `parse`, also
-        if an escape or the UTF-8 is invalid.
+        They are percent-decoded exactly once, and strictly. Raises `InvalidPath` for the
+        same reasons as `parse`, and if an escape or the UTF-8 is invalid.
         """
         if len(raw) <= MAX_SEGMENT_BYTES and _PLAIN_TARGET.fullmatch(raw):
             return cls(raw.decode("ascii"))
@@ -101,7 +101,7 @@ class ImagePrefix:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Parse untrusted text. Raises `InvalidPath` if no valid path can begin with it."""
+        """Parse untrusted text as a path prefix. Raises `InvalidPath` if no path begins with it."""
         _check_start(text, at=("query", "prefix"))
         *folders, start = text.split("/")
         for segment in folders:

@@ -228,7 +228,7 @@ class _ArchiveResponse(Response):
 
 
 class _Directory:
-    """Records for the directory at the end of a ZIP file, in memory or in a temporary file."""
+    """Directory records of a ZIP file, kept in memory or a temporary file until they are sent."""
 
     def __init__(self) -> None:
         self.size = 0

@@ -1,7 +1,7 @@
 """Page `/docs`, and default security headers for responses without a Content-Security-Policy.
 
 The gallery stores its token in the browser, for this origin. Therefore no other page of this server
-may run scripts from elsewhere, which could read the token, or be embedded in a frame.
+may be embedded in a frame, or run scripts from elsewhere, since these could read the token.
 """
 
 import base64

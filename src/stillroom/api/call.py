@@ -1,8 +1,8 @@
 """Authenticated request, whose methods check it in the order that docs/adr/0004 defines.
 
-`OperationRoute` first checks the route, and `Call.of` the token. The methods of `Call` then check
-the path and the permission for it, and read the body. The storage is only accessed, and the body
-only read, after all earlier checks have passed.
+`OperationRoute` first checks the route, then `Call.of` checks the token. The methods of `Call` then
+check the path and the permission for it, and read the body. The storage is only accessed, and the
+body only read, after all earlier checks have passed.
 """
 
 import uuid
@@ -47,7 +47,7 @@ class Call:
 
     @classmethod
     async def of_library(cls, request: Request, authorize: Authorize) -> Self:
-        """Check the token of a request, which must permit access to the whole media library."""
+        """Return the authenticated request if its token grants access to the whole library."""
         call = await cls.of(request, authorize)
         call.grant.require_everywhere("media")
         return call

@@ -93,7 +93,7 @@ class Refusal(BaseModel):
 
 
 def error_responses(*statuses: int, has_body: bool = True) -> dict[int | str, Document]:
-    """Return OpenAPI metadata for responses with these error statuses (`has_body=False`: HEAD)."""
+    """Return OpenAPI metadata for these error statuses. `has_body` is False for HEAD requests."""
     model = {"model": Refusal} if has_body else {}
     return {
         status: {
@@ -121,7 +121,7 @@ def not_modified_response() -> dict[int | str, Document]:
 
 
 def image_responses(*statuses: int, has_body: bool = True) -> dict[int | str, Document]:
-    """Return OpenAPI metadata for an operation that sends an image (`has_body=False`: HEAD)."""
+    """Return OpenAPI metadata for sending an image. `has_body` is False for HEAD requests."""
     facts = response_headers("Content-Length", "ETag", "Last-Modified", "Repr-Digest")
     errors = {**not_modified_response(), **error_responses(*statuses, has_body=has_body)}
     if not has_body:

@@ -46,7 +46,7 @@ usual."""
     etag=str | None,
 )
 class ListedEntry(BaseModel):
-    """Image with its properties. A folder (`delimiter=/`) has only a path; the rest is null."""
+    """Image with properties. For a folder (`delimiter=/`), all fields except `path` are null."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,7 +47,7 @@ class HealthCheck:
 
 
 async def _readiness(storage_check: HealthCheck, database_check: HealthCheck) -> Response:
-    """Return the states of storage and database. The status code is 503 without the storage.
+    """Return the states of storage and database, with a 503 if the storage does not work.
 
     Without the database, only media library requests fail (503), so the server counts as ready and
     gets other requests: see docs/adr/0019.

@@ -105,7 +105,7 @@ class ImageOperations:
     # The following three methods are also called by the fast path, which bypasses ASGI.
 
     async def authorize_read(self, fields: Fields, raw_path: bytes, query: bytes) -> Grant:
-        """Return the permissions for reading an image, by its token, signature or public access.
+        """Return a request's permissions for images: from its token, signature or public access.
 
         If a request has both a token and a signature, only the token is checked. Public images need
         neither, but an invalid token or signature is still an error, as with S3 and Google Cloud
@@ -125,7 +125,7 @@ class ImageOperations:
     def authorize_read_now(self, fields: Fields, tokens: VerifiedTokens) -> Verified | None:
         """Return the permissions for reading an image, if they are known without waiting.
 
-        After None, call `authorize_read`, which also checks signatures and raises the errors.
+        Otherwise, return None: `authorize_read` also checks signatures and raises the errors.
         """
         if "authorization" in fields or not self.public_read:
             verified = tokens.verify_now(fields.get("authorization"))

@@ -13,7 +13,7 @@ from stillroom.storage.values import ListQuery
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """Query parameters of a listing. `visible` is their prefix, limited to the token's folder."""
+    """Query parameters of a listing. `visible` is the prefix, limited to the token's folder."""
 
     parameters: ListParameters
     visible: ImagePrefix
@@ -37,7 +37,7 @@ class Listing:
         )
 
     def link_after(self, last_entry: str) -> str:
-        """Return a `Link` header to the page after the one that ends with `last_entry`."""
+        """Return a `Link` header to the next page, which begins after `last_entry`."""
         return link_after(last_entry, self.raw_query, ListParameters)
 
     @property
@@ -47,10 +47,10 @@ class Listing:
         return parameters.delimited and "/" in self.visible.text[len(parameters.prefix.text) :]
 
     async def visible_folder(self, storage: ImageStorage) -> list[str]:
-        """Return the only folder that the client may see in the requested level, in a list.
+        """Return a list of the only folder in the requested level that the client may see.
 
-        It contains the folder of the token. The list is empty if the folder has no images or
-        belongs to an earlier page.
+        This folder contains the folder of the token. The list is empty if the token's folder has no
+        images left, or if the listed folder belongs to an earlier page.
         """
         folder, after = self.visible.text, self.parameters.start_after
         entry = folder[: folder.index("/", len(self.parameters.prefix.text)) + 1]

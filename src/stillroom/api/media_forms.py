@@ -64,7 +64,7 @@ class ImagesToIngest(JsonForm):
 
 
 class ResourceChange(JsonForm, max_bytes=_MAX_BODY_BYTES, example='{"caption": "…"}'):
-    """Request body: properties to change. Omitted ones keep their values; null removes a value."""
+    """Request body: properties to change. Omitted properties are kept; null removes a value."""
 
     alt_text: Words | None = Field(default=None, examples=["A cat on a sill"])
     caption: Words | None = Field(default=None, examples=["Tom, in the morning"])

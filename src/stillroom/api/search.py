@@ -65,8 +65,8 @@ def facts_of(
 ) -> FactsQuery:
     """Convert the query parameters of a request to search conditions.
 
-    An image must have the `tags`, or must not have them if there is a leading `-`. `sees_library`
-    is True if the client may read the media library.
+    An image must have each of the `tags`; if a tag begins with `-`, the image must not have it.
+    `sees_library` is True if the client may read the media library.
 
     Raises:
         InvalidParameter: a text has no words or too many words, or `q` has an invalid filter.

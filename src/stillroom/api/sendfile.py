@@ -56,7 +56,7 @@ class ProxySendfile:
     key: bytes
 
     def can_delegate(self, fields: Fields, answer: ImageAnswer) -> bool:
-        """Return whether the proxy has offered to send files, and would send the same response."""
+        """Return whether the proxy offered to send files, and would send the response `answer`."""
         offered, requested_range = fields.get(OFFER), fields.get("range")
         if offered is None or answer.length < MIN_BYTES:
             return False

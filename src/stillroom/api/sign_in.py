@@ -29,7 +29,7 @@ class SignInRequest(JsonForm, max_bytes=1024, example='{"code": "…"}'):
 
 @dataclass(frozen=True, slots=True)
 class SignIn:
-    """Operation for signing in. `mint` returns a token with all permissions and this lifetime."""
+    """Sign-in operation. `mint` takes a lifetime and returns a token with all permissions."""
 
     codes: SignInCodes
     mint: Callable[[timedelta], str]

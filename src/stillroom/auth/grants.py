@@ -31,7 +31,7 @@ class Grant:
 
     @classmethod
     def confined_to(cls, scopes: frozenset[Scope], folder: str) -> Self:
-        """Return a grant limited to a folder (`a` or `a/`). Raise `InvalidPath` for other texts."""
+        """Return a grant limited to a folder (`a` or `a/`). Raise `InvalidPath` if invalid."""
         return cls(scopes, ImagePath.parse(folder.removesuffix("/")).text + "/")
 
     def require(self, scope: Scope, path: ImagePath) -> None:
@@ -46,7 +46,7 @@ class Grant:
     def require_folder(self, scope: Scope, folder: ImagePath) -> None:
         """Raise `Forbidden` unless the grant contains `scope` for everything in `folder`.
 
-        A grant that is limited to `a/` includes the folder `a`.
+        A grant that is limited to `a/` includes the folder `a` itself.
         """
         self.require_scope(scope)
         if not f"{folder.text}/".startswith(self.folder):
@@ -57,7 +57,7 @@ class Grant:
         return not self.folder or path.text.startswith(self.folder)
 
     def narrow(self, scope: Scope, prefix: ImagePrefix) -> ImagePrefix:
-        """Return the prefix of a listing, or the grant's folder if that begins with the prefix.
+        """Return `prefix` if it is in the grant's folder, or the folder if it begins with `prefix`.
 
         Raises:
             Forbidden: the grant lacks `scope`, or no path in the folder begins with `prefix`.
@@ -76,7 +76,7 @@ class Grant:
             raise Forbidden(f"the token is limited to {self.folder!r}")
 
     def require_scope(self, scope: Scope) -> None:
-        """Raise `Forbidden` unless the grant contains `scope`, be it only for one folder."""
+        """Raise `Forbidden` unless the grant contains `scope`, at least for one folder."""
         if scope not in self.scopes:
             raise Forbidden(f"the token lacks the scope {scope}")
 

@@ -45,7 +45,7 @@ log = logging.getLogger("stillroom.auth")
 class KeySet:
     """Keys from a key set that can verify tokens.
 
-    If there is exactly one, it is `only`, which also verifies tokens without a key id.
+    If the set has exactly one key, `only` is that key. It also verifies tokens without a key id.
     """
 
     count: int

@@ -73,7 +73,7 @@ class KeySource:
         return self._keys
 
     async def candidates(self, kid: str | None) -> Sequence[str | PublicKey]:
-        """Return the same as `candidates_now`. May wait until the keys have been fetched."""
+        """Return the keys for `kid` like `candidates_now`, but first fetch them if necessary."""
         return self.candidates_now(kid)
 
     def keep_fresh(self) -> contextlib.AbstractAsyncContextManager[None]:
@@ -94,7 +94,7 @@ class SharedSecrets(KeySource):
 
 
 class PublicKeyFile(KeySource):
-    """Key source with the only public key in a PEM file, which is read once, at the start."""
+    """Key source with the public key from a PEM file, which is read once at the start."""
 
     def __init__(self, file: Path, algorithm: Algorithm) -> None:
         """Read the public key. Raise `ConfigurationError` if it does not suit `algorithm`."""
@@ -128,7 +128,7 @@ def is_suitable(key: object, algorithm: Algorithm) -> bool:
 
 
 def decode_base64url(text: str) -> bytes:
-    """Decode base64url (RFC 7515). Raise ValueError for padding or unused bits that are set."""
+    """Decode base64url (RFC 7515). Raise ValueError if there is padding or an unused bit is set."""
     try:
         decoded = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
     except binascii.Error as error:

@@ -63,7 +63,7 @@ class UrlSigner:
         """Sign a URL for reading the image at `path`, which need not exist.
 
         The caller has checked the permission to read it. The URL is valid for 1 to `MAX_LIFE_S`
-        seconds, and also contains and covers the percent-encoded query `parameters`.
+        seconds. It contains the percent-encoded query `parameters`, which are signed, too.
         """
         if not 1 <= valid_for_s <= MAX_LIFE_S:
             raise ValueError(

@@ -159,9 +159,9 @@ def mint_token(
     audience: str | None = None,
     issuer: str | None = None,
 ) -> str:
-    """Create a token signed with `secret` (HS256). If `scopes` is None, it has all permissions.
+    """Create a token, signed with `secret` (HS256). Without `scopes`, it has all permissions.
 
-    Raises `InvalidPath` for an invalid folder, and `ConfigurationError` as `check_secrets`.
+    Raises `InvalidPath` for an invalid folder, and `ConfigurationError` for an unsuitable secret.
     """
     check_secrets([secret])
     now = int(time.time())

@@ -26,7 +26,8 @@ def _command(command: Callable[..., None]) -> click.Command:
 def cp(**how: Any) -> None:  # noqa: ANN401  (see `_each`)
     """Copy images, folders (`cats/`) and patterns to another path of the store.
 
-    TARGET is a path for one image, else a folder; `/` is the top. What is there is replaced.
+    TARGET is a path for one image, otherwise a folder. `/` is the top folder. Existing images at
+    the new paths are replaced.
     """
     _each("copied", "would copy", ImageStore.copy, **how)
 
@@ -35,8 +36,8 @@ def cp(**how: Any) -> None:  # noqa: ANN401  (see `_each`)
 def mv(**how: Any) -> None:  # noqa: ANN401  (see `_each`)
     """Move images, folders (`cats/`) and patterns to another path of the store.
 
-    TARGET is a path for one image, else a folder; `/` is the top. What is there is replaced. An
-    image that is replaced while it is moved stays.
+    TARGET is a path for one image, otherwise a folder. `/` is the top folder. Existing images at
+    the new paths are replaced. A source that is replaced during the move is not deleted.
     """
     _each("moved", "would move", ImageStore.move, **how)
 

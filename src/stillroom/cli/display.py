@@ -64,7 +64,7 @@ class _Display:
 
 
 def key_prefixes(prefix: str) -> "list[KeyPrefix]":
-    """Return the prefix of images, and that of the media library if the prefix is empty."""
+    """Return the key prefix of the images and, if `prefix` is empty, that of the media library."""
     from stillroom.paths import ImagePrefix, KeyPrefix
 
     images = KeyPrefix.of_images(ImagePrefix.parse(prefix))
@@ -80,8 +80,8 @@ async def run_until_signal(
 ) -> asyncio.Task[object]:
     """Run `work` until it ends or a signal cancels it, and return the task.
 
-    Meanwhile, its progress is displayed; `refreshed` is called before each update. The images with
-    `prefixes` in `store` are counted in the background, to estimate the remaining time.
+    Meanwhile, its progress is displayed; `refreshed` is called before each update. To estimate the
+    remaining time, images in `store` whose keys begin with one of `prefixes` are counted.
     """
     task = asyncio.ensure_future(work)
     for number in (signal.SIGINT, signal.SIGTERM):

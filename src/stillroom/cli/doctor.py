@@ -56,7 +56,7 @@ class _CheckResult:
 @DATA_DIR
 @json_option("Print one JSON object per check.")
 def doctor(*, data_dir: str | None, as_json: bool) -> None:
-    """Check settings, secret, disk or bucket, CDN, database and clock, where the server runs."""
+    """Check the settings, storage, CDN, database and clock of the server on this machine."""
     from stillroom.assembly import rules_of
 
     wrong = 0
@@ -280,7 +280,7 @@ async def _database(settings: "Settings") -> tuple[str, str]:
 
 
 def _clock(settings: "Settings") -> tuple[str, str]:
-    """Compare the clock of this machine with that of the bucket, or else of the server."""
+    """Compare this machine's clock with that of the bucket or, without a bucket, the server."""
     url = settings.r2_endpoint_url or os.environ.get("STILLROOM_URL", "")
     if not url:
         return "no bucket and no STILLROOM_URL to compare it with", ""

@@ -22,9 +22,9 @@ from stillroom.client import ImageInfo
 @filter_options
 @server_options
 def du(folder: str, *, depth: int, as_json: bool, chosen: Filter) -> None:
-    """Add up the sizes of images, by folder: size, number of images, folder.
+    """Print the total size, the number of images and the path of each folder.
 
-    Every image is listed: a million take minutes, and in a bucket cost the server a request each.
+    Every image is listed. A million take minutes; a server with a bucket sends a request for each.
     """
     folder = folder_of(folder)
     with open_store() as store:

@@ -49,6 +49,6 @@ def code_of(error: Exception) -> int:
 
 
 def hint_of(error: BaseException | None) -> str:
-    """Return a hint on how to fix an error, in brackets, or an empty string without a hint."""
+    """Return a hint on how to fix an error, in brackets, or an empty string if there is none."""
     found = [hint for kind, hint in _HINTS.items() if isinstance(error, kind)]
     return f" ({found[0]})" if found else ""

@@ -40,7 +40,7 @@ _OPTIONS: Final = (
 
 
 def facts_options(command: _Command) -> _Command:
-    """Add search words, and options for filters, to a command. They have the names of the API."""
+    """Add search words and filter options to a command. The options are named as in the API."""
     for option in reversed(_OPTIONS):
         command = option(command)
     return click.argument("words", nargs=-1)(command)

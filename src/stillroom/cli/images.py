@@ -77,10 +77,10 @@ def put(
 ) -> None:
     """Upload files, folders and patterns; images with the same hash are skipped.
 
-    With --expires-in nothing is skipped: what is there already starts anew, too.
+    With --expires-in, nothing is skipped, so that the lifetimes of stored images restart.
 
-    TARGET is a path for one file, else a folder; `/` is the top. A folder is uploaded with all that
-    is below it, without its own name. `-` saves standard input.
+    TARGET is a path for one file, otherwise a folder; `/` is the top folder. The files in a folder
+    and its subfolders are uploaded, without the folder's own name. `-` saves standard input.
     """
     facts: dict[str, Any] = {"generation": generation, "ai_generated": ai_generated}
     as_json = options.as_json
@@ -141,7 +141,7 @@ def get(
 ) -> None:
     """Download images, folders (`cats/`) and patterns; files with the same hash are skipped.
 
-    TARGET is a file for one image, else a folder; `-` is standard output.
+    TARGET is a file for one image, otherwise a folder; `-` is standard output.
     """
     if captions and not as_zip:
         raise click.UsageError("--captions requires --zip")
@@ -256,7 +256,7 @@ def rm(
     chosen: Filter,
     as_json: bool,
 ) -> None:
-    """Delete images; folders with --recursive, which asks first."""
+    """Delete images or, with --recursive and after a confirmation, folders."""
     with open_store() as store:
         wanted: dict[str, None] = {}
         asks = False
@@ -291,7 +291,7 @@ def rm(
 @json_option("A JSON object: path, url, expires_in.")
 @server_options
 def url(path: str, *, expires: timedelta, as_json: bool) -> None:
-    """Print a signed URL that reads one image without a token, and nothing else."""
+    """Print only a signed URL, with which one image can be read without a token."""
     with open_store(deadline_s=PROMPT_DEADLINE_S) as store:
         store.stat(path)  # the server would also sign the path of a missing image
         signed = store.signed_url(path, expires_in=expires)

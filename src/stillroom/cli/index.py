@@ -26,9 +26,9 @@ def index() -> None:
 async def rebuild(*, restart: bool, as_json: bool, data_dir: str | None) -> bool:
     """Read every image again and write its search entry.
 
-    Servers add missing entries by themselves. Run this after an upgrade that reads more formats,
-    or if another tool has replaced images in the bucket. It is safe while servers run, and it
-    resumes if it was interrupted.
+    Servers add missing entries by themselves. Run this after an upgrade to a version that reads
+    more formats, or if another tool has replaced images in the bucket. It can run beside servers,
+    and it resumes after an interruption.
     """
     from stillroom.assembly import opened_library
     from stillroom.media.index.healing import never_pauses

@@ -43,11 +43,10 @@ for command in (list_resources, show, tag, heal):
 @click.option("--keep", is_flag=True, help="Record them at their present keys, without copying.")
 @_options
 async def ingest(keys: tuple[str, ...], *, keep: bool, as_json: bool, data_dir: str | None) -> bool:
-    """Take compute results into the media library, and print the new resources.
+    """Add images to the media library, and print the new resources.
 
-    A KEY is an image's path, with or without `compute/` before it. Each line has the
-    resource's id, its storage key and the KEY, in order. Failures go to standard error, and the
-    exit status is then 1.
+    A KEY is an image's path, with or without `compute/` before it. Each line of the output has the
+    resource's id, its storage key and the KEY. Errors go to standard error, with exit status 1.
     """
     from stillroom.assembly import opened_library
     from stillroom.paths import COMPUTE_PREFIX, StorageKey, path_of_key
@@ -74,11 +73,11 @@ async def ingest(keys: tuple[str, ...], *, keep: bool, as_json: bool, data_dir: 
 @click.option("--dry-run", is_flag=True, help="List due deletions without executing them.")
 @_options
 async def sweep(*, dry_run: bool, as_json: bool, data_dir: str | None) -> bool:
-    """Delete what is due now, as the server does every STILLROOM_SWEEP_INTERVAL_SECONDS.
+    """Execute all due deletions, as the server does every STILLROOM_SWEEP_INTERVAL_SECONDS.
 
-    With rules of retention it also marks what has expired, if the next round is due; a
-    million images take an hour. It is safe to run beside servers and other sweeps. The exit status
-    is 1 if a deletion failed.
+    If there are retention rules and the next scan is due, expired images are marked for deletion
+    first, which takes an hour for a million images. It is safe to run beside servers and other
+    sweeps. The exit status is 1 if a deletion failed.
     """
     from stillroom.assembly import opened_library
     from stillroom.media.expiry import never_stops
@@ -124,10 +123,10 @@ async def sweep(*, dry_run: bool, as_json: bool, data_dir: str | None) -> bool:
 async def orphans(*, delete: bool, max_percent: float, as_json: bool, data_dir: str | None) -> bool:
     """Compare the library's stored images with its rows, and print the mismatches.
 
-    `orphan` is an image without a row; `young` is the same, but too new to be sure; `foreign` is
-    a file that the library has not made and never deletes; `missing` is a resource without its
-    image. The last line has their numbers. The exit status is 1 if a mismatch is left, and 2 if
-    the scan failed or is implausible.
+    `orphan` is an image without a row; `young` is one that is too new to be called an orphan;
+    `foreign` is a file that the library did not make and never deletes; `missing` is a row without
+    its image. The last line has the number of each. The exit status is 1 if a mismatch other than
+    `young` remains, and 2 if the scan failed or is implausible.
     """
     from stillroom.assembly import opened_library
     from stillroom.maintenance.orphans import OrphanScan, ScanStats
@@ -166,7 +165,7 @@ class _DeadLetters(Group):
 
 @media.group("dead-letters", cls=_DeadLetters)
 def dead_letters() -> None:
-    """List, retry or drop dead letters: deletions that failed for good."""
+    """List, retry or drop dead letters, which are deletions that failed permanently."""
 
 
 @dead_letters.command("ls")

@@ -63,9 +63,9 @@ def migrate(
 ) -> None:
     """Copy images and the media library's rows from one store to another: disk or bucket.
 
-    A settings file has NAME=value lines, as systemd and Docker read them; for that side the
-    environment is ignored. Images that the target has with the same hash are skipped, so run it
-    again after an interruption, or to copy what has been saved since. The source is not changed.
+    A settings file has NAME=value lines, as systemd and Docker read them. A store with a settings
+    file ignores the environment. Images that the target has with the same hash are skipped: run it
+    again after an interruption, or to copy newly saved images. The source is not changed.
 
     The exit status is 0 if everything was copied, 1 if something was not, 2 if it could not run,
     3 if it was stopped, and 5 if a store or a database is unreachable.

@@ -14,7 +14,7 @@ _CONTROLS: Final = {code: f"\\u{code:04x}" for code in range(0x7F, 0xA0)}
 
 
 def echo_record(known: Mapping[str, object], line: str = "", *, as_json: bool) -> None:
-    """Print a record as JSON in ASCII with `as_json`, otherwise as `line` or its values."""
+    """Print JSON in ASCII if `as_json`; otherwise `line` or, if it is empty, the values."""
     click.echo(json.dumps(known) if as_json else line or "  ".join(map(str, known.values())))
 
 
@@ -29,7 +29,7 @@ def safe_json(known: object) -> str:
 
 
 def erase_line() -> None:
-    """Erase the progress bar on a terminal, which is drawn again below the next output."""
+    """Erase the progress bar on a terminal. It will be drawn again below the next output."""
     if sys.stderr.isatty():
         click.echo("\r\x1b[K", err=True, nl=False)
 
@@ -72,7 +72,7 @@ class StatusLine:
     def __init__(
         self, every_s: float, redrawn_every_s: float = 0.2, *, redrawn: str = "\r{}\x1b[K"
     ) -> None:
-        """Print at most a line each `every_s` seconds, or `redrawn_every_s` on a terminal.
+        """Print a line at most every `every_s` seconds; on a terminal, every `redrawn_every_s`.
 
         `redrawn` is the format of the line on a terminal.
         """
@@ -82,7 +82,7 @@ class StatusLine:
         self.shown_at = time.monotonic()
 
     def is_due(self) -> bool:
-        """Return whether another line is due. If so, start to wait again."""
+        """Return whether another line is due. If so, restart the waiting time."""
         now = time.monotonic()
         if now - self.shown_at < self._every_s:
             return False

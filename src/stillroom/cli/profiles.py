@@ -171,7 +171,7 @@ def _replace(file: Path, text: str) -> None:
 
 @click.group(cls=Group)
 def profiles() -> None:
-    """Servers by name, with their tokens, in a file that only you can read."""
+    """Manage profiles: named servers with their tokens, in a file that only you can read."""
 
 
 @profiles.command("ls")
@@ -189,10 +189,10 @@ def list_profiles(*, as_json: bool) -> None:
 @click.option("--url", help="The server.")
 @click.option("--token", help="The token; `-` reads it from standard input.")
 def set_profile(name: str, *, url: str | None, token: str | None) -> None:
-    """Add or change the profile NAME. What is not given stays as it was.
+    """Add or change the profile NAME. Omitted options keep their values.
 
-    `default` is the profile that counts where nothing else names a server. Prefer `--token -`:
-    other users of the machine can see the options of a command.
+    The profile `default` is used if nothing else names a server. Prefer `--token -`, because other
+    users of the machine can see the options of a command.
     """
     if _NAME.fullmatch(name) is None:
         raise click.UsageError(

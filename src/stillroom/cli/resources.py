@@ -54,7 +54,7 @@ def list_resources(
 ) -> None:
     """List the resources of the library, newest first: id and source.
 
-    WORDS are in the prompt, path, model, caption, alt text or tags, as in `stillroom search`.
+    WORDS match prompts, paths and models as in `stillroom search`, or captions, alt texts and tags.
     """
     filters |= {"q": query_of(words), "source_key": source_keys}
     if kind not in (None, "image", "video") and "/" not in str(kind):
@@ -70,7 +70,7 @@ def list_resources(
 @click.argument("resource_id", metavar="ID")
 @_options
 def show(resource_id: str, *, as_json: bool, data_dir: str | None) -> None:
-    """Print all that is known of one resource."""
+    """Print all fields of one resource."""
     with _store(data_dir) as store:
         resource = store.media.get(resource_id)
     if as_json:
@@ -100,7 +100,7 @@ def tag(
     as_json: bool,
     data_dir: str | None,
 ) -> None:
-    """Add tags to a resource, and print all that it has, one a line. Without a TAG only print."""
+    """Add tags to a resource, and print all its tags, one per line. Without TAG, only print."""
     if remove and replace:
         raise click.UsageError("use --remove or --replace, not both")
     with _store(data_dir) as store:
@@ -121,10 +121,10 @@ def tag(
 @click.argument("ids", nargs=-1, metavar="[ID...]")
 @_options
 def heal(ids: tuple[str, ...], *, as_json: bool, data_dir: str | None) -> None:
-    """Compute what is missing of these resources, or of all: dominant colours, and older facts.
+    """Compute missing fields, such as the dominant colour, of these resources or of all.
 
-    The server does it in the background; without one this command does. It can be interrupted
-    and run again.
+    The server does this in the background; if no server is named, this command does it. It can be
+    interrupted and run again.
     """
     with _store(data_dir) as store, progress_bar() as bar:
         status_line = StatusLine(10)

@@ -42,10 +42,10 @@ def retention() -> None:
 @DATA_DIR
 @asynchronous
 async def plan(*, at: datetime | None, summary: bool, as_json: bool, data_dir: str | None) -> None:
-    """Print what the rules would delete, when it ends and by which rule; nothing is changed.
+    """Print which images the rules let expire, when, and by which rule; nothing is changed.
 
-    It reads retention.toml as it is now, so try a change before you restart the server. An image
-    goes when a round of the server has marked it and the grace period is over.
+    It reads the present retention.toml, so you can test a change before you restart the server.
+    Images are deleted after a scan of the server has marked them and the grace period is over.
     """
     from stillroom.assembly import opened_library, rules_of
     from stillroom.media.retention.plan import planned_images

@@ -51,7 +51,7 @@ def list_runs(prefix: str, *, state: RunState | Literal["all"], sort: Sort, as_j
 @_JSON
 @server_options
 def show(folder: str, *, as_json: bool) -> None:
-    """Show the images of a run: of its manifest, or what is in the folder while it is open."""
+    """Show the images in a run's manifest or, if it is not published, in its folder."""
     with open_store() as store:
         run = store.run(folder.rstrip("/")).read()
     if as_json:
@@ -68,7 +68,7 @@ def show(folder: str, *, as_json: bool) -> None:
 @_JSON
 @server_options
 def publish(folder: str, *, expected: int | None, as_json: bool) -> None:
-    """Publish a run: write its manifest, once, with all images that are in the folder."""
+    """Publish a run: write its manifest, the final list of all images in the folder."""
     with open_store() as store:
         run = store.publish_run(folder.rstrip("/"), expected=expected)
     click.echo(json_text(asdict(run)) if as_json else f"published {run.folder}")
@@ -81,7 +81,7 @@ def publish(folder: str, *, expected: int | None, as_json: bool) -> None:
 @_JSON
 @server_options
 def rm(folder: str, *, yes: bool, dry_run: bool, as_json: bool) -> None:
-    """Delete a run: its manifest now, its images when the grace period is over. Asks first."""
+    """Ask, then delete a run: its manifest now, its images after the grace period."""
     with open_store() as store:
         run = store.run(folder.rstrip("/"))
         if dry_run or not yes:

@@ -33,11 +33,11 @@ _PROMPT_LETTERS: Final = 60
 @click.option("--json", "as_json", is_flag=True, help="A line of JSON for each image.")
 @server_options
 def search(words: tuple[str, ...], *, limit: int, as_json: bool, **filters: object) -> None:
-    """Search images by words of their prompt, path and model; without any, list the newest.
+    """Search images by words in their prompt, path and model. Without words, list the newest.
 
-    All words must be there; the beginning of one is enough. A word with blanks, 'red fox', is a
-    phrase. A WORD can be a filter, such as name:fox or size:>2MB. After -- it can begin with a
-    minus, which excludes: -- fox -snow.
+    An image must match all words; the beginning of a word is enough. A WORD with spaces, 'red fox',
+    is a phrase. It can also be a filter, such as name:fox or size:>2MB. After --, a leading minus
+    excludes a word: -- fox -snow.
     """
     given = cast("SearchFilters", {name: one for name, one in filters.items() if one is not None})
     with open_store(deadline_s=PROMPT_DEADLINE_S) as store:

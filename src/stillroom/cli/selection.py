@@ -66,7 +66,7 @@ def filter_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def folder_of(text: str) -> str:
-    """Return the prefix of a folder: `cats/` for `cats` or `cats/`, and the empty one for `/`."""
+    """Return the prefix of a folder: `cats/` for `cats` or `cats/`, and an empty one for `/`."""
     return f"{text.rstrip('/')}/" if text.strip("/") else ""
 
 

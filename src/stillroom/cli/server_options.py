@@ -90,7 +90,7 @@ def _origin(url: str | None) -> tuple[str, str]:
 def _own_token(url: str) -> Token | None:
     """Return a function that creates tokens with the server's secret.
 
-    Return None if the secret is not readable, or if a token would leave this machine.
+    Return None if the secret is not readable, or if the token would be sent to another machine.
     """
     if not _is_here(url):
         return None

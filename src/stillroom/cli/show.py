@@ -20,7 +20,7 @@ _WIDTH: Final = 16
 @json_option("All metadata as a JSON object, also `raw`.")
 @server_options
 def show(path: str, *, as_json: bool) -> None:
-    """Print the facts of one image: size, type, and how it was made, as the image itself says."""
+    """Print the size and type of one image, and the generation parameters in its file."""
     with open_store(deadline_s=PROMPT_DEADLINE_S) as store:
         found = store.metadata(path)
     if as_json:

@@ -32,13 +32,13 @@ _UNFINISHED: Final = re.compile(r"\.stillroom-[0-9a-f]{16}\.part")
 @transfer_options
 @server_options
 def sync(source: str, target: str, *, delete: bool, options: TransferOptions) -> None:
-    """Make a folder of the store like a local folder, or a local one like one of the store.
+    """Copy changes from a local folder to a folder of the store, or back.
 
-    One of SOURCE and TARGET is of the store and begins with `store:`, such as
-    `store:generations/7`; `store:` alone is all of it. What has the same size and hash is skipped.
+    Either SOURCE or TARGET must be in the store and begin with `store:`, as in
+    `store:generations/7`; `store:` is the whole store. Images with the same hash are skipped.
 
-    With --delete, what the other side lacks is deleted after all was copied, and only if all was;
-    what --exclude names is left alone. An empty SOURCE deletes nothing.
+    With --delete, images that SOURCE lacks are deleted from TARGET, once everything was copied
+    successfully. Names that match --exclude are not deleted. An empty SOURCE deletes nothing.
     """
     if source.startswith(_STORE) == target.startswith(_STORE):
         raise click.UsageError(

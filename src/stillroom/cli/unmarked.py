@@ -69,7 +69,7 @@ class _Findings:
 @server_options
 @asynchronous
 async def unmarked(prefix: str, *, as_json: bool, concurrency: int) -> bool:
-    """List images without a mark that says that AI made them.
+    """List images without an AI mark, which states that AI made the image.
 
     Only images whose paths begin with PREFIX are checked. The server reads at most 1 MiB of each.
     The exit status is 1 if an image has no mark, or if its mark cannot be read. Types that support

@@ -54,8 +54,8 @@ def verify(
     """Verify stored images against their recorded SHA-256 and report discrepancies.
 
     It works on a disk or a bucket, beside running servers. The exit status is 0 if all is right,
-    1 if there are problems, 2 if it could not run, and 3 if it was stopped; run the same command
-    again to resume.
+    1 if there are problems, 2 if it could not run, and 3 if it was stopped. To resume, run the
+    same command again.
     """
     from stillroom.assembly import opened_inspection
     from stillroom.maintenance.rate_limiter import RateLimiter

@@ -50,7 +50,7 @@ _SHOWN_CHARS: Final = 300
 
 
 def refused(answer: Answer, subject: str) -> StillroomError:
-    """Return the exception for an error response. Its message begins with `subject` (a path)."""
+    """Return the exception for an error response, with a message that begins with `subject`."""
     code, detail = _parse_error(answer)
     code = code or _OF_STATUS.get(answer.status, "")
     known = error_of(code, detail, subject)
@@ -86,7 +86,7 @@ def _parse_error(answer: Answer) -> tuple[str, str]:
 def error_of(code: str, detail: str, subject: str) -> StillroomError | None:
     """Return the exception for an error code, or None if this SDK version does not know the code.
 
-    The message consists of `subject` and the server's `detail` or a default.
+    The exception's message is `subject`, followed by `detail` or, if that is empty, a default text.
     """
     kind = _KINDS.get(code)
     if kind is None:
@@ -148,7 +148,7 @@ def listed_path(path: str, prefix: str) -> str:
 def info_of_entry(entry: Mapping[str, Any], prefix: str) -> ImageInfo | Folder:
     """Convert one entry of a listing to an image or folder.
 
-    Raises the errors of `listed_path`, with which its path is validated, and of `decode`.
+    Raises the same exceptions as `listed_path` and `decode`.
     """
     path = listed_path(entry["path"], prefix)
     return Folder(path) if path.endswith("/") else decode(ImageInfo, entry)
@@ -215,7 +215,7 @@ def resource(answer: Answer, subject: str) -> MediaResource:
 
 
 def resource_of(said: Mapping[str, Any]) -> MediaResource:
-    """Convert a JSON object to a media resource. See `decode` for the errors."""
+    """Convert a JSON object to a media resource. Raises the same exceptions as `decode`."""
     return decode(MediaResource, said, is_printable=False)  # captions have several lines
 
 
@@ -230,8 +230,8 @@ def decode(kind: type[T], said: Mapping[str, Any], *, is_printable: bool = True)
     Fields with a default may be missing, since older servers do not send all of them.
 
     Raises:
-        AttributeError, KeyError, TypeError, ValueError: The object is malformed. With
-            `is_printable`, a string contains control characters, which a terminal would interpret.
+        AttributeError, KeyError, TypeError, ValueError: The object is malformed or, with
+            `is_printable`, has control characters in a string, which a terminal would interpret.
     """
     values: dict[str, Any] = {}
     table: type = kind  # mypy does not consider `type[T]` hashable

@@ -40,8 +40,8 @@ class Connection:
     def to(cls, url: str | None, token: Token | None) -> Self:
         """Return the connection to the server at `url`. Does not send anything yet.
 
-        The defaults are the environment variables `STILLROOM_URL` and `STILLROOM_TOKEN`. If the URL
-        contains `/api/v1`, as the URL of an image does, the rest of it from there on is ignored.
+        The defaults are the environment variables `STILLROOM_URL` and `STILLROOM_TOKEN`. The URL of
+        an image is also accepted: `/api/v1` and everything after it is ignored.
         """
         url = (url or os.environ.get("STILLROOM_URL") or DEFAULT_URL).rstrip("/")
         parts = urlsplit(url)
@@ -62,7 +62,7 @@ class Connection:
         return call.target if call.elsewhere else self.root + call.target
 
     def fields(self, call: Call) -> dict[str, str]:
-        """Return the headers of a request, with the token if it is for the Stillroom server."""
+        """Return the headers of a request. Only requests to the Stillroom server get the token."""
         fields = {"user-agent": f"stillroom/{__version__}", **call.headers}
         if self.token is not None and not call.elsewhere:
             token = self.token if isinstance(self.token, str) else self.token()
@@ -75,7 +75,7 @@ class Connection:
 
 
 def failed(error: httpx.TransportError, head: Answer | None) -> Failure:
-    """Convert an httpx exception to a `Failure`, or raise `ConfigurationError` if it is ours."""
+    """Return the `Failure` for an error. Raise `ConfigurationError` if the request is invalid."""
     if isinstance(error, httpx.UnsupportedProtocol | httpx.LocalProtocolError):
         raise ConfigurationError(f"the request cannot be sent: {error}") from error
     sent = not isinstance(error, _NOT_SENT)

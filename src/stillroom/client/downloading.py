@@ -133,7 +133,7 @@ class DownloadCalls(OneImageCalls):
     ) -> None:
         """Download a ZIP of many images to a file (atomically), a folder or an open binary file.
 
-        See `archive` for the other arguments.
+        See `archive` for `images`, `sidecars` and `progress`.
         """
         sinks.check_target(target)
         if isinstance(target, Path):

@@ -56,7 +56,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Failed attempt to send a request: there was no response, or only the `head` of one.
+    """Failed attempt to send a request: no response, or only its status and headers (`head`).
 
     If `sent` is True, the server may have received the request. If `permanent` is True, a retry is
     unlikely to help (unknown host, invalid certificate).

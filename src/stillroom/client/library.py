@@ -32,7 +32,7 @@ class MediaLibrary:
         self._sender = sender
 
     def list(self, **filters: Unpack[ResourceFilters]) -> Iterator[MediaResource]:
-        """Iterate over all resources that match the filters, newest first, in pages as needed."""
+        """Iterate over resources that match all filters, newest first. Requests pages as needed."""
         target = _RESOURCES + _query(filters)
         yield from self._sender.items(target, answers.resource_of, "resource")
 

@@ -103,7 +103,7 @@ class Attempts:
 
 
 class ArchiveAttempts(Attempts):
-    """Attempts to download an archive, which always begin anew. At most three are interrupted."""
+    """Attempts to download a whole archive. The download fails after three interruptions."""
 
     def __init__(self, retries: Retries, subject: str) -> None:
         super().__init__(retries)

@@ -52,8 +52,8 @@ class SaveCalls(OneImageCalls):
             expires_in: Lifetime: a timedelta, seconds, or a string such as `7d`. If it is None, the
                 image does not expire. Saving the image again restarts the lifetime.
             progress: Function that is called after each chunk, in the thread that sends.
-            encoding: Options for images and arrays, such as `quality` and `pnginfo`; see
-                `Encoding`.
+            encoding: Options for encoding Pillow images and arrays, such as `quality` and
+                `pnginfo`; see `Encoding`.
         """
         name = named(path)
         precondition = condition(if_match, if_none_match)
@@ -176,7 +176,7 @@ class SaveCalls(OneImageCalls):
                 name = numbered(path, number)
 
     def _free_number(self, path: ImagePath, first: int) -> int:
-        """Search upwards from `first` for a number whose numbered name (`cat-1.png`) is free."""
+        """Return a number, `first` or higher, with which the path (`cat-1.png`) is unused."""
         taken, free, step = first - 1, first, 1
         while self.exists(numbered(path, free).text):
             taken, free, step = free, free + step, step * 2

@@ -69,9 +69,9 @@ def check_target(target: object) -> None:
 
 
 def check_within(file: Path, folder: Path | None) -> None:
-    """Raise `PermissionError` if `file` is not in `folder` (unless None) or `folder` itself.
+    """Raise `PermissionError` if `file` is outside `folder`. Resolves `..` and symbolic links.
 
-    The path may lead out of the folder through `..` or a symbolic link.
+    Nothing is checked if `folder` is None, or if `file` is `folder` itself.
     """
     if folder is None or file == folder:
         return

@@ -113,7 +113,7 @@ def opened(
     Raises:
         UnsupportedMedia: The image cannot be encoded with these options, or its format cannot
             contain the metadata.
-        InvalidParameter: `generation` is invalid, or the XMP of the image names another source.
+        InvalidParameter: `generation` is invalid, or the image's XMP names a source other than AI.
         OSError: The file cannot be read.
         TypeError: The source has another type, or is a file in text mode.
     """
@@ -137,7 +137,7 @@ def opened(
 
 
 def is_same(file: Path, stored: ImageInfo | None, *, ai_generated: bool = False) -> bool:
-    """Return whether a file, with an AI mark if `ai_generated`, has the SHA-256 of an image."""
+    """Return whether `file` (plus an AI mark if `ai_generated`) has the SHA-256 of an image."""
     if stored is None or stored.sha256 is None or not file.is_file():
         return False
     if file.stat().st_size != stored.size and not ai_generated:

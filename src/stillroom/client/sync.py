@@ -71,7 +71,7 @@ class ImageStore(SaveCalls, DownloadCalls):
     def entries(self, prefix: str = "", *, start_after: str = "") -> Iterator[ImageInfo]:
         """Iterate over the images whose paths begin with `prefix`, with their properties.
 
-        If the server uses a bucket, each image costs it one request. See `iter` for the arguments.
+        A server with a bucket sends one request to it for each image. See `iter` for the arguments.
         """
         for entry in self._entries(prefix, start_after, fold=False):
             if isinstance(entry, ImageInfo):

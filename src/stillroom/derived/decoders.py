@@ -98,7 +98,7 @@ class Decoders:
     async def dominant_color(self, file: int) -> str | None:
         """Return the dominant colour as `#rrggbb`, or None if the image is fully transparent.
 
-        Raises the same errors as `derive`.
+        Raises the same exceptions as `derive`.
         """
         color = (await self._run(file, wire.Job.of_color())).decode("ascii", "replace")
         return color if _COLOR.fullmatch(color) else None  # the process may be compromised

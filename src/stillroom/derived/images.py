@@ -218,7 +218,7 @@ class DerivedImages:
     async def dominant_color(self, original: OpenedImage) -> str | None:
         """Return the dominant colour in sRGB as `#rrggbb`, or None for a transparent image.
 
-        Raises the same errors as `derive`, but does not close `original`.
+        Raises the same exceptions as `derive`. Does not close `original`.
         """
         async with self._decodable(original) as file:
             return await self._decoders.dominant_color(file)

@@ -65,7 +65,7 @@ class FileParts:
         self.held += len(part)
 
     def end(self) -> None:
-        """Declare that no more parts will be read. A request for one then raises `BrokenHeader`."""
+        """Make `bytes_at` raise `BrokenHeader` for missing bytes: no more parts will be read."""
         self._has_all = True
 
     def allows(self, start: int, length: int) -> bool:
@@ -98,7 +98,7 @@ class FileParts:
         return part[start - at : start - at + length]
 
     def read_ahead(self, start: int, needed: int) -> None:
-        """Request 64 KiB from the offset `start`, unless the first `needed` bytes were read."""
+        """Request 64 KiB from the offset `start`, unless `needed` bytes from there were read."""
         left = self.size - start
         try:
             self.bytes_at(start, min(needed, left))
@@ -117,7 +117,7 @@ class FileParts:
 
 
 def at_most(count: int, items: Iterable[T]) -> Iterator[T]:
-    """Yield the first `count` items. Raise `BrokenHeader` if another one is requested."""
+    """Yield the first `count` items. Raise `BrokenHeader` when the caller requests another one."""
     for number, item in enumerate(items, 1):
         yield item
         if number == count:

@@ -20,7 +20,7 @@ def size(parts: FileParts) -> tuple[int, int]:
 
 
 def blocks(parts: FileParts) -> Iterator[tuple[int, int]]:
-    """Yield the start and end of each image or extension, up to the trailer or an invalid one."""
+    """Yield the start and end of each image or extension, up to the trailer or invalid data."""
     at = 13 + _table_bytes(parts.numbers("B", 10)[0])
     while (kind := parts.numbers("B", at)[0]) in (_EXTENSION, _IMAGE):
         start = at

@@ -42,10 +42,9 @@ def boxes(parts: FileParts, start: int, end: int) -> Iterator[tuple[bytes, int, 
 def inner_boxes(
     parts: FileParts, start: int, end: int, *required: bytes
 ) -> dict[bytes, tuple[int, int]]:
-    """Return the start and end of the content of the last box of each type. See `boxes`.
+    """Map each box type to the start and end of the content of its last box.
 
-    Raises:
-        BrokenHeader: one of the types in `required` is missing.
+    Raises the same exceptions as `boxes`, and `BrokenHeader` if a type in `required` is missing.
     """
     found = {kind: (at, until) for kind, at, until in boxes(parts, start, end)}
     if not found.keys() >= set(required):
@@ -54,7 +53,7 @@ def inner_boxes(
 
 
 def find_box(parts: FileParts, start: int, end: int, box_type: bytes) -> tuple[int, int]:
-    """Return the start and end of the first box's content, or raise BrokenHeader without one."""
+    """Return the content start and end of the first box of a type, or raise `BrokenHeader`."""
     for kind, at, until in boxes(parts, start, end):
         if kind == box_type:
             return at, until
@@ -92,7 +91,7 @@ class Location:
     """Location of the bytes of one item.
 
     Attributes:
-        method: Start of the offsets: the beginning of the file (0) or of the box `idat` (1).
+        method: 0 if offsets count from the start of the file, 1 if from that of the `idat` box.
         source: Data reference; 0 means this file.
         base: Number that is added to the offset of each extent.
         extents: Index, offset and length of each extent (range of bytes).
@@ -106,10 +105,10 @@ class Location:
 
 
 def locations(parts: FileParts, start: int, end: int, *, most: int = 0) -> Iterator[Location]:
-    """Yield the locations of up to `MAX_ITEMS` items in an `iloc` box with up to 64 extents each.
+    """Yield the locations of the first `MAX_ITEMS` items in an `iloc` box.
 
-    `start` and `end` delimit the content of the box. Writers, which need all items, allow `most`
-    items and extents in total.
+    `start` and `end` delimit the content of the box. An item may have up to 64 extents. Writers,
+    which need all items, raise both limits: `most` is the maximum of items and extents in total.
 
     Raises:
         BrokenHeader: the content ends too early, or an item has too many extents.

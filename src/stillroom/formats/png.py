@@ -28,7 +28,7 @@ Chunk = tuple[bytes, int, int]
 
 
 def chunks(parts: FileParts) -> Iterator[Chunk]:
-    """Yield all chunks from IHDR to IEND. The content of the last one may end after the file."""
+    """Yield all chunks from IHDR to IEND. The last yielded chunk may extend past the file."""
     at, kind = len(SIGNATURE), b""
     while kind != LAST:
         head = parts.bytes_at(at, 8)
@@ -46,11 +46,11 @@ def chunks_at_end(tail: bytes, kinds: Collection[bytes], budget: WorkBudget) -> 
     """Find the chunks with types in `kinds` in the last bytes of a file.
 
     `tail` may begin inside a chunk. It is therefore searched for offsets from which consecutive
-    chunks lead to the last chunk (IEND). Offsets of pixel chunks are tried first, then those of all
-    `kinds`.
+    chunks lead to the last chunk (IEND). Offsets of pixel chunks are tried first, then offsets of
+    chunks with types in `kinds`.
 
     Raises:
-        BrokenHeader: there is no last chunk.
+        BrokenHeader: `tail` contains no IEND chunk.
     """
     first = tail.find(PIXELS)
     if first >= 0 and tail.endswith(_END) and tail.find(_END, 0, first) < 0:
@@ -83,10 +83,10 @@ def _places(tail: bytes, kind: bytes) -> Iterator[int]:
 def _chain(
     tail: bytes, at: int, dead: set[int], kinds: Collection[bytes], budget: WorkBudget
 ) -> list[Chunk] | None:
-    """Return the chunks from the offset `at` on with types in `kinds`, or None.
+    """Follow consecutive chunks from the offset `at`. Return those with types in `kinds`.
 
-    The result is None if the chunks do not lead to the end. The offsets of such chunks are added to
-    `dead`, so that they are not tried again.
+    Return None if the chunks do not lead to the end. Their offsets are then added to `dead`, so
+    that they are not tried again.
     """
     passed: list[int] = []
     found: list[Chunk] = []

@@ -82,7 +82,7 @@ def _floating(parts: FileParts, start: int, end: int) -> float:
 
 
 def _coded(parts: FileParts, start: int, max_bytes: int) -> tuple[int, int]:
-    """Parse an integer that begins with its length (RFC 8794, 4 and 5). Return it and its end."""
+    """Parse a variable-size integer (RFC 8794, 4 and 5). Return it and the offset of its end."""
     (first,) = parts.bytes_at(start, 1)
     length = 9 - first.bit_length()
     if length > max_bytes:

@@ -61,7 +61,7 @@ class WorkBudget:
             raise TooMuchWork
 
     def inflate(self, packed: bytes, most: int) -> tuple[bytes, bool]:
-        """Decompress up to `most` bytes with zlib. Return them, and whether the data is complete.
+        """Return up to `most` bytes decompressed with zlib, and whether the data ends there.
 
         Raises:
             zlib.error: the data is invalid.
@@ -82,7 +82,7 @@ class WorkBudget:
         return part
 
     def put_back(self, part: "WorkBudget") -> None:
-        """Add what is left of a budget that `part_at_once` has split off."""
+        """Add the unspent work of a budget that `part_at_once` has split off."""
         self.looks += max(0, part.looks)
         self.data += max(0, part.data)
         self.characters += max(0, part.characters)

@@ -110,7 +110,7 @@ class Gallery:
         return _answer(request, self.page, PAGE, headers)
 
     async def send_file(self, request: Request) -> Response:
-        """Respond with a file of the gallery, or with 404 if it belongs to another version."""
+        """Respond with a file of the gallery, or with 404 if the URL names another version."""
         name: str = request.path_params["name"]
         if request.path_params["version"] != self.version or name not in self.files:
             raise HTTPException(404)
@@ -118,7 +118,7 @@ class Gallery:
 
 
 def gallery_router(gallery: Gallery, *, is_embedded: bool = False) -> APIRouter:
-    """Return a router that serves the gallery's page and files, for which no token is required.
+    """Return a router that serves the gallery's page and files without requiring a token.
 
     The page is at `/` or, for an application that has its own page there, at `/gallery/`.
     """

@@ -47,7 +47,7 @@ class Facet:
         return self.matches in ("exact", "number")
 
     def check(self, text: str) -> str:
-        """Return a valid text without leading zeros of a number, or raise ValueError."""
+        """Return the value, without leading zeros if it is a number, or raise ValueError."""
         if self.choices and text not in self.choices:
             raise ValueError(f"must be one of {', '.join(self.choices)}")
         if self.matches != "number":

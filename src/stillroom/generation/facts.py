@@ -111,10 +111,10 @@ The name `size` stands for the width and height in one string."""
 
 
 def names_of(same: str = "", **others: str | tuple[str, ...]) -> Names:
-    """Return a table of the names that a tool uses.
+    """Return a table from the fields of `Generation` to the names that a tool uses for them.
 
-    `same` are the names that are the same in `Generation`, separated by spaces. The others differ;
-    a tuple contains alternatives.
+    `same` contains the fields, separated by spaces, for which the tool has the same name. `others`
+    are fields for which it has another name, or several alternatives (a tuple).
     """
     return {**{name: name for name in same.split()}, **others}
 

@@ -81,7 +81,7 @@ UNKNOWN: Final = Found(None, broken=True)
 
 
 def reader_of(chunks: Callable[[int, int], AsyncIterator[bytes]]) -> Read:
-    """Return a function that joins the chunks of a part of a file."""
+    """Return a function that reads a part of a file as one bytes object."""
 
     async def read(start: int, length: int) -> bytes:
         return b"".join([chunk async for chunk in chunks(start, length)])
@@ -136,9 +136,9 @@ async def find_by_reading(size: int, read: Read) -> Found:
 
 
 async def by_reading(size: int, read: Read, parse: Callable[[FileParts], T]) -> T:
-    """Call `parse` with `run_parser` until all parts of a file that it needs were read.
+    """Call `parse` with `run_parser` repeatedly, reading the parts of a file that it asks for.
 
-    At most 1 MiB of the `size` bytes is read. Then `parse` has to use what was read.
+    At most 1 MiB of the `size` bytes is read. After that, `parse` gets only what was read so far.
 
     Raises:
         TooMuchWork: see `run_parser`.

@@ -41,7 +41,7 @@ def object_in(text: str | None, budget: WorkBudget) -> dict[str, Any] | None:
 
 
 def clean(value: Any, depth: int = 0) -> Any:  # noqa: ANN401  (JSON)
-    """Copy a JSON value without NaN, and with clean strings. Raise `Unreadable` if too deep."""
+    """Copy a JSON value without NaN, and clean its strings. Raise `Unreadable` if too deep."""
     if depth > _MAX_DEPTH:
         raise Unreadable
     if isinstance(value, str):

@@ -52,7 +52,7 @@ class Derivation:
     and any of these parameters turns a request for an image into a request for a thumbnail.
 
     Attributes:
-        width: Width in pixels of the box for the thumbnail; like the height one of `SIZES`.
+        width: Width of the box for the thumbnail, in pixels. `SIZES` has all widths and heights.
         fit: `contain` scales the image to fit into the box; `cover` fills the box and crops the
             image. Neither enlarges the image.
         quality: Multiple of ten up to 100; 0 for formats without a quality.

@@ -97,7 +97,7 @@ def as_rfc3339(nanoseconds: int) -> str:
 def lifetime(value: str | None) -> timedelta | None:
     """Parse the value of an `Expires-In` header, such as `7d` or `3600`.
 
-    Return None if it is missing. Raise `InvalidParameter` if it is no duration up to ten years.
+    Return None if it is missing. Raise `InvalidParameter` if it is invalid or above ten years.
     """
     if value is None:
         return None

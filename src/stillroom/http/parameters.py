@@ -136,9 +136,9 @@ def read_texts(raw: bytes, kind: type, *, has_foreign_names: bool = False) -> Te
 
 
 def link_after(last: object, raw: bytes, kind: type) -> str:
-    """Return a `Link` header (RFC 8288) to the page after the one that ends with `last`.
+    """Return a `Link` header (RFC 8288) to the next page, which begins after the entry `last`.
 
-    The other parameters are those of the query `raw`, as declared by the dataclass `kind`.
+    The link repeats the query `raw`, with `start_after` replaced. `kind` declares the parameters.
     """
     texts = read_texts(raw, kind) | {"start_after": [str(last)]}
     return f'<?{urlencode(texts, doseq=True, safe="", quote_via=quote)}>; rel="next"'

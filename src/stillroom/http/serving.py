@@ -57,7 +57,7 @@ _MAX_DIGITS: Final = 19  # number of digits in 2**63, which exceeds every file o
 
 @dataclass(frozen=True, slots=True)
 class ImageAnswer:
-    """Response for an image. The body of a GET response is its part with this start and length."""
+    """Response for an image. For GET, the body is `length` bytes from `start` of the image."""
 
     status: int
     headers: list[tuple[str, str]]

@@ -230,14 +230,14 @@ class Migration:
         return existing
 
     async def find_pair(self, key: StorageKey) -> tuple[StoredImage | None, StoredImage | None]:
-        """Return the source's and the target's image at a key, each None if missing."""
+        """Return the source's image and the target's image at a key; None for a missing image."""
         image: StoredImage | None = None
         with contextlib.suppress(ImageNotFound):
             image = await self._source.stat(key)
         return image, await self._find_in_target(key)
 
     async def delete_copy(self, copy: StoredImage) -> None:
-        """Delete this version of an image from the target, unless it was replaced."""
+        """Delete an image from the target, unless it was replaced by a later version."""
         if self._target is not None:
             with contextlib.suppress(ImageNotFound, PreconditionFailed):
                 await self._target.storage.delete(copy.key, save_id=copy.save_id)

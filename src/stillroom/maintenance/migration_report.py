@@ -26,7 +26,7 @@ _NO_IMAGES_OF_THE_SOURCE: Final = frozenset((MigrationOutcome.STRAY, MigrationOu
 
 @dataclass(frozen=True, slots=True)
 class ProgressEvent:
-    """One line in the migration report: a key or an unexpected file, and a sentence on a problem.
+    """One line in the migration report: an image or unexpected file, and its problem if any.
 
     Size in bytes and hexadecimal hash are set for the outcomes copied, replaced and same.
     """
@@ -57,7 +57,7 @@ class MigrationStats:
 
     @property
     def reported(self) -> int:
-        """Number of all problems, unexpected files and extra images, also if not listed."""
+        """Number of problems, unexpected files and extra images, even if not in `problems`."""
         return self.wrong + sum(self.counts.get(outcome, 0) for outcome in _NO_IMAGES_OF_THE_SOURCE)
 
     def note(self, event: ProgressEvent) -> None:

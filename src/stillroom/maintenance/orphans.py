@@ -85,7 +85,7 @@ class ScanStats:
 class OrphanScan:
     """Comparison of a media library's stored images with its database rows.
 
-    Orphans are older than `grace` and any running ingest.
+    An image is an orphan only if it is older than `grace` and older than any running ingest.
     """
 
     def __init__(self, storage: ImageStorage, database: MediaDatabase, *, grace: timedelta) -> None:

@@ -110,7 +110,7 @@ def is_same(first: RowsConfig, second: RowsConfig) -> bool:
 
 
 def _is_empty(config: RowsConfig) -> bool:
-    """Return True if the database has no tables yet. Creates nothing."""
+    """Return whether the database has no tables yet, without creating any."""
     if isinstance(config, SqliteConfig) and not config.file.exists():
         return True
     version = found(config)
@@ -209,7 +209,7 @@ class _Pass:
                     self._stats.dead_letters += number
 
     async def _carry_over(self, mark: QueueRow) -> QueueRow | None:
-        """Return a pending deletion of the copy for one of the original; None without a copy."""
+        """Convert a pending deletion of an original to one of its copy; None without a copy."""
         original, copy = await self._migration.find_pair(mark["storage_key"])
         if original is None or original.save_id != mark["save_id"]:
             return None
@@ -220,7 +220,7 @@ class _Pass:
         return {**mark, "save_id": copy.save_id}
 
     async def _delete_manifests(self, deleted: StorageKey) -> None:
-        """Delete manifests in the folders of an image from the target if the source has none."""
+        """Delete the target's manifests in an image's folders if the source lacks them."""
         for folder in folders_of(deleted):
             manifest = StorageKey(f"{folder}/{MANIFEST_NAME}")
             if folder in self._folders or not manifest.is_manifest:

@@ -104,8 +104,8 @@ class Verification:
     ) -> None:
         """Prepare the verification of a store.
 
-        `quarantine` moves damaged and changed images into quarantine. `adopt` records the hashes of
-        images without one; a store that cannot do so raises `ConfigurationError`.
+        If `quarantine` is True, damaged and changed images are moved into quarantine. If `adopt` is
+        True, missing hashes are recorded. Raise `ConfigurationError` if the store cannot do so.
         """
         if adopt and not isinstance(store, AdoptsHashes):
             raise ConfigurationError(

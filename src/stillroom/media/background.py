@@ -35,7 +35,7 @@ class Background:
 
     Attributes:
         expiry: Scan for expired images and runs; None if there are no retention rules.
-        bucket: Storage in which resources may lack their bytes, which is checked after a start.
+        bucket: Bucket that is checked after a start, because resources may lack their files in it.
         report: Called with the deletion queue's metrics after each sweep (run of the pending
             deletions) and at least every `REPORT_S` seconds, so that a metrics scrape never waits
             for the database.

@@ -20,7 +20,7 @@ log = logging.getLogger("stillroom.media")
 class Clock:
     """System clock that detects jumps by comparison with the time since the system booted.
 
-    After a jump, it returns a lower and an upper bound. Tests replace the two functions.
+    After a jump, `earliest` and `latest` differ. Tests pass their own `wall` and `steady`.
     """
 
     def __init__(

@@ -105,7 +105,7 @@ class Healer:
         self._report = report
 
     async def ask(self, ids: Collection[uuid.UUID] | None = None) -> int:
-        """Queue jobs for resources with missing metadata (only `ids`), and return their number.
+        """Queue jobs for resources (all, or `ids`) that lack metadata. Return the number of jobs.
 
         If the database becomes unreachable, some of the jobs may have been queued.
         """

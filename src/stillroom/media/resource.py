@@ -73,7 +73,7 @@ class MediaResource:
     """Names of the fields that are computed later if they are unknown after an ingest."""
 
     def is_from(self, folder: KeyPrefix) -> bool:
-        """Return whether the resource was ingested from `folder`, and is there or in `media/`."""
+        """Return whether the source was in `folder`, and the file is in `folder` or `media/`."""
         return (
             self.source_key is not None
             and self.source_key.text.startswith(folder.text)
@@ -110,7 +110,7 @@ class Mark:
     Attributes:
         save_id: Version to delete. Any other version is kept, even if the bytes are the same.
         reason: `RELOCATED`, `DELETED`, `EXPIRED`, `RULE` or `ORPHAN`.
-        resource_id: Resource that was deleted; None if the source of an ingest is to be deleted.
+        resource_id: Deleted resource that used the image; None if there is no such resource.
         content_hash: SHA-256 of an ingest's source. The source is deleted only if a resource has
             the same bytes.
     """
@@ -131,8 +131,8 @@ class DueMark:
         id: Id of the row, and of the dead letter if all attempts fail.
         due_at: Earliest time of the next attempt (UTC).
         attempts: Number of attempts. A claimed deletion counts the current attempt, too.
-        content_hash: None also if an older version wrote the row.
-        copy: Resource with the same SHA-256 as the source to delete when the deletion was claimed.
+        content_hash: As in `Mark`. Rows from versions that recorded no hash have None.
+        copy: Resource that had the SHA-256 `content_hash` when the row was claimed, or None.
     """
 
     id: uuid.UUID
@@ -156,9 +156,9 @@ class ClaimedMarks:
 
 @dataclass(frozen=True, slots=True)
 class ClaimedIntents:
-    """Intents of crashed ingests, claimed until `until`: the keys of the copies to delete.
+    """Copies of crashed ingests, by key. Their intents are claimed until `until`.
 
-    The intents in `skipped` were deleted, because a resource uses the copy.
+    The intents of the copies in `skipped` were deleted, because a resource uses these copies.
     """
 
     media_keys: Sequence[StorageKey]
@@ -225,7 +225,7 @@ class QueueMetrics:
 class HealingJob:
     """Claimed job that computes a resource's missing metadata.
 
-    The number of attempts includes the current one. `reread` means to parse the file header, too.
+    The number of attempts includes the current one. With `reread`, parse the file header, too.
     """
 
     resource: MediaResource
@@ -296,7 +296,7 @@ class IntentLost(Exception):
 
 
 class MarkClaimed(Exception):
-    """Error: a sweeper is already deleting the image that an ingest was to use in place."""
+    """Error: a sweeper is already deleting an image that is to be recorded without a copy."""
 
 
 class SourceChanged(Exception):

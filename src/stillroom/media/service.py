@@ -165,7 +165,7 @@ class MediaResourceService:
     async def _join(
         self, known: MediaResource, source: Source, *, relocate: bool
     ) -> MediaResource | None:
-        """Return another folder's resource with the same bytes, without its texts and tags."""
+        """Return another folder's resource with the same bytes, but with no texts and tags."""
         if known.deleted_at is not None or not await has_its_bytes(self._storage, known):
             raise ResourceConflict
         # Keep the source if the resource is recorded in place: clients may overwrite that file.

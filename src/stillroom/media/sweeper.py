@@ -242,21 +242,19 @@ class Sweeper:
                 swept.dead_lettered += 1
                 settlement.dead_lettered.append((mark, text))
                 log.critical(
-                    "gave up deleting %r (reason: %s) after %d attempts: %s; see "
+                    "gave up deleting %r (deletion reason: %s) after %d attempts: %s; see "
                     "`stillroom media dead-letters`",
-                    key,
-                    reason,
-                    mark.attempts,
-                    text,
-                )
+                    key, reason, mark.attempts, text,
+                )  # fmt: skip
             else:
                 swept.failed += 1
                 again_at = now() + self._pause(mark.attempts)
                 settlement.retried.append((mark, text, again_at))
                 due_at = again_at.isoformat(timespec="seconds")
                 log.warning(
-                    "cannot delete %r (reason: %s), will retry at %s: %s", key, reason, due_at, text
-                )
+                    "cannot delete %r (deletion reason: %s), will retry at %s: %s",
+                    key, reason, due_at, text,
+                )  # fmt: skip
             return
         settlement.done.append(mark.id)
         count, message = outcome.value

@@ -32,7 +32,7 @@ class ConnectionFactory:
     def __call__(
         self, config: "Config", server_state: "ServerState", app_state: dict[str, Any], **_: object
     ) -> Connection:
-        """Create a connection. The first call in a process creates the state that they share."""
+        """Create a connection. The first call in a process also creates the shared state."""
         if self._service is None:
             app: Any = config.loaded_app
             self._service = Service(

@@ -44,7 +44,7 @@ log = logging.getLogger("stillroom.server")
 
 
 def serve(settings: Settings, *, sign_in_link: bool = False) -> None:
-    """Serve until a signal. With `sign_in_link`, print a link that signs in to the gallery once.
+    """Serve until a signal arrives. With `sign_in_link`, print a one-time link to the gallery.
 
     Raises:
         ConfigurationError: the server cannot start.

@@ -121,7 +121,7 @@ class Supervisor(Multiprocess):
         super().terminate_all()
 
     def handle_hup(self) -> None:
-        """Replace all workers. A single one is stopped, because its terminal may be closed."""
+        """Replace all workers. With one worker, stop the server: its terminal may be closed."""
         if self.config.workers == 1:
             self.should_exit.set()
         else:

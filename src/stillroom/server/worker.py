@@ -76,7 +76,7 @@ class Worker(Process):
     Attributes:
         silent_s: Seconds without a response to a ping, counted only while both processes ran.
         has_started: Whether the worker has reported that it accepts requests.
-        early_deaths: Number of crashes in a row soon after a start, of it and its predecessors.
+        early_deaths: Number of crashes in a row soon after a start, of this or a replaced worker.
         restart_at: Time at which a replacement starts; None while the worker is running.
     """
 

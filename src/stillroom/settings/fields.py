@@ -33,7 +33,7 @@ _VISIBLE_TEXT: Final = re.compile(r"[\x21-\x7e]*")
 
 
 def variable_of(field: str) -> str:
-    """Return the environment variable of a field, or of a variable itself."""
+    """Return the environment variable of a field. Names of variables are returned unchanged."""
     name = field.upper()
     return name if name.startswith(PREFIXES) else f"STILLROOM_{name}"
 
@@ -237,8 +237,8 @@ class Fields(BaseSettings):
     """Minimum speed of an upload. A body that is slower for 30 seconds gets 408."""
 
     idle_timeout_seconds: int = Field(default=65, ge=1)
-    """Seconds that a connection stays open between requests. A proxy in front must use fewer
-    seconds."""
+    """Seconds that a connection stays open between requests. A reverse proxy needs a shorter
+    timeout."""
 
     write_timeout_seconds: float = Field(default=60, gt=0)
     """Seconds after which a connection is closed if the client reads nothing of a response."""

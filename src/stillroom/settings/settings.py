@@ -48,8 +48,8 @@ _LOCAL_ROWS: Final = (
 class Settings(Fields):
     """Settings read from `STILLROOM_*` and `R2_*`. Arguments may be names of fields or variables.
 
-    An invalid value raises `ConfigurationError` when it is read. So do the properties that combine
-    several settings if these contradict each other.
+    An invalid value raises `ConfigurationError` when it is read. Properties that combine
+    several settings also raise it if these settings contradict each other.
     """
 
     _unread: list[str] = PrivateAttr(default_factory=list)
@@ -61,11 +61,11 @@ class Settings(Fields):
 
     @classmethod
     def read(cls, **values: object) -> Self:
-        """Read the settings from the environment. `values` that are not None override it.
+        """Read the settings from the environment. `values` that are not None override them.
 
-        The value of a variable that is not set can be in a file with the variable's name in the
-        folder CREDENTIALS_DIRECTORY, which systemd or a container's configuration sets:
-        docs/adr/0020.
+        If a variable is not set, its value can be in a file with the name of the variable. The
+        environment variable CREDENTIALS_DIRECTORY, which systemd or a container's configuration
+        sets, names the folder of these files: docs/adr/0020.
 
         Raises:
             ConfigurationError: settings are invalid or do not exist, or a variable looks like a
@@ -292,7 +292,7 @@ class Settings(Fields):
 
     @property
     def media_url(self) -> str:
-        """Base of public URLs of media resources: CDN URL for keys, or server URL for ids."""
+        """Base URL of media resources, to append a key (at the CDN) or an id (at this server)."""
         return self._cdn_url or f"{self._api_url}/media-resources"
 
     @property
@@ -308,7 +308,7 @@ class Settings(Fields):
         return bool(self.r2_endpoint_url or self.r2_access_key_id)  # `variables.BUCKET`
 
     def warnings(self) -> list[str]:
-        """Return warnings: variables that no setting reads, settings that need a single machine."""
+        """Return warnings about unread variables, and about secrets or rows that are not shared."""
         lines = list(self._unread)
         if self._has_bucket:
             local = ((_LOCAL_TOKENS, self.jwt_secret), (_LOCAL_ROWS, self.database_url))

@@ -35,7 +35,7 @@ def given_names() -> list[str]:
 
 
 def former_values() -> dict[str, object]:
-    """Return the values of variables whose former names are set. A new name has precedence."""
+    """Return the values of variables that are set under a former name. A new name has priority."""
     return {
         name: os.environ.get(name) or os.environ[former]
         for former, name in _RENAMED.items()
@@ -44,7 +44,7 @@ def former_values() -> dict[str, object]:
 
 
 def values_in(file: Path) -> tuple[dict[str, object], list[str]]:
-    """Return the variables of settings that a file sets, and the names in all its lines.
+    """Read a file. Return the values of its Stillroom variables, and the names of all variables.
 
     Raises:
         ConfigurationError: the file cannot be read, or sets nothing.

@@ -26,7 +26,7 @@ class BucketAddress:
     """Address of a bucket at an endpoint.
 
     Attributes:
-        hostname: Host to connect to, for which a certificate must be valid; without brackets.
+        hostname: Host to connect to, as in its certificate; IPv6 addresses have no brackets.
         root: Percent-encoded path of the bucket itself, without a slash at the end.
         name: Percent-encoded name of the bucket.
     """

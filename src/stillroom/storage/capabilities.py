@@ -31,7 +31,7 @@ class ChangeObserver(Protocol):
     """Callbacks for changes to stored images, called on the event loop: they must be fast."""
 
     def saved(self, image: StoredImage, passed: PassedBytes | None) -> None:
-        """Note a completed save. `passed` has the ends of the file, where its metadata is."""
+        """Record a completed save. `passed` has the first and last bytes, which hold metadata."""
         ...
 
     def copied(self, image: StoredImage, source: StoredImage) -> None:
@@ -138,7 +138,7 @@ class RemovesEmptyFolders(Protocol):
     """Optional capability of a disk: removing empty folders."""
 
     async def remove_empty_folders(self, empty_for: timedelta) -> int:
-        """Remove folders that have been empty for this time, and return their number.
+        """Remove folders that have been empty for `empty_for`, and return their number.
 
         Does nothing if the last search was less than `empty_for` ago.
         """
@@ -170,5 +170,5 @@ class PinsNames(Protocol):
         ...
 
     async def pinned_name(self, image: OpenedImage) -> str | None:
-        """Create a pinned name, or return None if the server must send the bytes itself."""
+        """Create and return a pinned name; None if the server must send the bytes itself."""
         ...

@@ -79,7 +79,7 @@ class R2Config:
 
     @property
     def address(self) -> BucketAddress:
-        """Address of the bucket. Raises `ConfigurationError` if its name has no valid host name."""
+        """Address of the bucket. Raises the same exceptions as `BucketAddress.of`."""
         return BucketAddress.of(self.endpoint_url, self.bucket, self.addressing)
 
     @property
@@ -131,7 +131,7 @@ def open_storage(
 def open_inspection(config: DiskConfig | R2Config, known: Collection[str] = ()) -> Inspection:
     """Open the configured backend for inspection, like `open_storage`.
 
-    `known` contains the names of other files that are expected in the data directory.
+    `known` contains the names of files, other than images, that may be in the data directory.
     """
     if isinstance(config, R2Config):
         from stillroom.storage.bucket.inspection import R2Inspection
@@ -157,7 +157,7 @@ def has_store(config: DiskConfig | R2Config) -> bool:
 
 
 def is_same_place(first: DiskConfig | R2Config, second: DiskConfig | R2Config) -> bool:
-    """Return whether two configurations have the same data directory, or endpoint and bucket."""
+    """Return whether two configurations refer to the same data directory or the same bucket."""
     return first.place == second.place
 
 

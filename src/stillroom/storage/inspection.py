@@ -73,5 +73,5 @@ class AdoptsHashes(Protocol):
     """
 
     async def adopt(self, inspected: Inspected, sha256: bytes) -> None:
-        """Record the hash. Raises `ConfigurationError` without extended attributes."""
+        """Record the hash. Raises `ConfigurationError` if extended attributes do not work."""
         ...

@@ -18,7 +18,7 @@ MAX_LISTED: Final = 1000
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """Condition of a change: the object has this ETag, or does not exist if `etag` is None."""
+    """Condition of a change: the object has the ETag `etag`, or does not exist if that is None."""
 
     etag: str | None = None
 
@@ -101,7 +101,7 @@ class ListedPage:
         entries: Keys, and folders (with a slash at the end), in the bucket's order. An entry is
             None if its key is not valid UTF-8 or ends with a slash.
         next_token: Token for requesting the next page; None on the last page.
-        modified_ns: Time of the last write by key, in nanoseconds since the epoch (bucket's clock).
+        modified_ns: Time of each key's last write in nanoseconds since the epoch (bucket's clock).
             Keys without a reported time are missing.
     """
 
@@ -217,9 +217,9 @@ class ObjectStore(Protocol):
     ) -> ListedPage:
         """List one page of the keys that begin with `prefix`: up to `limit` or `MAX_LISTED`.
 
-        With `after`, only keys after this text are listed (a folder may be listed again), and with
-        `token`, those that follow the page with this `next_token`. With `delimited`, keys that are
-        equal up to the first slash after the prefix become one entry, a folder.
+        With `after`, only keys after this text are listed, though a folder may be listed again.
+        `token` is the `next_token` of the previous page. With `delimited`, keys that are equal up
+        to the first slash after the prefix become one entry, a folder.
         """
         ...
 

@@ -83,7 +83,7 @@ class ImageStorage(Protocol):
     ) -> None:
         """Delete the image, durably.
 
-        With `save_id`, only this version is deleted, not a later one with the same bytes. On a
+        With `save_id`, only that version is deleted, not a later one with the same bytes. On a
         disk, check and deletion are atomic. In a bucket, another save may happen in between. That
         save survives if the bucket supports conditional deletion.
 

@@ -29,9 +29,9 @@ class ImageSource(Protocol):
 
 @dataclass(slots=True)
 class DescribedSource:
-    """A source whose content type and time are known beforehand, with its chunks.
+    """A source of `chunks` with a given content type, time or rules for the save.
 
-    A disk stores both; a bucket stores only the content type.
+    A disk stores content type and time; a bucket stores only the content type.
 
     Attributes:
         content_type: Content type to store. If None, it is detected.

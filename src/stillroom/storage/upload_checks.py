@@ -75,7 +75,7 @@ class UploadChecks:
         self.size = 0
 
     def count(self, chunk: bytes) -> None:
-        """Count a chunk. Raises `TooLarge`, or `UnsupportedMedia` if it is no image."""
+        """Count a chunk. Raises `TooLarge`, or `UnsupportedMedia` if an image is required."""
         self.size += len(chunk)
         if self.size > self._rules.max_bytes:
             raise TooLarge(f"the image is larger than {self._rules.max_bytes} bytes")
@@ -115,7 +115,7 @@ class UploadChecks:
     def finish(self, expected_sha256: bytes | None) -> Received:
         """Return the results. Call it after every chunk was counted and hashed.
 
-        Raises `EmptyFile` (unless from another store), `DigestMismatch` or `UnsupportedMedia`.
+        Raises `EmptyFile` (unless the source has a type), `DigestMismatch` or `UnsupportedMedia`.
         """
         if not self.size and self._kind is None:
             raise EmptyFile

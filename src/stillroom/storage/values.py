@@ -66,7 +66,7 @@ class LocalImage(OpenedImage, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RemoteImage:
-    """Redirect target: another server serves the image at `url`. The type is None if unknown."""
+    """Redirect target: another server serves the image at `url`. An unknown type is None."""
 
     url: str
     content_type: str | None = None
@@ -93,7 +93,7 @@ class Condition:
         return self.if_none_match == ANY and self.if_match is None
 
     def check(self, etag: str | None) -> None:
-        """Raise `PreconditionFailed` unless the condition holds of this ETag (None: no image)."""
+        """Raise `PreconditionFailed` unless the condition holds for this ETag (None: no image)."""
         if self.if_match is not None and not _matches(self.if_match, etag):
             raise PreconditionFailed
         if self.if_none_match is not None and _matches(self.if_none_match, etag):
@@ -123,7 +123,7 @@ class ListQuery:
         prefix: Text that all listed keys begin with.
         after: List only entries after this text, in the byte order of whole keys. Empty: list all.
         limit: Maximum number of entries on the page, 1 to 10,000.
-        delimited: Combine keys with the same text up to the first slash after the prefix.
+        delimited: Combine keys that are equal up to the first slash after the prefix into a folder.
         manifests: Include the manifests of runs, which are not images.
     """
 
@@ -140,7 +140,7 @@ class Page:
 
     Attributes:
         more: Whether more entries follow.
-        modified_ns: Time of the last save by key, in nanoseconds since the epoch. Empty on a disk.
+        modified_ns: Time of each key's last save in nanoseconds since the epoch. Empty on a disk.
     """
 
     entries: Sequence[str]

@@ -272,7 +272,7 @@ def _flush_calls() -> None:
 
 
 def _add(histogram: Histogram, cell: list[float]) -> None:
-    """Add the observations counted in `cell` to a histogram at once, unlike `Histogram.observe`."""
+    """Add all observations counted in `cell` to a histogram; `Histogram.observe` adds only one."""
     for bucket, number in enumerate(cell[_FIRST_BUCKET:]):
         if number:
             histogram._buckets[bucket].inc(number)  # noqa: SLF001  (see above)

@@ -50,7 +50,7 @@ class IdField(NamedTuple):
 
 
 def find_field(head: bytes) -> IdField | None:
-    """Find the `X-Request-Id` header in exactly one request head. None: missing or invalid."""
+    """Find the `X-Request-Id` header in one request head; None if it is missing or invalid."""
     name = _NAME.search(head)
     if name is None or _NAME.search(head, name.end()) or head.find(_END) != len(head) - len(_END):
         return None

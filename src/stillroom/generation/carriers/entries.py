@@ -47,7 +47,7 @@ class Entries:
         return b""
 
     def mark_broken(self, *, with_mark: bool = True) -> None:
-        """Record that metadata could not be read. `with_mark`: it may contain an AI mark."""
+        """Record unreadable metadata. If `with_mark` is True, it may have contained an AI mark."""
         self.broken = True
         self.hides_mark = self.hides_mark or with_mark
 

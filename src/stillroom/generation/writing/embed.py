@@ -101,7 +101,7 @@ def _plain(value: object) -> object:
 
 
 def _is_cut(value: object, known: object) -> bool:
-    """Return whether `known`, the cleaned copy of a string or list, differs in length or text."""
+    """Return whether cleaning changed the string `value`, or the length of the list `value`."""
     if isinstance(value, str) and isinstance(known, str):
         return value != known
     return isinstance(value, list | tuple) and isinstance(known, list) and len(value) != len(known)

@@ -204,7 +204,7 @@ class _ItemPlaces:
                 ]
 
     def encode(self) -> bytes:
-        """Return the encoded content. Raise `UnsupportedMedia` if a number does not fit into it."""
+        """Return the encoded content. Raise `UnsupportedMedia` if a number exceeds its field."""
         widths = self._widths
         numbers = [(len(self._places), widths.number)]
         for place in self._places.values():

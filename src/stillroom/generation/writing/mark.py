@@ -21,10 +21,10 @@ _SUPPORTED: Final = "only PNG, JPEG, WebP and AVIF can be marked: use one of the
 
 
 def with_ai_mark(data: bytes) -> bytes:
-    """Return an image with an AI mark. One with a mark or a C2PA manifest is returned unchanged.
+    """Add an AI mark to an image, unless it already has one or contains a C2PA manifest.
 
     Raises:
-        InvalidParameter: the image's XMP names another source than AI.
+        InvalidParameter: the image's XMP names a source other than AI.
         UnsupportedMedia: the image is damaged, or its format cannot contain the mark.
     """
     try:

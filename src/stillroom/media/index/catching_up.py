@@ -63,8 +63,8 @@ class CatchingUp:
         """Compare the images that changed since the newest indexed image with the index.
 
         On a disk, only the images in changed folders are compared. In a bucket, all names are
-        compared, and also the metadata of newer images. If several processes start together, only
-        one of them makes the comparison, and the others return None.
+        compared, and also the metadata of changed images. If several processes start together,
+        only one of them makes the comparison, and the others return None.
 
         Raises:
             BackendUnavailable: the storage or the database failed. The next call starts over.
@@ -123,7 +123,7 @@ class CatchingUp:
         return healed
 
     async def _changed_pages(self, comparing: Comparing, since_ns: int) -> AsyncIterator[bool]:
-        """Compare pages of images changed since `since_ns`. Yield whether each page differed."""
+        """Compare images changed since `since_ns`. Yield for each page whether it differed."""
         if isinstance(self._storage, FindsChangedFolders):
             async for folders in self._storage.changed_folders(since_ns):
                 async for found_some in self._folders(comparing, folders):

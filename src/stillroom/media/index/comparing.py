@@ -38,8 +38,8 @@ class Comparing:
     """Comparison of one storage with its search index. `healed` is the result so far.
 
     By default, the metadata of all images is compared with their rows. If `names_since_ns` is set,
-    pages contain only names. The metadata is then read only of images that are not in the index, or
-    were modified since this time in nanoseconds. If `anew` is True, every image is read again.
+    only names are listed. Metadata is then read only of images that are missing from the index, or
+    were modified since that time (nanoseconds). If `anew` is True, every file is parsed again.
 
     `saved_until_ns` is the start time of this process, set only for the comparison after a start.
     Recently saved images are then compared too, because the process that saved them may have
@@ -91,10 +91,10 @@ class Comparing:
         *,
         suspected: Collection[str] | None = None,
     ) -> bool:
-        """Compare images with their rows, and update rows that differ. Return whether any did.
+        """Compare images with their rows, and update rows that differ. Return whether any differed.
 
         Args:
-            there: Listed images by key; None if the listing contained only the name.
+            there: Listed images by key. A value is None if the listing contained only the name.
             known: Rows by key, read after the listing.
             began_ns: Time at which the listing began, in nanoseconds.
             suspected: Keys of images that may differ; None to compare the listed metadata.

@@ -93,7 +93,7 @@ class IndexFilling:
     ) -> None:
         """Write to `database`, which is opened by the first write.
 
-        `report_mark` is called with the metadata of each saved image, which has its AI label.
+        `report_mark` is called with the metadata, including the AI label, of each saved image.
         """
         self.database = database
         self._report_mark = report_mark
@@ -124,7 +124,7 @@ class IndexFilling:
         self._note(Removed(key, at_ns))
 
     def _note(self, change: _Saved | Removed) -> None:
-        """Queue a change; only the image's key and version if the queue contains too many bytes."""
+        """Queue a change. If the queue has too many bytes, drop the image's bytes and metadata."""
         key = change.key
         if not self._is_running or key.is_manifest:
             return
@@ -262,7 +262,7 @@ class IndexFilling:
     async def _described(
         self, storage: ImageStorage, changes: Sequence[_Saved | Removed]
     ) -> Sequence[IndexedImage]:
-        """Return the index entries of saved images. Queue images that cannot be read again."""
+        """Return the index entries of saved images. Images that cannot be read are queued again."""
         found: dict[StorageKey, IndexedImage] = {}
         for number, change in enumerate(changes, 1):
             if not number % _SLICE:
@@ -299,7 +299,7 @@ class IndexFilling:
 async def read_facts(
     storage: ImageStorage, image: StoredImage, passed: PassedBytes | None = None
 ) -> IndexedImage:
-    """Return an image's index entry. Parts of the file that are not in `passed` are read."""
+    """Return an image's index entry. Read the parts of the file that `passed` does not contain."""
     try:
         found = await _find(storage, image, passed)
     except ImageNotFound:  # the image was deleted or replaced: that is queued, too
@@ -336,7 +336,7 @@ async def _find(storage: ImageStorage, image: StoredImage, passed: PassedBytes |
 
 
 async def _find_in(passed: PassedBytes) -> Found | None:
-    """Parse metadata from the first and last bytes of a file. None if more bytes are needed."""
+    """Parse metadata from a file's first and last bytes. Return None if these are not enough."""
     parts = FileParts(passed.size, passed.kept_bytes)
     parts.add(0, passed.head)
     if not passed.is_whole:

@@ -86,7 +86,7 @@ class Term(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FactsQuery:
-    """Conditions that images must meet, unless they are None. All terms must match.
+    """Conditions that images must meet. All terms must match. A limit that is None is ignored.
 
     Times are nanoseconds since the epoch. The bounds `…_from` are inclusive, the others exclusive.
     If `sees_library` is True, words also match captions, alt texts and tags.

@@ -83,7 +83,7 @@ def folder_facets(key: str) -> Iterator[str]:
 
 
 def folder_facet(prefix: str) -> str | None:
-    """Return the index word for the innermost folder in a key prefix, or None without a folder."""
+    """Return the index word for a key prefix's innermost folder; None if there is no folder."""
     return [None, *folder_facets(prefix)][-1]
 
 

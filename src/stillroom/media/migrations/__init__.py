@@ -49,7 +49,7 @@ def migrate(config: RowsConfig) -> tuple[str | None, str]:
 
 
 def found(config: RowsConfig) -> str | None:
-    """Return a database's schema revision, or None if it has no tables. Errors as in `migrate`."""
+    """Return the schema revision; None without tables. Raises the same exceptions as `migrate`."""
     with migrating(config) as connection:
         return _revision(connection)
 

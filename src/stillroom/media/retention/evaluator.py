@@ -54,8 +54,8 @@ class ScanState:
     """State of one retention scan.
 
     Attributes:
-        newest: Runs kept by each rule with `keep_last_runs`, by the rule's name. A value consists
-            of the oldest kept run (publication time and folder) and the folders of all kept runs.
+        newest: Runs that each rule with `keep_last_runs` keeps, by the rule's name. The value is
+            the oldest kept run (publication time and folder), and the folders of all kept runs.
         expired_folder: Folder of the last expired run. This scan skips the folder's images.
     """
 
@@ -230,7 +230,7 @@ class RetentionEvaluator:
     async def _outnumbered_since(
         self, rule: Rule, folder: str, state: ScanState
     ) -> datetime | None:
-        """Return the time since which `keep_last_runs` newer runs exist; None if a run is kept."""
+        """Return the time since which `keep_last_runs` newer runs exist; None if fewer exist."""
         if rule.name not in state.newest:
             return None
         last, newest = state.newest[rule.name]

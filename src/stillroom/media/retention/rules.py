@@ -16,10 +16,10 @@ _LATEST_S: Final = datetime(9999, 12, 31, tzinfo=UTC).timestamp()
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Retention rule, with the keys of the file (docs/retention.md). None means no limit.
+    """Retention rule from `retention.toml` (docs/retention.md). A limit of None does not apply.
 
-    `name` is `rule 2` for the second rule in the file, or `COMPUTE_TTL`. `prefix` is a prefix of
-    image paths. A run matches if its folder with a slash has this prefix.
+    `name` is `rule 2` for the second rule in the file, or `COMPUTE_TTL`. A run matches if
+    its folder, with a trailing slash, begins with `prefix`. An image matches if its path does.
     """
 
     name: str

@@ -55,7 +55,7 @@ class DeletionRows(Rows):
     """Database rows of one library's pending deletions."""
 
     async def claim(self, claim: uuid.UUID, *, limit: int, lease: timedelta) -> ClaimedMarks:
-        """Claim pending deletions that are due, with a new id. They can no longer be cancelled.
+        """Claim due deletions, which can then no longer be cancelled. `claim` is a new id.
 
         The same transaction deletes the rows of deleted resources. Before this transaction, an
         ingest of identical bytes uses the deleted resource again. After it, the ingest creates a
@@ -174,7 +174,7 @@ class DeletionRows(Rows):
             await mark_saves(connection, [image], reason, due_at)
 
     async def mark_orphans(self, images: Sequence[StoredImage]) -> Sequence[StorageKey]:
-        """Schedule the immediate deletion of the images without a row. Return their keys."""
+        """Schedule immediate deletion of those images to which no row refers. Return their keys."""
         async with self._engine.writing() as connection:
             known = await known_keys(connection, [image.key for image in images])
             marked = [image for image in images if image.key not in known]
@@ -185,8 +185,8 @@ class DeletionRows(Rows):
 async def _remove_resources(connection: AsyncConnection, deleted: Sequence[uuid.UUID]) -> None:
     """Delete the rows of deleted resources.
 
-    Pending deletions of the images from which they were ingested get the reason `DELETED`, because
-    a copy is no longer required.
+    Pending and failed deletions of these resources' source images get the reason `DELETED`, so that
+    a source is deleted even without a copy.
     """
     gone = resources.c.id.in_(deleted), resources.c.deleted_at.is_not(None)
     found = await connection.execute(sa.select(resources.c.content_hash).where(*gone))

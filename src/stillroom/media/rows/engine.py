@@ -66,7 +66,7 @@ class RowsEngine:
             self._rewriting = _Rewriting(config)
 
     def reading(self) -> AbstractAsyncContextManager[AsyncConnection]:
-        """Context manager: begin a read-only transaction. Errors are as in `writing`."""
+        """Context manager: begin a read-only transaction. Raises the exceptions of `writing`."""
         return self._transaction(writes=False)
 
     def writing(self) -> AbstractAsyncContextManager[AsyncConnection]:
@@ -81,8 +81,8 @@ class RowsEngine:
         """Run `work` in a transaction. Use this only for data that can be rebuilt from the images.
 
         With SQLite, `work` runs in a single thread, and the commit does not wait for the disk. A
-        power failure may therefore lose the whole transaction, but never a part of it. Errors are
-        as in `writing`.
+        power failure may therefore lose the whole transaction, but never a part of it. Raises the
+        same exceptions as `writing`.
         """
         if self._rewriting is None:
             async with self.writing() as connection:

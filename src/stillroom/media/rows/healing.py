@@ -94,7 +94,7 @@ class HealingRows(Rows):
     ) -> None:
         """Delete a claimed job, unless it was claimed or queued again in the meantime.
 
-        If `put_off` is set, keep the job with this number of attempts and next attempt time.
+        If `put_off` is set, keep the job, and store its new number of attempts and due time.
         """
         ours = healing.c.resource_id == job.resource.id, healing.c.due_at == until
         statement: sa.Delete | sa.Update = sa.delete(healing).where(*ours)

@@ -90,7 +90,7 @@ class IntentRows(Rows):
 
 
 async def end_intent(connection: AsyncConnection, media_key: StorageKey) -> None:
-    """Delete an intent with its resource's insertion. Raise `IntentLost` if it was claimed."""
+    """Delete the intent of an inserted resource. Raise `IntentLost` if a sweeper has claimed it."""
     result = await connection.execute(sa.delete(intents).where(_is_held(media_key)))
     if result.rowcount == 0:
         raise IntentLost

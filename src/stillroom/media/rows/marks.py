@@ -119,7 +119,7 @@ async def bury_mark(connection: AsyncConnection, mark: DueMark, error: str) -> N
 
 
 async def restore_mark(connection: AsyncConnection, dead_letter: DeadLetter) -> None:
-    """Make a failed deletion due now, unless the version has a pending deletion."""
+    """Insert a failed deletion as pending and due now, unless the version already has one."""
     payload, sha256 = dead_letter.payload, dead_letter.payload["content_hash"]
     insert = insert_into(connection, deletions).values(
         id=dead_letter.id,

@@ -134,9 +134,9 @@ class ResourceRows(Rows):
 
         Args:
             known: The resource, read before the file at `storage_key` was checked.
-            storage_key: New key of the bytes. A changed key below `media/` requires an intent.
+            storage_key: Key of the file from now on. A new key below `media/` requires an intent.
             save_id: Version of the image at that key.
-            source: As in `add`.
+            source: Pending deletion of the source if the library has a copy; else None.
             skipped: Key below `compute/` whose pending deletion is cancelled.
             in_place: `media_key` of the intent to delete, for an ingest without a copy; else None.
             revive: If False, a deleted resource stays deleted.

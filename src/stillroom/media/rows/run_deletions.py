@@ -1,6 +1,6 @@
 """Table `media_run_deletions`: unfinished deletions of runs, which are resumed after a crash.
 
-A transaction locks such a row before all rows that `statements.py` lists in its lock order.
+A transaction locks a row of this table before any row in the lock order of `statements.py`.
 """
 
 import uuid
@@ -104,7 +104,7 @@ class RunDeletionRows(Rows):
         return True
 
     async def end(self, claim: uuid.UUID) -> RunDeletion | None:
-        """Delete the row of a finished deletion, and return it. None if another process has it."""
+        """Delete and return a finished deletion; return None if another process claimed it."""
         this = sa.delete(run_deletions).where(leases.is_ours(run_deletions, claim))
         rows = await self._execute(this.returning(*_COLUMNS))
         return _deletion(rows[0]) if rows else None

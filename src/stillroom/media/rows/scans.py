@@ -54,13 +54,13 @@ class ScanRows(Rows):
 
         Args:
             name: Name of the scan.
-            pages: Called with the claim and the key after which to resume. Scans one page per step,
-                records its position with the claim, and yields the pause in seconds. It returns
-                early if the claim is lost.
+            pages: Generator, called with the claim and the key after which to resume. After each
+                page, it records its position and yields the pause in seconds. It returns early if
+                the claim is lost.
             stops_within: Waits for a number of seconds, and returns whether to stop.
             lease: Duration of the claim.
             every: Interval from the end of a scan to the next.
-            is_bounded: Also begin if the recorded next time is further away than `every`, because
+            is_bounded: Also begin if the recorded start time is later than in `every`, because
                 the rules or the clock have changed.
         """
         claim = uuid.uuid4()
@@ -112,7 +112,7 @@ class ScanRows(Rows):
         return since
 
     async def needs_start(self, started: datetime) -> bool:
-        """Return True if no `START` scan has begun since `started`."""
+        """Return True if no `START` scan (see `claim_start`) has begun since `started`."""
         statement = sa.select(scans.c.name).where(_needs_start(started))
         return bool(await self._read(statement))
 

@@ -56,7 +56,7 @@ class TransferOutcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class TransferredRow:
-    """Outcome of transferring one resource. For `OTHER`, `other` is the conflicting resource."""
+    """Outcome of transferring one resource. For `OTHER`, `other` is the other resource's id."""
 
     outcome: TransferOutcome
     other: uuid.UUID | None = None
@@ -72,8 +72,8 @@ class RowTransfer(Rows):
     ) -> Sequence[TransferredRow]:
         """Insert resources from another library, or update resources transferred earlier.
 
-        The files of `incoming` were found in this library's storage. `marked` are the versions at
-        their keys that had a pending deletion before. A dry run changes nothing.
+        The files of `incoming` were found in this library's storage. `marked` are the versions of
+        these files that had a pending deletion before the check. A dry run changes nothing.
         """
         keys = sorted({resource.storage_key for resource in incoming}, key=lambda key: key.text)
         ids = [resource.id for resource in incoming]
@@ -138,7 +138,7 @@ class RowTransfer(Rows):
     async def remember(self, queue: Queue, incoming: Sequence[QueueRow]) -> int:
         """Insert pending deletions or dead letters from another library.
 
-        Resources with a pending deletion become deleted here, too. Return the number of new rows.
+        Resources deleted in that library become deleted here, too. Return the number of new rows.
         """
         keys = [row["storage_key"] for row in incoming]
         table = deletions if queue is deletions else dead_letters

@@ -26,7 +26,7 @@ _Folders = AsyncIterator[tuple[str, "Run | None"]]
 class Run:
     """Open (unpublished) or published run.
 
-    `published_at` is None if the run is open, and `count` if there is no valid manifest.
+    `published_at` is None if the run is open. `count` is None if it has no valid manifest.
     """
 
     folder: str

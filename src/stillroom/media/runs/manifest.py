@@ -32,7 +32,7 @@ _END: Final = b"]}\n"
 
 @dataclass(frozen=True, slots=True)
 class ManifestHead:
-    """Head of a manifest: the values on its first line. `folder` may have been renamed since."""
+    """Head of a manifest: the values on its first line. `folder` is outdated after a renaming."""
 
     folder: str
     published_at: datetime
@@ -76,7 +76,7 @@ def describe_image(image: StoredImage, sha256: bytes) -> dict[str, object]:
 async def encode(
     head: ManifestHead, images: AsyncIterator[list[dict[str, object]]]
 ) -> AsyncIterator[bytes]:
-    """Encode a manifest, a chunk of bytes per page, or raise TooLarge above `MAX_BYTES`."""
+    """Yield an encoded manifest, one chunk per page. Raise `TooLarge` above `MAX_BYTES`."""
     first_line = {
         "version": 1,
         "folder": head.folder,

@@ -80,10 +80,10 @@ class FastReads:
         *,
         longest_target: int,
     ) -> None:
-        """Create a fast path with empty caches. Longer targets take the ASGI path.
+        """Create a fast path with empty caches. Targets over `longest_target` take the ASGI path.
 
-        `find` is called for each request that passed all checks, and `forget` with each request
-        line that is evicted from the cache.
+        `find` is called for each request that passed all checks. `forget` is called with each
+        request line that is evicted from the cache.
         """
         self._operations = operations
         self._tokens = tokens
@@ -115,7 +115,7 @@ class FastReads:
         return self.answer(connection, data)
 
     def answer(self, connection: ClientConnection, data: bytes) -> bool:
-        """Respond to a complete request head from the caches, without waiting. See `learn`."""
+        """Respond to a complete head from the caches, without waiting. Result: see `learn`."""
         started = time.perf_counter()
         end = data.find(b"\r\n")
         client_id = b""

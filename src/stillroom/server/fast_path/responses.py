@@ -42,14 +42,14 @@ Conditions = tuple[str | None, ...]
 class Answer:
     """Response without status line, date and request id.
 
-    Instances are shared and must not be changed. Creating frozen ones takes three times as long.
+    Instances are shared and must not be changed. Freezing them would triple their creation time.
 
     Attributes:
         head: Header lines, with the empty line.
         body: Response body of an error.
         start: Offset of the range of the image that is sent as the body.
         length: Length of the range; 0 if `body` is sent instead.
-        proxy_head: Header lines that tell a proxy to send the range of the image `_NAME`.
+        proxy_head: Header lines that make a proxy send the range. `_NAME` stands for the file name.
     """
 
     operation: str
@@ -258,15 +258,15 @@ class FileResponses:
         self._conditional.put((line, conditions), (line.image, answer), size + ENTRY_BYTES)
 
     def _make_proxy_head(self, fields: Fields, answer: ImageAnswer) -> bytes:
-        """Return the head that makes a proxy send the image `_NAME`; empty if no proxy does."""
+        """Return a head that makes a proxy send the image, or empty bytes if no proxy sends it."""
         if self._sendfile is None or not self._sendfile.can_delegate(fields, answer):
             return b""
         return self._head(without_body(answer, _NAME.decode()).headers)
 
     def _delegate(self, answer: Answer, image: StoredImage) -> Response | None:
-        """Return a response that makes a proxy send the image; None if it has no pinned name.
+        """Return a response that makes a proxy send the image, or None if no pinned name exists.
 
-        The ASGI path then creates one (a hard link that the proxy opens).
+        The ASGI path then creates such a name (a hard link that the proxy opens).
         """
         name = self._sendfile and self._sendfile.storage.known_name(image)
         if not name:

@@ -22,7 +22,7 @@ class RequestBody:
     """Asynchronous iterator over the pieces of a request body.
 
     Attributes:
-        is_complete: True if the whole body has been received; `received` is its number of bytes.
+        is_complete: True if the whole body was received. `received` counts the bytes so far.
         on_first_read: Called before the first read, to send `100 Continue`.
         set_reading: Called with False to pause reading from the connection, True to resume.
     """

@@ -312,7 +312,7 @@ class Connection(asyncio.Protocol):
         return id_
 
     def _fail(self, error: Exception) -> None:
-        """Respond with 500, and log one line without a traceback, as clients may repeat this."""
+        """Respond with 500, and log only one line, since a client could cause many errors."""
         id_ = self.refuse(500, "internal server error; see the server log")
         if not id_:
             self.abort()

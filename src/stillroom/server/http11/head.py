@@ -30,7 +30,7 @@ class Request(NamedTuple):
     """Head of a request (request line and headers) that has passed all checks.
 
     Attributes:
-        path: Path, not decoded. So is `query`, without `?`.
+        path: Undecoded path. `query` is the undecoded query, without `?`.
         version: "1.0" or "1.1".
         headers: Headers in their original order, with names in lower case.
         keep_alive: Whether the client may send another request on this connection.

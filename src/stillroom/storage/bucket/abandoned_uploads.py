@@ -25,7 +25,7 @@ log = logging.getLogger("stillroom.r2")
 
 
 class AbandonedUploads:
-    """Background tasks that abort multipart uploads, and retry it until the process ends."""
+    """Background tasks that abort multipart uploads, and retry until the process ends."""
 
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
@@ -42,7 +42,7 @@ class AbandonedUploads:
         """Abort an upload whose id is unknown, because the response to its creation was lost.
 
         The bucket does not report which process created an upload. But a process sends the first
-        part within `DEADLINE_S`, so an upload that is twice as old and has no part is abandoned.
+        part within `DEADLINE_S`. So an upload without parts is abandoned after twice this time.
         """
         if key in self._unknown:
             return
@@ -104,7 +104,7 @@ class AbandonedUploads:
             return await self._store.has_parts(key, upload_id)
 
     async def close(self) -> None:
-        """Wait up to `DEADLINE_S` for running aborts. The lifecycle rule deletes other parts."""
+        """Wait up to `DEADLINE_S` for running aborts. A lifecycle rule deletes remaining parts."""
         self._closing.set()
         if self._tasks:
             _, late = await asyncio.wait(self._tasks, timeout=DEADLINE_S)

@@ -38,7 +38,7 @@ log = logging.getLogger("stillroom.r2")
 
 
 class _Probe(enum.Enum):
-    """Test with one temporary object. The value completes the header's name in log messages."""
+    """Kind of test. Its value is appended to the name of the tested header in log messages."""
 
     PUT = ""
     PARTS = " for images over 16 MiB"
@@ -89,7 +89,7 @@ class Conditions:
         """Return whether the bucket supports conditional deletions (If-Match).
 
         Call this method before the HEAD request that reads the ETag for the condition. The first
-        call takes time, in which the image may change.
+        call runs a test, during which the image may change.
         """
         # R2 documents no conditional deletion.
         return not self._store.keeps_guards and not any(await self._test(_Probe.DELETE))
@@ -176,7 +176,7 @@ class Conditions:
 
 
 def _certain(result: ChangeResult) -> ChangeResult:
-    """Return the result. Raise if an earlier attempt, without a response, may have succeeded."""
+    """Return `result`, or raise if an earlier attempt that got no response may have succeeded."""
     if result.doubtful:
         raise BackendUnavailable(
             "cannot find out whether the bucket supports conditional writes, because its requests "
@@ -186,7 +186,7 @@ def _certain(result: ChangeResult) -> ChangeResult:
 
 
 def _fault_of(condition: str, result: ChangeResult) -> str | None:
-    """Describe the bucket's fault, if it has any. The condition of the request was false."""
+    """Return the fault in the bucket's response to a request with a false condition, or None."""
     if result.refusal is None:
         return f"ignores {condition}"
     has_checked = result.refusal in (Refusal.MISSING, Refusal.GUARD_FAILED)

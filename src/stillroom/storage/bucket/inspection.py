@@ -94,7 +94,7 @@ class R2Inspection:
         return await fetch_facts(self._store, key, deadline=None)
 
     async def quarantine(self, image: StoredImage, facts: bytes) -> str | None:
-        """Copy the image and `facts` to `quarantine/`, and delete the original if it is unchanged.
+        """Copy image and description (`facts`) to `quarantine/`. Delete the original if unchanged.
 
         The deletion is conditional on the ETag if the bucket supports conditional deletions.
         """
@@ -131,7 +131,7 @@ class R2Inspection:
 
 @dataclass(slots=True)
 class _WholeImage:
-    """An `OpenedImage` that can be read only once and completely."""
+    """An `OpenedImage` that can be read only once, and only as a whole."""
 
     image: StoredImage
     download: Download

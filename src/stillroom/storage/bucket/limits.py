@@ -37,7 +37,7 @@ class MemoryBudget:
     async def reserve(self, size: int, *, wait_s: float) -> AsyncIterator[Reservation]:
         """Context manager: reserve `size` bytes (at most the whole budget) until the block ends.
 
-        Raises `BackendUnavailable` if they do not become free within `wait_s` seconds.
+        Raises `BackendUnavailable` if this memory does not become free within `wait_s` seconds.
         """
         if not self._try_reserve(size):
             try:
@@ -97,7 +97,7 @@ class KeyLocks:
     async def hold(self, key: str, *, deadline: float) -> AsyncIterator[None]:
         """Context manager: lock `key` until the block ends. Other callers wait in order.
 
-        Raises `BackendUnavailable` if another caller has the lock until `deadline` (loop's clock).
+        Raises `BackendUnavailable` if the lock is not free by `deadline` (event loop's clock).
         """
         lock, users = self._locks.get(key, (asyncio.Lock(), 0))
         self._locks[key] = (lock, users + 1)

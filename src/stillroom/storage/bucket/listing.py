@@ -11,9 +11,9 @@ from stillroom.storage.values import ListQuery, Page
 
 
 async def list_page(store: ObjectStore, query: ListQuery, order: ListingOrder) -> tuple[Page, int]:
-    """List one page of images, and count skipped keys that are not valid image keys.
+    """Return one page of images, and the number of skipped keys that are not valid image keys.
 
-    Requests as many pages of the bucket as necessary. Raises like `ImageStorage.list`.
+    May request several pages of the bucket. Raises the same exceptions as `ImageStorage.list`.
     """
     entries: list[str] = []
     modified_ns: dict[str, int] = {}
@@ -46,7 +46,7 @@ async def list_page(store: ObjectStore, query: ListQuery, order: ListingOrder) -
 async def walk(store: ObjectStore, prefix: KeyPrefix, after: str) -> AsyncIterator[str | None]:
     """Yield all keys after `after` in the bucket's order, including keys that are not images.
 
-    Raises like `ImageStorage.list`.
+    Raises the same exceptions as `ImageStorage.list`.
     """
     query, order = ListQuery(prefix, after), ListingOrder()
     token: str | None = None
@@ -84,7 +84,7 @@ async def _read(
 
 
 def is_image_entry(entry: str) -> bool:
-    """Return whether a listed key is a valid image key, or a listed folder can contain one."""
+    """Return whether an entry is a valid image key, or a folder that can contain such keys."""
     try:
         ImagePath.parse(image_entry(entry).removesuffix("/"))
     except InvalidPath:

@@ -35,7 +35,7 @@ _READ_BYTES: Final = 4 * 1024**2
 
 
 class ObjectImage:
-    """An opened object. Range requests are conditional on its ETag, so all read one version."""
+    """An opened object. Its ETag is a condition of all range requests, so they read one version."""
 
     def __init__(self, store: ObjectStore, image: StoredImage) -> None:
         self._store = store
@@ -82,7 +82,7 @@ def properties_of(
 async def fetch_facts(
     store: ObjectStore, key: StorageKey, *, deadline: float | None
 ) -> StoredImage:
-    """Return the metadata of an image by a HEAD request. Raises like `ImageStorage.stat`."""
+    """Return an image's metadata (HEAD request). Raises `ImageNotFound` or `BackendUnavailable`."""
     head = await store.head(key.text, deadline=deadline)
     if head is None:
         raise ImageNotFound

@@ -1,7 +1,7 @@
 """Checks of the order of a bucket's listings, and a test of the order for `stillroom doctor`.
 
-The next page continues after the last entry, so in a bucket without a stable order images would be
-missing. S3 lists whole keys in byte order; SeaweedFS walks a tree of folders.
+A page continues after the last entry of the previous page, so a listing in an unstable order would
+omit images. S3 lists whole keys in byte order; SeaweedFS walks a tree of folders.
 """
 
 import contextlib
@@ -44,7 +44,7 @@ class ListingOrder:
     def check(self, entries: Sequence[str | None], *, is_part: bool) -> None:
         """Check one page. Logs a warning for the first page that is not in byte order.
 
-        Raises `ListingUnsupported` if the page is unsorted, and not the only page (`is_part`).
+        Raises `ListingUnsupported` if the order is unknown and there are other pages (`is_part`).
         """
         limitation = _limitation(entries)
         if limitation is not None and not self._has_warned:
@@ -60,7 +60,7 @@ class ListingOrder:
 
 
 async def probe_order(store: ObjectStore) -> Sequence[Limitation]:
-    """Return deviations of a bucket's order from S3's, by listing temporary objects.
+    """List temporary objects, and return how the bucket's order deviates from S3's byte order.
 
     Raises `BackendUnavailable` if the test failed.
     """

@@ -167,7 +167,7 @@ class R2ImageStorage:
         return image
 
     def _budget_for(self, size: int) -> MemoryBudget:
-        """Return the memory budget for small images, or for large images if only that has room."""
+        """Return the budget for `size`. Small images use the large budget if only that has room."""
         if size > _SMALL_BYTES or (not self._small.has_room(size) and self._large.has_room(size)):
             return self._large
         return self._small
@@ -175,9 +175,9 @@ class R2ImageStorage:
     async def _admit(
         self, key: StorageKey, max_bytes: int | None, condition: Condition
     ) -> Guard | None:
-        """Return the condition on the object's ETag with which the bucket enforces `condition`.
+        """Translate `condition` to a condition on the object's ETag, which the bucket enforces.
 
-        Raises if the save would certainly fail, before the first byte is read.
+        If the save would certainly fail, raises the error before the first byte is read.
         """
         if not condition.is_set:
             return None
@@ -220,7 +220,7 @@ class R2ImageStorage:
         return f"{self._public_url}/{quote(key, safe='/')}"
 
     async def open(self, key: StorageKey) -> ObjectImage:
-        """Open the image with a HEAD request. Each 4 MiB that are then read cost a GET request."""
+        """Open the image with a HEAD request. Reading it costs one GET request for each 4 MiB."""
         return ObjectImage(self._store, await fetch_facts(self._store, key, deadline=None))
 
     async def stat(self, key: StorageKey) -> StoredImage:
@@ -276,9 +276,9 @@ class R2ImageStorage:
     ) -> None:
         """Check existence and condition by a HEAD request, then delete the object.
 
-        Another process may save an image between the two requests. If the bucket supports
-        conditional deletion, that image is kept unless it has the same ETag (the same bytes).
-        Otherwise that image is deleted, too. With `save_id`, the deletion is not retried.
+        Another process may save a new version between the two requests. That version survives
+        if its bytes differ, the bucket supports conditional deletions, and `condition` or `save_id`
+        is set. Otherwise it is deleted, too. With `save_id`, the deletion is not retried.
         """
         deadline = asyncio.get_running_loop().time() + DEADLINE_S
         began_ns = time.time_ns()

@@ -83,7 +83,7 @@ class UploadContext:
 
 
 class Upload:
-    """An upload of one image. Raises like `ImageStorage.save`.
+    """An upload of one image. Raises the same exceptions as `ImageStorage.save`.
 
     The caller must pass every chunk to `checks.count`.
     """

@@ -25,7 +25,7 @@ class Attributes:
     content_type: str
 
     def write(self, fd: int) -> None:
-        """Write the attributes to an open file. Raises `OSError` without space or support."""
+        """Write the attributes to an open file. Raises `OSError` if space or support is missing."""
         head = _LAYOUT.pack(_VERSION, self.modified_ns, self.sha256)
         os.setxattr(fd, NAME, head + self.content_type.encode("ascii"))
 
@@ -44,7 +44,7 @@ class Attributes:
 
     @staticmethod
     def outdated_sha256(fd: int) -> bytes | None:
-        """Return the recorded SHA-256 even if the file was modified since, or None if missing."""
+        """Return the recorded SHA-256 or None, even if the file has been modified since."""
         try:
             version, _, sha256 = _LAYOUT.unpack_from(os.getxattr(fd, NAME))
         except (OSError, struct.error):

@@ -154,7 +154,7 @@ class DataDirectory:
         return self._state[_EPOCH]
 
     def note_removed_folder(self) -> None:
-        """Make all processes flush parent folders again: call before and after removing one."""
+        """Make all processes flush parent folders again. Call before and after removing folders."""
         self._state[_EPOCH] = secrets.token_bytes(8)
 
     def sync(self, fd: int, call: str = "fsync_file") -> None:
@@ -162,7 +162,7 @@ class DataDirectory:
 
         After a failed fsync the kernel drops the unwritten pages and reports success the next time,
         so fsync is never called again for the file (https://wiki.postgresql.org/wiki/Fsync_Errors).
-        The outcome of the save is then unknown (`ReadOnly`).
+        Raises `ReadOnly`; the outcome of the save is then unknown.
         """
         if not self.durable:
             return
@@ -194,7 +194,7 @@ class DataDirectory:
     def sync_folder(self, fd: int) -> None:
         """Flush a folder's entries to disk, like `sync`.
 
-        On XFS, fsync of a folder succeeds while the filesystem is shutting down, but stat fails.
+        Also calls stat: when XFS shuts down, fsync of a folder succeeds, but stat fails.
         """
         self.sync(fd, "fsync_folder")
         if self.durable:
@@ -204,13 +204,13 @@ class DataDirectory:
                 self._turn_read_only(error)
 
     def open_folder(self, path: str) -> int:
-        """Open a folder by its key prefix without the slash. Raises like `open_contained`."""
+        """Open a folder (key prefix without the slash). Raises the errors of `open_contained`."""
         return self.open_contained(self.fd, path, os.O_RDONLY | os.O_DIRECTORY)
 
     # Staging files -----------------------------------------------------------------------
 
     def open_staged(self) -> tuple[int, str | None]:
-        """Create a temporary file for an upload. Return its descriptor, and its name if any."""
+        """Create a temporary file for an upload. Return its descriptor, and its name or None."""
         if self.has_nameless_files:
             flags = os.O_TMPFILE | os.O_RDWR
             return os.open(".", flags, _FILE_MODE, dir_fd=self.staging_fd), None
@@ -329,7 +329,7 @@ class DataDirectory:
         return True
 
     def _probe_hard_links(self) -> None:
-        """Check that hard links work. A new image is published with one: it overwrites no file."""
+        """Check that hard links work. link(2) publishes new images, since it overwrites no file."""
         name = self.staging_name()
         with self._staged() as (fd, staged_name):
             try:
@@ -351,9 +351,9 @@ class DataDirectory:
 
 
 def link_file(fd: int, name: str, folder_fd: int) -> None:
-    """Give an open file without a name this name. Raises EEXIST if the name is in use.
+    """Give a nameless open file the name `name`. Raises EEXIST if the name is in use.
 
-    Without `dir_fd`, CPython calls link(2), which does not follow /proc/self/fd (EXDEV).
+    Without `dst_dir_fd`, CPython calls link(2), which does not follow /proc/self/fd (EXDEV).
     """
     os.link(f"/proc/self/fd/{fd}", name, dst_dir_fd=folder_fd, follow_symlinks=True)
 

@@ -1,7 +1,7 @@
 """Cache of the sorted names in large folders, kept up to date by inotify.
 
 Reading a folder with a million names takes half a second, which is too slow for each page of a
-listing. So the names are cached by the folder's inode, and inotify watches the folder from before
+listing. So the names are cached by the folder's inode, and inotify begins to watch a folder before
 it is read. Each page first processes the queued events and looks up every changed name. The queue
 contains all earlier changes by any process on the machine. On filesystems that do not guarantee
 this, nothing is cached. See docs/adr/0010.
@@ -55,8 +55,8 @@ class FolderCache:
     def names_from(self, fd: int, start: str, count: int) -> list[str] | None:
         """Return the names in an open folder from `start` (inclusive) on, in sorted order.
 
-        The result contains at least `count` names, if there are so many. It is None if the folder
-        is not cached.
+        The result contains at least `count` names unless fewer exist. It is None if the folder is
+        not cached.
         """
         ident = _ident(fd)
         folder = self._folders.get(ident)
@@ -111,7 +111,7 @@ class FolderCache:
         return not self._unsorted
 
     def sort(self) -> None:
-        """Sort the names that were read last, so that the next page is faster."""
+        """Sort cached names that are still unsorted, so that the next page is faster."""
         while self._unsorted:
             with contextlib.suppress(IndexError):  # another thread sorts them
                 ident, folder = self._unsorted.popleft()
@@ -232,7 +232,7 @@ def _ident(fd: int) -> Ident:
 
 
 def _read_states(folder_fd: int, names: set[str]) -> dict[str, bool]:
-    """Return whether each name currently exists, as a file and (with a slash) as a folder.
+    """Map each name to whether it is now a file, and `name/` to whether it is now a folder.
 
     Of the inotify events, only the names are used. So it does not matter in which order they
     arrive, or whether the kernel merges or repeats some of them.

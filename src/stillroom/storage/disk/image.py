@@ -88,7 +88,7 @@ class DiskImage:
 
 
 class RecentFacts:
-    """Cache for the metadata of recently opened files, since reading it takes longer than opening.
+    """Cache for the metadata of recently opened files. Reading metadata is slower than opening.
 
     Entries are valid while inode, size and times of the file are unchanged.
     """

@@ -85,7 +85,7 @@ class DiskInspection:
         return await self._storage.stat(key)
 
     async def adopt(self, inspected: Inspected, sha256: bytes) -> None:
-        """Store the SHA-256 in the file's attribute, until the file is modified."""
+        """Store the SHA-256 in the file's attribute, which is valid until the file is modified."""
         if not self._data_directory.has_attributes:
             raise ConfigurationError(
                 "hashes are kept in extended attributes, and this filesystem has none: "

@@ -37,7 +37,7 @@ def version_of(key: StorageKey, status: os.stat_result) -> Version:
 
 
 class KnownFiles:
-    """Checks whether files below one folder are unchanged. Not thread-safe: one buffer for all."""
+    """Checker for changes of files below one folder. Not thread-safe: all calls use one buffer."""
 
     def __init__(self, folder_fd: int, flags: int) -> None:
         self._folder_fd = folder_fd

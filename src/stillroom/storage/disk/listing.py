@@ -2,8 +2,8 @@
 
 A folder is sorted by its name with a slash, because the keys below it begin like that: `a-b` <
 `a/b` < `a0`. From each folder, only the smallest names that the page may need are selected, and a
-folder is read only when the page reaches it. So memory depends on the page size, and time on the
-folders on the page. The sorted names in large folders are cached (`folder_cache.py`).
+folder is read only when the page reaches it. So memory depends on the page size, and time depends
+on the folders that were read. The sorted names in large folders are cached (`folder_cache.py`).
 """
 
 import errno
@@ -88,7 +88,7 @@ def list_entries(
 
 
 def _start(path: str, after: str) -> str | None:
-    """Return the smallest name in a folder from which keys after `after` are possible."""
+    """Return a lower bound for names that may lead to keys after `after`; None if no name does."""
     if not after.startswith(path):
         return "" if after < path else None
     name, slash, _ = after.removeprefix(path).partition("/")
@@ -98,10 +98,10 @@ def _start(path: str, after: str) -> str | None:
 def _choose(
     data_directory: DataDirectory, folder: _PendingFolder, count: int, folder_cache: FolderCache
 ) -> None:
-    """Fill a folder's queue with its next names in key order: at least `count`, if it has as many.
+    """Add a folder's next names in key order to its queue: at least `count`, unless fewer remain.
 
-    Each selection may read the whole folder, and may find only empty folders. So the number of
-    selected names begins large and doubles, up to a limit on memory.
+    A call may read the whole folder, and may find only the names of empty folders. So `count`
+    is raised to a large minimum, which doubles with each call up to a limit on memory.
     """
     count = max(count, min(_SMALLEST_PICK << folder.picks, _LARGEST_PICK))
     folder.picks += 1
@@ -179,7 +179,7 @@ def _contains_image(
 
 
 def _search_image(data_directory: DataDirectory, path: str) -> bool | None:
-    """Return whether a folder contains any key; None after `_FOLDERS_SEARCHED` folders."""
+    """Return whether a folder has any key; None if unknown after `_FOLDERS_SEARCHED` folders."""
     waiting = [path]
     for _ in range(_FOLDERS_SEARCHED):
         if not waiting:

@@ -83,7 +83,7 @@ def is_absent(folder_fd: int, path: str) -> bool:
 
 
 def open_by_walk(folder_fd: int, path: str, flags: int) -> int:
-    """Open a file segment by segment, without following links. Raises like `open_by_kernel`."""
+    """Open a file segment by segment, without following links. Raises `OSError` for a link."""
     *folders, name = path.split("/")
     if path.startswith("/") or ".." in (*folders, name):
         raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), path)

@@ -62,10 +62,10 @@ class Publisher:
         raise BackendUnavailable("the folder was removed repeatedly during the save: try again")
 
     def _publish_in(self, folder_fd: int, name: str, staged: Staged, condition: Condition) -> bool:
-        """Publish in an open folder. Return False if an empty folder in the way was removed.
+        """Publish in an open folder, or remove an empty folder named `name` and return False.
 
-        All processes use the folder's lock. Unconditional saves share it. Conditional replacements
-        and deletions lock it exclusively, so that the check and the change are atomic.
+        All processes use the folder's lock. Most saves share it. A deletion, or a save with
+        If-Match, locks it exclusively, so that the check and the change are atomic.
         """
         exclusive = condition.if_match is not None
         with translate_os_errors(FileNotFoundError, IsADirectoryError):

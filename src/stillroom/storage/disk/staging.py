@@ -116,8 +116,8 @@ class Staged:
     ) -> os.stat_result:
         """Set the modification time and the attributes of a complete file. Return its status.
 
-        `modified_ns` is the time in another store; by default, the current time is used. Its last
-        three digits are replaced at random, so that save ids differ even if inodes are reused.
+        `modified_ns` is the image's time in another store; its last three digits are randomized, so
+        that save ids differ even if inodes are reused. By default, the current time is used.
         """
         if modified_ns is None:
             time_ns = time.time_ns()

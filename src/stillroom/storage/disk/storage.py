@@ -182,7 +182,7 @@ class DiskImageStorage:
     open = locate
 
     def locate_now(self, key: StorageKey, known: StoredImage | None = None) -> DiskImage:
-        """Open the image's file, like `locate`, which never blocks."""
+        """Open the image's file without waiting, like `locate`."""
         try:
             fd = self._data_directory.open_contained(self._data_directory.fd, key.text, _READ_FLAGS)
         except OSError as error:
@@ -277,7 +277,7 @@ class DiskImageStorage:
     async def copy(
         self, source: StorageKey, target: StorageKey, *, save_id: str | None = None
     ) -> StoredImage:
-        """Copy the file in the kernel. Some filesystems share the blocks; it is no hard link."""
+        """Copy the file in the kernel. The copy may share blocks, but it is not a hard link."""
         self._data_directory.refuse_writes_if_read_only()
         opened = self.locate_now(source)
         try:

@@ -47,7 +47,7 @@ class BrokenAnswerError(OSError):
 class Response:
     """A response whose headers were read. The caller must read it completely or close it.
 
-    The names in `headers` are lower-case. Of repeated headers, it contains the last one.
+    The names in `headers` are lower-case. The last value of a repeated header is kept.
     """
 
     def __init__(self, connection: "_Connection", pool: "Connections") -> None:
@@ -100,7 +100,7 @@ class Connections:
         """Send a request once, and wait for the headers of its response.
 
         `head` includes the empty line. `on_start` is called just before the first byte is sent.
-        Raises `NotConnectedError` if nothing was sent, or else another `OSError`.
+        On failure, raises `NotConnectedError` if no byte was sent, else another `OSError`.
         """
         connection = self._take_idle() or await self._connect()
         on_start()

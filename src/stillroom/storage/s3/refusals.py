@@ -64,9 +64,9 @@ log = logging.getLogger("stillroom.r2")
 
 
 class Refusals:
-    """Converter of refused requests to errors. Logs the first error of each kind, and the recovery.
+    """Converter of refused requests to exceptions, which also logs errors and recoveries.
 
-    Failed requests are logged anyway, and health checks would repeat errors every few seconds.
+    Repeated errors are not logged, since health checks would cause one every few seconds.
     """
 
     def __init__(self) -> None:

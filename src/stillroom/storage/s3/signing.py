@@ -110,8 +110,8 @@ class Signer:
 class _Second:
     """Values that all signatures in the same second share.
 
-    `mac` was started with the key: copying it is faster than `hmac.digest`. The texts are the
-    beginnings of the Authorization header, of a presigned URL's query and of the signed text.
+    `mac` was started with the key, since copying it is faster than `hmac.digest`. `credential`,
+    `query` and `signed` begin the Authorization header, a presigned query and the signed text.
     """
 
     number: int

@@ -68,8 +68,8 @@ def error_field(document: bytes, name: str = "Code") -> str:
 def parse_listing(document: bytes, *, order: Callable[[str], str]) -> ListedPage:
     """Parse the response to ListObjectsV2, which lists folders after all keys.
 
-    `order` is the sort key for the bucket's own order. Raises `BrokenXml`, also for a truncated
-    page without a continuation token.
+    `order` is the sort key for the bucket's own order. Raises `BrokenXml` if the
+    response is malformed, or is a truncated page without a continuation token.
     """
     root = _parse_as("ListBucketResult", document)
     decode = _decode_key if root.findtext("EncodingType") == "url" else str
@@ -103,7 +103,7 @@ def parse_uploads(document: bytes) -> UploadsPage:
     """Parse the response to ListMultipartUploads (without `encoding-type`).
 
     SeaweedFS claims to encode keys but does not. XML can represent all image keys anyway. Raises
-    `BrokenXml`, also for a truncated page without entries.
+    `BrokenXml` if the response is malformed, or is a truncated page without entries.
     """
     root = _parse_as("ListMultipartUploadsResult", document)
     uploads = [

@@ -1,8 +1,8 @@
 """Table for dead letters of every kind, which replaces the table of failed deletions.
 
-The former table stays, because servers of the older version may run until they are restarted. They
-must see every failed deletion: their expiry never deletes such an image. So triggers keep both
-tables alike.
+The former table stays, because servers of the older version may still run during an upgrade. They
+read it to exclude images with a failed deletion from expiry. Triggers therefore apply each
+insertion and deletion in one of the tables to the other.
 """
 
 from typing import Final
@@ -31,7 +31,7 @@ _OLD: Final = """
 
 
 def upgrade() -> None:
-    """Create the table `media_failures` with the failed deletions, and keep both tables alike."""
+    """Create the table `media_failures`, add the triggers, and copy the failed deletions."""
     op.create_table(
         "media_failures",
         sa.Column("id", sa.Uuid(), nullable=False),
