@@ -22,8 +22,8 @@ from stillroom.media.config import PostgresConfig, RowsConfig, SqliteConfig
 from stillroom.media.database import MediaDatabase
 from stillroom.media.index.catching_up import CatchingUp
 from stillroom.media.index.healing import IndexHealing, never_pauses
-from stillroom.storage.choose import DiskConfig, open_storage
-from stillroom.storage.values import SaveRules
+from stillroom.store.choose import DiskConfig, open_storage
+from stillroom.store.values import SaveRules
 
 _LOST: Final = 1000
 _AN_HOUR_S: Final = 3600

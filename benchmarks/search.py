@@ -41,10 +41,10 @@ from stillroom.media.index.values import IndexedImage, SearchQuery
 from stillroom.media.rows.engine import migrating
 from stillroom.media.rows.search import SearchRows
 from stillroom.paths import KeyPrefix, StorageKey
-from stillroom.storage.capabilities import UNWATCHED
-from stillroom.storage.choose import DiskConfig, open_storage
-from stillroom.storage.sources import BytesSource
-from stillroom.storage.values import SaveRules, StoredImage
+from stillroom.store.capabilities import UNWATCHED
+from stillroom.store.choose import DiskConfig, open_storage
+from stillroom.store.sources import BytesSource
+from stillroom.store.values import SaveRules, StoredImage
 
 _BATCH: Final = 500
 _WRITTEN: Final = 50_000

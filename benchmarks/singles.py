@@ -16,7 +16,7 @@ from benchmarks.measure import write_bodies
 from benchmarks.processes import LOAD_CORE, cores, cpu_seconds, forget_peak, peak_bytes
 from benchmarks.pump import Order
 from benchmarks.servers import SAVED, Server
-from stillroom.storage.s3.signing import Signer
+from stillroom.store.s3.signing import Signer
 
 _CALLS = 5000
 

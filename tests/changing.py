@@ -19,10 +19,10 @@ from typing import Any, Final
 from services.process import LineProcess
 from stillroom.errors import ImageNotFound, PathConflict
 from stillroom.paths import StorageKey
-from stillroom.storage.disk.data_directory import DataDirectory
-from stillroom.storage.disk.storage import DiskImageStorage
-from stillroom.storage.sources import BytesSource
-from stillroom.storage.values import SaveRules
+from stillroom.store.disk.data_directory import DataDirectory
+from stillroom.store.disk.storage import DiskImageStorage
+from stillroom.store.sources import BytesSource
+from stillroom.store.values import SaveRules
 
 _AT_FDCWD: Final = -100
 _RENAME_EXCHANGE: Final = 2

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 
 from stillroom.paths import StorageKey
-from stillroom.storage.values import StoredImage
+from stillroom.store.values import StoredImage
 
 
 class OpenedBytes:

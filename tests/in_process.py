@@ -9,8 +9,8 @@ import pytest
 from fastapi import FastAPI
 
 from stillroom.app import create_app
-from stillroom.auth.tokens import mint_token
-from stillroom.settings import Settings
+from stillroom.store.auth.tokens import mint_token
+from stillroom.store.settings import Settings
 
 PNG = b"\x89PNG\r\n\x1a\n"
 IMAGES = "/api/v1/storage/images"

@@ -10,16 +10,16 @@ _OF_A_BUCKET: Final = (
     *(f"bucket.{name}" for name in ("abandoned_uploads", "inspection", "listing")),
     *("bucket.storage", "bucket.upload", "s3.client", "s3.store"),
 )
-_BUCKET_DEADLINES: Final = [f"stillroom.storage.{name}.DEADLINE_S" for name in _OF_A_BUCKET]
+_BUCKET_DEADLINES: Final = [f"stillroom.store.{name}.DEADLINE_S" for name in _OF_A_BUCKET]
 
 PATIENT: Final = {
     **{f"httpx._config.DEFAULT_TIMEOUT_CONFIG.{phase}": 60.0 for phase in _PHASES},
     **dict.fromkeys(_BUCKET_DEADLINES, 60.0),
-    "stillroom.api.entries._MARKS_TIMEOUT_S": 60.0,
-    "stillroom.api.health._WAIT_S": 60.0,
+    "stillroom.store.api.entries._MARKS_TIMEOUT_S": 60.0,
+    "stillroom.store.api.health._WAIT_S": 60.0,
     "stillroom.api.metadata._EXPIRATION_TIMEOUT_S": 60.0,
     "stillroom.api.runs._EXPIRATIONS_TIMEOUT_S": 60.0,
-    "stillroom.auth.jwks.FETCH_TIMEOUT_S": 60.0,
+    "stillroom.store.auth.jwks.FETCH_TIMEOUT_S": 60.0,
     "stillroom.cli.doctor._TIMEOUT_S": 60,
     **{f"stillroom.cli.{module}.PROMPT_DEADLINE_S": 60 for module in _PROMPTING},
     "stillroom.derived.decoders._WAIT_S": 60.0,
@@ -28,10 +28,10 @@ PATIENT: Final = {
     "stillroom.media.rows.engine._BUSY_S": 60,
     "stillroom.media.rows.engine._CONNECT_S": 60,
     "stillroom.media.rows.engine._TIMEOUT_S": 60.0,
-    "stillroom.storage.bucket.storage._CHECK_S": 60.0,
-    "stillroom.storage.s3.client._TIMEOUT_S": 60.0,
-    "stillroom.storage.s3.connections.CONNECT_S": 60.0,
-    "stillroom.storage.s3.store._LIST_TIMEOUT_S": 60.0,
+    "stillroom.store.bucket.storage._CHECK_S": 60.0,
+    "stillroom.store.s3.client._TIMEOUT_S": 60.0,
+    "stillroom.store.s3.connections.CONNECT_S": 60.0,
+    "stillroom.store.s3.store._LIST_TIMEOUT_S": 60.0,
 }
 """Deadlines of the product and of httpx in seconds, since a step may take long on a busy machine.
 
@@ -42,10 +42,10 @@ def hurry(monkeypatch: pytest.MonkeyPatch, deadline_s: float, timeout_s: float) 
     """Give a bucket so little time, for what must fail in any case."""
     for name in _BUCKET_DEADLINES:
         monkeypatch.setattr(name, deadline_s)
-    monkeypatch.setattr("stillroom.storage.s3.client._LEAST_S", deadline_s / 20)
+    monkeypatch.setattr("stillroom.store.s3.client._LEAST_S", deadline_s / 20)
     for name in (
         "bucket.abandoned_uploads._LONGEST_PAUSE",
         "s3.client._TIMEOUT",
         "s3.store._LIST_TIMEOUT",
     ):
-        monkeypatch.setattr(f"stillroom.storage.{name}_S", timeout_s)
+        monkeypatch.setattr(f"stillroom.store.{name}_S", timeout_s)

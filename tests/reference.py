@@ -19,8 +19,8 @@ from pydantic import SecretStr
 from pydantic_core import PydanticUndefined
 
 from stillroom.app import create_app
-from stillroom.settings import Settings, fields
-from stillroom.settings.fields import MIB
+from stillroom.store.settings import Settings, fields
+from stillroom.store.settings.fields import MIB
 
 FOLDER: Final = Path(__file__).parents[1] / "docs/reference"
 _MADE: Final = "<!-- Made from the code by `make reference`; a change by hand is lost. -->"

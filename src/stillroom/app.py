@@ -13,21 +13,21 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
 from stillroom import __version__
-from stillroom.api.browsers import DefaultSecurityHeaders, document_router
-from stillroom.api.health import health_router
-from stillroom.api.responses import ProblemResponse
 from stillroom.api.sign_in import sign_in_router
 from stillroom.assembly import Parts, Reports, assemble
 from stillroom.derived import confinement
 from stillroom.errors import StillroomError
 from stillroom.gallery.page import Gallery, gallery_router
 from stillroom.generation.reading import exceeded_reports
-from stillroom.http.problems import internal_error, plain_problem
 from stillroom.media.config import PostgresConfig
 from stillroom.router import image_operations, sign_in_of, stillroom_router
-from stillroom.settings import Settings
-from stillroom.storage.capabilities import TurnsReadOnly
-from stillroom.telemetry import metrics, request_id
+from stillroom.store.api.browsers import DefaultSecurityHeaders, document_router
+from stillroom.store.api.health import health_router
+from stillroom.store.api.responses import ProblemResponse
+from stillroom.store.capabilities import TurnsReadOnly
+from stillroom.store.http.problems import internal_error, plain_problem
+from stillroom.store.settings import Settings
+from stillroom.store.telemetry import metrics, request_id
 
 # Headers are those that pages on other origins may send and read, in addition to safelisted ones
 # (https://fetch.spec.whatwg.org/#cors-safelisted-request-header). Cookies are never accepted.

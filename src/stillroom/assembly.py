@@ -11,12 +11,6 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote
 
-from stillroom.auth.choose import open_keys, signing_secrets
-from stillroom.auth.grants import Authorize
-from stillroom.auth.keys import KeySource
-from stillroom.auth.signed_urls import UrlSigner
-from stillroom.auth.tokens import TokenVerifier
-from stillroom.auth.verified import VerifiedTokens
 from stillroom.derived.images import DerivedImages
 from stillroom.generation.reading import Found
 from stillroom.media.background import Background
@@ -35,12 +29,18 @@ from stillroom.media.runs.deletion import RunDeletions
 from stillroom.media.runs.service import Runs
 from stillroom.media.service import MediaResourceService
 from stillroom.media.sweeper import Sweeper, Swept
-from stillroom.settings import Settings
-from stillroom.storage.capabilities import CallObserver, unobserved
-from stillroom.storage.choose import open_inspection, open_storage, require_store
-from stillroom.storage.inspection import Inspection
-from stillroom.storage.port import ImageStorage
-from stillroom.storage.values import SaveRules
+from stillroom.store.auth.choose import open_keys, signing_secrets
+from stillroom.store.auth.grants import Authorize
+from stillroom.store.auth.keys import KeySource
+from stillroom.store.auth.signed_urls import UrlSigner
+from stillroom.store.auth.tokens import TokenVerifier
+from stillroom.store.auth.verified import VerifiedTokens
+from stillroom.store.capabilities import CallObserver, unobserved
+from stillroom.store.choose import open_inspection, open_storage, require_store
+from stillroom.store.inspection import Inspection
+from stillroom.store.port import ImageStorage
+from stillroom.store.settings import Settings
+from stillroom.store.values import SaveRules
 
 _SWEEPER_STOPS_WITHIN_S: Final = 5.0
 """Seconds that background jobs may continue after the last response. Deletions take milliseconds,

@@ -12,10 +12,8 @@ from typing import Final, Literal
 
 from fastapi import APIRouter, Request
 
-from stillroom.api.operation import raw_target
 from stillroom.api.sign_in import sign_in_router
 from stillroom.assembly import assemble
-from stillroom.auth.grants import Authorize
 from stillroom.client import AsyncImageStore
 from stillroom.derived import confinement
 from stillroom.errors import ConfigurationError
@@ -23,7 +21,9 @@ from stillroom.gallery.page import Gallery, gallery_router
 from stillroom.in_process import InProcessImageStore
 from stillroom.media.service import MediaResourceService
 from stillroom.router import sign_in_of, stillroom_router
-from stillroom.settings import Settings
+from stillroom.store.api.operation import raw_target
+from stillroom.store.auth.grants import Authorize
+from stillroom.store.settings import Settings
 from stillroom.variables import BUCKET
 
 _DEFAULT_SERVER: Final = ("127.0.0.1", 8000)
@@ -62,7 +62,7 @@ class Stillroom:
             data_dir: Replaces `STILLROOM_DATA_DIR`. Several processes may share it.
             storage: `disk` stores images on the disk even if the variables of a bucket are set.
             authorize: Function that replaces the verification of tokens. Its argument is the
-                `Authorization` header (or None). It returns a `stillroom.auth.grants.Grant` or
+                `Authorization` header (or None). It returns a `stillroom.store.auth.grants.Grant` or
                 raises `stillroom.errors.Unauthenticated`. A plain function runs on the event loop
                 and must be fast; an async function may wait. It is used for images, the media
                 library and the signing of URLs. With `public_read`, it is called only for requests

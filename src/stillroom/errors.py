@@ -2,7 +2,7 @@
 
 `code` is public API: clients depend on it, so it never changes. Messages may change. The SDK uses
 the first line of a docstring as the message if a response has none. HTTP status codes are defined
-in `http/problems.py`.
+in `store/http/problems.py`.
 """
 
 from typing import ClassVar

@@ -18,18 +18,18 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from stillroom.assembly import Parts, assemble
-from stillroom.auth.grants import Grant
 from stillroom.client import HealingProgress, ImageStore
 from stillroom.client.exchange import Answer, Call, Failure
 from stillroom.client.library import MediaLibrary, OnHealing, ResourceId
 from stillroom.client.retries import Retries
 from stillroom.client.retrying_sender import RetryingSender
-from stillroom.http.parameters import resource_id as parse_id
 from stillroom.in_process import InProcessSender, root_of
 from stillroom.media.resource import Change, MediaResource, ResourcePage, ResourceQuery
 from stillroom.media.service import MediaResourceService
 from stillroom.paths import StorageKey
-from stillroom.settings import Settings
+from stillroom.store.auth.grants import Grant
+from stillroom.store.http.parameters import resource_id as parse_id
+from stillroom.store.settings import Settings
 
 T = TypeVar("T")
 

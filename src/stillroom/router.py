@@ -7,29 +7,29 @@ from datetime import timedelta
 from fastapi import APIRouter, Request
 
 from stillroom.api.archives import Archives
-from stillroom.api.copies import Copies
 from stillroom.api.dead_letters import DeadLetterOperations
-from stillroom.api.deletions import Deletions
 from stillroom.api.enrichment import Enrichment
-from stillroom.api.entries import EntryListing
-from stillroom.api.images import ImageOperations
 from stillroom.api.media import MediaOperations
 from stillroom.api.metadata import MetadataOperation
-from stillroom.api.routes import operation_router
 from stillroom.api.runs import RunOperations
 from stillroom.api.search import SearchOperation
 from stillroom.api.sendfile import ProxySendfile
 from stillroom.api.sign_in import SignIn
-from stillroom.api.signed_urls import UrlSigning
 from stillroom.assembly import Parts
-from stillroom.auth.choose import signing_secrets
-from stillroom.auth.config import SecretConfig
-from stillroom.auth.grants import Grant
-from stillroom.auth.sign_in_codes import SignInCodes
-from stillroom.auth.tokens import mint_token
 from stillroom.media.runs.listing import RunListing
-from stillroom.settings import Settings
-from stillroom.storage.capabilities import PinsNames
+from stillroom.store.api.copies import Copies
+from stillroom.store.api.deletions import Deletions
+from stillroom.store.api.entries import EntryListing
+from stillroom.store.api.images import ImageOperations
+from stillroom.store.api.routes import operation_router
+from stillroom.store.api.signed_urls import UrlSigning
+from stillroom.store.auth.choose import signing_secrets
+from stillroom.store.auth.config import SecretConfig
+from stillroom.store.auth.grants import Grant
+from stillroom.store.auth.sign_in_codes import SignInCodes
+from stillroom.store.auth.tokens import mint_token
+from stillroom.store.capabilities import PinsNames
+from stillroom.store.settings import Settings
 
 
 def stillroom_router(

@@ -11,10 +11,10 @@ from typing import Any
 
 from running import STILLROOM
 from stillroom.paths import KeyPrefix
-from stillroom.settings import Settings
-from stillroom.storage.choose import open_storage
-from stillroom.storage.disk.attributes import Attributes
-from stillroom.storage.values import ListQuery, StoredImage
+from stillroom.store.choose import open_storage
+from stillroom.store.disk.attributes import Attributes
+from stillroom.store.settings import Settings
+from stillroom.store.values import ListQuery, StoredImage
 
 MANY = 10_000
 

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from running import IMAGES, Server, exchange, parsed
-from stillroom.auth.tokens import mint_token
+from stillroom.store.auth.tokens import mint_token
 from waiting import until
 
 BOUNDARY = "b0undary"

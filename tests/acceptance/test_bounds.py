@@ -18,7 +18,7 @@ from acceptance.test_memory import load_what_is_loaded_late
 from running import IMAGES, Server, exchange, parsed, running
 from stillroom.server import descriptors
 from stillroom.server.http11.bounds import BODY_WINDOW_S, Bounds
-from stillroom.settings import Settings
+from stillroom.store.settings import Settings
 from waiting import until
 
 MIB = 1024**2

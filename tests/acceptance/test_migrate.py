@@ -23,7 +23,7 @@ from services.stub_r2 import Stored, StubR2, served
 from services.stub_wire import BUCKET as STUB_BUCKET
 from services.stub_wire import KEY_ID as STUB_KEY_ID
 from services.stub_wire import SECRET as STUB_SECRET
-from stillroom.settings import Settings
+from stillroom.store.settings import Settings
 from waiting import until
 
 pytestmark = [pytest.mark.slow, pytest.mark.whole]

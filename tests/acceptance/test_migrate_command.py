@@ -12,7 +12,7 @@ import pytest
 from acceptance.migrating import migrate, settings_file
 from acceptance.test_verify import fill, flip
 from running import STILLROOM
-from stillroom.settings import Settings
+from stillroom.store.settings import Settings
 from waiting import until
 
 pytestmark = [pytest.mark.slow, pytest.mark.whole]

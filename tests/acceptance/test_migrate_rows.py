@@ -19,8 +19,8 @@ from stillroom.media.rows.engine import RowsEngine
 from stillroom.media.rows.tables import deletions
 from stillroom.media.rows.transfer import RowTransfer
 from stillroom.paths import StorageKey
-from stillroom.settings import Settings
-from stillroom.storage.choose import open_storage
+from stillroom.store.choose import open_storage
+from stillroom.store.settings import Settings
 from waiting import until
 
 pytestmark = [pytest.mark.slow, pytest.mark.whole]

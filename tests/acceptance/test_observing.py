@@ -324,7 +324,7 @@ def test_a_failure_is_found_by_the_id_that_its_answer_names(tmp_path: Path, fast
 def test_a_traceback_stands_inside_of_its_object() -> None:
     import logging
 
-    from stillroom.telemetry.logging import ConsoleFormatter, JsonFormatter
+    from stillroom.store.telemetry.logging import ConsoleFormatter, JsonFormatter
 
     def boom() -> None:
         raise ValueError("\x1b[31m\n2026-01-01T00:00:00Z INFO forged")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from acceptance.pasting import ROOT
-from stillroom.settings.fields import Fields
+from stillroom.store.settings.fields import Fields
 
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]
 

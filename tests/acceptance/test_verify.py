@@ -17,8 +17,8 @@ from contract.images import source_of
 from crash.traffic import Traffic
 from running import IMAGES, STILLROOM, peak_bytes_of, running, verify
 from stillroom.paths import ImagePath, StorageKey
-from stillroom.storage.choose import DiskConfig, open_storage
-from stillroom.storage.values import SaveRules
+from stillroom.store.choose import DiskConfig, open_storage
+from stillroom.store.values import SaveRules
 from waiting import until
 
 pytestmark = pytest.mark.slow

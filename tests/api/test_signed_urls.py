@@ -8,17 +8,17 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from stillroom.api.images import ImageOperations
-from stillroom.api.routes import operation_router
-from stillroom.auth.grants import Grant
-from stillroom.auth.signed_urls import UrlSigner
 from stillroom.errors import BackendUnavailable, Unauthenticated
 from stillroom.paths import ImagePath, StorageKey
-from stillroom.storage.values import RemoteImage
+from stillroom.store.api.images import ImageOperations
+from stillroom.store.api.routes import operation_router
+from stillroom.store.auth.grants import Grant
+from stillroom.store.auth.signed_urls import UrlSigner
+from stillroom.store.values import RemoteImage
 
 if TYPE_CHECKING:
     from stillroom.media.lifetimes import Lifetimes
-    from stillroom.storage.port import ImageStorage
+    from stillroom.store.port import ImageStorage
 
 SIGNER = UrlSigner(["s" * 32])
 

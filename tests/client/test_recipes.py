@@ -10,10 +10,10 @@ from fastapi import FastAPI
 from running import running
 from services.s3 import Operator
 from services.seaweedfs import BUCKET, KEY_ID, SECRET, SeaweedFS
-from stillroom.auth.grants import Grant
 from stillroom.client import AsyncImageStore, ImageStore
 from stillroom.embed import create_router
 from stillroom.errors import ImageNotFound
+from stillroom.store.auth.grants import Grant
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(100)
 

@@ -19,7 +19,7 @@ from services.s3 import Operator
 from services.seaweedfs import BUCKET, KEY_ID, SECRET
 from services.stub_wire import variables_of
 from services.weed_cluster import WeedCluster, weed_cluster
-from stillroom.storage.choose import R2Config
+from stillroom.store.choose import R2Config
 from surroundings import inherited
 
 SERVERS = 3

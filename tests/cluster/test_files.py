@@ -10,10 +10,10 @@ from cluster.deployment import shared_environment
 from services.proxies import DEPLOY
 from services.s3 import Operator
 from services.seaweedfs import BUCKET
-from stillroom.auth.choose import signing_secrets
-from stillroom.auth.keys import check_secrets
 from stillroom.errors import ConfigurationError
-from stillroom.settings import Settings
+from stillroom.store.auth.choose import signing_secrets
+from stillroom.store.auth.keys import check_secrets
+from stillroom.store.settings import Settings
 
 
 def test_the_environment_file_holds_settings_alone_and_no_secret_that_works(

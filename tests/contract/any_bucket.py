@@ -13,10 +13,10 @@ from contract.images import RULES
 from contract.suite import StorageContract
 from stillroom.errors import ImageNotFound
 from stillroom.paths import KeyPrefix, StorageKey
-from stillroom.settings import Settings
-from stillroom.storage.choose import R2Config, open_storage
-from stillroom.storage.port import ImageStorage
-from stillroom.storage.values import ListQuery
+from stillroom.store.choose import R2Config, open_storage
+from stillroom.store.port import ImageStorage
+from stillroom.store.settings import Settings
+from stillroom.store.values import ListQuery
 
 EVERYTHING = ListQuery(KeyPrefix(""), limit=1000)
 

@@ -6,8 +6,8 @@ import pytest
 
 from contract.images import CREATE, PNG, Chunks, entries, everything, key, only_if, read, save
 from stillroom.errors import PreconditionFailed
-from stillroom.storage.port import ImageStorage
-from stillroom.storage.values import ANY, Condition, ListQuery
+from stillroom.store.port import ImageStorage
+from stillroom.store.values import ANY, Condition, ListQuery
 
 
 class ConditionsContract:

@@ -6,8 +6,8 @@ import pytest
 
 from contract.images import PNG, key, read, save, source_of
 from stillroom.errors import ImageNotFound, PreconditionFailed
-from stillroom.storage.port import ImageStorage
-from stillroom.storage.sources import BytesSource
+from stillroom.store.port import ImageStorage
+from stillroom.store.sources import BytesSource
 
 
 class CopyingContract:

@@ -4,9 +4,9 @@ import pytest
 
 from contract.images import entries, everything, key, only_if, read, save
 from stillroom.errors import ImageNotFound, PreconditionFailed
-from stillroom.storage.port import ImageStorage
-from stillroom.storage.sources import BytesSource
-from stillroom.storage.values import ListQuery
+from stillroom.store.port import ImageStorage
+from stillroom.store.sources import BytesSource
+from stillroom.store.values import ListQuery
 
 
 class DeletingContract:

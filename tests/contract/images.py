@@ -8,9 +8,9 @@ import httpx
 
 from services.trust import TRUST
 from stillroom.paths import ImagePath, ImagePrefix, KeyPrefix, StorageKey, image_entry
-from stillroom.storage.port import ImageStorage
-from stillroom.storage.sources import BytesSource, DescribedSource, ImageSource
-from stillroom.storage.values import ANY, Condition, Page, RemoteImage, SaveRules, StoredImage
+from stillroom.store.port import ImageStorage
+from stillroom.store.sources import BytesSource, DescribedSource, ImageSource
+from stillroom.store.values import ANY, Condition, Page, RemoteImage, SaveRules, StoredImage
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(24)
 SVG = b'<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg"/>'

@@ -20,9 +20,9 @@ from contract.images import (
     save,
 )
 from stillroom.paths import KeyPrefix, image_entry
-from stillroom.storage.port import ImageStorage
-from stillroom.storage.sources import BytesSource
-from stillroom.storage.values import Entry, EntryPage, ListQuery, Page, StoredImage
+from stillroom.store.port import ImageStorage
+from stillroom.store.sources import BytesSource
+from stillroom.store.values import Entry, EntryPage, ListQuery, Page, StoredImage
 
 
 def entry_text(entry: Entry) -> str:

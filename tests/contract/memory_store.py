@@ -15,7 +15,7 @@ from urllib.parse import quote
 from aiohttp import web
 
 from services.stub_wire import answering
-from stillroom.storage.objectstore import (
+from stillroom.store.objectstore import (
     ChangeResult,
     CreatedUpload,
     Guard,

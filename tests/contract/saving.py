@@ -31,9 +31,9 @@ from stillroom.errors import (
     PreconditionFailed,
     TooLarge,
 )
-from stillroom.storage.port import ImageStorage
-from stillroom.storage.sources import BytesSource
-from stillroom.storage.values import ListQuery
+from stillroom.store.port import ImageStorage
+from stillroom.store.sources import BytesSource
+from stillroom.store.values import ListQuery
 
 
 class SavingContract:

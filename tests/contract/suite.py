@@ -12,7 +12,7 @@ from contract.copying import CopyingContract
 from contract.deleting import DeletingContract
 from contract.listing import ListingContract
 from contract.saving import SavingContract
-from stillroom.storage.port import ImageStorage
+from stillroom.store.port import ImageStorage
 
 
 class StorageContract(

@@ -17,14 +17,14 @@ from contract.images import RULES, key
 from contract.listing import ListingContract
 from contract.saving import SavingContract
 from contract.suite import StorageContract
-from stillroom.storage.disk import listing
-from stillroom.storage.disk.data_directory import DataDirectory
-from stillroom.storage.disk.openat2 import open_by_walk
-from stillroom.storage.disk.storage import LIST_CACHE_BYTES, DiskImageStorage
-from stillroom.storage.sources import BytesSource
+from stillroom.store.disk import listing
+from stillroom.store.disk.data_directory import DataDirectory
+from stillroom.store.disk.openat2 import open_by_walk
+from stillroom.store.disk.storage import LIST_CACHE_BYTES, DiskImageStorage
+from stillroom.store.sources import BytesSource
 
 if TYPE_CHECKING:
-    from stillroom.storage.values import StoredImage
+    from stillroom.store.values import StoredImage
 
 
 def open_descriptors() -> int:

@@ -10,13 +10,13 @@ import pytest
 from contract.images import PNG, RULES, Chunks, everything, key
 from contract.memory_store import MemoryObjectStore
 from contract.suite import StorageContract
-from stillroom.storage.bucket.inspection import R2Inspection
-from stillroom.storage.bucket.storage import R2ImageStorage
-from stillroom.storage.inspection import UnexpectedFile
-from stillroom.storage.objectstore import ObjectStore, Properties
-from stillroom.storage.port import ImageStorage
-from stillroom.storage.sources import BytesSource
-from stillroom.storage.values import ANY, Condition, StoredImage
+from stillroom.store.bucket.inspection import R2Inspection
+from stillroom.store.bucket.storage import R2ImageStorage
+from stillroom.store.inspection import UnexpectedFile
+from stillroom.store.objectstore import ObjectStore, Properties
+from stillroom.store.port import ImageStorage
+from stillroom.store.sources import BytesSource
+from stillroom.store.values import ANY, Condition, StoredImage
 
 MIB = 1024**2
 

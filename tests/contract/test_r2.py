@@ -9,8 +9,8 @@ from contract.images import RULES
 from contract.suite import StorageContract
 from services.s3 import Operator
 from services.seaweedfs import BUCKET, KEY_ID, SECRET, SeaweedFS
-from stillroom.storage.choose import R2Config, open_storage
-from stillroom.storage.port import ImageStorage
+from stillroom.store.choose import R2Config, open_storage
+from stillroom.store.port import ImageStorage
 
 
 def tree_order(paths: Iterable[str]) -> list[str]:

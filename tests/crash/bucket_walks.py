@@ -17,10 +17,10 @@ from services.proxy_faults import FAULTS
 from services.s3 import Operator
 from services.seaweedfs import BUCKET, KEY_ID, SECRET
 from stillroom.errors import ImageNotFound, PreconditionFailed
-from stillroom.storage.choose import R2Config, open_storage
-from stillroom.storage.port import ImageStorage
-from stillroom.storage.sources import BytesSource
-from stillroom.storage.values import ANY, Condition, ListQuery
+from stillroom.store.choose import R2Config, open_storage
+from stillroom.store.port import ImageStorage
+from stillroom.store.sources import BytesSource
+from stillroom.store.values import ANY, Condition, ListQuery
 from waiting import eventually, until_equal
 
 ROUNDS = int(os.environ.get("CRASH_ROUNDS", "1"))

@@ -15,8 +15,8 @@ from crash.scene import Scene
 from media.library import Library
 from services.faulty_proxy import FaultyProxy, faulty_proxy
 from services.seaweedfs import SeaweedFS, bucket_variables
-from stillroom.settings import Settings
-from stillroom.storage.choose import open_storage
+from stillroom.store.choose import open_storage
+from stillroom.store.settings import Settings
 
 
 @pytest.fixture

@@ -12,11 +12,11 @@ from typing import Any
 from contract.images import PNG, RULES, Chunks, everything, key
 from crash.faults import Verdict, carry_out, intercept
 from stillroom.errors import BackendUnavailable, ReadOnly, StillroomError, StorageFull
-from stillroom.storage.disk.data_directory import DataDirectory
-from stillroom.storage.disk.openat2 import Opener, open_by_kernel, open_by_walk
-from stillroom.storage.disk.storage import DiskImageStorage
-from stillroom.storage.sources import BytesSource
-from stillroom.storage.values import Condition, ListQuery
+from stillroom.store.disk.data_directory import DataDirectory
+from stillroom.store.disk.openat2 import Opener, open_by_kernel, open_by_walk
+from stillroom.store.disk.storage import DiskImageStorage
+from stillroom.store.sources import BytesSource
+from stillroom.store.values import Condition, ListQuery
 
 FAILURES = ("EIO", "ENOSPC", "EDQUOT", "EMFILE", "short")
 OLD = PNG + b"old"

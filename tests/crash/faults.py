@@ -25,7 +25,7 @@ Decide = Callable[[str, tuple[Any, ...]], Verdict]
 FOLLOWED: Final = "CRASH_FAULTS"
 """The environment variable that names the file which a server's processes follow."""
 
-_STORAGE: Final = "stillroom.storage"
+_STORAGE: Final = "stillroom.store"
 _CALLS: Final = (
     "close", "copy_file_range", "dup", "fstat", "fstatvfs", "fsync", "ftruncate", "getxattr",
     "link", "listdir", "mkdir", "open", "posix_fallocate", "pread", "preadv", "readlink", "replace",

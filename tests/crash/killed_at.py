@@ -30,10 +30,10 @@ from stillroom.media.runs import service as run_service
 from stillroom.media.service import MediaResourceService
 from stillroom.media.sweeper import Sweeper
 from stillroom.paths import ImagePath, StorageKey
-from stillroom.settings import Settings
-from stillroom.storage.bucket.storage import R2ImageStorage
-from stillroom.storage.disk.publisher import Publisher
-from stillroom.storage.disk.storage import DiskImageStorage
+from stillroom.store.bucket.storage import R2ImageStorage
+from stillroom.store.disk.publisher import Publisher
+from stillroom.store.disk.storage import DiskImageStorage
+from stillroom.store.settings import Settings
 
 passed = 0
 kill_at = 0

@@ -33,8 +33,8 @@ from services.proxy_faults import CANNOT_BE_MENDED, FAULTS, NOT_DONE
 from services.s3 import Operator
 from services.seaweedfs import BUCKET
 from stillroom.errors import BackendUnavailable
-from stillroom.storage.bucket.storage import R2ImageStorage
-from stillroom.storage.port import ImageStorage
+from stillroom.store.bucket.storage import R2ImageStorage
+from stillroom.store.port import ImageStorage
 
 pytestmark = [pytest.mark.slow]
 
@@ -44,7 +44,7 @@ async def storage(
     proxy: FaultyProxy, operator: Operator, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[ImageStorage]:
     """Through the proxy, in parts of 5 MiB; nothing of it is left in the end."""
-    monkeypatch.setattr("stillroom.storage.bucket.storage.PART_BYTES", 5 * MIB)
+    monkeypatch.setattr("stillroom.store.bucket.storage.PART_BYTES", 5 * MIB)
     storage = opened(proxy.endpoint_url)
     try:
         yield storage

@@ -16,8 +16,8 @@ from services.faulty_proxy import Exchange, Fault, FaultyProxy
 from services.proxy_faults import FAULTS, NOT_DONE
 from services.s3 import Operator
 from services.seaweedfs import BUCKET, KEY_ID, SECRET
-from stillroom.storage.bucket.storage import BUFFERED_BYTES
-from stillroom.storage.s3.client import IN_FLIGHT
+from stillroom.store.bucket.storage import BUFFERED_BYTES
+from stillroom.store.s3.client import IN_FLIGHT
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -32,8 +32,8 @@ async def test_a_bucket_that_cannot_be_reached_is_said_to_be_so_and_comes_back(
 ) -> None:
     """Nobody listens; whoever listens says nothing; or the connection itself never comes about."""
     hurry(monkeypatch, deadline_s=1.5, timeout_s=0.4)
-    monkeypatch.setattr("stillroom.storage.bucket.storage._CHECK_S", 1.0)
-    monkeypatch.setattr("stillroom.storage.bucket.storage._CHECK_HOLDS_S", 0.0)
+    monkeypatch.setattr("stillroom.store.bucket.storage._CHECK_S", 1.0)
+    monkeypatch.setattr("stillroom.store.bucket.storage._CHECK_HOLDS_S", 0.0)
     operator.put("compute/way/a.png", OLD)
     storage = opened(proxy.endpoint_url)
     uses = (

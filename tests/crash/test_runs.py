@@ -17,7 +17,7 @@ from stillroom.media.runs.deletion import RunDeletions
 from stillroom.media.runs.service import Runs
 from stillroom.media.sweeper import Sweeper
 from stillroom.paths import ImagePath
-from stillroom.storage.values import ListQuery
+from stillroom.store.values import ListQuery
 
 pytestmark = [pytest.mark.slow]  # a process for each point
 

@@ -19,7 +19,7 @@ from services.proxies import DEPLOY
 from services.seaweedfs import BUCKET, KEY_ID, SeaweedFS
 from services.seaweedfs import SECRET as SECRET_KEY
 from services.systemd import Manager, systemd
-from stillroom.settings import Settings
+from stillroom.store.settings import Settings
 from waiting import until
 
 # Two at once would share one tree of control groups.

@@ -29,9 +29,9 @@ from stillroom.derived.confinement import missing
 from stillroom.derived.decoders import Decoders
 from stillroom.derived.wire import Job
 from stillroom.errors import BackendUnavailable, UnsupportedMedia
-from stillroom.http.derivation import Derivation
-from stillroom.settings import Settings
-from stillroom.telemetry.metrics import report_confinement
+from stillroom.store.http.derivation import Derivation
+from stillroom.store.settings import Settings
+from stillroom.store.telemetry.metrics import report_confinement
 from waiting import eventually
 
 pytestmark = pytest.mark.slow
@@ -374,7 +374,7 @@ async def test_a_decoder_ends_with_its_server(tmp_path: Path) -> None:
     script.write_text(
         "import asyncio, os\n"
         "from stillroom.derived.decoders import Decoders\n"
-        "from stillroom.http.derivation import Derivation\n"
+        "from stillroom.store.http.derivation import Derivation\n"
         "async def main():\n"
         "    decoders = Decoders(1, max_pixels=10**6)\n"
         "    file = os.open(os.environ['ORIGINAL'], os.O_RDONLY)\n"

@@ -12,7 +12,7 @@ from derived.conftest import halves, is_near
 from pictures import encoded, picture
 from stillroom.derived import decoding
 from stillroom.derived.wire import CUT_OFF, TOO_MANY_PIXELS, Job, Refused
-from stillroom.http.derivation import Derivation, Format
+from stillroom.store.http.derivation import Derivation, Format
 
 pytestmark = pytest.mark.slow
 

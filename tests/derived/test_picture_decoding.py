@@ -11,7 +11,7 @@ from in_process import IMAGES
 from pictures import picture
 from stillroom.derived import images
 from stillroom.derived.decoders import Decoders
-from stillroom.http.derivation import Derivation
+from stillroom.store.http.derivation import Derivation
 from waiting import eventually
 
 pytestmark = pytest.mark.slow

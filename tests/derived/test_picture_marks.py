@@ -13,7 +13,7 @@ from services.exiftool import read_by_exiftool
 from stillroom.generation.carriers.xmp import TRAINED
 from stillroom.generation.reading import find_in
 from stillroom.generation.writing.mark import with_ai_mark
-from stillroom.http.derivation import Derivation
+from stillroom.store.http.derivation import Derivation
 
 pytestmark = pytest.mark.slow
 

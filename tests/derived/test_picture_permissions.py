@@ -9,7 +9,7 @@ from PIL import Image
 from derived.conftest import Running, Store, halves
 from in_process import IMAGES, JWT_SECRET
 from pictures import encoded, picture
-from stillroom.auth.tokens import mint_token
+from stillroom.store.auth.tokens import mint_token
 
 pytestmark = pytest.mark.slow
 

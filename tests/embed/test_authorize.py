@@ -7,9 +7,9 @@ import anyio.lowlevel
 from fastapi import FastAPI
 
 from in_process import PNG, client_of
-from stillroom.auth.grants import Grant
 from stillroom.embed import create_router
 from stillroom.errors import Unauthenticated
+from stillroom.store.auth.grants import Grant
 
 
 async def test_an_app_may_decide_itself_who_is_asking(tmp_path: Path) -> None:

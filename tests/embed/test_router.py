@@ -13,10 +13,10 @@ from fastapi import FastAPI
 from in_process import IMAGES, PNG, client_of
 from pictures import picture
 from stillroom.app import create_app
-from stillroom.auth.grants import Grant
-from stillroom.auth.tokens import mint_token
 from stillroom.embed import Stillroom, create_router
-from stillroom.settings import Settings
+from stillroom.store.auth.grants import Grant
+from stillroom.store.auth.tokens import mint_token
+from stillroom.store.settings import Settings
 from waiting import eventually
 
 

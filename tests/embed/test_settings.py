@@ -9,9 +9,9 @@ from fastapi import FastAPI
 
 from in_process import PNG, client_of
 from services.seaweedfs import SeaweedFS, bucket_variables
-from stillroom.auth.grants import Grant
 from stillroom.embed import create_router
 from stillroom.errors import ConfigurationError
+from stillroom.store.auth.grants import Grant
 
 
 @pytest.mark.parametrize("argument", [{}, {"storage": "disk"}])

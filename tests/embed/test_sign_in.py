@@ -7,9 +7,9 @@ import pytest
 from fastapi import FastAPI
 
 from in_process import IMAGES, client_of
-from stillroom.auth.grants import Grant
 from stillroom.embed import Stillroom
 from stillroom.errors import ConfigurationError
+from stillroom.store.auth.grants import Grant
 
 GALLERY = "https://compute.example.com/api/v1/gallery/"
 SIGN_IN = "/api/v1/sign-in"

@@ -21,7 +21,7 @@ from stillroom.formats.work_budget import (
 )
 from stillroom.generation.reading import find, find_mark
 from stillroom.media.headers.probe import PARSERS
-from stillroom.storage import content_type
+from stillroom.store import content_type
 
 LINES_PER_LOOK: Final = 16
 """At most, in what all parsers do together; each look stands for a few lines."""

@@ -29,7 +29,7 @@ from stillroom.formats.file_parts import BrokenHeader, MoreNeeded
 from stillroom.formats.work_budget import TooMuchWork
 from stillroom.generation.reading import find_in
 from stillroom.generation.writing.mark import with_ai_mark
-from stillroom.storage import content_type
+from stillroom.store import content_type
 
 if TYPE_CHECKING:
     from types import CodeType

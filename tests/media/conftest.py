@@ -23,8 +23,8 @@ from stillroom.media.config import PostgresConfig, RowsConfig, SqliteConfig
 from stillroom.media.migrations import migrate
 from stillroom.media.resource import MediaResource
 from stillroom.media.rows.tables import metadata
-from stillroom.storage.choose import DiskConfig, R2Config, open_storage
-from stillroom.storage.port import ImageStorage
+from stillroom.store.choose import DiskConfig, R2Config, open_storage
+from stillroom.store.port import ImageStorage
 
 DIAGONAL: Final = (("disk", "sqlite"), ("bucket", "postgresql"))
 OTHERS: Final = (("disk", "postgresql"), ("bucket", "sqlite"))

@@ -25,9 +25,9 @@ from stillroom.media.rows.tables import (
 from stillroom.media.service import MediaResourceService
 from stillroom.media.sweeper import MAX_ATTEMPTS, Sweeper, Swept
 from stillroom.paths import ImagePath, KeyPrefix, StorageKey
-from stillroom.storage.port import ImageStorage
-from stillroom.storage.sources import BytesSource
-from stillroom.storage.values import ListQuery, StoredImage
+from stillroom.store.port import ImageStorage
+from stillroom.store.sources import BytesSource
+from stillroom.store.values import ListQuery, StoredImage
 from waiting import eventually
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ from stillroom.maintenance.row_transfer import TransferStats, transfer_rows
 from stillroom.media.config import RowsConfig
 from stillroom.media.resource import MediaResource
 from stillroom.paths import KeyPrefix
-from stillroom.storage.choose import DiskConfig, R2Config, open_inspection, open_storage
-from stillroom.storage.inspection import Inspection
+from stillroom.store.choose import DiskConfig, R2Config, open_inspection, open_storage
+from stillroom.store.inspection import Inspection
 
 Place = tuple[DiskConfig | R2Config, RowsConfig]
 """Of bytes and of rows."""

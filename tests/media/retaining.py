@@ -21,7 +21,7 @@ from stillroom.media.runs.deletion import RunDeletions
 from stillroom.media.runs.service import Runs
 from stillroom.media.sweeper import Sweeper, Swept
 from stillroom.paths import ImagePath, StorageKey, image_entry
-from stillroom.storage.port import ImageStorage
+from stillroom.store.port import ImageStorage
 
 DAY = timedelta(days=1)
 WEEK = Rule("rule 1", "tmp/", expire_after=7 * DAY)

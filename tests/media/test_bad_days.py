@@ -22,8 +22,8 @@ from stillroom.media.rows import engine
 from stillroom.media.rows.tables import deletions, failed_deletions
 from stillroom.media.sweeper import MAX_ATTEMPTS, Swept
 from stillroom.paths import StorageKey
-from stillroom.storage.choose import R2Config, open_storage
-from stillroom.storage.port import ImageStorage
+from stillroom.store.choose import R2Config, open_storage
+from stillroom.store.port import ImageStorage
 from waiting import eventually
 
 

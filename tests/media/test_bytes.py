@@ -10,9 +10,9 @@ from media.library import Library, key
 from pictures import picture
 from services.s3 import Operator
 from stillroom.media.config import SqliteConfig
-from stillroom.storage.port import ImageStorage
-from stillroom.storage.s3.calls import BucketResponse, Call
-from stillroom.storage.s3.client import BucketClient
+from stillroom.store.port import ImageStorage
+from stillroom.store.s3.calls import BucketResponse, Call
+from stillroom.store.s3.client import BucketClient
 
 LARGE = picture(size=(1500, 1500), compress_level=0)
 

@@ -28,7 +28,7 @@ from stillroom.media.resource import ResourceQuery
 from stillroom.media.rows import engine
 from stillroom.media.rows.engine import RowsEngine, migrating
 from stillroom.media.rows.tables import metadata
-from stillroom.storage.port import ImageStorage
+from stillroom.store.port import ImageStorage
 
 
 @pytest.fixture

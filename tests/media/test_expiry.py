@@ -21,8 +21,8 @@ from stillroom.media.rows.tables import deletions, scans
 from stillroom.media.runs.service import Runs
 from stillroom.media.sweeper import Swept
 from stillroom.paths import ImagePath, StorageKey
-from stillroom.storage.sources import DescribedSource
-from stillroom.storage.values import EntryPage, ListQuery, StoredImage
+from stillroom.store.sources import DescribedSource
+from stillroom.store.values import EntryPage, ListQuery, StoredImage
 from waiting import until
 
 

@@ -15,7 +15,7 @@ from stillroom.errors import BackendUnavailable, ImageNotFound, StillroomError, 
 from stillroom.media.healing import MAX_ATTEMPTS, Healer, Outcome
 from stillroom.media.resource import Change, MediaResource, ResourceQuery, new_id, now
 from stillroom.media.rows.tables import healing, resources
-from stillroom.storage.values import OpenedImage
+from stillroom.store.values import OpenedImage
 from videos import Mp4, frames
 
 COLOR = "#8a6d3b"

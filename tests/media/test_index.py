@@ -30,11 +30,11 @@ from stillroom.media.index.terms import parse_terms
 from stillroom.media.index.values import SearchQuery
 from stillroom.media.rows.search import SearchRows
 from stillroom.paths import KeyPrefix, StorageKey
-from stillroom.storage.choose import DiskConfig, R2Config, open_storage
-from stillroom.storage.disk.storage import DiskImageStorage
-from stillroom.storage.port import ImageStorage
-from stillroom.storage.sources import BytesSource
-from stillroom.storage.values import ListQuery
+from stillroom.store.choose import DiskConfig, R2Config, open_storage
+from stillroom.store.disk.storage import DiskImageStorage
+from stillroom.store.port import ImageStorage
+from stillroom.store.sources import BytesSource
+from stillroom.store.values import ListQuery
 from waiting import eventually
 
 

@@ -14,7 +14,7 @@ from stillroom.media.rows.tables import deletions
 from stillroom.media.sweeper import Swept
 
 if TYPE_CHECKING:
-    from stillroom.storage.port import ImageStorage
+    from stillroom.store.port import ImageStorage
 
 WEEK = timedelta(days=7)
 

@@ -25,7 +25,7 @@ from stillroom.media.rows.tables import deletions, resources
 from stillroom.media.rows.transfer import RowTransfer
 from stillroom.media.service import MediaResourceService
 from stillroom.media.sweeper import Swept
-from stillroom.storage.port import ImageStorage
+from stillroom.store.port import ImageStorage
 
 pytestmark = pytest.mark.slow
 

@@ -28,7 +28,7 @@ from stillroom.media.rows.transfer import TransferOutcome
 from stillroom.media.runs.deletion import RunDeletions
 from stillroom.media.runs.service import Runs
 from stillroom.paths import ImagePath, StorageKey
-from stillroom.storage.choose import R2Config
+from stillroom.store.choose import R2Config
 
 
 @EVERY_WAY

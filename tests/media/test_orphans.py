@@ -15,9 +15,9 @@ from stillroom.media.resource import MediaResource, new_id
 from stillroom.media.rows.tables import deletions, resources
 from stillroom.media.sweeper import Swept
 from stillroom.paths import StorageKey
-from stillroom.storage.port import ImageStorage
-from stillroom.storage.sources import BytesSource
-from stillroom.storage.values import ListQuery, Page
+from stillroom.store.port import ImageStorage
+from stillroom.store.sources import BytesSource
+from stillroom.store.values import ListQuery, Page
 
 
 class Scanning:

@@ -14,8 +14,8 @@ from stillroom.concurrently import for_each_concurrently
 from stillroom.media.config import RowsConfig
 from stillroom.media.retention.rules import COMPUTE_TTL, Rule
 from stillroom.paths import KeyPrefix, image_entry
-from stillroom.storage.port import ImageStorage
-from stillroom.storage.values import ListQuery
+from stillroom.store.port import ImageStorage
+from stillroom.store.values import ListQuery
 
 # 10,000 images: on a busy machine a bucket takes more than ten minutes.
 pytestmark = [pytest.mark.slow, pytest.mark.whole, pytest.mark.timeout(1800)]

@@ -33,8 +33,8 @@ from stillroom.media.lifetimes import Lifetimes
 from stillroom.media.resource import now
 from stillroom.media.retention.rules import Rule
 from stillroom.media.sweeper import Swept
-from stillroom.storage.port import ImageStorage
-from stillroom.storage.values import EntryPage, ListQuery
+from stillroom.store.port import ImageStorage
+from stillroom.store.values import EntryPage, ListQuery
 
 library = library_in_small_pages
 

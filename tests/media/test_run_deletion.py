@@ -22,9 +22,9 @@ from stillroom.media.runs.deletion import RunDeletions
 from stillroom.media.runs.service import Runs
 from stillroom.media.sweeper import Sweeper, Swept
 from stillroom.paths import ImagePath, StorageKey
-from stillroom.storage.port import ImageStorage
-from stillroom.storage.sources import ImageSource
-from stillroom.storage.values import Condition, EntryPage, ListQuery, StoredImage
+from stillroom.store.port import ImageStorage
+from stillroom.store.sources import ImageSource
+from stillroom.store.values import Condition, EntryPage, ListQuery, StoredImage
 
 RUN = ImagePath.parse("runs/7")
 

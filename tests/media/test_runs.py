@@ -16,8 +16,8 @@ from stillroom.media.runs import manifest, service
 from stillroom.media.runs.listing import RunListing
 from stillroom.media.runs.service import Runs
 from stillroom.paths import ImagePath, ImagePrefix, StorageKey
-from stillroom.storage.port import ImageStorage
-from stillroom.storage.values import EntryPage, ListQuery, Page, StoredImage
+from stillroom.store.port import ImageStorage
+from stillroom.store.values import EntryPage, ListQuery, Page, StoredImage
 
 RUN = ImagePath.parse("runs/7")
 

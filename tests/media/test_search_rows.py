@@ -27,7 +27,7 @@ from stillroom.media.resource import (
 from stillroom.media.rows.repository import MediaRepository
 from stillroom.media.rows.search import SearchRows
 from stillroom.paths import KeyPrefix, StorageKey
-from stillroom.storage.values import StoredImage
+from stillroom.store.values import StoredImage
 
 ALL: Final = KeyPrefix("compute/")
 SAVED_NS: Final = 1_764_000_000_000_000_000

@@ -4,93 +4,93 @@ from mutations.fault import faults
 
 FAULTS = faults(r"""
 tokens: one is good for a minute more
-auth/tokens.py: unit/test_tokens.py
+store/auth/tokens.py: unit/test_tokens.py
 -        if token.expires <= self._now():
 +        if token.expires + 60 <= self._now():
 
 tokens: an empty prefix is none
-auth/tokens.py: unit/test_tokens.py
+store/auth/tokens.py: unit/test_tokens.py
 -if "prefix" in claims else Grant(scopes)
 +if folder else Grant(scopes)
 
 tokens: an empty scope allows everything
-auth/tokens.py: unit/test_tokens.py
+store/auth/tokens.py: unit/test_tokens.py
 -        if "scope" in claims or not self._keys.unscoped_may_all:
 +        if scope or not self._keys.unscoped_may_all:
 
 tokens: those of another issuer are taken
-auth/tokens.py: unit/test_tokens.py
+store/auth/tokens.py: unit/test_tokens.py
 -                    issuer=self._issuer,
 
 tokens: a previous secret is not accepted
-auth/choose.py: unit/test_keys.py acceptance/test_starting.py -k old_one
+store/auth/choose.py: unit/test_keys.py acceptance/test_starting.py -k old_one
 -    return [current, *config.previous], is_new
 +    return [current], is_new
 
 prefixes: a folder covers what begins like it
-auth/grants.py: unit/test_tokens.py
+store/auth/grants.py: unit/test_tokens.py
 -ImagePath.parse(folder.removesuffix("/")).text + "/")
 +ImagePath.parse(folder.removesuffix("/")).text)
 
 prefixes: a listing above the folder shows all
-auth/grants.py: unit/test_tokens.py
+store/auth/grants.py: unit/test_tokens.py
 -            return ImagePrefix(self.folder)
 +            return prefix
 
 prefixes: a confined token has the whole library
-auth/grants.py: acceptance/test_media_permissions.py
+store/auth/grants.py: acceptance/test_media_permissions.py
 -        self.require_scope(scope)
 -        if self.folder:
 +        self.require_scope(scope)
 +        if not self.scopes:
 
 prefixes: a token does not cover its own folder as a run
-auth/grants.py: unit/test_tokens.py
+store/auth/grants.py: unit/test_tokens.py
 -f"{folder.text}/".startswith(self.folder)
 +folder.text.startswith(self.folder)
 
 tokens: a checked one is remembered beyond its end
-auth/verified.py: unit/test_verified.py
+store/auth/verified.py: unit/test_verified.py
 -Verified(grant, min(expires, self._now() + CACHE_S))
 +Verified(grant, self._now() + CACHE_S)
 
 tokens: long ones are remembered, too
-auth/verified.py: unit/test_verified.py
+store/auth/verified.py: unit/test_verified.py
 -        if len(authorization) <= _LONGEST:
 +        if authorization:
 
 signed URLs: they do not end
-auth/signed_urls.py: unit/test_signed_urls.py
+store/auth/signed_urls.py: unit/test_signed_urls.py
 - or int(expires) <= self._now():
 +:
 
 signed URLs: other parameters are not signed
-auth/signed_urls.py: unit/test_signed_urls.py
+store/auth/signed_urls.py: unit/test_signed_urls.py
 -b"GET", raw_path, others, expires, kid)
 +b"GET", raw_path, expires, kid)
 
 signed URLs: a previous secret is not accepted
-auth/signed_urls.py: unit/test_signed_urls.py
+store/auth/signed_urls.py: unit/test_signed_urls.py
 -dict(reversed(keys))
 +dict(keys[:1])
 
 signed URLs: they do more than read
-auth/signed_urls.py: unit/test_signed_urls.py
+store/auth/signed_urls.py: unit/test_signed_urls.py
 -Grant(frozenset(["storage:read"]))
 +Grant(frozenset(["storage:read", "storage:write"]))
 
 signed URLs: who may not read an image gets one
-api/signed_urls.py: acceptance/test_signed_urls.py -k only_who
+store/api/signed_urls.py: acceptance/test_signed_urls.py -k only_who
 -        grant.require("storage:read", image_path)
 
 sign-in codes: one is good twice
-auth/sign_in_codes.py: unit/test_sign_in_codes.py
+store/auth/sign_in_codes.py: unit/test_sign_in_codes.py
 -            is_valid = _is_valid(file)
 -            file.unlink()
 +            is_valid = _is_valid(file)
 
 sign-in codes: they do not end
-auth/sign_in_codes.py: unit/test_sign_in_codes.py
+store/auth/sign_in_codes.py: unit/test_sign_in_codes.py
 -return abs(age_s) < CODE_LIFE.total_seconds()
 +return age_s is not None
 
@@ -100,37 +100,37 @@ api/sign_in.py: acceptance/test_sign_in.py -k lasts
 +_REMEMBERED_LIFE
 
 key sets: a key for encryption is taken for one that signs
-auth/jwks.py: unit/test_jwks.py
+store/auth/jwks.py: unit/test_jwks.py
 -entry.get("alg", algorithm) != algorithm or entry.get("use", "sig") != "sig":
 +entry.get("alg", algorithm) != algorithm:
 
 key sets: redirects are followed
-auth/jwks.py: unit/test_jwks.py
+store/auth/jwks.py: unit/test_jwks.py
 -follow_redirects=False
 +follow_redirects=True
 
 key sets: each unknown key causes a fetch
-auth/jwks.py: unit/test_jwks.py
+store/auth/jwks.py: unit/test_jwks.py
 -        if previous is not None and now - previous < UNKNOWN_KEY_S:
 +        if previous is not None and now < previous:
 
 key sets: old keys are used for ever
-auth/jwks.py: unit/test_jwks.py
+store/auth/jwks.py: unit/test_jwks.py
 -self._now() - self._fetched_at > MAX_AGE_S
 +self._now() < self._fetched_at
 
 key sets: a bad answer takes the good keys away
-auth/jwks.py: unit/test_jwks.py
+store/auth/jwks.py: unit/test_jwks.py
 -            self._failures += 1
 +            self._key_set, self._failures = None, self._failures + 1
 
 keys: a short RSA key is one
-auth/keys.py: unit/test_keys.py
+store/auth/keys.py: unit/test_keys.py
 -return MIN_RSA_BITS <= key.key_size <= MAX_RSA_BITS
 +return key.key_size <= MAX_RSA_BITS
 
 secret: a group may read it
-auth/secret.py: unit/test_secret.py
+store/auth/secret.py: unit/test_secret.py
 -& 0o077:
 +& 0o007:
 """)

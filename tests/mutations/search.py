@@ -120,7 +120,7 @@ api/search.py: acceptance/test_search.py -k confined
 +prefix=KeyPrefix.of_images(asked.prefix)
 
 search: a cursor that no row can have reaches the database
-http/search_query.py: acceptance/test_search.py -k bad_value
+store/http/search_query.py: acceptance/test_search.py -k bad_value
 -    if by_path or not _POSITION.fullmatch(text) or int(text) > _MAX_POSITION:
 +    if by_path or not _POSITION.fullmatch(text):
 """)

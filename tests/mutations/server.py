@@ -20,7 +20,7 @@ api/sendfile.py: acceptance/test_serving.py
 +answer = answer_image(method, {}, image.image, cache_control=cache_control)
 
 workers: each answers for itself alone when it is asked for numbers
-telemetry/metrics.py: acceptance/test_operations.py -k counted
+store/telemetry/metrics.py: acceptance/test_operations.py -k counted
 -if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
 -        flush()
 +if "PROMETHEUS_MULTIPROC" in os.environ:
@@ -136,7 +136,7 @@ server/fast_path/reads.py: acceptance/test_fast_path.py -k refuse_alike
 +        if line is None:
 
 fast path: a token without its scope reads
-api/images.py: acceptance/test_fast_path.py -k refuse_alike
+store/api/images.py: acceptance/test_fast_path.py -k refuse_alike
 -verified if verified and "storage:read" in verified.grant.scopes else None
 +verified
 

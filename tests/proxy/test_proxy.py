@@ -17,8 +17,8 @@ from framing import ATTACKS, Attack, hidden, statuses
 from running import IMAGES, Server, exchange, parsed, running
 from services.ports import free_ports
 from services.proxies import DEPLOY, FRAMING_BYTES, PROXIES
-from stillroom.http import multipart
-from stillroom.settings import Settings
+from stillroom.store.http import multipart
+from stillroom.store.settings import Settings
 from waiting import until
 
 pytestmark = pytest.mark.slow

@@ -14,7 +14,7 @@ from patience import hurry
 from r2.traps import opened
 from services.stub_amazon import StubAmazonS3
 from services.stub_r2 import StubR2, served
-from stillroom.storage.port import ImageStorage
+from stillroom.store.port import ImageStorage
 
 Running = Callable[..., AbstractAsyncContextManager[httpx.AsyncClient]]
 

@@ -14,10 +14,10 @@ from services import stub_faults
 from services.stub_amazon import REGION, SESSION_TOKEN, StubAmazonS3
 from services.stub_wire import BUCKET
 from stillroom.errors import BackendUnavailable
-from stillroom.storage.address import Addressing, BucketAddress
-from stillroom.storage.choose import open_storage
-from stillroom.storage.port import ImageStorage
-from stillroom.storage.sources import BytesSource
+from stillroom.store.address import Addressing, BucketAddress
+from stillroom.store.choose import open_storage
+from stillroom.store.port import ImageStorage
+from stillroom.store.sources import BytesSource
 
 IMAGES = "/api/v1/storage/images"
 

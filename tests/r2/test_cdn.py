@@ -20,7 +20,7 @@ from running import IMAGES, Server, peak_bytes, reset_peak, running
 from services.nginx import nginx_cdn
 from services.s3 import Operator
 from services.seaweedfs import BUCKET, KEY_ID, SECRET, SeaweedFS
-from stillroom.storage.bucket.storage import BUFFERED_BYTES
+from stillroom.store.bucket.storage import BUFFERED_BYTES
 
 pytestmark = pytest.mark.slow
 

@@ -11,9 +11,9 @@ from r2.traps import pass_on
 from services import stub_faults, stub_r2
 from services.stub_r2 import StubR2
 from stillroom.errors import BackendUnavailable, ImageNotFound, PreconditionFailed
-from stillroom.storage.port import ImageStorage
-from stillroom.storage.sources import BytesSource
-from stillroom.storage.values import ANY, Condition
+from stillroom.store.port import ImageStorage
+from stillroom.store.sources import BytesSource
+from stillroom.store.values import ANY, Condition
 
 pytestmark = pytest.mark.clouds
 

@@ -14,12 +14,12 @@ from services import stub_faults, stub_r2
 from services.stub_r2 import Conditions, StubR2
 from stillroom.assembly import opened_library
 from stillroom.errors import BackendUnavailable, ImageNotFound, PreconditionFailed
-from stillroom.settings import Settings
-from stillroom.storage.bucket.inspection import R2Inspection
-from stillroom.storage.choose import open_inspection
-from stillroom.storage.port import ImageStorage
-from stillroom.storage.sources import BytesSource
-from stillroom.storage.values import ANY, Condition
+from stillroom.store.bucket.inspection import R2Inspection
+from stillroom.store.choose import open_inspection
+from stillroom.store.port import ImageStorage
+from stillroom.store.settings import Settings
+from stillroom.store.sources import BytesSource
+from stillroom.store.values import ANY, Condition
 
 pytestmark = pytest.mark.clouds("amazon")
 

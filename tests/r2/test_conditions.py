@@ -13,16 +13,16 @@ from r2.traps import CREATE, MIB
 from services import stub_faults, stub_r2
 from services.stub_r2 import Conditions, StubR2
 from stillroom.errors import BackendUnavailable, ConditionUnsupported, PreconditionFailed
-from stillroom.storage.address import BucketAddress
-from stillroom.storage.bucket.abandoned_uploads import AbandonedUploads
-from stillroom.storage.bucket.conditions import Conditions as Tried
-from stillroom.storage.objectstore import Guard
-from stillroom.storage.port import ImageStorage
-from stillroom.storage.s3.client import BucketClient
-from stillroom.storage.s3.signing import Signer
-from stillroom.storage.s3.store import S3ObjectStore
-from stillroom.storage.sources import BytesSource
-from stillroom.storage.values import Condition
+from stillroom.store.address import BucketAddress
+from stillroom.store.bucket.abandoned_uploads import AbandonedUploads
+from stillroom.store.bucket.conditions import Conditions as Tried
+from stillroom.store.objectstore import Guard
+from stillroom.store.port import ImageStorage
+from stillroom.store.s3.client import BucketClient
+from stillroom.store.s3.signing import Signer
+from stillroom.store.s3.store import S3ObjectStore
+from stillroom.store.sources import BytesSource
+from stillroom.store.values import Condition
 
 pytestmark = pytest.mark.clouds
 

@@ -6,8 +6,8 @@ import contextlib
 import pytest
 
 from stillroom.errors import BackendUnavailable
-from stillroom.storage.bucket.existence_cache import ExistenceCache
-from stillroom.storage.bucket.limits import KeyLocks, MemoryBudget
+from stillroom.store.bucket.existence_cache import ExistenceCache
+from stillroom.store.bucket.limits import KeyLocks, MemoryBudget
 
 
 async def test_who_does_not_fit_waits_and_comes_in_order() -> None:
@@ -92,7 +92,7 @@ async def test_a_key_has_one_holder_and_others_do_not_wait_for_it() -> None:
 
 
 def test_remembered_keys_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stillroom.storage.bucket.existence_cache._MAX", 3)
+    monkeypatch.setattr("stillroom.store.bucket.existence_cache._MAX", 3)
     seen = ExistenceCache()
 
     for key in "abcd":

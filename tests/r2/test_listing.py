@@ -11,11 +11,11 @@ from services import stub_faults, stub_r2, stub_wire
 from services.stub_r2 import Fault, StubR2
 from stillroom.errors import BackendUnavailable
 from stillroom.paths import KeyPrefix
-from stillroom.storage.bucket.storage import MAX_CONCURRENT_HEADS
-from stillroom.storage.port import ImageStorage
-from stillroom.storage.s3 import client as client_module
-from stillroom.storage.sources import BytesSource
-from stillroom.storage.values import EntryPage, ListQuery
+from stillroom.store.bucket.storage import MAX_CONCURRENT_HEADS
+from stillroom.store.port import ImageStorage
+from stillroom.store.s3 import client as client_module
+from stillroom.store.sources import BytesSource
+from stillroom.store.values import EntryPage, ListQuery
 
 pytestmark = pytest.mark.clouds
 
@@ -252,7 +252,7 @@ async def test_a_look_for_an_entry_gets_through_trouble_that_passes(
 async def test_a_page_whose_looks_fail_is_no_shorter_page_and_ends_them_all(
     storage: ImageStorage, stub: StubR2, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stillroom.storage.bucket.storage.DEADLINE_S", 0.8)
+    monkeypatch.setattr("stillroom.store.bucket.storage.DEADLINE_S", 0.8)
     fill(stub, 50)
     stub.faults.extend([of_looks(stub_faults.hangs)] * 1000)
 

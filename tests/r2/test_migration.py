@@ -19,8 +19,8 @@ from stillroom.errors import BackendUnavailable
 from stillroom.maintenance.migration import Migration, Target
 from stillroom.maintenance.migration_report import MigrationOutcome, MigrationStats
 from stillroom.maintenance.rate_limiter import RateLimiter
-from stillroom.storage.choose import DiskConfig, R2Config, open_inspection, open_storage
-from stillroom.storage.sources import BytesSource
+from stillroom.store.choose import DiskConfig, R2Config, open_inspection, open_storage
+from stillroom.store.sources import BytesSource
 
 pytestmark = pytest.mark.slow
 
@@ -76,8 +76,8 @@ async def brought(source: Target, target: Target) -> int:
 async def test_a_bad_line_costs_no_image_and_damages_none(
     stores: tuple[Target, Target, Target], proxy: FaultyProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stillroom.storage.s3.client.DEADLINE_S", 6.0)
-    monkeypatch.setattr("stillroom.storage.s3.client._TIMEOUT_S", 1.0)
+    monkeypatch.setattr("stillroom.store.s3.client.DEADLINE_S", 6.0)
+    monkeypatch.setattr("stillroom.store.s3.client._TIMEOUT_S", 1.0)
     source, bucket, back = stores
     for name, image in IMAGES.items():
         await source.storage.save(key(name), source_of(image))

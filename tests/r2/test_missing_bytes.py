@@ -13,7 +13,7 @@ from stillroom.media import missing_bytes
 from stillroom.media.config import SqliteConfig
 from stillroom.media.database import MediaDatabase
 from stillroom.media.missing_bytes import warn_about_missing_bytes
-from stillroom.storage.port import ImageStorage
+from stillroom.store.port import ImageStorage
 from waiting import eventually
 
 SAID = "have no bytes in this bucket"

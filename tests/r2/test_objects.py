@@ -14,10 +14,10 @@ from r2.traps import MIB, fetched
 from services import stub_r2
 from services.stub_r2 import StubR2
 from stillroom.errors import BackendUnavailable, DigestMismatch, ImageNotFound
-from stillroom.storage.content_type import INLINE
-from stillroom.storage.port import ImageStorage
-from stillroom.storage.sources import BytesSource
-from stillroom.storage.values import RemoteImage
+from stillroom.store.content_type import INLINE
+from stillroom.store.port import ImageStorage
+from stillroom.store.sources import BytesSource
+from stillroom.store.values import RemoteImage
 
 pytestmark = pytest.mark.clouds
 
@@ -289,7 +289,7 @@ async def test_what_was_seen_is_asked_for_again_after_a_minute(
     assert stub.operations["HeadObject"] == 1
 
     now = time.monotonic()
-    monkeypatch.setattr("stillroom.storage.bucket.existence_cache.time.monotonic", lambda: now + 61)
+    monkeypatch.setattr("stillroom.store.bucket.existence_cache.time.monotonic", lambda: now + 61)
     del stub.objects["compute/a.png"]
 
     with pytest.raises(ImageNotFound):

@@ -18,7 +18,7 @@ from services.seaweedfs import SeaweedFS, bucket_variables
 from services.stub_r2 import StubR2
 from services.stub_wire import BUCKET, KEY_ID, SECRET
 from stillroom.app import check_settings
-from stillroom.settings import Settings
+from stillroom.store.settings import Settings
 from waiting import eventually
 
 pytestmark = pytest.mark.slow
@@ -40,7 +40,7 @@ async def counted(client: httpx.AsyncClient) -> dict[tuple[str, str], float]:
 async def test_each_attempt_is_counted_with_what_became_of_it(
     running: Running, stub: StubR2, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    timeout = "stillroom.storage.s3.client._TIMEOUT_S"
+    timeout = "stillroom.store.s3.client._TIMEOUT_S"
 
     async def hurries_the_next_one(stub: StubR2, request: web.Request) -> web.StreamResponse:
         monkeypatch.setattr(timeout, 2.0)
@@ -86,7 +86,7 @@ async def test_probes_that_come_often_cost_one_operation(
     running: Running, stub: StubR2, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # It is two seconds, in which a slow machine does not even open the database.
-    monkeypatch.setattr("stillroom.storage.bucket.storage._CHECK_HOLDS_S", 600.0)
+    monkeypatch.setattr("stillroom.store.bucket.storage._CHECK_HOLDS_S", 600.0)
     async with running() as client:
         probes = await asyncio.gather(*(client.get("/readyz") for _ in range(50)))
         probes += [await client.get("/readyz") for _ in range(10)]
@@ -152,7 +152,7 @@ async def test_whatever_else_a_bucket_says_to_an_odd_upload_it_lets_us_write(
 async def test_a_bucket_that_hangs_is_one_look_and_an_answer_in_time(
     running: Running, stub: StubR2, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stillroom.api.health._WAIT_S", 0.2)
+    monkeypatch.setattr("stillroom.store.api.health._WAIT_S", 0.2)
     stub.faults.append(stub_faults.hangs)
     async with running() as client:
         probes = await asyncio.gather(*(client.get("/readyz") for _ in range(20)))

@@ -24,7 +24,7 @@ from stillroom.media.retention.rules import Rule, Rules
 from stillroom.media.rows.scans import EXPIRY
 from stillroom.media.sweeper import Sweeper
 from stillroom.paths import ImagePath
-from stillroom.settings import Settings
+from stillroom.store.settings import Settings
 from videos import Mp4, frames
 
 pytestmark = pytest.mark.slow

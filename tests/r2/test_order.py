@@ -13,9 +13,9 @@ from r2.conftest import Running
 from services import stub_r2
 from services.stub_r2 import StubR2
 from stillroom.errors import ListingUnsupported
-from stillroom.storage.choose import open_inspection
-from stillroom.storage.port import ImageStorage
-from stillroom.storage.values import ListQuery
+from stillroom.store.choose import open_inspection
+from stillroom.store.port import ImageStorage
+from stillroom.store.values import ListQuery
 
 KEYS = ("a-b", "a/b", "a/c", "a0", "b")
 BY_TREE = ["compute/a/b", "compute/a/c", "compute/a-b", "compute/a0", "compute/b"]

@@ -7,8 +7,8 @@ import sys
 import pytest
 
 from stillroom.errors import ConfigurationError
-from stillroom.settings import Settings
-from stillroom.storage.choose import DiskConfig, R2Config
+from stillroom.store.choose import DiskConfig, R2Config
+from stillroom.store.settings import Settings
 
 WHOLE = {
     "R2_ENDPOINT_URL": "https://account.r2.cloudflarestorage.com/",
@@ -169,7 +169,7 @@ def test_the_secret_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_disk_does_not_load_the_bucket() -> None:
     code = (
         "import sys, json, stillroom.server.serve; ours = ('aiohappyeyeballs', "
-        "'stillroom.storage.bucket', 'stillroom.storage.s3');"
+        "'stillroom.store.bucket', 'stillroom.store.s3');"
         "print(json.dumps([name for name in sys.modules if name.startswith(ours)]))"
     )
     loaded = subprocess.run(

@@ -12,8 +12,8 @@ from botocore.auth import S3SigV4Auth, S3SigV4QueryAuth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
-from stillroom.storage.address import Addressing, BucketAddress
-from stillroom.storage.s3.signing import EMPTY_SHA256, MAX_PRESIGNED_S, Signer, encode_query
+from stillroom.store.address import Addressing, BucketAddress
+from stillroom.store.s3.signing import EMPTY_SHA256, MAX_PRESIGNED_S, Signer, encode_query
 
 NOW = datetime(2013, 5, 24, tzinfo=UTC)
 SIGNER = Signer(

@@ -11,11 +11,11 @@ from r2.traps import CREATE, MIB, opened, pass_on
 from services import stub_faults, stub_r2
 from services.stub_r2 import StubR2
 from stillroom.errors import BackendUnavailable, PreconditionFailed
-from stillroom.storage.port import ImageStorage
-from stillroom.storage.s3 import client as client_module
-from stillroom.storage.s3.connections import Connections
-from stillroom.storage.sources import BytesSource
-from stillroom.storage.values import ListQuery
+from stillroom.store.port import ImageStorage
+from stillroom.store.s3 import client as client_module
+from stillroom.store.s3.connections import Connections
+from stillroom.store.sources import BytesSource
+from stillroom.store.values import ListQuery
 
 pytestmark = pytest.mark.slow
 
@@ -239,7 +239,7 @@ async def test_no_attempt_begins_that_its_deadline_would_cut_off(
 async def test_a_write_for_which_too_little_is_left_does_not_begin(
     storage: ImageStorage, stub: StubR2, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stillroom.storage.bucket.upload.DEADLINE_S", 0.5)
+    monkeypatch.setattr("stillroom.store.bucket.upload.DEADLINE_S", 0.5)
     stub.faults.append(stub_faults.hangs)
 
     with pytest.raises(BackendUnavailable, match="out of reach: too many requests wait for it"):

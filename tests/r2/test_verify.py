@@ -20,10 +20,10 @@ from services.stub_r2 import StubR2
 from stillroom.errors import BackendUnavailable, ConfigurationError
 from stillroom.maintenance.rate_limiter import RateLimiter
 from stillroom.maintenance.verify import FindingKind, Verification, VerificationProgress
-from stillroom.storage.choose import R2Config, open_inspection, open_storage
-from stillroom.storage.inspection import Inspection
-from stillroom.storage.port import ImageStorage
-from stillroom.storage.sources import BytesSource
+from stillroom.store.choose import R2Config, open_inspection, open_storage
+from stillroom.store.inspection import Inspection
+from stillroom.store.port import ImageStorage
+from stillroom.store.sources import BytesSource
 
 MIB = 1024**2
 
@@ -184,8 +184,8 @@ async def test_a_bucket_that_goes_away_ends_it_and_blames_no_image(
         store, everything(), progress=progress, rate_limit=RateLimiter(None)
     )
     with monkeypatch.context() as hurried:
-        hurried.setattr("stillroom.storage.s3.client.DEADLINE_S", 1.0)
-        hurried.setattr("stillroom.storage.s3.client._LEAST_S", 0.1)
+        hurried.setattr("stillroom.store.s3.client.DEADLINE_S", 1.0)
+        hurried.setattr("stillroom.store.s3.client._LEAST_S", 0.1)
         with pytest.raises(BackendUnavailable):
             await verification.run()
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from stillroom.storage.objectstore import ListedUpload, UploadsPage
-from stillroom.storage.s3 import xml
+from stillroom.store.objectstore import ListedUpload, UploadsPage
+from stillroom.store.s3 import xml
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,9 @@ from contract.images import RULES
 from services.stub_r2 import StubR2
 from services.stub_wire import KEY_ID
 from services.trust import TRUST
-from stillroom.storage.choose import open_storage
-from stillroom.storage.port import ImageStorage
-from stillroom.storage.values import ANY, Condition
+from stillroom.store.choose import open_storage
+from stillroom.store.port import ImageStorage
+from stillroom.store.values import ANY, Condition
 
 MIB = 1024**2
 CREATE = Condition(if_none_match=ANY)

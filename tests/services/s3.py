@@ -9,7 +9,7 @@ import httpx
 
 from services.seaweedfs import BUCKET, KEY_ID, SECRET
 from services.trust import TRUST
-from stillroom.storage.s3.signing import Signer, encode_query
+from stillroom.store.s3.signing import Signer, encode_query
 
 
 class Operator:

@@ -15,7 +15,7 @@ from services.ports import free_ports
 from services.process import answers, paused, started
 from services.stub_wire import variables_of
 from services.trust import TRUST
-from stillroom.storage.choose import R2Config
+from stillroom.store.choose import R2Config
 
 KEY_ID = "test-key-id"
 SECRET = "test-secret-access-key"

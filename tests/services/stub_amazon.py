@@ -20,7 +20,7 @@ from botocore.credentials import Credentials
 
 from services.stub_r2 import Conditions, StubR2
 from services.stub_wire import BUCKET, KEY_ID, SECRET, bucket_of, error, xml
-from stillroom.storage.choose import R2Config
+from stillroom.store.choose import R2Config
 
 REGION = "eu-central-1"
 SESSION_TOKEN = "FwoGZXIvYXdzE//stub+session=="

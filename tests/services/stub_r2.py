@@ -29,9 +29,9 @@ from aiohttp import web
 
 from services import stub_wire as wire
 from services.stub_wire import BUCKET, KEY_ID, SECRET, error, key_of, xml
-from stillroom.storage.bucket import order
-from stillroom.storage.bucket.conditions import PROBE
-from stillroom.storage.choose import R2Config
+from stillroom.store.bucket import order
+from stillroom.store.bucket.conditions import PROBE
+from stillroom.store.choose import R2Config
 
 Fault = Callable[["StubR2", web.Request], Awaitable[web.StreamResponse]]
 

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Container
 from aiohttp import web
 
 from services.ports import free_ports
-from stillroom.storage.choose import R2Config
+from stillroom.store.choose import R2Config
 
 KEY_ID = "stub-key-id"
 SECRET = "stub-secret"

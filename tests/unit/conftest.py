@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from contract.images import RULES
-from stillroom.storage.disk.data_directory import DataDirectory
-from stillroom.storage.disk.openat2 import Opener, open_by_kernel, open_by_walk
-from stillroom.storage.disk.storage import DiskImageStorage
+from stillroom.store.disk.data_directory import DataDirectory
+from stillroom.store.disk.openat2 import Opener, open_by_kernel, open_by_walk
+from stillroom.store.disk.storage import DiskImageStorage
 
 
 @pytest.fixture(params=[open_by_kernel, open_by_walk])

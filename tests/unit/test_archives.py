@@ -17,14 +17,14 @@ from hypothesis import strategies as st
 from generation import carriers
 from stillroom.api import zip_format
 from stillroom.api.archives import Archives
-from stillroom.api.routes import operation_router
 from stillroom.api.zip_format import ZipWriter, safe_name
-from stillroom.auth.grants import Grant
 from stillroom.errors import BackendUnavailable
 from stillroom.paths import ImagePath, StorageKey
-from stillroom.storage.choose import DiskConfig, open_storage
-from stillroom.storage.sources import BytesSource
-from stillroom.storage.values import Page, SaveRules, StoredImage
+from stillroom.store.api.routes import operation_router
+from stillroom.store.auth.grants import Grant
+from stillroom.store.choose import DiskConfig, open_storage
+from stillroom.store.sources import BytesSource
+from stillroom.store.values import Page, SaveRules, StoredImage
 
 MODIFIED_NS = 1_764_115_200_000_000_000
 """2025-11-26T00:00:00Z."""

@@ -2,8 +2,8 @@
 
 import pytest
 
-from stillroom.storage import content_type
-from stillroom.storage.content_type import INLINE, RASTER
+from stillroom.store import content_type
+from stillroom.store.content_type import INLINE, RASTER
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,11 @@ import pytest
 
 from contract.images import PNG, RULES, Chunks, entries, everything, key, read, save
 from stillroom.errors import ImageNotFound, PathConflict, PreconditionFailed
-from stillroom.storage.disk.data_directory import DataDirectory
-from stillroom.storage.disk.image import status_at
-from stillroom.storage.disk.storage import DiskImageStorage
-from stillroom.storage.sources import BytesSource
-from stillroom.storage.values import Condition, ListQuery
+from stillroom.store.disk.data_directory import DataDirectory
+from stillroom.store.disk.image import status_at
+from stillroom.store.disk.storage import DiskImageStorage
+from stillroom.store.sources import BytesSource
+from stillroom.store.values import Condition, ListQuery
 
 
 async def test_a_folder_with_images_cannot_become_a_file(storage: DiskImageStorage) -> None:
@@ -127,7 +127,7 @@ async def test_an_image_that_is_removed_by_hand_right_before_its_deletion_is_mis
         (tmp_path / "compute/a/b.png").unlink()
         return status
 
-    monkeypatch.setattr("stillroom.storage.disk.publisher.status_at", look_and_lose)
+    monkeypatch.setattr("stillroom.store.disk.publisher.status_at", look_and_lose)
 
     with pytest.raises(ImageNotFound):
         await storage.delete(key("a/b.png"))

@@ -12,12 +12,12 @@ import pytest
 from contract.images import PNG, RULES, everything, key, read, save
 from stillroom.errors import BackendUnavailable
 from stillroom.paths import StorageKey
-from stillroom.storage.disk.data_directory import DataDirectory
-from stillroom.storage.disk.folder_cache import FolderCache
-from stillroom.storage.disk.image import DiskImage
-from stillroom.storage.disk.listing import list_page
-from stillroom.storage.disk.storage import DiskImageStorage
-from stillroom.storage.values import EntryPage, ListQuery, Page, StoredImage
+from stillroom.store.disk.data_directory import DataDirectory
+from stillroom.store.disk.folder_cache import FolderCache
+from stillroom.store.disk.image import DiskImage
+from stillroom.store.disk.listing import list_page
+from stillroom.store.disk.storage import DiskImageStorage
+from stillroom.store.values import EntryPage, ListQuery, Page, StoredImage
 from waiting import eventually
 
 
@@ -119,7 +119,7 @@ async def test_what_is_no_image_any_more_when_it_is_opened_is_no_entry(
         (compute / "3 a link").symlink_to("4 here")
         return page
 
-    monkeypatch.setattr("stillroom.storage.disk.storage.list_page", list_then_change)
+    monkeypatch.setattr("stillroom.store.disk.storage.list_page", list_then_change)
 
     page = await storage.entries(ListQuery(everything(), limit=limit))
 

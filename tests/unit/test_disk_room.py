@@ -13,11 +13,11 @@ import pytest
 
 from contract.images import PNG, RULES, Chunks, entries, everything, key, read, save
 from stillroom.errors import StorageFull, UnsupportedMedia
-from stillroom.storage.choose import DiskConfig, open_storage
-from stillroom.storage.disk import data_directory
-from stillroom.storage.disk.data_directory import DataDirectory
-from stillroom.storage.disk.storage import DiskImageStorage
-from stillroom.storage.values import ListQuery, SaveRules
+from stillroom.store.choose import DiskConfig, open_storage
+from stillroom.store.disk import data_directory
+from stillroom.store.disk.data_directory import DataDirectory
+from stillroom.store.disk.storage import DiskImageStorage
+from stillroom.store.values import ListQuery, SaveRules
 
 MIB = 1024**2
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from stillroom.errors import ConfigurationError
-from stillroom.storage.disk.data_directory import DataDirectory
+from stillroom.store.disk.data_directory import DataDirectory
 
 
 async def test_what_a_crash_left_in_staging_goes_at_the_next_start_but_not_under_running_ones(

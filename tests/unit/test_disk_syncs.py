@@ -10,8 +10,8 @@ import pytest
 
 from contract.images import PNG, RULES, Chunks, key, read, save
 from stillroom.errors import ReadOnly
-from stillroom.storage.disk.data_directory import DataDirectory
-from stillroom.storage.disk.storage import DiskImageStorage
+from stillroom.store.disk.data_directory import DataDirectory
+from stillroom.store.disk.storage import DiskImageStorage
 
 
 async def test_the_file_is_synced_before_it_is_published_and_its_folders_after(

@@ -11,10 +11,10 @@ import pytest
 
 from contract.images import RULES
 from stillroom.paths import ImagePath, StorageKey
-from stillroom.storage.capabilities import RemovesEmptyFolders
-from stillroom.storage.choose import DiskConfig, open_storage
-from stillroom.storage.disk.storage import DiskImageStorage
-from stillroom.storage.sources import BytesSource
+from stillroom.store.capabilities import RemovesEmptyFolders
+from stillroom.store.choose import DiskConfig, open_storage
+from stillroom.store.disk.storage import DiskImageStorage
+from stillroom.store.sources import BytesSource
 
 HOUR = timedelta(hours=1)
 

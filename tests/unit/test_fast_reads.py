@@ -7,7 +7,7 @@ from typing import Any, cast
 from stillroom.paths import ImagePath, StorageKey
 from stillroom.server.fast_path.reads import FastReads
 from stillroom.server.fast_path.responses import Answer, FileResponses, Line
-from stillroom.storage.values import StoredImage
+from stillroom.store.values import StoredImage
 
 MIB = 1024**2
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stillroom.errors import DigestMismatch
-from stillroom.http.fields import (
+from stillroom.store.http.fields import (
     announced_sha256,
     as_repr_digest,
     as_rfc3339,

@@ -17,13 +17,13 @@ from hypothesis import strategies as st
 
 from changing import KINDS, Changer, OtherProcess
 from stillroom.paths import KeyPrefix
-from stillroom.storage.disk import folder_cache, listing, names
-from stillroom.storage.disk.data_directory import DataDirectory
-from stillroom.storage.disk.folder_cache import FolderCache
-from stillroom.storage.disk.inotify import Inotify
-from stillroom.storage.disk.listing import list_page
-from stillroom.storage.disk.names import SortedNames
-from stillroom.storage.values import ListQuery
+from stillroom.store.disk import folder_cache, listing, names
+from stillroom.store.disk.data_directory import DataDirectory
+from stillroom.store.disk.folder_cache import FolderCache
+from stillroom.store.disk.inotify import Inotify
+from stillroom.store.disk.listing import list_page
+from stillroom.store.disk.names import SortedNames
+from stillroom.store.values import ListQuery
 
 MIB = 1024**2
 
@@ -371,7 +371,7 @@ def test_on_other_filesystems_nothing_is_remembered(
     monkeypatch: pytest.MonkeyPatch,
     reads: list[str],
 ) -> None:
-    monkeypatch.setattr("stillroom.storage.disk.inotify._FULLY_REPORTED", frozenset())
+    monkeypatch.setattr("stillroom.store.disk.inotify._FULLY_REPORTED", frozenset())
     expected = fill(tmp_path / "compute/many", 600)
 
     for _ in range(2):

@@ -4,12 +4,12 @@ from typing import Any
 
 import pytest
 
-from stillroom.api.copies import ImageToCopy
-from stillroom.api.deletions import PathsToDelete
-from stillroom.api.forms import JsonForm, validate
 from stillroom.api.media_forms import ImagesToIngest, ImageToIngest, ResourceChange
-from stillroom.api.signed_urls import UrlsToSign, UrlToSign
 from stillroom.errors import InvalidParameter
+from stillroom.store.api.copies import ImageToCopy
+from stillroom.store.api.deletions import PathsToDelete
+from stillroom.store.api.forms import JsonForm, validate
+from stillroom.store.api.signed_urls import UrlsToSign, UrlToSign
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from in_memory import OpenedBytes
 from pictures import picture, srgb_profile
 from stillroom.errors import UnsupportedMedia
 from stillroom.media.headers.probe import Probed, probe
-from stillroom.storage.content_type import EXTENSION, INLINE, RASTER
+from stillroom.store.content_type import EXTENSION, INLINE, RASTER
 
 FORMS = {
     "AVIF": "image/avif",

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from stillroom.http.json_objects import MAX_VALUES, TooManyValuesError, parse_object
+from stillroom.store.http.json_objects import MAX_VALUES, TooManyValuesError, parse_object
 
 GOOD = [
     b"{}",

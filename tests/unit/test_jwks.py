@@ -14,12 +14,12 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from issuing import ALGORITHMS, Issuer, KeyServer, issuer, key_server
 from listening import certificate_file
-from stillroom.auth import jwks
-from stillroom.auth.grants import Grant
-from stillroom.auth.jwks import MAX_AGE_S, MAX_SET_BYTES, KeySet, PublishedKeys, fetch_key_set
-from stillroom.auth.keys import Algorithm
-from stillroom.auth.tokens import TokenVerifier
 from stillroom.errors import Unauthenticated
+from stillroom.store.auth import jwks
+from stillroom.store.auth.grants import Grant
+from stillroom.store.auth.jwks import MAX_AGE_S, MAX_SET_BYTES, KeySet, PublishedKeys, fetch_key_set
+from stillroom.store.auth.keys import Algorithm
+from stillroom.store.auth.tokens import TokenVerifier
 from waiting import eventually
 
 NOTHING = Grant(frozenset())

@@ -7,11 +7,11 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed448, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from issuing import ALGORITHMS, Issuer, issuer, public_key_file
-from stillroom.auth.choose import minting_secret, open_keys
-from stillroom.auth.config import SecretConfig
-from stillroom.auth.keys import Algorithm, PublicKeyFile, check_secrets
 from stillroom.errors import ConfigurationError
-from stillroom.settings import Settings
+from stillroom.store.auth.choose import minting_secret, open_keys
+from stillroom.store.auth.config import SecretConfig
+from stillroom.store.auth.keys import Algorithm, PublicKeyFile, check_secrets
+from stillroom.store.settings import Settings
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)

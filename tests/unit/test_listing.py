@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from stillroom.errors import InvalidPath
 from stillroom.paths import ImagePrefix, KeyPrefix, is_listed
-from stillroom.storage.disk import listing
-from stillroom.storage.disk.data_directory import DataDirectory
-from stillroom.storage.disk.folder_cache import FolderCache
-from stillroom.storage.disk.listing import list_page
-from stillroom.storage.values import ListQuery
+from stillroom.store.disk import listing
+from stillroom.store.disk.data_directory import DataDirectory
+from stillroom.store.disk.folder_cache import FolderCache
+from stillroom.store.disk.listing import list_page
+from stillroom.store.values import ListQuery
 
 SEGMENT = st.text(alphabet="ab-/.0é😀", min_size=1, max_size=3).filter(
     lambda text: "/" not in text and text not in (".", "..")

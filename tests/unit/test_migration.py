@@ -17,7 +17,7 @@ from stillroom.maintenance.migration import Migration, Target
 from stillroom.maintenance.migration_report import MigrationOutcome, MigrationStats, ProgressEvent
 from stillroom.maintenance.rate_limiter import RateLimiter
 from stillroom.paths import KeyPrefix, StorageKey
-from stillroom.storage.choose import (
+from stillroom.store.choose import (
     EVERY_IMAGE,
     DiskConfig,
     R2Config,
@@ -25,12 +25,12 @@ from stillroom.storage.choose import (
     open_inspection,
     open_storage,
 )
-from stillroom.storage.inspection import Inspected, Inspection
-from stillroom.storage.sources import BytesSource
-from stillroom.storage.values import Condition, StoredImage
+from stillroom.store.inspection import Inspected, Inspection
+from stillroom.store.sources import BytesSource
+from stillroom.store.values import Condition, StoredImage
 
 if TYPE_CHECKING:
-    from stillroom.storage.port import ImageStorage
+    from stillroom.store.port import ImageStorage
 
 
 class Store:

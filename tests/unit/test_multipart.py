@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stillroom.errors import DigestMismatch, InvalidUpload, MalformedBody, UnsupportedMedia
-from stillroom.http.fields import as_repr_digest
-from stillroom.http.multipart import (
+from stillroom.store.http.fields import as_repr_digest
+from stillroom.store.http.multipart import (
     MAX_PARTS,
     MAX_SKIPPED_BYTES,
     PARSED_AT_ONCE_BYTES,

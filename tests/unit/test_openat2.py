@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from stillroom.storage.disk.openat2 import Opener, choose_opener, open_by_kernel, open_by_walk
+from stillroom.store.disk.openat2 import Opener, choose_opener, open_by_kernel, open_by_walk
 
 
 @pytest.fixture

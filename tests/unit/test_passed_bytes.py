@@ -5,8 +5,8 @@ import tracemalloc
 
 import pytest
 
-from stillroom.storage.upload_checks import HEAD_BYTES, TAIL_BYTES, UploadChecks
-from stillroom.storage.values import SaveRules
+from stillroom.store.upload_checks import HEAD_BYTES, TAIL_BYTES, UploadChecks
+from stillroom.store.values import SaveRules
 
 DATA = random.Random(1).randbytes(TAIL_BYTES + 2 * HEAD_BYTES)
 

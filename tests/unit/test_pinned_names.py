@@ -9,12 +9,12 @@ import pytest
 
 from contract.images import RULES
 from stillroom.paths import ImagePath, StorageKey
-from stillroom.storage.capabilities import PinsNames
-from stillroom.storage.disk.data_directory import DataDirectory
-from stillroom.storage.disk.pinned_names import PERIOD_S, PinnedNames
-from stillroom.storage.disk.storage import DiskImageStorage
-from stillroom.storage.disk.threads import DiskThreads
-from stillroom.storage.sources import BytesSource
+from stillroom.store.capabilities import PinsNames
+from stillroom.store.disk.data_directory import DataDirectory
+from stillroom.store.disk.pinned_names import PERIOD_S, PinnedNames
+from stillroom.store.disk.storage import DiskImageStorage
+from stillroom.store.disk.threads import DiskThreads
+from stillroom.store.sources import BytesSource
 
 KEY = StorageKey.of_image(ImagePath.parse("a.png"))
 FOLDER = ".stillroom/sendfile"

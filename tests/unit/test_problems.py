@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from stillroom import errors
-from stillroom.api.responses import report_disconnect, report_error
 from stillroom.errors import StillroomError
-from stillroom.http.problems import STATUS, problem
+from stillroom.store.api.responses import report_disconnect, report_error
+from stillroom.store.http.problems import STATUS, problem
 
 
 def every_subclass(root: type[StillroomError]) -> set[type[StillroomError]]:

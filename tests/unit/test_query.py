@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stillroom.errors import InvalidInput
-from stillroom.http.parameters import link_after, read_query
-from stillroom.http.query import ListParameters
 from stillroom.paths import ImagePrefix
+from stillroom.store.http.parameters import link_after, read_query
+from stillroom.store.http.query import ListParameters
 
 
 def test_nothing_asked_for_is_the_first_hundred() -> None:

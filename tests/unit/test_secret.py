@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from stillroom.auth.secret import load_or_make_secret
 from stillroom.errors import ConfigurationError
+from stillroom.store.auth.secret import load_or_make_secret
 
 
 def test_the_first_start_makes_it_and_the_next_ones_read_it(tmp_path: Path) -> None:

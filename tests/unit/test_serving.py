@@ -5,17 +5,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stillroom.errors import PreconditionFailed
-from stillroom.http.fields import combined, format_http_date
-from stillroom.http.serving import (
+from stillroom.paths import StorageKey
+from stillroom.store.content_type import VIDEO
+from stillroom.store.http.fields import combined, format_http_date
+from stillroom.store.http.serving import (
     ImageAnswer,
     answer_image,
     answer_redirect,
     explain_failure,
     write_condition,
 )
-from stillroom.paths import StorageKey
-from stillroom.storage.content_type import VIDEO
-from stillroom.storage.values import RemoteImage, StoredImage
+from stillroom.store.values import RemoteImage, StoredImage
 
 SECOND = 1_700_000_000
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from stillroom.auth.sign_in_codes import CODE_LIFE, SignInCodes
 from stillroom.errors import SignInCodeSpent
+from stillroom.store.auth.sign_in_codes import CODE_LIFE, SignInCodes
 
 
 def age(folder: Path, *, by_s: float) -> None:

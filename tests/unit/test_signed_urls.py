@@ -11,10 +11,10 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from stillroom.auth.grants import Grant
-from stillroom.auth.signed_urls import MAX_LIFE_S, UrlSigner, is_signed
 from stillroom.errors import ConfigurationError, InvalidPath, Unauthenticated
 from stillroom.paths import ImagePath
+from stillroom.store.auth.grants import Grant
+from stillroom.store.auth.signed_urls import MAX_LIFE_S, UrlSigner, is_signed
 
 SECRET, OTHER = "s" * 32, "o" * 32
 NOW = 1_700_000_000

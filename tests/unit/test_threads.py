@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from stillroom.storage.disk.threads import DiskThreads
+from stillroom.store.disk.threads import DiskThreads
 
 
 async def test_a_job_returns_or_raises_where_it_is_waited_for() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from stillroom.server.http11 import timeout_timer
-from stillroom.telemetry import metrics
+from stillroom.store.telemetry import metrics
 
 
 async def test_a_connection_that_fails_stops_the_time_outs_of_no_other(

@@ -9,9 +9,6 @@ from typing import Any
 import pytest
 
 from issuing import ALGORITHMS, issuer, public_key_file, signed_by_secret, unsigned
-from stillroom.auth.grants import SCOPES, Grant
-from stillroom.auth.keys import Algorithm, KeySource, PublicKeyFile, SharedSecrets
-from stillroom.auth.tokens import TokenVerifier, mint_token
 from stillroom.errors import (
     ConfigurationError,
     Forbidden,
@@ -20,6 +17,9 @@ from stillroom.errors import (
     Unauthenticated,
 )
 from stillroom.paths import ImagePath, ImagePrefix
+from stillroom.store.auth.grants import SCOPES, Grant
+from stillroom.store.auth.keys import Algorithm, KeySource, PublicKeyFile, SharedSecrets
+from stillroom.store.auth.tokens import TokenVerifier, mint_token
 
 SECRET = "s" * 32
 OTHER = "o" * 32

@@ -6,7 +6,7 @@ import pytest
 
 from stillroom.app import check_settings
 from stillroom.errors import ConfigurationError
-from stillroom.settings import Settings
+from stillroom.store.settings import Settings
 
 
 @pytest.fixture(autouse=True)

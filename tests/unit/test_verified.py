@@ -7,11 +7,11 @@ from datetime import timedelta
 import pytest
 
 from issuing import signed_by_secret
-from stillroom.auth.grants import Grant
-from stillroom.auth.keys import PublicKey, SharedSecrets
-from stillroom.auth.tokens import TokenVerifier, mint_token
-from stillroom.auth.verified import CACHE_S, VerifiedTokens
 from stillroom.errors import TokenExpired, Unauthenticated
+from stillroom.store.auth.grants import Grant
+from stillroom.store.auth.keys import PublicKey, SharedSecrets
+from stillroom.store.auth.tokens import TokenVerifier, mint_token
+from stillroom.store.auth.verified import CACHE_S, VerifiedTokens
 
 SECRET = "s" * 32
 NOW = 1_700_000_000.0

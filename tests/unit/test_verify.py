@@ -17,12 +17,12 @@ from stillroom.maintenance.verify import (
     VerificationProgress,
 )
 from stillroom.paths import KeyPrefix, StorageKey
-from stillroom.storage.choose import DiskConfig, open_inspection, open_storage
-from stillroom.storage.disk import inspection as disk_inspection
-from stillroom.storage.disk.data_directory import DataDirectory
-from stillroom.storage.inspection import Inspected, Inspection, UnexpectedFile
-from stillroom.storage.sources import BytesSource
-from stillroom.storage.values import SaveRules, StoredImage
+from stillroom.store.choose import DiskConfig, open_inspection, open_storage
+from stillroom.store.disk import inspection as disk_inspection
+from stillroom.store.disk.data_directory import DataDirectory
+from stillroom.store.inspection import Inspected, Inspection, UnexpectedFile
+from stillroom.store.sources import BytesSource
+from stillroom.store.values import SaveRules, StoredImage
 
 RULES = SaveRules(max_bytes=1024**2)
 

@@ -12,20 +12,20 @@ from fastapi import Request, Response
 from pydantic import Field
 from starlette.types import Receive, Scope, Send
 
-from stillroom.api.call import Call
-from stillroom.api.forms import JsonForm
-from stillroom.api.routes import Operation
 from stillroom.api.zip_format import ZipWriter
-from stillroom.auth.grants import Authorize
 from stillroom.concurrently import for_each_concurrently
 from stillroom.errors import BackendUnavailable, ImageNotFound, InvalidPath, StorageFull
 from stillroom.generation.reading import find_by_reading, reader_of
-from stillroom.http.problems import DATA_HEADERS
-from stillroom.http.query import ArchiveParameters
 from stillroom.paths import ImagePath, KeyPrefix, StorageKey, image_entry
-from stillroom.storage.pages import each_page
-from stillroom.storage.port import ImageStorage
-from stillroom.storage.values import ListQuery, OpenedImage
+from stillroom.store.api.call import Call
+from stillroom.store.api.forms import JsonForm
+from stillroom.store.api.routes import Operation
+from stillroom.store.auth.grants import Authorize
+from stillroom.store.http.problems import DATA_HEADERS
+from stillroom.store.http.query import ArchiveParameters
+from stillroom.store.pages import each_page
+from stillroom.store.port import ImageStorage
+from stillroom.store.values import ListQuery, OpenedImage
 from stillroom.wire.shown import PATH_EXAMPLE
 
 MAX_PATHS: Final = 1000

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Literal
 from fastapi import Request, Response
 from pydantic import BaseModel, Field
 
-from stillroom.api.call import Call
-from stillroom.api.responses import json_answer
-from stillroom.api.routes import Operation
-from stillroom.auth.grants import Authorize
-from stillroom.http.parameters import link_after
-from stillroom.http.query import PageParameters
 from stillroom.media.database import MediaDatabase
 from stillroom.media.resource import DeadLetter
+from stillroom.store.api.call import Call
+from stillroom.store.api.responses import json_answer
+from stillroom.store.api.routes import Operation
+from stillroom.store.auth.grants import Authorize
+from stillroom.store.http.parameters import link_after
+from stillroom.store.http.query import PageParameters
 
 if TYPE_CHECKING:  # the database modules are slow to import
     from stillroom.media.rows.dead_letters import DeadLetterRows

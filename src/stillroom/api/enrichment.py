@@ -7,18 +7,18 @@ from typing import Annotated, Final
 from fastapi import Request, Response
 from pydantic import BaseModel, Field
 
-from stillroom.api.call import Call
-from stillroom.api.forms import JsonForm
-from stillroom.api.responses import json_answer
-from stillroom.api.routes import Operation
-from stillroom.auth.grants import Authorize
 from stillroom.errors import InvalidParameter
-from stillroom.http.parameters import resource_id
-from stillroom.http.query import RemovedTagsParameters
-from stillroom.http.serving import write_condition
 from stillroom.media.healing import Healer
 from stillroom.media.service import MediaResourceService
 from stillroom.media.tags import MAX_TAG_BYTES, MAX_TAGS, checked_tags
+from stillroom.store.api.call import Call
+from stillroom.store.api.forms import JsonForm
+from stillroom.store.api.responses import json_answer
+from stillroom.store.api.routes import Operation
+from stillroom.store.auth.grants import Authorize
+from stillroom.store.http.parameters import resource_id
+from stillroom.store.http.query import RemovedTagsParameters
+from stillroom.store.http.serving import write_condition
 from stillroom.wire.shown import ID_EXAMPLE
 
 MAX_IDS: Final = 1000

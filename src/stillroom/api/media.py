@@ -12,8 +12,6 @@ from typing import Any, Final
 
 from fastapi import Request, Response
 
-from stillroom.api.call import Call
-from stillroom.api.forms import validate
 from stillroom.api.media_forms import (
     DeletedResource,
     ImagesToIngest,
@@ -22,21 +20,28 @@ from stillroom.api.media_forms import (
     MediaResourceView,
     ResourceChange,
 )
-from stillroom.api.responses import ImageResponse, json_answer, json_bytes
-from stillroom.api.routes import Operation
 from stillroom.api.search import facts_of
 from stillroom.api.sendfile import ProxySendfile, image_response
-from stillroom.auth.grants import Authorize, Grant
 from stillroom.errors import Forbidden, PreconditionFailed, StillroomError
 from stillroom.generation.facts import Generation
-from stillroom.http.parameters import link_after
-from stillroom.http.query import ChangeParameters, MediaParameters
-from stillroom.http.serving import IMMUTABLE_CACHE, PRIVATE_CACHE, answer_redirect, write_condition
 from stillroom.media.resource import Change, MediaResource, ResourceQuery
 from stillroom.media.service import INGEST_S, MediaResourceService
 from stillroom.media.tags import UNWANTED, checked_tags
 from stillroom.paths import ImagePrefix, KeyPrefix, StorageKey, path_of_key
-from stillroom.storage.values import RemoteImage
+from stillroom.store.api.call import Call
+from stillroom.store.api.forms import validate
+from stillroom.store.api.responses import ImageResponse, json_answer, json_bytes
+from stillroom.store.api.routes import Operation
+from stillroom.store.auth.grants import Authorize, Grant
+from stillroom.store.http.parameters import link_after
+from stillroom.store.http.query import ChangeParameters, MediaParameters
+from stillroom.store.http.serving import (
+    IMMUTABLE_CACHE,
+    PRIVATE_CACHE,
+    answer_redirect,
+    write_condition,
+)
+from stillroom.store.values import RemoteImage
 from stillroom.wire.media import RESOURCE_FIELDS
 
 _CONCURRENT_INGESTS: Final = 4

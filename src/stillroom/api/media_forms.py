@@ -6,9 +6,9 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import AfterValidator, BaseModel, Field
 from pydantic.config import JsonDict
 
-from stillroom.api.forms import JsonForm
 from stillroom.api.metadata import GenerationFacts
-from stillroom.api.views import view_of
+from stillroom.store.api.forms import JsonForm
+from stillroom.store.api.views import view_of
 from stillroom.wire import media as wire
 from stillroom.wire.shown import PATH_EXAMPLE
 

@@ -9,21 +9,21 @@ from typing import Final
 from fastapi import Request, Response
 from pydantic import BaseModel
 
-from stillroom.api.call import Call
-from stillroom.api.entries import ListedEntry, described_metadata
-from stillroom.api.images import ImageOperations
-from stillroom.api.operation import IMAGE_PATH, raw_image_path
-from stillroom.api.responses import json_answer
-from stillroom.api.routes import Operation
-from stillroom.api.views import view_of
 from stillroom.errors import BackendUnavailable
 from stillroom.generation.facts import Generation, Lora
 from stillroom.generation.reading import find_by_reading, reader_of
-from stillroom.http.fields import combined, entity_tags
 from stillroom.media.retention.evaluator import RetentionEvaluator
 from stillroom.paths import StorageKey
-from stillroom.storage.values import ANY, StoredImage
-from stillroom.telemetry import metrics
+from stillroom.store.api.call import Call
+from stillroom.store.api.entries import ListedEntry, described_metadata
+from stillroom.store.api.images import ImageOperations
+from stillroom.store.api.operation import IMAGE_PATH, raw_image_path
+from stillroom.store.api.responses import json_answer
+from stillroom.store.api.routes import Operation
+from stillroom.store.api.views import view_of
+from stillroom.store.http.fields import combined, entity_tags
+from stillroom.store.telemetry import metrics
+from stillroom.store.values import ANY, StoredImage
 from stillroom.wire import images as wire
 from stillroom.wire.generation import LORA, PARAMETERS
 

@@ -11,25 +11,25 @@ from fastapi import Request, Response
 from pydantic import BaseModel, Field
 from starlette.responses import StreamingResponse
 
-from stillroom.api.call import Call
-from stillroom.api.forms import JsonForm
-from stillroom.api.operation import FOLDER_PATH
-from stillroom.api.responses import json_answer, json_bytes
-from stillroom.api.routes import Operation
 from stillroom.api.sendfile import image_response
-from stillroom.api.views import view_of
-from stillroom.auth.grants import Authorize
 from stillroom.errors import BackendUnavailable
-from stillroom.http.parameters import link_after
-from stillroom.http.problems import JSON_HEADERS
-from stillroom.http.query import RunsParameters
-from stillroom.http.serving import PRIVATE_CACHE
 from stillroom.media.clock import to_nanoseconds
 from stillroom.media.retention.evaluator import RetentionEvaluator
 from stillroom.media.runs.deletion import RunDeletions
 from stillroom.media.runs.listing import Run, RunListing
 from stillroom.media.runs.service import Runs
 from stillroom.paths import ImagePath, ImagePrefix
+from stillroom.store.api.call import Call
+from stillroom.store.api.forms import JsonForm
+from stillroom.store.api.operation import FOLDER_PATH
+from stillroom.store.api.responses import json_answer, json_bytes
+from stillroom.store.api.routes import Operation
+from stillroom.store.api.views import view_of
+from stillroom.store.auth.grants import Authorize
+from stillroom.store.http.parameters import link_after
+from stillroom.store.http.problems import JSON_HEADERS
+from stillroom.store.http.query import RunsParameters
+from stillroom.store.http.serving import PRIVATE_CACHE
 from stillroom.wire import runs as wire
 
 _PUBLISH: Final = "/publish"

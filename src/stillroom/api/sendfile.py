@@ -14,11 +14,11 @@ from typing import Final
 
 from fastapi import Response
 
-from stillroom.api.responses import ImageResponse
-from stillroom.http.fields import Fields
-from stillroom.http.serving import ImageAnswer, answer_image
-from stillroom.storage.capabilities import PinsNames
-from stillroom.storage.values import OpenedImage
+from stillroom.store.api.responses import ImageResponse
+from stillroom.store.capabilities import PinsNames
+from stillroom.store.http.fields import Fields
+from stillroom.store.http.serving import ImageAnswer, answer_image
+from stillroom.store.values import OpenedImage
 
 OFFER: Final = "x-stillroom-sendfile"
 """Request header with which the proxy offers to send files. The value is the configured key."""

@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # commands import the server's libraries only when they run
     from click._termui_impl import ProgressBar
 
     from stillroom.paths import KeyPrefix
-    from stillroom.storage.inspection import Inspection
+    from stillroom.store.inspection import Inspection
 
 _REFRESH_S: Final = 0.2
 

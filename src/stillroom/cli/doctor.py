@@ -23,8 +23,8 @@ from stillroom.errors import ImageNotFound, StillroomError
 from stillroom.paths import ImagePath, ImagePrefix, KeyPrefix, StorageKey
 
 if TYPE_CHECKING:
-    from stillroom.settings import Settings
-    from stillroom.storage.port import ImageStorage
+    from stillroom.store.port import ImageStorage
+    from stillroom.store.settings import Settings
 
 _PROBE_FOLDER: Final = "stillroom-doctor"
 _PROBE: Final = b"\x89PNG\r\n\x1a\n" + b"written by stillroom doctor; may be deleted"
@@ -105,8 +105,8 @@ def _findings(settings: "Settings") -> Iterator[_CheckResult]:
 
 def _secret(settings: "Settings") -> tuple[str, str]:
     from stillroom.assembly import verifier_of
-    from stillroom.auth.choose import minting_secret, open_keys
-    from stillroom.auth.tokens import mint_token
+    from stillroom.store.auth.choose import minting_secret, open_keys
+    from stillroom.store.auth.tokens import mint_token
 
     own = settings.jwt_algorithm == "HS256" and settings.jwt_secret is None
     if own and not settings.secret_file.exists():
@@ -146,7 +146,7 @@ def _filesystem(settings: "Settings") -> tuple[str, str]:
 
 async def _storage(settings: "Settings") -> list[_CheckResult]:
     from stillroom.assembly import opened_storage
-    from stillroom.storage.choose import DiskConfig
+    from stillroom.store.choose import DiskConfig
 
     if isinstance(settings.storage, DiskConfig) and not settings.data_dir.exists():
         return []
@@ -159,8 +159,8 @@ async def _storage(settings: "Settings") -> list[_CheckResult]:
 
 
 async def _tried(storage: "ImageStorage") -> AsyncIterator[_CheckResult]:
-    from stillroom.storage.sources import BytesSource
-    from stillroom.storage.values import ListQuery
+    from stillroom.store.sources import BytesSource
+    from stillroom.store.values import ListQuery
 
     name = f"{_PROBE_FOLDER}/{secrets.token_hex(8)}"
     key, copied = (
@@ -197,7 +197,7 @@ async def _tried(storage: "ImageStorage") -> AsyncIterator[_CheckResult]:
 
 
 async def _lacking(storage: "ImageStorage", subject: str) -> list[_CheckResult] | None:
-    from stillroom.storage.capabilities import TriesFeatures
+    from stillroom.store.capabilities import TriesFeatures
 
     if not isinstance(storage, TriesFeatures):
         return None
@@ -213,7 +213,7 @@ async def _lacking(storage: "ImageStorage", subject: str) -> list[_CheckResult] 
 
 async def _read(storage: "ImageStorage", key: StorageKey) -> list[_CheckResult] | None:
     """Read the test image as a browser would: from the server, or from the CDN after a redirect."""
-    from stillroom.storage.values import RemoteImage
+    from stillroom.store.values import RemoteImage
 
     location = await storage.locate(key)
     if not isinstance(location, RemoteImage):

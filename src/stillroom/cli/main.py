@@ -7,7 +7,6 @@ from typing import Any, Final
 import click
 
 from stillroom import __version__
-from stillroom.auth.grants import SCOPES
 from stillroom.cli.copying import cp, mv
 from stillroom.cli.doctor import doctor
 from stillroom.cli.du import du
@@ -28,6 +27,7 @@ from stillroom.cli.sync import sync
 from stillroom.cli.unmarked import unmarked
 from stillroom.cli.verify import verify
 from stillroom.errors import StillroomError
+from stillroom.store.auth.grants import SCOPES
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -49,7 +49,7 @@ def commands() -> None:
 def serve(*, sign_in_link: bool | None, **flags: object) -> None:
     """Start the server. Needs no configuration; every setting is a STILLROOM_ variable."""
     from stillroom.server.serve import serve as run
-    from stillroom.settings import Settings
+    from stillroom.store.settings import Settings
 
     is_wanted = sys.stdout.isatty() if sign_in_link is None else sign_in_link
     run(Settings.read(**flags), sign_in_link=is_wanted)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from stillroom.maintenance.migration_report import MigrationStats, ProgressEvent
     from stillroom.maintenance.row_transfer import TransferStats
     from stillroom.paths import KeyPrefix
-    from stillroom.settings import Settings
+    from stillroom.store.settings import Settings
 
 _WRITTEN: Final = frozenset(("differs", "failed", "stray", "extra"))
 """Outcomes that are printed, one line per image. All other outcomes are only counted."""
@@ -91,7 +91,7 @@ def _opened_report(file: Path) -> IO[str]:
 
 
 def _settings(where: Path | None) -> "Settings":
-    from stillroom.settings import Settings
+    from stillroom.store.settings import Settings
 
     if where is None:
         return Settings.read()
@@ -118,7 +118,7 @@ class _Run:
         from stillroom.maintenance.migration_report import MigrationStats
         from stillroom.maintenance.rate_limiter import RateLimiter
         from stillroom.maintenance.row_transfer import is_same as is_same_database
-        from stillroom.storage.choose import is_same_place
+        from stillroom.store.choose import is_same_place
 
         is_one_store = is_same_place(self.source.storage, self.target.storage)
         if is_one_store and (
@@ -146,7 +146,7 @@ class _Run:
     async def _open_target(self, opened: contextlib.AsyncExitStack) -> "Target | None":
         from stillroom.assembly import opened_inspection, opened_storage
         from stillroom.maintenance.migration import Target
-        from stillroom.storage.choose import EVERY_IMAGE, has_store
+        from stillroom.store.choose import EVERY_IMAGE, has_store
 
         if self.dry_run and not has_store(self.target.storage):
             return None

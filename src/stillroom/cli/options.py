@@ -16,7 +16,7 @@ from stillroom.cli.exits import FAILED
 from stillroom.durations import parse_duration
 
 if TYPE_CHECKING:  # commands import the server's libraries only when they run
-    from stillroom.settings import Settings
+    from stillroom.store.settings import Settings
 
 P = ParamSpec("P")
 
@@ -44,7 +44,7 @@ def json_option(text: str) -> Callable[[Callable[P, Any]], Callable[P, Any]]:
 
 def read_settings(data_dir: str | None) -> "Settings":
     """Read the settings of the server. `data_dir` is the value of the option `--data-dir`."""
-    from stillroom.settings import Settings
+    from stillroom.store.settings import Settings
 
     return Settings.read(data_dir=data_dir)
 

@@ -140,9 +140,9 @@ def minted_token(
         ConfigurationError: another service signs the tokens.
         FileNotFoundError: the secret does not exist.
     """
-    from stillroom.auth.choose import minting_secret
-    from stillroom.auth.tokens import mint_token
-    from stillroom.settings import Settings
+    from stillroom.store.auth.choose import minting_secret
+    from stillroom.store.auth.tokens import mint_token
+    from stillroom.store.settings import Settings
 
     settings = Settings.read(data_dir=data_dir)
     return mint_token(

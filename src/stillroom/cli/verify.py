@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from stillroom.maintenance.verify import Verification, VerificationFinding, VerificationProgress
     from stillroom.paths import KeyPrefix
-    from stillroom.storage.inspection import Inspection
+    from stillroom.store.inspection import Inspection
 
 _SAVE_EVERY_S: Final = 2.0
 

@@ -23,7 +23,7 @@ from typing import Final
 
 from stillroom.derived.config import DerivedConfig
 from stillroom.errors import BackendUnavailable
-from stillroom.storage.values import StoredImage
+from stillroom.store.values import StoredImage
 
 _FILE_MODE: Final = 0o640
 _FOLDER_MODE: Final = 0o750

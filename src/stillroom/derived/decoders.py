@@ -15,7 +15,7 @@ from typing import Final, Self
 
 from stillroom.derived import wire
 from stillroom.errors import BackendUnavailable, UnsupportedMedia
-from stillroom.http.derivation import Derivation
+from stillroom.store.http.derivation import Derivation
 
 _WORKER: Final = "stillroom.derived.worker"
 

@@ -22,10 +22,10 @@ from stillroom.formats.work_budget import TooMuchWork
 from stillroom.generation.ai_mark import TYPES
 from stillroom.generation.reading import by_reading, find_mark, reader_of
 from stillroom.generation.writing.mark import with_ai_mark
-from stillroom.http.derivation import Derivation
 from stillroom.paths import StorageKey
-from stillroom.storage.content_type import VIDEO
-from stillroom.storage.values import LocalImage, OpenedImage, RemoteImage, StoredImage
+from stillroom.store.content_type import VIDEO
+from stillroom.store.http.derivation import Derivation
+from stillroom.store.values import LocalImage, OpenedImage, RemoteImage, StoredImage
 
 _REVISION: Final = 1
 """Part of the name of each thumbnail. Increase it if the same request shall return other bytes."""

@@ -20,8 +20,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from stillroom.http.fields import combined, entity_tags
-from stillroom.storage.values import ANY
+from stillroom.store.http.fields import combined, entity_tags
+from stillroom.store.values import ANY
 
 PAGE: Final = "index.html"
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from stillroom.paths import StorageKey
-from stillroom.storage.values import StoredImage
+from stillroom.store.values import StoredImage
 
 
 def folders_of(key: StorageKey) -> Iterator[str]:

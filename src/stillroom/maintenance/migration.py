@@ -26,10 +26,10 @@ from stillroom.maintenance.migration_report import MigrationOutcome, MigrationSt
 from stillroom.maintenance.rate_limiter import RateLimiter
 from stillroom.media.recorded_bytes import hash_opened
 from stillroom.paths import KeyPrefix, StorageKey
-from stillroom.storage.inspection import Inspection, UnexpectedFile
-from stillroom.storage.port import ImageStorage
-from stillroom.storage.sources import DescribedSource
-from stillroom.storage.values import ANY, Condition, OpenedImage, StoredImage
+from stillroom.store.inspection import Inspection, UnexpectedFile
+from stillroom.store.port import ImageStorage
+from stillroom.store.sources import DescribedSource
+from stillroom.store.values import ANY, Condition, OpenedImage, StoredImage
 
 AT_ONCE: Final = 32
 """Number of images copied at once: 320 images per second with two requests of 50 ms per image."""

@@ -21,9 +21,9 @@ from stillroom.media.recorded_bytes import is_recorded
 from stillroom.media.resource import MediaResource, now
 from stillroom.media.rows.repository import MediaRepository
 from stillroom.paths import MEDIA_PREFIX, KeyPrefix, StorageKey
-from stillroom.storage.pages import each_page
-from stillroom.storage.port import ImageStorage
-from stillroom.storage.values import ListQuery, StoredImage
+from stillroom.store.pages import each_page
+from stillroom.store.port import ImageStorage
+from stillroom.store.values import ListQuery, StoredImage
 
 MAX_PERCENT: Final = 10
 """Maximum plausible percentage of orphans. More orphans indicate a wrong database or bucket."""

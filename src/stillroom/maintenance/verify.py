@@ -18,8 +18,8 @@ from typing import Final
 from stillroom.errors import BackendUnavailable, ConfigurationError, ImageNotFound, ReadOnly
 from stillroom.maintenance.rate_limiter import RateLimiter
 from stillroom.paths import KeyPrefix, StorageKey
-from stillroom.storage.inspection import AdoptsHashes, Inspected, Inspection, UnexpectedFile
-from stillroom.storage.values import StoredImage
+from stillroom.store.inspection import AdoptsHashes, Inspected, Inspection, UnexpectedFile
+from stillroom.store.values import StoredImage
 
 _MAX_PROBLEMS: Final = 10_000
 _MAX_UNKNOWN: Final = 1_000

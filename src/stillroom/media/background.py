@@ -18,7 +18,7 @@ from stillroom.media.index.healing import IndexHealing
 from stillroom.media.missing_bytes import warn_about_missing_bytes
 from stillroom.media.resource import QueueMetrics
 from stillroom.media.sweeper import Sweeper, Swept
-from stillroom.storage.port import ImageStorage
+from stillroom.store.port import ImageStorage
 
 REPORT_S: Final = 30.0
 """Maximum age in seconds of the reported metrics of the deletion queue (counts of rows)."""

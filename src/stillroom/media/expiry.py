@@ -20,7 +20,7 @@ from stillroom.media.resource import DueMark
 from stillroom.media.retention.evaluator import ExpiredRun, RetentionEvaluator
 from stillroom.media.retention.rules import Rules
 from stillroom.media.runs.deletion import SHORTEST_GRACE, RunDeletions
-from stillroom.storage.port import ImageStorage
+from stillroom.store.port import ImageStorage
 
 _PAGE: Final = 250
 _PAUSE_S: Final = 1.0

@@ -33,8 +33,8 @@ from stillroom.media.headers.probe import probe
 from stillroom.media.recorded_bytes import is_intact
 from stillroom.media.resource import VIDEO, Change, HealingJob, MediaResource, now
 from stillroom.paths import poster_of
-from stillroom.storage.port import ImageStorage
-from stillroom.storage.values import OpenedImage
+from stillroom.store.port import ImageStorage
+from stillroom.store.values import OpenedImage
 
 HEAL_EVERY_S: Final = 5.0
 """Seconds between two checks for due healing jobs, which compute missing metadata."""

@@ -11,7 +11,7 @@ from stillroom.errors import BackendUnavailable
 from stillroom.media.resource import IN_PLACE, Intent, SourceChanged, new_id, now
 from stillroom.media.source import Source
 from stillroom.paths import StorageKey
-from stillroom.storage.port import ImageStorage
+from stillroom.store.port import ImageStorage
 
 if TYPE_CHECKING:  # a normal import would load the database driver at every start
     from stillroom.media.rows.repository import MediaRepository

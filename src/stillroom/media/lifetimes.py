@@ -7,8 +7,8 @@ from stillroom.errors import BackendUnavailable, StillroomError
 from stillroom.media import clock
 from stillroom.media.database import MediaDatabase
 from stillroom.media.resource import EXPIRED
-from stillroom.storage.port import ImageStorage
-from stillroom.storage.values import StoredImage
+from stillroom.store.port import ImageStorage
+from stillroom.store.values import StoredImage
 
 
 class Lifetimes:

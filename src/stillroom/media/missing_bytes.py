@@ -12,7 +12,7 @@ from stillroom.concurrently import map_concurrently
 from stillroom.errors import ImageNotFound
 from stillroom.media.database import MediaDatabase
 from stillroom.media.resource import MediaResource
-from stillroom.storage.port import ImageStorage
+from stillroom.store.port import ImageStorage
 
 _PAGE: Final = 100
 """Number of resources to check first. Only if a file is missing are more resources checked."""

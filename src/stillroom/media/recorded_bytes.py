@@ -8,8 +8,8 @@ from collections.abc import Awaitable, Callable
 from stillroom.errors import ImageNotFound
 from stillroom.media.resource import MediaResource
 from stillroom.paths import StorageKey
-from stillroom.storage.port import ImageStorage
-from stillroom.storage.values import OpenedImage, StoredImage
+from stillroom.store.port import ImageStorage
+from stillroom.store.values import OpenedImage, StoredImage
 
 
 async def has_its_bytes(storage: ImageStorage, resource: MediaResource) -> bool:

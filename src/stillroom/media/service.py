@@ -55,8 +55,8 @@ from stillroom.media.resource import (
 from stillroom.media.source import Source, new_resource, read_source
 from stillroom.media.tags import checked_number
 from stillroom.paths import KeyPrefix, StorageKey, path_of_key
-from stillroom.storage.port import ImageStorage
-from stillroom.storage.values import Location, StoredImage
+from stillroom.store.port import ImageStorage
+from stillroom.store.values import Location, StoredImage
 
 _ATTEMPTS: Final = 5
 """Maximum number of attempts, because concurrent saves and deletions can make an attempt fail."""

@@ -8,8 +8,8 @@ from stillroom.media.headers.probe import Probed, probe
 from stillroom.media.recorded_bytes import hash_opened
 from stillroom.media.resource import MediaResource, now
 from stillroom.paths import StorageKey
-from stillroom.storage.port import ImageStorage
-from stillroom.storage.values import StoredImage
+from stillroom.store.port import ImageStorage
+from stillroom.store.values import StoredImage
 
 
 @dataclass(frozen=True, slots=True)

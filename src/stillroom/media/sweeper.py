@@ -42,8 +42,8 @@ from stillroom.media.resource import (
 )
 from stillroom.media.runs.deletion import RunDeletions
 from stillroom.paths import StorageKey
-from stillroom.storage.capabilities import RemovesEmptyFolders
-from stillroom.storage.port import ImageStorage
+from stillroom.store.capabilities import RemovesEmptyFolders
+from stillroom.store.port import ImageStorage
 
 if TYPE_CHECKING:  # a normal import would load the database driver at every start
     from stillroom.media.rows.repository import MediaRepository

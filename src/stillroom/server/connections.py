@@ -12,8 +12,8 @@ from stillroom.server.http11.bounds import Bounds
 from stillroom.server.http11.connection import Connection
 from stillroom.server.http11.responses import header_lines
 from stillroom.server.http11.service import Service
-from stillroom.settings import Settings
-from stillroom.storage.capabilities import RedirectsNow, ServesNow
+from stillroom.store.capabilities import RedirectsNow, ServesNow
+from stillroom.store.settings import Settings
 
 if TYPE_CHECKING:
     from starlette.datastructures import State

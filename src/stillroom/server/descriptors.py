@@ -5,7 +5,7 @@ import resource
 from typing import Final
 
 from stillroom.server.http11.bounds import Bounds
-from stillroom.settings import Settings
+from stillroom.store.settings import Settings
 
 _RESERVED: Final = 256
 """Descriptors that are not available for client connections. They are reserved for open images

@@ -19,14 +19,14 @@ from uvicorn.config import STARTUP_FAILURE
 
 from stillroom import __version__
 from stillroom.app import check_settings, create_app
-from stillroom.auth.sign_in_codes import CODE_LIFE, SignInCodes
 from stillroom.errors import ConfigurationError
 from stillroom.server.allocator import freeze_startup_objects, keep_freed_memory
 from stillroom.server.connections import ConnectionFactory
 from stillroom.server.descriptors import bounds_of
 from stillroom.server.supervisor import Supervisor
-from stillroom.settings import Settings
-from stillroom.telemetry.logging import log_config
+from stillroom.store.auth.sign_in_codes import CODE_LIFE, SignInCodes
+from stillroom.store.settings import Settings
+from stillroom.store.telemetry.logging import log_config
 
 if TYPE_CHECKING:
     from fastapi import FastAPI

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final
 import uvicorn
 from uvicorn.supervisors.multiprocess import Process
 
-from stillroom.telemetry import metrics
+from stillroom.store.telemetry import metrics
 
 if TYPE_CHECKING:
     from types import FrameType

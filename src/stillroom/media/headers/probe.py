@@ -21,8 +21,8 @@ from stillroom.formats.work_budget import TooMuchWork
 from stillroom.generation import reading
 from stillroom.generation.ai_mark import AiMark
 from stillroom.generation.facts import Generation
-from stillroom.storage import content_type
-from stillroom.storage.values import OpenedImage
+from stillroom.store import content_type
+from stillroom.store.values import OpenedImage
 
 _PREFIX_BYTES: Final = 64 * 1024
 _MAX_READ_BYTES: Final = 256 * 1024
@@ -75,7 +75,7 @@ PARSERS: Final[Mapping[str | None, HeaderParser]] = {
 """Table of header parsers by media type.
 
 To add a format, write a module in `formats/` with `size` and `color_profile`, add a row here, and
-add the file signature to `storage/content_type.py`."""
+add the file signature to `store/content_type.py`."""
 
 T = TypeVar("T")
 

@@ -21,10 +21,10 @@ from stillroom.media.index.healing import TREES, StopsWithin, healing_pause
 from stillroom.media.index.values import BEHIND_ALL, KeyRange
 from stillroom.media.resource import now
 from stillroom.paths import KeyPrefix
-from stillroom.storage.capabilities import FindsChangedFolders
-from stillroom.storage.pages import each_page
-from stillroom.storage.port import ImageStorage
-from stillroom.storage.values import ListQuery, StoredImage
+from stillroom.store.capabilities import FindsChangedFolders
+from stillroom.store.pages import each_page
+from stillroom.store.port import ImageStorage
+from stillroom.store.values import ListQuery, StoredImage
 
 _LEASE: Final = timedelta(seconds=30)
 """Duration of a claim. It is short, so that another process soon repeats the scan after a crash."""

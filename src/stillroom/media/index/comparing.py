@@ -11,8 +11,8 @@ from stillroom.media.database import MediaDatabase
 from stillroom.media.index.filling import read_facts
 from stillroom.media.index.values import Indexed, IndexedImage, Removed
 from stillroom.paths import StorageKey
-from stillroom.storage.port import ImageStorage
-from stillroom.storage.values import ListQuery, StoredImage
+from stillroom.store.port import ImageStorage
+from stillroom.store.values import ListQuery, StoredImage
 
 SETTLED_NS: Final = 10 * 10**9
 """Minimum age in nanoseconds of an image to compare. `IndexFilling` may be writing newer images."""

@@ -25,9 +25,9 @@ from stillroom.media.database import MediaDatabase
 from stillroom.media.index.values import IndexedImage, Removed
 from stillroom.media.resource import now
 from stillroom.paths import StorageKey
-from stillroom.storage.port import ImageStorage
-from stillroom.storage.upload_checks import PassedBytes
-from stillroom.storage.values import OpenedImage, StoredImage
+from stillroom.store.port import ImageStorage
+from stillroom.store.upload_checks import PassedBytes
+from stillroom.store.values import OpenedImage, StoredImage
 
 _GATHER_S: Final = 0.15
 """Seconds to wait after a change, so that later changes are written in the same transaction."""

@@ -15,8 +15,8 @@ from stillroom.media.database import MediaDatabase
 from stillroom.media.index.comparing import Comparing, Healed
 from stillroom.media.resource import now
 from stillroom.paths import COMPUTE_PREFIX, MEDIA_PREFIX, KeyPrefix
-from stillroom.storage.port import ImageStorage
-from stillroom.storage.values import ListQuery
+from stillroom.store.port import ImageStorage
+from stillroom.store.values import ListQuery
 
 TREES: Final = (COMPUTE_PREFIX, MEDIA_PREFIX)
 _PAGE: Final = 500

@@ -9,7 +9,7 @@ from stillroom.generation.facts import Generation
 from stillroom.generation.reading import Found
 from stillroom.media.index.words import MAX_TEXT, Phrase
 from stillroom.paths import KeyPrefix, StorageKey
-from stillroom.storage.values import StoredImage
+from stillroom.store.values import StoredImage
 
 MAX_LIMIT: Final = 1000
 """Maximum number of images on one page."""

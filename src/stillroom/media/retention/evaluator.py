@@ -22,9 +22,9 @@ from stillroom.paths import (
     image_entry,
     image_key_bound,
 )
-from stillroom.storage.pages import each_page
-from stillroom.storage.port import ImageStorage
-from stillroom.storage.values import ListQuery, StoredImage
+from stillroom.store.pages import each_page
+from stillroom.store.port import ImageStorage
+from stillroom.store.values import ListQuery, StoredImage
 
 
 class PublishedFolder(NamedTuple):

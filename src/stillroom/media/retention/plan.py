@@ -11,8 +11,8 @@ from stillroom.media.retention.evaluator import RetentionEvaluator
 from stillroom.media.retention.rules import Expiration
 from stillroom.media.runs.service import Runs
 from stillroom.paths import ImagePath
-from stillroom.storage.port import ImageStorage
-from stillroom.storage.values import StoredImage
+from stillroom.store.port import ImageStorage
+from stillroom.store.values import StoredImage
 
 _PAGE: Final = 1000
 

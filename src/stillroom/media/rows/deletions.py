@@ -46,7 +46,7 @@ from stillroom.media.rows.tables import (
     resources,
 )
 from stillroom.paths import StorageKey
-from stillroom.storage.values import StoredImage
+from stillroom.store.values import StoredImage
 
 _FIELDS: Final = frozenset(field.name for field in fields(DueMark))
 

@@ -13,7 +13,7 @@ from stillroom.media.rows.full_text import full_text, library_facets, texts_of, 
 from stillroom.media.rows.statements import among
 from stillroom.media.rows.tables import resources, search_images, tags
 from stillroom.paths import StorageKey
-from stillroom.storage.values import StoredImage
+from stillroom.store.values import StoredImage
 
 _ADVISORY_LOCK: Final = int.from_bytes(b"stllidx", "big")
 

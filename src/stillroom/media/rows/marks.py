@@ -23,7 +23,7 @@ from stillroom.media.rows import leases
 from stillroom.media.rows.statements import insert_into, table_of
 from stillroom.media.rows.tables import dead_letters, deletions
 from stillroom.paths import StorageKey
-from stillroom.storage.values import StoredImage
+from stillroom.store.values import StoredImage
 
 
 async def write_mark(connection: AsyncConnection, mark: Mark | None) -> None:

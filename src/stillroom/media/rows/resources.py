@@ -36,7 +36,7 @@ from stillroom.media.rows.statements import (
 )
 from stillroom.media.rows.tables import deletions, resources, search_images, tags
 from stillroom.paths import StorageKey
-from stillroom.storage.values import StoredImage
+from stillroom.store.values import StoredImage
 
 
 class ResourceRows(Rows):

@@ -17,7 +17,7 @@ from stillroom.media.rows.engine import Rows
 from stillroom.media.rows.marks import mark_saves
 from stillroom.media.rows.statements import insert_into, keys_with_resource
 from stillroom.media.rows.tables import run_deletions
-from stillroom.storage.values import StoredImage
+from stillroom.store.values import StoredImage
 
 _COLUMNS: Final = tuple(run_deletions.c[field.name] for field in fields(RunDeletion))
 

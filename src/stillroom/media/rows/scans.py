@@ -20,7 +20,7 @@ from stillroom.media.rows.marks import mark_saves
 from stillroom.media.rows.statements import among, insert_into, keys_with_resource
 from stillroom.media.rows.tables import failed_deletions, scans, search_images
 from stillroom.paths import StorageKey
-from stillroom.storage.values import StoredImage
+from stillroom.store.values import StoredImage
 
 # Names of scans:
 EXPIRY: Final = "expiry"  # finds expired images

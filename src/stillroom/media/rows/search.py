@@ -37,7 +37,7 @@ from stillroom.media.rows.full_text import (
 from stillroom.media.rows.library_words import Row, describe, image_of, lock_index
 from stillroom.media.rows.tables import search_images
 from stillroom.paths import StorageKey
-from stillroom.storage.values import StoredImage
+from stillroom.store.values import StoredImage
 
 _MAX_TYPE: Final = 255  # other tools can store longer content types in a bucket
 _SLICE: Final = 16

@@ -13,7 +13,7 @@ from stillroom.media.rows.library_words import reword
 from stillroom.media.rows.statements import insert_into
 from stillroom.media.rows.tables import resources, tags
 from stillroom.paths import StorageKey
-from stillroom.storage.values import StoredImage
+from stillroom.store.values import StoredImage
 
 
 class TagRows(Rows):

@@ -24,9 +24,9 @@ from stillroom.media.database import MediaDatabase
 from stillroom.media.resource import RunDeletion, now
 from stillroom.media.runs.service import Runs
 from stillroom.paths import MANIFEST_NAME, ImagePath, KeyPrefix, StorageKey, image_entry
-from stillroom.storage.pages import each_page
-from stillroom.storage.port import ImageStorage
-from stillroom.storage.values import ListQuery
+from stillroom.store.pages import each_page
+from stillroom.store.port import ImageStorage
+from stillroom.store.values import ListQuery
 
 if TYPE_CHECKING:  # a normal import would load the database driver at every start
     from stillroom.media.rows.repository import MediaRepository

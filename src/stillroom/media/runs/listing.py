@@ -11,8 +11,8 @@ from stillroom.errors import InvalidPath
 from stillroom.media.runs import manifest
 from stillroom.media.runs.service import open_manifest
 from stillroom.paths import ImagePath, ImagePrefix, KeyPrefix, image_entry, image_key_bound
-from stillroom.storage.port import ImageStorage
-from stillroom.storage.values import ListQuery, Page
+from stillroom.store.port import ImageStorage
+from stillroom.store.values import ListQuery, Page
 
 _PAGE: Final = 1000
 _MANIFESTS_AT_ONCE: Final = 32

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from stillroom.errors import InvalidPath, TooLarge
 from stillroom.paths import ImagePath, image_entry
-from stillroom.storage.values import OpenedImage, StoredImage
+from stillroom.store.values import OpenedImage, StoredImage
 
 CONTENT_TYPE: Final = "application/json"
 

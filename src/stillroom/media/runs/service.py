@@ -30,10 +30,10 @@ from stillroom.media.resource import DELETED, now
 from stillroom.media.runs import manifest
 from stillroom.media.runs.manifest import ImageSet, ManifestHead
 from stillroom.paths import ImagePath, KeyPrefix, StorageKey, image_entry, is_manifest
-from stillroom.storage.pages import each_page
-from stillroom.storage.port import ImageStorage
-from stillroom.storage.sources import DescribedSource
-from stillroom.storage.values import ANY, Condition, ListQuery, OpenedImage, SaveRules, StoredImage
+from stillroom.store.pages import each_page
+from stillroom.store.port import ImageStorage
+from stillroom.store.sources import DescribedSource
+from stillroom.store.values import ANY, Condition, ListQuery, OpenedImage, SaveRules, StoredImage
 
 _NAMES: Final = 1000
 """Page size when only names are listed, equal to a page in S3 listings."""

@@ -21,21 +21,21 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from stillroom.api.images import ImageOperations
 from stillroom.api.sendfile import OFFER
-from stillroom.auth.verified import CACHE_S, VerifiedTokens
 from stillroom.bounded_cache import BoundedCache
 from stillroom.errors import StillroomError
-from stillroom.http.fields import Fields, combined
-from stillroom.http.serving import ANSWER_FIELDS
 from stillroom.paths import ImagePath, StorageKey
 from stillroom.server.fast_path.responses import ENTRY_BYTES, CheckedFields, FindResponse, Line
 from stillroom.server.fast_path.sendfile import AnswerRecord, FileExchange, FileSlice
 from stillroom.server.http11.exchange import ClientConnection
 from stillroom.server.http11.head import Request
 from stillroom.server.http11.responses import start_of_head
-from stillroom.telemetry import metrics, request_id
-from stillroom.telemetry.logging import access_log
+from stillroom.store.api.images import ImageOperations
+from stillroom.store.auth.verified import CACHE_S, VerifiedTokens
+from stillroom.store.http.fields import Fields, combined
+from stillroom.store.http.serving import ANSWER_FIELDS
+from stillroom.store.telemetry import metrics, request_id
+from stillroom.store.telemetry.logging import access_log
 
 _LINE: Final = re.compile(
     rb"(GET|HEAD) /api/v1/storage/images/([\x21\x22\x24-\x3e\x40-\x7e]*) HTTP/1\.1"

@@ -6,19 +6,19 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
 
-from stillroom.api.images import ImageOperations
 from stillroom.api.sendfile import without_body
-from stillroom.auth.grants import Grant
 from stillroom.bounded_cache import BoundedCache, CacheEntry
 from stillroom.errors import ImageNotFound, PreconditionFailed, StillroomError
-from stillroom.http.fields import Fields
-from stillroom.http.problems import problem
-from stillroom.http.serving import ImageAnswer, answer_image, answer_redirect
 from stillroom.paths import ImagePath, StorageKey
 from stillroom.server.fast_path.sendfile import FileSlice
 from stillroom.server.http11.responses import header_lines
-from stillroom.storage.capabilities import RedirectsNow, ServesNow
-from stillroom.storage.values import LocalImage, RemoteImage, StoredImage
+from stillroom.store.api.images import ImageOperations
+from stillroom.store.auth.grants import Grant
+from stillroom.store.capabilities import RedirectsNow, ServesNow
+from stillroom.store.http.fields import Fields
+from stillroom.store.http.problems import problem
+from stillroom.store.http.serving import ImageAnswer, answer_image, answer_redirect
+from stillroom.store.values import LocalImage, RemoteImage, StoredImage
 
 _MAX_COPIED_BYTES: Final = 64 * 1024
 """Maximum size of images that are copied and sent together with the head. Larger images use

@@ -9,9 +9,9 @@ import socket
 from typing import Final, NamedTuple
 
 from stillroom.server.http11.exchange import ClientConnection
-from stillroom.storage.values import LocalImage
-from stillroom.telemetry import metrics, request_id
-from stillroom.telemetry.logging import log_access
+from stillroom.store.telemetry import metrics, request_id
+from stillroom.store.telemetry.logging import log_access
+from stillroom.store.values import LocalImage
 
 _WINDOW_BYTES: Final = 1024**2
 """Bytes sent per call before other connections are served (nginx: `sendfile_max_chunk`)."""

@@ -11,19 +11,19 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
-from stillroom.api.images import ImageOperations
-from stillroom.api.responses import escape_target, json_bytes, report_disconnect, report_error
-from stillroom.auth.verified import VerifiedTokens
 from stillroom.errors import StillroomError
-from stillroom.http.fields import combined
-from stillroom.http.problems import JSON_HEADERS, Problem, internal_error
 from stillroom.paths import ImagePath
 from stillroom.server.fast_path.reads import ASGI_ONLY_FIELDS, IMAGES_PREFIX, keeps_alive
 from stillroom.server.http11.body import RequestBody
 from stillroom.server.http11.exchange import Begin, ClientConnection, Exchange, RequestExchange
 from stillroom.server.http11.head import Request
 from stillroom.server.http11.responses import header_lines
-from stillroom.telemetry import metrics, request_id
+from stillroom.store.api.images import ImageOperations
+from stillroom.store.api.responses import escape_target, json_bytes, report_disconnect, report_error
+from stillroom.store.auth.verified import VerifiedTokens
+from stillroom.store.http.fields import combined
+from stillroom.store.http.problems import JSON_HEADERS, Problem, internal_error
+from stillroom.store.telemetry import metrics, request_id
 
 Headers = tuple[tuple[str, str], ...]
 Store = Callable[[], Awaitable[dict[str, object]]]

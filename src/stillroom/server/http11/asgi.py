@@ -9,12 +9,12 @@ from urllib.parse import unquote
 
 from starlette.types import ASGIApp, Message
 
-from stillroom.api.responses import OPERATION
-from stillroom.http.problems import internal_error
 from stillroom.server.http11.body import RequestBody
 from stillroom.server.http11.exchange import ClientConnection, RequestExchange
 from stillroom.server.http11.head import Request
-from stillroom.telemetry import metrics, request_id
+from stillroom.store.api.responses import OPERATION
+from stillroom.store.http.problems import internal_error
+from stillroom.store.telemetry import metrics, request_id
 
 _NAME: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE: Final = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")

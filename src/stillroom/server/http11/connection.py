@@ -27,8 +27,8 @@ from stillroom.server.http11.exchange import Address, Exchange
 from stillroom.server.http11.head import BadRequest, HeadParser, Request
 from stillroom.server.http11.responses import header_lines, make_head, refusal
 from stillroom.server.http11.service import Service, address_of, log_failure
-from stillroom.telemetry import metrics, request_id
-from stillroom.telemetry.logging import log_access
+from stillroom.store.telemetry import metrics, request_id
+from stillroom.store.telemetry.logging import log_access
 
 log = logging.getLogger("stillroom.server")
 

@@ -8,8 +8,8 @@ from typing import Any, Protocol
 from stillroom.server.http11.body import RequestBody
 from stillroom.server.http11.head import Request
 from stillroom.server.http11.responses import make_head
-from stillroom.telemetry import metrics, request_id
-from stillroom.telemetry.logging import log_access
+from stillroom.store.telemetry import metrics, request_id
+from stillroom.store.telemetry.logging import log_access
 
 Address = tuple[str, int]
 """Host and port."""

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from http import HTTPStatus
 from typing import Final
 
-from stillroom.http.fields import format_http_date
-from stillroom.http.problems import RETRY_AFTER_S, Problem, plain_problem
+from stillroom.store.http.fields import format_http_date
+from stillroom.store.http.problems import RETRY_AFTER_S, Problem, plain_problem
 
 _CODES: Final = {
     400: "bad_request",

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Iterable
 from typing import Final, Protocol
 
-from stillroom.telemetry import metrics
+from stillroom.store.telemetry import metrics
 
 log = logging.getLogger("stillroom.server")
 

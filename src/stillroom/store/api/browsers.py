@@ -1,0 +1,83 @@
+"""Page `/docs`, and default security headers for responses without a Content-Security-Policy.
+
+The gallery stores its token in the browser, for this origin. Therefore no other page of this server
+may be embedded in a frame, or run scripts from elsewhere, since these could read the token.
+"""
+
+import base64
+import hashlib
+import re
+from typing import Final
+
+from fastapi import APIRouter, FastAPI, Request
+from fastapi.openapi.docs import get_swagger_ui_html
+from starlette.responses import HTMLResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from stillroom.store.http.problems import DATA_HEADERS
+
+_STATIC: Final = "/static-offline-docs"
+"""URL path at which fastapi-offline serves the files of Swagger UI."""
+
+_INLINE_SCRIPT: Final = re.compile(rb"<script>(.*?)</script>", re.DOTALL)
+
+_DATA_HEADERS: Final = [(name.encode(), value.encode()) for name, value in DATA_HEADERS]
+
+
+class DefaultSecurityHeaders:
+    """ASGI middleware that adds a Content-Security-Policy header to responses without one."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Run the application, and add the headers to its response if they are missing."""
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = message["headers"]
+                names = {name for name, _ in headers}
+                if b"content-type" in names and b"content-security-policy" not in names:
+                    missing = [field for field in _DATA_HEADERS if field[0] not in names]
+                    message = {**message, "headers": [*headers, *missing]}
+            await send(message)
+
+        await self._app(scope, receive, send_with_headers if scope["type"] == "http" else send)
+
+
+def document_router(app: FastAPI) -> APIRouter:
+    """Return a router for `/docs`, the Swagger UI, which loads only files from this server."""
+    router = APIRouter(include_in_schema=False)
+
+    @router.get("/docs")
+    async def docs(request: Request) -> HTMLResponse:
+        root = request.scope.get("root_path", "")
+        page = get_swagger_ui_html(
+            openapi_url=f"{root}{app.openapi_url}",
+            title=f"{app.title} - Swagger UI",
+            swagger_js_url=f"{root}{_STATIC}/swagger-ui-bundle.js",
+            swagger_css_url=f"{root}{_STATIC}/swagger-ui.css",
+            swagger_favicon_url=f"{root}{_STATIC}/favicon.png",
+        )
+        page.headers["content-security-policy"] = _policy(bytes(page.body))
+        page.headers["x-content-type-options"] = "nosniff"
+        return page
+
+    return router
+
+
+def _policy(page: bytes) -> str:
+    hashes = (hashlib.sha256(script).digest() for script in _INLINE_SCRIPT.findall(page))
+    scripts = " ".join(f"'sha256-{base64.b64encode(digest).decode()}'" for digest in hashes)
+    return "; ".join(
+        (
+            "default-src 'none'",
+            f"script-src 'self' {scripts}",
+            "style-src 'self' 'unsafe-inline'",  # Swagger UI sets styles of elements
+            "img-src 'self' blob: data:",
+            "connect-src 'self'",
+            "base-uri 'none'",
+            "form-action 'none'",
+            "frame-ancestors 'none'",
+        )
+    )

@@ -1,0 +1,99 @@
+"""Authenticated request, whose methods check it in the order that docs/adr/0004 defines.
+
+`OperationRoute` first checks the route, then `Call.of` checks the token. The methods of `Call` then
+check the path and the permission for it, and read the body. The storage is only accessed, and the
+body only read, after all earlier checks have passed.
+"""
+
+import uuid
+from dataclasses import dataclass
+from typing import Self
+
+from fastapi import Request
+
+from stillroom.errors import InvalidPath
+from stillroom.paths import ImagePath, StorageKey
+from stillroom.store.api.forms import Form, JsonForm, read_json, validate
+from stillroom.store.api.operation import raw_image_path
+from stillroom.store.auth.grants import Authorize, Grant, Scope
+from stillroom.store.http.fields import Fields, combined
+from stillroom.store.http.parameters import Query, read_query, resource_id
+
+
+async def authenticate(authorize: Authorize, fields: Fields) -> Grant:
+    """Return the permissions of a request with these header fields.
+
+    Raises:
+        Unauthenticated: the token is missing or invalid. The reason is not revealed, except that
+            the subclass `TokenExpired` is raised for expired tokens.
+    """
+    grant = authorize(fields.get("authorization"))
+    return grant if isinstance(grant, Grant) else await grant
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """Authenticated request, with its header fields and the permissions of its sender."""
+
+    request: Request
+    fields: Fields
+    grant: Grant
+
+    @classmethod
+    async def of(cls, request: Request, authorize: Authorize) -> Self:
+        """Return the authenticated request after checking its token; see `authenticate`."""
+        fields = combined(request.headers.raw)
+        return cls(request, fields, await authenticate(authorize, fields))
+
+    @classmethod
+    async def of_library(cls, request: Request, authorize: Authorize) -> Self:
+        """Return the authenticated request if its token grants access to the whole library."""
+        call = await cls.of(request, authorize)
+        call.grant.require_everywhere("media")
+        return call
+
+    def image_path(self, scope: Scope) -> ImagePath:
+        """Return the image path in the URL after checking that the token grants `scope` for it."""
+        path = ImagePath.from_target(raw_image_path(self.request))
+        self.grant.require(scope, path)
+        return path
+
+    def run_folder(self, *scopes: Scope, suffix: str = "") -> ImagePath:
+        """Return the run folder in the URL after checking that the token grants `scopes` for it.
+
+        `suffix` is the part of the route after the folder.
+        """
+        try:
+            folder = ImagePath.from_target(raw_image_path(self.request, suffix=suffix))
+            StorageKey.of_manifest(folder)
+        except InvalidPath as error:
+            raise InvalidPath(str(error), at=("path", "folder")) from error
+        for scope in scopes:
+            self.grant.require_folder(scope, folder)
+        return folder
+
+    def path_id(self, name: str) -> uuid.UUID:
+        """Return the path parameter `name` as a UUID."""
+        return resource_id(self.request.path_params[name], ("path", name))
+
+    @property
+    def raw_query(self) -> bytes:
+        """Query string as raw bytes."""
+        return bytes(self.request.scope["query_string"])
+
+    def query(self, kind: type[Query]) -> Query:
+        """Parse the query string to an instance of the dataclass `kind`, as in `read_query`."""
+        return read_query(self.raw_query, kind)
+
+    @property
+    def has_body(self) -> bool:
+        """Return whether the request has a body (RFC 9112, 6.3)."""
+        return "transfer-encoding" in self.fields or int(self.fields.get("content-length", "0")) > 0
+
+    async def json_object(self, form: type[JsonForm]) -> dict[str, object]:
+        """Read the body as a JSON object without validating its fields, as in `read_json`."""
+        return await read_json(self.request, self.fields, form)
+
+    async def json(self, form: type[Form]) -> Form:
+        """Read the body as JSON and validate it as an instance of `form`."""
+        return validate(form, await self.json_object(form))

@@ -1,0 +1,306 @@
+"""HTTP operations on images: list, read, check, save and delete.
+
+Each operation checks the token, the path and the permission. It then calls the storage and returns
+a response. The module `call` defines the order of the checks.
+"""
+
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+
+from fastapi import Request, Response, UploadFile
+from pydantic import BaseModel, Field
+
+from stillroom.api.sendfile import ProxySendfile, image_response
+from stillroom.derived.images import DerivedImages
+from stillroom.errors import ImageNotFound, InvalidPath, TooLarge, UnsupportedMedia
+from stillroom.media.lifetimes import Lifetimes
+from stillroom.paths import POSTER_SUFFIX, ImagePath, StorageKey, image_entry, poster_of
+from stillroom.store.api.call import Call, authenticate
+from stillroom.store.api.listing import Listing
+from stillroom.store.api.operation import IMAGE_PATH, raw_image_path
+from stillroom.store.api.responses import ImageResponse, json_answer
+from stillroom.store.api.routes import Operation
+from stillroom.store.api.views import view_of
+from stillroom.store.auth.grants import Authorize, Grant
+from stillroom.store.auth.signed_urls import READER, UrlSigner, is_signed
+from stillroom.store.auth.verified import CACHE_S, Verified, VerifiedTokens
+from stillroom.store.content_type import DEFAULT, is_video
+from stillroom.store.http.derivation import Derivation, parse_derivation
+from stillroom.store.http.fields import Fields, announced_sha256, combined, lifetime
+from stillroom.store.http.multipart import FRAMING_BYTES, FilePart, boundary_of
+from stillroom.store.http.query import ListParameters
+from stillroom.store.http.serving import (
+    PRIVATE_CACHE,
+    PUBLIC_CACHE,
+    answer_cdn_head,
+    answer_image,
+    answer_redirect,
+    explain_failure,
+    has_current_copy,
+    write_condition,
+)
+from stillroom.store.port import ImageStorage
+from stillroom.store.values import Location, OpenedImage, RemoteImage, StoredImage
+from stillroom.wire import images as wire
+from stillroom.wire.shown import PATH_EXAMPLE
+
+
+@view_of(wire.SavedImage, optional=("expires_at",))
+class SavedImage(BaseModel):
+    """Saved image with its URL."""
+
+
+class DeletedImage(BaseModel):
+    """Path of the deleted image."""
+
+    path: str = Field(examples=[PATH_EXAMPLE])
+
+
+@dataclass(frozen=True, slots=True)
+class ImageOperations:
+    """Operations on stored images. A feature is disabled if its attribute is None.
+
+    Attributes:
+        public_url: Base URL of images. The URL of an image is `{public_url}/{path}`.
+        public_read: True if images can be read without a token.
+        derived: Creates thumbnails. If it is None, thumbnail parameters are ignored.
+        redirects: True if a GET request for an image in a bucket is redirected to the bucket. If
+            False, the server sends the bytes.
+        on_save: Called after an image was saved in a request that came through ASGI.
+    """
+
+    storage: ImageStorage
+    authorize: Authorize
+    public_url: str
+    max_upload_bytes: int
+    lifetimes: Lifetimes
+    signer: UrlSigner | None = None
+    public_read: bool = False
+    derived: DerivedImages | None = None
+    redirects: bool = True
+    on_save: Callable[[Request], None] | None = None
+    sendfile: ProxySendfile | None = None
+
+    @Operation(
+        "GET",
+        "",
+        (401, 403, 501, 503),
+        answer=list[str],
+        query=ListParameters,
+        is_paged=True,
+        example=["cats/tom.png", PATH_EXAMPLE],
+    )
+    async def list_images(self, request: Request) -> Response:
+        """List stored images."""
+        listing = Listing.of(await Call.of(request, self.authorize))
+        if listing.is_above_folder:
+            return json_answer(await listing.visible_folder(self.storage))
+        page = await self.storage.list(listing.query)
+        entries = [image_entry(entry) for entry in page.entries]
+        link = {"link": listing.link_after(entries[-1])} if page.more else {}
+        return json_answer(entries, headers=link)
+
+    # The following three methods are also called by the fast path, which bypasses ASGI.
+
+    async def authorize_read(self, fields: Fields, raw_path: bytes, query: bytes) -> Grant:
+        """Return a request's permissions for images: from its token, signature or public access.
+
+        If a request has both a token and a signature, only the token is checked. Public images need
+        neither, but an invalid token or signature is still an error, as with S3 and Google Cloud
+        Storage (https://cloud.google.com/storage/docs/troubleshooting, "requests to a public
+        bucket").
+
+        `raw_path` is the undecoded path after the route's prefix. `authenticate` lists the errors.
+        """
+        if "authorization" not in fields and self.signer is not None and is_signed(query):
+            grant = self.signer.check(raw_path, query)
+        elif "authorization" in fields or not self.public_read:
+            grant = await authenticate(self.authorize, fields)
+        else:
+            grant = READER
+        return READER if self.public_read else grant
+
+    def authorize_read_now(self, fields: Fields, tokens: VerifiedTokens) -> Verified | None:
+        """Return the permissions for reading an image, if they are known without waiting.
+
+        Otherwise, return None: `authorize_read` also checks signatures and raises the errors.
+        """
+        if "authorization" in fields or not self.public_read:
+            verified = tokens.verify_now(fields.get("authorization"))
+        else:
+            verified = Verified(READER, time.time() + CACHE_S)
+        if verified is not None and self.public_read:
+            return Verified(READER, verified.until)
+        return verified if verified and "storage:read" in verified.grant.scopes else None
+
+    @property
+    def cache_control(self) -> str:
+        """Value of the `Cache-Control` header in responses with images."""
+        return PUBLIC_CACHE if self.public_read else PRIVATE_CACHE
+
+    async def _check_read(self, request: Request) -> tuple[Call, StorageKey]:
+        fields = combined(request.headers.raw)
+        raw_path, query = raw_image_path(request), request.scope["query_string"]
+        call = Call(request, fields, await self.authorize_read(fields, raw_path, query))
+        return call, StorageKey.of_image(call.image_path("storage:read"))
+
+    @Operation(
+        "GET",
+        IMAGE_PATH,
+        (401, 403, 404, 412, 415, 503),
+        query=Derivation,
+        headers=("If-Match", "If-None-Match", "Range"),
+    )
+    async def get_image(self, request: Request) -> Response:
+        """Get image by path. Redirects to CDN when using R2 storage."""
+        call, key = await self._check_read(request)
+        if (thumbnail := await self._thumbnail(call, key)) is not None:
+            return thumbnail
+        location: Location | OpenedImage
+        location = await (self.storage.locate(key) if self.redirects else self.storage.open(key))
+        if isinstance(location, RemoteImage):
+            return ImageResponse(answer_redirect(location))
+        return await image_response(call.fields, location, self.cache_control, self.sendfile)
+
+    @Operation(
+        "POST",
+        IMAGE_PATH,
+        (400, 401, 403, 409, 412, 413, 415, 501, 503, 507),
+        body=UploadFile,
+        answer=SavedImage,
+        headers=("If-Match", "If-None-Match", "Repr-Digest", "Expires-In"),
+    )
+    async def save_image(self, request: Request) -> Response:
+        """Save image to storage."""
+        call = await Call.of(request, self.authorize)
+        image_path = call.image_path("storage:write")
+        # The body is read as a stream: FastAPI's form parser would first write it to disk.
+        saved = await self.store(call.grant, image_path, call.fields, request.stream())
+        if self.on_save is not None:
+            self.on_save(request)
+        return json_answer(saved)
+
+    async def _thumbnail(self, call: Call, key: StorageKey) -> Response | None:
+        derived, method, fields = self.derived, call.request.method, call.fields
+        derivation = parse_derivation(call.raw_query) if derived is not None else None
+        if derived is None or derivation is None:
+            return None
+        location = derived.place(key, derivation)
+        if location is not None:
+            # Check that the image exists before redirecting, since a CDN would cache its own 404.
+            content_type = await self._content_type(method, key)
+            frame = derived.place_of_frame(key, derivation) if is_video(content_type) else None
+            return _cdn_response(method, frame or location)
+        original = await self.storage.open(key)
+        if is_video(original.image.content_type):
+            original.close()
+            frame = derived.place_of_frame(key, derivation)
+            if frame is not None:
+                return _cdn_response(method, frame)
+            original = await self._open_poster(key)
+        with contextlib.ExitStack() as closing:
+            closing.callback(original.close)
+            facts = await derived.describe(original, derivation)
+            if has_current_copy(fields, facts):
+                cache = self.cache_control
+                return ImageResponse(answer_image(method, fields, facts, cache_control=cache))
+            closing.pop_all()  # `derive` closes the original
+        picture = await derived.derive(original, derivation)
+        return await image_response(fields, picture, self.cache_control, method=method)
+
+    async def _content_type(self, method: str, key: StorageKey) -> str:
+        if method == "HEAD":
+            return (await self.storage.stat(key)).content_type
+        location = await self.storage.locate(key)
+        return (isinstance(location, RemoteImage) and location.content_type) or ""
+
+    async def _open_poster(self, key: StorageKey) -> OpenedImage:
+        """Open the poster (still image) next to a video, since the server never decodes videos."""
+        try:
+            return await self.storage.open(poster_of(key))
+        except (ImageNotFound, InvalidPath):
+            raise UnsupportedMedia(
+                "the thumbnail of a video is made from a poster image, and this video has none: "
+                "save one as <path of the video>" + POSTER_SUFFIX
+            ) from None
+
+    @Operation(
+        "DELETE", IMAGE_PATH, (401, 403, 404, 412, 503), answer=DeletedImage, headers=("If-Match",)
+    )
+    async def delete_image(self, request: Request) -> Response:
+        """Delete image from storage."""
+        call = await Call.of(request, self.authorize)
+        image_path = call.image_path("storage:delete")
+        condition = write_condition(call.fields)
+
+        with explain_failure(condition):
+            await self.storage.delete(StorageKey.of_image(image_path), condition)
+        return json_answer({"path": image_path.text})
+
+    async def store(
+        self, grant: Grant, image_path: ImagePath, fields: Fields, body: AsyncIterator[bytes]
+    ) -> dict[str, object]:
+        """Save an image for an authenticated client, and return the fields of `SavedImage`.
+
+        The body is read only after all other checks have passed. A `StillroomError` means that the
+        image is not saved. The API documentation lists the errors.
+        """
+        grant.require("storage:write", image_path)
+        length, boundary = self._body_length(fields), boundary_of(fields)
+        # Unlike in RFC 9530, this is the hash of the image, not of the multipart body.
+        sha256 = announced_sha256(fields.get("repr-digest"))
+        upload = FilePart(body, boundary, max_bytes=length, expected_sha256=sha256)
+        condition = write_condition(fields)
+        duration = lifetime(fields.get("expires-in"))
+        if duration is not None:
+            await self.lifetimes.require_database()
+
+        with explain_failure(condition):
+            image = await self.storage.save(StorageKey.of_image(image_path), upload, condition)
+        saved = saved_image_json(image, image_path, self.public_url)
+        if duration is not None:
+            saved["expires_at"] = (await self.lifetimes.end(image, duration)).isoformat()
+        return saved
+
+    def _body_length(self, fields: Fields) -> int | None:
+        declared = fields.get("content-length")
+        if declared is None:
+            return None
+        if int(declared) > self.max_upload_bytes + FRAMING_BYTES:
+            raise TooLarge(f"the image is larger than {self.max_upload_bytes} bytes")
+        return int(declared)
+
+    @Operation(
+        "HEAD",
+        IMAGE_PATH,
+        (401, 403, 404, 412, 415, 503),
+        query=Derivation,
+        headers=("If-Match", "If-None-Match"),
+    )
+    async def check_image_exists(self, request: Request) -> Response:
+        """Check if image exists."""
+        call, key = await self._check_read(request)
+        if (thumbnail := await self._thumbnail(call, key)) is not None:
+            return thumbnail
+        image, cache = await self.storage.stat(key), self.cache_control
+        return ImageResponse(answer_image("HEAD", call.fields, image, cache_control=cache))
+
+
+def _cdn_response(method: str, location: RemoteImage) -> Response:
+    if method == "GET":
+        return ImageResponse(answer_redirect(location))
+    return ImageResponse(answer_cdn_head(location.content_type or DEFAULT))
+
+
+def saved_image_json(image: StoredImage, path: ImagePath, public_url: str) -> dict[str, object]:
+    """Return a JSON object with the fields of `SavedImage`, except for the expiration."""
+    return {
+        "path": path.text,
+        "url": f"{public_url}/{path.quoted()}",
+        "size": image.size,
+        "content_type": image.content_type,
+        "sha256": image.sha256.hex() if image.sha256 else None,
+        "etag": image.etag,
+    }

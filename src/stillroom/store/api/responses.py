@@ -1,0 +1,131 @@
+"""Responses of operations: JSON, images, errors, and 405 for unsupported methods."""
+
+import contextlib
+import json
+import logging
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+from fastapi import Response
+from starlette.types import Receive, Scope, Send
+
+from stillroom.errors import StillroomError
+from stillroom.store.http.problems import JSON_HEADERS, Problem, plain_problem, problem
+from stillroom.store.http.serving import ImageAnswer
+from stillroom.store.telemetry import metrics, request_id
+from stillroom.store.values import OpenedImage
+
+SERVER_ERRORS: Final = 500
+
+OPERATION: Final = "stillroom.operation"
+"""Key under which the ASGI scope of a request contains the name of its operation."""
+
+log = logging.getLogger("stillroom.api")
+
+
+def json_answer(
+    content: object, status: int = 200, headers: Mapping[str, str] = MappingProxyType({})
+) -> Response:
+    """Return `content` as a JSON response, with additional headers."""
+    return Response(json_bytes(content), status, headers={**dict(JSON_HEADERS), **headers})
+
+
+def json_bytes(content: object) -> bytes:
+    """Serialise `content` as JSON in UTF-8."""
+    # Non-ASCII characters are not escaped, because names are UTF-8 on disk, too. Only lone
+    # surrogates, which UTF-8 cannot encode, are escaped.
+    text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
+    return text.encode("utf-8", "backslashreplace")
+
+
+def report_error(name: str, target: bytes, error: StillroomError) -> Problem:
+    """Return the response for an operation's exception. Log the exception if the status is 5xx."""
+    report = problem(error, request_id.current.get())
+    if report.status >= SERVER_ERRORS:
+        # Only the cause is logged. A traceback for every request would make the log unreadable.
+        log.error(
+            "%(operation)s %(target)s: %(error)s (%(cause)r)",
+            {
+                "operation": name,
+                "target": escape_target(target),
+                "status": report.status,
+                "code": error.code,
+                "error": error,
+                "cause": error.__cause__,
+            },
+        )
+    return report
+
+
+def report_disconnect(name: str, target: bytes) -> Problem:
+    """Log that the client disconnected. Return a response, which the framework requires."""
+    log.info(
+        "%(operation)s %(target)s: the client disconnected",
+        {"operation": name, "target": escape_target(target)},
+    )
+    return plain_problem(400, "the client disconnected", "disconnected")
+
+
+def escape_target(target: bytes) -> str:
+    """Convert an undecoded path to text for the log. Non-ASCII bytes are escaped."""
+    return target.decode("ascii", "backslashreplace")
+
+
+class ProblemResponse(Response):
+    """Error response with the body and headers of a `Problem`."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.body, problem.status)
+        self.raw_headers = _raw(problem.headers)
+
+
+class MethodNotAllowed:
+    """Response 405 whose `Allow` header contains all methods of a path.
+
+    The router would list only the methods of the first route that matches the path.
+    """
+
+    def __init__(self, allow: str) -> None:
+        self._allow = allow
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the response and count the request in the metrics."""
+        metrics.count("method_not_allowed", 405)
+        scope[OPERATION] = "method_not_allowed"
+        message = f"{scope['method']} is not allowed here, only {self._allow}"
+        report = plain_problem(405, message, "method_not_allowed")
+        report.headers.append(("allow", self._allow))
+        await ProblemResponse(report)(scope, receive, send)
+
+
+class ImageResponse(Response):
+    """Response with the bytes of an open image. The image is closed afterwards.
+
+    Stillroom's server raises ConnectionError when a chunk is sent to a client that has
+    disconnected, so that the rest of a large image is not read.
+    """
+
+    def __init__(self, answer: ImageAnswer, image: OpenedImage | None = None) -> None:
+        super().__init__(status_code=answer.status)
+        self.raw_headers = _raw(answer.headers)
+        self._answer = answer
+        self._image = image
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the response. Stops reading the image when the client disconnects."""
+        del receive
+        start, length, headers = self._answer.start, self._answer.length, self.raw_headers
+        closing = contextlib.closing(self._image) if self._image else contextlib.nullcontext()
+        with contextlib.suppress(ConnectionError), closing as image:
+            await send(
+                {"type": "http.response.start", "status": self.status_code, "headers": headers}
+            )
+            if image is not None and length and scope["method"] != "HEAD":
+                async for chunk in image.chunks(start, length):
+                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+def _raw(headers: list[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
+    return [(name.encode("ascii"), value.encode("latin-1")) for name, value in headers]

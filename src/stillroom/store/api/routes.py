@@ -1,0 +1,161 @@
+"""Routes of the API, created from the operations, with OpenAPI metadata and 405 responses."""
+
+import functools
+import inspect
+from collections.abc import Callable, Iterator
+from dataclasses import KW_ONLY, dataclass
+from typing import Any, Final, Literal, TypeVar, get_args
+
+from fastapi import APIRouter, Body, File, Path, Query, Request, Response, UploadFile
+from fastapi.responses import JSONResponse
+from starlette.routing import Route, compile_path
+
+from stillroom.store.api.document import (
+    BEARER,
+    error_responses,
+    file_response,
+    image_responses,
+    not_modified_response,
+    openapi_extra,
+)
+from stillroom.store.api.operation import OperationRoute, Run
+from stillroom.store.api.responses import MethodNotAllowed
+from stillroom.store.http.parameters import parameters_of
+from stillroom.wire.shown import FOLDER_EXAMPLE, PATH_EXAMPLE
+
+Handler = TypeVar("Handler", bound=Callable[..., object])
+Method = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
+
+_PATH_EXAMPLES: Final = {"path": PATH_EXAMPLE, "folder": FOLDER_EXAMPLE}
+"""Examples for path parameters that are not UUIDs, by name."""
+
+_UNSUPPORTED_METHODS: Final = frozenset(("CONNECT", "OPTIONS", "TRACE"))
+"""HTTP methods that no operation supports (RFC 9110, section 9.3)."""
+
+_MARK: Final = "stillroom_operation"
+"""Name of the attribute with which `Operation` decorates a handler."""
+
+_METHODS: Final[tuple[Method, ...]] = get_args(Method)
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """Decorator for a method that handles requests with one HTTP method, with its OpenAPI metadata.
+
+    The OpenAPI document contains the name and the docstring of the decorated method.
+
+    Attributes:
+        path: Path after the prefix of the router.
+        refusals: Status codes of errors, except for 422, which all operations have.
+        answer: Type of the JSON response; None if the operation sends an image or another file.
+        query: Dataclass of the query parameters.
+        headers: Names of the supported request headers.
+        body: Type of the JSON body, or `UploadFile`.
+        is_paged: True if the response is a page with a `Link` header.
+        example: Example body of the 200 response.
+        is_cacheable: True if the 200 response has an `ETag`, so that 304 is possible.
+        media_type: Media type of the response, if it is neither JSON nor an image.
+        passes: HTTP methods for which this path does not return 405, because a later route handles
+            them.
+    """
+
+    method: Method
+    path: str
+    refusals: tuple[int, ...]
+    _: KW_ONLY
+    answer: Any = None
+    status: int = 200
+    query: type | None = None
+    headers: tuple[str, ...] = ()
+    body: Any = None
+    may_lack_body: bool = False
+    is_paged: bool = False
+    example: object = None
+    is_cacheable: bool = False
+    media_type: str | None = None
+    passes: tuple[Method, ...] = ()
+
+    def __call__(self, handler: Handler) -> Handler:
+        """Decorate a method with this operation."""
+        handler.__dict__[_MARK] = self
+        return handler
+
+    def add_to(self, router: APIRouter, run: Run) -> None:
+        """Add a route to `router` that handles requests with `run`."""
+        has_body = self.method != "HEAD"
+        statuses = self.refusals if has_body else (*self.refusals, 422)
+        is_image = self.answer is None and self.media_type is None
+        responses = (image_responses if is_image else error_responses)(*statuses, has_body=has_body)
+        if self.is_cacheable:
+            responses = {**not_modified_response(), **responses}
+        if self.media_type is not None:
+            responses = {**file_response(self.media_type), **responses}
+        router.add_api_route(
+            self.path,
+            _endpoint(self, run),
+            methods=[self.method],
+            status_code=self.status,
+            response_model=self.answer,
+            response_class=Response if self.answer is None else JSONResponse,
+            responses=responses,
+            openapi_extra=openapi_extra(
+                *self.headers, has_body=has_body, is_paged=self.is_paged, example=self.example
+            ),
+        )
+
+
+def operation_router(prefix: str, operations: object, *, tag: str) -> APIRouter:
+    """Return a router for the methods of `operations` that are decorated with `Operation`.
+
+    Other HTTP methods of each path get 405. If several routes match a request, the one that is
+    defined first handles it. Percent-encoded route names do not match; see `OperationRoute`.
+    """
+    router = APIRouter(prefix=prefix, tags=[tag], route_class=OperationRoute, dependencies=[BEARER])
+    paths: dict[str, list[tuple[Operation, Run]]] = {}
+    for name, method in vars(type(operations)).items():
+        operation: Operation | None = getattr(method, _MARK, None)
+        if operation is not None:
+            paths.setdefault(operation.path, []).append((operation, getattr(operations, name)))
+    for path, handlers in paths.items():
+        for operation, run in handlers:
+            operation.add_to(router, run)
+        allowed = sorted((operation.method for operation, _ in handlers), key=_METHODS.index)
+        passes = handlers[0][0].passes
+        refused = _UNSUPPORTED_METHODS.union(_METHODS).difference(passes) if passes else None
+        router.routes.append(
+            Route(prefix + path, MethodNotAllowed(", ".join(allowed)), methods=refused)
+        )
+    return router
+
+
+def _endpoint(operation: Operation, run: Run) -> Run:
+    @functools.wraps(run)
+    async def endpoint(request: Request) -> Response:
+        return await run(request)
+
+    # https://peps.python.org/pep-0362/#signature-object; mypy does not support the attribute.
+    endpoint.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=place, annotation=kind)
+            for name, kind, place in _parameters(operation)
+        ]
+    )
+    return endpoint
+
+
+def _parameters(operation: Operation) -> Iterator[tuple[str, Any, Any]]:
+    for name in compile_path(operation.path)[2]:
+        example = _PATH_EXAMPLES.get(name)
+        uuid: dict[str, Any] = {"json_schema_extra": {"format": "uuid"}}
+        yield name, str, Path(**({"examples": [example]} if example else uuid))
+    query = operation.query
+    for name, parameter in parameters_of(query).items() if query is not None else ():
+        schema = dict(parameter.schema)
+        default = schema.pop("default", None)
+        text = parameter.description or None
+        yield name, Any, Query(default, description=text, json_schema_extra=schema)
+    if operation.body is UploadFile:
+        yield "file", UploadFile, File(json_schema_extra={"format": "binary"})
+    elif operation.body is not None:
+        body = Body(None) if operation.may_lack_body else Body()
+        yield "wanted", operation.body, body

@@ -1,0 +1,47 @@
+"""Functions that load the configured keys for signing and verifying tokens."""
+
+from stillroom.errors import ConfigurationError
+from stillroom.store.auth.config import KeyFileConfig, KeysConfig, SecretConfig
+from stillroom.store.auth.keys import Algorithm, KeySource, PublicKeyFile, SharedSecrets
+from stillroom.store.auth.secret import load_or_make_secret, load_secret
+
+
+def open_keys(config: KeysConfig) -> KeySource:
+    """Load the keys for verifying tokens, or raise `ConfigurationError`.
+
+    Generates a shared secret if there is none.
+    """
+    if isinstance(config, SecretConfig):
+        return SharedSecrets(signing_secrets(config)[0])
+    if isinstance(config, KeyFileConfig):
+        return PublicKeyFile(config.file, config.algorithm)
+    from stillroom.store.auth.jwks import PublishedKeys  # the HTTP client takes long to import
+
+    return PublishedKeys(config.url, config.algorithm)
+
+
+def signing_secrets(config: SecretConfig) -> tuple[list[str], bool]:
+    """Return the secrets for tokens and signed URLs, and whether this call has generated one.
+
+    The first secret signs. The others only verify tokens and URLs that were signed earlier. Raises
+    `ConfigurationError` if no secret is configured and none can be generated.
+    """
+    current, is_new = config.current, False
+    if current is None:
+        current, is_new = load_or_make_secret(config.file)
+    return [current, *config.previous], is_new
+
+
+def minting_secret(config: SecretConfig, algorithm: Algorithm) -> str:
+    """Return the secret for signing new tokens. Unlike `signing_secrets`, never generates one.
+
+    Raises:
+        ConfigurationError: tokens come from another issuer, or the secret is unusable.
+        FileNotFoundError: no secret is configured, and no server has generated one yet.
+    """
+    if algorithm != "HS256":
+        raise ConfigurationError(
+            f"cannot create a token, because with STILLROOM_JWT_ALGORITHM={algorithm} only the "
+            "issuer has the private key: get a token from the issuer"
+        )
+    return load_secret(config.file) if config.current is None else config.current

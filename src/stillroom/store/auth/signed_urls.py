@@ -1,0 +1,123 @@
+"""Signed URLs. Until it expires, a signed URL can be used to read one image without a token.
+
+`/{path}?{other parameters}&expires={seconds}&kid={key id}&signature={43 characters}`
+
+The signature covers the raw bytes of the path and of the other parameters, so that nothing is
+decoded or sorted before verification. If the same path is percent-encoded differently, it needs
+another signature (docs/adr/0007-signed-urls-are-checked-byte-by-byte.md).
+"""
+
+import base64
+import hashlib
+import hmac
+import re
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from stillroom.errors import Unauthenticated
+from stillroom.paths import ImagePath
+from stillroom.store.auth.grants import Grant
+from stillroom.store.auth.keys import check_secrets
+
+MAX_LIFE_S: Final = 7 * 24 * 3600
+"""Maximum lifetime of a signed URL in seconds, as in S3:
+https://docs.aws.amazon.com/AmazonS3/latest/userguide/using-presigned-url.html"""
+
+READER: Final = Grant(frozenset(["storage:read"]))
+"""Permission to read, for a request with a signed URL or for any request if images are public."""
+
+_CONTEXT: Final = b"stillroom signed url v1"
+_KID_BYTES: Final = 8
+_KEY_BYTES: Final = 32
+
+_IS_SIGNED: Final = re.compile(rb"(?:^|&)signature=")
+_SIGNED_QUERY: Final = re.compile(
+    rb"(?:(?P<others>[\x21-\x7e]+)&)?expires=(?P<expires>[1-9][0-9]{0,11})"
+    rb"&kid=(?P<kid>[0-9a-f]{16})&signature=(?P<signature>[A-Za-z0-9_-]{43})"
+)
+_VISIBLE: Final = re.compile(rb"[\x21-\x7e]+")
+
+
+@dataclass(frozen=True, slots=True)
+class SignedUrl:
+    """Percent-encoded path and query without a leading slash, and expiration in epoch seconds."""
+
+    target: str
+    expires_at: int
+
+
+class UrlSigner:
+    """Signer and verifier of URLs, whose keys are derived from the token secrets."""
+
+    def __init__(self, secrets: Sequence[str], *, now: Callable[[], float] = time.time) -> None:
+        """Create a signer. `secrets[0]` signs URLs; all secrets verify them."""
+        check_secrets(secrets)
+        keys = [_derive(secret.encode()) for secret in secrets]
+        self._kid, self._key = keys[0]
+        self._keys = dict(reversed(keys))
+        self._now = now
+
+    def sign(self, path: ImagePath, *, valid_for_s: int, parameters: str = "") -> SignedUrl:
+        """Sign a URL for reading the image at `path`, which need not exist.
+
+        The caller has checked the permission to read it. The URL is valid for 1 to `MAX_LIFE_S`
+        seconds. It contains the percent-encoded query `parameters`, which are signed, too.
+        """
+        if not 1 <= valid_for_s <= MAX_LIFE_S:
+            raise ValueError(
+                f"a signed URL must be valid for 1 to {MAX_LIFE_S} seconds, not {valid_for_s}"
+            )
+        expires_at = int(self._now()) + valid_for_s
+        quoted, expires = path.quoted(), str(expires_at)
+        others = parameters.encode("ascii")
+        signature = _signature(self._key, self._kid, expires.encode(), quoted.encode(), others)
+        query = f"expires={expires}&kid={self._kid.decode()}&signature={signature.decode()}"
+        if parameters:
+            query = f"{parameters}&{query}"
+        return SignedUrl(f"{quoted}?{query}", expires_at)
+
+    def check(self, raw_path: bytes, query: bytes) -> Grant:
+        """Return the permission to read, or raise `Unauthenticated` if the signature is not valid.
+
+        `query` is the raw query of a request, and `raw_path` its undecoded path after the route's
+        prefix.
+        """
+        match = _SIGNED_QUERY.fullmatch(query)
+        if match is None or not _VISIBLE.fullmatch(raw_path):
+            raise Unauthenticated
+        others, expires, kid, signature = match.group("others", "expires", "kid", "signature")
+        key = self._keys.get(kid)
+        if key is None:
+            raise Unauthenticated
+        expected = _signature(key, kid, expires, raw_path, others or b"")
+        if not hmac.compare_digest(expected, signature) or int(expires) <= self._now():
+            raise Unauthenticated
+        return READER
+
+
+def is_signed(query: bytes) -> bool:
+    """Return whether a query contains a signature, valid or not."""
+    return _IS_SIGNED.search(query) is not None
+
+
+def _signature(key: bytes, kid: bytes, expires: bytes, raw_path: bytes, others: bytes) -> bytes:
+    # No part can contain a line feed, so different requests have different signed texts.
+    text = b"\n".join((_CONTEXT, b"GET", raw_path, others, expires, kid))
+    digest = hmac.digest(key, text, hashlib.sha256)
+    return base64.urlsafe_b64encode(digest).rstrip(b"=")
+
+
+def _derive(secret: bytes) -> tuple[bytes, bytes]:
+    """Derive a key id and a signing key, which do not reveal the secret.
+
+    HKDF with SHA-256, no salt, and one block for each label:
+    https://www.rfc-editor.org/rfc/rfc5869#section-2
+    """
+    extracted = hmac.digest(bytes(hashlib.sha256().digest_size), secret, hashlib.sha256)
+    kid, key = (
+        hmac.digest(extracted, _CONTEXT + label + b"\x01", hashlib.sha256)
+        for label in (b" key id", b" key")
+    )
+    return kid[:_KID_BYTES].hex().encode(), key[:_KEY_BYTES]

@@ -1,0 +1,181 @@
+"""Creation and verification of JSON Web Tokens (RFC 7519).
+
+PyJWT checks the signature, `nbf`, `iat`, `iss` and `aud`. This module first rejects tokens that
+PyJWT would accept: those with a missing or invalid `exp`, duplicate names, padded or non-canonical
+base64, critical extensions, or excessive length. Header parameters with which a token specifies its
+own key (`jku`, `jwk`, `x5u`) are ignored.
+"""
+
+import re
+import time
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import Final, NamedTuple
+
+import jwt
+
+from stillroom.errors import InvalidPath, TokenExpired, Unauthenticated
+from stillroom.store.auth.grants import Grant, Scope, parse_scopes
+from stillroom.store.auth.keys import (
+    KeySource,
+    PublicKey,
+    check_secrets,
+    decode_base64url,
+    parse_object,
+)
+
+MAX_TOKEN_CHARACTERS: Final = 8192
+
+_BEARER = re.compile(r"Bearer +([A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+)", re.IGNORECASE)
+_LATEST: Final = 2**53  # larger numbers of seconds are not exact as a float
+_INVALID: Final = (jwt.PyJWTError, ValueError, InvalidPath, RecursionError)
+
+
+class _UnverifiedToken(NamedTuple):
+    encoded: str
+    kid: str | None
+    claims: dict[str, object]
+    expires: float
+
+
+class TokenVerifier:
+    """Verifier of the tokens in `Authorization` headers.
+
+    Its errors do not reveal why a token is invalid, except that it has expired.
+    """
+
+    def __init__(
+        self,
+        keys: KeySource,
+        *,
+        audience: str | None = None,
+        issuer: str | None = None,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        """Accept tokens signed with `keys`. If `audience` or `issuer` is None, accept any value."""
+        self._keys = keys
+        self._audience = audience
+        self._issuer = issuer
+        self._now = now
+
+    async def check(self, authorization: str | None) -> tuple[Grant, float]:
+        """Return the token's grant, and its expiration time in seconds since the epoch.
+
+        Waits only if the key id of the token is unknown, so that the keys must be fetched.
+
+        Raises:
+            TokenExpired: the token has expired but is otherwise valid.
+            Unauthenticated: the token is missing or invalid.
+        """
+        try:
+            token = self._parse(authorization)
+            return self._verify(token, await self._keys.candidates(token.kid))
+        except _INVALID:
+            raise Unauthenticated from None
+
+    def check_now(self, authorization: str | None) -> tuple[Grant, float] | None:
+        """Return the result of `check` without waiting, or None if `check` would fetch keys."""
+        try:
+            token = self._parse(authorization)
+            keys = self._keys.candidates_now(token.kid)
+            return self._verify(token, keys) if keys else None
+        except _INVALID:
+            raise Unauthenticated from None
+
+    def _parse(self, authorization: str | None) -> "_UnverifiedToken":
+        if authorization is None or len(authorization) > MAX_TOKEN_CHARACTERS:
+            raise Unauthenticated
+        match = _BEARER.fullmatch(authorization)
+        if match is None:
+            raise Unauthenticated
+        header, payload, _ = (decode_base64url(part) for part in match[1].split("."))
+        kid = self._check_header(parse_object(header))
+        claims = parse_object(payload)
+        return _UnverifiedToken(match[1], kid, claims, self._check_times(claims))
+
+    def _verify(
+        self, token: "_UnverifiedToken", keys: Sequence[str | PublicKey]
+    ) -> tuple[Grant, float]:
+        self._check_signature(token.encoded, keys)
+        grant = self._grant_of(token.claims)
+        if token.expires <= self._now():
+            raise TokenExpired
+        return grant, token.expires
+
+    def _check_header(self, header: dict[str, object]) -> str | None:
+        kid = header.get("kid")
+        if header.get("alg") != self._keys.algorithm or "crit" in header:
+            raise ValueError("unsupported algorithm or extension")
+        if not isinstance(kid, str | None):
+            raise ValueError("kid must be text")  # noqa: TRY004  (a wrong claim, not a wrong argument)
+        return kid
+
+    def _check_times(self, claims: dict[str, object]) -> float:
+        """Return the expiration time in seconds since the epoch. The time may be in the past."""
+        if "exp" not in claims:
+            raise ValueError("exp is missing")
+        expires = 0.0
+        for name in ("nbf", "iat", "exp"):
+            time_s = claims.get(name, 0)
+            if (
+                isinstance(time_s, bool)
+                or not isinstance(time_s, int | float)
+                or not -_LATEST < time_s < _LATEST  # False for NaN and infinity, too
+            ):
+                raise ValueError(f"{name} is not a time")
+            expires = time_s
+        return expires
+
+    def _check_signature(self, token: str, keys: Sequence[str | PublicKey]) -> None:
+        failure: jwt.PyJWTError = jwt.InvalidTokenError()
+        for key in keys:
+            try:
+                jwt.decode(
+                    token,
+                    key,
+                    algorithms=[self._keys.algorithm],
+                    audience=self._audience,
+                    issuer=self._issuer,
+                    options={"verify_exp": False, "verify_aud": self._audience is not None},
+                )
+            except jwt.InvalidSignatureError as error:
+                failure = error
+            else:
+                return
+        raise failure
+
+    def _grant_of(self, claims: dict[str, object]) -> Grant:
+        # A claim that is null is a mistake by the issuer, and must not grant more permissions.
+        scope, folder = claims.get("scope", ""), claims.get("prefix", "")
+        if not isinstance(scope, str) or not isinstance(folder, str):
+            raise ValueError("scope and prefix must be text")  # noqa: TRY004  (claims, not arguments)
+        if "scope" in claims or not self._keys.unscoped_may_all:
+            scopes = parse_scopes(scope)
+        else:
+            scopes = Grant.everything().scopes
+        return Grant.confined_to(scopes, folder) if "prefix" in claims else Grant(scopes)
+
+
+def mint_token(
+    secret: str,
+    *,
+    expires_in: timedelta,
+    scopes: Sequence[Scope] | None = None,
+    folder: str | None = None,
+    audience: str | None = None,
+    issuer: str | None = None,
+) -> str:
+    """Create a token, signed with `secret` (HS256). Without `scopes`, it has all permissions.
+
+    Raises `InvalidPath` for an invalid folder, and `ConfigurationError` for an unsuitable secret.
+    """
+    check_secrets([secret])
+    now = int(time.time())
+    claims: dict[str, object] = {"iat": now, "exp": now + int(expires_in.total_seconds())}
+    if scopes is not None:
+        claims["scope"] = " ".join(scopes)
+    if folder is not None:
+        claims["prefix"] = Grant.confined_to(frozenset(), folder).folder
+    names = {"aud": audience, "iss": issuer}
+    claims |= {claim: name for claim, name in names.items() if name is not None}
+    return jwt.encode(claims, secret, algorithm="HS256")

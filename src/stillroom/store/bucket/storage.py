@@ -1,0 +1,383 @@
+"""`R2ImageStorage`: the storage port implemented with a bucket and, optionally, a CDN."""
+
+import asyncio
+import concurrent.futures
+import dataclasses
+import logging
+import secrets
+import time
+from collections.abc import Sequence
+from typing import Final
+from urllib.parse import quote
+
+from stillroom.concurrently import map_concurrently
+from stillroom.errors import (
+    BackendUnavailable,
+    ConfigurationError,
+    ImageNotFound,
+    PreconditionFailed,
+)
+from stillroom.paths import KeyPrefix, StorageKey
+from stillroom.store.bucket.abandoned_uploads import AbandonedUploads
+from stillroom.store.bucket.conditions import IF_ABSENT, Conditions, guard_for
+from stillroom.store.bucket.existence_cache import ExistenceCache
+from stillroom.store.bucket.limits import KeyLocks, MemoryBudget
+from stillroom.store.bucket.listing import list_page
+from stillroom.store.bucket.multipart import MAX_PARTS, PART_BYTES
+from stillroom.store.bucket.objects import ObjectImage, fetch_facts, properties_of
+from stillroom.store.bucket.order import ListingOrder, probe_order
+from stillroom.store.bucket.upload import GUARD_ATTEMPTS, PartBuffer, Upload, UploadContext
+from stillroom.store.capabilities import UNWATCHED, ChangeObserver, Limitation
+from stillroom.store.objectstore import DEADLINE_S, Guard, ObjectStore, Refusal
+from stillroom.store.sources import ImageSource
+from stillroom.store.values import (
+    UNCONDITIONAL,
+    Condition,
+    Entry,
+    EntryPage,
+    ListQuery,
+    Page,
+    RemoteImage,
+    SaveRules,
+    StoredImage,
+)
+
+BUFFERED_BYTES: Final = 128 * 1024**2
+"""Memory limit in bytes for all uploads together: seven parts, or more small images."""
+
+IMMUTABLE_CACHE: Final = "public, max-age=31536000, immutable"
+"""`Cache-Control` for media resources: one year without revalidation (RFC 8246)."""
+
+_SMALL_BYTES: Final = 1024**2
+_RESERVED_FOR_SMALL_BYTES: Final = 16 * 1024**2
+"""Memory reserved for images up to 1 MiB, so that a few slow large uploads do not block them."""
+
+PRESIGNED_S: Final = 300
+"""Lifetime of presigned URLs in seconds: long enough for following a redirect."""
+
+_MAX_LOCATIONS: Final = 4096
+"""Maximum number of cached locations; about 10 MiB, since an encoded key has up to 3 KiB."""
+
+MAX_CONCURRENT_HEADS: Final = 32
+"""Maximum number of concurrent HEAD requests for all pages. It is half of the client's connections,
+so that saves and single reads need not wait for a long page."""
+
+_CHECK_S: Final = 5.0
+"""Timeout of the readiness check in seconds."""
+
+_CHECK_HOLDS_S: Final = 2.0
+"""Seconds for which a successful check is cached, since R2 bills each check (class B)."""
+
+log = logging.getLogger("stillroom.r2")
+
+
+class R2ImageStorage:
+    """`ImageStorage` in a bucket.
+
+    All operations wait for the network, so they run on the event loop. Only large pieces are hashed
+    in threads. docs/r2.md lists the requests of each operation.
+    """
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        rules: SaveRules,
+        *,
+        description: str,
+        public_url: str | None,
+        cache_control: str,
+        check_exists: bool = True,
+        changes: ChangeObserver = UNWATCHED,
+    ) -> None:
+        """Store images in the bucket `store`, which `close` closes.
+
+        Keys are appended to `public_url`, the URL of the CDN; if it is None, URLs are presigned.
+        `cache_control` is stored with every image, for the CDN and browsers. With `check_exists`,
+        only URLs of existing images are returned, because CDNs cache a 404.
+
+        Raises:
+            ConfigurationError: the rules allow images that are too large for a bucket.
+        """
+        if rules.max_bytes > MAX_PARTS * PART_BYTES:
+            raise ConfigurationError(
+                "STILLROOM_MAX_UPLOAD_BYTES: a bucket can store at most "
+                f"{MAX_PARTS * PART_BYTES} bytes in parts of 16 MiB"
+            )
+        self.description = f"R2ImageStorage in {description}"
+        self._store = store
+        self._public_url = public_url
+        self._cache_control = cache_control
+        self._check_exists = check_exists
+        self._changes = changes
+        self._large = MemoryBudget(BUFFERED_BYTES - _RESERVED_FOR_SMALL_BYTES)
+        self._small = MemoryBudget(_RESERVED_FOR_SMALL_BYTES)
+        self._locks = KeyLocks()
+        self._existence = ExistenceCache()
+        self._locations: dict[str, RemoteImage] = {}
+        self._locations_second = 0
+        self._checked_until = 0.0
+        self._entry_slots = asyncio.Semaphore(MAX_CONCURRENT_HEADS)
+        self._abandoned = AbandonedUploads(store)
+        self._conditions = Conditions(store, self._abandoned)
+        self._order = ListingOrder()
+        # Not the loop's default pool: DNS lookups run there, and can block its threads.
+        self._hashing = concurrent.futures.ThreadPoolExecutor(2, thread_name_prefix="hash")
+        self._uploads = UploadContext(
+            store,
+            rules,
+            self._conditions,
+            self._abandoned,
+            self._locks,
+            self._existence,
+            self._hashing,
+            self._cache_of,
+        )
+
+    # Saving ------------------------------------------------------------------------------
+
+    async def save(
+        self, key: StorageKey, source: ImageSource, condition: Condition = UNCONDITIONAL
+    ) -> StoredImage:
+        """Save an image: in one request if it fits into one part, otherwise in equal parts."""
+        guard = await self._admit(key, source.max_bytes, condition)
+        if guard is not None:
+            large = source.max_bytes is not None and source.max_bytes > PART_BYTES
+            await self._conditions.require(guard, in_parts=large)
+        upload = Upload(self._uploads, key, source, condition, guard)
+        part_bytes = PART_BYTES if source.max_bytes is None else min(source.max_bytes, PART_BYTES)
+        budget = self._budget_for(part_bytes)
+        async with budget.reserve(part_bytes, wait_s=DEADLINE_S) as reservation:
+            part = PartBuffer(part_bytes)
+            try:
+                async for chunk in source:
+                    upload.checks.count(chunk)
+                    rest = memoryview(chunk)
+                    while rest := part.fill(rest):
+                        await upload.send(part)
+                        part = PartBuffer(PART_BYTES)  # the previous one may be in use
+                if not upload.in_parts:
+                    reservation.shrink(len(part))
+                    image = await upload.put(part.contents())
+                else:
+                    image = await upload.complete(part)
+            except BaseException:
+                upload.abort()
+                raise
+        self._changes.saved(image, upload.checks.passed())
+        return image
+
+    def _budget_for(self, size: int) -> MemoryBudget:
+        """Return the budget for `size`. Small images use the large budget if only that has room."""
+        if size > _SMALL_BYTES or (not self._small.has_room(size) and self._large.has_room(size)):
+            return self._large
+        return self._small
+
+    async def _admit(
+        self, key: StorageKey, max_bytes: int | None, condition: Condition
+    ) -> Guard | None:
+        """Translate `condition` to a condition on the object's ETag, which the bucket enforces.
+
+        If the save would certainly fail, raises the error before the first byte is read.
+        """
+        if not condition.is_set:
+            return None
+        if condition.create_only and max_bytes is not None and max_bytes <= PART_BYTES:
+            return IF_ABSENT  # the bucket checks it, which saves a request
+        return await guard_for(self._store, key.text, condition)
+
+    def _cache_of(self, key: StorageKey) -> str:
+        return IMMUTABLE_CACHE if key.is_media else self._cache_control
+
+    # Reading -----------------------------------------------------------------------------
+
+    async def locate(self, key: StorageKey) -> RemoteImage:
+        """Return the image's CDN URL or a presigned URL, after checking that it exists."""
+        if self._check_exists and key.text not in self._existence:
+            await self._fetch_facts(key)
+        location = self._location_of(key)
+        return dataclasses.replace(location, content_type=self._existence.content_type(key.text))
+
+    def redirect_now(self, key: StorageKey) -> RemoteImage | None:
+        """Return the URL if the existence of the image is cached, or need not be checked."""
+        if self._check_exists and key.text not in self._existence:
+            return None
+        return self._location_of(key)
+
+    def _location_of(self, key: StorageKey) -> RemoteImage:
+        """Return the location from a cache. Presigned URLs are cached for one second."""
+        second = int(time.time()) if self._public_url is None else 0
+        if second != self._locations_second or len(self._locations) >= _MAX_LOCATIONS:
+            self._locations.clear()
+            self._locations_second = second
+        location = self._locations.get(key.text)
+        if location is None:
+            location = self._locations[key.text] = RemoteImage(self._url(key.text))
+        return location
+
+    def _url(self, key: str) -> str:
+        if self._public_url is None:
+            return self._store.presigned_url(key, valid_for_s=PRESIGNED_S)
+        return f"{self._public_url}/{quote(key, safe='/')}"
+
+    async def open(self, key: StorageKey) -> ObjectImage:
+        """Open the image with a HEAD request. Reading it costs one GET request for each 4 MiB."""
+        return ObjectImage(self._store, await fetch_facts(self._store, key, deadline=None))
+
+    async def stat(self, key: StorageKey) -> StoredImage:
+        """Return the image's current metadata by a HEAD request (never cached)."""
+        return await self._fetch_facts(key)
+
+    async def _fetch_facts(self, key: StorageKey, deadline: float | None = None) -> StoredImage:
+        moment = self._existence.moment
+        image = await fetch_facts(self._store, key, deadline=deadline)
+        self._existence.note(key.text, image.content_type, moment)
+        return image
+
+    async def list(self, query: ListQuery) -> Page:
+        """List a page in the bucket's order: by whole keys on R2, by folder on SeaweedFS."""
+        page, skipped = await list_page(self._store, query, self._order)
+        if skipped:
+            message = "a listing below %r omits %d keys that are not valid paths of images"
+            log.warning(message, query.prefix.text, skipped)
+        return page
+
+    async def entries(self, query: ListQuery) -> EntryPage:
+        """List a page of images with their metadata, by one HEAD request for each image."""
+        page = await self.list(query)
+        entries = await map_concurrently(self._describe, page.entries, limit=MAX_CONCURRENT_HEADS)
+        return EntryPage([entry for entry in entries if entry is not None], page.next_after)
+
+    async def _describe(self, text: str) -> Entry | None:
+        if text.endswith("/"):
+            return KeyPrefix(text)
+        deadline = asyncio.get_running_loop().time() + DEADLINE_S
+        try:
+            async with asyncio.timeout_at(deadline):
+                await self._entry_slots.acquire()
+        except TimeoutError:
+            raise BackendUnavailable(
+                "too many listings are waiting for the bucket: try again later"
+            ) from None
+        try:
+            return await self._fetch_facts(StorageKey(text), deadline)
+        except ImageNotFound:  # deleted after it was listed
+            return None
+        finally:
+            self._entry_slots.release()
+
+    # Removing ----------------------------------------------------------------------------
+
+    async def delete(
+        self,
+        key: StorageKey,
+        condition: Condition = UNCONDITIONAL,
+        *,
+        save_id: str | None = None,
+    ) -> None:
+        """Check existence and condition by a HEAD request, then delete the object.
+
+        Another process may save a new version between the two requests. That version survives
+        if its bytes differ, the bucket supports conditional deletions, and `condition` or `save_id`
+        is set. Otherwise it is deleted, too. With `save_id`, the deletion is not retried.
+        """
+        deadline = asyncio.get_running_loop().time() + DEADLINE_S
+        began_ns = time.time_ns()
+        once = save_id is not None
+        guarded = (once or condition.is_set) and await self._conditions.guards_deletions()
+        async with self._locks.hold(key.text, deadline=deadline):
+            for _ in range(GUARD_ATTEMPTS):
+                image = await fetch_facts(self._store, key, deadline=deadline)
+                condition.check(image.etag)
+                if save_id not in (None, image.save_id):
+                    raise PreconditionFailed
+                guard = Guard(image.etag) if guarded else None
+                try:
+                    deleted = await self._store.delete(
+                        key.text, guard=guard, deadline=deadline, once=once
+                    )
+                finally:
+                    self._existence.forget(key.text)
+                # A missing image was deleted by the attempt whose response was lost.
+                was_missing = deleted.doubtful and deleted.refusal is Refusal.MISSING
+                if deleted.refusal is None or was_missing:
+                    self._changes.removed(key, began_ns)
+                    return
+                if deleted.doubtful:
+                    raise BackendUnavailable(
+                        "the connection to the bucket was interrupted during the deletion: the "
+                        "outcome is unknown, so try again"
+                    )
+        raise BackendUnavailable("the image kept changing during the deletion: try again")
+
+    # Copying -----------------------------------------------------------------------------
+
+    async def copy(
+        self, source: StorageKey, target: StorageKey, *, save_id: str | None = None
+    ) -> StoredImage:
+        """Copy an image within the bucket, if the source still has this save id.
+
+        The copy gets new properties, since it needs its own save id and the current cache policy.
+        """
+        deadline = asyncio.get_running_loop().time() + DEADLINE_S
+        async with self._locks.hold(target.text, deadline=deadline):
+            for _ in range(GUARD_ATTEMPTS):
+                original = await fetch_facts(self._store, source, deadline=deadline)
+                if save_id not in (None, original.save_id):
+                    raise PreconditionFailed
+                copied_id = secrets.token_hex(16)
+                properties = properties_of(
+                    original.content_type,
+                    cache_control=self._cache_of(target),
+                    save_id=copied_id,
+                    sha256=original.sha256,
+                )
+                written = await self._store.copy(
+                    source.text, original.etag, target.text, properties, deadline=deadline
+                )
+                if written.etag is not None:
+                    self._existence.note(target.text, original.content_type, self._existence.moment)
+                    image = dataclasses.replace(
+                        original,
+                        key=target,
+                        etag=written.etag,
+                        modified_ns=time.time_ns(),
+                        save_id=copied_id,
+                    )
+                    self._changes.copied(image, original)
+                    return image
+                if written.refusal is Refusal.MISSING and written.doubtful:
+                    raise BackendUnavailable(
+                        "the connection to the bucket was interrupted during the copy: the "
+                        "outcome is unknown, so try again"
+                    )
+                if written.refusal is Refusal.MISSING:  # deleted after the HEAD
+                    raise ImageNotFound
+        raise BackendUnavailable("the image kept changing during the copy: try again")
+
+    # Running -----------------------------------------------------------------------------
+
+    async def check(self) -> None:
+        """Check that the bucket can be read and written. A success is cached for two seconds."""
+        now = asyncio.get_running_loop().time()
+        if now < self._checked_until:
+            return
+        await self._store.check(writing=True, deadline=now + _CHECK_S)
+        self._checked_until = now + _CHECK_HOLDS_S
+
+    async def lacking_conditions(self) -> Sequence[Limitation]:
+        """Test conditional requests with writes to a temporary object; see `conditions.py`."""
+        return await self._conditions.find_limitations()
+
+    async def lacking_order(self) -> Sequence[Limitation]:
+        """Test the order of listings with a few temporary objects; see `order.py`."""
+        return await probe_order(self._store)
+
+    async def close(self) -> None:
+        """Wait for running aborts of uploads, and close all connections.
+
+        The storage can be used again later. The hashing threads end with this object.
+        """
+        await self._conditions.close()
+        await self._abandoned.close()
+        await self._store.close()
+        self._entry_slots = asyncio.Semaphore(MAX_CONCURRENT_HEADS)  # for another event loop

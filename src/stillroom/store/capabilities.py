@@ -1,0 +1,174 @@
+"""Optional capabilities of storage backends, and observers of their calls and changes."""
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final, Protocol, runtime_checkable
+
+from stillroom.paths import KeyPrefix, StorageKey
+from stillroom.store.upload_checks import PassedBytes
+from stillroom.store.values import LocalImage, OpenedImage, RemoteImage, StoredImage
+
+
+class CallObserver(Protocol):
+    """Callback for metrics, called for each fsync or bucket request. Must be thread-safe."""
+
+    def __call__(self, call: str, outcome: str, seconds: float, *, again: bool = False) -> None:
+        """Record one attempt, or a retry if `again` is set.
+
+        `call` is `fsync_file`, `fsync_folder`, or the name of the S3 operation. `outcome` is one
+        word, such as `ok` or `error`.
+        """
+        ...
+
+
+def unobserved(call: str, outcome: str, seconds: float, *, again: bool = False) -> None:
+    """Do nothing: the `CallObserver` for callers without metrics."""
+    del call, outcome, seconds, again
+
+
+class ChangeObserver(Protocol):
+    """Callbacks for changes to stored images, called on the event loop: they must be fast."""
+
+    def saved(self, image: StoredImage, passed: PassedBytes | None) -> None:
+        """Record a completed save. `passed` has the first and last bytes, which hold metadata."""
+        ...
+
+    def copied(self, image: StoredImage, source: StoredImage) -> None:
+        """Record a completed copy."""
+        ...
+
+    def removed(self, key: StorageKey, at_ns: int) -> None:
+        """Record a deletion: images saved under this key before `at_ns` no longer exist."""
+        ...
+
+
+class _Unwatched:
+    def saved(self, *_: object) -> None:
+        pass
+
+    copied = removed = saved
+
+
+UNWATCHED: Final[ChangeObserver] = _Unwatched()
+"""A `ChangeObserver` that ignores all changes."""
+
+
+@runtime_checkable
+class ServesNow(Protocol):
+    """Optional capability of a disk: reading images without waiting, for `server/fast_path`."""
+
+    def locate_now(self, key: StorageKey, known: StoredImage | None = None) -> LocalImage:
+        """Open an image, like `ImageStorage.locate`.
+
+        `known` is metadata that was read earlier. It is reused if the image is still the same
+        version, which is faster than reading it again.
+        """
+        ...
+
+    def is_current(self, image: StoredImage) -> bool:
+        """Return whether the stored image is still this version; False if unknown. Never raises."""
+        ...
+
+    def read_now(self, image: StoredImage, start: int, into: memoryview) -> bool:
+        """Read bytes from offset `start` into `into`, if the image is still the same version.
+
+        Never raises. Returns False if the bytes cannot be read without waiting.
+        """
+        ...
+
+    def is_missing(self, key: StorageKey) -> bool:
+        """Return True if the image certainly does not exist. False if unknown."""
+        ...
+
+
+@runtime_checkable
+class RedirectsNow(Protocol):
+    """Optional capability of a bucket: locating images without waiting, for `server/fast_path`."""
+
+    def redirect_now(self, key: StorageKey) -> RemoteImage | None:
+        """Return the URL if the image is known to exist, or need not be checked."""
+        ...
+
+
+@runtime_checkable
+class TurnsReadOnly(Protocol):
+    """Optional capability of a disk: becoming read-only after a failed fsync."""
+
+    @property
+    def is_read_only(self) -> bool:
+        """True if an fsync has failed in any process."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Limitation:
+    """A feature of S3 that a bucket does not support.
+
+    `said` is a verb phrase about the bucket, such as "ignores If-Match", and `consequence` a clause
+    that describes the effect on requests.
+    """
+
+    said: str
+    consequence: str
+
+
+@runtime_checkable
+class TriesFeatures(Protocol):
+    """Optional capability of a bucket: testing which features of S3 are missing.
+
+    Both methods raise `BackendUnavailable` if the test failed.
+    """
+
+    async def lacking_conditions(self) -> Sequence[Limitation]:
+        """Return the kinds of conditional requests that the bucket does not support.
+
+        The first call tests the bucket. Saves with an unsupported condition raise
+        `ConditionUnsupported`.
+        """
+        ...
+
+    async def lacking_order(self) -> Sequence[Limitation]:
+        """Test the order of listings, and return deviations from byte order."""
+        ...
+
+
+@runtime_checkable
+class RemovesEmptyFolders(Protocol):
+    """Optional capability of a disk: removing empty folders."""
+
+    async def remove_empty_folders(self, empty_for: timedelta) -> int:
+        """Remove folders that have been empty for `empty_for`, and return their number.
+
+        Does nothing if the last search was less than `empty_for` ago.
+        """
+        ...
+
+
+@runtime_checkable
+class FindsChangedFolders(Protocol):
+    """Optional capability of a disk: finding changed folders by modification time."""
+
+    def changed_folders(self, since_ns: int) -> AsyncIterator[Sequence[KeyPrefix]]:
+        """Yield folders in which an image may have been saved or deleted since `since_ns`.
+
+        The order is arbitrary. `since_ns` is in nanoseconds since the epoch.
+        """
+        ...
+
+
+@runtime_checkable
+class PinsNames(Protocol):
+    """Optional capability of a disk: file names for a proxy such as nginx on the same machine.
+
+    A pinned name leads to one version of an image for at least a minute, even if the image is
+    replaced or deleted. The name has two segments of ASCII letters, digits and hyphens.
+    """
+
+    def known_name(self, image: StoredImage) -> str | None:
+        """Return the name of the hard link to this version, or None if there is none yet."""
+        ...
+
+    async def pinned_name(self, image: OpenedImage) -> str | None:
+        """Create and return a pinned name; None if the server must send the bytes itself."""
+        ...

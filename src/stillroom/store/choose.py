@@ -1,0 +1,171 @@
+"""Factory functions that open the configured storage backend (disk or bucket)."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Final
+from urllib.parse import urlsplit
+
+from stillroom.errors import ConfigurationError
+from stillroom.store.address import Addressing, BucketAddress
+from stillroom.store.capabilities import UNWATCHED, CallObserver, ChangeObserver, unobserved
+from stillroom.store.disk.data_directory import IMAGE_FOLDERS, DataDirectory
+from stillroom.store.disk.inspection import DiskInspection
+from stillroom.store.disk.storage import LIST_CACHE_BYTES, DiskImageStorage
+from stillroom.store.inspection import Inspection
+from stillroom.store.port import ImageStorage
+from stillroom.store.values import SaveRules
+
+if TYPE_CHECKING:
+    from stillroom.store.objectstore import ObjectStore
+
+
+EVERY_IMAGE: Final = SaveRules(max_bytes=10_000 * 16 * 1024**2)
+"""Rules for importing from another store: any image up to the maximum size of an S3 object."""
+
+
+@dataclass(frozen=True, slots=True)
+class DiskConfig:
+    """Configuration of the disk backend.
+
+    Attributes:
+        data_dir: Data directory, created if missing.
+        min_free_bytes: Saves that would leave less free disk space than this are refused.
+        durable: False disables all fsync calls, for data that may be lost.
+        list_cache_bytes: Maximum memory per process for caching the file names in large folders.
+    """
+
+    kind: ClassVar = "disk"
+    public_url: ClassVar[None] = None
+    image_origins: ClassVar[Sequence[str]] = ()
+
+    data_dir: Path
+    min_free_bytes: int = 256 * 1024**2
+    durable: bool = True
+    list_cache_bytes: int = LIST_CACHE_BYTES
+
+    @property
+    def place(self) -> object:
+        """Value that is equal for two configurations only if they refer to the same store."""
+        return self.data_dir.resolve()
+
+
+@dataclass(frozen=True, slots=True)
+class R2Config:
+    """Configuration of the bucket backend: Cloudflare R2 or any S3 service.
+
+    Attributes:
+        endpoint_url: URL of the account, without the bucket.
+        public_url: URL of the CDN in front of the bucket, without a slash at the end. If it is
+            None, the server redirects to presigned URLs.
+        cache_control: `Cache-Control` value stored with every image.
+        check_exists: Check that an image exists before redirecting.
+        session_token: Session token, if the credentials are temporary.
+        addressing: Whether URLs contain the bucket's name in the path or in the host name.
+    """
+
+    kind: ClassVar = "bucket"
+
+    endpoint_url: str
+    access_key_id: str
+    secret_access_key: str = field(repr=False)
+    bucket: str
+    public_url: str | None = None
+    cache_control: str = "public, max-age=300"
+    check_exists: bool = True
+    region: str = "auto"
+    session_token: str | None = field(default=None, repr=False)
+    addressing: Addressing = "path"
+
+    @property
+    def address(self) -> BucketAddress:
+        """Address of the bucket. Raises the same exceptions as `BucketAddress.of`."""
+        return BucketAddress.of(self.endpoint_url, self.bucket, self.addressing)
+
+    @property
+    def place(self) -> object:
+        """Value that is equal for two configurations only if they refer to the same store."""
+        return self.endpoint_url, self.bucket
+
+    @property
+    def image_origins(self) -> Sequence[str]:
+        """Origins of the URLs to which reads of images are redirected."""
+        if self.public_url is None:
+            return [self.address.origin]
+        parts = urlsplit(self.public_url)
+        return [f"{parts.scheme}://{parts.netloc}"]
+
+
+def open_storage(
+    config: DiskConfig | R2Config,
+    rules: SaveRules,
+    *,
+    observer: CallObserver = unobserved,
+    changes: ChangeObserver = UNWATCHED,
+) -> ImageStorage:
+    """Open the configured backend. Raises `ConfigurationError` if it cannot be used."""
+    if isinstance(config, R2Config):
+        # Imported here, since that takes a quarter of a second, and a disk does not need it.
+        from stillroom.store.bucket.storage import R2ImageStorage
+
+        served = config.public_url or "presigned URLs"
+        return R2ImageStorage(
+            _object_store(config, observer),
+            rules,
+            description=f"bucket {config.bucket!r} at {config.endpoint_url}, served by {served}",
+            public_url=config.public_url,
+            cache_control=config.cache_control,
+            check_exists=config.check_exists,
+            changes=changes,
+        )
+    data_directory = DataDirectory(config.data_dir, durable=config.durable, observer=observer)
+    return DiskImageStorage(
+        data_directory,
+        rules,
+        min_free_bytes=config.min_free_bytes,
+        list_cache_bytes=config.list_cache_bytes,
+        changes=changes,
+    )
+
+
+def open_inspection(config: DiskConfig | R2Config, known: Collection[str] = ()) -> Inspection:
+    """Open the configured backend for inspection, like `open_storage`.
+
+    `known` contains the names of files, other than images, that may be in the data directory.
+    """
+    if isinstance(config, R2Config):
+        from stillroom.store.bucket.inspection import R2Inspection
+
+        description = f"bucket {config.bucket} at {config.endpoint_url}"
+        return R2Inspection(_object_store(config), description=description)
+    require_store(config)
+    return DiskInspection(DataDirectory(config.data_dir, durable=config.durable), known)
+
+
+def require_store(config: DiskConfig | R2Config) -> None:
+    """Raise `ConfigurationError` if there is no store: a wrong path must not create a store."""
+    if isinstance(config, DiskConfig) and not has_store(config):
+        raise ConfigurationError(
+            f"there is no store in {str(config.data_dir)!r}: "
+            "set STILLROOM_DATA_DIR to the folder that the server uses"
+        )
+
+
+def has_store(config: DiskConfig | R2Config) -> bool:
+    """Return whether the data directory contains a store. Always True for a bucket."""
+    return isinstance(config, R2Config) or (config.data_dir / IMAGE_FOLDERS[0]).is_dir()
+
+
+def is_same_place(first: DiskConfig | R2Config, second: DiskConfig | R2Config) -> bool:
+    """Return whether two configurations refer to the same data directory or the same bucket."""
+    return first.place == second.place
+
+
+def _object_store(config: R2Config, observer: CallObserver = unobserved) -> "ObjectStore":
+    from stillroom.store.s3.client import BucketClient
+    from stillroom.store.s3.signing import Signer
+    from stillroom.store.s3.store import S3ObjectStore
+
+    address, secret = config.address, config.secret_access_key
+    signer = Signer(address.host, config.access_key_id, secret, config.region, config.session_token)
+    return S3ObjectStore(BucketClient(address, signer, observer=observer))

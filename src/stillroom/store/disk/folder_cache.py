@@ -1,0 +1,248 @@
+"""Cache of the sorted names in large folders, kept up to date by inotify.
+
+Reading a folder with a million names takes half a second, which is too slow for each page of a
+listing. So the names are cached by the folder's inode, and inotify begins to watch a folder before
+it is read. Each page first processes the queued events and looks up every changed name. The queue
+contains all earlier changes by any process on the machine. On filesystems that do not guarantee
+this, nothing is cached. See docs/adr/0010.
+"""
+
+import contextlib
+import logging
+import os
+import stat
+import threading
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from stillroom.store.disk.inotify import IN_IGNORED, IN_Q_OVERFLOW, Inotify, reports_all_changes
+from stillroom.store.disk.names import SortedNames
+
+_MAX_FOLDERS: Final = 1024
+"""Maximum number of watched folders. A watch uses about a kilobyte of kernel memory."""
+
+_MAX_CHANGES: Final = 16_384
+_LEAST_CHANGES: Final = 64
+_BYTES_FOR_A_CHANGE: Final = 256
+"""Limits on the changed names stored per folder, and bytes of names that allow one of them. If more
+names have changed, reading the folder again is cheaper."""
+
+_FORGOTTEN_AFTER_S: Final = 600.0
+"""Seconds after the last listing of a folder until its watch is removed."""
+
+Ident = tuple[int, int]
+"""Device and inode, which identify a folder even if it is moved."""
+
+log = logging.getLogger("stillroom.disk")
+
+
+class FolderCache:
+    """A cache of the sorted names in large folders. Thread-safe."""
+
+    def __init__(self, max_bytes: int) -> None:
+        """Limit the cached names to `max_bytes`; 0 disables the cache."""
+        self._max_bytes = max_bytes
+        self._lock = threading.Lock()  # for all fields below; not locked while reading
+        self._inotify: Inotify | None = None
+        # The most recently used folder is last.
+        self._folders: OrderedDict[Ident, _WatchedFolder] = OrderedDict()
+        self._watched: dict[int, Ident] = {}
+        self._unsorted: deque[tuple[Ident, _WatchedFolder]] = deque()
+        self._has_warned = False
+
+    def names_from(self, fd: int, start: str, count: int) -> list[str] | None:
+        """Return the names in an open folder from `start` (inclusive) on, in sorted order.
+
+        The result contains at least `count` names unless fewer exist. It is None if the folder is
+        not cached.
+        """
+        ident = _ident(fd)
+        folder = self._folders.get(ident)
+        if folder is None:
+            return None
+        with self._lock_folder(ident, folder):
+            with self._lock:
+                self._read_events()
+                if self._folders.get(ident) is not folder:
+                    return None
+                folder.used = time.monotonic()
+                self._folders.move_to_end(ident)
+                changed, folder.changed = folder.changed, set()
+            if changed:
+                folder.names.update(_read_states(fd, changed))
+                with self._lock:
+                    self._evict(ident, folder)
+            return folder.names.names_from(start, count)
+
+    @contextlib.contextmanager
+    def reading(self, fd: int) -> Iterator[Callable[[list[str]], None] | None]:
+        """Context manager: cache the names of a folder while the caller reads the whole folder.
+
+        Yields a function to call with each batch of names; None if the folder cannot be cached.
+        """
+        ident = _ident(fd)
+        folder = self._start_watching(fd, ident)
+        if folder is None:
+            yield None
+            return
+
+        def keep(names: list[str]) -> None:
+            if folder.names.size <= self._max_bytes:
+                folder.names.add(names)
+
+        try:
+            yield keep
+        except BaseException:
+            with self._lock:
+                self._forget(ident, folder)
+            raise
+        else:
+            with self._lock:
+                self._evict(ident, folder)
+            self._unsorted.append((ident, folder))
+        finally:
+            folder.lock.release()
+
+    @property
+    def is_sorted(self) -> bool:
+        """True if all cached names are sorted."""
+        return not self._unsorted
+
+    def sort(self) -> None:
+        """Sort cached names that are still unsorted, so that the next page is faster."""
+        while self._unsorted:
+            with contextlib.suppress(IndexError):  # another thread sorts them
+                ident, folder = self._unsorted.popleft()
+                with self._lock_folder(ident, folder):
+                    folder.names.sort()
+
+    def close(self) -> None:
+        """Drop all cached names and watches."""
+        with self._lock:
+            self._forget_all()
+
+    def _start_watching(self, fd: int, ident: Ident) -> "_WatchedFolder | None":
+        """Start to watch a folder before it is read, and acquire its lock."""
+        with self._lock:
+            if not self._max_bytes or ident in self._folders:
+                return None
+            try:
+                if not reports_all_changes(fd):
+                    return None
+                if self._inotify is None:
+                    self._inotify = Inotify()
+                watch = self._inotify.watch(fd)
+            except OSError as error:
+                self._warn_once(error)
+                return None
+            folder = _WatchedFolder(watch)
+            folder.lock.acquire()
+            self._folders[ident] = folder
+            self._watched[watch] = ident
+            return folder
+
+    @contextlib.contextmanager
+    def _lock_folder(self, ident: Ident, folder: "_WatchedFolder") -> Iterator[None]:
+        """Lock a folder. On an error, remove it from the cache, since it may be inconsistent."""
+        with folder.lock:
+            try:
+                yield
+            except BaseException:
+                with self._lock:
+                    self._forget(ident, folder)
+                raise
+
+    # Called with the lock held -----------------------------------------------------------
+
+    def _read_events(self) -> None:
+        """Read the inotify events, and record every change made before this call."""
+        if self._inotify is None:
+            return
+        for watch, mask, name in self._inotify.events():
+            if mask & IN_Q_OVERFLOW:
+                self._forget_all()
+                return
+            ident = self._watched.get(watch)
+            folder = self._folders.get(ident) if ident is not None else None
+            if ident is None or folder is None:
+                continue  # the event was queued before the watch was removed
+            folder.changed.add(name)
+            if mask & IN_IGNORED or len(folder.changed) > folder.max_changes:
+                self._forget(ident, folder)
+
+    def _evict(self, ident: Ident, latest: "_WatchedFolder") -> None:
+        if latest.names.size > self._max_bytes:
+            self._forget(ident, latest)
+        max_changes = max(_LEAST_CHANGES, latest.names.size // _BYTES_FOR_A_CHANGE)
+        latest.max_changes = min(max_changes, _MAX_CHANGES)
+        old = time.monotonic() - _FORGOTTEN_AFTER_S
+        total = sum(folder.names.size for folder in self._folders.values())
+        for other, folder in list(self._folders.items()):
+            fits = total <= self._max_bytes and len(self._folders) <= _MAX_FOLDERS
+            if fits and folder.used > old:
+                return
+            if folder is not latest:
+                total -= folder.names.size
+                self._forget(other, folder)
+
+    def _forget(self, ident: Ident, folder: "_WatchedFolder") -> None:
+        if self._folders.get(ident) is not folder:
+            return
+        del self._folders[ident]
+        del self._watched[folder.watch]
+        if self._inotify is not None:
+            self._inotify.unwatch(folder.watch)
+
+    def _forget_all(self) -> None:
+        self._folders.clear()
+        self._watched.clear()
+        if self._inotify is not None:
+            self._inotify.close()
+            self._inotify = None
+
+    def _warn_once(self, error: OSError) -> None:
+        if not self._has_warned:
+            self._has_warned = True
+            log.warning(
+                "large folders are read again for every page, since they cannot be watched "
+                "(%s): see fs.inotify in docs/running.md",
+                error.strerror,
+            )
+
+
+class _WatchedFolder:
+    """A watched folder. `lock` protects `names`."""
+
+    __slots__ = ("changed", "lock", "max_changes", "names", "used", "watch")
+
+    def __init__(self, watch: int) -> None:
+        self.watch = watch
+        self.lock = threading.Lock()
+        self.names = SortedNames()
+        self.changed: set[str] = set()  # names to look up
+        self.max_changes = _MAX_CHANGES  # until the size of the folder is known
+        self.used = time.monotonic()
+
+
+def _ident(fd: int) -> Ident:
+    status = os.fstat(fd)
+    return status.st_dev, status.st_ino
+
+
+def _read_states(folder_fd: int, names: set[str]) -> dict[str, bool]:
+    """Map each name to whether it is now a file, and `name/` to whether it is now a folder.
+
+    Of the inotify events, only the names are used. So it does not matter in which order they
+    arrive, or whether the kernel merges or repeats some of them.
+    """
+    states = {}
+    for name in names:
+        try:
+            mode = os.stat(name, dir_fd=folder_fd, follow_symlinks=False).st_mode
+        except FileNotFoundError:
+            mode = 0
+        states[name] = stat.S_ISREG(mode)
+        states[f"{name}/"] = stat.S_ISDIR(mode)
+    return states

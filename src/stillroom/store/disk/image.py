@@ -1,0 +1,196 @@
+"""Opened image files: metadata, and reading through the open descriptor."""
+
+import errno
+import logging
+import os
+import stat
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Final
+
+from stillroom.bounded_cache import BoundedCache
+from stillroom.errors import BackendUnavailable, ImageNotFound
+from stillroom.paths import StorageKey
+from stillroom.store import content_type
+from stillroom.store.disk.attributes import Attributes
+from stillroom.store.disk.data_directory import translate_os_errors
+from stillroom.store.disk.known_files import Version, version_of
+from stillroom.store.disk.openat2 import release
+from stillroom.store.values import StoredImage
+
+_READ_BYTES: Final = 256 * 1024
+"""Bytes per read. Larger reads are not faster and use more memory."""
+
+_MAX_FACTS: Final = 16_384
+"""Maximum number of files whose metadata is cached (about 16 MiB)."""
+
+_SETTLED_NS: Final = 2 * 10**9
+"""Metadata is cached only if the file has not changed for this time. Two changes within one tick of
+the filesystem's clock (usually up to 10 ms, two seconds on FAT) have the same modification time."""
+
+ReadInThread = Callable[[Callable[[int, int], bytes], int, int], Awaitable[bytes]]
+"""Function that runs a blocking read in a thread."""
+
+log = logging.getLogger("stillroom.disk")
+
+
+class DiskImage:
+    """An open image file, which implements `LocalImage`."""
+
+    __slots__ = ("_run", "fd", "image")
+
+    def __init__(self, fd: int, image: StoredImage, run: ReadInThread) -> None:
+        self.fd = fd
+        self.image = image
+        self._run = run
+
+    async def chunks(self, start: int, length: int) -> AsyncIterator[bytes]:
+        """Yield `length` bytes from offset `start` in chunks; see `OpenedImage.chunks`."""
+        end = start + length
+        while start < end:
+            size = min(end - start, _READ_BYTES)
+            chunk = self._read_cached(start, size)
+            if chunk is None:
+                chunk = await self._run(self._read, start, size)
+            if not chunk:
+                raise BackendUnavailable(
+                    f"the file of {self.image.key.text!r} became shorter while it was read"
+                )
+            start += len(chunk)
+            yield chunk
+
+    def _read_cached(self, start: int, size: int) -> bytes | None:
+        buffer = bytearray(size)
+        try:
+            count = os.preadv(self.fd, [buffer], start, os.RWF_NOWAIT)
+        except OSError:  # EAGAIN: not in the cache; EOPNOTSUPP: not supported by the filesystem
+            return None
+        return bytes(memoryview(buffer)[:count]) if count else None
+
+    def _read(self, start: int, size: int) -> bytes:
+        with translate_os_errors():
+            return os.pread(self.fd, size, start)
+
+    def take_facts(self) -> StoredImage:
+        """Close the file and return its metadata."""
+        self.close()
+        return self.image
+
+    def fileno(self) -> int:
+        """Return the file descriptor."""
+        return self.fd
+
+    def close(self) -> None:
+        """Close the file; a second call does nothing."""
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            release(fd)
+
+
+class RecentFacts:
+    """Cache for the metadata of recently opened files. Reading metadata is slower than opening.
+
+    Entries are valid while inode, size and times of the file are unchanged.
+    """
+
+    def __init__(self, folder_fd: int) -> None:
+        self._device = os.fstat(folder_fd).st_dev
+        self._facts: BoundedCache[str, StoredImage] = BoundedCache(_MAX_FACTS)
+
+    def describe_file(
+        self, key: StorageKey, fd: int, known: StoredImage | None = None
+    ) -> StoredImage:
+        """Return the metadata of an open file, or `known` if that is still current.
+
+        Raises `OSError` (ENXIO) if it is not a regular file.
+        """
+        status = os.fstat(fd)
+        version = version_of(key, status)
+        for image in (known, self._facts.get(key.text)):
+            if image is not None and image.version == version:
+                return image
+        is_settled = time.time_ns() - status.st_ctime_ns > _SETTLED_NS
+        if not is_settled or status.st_dev != self._device:
+            return _describe_file(key, fd, status, None)
+        image = _describe_file(key, fd, status, version)
+        self._facts.put(key.text, image)
+        return image
+
+
+def _describe_file(
+    key: StorageKey, fd: int, status: os.stat_result, version: Version | None
+) -> StoredImage:
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.ENXIO, os.strerror(errno.ENXIO))
+    attributes = Attributes.read(fd, status.st_mtime_ns)
+    if attributes is not None:
+        return describe(key, status, attributes.content_type, attributes.sha256, version)
+    start = os.pread(fd, content_type.SNIFFED_BYTES, 0)
+    return describe(key, status, content_type.detect(start), None, version)
+
+
+def describe(
+    key: StorageKey,
+    status: os.stat_result,
+    kind: str,
+    sha256: bytes | None,
+    version: Version | None = None,
+) -> StoredImage:
+    """Build the metadata of a file from its stat(2) result, content type and hash."""
+    return StoredImage(
+        key=key,
+        size=status.st_size,
+        etag=etag_of(status),
+        modified_ns=status.st_mtime_ns,
+        content_type=kind,
+        sha256=sha256,
+        save_id=save_id_of(status),
+        version=version,
+    )
+
+
+def etag_at(folder_fd: int, name: str) -> str | None:
+    """Return the ETag of an image in an open folder, or None if it does not exist."""
+    status = status_at(folder_fd, name)
+    return None if status is None else etag_of(status)
+
+
+def status_at(folder_fd: int, name: str) -> os.stat_result | None:
+    """Return the stat(2) result of an image in an open folder, or None if it does not exist."""
+    try:
+        status = os.stat(name, dir_fd=folder_fd, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+    if stat.S_ISREG(status.st_mode):
+        return status
+    if not stat.S_ISDIR(status.st_mode):
+        warn_of_link(name)
+    return None
+
+
+def etag_of(status: os.stat_result) -> str:
+    """Return an ETag that changes with every save. It contains inode and modification time."""
+    return f'"{status.st_mtime_ns:x}-{status.st_size:x}-{status.st_ino:x}"'
+
+
+def save_id_of(status: os.stat_result) -> str:
+    """Return the save id: inode and modification time. No two saves share both."""
+    return f"{status.st_ino:x}-{status.st_mtime_ns:x}"
+
+
+def warn_of_link(where: str) -> None:
+    """Log that a path leads to a symbolic link or device. Clients get a normal 404 or 409."""
+    log.warning(
+        "security: %r in the data directory is a symbolic link or device: clients cannot access it",
+        where,
+    )
+
+
+def error_of_open(key: StorageKey, error: OSError) -> Exception:
+    """Return `ImageNotFound` or `BackendUnavailable` for an error of open(2)."""
+    if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ENXIO):
+        return ImageNotFound()
+    if error.errno in (errno.ELOOP, errno.EXDEV):
+        warn_of_link(key.text)
+        return ImageNotFound()
+    return BackendUnavailable(f"cannot open the image on the disk: {os.strerror(error.errno or 0)}")

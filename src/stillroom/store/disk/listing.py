@@ -1,0 +1,201 @@
+"""Listings in the byte order of whole keys. The filesystem returns names in arbitrary order.
+
+A folder is sorted by its name with a slash, because the keys below it begin like that: `a-b` <
+`a/b` < `a0`. From each folder, only the smallest names that the page may need are selected, and a
+folder is read only when the page reaches it. So memory depends on the page size, and time depends
+on the folders that were read. The sorted names in large folders are cached (`folder_cache.py`).
+"""
+
+import errno
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Final
+
+from stillroom.paths import MANIFEST_NAME, MAX_KEY_BYTES, KeyPrefix, is_listed, is_manifest
+from stillroom.store.disk.data_directory import DataDirectory, translate_os_errors
+from stillroom.store.disk.folder_cache import FolderCache
+from stillroom.store.disk.openat2 import closing
+from stillroom.store.values import ListQuery, Page
+
+_SMALLEST_PICK: Final = 1024
+_LARGEST_PICK: Final = 65_536
+"""Minimum and maximum number of names selected from a folder at once (5 MiB at most)."""
+
+_SMALL_FOLDER: Final = 512
+"""Number of names up to which reading a folder is faster than watching it."""
+
+_READ_TOGETHER: Final = 16_384
+"""Number of names of a large folder that are read in one step (about 1.3 MiB)."""
+
+_AFTER_ALL_NAMES: Final = "\U0010ffff"  # a noncharacter, with which no valid name begins
+
+_FOLDERS_SEARCHED: Final = 1024
+"""Maximum number of folders that are searched for any image. After that, a slower search in key
+order is used, which needs little memory."""
+
+
+@translate_os_errors()
+def list_page(
+    data_directory: DataDirectory, query: ListQuery, folder_cache: FolderCache | None = None
+) -> Page:
+    """List one page of keys. Folders deleted meanwhile are skipped."""
+    entries: list[str] = []
+    for entry in list_entries(data_directory, query, folder_cache or FolderCache(0)):
+        if len(entries) == query.limit:
+            return Page(entries, more=True)
+        entries.append(entry)
+    return Page(entries)
+
+
+@dataclass(slots=True)
+class _PendingFolder:
+    path: str  # the key prefix of the folder, with a slash at the end
+    start: str | None  # the next name to list; None if there are no more
+    begins: str = ""  # list only names that begin with this text
+    chosen: deque[str] = field(default_factory=deque)
+    picks: int = 0
+
+
+def list_entries(
+    data_directory: DataDirectory, query: ListQuery, folder_cache: FolderCache
+) -> Iterator[str]:
+    """Yield all entries of a query in order, ignoring its limit. Reads folders on demand."""
+    path, _, begins = query.prefix.text.rpartition("/")
+    pending = [_PendingFolder(f"{path}/", _start(f"{path}/", query.after), begins)]
+    while pending:
+        folder = pending[-1]
+        if not folder.chosen:
+            if folder.start is None:
+                pending.pop()
+                continue
+            _choose(data_directory, folder, query.limit + 1, folder_cache)
+            continue
+        name = folder.chosen.popleft()
+        key = folder.path + name
+        if len(key.encode()) > MAX_KEY_BYTES:
+            continue  # not a valid key
+        if name == MANIFEST_NAME and not (query.manifests and is_manifest(key)):
+            continue
+        if not name.endswith("/"):
+            yield key
+        elif not query.delimited:
+            pending.append(_PendingFolder(key, _start(key, query.after)))
+        elif key != query.after and _contains_image(data_directory, key, query.after, folder_cache):
+            yield key
+
+
+def _start(path: str, after: str) -> str | None:
+    """Return a lower bound for names that may lead to keys after `after`; None if no name does."""
+    if not after.startswith(path):
+        return "" if after < path else None
+    name, slash, _ = after.removeprefix(path).partition("/")
+    return name + slash if slash else name + "\0"
+
+
+def _choose(
+    data_directory: DataDirectory, folder: _PendingFolder, count: int, folder_cache: FolderCache
+) -> None:
+    """Add a folder's next names in key order to its queue: at least `count`, unless fewer remain.
+
+    A call may read the whole folder, and may find only the names of empty folders. So `count`
+    is raised to a large minimum, which doubles with each call up to a limit on memory.
+    """
+    count = max(count, min(_SMALLEST_PICK << folder.picks, _LARGEST_PICK))
+    folder.picks += 1
+    start = max(folder.start or "", folder.begins)
+    fd = _open(data_directory, folder.path)
+    if fd is None:
+        folder.start = None
+        return
+    with closing(fd):
+        chosen = folder_cache.names_from(fd, start, count)
+        if chosen is None:
+            chosen = _pick(fd, folder, start, count, folder_cache)
+    folder.start = chosen[-1] + "\0" if len(chosen) >= count else None
+    if folder.begins:
+        matching = [name for name in chosen if name.startswith(folder.begins)]
+        if len(matching) < len(chosen):
+            folder.start = None
+        chosen = matching
+    folder.chosen.extend(chosen)
+
+
+def _pick(
+    fd: int, folder: _PendingFolder, start: str, count: int, folder_cache: FolderCache
+) -> list[str]:
+    if folder.picks == 1:
+        with os.scandir(fd) as entries:
+            few = list(islice(_names(entries), _SMALL_FOLDER))
+        if len(few) < _SMALL_FOLDER:
+            return sorted(_select(few, start, folder.begins))[:count]
+    least: list[str] = []
+    below = _AFTER_ALL_NAMES
+    with folder_cache.reading(fd) as keep, os.scandir(fd) as entries:
+        names = _names(entries)
+        while batch := list(islice(names, _READ_TOGETHER)):
+            if keep is not None:
+                keep(batch)
+            smaller = (name for name in batch if start <= name < below)
+            least = sorted([*least, *_select(smaller, start, folder.begins)])[:count]
+            if len(least) == count:
+                below = least[-1]
+    return least
+
+
+def _select(names: Iterable[str], start: str, begins: str) -> Iterator[str]:
+    return (name for name in names if name >= start and name.startswith(begins) and is_listed(name))
+
+
+def _open(data_directory: DataDirectory, path: str) -> int | None:
+    try:
+        return data_directory.open_folder(path.rstrip("/"))
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            return None
+        raise
+
+
+def _names(entries: Iterable[os.DirEntry[str]]) -> Iterator[str]:
+    for entry in entries:
+        if entry.is_file(follow_symlinks=False):
+            yield entry.name
+        elif entry.is_dir(follow_symlinks=False):
+            yield entry.name + "/"
+
+
+def _contains_image(
+    data_directory: DataDirectory, path: str, after: str, folder_cache: FolderCache
+) -> bool:
+    """Return whether a folder contains any key after `after`, including manifests."""
+    if not after.startswith(path):  # then any image in the folder is sufficient
+        has_image = _search_image(data_directory, path)
+        if has_image is not None:
+            return has_image
+    everything_below = ListQuery(KeyPrefix(path), after=after, limit=1, manifests=True)
+    return next(list_entries(data_directory, everything_below, folder_cache), None) is not None
+
+
+def _search_image(data_directory: DataDirectory, path: str) -> bool | None:
+    """Return whether a folder has any key; None if unknown after `_FOLDERS_SEARCHED` folders."""
+    waiting = [path]
+    for _ in range(_FOLDERS_SEARCHED):
+        if not waiting:
+            return False
+        folder = waiting.pop()
+        fd = _open(data_directory, folder)
+        if fd is None:
+            continue
+        with closing(fd), os.scandir(fd) as entries:
+            for name in _select(_names(entries), "", ""):
+                key = folder + name
+                if len(key.encode()) > MAX_KEY_BYTES:
+                    continue
+                if not name.endswith("/"):
+                    return True
+                if len(waiting) == _FOLDERS_SEARCHED:
+                    return None
+                waiting.append(key)
+    return None

@@ -1,0 +1,331 @@
+"""`DiskImageStorage`: the storage port implemented with files on a local disk."""
+
+import asyncio
+import contextlib
+import os
+import threading
+import time
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+from stillroom.errors import ImageNotFound, PreconditionFailed, StorageFull
+from stillroom.paths import KeyPrefix, StorageKey
+from stillroom.store.capabilities import UNWATCHED, ChangeObserver
+from stillroom.store.disk.changed_folders import changed_folders
+from stillroom.store.disk.data_directory import DataDirectory, take, translate_os_errors
+from stillroom.store.disk.empty_folders import remove_empty_folders
+from stillroom.store.disk.folder_cache import FolderCache
+from stillroom.store.disk.image import DiskImage, RecentFacts, describe, error_of_open, save_id_of
+from stillroom.store.disk.inotify import reports_all_changes
+from stillroom.store.disk.known_files import KnownFiles
+from stillroom.store.disk.listing import list_page
+from stillroom.store.disk.openat2 import is_absent, open_by_kernel, release
+from stillroom.store.disk.pinned_names import PinnedNames
+from stillroom.store.disk.publisher import Publisher
+from stillroom.store.disk.staging import Batch, Staged
+from stillroom.store.disk.threads import DiskThreads
+from stillroom.store.sources import ImageSource
+from stillroom.store.upload_checks import UploadChecks
+from stillroom.store.values import (
+    UNCONDITIONAL,
+    Condition,
+    Entry,
+    EntryPage,
+    ListQuery,
+    OpenedImage,
+    Page,
+    SaveRules,
+    StoredImage,
+)
+
+_THREADS: Final = 16
+"""Number of threads. Most jobs are fsync calls, of which a disk can run 8 to 16 in parallel."""
+
+_DESCRIBED_AT_ONCE: Final = 256
+"""Number of files that one job opens for a listing, in a few milliseconds, so that other jobs do
+not wait long and a disconnected client is noticed."""
+
+LIST_CACHE_BYTES: Final = 64 * 1024**2
+"""Memory for caching the names of one to three million images, depending on their length."""
+
+# Opening a FIFO must not block; a terminal must not become the controlling terminal.
+_READ_FLAGS: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY
+
+_WALKED_AT_ONCE: Final = 1000
+"""Number of folders that one job visits, in about ten milliseconds."""
+
+
+class DiskImageStorage:
+    """`ImageStorage` on a local filesystem.
+
+    Images are opened on the event loop, which takes a few microseconds, while a thread switch takes
+    fifty. Operations that write, flush to disk, wait for a lock or read folders run in a thread
+    pool. See docs/adr/0002-the-storage-port-is-async-only.md.
+    """
+
+    def __init__(
+        self,
+        data_directory: DataDirectory,
+        rules: SaveRules,
+        *,
+        min_free_bytes: int = 0,
+        list_cache_bytes: int = LIST_CACHE_BYTES,
+        changes: ChangeObserver = UNWATCHED,
+    ) -> None:
+        """Store images in `data_directory`, which `close` closes.
+
+        Saves that would leave less than `min_free_bytes` of free disk space are refused.
+        `list_cache_bytes` limits the memory for names of large folders (0: no cache).
+        """
+        self.description = f"DiskImageStorage at {data_directory.description}"
+        self._data_directory = data_directory
+        self._rules = rules
+        self._min_free_bytes = min_free_bytes
+        self._changes = changes
+        self._publisher = Publisher(data_directory)
+        self._facts = RecentFacts(data_directory.fd)
+        self._known_files = KnownFiles(data_directory.fd, _READ_FLAGS)
+        self._reports_all_changes = reports_all_changes(data_directory.fd)
+        self._opens_by_kernel = data_directory.open_contained is open_by_kernel
+        self._folder_cache = FolderCache(list_cache_bytes)
+        self._threads = DiskThreads(_THREADS)
+        self._pinned_names = PinnedNames(data_directory, self._threads)
+        self._closing = threading.Event()  # stops the removal of empty folders
+
+    # Saving ------------------------------------------------------------------------------
+
+    async def save(
+        self, key: StorageKey, source: ImageSource, condition: Condition = UNCONDITIONAL
+    ) -> StoredImage:
+        """Write a temporary file, flush it, link it to its path and flush the folder (ADR 0003)."""
+        self._admit(key, source.max_bytes, condition)
+        checks = UploadChecks(self._rules, source)
+        pending = _PendingSave(key, source, condition, checks)
+        staged: Staged | None = None
+        batch = Batch()
+        try:
+            async for chunk in source:
+                pending.checks.count(chunk)
+                batch.add(chunk)
+                if batch.is_full:
+                    if staged is None:
+                        staged = self._stage()
+                    full, batch = batch, Batch()
+                    await self._threads.run(self._write, pending, staged, full)
+            if staged is None:
+                image = await self._threads.run(self._save_small, pending, batch)
+            else:
+                image = await self._threads.run(self._finish, pending, staged, batch)
+        finally:
+            if staged is not None:
+                staged.close()
+        self._changes.saved(image, checks.passed())
+        return image
+
+    def _admit(self, key: StorageKey, max_bytes: int | None, condition: Condition) -> None:
+        self._data_directory.refuse_writes_if_read_only()
+        self._refuse_if_full(max_bytes or 0)
+        try:
+            current: StoredImage | None = self.locate_now(key).take_facts()
+        except ImageNotFound:
+            current = None
+        condition.check(current.etag if current else None)
+        if current is None:
+            self._publisher.refuse_file_as_folder(key)
+
+    def _refuse_if_full(self, more_bytes: int) -> None:
+        with translate_os_errors():
+            free_space = os.fstatvfs(self._data_directory.fd)
+        if free_space.f_bavail * free_space.f_frsize - more_bytes < self._min_free_bytes:
+            raise StorageFull(
+                "the disk has less free space than STILLROOM_MIN_FREE_BYTES requires: free space"
+            )
+
+    def _save_small(self, pending: "_PendingSave", batch: Batch) -> StoredImage:
+        with contextlib.closing(self._stage()) as staged:
+            return self._finish(pending, staged, batch)
+
+    def _stage(self) -> Staged:
+        with translate_os_errors():
+            return Staged(self._data_directory)
+
+    def _write(self, pending: "_PendingSave", staged: Staged, batch: Batch) -> None:
+        """Write a batch. Raises `StorageFull` if less than `min_free_bytes` would remain free."""
+        more_bytes = staged.bytes_to_reserve(batch.size, pending.source.max_bytes)
+        if more_bytes:
+            self._refuse_if_full(more_bytes)
+            if pending.source.max_bytes is not None:
+                staged.reserve(more_bytes)
+        staged.write(batch, pending.checks)
+
+    def _finish(self, pending: "_PendingSave", staged: Staged, batch: Batch) -> StoredImage:
+        """Write the last batch and the attributes, flush and publish the file, flush its folder."""
+        staged.write(batch, pending.checks)
+        received = pending.checks.finish(pending.source.expected_sha256)
+        with translate_os_errors():
+            staged.trim(received.size)
+            status = staged.stamp(
+                received.content_type, received.sha256, modified_ns=pending.checks.modified_ns
+            )
+        self._data_directory.sync(staged.fd)
+        self._publisher.publish(pending.key, staged, pending.condition)
+        return describe(pending.key, status, received.content_type, received.sha256)
+
+    # Reading -----------------------------------------------------------------------------
+
+    async def locate(self, key: StorageKey) -> DiskImage:
+        """Open the image's file. The opened file does not change if the image is replaced."""
+        return self.locate_now(key)
+
+    open = locate
+
+    def locate_now(self, key: StorageKey, known: StoredImage | None = None) -> DiskImage:
+        """Open the image's file without waiting, like `locate`."""
+        try:
+            fd = self._data_directory.open_contained(self._data_directory.fd, key.text, _READ_FLAGS)
+        except OSError as error:
+            raise error_of_open(key, error) from error
+        try:
+            return DiskImage(fd, self._facts.describe_file(key, fd, known), self._threads.run)
+        except OSError as error:
+            release(fd)
+            raise error_of_open(key, error) from error
+
+    def is_current(self, image: StoredImage) -> bool:
+        """Return whether this is still the stored version. False if statx is unreliable."""
+        return self._reports_all_changes and self._known_files.is_current(image)
+
+    def read_now(self, image: StoredImage, start: int, into: memoryview) -> bool:
+        """Read from the page cache if the file at the path is still this version."""
+        return self._opens_by_kernel and self._known_files.read_now(image, start, into)
+
+    def is_missing(self, key: StorageKey) -> bool:
+        """Return whether the image does not exist. Faster than catching an exception."""
+        return self._opens_by_kernel and is_absent(self._data_directory.fd, key.text)
+
+    def known_name(self, image: StoredImage) -> str | None:
+        """Return the pinned name of this version, or None if it has none yet."""
+        return self._pinned_names.find(image.save_id)
+
+    async def pinned_name(self, image: OpenedImage) -> str | None:
+        """Create a pinned name for this version; see `pinned_names.py`."""
+        return await self._pinned_names.name(image) if isinstance(image, DiskImage) else None
+
+    async def stat(self, key: StorageKey) -> StoredImage:
+        """Open the image's file and return its metadata."""
+        return self.locate_now(key).take_facts()
+
+    async def list(self, query: ListQuery) -> Page:
+        """List a page of keys in byte order; see docs/adr/0010."""
+        page = await self._threads.run(list_page, self._data_directory, query, self._folder_cache)
+        if not self._folder_cache.is_sorted and not self._threads.is_closed:
+            self._threads.start(self._folder_cache.sort)
+        return page
+
+    async def changed_folders(self, since_ns: int) -> AsyncIterator[Sequence[KeyPrefix]]:
+        """Find changed folders in batches; see `changed_folders.py`."""
+        walk = changed_folders(self._data_directory, since_ns)
+        while batch := await self._threads.run(take, walk, _WALKED_AT_ONCE):
+            yield [KeyPrefix(path) for path in batch if path is not None]
+
+    async def entries(self, query: ListQuery) -> EntryPage:
+        """List a page of images with their metadata, which requires opening each file."""
+        page = await self.list(query)
+        entries: list[Entry] = []
+        for start in range(0, len(page.entries), _DESCRIBED_AT_ONCE):
+            texts = page.entries[start : start + _DESCRIBED_AT_ONCE]
+            entries += await self._threads.run(self._describe, texts)
+        return EntryPage(entries, page.next_after)
+
+    def _describe(self, texts: Sequence[str]) -> Sequence[Entry]:
+        entries: list[Entry] = []
+        for text in texts:
+            if text.endswith("/"):
+                entries.append(KeyPrefix(text))
+                continue
+            with contextlib.suppress(ImageNotFound):  # deleted after it was listed
+                entries.append(self.locate_now(StorageKey(text)).take_facts())
+        return entries
+
+    # Removing ----------------------------------------------------------------------------
+
+    async def delete(
+        self,
+        key: StorageKey,
+        condition: Condition = UNCONDITIONAL,
+        *,
+        save_id: str | None = None,
+    ) -> None:
+        """Delete the file and flush its folder. Empty folders are kept for concurrent saves."""
+        self._data_directory.refuse_writes_if_read_only()
+        began_ns = time.time_ns()
+        await self._threads.run(self._publisher.delete, key, condition, save_id)
+        self._changes.removed(key, began_ns)
+
+    async def remove_empty_folders(self, empty_for: timedelta) -> int:
+        """Remove folders that have been empty for a while; see `empty_folders.py`."""
+        self._data_directory.refuse_writes_if_read_only()
+        is_stopped = self._closing.is_set
+        return await self._threads.run(
+            remove_empty_folders, self._data_directory, empty_for, is_stopped
+        )
+
+    # Copying -----------------------------------------------------------------------------
+
+    async def copy(
+        self, source: StorageKey, target: StorageKey, *, save_id: str | None = None
+    ) -> StoredImage:
+        """Copy the file in the kernel. The copy may share blocks, but it is not a hard link."""
+        self._data_directory.refuse_writes_if_read_only()
+        opened = self.locate_now(source)
+        try:
+            self._refuse_if_full(opened.image.size)
+            image = await self._threads.run(self._copy, opened, target, save_id)
+        finally:
+            opened.close()
+        self._changes.copied(image, opened.image)
+        return image
+
+    def _copy(self, opened: DiskImage, target: StorageKey, save_id: str | None) -> StoredImage:
+        image = opened.image
+        with contextlib.closing(self._stage()) as staged:
+            with translate_os_errors():
+                staged.copy_from(opened.fd, image.size)
+                # Checked after the copy, since users can also edit files directly.
+                if save_id not in (None, save_id_of(os.fstat(opened.fd))):
+                    raise PreconditionFailed
+                status = staged.stamp(image.content_type, image.sha256)
+            self._data_directory.sync(staged.fd)
+            self._publisher.publish(target, staged, UNCONDITIONAL)
+        return describe(target, status, image.content_type, image.sha256)
+
+    # Running -----------------------------------------------------------------------------
+
+    @property
+    def is_read_only(self) -> bool:
+        """True if the store is read-only because an fsync failed in any process."""
+        return self._data_directory.is_read_only
+
+    async def check(self) -> None:
+        """Check that the store is writable and that there is enough free space."""
+        self._data_directory.refuse_writes_if_read_only()
+        self._refuse_if_full(0)
+        await self._threads.run(lambda: self._stage().close())
+
+    async def close(self) -> None:
+        """Wait for running jobs, then release the lock."""
+        self._closing.set()
+        await asyncio.get_running_loop().run_in_executor(None, self._threads.close)
+        self._pinned_names.close()
+        self._folder_cache.close()
+        self._data_directory.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _PendingSave:
+    key: StorageKey
+    source: ImageSource
+    condition: Condition
+    checks: UploadChecks

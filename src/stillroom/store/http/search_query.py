@@ -1,0 +1,100 @@
+"""Query parameters of the image search, and the cursors with which clients get the next page."""
+
+import base64
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, Final
+
+from stillroom.errors import InvalidParameter, InvalidPath
+from stillroom.paths import ImagePath
+from stillroom.store.http.facts_query import FactsParameters
+from stillroom.store.http.parameters import (
+    DEFAULT_LIMIT,
+    EVERY_PATH,
+    ContentType,
+    Parameter,
+    Prefix,
+    Tags,
+    choice,
+    moment,
+    or_null,
+    page_size,
+)
+
+MAX_SEARCH_LIMIT: Final = 1000
+
+_POSITION = re.compile(r"[0-9]{1,19}", re.ASCII)
+_MAX_POSITION: Final = 2**63 - 1
+_MAX_CURSOR: Final = 1400
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchParameters:
+    """Query parameters of `GET /storage/search`. A filter that is None matches all images."""
+
+    facts: FactsParameters
+    tags: Tags = ()
+    content_type: ContentType = None
+    prefix: Prefix = EVERY_PATH
+    saved_from: Annotated[datetime | None, moment("Saved at this time or later.")] = None
+    saved_before: Annotated[datetime | None, moment("Saved before this time.")] = None
+    sort: Annotated[
+        str,
+        choice(
+            "-saved",
+            "saved",
+            "path",
+            "-path",
+            default="-saved",
+            description="Sorts by the time of the save or by path; `-` reverses the order.",
+        ),
+    ] = "-saved"
+    limit: Annotated[int, page_size("Images", MAX_SEARCH_LIMIT)] = DEFAULT_LIMIT
+    cursor: Annotated[
+        str,
+        Parameter(
+            lambda text: text[: _MAX_CURSOR + 1],
+            or_null(type="string", maxLength=_MAX_CURSOR),
+            "`next` of the previous page; all other parameters must be the same.",
+        ),
+    ] = ""
+
+    def __post_init__(self) -> None:
+        _ = self.after  # check the cursor
+
+    @property
+    def by_path(self) -> bool:
+        """Return whether images are sorted by path, and not by the time of their last save."""
+        return self.sort.endswith("path")
+
+    @property
+    def after(self) -> str | int | None:
+        """Place of the last image on the previous page (see `cursor_behind`), or None."""
+        return _parse_cursor(self.cursor, by_path=self.by_path) if self.cursor else None
+
+
+def cursor_behind(place: str | int) -> str:
+    """Return the cursor for the page after an image.
+
+    `place` is the path of the image, or its position in the order in which images were saved. The
+    cursor reveals nothing else, and the client has already received this image.
+    """
+    return base64.urlsafe_b64encode(str(place).encode()).decode().rstrip("=")
+
+
+def _parse_cursor(cursor: str, *, by_path: bool) -> str | int:
+    try:
+        text = base64.b64decode(
+            cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True
+        ).decode()
+        if by_path:
+            return ImagePath.parse(text).text
+    except (ValueError, InvalidPath):  # binascii.Error and UnicodeDecodeError are ValueErrors
+        text = ""
+    if by_path or not _POSITION.fullmatch(text) or int(text) > _MAX_POSITION:
+        raise InvalidParameter(
+            "must be the value of `next` from a page with the same sort order",
+            at=("query", "cursor"),
+        )
+    return int(text)

@@ -1,0 +1,220 @@
+"""Responses to requests for stored images: status code, headers and range.
+
+RFC 9110 defines conditional requests (section 13), ranges (14) and validators (8.8).
+"""
+
+import contextlib
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from stillroom.errors import PreconditionFailed
+from stillroom.store.content_type import INLINE, VIDEO
+from stillroom.store.http.fields import (
+    Fields,
+    as_repr_digest,
+    entity_tags,
+    format_http_date,
+    parse_http_date,
+)
+from stillroom.store.http.problems import ERROR_FIELD
+from stillroom.store.values import ANY, Condition, RemoteImage, StoredImage
+
+PRIVATE_CACHE: Final = "private, max-age=0, must-revalidate"
+"""`Cache-Control` for images that require a token. Only clients cache and revalidate them."""
+
+PUBLIC_CACHE: Final = "public, max-age=0, must-revalidate"
+"""`Cache-Control` for images that need no token. All caches store and revalidate them."""
+
+IMMUTABLE_CACHE: Final = "private, max-age=31536000, immutable"
+"""`Cache-Control` for files of the media library. They never change, so that clients use a cached
+copy for a year without revalidation."""
+
+_NOSNIFF: Final = ("x-content-type-options", "nosniff")
+_SAFE: Final = (_NOSNIFF, ("content-security-policy", "default-src 'none'; sandbox"))
+"""Security headers for images. They prevent scripts in untrusted files from running."""
+
+_SAFE_VIDEO: Final = (
+    _NOSNIFF,
+    ("content-security-policy", "default-src 'none'; media-src 'self'; sandbox allow-same-origin"),
+)
+"""Security headers for videos, which forbid scripts.
+
+If a user opens the URL of a video, the browser creates a document that loads the URL again, so
+`media-src` allows this."""
+
+_CONDITIONS: Final = frozenset(
+    ("if-match", "if-none-match", "if-modified-since", "if-unmodified-since")
+)
+
+ANSWER_FIELDS: Final = (*sorted(_CONDITIONS), "if-range", "range")
+"""Header fields of requests on which `answer_image` depends."""
+
+_RANGE: Final = re.compile(r"bytes=\s*(?:(\d+)-(\d*)|-(\d+))\s*", re.IGNORECASE | re.ASCII)
+_MAX_DIGITS: Final = 19  # number of digits in 2**63, which exceeds every file offset
+
+
+@dataclass(frozen=True, slots=True)
+class ImageAnswer:
+    """Response for an image. For GET, the body is `length` bytes from `start` of the image."""
+
+    status: int
+    headers: list[tuple[str, str]]
+    start: int = 0
+    length: int = 0
+
+
+def write_condition(fields: Fields) -> Condition:
+    """Parse `If-Match` and `If-None-Match` of a request that changes an image or a resource.
+
+    Raises `PreconditionFailed` if `If-None-Match` is invalid. If it were ignored, an image that the
+    client wants to protect could be replaced.
+    """
+    if_none_match = entity_tags(fields.get("if-none-match"), weak=True)
+    if if_none_match == frozenset():
+        raise PreconditionFailed("If-None-Match is neither `*` nor a list of ETags in quotes")
+    return Condition(
+        if_match=entity_tags(fields.get("if-match"), weak=False), if_none_match=if_none_match
+    )
+
+
+@contextlib.contextmanager
+def explain_failure(condition: Condition) -> Iterator[None]:
+    """Context manager: make the message of a `PreconditionFailed` name the header that failed."""
+    try:
+        yield
+    except PreconditionFailed as error:
+        if condition.if_match is None and condition.if_none_match == ANY:
+            message = "If-None-Match failed: an image already exists here"
+        elif condition.if_match is None:
+            message = "If-None-Match failed: the image here has this ETag"
+        elif condition.if_none_match is not None:
+            message = "If-Match or If-None-Match failed: the image is not in the required state"
+        elif condition.if_match == ANY:
+            message = "If-Match failed: no image exists here"
+        else:
+            message = "If-Match failed: the image has changed, or does not exist"
+        raise PreconditionFailed(message) from error
+
+
+def answer_image(
+    method: str, fields: Fields, image: StoredImage, *, cache_control: str = PRIVATE_CACHE
+) -> ImageAnswer:
+    """Return the response to a GET or HEAD request for an existing image.
+
+    The headers of conditional requests are evaluated first, in the order of RFC 9110, section
+    13.2.2. Then the `Range` header of a GET request is evaluated. If it has several ranges, an
+    unknown unit or an invalid range, the whole image is sent, as the RFC allows or requires. Raises
+    `PreconditionFailed` if `If-Match` or `If-Unmodified-Since` fails.
+    """
+    validators = [
+        ("etag", image.etag),
+        ("last-modified", format_http_date(image.modified_ns)),
+        ("cache-control", cache_control),
+    ]
+    safe = _SAFE_VIDEO if image.content_type in VIDEO else _SAFE
+    if not _needs_image(fields, image):
+        return ImageAnswer(304, [*validators, *safe])
+
+    headers = [("content-type", image.content_type), ("accept-ranges", "bytes")]
+    headers += [*validators, *safe]
+    if image.sha256 is not None:
+        headers.append(("repr-digest", as_repr_digest(image.sha256)))
+    if image.content_type not in INLINE:
+        headers.append(("content-disposition", "attachment"))
+
+    part = _parse_range(fields, image) if method == "GET" else None
+    if part is None:
+        headers.append(("content-length", str(image.size)))
+        return ImageAnswer(200, headers, 0, image.size)
+    start, length = part
+    if length == 0:
+        sizes = ("content-range", f"bytes */{image.size}"), ("content-length", "0")
+        error = (ERROR_FIELD, "range_not_satisfiable")
+        return ImageAnswer(416, [error, *sizes, *validators, *safe])
+    headers.append(("content-range", f"bytes {start}-{start + length - 1}/{image.size}"))
+    headers.append(("content-length", str(length)))
+    return ImageAnswer(206, headers, start, length)
+
+
+def answer_redirect(location: RemoteImage) -> ImageAnswer:
+    """Return a redirect to the URL of an image, with `no-store`, since CDNs cache redirects."""
+    headers = [("location", location.url), ("cache-control", "private, no-store")]
+    return ImageAnswer(302, [*headers, ("content-length", "0")])
+
+
+def answer_cdn_head(content_type: str) -> ImageAnswer:
+    """Return the response to HEAD for a thumbnail that the CDN creates on demand.
+
+    It has no `Content-Length`, since the thumbnail may not exist yet.
+    """
+    headers = [("content-type", content_type), ("cache-control", "private, no-store")]
+    return ImageAnswer(200, [*headers, *_SAFE])
+
+
+def has_current_copy(fields: Fields, image: StoredImage) -> bool:
+    """Return whether `If-None-Match` contains the current ETag of a thumbnail.
+
+    The value `*` does not count, since it is unknown whether the image can be decoded.
+    """
+    tags = entity_tags(fields.get("if-none-match"), weak=True)
+    return tags is not None and tags != ANY and image.etag in tags and "if-match" not in fields
+
+
+def _needs_image(fields: Fields, image: StoredImage) -> bool:
+    """Return whether the image must be sent. False means that the client has the current image."""
+    if _CONDITIONS.isdisjoint(fields):
+        return True
+    modified = image.modified_ns // 1_000_000_000
+    if_match = entity_tags(fields.get("if-match"), weak=False)
+    if if_match is not None:
+        if if_match != ANY and image.etag not in if_match:
+            raise PreconditionFailed("If-Match failed: the image has another ETag")
+    else:
+        unmodified_since = parse_http_date(fields.get("if-unmodified-since"))
+        if unmodified_since is not None and modified > unmodified_since:
+            raise PreconditionFailed("If-Unmodified-Since failed: the image was modified later")
+    if_none_match = entity_tags(fields.get("if-none-match"), weak=True)
+    if if_none_match is not None:
+        return if_none_match != ANY and image.etag not in if_none_match
+    modified_since = parse_http_date(fields.get("if-modified-since"))
+    return modified_since is None or modified > modified_since
+
+
+def _parse_range(fields: Fields, image: StoredImage) -> tuple[int, int] | None:
+    """Return the start and length of the requested range; None if the whole image must be sent.
+
+    A length of 0 means that the range is outside of the image.
+    """
+    value = fields.get("range")
+    if value is None or not _if_range_matches(fields, image):
+        return None
+    match = _RANGE.fullmatch(value)
+    if match is None:
+        return None
+    first, last, suffix = match.groups()
+    if max(len(first or ""), len(last or ""), len(suffix or "")) > _MAX_DIGITS:
+        first, last, suffix = _clamp(first), _clamp(last), _clamp(suffix)
+    if suffix:
+        length = min(int(suffix), image.size)
+        return image.size - length, length
+    start = int(first)
+    end = int(last) if last else image.size - 1
+    if last and end < start:
+        return None  # an invalid range is ignored
+    return start, max(0, min(end, image.size - 1) - start + 1)
+
+
+def _clamp(digits: str | None) -> str | None:
+    return "9" * _MAX_DIGITS if digits and len(digits.lstrip("0")) > _MAX_DIGITS else digits
+
+
+def _if_range_matches(fields: Fields, image: StoredImage) -> bool:
+    """Return whether the `If-Range` header is missing or contains the current ETag.
+
+    A date never matches. Two versions saved within one second have the same date, so dates are weak
+    validators (RFC 9110, 8.8.2.2), which must not be used to combine parts (13.1.5).
+    """
+    value = fields.get("if-range")
+    return value is None or value == image.etag

@@ -1,0 +1,77 @@
+"""Maintenance interface of a store, in addition to the storage port; for `stillroom verify`."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from stillroom.paths import KeyPrefix, StorageKey
+from stillroom.store.values import OpenedImage, StoredImage
+
+
+@dataclass(frozen=True, slots=True)
+class UnexpectedFile:
+    """A file in the store that cannot be an image: its raw name, and the reason."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Inspected:
+    """An image opened for reading. Close `opened` after use."""
+
+    opened: OpenedImage
+    outdated_sha256: bytes | None = None  # recorded before the file was last modified
+
+
+class Inspection(Protocol):
+    """A store opened for maintenance. Servers may use it at the same time.
+
+    Every method raises `BackendUnavailable` if the storage failed; `open` and `stat` raise
+    `ImageNotFound` if there is no image.
+    """
+
+    description: str  # one line that identifies the store, and never changes
+    at_once: int  # number of images to read at the same time
+
+    def walk(self, prefix: KeyPrefix, after: str) -> AsyncIterator[StorageKey | UnexpectedFile]:
+        """Yield the keys after `after` in the store's order, and all unexpected files."""
+        ...
+
+    async def open(self, key: StorageKey) -> Inspected:
+        """Open the image and return it with its metadata, both from the same version."""
+        ...
+
+    async def stat(self, key: StorageKey) -> StoredImage:
+        """Return the image's current metadata."""
+        ...
+
+    async def quarantine(self, image: StoredImage, facts: bytes) -> str | None:
+        """Move an image to a quarantine folder, where it cannot be read through the API.
+
+        `facts` is a document that describes the image, and is stored next to the image. Returns the
+        new location, or None if the image was replaced or deleted meanwhile. After an error, the
+        image may exist in both locations.
+        """
+        ...
+
+    async def check(self) -> None:
+        """Raise `BackendUnavailable` unless the store can be read."""
+        ...
+
+    async def close(self) -> None:
+        """Close all files and connections."""
+        ...
+
+
+@runtime_checkable
+class AdoptsHashes(Protocol):
+    """Optional capability of a disk: recording the SHA-256 of an image that has none.
+
+    A bucket can change metadata only by copying an object onto itself. That copy has no condition,
+    so it would overwrite an image saved at the same time.
+    """
+
+    async def adopt(self, inspected: Inspected, sha256: bytes) -> None:
+        """Record the hash. Raises `ConfigurationError` if extended attributes do not work."""
+        ...

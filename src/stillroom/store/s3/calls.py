@@ -1,0 +1,95 @@
+"""Value types for S3 requests and responses."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+
+from stillroom.errors import BackendUnavailable
+from stillroom.store.s3.connections import Response
+from stillroom.store.s3.signing import EMPTY_SHA256
+
+
+class BucketError(Exception):
+    """An error response from a bucket, used as the cause of a `BackendUnavailable`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request to the bucket, with its name in S3's documentation.
+
+    Attributes:
+        key: Key of the object; empty for the bucket itself.
+        query: Query parameters, not encoded.
+        headers: Headers, with lower-case names.
+        body: The whole body, which a retry sends again.
+        sha256: SHA-256 of the body, in hexadecimal.
+        expected: Status codes of refusals that the caller handles; all others raise.
+        timeout_s: Timeout of one attempt, without the time for sending its body; None: default.
+        streams: Return the body of a successful response as a stream.
+        once: Do not retry, since the caller's precondition may no longer hold.
+    """
+
+    operation: str
+    method: str
+    key: str = ""
+    query: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes | memoryview = b""
+    sha256: str = EMPTY_SHA256
+    expected: frozenset[int] = frozenset()
+    timeout_s: float | None = None
+    streams: bool = False
+    once: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class BucketResponse:
+    """The final response of the bucket, after retries.
+
+    Attributes:
+        status: 2xx, or a status code that the caller expects.
+        body: The whole body; empty if `rest` is set.
+        doubtful: An earlier attempt may have been carried out already.
+        rest: The body as a stream, which the caller must close.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    doubtful: bool = False
+    rest: "BodyStream | None" = None
+
+
+class BodyStream:
+    """The body of a response, read as a stream. Implements `Download`."""
+
+    def __init__(self, response: Response, *, timeout_s: float) -> None:
+        self._response = response
+        self._timeout_s = timeout_s
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """Yield the whole body.
+
+        Raises `BackendUnavailable` if the connection is interrupted or a piece is late.
+        """
+        pieces = self._response.pieces()
+        while True:
+            try:
+                async with asyncio.timeout(self._timeout_s):
+                    piece = await anext(pieces, b"")
+            except TimeoutError:
+                raise BackendUnavailable(
+                    "the bucket stopped sending before the end of the image: try again"
+                ) from None
+            except OSError as error:
+                raise BackendUnavailable(
+                    "the connection to the bucket was interrupted before the end of the image: try "
+                    "again"
+                ) from BucketError(f"{type(error).__name__}")
+            if not piece:
+                return
+            yield piece
+
+    def close(self) -> None:
+        """Return the connection to the pool if the body was read completely, else close it."""
+        self._response.close()

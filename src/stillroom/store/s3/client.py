@@ -1,0 +1,233 @@
+"""HTTP client for one bucket: signs requests, sends them with retries, and reads responses.
+
+`connections` only transmits bytes. This module implements timeouts and retries (docs/adr/0006).
+"""
+
+import asyncio
+import contextlib
+import dataclasses
+import itertools
+import random
+import re
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Final
+from urllib.parse import quote
+
+from stillroom.errors import BackendUnavailable
+from stillroom.store.address import BucketAddress
+from stillroom.store.capabilities import CallObserver, unobserved
+from stillroom.store.objectstore import DEADLINE_S
+from stillroom.store.s3.calls import BodyStream, BucketError, BucketResponse, Call
+from stillroom.store.s3.connections import (
+    BrokenAnswerError,
+    Connections,
+    NotConnectedError,
+    Response,
+)
+from stillroom.store.s3.refusals import (
+    NOTHING_DONE,
+    Refusals,
+    failure_of,
+    outcome_of,
+    retry_after_s,
+    transient_code,
+    unmask_error,
+)
+from stillroom.store.s3.signing import Signer, encode_query
+
+IN_FLIGHT: Final = 64
+"""Maximum number of concurrent requests. Others wait, which limits memory if the bucket is slow."""
+
+_TIMEOUT_S: Final = 5.0
+"""Timeout of one attempt, without the time for its body. R2 responds within two seconds."""
+
+_LEAST_S: Final = 1.0
+"""Minimum number of seconds before the deadline for starting an attempt. R2 may need this time, and
+after an interrupted write the outcome is unknown."""
+
+_SLOWEST_BYTES_PER_S: Final = 1024**2
+"""Minimum speed of a connection. A part of 16 MiB can then be sent within one deadline."""
+
+_FIRST_PAUSE_S: Final = 0.2
+_LONGEST_PAUSE_S: Final = 4.0
+"""Bounds of the pauses between attempts. R2 accepts one write per second and key, and responds with
+429 to others. https://developers.cloudflare.com/r2/platform/limits/"""
+
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
+
+_MAX_RESPONSE_BYTES: Final = 16 * 1024**2
+"""Maximum size of a response. A page of 1,000 keys of 1,024 bytes has at most 4 MiB."""
+
+
+class _TooLateError(Exception):
+    """Error: too little time is left for an attempt. No byte was sent."""
+
+
+class BucketClient:
+    """Client for one bucket, in one event loop. `is_r2` is True if it is at Cloudflare R2."""
+
+    def __init__(
+        self, address: BucketAddress, signer: Signer, *, observer: CallObserver = unobserved
+    ) -> None:
+        self.is_r2 = address.hostname.endswith(".r2.cloudflarestorage.com")
+        self._address = address
+        self._signer = signer
+        self._slots = asyncio.Semaphore(IN_FLIGHT)
+        self._connections = Connections(
+            address.hostname, address.port, tls=address.scheme == "https", stalled_s=DEADLINE_S
+        )
+        self._random = random.SystemRandom()
+        self._observe = observer
+        self._refusals = Refusals()
+
+    def presigned_url(self, key: str, *, valid_for_s: int) -> str:
+        """Return a presigned GET URL for an object. Sends no request."""
+        path = self._address.path_of(key)
+        query = self._signer.presign(path, valid_for_s=valid_for_s, now=datetime.now(UTC))
+        return f"{self._address.origin}{path}?{query}"
+
+    def copy_source(self, key: str) -> str:
+        """Return the percent-encoded bucket and key for the source of CopyObject."""
+        return f"/{self._address.name}/{quote(key, safe='/')}"
+
+    async def send(self, call: Call, *, deadline: float | None = None) -> BucketResponse:
+        """Send a request, and retry it until the bucket accepts or refuses it.
+
+        `deadline` is a time on the event loop's clock; by default, `DEADLINE_S` seconds from now.
+        Raises `BackendUnavailable` if the bucket cannot be reached, refuses access, or does not
+        respond in time. It is then unknown whether a change was made.
+        """
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + DEADLINE_S if deadline is None else deadline
+        # `why` must not contain host names, since health checks show it.
+        doubtful, why, trouble = False, "too many requests wait for it", None
+        for attempt in itertools.count():
+            try:
+                response = await self._attempt(call, deadline, again=attempt > 0)
+                code = transient_code(response)
+                if code is None:
+                    self._refusals.raise_unexpected(call, response)
+                    return dataclasses.replace(response, doubtful=True) if doubtful else response
+                trouble = BucketError(f"{call.operation}: {response.status} {code}")
+                why = f"it responds {response.status} {code}".rstrip()
+                doubtful |= response.status >= 500 and code not in NOTHING_DONE  # noqa: PLR2004  (server errors)
+                pause = retry_after_s(response)
+            except _TooLateError:
+                break
+            except NotConnectedError as error:
+                trouble, pause = _without_secrets(call, error), 0.0
+                why = "it accepts no connection"
+            except OSError as error:  # a TimeoutError is an OSError
+                trouble, pause = _without_secrets(call, error), 0.0
+                doubtful = True
+                silent = isinstance(error, TimeoutError)
+                why = "it does not respond in time" if silent else "its responses break off"
+            longest = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2**attempt)
+            pause = max(pause, self._random.uniform(0, longest))  # "full jitter": see docs/adr/0006
+            if call.once or clock() + pause > deadline - _LEAST_S:
+                break
+            await asyncio.sleep(pause)
+        if doubtful and call.method not in ("GET", "HEAD"):
+            raise BackendUnavailable(
+                f"the bucket failed ({why}): the outcome is unknown"
+            ) from trouble
+        raise BackendUnavailable(f"the bucket is out of reach: {why}") from trouble
+
+    async def _attempt(self, call: Call, deadline: float, *, again: bool) -> BucketResponse:
+        """Send a call once, without retrying.
+
+        Raises:
+            _TooLateError: too little time is left, or too many requests were running.
+            OSError: the connection was interrupted, or the timeout has expired.
+        """
+        loop, latest = asyncio.get_running_loop(), deadline - _LEAST_S
+        if loop.time() > latest:
+            raise _TooLateError
+        try:
+            waits = self._slots.locked()
+            async with asyncio.timeout_at(latest) if waits else contextlib.nullcontext():
+                await self._slots.acquire()
+        except TimeoutError:
+            raise _TooLateError from None
+        began, outcome = loop.time(), "cancelled"
+        try:
+            timeout_s = _TIMEOUT_S if call.timeout_s is None else call.timeout_s
+            timeout_s += len(call.body) / _SLOWEST_BYTES_PER_S
+            response = await self._exchange_until(
+                call, deadline=min(deadline, loop.time() + timeout_s)
+            )
+            outcome = outcome_of(call, response)
+        except OSError as error:
+            outcome = failure_of(error)
+            raise
+        else:
+            return response
+        finally:
+            self._slots.release()
+            self._observe(call.operation, outcome, loop.time() - began, again=again)
+
+    async def _exchange_until(self, call: Call, *, deadline: float) -> BucketResponse:
+        started = asyncio.Event()
+        try:
+            async with asyncio.timeout_at(deadline):
+                return await self._exchange(call, started.set)
+        except TimeoutError as error:
+            if started.is_set():
+                raise
+            raise NotConnectedError("no connection was available before the deadline") from error
+
+    async def _exchange(self, call: Call, on_start: Callable[[], None]) -> BucketResponse:
+        path = self._address.path_of(call.key)
+        headers = dict(call.headers)
+        headers |= self._signer.sign(
+            call.method,
+            path,
+            query=call.query,
+            headers=headers,
+            payload_sha256=call.sha256,
+            now=datetime.now(UTC),
+        )
+        target = f"{path}?{encode_query(call.query)}" if call.query else path
+        headers["accept-encoding"] = "identity"  # otherwise responses to HEAD may lack the length
+        if call.method in ("PUT", "POST"):
+            headers["content-length"] = str(len(call.body))
+        raw = await self._connections.send(
+            _head(call.method, target, headers),
+            call.body,
+            has_response_body=call.method != "HEAD",
+            on_start=on_start,
+        )
+        if call.streams and 200 <= raw.status < 300:  # noqa: PLR2004  (2xx)
+            body = BodyStream(raw, timeout_s=_TIMEOUT_S)
+            return BucketResponse(raw.status, raw.headers, b"", rest=body)
+        whole = await _read(raw)
+        return unmask_error(call, BucketResponse(raw.status, raw.headers, whole))
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._connections.close()
+
+
+def _head(method: str, target: str, headers: Mapping[str, str]) -> bytes:
+    lines = [f"{method} {target} HTTP/1.1", *[f"{name}: {text}" for name, text in headers.items()]]
+    if any(_CONTROL.search(line) for line in lines):
+        raise ValueError("a request to the bucket contains a control character")
+    return "\r\n".join([*lines, "\r\n"]).encode()
+
+
+def _without_secrets(call: Call, error: Exception) -> BucketError:
+    """Describe an error as text, since its traceback would keep up to 16 MiB of body alive."""
+    return BucketError(f"{call.operation}: {type(error).__name__} {error}".rstrip())
+
+
+async def _read(response: Response) -> bytes:
+    body = bytearray()
+    try:
+        async for piece in response.pieces():
+            body += piece
+            if len(body) > _MAX_RESPONSE_BYTES:
+                raise BrokenAnswerError(f"the response is larger than {_MAX_RESPONSE_BYTES} bytes")
+    finally:
+        response.close()
+    return bytes(body)

@@ -1,0 +1,60 @@
+"""Conversion between the headers of S3 objects and their properties or metadata."""
+
+import re
+from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
+from typing import Final
+
+from stillroom.errors import BackendUnavailable
+from stillroom.store.objectstore import ObjectHead, Properties
+
+_METADATA: Final = "x-amz-meta-"
+
+_OPAQUE: Final = re.compile(r"[\x21\x23-\x7e]{1,1024}")
+"""Text between the quotes of an ETag (RFC 9110, 8.8.3), limited to ASCII."""
+
+
+def headers_of(properties: Properties) -> dict[str, str]:
+    """Return the headers for a request that stores an object with these properties."""
+    headers = {
+        "content-type": properties.content_type,
+        "cache-control": properties.cache_control,
+        "content-disposition": properties.content_disposition,
+    }
+    return {name: text for name, text in headers.items() if text is not None} | {
+        f"{_METADATA}{name}": text for name, text in properties.metadata.items()
+    }
+
+
+def head_of(headers: Mapping[str, str]) -> ObjectHead:
+    """Parse the metadata of an object from the headers of a response to HEAD or GET.
+
+    Raises `BackendUnavailable` if a required header is missing or invalid.
+    """
+    etag = strong_etag(headers.get("etag"))
+    try:
+        size = int(headers.get("content-length", ""))
+        modified_s = int(parsedate_to_datetime(headers.get("last-modified", "")).timestamp())
+    except (ValueError, OverflowError) as error:
+        raise BackendUnavailable(
+            "the bucket sent an image whose Content-Length or Last-Modified is missing or invalid"
+        ) from error
+    metadata = {
+        name.removeprefix(_METADATA): text
+        for name, text in headers.items()
+        if name.startswith(_METADATA)
+    }
+    return ObjectHead(etag, size, modified_s, headers.get("content-type", ""), metadata)
+
+
+def strong_etag(text: str | None) -> str:
+    """Convert the value of an ETag header to a strong ETag with quotes.
+
+    A compressing proxy may have marked the ETag as weak, and some servers omit the quotes. Raises
+    `BackendUnavailable` if the header is missing or invalid.
+    """
+    bare = (text or "").removeprefix("W/").strip('"')
+    if not _OPAQUE.fullmatch(bare):
+        what = "with an invalid ETag" if bare else "without an ETag"
+        raise BackendUnavailable(f"the bucket responded {what}: the outcome is unknown")
+    return f'"{bare}"'

@@ -1,0 +1,332 @@
+"""`S3ObjectStore`: the object store port, implemented with S3 operations."""
+
+import contextlib
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Final
+
+from stillroom.errors import BackendUnavailable
+from stillroom.store.objectstore import (
+    DEADLINE_S,
+    ChangeResult,
+    CreatedUpload,
+    Guard,
+    ListedPage,
+    ObjectHead,
+    Properties,
+    Refusal,
+    UploadsPage,
+)
+from stillroom.store.s3 import xml
+from stillroom.store.s3.calls import BodyStream, BucketResponse, Call
+from stillroom.store.s3.client import BucketClient
+from stillroom.store.s3.heads import head_of, headers_of, strong_etag
+
+_LIST_TIMEOUT_S: Final = 10.0
+"""Timeout in seconds for one attempt of a listing."""
+
+_CHECKED_KEY: Final = ".stillroom/check"
+"""Key for checks. It never exists, since all images are below `compute/` or `media/`."""
+
+_CHECKED_UPLOAD: Final = "0" * 32
+_NO_SUCH_UPLOAD: Final = frozenset((400, 404, 405, 409, 501))
+
+_NOTHING: Final[frozenset[int]] = frozenset()
+_MISSING: Final = frozenset((404,))
+_CONDITION_FAILED: Final = frozenset((404, 412))
+"""Status codes of a failed condition. S3 sends 404 if the object for If-Match is missing."""
+
+_ANY_REFUSAL: Final = frozenset((400, 403, 404, 405, 409, 412, 501))
+_REFUSALS: Final = {404: Refusal.MISSING, 412: Refusal.GUARD_FAILED}
+
+
+class S3ObjectStore:
+    """`ObjectStore` implemented with S3. Docstrings name the S3 operation that a method sends."""
+
+    def __init__(self, client: BucketClient) -> None:
+        """Use the bucket of `client`. `close` closes the client.
+
+        Cloudflare R2 is documented to support conditional writes, so they are not tested there:
+        each test request is billed. Source:
+        https://developers.cloudflare.com/r2/api/s3/extensions/#conditional-operations-in-putobject
+        """
+        self.keeps_guards = client.is_r2
+        self._client = client
+
+    # Objects -----------------------------------------------------------------------------
+
+    async def put(
+        self,
+        key: str,
+        body: bytes | memoryview,
+        sha256: str,
+        properties: Properties,
+        *,
+        guard: Guard | None = None,
+        deadline: float | None = None,
+        any_refusal: bool = False,
+    ) -> ChangeResult:
+        """Store an object in one request (PutObject)."""
+        call = Call(
+            "PutObject",
+            "PUT",
+            key,
+            headers=headers_of(properties) | _fields_of(guard),
+            body=body,
+            sha256=sha256,
+            expected=_expected(_CONDITION_FAILED if guard else _NOTHING, any_refusal=any_refusal),
+        )
+        return _result_of(await self._client.send(call, deadline=deadline), _etag_in_head)
+
+    async def head(self, key: str, *, deadline: float | None = None) -> ObjectHead | None:
+        """Return the metadata of an object (HeadObject)."""
+        call = Call("HeadObject", "HEAD", key, expected=_MISSING)
+        response = await self._client.send(call, deadline=deadline)
+        return None if response.status in _MISSING else head_of(response.headers)
+
+    async def get_range(self, key: str, etag: str, start: int, last: int) -> bytes | None:
+        """Return a byte range of an object if it has this ETag (GetObject)."""
+        headers = {"range": f"bytes={start}-{last}", "if-match": etag}
+        call = Call("GetObject", "GET", key, headers=headers, expected=_CONDITION_FAILED)
+        response = await self._client.send(call)
+        return None if response.status in _CONDITION_FAILED else response.body
+
+    async def download(self, key: str) -> tuple[ObjectHead, BodyStream] | None:
+        """Open an object and its metadata with one request (GetObject)."""
+        call = Call("GetObject", "GET", key, expected=_MISSING, streams=True)
+        response = await self._client.send(call)
+        if response.rest is None:
+            return None
+        try:
+            return head_of(response.headers), response.rest
+        except BackendUnavailable:
+            response.rest.close()
+            raise
+
+    async def copy(
+        self,
+        source: str,
+        etag: str,
+        target: str,
+        properties: Properties | None = None,
+        *,
+        deadline: float | None = None,
+    ) -> ChangeResult:
+        """Copy an object of up to 5 GiB (CopyObject)."""
+        headers = {
+            "x-amz-copy-source": self._client.copy_source(source),
+            "x-amz-copy-source-if-match": etag,
+        }
+        if properties is not None:
+            headers |= {**headers_of(properties), "x-amz-metadata-directive": "REPLACE"}
+        call = Call(
+            "CopyObject",
+            "PUT",
+            target,
+            headers=headers,
+            expected=_CONDITION_FAILED,
+            timeout_s=DEADLINE_S,
+        )
+        return _result_of(await self._client.send(call, deadline=deadline), _etag_in_body)
+
+    async def delete(
+        self,
+        key: str,
+        *,
+        guard: Guard | None = None,
+        deadline: float | None = None,
+        once: bool = False,
+        any_refusal: bool = False,
+    ) -> ChangeResult:
+        """Delete an object (DeleteObject).
+
+        https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-deletes.html
+        """
+        expected = _expected(_CONDITION_FAILED if guard else _MISSING, any_refusal=any_refusal)
+        headers = _fields_of(guard)
+        call = Call("DeleteObject", "DELETE", key, headers=headers, expected=expected, once=once)
+        response = await self._client.send(call, deadline=deadline)
+        if guard is None and response.status in _MISSING:
+            return ChangeResult(doubtful=response.doubtful)
+        return _result_of(response)
+
+    async def list(
+        self,
+        prefix: str,
+        *,
+        limit: int,
+        after: str = "",
+        token: str | None = None,
+        delimited: bool = False,
+        deadline: float | None = None,
+    ) -> ListedPage:
+        """List one page of keys (ListObjectsV2)."""
+        query = {
+            "list-type": "2",
+            "encoding-type": "url",  # XML cannot represent some characters
+            "max-keys": str(limit),
+            "prefix": prefix,
+            **({"delimiter": "/"} if delimited else {}),
+            **({"continuation-token": token} if token else _start_after(prefix, after)),
+        }
+        call = Call("ListObjectsV2", "GET", query=query, timeout_s=_LIST_TIMEOUT_S)
+        response = await self._client.send(call, deadline=deadline)
+        by_tree = response.headers.get("server", "").startswith("SeaweedFS")
+        with _reading("a listing"):
+            return xml.parse_listing(response.body, order=_tree_order if by_tree else str)
+
+    # Multipart uploads -------------------------------------------------------------------
+
+    async def create_upload(self, key: str, properties: Properties) -> CreatedUpload:
+        """Create a multipart upload (CreateMultipartUpload)."""
+        headers = headers_of(properties)
+        call = Call("CreateMultipartUpload", "POST", key, query={"uploads": ""}, headers=headers)
+        response = await self._client.send(call)
+        return CreatedUpload(_text_of(response, "UploadId"), response.doubtful)
+
+    async def upload_part(
+        self, key: str, upload_id: str, number: int, body: memoryview, sha256: str
+    ) -> str:
+        """Send a part and return its ETag (UploadPart)."""
+        query = {"partNumber": str(number), "uploadId": upload_id}
+        call = Call("UploadPart", "PUT", key, query=query, body=body, sha256=sha256)
+        return _etag_in_head(await self._client.send(call))
+
+    async def complete_upload(
+        self,
+        key: str,
+        upload_id: str,
+        parts: Sequence[str],
+        *,
+        guard: Guard | None = None,
+        deadline: float | None = None,
+        any_refusal: bool = False,
+    ) -> ChangeResult:
+        """Combine the parts into an object (CompleteMultipartUpload)."""
+        body = xml.completion_body(parts)
+        call = Call(
+            "CompleteMultipartUpload",
+            "POST",
+            key,
+            query={"uploadId": upload_id},
+            headers={"content-type": "application/xml", **_fields_of(guard)},
+            body=body,
+            sha256=hashlib.sha256(body).hexdigest(),
+            expected=_expected(_CONDITION_FAILED, any_refusal=any_refusal),
+            timeout_s=DEADLINE_S,
+        )
+        return _result_of(await self._client.send(call, deadline=deadline), _etag_in_body)
+
+    async def abort_upload(self, key: str, upload_id: str) -> None:
+        """Delete the parts of an upload (AbortMultipartUpload)."""
+        await self._client.send(_abortion(key, upload_id, _MISSING))
+
+    async def has_parts(self, key: str, upload_id: str) -> bool:
+        """Return whether an upload has any part (ListParts with a limit of one)."""
+        query = {"uploadId": upload_id, "max-parts": "1"}
+        call = Call("ListParts", "GET", key, query=query, expected=_MISSING)
+        response = await self._client.send(call)
+        if response.status in _MISSING:
+            return True
+        with _reading("a list of parts"):
+            return xml.parse(response.body).find("Part") is not None
+
+    async def list_uploads(self, prefix: str, after: tuple[str, str] | None = None) -> UploadsPage:
+        """List one page of unfinished uploads (ListMultipartUploads)."""
+        query = {"uploads": "", "prefix": prefix}
+        if after is not None:
+            query |= {"key-marker": after[0], "upload-id-marker": after[1]}
+        response = await self._client.send(Call("ListMultipartUploads", "GET", query=query))
+        with _reading("uploads"):
+            return xml.parse_uploads(response.body)
+
+    # The bucket --------------------------------------------------------------------------
+
+    def presigned_url(self, key: str, *, valid_for_s: int) -> str:
+        """Return a GET URL with a version 4 signature. Sends no request."""
+        return self._client.presigned_url(key, valid_for_s=valid_for_s)
+
+    async def check(self, *, writing: bool, deadline: float | None = None) -> None:
+        """Check access by requesting a missing key and aborting a missing upload.
+
+        The responses show whether the bucket exists, and whether the access key may read and write.
+        The second request changes nothing, is free on R2, and creates no delete marker in a bucket
+        with versioning. Of its errors only a missing permission counts, since buckets respond to
+        such an abort in different ways.
+        """
+        call = Call("GetObject", "GET", _CHECKED_KEY, expected=_MISSING)
+        await self._client.send(call, deadline=deadline)
+        if writing:
+            call = _abortion(_CHECKED_KEY, _CHECKED_UPLOAD, _NO_SUCH_UPLOAD)
+            await self._client.send(call, deadline=deadline)
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._client.close()
+
+
+@contextlib.contextmanager
+def _reading(what: str) -> Iterator[None]:
+    try:
+        yield
+    except xml.BrokenXml as error:
+        raise BackendUnavailable(f"the bucket sent {what} that cannot be read") from error
+
+
+def _abortion(key: str, upload_id: str, expected: frozenset[int]) -> Call:
+    query = {"uploadId": upload_id}
+    return Call("AbortMultipartUpload", "DELETE", key, query=query, expected=expected)
+
+
+def _fields_of(guard: Guard | None) -> dict[str, str]:
+    if guard is None:
+        return {}
+    return {"if-none-match": "*"} if guard.etag is None else {"if-match": guard.etag}
+
+
+def _expected(refusals: frozenset[int], *, any_refusal: bool) -> frozenset[int]:
+    return _ANY_REFUSAL if any_refusal else refusals
+
+
+def _result_of(
+    response: BucketResponse, etag_of: Callable[[BucketResponse], str] | None = None
+) -> ChangeResult:
+    if 200 <= response.status < 300:  # noqa: PLR2004  (2xx)
+        return ChangeResult(etag_of and etag_of(response), doubtful=response.doubtful)
+    refusal = _REFUSALS.get(response.status, Refusal.UNSUPPORTED)
+    return ChangeResult(None, refusal, str(response.status), response.doubtful)
+
+
+def _etag_in_head(response: BucketResponse) -> str:
+    return strong_etag(response.headers.get("etag"))
+
+
+def _etag_in_body(response: BucketResponse) -> str:
+    return strong_etag(_text_of(response, "ETag"))
+
+
+def _text_of(response: BucketResponse, name: str) -> str:
+    try:
+        text = xml.parse(response.body).findtext(name)
+    except xml.BrokenXml as error:
+        raise BackendUnavailable(
+            f"the bucket sent a malformed response instead of one with {name}"
+        ) from error
+    if not text:
+        raise BackendUnavailable(f"the bucket sent a response without {name}")
+    return text
+
+
+def _start_after(prefix: str, after: str) -> Mapping[str, str]:
+    if prefix.startswith(after) and (prefix != after or after.endswith("/")):
+        return {}  # all keys with this prefix come after `after`
+    return {"start-after": after}
+
+
+def _tree_order(entry: str) -> str:
+    """Return the sort key of an entry in SeaweedFS's order: by name within each folder.
+
+    `a/` is therefore before `a-b`. The last entry of a page must be the last in this order, or the
+    next page repeats entries.
+    """
+    return entry.removesuffix("/")

@@ -1,0 +1,323 @@
+"""Fields of the settings: types, defaults, bounds, meanings and validation.
+
+The docstring of a field is its description in docs/reference/settings.md.
+"""
+
+import re
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Final, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, AliasGenerator, BeforeValidator, Field, SecretStr
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from stillroom.durations import parse_duration
+from stillroom.store.address import Addressing
+from stillroom.store.auth.keys import Algorithm
+from stillroom.variables import PREFIXES
+
+MIB: Final = 1024**2
+
+_ORIGIN: Final = re.compile(
+    r"https?://[a-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9a-f:]+\](:[0-9]{1,5})?"
+)
+"""Origin as browsers send it: lower case, without a slash at the end."""
+
+_DATABASE_URL: Final = re.compile(r"postgres(ql)?(\+psycopg)?://")
+
+_MAX_TTL: Final = timedelta(days=99_999)
+
+_VISIBLE_TEXT: Final = re.compile(r"[\x21-\x7e]*")
+
+
+def variable_of(field: str) -> str:
+    """Return the environment variable of a field. Names of variables are returned unchanged."""
+    name = field.upper()
+    return name if name.startswith(PREFIXES) else f"STILLROOM_{name}"
+
+
+def _parsed_by(parse: Callable[[str], object]) -> BeforeValidator:
+    """Create a validator that parses text. Callers may also pass values that are parsed already."""
+    return BeforeValidator(lambda value: parse(value) if isinstance(value, str) else value)
+
+
+def _parse_ttl(text: str) -> timedelta | None:
+    if text == "off":
+        return None
+    ttl = parse_duration(text)
+    if not ttl or ttl > _MAX_TTL:
+        raise ValueError("must be a duration such as 90s, 15m, 12h or 30d, or off")
+    return ttl
+
+
+def _check_database_url(value: SecretStr | None) -> SecretStr | None:
+    if value and not _DATABASE_URL.match(value.get_secret_value()):
+        raise ValueError("must be a URL such as postgresql://user:password@host/name")
+    return value
+
+
+def _check_origins(value: list[str]) -> list[str]:
+    for origin in value:
+        if origin != "*" and not _ORIGIN.fullmatch(origin):
+            raise ValueError("must be origins such as https://app.example.com, or *")
+    return value
+
+
+def _check_visible(value: str | SecretStr | None) -> str | SecretStr | None:
+    text = value.get_secret_value() if isinstance(value, SecretStr) else value or ""
+    if not _VISIBLE_TEXT.fullmatch(text):
+        raise ValueError("must be ASCII without blanks")
+    return value
+
+
+def _check_url(value: str) -> str:
+    if not _VISIBLE_TEXT.fullmatch(value):
+        raise ValueError("must be ASCII without blanks (an international name as xn--…)")
+    try:
+        parts = urlsplit(value)
+        port = parts.port
+    except ValueError:  # brackets that do not match, or an impossible port
+        raise ValueError("must be a URL with a port from 1 to 65535") from None
+    if value and (parts.scheme not in ("http", "https") or not parts.hostname):
+        raise ValueError("must be a URL such as https://images.example.com")
+    if parts.username is not None or port == 0:
+        raise ValueError("must not contain a user name, and its port must be 1 to 65535")
+    if parts.query or parts.fragment:
+        raise ValueError("must end with the host or a path")
+    return value.rstrip("/")
+
+
+def _check_jwks_url(value: str) -> str:
+    parts = urlsplit(value)
+    here = parts.hostname in ("localhost", "127.0.0.1", "::1")
+    if value and (parts.scheme != "https" and not (parts.scheme == "http" and here)):
+        raise ValueError(
+            "must begin with https:// (or http://127.0.0.1): otherwise an attacker who "
+            "changes the keys in transit could sign any token"
+        )
+    if value and (not parts.hostname or parts.username is not None or parts.port == 0):
+        raise ValueError("must be a URL without a password, such as https://id.example.com/jwks")
+    return value
+
+
+_SPLIT: Final = _parsed_by(
+    lambda text: [entry.strip() for entry in text.split(",") if entry.strip()]
+)
+_LOWER: Final = _parsed_by(str.lower)
+_STRIPPED: Final = _parsed_by(lambda text: re.sub(" +", " ", text.strip()))
+"""Strips the line feed at the end of secret files, and collapses spaces for signatures."""
+
+_VISIBLE: Final = AfterValidator(_check_visible)
+_URL: Final = AfterValidator(_check_url)
+
+
+class Fields(BaseSettings):
+    """Fields of the settings. Each value is validated on its own."""
+
+    model_config = SettingsConfigDict(
+        alias_generator=AliasGenerator(validation_alias=variable_of),
+        frozen=True,
+        extra="ignore",
+        env_ignore_empty=True,
+    )
+
+    data_dir: Path = Path("stillroom-data")
+    """Folder for images, secret, caches and the SQLite database; created if missing."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on. Only a reverse proxy should reach it:
+    docs/running.md#behind-a-proxy."""
+
+    port: int = Field(default=8000, ge=0, le=65535)
+    """Port to listen on; 0 selects a free port."""
+
+    workers: int = Field(default=1, ge=1, le=256)
+    """Number of server processes. Each uses one core at most."""
+
+    public_base_url: Annotated[str, _URL] = ""
+    """Base of public URLs; `http://127.0.0.1:PORT` by default. Never taken from a Host header."""
+
+    jwt_algorithm: Algorithm = "HS256"
+    """Algorithm of token signatures. Never taken from a token."""
+
+    jwt_public_key_file: Path | None = None
+    """PEM file with the issuer's public key, for RS256, ES256 and EdDSA.
+    docs/running.md#who-signs-the-tokens lists the supported keys."""
+
+    jwt_jwks_url: Annotated[str, AfterValidator(_check_jwks_url)] = ""
+    """The issuer's JWKS URL, instead of a key file. Needs `STILLROOM_JWT_AUDIENCE`."""
+
+    jwt_secret: SecretStr | None = None
+    """Secret that signs tokens (HS256) and URLs; at least 32 bytes. By default, the first start
+    generates a secret in the data directory. Several machines need the same secret."""
+
+    jwt_previous_secrets: Annotated[list[SecretStr], NoDecode, _SPLIT] = []
+    """Secrets that are still accepted: docs/running.md#changing-the-secret."""
+
+    jwt_audience: str | None = None
+    """`aud` claim that tokens must have, if set. Required with a JWKS URL."""
+
+    jwt_issuer: str | None = None
+    """`iss` claim that tokens must have, if set."""
+
+    max_upload_bytes: int = Field(default=100 * MIB, ge=1)
+    """Maximum size of an upload in bytes. A larger upload gets 413 as soon as it exceeds the
+    limit."""
+
+    min_free_bytes: int = Field(default=256 * MIB, ge=0)
+    """Free disk space to keep, in bytes. A save that would leave less gets 507. This is checked
+    with the announced length before the first byte, and again for every 16 MiB."""
+
+    require_image: bool = False
+    """Accept only images, judged by their content; other files get 415."""
+
+    durability: Literal["full", "none"] = "full"
+    """`none` never waits until data is on the disk (no fsync). A power cut may then lose saved
+    images: use it only for temporary data."""
+
+    list_cache_bytes: int = Field(default=64 * MIB, ge=0)
+    """Bytes of memory per process for names in large folders; 0 reads the folder for every page.
+    See docs/running.md#listings-of-large-folders."""
+
+    response_cache_bytes: int = Field(default=64 * MIB, ge=0)
+    """Bytes of memory in each process for images up to 64 KiB that are read again; 0: no cache."""
+
+    derived_cache_bytes: int = Field(default=1024 * MIB, ge=0)
+    """Bytes of disk space for cached thumbnails (docs/api.md#thumbnails); 0: no cache. If the cache
+    is full, the least recently used thumbnails are deleted."""
+
+    derived_processes: int = Field(default=2, ge=1, le=64)
+    """Number of images that each server process decodes at once, each in a separate process. A
+    decoding process needs 30 MiB of memory, and ends after a minute without work."""
+
+    derived_max_pixels: int = Field(default=100_000_000, ge=1, le=1_000_000_000)
+    """Maximum number of pixels of an image to decode. Larger images get 415. Each pixel needs 4 to
+    8 bytes of memory in each decoding process, or 16 bytes for WebP."""
+
+    database_url: Annotated[SecretStr | None, AfterValidator(_check_database_url)] = None
+    """PostgreSQL for the media library's rows: `postgresql://user:password@host/name`. By default,
+    the rows are in SQLite in the data directory: docs/media.md#where-the-rows-are."""
+
+    deletion_grace_seconds: int = Field(default=3600, ge=0)
+    """Seconds until the original of a copied image, or a deleted resource's file, is deleted."""
+
+    sweep_interval_seconds: float = Field(default=30, ge=0)
+    """Seconds between runs of the background jobs, such as due deletions, in each process. With 0,
+    no jobs run, and `stillroom media sweep` executes due deletions. See
+    docs/media.md#what-is-deleted-and-when."""
+
+    compute_ttl: Annotated[timedelta | None, _parsed_by(_parse_ttl)] = None
+    """Age after which images that were not ingested are deleted; not set: they are kept. See
+    docs/media.md#results-that-expire."""
+
+    retention_file: Path | None = None
+    """File with the retention rules: docs/retention.md. By default, this is `retention.toml` in the
+    data directory, if that file exists."""
+
+    max_connections: int = Field(default=4096, ge=1)
+    """Maximum number of connections in each process; further connections get 503. Each connection
+    needs 4 file descriptors, and everything else needs 256. With a hard limit (`ulimit -Hn`) below
+    16640, fewer connections are possible, and the log contains a warning at the start."""
+
+    max_head_bytes: int = Field(default=32 * 1024, ge=1024)
+    """Maximum size of a request head (all header fields) in bytes; a larger head gets 431."""
+
+    max_header_fields: int = Field(default=100, ge=10)
+    """Maximum number of header fields in a request; more fields get 431."""
+
+    max_target_bytes: int = Field(default=8 * 1024, ge=256)
+    """Maximum length of a request target (path and query) in bytes; a longer target gets 414."""
+
+    head_timeout_seconds: float = Field(default=10, gt=0)
+    """Seconds for the first byte of a connection, and for the rest of a request head; then 408."""
+
+    min_body_bytes_per_second: int = Field(default=1024, ge=0)
+    """Minimum speed of an upload. A body that is slower for 30 seconds gets 408."""
+
+    idle_timeout_seconds: int = Field(default=65, ge=1)
+    """Seconds that a connection stays open between requests. A reverse proxy needs a shorter
+    timeout."""
+
+    write_timeout_seconds: float = Field(default=60, gt=0)
+    """Seconds after which a connection is closed if the client reads nothing of a response."""
+
+    drain_seconds: int = Field(default=30, ge=0)
+    """Seconds that a shutdown waits for requests in progress."""
+
+    hang_seconds: int = Field(default=30, ge=0)
+    """Seconds without a response from a worker process until it is killed and replaced; 0: never.
+    Time in which the worker is stopped, or waits for a disk, does not count. See
+    docs/running.md#a-worker-that-hangs."""
+
+    public_read: bool = False
+    """Allow GET and HEAD of images by path without a token. All other requests need a token. See
+    docs/api.md#public-images."""
+
+    cors_origins: Annotated[list[str], NoDecode, _SPLIT, AfterValidator(_check_origins)] = []
+    """Origins whose pages may call the API by script: `https://app.example.com`, or `*` for all."""
+
+    gallery: bool = True
+    """Serve the gallery at `/`: docs/gallery.md. The gallery shows images only with a token."""
+
+    fast_path: bool = True
+    """Handle simple requests without a web framework. The responses are the same. See
+    docs/adr/0009-simple-requests-take-a-fast-path.md. The former name, `STILLROOM_SHORT_ROAD`, is
+    still read."""
+
+    sendfile: Literal["off", "x-accel"] = "off"
+    """`x-accel`: nginx sends large images itself, docs/deploying.md#bytes-from-nginx."""
+
+    sendfile_key: SecretStr | None = None
+    """Key that nginx sends in `X-Stillroom-Sendfile`. Required with `x-accel`. At least 16 letters
+    and digits."""
+
+    log_format: Literal["console", "json"] = "console"
+    """`console` is text for people; `json` is one object per line: docs/observing.md#the-log."""
+
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], _LOWER] = "info"
+    """Minimum severity of log lines. The lines of `STILLROOM_ACCESS_LOG` do not depend on it."""
+
+    access_log: bool = False
+    """Log one line per request. Failures are always logged, and requests are always counted."""
+
+    r2_endpoint_url: Annotated[str, _STRIPPED, _URL] = ""
+    """`https://<account>.r2.cloudflarestorage.com`, without the bucket: docs/r2.md. This setting
+    and the access key id select the bucket backend. If only one of them is set, the server does not
+    start."""
+
+    r2_access_key_id: Annotated[str, _STRIPPED, _VISIBLE] = ""
+    """Access key id of the bucket's API token."""
+
+    r2_secret_access_key: Annotated[SecretStr, _STRIPPED, _VISIBLE] = SecretStr("")
+    """Secret access key of the bucket's API token."""
+
+    r2_bucket_name: Annotated[str, _STRIPPED, _VISIBLE] = ""
+    """Name of the bucket, which must exist."""
+
+    r2_region: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$"), _STRIPPED] = "auto"
+    """Region for request signatures: `auto` for R2. Amazon S3 accepts only the bucket's own
+    region."""
+
+    r2_session_token: Annotated[SecretStr | None, _STRIPPED, _VISIBLE] = None
+    """Session token of temporary credentials, read only at the start. Restart before they
+    expire."""
+
+    r2_addressing: Annotated[Addressing, _STRIPPED] = "path"
+    """`path` is `https://endpoint/bucket/key`; `virtual` is `https://bucket.endpoint/key`."""
+
+    r2_public_url: Annotated[str, _STRIPPED, _URL] = ""
+    """Base URL of the CDN. By default, a GET redirects to a bucket URL that is valid for five
+    minutes."""
+
+    r2_cache_control: Annotated[
+        str, Field(pattern=r"^[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?$"), _STRIPPED
+    ] = "public, max-age=300"
+    """`Cache-Control` header that is stored with every image, for the CDN and browsers."""
+
+    r2_check_exists: bool = True
+    """Check that an image exists before redirecting. With `false`, the CDN caches its own 404s."""
+
+    r2_image_transformations: bool = False
+    """Let Cloudflare create thumbnails: docs/r2.md#thumbnails."""

@@ -1,0 +1,352 @@
+"""Settings of one process, with values derived from several fields."""
+
+import re
+import shlex
+import warnings
+from collections.abc import Iterable, Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Self
+from urllib.parse import urlsplit
+
+from pydantic import PrivateAttr, ValidationError
+from pydantic_settings import PydanticBaseSettingsSource, SettingsError
+
+from stillroom.derived.config import DerivedConfig
+from stillroom.errors import ConfigurationError
+from stillroom.media.config import PostgresConfig, RowsConfig, SqliteConfig
+from stillroom.paths import COMPUTE_PREFIX
+from stillroom.store.auth.config import JwksConfig, KeyFileConfig, KeysConfig, SecretConfig
+from stillroom.store.choose import DiskConfig, R2Config
+from stillroom.store.settings.fields import Fields, variable_of
+from stillroom.store.settings.sources import (
+    credentials_folder,
+    former_values,
+    given_names,
+    unread_names,
+    values_in,
+)
+from stillroom.store.values import SaveRules
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
+_SHORTEST_KEY: Final = 16
+_KEY: Final = re.compile(r"[A-Za-z0-9_-]*")
+
+_LOCAL_TOKENS: Final = (
+    "the bucket is shared, but the token secret is only on this machine: set "
+    "STILLROOM_JWT_SECRET to the same on all machines"
+)
+
+_LOCAL_ROWS: Final = (
+    "the bucket is shared, but the rows of the media library are only on this machine: set "
+    "STILLROOM_DATABASE_URL to the same PostgreSQL on all machines"
+)
+
+
+class Settings(Fields):
+    """Settings read from `STILLROOM_*` and `R2_*`. Arguments may be names of fields or variables.
+
+    An invalid value raises `ConfigurationError` when it is read. Properties that combine
+    several settings also raise it if these settings contradict each other.
+    """
+
+    _unread: list[str] = PrivateAttr(default_factory=list)
+
+    def __init__(self, **values: object) -> None:
+        fields = type(self).model_fields
+        given = {variable_of(name) if name in fields else name: values[name] for name in values}
+        super().__init__(**given)  # type: ignore[arg-type]  # pydantic checks what mypy cannot
+
+    @classmethod
+    def read(cls, **values: object) -> Self:
+        """Read the settings from the environment. `values` that are not None override them.
+
+        If a variable is not set, its value can be in a file with the name of the variable. The
+        environment variable CREDENTIALS_DIRECTORY, which systemd or a container's configuration
+        sets, names the folder of these files: docs/adr/0020.
+
+        Raises:
+            ConfigurationError: settings are invalid or do not exist, or a variable looks like a
+                misspelled setting. The message explains each invalid setting in one sentence.
+        """
+        if unknown := sorted(values.keys() - cls.model_fields.keys()):
+            raise ConfigurationError(
+                f"there is no such setting: {', '.join(unknown)} (see docs/reference/settings.md)"
+            )
+        return cls._read(given_names(), {**former_values(), **values})
+
+    @staticmethod
+    def read_file(file: Path) -> "Settings":
+        """Read `NAME=value` lines as systemd and Docker do, and ignore the environment.
+
+        Raises:
+            ConfigurationError: as in `read`, or the file cannot be read.
+        """
+        values, names = values_in(file)
+        try:
+            return _IsolatedSettings._read(names, values)  # noqa: SLF001  (a subclass of this class)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"in {str(file)!r}: {error}") from error
+
+    @staticmethod
+    def of_values(**values: object) -> "Settings":
+        """Create settings from the names of fields or variables, and ignore the environment.
+
+        Raises:
+            ConfigurationError: settings are invalid. Names that do not exist are ignored.
+        """
+        return _IsolatedSettings._read((), values)  # noqa: SLF001  (a subclass of this class)
+
+    @classmethod
+    def _read(cls, names: Iterable[str], values: Mapping[str, object]) -> Self:
+        passed_over = unread_names(names)
+        given = {name: value for name, value in values.items() if value is not None}
+        given["_secrets_dir"] = credentials_folder()
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error", UserWarning)  # a folder instead of a credential file
+                settings = cls(**given)
+        except (OSError, SettingsError, UserWarning) as error:
+            raise ConfigurationError(
+                f"a credential in {credentials_folder()} cannot be read ({error}): each must be "
+                "a file with text that this user may read"
+            ) from error
+        except ValidationError as error:
+            faults = "; ".join(
+                f"{fault['loc'][0]} {_explained(fault)}"
+                for fault in error.errors(include_input=False, include_url=False)
+            )
+            raise ConfigurationError(faults) from error
+        settings._unread = passed_over
+        return settings
+
+    @property
+    def images_url(self) -> str:
+        """Base of public image URLs: at the CDN if there is one, else at this server."""
+        if self._cdn_url:
+            return f"{self._cdn_url}/{COMPUTE_PREFIX.rstrip('/')}"
+        return self.api_images_url
+
+    @property
+    def api_images_url(self) -> str:
+        """Base of image URLs at this server."""
+        return f"{self._api_url}/storage/images"
+
+    @property
+    def secret_file(self) -> Path:
+        """File of the token secret, used if no secret is configured."""
+        return self.data_dir / ".stillroom" / "secret"
+
+    @property
+    def token_command(self) -> str:
+        """Command that creates a token on this machine; empty if another issuer signs tokens."""
+        if self.jwt_algorithm != "HS256":
+            return ""
+        if self.jwt_secret is not None or "data_dir" not in self.model_fields_set:
+            return "stillroom token"
+        return f"stillroom token --data-dir {shlex.quote(str(self.data_dir.absolute()))}"
+
+    @property
+    def sign_in_folder(self) -> Path:
+        """Folder with the codes of sign-in links."""
+        return self.data_dir / ".stillroom" / "sign-in"
+
+    @property
+    def secret(self) -> SecretConfig:
+        """Secrets that sign tokens and URLs."""
+        current = None if self.jwt_secret is None else self.jwt_secret.get_secret_value()
+        previous = tuple(old.get_secret_value() for old in self.jwt_previous_secrets)
+        return SecretConfig(self.secret_file, current=current, previous=previous)
+
+    @property
+    def keys(self) -> KeysConfig:
+        """Keys that verify the signatures of tokens."""
+        file, url = self.jwt_public_key_file, self.jwt_jwks_url
+        if self.jwt_algorithm == "HS256":
+            if file or url:
+                variable = "STILLROOM_JWT_PUBLIC_KEY_FILE" if file else "STILLROOM_JWT_JWKS_URL"
+                raise ConfigurationError(
+                    f"{variable} is set, but HS256 uses no public key: set "
+                    "STILLROOM_JWT_ALGORITHM to the algorithm of the key, RS256, ES256 or EdDSA"
+                )
+            return self.secret
+        if file is None and not url:
+            raise ConfigurationError(
+                f"STILLROOM_JWT_ALGORITHM={self.jwt_algorithm} needs a public key: "
+                "set STILLROOM_JWT_PUBLIC_KEY_FILE or STILLROOM_JWT_JWKS_URL"
+            )
+        if file is not None:
+            if url:
+                raise ConfigurationError(
+                    "STILLROOM_JWT_JWKS_URL and STILLROOM_JWT_PUBLIC_KEY_FILE are both set: "
+                    "unset one"
+                )
+            return KeyFileConfig(file, self.jwt_algorithm)
+        if not self.jwt_audience:
+            raise ConfigurationError(
+                "STILLROOM_JWT_JWKS_URL needs STILLROOM_JWT_AUDIENCE: set it to the `aud` of the "
+                "tokens for this server, since the provider signs tokens for other services too"
+            )
+        return JwksConfig(url, self.jwt_algorithm)
+
+    @property
+    def storage(self) -> DiskConfig | R2Config:
+        """Configuration of the storage backend.
+
+        An incomplete bucket is an error, since using the disk would scatter images over two places.
+        """
+        if self._has_bucket:
+            return self._bucket()
+        return DiskConfig(
+            data_dir=self.data_dir,
+            min_free_bytes=self.min_free_bytes,
+            durable=self.durability == "full",
+            list_cache_bytes=self.list_cache_bytes,
+        )
+
+    def _bucket(self) -> R2Config:
+        secret = self.r2_secret_access_key.get_secret_value()
+        needed = {
+            "R2_ENDPOINT_URL": self.r2_endpoint_url,
+            "R2_ACCESS_KEY_ID": self.r2_access_key_id,
+            "R2_SECRET_ACCESS_KEY": secret,
+            "R2_BUCKET_NAME": self.r2_bucket_name,
+        }
+        if missing := [name for name, value in needed.items() if not value]:
+            raise ConfigurationError(
+                f"{' and '.join(missing)} must be set too, since other R2_ variables are set: for "
+                "a bucket, set R2_ENDPOINT_URL, R2_ACCESS_KEY_ID, R2_SECRET_ACCESS_KEY and "
+                "R2_BUCKET_NAME; for the disk, unset R2_ENDPOINT_URL and R2_ACCESS_KEY_ID"
+            )
+        if urlsplit(self.r2_endpoint_url).path == f"/{self.r2_bucket_name}":
+            raise ConfigurationError(
+                "R2_ENDPOINT_URL must not end with the bucket: R2_BUCKET_NAME names it"
+            )
+        token = self.r2_session_token
+        config = R2Config(
+            endpoint_url=self.r2_endpoint_url,
+            access_key_id=self.r2_access_key_id,
+            secret_access_key=secret,
+            bucket=self.r2_bucket_name,
+            public_url=self.r2_public_url or None,
+            cache_control=self.r2_cache_control,
+            check_exists=self.r2_check_exists,
+            region=self.r2_region,
+            session_token=token.get_secret_value() or None if token else None,
+            addressing=self.r2_addressing,
+        )
+        config.address  # noqa: B018  (raises if no host name can contain the bucket)
+        return config
+
+    @property
+    def derived(self) -> DerivedConfig:
+        """Configuration of thumbnails and their cache."""
+        transforms = self.r2_image_transformations and self._has_bucket
+        if transforms and not self.r2_public_url:
+            raise ConfigurationError(
+                "R2_IMAGE_TRANSFORMATIONS is set, but R2_PUBLIC_URL is not: set it to a domain "
+                "of the bucket at Cloudflare"
+            )
+        return DerivedConfig(
+            folder=self.data_dir / ".stillroom" / "derived",
+            cache_bytes=self.derived_cache_bytes,
+            min_free_bytes=self.min_free_bytes,
+            durable=self.durability == "full",
+            processes=self.derived_processes,
+            max_pixels=self.derived_max_pixels,
+            transformations_url=self.r2_public_url if transforms else None,
+        )
+
+    @property
+    def proxy_key(self) -> bytes | None:
+        """Key of a proxy that sends large images itself; None if the server sends all images."""
+        if self.sendfile == "off":
+            return None
+        if self._has_bucket:
+            raise ConfigurationError(
+                "STILLROOM_SENDFILE is set, but images are in a bucket: unset it"
+            )
+        key = self.sendfile_key.get_secret_value() if self.sendfile_key else ""
+        if len(key) < _SHORTEST_KEY or not _KEY.fullmatch(key):
+            raise ConfigurationError(
+                f"STILLROOM_SENDFILE={self.sendfile} needs a key that only the proxy knows: set "
+                f"STILLROOM_SENDFILE_KEY to at least {_SHORTEST_KEY} letters and digits, and "
+                "X-Stillroom-Sendfile to the same in nginx's configuration"
+            )
+        return key.encode()
+
+    @property
+    def deletion_grace(self) -> timedelta:
+        """Time between scheduling the deletion of an image and deleting it."""
+        return timedelta(seconds=self.deletion_grace_seconds)
+
+    @property
+    def rows(self) -> RowsConfig:
+        """Configuration of the media library's database."""
+        if self.database_url is not None:
+            return PostgresConfig(self.database_url.get_secret_value())
+        file = self.data_dir / ".stillroom" / "library.db"
+        return SqliteConfig(file, durable=self.durability == "full")
+
+    @property
+    def media_url(self) -> str:
+        """Base URL of media resources, to append a key (at the CDN) or an id (at this server)."""
+        return self._cdn_url or f"{self._api_url}/media-resources"
+
+    @property
+    def _api_url(self) -> str:
+        return f"{self.public_base_url or f'http://127.0.0.1:{self.port}'}/api/v1"
+
+    @property
+    def _cdn_url(self) -> str:
+        return self.r2_public_url if self._has_bucket else ""
+
+    @property
+    def _has_bucket(self) -> bool:
+        return bool(self.r2_endpoint_url or self.r2_access_key_id)  # `variables.BUCKET`
+
+    def warnings(self) -> list[str]:
+        """Return warnings about unread variables, and about secrets or rows that are not shared."""
+        lines = list(self._unread)
+        if self._has_bucket:
+            local = ((_LOCAL_TOKENS, self.jwt_secret), (_LOCAL_ROWS, self.database_url))
+            lines += [line for line, shared in local if shared is None]
+        return lines
+
+    @property
+    def save_rules(self) -> SaveRules:
+        """Rules for every save."""
+        return SaveRules(max_bytes=self.max_upload_bytes, require_image=self.require_image)
+
+
+class _IsolatedSettings(Settings):
+    @classmethod
+    def settings_customise_sources(  # type: ignore[override]  # it is called with keywords
+        cls, *_: object, init_settings: PydanticBaseSettingsSource, **__: object
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (init_settings,)
+
+
+_MUST: Final = {
+    "int": "must be an integer",
+    "float": "must be a number",
+    "finite_number": "must be a number",
+    "bool": "must be true or false",
+    "greater_than_equal": "must be at least {ge}",
+    "greater_than": "must be more than {gt:g}",
+    "less_than_equal": "must be at most {le}",
+    "literal_error": "must be {expected}",
+    "string_pattern_mismatch": "has invalid characters or an invalid length",
+}
+"""Messages by error type of pydantic. https://docs.pydantic.dev/latest/errors/validation_errors/"""
+
+
+def _explained(fault: "ErrorDetails") -> str:
+    """Return the requirement that a value violates. Our own validators raise it as a message."""
+    kind = fault["type"]
+    said = _MUST.get(kind) or _MUST.get(kind.partition("_")[0])
+    if said is None:
+        return fault["msg"].removeprefix("Value error, ")
+    return said.format(**fault.get("ctx", {}))

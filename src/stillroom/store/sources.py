@@ -1,0 +1,76 @@
+"""Sources from which a storage backend reads an upload."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Final, Protocol, Self
+
+from stillroom.store.values import SaveRules, StoredImage
+
+_MAX_TYPE: Final = 255
+
+
+class ImageSource(Protocol):
+    """An asynchronous iterable that yields the bytes of one upload.
+
+    Attributes:
+        max_bytes: Maximum size of the upload; None if it is unknown.
+        expected_sha256: SHA-256 that the client sent, or None. Read it after the last chunk: in a
+            multipart form, it becomes known only when the image's part begins.
+    """
+
+    max_bytes: int | None
+    expected_sha256: bytes | None
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        """Yield the chunks. Any exception means that the upload was interrupted."""
+        ...
+
+
+@dataclass(slots=True)
+class DescribedSource:
+    """A source of `chunks` with a given content type, time or rules for the save.
+
+    A disk stores content type and time; a bucket stores only the content type.
+
+    Attributes:
+        content_type: Content type to store. If None, it is detected.
+        modified_ns: Time of the save in nanoseconds since the epoch. If None, the current time.
+        rules: Rules for this save. If None, the store's rules apply.
+    """
+
+    chunks: AsyncIterator[bytes]
+    max_bytes: int | None
+    expected_sha256: bytes | None = None
+    content_type: str | None = None
+    modified_ns: int | None = None
+    rules: SaveRules | None = None
+
+    @classmethod
+    def of_image(cls, image: StoredImage, sha256: bytes, chunks: AsyncIterator[bytes]) -> Self:
+        """Return the source for importing an image with this SHA-256 from another store."""
+        # A stored text may be too long for a content type (RFC 6838, 4.2).
+        kind = image.content_type if len(image.content_type) <= _MAX_TYPE else None
+        return cls(chunks, image.size, sha256, kind, image.modified_ns)
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self.chunks
+
+
+class BytesSource:
+    """An upload that is already in memory, for tests and small tools."""
+
+    def __init__(self, data: bytes, *, expected_sha256: bytes | None = None) -> None:
+        self._data = data
+        self.max_bytes: int | None = len(data)
+        self.expected_sha256 = expected_sha256
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if not self._data:
+            raise StopAsyncIteration
+        await asyncio.sleep(0)  # let other tasks run
+        data, self._data = self._data, b""
+        return data
