@@ -13,10 +13,10 @@ from stillroom.api.media import MediaOperations
 from stillroom.api.metadata import MetadataOperation
 from stillroom.api.runs import RunOperations
 from stillroom.api.search import SearchOperation
-from stillroom.api.sendfile import ProxySendfile
 from stillroom.api.sign_in import SignIn
 from stillroom.assembly import Parts
 from stillroom.media.runs.listing import RunListing
+from stillroom.speed.proxy_sendfile import ProxySendfile
 from stillroom.store.api.copies import Copies
 from stillroom.store.api.deletions import Deletions
 from stillroom.store.api.entries import EntryListing

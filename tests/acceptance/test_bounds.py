@@ -17,7 +17,7 @@ from acceptance.conftest import Servers, Way
 from acceptance.test_memory import load_what_is_loaded_late
 from running import IMAGES, Server, exchange, parsed, running
 from stillroom.server import descriptors
-from stillroom.server.http11.bounds import BODY_WINDOW_S, Bounds
+from stillroom.speed.http11.bounds import BODY_WINDOW_S, Bounds
 from stillroom.store.settings import Settings
 from waiting import until
 

@@ -22,7 +22,7 @@ from pictures import picture
 from running import IMAGES, Server, exchange, parsed, running
 from services.ports import free_ports
 from services.proxies import nginx_proxy, nginx_tls_proxy, sending
-from stillroom.api.sendfile import LOCATION, MIN_BYTES
+from stillroom.speed.proxy_sendfile import LOCATION, MIN_BYTES
 
 pytestmark = pytest.mark.slow
 

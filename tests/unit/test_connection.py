@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from stillroom.server.http11.bounds import Bounds
-from stillroom.server.http11.connection import Connection
-from stillroom.server.http11.service import Service
+from stillroom.speed.http11.bounds import Bounds
+from stillroom.speed.http11.connection import Connection
+from stillroom.speed.http11.service import Service
 
 
 def fail(*_: object) -> Any:

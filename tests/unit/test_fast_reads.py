@@ -5,8 +5,8 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from stillroom.paths import ImagePath, StorageKey
-from stillroom.server.fast_path.reads import FastReads
-from stillroom.server.fast_path.responses import Answer, FileResponses, Line
+from stillroom.speed.fast_path.reads import FastReads
+from stillroom.speed.fast_path.responses import Answer, FileResponses, Line
 from stillroom.store.values import StoredImage
 
 MIB = 1024**2

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stillroom.server.http11.body import ChunkedDecoder
-from stillroom.server.http11.bounds import Bounds
-from stillroom.server.http11.head import BadRequest, HeadParser, Request
+from stillroom.speed.http11.body import ChunkedDecoder
+from stillroom.speed.http11.bounds import Bounds
+from stillroom.speed.http11.head import BadRequest, HeadParser, Request
 
 HEAD = b"POST /a?b=c HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nX-Of-Ours:  two words \r\n\r\n"
 CUTS = st.lists(st.integers(1, 40), max_size=20)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stillroom.server.http11.body import RequestBody as Body
+from stillroom.speed.http11.body import RequestBody as Body
 
 
 @given(st.binary(max_size=200), st.lists(st.integers(1, 50), max_size=20), st.binary(max_size=9))

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from stillroom.server.http11 import timeout_timer
+from stillroom.speed.http11 import timeout_timer
 from stillroom.store.telemetry import metrics
 
 

@@ -21,13 +21,13 @@ from stillroom.api.media_forms import (
     ResourceChange,
 )
 from stillroom.api.search import facts_of
-from stillroom.api.sendfile import ProxySendfile, image_response
 from stillroom.errors import Forbidden, PreconditionFailed, StillroomError
 from stillroom.generation.facts import Generation
 from stillroom.media.resource import Change, MediaResource, ResourceQuery
 from stillroom.media.service import INGEST_S, MediaResourceService
 from stillroom.media.tags import UNWANTED, checked_tags
 from stillroom.paths import ImagePrefix, KeyPrefix, StorageKey, path_of_key
+from stillroom.speed.proxy_sendfile import ProxySendfile, image_response
 from stillroom.store.api.call import Call
 from stillroom.store.api.forms import validate
 from stillroom.store.api.responses import ImageResponse, json_answer, json_bytes

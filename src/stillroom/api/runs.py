@@ -11,7 +11,6 @@ from fastapi import Request, Response
 from pydantic import BaseModel, Field
 from starlette.responses import StreamingResponse
 
-from stillroom.api.sendfile import image_response
 from stillroom.errors import BackendUnavailable
 from stillroom.media.clock import to_nanoseconds
 from stillroom.media.retention.evaluator import RetentionEvaluator
@@ -19,6 +18,7 @@ from stillroom.media.runs.deletion import RunDeletions
 from stillroom.media.runs.listing import Run, RunListing
 from stillroom.media.runs.service import Runs
 from stillroom.paths import ImagePath, ImagePrefix
+from stillroom.speed.proxy_sendfile import image_response
 from stillroom.store.api.call import Call
 from stillroom.store.api.forms import JsonForm
 from stillroom.store.api.operation import FOLDER_PATH

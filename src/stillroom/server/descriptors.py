@@ -4,7 +4,7 @@ import logging
 import resource
 from typing import Final
 
-from stillroom.server.http11.bounds import Bounds
+from stillroom.speed.http11.bounds import Bounds
 from stillroom.store.settings import Settings
 
 _RESERVED: Final = 256

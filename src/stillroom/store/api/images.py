@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from fastapi import Request, Response, UploadFile
 from pydantic import BaseModel, Field
 
-from stillroom.api.sendfile import ProxySendfile, image_response
 from stillroom.derived.images import DerivedImages
 from stillroom.errors import ImageNotFound, InvalidPath, TooLarge, UnsupportedMedia
 from stillroom.media.lifetimes import Lifetimes
 from stillroom.paths import POSTER_SUFFIX, ImagePath, StorageKey, image_entry, poster_of
+from stillroom.speed.proxy_sendfile import ProxySendfile, image_response
 from stillroom.store.api.call import Call, authenticate
 from stillroom.store.api.listing import Listing
 from stillroom.store.api.operation import IMAGE_PATH, raw_image_path

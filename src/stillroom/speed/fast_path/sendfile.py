@@ -8,7 +8,7 @@ import os
 import socket
 from typing import Final, NamedTuple
 
-from stillroom.server.http11.exchange import ClientConnection
+from stillroom.speed.http11.exchange import ClientConnection
 from stillroom.store.telemetry import metrics, request_id
 from stillroom.store.telemetry.logging import log_access
 from stillroom.store.values import LocalImage

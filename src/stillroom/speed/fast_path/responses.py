@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
 
-from stillroom.api.sendfile import without_body
 from stillroom.bounded_cache import BoundedCache, CacheEntry
 from stillroom.errors import ImageNotFound, PreconditionFailed, StillroomError
 from stillroom.paths import ImagePath, StorageKey
-from stillroom.server.fast_path.sendfile import FileSlice
-from stillroom.server.http11.responses import header_lines
+from stillroom.speed.fast_path.sendfile import FileSlice
+from stillroom.speed.http11.responses import header_lines
+from stillroom.speed.proxy_sendfile import without_body
 from stillroom.store.api.images import ImageOperations
 from stillroom.store.auth.grants import Grant
 from stillroom.store.capabilities import RedirectsNow, ServesNow

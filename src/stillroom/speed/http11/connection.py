@@ -21,12 +21,12 @@ from collections.abc import Coroutine
 from enum import Enum
 from typing import Any, Final
 
-from stillroom.server.http11.body import RequestBody
-from stillroom.server.http11.bounds import BODY_WINDOW_S, LINGER_BYTES, LINGER_S
-from stillroom.server.http11.exchange import Address, Exchange
-from stillroom.server.http11.head import BadRequest, HeadParser, Request
-from stillroom.server.http11.responses import header_lines, make_head, refusal
-from stillroom.server.http11.service import Service, address_of, log_failure
+from stillroom.speed.http11.body import RequestBody
+from stillroom.speed.http11.bounds import BODY_WINDOW_S, LINGER_BYTES, LINGER_S
+from stillroom.speed.http11.exchange import Address, Exchange
+from stillroom.speed.http11.head import BadRequest, HeadParser, Request
+from stillroom.speed.http11.responses import header_lines, make_head, refusal
+from stillroom.speed.http11.service import Service, address_of, log_failure
 from stillroom.store.telemetry import metrics, request_id
 from stillroom.store.telemetry.logging import log_access
 

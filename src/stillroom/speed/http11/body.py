@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final, Self
 
-from stillroom.server.http11.head import BadRequest
+from stillroom.speed.http11.head import BadRequest
 
 _MAX_BYTES: Final = 64 * 1024
 """Number of queued bytes above which reading pauses. A read adds up to 256,000 bytes."""

@@ -5,7 +5,7 @@ from typing import Final, NamedTuple
 
 import httptools
 
-from stillroom.server.http11.bounds import Bounds
+from stillroom.speed.http11.bounds import Bounds
 
 _TARGET: Final = re.compile(
     rb"(?:http://(?:\[[0-9a-f:.]+\]|[a-z0-9._~%!$&'()*+,;=-]+)(?::[0-9]{0,5})?)?"

@@ -9,9 +9,9 @@ from urllib.parse import unquote
 
 from starlette.types import ASGIApp, Message
 
-from stillroom.server.http11.body import RequestBody
-from stillroom.server.http11.exchange import ClientConnection, RequestExchange
-from stillroom.server.http11.head import Request
+from stillroom.speed.http11.body import RequestBody
+from stillroom.speed.http11.exchange import ClientConnection, RequestExchange
+from stillroom.speed.http11.head import Request
 from stillroom.store.api.responses import OPERATION
 from stillroom.store.http.problems import internal_error
 from stillroom.store.telemetry import metrics, request_id

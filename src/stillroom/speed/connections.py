@@ -4,14 +4,14 @@ import asyncio
 import functools
 from typing import TYPE_CHECKING, Any
 
-from stillroom.server.fast_path.reads import FastReads
-from stillroom.server.fast_path.responses import FileResponses, redirects
-from stillroom.server.fast_path.uploads import FastUploads
-from stillroom.server.http11 import asgi
-from stillroom.server.http11.bounds import Bounds
-from stillroom.server.http11.connection import Connection
-from stillroom.server.http11.responses import header_lines
-from stillroom.server.http11.service import Service
+from stillroom.speed.fast_path.reads import FastReads
+from stillroom.speed.fast_path.responses import FileResponses, redirects
+from stillroom.speed.fast_path.uploads import FastUploads
+from stillroom.speed.http11 import asgi
+from stillroom.speed.http11.bounds import Bounds
+from stillroom.speed.http11.connection import Connection
+from stillroom.speed.http11.responses import header_lines
+from stillroom.speed.http11.service import Service
 from stillroom.store.capabilities import RedirectsNow, ServesNow
 from stillroom.store.settings import Settings
 

@@ -21,15 +21,15 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from stillroom.api.sendfile import OFFER
 from stillroom.bounded_cache import BoundedCache
 from stillroom.errors import StillroomError
 from stillroom.paths import ImagePath, StorageKey
-from stillroom.server.fast_path.responses import ENTRY_BYTES, CheckedFields, FindResponse, Line
-from stillroom.server.fast_path.sendfile import AnswerRecord, FileExchange, FileSlice
-from stillroom.server.http11.exchange import ClientConnection
-from stillroom.server.http11.head import Request
-from stillroom.server.http11.responses import start_of_head
+from stillroom.speed.fast_path.responses import ENTRY_BYTES, CheckedFields, FindResponse, Line
+from stillroom.speed.fast_path.sendfile import AnswerRecord, FileExchange, FileSlice
+from stillroom.speed.http11.exchange import ClientConnection
+from stillroom.speed.http11.head import Request
+from stillroom.speed.http11.responses import start_of_head
+from stillroom.speed.proxy_sendfile import OFFER
 from stillroom.store.api.images import ImageOperations
 from stillroom.store.auth.verified import CACHE_S, VerifiedTokens
 from stillroom.store.http.fields import Fields, combined

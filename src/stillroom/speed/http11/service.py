@@ -8,9 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from stillroom.server.http11.bounds import Bounds
-from stillroom.server.http11.exchange import Address, Begin, FastPath
-from stillroom.server.http11.timeout_timer import HasTimeouts, TimeoutTimer
+from stillroom.speed.http11.bounds import Bounds
+from stillroom.speed.http11.exchange import Address, Begin, FastPath
+from stillroom.speed.http11.timeout_timer import HasTimeouts, TimeoutTimer
 
 log = logging.getLogger("stillroom.server")
 
