@@ -6,7 +6,6 @@ from datetime import timedelta
 
 from fastapi import APIRouter, Request
 
-from stillroom.api.archives import Archives
 from stillroom.api.dead_letters import DeadLetterOperations
 from stillroom.api.enrichment import Enrichment
 from stillroom.api.media import MediaOperations
@@ -15,6 +14,7 @@ from stillroom.api.runs import RunOperations
 from stillroom.api.search import SearchOperation
 from stillroom.api.sign_in import SignIn
 from stillroom.assembly import Parts
+from stillroom.features.archive.operation import Archives
 from stillroom.media.runs.listing import RunListing
 from stillroom.speed.proxy_sendfile import ProxySendfile
 from stillroom.store.api.copies import Copies

@@ -15,10 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from generation import carriers
-from stillroom.api import zip_format
-from stillroom.api.archives import Archives
-from stillroom.api.zip_format import ZipWriter, safe_name
 from stillroom.errors import BackendUnavailable
+from stillroom.features.archive import zip_format
+from stillroom.features.archive.operation import Archives
+from stillroom.features.archive.zip_format import ZipWriter, safe_name
 from stillroom.paths import ImagePath, StorageKey
 from stillroom.store.api.routes import operation_router
 from stillroom.store.auth.grants import Grant

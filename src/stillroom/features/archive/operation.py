@@ -12,9 +12,9 @@ from fastapi import Request, Response
 from pydantic import Field
 from starlette.types import Receive, Scope, Send
 
-from stillroom.api.zip_format import ZipWriter
 from stillroom.concurrently import for_each_concurrently
 from stillroom.errors import BackendUnavailable, ImageNotFound, InvalidPath, StorageFull
+from stillroom.features.archive.zip_format import ZipWriter
 from stillroom.generation.reading import find_by_reading, reader_of
 from stillroom.paths import ImagePath, KeyPrefix, StorageKey, image_entry
 from stillroom.store.api.call import Call
