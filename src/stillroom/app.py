@@ -15,8 +15,8 @@ from starlette.middleware.cors import CORSMiddleware
 from stillroom import __version__
 from stillroom.api.sign_in import sign_in_router
 from stillroom.assembly import Parts, Reports, assemble
-from stillroom.derived import confinement
 from stillroom.errors import StillroomError
+from stillroom.features.pictures import confinement
 from stillroom.gallery.page import Gallery, gallery_router
 from stillroom.generation.reading import exceeded_reports
 from stillroom.media.config import PostgresConfig

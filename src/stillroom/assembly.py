@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote
 
-from stillroom.derived.images import DerivedImages
+from stillroom.features.pictures.images import DerivedImages
 from stillroom.generation.reading import Found
 from stillroom.media.background import Background
 from stillroom.media.database import MediaDatabase

@@ -15,8 +15,8 @@ from fastapi import APIRouter, Request
 from stillroom.api.sign_in import sign_in_router
 from stillroom.assembly import assemble
 from stillroom.client import AsyncImageStore
-from stillroom.derived import confinement
 from stillroom.errors import ConfigurationError
+from stillroom.features.pictures import confinement
 from stillroom.gallery.page import Gallery, gallery_router
 from stillroom.in_process import InProcessImageStore
 from stillroom.media.service import MediaResourceService

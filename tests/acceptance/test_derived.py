@@ -17,7 +17,7 @@ from pictures import picture
 from running import IMAGES, Server, is_gone, running
 from waiting import until
 
-WORKER = b"stillroom.derived.worker"
+WORKER = b"stillroom.features.pictures.worker"
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from PIL import Image
 
 from in_process import IMAGES, started
 from services.stub_r2 import StubR2, served
-from stillroom.derived.images import DerivedImages
+from stillroom.features.pictures.images import DerivedImages
 
 
 @dataclass
@@ -39,7 +39,7 @@ class Store:
         return image
 
     def kept(self) -> list[Path]:
-        return sorted((self.data / ".stillroom/derived").glob("??/*"))
+        return sorted((self.data / ".stillroom/features/pictures").glob("??/*"))
 
 
 Running = Callable[..., AbstractAsyncContextManager[Store]]

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from stillroom.derived import cache as kept
-from stillroom.derived.cache import DerivedCache
-from stillroom.derived.config import DerivedConfig
+from stillroom.features.pictures import cache as kept
+from stillroom.features.pictures.cache import DerivedCache
+from stillroom.features.pictures.config import DerivedConfig
 
 BLOCK = 4096
 

@@ -23,13 +23,13 @@ from derived.conftest import halves
 from pictures import encoded, picture, srgb_profile
 from stillroom.app import check_settings
 from stillroom.cli.doctor import doctor
-from stillroom.derived import confinement, decoding
-from stillroom.derived import decoders as pool
-from stillroom.derived.confinement import missing
-from stillroom.derived.decoders import Decoders
-from stillroom.derived.wire import Job
 from stillroom.errors import BackendUnavailable, UnsupportedMedia
-from stillroom.store.http.derivation import Derivation
+from stillroom.features.pictures import confinement, decoding
+from stillroom.features.pictures import decoders as pool
+from stillroom.features.pictures.confinement import missing
+from stillroom.features.pictures.decoders import Decoders
+from stillroom.features.pictures.derivation import Derivation
+from stillroom.features.pictures.wire import Job
 from stillroom.store.settings import Settings
 from stillroom.store.telemetry.metrics import report_confinement
 from waiting import eventually
@@ -161,7 +161,7 @@ async def test_a_decoder_knows_no_secret_and_has_bounds(
 
 GIVES_UP = """
 import os, sys
-from stillroom.derived.confinement import deny_files
+from stillroom.features.pictures.confinement import deny_files
 
 if not deny_files():
     sys.exit("no Landlock")
@@ -191,7 +191,7 @@ def test_a_decoder_can_open_no_file(tmp_path: Path) -> None:
 
 GIVES_UP_CALLS = """
 import os, resource, socket, sys
-from stillroom.derived.confinement import deny_system_calls
+from stillroom.features.pictures.confinement import deny_system_calls
 
 path = sys.argv[1]
 ours, theirs = socket.socketpair()
@@ -373,8 +373,8 @@ async def test_a_decoder_ends_with_its_server(tmp_path: Path) -> None:
     script = tmp_path / "server.py"
     script.write_text(
         "import asyncio, os\n"
-        "from stillroom.derived.decoders import Decoders\n"
-        "from stillroom.store.http.derivation import Derivation\n"
+        "from stillroom.features.pictures.decoders import Decoders\n"
+        "from stillroom.features.pictures.derivation import Derivation\n"
         "async def main():\n"
         "    decoders = Decoders(1, max_pixels=10**6)\n"
         "    file = os.open(os.environ['ORIGINAL'], os.O_RDONLY)\n"

@@ -10,9 +10,9 @@ from PIL.PngImagePlugin import PngInfo
 
 from derived.conftest import halves, is_near
 from pictures import encoded, picture
-from stillroom.derived import decoding
-from stillroom.derived.wire import CUT_OFF, TOO_MANY_PIXELS, Job, Refused
-from stillroom.store.http.derivation import Derivation, Format
+from stillroom.features.pictures import decoding
+from stillroom.features.pictures.derivation import Derivation, Format
+from stillroom.features.pictures.wire import CUT_OFF, TOO_MANY_PIXELS, Job, Refused
 
 pytestmark = pytest.mark.slow
 

@@ -8,7 +8,7 @@ from PIL import Image
 from derived.conftest import Running, Store, halves, is_near
 from in_process import IMAGES
 from pictures import encoded, picture
-from stillroom.derived.decoders import Decoders
+from stillroom.features.pictures.decoders import Decoders
 from videos import Mp4, frames
 
 pytestmark = pytest.mark.slow

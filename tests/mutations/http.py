@@ -99,7 +99,7 @@ api/enrichment.py: acceptance/test_enrichment.py -k tags
 +        if write_condition(call.fields) is None:
 
 pictures: one side alone cuts something off
-store/http/derivation.py: derived/test_pictures.py
+features/pictures/derivation.py: derived/test_pictures.py
 -fit=parameters.fit if parameters.width and parameters.height else "contain"
 +fit=parameters.fit
 """)

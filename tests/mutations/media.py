@@ -62,7 +62,7 @@ media/rows/leases.py: media/test_expiry.py -k late
 +    renewal = sa.update(table)
 
 derived: a picture of a marked image loses the mark
-derived/images.py: derived/test_picture_marks.py -k marked_image_says
+features/pictures/images.py: derived/test_picture_marks.py -k marked_image_says
 -                        picture = await self._in_thread(with_ai_mark, picture)
 +                        picture = await self._in_thread(bytes, picture)
 """)

@@ -138,7 +138,7 @@ async def test_an_original_is_fetched_whole_and_of_one_save(
     running: Running, stub: StubR2, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("stillroom.store.bucket.objects._READ_BYTES", 1000)
-    monkeypatch.setattr("stillroom.derived.images._KEPT_IN_MEMORY_BYTES", 0)
+    monkeypatch.setattr("stillroom.features.pictures.images._KEPT_IN_MEMORY_BYTES", 0)
     async with running() as client:
         await client.post(f"{IMAGES}/b.png", files={"file": picture(size=(60, 60))})
         stub.operations.clear()

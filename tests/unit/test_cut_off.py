@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from pictures import picture
-from stillroom.derived.cut_off import is_cut_off
+from stillroom.features.pictures.cut_off import is_cut_off
 
 PNG = b"\x89PNG\r\n\x1a\n"
 PNG_END = b"\0\0\0\0IEND\xaeB`\x82"

@@ -85,7 +85,7 @@ def _show(finding: _CheckResult, *, as_json: bool) -> None:
 
 
 def _findings(settings: "Settings") -> Iterator[_CheckResult]:
-    from stillroom.derived import confinement
+    from stillroom.features.pictures import confinement
 
     yield _CheckResult("settings", "read")
     for warning in settings.warnings():

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from fastapi import Request, Response, UploadFile
 from pydantic import BaseModel, Field
 
-from stillroom.derived.images import DerivedImages
 from stillroom.errors import ImageNotFound, InvalidPath, TooLarge, UnsupportedMedia
+from stillroom.features.pictures.derivation import Derivation, parse_derivation
+from stillroom.features.pictures.images import DerivedImages
 from stillroom.media.lifetimes import Lifetimes
 from stillroom.paths import POSTER_SUFFIX, ImagePath, StorageKey, image_entry, poster_of
 from stillroom.speed.proxy_sendfile import ProxySendfile, image_response
@@ -27,7 +28,6 @@ from stillroom.store.auth.grants import Authorize, Grant
 from stillroom.store.auth.signed_urls import READER, UrlSigner, is_signed
 from stillroom.store.auth.verified import CACHE_S, Verified, VerifiedTokens
 from stillroom.store.content_type import DEFAULT, is_video
-from stillroom.store.http.derivation import Derivation, parse_derivation
 from stillroom.store.http.fields import Fields, announced_sha256, combined, lifetime
 from stillroom.store.http.multipart import FRAMING_BYTES, FilePart, boundary_of
 from stillroom.store.http.query import ListParameters

@@ -10,6 +10,7 @@ from fastapi import Request, Response
 from pydantic import BaseModel, Field
 
 from stillroom.errors import Forbidden, InvalidPath
+from stillroom.features.pictures.derivation import Fit, Format
 from stillroom.paths import ImagePath
 from stillroom.store.api.call import Call
 from stillroom.store.api.forms import JsonForm, validate
@@ -17,7 +18,6 @@ from stillroom.store.api.responses import json_answer
 from stillroom.store.api.routes import Operation
 from stillroom.store.auth.grants import Authorize, Grant
 from stillroom.store.auth.signed_urls import MAX_LIFE_S, UrlSigner
-from stillroom.store.http.derivation import Fit, Format
 from stillroom.store.http.fields import as_rfc3339
 from stillroom.wire.shown import PATH_EXAMPLE
 

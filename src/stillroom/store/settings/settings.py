@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 from pydantic import PrivateAttr, ValidationError
 from pydantic_settings import PydanticBaseSettingsSource, SettingsError
 
-from stillroom.derived.config import DerivedConfig
 from stillroom.errors import ConfigurationError
+from stillroom.features.pictures.config import DerivedConfig
 from stillroom.media.config import PostgresConfig, RowsConfig, SqliteConfig
 from stillroom.paths import COMPUTE_PREFIX
 from stillroom.store.auth.config import JwksConfig, KeyFileConfig, KeysConfig, SecretConfig

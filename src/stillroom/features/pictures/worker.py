@@ -1,4 +1,4 @@
-"""Decoding process: `python -m stillroom.derived.worker MOST_PIXELS`, with its socket as stdin.
+"""Decoding process: `python -m stillroom.features.pictures.worker MOST_PIXELS`, with its socket as stdin.
 
 Untrusted files are decoded only here, by libraries written in C. The process is therefore confined:
 its environment contains no secrets, it receives one open original at a time, and its memory,
@@ -18,8 +18,8 @@ import sys
 from collections.abc import Callable
 from typing import BinaryIO, Final
 
-from stillroom.derived.confinement import deny_files, deny_system_calls, limit
-from stillroom.derived.wire import (
+from stillroom.features.pictures.confinement import deny_files, deny_system_calls, limit
+from stillroom.features.pictures.wire import (
     BROKEN,
     JOB,
     MADE,
@@ -54,7 +54,7 @@ def main() -> None:
     max_pixels = int(sys.argv[1])
     channel = socket.socket(fileno=0)
     try:
-        from stillroom.derived import decoding
+        from stillroom.features.pictures import decoding
     except ImportError as error:
         _respond(
             channel, BROKEN, f"{error}: install Stillroom with its server, `[server]`".encode()

@@ -8,7 +8,7 @@ import struct
 from dataclasses import dataclass
 from typing import Final, Self
 
-from stillroom.store.http.derivation import Derivation
+from stillroom.features.pictures.derivation import Derivation
 
 JOB: Final = struct.Struct("!II?4sB")
 RESPONSE: Final = struct.Struct("!cI")

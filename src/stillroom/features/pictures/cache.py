@@ -1,6 +1,6 @@
 """Thumbnail cache of limited size: small files in a folder that all server processes share.
 
-.stillroom/derived/
+.stillroom/features/pictures/
     ab/ab12…         a thumbnail, named by the hash of its original, derivation and encoder
     lock             eight bytes with the total size of all thumbnails; used for range locks
 
@@ -21,8 +21,8 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Final
 
-from stillroom.derived.config import DerivedConfig
 from stillroom.errors import BackendUnavailable
+from stillroom.features.pictures.config import DerivedConfig
 from stillroom.store.values import StoredImage
 
 _FILE_MODE: Final = 0o640
@@ -48,7 +48,7 @@ _FLOCK: Final = struct.Struct("hhqqi0q")
 """Layout of struct flock, whose pid is 0:
 https://man7.org/linux/man-pages/man2/fcntl_locking.2.html"""
 
-log = logging.getLogger("stillroom.derived")
+log = logging.getLogger("stillroom.features.pictures")
 
 
 class DerivedCache:

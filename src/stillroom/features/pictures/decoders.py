@@ -13,11 +13,11 @@ import sys
 import weakref
 from typing import Final, Self
 
-from stillroom.derived import wire
 from stillroom.errors import BackendUnavailable, UnsupportedMedia
-from stillroom.store.http.derivation import Derivation
+from stillroom.features.pictures import wire
+from stillroom.features.pictures.derivation import Derivation
 
-_WORKER: Final = "stillroom.derived.worker"
+_WORKER: Final = "stillroom.features.pictures.worker"
 
 _MAX_S: Final = 60.0
 """Time limit in seconds for decoding an image. The limit of processor time is lower."""
@@ -65,7 +65,7 @@ _MALLOC: Final = {
 Otherwise the kernel would map all pages again, and a WebP would take a third longer. See
 https://man7.org/linux/man-pages/man3/mallopt.3.html."""
 
-log = logging.getLogger("stillroom.derived")
+log = logging.getLogger("stillroom.features.pictures")
 
 
 class Decoders:

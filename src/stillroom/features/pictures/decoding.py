@@ -17,8 +17,15 @@ from typing import BinaryIO, Final
 
 from PIL import AvifImagePlugin, Image, ImageCms
 
-from stillroom.derived.cut_off import is_cut_off
-from stillroom.derived.wire import COLOR, CUT_OFF, TOO_MANY_PIXELS, TOO_MANY_SCANS, Job, Refused
+from stillroom.features.pictures.cut_off import is_cut_off
+from stillroom.features.pictures.wire import (
+    COLOR,
+    CUT_OFF,
+    TOO_MANY_PIXELS,
+    TOO_MANY_SCANS,
+    Job,
+    Refused,
+)
 
 FORMATS: Final = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "AVIF")
 """Formats that are decoded: those that image generators write and browsers display.

@@ -14,17 +14,17 @@ from urllib.parse import quote, urlsplit
 from weakref import WeakValueDictionary
 
 from stillroom.bounded_cache import BoundedCache
-from stillroom.derived.cache import DerivedCache, DerivedImage, write_all
-from stillroom.derived.config import DerivedConfig
-from stillroom.derived.decoders import Decoders
 from stillroom.errors import BackendUnavailable, UnsupportedMedia
+from stillroom.features.pictures.cache import DerivedCache, DerivedImage, write_all
+from stillroom.features.pictures.config import DerivedConfig
+from stillroom.features.pictures.decoders import Decoders
+from stillroom.features.pictures.derivation import Derivation
 from stillroom.formats.work_budget import TooMuchWork
 from stillroom.generation.ai_mark import TYPES
 from stillroom.generation.reading import by_reading, find_mark, reader_of
 from stillroom.generation.writing.mark import with_ai_mark
 from stillroom.paths import StorageKey
 from stillroom.store.content_type import VIDEO
-from stillroom.store.http.derivation import Derivation
 from stillroom.store.values import LocalImage, OpenedImage, RemoteImage, StoredImage
 
 _REVISION: Final = 1
