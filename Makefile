@@ -168,7 +168,7 @@ lint: lint-javascript lint-python
 
 # The gallery's modules as they are: nothing of npm is built in or shipped.
 lint-javascript: $(STAMP)/javascript
-	node_modules/.bin/eslint --max-warnings 0 src/stillroom/gallery/static integrations/comfyui/web
+	node_modules/.bin/eslint --max-warnings 0 src/stillroom/features/gallery/static integrations/comfyui/web
 	node_modules/.bin/tsc
 
 lint-python: $(STAMP)/dev

@@ -21,7 +21,7 @@ from playwright.sync_api import Browser, sync_playwright
 
 from benchmarks import servers
 from benchmarks.servers import Server
-from stillroom.gallery.page import Gallery
+from stillroom.features.gallery.page import Gallery
 
 COUNT: Final = 100_000
 DISTINCT: Final = 64

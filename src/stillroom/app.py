@@ -13,11 +13,11 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
 from stillroom import __version__
-from stillroom.api.sign_in import sign_in_router
 from stillroom.assembly import Parts, Reports, assemble
 from stillroom.errors import StillroomError
+from stillroom.features.gallery.page import Gallery, gallery_router
+from stillroom.features.gallery.sign_in import sign_in_router
 from stillroom.features.pictures import confinement
-from stillroom.gallery.page import Gallery, gallery_router
 from stillroom.generation.reading import exceeded_reports
 from stillroom.media.config import PostgresConfig
 from stillroom.router import image_operations, sign_in_of, stillroom_router

@@ -12,12 +12,12 @@ from typing import Final, Literal
 
 from fastapi import APIRouter, Request
 
-from stillroom.api.sign_in import sign_in_router
 from stillroom.assembly import assemble
 from stillroom.client import AsyncImageStore
 from stillroom.errors import ConfigurationError
+from stillroom.features.gallery.page import Gallery, gallery_router
+from stillroom.features.gallery.sign_in import sign_in_router
 from stillroom.features.pictures import confinement
-from stillroom.gallery.page import Gallery, gallery_router
 from stillroom.in_process import InProcessImageStore
 from stillroom.media.service import MediaResourceService
 from stillroom.router import sign_in_of, stillroom_router

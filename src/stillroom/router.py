@@ -12,9 +12,10 @@ from stillroom.api.media import MediaOperations
 from stillroom.api.metadata import MetadataOperation
 from stillroom.api.runs import RunOperations
 from stillroom.api.search import SearchOperation
-from stillroom.api.sign_in import SignIn
 from stillroom.assembly import Parts
 from stillroom.features.archive.operation import Archives
+from stillroom.features.gallery.sign_in import SignIn
+from stillroom.features.gallery.sign_in_codes import SignInCodes
 from stillroom.media.runs.listing import RunListing
 from stillroom.speed.proxy_sendfile import ProxySendfile
 from stillroom.store.api.copies import Copies
@@ -26,7 +27,6 @@ from stillroom.store.api.signed_urls import UrlSigning
 from stillroom.store.auth.choose import signing_secrets
 from stillroom.store.auth.config import SecretConfig
 from stillroom.store.auth.grants import Grant
-from stillroom.store.auth.sign_in_codes import SignInCodes
 from stillroom.store.auth.tokens import mint_token
 from stillroom.store.capabilities import PinsNames
 from stillroom.store.settings import Settings

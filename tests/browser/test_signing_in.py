@@ -11,7 +11,7 @@ from playwright.sync_api import Locator, Page, expect
 from browser.visiting import Visit, a_file, fragment
 from pictures import picture
 from running import Server, running
-from stillroom.store.auth.sign_in_codes import SignInCodes
+from stillroom.features.gallery.sign_in_codes import SignInCodes
 from stillroom.store.auth.tokens import mint_token
 
 pytestmark = pytest.mark.slow

@@ -53,8 +53,8 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     wheel = build("wheel", folder)
     names = zipfile.ZipFile(wheel).namelist()
     assert "stillroom/py.typed" in names
-    static = ROOT / "src/stillroom/gallery/static"
-    pages = {f"stillroom/gallery/static/{file.name}" for file in static.iterdir()}
+    static = ROOT / "src/stillroom/features/gallery/static"
+    pages = {f"stillroom/features/gallery/static/{file.name}" for file in static.iterdir()}
     assert len(pages) > 10
     assert pages <= set(names)
     return install(wheel, "client.txt", folder / "venv")

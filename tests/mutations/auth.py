@@ -84,18 +84,18 @@ store/api/signed_urls.py: acceptance/test_signed_urls.py -k only_who
 -        grant.require("storage:read", image_path)
 
 sign-in codes: one is good twice
-store/auth/sign_in_codes.py: unit/test_sign_in_codes.py
+features/gallery/sign_in_codes.py: unit/test_sign_in_codes.py
 -            is_valid = _is_valid(file)
 -            file.unlink()
 +            is_valid = _is_valid(file)
 
 sign-in codes: they do not end
-store/auth/sign_in_codes.py: unit/test_sign_in_codes.py
+features/gallery/sign_in_codes.py: unit/test_sign_in_codes.py
 -return abs(age_s) < CODE_LIFE.total_seconds()
 +return age_s is not None
 
 sign-in codes: each device is remembered for a month
-api/sign_in.py: acceptance/test_sign_in.py -k lasts
+features/gallery/sign_in.py: acceptance/test_sign_in.py -k lasts
 -_REMEMBERED_LIFE if body.remember else _TOKEN_LIFE
 +_REMEMBERED_LIFE
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from stillroom.errors import SignInCodeSpent
-from stillroom.store.auth.sign_in_codes import CODE_LIFE, SignInCodes
+from stillroom.features.gallery.sign_in_codes import CODE_LIFE, SignInCodes
 
 
 def age(folder: Path, *, by_s: float) -> None:

@@ -20,11 +20,11 @@ from uvicorn.config import STARTUP_FAILURE
 from stillroom import __version__
 from stillroom.app import check_settings, create_app
 from stillroom.errors import ConfigurationError
+from stillroom.features.gallery.sign_in_codes import CODE_LIFE, SignInCodes
 from stillroom.server.allocator import freeze_startup_objects, keep_freed_memory
 from stillroom.server.descriptors import bounds_of
 from stillroom.server.supervisor import Supervisor
 from stillroom.speed.connections import ConnectionFactory
-from stillroom.store.auth.sign_in_codes import CODE_LIFE, SignInCodes
 from stillroom.store.settings import Settings
 from stillroom.store.telemetry.logging import log_config
 

@@ -9,10 +9,10 @@ from typing import Final
 from fastapi import APIRouter, Request, Response
 from pydantic import Field
 
+from stillroom.features.gallery.sign_in_codes import SignInCodes
 from stillroom.store.api.forms import JsonForm, read_json, validate
 from stillroom.store.api.operation import OperationRoute
 from stillroom.store.api.responses import json_answer
-from stillroom.store.auth.sign_in_codes import SignInCodes
 from stillroom.store.http.fields import combined
 
 _TOKEN_LIFE: Final = timedelta(hours=12)
