@@ -30,16 +30,16 @@ from PIL import Image
 
 from generation.carriers import chunk
 from services.postgres import postgresql
+from stillroom.features.search.filling import IndexFilling
+from stillroom.features.search.healing import IndexHealing, never_pauses
+from stillroom.features.search.rows import SearchRows
+from stillroom.features.search.terms import parse_terms
+from stillroom.features.search.values import IndexedImage, SearchQuery
 from stillroom.generation.facts import Generation, Lora
 from stillroom.generation.reading import Found
 from stillroom.media.config import PostgresConfig, RowsConfig, SqliteConfig
 from stillroom.media.database import MediaDatabase
-from stillroom.media.index.filling import IndexFilling
-from stillroom.media.index.healing import IndexHealing, never_pauses
-from stillroom.media.index.terms import parse_terms
-from stillroom.media.index.values import IndexedImage, SearchQuery
 from stillroom.media.rows.engine import migrating
-from stillroom.media.rows.search import SearchRows
 from stillroom.paths import KeyPrefix, StorageKey
 from stillroom.store.capabilities import UNWATCHED
 from stillroom.store.choose import DiskConfig, open_storage

@@ -12,14 +12,14 @@ from typing import Final
 from urllib.parse import quote
 
 from stillroom.features.pictures.images import DerivedImages
+from stillroom.features.search.catching_up import CatchingUp
+from stillroom.features.search.filling import IndexFilling
+from stillroom.features.search.healing import IndexHealing
 from stillroom.generation.reading import Found
 from stillroom.media.background import Background
 from stillroom.media.database import MediaDatabase
 from stillroom.media.expiry import Expiry
 from stillroom.media.healing import Healer, Outcome
-from stillroom.media.index.catching_up import CatchingUp
-from stillroom.media.index.filling import IndexFilling
-from stillroom.media.index.healing import IndexHealing
 from stillroom.media.lifetimes import Lifetimes
 from stillroom.media.resource import MediaResource, QueueMetrics
 from stillroom.media.retention.evaluator import RetentionEvaluator

@@ -15,20 +15,20 @@ from generation.carriers import png
 from media.library import key
 from services.seaweedfs import BUCKET, KEY_ID, SECRET, SeaweedFS
 from stillroom.errors import BackendUnavailable
+from stillroom.features.search import catching_up, comparing, filling, healing
+from stillroom.features.search.catching_up import CatchingUp
+from stillroom.features.search.comparing import Comparing, Healed
+from stillroom.features.search.filling import IndexFilling
+from stillroom.features.search.healing import IndexHealing
+from stillroom.features.search.rows import SearchRows
+from stillroom.features.search.terms import parse_terms
+from stillroom.features.search.values import SearchQuery
 from stillroom.formats.work_budget import WorkBudget
 from stillroom.generation import reading
 from stillroom.generation.facts import Generation
 from stillroom.media.config import RowsConfig
 from stillroom.media.database import MediaDatabase
 from stillroom.media.expiry import never_stops
-from stillroom.media.index import catching_up, comparing, filling, healing
-from stillroom.media.index.catching_up import CatchingUp
-from stillroom.media.index.comparing import Comparing, Healed
-from stillroom.media.index.filling import IndexFilling
-from stillroom.media.index.healing import IndexHealing
-from stillroom.media.index.terms import parse_terms
-from stillroom.media.index.values import SearchQuery
-from stillroom.media.rows.search import SearchRows
 from stillroom.paths import KeyPrefix, StorageKey
 from stillroom.store.choose import DiskConfig, R2Config, open_storage
 from stillroom.store.disk.storage import DiskImageStorage

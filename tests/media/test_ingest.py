@@ -15,7 +15,7 @@ from stillroom.errors import (
     StorageFull,
     UnsupportedMedia,
 )
-from stillroom.media.index.words import MAX_TEXT
+from stillroom.features.search.words import MAX_TEXT
 from stillroom.media.resource import VIDEO, ResourceQuery
 from stillroom.media.rows.tables import deletions, healing, intents, resources
 from videos import (

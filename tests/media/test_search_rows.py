@@ -8,12 +8,13 @@ from typing import Any, Final
 
 import pytest
 
+from stillroom.features.search.rows import SearchRows
+from stillroom.features.search.terms import parse_terms, terms_of
+from stillroom.features.search.values import IndexedImage, Removed, SearchQuery
 from stillroom.generation.facts import Generation, Lora
 from stillroom.generation.reading import Found
 from stillroom.media.config import RowsConfig
 from stillroom.media.database import MediaDatabase
-from stillroom.media.index.terms import parse_terms, terms_of
-from stillroom.media.index.values import IndexedImage, Removed, SearchQuery
 from stillroom.media.resource import (
     IMAGE,
     IN_PLACE,
@@ -25,7 +26,6 @@ from stillroom.media.resource import (
     now,
 )
 from stillroom.media.rows.repository import MediaRepository
-from stillroom.media.rows.search import SearchRows
 from stillroom.paths import KeyPrefix, StorageKey
 from stillroom.store.values import StoredImage
 
@@ -278,8 +278,8 @@ async def test_pages_of_a_phrase_are_whole_however_rare_it_is(
 ) -> None:
     has_it = {n * n: n % 10 == 0 or n > 40 for n in range(60)}
     texts = {n: "snow red fox" if has_it[n] else "fox red snow" for n in has_it}
-    monkeypatch.setattr("stillroom.media.rows.search._NEAR", 8)
-    monkeypatch.setattr("stillroom.media.rows.search._REACH", reach)
+    monkeypatch.setattr("stillroom.features.search.rows._NEAR", 8)
+    monkeypatch.setattr("stillroom.features.search.rows._REACH", reach)
     await rows.write(
         [_image(f"{n}.png", Generation(prompt=text), saved_ns=n) for n, text in texts.items()]
     )

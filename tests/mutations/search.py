@@ -4,65 +4,65 @@ from mutations.fault import faults
 
 FAULTS = faults(r"""
 search, words: accents count
-media/index/words.py: media/test_search_rows.py -k accents
+features/search/words.py: media/test_search_rows.py -k accents
 -"".join(one for one in spread if not unicodedata.combining(one))
 +"".join(spread)
 
 search, words: a name is found by its first word alone
-media/index/words.py: media/test_search_rows.py -k length
+features/search/words.py: media/test_search_rows.py -k length
 -for at in range(len(words))
 +for at in range(1)
 
 search, rows: a late removal takes a later save
-media/rows/search.py: media/test_search_rows.py -k removal
+features/search/rows.py: media/test_search_rows.py -k removal
 -(certain or known[key].saved_ns <= at_ns)
 +known[key].saved_ns
 
 search, rows: an older save that comes late replaces a newer one
-media/rows/search.py: media/test_search_rows.py -k later_save
+features/search/rows.py: media/test_search_rows.py -k later_save
 -(key not in known or known[key].saved_ns <= image["saved_ns"])
 +(key not in known or known[key].saved_ns)
 
 search, rows: what is behind a prefix is found, too
-media/rows/search.py: media/test_search_rows.py -k filters
+features/search/rows.py: media/test_search_rows.py -k filters
 -asked.where(key >= prefix, key < prefix + BEHIND_ALL)
 +asked.where(key >= prefix)
 
 search, rows: a page begins with the last image of the one before
-media/rows/search.py: media/test_search_rows.py -k page_by_page
+features/search/rows.py: media/test_search_rows.py -k page_by_page
 -yield order < query.after if query.descending
 +yield order <= query.after if query.descending
 
 search, rows: the mark of an older save is told
-media/rows/search.py: media/test_search_rows.py acceptance/test_entries.py -k 'ai_made or mark'
+features/search/rows.py: media/test_search_rows.py acceptance/test_entries.py -k 'ai_made or mark'
 -            if row.etag == etags[row.storage_key]
 
 search, rows: the words of an image stay behind it
-media/rows/search.py: media/test_search_rows.py media/test_index.py
+features/search/rows.py: media/test_search_rows.py media/test_index.py
 -            connection.execute(sa.delete(full_text).where(full_text.c.rowid.in_(gone)))
 +            pass
 
 search, rows: images saved at one moment replace each other
-media/rows/search.py: media/test_search_rows.py -k 'one_moment or newest'
+features/search/rows.py: media/test_search_rows.py -k 'one_moment or newest'
 -if id_ in taken or last[id_] != at]
 +if last[id_] != at]
 
 search, words: a prompt is looked for in paths, too
-media/rows/full_text.py: media/test_search_rows.py -k 'words_and_phrases or filters'
+features/search/full_text.py: media/test_search_rows.py -k 'words_and_phrases or filters'
 -yield _Way(words, is_prefix, ("prompt",))
 +yield _Way(words, is_prefix, _COLUMNS)
 
 search, words: a phrase begins in a prompt and ends in a path
-media/rows/full_text.py: media/test_search_rows.py -k phrases
+features/search/full_text.py: media/test_search_rows.py -k phrases
 -        position += _GAP
 
 search, words: who may not see the library searches its texts
-media/rows/full_text.py: media/test_search_rows.py -k captions
+features/search/full_text.py: media/test_search_rows.py -k captions
 -        if query.sees_library:
 +        if query:
 
 search, words: what the library says of an older save is found
-media/rows/library_words.py: media/test_search_rows.py -k captions
+features/search/library_words.py: media/test_search_rows.py -k captions
 -said.get((image["storage_key"], image["save_id"]))
 +next(iter(said.values()), None)
 
@@ -71,27 +71,27 @@ media/rows/tags.py: media/test_search_rows.py -k captions
 -            await connection.run_sync(reword, [key])
 
 index: a copy has the facts of what was saved over its source
-media/index/filling.py: media/test_index.py -k copy
+features/search/filling.py: media/test_index.py -k copy
 -                if source is not None and source.image.save_id == origin.save_id:
 +                if source is not None:
 
 index: what could not be written replaces what came since
-media/index/filling.py: media/test_index.py -k batch
+features/search/filling.py: media/test_index.py -k batch
 -        if change.key not in self._noted:
 +        if change.key:
 
 index: the row of a save that is written late stays
-media/index/filling.py: media/test_index.py -k before_it_is_written
+features/search/filling.py: media/test_index.py -k before_it_is_written
 -if one.at_ns > due] + removed
 +if one.at_ns > due]
 
 index: manifests are images
-media/index/filling.py: media/test_index.py -k manifest
+features/search/filling.py: media/test_index.py -k manifest
 -        if not self._is_running or key.is_manifest:
 +        if not self._is_running:
 
 index: a change that could not be noted is not healed
-media/index/filling.py: media/test_index.py -k too_much
+features/search/filling.py: media/test_index.py -k too_much
 -        if self.lost:
 -            self.lost = 0
 -            from stillroom.media.rows.scans import INDEX
@@ -100,27 +100,27 @@ media/index/filling.py: media/test_index.py -k too_much
 +        self.lost = 0
 
 index: healing looks at compute results alone
-media/index/healing.py: media/test_index.py -k healing
+features/search/healing.py: media/test_index.py -k healing
 -                if next_after is None and tree != TREES[-1]:
 -                    next_after = MEDIA_PREFIX
 
 index: healing keeps the rows of what is gone
-media/index/comparing.py: media/test_index.py -k healing
+features/search/comparing.py: media/test_index.py -k healing
 -self._look_at(known.keys() - there.keys())
 +self._look_at(known.keys() & set())
 
 index: healing leaves out what was saved over
-media/index/comparing.py: media/test_index.py -k healing
+features/search/comparing.py: media/test_index.py -k healing
 -return image.key.text in known and known[image.key.text].is_of(image)
 +return image.key.text in known
 
 search: a confined token finds what others have
-api/search.py: acceptance/test_search.py -k confined
+features/search/operation.py: acceptance/test_search.py -k confined
 -prefix=KeyPrefix.of_images(visible)
 +prefix=KeyPrefix.of_images(asked.prefix)
 
 search: a cursor that no row can have reaches the database
-store/http/search_query.py: acceptance/test_search.py -k bad_value
+features/search/query.py: acceptance/test_search.py -k bad_value
 -    if by_path or not _POSITION.fullmatch(text) or int(text) > _MAX_POSITION:
 +    if by_path or not _POSITION.fullmatch(text):
 """)

@@ -20,8 +20,8 @@ from stillroom.api.media_forms import (
     MediaResourceView,
     ResourceChange,
 )
-from stillroom.api.search import facts_of
 from stillroom.errors import Forbidden, PreconditionFailed, StillroomError
+from stillroom.features.search.operation import facts_of
 from stillroom.generation.facts import Generation
 from stillroom.media.resource import Change, MediaResource, ResourceQuery
 from stillroom.media.service import INGEST_S, MediaResourceService

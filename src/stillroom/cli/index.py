@@ -10,7 +10,7 @@ from stillroom.cli.options import DATA_DIR, asynchronous, json_option, read_sett
 from stillroom.cli.output import StatusLine, counted, echo_record
 
 if TYPE_CHECKING:  # commands import the server's libraries only when they run
-    from stillroom.media.index.comparing import Healed
+    from stillroom.features.search.comparing import Healed
 
 
 @click.group(cls=Group)
@@ -31,7 +31,7 @@ async def rebuild(*, restart: bool, as_json: bool, data_dir: str | None) -> bool
     and it resumes after an interruption.
     """
     from stillroom.assembly import opened_library
-    from stillroom.media.index.healing import never_pauses
+    from stillroom.features.search.healing import never_pauses
 
     settings = read_settings(data_dir)
     began, status_line = time.monotonic(), StatusLine(10, redrawn="{}\r")

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar, Final
 
+from stillroom.features.search.values import NO_FACTS, FactsQuery
 from stillroom.generation.ai_mark import AiMark
 from stillroom.generation.facts import Generation
-from stillroom.media.index.values import NO_FACTS, FactsQuery
 from stillroom.paths import KeyPrefix, StorageKey
 
 # Values of `MediaResource.resource_type`:

@@ -33,9 +33,9 @@ from stillroom.errors import (
     ResourceConflict,
     StorageFull,
 )
+from stillroom.features.search.filling import read_facts
+from stillroom.features.search.values import kept_of
 from stillroom.media.database import MediaDatabase
-from stillroom.media.index.filling import read_facts
-from stillroom.media.index.values import kept_of
 from stillroom.media.intents import lease_end, protected, renewed
 from stillroom.media.recorded_bytes import has_its_bytes, is_intact, is_recorded
 from stillroom.media.resource import (

@@ -4,17 +4,17 @@ from collections.abc import Sequence
 
 import sqlalchemy as sa
 
+from stillroom.features.search.indexed_rows import IndexedRows
+from stillroom.features.search.rows import SearchRows
 from stillroom.media.resource import QueueMetrics, now
 from stillroom.media.rows.dead_letters import DeadLetterRows
 from stillroom.media.rows.deletions import DeletionRows
 from stillroom.media.rows.engine import RowsEngine
 from stillroom.media.rows.healing import HealingRows
-from stillroom.media.rows.indexed import IndexedRows
 from stillroom.media.rows.intents import IntentRows
 from stillroom.media.rows.resources import ResourceRows
 from stillroom.media.rows.run_deletions import RunDeletionRows
 from stillroom.media.rows.scans import ScanRows
-from stillroom.media.rows.search import SearchRows
 from stillroom.media.rows.statements import known_keys
 from stillroom.media.rows.tables import dead_letters, deletions, healing, intents
 from stillroom.media.rows.tags import TagRows

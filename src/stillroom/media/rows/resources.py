@@ -9,6 +9,8 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from stillroom.errors import ResourceNotFound, ResourceProtected
+from stillroom.features.search.full_text import bounds_of, matching
+from stillroom.features.search.library_words import reword
 from stillroom.media.resource import (
     DELETED,
     Change,
@@ -19,10 +21,8 @@ from stillroom.media.resource import (
     now,
 )
 from stillroom.media.rows.engine import Rows
-from stillroom.media.rows.full_text import bounds_of, matching
 from stillroom.media.rows.intents import end_intent, require_intent
 from stillroom.media.rows.leases import is_unclaimed
-from stillroom.media.rows.library_words import reword
 from stillroom.media.rows.marks import cancel_marks_at, write_mark
 from stillroom.media.rows.pages import each_page
 from stillroom.media.rows.statements import (

@@ -8,8 +8,8 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from stillroom.errors import ResourceNotFound
+from stillroom.features.search.library_words import reword
 from stillroom.media.rows.engine import Rows
-from stillroom.media.rows.library_words import reword
 from stillroom.media.rows.statements import insert_into
 from stillroom.media.rows.tables import resources, tags
 from stillroom.paths import StorageKey

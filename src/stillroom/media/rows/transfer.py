@@ -13,10 +13,10 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from stillroom.features.search.library_words import reword
 from stillroom.media.resource import DELETED, MediaResource, new_id
 from stillroom.media.rows import leases
 from stillroom.media.rows.engine import Rows
-from stillroom.media.rows.library_words import reword
 from stillroom.media.rows.pages import each_page
 from stillroom.media.rows.statements import (
     await_healing,

@@ -7,8 +7,8 @@ from datetime import datetime
 from typing import Annotated, Final
 
 from stillroom.errors import InvalidParameter
+from stillroom.features.search.facts_query import FactsParameters
 from stillroom.paths import ImagePath, ImagePrefix, StorageKey, path_of_key
-from stillroom.store.http.facts_query import FactsParameters
 from stillroom.store.http.parameters import (
     DEFAULT_LIMIT,
     EVERY_PATH,

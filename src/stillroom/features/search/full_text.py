@@ -1,6 +1,6 @@
 """Full-text search in the index: FTS5 in SQLite, `tsvector` in PostgreSQL.
 
-All words come from `media/index/words.py`, and consist of letters and digits. The databases
+All words come from `features/search/words.py`, and consist of letters and digits. The databases
 therefore never parse a client's text as a query.
 """
 
@@ -10,10 +10,8 @@ from typing import Final, NamedTuple
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import TSQUERY
 
-from stillroom.generation.facets import FACETS
-from stillroom.generation.facts import Generation
-from stillroom.media.index.values import FactsQuery, IndexedImage, Term
-from stillroom.media.index.words import (
+from stillroom.features.search.values import FactsQuery, IndexedImage, Term
+from stillroom.features.search.words import (
     Phrase,
     facet,
     folder_facet,
@@ -22,6 +20,8 @@ from stillroom.media.index.words import (
     starts_of,
     words_of,
 )
+from stillroom.generation.facets import FACETS
+from stillroom.generation.facts import Generation
 from stillroom.media.rows.tables import search_images
 from stillroom.paths import COMPUTE_PREFIX, MEDIA_PREFIX
 

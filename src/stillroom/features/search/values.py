@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+from stillroom.features.search.words import MAX_TEXT, Phrase
 from stillroom.generation.facts import Generation
 from stillroom.generation.reading import Found
-from stillroom.media.index.words import MAX_TEXT, Phrase
 from stillroom.paths import KeyPrefix, StorageKey
 from stillroom.store.values import StoredImage
 

@@ -11,8 +11,8 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from datetime import timedelta
 from typing import Final
 
+from stillroom.features.search.comparing import Comparing, Healed
 from stillroom.media.database import MediaDatabase
-from stillroom.media.index.comparing import Comparing, Healed
 from stillroom.media.resource import now
 from stillroom.paths import COMPUTE_PREFIX, MEDIA_PREFIX, KeyPrefix
 from stillroom.store.port import ImageStorage

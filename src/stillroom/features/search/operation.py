@@ -9,11 +9,13 @@ from pydantic import BaseModel, Field
 
 from stillroom.api.metadata import ImageMetadata
 from stillroom.errors import InvalidParameter
+from stillroom.features.search.facts_query import FactsParameters
+from stillroom.features.search.query import SearchParameters, cursor_behind
+from stillroom.features.search.terms import narrowed, parse_terms, terms_of
+from stillroom.features.search.values import FactsQuery, SearchQuery, Term
 from stillroom.generation.facets import FACETS
 from stillroom.media.clock import to_nanoseconds
 from stillroom.media.database import MediaDatabase
-from stillroom.media.index.terms import narrowed, parse_terms, terms_of
-from stillroom.media.index.values import FactsQuery, SearchQuery, Term
 from stillroom.media.tags import UNWANTED, checked_tags
 from stillroom.paths import ImagePrefix, KeyPrefix, image_entry, image_key_bound
 from stillroom.store.api.call import Call
@@ -21,8 +23,6 @@ from stillroom.store.api.entries import described_metadata
 from stillroom.store.api.responses import json_answer
 from stillroom.store.api.routes import Operation
 from stillroom.store.auth.grants import Authorize, Grant
-from stillroom.store.http.facts_query import FactsParameters
-from stillroom.store.http.search_query import SearchParameters, cursor_behind
 
 
 class SearchResults(BaseModel):

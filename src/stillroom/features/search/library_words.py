@@ -6,10 +6,10 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
+from stillroom.features.search.full_text import full_text, library_facets, texts_of, tsvector
+from stillroom.features.search.values import IndexedImage
 from stillroom.generation.facts import generation_of
 from stillroom.generation.reading import Found
-from stillroom.media.index.values import IndexedImage
-from stillroom.media.rows.full_text import full_text, library_facets, texts_of, tsvector
 from stillroom.media.rows.statements import among
 from stillroom.media.rows.tables import resources, search_images, tags
 from stillroom.paths import StorageKey

@@ -15,10 +15,10 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from stillroom.errors import BackendUnavailable
+from stillroom.features.search.comparing import SETTLED_NS, Comparing, Healed
+from stillroom.features.search.healing import TREES, StopsWithin, healing_pause
+from stillroom.features.search.values import BEHIND_ALL, KeyRange
 from stillroom.media.database import MediaDatabase
-from stillroom.media.index.comparing import SETTLED_NS, Comparing, Healed
-from stillroom.media.index.healing import TREES, StopsWithin, healing_pause
-from stillroom.media.index.values import BEHIND_ALL, KeyRange
 from stillroom.media.resource import now
 from stillroom.paths import KeyPrefix
 from stillroom.store.capabilities import FindsChangedFolders

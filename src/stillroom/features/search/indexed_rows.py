@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 
 import sqlalchemy as sa
 
-from stillroom.media.index.values import BEHIND_ALL, Indexed, KeyRange
+from stillroom.features.search.rows import allow
+from stillroom.features.search.values import BEHIND_ALL, Indexed, KeyRange
 from stillroom.media.rows.engine import Rows
-from stillroom.media.rows.search import allow
 from stillroom.media.rows.statements import table_of
 from stillroom.media.rows.tables import search_images
 

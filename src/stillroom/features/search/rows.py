@@ -13,18 +13,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from stillroom.generation.ai_mark import AiMark
-from stillroom.media.index.values import (
-    BEHIND_ALL,
-    FoundPage,
-    Indexed,
-    IndexedImage,
-    Removed,
-    SearchQuery,
-)
-from stillroom.media.index.words import facet, folder_facet
-from stillroom.media.rows.engine import Rows
-from stillroom.media.rows.full_text import (
+from stillroom.features.search.full_text import (
     SPREAD_NS,
     bounds_of,
     full_text,
@@ -34,7 +23,18 @@ from stillroom.media.rows.full_text import (
     texts_of,
     tsvector,
 )
-from stillroom.media.rows.library_words import Row, describe, image_of, lock_index
+from stillroom.features.search.library_words import Row, describe, image_of, lock_index
+from stillroom.features.search.values import (
+    BEHIND_ALL,
+    FoundPage,
+    Indexed,
+    IndexedImage,
+    Removed,
+    SearchQuery,
+)
+from stillroom.features.search.words import facet, folder_facet
+from stillroom.generation.ai_mark import AiMark
+from stillroom.media.rows.engine import Rows
 from stillroom.media.rows.tables import search_images
 from stillroom.paths import StorageKey
 from stillroom.store.values import StoredImage

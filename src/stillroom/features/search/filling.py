@@ -18,11 +18,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from stillroom.errors import BackendUnavailable, ImageNotFound, StillroomError
+from stillroom.features.search.values import IndexedImage, Removed
 from stillroom.formats.file_parts import FileParts, MoreNeeded
 from stillroom.formats.work_budget import TooMuchWork
 from stillroom.generation.reading import UNKNOWN, Found, find, find_by_reading, run_parser
 from stillroom.media.database import MediaDatabase
-from stillroom.media.index.values import IndexedImage, Removed
 from stillroom.media.resource import now
 from stillroom.paths import StorageKey
 from stillroom.store.port import ImageStorage
