@@ -18,7 +18,7 @@ PATIENT: Final = {
     "stillroom.store.api.entries._MARKS_TIMEOUT_S": 60.0,
     "stillroom.store.api.health._WAIT_S": 60.0,
     "stillroom.api.metadata._EXPIRATION_TIMEOUT_S": 60.0,
-    "stillroom.api.runs._EXPIRATIONS_TIMEOUT_S": 60.0,
+    "stillroom.features.runs.operations._EXPIRATIONS_TIMEOUT_S": 60.0,
     "stillroom.store.auth.jwks.FETCH_TIMEOUT_S": 60.0,
     "stillroom.cli.doctor._TIMEOUT_S": 60,
     **{f"stillroom.cli.{module}.PROMPT_DEADLINE_S": 60 for module in _PROMPTING},

@@ -12,6 +12,8 @@ from typing import Final
 from urllib.parse import quote
 
 from stillroom.features.pictures.images import DerivedImages
+from stillroom.features.runs.deletion import RunDeletions
+from stillroom.features.runs.service import Runs
 from stillroom.features.search.catching_up import CatchingUp
 from stillroom.features.search.filling import IndexFilling
 from stillroom.features.search.healing import IndexHealing
@@ -25,8 +27,6 @@ from stillroom.media.resource import MediaResource, QueueMetrics
 from stillroom.media.retention.evaluator import RetentionEvaluator
 from stillroom.media.retention.file import FILE_NAME, read_rules
 from stillroom.media.retention.rules import Rules
-from stillroom.media.runs.deletion import RunDeletions
-from stillroom.media.runs.service import Runs
 from stillroom.media.service import MediaResourceService
 from stillroom.media.sweeper import Sweeper, Swept
 from stillroom.store.auth.choose import open_keys, signing_secrets

@@ -10,13 +10,13 @@ from stillroom.api.dead_letters import DeadLetterOperations
 from stillroom.api.enrichment import Enrichment
 from stillroom.api.media import MediaOperations
 from stillroom.api.metadata import MetadataOperation
-from stillroom.api.runs import RunOperations
 from stillroom.assembly import Parts
 from stillroom.features.archive.operation import Archives
 from stillroom.features.gallery.sign_in import SignIn
 from stillroom.features.gallery.sign_in_codes import SignInCodes
+from stillroom.features.runs.listing import RunListing
+from stillroom.features.runs.operations import RunOperations
 from stillroom.features.search.operation import SearchOperation
-from stillroom.media.runs.listing import RunListing
 from stillroom.speed.proxy_sendfile import ProxySendfile
 from stillroom.store.api.copies import Copies
 from stillroom.store.api.deletions import Deletions

@@ -11,10 +11,10 @@ from crash.scene import Scene
 from media.library import GRACE, is_there, key, make_due
 from pictures import picture
 from stillroom.errors import RunConflict
+from stillroom.features.runs.deletion import RunDeletions
+from stillroom.features.runs.service import Runs
 from stillroom.media.resource import now
 from stillroom.media.rows.tables import deletions, run_deletions
-from stillroom.media.runs.deletion import RunDeletions
-from stillroom.media.runs.service import Runs
 from stillroom.media.sweeper import Sweeper
 from stillroom.paths import ImagePath
 from stillroom.store.values import ListQuery

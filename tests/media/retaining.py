@@ -10,6 +10,8 @@ import pytest
 from media.expiring import by_rules, let_it_be_time
 from media.library import Library
 from pictures import picture
+from stillroom.features.runs.deletion import RunDeletions
+from stillroom.features.runs.service import Runs
 from stillroom.media import clock, expiry
 from stillroom.media.config import RowsConfig
 from stillroom.media.expiry import never_stops
@@ -17,8 +19,6 @@ from stillroom.media.retention import plan
 from stillroom.media.retention.evaluator import RetentionEvaluator
 from stillroom.media.retention.plan import PlannedImage, planned_images
 from stillroom.media.retention.rules import Rule, Rules
-from stillroom.media.runs.deletion import RunDeletions
-from stillroom.media.runs.service import Runs
 from stillroom.media.sweeper import Sweeper, Swept
 from stillroom.paths import ImagePath, StorageKey, image_entry
 from stillroom.store.port import ImageStorage

@@ -13,12 +13,12 @@ from media.expiring import OLD_AT_ONCE, expiring, let_it_be_time
 from media.library import Library, bury_by_hand, is_there, key, make_due
 from pictures import picture
 from stillroom.errors import BackendUnavailable
+from stillroom.features.runs.service import Runs
 from stillroom.media import expiry
 from stillroom.media.expiry import never_stops
 from stillroom.media.resource import now
 from stillroom.media.rows.scans import EXPIRY
 from stillroom.media.rows.tables import deletions, scans
-from stillroom.media.runs.service import Runs
 from stillroom.media.sweeper import Swept
 from stillroom.paths import ImagePath, StorageKey
 from stillroom.store.sources import DescribedSource

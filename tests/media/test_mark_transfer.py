@@ -13,6 +13,8 @@ from media.moving import EVERY_WAY, Move, moves, of_disk
 from pictures import picture
 from services.s3 import Operator
 from services.seaweedfs import BUCKET, KEY_ID, SECRET, SeaweedFS
+from stillroom.features.runs.deletion import RunDeletions
+from stillroom.features.runs.service import Runs
 from stillroom.maintenance.migration import Migration
 from stillroom.media.config import SqliteConfig
 from stillroom.media.resource import DELETION, new_id, now
@@ -25,8 +27,6 @@ from stillroom.media.rows.tables import (
     run_deletions,
 )
 from stillroom.media.rows.transfer import TransferOutcome
-from stillroom.media.runs.deletion import RunDeletions
-from stillroom.media.runs.service import Runs
 from stillroom.paths import ImagePath, StorageKey
 from stillroom.store.choose import R2Config
 

@@ -14,12 +14,12 @@ from contract.images import document, manifest_key
 from media.library import GRACE, Library, is_there, key, make_due
 from pictures import picture
 from stillroom.errors import BackendUnavailable, RunConflict, RunNotFound
+from stillroom.features.runs import deletion
+from stillroom.features.runs.deletion import RunDeletions
+from stillroom.features.runs.service import Runs
 from stillroom.media.config import RowsConfig
 from stillroom.media.resource import EXPIRED, now
 from stillroom.media.rows.tables import deletions, run_deletions
-from stillroom.media.runs import deletion
-from stillroom.media.runs.deletion import RunDeletions
-from stillroom.media.runs.service import Runs
 from stillroom.media.sweeper import Sweeper, Swept
 from stillroom.paths import ImagePath, StorageKey
 from stillroom.store.port import ImageStorage

@@ -4,37 +4,37 @@ from mutations.fault import faults
 
 FAULTS = faults(r"""
 runs: a deletion takes what was saved after it was asked for
-media/runs/deletion.py: media/test_run_deletion.py -k asked_for
+features/runs/deletion.py: media/test_run_deletion.py -k asked_for
 -            older = [image for image in images if image.modified_ns <= until_ns]
 +            older = images
 
 runs: a manifest that is written while its run is deleted stays
-media/runs/deletion.py: media/test_run_deletion.py -k written_while
+features/runs/deletion.py: media/test_run_deletion.py -k written_while
 -        await self._delete_manifest(deletion)
 -        ended =
 +        ended =
 
 runs: a deletion has no shortest grace
-media/runs/deletion.py: media/test_run_deletion.py -k minute
+features/runs/deletion.py: media/test_run_deletion.py -k minute
 -max(grace, SHORTEST_GRACE)
 +grace
 
 runs: one with a published run in it is deleted
-media/runs/deletion.py: media/test_run_deletion.py -k in_it
+features/runs/deletion.py: media/test_run_deletion.py -k in_it
 -        await self._runs.require_none_inside(folder)
 
 runs: what the library needs is marked, too
-media/rows/run_deletions.py: media/test_run_deletion.py -k recorded
+features/runs/deletion_rows.py: media/test_run_deletion.py -k recorded
 -[image for image in images if image.key not in in_use]
 +[*images]
 
 runs: of two deletions the earlier time counts
-media/rows/run_deletions.py: media/test_run_deletion.py -k one_process
+features/runs/deletion_rows.py: media/test_run_deletion.py -k one_process
 -sa.case((old > new, old), else_=new)
 +sa.case((old > new, new), else_=old)
 
 runs: a listing of a published folder gives it on each page
-media/runs/listing.py: media/test_runs.py -k behind
+features/runs/listing.py: media/test_runs.py -k behind
 -                if not start:
 -                    yield published
 -                return
@@ -42,13 +42,13 @@ media/runs/listing.py: media/test_runs.py -k behind
 +                return
 
 runs: a listing goes on inside of a published run
-media/runs/listing.py: media/test_runs.py -k behind
+features/runs/listing.py: media/test_runs.py -k behind
 -            if await self.find_published(inner) is not None:
 -                return levels
 +            await self.find_published(inner)
 
 runs: one whose manifest is damaged is open
-media/runs/listing.py: media/test_runs.py -k 'no_manifest or found or told'
+features/runs/listing.py: media/test_runs.py -k 'no_manifest or found or told'
 -        if head is None:
 -            saved_s
 +        if head is None:
@@ -57,7 +57,7 @@ media/runs/listing.py: media/test_runs.py -k 'no_manifest or found or told'
 +            saved_s
 
 runs: a torn manifest is a whole one
-media/runs/manifest.py: media/test_runs.py
+features/runs/manifest.py: media/test_runs.py
 -    raise ValueError("the manifest is incomplete")
 
 retention: a tag keeps nothing

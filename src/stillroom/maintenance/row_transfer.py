@@ -16,6 +16,7 @@ from typing import Final
 
 from stillroom.concurrently import map_concurrently
 from stillroom.errors import ConfigurationError
+from stillroom.features.runs.deletion_rows import RunDeletionRows
 from stillroom.maintenance.copies import folders_of, is_copy
 from stillroom.maintenance.migration import Migration
 from stillroom.media.config import PostgresConfig, RowsConfig, SqliteConfig
@@ -23,7 +24,6 @@ from stillroom.media.migrations import HEAD, found, migrate
 from stillroom.media.resource import DELETED, MediaResource
 from stillroom.media.rows.engine import RowsEngine
 from stillroom.media.rows.resources import ResourceRows
-from stillroom.media.rows.run_deletions import RunDeletionRows
 from stillroom.media.rows.tables import deletions
 from stillroom.media.rows.transfer import (
     QUEUES,

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Final
 
 from stillroom.concurrently import for_each_concurrently
 from stillroom.errors import BackendUnavailable, ImageNotFound, PreconditionFailed, StillroomError
+from stillroom.features.runs.deletion import RunDeletions
 from stillroom.media.database import MediaDatabase
 from stillroom.media.expiry import Expiry
 from stillroom.media.recorded_bytes import has_its_bytes, hash_of
@@ -40,7 +41,6 @@ from stillroom.media.resource import (
     Settlement,
     now,
 )
-from stillroom.media.runs.deletion import RunDeletions
 from stillroom.paths import StorageKey
 from stillroom.store.capabilities import RemovesEmptyFolders
 from stillroom.store.port import ImageStorage

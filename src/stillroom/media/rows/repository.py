@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import sqlalchemy as sa
 
+from stillroom.features.runs.deletion_rows import RunDeletionRows
 from stillroom.features.search.indexed_rows import IndexedRows
 from stillroom.features.search.rows import SearchRows
 from stillroom.media.resource import QueueMetrics, now
@@ -13,7 +14,6 @@ from stillroom.media.rows.engine import RowsEngine
 from stillroom.media.rows.healing import HealingRows
 from stillroom.media.rows.intents import IntentRows
 from stillroom.media.rows.resources import ResourceRows
-from stillroom.media.rows.run_deletions import RunDeletionRows
 from stillroom.media.rows.scans import ScanRows
 from stillroom.media.rows.statements import known_keys
 from stillroom.media.rows.tables import dead_letters, deletions, healing, intents

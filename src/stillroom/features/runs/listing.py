@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from typing import Final, Literal
 
 from stillroom.errors import InvalidPath
-from stillroom.media.runs import manifest
-from stillroom.media.runs.service import open_manifest
+from stillroom.features.runs import manifest
+from stillroom.features.runs.service import open_manifest
 from stillroom.paths import ImagePath, ImagePrefix, KeyPrefix, image_entry, image_key_bound
 from stillroom.store.port import ImageStorage
 from stillroom.store.values import ListQuery, Page

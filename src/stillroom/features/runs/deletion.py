@@ -19,10 +19,10 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from stillroom.errors import BackendUnavailable, ImageNotFound, StillroomError
+from stillroom.features.runs.service import Runs
 from stillroom.media import clock
 from stillroom.media.database import MediaDatabase
 from stillroom.media.resource import RunDeletion, now
-from stillroom.media.runs.service import Runs
 from stillroom.paths import MANIFEST_NAME, ImagePath, KeyPrefix, StorageKey, image_entry
 from stillroom.store.pages import each_page
 from stillroom.store.port import ImageStorage

@@ -24,11 +24,11 @@ from stillroom.errors import (
     RunNotFound,
     StillroomError,
 )
+from stillroom.features.runs import manifest
+from stillroom.features.runs.manifest import ImageSet, ManifestHead
 from stillroom.media.database import MediaDatabase
 from stillroom.media.recorded_bytes import hash_opened
 from stillroom.media.resource import DELETED, now
-from stillroom.media.runs import manifest
-from stillroom.media.runs.manifest import ImageSet, ManifestHead
 from stillroom.paths import ImagePath, KeyPrefix, StorageKey, image_entry, is_manifest
 from stillroom.store.pages import each_page
 from stillroom.store.port import ImageStorage
