@@ -12,6 +12,11 @@ from typing import Final
 from urllib.parse import quote
 
 from stillroom.features.pictures.images import DerivedImages
+from stillroom.features.retention.evaluator import RetentionEvaluator
+from stillroom.features.retention.expiry import Expiry
+from stillroom.features.retention.file import FILE_NAME, read_rules
+from stillroom.features.retention.lifetimes import Lifetimes
+from stillroom.features.retention.rules import Rules
 from stillroom.features.runs.deletion import RunDeletions
 from stillroom.features.runs.service import Runs
 from stillroom.features.search.catching_up import CatchingUp
@@ -20,13 +25,8 @@ from stillroom.features.search.healing import IndexHealing
 from stillroom.generation.reading import Found
 from stillroom.media.background import Background
 from stillroom.media.database import MediaDatabase
-from stillroom.media.expiry import Expiry
 from stillroom.media.healing import Healer, Outcome
-from stillroom.media.lifetimes import Lifetimes
 from stillroom.media.resource import MediaResource, QueueMetrics
-from stillroom.media.retention.evaluator import RetentionEvaluator
-from stillroom.media.retention.file import FILE_NAME, read_rules
-from stillroom.media.retention.rules import Rules
 from stillroom.media.service import MediaResourceService
 from stillroom.media.sweeper import Sweeper, Swept
 from stillroom.store.auth.choose import open_keys, signing_secrets

@@ -17,7 +17,7 @@ from stillroom.store.auth.signed_urls import UrlSigner
 from stillroom.store.values import RemoteImage
 
 if TYPE_CHECKING:
-    from stillroom.media.lifetimes import Lifetimes
+    from stillroom.features.retention.lifetimes import Lifetimes
     from stillroom.store.port import ImageStorage
 
 SIGNER = UrlSigner(["s" * 32])

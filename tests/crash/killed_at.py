@@ -20,12 +20,12 @@ from sqlalchemy import event
 
 from crash.rules import rules_about
 from stillroom.assembly import opened_library
+from stillroom.features.retention import expiry as expiry_module
+from stillroom.features.retention.expiry import Expiry
+from stillroom.features.retention.rules import Rules
 from stillroom.features.runs import deletion as run_deletion
 from stillroom.features.runs import service as run_service
-from stillroom.media import expiry as expiry_module
 from stillroom.media import migrations  # noqa: F401  (imported once, not by each child)
-from stillroom.media.expiry import Expiry
-from stillroom.media.retention.rules import Rules
 from stillroom.media.rows import repository  # noqa: F401  (as above)
 from stillroom.media.service import MediaResourceService
 from stillroom.media.sweeper import Sweeper

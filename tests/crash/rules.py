@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from stillroom.media.retention.rules import Rule
+from stillroom.features.retention.rules import Rule
 
 
 def rules_about(folder: str) -> tuple[Rule, ...]:

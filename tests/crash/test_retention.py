@@ -10,9 +10,9 @@ from crash.scene import Scene
 from media.expiring import by_rules, let_it_be_time
 from media.library import GRACE, is_there, key, make_due
 from pictures import picture
+from stillroom.features.retention.expiry import never_stops
 from stillroom.features.runs.deletion import RunDeletions
 from stillroom.features.runs.service import Runs
-from stillroom.media.expiry import never_stops
 from stillroom.media.resource import now
 from stillroom.media.rows.tables import deletions, run_deletions
 from stillroom.media.sweeper import Sweeper

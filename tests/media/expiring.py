@@ -5,9 +5,9 @@ from datetime import timedelta
 import sqlalchemy as sa
 
 from media.library import Library
-from stillroom.media.expiry import Expiry
+from stillroom.features.retention.expiry import Expiry
+from stillroom.features.retention.rules import COMPUTE_TTL, Rule, Rules
 from stillroom.media.resource import now
-from stillroom.media.retention.rules import COMPUTE_TTL, Rule, Rules
 from stillroom.media.rows.tables import scans
 
 OLD_AT_ONCE = timedelta(seconds=-60)  # a bucket's times have whole seconds, and another clock

@@ -31,7 +31,7 @@ from stillroom.store.values import ListQuery, StoredImage
 from waiting import eventually
 
 if TYPE_CHECKING:
-    from stillroom.media.expiry import Expiry
+    from stillroom.features.retention.expiry import Expiry
 
 GRACE: Final = timedelta(hours=1)
 OURS: Final = KeyPrefix("compute/ours/")

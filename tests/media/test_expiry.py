@@ -13,9 +13,9 @@ from media.expiring import OLD_AT_ONCE, expiring, let_it_be_time
 from media.library import Library, bury_by_hand, is_there, key, make_due
 from pictures import picture
 from stillroom.errors import BackendUnavailable
+from stillroom.features.retention import expiry
+from stillroom.features.retention.expiry import never_stops
 from stillroom.features.runs.service import Runs
-from stillroom.media import expiry
-from stillroom.media.expiry import never_stops
 from stillroom.media.resource import now
 from stillroom.media.rows.scans import EXPIRY
 from stillroom.media.rows.tables import deletions, scans

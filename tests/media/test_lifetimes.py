@@ -8,7 +8,7 @@ import pytest
 from media.library import Library, is_there, key, make_due
 from pictures import picture
 from stillroom.errors import BackendUnavailable
-from stillroom.media.lifetimes import Lifetimes
+from stillroom.features.retention.lifetimes import Lifetimes
 from stillroom.media.resource import now
 from stillroom.media.rows.tables import deletions
 from stillroom.media.sweeper import Swept

@@ -16,10 +16,10 @@ from media.retaining import (
     runs_of,
 )
 from pictures import picture
+from stillroom.features.retention.lifetimes import Lifetimes
+from stillroom.features.retention.rules import COMPUTE_TTL, Rule
 from stillroom.media import clock
-from stillroom.media.lifetimes import Lifetimes
 from stillroom.media.resource import now
-from stillroom.media.retention.rules import COMPUTE_TTL, Rule
 from stillroom.media.rows.tables import deletions
 from stillroom.media.sweeper import Swept
 from stillroom.paths import ImagePath, StorageKey

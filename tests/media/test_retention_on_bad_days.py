@@ -26,12 +26,12 @@ from media.retaining import (
 from pictures import picture
 from services.postgres import PostgreSQL
 from stillroom.errors import BackendUnavailable
+from stillroom.features.retention.expiry import never_stops
+from stillroom.features.retention.lifetimes import Lifetimes
+from stillroom.features.retention.rules import Rule
 from stillroom.media import clock
 from stillroom.media.config import PostgresConfig
-from stillroom.media.expiry import never_stops
-from stillroom.media.lifetimes import Lifetimes
 from stillroom.media.resource import now
-from stillroom.media.retention.rules import Rule
 from stillroom.media.sweeper import Swept
 from stillroom.store.port import ImageStorage
 from stillroom.store.values import EntryPage, ListQuery

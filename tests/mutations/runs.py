@@ -61,56 +61,56 @@ features/runs/manifest.py: media/test_runs.py
 -    raise ValueError("the manifest is incomplete")
 
 retention: a tag keeps nothing
-media/retention/rules.py: media/test_retention.py -k tagged
+features/retention/rules.py: media/test_retention.py -k tagged
 -            if rule.keep or not rule.unless_tagged.isdisjoint(tags):
 +            if rule.keep:
 
 retention: what lies in two prefixes is looked at twice
-media/retention/rules.py: unit/test_retention_file.py
+features/retention/rules.py: unit/test_retention_file.py
 -            if not prefixes or not prefix.startswith(prefixes[-1].encode()):
 +            if prefix.decode() not in prefixes:
 
 retention: what is kept within a run keeps it not
-media/retention/rules.py: media/test_retention.py -k keeps_the_run
+features/retention/rules.py: media/test_retention.py -k keeps_the_run
 - or rule.prefix.startswith(inside)
 
 retention: what was saved into an old run lately goes with it
-media/retention/evaluator.py: media/test_expiry.py -k since
+features/retention/evaluator.py: media/test_expiry.py -k since
 -max(saved_until_ns, at_ns - rule.after_ns)
 +max(saved_until_ns, at_ns)
 
 retention: one run fewer is kept
-media/retention/evaluator.py: media/test_retention.py -k last_runs
+features/retention/evaluator.py: media/test_retention.py -k last_runs
 -        if folder in newest:
 -            return None
 
 retention: a tag on equal bytes from elsewhere keeps no run
-media/retention/evaluator.py: media/test_retention.py -k tagged
+features/retention/evaluator.py: media/test_retention.py -k tagged
 -                if await self._read_tags(inside, rule.unless_tagged):
 +                if not inside and await self._read_tags(inside, rule.unless_tagged):
 
 retention: the sweeper takes images out of published runs
-media/retention/evaluator.py: media/test_retention.py -k 'asked_again or before_it_is_deleted'
+features/retention/evaluator.py: media/test_retention.py -k 'asked_again or before_it_is_deleted'
 -        if await self.find_run(image.key, {}) is not None:
 -            return False
 
 retention: a plan has what the library needs
-media/retention/plan.py: media/test_retention.py -k last_runs_stay
+features/retention/plan.py: media/test_retention.py -k last_runs_stay
 -                    if image.key not in recorded:
 +                    if image.key:
 
 retention: true is a number of runs
-media/retention/file.py: unit/test_retention_file.py
+features/retention/file.py: unit/test_retention_file.py
 -isinstance(value, int) and not isinstance(value, bool) and value > 0
 +isinstance(value, int) and value > 0
 
 retention: a file that a setting names may be missing
-media/retention/file.py: unit/test_retention_file.py
+features/retention/file.py: unit/test_retention_file.py
 -        if not is_named and isinstance(
 +        if isinstance(
 
 lifetimes: a save whose end cannot be noted takes a newer one with it
-media/lifetimes.py: media/test_lifetimes.py -k newer
+features/retention/lifetimes.py: media/test_lifetimes.py -k newer
 -self._storage.delete(image.key, save_id=image.save_id)
 +self._storage.delete(image.key)
 """)

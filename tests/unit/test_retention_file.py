@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from stillroom.errors import ConfigurationError
-from stillroom.media.retention.file import read_rules
-from stillroom.media.retention.rules import COMPUTE_TTL, Rule, Rules
+from stillroom.features.retention.file import read_rules
+from stillroom.features.retention.rules import COMPUTE_TTL, Rule, Rules
 
 HOUR = timedelta(hours=1)
 

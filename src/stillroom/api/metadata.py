@@ -10,9 +10,9 @@ from fastapi import Request, Response
 from pydantic import BaseModel
 
 from stillroom.errors import BackendUnavailable
+from stillroom.features.retention.evaluator import RetentionEvaluator
 from stillroom.generation.facts import Generation, Lora
 from stillroom.generation.reading import find_by_reading, reader_of
-from stillroom.media.retention.evaluator import RetentionEvaluator
 from stillroom.paths import StorageKey
 from stillroom.store.api.call import Call
 from stillroom.store.api.entries import ListedEntry, described_metadata

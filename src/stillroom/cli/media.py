@@ -80,7 +80,7 @@ async def sweep(*, dry_run: bool, as_json: bool, data_dir: str | None) -> bool:
     sweeps. The exit status is 1 if a deletion failed.
     """
     from stillroom.assembly import opened_library
-    from stillroom.media.expiry import never_stops
+    from stillroom.features.retention.expiry import never_stops
 
     async with opened_library(read_settings(data_dir)) as library:
         if dry_run:

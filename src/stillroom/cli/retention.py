@@ -13,7 +13,7 @@ from stillroom.cli.output import StatusLine, counted, json_text, size_text, time
 from stillroom.paths import image_entry
 
 if TYPE_CHECKING:  # commands import the server's libraries only when they run
-    from stillroom.media.retention.plan import PlannedImage
+    from stillroom.features.retention.plan import PlannedImage
 
 
 def _moment(text: str) -> datetime:
@@ -48,7 +48,7 @@ async def plan(*, at: datetime | None, summary: bool, as_json: bool, data_dir: s
     Images are deleted after a scan of the server has marked them and the grace period is over.
     """
     from stillroom.assembly import opened_library, rules_of
-    from stillroom.media.retention.plan import planned_images
+    from stillroom.features.retention.plan import planned_images
 
     settings = read_settings(data_dir)
     rules = rules_of(settings)

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from stillroom.errors import BackendUnavailable
+from stillroom.features.retention.expiry import Expiry
 from stillroom.features.search.catching_up import CatchingUp
 from stillroom.features.search.healing import IndexHealing
 from stillroom.media.database import MediaDatabase
-from stillroom.media.expiry import Expiry
 from stillroom.media.healing import HEAL_EVERY_S, Healer
 from stillroom.media.missing_bytes import warn_about_missing_bytes
 from stillroom.media.resource import QueueMetrics

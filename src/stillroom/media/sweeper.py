@@ -28,9 +28,9 @@ from typing import TYPE_CHECKING, Final
 
 from stillroom.concurrently import for_each_concurrently
 from stillroom.errors import BackendUnavailable, ImageNotFound, PreconditionFailed, StillroomError
+from stillroom.features.retention.expiry import Expiry
 from stillroom.features.runs.deletion import RunDeletions
 from stillroom.media.database import MediaDatabase
-from stillroom.media.expiry import Expiry
 from stillroom.media.recorded_bytes import has_its_bytes, hash_of
 from stillroom.media.resource import (
     DELETED,

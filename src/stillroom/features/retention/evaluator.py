@@ -1,7 +1,7 @@
 """Evaluator of the retention rules: finds images and published runs that have expired.
 
 An image in a published run expires together with the run, counted from the time of the publication.
-The expiry scan (`media/expiry.py`), the retention plan (a dry run) and the sweeper use this module.
+The expiry scan (`features/retention/expiry.py`), the retention plan (a dry run) and the sweeper use this module.
 """
 
 import heapq
@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
 
+from stillroom.features.retention.rules import Expiration, Rule, Rules
 from stillroom.features.runs.listing import RunListing
 from stillroom.features.runs.service import Runs
 from stillroom.media.database import MediaDatabase
-from stillroom.media.retention.rules import Expiration, Rule, Rules
 from stillroom.paths import (
     ImagePath,
     ImagePrefix,

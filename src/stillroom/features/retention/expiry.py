@@ -14,12 +14,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from stillroom.errors import BackendUnavailable, PreconditionFailed, RunConflict, RunNotFound
+from stillroom.features.retention.evaluator import ExpiredRun, RetentionEvaluator
+from stillroom.features.retention.rules import Rules
 from stillroom.features.runs.deletion import SHORTEST_GRACE, RunDeletions
 from stillroom.media import clock
 from stillroom.media.database import MediaDatabase
 from stillroom.media.resource import DueMark
-from stillroom.media.retention.evaluator import ExpiredRun, RetentionEvaluator
-from stillroom.media.retention.rules import Rules
 from stillroom.store.port import ImageStorage
 
 _PAGE: Final = 250
