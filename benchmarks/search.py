@@ -30,6 +30,9 @@ from PIL import Image
 
 from generation.carriers import chunk
 from services.postgres import postgresql
+from stillroom.features.library.config import PostgresConfig, RowsConfig, SqliteConfig
+from stillroom.features.library.database import MediaDatabase
+from stillroom.features.library.rows.engine import migrating
 from stillroom.features.search.filling import IndexFilling
 from stillroom.features.search.healing import IndexHealing, never_pauses
 from stillroom.features.search.rows import SearchRows
@@ -37,9 +40,6 @@ from stillroom.features.search.terms import parse_terms
 from stillroom.features.search.values import IndexedImage, SearchQuery
 from stillroom.generation.facts import Generation, Lora
 from stillroom.generation.reading import Found
-from stillroom.media.config import PostgresConfig, RowsConfig, SqliteConfig
-from stillroom.media.database import MediaDatabase
-from stillroom.media.rows.engine import migrating
 from stillroom.paths import KeyPrefix, StorageKey
 from stillroom.store.capabilities import UNWATCHED
 from stillroom.store.choose import DiskConfig, open_storage

@@ -17,9 +17,9 @@ from stillroom.assembly import Parts, Reports, assemble
 from stillroom.errors import StillroomError
 from stillroom.features.gallery.page import Gallery, gallery_router
 from stillroom.features.gallery.sign_in import sign_in_router
+from stillroom.features.library.config import PostgresConfig
 from stillroom.features.pictures import confinement
 from stillroom.generation.reading import exceeded_reports
-from stillroom.media.config import PostgresConfig
 from stillroom.router import image_operations, sign_in_of, stillroom_router
 from stillroom.store.api.browsers import DefaultSecurityHeaders, document_router
 from stillroom.store.api.health import health_router

@@ -11,6 +11,12 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote
 
+from stillroom.features.library.background import Background
+from stillroom.features.library.database import MediaDatabase
+from stillroom.features.library.healing import Healer, Outcome
+from stillroom.features.library.resource import MediaResource, QueueMetrics
+from stillroom.features.library.service import MediaResourceService
+from stillroom.features.library.sweeper import Sweeper, Swept
 from stillroom.features.pictures.images import DerivedImages
 from stillroom.features.retention.evaluator import RetentionEvaluator
 from stillroom.features.retention.expiry import Expiry
@@ -23,12 +29,6 @@ from stillroom.features.search.catching_up import CatchingUp
 from stillroom.features.search.filling import IndexFilling
 from stillroom.features.search.healing import IndexHealing
 from stillroom.generation.reading import Found
-from stillroom.media.background import Background
-from stillroom.media.database import MediaDatabase
-from stillroom.media.healing import Healer, Outcome
-from stillroom.media.resource import MediaResource, QueueMetrics
-from stillroom.media.service import MediaResourceService
-from stillroom.media.sweeper import Sweeper, Swept
 from stillroom.store.auth.choose import open_keys, signing_secrets
 from stillroom.store.auth.grants import Authorize
 from stillroom.store.auth.keys import KeySource

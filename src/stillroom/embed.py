@@ -17,9 +17,9 @@ from stillroom.client import AsyncImageStore
 from stillroom.errors import ConfigurationError
 from stillroom.features.gallery.page import Gallery, gallery_router
 from stillroom.features.gallery.sign_in import sign_in_router
+from stillroom.features.library.service import MediaResourceService
 from stillroom.features.pictures import confinement
 from stillroom.in_process import InProcessImageStore
-from stillroom.media.service import MediaResourceService
 from stillroom.router import sign_in_of, stillroom_router
 from stillroom.store.api.operation import raw_target
 from stillroom.store.auth.grants import Authorize

@@ -23,9 +23,9 @@ from stillroom.client.exchange import Answer, Call, Failure
 from stillroom.client.library import MediaLibrary, OnHealing, ResourceId
 from stillroom.client.retries import Retries
 from stillroom.client.retrying_sender import RetryingSender
+from stillroom.features.library.resource import Change, MediaResource, ResourcePage, ResourceQuery
+from stillroom.features.library.service import MediaResourceService
 from stillroom.in_process import InProcessSender, root_of
-from stillroom.media.resource import Change, MediaResource, ResourcePage, ResourceQuery
-from stillroom.media.service import MediaResourceService
 from stillroom.paths import StorageKey
 from stillroom.store.auth.grants import Grant
 from stillroom.store.http.parameters import resource_id as parse_id

@@ -12,12 +12,12 @@ import pytest
 from acceptance.migrating import facts, migrate, settings_file, write
 from pictures import picture
 from running import IMAGES, STILLROOM, running
-from stillroom.media.config import SqliteConfig
-from stillroom.media.migrations import migrate as migrate_tables
-from stillroom.media.resource import IMAGE, RELOCATED, MediaResource, new_id, now
-from stillroom.media.rows.engine import RowsEngine
-from stillroom.media.rows.tables import deletions
-from stillroom.media.rows.transfer import RowTransfer
+from stillroom.features.library.config import SqliteConfig
+from stillroom.features.library.migrations import migrate as migrate_tables
+from stillroom.features.library.resource import IMAGE, RELOCATED, MediaResource, new_id, now
+from stillroom.features.library.rows.engine import RowsEngine
+from stillroom.features.library.rows.tables import deletions
+from stillroom.features.library.rows.transfer import RowTransfer
 from stillroom.paths import StorageKey
 from stillroom.store.choose import open_storage
 from stillroom.store.settings import Settings

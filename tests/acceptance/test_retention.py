@@ -16,10 +16,10 @@ from at_the_prompt import ran
 from pictures import picture
 from running import IMAGES, STILLROOM, Server, running
 from services.seaweedfs import bucket_variables
-from stillroom.media.config import PostgresConfig, RowsConfig, SqliteConfig
-from stillroom.media.resource import now
-from stillroom.media.rows.engine import migrating
-from stillroom.media.rows.tables import deletions
+from stillroom.features.library.config import PostgresConfig, RowsConfig, SqliteConfig
+from stillroom.features.library.resource import now
+from stillroom.features.library.rows.engine import migrating
+from stillroom.features.library.rows.tables import deletions
 from stillroom.paths import image_entry
 from waiting import until
 

@@ -20,15 +20,15 @@ from sqlalchemy import event
 
 from crash.rules import rules_about
 from stillroom.assembly import opened_library
+from stillroom.features.library import migrations  # noqa: F401  (imported once, not by each child)
+from stillroom.features.library.rows import repository  # noqa: F401  (as above)
+from stillroom.features.library.service import MediaResourceService
+from stillroom.features.library.sweeper import Sweeper
 from stillroom.features.retention import expiry as expiry_module
 from stillroom.features.retention.expiry import Expiry
 from stillroom.features.retention.rules import Rules
 from stillroom.features.runs import deletion as run_deletion
 from stillroom.features.runs import service as run_service
-from stillroom.media import migrations  # noqa: F401  (imported once, not by each child)
-from stillroom.media.rows import repository  # noqa: F401  (as above)
-from stillroom.media.service import MediaResourceService
-from stillroom.media.sweeper import Sweeper
 from stillroom.paths import ImagePath, StorageKey
 from stillroom.store.bucket.storage import R2ImageStorage
 from stillroom.store.disk.publisher import Publisher

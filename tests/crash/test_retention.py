@@ -10,12 +10,12 @@ from crash.scene import Scene
 from media.expiring import by_rules, let_it_be_time
 from media.library import GRACE, is_there, key, make_due
 from pictures import picture
+from stillroom.features.library.resource import now
+from stillroom.features.library.rows.tables import deletions, run_deletions
+from stillroom.features.library.sweeper import Sweeper
 from stillroom.features.retention.expiry import never_stops
 from stillroom.features.runs.deletion import RunDeletions
 from stillroom.features.runs.service import Runs
-from stillroom.media.resource import now
-from stillroom.media.rows.tables import deletions, run_deletions
-from stillroom.media.sweeper import Sweeper
 from stillroom.paths import ImagePath
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # a process for each point

@@ -11,11 +11,11 @@ from crash.scene import Scene
 from media.library import GRACE, is_there, key, make_due
 from pictures import picture
 from stillroom.errors import RunConflict
+from stillroom.features.library.resource import now
+from stillroom.features.library.rows.tables import deletions, run_deletions
+from stillroom.features.library.sweeper import Sweeper
 from stillroom.features.runs.deletion import RunDeletions
 from stillroom.features.runs.service import Runs
-from stillroom.media.resource import now
-from stillroom.media.rows.tables import deletions, run_deletions
-from stillroom.media.sweeper import Sweeper
 from stillroom.paths import ImagePath
 from stillroom.store.values import ListQuery
 

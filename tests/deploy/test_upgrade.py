@@ -13,12 +13,12 @@ from alembic.script import ScriptDirectory
 
 from pictures import picture
 from running import IMAGES, running
-from stillroom.media import migrations
-from stillroom.media.config import PostgresConfig, RowsConfig, SqliteConfig
-from stillroom.media.database import MediaDatabase
-from stillroom.media.migrations import HEAD, migrate
-from stillroom.media.rows.engine import migrating
-from stillroom.media.rows.tables import dead_letters, deletions
+from stillroom.features.library import migrations
+from stillroom.features.library.config import PostgresConfig, RowsConfig, SqliteConfig
+from stillroom.features.library.database import MediaDatabase
+from stillroom.features.library.migrations import HEAD, migrate
+from stillroom.features.library.rows.engine import migrating
+from stillroom.features.library.rows.tables import dead_letters, deletions
 
 pytestmark = pytest.mark.slow
 

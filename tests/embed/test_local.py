@@ -13,8 +13,8 @@ import pytest
 from pictures import picture
 from running import running
 from stillroom.errors import ConfigurationError, ImageNotFound, InvalidPath, ResourceNotFound
+from stillroom.features.library.resource import Change, ResourceQuery
 from stillroom.local import LocalImageStore, open_store
-from stillroom.media.resource import Change, ResourceQuery
 from waiting import until_equal
 
 PNG = picture(size=(40, 30))

@@ -161,7 +161,7 @@ async def test_the_lifespan_sweeps_also_where_it_is_given_twice(tmp_path: Path) 
         async with client_of(app):
             path = f"a/{number}.png"
             await stillroom.images.save(path, picture(size=(8 + number, 8)))
-            resource = await stillroom.media.ingest_from_storage_key(f"compute/{path}")
+            resource = await stillroom.features.library.ingest_from_storage_key(f"compute/{path}")
             await eventually(partial(is_deleted, stillroom, path))
             assert (tmp_path / resource.storage_key.text).is_file()
 

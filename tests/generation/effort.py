@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from types import CodeType, FrameType
 from typing import Any, Final
 
+from stillroom.features.library.headers.probe import PARSERS
 from stillroom.formats.file_parts import BrokenHeader, FileParts, MoreNeeded
 from stillroom.formats.work_budget import (
     MAX_BYTES,
@@ -20,7 +21,6 @@ from stillroom.formats.work_budget import (
     WorkBudget,
 )
 from stillroom.generation.reading import find, find_mark
-from stillroom.media.headers.probe import PARSERS
 from stillroom.store import content_type
 
 LINES_PER_LOOK: Final = 16

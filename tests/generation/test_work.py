@@ -16,12 +16,12 @@ from generation.hostile_files import HOSTILE, many_savers
 from generation.made_files import files, graphs
 from in_memory import OpenedBytes
 from stillroom.errors import UnsupportedMedia
+from stillroom.features.library.headers.probe import probe
 from stillroom.formats.file_parts import FileParts
 from stillroom.formats.work_budget import TooMuchWork, WorkBudget
 from stillroom.generation import reading
 from stillroom.generation.reading import by_reading, exceeded_reports, find, find_in
 from stillroom.generation.writing.mark import with_ai_mark
-from stillroom.media.headers.probe import probe
 
 
 @pytest.fixture(scope="module")

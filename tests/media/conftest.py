@@ -19,10 +19,10 @@ from pictures import picture
 from services.postgres import PostgreSQL
 from services.s3 import Operator
 from services.seaweedfs import SeaweedFS
-from stillroom.media.config import PostgresConfig, RowsConfig, SqliteConfig
-from stillroom.media.migrations import migrate
-from stillroom.media.resource import MediaResource
-from stillroom.media.rows.tables import metadata
+from stillroom.features.library.config import PostgresConfig, RowsConfig, SqliteConfig
+from stillroom.features.library.migrations import migrate
+from stillroom.features.library.resource import MediaResource
+from stillroom.features.library.rows.tables import metadata
 from stillroom.store.choose import DiskConfig, R2Config, open_storage
 from stillroom.store.port import ImageStorage
 

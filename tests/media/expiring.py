@@ -5,10 +5,10 @@ from datetime import timedelta
 import sqlalchemy as sa
 
 from media.library import Library
+from stillroom.features.library.resource import now
+from stillroom.features.library.rows.tables import scans
 from stillroom.features.retention.expiry import Expiry
 from stillroom.features.retention.rules import COMPUTE_TTL, Rule, Rules
-from stillroom.media.resource import now
-from stillroom.media.rows.tables import scans
 
 OLD_AT_ONCE = timedelta(seconds=-60)  # a bucket's times have whole seconds, and another clock
 

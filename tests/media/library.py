@@ -10,20 +10,20 @@ import sqlalchemy as sa
 
 from contract.images import read_key
 from stillroom.errors import ImageNotFound
-from stillroom.media.background import Background
-from stillroom.media.config import RowsConfig, SqliteConfig
-from stillroom.media.database import MediaDatabase
-from stillroom.media.resource import DELETION, Intent, MediaResource, new_id, now
-from stillroom.media.rows.engine import migrating
-from stillroom.media.rows.tables import (
+from stillroom.features.library.background import Background
+from stillroom.features.library.config import RowsConfig, SqliteConfig
+from stillroom.features.library.database import MediaDatabase
+from stillroom.features.library.resource import DELETION, Intent, MediaResource, new_id, now
+from stillroom.features.library.rows.engine import migrating
+from stillroom.features.library.rows.tables import (
     dead_letters,
     deletions,
     failed_deletions,
     intents,
     resources,
 )
-from stillroom.media.service import MediaResourceService
-from stillroom.media.sweeper import MAX_ATTEMPTS, Sweeper, Swept
+from stillroom.features.library.service import MediaResourceService
+from stillroom.features.library.sweeper import MAX_ATTEMPTS, Sweeper, Swept
 from stillroom.paths import ImagePath, KeyPrefix, StorageKey
 from stillroom.store.port import ImageStorage
 from stillroom.store.sources import BytesSource

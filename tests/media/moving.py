@@ -9,12 +9,12 @@ import pytest
 
 from contract.images import RULES
 from media.library import Library
+from stillroom.features.library.config import RowsConfig
+from stillroom.features.library.resource import MediaResource
 from stillroom.maintenance.migration import Migration, Target
 from stillroom.maintenance.migration_report import MigrationStats
 from stillroom.maintenance.rate_limiter import RateLimiter
 from stillroom.maintenance.row_transfer import TransferStats, transfer_rows
-from stillroom.media.config import RowsConfig
-from stillroom.media.resource import MediaResource
 from stillroom.paths import KeyPrefix
 from stillroom.store.choose import DiskConfig, R2Config, open_inspection, open_storage
 from stillroom.store.inspection import Inspection

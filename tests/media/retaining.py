@@ -10,6 +10,9 @@ import pytest
 from media.expiring import by_rules, let_it_be_time
 from media.library import Library
 from pictures import picture
+from stillroom.features.library import clock
+from stillroom.features.library.config import RowsConfig
+from stillroom.features.library.sweeper import Sweeper, Swept
 from stillroom.features.retention import expiry, plan
 from stillroom.features.retention.evaluator import RetentionEvaluator
 from stillroom.features.retention.expiry import never_stops
@@ -17,9 +20,6 @@ from stillroom.features.retention.plan import PlannedImage, planned_images
 from stillroom.features.retention.rules import Rule, Rules
 from stillroom.features.runs.deletion import RunDeletions
 from stillroom.features.runs.service import Runs
-from stillroom.media import clock
-from stillroom.media.config import RowsConfig
-from stillroom.media.sweeper import Sweeper, Swept
 from stillroom.paths import ImagePath, StorageKey, image_entry
 from stillroom.store.port import ImageStorage
 

@@ -17,10 +17,10 @@ from services.stub_faults import answers
 from services.stub_r2 import Fault, StubR2, served
 from services.stub_wire import BUCKET, KEY_ID, SECRET
 from stillroom.errors import BackendUnavailable
-from stillroom.media.config import PostgresConfig, SqliteConfig
-from stillroom.media.rows import engine
-from stillroom.media.rows.tables import deletions, failed_deletions
-from stillroom.media.sweeper import MAX_ATTEMPTS, Swept
+from stillroom.features.library.config import PostgresConfig, SqliteConfig
+from stillroom.features.library.rows import engine
+from stillroom.features.library.rows.tables import deletions, failed_deletions
+from stillroom.features.library.sweeper import MAX_ATTEMPTS, Swept
 from stillroom.paths import StorageKey
 from stillroom.store.choose import R2Config, open_storage
 from stillroom.store.port import ImageStorage
@@ -103,7 +103,7 @@ async def test_while_the_database_is_away_nothing_is_deleted_and_afterwards_all_
     await library.ingest("a.png")
     make_due(library)
 
-    with caplog.at_level(logging.INFO, "stillroom.media"):
+    with caplog.at_level(logging.INFO, "stillroom.features.library"):
         stopping = asyncio.Event()
         with postgres.away():
             running = asyncio.create_task(_run(library, stopping))

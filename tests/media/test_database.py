@@ -20,14 +20,14 @@ from media.library import Library, key
 from pictures import picture
 from services.postgres import PostgreSQL
 from stillroom.errors import BackendUnavailable, ConfigurationError
-from stillroom.media import migrations
-from stillroom.media.config import PostgresConfig, RowsConfig, SqliteConfig
-from stillroom.media.database import MediaDatabase
-from stillroom.media.migrations import HEAD, migrate
-from stillroom.media.resource import ResourceQuery
-from stillroom.media.rows import engine
-from stillroom.media.rows.engine import RowsEngine, migrating
-from stillroom.media.rows.tables import metadata
+from stillroom.features.library import migrations
+from stillroom.features.library.config import PostgresConfig, RowsConfig, SqliteConfig
+from stillroom.features.library.database import MediaDatabase
+from stillroom.features.library.migrations import HEAD, migrate
+from stillroom.features.library.resource import ResourceQuery
+from stillroom.features.library.rows import engine
+from stillroom.features.library.rows.engine import RowsEngine, migrating
+from stillroom.features.library.rows.tables import metadata
 from stillroom.store.port import ImageStorage
 
 
@@ -52,12 +52,12 @@ def config(request: pytest.FixtureRequest) -> RowsConfig:
 IMPORTED_WHEN_IT_SERVES = """
 import asyncio, sys
 from pathlib import Path
-from stillroom.media.config import SqliteConfig
-from stillroom.media.database import MediaDatabase
+from stillroom.features.library.config import SqliteConfig
+from stillroom.features.library.database import MediaDatabase
 
 async def serve():
     async with MediaDatabase(SqliteConfig(Path(sys.argv[1]))).kept_open():
-        print("sqlalchemy" in sys.modules, "stillroom.media.rows.repository" in sys.modules)
+        print("sqlalchemy" in sys.modules, "stillroom.features.library.rows.repository" in sys.modules)
 
 print("sqlalchemy" in sys.modules)
 asyncio.run(serve())

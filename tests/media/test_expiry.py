@@ -13,13 +13,13 @@ from media.expiring import OLD_AT_ONCE, expiring, let_it_be_time
 from media.library import Library, bury_by_hand, is_there, key, make_due
 from pictures import picture
 from stillroom.errors import BackendUnavailable
+from stillroom.features.library.resource import now
+from stillroom.features.library.rows.scans import EXPIRY
+from stillroom.features.library.rows.tables import deletions, scans
+from stillroom.features.library.sweeper import Swept
 from stillroom.features.retention import expiry
 from stillroom.features.retention.expiry import never_stops
 from stillroom.features.runs.service import Runs
-from stillroom.media.resource import now
-from stillroom.media.rows.scans import EXPIRY
-from stillroom.media.rows.tables import deletions, scans
-from stillroom.media.sweeper import Swept
 from stillroom.paths import ImagePath, StorageKey
 from stillroom.store.sources import DescribedSource
 from stillroom.store.values import EntryPage, ListQuery, StoredImage

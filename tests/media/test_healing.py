@@ -12,9 +12,9 @@ from generation import carriers
 from media.library import Library, make_due
 from pictures import picture
 from stillroom.errors import BackendUnavailable, ImageNotFound, StillroomError, UnsupportedMedia
-from stillroom.media.healing import MAX_ATTEMPTS, Healer, Outcome
-from stillroom.media.resource import Change, MediaResource, ResourceQuery, new_id, now
-from stillroom.media.rows.tables import healing, resources
+from stillroom.features.library.healing import MAX_ATTEMPTS, Healer, Outcome
+from stillroom.features.library.resource import Change, MediaResource, ResourceQuery, new_id, now
+from stillroom.features.library.rows.tables import healing, resources
 from stillroom.store.values import OpenedImage
 from videos import Mp4, frames
 
@@ -180,7 +180,7 @@ async def test_a_healer_that_is_stopped_gives_back_what_it_has_claimed(
 async def test_all_that_lacks_something_is_asked_for_page_by_page(
     library: Library, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stillroom.media.healing._PAGE", 2)
+    monkeypatch.setattr("stillroom.features.library.healing._PAGE", 2)
     made = []
     for number in range(5):
         await library.save(f"{number}.png", picture(number))

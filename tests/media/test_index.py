@@ -15,6 +15,8 @@ from generation.carriers import png
 from media.library import key
 from services.seaweedfs import BUCKET, KEY_ID, SECRET, SeaweedFS
 from stillroom.errors import BackendUnavailable
+from stillroom.features.library.config import RowsConfig
+from stillroom.features.library.database import MediaDatabase
 from stillroom.features.retention.expiry import never_stops
 from stillroom.features.search import catching_up, comparing, filling, healing
 from stillroom.features.search.catching_up import CatchingUp
@@ -27,8 +29,6 @@ from stillroom.features.search.values import SearchQuery
 from stillroom.formats.work_budget import WorkBudget
 from stillroom.generation import reading
 from stillroom.generation.facts import Generation
-from stillroom.media.config import RowsConfig
-from stillroom.media.database import MediaDatabase
 from stillroom.paths import KeyPrefix, StorageKey
 from stillroom.store.choose import DiskConfig, R2Config, open_storage
 from stillroom.store.disk.storage import DiskImageStorage

@@ -15,9 +15,9 @@ from stillroom.errors import (
     StorageFull,
     UnsupportedMedia,
 )
+from stillroom.features.library.resource import VIDEO, ResourceQuery
+from stillroom.features.library.rows.tables import deletions, healing, intents, resources
 from stillroom.features.search.words import MAX_TEXT
-from stillroom.media.resource import VIDEO, ResourceQuery
-from stillroom.media.rows.tables import deletions, healing, intents, resources
 from videos import (
     QUARTER,
     SIZE,
@@ -283,7 +283,7 @@ async def test_a_transaction_that_is_rolled_back_after_the_copy_changes_nothing(
 
     await library.save("a.png", picture())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("stillroom.media.rows.resources.write_mark", mark)
+        patch.setattr("stillroom.features.library.rows.resources.write_mark", mark)
         with pytest.raises(BackendUnavailable):
             await library.ingest("a.png")
 

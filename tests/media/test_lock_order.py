@@ -15,16 +15,16 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from media.library import Library, key, make_due
 from pictures import picture
 from stillroom.errors import BackendUnavailable, ImageNotFound, ResourceNotFound
-from stillroom.media.config import PostgresConfig
-from stillroom.media.resource import DELETED, EXPIRED, ResourceQuery, now
-from stillroom.media.rows import deletions as rows_deletions
-from stillroom.media.rows.engine import RowsEngine
-from stillroom.media.rows.marks import write_mark
-from stillroom.media.rows.resources import ResourceRows
-from stillroom.media.rows.tables import deletions, resources
-from stillroom.media.rows.transfer import RowTransfer
-from stillroom.media.service import MediaResourceService
-from stillroom.media.sweeper import Swept
+from stillroom.features.library.config import PostgresConfig
+from stillroom.features.library.resource import DELETED, EXPIRED, ResourceQuery, now
+from stillroom.features.library.rows import deletions as rows_deletions
+from stillroom.features.library.rows.engine import RowsEngine
+from stillroom.features.library.rows.marks import write_mark
+from stillroom.features.library.rows.resources import ResourceRows
+from stillroom.features.library.rows.tables import deletions, resources
+from stillroom.features.library.rows.transfer import RowTransfer
+from stillroom.features.library.service import MediaResourceService
+from stillroom.features.library.sweeper import Swept
 from stillroom.store.port import ImageStorage
 
 pytestmark = pytest.mark.slow
@@ -90,7 +90,7 @@ async def test_ingests_of_one_source_with_and_without_relocation_do_not_deadlock
             await go_on.wait()
         await mark(*given)
 
-    monkeypatch.setattr("stillroom.media.rows.resources.write_mark", mark_later)
+    monkeypatch.setattr("stillroom.features.library.rows.resources.write_mark", mark_later)
     relocating = asyncio.create_task(library.ingest("a.png"))
     await marking.wait()
     monkeypatch.undo()
@@ -118,7 +118,7 @@ async def test_a_deletion_and_an_ingest_of_the_same_bytes_do_not_deadlock(
         await go_on.wait()
         await mark(*given)
 
-    monkeypatch.setattr("stillroom.media.rows.resources.write_mark", mark_later)
+    monkeypatch.setattr("stillroom.features.library.rows.resources.write_mark", mark_later)
     deleting = asyncio.create_task(library.service.delete(resource.id))
     await marking.wait()
     monkeypatch.undo()

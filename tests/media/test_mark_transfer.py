@@ -13,20 +13,20 @@ from media.moving import EVERY_WAY, Move, moves, of_disk
 from pictures import picture
 from services.s3 import Operator
 from services.seaweedfs import BUCKET, KEY_ID, SECRET, SeaweedFS
-from stillroom.features.runs.deletion import RunDeletions
-from stillroom.features.runs.service import Runs
-from stillroom.maintenance.migration import Migration
-from stillroom.media.config import SqliteConfig
-from stillroom.media.resource import DELETION, new_id, now
-from stillroom.media.rows.engine import migrating
-from stillroom.media.rows.tables import (
+from stillroom.features.library.config import SqliteConfig
+from stillroom.features.library.resource import DELETION, new_id, now
+from stillroom.features.library.rows.engine import migrating
+from stillroom.features.library.rows.tables import (
     dead_letters,
     deletions,
     failed_deletions,
     resources,
     run_deletions,
 )
-from stillroom.media.rows.transfer import TransferOutcome
+from stillroom.features.library.rows.transfer import TransferOutcome
+from stillroom.features.runs.deletion import RunDeletions
+from stillroom.features.runs.service import Runs
+from stillroom.maintenance.migration import Migration
 from stillroom.paths import ImagePath, StorageKey
 from stillroom.store.choose import R2Config
 

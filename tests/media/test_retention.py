@@ -16,12 +16,12 @@ from media.retaining import (
     runs_of,
 )
 from pictures import picture
+from stillroom.features.library import clock
+from stillroom.features.library.resource import now
+from stillroom.features.library.rows.tables import deletions
+from stillroom.features.library.sweeper import Swept
 from stillroom.features.retention.lifetimes import Lifetimes
 from stillroom.features.retention.rules import COMPUTE_TTL, Rule
-from stillroom.media import clock
-from stillroom.media.resource import now
-from stillroom.media.rows.tables import deletions
-from stillroom.media.sweeper import Swept
 from stillroom.paths import ImagePath, StorageKey
 
 library = library_in_small_pages

@@ -26,13 +26,13 @@ from media.retaining import (
 from pictures import picture
 from services.postgres import PostgreSQL
 from stillroom.errors import BackendUnavailable
+from stillroom.features.library import clock
+from stillroom.features.library.config import PostgresConfig
+from stillroom.features.library.resource import now
+from stillroom.features.library.sweeper import Swept
 from stillroom.features.retention.expiry import never_stops
 from stillroom.features.retention.lifetimes import Lifetimes
 from stillroom.features.retention.rules import Rule
-from stillroom.media import clock
-from stillroom.media.config import PostgresConfig
-from stillroom.media.resource import now
-from stillroom.media.sweeper import Swept
 from stillroom.store.port import ImageStorage
 from stillroom.store.values import EntryPage, ListQuery
 

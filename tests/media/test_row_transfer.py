@@ -11,14 +11,14 @@ from media.library import key
 from media.moving import EVERY_WAY, Move, Place, moves, of_disk
 from pictures import picture
 from stillroom.errors import BackendUnavailable, ConfigurationError
+from stillroom.features.library.config import PostgresConfig, SqliteConfig
+from stillroom.features.library.resource import Change, ResourceQuery
+from stillroom.features.library.rows.engine import migrating
+from stillroom.features.library.rows.tables import deletions, resources
+from stillroom.features.library.rows.transfer import TransferOutcome
 from stillroom.maintenance import row_transfer
 from stillroom.maintenance.migration import Migration
 from stillroom.maintenance.row_transfer import TransferStats, is_same
-from stillroom.media.config import PostgresConfig, SqliteConfig
-from stillroom.media.resource import Change, ResourceQuery
-from stillroom.media.rows.engine import migrating
-from stillroom.media.rows.tables import deletions, resources
-from stillroom.media.rows.transfer import TransferOutcome
 from stillroom.paths import StorageKey
 
 SIGNED = Path(__file__).parents[1] / "generation" / "signed"

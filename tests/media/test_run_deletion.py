@@ -14,13 +14,13 @@ from contract.images import document, manifest_key
 from media.library import GRACE, Library, is_there, key, make_due
 from pictures import picture
 from stillroom.errors import BackendUnavailable, RunConflict, RunNotFound
+from stillroom.features.library.config import RowsConfig
+from stillroom.features.library.resource import EXPIRED, now
+from stillroom.features.library.rows.tables import deletions, run_deletions
+from stillroom.features.library.sweeper import Sweeper, Swept
 from stillroom.features.runs import deletion
 from stillroom.features.runs.deletion import RunDeletions
 from stillroom.features.runs.service import Runs
-from stillroom.media.config import RowsConfig
-from stillroom.media.resource import EXPIRED, now
-from stillroom.media.rows.tables import deletions, run_deletions
-from stillroom.media.sweeper import Sweeper, Swept
 from stillroom.paths import ImagePath, StorageKey
 from stillroom.store.port import ImageStorage
 from stillroom.store.sources import ImageSource

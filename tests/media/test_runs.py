@@ -10,11 +10,11 @@ import pytest
 
 from contract.images import PNG, document, key, manifest_key, read_key, save
 from stillroom.errors import BackendUnavailable, ImageNotFound, RunConflict, RunNotFound, TooLarge
+from stillroom.features.library.config import RowsConfig
+from stillroom.features.library.database import MediaDatabase
 from stillroom.features.runs import manifest, service
 from stillroom.features.runs.listing import RunListing
 from stillroom.features.runs.service import Runs
-from stillroom.media.config import RowsConfig
-from stillroom.media.database import MediaDatabase
 from stillroom.paths import ImagePath, ImagePrefix, StorageKey
 from stillroom.store.port import ImageStorage
 from stillroom.store.values import EntryPage, ListQuery, Page, StoredImage

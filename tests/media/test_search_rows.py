@@ -8,14 +8,9 @@ from typing import Any, Final
 
 import pytest
 
-from stillroom.features.search.rows import SearchRows
-from stillroom.features.search.terms import parse_terms, terms_of
-from stillroom.features.search.values import IndexedImage, Removed, SearchQuery
-from stillroom.generation.facts import Generation, Lora
-from stillroom.generation.reading import Found
-from stillroom.media.config import RowsConfig
-from stillroom.media.database import MediaDatabase
-from stillroom.media.resource import (
+from stillroom.features.library.config import RowsConfig
+from stillroom.features.library.database import MediaDatabase
+from stillroom.features.library.resource import (
     IMAGE,
     IN_PLACE,
     Change,
@@ -25,7 +20,12 @@ from stillroom.media.resource import (
     new_id,
     now,
 )
-from stillroom.media.rows.repository import MediaRepository
+from stillroom.features.library.rows.repository import MediaRepository
+from stillroom.features.search.rows import SearchRows
+from stillroom.features.search.terms import parse_terms, terms_of
+from stillroom.features.search.values import IndexedImage, Removed, SearchQuery
+from stillroom.generation.facts import Generation, Lora
+from stillroom.generation.reading import Found
 from stillroom.paths import KeyPrefix, StorageKey
 from stillroom.store.values import StoredImage
 

@@ -10,11 +10,11 @@ import sqlalchemy as sa
 from media.library import LONG_AGO, Library, is_there, key, left_copy, make_due, refuse
 from pictures import picture
 from stillroom.errors import BackendUnavailable
-from stillroom.media import sweeper
-from stillroom.media.resource import Settlement
-from stillroom.media.rows.engine import migrating
-from stillroom.media.rows.tables import dead_letters, deletions, intents, resources
-from stillroom.media.sweeper import Swept
+from stillroom.features.library import sweeper
+from stillroom.features.library.resource import Settlement
+from stillroom.features.library.rows.engine import migrating
+from stillroom.features.library.rows.tables import dead_letters, deletions, intents, resources
+from stillroom.features.library.sweeper import Swept
 from stillroom.paths import StorageKey
 
 

@@ -18,10 +18,10 @@ from media.library import (
     mark_by_hand,
 )
 from pictures import picture
-from stillroom.media.resource import now
-from stillroom.media.rows.engine import migrating
-from stillroom.media.rows.tables import deletions, failed_deletions, resources
-from stillroom.media.sweeper import Swept
+from stillroom.features.library.resource import now
+from stillroom.features.library.rows.engine import migrating
+from stillroom.features.library.rows.tables import deletions, failed_deletions, resources
+from stillroom.features.library.sweeper import Swept
 from stillroom.paths import StorageKey
 
 

@@ -94,7 +94,7 @@ store/api/images.py: acceptance/test_slow_and_gone_clients.py -k early_refusal
 +        if int(declared) < 0:
 
 tags: a change goes over a condition
-api/enrichment.py: acceptance/test_enrichment.py -k tags
+features/library/enrichment.py: acceptance/test_enrichment.py -k tags
 -        if write_condition(call.fields).is_set:
 +        if write_condition(call.fields) is None:
 

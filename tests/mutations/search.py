@@ -67,7 +67,7 @@ features/search/library_words.py: media/test_search_rows.py -k captions
 +next(iter(said.values()), None)
 
 search, rows: tags that are taken away are found
-media/rows/tags.py: media/test_search_rows.py -k captions
+features/library/rows/tags.py: media/test_search_rows.py -k captions
 -            await connection.run_sync(reword, [key])
 
 index: a copy has the facts of what was saved over its source
@@ -94,7 +94,7 @@ index: a change that could not be noted is not healed
 features/search/filling.py: media/test_index.py -k too_much
 -        if self.lost:
 -            self.lost = 0
--            from stillroom.media.rows.scans import INDEX
+-            from stillroom.features.library.rows.scans import INDEX
 -
 -            await (await self.database.rows()).scans.restart(INDEX, at=now())
 +        self.lost = 0

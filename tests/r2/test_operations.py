@@ -16,13 +16,13 @@ from r2.conftest import Running
 from services import stub_faults, stub_r2
 from services.stub_r2 import StubR2
 from stillroom.assembly import opened_library
+from stillroom.features.library import clock
+from stillroom.features.library.healing import Outcome
+from stillroom.features.library.resource import Change, now
+from stillroom.features.library.rows.scans import EXPIRY
+from stillroom.features.library.sweeper import Sweeper
 from stillroom.features.retention.expiry import Expiry
 from stillroom.features.retention.rules import Rule, Rules
-from stillroom.media import clock
-from stillroom.media.healing import Outcome
-from stillroom.media.resource import Change, now
-from stillroom.media.rows.scans import EXPIRY
-from stillroom.media.sweeper import Sweeper
 from stillroom.paths import ImagePath
 from stillroom.store.settings import Settings
 from videos import Mp4, frames

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from stillroom.api.media_forms import ImagesToIngest, ImageToIngest, ResourceChange
 from stillroom.errors import InvalidParameter
+from stillroom.features.library.forms import ImagesToIngest, ImageToIngest, ResourceChange
 from stillroom.store.api.copies import ImageToCopy
 from stillroom.store.api.deletions import PathsToDelete
 from stillroom.store.api.forms import JsonForm, validate

@@ -14,7 +14,7 @@ from PIL import Image, ImageCms
 from in_memory import OpenedBytes
 from pictures import picture, srgb_profile
 from stillroom.errors import UnsupportedMedia
-from stillroom.media.headers.probe import Probed, probe
+from stillroom.features.library.headers.probe import Probed, probe
 from stillroom.store.content_type import EXTENSION, INLINE, RASTER
 
 FORMS = {

@@ -11,7 +11,7 @@ import pytest
 from damaged import damaged
 from in_memory import OpenedBytes
 from stillroom.errors import UnsupportedMedia
-from stillroom.media.headers.probe import Probed, probe
+from stillroom.features.library.headers.probe import Probed, probe
 from videos import (
     QUARTER,
     RECORDINGS,

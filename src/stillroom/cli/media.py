@@ -14,9 +14,9 @@ from stillroom.cli.resources import heal, list_resources, show, tag
 from stillroom.errors import StillroomError
 
 if TYPE_CHECKING:
+    from stillroom.features.library.resource import DeadLetter
+    from stillroom.features.library.rows.dead_letters import DeadLetterRows
     from stillroom.maintenance.orphans import Mismatch
-    from stillroom.media.resource import DeadLetter
-    from stillroom.media.rows.dead_letters import DeadLetterRows
 
 _PAGE: Final = 1000
 
@@ -251,7 +251,7 @@ async def _change(
 @DATA_DIR
 def migrate(*, as_json: bool, data_dir: str | None) -> None:
     """Migrate the library's tables to the newest version, as the server does when it starts."""
-    from stillroom.media.migrations import migrate as run
+    from stillroom.features.library.migrations import migrate as run
 
     before, after = run(read_settings(data_dir).rows)
     told = f"{before or 'none'} -> {after}" if before != after else f"{after}, up to date"

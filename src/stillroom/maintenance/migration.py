@@ -21,10 +21,10 @@ from stillroom.errors import (
     StorageFull,
     TooLarge,
 )
+from stillroom.features.library.recorded_bytes import hash_opened
 from stillroom.maintenance.copies import folders_of
 from stillroom.maintenance.migration_report import MigrationOutcome, MigrationStats, ProgressEvent
 from stillroom.maintenance.rate_limiter import RateLimiter
-from stillroom.media.recorded_bytes import hash_opened
 from stillroom.paths import KeyPrefix, StorageKey
 from stillroom.store.inspection import Inspection, UnexpectedFile
 from stillroom.store.port import ImageStorage

@@ -16,16 +16,13 @@ from typing import Final
 
 from stillroom.concurrently import map_concurrently
 from stillroom.errors import ConfigurationError
-from stillroom.features.runs.deletion_rows import RunDeletionRows
-from stillroom.maintenance.copies import folders_of, is_copy
-from stillroom.maintenance.migration import Migration
-from stillroom.media.config import PostgresConfig, RowsConfig, SqliteConfig
-from stillroom.media.migrations import HEAD, found, migrate
-from stillroom.media.resource import DELETED, MediaResource
-from stillroom.media.rows.engine import RowsEngine
-from stillroom.media.rows.resources import ResourceRows
-from stillroom.media.rows.tables import deletions
-from stillroom.media.rows.transfer import (
+from stillroom.features.library.config import PostgresConfig, RowsConfig, SqliteConfig
+from stillroom.features.library.migrations import HEAD, found, migrate
+from stillroom.features.library.resource import DELETED, MediaResource
+from stillroom.features.library.rows.engine import RowsEngine
+from stillroom.features.library.rows.resources import ResourceRows
+from stillroom.features.library.rows.tables import deletions
+from stillroom.features.library.rows.transfer import (
     QUEUES,
     Queue,
     QueueRow,
@@ -33,6 +30,9 @@ from stillroom.media.rows.transfer import (
     Saves,
     TransferOutcome,
 )
+from stillroom.features.runs.deletion_rows import RunDeletionRows
+from stillroom.maintenance.copies import folders_of, is_copy
+from stillroom.maintenance.migration import Migration
 from stillroom.paths import MANIFEST_NAME, StorageKey
 
 _PAGE: Final = 500

@@ -14,12 +14,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from stillroom.errors import BackendUnavailable, PreconditionFailed, RunConflict, RunNotFound
+from stillroom.features.library import clock
+from stillroom.features.library.database import MediaDatabase
+from stillroom.features.library.resource import DueMark
 from stillroom.features.retention.evaluator import ExpiredRun, RetentionEvaluator
 from stillroom.features.retention.rules import Rules
 from stillroom.features.runs.deletion import SHORTEST_GRACE, RunDeletions
-from stillroom.media import clock
-from stillroom.media.database import MediaDatabase
-from stillroom.media.resource import DueMark
 from stillroom.store.port import ImageStorage
 
 _PAGE: Final = 250
@@ -33,7 +33,7 @@ _SCANS_PER_LIFETIME: Final = 24
 
 _LONGEST_WAIT: Final = timedelta(days=1)
 
-log = logging.getLogger("stillroom.media")
+log = logging.getLogger("stillroom.features.library")
 
 
 class Expiry:
@@ -56,7 +56,7 @@ class Expiry:
         `stops_within` waits for a number of seconds, and returns whether to stop the scan. If the
         storage or the database fails (`BackendUnavailable`), a later call resumes the scan.
         """
-        from stillroom.media.rows.scans import EXPIRY
+        from stillroom.features.library.rows.scans import EXPIRY
 
         marked, scans = list[int](), (await self._database.rows()).scans
         await scans.run(

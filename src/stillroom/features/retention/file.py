@@ -9,8 +9,8 @@ from typing import Any, Final, TypeGuard
 
 from stillroom.durations import TEN_YEARS, parse_duration
 from stillroom.errors import ConfigurationError, InvalidInput
+from stillroom.features.library.tags import checked_tags
 from stillroom.features.retention.rules import COMPUTE_TTL, Rule, Rules
-from stillroom.media.tags import checked_tags
 from stillroom.paths import ImagePrefix
 
 FILE_NAME: Final = "retention.toml"

@@ -4,9 +4,9 @@ import contextlib
 from datetime import datetime, timedelta
 
 from stillroom.errors import BackendUnavailable, StillroomError
-from stillroom.media import clock
-from stillroom.media.database import MediaDatabase
-from stillroom.media.resource import EXPIRED
+from stillroom.features.library import clock
+from stillroom.features.library.database import MediaDatabase
+from stillroom.features.library.resource import EXPIRED
 from stillroom.store.port import ImageStorage
 from stillroom.store.values import StoredImage
 

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+from stillroom.features.library.clock import to_nanoseconds
+from stillroom.features.library.database import MediaDatabase
 from stillroom.features.retention.evaluator import RetentionEvaluator
 from stillroom.features.retention.rules import Expiration
 from stillroom.features.runs.service import Runs
-from stillroom.media.clock import to_nanoseconds
-from stillroom.media.database import MediaDatabase
 from stillroom.paths import ImagePath
 from stillroom.store.port import ImageStorage
 from stillroom.store.values import StoredImage

@@ -19,17 +19,17 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from stillroom.errors import BackendUnavailable, ImageNotFound, StillroomError
+from stillroom.features.library import clock
+from stillroom.features.library.database import MediaDatabase
+from stillroom.features.library.resource import RunDeletion, now
 from stillroom.features.runs.service import Runs
-from stillroom.media import clock
-from stillroom.media.database import MediaDatabase
-from stillroom.media.resource import RunDeletion, now
 from stillroom.paths import MANIFEST_NAME, ImagePath, KeyPrefix, StorageKey, image_entry
 from stillroom.store.pages import each_page
 from stillroom.store.port import ImageStorage
 from stillroom.store.values import ListQuery
 
 if TYPE_CHECKING:  # a normal import would load the database driver at every start
-    from stillroom.media.rows.repository import MediaRepository
+    from stillroom.features.library.rows.repository import MediaRepository
 
 PAGE: Final = 1000
 """Images per transaction, equal to a page in S3 listings. Writing them takes ten milliseconds."""
@@ -42,7 +42,7 @@ SHORTEST_GRACE: Final = timedelta(minutes=1)
 
 _TAKEN_OVER: Final = "another process is deleting the run: try again later"
 
-log = logging.getLogger("stillroom.media")
+log = logging.getLogger("stillroom.features.library")
 
 
 class RunDeletions:

@@ -12,11 +12,11 @@ from pydantic import BaseModel, Field
 from starlette.responses import StreamingResponse
 
 from stillroom.errors import BackendUnavailable
+from stillroom.features.library.clock import to_nanoseconds
 from stillroom.features.retention.evaluator import RetentionEvaluator
 from stillroom.features.runs.deletion import RunDeletions
 from stillroom.features.runs.listing import Run, RunListing
 from stillroom.features.runs.service import Runs
-from stillroom.media.clock import to_nanoseconds
 from stillroom.paths import ImagePath, ImagePrefix
 from stillroom.speed.proxy_sendfile import image_response
 from stillroom.store.api.call import Call

@@ -24,11 +24,11 @@ from stillroom.errors import (
     RunNotFound,
     StillroomError,
 )
+from stillroom.features.library.database import MediaDatabase
+from stillroom.features.library.recorded_bytes import hash_opened
+from stillroom.features.library.resource import DELETED, now
 from stillroom.features.runs import manifest
 from stillroom.features.runs.manifest import ImageSet, ManifestHead
-from stillroom.media.database import MediaDatabase
-from stillroom.media.recorded_bytes import hash_opened
-from stillroom.media.resource import DELETED, now
 from stillroom.paths import ImagePath, KeyPrefix, StorageKey, image_entry, is_manifest
 from stillroom.store.pages import each_page
 from stillroom.store.port import ImageStorage
@@ -47,7 +47,7 @@ _IN_ONE_REQUEST: Final = 16 * 1024**2
 _RULES: Final = SaveRules(manifest.MAX_BYTES)
 _DELETED: Final = "the run was deleted while it was published"
 
-log = logging.getLogger("stillroom.media")
+log = logging.getLogger("stillroom.features.library")
 
 
 class Runs:

@@ -15,11 +15,11 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from stillroom.errors import BackendUnavailable
+from stillroom.features.library.database import MediaDatabase
+from stillroom.features.library.resource import now
 from stillroom.features.search.comparing import SETTLED_NS, Comparing, Healed
 from stillroom.features.search.healing import TREES, StopsWithin, healing_pause
 from stillroom.features.search.values import BEHIND_ALL, KeyRange
-from stillroom.media.database import MediaDatabase
-from stillroom.media.resource import now
 from stillroom.paths import KeyPrefix
 from stillroom.store.capabilities import FindsChangedFolders
 from stillroom.store.pages import each_page
@@ -34,7 +34,7 @@ _TRY_AGAIN_S: Final = 5.0
 _PAGE: Final = 1000
 """Number of names per page, equal to the maximum that a bucket lists in one request."""
 
-log = logging.getLogger("stillroom.media")
+log = logging.getLogger("stillroom.features.library")
 
 
 class CatchingUp:

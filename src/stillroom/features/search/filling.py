@@ -18,12 +18,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from stillroom.errors import BackendUnavailable, ImageNotFound, StillroomError
+from stillroom.features.library.database import MediaDatabase
+from stillroom.features.library.resource import now
 from stillroom.features.search.values import IndexedImage, Removed
 from stillroom.formats.file_parts import FileParts, MoreNeeded
 from stillroom.formats.work_budget import TooMuchWork
 from stillroom.generation.reading import UNKNOWN, Found, find, find_by_reading, run_parser
-from stillroom.media.database import MediaDatabase
-from stillroom.media.resource import now
 from stillroom.paths import StorageKey
 from stillroom.store.port import ImageStorage
 from stillroom.store.upload_checks import PassedBytes
@@ -58,7 +58,7 @@ _REMOVED_AGAIN_S: Final = 2.0
 A process may insert an image's row after another process has deleted the image and its row.
 """
 
-log = logging.getLogger("stillroom.media")
+log = logging.getLogger("stillroom.features.library")
 
 
 @dataclass(slots=True)
@@ -255,7 +255,7 @@ class IndexFilling:
         self._again = [one for one in self._again if one.at_ns > due] + removed
         if self.lost:
             self.lost = 0
-            from stillroom.media.rows.scans import INDEX
+            from stillroom.features.library.rows.scans import INDEX
 
             await (await self.database.rows()).scans.restart(INDEX, at=now())
 

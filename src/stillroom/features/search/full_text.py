@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import TSQUERY
 
+from stillroom.features.library.rows.tables import search_images
 from stillroom.features.search.values import FactsQuery, IndexedImage, Term
 from stillroom.features.search.words import (
     Phrase,
@@ -22,7 +23,6 @@ from stillroom.features.search.words import (
 )
 from stillroom.generation.facets import FACETS
 from stillroom.generation.facts import Generation
-from stillroom.media.rows.tables import search_images
 from stillroom.paths import COMPUTE_PREFIX, MEDIA_PREFIX
 
 _COLUMNS: Final = ("prompt", "path")

@@ -6,12 +6,12 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
+from stillroom.features.library.rows.statements import among
+from stillroom.features.library.rows.tables import resources, search_images, tags
 from stillroom.features.search.full_text import full_text, library_facets, texts_of, tsvector
 from stillroom.features.search.values import IndexedImage
 from stillroom.generation.facts import generation_of
 from stillroom.generation.reading import Found
-from stillroom.media.rows.statements import among
-from stillroom.media.rows.tables import resources, search_images, tags
 from stillroom.paths import StorageKey
 from stillroom.store.values import StoredImage
 

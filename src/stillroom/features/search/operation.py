@@ -9,14 +9,14 @@ from pydantic import BaseModel, Field
 
 from stillroom.api.metadata import ImageMetadata
 from stillroom.errors import InvalidParameter
+from stillroom.features.library.clock import to_nanoseconds
+from stillroom.features.library.database import MediaDatabase
+from stillroom.features.library.tags import UNWANTED, checked_tags
 from stillroom.features.search.facts_query import FactsParameters
 from stillroom.features.search.query import SearchParameters, cursor_behind
 from stillroom.features.search.terms import narrowed, parse_terms, terms_of
 from stillroom.features.search.values import FactsQuery, SearchQuery, Term
 from stillroom.generation.facets import FACETS
-from stillroom.media.clock import to_nanoseconds
-from stillroom.media.database import MediaDatabase
-from stillroom.media.tags import UNWANTED, checked_tags
 from stillroom.paths import ImagePrefix, KeyPrefix, image_entry, image_key_bound
 from stillroom.store.api.call import Call
 from stillroom.store.api.entries import described_metadata

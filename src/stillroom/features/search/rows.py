@@ -13,6 +13,8 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from stillroom.features.library.rows.engine import Rows
+from stillroom.features.library.rows.tables import search_images
 from stillroom.features.search.full_text import (
     SPREAD_NS,
     bounds_of,
@@ -34,8 +36,6 @@ from stillroom.features.search.values import (
 )
 from stillroom.features.search.words import facet, folder_facet
 from stillroom.generation.ai_mark import AiMark
-from stillroom.media.rows.engine import Rows
-from stillroom.media.rows.tables import search_images
 from stillroom.paths import StorageKey
 from stillroom.store.values import StoredImage
 

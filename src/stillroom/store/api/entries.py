@@ -11,9 +11,9 @@ from fastapi import Request, Response
 from pydantic import BaseModel
 
 from stillroom.errors import BackendUnavailable
+from stillroom.features.library.database import MediaDatabase
 from stillroom.generation.ai_mark import AiMark
 from stillroom.generation.reading import Found
-from stillroom.media.database import MediaDatabase
 from stillroom.paths import StorageKey, image_entry
 from stillroom.store.api.call import Call
 from stillroom.store.api.listing import Listing

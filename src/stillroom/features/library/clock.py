@@ -1,0 +1,74 @@
+"""Clock for deletions: a jump of the system clock never makes a deletion happen too early.
+
+A jump is detected by comparison with a monotonic clock. If the system clock is already wrong when a
+process starts, the process cannot detect that.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+_MAX_STEP_S: Final = 60.0
+"""Largest clock jump in seconds that is accepted, because time synchronization can cause it."""
+
+log = logging.getLogger("stillroom.features.library")
+
+
+class Clock:
+    """System clock that detects jumps by comparison with the time since the system booted.
+
+    After a jump, `earliest` and `latest` differ. Tests pass their own `wall` and `steady`.
+    """
+
+    def __init__(
+        self,
+        wall: Callable[[], float] = lambda: time.time(),  # noqa: PLW0108  (tests replace it)
+        steady: Callable[[], float] = lambda: time.clock_gettime(time.CLOCK_BOOTTIME),
+    ) -> None:
+        self._wall = wall
+        self._steady = steady
+        self._early = self._late = wall() - steady()
+        self._lock = threading.Lock()
+        self._warned = False
+
+    def earliest(self) -> datetime:
+        """Return a lower bound of the current UTC time, to decide whether a deletion is due."""
+        return self._read()[0]
+
+    def latest(self) -> datetime:
+        """Return an upper bound of the current UTC time, to compute when a deletion is due."""
+        return self._read()[1]
+
+    def _read(self) -> tuple[datetime, datetime]:
+        with self._lock:
+            steady = self._steady()
+            offset = self._wall() - steady
+            if offset - self._early <= _MAX_STEP_S:
+                self._early, self._warned = offset, False
+            elif not self._warned:
+                self._warned = True
+                log.warning(
+                    "the clock was set forward by %.0f s: images still expire by the "
+                    "earlier time; restart the server if the new time is correct",
+                    offset - self._early,
+                )
+            if offset - self._late >= -_MAX_STEP_S:
+                self._late = offset
+            return _utc(steady + self._early), _utc(steady + self._late)
+
+
+CLOCK = Clock()
+"""The process-wide clock for deletions, which tests replace."""
+
+
+def _utc(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def to_nanoseconds(moment: datetime) -> int:
+    """Convert a datetime with a time zone to nanoseconds since the epoch, without rounding."""
+    since = moment - datetime.fromtimestamp(0, moment.tzinfo)
+    return since // timedelta(microseconds=1) * 1000

@@ -1,0 +1,88 @@
+"""HTTP operations on dead letters: deletions that failed permanently and are no longer retried."""
+
+import uuid
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Literal
+
+from fastapi import Request, Response
+from pydantic import BaseModel, Field
+
+from stillroom.features.library.database import MediaDatabase
+from stillroom.features.library.resource import DeadLetter
+from stillroom.store.api.call import Call
+from stillroom.store.api.responses import json_answer
+from stillroom.store.api.routes import Operation
+from stillroom.store.auth.grants import Authorize
+from stillroom.store.http.parameters import link_after
+from stillroom.store.http.query import PageParameters
+
+if TYPE_CHECKING:  # the database modules are slow to import
+    from stillroom.features.library.rows.dead_letters import DeadLetterRows
+
+
+class DeadLetterView(BaseModel):
+    """Deletion that failed permanently, so that it is no longer retried."""
+
+    id: uuid.UUID
+    storage_key: str = Field(
+        description="key of the object to delete", examples=["compute/generations/1/cat.png"]
+    )
+    save_id: str = Field(
+        description="version of the object to delete; other versions are not deleted",
+        examples=["2a-18ff3d2b6c1a"],
+    )
+    reason: Literal["relocated", "deleted", "expired", "orphan"]
+    created_at: datetime
+    failed_at: datetime
+    attempts: int
+    last_error: str | None = Field(examples=["the bucket is out of reach"])
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetterOperations:
+    """Operations that list, retry and drop dead letters (deletions that failed permanently)."""
+
+    database: MediaDatabase
+    authorize: Authorize
+
+    @Operation(
+        "GET", "", (401, 403, 503), answer=list[DeadLetterView], query=PageParameters, is_paged=True
+    )
+    async def list_dead_letters(self, request: Request) -> Response:
+        """List the deletions that failed permanently, newest first."""
+        call, rows = await self._rows(request)
+        parameters = call.query(PageParameters)
+        dead_letters = await rows.page(after=parameters.start_after, limit=parameters.limit + 1)
+        page = dead_letters[: parameters.limit]
+        response = json_answer([_as_json(dead_letter) for dead_letter in page])
+        if len(dead_letters) > len(page):
+            response.headers["link"] = link_after(page[-1].id, call.raw_query, PageParameters)
+        return response
+
+    @Operation("POST", "/{letter_id}/retry", (401, 403, 404, 503), answer=DeadLetterView)
+    async def retry_dead_letter(self, request: Request) -> Response:
+        """Retry a deletion that failed permanently. All checks before the deletion are repeated."""
+        call, rows = await self._rows(request)
+        return json_answer(_as_json(await rows.retry(call.path_id("letter_id"))))
+
+    @Operation("DELETE", "/{letter_id}", (401, 403, 404, 503), answer=DeadLetterView)
+    async def drop_dead_letter(self, request: Request) -> Response:
+        """Forget a deletion that failed permanently. The bytes are not deleted."""
+        call, rows = await self._rows(request)
+        return json_answer(_as_json(await rows.drop(call.path_id("letter_id"))))
+
+    async def _rows(self, request: Request) -> "tuple[Call, DeadLetterRows]":
+        call = await Call.of_library(request, self.authorize)
+        return call, (await self.database.rows()).dead_letters
+
+
+def _as_json(dead_letter: DeadLetter) -> dict[str, object]:
+    return {
+        "id": str(dead_letter.id),
+        **{name: dead_letter.payload[name] for name in ("storage_key", "save_id", "reason")},
+        "created_at": dead_letter.created_at.isoformat(),
+        "failed_at": dead_letter.failed_at.isoformat(),
+        "attempts": dead_letter.attempts,
+        "last_error": dead_letter.last_error,
+    }

@@ -1,0 +1,218 @@
+"""Healing: computes missing metadata of resources in the background (docs/adr/0032).
+
+An ingest queues a job for the metadata that requires decoding. `POST /media-resources/heal` queues
+jobs that also read the metadata in the file header. A job has four steps:
+
+1. Claim the job in a separate transaction. The claim expires when its lease ends.
+2. Read the file, and decode it in another process.
+3. Write the fields that are still null.
+4. Delete the job's row, or postpone the job.
+
+If the process crashes during a job, another process repeats the job after the claim has expired.
+Fields of images that cannot be decoded remain null, and are retried only on request.
+"""
+
+import contextlib
+import logging
+import uuid
+from collections import Counter
+from collections.abc import Callable, Collection
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Final, Protocol
+
+from stillroom.errors import (
+    ImageNotFound,
+    InvalidPath,
+    ResourceNotFound,
+    StillroomError,
+    UnsupportedMedia,
+)
+from stillroom.features.library.database import MediaDatabase
+from stillroom.features.library.headers.probe import probe
+from stillroom.features.library.recorded_bytes import is_intact
+from stillroom.features.library.resource import VIDEO, Change, HealingJob, MediaResource, now
+from stillroom.paths import poster_of
+from stillroom.store.port import ImageStorage
+from stillroom.store.values import OpenedImage
+
+HEAL_EVERY_S: Final = 5.0
+"""Seconds between two checks for due healing jobs, which compute missing metadata."""
+
+_BATCH: Final = 4
+"""Number of jobs per claim. They run one by one, because thumbnail requests have priority."""
+
+_LEASE: Final = timedelta(minutes=10)
+"""Duration of a claim. Fetching and decoding four of the largest images takes 6 minutes."""
+
+MAX_ATTEMPTS: Final = 5
+_FIRST_PAUSE: Final = timedelta(minutes=1)
+"""Pause before the first retry. The pause doubles each time, so the retries span 15 minutes."""
+
+_PAGE: Final = 10_000
+"""Number of jobs that one transaction queues. With SQLite, the transaction takes about 50 ms."""
+
+_REREAD: Final = ("color_profile", "duration", "ai_mark")
+"""Fields that `reread` computes from the file header."""
+
+log = logging.getLogger("stillroom.features.library")
+
+
+class Colors(Protocol):
+    """Interface that computes an image's dominant colour in a separate process."""
+
+    def decodes(self, content_type: str) -> bool:
+        """Return whether images of this type can be decoded."""
+        ...
+
+    async def dominant_color(self, original: OpenedImage) -> str | None:
+        """Return `#rrggbb` in sRGB, or None for a fully transparent image. `original` stays open.
+
+        Raises `UnsupportedMedia` if the image cannot be decoded or exceeds the limits, and
+        `BackendUnavailable` if it cannot be read or decoded at the moment.
+        """
+        ...
+
+
+class Outcome(StrEnum):
+    """Outcome of a job that computes a resource's missing metadata."""
+
+    FILLED = "filled"
+    UNFILLED = "unfilled"  # the image cannot be decoded, or has no visible pixels
+    GONE = "gone"  # the resource or its file no longer exists
+    RETRIED = "retried"
+    GIVEN_UP = "given_up"
+
+
+Healed = Counter[Outcome]
+"""Number of finished jobs by outcome."""
+
+
+class Healer:
+    """Runner of the jobs that compute missing metadata. Several processes may run them at once."""
+
+    def __init__(
+        self,
+        storage: ImageStorage,
+        database: MediaDatabase,
+        colors: Colors,
+        *,
+        report: Callable[[Outcome], None] = lambda _: None,
+    ) -> None:
+        self._storage = storage
+        self._database = database
+        self._colors = colors
+        self._report = report
+
+    async def ask(self, ids: Collection[uuid.UUID] | None = None) -> int:
+        """Queue jobs for resources (all, or `ids`) that lack metadata. Return the number of jobs.
+
+        If the database becomes unreachable, some of the jobs may have been queued.
+        """
+        rows, requested, after = (await self._database.rows()).healing, 0, None
+        while page := await rows.ask(ids, after=after, limit=_PAGE):
+            requested, after = requested + len(page), page[-1]
+        return requested
+
+    async def waiting(self) -> int:
+        """Return the number of all queued jobs, including jobs that are not yet due."""
+        return await (await self._database.rows()).healing.waiting()
+
+    async def heal(
+        self,
+        is_stopping: Callable[[], bool] = lambda: False,
+        progress: Callable[[Healed], None] = lambda _: None,
+    ) -> Healed:
+        """Run all due jobs, one after the other, and call `progress` after each job.
+
+        When `is_stopping` returns True, the remaining claimed jobs are postponed. If the database
+        becomes unreachable (`BackendUnavailable`), claimed jobs remain claimed until their lease
+        ends.
+        """
+        healed, rows = Healed(), (await self._database.rows()).healing
+        while True:
+            claimed = await rows.claim(limit=_BATCH, lease=_LEASE)
+            for job in claimed.jobs:
+                put_off: tuple[int, datetime] | None = job.attempts - 1, now()
+                if not is_stopping():
+                    outcome = await self._run(job)
+                    self._report(outcome)
+                    healed[outcome] += 1
+                    pause = _FIRST_PAUSE * 2.0 ** (job.attempts - 1)
+                    is_retried = outcome is Outcome.RETRIED
+                    put_off = (job.attempts, now() + pause) if is_retried else None
+                await rows.end(job, until=claimed.until, put_off=put_off)
+                progress(healed)
+            if not claimed.jobs or is_stopping():
+                return healed
+
+    async def _run(self, job: HealingJob) -> Outcome:
+        resource = job.resource
+        if job.attempts > MAX_ATTEMPTS:
+            log.warning(
+                "gave up computing the missing properties of resource %s: the attempts ended "
+                "without a result, perhaps because a worker crashed",
+                resource.id,
+            )
+            return Outcome.GIVEN_UP
+        try:
+            change = await self._compute(resource, reread=job.reread)
+            await (await self._database.rows()).resources.change(
+                resource.id, change, only_unset=True
+            )
+        except (ImageNotFound, ResourceNotFound):
+            return Outcome.GONE
+        except StillroomError as error:
+            last = job.attempts == MAX_ATTEMPTS
+            action = "gave up" if last else "will retry"
+            log.warning(
+                "%s computing the missing properties of resource %s: %s (%r)",
+                action,
+                resource.id,
+                error,
+                error.__cause__,
+            )
+            return Outcome.GIVEN_UP if last else Outcome.RETRIED
+        is_filled = any(value is not None for value in change.values.values())
+        return Outcome.FILLED if is_filled else Outcome.UNFILLED
+
+    async def _compute(self, resource: MediaResource, *, reread: bool) -> Change:
+        """Compute a resource's metadata. A video gets the dominant colour of its poster image."""
+        is_colorless, is_video = resource.dominant_color is None, resource.resource_type == VIDEO
+        decodes = is_colorless and not is_video and self._colors.decodes(resource.content_type)
+        found: dict[str, object] = {}
+        if decodes or reread:
+            with contextlib.closing(await self._storage.open(resource.storage_key)) as opened:
+                if not is_intact(opened.image, resource):
+                    raise ImageNotFound
+                try:
+                    if reread:
+                        probed = await probe(opened)
+                        found = {name: getattr(probed, name) for name in _REREAD}
+                    if decodes:
+                        found["dominant_color"] = await self._colors.dominant_color(opened)
+                except UnsupportedMedia as error:
+                    log.info(
+                        "cannot compute all missing properties of resource %s: %s",
+                        resource.id,
+                        error,
+                    )
+        if is_colorless and is_video:
+            found["dominant_color"] = await self._color_of_poster(resource)
+        return Change(**found)
+
+    async def _color_of_poster(self, video: MediaResource) -> str | None:
+        source = video.source_key or video.storage_key
+        try:
+            with contextlib.closing(await self._storage.open(poster_of(source))) as poster:
+                if self._colors.decodes(poster.image.content_type):
+                    return await self._colors.dominant_color(poster)
+        except (ImageNotFound, InvalidPath):
+            pass
+        except UnsupportedMedia as error:
+            log.info(
+                "cannot compute the dominant colour of video %s from its poster image: %s",
+                video.id,
+                error,
+            )
+        return None

@@ -1,0 +1,66 @@
+"""Leases (claims that expire) of ingest intents, the rows that announce an ingest in progress."""
+
+import asyncio
+import contextlib
+import dataclasses
+from collections.abc import AsyncIterator
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Final
+
+from stillroom.errors import BackendUnavailable
+from stillroom.features.library.resource import IN_PLACE, Intent, SourceChanged, new_id, now
+from stillroom.features.library.source import Source
+from stillroom.paths import StorageKey
+from stillroom.store.port import ImageStorage
+
+if TYPE_CHECKING:  # a normal import would load the database driver at every start
+    from stillroom.features.library.rows.repository import MediaRepository
+
+LEASE: Final = timedelta(minutes=15)
+"""Time without renewal after which an ingest counts as crashed. Copying 5 GiB in R2 takes less."""
+
+
+def lease_end() -> datetime:
+    """Return the time at which the lease of an intent written now expires."""
+    return now() + LEASE
+
+
+@contextlib.asynccontextmanager
+async def renewed(rows: "MediaRepository", intent: Intent) -> AsyncIterator[None]:
+    """Context manager: renew an intent's lease, so that no sweeper deletes the copied file."""
+
+    async def renew() -> None:
+        while True:
+            await asyncio.sleep(LEASE.total_seconds() / 3)  # two renewals in a row may fail
+            with contextlib.suppress(BackendUnavailable):  # the next renewal may succeed
+                await rows.intents.write(dataclasses.replace(intent, until=lease_end()))
+
+    renewing = asyncio.create_task(renew())
+    try:
+        yield
+    finally:
+        renewing.cancel()
+        await asyncio.wait([renewing])
+
+
+@contextlib.asynccontextmanager
+async def protected(
+    storage: ImageStorage, rows: "MediaRepository", source: Source
+) -> AsyncIterator[StorageKey]:
+    """Context manager: prevent sweepers from deleting the source image until the block ends.
+
+    Yields the `media_key` of an intent. The transaction that records the source deletes the intent.
+    Raises `ImageNotFound` or `SourceChanged` if the source was deleted or replaced in the meantime,
+    and `MarkClaimed` if a sweeper is already deleting it.
+    """
+    image = source.image
+    intent = StorageKey.of_media(new_id(), source.probed.extension)
+    await rows.intents.write(Intent(intent, IN_PLACE, image.key, lease_end()))
+    try:
+        await rows.deletions.require_unclaimed(image.key)
+        if (await storage.stat(image.key)).save_id != image.save_id:
+            raise SourceChanged
+        yield intent
+    finally:  # the transaction may have been rolled back; after a crash the lease runs out
+        with contextlib.suppress(BackendUnavailable):
+            await rows.intents.remove(intent)

@@ -1,0 +1,12 @@
+"""Alembic's environment. Uses the connection and the transaction opened by `migrate`."""
+
+from alembic import context
+
+from stillroom.features.library.rows.tables import metadata
+
+context.configure(
+    connection=context.config.attributes["connection"],
+    target_metadata=metadata,
+    render_as_batch=True,
+)
+context.run_migrations()

@@ -1,0 +1,59 @@
+"""Table `media_failures`: work that has failed for good, and that an operator can retry or drop.
+
+Another kind of dead letter needs an entry in `_RETRIES`, but no migration.
+"""
+
+import uuid
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Final
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from stillroom.errors import DeadLetterNotFound
+from stillroom.features.library.resource import DELETION, DeadLetter
+from stillroom.features.library.rows.engine import Rows
+from stillroom.features.library.rows.marks import restore_mark
+from stillroom.features.library.rows.tables import dead_letters
+
+_RETRIES: Final[Mapping[str, Callable[[AsyncConnection, DeadLetter], Awaitable[None]]]] = {
+    DELETION: restore_mark
+}
+"""Functions that make the work due now, by kind."""
+
+_IS_KNOWN: Final = dead_letters.c.kind.in_(_RETRIES)
+"""SQL condition that this version knows the kind. A newer version may have added others."""
+
+
+class DeadLetterRows(Rows):
+    """Database rows of one library's dead letters."""
+
+    async def page(self, *, after: uuid.UUID | None, limit: int) -> Sequence[DeadLetter]:
+        """Return a page of dead letters, newest first."""
+        statement = sa.select(dead_letters).where(_IS_KNOWN)
+        statement = statement.order_by(dead_letters.c.id.desc()).limit(limit)
+        if after is not None:
+            statement = statement.where(dead_letters.c.id < after)
+        return [DeadLetter(**row._asdict()) for row in await self._read(statement)]
+
+    async def retry(self, dead_letter_id: uuid.UUID) -> DeadLetter:
+        """Replace a dead letter with work that is due now, or raise `DeadLetterNotFound`."""
+        async with self._engine.writing() as connection:
+            dead_letter = await self._remove(connection, dead_letter_id)
+            await _RETRIES[dead_letter.kind](connection, dead_letter)
+        return dead_letter
+
+    async def drop(self, dead_letter_id: uuid.UUID) -> DeadLetter:
+        """Delete a dead letter, and keep its image. Raise `DeadLetterNotFound` if there is none."""
+        async with self._engine.writing() as connection:
+            return await self._remove(connection, dead_letter_id)
+
+    async def _remove(self, connection: AsyncConnection, dead_letter_id: uuid.UUID) -> DeadLetter:
+        this = dead_letters.c.id == dead_letter_id, _IS_KNOWN
+        removed = await connection.execute(
+            sa.delete(dead_letters).where(*this).returning(dead_letters)
+        )
+        row = removed.one_or_none()
+        if row is None:
+            raise DeadLetterNotFound
+        return DeadLetter(**row._asdict())

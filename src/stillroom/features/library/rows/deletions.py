@@ -1,0 +1,240 @@
+"""Table `media_deletions`: pending deletions, which sweepers (background jobs) execute.
+
+A sweeper claims pending deletions for a limited time, the lease. If the sweeper crashes, another
+sweeper can claim them after the lease has ended. `statements.py` documents the lock order.
+"""
+
+import uuid
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import fields
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from stillroom.features.library import clock
+from stillroom.features.library.resource import (
+    DELETED,
+    IN_PLACE,
+    ORPHAN,
+    RELOCATED,
+    ClaimedMarks,
+    DueMark,
+    MarkClaimed,
+    MediaResource,
+    Settlement,
+    now,
+)
+from stillroom.features.library.rows import leases
+from stillroom.features.library.rows.engine import Rows
+from stillroom.features.library.rows.marks import bury_mark, mark_saves
+from stillroom.features.library.rows.pages import each_page
+from stillroom.features.library.rows.statements import (
+    among,
+    keys_with_intent,
+    keys_with_resource,
+    known_keys,
+    resource_of,
+    select_resources,
+)
+from stillroom.features.library.rows.tables import (
+    dead_letters,
+    deletions,
+    failed_deletions,
+    intents,
+    resources,
+)
+from stillroom.paths import StorageKey
+from stillroom.store.values import StoredImage
+
+_FIELDS: Final = frozenset(field.name for field in fields(DueMark))
+
+
+class DeletionRows(Rows):
+    """Database rows of one library's pending deletions."""
+
+    async def claim(self, claim: uuid.UUID, *, limit: int, lease: timedelta) -> ClaimedMarks:
+        """Claim due deletions, which can then no longer be cancelled. `claim` is a new id.
+
+        The same transaction deletes the rows of deleted resources. Before this transaction, an
+        ingest of identical bytes uses the deleted resource again. After it, the ingest creates a
+        new resource. Images that an ingest is recording without a copy are skipped; see
+        `require_unclaimed`.
+        """
+        due = (
+            sa.select(deletions)
+            .where(_is_due(), deletions.c.storage_key.not_in(_ingested_in_place()))
+            .order_by(deletions.c.due_at)
+            .limit(limit)
+            .with_for_update(skip_locked=True)
+        )
+        async with self._engine.writing() as connection:
+            rows = (await connection.execute(due)).all()
+            # Read the intents again: PostgreSQL had read them before it locked the rows.
+            # Read resources after that: an ingest deletes its intent and inserts its resource.
+            ingested = await _find_ingested(connection)
+            rows = [row for row in rows if row.storage_key not in ingested]
+            copies = await _find_by_hashes(
+                connection, [row.content_hash for row in rows if row.content_hash is not None]
+            )
+            if deleted := [row.resource_id for row in rows if row.resource_id is not None]:
+                await _remove_resources(connection, deleted)
+            in_use = await keys_with_resource(connection, [row.storage_key for row in rows])
+            in_use |= await keys_with_intent(
+                connection, [row.storage_key for row in rows if row.reason == ORPHAN]
+            )
+            skipped = [row for row in rows if row.storage_key in in_use]
+            claimed = [row for row in rows if row.storage_key not in in_use]
+            if skipped:
+                await connection.execute(
+                    sa.delete(deletions).where(deletions.c.id.in_([row.id for row in skipped]))
+                )
+            if claimed:
+                await connection.execute(
+                    sa.update(deletions)
+                    .where(deletions.c.id.in_([row.id for row in claimed]))
+                    .values(**leases.claimed(claim, lease), attempts=deletions.c.attempts + 1)
+                )
+        return ClaimedMarks(
+            [
+                _due_mark(row, attempts=row.attempts + 1, copy=copies.get(row.content_hash))
+                for row in claimed
+            ],
+            [_due_mark(row) for row in skipped],
+        )
+
+    async def settle(self, claim: uuid.UUID, settlement: Settlement) -> None:
+        """Record the outcomes of claimed deletions, except those that were claimed again."""
+        ours = leases.is_ours(deletions, claim)
+        async with self._engine.writing() as connection:
+            if settlement.done:
+                await connection.execute(
+                    sa.delete(deletions).where(deletions.c.id.in_(settlement.done), ours)
+                )
+            for mark in settlement.left:
+                await self._release(connection, mark, ours, attempts=mark.attempts - 1)
+            for mark, error, due_at in settlement.retried:
+                retry = {"attempts": mark.attempts, "due_at": due_at, "last_error": error}
+                await self._release(connection, mark, ours, **retry)
+            for mark, error in settlement.dead_lettered:
+                removed = await connection.execute(
+                    sa.delete(deletions).where(deletions.c.id == mark.id, ours)
+                )
+                if removed.rowcount:
+                    await bury_mark(connection, mark, error)
+
+    async def _release(
+        self,
+        connection: AsyncConnection,
+        mark: DueMark,
+        ours: sa.ColumnElement[bool],
+        **values: object,
+    ) -> None:
+        # The row of a resource with a media key is deleted, so its deletion cannot be cancelled.
+        values |= leases.ENDED if mark.storage_key.is_media else leases.RELEASED
+        await connection.execute(
+            sa.update(deletions).where(deletions.c.id == mark.id, ours).values(**values)
+        )
+
+    async def require_unclaimed(self, key: StorageKey) -> None:
+        """Raise `MarkClaimed` if a sweeper may be deleting the image at `key`.
+
+        The method waits for concurrent claims. Later claims skip the image if the caller has
+        committed an ingest intent for it.
+        """
+        async with self._engine.writing() as connection:
+            marks = await connection.execute(
+                sa.select(leases.is_unclaimed(deletions))
+                .where(deletions.c.storage_key == key)
+                .with_for_update(read=True)
+            )
+            if not all(marks.scalars()):
+                raise MarkClaimed
+
+    async def due(self, *, limit: int) -> AsyncIterator[Sequence[DueMark]]:
+        """Yield pages of pending deletions that are due and not claimed, oldest first."""
+        order = deletions.c.due_at, deletions.c.id
+        statement = sa.select(deletions).where(_is_due())
+        async for rows in each_page(self._engine, statement, *order, limit=limit):
+            yield [_due_mark(row) for row in rows]
+
+    async def of_saves(self, images: Sequence[StoredImage]) -> Sequence[DueMark]:
+        """Return all pending deletions of these exact versions of images."""
+        saves = {(image.key, image.save_id) for image in images}
+        async with self._engine.reading() as connection:
+            keys = among(connection, [image.key for image in images])
+            statement = sa.select(deletions).where(deletions.c.storage_key.in_(keys))
+            rows = (await connection.execute(statement)).all()
+        return [_due_mark(row) for row in rows if (row.storage_key, row.save_id) in saves]
+
+    async def mark_save(self, image: StoredImage, reason: str, due_at: datetime) -> None:
+        """Insert a pending deletion of this version of an image."""
+        async with self._engine.writing() as connection:
+            await mark_saves(connection, [image], reason, due_at)
+
+    async def mark_orphans(self, images: Sequence[StoredImage]) -> Sequence[StorageKey]:
+        """Schedule immediate deletion of those images to which no row refers. Return their keys."""
+        async with self._engine.writing() as connection:
+            known = await known_keys(connection, [image.key for image in images])
+            marked = [image for image in images if image.key not in known]
+            await mark_saves(connection, marked, ORPHAN, now())
+        return [image.key for image in marked]
+
+
+async def _remove_resources(connection: AsyncConnection, deleted: Sequence[uuid.UUID]) -> None:
+    """Delete the rows of deleted resources.
+
+    Pending and failed deletions of these resources' source images get the reason `DELETED`, so that
+    a source is deleted even without a copy.
+    """
+    gone = resources.c.id.in_(deleted), resources.c.deleted_at.is_not(None)
+    found = await connection.execute(sa.select(resources.c.content_hash).where(*gone))
+    hashes = found.scalars().all()
+    marks = _sources(deletions, hashes)
+    if rows := (await connection.execute(marks)).all():
+        ids = [row.id for row in rows]
+        await connection.execute(
+            sa.update(deletions).where(deletions.c.id.in_(ids)).values(reason=DELETED)
+        )
+    letters = _sources(failed_deletions, [content_hash.hex() for content_hash in hashes])
+    for row in (await connection.execute(letters)).all():
+        await connection.execute(
+            sa.update(dead_letters)
+            .where(dead_letters.c.id == row.id)
+            .values(payload={**row.payload, "reason": DELETED})
+        )
+    await connection.execute(sa.delete(resources).where(*gone))
+
+
+def _sources(queue: sa.FromClause, hashes: Sequence[object]) -> sa.Select[Any]:
+    relocated = queue.c.reason == RELOCATED, queue.c.content_hash.in_(hashes)
+    # Do not wait for a locked row while holding locks; the sweeper checks skipped rows.
+    return sa.select(queue).where(*relocated).with_for_update(skip_locked=True)
+
+
+def _ingested_in_place() -> sa.Select[Any]:
+    return sa.select(intents.c.source_key).where(intents.c.resource_id == IN_PLACE)
+
+
+async def _find_ingested(connection: AsyncConnection) -> set[StorageKey]:
+    return set((await connection.execute(_ingested_in_place())).scalars())
+
+
+def _is_due() -> sa.ColumnElement[bool]:
+    return sa.and_(deletions.c.due_at <= clock.CLOCK.earliest(), leases.is_free(deletions))
+
+
+async def _find_by_hashes(
+    connection: AsyncConnection, hashes: Sequence[bytes]
+) -> dict[bytes, MediaResource]:
+    if not hashes:
+        return {}
+    statement = select_resources().where(resources.c.content_hash.in_(hashes))
+    rows = (await connection.execute(statement)).all()
+    return {row.content_hash: resource_of(row) for row in rows}
+
+
+def _due_mark(row: sa.Row[Any], **changes: Any) -> DueMark:  # noqa: ANN401  (any field)
+    values = {name: value for name, value in row._asdict().items() if name in _FIELDS}
+    return DueMark(**values | changes)

@@ -1,0 +1,272 @@
+"""Database connections and transactions, for SQLite and PostgreSQL.
+
+In SQLite, committed transactions survive a power failure only with a write-ahead log and
+`synchronous=FULL` (https://www.sqlite.org/pragma.html#pragma_synchronous). Several processes can
+write only if each transaction acquires the lock when it begins
+(https://www.sqlite.org/lang_transaction.html).
+"""
+
+import asyncio
+import contextlib
+import fcntl
+import logging
+import os
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError, ProgrammingError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+
+from stillroom.errors import BackendUnavailable, ConfigurationError
+from stillroom.features.library.config import PostgresConfig, RowsConfig, SqliteConfig
+
+_TIMEOUT_S: Final = 10.0
+"""Time limit for a transaction in seconds, including waits. Then the caller gets an error."""
+
+_CANCEL_S: Final = 2.0
+"""Seconds for the database to cancel a transaction. After that, the connection is closed."""
+
+_BUSY_S: Final = 5
+"""Seconds that SQLite waits for other processes' transactions, which take milliseconds."""
+
+_CONNECT_S: Final = 5
+_POOLED: Final = 5
+_FILE_MODE: Final = 0o640
+_FOLDER_MODE: Final = 0o750
+
+_WRITES: Final = "stillroom_writes"
+_OUR_MISTAKES: Final = (IntegrityError, ProgrammingError, DataError)
+
+T = TypeVar("T")
+
+log = logging.getLogger("stillroom.features.library")
+
+
+class RowsEngine:
+    """Connection pool and transactions of the configured database, for one event loop."""
+
+    def __init__(self, config: RowsConfig) -> None:
+        """Prepare the connection pool. Raise `ConfigurationError` if the URL is invalid."""
+        self.is_sqlite = isinstance(config, SqliteConfig)
+        options = _options(config)
+        if self.is_sqlite:
+            options["connect_args"]["factory"] = _SqliteConnection
+        self._engine = create_async_engine(_url(config, driver="aiosqlite"), **options)
+        self._rewriting: _Rewriting | None = None
+        if isinstance(config, SqliteConfig):
+            _keep_sqlite_rules(self._engine.sync_engine, synchronous=_full(config))
+            self._rewriting = _Rewriting(config)
+
+    def reading(self) -> AbstractAsyncContextManager[AsyncConnection]:
+        """Context manager: begin a read-only transaction. Raises the exceptions of `writing`."""
+        return self._transaction(writes=False)
+
+    def writing(self) -> AbstractAsyncContextManager[AsyncConnection]:
+        """Context manager: begin a transaction that is committed when the block ends.
+
+        If the block raises an exception, the transaction is rolled back. If the database is
+        unreachable or too slow (`BackendUnavailable`), the transaction may have been committed.
+        """
+        return self._transaction(writes=True)
+
+    async def rewrite(self, work: Callable[[sa.Connection], T]) -> T:
+        """Run `work` in a transaction. Use this only for data that can be rebuilt from the images.
+
+        With SQLite, `work` runs in a single thread, and the commit does not wait for the disk. A
+        power failure may therefore lose the whole transaction, but never a part of it. Raises the
+        same exceptions as `writing`.
+        """
+        if self._rewriting is None:
+            async with self.writing() as connection:
+                return await connection.run_sync(work)
+        with translated():
+            async with asyncio.timeout(_TIMEOUT_S):
+                return await self._rewriting.run(work)
+
+    @contextlib.asynccontextmanager
+    async def _transaction(self, *, writes: bool) -> AsyncIterator[AsyncConnection]:
+        with translated():
+            async with (
+                # After the first cancellation, the driver tells the server to cancel, and waits up
+                # to 10 s. After the second cancellation, it closes the connection.
+                asyncio.timeout(_TIMEOUT_S + _CANCEL_S),
+                asyncio.timeout(_TIMEOUT_S),
+                self._engine.connect() as connection,
+            ):
+                await connection.execution_options(**{_WRITES: writes})
+                async with connection.begin():
+                    yield connection
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._engine.dispose()
+        if self._rewriting is not None:
+            await asyncio.to_thread(self._rewriting.close)
+
+
+class Rows:
+    """Base class for access to one kind of rows in the library's database."""
+
+    def __init__(self, engine: RowsEngine) -> None:
+        self._engine = engine
+
+    async def _read(self, statement: sa.Select[Any]) -> Sequence[sa.Row[Any]]:
+        async with self._engine.reading() as connection:
+            rows: Sequence[sa.Row[Any]] = (await connection.execute(statement)).all()
+        return rows
+
+    async def _execute(self, statement: sa.Executable) -> Sequence[sa.Row[Any]]:
+        async with self._engine.writing() as connection:
+            result = await connection.execute(statement)
+            return result.all() if result.returns_rows else ()
+
+
+class _SqliteConnection(sqlite3.Connection):
+    """SQLite connection that closes itself when it is garbage-collected.
+
+    If a caller is cancelled while aiosqlite opens a connection, aiosqlite does not close it.
+    """
+
+    def __del__(self) -> None:
+        self.close()
+
+
+class _Rewriting:
+    """SQLite connection in a separate thread, for `RowsEngine.rewrite`.
+
+    The synchronous driver is faster than the asynchronous driver, which switches threads several
+    times per statement.
+    """
+
+    def __init__(self, config: SqliteConfig) -> None:
+        self._engine = sa.create_engine(_url(config, driver="pysqlite"), **_options(config))
+        _keep_sqlite_rules(self._engine, synchronous="NORMAL" if config.durable else "OFF")
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="rows")
+
+    async def run(self, work: Callable[[sa.Connection], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._run, work)
+
+    def _run(self, work: Callable[[sa.Connection], T]) -> T:
+        with self._engine.connect() as connection:
+            connection.execution_options(**{_WRITES: True})
+            with connection.begin():
+                return work(connection)
+
+    def close(self) -> None:
+        self._thread.shutdown()
+        self._engine.dispose()
+
+
+@contextlib.contextmanager
+def migrating(config: RowsConfig) -> Iterator[sa.Connection]:
+    """Context manager: begin an exclusive transaction for a migration. Other processes wait.
+
+    Raises `ConfigurationError` if the database URL is invalid, or `BackendUnavailable` if the
+    database is unreachable or the lock was not acquired in time.
+    """
+    options = _options(config, pooled=False)
+    engine = sa.create_engine(_url(config, driver="pysqlite"), **options, poolclass=sa.NullPool)
+    with contextlib.ExitStack() as stack, translated():
+        if isinstance(config, SqliteConfig):
+            stack.enter_context(_locked(config.file))
+            _keep_sqlite_rules(engine, synchronous=_full(config))
+        connection = stack.enter_context(engine.connect())
+        connection = connection.execution_options(**{_WRITES: True})
+        stack.enter_context(connection.begin())
+        if isinstance(config, PostgresConfig):
+            # The lock is released with the transaction, so it also works with a pooler.
+            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_ADVISORY_LOCK)))
+        yield connection
+
+
+_ADVISORY_LOCK: Final = int.from_bytes(b"stillrm", "big")
+"""Id of our PostgreSQL lock; see https://www.postgresql.org/docs/17/explicit-locking.html."""
+
+
+@contextlib.contextmanager
+def translated() -> Iterator[None]:
+    """Context manager: convert errors of the database driver to `BackendUnavailable`.
+
+    Errors that indicate a bug in Stillroom are not converted.
+    """
+    try:
+        yield
+    except _OUR_MISTAKES:
+        raise
+    except (DBAPIError, PoolTimeout, OSError) as error:  # a TimeoutError is an OSError
+        raise BackendUnavailable("the media library's database is out of reach") from error
+
+
+def _url(config: RowsConfig, *, driver: str) -> URL:
+    if isinstance(config, SqliteConfig):
+        return URL.create(f"sqlite+{driver}", database=str(config.file.absolute()))
+    try:
+        return make_url(config.url).set(drivername="postgresql+psycopg")
+    except (ArgumentError, ValueError):  # the text of the error contains the password
+        raise ConfigurationError(
+            "STILLROOM_DATABASE_URL must be a URL such as postgresql://user:password@host/name"
+        ) from None
+
+
+def _options(config: RowsConfig, *, pooled: bool = True) -> dict[str, Any]:
+    options: dict[str, Any] = {"hide_parameters": True}
+    if isinstance(config, SqliteConfig):
+        return options | {"connect_args": {"timeout": _BUSY_S}}
+    # Prepared statements belong to a session, which a transaction pooler changes.
+    options["connect_args"] = {"connect_timeout": _CONNECT_S, "prepare_threshold": None}
+    if pooled:
+        options |= {"pool_size": _POOLED, "pool_timeout": _CONNECT_S, "pool_pre_ping": True}
+    return options
+
+
+def _full(config: SqliteConfig) -> str:
+    return "FULL" if config.durable else "OFF"
+
+
+def _keep_sqlite_rules(engine: sa.Engine, *, synchronous: str) -> None:
+    @event.listens_for(engine, "connect")
+    def configure(connection: Any, _: object) -> None:  # noqa: ANN401  (either driver's)
+        connection.isolation_level = None  # keep the driver from beginning transactions; see below
+        cursor = connection.cursor()
+        for rule in ("journal_mode=WAL", f"synchronous={synchronous}", "foreign_keys=ON"):
+            cursor.execute(f"PRAGMA {rule}")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: sa.Connection) -> None:
+        writes = connection.get_execution_options().get(_WRITES, False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+@contextlib.contextmanager
+def _locked(file: Path) -> Iterator[None]:
+    """Context manager: hold a lock file while SQLite is switched to its write-ahead log (WAL).
+
+    Without this lock, two processes that switch at the same time get an error instead of waiting.
+    Afterwards, the folder is flushed to disk (fsync).
+    """
+    file.parent.mkdir(parents=True, exist_ok=True, mode=_FOLDER_MODE)  # missing with a bucket
+    # Do not open an existing database: closing any descriptor of it would release SQLite's own
+    # locks (https://www.sqlite.org/howtocorrupt.html, 2.2).
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL, _FILE_MODE))
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
+    fd = os.open(file.with_suffix(".lock"), flags, _FILE_MODE)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+        folder = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    finally:
+        os.close(fd)

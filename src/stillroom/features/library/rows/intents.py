@@ -1,0 +1,108 @@
+"""Table `media_intents`: announcements of ingests in progress.
+
+After a crash, the intents identify the copied files to delete. They also keep sweepers from
+deleting an image that is about to be recorded without a copy. `statements.py` documents the lock
+order.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Final
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from stillroom.features.library.resource import ClaimedIntents, Intent, IntentLost, now
+from stillroom.features.library.rows.engine import Rows
+from stillroom.features.library.rows.leases import is_free, lease_end
+from stillroom.features.library.rows.statements import insert_into, keys_with_resource
+from stillroom.features.library.rows.tables import intents
+from stillroom.paths import StorageKey
+
+_lease_end: Final = lease_end(intents)
+
+
+class IntentRows(Rows):
+    """Database rows of one library's ingest intents."""
+
+    async def write(self, intent: Intent) -> bool:
+        """Write an intent before the image is copied, or renew the intent's lease.
+
+        Return False if the sweeper is deleting an earlier copy at this key, else True.
+        """
+        async with self._engine.writing() as connection:
+            insert = insert_into(connection, intents).values(
+                media_key=intent.media_key,
+                resource_id=intent.resource_id,
+                source_key=intent.source_key,
+                created_at=now(),
+                **{_lease_end.name: intent.until},
+            )
+            upsert = insert.on_conflict_do_update(
+                index_elements=[intents.c.media_key],
+                set_={_lease_end: insert.excluded[_lease_end.name]},
+                where=~intents.c.sweeping,
+            ).returning(intents.c.media_key)
+            return (await connection.execute(upsert)).one_or_none() is not None
+
+    async def release(self, media_key: StorageKey) -> None:
+        """End an intent's lease now, so that the sweeper deletes the copy."""
+        statement = sa.update(intents).where(_is_held(media_key)).values({_lease_end: now()})
+        await self._execute(statement)
+
+    async def remove(self, media_key: StorageKey) -> None:
+        """Delete an intent. Call this only if its copy was certainly not written."""
+        await self._execute(sa.delete(intents).where(_is_held(media_key)))
+
+    async def claim(self, *, limit: int, lease: timedelta) -> ClaimedIntents:
+        """Claim intents of crashed ingests, so that the ingests can no longer use their copies.
+
+        An intent whose key is used by a resource is obsolete, and is deleted.
+        """
+        until = now() + lease
+        expired = (
+            sa.select(intents.c.media_key)
+            .where(is_free(intents))
+            .order_by(_lease_end)
+            .limit(limit)
+            .with_for_update(skip_locked=True)
+        )
+        async with self._engine.writing() as connection:
+            keys = [row.media_key for row in (await connection.execute(expired)).all()]
+            in_use = await keys_with_resource(connection, keys)
+            if in_use:
+                await connection.execute(
+                    sa.delete(intents).where(intents.c.media_key.in_(list(in_use)))
+                )
+            claimed = [key for key in keys if key not in in_use]
+            if claimed:
+                await connection.execute(
+                    sa.update(intents)
+                    .where(intents.c.media_key.in_(claimed))
+                    .values({intents.c.sweeping: True, _lease_end: until})
+                )
+        return ClaimedIntents(claimed, [key for key in keys if key in in_use], until)
+
+    async def end(self, keys: Sequence[StorageKey], *, until: datetime) -> None:
+        """Delete claimed intents whose copies are deleted, unless they were claimed again."""
+        ours = intents.c.media_key.in_(keys), intents.c.sweeping, _lease_end == until
+        await self._execute(sa.delete(intents).where(*ours))
+
+
+async def end_intent(connection: AsyncConnection, media_key: StorageKey) -> None:
+    """Delete the intent of an inserted resource. Raise `IntentLost` if a sweeper has claimed it."""
+    result = await connection.execute(sa.delete(intents).where(_is_held(media_key)))
+    if result.rowcount == 0:
+        raise IntentLost
+
+
+async def require_intent(connection: AsyncConnection, media_key: StorageKey) -> None:
+    """Lock the intent of a copy that a resource will use. Raise `IntentLost` if it was claimed."""
+    statement = sa.select(intents.c.media_key).where(_is_held(media_key)).with_for_update()
+    if (await connection.execute(statement)).one_or_none() is None:
+        raise IntentLost
+
+
+def _is_held(media_key: StorageKey) -> sa.ColumnElement[bool]:
+    """Build the SQL condition that no sweeper has claimed an intent."""
+    return sa.and_(intents.c.media_key == media_key, ~intents.c.sweeping)

@@ -1,0 +1,151 @@
+"""Functions that other modules call in a transaction to write or cancel pending deletions.
+
+The table is `media_deletions`. `statements.py` documents the lock order.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from stillroom.features.library.resource import (
+    DELETION,
+    RELOCATED,
+    DeadLetter,
+    DueMark,
+    Mark,
+    MarkClaimed,
+    new_id,
+    now,
+)
+from stillroom.features.library.rows import leases
+from stillroom.features.library.rows.statements import insert_into, table_of
+from stillroom.features.library.rows.tables import dead_letters, deletions
+from stillroom.paths import StorageKey
+from stillroom.store.values import StoredImage
+
+
+async def write_mark(connection: AsyncConnection, mark: Mark | None) -> None:
+    """Insert a pending deletion. If the version already has one, its due time does not change.
+
+    If the new reason is `RELOCATED`, the existing row gets the reason and the hash of `mark`.
+    """
+    if mark is None:
+        return
+    insert = insert_into(connection, deletions)
+    await connection.execute(
+        insert.values(
+            id=new_id(),
+            storage_key=mark.storage_key,
+            save_id=mark.save_id,
+            reason=mark.reason,
+            resource_id=mark.resource_id,
+            content_hash=mark.content_hash,
+            created_at=now(),
+            due_at=mark.due_at,
+        ).on_conflict_do_update(
+            index_elements=[deletions.c.storage_key, deletions.c.save_id],
+            set_={name: insert.excluded[name] for name in ("reason", "content_hash")},
+            where=insert.excluded.reason == RELOCATED,
+        )
+    )
+
+
+async def mark_saves(
+    connection: AsyncConnection, images: Sequence[StoredImage], reason: str, due_at: datetime
+) -> set[StorageKey]:
+    """Insert pending deletions. If an image already has one, the earlier due time counts.
+
+    Pending deletions of ingested sources (`RELOCATED`) are not changed, nor those that a sweeper
+    has attempted or claimed. Return the keys of the images whose deletion was added or changed.
+    """
+    if not images:
+        return set()
+    insert = insert_into(connection, deletions)
+    saves = table_of(
+        connection,
+        ["id", "storage_key", "save_id"],
+        (
+            (new_id().hex, image.key.text, image.save_id)
+            for image in sorted(images, key=lambda image: image.key)
+        ),
+    )
+    marks = {
+        deletions.c.id: sa.cast(saves.c.id, deletions.c.id.type),
+        deletions.c.storage_key: saves.c.storage_key,
+        deletions.c.save_id: saves.c.save_id,
+        deletions.c.reason: sa.literal(reason),
+        deletions.c.created_at: sa.literal(now(), deletions.c.created_at.type),
+        deletions.c.due_at: sa.literal(due_at, deletions.c.due_at.type),
+    }
+    changed = await connection.execute(
+        # Without WHERE, SQLite would parse ON CONFLICT as the ON of a join.
+        insert.from_select([*marks], sa.select(*marks.values()).where(sa.true()))
+        .on_conflict_do_update(
+            index_elements=[deletions.c.storage_key, deletions.c.save_id],
+            set_={"due_at": insert.excluded.due_at},
+            where=sa.and_(
+                insert.excluded.due_at < deletions.c.due_at,
+                deletions.c.reason != RELOCATED,
+                deletions.c.attempts == 0,
+                leases.is_unclaimed(deletions),
+            ),
+        )
+        .returning(deletions.c.storage_key)
+    )
+    return set(changed.scalars())
+
+
+async def bury_mark(connection: AsyncConnection, mark: DueMark, error: str) -> None:
+    """Insert a dead letter for a pending deletion that has failed for good."""
+    payload = {
+        "storage_key": mark.storage_key.text,
+        "save_id": mark.save_id,
+        "reason": mark.reason,
+        "content_hash": mark.content_hash and mark.content_hash.hex(),
+    }
+    await connection.execute(
+        sa.insert(dead_letters).values(
+            id=mark.id,
+            kind=DELETION,
+            payload=payload,
+            created_at=mark.created_at,
+            failed_at=now(),
+            attempts=mark.attempts,
+            last_error=error,
+        )
+    )
+
+
+async def restore_mark(connection: AsyncConnection, dead_letter: DeadLetter) -> None:
+    """Insert a failed deletion as pending and due now, unless the version already has one."""
+    payload, sha256 = dead_letter.payload, dead_letter.payload["content_hash"]
+    insert = insert_into(connection, deletions).values(
+        id=dead_letter.id,
+        storage_key=StorageKey(payload["storage_key"]),
+        save_id=payload["save_id"],
+        reason=payload["reason"],
+        content_hash=sha256 and bytes.fromhex(sha256),
+        created_at=dead_letter.created_at,
+        due_at=now(),
+    )
+    unique = [deletions.c.storage_key, deletions.c.save_id]
+    await connection.execute(insert.on_conflict_do_nothing(index_elements=unique))
+
+
+async def cancel_marks_at(connection: AsyncConnection, key: StorageKey) -> None:
+    """Cancel the pending deletions of an image that a resource will use without a copy.
+
+    Raises `MarkClaimed` if a sweeper is deleting the image.
+    """
+    if key.is_media:
+        return  # a pending deletion of a media key always belongs to its own resource
+    await connection.execute(
+        sa.delete(deletions).where(deletions.c.storage_key == key, leases.is_unclaimed(deletions))
+    )
+    claimed = await connection.execute(
+        sa.select(deletions.c.id).where(deletions.c.storage_key == key)
+    )
+    if claimed.first() is not None:
+        raise MarkClaimed

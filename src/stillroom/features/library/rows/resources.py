@@ -1,0 +1,297 @@
+"""Table `media_resources`: images and videos. `statements.py` documents the lock order."""
+
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from stillroom.errors import ResourceNotFound, ResourceProtected
+from stillroom.features.library.resource import (
+    DELETED,
+    Change,
+    Mark,
+    MediaResource,
+    ResourcePage,
+    ResourceQuery,
+    now,
+)
+from stillroom.features.library.rows.engine import Rows
+from stillroom.features.library.rows.intents import end_intent, require_intent
+from stillroom.features.library.rows.leases import is_unclaimed
+from stillroom.features.library.rows.marks import cancel_marks_at, write_mark
+from stillroom.features.library.rows.pages import each_page
+from stillroom.features.library.rows.statements import (
+    await_healing,
+    insert_into,
+    is_indexed_in,
+    keys_with_resource,
+    resource_of,
+    select_resources,
+    values_of,
+)
+from stillroom.features.library.rows.tables import deletions, resources, search_images, tags
+from stillroom.features.search.full_text import bounds_of, matching
+from stillroom.features.search.library_words import reword
+from stillroom.paths import StorageKey
+from stillroom.store.values import StoredImage
+
+
+class ResourceRows(Rows):
+    """Database rows of one library's resources."""
+
+    async def find(self, resource_id: uuid.UUID) -> MediaResource:
+        """Return a resource. Raise `ResourceNotFound` if it does not exist or was deleted."""
+        resource = await self._find(_live().where(resources.c.id == resource_id))
+        if resource is None:
+            raise ResourceNotFound
+        return resource
+
+    async def find_by_hash(self, content_hash: bytes) -> MediaResource | None:
+        """Return the resource with this SHA-256, or None. Deleted resources are included."""
+        return await self._find(select_resources().where(resources.c.content_hash == content_hash))
+
+    async def _find(self, statement: sa.Select[Any]) -> MediaResource | None:
+        rows = await self._read(statement)
+        return resource_of(rows[0]) if rows else None
+
+    async def page(self, query: ResourceQuery) -> ResourcePage:
+        """Return a page of resources that were not deleted, newest first."""
+        statement, identity = _live().limit(query.limit + 1), resources.c.id
+        if query.tags:
+            # The index on tags contains the matching resources in page order.
+            first = tags.alias()
+            statement = statement.join(first, first.c.resource_id == resources.c.id)
+            statement, identity = statement.where(first.c.tag == query.tags[0]), first.c.resource_id
+        statement = statement.order_by(identity.desc())
+        facts = [*matching(query.facts, is_sqlite=self._engine.is_sqlite), *bounds_of(query.facts)]
+        if facts:
+            statement = statement.join(search_images, is_indexed_in(search_images)).where(*facts)
+        statement = statement.where(
+            *map(_has, query.tags[1:]), *(~_has(tag) for tag in query.without_tags)
+        )
+        if query.after is not None:
+            statement = statement.where(identity < query.after)
+        statement = statement.where(*_conditions(query))
+        found = [resource_of(row) for row in await self._read(statement)]
+        return ResourcePage(found[: query.limit], more=len(found) > query.limit)
+
+    async def in_order(self, *, limit: int) -> AsyncIterator[Sequence[MediaResource]]:
+        """Yield all resources in pages, sorted by id, including deleted resources."""
+        async for rows in each_page(self._engine, select_resources(), resources.c.id, limit=limit):
+            yield [resource_of(row) for row in rows]
+
+    async def recorded_in_place(self, images: Sequence[StoredImage]) -> set[StorageKey]:
+        """Return the keys of images that belong to a resource and were not copied."""
+        async with self._engine.reading() as connection:
+            return await keys_with_resource(connection, [image.key for image in images])
+
+    async def add(
+        self, resource: MediaResource, *, intent: StorageKey, source: Mark | None = None
+    ) -> bool:
+        """Insert a resource, delete its ingest intent and mark the source for deletion, atomically.
+
+        Return False, without any change, if another resource has the same bytes. `source` is the
+        pending deletion of the source if the library has a copy.
+
+        Raises:
+            IntentLost: a sweeper has claimed the intent. Nothing is changed.
+            MarkClaimed: a sweeper is deleting the image. Nothing is changed.
+        """
+        async with self._engine.writing() as connection:
+            await cancel_marks_at(connection, resource.storage_key)
+            await write_mark(connection, source)
+            inserted = await connection.execute(
+                insert_into(connection, resources)
+                .values(values_of(resource))
+                .on_conflict_do_nothing(index_elements=[resources.c.content_hash])
+                .returning(resources.c.id)
+            )
+            if inserted.one_or_none() is None:
+                await connection.rollback()
+                return False
+            await await_healing(connection, resource)
+            await end_intent(connection, intent)
+        return True
+
+    async def keep(
+        self,
+        known: MediaResource,
+        *,
+        storage_key: StorageKey,
+        save_id: str,
+        source: Mark | None = None,
+        skipped: StorageKey | None = None,
+        in_place: StorageKey | None = None,
+        revive: bool = True,
+    ) -> MediaResource | None:
+        """Keep a resource whose bytes were ingested again, and cancel its pending deletion.
+
+        The copy's intent is kept until its lease expires. Another ingest of the same bytes may
+        still be copying, and needs the intent if the resource is deleted in the meantime.
+
+        Args:
+            known: The resource, read before the file at `storage_key` was checked.
+            storage_key: Key of the file from now on. A new key below `media/` requires an intent.
+            save_id: Version of the image at that key.
+            source: Pending deletion of the source if the library has a copy; else None.
+            skipped: Key below `compute/` whose pending deletion is cancelled.
+            in_place: `media_key` of the intent to delete, for an ingest without a copy; else None.
+            revive: If False, a deleted resource stays deleted.
+
+        Returns:
+            The current resource. If the resource no longer exists, has a new storage key or must
+                not be revived, nothing is changed and the result is None. The caller then restarts
+                the ingest.
+
+        Raises:
+            IntentLost, MarkClaimed: as in `add`.
+        """
+        async with self._engine.writing() as connection:
+            cancelled = await connection.execute(
+                sa.delete(deletions).where(
+                    deletions.c.resource_id == known.id, is_unclaimed(deletions)
+                )
+            )
+            for key in sorted({storage_key, skipped or storage_key}, key=lambda key: key.text):
+                await cancel_marks_at(connection, key)
+            await write_mark(connection, source)
+            locked = await connection.execute(
+                select_resources().where(resources.c.id == known.id).with_for_update()
+            )
+            row = locked.one_or_none()
+            current = None if row is None else resource_of(row)
+            if (
+                current is None
+                or current.storage_key not in (known.storage_key, storage_key)
+                or (current.deleted_at is not None and not (revive and cancelled.rowcount))
+            ):
+                await connection.rollback()
+                return None
+            if storage_key.is_media and current.storage_key != storage_key:
+                await require_intent(connection, storage_key)
+            await connection.execute(
+                sa.update(resources)
+                .where(resources.c.id == known.id)
+                .values(storage_key=storage_key, save_id=save_id, deleted_at=None)
+            )
+            if in_place is not None:
+                await end_intent(connection, in_place)
+            await connection.run_sync(reword, [known.storage_key, storage_key])
+            changed = select_resources().where(resources.c.id == known.id)
+            return resource_of((await connection.execute(changed)).one())
+
+    async def change(
+        self,
+        resource_id: uuid.UUID,
+        change: Change,
+        *,
+        only_unset: bool = False,
+        check: Callable[[MediaResource], None] | None = None,
+    ) -> MediaResource:
+        """Set fields of a resource, after calling `check` with the resource.
+
+        With `only_unset`, only fields that are null are set. The UPDATE statement checks this, so
+        that the first of several concurrent changes counts. If `check` raises an error, or if there
+        is no such resource (`ResourceNotFound`), nothing is changed.
+        """
+        values = change.values
+        if only_unset:
+            values = {
+                name: sa.func.coalesce(resources.c[name], sa.literal(value, resources.c[name].type))
+                for name, value in values.items()
+                if value is not None
+            }
+        if not values and check is None:
+            return await self.find(resource_id)
+        async with self._engine.writing() as connection:
+            if check is not None:
+                await _lock(connection, resource_id, check)
+            if values:
+                await connection.execute(
+                    sa.update(resources)
+                    .where(resources.c.id == resource_id, resources.c.deleted_at.is_(None))
+                    .values(values)
+                )
+            changed = _live().where(resources.c.id == resource_id)
+            row = (await connection.execute(changed)).one_or_none()
+            if row is not None and not values.keys().isdisjoint(("alt_text", "caption")):
+                await connection.run_sync(reword, [row.storage_key])
+        if row is None:
+            raise ResourceNotFound
+        return resource_of(row)
+
+    async def delete(
+        self,
+        resource_id: uuid.UUID,
+        *,
+        due_at: datetime,
+        check: Callable[[MediaResource], None] | None = None,
+    ) -> MediaResource:
+        """Delete a resource, and schedule the deletion of its copy below `media/`, if it has one.
+
+        Raises `ResourceNotFound`, `ResourceProtected`, or any error that `check` raises, as in
+        `change`. Nothing is changed then.
+        """
+        while True:
+            known = await self.find(resource_id)
+            async with self._engine.writing() as connection:
+                if known.storage_key.is_media:
+                    mark = Mark(known.storage_key, known.save_id, DELETED, due_at, known.id)
+                    await write_mark(connection, mark)
+                current = await _lock(connection, resource_id, check)
+                if current.protected:
+                    raise ResourceProtected
+                this = resources.c.id == resource_id
+                if (current.storage_key, current.save_id) != (known.storage_key, known.save_id):
+                    await connection.rollback()  # the file has moved, so the key is wrong
+                    continue
+                if current.storage_key.is_media:
+                    await connection.execute(
+                        sa.update(resources).where(this).values(deleted_at=now())
+                    )
+                else:
+                    await connection.execute(sa.delete(resources).where(this))
+                    await connection.run_sync(reword, [current.storage_key])
+                return current
+
+
+async def _lock(
+    connection: AsyncConnection,
+    resource_id: uuid.UUID,
+    check: Callable[[MediaResource], None] | None,
+) -> MediaResource:
+    statement = _live().where(resources.c.id == resource_id)
+    row = (await connection.execute(statement.with_for_update())).one_or_none()
+    if row is None:
+        raise ResourceNotFound
+    if check is not None:  # the tags that were read before the lock may be outdated
+        check(resource_of((await connection.execute(statement)).one()))
+    return resource_of(row)
+
+
+def _live() -> sa.Select[Any]:
+    return select_resources().where(resources.c.deleted_at.is_(None))
+
+
+def _conditions(query: ResourceQuery) -> Iterator[sa.ColumnElement[bool]]:
+    for column, value in (
+        (resources.c.content_hash, query.content_hash),
+        (resources.c.content_type, query.content_type),
+        (resources.c.resource_type, query.resource_type),
+    ):
+        if value is not None:
+            yield column == value
+    if query.source_keys:
+        yield resources.c.source_key.in_(query.source_keys)
+    if query.created_from is not None:
+        yield resources.c.created_at >= query.created_from
+    if query.created_before is not None:
+        yield resources.c.created_at < query.created_before
+
+
+def _has(tag: str) -> sa.Exists:
+    other = tags.alias()
+    return sa.exists().where(other.c.resource_id == resources.c.id, other.c.tag == tag)

@@ -1,0 +1,110 @@
+"""Table `media_tags`: tags of resources. `statements.py` documents the lock order."""
+
+import uuid
+from collections import defaultdict
+from collections.abc import Callable, Collection, Sequence
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from stillroom.errors import ResourceNotFound
+from stillroom.features.library.rows.engine import Rows
+from stillroom.features.library.rows.statements import insert_into
+from stillroom.features.library.rows.tables import resources, tags
+from stillroom.features.search.library_words import reword
+from stillroom.paths import StorageKey
+from stillroom.store.values import StoredImage
+
+
+class TagRows(Rows):
+    """Database rows of the tags in one library."""
+
+    async def change(
+        self, resource_id: uuid.UUID, replace: Callable[[frozenset[str]], frozenset[str]]
+    ) -> frozenset[str]:
+        """Replace a resource's tags with `replace(tags)`. Concurrent calls run one after the other.
+
+        Raises:
+            ResourceNotFound: there is no such resource, or it was deleted.
+            Exception: any error that `replace` raises. Nothing is changed then.
+        """
+        async with self._engine.writing() as connection:
+            locked = await connection.execute(
+                sa.select(resources.c.storage_key)
+                .where(resources.c.id == resource_id, resources.c.deleted_at.is_(None))
+                .with_for_update()
+            )
+            key = locked.scalar_one_or_none()
+            if key is None:
+                raise ResourceNotFound
+            # A second statement, because the first statement may read tags from before the lock.
+            after = await change_tags(connection, resource_id, replace)
+            await connection.run_sync(reword, [key])
+        return after
+
+    async def of_images(
+        self, images: Sequence[StoredImage], names: Collection[str]
+    ) -> dict[StorageKey, frozenset[str]]:
+        """Return the tags of images in the library, by image key. Only tags in `names` count.
+
+        An image has the tags of a resource with the same hash or key. If the image's hash is
+        unknown, it also has the tags of a resource that was ingested from its key.
+        """
+        by_hash = defaultdict[bytes | None, set[str]](set)
+        by_key = defaultdict[StorageKey | None, set[str]](set)
+        unhashed = [image.key for image in images if image.sha256 is None]
+        statement = _select_tagged(names).where(
+            sa.or_(
+                resources.c.content_hash.in_([image.sha256 for image in images if image.sha256]),
+                resources.c.storage_key.in_([image.key for image in images]),
+                *([resources.c.source_key.in_(unhashed)] if unhashed else []),
+            )
+        )
+        for row in await self._read(statement):
+            by_hash[row.content_hash].add(row.tag)
+            for key in (row.storage_key, row.source_key):
+                by_key[key].add(row.tag)
+        by_image = {
+            image.key: frozenset(by_key.get(image.key, ())).union(by_hash.get(image.sha256, ()))
+            for image in images
+        }
+        return {key: tags_of_image for key, tags_of_image in by_image.items() if tags_of_image}
+
+    async def are_below(self, prefix: str, names: Collection[str]) -> bool:
+        """Return whether a resource ingested from a key with this prefix has a tag in `names`."""
+        keys = (resources.c.source_key, resources.c.storage_key)
+        starts = [sa.func.substr(sa.type_coerce(key, sa.String), 1, len(prefix)) for key in keys]
+        statement = _select_tagged(names).where(sa.or_(*(start == prefix for start in starts)))
+        return bool(await self._read(statement.limit(1)))
+
+
+def _select_tagged(
+    names: Collection[str],
+) -> sa.Select[tuple[str, bytes, StorageKey, StorageKey | None]]:
+    """Build a SELECT of resources that have a tag in `names` and were not deleted."""
+    return (
+        sa.select(
+            tags.c.tag, resources.c.content_hash, resources.c.storage_key, resources.c.source_key
+        )
+        .join(resources, resources.c.id == tags.c.resource_id)
+        .where(tags.c.tag.in_(sorted(names)), resources.c.deleted_at.is_(None))
+    )
+
+
+async def change_tags(
+    connection: AsyncConnection,
+    resource_id: uuid.UUID,
+    replace: Callable[[frozenset[str]], frozenset[str]],
+) -> frozenset[str]:
+    """Replace a resource's tags with `replace(tags)`. The transaction must have locked its row."""
+    own = tags.c.resource_id == resource_id
+    before = frozenset((await connection.execute(sa.select(tags.c.tag).where(own))).scalars())
+    after = replace(before)
+    if removed := before - after:
+        await connection.execute(sa.delete(tags).where(own, tags.c.tag.in_(sorted(removed))))
+    if added := after - before:
+        await connection.execute(
+            insert_into(connection, tags),
+            [{"resource_id": resource_id, "tag": tag} for tag in sorted(added)],
+        )
+    return after

@@ -1,0 +1,52 @@
+"""Source image of an ingest, and the resource that is created from it."""
+
+import contextlib
+import uuid
+from dataclasses import dataclass
+
+from stillroom.features.library.headers.probe import Probed, probe
+from stillroom.features.library.recorded_bytes import hash_opened
+from stillroom.features.library.resource import MediaResource, now
+from stillroom.paths import StorageKey
+from stillroom.store.port import ImageStorage
+from stillroom.store.values import StoredImage
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Image to ingest, with its hash and the properties read from its header."""
+
+    image: StoredImage
+    sha256: bytes
+    probed: Probed
+
+
+async def read_source(storage: ImageStorage, key: StorageKey) -> Source:
+    """Read an image's metadata, hash and header, all from the same version.
+
+    Raises `ImageNotFound`, or `UnsupportedMedia` if the file is neither a raster image nor a video.
+    """
+    with contextlib.closing(await storage.open(key)) as opened:
+        probed = await probe(opened)
+        return Source(opened.image, opened.image.sha256 or await hash_opened(opened), probed)
+
+
+def new_resource(resource_id: uuid.UUID, source: Source) -> MediaResource:
+    """Create a resource whose file is the source image at its own key."""
+    probed = source.probed
+    return MediaResource(
+        id=resource_id,
+        resource_type=probed.resource_type,
+        storage_key=source.image.key,
+        save_id=source.image.save_id,
+        content_hash=source.sha256,
+        extension=probed.extension,
+        content_type=probed.content_type,
+        file_size=source.image.size,
+        protected=False,
+        alt_text=None,
+        caption=None,
+        created_at=now(),
+        source_key=source.image.key,
+        **probed.properties,
+    )

@@ -1,0 +1,319 @@
+"""Sweeper: background job that executes the pending deletions that are due.
+
+Every process may run a sweeper (docs/adr/0015, `features/library/background.py`). A sweep has four steps:
+
+1. Claim pending deletions. A claim expires after its lease. Rows of deleted resources are deleted.
+2. If a file is the source of an ingest, check that the library's copy is intact.
+3. Delete the file.
+4. Delete the pending deletion, or postpone it after a failure. A deletion that has failed for good
+   becomes a dead letter.
+
+If the process crashes, another sweeper repeats the steps after the claim has expired. If the file
+was already deleted, there is nothing left to do.
+
+A pending deletion is cancelled if a resource uses the key, if the image was saved again, or if an
+image that had expired is now kept by the retention rules. If the library's copy is missing, the
+source is kept, and its pending deletion becomes a dead letter.
+"""
+
+import asyncio
+import logging
+import random
+import uuid
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+from enum import Enum
+from typing import TYPE_CHECKING, Final
+
+from stillroom.concurrently import for_each_concurrently
+from stillroom.errors import BackendUnavailable, ImageNotFound, PreconditionFailed, StillroomError
+from stillroom.features.library.database import MediaDatabase
+from stillroom.features.library.recorded_bytes import has_its_bytes, hash_of
+from stillroom.features.library.resource import (
+    DELETED,
+    RELOCATED,
+    RULE,
+    DueMark,
+    MediaResource,
+    Settlement,
+    now,
+)
+from stillroom.features.retention.expiry import Expiry
+from stillroom.features.runs.deletion import RunDeletions
+from stillroom.paths import StorageKey
+from stillroom.store.capabilities import RemovesEmptyFolders
+from stillroom.store.port import ImageStorage
+
+if TYPE_CHECKING:  # a normal import would load the database driver at every start
+    from stillroom.features.library.rows.repository import MediaRepository
+
+LEASE: Final = timedelta(minutes=5)
+"""Duration of a claim. If a bucket responds slowly, a batch of deletions takes 80 s."""
+
+_MARGIN: Final = timedelta(minutes=1)
+"""Last part of the lease, in which nothing is deleted, because clocks may differ."""
+
+_BATCH: Final = 32
+_AT_ONCE: Final = 8
+"""Maximum number of concurrent deletions, so that other requests are not slowed down."""
+
+MAX_ATTEMPTS: Final = 12
+"""Maximum number of attempts. With the pauses below, the attempts extend over 20 hours."""
+
+_FIRST_PAUSE: Final = timedelta(minutes=1)
+_LONGEST_PAUSE: Final = timedelta(hours=6)
+
+EMPTY_FOR: Final = timedelta(hours=1)
+"""Minimum age of empty folders to remove, so that conflicts with uploads are rare."""
+
+_MAX_ERROR_LETTERS: Final = 500
+
+_NO_RESULT: Final = "no result from the previous attempts; their worker may have crashed"
+
+log = logging.getLogger("stillroom.features.library")
+
+
+@dataclass(slots=True)
+class Swept:
+    """Counts from one sweep."""
+
+    deleted: int = 0
+    gone: int = 0  # the image no longer existed
+    kept: int = 0  # a resource uses the image, it was saved again, or the retention rules keep it
+    failed: int = 0  # will be retried
+    dead_lettered: int = 0  # failed for good
+    copies: int = 0  # deleted copies of failed ingests
+    folders: int = 0  # removed empty folders
+
+    @property
+    def outcomes(self) -> dict[str, int]:
+        """Counts by metric name."""
+        names = {"failed": "retried", "copies": "copy_cleared", "folders": "folder_removed"}
+        return {names.get(name, name): count for name, count in asdict(self).items()}
+
+
+class _CopyMissing(Exception):
+    """Error: the source may be the last intact file with its bytes, so it must not be deleted."""
+
+
+class _Outcome(Enum):
+    """Outcome of a deletion: the name of its count in `Swept`, and its log message."""
+
+    DELETED = "deleted", "deleted %(key)r (%(reason)s, due %(due_at)s)"
+    GONE = "gone", "nothing to delete at %(key)r (%(reason)s)"
+    OTHER_SAVE = "kept", "kept %(key)r (%(reason)s): it has been saved again since"
+    KEPT_BY_RULES = "kept", "kept %(key)r (%(reason)s): no retention rule applies to it now"
+
+
+class Sweeper:
+    """Executor of one library's pending deletions. Several sweepers may run concurrently.
+
+    Without `expiry`, images that expired under a retention rule are kept. Without `run_deletions`,
+    interrupted deletions of runs are not resumed.
+    """
+
+    def __init__(
+        self,
+        storage: ImageStorage,
+        database: MediaDatabase,
+        *,
+        expiry: Expiry | None = None,
+        run_deletions: RunDeletions | None = None,
+    ) -> None:
+        self._storage = storage
+        self._database = database
+        self._expiry = expiry
+        self._run_deletions = run_deletions
+        self._random = random.SystemRandom()
+
+    async def sweep(
+        self,
+        progress: Callable[[Swept], None] = lambda _: None,
+        *,
+        is_stopping: Callable[[], bool] = lambda: False,
+    ) -> Swept:
+        """Carry out all pending deletions that are due now.
+
+        `progress` is called after each batch and at the end, even if the sweep fails. When
+        `is_stopping` returns True, running deletions are finished, and no new deletions begin. If
+        the database is unreachable (`BackendUnavailable`), deletions remain claimed until their
+        lease ends.
+        """
+        swept = Swept()
+        try:
+            rows = await self._database.rows()
+            if self._run_deletions is not None:
+                await self._run_deletions.resume(is_stopping)
+            for batch in (self._clear_copies, self._delete_marked):
+                while not is_stopping() and await batch(rows, swept, is_stopping):
+                    progress(swept)
+            if isinstance(self._storage, RemovesEmptyFolders) and not is_stopping():
+                swept.folders = await self._storage.remove_empty_folders(EMPTY_FOR)
+                if swept.folders:
+                    log.info("removed %d folders that were empty", swept.folders)
+        finally:
+            progress(swept)
+        return swept
+
+    async def _clear_copies(
+        self, rows: "MediaRepository", swept: Swept, is_stopping: Callable[[], bool]
+    ) -> bool:
+        """Delete a batch of copies left over from ingests. Return False if there are no more."""
+        ends = _clock() + (LEASE - _MARGIN).total_seconds()
+        claimed = await rows.intents.claim(limit=_BATCH, lease=LEASE)
+        for key in claimed.skipped:
+            log.info("removed the record of an ingest: a resource now uses its copy %r", key.text)
+        cleared: list[StorageKey] = []
+
+        async def clear(key: StorageKey) -> None:
+            if not is_stopping() and await self._clear_copy(key, ends):
+                cleared.append(key)
+
+        await for_each_concurrently(clear, claimed.media_keys, limit=_AT_ONCE)
+        if cleared:
+            await rows.intents.end(cleared, until=claimed.until)
+        swept.copies += len(cleared)
+        return bool(cleared or claimed.skipped)
+
+    async def _clear_copy(self, key: StorageKey, ends: float) -> bool:
+        """Delete the copy at a key. Return True if it no longer exists."""
+        try:
+            async with asyncio.timeout_at(ends):
+                # During the lease, the image at this key can only be a failed ingest's copy. An
+                # ingest that begins after the lease creates another version.
+                image = await self._storage.stat(key)
+            if _clock() >= ends:
+                return False
+            await self._storage.delete(key, save_id=image.save_id)
+        except ImageNotFound:
+            log.info("removed the record of an ingest: the ingest left no copy at %r", key.text)
+        except PreconditionFailed:
+            return False
+        except (StillroomError, TimeoutError) as error:
+            log.warning(
+                "cannot delete %r, a copy that no resource uses, will retry: %s",
+                key.text,
+                _error_text(error),
+            )
+            return False
+        else:
+            log.info("deleted %r: an interrupted ingest had left this copy", key.text)
+        return True
+
+    async def _delete_marked(
+        self, rows: "MediaRepository", swept: Swept, is_stopping: Callable[[], bool]
+    ) -> bool:
+        """Delete a batch of due images. Return False if there are no more, or if all failed."""
+        claim = uuid.uuid4()
+        ends = _clock() + (LEASE - _MARGIN).total_seconds()
+        claimed = await rows.deletions.claim(claim, limit=_BATCH, lease=LEASE)
+        for mark in claimed.skipped:
+            log.info(
+                "kept %r, which was to be deleted (reason: %s): a resource uses it",
+                mark.storage_key.text,
+                mark.reason,
+            )
+        swept.kept += len(claimed.skipped)
+        settlement = Settlement()
+
+        async def delete(mark: DueMark) -> None:
+            if is_stopping() or _clock() >= ends:
+                settlement.left.append(mark)
+            else:
+                await self._delete_one(mark, ends, settlement, swept)
+
+        await for_each_concurrently(delete, claimed.marks, limit=_AT_ONCE)
+        if claimed.marks:
+            await rows.deletions.settle(claim, settlement)
+        return bool(settlement.done or claimed.skipped)
+
+    async def _delete_one(
+        self, mark: DueMark, ends: float, settlement: Settlement, swept: Swept
+    ) -> None:
+        key, reason = mark.storage_key.text, mark.reason
+        try:
+            if mark.attempts > MAX_ATTEMPTS:
+                raise BackendUnavailable(_NO_RESULT)  # noqa: TRY301  (counts as a failure)
+            outcome = await self._try(mark, ends)
+        except Exception as error:  # noqa: BLE001  (one failure must not stop other deletions)
+            text = _error_text(error)
+            if mark.attempts >= MAX_ATTEMPTS or isinstance(error, _CopyMissing):
+                swept.dead_lettered += 1
+                settlement.dead_lettered.append((mark, text))
+                log.critical(
+                    "gave up deleting %r (deletion reason: %s) after %d attempts: %s; see "
+                    "`stillroom media dead-letters`",
+                    key, reason, mark.attempts, text,
+                )  # fmt: skip
+            else:
+                swept.failed += 1
+                again_at = now() + self._pause(mark.attempts)
+                settlement.retried.append((mark, text, again_at))
+                due_at = again_at.isoformat(timespec="seconds")
+                log.warning(
+                    "cannot delete %r (deletion reason: %s), will retry at %s: %s",
+                    key, reason, due_at, text,
+                )  # fmt: skip
+            return
+        settlement.done.append(mark.id)
+        count, message = outcome.value
+        setattr(swept, count, getattr(swept, count) + 1)
+        due_at = mark.due_at.isoformat(timespec="seconds")
+        log.info(message, {"key": key, "reason": reason, "due_at": due_at})
+
+    async def _try(self, mark: DueMark, ends: float) -> _Outcome:
+        # All versions at a media key belong to one resource, whose row the claim has deleted.
+        any_save = mark.reason == DELETED and mark.storage_key.is_media
+        try:
+            async with asyncio.timeout_at(ends):
+                if mark.reason == RELOCATED:
+                    await self._require_copy(mark)
+                elif mark.reason == RULE and not (
+                    self._expiry is not None and await self._expiry.still_holds(mark)
+                ):
+                    return _Outcome.KEPT_BY_RULES
+                await self._storage.delete(
+                    mark.storage_key, save_id=None if any_save else mark.save_id
+                )
+        except ImageNotFound:
+            return _Outcome.GONE
+        except PreconditionFailed:
+            return _Outcome.OTHER_SAVE
+        return _Outcome.DELETED
+
+    async def _require_copy(self, mark: DueMark) -> None:
+        copy = mark.copy
+        if copy is None or not await self._is_needless(copy):
+            # Another resource may now have these bytes, and older versions recorded no hash.
+            image = await self._storage.stat(mark.storage_key)
+            if image.save_id != mark.save_id:
+                raise PreconditionFailed
+            sha256 = mark.content_hash or await hash_of(self._storage, mark.storage_key)
+            copy = await (await self._database.rows()).resources.find_by_hash(sha256)
+            if copy is None:
+                raise _CopyMissing("the source is kept: no resource of the library has these bytes")
+            if not await self._is_needless(copy):
+                raise _CopyMissing(
+                    f"the source is kept: resource {copy.id} has lost its bytes at "
+                    f"{copy.storage_key.text!r}: restore them, or ingest it again, and retry"
+                )
+
+    async def _is_needless(self, copy: MediaResource) -> bool:
+        """Return whether a source can be deleted: its copy is intact, or was deleted on request."""
+        return copy.deleted_at is not None or await has_its_bytes(self._storage, copy)
+
+    def _pause(self, attempts: int) -> timedelta:
+        longest: timedelta = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0 ** (attempts - 1))
+        return longest * self._random.uniform(0.75, 1)
+
+
+def _clock() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def _error_text(error: Exception) -> str:
+    """Return an error's message. Messages from backends contain no signatures or passwords."""
+    cause = error.__cause__
+    text = str(error) or type(error).__name__
+    return (f"{text} ({cause})" if cause is not None else text)[:_MAX_ERROR_LETTERS]
