@@ -6,7 +6,6 @@ from datetime import timedelta
 
 from fastapi import APIRouter, Request
 
-from stillroom.api.metadata import MetadataOperation
 from stillroom.assembly import Parts
 from stillroom.features.archive.operation import Archives
 from stillroom.features.gallery.sign_in import SignIn
@@ -14,6 +13,7 @@ from stillroom.features.gallery.sign_in_codes import SignInCodes
 from stillroom.features.library.dead_letters import DeadLetterOperations
 from stillroom.features.library.enrichment import Enrichment
 from stillroom.features.library.operations import MediaOperations
+from stillroom.features.metadata.operation import MetadataOperation
 from stillroom.features.runs.listing import RunListing
 from stillroom.features.runs.operations import RunOperations
 from stillroom.features.search.operation import SearchOperation

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import AfterValidator, BaseModel, Field
 from pydantic.config import JsonDict
 
-from stillroom.api.metadata import GenerationFacts
+from stillroom.features.metadata.operation import GenerationFacts
 from stillroom.store.api.forms import JsonForm
 from stillroom.store.api.views import view_of
 from stillroom.wire import media as wire

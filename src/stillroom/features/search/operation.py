@@ -7,11 +7,11 @@ from dataclasses import dataclass, fields, replace
 from fastapi import Request, Response
 from pydantic import BaseModel, Field
 
-from stillroom.api.metadata import ImageMetadata
 from stillroom.errors import InvalidParameter
 from stillroom.features.library.clock import to_nanoseconds
 from stillroom.features.library.database import MediaDatabase
 from stillroom.features.library.tags import UNWANTED, checked_tags
+from stillroom.features.metadata.operation import ImageMetadata
 from stillroom.features.search.facts_query import FactsParameters
 from stillroom.features.search.query import SearchParameters, cursor_behind
 from stillroom.features.search.terms import narrowed, parse_terms, terms_of
