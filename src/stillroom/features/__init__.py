@@ -1,1 +1,1 @@
-"""Optional features, each in one folder."""
+"""Optional features around the core, each in one folder. `assembly.py` names them."""

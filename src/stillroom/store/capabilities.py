@@ -56,7 +56,7 @@ UNWATCHED: Final[ChangeObserver] = _Unwatched()
 
 @runtime_checkable
 class ServesNow(Protocol):
-    """Optional capability of a disk: reading images without waiting, for `server/fast_path`."""
+    """Optional capability of a disk: reading images without waiting, for `speed/fast_path`."""
 
     def locate_now(self, key: StorageKey, known: StoredImage | None = None) -> LocalImage:
         """Open an image, like `ImageStorage.locate`.
@@ -84,7 +84,7 @@ class ServesNow(Protocol):
 
 @runtime_checkable
 class RedirectsNow(Protocol):
-    """Optional capability of a bucket: locating images without waiting, for `server/fast_path`."""
+    """Optional capability of a bucket: locating images without waiting, for `speed/fast_path`."""
 
     def redirect_now(self, key: StorageKey) -> RemoteImage | None:
         """Return the URL if the image is known to exist, or need not be checked."""

@@ -1,6 +1,6 @@
 """The object store port: operations of a cloud's API that the bucket backend needs.
 
-`storage/s3` implements this interface and knows nothing about images. Other clouds would need
+`store/s3` implements this interface and knows nothing about images. Other clouds would need
 another driver; tests/contract/memory_store.py is a minimal example.
 """
 

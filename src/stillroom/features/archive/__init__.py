@@ -1,1 +1,1 @@
-"""archive"""
+"""Downloads of many images as one ZIP file."""

@@ -1,1 +1,1 @@
-"""metadata"""
+"""Metadata of generated images: prompt, model, seed and AI mark, read from the file."""

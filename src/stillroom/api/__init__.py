@@ -1,1 +1,0 @@
-"""HTTP operations, served with FastAPI."""
