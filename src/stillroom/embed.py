@@ -62,7 +62,7 @@ class Stillroom:
             data_dir: Replaces `STILLROOM_DATA_DIR`. Several processes may share it.
             storage: `disk` stores images on the disk even if the variables of a bucket are set.
             authorize: Function that replaces the verification of tokens. Its argument is the
-                `Authorization` header (or None). It returns a `stillroom.store.auth.grants.Grant` or
+                `Authorization` header (or None). It returns a `stillroom.auth.grants.Grant` or
                 raises `stillroom.errors.Unauthenticated`. A plain function runs on the event loop
                 and must be fast; an async function may wait. It is used for images, the media
                 library and the signing of URLs. With `public_read`, it is called only for requests

@@ -57,7 +57,8 @@ from stillroom.features.library.database import MediaDatabase
 
 async def serve():
     async with MediaDatabase(SqliteConfig(Path(sys.argv[1]))).kept_open():
-        print("sqlalchemy" in sys.modules, "stillroom.features.library.rows.repository" in sys.modules)
+        rows = "stillroom.features.library.rows.repository"
+        print("sqlalchemy" in sys.modules, rows in sys.modules)
 
 print("sqlalchemy" in sys.modules)
 asyncio.run(serve())

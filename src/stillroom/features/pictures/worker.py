@@ -1,4 +1,6 @@
-"""Decoding process: `python -m stillroom.features.pictures.worker MOST_PIXELS`, with its socket as stdin.
+"""Decoding process, with its socket as stdin.
+
+Usage: `python -m stillroom.features.pictures.worker MOST_PIXELS`.
 
 Untrusted files are decoded only here, by libraries written in C. The process is therefore confined:
 its environment contains no secrets, it receives one open original at a time, and its memory,

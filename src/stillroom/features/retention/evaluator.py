@@ -1,7 +1,7 @@
 """Evaluator of the retention rules: finds images and published runs that have expired.
 
 An image in a published run expires together with the run, counted from the time of the publication.
-The expiry scan (`features/retention/expiry.py`), the retention plan (a dry run) and the sweeper use this module.
+The expiry scan (`expiry.py`), the retention plan (a dry run) and the sweeper use this module.
 """
 
 import heapq
