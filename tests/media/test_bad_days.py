@@ -103,7 +103,7 @@ async def test_while_the_database_is_away_nothing_is_deleted_and_afterwards_all_
     await library.ingest("a.png")
     make_due(library)
 
-    with caplog.at_level(logging.INFO, "stillroom.features.library"):
+    with caplog.at_level(logging.INFO, "stillroom.media"):
         stopping = asyncio.Event()
         with postgres.away():
             running = asyncio.create_task(_run(library, stopping))

@@ -37,7 +37,7 @@ _KEY: Final = re.compile(
     MEDIA_PREFIX + r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})/file\.[a-z0-9]{1,16}"
 )
 
-log = logging.getLogger("stillroom.features.library")
+log = logging.getLogger("stillroom.media")
 
 
 class MismatchKind(StrEnum):

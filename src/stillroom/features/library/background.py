@@ -26,7 +26,7 @@ REPORT_S: Final = 30.0
 _CATCH_UP_S: Final = 5.0
 """Seconds between attempts to compare the search index with the storage after a start."""
 
-log = logging.getLogger("stillroom.features.library")
+log = logging.getLogger("stillroom.media")
 
 
 @dataclass(frozen=True, slots=True)

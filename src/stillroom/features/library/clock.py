@@ -14,7 +14,7 @@ from typing import Final
 _MAX_STEP_S: Final = 60.0
 """Largest clock jump in seconds that is accepted, because time synchronization can cause it."""
 
-log = logging.getLogger("stillroom.features.library")
+log = logging.getLogger("stillroom.media")
 
 
 class Clock:

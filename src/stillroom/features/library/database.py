@@ -16,7 +16,7 @@ from stillroom.features.library.config import PostgresConfig, RowsConfig
 if TYPE_CHECKING:
     from stillroom.features.library.rows.repository import MediaRepository
 
-log = logging.getLogger("stillroom.features.library")
+log = logging.getLogger("stillroom.media")
 
 
 class MediaDatabase:

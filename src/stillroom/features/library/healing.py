@@ -55,7 +55,7 @@ _PAGE: Final = 10_000
 _REREAD: Final = ("color_profile", "duration", "ai_mark")
 """Fields that `reread` computes from the file header."""
 
-log = logging.getLogger("stillroom.features.library")
+log = logging.getLogger("stillroom.media")
 
 
 class Colors(Protocol):

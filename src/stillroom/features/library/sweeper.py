@@ -71,7 +71,7 @@ _MAX_ERROR_LETTERS: Final = 500
 
 _NO_RESULT: Final = "no result from the previous attempts; their worker may have crashed"
 
-log = logging.getLogger("stillroom.features.library")
+log = logging.getLogger("stillroom.media")
 
 
 @dataclass(slots=True)

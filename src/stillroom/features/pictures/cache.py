@@ -48,7 +48,7 @@ _FLOCK: Final = struct.Struct("hhqqi0q")
 """Layout of struct flock, whose pid is 0:
 https://man7.org/linux/man-pages/man2/fcntl_locking.2.html"""
 
-log = logging.getLogger("stillroom.features.pictures")
+log = logging.getLogger("stillroom.derived")
 
 
 class DerivedCache:

@@ -33,7 +33,7 @@ _SCANS_PER_LIFETIME: Final = 24
 
 _LONGEST_WAIT: Final = timedelta(days=1)
 
-log = logging.getLogger("stillroom.features.library")
+log = logging.getLogger("stillroom.media")
 
 
 class Expiry:

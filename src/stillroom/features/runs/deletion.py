@@ -42,7 +42,7 @@ SHORTEST_GRACE: Final = timedelta(minutes=1)
 
 _TAKEN_OVER: Final = "another process is deleting the run: try again later"
 
-log = logging.getLogger("stillroom.features.library")
+log = logging.getLogger("stillroom.media")
 
 
 class RunDeletions:

@@ -47,7 +47,7 @@ _IN_ONE_REQUEST: Final = 16 * 1024**2
 _RULES: Final = SaveRules(manifest.MAX_BYTES)
 _DELETED: Final = "the run was deleted while it was published"
 
-log = logging.getLogger("stillroom.features.library")
+log = logging.getLogger("stillroom.media")
 
 
 class Runs:

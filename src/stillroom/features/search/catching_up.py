@@ -34,7 +34,7 @@ _TRY_AGAIN_S: Final = 5.0
 _PAGE: Final = 1000
 """Number of names per page, equal to the maximum that a bucket lists in one request."""
 
-log = logging.getLogger("stillroom.features.library")
+log = logging.getLogger("stillroom.media")
 
 
 class CatchingUp:

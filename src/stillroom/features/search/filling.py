@@ -58,7 +58,7 @@ _REMOVED_AGAIN_S: Final = 2.0
 A process may insert an image's row after another process has deleted the image and its row.
 """
 
-log = logging.getLogger("stillroom.features.library")
+log = logging.getLogger("stillroom.media")
 
 
 @dataclass(slots=True)

@@ -47,7 +47,7 @@ _OUR_MISTAKES: Final = (IntegrityError, ProgrammingError, DataError)
 
 T = TypeVar("T")
 
-log = logging.getLogger("stillroom.features.library")
+log = logging.getLogger("stillroom.media")
 
 
 class RowsEngine:
