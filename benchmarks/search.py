@@ -30,9 +30,9 @@ from PIL import Image
 
 from generation.carriers import chunk
 from services.postgres import postgresql
-from stillroom.features.library.config import PostgresConfig, RowsConfig, SqliteConfig
-from stillroom.features.library.database import MediaDatabase
-from stillroom.features.library.rows.engine import migrating
+from stillroom.features.database.config import PostgresConfig, RowsConfig, SqliteConfig
+from stillroom.features.database.database import MediaDatabase
+from stillroom.features.database.engine import migrating
 from stillroom.features.search.filling import IndexFilling
 from stillroom.features.search.healing import IndexHealing, never_pauses
 from stillroom.features.search.rows import SearchRows

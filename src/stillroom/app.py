@@ -15,9 +15,9 @@ from starlette.middleware.cors import CORSMiddleware
 from stillroom import __version__
 from stillroom.assembly import Parts, Reports, assemble
 from stillroom.errors import StillroomError
+from stillroom.features.database.config import PostgresConfig
 from stillroom.features.gallery.page import Gallery, gallery_router
 from stillroom.features.gallery.sign_in import sign_in_router
-from stillroom.features.library.config import PostgresConfig
 from stillroom.features.pictures import confinement
 from stillroom.generation.reading import exceeded_reports
 from stillroom.router import image_operations, sign_in_of, stillroom_router

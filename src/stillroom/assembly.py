@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote
 
+from stillroom.features.database.database import MediaDatabase
 from stillroom.features.library.background import Background
-from stillroom.features.library.database import MediaDatabase
 from stillroom.features.library.healing import Healer, Outcome
 from stillroom.features.library.resource import MediaResource, QueueMetrics
 from stillroom.features.library.service import MediaResourceService

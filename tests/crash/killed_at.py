@@ -20,8 +20,10 @@ from sqlalchemy import event
 
 from crash.rules import rules_about
 from stillroom.assembly import opened_library
-from stillroom.features.library import migrations  # noqa: F401  (imported once, not by each child)
-from stillroom.features.library.rows import repository  # noqa: F401  (as above)
+from stillroom.features.database import (
+    migrations,  # noqa: F401  (imported once, not by each child)
+    repository,  # noqa: F401  (as above)
+)
 from stillroom.features.library.service import MediaResourceService
 from stillroom.features.library.sweeper import Sweeper
 from stillroom.features.retention import expiry as expiry_module

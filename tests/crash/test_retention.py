@@ -10,8 +10,8 @@ from crash.scene import Scene
 from media.expiring import by_rules, let_it_be_time
 from media.library import GRACE, is_there, key, make_due
 from pictures import picture
+from stillroom.features.database.tables import deletions, run_deletions
 from stillroom.features.library.resource import now
-from stillroom.features.library.rows.tables import deletions, run_deletions
 from stillroom.features.library.sweeper import Sweeper
 from stillroom.features.retention.expiry import never_stops
 from stillroom.features.runs.deletion import RunDeletions

@@ -11,8 +11,8 @@ from crash.scene import Scene
 from media.library import GRACE, is_there, key, make_due
 from pictures import picture
 from stillroom.errors import RunConflict
+from stillroom.features.database.tables import deletions, run_deletions
 from stillroom.features.library.resource import now
-from stillroom.features.library.rows.tables import deletions, run_deletions
 from stillroom.features.library.sweeper import Sweeper
 from stillroom.features.runs.deletion import RunDeletions
 from stillroom.features.runs.service import Runs

@@ -10,11 +10,11 @@ import sqlalchemy as sa
 from crash.rounds import WORKERS
 from generation.carriers import png
 from running import IMAGES, Server, running
-from stillroom.features.library.config import SqliteConfig
+from stillroom.features.database.config import SqliteConfig
+from stillroom.features.database.engine import migrating
+from stillroom.features.database.scans import INDEX
+from stillroom.features.database.tables import scans
 from stillroom.features.library.resource import now
-from stillroom.features.library.rows.engine import migrating
-from stillroom.features.library.rows.scans import INDEX
-from stillroom.features.library.rows.tables import scans
 from waiting import until
 
 SEARCH = "/api/v1/storage/search"

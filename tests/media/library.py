@@ -10,18 +10,18 @@ import sqlalchemy as sa
 
 from contract.images import read_key
 from stillroom.errors import ImageNotFound
-from stillroom.features.library.background import Background
-from stillroom.features.library.config import RowsConfig, SqliteConfig
-from stillroom.features.library.database import MediaDatabase
-from stillroom.features.library.resource import DELETION, Intent, MediaResource, new_id, now
-from stillroom.features.library.rows.engine import migrating
-from stillroom.features.library.rows.tables import (
+from stillroom.features.database.config import RowsConfig, SqliteConfig
+from stillroom.features.database.database import MediaDatabase
+from stillroom.features.database.engine import migrating
+from stillroom.features.database.tables import (
     dead_letters,
     deletions,
     failed_deletions,
     intents,
     resources,
 )
+from stillroom.features.library.background import Background
+from stillroom.features.library.resource import DELETION, Intent, MediaResource, new_id, now
 from stillroom.features.library.service import MediaResourceService
 from stillroom.features.library.sweeper import MAX_ATTEMPTS, Sweeper, Swept
 from stillroom.paths import ImagePath, KeyPrefix, StorageKey

@@ -17,9 +17,9 @@ from services.stub_faults import answers
 from services.stub_r2 import Fault, StubR2, served
 from services.stub_wire import BUCKET, KEY_ID, SECRET
 from stillroom.errors import BackendUnavailable
-from stillroom.features.library.config import PostgresConfig, SqliteConfig
-from stillroom.features.library.rows import engine
-from stillroom.features.library.rows.tables import deletions, failed_deletions
+from stillroom.features.database import engine
+from stillroom.features.database.config import PostgresConfig, SqliteConfig
+from stillroom.features.database.tables import deletions, failed_deletions
 from stillroom.features.library.sweeper import MAX_ATTEMPTS, Swept
 from stillroom.paths import StorageKey
 from stillroom.store.choose import R2Config, open_storage

@@ -13,9 +13,9 @@ from media.expiring import OLD_AT_ONCE, expiring, let_it_be_time
 from media.library import Library, bury_by_hand, is_there, key, make_due
 from pictures import picture
 from stillroom.errors import BackendUnavailable
+from stillroom.features.database.scans import EXPIRY
+from stillroom.features.database.tables import deletions, scans
 from stillroom.features.library.resource import now
-from stillroom.features.library.rows.scans import EXPIRY
-from stillroom.features.library.rows.tables import deletions, scans
 from stillroom.features.library.sweeper import Swept
 from stillroom.features.retention import expiry
 from stillroom.features.retention.expiry import never_stops

@@ -15,8 +15,8 @@ from generation.carriers import png
 from media.library import key
 from services.seaweedfs import BUCKET, KEY_ID, SECRET, SeaweedFS
 from stillroom.errors import BackendUnavailable
-from stillroom.features.library.config import RowsConfig
-from stillroom.features.library.database import MediaDatabase
+from stillroom.features.database.config import RowsConfig
+from stillroom.features.database.database import MediaDatabase
 from stillroom.features.retention.expiry import never_stops
 from stillroom.features.search import catching_up, comparing, filling, healing
 from stillroom.features.search.catching_up import CatchingUp

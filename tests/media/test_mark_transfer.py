@@ -13,16 +13,16 @@ from media.moving import EVERY_WAY, Move, moves, of_disk
 from pictures import picture
 from services.s3 import Operator
 from services.seaweedfs import BUCKET, KEY_ID, SECRET, SeaweedFS
-from stillroom.features.library.config import SqliteConfig
-from stillroom.features.library.resource import DELETION, new_id, now
-from stillroom.features.library.rows.engine import migrating
-from stillroom.features.library.rows.tables import (
+from stillroom.features.database.config import SqliteConfig
+from stillroom.features.database.engine import migrating
+from stillroom.features.database.tables import (
     dead_letters,
     deletions,
     failed_deletions,
     resources,
     run_deletions,
 )
+from stillroom.features.library.resource import DELETION, new_id, now
 from stillroom.features.library.rows.transfer import TransferOutcome
 from stillroom.features.runs.deletion import RunDeletions
 from stillroom.features.runs.service import Runs

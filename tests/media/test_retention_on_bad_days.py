@@ -26,8 +26,8 @@ from media.retaining import (
 from pictures import picture
 from services.postgres import PostgreSQL
 from stillroom.errors import BackendUnavailable
-from stillroom.features.library import clock
-from stillroom.features.library.config import PostgresConfig
+from stillroom.features.database import clock
+from stillroom.features.database.config import PostgresConfig
 from stillroom.features.library.resource import now
 from stillroom.features.library.sweeper import Swept
 from stillroom.features.retention.expiry import never_stops

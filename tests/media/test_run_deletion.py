@@ -14,9 +14,9 @@ from contract.images import document, manifest_key
 from media.library import GRACE, Library, is_there, key, make_due
 from pictures import picture
 from stillroom.errors import BackendUnavailable, RunConflict, RunNotFound
-from stillroom.features.library.config import RowsConfig
+from stillroom.features.database.config import RowsConfig
+from stillroom.features.database.tables import deletions, run_deletions
 from stillroom.features.library.resource import EXPIRED, now
-from stillroom.features.library.rows.tables import deletions, run_deletions
 from stillroom.features.library.sweeper import Sweeper, Swept
 from stillroom.features.runs import deletion
 from stillroom.features.runs.deletion import RunDeletions

@@ -8,8 +8,9 @@ from typing import Any, Final
 
 import pytest
 
-from stillroom.features.library.config import RowsConfig
-from stillroom.features.library.database import MediaDatabase
+from stillroom.features.database.config import RowsConfig
+from stillroom.features.database.database import MediaDatabase
+from stillroom.features.database.repository import MediaRepository
 from stillroom.features.library.resource import (
     IMAGE,
     IN_PLACE,
@@ -20,7 +21,6 @@ from stillroom.features.library.resource import (
     new_id,
     now,
 )
-from stillroom.features.library.rows.repository import MediaRepository
 from stillroom.features.search.rows import SearchRows
 from stillroom.features.search.terms import parse_terms, terms_of
 from stillroom.features.search.values import IndexedImage, Removed, SearchQuery

@@ -10,10 +10,10 @@ import sqlalchemy as sa
 from media.library import LONG_AGO, Library, is_there, key, left_copy, make_due, refuse
 from pictures import picture
 from stillroom.errors import BackendUnavailable
+from stillroom.features.database.engine import migrating
+from stillroom.features.database.tables import dead_letters, deletions, intents, resources
 from stillroom.features.library import sweeper
 from stillroom.features.library.resource import Settlement
-from stillroom.features.library.rows.engine import migrating
-from stillroom.features.library.rows.tables import dead_letters, deletions, intents, resources
 from stillroom.features.library.sweeper import Swept
 from stillroom.paths import StorageKey
 

@@ -94,7 +94,7 @@ index: a change that could not be noted is not healed
 features/search/filling.py: media/test_index.py -k too_much
 -        if self.lost:
 -            self.lost = 0
--            from stillroom.features.library.rows.scans import INDEX
+-            from stillroom.features.database.scans import INDEX
 -
 -            await (await self.database.rows()).scans.restart(INDEX, at=now())
 +        self.lost = 0

@@ -16,10 +16,10 @@ from r2.conftest import Running
 from services import stub_faults, stub_r2
 from services.stub_r2 import StubR2
 from stillroom.assembly import opened_library
-from stillroom.features.library import clock
+from stillroom.features.database import clock
+from stillroom.features.database.scans import EXPIRY
 from stillroom.features.library.healing import Outcome
 from stillroom.features.library.resource import Change, now
-from stillroom.features.library.rows.scans import EXPIRY
 from stillroom.features.library.sweeper import Sweeper
 from stillroom.features.retention.expiry import Expiry
 from stillroom.features.retention.rules import Rule, Rules

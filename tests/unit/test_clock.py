@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from stillroom.features.library.clock import Clock
+from stillroom.features.database.clock import Clock
 
 
 class Moved:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from stillroom.errors import BackendUnavailable
-from stillroom.features.library.database import MediaDatabase
+from stillroom.features.database.database import MediaDatabase
 from stillroom.features.library.healing import HEAL_EVERY_S, Healer
 from stillroom.features.library.missing_bytes import warn_about_missing_bytes
 from stillroom.features.library.resource import QueueMetrics

@@ -28,7 +28,7 @@ from stillroom.errors import (
     StillroomError,
     UnsupportedMedia,
 )
-from stillroom.features.library.database import MediaDatabase
+from stillroom.features.database.database import MediaDatabase
 from stillroom.features.library.headers.probe import probe
 from stillroom.features.library.recorded_bytes import is_intact
 from stillroom.features.library.resource import VIDEO, Change, HealingJob, MediaResource, now

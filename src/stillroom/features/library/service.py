@@ -33,7 +33,7 @@ from stillroom.errors import (
     ResourceConflict,
     StorageFull,
 )
-from stillroom.features.library.database import MediaDatabase
+from stillroom.features.database.database import MediaDatabase
 from stillroom.features.library.intents import lease_end, protected, renewed
 from stillroom.features.library.recorded_bytes import has_its_bytes, is_intact, is_recorded
 from stillroom.features.library.resource import (

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Final
 
 from stillroom.concurrently import for_each_concurrently
 from stillroom.errors import BackendUnavailable, ImageNotFound, PreconditionFailed, StillroomError
-from stillroom.features.library.database import MediaDatabase
+from stillroom.features.database.database import MediaDatabase
 from stillroom.features.library.recorded_bytes import has_its_bytes, hash_of
 from stillroom.features.library.resource import (
     DELETED,
@@ -46,7 +46,7 @@ from stillroom.store.capabilities import RemovesEmptyFolders
 from stillroom.store.port import ImageStorage
 
 if TYPE_CHECKING:  # a normal import would load the database driver at every start
-    from stillroom.features.library.rows.repository import MediaRepository
+    from stillroom.features.database.repository import MediaRepository
 
 LEASE: Final = timedelta(minutes=5)
 """Duration of a claim. If a bucket responds slowly, a batch of deletions takes 80 s."""

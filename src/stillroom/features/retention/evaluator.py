@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
 
-from stillroom.features.library.database import MediaDatabase
+from stillroom.features.database.database import MediaDatabase
 from stillroom.features.retention.rules import Expiration, Rule, Rules
 from stillroom.features.runs.listing import RunListing
 from stillroom.features.runs.service import Runs

@@ -14,8 +14,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from stillroom.errors import BackendUnavailable, PreconditionFailed, RunConflict, RunNotFound
-from stillroom.features.library import clock
-from stillroom.features.library.database import MediaDatabase
+from stillroom.features.database import clock
+from stillroom.features.database.database import MediaDatabase
 from stillroom.features.library.resource import DueMark
 from stillroom.features.retention.evaluator import ExpiredRun, RetentionEvaluator
 from stillroom.features.retention.rules import Rules
@@ -56,7 +56,7 @@ class Expiry:
         `stops_within` waits for a number of seconds, and returns whether to stop the scan. If the
         storage or the database fails (`BackendUnavailable`), a later call resumes the scan.
         """
-        from stillroom.features.library.rows.scans import EXPIRY
+        from stillroom.features.database.scans import EXPIRY
 
         marked, scans = list[int](), (await self._database.rows()).scans
         await scans.run(

@@ -4,8 +4,8 @@ import contextlib
 from datetime import datetime, timedelta
 
 from stillroom.errors import BackendUnavailable, StillroomError
-from stillroom.features.library import clock
-from stillroom.features.library.database import MediaDatabase
+from stillroom.features.database import clock
+from stillroom.features.database.database import MediaDatabase
 from stillroom.features.library.resource import EXPIRED
 from stillroom.store.port import ImageStorage
 from stillroom.store.values import StoredImage

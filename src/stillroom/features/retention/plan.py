@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from stillroom.features.library.clock import to_nanoseconds
-from stillroom.features.library.database import MediaDatabase
+from stillroom.features.database.clock import to_nanoseconds
+from stillroom.features.database.database import MediaDatabase
 from stillroom.features.retention.evaluator import RetentionEvaluator
 from stillroom.features.retention.rules import Expiration
 from stillroom.features.runs.service import Runs

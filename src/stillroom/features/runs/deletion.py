@@ -19,8 +19,8 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from stillroom.errors import BackendUnavailable, ImageNotFound, StillroomError
-from stillroom.features.library import clock
-from stillroom.features.library.database import MediaDatabase
+from stillroom.features.database import clock
+from stillroom.features.database.database import MediaDatabase
 from stillroom.features.library.resource import RunDeletion, now
 from stillroom.features.runs.service import Runs
 from stillroom.paths import MANIFEST_NAME, ImagePath, KeyPrefix, StorageKey, image_entry
@@ -29,7 +29,7 @@ from stillroom.store.port import ImageStorage
 from stillroom.store.values import ListQuery
 
 if TYPE_CHECKING:  # a normal import would load the database driver at every start
-    from stillroom.features.library.rows.repository import MediaRepository
+    from stillroom.features.database.repository import MediaRepository
 
 PAGE: Final = 1000
 """Images per transaction, equal to a page in S3 listings. Writing them takes ten milliseconds."""

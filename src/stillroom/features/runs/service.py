@@ -24,7 +24,7 @@ from stillroom.errors import (
     RunNotFound,
     StillroomError,
 )
-from stillroom.features.library.database import MediaDatabase
+from stillroom.features.database.database import MediaDatabase
 from stillroom.features.library.recorded_bytes import hash_opened
 from stillroom.features.library.resource import DELETED, now
 from stillroom.features.runs import manifest

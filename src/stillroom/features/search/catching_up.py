@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from stillroom.errors import BackendUnavailable
-from stillroom.features.library.database import MediaDatabase
+from stillroom.features.database.database import MediaDatabase
 from stillroom.features.library.resource import now
 from stillroom.features.search.comparing import SETTLED_NS, Comparing, Healed
 from stillroom.features.search.healing import TREES, StopsWithin, healing_pause

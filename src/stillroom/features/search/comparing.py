@@ -7,7 +7,7 @@ from typing import Final
 
 from stillroom.concurrently import for_each_concurrently
 from stillroom.errors import ImageNotFound
-from stillroom.features.library.database import MediaDatabase
+from stillroom.features.database.database import MediaDatabase
 from stillroom.features.search.filling import read_facts
 from stillroom.features.search.values import Indexed, IndexedImage, Removed
 from stillroom.paths import StorageKey

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from stillroom.errors import BackendUnavailable, ImageNotFound, StillroomError
-from stillroom.features.library.database import MediaDatabase
+from stillroom.features.database.database import MediaDatabase
 from stillroom.features.library.resource import now
 from stillroom.features.search.values import IndexedImage, Removed
 from stillroom.formats.file_parts import FileParts, MoreNeeded
@@ -255,7 +255,7 @@ class IndexFilling:
         self._again = [one for one in self._again if one.at_ns > due] + removed
         if self.lost:
             self.lost = 0
-            from stillroom.features.library.rows.scans import INDEX
+            from stillroom.features.database.scans import INDEX
 
             await (await self.database.rows()).scans.restart(INDEX, at=now())
 

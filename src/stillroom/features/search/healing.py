@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from datetime import timedelta
 from typing import Final
 
-from stillroom.features.library.database import MediaDatabase
+from stillroom.features.database.database import MediaDatabase
 from stillroom.features.library.resource import now
 from stillroom.features.search.comparing import Comparing, Healed
 from stillroom.paths import COMPUTE_PREFIX, MEDIA_PREFIX, KeyPrefix
@@ -56,7 +56,7 @@ class IndexHealing:
 
     async def heal(self, stops_within: StopsWithin) -> Healed:
         """Run or resume the periodic scan if it is due, with pauses between pages."""
-        from stillroom.features.library.rows.scans import INDEX
+        from stillroom.features.database.scans import INDEX
 
         names_since_ns = None if self._compares_saves else _NEVER_NS
         comparing = Comparing(self._storage, self._database, names_since_ns=names_since_ns)
@@ -72,7 +72,7 @@ class IndexHealing:
         If `restart` is True, start from the beginning. `progress` is called after each page. Return
         None if another process is rebuilding the index.
         """
-        from stillroom.features.library.rows.scans import REBUILD
+        from stillroom.features.database.scans import REBUILD
 
         if restart:
             await (await self._database.rows()).scans.restart(REBUILD, at=now())

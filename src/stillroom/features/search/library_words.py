@@ -6,8 +6,8 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
+from stillroom.features.database.tables import resources, search_images, tags
 from stillroom.features.library.rows.statements import among
-from stillroom.features.library.rows.tables import resources, search_images, tags
 from stillroom.features.search.full_text import full_text, library_facets, texts_of, tsvector
 from stillroom.features.search.values import IndexedImage
 from stillroom.generation.facts import generation_of

@@ -8,8 +8,8 @@ from fastapi import Request, Response
 from pydantic import BaseModel, Field
 
 from stillroom.errors import InvalidParameter
-from stillroom.features.library.clock import to_nanoseconds
-from stillroom.features.library.database import MediaDatabase
+from stillroom.features.database.clock import to_nanoseconds
+from stillroom.features.database.database import MediaDatabase
 from stillroom.features.library.tags import UNWANTED, checked_tags
 from stillroom.features.metadata.operation import ImageMetadata
 from stillroom.features.search.facts_query import FactsParameters

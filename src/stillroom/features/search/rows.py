@@ -13,8 +13,8 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from stillroom.features.library.rows.engine import Rows
-from stillroom.features.library.rows.tables import search_images
+from stillroom.features.database.engine import Rows
+from stillroom.features.database.tables import search_images
 from stillroom.features.search.full_text import (
     SPREAD_NS,
     bounds_of,

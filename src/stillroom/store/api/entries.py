@@ -11,7 +11,7 @@ from fastapi import Request, Response
 from pydantic import BaseModel
 
 from stillroom.errors import BackendUnavailable
-from stillroom.features.library.database import MediaDatabase
+from stillroom.features.database.database import MediaDatabase
 from stillroom.generation.ai_mark import AiMark
 from stillroom.generation.reading import Found
 from stillroom.paths import StorageKey, image_entry

@@ -13,7 +13,7 @@ from pydantic import PrivateAttr, ValidationError
 from pydantic_settings import PydanticBaseSettingsSource, SettingsError
 
 from stillroom.errors import ConfigurationError
-from stillroom.features.library.config import PostgresConfig, RowsConfig, SqliteConfig
+from stillroom.features.database.config import PostgresConfig, RowsConfig, SqliteConfig
 from stillroom.features.pictures.config import DerivedConfig
 from stillroom.paths import COMPUTE_PREFIX
 from stillroom.store.auth.config import JwksConfig, KeyFileConfig, KeysConfig, SecretConfig

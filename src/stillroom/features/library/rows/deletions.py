@@ -13,7 +13,16 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from stillroom.features.library import clock
+from stillroom.features.database import clock, leases
+from stillroom.features.database.engine import Rows
+from stillroom.features.database.pages import each_page
+from stillroom.features.database.tables import (
+    dead_letters,
+    deletions,
+    failed_deletions,
+    intents,
+    resources,
+)
 from stillroom.features.library.resource import (
     DELETED,
     IN_PLACE,
@@ -26,10 +35,7 @@ from stillroom.features.library.resource import (
     Settlement,
     now,
 )
-from stillroom.features.library.rows import leases
-from stillroom.features.library.rows.engine import Rows
 from stillroom.features.library.rows.marks import bury_mark, mark_saves
-from stillroom.features.library.rows.pages import each_page
 from stillroom.features.library.rows.statements import (
     among,
     keys_with_intent,
@@ -37,13 +43,6 @@ from stillroom.features.library.rows.statements import (
     known_keys,
     resource_of,
     select_resources,
-)
-from stillroom.features.library.rows.tables import (
-    dead_letters,
-    deletions,
-    failed_deletions,
-    intents,
-    resources,
 )
 from stillroom.paths import StorageKey
 from stillroom.store.values import StoredImage

@@ -9,10 +9,10 @@ from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 
+from stillroom.features.database.engine import Rows
+from stillroom.features.database.tables import Moment, healing, resources
 from stillroom.features.library.resource import VIDEO, ClaimedHealing, HealingJob, now
-from stillroom.features.library.rows.engine import Rows
 from stillroom.features.library.rows.statements import insert_into, resource_of, select_resources
-from stillroom.features.library.rows.tables import Moment, healing, resources
 from stillroom.generation.ai_mark import TYPES
 
 

@@ -9,6 +9,8 @@ from datetime import datetime
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from stillroom.features.database import leases
+from stillroom.features.database.tables import dead_letters, deletions
 from stillroom.features.library.resource import (
     DELETION,
     RELOCATED,
@@ -19,9 +21,7 @@ from stillroom.features.library.resource import (
     new_id,
     now,
 )
-from stillroom.features.library.rows import leases
 from stillroom.features.library.rows.statements import insert_into, table_of
-from stillroom.features.library.rows.tables import dead_letters, deletions
 from stillroom.paths import StorageKey
 from stillroom.store.values import StoredImage
 

@@ -13,8 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from stillroom.features.library.resource import MediaResource, now
-from stillroom.features.library.rows.tables import (
+from stillroom.features.database.tables import (
     deletions,
     failed_deletions,
     healing,
@@ -23,6 +22,7 @@ from stillroom.features.library.rows.tables import (
     search_images,
     tags,
 )
+from stillroom.features.library.resource import MediaResource, now
 from stillroom.generation.facts import Generation, generation_of
 from stillroom.paths import StorageKey
 

@@ -13,12 +13,12 @@ from typing import Final
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from stillroom.features.database import leases
+from stillroom.features.database.engine import Rows
+from stillroom.features.database.tables import failed_deletions, scans, search_images
 from stillroom.features.library.resource import RULE, now
-from stillroom.features.library.rows import leases
-from stillroom.features.library.rows.engine import Rows
 from stillroom.features.library.rows.marks import mark_saves
 from stillroom.features.library.rows.statements import among, insert_into, keys_with_resource
-from stillroom.features.library.rows.tables import failed_deletions, scans, search_images
 from stillroom.paths import StorageKey
 from stillroom.store.values import StoredImage
 

@@ -26,7 +26,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from stillroom.errors import BackendUnavailable, ConfigurationError
-from stillroom.features.library.config import PostgresConfig, RowsConfig, SqliteConfig
+from stillroom.features.database.config import PostgresConfig, RowsConfig, SqliteConfig
 
 _TIMEOUT_S: Final = 10.0
 """Time limit for a transaction in seconds, including waits. Then the caller gets an error."""

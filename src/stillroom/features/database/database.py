@@ -11,10 +11,10 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
 from stillroom.errors import BackendUnavailable, StillroomError
-from stillroom.features.library.config import PostgresConfig, RowsConfig
+from stillroom.features.database.config import PostgresConfig, RowsConfig
 
 if TYPE_CHECKING:
-    from stillroom.features.library.rows.repository import MediaRepository
+    from stillroom.features.database.repository import MediaRepository
 
 log = logging.getLogger("stillroom.media")
 
@@ -108,14 +108,16 @@ class MediaDatabase:
 
 
 def _import() -> None:
-    from stillroom.features.library import migrations  # noqa: F401  (for its effect)
-    from stillroom.features.library.rows import repository  # noqa: F401  (for its effect)
+    from stillroom.features.database import (
+        migrations,  # noqa: F401  (for its effect)
+        repository,  # noqa: F401  (for its effect)
+    )
 
 
 def _open(config: RowsConfig) -> "MediaRepository":
-    from stillroom.features.library.migrations import migrate
-    from stillroom.features.library.rows.engine import RowsEngine
-    from stillroom.features.library.rows.repository import MediaRepository
+    from stillroom.features.database.engine import RowsEngine
+    from stillroom.features.database.migrations import migrate
+    from stillroom.features.database.repository import MediaRepository
 
     before, after = migrate(config)
     if before != after:

@@ -4,16 +4,16 @@ from collections.abc import Sequence
 
 import sqlalchemy as sa
 
+from stillroom.features.database.engine import RowsEngine
+from stillroom.features.database.scans import ScanRows
+from stillroom.features.database.tables import dead_letters, deletions, healing, intents
 from stillroom.features.library.resource import QueueMetrics, now
 from stillroom.features.library.rows.dead_letters import DeadLetterRows
 from stillroom.features.library.rows.deletions import DeletionRows
-from stillroom.features.library.rows.engine import RowsEngine
 from stillroom.features.library.rows.healing import HealingRows
 from stillroom.features.library.rows.intents import IntentRows
 from stillroom.features.library.rows.resources import ResourceRows
-from stillroom.features.library.rows.scans import ScanRows
 from stillroom.features.library.rows.statements import known_keys
-from stillroom.features.library.rows.tables import dead_letters, deletions, healing, intents
 from stillroom.features.library.rows.tags import TagRows
 from stillroom.features.runs.deletion_rows import RunDeletionRows
 from stillroom.features.search.indexed_rows import IndexedRows
