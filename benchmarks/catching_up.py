@@ -19,7 +19,7 @@ from typing import Final
 from generation.carriers import png
 from services.postgres import postgresql
 from stillroom.features.database.config import PostgresConfig, RowsConfig, SqliteConfig
-from stillroom.features.database.database import MediaDatabase
+from stillroom.features.library.database import MediaDatabase
 from stillroom.features.search.catching_up import CatchingUp
 from stillroom.features.search.healing import IndexHealing, never_pauses
 from stillroom.store.choose import DiskConfig, open_storage

@@ -8,7 +8,7 @@ from crash.scene import Scene
 from media.expiring import expiring, let_it_be_time
 from media.library import bury_by_hand, is_there, key, left_copy, make_due
 from pictures import picture
-from stillroom.features.database.tables import dead_letters, deletions, intents, resources
+from stillroom.features.library.rows.tables import dead_letters, deletions, intents, resources
 from stillroom.features.library.sweeper import Swept
 from stillroom.features.retention.expiry import never_stops
 

@@ -15,10 +15,10 @@ from pictures import picture
 from running import IMAGES, running
 from stillroom.features.database import migrations
 from stillroom.features.database.config import PostgresConfig, RowsConfig, SqliteConfig
-from stillroom.features.database.database import MediaDatabase
 from stillroom.features.database.engine import migrating
 from stillroom.features.database.migrations import HEAD, migrate
-from stillroom.features.database.tables import dead_letters, deletions
+from stillroom.features.library.database import MediaDatabase
+from stillroom.features.library.rows.tables import dead_letters, deletions
 
 pytestmark = pytest.mark.slow
 

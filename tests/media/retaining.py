@@ -47,8 +47,8 @@ class RetainingLibrary(Library):
         return Sweeper(
             self.seen,
             self.database,
-            expiry=self.expiry,
-            run_deletions=RunDeletions(self.seen, self.database, grace=timedelta(0)),
+            still_holds=self.expiry.still_holds if self.expiry else None,
+            resume=RunDeletions(self.seen, self.database, grace=timedelta(0)).resume,
         )
 
     @property

@@ -19,7 +19,7 @@ from services.stub_wire import BUCKET, KEY_ID, SECRET
 from stillroom.errors import BackendUnavailable
 from stillroom.features.database import engine
 from stillroom.features.database.config import PostgresConfig, SqliteConfig
-from stillroom.features.database.tables import deletions, failed_deletions
+from stillroom.features.library.rows.tables import deletions, failed_deletions
 from stillroom.features.library.sweeper import MAX_ATTEMPTS, Swept
 from stillroom.paths import StorageKey
 from stillroom.store.choose import R2Config, open_storage
@@ -120,7 +120,7 @@ async def test_while_the_database_is_away_nothing_is_deleted_and_afterwards_all_
 
 
 async def _run(library: Library, stopping: asyncio.Event) -> None:
-    async with library.background().running(every_s=0.05, stop_within_s=5):
+    async with library.background(every_s=0.05, stop_within_s=5):
         await stopping.wait()
 
 

@@ -10,8 +10,8 @@ from media.library import GRACE, Library, key
 from pictures import picture
 from stillroom.errors import ResourceNotFound, ResourceProtected
 from stillroom.features.database.engine import migrating
-from stillroom.features.database.tables import deletions, resources
 from stillroom.features.library.resource import Change, Mark, MediaResource, ResourceQuery
+from stillroom.features.library.rows.tables import deletions, resources
 
 
 async def test_a_deleted_resource_is_out_of_the_library_and_its_bytes_are_marked(

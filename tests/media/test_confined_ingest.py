@@ -7,8 +7,8 @@ import pytest
 from media.library import OURS, Library, key
 from pictures import picture
 from stillroom.errors import ResourceConflict, ResourceNotFound
-from stillroom.features.database.tables import resources
 from stillroom.features.library.resource import Change, MediaResource
+from stillroom.features.library.rows.tables import resources
 
 
 async def test_a_resource_remembers_the_first_key_that_it_came_from(library: Library) -> None:

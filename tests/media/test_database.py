@@ -22,10 +22,10 @@ from services.postgres import PostgreSQL
 from stillroom.errors import BackendUnavailable, ConfigurationError
 from stillroom.features.database import engine, migrations
 from stillroom.features.database.config import PostgresConfig, RowsConfig, SqliteConfig
-from stillroom.features.database.database import MediaDatabase
 from stillroom.features.database.engine import RowsEngine, migrating
 from stillroom.features.database.migrations import HEAD, migrate
 from stillroom.features.database.tables import metadata
+from stillroom.features.library.database import MediaDatabase
 from stillroom.features.library.resource import ResourceQuery
 from stillroom.store.port import ImageStorage
 
@@ -52,11 +52,11 @@ IMPORTED_WHEN_IT_SERVES = """
 import asyncio, sys
 from pathlib import Path
 from stillroom.features.database.config import SqliteConfig
-from stillroom.features.database.database import MediaDatabase
+from stillroom.features.library.database import MediaDatabase
 
 async def serve():
     async with MediaDatabase(SqliteConfig(Path(sys.argv[1]))).kept_open():
-        rows = "stillroom.features.database.repository"
+        rows = "stillroom.features.library.rows.repository"
         print("sqlalchemy" in sys.modules, rows in sys.modules)
 
 print("sqlalchemy" in sys.modules)

@@ -14,8 +14,9 @@ from stillroom.errors import (
     PreconditionFailed,
     ResourceNotFound,
 )
-from stillroom.features.database.tables import intents, resources, tags
-from stillroom.features.library.resource import Change, MediaResource, ResourceQuery, new_id
+from stillroom.features.database.clock import new_id
+from stillroom.features.library.resource import Change, MediaResource, ResourceQuery
+from stillroom.features.library.rows.tables import intents, resources, tags
 
 COLOR = "#8a6d3b"
 FACTS = ("alt_text", "caption", "duration", "color_profile", "dominant_color")

@@ -15,8 +15,8 @@ from stillroom.errors import (
     StorageFull,
     UnsupportedMedia,
 )
-from stillroom.features.database.tables import deletions, healing, intents, resources
 from stillroom.features.library.resource import VIDEO, ResourceQuery
+from stillroom.features.library.rows.tables import deletions, healing, intents, resources
 from stillroom.features.search.words import MAX_TEXT
 from videos import (
     QUARTER,

@@ -17,8 +17,8 @@ from media.retaining import (
 )
 from pictures import picture
 from stillroom.features.database import clock
-from stillroom.features.database.tables import deletions
-from stillroom.features.library.resource import now
+from stillroom.features.database.clock import now
+from stillroom.features.library.rows.tables import deletions
 from stillroom.features.library.sweeper import Swept
 from stillroom.features.retention.lifetimes import Lifetimes
 from stillroom.features.retention.rules import COMPUTE_TTL, Rule

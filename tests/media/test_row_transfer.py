@@ -13,8 +13,8 @@ from pictures import picture
 from stillroom.errors import BackendUnavailable, ConfigurationError
 from stillroom.features.database.config import PostgresConfig, SqliteConfig
 from stillroom.features.database.engine import migrating
-from stillroom.features.database.tables import deletions, resources
 from stillroom.features.library.resource import Change, ResourceQuery
+from stillroom.features.library.rows.tables import deletions, resources
 from stillroom.features.library.rows.transfer import TransferOutcome
 from stillroom.maintenance import row_transfer
 from stillroom.maintenance.migration import Migration

@@ -262,7 +262,7 @@ async def _delete(storage: "ImageStorage", key: StorageKey, copied: StorageKey) 
 
 async def _database(settings: "Settings") -> tuple[str, str]:
     from stillroom.features.database.config import SqliteConfig
-    from stillroom.features.database.database import MediaDatabase
+    from stillroom.features.library.database import MediaDatabase
 
     if isinstance(settings.rows, SqliteConfig) and not settings.rows.file.exists():
         return "none yet; the first start creates it", ""

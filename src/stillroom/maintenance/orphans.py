@@ -15,11 +15,12 @@ from enum import StrEnum
 from typing import Final
 
 from stillroom.errors import BackendUnavailable, ImageNotFound, ImplausibleScan, ResourceNotFound
-from stillroom.features.database.database import MediaDatabase
-from stillroom.features.database.repository import MediaRepository
+from stillroom.features.database.clock import now
+from stillroom.features.library.database import MediaDatabase
 from stillroom.features.library.intents import LEASE
 from stillroom.features.library.recorded_bytes import is_recorded
-from stillroom.features.library.resource import MediaResource, now
+from stillroom.features.library.resource import MediaResource
+from stillroom.features.library.rows.repository import MediaRepository
 from stillroom.paths import MEDIA_PREFIX, KeyPrefix, StorageKey
 from stillroom.store.pages import each_page
 from stillroom.store.port import ImageStorage

@@ -105,6 +105,15 @@ class RowsEngine:
                 async with connection.begin():
                     yield connection
 
+    async def check(self) -> None:
+        """Raise `BackendUnavailable` if PostgreSQL does not respond.
+
+        SQLite is not checked, because it depends only on the disk and a query would create files.
+        """
+        if not self.is_sqlite:
+            async with self.reading() as connection:
+                await connection.execute(sa.select(1))
+
     async def close(self) -> None:
         """Close all connections."""
         await self._engine.dispose()

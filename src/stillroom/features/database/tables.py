@@ -1,12 +1,10 @@
-"""Definitions of the database tables. The migrations create them; a test compares both."""
+"""Table of the background scans, and what the tables of all features share: types and names."""
 
 from datetime import UTC, datetime
 from typing import Final
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import TSVECTOR
 
-from stillroom.features.library.resource import DELETION
 from stillroom.paths import MAX_KEY_BYTES, StorageKey
 
 
@@ -55,139 +53,6 @@ metadata: Final = sa.MetaData(
     }
 )
 
-resources: Final = sa.Table(
-    "media_resources",
-    metadata,
-    sa.Column("id", sa.Uuid, primary_key=True),
-    sa.Column("resource_type", sa.String(32), nullable=False),
-    sa.Column("storage_key", Key, nullable=False),
-    # Null in rows that older versions wrote, if the source is unknown.
-    sa.Column("source_key", Key),
-    sa.Column("save_id", sa.Text, nullable=False),
-    sa.Column("content_hash", sa.LargeBinary(32), nullable=False),
-    sa.Column("extension", sa.String(16), nullable=False),
-    sa.Column("content_type", sa.String(255), nullable=False),
-    sa.Column("file_size", sa.BigInteger, nullable=False),
-    sa.Column("width", sa.Integer, nullable=False),
-    sa.Column("height", sa.Integer, nullable=False),
-    sa.Column("color_profile", sa.String(255)),
-    # Seconds, for videos; null in rows that older versions wrote.
-    sa.Column("duration", sa.Double),
-    sa.Column("ai_mark", sa.String(8)),
-    sa.Column("dominant_color", sa.String(7)),
-    sa.Column("protected", sa.Boolean, nullable=False, server_default=sa.false()),
-    sa.Column("alt_text", sa.Text),
-    sa.Column("caption", sa.Text),
-    sa.Column("created_at", Moment, nullable=False),
-    sa.Column("deleted_at", Moment),
-    # Only one of several concurrent ingests of the same bytes succeeds.
-    sa.UniqueConstraint("content_hash"),
-    # Not unique, because an image that was recorded in place may have been overwritten.
-    sa.Index(None, "storage_key"),
-    sa.Index(None, "source_key"),
-    sa.Index(None, "created_at"),
-)
-
-tags: Final = sa.Table(
-    "media_tags",
-    metadata,
-    # CASCADE because an older version without tags may delete resources.
-    sa.Column("resource_id", sa.Uuid, sa.ForeignKey("media_resources.id", ondelete="CASCADE")),
-    sa.Column("tag", sa.String(64)),
-    sa.PrimaryKeyConstraint("resource_id", "tag"),
-    # For filters: resources with a tag, in page order.
-    sa.Index(None, "tag", "resource_id"),
-)
-
-healing: Final = sa.Table(
-    "media_healing",
-    metadata,
-    # No foreign key, because the resource may be deleted concurrently.
-    sa.Column("resource_id", sa.Uuid, primary_key=True),
-    # End of the lease if the row is claimed.
-    sa.Column("due_at", Moment, nullable=False),
-    sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
-    # True to also parse the file header again.
-    sa.Column("reread", sa.Boolean, nullable=False, server_default=sa.false()),
-    sa.Index(None, "due_at"),
-)
-
-intents: Final = sa.Table(
-    "media_intents",
-    metadata,
-    sa.Column("media_key", Key, primary_key=True),
-    sa.Column("resource_id", sa.Uuid, nullable=False),
-    sa.Column("source_key", Key, nullable=False),
-    sa.Column("created_at", Moment, nullable=False),
-    sa.Column("lease_until", Moment, nullable=False),
-    # True when the sweeper deletes the copy, so that no ingest may use it any more.
-    sa.Column("sweeping", sa.Boolean, nullable=False, server_default=sa.false()),
-    sa.Index(None, "lease_until"),
-)
-
-deletions: Final = sa.Table(
-    "media_deletions",
-    metadata,
-    sa.Column("id", sa.Uuid, primary_key=True),
-    sa.Column("storage_key", Key, nullable=False),
-    sa.Column("save_id", sa.Text, nullable=False),
-    sa.Column("reason", sa.String(32), nullable=False),
-    # Hash of a relocated source, which is deleted only if a resource has these bytes.
-    sa.Column("content_hash", sa.LargeBinary(32)),
-    # SET NULL because the pending deletion must remain when the resource is deleted.
-    sa.Column("resource_id", sa.Uuid, sa.ForeignKey("media_resources.id", ondelete="SET NULL")),
-    sa.Column("created_at", Moment, nullable=False),
-    sa.Column("due_at", Moment, nullable=False),
-    sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
-    sa.Column("last_error", sa.Text),
-    # Id of the sweeper's claim, and the end of its lease.
-    sa.Column("claimed_by", sa.Uuid),
-    sa.Column("lease_until", Moment),
-    sa.UniqueConstraint("storage_key", "save_id"),
-    sa.Index(None, "due_at"),
-    sa.Index(None, "resource_id"),
-)
-
-dead_letters: Final = sa.Table(
-    "media_failures",
-    metadata,
-    sa.Column("id", sa.Uuid, primary_key=True),
-    # Each kind has its own payload: what a retry needs.
-    sa.Column("kind", sa.String(32), nullable=False),
-    sa.Column("payload", sa.JSON, nullable=False),
-    sa.Column("created_at", Moment, nullable=False),
-    sa.Column("failed_at", Moment, nullable=False),
-    sa.Column("attempts", sa.Integer, nullable=False),
-    sa.Column("last_error", sa.Text),
-)
-
-_payload: Final = dead_letters.c.payload
-failed_deletions: Final = (
-    # Dead letters of deletions, with the names of the columns of `deletions`.
-    sa.select(
-        dead_letters,
-        sa.type_coerce(_payload["storage_key"].as_string(), Key()).label("storage_key"),
-        *(_payload[name].as_string().label(name) for name in ("save_id", "reason", "content_hash")),
-    )
-    .where(dead_letters.c.kind == DELETION)
-    .subquery("failed_deletions")
-)
-
-run_deletions: Final = sa.Table(
-    "media_run_deletions",
-    metadata,
-    # Key prefix of the run's images: `compute/<folder>/`.
-    sa.Column("folder", sa.String(MAX_KEY_BYTES), primary_key=True),
-    # Images that were saved later are kept.
-    sa.Column("saved_until", Moment, nullable=False),
-    # Last key on the last page that was marked; empty at the start.
-    sa.Column("after", sa.String(MAX_KEY_BYTES), nullable=False),
-    sa.Column("marked", sa.BigInteger, nullable=False),
-    sa.Column("kept", sa.BigInteger, nullable=False),
-    sa.Column("newer", sa.BigInteger, nullable=False),
-    sa.Column("claimed_by", sa.Uuid),
-    sa.Column("lease_until", Moment),
-)
 
 scans: Final = sa.Table(
     "media_scans",
@@ -198,37 +63,4 @@ scans: Final = sa.Table(
     sa.Column("next_at", Moment, nullable=False),
     sa.Column("claimed_by", sa.Uuid),
     sa.Column("lease_until", Moment),
-)
-
-search_images: Final = sa.Table(
-    "search_images",
-    metadata,
-    # Save time in nanoseconds, increased until it is unique.
-    sa.Column(
-        "id",
-        sa.BigInteger().with_variant(sa.Integer, "sqlite"),
-        primary_key=True,
-        autoincrement=False,
-    ),
-    # Collation in byte order, as in listings. This is the default in SQLite.
-    sa.Column(
-        "storage_key",
-        sa.String(MAX_KEY_BYTES).with_variant(
-            sa.String(MAX_KEY_BYTES, collation="C"), "postgresql"
-        ),
-        nullable=False,
-    ),
-    sa.Column("saved_ns", sa.BigInteger, nullable=False),
-    sa.Column("size", sa.BigInteger, nullable=False),
-    sa.Column("etag", sa.Text, nullable=False),
-    sa.Column("content_type", sa.String(255), nullable=False),
-    sa.Column("sha256", sa.LargeBinary(32)),
-    sa.Column("save_id", sa.Text, nullable=False),
-    # Generation metadata as JSON, without `raw`.
-    sa.Column("generation", sa.Text),
-    sa.Column("ai_mark", sa.String(16)),
-    # Null in SQLite, where the words are in the virtual FTS5 table `search_words`.
-    sa.Column("words", sa.Text().with_variant(TSVECTOR, "postgresql")),
-    sa.UniqueConstraint("storage_key"),
-    sa.Index(None, "words", postgresql_using="gin").ddl_if(dialect="postgresql"),
 )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from fastapi import Request, Response
 from pydantic import BaseModel, Field
 
-from stillroom.features.database.database import MediaDatabase
+from stillroom.features.library.database import MediaDatabase
 from stillroom.features.library.resource import DeadLetter
 from stillroom.store.api.call import Call
 from stillroom.store.api.responses import json_answer

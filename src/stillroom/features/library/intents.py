@@ -8,13 +8,14 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from stillroom.errors import BackendUnavailable
-from stillroom.features.library.resource import IN_PLACE, Intent, SourceChanged, new_id, now
+from stillroom.features.database.clock import new_id, now
+from stillroom.features.library.resource import IN_PLACE, Intent, SourceChanged
 from stillroom.features.library.source import Source
 from stillroom.paths import StorageKey
 from stillroom.store.port import ImageStorage
 
 if TYPE_CHECKING:  # a normal import would load the database driver at every start
-    from stillroom.features.database.repository import MediaRepository
+    from stillroom.features.library.rows.repository import MediaRepository
 
 LEASE: Final = timedelta(minutes=15)
 """Time without renewal after which an ingest counts as crashed. Copying 5 GiB in R2 takes less."""

@@ -10,7 +10,7 @@ from typing import Final
 
 from stillroom.concurrently import map_concurrently
 from stillroom.errors import ImageNotFound
-from stillroom.features.database.database import MediaDatabase
+from stillroom.features.library.database import MediaDatabase
 from stillroom.features.library.resource import MediaResource
 from stillroom.store.port import ImageStorage
 

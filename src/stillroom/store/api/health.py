@@ -7,7 +7,7 @@ from typing import Final
 from fastapi import APIRouter, Response
 
 from stillroom.errors import BackendUnavailable, StillroomError
-from stillroom.features.database.database import MediaDatabase
+from stillroom.features.library.database import MediaDatabase
 from stillroom.store.api.responses import json_answer
 from stillroom.store.http.problems import ERROR_FIELD, RETRY_AFTER_S
 from stillroom.store.port import ImageStorage

@@ -12,9 +12,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from stillroom.errors import DeadLetterNotFound
 from stillroom.features.database.engine import Rows
-from stillroom.features.database.tables import dead_letters
 from stillroom.features.library.resource import DELETION, DeadLetter
 from stillroom.features.library.rows.marks import restore_mark
+from stillroom.features.library.rows.tables import dead_letters
 
 _RETRIES: Final[Mapping[str, Callable[[AsyncConnection, DeadLetter], Awaitable[None]]]] = {
     DELETION: restore_mark

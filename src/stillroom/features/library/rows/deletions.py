@@ -14,15 +14,10 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from stillroom.features.database import clock, leases
+from stillroom.features.database.clock import now
 from stillroom.features.database.engine import Rows
 from stillroom.features.database.pages import each_page
-from stillroom.features.database.tables import (
-    dead_letters,
-    deletions,
-    failed_deletions,
-    intents,
-    resources,
-)
+from stillroom.features.database.statements import among
 from stillroom.features.library.resource import (
     DELETED,
     IN_PLACE,
@@ -33,16 +28,21 @@ from stillroom.features.library.resource import (
     MarkClaimed,
     MediaResource,
     Settlement,
-    now,
 )
 from stillroom.features.library.rows.marks import bury_mark, mark_saves
 from stillroom.features.library.rows.statements import (
-    among,
     keys_with_intent,
     keys_with_resource,
     known_keys,
     resource_of,
     select_resources,
+)
+from stillroom.features.library.rows.tables import (
+    dead_letters,
+    deletions,
+    failed_deletions,
+    intents,
+    resources,
 )
 from stillroom.paths import StorageKey
 from stillroom.store.values import StoredImage

@@ -9,8 +9,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from stillroom.errors import ResourceNotFound
 from stillroom.features.database.engine import Rows
-from stillroom.features.database.tables import resources, tags
-from stillroom.features.library.rows.statements import insert_into
+from stillroom.features.database.statements import insert_into
+from stillroom.features.library.rows.tables import resources, tags
 from stillroom.features.search.library_words import reword
 from stillroom.paths import StorageKey
 from stillroom.store.values import StoredImage
