@@ -140,7 +140,7 @@ async def test_saves_go_on_without_a_database_and_are_found_when_it_is_back(
         raise BackendUnavailable("away")
 
     with monkeypatch.context() as patched:
-        patched.setattr(MediaDatabase, "rows", away)
+        patched.setattr(MediaDatabase, "engine", away)
         await one.save("1.png", "a fox")
         await one.storage.delete(key("0.png"))
         with pytest.raises(BackendUnavailable):

@@ -36,6 +36,7 @@ class Database:
         self._config = config
         self._opening = asyncio.Lock()
         self._engine: RowsEngine | None = None
+        self._parts: dict[type[Rows], Rows] = {}
         self._trouble = ""
 
     @property
@@ -70,7 +71,11 @@ class Database:
 
     async def part(self, kind: type[R]) -> R:
         """Return the access to one kind of rows. Raises the same exceptions as `engine`."""
-        return kind(await self.engine())
+        engine = await self.engine()
+        part = self._parts.get(kind)
+        if not isinstance(part, kind):
+            part = self._parts[kind] = kind(engine)
+        return part
 
     async def scans(self) -> "ScanRows":
         """Return the access to the background scans. Raises the same exceptions as `engine`."""
@@ -124,6 +129,7 @@ class Database:
             if self._engine is not None:
                 await self._engine.close()
                 self._engine = None
+                self._parts.clear()
         self._opening = asyncio.Lock()  # the next use may be in another event loop
 
 

@@ -20,4 +20,4 @@ class MediaDatabase(Database):
         """Return the access to the library's rows. Raises the same exceptions as `engine`."""
         from stillroom.features.library.rows.repository import MediaRepository
 
-        return MediaRepository(await self.engine())
+        return await self.part(MediaRepository)
