@@ -6,7 +6,6 @@ from datetime import timedelta
 from typing import Final, Protocol, runtime_checkable
 
 from stillroom.paths import KeyPrefix, StorageKey
-from stillroom.store.upload_checks import PassedBytes
 from stillroom.store.values import LocalImage, OpenedImage, RemoteImage, StoredImage
 
 
@@ -27,11 +26,23 @@ def unobserved(call: str, outcome: str, seconds: float, *, again: bool = False) 
     del call, outcome, seconds, again
 
 
+class SaveWatcher(Protocol):
+    """Callbacks for one save, called on the event loop: they must be fast."""
+
+    def passed(self, chunk: bytes) -> None:
+        """Look at the next chunk of the upload, which may still be refused."""
+        ...
+
+    def saved(self, image: StoredImage) -> None:
+        """Record that the save is complete. Not called if it was refused or interrupted."""
+        ...
+
+
 class ChangeObserver(Protocol):
     """Callbacks for changes to stored images, called on the event loop: they must be fast."""
 
-    def saved(self, image: StoredImage, passed: PassedBytes | None) -> None:
-        """Record a completed save. `passed` has the first and last bytes, which hold metadata."""
+    def saving(self, key: StorageKey) -> SaveWatcher | None:
+        """Return a watcher for the save that begins now, or None to ignore it."""
         ...
 
     def copied(self, image: StoredImage, source: StoredImage) -> None:
@@ -44,10 +55,10 @@ class ChangeObserver(Protocol):
 
 
 class _Unwatched:
-    def saved(self, *_: object) -> None:
+    def saving(self, *_: object) -> None:
         pass
 
-    copied = removed = saved
+    copied = removed = saving
 
 
 UNWATCHED: Final[ChangeObserver] = _Unwatched()

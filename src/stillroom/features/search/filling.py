@@ -20,13 +20,13 @@ from typing import Final
 from stillroom.errors import BackendUnavailable, ImageNotFound, StillroomError
 from stillroom.features.library.database import MediaDatabase
 from stillroom.features.library.resource import now
+from stillroom.features.search.file_ends import PassedBytes, UploadEnds
 from stillroom.features.search.values import IndexedImage, Removed
 from stillroom.formats.file_parts import FileParts, MoreNeeded
 from stillroom.formats.work_budget import TooMuchWork
 from stillroom.generation.reading import UNKNOWN, Found, find, find_by_reading, run_parser
 from stillroom.paths import StorageKey
 from stillroom.store.port import ImageStorage
-from stillroom.store.upload_checks import PassedBytes
 from stillroom.store.values import OpenedImage, StoredImage
 
 _GATHER_S: Final = 0.15
@@ -105,6 +105,10 @@ class IndexFilling:
         self.lost = 0
 
     # Methods of `ChangeObserver` ---------------------------------------------------------
+
+    def saving(self, _: StorageKey) -> UploadEnds:
+        """Return a watcher that queues the image with the ends of its file when it is saved."""
+        return UploadEnds(self.saved)
 
     def saved(self, image: StoredImage, passed: PassedBytes | None) -> None:
         """Queue an image that was just saved, to be indexed."""

@@ -105,9 +105,12 @@ class DiskImageStorage:
         pending = _PendingSave(key, source, condition, checks)
         staged: Staged | None = None
         batch = Batch()
+        watcher = self._changes.saving(key)
         try:
             async for chunk in source:
-                pending.checks.count(chunk)
+                checks.count(chunk)
+                if watcher is not None:
+                    watcher.passed(chunk)
                 batch.add(chunk)
                 if batch.is_full:
                     if staged is None:
@@ -121,7 +124,8 @@ class DiskImageStorage:
         finally:
             if staged is not None:
                 staged.close()
-        self._changes.saved(image, checks.passed())
+        if watcher is not None:
+            watcher.saved(image)
         return image
 
     def _admit(self, key: StorageKey, max_bytes: int | None, condition: Condition) -> None:
