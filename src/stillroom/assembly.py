@@ -29,6 +29,8 @@ from stillroom.features.search.catching_up import CatchingUp
 from stillroom.features.search.filling import IndexFilling
 from stillroom.features.search.healing import IndexHealing
 from stillroom.generation.reading import Found
+from stillroom.maintenance.inspection.choose import open_inspection, require_store
+from stillroom.maintenance.inspection.port import Inspection
 from stillroom.store.auth.choose import open_keys, signing_secrets
 from stillroom.store.auth.grants import Authorize
 from stillroom.store.auth.keys import KeySource
@@ -36,8 +38,7 @@ from stillroom.store.auth.signed_urls import UrlSigner
 from stillroom.store.auth.tokens import TokenVerifier
 from stillroom.store.auth.verified import VerifiedTokens
 from stillroom.store.capabilities import CallObserver, unobserved
-from stillroom.store.choose import open_inspection, open_storage, require_store
-from stillroom.store.inspection import Inspection
+from stillroom.store.choose import open_storage
 from stillroom.store.port import ImageStorage
 from stillroom.store.settings import Settings
 from stillroom.store.values import SaveRules

@@ -23,10 +23,10 @@ from stillroom.errors import (
 )
 from stillroom.features.library.recorded_bytes import hash_opened
 from stillroom.maintenance.copies import folders_of
+from stillroom.maintenance.inspection.port import Inspection, UnexpectedFile
 from stillroom.maintenance.migration_report import MigrationOutcome, MigrationStats, ProgressEvent
 from stillroom.maintenance.rate_limiter import RateLimiter
 from stillroom.paths import KeyPrefix, StorageKey
-from stillroom.store.inspection import Inspection, UnexpectedFile
 from stillroom.store.port import ImageStorage
 from stillroom.store.sources import DescribedSource
 from stillroom.store.values import ANY, Condition, OpenedImage, StoredImage

@@ -9,12 +9,12 @@ from hashlib import sha256 as sha256_of
 from typing import Final
 
 from stillroom.errors import BackendUnavailable, ImageNotFound
+from stillroom.maintenance.inspection.port import Inspected, UnexpectedFile
 from stillroom.paths import KeyPrefix, StorageKey, is_manifest
 from stillroom.store.bucket.abandoned_uploads import AbandonedUploads
 from stillroom.store.bucket.conditions import Conditions
 from stillroom.store.bucket.listing import is_image_entry, walk
 from stillroom.store.bucket.objects import fetch_facts, image_of
-from stillroom.store.inspection import Inspected, UnexpectedFile
 from stillroom.store.objectstore import (
     DEADLINE_S,
     Download,

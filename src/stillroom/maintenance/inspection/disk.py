@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Collection, Iterator
 from typing import Final
 
 from stillroom.errors import ConfigurationError
+from stillroom.maintenance.inspection.port import Inspected, UnexpectedFile
 from stillroom.paths import (
     COMPUTE_PREFIX,
     MAX_KEY_BYTES,
@@ -33,7 +34,6 @@ from stillroom.store.disk.listing import list_entries
 from stillroom.store.disk.openat2 import closing
 from stillroom.store.disk.storage import DiskImageStorage
 from stillroom.store.disk.threads import DiskThreads
-from stillroom.store.inspection import Inspected, UnexpectedFile
 from stillroom.store.values import ListQuery, SaveRules, StoredImage
 
 _BATCH: Final = 1000
