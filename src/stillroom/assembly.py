@@ -6,6 +6,7 @@ are invalid or do not work together. This module does not depend on HTTP (see `r
 """
 
 import contextlib
+import functools
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Final
@@ -31,6 +32,7 @@ from stillroom.features.search.healing import IndexHealing
 from stillroom.generation.reading import Found
 from stillroom.maintenance.inspection.choose import open_inspection, require_store
 from stillroom.maintenance.inspection.port import Inspection
+from stillroom.speed.disk.storage import FastDiskStorage
 from stillroom.store.auth.choose import open_keys, signing_secrets
 from stillroom.store.auth.grants import Authorize
 from stillroom.store.auth.keys import KeySource
@@ -192,7 +194,11 @@ def assemble(
         authorize = tokens.verify
     filling = IndexFilling(MediaDatabase(settings.rows), report_mark=reports.mark)
     storage = open_storage(
-        settings.storage, settings.save_rules, observer=reports.call, changes=filling
+        settings.storage,
+        settings.save_rules,
+        observer=reports.call,
+        changes=filling,
+        disk=_disk_of(settings),
     )
     derived = DerivedImages(settings.derived, report=reports.picture)
     return Parts(
@@ -237,7 +243,8 @@ async def opened_storage(
     settings: Settings, rules: SaveRules | None = None
 ) -> AsyncIterator[ImageStorage]:
     """Context manager: open only the storage. `rules`, if given, replaces the configured rules."""
-    storage = open_storage(settings.storage, rules or settings.save_rules)
+    rules = rules or settings.save_rules
+    storage = open_storage(settings.storage, rules, disk=_disk_of(settings))
     try:
         yield storage
     finally:
@@ -252,6 +259,10 @@ async def opened_inspection(settings: Settings) -> AsyncIterator[Inspection]:
         yield inspection
     finally:
         await inspection.close()
+
+
+def _disk_of(settings: Settings) -> Callable[..., ImageStorage]:
+    return functools.partial(FastDiskStorage, list_cache_bytes=settings.list_cache_bytes)
 
 
 def _names_in_data_dir(settings: Settings) -> list[str]:

@@ -1,6 +1,6 @@
 """Factory functions that open the configured storage backend (disk or bucket)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final
@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from stillroom.store.address import Addressing, BucketAddress
 from stillroom.store.capabilities import UNWATCHED, CallObserver, ChangeObserver, unobserved
 from stillroom.store.disk.data_directory import DataDirectory
-from stillroom.store.disk.storage import LIST_CACHE_BYTES, DiskImageStorage
+from stillroom.store.disk.storage import DiskImageStorage
 from stillroom.store.port import ImageStorage
 from stillroom.store.values import SaveRules
 
@@ -29,7 +29,6 @@ class DiskConfig:
         data_dir: Data directory, created if missing.
         min_free_bytes: Saves that would leave less free disk space than this are refused.
         durable: False disables all fsync calls, for data that may be lost.
-        list_cache_bytes: Maximum memory per process for caching the file names in large folders.
     """
 
     kind: ClassVar = "disk"
@@ -39,7 +38,6 @@ class DiskConfig:
     data_dir: Path
     min_free_bytes: int = 256 * 1024**2
     durable: bool = True
-    list_cache_bytes: int = LIST_CACHE_BYTES
 
     @property
     def place(self) -> object:
@@ -99,8 +97,12 @@ def open_storage(
     *,
     observer: CallObserver = unobserved,
     changes: ChangeObserver = UNWATCHED,
+    disk: Callable[..., ImageStorage] = DiskImageStorage,
 ) -> ImageStorage:
-    """Open the configured backend. Raises `ConfigurationError` if it cannot be used."""
+    """Open the configured backend. Raises `ConfigurationError` if it cannot be used.
+
+    `disk` is a subclass of `DiskImageStorage`, or a function that is called like it.
+    """
     if isinstance(config, R2Config):
         # Imported here, since that takes a quarter of a second, and a disk does not need it.
         from stillroom.store.bucket.storage import R2ImageStorage
@@ -116,13 +118,7 @@ def open_storage(
             changes=changes,
         )
     data_directory = DataDirectory(config.data_dir, durable=config.durable, observer=observer)
-    return DiskImageStorage(
-        data_directory,
-        rules,
-        min_free_bytes=config.min_free_bytes,
-        list_cache_bytes=config.list_cache_bytes,
-        changes=changes,
-    )
+    return disk(data_directory, rules, min_free_bytes=config.min_free_bytes, changes=changes)
 
 
 def is_same_place(first: DiskConfig | R2Config, second: DiskConfig | R2Config) -> bool:
