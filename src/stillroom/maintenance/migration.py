@@ -22,6 +22,7 @@ from stillroom.errors import (
     TooLarge,
 )
 from stillroom.features.library.recorded_bytes import hash_opened
+from stillroom.features.runs.manifest import is_manifest
 from stillroom.maintenance.copies import folders_of
 from stillroom.maintenance.inspection.port import Inspection, UnexpectedFile
 from stillroom.maintenance.migration_report import MigrationOutcome, MigrationStats, ProgressEvent
@@ -104,7 +105,7 @@ class Migration:
         incomplete: set[str] = set()
 
         async def copy(key: StorageKey) -> None:
-            if key.is_manifest:
+            if is_manifest(key.text):
                 manifests.append(key)
                 return
             event = await self.copy(key)

@@ -127,14 +127,14 @@ class ListQuery:
         after: List only entries after this text, in the byte order of whole keys. Empty: list all.
         limit: Maximum number of entries on the page, 1 to 10,000.
         delimited: Combine keys that are equal up to the first slash after the prefix into a folder.
-        manifests: Include the manifests of runs, which are not images.
+        reserved: Include files with reserved names (`RESERVED_NAMES`), which are not images.
     """
 
     prefix: KeyPrefix
     after: str = ""
     limit: int = 100
     delimited: bool = False
-    manifests: bool = False
+    reserved: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,8 +22,9 @@ from stillroom.errors import BackendUnavailable, ImageNotFound, StillroomError
 from stillroom.features.library import clock
 from stillroom.features.library.database import MediaDatabase
 from stillroom.features.library.resource import RunDeletion, now
+from stillroom.features.runs.manifest import MANIFEST_NAME
 from stillroom.features.runs.service import Runs
-from stillroom.paths import MANIFEST_NAME, ImagePath, KeyPrefix, StorageKey, image_entry
+from stillroom.paths import ImagePath, KeyPrefix, StorageKey, image_entry
 from stillroom.store.pages import each_page
 from stillroom.store.port import ImageStorage
 from stillroom.store.values import ListQuery

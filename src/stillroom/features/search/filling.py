@@ -130,7 +130,7 @@ class IndexFilling:
     def _note(self, change: _Saved | Removed) -> None:
         """Queue a change. If the queue has too many bytes, drop the image's bytes and metadata."""
         key = change.key
-        if not self._is_running or key.is_manifest:
+        if not self._is_running or key.is_reserved:
             return
         if len(self._noted) >= _MAX_NOTED and key not in self._noted:
             self.lost += 1

@@ -16,7 +16,7 @@ from stillroom.paths import (
     MAX_KEY_BYTES,
     KeyPrefix,
     StorageKey,
-    is_manifest,
+    is_reserved,
     is_segment,
 )
 from stillroom.store.disk.attributes import Attributes
@@ -60,7 +60,7 @@ class DiskInspection:
         self, prefix: KeyPrefix, after: str
     ) -> AsyncIterator[StorageKey | UnexpectedFile]:
         """Yield the keys of all images, then all unexpected files."""
-        query = ListQuery(prefix, after=after, limit=_BATCH, manifests=True)
+        query = ListQuery(prefix, after=after, limit=_BATCH, reserved=True)
         keys = list_entries(self._data_directory, query, UNCACHED)
         while batch := await self._threads.run(take, keys, _BATCH):
             for key in batch:
@@ -190,7 +190,7 @@ def _find_unexpected_below(
 
 def _explain_unexpected(entry: os.DirEntry[str], key: str) -> str | None:
     """Return why a directory entry is unexpected, or None if it is an image or a folder."""
-    is_named = is_segment(entry.name) or (is_manifest(key) and entry.is_file(follow_symlinks=False))
+    is_named = is_segment(entry.name) or (is_reserved(key) and entry.is_file(follow_symlinks=False))
     if not is_named:
         return "not a valid path"
     if len(key.encode()) > MAX_KEY_BYTES:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final, Protocol
 
-from stillroom.paths import MANIFEST_NAME, MAX_KEY_BYTES, KeyPrefix, is_listed, is_manifest
+from stillroom.paths import MAX_KEY_BYTES, RESERVED_NAMES, KeyPrefix, is_listed, is_reserved
 from stillroom.store.disk.data_directory import DataDirectory, translate_os_errors
 from stillroom.store.disk.openat2 import closing
 from stillroom.store.values import ListQuery, Page
@@ -110,7 +110,7 @@ def list_entries(
         key = folder.path + name
         if len(key.encode()) > MAX_KEY_BYTES:
             continue  # not a valid key
-        if name == MANIFEST_NAME and not (query.manifests and is_manifest(key)):
+        if name in RESERVED_NAMES and not (query.reserved and is_reserved(key)):
             continue
         if not name.endswith("/"):
             yield key
@@ -202,12 +202,12 @@ def _names(entries: Iterable[os.DirEntry[str]]) -> Iterator[str]:
 def _contains_image(
     data_directory: DataDirectory, path: str, after: str, folder_names: FolderNames
 ) -> bool:
-    """Return whether a folder contains any key after `after`, including manifests."""
+    """Return whether a folder contains any key after `after`, including reserved names."""
     if not after.startswith(path):  # then any image in the folder is sufficient
         has_image = _search_image(data_directory, path)
         if has_image is not None:
             return has_image
-    everything_below = ListQuery(KeyPrefix(path), after=after, limit=1, manifests=True)
+    everything_below = ListQuery(KeyPrefix(path), after=after, limit=1, reserved=True)
     return next(list_entries(data_directory, everything_below, folder_names), None) is not None
 
 
