@@ -17,6 +17,7 @@ from stillroom.features.metadata.operation import MetadataOperation
 from stillroom.features.runs.listing import RunListing
 from stillroom.features.runs.operations import RunOperations
 from stillroom.features.search.operation import SearchOperation
+from stillroom.speed.capabilities import PinsNames
 from stillroom.speed.proxy_sendfile import ProxySendfile
 from stillroom.store.api.copies import Copies
 from stillroom.store.api.deletions import Deletions
@@ -28,7 +29,6 @@ from stillroom.store.auth.choose import signing_secrets
 from stillroom.store.auth.config import SecretConfig
 from stillroom.store.auth.grants import Grant
 from stillroom.store.auth.tokens import mint_token
-from stillroom.store.capabilities import PinsNames
 from stillroom.store.settings import Settings
 
 

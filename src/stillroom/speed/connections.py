@@ -4,6 +4,7 @@ import asyncio
 import functools
 from typing import TYPE_CHECKING, Any
 
+from stillroom.speed.capabilities import RedirectsNow, ServesNow
 from stillroom.speed.fast_path.reads import FastReads
 from stillroom.speed.fast_path.responses import FileResponses, redirects
 from stillroom.speed.fast_path.uploads import FastUploads
@@ -12,7 +13,6 @@ from stillroom.speed.http11.bounds import Bounds
 from stillroom.speed.http11.connection import Connection
 from stillroom.speed.http11.responses import header_lines
 from stillroom.speed.http11.service import Service
-from stillroom.store.capabilities import RedirectsNow, ServesNow
 from stillroom.store.settings import Settings
 
 if TYPE_CHECKING:

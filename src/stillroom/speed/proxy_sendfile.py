@@ -14,8 +14,8 @@ from typing import Final
 
 from fastapi import Response
 
+from stillroom.speed.capabilities import PinsNames
 from stillroom.store.api.responses import ImageResponse
-from stillroom.store.capabilities import PinsNames
 from stillroom.store.http.fields import Fields
 from stillroom.store.http.serving import ImageAnswer, answer_image
 from stillroom.store.values import OpenedImage

@@ -12,7 +12,7 @@ from typing import Self
 from fastapi import Request
 
 from stillroom.errors import InvalidPath
-from stillroom.paths import ImagePath, StorageKey
+from stillroom.paths import RESERVED_NAMES, ImagePath, StorageKey
 from stillroom.store.api.forms import Form, JsonForm, read_json, validate
 from stillroom.store.api.operation import raw_image_path
 from stillroom.store.auth.grants import Authorize, Grant, Scope
@@ -65,7 +65,8 @@ class Call:
         """
         try:
             folder = ImagePath.from_target(raw_image_path(self.request, suffix=suffix))
-            StorageKey.of_manifest(folder)
+            for name in RESERVED_NAMES:
+                StorageKey.of_reserved(folder, name)
         except InvalidPath as error:
             raise InvalidPath(str(error), at=("path", "folder")) from error
         for scope in scopes:

@@ -15,8 +15,9 @@ from pydantic import BaseModel, Field
 from stillroom.errors import ImageNotFound, InvalidPath, TooLarge, UnsupportedMedia
 from stillroom.features.pictures.derivation import Derivation, parse_derivation
 from stillroom.features.pictures.images import DerivedImages
+from stillroom.features.pictures.posters import POSTER_SUFFIX, poster_of
 from stillroom.features.retention.lifetimes import Lifetimes
-from stillroom.paths import POSTER_SUFFIX, ImagePath, StorageKey, image_entry, poster_of
+from stillroom.paths import ImagePath, StorageKey, image_entry
 from stillroom.speed.proxy_sendfile import ProxySendfile, image_response
 from stillroom.store.api.call import Call, authenticate
 from stillroom.store.api.listing import Listing

@@ -203,7 +203,6 @@ class Settings(Fields):
             data_dir=self.data_dir,
             min_free_bytes=self.min_free_bytes,
             durable=self.durability == "full",
-            list_cache_bytes=self.list_cache_bytes,
         )
 
     def _bucket(self) -> R2Config:
