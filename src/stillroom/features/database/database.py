@@ -63,11 +63,22 @@ class Database:
             async with self._opening:
                 if self._engine is None:
                     try:
-                        self._engine = await asyncio.to_thread(_open, self._config)
+                        self._engine = await asyncio.to_thread(self.connect, self._config)
                     except StillroomError as error:
                         self._trouble = str(error)
                         raise
         return self._engine
+
+    @classmethod
+    def connect(cls, config: RowsConfig) -> "RowsEngine":
+        """Migrate the database, and return connections to it with the hooks of all features."""
+        from stillroom.features.database.engine import RowsEngine
+        from stillroom.features.database.migrations import migrate
+
+        before, after = migrate(config)
+        if before != after:
+            log.info("media library: schema migrated from %s to %s", before or "none", after)
+        return RowsEngine(config)
 
     async def part(self, kind: type[R]) -> R:
         """Return the access to one kind of rows. Raises the same exceptions as `engine`."""
@@ -136,13 +147,3 @@ class Database:
 def _import(modules: Iterable[str]) -> None:
     for module in modules:
         importlib.import_module(module)
-
-
-def _open(config: RowsConfig) -> "RowsEngine":
-    from stillroom.features.database.engine import RowsEngine
-    from stillroom.features.database.migrations import migrate
-
-    before, after = migrate(config)
-    if before != after:
-        log.info("media library: schema migrated from %s to %s", before or "none", after)
-    return RowsEngine(config)

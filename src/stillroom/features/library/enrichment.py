@@ -8,9 +8,9 @@ from fastapi import Request, Response
 from pydantic import BaseModel, Field
 
 from stillroom.errors import InvalidParameter
+from stillroom.features.database.tags import MAX_TAG_BYTES, MAX_TAGS, checked_tags
 from stillroom.features.library.healing import Healer
 from stillroom.features.library.service import MediaResourceService
-from stillroom.features.library.tags import MAX_TAG_BYTES, MAX_TAGS, checked_tags
 from stillroom.store.api.call import Call
 from stillroom.store.api.forms import JsonForm
 from stillroom.store.api.responses import json_answer

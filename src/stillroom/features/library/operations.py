@@ -13,6 +13,7 @@ from typing import Any, Final
 from fastapi import Request, Response
 
 from stillroom.errors import Forbidden, PreconditionFailed, StillroomError
+from stillroom.features.database.tags import UNWANTED, checked_tags
 from stillroom.features.library.forms import (
     DeletedResource,
     ImagesToIngest,
@@ -23,7 +24,6 @@ from stillroom.features.library.forms import (
 )
 from stillroom.features.library.resource import Change, MediaResource, ResourceQuery
 from stillroom.features.library.service import INGEST_S, MediaResourceService
-from stillroom.features.library.tags import UNWANTED, checked_tags
 from stillroom.features.search.operation import facts_of
 from stillroom.generation.facts import Generation
 from stillroom.paths import ImagePrefix, KeyPrefix, StorageKey, path_of_key

@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 from stillroom.errors import InvalidParameter
 from stillroom.features.database.clock import to_nanoseconds
 from stillroom.features.database.database import Database
-from stillroom.features.library.tags import UNWANTED, checked_tags
+from stillroom.features.database.tags import UNWANTED, checked_tags
 from stillroom.features.metadata.operation import ImageMetadata
 from stillroom.features.search.database import search_rows
 from stillroom.features.search.facts_query import FactsParameters

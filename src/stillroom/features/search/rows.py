@@ -24,8 +24,7 @@ from stillroom.features.search.full_text import (
     texts_of,
     tsvector,
 )
-from stillroom.features.search.library_words import Row, describe, image_of, lock_index
-from stillroom.features.search.tables import search_images
+from stillroom.features.search.tables import Row, image_of, lock_index, search_images
 from stillroom.features.search.values import (
     BEHIND_ALL,
     FoundPage,
@@ -223,7 +222,8 @@ class SearchRows(Rows):
     def _add(self, connection: sa.Connection, rows: Sequence[Row]) -> None:
         if not rows:
             return
-        describe(connection, rows)
+        for add_words in self._engine.hooks.indexing:
+            add_words(connection, rows)
         ids = _free_ids(connection, [image["saved_ns"] for image, _ in rows])
         images, words = list[dict[str, Any]](), list[dict[str, Any]]()
         for id_, (image, texts) in zip(ids, rows, strict=True):
