@@ -57,7 +57,7 @@ async def test_smaller_pictures_are_made_there_too(
     made = await client.get(f"{IMAGES}/a.png?width=64")
 
     assert (made.status_code, made.headers["content-type"]) == (200, "image/webp")
-    assert len(list((tmp_path / ".stillroom/features/pictures").glob("??/*"))) == 1
+    assert len(list((tmp_path / ".stillroom/derived").glob("??/*"))) == 1
     signed = await client.post(
         "/api/v1/storage/signed-urls", json={"path": "a.png", "transform": {"width": 64}}
     )
