@@ -27,12 +27,12 @@ from stillroom.features.library.tags import UNWANTED, checked_tags
 from stillroom.features.search.operation import facts_of
 from stillroom.generation.facts import Generation
 from stillroom.paths import ImagePrefix, KeyPrefix, StorageKey, path_of_key
-from stillroom.speed.proxy_sendfile import ProxySendfile, image_response
 from stillroom.store.api.call import Call
 from stillroom.store.api.forms import validate
-from stillroom.store.api.responses import ImageResponse, json_answer, json_bytes
+from stillroom.store.api.responses import ImageResponse, image_response, json_answer, json_bytes
 from stillroom.store.api.routes import Operation
 from stillroom.store.auth.grants import Authorize, Grant
+from stillroom.store.hooks import BodyDelegate
 from stillroom.store.http.parameters import link_after
 from stillroom.store.http.query import ChangeParameters, MediaParameters
 from stillroom.store.http.serving import (
@@ -63,7 +63,7 @@ class MediaOperations:
     media: MediaResourceService
     authorize: Authorize
     public_url: Callable[[MediaResource], str]
-    sendfile: ProxySendfile | None = None
+    delegate: BodyDelegate | None = None
 
     @Operation(
         "GET",
@@ -218,7 +218,7 @@ class MediaOperations:
                 return json_answer({"url": location.url}, headers=headers)
             return ImageResponse(answer_redirect(location))
         cache = IMMUTABLE_CACHE if resource.storage_key.is_media else PRIVATE_CACHE
-        return await image_response(call.fields, location, cache, self.sendfile)
+        return await image_response(call.fields, location, cache, self.delegate)
 
     async def _respond(self, resource: MediaResource) -> Response:
         content = self._as_json(await self.media.with_facts(resource))

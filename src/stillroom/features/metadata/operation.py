@@ -12,10 +12,10 @@ from pydantic import BaseModel
 from stillroom.errors import BackendUnavailable
 from stillroom.features.retention.evaluator import RetentionEvaluator
 from stillroom.generation.facts import Generation, Lora
-from stillroom.generation.reading import find_by_reading, reader_of
+from stillroom.generation.reading import Found, find_by_reading, reader_of
 from stillroom.paths import StorageKey
 from stillroom.store.api.call import Call
-from stillroom.store.api.entries import ListedEntry, described_metadata
+from stillroom.store.api.entries import ListedEntry, describe_image
 from stillroom.store.api.images import ImageOperations
 from stillroom.store.api.operation import IMAGE_PATH, raw_image_path
 from stillroom.store.api.responses import json_answer
@@ -95,7 +95,7 @@ class MetadataOperation:
         metrics.count_reading("found" if facts.generation is not None else broken)
         metrics.count_mark(facts)
         expires = expires_at.isoformat() if expires_at is not None else None
-        content = described_metadata(opened.image, facts, expires_at=expires)
+        content = describe_metadata(opened.image, facts, expires_at=expires)
         return json_answer(content, headers=headers)
 
     async def _expires_at(self, image: StoredImage) -> datetime | None:
@@ -104,6 +104,12 @@ class MetadataOperation:
             async with asyncio.timeout(_EXPIRATION_TIMEOUT_S):
                 return await self.retention.expected_expiration(image)
         return None
+
+
+def describe_metadata(image: StoredImage, found: Found, **others: object) -> dict[str, object]:
+    """Return the metadata of an image as a JSON object with the fields of `wire.ImageMetadata`."""
+    generation = None if found.generation is None else found.generation.as_json()
+    return describe_image(image, {"ai_mark": found.ai_mark, **others, "generation": generation})
 
 
 def _etag(image: StoredImage, expires_at: datetime | None) -> str:

@@ -1,6 +1,6 @@
 """Thumbnail cache of limited size: small files in a folder that all server processes share.
 
-.stillroom/features/pictures/
+.stillroom/derived/
     ab/ab12…         a thumbnail, named by the hash of its original, derivation and encoder
     lock             eight bytes with the total size of all thumbnails; used for range locks
 

@@ -18,11 +18,10 @@ from stillroom.features.runs.deletion import RunDeletions
 from stillroom.features.runs.listing import Run, RunListing
 from stillroom.features.runs.service import Runs
 from stillroom.paths import ImagePath, ImagePrefix
-from stillroom.speed.proxy_sendfile import image_response
 from stillroom.store.api.call import Call
 from stillroom.store.api.forms import JsonForm
 from stillroom.store.api.operation import FOLDER_PATH
-from stillroom.store.api.responses import json_answer, json_bytes
+from stillroom.store.api.responses import image_response, json_answer, json_bytes
 from stillroom.store.api.routes import Operation
 from stillroom.store.api.views import view_of
 from stillroom.store.auth.grants import Authorize
@@ -152,7 +151,7 @@ class RunOperations:
         folder = call.run_folder("storage:read", "storage:write", suffix=_PUBLISH)
         body = await call.json(RunToPublish) if call.has_body else RunToPublish()
         manifest = await self.runs.publish(folder, body.expected)
-        return await image_response({}, manifest, PRIVATE_CACHE, None)
+        return await image_response({}, manifest, PRIVATE_CACHE)
 
     @Operation("GET", FOLDER_PATH, (401, 403, 404, 501, 503), answer=RunView)
     async def get_run(self, request: Request) -> Response:
@@ -161,7 +160,7 @@ class RunOperations:
         folder = call.run_folder("storage:read")
         manifest = await self.runs.open_manifest(folder)
         if manifest is not None:
-            return await image_response(call.fields, manifest, PRIVATE_CACHE, None)
+            return await image_response(call.fields, manifest, PRIVATE_CACHE)
         await self.runs.require_images(folder)
         pages = self.runs.describe_images(folder)
         # An error in the first page can still be reported with its own status code.

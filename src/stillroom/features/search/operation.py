@@ -11,7 +11,7 @@ from stillroom.errors import InvalidParameter
 from stillroom.features.library.clock import to_nanoseconds
 from stillroom.features.library.database import MediaDatabase
 from stillroom.features.library.tags import UNWANTED, checked_tags
-from stillroom.features.metadata.operation import ImageMetadata
+from stillroom.features.metadata.operation import ImageMetadata, describe_metadata
 from stillroom.features.search.facts_query import FactsParameters
 from stillroom.features.search.query import SearchParameters, cursor_behind
 from stillroom.features.search.terms import narrowed, parse_terms, terms_of
@@ -19,7 +19,6 @@ from stillroom.features.search.values import FactsQuery, SearchQuery, Term
 from stillroom.generation.facets import FACETS
 from stillroom.paths import ImagePrefix, KeyPrefix, image_entry, image_key_bound
 from stillroom.store.api.call import Call
-from stillroom.store.api.entries import described_metadata
 from stillroom.store.api.responses import json_answer
 from stillroom.store.api.routes import Operation
 from stillroom.store.auth.grants import Authorize, Grant
@@ -55,7 +54,7 @@ class SearchOperation:
         after = page.next_after
         if isinstance(after, str):
             after = image_entry(after)
-        items = [described_metadata(one.image, one.metadata) for one in page.images]
+        items = [describe_metadata(one.image, one.metadata) for one in page.images]
         cursor = None if after is None else cursor_behind(after)
         return json_answer({"items": items, "next": cursor})
 

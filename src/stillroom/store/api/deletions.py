@@ -16,7 +16,9 @@ from stillroom.store.api.images import DeletedImage
 from stillroom.store.api.responses import json_answer
 from stillroom.store.api.routes import Operation
 from stillroom.store.auth.grants import Authorize, Grant
+from stillroom.store.hooks import NO_HOOKS, Hooks
 from stillroom.store.port import ImageStorage
+from stillroom.store.values import UNCONDITIONAL
 from stillroom.wire.shown import PATH_EXAMPLE
 
 MAX_PATHS: Final = 1000
@@ -54,6 +56,7 @@ class Deletions:
 
     storage: ImageStorage
     authorize: Authorize
+    hooks: Hooks = NO_HOOKS
 
     @Operation("POST", "", (401, 403, 413, 415), body=PathsToDelete, answer=DeletedImages)
     async def delete_images(self, request: Request) -> Response:
@@ -82,4 +85,5 @@ class Deletions:
     async def _delete(self, grant: Grant, path: str) -> None:
         image_path = ImagePath.parse(path)
         grant.require("storage:delete", image_path)
-        await self.storage.delete(StorageKey.of_image(image_path))
+        key = StorageKey.of_image(image_path)
+        await self.hooks.around_delete(self.storage.delete)(key, UNCONDITIONAL)
