@@ -17,8 +17,7 @@ from stillroom.features.metadata.operation import MetadataOperation
 from stillroom.features.pictures.operation import Thumbnails
 from stillroom.features.runs.listing import RunListing
 from stillroom.features.runs.operations import RunOperations
-from stillroom.features.search.entry_marks import EntryMarks
-from stillroom.features.search.operation import SearchOperation
+from stillroom.features.search.operation import EntryMarks, SearchOperation
 from stillroom.speed.proxy_sendfile import ProxySendfile
 from stillroom.store.api.copies import Copies
 from stillroom.store.api.deletions import Deletions

@@ -32,10 +32,7 @@ class RequestHeader(NamedTuple):
 
 
 class ReadHook(Protocol):
-    """Hook that may replace the response to a GET or HEAD request for an image.
-
-    `query` is the dataclass of the query parameters that the hook adds.
-    """
+    """Hook that adds the query parameters of the dataclass `query` to GET and HEAD of an image."""
 
     query: ClassVar[type]
 
@@ -43,7 +40,6 @@ class ReadHook(Protocol):
         self, call: "Call", key: StorageKey, operations: "ImageOperations"
     ) -> Response | None:
         """Return the response to an authorized request, or None to send the stored image."""
-        ...
 
 
 class SaveHook(Protocol):
@@ -53,7 +49,6 @@ class SaveHook(Protocol):
 
     async def prepare(self, fields: Fields) -> Finish | None:
         """Check the headers before the save. An error means that the image is not saved."""
-        ...
 
 
 class EntryHook(Protocol):
@@ -63,7 +58,6 @@ class EntryHook(Protocol):
         self, images: Sequence[StoredImage], deadline: float
     ) -> Mapping[StorageKey, Mapping[str, object]]:
         """Return members by key. Members that are unknown at `deadline` (loop time) are null."""
-        ...
 
 
 class DeleteHook(Protocol):
@@ -71,7 +65,6 @@ class DeleteHook(Protocol):
 
     async def delete(self, key: StorageKey, condition: Condition, proceed: Delete) -> None:
         """Delete an image. `proceed` calls the next hook or the storage, with the same errors."""
-        ...
 
 
 class BodyDelegate(Protocol):
@@ -80,11 +73,7 @@ class BodyDelegate(Protocol):
     async def delegate(
         self, fields: Fields, answer: ImageAnswer, image: OpenedImage
     ) -> ImageAnswer | None:
-        """Return a response without a body, or None if this server must send the bytes.
-
-        The caller may close `image` afterwards.
-        """
-        ...
+        """Return a response without a body, or None. The caller may close `image` afterwards."""
 
 
 @dataclass(frozen=True)

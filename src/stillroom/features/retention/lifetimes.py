@@ -14,17 +14,15 @@ from stillroom.store.http.fields import Fields
 from stillroom.store.port import ImageStorage
 from stillroom.store.values import StoredImage
 
-_EXPIRES_IN: Final = RequestHeader(
-    "Expires-In",
-    "Lifetime: `90s`, `15m`, `12h`, `7d`, or seconds. Without it, the image does not expire.",
-    "7d",
+_EXPIRES_IN: Final = (
+    "Lifetime: `90s`, `15m`, `12h`, `7d`, or seconds. Without it, the image does not expire."
 )
 
 
 class Lifetimes:
     """`SaveHook` that stores lifetimes of single versions of images as pending deletions."""
 
-    headers: ClassVar[tuple[RequestHeader, ...]] = (_EXPIRES_IN,)
+    headers: ClassVar[tuple[RequestHeader, ...]] = (RequestHeader("Expires-In", _EXPIRES_IN, "7d"),)
 
     def __init__(self, storage: ImageStorage, database: MediaDatabase) -> None:
         self._storage = storage
@@ -33,9 +31,7 @@ class Lifetimes:
     async def prepare(self, fields: Fields) -> Finish | None:
         """Parse `Expires-In`, and return a function that schedules the deletion after the save.
 
-        Raises:
-            InvalidParameter: the value is invalid or above ten years.
-            BackendUnavailable: no deletion can be scheduled.
+        Raises `InvalidParameter`, or `BackendUnavailable` if no deletion can be scheduled.
         """
         value = fields.get("expires-in")
         if value is None:
