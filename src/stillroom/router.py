@@ -75,12 +75,12 @@ def _router(parts: Parts, images: ImageOperations) -> APIRouter:
     router = APIRouter()
     for prefix, operations in (
         ("/storage/images", images),
-        ("/storage/entries", EntryListing(storage, authorize, images.hooks)),
+        ("/storage/entries", EntryListing(images)),
         ("/storage/archive", Archives(storage, authorize)),
         ("/storage/metadata", MetadataOperation(images, library.retention)),
         ("/storage/search", SearchOperation(library.database, authorize)),
-        ("/storage/delete", Deletions(storage, authorize, images.hooks)),
-        ("/storage/copy", Copies(storage, authorize, parts.images_url)),
+        ("/storage/delete", Deletions(images)),
+        ("/storage/copy", Copies(images)),
         ("/storage/runs", runs),
         ("/storage/signed-urls", signing),
         # `heal` is not a resource id, so its route must be before those of resources.

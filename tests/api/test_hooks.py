@@ -85,8 +85,8 @@ async def client(everything: Everything, tmp_path: Path) -> AsyncIterator[httpx.
     app = FastAPI()
     for prefix, operations in (
         ("/images", images),
-        ("/entries", EntryListing(storage, authorize, hooks)),
-        ("/delete", Deletions(storage, authorize, hooks)),
+        ("/entries", EntryListing(images)),
+        ("/delete", Deletions(images)),
     ):
         app.include_router(operation_router(prefix, operations, tag="Storage"))
     async with client_of(app) as opened:

@@ -101,11 +101,5 @@ class Hooks:
         prepared = [await hook.prepare(fields) for hook in self.save]
         return [finish for finish in prepared if finish is not None]
 
-    def around_delete(self, delete: Delete) -> Delete:
-        """Return a function that deletes an image with `delete`, inside of the delete hooks."""
-        for hook in reversed(self.delete):
-            delete = functools.partial(hook.delete, proceed=delete)
-        return delete
-
 
 NO_HOOKS: Final = Hooks()

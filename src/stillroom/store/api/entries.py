@@ -11,16 +11,14 @@ from pydantic import BaseModel
 
 from stillroom.paths import image_entry
 from stillroom.store.api.call import Call
+from stillroom.store.api.images import ImageOperations
 from stillroom.store.api.listing import Listing
 from stillroom.store.api.responses import json_answer, json_bytes
 from stillroom.store.api.routes import Operation
 from stillroom.store.api.views import view_of
-from stillroom.store.auth.grants import Authorize
-from stillroom.store.hooks import NO_HOOKS, Hooks
 from stillroom.store.http.fields import as_rfc3339
 from stillroom.store.http.problems import JSON_HEADERS
 from stillroom.store.http.query import ListParameters
-from stillroom.store.port import ImageStorage
 from stillroom.store.values import Entry, StoredImage
 from stillroom.wire import images as wire
 
@@ -49,9 +47,7 @@ class ListedEntry(BaseModel):
 class EntryListing:
     """Operation that lists images with their properties."""
 
-    storage: ImageStorage
-    authorize: Authorize
-    hooks: Hooks = NO_HOOKS
+    images: ImageOperations
 
     @Operation(
         "GET",
@@ -63,11 +59,11 @@ class EntryListing:
     )
     async def list_entries(self, request: Request) -> Response:
         """List stored images with size, time, content type, ETag and SHA-256."""
-        listing = Listing.of(await Call.of(request, self.authorize))
+        listing = Listing.of(await Call.of(request, self.images.authorize))
         if listing.is_above_folder:
-            folders = await listing.visible_folder(self.storage)
+            folders = await listing.visible_folder(self.images.storage)
             return json_answer([_folder(path) for path in folders])
-        page = await self.storage.entries(listing.query)
+        page = await self.images.storage.entries(listing.query)
         response = await self._serialize(page.entries)
         if page.next_after is not None:
             response.headers["link"] = listing.link_after(image_entry(page.next_after))
@@ -78,7 +74,7 @@ class EntryListing:
         for start in range(0, len(entries), _ENTRIES_PER_STEP):
             step = entries[start : start + _ENTRIES_PER_STEP]
             images = [entry for entry in step if isinstance(entry, StoredImage)]
-            hooks = self.hooks.entries if images else ()
+            hooks = self.images.hooks.entries if images else ()
             added = [await hook.members(images, deadline) for hook in hooks]
             content = [
                 describe_image(entry, *(members.get(entry.key, {}) for members in added))

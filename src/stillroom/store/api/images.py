@@ -4,8 +4,9 @@ Each operation checks the token, the path and the permission. It then calls the 
 a response. The module `call` defines the order of the checks.
 """
 
+import functools
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from fastapi import Request, Response, UploadFile
@@ -22,7 +23,7 @@ from stillroom.store.api.views import view_of
 from stillroom.store.auth.grants import Authorize, Grant
 from stillroom.store.auth.signed_urls import READER, UrlSigner, is_signed
 from stillroom.store.auth.verified import CACHE_S, Verified, VerifiedTokens
-from stillroom.store.hooks import NO_HOOKS, Finish, Hooks
+from stillroom.store.hooks import NO_HOOKS, Delete, Finish, Hooks
 from stillroom.store.http.fields import Fields, announced_sha256, combined
 from stillroom.store.http.multipart import FRAMING_BYTES, FilePart, boundary_of
 from stillroom.store.http.query import ListParameters
@@ -35,7 +36,14 @@ from stillroom.store.http.serving import (
     write_condition,
 )
 from stillroom.store.port import ImageStorage
-from stillroom.store.values import Location, OpenedImage, RemoteImage, StoredImage
+from stillroom.store.values import (
+    UNCONDITIONAL,
+    Condition,
+    Location,
+    OpenedImage,
+    RemoteImage,
+    StoredImage,
+)
 from stillroom.wire import images as wire
 from stillroom.wire.shown import PATH_EXAMPLE
 
@@ -183,10 +191,16 @@ class ImageOperations:
         image_path = call.image_path("storage:delete")
         condition = write_condition(call.fields)
 
-        delete = self.hooks.around_delete(self.storage.delete)
         with explain_failure(condition):
-            await delete(StorageKey.of_image(image_path), condition)
+            await self.delete(StorageKey.of_image(image_path), condition)
         return json_answer({"path": image_path.text})
+
+    def delete(self, key: StorageKey, condition: Condition = UNCONDITIONAL) -> Awaitable[None]:
+        """Delete an image for a client with permission, inside of the delete hooks."""
+        delete: Delete = self.storage.delete
+        for hook in reversed(self.hooks.delete):
+            delete = functools.partial(hook.delete, proceed=delete)
+        return delete(key, condition)
 
     async def store(
         self, grant: Grant, image_path: ImagePath, fields: Fields, body: AsyncIterator[bytes]
@@ -208,10 +222,21 @@ class ImageOperations:
 
         with explain_failure(condition):
             image = await self.storage.save(StorageKey.of_image(image_path), upload, condition)
-        saved = saved_image_json(image, image_path, self.public_url)
+        saved = self.saved_json(image, image_path)
         for finish in finishes:
             saved |= await finish(image)
         return saved
+
+    def saved_json(self, image: StoredImage, path: ImagePath) -> dict[str, object]:
+        """Return a JSON object with the fields of `SavedImage` that all saves have."""
+        return {
+            "path": path.text,
+            "url": f"{self.public_url}/{path.quoted()}",
+            "size": image.size,
+            "content_type": image.content_type,
+            "sha256": image.sha256.hex() if image.sha256 else None,
+            "etag": image.etag,
+        }
 
     def _body_length(self, fields: Fields) -> int | None:
         declared = fields.get("content-length")
@@ -236,15 +261,3 @@ class ImageOperations:
                 return response
         image, cache = await self.storage.stat(key), self.cache_control
         return ImageResponse(answer_image("HEAD", call.fields, image, cache_control=cache))
-
-
-def saved_image_json(image: StoredImage, path: ImagePath, public_url: str) -> dict[str, object]:
-    """Return a JSON object with the fields of `SavedImage` that all saves have."""
-    return {
-        "path": path.text,
-        "url": f"{public_url}/{path.quoted()}",
-        "size": image.size,
-        "content_type": image.content_type,
-        "sha256": image.sha256.hex() if image.sha256 else None,
-        "etag": image.etag,
-    }
