@@ -26,7 +26,6 @@ from stillroom.features.library.resource import Change, MediaResource, ResourceQ
 from stillroom.features.library.service import INGEST_S, MediaResourceService
 from stillroom.features.library.tags import UNWANTED, checked_tags
 from stillroom.features.search.operation import facts_of
-from stillroom.generation.facts import Generation
 from stillroom.paths import ImagePrefix, KeyPrefix, StorageKey, path_of_key
 from stillroom.store.api.call import Call
 from stillroom.store.api.forms import validate
@@ -42,6 +41,7 @@ from stillroom.store.http.serving import (
     write_condition,
 )
 from stillroom.store.values import RemoteImage
+from stillroom.wire.generation import Generation
 from stillroom.wire.media import RESOURCE_FIELDS
 
 _CONCURRENT_INGESTS: Final = 4

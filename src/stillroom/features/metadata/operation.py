@@ -11,7 +11,6 @@ from pydantic import BaseModel
 
 from stillroom.errors import BackendUnavailable
 from stillroom.features.retention.evaluator import RetentionEvaluator
-from stillroom.generation.facts import Generation, Lora
 from stillroom.generation.reading import Found, find_by_reading, reader_of
 from stillroom.paths import StorageKey
 from stillroom.store.api.call import Call
@@ -25,7 +24,7 @@ from stillroom.store.http.fields import combined, entity_tags
 from stillroom.store.telemetry import metrics
 from stillroom.store.values import ANY, StoredImage
 from stillroom.wire import images as wire
-from stillroom.wire.generation import LORA, PARAMETERS
+from stillroom.wire.generation import Generation, Lora
 
 _EXPIRATION_TIMEOUT_S: Final = 2.0
 
@@ -33,14 +32,13 @@ _VERSION: Final = "g3"
 """Part of the ETag. Change it if a new version returns other metadata for the same image."""
 
 
-@view_of(Lora, shown=LORA)
+@view_of(Lora)
 class UsedLora(BaseModel):
     """LoRA (low-rank adaptation of the model) with which the image was made."""
 
 
 @view_of(
     Generation,
-    shown=PARAMETERS,
     loras=list[UsedLora] | None,
     derived_from=list[str] | None,
     raw=dict[str, object] | None,

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from stillroom.features.search.words import MAX_TEXT, Phrase
-from stillroom.generation.facts import Generation
 from stillroom.generation.reading import Found
 from stillroom.paths import KeyPrefix, StorageKey
 from stillroom.store.values import StoredImage
+from stillroom.wire.generation import Generation
 
 MAX_LIMIT: Final = 1000
 """Maximum number of images on one page."""
