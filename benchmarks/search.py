@@ -39,7 +39,6 @@ from stillroom.features.search.healing import IndexHealing, never_pauses
 from stillroom.features.search.rows import SearchRows
 from stillroom.features.search.terms import parse_terms
 from stillroom.features.search.values import IndexedImage, SearchQuery
-from stillroom.generation.facts import Generation, Lora
 from stillroom.generation.reading import Found
 from stillroom.paths import KeyPrefix, StorageKey
 from stillroom.speed.disk.storage import FastDiskStorage
@@ -47,6 +46,7 @@ from stillroom.store.capabilities import UNWATCHED
 from stillroom.store.choose import DiskConfig, open_storage
 from stillroom.store.sources import BytesSource
 from stillroom.store.values import SaveRules, StoredImage
+from stillroom.wire.generation import Generation, Lora
 
 _BATCH: Final = 500
 _WRITTEN: Final = 50_000

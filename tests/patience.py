@@ -15,7 +15,7 @@ _BUCKET_DEADLINES: Final = [f"stillroom.{name}.DEADLINE_S" for name in _OF_A_BUC
 PATIENT: Final = {
     **{f"httpx._config.DEFAULT_TIMEOUT_CONFIG.{phase}": 60.0 for phase in _PHASES},
     **dict.fromkeys(_BUCKET_DEADLINES, 60.0),
-    "stillroom.store.api.entries._MARKS_TIMEOUT_S": 60.0,
+    "stillroom.store.api.entries._HOOKS_TIMEOUT_S": 60.0,
     "stillroom.store.api.health._WAIT_S": 60.0,
     "stillroom.features.metadata.operation._EXPIRATION_TIMEOUT_S": 60.0,
     "stillroom.features.runs.operations._EXPIRATIONS_TIMEOUT_S": 60.0,

@@ -29,13 +29,13 @@ from stillroom.features.search.terms import parse_terms
 from stillroom.features.search.values import SearchQuery
 from stillroom.formats.work_budget import WorkBudget
 from stillroom.generation import reading
-from stillroom.generation.facts import Generation
 from stillroom.paths import KeyPrefix, StorageKey
 from stillroom.store.choose import DiskConfig, R2Config, open_storage
 from stillroom.store.disk.storage import DiskImageStorage
 from stillroom.store.port import ImageStorage
 from stillroom.store.sources import BytesSource
 from stillroom.store.values import ListQuery
+from stillroom.wire.generation import Generation
 from waiting import eventually
 
 

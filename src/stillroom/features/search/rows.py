@@ -34,9 +34,9 @@ from stillroom.features.search.values import (
     SearchQuery,
 )
 from stillroom.features.search.words import facet, folder_facet
-from stillroom.generation.ai_mark import AiMark
 from stillroom.paths import StorageKey
 from stillroom.store.values import StoredImage
+from stillroom.wire.generation import AiMark
 
 _MAX_TYPE: Final = 255  # other tools can store longer content types in a bucket
 _SLICE: Final = 16
