@@ -16,8 +16,10 @@ from stillroom import __version__
 from stillroom.assembly import Parts, Reports, assemble
 from stillroom.errors import StillroomError
 from stillroom.features.gallery.page import Gallery, gallery_router
+from stillroom.features.gallery.settings import GallerySettings
 from stillroom.features.gallery.sign_in import sign_in_router
 from stillroom.features.library.config import PostgresConfig
+from stillroom.features.library.settings import LibrarySettings
 from stillroom.features.pictures import confinement
 from stillroom.generation.reading import exceeded_reports
 from stillroom.router import image_operations, sign_in_of, stillroom_router
@@ -106,11 +108,11 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.operations, app.state.tokens = image_operations(parts), parts.tokens
     app.state.varies_by_origin = bool(settings.cors_origins)  # as the middleware does
     app.include_router(stillroom_router(parts), prefix="/api/v1")
-    if settings.gallery:
+    if settings.section(GallerySettings).gallery:
         gallery = Gallery.of_package(
             image_origins=settings.storage.image_origins,
             max_upload_bytes=settings.max_upload_bytes,
-            deletion_grace_s=settings.deletion_grace_seconds,
+            deletion_grace_s=settings.section(LibrarySettings).deletion_grace_seconds,
         )
         app.include_router(gallery_router(gallery))
         if (sign_in := sign_in_of(settings)) is not None:
@@ -121,7 +123,11 @@ def create_app(settings: Settings) -> FastAPI:
 def _report_process(settings: Settings) -> None:
     exceeded_reports.add(metrics.count_exceeded)
     metrics.report_confinement(confinement.missing())
-    database = "postgresql" if isinstance(settings.rows, PostgresConfig) else "sqlite"
+    database = (
+        "postgresql"
+        if isinstance(settings.section(LibrarySettings).rows, PostgresConfig)
+        else "sqlite"
+    )
     metrics.report_build(__version__, storage=settings.storage.kind, database=database)
 
 

@@ -30,7 +30,7 @@ from stillroom.features.pictures.confinement import missing
 from stillroom.features.pictures.decoders import Decoders
 from stillroom.features.pictures.derivation import Derivation
 from stillroom.features.pictures.wire import Job
-from stillroom.store.settings import Settings
+from stillroom.settings import AllSettings
 from stillroom.store.telemetry.metrics import report_confinement
 from waiting import eventually
 
@@ -262,7 +262,7 @@ def test_what_a_machine_lacks_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path:
     monkeypatch.setattr(confinement, "_landlock_version", lambda _: 0)
 
     assert missing() == ("Landlock", "seccomp")
-    said = check_settings(Settings.read()).warnings
+    said = check_settings(AllSettings.read()).warnings
     assert [line for line in said if "decoding processes" in line] == [
         f"{gap}: {remedy}" for gap, remedy in confinement.gaps()
     ]
