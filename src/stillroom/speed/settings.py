@@ -2,16 +2,15 @@
 
 import re
 from dataclasses import replace
-from typing import Annotated, Final, Literal
+from typing import Final, Literal
 
 from pydantic import Field, SecretStr
 
 from stillroom.errors import ConfigurationError
 from stillroom.store.choose import DiskConfig, R2Config
-from stillroom.store.settings import MIB, FormerName, Settings
+from stillroom.store.settings import MIB, Settings
 
-_SHORTEST_KEY: Final = 16
-_KEY: Final = re.compile(r"[A-Za-z0-9_-]*")
+_KEY: Final = re.compile(r"[A-Za-z0-9_-]{16,}")
 
 
 class SpeedSettings(Settings):
@@ -51,7 +50,7 @@ class SpeedSettings(Settings):
     write_timeout_seconds: float = Field(default=60, gt=0)
     """Seconds after which a connection is closed if the client reads nothing of a response."""
 
-    fast_path: Annotated[bool, FormerName("STILLROOM_SHORT_ROAD")] = True
+    fast_path: bool = True
     """Handle simple requests without a web framework. The responses are the same. See
     docs/adr/0009-simple-requests-take-a-fast-path.md. The former name, `STILLROOM_SHORT_ROAD`, is
     still read."""
@@ -73,10 +72,10 @@ class SpeedSettings(Settings):
                 "STILLROOM_SENDFILE is set, but images are in a bucket: unset it"
             )
         key = self.sendfile_key.get_secret_value() if self.sendfile_key else ""
-        if len(key) < _SHORTEST_KEY or not _KEY.fullmatch(key):
+        if not _KEY.fullmatch(key):
             raise ConfigurationError(
                 f"STILLROOM_SENDFILE={self.sendfile} needs a key that only the proxy knows: set "
-                f"STILLROOM_SENDFILE_KEY to at least {_SHORTEST_KEY} letters and digits, and "
+                "STILLROOM_SENDFILE_KEY to at least 16 letters and digits, and "
                 "X-Stillroom-Sendfile to the same in nginx's configuration"
             )
         return key.encode()

@@ -6,7 +6,7 @@ derived from several fields. A feature adds its fields in a subclass of `Setting
 `stillroom.assembly` does that.
 """
 
-from stillroom.store.settings.fields import MIB, FormerName, parsed_by
+from stillroom.store.settings.fields import MIB, parsed_by
 from stillroom.store.settings.settings import Settings
 
-__all__ = ["MIB", "FormerName", "Settings", "parsed_by"]
+__all__ = ["MIB", "Settings", "parsed_by"]

@@ -5,7 +5,6 @@ The docstring of a field is its description in docs/reference/settings.md.
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final, Literal
 from urllib.parse import urlsplit
@@ -31,13 +30,6 @@ def variable_of(field: str) -> str:
     """Return the environment variable of a field. Names of variables are returned unchanged."""
     name = field.upper()
     return name if name.startswith(PREFIXES) else f"STILLROOM_{name}"
-
-
-@dataclass(frozen=True, slots=True)
-class FormerName:
-    """Earlier name of a variable, which is still read. Annotates the field with the new name."""
-
-    variable: str
 
 
 def parsed_by(parse: Callable[[str], object]) -> BeforeValidator:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Final, Self, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import PrivateAttr, ValidationError
-from pydantic_settings import PydanticBaseSettingsSource, SettingsError
+from pydantic_settings import PydanticBaseSettingsSource as Source
+from pydantic_settings import SettingsError
 
 from stillroom.errors import ConfigurationError
 from stillroom.paths import COMPUTE_PREFIX
@@ -17,7 +18,6 @@ from stillroom.store.choose import DiskConfig, R2Config
 from stillroom.store.settings.fields import Fields, variable_of
 from stillroom.store.settings.sources import (
     credentials_folder,
-    former_names,
     former_values,
     given_names,
     unread_names,
@@ -70,8 +70,7 @@ class Settings(Fields):
             raise ConfigurationError(
                 f"there is no such setting: {', '.join(unknown)} (see docs/reference/settings.md)"
             )
-        former = former_values(former_names(cls.model_fields))
-        return cls._read(given_names(), {**former, **values})
+        return cls._read(given_names(), {**former_values(), **values})
 
     @classmethod
     def read_file(cls, file: Path) -> Self:
@@ -80,7 +79,7 @@ class Settings(Fields):
         Raises:
             ConfigurationError: as in `read`, or the file cannot be read.
         """
-        values, names = values_in(file, former_names(cls.model_fields))
+        values, names = values_in(file)
         try:
             return cls._read(names, {**values, _ISOLATED: True})
         except ConfigurationError as error:
@@ -97,15 +96,10 @@ class Settings(Fields):
 
     @classmethod
     def settings_customise_sources(  # type: ignore[override]  # it is called with keywords
-        cls,
-        *_: object,
-        init_settings: PydanticBaseSettingsSource,
-        **others: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Return the sources by priority. If the environment is ignored, return only arguments."""
-        if _ISOLATED in init_settings():
-            return (init_settings,)
-        return (init_settings, *others.values())
+        cls, *_: object, init_settings: Source, **others: Source
+    ) -> tuple[Source, ...]:
+        """Return the sources by priority: only the arguments if the environment is ignored."""
+        return (init_settings, *(() if _ISOLATED in init_settings() else others.values()))
 
     @classmethod
     def _read(cls, names: Iterable[str], values: Mapping[str, object]) -> Self:
@@ -131,11 +125,7 @@ class Settings(Fields):
         return settings
 
     def section(self, kind: type[_Section]) -> _Section:
-        """Return these settings as the class `kind`, in which a feature declares its settings.
-
-        Raises:
-            TypeError: the settings were read without this feature, so they lack its fields.
-        """
+        """Return these settings as the class in which a feature declares its settings."""
         if not isinstance(self, kind):
             raise TypeError(f"{type(self).__name__} has no {kind.__name__}: read AllSettings")
         return self

@@ -2,16 +2,18 @@
 
 import contextlib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
 from dotenv import dotenv_values
-from pydantic.fields import FieldInfo
 
 from stillroom.errors import ConfigurationError
-from stillroom.store.settings.fields import FormerName, variable_of
+from stillroom.store.settings.fields import variable_of
 from stillroom.variables import PREFIXES, find_unread
+
+_RENAMED: Final = {"STILLROOM_SHORT_ROAD": "STILLROOM_FAST_PATH"}
+"""Variables by their names in earlier versions."""
 
 _OF_COMMANDS: Final = ("STILLROOM_URL", "STILLROOM_TOKEN", "STILLROOM_PROFILE", "STILLROOM_CONFIG")
 """Variables of `stillroom put` and other commands, allowed in the same environment."""
@@ -32,26 +34,16 @@ def given_names() -> list[str]:
     return names
 
 
-def former_names(fields: Mapping[str, FieldInfo]) -> dict[str, str]:
-    """Return the variables of the fields by their names in earlier versions."""
-    return {
-        former.variable: variable_of(name)
-        for name, field in fields.items()
-        for former in field.metadata
-        if isinstance(former, FormerName)
-    }
-
-
-def former_values(renamed: Mapping[str, str]) -> dict[str, object]:
+def former_values() -> dict[str, object]:
     """Return the values of variables that are set under a former name. A new name has priority."""
     return {
         name: os.environ.get(name) or os.environ[former]
-        for former, name in renamed.items()
+        for former, name in _RENAMED.items()
         if os.environ.get(former)
     }
 
 
-def values_in(file: Path, renamed: Mapping[str, str]) -> tuple[dict[str, object], list[str]]:
+def values_in(file: Path) -> tuple[dict[str, object], list[str]]:
     """Read a file. Return the values of its Stillroom variables, and the names of all variables.
 
     Raises:
@@ -63,7 +55,7 @@ def values_in(file: Path, renamed: Mapping[str, str]) -> tuple[dict[str, object]
         raise ConfigurationError(f"{str(file)!r} cannot be read: {error}") from error
     lines = {name: value for name, value in found.items() if value}
     values: dict[str, object] = {
-        renamed.get(name, name).replace("STILLROOM_R2_", "R2_"): value
+        _RENAMED.get(name, name).replace("STILLROOM_R2_", "R2_"): value
         for name, value in lines.items()
         if name.startswith(PREFIXES)
     }
@@ -72,18 +64,17 @@ def values_in(file: Path, renamed: Mapping[str, str]) -> tuple[dict[str, object]
     return values, list(lines)
 
 
-def unread_names(names: Iterable[str], fields: Mapping[str, FieldInfo]) -> list[str]:
+def unread_names(names: Iterable[str], fields: Iterable[str]) -> list[str]:
     """Return a warning for each Stillroom variable that was renamed or that no setting reads.
 
     Raises:
         ConfigurationError: a name looks like a misspelled setting.
     """
-    renamed = former_names(fields)
-    known = [*map(variable_of, fields), *_OF_COMMANDS, *renamed]
+    known = [*map(variable_of, fields), *_OF_COMMANDS, *_RENAMED]
     given = {name.upper() for name in names}
-    warnings = [
+    renamed = [
         f"{former} was renamed to {name}: use the new name"
-        for former, name in renamed.items()
+        for former, name in _RENAMED.items()
         if former in given
     ]
-    return warnings + find_unread(given, known)
+    return renamed + find_unread(given, known)
