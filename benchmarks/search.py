@@ -30,9 +30,10 @@ from PIL import Image
 
 from generation.carriers import chunk
 from services.postgres import postgresql
-from stillroom.features.library.config import PostgresConfig, RowsConfig, SqliteConfig
+from stillroom.features.database.config import PostgresConfig, RowsConfig, SqliteConfig
+from stillroom.features.database.engine import migrating
 from stillroom.features.library.database import MediaDatabase
-from stillroom.features.library.rows.engine import migrating
+from stillroom.features.search.database import search_rows
 from stillroom.features.search.filling import IndexFilling
 from stillroom.features.search.healing import IndexHealing, never_pauses
 from stillroom.features.search.rows import SearchRows
@@ -233,7 +234,7 @@ async def beside_others(config: RowsConfig, folder: Path, count: int) -> None:
     """Print what a question takes that is asked of the index, and of the files themselves."""
     word, took = _VOCABULARY[500], {}
     database = MediaDatabase(config)
-    rows = (await database.rows()).search
+    rows = await search_rows(database)
     query = SearchQuery(prefix=_EVERYTHING, terms=parse_terms(f'prompt:"{word}"').terms, limit=1000)
     await rows.search(query)
     began = time.perf_counter()
@@ -340,7 +341,7 @@ def saves(
 async def measured(name: str, config: RowsConfig, rows: int) -> None:
     """Fill one database, and print its rows of the table."""
     database = MediaDatabase(config)
-    index = (await database.rows()).search
+    index = await search_rows(database)
     seconds = await fill(index)
     multiply(config, rows)
     analyzed(config)

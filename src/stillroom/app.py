@@ -15,10 +15,11 @@ from starlette.middleware.cors import CORSMiddleware
 from stillroom import __version__
 from stillroom.assembly import Parts, Reports, assemble
 from stillroom.errors import StillroomError
+from stillroom.features.database.config import PostgresConfig
+from stillroom.features.database.settings import DatabaseSettings
 from stillroom.features.gallery.page import Gallery, gallery_router
 from stillroom.features.gallery.settings import GallerySettings
 from stillroom.features.gallery.sign_in import sign_in_router
-from stillroom.features.library.config import PostgresConfig
 from stillroom.features.library.settings import LibrarySettings
 from stillroom.features.pictures import confinement
 from stillroom.generation.reading import exceeded_reports
@@ -125,7 +126,7 @@ def _report_process(settings: Settings) -> None:
     metrics.report_confinement(confinement.missing())
     database = (
         "postgresql"
-        if isinstance(settings.section(LibrarySettings).rows, PostgresConfig)
+        if isinstance(settings.section(DatabaseSettings).rows, PostgresConfig)
         else "sqlite"
     )
     metrics.report_build(__version__, storage=settings.storage.kind, database=database)

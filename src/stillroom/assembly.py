@@ -11,9 +11,13 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote
 
-from stillroom.features.library.background import Background
+from stillroom.features.database import background
+from stillroom.features.database.background import Job, Stopping
+from stillroom.features.database.settings import DatabaseSettings
+from stillroom.features.library.background import LibraryJobs
 from stillroom.features.library.database import MediaDatabase
 from stillroom.features.library.healing import Healer, Outcome
+from stillroom.features.library.missing_bytes import warn_about_missing_bytes
 from stillroom.features.library.resource import MediaResource, QueueMetrics
 from stillroom.features.library.service import MediaResourceService
 from stillroom.features.library.settings import LibrarySettings
@@ -53,6 +57,17 @@ and may be interrupted safely."""
 _INDEX_STOPS_WITHIN_S: Final = 2.0
 """Seconds for writing pending changes to the search index. A later comparison finds the rest."""
 
+_CATCH_UP_S: Final = 5.0
+"""Seconds between attempts to compare the search index with the storage after a start."""
+
+_ROWS: Final = (
+    "stillroom.features.retention.rows",
+    "stillroom.features.runs.deletion_rows",
+    "stillroom.features.search.indexed_rows",
+    "stillroom.features.search.start_rows",
+)
+"""Modules that are imported before a server accepts requests, since that takes time."""
+
 _IMAGES: Final = "/storage/images"
 """Path of images, below the prefix that they share with media resources."""
 
@@ -79,13 +94,15 @@ class Library:
         self,
         settings: Settings,
         storage: ImageStorage,
+        *,
+        database: MediaDatabase,
         filling: IndexFilling,
         derived: DerivedImages,
         reports: Reports,
     ) -> None:
         grace = settings.section(LibrarySettings).deletion_grace
-        database, rules = filling.database, rules_of(settings)
-        is_bucket = settings.storage.kind == "bucket"
+        rules = rules_of(settings)
+        self._is_bucket = settings.storage.kind == "bucket"
         expiry = Expiry(storage, database, rules=rules, grace=grace)
         self.storage = storage
         self.database = database
@@ -96,23 +113,39 @@ class Library:
         self.runs = Runs(storage, database)
         self.run_deletions = RunDeletions(storage, database, grace=grace)
         self.sweeper = Sweeper(
-            storage, database, expiry=self.expiry, run_deletions=self.run_deletions
+            storage,
+            database,
+            still_holds=self.expiry.still_holds if self.expiry else None,
+            resume=self.run_deletions.resume,
         )
         self.lifetimes = Lifetimes(storage, database)
         self.filling = filling
-        self.index_healing = IndexHealing(storage, database, compares_saves=not is_bucket)
+        self.index_healing = IndexHealing(storage, database, compares_saves=not self._is_bucket)
         self.catching_up = CatchingUp(storage, database)
-        self.background = Background(
+        self._jobs = LibraryJobs(
             database,
             self.sweeper,
-            expiry=self.expiry,
             healer=self.healer,
-            index_healing=self.index_healing,
-            catching_up=self.catching_up,
-            bucket=storage if is_bucket else None,
             report=reports.queue,
             report_swept=reports.swept,
         )
+
+    def jobs(self) -> list[Job]:
+        """Return the background jobs of a server."""
+        jobs = [
+            *self._jobs.all(),
+            Job(lambda stopping: self.index_healing.heal(stopping.within)),
+            Job(self._catch_up, max_pause_s=_CATCH_UP_S, at_once=True),
+        ]
+        if (expiry := self.expiry) is not None:
+            jobs.append(Job(lambda stopping: expiry.mark_expired(stopping.within)))
+        return jobs
+
+    async def _catch_up(self, stopping: Stopping) -> None:
+        # If another process has compared the index, that process also warns about missing files.
+        healed = await self.catching_up.catch_up(stopping.within)
+        if healed is not None and healed.is_whole and self._is_bucket:
+            await warn_about_missing_bytes(self.storage, self.database, stopping.is_set)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,14 +183,15 @@ class Parts:
         """
         async with (
             self.keys.keep_fresh() if self.keys else contextlib.nullcontext(),
-            self.library.database.kept_open(),
+            self.library.database.kept_open(*_ROWS),
             self.library.filling.running(
                 self.storage,
                 stop_within_s=_INDEX_STOPS_WITHIN_S,
                 before_writing=self.library.catching_up.note_start,
             ),
-            self.library.background.running(
-                every_s=self.settings.section(LibrarySettings).sweep_interval_seconds,
+            background.running(
+                self.library.jobs(),
+                every_s=self.settings.section(DatabaseSettings).sweep_interval_seconds,
                 stop_within_s=min(_SWEEPER_STOPS_WITHIN_S, self.settings.drain_seconds),
             ),
         ):
@@ -195,9 +229,8 @@ def assemble(
         keys = open_keys(settings.keys)
         tokens = VerifiedTokens(verifier_of(keys, settings))
         authorize = tokens.verify
-    filling = IndexFilling(
-        MediaDatabase(settings.section(LibrarySettings).rows), report_mark=reports.mark
-    )
+    database = MediaDatabase(settings.section(DatabaseSettings).rows)
+    filling = IndexFilling(database, report_mark=reports.mark)
     storage = open_storage(
         settings.storage, settings.save_rules, observer=reports.call, changes=filling
     )
@@ -210,7 +243,9 @@ def assemble(
         keys=keys,
         tokens=tokens,
         signer=UrlSigner(secrets),
-        library=Library(settings, storage, filling, derived, reports),
+        library=Library(
+            settings, storage, database=database, filling=filling, derived=derived, reports=reports
+        ),
         images_url=images_url or settings.images_url,
         signed_images_url=images_url or settings.api_images_url,
         media_url=_media_url_of(settings, images_url),
@@ -230,8 +265,16 @@ async def opened_library(settings: Settings) -> AsyncIterator[Library]:
     require_store(settings.storage)
     async with opened_storage(settings) as storage:
         derived = DerivedImages(settings.section(PictureSettings).derived)
-        filling = IndexFilling(MediaDatabase(settings.section(LibrarySettings).rows))
-        library = Library(settings, storage, filling, derived, UNREPORTED)
+        database = MediaDatabase(settings.section(DatabaseSettings).rows)
+        filling = IndexFilling(database)
+        library = Library(
+            settings,
+            storage,
+            database=database,
+            filling=filling,
+            derived=derived,
+            reports=UNREPORTED,
+        )
         try:
             yield library
         finally:

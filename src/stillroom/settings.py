@@ -1,5 +1,6 @@
 """Settings of the core, of `speed` and of all features, read together."""
 
+from stillroom.features.database.settings import DatabaseSettings
 from stillroom.features.gallery.settings import GallerySettings
 from stillroom.features.library.settings import LibrarySettings
 from stillroom.features.pictures.settings import PictureSettings
@@ -12,6 +13,7 @@ class AllSettings(
     GallerySettings,
     RetentionSettings,
     LibrarySettings,
+    DatabaseSettings,
     PictureSettings,
 ):
     """Settings of a process with all features. Without a feature, delete its class here."""

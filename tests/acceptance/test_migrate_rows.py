@@ -12,10 +12,11 @@ import pytest
 from acceptance.migrating import facts, migrate, settings_file, write
 from pictures import picture
 from running import IMAGES, STILLROOM, running
-from stillroom.features.library.config import SqliteConfig
-from stillroom.features.library.migrations import migrate as migrate_tables
-from stillroom.features.library.resource import IMAGE, RELOCATED, MediaResource, new_id, now
-from stillroom.features.library.rows.engine import RowsEngine
+from stillroom.features.database.clock import new_id, now
+from stillroom.features.database.config import SqliteConfig
+from stillroom.features.database.engine import RowsEngine
+from stillroom.features.database.migrations import migrate as migrate_tables
+from stillroom.features.library.resource import IMAGE, RELOCATED, MediaResource
 from stillroom.features.library.rows.tables import deletions
 from stillroom.features.library.rows.transfer import RowTransfer
 from stillroom.paths import StorageKey

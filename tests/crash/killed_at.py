@@ -20,7 +20,7 @@ from sqlalchemy import event
 
 from crash.rules import rules_about
 from stillroom.assembly import opened_library
-from stillroom.features.library import migrations  # noqa: F401  (imported once, not by each child)
+from stillroom.features.database import migrations  # noqa: F401  (once, not by each child)
 from stillroom.features.library.rows import repository  # noqa: F401  (as above)
 from stillroom.features.library.service import MediaResourceService
 from stillroom.features.library.sweeper import Sweeper
@@ -105,7 +105,7 @@ async def work(deed: str, what: str) -> None:
         elif deed == "expire":
             await expiry.mark_expired(goes_on)
         elif deed == "sweep-by-rules":
-            await Sweeper(storage, database, expiry=expiry).sweep()
+            await Sweeper(storage, database, still_holds=expiry.still_holds).sweep()
         elif deed == "publish":
             (await library.runs.publish(ImagePath.parse(what), None)).close()
         elif deed == "delete":

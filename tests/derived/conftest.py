@@ -39,7 +39,7 @@ class Store:
         return image
 
     def kept(self) -> list[Path]:
-        return sorted((self.data / ".stillroom/features/pictures").glob("??/*"))
+        return sorted((self.data / ".stillroom/derived").glob("??/*"))
 
 
 Running = Callable[..., AbstractAsyncContextManager[Store]]

@@ -57,7 +57,7 @@ async def test_smaller_pictures_are_made_there_too(
     made = await client.get(f"{IMAGES}/a.png?width=64")
 
     assert (made.status_code, made.headers["content-type"]) == (200, "image/webp")
-    assert len(list((tmp_path / ".stillroom/features/pictures").glob("??/*"))) == 1
+    assert len(list((tmp_path / ".stillroom/derived").glob("??/*"))) == 1
     signed = await client.post(
         "/api/v1/storage/signed-urls", json={"path": "a.png", "transform": {"width": 64}}
     )
@@ -161,7 +161,7 @@ async def test_the_lifespan_sweeps_also_where_it_is_given_twice(tmp_path: Path) 
         async with client_of(app):
             path = f"a/{number}.png"
             await stillroom.images.save(path, picture(size=(8 + number, 8)))
-            resource = await stillroom.features.library.ingest_from_storage_key(f"compute/{path}")
+            resource = await stillroom.media.ingest_from_storage_key(f"compute/{path}")
             await eventually(partial(is_deleted, stillroom, path))
             assert (tmp_path / resource.storage_key.text).is_file()
 

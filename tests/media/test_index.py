@@ -15,12 +15,13 @@ from generation.carriers import png
 from media.library import key
 from services.seaweedfs import BUCKET, KEY_ID, SECRET, SeaweedFS
 from stillroom.errors import BackendUnavailable
-from stillroom.features.library.config import RowsConfig
+from stillroom.features.database.config import RowsConfig
 from stillroom.features.library.database import MediaDatabase
 from stillroom.features.retention.expiry import never_stops
 from stillroom.features.search import catching_up, comparing, filling, healing
 from stillroom.features.search.catching_up import CatchingUp
 from stillroom.features.search.comparing import Comparing, Healed
+from stillroom.features.search.database import search_rows
 from stillroom.features.search.filling import IndexFilling
 from stillroom.features.search.healing import IndexHealing
 from stillroom.features.search.rows import SearchRows
@@ -54,7 +55,7 @@ class Worker:
     async def found(self, asked: str = "", **bounds: Any) -> list[str]:
         terms = parse_terms(asked).terms
         query = SearchQuery(**{"prefix": KeyPrefix("compute/"), "terms": terms, **bounds})
-        page = await (await self.database.rows()).search.search(query)
+        page = await (await search_rows(self.database)).search(query)
         return [one.image.key.text.removeprefix("compute/") for one in page.images]
 
     async def finds(self, expected: list[str], asked: str = "", **bounds: Any) -> None:

@@ -8,7 +8,7 @@ import pytest
 from media.library import Library, is_there, key, make_due
 from pictures import picture
 from stillroom.errors import BackendUnavailable
-from stillroom.features.library.resource import now
+from stillroom.features.database.clock import now
 from stillroom.features.library.rows.tables import deletions
 from stillroom.features.library.sweeper import Swept
 from stillroom.features.retention.lifetimes import Lifetimes

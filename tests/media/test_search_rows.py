@@ -8,7 +8,8 @@ from typing import Any, Final
 
 import pytest
 
-from stillroom.features.library.config import RowsConfig
+from stillroom.features.database.clock import new_id, now
+from stillroom.features.database.config import RowsConfig
 from stillroom.features.library.database import MediaDatabase
 from stillroom.features.library.resource import (
     IMAGE,
@@ -17,10 +18,9 @@ from stillroom.features.library.resource import (
     Intent,
     MediaResource,
     ResourceQuery,
-    new_id,
-    now,
 )
 from stillroom.features.library.rows.repository import MediaRepository
+from stillroom.features.search.database import search_rows
 from stillroom.features.search.rows import SearchRows
 from stillroom.features.search.terms import parse_terms, terms_of
 from stillroom.features.search.values import IndexedImage, Removed, SearchQuery
@@ -52,7 +52,7 @@ def config(request: pytest.FixtureRequest) -> RowsConfig:
 @pytest.fixture
 async def rows(config: RowsConfig) -> AsyncIterator[SearchRows]:
     database = MediaDatabase(config)
-    yield (await database.rows()).search
+    yield await search_rows(database)
     await database.close()
 
 

@@ -94,9 +94,7 @@ index: a change that could not be noted is not healed
 features/search/filling.py: media/test_index.py -k too_much
 -        if self.lost:
 -            self.lost = 0
--            from stillroom.features.library.rows.scans import INDEX
--
--            await (await self.database.rows()).scans.restart(INDEX, at=now())
+-            await (await self.database.scans()).restart(INDEX_SCAN, at=now())
 +        self.lost = 0
 
 index: healing looks at compute results alone

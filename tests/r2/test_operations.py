@@ -16,12 +16,12 @@ from r2.conftest import Running
 from services import stub_faults, stub_r2
 from services.stub_r2 import StubR2
 from stillroom.assembly import opened_library
-from stillroom.features.library import clock
+from stillroom.features.database import clock
+from stillroom.features.database.clock import now
 from stillroom.features.library.healing import Outcome
-from stillroom.features.library.resource import Change, now
-from stillroom.features.library.rows.scans import EXPIRY
+from stillroom.features.library.resource import Change
 from stillroom.features.library.sweeper import Sweeper
-from stillroom.features.retention.expiry import Expiry
+from stillroom.features.retention.expiry import SCAN, Expiry
 from stillroom.features.retention.rules import Rule, Rules
 from stillroom.paths import ImagePath
 from stillroom.settings import AllSettings
@@ -245,7 +245,7 @@ async def measure_retention(running: Running, stub: StubR2) -> dict[str, tuple[i
             expiry = Expiry(
                 library.storage, library.database, rules=Rules([rule]), grace=timedelta(0)
             )
-            await rows.scans.restart(EXPIRY, at=now())
+            await (await library.database.scans()).restart(SCAN, at=now())
             stub.operations.clear()
             marked = await expiry.mark_expired(at_once)
             measured[name] = stub.classes()
@@ -254,7 +254,9 @@ async def measure_retention(running: Running, stub: StubR2) -> dict[str, tuple[i
         with pytest.MonkeyPatch.context() as patch:
             later = clock.Clock(wall=lambda: time.time() + 120)
             patch.setattr(clock, "CLOCK", later)
-            swept = await Sweeper(library.storage, library.database, expiry=expiry).sweep()
+            swept = await Sweeper(
+                library.storage, library.database, still_holds=expiry.still_holds
+            ).sweep()
         assert swept.deleted == stub.operations["DeleteObject"] == 100
         classes = stub.classes()
         measured["one of them swept (the deletion itself is free)"] = (

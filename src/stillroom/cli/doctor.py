@@ -261,7 +261,7 @@ async def _delete(storage: "ImageStorage", key: StorageKey, copied: StorageKey) 
 
 
 async def _database(settings: "AllSettings") -> tuple[str, str]:
-    from stillroom.features.library.config import SqliteConfig
+    from stillroom.features.database.config import SqliteConfig
     from stillroom.features.library.database import MediaDatabase
 
     if isinstance(settings.rows, SqliteConfig) and not settings.rows.file.exists():

@@ -16,10 +16,10 @@ from typing import Final
 
 from stillroom.concurrently import map_concurrently
 from stillroom.errors import ConfigurationError
-from stillroom.features.library.config import PostgresConfig, RowsConfig, SqliteConfig
-from stillroom.features.library.migrations import HEAD, found, migrate
+from stillroom.features.database.config import PostgresConfig, RowsConfig, SqliteConfig
+from stillroom.features.database.engine import RowsEngine
+from stillroom.features.database.migrations import HEAD, found, migrate
 from stillroom.features.library.resource import DELETED, MediaResource
-from stillroom.features.library.rows.engine import RowsEngine
 from stillroom.features.library.rows.resources import ResourceRows
 from stillroom.features.library.rows.tables import deletions
 from stillroom.features.library.rows.transfer import (

@@ -4,7 +4,7 @@ import contextlib
 from datetime import datetime, timedelta
 
 from stillroom.errors import BackendUnavailable, StillroomError
-from stillroom.features.library import clock
+from stillroom.features.database import clock
 from stillroom.features.library.database import MediaDatabase
 from stillroom.features.library.resource import EXPIRED
 from stillroom.store.port import ImageStorage
@@ -20,7 +20,7 @@ class Lifetimes:
 
     async def require_database(self) -> None:
         """Raise `BackendUnavailable` if no deletion can be scheduled. Call this before the save."""
-        await (await self._database.rows()).check()
+        await (await self._database.engine()).check()
 
     async def end(self, image: StoredImage, after: timedelta) -> datetime:
         """Schedule the deletion of a new image after a lifetime, and return the expiration time.

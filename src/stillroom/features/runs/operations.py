@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field
 from starlette.responses import StreamingResponse
 
 from stillroom.errors import BackendUnavailable
-from stillroom.features.library.clock import to_nanoseconds
+from stillroom.features.database.clock import to_nanoseconds
 from stillroom.features.retention.evaluator import RetentionEvaluator
 from stillroom.features.runs.deletion import RunDeletions
 from stillroom.features.runs.listing import Run, RunListing

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import TSQUERY
 
-from stillroom.features.library.rows.tables import search_images
+from stillroom.features.search.tables import search_images
 from stillroom.features.search.values import FactsQuery, IndexedImage, Term
 from stillroom.features.search.words import (
     Phrase,

@@ -6,9 +6,10 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from stillroom.features.library.rows.statements import among
-from stillroom.features.library.rows.tables import resources, search_images, tags
+from stillroom.features.database.statements import among
+from stillroom.features.library.rows.tables import resources, tags
 from stillroom.features.search.full_text import full_text, library_facets, texts_of, tsvector
+from stillroom.features.search.tables import search_images
 from stillroom.features.search.values import IndexedImage
 from stillroom.generation.facts import generation_of
 from stillroom.generation.reading import Found

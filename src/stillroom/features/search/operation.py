@@ -8,10 +8,11 @@ from fastapi import Request, Response
 from pydantic import BaseModel, Field
 
 from stillroom.errors import InvalidParameter
-from stillroom.features.library.clock import to_nanoseconds
-from stillroom.features.library.database import MediaDatabase
+from stillroom.features.database.clock import to_nanoseconds
+from stillroom.features.database.database import Database
 from stillroom.features.library.tags import UNWANTED, checked_tags
 from stillroom.features.metadata.operation import ImageMetadata
+from stillroom.features.search.database import search_rows
 from stillroom.features.search.facts_query import FactsParameters
 from stillroom.features.search.query import SearchParameters, cursor_behind
 from stillroom.features.search.terms import narrowed, parse_terms, terms_of
@@ -41,7 +42,7 @@ class SearchResults(BaseModel):
 class SearchOperation:
     """Operation that searches images."""
 
-    database: MediaDatabase
+    database: Database
     authorize: Authorize
 
     @Operation("GET", "", (401, 403, 414, 503), answer=SearchResults, query=SearchParameters)
@@ -51,7 +52,7 @@ class SearchOperation:
         asked = call.query(SearchParameters)
         visible = call.grant.narrow("storage:read", asked.prefix)
         query = _query(asked, visible, call.grant)
-        page = await (await self.database.rows()).search.search(query)
+        page = await (await search_rows(self.database)).search(query)
         after = page.next_after
         if isinstance(after, str):
             after = image_entry(after)

@@ -13,8 +13,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from stillroom.features.library.rows.engine import Rows
-from stillroom.features.library.rows.tables import search_images
+from stillroom.features.database.engine import Rows
 from stillroom.features.search.full_text import (
     SPREAD_NS,
     bounds_of,
@@ -26,6 +25,7 @@ from stillroom.features.search.full_text import (
     tsvector,
 )
 from stillroom.features.search.library_words import Row, describe, image_of, lock_index
+from stillroom.features.search.tables import search_images
 from stillroom.features.search.values import (
     BEHIND_ALL,
     FoundPage,

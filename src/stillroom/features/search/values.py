@@ -11,6 +11,10 @@ from stillroom.generation.reading import Found
 from stillroom.paths import KeyPrefix, StorageKey
 from stillroom.store.values import StoredImage
 
+# Names of background scans:
+INDEX_SCAN: Final = "index"  # finds images that are missing in the search index
+REBUILD_SCAN: Final = "rebuild"  # reads every image again, because an operator rebuilds the index
+
 MAX_LIMIT: Final = 1000
 """Maximum number of images on one page."""
 

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from stillroom.errors import BackendUnavailable
 from stillroom.features.library.database import MediaDatabase
+from stillroom.features.search.database import search_rows
 from stillroom.generation.ai_mark import AiMark
 from stillroom.generation.reading import Found
 from stillroom.paths import StorageKey, image_entry
@@ -97,11 +98,10 @@ class EntryListing:
         self, images: Sequence[StoredImage], deadline: float
     ) -> Mapping[StorageKey, AiMark]:
         """Return AI marks from the search index, or {} if the database does not respond in time."""
-        rows = self.database.opened
-        if rows is not None and images:
+        if self.database.is_open and images:
             with contextlib.suppress(BackendUnavailable, TimeoutError):
                 async with asyncio.timeout_at(deadline):
-                    return await rows.search.marks(images)
+                    return await (await search_rows(self.database)).marks(images)
         return {}
 
 

@@ -9,6 +9,11 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from stillroom.errors import ResourceNotFound, ResourceProtected
+from stillroom.features.database.clock import now
+from stillroom.features.database.engine import Rows
+from stillroom.features.database.leases import is_unclaimed
+from stillroom.features.database.pages import each_page
+from stillroom.features.database.statements import insert_into
 from stillroom.features.library.resource import (
     DELETED,
     Change,
@@ -16,25 +21,21 @@ from stillroom.features.library.resource import (
     MediaResource,
     ResourcePage,
     ResourceQuery,
-    now,
 )
-from stillroom.features.library.rows.engine import Rows
 from stillroom.features.library.rows.intents import end_intent, require_intent
-from stillroom.features.library.rows.leases import is_unclaimed
 from stillroom.features.library.rows.marks import cancel_marks_at, write_mark
-from stillroom.features.library.rows.pages import each_page
 from stillroom.features.library.rows.statements import (
     await_healing,
-    insert_into,
     is_indexed_in,
     keys_with_resource,
     resource_of,
     select_resources,
     values_of,
 )
-from stillroom.features.library.rows.tables import deletions, resources, search_images, tags
+from stillroom.features.library.rows.tables import deletions, resources, tags
 from stillroom.features.search.full_text import bounds_of, matching
 from stillroom.features.search.library_words import reword
+from stillroom.features.search.tables import search_images
 from stillroom.paths import StorageKey
 from stillroom.store.values import StoredImage
 

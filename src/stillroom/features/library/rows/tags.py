@@ -8,8 +8,8 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from stillroom.errors import ResourceNotFound
-from stillroom.features.library.rows.engine import Rows
-from stillroom.features.library.rows.statements import insert_into
+from stillroom.features.database.engine import Rows
+from stillroom.features.database.statements import insert_into
 from stillroom.features.library.rows.tables import resources, tags
 from stillroom.features.search.library_words import reword
 from stillroom.paths import StorageKey

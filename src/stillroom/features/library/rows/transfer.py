@@ -13,13 +13,14 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from stillroom.features.library.resource import DELETED, MediaResource, new_id
-from stillroom.features.library.rows import leases
-from stillroom.features.library.rows.engine import Rows
-from stillroom.features.library.rows.pages import each_page
+from stillroom.features.database import leases
+from stillroom.features.database.clock import new_id
+from stillroom.features.database.engine import Rows
+from stillroom.features.database.pages import each_page
+from stillroom.features.database.statements import insert_into
+from stillroom.features.library.resource import DELETED, MediaResource
 from stillroom.features.library.rows.statements import (
     await_healing,
-    insert_into,
     resource_of,
     select_resources,
     values_of,

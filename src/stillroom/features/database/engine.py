@@ -26,7 +26,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from stillroom.errors import BackendUnavailable, ConfigurationError
-from stillroom.features.library.config import PostgresConfig, RowsConfig, SqliteConfig
+from stillroom.features.database.config import PostgresConfig, RowsConfig, SqliteConfig
 
 _TIMEOUT_S: Final = 10.0
 """Time limit for a transaction in seconds, including waits. Then the caller gets an error."""
@@ -47,7 +47,7 @@ _OUR_MISTAKES: Final = (IntegrityError, ProgrammingError, DataError)
 
 T = TypeVar("T")
 
-log = logging.getLogger("stillroom.features.library")
+log = logging.getLogger("stillroom.media")
 
 
 class RowsEngine:
@@ -104,6 +104,15 @@ class RowsEngine:
                 await connection.execution_options(**{_WRITES: writes})
                 async with connection.begin():
                     yield connection
+
+    async def check(self) -> None:
+        """Raise `BackendUnavailable` if PostgreSQL does not respond.
+
+        SQLite is not checked, because it depends only on the disk and a query would create files.
+        """
+        if not self.is_sqlite:
+            async with self.reading() as connection:
+                await connection.execute(sa.select(1))
 
     async def close(self) -> None:
         """Close all connections."""
