@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import dataclasses
 import functools
 import os
 from typing import Any, Final, NamedTuple
@@ -20,8 +19,12 @@ from stillroom.features.database.settings import DatabaseSettings
 from stillroom.features.gallery.page import Gallery, gallery_router
 from stillroom.features.gallery.settings import GallerySettings
 from stillroom.features.gallery.sign_in import sign_in_router
+from stillroom.features.library.metrics import count_healed, report_queues, report_swept
 from stillroom.features.library.settings import LibrarySettings
+from stillroom.features.metadata.metrics import count_exceeded
 from stillroom.features.pictures import confinement
+from stillroom.features.pictures.metrics import count_picture, report_confinement
+from stillroom.features.search.metrics import count_saved_mark
 from stillroom.generation.reading import exceeded_reports
 from stillroom.router import image_operations, sign_in_of, stillroom_router
 from stillroom.store.api.browsers import DefaultSecurityHeaders, document_router
@@ -72,11 +75,11 @@ _ROUTING: Final = {
 
 _METRICS: Final = Reports(
     call=metrics.count_call,
-    picture=metrics.count_picture,
-    queue=lambda waiting: metrics.report_queues(**dataclasses.asdict(waiting)),
-    swept=lambda swept: metrics.report_swept(swept.outcomes),
-    healed=metrics.count_healed,
-    mark=metrics.count_saved_mark,
+    picture=count_picture,
+    queue=report_queues,
+    swept=report_swept,
+    healed=count_healed,
+    mark=count_saved_mark,
 )
 
 
@@ -122,8 +125,8 @@ def create_app(settings: Settings) -> FastAPI:
 
 
 def _report_process(settings: Settings) -> None:
-    exceeded_reports.add(metrics.count_exceeded)
-    metrics.report_confinement(confinement.missing())
+    exceeded_reports.add(count_exceeded)
+    report_confinement()
     database = (
         "postgresql"
         if isinstance(settings.section(DatabaseSettings).rows, PostgresConfig)

@@ -35,7 +35,6 @@ from stillroom.features.runs.service import Runs
 from stillroom.features.search.catching_up import CatchingUp
 from stillroom.features.search.filling import IndexFilling
 from stillroom.features.search.healing import IndexHealing
-from stillroom.generation.reading import Found
 from stillroom.speed.settings import SpeedSettings
 from stillroom.store.auth.choose import open_keys, signing_secrets
 from stillroom.store.auth.grants import Authorize
@@ -74,14 +73,14 @@ _IMAGES: Final = "/storage/images"
 
 @dataclass(frozen=True, slots=True)
 class Reports:
-    """Callbacks for metrics. By default, they do nothing. `mark` gets the metadata of each save."""
+    """Callbacks for metrics. By default, they do nothing. `mark` gets the AI mark of each save."""
 
     call: CallObserver = unobserved
     picture: Callable[[str], None] = lambda _: None
     queue: Callable[[QueueMetrics], None] | None = None
     swept: Callable[[Swept], None] | None = None
     healed: Callable[[Outcome], None] = lambda _: None
-    mark: Callable[[Found], None] = lambda _: None
+    mark: Callable[[str | None], None] = lambda _: None
 
 
 UNREPORTED: Final = Reports()
