@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import dataclasses
 import functools
 import os
 from typing import Any, Final, NamedTuple
@@ -16,9 +15,16 @@ from stillroom import __version__
 from stillroom.assembly import Parts, Reports, assemble
 from stillroom.errors import StillroomError
 from stillroom.features.database.config import PostgresConfig
+from stillroom.features.database.settings import DatabaseSettings
 from stillroom.features.gallery.page import Gallery, gallery_router
+from stillroom.features.gallery.settings import GallerySettings
 from stillroom.features.gallery.sign_in import sign_in_router
+from stillroom.features.library.metrics import count_healed, report_queues, report_swept
+from stillroom.features.library.settings import LibrarySettings
+from stillroom.features.metadata.metrics import count_exceeded
 from stillroom.features.pictures import confinement
+from stillroom.features.pictures.metrics import count_picture, report_confinement
+from stillroom.features.search.metrics import count_saved_mark
 from stillroom.generation.reading import exceeded_reports
 from stillroom.router import image_operations, sign_in_of, stillroom_router
 from stillroom.store.api.browsers import DefaultSecurityHeaders, document_router
@@ -68,11 +74,11 @@ _ROUTING: Final = {
 
 _METRICS: Final = Reports(
     call=metrics.count_call,
-    picture=metrics.count_picture,
-    queue=lambda waiting: metrics.report_queues(**dataclasses.asdict(waiting)),
-    swept=lambda swept: metrics.report_swept(swept.outcomes),
-    healed=metrics.count_healed,
-    mark=metrics.count_saved_mark,
+    picture=count_picture,
+    queue=report_queues,
+    swept=report_swept,
+    healed=count_healed,
+    mark=count_saved_mark,
 )
 
 
@@ -110,11 +116,11 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.operations, app.state.tokens = operations, parts.tokens
     app.state.varies_by_origin = bool(settings.cors_origins)  # as the middleware does
     app.include_router(stillroom_router(parts), prefix="/api/v1")
-    if settings.gallery:
+    if settings.section(GallerySettings).gallery:
         gallery = Gallery.of_package(
             image_origins=settings.storage.image_origins,
             max_upload_bytes=settings.max_upload_bytes,
-            deletion_grace_s=settings.deletion_grace_seconds,
+            deletion_grace_s=settings.section(LibrarySettings).deletion_grace_seconds,
         )
         app.include_router(gallery_router(gallery))
         if (sign_in := sign_in_of(settings)) is not None:
@@ -123,9 +129,13 @@ def create_app(settings: Settings) -> FastAPI:
 
 
 def _report_process(settings: Settings) -> None:
-    exceeded_reports.add(metrics.count_exceeded)
-    metrics.report_confinement(confinement.missing())
-    database = "postgresql" if isinstance(settings.rows, PostgresConfig) else "sqlite"
+    exceeded_reports.add(count_exceeded)
+    report_confinement()
+    database = (
+        "postgresql"
+        if isinstance(settings.section(DatabaseSettings).rows, PostgresConfig)
+        else "sqlite"
+    )
     metrics.report_build(__version__, storage=settings.storage.kind, database=database)
 
 

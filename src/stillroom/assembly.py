@@ -14,28 +14,32 @@ from urllib.parse import quote
 
 from stillroom.features.database import background
 from stillroom.features.database.background import Job, Stopping
+from stillroom.features.database.settings import DatabaseSettings
 from stillroom.features.library.background import LibraryJobs
 from stillroom.features.library.database import MediaDatabase
 from stillroom.features.library.healing import Healer, Outcome
 from stillroom.features.library.missing_bytes import warn_about_missing_bytes
 from stillroom.features.library.resource import MediaResource, QueueMetrics
 from stillroom.features.library.service import MediaResourceService
+from stillroom.features.library.settings import LibrarySettings
 from stillroom.features.library.sweeper import Sweeper, Swept
 from stillroom.features.pictures.images import DerivedImages
+from stillroom.features.pictures.settings import PictureSettings
 from stillroom.features.retention.evaluator import RetentionEvaluator
 from stillroom.features.retention.expiry import Expiry
 from stillroom.features.retention.file import FILE_NAME, read_rules
 from stillroom.features.retention.lifetimes import Lifetimes
 from stillroom.features.retention.rules import Rules
+from stillroom.features.retention.settings import RetentionSettings
 from stillroom.features.runs.deletion import RunDeletions
 from stillroom.features.runs.service import Runs
 from stillroom.features.search.catching_up import CatchingUp
 from stillroom.features.search.filling import IndexFilling
 from stillroom.features.search.healing import IndexHealing
-from stillroom.generation.reading import Found
 from stillroom.maintenance.inspection.choose import open_inspection, require_store
 from stillroom.maintenance.inspection.port import Inspection
 from stillroom.speed.disk.storage import FastDiskStorage
+from stillroom.speed.settings import SpeedSettings
 from stillroom.store.auth.choose import open_keys, signing_secrets
 from stillroom.store.auth.grants import Authorize
 from stillroom.store.auth.keys import KeySource
@@ -72,14 +76,14 @@ _IMAGES: Final = "/storage/images"
 
 @dataclass(frozen=True, slots=True)
 class Reports:
-    """Callbacks for metrics. By default, they do nothing. `mark` gets the metadata of each save."""
+    """Callbacks for metrics. By default, they do nothing. `mark` gets the AI mark of each save."""
 
     call: CallObserver = unobserved
     picture: Callable[[str], None] = lambda _: None
     queue: Callable[[QueueMetrics], None] | None = None
     swept: Callable[[Swept], None] | None = None
     healed: Callable[[Outcome], None] = lambda _: None
-    mark: Callable[[Found], None] = lambda _: None
+    mark: Callable[[str | None], None] = lambda _: None
 
 
 UNREPORTED: Final = Reports()
@@ -98,7 +102,8 @@ class Library:
         derived: DerivedImages,
         reports: Reports,
     ) -> None:
-        grace, rules = settings.deletion_grace, rules_of(settings)
+        grace = settings.section(LibrarySettings).deletion_grace
+        rules = rules_of(settings)
         self._is_bucket = settings.storage.kind == "bucket"
         expiry = Expiry(storage, database, rules=rules, grace=grace)
         self.storage = storage
@@ -188,7 +193,7 @@ class Parts:
             ),
             background.running(
                 self.library.jobs(),
-                every_s=self.settings.sweep_interval_seconds,
+                every_s=self.settings.section(DatabaseSettings).sweep_interval_seconds,
                 stop_within_s=min(_SWEEPER_STOPS_WITHIN_S, self.settings.drain_seconds),
             ),
         ):
@@ -219,13 +224,14 @@ def assemble(
     `authorize` replaces the verification of tokens, but not the signing of URLs. `images_url` is
     the beginning of public and signed URLs, if it is not in the settings.
     """
-    keys, tokens, proxy_key = None, None, settings.proxy_key  # invalid settings open nothing
+    proxy_key = settings.section(SpeedSettings).proxy_key  # invalid settings open nothing
+    keys, tokens = None, None
     secrets, made_secret = signing_secrets(settings.secret)
     if authorize is None:
         keys = open_keys(settings.keys)
         tokens = VerifiedTokens(verifier_of(keys, settings))
         authorize = tokens.verify
-    database = MediaDatabase(settings.rows)
+    database = MediaDatabase(settings.section(DatabaseSettings).rows)
     filling = IndexFilling(database, report_mark=reports.mark)
     storage = open_storage(
         settings.storage,
@@ -234,7 +240,7 @@ def assemble(
         changes=filling,
         disk=_disk_of(settings),
     )
-    derived = DerivedImages(settings.derived, report=reports.picture)
+    derived = DerivedImages(settings.section(PictureSettings).derived, report=reports.picture)
     return Parts(
         settings=settings,
         storage=storage,
@@ -264,8 +270,8 @@ async def opened_library(settings: Settings) -> AsyncIterator[Library]:
     """Context manager: open the media library of an existing store, for a command."""
     require_store(settings.storage)
     async with opened_storage(settings) as storage:
-        derived = DerivedImages(settings.derived)
-        database = MediaDatabase(settings.rows)
+        derived = DerivedImages(settings.section(PictureSettings).derived)
+        database = MediaDatabase(settings.section(DatabaseSettings).rows)
         filling = IndexFilling(database)
         library = Library(
             settings,
@@ -306,20 +312,22 @@ async def opened_inspection(settings: Settings) -> AsyncIterator[Inspection]:
 
 
 def _disk_of(settings: Settings) -> Callable[..., ImageStorage]:
-    return functools.partial(FastDiskStorage, list_cache_bytes=settings.list_cache_bytes)
+    return functools.partial(
+        FastDiskStorage, list_cache_bytes=settings.section(SpeedSettings).list_cache_bytes
+    )
 
 
 def _names_in_data_dir(settings: Settings) -> list[str]:
     files = [settings.data_dir / FILE_NAME]
-    if settings.retention_file is not None:
-        files.append(settings.retention_file)
+    if (file := settings.section(RetentionSettings).retention_file) is not None:
+        files.append(file)
     top = settings.data_dir.absolute()
     inside = (file.absolute() for file in files)
     return [file.relative_to(top).parts[0] for file in inside if top in file.parents]
 
 
 def _media_url_of(settings: Settings, images_url: str | None) -> Callable[[MediaResource], str]:
-    base = settings.media_url
+    base = settings.section(LibrarySettings).media_url
     if settings.storage.public_url:
         return lambda resource: f"{base}/{quote(resource.storage_key.text, safe='/')}"
     if images_url is not None and images_url.endswith(_IMAGES):
@@ -329,9 +337,10 @@ def _media_url_of(settings: Settings, images_url: str | None) -> Callable[[Media
 
 def rules_of(settings: Settings) -> Rules:
     """Read the retention rules from their file and `STILLROOM_COMPUTE_TTL`."""
-    file = settings.retention_file
+    section = settings.section(RetentionSettings)
+    file = section.retention_file
     return read_rules(
         file or settings.data_dir / FILE_NAME,
         is_named=file is not None,
-        compute_ttl=settings.compute_ttl,
+        compute_ttl=section.compute_ttl,
     )

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Request
 
 from stillroom.assembly import Parts
 from stillroom.features.archive.operation import Archives
+from stillroom.features.gallery.settings import GallerySettings
 from stillroom.features.gallery.sign_in import SignIn
 from stillroom.features.gallery.sign_in_codes import SignInCodes
 from stillroom.features.library.dead_letters import DeadLetterOperations
@@ -57,7 +58,7 @@ def sign_in_of(settings: Settings) -> SignIn | None:
         audience, issuer = settings.jwt_audience, settings.jwt_issuer
         return mint_token(secret, expires_in=life, audience=audience, issuer=issuer)
 
-    return SignIn(SignInCodes(settings.sign_in_folder), mint)
+    return SignIn(SignInCodes(settings.section(GallerySettings).sign_in_folder), mint)
 
 
 def _router(parts: Parts, images: ImageOperations) -> APIRouter:

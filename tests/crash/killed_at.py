@@ -30,10 +30,10 @@ from stillroom.features.retention.rules import Rules
 from stillroom.features.runs import deletion as run_deletion
 from stillroom.features.runs import service as run_service
 from stillroom.paths import ImagePath, StorageKey
+from stillroom.settings import AllSettings
 from stillroom.store.bucket.storage import R2ImageStorage
 from stillroom.store.disk.publisher import Publisher
 from stillroom.store.disk.storage import DiskImageStorage
-from stillroom.store.settings import Settings
 
 passed = 0
 kill_at = 0
@@ -92,7 +92,7 @@ async def goes_on(_: float) -> bool:
 
 
 async def work(deed: str, what: str) -> None:
-    async with opened_library(Settings.read()) as library:
+    async with opened_library(AllSettings.read()) as library:
         storage, database = library.storage, library.database
         await database.rows()  # migrating has a test of its own
         event.listen(sa.Engine, "before_cursor_execute", before_statement)

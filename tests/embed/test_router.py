@@ -14,9 +14,9 @@ from in_process import IMAGES, PNG, client_of
 from pictures import picture
 from stillroom.app import create_app
 from stillroom.embed import Stillroom, create_router
+from stillroom.settings import AllSettings
 from stillroom.store.auth.grants import Grant
 from stillroom.store.auth.tokens import mint_token
-from stillroom.store.settings import Settings
 from waiting import eventually
 
 
@@ -76,7 +76,7 @@ async def test_the_document_of_the_app_has_the_operations_as_the_servers_has_the
     client: httpx.AsyncClient, tmp_path: Path
 ) -> None:
     document = (await client.get("/openapi.json")).json()
-    of_server = create_app(Settings(data_dir=tmp_path, min_free_bytes=0)).openapi()
+    of_server = create_app(AllSettings(data_dir=tmp_path, min_free_bytes=0)).openapi()
 
     assert document["info"]["title"] == "My compute server"
     assert document["paths"].pop("/generate")

@@ -24,7 +24,7 @@ from stillroom.features.library.sweeper import Sweeper
 from stillroom.features.retention.expiry import SCAN, Expiry
 from stillroom.features.retention.rules import Rule, Rules
 from stillroom.paths import ImagePath
-from stillroom.store.settings import Settings
+from stillroom.settings import AllSettings
 from videos import Mp4, frames
 
 pytestmark = pytest.mark.slow
@@ -159,7 +159,7 @@ async def measure_library(running: Running, stub: StubR2) -> dict[str, tuple[int
             assert answer.status_code == 200, answer.text
             measured[f"ingest of {what}"] = stub.classes()
             stub.operations.clear()
-            async with opened_library(Settings.read()) as library:
+            async with opened_library(AllSettings.read()) as library:
                 healed = await library.healer.heal()
                 if healed[Outcome.UNFILLED]:
                     measured["looking for the poster of a video, which has none"] = stub.classes()
@@ -220,7 +220,7 @@ async def measure_retention(running: Running, stub: StubR2) -> dict[str, tuple[i
     year = timedelta(days=365)
     async with (
         running(STILLROOM_SWEEP_INTERVAL_SECONDS="0") as client,
-        opened_library(Settings.read()) as library,
+        opened_library(AllSettings.read()) as library,
     ):
         for run in range(10):
             for number in range(10):

@@ -13,7 +13,7 @@ from stillroom.speed.http11.bounds import Bounds
 from stillroom.speed.http11.connection import Connection
 from stillroom.speed.http11.responses import header_lines
 from stillroom.speed.http11.service import Service
-from stillroom.store.settings import Settings
+from stillroom.speed.settings import SpeedSettings
 
 if TYPE_CHECKING:
     from starlette.datastructures import State
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 class ConnectionFactory:
     """Factory that creates connections (uvicorn's `http` option). Pickled for each worker."""
 
-    def __init__(self, settings: Settings, bounds: Bounds) -> None:
+    def __init__(self, settings: SpeedSettings, bounds: Bounds) -> None:
         self._settings = settings
         self._bounds = bounds
         self._service: Service | None = None

@@ -10,6 +10,7 @@ from fastapi import Request, Response
 from pydantic import BaseModel
 
 from stillroom.errors import BackendUnavailable
+from stillroom.features.metadata.metrics import count_mark, count_reading
 from stillroom.features.retention.evaluator import RetentionEvaluator
 from stillroom.generation.reading import Found, find_by_reading, reader_of
 from stillroom.paths import StorageKey
@@ -21,7 +22,6 @@ from stillroom.store.api.responses import json_answer
 from stillroom.store.api.routes import Operation
 from stillroom.store.api.views import view_of
 from stillroom.store.http.fields import combined, entity_tags
-from stillroom.store.telemetry import metrics
 from stillroom.store.values import ANY, StoredImage
 from stillroom.wire import images as wire
 from stillroom.wire.generation import Generation, Lora
@@ -90,8 +90,8 @@ class MetadataOperation:
         finally:
             opened.close()
         broken = "broken" if facts.broken else "none"
-        metrics.count_reading("found" if facts.generation is not None else broken)
-        metrics.count_mark(facts)
+        count_reading("found" if facts.generation is not None else broken)
+        count_mark(facts.ai_mark)
         expires = expires_at.isoformat() if expires_at is not None else None
         content = describe_metadata(opened.image, facts, expires_at=expires)
         return json_answer(content, headers=headers)

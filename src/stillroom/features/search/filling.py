@@ -90,11 +90,11 @@ class IndexFilling:
         self,
         database: Database,
         *,
-        report_mark: Callable[[Found], None] = lambda _: None,
+        report_mark: Callable[[str | None], None] = lambda _: None,
     ) -> None:
         """Write to `database`, which is opened by the first write.
 
-        `report_mark` is called with the metadata, including the AI label, of each saved image.
+        `report_mark` is called with the AI mark of each saved image.
         """
         self.database = database
         self._report_mark = report_mark
@@ -289,7 +289,7 @@ class IndexFilling:
                 continue
             change.passed = None
             if change.copied_from is None:
-                self._report_mark(change.indexed.metadata)
+                self._report_mark(change.indexed.metadata.ai_mark)
             found[change.key] = change.indexed
         return [*found.values()]
 
