@@ -5,14 +5,14 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple, Protocol
 
-from fastapi import Response
-
 from stillroom.paths import StorageKey
 from stillroom.store.http.fields import Fields
 from stillroom.store.http.serving import ImageAnswer
 from stillroom.store.values import Condition, OpenedImage, StoredImage
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # commands that call no operation do not import FastAPI
+    from fastapi import Response
+
     from stillroom.store.api.call import Call
     from stillroom.store.api.images import ImageOperations
 
@@ -38,7 +38,7 @@ class ReadHook(Protocol):
 
     async def respond(
         self, call: "Call", key: StorageKey, operations: "ImageOperations"
-    ) -> Response | None:
+    ) -> "Response | None":
         """Return the response to an authorized request, or None to send the stored image."""
 
 

@@ -107,7 +107,8 @@ class MetadataOperation:
 def describe_metadata(image: StoredImage, found: Found, **others: object) -> dict[str, object]:
     """Return the metadata of an image as a JSON object with the fields of `wire.ImageMetadata`."""
     generation = None if found.generation is None else found.generation.as_json()
-    return describe_image(image, {"ai_mark": found.ai_mark, **others, "generation": generation})
+    marked = {**describe_image(image), "ai_mark": found.ai_mark}
+    return {**marked, **others, "generation": generation}
 
 
 def _etag(image: StoredImage, expires_at: datetime | None) -> str:

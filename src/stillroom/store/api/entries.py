@@ -1,7 +1,7 @@
 """HTTP operation that lists stored images with their properties."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -74,39 +74,36 @@ class EntryListing:
         for start in range(0, len(entries), _ENTRIES_PER_STEP):
             step = entries[start : start + _ENTRIES_PER_STEP]
             images = [entry for entry in step if isinstance(entry, StoredImage)]
-            hooks = self.images.hooks.entries if images else ()
-            added = [await hook.members(images, deadline) for hook in hooks]
             content = [
-                describe_image(entry, *(members.get(entry.key, {}) for members in added))
+                describe_image(entry)
                 if isinstance(entry, StoredImage)
                 else _folder(image_entry(entry.text))
                 for entry in step
             ]
+            for hook in self.images.hooks.entries if images else ():
+                members = await hook.members(images, deadline)
+                for entry, values in zip(step, content, strict=True) if members else ():
+                    if isinstance(entry, StoredImage):
+                        values.update(members.get(entry.key, {}))
             steps.append(json_bytes(content)[1:-1])
             await asyncio.sleep(0)
         return Response(b"[" + b",".join(steps) + b"]", headers=dict(JSON_HEADERS))
 
 
-_UNKNOWN: Final = dict.fromkeys(wire.ENTRY_FIELDS)
-
-
-def describe_image(image: StoredImage, *members: Mapping[str, object]) -> dict[str, object]:
-    """Return an image as a JSON object with the fields of `wire.ImageInfo`.
-
-    Fields that the core does not know are null, unless `members` contains them.
-    """
-    values: dict[str, object] = {
-        **_UNKNOWN,
+def describe_image(image: StoredImage) -> dict[str, object]:
+    """Return an image as a JSON object with the fields of `wire.ImageInfo`."""
+    return {
         "path": image_entry(image.key.text),
         "size": image.size,
         "modified": as_rfc3339(image.modified_ns),
         "content_type": image.content_type,
         "etag": image.etag,
         "sha256": image.sha256.hex() if image.sha256 else None,
+        "ai_mark": None,  # a hook may know it
     }
-    for added in members:
-        values.update(added)
-    return values
+
+
+_UNKNOWN: Final = dict.fromkeys(wire.ENTRY_FIELDS)
 
 
 def _folder(path: str) -> dict[str, object]:
