@@ -18,7 +18,7 @@ from typing import Final
 
 from generation.carriers import png
 from services.postgres import postgresql
-from stillroom.features.library.config import PostgresConfig, RowsConfig, SqliteConfig
+from stillroom.features.database.config import PostgresConfig, RowsConfig, SqliteConfig
 from stillroom.features.library.database import MediaDatabase
 from stillroom.features.search.catching_up import CatchingUp
 from stillroom.features.search.healing import IndexHealing, never_pauses

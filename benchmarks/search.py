@@ -30,15 +30,15 @@ from PIL import Image
 
 from generation.carriers import chunk
 from services.postgres import postgresql
-from stillroom.features.library.config import PostgresConfig, RowsConfig, SqliteConfig
+from stillroom.features.database.config import PostgresConfig, RowsConfig, SqliteConfig
+from stillroom.features.database.engine import migrating
 from stillroom.features.library.database import MediaDatabase
-from stillroom.features.library.rows.engine import migrating
+from stillroom.features.search.database import search_rows
 from stillroom.features.search.filling import IndexFilling
 from stillroom.features.search.healing import IndexHealing, never_pauses
 from stillroom.features.search.rows import SearchRows
 from stillroom.features.search.terms import parse_terms
 from stillroom.features.search.values import IndexedImage, SearchQuery
-from stillroom.generation.facts import Generation, Lora
 from stillroom.generation.reading import Found
 from stillroom.paths import KeyPrefix, StorageKey
 from stillroom.speed.disk.storage import FastDiskStorage
@@ -46,6 +46,7 @@ from stillroom.store.capabilities import UNWATCHED
 from stillroom.store.choose import DiskConfig, open_storage
 from stillroom.store.sources import BytesSource
 from stillroom.store.values import SaveRules, StoredImage
+from stillroom.wire.generation import Generation, Lora
 
 _BATCH: Final = 500
 _WRITTEN: Final = 50_000
@@ -234,7 +235,7 @@ async def beside_others(config: RowsConfig, folder: Path, count: int) -> None:
     """Print what a question takes that is asked of the index, and of the files themselves."""
     word, took = _VOCABULARY[500], {}
     database = MediaDatabase(config)
-    rows = (await database.rows()).search
+    rows = await search_rows(database)
     query = SearchQuery(prefix=_EVERYTHING, terms=parse_terms(f'prompt:"{word}"').terms, limit=1000)
     await rows.search(query)
     began = time.perf_counter()
@@ -344,7 +345,7 @@ def saves(
 async def measured(name: str, config: RowsConfig, rows: int) -> None:
     """Fill one database, and print its rows of the table."""
     database = MediaDatabase(config)
-    index = (await database.rows()).search
+    index = await search_rows(database)
     seconds = await fill(index)
     multiply(config, rows)
     analyzed(config)

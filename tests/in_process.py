@@ -9,8 +9,8 @@ import pytest
 from fastapi import FastAPI
 
 from stillroom.app import create_app
+from stillroom.settings import AllSettings
 from stillroom.store.auth.tokens import mint_token
-from stillroom.store.settings import Settings
 
 PNG = b"\x89PNG\r\n\x1a\n"
 IMAGES = "/api/v1/storage/images"
@@ -35,7 +35,7 @@ async def started(
     """Start our application with these variables; the client has a token."""
     for name, value in {"STILLROOM_JWT_SECRET": JWT_SECRET, **variables}.items():
         monkeypatch.setenv(name, value)
-    app = create_app(Settings.read())
+    app = create_app(AllSettings.read())
     token = mint_token(JWT_SECRET, expires_in=timedelta(hours=1))
     async with client_of(app, authorization=f"Bearer {token}") as client:
         yield app, client

@@ -19,8 +19,8 @@ from pydantic import SecretStr
 from pydantic_core import PydanticUndefined
 
 from stillroom.app import create_app
-from stillroom.store.settings import Settings, fields
-from stillroom.store.settings.fields import MIB
+from stillroom.settings import AllSettings
+from stillroom.store.settings import MIB
 
 FOLDER: Final = Path(__file__).parents[1] / "docs/reference"
 _MADE: Final = "<!-- Made from the code by `make reference`; a change by hand is lost. -->"
@@ -45,7 +45,7 @@ def settings() -> str:
             default_of(field.get_default()),
             linked(said.get(name, "")),
         )
-        for name, field in Settings.model_fields.items()
+        for name, field in AllSettings.model_fields.items()
     ]
     lines = [
         "# Configuration",
@@ -69,10 +69,11 @@ def linked(text: str) -> str:
 
 
 def docstrings() -> dict[str, str]:
-    tree = ast.parse(inspect.getsource(fields))
-    (body,) = [node.body for node in tree.body if isinstance(node, ast.ClassDef)]
+    ours = [kind for kind in AllSettings.__mro__ if kind.__module__.startswith("stillroom.")]
+    classes = [ast.parse(inspect.getsource(kind)).body[0] for kind in ours]
+    bodies = [itertools.pairwise(one.body) for one in classes if isinstance(one, ast.ClassDef)]
     found = {}
-    for node, below in itertools.pairwise(body):
+    for node, below in itertools.chain.from_iterable(bodies):
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
             match below:
                 case ast.Expr(value=ast.Constant(value=str(text))):
@@ -204,7 +205,7 @@ def openapi() -> dict[str, Any]:
         if name.startswith(("STILLROOM_", "R2_")):
             del os.environ[name]
     with tempfile.TemporaryDirectory() as folder:
-        return create_app(Settings.read(data_dir=folder)).openapi()
+        return create_app(AllSettings.read(data_dir=folder)).openapi()
 
 
 def operation(described: dict[str, Any], shared: Sequence[Row]) -> list[str]:

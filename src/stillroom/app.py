@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import dataclasses
 import functools
 import os
 from typing import Any, Final, NamedTuple
@@ -15,10 +14,17 @@ from starlette.middleware.cors import CORSMiddleware
 from stillroom import __version__
 from stillroom.assembly import Parts, Reports, assemble
 from stillroom.errors import StillroomError
+from stillroom.features.database.config import PostgresConfig
+from stillroom.features.database.settings import DatabaseSettings
 from stillroom.features.gallery.page import Gallery, gallery_router
+from stillroom.features.gallery.settings import GallerySettings
 from stillroom.features.gallery.sign_in import sign_in_router
-from stillroom.features.library.config import PostgresConfig
+from stillroom.features.library.metrics import count_healed, report_queues, report_swept
+from stillroom.features.library.settings import LibrarySettings
+from stillroom.features.metadata.metrics import count_exceeded
 from stillroom.features.pictures import confinement
+from stillroom.features.pictures.metrics import count_picture, report_confinement
+from stillroom.features.search.metrics import count_saved_mark
 from stillroom.generation.reading import exceeded_reports
 from stillroom.router import image_operations, sign_in_of, stillroom_router
 from stillroom.store.api.browsers import DefaultSecurityHeaders, document_router
@@ -31,20 +37,19 @@ from stillroom.store.telemetry import metrics, request_id
 
 # Headers are those that pages on other origins may send and read, in addition to safelisted ones
 # (https://fetch.spec.whatwg.org/#cors-safelisted-request-header). Cookies are never accepted.
+_ALLOWED_HEADERS: Final = (
+    "Authorization",
+    "If-Match",
+    "If-Modified-Since",
+    "If-None-Match",
+    "If-Range",
+    "If-Unmodified-Since",
+    "Range",
+    "Repr-Digest",
+    "X-Request-Id",
+)
 _CORS: Final[dict[str, Any]] = {
     "allow_methods": ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"],
-    "allow_headers": [
-        "Authorization",
-        "Expires-In",
-        "If-Match",
-        "If-Modified-Since",
-        "If-None-Match",
-        "If-Range",
-        "If-Unmodified-Since",
-        "Range",
-        "Repr-Digest",
-        "X-Request-Id",
-    ],
     "expose_headers": [
         "Accept-Ranges",
         "Content-Disposition",
@@ -69,11 +74,11 @@ _ROUTING: Final = {
 
 _METRICS: Final = Reports(
     call=metrics.count_call,
-    picture=metrics.count_picture,
-    queue=lambda waiting: metrics.report_queues(**dataclasses.asdict(waiting)),
-    swept=lambda swept: metrics.report_swept(swept.outcomes),
-    healed=metrics.count_healed,
-    mark=metrics.count_saved_mark,
+    picture=count_picture,
+    queue=report_queues,
+    swept=report_swept,
+    healed=count_healed,
+    mark=count_saved_mark,
 )
 
 
@@ -98,19 +103,24 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.add_middleware(DefaultSecurityHeaders)
     app.include_router(document_router(app))
+    operations = image_operations(parts)
     if settings.cors_origins:
-        app.add_middleware(CORSMiddleware, allow_origins=settings.cors_origins, **_CORS)
+        allowed = [*_ALLOWED_HEADERS, *(header.name for header in operations.hooks.save_headers)]
+        app.add_middleware(
+            CORSMiddleware, allow_origins=settings.cors_origins, allow_headers=allowed, **_CORS
+        )
     report_disk = functools.partial(_report_disk, parts)
-    app.include_router(health_router(parts.storage, parts.library.database, report_disk))
+    checks = {"storage": parts.storage.check, "database": parts.library.database.check}
+    app.include_router(health_router(checks, report_disk))
     # Used by the server's fast path, which has no router.
-    app.state.operations, app.state.tokens = image_operations(parts), parts.tokens
+    app.state.operations, app.state.tokens = operations, parts.tokens
     app.state.varies_by_origin = bool(settings.cors_origins)  # as the middleware does
     app.include_router(stillroom_router(parts), prefix="/api/v1")
-    if settings.gallery:
+    if settings.section(GallerySettings).gallery:
         gallery = Gallery.of_package(
             image_origins=settings.storage.image_origins,
             max_upload_bytes=settings.max_upload_bytes,
-            deletion_grace_s=settings.deletion_grace_seconds,
+            deletion_grace_s=settings.section(LibrarySettings).deletion_grace_seconds,
         )
         app.include_router(gallery_router(gallery))
         if (sign_in := sign_in_of(settings)) is not None:
@@ -119,9 +129,13 @@ def create_app(settings: Settings) -> FastAPI:
 
 
 def _report_process(settings: Settings) -> None:
-    exceeded_reports.add(metrics.count_exceeded)
-    metrics.report_confinement(confinement.missing())
-    database = "postgresql" if isinstance(settings.rows, PostgresConfig) else "sqlite"
+    exceeded_reports.add(count_exceeded)
+    report_confinement()
+    database = (
+        "postgresql"
+        if isinstance(settings.section(DatabaseSettings).rows, PostgresConfig)
+        else "sqlite"
+    )
     metrics.report_build(__version__, storage=settings.storage.kind, database=database)
 
 

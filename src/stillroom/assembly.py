@@ -12,27 +12,34 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote
 
-from stillroom.features.library.background import Background
+from stillroom.features.database import background
+from stillroom.features.database.background import Job, Stopping
+from stillroom.features.database.settings import DatabaseSettings
+from stillroom.features.library.background import LibraryJobs
 from stillroom.features.library.database import MediaDatabase
 from stillroom.features.library.healing import Healer, Outcome
+from stillroom.features.library.missing_bytes import warn_about_missing_bytes
 from stillroom.features.library.resource import MediaResource, QueueMetrics
 from stillroom.features.library.service import MediaResourceService
+from stillroom.features.library.settings import LibrarySettings
 from stillroom.features.library.sweeper import Sweeper, Swept
 from stillroom.features.pictures.images import DerivedImages
+from stillroom.features.pictures.settings import PictureSettings
 from stillroom.features.retention.evaluator import RetentionEvaluator
 from stillroom.features.retention.expiry import Expiry
 from stillroom.features.retention.file import FILE_NAME, read_rules
 from stillroom.features.retention.lifetimes import Lifetimes
 from stillroom.features.retention.rules import Rules
+from stillroom.features.retention.settings import RetentionSettings
 from stillroom.features.runs.deletion import RunDeletions
 from stillroom.features.runs.service import Runs
 from stillroom.features.search.catching_up import CatchingUp
 from stillroom.features.search.filling import IndexFilling
 from stillroom.features.search.healing import IndexHealing
-from stillroom.generation.reading import Found
 from stillroom.maintenance.inspection.choose import open_inspection, require_store
 from stillroom.maintenance.inspection.port import Inspection
 from stillroom.speed.disk.storage import FastDiskStorage
+from stillroom.speed.settings import SpeedSettings
 from stillroom.store.auth.choose import open_keys, signing_secrets
 from stillroom.store.auth.grants import Authorize
 from stillroom.store.auth.keys import KeySource
@@ -52,20 +59,31 @@ and may be interrupted safely."""
 _INDEX_STOPS_WITHIN_S: Final = 2.0
 """Seconds for writing pending changes to the search index. A later comparison finds the rest."""
 
+_CATCH_UP_S: Final = 5.0
+"""Seconds between attempts to compare the search index with the storage after a start."""
+
+_ROWS: Final = (
+    "stillroom.features.retention.rows",
+    "stillroom.features.runs.deletion_rows",
+    "stillroom.features.search.indexed_rows",
+    "stillroom.features.search.start_rows",
+)
+"""Modules that are imported before a server accepts requests, since that takes time."""
+
 _IMAGES: Final = "/storage/images"
 """Path of images, below the prefix that they share with media resources."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reports:
-    """Callbacks for metrics. By default, they do nothing. `mark` gets the metadata of each save."""
+    """Callbacks for metrics. By default, they do nothing. `mark` gets the AI mark of each save."""
 
     call: CallObserver = unobserved
     picture: Callable[[str], None] = lambda _: None
     queue: Callable[[QueueMetrics], None] | None = None
     swept: Callable[[Swept], None] | None = None
     healed: Callable[[Outcome], None] = lambda _: None
-    mark: Callable[[Found], None] = lambda _: None
+    mark: Callable[[str | None], None] = lambda _: None
 
 
 UNREPORTED: Final = Reports()
@@ -78,12 +96,15 @@ class Library:
         self,
         settings: Settings,
         storage: ImageStorage,
+        *,
+        database: MediaDatabase,
         filling: IndexFilling,
         derived: DerivedImages,
         reports: Reports,
     ) -> None:
-        database, grace, rules = filling.database, settings.deletion_grace, rules_of(settings)
-        is_bucket = settings.storage.kind == "bucket"
+        grace = settings.section(LibrarySettings).deletion_grace
+        rules = rules_of(settings)
+        self._is_bucket = settings.storage.kind == "bucket"
         expiry = Expiry(storage, database, rules=rules, grace=grace)
         self.storage = storage
         self.database = database
@@ -94,23 +115,39 @@ class Library:
         self.runs = Runs(storage, database)
         self.run_deletions = RunDeletions(storage, database, grace=grace)
         self.sweeper = Sweeper(
-            storage, database, expiry=self.expiry, run_deletions=self.run_deletions
+            storage,
+            database,
+            still_holds=self.expiry.still_holds if self.expiry else None,
+            resume=self.run_deletions.resume,
         )
         self.lifetimes = Lifetimes(storage, database)
         self.filling = filling
-        self.index_healing = IndexHealing(storage, database, compares_saves=not is_bucket)
+        self.index_healing = IndexHealing(storage, database, compares_saves=not self._is_bucket)
         self.catching_up = CatchingUp(storage, database)
-        self.background = Background(
+        self._jobs = LibraryJobs(
             database,
             self.sweeper,
-            expiry=self.expiry,
             healer=self.healer,
-            index_healing=self.index_healing,
-            catching_up=self.catching_up,
-            bucket=storage if is_bucket else None,
             report=reports.queue,
             report_swept=reports.swept,
         )
+
+    def jobs(self) -> list[Job]:
+        """Return the background jobs of a server."""
+        jobs = [
+            *self._jobs.all(),
+            Job(lambda stopping: self.index_healing.heal(stopping.within)),
+            Job(self._catch_up, max_pause_s=_CATCH_UP_S, at_once=True),
+        ]
+        if (expiry := self.expiry) is not None:
+            jobs.append(Job(lambda stopping: expiry.mark_expired(stopping.within)))
+        return jobs
+
+    async def _catch_up(self, stopping: Stopping) -> None:
+        # If another process has compared the index, that process also warns about missing files.
+        healed = await self.catching_up.catch_up(stopping.within)
+        if healed is not None and healed.is_whole and self._is_bucket:
+            await warn_about_missing_bytes(self.storage, self.database, stopping.is_set)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,14 +185,15 @@ class Parts:
         """
         async with (
             self.keys.keep_fresh() if self.keys else contextlib.nullcontext(),
-            self.library.database.kept_open(),
+            self.library.database.kept_open(*_ROWS),
             self.library.filling.running(
                 self.storage,
                 stop_within_s=_INDEX_STOPS_WITHIN_S,
                 before_writing=self.library.catching_up.note_start,
             ),
-            self.library.background.running(
-                every_s=self.settings.sweep_interval_seconds,
+            background.running(
+                self.library.jobs(),
+                every_s=self.settings.section(DatabaseSettings).sweep_interval_seconds,
                 stop_within_s=min(_SWEEPER_STOPS_WITHIN_S, self.settings.drain_seconds),
             ),
         ):
@@ -186,13 +224,15 @@ def assemble(
     `authorize` replaces the verification of tokens, but not the signing of URLs. `images_url` is
     the beginning of public and signed URLs, if it is not in the settings.
     """
-    keys, tokens, proxy_key = None, None, settings.proxy_key  # invalid settings open nothing
+    proxy_key = settings.section(SpeedSettings).proxy_key  # invalid settings open nothing
+    keys, tokens = None, None
     secrets, made_secret = signing_secrets(settings.secret)
     if authorize is None:
         keys = open_keys(settings.keys)
         tokens = VerifiedTokens(verifier_of(keys, settings))
         authorize = tokens.verify
-    filling = IndexFilling(MediaDatabase(settings.rows), report_mark=reports.mark)
+    database = MediaDatabase(settings.section(DatabaseSettings).rows)
+    filling = IndexFilling(database, report_mark=reports.mark)
     storage = open_storage(
         settings.storage,
         settings.save_rules,
@@ -200,7 +240,7 @@ def assemble(
         changes=filling,
         disk=_disk_of(settings),
     )
-    derived = DerivedImages(settings.derived, report=reports.picture)
+    derived = DerivedImages(settings.section(PictureSettings).derived, report=reports.picture)
     return Parts(
         settings=settings,
         storage=storage,
@@ -209,7 +249,9 @@ def assemble(
         keys=keys,
         tokens=tokens,
         signer=UrlSigner(secrets),
-        library=Library(settings, storage, filling, derived, reports),
+        library=Library(
+            settings, storage, database=database, filling=filling, derived=derived, reports=reports
+        ),
         images_url=images_url or settings.images_url,
         signed_images_url=images_url or settings.api_images_url,
         media_url=_media_url_of(settings, images_url),
@@ -228,9 +270,17 @@ async def opened_library(settings: Settings) -> AsyncIterator[Library]:
     """Context manager: open the media library of an existing store, for a command."""
     require_store(settings.storage)
     async with opened_storage(settings) as storage:
-        derived = DerivedImages(settings.derived)
-        filling = IndexFilling(MediaDatabase(settings.rows))
-        library = Library(settings, storage, filling, derived, UNREPORTED)
+        derived = DerivedImages(settings.section(PictureSettings).derived)
+        database = MediaDatabase(settings.section(DatabaseSettings).rows)
+        filling = IndexFilling(database)
+        library = Library(
+            settings,
+            storage,
+            database=database,
+            filling=filling,
+            derived=derived,
+            reports=UNREPORTED,
+        )
         try:
             yield library
         finally:
@@ -262,20 +312,22 @@ async def opened_inspection(settings: Settings) -> AsyncIterator[Inspection]:
 
 
 def _disk_of(settings: Settings) -> Callable[..., ImageStorage]:
-    return functools.partial(FastDiskStorage, list_cache_bytes=settings.list_cache_bytes)
+    return functools.partial(
+        FastDiskStorage, list_cache_bytes=settings.section(SpeedSettings).list_cache_bytes
+    )
 
 
 def _names_in_data_dir(settings: Settings) -> list[str]:
     files = [settings.data_dir / FILE_NAME]
-    if settings.retention_file is not None:
-        files.append(settings.retention_file)
+    if (file := settings.section(RetentionSettings).retention_file) is not None:
+        files.append(file)
     top = settings.data_dir.absolute()
     inside = (file.absolute() for file in files)
     return [file.relative_to(top).parts[0] for file in inside if top in file.parents]
 
 
 def _media_url_of(settings: Settings, images_url: str | None) -> Callable[[MediaResource], str]:
-    base = settings.media_url
+    base = settings.section(LibrarySettings).media_url
     if settings.storage.public_url:
         return lambda resource: f"{base}/{quote(resource.storage_key.text, safe='/')}"
     if images_url is not None and images_url.endswith(_IMAGES):
@@ -285,9 +337,10 @@ def _media_url_of(settings: Settings, images_url: str | None) -> Callable[[Media
 
 def rules_of(settings: Settings) -> Rules:
     """Read the retention rules from their file and `STILLROOM_COMPUTE_TTL`."""
-    file = settings.retention_file
+    section = settings.section(RetentionSettings)
+    file = section.retention_file
     return read_rules(
         file or settings.data_dir / FILE_NAME,
         is_named=file is not None,
-        compute_ttl=settings.compute_ttl,
+        compute_ttl=section.compute_ttl,
     )

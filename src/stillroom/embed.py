@@ -21,9 +21,9 @@ from stillroom.features.library.service import MediaResourceService
 from stillroom.features.pictures import confinement
 from stillroom.in_process import InProcessImageStore
 from stillroom.router import sign_in_of, stillroom_router
+from stillroom.settings import AllSettings
 from stillroom.store.api.operation import raw_target
 from stillroom.store.auth.grants import Authorize
-from stillroom.store.settings import Settings
 from stillroom.variables import BUCKET
 
 _DEFAULT_SERVER: Final = ("127.0.0.1", 8000)
@@ -77,7 +77,7 @@ class Stillroom:
             ConfigurationError: the settings are invalid or do not work together.
         """
         bucket = {name.lower(): "" for name in BUCKET} if storage == "disk" else {}
-        resolved = Settings.read(**{"data_dir": data_dir, **bucket, **settings})
+        resolved = AllSettings.read(**{"data_dir": data_dir, **bucket, **settings})
         parts = assemble(
             resolved,
             authorize=authorize,
@@ -159,7 +159,7 @@ def create_router(
     ).router
 
 
-def _gallery_router(settings: Settings) -> APIRouter:
+def _gallery_router(settings: AllSettings) -> APIRouter:
     return gallery_router(
         Gallery.of_package(
             image_origins=settings.storage.image_origins,

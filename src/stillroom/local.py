@@ -27,9 +27,9 @@ from stillroom.features.library.resource import Change, MediaResource, ResourceP
 from stillroom.features.library.service import MediaResourceService
 from stillroom.in_process import InProcessSender, root_of
 from stillroom.paths import StorageKey
+from stillroom.settings import AllSettings
 from stillroom.store.auth.grants import Grant
 from stillroom.store.http.parameters import resource_id as parse_id
-from stillroom.store.settings import Settings
 
 T = TypeVar("T")
 
@@ -54,7 +54,7 @@ def open_store(data_dir: str | Path | None = None, **settings: object) -> "Local
     Raises:
         ConfigurationError: the settings are invalid or do not work together.
     """
-    resolved = Settings.read(data_dir=data_dir, **settings)
+    resolved = AllSettings.read(data_dir=data_dir, **settings)
     return LocalImageStore(lambda: assemble(resolved, authorize=lambda _: Grant.everything()))
 
 

@@ -11,9 +11,9 @@ from typing import Any
 
 from running import STILLROOM
 from stillroom.paths import KeyPrefix
+from stillroom.settings import AllSettings
 from stillroom.store.choose import open_storage
 from stillroom.store.disk.attributes import Attributes
-from stillroom.store.settings import Settings
 from stillroom.store.values import ListQuery, StoredImage
 
 MANY = 10_000
@@ -56,7 +56,7 @@ def write(data: Path, images: dict[str, bytes]) -> None:
             known.write(opened.fileno())
 
 
-def facts(settings: Settings) -> dict[str, tuple[int, str, bytes | None, int]]:
+def facts(settings: AllSettings) -> dict[str, tuple[int, str, bytes | None, int]]:
     async def look() -> dict[str, tuple[int, str, bytes | None, int]]:
         storage = open_storage(settings.storage, settings.save_rules)
         pages = [

@@ -22,7 +22,7 @@ from acceptance.pasting import (
 from running import IMAGES, Server, free_port, running, wait_until_ready
 from services.ports import free_ports
 from services.seaweedfs import bucket_variables
-from stillroom.features.library.migrations import HEAD
+from stillroom.features.database.migrations import HEAD
 from waiting import until
 
 

@@ -23,7 +23,7 @@ from services.stub_r2 import Stored, StubR2, served
 from services.stub_wire import BUCKET as STUB_BUCKET
 from services.stub_wire import KEY_ID as STUB_KEY_ID
 from services.stub_wire import SECRET as STUB_SECRET
-from stillroom.store.settings import Settings
+from stillroom.settings import AllSettings
 from waiting import until
 
 pytestmark = [pytest.mark.slow, pytest.mark.whole]
@@ -130,14 +130,14 @@ def test_there_and_back_everything_is_as_it_was(
 
     runs = (there, across, home, beside)
     assert [ran.status for ran in runs] == [0] * 4, [ran.out for ran in runs]
-    before = facts(Settings.of_values(data_dir=source))
+    before = facts(AllSettings.of_values(data_dir=source))
     assert len(before) == len(images)
     assert before["media/1/file.png"][1] == "image/png"
     for settings in (
-        Settings.read_file(bucket),
-        Settings.read_file(second),
-        Settings.of_values(data_dir=back),
-        Settings.of_values(data_dir=third),
+        AllSettings.read_file(bucket),
+        AllSettings.read_file(second),
+        AllSettings.of_values(data_dir=back),
+        AllSettings.of_values(data_dir=third),
     ):
         assert facts(settings) == before
     for name in before:
@@ -170,7 +170,7 @@ def test_a_type_that_another_tool_has_given_goes_along(
 
     assert migrate("--from", bucket, "--to", tmp_path / "back").status == 0
 
-    found = facts(Settings.of_values(data_dir=tmp_path / "back"))["compute/x.bin"]
+    found = facts(AllSettings.of_values(data_dir=tmp_path / "back"))["compute/x.bin"]
     assert found[:2] == (3, "image/x-raw")
 
 
@@ -217,8 +217,8 @@ def test_a_store_that_is_written_to_meanwhile_needs_one_more_run(
     assert during.status == 0, during.out
     assert after.status == 0, after.out
     source, target = (
-        facts(Settings.of_values(data_dir=server.data)),
-        facts(Settings.read_file(bucket)),
+        facts(AllSettings.of_values(data_dir=server.data)),
+        facts(AllSettings.read_file(bucket)),
     )
     assert {name: found[2] for name, found in target.items() if name in source} == {
         name: found[2] for name, found in source.items()

@@ -12,7 +12,7 @@ import pytest
 from acceptance.migrating import migrate, settings_file
 from acceptance.test_verify import fill, flip
 from running import STILLROOM
-from stillroom.store.settings import Settings
+from stillroom.settings import AllSettings
 from waiting import until
 
 pytestmark = [pytest.mark.slow, pytest.mark.whole]
@@ -167,11 +167,11 @@ def test_a_settings_file_is_believed_alone(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setenv("STILLROOM_DATABASE_URL", "postgresql://a@b/c")
     monkeypatch.setenv("STILLROOM_PORT", "9")
 
-    settings = Settings.read_file(file)
+    settings = AllSettings.read_file(file)
 
     assert settings.r2_bucket_name == "images"
     assert settings.r2_secret_access_key.get_secret_value() == "a$b${HOME}c#d"
     assert settings.cors_origins == ["https://a.example.com", "https://b.example.com"]
     assert (settings.database_url, settings.port) == (None, 8000)
     monkeypatch.setenv("R2_ENDPOINT_URL", "https://r2.example.com")
-    assert Settings.of_values(data_dir=tmp_path).r2_endpoint_url == ""
+    assert AllSettings.of_values(data_dir=tmp_path).r2_endpoint_url == ""

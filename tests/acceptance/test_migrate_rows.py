@@ -12,15 +12,16 @@ import pytest
 from acceptance.migrating import facts, migrate, settings_file, write
 from pictures import picture
 from running import IMAGES, STILLROOM, running
-from stillroom.features.library.config import SqliteConfig
-from stillroom.features.library.migrations import migrate as migrate_tables
-from stillroom.features.library.resource import IMAGE, RELOCATED, MediaResource, new_id, now
-from stillroom.features.library.rows.engine import RowsEngine
+from stillroom.features.database.clock import new_id, now
+from stillroom.features.database.config import SqliteConfig
+from stillroom.features.database.engine import RowsEngine
+from stillroom.features.database.migrations import migrate as migrate_tables
+from stillroom.features.library.resource import IMAGE, RELOCATED, MediaResource
 from stillroom.features.library.rows.tables import deletions
 from stillroom.features.library.rows.transfer import RowTransfer
 from stillroom.paths import StorageKey
+from stillroom.settings import AllSettings
 from stillroom.store.choose import open_storage
-from stillroom.store.settings import Settings
 from waiting import until
 
 pytestmark = [pytest.mark.slow, pytest.mark.whole]
@@ -50,7 +51,8 @@ def library_of(data: Path, count: int) -> list[MediaResource]:
         for first in range(0, count, 200):  # each is a transaction, which has ten seconds
             await handover.take(found[first : first + 200], set())
         storage = open_storage(
-            Settings.of_values(data_dir=data).storage, Settings.of_values(data_dir=data).save_rules
+            AllSettings.of_values(data_dir=data).storage,
+            AllSettings.of_values(data_dir=data).save_rules,
         )
         marks = []
         for number in range(0, count, 3):
@@ -130,7 +132,7 @@ def test_rows_alone_move_to_another_database(tmp_path: Path, database_url: str) 
         made = client.post(f"{library}/ingest", json={"storage_key": "compute/a.png"}).json()
         known = {"dominant_color": "#112233"}  # from here on nothing is computed
         made = client.patch(f"{library}/{made['id']}", json=known).json()
-    before = facts(Settings.of_values(data_dir=tmp_path / "data"))
+    before = facts(AllSettings.of_values(data_dir=tmp_path / "data"))
     new = settings_file(
         tmp_path / "new.env",
         STILLROOM_DATA_DIR=tmp_path / "data",
@@ -141,7 +143,7 @@ def test_rows_alone_move_to_another_database(tmp_path: Path, database_url: str) 
 
     assert (ran.status, ran.err) == (0, "")
     assert "1 resource: 1 new, 1 mark" in ran.out
-    assert facts(Settings.of_values(data_dir=tmp_path / "data")) == before
+    assert facts(AllSettings.of_values(data_dir=tmp_path / "data")) == before
     with running(tmp_path, database_url=database_url) as server, server.client() as client:
         assert client.get(f"{library}/{made['id']}").json() == made | {
             "url": f"{server.url}{library}/{made['id']}/file"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from acceptance.pasting import ROOT
-from stillroom.store.settings.fields import Fields
+from stillroom.settings import AllSettings
 
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]
 
@@ -19,7 +19,7 @@ def test_every_setting_has_its_row_and_its_meaning_in_one_table() -> None:
 
     rows = re.findall(r"^\| `(?:STILLROOM_|(?=R2_))(\w+)` .*\| +(.*) +\|$", page, re.MULTILINE)
 
-    assert {name for name, _ in rows} == {name.upper() for name in Fields.model_fields}
+    assert {name for name, _ in rows} == {name.upper() for name in AllSettings.model_fields}
     assert [name for name, meaning in rows if not meaning] == []
     tables = [
         page for page in PAGES if re.search(r"^\| Variable +\|", page.read_text(), re.MULTILINE)

@@ -16,9 +16,9 @@ from at_the_prompt import ran
 from pictures import picture
 from running import IMAGES, STILLROOM, Server, running
 from services.seaweedfs import bucket_variables
-from stillroom.features.library.config import PostgresConfig, RowsConfig, SqliteConfig
-from stillroom.features.library.resource import now
-from stillroom.features.library.rows.engine import migrating
+from stillroom.features.database.clock import now
+from stillroom.features.database.config import PostgresConfig, RowsConfig, SqliteConfig
+from stillroom.features.database.engine import migrating
 from stillroom.features.library.rows.tables import deletions
 from stillroom.paths import image_entry
 from waiting import until

@@ -19,10 +19,12 @@ from at_the_prompt import ran
 from pictures import picture
 from running import IMAGES, STILLROOM, Server, running
 from services.seaweedfs import bucket_variables
-from stillroom.features.library.config import PostgresConfig, RowsConfig, SqliteConfig
-from stillroom.features.library.resource import DELETION, new_id, now
-from stillroom.features.library.rows.engine import migrating
-from stillroom.features.library.rows.tables import dead_letters, deletions, scans
+from stillroom.features.database.clock import new_id, now
+from stillroom.features.database.config import PostgresConfig, RowsConfig, SqliteConfig
+from stillroom.features.database.engine import migrating
+from stillroom.features.database.tables import scans
+from stillroom.features.library.resource import DELETION
+from stillroom.features.library.rows.tables import dead_letters, deletions
 from stillroom.paths import StorageKey
 from waiting import until
 

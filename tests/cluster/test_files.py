@@ -11,9 +11,9 @@ from services.proxies import DEPLOY
 from services.s3 import Operator
 from services.seaweedfs import BUCKET
 from stillroom.errors import ConfigurationError
+from stillroom.settings import AllSettings
 from stillroom.store.auth.choose import signing_secrets
 from stillroom.store.auth.keys import check_secrets
-from stillroom.store.settings import Settings
 
 
 def test_the_environment_file_holds_settings_alone_and_no_secret_that_works(
@@ -22,9 +22,9 @@ def test_the_environment_file_holds_settings_alone_and_no_secret_that_works(
     shipped = shared_environment({})
     for name, value in shipped.items():
         monkeypatch.setenv(name, value)
-    settings = Settings.read()
+    settings = AllSettings.read()
 
-    known = {name.upper() for name in Settings.model_fields}
+    known = {name.upper() for name in AllSettings.model_fields}
     assert {name.removeprefix("STILLROOM_") for name in shipped} <= known
     secrets, _ = signing_secrets(settings.secret)
     with pytest.raises(ConfigurationError, match="32 bytes"):

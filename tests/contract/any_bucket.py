@@ -13,16 +13,16 @@ from contract.images import RULES
 from contract.suite import StorageContract
 from stillroom.errors import ImageNotFound
 from stillroom.paths import KeyPrefix, StorageKey
+from stillroom.settings import AllSettings
 from stillroom.store.choose import R2Config, open_storage
 from stillroom.store.port import ImageStorage
-from stillroom.store.settings import Settings
 from stillroom.store.values import ListQuery
 
 EVERYTHING = ListQuery(KeyPrefix(""), limit=1000)
 
 
 def config() -> R2Config:
-    found = Settings.read().storage
+    found = AllSettings.read().storage
     assert isinstance(found, R2Config), "set the R2_ variables of a bucket"
     return found
 

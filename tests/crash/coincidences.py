@@ -14,7 +14,8 @@ from crash.scene import Scene
 from media.library import Library, is_there, key
 from pictures import picture
 from stillroom.errors import BackendUnavailable, ImageNotFound, ResourceConflict
-from stillroom.features.library.resource import EXPIRED, now
+from stillroom.features.database.clock import now
+from stillroom.features.library.resource import EXPIRED
 from stillroom.features.library.rows.tables import intents, resources
 
 _AT_ONCE = 20

@@ -15,8 +15,8 @@ from crash.scene import Scene
 from media.library import Library
 from services.faulty_proxy import FaultyProxy, faulty_proxy
 from services.seaweedfs import SeaweedFS, bucket_variables
+from stillroom.settings import AllSettings
 from stillroom.store.choose import open_storage
-from stillroom.store.settings import Settings
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def pair(request: pytest.FixtureRequest) -> tuple[str, str]:
 async def scene(variables: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Scene]:
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    settings = Settings.read()
+    settings = AllSettings.read()
     storage = open_storage(settings.storage, RULES)
     library = Library(storage, settings.rows)
     yield Scene({**os.environ, **variables}, library)

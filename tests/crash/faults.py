@@ -25,7 +25,12 @@ Decide = Callable[[str, tuple[Any, ...]], Verdict]
 FOLLOWED: Final = "CRASH_FAULTS"
 """The environment variable that names the file which a server's processes follow."""
 
-_STORAGE: Final = "stillroom.store"
+_STORAGE: Final = (
+    "stillroom.store.disk",
+    "stillroom.store.bucket",
+    "stillroom.store.s3",
+    "stillroom.speed.disk",
+)
 _CALLS: Final = (
     "close", "copy_file_range", "dup", "fstat", "fstatvfs", "fsync", "ftruncate", "getxattr",
     "link", "listdir", "mkdir", "open", "posix_fallocate", "pread", "preadv", "readlink", "replace",

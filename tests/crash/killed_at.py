@@ -20,7 +20,7 @@ from sqlalchemy import event
 
 from crash.rules import rules_about
 from stillroom.assembly import opened_library
-from stillroom.features.library import migrations  # noqa: F401  (imported once, not by each child)
+from stillroom.features.database import migrations  # noqa: F401  (once, not by each child)
 from stillroom.features.library.rows import repository  # noqa: F401  (as above)
 from stillroom.features.library.service import MediaResourceService
 from stillroom.features.library.sweeper import Sweeper
@@ -30,10 +30,10 @@ from stillroom.features.retention.rules import Rules
 from stillroom.features.runs import deletion as run_deletion
 from stillroom.features.runs import service as run_service
 from stillroom.paths import ImagePath, StorageKey
+from stillroom.settings import AllSettings
 from stillroom.store.bucket.storage import R2ImageStorage
 from stillroom.store.disk.publisher import Publisher
 from stillroom.store.disk.storage import DiskImageStorage
-from stillroom.store.settings import Settings
 
 passed = 0
 kill_at = 0
@@ -92,7 +92,7 @@ async def goes_on(_: float) -> bool:
 
 
 async def work(deed: str, what: str) -> None:
-    async with opened_library(Settings.read()) as library:
+    async with opened_library(AllSettings.read()) as library:
         storage, database = library.storage, library.database
         await database.rows()  # migrating has a test of its own
         event.listen(sa.Engine, "before_cursor_execute", before_statement)
@@ -105,7 +105,7 @@ async def work(deed: str, what: str) -> None:
         elif deed == "expire":
             await expiry.mark_expired(goes_on)
         elif deed == "sweep-by-rules":
-            await Sweeper(storage, database, expiry=expiry).sweep()
+            await Sweeper(storage, database, still_holds=expiry.still_holds).sweep()
         elif deed == "publish":
             (await library.runs.publish(ImagePath.parse(what), None)).close()
         elif deed == "delete":

@@ -9,8 +9,9 @@ import pytest
 from crash.scene import Scene
 from media.library import is_there, key, make_due
 from pictures import picture
-from stillroom.features.library.migrations import HEAD
-from stillroom.features.library.resource import EXPIRED, now
+from stillroom.features.database.clock import now
+from stillroom.features.database.migrations import HEAD
+from stillroom.features.library.resource import EXPIRED
 from stillroom.features.library.rows.tables import deletions, intents, resources
 
 pytestmark = [pytest.mark.slow]  # a process for each point

@@ -10,12 +10,13 @@ from crash.scene import Scene
 from media.expiring import by_rules, let_it_be_time
 from media.library import GRACE, is_there, key, make_due
 from pictures import picture
-from stillroom.features.library.resource import now
-from stillroom.features.library.rows.tables import deletions, run_deletions
+from stillroom.features.database.clock import now
+from stillroom.features.library.rows.tables import deletions
 from stillroom.features.library.sweeper import Sweeper
 from stillroom.features.retention.expiry import never_stops
 from stillroom.features.runs.deletion import RunDeletions
 from stillroom.features.runs.service import Runs
+from stillroom.features.runs.tables import run_deletions
 from stillroom.paths import ImagePath
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # a process for each point
@@ -43,8 +44,8 @@ def sweeper(scene: Scene, folder: str) -> Sweeper:
     return Sweeper(
         storage,
         database,
-        expiry=by_rules(library, *rules_about(folder)),
-        run_deletions=RunDeletions(storage, database, grace=GRACE),
+        still_holds=by_rules(library, *rules_about(folder)).still_holds,
+        resume=RunDeletions(storage, database, grace=GRACE).resume,
     )
 
 

@@ -11,11 +11,12 @@ from crash.scene import Scene
 from media.library import GRACE, is_there, key, make_due
 from pictures import picture
 from stillroom.errors import RunConflict
-from stillroom.features.library.resource import now
-from stillroom.features.library.rows.tables import deletions, run_deletions
+from stillroom.features.database.clock import now
+from stillroom.features.library.rows.tables import deletions
 from stillroom.features.library.sweeper import Sweeper
 from stillroom.features.runs.deletion import RunDeletions
 from stillroom.features.runs.service import Runs
+from stillroom.features.runs.tables import run_deletions
 from stillroom.paths import ImagePath
 from stillroom.store.values import ListQuery
 
@@ -69,7 +70,7 @@ async def test_a_run_whose_deletion_is_killed_anywhere_goes(scene: Scene) -> Non
     await library.database.rows()
     runs = Runs(storage, library.database)
     deleting = RunDeletions(storage, library.database, grace=GRACE)
-    sweeper = Sweeper(storage, library.database, run_deletions=deleting)
+    sweeper = Sweeper(storage, library.database, resume=deleting.resume)
     with scene.launcher() as launcher:
         for number in itertools.count(1):
             folder, paths = await saved(scene, number)

@@ -10,11 +10,11 @@ import sqlalchemy as sa
 from crash.rounds import WORKERS
 from generation.carriers import png
 from running import IMAGES, Server, running
-from stillroom.features.library.config import SqliteConfig
-from stillroom.features.library.resource import now
-from stillroom.features.library.rows.engine import migrating
-from stillroom.features.library.rows.scans import INDEX
-from stillroom.features.library.rows.tables import scans
+from stillroom.features.database.clock import now
+from stillroom.features.database.config import SqliteConfig
+from stillroom.features.database.engine import migrating
+from stillroom.features.database.tables import scans
+from stillroom.features.search.values import INDEX_SCAN
 from waiting import until
 
 SEARCH = "/api/v1/storage/search"
@@ -32,7 +32,7 @@ def compared(server: Server) -> bool:
     """Return whether the hourly comparison has run, so that the next one is an hour away."""
     config = SqliteConfig(server.data / ".stillroom/library.db")
     with migrating(config) as connection:
-        asked = sa.select(scans.c.next_at).where(scans.c.name == INDEX)
+        asked = sa.select(scans.c.next_at).where(scans.c.name == INDEX_SCAN)
         next_at = connection.execute(asked).scalar_one_or_none()
     return next_at is not None and next_at > now()
 

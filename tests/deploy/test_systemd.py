@@ -19,7 +19,7 @@ from services.proxies import DEPLOY
 from services.seaweedfs import BUCKET, KEY_ID, SeaweedFS
 from services.seaweedfs import SECRET as SECRET_KEY
 from services.systemd import Manager, systemd
-from stillroom.store.settings import Settings
+from stillroom.settings import AllSettings
 from waiting import until
 
 # Two at once would share one tree of control groups.
@@ -84,7 +84,7 @@ def test_both_services_may_do_the_same() -> None:
 def test_a_stop_has_the_time_that_answers_under_way_have() -> None:
     lines = dict(settings_of("stillroom.service"))
 
-    drained = Settings.model_fields["drain_seconds"].default
+    drained = AllSettings.model_fields["drain_seconds"].default
     assert int(lines["TimeoutStopSec"]) >= drained + 5 + 5
     assert lines["KillMode"] == "mixed"
 

@@ -13,11 +13,11 @@ from alembic.script import ScriptDirectory
 
 from pictures import picture
 from running import IMAGES, running
-from stillroom.features.library import migrations
-from stillroom.features.library.config import PostgresConfig, RowsConfig, SqliteConfig
+from stillroom.features.database import migrations
+from stillroom.features.database.config import PostgresConfig, RowsConfig, SqliteConfig
+from stillroom.features.database.engine import migrating
+from stillroom.features.database.migrations import HEAD, migrate
 from stillroom.features.library.database import MediaDatabase
-from stillroom.features.library.migrations import HEAD, migrate
-from stillroom.features.library.rows.engine import migrating
 from stillroom.features.library.rows.tables import dead_letters, deletions
 
 pytestmark = pytest.mark.slow

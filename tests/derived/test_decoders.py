@@ -29,9 +29,9 @@ from stillroom.features.pictures import decoders as pool
 from stillroom.features.pictures.confinement import missing
 from stillroom.features.pictures.decoders import Decoders
 from stillroom.features.pictures.derivation import Derivation
+from stillroom.features.pictures.metrics import report_confinement
 from stillroom.features.pictures.wire import Job
-from stillroom.store.settings import Settings
-from stillroom.store.telemetry.metrics import report_confinement
+from stillroom.settings import AllSettings
 from waiting import eventually
 
 pytestmark = pytest.mark.slow
@@ -262,13 +262,13 @@ def test_what_a_machine_lacks_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path:
     monkeypatch.setattr(confinement, "_landlock_version", lambda _: 0)
 
     assert missing() == ("Landlock", "seccomp")
-    said = check_settings(Settings.read()).warnings
+    said = check_settings(AllSettings.read()).warnings
     assert [line for line in said if "decoding processes" in line] == [
         f"{gap}: {remedy}" for gap, remedy in confinement.gaps()
     ]
     shown = CliRunner().invoke(doctor, ["--data-dir", str(tmp_path)]).output
     assert shown.count("note  decoders") == 2
-    report_confinement(missing())
+    report_confinement()
     for part in ("landlock", "seccomp"):
         assert REGISTRY.get_sample_value("stillroom_decoders_confined", {"by": part}) == 0
 

@@ -64,7 +64,7 @@ async def test_no_path_leads_to_the_cache_and_no_listing_shows_it(store: Store) 
 
     (kept,) = store.kept()
     assert (await store.client.get(IMAGES)).json() == ["a.png"]
-    inside = f".stillroom/features/pictures/{kept.parent.name}/{kept.name}"
+    inside = f".stillroom/derived/{kept.parent.name}/{kept.name}"
     for path in (inside, f"..%2f{inside.replace('/', '%2f')}"):
         assert (await store.get(path)).status_code in (404, 422)
 
@@ -79,7 +79,7 @@ async def test_without_room_for_a_cache_pictures_are_made_all_the_same(running: 
 
 async def test_a_cache_that_cannot_be_written_costs_no_answer(store: Store) -> None:
     (store.data / ".stillroom").mkdir(exist_ok=True)
-    (store.data / ".stillroom/features/pictures").write_text("in the way")
+    (store.data / ".stillroom/derived").write_text("in the way")
     await store.save("a.png", picture())
 
     for _ in range(2):

@@ -85,4 +85,4 @@ async def test_what_goes_wrong_on_the_callers_side_is_the_callers_own(
             await stillroom.images.save("b", PNG, progress=refuse_progress)
         assert not await stillroom.images.exists("b")
         with pytest.raises(InvalidPath, match="must begin with `compute/`"):
-            await stillroom.features.library.ingest_from_storage_key("a")
+            await stillroom.media.ingest_from_storage_key("a")

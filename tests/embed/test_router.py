@@ -14,9 +14,9 @@ from in_process import IMAGES, PNG, client_of
 from pictures import picture
 from stillroom.app import create_app
 from stillroom.embed import Stillroom, create_router
+from stillroom.settings import AllSettings
 from stillroom.store.auth.grants import Grant
 from stillroom.store.auth.tokens import mint_token
-from stillroom.store.settings import Settings
 from waiting import eventually
 
 
@@ -57,7 +57,7 @@ async def test_smaller_pictures_are_made_there_too(
     made = await client.get(f"{IMAGES}/a.png?width=64")
 
     assert (made.status_code, made.headers["content-type"]) == (200, "image/webp")
-    assert len(list((tmp_path / ".stillroom/features/pictures").glob("??/*"))) == 1
+    assert len(list((tmp_path / ".stillroom/derived").glob("??/*"))) == 1
     signed = await client.post(
         "/api/v1/storage/signed-urls", json={"path": "a.png", "transform": {"width": 64}}
     )
@@ -76,7 +76,7 @@ async def test_the_document_of_the_app_has_the_operations_as_the_servers_has_the
     client: httpx.AsyncClient, tmp_path: Path
 ) -> None:
     document = (await client.get("/openapi.json")).json()
-    of_server = create_app(Settings(data_dir=tmp_path, min_free_bytes=0)).openapi()
+    of_server = create_app(AllSettings(data_dir=tmp_path, min_free_bytes=0)).openapi()
 
     assert document["info"]["title"] == "My compute server"
     assert document["paths"].pop("/generate")
@@ -161,7 +161,7 @@ async def test_the_lifespan_sweeps_also_where_it_is_given_twice(tmp_path: Path) 
         async with client_of(app):
             path = f"a/{number}.png"
             await stillroom.images.save(path, picture(size=(8 + number, 8)))
-            resource = await stillroom.features.library.ingest_from_storage_key(f"compute/{path}")
+            resource = await stillroom.media.ingest_from_storage_key(f"compute/{path}")
             await eventually(partial(is_deleted, stillroom, path))
             assert (tmp_path / resource.storage_key.text).is_file()
 

@@ -19,10 +19,10 @@ from pictures import picture
 from services.postgres import PostgreSQL
 from services.s3 import Operator
 from services.seaweedfs import SeaweedFS
-from stillroom.features.library.config import PostgresConfig, RowsConfig, SqliteConfig
-from stillroom.features.library.migrations import migrate
+from stillroom.features.database.config import PostgresConfig, RowsConfig, SqliteConfig
+from stillroom.features.database.migrations import migrate
+from stillroom.features.database.tables import metadata
 from stillroom.features.library.resource import MediaResource
-from stillroom.features.library.rows.tables import metadata
 from stillroom.store.choose import DiskConfig, R2Config, open_storage
 from stillroom.store.port import ImageStorage
 

@@ -5,8 +5,8 @@ from datetime import timedelta
 import sqlalchemy as sa
 
 from media.library import Library
-from stillroom.features.library.resource import now
-from stillroom.features.library.rows.tables import scans
+from stillroom.features.database.clock import now
+from stillroom.features.database.tables import scans
 from stillroom.features.retention.expiry import Expiry
 from stillroom.features.retention.rules import COMPUTE_TTL, Rule, Rules
 

@@ -3,6 +3,7 @@
 import hashlib
 import uuid
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -10,11 +11,14 @@ import sqlalchemy as sa
 
 from contract.images import read_key
 from stillroom.errors import ImageNotFound
-from stillroom.features.library.background import Background
-from stillroom.features.library.config import RowsConfig, SqliteConfig
+from stillroom.features.database import background
+from stillroom.features.database.background import Job
+from stillroom.features.database.clock import new_id, now
+from stillroom.features.database.config import RowsConfig, SqliteConfig
+from stillroom.features.database.engine import migrating
+from stillroom.features.library.background import LibraryJobs
 from stillroom.features.library.database import MediaDatabase
-from stillroom.features.library.resource import DELETION, Intent, MediaResource, new_id, now
-from stillroom.features.library.rows.engine import migrating
+from stillroom.features.library.resource import DELETION, Intent, MediaResource
 from stillroom.features.library.rows.tables import (
     dead_letters,
     deletions,
@@ -97,10 +101,16 @@ class Library:
         )
 
     def sweeper(self) -> Sweeper:
-        return Sweeper(self.seen, self.database, expiry=self.expiry)
+        still_holds = self.expiry.still_holds if self.expiry else None
+        return Sweeper(self.seen, self.database, still_holds=still_holds)
 
-    def background(self) -> Background:
-        return Background(self.database, self.sweeper(), expiry=self.expiry)
+    def background(
+        self, *, every_s: float, stop_within_s: float
+    ) -> AbstractAsyncContextManager[None]:
+        jobs = LibraryJobs(self.database, self.sweeper()).all()
+        if (expiry := self.expiry) is not None:
+            jobs.append(Job(lambda stopping: expiry.mark_expired(stopping.within)))
+        return background.running(jobs, every_s=every_s, stop_within_s=stop_within_s)
 
     async def sweep(self, progress: Callable[[Swept], None] = lambda _: None) -> Swept:
         return await self.sweeper().sweep(progress)

@@ -9,7 +9,7 @@ import pytest
 
 from contract.images import RULES
 from media.library import Library
-from stillroom.features.library.config import RowsConfig
+from stillroom.features.database.config import RowsConfig
 from stillroom.features.library.resource import MediaResource
 from stillroom.maintenance.inspection.choose import open_inspection
 from stillroom.maintenance.inspection.port import Inspection

@@ -10,8 +10,8 @@ import pytest
 from media.expiring import by_rules, let_it_be_time
 from media.library import Library
 from pictures import picture
-from stillroom.features.library import clock
-from stillroom.features.library.config import RowsConfig
+from stillroom.features.database import clock
+from stillroom.features.database.config import RowsConfig
 from stillroom.features.library.sweeper import Sweeper, Swept
 from stillroom.features.retention import expiry, plan
 from stillroom.features.retention.evaluator import RetentionEvaluator
@@ -47,8 +47,8 @@ class RetainingLibrary(Library):
         return Sweeper(
             self.seen,
             self.database,
-            expiry=self.expiry,
-            run_deletions=RunDeletions(self.seen, self.database, grace=timedelta(0)),
+            still_holds=self.expiry.still_holds if self.expiry else None,
+            resume=RunDeletions(self.seen, self.database, grace=timedelta(0)).resume,
         )
 
     @property

@@ -17,8 +17,8 @@ from services.stub_faults import answers
 from services.stub_r2 import Fault, StubR2, served
 from services.stub_wire import BUCKET, KEY_ID, SECRET
 from stillroom.errors import BackendUnavailable
-from stillroom.features.library.config import PostgresConfig, SqliteConfig
-from stillroom.features.library.rows import engine
+from stillroom.features.database import engine
+from stillroom.features.database.config import PostgresConfig, SqliteConfig
 from stillroom.features.library.rows.tables import deletions, failed_deletions
 from stillroom.features.library.sweeper import MAX_ATTEMPTS, Swept
 from stillroom.paths import StorageKey
@@ -103,7 +103,7 @@ async def test_while_the_database_is_away_nothing_is_deleted_and_afterwards_all_
     await library.ingest("a.png")
     make_due(library)
 
-    with caplog.at_level(logging.INFO, "stillroom.features.library"):
+    with caplog.at_level(logging.INFO, "stillroom.media"):
         stopping = asyncio.Event()
         with postgres.away():
             running = asyncio.create_task(_run(library, stopping))
@@ -120,7 +120,7 @@ async def test_while_the_database_is_away_nothing_is_deleted_and_afterwards_all_
 
 
 async def _run(library: Library, stopping: asyncio.Event) -> None:
-    async with library.background().running(every_s=0.05, stop_within_s=5):
+    async with library.background(every_s=0.05, stop_within_s=5):
         await stopping.wait()
 
 

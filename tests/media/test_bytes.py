@@ -9,7 +9,7 @@ from contract.images import read_key
 from media.library import Library, key
 from pictures import picture
 from services.s3 import Operator
-from stillroom.features.library.config import SqliteConfig
+from stillroom.features.database.config import SqliteConfig
 from stillroom.store.port import ImageStorage
 from stillroom.store.s3.calls import BucketResponse, Call
 from stillroom.store.s3.client import BucketClient

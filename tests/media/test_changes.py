@@ -9,8 +9,8 @@ import sqlalchemy as sa
 from media.library import GRACE, Library, key
 from pictures import picture
 from stillroom.errors import ResourceNotFound, ResourceProtected
+from stillroom.features.database.engine import migrating
 from stillroom.features.library.resource import Change, Mark, MediaResource, ResourceQuery
-from stillroom.features.library.rows.engine import migrating
 from stillroom.features.library.rows.tables import deletions, resources
 
 

@@ -20,14 +20,13 @@ from media.library import Library, key
 from pictures import picture
 from services.postgres import PostgreSQL
 from stillroom.errors import BackendUnavailable, ConfigurationError
-from stillroom.features.library import migrations
-from stillroom.features.library.config import PostgresConfig, RowsConfig, SqliteConfig
+from stillroom.features.database import engine, migrations
+from stillroom.features.database.config import PostgresConfig, RowsConfig, SqliteConfig
+from stillroom.features.database.engine import RowsEngine, migrating
+from stillroom.features.database.migrations import HEAD, migrate
+from stillroom.features.database.tables import metadata
 from stillroom.features.library.database import MediaDatabase
-from stillroom.features.library.migrations import HEAD, migrate
 from stillroom.features.library.resource import ResourceQuery
-from stillroom.features.library.rows import engine
-from stillroom.features.library.rows.engine import RowsEngine, migrating
-from stillroom.features.library.rows.tables import metadata
 from stillroom.store.port import ImageStorage
 
 
@@ -52,7 +51,7 @@ def config(request: pytest.FixtureRequest) -> RowsConfig:
 IMPORTED_WHEN_IT_SERVES = """
 import asyncio, sys
 from pathlib import Path
-from stillroom.features.library.config import SqliteConfig
+from stillroom.features.database.config import SqliteConfig
 from stillroom.features.library.database import MediaDatabase
 
 async def serve():

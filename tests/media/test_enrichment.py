@@ -14,7 +14,8 @@ from stillroom.errors import (
     PreconditionFailed,
     ResourceNotFound,
 )
-from stillroom.features.library.resource import Change, MediaResource, ResourceQuery, new_id
+from stillroom.features.database.clock import new_id
+from stillroom.features.library.resource import Change, MediaResource, ResourceQuery
 from stillroom.features.library.rows.tables import intents, resources, tags
 
 COLOR = "#8a6d3b"

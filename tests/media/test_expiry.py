@@ -13,12 +13,13 @@ from media.expiring import OLD_AT_ONCE, expiring, let_it_be_time
 from media.library import Library, bury_by_hand, is_there, key, make_due
 from pictures import picture
 from stillroom.errors import BackendUnavailable
-from stillroom.features.library.resource import now
-from stillroom.features.library.rows.scans import EXPIRY
-from stillroom.features.library.rows.tables import deletions, scans
+from stillroom.features.database.clock import now
+from stillroom.features.database.tables import scans
+from stillroom.features.library.rows.tables import deletions
 from stillroom.features.library.sweeper import Swept
 from stillroom.features.retention import expiry
-from stillroom.features.retention.expiry import never_stops
+from stillroom.features.retention.database import expiry_rows
+from stillroom.features.retention.expiry import SCAN, never_stops
 from stillroom.features.runs.manifest import manifest_key
 from stillroom.features.runs.service import Runs
 from stillroom.paths import ImagePath, StorageKey, is_reserved
@@ -212,13 +213,14 @@ async def test_one_that_stops_or_dies_is_gone_on_with_where_it_was(library: Libr
 
 async def test_one_that_wakes_up_late_marks_nothing(library: Library) -> None:
     saved = await library.save("a.png", picture())
-    scans_of = (await library.database.rows()).scans
+    scans_of = await library.database.scans()
     first, second = uuid.uuid4(), uuid.uuid4()
     lease = timedelta(minutes=5)
-    assert await scans_of._claim(first, EXPIRY, -lease, None) == ""
-    assert await scans_of._claim(second, EXPIRY, lease, None) == ""
+    assert await scans_of._claim(first, SCAN, -lease, None) == ""
+    assert await scans_of._claim(second, SCAN, lease, None) == ""
 
-    marked = await scans_of.mark_expired(first, [saved], due_at=now(), after="x", lease=lease)
+    expiring = await expiry_rows(library.database)
+    marked = await expiring.mark_expired(first, [saved], due_at=now(), after="x", lease=lease)
     await scans_of.end(first, next_at=now())
 
     assert marked is None
@@ -233,6 +235,6 @@ async def test_it_runs_beside_a_server(library: Library) -> None:
         await library.save(f"{number}.png", picture())
     library.expiry = expiring(library)
 
-    async with library.background().running(every_s=0.05, stop_within_s=5):
+    async with library.background(every_s=0.05, stop_within_s=5):
         # In a thread: SQLite would make the loop wait for a transaction that runs on it.
         await asyncio.to_thread(until, lambda: len(library.marked()) >= 5)

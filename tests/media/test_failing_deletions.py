@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from media.library import Library, bury_by_hand, is_there, key, make_due, refuse
 from pictures import picture
 from stillroom.errors import BackendUnavailable, DeadLetterNotFound
-from stillroom.features.library.resource import now
+from stillroom.features.database.clock import now
 from stillroom.features.library.rows.tables import dead_letters, deletions, failed_deletions
 from stillroom.features.library.sweeper import MAX_ATTEMPTS, Swept
 from stillroom.paths import StorageKey

@@ -12,8 +12,9 @@ from generation import carriers
 from media.library import Library, make_due
 from pictures import picture
 from stillroom.errors import BackendUnavailable, ImageNotFound, StillroomError, UnsupportedMedia
+from stillroom.features.database.clock import new_id, now
 from stillroom.features.library.healing import MAX_ATTEMPTS, Healer, Outcome
-from stillroom.features.library.resource import Change, MediaResource, ResourceQuery, new_id, now
+from stillroom.features.library.resource import Change, MediaResource, ResourceQuery
 from stillroom.features.library.rows.tables import healing, resources
 from stillroom.store.values import OpenedImage
 from videos import Mp4, frames

@@ -15,12 +15,13 @@ from generation.carriers import png
 from media.library import key
 from services.seaweedfs import BUCKET, KEY_ID, SECRET, SeaweedFS
 from stillroom.errors import BackendUnavailable
-from stillroom.features.library.config import RowsConfig
+from stillroom.features.database.config import RowsConfig
 from stillroom.features.library.database import MediaDatabase
 from stillroom.features.retention.expiry import never_stops
 from stillroom.features.search import catching_up, comparing, filling, healing
 from stillroom.features.search.catching_up import CatchingUp
 from stillroom.features.search.comparing import Comparing, Healed
+from stillroom.features.search.database import search_rows
 from stillroom.features.search.filling import IndexFilling
 from stillroom.features.search.healing import IndexHealing
 from stillroom.features.search.rows import SearchRows
@@ -28,13 +29,13 @@ from stillroom.features.search.terms import parse_terms
 from stillroom.features.search.values import SearchQuery
 from stillroom.formats.work_budget import WorkBudget
 from stillroom.generation import reading
-from stillroom.generation.facts import Generation
 from stillroom.paths import KeyPrefix, StorageKey
 from stillroom.store.choose import DiskConfig, R2Config, open_storage
 from stillroom.store.disk.storage import DiskImageStorage
 from stillroom.store.port import ImageStorage
 from stillroom.store.sources import BytesSource
 from stillroom.store.values import ListQuery
+from stillroom.wire.generation import Generation
 from waiting import eventually
 
 
@@ -54,7 +55,7 @@ class Worker:
     async def found(self, asked: str = "", **bounds: Any) -> list[str]:
         terms = parse_terms(asked).terms
         query = SearchQuery(**{"prefix": KeyPrefix("compute/"), "terms": terms, **bounds})
-        page = await (await self.database.rows()).search.search(query)
+        page = await (await search_rows(self.database)).search(query)
         return [one.image.key.text.removeprefix("compute/") for one in page.images]
 
     async def finds(self, expected: list[str], asked: str = "", **bounds: Any) -> None:
@@ -139,7 +140,7 @@ async def test_saves_go_on_without_a_database_and_are_found_when_it_is_back(
         raise BackendUnavailable("away")
 
     with monkeypatch.context() as patched:
-        patched.setattr(MediaDatabase, "rows", away)
+        patched.setattr(MediaDatabase, "engine", away)
         await one.save("1.png", "a fox")
         await one.storage.delete(key("0.png"))
         with pytest.raises(BackendUnavailable):

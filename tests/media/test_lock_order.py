@@ -15,10 +15,11 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from media.library import Library, key, make_due
 from pictures import picture
 from stillroom.errors import BackendUnavailable, ImageNotFound, ResourceNotFound
-from stillroom.features.library.config import PostgresConfig
-from stillroom.features.library.resource import DELETED, EXPIRED, ResourceQuery, now
+from stillroom.features.database.clock import now
+from stillroom.features.database.config import PostgresConfig
+from stillroom.features.database.engine import RowsEngine
+from stillroom.features.library.resource import DELETED, EXPIRED, ResourceQuery
 from stillroom.features.library.rows import deletions as rows_deletions
-from stillroom.features.library.rows.engine import RowsEngine
 from stillroom.features.library.rows.marks import write_mark
 from stillroom.features.library.rows.resources import ResourceRows
 from stillroom.features.library.rows.tables import deletions, resources

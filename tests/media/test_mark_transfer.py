@@ -13,19 +13,21 @@ from media.moving import EVERY_WAY, Move, moves, of_disk
 from pictures import picture
 from services.s3 import Operator
 from services.seaweedfs import BUCKET, KEY_ID, SECRET, SeaweedFS
-from stillroom.features.library.config import SqliteConfig
-from stillroom.features.library.resource import DELETION, new_id, now
-from stillroom.features.library.rows.engine import migrating
+from stillroom.features.database.clock import new_id, now
+from stillroom.features.database.config import SqliteConfig
+from stillroom.features.database.engine import migrating
+from stillroom.features.library.resource import DELETION
 from stillroom.features.library.rows.tables import (
     dead_letters,
     deletions,
     failed_deletions,
     resources,
-    run_deletions,
 )
 from stillroom.features.library.rows.transfer import TransferOutcome
+from stillroom.features.runs.database import run_deletion_rows
 from stillroom.features.runs.deletion import RunDeletions
 from stillroom.features.runs.service import Runs
+from stillroom.features.runs.tables import run_deletions
 from stillroom.maintenance.migration import Migration
 from stillroom.paths import ImagePath, StorageKey
 from stillroom.store.choose import R2Config
@@ -240,9 +242,9 @@ async def test_with_one_database_for_both_the_rows_stay_and_marks_of_the_copies_
 async def test_a_run_whose_deletion_is_under_way_is_deleted_in_the_target_too(move: Move) -> None:
     for number in range(2):
         await move.source.save(f"runs/7/{number}.png", picture(number))
-    rows, claim = await move.source.database.rows(), uuid.uuid4()
+    rows, claim = await run_deletion_rows(move.source.database), uuid.uuid4()
     lease = timedelta(minutes=5)
-    begun = await rows.run_deletions.begin("compute/runs/7/", claim, saved_until=now(), lease=lease)
+    begun = await rows.begin("compute/runs/7/", claim, saved_until=now(), lease=lease)
     assert begun is not None
 
     for _ in range(2):

@@ -8,8 +8,9 @@ import pytest
 from media.library import Library, bury_by_hand, is_there, key, left_copy, make_due
 from pictures import picture
 from stillroom.errors import BackendUnavailable, ImplausibleScan
-from stillroom.features.library.config import RowsConfig
-from stillroom.features.library.resource import MediaResource, new_id
+from stillroom.features.database.clock import new_id
+from stillroom.features.database.config import RowsConfig
+from stillroom.features.library.resource import MediaResource
 from stillroom.features.library.rows.tables import deletions, resources
 from stillroom.features.library.sweeper import Swept
 from stillroom.maintenance import orphans

@@ -14,8 +14,9 @@ import sqlalchemy as sa
 from media.library import LONG_AGO, Library, is_there, key, make_due
 from pictures import picture
 from stillroom.errors import BackendUnavailable, ImageNotFound, ResourceConflict
+from stillroom.features.database.clock import new_id, now
 from stillroom.features.library import intents as media_intents
-from stillroom.features.library.resource import EXPIRED, IN_PLACE, Intent, Settlement, new_id, now
+from stillroom.features.library.resource import EXPIRED, IN_PLACE, Intent, Settlement
 from stillroom.features.library.rows.deletions import DeletionRows
 from stillroom.features.library.rows.intents import IntentRows
 from stillroom.features.library.rows.resources import ResourceRows

@@ -16,8 +16,8 @@ from media.retaining import (
     runs_of,
 )
 from pictures import picture
-from stillroom.features.library import clock
-from stillroom.features.library.resource import now
+from stillroom.features.database import clock
+from stillroom.features.database.clock import now
 from stillroom.features.library.rows.tables import deletions
 from stillroom.features.library.sweeper import Swept
 from stillroom.features.retention.lifetimes import Lifetimes

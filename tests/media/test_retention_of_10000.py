@@ -11,7 +11,7 @@ from media.expiring import let_it_be_time
 from media.library import key
 from media.retaining import DAY, RetainingLibrary, named, paths, retaining
 from stillroom.concurrently import for_each_concurrently
-from stillroom.features.library.config import RowsConfig
+from stillroom.features.database.config import RowsConfig
 from stillroom.features.retention.rules import COMPUTE_TTL, Rule
 from stillroom.paths import KeyPrefix, image_entry
 from stillroom.store.port import ImageStorage

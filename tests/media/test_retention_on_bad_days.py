@@ -26,13 +26,14 @@ from media.retaining import (
 from pictures import picture
 from services.postgres import PostgreSQL
 from stillroom.errors import BackendUnavailable
-from stillroom.features.library import clock
-from stillroom.features.library.config import PostgresConfig
-from stillroom.features.library.resource import now
+from stillroom.features.database import clock
+from stillroom.features.database.clock import now
+from stillroom.features.database.config import PostgresConfig
 from stillroom.features.library.sweeper import Swept
 from stillroom.features.retention.expiry import never_stops
 from stillroom.features.retention.lifetimes import Lifetimes
 from stillroom.features.retention.rules import Rule
+from stillroom.features.runs.database import run_deletion_rows
 from stillroom.store.port import ImageStorage
 from stillroom.store.values import EntryPage, ListQuery
 
@@ -171,11 +172,11 @@ async def test_a_run_that_another_request_deletes_does_not_stop_the_round(
     await library.save("tmp/1.png", picture())
     library.by(WEEK, LAST_TWO)
     library.later(monkeypatch, 8 * DAY)
-    rows, claim = await library.database.rows(), uuid.uuid4()
-    await rows.run_deletions.begin("compute/runs/1/", claim, saved_until=now(), lease=GRACE)
+    rows, claim = await run_deletion_rows(library.database), uuid.uuid4()
+    await rows.begin("compute/runs/1/", claim, saved_until=now(), lease=GRACE)
 
     assert await library.round() == 1
 
     assert named(library.marked()) == ["tmp/1.png"]
-    await rows.run_deletions.release(claim)
+    await rows.release(claim)
     assert await library.round() == 2

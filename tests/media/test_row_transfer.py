@@ -11,9 +11,9 @@ from media.library import key
 from media.moving import EVERY_WAY, Move, Place, moves, of_disk
 from pictures import picture
 from stillroom.errors import BackendUnavailable, ConfigurationError
-from stillroom.features.library.config import PostgresConfig, SqliteConfig
+from stillroom.features.database.config import PostgresConfig, SqliteConfig
+from stillroom.features.database.engine import migrating
 from stillroom.features.library.resource import Change, ResourceQuery
-from stillroom.features.library.rows.engine import migrating
 from stillroom.features.library.rows.tables import deletions, resources
 from stillroom.features.library.rows.transfer import TransferOutcome
 from stillroom.maintenance import row_transfer

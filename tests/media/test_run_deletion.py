@@ -14,13 +14,16 @@ from contract.images import document, manifest_key
 from media.library import GRACE, Library, is_there, key, make_due
 from pictures import picture
 from stillroom.errors import BackendUnavailable, RunConflict, RunNotFound
-from stillroom.features.library.config import RowsConfig
-from stillroom.features.library.resource import EXPIRED, now
-from stillroom.features.library.rows.tables import deletions, run_deletions
+from stillroom.features.database.clock import now
+from stillroom.features.database.config import RowsConfig
+from stillroom.features.library.resource import EXPIRED
+from stillroom.features.library.rows.tables import deletions
 from stillroom.features.library.sweeper import Sweeper, Swept
 from stillroom.features.runs import deletion
+from stillroom.features.runs.database import run_deletion_rows
 from stillroom.features.runs.deletion import RunDeletions
 from stillroom.features.runs.service import Runs
+from stillroom.features.runs.tables import run_deletions
 from stillroom.paths import ImagePath, StorageKey
 from stillroom.store.port import ImageStorage
 from stillroom.store.sources import ImageSource
@@ -39,7 +42,7 @@ class RunLibrary(Library):
 
     def sweeper(self) -> Sweeper:
         return Sweeper(
-            cast("ImageStorage", self.meddled), self.database, run_deletions=self.deleting
+            cast("ImageStorage", self.meddled), self.database, resume=self.deleting.resume
         )
 
     async def filled(self, count: int = 4, folder: str = "runs/7") -> list[str]:
@@ -239,32 +242,30 @@ async def test_a_deletion_that_breaks_off_is_gone_on_with_by_the_sweeper(
 
 async def test_one_process_at_a_time_deletes_a_run(library: RunLibrary) -> None:
     await library.filled(1)
-    rows = await library.database.rows()
+    rows = await run_deletion_rows(library.database)
     claim, other = uuid.uuid4(), uuid.uuid4()
     lease = timedelta(minutes=5)
     until = now()
-    begun = await rows.run_deletions.begin("compute/runs/7/", claim, saved_until=until, lease=lease)
+    begun = await rows.begin("compute/runs/7/", claim, saved_until=until, lease=lease)
     assert begun is not None
 
     with pytest.raises(BackendUnavailable, match="another request"):
         await library.delete()
-    assert await rows.run_deletions.claim(other, lease=lease) is None
+    assert await rows.claim(other, lease=lease) is None
     end_leases(library)
-    taken = await rows.run_deletions.claim(other, lease=lease)
+    taken = await rows.claim(other, lease=lease)
     assert taken is not None
     late: dict[str, Any] = {"newer": 0, "due_at": now(), "after": "x", "lease": lease}
-    assert not await rows.run_deletions.mark(claim, [], **late)
-    assert await rows.run_deletions.end(claim) is None
+    assert not await rows.mark(claim, [], **late)
+    assert await rows.end(claim) is None
     (row,) = library.table(run_deletions)
     assert (row.after, row.claimed_by) == ("", other)
-    await rows.run_deletions.release(other)
+    await rows.release(other)
     earlier = until - timedelta(days=1)
-    again = await rows.run_deletions.begin(
-        "compute/runs/7/", claim, saved_until=earlier, lease=lease
-    )
+    again = await rows.begin("compute/runs/7/", claim, saved_until=earlier, lease=lease)
     assert again is not None
     assert again.saved_until == until
-    await rows.run_deletions.release(claim)
+    await rows.release(claim)
 
     assert await library.delete() == (1, 0, 0)
 

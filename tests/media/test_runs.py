@@ -10,7 +10,7 @@ import pytest
 
 from contract.images import PNG, document, key, manifest_key, read_key, save
 from stillroom.errors import BackendUnavailable, ImageNotFound, RunConflict, RunNotFound, TooLarge
-from stillroom.features.library.config import RowsConfig
+from stillroom.features.database.config import RowsConfig
 from stillroom.features.library.database import MediaDatabase
 from stillroom.features.runs import manifest, service
 from stillroom.features.runs.listing import RunListing

@@ -8,7 +8,8 @@ from typing import Any, Final
 
 import pytest
 
-from stillroom.features.library.config import RowsConfig
+from stillroom.features.database.clock import new_id, now
+from stillroom.features.database.config import RowsConfig
 from stillroom.features.library.database import MediaDatabase
 from stillroom.features.library.resource import (
     IMAGE,
@@ -17,17 +18,16 @@ from stillroom.features.library.resource import (
     Intent,
     MediaResource,
     ResourceQuery,
-    new_id,
-    now,
 )
 from stillroom.features.library.rows.repository import MediaRepository
+from stillroom.features.search.database import search_rows
 from stillroom.features.search.rows import SearchRows
 from stillroom.features.search.terms import parse_terms, terms_of
 from stillroom.features.search.values import IndexedImage, Removed, SearchQuery
-from stillroom.generation.facts import Generation, Lora
 from stillroom.generation.reading import Found
 from stillroom.paths import KeyPrefix, StorageKey
 from stillroom.store.values import StoredImage
+from stillroom.wire.generation import Generation, Lora
 
 ALL: Final = KeyPrefix("compute/")
 SAVED_NS: Final = 1_764_000_000_000_000_000
@@ -52,7 +52,7 @@ def config(request: pytest.FixtureRequest) -> RowsConfig:
 @pytest.fixture
 async def rows(config: RowsConfig) -> AsyncIterator[SearchRows]:
     database = MediaDatabase(config)
-    yield (await database.rows()).search
+    yield await search_rows(database)
     await database.close()
 
 

@@ -10,9 +10,9 @@ import sqlalchemy as sa
 from media.library import LONG_AGO, Library, is_there, key, left_copy, make_due, refuse
 from pictures import picture
 from stillroom.errors import BackendUnavailable
+from stillroom.features.database.engine import migrating
 from stillroom.features.library import sweeper
 from stillroom.features.library.resource import Settlement
-from stillroom.features.library.rows.engine import migrating
 from stillroom.features.library.rows.tables import dead_letters, deletions, intents, resources
 from stillroom.features.library.sweeper import Swept
 from stillroom.paths import StorageKey
@@ -121,7 +121,7 @@ async def test_a_stop_finishes_what_has_begun_and_leaves_the_rest_to_others(
         await library.ingest(f"{number}.png")
     make_due(library)
     library.meddled.before_delete = stall
-    async with library.background().running(every_s=0.01, stop_within_s=60):
+    async with library.background(every_s=0.01, stop_within_s=60):
         await reached.wait()
         asyncio.get_running_loop().call_later(0.2, go_on.set)
 
@@ -141,7 +141,7 @@ async def test_a_stop_does_not_wait_for_a_deletion_that_hangs(library: Library) 
     await library.ingest("a.png")
     make_due(library)
     library.meddled.before_delete = hang
-    async with library.background().running(every_s=0.01, stop_within_s=0.1):
+    async with library.background(every_s=0.01, stop_within_s=0.1):
         await reached.wait()
 
     library.meddled.before_delete = None

@@ -18,8 +18,8 @@ from media.library import (
     mark_by_hand,
 )
 from pictures import picture
-from stillroom.features.library.resource import now
-from stillroom.features.library.rows.engine import migrating
+from stillroom.features.database.clock import now
+from stillroom.features.database.engine import migrating
 from stillroom.features.library.rows.tables import deletions, failed_deletions, resources
 from stillroom.features.library.sweeper import Swept
 from stillroom.paths import StorageKey

@@ -4,7 +4,7 @@ from mutations.fault import faults
 
 FAULTS = faults(r"""
 queue: a claimed mark is claimed again at once
-features/library/rows/leases.py: media/test_sweepers.py -k 'claimed or two_sweepers'
+features/database/leases.py: media/test_sweepers.py -k 'claimed or two_sweepers'
 -return sa.or_(lease.is_(None), lease < now())
 +return sa.or_(lease.is_(None), lease != now())
 
@@ -57,7 +57,7 @@ maintenance/orphans.py: media/test_orphans.py -k young
 +if now() == modified:
 
 expiry: one whose lease is over goes on marking
-features/library/rows/leases.py: media/test_expiry.py -k late
+features/database/leases.py: media/test_expiry.py -k late
 -    renewal = sa.update(table).where(is_ours(table, claim))
 +    renewal = sa.update(table)
 

@@ -17,8 +17,8 @@ from framing import ATTACKS, Attack, hidden, statuses
 from running import IMAGES, Server, exchange, parsed, running
 from services.ports import free_ports
 from services.proxies import DEPLOY, FRAMING_BYTES, PROXIES
+from stillroom.settings import AllSettings
 from stillroom.store.http import multipart
-from stillroom.store.settings import Settings
 from waiting import until
 
 pytestmark = pytest.mark.slow
@@ -337,7 +337,7 @@ def test_what_needs_no_token_can_be_hidden(name: str, tmp_path: Path) -> None:
 
 
 def test_the_numbers_in_the_files_are_those_of_the_settings() -> None:
-    settings = {name: field.default for name, field in Settings.model_fields.items()}
+    settings = {name: field.default for name, field in AllSettings.model_fields.items()}
     most = settings["max_upload_bytes"] + multipart.FRAMING_BYTES
     nginx, caddy = ((DEPLOY / name).read_text() for name in ("nginx.conf", "Caddyfile"))
 

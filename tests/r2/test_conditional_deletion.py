@@ -16,8 +16,8 @@ from stillroom.assembly import opened_library
 from stillroom.errors import BackendUnavailable, ImageNotFound, PreconditionFailed
 from stillroom.maintenance.inspection.bucket import R2Inspection
 from stillroom.maintenance.inspection.choose import open_inspection
+from stillroom.settings import AllSettings
 from stillroom.store.port import ImageStorage
-from stillroom.store.settings import Settings
 from stillroom.store.sources import BytesSource
 from stillroom.store.values import ANY, Condition
 
@@ -164,7 +164,7 @@ async def test_the_sweeper_spares_what_is_saved_right_before_its_deletion(
         ingest = {"storage_key": "compute/a.png"}
         answer = await client.post("/api/v1/media-resources/ingest", json=ingest)
         assert answer.status_code == 200, answer.text
-        async with opened_library(Settings.read()) as library:
+        async with opened_library(AllSettings.read()) as library:
             stub.faults.extend([pass_on, pass_on, replaced_first])  # two looks, then the deletion
             swept = await library.sweeper.sweep()
 

@@ -8,8 +8,8 @@ import pytest
 from pictures import picture
 from r2.conftest import Running
 from services.stub_r2 import StubR2
+from stillroom.features.database.config import SqliteConfig
 from stillroom.features.library import missing_bytes
-from stillroom.features.library.config import SqliteConfig
 from stillroom.features.library.database import MediaDatabase
 from stillroom.features.library.missing_bytes import warn_about_missing_bytes
 from stillroom.local import open_store

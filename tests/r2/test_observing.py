@@ -18,7 +18,7 @@ from services.seaweedfs import SeaweedFS, bucket_variables
 from services.stub_r2 import StubR2
 from services.stub_wire import BUCKET, KEY_ID, SECRET
 from stillroom.app import check_settings
-from stillroom.store.settings import Settings
+from stillroom.settings import AllSettings
 from waiting import eventually
 
 pytestmark = pytest.mark.slow
@@ -177,7 +177,7 @@ async def test_what_is_configured_and_what_is_warned_of_are_told_apart(
     }.items():
         monkeypatch.setenv(name, value)
 
-    checked = await asyncio.to_thread(check_settings, Settings.read())
+    checked = await asyncio.to_thread(check_settings, AllSettings.read())
 
     assert checked.facts[0].startswith("storage: R2ImageStorage")
     assert len(checked.warnings) == 2

@@ -16,15 +16,15 @@ from r2.conftest import Running
 from services import stub_faults, stub_r2
 from services.stub_r2 import StubR2
 from stillroom.assembly import opened_library
-from stillroom.features.library import clock
+from stillroom.features.database import clock
+from stillroom.features.database.clock import now
 from stillroom.features.library.healing import Outcome
-from stillroom.features.library.resource import Change, now
-from stillroom.features.library.rows.scans import EXPIRY
+from stillroom.features.library.resource import Change
 from stillroom.features.library.sweeper import Sweeper
-from stillroom.features.retention.expiry import Expiry
+from stillroom.features.retention.expiry import SCAN, Expiry
 from stillroom.features.retention.rules import Rule, Rules
 from stillroom.paths import ImagePath
-from stillroom.store.settings import Settings
+from stillroom.settings import AllSettings
 from videos import Mp4, frames
 
 pytestmark = pytest.mark.slow
@@ -159,7 +159,7 @@ async def measure_library(running: Running, stub: StubR2) -> dict[str, tuple[int
             assert answer.status_code == 200, answer.text
             measured[f"ingest of {what}"] = stub.classes()
             stub.operations.clear()
-            async with opened_library(Settings.read()) as library:
+            async with opened_library(AllSettings.read()) as library:
                 healed = await library.healer.heal()
                 if healed[Outcome.UNFILLED]:
                     measured["looking for the poster of a video, which has none"] = stub.classes()
@@ -220,14 +220,14 @@ async def measure_retention(running: Running, stub: StubR2) -> dict[str, tuple[i
     year = timedelta(days=365)
     async with (
         running(STILLROOM_SWEEP_INTERVAL_SECONDS="0") as client,
-        opened_library(Settings.read()) as library,
+        opened_library(AllSettings.read()) as library,
     ):
         for run in range(10):
             for number in range(10):
                 path = f"{IMAGES}/counted/{run}/{number}.png"
                 assert (await client.post(path, files={"file": PNG})).status_code == 200
             (await library.runs.publish(ImagePath(f"counted/{run}"), 10)).close()
-        rows = await library.database.rows()
+        await library.database.rows()
         for name, rule in (
             (
                 "a round of retention over 1,000 images, none of which has ended",
@@ -245,7 +245,7 @@ async def measure_retention(running: Running, stub: StubR2) -> dict[str, tuple[i
             expiry = Expiry(
                 library.storage, library.database, rules=Rules([rule]), grace=timedelta(0)
             )
-            await rows.scans.restart(EXPIRY, at=now())
+            await (await library.database.scans()).restart(SCAN, at=now())
             stub.operations.clear()
             marked = await expiry.mark_expired(at_once)
             measured[name] = stub.classes()
@@ -254,7 +254,9 @@ async def measure_retention(running: Running, stub: StubR2) -> dict[str, tuple[i
         with pytest.MonkeyPatch.context() as patch:
             later = clock.Clock(wall=lambda: time.time() + 120)
             patch.setattr(clock, "CLOCK", later)
-            swept = await Sweeper(library.storage, library.database, expiry=expiry).sweep()
+            swept = await Sweeper(
+                library.storage, library.database, still_holds=expiry.still_holds
+            ).sweep()
         assert swept.deleted == stub.operations["DeleteObject"] == 100
         classes = stub.classes()
         measured["one of them swept (the deletion itself is free)"] = (

@@ -7,8 +7,8 @@ import sys
 import pytest
 
 from stillroom.errors import ConfigurationError
+from stillroom.settings import AllSettings
 from stillroom.store.choose import DiskConfig, R2Config
-from stillroom.store.settings import Settings
 
 WHOLE = {
     "R2_ENDPOINT_URL": "https://account.r2.cloudflarestorage.com/",
@@ -27,10 +27,10 @@ def clean(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-def given(monkeypatch: pytest.MonkeyPatch, **variables: str) -> Settings:
+def given(monkeypatch: pytest.MonkeyPatch, **variables: str) -> AllSettings:
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    return Settings.read()
+    return AllSettings.read()
 
 
 def test_without_r2_variables_it_is_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:

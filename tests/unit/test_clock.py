@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from stillroom.features.library.clock import Clock
+from stillroom.features.database.clock import Clock
 
 
 class Moved:
@@ -37,7 +37,7 @@ def test_a_step_forward_is_warned_about_once_and_not_believed(
     moved = Moved()
     clock = moved.clock()
     moved.step = 86_400
-    with caplog.at_level(logging.WARNING, "stillroom.features.library"):
+    with caplog.at_level(logging.WARNING, "stillroom.media"):
         for _ in range(3):
             moved.steady += 86_400
             assert clock.earliest().timestamp() == pytest.approx(1e9 + moved.steady)

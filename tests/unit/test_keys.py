@@ -8,10 +8,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from issuing import ALGORITHMS, Issuer, issuer, public_key_file
 from stillroom.errors import ConfigurationError
+from stillroom.settings import AllSettings
 from stillroom.store.auth.choose import minting_secret, open_keys
 from stillroom.store.auth.config import SecretConfig
 from stillroom.store.auth.keys import Algorithm, PublicKeyFile, check_secrets
-from stillroom.store.settings import Settings
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
@@ -75,7 +75,7 @@ def test_no_token_is_minted_for_keys_that_are_not_here(
 ) -> None:
     monkeypatch.setenv("STILLROOM_JWT_ALGORITHM", algorithm)
     with pytest.raises(ConfigurationError, match="STILLROOM_JWT_ALGORITHM"):
-        minting_secret(SecretConfig(tmp_path / "secret"), Settings.read().jwt_algorithm)
+        minting_secret(SecretConfig(tmp_path / "secret"), AllSettings.read().jwt_algorithm)
 
 
 CONTRADICTIONS: dict[str, tuple[dict[str, str], str]] = {
@@ -142,13 +142,13 @@ def test_contradictory_settings_stop_the_start(
         monkeypatch.setenv(f"STILLROOM_{name}", value)
 
     with pytest.raises(ConfigurationError, match=f"STILLROOM_{says}"):
-        open_keys(Settings.read().keys)
+        open_keys(AllSettings.read().keys)
 
 
 def test_reading_settings_writes_nothing_and_opening_their_keys_makes_the_secret(
     tmp_path: Path,
 ) -> None:
-    settings = Settings.of_values(data_dir=tmp_path)
+    settings = AllSettings.of_values(data_dir=tmp_path)
 
     assert settings.secret == settings.keys == SecretConfig(tmp_path / ".stillroom/secret")
     assert list(tmp_path.iterdir()) == []

@@ -1,11 +1,17 @@
 """Variables that nothing reads: a misspelled one must not pass for a setting that is not set."""
 
+import pickle
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from stillroom.app import check_settings
 from stillroom.errors import ConfigurationError
+from stillroom.features.pictures.settings import PictureSettings
+from stillroom.settings import AllSettings
 from stillroom.store.settings import Settings
 
 
@@ -36,7 +42,7 @@ def test_a_misspelled_setting_stops_the_start_and_the_right_one_is_named(
     monkeypatch.setenv(name, "x")
 
     with pytest.raises(ConfigurationError, match=f"^{name.upper()} is set.* {meant}\\?$"):
-        Settings.read()
+        AllSettings.read()
 
 
 def test_whatever_begins_as_the_settings_of_tokens_do_stops_the_start(
@@ -47,7 +53,7 @@ def test_whatever_begins_as_the_settings_of_tokens_do_stops_the_start(
         with monkeypatch.context() as one:
             one.setenv(name, "10")
             with pytest.raises(ConfigurationError, match=name):
-                Settings.read()
+                AllSettings.read()
 
 
 @pytest.mark.parametrize(
@@ -63,7 +69,7 @@ def test_a_doubtful_name_is_warned_of(
 ) -> None:
     monkeypatch.setenv(name, "x")
 
-    checked = check_settings(Settings.read())
+    checked = check_settings(AllSettings.read())
 
     assert f"{name} is set, but it is not a setting: {said}" in checked.warnings
 
@@ -75,7 +81,7 @@ def test_names_that_are_known_or_of_others_are_passed_over(
         monkeypatch.setenv(name, "x")
     monkeypatch.setenv("STILLROOM_JWT_AUDIENC", "")  # empty is not set, as everywhere
 
-    assert Settings.read().warnings() == []
+    assert AllSettings.read().warnings() == []
 
 
 @pytest.mark.parametrize(
@@ -94,8 +100,8 @@ def test_a_variable_is_still_read_by_its_former_name(
     for name, value in set_as.items():
         monkeypatch.setenv(name, value)
 
-    assert Settings.read().fast_path is fast_path
-    assert Settings.read_file(file).fast_path is fast_path
+    assert AllSettings.read().fast_path is fast_path
+    assert AllSettings.read_file(file).fast_path is fast_path
 
 
 @pytest.mark.parametrize(
@@ -118,7 +124,7 @@ def test_a_value_that_a_setting_does_not_take_is_explained(
     monkeypatch.setenv(name, value)
 
     with pytest.raises(ConfigurationError) as refused:
-        Settings.read()
+        AllSettings.read()
     assert str(refused.value) == f"{name} {said}"
 
 
@@ -126,7 +132,7 @@ def test_a_settings_file_may_prefix_the_variables_of_the_bucket(tmp_path: Path) 
     file = tmp_path / "settings"
     file.write_text("STILLROOM_R2_BUCKET_NAME=images\n")
 
-    assert Settings.read_file(file).r2_bucket_name == "images"
+    assert AllSettings.read_file(file).r2_bucket_name == "images"
 
 
 def test_the_constructor_takes_names_of_fields_and_of_variables(
@@ -134,14 +140,15 @@ def test_the_constructor_takes_names_of_fields_and_of_variables(
 ) -> None:
     monkeypatch.setenv("STILLROOM_DATA_DIR", "elsewhere")
 
-    assert Settings(data_dir=tmp_path).data_dir == tmp_path
-    assert Settings(STILLROOM_DATA_DIR=tmp_path).data_dir == tmp_path
+    assert AllSettings(data_dir=tmp_path).data_dir == tmp_path
+    by_variable: dict[str, Any] = {"STILLROOM_DATA_DIR": tmp_path}
+    assert AllSettings(**by_variable).data_dir == tmp_path
 
 
 def test_a_former_name_is_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STILLROOM_SHORT_ROAD", "false")
 
-    (warning,) = Settings.read().warnings()
+    (warning,) = AllSettings.read().warnings()
 
     assert warning.startswith("STILLROOM_SHORT_ROAD was renamed to STILLROOM_FAST_PATH")
 
@@ -153,7 +160,7 @@ def test_a_misspelled_credential_stops_the_start(
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
 
     with pytest.raises(ConfigurationError, match="STILLROOM_JWT_SECRT"):
-        Settings.read()
+        AllSettings.read()
 
 
 def test_a_misspelled_line_of_a_settings_file_is_found_and_the_environment_is_not_asked(
@@ -162,9 +169,48 @@ def test_a_misspelled_line_of_a_settings_file_is_found_and_the_environment_is_no
     monkeypatch.setenv("STILLROOM_JWT_AUDIENC", "ours")
     file = tmp_path / "settings"
     file.write_text("STILLROOM_DATA_DIR=there\nR2_BUCKET=images\n")
-    assert Settings.read_file(file).data_dir == Path("there")
-    assert Settings.of_values(data_dir=tmp_path).warnings() == []
+    assert AllSettings.read_file(file).data_dir == Path("there")
+    assert AllSettings.of_values(data_dir=tmp_path).warnings() == []
 
     file.write_text("STILLROOM_DATA_DIR=there\nR2_ENDPOINT_UR=https://r2\n")
     with pytest.raises(ConfigurationError, match="did you mean R2_ENDPOINT_URL"):
-        Settings.read_file(file)
+        AllSettings.read_file(file)
+
+
+def test_a_feature_finds_its_settings_only_where_they_were_read(tmp_path: Path) -> None:
+    settings = AllSettings.of_values(data_dir=tmp_path, derived_processes=3)
+
+    assert settings.section(PictureSettings).derived.processes == 3
+    assert PictureSettings.of_values(data_dir=tmp_path).derived_processes == 2
+    with pytest.raises(TypeError, match="Settings has no PictureSettings"):
+        Settings.of_values(data_dir=tmp_path).section(PictureSettings)
+
+
+def test_all_invalid_settings_of_the_core_and_of_features_are_in_one_message() -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        AllSettings.of_values(port="x", derived_processes=0, compute_ttl="1")
+
+    assert sorted(str(refused.value).split("; ")) == [
+        "STILLROOM_COMPUTE_TTL must be a duration such as 90s, 15m, 12h or 30d, or off",
+        "STILLROOM_DERIVED_PROCESSES must be at least 1",
+        "STILLROOM_PORT must be an integer",
+    ]
+
+
+def test_the_core_reads_its_settings_without_a_feature() -> None:
+    code = """
+import sys
+sys.modules["stillroom.features"] = sys.modules["stillroom.speed"] = None
+from stillroom.store.settings import Settings
+print(Settings.of_values(data_dir="images").storage.data_dir)
+"""
+    said = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert said.stdout == "images\n"
+
+
+def test_settings_reach_a_spawned_worker_as_they_are(tmp_path: Path) -> None:
+    settings = AllSettings.of_values(data_dir=tmp_path, gallery=False).model_copy(
+        update={"port": 9}
+    )
+
+    assert pickle.loads(pickle.dumps(settings)) == settings

@@ -23,8 +23,8 @@ from stillroom.errors import ImageNotFound, StillroomError
 from stillroom.paths import ImagePath, ImagePrefix, KeyPrefix, StorageKey
 
 if TYPE_CHECKING:
+    from stillroom.settings import AllSettings
     from stillroom.store.port import ImageStorage
-    from stillroom.store.settings import Settings
 
 _PROBE_FOLDER: Final = "stillroom-doctor"
 _PROBE: Final = b"\x89PNG\r\n\x1a\n" + b"written by stillroom doctor; may be deleted"
@@ -84,7 +84,7 @@ def _show(finding: _CheckResult, *, as_json: bool) -> None:
     echo_record({"verdict": verdict.lower(), **known}, line, as_json=as_json)
 
 
-def _findings(settings: "Settings") -> Iterator[_CheckResult]:
+def _findings(settings: "AllSettings") -> Iterator[_CheckResult]:
     from stillroom.features.pictures import confinement
 
     yield _CheckResult("settings", "read")
@@ -103,7 +103,7 @@ def _findings(settings: "Settings") -> Iterator[_CheckResult]:
     yield _CheckResult("clock", *_clock(settings))
 
 
-def _secret(settings: "Settings") -> tuple[str, str]:
+def _secret(settings: "AllSettings") -> tuple[str, str]:
     from stillroom.assembly import verifier_of
     from stillroom.store.auth.choose import minting_secret, open_keys
     from stillroom.store.auth.tokens import mint_token
@@ -127,7 +127,7 @@ def _secret(settings: "Settings") -> tuple[str, str]:
     return f"{keys.description}{command and f'; mint one with: {command}'}", ""
 
 
-def _filesystem(settings: "Settings") -> tuple[str, str]:
+def _filesystem(settings: "AllSettings") -> tuple[str, str]:
     home = settings.data_dir
     if not home.exists():
         return f"{home} does not exist yet; the first start creates it", ""
@@ -144,7 +144,7 @@ def _filesystem(settings: "Settings") -> tuple[str, str]:
     return said, ""
 
 
-async def _storage(settings: "Settings") -> list[_CheckResult]:
+async def _storage(settings: "AllSettings") -> list[_CheckResult]:
     from stillroom.assembly import opened_storage
     from stillroom.store.choose import DiskConfig
 
@@ -260,8 +260,8 @@ async def _delete(storage: "ImageStorage", key: StorageKey, copied: StorageKey) 
     await storage.delete(key)
 
 
-async def _database(settings: "Settings") -> tuple[str, str]:
-    from stillroom.features.library.config import SqliteConfig
+async def _database(settings: "AllSettings") -> tuple[str, str]:
+    from stillroom.features.database.config import SqliteConfig
     from stillroom.features.library.database import MediaDatabase
 
     if isinstance(settings.rows, SqliteConfig) and not settings.rows.file.exists():
@@ -279,7 +279,7 @@ async def _database(settings: "Settings") -> tuple[str, str]:
     return database.description, ""
 
 
-def _clock(settings: "Settings") -> tuple[str, str]:
+def _clock(settings: "AllSettings") -> tuple[str, str]:
     """Compare this machine's clock with that of the bucket or, without a bucket, the server."""
     url = settings.r2_endpoint_url or os.environ.get("STILLROOM_URL", "")
     if not url:

@@ -49,10 +49,10 @@ def commands() -> None:
 def serve(*, sign_in_link: bool | None, **flags: object) -> None:
     """Start the server. Needs no configuration; every setting is a STILLROOM_ variable."""
     from stillroom.server.serve import serve as run
-    from stillroom.store.settings import Settings
+    from stillroom.settings import AllSettings
 
     is_wanted = sys.stdout.isatty() if sign_in_link is None else sign_in_link
-    run(Settings.read(**flags), sign_in_link=is_wanted)
+    run(AllSettings.read(**flags), sign_in_link=is_wanted)
 
 
 @commands.command()

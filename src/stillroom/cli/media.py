@@ -251,7 +251,7 @@ async def _change(
 @DATA_DIR
 def migrate(*, as_json: bool, data_dir: str | None) -> None:
     """Migrate the library's tables to the newest version, as the server does when it starts."""
-    from stillroom.features.library.migrations import migrate as run
+    from stillroom.features.database.migrations import migrate as run
 
     before, after = run(read_settings(data_dir).rows)
     told = f"{before or 'none'} -> {after}" if before != after else f"{after}, up to date"

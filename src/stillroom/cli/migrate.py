@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from stillroom.maintenance.migration_report import MigrationStats, ProgressEvent
     from stillroom.maintenance.row_transfer import TransferStats
     from stillroom.paths import KeyPrefix
-    from stillroom.store.settings import Settings
+    from stillroom.settings import AllSettings
 
 _WRITTEN: Final = frozenset(("differs", "failed", "stray", "extra"))
 """Outcomes that are printed, one line per image. All other outcomes are only counted."""
@@ -90,18 +90,18 @@ def _opened_report(file: Path) -> IO[str]:
     return io.TextIOWrapper(report, encoding="utf-8")
 
 
-def _settings(where: Path | None) -> "Settings":
-    from stillroom.store.settings import Settings
+def _settings(where: Path | None) -> "AllSettings":
+    from stillroom.settings import AllSettings
 
     if where is None:
-        return Settings.read()
-    return Settings.of_values(data_dir=where) if where.is_dir() else Settings.read_file(where)
+        return AllSettings.read()
+    return AllSettings.of_values(data_dir=where) if where.is_dir() else AllSettings.read_file(where)
 
 
 @dataclass
 class _Run:
-    source: "Settings"
-    target: "Settings"
+    source: "AllSettings"
+    target: "AllSettings"
     prefixes: "Sequence[KeyPrefix]"
     overwrite: bool
     extra: bool

@@ -16,7 +16,7 @@ from stillroom.cli.exits import FAILED
 from stillroom.durations import parse_duration
 
 if TYPE_CHECKING:  # commands import the server's libraries only when they run
-    from stillroom.store.settings import Settings
+    from stillroom.settings import AllSettings
 
 P = ParamSpec("P")
 
@@ -42,11 +42,11 @@ def json_option(text: str) -> Callable[[Callable[P, Any]], Callable[P, Any]]:
     return click.option("--json", "as_json", is_flag=True, help=text)
 
 
-def read_settings(data_dir: str | None) -> "Settings":
+def read_settings(data_dir: str | None) -> "AllSettings":
     """Read the settings of the server. `data_dir` is the value of the option `--data-dir`."""
-    from stillroom.store.settings import Settings
+    from stillroom.settings import AllSettings
 
-    return Settings.read(data_dir=data_dir)
+    return AllSettings.read(data_dir=data_dir)
 
 
 def asynchronous(command: Callable[P, Coroutine[Any, Any, bool | None]]) -> Callable[P, None]:

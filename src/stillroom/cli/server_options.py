@@ -140,11 +140,11 @@ def minted_token(
         ConfigurationError: another service signs the tokens.
         FileNotFoundError: the secret does not exist.
     """
+    from stillroom.settings import AllSettings
     from stillroom.store.auth.choose import minting_secret
     from stillroom.store.auth.tokens import mint_token
-    from stillroom.store.settings import Settings
 
-    settings = Settings.read(data_dir=data_dir)
+    settings = AllSettings.read(data_dir=data_dir)
     return mint_token(
         minting_secret(settings.secret, settings.jwt_algorithm),
         expires_in=expires,

@@ -147,7 +147,7 @@ class AsyncSaveCalls(AsyncOneImageCalls):
                 name = numbered(path, number)
 
     async def _free_number(self, path: ImagePath, first: int) -> int:
-        """Search upwards from `first` for a number whose numbered name (`cat-1.png`) is free."""
+        """Return a number, `first` or higher, with which the path (`cat-1.png`) is unused."""
         taken, free, step = (first - 1, first, 1)
         while await self.exists(numbered(path, free).text):
             taken, free, step = (free, free + step, step * 2)

@@ -15,10 +15,11 @@ from enum import StrEnum
 from typing import Final
 
 from stillroom.errors import BackendUnavailable, ImageNotFound, ImplausibleScan, ResourceNotFound
+from stillroom.features.database.clock import now
 from stillroom.features.library.database import MediaDatabase
 from stillroom.features.library.intents import LEASE
 from stillroom.features.library.recorded_bytes import is_recorded
-from stillroom.features.library.resource import MediaResource, now
+from stillroom.features.library.resource import MediaResource
 from stillroom.features.library.rows.repository import MediaRepository
 from stillroom.paths import MEDIA_PREFIX, KeyPrefix, StorageKey
 from stillroom.store.pages import each_page
@@ -37,7 +38,7 @@ _KEY: Final = re.compile(
     MEDIA_PREFIX + r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})/file\.[a-z0-9]{1,16}"
 )
 
-log = logging.getLogger("stillroom.features.library")
+log = logging.getLogger("stillroom.media")
 
 
 class MismatchKind(StrEnum):

@@ -16,10 +16,11 @@ from typing import Final
 
 from stillroom.concurrently import map_concurrently
 from stillroom.errors import ConfigurationError
-from stillroom.features.library.config import PostgresConfig, RowsConfig, SqliteConfig
-from stillroom.features.library.migrations import HEAD, found, migrate
+from stillroom.features.database.config import PostgresConfig, RowsConfig, SqliteConfig
+from stillroom.features.database.engine import RowsEngine
+from stillroom.features.database.migrations import HEAD, found
+from stillroom.features.library.database import MediaDatabase
 from stillroom.features.library.resource import DELETED, MediaResource
-from stillroom.features.library.rows.engine import RowsEngine
 from stillroom.features.library.rows.resources import ResourceRows
 from stillroom.features.library.rows.tables import deletions
 from stillroom.features.library.rows.transfer import (
@@ -85,10 +86,11 @@ async def transfer_rows(
     """
     if await asyncio.to_thread(_is_empty, source_rows):
         return
+    source, target = RowsEngine(source_rows), None
     if not dry_run:
-        await asyncio.to_thread(migrate, target_rows)
-    is_empty = dry_run and await asyncio.to_thread(_is_empty, target_rows)
-    source, target = RowsEngine(source_rows), None if is_empty else RowsEngine(target_rows)
+        target = await asyncio.to_thread(MediaDatabase.connect, target_rows)
+    elif not await asyncio.to_thread(_is_empty, target_rows):
+        target = RowsEngine(target_rows)
     try:
         pass_ = _Pass(migration, source, target, stats, dry_run=dry_run)
         await pass_.transfer_resources(are_shared=is_same(source_rows, target_rows))

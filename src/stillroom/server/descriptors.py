@@ -5,7 +5,7 @@ import resource
 from typing import Final
 
 from stillroom.speed.http11.bounds import Bounds
-from stillroom.store.settings import Settings
+from stillroom.speed.settings import SpeedSettings
 
 _RESERVED: Final = 256
 """Descriptors that are not available for client connections. They are reserved for open images
@@ -28,7 +28,7 @@ def raise_descriptor_limit() -> int:
     return hard
 
 
-def bounds_of(settings: Settings) -> Bounds:
+def bounds_of(settings: SpeedSettings) -> Bounds:
     """Return the configured limits, with fewer connections if there are too few descriptors."""
     connections, descriptors = settings.max_connections, raise_descriptor_limit()
     if descriptors >= 0:  # not RLIM_INFINITY

@@ -20,11 +20,13 @@ from uvicorn.config import STARTUP_FAILURE
 from stillroom import __version__
 from stillroom.app import check_settings, create_app
 from stillroom.errors import ConfigurationError
+from stillroom.features.gallery.settings import GallerySettings
 from stillroom.features.gallery.sign_in_codes import CODE_LIFE, SignInCodes
 from stillroom.server.allocator import freeze_startup_objects, keep_freed_memory
 from stillroom.server.descriptors import bounds_of
 from stillroom.server.supervisor import Supervisor
 from stillroom.speed.connections import ConnectionFactory
+from stillroom.speed.settings import SpeedSettings
 from stillroom.store.settings import Settings
 from stillroom.store.telemetry.logging import log_config
 
@@ -54,15 +56,16 @@ def serve(settings: Settings, *, sign_in_link: bool = False) -> None:
     listener = _bind(settings)
     settings = settings.model_copy(update={"port": listener.getsockname()[1]})
     _log_start(settings)
-    if settings.gallery and sign_in_link and settings.jwt_algorithm == "HS256":
+    gallery = settings.section(GallerySettings).gallery
+    if gallery and sign_in_link and settings.jwt_algorithm == "HS256":
         _print_sign_in_link(settings)
-    bounds = bounds_of(settings)
+    bounds = bounds_of(settings.section(SpeedSettings))
     with _shared_metrics() if settings.workers > 1 else contextlib.nullcontext():
         config = uvicorn.Config(
             functools.partial(_create_app_or_exit, settings, os.getpid()),
             factory=True,
             workers=settings.workers,
-            http=ConnectionFactory(settings, bounds),  # type: ignore[arg-type]  # as good as a class
+            http=ConnectionFactory(settings.section(SpeedSettings), bounds),  # type: ignore[arg-type]  # as good as a class
             loop="uvloop",
             ws="none",
             lifespan="on",
@@ -89,16 +92,17 @@ def _log_start(settings: Settings) -> None:
         log.warning("%s", line)
     host, port = settings.host, settings.port
     log.info("Stillroom %s serves http://%s:%d (see /docs)", __version__, host, port)
-    if settings.gallery:
+    if settings.section(GallerySettings).gallery:
         log.info("Gallery: http://%s:%d/", host, port)
 
 
 def _print_sign_in_link(settings: Settings) -> None:
     # The link is never logged. Browsers do not send the code to servers, since it follows a `#`.
+    folder = settings.section(GallerySettings).sign_in_folder
     try:
-        code = SignInCodes(settings.sign_in_folder).make()
+        code = SignInCodes(folder).make()
     except OSError as error:
-        log.warning("cannot create a sign-in link in %s: %s", settings.sign_in_folder, error)
+        log.warning("cannot create a sign-in link in %s: %s", folder, error)
         return
     minutes = int(CODE_LIFE.total_seconds() / 60)
     sys.stdout.write(

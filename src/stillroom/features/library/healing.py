@@ -28,10 +28,11 @@ from stillroom.errors import (
     StillroomError,
     UnsupportedMedia,
 )
+from stillroom.features.database.clock import now
 from stillroom.features.library.database import MediaDatabase
 from stillroom.features.library.headers.probe import probe
 from stillroom.features.library.recorded_bytes import is_intact
-from stillroom.features.library.resource import VIDEO, Change, HealingJob, MediaResource, now
+from stillroom.features.library.resource import VIDEO, Change, HealingJob, MediaResource
 from stillroom.features.pictures.posters import poster_of
 from stillroom.store.port import ImageStorage
 from stillroom.store.values import OpenedImage
@@ -55,7 +56,7 @@ _PAGE: Final = 10_000
 _REREAD: Final = ("color_profile", "duration", "ai_mark")
 """Fields that `reread` computes from the file header."""
 
-log = logging.getLogger("stillroom.features.library")
+log = logging.getLogger("stillroom.media")
 
 
 class Colors(Protocol):

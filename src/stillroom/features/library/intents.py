@@ -8,7 +8,8 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from stillroom.errors import BackendUnavailable
-from stillroom.features.library.resource import IN_PLACE, Intent, SourceChanged, new_id, now
+from stillroom.features.database.clock import new_id, now
+from stillroom.features.library.resource import IN_PLACE, Intent, SourceChanged
 from stillroom.features.library.source import Source
 from stillroom.paths import StorageKey
 from stillroom.store.port import ImageStorage

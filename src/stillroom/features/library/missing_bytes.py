@@ -22,7 +22,7 @@ _MOST: Final = 10_000
 
 _AT_ONCE: Final = 8
 
-log = logging.getLogger("stillroom.features.library")
+log = logging.getLogger("stillroom.media")
 
 
 async def warn_about_missing_bytes(

@@ -1,17 +1,14 @@
 """Data classes of the media library: resources, ingest intents, pending and failed deletions."""
 
-import secrets
-import time
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, ClassVar, Final
 
 from stillroom.features.search.values import NO_FACTS, FactsQuery
-from stillroom.generation.ai_mark import AiMark
-from stillroom.generation.facts import Generation
 from stillroom.paths import KeyPrefix, StorageKey
+from stillroom.wire.generation import AiMark, Generation
 
 # Values of `MediaResource.resource_type`:
 IMAGE: Final = "image"
@@ -301,23 +298,3 @@ class MarkClaimed(Exception):
 
 class SourceChanged(Exception):
     """Error: the source image was saved again during the ingest. Repeat the ingest."""
-
-
-def new_id() -> uuid.UUID:
-    """Return a UUIDv7 (RFC 9562, 5.7): milliseconds since the epoch and 74 random bits.
-
-    Python itself provides this only since version 3.14.
-    """
-    milliseconds = time.time_ns() // 1_000_000
-    return uuid.UUID(
-        int=milliseconds << 80
-        | 0x7 << 76
-        | secrets.randbits(12) << 64
-        | 0b10 << 62
-        | secrets.randbits(62)
-    )
-
-
-def now() -> datetime:
-    """Return the current time in UTC."""
-    return datetime.now(UTC)

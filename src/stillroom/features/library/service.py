@@ -33,6 +33,8 @@ from stillroom.errors import (
     ResourceConflict,
     StorageFull,
 )
+from stillroom.features.database.clock import new_id, now
+from stillroom.features.database.tags import checked_number
 from stillroom.features.library.database import MediaDatabase
 from stillroom.features.library.intents import lease_end, protected, renewed
 from stillroom.features.library.recorded_bytes import has_its_bytes, is_intact, is_recorded
@@ -47,11 +49,9 @@ from stillroom.features.library.resource import (
     ResourcePage,
     ResourceQuery,
     SourceChanged,
-    new_id,
-    now,
 )
 from stillroom.features.library.source import Source, new_resource, read_source
-from stillroom.features.library.tags import checked_number
+from stillroom.features.search.database import search_rows
 from stillroom.features.search.filling import read_facts
 from stillroom.features.search.values import kept_of
 from stillroom.paths import KeyPrefix, StorageKey, path_of_key
@@ -294,7 +294,7 @@ class MediaResourceService:
         if resource.generation is not None:
             return resource
         with contextlib.suppress(ImageNotFound, BackendUnavailable):
-            index = (await self._database.rows()).search
+            index = await search_rows(self._database)
             for key in (resource.storage_key, resource.source_key):
                 indexed = None if key is None else await index.find(key)
                 if indexed is not None and indexed.image.sha256 == resource.content_hash:

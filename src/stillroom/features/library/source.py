@@ -4,9 +4,10 @@ import contextlib
 import uuid
 from dataclasses import dataclass
 
+from stillroom.features.database.clock import now
 from stillroom.features.library.headers.probe import Probed, probe
 from stillroom.features.library.recorded_bytes import hash_opened
-from stillroom.features.library.resource import MediaResource, now
+from stillroom.features.library.resource import MediaResource
 from stillroom.paths import StorageKey
 from stillroom.store.port import ImageStorage
 from stillroom.store.values import StoredImage

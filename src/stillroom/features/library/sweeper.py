@@ -20,7 +20,7 @@ import asyncio
 import logging
 import random
 import uuid
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from enum import Enum
@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Final
 
 from stillroom.concurrently import for_each_concurrently
 from stillroom.errors import BackendUnavailable, ImageNotFound, PreconditionFailed, StillroomError
+from stillroom.features.database.clock import now
 from stillroom.features.library.database import MediaDatabase
 from stillroom.features.library.recorded_bytes import has_its_bytes, hash_of
 from stillroom.features.library.resource import (
@@ -37,10 +38,7 @@ from stillroom.features.library.resource import (
     DueMark,
     MediaResource,
     Settlement,
-    now,
 )
-from stillroom.features.retention.expiry import Expiry
-from stillroom.features.runs.deletion import RunDeletions
 from stillroom.paths import StorageKey
 from stillroom.store.capabilities import RemovesEmptyFolders
 from stillroom.store.port import ImageStorage
@@ -71,7 +69,7 @@ _MAX_ERROR_LETTERS: Final = 500
 
 _NO_RESULT: Final = "no result from the previous attempts; their worker may have crashed"
 
-log = logging.getLogger("stillroom.features.library")
+log = logging.getLogger("stillroom.media")
 
 
 @dataclass(slots=True)
@@ -109,8 +107,10 @@ class _Outcome(Enum):
 class Sweeper:
     """Executor of one library's pending deletions. Several sweepers may run concurrently.
 
-    Without `expiry`, images that expired under a retention rule are kept. Without `run_deletions`,
-    interrupted deletions of runs are not resumed.
+    Attributes:
+        still_holds: Check whether a retention rule still applies to a pending deletion. Without it,
+            images that expired under a rule are kept.
+        resume: Resume interrupted work that creates pending deletions, before each sweep.
     """
 
     def __init__(
@@ -118,13 +118,13 @@ class Sweeper:
         storage: ImageStorage,
         database: MediaDatabase,
         *,
-        expiry: Expiry | None = None,
-        run_deletions: RunDeletions | None = None,
+        still_holds: Callable[[DueMark], Awaitable[bool]] | None = None,
+        resume: Callable[[Callable[[], bool]], Awaitable[object]] | None = None,
     ) -> None:
         self._storage = storage
         self._database = database
-        self._expiry = expiry
-        self._run_deletions = run_deletions
+        self._still_holds = still_holds
+        self._resume = resume
         self._random = random.SystemRandom()
 
     async def sweep(
@@ -143,8 +143,8 @@ class Sweeper:
         swept = Swept()
         try:
             rows = await self._database.rows()
-            if self._run_deletions is not None:
-                await self._run_deletions.resume(is_stopping)
+            if self._resume is not None:
+                await self._resume(is_stopping)
             for batch in (self._clear_copies, self._delete_marked):
                 while not is_stopping() and await batch(rows, swept, is_stopping):
                     progress(swept)
@@ -270,7 +270,7 @@ class Sweeper:
                 if mark.reason == RELOCATED:
                     await self._require_copy(mark)
                 elif mark.reason == RULE and not (
-                    self._expiry is not None and await self._expiry.still_holds(mark)
+                    self._still_holds is not None and await self._still_holds(mark)
                 ):
                     return _Outcome.KEPT_BY_RULES
                 await self._storage.delete(

@@ -1,6 +1,6 @@
 """Thumbnail cache of limited size: small files in a folder that all server processes share.
 
-.stillroom/features/pictures/
+.stillroom/derived/
     ab/ab12…         a thumbnail, named by the hash of its original, derivation and encoder
     lock             eight bytes with the total size of all thumbnails; used for range locks
 
@@ -48,7 +48,7 @@ _FLOCK: Final = struct.Struct("hhqqi0q")
 """Layout of struct flock, whose pid is 0:
 https://man7.org/linux/man-pages/man2/fcntl_locking.2.html"""
 
-log = logging.getLogger("stillroom.features.pictures")
+log = logging.getLogger("stillroom.derived")
 
 
 class DerivedCache:

@@ -65,7 +65,7 @@ _MALLOC: Final = {
 Otherwise the kernel would map all pages again, and a WebP would take a third longer. See
 https://man7.org/linux/man-pages/man3/mallopt.3.html."""
 
-log = logging.getLogger("stillroom.features.pictures")
+log = logging.getLogger("stillroom.derived")
 
 
 class Decoders:

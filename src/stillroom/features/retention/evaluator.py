@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from stillroom.features.library.database import MediaDatabase
+from stillroom.features.retention.database import expiry_rows
 from stillroom.features.retention.rules import Expiration, Rule, Rules
 from stillroom.features.runs.listing import RunListing
 from stillroom.features.runs.service import Runs
@@ -146,7 +147,9 @@ class RetentionEvaluator:
         """Return an image's expiration time; None if it is kept, or if it depends on other runs."""
         rows = await self._database.rows()
         times = [mark.due_at for mark in await rows.deletions.of_saves([image])]
-        if self.rules.expire_anything and await rows.scans.filter_markable([image]):
+        if self.rules.expire_anything and await (await expiry_rows(self._database)).filter_markable(
+            [image]
+        ):
             if (run := await self.find_run(image.key, {})) is not None:
                 expiration = await self.expected_run_expiration(run.folder.text, run.published_ns)
                 times += [] if expiration is None else [expiration.at]

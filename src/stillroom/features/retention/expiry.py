@@ -14,9 +14,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from stillroom.errors import BackendUnavailable, PreconditionFailed, RunConflict, RunNotFound
-from stillroom.features.library import clock
+from stillroom.features.database import clock
 from stillroom.features.library.database import MediaDatabase
 from stillroom.features.library.resource import DueMark
+from stillroom.features.retention.database import expiry_rows
 from stillroom.features.retention.evaluator import ExpiredRun, RetentionEvaluator
 from stillroom.features.retention.rules import Rules
 from stillroom.features.runs.deletion import SHORTEST_GRACE, RunDeletions
@@ -28,12 +29,15 @@ _PAUSE_S: Final = 1.0
 
 _LEASE: Final = timedelta(minutes=5)
 
+SCAN: Final = "expiry"
+"""Name of the scan in the table of the background scans."""
+
 _SCANS_PER_LIFETIME: Final = 24
 """Number of scans per shortest lifetime in the rules, so that images expire at most 4 % late."""
 
 _LONGEST_WAIT: Final = timedelta(days=1)
 
-log = logging.getLogger("stillroom.features.library")
+log = logging.getLogger("stillroom.media")
 
 
 class Expiry:
@@ -56,11 +60,9 @@ class Expiry:
         `stops_within` waits for a number of seconds, and returns whether to stop the scan. If the
         storage or the database fails (`BackendUnavailable`), a later call resumes the scan.
         """
-        from stillroom.features.library.rows.scans import EXPIRY
-
-        marked, scans = list[int](), (await self._database.rows()).scans
+        marked, scans = list[int](), await self._database.scans()
         await scans.run(
-            EXPIRY,
+            SCAN,
             lambda claim, after: self._mark_pages(claim, after, marked),
             stops_within,
             lease=_LEASE,
@@ -72,12 +74,12 @@ class Expiry:
     async def _mark_pages(
         self, claim: uuid.UUID, position: str, marked: list[int]
     ) -> AsyncGenerator[float, None]:
-        scans, state = (await self._database.rows()).scans, await self._evaluator.begin_scan()
+        rows, state = await expiry_rows(self._database), await self._evaluator.begin_scan()
         async for images, after in self._evaluator.pages(position, _PAGE):
             at_ns = clock.to_nanoseconds(clock.CLOCK.earliest())
             expired = await self._evaluator.find_expired(images, at_ns, state)
             marked.extend([await self._delete_run(run) for run in expired.runs])
-            keys = await scans.mark_expired(
+            keys = await rows.mark_expired(
                 claim,
                 [image for image, _ in expired.images],
                 due_at=clock.CLOCK.latest() + self._due_after,

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from stillroom.features.library.clock import to_nanoseconds
+from stillroom.features.database.clock import to_nanoseconds
 from stillroom.features.library.database import MediaDatabase
+from stillroom.features.retention.database import expiry_rows
 from stillroom.features.retention.evaluator import RetentionEvaluator
 from stillroom.features.retention.rules import Expiration
 from stillroom.features.runs.service import Runs
@@ -50,7 +51,8 @@ async def planned_images(
     async for images, _ in evaluator.pages("", _PAGE):
         expired = await evaluator.find_expired(images, to_nanoseconds(at), state)
         expirations = {image.key: expiration for image, expiration in expired.images}
-        markable = await rows.scans.filter_markable([image for image, _ in expired.images])
+        candidates = [image for image, _ in expired.images]
+        markable = await (await expiry_rows(database)).filter_markable(candidates)
         due = {mark.storage_key: mark.due_at for mark in await rows.deletions.of_saves(markable)}
         for image in markable:
             yield PlannedImage(image, expirations[image.key], None, due.get(image.key))

@@ -19,9 +19,11 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from stillroom.errors import BackendUnavailable, ImageNotFound, StillroomError
-from stillroom.features.library import clock
+from stillroom.features.database import clock
+from stillroom.features.database.clock import now
 from stillroom.features.library.database import MediaDatabase
-from stillroom.features.library.resource import RunDeletion, now
+from stillroom.features.library.resource import RunDeletion
+from stillroom.features.runs.database import run_deletion_rows
 from stillroom.features.runs.manifest import MANIFEST_NAME
 from stillroom.features.runs.service import Runs
 from stillroom.paths import ImagePath, KeyPrefix, StorageKey, image_entry
@@ -30,7 +32,7 @@ from stillroom.store.port import ImageStorage
 from stillroom.store.values import ListQuery
 
 if TYPE_CHECKING:  # a normal import would load the database driver at every start
-    from stillroom.features.library.rows.repository import MediaRepository
+    from stillroom.features.runs.deletion_rows import RunDeletionRows
 
 PAGE: Final = 1000
 """Images per transaction, equal to a page in S3 listings. Writing them takes ten milliseconds."""
@@ -43,7 +45,7 @@ SHORTEST_GRACE: Final = timedelta(minutes=1)
 
 _TAKEN_OVER: Final = "another process is deleting the run: try again later"
 
-log = logging.getLogger("stillroom.features.library")
+log = logging.getLogger("stillroom.media")
 
 
 class RunDeletions:
@@ -72,8 +74,8 @@ class RunDeletions:
         if not await self._runs.is_published(folder):
             await self._runs.require_images(folder)
         await self._runs.require_none_inside(folder)
-        rows, claim = await self._database.rows(), uuid.uuid4()
-        deletion = await rows.run_deletions.begin(
+        rows, claim = await run_deletion_rows(self._database), uuid.uuid4()
+        deletion = await rows.begin(
             KeyPrefix.of_folder(folder).text, claim, saved_until=saved_until or now(), lease=_LEASE
         )
         if deletion is None:
@@ -82,15 +84,15 @@ class RunDeletions:
             return await self._continue(rows, claim, deletion)
         except Exception:
             with contextlib.suppress(StillroomError):  # the claim then lasts until it expires
-                await rows.run_deletions.release(claim)
+                await rows.release(claim)
             raise
 
     async def resume(self, is_stopping: Callable[[], bool]) -> None:
         """Resume run deletions that have failed or were interrupted by a crash."""
-        rows = await self._database.rows()
+        rows = await run_deletion_rows(self._database)
         while not is_stopping():
             claim = uuid.uuid4()
-            deletion = await rows.run_deletions.claim(claim, lease=_LEASE)
+            deletion = await rows.claim(claim, lease=_LEASE)
             if deletion is None:
                 return
             try:
@@ -100,7 +102,7 @@ class RunDeletions:
                 return  # a later sweep retries when the lease has expired
 
     async def _continue(
-        self, rows: "MediaRepository", claim: uuid.UUID, deletion: RunDeletion
+        self, rows: "RunDeletionRows", claim: uuid.UUID, deletion: RunDeletion
     ) -> RunDeletion:
         await self._delete_manifest(deletion)
         until_ns = int(deletion.saved_until.timestamp() * 1e9)
@@ -110,7 +112,7 @@ class RunDeletions:
             images = page.images
             older = [image for image in images if image.modified_ns <= until_ns]
             last = page.next_after or (images[-1].key.text if images else last)
-            is_ours = await rows.run_deletions.mark(
+            is_ours = await rows.mark(
                 claim,
                 older,
                 newer=len(images) - len(older),
@@ -122,7 +124,7 @@ class RunDeletions:
                 raise BackendUnavailable(_TAKEN_OVER)
             await asyncio.sleep(0)  # let other tasks run
         await self._delete_manifest(deletion)
-        ended = await rows.run_deletions.end(claim)
+        ended = await rows.end(claim)
         if ended is None:
             raise BackendUnavailable(_TAKEN_OVER)
         log.info(

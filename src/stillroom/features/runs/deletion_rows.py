@@ -11,12 +11,13 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
+from stillroom.features.database import leases
+from stillroom.features.database.engine import Rows
+from stillroom.features.database.statements import insert_into
 from stillroom.features.library.resource import DELETED, RunDeletion
-from stillroom.features.library.rows import leases
-from stillroom.features.library.rows.engine import Rows
 from stillroom.features.library.rows.marks import mark_saves
-from stillroom.features.library.rows.statements import insert_into, keys_with_resource
-from stillroom.features.library.rows.tables import run_deletions
+from stillroom.features.library.rows.statements import keys_with_resource
+from stillroom.features.runs.tables import run_deletions
 from stillroom.store.values import StoredImage
 
 _COLUMNS: Final = tuple(run_deletions.c[field.name] for field in fields(RunDeletion))

@@ -24,10 +24,12 @@ from stillroom.errors import (
     RunNotFound,
     StillroomError,
 )
+from stillroom.features.database.clock import now
 from stillroom.features.library.database import MediaDatabase
 from stillroom.features.library.recorded_bytes import hash_opened
-from stillroom.features.library.resource import DELETED, now
+from stillroom.features.library.resource import DELETED
 from stillroom.features.runs import manifest
+from stillroom.features.runs.database import run_deletion_rows
 from stillroom.features.runs.manifest import ImageSet, ManifestHead, is_manifest, manifest_key
 from stillroom.paths import ImagePath, KeyPrefix, image_entry
 from stillroom.store.pages import each_page
@@ -47,7 +49,7 @@ _IN_ONE_REQUEST: Final = 16 * 1024**2
 _RULES: Final = SaveRules(manifest.MAX_BYTES)
 _DELETED: Final = "the run was deleted while it was published"
 
-log = logging.getLogger("stillroom.features.library")
+log = logging.getLogger("stillroom.media")
 
 
 class Runs:
@@ -125,7 +127,7 @@ class Runs:
     async def _require_not_deleting(self, folder: ImagePath, images: Sequence[StoredImage]) -> None:
         rows = await self._database.rows()
         prefixes = [KeyPrefix.of_folder(path).text for path in (*_parents(folder), folder)]
-        if await rows.run_deletions.is_deleting(prefixes):
+        if await (await run_deletion_rows(self._database)).is_deleting(prefixes):
             raise RunConflict("the run is being deleted")
         marks = await rows.deletions.of_saves(images) if images else ()
         if count := sum(mark.reason == DELETED for mark in marks):

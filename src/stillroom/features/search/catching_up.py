@@ -15,9 +15,10 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from stillroom.errors import BackendUnavailable
-from stillroom.features.library.database import MediaDatabase
-from stillroom.features.library.resource import now
+from stillroom.features.database.clock import now
+from stillroom.features.database.database import Database
 from stillroom.features.search.comparing import SETTLED_NS, Comparing, Healed
+from stillroom.features.search.database import indexed_rows, start_rows
 from stillroom.features.search.healing import TREES, StopsWithin, healing_pause
 from stillroom.features.search.values import BEHIND_ALL, KeyRange
 from stillroom.paths import KeyPrefix
@@ -34,13 +35,13 @@ _TRY_AGAIN_S: Final = 5.0
 _PAGE: Final = 1000
 """Number of names per page, equal to the maximum that a bucket lists in one request."""
 
-log = logging.getLogger("stillroom.features.library")
+log = logging.getLogger("stillroom.media")
 
 
 class CatchingUp:
     """Comparison of one storage with its index after this process has started."""
 
-    def __init__(self, storage: ImageStorage, database: MediaDatabase) -> None:
+    def __init__(self, storage: ImageStorage, database: Database) -> None:
         self._storage = storage
         self._database = database
         self._started = now()
@@ -55,7 +56,7 @@ class CatchingUp:
         """
         async with self._noting:
             if self._since is None:
-                scans = (await self._database.rows()).scans
+                scans = await start_rows(self._database)
                 self._since = await scans.note_start(self._started)
         return self._since
 
@@ -72,10 +73,10 @@ class CatchingUp:
         if self._has_caught_up:
             return None
         since, healed = await self.note_start(), None
-        scans = (await self._database.rows()).scans
-        while await scans.needs_start(self._started):
+        rows, scans = await start_rows(self._database), await self._database.scans()
+        while await rows.needs_start(self._started):
             claim = uuid.uuid4()
-            claimed = await scans.claim_start(
+            claimed = await rows.claim_start(
                 claim, started=self._started, since=since, lease=_LEASE
             )
             if claimed is not None:
@@ -99,7 +100,7 @@ class CatchingUp:
         comparing = Comparing(
             self._storage, self._database, names_since_ns=since_ns, saved_until_ns=started_ns
         )
-        healed, scans = comparing.healed, (await self._database.rows()).scans
+        healed, scans = comparing.healed, await self._database.scans()
         page_began = renewed = began_s = time.monotonic()
         async for found_some in self._changed_pages(comparing, since_ns):
             took_s = time.monotonic() - page_began
@@ -160,6 +161,6 @@ class CatchingUp:
                     behind = after + BEHIND_ALL * after.endswith("/")
                 is_last = number == len(folders) and after is None
                 if is_last or len(there) + len(ranges) >= _PAGE:
-                    known = await (await self._database.rows()).indexed.in_ranges(ranges)
+                    known = await (await indexed_rows(self._database)).in_ranges(ranges)
                     yield await comparing.compare(there, known, began_ns)
                     there, ranges, began_ns = {}, [], time.time_ns()

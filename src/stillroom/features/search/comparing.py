@@ -7,7 +7,8 @@ from typing import Final
 
 from stillroom.concurrently import for_each_concurrently
 from stillroom.errors import ImageNotFound
-from stillroom.features.library.database import MediaDatabase
+from stillroom.features.database.database import Database
+from stillroom.features.search.database import indexed_rows, search_rows
 from stillroom.features.search.filling import read_facts
 from stillroom.features.search.values import Indexed, IndexedImage, Removed
 from stillroom.paths import StorageKey
@@ -49,7 +50,7 @@ class Comparing:
     def __init__(
         self,
         storage: ImageStorage,
-        database: MediaDatabase,
+        database: Database,
         *,
         names_since_ns: int | None = None,
         anew: bool = False,
@@ -67,7 +68,7 @@ class Comparing:
 
         Return whether at least one image differed, and `after` for the next page.
         """
-        began_ns, rows = time.time_ns(), (await self._database.rows()).indexed
+        began_ns, rows = time.time_ns(), await indexed_rows(self._database)
         if self._names_since_ns is None:
             page = await self._storage.entries(query)
             there, after = {image.key.text: image for image in page.images}, page.next_after
@@ -120,7 +121,7 @@ class Comparing:
             indexed.append(await read_facts(self._storage, image))
 
         await for_each_concurrently(read, changed, limit=_READ_AT_ONCE)
-        self.healed.written += await (await self._database.rows()).search.write(
+        self.healed.written += await (await search_rows(self._database)).write(
             indexed,
             [Removed(key, began_ns) for key in gone],
             certain=True,

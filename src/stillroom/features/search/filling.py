@@ -18,10 +18,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from stillroom.errors import BackendUnavailable, ImageNotFound, StillroomError
-from stillroom.features.library.database import MediaDatabase
-from stillroom.features.library.resource import now
+from stillroom.features.database.clock import now
+from stillroom.features.database.database import Database
+from stillroom.features.search.database import search_rows
 from stillroom.features.search.file_ends import PassedBytes, UploadEnds
-from stillroom.features.search.values import IndexedImage, Removed
+from stillroom.features.search.values import INDEX_SCAN, IndexedImage, Removed
 from stillroom.formats.file_parts import FileParts, MoreNeeded
 from stillroom.formats.work_budget import TooMuchWork
 from stillroom.generation.reading import UNKNOWN, Found, find, find_by_reading, run_parser
@@ -58,7 +59,7 @@ _REMOVED_AGAIN_S: Final = 2.0
 A process may insert an image's row after another process has deleted the image and its row.
 """
 
-log = logging.getLogger("stillroom.features.library")
+log = logging.getLogger("stillroom.media")
 
 
 @dataclass(slots=True)
@@ -87,13 +88,13 @@ class IndexFilling:
 
     def __init__(
         self,
-        database: MediaDatabase,
+        database: Database,
         *,
-        report_mark: Callable[[Found], None] = lambda _: None,
+        report_mark: Callable[[str | None], None] = lambda _: None,
     ) -> None:
         """Write to `database`, which is opened by the first write.
 
-        `report_mark` is called with the metadata, including the AI label, of each saved image.
+        `report_mark` is called with the AI mark of each saved image.
         """
         self.database = database
         self._report_mark = report_mark
@@ -247,7 +248,7 @@ class IndexFilling:
             images = await self._described(storage, batch)
             await self._before_writing()
             if images or removed or again:
-                rows = (await self.database.rows()).search
+                rows = await search_rows(self.database)
                 await rows.write(images, [*again, *removed])
         except BackendUnavailable:
             for change in batch:
@@ -259,9 +260,7 @@ class IndexFilling:
         self._again = [one for one in self._again if one.at_ns > due] + removed
         if self.lost:
             self.lost = 0
-            from stillroom.features.library.rows.scans import INDEX
-
-            await (await self.database.rows()).scans.restart(INDEX, at=now())
+            await (await self.database.scans()).restart(INDEX_SCAN, at=now())
 
     async def _described(
         self, storage: ImageStorage, changes: Sequence[_Saved | Removed]
@@ -274,7 +273,7 @@ class IndexFilling:
             if isinstance(change, Removed):
                 continue
             if change.indexed is None and (origin := change.copied_from) is not None:
-                rows = (await self.database.rows()).search
+                rows = await search_rows(self.database)
                 source = found.get(origin.key) or await rows.find(origin.key)
                 if source is not None and source.image.save_id == origin.save_id:
                     change.indexed = dataclasses.replace(source, image=change.image)
@@ -290,7 +289,7 @@ class IndexFilling:
                 continue
             change.passed = None
             if change.copied_from is None:
-                self._report_mark(change.indexed.metadata)
+                self._report_mark(change.indexed.metadata.ai_mark)
             found[change.key] = change.indexed
         return [*found.values()]
 

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import TSQUERY
 
-from stillroom.features.library.rows.tables import search_images
+from stillroom.features.search.tables import search_images
 from stillroom.features.search.values import FactsQuery, IndexedImage, Term
 from stillroom.features.search.words import (
     Phrase,
@@ -22,8 +22,8 @@ from stillroom.features.search.words import (
     words_of,
 )
 from stillroom.generation.facets import FACETS
-from stillroom.generation.facts import Generation
 from stillroom.paths import COMPUTE_PREFIX, MEDIA_PREFIX
+from stillroom.wire.generation import Generation
 
 _COLUMNS: Final = ("prompt", "path")
 _CLASSES: Final = dict(zip(_COLUMNS, "AB", strict=True))

@@ -11,9 +11,10 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from datetime import timedelta
 from typing import Final
 
-from stillroom.features.library.database import MediaDatabase
-from stillroom.features.library.resource import now
+from stillroom.features.database.clock import now
+from stillroom.features.database.database import Database
 from stillroom.features.search.comparing import Comparing, Healed
+from stillroom.features.search.values import INDEX_SCAN, REBUILD_SCAN
 from stillroom.paths import COMPUTE_PREFIX, MEDIA_PREFIX, KeyPrefix
 from stillroom.store.port import ImageStorage
 from stillroom.store.values import ListQuery
@@ -41,9 +42,7 @@ StopsWithin = Callable[[float], Awaitable[bool]]
 class IndexHealing:
     """Periodic comparison of one storage with its search index."""
 
-    def __init__(
-        self, storage: ImageStorage, database: MediaDatabase, *, compares_saves: bool
-    ) -> None:
+    def __init__(self, storage: ImageStorage, database: Database, *, compares_saves: bool) -> None:
         """Compare `storage` with the index in `database`.
 
         If `compares_saves` is False, only names are compared. This is for buckets, where reading an
@@ -56,12 +55,10 @@ class IndexHealing:
 
     async def heal(self, stops_within: StopsWithin) -> Healed:
         """Run or resume the periodic scan if it is due, with pauses between pages."""
-        from stillroom.features.library.rows.scans import INDEX
-
         names_since_ns = None if self._compares_saves else _NEVER_NS
         comparing = Comparing(self._storage, self._database, names_since_ns=names_since_ns)
         every = _EVERY if self._compares_saves else _EVERY_IN_BUCKET
-        healed = await self._scan(INDEX, comparing, stops_within, healing_pause, every=every)
+        healed = await self._scan(INDEX_SCAN, comparing, stops_within, healing_pause, every=every)
         return healed or Healed()
 
     async def rebuild(
@@ -72,13 +69,16 @@ class IndexHealing:
         If `restart` is True, start from the beginning. `progress` is called after each page. Return
         None if another process is rebuilding the index.
         """
-        from stillroom.features.library.rows.scans import REBUILD
-
         if restart:
-            await (await self._database.rows()).scans.restart(REBUILD, at=now())
+            await (await self._database.scans()).restart(REBUILD_SCAN, at=now())
         comparing = Comparing(self._storage, self._database, anew=True)
         return await self._scan(
-            REBUILD, comparing, stops_within, lambda *_: 0, every=timedelta(0), progress=progress
+            REBUILD_SCAN,
+            comparing,
+            stops_within,
+            lambda *_: 0,
+            every=timedelta(0),
+            progress=progress,
         )
 
     async def _scan(
@@ -91,7 +91,7 @@ class IndexHealing:
         every: timedelta,
         progress: Callable[[Healed], None] = lambda _: None,
     ) -> Healed | None:
-        healed, scans = comparing.healed, (await self._database.rows()).scans
+        healed, scans = comparing.healed, await self._database.scans()
 
         async def pages(claim: uuid.UUID, after: str) -> AsyncGenerator[float, None]:
             healed.after = after

@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 
 import sqlalchemy as sa
 
-from stillroom.features.library.rows.engine import Rows
-from stillroom.features.library.rows.statements import table_of
-from stillroom.features.library.rows.tables import search_images
+from stillroom.features.database.engine import Rows
+from stillroom.features.database.statements import table_of
 from stillroom.features.search.rows import allow
+from stillroom.features.search.tables import search_images
 from stillroom.features.search.values import BEHIND_ALL, Indexed, KeyRange
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
 
-from stillroom.features.library.clock import to_nanoseconds
+from stillroom.features.database.clock import to_nanoseconds
 from stillroom.features.search.values import FactsQuery, Term
 from stillroom.features.search.words import words_of
 from stillroom.generation.facets import FACETS

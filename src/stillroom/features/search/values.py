@@ -6,10 +6,14 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from stillroom.features.search.words import MAX_TEXT, Phrase
-from stillroom.generation.facts import Generation
 from stillroom.generation.reading import Found
 from stillroom.paths import KeyPrefix, StorageKey
 from stillroom.store.values import StoredImage
+from stillroom.wire.generation import Generation
+
+# Names of background scans:
+INDEX_SCAN: Final = "index"  # finds images that are missing in the search index
+REBUILD_SCAN: Final = "rebuild"  # reads every image again, because an operator rebuilds the index
 
 MAX_LIMIT: Final = 1000
 """Maximum number of images on one page."""

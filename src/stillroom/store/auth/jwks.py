@@ -38,7 +38,7 @@ _SLOWEST_RETRY_S: Final = 30.0
 
 Fetch = Callable[[str], Awaitable[bytes]]
 
-log = logging.getLogger("stillroom.store.auth")
+log = logging.getLogger("stillroom.auth")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,12 @@
 """Settings: read once from the environment or a file, and validated before anything starts.
 
-`fields.py` has the fields, `sources.py` the sources of values, and `settings.py` values derived
-from several fields. Nothing here opens or writes anything: `stillroom.assembly` does that.
+`fields.py` has the fields of the core, `sources.py` the sources of values, and `settings.py` values
+derived from several fields. A feature adds its fields in a subclass of `Settings`, and
+`stillroom.settings` joins these classes. Nothing here opens or writes anything:
+`stillroom.assembly` does that.
 """
 
+from stillroom.store.settings.fields import MIB, parsed_by
 from stillroom.store.settings.settings import Settings
 
-__all__ = ["Settings"]
+__all__ = ["MIB", "Settings", "parsed_by"]

@@ -5,7 +5,6 @@ The docstring of a field is its description in docs/reference/settings.md.
 
 import re
 from collections.abc import Callable
-from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Final, Literal
 from urllib.parse import urlsplit
@@ -13,7 +12,6 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, AliasGenerator, BeforeValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from stillroom.durations import parse_duration
 from stillroom.store.address import Addressing
 from stillroom.store.auth.keys import Algorithm
 from stillroom.variables import PREFIXES
@@ -25,10 +23,6 @@ _ORIGIN: Final = re.compile(
 )
 """Origin as browsers send it: lower case, without a slash at the end."""
 
-_DATABASE_URL: Final = re.compile(r"postgres(ql)?(\+psycopg)?://")
-
-_MAX_TTL: Final = timedelta(days=99_999)
-
 _VISIBLE_TEXT: Final = re.compile(r"[\x21-\x7e]*")
 
 
@@ -38,24 +32,9 @@ def variable_of(field: str) -> str:
     return name if name.startswith(PREFIXES) else f"STILLROOM_{name}"
 
 
-def _parsed_by(parse: Callable[[str], object]) -> BeforeValidator:
+def parsed_by(parse: Callable[[str], object]) -> BeforeValidator:
     """Create a validator that parses text. Callers may also pass values that are parsed already."""
     return BeforeValidator(lambda value: parse(value) if isinstance(value, str) else value)
-
-
-def _parse_ttl(text: str) -> timedelta | None:
-    if text == "off":
-        return None
-    ttl = parse_duration(text)
-    if not ttl or ttl > _MAX_TTL:
-        raise ValueError("must be a duration such as 90s, 15m, 12h or 30d, or off")
-    return ttl
-
-
-def _check_database_url(value: SecretStr | None) -> SecretStr | None:
-    if value and not _DATABASE_URL.match(value.get_secret_value()):
-        raise ValueError("must be a URL such as postgresql://user:password@host/name")
-    return value
 
 
 def _check_origins(value: list[str]) -> list[str]:
@@ -102,11 +81,11 @@ def _check_jwks_url(value: str) -> str:
     return value
 
 
-_SPLIT: Final = _parsed_by(
+_SPLIT: Final = parsed_by(
     lambda text: [entry.strip() for entry in text.split(",") if entry.strip()]
 )
-_LOWER: Final = _parsed_by(str.lower)
-_STRIPPED: Final = _parsed_by(lambda text: re.sub(" +", " ", text.strip()))
+_LOWER: Final = parsed_by(str.lower)
+_STRIPPED: Final = parsed_by(lambda text: re.sub(" +", " ", text.strip()))
 """Strips the line feed at the end of secret files, and collapses spaces for signatures."""
 
 _VISIBLE: Final = AfterValidator(_check_visible)
@@ -121,6 +100,7 @@ class Fields(BaseSettings):
         frozen=True,
         extra="ignore",
         env_ignore_empty=True,
+        defer_build=True,  # only the classes that are instantiated are built
     )
 
     data_dir: Path = Path("stillroom-data")
@@ -177,72 +157,6 @@ class Fields(BaseSettings):
     """`none` never waits until data is on the disk (no fsync). A power cut may then lose saved
     images: use it only for temporary data."""
 
-    list_cache_bytes: int = Field(default=64 * MIB, ge=0)
-    """Bytes of memory per process for names in large folders; 0 reads the folder for every page.
-    See docs/running.md#listings-of-large-folders."""
-
-    response_cache_bytes: int = Field(default=64 * MIB, ge=0)
-    """Bytes of memory in each process for images up to 64 KiB that are read again; 0: no cache."""
-
-    derived_cache_bytes: int = Field(default=1024 * MIB, ge=0)
-    """Bytes of disk space for cached thumbnails (docs/api.md#thumbnails); 0: no cache. If the cache
-    is full, the least recently used thumbnails are deleted."""
-
-    derived_processes: int = Field(default=2, ge=1, le=64)
-    """Number of images that each server process decodes at once, each in a separate process. A
-    decoding process needs 30 MiB of memory, and ends after a minute without work."""
-
-    derived_max_pixels: int = Field(default=100_000_000, ge=1, le=1_000_000_000)
-    """Maximum number of pixels of an image to decode. Larger images get 415. Each pixel needs 4 to
-    8 bytes of memory in each decoding process, or 16 bytes for WebP."""
-
-    database_url: Annotated[SecretStr | None, AfterValidator(_check_database_url)] = None
-    """PostgreSQL for the media library's rows: `postgresql://user:password@host/name`. By default,
-    the rows are in SQLite in the data directory: docs/media.md#where-the-rows-are."""
-
-    deletion_grace_seconds: int = Field(default=3600, ge=0)
-    """Seconds until the original of a copied image, or a deleted resource's file, is deleted."""
-
-    sweep_interval_seconds: float = Field(default=30, ge=0)
-    """Seconds between runs of the background jobs, such as due deletions, in each process. With 0,
-    no jobs run, and `stillroom media sweep` executes due deletions. See
-    docs/media.md#what-is-deleted-and-when."""
-
-    compute_ttl: Annotated[timedelta | None, _parsed_by(_parse_ttl)] = None
-    """Age after which images that were not ingested are deleted; not set: they are kept. See
-    docs/media.md#results-that-expire."""
-
-    retention_file: Path | None = None
-    """File with the retention rules: docs/retention.md. By default, this is `retention.toml` in the
-    data directory, if that file exists."""
-
-    max_connections: int = Field(default=4096, ge=1)
-    """Maximum number of connections in each process; further connections get 503. Each connection
-    needs 4 file descriptors, and everything else needs 256. With a hard limit (`ulimit -Hn`) below
-    16640, fewer connections are possible, and the log contains a warning at the start."""
-
-    max_head_bytes: int = Field(default=32 * 1024, ge=1024)
-    """Maximum size of a request head (all header fields) in bytes; a larger head gets 431."""
-
-    max_header_fields: int = Field(default=100, ge=10)
-    """Maximum number of header fields in a request; more fields get 431."""
-
-    max_target_bytes: int = Field(default=8 * 1024, ge=256)
-    """Maximum length of a request target (path and query) in bytes; a longer target gets 414."""
-
-    head_timeout_seconds: float = Field(default=10, gt=0)
-    """Seconds for the first byte of a connection, and for the rest of a request head; then 408."""
-
-    min_body_bytes_per_second: int = Field(default=1024, ge=0)
-    """Minimum speed of an upload. A body that is slower for 30 seconds gets 408."""
-
-    idle_timeout_seconds: int = Field(default=65, ge=1)
-    """Seconds that a connection stays open between requests. A reverse proxy needs a shorter
-    timeout."""
-
-    write_timeout_seconds: float = Field(default=60, gt=0)
-    """Seconds after which a connection is closed if the client reads nothing of a response."""
-
     drain_seconds: int = Field(default=30, ge=0)
     """Seconds that a shutdown waits for requests in progress."""
 
@@ -257,21 +171,6 @@ class Fields(BaseSettings):
 
     cors_origins: Annotated[list[str], NoDecode, _SPLIT, AfterValidator(_check_origins)] = []
     """Origins whose pages may call the API by script: `https://app.example.com`, or `*` for all."""
-
-    gallery: bool = True
-    """Serve the gallery at `/`: docs/gallery.md. The gallery shows images only with a token."""
-
-    fast_path: bool = True
-    """Handle simple requests without a web framework. The responses are the same. See
-    docs/adr/0009-simple-requests-take-a-fast-path.md. The former name, `STILLROOM_SHORT_ROAD`, is
-    still read."""
-
-    sendfile: Literal["off", "x-accel"] = "off"
-    """`x-accel`: nginx sends large images itself, docs/deploying.md#bytes-from-nginx."""
-
-    sendfile_key: SecretStr | None = None
-    """Key that nginx sends in `X-Stillroom-Sendfile`. Required with `x-accel`. At least 16 letters
-    and digits."""
 
     log_format: Literal["console", "json"] = "console"
     """`console` is text for people; `json` is one object per line: docs/observing.md#the-log."""
@@ -318,6 +217,3 @@ class Fields(BaseSettings):
 
     r2_check_exists: bool = True
     """Check that an image exists before redirecting. With `false`, the CDN caches its own 404s."""
-
-    r2_image_transformations: bool = False
-    """Let Cloudflare create thumbnails: docs/r2.md#thumbnails."""

@@ -1,20 +1,17 @@
-"""Settings of one process, with values derived from several fields."""
+"""Settings of the core, with values derived from several fields."""
 
-import re
 import shlex
 import warnings
 from collections.abc import Iterable, Mapping
-from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final, Self, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import PrivateAttr, ValidationError
-from pydantic_settings import PydanticBaseSettingsSource, SettingsError
+from pydantic_settings import PydanticBaseSettingsSource as Source
+from pydantic_settings import SettingsError
 
 from stillroom.errors import ConfigurationError
-from stillroom.features.library.config import PostgresConfig, RowsConfig, SqliteConfig
-from stillroom.features.pictures.config import DerivedConfig
 from stillroom.paths import COMPUTE_PREFIX
 from stillroom.store.auth.config import JwksConfig, KeyFileConfig, KeysConfig, SecretConfig
 from stillroom.store.choose import DiskConfig, R2Config
@@ -31,23 +28,21 @@ from stillroom.store.values import SaveRules
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
-_SHORTEST_KEY: Final = 16
-_KEY: Final = re.compile(r"[A-Za-z0-9_-]*")
-
 _LOCAL_TOKENS: Final = (
     "the bucket is shared, but the token secret is only on this machine: set "
     "STILLROOM_JWT_SECRET to the same on all machines"
 )
 
-_LOCAL_ROWS: Final = (
-    "the bucket is shared, but the rows of the media library are only on this machine: set "
-    "STILLROOM_DATABASE_URL to the same PostgreSQL on all machines"
-)
+_ISOLATED: Final = "_isolated"
+"""Argument with which the environment is ignored."""
+
+_Section = TypeVar("_Section", bound="Settings")
 
 
 class Settings(Fields):
     """Settings read from `STILLROOM_*` and `R2_*`. Arguments may be names of fields or variables.
 
+    This class has the settings of the core. A feature declares its settings in a subclass.
     An invalid value raises `ConfigurationError` when it is read. Properties that combine
     several settings also raise it if these settings contradict each other.
     """
@@ -77,8 +72,8 @@ class Settings(Fields):
             )
         return cls._read(given_names(), {**former_values(), **values})
 
-    @staticmethod
-    def read_file(file: Path) -> "Settings":
+    @classmethod
+    def read_file(cls, file: Path) -> Self:
         """Read `NAME=value` lines as systemd and Docker do, and ignore the environment.
 
         Raises:
@@ -86,22 +81,29 @@ class Settings(Fields):
         """
         values, names = values_in(file)
         try:
-            return _IsolatedSettings._read(names, values)  # noqa: SLF001  (a subclass of this class)
+            return cls._read(names, {**values, _ISOLATED: True})
         except ConfigurationError as error:
             raise ConfigurationError(f"in {str(file)!r}: {error}") from error
 
-    @staticmethod
-    def of_values(**values: object) -> "Settings":
+    @classmethod
+    def of_values(cls, **values: object) -> Self:
         """Create settings from the names of fields or variables, and ignore the environment.
 
         Raises:
             ConfigurationError: settings are invalid. Names that do not exist are ignored.
         """
-        return _IsolatedSettings._read((), values)  # noqa: SLF001  (a subclass of this class)
+        return cls._read((), {**values, _ISOLATED: True})
+
+    @classmethod
+    def settings_customise_sources(  # type: ignore[override]  # it is called with keywords
+        cls, *_: object, init_settings: Source, **others: Source
+    ) -> tuple[Source, ...]:
+        """Return the sources by priority: only the arguments if the environment is ignored."""
+        return (init_settings, *(() if _ISOLATED in init_settings() else others.values()))
 
     @classmethod
     def _read(cls, names: Iterable[str], values: Mapping[str, object]) -> Self:
-        passed_over = unread_names(names)
+        passed_over = unread_names(names, cls.model_fields)
         given = {name: value for name, value in values.items() if value is not None}
         given["_secrets_dir"] = credentials_folder()
         try:
@@ -121,6 +123,12 @@ class Settings(Fields):
             raise ConfigurationError(faults) from error
         settings._unread = passed_over
         return settings
+
+    def section(self, kind: type[_Section]) -> _Section:
+        """Return these settings as the class in which a feature declares its settings."""
+        if not isinstance(self, kind):
+            raise TypeError(f"{type(self).__name__} has no {kind.__name__}: read AllSettings")
+        return self
 
     @property
     def images_url(self) -> str:
@@ -147,11 +155,6 @@ class Settings(Fields):
         if self.jwt_secret is not None or "data_dir" not in self.model_fields_set:
             return "stillroom token"
         return f"stillroom token --data-dir {shlex.quote(str(self.data_dir.absolute()))}"
-
-    @property
-    def sign_in_folder(self) -> Path:
-        """Folder with the codes of sign-in links."""
-        return self.data_dir / ".stillroom" / "sign-in"
 
     @property
     def secret(self) -> SecretConfig:
@@ -240,61 +243,6 @@ class Settings(Fields):
         return config
 
     @property
-    def derived(self) -> DerivedConfig:
-        """Configuration of thumbnails and their cache."""
-        transforms = self.r2_image_transformations and self._has_bucket
-        if transforms and not self.r2_public_url:
-            raise ConfigurationError(
-                "R2_IMAGE_TRANSFORMATIONS is set, but R2_PUBLIC_URL is not: set it to a domain "
-                "of the bucket at Cloudflare"
-            )
-        return DerivedConfig(
-            folder=self.data_dir / ".stillroom" / "derived",
-            cache_bytes=self.derived_cache_bytes,
-            min_free_bytes=self.min_free_bytes,
-            durable=self.durability == "full",
-            processes=self.derived_processes,
-            max_pixels=self.derived_max_pixels,
-            transformations_url=self.r2_public_url if transforms else None,
-        )
-
-    @property
-    def proxy_key(self) -> bytes | None:
-        """Key of a proxy that sends large images itself; None if the server sends all images."""
-        if self.sendfile == "off":
-            return None
-        if self._has_bucket:
-            raise ConfigurationError(
-                "STILLROOM_SENDFILE is set, but images are in a bucket: unset it"
-            )
-        key = self.sendfile_key.get_secret_value() if self.sendfile_key else ""
-        if len(key) < _SHORTEST_KEY or not _KEY.fullmatch(key):
-            raise ConfigurationError(
-                f"STILLROOM_SENDFILE={self.sendfile} needs a key that only the proxy knows: set "
-                f"STILLROOM_SENDFILE_KEY to at least {_SHORTEST_KEY} letters and digits, and "
-                "X-Stillroom-Sendfile to the same in nginx's configuration"
-            )
-        return key.encode()
-
-    @property
-    def deletion_grace(self) -> timedelta:
-        """Time between scheduling the deletion of an image and deleting it."""
-        return timedelta(seconds=self.deletion_grace_seconds)
-
-    @property
-    def rows(self) -> RowsConfig:
-        """Configuration of the media library's database."""
-        if self.database_url is not None:
-            return PostgresConfig(self.database_url.get_secret_value())
-        file = self.data_dir / ".stillroom" / "library.db"
-        return SqliteConfig(file, durable=self.durability == "full")
-
-    @property
-    def media_url(self) -> str:
-        """Base URL of media resources, to append a key (at the CDN) or an id (at this server)."""
-        return self._cdn_url or f"{self._api_url}/media-resources"
-
-    @property
     def _api_url(self) -> str:
         return f"{self.public_base_url or f'http://127.0.0.1:{self.port}'}/api/v1"
 
@@ -307,25 +255,16 @@ class Settings(Fields):
         return bool(self.r2_endpoint_url or self.r2_access_key_id)  # `variables.BUCKET`
 
     def warnings(self) -> list[str]:
-        """Return warnings about unread variables, and about secrets or rows that are not shared."""
+        """Return warnings about unread variables, and about a token secret that is not shared."""
         lines = list(self._unread)
-        if self._has_bucket:
-            local = ((_LOCAL_TOKENS, self.jwt_secret), (_LOCAL_ROWS, self.database_url))
-            lines += [line for line, shared in local if shared is None]
+        if self._has_bucket and self.jwt_secret is None:
+            lines.append(_LOCAL_TOKENS)
         return lines
 
     @property
     def save_rules(self) -> SaveRules:
         """Rules for every save."""
         return SaveRules(max_bytes=self.max_upload_bytes, require_image=self.require_image)
-
-
-class _IsolatedSettings(Settings):
-    @classmethod
-    def settings_customise_sources(  # type: ignore[override]  # it is called with keywords
-        cls, *_: object, init_settings: PydanticBaseSettingsSource, **__: object
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return (init_settings,)
 
 
 _MUST: Final = {

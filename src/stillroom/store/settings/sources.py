@@ -9,7 +9,7 @@ from typing import Final
 from dotenv import dotenv_values
 
 from stillroom.errors import ConfigurationError
-from stillroom.store.settings.fields import Fields, variable_of
+from stillroom.store.settings.fields import variable_of
 from stillroom.variables import PREFIXES, find_unread
 
 _RENAMED: Final = {"STILLROOM_SHORT_ROAD": "STILLROOM_FAST_PATH"}
@@ -64,13 +64,13 @@ def values_in(file: Path) -> tuple[dict[str, object], list[str]]:
     return values, list(lines)
 
 
-def unread_names(names: Iterable[str]) -> list[str]:
+def unread_names(names: Iterable[str], fields: Iterable[str]) -> list[str]:
     """Return a warning for each Stillroom variable that was renamed or that no setting reads.
 
     Raises:
         ConfigurationError: a name looks like a misspelled setting.
     """
-    known = [*map(variable_of, Fields.model_fields), *_OF_COMMANDS, *_RENAMED]
+    known = [*map(variable_of, fields), *_OF_COMMANDS, *_RENAMED]
     given = {name.upper() for name in names}
     renamed = [
         f"{former} was renamed to {name}: use the new name"

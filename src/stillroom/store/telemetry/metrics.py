@@ -13,9 +13,8 @@ import os
 import time
 from bisect import bisect_left
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Mapping
-from datetime import timedelta
-from typing import Final, Literal, Protocol
+from collections.abc import Callable, Iterable
+from typing import Final, Literal
 
 from fastapi import Response
 from prometheus_client import (
@@ -57,125 +56,69 @@ class _FlushOnCollect(Collector):
 REGISTRY.register(_FlushOnCollect())
 
 
-def _counter(name: str, meaning: str, *labels: str) -> Counter:
+def counter(name: str, meaning: str, *labels: str) -> Counter:
+    """Create the counter `stillroom_NAME`."""
     return Counter(f"stillroom_{name}", meaning, labels)
 
 
-def _outcome_counter(
+def outcome_counter(
     name: str, meaning: str, label: str = "outcome"
 ) -> Callable[[str | None], None]:
-    counter = _counter(name, meaning, label)
-    return lambda outcome: counter.labels(outcome or "unknown").inc()
+    """Create a counter, and return the function that counts an outcome; None is `unknown`."""
+    outcomes = counter(name, meaning, label)
+    return lambda outcome: outcomes.labels(outcome or "unknown").inc()
 
 
-class _Metadata(Protocol):
-    @property
-    def ai_mark(self) -> str | None: ...
-
-
-def _mark_counter(name: str, meaning: str) -> Callable[[_Metadata], None]:
-    count = _outcome_counter(name, meaning, "mark")
-    return lambda found: count(found.ai_mark)
+def add_gauges(mode: Literal["livesum", "livemax", "mostrecent"], **meanings: str) -> None:
+    """Create gauges for `set_gauges`. `mode` combines the values of several workers."""
+    for name, meaning in meanings.items():
+        _GAUGES[name] = Gauge(f"stillroom_{name}", meaning, multiprocess_mode=mode)
 
 
 def _histogram(name: str, meaning: str, label: str) -> Histogram:
     return Histogram(f"stillroom_{name}", meaning, (label,), buckets=_BOUNDS)
 
 
-_REQUESTS = _counter("requests", "Requests, by operation and status.", "operation", "status")
+_REQUESTS = counter("requests", "Requests, by operation and status.", "operation", "status")
 _SECONDS = _histogram(
     "request_seconds", "Time from the head of the request to the head of the response.", "operation"
 )
-_RECEIVED = _counter("received_bytes", "Bytes received in request bodies.", "operation")
-_SENT = _counter("sent_bytes", "Bytes sent in response bodies.", "operation")
-_CPU = _counter("cpu_seconds", "CPU time of all workers.")
-_CALLS = _counter(
+_RECEIVED = counter("received_bytes", "Bytes received in request bodies.", "operation")
+_SENT = counter("sent_bytes", "Bytes sent in response bodies.", "operation")
+_CPU = counter("cpu_seconds", "CPU time of all workers.")
+_CALLS = counter(
     "storage_calls",
     "Calls to the disk (fsync) or the bucket (S3 operations). Each attempt is counted.",
     "call",
     "outcome",
 )
 _CALL_SECONDS = _histogram("storage_call_seconds", "Duration of each attempt.", "call")
-_RETRIES = _counter("storage_retries", "Attempts that followed a failed attempt.", "call")
-_SWEPT = _counter(
-    "media_swept",
-    "Results of sweeps by server processes: due deletions, and unneeded copies.",
-    "outcome",
-)
-count_healed = _outcome_counter(
-    "media_healed", "Resources with missing properties, by the result of computing them."
-)
-count_picture = _outcome_counter(
-    "derived_images",
-    "Thumbnails by result: from the cache (kept), created (made), refused, or failed.",
-)
-count_reading = _outcome_counter(
-    "generation_readings",
-    "Images read for their generation metadata, by result: found, none, or broken.",
-)
-count_exceeded = _counter(
-    "parsing_exceeded",
-    "Files without metadata, because parsing their header or metadata takes too much work.",
-).inc
-count_mark = _mark_counter(
-    "ai_mark_readings",
-    "Images whose metadata was requested, by AI mark: c2pa, iptc, both, none, or unknown.",
-)
-count_saved_mark = _mark_counter(
-    "ai_mark_saved",
-    "Saved images, by AI mark: c2pa, iptc, both, none, or unknown. Images that were saved too "
-    "fast to be examined are missing.",
-)
-_CONFINED = Gauge(
-    "stillroom_decoders_confined",
-    "1 if the kernel supports the confinement of decoding processes (landlock, seccomp), else 0.",
-    ("by",),
-    multiprocess_mode="mostrecent",
-)
+_RETRIES = counter("storage_retries", "Attempts that followed a failed attempt.", "call")
 _BUILD = Gauge(
     "stillroom_build_info",
     "Always 1. The labels name the version, the storage of the images and the database.",
     ("version", "storage", "database"),
     multiprocess_mode="mostrecent",
 )
-_Mode = Literal["livesum", "livemax", "mostrecent"]
-"""Mode in which prometheus_client combines the values of several workers."""
-
-_MEANINGS: Final[dict[_Mode, dict[str, str]]] = {
-    "livesum": {
-        "requests_in_flight": "Requests in progress, in all workers together.",
-        "connections": "Open connections, all workers together.",
-        "workers": "Running worker processes.",
-        "resident_memory_bytes": "Memory of all workers. Shared memory is counted once for each.",
-    },
-    "livemax": {
-        "loop_lag_seconds": (
-            "Delay of the last tick of the event loop, which ticks each second; of the worst "
-            "worker."
-        ),
-    },
-    "mostrecent": {
-        "read_only": "1 after a failed sync, until a restart: images cannot be saved.",
-        "data_free_bytes": "Free space on the filesystem of the data directory.",
-        "data_min_free_bytes": (
-            "STILLROOM_MIN_FREE_BYTES: with less free space, saves on a disk get 507."
-        ),
-        "media_marks": "Pending deletions, due now or later.",
-        "media_due": "Deletions that are due.",
-        "media_intents": "Copies in progress, or left by a crash.",
-        "media_dead_letters": "Deletions that were given up.",
-        "media_healing": "Resources with properties that are still to be computed.",
-        "media_oldest_due_seconds": "Time since which the oldest due deletion has been due.",
-        "media_measured_timestamp_seconds": (
-            "Time at which the numbers of the media library were last read."
-        ),
-    },
-}
-_GAUGES: Final = {
-    name: Gauge(f"stillroom_{name}", meaning, multiprocess_mode=mode)
-    for mode, meanings in _MEANINGS.items()
-    for name, meaning in meanings.items()
-}
+_GAUGES: Final[dict[str, Gauge]] = {}
+add_gauges(
+    "livesum",
+    requests_in_flight="Requests in progress, in all workers together.",
+    connections="Open connections, all workers together.",
+    workers="Running worker processes.",
+    resident_memory_bytes="Memory of all workers. Shared memory is counted once for each.",
+)
+add_gauges(
+    "livemax",
+    loop_lag_seconds="Delay of the last tick of the event loop, which ticks each second; of the "
+    "worst worker.",
+)
+add_gauges(
+    "mostrecent",
+    read_only="1 after a failed sync, until a restart: images cannot be saved.",
+    data_free_bytes="Free space on the filesystem of the data directory.",
+    data_min_free_bytes="STILLROOM_MIN_FREE_BYTES: with less free space, saves on a disk get 507.",
+)
 
 _NUMBER, _TIME, _BYTES, _FIRST_BUCKET = 0, 1, 2, 3
 
@@ -283,29 +226,6 @@ def report_build(version: str, *, storage: str, database: str) -> None:
     """Set the metric for version and backends. Call this once in each worker."""
     _BUILD.labels(version, storage, database).set(1)
     set_gauges(workers=1)
-
-
-def report_confinement(missing: Iterable[str]) -> None:
-    """Set the metric for missing sandbox mechanisms of decoders. Call this once in each worker."""
-    lacking = frozenset(missing)
-    for part in ("Landlock", "seccomp"):
-        _CONFINED.labels(part.lower()).set(part not in lacking)
-
-
-def report_swept(outcomes: Mapping[str, int]) -> None:
-    """Count the results of a sweep (execution of due deletions) by outcome."""
-    for outcome, number in outcomes.items():
-        _SWEPT.labels(outcome).inc(number)
-
-
-def report_queues(*, oldest_due: timedelta, **sizes: int) -> None:
-    """Set the sizes of the deletion and healing queues. Flush them at once, for idle workers."""
-    set_gauges(
-        **{f"media_{queue}": size for queue, size in sizes.items()},
-        media_oldest_due_seconds=oldest_due.total_seconds(),
-        media_measured_timestamp_seconds=time.time(),
-    )
-    flush()
 
 
 async def metrics() -> Response:

@@ -11,8 +11,8 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from stillroom.errors import DeadLetterNotFound
+from stillroom.features.database.engine import Rows
 from stillroom.features.library.resource import DELETION, DeadLetter
-from stillroom.features.library.rows.engine import Rows
 from stillroom.features.library.rows.marks import restore_mark
 from stillroom.features.library.rows.tables import dead_letters
 

@@ -13,7 +13,11 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from stillroom.features.library import clock
+from stillroom.features.database import clock, leases
+from stillroom.features.database.clock import now
+from stillroom.features.database.engine import Rows
+from stillroom.features.database.pages import each_page
+from stillroom.features.database.statements import among
 from stillroom.features.library.resource import (
     DELETED,
     IN_PLACE,
@@ -24,14 +28,9 @@ from stillroom.features.library.resource import (
     MarkClaimed,
     MediaResource,
     Settlement,
-    now,
 )
-from stillroom.features.library.rows import leases
-from stillroom.features.library.rows.engine import Rows
 from stillroom.features.library.rows.marks import bury_mark, mark_saves
-from stillroom.features.library.rows.pages import each_page
 from stillroom.features.library.rows.statements import (
-    among,
     keys_with_intent,
     keys_with_resource,
     known_keys,

@@ -9,10 +9,13 @@ from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 
-from stillroom.features.library.resource import VIDEO, ClaimedHealing, HealingJob, now
-from stillroom.features.library.rows.engine import Rows
-from stillroom.features.library.rows.statements import insert_into, resource_of, select_resources
-from stillroom.features.library.rows.tables import Moment, healing, resources
+from stillroom.features.database.clock import now
+from stillroom.features.database.engine import Rows
+from stillroom.features.database.statements import insert_into
+from stillroom.features.database.tables import Moment
+from stillroom.features.library.resource import VIDEO, ClaimedHealing, HealingJob
+from stillroom.features.library.rows.statements import resource_of, select_resources
+from stillroom.features.library.rows.tables import healing, resources
 from stillroom.generation.ai_mark import TYPES
 
 

@@ -12,10 +12,12 @@ from typing import Final
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from stillroom.features.library.resource import ClaimedIntents, Intent, IntentLost, now
-from stillroom.features.library.rows.engine import Rows
-from stillroom.features.library.rows.leases import is_free, lease_end
-from stillroom.features.library.rows.statements import insert_into, keys_with_resource
+from stillroom.features.database.clock import now
+from stillroom.features.database.engine import Rows
+from stillroom.features.database.leases import is_free, lease_end
+from stillroom.features.database.statements import insert_into
+from stillroom.features.library.resource import ClaimedIntents, Intent, IntentLost
+from stillroom.features.library.rows.statements import keys_with_resource
 from stillroom.features.library.rows.tables import intents
 from stillroom.paths import StorageKey
 

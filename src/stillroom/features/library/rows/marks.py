@@ -9,6 +9,9 @@ from datetime import datetime
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from stillroom.features.database import leases
+from stillroom.features.database.clock import new_id, now
+from stillroom.features.database.statements import insert_into, table_of
 from stillroom.features.library.resource import (
     DELETION,
     RELOCATED,
@@ -16,11 +19,7 @@ from stillroom.features.library.resource import (
     DueMark,
     Mark,
     MarkClaimed,
-    new_id,
-    now,
 )
-from stillroom.features.library.rows import leases
-from stillroom.features.library.rows.statements import insert_into, table_of
 from stillroom.features.library.rows.tables import dead_letters, deletions
 from stillroom.paths import StorageKey
 from stillroom.store.values import StoredImage

@@ -4,52 +4,31 @@ from collections.abc import Sequence
 
 import sqlalchemy as sa
 
-from stillroom.features.library.resource import QueueMetrics, now
+from stillroom.features.database.clock import now
+from stillroom.features.database.engine import Rows, RowsEngine
+from stillroom.features.library.resource import QueueMetrics
 from stillroom.features.library.rows.dead_letters import DeadLetterRows
 from stillroom.features.library.rows.deletions import DeletionRows
-from stillroom.features.library.rows.engine import RowsEngine
 from stillroom.features.library.rows.healing import HealingRows
 from stillroom.features.library.rows.intents import IntentRows
 from stillroom.features.library.rows.resources import ResourceRows
-from stillroom.features.library.rows.scans import ScanRows
 from stillroom.features.library.rows.statements import known_keys
 from stillroom.features.library.rows.tables import dead_letters, deletions, healing, intents
 from stillroom.features.library.rows.tags import TagRows
-from stillroom.features.runs.deletion_rows import RunDeletionRows
-from stillroom.features.search.indexed_rows import IndexedRows
-from stillroom.features.search.rows import SearchRows
 from stillroom.paths import StorageKey
 
 
-class MediaRepository:
+class MediaRepository(Rows):
     """Access to all database rows of one library."""
 
     def __init__(self, engine: RowsEngine) -> None:
-        self._engine = engine
+        super().__init__(engine)
         self.resources = ResourceRows(engine)
         self.tags = TagRows(engine)
         self.healing = HealingRows(engine)
         self.intents = IntentRows(engine)
         self.deletions = DeletionRows(engine)
         self.dead_letters = DeadLetterRows(engine)
-        self.scans = ScanRows(engine)
-        self.run_deletions = RunDeletionRows(engine)
-        self.search = SearchRows(engine)
-        self.indexed = IndexedRows(engine)
-
-    async def close(self) -> None:
-        """Close all connections."""
-        await self._engine.close()
-
-    async def check(self) -> None:
-        """Raise `BackendUnavailable` if PostgreSQL does not respond.
-
-        SQLite is not checked, because it depends only on the disk and a query would create files.
-        """
-        if self._engine.is_sqlite:
-            return
-        async with self._engine.reading() as connection:
-            await connection.execute(sa.select(1))
 
     async def unknown_keys(self, keys: Sequence[StorageKey]) -> Sequence[StorageKey]:
         """Return the keys to which no row in the database refers."""

@@ -9,6 +9,11 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from stillroom.errors import ResourceNotFound, ResourceProtected
+from stillroom.features.database.clock import now
+from stillroom.features.database.engine import Rows
+from stillroom.features.database.leases import is_unclaimed
+from stillroom.features.database.pages import each_page
+from stillroom.features.database.statements import insert_into
 from stillroom.features.library.resource import (
     DELETED,
     Change,
@@ -16,25 +21,20 @@ from stillroom.features.library.resource import (
     MediaResource,
     ResourcePage,
     ResourceQuery,
-    now,
 )
-from stillroom.features.library.rows.engine import Rows
 from stillroom.features.library.rows.intents import end_intent, require_intent
-from stillroom.features.library.rows.leases import is_unclaimed
 from stillroom.features.library.rows.marks import cancel_marks_at, write_mark
-from stillroom.features.library.rows.pages import each_page
 from stillroom.features.library.rows.statements import (
     await_healing,
-    insert_into,
     is_indexed_in,
     keys_with_resource,
     resource_of,
     select_resources,
     values_of,
 )
-from stillroom.features.library.rows.tables import deletions, resources, search_images, tags
+from stillroom.features.library.rows.tables import deletions, resources, tags
 from stillroom.features.search.full_text import bounds_of, matching
-from stillroom.features.search.library_words import reword
+from stillroom.features.search.tables import search_images
 from stillroom.paths import StorageKey
 from stillroom.store.values import StoredImage
 
@@ -179,7 +179,7 @@ class ResourceRows(Rows):
             )
             if in_place is not None:
                 await end_intent(connection, in_place)
-            await connection.run_sync(reword, [known.storage_key, storage_key])
+            await self._engine.note_changed(connection, [known.storage_key, storage_key])
             changed = select_resources().where(resources.c.id == known.id)
             return resource_of((await connection.execute(changed)).one())
 
@@ -218,7 +218,7 @@ class ResourceRows(Rows):
             changed = _live().where(resources.c.id == resource_id)
             row = (await connection.execute(changed)).one_or_none()
             if row is not None and not values.keys().isdisjoint(("alt_text", "caption")):
-                await connection.run_sync(reword, [row.storage_key])
+                await self._engine.note_changed(connection, [row.storage_key])
         if row is None:
             raise ResourceNotFound
         return resource_of(row)
@@ -254,7 +254,7 @@ class ResourceRows(Rows):
                     )
                 else:
                     await connection.execute(sa.delete(resources).where(this))
-                    await connection.run_sync(reword, [current.storage_key])
+                    await self._engine.note_changed(connection, [current.storage_key])
                 return current
 
 

@@ -6,25 +6,27 @@ statement that writes also checks its preconditions, so that only one of two pro
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from stillroom.features.library.resource import MediaResource, now
+from stillroom.features.database.clock import now
+from stillroom.features.database.statements import among, insert_into
+from stillroom.features.library.resource import MediaResource
 from stillroom.features.library.rows.tables import (
     deletions,
     failed_deletions,
     healing,
     intents,
     resources,
-    search_images,
     tags,
 )
-from stillroom.generation.facts import Generation, generation_of
+from stillroom.features.search.tables import search_images
+from stillroom.generation.facts import generation_of
 from stillroom.paths import StorageKey
+from stillroom.wire.generation import Generation
 
 _SEPARATOR: Final = "\x1f"
 """Separator between tags in one text. Tags contain no control characters."""
@@ -70,13 +72,6 @@ _GENERATION: Final = sa.type_coerce(
 ).label("generation")
 
 
-def insert_into(connection: AsyncConnection, table: sa.Table) -> Any:  # noqa: ANN401  (one of two classes with the same methods)
-    """Build an INSERT in the connection's SQL dialect, with support for ON CONFLICT."""
-    if connection.dialect.name == "sqlite":
-        return sqlite.insert(table)
-    return postgresql.insert(table)
-
-
 def select_resources() -> sa.Select[Any]:
     """Build a SELECT of resources with tags and generation metadata, for `resource_of`."""
     return sa.select(resources, _TAGS, _GENERATION)
@@ -100,34 +95,6 @@ async def await_healing(connection: AsyncConnection, resource: MediaResource) ->
             .values(resource_id=resource.id, due_at=now())
             .on_conflict_do_nothing()
         )
-
-
-def table_of(
-    connection: AsyncConnection | sa.Connection,
-    columns: Sequence[str],
-    rows: Iterable[Sequence[str]],
-) -> sa.Subquery:
-    """Build a subquery that returns rows of texts, which are passed as a single parameter.
-
-    With one parameter per text, each page would be a new statement, which SQLAlchemy compiles on
-    the event loop in 100 to 150 µs per row. A single parameter takes 3 µs per row.
-    """
-    encoded = sa.literal(json.dumps([*rows], ensure_ascii=False), sa.Text)
-    cells: list[sa.ColumnElement[str]]
-    if connection.dialect.name == "sqlite":
-        row = sa.func.json_each(encoded).table_valued("value").c.value
-        cells = [sa.func.json_extract(row, f"$[{at}]", type_=sa.Text) for at in range(len(columns))]
-    else:
-        row = sa.func.json_array_elements(sa.cast(encoded, sa.JSON)).table_valued("value").c.value
-        cells = [row.op("->>", return_type=sa.Text())(at) for at in range(len(columns))]
-    return sa.select(*map(sa.label, columns, cells)).subquery()
-
-
-def among(
-    connection: AsyncConnection | sa.Connection, keys: Sequence[StorageKey]
-) -> sa.Select[tuple[str]]:
-    """Build an operand for `in_` that passes the keys as a single parameter."""
-    return sa.select(table_of(connection, ["key"], ([key.text] for key in keys)).c.key)
 
 
 async def keys_with_resource(

@@ -1,59 +1,11 @@
-"""Definitions of the database tables. The migrations create them; a test compares both."""
+"""Tables of the media library. The migrations create them; a test compares both."""
 
-from datetime import UTC, datetime
 from typing import Final
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import TSVECTOR
 
+from stillroom.features.database.tables import Key, Moment, metadata
 from stillroom.features.library.resource import DELETION
-from stillroom.paths import MAX_KEY_BYTES, StorageKey
-
-
-class Moment(sa.TypeDecorator[datetime]):
-    """Column type for a time in UTC. SQLite stores no time zone, so it is added on reading."""
-
-    impl = sa.DateTime(timezone=True)
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
-        """Convert a time to UTC before it is stored."""
-        del dialect
-        return None if value is None else value.astimezone(UTC)
-
-    def process_result_value(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
-        """Convert a time from the session's time zone to UTC."""
-        del dialect
-        if value is None:
-            return None
-        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
-
-
-class Key(sa.TypeDecorator[StorageKey]):
-    """Column type for a storage key. Keys are not validated again when they are read."""
-
-    impl = sa.String(MAX_KEY_BYTES)
-    cache_ok = True
-
-    def process_bind_param(self, value: StorageKey | None, dialect: sa.Dialect) -> str | None:
-        """Convert a key to text."""
-        del dialect
-        return None if value is None else value.text
-
-    def process_result_value(self, value: str | None, dialect: sa.Dialect) -> StorageKey | None:
-        """Convert text to a key."""
-        del dialect
-        return None if value is None else StorageKey(value)
-
-
-metadata: Final = sa.MetaData(
-    naming_convention={
-        "ix": "ix_%(table_name)s_%(column_0_name)s",
-        "uq": "uq_%(table_name)s_%(column_0_name)s",
-        "fk": "fk_%(table_name)s_%(column_0_name)s",
-        "pk": "pk_%(table_name)s",
-    }
-)
 
 resources: Final = sa.Table(
     "media_resources",
@@ -88,6 +40,7 @@ resources: Final = sa.Table(
     sa.Index(None, "created_at"),
 )
 
+
 tags: Final = sa.Table(
     "media_tags",
     metadata,
@@ -98,6 +51,7 @@ tags: Final = sa.Table(
     # For filters: resources with a tag, in page order.
     sa.Index(None, "tag", "resource_id"),
 )
+
 
 healing: Final = sa.Table(
     "media_healing",
@@ -112,6 +66,7 @@ healing: Final = sa.Table(
     sa.Index(None, "due_at"),
 )
 
+
 intents: Final = sa.Table(
     "media_intents",
     metadata,
@@ -124,6 +79,7 @@ intents: Final = sa.Table(
     sa.Column("sweeping", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Index(None, "lease_until"),
 )
+
 
 deletions: Final = sa.Table(
     "media_deletions",
@@ -148,6 +104,7 @@ deletions: Final = sa.Table(
     sa.Index(None, "resource_id"),
 )
 
+
 dead_letters: Final = sa.Table(
     "media_failures",
     metadata,
@@ -161,7 +118,10 @@ dead_letters: Final = sa.Table(
     sa.Column("last_error", sa.Text),
 )
 
+
 _payload: Final = dead_letters.c.payload
+
+
 failed_deletions: Final = (
     # Dead letters of deletions, with the names of the columns of `deletions`.
     sa.select(
@@ -171,64 +131,4 @@ failed_deletions: Final = (
     )
     .where(dead_letters.c.kind == DELETION)
     .subquery("failed_deletions")
-)
-
-run_deletions: Final = sa.Table(
-    "media_run_deletions",
-    metadata,
-    # Key prefix of the run's images: `compute/<folder>/`.
-    sa.Column("folder", sa.String(MAX_KEY_BYTES), primary_key=True),
-    # Images that were saved later are kept.
-    sa.Column("saved_until", Moment, nullable=False),
-    # Last key on the last page that was marked; empty at the start.
-    sa.Column("after", sa.String(MAX_KEY_BYTES), nullable=False),
-    sa.Column("marked", sa.BigInteger, nullable=False),
-    sa.Column("kept", sa.BigInteger, nullable=False),
-    sa.Column("newer", sa.BigInteger, nullable=False),
-    sa.Column("claimed_by", sa.Uuid),
-    sa.Column("lease_until", Moment),
-)
-
-scans: Final = sa.Table(
-    "media_scans",
-    metadata,
-    sa.Column("name", sa.String(32), primary_key=True),
-    # Last key on the last page; empty at the start.
-    sa.Column("after", sa.String(MAX_KEY_BYTES), nullable=False),
-    sa.Column("next_at", Moment, nullable=False),
-    sa.Column("claimed_by", sa.Uuid),
-    sa.Column("lease_until", Moment),
-)
-
-search_images: Final = sa.Table(
-    "search_images",
-    metadata,
-    # Save time in nanoseconds, increased until it is unique.
-    sa.Column(
-        "id",
-        sa.BigInteger().with_variant(sa.Integer, "sqlite"),
-        primary_key=True,
-        autoincrement=False,
-    ),
-    # Collation in byte order, as in listings. This is the default in SQLite.
-    sa.Column(
-        "storage_key",
-        sa.String(MAX_KEY_BYTES).with_variant(
-            sa.String(MAX_KEY_BYTES, collation="C"), "postgresql"
-        ),
-        nullable=False,
-    ),
-    sa.Column("saved_ns", sa.BigInteger, nullable=False),
-    sa.Column("size", sa.BigInteger, nullable=False),
-    sa.Column("etag", sa.Text, nullable=False),
-    sa.Column("content_type", sa.String(255), nullable=False),
-    sa.Column("sha256", sa.LargeBinary(32)),
-    sa.Column("save_id", sa.Text, nullable=False),
-    # Generation metadata as JSON, without `raw`.
-    sa.Column("generation", sa.Text),
-    sa.Column("ai_mark", sa.String(16)),
-    # Null in SQLite, where the words are in the virtual FTS5 table `search_words`.
-    sa.Column("words", sa.Text().with_variant(TSVECTOR, "postgresql")),
-    sa.UniqueConstraint("storage_key"),
-    sa.Index(None, "words", postgresql_using="gin").ddl_if(dialect="postgresql"),
 )

@@ -13,13 +13,14 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from stillroom.features.library.resource import DELETED, MediaResource, new_id
-from stillroom.features.library.rows import leases
-from stillroom.features.library.rows.engine import Rows
-from stillroom.features.library.rows.pages import each_page
+from stillroom.features.database import leases
+from stillroom.features.database.clock import new_id
+from stillroom.features.database.engine import Rows
+from stillroom.features.database.pages import each_page
+from stillroom.features.database.statements import insert_into
+from stillroom.features.library.resource import DELETED, MediaResource
 from stillroom.features.library.rows.statements import (
     await_healing,
-    insert_into,
     resource_of,
     select_resources,
     values_of,
@@ -31,7 +32,6 @@ from stillroom.features.library.rows.tables import (
     resources,
 )
 from stillroom.features.library.rows.tags import change_tags
-from stillroom.features.search.library_words import reword
 from stillroom.paths import StorageKey
 
 QUEUES: Final = (deletions, failed_deletions)
@@ -105,7 +105,7 @@ class RowTransfer(Rows):
             if not dry_run:
                 for resource, row in zip(incoming, transferred, strict=True):
                     await self._write(connection, resource, row.outcome)
-                await connection.run_sync(reword, [resource.storage_key for resource in incoming])
+                await self._engine.note_changed(connection, keys)
         return transferred
 
     async def _write(

@@ -5,7 +5,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from stillroom.features.library.rows.engine import RowsEngine
+from stillroom.features.database.engine import RowsEngine
 
 
 async def each_page(

@@ -6,8 +6,8 @@ from typing import Final
 import sqlalchemy as sa
 
 from stillroom.errors import BackendUnavailable
-from stillroom.features.library.config import RowsConfig
-from stillroom.features.library.rows.engine import migrating
+from stillroom.features.database.config import RowsConfig
+from stillroom.features.database.engine import migrating
 
 HEAD: Final = "0011"
 """Newest schema revision in `versions/`. A test checks this."""

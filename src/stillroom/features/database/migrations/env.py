@@ -2,7 +2,7 @@
 
 from alembic import context
 
-from stillroom.features.library.rows.tables import metadata
+from stillroom.features.database.tables import metadata
 
 context.configure(
     connection=context.config.attributes["connection"],

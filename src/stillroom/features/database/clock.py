@@ -5,8 +5,10 @@ process starts, the process cannot detect that.
 """
 
 import logging
+import secrets
 import threading
 import time
+import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -14,7 +16,7 @@ from typing import Final
 _MAX_STEP_S: Final = 60.0
 """Largest clock jump in seconds that is accepted, because time synchronization can cause it."""
 
-log = logging.getLogger("stillroom.features.library")
+log = logging.getLogger("stillroom.media")
 
 
 class Clock:
@@ -72,3 +74,23 @@ def to_nanoseconds(moment: datetime) -> int:
     """Convert a datetime with a time zone to nanoseconds since the epoch, without rounding."""
     since = moment - datetime.fromtimestamp(0, moment.tzinfo)
     return since // timedelta(microseconds=1) * 1000
+
+
+def new_id() -> uuid.UUID:
+    """Return a UUIDv7 (RFC 9562, 5.7): milliseconds since the epoch and 74 random bits.
+
+    Python itself provides this only since version 3.14.
+    """
+    milliseconds = time.time_ns() // 1_000_000
+    return uuid.UUID(
+        int=milliseconds << 80
+        | 0x7 << 76
+        | secrets.randbits(12) << 64
+        | 0b10 << 62
+        | secrets.randbits(62)
+    )
+
+
+def now() -> datetime:
+    """Return the current time in UTC."""
+    return datetime.now(UTC)

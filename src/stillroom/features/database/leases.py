@@ -12,7 +12,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from stillroom.features.library.resource import now
+from stillroom.features.database.clock import now
 
 ENDED: Final[dict[str, Any]] = {"lease_until": None}
 """Column values of a row without a lease, which keeps the id of its last claim."""

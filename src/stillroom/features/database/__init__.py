@@ -1,0 +1,1 @@
+"""Database of the features: connection, transactions, tables, migrations, leases and scans."""

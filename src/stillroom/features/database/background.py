@@ -1,0 +1,110 @@
+"""Background jobs of a server process: features add theirs."""
+
+import asyncio
+import contextlib
+import logging
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from stillroom.errors import BackendUnavailable
+
+REPORT_S: Final = 30.0
+"""Maximum age in seconds of reported metrics that are read from the database."""
+
+log = logging.getLogger("stillroom.media")
+
+
+class Stopping:
+    """Request to stop, which running jobs observe."""
+
+    def __init__(self) -> None:
+        self._event = asyncio.Event()
+
+    def set(self) -> None:
+        """Ask all jobs to stop."""
+        self._event.set()
+
+    def is_set(self) -> bool:
+        """Return whether jobs must stop."""
+        return self._event.is_set()
+
+    async def within(self, seconds: float) -> bool:
+        """Wait until jobs must stop, but not longer than `seconds`. Return whether they must."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._event.wait(), seconds)
+        return self._event.is_set()
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Work that a server repeats. Several processes may run it concurrently.
+
+    Attributes:
+        max_pause_s: Pause in seconds between two runs, if jobs run less often than that.
+        at_once: True to run it also right after the start.
+        is_report: True if it only reports metrics, at least every `REPORT_S` seconds, so that a
+            metrics scrape never waits for the database. It runs even if jobs are switched off.
+    """
+
+    run: Callable[[Stopping], Awaitable[object]]
+    max_pause_s: float = float("inf")
+    at_once: bool = False
+    is_report: bool = False
+
+    def pause_s(self, every_s: float) -> float | None:
+        """Return the pause between two runs, or None if the job does not run on its own."""
+        if self.is_report:
+            return None if 0 < every_s <= REPORT_S else REPORT_S
+        return min(every_s, self.max_pause_s) if every_s else None
+
+
+@contextlib.asynccontextmanager
+async def running(
+    jobs: Iterable[Job], *, every_s: float, stop_within_s: float
+) -> AsyncIterator[None]:
+    """Context manager: run jobs every `every_s` seconds until the block ends.
+
+    If `every_s` is 0, only metrics are reported. When the block ends, running jobs have
+    `stop_within_s` seconds to finish. Then they are cancelled, as in a crash. A cancelled deletion
+    is repeated after its lease (a claim that expires) has ended.
+    """
+    stopping = Stopping()
+    tasks = [
+        asyncio.create_task(_repeat(stopping, pause_s, job))
+        for job in jobs
+        if (pause_s := job.pause_s(every_s)) is not None
+    ]
+    try:
+        yield
+    finally:
+        stopping.set()
+        if tasks:
+            await asyncio.wait(tasks, timeout=stop_within_s)
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+
+
+async def _repeat(stopping: Stopping, every_s: float, job: Job) -> None:
+    away = False
+    # The random pause keeps workers that start together from sweeping at the same time.
+    pause = 0.0 if job.at_once else random.SystemRandom().uniform(every_s / 2, every_s)
+    while not await stopping.within(pause):
+        pause = every_s
+        try:
+            await job.run(stopping)
+            away = False
+        except BackendUnavailable as error:
+            if not away:  # log only once: the database may be away for a whole night
+                log.warning(
+                    "cannot run a background job of the media library yet, will retry: %s (%r)",
+                    error,
+                    error.__cause__,
+                )
+            away = True
+        except Exception:  # a failure must not end the loop: the next sweep may succeed
+            log.exception(
+                "a background job of the media library failed: it runs again after the usual pause"
+            )

@@ -1,0 +1,149 @@
+"""Connection to the features' database, which is opened and migrated on first use.
+
+Importing SQLAlchemy and its drivers takes a quarter of a second. A process that only saves and
+reads images never imports them. A server imports them before it accepts requests.
+"""
+
+import asyncio
+import contextlib
+import importlib
+import logging
+from collections.abc import AsyncIterator, Iterable
+from typing import TYPE_CHECKING, ClassVar, TypeVar
+
+from stillroom.errors import BackendUnavailable, StillroomError
+from stillroom.features.database.config import PostgresConfig, RowsConfig
+
+if TYPE_CHECKING:
+    from stillroom.features.database.engine import Rows, RowsEngine
+    from stillroom.features.database.scans import ScanRows
+
+R = TypeVar("R", bound="Rows")
+
+log = logging.getLogger("stillroom.media")
+
+
+class Database:
+    """Connection to the database. Opens on first use, and is bound to one event loop."""
+
+    modules: ClassVar[tuple[str, ...]] = (
+        "stillroom.features.database.migrations",
+        "stillroom.features.database.scans",
+    )
+    """Modules that access rows, which `kept_open` imports."""
+
+    def __init__(self, config: RowsConfig) -> None:
+        self._config = config
+        self._opening = asyncio.Lock()
+        self._engine: RowsEngine | None = None
+        self._parts: dict[type[Rows], Rows] = {}
+        self._trouble = ""
+
+    @property
+    def description(self) -> str:
+        """One-line description for log messages."""
+        if isinstance(self._config, PostgresConfig):
+            return "PostgreSQL at STILLROOM_DATABASE_URL"
+        return f"SQLite in {self._config.file.absolute()}"
+
+    @property
+    def is_open(self) -> bool:
+        """Return whether the database is already open."""
+        return self._engine is not None
+
+    async def engine(self) -> "RowsEngine":
+        """Return the connections, after opening and migrating the database if necessary.
+
+        Raises:
+            BackendUnavailable: the database is unreachable, or its schema is newer than this
+                version. The next call retries.
+            ConfigurationError: the database URL is invalid.
+        """
+        if self._engine is None:
+            async with self._opening:
+                if self._engine is None:
+                    try:
+                        self._engine = await asyncio.to_thread(self.connect, self._config)
+                    except StillroomError as error:
+                        self._trouble = str(error)
+                        raise
+        return self._engine
+
+    @classmethod
+    def connect(cls, config: RowsConfig) -> "RowsEngine":
+        """Migrate the database, and return connections to it with the hooks of all features."""
+        from stillroom.features.database.engine import RowsEngine
+        from stillroom.features.database.migrations import migrate
+
+        before, after = migrate(config)
+        if before != after:
+            log.info("media library: schema migrated from %s to %s", before or "none", after)
+        return RowsEngine(config)
+
+    async def part(self, kind: type[R]) -> R:
+        """Return the access to one kind of rows. Raises the same exceptions as `engine`."""
+        engine = await self.engine()
+        part = self._parts.get(kind)
+        if not isinstance(part, kind):
+            part = self._parts[kind] = kind(engine)
+        return part
+
+    async def scans(self) -> "ScanRows":
+        """Return the access to the background scans. Raises the same exceptions as `engine`."""
+        from stillroom.features.database.scans import ScanRows
+
+        return await self.part(ScanRows)
+
+    async def check(self) -> bool:
+        """Return True if the database is open and responds, or False if it was never opened.
+
+        A health check must not create files, so this never opens the database. It raises
+        `BackendUnavailable` if the database does not respond, or if the last attempt to open it
+        failed.
+        """
+        if self._engine is None:
+            if self._trouble:
+                raise BackendUnavailable(self._trouble)
+            return False
+        await self._engine.check()
+        return True
+
+    @contextlib.asynccontextmanager
+    async def kept_open(self, *modules: str) -> AsyncIterator[None]:
+        """Context manager: open the database in the background; close it when the block ends.
+
+        The drivers are imported before the block begins. On a busy machine the imports take
+        seconds, which would delay the indexing of the first saved images.
+        """
+        await asyncio.to_thread(_import, [*self.modules, *modules])
+        opening = asyncio.create_task(self._open_early())
+        try:
+            yield
+        finally:
+            opening.cancel()
+            await asyncio.wait([opening])
+            await self.close()
+
+    async def _open_early(self) -> None:
+        try:
+            await self.engine()
+        except StillroomError as error:
+            log.warning(
+                "cannot open the database of the media library, the next use tries again: %s (%r)",
+                error,
+                error.__cause__,
+            )
+
+    async def close(self) -> None:
+        """Close the database if it is open."""
+        async with self._opening:
+            if self._engine is not None:
+                await self._engine.close()
+                self._engine = None
+                self._parts.clear()
+        self._opening = asyncio.Lock()  # the next use may be in another event loop
+
+
+def _import(modules: Iterable[str]) -> None:
+    for module in modules:
+        importlib.import_module(module)

@@ -1,0 +1,103 @@
+"""Table `media_scans`: progress of the background scans through all images.
+
+`statements.py` documents the lock order.
+"""
+
+import contextlib
+import uuid
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from datetime import datetime, timedelta
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from stillroom.features.database import leases
+from stillroom.features.database.clock import now
+from stillroom.features.database.engine import Rows
+from stillroom.features.database.statements import insert_into
+from stillroom.features.database.tables import scans
+
+
+class ScanRows(Rows):
+    """Database rows of one library's scans. Each scan has a row with its name."""
+
+    async def run(
+        self,
+        name: str,
+        pages: Callable[[uuid.UUID, str], AsyncGenerator[float, None]],
+        stops_within: Callable[[float], Awaitable[bool]],
+        *,
+        lease: timedelta,
+        every: timedelta,
+        is_bounded: bool = False,
+    ) -> bool:
+        """Run or resume a scan if it is due and no other process has claimed it, else return False.
+
+        Args:
+            name: Name of the scan.
+            pages: Generator, called with the claim and the key after which to resume. After each
+                page, it records its position and yields the pause in seconds. It returns early if
+                the claim is lost.
+            stops_within: Waits for a number of seconds, and returns whether to stop.
+            lease: Duration of the claim.
+            every: Interval from the end of a scan to the next.
+            is_bounded: Also begin if the recorded start time is later than in `every`, because
+                the rules or the clock have changed.
+        """
+        claim = uuid.uuid4()
+        after = await self._claim(claim, name, lease, every if is_bounded else None)
+        if after is None:
+            return False
+        async with contextlib.aclosing(pages(claim, after)) as pauses:
+            async for pause_s in pauses:
+                if await stops_within(pause_s):
+                    await self.end(claim, next_at=None)
+                    return True
+        await self.end(claim, next_at=now() + every)
+        return True
+
+    async def _claim(
+        self, claim: uuid.UUID, name: str, lease: timedelta, bound: timedelta | None
+    ) -> str | None:
+        moment = now()
+        is_time = scans.c.next_at <= moment
+        if bound is not None:
+            is_time = sa.or_(is_time, scans.c.next_at > moment + bound)
+        async with self._engine.writing() as connection:
+            await insert_scan(connection, name, moment)
+            result = await connection.execute(
+                sa.update(scans)
+                .where(scans.c.name == name, is_time, leases.is_free(scans))
+                .values(leases.claimed(claim, lease))
+                .returning(scans.c.after)
+            )
+            after: str | None = result.scalar_one_or_none()
+        return after
+
+    async def keep(self, claim: uuid.UUID, *, after: str, lease: timedelta) -> bool:
+        """Record a scan's position, and renew its lease. Return False if the claim is lost."""
+        async with self._engine.writing() as connection:
+            return await leases.renew(connection, scans, claim, lease, after=after)
+
+    async def end(self, claim: uuid.UUID, *, next_at: datetime | None) -> None:
+        """Release the claim on a scan, so that the next scan is due at `next_at`.
+
+        If `next_at` is None, the interrupted scan can be resumed at once.
+        """
+        values = {} if next_at is None else {"after": "", "next_at": next_at}
+        async with self._engine.writing() as connection:
+            await leases.release(connection, scans, claim, **values)
+
+    async def restart(self, name: str, *, at: datetime) -> None:
+        """Restart a scan from the beginning at a given time, unless it is claimed."""
+        await self._execute(
+            sa.update(scans)
+            .where(scans.c.name == name, leases.is_unclaimed(scans))
+            .values(after="", next_at=at)
+        )
+
+
+async def insert_scan(connection: AsyncConnection, name: str, next_at: datetime) -> None:
+    """Insert the row of a scan, unless it exists."""
+    new = insert_into(connection, scans).values(name=name, after="", next_at=next_at)
+    await connection.execute(new.on_conflict_do_nothing(index_elements=[scans.c.name]))

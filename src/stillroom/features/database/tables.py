@@ -1,0 +1,66 @@
+"""Table of the background scans, and what the tables of all features share: types and names."""
+
+from datetime import UTC, datetime
+from typing import Final
+
+import sqlalchemy as sa
+
+from stillroom.paths import MAX_KEY_BYTES, StorageKey
+
+
+class Moment(sa.TypeDecorator[datetime]):
+    """Column type for a time in UTC. SQLite stores no time zone, so it is added on reading."""
+
+    impl = sa.DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
+        """Convert a time to UTC before it is stored."""
+        del dialect
+        return None if value is None else value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
+        """Convert a time from the session's time zone to UTC."""
+        del dialect
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class Key(sa.TypeDecorator[StorageKey]):
+    """Column type for a storage key. Keys are not validated again when they are read."""
+
+    impl = sa.String(MAX_KEY_BYTES)
+    cache_ok = True
+
+    def process_bind_param(self, value: StorageKey | None, dialect: sa.Dialect) -> str | None:
+        """Convert a key to text."""
+        del dialect
+        return None if value is None else value.text
+
+    def process_result_value(self, value: str | None, dialect: sa.Dialect) -> StorageKey | None:
+        """Convert text to a key."""
+        del dialect
+        return None if value is None else StorageKey(value)
+
+
+metadata: Final = sa.MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+scans: Final = sa.Table(
+    "media_scans",
+    metadata,
+    sa.Column("name", sa.String(32), primary_key=True),
+    # Last key on the last page; empty at the start.
+    sa.Column("after", sa.String(MAX_KEY_BYTES), nullable=False),
+    sa.Column("next_at", Moment, nullable=False),
+    sa.Column("claimed_by", sa.Uuid),
+    sa.Column("lease_until", Moment),
+)

@@ -1,0 +1,15 @@
+"""Access to the pending deletions of expired images. SQLAlchemy is imported on the first use."""
+
+from typing import TYPE_CHECKING
+
+from stillroom.features.database.database import Database
+
+if TYPE_CHECKING:
+    from stillroom.features.retention.rows import ExpiryRows
+
+
+async def expiry_rows(database: Database) -> "ExpiryRows":
+    """Return the access to the pending deletions. Raises `BackendUnavailable`."""
+    from stillroom.features.retention.rows import ExpiryRows
+
+    return await database.part(ExpiryRows)

@@ -1,0 +1,15 @@
+"""Access to the unfinished deletions of runs. SQLAlchemy is imported on the first use."""
+
+from typing import TYPE_CHECKING
+
+from stillroom.features.database.database import Database
+
+if TYPE_CHECKING:
+    from stillroom.features.runs.deletion_rows import RunDeletionRows
+
+
+async def run_deletion_rows(database: Database) -> "RunDeletionRows":
+    """Return the access to the unfinished deletions. Raises `BackendUnavailable`."""
+    from stillroom.features.runs.deletion_rows import RunDeletionRows
+
+    return await database.part(RunDeletionRows)

@@ -1,0 +1,24 @@
+"""Table of the unfinished deletions of runs."""
+
+from typing import Final
+
+import sqlalchemy as sa
+
+from stillroom.features.database.tables import Moment, metadata
+from stillroom.paths import MAX_KEY_BYTES
+
+run_deletions: Final = sa.Table(
+    "media_run_deletions",
+    metadata,
+    # Key prefix of the run's images: `compute/<folder>/`.
+    sa.Column("folder", sa.String(MAX_KEY_BYTES), primary_key=True),
+    # Images that were saved later are kept.
+    sa.Column("saved_until", Moment, nullable=False),
+    # Last key on the last page that was marked; empty at the start.
+    sa.Column("after", sa.String(MAX_KEY_BYTES), nullable=False),
+    sa.Column("marked", sa.BigInteger, nullable=False),
+    sa.Column("kept", sa.BigInteger, nullable=False),
+    sa.Column("newer", sa.BigInteger, nullable=False),
+    sa.Column("claimed_by", sa.Uuid),
+    sa.Column("lease_until", Moment),
+)

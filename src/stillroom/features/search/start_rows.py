@@ -1,0 +1,80 @@
+"""Scan after a start, which finds changes that the search index lost in a crash (ADR 0039)."""
+
+import time
+import uuid
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+import sqlalchemy as sa
+
+from stillroom.features.database import leases
+from stillroom.features.database.clock import now
+from stillroom.features.database.engine import Rows
+from stillroom.features.database.scans import insert_scan
+from stillroom.features.database.tables import scans
+from stillroom.features.search.tables import search_images
+
+START: Final = "start"
+"""Name of the scan after a start, which finds changes that the index lost in a crash.
+
+`next_at` is the time at which the latest scan began. `after` is the time in nanoseconds since which
+changes may be missing, or empty if the scan has ended.
+"""
+
+_WAIT: Final = timedelta(minutes=1)
+"""More than a statement waits for a lock. Meanwhile another process may begin a scan."""
+
+_EPOCH: Final = datetime.fromtimestamp(0, UTC)
+
+
+class StartScanRows(Rows):
+    """Row of the `START` scan in the table of the background scans."""
+
+    async def note_start(self, started: datetime) -> str:
+        """Record the time since which changes may be missing in the search index.
+
+        Return the save time of the newest indexed image, to be passed to `claim_start` as `since`.
+        """
+        images = search_images.c
+        latest = sa.select(images.saved_ns).where(images.id <= time.time_ns())
+        rows = await self._read(latest.order_by(images.id.desc()).limit(1))
+        since = str(rows[0].saved_ns if rows else 0)
+        async with self._engine.writing() as connection:
+            await insert_scan(connection, START, _EPOCH)
+            await connection.execute(
+                sa.update(scans)
+                .where(_needs_start(started), scans.c.after == "")
+                .values(after=since)
+            )
+        return since
+
+    async def needs_start(self, started: datetime) -> bool:
+        """Return True if no `START` scan (see `claim_start`) has begun since `started`."""
+        statement = sa.select(scans.c.name).where(_needs_start(started))
+        return bool(await self._read(statement))
+
+    async def claim_start(
+        self, claim: uuid.UUID, *, started: datetime, since: str, lease: timedelta
+    ) -> tuple[str, datetime] | None:
+        """Claim the `START` scan, which compares storage and index after a server has started.
+
+        Return None if another process has claimed it. Otherwise return the time since which changes
+        may be missing in the index (`since` or earlier), and the `next_at` to pass to `end`.
+        """
+        moment = now()
+        rows = await self._execute(
+            sa.update(scans)
+            .where(_needs_start(started), leases.is_free(scans))
+            .values(
+                **leases.claimed(claim, lease),
+                next_at=moment,
+                after=sa.case((scans.c.after == "", since), else_=scans.c.after),
+            )
+            .returning(scans.c.after)
+        )
+        return (rows[0].after, moment) if rows else None
+
+
+def _needs_start(started: datetime) -> sa.ColumnElement[bool]:
+    began = scans.c.next_at  # ignored if it is in the future, because a clock was wrong
+    return sa.and_(scans.c.name == START, sa.or_(began < started, began > now() + _WAIT))

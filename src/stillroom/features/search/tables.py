@@ -1,0 +1,73 @@
+"""Table of the search index, with one row for each image."""
+
+import json
+from typing import Any, Final
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import TSVECTOR
+
+from stillroom.features.database.tables import metadata
+from stillroom.features.search.values import IndexedImage
+from stillroom.generation.facts import generation_of
+from stillroom.generation.reading import Found
+from stillroom.paths import MAX_KEY_BYTES, StorageKey
+from stillroom.store.values import StoredImage
+
+_ADVISORY_LOCK: Final = int.from_bytes(b"stllidx", "big")
+
+Row = tuple[dict[str, Any], dict[str, str]]
+"""Row for `search_images`, and the image's full text by column."""
+
+search_images: Final = sa.Table(
+    "search_images",
+    metadata,
+    # Save time in nanoseconds, increased until it is unique.
+    sa.Column(
+        "id",
+        sa.BigInteger().with_variant(sa.Integer, "sqlite"),
+        primary_key=True,
+        autoincrement=False,
+    ),
+    # Collation in byte order, as in listings. This is the default in SQLite.
+    sa.Column(
+        "storage_key",
+        sa.String(MAX_KEY_BYTES).with_variant(
+            sa.String(MAX_KEY_BYTES, collation="C"), "postgresql"
+        ),
+        nullable=False,
+    ),
+    sa.Column("saved_ns", sa.BigInteger, nullable=False),
+    sa.Column("size", sa.BigInteger, nullable=False),
+    sa.Column("etag", sa.Text, nullable=False),
+    sa.Column("content_type", sa.String(255), nullable=False),
+    sa.Column("sha256", sa.LargeBinary(32)),
+    sa.Column("save_id", sa.Text, nullable=False),
+    # Generation metadata as JSON, without `raw`.
+    sa.Column("generation", sa.Text),
+    sa.Column("ai_mark", sa.String(16)),
+    # Null in SQLite, where the words are in the virtual FTS5 table `search_words`.
+    sa.Column("words", sa.Text().with_variant(TSVECTOR, "postgresql")),
+    sa.UniqueConstraint("storage_key"),
+    sa.Index(None, "words", postgresql_using="gin").ddl_if(dialect="postgresql"),
+)
+
+
+def lock_index(connection: sa.Connection) -> None:
+    """Lock the index until the transaction ends. SQLite has one writer at a time in any case."""
+    if connection.dialect.name != "sqlite":
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_ADVISORY_LOCK)))
+
+
+def image_of(row: sa.Row[Any]) -> IndexedImage:
+    """Convert a row of `search_images` to an index entry."""
+    image = StoredImage(
+        key=StorageKey(row.storage_key),
+        size=row.size,
+        etag=row.etag,
+        modified_ns=row.saved_ns,
+        content_type=row.content_type,
+        sha256=row.sha256,
+        save_id=row.save_id,
+    )
+    facts = None if row.generation is None else generation_of(json.loads(row.generation))
+    return IndexedImage(image, Found(facts, ai_mark=row.ai_mark))
