@@ -137,11 +137,6 @@ class StorageKey:
         """Return whether the key belongs to a media resource, whose bytes never change."""
         return self.text.startswith(MEDIA_PREFIX)
 
-    @property
-    def is_reserved(self) -> bool:
-        """Return whether the key ends in a reserved name, so that it belongs to no image."""
-        return is_reserved(self.text)
-
 
 @dataclass(frozen=True, slots=True)
 class KeyPrefix:
@@ -183,7 +178,7 @@ def image_entry(key_text: str) -> str:
 
 
 def is_reserved(key_text: str) -> bool:
-    """Return whether a listed key is a reserved name in a valid folder."""
+    """Return whether a listed key is a reserved name in a valid folder, and not an image."""
     if not key_text.endswith(_RESERVED_ENDINGS) or not key_text.startswith(COMPUTE_PREFIX):
         return False
     folders = key_text.removeprefix(COMPUTE_PREFIX).split("/")[:-1]

@@ -22,7 +22,7 @@ from stillroom.features.retention.database import expiry_rows
 from stillroom.features.retention.expiry import SCAN, never_stops
 from stillroom.features.runs.manifest import manifest_key
 from stillroom.features.runs.service import Runs
-from stillroom.paths import ImagePath, StorageKey
+from stillroom.paths import ImagePath, StorageKey, is_reserved
 from stillroom.store.sources import DescribedSource
 from stillroom.store.values import EntryPage, ListQuery, StoredImage
 from waiting import until
@@ -79,7 +79,7 @@ async def test_a_published_run_goes_as_one_by_the_time_of_its_manifest(library: 
 
     async def young(where: StorageKey) -> StoredImage:
         found = await stat(where)
-        if where.is_reserved:
+        if is_reserved(where.text):
             return dataclasses.replace(found, modified_ns=2 * found.modified_ns)
         return found
 

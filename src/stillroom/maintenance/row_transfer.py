@@ -35,7 +35,7 @@ from stillroom.features.runs.deletion_rows import RunDeletionRows
 from stillroom.features.runs.manifest import MANIFEST_NAME
 from stillroom.maintenance.copies import folders_of, is_copy
 from stillroom.maintenance.migration import Migration
-from stillroom.paths import StorageKey
+from stillroom.paths import StorageKey, is_reserved
 
 _PAGE: Final = 500
 _AT_ONCE: Final = 16
@@ -226,7 +226,7 @@ class _Pass:
         """Delete the target's manifests in an image's folders if the source lacks them."""
         for folder in folders_of(deleted):
             manifest = StorageKey(f"{folder}/{MANIFEST_NAME}")
-            if folder in self._folders or not manifest.is_reserved:
+            if folder in self._folders or not is_reserved(manifest.text):
                 continue
             self._folders.add(folder)
             original, copy = await self._migration.find_pair(manifest)

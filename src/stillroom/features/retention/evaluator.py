@@ -22,6 +22,7 @@ from stillroom.paths import (
     StorageKey,
     image_entry,
     image_key_bound,
+    is_reserved,
 )
 from stillroom.store.pages import each_page
 from stillroom.store.port import ImageStorage
@@ -123,7 +124,7 @@ class RetentionEvaluator:
                 continue
             run = await self.find_run(image.key, folders)
             if run is None:
-                alone += [] if image.key.is_reserved else [image]
+                alone += [] if is_reserved(image.key.text) else [image]
             elif run.folder.text not in seen:
                 seen.add(run.folder.text)
                 if (expired_run := await self._expire_run(run, at_ns, state)) is not None:

@@ -1,7 +1,7 @@
 """First and last bytes of an upload, kept in memory for the search index."""
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,7 +12,7 @@ TAIL_BYTES: Final = 256 * 1024
 """Bytes kept from each end of an upload. They contain nearly all of an image's metadata."""
 
 _MAX_PIECES: Final = 512
-"""Maximum number of chunks that are kept, since a small chunk has a memory overhead."""
+"""Maximum number of chunks kept for each end, since a small chunk has a memory overhead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,23 +44,26 @@ class PassedBytes:
 class UploadEnds:
     """`SaveWatcher` that keeps the ends of one upload, and passes them to `saved` at its end."""
 
+    __slots__ = ("_dropped", "_head", "_saved", "_size", "_tail")
+
     def __init__(self, saved: Callable[[StoredImage, PassedBytes], None]) -> None:
         self._saved = saved
+        self._head: list[bytes] = []
+        self._tail: deque[bytes] = deque()
         self._size = 0
         self._dropped = 0  # bytes before those in `_tail`
-        self._head = b""  # complete as soon as the upload is longer than `TAIL_BYTES`
-        self._tail: deque[bytes] = deque()
 
     def passed(self, chunk: bytes) -> None:
         """Keep the chunk if it belongs to the first or last bytes."""
-        self._size = size = self._size + len(chunk)
-        tail = self._tail
+        size, tail = self._size, self._tail
+        if size < HEAD_BYTES:
+            self._head.append(chunk)
+            if len(self._head) > _MAX_PIECES:
+                self._head = [b"".join(self._head)]
         tail.append(chunk)
-        if size > TAIL_BYTES:
-            if not self._head:
-                self._head = _join_first(tail, HEAD_BYTES)
-            while size - self._dropped - len(tail[0]) >= TAIL_BYTES:
-                self._dropped += len(tail.popleft())
+        self._size = size = size + len(chunk)
+        while size - self._dropped - len(tail[0]) >= TAIL_BYTES:
+            self._dropped += len(tail.popleft())
         if len(tail) > _MAX_PIECES:
             joined = b"".join(tail)[-TAIL_BYTES:]
             self._tail, self._dropped = deque([joined]), size - len(joined)
@@ -70,14 +73,5 @@ class UploadEnds:
         first, *others = self._tail or (b"",)
         excess = max(0, self._size - self._dropped - TAIL_BYTES)
         tail = b"".join([first[excess:], *others])
-        self._saved(image, PassedBytes(self._size, self._head or tail, tail))
-
-
-def _join_first(pieces: Iterable[bytes], length: int) -> bytes:
-    head: list[bytes] = []
-    for piece in pieces:
-        head.append(piece[:length])
-        length -= len(head[-1])
-        if not length:
-            break
-    return b"".join(head)
+        head = tail if len(tail) == self._size else b"".join(self._head)[:HEAD_BYTES]
+        self._saved(image, PassedBytes(self._size, head, tail))

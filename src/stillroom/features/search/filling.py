@@ -26,7 +26,7 @@ from stillroom.features.search.values import INDEX_SCAN, IndexedImage, Removed
 from stillroom.formats.file_parts import FileParts, MoreNeeded
 from stillroom.formats.work_budget import TooMuchWork
 from stillroom.generation.reading import UNKNOWN, Found, find, find_by_reading, run_parser
-from stillroom.paths import StorageKey
+from stillroom.paths import StorageKey, is_reserved
 from stillroom.store.port import ImageStorage
 from stillroom.store.values import OpenedImage, StoredImage
 
@@ -131,7 +131,7 @@ class IndexFilling:
     def _note(self, change: _Saved | Removed) -> None:
         """Queue a change. If the queue has too many bytes, drop the image's bytes and metadata."""
         key = change.key
-        if not self._is_running or key.is_reserved:
+        if not self._is_running or is_reserved(key.text):
             return
         if len(self._noted) >= _MAX_NOTED and key not in self._noted:
             self.lost += 1

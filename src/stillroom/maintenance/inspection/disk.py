@@ -29,7 +29,7 @@ from stillroom.store.disk.data_directory import (
 )
 from stillroom.store.disk.folders import Folders
 from stillroom.store.disk.image import DiskImage, etag_at
-from stillroom.store.disk.listing import UNCACHED, list_entries
+from stillroom.store.disk.listing import NO_CACHE, list_entries
 from stillroom.store.disk.openat2 import closing
 from stillroom.store.disk.storage import DiskImageStorage
 from stillroom.store.disk.threads import DiskThreads
@@ -61,7 +61,7 @@ class DiskInspection:
     ) -> AsyncIterator[StorageKey | UnexpectedFile]:
         """Yield the keys of all images, then all unexpected files."""
         query = ListQuery(prefix, after=after, limit=_BATCH, reserved=True)
-        keys = list_entries(self._data_directory, query, UNCACHED)
+        keys = list_entries(self._data_directory, query, NO_CACHE)
         while batch := await self._threads.run(take, keys, _BATCH):
             for key in batch:
                 yield StorageKey(key)

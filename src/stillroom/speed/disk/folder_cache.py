@@ -19,6 +19,7 @@ from typing import Final
 
 from stillroom.speed.disk.inotify import IN_IGNORED, IN_Q_OVERFLOW, Inotify, reports_all_changes
 from stillroom.speed.disk.sorted_names import SortedNames
+from stillroom.store.disk.listing import FolderNames
 
 _MAX_FOLDERS: Final = 1024
 """Maximum number of watched folders. A watch uses about a kilobyte of kernel memory."""
@@ -38,8 +39,8 @@ Ident = tuple[int, int]
 log = logging.getLogger("stillroom.disk")
 
 
-class FolderCache:
-    """A cache of the sorted names in large folders. Thread-safe."""
+class FolderCache(FolderNames):
+    """Cache of the sorted names in large folders. Thread-safe."""
 
     def __init__(self, max_bytes: int) -> None:
         """Limit the cached names to `max_bytes`; 0 disables the cache."""
@@ -53,11 +54,7 @@ class FolderCache:
         self._has_warned = False
 
     def names_from(self, fd: int, start: str, count: int) -> list[str] | None:
-        """Return the names in an open folder from `start` (inclusive) on, in sorted order.
-
-        The result contains at least `count` names unless fewer exist. It is None if the folder is
-        not cached.
-        """
+        """Return cached names, after applying all changes to the folder until now."""
         ident = _ident(fd)
         folder = self._folders.get(ident)
         if folder is None:
@@ -78,10 +75,7 @@ class FolderCache:
 
     @contextlib.contextmanager
     def reading(self, fd: int) -> Iterator[Callable[[list[str]], None] | None]:
-        """Context manager: cache the names of a folder while the caller reads the whole folder.
-
-        Yields a function to call with each batch of names; None if the folder cannot be cached.
-        """
+        """Context manager: start to watch the folder, then cache its names."""
         ident = _ident(fd)
         folder = self._start_watching(fd, ident)
         if folder is None:

@@ -1,4 +1,4 @@
-"""Fast check whether a file with cached metadata is unchanged, and reading from such a file.
+"""Cached metadata of files, fast check whether it is current, and reading from such a file.
 
 Every response with a cached image needs this check. One statx(2) call writes all fields that a
 change affects into one buffer, which is compared as a whole. `os.stat` would create 20 objects.
@@ -7,11 +7,21 @@ change affects into one buffer, which is compared as a whole. `os.stat` would cr
 import ctypes
 import os
 import struct
+import time
 from typing import Final
 
+from stillroom.bounded_cache import BoundedCache
 from stillroom.paths import StorageKey
+from stillroom.store.disk.image import read_facts
 from stillroom.store.disk.openat2 import release, try_open
 from stillroom.store.values import StoredImage, Version
+
+_MAX_FACTS: Final = 16_384
+"""Maximum number of files whose metadata is cached (about 16 MiB)."""
+
+_SETTLED_NS: Final = 2 * 10**9
+"""Metadata is cached only if the file has not changed for this time. Two changes within one tick of
+the filesystem's clock (usually up to 10 ms, two seconds on FAT) have the same modification time."""
 
 _STATX_BYTES: Final = 256
 _INODE_AND_SIZE: Final = 32
@@ -31,6 +41,36 @@ def version_of(key: StorageKey, status: os.stat_result) -> Version:
     device = os.major(status.st_dev), os.minor(status.st_dev)
     stamp = _STAMP.pack(status.st_ino, status.st_size, *changed, *modified, *device)
     return key.text.encode("utf-8", "surrogateescape"), stamp
+
+
+class RecentFacts:
+    """Cache for the metadata of recently opened files. Reading metadata is slower than opening.
+
+    Entries are valid while inode, size and times of the file are unchanged.
+    """
+
+    def __init__(self, folder_fd: int) -> None:
+        self._device = os.fstat(folder_fd).st_dev
+        self._facts: BoundedCache[str, StoredImage] = BoundedCache(_MAX_FACTS)
+
+    def describe_file(
+        self, key: StorageKey, fd: int, known: StoredImage | None = None
+    ) -> StoredImage:
+        """Return the metadata of an open file, or `known` if that is still current.
+
+        Raises `OSError` (ENXIO) if it is not a regular file.
+        """
+        status = os.fstat(fd)
+        version = version_of(key, status)
+        for image in (known, self._facts.get(key.text)):
+            if image is not None and image.version == version:
+                return image
+        is_settled = time.time_ns() - status.st_ctime_ns > _SETTLED_NS
+        if not is_settled or status.st_dev != self._device:
+            return read_facts(key, fd, status)
+        image = read_facts(key, fd, status, version)
+        self._facts.put(key.text, image)
+        return image
 
 
 class KnownFiles:

@@ -5,9 +5,8 @@ from typing import Final
 from stillroom.paths import StorageKey
 from stillroom.speed.disk.folder_cache import FolderCache
 from stillroom.speed.disk.inotify import reports_all_changes
-from stillroom.speed.disk.known_files import KnownFiles
+from stillroom.speed.disk.known_files import KnownFiles, RecentFacts
 from stillroom.speed.disk.pinned_names import PinnedNames
-from stillroom.speed.disk.recent_facts import RecentFacts
 from stillroom.store.capabilities import UNWATCHED, ChangeObserver
 from stillroom.store.disk.data_directory import DataDirectory
 from stillroom.store.disk.image import DiskImage
@@ -35,15 +34,9 @@ class FastDiskStorage(DiskImageStorage):
 
         `list_cache_bytes` limits the memory for names of large folders (0: no cache).
         """
-        self._folder_cache = FolderCache(list_cache_bytes)
-        super().__init__(
-            data_directory,
-            rules,
-            min_free_bytes=min_free_bytes,
-            changes=changes,
-            folder_names=self._folder_cache,
-            describe_file=RecentFacts(data_directory.fd).describe_file,
-        )
+        super().__init__(data_directory, rules, min_free_bytes=min_free_bytes, changes=changes)
+        self._folder_names = self._folder_cache = FolderCache(list_cache_bytes)
+        self._describe_file = RecentFacts(data_directory.fd).describe_file
         self._known_files = KnownFiles(data_directory.fd, READ_FLAGS)
         self._reports_all_changes = reports_all_changes(data_directory.fd)
         self._opens_by_kernel = data_directory.open_contained is open_by_kernel

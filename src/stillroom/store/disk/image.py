@@ -21,9 +21,6 @@ _READ_BYTES: Final = 256 * 1024
 ReadInThread = Callable[[Callable[[int, int], bytes], int, int], Awaitable[bytes]]
 """Function that runs a blocking read in a thread."""
 
-DescribeFile = Callable[[StorageKey, int, StoredImage | None], StoredImage]
-"""Function like `describe_file`."""
-
 log = logging.getLogger("stillroom.disk")
 
 

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Final, Protocol
+from typing import Final
 
 from stillroom.paths import MAX_KEY_BYTES, RESERVED_NAMES, KeyPrefix, is_listed, is_reserved
 from stillroom.store.disk.data_directory import DataDirectory, translate_os_errors
@@ -37,8 +37,8 @@ _FOLDERS_SEARCHED: Final = 1024
 order is used, which needs little memory."""
 
 
-class FolderNames(Protocol):
-    """Cache for the sorted names in large folders. Thread-safe."""
+class FolderNames:
+    """Cache for the sorted names in large folders. This base class caches nothing."""
 
     def names_from(self, fd: int, start: str, count: int) -> list[str] | None:
         """Return the names in an open folder from `start` (inclusive) on, in sorted order.
@@ -46,7 +46,8 @@ class FolderNames(Protocol):
         The result contains at least `count` names unless fewer exist. It is None if the folder is
         not cached.
         """
-        ...
+        del fd, start, count
+        return None
 
     def reading(
         self, fd: int
@@ -55,24 +56,16 @@ class FolderNames(Protocol):
 
         Yields a function to call with each batch of names; None if the folder cannot be cached.
         """
-        ...
-
-
-class _Uncached:
-    def names_from(self, *_: object) -> None:
-        pass
-
-    def reading(self, _: int) -> contextlib.AbstractContextManager[None]:
+        del fd
         return contextlib.nullcontext()
 
 
-UNCACHED: Final[FolderNames] = _Uncached()
-"""`FolderNames` that caches nothing."""
+NO_CACHE: Final = FolderNames()
 
 
 @translate_os_errors()
 def list_page(
-    data_directory: DataDirectory, query: ListQuery, folder_names: FolderNames = UNCACHED
+    data_directory: DataDirectory, query: ListQuery, folder_names: FolderNames = NO_CACHE
 ) -> Page:
     """List one page of keys. Folders deleted meanwhile are skipped."""
     entries: list[str] = []

@@ -17,14 +17,13 @@ from stillroom.store.disk.changed_folders import changed_folders
 from stillroom.store.disk.data_directory import DataDirectory, take, translate_os_errors
 from stillroom.store.disk.empty_folders import remove_empty_folders
 from stillroom.store.disk.image import (
-    DescribeFile,
     DiskImage,
     describe,
     describe_file,
     error_of_open,
     save_id_of,
 )
-from stillroom.store.disk.listing import UNCACHED, FolderNames, list_page
+from stillroom.store.disk.listing import NO_CACHE, list_page
 from stillroom.store.disk.openat2 import release
 from stillroom.store.disk.publisher import Publisher
 from stillroom.store.disk.staging import Batch, Staged
@@ -71,13 +70,10 @@ class DiskImageStorage:
         *,
         min_free_bytes: int = 0,
         changes: ChangeObserver = UNWATCHED,
-        folder_names: FolderNames = UNCACHED,
-        describe_file: DescribeFile = describe_file,
     ) -> None:
         """Store images in `data_directory`, which `close` closes.
 
         Saves that would leave less than `min_free_bytes` of free disk space are refused.
-        `folder_names` and `describe_file` may cache what is read from folders and files.
         """
         self.description = f"DiskImageStorage at {data_directory.description}"
         self._data_directory = data_directory
@@ -85,7 +81,7 @@ class DiskImageStorage:
         self._min_free_bytes = min_free_bytes
         self._changes = changes
         self._publisher = Publisher(data_directory)
-        self._folder_names = folder_names
+        self._folder_names = NO_CACHE  # a subclass may cache what is read from folders and files
         self._describe_file = describe_file
         self._threads = DiskThreads(_THREADS)
         self._closing = threading.Event()  # stops the removal of empty folders
