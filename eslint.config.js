@@ -5,7 +5,7 @@ import js from "@eslint/js";
 const AS_MARKUP = "names come from strangers: set text, never markup";
 
 export default [
-  { ignores: ["**/*", "!src/", "!src/stillroom/", "!src/stillroom/features/gallery/", "!src/stillroom/features/gallery/static/", "!src/stillroom/features/gallery/static/*.js", "!integrations/", "!integrations/comfyui/", "!integrations/comfyui/web/", "!integrations/comfyui/web/*.js"] },
+  { ignores: ["**/*", "!src/", "!src/stillroom/", "!src/stillroom/features/", "!src/stillroom/features/gallery/", "!src/stillroom/features/gallery/static/", "!src/stillroom/features/gallery/static/*.js", "!integrations/", "!integrations/comfyui/", "!integrations/comfyui/web/", "!integrations/comfyui/web/*.js"] },
   js.configs.recommended,
   {
     linterOptions: { reportUnusedDisableDirectives: "error" },

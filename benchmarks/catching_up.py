@@ -22,6 +22,7 @@ from stillroom.features.database.config import PostgresConfig, RowsConfig, Sqlit
 from stillroom.features.library.database import MediaDatabase
 from stillroom.features.search.catching_up import CatchingUp
 from stillroom.features.search.healing import IndexHealing, never_pauses
+from stillroom.speed.disk.storage import FastDiskStorage
 from stillroom.store.choose import DiskConfig, open_storage
 from stillroom.store.values import SaveRules
 
@@ -63,7 +64,9 @@ def _touch(folder: Path) -> None:
 async def _measured(config: RowsConfig, images: int, in_folder: int) -> list[str]:
     with tempfile.TemporaryDirectory() as name:
         storage = open_storage(
-            DiskConfig(Path(name), min_free_bytes=0, durable=False), SaveRules(10**9)
+            DiskConfig(Path(name), min_free_bytes=0, durable=False),
+            SaveRules(10**9),
+            disk=FastDiskStorage,
         )
         database, folder = MediaDatabase(config), Path(name, "compute")
         _write(folder, range(images), in_folder)

@@ -39,13 +39,14 @@ from stillroom.features.search.healing import IndexHealing, never_pauses
 from stillroom.features.search.rows import SearchRows
 from stillroom.features.search.terms import parse_terms
 from stillroom.features.search.values import IndexedImage, SearchQuery
-from stillroom.generation.facts import Generation, Lora
 from stillroom.generation.reading import Found
 from stillroom.paths import KeyPrefix, StorageKey
+from stillroom.speed.disk.storage import FastDiskStorage
 from stillroom.store.capabilities import UNWATCHED
 from stillroom.store.choose import DiskConfig, open_storage
 from stillroom.store.sources import BytesSource
 from stillroom.store.values import SaveRules, StoredImage
+from stillroom.wire.generation import Generation, Lora
 
 _BATCH: Final = 500
 _WRITTEN: Final = 50_000
@@ -256,7 +257,9 @@ async def beside_others(config: RowsConfig, folder: Path, count: int) -> None:
 
 async def rebuilt(config: RowsConfig, folder: Path, count: int) -> float:
     """Images a second of a rebuild, of files on a disk."""
-    storage = open_storage(DiskConfig(folder, durable=False), SaveRules(2**30))
+    storage = open_storage(
+        DiskConfig(folder, durable=False), SaveRules(2**30), disk=FastDiskStorage
+    )
     made = Rows(5)
     for number in range(count):
         words = " ".join(made.words(_PROMPT_WORDS))
@@ -300,7 +303,8 @@ async def saving(
     await database.rows()
     filling = IndexFilling(database)
     rules, where = SaveRules(2**30), DiskConfig(folder, min_free_bytes=0)
-    storage = open_storage(where, rules, changes=filling if indexed else UNWATCHED)
+    changes = filling if indexed else UNWATCHED
+    storage = open_storage(where, rules, changes=changes, disk=FastDiskStorage)
     count = _SAVED * 100_000 // max(100_000, len(data))
     numbers = iter(range(count))
 

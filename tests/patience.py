@@ -7,15 +7,15 @@ import pytest
 _PHASES: Final = ("connect", "read", "write", "pool")
 _PROMPTING: Final = ("images", "search", "show")
 _OF_A_BUCKET: Final = (
-    *(f"bucket.{name}" for name in ("abandoned_uploads", "inspection", "listing")),
-    *("bucket.storage", "bucket.upload", "s3.client", "s3.store"),
+    *(f"store.bucket.{name}" for name in ("abandoned_uploads", "listing", "storage", "upload")),
+    *("store.s3.client", "store.s3.store", "maintenance.inspection.bucket"),
 )
-_BUCKET_DEADLINES: Final = [f"stillroom.store.{name}.DEADLINE_S" for name in _OF_A_BUCKET]
+_BUCKET_DEADLINES: Final = [f"stillroom.{name}.DEADLINE_S" for name in _OF_A_BUCKET]
 
 PATIENT: Final = {
     **{f"httpx._config.DEFAULT_TIMEOUT_CONFIG.{phase}": 60.0 for phase in _PHASES},
     **dict.fromkeys(_BUCKET_DEADLINES, 60.0),
-    "stillroom.store.api.entries._MARKS_TIMEOUT_S": 60.0,
+    "stillroom.store.api.entries._HOOKS_TIMEOUT_S": 60.0,
     "stillroom.store.api.health._WAIT_S": 60.0,
     "stillroom.features.metadata.operation._EXPIRATION_TIMEOUT_S": 60.0,
     "stillroom.features.runs.operations._EXPIRATIONS_TIMEOUT_S": 60.0,

@@ -37,20 +37,19 @@ from stillroom.store.telemetry import metrics, request_id
 
 # Headers are those that pages on other origins may send and read, in addition to safelisted ones
 # (https://fetch.spec.whatwg.org/#cors-safelisted-request-header). Cookies are never accepted.
+_ALLOWED_HEADERS: Final = (
+    "Authorization",
+    "If-Match",
+    "If-Modified-Since",
+    "If-None-Match",
+    "If-Range",
+    "If-Unmodified-Since",
+    "Range",
+    "Repr-Digest",
+    "X-Request-Id",
+)
 _CORS: Final[dict[str, Any]] = {
     "allow_methods": ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"],
-    "allow_headers": [
-        "Authorization",
-        "Expires-In",
-        "If-Match",
-        "If-Modified-Since",
-        "If-None-Match",
-        "If-Range",
-        "If-Unmodified-Since",
-        "Range",
-        "Repr-Digest",
-        "X-Request-Id",
-    ],
     "expose_headers": [
         "Accept-Ranges",
         "Content-Disposition",
@@ -104,12 +103,17 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.add_middleware(DefaultSecurityHeaders)
     app.include_router(document_router(app))
+    operations = image_operations(parts)
     if settings.cors_origins:
-        app.add_middleware(CORSMiddleware, allow_origins=settings.cors_origins, **_CORS)
+        allowed = [*_ALLOWED_HEADERS, *(header.name for header in operations.hooks.save_headers)]
+        app.add_middleware(
+            CORSMiddleware, allow_origins=settings.cors_origins, allow_headers=allowed, **_CORS
+        )
     report_disk = functools.partial(_report_disk, parts)
-    app.include_router(health_router(parts.storage, parts.library.database, report_disk))
+    checks = {"storage": parts.storage.check, "database": parts.library.database.check}
+    app.include_router(health_router(checks, report_disk))
     # Used by the server's fast path, which has no router.
-    app.state.operations, app.state.tokens = image_operations(parts), parts.tokens
+    app.state.operations, app.state.tokens = operations, parts.tokens
     app.state.varies_by_origin = bool(settings.cors_origins)  # as the middleware does
     app.include_router(stillroom_router(parts), prefix="/api/v1")
     if settings.section(GallerySettings).gallery:

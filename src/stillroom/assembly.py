@@ -6,6 +6,7 @@ are invalid or do not work together. This module does not depend on HTTP (see `r
 """
 
 import contextlib
+import functools
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Final
@@ -35,6 +36,9 @@ from stillroom.features.runs.service import Runs
 from stillroom.features.search.catching_up import CatchingUp
 from stillroom.features.search.filling import IndexFilling
 from stillroom.features.search.healing import IndexHealing
+from stillroom.maintenance.inspection.choose import open_inspection, require_store
+from stillroom.maintenance.inspection.port import Inspection
+from stillroom.speed.disk.storage import FastDiskStorage
 from stillroom.speed.settings import SpeedSettings
 from stillroom.store.auth.choose import open_keys, signing_secrets
 from stillroom.store.auth.grants import Authorize
@@ -43,8 +47,7 @@ from stillroom.store.auth.signed_urls import UrlSigner
 from stillroom.store.auth.tokens import TokenVerifier
 from stillroom.store.auth.verified import VerifiedTokens
 from stillroom.store.capabilities import CallObserver, unobserved
-from stillroom.store.choose import open_inspection, open_storage, require_store
-from stillroom.store.inspection import Inspection
+from stillroom.store.choose import open_storage
 from stillroom.store.port import ImageStorage
 from stillroom.store.settings import Settings
 from stillroom.store.values import SaveRules
@@ -231,7 +234,11 @@ def assemble(
     database = MediaDatabase(settings.section(DatabaseSettings).rows)
     filling = IndexFilling(database, report_mark=reports.mark)
     storage = open_storage(
-        settings.storage, settings.save_rules, observer=reports.call, changes=filling
+        settings.storage,
+        settings.save_rules,
+        observer=reports.call,
+        changes=filling,
+        disk=_disk_of(settings),
     )
     derived = DerivedImages(settings.section(PictureSettings).derived, report=reports.picture)
     return Parts(
@@ -286,7 +293,8 @@ async def opened_storage(
     settings: Settings, rules: SaveRules | None = None
 ) -> AsyncIterator[ImageStorage]:
     """Context manager: open only the storage. `rules`, if given, replaces the configured rules."""
-    storage = open_storage(settings.storage, rules or settings.save_rules)
+    rules = rules or settings.save_rules
+    storage = open_storage(settings.storage, rules, disk=_disk_of(settings))
     try:
         yield storage
     finally:
@@ -301,6 +309,11 @@ async def opened_inspection(settings: Settings) -> AsyncIterator[Inspection]:
         yield inspection
     finally:
         await inspection.close()
+
+
+def _disk_of(settings: Settings) -> Callable[..., ImageStorage]:
+    cache_bytes = settings.section(SpeedSettings).list_cache_bytes
+    return functools.partial(FastDiskStorage, list_cache_bytes=cache_bytes)
 
 
 def _names_in_data_dir(settings: Settings) -> list[str]:

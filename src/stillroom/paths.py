@@ -20,11 +20,10 @@ COMPUTE_PREFIX: Final = "compute/"
 MEDIA_PREFIX: Final = "media/"
 """Prefix of the keys of media resources, which have no image path."""
 
-POSTER_SUFFIX: Final = ".poster.webp"
-"""Suffix for the path of a poster: the preview of a video whose frames cannot be decoded."""
+RESERVED_NAMES: Final = {".run.json": "the manifest of a run"}
+"""File names that no image path can contain, and for what they are reserved."""
 
-MANIFEST_NAME: Final = ".run.json"
-"""File name of a run's manifest. No image path can have this name."""
+_RESERVED_ENDINGS = tuple(f"/{name}" for name in RESERVED_NAMES)
 
 MAX_KEY_BYTES: Final = 1024
 """Maximum length of a key, including its prefix.
@@ -128,10 +127,10 @@ class StorageKey:
         return cls(f"{MEDIA_PREFIX}{resource_id}/file.{extension}")
 
     @classmethod
-    def of_manifest(cls, folder: ImagePath) -> Self:
-        """Return the key of the run manifest in a folder. Raises `InvalidPath` if too long."""
-        _check_length(f"{folder.text}/{MANIFEST_NAME}", at=("path", "folder"))
-        return cls(f"{COMPUTE_PREFIX}{folder.text}/{MANIFEST_NAME}")
+    def of_reserved(cls, folder: ImagePath, name: str) -> Self:
+        """Return the key of a reserved name in a folder. Raises `InvalidPath` if too long."""
+        _check_length(f"{folder.text}/{name}", at=("path", "folder"))
+        return cls(f"{COMPUTE_PREFIX}{folder.text}/{name}")
 
     @property
     def is_media(self) -> bool:
@@ -139,9 +138,9 @@ class StorageKey:
         return self.text.startswith(MEDIA_PREFIX)
 
     @property
-    def is_manifest(self) -> bool:
-        """Return whether the key belongs to a run manifest."""
-        return is_manifest(self.text)
+    def is_reserved(self) -> bool:
+        """Return whether the key ends in a reserved name, so that it belongs to no image."""
+        return is_reserved(self.text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,11 +172,6 @@ def path_of_key(text: str, *, at: tuple[str, ...]) -> ImagePath:
     return ImagePath.parse(text.removeprefix(COMPUTE_PREFIX), at=at)
 
 
-def poster_of(video: StorageKey) -> StorageKey:
-    """Return the key of a video's poster. Raises `InvalidPath` if the path would be too long."""
-    return StorageKey.of_image(path_of_key(video.text + POSTER_SUFFIX, at=("path", "path")))
-
-
 def image_key_bound(text: str) -> str:
     """Return the key after which an image listing continues if its last entry was `text`."""
     return COMPUTE_PREFIX + text
@@ -188,17 +182,17 @@ def image_entry(key_text: str) -> str:
     return key_text.removeprefix(COMPUTE_PREFIX)
 
 
-def is_manifest(key_text: str) -> bool:
-    """Return whether a listed key belongs to a run manifest."""
-    if not key_text.endswith(f"/{MANIFEST_NAME}") or not key_text.startswith(COMPUTE_PREFIX):
+def is_reserved(key_text: str) -> bool:
+    """Return whether a listed key is a reserved name in a valid folder."""
+    if not key_text.endswith(_RESERVED_ENDINGS) or not key_text.startswith(COMPUTE_PREFIX):
         return False
-    folder = key_text[len(COMPUTE_PREFIX) : -len(MANIFEST_NAME) - 1]
-    return all(is_segment(segment) for segment in folder.split("/"))
+    folders = key_text.removeprefix(COMPUTE_PREFIX).split("/")[:-1]
+    return bool(folders) and all(map(is_segment, folders))
 
 
 def is_listed(name: str) -> bool:
     """Return whether a file name, or a folder name with a slash, can be listed."""
-    return name == MANIFEST_NAME or is_segment(name.rstrip("/"))
+    return name in RESERVED_NAMES or is_segment(name.rstrip("/"))
 
 
 def unsafe_character(text: str) -> str | None:
@@ -273,8 +267,8 @@ def _check_segment(segment: str, *, whole: bool, at: tuple[str, ...] = ("path", 
 
 def _check_reading(reading: str, *, whole: bool, at: tuple[str, ...]) -> None:
     """Raise `InvalidPath` if other programs could interpret a segment as a different path."""
-    if whole and reading == MANIFEST_NAME:
-        raise InvalidPath(f"`{MANIFEST_NAME}` is reserved for the manifest of a run", at=at)
+    if whole and reading in RESERVED_NAMES:
+        raise InvalidPath(f"`{reading}` is reserved for {RESERVED_NAMES[reading]}", at=at)
     if (whole and reading in _DOT_SEGMENTS) or _NEVER_IN_A_READING.search(reading):
         raise InvalidPath(
             "after normalization (NFKC) or another percent-decoding, a segment would be `.` or "

@@ -15,9 +15,11 @@ from stillroom.features.library.dead_letters import DeadLetterOperations
 from stillroom.features.library.enrichment import Enrichment
 from stillroom.features.library.operations import MediaOperations
 from stillroom.features.metadata.operation import MetadataOperation
+from stillroom.features.pictures.operation import Thumbnails
 from stillroom.features.runs.listing import RunListing
 from stillroom.features.runs.operations import RunOperations
-from stillroom.features.search.operation import SearchOperation
+from stillroom.features.search.operation import EntryMarks, SearchOperation
+from stillroom.speed.capabilities import PinsNames
 from stillroom.speed.proxy_sendfile import ProxySendfile
 from stillroom.store.api.copies import Copies
 from stillroom.store.api.deletions import Deletions
@@ -29,7 +31,7 @@ from stillroom.store.auth.choose import signing_secrets
 from stillroom.store.auth.config import SecretConfig
 from stillroom.store.auth.grants import Grant
 from stillroom.store.auth.tokens import mint_token
-from stillroom.store.capabilities import PinsNames
+from stillroom.store.hooks import Hooks
 from stillroom.store.settings import Settings
 
 
@@ -69,17 +71,17 @@ def _router(parts: Parts, images: ImageOperations) -> APIRouter:
         media=library.service,
         authorize=authorize,
         public_url=parts.media_url,
-        sendfile=_sendfile(parts),
+        delegate=images.hooks.body,
     )
     router = APIRouter()
     for prefix, operations in (
         ("/storage/images", images),
-        ("/storage/entries", EntryListing(storage, library.database, authorize)),
+        ("/storage/entries", EntryListing(images)),
         ("/storage/archive", Archives(storage, authorize)),
         ("/storage/metadata", MetadataOperation(images, library.retention)),
         ("/storage/search", SearchOperation(library.database, authorize)),
-        ("/storage/delete", Deletions(storage, authorize)),
-        ("/storage/copy", Copies(storage, authorize, parts.images_url)),
+        ("/storage/delete", Deletions(images)),
+        ("/storage/copy", Copies(images)),
         ("/storage/runs", runs),
         ("/storage/signed-urls", signing),
         # `heal` is not a resource id, so its route must be before those of resources.
@@ -99,11 +101,18 @@ def image_operations(parts: Parts) -> ImageOperations:
         authorize=parts.authorize,
         public_url=parts.images_url,
         max_upload_bytes=parts.settings.max_upload_bytes,
-        lifetimes=parts.library.lifetimes,
         signer=parts.signer,
         public_read=parts.settings.public_read,
-        derived=parts.derived,
-        sendfile=_sendfile(parts),
+        hooks=_hooks(parts),
+    )
+
+
+def _hooks(parts: Parts) -> Hooks:
+    return Hooks(
+        read=(Thumbnails(parts.derived),),
+        save=(parts.library.lifetimes,),
+        entries=(EntryMarks(parts.library.database),),
+        body=_sendfile(parts),
     )
 
 

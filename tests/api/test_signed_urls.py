@@ -17,7 +17,6 @@ from stillroom.store.auth.signed_urls import UrlSigner
 from stillroom.store.values import RemoteImage
 
 if TYPE_CHECKING:
-    from stillroom.features.retention.lifetimes import Lifetimes
     from stillroom.store.port import ImageStorage
 
 SIGNER = UrlSigner(["s" * 32])
@@ -53,7 +52,6 @@ async def client(storage: Elsewhere) -> AsyncIterator[httpx.AsyncClient]:
         authorize=nobody,
         public_url="https://img.example",
         max_upload_bytes=1,
-        lifetimes=cast("Lifetimes", None),  # nothing is saved here
         signer=SIGNER,
     )
     app.include_router(operation_router("/storage/images", operations, tag="Storage"))

@@ -43,7 +43,7 @@ def key(path: str) -> StorageKey:
 
 
 def manifest_key(folder: str) -> StorageKey:
-    return StorageKey.of_manifest(ImagePath.parse(folder))
+    return StorageKey.of_reserved(ImagePath.parse(folder), ".run.json")
 
 
 def document(

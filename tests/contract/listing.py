@@ -129,7 +129,7 @@ class ListingContract:
         await self._fill(storage, ["a/-b.png", "a/c.png"])
         manifest = await storage.save(manifest_key("a"), document(b"{}"))
         query = ListQuery(everything("a/"), delimited=delimited)
-        asking = dataclasses.replace(query, manifests=True)
+        asking = dataclasses.replace(query, reserved=True)
 
         assert entries(await storage.list(query)) == ["a/-b.png", "a/c.png"]
         page = await storage.list(asking)

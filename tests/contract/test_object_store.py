@@ -10,9 +10,9 @@ import pytest
 from contract.images import PNG, RULES, Chunks, everything, key
 from contract.memory_store import MemoryObjectStore
 from contract.suite import StorageContract
-from stillroom.store.bucket.inspection import R2Inspection
+from stillroom.maintenance.inspection.bucket import R2Inspection
+from stillroom.maintenance.inspection.port import UnexpectedFile
 from stillroom.store.bucket.storage import R2ImageStorage
-from stillroom.store.inspection import UnexpectedFile
 from stillroom.store.objectstore import ObjectStore, Properties
 from stillroom.store.port import ImageStorage
 from stillroom.store.sources import BytesSource

@@ -12,6 +12,7 @@ from typing import Any
 from contract.images import PNG, RULES, Chunks, everything, key
 from crash.faults import Verdict, carry_out, intercept
 from stillroom.errors import BackendUnavailable, ReadOnly, StillroomError, StorageFull
+from stillroom.speed.disk.storage import FastDiskStorage
 from stillroom.store.disk.data_directory import DataDirectory
 from stillroom.store.disk.openat2 import Opener, open_by_kernel, open_by_walk
 from stillroom.store.disk.storage import DiskImageStorage
@@ -139,7 +140,7 @@ WAYS = {
 def opened(root: Path, way: Way, *, durable: bool = True) -> DiskImageStorage:
     data_directory = DataDirectory(root, opener=way.opener, durable=durable)
     data_directory.has_nameless_files = way.nameless
-    return DiskImageStorage(data_directory, RULES)
+    return FastDiskStorage(data_directory, RULES)
 
 
 async def state_of(storage: DiskImageStorage) -> State:

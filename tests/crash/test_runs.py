@@ -46,7 +46,7 @@ async def test_a_run_whose_publishing_is_killed_anywhere_is_open_or_published(
             if not launcher.killed(number, "publish", folder.text):
                 break
 
-            found = await storage.list(ListQuery(everything(folder.text), manifests=True))
+            found = await storage.list(ListQuery(everything(folder.text), reserved=True))
             names = [name for name in found.entries if name.endswith(".run.json")]
             for name in names:  # whole, or not at all
                 assert name == manifest_key(folder.text).text

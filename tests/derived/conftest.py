@@ -60,7 +60,8 @@ def running(backend: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyP
     async def run(**variables: str) -> AsyncIterator[Store]:
         defaults = {"STILLROOM_DATA_DIR": str(tmp_path), "STILLROOM_MIN_FREE_BYTES": "0", **backend}
         async with started({**defaults, **variables}, monkeypatch) as (app, client):
-            derived = app.state.operations.derived
+            (thumbnails,) = app.state.operations.hooks.read
+            derived = thumbnails.derived
             yield Store(client, tmp_path, derived)
         assert derived.decoder_pids == []
 

@@ -11,8 +11,9 @@ from PIL.PngImagePlugin import PngInfo
 from derived.conftest import halves, is_near
 from pictures import encoded, picture
 from stillroom.features.pictures import decoding
-from stillroom.features.pictures.derivation import Derivation, Format
+from stillroom.features.pictures.derivation import Derivation
 from stillroom.features.pictures.wire import CUT_OFF, TOO_MANY_PIXELS, Job, Refused
+from stillroom.wire.thumbnails import Format
 
 pytestmark = pytest.mark.slow
 

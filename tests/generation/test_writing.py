@@ -12,10 +12,10 @@ from PIL.PngImagePlugin import PngInfo
 
 from generation import carriers as at
 from stillroom.errors import InvalidParameter, UnsupportedMedia
-from stillroom.generation.facts import Generation, Lora
 from stillroom.generation.reading import find_in
 from stillroom.generation.writing.embed import with_generation
 from stillroom.generation.writing.mark import with_ai_mark
+from stillroom.wire.generation import Generation, Lora
 
 FACTS: dict[str, Any] = {
     "prompt": "a fox & <b>snow</b> 夜 🦊\n",

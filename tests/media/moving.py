@@ -11,13 +11,14 @@ from contract.images import RULES
 from media.library import Library
 from stillroom.features.database.config import RowsConfig
 from stillroom.features.library.resource import MediaResource
+from stillroom.maintenance.inspection.choose import open_inspection
+from stillroom.maintenance.inspection.port import Inspection
 from stillroom.maintenance.migration import Migration, Target
 from stillroom.maintenance.migration_report import MigrationStats
 from stillroom.maintenance.rate_limiter import RateLimiter
 from stillroom.maintenance.row_transfer import TransferStats, transfer_rows
 from stillroom.paths import KeyPrefix
-from stillroom.store.choose import DiskConfig, R2Config, open_inspection, open_storage
-from stillroom.store.inspection import Inspection
+from stillroom.store.choose import DiskConfig, R2Config, open_storage
 
 Place = tuple[DiskConfig | R2Config, RowsConfig]
 """Of bytes and of rows."""

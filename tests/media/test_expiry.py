@@ -20,6 +20,7 @@ from stillroom.features.library.sweeper import Swept
 from stillroom.features.retention import expiry
 from stillroom.features.retention.database import expiry_rows
 from stillroom.features.retention.expiry import SCAN, never_stops
+from stillroom.features.runs.manifest import manifest_key
 from stillroom.features.runs.service import Runs
 from stillroom.paths import ImagePath, StorageKey
 from stillroom.store.sources import DescribedSource
@@ -78,7 +79,7 @@ async def test_a_published_run_goes_as_one_by_the_time_of_its_manifest(library: 
 
     async def young(where: StorageKey) -> StoredImage:
         found = await stat(where)
-        if where.is_manifest:
+        if where.is_reserved:
             return dataclasses.replace(found, modified_ns=2 * found.modified_ns)
         return found
 
@@ -90,7 +91,7 @@ async def test_a_published_run_goes_as_one_by_the_time_of_its_manifest(library: 
 
     assert await expiring(library).mark_expired(never_stops) == 3
 
-    assert not await is_there(library, StorageKey.of_manifest(ImagePath("7")))
+    assert not await is_there(library, manifest_key(ImagePath("7")))
     make_due(library)
     assert await library.sweep() == Swept(deleted=4)
     assert await is_there(library, key("7/3.png"))
@@ -108,12 +109,12 @@ async def test_what_was_saved_into_an_old_run_since_stays_as_long_as_any_other(
         await storage.save(key(name), DescribedSource.of_image(then, made.sha256, chunks))
     manifest = document(b"{}")
     manifest.modified_ns = time.time_ns() - 9 * days
-    await storage.save(StorageKey.of_manifest(ImagePath("7")), manifest)
+    await storage.save(manifest_key(ImagePath("7")), manifest)
 
     assert await expiring(library, timedelta(days=1)).mark_expired(never_stops) == 1
 
     assert [name for name, _ in library.marked()] == ["compute/7/old.png"]
-    assert not await is_there(library, StorageKey.of_manifest(ImagePath("7")))
+    assert not await is_there(library, manifest_key(ImagePath("7")))
 
 
 async def test_a_manifest_without_images_expires(library: Library) -> None:
@@ -122,7 +123,7 @@ async def test_a_manifest_without_images_expires(library: Library) -> None:
 
     assert await expiring(library).mark_expired(never_stops) == 0
 
-    assert not await is_there(library, StorageKey.of_manifest(ImagePath("7")))
+    assert not await is_there(library, manifest_key(ImagePath("7")))
 
 
 async def test_what_is_saved_again_is_young_again(library: Library) -> None:

@@ -29,13 +29,13 @@ from stillroom.features.search.terms import parse_terms
 from stillroom.features.search.values import SearchQuery
 from stillroom.formats.work_budget import WorkBudget
 from stillroom.generation import reading
-from stillroom.generation.facts import Generation
 from stillroom.paths import KeyPrefix, StorageKey
 from stillroom.store.choose import DiskConfig, R2Config, open_storage
 from stillroom.store.disk.storage import DiskImageStorage
 from stillroom.store.port import ImageStorage
 from stillroom.store.sources import BytesSource
 from stillroom.store.values import ListQuery
+from stillroom.wire.generation import Generation
 from waiting import eventually
 
 
@@ -140,7 +140,7 @@ async def test_saves_go_on_without_a_database_and_are_found_when_it_is_back(
         raise BackendUnavailable("away")
 
     with monkeypatch.context() as patched:
-        patched.setattr(MediaDatabase, "rows", away)
+        patched.setattr(MediaDatabase, "engine", away)
         await one.save("1.png", "a fox")
         await one.storage.delete(key("0.png"))
         with pytest.raises(BackendUnavailable):

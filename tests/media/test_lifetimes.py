@@ -1,6 +1,6 @@
 """Saves with an end go when it has come, and no others, on the pairs of `conftest.py`."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
@@ -28,10 +28,11 @@ def lifetimes(library: Library) -> Lifetimes:
 async def test_a_save_with_an_end_goes_when_it_has_come(
     library: Library, lifetimes: Lifetimes
 ) -> None:
-    await lifetimes.require_database()
+    finish = await lifetimes.prepare({"expires-in": "7d"})
+    assert finish is not None
     saved = await library.save("a.png", picture())
 
-    due_at = await lifetimes.end(saved, WEEK)
+    due_at = datetime.fromisoformat(str((await finish(saved))["expires_at"]))
 
     assert due_at - now() == pytest.approx(WEEK, abs=timedelta(minutes=1))
     assert library.marked() == [("compute/a.png", saved.save_id)]

@@ -24,10 +24,10 @@ from stillroom.features.search.database import search_rows
 from stillroom.features.search.rows import SearchRows
 from stillroom.features.search.terms import parse_terms, terms_of
 from stillroom.features.search.values import IndexedImage, Removed, SearchQuery
-from stillroom.generation.facts import Generation, Lora
 from stillroom.generation.reading import Found
 from stillroom.paths import KeyPrefix, StorageKey
 from stillroom.store.values import StoredImage
+from stillroom.wire.generation import Generation, Lora
 
 ALL: Final = KeyPrefix("compute/")
 SAVED_NS: Final = 1_764_000_000_000_000_000

@@ -62,13 +62,13 @@ features/search/full_text.py: media/test_search_rows.py -k captions
 +        if query:
 
 search, words: what the library says of an older save is found
-features/search/library_words.py: media/test_search_rows.py -k captions
+features/library/rows/words.py: media/test_search_rows.py -k captions
 -said.get((image["storage_key"], image["save_id"]))
 +next(iter(said.values()), None)
 
 search, rows: tags that are taken away are found
 features/library/rows/tags.py: media/test_search_rows.py -k captions
--            await connection.run_sync(reword, [key])
+-            await self._engine.note_changed(connection, [key])
 
 index: a copy has the facts of what was saved over its source
 features/search/filling.py: media/test_index.py -k copy
@@ -87,7 +87,7 @@ features/search/filling.py: media/test_index.py -k before_it_is_written
 
 index: manifests are images
 features/search/filling.py: media/test_index.py -k manifest
--        if not self._is_running or key.is_manifest:
+-        if not self._is_running or key.is_reserved:
 +        if not self._is_running:
 
 index: a change that could not be noted is not healed

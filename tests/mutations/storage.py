@@ -35,7 +35,7 @@ store/disk/data_directory.py: contract/test_disk.py -k Syncs
 +            self._turn_read_only(OSError())
 
 disk, large folders: changes are noted and not looked at
-store/disk/folder_cache.py: contract/test_disk.py -k saved_and_deleted
+speed/disk/folder_cache.py: contract/test_fast_disk.py -k saved_and_deleted
 -                folder.names.update(_read_states(fd, changed))
 
 disk, large folders that are not remembered: a page has one name too few

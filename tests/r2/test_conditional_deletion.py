@@ -14,9 +14,9 @@ from services import stub_faults, stub_r2
 from services.stub_r2 import Conditions, StubR2
 from stillroom.assembly import opened_library
 from stillroom.errors import BackendUnavailable, ImageNotFound, PreconditionFailed
+from stillroom.maintenance.inspection.bucket import R2Inspection
+from stillroom.maintenance.inspection.choose import open_inspection
 from stillroom.settings import AllSettings
-from stillroom.store.bucket.inspection import R2Inspection
-from stillroom.store.choose import open_inspection
 from stillroom.store.port import ImageStorage
 from stillroom.store.sources import BytesSource
 from stillroom.store.values import ANY, Condition

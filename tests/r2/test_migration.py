@@ -16,10 +16,11 @@ from services.proxy_faults import CANNOT_BE_MENDED, FAULTS
 from services.seaweedfs import BUCKET, KEY_ID, SECRET, SeaweedFS
 from services.stub_r2 import StubR2
 from stillroom.errors import BackendUnavailable
+from stillroom.maintenance.inspection.choose import open_inspection
 from stillroom.maintenance.migration import Migration, Target
 from stillroom.maintenance.migration_report import MigrationOutcome, MigrationStats
 from stillroom.maintenance.rate_limiter import RateLimiter
-from stillroom.store.choose import DiskConfig, R2Config, open_inspection, open_storage
+from stillroom.store.choose import DiskConfig, R2Config, open_storage
 from stillroom.store.sources import BytesSource
 
 pytestmark = pytest.mark.slow

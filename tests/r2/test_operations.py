@@ -227,7 +227,7 @@ async def measure_retention(running: Running, stub: StubR2) -> dict[str, tuple[i
                 path = f"{IMAGES}/counted/{run}/{number}.png"
                 assert (await client.post(path, files={"file": PNG})).status_code == 200
             (await library.runs.publish(ImagePath(f"counted/{run}"), 10)).close()
-        rows = await library.database.rows()
+        await library.database.rows()
         for name, rule in (
             (
                 "a round of retention over 1,000 images, none of which has ended",

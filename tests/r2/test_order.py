@@ -13,7 +13,7 @@ from r2.conftest import Running
 from services import stub_r2
 from services.stub_r2 import StubR2
 from stillroom.errors import ListingUnsupported
-from stillroom.store.choose import open_inspection
+from stillroom.maintenance.inspection.choose import open_inspection
 from stillroom.store.port import ImageStorage
 from stillroom.store.values import ListQuery
 

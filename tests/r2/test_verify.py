@@ -18,10 +18,11 @@ from services.s3 import Operator
 from services.seaweedfs import BUCKET, KEY_ID, SECRET, SeaweedFS
 from services.stub_r2 import StubR2
 from stillroom.errors import BackendUnavailable, ConfigurationError
+from stillroom.maintenance.inspection.choose import open_inspection
+from stillroom.maintenance.inspection.port import Inspection
 from stillroom.maintenance.rate_limiter import RateLimiter
 from stillroom.maintenance.verify import FindingKind, Verification, VerificationProgress
-from stillroom.store.choose import R2Config, open_inspection, open_storage
-from stillroom.store.inspection import Inspection
+from stillroom.store.choose import R2Config, open_storage
 from stillroom.store.port import ImageStorage
 from stillroom.store.sources import BytesSource
 

@@ -7,17 +7,20 @@ from pathlib import Path
 import pytest
 
 from contract.images import RULES
+from stillroom.speed.disk.storage import FastDiskStorage
 from stillroom.store.disk.data_directory import DataDirectory
 from stillroom.store.disk.openat2 import Opener, open_by_kernel, open_by_walk
 from stillroom.store.disk.storage import DiskImageStorage
 
 
-@pytest.fixture(params=[open_by_kernel, open_by_walk])
+@pytest.fixture(params=[(FastDiskStorage, open_by_kernel), (DiskImageStorage, open_by_walk)])
 async def storage(
     request: pytest.FixtureRequest, tmp_path: Path
 ) -> AsyncIterator[DiskImageStorage]:
-    opener: Opener = request.param
-    storage = DiskImageStorage(DataDirectory(tmp_path, opener=opener), RULES)
+    disk: type[DiskImageStorage]
+    opener: Opener
+    disk, opener = request.param
+    storage = disk(DataDirectory(tmp_path, opener=opener), RULES)
     yield storage
     assert os.listdir(tmp_path / ".stillroom/staging") == []
     await storage.close()

@@ -12,10 +12,10 @@ import pytest
 from contract.images import PNG, RULES, everything, key, read, save
 from stillroom.errors import BackendUnavailable
 from stillroom.paths import StorageKey
+from stillroom.speed.disk.storage import FastDiskStorage
 from stillroom.store.disk.data_directory import DataDirectory
-from stillroom.store.disk.folder_cache import FolderCache
 from stillroom.store.disk.image import DiskImage
-from stillroom.store.disk.listing import list_page
+from stillroom.store.disk.listing import FolderNames, list_page
 from stillroom.store.disk.storage import DiskImageStorage
 from stillroom.store.values import EntryPage, ListQuery, Page, StoredImage
 from waiting import eventually
@@ -48,7 +48,7 @@ async def test_an_edited_file_loses_its_remembered_facts_and_changes_its_etag(
 
 
 async def test_a_known_file_is_read_until_anything_of_it_changes(tmp_path: Path) -> None:
-    storage, into = DiskImageStorage(DataDirectory(tmp_path), RULES), memoryview(bytearray(3))
+    storage, into = FastDiskStorage(DataDirectory(tmp_path), RULES), memoryview(bytearray(3))
     old_ns = time.time_ns() - 10**10
     files = {name: tmp_path / "compute" / name for name in ("written", "chmod", "renamed", "é")}
     for name, file in files.items():
@@ -110,9 +110,9 @@ async def test_what_is_no_image_any_more_when_it_is_opened_is_no_entry(
         await save(storage, name)
 
     def list_then_change(
-        data_directory: DataDirectory, query: ListQuery, folder_cache: FolderCache
+        data_directory: DataDirectory, query: ListQuery, folder_names: FolderNames
     ) -> Page:
-        page = list_page(data_directory, query, folder_cache)
+        page = list_page(data_directory, query, folder_names)
         for name in ("1 gone", "2 a folder", "3 a link"):
             (compute / name).unlink()
         (compute / "2 a folder").mkdir()
@@ -129,15 +129,15 @@ async def test_what_is_no_image_any_more_when_it_is_opened_is_no_entry(
         assert page == EntryPage([await storage.stat(key("4 here"))])
 
 
-async def test_a_folder_that_was_read_is_sorted_behind_the_page(
-    storage: DiskImageStorage, tmp_path: Path
-) -> None:
+async def test_a_folder_that_was_read_is_sorted_behind_the_page(tmp_path: Path) -> None:
+    storage = FastDiskStorage(DataDirectory(tmp_path), RULES)
     for number in range(2000):
         (tmp_path / f"compute/{number:04}").touch()
 
     await storage.list(ListQuery(everything(), limit=1))
 
     await eventually(lambda: storage._folder_cache.is_sorted)
+    await storage.close()
 
 
 async def test_describing_a_long_page_gives_others_a_turn_and_ends_when_nobody_waits(

@@ -7,13 +7,14 @@ from typing import Any, cast
 from stillroom.paths import ImagePath, StorageKey
 from stillroom.speed.fast_path.reads import FastReads
 from stillroom.speed.fast_path.responses import Answer, FileResponses, Line
+from stillroom.store.hooks import NO_HOOKS
 from stillroom.store.values import StoredImage
 
 MIB = 1024**2
 
 
 def responses(cache_bytes: int = 0) -> FileResponses:
-    operations = cast("Any", SimpleNamespace(cache_control="", sendfile=None))
+    operations = cast("Any", SimpleNamespace(cache_control="", hooks=NO_HOOKS))
     return FileResponses(cast("Any", None), operations, b"\r\n", cache_bytes=cache_bytes)
 
 

@@ -17,12 +17,13 @@ from hypothesis import strategies as st
 
 from changing import KINDS, Changer, OtherProcess
 from stillroom.paths import KeyPrefix
-from stillroom.store.disk import folder_cache, listing, names
+from stillroom.speed.disk import folder_cache, sorted_names
+from stillroom.speed.disk.folder_cache import FolderCache
+from stillroom.speed.disk.inotify import Inotify
+from stillroom.speed.disk.sorted_names import SortedNames
+from stillroom.store.disk import listing
 from stillroom.store.disk.data_directory import DataDirectory
-from stillroom.store.disk.folder_cache import FolderCache
-from stillroom.store.disk.inotify import Inotify
 from stillroom.store.disk.listing import list_page
-from stillroom.store.disk.names import SortedNames
 from stillroom.store.values import ListQuery
 
 MIB = 1024**2
@@ -35,10 +36,10 @@ def every_folder_is_large() -> Iterator[None]:
         patch.setattr(listing, "_SMALL_FOLDER", 0)
         patch.setattr(listing, "_READ_TOGETHER", 3)
         patch.setattr(listing, "_SMALLEST_PICK", 1)
-        patch.setattr(names, "_SAMPLED", 2)
-        patch.setattr(names, "_BLOCK_NAMES", 4)
-        patch.setattr(names, "_LARGEST_BLOCK", 6)
-        patch.setattr(names, "_LOOSE_NAMES", 5)
+        patch.setattr(sorted_names, "_SAMPLED", 2)
+        patch.setattr(sorted_names, "_BLOCK_NAMES", 4)
+        patch.setattr(sorted_names, "_LARGEST_BLOCK", 6)
+        patch.setattr(sorted_names, "_LOOSE_NAMES", 5)
         yield
 
 
@@ -371,7 +372,7 @@ def test_on_other_filesystems_nothing_is_remembered(
     monkeypatch: pytest.MonkeyPatch,
     reads: list[str],
 ) -> None:
-    monkeypatch.setattr("stillroom.store.disk.inotify._FULLY_REPORTED", frozenset())
+    monkeypatch.setattr("stillroom.speed.disk.inotify._FULLY_REPORTED", frozenset())
     expected = fill(tmp_path / "compute/many", 600)
 
     for _ in range(2):

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from stillroom.errors import InvalidPath
 from stillroom.paths import ImagePrefix, KeyPrefix, is_listed
+from stillroom.speed.disk.folder_cache import FolderCache
 from stillroom.store.disk import listing
 from stillroom.store.disk.data_directory import DataDirectory
-from stillroom.store.disk.folder_cache import FolderCache
 from stillroom.store.disk.listing import list_page
 from stillroom.store.values import ListQuery
 

@@ -13,19 +13,13 @@ import pytest
 
 from contract.images import PNG, RULES, document, everything, key, manifest_key, read
 from stillroom.errors import BackendUnavailable, ImageNotFound, PathConflict, StorageFull
+from stillroom.maintenance.inspection.choose import open_inspection
+from stillroom.maintenance.inspection.port import Inspected, Inspection
 from stillroom.maintenance.migration import Migration, Target
 from stillroom.maintenance.migration_report import MigrationOutcome, MigrationStats, ProgressEvent
 from stillroom.maintenance.rate_limiter import RateLimiter
 from stillroom.paths import KeyPrefix, StorageKey
-from stillroom.store.choose import (
-    EVERY_IMAGE,
-    DiskConfig,
-    R2Config,
-    is_same_place,
-    open_inspection,
-    open_storage,
-)
-from stillroom.store.inspection import Inspected, Inspection
+from stillroom.store.choose import EVERY_IMAGE, DiskConfig, R2Config, is_same_place, open_storage
 from stillroom.store.sources import BytesSource
 from stillroom.store.values import Condition, StoredImage
 

@@ -9,10 +9,10 @@ import pytest
 
 from contract.images import RULES
 from stillroom.paths import ImagePath, StorageKey
-from stillroom.store.capabilities import PinsNames
+from stillroom.speed.capabilities import PinsNames
+from stillroom.speed.disk.pinned_names import PERIOD_S, PinnedNames
+from stillroom.speed.disk.storage import FastDiskStorage
 from stillroom.store.disk.data_directory import DataDirectory
-from stillroom.store.disk.pinned_names import PERIOD_S, PinnedNames
-from stillroom.store.disk.storage import DiskImageStorage
 from stillroom.store.disk.threads import DiskThreads
 from stillroom.store.sources import BytesSource
 
@@ -31,8 +31,8 @@ class Clock:
 
 
 @pytest.fixture
-async def storage(tmp_path: Path) -> AsyncIterator[DiskImageStorage]:
-    opened = DiskImageStorage(DataDirectory(tmp_path), RULES)
+async def storage(tmp_path: Path) -> AsyncIterator[FastDiskStorage]:
+    opened = FastDiskStorage(DataDirectory(tmp_path), RULES)
     await opened.save(KEY, BytesSource(b"first"))
     yield opened
     await opened.close()
@@ -53,7 +53,7 @@ async def names(tmp_path: Path, clock: Clock) -> AsyncIterator[PinnedNames]:
     data_directory.close()
 
 
-async def named(storage: DiskImageStorage, names: PinnedNames) -> str | None:
+async def named(storage: FastDiskStorage, names: PinnedNames) -> str | None:
     image = await storage.locate(KEY)
     try:
         return await names.name(image)
@@ -61,7 +61,7 @@ async def named(storage: DiskImageStorage, names: PinnedNames) -> str | None:
         image.close()
 
 
-async def test_a_storage_on_a_disk_pins_names(storage: DiskImageStorage, tmp_path: Path) -> None:
+async def test_a_storage_on_a_disk_pins_names(storage: FastDiskStorage, tmp_path: Path) -> None:
     assert isinstance(storage, PinsNames)
     image = await storage.open(KEY)
     name = await storage.pinned_name(image)
@@ -74,7 +74,7 @@ async def test_a_storage_on_a_disk_pins_names(storage: DiskImageStorage, tmp_pat
 
 
 async def test_another_save_has_another_name_and_the_first_keeps_its_bytes(
-    storage: DiskImageStorage, names: PinnedNames, tmp_path: Path
+    storage: FastDiskStorage, names: PinnedNames, tmp_path: Path
 ) -> None:
     first = await named(storage, names)
     await storage.save(KEY, BytesSource(b"other"))
@@ -89,7 +89,7 @@ async def test_another_save_has_another_name_and_the_first_keeps_its_bytes(
 
 
 async def test_what_was_deleted_while_it_was_open_gets_no_name(
-    storage: DiskImageStorage, names: PinnedNames
+    storage: FastDiskStorage, names: PinnedNames
 ) -> None:
     image = await storage.locate(KEY)
     await storage.delete(KEY)
@@ -99,7 +99,7 @@ async def test_what_was_deleted_while_it_was_open_gets_no_name(
 
 
 async def test_a_name_is_good_in_its_period_and_the_next_and_then_gone(
-    storage: DiskImageStorage, names: PinnedNames, tmp_path: Path, clock: Clock
+    storage: FastDiskStorage, names: PinnedNames, tmp_path: Path, clock: Clock
 ) -> None:
     first = await named(storage, names)
     assert first is not None
@@ -119,7 +119,7 @@ async def test_a_name_is_good_in_its_period_and_the_next_and_then_gone(
 
 
 async def test_what_another_process_has_left_goes_too(
-    storage: DiskImageStorage, names: PinnedNames, tmp_path: Path
+    storage: FastDiskStorage, names: PinnedNames, tmp_path: Path
 ) -> None:
     name = await named(storage, names)
     for left in ("1-crashed", "99999999999-of-another-clock", "odd"):

@@ -9,6 +9,9 @@ import pytest
 
 from contract.images import everything, key
 from stillroom.errors import BackendUnavailable, ImageNotFound
+from stillroom.maintenance.inspection import disk as disk_inspection
+from stillroom.maintenance.inspection.choose import open_inspection
+from stillroom.maintenance.inspection.port import Inspected, Inspection, UnexpectedFile
 from stillroom.maintenance.rate_limiter import RateLimiter
 from stillroom.maintenance.verify import (
     FindingKind,
@@ -17,10 +20,8 @@ from stillroom.maintenance.verify import (
     VerificationProgress,
 )
 from stillroom.paths import KeyPrefix, StorageKey
-from stillroom.store.choose import DiskConfig, open_inspection, open_storage
-from stillroom.store.disk import inspection as disk_inspection
+from stillroom.store.choose import DiskConfig, open_storage
 from stillroom.store.disk.data_directory import DataDirectory
-from stillroom.store.inspection import Inspected, Inspection, UnexpectedFile
 from stillroom.store.sources import BytesSource
 from stillroom.store.values import SaveRules, StoredImage
 

@@ -16,8 +16,8 @@ from stillroom.errors import StillroomError
 if TYPE_CHECKING:  # commands import the server's libraries only when they run
     from click._termui_impl import ProgressBar
 
+    from stillroom.maintenance.inspection.port import Inspection
     from stillroom.paths import KeyPrefix
-    from stillroom.store.inspection import Inspection
 
 _REFRESH_S: Final = 0.2
 

@@ -145,8 +145,9 @@ class _Run:
 
     async def _open_target(self, opened: contextlib.AsyncExitStack) -> "Target | None":
         from stillroom.assembly import opened_inspection, opened_storage
+        from stillroom.maintenance.inspection.choose import has_store
         from stillroom.maintenance.migration import Target
-        from stillroom.store.choose import EVERY_IMAGE, has_store
+        from stillroom.store.choose import EVERY_IMAGE
 
         if self.dry_run and not has_store(self.target.storage):
             return None

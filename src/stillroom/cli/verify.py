@@ -21,9 +21,9 @@ from stillroom.errors import ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from stillroom.maintenance.inspection.port import Inspection
     from stillroom.maintenance.verify import Verification, VerificationFinding, VerificationProgress
     from stillroom.paths import KeyPrefix
-    from stillroom.store.inspection import Inspection
 
 _SAVE_EVERY_S: Final = 2.0
 

@@ -27,7 +27,7 @@ from stillroom.client.values import (
     RunInfo,
     SavedImage,
 )
-from stillroom.generation.facts import Generation, Lora
+from stillroom.wire.generation import Generation, Lora
 
 __all__ = [
     "AsyncImageStore",

@@ -16,8 +16,9 @@ from stillroom import errors
 from stillroom.client.errors import UnexpectedAnswer
 from stillroom.client.exchange import Answer
 from stillroom.errors import StillroomError
-from stillroom.generation.facts import Generation, generation_of
+from stillroom.generation.facts import generation_of
 from stillroom.paths import ImagePath
+from stillroom.wire.generation import Generation
 from stillroom.wire.images import Folder, ImageInfo, ImageMetadata, SavedImage
 from stillroom.wire.media import MediaResource
 from stillroom.wire.shown import LOCAL

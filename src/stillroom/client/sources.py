@@ -13,10 +13,10 @@ from typing import IO, Any, Final, cast
 from stillroom.client.encoding import ArrayLike, Encoding, PillowImage, encoded, image_of
 from stillroom.client.values import ImageInfo
 from stillroom.errors import DigestMismatch, InvalidPath
-from stillroom.generation.facts import Generation
 from stillroom.generation.writing.embed import with_generation
 from stillroom.generation.writing.mark import with_ai_mark
 from stillroom.paths import ImagePath
+from stillroom.wire.generation import Generation
 
 CHUNK_BYTES: Final = 256 * 1024
 """Size of the chunks that are read, hashed and sent."""

@@ -10,7 +10,7 @@ from stillroom.client.encoding import Encoding
 from stillroom.client.lifetime import Lifetime
 from stillroom.errors import StillroomError
 from stillroom.generation.facets import FactsFilters
-from stillroom.generation.facts import Generation
+from stillroom.wire.generation import Generation
 from stillroom.wire.images import Folder, ImageInfo, ImageMetadata, SavedImage
 from stillroom.wire.media import MediaResource
 from stillroom.wire.runs import DeletedRun, PublishedRun, RunImage, RunInfo

@@ -1,13 +1,11 @@
 """AI mark: metadata which states that AI made an image (C2PA, or IPTC DigitalSourceType in XMP)."""
 
 from collections.abc import Sequence
-from typing import Final, Literal
+from typing import Final
 
 from stillroom.generation.carriers.entries import Entries
 from stillroom.generation.carriers.xmp import SOURCE_TYPE
-
-AiMark = Literal["c2pa", "iptc", "both", "none"]
-"""Kind of AI mark: `c2pa` (a C2PA manifest, not verified), `iptc` (DigitalSourceType), or both."""
+from stillroom.wire.generation import AiMark
 
 TYPES: Final = frozenset((
     "image/png", "image/jpeg", "image/webp", "image/avif", "image/heic", "image/jxl",

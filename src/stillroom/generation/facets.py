@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, TypedDict, get_args
 
-from stillroom.generation.ai_mark import AiMark
 from stillroom.generation.facts import MAX_SEED
+from stillroom.wire.generation import AiMark
 
 if TYPE_CHECKING:  # the parsers take long to import
     from stillroom.generation.reading import Found

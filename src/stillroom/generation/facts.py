@@ -1,11 +1,11 @@
-"""Generation parameters of an image, with the field names that the HTTP API uses."""
+"""Conversion of untrusted values to generation parameters."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
 from typing import Any, Final, TypeVar
 
 from stillroom.generation.texts import Unreadable, clean, clean_text
+from stillroom.wire.generation import Generation, Lora
 
 MAX_SEED: Final = 2**64 - 1
 """Largest seed that any of the supported tools (ComfyUI) uses."""
@@ -16,68 +16,6 @@ MAX_ITEMS: Final = 100
 """Maximum number of LoRAs or origins."""
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Lora:
-    """LoRA (low-rank adaptation, an extension of a model) with which an image was made.
-
-    Attributes:
-        name: Name of the LoRA in the tool that made the image.
-        weight: Strength, where 1.0 is full strength; None if unknown.
-    """
-
-    name: str
-    weight: float | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Generation:
-    """Generation parameters of an image. A parameter is None if it is unknown.
-
-    Attributes:
-        tool: Program that made the image, such as `ComfyUI`.
-        seed: Integer from 0 to 2**64 - 1.
-        model: Name that the program uses for the model, often a file name.
-        loras: LoRAs used; None if it is unknown whether any were used.
-        width: Requested width in pixels; the image may have been enlarged later.
-        height: Requested height in pixels; the image may have been enlarged later.
-        derived_from: Paths or SHA-256 hashes of the images from which this one was made.
-        raw: Original metadata of the program, by its keyword in the file.
-    """
-
-    tool: str | None = None
-    prompt: str | None = None
-    negative_prompt: str | None = None
-    seed: int | None = None
-    steps: int | None = None
-    cfg_scale: float | None = None
-    sampler: str | None = None
-    scheduler: str | None = None
-    model: str | None = None
-    loras: tuple[Lora, ...] | None = None
-    width: int | None = None
-    height: int | None = None
-    derived_from: tuple[str, ...] | None = None
-    raw: Mapping[str, object] | None = None
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the parameters as a dict that can be serialized as JSON in UTF-8."""
-        values = {name: getattr(self, name) for name in NAMES}
-        if self.loras is not None:
-            values["loras"] = [{"name": lora_.name, "weight": lora_.weight} for lora_ in self.loras]
-        if self.derived_from is not None:
-            values["derived_from"] = list(self.derived_from)
-        return values
-
-    def over(self, other: "Generation") -> "Generation":
-        """Return a copy whose unknown parameters have the values of `other`."""
-        unknown = (name for name in NAMES if getattr(self, name) is None)
-        return replace(self, **{name: getattr(other, name) for name in unknown})
-
-
-NAMES: Final = tuple(field.name for field in fields(Generation))
-"""Names of the generation parameters, in the order in which they are displayed."""
 
 
 def generation_of(values: Mapping[str, Any]) -> Generation:

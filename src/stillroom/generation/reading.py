@@ -11,10 +11,9 @@ from stillroom.formats.jpeg import SIGNATURE as JPEG
 from stillroom.formats.png import SIGNATURE as PNG
 from stillroom.formats.webp import is_webp
 from stillroom.formats.work_budget import TooMuchWork, WorkBudget
-from stillroom.generation.ai_mark import AiMark, mark_of, says_ai
+from stillroom.generation.ai_mark import mark_of, says_ai
 from stillroom.generation.carriers import heif, jpeg, jxl, png, webp
 from stillroom.generation.carriers.entries import Entries
-from stillroom.generation.facts import Generation
 from stillroom.generation.texts import Unreadable
 from stillroom.generation.tools import (
     a1111,
@@ -26,6 +25,7 @@ from stillroom.generation.tools import (
     own,
     swarmui,
 )
+from stillroom.wire.generation import AiMark, Generation
 
 MAX_BYTES: Final = 1024**2
 """Maximum number of bytes that are read from one file."""

@@ -22,11 +22,12 @@ from stillroom.errors import (
     TooLarge,
 )
 from stillroom.features.library.recorded_bytes import hash_opened
+from stillroom.features.runs.manifest import is_manifest
 from stillroom.maintenance.copies import folders_of
+from stillroom.maintenance.inspection.port import Inspection, UnexpectedFile
 from stillroom.maintenance.migration_report import MigrationOutcome, MigrationStats, ProgressEvent
 from stillroom.maintenance.rate_limiter import RateLimiter
 from stillroom.paths import KeyPrefix, StorageKey
-from stillroom.store.inspection import Inspection, UnexpectedFile
 from stillroom.store.port import ImageStorage
 from stillroom.store.sources import DescribedSource
 from stillroom.store.values import ANY, Condition, OpenedImage, StoredImage
@@ -104,7 +105,7 @@ class Migration:
         incomplete: set[str] = set()
 
         async def copy(key: StorageKey) -> None:
-            if key.is_manifest:
+            if is_manifest(key.text):
                 manifests.append(key)
                 return
             event = await self.copy(key)

@@ -18,7 +18,8 @@ from stillroom.concurrently import map_concurrently
 from stillroom.errors import ConfigurationError
 from stillroom.features.database.config import PostgresConfig, RowsConfig, SqliteConfig
 from stillroom.features.database.engine import RowsEngine
-from stillroom.features.database.migrations import HEAD, found, migrate
+from stillroom.features.database.migrations import HEAD, found
+from stillroom.features.library.database import MediaDatabase
 from stillroom.features.library.resource import DELETED, MediaResource
 from stillroom.features.library.rows.resources import ResourceRows
 from stillroom.features.library.rows.tables import deletions
@@ -31,9 +32,10 @@ from stillroom.features.library.rows.transfer import (
     TransferOutcome,
 )
 from stillroom.features.runs.deletion_rows import RunDeletionRows
+from stillroom.features.runs.manifest import MANIFEST_NAME
 from stillroom.maintenance.copies import folders_of, is_copy
 from stillroom.maintenance.migration import Migration
-from stillroom.paths import MANIFEST_NAME, StorageKey
+from stillroom.paths import StorageKey
 
 _PAGE: Final = 500
 _AT_ONCE: Final = 16
@@ -84,10 +86,11 @@ async def transfer_rows(
     """
     if await asyncio.to_thread(_is_empty, source_rows):
         return
+    source, target = RowsEngine(source_rows), None
     if not dry_run:
-        await asyncio.to_thread(migrate, target_rows)
-    is_empty = dry_run and await asyncio.to_thread(_is_empty, target_rows)
-    source, target = RowsEngine(source_rows), None if is_empty else RowsEngine(target_rows)
+        target = await asyncio.to_thread(MediaDatabase.connect, target_rows)
+    elif not await asyncio.to_thread(_is_empty, target_rows):
+        target = RowsEngine(target_rows)
     try:
         pass_ = _Pass(migration, source, target, stats, dry_run=dry_run)
         await pass_.transfer_resources(are_shared=is_same(source_rows, target_rows))
@@ -223,7 +226,7 @@ class _Pass:
         """Delete the target's manifests in an image's folders if the source lacks them."""
         for folder in folders_of(deleted):
             manifest = StorageKey(f"{folder}/{MANIFEST_NAME}")
-            if folder in self._folders or not manifest.is_manifest:
+            if folder in self._folders or not manifest.is_reserved:
                 continue
             self._folders.add(folder)
             original, copy = await self._migration.find_pair(manifest)

@@ -16,9 +16,14 @@ from enum import StrEnum
 from typing import Final
 
 from stillroom.errors import BackendUnavailable, ConfigurationError, ImageNotFound, ReadOnly
+from stillroom.maintenance.inspection.port import (
+    AdoptsHashes,
+    Inspected,
+    Inspection,
+    UnexpectedFile,
+)
 from stillroom.maintenance.rate_limiter import RateLimiter
 from stillroom.paths import KeyPrefix, StorageKey
-from stillroom.store.inspection import AdoptsHashes, Inspected, Inspection, UnexpectedFile
 from stillroom.store.values import StoredImage
 
 _MAX_PROBLEMS: Final = 10_000

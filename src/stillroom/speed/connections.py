@@ -4,16 +4,16 @@ import asyncio
 import functools
 from typing import TYPE_CHECKING, Any
 
+from stillroom.speed.capabilities import RedirectsNow, ServesNow
 from stillroom.speed.fast_path.reads import FastReads
 from stillroom.speed.fast_path.responses import FileResponses, redirects
-from stillroom.speed.fast_path.uploads import FastUploads
+from stillroom.speed.fast_path.uploads import UPLOAD_ASGI_ONLY_FIELDS, FastUploads
 from stillroom.speed.http11 import asgi
 from stillroom.speed.http11.bounds import Bounds
 from stillroom.speed.http11.connection import Connection
 from stillroom.speed.http11.responses import header_lines
 from stillroom.speed.http11.service import Service
 from stillroom.speed.settings import SpeedSettings
-from stillroom.store.capabilities import RedirectsNow, ServesNow
 
 if TYPE_CHECKING:
     from starlette.datastructures import State
@@ -49,7 +49,8 @@ class ConnectionFactory:
     def _add_fast_path(self, service: Service, state: "State") -> None:
         operations, tokens = state.operations, state.tokens
         headers = (("vary", "Origin"),) if state.varies_by_origin else ()
-        service.begin = FastUploads(operations, tokens, headers, service.begin).begin
+        asgi_only = UPLOAD_ASGI_ONLY_FIELDS | operations.hooks.save_fields
+        service.begin = FastUploads(operations, tokens, headers, service.begin, asgi_only).begin
         storage, last_lines = operations.storage, header_lines(headers) + b"\r\n"
         longest_target = self._bounds.target_bytes
         if isinstance(storage, ServesNow):

@@ -12,12 +12,9 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
 
-from fastapi import Response
-
-from stillroom.store.api.responses import ImageResponse
-from stillroom.store.capabilities import PinsNames
+from stillroom.speed.capabilities import PinsNames
 from stillroom.store.http.fields import Fields
-from stillroom.store.http.serving import ImageAnswer, answer_image
+from stillroom.store.http.serving import ImageAnswer
 from stillroom.store.values import OpenedImage
 
 OFFER: Final = "x-stillroom-sendfile"
@@ -44,7 +41,7 @@ _HEADERS_OF_NGINX: Final = {
 
 @dataclass(frozen=True, slots=True)
 class ProxySendfile:
-    """Settings for letting nginx send response bodies.
+    """`BodyDelegate` that lets nginx send response bodies.
 
     Attributes:
         storage: Storage that can name its opened files for nginx.
@@ -69,10 +66,7 @@ class ProxySendfile:
     async def delegate(
         self, fields: Fields, answer: ImageAnswer, image: OpenedImage
     ) -> ImageAnswer | None:
-        """Return a response to which nginx adds the body, or None if Stillroom must send the body.
-
-        The caller may close `image` afterwards.
-        """
+        """Return a response to which nginx adds the body, or None if Stillroom must send it."""
         if not self.can_delegate(fields, answer):
             return None
         name = await self.storage.pinned_name(image)
@@ -85,27 +79,3 @@ def without_body(answer: ImageAnswer, name: str) -> ImageAnswer:
     headers = [(field, value) for field, value in answer.headers if field not in removed]
     headers += [("content-length", "0"), ("x-accel-redirect", f"{LOCATION}{name}")]
     return ImageAnswer(answer.status, headers)
-
-
-async def image_response(
-    fields: Fields,
-    image: OpenedImage,
-    cache_control: str,
-    sendfile: ProxySendfile | None = None,
-    *,
-    method: str = "GET",
-) -> Response:
-    """Return the response to a GET or HEAD request for an opened image.
-
-    The image is closed after the response was sent, or before this function raises an error.
-    """
-    try:
-        answer = answer_image(method, fields, image.image, cache_control=cache_control)
-        delegated = await sendfile.delegate(fields, answer, image) if sendfile else None
-    except BaseException:
-        image.close()
-        raise
-    if delegated is not None:
-        image.close()
-        return ImageResponse(delegated)
-    return ImageResponse(answer, image)

@@ -1,13 +1,11 @@
 """Settings of caches, the fast path and the server's connections."""
 
 import re
-from dataclasses import replace
 from typing import Final, Literal
 
 from pydantic import Field, SecretStr
 
 from stillroom.errors import ConfigurationError
-from stillroom.store.choose import DiskConfig, R2Config
 from stillroom.store.settings import MIB, Settings
 
 _KEY: Final = re.compile(r"[A-Za-z0-9_-]{16,}")
@@ -79,11 +77,3 @@ class SpeedSettings(Settings):
                 "X-Stillroom-Sendfile to the same in nginx's configuration"
             )
         return key.encode()
-
-    @property
-    def storage(self) -> DiskConfig | R2Config:
-        """Configuration of the storage backend, with the cache for listings."""
-        config = super().storage
-        if isinstance(config, DiskConfig):
-            return replace(config, list_cache_bytes=self.list_cache_bytes)
-        return config

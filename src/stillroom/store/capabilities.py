@@ -6,8 +6,7 @@ from datetime import timedelta
 from typing import Final, Protocol, runtime_checkable
 
 from stillroom.paths import KeyPrefix, StorageKey
-from stillroom.store.upload_checks import PassedBytes
-from stillroom.store.values import LocalImage, OpenedImage, RemoteImage, StoredImage
+from stillroom.store.values import StoredImage
 
 
 class CallObserver(Protocol):
@@ -27,11 +26,23 @@ def unobserved(call: str, outcome: str, seconds: float, *, again: bool = False) 
     del call, outcome, seconds, again
 
 
+class SaveWatcher(Protocol):
+    """Callbacks for one save, called on the event loop: they must be fast."""
+
+    def passed(self, chunk: bytes) -> None:
+        """Look at the next chunk of the upload, which may still be refused."""
+        ...
+
+    def saved(self, image: StoredImage) -> None:
+        """Record that the save is complete. Not called if it was refused or interrupted."""
+        ...
+
+
 class ChangeObserver(Protocol):
     """Callbacks for changes to stored images, called on the event loop: they must be fast."""
 
-    def saved(self, image: StoredImage, passed: PassedBytes | None) -> None:
-        """Record a completed save. `passed` has the first and last bytes, which hold metadata."""
+    def saving(self, key: StorageKey) -> SaveWatcher | None:
+        """Return a watcher for the save that begins now, or None to ignore it."""
         ...
 
     def copied(self, image: StoredImage, source: StoredImage) -> None:
@@ -44,51 +55,14 @@ class ChangeObserver(Protocol):
 
 
 class _Unwatched:
-    def saved(self, *_: object) -> None:
+    def saving(self, *_: object) -> None:
         pass
 
-    copied = removed = saved
+    copied = removed = saving
 
 
 UNWATCHED: Final[ChangeObserver] = _Unwatched()
 """A `ChangeObserver` that ignores all changes."""
-
-
-@runtime_checkable
-class ServesNow(Protocol):
-    """Optional capability of a disk: reading images without waiting, for `speed/fast_path`."""
-
-    def locate_now(self, key: StorageKey, known: StoredImage | None = None) -> LocalImage:
-        """Open an image, like `ImageStorage.locate`.
-
-        `known` is metadata that was read earlier. It is reused if the image is still the same
-        version, which is faster than reading it again.
-        """
-        ...
-
-    def is_current(self, image: StoredImage) -> bool:
-        """Return whether the stored image is still this version; False if unknown. Never raises."""
-        ...
-
-    def read_now(self, image: StoredImage, start: int, into: memoryview) -> bool:
-        """Read bytes from offset `start` into `into`, if the image is still the same version.
-
-        Never raises. Returns False if the bytes cannot be read without waiting.
-        """
-        ...
-
-    def is_missing(self, key: StorageKey) -> bool:
-        """Return True if the image certainly does not exist. False if unknown."""
-        ...
-
-
-@runtime_checkable
-class RedirectsNow(Protocol):
-    """Optional capability of a bucket: locating images without waiting, for `speed/fast_path`."""
-
-    def redirect_now(self, key: StorageKey) -> RemoteImage | None:
-        """Return the URL if the image is known to exist, or need not be checked."""
-        ...
 
 
 @runtime_checkable
@@ -154,21 +128,4 @@ class FindsChangedFolders(Protocol):
 
         The order is arbitrary. `since_ns` is in nanoseconds since the epoch.
         """
-        ...
-
-
-@runtime_checkable
-class PinsNames(Protocol):
-    """Optional capability of a disk: file names for a proxy such as nginx on the same machine.
-
-    A pinned name leads to one version of an image for at least a minute, even if the image is
-    replaced or deleted. The name has two segments of ASCII letters, digits and hyphens.
-    """
-
-    def known_name(self, image: StoredImage) -> str | None:
-        """Return the name of the hard link to this version, or None if there is none yet."""
-        ...
-
-    async def pinned_name(self, image: OpenedImage) -> str | None:
-        """Create and return a pinned name; None if the server must send the bytes itself."""
         ...

@@ -1,18 +1,15 @@
 """Factory functions that open the configured storage backend (disk or bucket)."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final
 from urllib.parse import urlsplit
 
-from stillroom.errors import ConfigurationError
 from stillroom.store.address import Addressing, BucketAddress
 from stillroom.store.capabilities import UNWATCHED, CallObserver, ChangeObserver, unobserved
-from stillroom.store.disk.data_directory import IMAGE_FOLDERS, DataDirectory
-from stillroom.store.disk.inspection import DiskInspection
-from stillroom.store.disk.storage import LIST_CACHE_BYTES, DiskImageStorage
-from stillroom.store.inspection import Inspection
+from stillroom.store.disk.data_directory import DataDirectory
+from stillroom.store.disk.storage import DiskImageStorage
 from stillroom.store.port import ImageStorage
 from stillroom.store.values import SaveRules
 
@@ -32,7 +29,6 @@ class DiskConfig:
         data_dir: Data directory, created if missing.
         min_free_bytes: Saves that would leave less free disk space than this are refused.
         durable: False disables all fsync calls, for data that may be lost.
-        list_cache_bytes: Maximum memory per process for caching the file names in large folders.
     """
 
     kind: ClassVar = "disk"
@@ -42,7 +38,6 @@ class DiskConfig:
     data_dir: Path
     min_free_bytes: int = 256 * 1024**2
     durable: bool = True
-    list_cache_bytes: int = LIST_CACHE_BYTES
 
     @property
     def place(self) -> object:
@@ -102,15 +97,19 @@ def open_storage(
     *,
     observer: CallObserver = unobserved,
     changes: ChangeObserver = UNWATCHED,
+    disk: Callable[..., ImageStorage] = DiskImageStorage,
 ) -> ImageStorage:
-    """Open the configured backend. Raises `ConfigurationError` if it cannot be used."""
+    """Open the configured backend. Raises `ConfigurationError` if it cannot be used.
+
+    `disk` is a subclass of `DiskImageStorage`, or a function that is called like it.
+    """
     if isinstance(config, R2Config):
         # Imported here, since that takes a quarter of a second, and a disk does not need it.
         from stillroom.store.bucket.storage import R2ImageStorage
 
         served = config.public_url or "presigned URLs"
         return R2ImageStorage(
-            _object_store(config, observer),
+            open_object_store(config, observer),
             rules,
             description=f"bucket {config.bucket!r} at {config.endpoint_url}, served by {served}",
             public_url=config.public_url,
@@ -119,41 +118,7 @@ def open_storage(
             changes=changes,
         )
     data_directory = DataDirectory(config.data_dir, durable=config.durable, observer=observer)
-    return DiskImageStorage(
-        data_directory,
-        rules,
-        min_free_bytes=config.min_free_bytes,
-        list_cache_bytes=config.list_cache_bytes,
-        changes=changes,
-    )
-
-
-def open_inspection(config: DiskConfig | R2Config, known: Collection[str] = ()) -> Inspection:
-    """Open the configured backend for inspection, like `open_storage`.
-
-    `known` contains the names of files, other than images, that may be in the data directory.
-    """
-    if isinstance(config, R2Config):
-        from stillroom.store.bucket.inspection import R2Inspection
-
-        description = f"bucket {config.bucket} at {config.endpoint_url}"
-        return R2Inspection(_object_store(config), description=description)
-    require_store(config)
-    return DiskInspection(DataDirectory(config.data_dir, durable=config.durable), known)
-
-
-def require_store(config: DiskConfig | R2Config) -> None:
-    """Raise `ConfigurationError` if there is no store: a wrong path must not create a store."""
-    if isinstance(config, DiskConfig) and not has_store(config):
-        raise ConfigurationError(
-            f"there is no store in {str(config.data_dir)!r}: "
-            "set STILLROOM_DATA_DIR to the folder that the server uses"
-        )
-
-
-def has_store(config: DiskConfig | R2Config) -> bool:
-    """Return whether the data directory contains a store. Always True for a bucket."""
-    return isinstance(config, R2Config) or (config.data_dir / IMAGE_FOLDERS[0]).is_dir()
+    return disk(data_directory, rules, min_free_bytes=config.min_free_bytes, changes=changes)
 
 
 def is_same_place(first: DiskConfig | R2Config, second: DiskConfig | R2Config) -> bool:
@@ -161,7 +126,8 @@ def is_same_place(first: DiskConfig | R2Config, second: DiskConfig | R2Config) -
     return first.place == second.place
 
 
-def _object_store(config: R2Config, observer: CallObserver = unobserved) -> "ObjectStore":
+def open_object_store(config: R2Config, observer: CallObserver = unobserved) -> "ObjectStore":
+    """Return the bucket's objects, without the rules for images."""
     from stillroom.store.s3.client import BucketClient
     from stillroom.store.s3.signing import Signer
     from stillroom.store.s3.store import S3ObjectStore

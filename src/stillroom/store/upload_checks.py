@@ -1,47 +1,12 @@
 """Checks of the uploaded bytes (size, type, hash), the same on every backend."""
 
 import hashlib
-from collections import deque
 from dataclasses import dataclass
-from typing import Final
 
 from stillroom.errors import DigestMismatch, EmptyFile, TooLarge, UnsupportedMedia
 from stillroom.store import content_type
 from stillroom.store.sources import DescribedSource, ImageSource
 from stillroom.store.values import SaveRules
-
-HEAD_BYTES: Final = 64 * 1024
-TAIL_BYTES: Final = 256 * 1024
-"""Bytes kept from each end of an upload. They contain nearly all of an image's metadata."""
-
-_MAX_PIECES: Final = 512
-"""Maximum number of chunks kept for each end, since a small chunk has a memory overhead."""
-
-
-@dataclass(frozen=True, slots=True)
-class PassedBytes:
-    """The first and last bytes of an upload. For a small file, both are the whole file."""
-
-    size: int
-    head: bytes
-    tail: bytes
-
-    @property
-    def is_whole(self) -> bool:
-        """Return whether `head`, the start of the upload, is the whole file."""
-        return len(self.head) == self.size
-
-    @property
-    def kept_bytes(self) -> int:
-        """Number of bytes that are in memory."""
-        return self.size if self.is_whole else len(self.head) + len(self.tail)
-
-    def at(self, start: int, length: int) -> bytes | None:
-        """Return `length` bytes from offset `start`, or None if they were not kept."""
-        if start + length <= len(self.head):
-            return self.head[start : start + length]
-        begin = start - (self.size - len(self.tail))
-        return self.tail[begin : begin + length] if begin >= 0 else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +34,6 @@ class UploadChecks:
             self._kind, self.modified_ns = source.content_type, source.modified_ns
         self._hash = hashlib.sha256()
         self._start = b""
-        self._head: list[bytes] = []
-        self._tail: deque[bytes] = deque()
-        self._tail_bytes = 0
         self.size = 0
 
     def count(self, chunk: bytes) -> None:
@@ -83,25 +45,6 @@ class UploadChecks:
             self._start += chunk[: content_type.SNIFFED_BYTES - len(self._start)]
             if len(self._start) == content_type.SNIFFED_BYTES:
                 self._require_image()
-
-        if self.size - len(chunk) < HEAD_BYTES:
-            self._head.append(chunk)
-            if len(self._head) > _MAX_PIECES:
-                self._head = [b"".join(self._head)]
-        self._tail.append(chunk)
-        self._tail_bytes += len(chunk)
-        while self._tail_bytes - len(self._tail[0]) >= TAIL_BYTES:
-            self._tail_bytes -= len(self._tail.popleft())
-        if len(self._tail) > _MAX_PIECES:
-            joined = b"".join(self._tail)[-TAIL_BYTES:]
-            self._tail, self._tail_bytes = deque([joined]), len(joined)
-
-    def passed(self) -> PassedBytes:
-        """Return the first and last bytes of the upload."""
-        first, *others = self._tail or (b"",)
-        tail = b"".join([first[max(0, self._tail_bytes - TAIL_BYTES) :], *others])
-        head = tail if len(tail) == self.size else b"".join(self._head)[:HEAD_BYTES]
-        return PassedBytes(self.size, head, tail)
 
     @property
     def content_type(self) -> str:

@@ -13,6 +13,9 @@ ANY: Final = "*"
 EntityTags = frozenset[str] | Literal["*"]
 """Strong entity tags with their quotes, or `ANY`."""
 
+Version = tuple[bytes, bytes]
+"""File name in the data directory, and a stamp that every change of the file changes."""
+
 
 @dataclass(frozen=True, slots=True)
 class StoredImage:
@@ -25,7 +28,7 @@ class StoredImage:
         content_type: Detected from the content, never from the name.
         sha256: 32 bytes, or None if it has not been computed yet.
         save_id: Id of this version. It changes with every save, even if the bytes are the same.
-        version: Identifies an unchanged file (`disk/known_files.py`); None if not available.
+        version: Value by which a cache recognises the unchanged file; None if not available.
     """
 
     key: StorageKey
@@ -35,7 +38,7 @@ class StoredImage:
     content_type: str
     sha256: bytes | None
     save_id: str
-    version: tuple[bytes, bytes] | None = field(default=None, compare=False, repr=False)
+    version: Version | None = field(default=None, compare=False, repr=False)
 
 
 class OpenedImage(Protocol):
@@ -124,14 +127,14 @@ class ListQuery:
         after: List only entries after this text, in the byte order of whole keys. Empty: list all.
         limit: Maximum number of entries on the page, 1 to 10,000.
         delimited: Combine keys that are equal up to the first slash after the prefix into a folder.
-        manifests: Include the manifests of runs, which are not images.
+        reserved: Include files with reserved names (`RESERVED_NAMES`), which are not images.
     """
 
     prefix: KeyPrefix
     after: str = ""
     limit: int = 100
     delimited: bool = False
-    manifests: bool = False
+    reserved: bool = False
 
 
 @dataclass(frozen=True, slots=True)

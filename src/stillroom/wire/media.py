@@ -4,8 +4,7 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Annotated, Final
 
-from stillroom.generation.ai_mark import AiMark
-from stillroom.generation.facts import Generation
+from stillroom.wire.generation import AiMark, Generation
 from stillroom.wire.shown import API_EXAMPLE, ID_EXAMPLE, PATH_EXAMPLE, SHA256_EXAMPLE, Shown
 
 

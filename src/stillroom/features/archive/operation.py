@@ -6,7 +6,7 @@ import re
 import tempfile
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
 from fastapi import Request, Response
 from pydantic import Field
@@ -21,8 +21,8 @@ from stillroom.store.api.call import Call
 from stillroom.store.api.forms import JsonForm
 from stillroom.store.api.routes import Operation
 from stillroom.store.auth.grants import Authorize
+from stillroom.store.http.parameters import EVERY_PATH, Prefix, choice
 from stillroom.store.http.problems import DATA_HEADERS
-from stillroom.store.http.query import ArchiveParameters
 from stillroom.store.pages import each_page
 from stillroom.store.port import ImageStorage
 from stillroom.store.values import ListQuery, OpenedImage
@@ -56,6 +56,21 @@ class ImagesToArchive(JsonForm, max_bytes=4 * 1024**2, example='{"paths": ["…"
     sidecars: Literal["captions"] | None = Field(
         default=None, description="`captions` adds a text file for each image with a prompt."
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArchiveParameters:
+    """Query parameters of `GET /storage/archive`."""
+
+    prefix: Prefix = EVERY_PATH
+    sidecars: Annotated[
+        str | None,
+        choice(
+            "captions",
+            description="`captions`: adds a text file with the prompt for each image that contains "
+            "one.",
+        ),
+    ] = None
 
 
 _REFUSALS: Final = (401, 403, 404, 501, 503)

@@ -36,6 +36,7 @@ class Database:
         self._config = config
         self._opening = asyncio.Lock()
         self._engine: RowsEngine | None = None
+        self._parts: dict[type[Rows], Rows] = {}
         self._trouble = ""
 
     @property
@@ -62,15 +63,30 @@ class Database:
             async with self._opening:
                 if self._engine is None:
                     try:
-                        self._engine = await asyncio.to_thread(_open, self._config)
+                        self._engine = await asyncio.to_thread(self.connect, self._config)
                     except StillroomError as error:
                         self._trouble = str(error)
                         raise
         return self._engine
 
+    @classmethod
+    def connect(cls, config: RowsConfig) -> "RowsEngine":
+        """Migrate the database, and return connections to it with the hooks of all features."""
+        from stillroom.features.database.engine import RowsEngine
+        from stillroom.features.database.migrations import migrate
+
+        before, after = migrate(config)
+        if before != after:
+            log.info("media library: schema migrated from %s to %s", before or "none", after)
+        return RowsEngine(config)
+
     async def part(self, kind: type[R]) -> R:
         """Return the access to one kind of rows. Raises the same exceptions as `engine`."""
-        return kind(await self.engine())
+        engine = await self.engine()
+        part = self._parts.get(kind)
+        if not isinstance(part, kind):
+            part = self._parts[kind] = kind(engine)
+        return part
 
     async def scans(self) -> "ScanRows":
         """Return the access to the background scans. Raises the same exceptions as `engine`."""
@@ -124,19 +140,10 @@ class Database:
             if self._engine is not None:
                 await self._engine.close()
                 self._engine = None
+                self._parts.clear()
         self._opening = asyncio.Lock()  # the next use may be in another event loop
 
 
 def _import(modules: Iterable[str]) -> None:
     for module in modules:
         importlib.import_module(module)
-
-
-def _open(config: RowsConfig) -> "RowsEngine":
-    from stillroom.features.database.engine import RowsEngine
-    from stillroom.features.database.migrations import migrate
-
-    before, after = migrate(config)
-    if before != after:
-        log.info("media library: schema migrated from %s to %s", before or "none", after)
-    return RowsEngine(config)

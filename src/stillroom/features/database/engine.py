@@ -12,9 +12,10 @@ import fcntl
 import logging
 import os
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -27,6 +28,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from stillroom.errors import BackendUnavailable, ConfigurationError
 from stillroom.features.database.config import PostgresConfig, RowsConfig, SqliteConfig
+from stillroom.paths import StorageKey
 
 _TIMEOUT_S: Final = 10.0
 """Time limit for a transaction in seconds, including waits. Then the caller gets an error."""
@@ -50,6 +52,21 @@ T = TypeVar("T")
 log = logging.getLogger("stillroom.media")
 
 
+@dataclass(slots=True)
+class TransactionHooks:
+    """Functions that run inside the transactions of other features. They must not block.
+
+    Attributes:
+        indexing: Called with the rows that are about to be written to the search index.
+        changed: Called with the storage keys of resources whose texts, tags or files have changed.
+    """
+
+    indexing: list[Callable[[sa.Connection, Collection[Any]], None]] = field(default_factory=list)
+    changed: list[Callable[[sa.Connection, Collection[StorageKey]], None]] = field(
+        default_factory=list
+    )
+
+
 class RowsEngine:
     """Connection pool and transactions of the configured database, for one event loop."""
 
@@ -61,6 +78,7 @@ class RowsEngine:
             options["connect_args"]["factory"] = _SqliteConnection
         self._engine = create_async_engine(_url(config, driver="aiosqlite"), **options)
         self._rewriting: _Rewriting | None = None
+        self.hooks = TransactionHooks()
         if isinstance(config, SqliteConfig):
             _keep_sqlite_rules(self._engine.sync_engine, synchronous=_full(config))
             self._rewriting = _Rewriting(config)
@@ -104,6 +122,11 @@ class RowsEngine:
                 await connection.execution_options(**{_WRITES: writes})
                 async with connection.begin():
                     yield connection
+
+    async def note_changed(self, connection: AsyncConnection, keys: Collection[StorageKey]) -> None:
+        """Call the hooks for changed resources, as the last step of a transaction."""
+        for changed in self.hooks.changed:
+            await connection.run_sync(changed, keys)
 
     async def check(self) -> None:
         """Raise `BackendUnavailable` if PostgreSQL does not respond.

@@ -2,9 +2,11 @@
 
 from typing import TYPE_CHECKING, ClassVar
 
+from stillroom.features.database.config import RowsConfig
 from stillroom.features.database.database import Database
 
 if TYPE_CHECKING:
+    from stillroom.features.database.engine import RowsEngine
     from stillroom.features.library.rows.repository import MediaRepository
 
 
@@ -14,10 +16,21 @@ class MediaDatabase(Database):
     modules: ClassVar[tuple[str, ...]] = (
         *Database.modules,
         "stillroom.features.library.rows.repository",
+        "stillroom.features.library.rows.words",
     )
+
+    @classmethod
+    def connect(cls, config: RowsConfig) -> "RowsEngine":
+        """As in `Database`. Texts and tags of resources are added to the search index."""
+        from stillroom.features.library.rows.words import describe, reword
+
+        engine = super().connect(config)
+        engine.hooks.indexing.append(describe)
+        engine.hooks.changed.append(reword)
+        return engine
 
     async def rows(self) -> "MediaRepository":
         """Return the access to the library's rows. Raises the same exceptions as `engine`."""
         from stillroom.features.library.rows.repository import MediaRepository
 
-        return MediaRepository(await self.engine())
+        return await self.part(MediaRepository)

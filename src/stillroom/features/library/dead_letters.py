@@ -9,16 +9,16 @@ from fastapi import Request, Response
 from pydantic import BaseModel, Field
 
 from stillroom.features.library.database import MediaDatabase
+from stillroom.features.library.requests import PageParameters, library_call
 from stillroom.features.library.resource import DeadLetter
-from stillroom.store.api.call import Call
 from stillroom.store.api.responses import json_answer
 from stillroom.store.api.routes import Operation
 from stillroom.store.auth.grants import Authorize
 from stillroom.store.http.parameters import link_after
-from stillroom.store.http.query import PageParameters
 
 if TYPE_CHECKING:  # the database modules are slow to import
     from stillroom.features.library.rows.dead_letters import DeadLetterRows
+    from stillroom.store.api.call import Call
 
 
 class DeadLetterView(BaseModel):
@@ -73,7 +73,7 @@ class DeadLetterOperations:
         return json_answer(_as_json(await rows.drop(call.path_id("letter_id"))))
 
     async def _rows(self, request: Request) -> "tuple[Call, DeadLetterRows]":
-        call = await Call.of_library(request, self.authorize)
+        call = await library_call(request, self.authorize)
         return call, (await self.database.rows()).dead_letters
 
 

@@ -8,16 +8,16 @@ from fastapi import Request, Response
 from pydantic import BaseModel, Field
 
 from stillroom.errors import InvalidParameter
+from stillroom.features.database.tags import MAX_TAG_BYTES, MAX_TAGS, checked_tags
 from stillroom.features.library.healing import Healer
+from stillroom.features.library.requests import RemovedTagsParameters, library_call
 from stillroom.features.library.service import MediaResourceService
-from stillroom.features.library.tags import MAX_TAG_BYTES, MAX_TAGS, checked_tags
 from stillroom.store.api.call import Call
 from stillroom.store.api.forms import JsonForm
 from stillroom.store.api.responses import json_answer
 from stillroom.store.api.routes import Operation
 from stillroom.store.auth.grants import Authorize
 from stillroom.store.http.parameters import resource_id
-from stillroom.store.http.query import RemovedTagsParameters
 from stillroom.store.http.serving import write_condition
 from stillroom.wire.shown import ID_EXAMPLE
 
@@ -65,7 +65,7 @@ class Enrichment:
     @Operation("GET", "/heal", (401, 403, 503), answer=HealingView)
     async def get_healing(self, request: Request) -> Response:
         """Get the number of resources that are queued for the computation of missing properties."""
-        await Call.of_library(request, self.authorize)
+        await library_call(request, self.authorize)
         return json_answer({"count": await self.healer.waiting()})
 
     @Operation(
@@ -79,7 +79,7 @@ class Enrichment:
     )
     async def heal_media_resources(self, request: Request) -> Response:
         """Queue resources for the computation of missing properties. It runs in the background."""
-        call = await Call.of_library(request, self.authorize)
+        call = await library_call(request, self.authorize)
         body = await call.json(ResourcesToHeal) if call.has_body else ResourcesToHeal()
         at = ("body", "ids")
         ids = None if body.ids is None else {resource_id(text, at) for text in body.ids}
@@ -88,21 +88,21 @@ class Enrichment:
     @Operation("GET", "/{resource_id}/tags", (401, 403, 404, 503), answer=TagsView)
     async def get_tags(self, request: Request) -> Response:
         """Get a resource's tags."""
-        call = await Call.of_library(request, self.authorize)
+        call = await library_call(request, self.authorize)
         resource = await self.media.find(call.path_id("resource_id"))
         return json_answer({"tags": resource.tags})
 
     @Operation("POST", "/{resource_id}/tags", _REFUSED_CHANGES, body=TagNames, answer=TagsView)
     async def add_tags(self, request: Request) -> Response:
         """Add tags to a resource. Existing tags are kept."""
-        call = await Call.of_library(request, self.authorize)
+        call = await library_call(request, self.authorize)
         added = await _read_tags(call)
         return await self._change(call, lambda tags: tags | added)
 
     @Operation("PUT", "/{resource_id}/tags", _REFUSED_CHANGES, body=TagNames, answer=TagsView)
     async def replace_tags(self, request: Request) -> Response:
         """Replace all tags of a resource."""
-        call = await Call.of_library(request, self.authorize)
+        call = await library_call(request, self.authorize)
         new_tags = await _read_tags(call)
         return await self._change(call, lambda _: new_tags)
 
@@ -117,7 +117,7 @@ class Enrichment:
     )
     async def remove_tags(self, request: Request) -> Response:
         """Remove the tags named in the query or the body. Without names, remove all tags."""
-        call = await Call.of_library(request, self.authorize)
+        call = await library_call(request, self.authorize)
         texts = call.query(RemovedTagsParameters).tags
         removed = checked_tags(texts, ("query", "tag"))
         if call.has_body:

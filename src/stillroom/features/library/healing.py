@@ -33,7 +33,7 @@ from stillroom.features.library.database import MediaDatabase
 from stillroom.features.library.headers.probe import probe
 from stillroom.features.library.recorded_bytes import is_intact
 from stillroom.features.library.resource import VIDEO, Change, HealingJob, MediaResource
-from stillroom.paths import poster_of
+from stillroom.features.pictures.posters import poster_of
 from stillroom.store.port import ImageStorage
 from stillroom.store.values import OpenedImage
 

@@ -13,6 +13,7 @@ from typing import Any, Final
 from fastapi import Request, Response
 
 from stillroom.errors import Forbidden, PreconditionFailed, StillroomError
+from stillroom.features.database.tags import UNWANTED, checked_tags
 from stillroom.features.library.forms import (
     DeletedResource,
     ImagesToIngest,
@@ -21,20 +22,18 @@ from stillroom.features.library.forms import (
     MediaResourceView,
     ResourceChange,
 )
+from stillroom.features.library.requests import ChangeParameters, MediaParameters, library_call
 from stillroom.features.library.resource import Change, MediaResource, ResourceQuery
 from stillroom.features.library.service import INGEST_S, MediaResourceService
-from stillroom.features.library.tags import UNWANTED, checked_tags
 from stillroom.features.search.operation import facts_of
-from stillroom.generation.facts import Generation
 from stillroom.paths import ImagePrefix, KeyPrefix, StorageKey, path_of_key
-from stillroom.speed.proxy_sendfile import ProxySendfile, image_response
 from stillroom.store.api.call import Call
 from stillroom.store.api.forms import validate
-from stillroom.store.api.responses import ImageResponse, json_answer, json_bytes
+from stillroom.store.api.responses import ImageResponse, image_response, json_answer, json_bytes
 from stillroom.store.api.routes import Operation
 from stillroom.store.auth.grants import Authorize, Grant
+from stillroom.store.hooks import BodyDelegate
 from stillroom.store.http.parameters import link_after
-from stillroom.store.http.query import ChangeParameters, MediaParameters
 from stillroom.store.http.serving import (
     IMMUTABLE_CACHE,
     PRIVATE_CACHE,
@@ -42,6 +41,7 @@ from stillroom.store.http.serving import (
     write_condition,
 )
 from stillroom.store.values import RemoteImage
+from stillroom.wire.generation import Generation
 from stillroom.wire.media import RESOURCE_FIELDS
 
 _CONCURRENT_INGESTS: Final = 4
@@ -63,7 +63,7 @@ class MediaOperations:
     media: MediaResourceService
     authorize: Authorize
     public_url: Callable[[MediaResource], str]
-    sendfile: ProxySendfile | None = None
+    delegate: BodyDelegate | None = None
 
     @Operation(
         "GET",
@@ -75,7 +75,7 @@ class MediaOperations:
     )
     async def list_media_resources(self, request: Request) -> Response:
         """List the resources of the media library, newest first."""
-        call = await Call.of_library(request, self.authorize)
+        call = await library_call(request, self.authorize)
         parameters = call.query(MediaParameters)
         required = [tag for tag in parameters.tags if not tag.startswith(UNWANTED)]
         excluded = [tag[1:] for tag in parameters.tags if tag.startswith(UNWANTED)]
@@ -146,7 +146,7 @@ class MediaOperations:
     @Operation("GET", "/{resource_id}", (401, 403, 404, 503), answer=MediaResourceView)
     async def get_media_resource(self, request: Request) -> Response:
         """Get the properties of a resource."""
-        call = await Call.of_library(request, self.authorize)
+        call = await library_call(request, self.authorize)
         return await self._respond(await self.media.find(call.path_id("resource_id")))
 
     @Operation(
@@ -160,7 +160,7 @@ class MediaOperations:
     )
     async def change_media_resource(self, request: Request) -> Response:
         """Change properties of a resource; with `only_unset`, only properties that are null."""
-        call = await Call.of_library(request, self.authorize)
+        call = await library_call(request, self.authorize)
         only_unset = call.query(ChangeParameters).only_unset
         body = await call.json(ResourceChange)
         change = Change(**{name: getattr(body, name) for name in body.model_fields_set})
@@ -178,7 +178,7 @@ class MediaOperations:
     )
     async def delete_media_resource(self, request: Request) -> Response:
         """Remove a resource from the library. Its bytes are deleted after the grace period."""
-        call = await Call.of_library(request, self.authorize)
+        call = await library_call(request, self.authorize)
         resource = await self.media.delete(call.path_id("resource_id"), check=self._condition(call))
         return json_answer({"id": str(resource.id)})
 
@@ -209,7 +209,7 @@ class MediaOperations:
         With `Accept: application/json`, the response is `{"url": …}` instead of a redirect, because
         `fetch` in a web page cannot follow a redirect to a bucket.
         """
-        call = await Call.of_library(request, self.authorize)
+        call = await library_call(request, self.authorize)
         resource = await self.media.find(call.path_id("resource_id"))
         location = await self.media.locate(resource)
         if isinstance(location, RemoteImage):
@@ -218,7 +218,7 @@ class MediaOperations:
                 return json_answer({"url": location.url}, headers=headers)
             return ImageResponse(answer_redirect(location))
         cache = IMMUTABLE_CACHE if resource.storage_key.is_media else PRIVATE_CACHE
-        return await image_response(call.fields, location, cache, self.sendfile)
+        return await image_response(call.fields, location, cache, self.delegate)
 
     async def _respond(self, resource: MediaResource) -> Response:
         content = self._as_json(await self.media.with_facts(resource))

@@ -7,9 +7,8 @@ from datetime import datetime, timedelta
 from typing import Any, ClassVar, Final
 
 from stillroom.features.search.values import NO_FACTS, FactsQuery
-from stillroom.generation.ai_mark import AiMark
-from stillroom.generation.facts import Generation
 from stillroom.paths import KeyPrefix, StorageKey
+from stillroom.wire.generation import AiMark, Generation
 
 # Values of `MediaResource.resource_type`:
 IMAGE: Final = "image"

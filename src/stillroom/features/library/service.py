@@ -34,6 +34,7 @@ from stillroom.errors import (
     StorageFull,
 )
 from stillroom.features.database.clock import new_id, now
+from stillroom.features.database.tags import checked_number
 from stillroom.features.library.database import MediaDatabase
 from stillroom.features.library.intents import lease_end, protected, renewed
 from stillroom.features.library.recorded_bytes import has_its_bytes, is_intact, is_recorded
@@ -50,7 +51,6 @@ from stillroom.features.library.resource import (
     SourceChanged,
 )
 from stillroom.features.library.source import Source, new_resource, read_source
-from stillroom.features.library.tags import checked_number
 from stillroom.features.search.database import search_rows
 from stillroom.features.search.filling import read_facts
 from stillroom.features.search.values import kept_of

@@ -12,11 +12,10 @@ from pydantic import BaseModel
 from stillroom.errors import BackendUnavailable
 from stillroom.features.metadata.metrics import count_mark, count_reading
 from stillroom.features.retention.evaluator import RetentionEvaluator
-from stillroom.generation.facts import Generation, Lora
-from stillroom.generation.reading import find_by_reading, reader_of
+from stillroom.generation.reading import Found, find_by_reading, reader_of
 from stillroom.paths import StorageKey
 from stillroom.store.api.call import Call
-from stillroom.store.api.entries import ListedEntry, described_metadata
+from stillroom.store.api.entries import ListedEntry, describe_image
 from stillroom.store.api.images import ImageOperations
 from stillroom.store.api.operation import IMAGE_PATH, raw_image_path
 from stillroom.store.api.responses import json_answer
@@ -25,7 +24,7 @@ from stillroom.store.api.views import view_of
 from stillroom.store.http.fields import combined, entity_tags
 from stillroom.store.values import ANY, StoredImage
 from stillroom.wire import images as wire
-from stillroom.wire.generation import LORA, PARAMETERS
+from stillroom.wire.generation import Generation, Lora
 
 _EXPIRATION_TIMEOUT_S: Final = 2.0
 
@@ -33,14 +32,13 @@ _VERSION: Final = "g3"
 """Part of the ETag. Change it if a new version returns other metadata for the same image."""
 
 
-@view_of(Lora, shown=LORA)
+@view_of(Lora)
 class UsedLora(BaseModel):
     """LoRA (low-rank adaptation of the model) with which the image was made."""
 
 
 @view_of(
     Generation,
-    shown=PARAMETERS,
     loras=list[UsedLora] | None,
     derived_from=list[str] | None,
     raw=dict[str, object] | None,
@@ -95,7 +93,7 @@ class MetadataOperation:
         count_reading("found" if facts.generation is not None else broken)
         count_mark(facts.ai_mark)
         expires = expires_at.isoformat() if expires_at is not None else None
-        content = described_metadata(opened.image, facts, expires_at=expires)
+        content = describe_metadata(opened.image, facts, expires_at=expires)
         return json_answer(content, headers=headers)
 
     async def _expires_at(self, image: StoredImage) -> datetime | None:
@@ -104,6 +102,12 @@ class MetadataOperation:
             async with asyncio.timeout(_EXPIRATION_TIMEOUT_S):
                 return await self.retention.expected_expiration(image)
         return None
+
+
+def describe_metadata(image: StoredImage, found: Found, **others: object) -> dict[str, object]:
+    """Return the metadata of an image as a JSON object with the fields of `wire.ImageMetadata`."""
+    generation = None if found.generation is None else found.generation.as_json()
+    return describe_image(image, {"ai_mark": found.ai_mark, **others, "generation": generation})
 
 
 def _etag(image: StoredImage, expires_at: datetime | None) -> str:

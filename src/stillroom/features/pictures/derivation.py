@@ -6,9 +6,10 @@ different values, so that no client can fill a cache with thumbnails of one imag
 
 import re
 from dataclasses import dataclass
-from typing import Annotated, Final, Literal, get_args
+from typing import Annotated, Final, get_args
 
 from stillroom.store.http.parameters import Parameter, build, choice, read_texts
+from stillroom.wire.thumbnails import Fit, Format
 
 SIZES: Final = (64, 128, 256, 512, 1024, 2048)
 """Supported widths and heights in pixels. A value is rounded up, or down if it is too large."""
@@ -16,9 +17,6 @@ SIZES: Final = (64, 128, 256, 512, 1024, 2048)
 DEFAULT_QUALITY: Final = 80
 _QUALITY_STEP: Final = 10
 _MAX_QUALITY: Final = 100
-
-Fit = Literal["contain", "cover"]
-Format = Literal["webp", "jpeg", "png"]
 
 _NUMBER: Final = re.compile(r"0*([1-9][0-9]*)", re.ASCII)
 

@@ -88,7 +88,7 @@ class RetentionEvaluator:
             if after.encode() > prefix.encode() and not after.startswith(prefix):
                 continue
             is_last = number == len(prefixes) - 1
-            query = ListQuery(KeyPrefix(prefix), after, limit, manifests=True)
+            query = ListQuery(KeyPrefix(prefix), after, limit, reserved=True)
             async for page in each_page(self._storage.entries, query):
                 # At the end of a prefix, continue with the next prefix.
                 after = page.next_after or after
@@ -123,7 +123,7 @@ class RetentionEvaluator:
                 continue
             run = await self.find_run(image.key, folders)
             if run is None:
-                alone += [] if image.key.is_manifest else [image]
+                alone += [] if image.key.is_reserved else [image]
             elif run.folder.text not in seen:
                 seen.add(run.folder.text)
                 if (expired_run := await self._expire_run(run, at_ns, state)) is not None:

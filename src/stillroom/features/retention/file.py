@@ -9,7 +9,7 @@ from typing import Any, Final, TypeGuard
 
 from stillroom.durations import TEN_YEARS, parse_duration
 from stillroom.errors import ConfigurationError, InvalidInput
-from stillroom.features.library.tags import checked_tags
+from stillroom.features.database.tags import checked_tags
 from stillroom.features.retention.rules import COMPUTE_TTL, Rule, Rules
 from stillroom.paths import ImagePrefix
 

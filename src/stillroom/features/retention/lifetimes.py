@@ -2,25 +2,53 @@
 
 import contextlib
 from datetime import datetime, timedelta
+from typing import ClassVar, Final
 
-from stillroom.errors import BackendUnavailable, StillroomError
+from stillroom.durations import TEN_YEARS, parse_duration
+from stillroom.errors import BackendUnavailable, InvalidParameter, StillroomError
 from stillroom.features.database import clock
 from stillroom.features.library.database import MediaDatabase
 from stillroom.features.library.resource import EXPIRED
+from stillroom.store.hooks import Finish, RequestHeader
+from stillroom.store.http.fields import Fields
 from stillroom.store.port import ImageStorage
 from stillroom.store.values import StoredImage
 
+_EXPIRES_IN: Final = (
+    "Lifetime: `90s`, `15m`, `12h`, `7d`, or seconds. Without it, the image does not expire."
+)
+
 
 class Lifetimes:
-    """Lifetimes of single versions of images, stored as pending deletions."""
+    """`SaveHook` that stores lifetimes of single versions of images as pending deletions."""
+
+    headers: ClassVar[tuple[RequestHeader, ...]] = (RequestHeader("Expires-In", _EXPIRES_IN, "7d"),)
 
     def __init__(self, storage: ImageStorage, database: MediaDatabase) -> None:
         self._storage = storage
         self._database = database
 
-    async def require_database(self) -> None:
-        """Raise `BackendUnavailable` if no deletion can be scheduled. Call this before the save."""
+    async def prepare(self, fields: Fields) -> Finish | None:
+        """Parse `Expires-In`, and return a function that schedules the deletion after the save.
+
+        Raises `InvalidParameter`, or `BackendUnavailable` if no deletion can be scheduled.
+        """
+        value = fields.get("expires-in")
+        if value is None:
+            return None
+        after = parse_duration(value, may_lack_unit=True)
+        if not after or after > TEN_YEARS:
+            raise InvalidParameter(
+                "must be a duration such as 90s, 15m, 12h or 7d, or a number of seconds; ten years "
+                "at most",
+                at=("header", "expires-in"),
+            )
         await (await self._database.engine()).check()
+
+        async def finish(image: StoredImage) -> dict[str, object]:
+            return {"expires_at": (await self.end(image, after)).isoformat()}
+
+        return finish
 
     async def end(self, image: StoredImage, after: timedelta) -> datetime:
         """Schedule the deletion of a new image after a lifetime, and return the expiration time.

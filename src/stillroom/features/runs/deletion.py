@@ -24,8 +24,9 @@ from stillroom.features.database.clock import now
 from stillroom.features.library.database import MediaDatabase
 from stillroom.features.library.resource import RunDeletion
 from stillroom.features.runs.database import run_deletion_rows
+from stillroom.features.runs.manifest import MANIFEST_NAME
 from stillroom.features.runs.service import Runs
-from stillroom.paths import MANIFEST_NAME, ImagePath, KeyPrefix, StorageKey, image_entry
+from stillroom.paths import ImagePath, KeyPrefix, StorageKey, image_entry
 from stillroom.store.pages import each_page
 from stillroom.store.port import ImageStorage
 from stillroom.store.values import ListQuery

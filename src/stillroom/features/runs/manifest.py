@@ -12,8 +12,11 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from stillroom.errors import InvalidPath, TooLarge
-from stillroom.paths import ImagePath, image_entry
+from stillroom.paths import ImagePath, StorageKey, image_entry, is_reserved
 from stillroom.store.values import OpenedImage, StoredImage
+
+MANIFEST_NAME: Final = ".run.json"
+"""File name of a manifest, which is reserved in `paths.py`."""
 
 CONTENT_TYPE: Final = "application/json"
 
@@ -28,6 +31,16 @@ _MAX_LINE_BYTES: Final = 4096
 
 _IMAGES: Final = '"images":['
 _END: Final = b"]}\n"
+
+
+def manifest_key(folder: ImagePath) -> StorageKey:
+    """Return the key of the manifest in a folder. Raises `InvalidPath` if too long."""
+    return StorageKey.of_reserved(folder, MANIFEST_NAME)
+
+
+def is_manifest(key_text: str) -> bool:
+    """Return whether a listed key belongs to a manifest."""
+    return key_text.endswith(MANIFEST_NAME) and is_reserved(key_text)
 
 
 @dataclass(frozen=True, slots=True)

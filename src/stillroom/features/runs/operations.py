@@ -5,33 +5,42 @@ import contextlib
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 from fastapi import Request, Response
 from pydantic import BaseModel, Field
 from starlette.responses import StreamingResponse
 
-from stillroom.errors import BackendUnavailable
+from stillroom.errors import BackendUnavailable, InvalidParameter, InvalidPath
 from stillroom.features.database.clock import to_nanoseconds
 from stillroom.features.retention.evaluator import RetentionEvaluator
 from stillroom.features.runs.deletion import RunDeletions
 from stillroom.features.runs.listing import Run, RunListing
+from stillroom.features.runs.manifest import manifest_key
 from stillroom.features.runs.service import Runs
 from stillroom.paths import ImagePath, ImagePrefix
-from stillroom.speed.proxy_sendfile import image_response
 from stillroom.store.api.call import Call
 from stillroom.store.api.forms import JsonForm
-from stillroom.store.api.operation import FOLDER_PATH
-from stillroom.store.api.responses import json_answer, json_bytes
+from stillroom.store.api.operation import raw_image_path
+from stillroom.store.api.responses import image_response, json_answer, json_bytes
 from stillroom.store.api.routes import Operation
 from stillroom.store.api.views import view_of
-from stillroom.store.auth.grants import Authorize
-from stillroom.store.http.parameters import link_after
+from stillroom.store.auth.grants import Authorize, Scope
+from stillroom.store.http.parameters import (
+    DEFAULT_LIMIT,
+    EVERY_PATH,
+    Parameter,
+    choice,
+    link_after,
+    page_size,
+    path_prefix,
+)
 from stillroom.store.http.problems import JSON_HEADERS
-from stillroom.store.http.query import RunsParameters
+from stillroom.store.http.query import MAX_LIMIT
 from stillroom.store.http.serving import PRIVATE_CACHE
 from stillroom.wire import runs as wire
 
+_FOLDER: Final = "/{folder:image_path}"
 _PUBLISH: Final = "/publish"
 
 _EXPIRATIONS_TIMEOUT_S: Final = 2.0
@@ -46,6 +55,43 @@ class RunToPublish(JsonForm, max_bytes=1024, example='{"expected": 4}'):
         description="Required number of images; null accepts any number.",
         examples=[4],
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunsParameters:
+    """Query parameters of `GET /storage/runs`. If `state` is None, all runs are listed."""
+
+    prefix: Annotated[
+        ImagePrefix,
+        path_prefix("Literal text that folders begin with, compared with a trailing slash."),
+    ] = EVERY_PATH
+    limit: Annotated[int, page_size("Runs", MAX_LIMIT)] = DEFAULT_LIMIT
+    start_after: Annotated[
+        str,
+        Parameter(
+            lambda text: ImagePath.parse(text).text if text else "",
+            {"type": "string", "default": ""},
+            "Only runs after this folder, the last one of the previous page. Not with a sort by "
+            "time.",
+        ),
+    ] = ""
+    state: Annotated[
+        str | None, choice("published", "open", description="Only runs in this state.")
+    ] = None
+    sort: Annotated[
+        str,
+        choice(
+            "folder",
+            "published",
+            "-published",
+            default="folder",
+            description="Sorted by time, the list has one page, and open runs come last.",
+        ),
+    ] = "folder"
+
+    def __post_init__(self) -> None:
+        if self.start_after and self.sort != "folder":
+            raise InvalidParameter("can be used only with sort=folder", at=("query", "start_after"))
 
 
 _State = Literal["published", "open"]
@@ -139,7 +185,7 @@ class RunOperations:
     # A run may be named `publish`, so GET and DELETE of this path are requests for that run.
     @Operation(
         "POST",
-        FOLDER_PATH + _PUBLISH,
+        _FOLDER + _PUBLISH,
         (401, 403, 404, 409, 413, 415, 501, 503, 507),
         body=RunToPublish,
         may_lack_body=True,
@@ -149,33 +195,48 @@ class RunOperations:
     async def publish_run(self, request: Request) -> Response:
         """Publish a run: write its manifest, a permanent list of all images in the folder."""
         call = await Call.of(request, self.authorize)
-        folder = call.run_folder("storage:read", "storage:write", suffix=_PUBLISH)
+        folder = _run_folder(call, "storage:read", "storage:write", suffix=_PUBLISH)
         body = await call.json(RunToPublish) if call.has_body else RunToPublish()
         manifest = await self.runs.publish(folder, body.expected)
-        return await image_response({}, manifest, PRIVATE_CACHE, None)
+        return await image_response({}, manifest, PRIVATE_CACHE)
 
-    @Operation("GET", FOLDER_PATH, (401, 403, 404, 501, 503), answer=RunView)
+    @Operation("GET", _FOLDER, (401, 403, 404, 501, 503), answer=RunView)
     async def get_run(self, request: Request) -> Response:
         """Get the manifest of a published run, or the images of a run that is not published yet."""
         call = await Call.of(request, self.authorize)
-        folder = call.run_folder("storage:read")
+        folder = _run_folder(call, "storage:read")
         manifest = await self.runs.open_manifest(folder)
         if manifest is not None:
-            return await image_response(call.fields, manifest, PRIVATE_CACHE, None)
+            return await image_response(call.fields, manifest, PRIVATE_CACHE)
         await self.runs.require_images(folder)
         pages = self.runs.describe_images(folder)
         # An error in the first page can still be reported with its own status code.
         first: _Page = await anext(pages, [])
         return StreamingResponse(_open_run(folder, first, pages), headers=dict(JSON_HEADERS))
 
-    @Operation("DELETE", FOLDER_PATH, (401, 403, 404, 409, 501, 503), answer=DeletedRun)
+    @Operation("DELETE", _FOLDER, (401, 403, 404, 409, 501, 503), answer=DeletedRun)
     async def delete_run(self, request: Request) -> Response:
         """Delete a run. Its manifest is deleted immediately, its images after the grace period."""
         call = await Call.of(request, self.authorize)
-        folder = call.run_folder("storage:delete")
+        folder = _run_folder(call, "storage:delete")
         deleted = await self.deletions.delete(folder)
         numbers = {"marked": deleted.marked, "kept": deleted.kept, "newer": deleted.newer}
         return json_answer({"folder": folder.text, **numbers})
+
+
+def _run_folder(call: Call, *scopes: Scope, suffix: str = "") -> ImagePath:
+    """Return the run folder in the URL after checking that the token grants `scopes` for it.
+
+    `suffix` is the part of the route after the folder.
+    """
+    try:
+        folder = ImagePath.from_target(raw_image_path(call.request, suffix=suffix))
+        manifest_key(folder)  # the path may be too long for it
+    except InvalidPath as error:
+        raise InvalidPath(str(error), at=("path", "folder")) from error
+    for scope in scopes:
+        call.grant.require_folder(scope, folder)
+    return folder
 
 
 def _as_json(run: Run, expires_at: datetime | None) -> dict[str, object]:

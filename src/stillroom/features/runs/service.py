@@ -30,8 +30,8 @@ from stillroom.features.library.recorded_bytes import hash_opened
 from stillroom.features.library.resource import DELETED
 from stillroom.features.runs import manifest
 from stillroom.features.runs.database import run_deletion_rows
-from stillroom.features.runs.manifest import ImageSet, ManifestHead
-from stillroom.paths import ImagePath, KeyPrefix, StorageKey, image_entry, is_manifest
+from stillroom.features.runs.manifest import ImageSet, ManifestHead, is_manifest, manifest_key
+from stillroom.paths import ImagePath, KeyPrefix, image_entry
 from stillroom.store.pages import each_page
 from stillroom.store.port import ImageStorage
 from stillroom.store.sources import DescribedSource
@@ -100,7 +100,7 @@ class Runs:
             content_type=manifest.CONTENT_TYPE,
             rules=_RULES,
         )
-        key = StorageKey.of_manifest(folder)
+        key = manifest_key(folder)
         try:
             saved = await self._storage.save(key, source, Condition(if_none_match=ANY))
         except PreconditionFailed:
@@ -149,9 +149,9 @@ class Runs:
 
         Return the number of images, and the maximum size of their manifest in bytes.
         """
-        own = StorageKey.of_manifest(folder).text
+        own = manifest_key(folder).text
         count, size = 0, manifest.FACTS_BYTES
-        query = ListQuery(KeyPrefix.of_folder(folder), limit=_NAMES, manifests=True)
+        query = ListQuery(KeyPrefix.of_folder(folder), limit=_NAMES, reserved=True)
         async for page in each_page(self._storage.list, query):
             for name in page.entries:
                 if name == own:
@@ -237,7 +237,7 @@ class Runs:
     async def published_ns(self, folder: ImagePath) -> int | None:
         """Return the time at which the folder's manifest was saved, in nanoseconds, or None."""
         try:
-            return (await self._storage.stat(StorageKey.of_manifest(folder))).modified_ns
+            return (await self._storage.stat(manifest_key(folder))).modified_ns
         except (ImageNotFound, InvalidPath):  # or the name is too long for a manifest
             return None
 
@@ -259,7 +259,7 @@ async def open_manifest(storage: ImageStorage, folder: ImagePath) -> OpenedImage
         InvalidPath: the name of the manifest would be too long.
     """
     try:
-        return await storage.open(StorageKey.of_manifest(folder))
+        return await storage.open(manifest_key(folder))
     except ImageNotFound:
         return None
 

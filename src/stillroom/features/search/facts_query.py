@@ -5,7 +5,7 @@ from typing import Annotated, Final
 
 from stillroom.generation.facets import FACETS, Facet
 from stillroom.generation.facts import MAX_SEED
-from stillroom.store.http.parameters import Parameter, or_null
+from stillroom.store.http.parameters import Parameter, or_null, repeatable
 
 MAX_SEARCH_TEXT: Final = 1000
 """Maximum number of characters in the value of one query parameter."""
@@ -43,3 +43,13 @@ class FactsParameters(make_dataclass("_Facts", _FIELDS, frozen=True)):  # type: 
 
     An empty value matches all images.
     """
+
+
+Tags = Annotated[
+    tuple[str, ...],
+    repeatable(
+        "tag",
+        "Only resources with this tag; `-cat` excludes the tag `cat`. Repeated ones must all "
+        "match.",
+    ),
+]

@@ -21,13 +21,13 @@ from stillroom.errors import BackendUnavailable, ImageNotFound, StillroomError
 from stillroom.features.database.clock import now
 from stillroom.features.database.database import Database
 from stillroom.features.search.database import search_rows
+from stillroom.features.search.file_ends import PassedBytes, UploadEnds
 from stillroom.features.search.values import INDEX_SCAN, IndexedImage, Removed
 from stillroom.formats.file_parts import FileParts, MoreNeeded
 from stillroom.formats.work_budget import TooMuchWork
 from stillroom.generation.reading import UNKNOWN, Found, find, find_by_reading, run_parser
 from stillroom.paths import StorageKey
 from stillroom.store.port import ImageStorage
-from stillroom.store.upload_checks import PassedBytes
 from stillroom.store.values import OpenedImage, StoredImage
 
 _GATHER_S: Final = 0.15
@@ -107,6 +107,10 @@ class IndexFilling:
 
     # Methods of `ChangeObserver` ---------------------------------------------------------
 
+    def saving(self, _: StorageKey) -> UploadEnds:
+        """Return a watcher that queues the image with the ends of its file when it is saved."""
+        return UploadEnds(self.saved)
+
     def saved(self, image: StoredImage, passed: PassedBytes | None) -> None:
         """Queue an image that was just saved, to be indexed."""
         self._note(_Saved(image, passed))
@@ -127,7 +131,7 @@ class IndexFilling:
     def _note(self, change: _Saved | Removed) -> None:
         """Queue a change. If the queue has too many bytes, drop the image's bytes and metadata."""
         key = change.key
-        if not self._is_running or key.is_manifest:
+        if not self._is_running or key.is_reserved:
             return
         if len(self._noted) >= _MAX_NOTED and key not in self._noted:
             self.lost += 1

@@ -22,8 +22,8 @@ from stillroom.features.search.words import (
     words_of,
 )
 from stillroom.generation.facets import FACETS
-from stillroom.generation.facts import Generation
 from stillroom.paths import COMPUTE_PREFIX, MEDIA_PREFIX
+from stillroom.wire.generation import Generation
 
 _COLUMNS: Final = ("prompt", "path")
 _CLASSES: Final = dict(zip(_COLUMNS, "AB", strict=True))

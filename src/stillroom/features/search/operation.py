@@ -1,29 +1,30 @@
-"""HTTP operation that searches images by generation parameters, tags and time."""
+"""Search of images by generation parameters, tags and time, and AI marks in listings."""
 
+import asyncio
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 
 from fastapi import Request, Response
 from pydantic import BaseModel, Field
 
-from stillroom.errors import InvalidParameter
+from stillroom.errors import BackendUnavailable, InvalidParameter
 from stillroom.features.database.clock import to_nanoseconds
 from stillroom.features.database.database import Database
-from stillroom.features.library.tags import UNWANTED, checked_tags
-from stillroom.features.metadata.operation import ImageMetadata
+from stillroom.features.database.tags import UNWANTED, checked_tags
+from stillroom.features.metadata.operation import ImageMetadata, describe_metadata
 from stillroom.features.search.database import search_rows
 from stillroom.features.search.facts_query import FactsParameters
 from stillroom.features.search.query import SearchParameters, cursor_behind
 from stillroom.features.search.terms import narrowed, parse_terms, terms_of
 from stillroom.features.search.values import FactsQuery, SearchQuery, Term
 from stillroom.generation.facets import FACETS
-from stillroom.paths import ImagePrefix, KeyPrefix, image_entry, image_key_bound
+from stillroom.paths import ImagePrefix, KeyPrefix, StorageKey, image_entry, image_key_bound
 from stillroom.store.api.call import Call
-from stillroom.store.api.entries import described_metadata
 from stillroom.store.api.responses import json_answer
 from stillroom.store.api.routes import Operation
 from stillroom.store.auth.grants import Authorize, Grant
+from stillroom.store.values import StoredImage
 
 
 class SearchResults(BaseModel):
@@ -56,9 +57,27 @@ class SearchOperation:
         after = page.next_after
         if isinstance(after, str):
             after = image_entry(after)
-        items = [described_metadata(one.image, one.metadata) for one in page.images]
+        items = [describe_metadata(one.image, one.metadata) for one in page.images]
         cursor = None if after is None else cursor_behind(after)
         return json_answer({"items": items, "next": cursor})
+
+
+@dataclass(frozen=True, slots=True)
+class EntryMarks:
+    """`EntryHook` that adds the AI marks of images, if the database is open."""
+
+    database: Database
+
+    async def members(
+        self, images: Sequence[StoredImage], deadline: float
+    ) -> Mapping[StorageKey, Mapping[str, object]]:
+        """Return the AI marks, or {} if the database does not respond in time."""
+        if self.database.is_open:
+            with contextlib.suppress(BackendUnavailable, TimeoutError):
+                async with asyncio.timeout_at(deadline):
+                    marks = await (await search_rows(self.database)).marks(images)
+                return {key: {"ai_mark": mark} for key, mark in marks.items()}
+        return {}
 
 
 def facts_of(

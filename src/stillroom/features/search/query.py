@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Annotated, Final
 
 from stillroom.errors import InvalidParameter, InvalidPath
-from stillroom.features.search.facts_query import FactsParameters
+from stillroom.features.search.facts_query import FactsParameters, Tags
 from stillroom.paths import ImagePath
 from stillroom.store.http.parameters import (
     DEFAULT_LIMIT,
@@ -15,7 +15,6 @@ from stillroom.store.http.parameters import (
     ContentType,
     Parameter,
     Prefix,
-    Tags,
     choice,
     moment,
     or_null,

@@ -24,8 +24,7 @@ from stillroom.features.search.full_text import (
     texts_of,
     tsvector,
 )
-from stillroom.features.search.library_words import Row, describe, image_of, lock_index
-from stillroom.features.search.tables import search_images
+from stillroom.features.search.tables import Row, image_of, lock_index, search_images
 from stillroom.features.search.values import (
     BEHIND_ALL,
     FoundPage,
@@ -35,9 +34,9 @@ from stillroom.features.search.values import (
     SearchQuery,
 )
 from stillroom.features.search.words import facet, folder_facet
-from stillroom.generation.ai_mark import AiMark
 from stillroom.paths import StorageKey
 from stillroom.store.values import StoredImage
+from stillroom.wire.generation import AiMark
 
 _MAX_TYPE: Final = 255  # other tools can store longer content types in a bucket
 _SLICE: Final = 16
@@ -223,7 +222,8 @@ class SearchRows(Rows):
     def _add(self, connection: sa.Connection, rows: Sequence[Row]) -> None:
         if not rows:
             return
-        describe(connection, rows)
+        for add_words in self._engine.hooks.indexing:
+            add_words(connection, rows)
         ids = _free_ids(connection, [image["saved_ns"] for image, _ in rows])
         images, words = list[dict[str, Any]](), list[dict[str, Any]]()
         for id_, (image, texts) in zip(ids, rows, strict=True):

@@ -21,6 +21,9 @@ START: Final = "start"
 changes may be missing, or empty if the scan has ended.
 """
 
+_WAIT: Final = timedelta(minutes=1)
+"""More than a statement waits for a lock. Meanwhile another process may begin a scan."""
+
 _EPOCH: Final = datetime.fromtimestamp(0, UTC)
 
 
@@ -74,4 +77,4 @@ class StartScanRows(Rows):
 
 def _needs_start(started: datetime) -> sa.ColumnElement[bool]:
     began = scans.c.next_at  # ignored if it is in the future, because a clock was wrong
-    return sa.and_(scans.c.name == START, sa.or_(began < started, began > now()))
+    return sa.and_(scans.c.name == START, sa.or_(began < started, began > now() + _WAIT))

@@ -1,12 +1,22 @@
-"""Table of the search index: one row for each image."""
+"""Table of the search index, with one row for each image."""
 
-from typing import Final
+import json
+from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import TSVECTOR
 
 from stillroom.features.database.tables import metadata
-from stillroom.paths import MAX_KEY_BYTES
+from stillroom.features.search.values import IndexedImage
+from stillroom.generation.facts import generation_of
+from stillroom.generation.reading import Found
+from stillroom.paths import MAX_KEY_BYTES, StorageKey
+from stillroom.store.values import StoredImage
+
+_ADVISORY_LOCK: Final = int.from_bytes(b"stllidx", "big")
+
+Row = tuple[dict[str, Any], dict[str, str]]
+"""Row for `search_images`, and the image's full text by column."""
 
 search_images: Final = sa.Table(
     "search_images",
@@ -40,3 +50,24 @@ search_images: Final = sa.Table(
     sa.UniqueConstraint("storage_key"),
     sa.Index(None, "words", postgresql_using="gin").ddl_if(dialect="postgresql"),
 )
+
+
+def lock_index(connection: sa.Connection) -> None:
+    """Lock the index until the transaction ends. SQLite has one writer at a time in any case."""
+    if connection.dialect.name != "sqlite":
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_ADVISORY_LOCK)))
+
+
+def image_of(row: sa.Row[Any]) -> IndexedImage:
+    """Convert a row of `search_images` to an index entry."""
+    image = StoredImage(
+        key=StorageKey(row.storage_key),
+        size=row.size,
+        etag=row.etag,
+        modified_ns=row.saved_ns,
+        content_type=row.content_type,
+        sha256=row.sha256,
+        save_id=row.save_id,
+    )
+    facts = None if row.generation is None else generation_of(json.loads(row.generation))
+    return IndexedImage(image, Found(facts, ai_mark=row.ai_mark))

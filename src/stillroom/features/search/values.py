@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from stillroom.features.search.words import MAX_TEXT, Phrase
-from stillroom.generation.facts import Generation
 from stillroom.generation.reading import Found
 from stillroom.paths import KeyPrefix, StorageKey
 from stillroom.store.values import StoredImage
+from stillroom.wire.generation import Generation
 
 # Names of background scans:
 INDEX_SCAN: Final = "index"  # finds images that are missing in the search index

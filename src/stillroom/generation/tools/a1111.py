@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from typing import Final
 
 from stillroom.formats.work_budget import WorkBudget
-from stillroom.generation.facts import Generation, name, parse_facts, text
+from stillroom.generation.facts import name, parse_facts, text
 from stillroom.generation.tools.settings_text import NAMES, loras_in, parse
+from stillroom.wire.generation import Generation
 
 KEY: Final = "parameters"
 _ELSEWHERE: Final = ("exif:UserComment", "exif:ImageDescription", "jpeg:comment")

@@ -8,18 +8,9 @@ If the nearest sampler is ambiguous, no parameters are returned.
 from collections.abc import Iterable
 from typing import Final
 
-from stillroom.generation.facts import (
-    MAX_SEED,
-    NAMES,
-    Generation,
-    Lora,
-    lora,
-    name,
-    number,
-    text,
-    whole,
-)
+from stillroom.generation.facts import MAX_SEED, lora, name, number, text, whole
 from stillroom.generation.tools.comfy_graph import MAX_DEPTH, Graph, Node
+from stillroom.wire.generation import NAMES, Generation, Lora
 
 _SAVER: Final = (
     *(("save", form) for form in ("image", "webp", "png", "jpeg", "jpg", "avif")),

@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from stillroom.formats.work_budget import WorkBudget
-from stillroom.generation.facts import Generation
 from stillroom.generation.texts import Unreadable, object_in
 from stillroom.generation.tools.comfy_graph import Graph
 from stillroom.generation.tools.comfy_walk import walk
+from stillroom.wire.generation import Generation
 
 _PROMPT, _WORKFLOW = "prompt", "workflow"
 _IN_EXIF: Final = ("exif:Model", "exif:Make", "exif:ImageDescription", "exif:Software")

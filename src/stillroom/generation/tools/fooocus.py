@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from stillroom.formats.work_budget import WorkBudget
-from stillroom.generation.facts import Generation, items_in, names_of, parse_facts, text
+from stillroom.generation.facts import items_in, names_of, parse_facts, text
 from stillroom.generation.texts import object_in
 from stillroom.generation.tools.settings_text import NAMES, parse
+from stillroom.wire.generation import Generation
 
 _KEYS: Final = ("parameters", "exif:UserComment", "Comment", "jpeg:comment")
 _MARKS: Final = ("base_model", "base_model_name", "full_prompt", "Base Model")

@@ -13,8 +13,9 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from stillroom.formats.work_budget import WorkBudget
-from stillroom.generation.facts import Generation, items_in, name, names_of, parse_facts, text
+from stillroom.generation.facts import items_in, name, names_of, parse_facts, text
 from stillroom.generation.texts import Unreadable, object_in
+from stillroom.wire.generation import Generation
 
 _KEY: Final = "invokeai_metadata"
 _KEY_2: Final = "sd-metadata"

@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from stillroom.formats.work_budget import WorkBudget
-from stillroom.generation.facts import Generation, name, names_of, parse_facts, text
+from stillroom.generation.facts import name, names_of, parse_facts, text
 from stillroom.generation.texts import object_in
+from stillroom.wire.generation import Generation
 
 TOOL: Final = "NovelAI"
 _KEY: Final = "Comment"

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from typing import Final
 
 from stillroom.formats.work_budget import WorkBudget
-from stillroom.generation.facts import Generation, generation_of
+from stillroom.generation.facts import generation_of
 from stillroom.generation.texts import Unreadable, object_in
+from stillroom.wire.generation import Generation
 
 KEY: Final = "stillroom:generation"
 _IN_XMP: Final = f"xmp:{KEY}"

@@ -13,11 +13,12 @@ from stillroom.errors import InvalidParameter, UnsupportedMedia
 from stillroom.formats import png
 from stillroom.formats.file_parts import BrokenHeader
 from stillroom.formats.work_budget import TooMuchWork
-from stillroom.generation.facts import NAMES, Generation, generation_of
+from stillroom.generation.facts import generation_of
 from stillroom.generation.writing import into_png
 from stillroom.generation.writing.into_jpeg import PacketTooLarge
 from stillroom.generation.writing.packet import with_facts
 from stillroom.generation.writing.writers import writer_of
+from stillroom.wire.generation import NAMES, Generation
 
 MAX_FACTS_BYTES: Final = 512 * 1024
 """Maximum size in bytes of the parameters as JSON. The reader accepts twice as much."""

@@ -9,12 +9,12 @@ from typing import Final
 from stillroom.bounded_cache import BoundedCache, CacheEntry
 from stillroom.errors import ImageNotFound, PreconditionFailed, StillroomError
 from stillroom.paths import ImagePath, StorageKey
+from stillroom.speed.capabilities import RedirectsNow, ServesNow
 from stillroom.speed.fast_path.sendfile import FileSlice
 from stillroom.speed.http11.responses import header_lines
-from stillroom.speed.proxy_sendfile import without_body
+from stillroom.speed.proxy_sendfile import ProxySendfile, without_body
 from stillroom.store.api.images import ImageOperations
 from stillroom.store.auth.grants import Grant
-from stillroom.store.capabilities import RedirectsNow, ServesNow
 from stillroom.store.http.fields import Fields
 from stillroom.store.http.problems import problem
 from stillroom.store.http.serving import ImageAnswer, answer_image, answer_redirect
@@ -138,7 +138,8 @@ class FileResponses:
         """
         self._storage = storage
         self._cache_control = operations.cache_control
-        self._sendfile = operations.sendfile
+        delegate = operations.hooks.body
+        self._sendfile = delegate if isinstance(delegate, ProxySendfile) else None
         self._last_lines = last_lines
         self._missing = {method: self._error(method, ImageNotFound()) for method in OPERATION}
         self._conditional: BoundedCache[tuple[Line, Conditions], tuple[object, Answer]]

@@ -28,19 +28,23 @@ from stillroom.store.telemetry import metrics, request_id
 Headers = tuple[tuple[str, str], ...]
 Store = Callable[[], Awaitable[dict[str, object]]]
 
-_ASGI_ONLY_FIELDS: Final = (ASGI_ONLY_FIELDS | {"expires-in"}) - {"content-length", "expect"}
+UPLOAD_ASGI_ONLY_FIELDS: Final = ASGI_ONLY_FIELDS - {"content-length", "expect"}
 
 log = logging.getLogger("stillroom.api")
 
 
 @dataclass(frozen=True, slots=True)
 class FastUploads:
-    """Handler of image uploads. All other requests are passed to `otherwise` (the ASGI path)."""
+    """Handler of image uploads. All other requests are passed to `otherwise` (the ASGI path).
+
+    These include uploads with one of the header fields `asgi_only`, such as those of save hooks.
+    """
 
     operations: ImageOperations
     tokens: VerifiedTokens
     extra_headers: Headers
     otherwise: Begin
+    asgi_only: frozenset[str]
 
     def begin(self, connection: ClientConnection, request: Request, body: RequestBody) -> Exchange:
         """Start the task that handles a request."""
@@ -58,7 +62,7 @@ class FastUploads:
         fields = combined(request.headers)
         if (
             "content-length" not in fields
-            or not _ASGI_ONLY_FIELDS.isdisjoint(fields)
+            or not self.asgi_only.isdisjoint(fields)
             or not keeps_alive(fields)
             or fields.get("expect", "100-continue").lower() != "100-continue"
         ):

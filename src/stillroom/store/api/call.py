@@ -11,8 +11,7 @@ from typing import Self
 
 from fastapi import Request
 
-from stillroom.errors import InvalidPath
-from stillroom.paths import ImagePath, StorageKey
+from stillroom.paths import ImagePath
 from stillroom.store.api.forms import Form, JsonForm, read_json, validate
 from stillroom.store.api.operation import raw_image_path
 from stillroom.store.auth.grants import Authorize, Grant, Scope
@@ -45,32 +44,11 @@ class Call:
         fields = combined(request.headers.raw)
         return cls(request, fields, await authenticate(authorize, fields))
 
-    @classmethod
-    async def of_library(cls, request: Request, authorize: Authorize) -> Self:
-        """Return the authenticated request if its token grants access to the whole library."""
-        call = await cls.of(request, authorize)
-        call.grant.require_everywhere("media")
-        return call
-
     def image_path(self, scope: Scope) -> ImagePath:
         """Return the image path in the URL after checking that the token grants `scope` for it."""
         path = ImagePath.from_target(raw_image_path(self.request))
         self.grant.require(scope, path)
         return path
-
-    def run_folder(self, *scopes: Scope, suffix: str = "") -> ImagePath:
-        """Return the run folder in the URL after checking that the token grants `scopes` for it.
-
-        `suffix` is the part of the route after the folder.
-        """
-        try:
-            folder = ImagePath.from_target(raw_image_path(self.request, suffix=suffix))
-            StorageKey.of_manifest(folder)
-        except InvalidPath as error:
-            raise InvalidPath(str(error), at=("path", "folder")) from error
-        for scope in scopes:
-            self.grant.require_folder(scope, folder)
-        return folder
 
     def path_id(self, name: str) -> uuid.UUID:
         """Return the path parameter `name` as a UUID."""

@@ -9,12 +9,10 @@ from stillroom.errors import InvalidParameter
 from stillroom.paths import ImagePath, StorageKey
 from stillroom.store.api.call import Call
 from stillroom.store.api.forms import JsonForm
-from stillroom.store.api.images import SavedImage, saved_image_json
+from stillroom.store.api.images import ImageOperations, SavedImage
 from stillroom.store.api.responses import json_answer
 from stillroom.store.api.routes import Operation
-from stillroom.store.auth.grants import Authorize
 from stillroom.store.http.serving import write_condition
-from stillroom.store.port import ImageStorage
 from stillroom.wire.shown import PATH_EXAMPLE
 
 
@@ -28,18 +26,16 @@ class ImageToCopy(JsonForm, max_bytes=32 * 1024, example='{"source": "…", "tar
 
 @dataclass(frozen=True, slots=True)
 class Copies:
-    """Operation that copies an image. The response contains the URL `{public_url}/{path}`."""
+    """Operation that copies an image."""
 
-    storage: ImageStorage
-    authorize: Authorize
-    public_url: str
+    images: ImageOperations
 
     @Operation(
         "POST", "", (401, 403, 404, 409, 413, 415, 503, 507), body=ImageToCopy, answer=SavedImage
     )
     async def copy_image(self, request: Request) -> Response:
         """Copy an image to another path on the server. If an image exists there, it is replaced."""
-        call = await Call.of(request, self.authorize)
+        call = await Call.of(request, self.images.authorize)
         call.grant.require_scope("storage:read")
         call.grant.require_scope("storage:write")
         body = await call.json(ImageToCopy)
@@ -56,5 +52,6 @@ class Copies:
         call.grant.require("storage:read", source)
         call.grant.require("storage:write", target)
 
-        image = await self.storage.copy(StorageKey.of_image(source), StorageKey.of_image(target))
-        return json_answer(saved_image_json(image, target, self.public_url))
+        copy = self.images.storage.copy
+        image = await copy(StorageKey.of_image(source), StorageKey.of_image(target))
+        return json_answer(self.images.saved_json(image, target))

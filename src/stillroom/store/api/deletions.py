@@ -12,11 +12,10 @@ from stillroom.errors import BackendUnavailable, StillroomError
 from stillroom.paths import ImagePath, StorageKey
 from stillroom.store.api.call import Call
 from stillroom.store.api.forms import JsonForm
-from stillroom.store.api.images import DeletedImage
+from stillroom.store.api.images import DeletedImage, ImageOperations
 from stillroom.store.api.responses import json_answer
 from stillroom.store.api.routes import Operation
-from stillroom.store.auth.grants import Authorize, Grant
-from stillroom.store.port import ImageStorage
+from stillroom.store.auth.grants import Grant
 from stillroom.wire.shown import PATH_EXAMPLE
 
 MAX_PATHS: Final = 1000
@@ -52,13 +51,12 @@ class DeletedImages(BaseModel):
 class Deletions:
     """Operation that deletes many images."""
 
-    storage: ImageStorage
-    authorize: Authorize
+    images: ImageOperations
 
     @Operation("POST", "", (401, 403, 413, 415), body=PathsToDelete, answer=DeletedImages)
     async def delete_images(self, request: Request) -> Response:
         """Delete up to 1,000 images. If one cannot be deleted, the others are still deleted."""
-        call = await Call.of(request, self.authorize)
+        call = await Call.of(request, self.images.authorize)
         call.grant.require_scope("storage:delete")
         paths = (await call.json(PathsToDelete)).paths
 
@@ -82,4 +80,4 @@ class Deletions:
     async def _delete(self, grant: Grant, path: str) -> None:
         image_path = ImagePath.parse(path)
         grant.require("storage:delete", image_path)
-        await self.storage.delete(StorageKey.of_image(image_path))
+        await self.images.delete(StorageKey.of_image(image_path))

@@ -8,6 +8,7 @@ from fastapi.security import HTTPBearer
 from pydantic import BaseModel, Field
 
 from stillroom.store import content_type
+from stillroom.store.hooks import RequestHeader
 from stillroom.wire.shown import ETAG_EXAMPLE
 
 BEARER: Final = Depends(
@@ -26,10 +27,6 @@ Document = dict[str, Any]
 _DIGEST: Final = "sha-256=:X48E9qOokqqrvdts8nOJRJN3OWDUoyWxBf7kbu9DBPE=:"
 
 _REQUEST_HEADERS: Final[Mapping[str, tuple[str, str]]] = {
-    "Expires-In": (
-        "Lifetime: `90s`, `15m`, `12h`, `7d`, or seconds. Without it, the image does not expire.",
-        "7d",
-    ),
     "If-Match": (
         "The image or resource must have one of these ETags (`*`: it must exist); else 412.",
         ETAG_EXAMPLE,
@@ -147,7 +144,10 @@ def file_response(media_type: str) -> dict[int | str, Document]:
 
 
 def openapi_extra(
-    *request_headers: str, has_body: bool = True, is_paged: bool = False, example: object = None
+    *request_headers: str | RequestHeader,
+    has_body: bool = True,
+    is_paged: bool = False,
+    example: object = None,
 ) -> Document:
     """Return OpenAPI metadata that FastAPI accepts only in its argument `openapi_extra`.
 
@@ -163,7 +163,10 @@ def openapi_extra(
         if example is not None:
             extra["responses"]["200"]["content"] = {"application/json": {"example": example}}
     if request_headers:
-        extra["parameters"] = [_header(name, *_REQUEST_HEADERS[name]) for name in request_headers]
+        extra["parameters"] = [
+            _header(*((item, *_REQUEST_HEADERS[item]) if isinstance(item, str) else item))
+            for item in request_headers
+        ]
     return extra
 
 

@@ -1,7 +1,6 @@
 """HTTP operation that lists stored images with their properties."""
 
 import asyncio
-import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,22 +9,16 @@ from typing import Final
 from fastapi import Request, Response
 from pydantic import BaseModel
 
-from stillroom.errors import BackendUnavailable
-from stillroom.features.library.database import MediaDatabase
-from stillroom.features.search.database import search_rows
-from stillroom.generation.ai_mark import AiMark
-from stillroom.generation.reading import Found
-from stillroom.paths import StorageKey, image_entry
+from stillroom.paths import image_entry
 from stillroom.store.api.call import Call
+from stillroom.store.api.images import ImageOperations
 from stillroom.store.api.listing import Listing
 from stillroom.store.api.responses import json_answer, json_bytes
 from stillroom.store.api.routes import Operation
 from stillroom.store.api.views import view_of
-from stillroom.store.auth.grants import Authorize
 from stillroom.store.http.fields import as_rfc3339
 from stillroom.store.http.problems import JSON_HEADERS
 from stillroom.store.http.query import ListParameters
-from stillroom.store.port import ImageStorage
 from stillroom.store.values import Entry, StoredImage
 from stillroom.wire import images as wire
 
@@ -34,9 +27,9 @@ _ENTRIES_PER_STEP: Final = 250
 
 Serialising 10,000 entries at once would block the event loop for 70 ms."""
 
-_MARKS_TIMEOUT_S: Final = 2.0
-"""Time limit in seconds for reading the AI marks of a page. For 10,000 images, half a second is
-usual."""
+_HOOKS_TIMEOUT_S: Final = 2.0
+"""Time limit in seconds for the hooks of a page. AI marks of 10,000 images usually take half a
+second."""
 
 
 @view_of(
@@ -52,11 +45,9 @@ class ListedEntry(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class EntryListing:
-    """Operation that lists images with their properties. `database` contains the AI marks."""
+    """Operation that lists images with their properties."""
 
-    storage: ImageStorage
-    database: MediaDatabase
-    authorize: Authorize
+    images: ImageOperations
 
     @Operation(
         "GET",
@@ -68,63 +59,54 @@ class EntryListing:
     )
     async def list_entries(self, request: Request) -> Response:
         """List stored images with size, time, content type, ETag and SHA-256."""
-        listing = Listing.of(await Call.of(request, self.authorize))
+        listing = Listing.of(await Call.of(request, self.images.authorize))
         if listing.is_above_folder:
-            folders = await listing.visible_folder(self.storage)
+            folders = await listing.visible_folder(self.images.storage)
             return json_answer([_folder(path) for path in folders])
-        page = await self.storage.entries(listing.query)
+        page = await self.images.storage.entries(listing.query)
         response = await self._serialize(page.entries)
         if page.next_after is not None:
             response.headers["link"] = listing.link_after(image_entry(page.next_after))
         return response
 
     async def _serialize(self, entries: Sequence[Entry]) -> Response:
-        steps, deadline = [], asyncio.get_running_loop().time() + _MARKS_TIMEOUT_S
+        steps, deadline = [], asyncio.get_running_loop().time() + _HOOKS_TIMEOUT_S
         for start in range(0, len(entries), _ENTRIES_PER_STEP):
             step = entries[start : start + _ENTRIES_PER_STEP]
             images = [entry for entry in step if isinstance(entry, StoredImage)]
-            marks = await self._marks(images, deadline)
-            described = [
-                _described(entry, marks.get(entry.key))
+            hooks = self.images.hooks.entries if images else ()
+            added = [await hook.members(images, deadline) for hook in hooks]
+            content = [
+                describe_image(entry, *(members.get(entry.key, {}) for members in added))
                 if isinstance(entry, StoredImage)
                 else _folder(image_entry(entry.text))
                 for entry in step
             ]
-            steps.append(json_bytes(described)[1:-1])
+            steps.append(json_bytes(content)[1:-1])
             await asyncio.sleep(0)
         return Response(b"[" + b",".join(steps) + b"]", headers=dict(JSON_HEADERS))
 
-    async def _marks(
-        self, images: Sequence[StoredImage], deadline: float
-    ) -> Mapping[StorageKey, AiMark]:
-        """Return AI marks from the search index, or {} if the database does not respond in time."""
-        if self.database.is_open and images:
-            with contextlib.suppress(BackendUnavailable, TimeoutError):
-                async with asyncio.timeout_at(deadline):
-                    return await (await search_rows(self.database)).marks(images)
-        return {}
+
+_UNKNOWN: Final = dict.fromkeys(wire.ENTRY_FIELDS)
 
 
-def described_metadata(image: StoredImage, found: Found, **others: object) -> dict[str, object]:
-    """Return the metadata of an image as a JSON object with the fields of `wire.ImageMetadata`."""
-    facts = found.generation
-    described = _described(image, found.ai_mark)
-    return {**described, **others, "generation": None if facts is None else facts.as_json()}
+def describe_image(image: StoredImage, *members: Mapping[str, object]) -> dict[str, object]:
+    """Return an image as a JSON object with the fields of `wire.ImageInfo`.
 
-
-def _described(image: StoredImage, mark: AiMark | None) -> dict[str, object]:
-    return {
+    Fields that the core does not know are null, unless `members` contains them.
+    """
+    values: dict[str, object] = {
+        **_UNKNOWN,
         "path": image_entry(image.key.text),
         "size": image.size,
         "modified": as_rfc3339(image.modified_ns),
         "content_type": image.content_type,
         "etag": image.etag,
         "sha256": image.sha256.hex() if image.sha256 else None,
-        "ai_mark": mark,
     }
-
-
-_UNKNOWN: Final = dict.fromkeys(wire.ENTRY_FIELDS)
+    for added in members:
+        values.update(added)
+    return values
 
 
 def _folder(path: str) -> dict[str, object]:

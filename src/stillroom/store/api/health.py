@@ -1,16 +1,14 @@
 """Operations for monitoring: liveness, readiness and metrics."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 from fastapi import APIRouter, Response
 
 from stillroom.errors import BackendUnavailable, StillroomError
-from stillroom.features.library.database import MediaDatabase
 from stillroom.store.api.responses import json_answer
 from stillroom.store.http.problems import ERROR_FIELD, RETRY_AFTER_S
-from stillroom.store.port import ImageStorage
 from stillroom.store.telemetry import metrics
 
 _WAIT_S: Final = 6.0
@@ -18,13 +16,14 @@ _WAIT_S: Final = 6.0
 a disk may never return."""
 
 
+Check = Callable[[], Awaitable[object]]
+"""Function that raises a `StillroomError` if a component does not work."""
+
+
 class HealthCheck:
-    """Health check of a component that may hang. Concurrent requests share one running check.
+    """Health check of a component that may hang. Concurrent requests share one running check."""
 
-    `check` raises a `StillroomError` if the component does not work.
-    """
-
-    def __init__(self, check: Callable[[], Awaitable[object]], component: str) -> None:
+    def __init__(self, check: Check, component: str) -> None:
         self._check = check
         self._component = component
         self._task: asyncio.Task[StillroomError | None] | None = None
@@ -46,19 +45,19 @@ class HealthCheck:
         return None
 
 
-async def _readiness(storage_check: HealthCheck, database_check: HealthCheck) -> Response:
-    """Return the states of storage and database, with a 503 if the storage does not work.
+async def _readiness(checks: Mapping[str, HealthCheck]) -> Response:
+    """Return the states of all components, with a 503 if the storage does not work.
 
-    Without the database, only media library requests fail (503), so the server counts as ready and
-    gets other requests: see docs/adr/0019.
+    Without another component, such as the database, only requests that use it fail (503), so the
+    server counts as ready and gets other requests: see docs/adr/0019.
     """
-    storage, database = await asyncio.gather(
-        storage_check.find_error(), database_check.find_error()
-    )
-    status = "not ready" if storage else "degraded" if database else "ready"
+    found = await asyncio.gather(*(check.find_error() for check in checks.values()))
+    errors = dict(zip(checks, found, strict=True))
+    storage = errors["storage"]
+    status = "not ready" if storage else "degraded" if any(found) else "ready"
     content = {
         "status": status,
-        "parts": {"storage": _part(storage), "database": _part(database)},
+        "parts": {name: _part(error) for name, error in errors.items()},
     }
     if storage is None:
         return json_answer(content)
@@ -74,14 +73,15 @@ def _part(error: StillroomError | None) -> dict[str, str]:
 
 
 def health_router(
-    storage: ImageStorage, database: MediaDatabase, update_disk_metrics: Callable[[], None]
+    checks: Mapping[str, Check], update_disk_metrics: Callable[[], None]
 ) -> APIRouter:
     """Return a router for `/healthz`, `/readyz` and `/metrics`, which the OpenAPI document omits.
 
+    `checks` contains a function for each component by name, at least for `storage`.
     `update_disk_metrics` is called before the metrics are returned.
     """
     router = APIRouter(include_in_schema=False)
-    checks = HealthCheck(storage.check, "the storage"), HealthCheck(database.check, "the database")
+    health_checks = {name: HealthCheck(check, f"the {name}") for name, check in checks.items()}
 
     @router.get("/healthz")
     async def healthz() -> dict[str, str]:
@@ -89,7 +89,7 @@ def health_router(
 
     @router.get("/readyz")
     async def readyz() -> Response:
-        return await _readiness(*checks)
+        return await _readiness(health_checks)
 
     @router.get("/metrics")
     async def numbers() -> Response:

@@ -4,45 +4,46 @@ Each operation checks the token, the path and the permission. It then calls the 
 a response. The module `call` defines the order of the checks.
 """
 
-import contextlib
+import functools
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from fastapi import Request, Response, UploadFile
 from pydantic import BaseModel, Field
 
-from stillroom.errors import ImageNotFound, InvalidPath, TooLarge, UnsupportedMedia
-from stillroom.features.pictures.derivation import Derivation, parse_derivation
-from stillroom.features.pictures.images import DerivedImages
-from stillroom.features.retention.lifetimes import Lifetimes
-from stillroom.paths import POSTER_SUFFIX, ImagePath, StorageKey, image_entry, poster_of
-from stillroom.speed.proxy_sendfile import ProxySendfile, image_response
+from stillroom.errors import TooLarge
+from stillroom.paths import ImagePath, StorageKey, image_entry
 from stillroom.store.api.call import Call, authenticate
 from stillroom.store.api.listing import Listing
 from stillroom.store.api.operation import IMAGE_PATH, raw_image_path
-from stillroom.store.api.responses import ImageResponse, json_answer
+from stillroom.store.api.responses import ImageResponse, image_response, json_answer
 from stillroom.store.api.routes import Operation
 from stillroom.store.api.views import view_of
 from stillroom.store.auth.grants import Authorize, Grant
 from stillroom.store.auth.signed_urls import READER, UrlSigner, is_signed
 from stillroom.store.auth.verified import CACHE_S, Verified, VerifiedTokens
-from stillroom.store.content_type import DEFAULT, is_video
-from stillroom.store.http.fields import Fields, announced_sha256, combined, lifetime
+from stillroom.store.hooks import NO_HOOKS, Delete, Finish, Hooks
+from stillroom.store.http.fields import Fields, announced_sha256, combined
 from stillroom.store.http.multipart import FRAMING_BYTES, FilePart, boundary_of
 from stillroom.store.http.query import ListParameters
 from stillroom.store.http.serving import (
     PRIVATE_CACHE,
     PUBLIC_CACHE,
-    answer_cdn_head,
     answer_image,
     answer_redirect,
     explain_failure,
-    has_current_copy,
     write_condition,
 )
 from stillroom.store.port import ImageStorage
-from stillroom.store.values import Location, OpenedImage, RemoteImage, StoredImage
+from stillroom.store.values import (
+    UNCONDITIONAL,
+    Condition,
+    Location,
+    OpenedImage,
+    RemoteImage,
+    StoredImage,
+)
 from stillroom.wire import images as wire
 from stillroom.wire.shown import PATH_EXAMPLE
 
@@ -60,12 +61,11 @@ class DeletedImage(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class ImageOperations:
-    """Operations on stored images. A feature is disabled if its attribute is None.
+    """Operations on stored images.
 
     Attributes:
         public_url: Base URL of images. The URL of an image is `{public_url}/{path}`.
         public_read: True if images can be read without a token.
-        derived: Creates thumbnails. If it is None, thumbnail parameters are ignored.
         redirects: True if a GET request for an image in a bucket is redirected to the bucket. If
             False, the server sends the bytes.
         on_save: Called after an image was saved in a request that came through ASGI.
@@ -75,13 +75,11 @@ class ImageOperations:
     authorize: Authorize
     public_url: str
     max_upload_bytes: int
-    lifetimes: Lifetimes
     signer: UrlSigner | None = None
     public_read: bool = False
-    derived: DerivedImages | None = None
     redirects: bool = True
     on_save: Callable[[Request], None] | None = None
-    sendfile: ProxySendfile | None = None
+    hooks: Hooks = NO_HOOKS
 
     @Operation(
         "GET",
@@ -150,19 +148,20 @@ class ImageOperations:
         "GET",
         IMAGE_PATH,
         (401, 403, 404, 412, 415, 503),
-        query=Derivation,
         headers=("If-Match", "If-None-Match", "Range"),
+        hooks="read",
     )
     async def get_image(self, request: Request) -> Response:
         """Get image by path. Redirects to CDN when using R2 storage."""
         call, key = await self._check_read(request)
-        if (thumbnail := await self._thumbnail(call, key)) is not None:
-            return thumbnail
+        for hook in self.hooks.read:
+            if (response := await hook.respond(call, key, self)) is not None:
+                return response
         location: Location | OpenedImage
         location = await (self.storage.locate(key) if self.redirects else self.storage.open(key))
         if isinstance(location, RemoteImage):
             return ImageResponse(answer_redirect(location))
-        return await image_response(call.fields, location, self.cache_control, self.sendfile)
+        return await image_response(call.fields, location, self.cache_control, self.hooks.body)
 
     @Operation(
         "POST",
@@ -170,7 +169,8 @@ class ImageOperations:
         (400, 401, 403, 409, 412, 413, 415, 501, 503, 507),
         body=UploadFile,
         answer=SavedImage,
-        headers=("If-Match", "If-None-Match", "Repr-Digest", "Expires-In"),
+        headers=("If-Match", "If-None-Match", "Repr-Digest"),
+        hooks="save",
     )
     async def save_image(self, request: Request) -> Response:
         """Save image to storage."""
@@ -182,50 +182,6 @@ class ImageOperations:
             self.on_save(request)
         return json_answer(saved)
 
-    async def _thumbnail(self, call: Call, key: StorageKey) -> Response | None:
-        derived, method, fields = self.derived, call.request.method, call.fields
-        derivation = parse_derivation(call.raw_query) if derived is not None else None
-        if derived is None or derivation is None:
-            return None
-        location = derived.place(key, derivation)
-        if location is not None:
-            # Check that the image exists before redirecting, since a CDN would cache its own 404.
-            content_type = await self._content_type(method, key)
-            frame = derived.place_of_frame(key, derivation) if is_video(content_type) else None
-            return _cdn_response(method, frame or location)
-        original = await self.storage.open(key)
-        if is_video(original.image.content_type):
-            original.close()
-            frame = derived.place_of_frame(key, derivation)
-            if frame is not None:
-                return _cdn_response(method, frame)
-            original = await self._open_poster(key)
-        with contextlib.ExitStack() as closing:
-            closing.callback(original.close)
-            facts = await derived.describe(original, derivation)
-            if has_current_copy(fields, facts):
-                cache = self.cache_control
-                return ImageResponse(answer_image(method, fields, facts, cache_control=cache))
-            closing.pop_all()  # `derive` closes the original
-        picture = await derived.derive(original, derivation)
-        return await image_response(fields, picture, self.cache_control, method=method)
-
-    async def _content_type(self, method: str, key: StorageKey) -> str:
-        if method == "HEAD":
-            return (await self.storage.stat(key)).content_type
-        location = await self.storage.locate(key)
-        return (isinstance(location, RemoteImage) and location.content_type) or ""
-
-    async def _open_poster(self, key: StorageKey) -> OpenedImage:
-        """Open the poster (still image) next to a video, since the server never decodes videos."""
-        try:
-            return await self.storage.open(poster_of(key))
-        except (ImageNotFound, InvalidPath):
-            raise UnsupportedMedia(
-                "the thumbnail of a video is made from a poster image, and this video has none: "
-                "save one as <path of the video>" + POSTER_SUFFIX
-            ) from None
-
     @Operation(
         "DELETE", IMAGE_PATH, (401, 403, 404, 412, 503), answer=DeletedImage, headers=("If-Match",)
     )
@@ -236,8 +192,15 @@ class ImageOperations:
         condition = write_condition(call.fields)
 
         with explain_failure(condition):
-            await self.storage.delete(StorageKey.of_image(image_path), condition)
+            await self.delete(StorageKey.of_image(image_path), condition)
         return json_answer({"path": image_path.text})
+
+    def delete(self, key: StorageKey, condition: Condition = UNCONDITIONAL) -> Awaitable[None]:
+        """Delete an image for a client with permission, inside of the delete hooks."""
+        delete: Delete = self.storage.delete
+        for hook in reversed(self.hooks.delete):
+            delete = functools.partial(hook.delete, proceed=delete)
+        return delete(key, condition)
 
     async def store(
         self, grant: Grant, image_path: ImagePath, fields: Fields, body: AsyncIterator[bytes]
@@ -253,16 +216,27 @@ class ImageOperations:
         sha256 = announced_sha256(fields.get("repr-digest"))
         upload = FilePart(body, boundary, max_bytes=length, expected_sha256=sha256)
         condition = write_condition(fields)
-        duration = lifetime(fields.get("expires-in"))
-        if duration is not None:
-            await self.lifetimes.require_database()
+        finishes: Sequence[Finish] = ()
+        if not self.hooks.save_fields.isdisjoint(fields):
+            finishes = await self.hooks.prepare_save(fields)
 
         with explain_failure(condition):
             image = await self.storage.save(StorageKey.of_image(image_path), upload, condition)
-        saved = saved_image_json(image, image_path, self.public_url)
-        if duration is not None:
-            saved["expires_at"] = (await self.lifetimes.end(image, duration)).isoformat()
+        saved = self.saved_json(image, image_path)
+        for finish in finishes:
+            saved |= await finish(image)
         return saved
+
+    def saved_json(self, image: StoredImage, path: ImagePath) -> dict[str, object]:
+        """Return a JSON object with the fields of `SavedImage` that all saves have."""
+        return {
+            "path": path.text,
+            "url": f"{self.public_url}/{path.quoted()}",
+            "size": image.size,
+            "content_type": image.content_type,
+            "sha256": image.sha256.hex() if image.sha256 else None,
+            "etag": image.etag,
+        }
 
     def _body_length(self, fields: Fields) -> int | None:
         declared = fields.get("content-length")
@@ -276,31 +250,14 @@ class ImageOperations:
         "HEAD",
         IMAGE_PATH,
         (401, 403, 404, 412, 415, 503),
-        query=Derivation,
         headers=("If-Match", "If-None-Match"),
+        hooks="read",
     )
     async def check_image_exists(self, request: Request) -> Response:
         """Check if image exists."""
         call, key = await self._check_read(request)
-        if (thumbnail := await self._thumbnail(call, key)) is not None:
-            return thumbnail
+        for hook in self.hooks.read:
+            if (response := await hook.respond(call, key, self)) is not None:
+                return response
         image, cache = await self.storage.stat(key), self.cache_control
         return ImageResponse(answer_image("HEAD", call.fields, image, cache_control=cache))
-
-
-def _cdn_response(method: str, location: RemoteImage) -> Response:
-    if method == "GET":
-        return ImageResponse(answer_redirect(location))
-    return ImageResponse(answer_cdn_head(location.content_type or DEFAULT))
-
-
-def saved_image_json(image: StoredImage, path: ImagePath, public_url: str) -> dict[str, object]:
-    """Return a JSON object with the fields of `SavedImage`, except for the expiration."""
-    return {
-        "path": path.text,
-        "url": f"{public_url}/{path.quoted()}",
-        "size": image.size,
-        "content_type": image.content_type,
-        "sha256": image.sha256.hex() if image.sha256 else None,
-        "etag": image.etag,
-    }

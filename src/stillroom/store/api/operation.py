@@ -27,9 +27,6 @@ Run = Callable[[Request], Awaitable[Response]]
 IMAGE_PATH: Final = "/{path:image_path}"
 """Part of a route pattern that matches an image path, at the end of the route."""
 
-FOLDER_PATH: Final = "/{folder:image_path}"
-"""Part of a route pattern that matches the folder of a run. A suffix may follow."""
-
 
 class _AnyPath(Convertor[str]):
     """Converter for an image path in a URL. Matches any text, even with line feeds.

@@ -11,8 +11,10 @@ from fastapi import Response
 from starlette.types import Receive, Scope, Send
 
 from stillroom.errors import StillroomError
+from stillroom.store.hooks import BodyDelegate
+from stillroom.store.http.fields import Fields
 from stillroom.store.http.problems import JSON_HEADERS, Problem, plain_problem, problem
-from stillroom.store.http.serving import ImageAnswer
+from stillroom.store.http.serving import ImageAnswer, answer_image
 from stillroom.store.telemetry import metrics, request_id
 from stillroom.store.values import OpenedImage
 
@@ -125,6 +127,30 @@ class ImageResponse(Response):
                 async for chunk in image.chunks(start, length):
                     await send({"type": "http.response.body", "body": chunk, "more_body": True})
             await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def image_response(
+    fields: Fields,
+    image: OpenedImage,
+    cache_control: str,
+    delegate: BodyDelegate | None = None,
+    *,
+    method: str = "GET",
+) -> Response:
+    """Return the response to a GET or HEAD request for an opened image.
+
+    The image is closed after the response was sent, or before this function raises an error.
+    """
+    try:
+        answer = answer_image(method, fields, image.image, cache_control=cache_control)
+        delegated = await delegate.delegate(fields, answer, image) if delegate else None
+    except BaseException:
+        image.close()
+        raise
+    if delegated is not None:
+        image.close()
+        return ImageResponse(delegated)
+    return ImageResponse(answer, image)
 
 
 def _raw(headers: list[tuple[str, str]]) -> list[tuple[bytes, bytes]]:

@@ -3,8 +3,8 @@
 import functools
 import inspect
 from collections.abc import Callable, Iterator
-from dataclasses import KW_ONLY, dataclass
-from typing import Any, Final, Literal, TypeVar, get_args
+from dataclasses import KW_ONLY, dataclass, replace
+from typing import Any, Final, Literal, Self, TypeVar, get_args
 
 from fastapi import APIRouter, Body, File, Path, Query, Request, Response, UploadFile
 from fastapi.responses import JSONResponse
@@ -20,6 +20,7 @@ from stillroom.store.api.document import (
 )
 from stillroom.store.api.operation import OperationRoute, Run
 from stillroom.store.api.responses import MethodNotAllowed
+from stillroom.store.hooks import NO_HOOKS, Hooks, RequestHeader
 from stillroom.store.http.parameters import parameters_of
 from stillroom.wire.shown import FOLDER_EXAMPLE, PATH_EXAMPLE
 
@@ -49,7 +50,8 @@ class Operation:
         refusals: Status codes of errors, except for 422, which all operations have.
         answer: Type of the JSON response; None if the operation sends an image or another file.
         query: Dataclass of the query parameters.
-        headers: Names of the supported request headers.
+        headers: Supported request headers.
+        hooks: Kind of the hooks that can add query parameters (`hook_queries`) or headers.
         body: Type of the JSON body, or `UploadFile`.
         is_paged: True if the response is a page with a `Link` header.
         example: Example body of the 200 response.
@@ -66,7 +68,9 @@ class Operation:
     answer: Any = None
     status: int = 200
     query: type | None = None
-    headers: tuple[str, ...] = ()
+    headers: tuple[str | RequestHeader, ...] = ()
+    hooks: Literal["read", "save"] | None = None
+    hook_queries: tuple[type, ...] = ()
     body: Any = None
     may_lack_body: bool = False
     is_paged: bool = False
@@ -79,6 +83,14 @@ class Operation:
         """Decorate a method with this operation."""
         handler.__dict__[_MARK] = self
         return handler
+
+    def with_hooks(self, hooks: Hooks) -> Self:
+        """Return this operation with the query parameters and request headers of its hooks."""
+        if self.hooks == "read":
+            return replace(self, hook_queries=tuple(hook.query for hook in hooks.read))
+        if self.hooks == "save":
+            return replace(self, headers=(*self.headers, *hooks.save_headers))
+        return self
 
     def add_to(self, router: APIRouter, run: Run) -> None:
         """Add a route to `router` that handles requests with `run`."""
@@ -115,6 +127,7 @@ def operation_router(prefix: str, operations: object, *, tag: str) -> APIRouter:
     for name, method in vars(type(operations)).items():
         operation: Operation | None = getattr(method, _MARK, None)
         if operation is not None:
+            operation = operation.with_hooks(getattr(operations, "hooks", NO_HOOKS))
             paths.setdefault(operation.path, []).append((operation, getattr(operations, name)))
     for path, handlers in paths.items():
         for operation, run in handlers:
@@ -148,8 +161,8 @@ def _parameters(operation: Operation) -> Iterator[tuple[str, Any, Any]]:
         example = _PATH_EXAMPLES.get(name)
         uuid: dict[str, Any] = {"json_schema_extra": {"format": "uuid"}}
         yield name, str, Path(**({"examples": [example]} if example else uuid))
-    query = operation.query
-    for name, parameter in parameters_of(query).items() if query is not None else ():
+    queries = filter(None, (operation.query, *operation.hook_queries))
+    for name, parameter in (item for query in queries for item in parameters_of(query).items()):
         schema = dict(parameter.schema)
         default = schema.pop("default", None)
         text = parameter.description or None

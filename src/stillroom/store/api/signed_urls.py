@@ -10,7 +10,6 @@ from fastapi import Request, Response
 from pydantic import BaseModel, Field
 
 from stillroom.errors import Forbidden, InvalidPath
-from stillroom.features.pictures.derivation import Fit, Format
 from stillroom.paths import ImagePath
 from stillroom.store.api.call import Call
 from stillroom.store.api.forms import JsonForm, validate
@@ -20,6 +19,7 @@ from stillroom.store.auth.grants import Authorize, Grant
 from stillroom.store.auth.signed_urls import MAX_LIFE_S, UrlSigner
 from stillroom.store.http.fields import as_rfc3339
 from stillroom.wire.shown import PATH_EXAMPLE
+from stillroom.wire.thumbnails import Fit, Format
 
 MAX_PATHS: Final = 1000
 

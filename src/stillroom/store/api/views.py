@@ -1,8 +1,7 @@
 """Decorator that makes Pydantic models for the OpenAPI document from the dataclasses in `wire`."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields
-from types import MappingProxyType
 from typing import Any, TypeVar, get_type_hints
 
 from pydantic import BaseModel, Field, create_model
@@ -16,7 +15,6 @@ def view_of(
     kind: type,
     names: Sequence[str] = (),
     *,
-    shown: Mapping[str, Shown] = MappingProxyType({}),
     optional: Sequence[str] = (),
     **types: object,
 ) -> Callable[[type[Model]], type[Model]]:
@@ -25,7 +23,6 @@ def view_of(
     Args:
         kind: Dataclass whose fields are added.
         names: Names of the fields; by default, all.
-        shown: Descriptions of fields, by name, if `kind` does not contain them.
         optional: Names of the fields that a response may lack.
         types: Types of fields, by name, if responses have more specific types than the dataclass.
     """
@@ -34,7 +31,7 @@ def view_of(
         hints, annotated = get_type_hints(kind), get_type_hints(kind, include_extras=True)
         found: dict[str, Any] = {}
         for name in names or [item.name for item in fields(kind) if item.metadata != LOCAL]:
-            (note,) = getattr(annotated[name], "__metadata__", (shown.get(name, Shown()),))
+            (note,) = getattr(annotated[name], "__metadata__", (Shown(),))
             field = Field(
                 None if name in optional else ...,
                 description=note.description,

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 
 from stillroom.errors import BackendUnavailable, InvalidPath
-from stillroom.paths import ImagePath, KeyPrefix, image_entry, is_manifest
+from stillroom.paths import ImagePath, KeyPrefix, image_entry, is_reserved
 from stillroom.store.bucket.order import ListingOrder
 from stillroom.store.objectstore import DEADLINE_S, MAX_LISTED, ListedPage, ObjectStore
 from stillroom.store.values import ListQuery, Page
@@ -27,8 +27,8 @@ async def list_page(store: ObjectStore, query: ListQuery, order: ListingOrder) -
         count_before = len(entries)
         modified_ns |= page.modified_ns
         for entry in page.entries:
-            if entry is not None and is_manifest(entry):
-                if query.manifests:
+            if entry is not None and is_reserved(entry):
+                if query.reserved:
                     entries.append(entry)
             elif entry is None or not is_image_entry(entry):
                 skipped += 1

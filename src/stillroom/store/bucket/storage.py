@@ -144,6 +144,7 @@ class R2ImageStorage:
             large = source.max_bytes is not None and source.max_bytes > PART_BYTES
             await self._conditions.require(guard, in_parts=large)
         upload = Upload(self._uploads, key, source, condition, guard)
+        watcher = self._changes.saving(key)
         part_bytes = PART_BYTES if source.max_bytes is None else min(source.max_bytes, PART_BYTES)
         budget = self._budget_for(part_bytes)
         async with budget.reserve(part_bytes, wait_s=DEADLINE_S) as reservation:
@@ -151,6 +152,8 @@ class R2ImageStorage:
             try:
                 async for chunk in source:
                     upload.checks.count(chunk)
+                    if watcher is not None:
+                        watcher.passed(chunk)
                     rest = memoryview(chunk)
                     while rest := part.fill(rest):
                         await upload.send(part)
@@ -163,7 +166,8 @@ class R2ImageStorage:
             except BaseException:
                 upload.abort()
                 raise
-        self._changes.saved(image, upload.checks.passed())
+        if watcher is not None:
+            watcher.saved(image)
         return image
 
     def _budget_for(self, size: int) -> MemoryBudget:

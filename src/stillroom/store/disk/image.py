@@ -4,32 +4,25 @@ import errno
 import logging
 import os
 import stat
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final
 
-from stillroom.bounded_cache import BoundedCache
 from stillroom.errors import BackendUnavailable, ImageNotFound
 from stillroom.paths import StorageKey
 from stillroom.store import content_type
 from stillroom.store.disk.attributes import Attributes
 from stillroom.store.disk.data_directory import translate_os_errors
-from stillroom.store.disk.known_files import Version, version_of
 from stillroom.store.disk.openat2 import release
-from stillroom.store.values import StoredImage
+from stillroom.store.values import StoredImage, Version
 
 _READ_BYTES: Final = 256 * 1024
 """Bytes per read. Larger reads are not faster and use more memory."""
 
-_MAX_FACTS: Final = 16_384
-"""Maximum number of files whose metadata is cached (about 16 MiB)."""
-
-_SETTLED_NS: Final = 2 * 10**9
-"""Metadata is cached only if the file has not changed for this time. Two changes within one tick of
-the filesystem's clock (usually up to 10 ms, two seconds on FAT) have the same modification time."""
-
 ReadInThread = Callable[[Callable[[int, int], bytes], int, int], Awaitable[bytes]]
 """Function that runs a blocking read in a thread."""
+
+DescribeFile = Callable[[StorageKey, int, StoredImage | None], StoredImage]
+"""Function like `describe_file`."""
 
 log = logging.getLogger("stillroom.disk")
 
@@ -87,39 +80,19 @@ class DiskImage:
             release(fd)
 
 
-class RecentFacts:
-    """Cache for the metadata of recently opened files. Reading metadata is slower than opening.
+def describe_file(key: StorageKey, fd: int, known: StoredImage | None = None) -> StoredImage:
+    """Return the metadata of an open file. A cache would return `known` if it is still current.
 
-    Entries are valid while inode, size and times of the file are unchanged.
+    Raises `OSError` (ENXIO) if it is not a regular file.
     """
-
-    def __init__(self, folder_fd: int) -> None:
-        self._device = os.fstat(folder_fd).st_dev
-        self._facts: BoundedCache[str, StoredImage] = BoundedCache(_MAX_FACTS)
-
-    def describe_file(
-        self, key: StorageKey, fd: int, known: StoredImage | None = None
-    ) -> StoredImage:
-        """Return the metadata of an open file, or `known` if that is still current.
-
-        Raises `OSError` (ENXIO) if it is not a regular file.
-        """
-        status = os.fstat(fd)
-        version = version_of(key, status)
-        for image in (known, self._facts.get(key.text)):
-            if image is not None and image.version == version:
-                return image
-        is_settled = time.time_ns() - status.st_ctime_ns > _SETTLED_NS
-        if not is_settled or status.st_dev != self._device:
-            return _describe_file(key, fd, status, None)
-        image = _describe_file(key, fd, status, version)
-        self._facts.put(key.text, image)
-        return image
+    del known
+    return read_facts(key, fd, os.fstat(fd))
 
 
-def _describe_file(
-    key: StorageKey, fd: int, status: os.stat_result, version: Version | None
+def read_facts(
+    key: StorageKey, fd: int, status: os.stat_result, version: Version | None = None
 ) -> StoredImage:
+    """Read the type and hash of an open file with this stat(2) result, like `describe_file`."""
     if not stat.S_ISREG(status.st_mode):
         raise OSError(errno.ENXIO, os.strerror(errno.ENXIO))
     attributes = Attributes.read(fd, status.st_mtime_ns)

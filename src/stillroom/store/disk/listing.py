@@ -3,20 +3,20 @@
 A folder is sorted by its name with a slash, because the keys below it begin like that: `a-b` <
 `a/b` < `a0`. From each folder, only the smallest names that the page may need are selected, and a
 folder is read only when the page reaches it. So memory depends on the page size, and time depends
-on the folders that were read. The sorted names in large folders are cached (`folder_cache.py`).
+on the folders that were read. A cache can provide the names in large folders (`FolderNames`).
 """
 
+import contextlib
 import errno
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Final
+from typing import Final, Protocol
 
-from stillroom.paths import MANIFEST_NAME, MAX_KEY_BYTES, KeyPrefix, is_listed, is_manifest
+from stillroom.paths import MAX_KEY_BYTES, RESERVED_NAMES, KeyPrefix, is_listed, is_reserved
 from stillroom.store.disk.data_directory import DataDirectory, translate_os_errors
-from stillroom.store.disk.folder_cache import FolderCache
 from stillroom.store.disk.openat2 import closing
 from stillroom.store.values import ListQuery, Page
 
@@ -37,13 +37,46 @@ _FOLDERS_SEARCHED: Final = 1024
 order is used, which needs little memory."""
 
 
+class FolderNames(Protocol):
+    """Cache for the sorted names in large folders. Thread-safe."""
+
+    def names_from(self, fd: int, start: str, count: int) -> list[str] | None:
+        """Return the names in an open folder from `start` (inclusive) on, in sorted order.
+
+        The result contains at least `count` names unless fewer exist. It is None if the folder is
+        not cached.
+        """
+        ...
+
+    def reading(
+        self, fd: int
+    ) -> contextlib.AbstractContextManager[Callable[[list[str]], None] | None]:
+        """Context manager: cache the names of a folder while the caller reads the whole folder.
+
+        Yields a function to call with each batch of names; None if the folder cannot be cached.
+        """
+        ...
+
+
+class _Uncached:
+    def names_from(self, *_: object) -> None:
+        pass
+
+    def reading(self, _: int) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()
+
+
+UNCACHED: Final[FolderNames] = _Uncached()
+"""`FolderNames` that caches nothing."""
+
+
 @translate_os_errors()
 def list_page(
-    data_directory: DataDirectory, query: ListQuery, folder_cache: FolderCache | None = None
+    data_directory: DataDirectory, query: ListQuery, folder_names: FolderNames = UNCACHED
 ) -> Page:
     """List one page of keys. Folders deleted meanwhile are skipped."""
     entries: list[str] = []
-    for entry in list_entries(data_directory, query, folder_cache or FolderCache(0)):
+    for entry in list_entries(data_directory, query, folder_names):
         if len(entries) == query.limit:
             return Page(entries, more=True)
         entries.append(entry)
@@ -60,7 +93,7 @@ class _PendingFolder:
 
 
 def list_entries(
-    data_directory: DataDirectory, query: ListQuery, folder_cache: FolderCache
+    data_directory: DataDirectory, query: ListQuery, folder_names: FolderNames
 ) -> Iterator[str]:
     """Yield all entries of a query in order, ignoring its limit. Reads folders on demand."""
     path, _, begins = query.prefix.text.rpartition("/")
@@ -71,19 +104,19 @@ def list_entries(
             if folder.start is None:
                 pending.pop()
                 continue
-            _choose(data_directory, folder, query.limit + 1, folder_cache)
+            _choose(data_directory, folder, query.limit + 1, folder_names)
             continue
         name = folder.chosen.popleft()
         key = folder.path + name
         if len(key.encode()) > MAX_KEY_BYTES:
             continue  # not a valid key
-        if name == MANIFEST_NAME and not (query.manifests and is_manifest(key)):
+        if name in RESERVED_NAMES and not (query.reserved and is_reserved(key)):
             continue
         if not name.endswith("/"):
             yield key
         elif not query.delimited:
             pending.append(_PendingFolder(key, _start(key, query.after)))
-        elif key != query.after and _contains_image(data_directory, key, query.after, folder_cache):
+        elif key != query.after and _contains_image(data_directory, key, query.after, folder_names):
             yield key
 
 
@@ -96,7 +129,7 @@ def _start(path: str, after: str) -> str | None:
 
 
 def _choose(
-    data_directory: DataDirectory, folder: _PendingFolder, count: int, folder_cache: FolderCache
+    data_directory: DataDirectory, folder: _PendingFolder, count: int, folder_names: FolderNames
 ) -> None:
     """Add a folder's next names in key order to its queue: at least `count`, unless fewer remain.
 
@@ -111,9 +144,9 @@ def _choose(
         folder.start = None
         return
     with closing(fd):
-        chosen = folder_cache.names_from(fd, start, count)
+        chosen = folder_names.names_from(fd, start, count)
         if chosen is None:
-            chosen = _pick(fd, folder, start, count, folder_cache)
+            chosen = _pick(fd, folder, start, count, folder_names)
     folder.start = chosen[-1] + "\0" if len(chosen) >= count else None
     if folder.begins:
         matching = [name for name in chosen if name.startswith(folder.begins)]
@@ -124,7 +157,7 @@ def _choose(
 
 
 def _pick(
-    fd: int, folder: _PendingFolder, start: str, count: int, folder_cache: FolderCache
+    fd: int, folder: _PendingFolder, start: str, count: int, folder_names: FolderNames
 ) -> list[str]:
     if folder.picks == 1:
         with os.scandir(fd) as entries:
@@ -133,7 +166,7 @@ def _pick(
             return sorted(_select(few, start, folder.begins))[:count]
     least: list[str] = []
     below = _AFTER_ALL_NAMES
-    with folder_cache.reading(fd) as keep, os.scandir(fd) as entries:
+    with folder_names.reading(fd) as keep, os.scandir(fd) as entries:
         names = _names(entries)
         while batch := list(islice(names, _READ_TOGETHER)):
             if keep is not None:
@@ -167,15 +200,15 @@ def _names(entries: Iterable[os.DirEntry[str]]) -> Iterator[str]:
 
 
 def _contains_image(
-    data_directory: DataDirectory, path: str, after: str, folder_cache: FolderCache
+    data_directory: DataDirectory, path: str, after: str, folder_names: FolderNames
 ) -> bool:
-    """Return whether a folder contains any key after `after`, including manifests."""
+    """Return whether a folder contains any key after `after`, including reserved names."""
     if not after.startswith(path):  # then any image in the folder is sufficient
         has_image = _search_image(data_directory, path)
         if has_image is not None:
             return has_image
-    everything_below = ListQuery(KeyPrefix(path), after=after, limit=1, manifests=True)
-    return next(list_entries(data_directory, everything_below, folder_cache), None) is not None
+    everything_below = ListQuery(KeyPrefix(path), after=after, limit=1, reserved=True)
+    return next(list_entries(data_directory, everything_below, folder_names), None) is not None
 
 
 def _search_image(data_directory: DataDirectory, path: str) -> bool | None:

@@ -16,13 +16,16 @@ from stillroom.store.capabilities import UNWATCHED, ChangeObserver
 from stillroom.store.disk.changed_folders import changed_folders
 from stillroom.store.disk.data_directory import DataDirectory, take, translate_os_errors
 from stillroom.store.disk.empty_folders import remove_empty_folders
-from stillroom.store.disk.folder_cache import FolderCache
-from stillroom.store.disk.image import DiskImage, RecentFacts, describe, error_of_open, save_id_of
-from stillroom.store.disk.inotify import reports_all_changes
-from stillroom.store.disk.known_files import KnownFiles
-from stillroom.store.disk.listing import list_page
-from stillroom.store.disk.openat2 import is_absent, open_by_kernel, release
-from stillroom.store.disk.pinned_names import PinnedNames
+from stillroom.store.disk.image import (
+    DescribeFile,
+    DiskImage,
+    describe,
+    describe_file,
+    error_of_open,
+    save_id_of,
+)
+from stillroom.store.disk.listing import UNCACHED, FolderNames, list_page
+from stillroom.store.disk.openat2 import release
 from stillroom.store.disk.publisher import Publisher
 from stillroom.store.disk.staging import Batch, Staged
 from stillroom.store.disk.threads import DiskThreads
@@ -34,7 +37,6 @@ from stillroom.store.values import (
     Entry,
     EntryPage,
     ListQuery,
-    OpenedImage,
     Page,
     SaveRules,
     StoredImage,
@@ -47,11 +49,8 @@ _DESCRIBED_AT_ONCE: Final = 256
 """Number of files that one job opens for a listing, in a few milliseconds, so that other jobs do
 not wait long and a disconnected client is noticed."""
 
-LIST_CACHE_BYTES: Final = 64 * 1024**2
-"""Memory for caching the names of one to three million images, depending on their length."""
-
 # Opening a FIFO must not block; a terminal must not become the controlling terminal.
-_READ_FLAGS: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY
+READ_FLAGS: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY
 
 _WALKED_AT_ONCE: Final = 1000
 """Number of folders that one job visits, in about ten milliseconds."""
@@ -71,13 +70,14 @@ class DiskImageStorage:
         rules: SaveRules,
         *,
         min_free_bytes: int = 0,
-        list_cache_bytes: int = LIST_CACHE_BYTES,
         changes: ChangeObserver = UNWATCHED,
+        folder_names: FolderNames = UNCACHED,
+        describe_file: DescribeFile = describe_file,
     ) -> None:
         """Store images in `data_directory`, which `close` closes.
 
         Saves that would leave less than `min_free_bytes` of free disk space are refused.
-        `list_cache_bytes` limits the memory for names of large folders (0: no cache).
+        `folder_names` and `describe_file` may cache what is read from folders and files.
         """
         self.description = f"DiskImageStorage at {data_directory.description}"
         self._data_directory = data_directory
@@ -85,13 +85,9 @@ class DiskImageStorage:
         self._min_free_bytes = min_free_bytes
         self._changes = changes
         self._publisher = Publisher(data_directory)
-        self._facts = RecentFacts(data_directory.fd)
-        self._known_files = KnownFiles(data_directory.fd, _READ_FLAGS)
-        self._reports_all_changes = reports_all_changes(data_directory.fd)
-        self._opens_by_kernel = data_directory.open_contained is open_by_kernel
-        self._folder_cache = FolderCache(list_cache_bytes)
+        self._folder_names = folder_names
+        self._describe_file = describe_file
         self._threads = DiskThreads(_THREADS)
-        self._pinned_names = PinnedNames(data_directory, self._threads)
         self._closing = threading.Event()  # stops the removal of empty folders
 
     # Saving ------------------------------------------------------------------------------
@@ -105,9 +101,12 @@ class DiskImageStorage:
         pending = _PendingSave(key, source, condition, checks)
         staged: Staged | None = None
         batch = Batch()
+        watcher = self._changes.saving(key)
         try:
             async for chunk in source:
-                pending.checks.count(chunk)
+                checks.count(chunk)
+                if watcher is not None:
+                    watcher.passed(chunk)
                 batch.add(chunk)
                 if batch.is_full:
                     if staged is None:
@@ -121,7 +120,8 @@ class DiskImageStorage:
         finally:
             if staged is not None:
                 staged.close()
-        self._changes.saved(image, checks.passed())
+        if watcher is not None:
+            watcher.saved(image)
         return image
 
     def _admit(self, key: StorageKey, max_bytes: int | None, condition: Condition) -> None:
@@ -182,36 +182,16 @@ class DiskImageStorage:
     open = locate
 
     def locate_now(self, key: StorageKey, known: StoredImage | None = None) -> DiskImage:
-        """Open the image's file without waiting, like `locate`."""
+        """Open the image's file without waiting. `known` is metadata that a cache may reuse."""
         try:
-            fd = self._data_directory.open_contained(self._data_directory.fd, key.text, _READ_FLAGS)
+            fd = self._data_directory.open_contained(self._data_directory.fd, key.text, READ_FLAGS)
         except OSError as error:
             raise error_of_open(key, error) from error
         try:
-            return DiskImage(fd, self._facts.describe_file(key, fd, known), self._threads.run)
+            return DiskImage(fd, self._describe_file(key, fd, known), self._threads.run)
         except OSError as error:
             release(fd)
             raise error_of_open(key, error) from error
-
-    def is_current(self, image: StoredImage) -> bool:
-        """Return whether this is still the stored version. False if statx is unreliable."""
-        return self._reports_all_changes and self._known_files.is_current(image)
-
-    def read_now(self, image: StoredImage, start: int, into: memoryview) -> bool:
-        """Read from the page cache if the file at the path is still this version."""
-        return self._opens_by_kernel and self._known_files.read_now(image, start, into)
-
-    def is_missing(self, key: StorageKey) -> bool:
-        """Return whether the image does not exist. Faster than catching an exception."""
-        return self._opens_by_kernel and is_absent(self._data_directory.fd, key.text)
-
-    def known_name(self, image: StoredImage) -> str | None:
-        """Return the pinned name of this version, or None if it has none yet."""
-        return self._pinned_names.find(image.save_id)
-
-    async def pinned_name(self, image: OpenedImage) -> str | None:
-        """Create a pinned name for this version; see `pinned_names.py`."""
-        return await self._pinned_names.name(image) if isinstance(image, DiskImage) else None
 
     async def stat(self, key: StorageKey) -> StoredImage:
         """Open the image's file and return its metadata."""
@@ -219,10 +199,7 @@ class DiskImageStorage:
 
     async def list(self, query: ListQuery) -> Page:
         """List a page of keys in byte order; see docs/adr/0010."""
-        page = await self._threads.run(list_page, self._data_directory, query, self._folder_cache)
-        if not self._folder_cache.is_sorted and not self._threads.is_closed:
-            self._threads.start(self._folder_cache.sort)
-        return page
+        return await self._threads.run(list_page, self._data_directory, query, self._folder_names)
 
     async def changed_folders(self, since_ns: int) -> AsyncIterator[Sequence[KeyPrefix]]:
         """Find changed folders in batches; see `changed_folders.py`."""
@@ -318,8 +295,9 @@ class DiskImageStorage:
         """Wait for running jobs, then release the lock."""
         self._closing.set()
         await asyncio.get_running_loop().run_in_executor(None, self._threads.close)
-        self._pinned_names.close()
-        self._folder_cache.close()
+        self._release()
+
+    def _release(self) -> None:
         self._data_directory.close()
 
 

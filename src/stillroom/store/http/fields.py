@@ -6,12 +6,11 @@ import contextlib
 import re
 import time
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Final
 
-from stillroom.durations import TEN_YEARS, parse_duration
-from stillroom.errors import DigestMismatch, InvalidParameter
+from stillroom.errors import DigestMismatch
 from stillroom.store.values import ANY, EntityTags
 
 Fields = Mapping[str, str]
@@ -92,23 +91,6 @@ def as_rfc3339(nanoseconds: int) -> str:
     """Format a time in nanoseconds since the epoch as in RFC 3339, for JSON."""
     seconds = max(_EARLIEST_S, min(nanoseconds / 1e9, _LATEST_S))
     return datetime.fromtimestamp(seconds, UTC).isoformat()
-
-
-def lifetime(value: str | None) -> timedelta | None:
-    """Parse the value of an `Expires-In` header, such as `7d` or `3600`.
-
-    Return None if it is missing. Raise `InvalidParameter` if it is invalid or above ten years.
-    """
-    if value is None:
-        return None
-    duration = parse_duration(value, may_lack_unit=True)
-    if not duration or duration > TEN_YEARS:
-        raise InvalidParameter(
-            "must be a duration such as 90s, 15m, 12h or 7d, or a number of seconds; ten years at "
-            "most",
-            at=("header", "expires-in"),
-        )
-    return duration
 
 
 def announced_sha256(value: str | None) -> bytes | None:

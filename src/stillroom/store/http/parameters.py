@@ -219,11 +219,3 @@ def path_prefix(description: str) -> Parameter:
 
 Prefix = Annotated[ImagePrefix, path_prefix("Literal text that paths begin with.")]
 ContentType = Annotated[str | None, visible_name("Such as `image/png`.")]
-Tags = Annotated[
-    tuple[str, ...],
-    repeatable(
-        "tag",
-        "Only resources with this tag; `-cat` excludes the tag `cat`. Repeated ones must all "
-        "match.",
-    ),
-]

@@ -19,10 +19,9 @@ from stillroom.formats.color import printable
 from stillroom.formats.file_parts import BrokenHeader, FileParts, MoreNeeded
 from stillroom.formats.work_budget import TooMuchWork
 from stillroom.generation import reading
-from stillroom.generation.ai_mark import AiMark
-from stillroom.generation.facts import Generation
 from stillroom.store import content_type
 from stillroom.store.values import OpenedImage
+from stillroom.wire.generation import AiMark, Generation
 
 _PREFIX_BYTES: Final = 64 * 1024
 _MAX_READ_BYTES: Final = 256 * 1024

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 
 from stillroom.features.database.clock import now
-from stillroom.features.database.engine import RowsEngine
+from stillroom.features.database.engine import Rows, RowsEngine
 from stillroom.features.library.resource import QueueMetrics
 from stillroom.features.library.rows.dead_letters import DeadLetterRows
 from stillroom.features.library.rows.deletions import DeletionRows
@@ -18,11 +18,11 @@ from stillroom.features.library.rows.tags import TagRows
 from stillroom.paths import StorageKey
 
 
-class MediaRepository:
+class MediaRepository(Rows):
     """Access to all database rows of one library."""
 
     def __init__(self, engine: RowsEngine) -> None:
-        self._engine = engine
+        super().__init__(engine)
         self.resources = ResourceRows(engine)
         self.tags = TagRows(engine)
         self.healing = HealingRows(engine)

@@ -34,7 +34,6 @@ from stillroom.features.library.rows.statements import (
 )
 from stillroom.features.library.rows.tables import deletions, resources, tags
 from stillroom.features.search.full_text import bounds_of, matching
-from stillroom.features.search.library_words import reword
 from stillroom.features.search.tables import search_images
 from stillroom.paths import StorageKey
 from stillroom.store.values import StoredImage
@@ -180,7 +179,7 @@ class ResourceRows(Rows):
             )
             if in_place is not None:
                 await end_intent(connection, in_place)
-            await connection.run_sync(reword, [known.storage_key, storage_key])
+            await self._engine.note_changed(connection, [known.storage_key, storage_key])
             changed = select_resources().where(resources.c.id == known.id)
             return resource_of((await connection.execute(changed)).one())
 
@@ -219,7 +218,7 @@ class ResourceRows(Rows):
             changed = _live().where(resources.c.id == resource_id)
             row = (await connection.execute(changed)).one_or_none()
             if row is not None and not values.keys().isdisjoint(("alt_text", "caption")):
-                await connection.run_sync(reword, [row.storage_key])
+                await self._engine.note_changed(connection, [row.storage_key])
         if row is None:
             raise ResourceNotFound
         return resource_of(row)
@@ -255,7 +254,7 @@ class ResourceRows(Rows):
                     )
                 else:
                     await connection.execute(sa.delete(resources).where(this))
-                    await connection.run_sync(reword, [current.storage_key])
+                    await self._engine.note_changed(connection, [current.storage_key])
                 return current
 
 

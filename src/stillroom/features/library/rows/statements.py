@@ -24,8 +24,9 @@ from stillroom.features.library.rows.tables import (
     tags,
 )
 from stillroom.features.search.tables import search_images
-from stillroom.generation.facts import Generation, generation_of
+from stillroom.generation.facts import generation_of
 from stillroom.paths import StorageKey
+from stillroom.wire.generation import Generation
 
 _SEPARATOR: Final = "\x1f"
 """Separator between tags in one text. Tags contain no control characters."""

@@ -11,7 +11,6 @@ from stillroom.errors import ResourceNotFound
 from stillroom.features.database.engine import Rows
 from stillroom.features.database.statements import insert_into
 from stillroom.features.library.rows.tables import resources, tags
-from stillroom.features.search.library_words import reword
 from stillroom.paths import StorageKey
 from stillroom.store.values import StoredImage
 
@@ -39,7 +38,7 @@ class TagRows(Rows):
                 raise ResourceNotFound
             # A second statement, because the first statement may read tags from before the lock.
             after = await change_tags(connection, resource_id, replace)
-            await connection.run_sync(reword, [key])
+            await self._engine.note_changed(connection, [key])
         return after
 
     async def of_images(

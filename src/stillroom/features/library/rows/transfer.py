@@ -32,7 +32,6 @@ from stillroom.features.library.rows.tables import (
     resources,
 )
 from stillroom.features.library.rows.tags import change_tags
-from stillroom.features.search.library_words import reword
 from stillroom.paths import StorageKey
 
 QUEUES: Final = (deletions, failed_deletions)
@@ -106,7 +105,7 @@ class RowTransfer(Rows):
             if not dry_run:
                 for resource, row in zip(incoming, transferred, strict=True):
                     await self._write(connection, resource, row.outcome)
-                await connection.run_sync(reword, [resource.storage_key for resource in incoming])
+                await self._engine.note_changed(connection, keys)
         return transferred
 
     async def _write(

@@ -9,12 +9,12 @@ from hashlib import sha256 as sha256_of
 from typing import Final
 
 from stillroom.errors import BackendUnavailable, ImageNotFound
-from stillroom.paths import KeyPrefix, StorageKey, is_manifest
+from stillroom.maintenance.inspection.port import Inspected, UnexpectedFile
+from stillroom.paths import KeyPrefix, StorageKey, is_reserved
 from stillroom.store.bucket.abandoned_uploads import AbandonedUploads
 from stillroom.store.bucket.conditions import Conditions
 from stillroom.store.bucket.listing import is_image_entry, walk
 from stillroom.store.bucket.objects import fetch_facts, image_of
-from stillroom.store.inspection import Inspected, UnexpectedFile
 from stillroom.store.objectstore import (
     DEADLINE_S,
     Download,
@@ -52,7 +52,7 @@ class R2Inspection:
         async for key in walk(self._store, prefix, after):
             if key is None:
                 yield UnexpectedFile(f"{prefix.text}…", "keys that are not text, or end in a slash")
-            elif not is_image_entry(key) and not is_manifest(key):
+            elif not is_image_entry(key) and not is_reserved(key):
                 yield UnexpectedFile(ascii(key)[1:-1], "not a valid path")
             else:
                 yield StorageKey(key)

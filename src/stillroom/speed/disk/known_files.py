@@ -11,10 +11,7 @@ from typing import Final
 
 from stillroom.paths import StorageKey
 from stillroom.store.disk.openat2 import release, try_open
-from stillroom.store.values import StoredImage
-
-Version = tuple[bytes, bytes]
-"""File name in the data directory, and inode, size, times and device (bytes from statx)."""
+from stillroom.store.values import StoredImage, Version
 
 _STATX_BYTES: Final = 256
 _INODE_AND_SIZE: Final = 32
@@ -29,7 +26,7 @@ _statx = getattr(ctypes.CDLL(None), "statx", lambda *_: -1)  # glibc 2.28, musl 
 
 
 def version_of(key: StorageKey, status: os.stat_result) -> Version:
-    """Return the version of a regular file from its key and stat(2) result."""
+    """Return the version of a regular file: its name, and inode, size, times and device."""
     changed, modified = (divmod(ns, 10**9) for ns in (status.st_ctime_ns, status.st_mtime_ns))
     device = os.major(status.st_dev), os.minor(status.st_dev)
     stamp = _STAMP.pack(status.st_ino, status.st_size, *changed, *modified, *device)

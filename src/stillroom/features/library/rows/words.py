@@ -1,31 +1,14 @@
 """Index words for the media library's captions, alt texts and tags."""
 
-import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any, Final
 
 import sqlalchemy as sa
 
 from stillroom.features.database.statements import among
 from stillroom.features.library.rows.tables import resources, tags
 from stillroom.features.search.full_text import full_text, library_facets, texts_of, tsvector
-from stillroom.features.search.tables import search_images
-from stillroom.features.search.values import IndexedImage
-from stillroom.generation.facts import generation_of
-from stillroom.generation.reading import Found
+from stillroom.features.search.tables import Row, image_of, lock_index, search_images
 from stillroom.paths import StorageKey
-from stillroom.store.values import StoredImage
-
-_ADVISORY_LOCK: Final = int.from_bytes(b"stllidx", "big")
-
-Row = tuple[dict[str, Any], dict[str, str]]
-"""Row for `search_images`, and the image's full text by column."""
-
-
-def lock_index(connection: sa.Connection) -> None:
-    """Lock the index until the transaction ends. SQLite has one writer at a time in any case."""
-    if connection.dialect.name != "sqlite":
-        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_ADVISORY_LOCK)))
 
 
 def describe(connection: sa.Connection, rows: Collection[Row]) -> None:
@@ -76,18 +59,3 @@ def _said_of(
         _, names = found.setdefault((row.storage_key.text, row.save_id), (texts, []))
         names += [] if row.tag is None else [row.tag]
     return {save: library_facets(texts, sorted(names)) for save, (texts, names) in found.items()}
-
-
-def image_of(row: sa.Row[Any]) -> IndexedImage:
-    """Convert a row of `search_images` to an index entry."""
-    image = StoredImage(
-        key=StorageKey(row.storage_key),
-        size=row.size,
-        etag=row.etag,
-        modified_ns=row.saved_ns,
-        content_type=row.content_type,
-        sha256=row.sha256,
-        save_id=row.save_id,
-    )
-    facts = None if row.generation is None else generation_of(json.loads(row.generation))
-    return IndexedImage(image, Found(facts, ai_mark=row.ai_mark))

@@ -10,12 +10,13 @@ from collections.abc import AsyncIterator, Collection, Iterator
 from typing import Final
 
 from stillroom.errors import ConfigurationError
+from stillroom.maintenance.inspection.port import Inspected, UnexpectedFile
 from stillroom.paths import (
     COMPUTE_PREFIX,
     MAX_KEY_BYTES,
     KeyPrefix,
     StorageKey,
-    is_manifest,
+    is_reserved,
     is_segment,
 )
 from stillroom.store.disk.attributes import Attributes
@@ -26,14 +27,12 @@ from stillroom.store.disk.data_directory import (
     take,
     translate_os_errors,
 )
-from stillroom.store.disk.folder_cache import FolderCache
 from stillroom.store.disk.folders import Folders
 from stillroom.store.disk.image import DiskImage, etag_at
-from stillroom.store.disk.listing import list_entries
+from stillroom.store.disk.listing import UNCACHED, list_entries
 from stillroom.store.disk.openat2 import closing
 from stillroom.store.disk.storage import DiskImageStorage
 from stillroom.store.disk.threads import DiskThreads
-from stillroom.store.inspection import Inspected, UnexpectedFile
 from stillroom.store.values import ListQuery, SaveRules, StoredImage
 
 _BATCH: Final = 1000
@@ -61,8 +60,8 @@ class DiskInspection:
         self, prefix: KeyPrefix, after: str
     ) -> AsyncIterator[StorageKey | UnexpectedFile]:
         """Yield the keys of all images, then all unexpected files."""
-        query = ListQuery(prefix, after=after, limit=_BATCH, manifests=True)
-        keys = list_entries(self._data_directory, query, FolderCache(0))
+        query = ListQuery(prefix, after=after, limit=_BATCH, reserved=True)
+        keys = list_entries(self._data_directory, query, UNCACHED)
         while batch := await self._threads.run(take, keys, _BATCH):
             for key in batch:
                 yield StorageKey(key)
@@ -191,7 +190,7 @@ def _find_unexpected_below(
 
 def _explain_unexpected(entry: os.DirEntry[str], key: str) -> str | None:
     """Return why a directory entry is unexpected, or None if it is an image or a folder."""
-    is_named = is_segment(entry.name) or (is_manifest(key) and entry.is_file(follow_symlinks=False))
+    is_named = is_segment(entry.name) or (is_reserved(key) and entry.is_file(follow_symlinks=False))
     if not is_named:
         return "not a valid path"
     if len(key.encode()) > MAX_KEY_BYTES:

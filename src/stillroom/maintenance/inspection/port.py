@@ -1,4 +1,4 @@
-"""Maintenance interface of a store, in addition to the storage port; for `stillroom verify`."""
+"""Interface for inspecting a store, in addition to the storage port; for `stillroom verify`."""
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass

@@ -5,9 +5,11 @@ import tracemalloc
 
 import pytest
 
-from stillroom.store.upload_checks import HEAD_BYTES, TAIL_BYTES, UploadChecks
-from stillroom.store.values import SaveRules
+from stillroom.features.search.file_ends import HEAD_BYTES, TAIL_BYTES, PassedBytes, UploadEnds
+from stillroom.paths import StorageKey
+from stillroom.store.values import StoredImage
 
+IMAGE = StoredImage(StorageKey("compute/a.png"), 1, '"a"', 1, "image/png", None, "id")
 DATA = random.Random(1).randbytes(TAIL_BYTES + 2 * HEAD_BYTES)
 
 
@@ -17,12 +19,15 @@ DATA = random.Random(1).randbytes(TAIL_BYTES + 2 * HEAD_BYTES)
 )
 def test_both_ends_are_kept_and_of_a_small_file_all(size: int, step: int) -> None:
     data = DATA[:size]
-    checks = UploadChecks(SaveRules(len(DATA)))
+    seen: list[tuple[StoredImage, PassedBytes]] = []
+    ends = UploadEnds(lambda *saved: seen.append(saved))
     for start in range(0, size, step):
-        checks.count(data[start : start + step])
+        ends.passed(data[start : start + step])
 
-    passed = checks.passed()
+    ends.saved(IMAGE)
 
+    [(image, passed)] = seen
+    assert image is IMAGE
     assert passed.tail == data[-TAIL_BYTES:]
     assert passed.head == (data if size <= TAIL_BYTES else data[:HEAD_BYTES])
     assert passed.kept_bytes == (size if size <= TAIL_BYTES else HEAD_BYTES + TAIL_BYTES)
@@ -31,11 +36,11 @@ def test_both_ends_are_kept_and_of_a_small_file_all(size: int, step: int) -> Non
 
 
 def test_many_small_pieces_take_no_more_memory_than_their_bytes() -> None:
-    checks = UploadChecks(SaveRules(len(DATA)))
+    ends = UploadEnds(lambda *_: None)
     tracemalloc.start()
     try:
         for start in range(0, len(DATA), 2):
-            checks.count(DATA[start : start + 2])
+            ends.passed(DATA[start : start + 2])
         kept, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

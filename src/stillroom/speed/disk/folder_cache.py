@@ -17,8 +17,8 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from stillroom.store.disk.inotify import IN_IGNORED, IN_Q_OVERFLOW, Inotify, reports_all_changes
-from stillroom.store.disk.names import SortedNames
+from stillroom.speed.disk.inotify import IN_IGNORED, IN_Q_OVERFLOW, Inotify, reports_all_changes
+from stillroom.speed.disk.sorted_names import SortedNames
 
 _MAX_FOLDERS: Final = 1024
 """Maximum number of watched folders. A watch uses about a kilobyte of kernel memory."""

@@ -1,0 +1,118 @@
+"""Permission check and query parameters of the media library's operations."""
+
+import re
+import uuid
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, Final
+
+from fastapi import Request
+
+from stillroom.features.search.facts_query import FactsParameters, Tags
+from stillroom.paths import StorageKey, path_of_key
+from stillroom.store.api.call import Call
+from stillroom.store.auth.grants import Authorize
+from stillroom.store.http.parameters import (
+    DEFAULT_LIMIT,
+    ContentType,
+    Parameter,
+    moment,
+    page_size,
+    repeatable,
+    resource_id,
+    visible_name,
+)
+
+MAX_LIMIT: Final = 1000
+
+_SHA256 = re.compile(r"[0-9A-Fa-f]{64}", re.ASCII)
+
+
+async def library_call(request: Request, authorize: Authorize) -> Call:
+    """Return the authenticated request if its token grants access to the whole library."""
+    call = await Call.of(request, authorize)
+    call.grant.require_everywhere("media")
+    return call
+
+
+def _sha256(text: str) -> bytes:
+    if not _SHA256.fullmatch(text):
+        raise ValueError("must be 64 hexadecimal digits")
+    return bytes.fromhex(text)
+
+
+def _boolean(text: str) -> bool:
+    if text not in ("true", "false"):
+        raise ValueError("must be true or false")
+    return text == "true"
+
+
+_AfterId = Annotated[
+    uuid.UUID | None,
+    Parameter(
+        resource_id,
+        {"type": "string", "format": "uuid"},
+        "Only items older than this id, the last one of the previous page.",
+    ),
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PageParameters:
+    """Query parameters for listing dead letters, which are deletions that failed permanently."""
+
+    limit: Annotated[int, page_size("Letters", MAX_LIMIT)] = DEFAULT_LIMIT
+    start_after: _AfterId = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MediaParameters:
+    """Query parameters of `GET /media-resources`. A filter that is None matches all resources."""
+
+    limit: Annotated[int, page_size("Resources", MAX_LIMIT)] = DEFAULT_LIMIT
+    start_after: _AfterId = None
+    content_hash: Annotated[
+        bytes | None,
+        Parameter(_sha256, {"type": "string", "pattern": "^[0-9A-Fa-f]{64}$"}, "SHA-256."),
+    ] = None
+    content_type: ContentType = None
+    resource_type: Annotated[str | None, visible_name()] = None
+    created_from: Annotated[datetime | None, moment("Created at this time or later.")] = None
+    created_before: Annotated[datetime | None, moment("Created before this time.")] = None
+    facts: FactsParameters
+    tags: Tags = ()
+    source_keys: Annotated[
+        tuple[StorageKey, ...],
+        repeatable(
+            "source_key",
+            "Only resources ingested from this storage key, or from one of several.",
+            lambda text: StorageKey.of_image(path_of_key(text, at=())),
+        ),
+    ] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChangeParameters:
+    """Query parameters of the operation that changes a resource."""
+
+    only_unset: Annotated[
+        bool,
+        Parameter(
+            _boolean,
+            {"type": "boolean"},
+            "`true` sets only properties that are null, and ignores the rest.",
+        ),
+    ] = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemovedTagsParameters:
+    """Query parameters of the operation that removes tags."""
+
+    tags: Annotated[
+        tuple[str, ...],
+        repeatable(
+            "tag",
+            "Tags to remove. Without this parameter and without a body, all tags are removed.",
+        ),
+    ] = ()

@@ -1,0 +1,1 @@
+"""Maintenance interface of a store, in addition to the storage port."""

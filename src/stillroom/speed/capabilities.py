@@ -1,0 +1,60 @@
+"""Optional capabilities of storage backends for faster responses."""
+
+from typing import Protocol, runtime_checkable
+
+from stillroom.paths import StorageKey
+from stillroom.store.values import LocalImage, OpenedImage, RemoteImage, StoredImage
+
+
+@runtime_checkable
+class ServesNow(Protocol):
+    """Optional capability of a disk: reading images without waiting, for `fast_path`."""
+
+    def locate_now(self, key: StorageKey, known: StoredImage | None = None) -> LocalImage:
+        """Open an image, like `ImageStorage.locate`.
+
+        `known` is metadata that was read earlier. It is reused if the image is still the same
+        version, which is faster than reading it again.
+        """
+        ...
+
+    def is_current(self, image: StoredImage) -> bool:
+        """Return whether the stored image is still this version; False if unknown. Never raises."""
+        ...
+
+    def read_now(self, image: StoredImage, start: int, into: memoryview) -> bool:
+        """Read bytes from offset `start` into `into`, if the image is still the same version.
+
+        Never raises. Returns False if the bytes cannot be read without waiting.
+        """
+        ...
+
+    def is_missing(self, key: StorageKey) -> bool:
+        """Return True if the image certainly does not exist. False if unknown."""
+        ...
+
+
+@runtime_checkable
+class RedirectsNow(Protocol):
+    """Optional capability of a bucket: locating images without waiting, for `fast_path`."""
+
+    def redirect_now(self, key: StorageKey) -> RemoteImage | None:
+        """Return the URL if the image is known to exist, or need not be checked."""
+        ...
+
+
+@runtime_checkable
+class PinsNames(Protocol):
+    """Optional capability of a disk: file names for a proxy such as nginx on the same machine.
+
+    A pinned name leads to one version of an image for at least a minute, even if the image is
+    replaced or deleted. The name has two segments of ASCII letters, digits and hyphens.
+    """
+
+    def known_name(self, image: StoredImage) -> str | None:
+        """Return the name of the hard link to this version, or None if there is none yet."""
+        ...
+
+    async def pinned_name(self, image: OpenedImage) -> str | None:
+        """Create and return a pinned name; None if the server must send the bytes itself."""
+        ...

@@ -1,0 +1,82 @@
+"""`FastDiskStorage`: the disk storage with caches, and reads that do not wait."""
+
+from typing import Final
+
+from stillroom.paths import StorageKey
+from stillroom.speed.disk.folder_cache import FolderCache
+from stillroom.speed.disk.inotify import reports_all_changes
+from stillroom.speed.disk.known_files import KnownFiles
+from stillroom.speed.disk.pinned_names import PinnedNames
+from stillroom.speed.disk.recent_facts import RecentFacts
+from stillroom.store.capabilities import UNWATCHED, ChangeObserver
+from stillroom.store.disk.data_directory import DataDirectory
+from stillroom.store.disk.image import DiskImage
+from stillroom.store.disk.openat2 import is_absent, open_by_kernel
+from stillroom.store.disk.storage import READ_FLAGS, DiskImageStorage
+from stillroom.store.values import ListQuery, OpenedImage, Page, SaveRules, StoredImage
+
+LIST_CACHE_BYTES: Final = 64 * 1024**2
+"""Memory for caching the names of one to three million images, depending on their length."""
+
+
+class FastDiskStorage(DiskImageStorage):
+    """`DiskImageStorage` with caches, which implements `ServesNow` and `PinsNames`."""
+
+    def __init__(
+        self,
+        data_directory: DataDirectory,
+        rules: SaveRules,
+        *,
+        min_free_bytes: int = 0,
+        list_cache_bytes: int = LIST_CACHE_BYTES,
+        changes: ChangeObserver = UNWATCHED,
+    ) -> None:
+        """Store images like `DiskImageStorage`.
+
+        `list_cache_bytes` limits the memory for names of large folders (0: no cache).
+        """
+        self._folder_cache = FolderCache(list_cache_bytes)
+        super().__init__(
+            data_directory,
+            rules,
+            min_free_bytes=min_free_bytes,
+            changes=changes,
+            folder_names=self._folder_cache,
+            describe_file=RecentFacts(data_directory.fd).describe_file,
+        )
+        self._known_files = KnownFiles(data_directory.fd, READ_FLAGS)
+        self._reports_all_changes = reports_all_changes(data_directory.fd)
+        self._opens_by_kernel = data_directory.open_contained is open_by_kernel
+        self._pinned_names = PinnedNames(data_directory, self._threads)
+
+    def is_current(self, image: StoredImage) -> bool:
+        """Return whether this is still the stored version. False if statx is unreliable."""
+        return self._reports_all_changes and self._known_files.is_current(image)
+
+    def read_now(self, image: StoredImage, start: int, into: memoryview) -> bool:
+        """Read from the page cache if the file at the path is still this version."""
+        return self._opens_by_kernel and self._known_files.read_now(image, start, into)
+
+    def is_missing(self, key: StorageKey) -> bool:
+        """Return whether the image does not exist. Faster than catching an exception."""
+        return self._opens_by_kernel and is_absent(self._data_directory.fd, key.text)
+
+    def known_name(self, image: StoredImage) -> str | None:
+        """Return the pinned name of this version, or None if it has none yet."""
+        return self._pinned_names.find(image.save_id)
+
+    async def pinned_name(self, image: OpenedImage) -> str | None:
+        """Create a pinned name for this version; see `pinned_names.py`."""
+        return await self._pinned_names.name(image) if isinstance(image, DiskImage) else None
+
+    async def list(self, query: ListQuery) -> Page:
+        """List a page of keys, and sort new names in the cache for the next page; see ADR 0010."""
+        page = await super().list(query)
+        if not self._folder_cache.is_sorted and not self._threads.is_closed:
+            self._threads.start(self._folder_cache.sort)
+        return page
+
+    def _release(self) -> None:
+        self._pinned_names.close()
+        self._folder_cache.close()
+        super()._release()

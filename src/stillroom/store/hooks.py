@@ -1,0 +1,105 @@
+"""Hooks with which features take part in the operations on images. The core works without any."""
+
+import functools
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple, Protocol
+
+from fastapi import Response
+
+from stillroom.paths import StorageKey
+from stillroom.store.http.fields import Fields
+from stillroom.store.http.serving import ImageAnswer
+from stillroom.store.values import Condition, OpenedImage, StoredImage
+
+if TYPE_CHECKING:
+    from stillroom.store.api.call import Call
+    from stillroom.store.api.images import ImageOperations
+
+Finish = Callable[[StoredImage], Awaitable[Mapping[str, object]]]
+"""Function that is called after a save. It returns additional members of the JSON response."""
+
+Delete = Callable[[StorageKey, Condition], Awaitable[None]]
+"""Function that deletes an image, as `ImageStorage.delete` does."""
+
+
+class RequestHeader(NamedTuple):
+    """Request header with its description and an example for the OpenAPI document."""
+
+    name: str
+    description: str
+    example: str
+
+
+class ReadHook(Protocol):
+    """Hook that adds the query parameters of the dataclass `query` to GET and HEAD of an image."""
+
+    query: ClassVar[type]
+
+    async def respond(
+        self, call: "Call", key: StorageKey, operations: "ImageOperations"
+    ) -> Response | None:
+        """Return the response to an authorized request, or None to send the stored image."""
+
+
+class SaveHook(Protocol):
+    """Hook that handles request headers of a save. Other saves do not call it."""
+
+    headers: ClassVar[tuple[RequestHeader, ...]]
+
+    async def prepare(self, fields: Fields) -> Finish | None:
+        """Check the headers before the save. An error means that the image is not saved."""
+
+
+class EntryHook(Protocol):
+    """Hook that adds members to the images of `GET /storage/entries`."""
+
+    async def members(
+        self, images: Sequence[StoredImage], deadline: float
+    ) -> Mapping[StorageKey, Mapping[str, object]]:
+        """Return members by key. Members that are unknown at `deadline` (loop time) are null."""
+
+
+class DeleteHook(Protocol):
+    """Hook around the deletion of an image by a client."""
+
+    async def delete(self, key: StorageKey, condition: Condition, proceed: Delete) -> None:
+        """Delete an image. `proceed` calls the next hook or the storage, with the same errors."""
+
+
+class BodyDelegate(Protocol):
+    """Hook that lets a proxy send the bytes of an image."""
+
+    async def delegate(
+        self, fields: Fields, answer: ImageAnswer, image: OpenedImage
+    ) -> ImageAnswer | None:
+        """Return a response without a body, or None. The caller may close `image` afterwards."""
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """All hooks of a store, in the order in which they are called."""
+
+    read: tuple[ReadHook, ...] = ()
+    save: tuple[SaveHook, ...] = ()
+    entries: tuple[EntryHook, ...] = ()
+    delete: tuple[DeleteHook, ...] = ()
+    body: BodyDelegate | None = None
+
+    @property
+    def save_headers(self) -> Sequence[RequestHeader]:
+        """Request headers that the save hooks handle."""
+        return [header for hook in self.save for header in hook.headers]
+
+    @functools.cached_property
+    def save_fields(self) -> frozenset[str]:
+        """Lower-case names of the request headers that the save hooks handle."""
+        return frozenset(header.name.lower() for header in self.save_headers)
+
+    async def prepare_save(self, fields: Fields) -> Sequence[Finish]:
+        """Call the save hooks, and return the functions to call after the save."""
+        prepared = [await hook.prepare(fields) for hook in self.save]
+        return [finish for finish in prepared if finish is not None]
+
+
+NO_HOOKS: Final = Hooks()

@@ -1,0 +1,6 @@
+"""Values of thumbnail parameters."""
+
+from typing import Literal
+
+Fit = Literal["contain", "cover"]
+Format = Literal["webp", "jpeg", "png"]
