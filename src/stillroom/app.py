@@ -14,7 +14,6 @@ from starlette.middleware.cors import CORSMiddleware
 from stillroom import __version__
 from stillroom.assembly import Parts, Reports, assemble
 from stillroom.errors import StillroomError
-from stillroom.features.database.config import PostgresConfig
 from stillroom.features.database.settings import DatabaseSettings
 from stillroom.features.gallery.page import Gallery, gallery_router
 from stillroom.features.gallery.settings import GallerySettings
@@ -131,12 +130,8 @@ def create_app(settings: Settings) -> FastAPI:
 def _report_process(settings: Settings) -> None:
     exceeded_reports.add(count_exceeded)
     report_confinement()
-    database = (
-        "postgresql"
-        if isinstance(settings.section(DatabaseSettings).rows, PostgresConfig)
-        else "sqlite"
-    )
-    metrics.report_build(__version__, storage=settings.storage.kind, database=database)
+    database = settings.section(DatabaseSettings).rows
+    metrics.report_build(__version__, storage=settings.storage.kind, database=database.kind)
 
 
 def _report_disk(parts: Parts) -> None:

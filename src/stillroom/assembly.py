@@ -312,9 +312,8 @@ async def opened_inspection(settings: Settings) -> AsyncIterator[Inspection]:
 
 
 def _disk_of(settings: Settings) -> Callable[..., ImageStorage]:
-    return functools.partial(
-        FastDiskStorage, list_cache_bytes=settings.section(SpeedSettings).list_cache_bytes
-    )
+    cache_bytes = settings.section(SpeedSettings).list_cache_bytes
+    return functools.partial(FastDiskStorage, list_cache_bytes=cache_bytes)
 
 
 def _names_in_data_dir(settings: Settings) -> list[str]:

@@ -59,13 +59,14 @@ def serve(settings: Settings, *, sign_in_link: bool = False) -> None:
     gallery = settings.section(GallerySettings).gallery
     if gallery and sign_in_link and settings.jwt_algorithm == "HS256":
         _print_sign_in_link(settings)
-    bounds = bounds_of(settings.section(SpeedSettings))
+    speed = settings.section(SpeedSettings)
+    bounds = bounds_of(speed)
     with _shared_metrics() if settings.workers > 1 else contextlib.nullcontext():
         config = uvicorn.Config(
             functools.partial(_create_app_or_exit, settings, os.getpid()),
             factory=True,
             workers=settings.workers,
-            http=ConnectionFactory(settings.section(SpeedSettings), bounds),  # type: ignore[arg-type]  # as good as a class
+            http=ConnectionFactory(speed, bounds),  # type: ignore[arg-type]  # as good as a class
             loop="uvloop",
             ws="none",
             lifespan="on",

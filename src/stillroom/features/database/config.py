@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 
 @dataclass(frozen=True, slots=True)
@@ -11,6 +12,7 @@ class SqliteConfig:
     Several processes may share the file. If `durable` is False, no write waits for the disk.
     """
 
+    kind: ClassVar = "sqlite"
     file: Path
     durable: bool = True
 
@@ -19,6 +21,7 @@ class SqliteConfig:
 class PostgresConfig:
     """Configuration of a PostgreSQL database. The URL is never logged, because of its password."""
 
+    kind: ClassVar = "postgresql"
     url: str = field(repr=False)
 
 
