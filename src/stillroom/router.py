@@ -64,7 +64,11 @@ def sign_in_of(settings: Settings) -> SignIn | None:
 def _router(parts: Parts, images: ImageOperations) -> APIRouter:
     storage, authorize, library = parts.storage, parts.authorize, parts.library
     runs = RunOperations(
-        library.runs, library.run_deletions, RunListing(storage), library.retention, authorize
+        library.runs,
+        library.run_deletions,
+        RunListing(storage),
+        authorize,
+        library.retention.expected_run_end,
     )
     signing = UrlSigning(authorize, parts.signer, parts.signed_images_url)
     media = MediaOperations(
@@ -78,7 +82,7 @@ def _router(parts: Parts, images: ImageOperations) -> APIRouter:
         ("/storage/images", images),
         ("/storage/entries", EntryListing(images)),
         ("/storage/archive", Archives(storage, authorize)),
-        ("/storage/metadata", MetadataOperation(images, library.retention)),
+        ("/storage/metadata", MetadataOperation(images, library.retention.expected_expiration)),
         ("/storage/search", SearchOperation(library.database, authorize)),
         ("/storage/delete", Deletions(images)),
         ("/storage/copy", Copies(images)),

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -11,7 +12,6 @@ from pydantic import BaseModel
 
 from stillroom.errors import BackendUnavailable
 from stillroom.features.metadata.metrics import count_mark, count_reading
-from stillroom.features.retention.evaluator import RetentionEvaluator
 from stillroom.generation.reading import Found, find_by_reading, reader_of
 from stillroom.paths import StorageKey
 from stillroom.store.api.call import Call
@@ -59,10 +59,14 @@ class ImageMetadataAndEnd(ImageMetadata):
 
 @dataclass(frozen=True, slots=True)
 class MetadataOperation:
-    """Operation that returns the metadata of one image."""
+    """Operation that returns the metadata of one image.
+
+    Attributes:
+        expiration: Find the expiration of an image, or None if it has none.
+    """
 
     images: ImageOperations
-    retention: RetentionEvaluator
+    expiration: Callable[[StoredImage], Awaitable[datetime | None]] | None = None
 
     @Operation(
         "GET",
@@ -98,9 +102,10 @@ class MetadataOperation:
 
     async def _expires_at(self, image: StoredImage) -> datetime | None:
         """Return an image's expiration, or None if it has none or the database is too slow."""
-        with contextlib.suppress(BackendUnavailable, TimeoutError):
-            async with asyncio.timeout(_EXPIRATION_TIMEOUT_S):
-                return await self.retention.expected_expiration(image)
+        if self.expiration is not None:
+            with contextlib.suppress(BackendUnavailable, TimeoutError):
+                async with asyncio.timeout(_EXPIRATION_TIMEOUT_S):
+                    return await self.expiration(image)
         return None
 
 

@@ -195,6 +195,11 @@ class RetentionEvaluator:
 
     # A run -------------------------------------------------------------------------------
 
+    async def expected_run_end(self, folder: str, published_ns: int) -> datetime | None:
+        """Return the time at which a run expires, as `expected_run_expiration` finds it."""
+        expiration = await self.expected_run_expiration(folder, published_ns)
+        return None if expiration is None else expiration.at
+
     async def expected_run_expiration(self, folder: str, published_ns: int) -> Expiration | None:
         """Return a run's expiration; None if it is kept, or if it depends on other runs."""
         touching, covering = self.rules.touching(folder), self.rules.covering(folder)

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, Final, Literal
@@ -13,7 +13,6 @@ from starlette.responses import StreamingResponse
 
 from stillroom.errors import BackendUnavailable, InvalidParameter, InvalidPath
 from stillroom.features.database.clock import to_nanoseconds
-from stillroom.features.retention.evaluator import RetentionEvaluator
 from stillroom.features.runs.deletion import RunDeletions
 from stillroom.features.runs.listing import Run, RunListing
 from stillroom.features.runs.manifest import manifest_key
@@ -120,13 +119,18 @@ class DeletedRun(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class RunOperations:
-    """Operations that list, publish, read and delete runs."""
+    """Operations that list, publish, read and delete runs.
+
+    Attributes:
+        expiration: Find when a run expires from its folder and the time of its publication
+            (nanoseconds), or None if it is kept.
+    """
 
     runs: Runs
     deletions: RunDeletions
     listing: RunListing
-    retention: RetentionEvaluator
     authorize: Authorize
+    expiration: Callable[[str, int], Awaitable[datetime | None]] | None = None
 
     @Operation(
         "GET", "", (401, 403, 501, 503), answer=list[ListedRun], query=RunsParameters, is_paged=True
@@ -151,14 +155,14 @@ class RunOperations:
     async def _respond(self, page: Sequence[Run]) -> Response:
         """Return runs as JSON. Expirations are null if the database does not respond in time."""
         expirations = dict[str, datetime]()
-        find = self.retention.expected_run_expiration
-        with contextlib.suppress(BackendUnavailable, TimeoutError):
-            async with asyncio.timeout(_EXPIRATIONS_TIMEOUT_S):
-                for run in page:
-                    if run.published_at is not None:
-                        expiration = await find(run.folder, to_nanoseconds(run.published_at))
-                        if expiration is not None:
-                            expirations[run.folder] = expiration.at
+        if (find := self.expiration) is not None:
+            with contextlib.suppress(BackendUnavailable, TimeoutError):
+                async with asyncio.timeout(_EXPIRATIONS_TIMEOUT_S):
+                    for run in page:
+                        if run.published_at is not None:
+                            at = await find(run.folder, to_nanoseconds(run.published_at))
+                            if at is not None:
+                                expirations[run.folder] = at
         return json_answer([_as_json(run, expirations.get(run.folder)) for run in page])
 
     async def _list(self, parameters: RunsParameters, visible: ImagePrefix) -> AsyncIterator[Run]:
