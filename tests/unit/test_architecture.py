@@ -1,6 +1,7 @@
-"""The picture in ARCHITECTURE.md shows the imports as they are, and files are short."""
+"""The pictures in ARCHITECTURE.md show the imports as they are, and files are short."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import grimp
@@ -13,12 +14,16 @@ MAP = ROOT / "ARCHITECTURE.md"
 @pytest.fixture(scope="module")
 def imports() -> dict[str, set[str]]:
     """Which room imports which, `TYPE_CHECKING` included."""
+    return _imports(_room_of)
+
+
+def _imports(name_of: Callable[[str], str]) -> dict[str, set[str]]:
     graph = grimp.build_graph("stillroom", cache_dir=None)
     found: dict[str, set[str]] = {}
     for module in graph.modules:
-        room = _room_of(module)
+        room = name_of(module)
         for imported in graph.find_modules_directly_imported_by(module):
-            other = _room_of(imported)
+            other = name_of(imported)
             if room and other and other != room:
                 found.setdefault(room, set()).add(other)
     return found
@@ -27,6 +32,11 @@ def imports() -> dict[str, set[str]]:
 def _room_of(module: str) -> str:
     parts = module.split(".")
     return parts[1] if len(parts) > 1 else ""
+
+
+def _feature_of(module: str) -> str:
+    parts = module.split(".")
+    return parts[2] if len(parts) > 2 and parts[1] == "features" else ""
 
 
 def _reaches(imports: dict[str, set[str]], start: str) -> set[str]:
@@ -50,14 +60,22 @@ def arrows_to_draw(imports: dict[str, set[str]]) -> set[tuple[str, str]]:
     }
 
 
-def test_the_picture_has_the_arrows_of_the_imports(imports: dict[str, set[str]]) -> None:
-    picture = re.search(r"```mermaid\n(.*?)```", MAP.read_text(), re.DOTALL)
-    assert picture, "ARCHITECTURE.md has a picture of the rooms"
-    drawn = set(re.findall(r"^ *(\w+) --> (\w+)$", picture[1], re.MULTILINE))
+@pytest.mark.parametrize(("index", "name_of"), [(0, _room_of), (1, _feature_of)])
+def test_the_pictures_have_the_arrows_of_the_imports(
+    index: int, name_of: Callable[[str], str]
+) -> None:
+    pictures = re.findall(r"```mermaid\n(.*?)```", MAP.read_text(), re.DOTALL)
+    assert len(pictures) == 2, "ARCHITECTURE.md has pictures of the rooms and of the features"
+    drawn = set(re.findall(r"^ *(\w+) --> (\w+)$", pictures[index], re.MULTILINE))
 
-    missing = arrows_to_draw(imports) - drawn
-    wrong = drawn - arrows_to_draw(imports)
-    assert (missing, wrong) == (set(), set())
+    wanted = arrows_to_draw(_imports(name_of))
+    assert (wanted - drawn, drawn - wanted) == (set(), set())
+
+
+def test_each_feature_is_described() -> None:
+    folders = {path.parent.name for path in (ROOT / "src/stillroom/features").glob("*/__init__.py")}
+
+    assert folders == set(re.findall(r"^\*\*(\w+)\*\*: ", MAP.read_text(), re.MULTILINE)) & folders
 
 
 def test_each_room_has_a_row_in_the_table(imports: dict[str, set[str]]) -> None:
