@@ -21,7 +21,7 @@ class MediaDatabase(Database):
 
     @classmethod
     def connect(cls, config: RowsConfig) -> "RowsEngine":
-        """As in `Database`. Texts and tags of resources are added to the search index."""
+        """Connect like `Database`, and add texts and tags of resources to the search index."""
         from stillroom.features.library.rows.words import describe, reword
 
         engine = super().connect(config)
