@@ -15,6 +15,7 @@ from contract.deleting import DeletingContract
 from contract.listing import ListingContract
 from contract.saving import SavingContract
 from contract.suite import StorageContract
+from stillroom.speed.disk.storage import FastDiskStorage
 from stillroom.store.disk import listing
 from stillroom.store.disk.data_directory import DataDirectory
 from stillroom.store.disk.openat2 import open_by_walk
@@ -35,9 +36,10 @@ class TestDiskWithoutOpenat2(SavingContract, ConditionsContract, CopyingContract
     """Paths are walked; `test_an_unusual_name_is_kept_exactly` lists folders a hundred deep."""
 
     @pytest.fixture
-    async def storage(self, tmp_path: Path) -> AsyncIterator[DiskImageStorage]:
-        async for storage in opened(DiskImageStorage, DataDirectory(tmp_path, opener=open_by_walk)):
+    async def storage(self, tmp_path: Path) -> AsyncIterator[FastDiskStorage]:
+        async for storage in opened(FastDiskStorage, DataDirectory(tmp_path, opener=open_by_walk)):
             yield storage
+            storage._folder_cache.close()  # it has a descriptor while it watches folders
 
 
 class TestDiskWithoutNamelessFiles(SavingContract, ConditionsContract, CopyingContract):
@@ -46,19 +48,21 @@ class TestDiskWithoutNamelessFiles(SavingContract, ConditionsContract, CopyingCo
     @pytest.fixture
     async def storage(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> AsyncIterator[DiskImageStorage]:
+    ) -> AsyncIterator[FastDiskStorage]:
         monkeypatch.setattr(DataDirectory, "_probe_nameless_files", lambda _: False)
-        async for storage in opened(DiskImageStorage, DataDirectory(tmp_path)):
+        async for storage in opened(FastDiskStorage, DataDirectory(tmp_path)):
             yield storage
+            storage._folder_cache.close()  # it has a descriptor while it watches folders
 
 
 class TestDiskWithoutSyncs(SavingContract, ConditionsContract, CopyingContract, DeletingContract):
     """Nothing that is written or removed is synced."""
 
     @pytest.fixture
-    async def storage(self, tmp_path: Path) -> AsyncIterator[DiskImageStorage]:
-        async for storage in opened(DiskImageStorage, DataDirectory(tmp_path, durable=False)):
+    async def storage(self, tmp_path: Path) -> AsyncIterator[FastDiskStorage]:
+        async for storage in opened(FastDiskStorage, DataDirectory(tmp_path, durable=False)):
             yield storage
+            storage._folder_cache.close()  # it has a descriptor while it watches folders
 
 
 class TestDiskThatRemembersNoFolder(ListingContract):

@@ -51,13 +51,14 @@ def config(request: pytest.FixtureRequest) -> RowsConfig:
 IMPORTED_WHEN_IT_SERVES = """
 import asyncio, sys
 from pathlib import Path
-from stillroom.features.database.config import SqliteConfig
+from stillroom.assembly import _ROWS, assemble
 from stillroom.features.library.database import MediaDatabase
+from stillroom.settings import AllSettings
 
 async def serve():
-    async with MediaDatabase(SqliteConfig(Path(sys.argv[1]))).kept_open():
-        rows = "stillroom.features.library.rows.repository"
-        print("sqlalchemy" in sys.modules, rows in sys.modules)
+    async with assemble(AllSettings.of_values(data_dir=sys.argv[1])).running():
+        rows = {*_ROWS, *MediaDatabase.modules, "stillroom.features.search.rows"}
+        print("sqlalchemy" in sys.modules, rows <= sys.modules.keys())
 
 print("sqlalchemy" in sys.modules)
 asyncio.run(serve())
@@ -67,7 +68,7 @@ asyncio.run(serve())
 def test_what_opening_needs_is_imported_before_a_server_serves(tmp_path: Path) -> None:
     """It holds up all else for a while: the first saves would wait for it."""
     ran = subprocess.run(
-        [sys.executable, "-c", IMPORTED_WHEN_IT_SERVES, tmp_path / "library.db"],
+        [sys.executable, "-c", IMPORTED_WHEN_IT_SERVES, tmp_path],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
 
@@ -145,6 +146,58 @@ def _half_an_upgrade(alembic: Config, _: str) -> None:
     connection: sa.Connection = alembic.attributes["connection"]
     metadata.tables["media_resources"].create(connection)
     raise KeyError
+
+
+IMPORTED_IN_A_THREAD = """
+import asyncio, importlib.abc, sys, threading
+from pathlib import Path
+from stillroom.features.database.config import SqliteConfig
+from stillroom.features.library.database import MediaDatabase
+from stillroom.features.retention.database import expiry_rows
+from stillroom.features.runs.database import run_deletion_rows
+from stillroom.features.search.database import indexed_rows, search_rows, start_rows
+
+threads = set()
+
+class Finder(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, *_):
+        if name == "sqlalchemy":
+            threads.add(threading.current_thread())
+
+sys.meta_path.insert(0, Finder())
+part = dict(
+    library=MediaDatabase.rows, scans=MediaDatabase.scans, search=search_rows, start=start_rows,
+    indexed=indexed_rows, expiry=expiry_rows, runs=run_deletion_rows,
+)[sys.argv[2]]
+
+async def use():
+    database = MediaDatabase(SqliteConfig(Path(sys.argv[1])))
+    await part(database)
+    await database.close()
+
+asyncio.run(use())
+print(len(threads), threading.main_thread() in threads)
+"""
+
+
+@pytest.mark.parametrize(
+    "part", ["library", "scans", "search", "start", "indexed", "expiry", "runs"]
+)
+def test_the_first_use_imports_the_database_in_a_thread(tmp_path: Path, part: str) -> None:
+    """It takes a second, for which an event loop would serve nobody."""
+    ran = subprocess.run(
+        [sys.executable, "-c", IMPORTED_IN_A_THREAD, tmp_path / "library.db", part],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+
+    assert ran.stdout.split() == ["1", "False"]
+
+
+def test_the_assembly_loads_no_web_framework() -> None:
+    code = (
+        "import stillroom.assembly, sys; sys.exit(bool({'fastapi', 'starlette'} & {*sys.modules}))"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_the_application_is_made_without_importing_a_database() -> None:

@@ -9,13 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from contract.images import RULES, document, manifest_key
 from generation.carriers import png
 from media.library import key
 from services.seaweedfs import BUCKET, KEY_ID, SECRET, SeaweedFS
 from stillroom.errors import BackendUnavailable
+from stillroom.features.database.clock import now
 from stillroom.features.database.config import RowsConfig
+from stillroom.features.database.tables import scans
 from stillroom.features.library.database import MediaDatabase
 from stillroom.features.retention.expiry import never_stops
 from stillroom.features.search import catching_up, comparing, filling, healing
@@ -380,6 +383,18 @@ async def test_a_start_finds_what_the_crash_before_it_has_left_out(
     found = await other.found("wolf", by_path=True, descending=False)
     assert found == ["a/1.png", "new/deep/5.png"]
     assert len(await other.found()) == 5
+
+
+async def test_a_comparison_that_a_wrong_clock_began_is_repeated(
+    workers: tuple[Worker, Worker],
+) -> None:
+    one, other = workers
+    await started(one).catch_up(_at_once)
+    later = now() + timedelta(seconds=30)
+    async with (await one.database.engine()).writing() as connection:
+        await connection.execute(sa.update(scans).values(next_at=later))
+
+    assert await started(other).catch_up(_at_once) is not None
 
 
 @pytest.mark.pairs

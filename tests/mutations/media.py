@@ -1,4 +1,4 @@
-"""Faults of `media` (library, queue, sweeper) and of `derived`."""
+"""Faults of the media library and of thumbnails."""
 
 from mutations.fault import faults
 

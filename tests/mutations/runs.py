@@ -1,4 +1,4 @@
-"""Faults of `media/runs`, `media/retention` and of expiry."""
+"""Faults of runs, retention rules and expiry."""
 
 from mutations.fault import faults
 

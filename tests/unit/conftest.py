@@ -13,7 +13,13 @@ from stillroom.store.disk.openat2 import Opener, open_by_kernel, open_by_walk
 from stillroom.store.disk.storage import DiskImageStorage
 
 
-@pytest.fixture(params=[(FastDiskStorage, open_by_kernel), (DiskImageStorage, open_by_walk)])
+@pytest.fixture(
+    params=[
+        (FastDiskStorage, open_by_kernel),
+        (FastDiskStorage, open_by_walk),
+        (DiskImageStorage, open_by_walk),
+    ]
+)
 async def storage(
     request: pytest.FixtureRequest, tmp_path: Path
 ) -> AsyncIterator[DiskImageStorage]:

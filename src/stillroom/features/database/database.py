@@ -71,7 +71,8 @@ class Database:
 
     @classmethod
     def connect(cls, config: RowsConfig) -> "RowsEngine":
-        """Migrate the database, and return connections to it with the hooks of all features."""
+        """Migrate the database, and return connections. A subclass adds its `TransactionHooks`."""
+        _import(cls.modules)
         from stillroom.features.database.engine import RowsEngine
         from stillroom.features.database.migrations import migrate
 
@@ -90,6 +91,7 @@ class Database:
 
     async def scans(self) -> "ScanRows":
         """Return the access to the background scans. Raises the same exceptions as `engine`."""
+        await self.engine()  # which imports SQLAlchemy in a thread
         from stillroom.features.database.scans import ScanRows
 
         return await self.part(ScanRows)

@@ -54,11 +54,12 @@ log = logging.getLogger("stillroom.media")
 
 @dataclass(slots=True)
 class TransactionHooks:
-    """Functions that run inside the transactions of other features. They must not block.
+    """Functions that run inside the transactions of other features.
 
     Attributes:
         indexing: Called with the rows that are about to be written to the search index.
-        changed: Called with the storage keys of resources whose texts, tags or files have changed.
+        changed: Called with the storage keys of resources whose texts, tags or files have changed,
+            as the last step, since it may wait for a lock.
     """
 
     indexing: list[Callable[[sa.Connection, Collection[Any]], None]] = field(default_factory=list)

@@ -31,6 +31,7 @@ class MediaDatabase(Database):
 
     async def rows(self) -> "MediaRepository":
         """Return the access to the library's rows. Raises the same exceptions as `engine`."""
+        await self.engine()  # which imports SQLAlchemy in a thread
         from stillroom.features.library.rows.repository import MediaRepository
 
         return await self.part(MediaRepository)

@@ -242,7 +242,7 @@ class Sweeper:
                 swept.dead_lettered += 1
                 settlement.dead_lettered.append((mark, text))
                 log.critical(
-                    "gave up deleting %r (deletion reason: %s) after %d attempts: %s; see "
+                    "gave up deleting %r (reason: %s) after %d attempts: %s; see "
                     "`stillroom media dead-letters`",
                     key, reason, mark.attempts, text,
                 )  # fmt: skip
@@ -252,7 +252,7 @@ class Sweeper:
                 settlement.retried.append((mark, text, again_at))
                 due_at = again_at.isoformat(timespec="seconds")
                 log.warning(
-                    "cannot delete %r (deletion reason: %s), will retry at %s: %s",
+                    "cannot delete %r (reason: %s), will retry at %s: %s",
                     key, reason, due_at, text,
                 )  # fmt: skip
             return

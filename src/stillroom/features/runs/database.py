@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
 async def run_deletion_rows(database: Database) -> "RunDeletionRows":
     """Return the access to the unfinished deletions. Raises `BackendUnavailable`."""
+    await database.engine()  # which imports SQLAlchemy in a thread
     from stillroom.features.runs.deletion_rows import RunDeletionRows
 
     return await database.part(RunDeletionRows)

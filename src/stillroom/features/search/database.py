@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 async def search_rows(database: Database) -> "SearchRows":
     """Return the access to the index. Raises `BackendUnavailable`."""
+    await database.engine()  # which imports SQLAlchemy in a thread
     from stillroom.features.search.rows import SearchRows
 
     return await database.part(SearchRows)
@@ -19,6 +20,7 @@ async def search_rows(database: Database) -> "SearchRows":
 
 async def indexed_rows(database: Database) -> "IndexedRows":
     """Return the queries that compare the index with the storage. Raises `BackendUnavailable`."""
+    await database.engine()  # which imports SQLAlchemy in a thread
     from stillroom.features.search.indexed_rows import IndexedRows
 
     return await database.part(IndexedRows)
@@ -26,6 +28,7 @@ async def indexed_rows(database: Database) -> "IndexedRows":
 
 async def start_rows(database: Database) -> "StartScanRows":
     """Return the access to the scan after a start. Raises `BackendUnavailable`."""
+    await database.engine()  # which imports SQLAlchemy in a thread
     from stillroom.features.search.start_rows import StartScanRows
 
     return await database.part(StartScanRows)

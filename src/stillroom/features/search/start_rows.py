@@ -21,9 +21,6 @@ START: Final = "start"
 changes may be missing, or empty if the scan has ended.
 """
 
-_WAIT: Final = timedelta(minutes=1)
-"""More than a statement waits for a lock. Meanwhile another process may begin a scan."""
-
 _EPOCH: Final = datetime.fromtimestamp(0, UTC)
 
 
@@ -61,20 +58,24 @@ class StartScanRows(Rows):
         Return None if another process has claimed it. Otherwise return the time since which changes
         may be missing in the index (`since` or earlier), and the `next_at` to pass to `end`.
         """
-        moment = now()
-        rows = await self._execute(
-            sa.update(scans)
-            .where(_needs_start(started), leases.is_free(scans))
-            .values(
-                **leases.claimed(claim, lease),
-                next_at=moment,
-                after=sa.case((scans.c.after == "", since), else_=scans.c.after),
+        async with self._engine.writing() as connection:
+            row = sa.select(scans.c.name).where(scans.c.name == START).with_for_update()
+            await connection.execute(row)
+            moment = now()  # after the lock: another process may have begun while this one waited
+            claimed = await connection.execute(
+                sa.update(scans)
+                .where(_needs_start(started), leases.is_free(scans))
+                .values(
+                    **leases.claimed(claim, lease),
+                    next_at=moment,
+                    after=sa.case((scans.c.after == "", since), else_=scans.c.after),
+                )
+                .returning(scans.c.after)
             )
-            .returning(scans.c.after)
-        )
+            rows = claimed.all()
         return (rows[0].after, moment) if rows else None
 
 
 def _needs_start(started: datetime) -> sa.ColumnElement[bool]:
     began = scans.c.next_at  # ignored if it is in the future, because a clock was wrong
-    return sa.and_(scans.c.name == START, sa.or_(began < started, began > now() + _WAIT))
+    return sa.and_(scans.c.name == START, sa.or_(began < started, began > now()))
