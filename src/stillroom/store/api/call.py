@@ -1,8 +1,9 @@
 """Authenticated request, whose methods check it in the order that docs/adr/0004 defines.
 
-`OperationRoute` first checks the route, then `Call.of` checks the token. The methods of `Call` then
-check the path and the permission for it, and read the body. The storage is only accessed, and the
-body only read, after all earlier checks have passed.
+`OperationRoute` checks the route. Then each operation checks the token: with `Call.of`, or with
+`ImageOperations.authorize_read`, which also accepts signatures. The methods of `Call` then check
+the path and the permission for it, and read the body. The storage is only accessed, and the body
+only read, after all earlier checks have passed.
 """
 
 import uuid

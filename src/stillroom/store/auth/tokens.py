@@ -123,7 +123,7 @@ class TokenVerifier:
                 or not -_LATEST < time_s < _LATEST  # False for NaN and infinity, too
             ):
                 raise ValueError(f"{name} is not a time")
-            expires = time_s
+            expires = time_s  # of `exp`, the last name
         return expires
 
     def _check_signature(self, token: str, keys: Sequence[str | PublicKey]) -> None:
