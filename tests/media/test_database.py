@@ -184,7 +184,7 @@ print(len(threads), threading.main_thread() in threads)
     "part", ["library", "scans", "search", "start", "indexed", "expiry", "runs"]
 )
 def test_the_first_use_imports_the_database_in_a_thread(tmp_path: Path, part: str) -> None:
-    """It takes a second, for which an event loop would serve nobody."""
+    """It takes a second, in which an event loop would serve no request."""
     ran = subprocess.run(
         [sys.executable, "-c", IMPORTED_IN_A_THREAD, tmp_path / "library.db", part],
         capture_output=True, text=True, check=True,
