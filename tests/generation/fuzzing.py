@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from damaged import IDS, NAMES, ORIGINALS
 from generation import carriers as at
@@ -37,11 +37,14 @@ if TYPE_CHECKING:
 KEPT: Final = Path(__file__).parent / "fuzzed"
 
 _MOST_BYTES: Final = 60_000
+_MOST_KEPT: Final = 4000
 _MOST_CPU_S: Final = 5.0
 """Ten times what the budget allows on one core, since others may keep its caches cold."""
 
 _MOST_ADDRESSES: Final = 2 * 1024**3
 """Of the process, so that a file that takes all memory is a finding and no more."""
+
+T = TypeVar("T")
 
 _EXPECTED: Final = (BrokenHeader, MoreNeeded, TooMuchWork)
 _WORDS: Final = (
@@ -99,10 +102,16 @@ class Fuzzer:
             if wrong:
                 self.violations.append((wrong, data))
             elif is_new and graph is not None:
-                self._graphs.append(graph)
+                self._keep(self._graphs, graph)
             elif is_new:
-                self.pool.append(data)
+                self._keep(self.pool, data)
             yield len(self.pool) + len(self._graphs)
+
+    def _keep(self, pool: list[T], one: T) -> None:
+        if len(pool) < _MOST_KEPT:
+            pool.append(one)
+        else:
+            pool[self._chance.randrange(_MOST_KEPT)] = one
 
     def tried(self, data: bytes) -> tuple[str, bool]:
         """Parse a file: what was wrong ("" if nothing), and whether it reached anything new."""
@@ -179,7 +188,10 @@ class Fuzzer:
     def _graph(self) -> tuple[str, Any]:
         name, graph = self._chance.choice(self._graphs)
         for _ in range(self._chance.choice((1, 2, 4))):
-            graph = self._other(graph)
+            other = self._other(graph)
+            if len(json.dumps(other)) > _MOST_BYTES:  # it grows by repeating parts of itself
+                break
+            graph = other
         return name, graph
 
     def _other(self, value: Any) -> Any:

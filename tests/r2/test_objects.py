@@ -61,7 +61,7 @@ IN_PARTS = [CONTENTS[1], CONTENTS[4], CONTENTS[10]]  # the same headers, sent be
         *(pytest.param(*content, 17 * MIB, id=f"{content[0]}-in parts") for content in IN_PARTS),
     ],
 )
-async def test_what_no_browser_shows_where_it_is_is_an_attachment(
+async def test_a_type_that_no_browser_shows_is_sent_as_an_attachment(
     storage: ImageStorage,
     stub: StubR2,
     name: str,

@@ -15,9 +15,9 @@ def folders_of(key: StorageKey) -> Iterator[str]:
 
 
 def is_copy(copy: StoredImage, original: StoredImage) -> bool:
-    """Return whether `copy` is a copy of this version of `original`, by size, time and hash.
+    """Return whether `copy` and `original` have the same size, save time and hash.
 
-    A copy has the same save time as its original, at least to the microsecond (`DescribedSource`).
+    The save times are compared to the microsecond. A hash that is unknown counts as equal.
     """
     if copy.size != original.size or copy.modified_ns // 1000 != original.modified_ns // 1000:
         return False

@@ -282,8 +282,8 @@ class DerivedImages:
             raise
         except OSError as error:  # no space for a temporary copy, or no file descriptor
             raise BackendUnavailable(
-                "cannot read the image for decoding, because the server has no temporary space or "
-                "too many open files: try again later"
+                "cannot read the image for decoding: the server has too many open files, or no "
+                "temporary space. Try again later"
             ) from error
 
     @contextlib.asynccontextmanager

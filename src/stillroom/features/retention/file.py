@@ -151,7 +151,7 @@ def _is_count(value: object) -> TypeGuard[int]:
 
 def _parse_keep(value: object) -> bool:
     if value is not True:
-        raise ValueError("can only be true: remove it otherwise")
+        raise ValueError("can only be true: to turn it off, remove it")
     return True
 
 

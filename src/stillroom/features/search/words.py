@@ -53,9 +53,9 @@ def facet(name: str, value: str) -> str:
 
 
 def starts_of(names: Iterable[str]) -> list[str]:
-    """Return all suffixes of each name that begin at the start of a word, without punctuation.
+    """Return the rest of each name from each of its words on, without punctuation.
 
-    A prefix search then also finds a later part of a name, and `sdxl` finds `sd_xl_base`.
+    For `sd_xl_base`: `sdxlbase`, `xlbase` and `base`. So a prefix search finds a name by any word.
     """
     found = itertools.chain.from_iterable(_starts_of(name) for name in names)
     return list(itertools.islice(found, _MAX_WORDS))

@@ -99,7 +99,7 @@ class _Packet:
         self._open.append(name)
 
     def _qualify(self, prefixed: str) -> str:
-        """Replace a name's prefix by its namespace, if this module reads properties of that one."""
+        """Replace the prefix of a name by its namespace, if it is one that this module reads."""
         prefix, _, local = prefixed.rpartition(":")
         for declared in reversed(self._declared):
             if prefix in declared:

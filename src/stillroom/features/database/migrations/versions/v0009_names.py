@@ -7,4 +7,4 @@ down_revision: Final = "0008"
 
 
 def upgrade() -> None:
-    """Do nothing, because the next migration empties the search index for the same purpose."""
+    """Do nothing: the next migration empties the search index, which is then rebuilt."""
