@@ -153,7 +153,7 @@ class _Header(FileParts):
         self._image = image
 
     async def read_more(self, start: int, length: int) -> bytes:
-        """Read and return a part of the file. Raise `MoreNeeded` if the parts would be too large."""
+        """Read and return a part of the file. Raise `MoreNeeded` if the parts grow too large."""
         length = min(max(length, _READ_BYTES), self.size - start)
         if length > min(_MAX_READ_BYTES, _MAX_BYTES - self.held) or len(self._parts) > _MAX_READS:
             raise MoreNeeded(start, length)
