@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 KEPT: Final = Path(__file__).parent / "fuzzed"
 
 _MOST_BYTES: Final = 60_000
-_MOST_KEPT: Final = 4000
+_MOST_KEPT: Final = 500
 _MOST_CPU_S: Final = 5.0
 """Ten times what the budget allows on one core, since others may keep its caches cold."""
 
