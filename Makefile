@@ -34,11 +34,11 @@ check: lint audit  ## linters, types, imports and the quick tests: the inner loo
 	$(TESTS) -q -m "not slow and not whole"
 
 # Installing waits for the network, and the linters need one core each.
-test:  ## install and run the tests; 10 minutes
+test:  ## install and run the tests; a quarter of an hour on two cores
 	@$(MAKE) --no-print-directory -j4 lint nginx postgresql exiftool
 	$(TESTS) $(OF_TEST)
 
-test-all: test test-whole test-root test-pythons  ## these, and whole deployments, browsers, crashes; needs root, 40 minutes
+test-all: test test-whole test-root test-pythons  ## these, and whole deployments, browsers, crashes; needs root, about an hour
 
 # Its long tests stand together in their files, and share nothing: each process takes the next one.
 test-whole:  ## of these, what needs no root
