@@ -9,12 +9,13 @@ export PYTHONDONTWRITEBYTECODE :=
 INSTALL := install --quiet --disable-pip-version-check --no-compile
 
 PROGRAMS := npm nginx caddy chromium prometheus wrk mkfs.xfs rsync rclone sqlite3 systemd-analyze exiftool buildah mmdebstrap
-.PHONY: $(PROGRAMS) postgresql help install serve unit check test test-all test-whole clients test-pythons test-oldest test-newest
+.PHONY: $(PROGRAMS) postgresql help help-all install serve unit core check test test-all test-whole clients test-pythons test-oldest test-newest
 .PHONY: coverage mutations flakes test-surroundings bench bench-quick bench-half-open test-root crash cluster saturation soak
 .PHONY: release-check image-check audit lint lint-javascript lint-python format reference async-client lock clean
 
-help:
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' Makefile
+help help-all:
+	@awk -F ':.*#[#-] ' -v all=$(filter help-all,$@) '/^[a-z-]+:.*## / || all && /^[a-z-]+:.*#- / \
+		{ printf "make %-18s %s\n", $$1, $$2 } END { if (!all) print "make help-all lists the others" }' Makefile
 
 install: $(STAMP)/server
 
@@ -22,15 +23,18 @@ install: $(STAMP)/server
 serve: install  ## install and start the server (http://127.0.0.1:8000)
 	@exec $(BIN)/stillroom serve --sign-in-link
 
-# Four loops; CONTRIBUTING.md, "Tests", says what is in them and how long they may take.
-# Four processes on two cores: most of a test is waiting, for services and for time-outs.
+# CONTRIBUTING.md, "Tests", describes the loops. Four processes on two cores, since most tests wait for services.
 TESTS := $(BIN)/pytest -n 4 --dist loadscope
 OF_TEST := -m "not whole and not root and not release"
 
 unit: $(STAMP)/dev  ## the tests without a server or a service; 15 seconds
 	$(TESTS) -q -m "not slow" tests/unit
 
-check: lint audit  ## linters, types, imports and the quick tests: the inner loop; a minute
+core: $(STAMP)/core.installed  ## the tests of the store alone, installed without its features; two minutes
+	@for library in sqlalchemy alembic aiosqlite psycopg PIL; do ! $(STAMP)/core/bin/python -c "import $$library" 2> /dev/null || exit 1; done
+	$(STAMP)/core/bin/pytest -n 4 --dist loadscope -q -m "not whole" tests/contract tests/core
+
+check: lint audit  ## linters, types, imports and the quick tests: a minute
 	$(TESTS) -q -m "not slow and not whole"
 
 # Installing waits for the network, and the linters need one core each.
@@ -38,17 +42,17 @@ test:  ## install and run the tests; a quarter of an hour on two cores
 	@$(MAKE) --no-print-directory -j4 lint nginx postgresql exiftool
 	$(TESTS) $(OF_TEST)
 
-test-all: test test-whole test-root test-pythons  ## these, and whole deployments, browsers, crashes; needs root, about an hour
+test-all: test test-whole test-root test-pythons  ## these tests, and those of deployments, browsers and crashes; needs root, an hour
 
 # Its long tests stand together in their files, and share nothing: each process takes the next one.
-test-whole:  ## of these, what needs no root
+test-whole:  #- of these, what needs no root
 	@$(MAKE) --no-print-directory -j4 \
 		clients nginx caddy chromium prometheus postgresql rsync rclone sqlite3 exiftool systemd-analyze wrk
 	$(BIN)/pytest -n 4 --dist worksteal -m "whole and not root and not release"
 
-clients: $(STAMP)/clients $(STAMP)/recipes.installed  ## install what tests/clients needs: generators of clients, Gradio, Next.js
+clients: $(STAMP)/clients $(STAMP)/recipes.installed  #- install what tests/clients needs: generators of clients, Gradio, Next.js
 
-test-root: $(STAMP)/dev mkfs.xfs systemd-analyze  ## of these, what mounts filesystems; needs root
+test-root: $(STAMP)/dev mkfs.xfs systemd-analyze  #- of these, what mounts filesystems; needs root
 	$(call NEEDS_ROOT,mounts filesystems)
 	$(BIN)/pytest -n 2 --dist loadgroup --maxschedchunk 1 -m root
 
@@ -63,10 +67,10 @@ OF_DEPENDENCIES := -q $(OF_TEST) tests/unit tests/generation tests/api $(OF_EMBE
 	$(patsubst %,tests/client/test_%.py,connecting many sources store) \
 	$(patsubst %,tests/acceptance/test_%.py,answers bounds derived edge starting) $(wildcard tests/acceptance/test_media*.py)
 
-test-oldest: $(STAMP)/oldest.installed exiftool  ## tests on the oldest versions of the dependencies that are allowed
+test-oldest: $(STAMP)/oldest.installed exiftool  #- tests on the oldest versions of the dependencies that are allowed
 	$(STAMP)/oldest/bin/pytest $(OF_DEPENDENCIES)
 
-test-newest: $(STAMP)/newest.installed exiftool  ## tests on the newest versions of them, whatever the locks say
+test-newest: $(STAMP)/newest.installed exiftool  #- tests on the newest versions of them, whatever the locks say
 	$(STAMP)/newest/bin/pip $(INSTALL) --upgrade --upgrade-strategy eager \
 		--no-build-isolation -e '.[server]' -r requirements/oldest.in
 	$(STAMP)/newest/bin/pip list --disable-pip-version-check --format=freeze > $(STAMP)/newest.txt
@@ -79,7 +83,7 @@ OF_PYTHON := -q -k "not asgi-path" $(OF_TEST) tests/unit tests/generation tests/
 	$(patsubst %,tests/acceptance/test_%.py,answers bounds copy_and_delete derived edge fast_path \
 	hostile_paths kept_answers keys media media_permissions media_resources operations races \
 	requests_ahead serving signed_urls slow_and_gone_clients starting sweeping)
-test-pythons: $(PYTHONS:%=test-python-%)  ## tests on the other Pythons that are here; 5 minutes for each
+test-pythons: $(PYTHONS:%=test-python-%)  #- tests on the other Pythons that are here; 5 minutes for each
 
 # A command `python3.12`, or what pyenv has of it. The recipe needs it twice: `$$python`.
 FIND_PYTHON = for python in python$* "$$HOME"/.pyenv/versions/$*.*/bin/python3 none; do \
@@ -96,7 +100,7 @@ test-python-%: $(STAMP)/dev postgresql
 		$(STAMP)/python-$*/bin/pytest -n 4 --dist loadscope $(OF_PYTHON); \
 	fi
 
-coverage: lint nginx postgresql exiftool  ## lines and branches of src that the tests reach; 20 minutes
+coverage: lint nginx postgresql exiftool  #- lines and branches of src that the tests reach; 20 minutes
 	@rm -f .coverage .coverage.*
 	COVERAGE_CORE=ctrace $(BIN)/coverage run -m pytest -q -n 2 --dist loadscope $(OF_TEST); \
 		$(BIN)/coverage combine -q && $(BIN)/coverage report
@@ -109,51 +113,50 @@ CUTS ?= 500
 KILLS ?= 2000
 MINUTES ?= 60
 
-flakes: $(STAMP)/dev nginx postgresql exiftool  ## tests again and again under load: which fail by chance? FLAKES="--runs 10 tests/media"
+flakes: $(STAMP)/dev nginx postgresql exiftool  #- tests again and again under load: which fail by chance? FLAKES="--runs 10 tests/media"
 	$(RUN) flakes $(FLAKES)
 
-test-surroundings: nginx postgresql exiftool  ## make test as another user, with small limits, odd paths and variables; needs root
+test-surroundings: nginx postgresql exiftool  #- make test as another user, with small limits, odd paths and variables; needs root
 	$(call NEEDS_ROOT,becomes another user)
 	@tests/surroundings.sh
 
-mutations: $(STAMP)/dev nginx postgresql  ## plants more than a hundred faults: does a test find each?
+mutations: $(STAMP)/dev nginx postgresql  #- plants more than a hundred faults: does a test find each?
 	$(RUN) mutations
 
-crash: $(STAMP)/dev mkfs.xfs  ## power cuts, kills and failing calls by the thousand; needs root, about an hour
+crash: $(STAMP)/dev mkfs.xfs  #- power cuts, kills and failing calls by the thousand; needs root, about an hour
 	$(call NEEDS_ROOT,mounts filesystems)
 	$(RUN) crash.campaign --cuts $(CUTS) --kills $(KILLS)
 
-cluster: $(STAMP)/dev nginx postgresql  ## three servers on a cluster while its parts fail; 3 minutes
+cluster: $(STAMP)/dev nginx postgresql  #- three servers on a cluster while its parts fail; 3 minutes
 	$(RUN) cluster.campaign $(SAVE)
 
-saturation: $(STAMP)/dev postgresql  ## the cost of each kind of work to a process; a minute
+saturation: $(STAMP)/dev postgresql  #- the cost of each kind of work to a process; a minute
 	$(RUN) benchmarks.saturation $(SAVE)
 
-soak: $(STAMP)/dev  ## memory and descriptors of each process under mixed load; an hour, or MINUTES=15
+soak: $(STAMP)/dev  #- memory and descriptors of each process under mixed load; an hour, or MINUTES=15
 	$(RUN) benchmarks.soak --minutes $(MINUTES) $(SAVE)
 
-bench-half-open: install  ## the cost of 1,000 half-open connections, and of attacks, to others; two minutes
+bench-half-open: install  #- the cost of 1,000 half-open connections, and of attacks, to others; two minutes
 	@$(BIN)/python benchmarks/half_open.py
 	$(RUN) benchmarks.under_attack
 
 # Replaces benchmarks/RESULTS.md, docs/performance.svg and a sentence of README.md. Nothing else should run meanwhile.
-bench: $(STAMP)/bench $(STAMP)/newer-python nginx wrk chromium  ## Stillroom beside nginx and others, a table of ratios; 25 minutes
+bench: $(STAMP)/bench $(STAMP)/newer-python nginx wrk chromium  ## benchmarks beside nginx and others, as a table of ratios; 25 minutes
 	$(BIN)/python -m benchmarks --save
 	$(BIN)/python -m benchmarks.thumbnails
 	$(BIN)/python -m benchmarks.gallery
 
-bench-quick: $(STAMP)/bench $(STAMP)/newer-python nginx wrk  ## the same in 3 minutes, less exact, nothing written
+bench-quick: $(STAMP)/bench $(STAMP)/newer-python nginx wrk  #- the same in 3 minutes, less exact, nothing written
 	$(BIN)/python -m benchmarks --quick
 
-# Right before a tag: make release-check VERSION=1.0.0
 release-check: export SOURCE_DATE_EPOCH = $(shell git log -1 --format=%ct 2> /dev/null || echo 1577836800)
 release-check: export VERSION := $(VERSION)
-release-check: $(STAMP)/release  ## build wheel and sdist into dist/, inspect them, install them elsewhere, run them
+release-check: $(STAMP)/release  #- build wheel and sdist into dist/, install and run them elsewhere; before a tag: VERSION=1.0.0
 	rm -rf dist
 	$(BIN)/python -m hatchling build -d dist
 	$(BIN)/pytest -q -m "release or slow" tests/release tests/client/test_wheel.py
 
-image-check: buildah mmdebstrap  ## build the container image on a Debian made here, and run it; needs root
+image-check: buildah mmdebstrap  #- build the container image on a Debian made here, and run it; needs root
 	$(call NEEDS_ROOT,mounts filesystems)
 	@tests/deploy/image-check.sh
 
@@ -182,13 +185,13 @@ format: $(STAMP)/dev  ## format the code
 	$(BIN)/ruff check --fix --quiet
 	$(BIN)/ruff format
 
-reference: $(STAMP)/dev  ## write docs/reference anew, from the code
+reference: $(STAMP)/dev  #- write docs/reference anew, from the code
 	$(RUN) reference
 
-async-client: $(STAMP)/dev  ## generate the asynchronous classes of the SDK from the synchronous ones
+async-client: $(STAMP)/dev  #- generate the asynchronous classes of the SDK from the synchronous ones
 	$(BIN)/python scripts/async_client.py
 
-lock: $(STAMP)/dev  ## pin all dependencies anew, with hashes
+lock: $(STAMP)/dev  #- pin all dependencies anew, with hashes
 	requirements/lock.sh
 
 clean:

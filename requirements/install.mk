@@ -42,6 +42,14 @@ $(STAMP)/oldest.installed: requirements/oldest.txt requirements/build.txt pyproj
 	$(STAMP)/oldest/bin/pip $(INSTALL) --no-deps --no-build-isolation -e .
 	@touch $@
 
+# The core alone: neither SQLAlchemy nor Pillow.
+$(STAMP)/core.installed: requirements/core.txt requirements/build.txt pyproject.toml src/stillroom/__init__.py
+	@mkdir -p $(STAMP)
+	$(PYTHON) -m venv --clear $(STAMP)/core
+	$(STAMP)/core/bin/pip $(INSTALL) --require-hashes -r requirements/build.txt -r requirements/core.txt
+	$(STAMP)/core/bin/pip $(INSTALL) --no-deps --no-build-isolation -e .
+	@touch $@
+
 $(STAMP)/newest.installed: requirements/build.txt
 	@mkdir -p $(STAMP)
 	$(PYTHON) -m venv --clear $(STAMP)/newest

@@ -15,6 +15,7 @@ lock() { # OUTPUT INPUTS…
 server="-c requirements/server.txt"
 lock server --extra server pyproject.toml
 lock dev $server requirements/dev.in
+lock core $server -c requirements/dev.txt --extra store pyproject.toml requirements/core.in
 lock client $server pyproject.toml
 lock build requirements/build.in
 lock bench $server -c requirements/dev.txt requirements/bench.in

@@ -3,11 +3,26 @@
 import shutil
 import subprocess
 import sys
+import tomllib
+from collections.abc import Iterator
 from pathlib import Path
+
+from packaging.requirements import Requirement
 
 from surroundings import inherited
 
 ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def requirements_of(extra: str) -> Iterator[Requirement]:
+    """The requirements of an extra, with those of the extras that it names."""
+    for one in map(Requirement, PROJECT["optional-dependencies"][extra]):
+        if one.name == PROJECT["name"]:
+            for named in one.extras:
+                yield from requirements_of(named)
+        else:
+            yield one
 
 
 def build(kind: str, folder: Path, *, source: Path = ROOT) -> Path:

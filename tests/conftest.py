@@ -8,18 +8,20 @@ import uuid
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import httpx
 import pytest
 from hypothesis import settings
 
 from patience import PATIENT
-from services.postgres import PostgreSQL, postgresql
 from services.s3 import Operator
 from services.seaweedfs import SeaweedFS, seaweedfs
 from services.trust import TRUST
 from surroundings import normalise
+
+if TYPE_CHECKING:
+    from services.postgres import PostgreSQL
 
 normalise()
 pytest_plugins = ["repeating"]
@@ -172,7 +174,9 @@ def operator(seaweed: SeaweedFS) -> Operator:
 
 
 @pytest.fixture(scope="session")
-def postgres() -> Iterator[PostgreSQL]:
+def postgres() -> "Iterator[PostgreSQL]":
+    from services.postgres import postgresql  # `make core` has no driver
+
     with postgresql() as server:
         yield server
 
@@ -184,7 +188,7 @@ def empty_databases() -> list[str]:
 
 
 @pytest.fixture
-def database_url(postgres: PostgreSQL, empty_databases: list[str]) -> Iterator[str]:
+def database_url(postgres: "PostgreSQL", empty_databases: list[str]) -> Iterator[str]:
     url = empty_databases.pop() if empty_databases else postgres.make_database()
     yield url
     postgres.empty_database(url)

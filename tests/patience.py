@@ -1,5 +1,6 @@
 """Deadlines of the product: longer than a busy machine needs, or short for what must fail."""
 
+import importlib.util
 from typing import Final
 
 import pytest
@@ -11,6 +12,12 @@ _OF_A_BUCKET: Final = (
     *("store.s3.client", "store.s3.store", "maintenance.inspection.bucket"),
 )
 _BUCKET_DEADLINES: Final = [f"stillroom.{name}.DEADLINE_S" for name in _OF_A_BUCKET]
+_HAS_DATABASE: Final = importlib.util.find_spec("sqlalchemy") is not None  # `make core` has none
+_DATABASE_DEADLINES: Final = [
+    f"stillroom.features.database.engine.{name}_S"
+    for name in ("_BUSY", "_CONNECT", "_TIMEOUT")
+    if _HAS_DATABASE
+]
 
 PATIENT: Final = {
     **{f"httpx._config.DEFAULT_TIMEOUT_CONFIG.{phase}": 60.0 for phase in _PHASES},
@@ -25,9 +32,7 @@ PATIENT: Final = {
     "stillroom.features.pictures.decoders._WAIT_S": 60.0,
     "stillroom.features.pictures.images._TURN_S": 60.0,
     "stillroom.local._INDEXED_WITHIN_S": 60.0,
-    "stillroom.features.database.engine._BUSY_S": 60,
-    "stillroom.features.database.engine._CONNECT_S": 60,
-    "stillroom.features.database.engine._TIMEOUT_S": 60.0,
+    **dict.fromkeys(_DATABASE_DEADLINES, 60),
     "stillroom.store.bucket.storage._CHECK_S": 60.0,
     "stillroom.store.s3.client._TIMEOUT_S": 60.0,
     "stillroom.store.s3.connections.CONNECT_S": 60.0,

@@ -69,7 +69,7 @@ def linked(text: str) -> str:
 
 
 def docstrings() -> dict[str, str]:
-    ours = [kind for kind in AllSettings.__mro__ if kind.__module__.startswith("stillroom.")]
+    ours = [kind for kind in AllSettings.__mro__[1:] if kind.__module__.startswith("stillroom.")]
     classes = [ast.parse(inspect.getsource(kind)).body[0] for kind in ours]
     bodies = [itertools.pairwise(one.body) for one in classes if isinstance(one, ast.ClassDef)]
     found = {}
@@ -124,6 +124,7 @@ def bounds_of(metadata: list[Any]) -> Iterable[str]:
 
 
 def metrics() -> str:
+    openapi()  # features register their metrics when they are opened
     known = [one for one in REGISTRY._collector_to_names if isinstance(one, MetricWrapperBase)]
     ours = [metric for metric in known if metric._name.startswith("stillroom_")]
     rows = [

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import functools
 import os
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from fastapi import FastAPI, Request
 from fastapi_offline import FastAPIOffline
@@ -12,20 +12,9 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
 from stillroom import __version__
-from stillroom.assembly import Parts, Reports, assemble
+from stillroom.assembly import Parts, assemble
 from stillroom.errors import StillroomError
-from stillroom.features.database.settings import DatabaseSettings
-from stillroom.features.gallery.page import Gallery, gallery_router
-from stillroom.features.gallery.settings import GallerySettings
-from stillroom.features.gallery.sign_in import sign_in_router
-from stillroom.features.library.metrics import count_healed, report_queues, report_swept
-from stillroom.features.library.settings import LibrarySettings
-from stillroom.features.metadata.metrics import count_exceeded
-from stillroom.features.pictures import confinement
-from stillroom.features.pictures.metrics import count_picture, report_confinement
-from stillroom.features.search.metrics import count_saved_mark
-from stillroom.generation.reading import exceeded_reports
-from stillroom.router import image_operations, sign_in_of, stillroom_router
+from stillroom.router import image_operations, stillroom_router
 from stillroom.store.api.browsers import DefaultSecurityHeaders, document_router
 from stillroom.store.api.health import health_router
 from stillroom.store.api.responses import ProblemResponse
@@ -33,6 +22,9 @@ from stillroom.store.capabilities import TurnsReadOnly
 from stillroom.store.http.problems import internal_error, plain_problem
 from stillroom.store.settings import Settings
 from stillroom.store.telemetry import metrics, request_id
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
 
 # Headers are those that pages on other origins may send and read, in addition to safelisted ones
 # (https://fetch.spec.whatwg.org/#cors-safelisted-request-header). Cookies are never accepted.
@@ -71,24 +63,18 @@ _ROUTING: Final = {
 }
 
 
-_METRICS: Final = Reports(
-    call=metrics.count_call,
-    picture=count_picture,
-    queue=report_queues,
-    swept=report_swept,
-    healed=count_healed,
-    mark=count_saved_mark,
-)
-
-
 def create_app(settings: Settings) -> FastAPI:
     """Create the application and open its storage.
 
     Raises:
         ConfigurationError: the settings are invalid or do not work together.
     """
-    parts = assemble(settings, reports=_METRICS)
-    _report_process(settings)
+    parts = assemble(settings, observer=metrics.count_call)
+    metrics.report_build(
+        __version__,
+        storage=settings.storage.kind,
+        database=next((kind for f in parts.features if (kind := f.database_kind)), "none"),
+    )
 
     app = FastAPIOffline(
         title="Stillroom",
@@ -109,29 +95,20 @@ def create_app(settings: Settings) -> FastAPI:
             CORSMiddleware, allow_origins=settings.cors_origins, allow_headers=allowed, **_CORS
         )
     report_disk = functools.partial(_report_disk, parts)
-    checks = {"storage": parts.storage.check, "database": parts.library.database.check}
+    checks: dict[str, Callable[[], Awaitable[object]]] = {"storage": parts.storage.check}
+    for feature in parts.features:
+        checks.update(feature.checks())
     app.include_router(health_router(checks, report_disk))
     # Used by the server's fast path, which has no router.
     app.state.operations, app.state.tokens = operations, parts.tokens
     app.state.varies_by_origin = bool(settings.cors_origins)  # as the middleware does
     app.include_router(stillroom_router(parts), prefix="/api/v1")
-    if settings.section(GallerySettings).gallery:
-        gallery = Gallery.of_package(
-            image_origins=settings.storage.image_origins,
-            max_upload_bytes=settings.max_upload_bytes,
-            deletion_grace_s=settings.section(LibrarySettings).deletion_grace_seconds,
-        )
-        app.include_router(gallery_router(gallery))
-        if (sign_in := sign_in_of(settings)) is not None:
-            app.include_router(sign_in_router(sign_in), prefix="/api/v1")
+    for feature in parts.features:
+        for router in feature.pages(is_embedded=False):
+            app.include_router(router)
+        for router in feature.api_pages(is_embedded=False):
+            app.include_router(router, prefix="/api/v1")
     return app
-
-
-def _report_process(settings: Settings) -> None:
-    exceeded_reports.add(count_exceeded)
-    report_confinement()
-    database = settings.section(DatabaseSettings).rows
-    metrics.report_build(__version__, storage=settings.storage.kind, database=database.kind)
 
 
 def _report_disk(parts: Parts) -> None:
@@ -160,11 +137,13 @@ def check_settings(settings: Settings) -> SettingsReport:
     parts = assemble(settings)
     assert parts.keys is not None  # noqa: S101  (`assemble` was given no `authorize`)
     warnings = [*asyncio.run(_try_storage(parts)), *settings.warnings()]
-    warnings += [f"{gap}: {remedy}" for gap, remedy in confinement.gaps()]
     lines = [f"storage: {parts.storage.description}"]
-    lines.append(f"media library: {parts.library.database.description}")
-    if rules := parts.library.retention.rules.rules:
-        lines.append(f"retention: {', '.join(rule.name for rule in rules)}")
+    for feature in parts.features:
+        lines += feature.facts()
+        warnings += feature.warnings()
+    warnings += [
+        f"the feature {name!r} is off: {reason}" for name, reason in parts.store.off.items()
+    ]
     if parts.made_secret:
         lines.append(f"made a token secret in {settings.secret_file}")
     command = settings.token_command

@@ -1,153 +1,126 @@
-"""Assembly of all parts (storage, database, keys, thumbnails) from the settings.
+"""Assembly of the core and the features according to the settings.
 
-Servers, embedded routers and plain processes call `assemble`. Commands open only the parts that
-they need, with the `opened_…` functions. All of them raise `ConfigurationError` if the settings
-are invalid or do not work together. This module does not depend on HTTP (see `router.py`).
+Servers, embedded routers and plain processes call `assemble`. Commands open only what they need,
+with the `opened…` functions. All of them raise `ConfigurationError` if the settings are invalid or
+do not work together. This module does not depend on HTTP (see `router.py`).
 """
 
 import contextlib
 import functools
-from collections.abc import AsyncIterator, Callable
+import importlib
+import importlib.util
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
-from urllib.parse import quote
 
-from stillroom.features.database import background
-from stillroom.features.database.background import Job, Stopping
-from stillroom.features.database.settings import DatabaseSettings
-from stillroom.features.library.background import LibraryJobs
-from stillroom.features.library.database import MediaDatabase
-from stillroom.features.library.healing import Healer, Outcome
-from stillroom.features.library.missing_bytes import warn_about_missing_bytes
-from stillroom.features.library.resource import MediaResource, QueueMetrics
-from stillroom.features.library.service import MediaResourceService
-from stillroom.features.library.settings import LibrarySettings
-from stillroom.features.library.sweeper import Sweeper, Swept
-from stillroom.features.pictures.images import DerivedImages
-from stillroom.features.pictures.settings import PictureSettings
-from stillroom.features.retention.evaluator import RetentionEvaluator
-from stillroom.features.retention.expiry import Expiry
-from stillroom.features.retention.file import FILE_NAME, read_rules
-from stillroom.features.retention.lifetimes import Lifetimes
-from stillroom.features.retention.rules import Rules
-from stillroom.features.retention.settings import RetentionSettings
-from stillroom.features.runs.deletion import RunDeletions
-from stillroom.features.runs.service import Runs
-from stillroom.features.search.catching_up import CatchingUp
-from stillroom.features.search.filling import IndexFilling
-from stillroom.features.search.healing import IndexHealing
+from stillroom.errors import ConfigurationError
 from stillroom.maintenance.inspection.choose import open_inspection, require_store
 from stillroom.maintenance.inspection.port import Inspection
 from stillroom.speed.disk.storage import FastDiskStorage
 from stillroom.speed.settings import SpeedSettings
+from stillroom.store import background
 from stillroom.store.auth.choose import open_keys, signing_secrets
 from stillroom.store.auth.grants import Authorize
 from stillroom.store.auth.keys import KeySource
 from stillroom.store.auth.signed_urls import UrlSigner
 from stillroom.store.auth.tokens import TokenVerifier
 from stillroom.store.auth.verified import VerifiedTokens
-from stillroom.store.capabilities import CallObserver, unobserved
+from stillroom.store.capabilities import CallObserver, ChangeObservers, unobserved
 from stillroom.store.choose import open_storage
+from stillroom.store.extras import not_installed
+from stillroom.store.feature import Feature, Store
 from stillroom.store.port import ImageStorage
 from stillroom.store.settings import Settings
 from stillroom.store.values import SaveRules
 
-_SWEEPER_STOPS_WITHIN_S: Final = 5.0
+_JOBS_STOP_WITHIN_S: Final = 5.0
 """Seconds that background jobs may continue after the last response. Deletions take milliseconds,
 and may be interrupted safely."""
 
-_INDEX_STOPS_WITHIN_S: Final = 2.0
-"""Seconds for writing pending changes to the search index. A later comparison finds the rest."""
-
-_CATCH_UP_S: Final = 5.0
-"""Seconds between attempts to compare the search index with the storage after a start."""
-
-_ROWS: Final = (
-    "stillroom.features.retention.rows",
-    "stillroom.features.runs.deletion_rows",
-    "stillroom.features.search.indexed_rows",
-    "stillroom.features.search.start_rows",
-)
-"""Modules that are imported before a server accepts requests, since that takes time."""
-
-_IMAGES: Final = "/storage/images"
-"""Path of images, below the prefix that they share with media resources."""
-
 
 @dataclass(frozen=True, slots=True)
-class Reports:
-    """Callbacks for metrics. By default, they do nothing. `mark` gets the AI mark of each save."""
+class FeatureLine:
+    """One feature: the folder `features/<name>` with `feature.py`.
 
-    call: CallObserver = unobserved
-    picture: Callable[[str], None] = lambda _: None
-    queue: Callable[[QueueMetrics], None] | None = None
-    swept: Callable[[Swept], None] | None = None
-    healed: Callable[[Outcome], None] = lambda _: None
-    mark: Callable[[str | None], None] = lambda _: None
+    Attributes:
+        needs: Names of features without which this one is off.
+        libraries: Packages that must be installed.
+        prefixes, headers, parameters: Routes, request headers and query parameters of images that
+            are refused with 501 if the feature is off.
+    """
+
+    name: str
+    needs: tuple[str, ...] = ()
+    libraries: tuple[str, ...] = ()
+    prefixes: tuple[str, ...] = ()
+    headers: tuple[str, ...] = ()
+    parameters: tuple[str, ...] = ()
 
 
-UNREPORTED: Final = Reports()
+# In the order in which they are opened. The library is opened before the search index, which then
+# also contains captions and tags.
+FEATURES: Final = (
+    FeatureLine(
+        "pictures", libraries=("PIL",), parameters=("width", "height", "fit", "format", "quality")
+    ),
+    FeatureLine("database", libraries=("sqlalchemy", "alembic", "aiosqlite")),
+    FeatureLine("metadata", prefixes=("/storage/metadata",)),
+    FeatureLine(
+        "library",
+        needs=("database", "metadata", "search"),
+        prefixes=("/media-resources", "/media-dead-letters"),
+    ),
+    FeatureLine("search", needs=("database", "metadata"), prefixes=("/storage/search",)),
+    FeatureLine("runs", needs=("library",), prefixes=("/storage/runs",)),
+    FeatureLine("retention", needs=("library", "runs"), headers=("Expires-In",)),
+    FeatureLine("archive", prefixes=("/storage/archive",)),
+    FeatureLine("gallery"),
+)
 
 
-class Library:
-    """Media library of one storage, with background jobs. `expiry` is None if nothing expires."""
+def features_off(chosen: Collection[str] | None = None) -> Mapping[str, str]:
+    """Return the features that are off, with the reason.
 
-    def __init__(
-        self,
-        settings: Settings,
-        storage: ImageStorage,
-        *,
-        database: MediaDatabase,
-        filling: IndexFilling,
-        derived: DerivedImages,
-        reports: Reports,
-    ) -> None:
-        grace = settings.section(LibrarySettings).deletion_grace
-        rules = rules_of(settings)
-        self._is_bucket = settings.storage.kind == "bucket"
-        expiry = Expiry(storage, database, rules=rules, grace=grace)
-        self.storage = storage
-        self.database = database
-        self.service = MediaResourceService(storage, database, grace=grace)
-        self.healer = Healer(storage, database, derived, report=reports.healed)
-        self.expiry = expiry if rules.expire_anything else None
-        self.retention = RetentionEvaluator(storage, database, rules)
-        self.runs = Runs(storage, database)
-        self.run_deletions = RunDeletions(storage, database, grace=grace)
-        self.sweeper = Sweeper(
-            storage,
-            database,
-            still_holds=self.expiry.still_holds if self.expiry else None,
-            resume=self.run_deletions.resume,
+    `chosen` are the features to use, with all that they need; None means all.
+    Raises `ConfigurationError` if a chosen feature does not exist or cannot be used.
+    """
+    names = {line.name for line in FEATURES}
+    if unknown := sorted(set(chosen or ()) - names):
+        raise ConfigurationError(
+            f"there is no such feature: {', '.join(unknown)} (there are {', '.join(sorted(names))})"
         )
-        self.lifetimes = Lifetimes(storage, database)
-        self.filling = filling
-        self.index_healing = IndexHealing(storage, database, compares_saves=not self._is_bucket)
-        self.catching_up = CatchingUp(storage, database)
-        self._jobs = LibraryJobs(
-            database,
-            self.sweeper,
-            healer=self.healer,
-            report=reports.queue,
-            report_swept=reports.swept,
-        )
+    needs = {line.name: line.needs for line in FEATURES}
+    wanted = set(names if chosen is None else chosen)
+    while more_wanted := {need for name in wanted for need in needs.get(name, ())} - wanted:
+        wanted |= more_wanted
+    off: dict[str, str] = {}
+    for line in FEATURES:
+        missing = [name for name in line.libraries if importlib.util.find_spec(name) is None]
+        if line.name not in wanted:
+            off[line.name] = "it is not among the chosen features"
+        elif missing:
+            off[line.name] = not_installed(*missing)
+    while more := {
+        line.name: _lacking(need, off)
+        for line in FEATURES
+        for need in line.needs
+        if line.name not in off and (need in off or need not in names)
+    }:
+        off |= more
+    if chosen is not None and (lacking := wanted & off.keys()):
+        raise ConfigurationError(described({name: off[name] for name in sorted(lacking)}))
+    return off
 
-    def jobs(self) -> list[Job]:
-        """Return the background jobs of a server."""
-        jobs = [
-            *self._jobs.all(),
-            Job(lambda stopping: self.index_healing.heal(stopping.within)),
-            Job(self._catch_up, max_pause_s=_CATCH_UP_S, at_once=True),
-        ]
-        if (expiry := self.expiry) is not None:
-            jobs.append(Job(lambda stopping: expiry.mark_expired(stopping.within)))
-        return jobs
 
-    async def _catch_up(self, stopping: Stopping) -> None:
-        # If another process has compared the index, that process also warns about missing files.
-        healed = await self.catching_up.catch_up(stopping.within)
-        if healed is not None and healed.is_whole and self._is_bucket:
-            await warn_about_missing_bytes(self.storage, self.database, stopping.is_set)
+def _lacking(need: str, off: Mapping[str, str]) -> str:
+    """Return the reason and the remedy of a feature that needs `need`, which is off."""
+    reason = off.get(need, "it is not part of this installation")
+    return f"it needs {need!r}, which is off: {reason.rpartition('which is off: ')[2]}"
+
+
+def described(off: Mapping[str, str]) -> str:
+    """Return one line about features that are off, with the reason and the remedy."""
+    return "; ".join(f"the feature {name!r} is off: {reason}" for name, reason in off.items())
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,50 +137,56 @@ class Parts:
 
     settings: Settings
     storage: ImageStorage
-    derived: DerivedImages
     authorize: Authorize
     keys: KeySource | None
     tokens: VerifiedTokens | None
     signer: UrlSigner
-    library: Library
+    store: Store
     images_url: str
     signed_images_url: str
-    media_url: Callable[[MediaResource], str]
     proxy_key: bytes | None
     made_secret: bool
 
+    @property
+    def features(self) -> Sequence[Feature]:
+        """The open features, in the order in which they were opened."""
+        return [*self.store.features.values()]
+
     @contextlib.asynccontextmanager
     async def running(self, *, again: bool = False) -> AsyncIterator[None]:
-        """Context manager: fetch keys, open the database and run background jobs.
+        """Context manager: fetch keys, run the features and their background jobs.
 
         With `again`, the parts can be used again later, also in another event loop: connections
         are closed, but a data directory remains open until the process ends.
         """
-        async with (
-            self.keys.keep_fresh() if self.keys else contextlib.nullcontext(),
-            self.library.database.kept_open(*_ROWS),
-            self.library.filling.running(
-                self.storage,
-                stop_within_s=_INDEX_STOPS_WITHIN_S,
-                before_writing=self.library.catching_up.note_start,
-            ),
-            background.running(
-                self.library.jobs(),
-                every_s=self.settings.section(DatabaseSettings).sweep_interval_seconds,
-                stop_within_s=min(_SWEEPER_STOPS_WITHIN_S, self.settings.drain_seconds),
-            ),
-        ):
+        async with contextlib.AsyncExitStack() as stack:
+            if self.keys is not None:
+                await stack.enter_async_context(self.keys.keep_fresh())
+            for feature in self.features:
+                await stack.enter_async_context(feature.running())
+            jobs = [job for feature in self.features for job in feature.jobs()]
+            await stack.enter_async_context(
+                background.running(
+                    jobs,
+                    every_s=self.settings.sweep_interval_seconds,
+                    stop_within_s=min(_JOBS_STOP_WITHIN_S, self.settings.drain_seconds),
+                )
+            )
             yield
         await self.close(again=again)
 
-    def indexing(self, *, stop_within_s: float) -> contextlib.AbstractAsyncContextManager[None]:
-        """Context manager for commands: also write the block's changes to the search index."""
-        return self.library.filling.running(self.storage, stop_within_s=stop_within_s)
+    @contextlib.asynccontextmanager
+    async def indexing(self, *, stop_within_s: float) -> AsyncIterator[None]:
+        """Context manager for commands: also process the block's changes in the features."""
+        async with contextlib.AsyncExitStack() as stack:
+            for feature in self.features:
+                await stack.enter_async_context(feature.indexing(stop_within_s=stop_within_s))
+            yield
 
     async def close(self, *, again: bool = False) -> None:
-        """Stop the decoders, and close database and storage. See `running` for `again`."""
-        await self.derived.close()
-        await self.library.database.close()
+        """Close the features and the storage. See `running` for `again`."""
+        for feature in reversed(self.features):
+            await feature.close()
         if not again or self.settings.storage.kind == "bucket":
             await self.storage.close()
 
@@ -217,47 +196,61 @@ def assemble(
     *,
     authorize: Authorize | None = None,
     images_url: str | None = None,
-    reports: Reports = UNREPORTED,
+    observer: CallObserver | None = None,
+    features: Collection[str] | None = None,
 ) -> Parts:
     """Open all parts for serving. Decoders and the database are started later, on demand.
 
-    `authorize` replaces the verification of tokens, but not the signing of URLs. `images_url` is
-    the beginning of public and signed URLs, if it is not in the settings.
+    Args:
+        settings: Settings with the sections of all features, as `AllSettings` reads them.
+        authorize: Replaces the verification of tokens, but not the signing of URLs.
+        images_url: Beginning of public and signed URLs, if it is not in the settings.
+        observer: Counts the calls of the storage, in a process whose metrics are collected.
+        features: Names of the features to open; None opens all that are installed.
     """
     proxy_key = settings.section(SpeedSettings).proxy_key  # invalid settings open nothing
+    off = features_off(features)
     keys, tokens = None, None
     secrets, made_secret = signing_secrets(settings.secret)
     if authorize is None:
         keys = open_keys(settings.keys)
         tokens = VerifiedTokens(verifier_of(keys, settings))
         authorize = tokens.verify
-    database = MediaDatabase(settings.section(DatabaseSettings).rows)
-    filling = IndexFilling(database, report_mark=reports.mark)
+    changes = ChangeObservers()
     storage = open_storage(
         settings.storage,
         settings.save_rules,
-        observer=reports.call,
-        changes=filling,
+        observer=observer or unobserved,
+        changes=changes,
         disk=_disk_of(settings),
     )
-    derived = DerivedImages(settings.section(PictureSettings).derived, report=reports.picture)
+    is_counted = observer is not None
+    store = Store(settings, storage, changes, images_url, is_counted=is_counted, off=off)
+    open_features(store)
     return Parts(
         settings=settings,
         storage=storage,
-        derived=derived,
         authorize=authorize,
         keys=keys,
         tokens=tokens,
         signer=UrlSigner(secrets),
-        library=Library(
-            settings, storage, database=database, filling=filling, derived=derived, reports=reports
-        ),
+        store=store,
         images_url=images_url or settings.images_url,
         signed_images_url=images_url or settings.api_images_url,
-        media_url=_media_url_of(settings, images_url),
         proxy_key=proxy_key,
         made_secret=made_secret,
     )
+
+
+def open_features(store: Store) -> None:
+    """Open the features that are not off, and add them to `store`."""
+    for line in FEATURES:
+        if line.name not in store.off:
+            module = importlib.import_module(f"stillroom.features.{line.name}.feature")
+            kind: type[Feature] = getattr(module, f"{line.name.capitalize()}Feature")
+            store.features[line.name] = kind(store)
+    for feature in store.features.values():
+        feature.ready(store)
 
 
 def verifier_of(keys: KeySource, settings: Settings) -> TokenVerifier:
@@ -266,26 +259,17 @@ def verifier_of(keys: KeySource, settings: Settings) -> TokenVerifier:
 
 
 @contextlib.asynccontextmanager
-async def opened_library(settings: Settings) -> AsyncIterator[Library]:
-    """Context manager: open the media library of an existing store, for a command."""
+async def opened_features(settings: Settings) -> AsyncIterator[Store]:
+    """Context manager: open an existing store with its features, for a command."""
     require_store(settings.storage)
     async with opened_storage(settings) as storage:
-        derived = DerivedImages(settings.section(PictureSettings).derived)
-        database = MediaDatabase(settings.section(DatabaseSettings).rows)
-        filling = IndexFilling(database)
-        library = Library(
-            settings,
-            storage,
-            database=database,
-            filling=filling,
-            derived=derived,
-            reports=UNREPORTED,
-        )
+        store = Store(settings, storage, ChangeObservers(), off=features_off())
+        open_features(store)
         try:
-            yield library
+            yield store
         finally:
-            await derived.close()
-            await library.database.close()
+            for feature in reversed(store.features.values()):
+                await feature.close()
 
 
 @contextlib.asynccontextmanager
@@ -317,29 +301,7 @@ def _disk_of(settings: Settings) -> Callable[..., ImageStorage]:
 
 
 def _names_in_data_dir(settings: Settings) -> list[str]:
-    files = [settings.data_dir / FILE_NAME]
-    if (file := settings.section(RetentionSettings).retention_file) is not None:
-        files.append(file)
+    """Return the names of files in the data directory that belong to the configuration."""
     top = settings.data_dir.absolute()
-    inside = (file.absolute() for file in files)
+    inside = (file.absolute() for file in settings.files)
     return [file.relative_to(top).parts[0] for file in inside if top in file.parents]
-
-
-def _media_url_of(settings: Settings, images_url: str | None) -> Callable[[MediaResource], str]:
-    base = settings.section(LibrarySettings).media_url
-    if settings.storage.public_url:
-        return lambda resource: f"{base}/{quote(resource.storage_key.text, safe='/')}"
-    if images_url is not None and images_url.endswith(_IMAGES):
-        base = f"{images_url.removesuffix(_IMAGES)}/media-resources"
-    return lambda resource: f"{base}/{resource.id}/file"
-
-
-def rules_of(settings: Settings) -> Rules:
-    """Read the retention rules from their file and `STILLROOM_COMPUTE_TTL`."""
-    section = settings.section(RetentionSettings)
-    file = section.retention_file
-    return read_rules(
-        file or settings.data_dir / FILE_NAME,
-        is_named=file is not None,
-        compute_ttl=section.compute_ttl,
-    )

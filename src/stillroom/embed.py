@@ -6,25 +6,24 @@ app.include_router(create_router(), prefix="/api/v1")
 
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from pathlib import Path
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from fastapi import APIRouter, Request
 
-from stillroom.assembly import assemble
+from stillroom.assembly import assemble, described
 from stillroom.client import AsyncImageStore
 from stillroom.errors import ConfigurationError
-from stillroom.features.gallery.page import Gallery, gallery_router
-from stillroom.features.gallery.sign_in import sign_in_router
-from stillroom.features.library.service import MediaResourceService
-from stillroom.features.pictures import confinement
 from stillroom.in_process import InProcessImageStore
-from stillroom.router import sign_in_of, stillroom_router
+from stillroom.router import stillroom_router
 from stillroom.settings import AllSettings
 from stillroom.store.api.operation import raw_target
 from stillroom.store.auth.grants import Authorize
 from stillroom.variables import BUCKET
+
+if TYPE_CHECKING:
+    from stillroom.features.library.service import MediaResourceService
 
 _DEFAULT_SERVER: Final = ("127.0.0.1", 8000)
 _DEFAULT_IMAGES: Final = b"/api/v1/storage/images/"
@@ -44,7 +43,6 @@ class Stillroom:
 
     router: APIRouter
     images: AsyncImageStore
-    media: MediaResourceService
 
     def __init__(
         self,
@@ -54,6 +52,7 @@ class Stillroom:
         authorize: Authorize | None = None,
         public_url: str | None = None,
         gallery: bool = False,
+        features: Collection[str] | None = None,
         **settings: object,
     ) -> None:
         """Open the store that the environment variables select, like the server.
@@ -69,7 +68,12 @@ class Stillroom:
                 with an `Authorization` header.
             public_url: Beginning of public URLs, to which `/<path>` is appended. The default is
                 `STILLROOM_PUBLIC_BASE_URL` and `/api/v1/storage/images`.
-            gallery: Serve the gallery at `/gallery/`, below the router's prefix.
+            gallery: Serve the gallery at `/gallery/`, below the router's prefix. It needs the
+                feature `gallery`.
+            features: Names of the features to use, such as `["pictures"]`, with all that they need.
+                By default, all features are used whose libraries are installed. `[]` is the core.
+                All processes that use the same data should use the same features; see
+                docs/embedding.md#different-features-on-the-same-data.
             settings: Other settings by name, such as `max_upload_bytes=…`. They have priority over
                 environment variables. See docs/reference/settings.md.
 
@@ -82,23 +86,39 @@ class Stillroom:
             resolved,
             authorize=authorize,
             images_url=public_url.rstrip("/") if public_url else None,
+            features=features,
         )
+        off = parts.store.off
+        if gallery and "gallery" not in parts.store.features:
+            reason = off.get("gallery", "it is not part of this installation")
+            raise ConfigurationError(
+                f"gallery=True needs the feature 'gallery', which is off: {reason}"
+            )
         self._parts = parts
         self._running = 0
         self.images = InProcessImageStore(parts)
-        self.media = parts.library.service
         is_local = not (public_url or resolved.public_base_url)
         check = _first_save_check(parts.images_url if is_local else None, lambda: self._running > 0)
         self.router = APIRouter(lifespan=self.lifespan)
         self.router.include_router(stillroom_router(parts, on_save=check))
-        self._sign_in = sign_in_of(resolved) if gallery and authorize is None else None
-        if gallery:
-            self.router.include_router(_gallery_router(resolved))
-        if self._sign_in is not None:
-            self.router.include_router(sign_in_router(self._sign_in))
+        self._has_sign_in = gallery and authorize is None
+        for feature in parts.features if gallery else ():
+            for pages in feature.pages(is_embedded=True):
+                self.router.include_router(pages)
+            for pages in feature.api_pages(is_embedded=True) if self._has_sign_in else ():
+                self.router.include_router(pages)
         log.info("storage: %s", parts.storage.description)
-        for line in (*resolved.warnings(), *(f"{gap}: {fix}" for gap, fix in confinement.gaps())):
+        told = [described(off)] if off and features is None else []
+        warnings = [line for feature in parts.features for line in feature.warnings()]
+        for line in (*resolved.warnings(), *warnings, *told):
             log.warning("%s", line)
+
+    @property
+    def media(self) -> "MediaResourceService":
+        """Media library of this store. Raises `ConfigurationError` if the feature is off."""
+        from stillroom.features.library.feature import LibraryFeature
+
+        return self._parts.store.need(LibraryFeature).service
 
     def sign_in_link(self, gallery_url: str) -> str:
         """Create a gallery link that signs in once, within 10 minutes, with all permissions.
@@ -111,12 +131,15 @@ class Stillroom:
             ConfigurationError: there is no gallery, or tokens come from another issuer.
             OSError: the data directory is not writable.
         """
-        if self._sign_in is None:
+        from stillroom.features.gallery.feature import GalleryFeature
+
+        sign_in = self._parts.store.need(GalleryFeature).sign_in
+        if sign_in is None or not self._has_sign_in:
             raise ConfigurationError(
                 "cannot create a sign-in link: pass gallery=True, do not pass authorize=, and "
                 "set STILLROOM_JWT_ALGORITHM=HS256"
             )
-        return f"{gallery_url}#sign-in={self._sign_in.codes.make()}"
+        return f"{gallery_url}#sign-in={sign_in.codes.make()}"
 
     @contextlib.asynccontextmanager
     async def lifespan(self, _: object = None) -> AsyncIterator[None]:
@@ -142,6 +165,7 @@ def create_router(
     authorize: Authorize | None = None,
     public_url: str | None = None,
     gallery: bool = False,
+    features: Collection[str] | None = None,
     **settings: object,
 ) -> APIRouter:
     """Create a `Stillroom` and return its `router`. See `Stillroom` for the arguments.
@@ -155,21 +179,9 @@ def create_router(
         authorize=authorize,
         public_url=public_url,
         gallery=gallery,
+        features=features,
         **settings,
     ).router
-
-
-def _gallery_router(settings: AllSettings) -> APIRouter:
-    return gallery_router(
-        Gallery.of_package(
-            image_origins=settings.storage.image_origins,
-            max_upload_bytes=settings.max_upload_bytes,
-            deletion_grace_s=settings.deletion_grace_seconds,
-            files_at="",
-            api_at="../",
-        ),
-        is_embedded=True,
-    )
 
 
 def _first_save_check(

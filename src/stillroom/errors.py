@@ -178,6 +178,12 @@ class ConditionUnsupported(StillroomError):
     code = "condition_unsupported"
 
 
+class FeatureOff(StillroomError):
+    """The server runs without the feature that the request needs."""
+
+    code = "feature_off"
+
+
 class ListingUnsupported(StillroomError):
     """The storage has no stable order, so a listing cannot be continued on another page."""
 

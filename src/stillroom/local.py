@@ -15,7 +15,7 @@ import uuid
 import weakref
 from collections.abc import Callable, Coroutine, Iterable
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from stillroom.assembly import Parts, assemble
 from stillroom.client import HealingProgress, ImageStore
@@ -23,13 +23,21 @@ from stillroom.client.exchange import Answer, Call, Failure
 from stillroom.client.library import MediaLibrary, OnHealing, ResourceId
 from stillroom.client.retries import Retries
 from stillroom.client.retrying_sender import RetryingSender
-from stillroom.features.library.resource import Change, MediaResource, ResourcePage, ResourceQuery
-from stillroom.features.library.service import MediaResourceService
 from stillroom.in_process import InProcessSender, root_of
 from stillroom.paths import StorageKey
 from stillroom.settings import AllSettings
 from stillroom.store.auth.grants import Grant
 from stillroom.store.http.parameters import resource_id as parse_id
+
+if TYPE_CHECKING:
+    from stillroom.features.library.feature import LibraryFeature
+    from stillroom.features.library.resource import (
+        Change,
+        MediaResource,
+        ResourcePage,
+        ResourceQuery,
+    )
+    from stillroom.features.library.service import MediaResourceService
 
 T = TypeVar("T")
 
@@ -82,27 +90,27 @@ class LocalMedia(MediaLibrary):
 
     def ingest_from_storage_key(
         self, storage_key: StorageKey | str, *, relocate: bool = True
-    ) -> MediaResource:
+    ) -> "MediaResource":
         """Ingest an image; see `MediaResourceService.ingest_from_storage_key`."""
         return self._wait(
             lambda media: media.ingest_from_storage_key(storage_key, relocate=relocate)
         )
 
-    def find(self, resource_id: uuid.UUID) -> MediaResource:
+    def find(self, resource_id: uuid.UUID) -> "MediaResource":
         """Find a resource; see `MediaResourceService.find`."""
         return self._wait(lambda media: media.find(resource_id))
 
-    def page(self, query: ResourceQuery) -> ResourcePage:
+    def page(self, query: "ResourceQuery") -> "ResourcePage":
         """List one page of resources; see `MediaResourceService.page`."""
         return self._wait(lambda media: media.page(query))
 
     def change(
-        self, resource_id: uuid.UUID, change: Change, *, only_unset: bool = False
-    ) -> MediaResource:
+        self, resource_id: uuid.UUID, change: "Change", *, only_unset: bool = False
+    ) -> "MediaResource":
         """Change a resource; see `MediaResourceService.change`."""
         return self._wait(lambda media: media.change(resource_id, change, only_unset=only_unset))
 
-    def delete(self, resource_id: ResourceId) -> MediaResource:  # type: ignore[override]  # it has always returned what the service returns
+    def delete(self, resource_id: ResourceId) -> "MediaResource":  # type: ignore[override]  # it has always returned what the service returns
         """Delete a resource; see `MediaResourceService.delete`."""
         parsed_id = parse_id(str(resource_id), ("id",))
         return self._wait(lambda media: media.delete(parsed_id))
@@ -118,7 +126,7 @@ class LocalMedia(MediaLibrary):
         report = progress or (lambda _: None)
 
         async def job(runtime: "_Runtime") -> int:
-            healer = runtime.parts.library.healer
+            healer = _library_of(runtime.parts).healer
             total = await healer.ask(parsed_ids)
             report(HealingProgress(total, total))
             await healer.heal(
@@ -129,8 +137,14 @@ class LocalMedia(MediaLibrary):
 
         return self._loop.runtime.run(job)
 
-    def _wait(self, job: Callable[[MediaResourceService], Coroutine[Any, Any, T]]) -> T:
-        return self._loop.runtime.run(lambda runtime: job(runtime.parts.library.service))
+    def _wait(self, job: "Callable[[MediaResourceService], Coroutine[Any, Any, T]]") -> T:
+        return self._loop.runtime.run(lambda runtime: job(_library_of(runtime.parts).service))
+
+
+def _library_of(parts: Parts) -> "LibraryFeature":
+    from stillroom.features.library.feature import LibraryFeature
+
+    return parts.store.need(LibraryFeature)
 
 
 class _Runtime:

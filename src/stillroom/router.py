@@ -1,38 +1,24 @@
-"""Construction of the API's router with all operations."""
+"""Construction of the API's router with the operations of the core and of all features."""
 
 import dataclasses
 from collections.abc import Callable
-from datetime import timedelta
+from functools import reduce
+from operator import add
 
 from fastapi import APIRouter, Request
 
-from stillroom.assembly import Parts
-from stillroom.features.archive.operation import Archives
-from stillroom.features.gallery.settings import GallerySettings
-from stillroom.features.gallery.sign_in import SignIn
-from stillroom.features.gallery.sign_in_codes import SignInCodes
-from stillroom.features.library.dead_letters import DeadLetterOperations
-from stillroom.features.library.enrichment import Enrichment
-from stillroom.features.library.operations import MediaOperations
-from stillroom.features.metadata.operation import MetadataOperation
-from stillroom.features.pictures.operation import Thumbnails
-from stillroom.features.runs.listing import RunListing
-from stillroom.features.runs.operations import RunOperations
-from stillroom.features.search.operation import EntryMarks, SearchOperation
+from stillroom.assembly import FEATURES, Parts
 from stillroom.speed.capabilities import PinsNames
 from stillroom.speed.proxy_sendfile import ProxySendfile
 from stillroom.store.api.copies import Copies
 from stillroom.store.api.deletions import Deletions
 from stillroom.store.api.entries import EntryListing
 from stillroom.store.api.images import ImageOperations
+from stillroom.store.api.missing_features import OffHook, off_router
 from stillroom.store.api.routes import operation_router
 from stillroom.store.api.signed_urls import UrlSigning
-from stillroom.store.auth.choose import signing_secrets
-from stillroom.store.auth.config import SecretConfig
 from stillroom.store.auth.grants import Grant
-from stillroom.store.auth.tokens import mint_token
-from stillroom.store.hooks import Hooks
-from stillroom.store.settings import Settings
+from stillroom.store.hooks import NO_HOOKS, Hooks
 
 
 def stillroom_router(
@@ -48,53 +34,27 @@ def trusted_router(parts: Parts) -> APIRouter:
     return _router(parts, dataclasses.replace(image_operations(parts), redirects=False))
 
 
-def sign_in_of(settings: Settings) -> SignIn | None:
-    """Return the operation for sign-in codes, or None if tokens come from another issuer."""
-    if not isinstance(settings.keys, SecretConfig):
-        return None
-    (secret, *_), _ = signing_secrets(settings.secret)
-
-    def mint(life: timedelta) -> str:
-        audience, issuer = settings.jwt_audience, settings.jwt_issuer
-        return mint_token(secret, expires_in=life, audience=audience, issuer=issuer)
-
-    return SignIn(SignInCodes(settings.section(GallerySettings).sign_in_folder), mint)
-
-
 def _router(parts: Parts, images: ImageOperations) -> APIRouter:
-    storage, authorize, library = parts.storage, parts.authorize, parts.library
-    runs = RunOperations(
-        library.runs,
-        library.run_deletions,
-        RunListing(storage),
-        authorize,
-        library.retention.expected_run_end,
-    )
-    signing = UrlSigning(authorize, parts.signer, parts.signed_images_url)
-    media = MediaOperations(
-        media=library.service,
-        authorize=authorize,
-        public_url=parts.media_url,
-        delegate=images.hooks.body,
-    )
-    router = APIRouter()
-    for prefix, operations in (
+    signing = UrlSigning(parts.authorize, parts.signer, parts.signed_images_url)
+    routes: list[tuple[str, object]] = [
         ("/storage/images", images),
         ("/storage/entries", EntryListing(images)),
-        ("/storage/archive", Archives(storage, authorize)),
-        ("/storage/metadata", MetadataOperation(images, library.retention.expected_expiration)),
-        ("/storage/search", SearchOperation(library.database, authorize)),
         ("/storage/delete", Deletions(images)),
         ("/storage/copy", Copies(images)),
-        ("/storage/runs", runs),
         ("/storage/signed-urls", signing),
-        # `heal` is not a resource id, so its route must be before those of resources.
-        ("/media-resources", Enrichment(library.service, library.healer, authorize)),
-        ("/media-resources", media),
-        ("/media-dead-letters", DeadLetterOperations(library.database, authorize)),
-    ):
+    ]
+    for feature in parts.features:
+        routes += feature.routes(images)
+    routes.sort(key=lambda route: route[0].startswith("/media"))  # the order in the documentation
+    router = APIRouter()
+    for prefix, operations in routes:
         tag = "Media" if prefix.startswith("/media") else "Storage"
         router.include_router(operation_router(prefix, operations, tag=tag))
+    for line in FEATURES:
+        if line.name in parts.store.off:
+            reason = parts.store.off[line.name]
+            for prefix in line.prefixes:
+                router.include_router(off_router(prefix, line.name, reason, images.authorize))
     return router
 
 
@@ -112,12 +72,12 @@ def image_operations(parts: Parts) -> ImageOperations:
 
 
 def _hooks(parts: Parts) -> Hooks:
-    return Hooks(
-        read=(Thumbnails(parts.derived),),
-        save=(parts.library.lifetimes,),
-        entries=(EntryMarks(parts.library.database),),
-        body=_sendfile(parts),
-    )
+    hooks = reduce(add, (feature.hooks() for feature in parts.features), NO_HOOKS)
+    for line in FEATURES:
+        if line.name in parts.store.off:
+            off = OffHook(line.name, parts.store.off[line.name], line.headers, line.parameters)
+            hooks += Hooks(read=(off,), save=(off,))
+    return hooks + Hooks(body=_sendfile(parts))
 
 
 def _sendfile(parts: Parts) -> ProxySendfile | None:

@@ -17,8 +17,8 @@ from acceptance.conftest import Servers, Way
 from acceptance.test_memory import load_what_is_loaded_late
 from running import IMAGES, Server, exchange, parsed, running
 from stillroom.server import descriptors
-from stillroom.settings import AllSettings
 from stillroom.speed.http11.bounds import BODY_WINDOW_S, Bounds
+from stillroom.speed.settings import SpeedSettings
 from waiting import until
 
 MIB = 1024**2
@@ -56,7 +56,7 @@ def hasty(started_as: Way, servers: Servers) -> Server:
 def test_the_bounds_as_shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(descriptors, "raise_descriptor_limit", lambda: 65_536)
 
-    shipped = descriptors.bounds_of(AllSettings.of_values(data_dir=tmp_path))
+    shipped = descriptors.bounds_of(SpeedSettings.of_values(data_dir=tmp_path))
 
     assert shipped == Bounds()
     assert (shipped.head_bytes, shipped.header_fields, shipped.target_bytes) == (32_768, 100, 8192)
@@ -211,7 +211,7 @@ def test_a_thousand_half_open_connections_leave_others_alone_and_are_closed(
     """Or half of those that the server takes, where the limit of open files is low."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     monkeypatch.setattr(descriptors, "raise_descriptor_limit", lambda: hard)
-    taken = descriptors.bounds_of(AllSettings.of_values(data_dir=hasty.data)).connections
+    taken = descriptors.bounds_of(SpeedSettings.of_values(data_dir=hasty.data)).connections
     half_open: list[socket.socket] = []
     try:
         for _ in range(min(1000, taken // 2)):

@@ -15,6 +15,7 @@ from crash.scene import Scene
 from media.library import Library
 from services.faulty_proxy import FaultyProxy, faulty_proxy
 from services.seaweedfs import SeaweedFS, bucket_variables
+from stillroom.features.database.settings import DatabaseSettings
 from stillroom.settings import AllSettings
 from stillroom.store.choose import open_storage
 
@@ -51,7 +52,7 @@ async def scene(variables: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> A
         monkeypatch.setenv(name, value)
     settings = AllSettings.read()
     storage = open_storage(settings.storage, RULES)
-    library = Library(storage, settings.rows)
+    library = Library(storage, settings.section(DatabaseSettings).rows)
     yield Scene({**os.environ, **variables}, library)
     await library.database.close()
     await storage.close()

@@ -19,8 +19,9 @@ import sqlalchemy as sa
 from sqlalchemy import event
 
 from crash.rules import rules_about
-from stillroom.assembly import opened_library
+from stillroom.assembly import opened_features
 from stillroom.features.database import migrations  # noqa: F401  (once, not by each child)
+from stillroom.features.library.feature import LibraryFeature
 from stillroom.features.library.rows import repository  # noqa: F401  (as above)
 from stillroom.features.library.service import MediaResourceService
 from stillroom.features.library.sweeper import Sweeper
@@ -29,6 +30,7 @@ from stillroom.features.retention.expiry import Expiry
 from stillroom.features.retention.rules import Rules
 from stillroom.features.runs import deletion as run_deletion
 from stillroom.features.runs import service as run_service
+from stillroom.features.runs.feature import RunsFeature
 from stillroom.paths import ImagePath, StorageKey
 from stillroom.settings import AllSettings
 from stillroom.store.bucket.storage import R2ImageStorage
@@ -92,7 +94,8 @@ async def goes_on(_: float) -> bool:
 
 
 async def work(deed: str, what: str) -> None:
-    async with opened_library(AllSettings.read()) as library:
+    async with opened_features(AllSettings.read()) as store:
+        library, runs = store.need(LibraryFeature), store.need(RunsFeature)
         storage, database = library.storage, library.database
         await database.rows()  # migrating has a test of its own
         event.listen(sa.Engine, "before_cursor_execute", before_statement)
@@ -107,9 +110,9 @@ async def work(deed: str, what: str) -> None:
         elif deed == "sweep-by-rules":
             await Sweeper(storage, database, still_holds=expiry.still_holds).sweep()
         elif deed == "publish":
-            (await library.runs.publish(ImagePath.parse(what), None)).close()
+            (await runs.runs.publish(ImagePath.parse(what), None)).close()
         elif deed == "delete":
-            await library.run_deletions.delete(ImagePath.parse(what))
+            await runs.deletions.delete(ImagePath.parse(what))
         else:
             assert deed in ("ingest", "ingest-in-place"), deed
             key = StorageKey.of_image(ImagePath.parse(what))

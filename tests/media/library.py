@@ -11,8 +11,6 @@ import sqlalchemy as sa
 
 from contract.images import read_key
 from stillroom.errors import ImageNotFound
-from stillroom.features.database import background
-from stillroom.features.database.background import Job
 from stillroom.features.database.clock import new_id, now
 from stillroom.features.database.config import RowsConfig, SqliteConfig
 from stillroom.features.database.engine import migrating
@@ -29,6 +27,8 @@ from stillroom.features.library.rows.tables import (
 from stillroom.features.library.service import MediaResourceService
 from stillroom.features.library.sweeper import MAX_ATTEMPTS, Sweeper, Swept
 from stillroom.paths import ImagePath, KeyPrefix, StorageKey
+from stillroom.store import background
+from stillroom.store.background import Job
 from stillroom.store.port import ImageStorage
 from stillroom.store.sources import BytesSource
 from stillroom.store.values import ListQuery, StoredImage

@@ -51,13 +51,16 @@ def config(request: pytest.FixtureRequest) -> RowsConfig:
 IMPORTED_WHEN_IT_SERVES = """
 import asyncio, sys
 from pathlib import Path
-from stillroom.assembly import _ROWS, assemble
+from stillroom.assembly import assemble
+from stillroom.features.database.feature import DatabaseFeature
 from stillroom.features.library.database import MediaDatabase
 from stillroom.settings import AllSettings
 
 async def serve():
-    async with assemble(AllSettings.of_values(data_dir=sys.argv[1])).running():
-        rows = {*_ROWS, *MediaDatabase.modules, "stillroom.features.search.rows"}
+    parts = assemble(AllSettings.of_values(data_dir=sys.argv[1]))
+    async with parts.running():
+        named = parts.store.need(DatabaseFeature).modules
+        rows = {*named, *MediaDatabase.modules, "stillroom.features.search.rows"}
         print("sqlalchemy" in sys.modules, rows <= sys.modules.keys())
 
 print("sqlalchemy" in sys.modules)

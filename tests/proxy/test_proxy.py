@@ -11,7 +11,8 @@ from urllib.parse import quote
 import httpx
 import pytest
 
-from acceptance.test_hostile_paths import METHODS, REFUSED
+from acceptance.hostile import REFUSED
+from acceptance.test_hostile_paths import METHODS
 from contract.images import PNG, UNUSUAL_NAMES
 from framing import ATTACKS, Attack, hidden, statuses
 from running import IMAGES, Server, exchange, parsed, running

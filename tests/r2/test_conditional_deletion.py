@@ -12,8 +12,9 @@ from r2.conftest import Running
 from r2.traps import pass_on
 from services import stub_faults, stub_r2
 from services.stub_r2 import Conditions, StubR2
-from stillroom.assembly import opened_library
+from stillroom.assembly import opened_features
 from stillroom.errors import BackendUnavailable, ImageNotFound, PreconditionFailed
+from stillroom.features.library.feature import LibraryFeature
 from stillroom.maintenance.inspection.bucket import R2Inspection
 from stillroom.maintenance.inspection.choose import open_inspection
 from stillroom.settings import AllSettings
@@ -164,7 +165,8 @@ async def test_the_sweeper_spares_what_is_saved_right_before_its_deletion(
         ingest = {"storage_key": "compute/a.png"}
         answer = await client.post("/api/v1/media-resources/ingest", json=ingest)
         assert answer.status_code == 200, answer.text
-        async with opened_library(AllSettings.read()) as library:
+        async with opened_features(AllSettings.read()) as store:
+            library = store.need(LibraryFeature)
             stub.faults.extend([pass_on, pass_on, replaced_first])  # two looks, then the deletion
             swept = await library.sweeper.sweep()
 

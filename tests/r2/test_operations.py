@@ -15,14 +15,16 @@ from pictures import picture
 from r2.conftest import Running
 from services import stub_faults, stub_r2
 from services.stub_r2 import StubR2
-from stillroom.assembly import opened_library
+from stillroom.assembly import opened_features
 from stillroom.features.database import clock
 from stillroom.features.database.clock import now
+from stillroom.features.library.feature import LibraryFeature
 from stillroom.features.library.healing import Outcome
 from stillroom.features.library.resource import Change
 from stillroom.features.library.sweeper import Sweeper
 from stillroom.features.retention.expiry import SCAN, Expiry
 from stillroom.features.retention.rules import Rule, Rules
+from stillroom.features.runs.feature import RunsFeature
 from stillroom.paths import ImagePath
 from stillroom.settings import AllSettings
 from videos import Mp4, frames
@@ -159,7 +161,8 @@ async def measure_library(running: Running, stub: StubR2) -> dict[str, tuple[int
             assert answer.status_code == 200, answer.text
             measured[f"ingest of {what}"] = stub.classes()
             stub.operations.clear()
-            async with opened_library(AllSettings.read()) as library:
+            async with opened_features(AllSettings.read()) as store:
+                library = store.need(LibraryFeature)
                 healed = await library.healer.heal()
                 if healed[Outcome.UNFILLED]:
                     measured["looking for the poster of a video, which has none"] = stub.classes()
@@ -220,13 +223,14 @@ async def measure_retention(running: Running, stub: StubR2) -> dict[str, tuple[i
     year = timedelta(days=365)
     async with (
         running(STILLROOM_SWEEP_INTERVAL_SECONDS="0") as client,
-        opened_library(AllSettings.read()) as library,
+        opened_features(AllSettings.read()) as store,
     ):
+        library, runs = store.need(LibraryFeature), store.need(RunsFeature).runs
         for run in range(10):
             for number in range(10):
                 path = f"{IMAGES}/counted/{run}/{number}.png"
                 assert (await client.post(path, files={"file": PNG})).status_code == 200
-            (await library.runs.publish(ImagePath(f"counted/{run}"), 10)).close()
+            (await runs.publish(ImagePath(f"counted/{run}"), 10)).close()
         await library.database.rows()
         for name, rule in (
             (

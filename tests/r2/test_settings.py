@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from stillroom.errors import ConfigurationError
+from stillroom.features.database.settings import DatabaseSettings
 from stillroom.settings import AllSettings
 from stillroom.store.choose import DiskConfig, R2Config
 
@@ -144,11 +145,15 @@ def test_an_endpoint_with_the_bucket_in_it_is_named(monkeypatch: pytest.MonkeyPa
 def test_a_secret_or_rows_of_this_machine_alone_are_warned_of(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    secret, rows = given(monkeypatch, **WHOLE).warnings()
+    def warnings(**variables: str) -> list[str]:
+        settings = given(monkeypatch, **WHOLE, **variables)
+        return [*settings.warnings(), *settings.section(DatabaseSettings).row_warnings]
+
+    secret, rows = warnings()
     assert "STILLROOM_JWT_SECRET" in secret
     assert "STILLROOM_DATABASE_URL" in rows
     shared = {"STILLROOM_JWT_SECRET": "x" * 32, "STILLROOM_DATABASE_URL": "postgresql://db/rows"}
-    assert given(monkeypatch, **WHOLE, **shared).warnings() == []
+    assert warnings(**shared) == []
 
 
 @pytest.mark.parametrize("url", ["mysql://db/rows", "rows.db", "postgresql:x", "sqlite:///x"])

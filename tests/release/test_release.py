@@ -8,23 +8,30 @@ import shutil
 import subprocess
 import sys
 import tarfile
-import tomllib
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
+from packaging.requirements import Requirement
 
 import stillroom
-from building import ROOT, bare_environment, build, install, newest_python
+from building import (
+    PROJECT,
+    ROOT,
+    bare_environment,
+    build,
+    install,
+    newest_python,
+    requirements_of,
+)
 from running import Server, free_port, running, wait_until_ready
 
 pytestmark = [pytest.mark.release]
 
 DIST = ROOT / "dist"
 SAMPLE = ROOT / "docs/sample.png"
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 VERSION = stillroom.__version__
 
 
@@ -89,10 +96,22 @@ def test_it_says_what_it_is(wheel: Path) -> None:
     assert "Programming Language :: Python :: 3.13" in said.get_all("Classifier", [])
     assert said["License-Expression"] == "MIT"
     assert said["Requires-Python"] == PROJECT["requires-python"]
-    requirements = said.get_all("Requires-Dist") or []
-    of_server = [line for line in requirements if "extra == 'server'" in line]
-    assert len(of_server) == len(PROJECT["optional-dependencies"]["server"])
-    assert len(requirements) - len(of_server) == len(PROJECT["dependencies"])
+
+
+@pytest.mark.parametrize("extra", ["", *PROJECT["optional-dependencies"]])
+def test_each_extra_installs_what_it_promises(wheel: Path, extra: str) -> None:
+    about = f"stillroom-{VERSION}.dist-info/METADATA"
+    said = email.message_from_bytes(zipfile.ZipFile(wheel).read(about))
+
+    installed = set()
+    for one in map(Requirement, said.get_all("Requires-Dist") or []):
+        if one.marker is None or one.marker.evaluate({"extra": extra}):
+            one.marker = None
+            installed.add(str(one))
+
+    promised = {str(Requirement(line)) for line in PROJECT["dependencies"]}
+    promised |= {str(one) for one in requirements_of(extra)} if extra else set()
+    assert installed == promised
 
 
 def test_the_changelog_knows_this_version() -> None:

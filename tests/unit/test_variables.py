@@ -12,6 +12,7 @@ from stillroom.app import check_settings
 from stillroom.errors import ConfigurationError
 from stillroom.features.pictures.settings import PictureSettings
 from stillroom.settings import AllSettings
+from stillroom.speed.settings import SpeedSettings
 from stillroom.store.settings import Settings
 
 
@@ -100,8 +101,8 @@ def test_a_variable_is_still_read_by_its_former_name(
     for name, value in set_as.items():
         monkeypatch.setenv(name, value)
 
-    assert AllSettings.read().fast_path is fast_path
-    assert AllSettings.read_file(file).fast_path is fast_path
+    assert AllSettings.read().section(SpeedSettings).fast_path is fast_path
+    assert AllSettings.read_file(file).section(SpeedSettings).fast_path is fast_path
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import secrets
 import shutil
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from email.utils import parsedate_to_datetime
@@ -57,18 +57,16 @@ class _CheckResult:
 @json_option("Print one JSON object per check.")
 def doctor(*, data_dir: str | None, as_json: bool) -> None:
     """Check the settings, storage, CDN, database and clock of the server on this machine."""
-    from stillroom.assembly import rules_of
-
     wrong = 0
     try:
         settings = read_settings(data_dir)
         settings.storage  # noqa: B018  (a bucket that is configured by halves raises here)
-        rules_of(settings)
+        features = _features(settings)
     except StillroomError as error:
         remedy = "set them so that `stillroom serve` starts"
         _show(_CheckResult("settings", str(error), remedy), as_json=as_json)
         sys.exit(FAILED)
-    for finding in _findings(settings):
+    for finding in _findings(settings, *features):
         _show(finding, as_json=as_json)
         wrong += finding.is_wrong
     if wrong:
@@ -84,23 +82,58 @@ def _show(finding: _CheckResult, *, as_json: bool) -> None:
     echo_record({"verdict": verdict.lower(), **known}, line, as_json=as_json)
 
 
-def _findings(settings: "AllSettings") -> Iterator[_CheckResult]:
-    from stillroom.features.pictures import confinement
+def _features(settings: "AllSettings") -> tuple[set[str], Mapping[str, str]]:
+    """Return the features that are on, and those that are off with the reason. Check settings."""
+    from stillroom.assembly import FEATURES, features_off
 
+    off = features_off()
+    on = {line.name for line in FEATURES} - off.keys()
+    if "database" in on:
+        from stillroom.features.database.settings import DatabaseSettings
+
+        settings.section(DatabaseSettings).rows  # noqa: B018  (raises if a driver is missing)
+    if "retention" in on:
+        from stillroom.features.retention.feature import rules_of
+
+        rules_of(settings)
+    return on, off
+
+
+def _findings(
+    settings: "AllSettings", on: set[str], off: Mapping[str, str]
+) -> Iterator[_CheckResult]:
     yield _CheckResult("settings", "read")
-    for warning in settings.warnings():
+    for warning in _warnings(settings, on):
         said, _, remedy = warning.partition(": ")
         yield _CheckResult("settings", said, remedy or said, is_warning=True)
+    for name, reason in off.items():
+        yield _CheckResult(name, f"off: {reason}", is_warning=True)
+    if "pictures" in on:
+        yield from _decoders()
+    yield _CheckResult("secret", *_secret(settings))
+    yield _CheckResult("filesystem", *_filesystem(settings))
+    yield from asyncio.run(_storage(settings))
+    if "database" in on:
+        yield _CheckResult("database", *asyncio.run(_database(settings)))
+    yield _CheckResult("clock", *_clock(settings))
+
+
+def _warnings(settings: "AllSettings", on: set[str]) -> list[str]:
+    if "database" not in on:
+        return settings.warnings()
+    from stillroom.features.database.settings import DatabaseSettings
+
+    return [*settings.warnings(), *settings.section(DatabaseSettings).row_warnings]
+
+
+def _decoders() -> Iterator[_CheckResult]:
+    from stillroom.features.pictures import confinement
+
     gaps = confinement.gaps()
     for said, remedy in gaps:
         yield _CheckResult("decoders", said, remedy, is_warning=True)
     if not gaps:
         yield _CheckResult("decoders", "confined by Landlock and seccomp")
-    yield _CheckResult("secret", *_secret(settings))
-    yield _CheckResult("filesystem", *_filesystem(settings))
-    yield from asyncio.run(_storage(settings))
-    yield _CheckResult("database", *asyncio.run(_database(settings)))
-    yield _CheckResult("clock", *_clock(settings))
 
 
 def _secret(settings: "AllSettings") -> tuple[str, str]:
@@ -262,17 +295,19 @@ async def _delete(storage: "ImageStorage", key: StorageKey, copied: StorageKey) 
 
 async def _database(settings: "AllSettings") -> tuple[str, str]:
     from stillroom.features.database.config import SqliteConfig
-    from stillroom.features.library.database import MediaDatabase
+    from stillroom.features.database.database import Database
+    from stillroom.features.database.settings import DatabaseSettings
 
-    if isinstance(settings.rows, SqliteConfig) and not settings.rows.file.exists():
+    rows = settings.section(DatabaseSettings).rows
+    if isinstance(rows, SqliteConfig) and not rows.file.exists():
         return "none yet; the first start creates it", ""
-    database = MediaDatabase(settings.rows)
+    database = Database(rows)
     try:
-        await database.rows()
+        await database.engine()
     except StillroomError as error:
         remedy = "check that PostgreSQL runs, and user, host and name in STILLROOM_DATABASE_URL"
-        if isinstance(settings.rows, SqliteConfig):
-            remedy = f"restore {settings.rows.file} from a backup"
+        if isinstance(rows, SqliteConfig):
+            remedy = f"restore {rows.file} from a backup"
         return str(error), remedy
     finally:
         await database.close()

@@ -30,7 +30,8 @@ async def rebuild(*, restart: bool, as_json: bool, data_dir: str | None) -> bool
     more formats, or if another tool has replaced images in the bucket. It can run beside servers,
     and it resumes after an interruption.
     """
-    from stillroom.assembly import opened_library
+    from stillroom.assembly import opened_features
+    from stillroom.features.search.feature import SearchFeature
     from stillroom.features.search.healing import never_pauses
 
     settings = read_settings(data_dir)
@@ -43,8 +44,9 @@ async def rebuild(*, restart: bool, as_json: bool, data_dir: str | None) -> bool
     def show(healed: "Healed") -> None:
         status_line.update(f"{counts(healed)}, at {healed.after!r}")
 
-    async with opened_library(settings) as library:
-        healed = await library.index_healing.rebuild(never_pauses, restart=restart, progress=show)
+    async with opened_features(settings) as store:
+        healing = store.need(SearchFeature).healing
+        healed = await healing.rebuild(never_pauses, restart=restart, progress=show)
     if healed is None:
         click.echo("stillroom: another process is rebuilding the index", err=True)
         return False

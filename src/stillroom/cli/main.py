@@ -28,6 +28,7 @@ from stillroom.cli.unmarked import unmarked
 from stillroom.cli.verify import verify
 from stillroom.errors import StillroomError
 from stillroom.store.auth.grants import SCOPES
+from stillroom.store.extras import not_installed
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -107,11 +108,20 @@ def main() -> None:
         click.echo(f"stillroom: {error}{hint_of(error)}", err=True)
         sys.exit(code_of(error))
     except ModuleNotFoundError as error:
-        if error.name is None or error.name.startswith("stillroom"):
-            raise
-        click.echo(
-            f"stillroom: {error.name} is not installed: install Stillroom with its server, "
-            "such as `pip install '.[server]'` in a checkout (other ways: docs/installing.md)",
-            err=True,
-        )
+        click.echo(f"stillroom: {_lacking(error)}", err=True)
         sys.exit(2)
+
+
+def _lacking(error: ModuleNotFoundError) -> str:
+    """Return a message about a package or a feature. Raise the error if neither is missing."""
+    match (error.name or "stillroom").split("."):
+        case ["stillroom", "features", name, *_]:
+            return (
+                f"this command needs the feature {name!r}, which is not part of this "
+                "installation: install Stillroom again, with all features (docs/installing.md)"
+            )
+        case ["stillroom", *_]:
+            raise error
+        case [package, *_]:
+            return not_installed(package)
+    raise error

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from stillroom.features.library.resource import DeadLetter
     from stillroom.features.library.rows.dead_letters import DeadLetterRows
     from stillroom.maintenance.orphans import Mismatch
+    from stillroom.store.feature import Store
 
 _PAGE: Final = 1000
 
@@ -48,11 +49,13 @@ async def ingest(keys: tuple[str, ...], *, keep: bool, as_json: bool, data_dir: 
     A KEY is an image's path, with or without `compute/` before it. Each line of the output has the
     resource's id, its storage key and the KEY. Errors go to standard error, with exit status 1.
     """
-    from stillroom.assembly import opened_library
+    from stillroom.assembly import opened_features
+    from stillroom.features.library.feature import LibraryFeature
     from stillroom.paths import COMPUTE_PREFIX, StorageKey, path_of_key
 
     all_well = True
-    async with opened_library(read_settings(data_dir)) as library:
+    async with opened_features(read_settings(data_dir)) as store:
+        library = store.need(LibraryFeature)
         for text in keys:
             key = text if text.startswith(COMPUTE_PREFIX) else COMPUTE_PREFIX + text
             try:
@@ -79,10 +82,11 @@ async def sweep(*, dry_run: bool, as_json: bool, data_dir: str | None) -> bool:
     first, which takes an hour for a million images. It is safe to run beside servers and other
     sweeps. The exit status is 1 if a deletion failed.
     """
-    from stillroom.assembly import opened_library
-    from stillroom.features.retention.expiry import never_stops
+    from stillroom.assembly import opened_features
+    from stillroom.features.library.feature import LibraryFeature
 
-    async with opened_library(read_settings(data_dir)) as library:
+    async with opened_features(read_settings(data_dir)) as store:
+        library = store.need(LibraryFeature)
         if dry_run:
             async for page in (await library.database.rows()).deletions.due(limit=_PAGE):
                 for mark in page:
@@ -92,8 +96,8 @@ async def sweep(*, dry_run: bool, as_json: bool, data_dir: str | None) -> bool:
                     echo_record(known, as_json=as_json)
             return True
         progress = StatusLine(5, 5, redrawn="{}\n")
-        if library.expiry is not None:
-            await library.expiry.mark_expired(never_stops)
+        if "retention" in store.features:
+            await _mark_expired(store)
         swept = await library.sweeper.sweep(
             lambda swept: progress.update(f"{swept.deleted + swept.gone + swept.kept} marks …")
         )
@@ -105,6 +109,14 @@ async def sweep(*, dry_run: bool, as_json: bool, data_dir: str | None) -> bool:
     )
     echo_record(asdict(swept), summary, as_json=as_json)
     return not failed
+
+
+async def _mark_expired(store: "Store") -> None:
+    from stillroom.features.retention.expiry import never_stops
+    from stillroom.features.retention.feature import RetentionFeature
+
+    if (expiry := store.need(RetentionFeature).expiry) is not None:
+        await expiry.mark_expired(never_stops)
 
 
 @media.command()
@@ -128,7 +140,8 @@ async def orphans(*, delete: bool, max_percent: float, as_json: bool, data_dir: 
     its image. The last line has the number of each. The exit status is 1 if a mismatch other than
     `young` remains, and 2 if the scan failed or is implausible.
     """
-    from stillroom.assembly import opened_library
+    from stillroom.assembly import opened_features
+    from stillroom.features.library.feature import LibraryFeature
     from stillroom.maintenance.orphans import OrphanScan, ScanStats
 
     settings = read_settings(data_dir)
@@ -138,8 +151,9 @@ async def orphans(*, delete: bool, max_percent: float, as_json: bool, data_dir: 
         progress.update(f"{scanned.objects} images …")
         echo_record({"kind": mismatch.kind, "storage_key": mismatch.key}, as_json=as_json)
 
-    async with opened_library(settings) as library:
-        scan = OrphanScan(library.storage, library.database, grace=settings.deletion_grace)
+    async with opened_features(settings) as store:
+        library = store.need(LibraryFeature)
+        scan = OrphanScan(library.storage, library.database, grace=library.grace)
         if delete:
             await scan.delete(report, scanned, max_percent=max_percent)
             swept = await library.sweeper.sweep()
@@ -172,9 +186,11 @@ def dead_letters() -> None:
 @_options
 async def list_dead_letters(*, as_json: bool, data_dir: str | None) -> None:
     """List dead letters, newest first: id, time, attempts, reason, key and error."""
-    from stillroom.assembly import opened_library
+    from stillroom.assembly import opened_features
+    from stillroom.features.library.feature import LibraryFeature
 
-    async with opened_library(read_settings(data_dir)) as library:
+    async with opened_features(read_settings(data_dir)) as store:
+        library = store.need(LibraryFeature)
         async for dead_letter in _dead_letters((await library.database.rows()).dead_letters):
             known = {
                 "id": str(dead_letter.id),
@@ -225,13 +241,15 @@ async def _change(
     as_json: bool,
     data_dir: str | None,
 ) -> bool:
-    from stillroom.assembly import opened_library
+    from stillroom.assembly import opened_features
     from stillroom.errors import DeadLetterNotFound
+    from stillroom.features.library.feature import LibraryFeature
 
     if bool(ids) == everything:
         raise click.UsageError("pass either the ids of failed deletions or --all")
     all_well = True
-    async with opened_library(read_settings(data_dir)) as library:
+    async with opened_features(read_settings(data_dir)) as store:
+        library = store.need(LibraryFeature)
         rows = (await library.database.rows()).dead_letters
         for dead_letter_id in ids or [one.id async for one in _dead_letters(rows)]:
             try:
@@ -252,7 +270,8 @@ async def _change(
 def migrate(*, as_json: bool, data_dir: str | None) -> None:
     """Migrate the library's tables to the newest version, as the server does when it starts."""
     from stillroom.features.database.migrations import migrate as run
+    from stillroom.features.database.settings import DatabaseSettings
 
-    before, after = run(read_settings(data_dir).rows)
+    before, after = run(read_settings(data_dir).section(DatabaseSettings).rows)
     told = f"{before or 'none'} -> {after}" if before != after else f"{after}, up to date"
     echo_record({"before": before, "after": after}, told, as_json=as_json)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Sequence
 
+    from stillroom.features.database.config import RowsConfig
     from stillroom.maintenance.migration import Migration, Target
     from stillroom.maintenance.migration_report import MigrationStats, ProgressEvent
     from stillroom.maintenance.row_transfer import TransferStats
@@ -82,6 +83,12 @@ def migrate(
     sys.exit(status)
 
 
+def _rows_of(settings: "AllSettings") -> "RowsConfig":
+    from stillroom.features.database.settings import DatabaseSettings
+
+    return settings.section(DatabaseSettings).rows
+
+
 def _opened_report(file: Path) -> IO[str]:
     """Open the report file for appending. If its last line is incomplete, end the line first."""
     report = file.open("a+b")
@@ -122,7 +129,8 @@ class _Run:
 
         is_one_store = is_same_place(self.source.storage, self.target.storage)
         if is_one_store and (
-            len(self.prefixes) == 1 or is_same_database(self.source.rows, self.target.rows)
+            len(self.prefixes) == 1
+            or is_same_database(_rows_of(self.source), _rows_of(self.target))
         ):
             raise ConfigurationError("--from and --to are the same store: there is nothing to copy")
         stats = MigrationStats()
@@ -180,7 +188,11 @@ class _Run:
 
         self.row_stats = TransferStats()
         await transfer_rows(
-            migration, self.source.rows, self.target.rows, self.row_stats, dry_run=self.dry_run
+            migration,
+            _rows_of(self.source),
+            _rows_of(self.target),
+            self.row_stats,
+            dry_run=self.dry_run,
         )
 
     def _on_event(self, event: "ProgressEvent") -> None:

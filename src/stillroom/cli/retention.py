@@ -47,11 +47,12 @@ async def plan(*, at: datetime | None, summary: bool, as_json: bool, data_dir: s
     It reads the present retention.toml, so you can test a change before you restart the server.
     Images are deleted after a scan of the server has marked them and the grace period is over.
     """
-    from stillroom.assembly import opened_library, rules_of
+    from stillroom.assembly import opened_features
+    from stillroom.features.library.feature import LibraryFeature
+    from stillroom.features.retention.feature import RetentionFeature
     from stillroom.features.retention.plan import planned_images
 
     settings = read_settings(data_dir)
-    rules = rules_of(settings)
     moment = at or datetime.now(UTC)
     counts, status_line, images = _Counts(), StatusLine(5, redrawn="{}\r"), 0
 
@@ -60,8 +61,10 @@ async def plan(*, at: datetime | None, summary: bool, as_json: bool, data_dir: s
         images += more
         status_line.update(f"{counted(images, 'image')} looked at …")
 
-    async with opened_library(settings) as library:
-        storage, database, evaluator = library.storage, library.database, library.retention
+    async with opened_features(settings) as store:
+        library, retention = store.need(LibraryFeature), store.need(RetentionFeature)
+        rules, evaluator = retention.rules, retention.evaluator
+        storage, database = library.storage, library.database
         async for planned in planned_images(storage, database, evaluator, moment, show):
             counts.add(planned)
             if not summary:
@@ -77,7 +80,7 @@ async def plan(*, at: datetime | None, summary: bool, as_json: bool, data_dir: s
     for rule in rules:
         if not rule.keep:
             click.echo(f"{rule.name} ({rule.prefix!r}): {counts.of(rule.name)}", err=True)
-    grace = f"{settings.deletion_grace_seconds:,} s after a scan has found them"
+    grace = f"{library.grace.total_seconds():,.0f} s after a scan has found them"
     click.echo(f"in all: {counts.of()}, deleted {grace}", err=True)
 
 

@@ -20,8 +20,6 @@ from uvicorn.config import STARTUP_FAILURE
 from stillroom import __version__
 from stillroom.app import check_settings, create_app
 from stillroom.errors import ConfigurationError
-from stillroom.features.gallery.settings import GallerySettings
-from stillroom.features.gallery.sign_in_codes import CODE_LIFE, SignInCodes
 from stillroom.server.allocator import freeze_startup_objects, keep_freed_memory
 from stillroom.server.descriptors import bounds_of
 from stillroom.server.supervisor import Supervisor
@@ -56,7 +54,7 @@ def serve(settings: Settings, *, sign_in_link: bool = False) -> None:
     listener = _bind(settings)
     settings = settings.model_copy(update={"port": listener.getsockname()[1]})
     _log_start(settings)
-    gallery = settings.section(GallerySettings).gallery
+    gallery = _has_gallery(settings)
     if gallery and sign_in_link and settings.jwt_algorithm == "HS256":
         _print_sign_in_link(settings)
     speed = settings.section(SpeedSettings)
@@ -93,12 +91,19 @@ def _log_start(settings: Settings) -> None:
         log.warning("%s", line)
     host, port = settings.host, settings.port
     log.info("Stillroom %s serves http://%s:%d (see /docs)", __version__, host, port)
-    if settings.section(GallerySettings).gallery:
+    if _has_gallery(settings):
         log.info("Gallery: http://%s:%d/", host, port)
+
+
+def _has_gallery(settings: Settings) -> bool:
+    return bool(getattr(settings, "gallery", False))  # there is no setting without the feature
 
 
 def _print_sign_in_link(settings: Settings) -> None:
     # The link is never logged. Browsers do not send the code to servers, since it follows a `#`.
+    from stillroom.features.gallery.settings import GallerySettings
+    from stillroom.features.gallery.sign_in_codes import CODE_LIFE, SignInCodes
+
     folder = settings.section(GallerySettings).sign_in_folder
     try:
         code = SignInCodes(folder).make()

@@ -65,6 +65,47 @@ UNWATCHED: Final[ChangeObserver] = _Unwatched()
 """A `ChangeObserver` that ignores all changes."""
 
 
+class _SaveWatchers:
+    def __init__(self, watchers: Sequence[SaveWatcher]) -> None:
+        self._watchers = watchers
+
+    def passed(self, chunk: bytes) -> None:
+        for watcher in self._watchers:
+            watcher.passed(chunk)
+
+    def saved(self, image: StoredImage) -> None:
+        for watcher in self._watchers:
+            watcher.saved(image)
+
+
+class ChangeObservers:
+    """`ChangeObserver` that passes changes to all observers that were added."""
+
+    def __init__(self) -> None:
+        self._observers: list[ChangeObserver] = []
+
+    def add(self, observer: ChangeObserver) -> None:
+        """Add an observer of all changes from now on."""
+        self._observers.append(observer)
+
+    def saving(self, key: StorageKey) -> SaveWatcher | None:
+        """Return the only watcher of a save, or one that calls several."""
+        found = [each for one in self._observers if (each := one.saving(key)) is not None]
+        if len(found) > 1:
+            return _SaveWatchers(found)
+        return found[0] if found else None
+
+    def copied(self, image: StoredImage, source: StoredImage) -> None:
+        """Record a completed copy."""
+        for observer in self._observers:
+            observer.copied(image, source)
+
+    def removed(self, key: StorageKey, at_ns: int) -> None:
+        """Record a deletion."""
+        for observer in self._observers:
+            observer.removed(key, at_ns)
+
+
 @runtime_checkable
 class TurnsReadOnly(Protocol):
     """Optional capability of a disk: becoming read-only after a failed fsync."""

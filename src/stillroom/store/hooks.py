@@ -24,7 +24,10 @@ Delete = Callable[[StorageKey, Condition], Awaitable[None]]
 
 
 class RequestHeader(NamedTuple):
-    """Request header with its description and an example for the OpenAPI document."""
+    """Request header with its description and an example for the OpenAPI document.
+
+    A header without a description is not in the document.
+    """
 
     name: str
     description: str
@@ -45,7 +48,9 @@ class ReadHook(Protocol):
 class SaveHook(Protocol):
     """Hook that handles request headers of a save. Other saves do not call it."""
 
-    headers: ClassVar[tuple[RequestHeader, ...]]
+    @property
+    def headers(self) -> tuple[RequestHeader, ...]:
+        """Request headers of the hook."""
 
     async def prepare(self, fields: Fields) -> Finish | None:
         """Check the headers before the save. An error means that the image is not saved."""
@@ -100,6 +105,16 @@ class Hooks:
         """Call the save hooks, and return the functions to call after the save."""
         prepared = [await hook.prepare(fields) for hook in self.save]
         return [finish for finish in prepared if finish is not None]
+
+    def __add__(self, other: "Hooks") -> "Hooks":
+        """Return the hooks of both. Only one of them may have a `body`."""
+        return Hooks(
+            (*self.read, *other.read),
+            (*self.save, *other.save),
+            (*self.entries, *other.entries),
+            (*self.delete, *other.delete),
+            self.body or other.body,
+        )
 
 
 NO_HOOKS: Final = Hooks()

@@ -1,11 +1,14 @@
 """Settings of the database and its background jobs."""
 
+import importlib.util
 import re
 from typing import Annotated, Final
 
-from pydantic import AfterValidator, Field, SecretStr
+from pydantic import AfterValidator, SecretStr
 
+from stillroom.errors import ConfigurationError
 from stillroom.features.database.config import PostgresConfig, RowsConfig, SqliteConfig
+from stillroom.store.extras import not_installed
 from stillroom.store.settings import Settings
 
 _DATABASE_URL: Final = re.compile(r"postgres(ql)?(\+psycopg)?://")
@@ -29,20 +32,25 @@ class DatabaseSettings(Settings):
     """PostgreSQL for the media library's rows: `postgresql://user:password@host/name`. By default,
     the rows are in SQLite in the data directory: docs/media.md#where-the-rows-are."""
 
-    sweep_interval_seconds: float = Field(default=30, ge=0)
-    """Seconds between runs of the background jobs, such as due deletions, in each process. With 0,
-    no jobs run, and `stillroom media sweep` executes due deletions. See
-    docs/media.md#what-is-deleted-and-when."""
-
     @property
     def rows(self) -> RowsConfig:
-        """Configuration of the media library's database."""
+        """Configuration of the media library's database.
+
+        Raises:
+            ConfigurationError: the driver for PostgreSQL is not installed.
+        """
         if self.database_url is not None:
+            if importlib.util.find_spec("psycopg") is None:
+                reason = not_installed("psycopg")
+                raise ConfigurationError(f"STILLROOM_DATABASE_URL names PostgreSQL, but {reason}")
             return PostgresConfig(self.database_url.get_secret_value())
         file = self.data_dir / ".stillroom" / "library.db"
         return SqliteConfig(file, durable=self.durability == "full")
 
-    def warnings(self) -> list[str]:
-        """Return the warnings of the core, and one about rows that are not shared."""
-        is_local = self._has_bucket and self.database_url is None
-        return [*super().warnings(), *([_LOCAL_ROWS] if is_local else [])]
+    @property
+    def row_warnings(self) -> list[str]:
+        """Warning about rows that are not shared, as images in a bucket are."""
+        return [_LOCAL_ROWS] if self._has_bucket and self.database_url is None else []
+
+
+SECTION = DatabaseSettings

@@ -3,11 +3,11 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from stillroom.features.database.background import Job, Stopping
 from stillroom.features.library.database import MediaDatabase
 from stillroom.features.library.healing import HEAL_EVERY_S, Healer
 from stillroom.features.library.resource import QueueMetrics
 from stillroom.features.library.sweeper import Sweeper, Swept
+from stillroom.store.background import Job, Stopping
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,9 +33,10 @@ from stillroom.features.library.database import MediaDatabase
 from stillroom.features.library.headers.probe import probe
 from stillroom.features.library.recorded_bytes import is_intact
 from stillroom.features.library.resource import VIDEO, Change, HealingJob, MediaResource
-from stillroom.features.pictures.posters import poster_of
+from stillroom.paths import StorageKey, path_of_key
 from stillroom.store.port import ImageStorage
 from stillroom.store.values import OpenedImage
+from stillroom.wire.thumbnails import POSTER_SUFFIX
 
 HEAL_EVERY_S: Final = 5.0
 """Seconds between two checks for due healing jobs, which compute missing metadata."""
@@ -75,6 +76,20 @@ class Colors(Protocol):
         ...
 
 
+class NoColors:
+    """`Colors` of a server that decodes no images."""
+
+    def decodes(self, content_type: str) -> bool:
+        """Return False."""
+        del content_type
+        return False
+
+    async def dominant_color(self, original: OpenedImage) -> str | None:
+        """Return None."""
+        del original
+        return None
+
+
 class Outcome(StrEnum):
     """Outcome of a job that computes a resource's missing metadata."""
 
@@ -103,7 +118,7 @@ class Healer:
         self._storage = storage
         self._database = database
         self._colors = colors
-        self._report = report
+        self.report = report
 
     async def ask(self, ids: Collection[uuid.UUID] | None = None) -> int:
         """Queue jobs for resources (all, or `ids`) that lack metadata. Return the number of jobs.
@@ -137,7 +152,7 @@ class Healer:
                 put_off: tuple[int, datetime] | None = job.attempts - 1, now()
                 if not is_stopping():
                     outcome = await self._run(job)
-                    self._report(outcome)
+                    self.report(outcome)
                     healed[outcome] += 1
                     pause = _FIRST_PAUSE * 2.0 ** (job.attempts - 1)
                     is_retried = outcome is Outcome.RETRIED
@@ -205,7 +220,9 @@ class Healer:
     async def _color_of_poster(self, video: MediaResource) -> str | None:
         source = video.source_key or video.storage_key
         try:
-            with contextlib.closing(await self._storage.open(poster_of(source))) as poster:
+            path = path_of_key(source.text + POSTER_SUFFIX, at=())
+            poster_key = StorageKey.of_image(path)
+            with contextlib.closing(await self._storage.open(poster_key)) as poster:
                 if self._colors.decodes(poster.image.content_type):
                     return await self._colors.dominant_color(poster)
         except (ImageNotFound, InvalidPath):

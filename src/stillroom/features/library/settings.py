@@ -22,3 +22,6 @@ class LibrarySettings(Settings):
     def media_url(self) -> str:
         """Base URL of media resources, to append a key (at the CDN) or an id (at this server)."""
         return self._cdn_url or f"{self._api_url}/media-resources"
+
+
+SECTION = LibrarySettings

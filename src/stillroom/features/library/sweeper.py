@@ -20,7 +20,7 @@ import asyncio
 import logging
 import random
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from enum import Enum
@@ -108,6 +108,7 @@ class Sweeper:
     """Executor of one library's pending deletions. Several sweepers may run concurrently.
 
     Attributes:
+        leaves: Reasons of pending deletions that are left to the sweepers of other processes.
         still_holds: Check whether a retention rule still applies to a pending deletion. Without it,
             images that expired under a rule are kept.
         resume: Resume interrupted work that creates pending deletions, before each sweep.
@@ -123,8 +124,9 @@ class Sweeper:
     ) -> None:
         self._storage = storage
         self._database = database
-        self._still_holds = still_holds
-        self._resume = resume
+        self.leaves: Collection[str] = ()
+        self.still_holds = still_holds
+        self.resume = resume
         self._random = random.SystemRandom()
 
     async def sweep(
@@ -143,8 +145,8 @@ class Sweeper:
         swept = Swept()
         try:
             rows = await self._database.rows()
-            if self._resume is not None:
-                await self._resume(is_stopping)
+            if self.resume is not None:
+                await self.resume(is_stopping)
             for batch in (self._clear_copies, self._delete_marked):
                 while not is_stopping() and await batch(rows, swept, is_stopping):
                     progress(swept)
@@ -207,7 +209,7 @@ class Sweeper:
         """Delete a batch of due images. Return False if there are no more, or if all failed."""
         claim = uuid.uuid4()
         ends = _clock() + (LEASE - _MARGIN).total_seconds()
-        claimed = await rows.deletions.claim(claim, limit=_BATCH, lease=LEASE)
+        claimed = await rows.deletions.claim(claim, limit=_BATCH, lease=LEASE, leaving=self.leaves)
         for mark in claimed.skipped:
             log.info(
                 "kept %r, which was to be deleted (reason: %s): a resource uses it",
@@ -270,7 +272,7 @@ class Sweeper:
                 if mark.reason == RELOCATED:
                     await self._require_copy(mark)
                 elif mark.reason == RULE and not (
-                    self._still_holds is not None and await self._still_holds(mark)
+                    self.still_holds is not None and await self.still_holds(mark)
                 ):
                     return _Outcome.KEPT_BY_RULES
                 await self._storage.delete(

@@ -9,8 +9,7 @@ from fastapi import Response
 from stillroom.errors import ImageNotFound, InvalidPath, UnsupportedMedia
 from stillroom.features.pictures.derivation import Derivation, parse_derivation
 from stillroom.features.pictures.images import DerivedImages
-from stillroom.features.pictures.posters import POSTER_SUFFIX, poster_of
-from stillroom.paths import StorageKey
+from stillroom.paths import StorageKey, path_of_key
 from stillroom.store.api.call import Call
 from stillroom.store.api.images import ImageOperations
 from stillroom.store.api.responses import ImageResponse, image_response
@@ -23,6 +22,7 @@ from stillroom.store.http.serving import (
 )
 from stillroom.store.port import ImageStorage
 from stillroom.store.values import OpenedImage, RemoteImage
+from stillroom.wire.thumbnails import POSTER_SUFFIX
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,8 @@ async def _content_type(storage: ImageStorage, method: str, key: StorageKey) -> 
 async def _open_poster(storage: ImageStorage, key: StorageKey) -> OpenedImage:
     """Open the poster (still image) next to a video, since the server never decodes videos."""
     try:
-        return await storage.open(poster_of(key))
+        path = path_of_key(key.text + POSTER_SUFFIX, at=("path", "path"))
+        return await storage.open(StorageKey.of_image(path))
     except (ImageNotFound, InvalidPath):
         raise UnsupportedMedia(
             "the thumbnail of a video is made from a poster image, and this video has none: "

@@ -43,3 +43,6 @@ class PictureSettings(Settings):
             max_pixels=self.derived_max_pixels,
             transformations_url=self.r2_public_url if transforms else None,
         )
+
+
+SECTION = PictureSettings

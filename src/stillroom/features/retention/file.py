@@ -13,9 +13,6 @@ from stillroom.features.database.tags import checked_tags
 from stillroom.features.retention.rules import COMPUTE_TTL, Rule, Rules
 from stillroom.paths import ImagePrefix
 
-FILE_NAME: Final = "retention.toml"
-"""Name of the rules file in the data directory. `STILLROOM_RETENTION_FILE` overrides it."""
-
 _MAX_BYTES: Final = 1024**2
 _MAX_RULES: Final = 100
 """Maximum number of rules, because every image is compared with every rule."""

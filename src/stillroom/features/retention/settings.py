@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Annotated, Final
 
 from stillroom.durations import parse_duration
+from stillroom.features.retention.rules import FILE_NAME
 from stillroom.store.settings import Settings, parsed_by
 
 _MAX_TTL: Final = timedelta(days=99_999)
@@ -29,3 +30,12 @@ class RetentionSettings(Settings):
     retention_file: Path | None = None
     """File with the retention rules: docs/retention.md. By default, this is `retention.toml` in the
     data directory, if that file exists."""
+
+    @property
+    def files(self) -> list[Path]:
+        """Files of the configuration that may be in the data directory."""
+        named = [] if self.retention_file is None else [self.retention_file]
+        return [*super().files, self.data_dir / FILE_NAME, *named]
+
+
+SECTION = RetentionSettings

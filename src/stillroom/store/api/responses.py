@@ -10,7 +10,7 @@ from typing import Final
 from fastapi import Response
 from starlette.types import Receive, Scope, Send
 
-from stillroom.errors import StillroomError
+from stillroom.errors import FeatureOff, StillroomError
 from stillroom.store.hooks import BodyDelegate
 from stillroom.store.http.fields import Fields
 from stillroom.store.http.problems import JSON_HEADERS, Problem, plain_problem, problem
@@ -44,7 +44,7 @@ def json_bytes(content: object) -> bytes:
 def report_error(name: str, target: bytes, error: StillroomError) -> Problem:
     """Return the response for an operation's exception. Log the exception if the status is 5xx."""
     report = problem(error, request_id.current.get())
-    if report.status >= SERVER_ERRORS:
+    if report.status >= SERVER_ERRORS and not isinstance(error, FeatureOff):
         # Only the cause is logged. A traceback for every request would make the log unreadable.
         log.error(
             "%(operation)s %(target)s: %(error)s (%(cause)r)",

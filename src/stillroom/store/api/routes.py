@@ -89,7 +89,8 @@ class Operation:
         if self.hooks == "read":
             return replace(self, hook_queries=tuple(hook.query for hook in hooks.read))
         if self.hooks == "save":
-            return replace(self, headers=(*self.headers, *hooks.save_headers))
+            documented = [header for header in hooks.save_headers if header.description]
+            return replace(self, headers=(*self.headers, *documented))
         return self
 
     def add_to(self, router: APIRouter, run: Run) -> None:

@@ -32,6 +32,7 @@ STATUS: Final[dict[type[errors.StillroomError], int]] = {
     errors.DigestMismatch: 422,
     errors.ConditionUnsupported: 501,
     errors.ListingUnsupported: 501,
+    errors.FeatureOff: 501,
     errors.BackendUnavailable: 503,
     errors.ReadOnly: 503,
     errors.StorageFull: 507,

@@ -157,6 +157,11 @@ class Fields(BaseSettings):
     """`none` never waits until data is on the disk (no fsync). A power cut may then lose saved
     images: use it only for temporary data."""
 
+    sweep_interval_seconds: float = Field(default=30, ge=0)
+    """Seconds between runs of the background jobs, such as due deletions, in each process. With 0,
+    no jobs run, and `stillroom media sweep` executes due deletions. See
+    docs/media.md#what-is-deleted-and-when."""
+
     drain_seconds: int = Field(default=30, ge=0)
     """Seconds that a shutdown waits for requests in progress."""
 

@@ -131,6 +131,11 @@ class Settings(Fields):
         return self
 
     @property
+    def files(self) -> list[Path]:
+        """Files of the configuration that may be in the data directory. Sections add theirs."""
+        return []
+
+    @property
     def images_url(self) -> str:
         """Base of public image URLs: at the CDN if there is one, else at this server."""
         if self._cdn_url:

@@ -5,7 +5,7 @@ sweeper can claim them after the lease has ended. `statements.py` documents the 
 """
 
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import fields
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -53,8 +53,12 @@ _FIELDS: Final = frozenset(field.name for field in fields(DueMark))
 class DeletionRows(Rows):
     """Database rows of one library's pending deletions."""
 
-    async def claim(self, claim: uuid.UUID, *, limit: int, lease: timedelta) -> ClaimedMarks:
+    async def claim(
+        self, claim: uuid.UUID, *, limit: int, lease: timedelta, leaving: Collection[str] = ()
+    ) -> ClaimedMarks:
         """Claim due deletions, which can then no longer be cancelled. `claim` is a new id.
+
+        Deletions whose reason is in `leaving` are not claimed.
 
         The same transaction deletes the rows of deleted resources. Before this transaction, an
         ingest of identical bytes uses the deleted resource again. After it, the ingest creates a
@@ -68,6 +72,8 @@ class DeletionRows(Rows):
             .limit(limit)
             .with_for_update(skip_locked=True)
         )
+        if leaving:
+            due = due.where(deletions.c.reason.not_in(leaving))
         async with self._engine.writing() as connection:
             rows = (await connection.execute(due)).all()
             # Read the intents again: PostgreSQL had read them before it locked the rows.

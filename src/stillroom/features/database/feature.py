@@ -1,0 +1,49 @@
+"""Feature: database for features that store rows."""
+
+import contextlib
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+
+from stillroom.features.database.database import Database
+from stillroom.features.database.settings import DatabaseSettings
+from stillroom.store.feature import Feature, Store
+
+
+class DatabaseFeature(Feature):
+    """Connection to the database. Features above may replace `kind` before its first use."""
+
+    kind: type[Database] = Database
+
+    def __init__(self, store: Store) -> None:
+        """Read the configuration. The database is opened later."""
+        section = store.settings.section(DatabaseSettings)
+        self._config, self._warnings = section.rows, section.row_warnings
+        self.database_kind = self._config.kind
+        self._database: Database | None = None
+        self.modules: list[str] = []  # access rows; a server imports them before it serves
+
+    @property
+    def database(self) -> Database:
+        """The connection, which opens on its first use."""
+        if self._database is None:
+            self._database = self.kind(self._config)
+        return self._database
+
+    def checks(self) -> Mapping[str, Callable[[], Awaitable[object]]]:
+        """Return the check of the database."""
+        return {"database": self.database.check}
+
+    def running(self) -> contextlib.AbstractAsyncContextManager[None]:
+        """Context manager: keep the database open."""
+        return self.database.kept_open(*self.modules)
+
+    def facts(self) -> Iterable[str]:
+        """Return the line about the database."""
+        return [f"media library: {self.database.description}"]
+
+    def warnings(self) -> Iterable[str]:
+        """Return the warning about rows that are not shared."""
+        return self._warnings
+
+    async def close(self) -> None:
+        """Close the database."""
+        await self.database.close()

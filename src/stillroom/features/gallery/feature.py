@@ -1,0 +1,65 @@
+"""Feature: gallery."""
+
+import functools
+from collections.abc import Iterable
+from datetime import timedelta
+
+from fastapi import APIRouter
+
+from stillroom.features.gallery.page import Gallery, gallery_router
+from stillroom.features.gallery.settings import GallerySettings
+from stillroom.features.gallery.sign_in import SignIn, sign_in_router
+from stillroom.features.gallery.sign_in_codes import SignInCodes
+from stillroom.store.auth.choose import signing_secrets
+from stillroom.store.auth.config import SecretConfig
+from stillroom.store.auth.tokens import mint_token
+from stillroom.store.feature import Feature, Store
+from stillroom.store.settings import Settings
+
+
+class GalleryFeature(Feature):
+    """Web page of the store."""
+
+    def __init__(self, store: Store) -> None:
+        """Read the settings."""
+        self._settings = store.settings
+        self._grace = timedelta(0)
+
+    @functools.cached_property
+    def sign_in(self) -> SignIn | None:
+        """The sign-in, or None if tokens come from another issuer. Creates a missing secret."""
+        return _sign_in_of(self._settings)
+
+    def ready(self, store: Store) -> None:
+        """Read the library's setting that the page shows, if there is a library."""
+        self._grace = getattr(store.features.get("library"), "grace", self._grace)
+
+    def pages(self, *, is_embedded: bool) -> Iterable[APIRouter]:
+        """Return the routes of the page and its files."""
+        if not is_embedded and not self._settings.section(GallerySettings).gallery:
+            return []
+        places = {"files_at": "", "api_at": "../"} if is_embedded else {}
+        gallery = Gallery.of_package(
+            image_origins=self._settings.storage.image_origins,
+            max_upload_bytes=self._settings.max_upload_bytes,
+            deletion_grace_s=int(self._grace.total_seconds()),
+            **places,
+        )
+        return [gallery_router(gallery, is_embedded=is_embedded)]
+
+    def api_pages(self, *, is_embedded: bool) -> Iterable[APIRouter]:
+        """Return the route of the sign-in."""
+        is_on = is_embedded or self._settings.section(GallerySettings).gallery
+        return [sign_in_router(self.sign_in)] if is_on and self.sign_in is not None else []
+
+
+def _sign_in_of(settings: Settings) -> SignIn | None:
+    if not isinstance(settings.keys, SecretConfig):
+        return None
+    (secret, *_), _ = signing_secrets(settings.secret)
+
+    def mint(life: timedelta) -> str:
+        audience, issuer = settings.jwt_audience, settings.jwt_issuer
+        return mint_token(secret, expires_in=life, audience=audience, issuer=issuer)
+
+    return SignIn(SignInCodes(settings.section(GallerySettings).sign_in_folder), mint)

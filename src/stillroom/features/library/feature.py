@@ -1,0 +1,95 @@
+"""Feature: media library."""
+
+from collections.abc import Callable, Iterable
+from typing import Final
+from urllib.parse import quote
+
+from stillroom.features.database.feature import DatabaseFeature
+from stillroom.features.library.background import LibraryJobs
+from stillroom.features.library.database import MediaDatabase
+from stillroom.features.library.dead_letters import DeadLetterOperations
+from stillroom.features.library.enrichment import Enrichment
+from stillroom.features.library.healing import Healer, NoColors
+from stillroom.features.library.missing_bytes import warn_about_missing_bytes
+from stillroom.features.library.operations import MediaOperations
+from stillroom.features.library.resource import RULE, MediaResource
+from stillroom.features.library.service import MediaResourceService
+from stillroom.features.library.settings import LibrarySettings
+from stillroom.features.library.sweeper import Sweeper
+from stillroom.features.search.comparing import Healed
+from stillroom.features.search.feature import SearchFeature
+from stillroom.store.api.images import ImageOperations
+from stillroom.store.background import Job, Stopping
+from stillroom.store.feature import Feature, Store
+
+_IMAGES: Final = "/storage/images"
+"""Path of images, below the prefix that they share with media resources."""
+
+
+class LibraryFeature(Feature):
+    """Resources, deferred deletions and dead letters."""
+
+    def __init__(self, store: Store) -> None:
+        """Prepare the library. Its database is opened later."""
+        store.need(DatabaseFeature).kind = MediaDatabase
+        database = store.need(DatabaseFeature).database
+        assert isinstance(database, MediaDatabase)  # noqa: S101  (set above)
+        storage, section = store.storage, store.settings.section(LibrarySettings)
+        self.storage, self.database, self.grace = storage, database, section.deletion_grace
+        self.service = MediaResourceService(storage, database, grace=self.grace)
+        self.sweeper = Sweeper(storage, database)
+        self.sweeper.leaves = [RULE]  # unless there is retention, which knows the rules
+        derived = getattr(store.features.get("pictures"), "derived", None)
+        self.healer = Healer(storage, database, derived or NoColors())
+        self._jobs = LibraryJobs(database, self.sweeper, healer=self.healer)
+        if store.is_counted:
+            from stillroom.features.library.metrics import (
+                count_healed,
+                report_queues,
+                report_swept,
+            )
+
+            self.healer.report = count_healed
+            self._jobs = LibraryJobs(
+                database, self.sweeper, self.healer, report=report_queues, report_swept=report_swept
+            )
+        self._media_url = _media_url_of(store, section)
+        self._is_bucket = store.settings.storage.kind == "bucket"
+
+    def ready(self, store: Store) -> None:
+        """Warn about missing files after the first comparison of the whole storage."""
+        store.need(SearchFeature).caught_up.append(self._warn_about_missing_bytes)
+
+    async def _warn_about_missing_bytes(self, healed: Healed, stopping: Stopping) -> None:
+        # If another process has compared the index, that process also warns about missing files.
+        if healed.is_whole and self._is_bucket:
+            await warn_about_missing_bytes(self.storage, self.database, stopping.is_set)
+
+    def routes(self, images: ImageOperations) -> Iterable[tuple[str, object]]:
+        """Return the operations."""
+        authorize = images.authorize
+        media = MediaOperations(
+            media=self.service,
+            authorize=authorize,
+            public_url=self._media_url,
+            delegate=images.hooks.body,
+        )
+        return [
+            # `heal` is not a resource id, so its route must be before those of resources.
+            ("/media-resources", Enrichment(self.service, self.healer, authorize)),
+            ("/media-resources", media),
+            ("/media-dead-letters", DeadLetterOperations(self.database, authorize)),
+        ]
+
+    def jobs(self) -> Iterable[Job]:
+        """Return the sweeper, the healer and the report of the queues."""
+        return self._jobs.all()
+
+
+def _media_url_of(store: Store, section: LibrarySettings) -> Callable[[MediaResource], str]:
+    base, images_url = section.media_url, store.images_url
+    if store.settings.storage.public_url:
+        return lambda resource: f"{base}/{quote(resource.storage_key.text, safe='/')}"
+    if images_url is not None and images_url.endswith(_IMAGES):
+        base = f"{images_url.removesuffix(_IMAGES)}/media-resources"
+    return lambda resource: f"{base}/{resource.id}/file"

@@ -1,0 +1,65 @@
+"""Feature: retention rules and lifetimes."""
+
+from collections.abc import Iterable
+
+from stillroom.features.database.feature import DatabaseFeature
+from stillroom.features.library.feature import LibraryFeature
+from stillroom.features.metadata.feature import MetadataFeature
+from stillroom.features.retention.evaluator import RetentionEvaluator
+from stillroom.features.retention.expiry import Expiry
+from stillroom.features.retention.file import read_rules
+from stillroom.features.retention.lifetimes import Lifetimes
+from stillroom.features.retention.rules import FILE_NAME, Rules
+from stillroom.features.retention.settings import RetentionSettings
+from stillroom.features.runs.feature import RunsFeature
+from stillroom.store.background import Job
+from stillroom.store.feature import Feature, Store
+from stillroom.store.hooks import Hooks
+from stillroom.store.settings import Settings
+
+
+class RetentionFeature(Feature):
+    """Expiration of images and runs. `expiry` is None if no rule expires anything."""
+
+    expiry: Expiry | None = None
+
+    def __init__(self, store: Store) -> None:
+        """Read the rules, and let the sweeper check them again before each deletion."""
+        library = store.need(LibraryFeature)
+        storage, database = store.storage, library.database
+        store.need(DatabaseFeature).modules.append("stillroom.features.retention.rows")
+        self.rules = rules_of(store.settings)
+        self.evaluator = RetentionEvaluator(storage, database, self.rules)
+        self._lifetimes = Lifetimes(storage, database)
+        library.sweeper.leaves = []
+        if self.rules.expire_anything:
+            self.expiry = Expiry(storage, database, rules=self.rules, grace=library.grace)
+            library.sweeper.still_holds = self.expiry.still_holds
+        if (metadata := store.find(MetadataFeature)) is not None:
+            metadata.expiration = self.evaluator.expected_expiration
+        store.need(RunsFeature).expiration = self.evaluator.expected_run_end
+
+    def hooks(self) -> Hooks:
+        """Return the hook for `Expires-In`."""
+        return Hooks(save=(self._lifetimes,))
+
+    def jobs(self) -> Iterable[Job]:
+        """Return the scan for expired images, if there are rules."""
+        expiry = self.expiry
+        return [] if expiry is None else [Job(lambda stop: expiry.mark_expired(stop.within))]
+
+    def facts(self) -> Iterable[str]:
+        """Return the names of the rules."""
+        names = ", ".join(rule.name for rule in self.rules.rules)
+        return [f"retention: {names}"] if names else []
+
+
+def rules_of(settings: Settings) -> Rules:
+    """Read the retention rules from their file and `STILLROOM_COMPUTE_TTL`."""
+    section = settings.section(RetentionSettings)
+    file = section.retention_file
+    return read_rules(
+        file or settings.data_dir / FILE_NAME,
+        is_named=file is not None,
+        compute_ttl=section.compute_ttl,
+    )

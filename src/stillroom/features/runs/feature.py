@@ -1,0 +1,33 @@
+"""Feature: runs."""
+
+from collections.abc import Awaitable, Callable, Iterable
+from datetime import datetime
+
+from stillroom.features.database.feature import DatabaseFeature
+from stillroom.features.library.feature import LibraryFeature
+from stillroom.features.runs.deletion import RunDeletions
+from stillroom.features.runs.listing import RunListing
+from stillroom.features.runs.operations import RunOperations
+from stillroom.features.runs.service import Runs
+from stillroom.store.api.images import ImageOperations
+from stillroom.store.feature import Feature, Store
+
+
+class RunsFeature(Feature):
+    """Runs, and their deletions, which the sweeper resumes. Features may set `expiration`."""
+
+    expiration: Callable[[str, int], Awaitable[datetime | None]] | None = None
+
+    def __init__(self, store: Store) -> None:
+        """Let the sweeper resume interrupted deletions."""
+        library = store.need(LibraryFeature)
+        store.need(DatabaseFeature).modules.append("stillroom.features.runs.deletion_rows")
+        self.runs = Runs(store.storage, library.database)
+        self.deletions = RunDeletions(store.storage, library.database, grace=library.grace)
+        library.sweeper.resume = self.deletions.resume
+
+    def routes(self, images: ImageOperations) -> Iterable[tuple[str, object]]:
+        """Return the operations."""
+        listing, authorize = RunListing(images.storage), images.authorize
+        operations = RunOperations(self.runs, self.deletions, listing, authorize, self.expiration)
+        return [("/storage/runs", operations)]

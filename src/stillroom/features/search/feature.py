@@ -1,0 +1,86 @@
+"""Feature: search index."""
+
+import contextlib
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TYPE_CHECKING, Final
+
+from stillroom.features.database.feature import DatabaseFeature
+from stillroom.features.search.catching_up import CatchingUp
+from stillroom.features.search.filling import IndexFilling
+from stillroom.features.search.healing import IndexHealing
+from stillroom.features.search.operation import EntryMarks, SearchOperation
+from stillroom.store.api.images import ImageOperations
+from stillroom.store.background import Job, Stopping
+from stillroom.store.feature import Feature, Store
+from stillroom.store.hooks import Hooks
+
+if TYPE_CHECKING:
+    from stillroom.features.search.comparing import Healed
+
+_STOPS_WITHIN_S: Final = 2.0
+"""Seconds for writing pending changes to the search index. A later comparison finds the rest."""
+
+_CATCH_UP_S: Final = 5.0
+"""Seconds between attempts to compare the search index with the storage after a start."""
+
+_ROWS: Final = (
+    "stillroom.features.search.indexed_rows",
+    "stillroom.features.search.start_rows",
+)
+
+
+class SearchFeature(Feature):
+    """Index of all images, which follows the changes of the storage.
+
+    Attributes:
+        caught_up: Functions of other features that are called after a start, when the index of the
+            whole storage was compared.
+    """
+
+    def __init__(self, store: Store) -> None:
+        """Follow the changes of the storage."""
+        opened = store.need(DatabaseFeature)
+        opened.modules += _ROWS
+        self._storage, self._database = store.storage, opened.database
+        report: Callable[[str | None], None] = lambda _: None  # noqa: E731  (for a server)
+        if store.is_counted:
+            from stillroom.features.search.metrics import count_saved_mark as report
+        self.filling = IndexFilling(self._database, report_mark=report)
+        store.changes.add(self.filling)
+        compares_saves = store.settings.storage.kind != "bucket"
+        self.healing = IndexHealing(self._storage, self._database, compares_saves=compares_saves)
+        self._catching_up = CatchingUp(self._storage, self._database)
+        self.caught_up: list[Callable[[Healed, Stopping], Awaitable[object]]] = []
+
+    def hooks(self) -> Hooks:
+        """Return the hook that adds AI marks to listings."""
+        return Hooks(entries=(EntryMarks(self._database),))
+
+    def routes(self, images: ImageOperations) -> Iterable[tuple[str, object]]:
+        """Return the operation."""
+        return [("/storage/search", SearchOperation(self._database, images.authorize))]
+
+    def jobs(self) -> Iterable[Job]:
+        """Return the comparisons of storage and index."""
+        return [
+            Job(lambda stopping: self.healing.heal(stopping.within)),
+            Job(self._catch_up, max_pause_s=_CATCH_UP_S, at_once=True),
+        ]
+
+    async def _catch_up(self, stopping: Stopping) -> None:
+        healed = await self._catching_up.catch_up(stopping.within)
+        if healed is not None:
+            for caught_up in self.caught_up:
+                await caught_up(healed, stopping)
+
+    def running(self) -> contextlib.AbstractAsyncContextManager[None]:
+        """Context manager: write changes to the index."""
+        return self.filling.running(
+            self._storage,
+            stop_within_s=_STOPS_WITHIN_S,
+            before_writing=self._catching_up.note_start,
+        )
+
+    def indexing(self, *, stop_within_s: float) -> contextlib.AbstractAsyncContextManager[None]:
+        """Context manager: write the block's changes to the index."""
+        return self.filling.running(self._storage, stop_within_s=stop_within_s)

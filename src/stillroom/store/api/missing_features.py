@@ -1,0 +1,72 @@
+"""Refusals of requests that need a feature which is off: 501, with the reason and the remedy."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+from urllib.parse import parse_qsl
+
+from fastapi import APIRouter, Request, Response
+
+from stillroom.errors import FeatureOff
+from stillroom.paths import StorageKey
+from stillroom.store.api.call import Call
+from stillroom.store.api.images import ImageOperations
+from stillroom.store.api.operation import OperationRoute
+from stillroom.store.auth.grants import Authorize
+from stillroom.store.hooks import Finish, RequestHeader
+from stillroom.store.http.fields import Fields
+
+_METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"]
+
+
+def feature_off(name: str, reason: str) -> FeatureOff:
+    """Return the error of a request that needs the feature `name`."""
+    return FeatureOff(f"this server runs without the feature {name!r}: {reason}")
+
+
+def off_router(prefix: str, name: str, reason: str, authorize: Authorize) -> APIRouter:
+    """Return routes that refuse all requests below `prefix`. The OpenAPI document omits them."""
+    router = APIRouter(prefix=prefix, include_in_schema=False, route_class=OperationRoute)
+
+    async def refuse(request: Request) -> Response:
+        await Call.of(request, authorize)
+        raise feature_off(name, reason)
+
+    for path in ("", "/{path:image_path}"):
+        router.add_api_route(path, refuse, methods=_METHODS, name=f"{name}_off")
+    return router
+
+
+@dataclass(frozen=True, slots=True)
+class OffHook:
+    """Hook that refuses the request headers of saves and the query parameters of reads."""
+
+    @dataclass(frozen=True)
+    class _NoParameters:
+        pass
+
+    query: ClassVar[type] = _NoParameters
+    name: str
+    reason: str
+    header_names: tuple[str, ...] = ()
+    parameters: tuple[str, ...] = ()
+
+    @property
+    def headers(self) -> tuple[RequestHeader, ...]:
+        """Headers that are refused."""
+        return tuple(RequestHeader(name, "", "") for name in self.header_names)
+
+    async def prepare(self, fields: Fields) -> Finish | None:
+        """Refuse a save with one of the headers."""
+        if any(name.lower() in fields for name in self.header_names):
+            raise feature_off(self.name, self.reason)
+        return None
+
+    async def respond(
+        self, call: Call, key: StorageKey, operations: ImageOperations
+    ) -> Response | None:
+        """Refuse a read with one of the parameters."""
+        del key, operations
+        names = {name for name, _ in parse_qsl(call.raw_query.decode("latin-1"), True)}
+        if not names.isdisjoint(self.parameters):
+            raise feature_off(self.name, self.reason)
+        return None

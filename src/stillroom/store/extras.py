@@ -1,0 +1,19 @@
+"""Messages about optional packages that are not installed."""
+
+from typing import Final
+
+_DISTRIBUTIONS: Final = {"PIL": "pillow", "dotenv": "python-dotenv", "jwt": "pyjwt"}
+"""Names of packages whose modules have other names."""
+
+
+def not_installed(*modules: str) -> str:
+    """Return a message about modules that cannot be imported, with the extra that has them."""
+    *others, last = (_DISTRIBUTIONS.get(name, name.replace("_", "-")) for name in modules)
+    names = f"{', '.join(others)} and {last} are" if others else f"{last} is"
+    part, extra = "its server", "server"
+    if modules == ("psycopg",):
+        part, extra = "its driver for PostgreSQL", "postgres"
+    return (
+        f"{names} not installed: install Stillroom with {part}, such as "
+        f"`pip install '.[{extra}]'` in a checkout (other ways: docs/installing.md)"
+    )

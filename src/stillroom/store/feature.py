@@ -1,0 +1,112 @@
+"""Features: optional capabilities that hook into a store. The assembly opens and names them."""
+
+import contextlib
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeVar
+
+from stillroom.errors import ConfigurationError
+from stillroom.store.background import Job
+from stillroom.store.capabilities import ChangeObservers
+from stillroom.store.hooks import NO_HOOKS, Hooks
+from stillroom.store.port import ImageStorage
+from stillroom.store.settings import Settings
+
+if TYPE_CHECKING:
+    from fastapi import APIRouter
+
+    from stillroom.store.api.images import ImageOperations
+
+F = TypeVar("F", bound="Feature")
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """Open core of one process, with the features that are open so far.
+
+    Attributes:
+        images_url: Base URL of images in the host application; None for that of the settings.
+        is_counted: True in a process whose metrics are collected.
+        off: Names of the features that are off, with the reason.
+    """
+
+    settings: Settings
+    storage: ImageStorage
+    changes: ChangeObservers
+    images_url: str | None = None
+    is_counted: bool = False
+    off: Mapping[str, str] = field(default_factory=dict)
+    features: "dict[str, Feature]" = field(default_factory=dict)
+
+    def find(self, kind: type[F]) -> F | None:
+        """Return the open feature of this class, or None if it is off."""
+        found = (feature for feature in self.features.values() if isinstance(feature, kind))
+        return next(found, None)
+
+    def need(self, kind: type[F]) -> F:
+        """Return the open feature of this class. Raise `ConfigurationError` if it is off."""
+        feature = self.find(kind)
+        if feature is None:
+            name = kind.__module__.split(".")[2]
+            raise ConfigurationError(f"the feature {name!r} is off: {self.off.get(name, name)}")
+        return feature
+
+
+class Feature:
+    """Optional capability. Each method returns what the feature adds; by default, nothing."""
+
+    database_kind: str | None = None
+    """Kind of the database, for metrics, if this feature opens one."""
+
+    def __init__(self, store: Store) -> None:
+        """Open the feature. Raise `ConfigurationError` if its settings are invalid."""
+
+    def ready(self, store: Store) -> None:
+        """Do what needs features that are opened later. Called when all features are open."""
+
+    def hooks(self) -> Hooks:
+        """Return the hooks into the operations on images."""
+        return NO_HOOKS
+
+    def routes(self, images: "ImageOperations") -> Iterable[tuple[str, object]]:
+        """Return prefixes of the API and objects with operations, for one router."""
+        del images
+        return ()
+
+    def pages(self, *, is_embedded: bool) -> "Iterable[APIRouter]":
+        """Return routers outside of the API, such as web pages."""
+        del is_embedded
+        return ()
+
+    def api_pages(self, *, is_embedded: bool) -> "Iterable[APIRouter]":
+        """Return routers below the prefix of the API that are not part of its documentation."""
+        del is_embedded
+        return ()
+
+    def jobs(self) -> Iterable[Job]:
+        """Return the background jobs of a server."""
+        return ()
+
+    def checks(self) -> Mapping[str, Callable[[], Awaitable[object]]]:
+        """Return health checks by name. They raise a `StillroomError`."""
+        return {}
+
+    def running(self) -> contextlib.AbstractAsyncContextManager[None]:
+        """Context manager around the time in which a server serves."""
+        return contextlib.nullcontext()
+
+    def indexing(self, *, stop_within_s: float) -> contextlib.AbstractAsyncContextManager[None]:
+        """Context manager for a process without a server: process changes in the background."""
+        del stop_within_s
+        return contextlib.nullcontext()
+
+    def facts(self) -> Iterable[str]:
+        """Return lines about the configuration, for the log of a server's start."""
+        return ()
+
+    def warnings(self) -> Iterable[str]:
+        """Return warnings for the operator."""
+        return ()
+
+    async def close(self) -> None:
+        """Release all resources. The feature may be used again afterwards."""
