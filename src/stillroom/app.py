@@ -122,7 +122,7 @@ def _report_disk(parts: Parts) -> None:
 
 
 class SettingsReport(NamedTuple):
-    """Lines for the operator: the configuration, and settings that may cause problems later."""
+    """Lines for the operator: a description of the configuration, and possible problems."""
 
     facts: list[str]
     warnings: list[str]

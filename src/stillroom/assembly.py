@@ -40,13 +40,13 @@ and may be interrupted safely."""
 
 @dataclass(frozen=True, slots=True)
 class FeatureLine:
-    """One feature: the folder `features/<name>` with `feature.py`.
+    """Declaration of one feature, which `features/<name>/feature.py` implements.
 
     Attributes:
-        needs: Names of features without which this one is off.
+        needs: Names of required features. If one of them is off, this feature is off, too.
         libraries: Packages that must be installed.
-        prefixes, headers, parameters: Routes, request headers and query parameters of images that
-            are refused with 501 if the feature is off.
+        prefixes, headers, parameters: Prefixes of routes, request headers of saves, and query
+            parameters of reads, which are all refused with 501 if the feature is off.
     """
 
     name: str
@@ -81,13 +81,13 @@ FEATURES: Final = (
 def features_off(chosen: Collection[str] | None = None) -> Mapping[str, str]:
     """Return the features that are off, with the reason.
 
-    `chosen` are the features to use, with all that they need; None means all.
+    `chosen` names the features to use; those that they need are added. None means all features.
     Raises `ConfigurationError` if a chosen feature does not exist or cannot be used.
     """
     names = {line.name for line in FEATURES}
     if unknown := sorted(set(chosen or ()) - names):
         raise ConfigurationError(
-            f"there is no such feature: {', '.join(unknown)} (there are {', '.join(sorted(names))})"
+            f"there is no such feature: {', '.join(unknown)} (existing: {', '.join(sorted(names))})"
         )
     needs = {line.name: line.needs for line in FEATURES}
     wanted = set(names if chosen is None else chosen)
@@ -177,7 +177,7 @@ class Parts:
 
     @contextlib.asynccontextmanager
     async def indexing(self, *, stop_within_s: float) -> AsyncIterator[None]:
-        """Context manager for commands: also process the block's changes in the features."""
+        """Context manager for processes without a server: index changes made in the block."""
         async with contextlib.AsyncExitStack() as stack:
             for feature in self.features:
                 await stack.enter_async_context(feature.indexing(stop_within_s=stop_within_s))
@@ -205,7 +205,7 @@ def assemble(
         settings: Settings with the sections of all features, as `AllSettings` reads them.
         authorize: Replaces the verification of tokens, but not the signing of URLs.
         images_url: Beginning of public and signed URLs, if it is not in the settings.
-        observer: Counts the calls of the storage, in a process whose metrics are collected.
+        observer: Called for each fsync or bucket request, if metrics of this process are collected.
         features: Names of the features to open; None opens all that are installed.
     """
     proxy_key = settings.section(SpeedSettings).proxy_key  # invalid settings open nothing
@@ -287,7 +287,7 @@ async def opened_storage(
 
 @contextlib.asynccontextmanager
 async def opened_inspection(settings: Settings) -> AsyncIterator[Inspection]:
-    """Context manager: open an existing store for inspection, for a command."""
+    """Context manager: open an existing store for a maintenance command that inspects it."""
     inspection = open_inspection(settings.storage, _names_in_data_dir(settings))
     try:
         yield inspection

@@ -35,7 +35,7 @@ class Stillroom:
     """A store inside a FastAPI app.
 
     Attributes:
-        router: Router with all operations, for `app.include_router`. It brings its own lifespan.
+        router: Router with all operations, for `app.include_router`. It has its own lifespan.
         images: Asynchronous SDK for the app's own endpoints. It has all permissions, and calls the
             store directly, without HTTP requests to a server.
         media: Media library, as in `await media.ingest_from_storage_key("compute/a.png")`.
@@ -55,7 +55,7 @@ class Stillroom:
         features: Collection[str] | None = None,
         **settings: object,
     ) -> None:
-        """Open the store that the environment variables select, like the server.
+        """Open the store that the environment variables select, as the server does.
 
         Args:
             data_dir: Replaces `STILLROOM_DATA_DIR`. Several processes may share it.
@@ -67,11 +67,11 @@ class Stillroom:
                 library and the signing of URLs. With `public_read`, it is called only for requests
                 with an `Authorization` header.
             public_url: Beginning of public URLs, to which `/<path>` is appended. The default is
-                `STILLROOM_PUBLIC_BASE_URL` and `/api/v1/storage/images`.
+                `STILLROOM_PUBLIC_BASE_URL` followed by `/api/v1/storage/images`.
             gallery: Serve the gallery at `/gallery/`, below the router's prefix. It needs the
                 feature `gallery`.
-            features: Names of the features to use, such as `["pictures"]`, with all that they need.
-                By default, all features are used whose libraries are installed. `[]` is the core.
+            features: Names of the features to use, such as `["pictures"]`; those that they need are
+                added. By default, all features whose libraries are installed. `[]` uses none.
                 All processes that use the same data should use the same features; see
                 docs/embedding.md#different-features-on-the-same-data.
             settings: Other settings by name, such as `max_upload_bytes=…`. They have priority over

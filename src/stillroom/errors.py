@@ -144,7 +144,7 @@ class ResourceProtected(StillroomError):
 
 
 class ResourceConflict(StillroomError):
-    """The bytes are being deleted, or the file of the resource that has them is missing."""
+    """A resource with the same bytes is being deleted, or its file is missing."""
 
     code = "resource_conflict"
     message = (

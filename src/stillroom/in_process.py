@@ -44,7 +44,7 @@ class InProcessSender:
         self._elsewhere = AsyncSender(Connection(root_of(parts), None), None)
 
     async def send(self, call: Call) -> Answer | Failure:
-        """Return the response, or a `Failure` if reading an image fails before its end."""
+        """Return the response, or a `Failure` if an image could not be read completely."""
         if call.elsewhere:
             return await self._elsewhere.send(call)
         exchange = _Exchange(call)

@@ -48,11 +48,11 @@ log = logging.getLogger("stillroom.local")
 
 
 def open_store(data_dir: str | Path | None = None, **settings: object) -> "LocalImageStore":
-    """Open the store that the environment variables select, like the server.
+    """Open the store that the environment variables select, as the server does.
 
     Servers, apps and other processes may use the same data directory or bucket at the same time.
     This process does not execute due deletions: servers and `stillroom media sweep` do. The search
-    finds saved images within a second, and `close` waits for the last ones. If a script ends
+    finds saved images within a second; `close` waits until all are indexed. If a script ends
     without `close`, servers index them within the hour.
 
     Args:
@@ -118,7 +118,7 @@ class LocalMedia(MediaLibrary):
     def heal(
         self, ids: Iterable[ResourceId] | None = None, *, progress: OnHealing | None = None
     ) -> int:
-        """Compute missing metadata in this process and wait for it; see `MediaLibrary.heal`.
+        """Compute missing metadata in this process and await the result; see `MediaLibrary.heal`.
 
         Servers or later calls retry resources that fail. `progress` is called in another thread.
         """
@@ -225,7 +225,7 @@ os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_c
 
 
 class _LoopThread:
-    """SDK transport to the parts of this process. After a fork, the child opens new parts."""
+    """SDK transport that runs operations in a thread. A forked child opens its own store."""
 
     def __init__(self, open_parts: Callable[[], Parts]) -> None:
         self._open_parts = open_parts

@@ -2,7 +2,7 @@
 
 Text from clients is parsed to an `ImagePath` once, and only this module converts an `ImagePath` to
 a `StorageKey`. All other code accepts only parsed values, so no check can be forgotten. Invalid
-paths are refused and never corrected, because then an image would have several names.
+paths are refused and never corrected: otherwise an image would have several names.
 """
 
 import re
@@ -128,7 +128,7 @@ class StorageKey:
 
     @classmethod
     def of_reserved(cls, folder: ImagePath, name: str) -> Self:
-        """Return the key of a reserved name in a folder. Raises `InvalidPath` if too long."""
+        """Return the key of a reserved name in a folder. Raises `InvalidPath` if it is too long."""
         _check_length(f"{folder.text}/{name}", at=("path", "folder"))
         return cls(f"{COMPUTE_PREFIX}{folder.text}/{name}")
 
@@ -186,7 +186,7 @@ def is_reserved(key_text: str) -> bool:
 
 
 def is_listed(name: str) -> bool:
-    """Return whether a file name, or a folder name with a slash, can be listed."""
+    """Return whether listings may contain a file name, or a folder name with a slash."""
     return name in RESERVED_NAMES or is_segment(name.rstrip("/"))
 
 
@@ -266,7 +266,7 @@ def _check_reading(reading: str, *, whole: bool, at: tuple[str, ...]) -> None:
         raise InvalidPath(f"`{reading}` is reserved for {RESERVED_NAMES[reading]}", at=at)
     if (whole and reading in _DOT_SEGMENTS) or _NEVER_IN_A_READING.search(reading):
         raise InvalidPath(
-            "after normalization (NFKC) or another percent-decoding, a segment would be `.` or "
+            "after normalization (NFKC) or a second percent-decoding, a segment would be `.` or "
             "`..`, or contain a slash, backslash or control character",
             at=at,
         )

@@ -24,8 +24,8 @@ def find_unread(names: Collection[str], known: Collection[str]) -> list[str]:
     """Return a warning for each Stillroom variable in `names` (upper case) that is not `known`.
 
     Raises:
-        ConfigurationError: a name is probably a misspelling of an unset setting, which could allow
-            something that should be forbidden.
+        ConfigurationError: a name is probably a misspelled setting. Ignoring it could permit what
+            the setting forbids.
     """
     warnings = []
     for name in sorted(filter(_is_like_ours, set(names) - set(known))):

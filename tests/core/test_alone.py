@@ -155,8 +155,8 @@ async def test_a_save_with_a_lifetime_is_refused_where_nothing_expires(
 
 
 def test_a_feature_that_does_not_exist_is_refused_with_the_names(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match=r"no such feature: serch .*search"):
-        Stillroom(tmp_path, features=["serch"])
+    with pytest.raises(ConfigurationError, match=r"no such feature: searching .*search"):
+        Stillroom(tmp_path, features=["searching"])
 
 
 async def test_a_chosen_feature_brings_what_it_needs(tmp_path: Path) -> None:

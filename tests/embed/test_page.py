@@ -106,6 +106,9 @@ def test_the_compute_server_of_the_page_makes_lists_serves_and_keeps_images(
         # Uvicorn closes a connection that waits for five seconds, perhaps just as it is used again.
         fields = {"Authorization": bearer, "Connection": "close"}
         with httpx.Client(base_url=server.url, headers=fields) as client:
+            # The worker publishes the run after the images can be seen. Before that, `keep` would
+            # move the images of an incomplete run away.
+            until_equal(lambda: len(client.get("/api/v1/storage/runs").json()), 1)
             answer = client.get(f"{IMAGES}/generations/7/0.png")
             on_disk = "R2_ENDPOINT_URL" not in environment
             assert answer.status_code == (200 if on_disk else 302)

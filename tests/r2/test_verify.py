@@ -113,7 +113,7 @@ async def test_a_hundred_flipped_bytes_are_a_hundred_findings(
     assert (command.status, command.report["counts"]) == (1, {"damaged": 100})
     refused = verify(tmp_path, "--adopt")
     assert refused.status == 2
-    assert "hashes of stored objects cannot be added" in refused.log
+    assert "hashes cannot be added to stored objects" in refused.log
 
 
 @pytest.mark.slow

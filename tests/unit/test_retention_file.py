@@ -79,7 +79,7 @@ FAULTS = {
     '[[rule]]\nprefix = "a"\nkeep_last_runs = "3"': (3, "keep_last_runs of rule 1 must be"),
     '[[rule]]\nprefix = "/a"\nkeep = true': (2, "no image's path begins with the prefix of rule 1"),
     '[[rule]]\nprefix = "../"\nkeep = true': (2, "no image's path begins with"),
-    "[[rule]]\nprefix = 3\nkeep = true": (2, "prefix of rule 1 must be a text"),
+    "[[rule]]\nprefix = 3\nkeep = true": (2, "prefix of rule 1 must be a string"),
     '[[rule]]\nexpire_after = "7d"': (1, "rule 1 has no prefix"),
     '[[rule]]\nprefix = "a"': (1, "rule 1 has no effect: add expire_after"),
     '[[rule]]\nprefix = "a"\nunless_tagged = "b"': (1, "rule 1 has no effect"),
@@ -115,7 +115,7 @@ def test_what_is_no_text_or_too_much_is_refused(tmp_path: Path) -> None:
         read(tmp_path, b"# fine\n# \xff")
     with pytest.raises(ConfigurationError, match=r"larger than 1048576 bytes"):
         read(tmp_path, "#" * 1024**2 + "\n")
-    with pytest.raises(ConfigurationError, match=r"101 rules, at most 100"):
+    with pytest.raises(ConfigurationError, match=r"101 rules; at most 100"):
         read(tmp_path, '[[rule]]\nprefix = ""\nkeep = true\n' * 101)
     with pytest.raises(ConfigurationError, match=r"invalid TOML"):
         read(tmp_path, "x = " + "[" * 100_000)

@@ -115,7 +115,7 @@ def test_a_variable_is_still_read_by_its_former_name(
         ("STILLROOM_HEAD_TIMEOUT_SECONDS", "soon", "must be a number"),
         ("STILLROOM_GALLERY", "maybe", "must be true or false"),
         ("STILLROOM_DURABILITY", "half", "must be 'full' or 'none'"),
-        ("STILLROOM_CORS_ORIGINS", "here", "must be origins such as https://app.example.com, or *"),
+        ("STILLROOM_CORS_ORIGINS", "here", "must be * or origins such as https://app.example.com"),
         ("R2_REGION", "a b", "has invalid characters or an invalid length"),
     ],
 )
@@ -192,7 +192,7 @@ def test_all_invalid_settings_of_the_core_and_of_features_are_in_one_message() -
         AllSettings.of_values(port="x", derived_processes=0, compute_ttl="1")
 
     assert sorted(str(refused.value).split("; ")) == [
-        "STILLROOM_COMPUTE_TTL must be a duration such as 90s, 15m, 12h or 30d, or off",
+        "STILLROOM_COMPUTE_TTL must be `off`, or a duration such as 90s, 15m, 12h or 30d",
         "STILLROOM_DERIVED_PROCESSES must be at least 1",
         "STILLROOM_PORT must be an integer",
     ]

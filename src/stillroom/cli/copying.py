@@ -24,20 +24,21 @@ def _command(command: Callable[..., None]) -> click.Command:
 
 @_command
 def cp(**how: Any) -> None:  # noqa: ANN401  (see `_each`)
-    """Copy images, folders (`cats/`) and patterns to another path of the store.
+    """Copy images, selected by path, folder (`cats/`) or pattern, to another path of the store.
 
-    TARGET is a path for one image, otherwise a folder. `/` is the top folder. Existing images at
-    the new paths are replaced.
+    For one image, TARGET is its new path, or a folder if it ends in a slash. For several images,
+    TARGET is a folder. `/` is the top folder. Existing images at the new paths are replaced.
     """
     _each("copied", "would copy", ImageStore.copy, **how)
 
 
 @_command
 def mv(**how: Any) -> None:  # noqa: ANN401  (see `_each`)
-    """Move images, folders (`cats/`) and patterns to another path of the store.
+    """Move images, selected by path, folder (`cats/`) or pattern, to another path of the store.
 
-    TARGET is a path for one image, otherwise a folder. `/` is the top folder. Existing images at
-    the new paths are replaced. A source that is replaced during the move is not deleted.
+    For one image, TARGET is its new path, or a folder if it ends in a slash. For several images,
+    TARGET is a folder. `/` is the top folder. Existing images at the new paths are replaced. A
+    source that is replaced during the move is not deleted.
     """
     _each("moved", "would move", ImageStore.move, **how)
 

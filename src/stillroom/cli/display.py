@@ -30,7 +30,7 @@ class ProgressCounts(Protocol):
 
 
 class _Display:
-    """Progress display on standard error: a bar, or a line every ten seconds without a terminal.
+    """Progress display on standard error: a bar or, without a terminal, a line every ten seconds.
 
     `total` is the number of images to process; None until they have been counted.
     """
@@ -64,7 +64,7 @@ class _Display:
 
 
 def key_prefixes(prefix: str) -> "list[KeyPrefix]":
-    """Return the key prefix of the images and, if `prefix` is empty, that of the media library."""
+    """Return key prefixes for images below `prefix`; if it is empty, also for the media library."""
     from stillroom.paths import ImagePrefix, KeyPrefix
 
     images = KeyPrefix.of_images(ImagePrefix.parse(prefix))

@@ -24,7 +24,7 @@ from stillroom.client import ImageInfo
 def du(folder: str, *, depth: int, as_json: bool, chosen: Filter) -> None:
     """Print the total size, the number of images and the path of each folder.
 
-    Every image is listed. A million take minutes; a server with a bucket sends a request for each.
+    Listing a million images takes minutes. With a bucket, the server sends one request per image.
     """
     folder = folder_of(folder)
     with open_store() as store:

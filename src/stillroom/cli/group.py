@@ -19,7 +19,7 @@ class Group(click.Group):
     group_class = type
 
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401  (click's own type)
-        """Run a command. A closed output pipe is no error for a command in `_PRINTING`."""
+        """Run a command. A closed output pipe is not an error for a command in `_PRINTING`."""
         try:
             result = super().invoke(ctx)
             sys.stdout.flush()

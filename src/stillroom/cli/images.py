@@ -75,12 +75,13 @@ def put(
     expires_in: timedelta | None,
     options: TransferOptions,
 ) -> None:
-    """Upload files, folders and patterns; images with the same hash are skipped.
+    """Upload files, selected by path, folder or pattern. Images with the same hash are skipped.
 
     With --expires-in, nothing is skipped, so that the lifetimes of stored images restart.
 
-    TARGET is a path for one file, otherwise a folder; `/` is the top folder. The files in a folder
-    and its subfolders are uploaded, without the folder's own name. `-` saves standard input.
+    For one file, TARGET is its path in the store, or a folder if it ends in a slash. For several
+    files, TARGET is a folder. `/` is the top folder. The files in a folder and its subfolders are
+    uploaded, without the folder's own name. The source `-` is standard input.
     """
     facts: dict[str, Any] = {"generation": generation, "ai_generated": ai_generated}
     as_json = options.as_json
@@ -139,9 +140,9 @@ def _put_one(
 def get(
     sources: tuple[str, ...], target: str, *, as_zip: bool, captions: bool, options: TransferOptions
 ) -> None:
-    """Download images, folders (`cats/`) and patterns; files with the same hash are skipped.
+    """Download images, selected by path, folder or pattern. Files with the same hash are skipped.
 
-    TARGET is a file for one image, otherwise a folder; `-` is standard output.
+    TARGET is a file or a folder; for several images, it is a folder. `-` is standard output.
     """
     if captions and not as_zip:
         raise click.UsageError("--captions requires --zip")
@@ -291,7 +292,7 @@ def rm(
 @json_option("A JSON object: path, url, expires_in.")
 @server_options
 def url(path: str, *, expires: timedelta, as_json: bool) -> None:
-    """Print only a signed URL, with which one image can be read without a token."""
+    """Print a signed URL with which one image can be read without a token, and nothing else."""
     with open_store(deadline_s=PROMPT_DEADLINE_S) as store:
         store.stat(path)  # the server would also sign the path of a missing image
         signed = store.signed_url(path, expires_in=expires)

@@ -27,8 +27,8 @@ async def rebuild(*, restart: bool, as_json: bool, data_dir: str | None) -> bool
     """Read every image again and write its search entry.
 
     Servers add missing entries by themselves. Run this after an upgrade to a version that reads
-    more formats, or if another tool has replaced images in the bucket. It can run beside servers,
-    and it resumes after an interruption.
+    more formats, or if another tool has replaced images in the bucket. It can run alongside
+    servers, and it resumes after an interruption.
     """
     from stillroom.assembly import opened_features
     from stillroom.features.search.feature import SearchFeature

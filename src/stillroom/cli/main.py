@@ -48,7 +48,7 @@ def commands() -> None:
     help="Print a link to the gallery that signs in once.  [on a terminal]",
 )
 def serve(*, sign_in_link: bool | None, **flags: object) -> None:
-    """Start the server. Needs no configuration; every setting is a STILLROOM_ variable."""
+    """Start the server, which needs no configuration. Settings are STILLROOM_ and R2_ variables."""
     from stillroom.server.serve import serve as run
     from stillroom.settings import AllSettings
 

@@ -79,7 +79,7 @@ async def sweep(*, dry_run: bool, as_json: bool, data_dir: str | None) -> bool:
     """Execute all due deletions, as the server does every STILLROOM_SWEEP_INTERVAL_SECONDS.
 
     If there are retention rules and the next scan is due, expired images are marked for deletion
-    first, which takes an hour for a million images. It is safe to run beside servers and other
+    first, which takes an hour for a million images. It can run alongside servers and other
     sweeps. The exit status is 1 if a deletion failed.
     """
     from stillroom.assembly import opened_features
@@ -135,8 +135,8 @@ async def _mark_expired(store: "Store") -> None:
 async def orphans(*, delete: bool, max_percent: float, as_json: bool, data_dir: str | None) -> bool:
     """Compare the library's stored images with its rows, and print the mismatches.
 
-    `orphan` is an image without a row; `young` is one that is too new to be called an orphan;
-    `foreign` is a file that the library did not make and never deletes; `missing` is a row without
+    `orphan` is an image without a row; `young` is one that is too new to count as an orphan;
+    `foreign` is a file that the library neither created nor deletes; `missing` is a row without
     its image. The last line has the number of each. The exit status is 1 if a mismatch other than
     `young` remains, and 2 if the scan failed or is implausible.
     """

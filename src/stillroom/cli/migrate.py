@@ -62,11 +62,11 @@ def migrate(
     report: str | None,
     **options: Any,  # noqa: ANN401  (see `_Run`)
 ) -> None:
-    """Copy images and the media library's rows from one store to another: disk or bucket.
+    """Copy images and the media library's rows from one store (disk or bucket) to another.
 
-    A settings file has NAME=value lines, as systemd and Docker read them. A store with a settings
-    file ignores the environment. Images that the target has with the same hash are skipped: run it
-    again after an interruption, or to copy newly saved images. The source is not changed.
+    A settings file has NAME=value lines, as systemd and Docker read them. For a store with a
+    settings file, the environment is ignored. Images that the target has with the same hash are
+    skipped, so repeat the command to resume it or to copy new images. The source is not changed.
 
     The exit status is 0 if everything was copied, 1 if something was not, 2 if it could not run,
     3 if it was stopped, and 5 if a store or a database is unreachable.
@@ -74,7 +74,7 @@ def migrate(
     import uvloop
 
     if source is None and target is None:
-        raise click.UsageError("pass --from, --to or both: a settings file, or a data directory")
+        raise click.UsageError("pass --from, --to or both, with a settings file or data directory")
     run = _Run(_settings(source), _settings(target), key_prefixes(prefix), **options)
     with contextlib.ExitStack() as opened:
         if report is not None:

@@ -14,7 +14,7 @@ _CONTROLS: Final = {code: f"\\u{code:04x}" for code in range(0x7F, 0xA0)}
 
 
 def echo_record(known: Mapping[str, object], line: str = "", *, as_json: bool) -> None:
-    """Print JSON in ASCII if `as_json`; otherwise `line` or, if it is empty, the values."""
+    """Print `known` as ASCII JSON if `as_json`, else `line` or, if that is empty, its values."""
     click.echo(json.dumps(known) if as_json else line or "  ".join(map(str, known.values())))
 
 
@@ -64,9 +64,9 @@ def time_text(at: datetime) -> str:
 
 
 class StatusLine:
-    """Progress on standard error: one line that is redrawn, or a line from time to time in a file.
+    """Progress on standard error: one redrawn line on a terminal, otherwise periodic lines.
 
-    `shown_at` is the time at which a line was last due, on the monotonic clock.
+    `shown_at` is the time (monotonic clock) at which `is_due` last returned True.
     """
 
     def __init__(

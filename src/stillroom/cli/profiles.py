@@ -94,7 +94,7 @@ def _read() -> str:
             if not stat.S_ISREG(found.st_mode):
                 raise ConfigurationError(
                     f"the profiles cannot be read, because {str(file)!r} is not a regular file: "
-                    "replace it by one"
+                    "replace it with a regular file"
                 )
             if found.st_mode & 0o077:
                 raise ConfigurationError(
@@ -177,7 +177,7 @@ def profiles() -> None:
 @profiles.command("ls")
 @json_option("One JSON object per line: name, url, token.")
 def list_profiles(*, as_json: bool) -> None:
-    """List profiles: name, URL, and whether it has a token; tokens are never shown."""
+    """List each profile's name and URL, and whether it has a token. Tokens are never shown."""
     for name, profile in _parsed(_read()).items():
         known = {"name": name, "url": profile.url, "token": profile.token is not None}
         line = f"{name}  {profile.url or '-'}  {'token' if profile.token else 'no token'}"

@@ -22,7 +22,7 @@ _WIDTH: Final = 24
 
 @dataclass(frozen=True, slots=True)
 class TransferOptions:
-    """Values of the options that all commands for transfers have."""
+    """Values of the options that all transfer commands share."""
 
     concurrency: int
     dry_run: bool

@@ -54,7 +54,7 @@ def list_resources(
 ) -> None:
     """List the resources of the library, newest first: id and source.
 
-    WORDS match prompts, paths and models as in `stillroom search`, or captions, alt texts and tags.
+    WORDS match prompts, paths and models (as in `stillroom search`), captions, alt texts and tags.
     """
     filters |= {"q": query_of(words), "source_key": source_keys}
     if kind not in (None, "image", "video") and "/" not in str(kind):
@@ -100,7 +100,7 @@ def tag(
     as_json: bool,
     data_dir: str | None,
 ) -> None:
-    """Add tags to a resource, and print all its tags, one per line. Without TAG, only print."""
+    """Add tags to a resource, then print its tags, one per line. Without TAG, only print them."""
     if remove and replace:
         raise click.UsageError("use --remove or --replace, not both")
     with _store(data_dir) as store:
@@ -121,10 +121,10 @@ def tag(
 @click.argument("ids", nargs=-1, metavar="[ID...]")
 @_options
 def heal(ids: tuple[str, ...], *, as_json: bool, data_dir: str | None) -> None:
-    """Compute missing fields, such as the dominant colour, of these resources or of all.
+    """Compute missing fields, such as the dominant colour. Without ID, all resources are processed.
 
-    The server does this in the background; if no server is named, this command does it. It can be
-    interrupted and run again.
+    The server computes the fields in the background. If no server is named, this command computes
+    them itself. It can be interrupted and run again.
     """
     with _store(data_dir) as store, progress_bar() as bar:
         status_line = StatusLine(10)

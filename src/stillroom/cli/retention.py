@@ -27,7 +27,7 @@ def _moment(text: str) -> datetime:
 
 @click.group(cls=Group)
 def retention() -> None:
-    """Rules that let images expire, with the settings of the server: docs/retention.md."""
+    """Preview the retention rules, with the settings of the server: docs/retention.md."""
 
 
 @retention.command()
@@ -42,9 +42,9 @@ def retention() -> None:
 @DATA_DIR
 @asynchronous
 async def plan(*, at: datetime | None, summary: bool, as_json: bool, data_dir: str | None) -> None:
-    """Print which images the rules let expire, when, and by which rule; nothing is changed.
+    """Print the images that expire, with the time and the retention rule. Nothing is changed.
 
-    It reads the present retention.toml, so you can test a change before you restart the server.
+    It reads the current retention.toml, so you can test a change before you restart the server.
     Images are deleted after a scan of the server has marked them and the grace period is over.
     """
     from stillroom.assembly import opened_features

@@ -18,7 +18,7 @@ _JSON = json_option("JSON, with all facts.")
 
 @click.group(cls=Group)
 def runs() -> None:
-    """Runs: folders whose images are published, and deleted, together."""
+    """Manage runs: folders whose images are published together and deleted together."""
 
 
 @runs.command("ls", epilog=SERVER)
@@ -81,7 +81,7 @@ def publish(folder: str, *, expected: int | None, as_json: bool) -> None:
 @_JSON
 @server_options
 def rm(folder: str, *, yes: bool, dry_run: bool, as_json: bool) -> None:
-    """Ask, then delete a run: its manifest now, its images after the grace period."""
+    """Delete a run, after a confirmation: its manifest now, its images after the grace period."""
     with open_store() as store:
         run = store.run(folder.rstrip("/"))
         if dry_run or not yes:

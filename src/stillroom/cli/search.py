@@ -36,8 +36,8 @@ def search(words: tuple[str, ...], *, limit: int, as_json: bool, **filters: obje
     """Search images by words in their prompt, path and model. Without words, list the newest.
 
     An image must match all words; the beginning of a word is enough. A WORD with spaces, 'red fox',
-    is a phrase. It can also be a filter, such as name:fox or size:>2MB. After --, a leading minus
-    excludes a word: -- fox -snow.
+    is a phrase. A WORD can also be a filter, such as name:fox or size:>2MB. After --, a leading
+    minus excludes a word: -- fox -snow.
     """
     given = cast("SearchFilters", {name: one for name, one in filters.items() if one is not None})
     with open_store(deadline_s=PROMPT_DEADLINE_S) as store:

@@ -78,7 +78,7 @@ def no_such_image(source: str) -> ImageNotFound:
 
 
 def files_to_put(sources: Sequence[str], target: str, chosen: Filter) -> dict[str, Path]:
-    """Return the local files to upload, by the paths under which they will be saved."""
+    """Map the path of each image to save to the local file to upload."""
     found = [file for source in sources for file in _files_of(source)]
     if not found:
         raise click.UsageError("there is no file to save: the folder is empty")
@@ -104,7 +104,7 @@ def _by_target(planned: Iterable[tuple[S, T]]) -> dict[T, S]:
 
 
 def _files_of(source: str) -> list[tuple[Path, str]]:
-    """Return files, each with its name relative to the folder or the pattern's fixed part."""
+    """Return each file with its path relative to the source, or to the fixed part of a pattern."""
     here = Path(source)
     if here.is_dir():
         return [(file, file.relative_to(here).as_posix()) for file in files_below(here)]
@@ -130,7 +130,7 @@ def files_below(folder: Path) -> Iterator[Path]:
 def images_to_get(
     store: ImageStore, sources: Sequence[str], target: Path, chosen: Filter
 ) -> dict[str, Path]:
-    """Return the local files of images to download, by the paths of the images.
+    """Map the path of each image to download to its local file.
 
     Raises:
         ImageNotFound: a source does not match any image.
@@ -143,7 +143,7 @@ def images_to_get(
 
 
 def images_to_zip(store: ImageStore, sources: Sequence[str], chosen: Filter) -> str | list[str]:
-    """Return the prefix of a single folder, or a list of paths, for a ZIP file with these images.
+    """Return what to request as a ZIP file: the prefix of a single folder, or a list of paths.
 
     Raises:
         ImageNotFound: a source does not match any image.
@@ -155,8 +155,8 @@ def images_to_zip(store: ImageStore, sources: Sequence[str], chosen: Filter) -> 
     paths = list(dict.fromkeys(path for path, _ in _chosen(store, sources, chosen)))
     if len(paths) > _ZIPPED_BY_NAME:
         raise click.UsageError(
-            f"a ZIP can have {_ZIPPED_BY_NAME:,} images by name, not {len(paths):,}: pass one "
-            "folder without a filter, or omit --zip"
+            f"a ZIP of selected images can contain at most {_ZIPPED_BY_NAME:,} images, but "
+            f"{len(paths):,} are selected: pass one folder without a filter, or omit --zip"
         )
     return paths
 
@@ -164,7 +164,7 @@ def images_to_zip(store: ImageStore, sources: Sequence[str], chosen: Filter) -> 
 def images_to_copy(
     store: ImageStore, sources: Sequence[str], target: str, chosen: Filter
 ) -> dict[str, str]:
-    """Return the target paths of images to copy, by the paths of the images.
+    """Map the path of each image to copy to the path of its copy.
 
     Raises:
         ImageNotFound: a source does not match any image.
@@ -202,7 +202,7 @@ def _is_one_image(sources: Sequence[str], wanted: list[tuple[str, str]]) -> bool
 
 
 def _images_of(store: ImageStore, source: str) -> list[tuple[str, str]]:
-    """Return image paths, each with its name relative to the folder or the pattern's fixed part."""
+    """Return each path, and its part relative to the source or to the fixed part of a pattern."""
     magic = _MAGIC.search(source)
     if magic:
         prefix = source[: magic.start()]

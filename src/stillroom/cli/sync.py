@@ -42,8 +42,8 @@ def sync(source: str, target: str, *, delete: bool, options: TransferOptions) ->
     """
     if source.startswith(_STORE) == target.startswith(_STORE):
         raise click.UsageError(
-            f"exactly one of SOURCE and TARGET must begin with `{_STORE}`, such as "
-            f"{_STORE}generations/7: use `stillroom cp` to copy within the store"
+            f"exactly one of SOURCE and TARGET must begin with `{_STORE}`, as in "
+            f"`{_STORE}generations/7`: use `stillroom cp` to copy within the store"
         )
     is_up = target.startswith(_STORE)
     folder = (target if is_up else source).removeprefix(_STORE)
@@ -109,7 +109,7 @@ def _plan(store: ImageStore, sides: _Sides, *, is_up: bool, delete: bool) -> _Pl
         if superfluous and not source:
             raise click.UsageError(
                 f"SOURCE is empty, and --delete would delete {counted(len(superfluous), 'image')}: "
-                "`stillroom rm --recursive` deletes a folder"
+                "to delete a folder, use `stillroom rm --recursive`"
             )
     jobs: dict[str, tuple[Callable[[], bool], Callable[..., object]]] = {}
     sizes: dict[str, int] = {}

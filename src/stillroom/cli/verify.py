@@ -53,7 +53,7 @@ def verify(
 ) -> None:
     """Verify stored images against their recorded SHA-256 and report discrepancies.
 
-    It works on a disk or a bucket, beside running servers. The exit status is 0 if all is right,
+    It works on a disk or a bucket, alongside running servers. The exit status is 0 if all is right,
     1 if there are problems, 2 if it could not run, and 3 if it was stopped. To resume, run the
     same command again.
     """
@@ -117,7 +117,7 @@ async def _run(
 
 
 class _SavedProgress:
-    """File with the progress of a verification, with which one process at a time can resume."""
+    """File with the progress of a verification, from which a later process can resume it."""
 
     def __init__(self, data_dir: Path, subject: str) -> None:
         self._file = data_dir / ".stillroom" / "verify.json"

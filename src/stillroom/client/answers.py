@@ -110,7 +110,7 @@ _KINDS: Final[Mapping[str, type[StillroomError]]] = {
 
 
 def document(answer: Answer, subject: str) -> Any:  # noqa: ANN401  (JSON)
-    """Return the JSON body of a successful response (200 or 202); otherwise raise its error."""
+    """Return the JSON body of a response; raise an exception unless its status is 200 or 202."""
     if answer.status not in (200, 202):
         raise refused(answer, subject)
     try:

@@ -47,7 +47,7 @@ class Connection:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.query:
             raise ConfigurationError(
-                f"{url!r} is not a server's URL: set STILLROOM_URL to one such as {DEFAULT_URL}"
+                f"{url!r} is not a server's URL: set STILLROOM_URL to a URL like {DEFAULT_URL}"
             )
         if parts.username is not None:
             raise ConfigurationError(
@@ -75,7 +75,7 @@ class Connection:
 
 
 def failed(error: httpx.TransportError, head: Answer | None) -> Failure:
-    """Return the `Failure` for an error. Raise `ConfigurationError` if the request is invalid."""
+    """Convert an httpx error to a `Failure`. Raise `ConfigurationError` for an invalid request."""
     if isinstance(error, httpx.UnsupportedProtocol | httpx.LocalProtocolError):
         raise ConfigurationError(f"the request cannot be sent: {error}") from error
     sent = not isinstance(error, _NOT_SENT)

@@ -48,7 +48,7 @@ class DownloadCalls(OneImageCalls):
         Args:
             path: Path of the image.
             progress: Function that is called after each chunk.
-            picture: Thumbnail options `width`, `height`, `fit`, `format`, `quality`: docs/api.md.
+            picture: Thumbnail options `width`, `height`, `fit`, `format`, `quality` (docs/api.md).
         """
         with spool() as file:
             self._download(path, file, progress, picture_query(picture))
@@ -94,7 +94,7 @@ class DownloadCalls(OneImageCalls):
     ) -> DownloadedImage:
         """Download an image, unless `file` already has identical bytes.
 
-        The result then has `skipped` set to True. See `download` for the arguments.
+        If they are identical, the result has `skipped=True`. See `download` for the arguments.
         """
         sinks.check_target(file)
         sinks.check_within(file, within)
@@ -116,7 +116,7 @@ class DownloadCalls(OneImageCalls):
 
         Args:
             images: A path prefix such as `cats/`, or up to 1,000 paths.
-            sidecars: `captions` adds a text file for each image that contains a prompt.
+            sidecars: With `captions`, each image with a prompt gets a text file with that prompt.
             progress: Function that is called after each chunk. The total is unknown.
         """
         with filled_spool() as file:
@@ -188,7 +188,7 @@ class DownloadCalls(OneImageCalls):
     def _get(
         self, path: str, call: Call, attempts: Attempts
     ) -> tuple[Answer | Failure, bytes | None]:
-        """Send a GET request and follow redirects. Also return the SHA-256 from a redirect."""
+        """Send a GET request and follow redirects. Also return the SHA-256 from their headers."""
         digest: bytes | None = None
         for _ in range(_MAX_HOPS):
             outcome = self._sender.send_once(call, attempts)

@@ -16,7 +16,7 @@ from stillroom.paths import ImagePath
 
 @runtime_checkable
 class PillowImage(Protocol):
-    """Protocol with the used parts of `PIL.Image.Image`, since Pillow is an optional dependency."""
+    """Parts of `PIL.Image.Image` that the SDK uses, since Pillow is an optional dependency."""
 
     @property
     def mode(self) -> str:
@@ -44,7 +44,7 @@ class Encoding(TypedDict, total=False):
 
     Attributes:
         pnginfo: Texts for a PNG: a `PIL.PngImagePlugin.PngInfo` or a dict.
-        quality: 1 to 100.
+        quality: Quality from 1 to 100.
         lossless: True for a lossless WebP.
         icc_profile: Color profile.
         exif: EXIF block.
@@ -126,14 +126,14 @@ def image_of(array: ArrayLike) -> PillowImage:
         # Floats are not scaled: only the caller knows if they range from 0 to 1 or to 255.
         raise UnsupportedMedia(
             f"the array has the type {kind} instead of uint8: if 0 is black and 1 is white, "
-            "save stillroom.client.from_float(array), else scale it to 0 to 255 first"
+            "save stillroom.client.from_float(array), else scale it to the range 0 to 255 first"
         )
     shape = array.__array_interface__["shape"]
     try:
         return Image.fromarray(array)
     except (TypeError, ValueError) as error:
         raise UnsupportedMedia(
-            f"an array of shape {shape} is not (height, width) or (height, width, 3 or 4)"
+            f"the array has the shape {shape} instead of (height, width) or (height, width, 3 or 4)"
         ) from error
 
 
@@ -167,7 +167,7 @@ def from_float(array: Any) -> Any:  # noqa: ANN401  (arrays of packages that nee
     if found.ndim == 4:
         raise UnsupportedMedia(
             f"an array of shape {found.shape} contains {found.shape[0]} images: save them one "
-            "by one, such as `for number, image in enumerate(batch)`"
+            "by one, in a loop such as `for number, image in enumerate(batch)`"
         )
     if found.ndim == 3 and found.shape[-1] not in (1, 3, 4) and found.shape[0] in (1, 3, 4):
         found = np.moveaxis(found, 0, -1)
@@ -188,7 +188,7 @@ def _check_range(lowest: float, highest: float) -> None:
     if lowest < _UNDERSHOT:  # clipping would make half of the image black
         raise ValueError(
             f"the array has values down to {lowest:g}, but 0 is black: if it ranges from -1 to "
-            "1, save from_float((x + 1) / 2), else clip it to 0 first"
+            "1, save from_float((x + 1) / 2), else set negative values to 0 first"
         )
 
 

@@ -18,11 +18,11 @@ class Form:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """Request that a sender sends.
+    """HTTP request that the SDK sends to a server.
 
     Attributes:
-        target: Path and query relative to the API's root; or a complete URL, to which no token is
-            sent.
+        target: Path and query, relative to the API's root; or a complete URL of another server,
+            to which no token is sent.
         sink: Destination for the body of a 200 or 206 response; None to keep the body in memory.
         timeout_s: Limit in seconds for each single read or write of the socket.
         progress: Function that is called with the number of bytes transferred and the total.
@@ -38,7 +38,7 @@ class Call:
 
     @property
     def elsewhere(self) -> bool:
-        """Return whether the target is a complete URL, and not a path of the Stillroom server."""
+        """Return whether the target is a complete URL instead of a path on the Stillroom server."""
         return not self.target.startswith("/")
 
 
@@ -56,9 +56,10 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Failed attempt to send a request: no response, or only its status and headers (`head`).
+    """Failed attempt to send a request and receive the response.
 
-    If `sent` is True, the server may have received the request. If `permanent` is True, a retry is
+    If only the response's body could not be received, `head` has the status and headers. If
+    `sent` is True, the server may have received the request. If `permanent` is True, a retry is
     unlikely to help (unknown host, invalid certificate).
     """
 

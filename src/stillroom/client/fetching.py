@@ -45,7 +45,7 @@ def fetched(
     Raises:
         InvalidParameter: The URL is invalid or not allowed.
         ServerUnreachable: There is no complete response before the deadline.
-        UnexpectedAnswer: The response is not an uncompressed 200, or there are too many redirects.
+        UnexpectedAnswer: Status other than 200, a compressed body, or too many redirects.
         UnsupportedMedia: The body is text, JSON or XML.
         TooLarge: The body is larger than `max_bytes`.
     """
@@ -101,7 +101,7 @@ class _Deadline:
             one.close()
 
     def watch(self, event: str, info: Mapping[str, Any]) -> None:
-        """Register the connection if httpx reports that it was opened; ignore other events.
+        """Register the connection if an httpx trace event reports that it was opened.
 
         See https://www.encode.io/httpcore/extensions/#trace.
         """
@@ -152,7 +152,7 @@ def _answer(
 
 
 def _public_address(url: httpx.URL) -> str:
-    """Return an address of the URL's host. Raise `InvalidParameter` unless all are public."""
+    """Resolve the host of a URL. Raise `InvalidParameter` if any of its addresses is not public."""
     port = url.port or (443 if url.scheme == "https" else 80)
     found = socket.getaddrinfo(url.raw_host.decode("ascii"), port, type=socket.SOCK_STREAM)
     addresses = [str(one[4][0]) for one in found]

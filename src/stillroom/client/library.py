@@ -43,8 +43,8 @@ class MediaLibrary:
 
         Args:
             path: Path of the image, as for `save`.
-            relocate: Copy the bytes into the library and delete the image later. If False, the
-                resource refers to the image at its present path.
+            relocate: If True, copy the bytes into the library, and delete the image later. If
+                False, the resource refers to the image at its present path.
         """
         key = StorageKey.of_image(named(path)).text
         content = {"storage_key": key, "relocate": relocate}
@@ -98,7 +98,7 @@ class MediaLibrary:
         remove: Iterable[str] = (),
         replace: Iterable[str] | None = None,
     ) -> builtins.list[str]:
-        """Change the tags of a resource, if changes are passed, and return all its tags, sorted.
+        """Change the tags of a resource if changes are passed. Return all its tags, sorted.
 
         Args:
             resource_id: ID of the resource.
@@ -124,7 +124,7 @@ class MediaLibrary:
     def heal(
         self, ids: Iterable[ResourceId] | None = None, *, progress: OnHealing | None = None
     ) -> int:
-        """Request that the server computes missing fields of resources, such as the dominant color.
+        """Make the server compute missing fields of resources, such as the dominant color.
 
         The server does this in the background, if its sweeper (a periodic job) is running.
 
@@ -134,7 +134,7 @@ class MediaLibrary:
                 it is None, the method returns immediately.
 
         Returns:
-            Number of resources with missing fields.
+            Number of resources with missing fields at the beginning.
         """
         content = {} if ids is None else {"ids": [str(resource_id) for resource_id in ids]}
         total = waiting = _count(self._sender.request("POST", f"{_RESOURCES}/heal", content))

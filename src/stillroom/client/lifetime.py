@@ -20,7 +20,7 @@ def seconds_of(lifetime: Lifetime) -> int:
     duration = parse_duration(str(lifetime), may_lack_unit=True)
     if duration is None:
         raise InvalidParameter(
-            f"expires_in is {lifetime!r}: pass a timedelta, a number of seconds, or a text "
+            f"expires_in is {lifetime!r}: pass a timedelta, a number of seconds, or a string "
             "such as '90s', '15m', '12h' or '7d'",
             at=("argument", "expires_in"),
         )

@@ -60,6 +60,6 @@ def batches(things: Iterable[T], size: int) -> Iterator[list[T]]:
 
 
 def error_of_result(result: Mapping[str, Any], path: str) -> StillroomError:
-    """Return the exception for an image that a request for several images could not process."""
+    """Return the exception for one image that failed in a batch request."""
     code, detail = result["code"], result["detail"]
     return answers.error_of(code, detail, path) or UnexpectedAnswer(f"{path}: {detail}")

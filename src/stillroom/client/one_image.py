@@ -1,4 +1,4 @@
-"""`ImageStore` methods that operate on a single image without its bytes."""
+"""`ImageStore` methods that operate on a single image without transferring its bytes."""
 
 from collections.abc import Iterable
 from typing import Self, Unpack
@@ -118,7 +118,7 @@ class OneImageCalls:
     ) -> str:
         """Return a URL with which an image or its thumbnail can be read without a token.
 
-        The URL is valid for at most seven days. See `save` for `expires_in`, `read` for `picture`.
+        The URL is valid for at most 7 days. See `save` for `expires_in` and `read` for `picture`.
         """
         return self.signed_urls([path], expires_in=expires_in, **picture)[0]
 

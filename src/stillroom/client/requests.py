@@ -1,4 +1,4 @@
-"""Functions that build the requests on images."""
+"""Functions that build HTTP requests on images."""
 
 import base64
 import json
@@ -69,12 +69,12 @@ def condition(if_match: str | None = None, if_none_match: str | None = None) -> 
 
 
 def image_target(path: ImagePath) -> str:
-    """Return the target of requests on an image."""
+    """Return the target (path) of HTTP requests on an image."""
     return f"{IMAGES}/{path.quoted()}"
 
 
 def list_target(prefix: str, *, start_after: str, fold: bool, with_properties: bool) -> str:
-    """Return the target of the first page of a listing. See `ImageStore.iter`."""
+    """Return the target (path and query) for the first page of a listing. See `ImageStore.iter`."""
     path = "/storage/entries" if with_properties else IMAGES
     page_size = _ENTRIES_A_PAGE if with_properties else _NAMES_A_PAGE
     given = {"prefix": ImagePrefix.parse(prefix).text, "limit": str(page_size)}

@@ -59,7 +59,7 @@ class Attempts:
         self._failed = 0
 
     def prepared(self, call: Call) -> Call:
-        """Return a copy of a request whose timeout ends at the deadline at the latest."""
+        """Copy a request, with a timeout that ends at the deadline at the latest."""
         left = self._began + self._retries.deadline_s - self._retries.clock()
         return replace(call, timeout_s=max(0.1, min(self._retries.timeout_s, left)))
 

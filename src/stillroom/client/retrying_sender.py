@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 class Sends(Protocol):
-    """Protocol of senders, which send requests once."""
+    """Protocol of senders that do not retry requests."""
 
     def send(self, call: Call) -> Answer | Failure:
         """Send a request and return the response or the failure.
@@ -43,7 +43,7 @@ class RetryingSender:
         self._sender = sender
 
     def send(self, call: Call, attempts: Attempts | None = None) -> Answer:
-        """Send an idempotent request until there is a response, whatever its status code.
+        """Send an idempotent request with retries. The returned response may be an error response.
 
         Raises:
             ServerUnreachable: There is no response before the deadline.
@@ -74,7 +74,7 @@ class RetryingSender:
         """Yield the parsed items of a listing, requesting its pages from `target` when needed.
 
         Raises:
-            UnexpectedAnswer: An item of the page is not a valid `kind`.
+            UnexpectedAnswer: An item is invalid; `kind` names it in the message.
         """
         path, mark, first_query = target.partition("?")
         query: str | None = mark + first_query

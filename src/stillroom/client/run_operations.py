@@ -37,12 +37,12 @@ def runs_query(prefix: str, state: RunState | None, sort: Sort) -> str:
 
 
 def run_target(folder: ImagePath) -> str:
-    """Return the target of requests on the run in a folder."""
+    """Return the target (path) of HTTP requests on the run in a folder."""
     return f"{RUNS}/{folder.quoted()}"
 
 
 def listed_run(entry: Any, prefix: str) -> RunInfo:  # noqa: ANN401  (JSON)
-    """Return a run from a listing of folders that begin with `prefix`."""
+    """Convert an entry of a listing of runs, whose folders must begin with `prefix`."""
     run = _read(RunInfo, entry, "listing runs")
     _check(f"{run.folder}/", prefix)  # prefix `generations/7/` matches run `generations/7`
     return run
@@ -62,7 +62,7 @@ def run_of(answer: Answer, folder: ImagePath) -> PublishedRun:
 
 
 def deleted_run(answer: Answer, folder: ImagePath) -> DeletedRun:
-    """Return the result of a deletion from its response."""
+    """Parse the response to a DELETE request for a run."""
     return _read(DeletedRun, answers.document(answer, folder.text), folder.text)
 
 

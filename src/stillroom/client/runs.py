@@ -64,7 +64,7 @@ class Run:
         return self.published
 
     def read(self) -> PublishedRun:
-        """Return the run with the images in its manifest or, if it is not published, in its folder.
+        """Return the run with its images: from the manifest if published, else from the folder.
 
         Raises:
             RunNotFound: The folder has no images.

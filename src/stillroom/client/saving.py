@@ -40,18 +40,18 @@ class SaveCalls(OneImageCalls):
 
         Args:
             path: Path in the store, such as `generations/1/cat.png`.
-            source: Image to save. See `stillroom.client.sources.opened` for each type.
+            source: Image to save. See `stillroom.client.sources.opened` for details of each type.
             if_match: Replace the image only if it has this etag.
             if_none_match: `*` to save only if no image exists under `path`.
             unique: If `path` is in use, add a number to the file name: `cat-1.png` instead of
                 `cat.png`. The result contains the path that was used.
             generation: Generation parameters such as `{"prompt": "a fox", "seed": 7}`, which are
-                embedded in the image without encoding it again: docs/generation.md.
+                embedded in the image without encoding it again; see docs/generation.md.
             ai_generated: Embed metadata which states that AI made the image, unless the image
-                contains such metadata. The image is not encoded again: docs/ai-mark.md.
+                already contains it. The image is not encoded again; see docs/ai-mark.md.
             expires_in: Lifetime: a timedelta, seconds, or a string such as `7d`. If it is None, the
                 image does not expire. Saving the image again restarts the lifetime.
-            progress: Function that is called after each chunk, in the thread that sends.
+            progress: Function that is called after each chunk, in the thread that sends the image.
             encoding: Options for encoding Pillow images and arrays, such as `quality` and
                 `pnginfo`; see `Encoding`.
         """
@@ -75,9 +75,9 @@ class SaveCalls(OneImageCalls):
     ) -> SavedImage:
         """Download an image from the URL of another server, such as a provider, and save it.
 
-        This process downloads the image, not the Stillroom server, and sends no token. The image is
-        buffered in memory up to 16 MiB, and in a temporary file beyond that. Non-public addresses
-        are rejected at every redirect, so that untrusted URLs cannot access your network.
+        The calling process downloads the image, not the Stillroom server. No token is sent. Up to
+        16 MiB are buffered in memory, and a larger image in a temporary file. Non-public
+        addresses are rejected at every redirect, so that untrusted URLs cannot access your network.
 
         Args:
             path: See `save`.
@@ -109,7 +109,7 @@ class SaveCalls(OneImageCalls):
     ) -> SavedImage:
         """Save an image, unless the image that is stored under `path` has identical bytes.
 
-        The result then has `skipped` set to True. See `save` for the arguments.
+        If they are identical, the result has `skipped=True`. See `save` for the arguments.
         """
         name = named(path)
         with opened(source, name, generation, encoding, ai_generated=ai_generated) as upload:

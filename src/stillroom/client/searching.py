@@ -39,7 +39,7 @@ Query = Mapping[str, str | list[str]]
 
 
 def search_query(q: str, filters: SearchFilters, limit: int | None) -> Query:
-    """Return the query parameters for the first page of a search. Later pages also have `cursor`.
+    """Return the query parameters for the first page of a search. Later pages also need `cursor`.
 
     Raises:
         InvalidPath: No path can begin with `prefix`.

@@ -83,8 +83,8 @@ def check_within(file: Path, folder: Path | None) -> None:
 def replacing(target: Path, path: ImagePath, within: Path | None = None) -> Iterator[IO[bytes]]:
     """Context manager: yield a temporary file that replaces `target` at the end.
 
-    If an error occurs, the temporary file is deleted. If `target` is a folder, a file in it with
-    the name of the image is written. After a SIGKILL, a hidden file `.stillroom-….part` may remain.
+    If an error occurs, the temporary file is deleted. If `target` is a folder, the file in it that
+    has the image's name is replaced. After a SIGKILL, a hidden file `.stillroom-….part` may remain.
 
     Raises:
         PermissionError: See `check_within`. No file or folder was created.

@@ -61,7 +61,7 @@ class ImagePayload:
 
 
 def spool() -> IO[bytes]:
-    """Return a temporary file. Up to 16 MiB are kept in memory, more on disk."""
+    """Return a temporary file. Its content is in memory up to 16 MiB, and on disk beyond that."""
     return cast("IO[bytes]", tempfile.SpooledTemporaryFile(max_size=SPOOL_BYTES))
 
 
@@ -115,7 +115,7 @@ def opened(
             contain the metadata.
         InvalidParameter: `generation` is invalid, or the image's XMP names a source other than AI.
         OSError: The file cannot be read.
-        TypeError: The source has another type, or is a file in text mode.
+        TypeError: The type of the source is not supported, or the source is a file in text mode.
     """
     with contextlib.ExitStack() as stack:
         file = _file_of(source, path, stack, encoding or {})
@@ -137,7 +137,7 @@ def opened(
 
 
 def is_same(file: Path, stored: ImageInfo | None, *, ai_generated: bool = False) -> bool:
-    """Return whether `file` (plus an AI mark if `ai_generated`) has the SHA-256 of an image."""
+    """Return whether `file` (with an AI mark added if `ai_generated`) has the hash of `stored`."""
     if stored is None or stored.sha256 is None or not file.is_file():
         return False
     if file.stat().st_size != stored.size and not ai_generated:

@@ -57,10 +57,10 @@ class ImageStore(SaveCalls, DownloadCalls):
         """Iterate over all paths that begin with `prefix`. Pages are requested as needed.
 
         Args:
-            prefix: Text with which paths begin: `cats/` for a folder, `ca` also for `cars/` and
-                `cat.png`.
+            prefix: Text with which paths begin. `cats/` matches all paths in that folder; `ca`
+                also matches `cars/fiat.png` and `cat.png`.
             start_after: Return only paths that sort after this one.
-            fold: Return a single level: deeper paths are replaced by one folder with a final slash.
+            fold: Return a single level: a subfolder is one path with a final slash.
         """
         target = list_target(prefix, start_after=start_after, fold=fold, with_properties=False)
         parse = partial(answers.listed_path, prefix=prefix)
@@ -71,7 +71,7 @@ class ImageStore(SaveCalls, DownloadCalls):
     def entries(self, prefix: str = "", *, start_after: str = "") -> Iterator[ImageInfo]:
         """Iterate over the images whose paths begin with `prefix`, with their properties.
 
-        A server with a bucket sends one request to it for each image. See `iter` for the arguments.
+        With a bucket, the server needs one request per image. See `iter` for the arguments.
         """
         for entry in self._entries(prefix, start_after, fold=False):
             if isinstance(entry, ImageInfo):
@@ -231,7 +231,7 @@ class ImageStore(SaveCalls, DownloadCalls):
         return Run(folder, expected, self.save, self._sender)
 
     def publish_run(self, folder: str, *, expected: int | None = None) -> PublishedRun:
-        """Publish a folder as a run. If `expected` is set, it must be the number of images."""
+        """Publish a folder as a run. If `expected` is set, it must equal the number of images."""
         path = named(folder)
         target = f"{run_operations.run_target(path)}/publish"
         answer = self._sender.request("POST", target, {"expected": expected})

@@ -1,1 +1,1 @@
-"""Optional features around the core, each in one folder. `assembly.py` names them."""
+"""Optional features of the server, each in its own folder. `assembly.py` lists them."""

@@ -39,7 +39,7 @@ def icc_name(profile: bytes) -> str | None:
 
 
 def printable(name: str | None) -> str | None:
-    """Return an untrusted name without non-printable characters, shortened; None if it is empty."""
+    """Truncate an untrusted name and drop non-printable characters. Return None if it is empty."""
     if name is None:
         return None
     clean = "".join(char for char in name[: 4 * _MAX_NAME] if char.isprintable()).strip()

@@ -26,7 +26,7 @@ class CutOff(BrokenHeader):
 
 
 class MoreNeeded(Exception):
-    """Exception that requests `length` bytes from the offset `start`, which a parser needs."""
+    """Exception by which a parser requests `length` bytes from the offset `start` of a file."""
 
     def __init__(self, start: int, length: int) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ class FileParts:
     """
 
     def __init__(self, size: int, most: int, budget: WorkBudget | None = None) -> None:
-        """Create an object without bytes. Parsers should request at most `most` bytes in total."""
+        """Create an object for a file of `size` bytes, of which at most `most` should be read."""
         self.size = size
         self.held = 0
         self._most = most
@@ -69,7 +69,7 @@ class FileParts:
         self._has_all = True
 
     def allows(self, start: int, length: int) -> bool:
-        """Return whether these bytes have been read or may still be requested."""
+        """Return whether `length` bytes from `start` were read or may still be requested."""
         may_request = not self._has_all and self.held + length <= self._most
         return may_request or self._find_part(start, length) is not None
 
@@ -98,7 +98,7 @@ class FileParts:
         return part[start - at : start - at + length]
 
     def read_ahead(self, start: int, needed: int) -> None:
-        """Request 64 KiB from the offset `start`, unless `needed` bytes from there were read."""
+        """Raise `MoreNeeded` for 64 KiB from `start`, unless the first `needed` bytes were read."""
         left = self.size - start
         try:
             self.bytes_at(start, min(needed, left))

@@ -29,7 +29,7 @@ def size(parts: FileParts) -> tuple[int, int]:
 
 
 def color_profile(parts: FileParts) -> str | None:
-    """Return the name of the ICC profile or, without one, of the coded colour space, if any."""
+    """Return the name of the ICC profile, else that of the coded colour space, else None."""
     coded = None
     for kind, start, end in _properties(parts):
         if kind == b"colr":

@@ -42,7 +42,7 @@ def boxes(parts: FileParts, start: int, end: int) -> Iterator[tuple[bytes, int, 
 def inner_boxes(
     parts: FileParts, start: int, end: int, *required: bytes
 ) -> dict[bytes, tuple[int, int]]:
-    """Map each box type to the start and end of the content of its last box.
+    """Map each box type to the content start and end of the last box that has this type.
 
     Raises the same exceptions as `boxes`, and `BrokenHeader` if a type in `required` is missing.
     """
@@ -91,7 +91,7 @@ class Location:
     """Location of the bytes of one item.
 
     Attributes:
-        method: 0 if offsets count from the start of the file, 1 if from that of the `idat` box.
+        method: 0 if offsets are relative to the start of the file, 1 if to the `idat` box.
         source: Data reference; 0 means this file.
         base: Number that is added to the offset of each extent.
         extents: Index, offset and length of each extent (range of bytes).
@@ -108,7 +108,7 @@ def locations(parts: FileParts, start: int, end: int, *, most: int = 0) -> Itera
     """Yield the locations of the first `MAX_ITEMS` items in an `iloc` box.
 
     `start` and `end` delimit the content of the box. An item may have up to 64 extents. Writers,
-    which need all items, raise both limits: `most` is the maximum of items and extents in total.
+    which need all items, pass `most`: a higher limit for the items and extents in total.
 
     Raises:
         BrokenHeader: the content ends too early, or an item has too many extents.

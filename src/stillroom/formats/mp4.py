@@ -168,7 +168,7 @@ def _read_samples(
 
 
 def _read_spacing(parts: FileParts, start: int, end: int) -> tuple[int, int]:
-    """Return the pixel aspect ratio from the first `pasp` box (12.1.4), or zeros for 1:1."""
+    """Return the pixel aspect ratio from the first `pasp` box (12.1.4), or zeros if missing."""
     (length,) = parts.numbers(">I", start)
     with contextlib.suppress(BrokenHeader):  # QuickTime may have a colour table there
         for kind, at, _ in boxes(parts, start + _VISUAL_ENTRY_BYTES, min(start + length, end)):

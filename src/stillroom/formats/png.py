@@ -28,7 +28,7 @@ Chunk = tuple[bytes, int, int]
 
 
 def chunks(parts: FileParts) -> Iterator[Chunk]:
-    """Yield all chunks from IHDR to IEND. The last yielded chunk may extend past the file."""
+    """Yield all chunks from IHDR to IEND. The last one may extend past the end of the file."""
     at, kind = len(SIGNATURE), b""
     while kind != LAST:
         head = parts.bytes_at(at, 8)
@@ -43,11 +43,11 @@ def chunks_before_pixels(parts: FileParts) -> Iterator[Chunk]:
 
 
 def chunks_at_end(tail: bytes, kinds: Collection[bytes], budget: WorkBudget) -> list[Chunk]:
-    """Find the chunks with types in `kinds` in the last bytes of a file.
+    """Find the chunks whose type is one of `kinds` in `tail`, the last bytes of a file.
 
-    `tail` may begin inside a chunk. It is therefore searched for offsets from which consecutive
-    chunks lead to the last chunk (IEND). Offsets of pixel chunks are tried first, then offsets of
-    chunks with types in `kinds`.
+    `tail` may begin inside a chunk, so the offset of the first complete chunk is unknown. Offsets
+    of pixel chunks are tried first, then those of chunks with types in `kinds`, until consecutive
+    chunks lead from one of them to the last chunk (IEND).
 
     Raises:
         BrokenHeader: `tail` contains no IEND chunk.
@@ -73,7 +73,7 @@ def chunks_at_end(tail: bytes, kinds: Collection[bytes], budget: WorkBudget) -> 
 
 
 def _places(tail: bytes, kind: bytes) -> Iterator[int]:
-    """Yield the offsets at which the name of a chunk type occurs. `find` is faster than a regex."""
+    """Yield the offsets at which a chunk type occurs in `tail`. `find` is faster than a regex."""
     at = tail.find(kind)
     while at >= 0:
         yield at
@@ -116,7 +116,7 @@ def size(parts: FileParts) -> tuple[int, int]:
 
 
 def color_profile(parts: FileParts) -> str | None:
-    """Return the name of the colour profile from the first of cICP, iCCP and sRGB, or None."""
+    """Return the name of the colour profile from the chunk cICP, iCCP or sRGB, or None."""
     places = {kind: (start, length) for kind, start, length in chunks_before_pixels(parts)}
     if b"cICP" in places:
         primaries, transfer = parts.numbers("BB", places[b"cICP"][0])

@@ -45,7 +45,7 @@ _MAX_NUMBER_BYTES: Final = 8
 def elements(parts: FileParts, start: int, end: int) -> Iterator[tuple[int, int, int]]:
     """Yield the id, content start and content end of each element between `start` and `end`.
 
-    An element of unknown size, as live recorders write, extends to the end of its parent.
+    An element of unknown size, which live recorders write, extends to the end of its parent.
     """
     while start < end:
         name, start, length = _element_at(parts, start)
@@ -100,7 +100,7 @@ def size(parts: FileParts) -> tuple[int, int]:
 
 
 def duration(parts: FileParts) -> float | None:
-    """Return the duration in seconds, or None: browsers record files without a duration."""
+    """Return the duration in seconds; None if the file has none, as in recordings by browsers."""
     start, end = _find_top_level(parts, _INFO)
     scale, units = _USUAL_SCALE, None
     for kind, at, until in elements(parts, start, end):
@@ -133,7 +133,7 @@ def _is_turned(parts: FileParts, start: int, end: int) -> bool:
 
 
 def _find_top_level(parts: FileParts, element: int) -> tuple[int, int]:
-    """Return the content start and end of an element before the clusters or in the `SeekHead`."""
+    """Find a top-level element, using `SeekHead` if needed. Return its content start and end."""
     first, end = _find_segment(parts)
     position = None
     for kind, at, until in elements(parts, first, end):

@@ -61,7 +61,7 @@ class WorkBudget:
             raise TooMuchWork
 
     def inflate(self, packed: bytes, most: int) -> tuple[bytes, bool]:
-        """Return up to `most` bytes decompressed with zlib, and whether the data ends there.
+        """Decompress up to `most` bytes with zlib. Also return whether the end was reached.
 
         Raises:
             zlib.error: the data is invalid.
@@ -82,7 +82,7 @@ class WorkBudget:
         return part
 
     def put_back(self, part: "WorkBudget") -> None:
-        """Add the unspent work of a budget that `part_at_once` has split off."""
+        """Return the unspent work of `part`, which `part_at_once` split off, to this budget."""
         self.looks += max(0, part.looks)
         self.data += max(0, part.data)
         self.characters += max(0, part.characters)

@@ -1,8 +1,8 @@
 """Table of the search filters on generation parameters ("facets").
 
 Each filter has the same name in the query `q`, the search index, the HTTP API and its
-documentation, and the command line. They all read this table. `FactsFilters` has the same names and
-their types for the SDK.
+documentation, and the command line. All of these use this table. `FactsFilters` contains the same
+names, with their types, for the SDK.
 """
 
 import re
@@ -24,13 +24,13 @@ class Facet:
     """Search filter on one generation parameter of images.
 
     Attributes:
-        name: Name of the filter, and of the field in `Generation`, except for `lora` and `ai_mark`.
-        matches: Kind of comparison: `words` finds words and phrases, `name` consecutive words of a
-            name, `exact` the complete text in any case, and `number` an integer.
+        name: Name of the filter. Except for `lora` and `ai_mark`, it is a field of `Generation`.
+        matches: Kind of comparison: `words` (words and phrases), `name` (consecutive words of a
+            name), `exact` (the complete text, ignoring case) or `number` (an integer).
         description: Description in the HTTP API.
-        help: Description on the command line, if it differs.
-        letter: First letter of the words under which the index stores a name. It is not a
-            hexadecimal digit and is never changed.
+        help: Description on the command line, if it differs from `description`.
+        letter: Prefix that distinguishes the values of a `name` filter in the search index. It must
+            not be a hexadecimal digit, and must never be changed.
         choices: All valid values; empty if any value is valid.
     """
 
@@ -43,11 +43,11 @@ class Facet:
 
     @property
     def is_exact(self) -> bool:
-        """Return whether the filter compares complete values, and not words."""
+        """Return whether the filter compares complete values instead of words."""
         return self.matches in ("exact", "number")
 
     def check(self, text: str) -> str:
-        """Return the value, without leading zeros if it is a number, or raise ValueError."""
+        """Return the value, or raise ValueError if it is invalid. Numbers lose leading zeros."""
         if self.choices and text not in self.choices:
             raise ValueError(f"must be one of {', '.join(self.choices)}")
         if self.matches != "number":

@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 def generation_of(values: Mapping[str, Any]) -> Generation:
-    """Create a `Generation` from an untrusted JSON object, as `Generation.as_json` returns it.
+    """Create a `Generation` from an untrusted object in the format of `Generation.as_json`.
 
     Invalid values become None. Unknown names are ignored, so that older versions can read metadata
     from newer versions.
@@ -49,10 +49,10 @@ The name `size` stands for the width and height in one string."""
 
 
 def names_of(same: str = "", **others: str | tuple[str, ...]) -> Names:
-    """Return a table from the fields of `Generation` to the names that a tool uses for them.
+    """Return a mapping from the fields of `Generation` to the names that a tool uses for them.
 
-    `same` contains the fields, separated by spaces, for which the tool has the same name. `others`
-    are fields for which it has another name, or several alternatives (a tuple).
+    `same` lists, separated by spaces, the fields for which the tool uses the same name. `others`
+    maps each field with a different name to that name, or to a tuple of alternative names.
     """
     return {**{name: name for name in same.split()}, **others}
 
@@ -67,8 +67,8 @@ def parse_facts(
 ) -> Generation:
     """Create a `Generation` from an untrusted object that a tool has written.
 
-    `values` has the tool's own `names`, and invalid values become None. `loras` are pairs of a name
-    and a weight. `known` are parameters that the caller has already parsed.
+    `names` maps fields to the names that the tool uses in `values`. Invalid values become None.
+    `loras` are pairs of a name and a weight. `known` contains parameters that are already parsed.
     """
     for field, keys in names.items():
         listed = (keys,) if isinstance(keys, str) else keys
@@ -81,12 +81,12 @@ def parse_facts(
 
 
 def text(value: object) -> str | None:
-    """Return a string without characters that UTF-8 or PostgreSQL reject; None for other types."""
+    """Return a string with invalid characters replaced (see `clean_text`); None for other types."""
     return clean_text(value) if isinstance(value, str) else None
 
 
 def name(value: object) -> str | None:
-    """Return a string, cleaned as by `text` and stripped; None if it is empty or another type."""
+    """Clean a string as `text` does, and strip it. Return None if it is empty or not a string."""
     return (text(value) or "").strip() or None
 
 
@@ -148,7 +148,7 @@ def loras_of(pairs: Iterable[tuple[object, object]]) -> tuple[Lora, ...]:
 
 
 def items_in(value: object, kind: type[T]) -> list[T] | None:
-    """Return the items of type `kind` among the first 100 of a list; None if there is no list."""
+    """Return the items of type `kind` among a list's first 100; None if it is not a list."""
     if not isinstance(value, Sequence) or isinstance(value, str):
         return None
     return [item for item in value[:MAX_ITEMS] if isinstance(item, kind)]

@@ -81,7 +81,7 @@ UNKNOWN: Final = Found(None, broken=True)
 
 
 def reader_of(chunks: Callable[[int, int], AsyncIterator[bytes]]) -> Read:
-    """Return a function that reads a part of a file as one bytes object."""
+    """Convert a function that yields a part of a file in chunks to one that returns it as bytes."""
 
     async def read(start: int, length: int) -> bytes:
         return b"".join([chunk async for chunk in chunks(start, length)])
@@ -110,7 +110,7 @@ def find(parts: FileParts) -> Found:
 
 
 def find_mark(parts: FileParts) -> AiMark | None:
-    """Find only the AI mark in the parts of a file that have been read. See `find`."""
+    """Find only the AI mark. Takes the same argument and raises the same exceptions as `find`."""
     return mark_of(gather_all(parts))
 
 
@@ -123,12 +123,12 @@ def find_in(data: bytes) -> Found:
 
 
 def gather_all(parts: FileParts) -> list[Entries]:
-    """Return the texts from each place in a file that can contain metadata. See `find`."""
+    """Return the texts that each metadata reader finds. Raises the same exceptions as `find`."""
     return [_gather(carrier, parts) for carrier in _carriers(parts)]
 
 
 async def find_by_reading(size: int, read: Read) -> Found:
-    """Find the generation parameters and the AI mark in a file. See `by_reading`."""
+    """Find the generation parameters and the AI mark in a file that `read` reads."""
     try:
         return await by_reading(size, read, find)
     except TooMuchWork:
@@ -136,9 +136,9 @@ async def find_by_reading(size: int, read: Read) -> Found:
 
 
 async def by_reading(size: int, read: Read, parse: Callable[[FileParts], T]) -> T:
-    """Call `parse` with `run_parser` repeatedly, reading the parts of a file that it asks for.
+    """Call `parse` repeatedly, each time after reading the part of the file that it requested.
 
-    At most 1 MiB of the `size` bytes is read. After that, `parse` gets only what was read so far.
+    At most 1 MiB of `size` bytes is read. If `parse` then needs more, it gets a `BrokenHeader`.
 
     Raises:
         TooMuchWork: see `run_parser`.
@@ -160,10 +160,10 @@ async def by_reading(size: int, read: Read, parse: Callable[[FileParts], T]) -> 
 
 
 async def run_parser(parts: FileParts, parse: Callable[[FileParts], T]) -> T:
-    """Call `parse` in the event loop, or in a thread if it takes longer than about 1 ms.
+    """Call `parse` in the event loop. If it needs more than about 1 ms, call it in a thread.
 
     Raises:
-        TooMuchWork: parsing takes too much work. The functions in `exceeded_reports` were called.
+        TooMuchWork: parsing takes too much work. All `exceeded_reports` are called first.
     """
     whole = parts.budget
     parts.budget = part = whole.part_at_once()
@@ -196,7 +196,7 @@ def _gather(carrier: Carrier, parts: FileParts) -> Entries:
 
 
 def interpret(texts: Mapping[str, str], budget: WorkBudget) -> Found:
-    """Find the generation parameters in the texts of a file (see `Entries`), whatever tool made it.
+    """Find the generation parameters in a file's texts (see `Entries`), trying each known tool.
 
     Parameters that the SDK embedded take precedence over those that the generating tool embedded.
     """

@@ -1,4 +1,4 @@
-"""Parsing of untrusted text and JSON with limits. Removes what UTF-8 or PostgreSQL cannot store."""
+"""Parser of untrusted text and JSON with limits. Replaces what UTF-8 or PostgreSQL cannot store."""
 
 import json
 import math
@@ -15,7 +15,7 @@ _MAX_DIGITS: Final = 40
 
 
 class Unreadable(Exception):
-    """Exception for metadata that has a keyword of a tool, but not the format of this tool."""
+    """Exception for metadata that has a tool's keyword, but not the format of that tool."""
 
 
 def object_in(text: str | None, budget: WorkBudget) -> dict[str, Any] | None:
@@ -41,7 +41,7 @@ def object_in(text: str | None, budget: WorkBudget) -> dict[str, Any] | None:
 
 
 def clean(value: Any, depth: int = 0) -> Any:  # noqa: ANN401  (JSON)
-    """Copy a JSON value without NaN, and clean its strings. Raise `Unreadable` if too deep."""
+    """Copy a JSON value with cleaned strings and None for NaN. Deep nesting raises `Unreadable`."""
     if depth > _MAX_DEPTH:
         raise Unreadable
     if isinstance(value, str):

@@ -62,10 +62,10 @@ class Target:
 class Migration:
     """One migration pass over a source store, which is never changed. Cancel `run` to stop it.
 
-    A dry run changes nothing, and has no target (None) if the target does not exist yet. Only
-    images with one of the key prefixes are copied. With `overwrite`, different images in the target
-    are replaced even if they are newer. `stats` and `on_event` receive each image's outcome. The
-    caller closes both stores.
+    A dry run changes nothing. Its `target` is None if the target store does not exist yet. Only
+    images with one of the key prefixes are copied. With `overwrite`, an image in the target that
+    differs is replaced even if it is newer. `stats` and `on_event` receive each image's outcome.
+    The caller closes both stores.
     """
 
     def __init__(
@@ -121,7 +121,7 @@ class Migration:
                 await self.copy(key)
 
     async def find_extras(self) -> None:
-        """Report every image that exists only in the target. Raises the same errors as `run`."""
+        """Report images that exist only in the target. Raises the same exceptions as `run`."""
         if self._target is not None:
             await self._each(self._target.inspection, self._check_extra, lambda _stray: None)
 
@@ -156,7 +156,7 @@ class Migration:
             self._note(ProgressEvent(MigrationOutcome.EXTRA, key.text, detail=detail))
 
     async def copy(self, key: StorageKey) -> ProgressEvent | None:
-        """Copy and count an image, as in `run`. Return None if the source has no such image."""
+        """Copy and count one image, as `run` does. Return None if it is not in the source."""
         try:
             event = await self._copy_with_retries(key)
         except ImageNotFound:

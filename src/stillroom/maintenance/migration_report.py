@@ -28,7 +28,7 @@ _NO_IMAGES_OF_THE_SOURCE: Final = frozenset((MigrationOutcome.STRAY, MigrationOu
 class ProgressEvent:
     """One line in the migration report: an image or unexpected file, and its problem if any.
 
-    Size in bytes and hexadecimal hash are set for the outcomes copied, replaced and same.
+    The size (in bytes) and the hash are set if the outcome is `copied`, `replaced` or `same`.
     """
 
     outcome: MigrationOutcome
@@ -52,12 +52,12 @@ class MigrationStats:
 
     @property
     def wrong(self) -> int:
-        """Number of images in the source that are missing in the target."""
+        """Number of images in the source of which the target has no identical copy."""
         return sum(self.counts.get(outcome, 0) for outcome in PROBLEMS)
 
     @property
     def reported(self) -> int:
-        """Number of problems, unexpected files and extra images, even if not in `problems`."""
+        """Number of problems, unexpected files and extra images; `problems` may have fewer."""
         return self.wrong + sum(self.counts.get(outcome, 0) for outcome in _NO_IMAGES_OF_THE_SOURCE)
 
     def note(self, event: ProgressEvent) -> None:

@@ -1,10 +1,10 @@
 """Transfer of the media library's rows to another database after a migration (docs/adr/0016).
 
-A row is written only after its file. A pending deletion refers to one version of an image. It is
-transferred only if the source still has this version, and the target has a copy of it. Pending
-deletions from an earlier transfer that are no longer valid are removed from the target. If the
-deletion of a run has started, the run and its copied manifest (list of images) are deleted in the
-target, too.
+A row is written only after its image was copied. A pending deletion refers to one version of an
+image. It is transferred only if the source still has this version, and the target has a copy of it.
+Pending deletions from an earlier transfer that are no longer valid are removed from the target. If
+the deletion of a run (folder of images) has started, the target deletes its copy of the run and of
+the run's manifest (list of images), too.
 """
 
 import asyncio
@@ -76,9 +76,9 @@ async def transfer_rows(
 ) -> None:
     """Transfer the rows of one media library to another library's database, after the files.
 
-    If source and target are the same database, resources are not changed. Pending deletions of the
-    copies are then added to those of the originals. A dry run only counts the resources. Otherwise
-    the target's tables are created or migrated if necessary.
+    If source and target are the same database, resources are not changed, and pending deletions of
+    the copies are added to those of the originals. A dry run only counts the resources. Any other
+    run creates or migrates the target's tables if necessary.
 
     Raises:
         ConfigurationError: the source database has an older schema.
@@ -113,7 +113,7 @@ def is_same(first: RowsConfig, second: RowsConfig) -> bool:
 
 
 def _is_empty(config: RowsConfig) -> bool:
-    """Return whether the database has no tables yet, without creating any."""
+    """Return whether the database has no tables yet. Does not create tables."""
     if isinstance(config, SqliteConfig) and not config.file.exists():
         return True
     version = found(config)
@@ -212,7 +212,7 @@ class _Pass:
                     self._stats.dead_letters += number
 
     async def _carry_over(self, mark: QueueRow) -> QueueRow | None:
-        """Convert a pending deletion of an original to one of its copy; None without a copy."""
+        """Make an image's pending deletion apply to its copy. Return None if there is no copy."""
         original, copy = await self._migration.find_pair(mark["storage_key"])
         if original is None or original.save_id != mark["save_id"]:
             return None
@@ -223,7 +223,7 @@ class _Pass:
         return {**mark, "save_id": copy.save_id}
 
     async def _delete_manifests(self, deleted: StorageKey) -> None:
-        """Delete the target's manifests in an image's folders if the source lacks them."""
+        """Delete run manifests in all folders of an image, if they are only in the target."""
         for folder in folders_of(deleted):
             manifest = StorageKey(f"{folder}/{MANIFEST_NAME}")
             if folder in self._folders or not is_reserved(manifest.text):

@@ -94,7 +94,7 @@ class VerificationProgress:
 class Verification:
     """Verification of one store. Cancel `run` to stop it; `progress` records the position.
 
-    Only images with one of the sorted key prefixes are verified. The caller closes the store.
+    Only images with one of the key prefixes (sorted) are verified. The caller closes the store.
     """
 
     def __init__(
@@ -110,12 +110,12 @@ class Verification:
         """Prepare the verification of a store.
 
         If `quarantine` is True, damaged and changed images are moved into quarantine. If `adopt` is
-        True, missing hashes are recorded. Raise `ConfigurationError` if the store cannot do so.
+        True, missing hashes are recorded; for a bucket, this raises `ConfigurationError`.
         """
         if adopt and not isinstance(store, AdoptsHashes):
             raise ConfigurationError(
-                "--adopt cannot be used with a bucket, since hashes of stored objects cannot be "
-                "added: send Repr-Digest with each save instead"
+                "--adopt cannot be used with a bucket, since hashes cannot be added to stored "
+                "objects: send Repr-Digest with each save instead"
             )
         self.progress = progress
         self._store = store
@@ -126,7 +126,7 @@ class Verification:
         self._on_finding = on_finding
 
     async def run(self) -> None:
-        """Verify every image after `progress.after`. Raise an error if the store is unreadable."""
+        """Verify images with keys after `progress.after`. Raise an error if the store fails."""
         tasks: deque[tuple[str, asyncio.Task[None]]] = deque()
         try:
             async with contextlib.aclosing(self._keys()) as keys:
@@ -143,7 +143,7 @@ class Verification:
             await asyncio.gather(*(task for _, task in tasks), return_exceptions=True)
 
     async def _finish_first(self, tasks: deque[tuple[str, asyncio.Task[None]]]) -> None:
-        """Wait for the oldest task, so that all images up to `progress.after` are verified."""
+        """Wait for the oldest task, then set `progress.after` to the key of its image."""
         key, task = tasks[0]
         await asyncio.shield(asyncio.wait([task]))
         tasks.popleft()

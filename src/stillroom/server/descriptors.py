@@ -36,7 +36,7 @@ def bounds_of(settings: SpeedSettings) -> Bounds:
         connections = max(1, min(connections, available // _PER_CONNECTION))
     if connections < settings.max_connections:
         log.warning(
-            "%d descriptors are enough for %d connections, but STILLROOM_MAX_CONNECTIONS=%d: "
+            "%d descriptors are enough for only %d connections, but STILLROOM_MAX_CONNECTIONS=%d: "
             "raise the hard limit (LimitNOFILE= in systemd, ulimit -Hn) to %d, or lower that "
             "setting",
             descriptors,

@@ -44,7 +44,7 @@ log = logging.getLogger("stillroom.server")
 
 
 def serve(settings: Settings, *, sign_in_link: bool = False) -> None:
-    """Serve until a signal arrives. With `sign_in_link`, print a one-time link to the gallery.
+    """Run the server until a signal stops it. With `sign_in_link`, print a one-time gallery link.
 
     Raises:
         ConfigurationError: the server cannot start.
@@ -134,7 +134,7 @@ def _shared_metrics() -> Iterator[None]:
     except OSError as error:
         raise ConfigurationError(
             f"cannot write to any temporary folder ({error.strerror}): free some space, or set "
-            "TMPDIR to another one"
+            "TMPDIR to another folder"
         ) from error
     with folder as shared:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = shared

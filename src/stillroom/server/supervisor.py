@@ -121,7 +121,7 @@ class Supervisor(Multiprocess):
         super().terminate_all()
 
     def handle_hup(self) -> None:
-        """Replace all workers. With one worker, stop the server: its terminal may be closed."""
+        """Replace all workers. With one worker, stop the server: the terminal may be closed."""
         if self.config.workers == 1:
             self.should_exit.set()
         else:
@@ -165,7 +165,7 @@ class Supervisor(Multiprocess):
 
 
 def _count_death(worker: Worker) -> float:
-    """Count a crash and return the delay before the restart, which grows with early crashes."""
+    """Count a worker's crash. Return the restart delay, which grows with repeated early crashes."""
     if time.monotonic() - worker.started_at >= _STABLE_AFTER_S:
         worker.early_deaths = 0
     worker.early_deaths += 1

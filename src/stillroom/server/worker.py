@@ -74,9 +74,9 @@ class Worker(Process):
     """Worker process, controlled by the supervisor.
 
     Attributes:
-        silent_s: Seconds without a response to a ping, counted only while both processes ran.
-        has_started: Whether the worker has reported that it accepts requests.
-        early_deaths: Number of crashes in a row soon after a start, of this or a replaced worker.
+        silent_s: Seconds without a response to a ping, while worker and supervisor were running.
+        has_started: True if the worker has reported that it accepts requests.
+        early_deaths: Consecutive crashes soon after a start, including those of replaced workers.
         restart_at: Time at which a replacement starts; None while the worker is running.
     """
 
@@ -86,7 +86,7 @@ class Worker(Process):
         """Prepare a worker process.
 
         A single worker is forked, so that it shares the memory of all modules. Several workers are
-        spawned, because shared metrics are configured when their module is imported.
+        spawned, so that each imports the metrics library again: its mode is selected at import.
         """
         super().__init__(config, sockets)
         self.silent_s = 0.0
@@ -119,7 +119,7 @@ class Worker(Process):
         WorkerServer(self.config, self.child_conn).run(sockets)
 
     def listen(self, tick_s: float) -> None:
-        """Receive the response to a ping, and send the next. Call this every `tick_s` seconds."""
+        """Receive the response to a ping and send the next one. Must run every `tick_s` seconds."""
         with contextlib.suppress(OSError, EOFError):
             if self._is_ping_pending and self.parent_conn.poll():
                 self.has_started = self.parent_conn.recv()

@@ -1,1 +1,1 @@
-"""Faster ways to the same responses: HTTP/1.1 connections, fast path, caches, sendfile."""
+"""Faster handling of requests: HTTP/1.1 connections, fast path, caches and sendfile."""

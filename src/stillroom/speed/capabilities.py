@@ -19,18 +19,18 @@ class ServesNow(Protocol):
         ...
 
     def is_current(self, image: StoredImage) -> bool:
-        """Return whether the stored image is still this version; False if unknown. Never raises."""
+        """Return whether `image` is the stored version; False if unknown. Never raises."""
         ...
 
     def read_now(self, image: StoredImage, start: int, into: memoryview) -> bool:
-        """Read bytes from offset `start` into `into`, if the image is still the same version.
+        """Fill `into` with bytes from offset `start`, if the image is still the same version.
 
-        Never raises. Returns False if the bytes cannot be read without waiting.
+        Never raises. Returns False for another version, or if reading would require waiting.
         """
         ...
 
     def is_missing(self, key: StorageKey) -> bool:
-        """Return True if the image certainly does not exist. False if unknown."""
+        """Return True if the image certainly does not exist, False if it may exist."""
         ...
 
 
@@ -39,7 +39,7 @@ class RedirectsNow(Protocol):
     """Optional capability of a bucket: locating images without waiting, for `fast_path`."""
 
     def redirect_now(self, key: StorageKey) -> RemoteImage | None:
-        """Return the URL if the image is known to exist, or need not be checked."""
+        """Return the image's URL. Return None if its existence must be checked first."""
         ...
 
 
@@ -56,5 +56,5 @@ class PinsNames(Protocol):
         ...
 
     async def pinned_name(self, image: OpenedImage) -> str | None:
-        """Create and return a pinned name; None if the server must send the bytes itself."""
+        """Create and return a pinned name. Return None if the server must send the bytes."""
         ...

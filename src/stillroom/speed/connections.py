@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class ConnectionFactory:
-    """Factory that creates connections (uvicorn's `http` option). Pickled for each worker."""
+    """Factory of connections (uvicorn's `http` option). Each worker process gets a pickled copy."""
 
     def __init__(self, settings: SpeedSettings, bounds: Bounds) -> None:
         self._settings = settings

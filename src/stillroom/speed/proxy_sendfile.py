@@ -53,7 +53,7 @@ class ProxySendfile:
     key: bytes
 
     def can_delegate(self, fields: Fields, answer: ImageAnswer) -> bool:
-        """Return whether the proxy offered to send files, and would send the response `answer`."""
+        """Return whether the proxy offered to send files and would respond with `answer`."""
         offered, requested_range = fields.get(OFFER), fields.get("range")
         if offered is None or answer.length < MIN_BYTES:
             return False
@@ -74,7 +74,7 @@ class ProxySendfile:
 
 
 def without_body(answer: ImageAnswer, name: str) -> ImageAnswer:
-    """Return a copy of a response that makes nginx send the file `name` as its body."""
+    """Copy a response, with headers that make nginx send the file `name` as the body."""
     removed = _HEADERS_OF_NGINX[HTTPStatus(answer.status)]
     headers = [(field, value) for field, value in answer.headers if field not in removed]
     headers += [("content-length", "0"), ("x-accel-redirect", f"{LOCATION}{name}")]

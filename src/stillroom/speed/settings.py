@@ -74,6 +74,6 @@ class SpeedSettings(Settings):
             raise ConfigurationError(
                 f"STILLROOM_SENDFILE={self.sendfile} needs a key that only the proxy knows: set "
                 "STILLROOM_SENDFILE_KEY to at least 16 letters and digits, and "
-                "X-Stillroom-Sendfile to the same in nginx's configuration"
+                "X-Stillroom-Sendfile to the same value in nginx's configuration"
             )
         return key.encode()

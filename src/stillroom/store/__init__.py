@@ -1,1 +1,1 @@
-"""Storage backends, which save files under keys. Independent of users, HTTP and SQL."""
+"""Core of the server: storage backends, permissions, settings and HTTP operations on images."""

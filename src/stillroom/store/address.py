@@ -26,7 +26,7 @@ class BucketAddress:
     """Address of a bucket at an endpoint.
 
     Attributes:
-        hostname: Host to connect to, as in its certificate; IPv6 addresses have no brackets.
+        hostname: Host name or IP address (without brackets) to connect to, as in the certificate.
         root: Percent-encoded path of the bucket itself, without a slash at the end.
         name: Percent-encoded name of the bucket.
     """
@@ -66,21 +66,21 @@ class BucketAddress:
         return f"{self.scheme}://{self.host}"
 
     def path_of(self, key: str) -> str:
-        """Return the percent-encoded path of an object, or of the bucket for an empty key."""
+        """Return the percent-encoded path of an object. An empty key stands for the bucket."""
         return f"{self.root}/{quote(key, safe='/')}" if key else self.root or "/"
 
 
 def _check_virtual(hostname: str, bucket: str) -> None:
     if not _HOST_LABELS.fullmatch(bucket):
         raise ConfigurationError(
-            "R2_ADDRESSING=virtual needs a bucket name that is valid in a host name (small "
-            "letters, digits, hyphens and dots): set R2_ADDRESSING to path"
+            "R2_ADDRESSING=virtual needs a bucket name that is valid in a host name "
+            "(lower-case letters, digits, hyphens and dots): set R2_ADDRESSING to path"
         )
     try:
         ipaddress.ip_address(hostname)
     except ValueError:
         return
     raise ConfigurationError(
-        "R2_ADDRESSING=virtual needs a host name in R2_ENDPOINT_URL instead of an address: set "
-        "R2_ADDRESSING to path"
+        "R2_ADDRESSING=virtual needs a host name in R2_ENDPOINT_URL instead of an IP address: "
+        "set R2_ADDRESSING to path"
     )

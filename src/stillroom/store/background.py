@@ -1,4 +1,4 @@
-"""Background jobs of a server process: features add theirs."""
+"""Background jobs of a server process, to which features add their own jobs."""
 
 import asyncio
 import contextlib
@@ -42,8 +42,8 @@ class Job:
     """Work that a server repeats. Several processes may run it concurrently.
 
     Attributes:
-        max_pause_s: Pause in seconds between two runs, if jobs run less often than that.
-        at_once: True to run it also right after the start.
+        max_pause_s: Maximum pause in seconds between two runs, even if `every_s` is longer.
+        at_once: True to run the job also directly after the start.
         is_report: True if it only reports metrics, at least every `REPORT_S` seconds, so that a
             metrics scrape never waits for the database. It runs even if jobs are switched off.
     """
@@ -54,7 +54,7 @@ class Job:
     is_report: bool = False
 
     def pause_s(self, every_s: float) -> float | None:
-        """Return the pause between two runs, or None if the job does not run on its own."""
+        """Return the pause between two runs, or None if `running` must not start the job."""
         if self.is_report:
             return None if 0 < every_s <= REPORT_S else REPORT_S
         return min(every_s, self.max_pause_s) if every_s else None
@@ -67,8 +67,8 @@ async def running(
     """Context manager: run jobs every `every_s` seconds until the block ends.
 
     If `every_s` is 0, only metrics are reported. When the block ends, running jobs have
-    `stop_within_s` seconds to finish. Then they are cancelled, as in a crash. A cancelled deletion
-    is repeated after its lease (a claim that expires) has ended.
+    `stop_within_s` seconds to finish; then they are cancelled. As after a crash, a cancelled
+    deletion is repeated after its lease (a claim that expires) has ended.
     """
     stopping = Stopping()
     tasks = [

@@ -13,7 +13,7 @@ class CallObserver(Protocol):
     """Callback for metrics, called for each fsync or bucket request. Must be thread-safe."""
 
     def __call__(self, call: str, outcome: str, seconds: float, *, again: bool = False) -> None:
-        """Record one attempt, or a retry if `again` is set.
+        """Record one attempt of `call`, or a retry if `again` is set.
 
         `call` is `fsync_file`, `fsync_folder`, or the name of the S3 operation. `outcome` is one
         word, such as `ok` or `error`.
@@ -30,7 +30,7 @@ class SaveWatcher(Protocol):
     """Callbacks for one save, called on the event loop: they must be fast."""
 
     def passed(self, chunk: bytes) -> None:
-        """Look at the next chunk of the upload, which may still be refused."""
+        """Inspect the next chunk of the upload. The save may still be refused afterwards."""
         ...
 
     def saved(self, image: StoredImage) -> None:
@@ -89,7 +89,7 @@ class ChangeObservers:
         self._observers.append(observer)
 
     def saving(self, key: StorageKey) -> SaveWatcher | None:
-        """Return the only watcher of a save, or one that calls several."""
+        """Return a watcher that calls the watchers of all observers; None if there are none."""
         found = [each for one in self._observers if (each := one.saving(key)) is not None]
         if len(found) > 1:
             return _SaveWatchers(found)

@@ -1,4 +1,4 @@
-"""Features: optional capabilities that hook into a store. The assembly opens and names them."""
+"""Features: optional capabilities that hook into a store. `stillroom.assembly` opens them."""
 
 import contextlib
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -22,10 +22,10 @@ F = TypeVar("F", bound="Feature")
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """Open core of one process, with the features that are open so far.
+    """Settings, open storage and open features of one process.
 
     Attributes:
-        images_url: Base URL of images in the host application; None for that of the settings.
+        images_url: Base URL of images in a host application. None: use the URL in the settings.
         is_counted: True in a process whose metrics are collected.
         off: Names of the features that are off, with the reason.
     """
@@ -53,7 +53,7 @@ class Store:
 
 
 class Feature:
-    """Optional capability. Each method returns what the feature adds; by default, nothing."""
+    """Base class of features. Each method returns what the feature adds; by default, nothing."""
 
     database_kind: str | None = None
     """Kind of the database, for metrics, if this feature opens one."""
@@ -62,14 +62,14 @@ class Feature:
         """Open the feature. Raise `ConfigurationError` if its settings are invalid."""
 
     def ready(self, store: Store) -> None:
-        """Do what needs features that are opened later. Called when all features are open."""
+        """Finish the setup. Called when all features are open, also those opened after this one."""
 
     def hooks(self) -> Hooks:
         """Return the hooks into the operations on images."""
         return NO_HOOKS
 
     def routes(self, images: "ImageOperations") -> Iterable[tuple[str, object]]:
-        """Return prefixes of the API and objects with operations, for one router."""
+        """Return URL prefixes of the API, each with an object whose methods handle the requests."""
         del images
         return ()
 
@@ -88,15 +88,15 @@ class Feature:
         return ()
 
     def checks(self) -> Mapping[str, Callable[[], Awaitable[object]]]:
-        """Return health checks by name. They raise a `StillroomError`."""
+        """Return health checks by name. A check raises a `StillroomError` if it fails."""
         return {}
 
     def running(self) -> contextlib.AbstractAsyncContextManager[None]:
-        """Context manager around the time in which a server serves."""
+        """Context manager that is open while a server handles requests."""
         return contextlib.nullcontext()
 
     def indexing(self, *, stop_within_s: float) -> contextlib.AbstractAsyncContextManager[None]:
-        """Context manager for a process without a server: process changes in the background."""
+        """Context manager for processes without a server: index changes in the background."""
         del stop_within_s
         return contextlib.nullcontext()
 

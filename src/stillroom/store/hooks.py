@@ -46,30 +46,30 @@ class ReadHook(Protocol):
 
 
 class SaveHook(Protocol):
-    """Hook that handles request headers of a save. Other saves do not call it."""
+    """Hook that handles request headers of a save. Only saves with such a header call the hook."""
 
     @property
     def headers(self) -> tuple[RequestHeader, ...]:
-        """Request headers of the hook."""
+        """Request headers that the hook handles."""
 
     async def prepare(self, fields: Fields) -> Finish | None:
         """Check the headers before the save. An error means that the image is not saved."""
 
 
 class EntryHook(Protocol):
-    """Hook that adds members to the images of `GET /storage/entries`."""
+    """Hook that adds JSON members to each image in responses to `GET /storage/entries`."""
 
     async def members(
         self, images: Sequence[StoredImage], deadline: float
     ) -> Mapping[StorageKey, Mapping[str, object]]:
-        """Return members by key. Members that are unknown at `deadline` (loop time) are null."""
+        """Return JSON members by key. Those still unknown at `deadline` (loop time) are null."""
 
 
 class DeleteHook(Protocol):
     """Hook around the deletion of an image by a client."""
 
     async def delete(self, key: StorageKey, condition: Condition, proceed: Delete) -> None:
-        """Delete an image. `proceed` calls the next hook or the storage, with the same errors."""
+        """Delete an image. `proceed` calls the next hook or the storage, and raises its errors."""
 
 
 class BodyDelegate(Protocol):
@@ -78,7 +78,10 @@ class BodyDelegate(Protocol):
     async def delegate(
         self, fields: Fields, answer: ImageAnswer, image: OpenedImage
     ) -> ImageAnswer | None:
-        """Return a response without a body, or None. The caller may close `image` afterwards."""
+        """Return a response whose body a proxy sends, or None if the server must send the body.
+
+        The caller may close `image` afterwards.
+        """
 
 
 @dataclass(frozen=True)
@@ -107,7 +110,7 @@ class Hooks:
         return [finish for finish in prepared if finish is not None]
 
     def __add__(self, other: "Hooks") -> "Hooks":
-        """Return the hooks of both. Only one of them may have a `body`."""
+        """Return the hooks of both objects. At most one of the objects may have a `body`."""
         return Hooks(
             (*self.read, *other.read),
             (*self.save, *other.save),

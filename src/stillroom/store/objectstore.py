@@ -18,7 +18,7 @@ MAX_LISTED: Final = 1000
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """Condition of a change: the object has the ETag `etag`, or does not exist if that is None."""
+    """Condition of a change: the object has the ETag `etag` or, if that is None, does not exist."""
 
     etag: str | None = None
 
@@ -140,8 +140,8 @@ class ObjectStore(Protocol):
 
     Every coroutine raises `BackendUnavailable` if the store cannot be reached, refuses this server,
     sends a malformed response, or does not respond by `deadline` (on the event loop's clock; by
-    default in `DEADLINE_S`). It is then unknown whether a change was made. Bodies are passed as a
-    whole, with their SHA-256 in hexadecimal, since a retry sends them again.
+    default, `DEADLINE_S` seconds after the call). It is then unknown whether a change was made.
+    Bodies are passed as a whole, with their SHA-256 in hexadecimal, since a retry sends them again.
     """
 
     keeps_guards: bool
@@ -161,8 +161,8 @@ class ObjectStore(Protocol):
     ) -> ChangeResult:
         """Store an object in one request, if the condition `guard` holds.
 
-        With `any_refusal`, every refusal is returned as a result. Otherwise unsupported requests,
-        and refused writes without a condition, raise `BackendUnavailable`.
+        With `any_refusal`, every refusal is returned as a result. If it is False, unsupported
+        requests and refused writes without a condition raise `BackendUnavailable`.
         """
         ...
 
@@ -175,7 +175,7 @@ class ObjectStore(Protocol):
         ...
 
     async def download(self, key: str) -> tuple[ObjectHead, Download] | None:
-        """Open an object and its metadata by one request; None if it does not exist."""
+        """Open an object and read its metadata in one request. Return None if it does not exist."""
         ...
 
     async def copy(
@@ -201,7 +201,7 @@ class ObjectStore(Protocol):
     ) -> ChangeResult:
         """Delete an object if it exists and the condition `guard` holds.
 
-        With `once` a failed attempt is not retried. See `put` for `any_refusal`.
+        With `once`, a failed attempt is not retried. See `put` for `any_refusal`.
         """
         ...
 
@@ -215,7 +215,7 @@ class ObjectStore(Protocol):
         delimited: bool = False,
         deadline: float | None = None,
     ) -> ListedPage:
-        """List one page of the keys that begin with `prefix`: up to `limit` or `MAX_LISTED`.
+        """List one page of the keys that begin with `prefix`: `limit` or `MAX_LISTED` at most.
 
         With `after`, only keys after this text are listed, though a folder may be listed again.
         `token` is the `next_token` of the previous page. With `delimited`, keys that are equal up
@@ -263,7 +263,7 @@ class ObjectStore(Protocol):
         ...
 
     async def check(self, *, writing: bool, deadline: float | None = None) -> None:
-        """Raise unless objects can be read (with `writing`: also written). Changes nothing."""
+        """Raise an error unless objects can be read and, if `writing` is set, also written."""
         ...
 
     async def close(self) -> None:

@@ -69,8 +69,8 @@ class ImageStorage(Protocol):
     async def entries(self, query: ListQuery) -> EntryPage:
         """List the same page as `list`, with the metadata of each image.
 
-        The metadata of one image always belongs to a single version, but the page is not a
-        snapshot. Images deleted meanwhile are left out. Memory use depends only on the page size.
+        The metadata of one image always belongs to a single version, but the page is no snapshot:
+        images deleted while it is read are left out. Memory use depends only on the page size.
         """
         ...
 
@@ -84,8 +84,8 @@ class ImageStorage(Protocol):
         """Delete the image, durably.
 
         With `save_id`, only that version is deleted, not a later one with the same bytes. On a
-        disk, check and deletion are atomic. In a bucket, another save may happen in between. That
-        save survives if the bucket supports conditional deletion.
+        disk, the check and the deletion are one atomic operation. In a bucket, another save may
+        happen between them; it survives if the bucket supports conditional deletion.
 
         Raises:
             ImageNotFound, PreconditionFailed, BackendUnavailable: see `errors.py`.

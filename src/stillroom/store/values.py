@@ -69,7 +69,7 @@ class LocalImage(OpenedImage, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RemoteImage:
-    """Redirect target: another server serves the image at `url`. An unknown type is None."""
+    """Redirect target: another server sends the image. `content_type` is None if unknown."""
 
     url: str
     content_type: str | None = None
@@ -162,7 +162,7 @@ Entry = StoredImage | KeyPrefix
 
 @dataclass(frozen=True, slots=True)
 class EntryPage:
-    """A `Page` with the metadata of each image. Images that were deleted meanwhile are left out.
+    """A `Page` with the metadata of each image. Images deleted while it was read are left out.
 
     So a page can be empty although more pages follow: `next_after` is None only on the last page.
     """

@@ -1,4 +1,4 @@
-"""Feature: archives."""
+"""Archive feature: ZIP downloads of many images."""
 
 from collections.abc import Iterable
 
@@ -11,5 +11,5 @@ class ArchiveFeature(Feature):
     """Downloads of many images as one ZIP file."""
 
     def routes(self, images: ImageOperations) -> Iterable[tuple[str, object]]:
-        """Return the operation."""
+        """Return the archive operations with their URL prefix."""
         return [("/storage/archive", Archives(images.storage, images.authorize))]

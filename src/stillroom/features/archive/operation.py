@@ -148,9 +148,10 @@ class Archives:
 
 
 class _ArchiveResponse(Response):
-    """Response with a ZIP file that is created while it is sent, so that it needs constant memory.
+    """Response that sends a ZIP file while creating it, so that memory use is constant.
 
-    Errors after the headers were sent are raised, so that the server aborts the response.
+    If an error occurs after the headers were sent, it is raised, and the server aborts the
+    response.
     """
 
     def __init__(
@@ -162,11 +163,11 @@ class _ArchiveResponse(Response):
         captions: bool,
         skip_missing: bool,
     ) -> None:
-        """Create a response with the images under `keys`, which are in listing order.
+        """Create a response with the images that have these `keys`, which are in listing order.
 
-        If `captions` is True, each image's prompt is added as a text file. An image that is deleted
-        or replaced while the archive is sent is omitted if `skip_missing` is True. Otherwise, the
-        response is aborted.
+        If `captions` is True, each image's prompt is added as a text file. If `skip_missing` is
+        True, images that are deleted or replaced during the download are omitted. If it is False,
+        such an image aborts the response.
         """
         super().__init__()
         file = _UNSAFE_CHARACTERS.sub("_", name).strip(".")[:_MAX_NAME] or "images"
@@ -276,9 +277,9 @@ class _Captions:
     """Caption files of one archive. A caption file contains the prompt of an image.
 
     The caption file of `cat.png` is `cat.txt`, as training tools expect. If an image or another
-    caption file has that name, `cat.png.txt` is used. Only images whose names sort between `cat`
-    and `cat.…` can also need the name `cat.txt`. A listing returns them one after the other, so
-    only the `names` of recent caption files are kept in memory.
+    caption file has that name, `cat.png.txt` is used. Images whose caption files could have the
+    same name (`cat`, `cat.jpg`, `cat.png`) are near each other in a listing. Therefore only the
+    `names` of recent caption files are kept in memory.
     """
 
     def __init__(self, storage: ImageStorage) -> None:

@@ -1,8 +1,8 @@
 """ZIP file writer that produces bytes sequentially in constant memory, without I/O.
 
 Entries are not compressed, since images already are. The checksum of an entry follows its bytes, so
-that no file is read twice. ZIP64 records are used for sizes and counts that do not fit into 32 or
-16 bits. All record layouts are from sections 4.3 to 4.5 of
+that no file is read twice. ZIP64 records are used for sizes that do not fit into 32 bits and counts
+that do not fit into 16 bits. All record layouts are from sections 4.3 to 4.5 of
 https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT.
 """
 
@@ -41,9 +41,9 @@ class ZipWriter:
     """Writer whose methods return the consecutive parts of a ZIP file.
 
     Attributes:
-        entries: Number of entries that were begun.
-        offset: Number of bytes that were returned, not counting the directory.
-        size: Number of bytes that were added to the current entry.
+        entries: Number of entries begun so far.
+        offset: Number of bytes returned so far, not counting the directory.
+        size: Number of bytes added to the current entry so far.
     """
 
     def __init__(self) -> None:
@@ -79,7 +79,7 @@ class ZipWriter:
         return self._count(chunk)
 
     def end_entry(self) -> tuple[bytes, bytes]:
-        """Return the data descriptor to append to the entry's bytes, and its directory record."""
+        """Return the entry's data descriptor (sent after its bytes) and its directory record."""
         layout = "<4sLQQ" if self._is_large else "<4s3L"
         tail = struct.pack(layout, b"PK\x07\x08", self._crc, self.size, self.size)
         return self._count(tail), self._record()
@@ -99,7 +99,7 @@ class ZipWriter:
         return head + struct.pack("<3H2L", 0, 0, 0, _FILE_MODE, at) + self._name + extra
 
     def end(self, directory_size: int) -> bytes:
-        """Return the end records, which follow the directory of `directory_size` bytes."""
+        """Return the end records that follow the directory, which has `directory_size` bytes."""
         count, at, zip64 = self.entries, self.offset, b""
         if count >= LIMIT_16 or at >= LIMIT_32 or directory_size >= LIMIT_32:
             version = _MADE_ON_UNIX << 8 | _ZIP64
@@ -120,8 +120,8 @@ def safe_name(path: str) -> str:
     """Return an image's path as an entry name that is valid on every operating system.
 
     Image paths never contain `..`, backslashes, control characters or a leading slash (`paths.py`).
-    Characters that Windows rejects, drops or interprets as a drive, stream or device are
-    percent-encoded. A `%` that looks like such an escape is encoded, too, to keep names unique.
+    Characters that Windows would reject, drop or misinterpret are percent-encoded. A `%` that looks
+    like such an escape is encoded, too, to keep names unique.
     """
     return _ESCAPED.sub(lambda match: f"%{ord(match[0]):02X}", path)
 

@@ -22,7 +22,7 @@ log = logging.getLogger("stillroom.media")
 class Clock:
     """System clock that detects jumps by comparison with the time since the system booted.
 
-    After a jump, `earliest` and `latest` differ. Tests pass their own `wall` and `steady`.
+    After a jump, `earliest` and `latest` differ. Tests replace the clocks `wall` and `steady`.
     """
 
     def __init__(
@@ -53,8 +53,8 @@ class Clock:
             elif not self._warned:
                 self._warned = True
                 log.warning(
-                    "the clock was set forward by %.0f s: images still expire by the "
-                    "earlier time; restart the server if the new time is correct",
+                    "the clock was set forward by %.0f s: images still expire according "
+                    "to the old time; restart the server if the new time is correct",
                     offset - self._early,
                 )
             if offset - self._late >= -_MAX_STEP_S:

@@ -19,7 +19,7 @@ class SqliteConfig:
 
 @dataclass(frozen=True, slots=True)
 class PostgresConfig:
-    """Configuration of a PostgreSQL database. The URL is never logged, because of its password."""
+    """Configuration of a PostgreSQL database. The URL contains a password and is never logged."""
 
     kind: ClassVar = "postgresql"
     url: str = field(repr=False)

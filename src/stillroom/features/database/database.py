@@ -1,7 +1,7 @@
 """Connection to the features' database, which is opened and migrated on first use.
 
-Importing SQLAlchemy and its drivers takes a quarter of a second. A process that only saves and
-reads images never imports them. A server imports them before it accepts requests.
+Importing SQLAlchemy and its drivers takes a quarter of a second. They are therefore imported on
+first use or, in a server, before it accepts requests.
 """
 
 import asyncio
@@ -52,7 +52,7 @@ class Database:
         return self._engine is not None
 
     async def engine(self) -> "RowsEngine":
-        """Return the connections, after opening and migrating the database if necessary.
+        """Return the connection pool, after opening and migrating the database if necessary.
 
         Raises:
             BackendUnavailable: the database is unreachable, or its schema is newer than this
@@ -71,7 +71,7 @@ class Database:
 
     @classmethod
     def connect(cls, config: RowsConfig) -> "RowsEngine":
-        """Migrate the database, and return connections. A subclass adds its `TransactionHooks`."""
+        """Migrate the database and connect. Subclasses override this to add `TransactionHooks`."""
         _import(cls.modules)
         from stillroom.features.database.engine import RowsEngine
         from stillroom.features.database.migrations import migrate
@@ -82,7 +82,7 @@ class Database:
         return RowsEngine(config)
 
     async def part(self, kind: type[R]) -> R:
-        """Return the access to one kind of rows. Raises the same exceptions as `engine`."""
+        """Return this database's instance of `kind`. Raises the same exceptions as `engine`."""
         engine = await self.engine()
         part = self._parts.get(kind)
         if not isinstance(part, kind):
@@ -90,7 +90,7 @@ class Database:
         return part
 
     async def scans(self) -> "ScanRows":
-        """Return the access to the background scans. Raises the same exceptions as `engine`."""
+        """Return the `ScanRows` of this database. Raises the same exceptions as `engine`."""
         await self.engine()  # which imports SQLAlchemy in a thread
         from stillroom.features.database.scans import ScanRows
 
@@ -115,7 +115,7 @@ class Database:
         """Context manager: open the database in the background; close it when the block ends.
 
         The drivers are imported before the block begins. On a busy machine the imports take
-        seconds, which would delay the indexing of the first saved images.
+        seconds. Inside the block, they would delay the indexing of the first saved images.
         """
         await asyncio.to_thread(_import, [*self.modules, *modules])
         opening = asyncio.create_task(self._open_early())
@@ -131,7 +131,7 @@ class Database:
             await self.engine()
         except StillroomError as error:
             log.warning(
-                "cannot open the database of the media library, the next use tries again: %s (%r)",
+                "cannot open the database of the media library; the next use will retry: %s (%r)",
                 error,
                 error.__cause__,
             )

@@ -58,8 +58,8 @@ class TransactionHooks:
 
     Attributes:
         indexing: Called with the rows that are about to be written to the search index.
-        changed: Called with the storage keys of resources whose texts, tags or files have changed,
-            as the last step, since it may wait for a lock.
+        changed: Called with the storage keys of resources whose texts, tags or files have changed.
+            The call is the last step of the transaction, since it may wait for a lock.
     """
 
     indexing: list[Callable[[sa.Connection, Collection[Any]], None]] = field(default_factory=list)
@@ -85,7 +85,7 @@ class RowsEngine:
             self._rewriting = _Rewriting(config)
 
     def reading(self) -> AbstractAsyncContextManager[AsyncConnection]:
-        """Context manager: begin a read-only transaction. Raises the exceptions of `writing`."""
+        """Context manager: read-only transaction. Raises the same exceptions as `writing`."""
         return self._transaction(writes=False)
 
     def writing(self) -> AbstractAsyncContextManager[AsyncConnection]:
@@ -132,7 +132,7 @@ class RowsEngine:
     async def check(self) -> None:
         """Raise `BackendUnavailable` if PostgreSQL does not respond.
 
-        SQLite is not checked, because it depends only on the disk and a query would create files.
+        SQLite is not checked: it depends only on the disk, and a query would create files.
         """
         if not self.is_sqlite:
             async with self.reading() as connection:
@@ -146,7 +146,7 @@ class RowsEngine:
 
 
 class Rows:
-    """Base class for access to one kind of rows in the library's database."""
+    """Base class of all classes that access rows in the library's database."""
 
     def __init__(self, engine: RowsEngine) -> None:
         self._engine = engine
@@ -284,7 +284,7 @@ def _locked(file: Path) -> Iterator[None]:
     """Context manager: hold a lock file while SQLite is switched to its write-ahead log (WAL).
 
     Without this lock, two processes that switch at the same time get an error instead of waiting.
-    Afterwards, the folder is flushed to disk (fsync).
+    Afterwards, the database's folder is flushed to disk (fsync).
     """
     file.parent.mkdir(parents=True, exist_ok=True, mode=_FOLDER_MODE)  # missing with a bucket
     # Do not open an existing database: closing any descriptor of it would release SQLite's own

@@ -1,4 +1,4 @@
-"""Feature: database for features that store rows."""
+"""Database feature: connection for all features that store rows."""
 
 import contextlib
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -9,7 +9,7 @@ from stillroom.store.feature import Feature, Store
 
 
 class DatabaseFeature(Feature):
-    """Connection to the database. Features above may replace `kind` before its first use."""
+    """Database connection. Before its first use, other features may set its class (`kind`)."""
 
     kind: type[Database] = Database
 
@@ -29,15 +29,15 @@ class DatabaseFeature(Feature):
         return self._database
 
     def checks(self) -> Mapping[str, Callable[[], Awaitable[object]]]:
-        """Return the check of the database."""
+        """Return the health check of the database."""
         return {"database": self.database.check}
 
     def running(self) -> contextlib.AbstractAsyncContextManager[None]:
-        """Context manager: keep the database open."""
+        """Context manager: keep the database open until the block ends."""
         return self.database.kept_open(*self.modules)
 
     def facts(self) -> Iterable[str]:
-        """Return the line about the database."""
+        """Return a line that describes the database, for the server's log."""
         return [f"media library: {self.database.description}"]
 
     def warnings(self) -> Iterable[str]:

@@ -27,7 +27,7 @@ def claimed(claim: uuid.UUID, lease: timedelta) -> dict[str, Any]:
 
 
 def lease_end(table: sa.Table) -> sa.Column[Any]:
-    """Return the column with the end of the lease."""
+    """Return the table column that contains the end of the lease."""
     return table.c.lease_until
 
 
@@ -54,7 +54,7 @@ async def renew(
     lease: timedelta,
     **values: object,
 ) -> bool:
-    """Renew a lease and set other values. Return False if another process has claimed the row."""
+    """Renew a lease and set other columns. Return False if another process has claimed the row."""
     renewal = sa.update(table).where(is_ours(table, claim))
     renewed = await connection.execute(renewal.values(**values, **claimed(claim, lease)))
     return renewed.rowcount > 0
@@ -63,7 +63,7 @@ async def renew(
 async def release(
     connection: AsyncConnection, table: sa.Table, claim: uuid.UUID, **values: object
 ) -> None:
-    """Release a claim and set other values, unless another process has claimed the row."""
+    """Release a claim and set other columns, unless another process has claimed the row."""
     await connection.execute(
         sa.update(table).where(is_ours(table, claim)).values(**RELEASED, **values)
     )

@@ -11,7 +11,7 @@ from stillroom.features.database.engine import RowsEngine
 async def each_page(
     engine: RowsEngine, statement: sa.Select[Any], *columns: sa.ColumnElement[Any], limit: int
 ) -> AsyncIterator[Sequence[sa.Row[Any]]]:
-    """Yield a statement's rows in pages, sorted by columns that are unique together.
+    """Yield a statement's rows in pages, sorted by columns that together identify a row.
 
     Each page is read in its own transaction.
     """

@@ -31,18 +31,18 @@ class ScanRows(Rows):
         every: timedelta,
         is_bounded: bool = False,
     ) -> bool:
-        """Run or resume a scan if it is due and no other process has claimed it, else return False.
+        """Run or resume a scan. Return False if it is not due or another process has claimed it.
 
         Args:
             name: Name of the scan.
             pages: Generator, called with the claim and the key after which to resume. After each
                 page, it records its position and yields the pause in seconds. It returns early if
                 the claim is lost.
-            stops_within: Waits for a number of seconds, and returns whether to stop.
+            stops_within: Function that waits for a number of seconds, and returns whether to stop.
             lease: Duration of the claim.
-            every: Interval from the end of a scan to the next.
-            is_bounded: Also begin if the recorded start time is later than in `every`, because
-                the rules or the clock have changed.
+            every: Interval from the end of one scan to the start of the next scan.
+            is_bounded: Also run a scan whose due time is more than `every` in the future. Such a
+                time was set before the rules or the clock changed.
         """
         claim = uuid.uuid4()
         after = await self._claim(claim, name, lease, every if is_bounded else None)
@@ -80,7 +80,7 @@ class ScanRows(Rows):
             return await leases.renew(connection, scans, claim, lease, after=after)
 
     async def end(self, claim: uuid.UUID, *, next_at: datetime | None) -> None:
-        """Release the claim on a scan, so that the next scan is due at `next_at`.
+        """Release the claim on a scan, and schedule the next scan for `next_at`.
 
         If `next_at` is None, the interrupted scan can be resumed at once.
         """
@@ -89,7 +89,7 @@ class ScanRows(Rows):
             await leases.release(connection, scans, claim, **values)
 
     async def restart(self, name: str, *, at: datetime) -> None:
-        """Restart a scan from the beginning at a given time, unless it is claimed."""
+        """Schedule a scan to restart from the beginning at a given time, unless it is claimed."""
         await self._execute(
             sa.update(scans)
             .where(scans.c.name == name, leases.is_unclaimed(scans))

@@ -49,7 +49,7 @@ class DatabaseSettings(Settings):
 
     @property
     def row_warnings(self) -> list[str]:
-        """Warning about rows that are not shared, as images in a bucket are."""
+        """Warning if images are in a bucket, which processes share, and rows in SQLite."""
         return [_LOCAL_ROWS] if self._has_bucket and self.database_url is None else []
 
 

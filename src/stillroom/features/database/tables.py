@@ -1,4 +1,4 @@
-"""Table of the background scans, and what the tables of all features share: types and names."""
+"""Table of the background scans, and the column types and naming conventions of all tables."""
 
 from datetime import UTC, datetime
 from typing import Final

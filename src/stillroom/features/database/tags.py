@@ -15,7 +15,7 @@ UNWANTED: Final = "-"
 
 
 def checked_tags(texts: Iterable[str], at: tuple[str, ...]) -> frozenset[str]:
-    """Return valid tags unchanged. An error names `at`, the location in the request."""
+    """Return the tags, or raise `InvalidParameter` for the location `at` if one is invalid."""
     return frozenset(_checked(text, at) for text in texts)
 
 

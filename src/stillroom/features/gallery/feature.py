@@ -1,4 +1,4 @@
-"""Feature: gallery."""
+"""Gallery feature: web page that shows the stored images."""
 
 import functools
 from collections.abc import Iterable
@@ -27,11 +27,11 @@ class GalleryFeature(Feature):
 
     @functools.cached_property
     def sign_in(self) -> SignIn | None:
-        """The sign-in, or None if tokens come from another issuer. Creates a missing secret."""
+        """Sign-in operation, or None if another issuer signs the tokens. May create the secret."""
         return _sign_in_of(self._settings)
 
     def ready(self, store: Store) -> None:
-        """Read the library's setting that the page shows, if there is a library."""
+        """Read the grace period of deletions from the media library, if that is enabled."""
         self._grace = getattr(store.features.get("library"), "grace", self._grace)
 
     def pages(self, *, is_embedded: bool) -> Iterable[APIRouter]:
@@ -48,7 +48,7 @@ class GalleryFeature(Feature):
         return [gallery_router(gallery, is_embedded=is_embedded)]
 
     def api_pages(self, *, is_embedded: bool) -> Iterable[APIRouter]:
-        """Return the route of the sign-in."""
+        """Return the sign-in route, if the gallery and sign-in are enabled."""
         is_on = is_embedded or self._settings.section(GallerySettings).gallery
         return [sign_in_router(self.sign_in)] if is_on and self.sign_in is not None else []
 

@@ -84,7 +84,7 @@ class Gallery:
             image_origins: Origins of other servers from which the page may load images, such as
                 `https://cdn.example.com`.
             max_upload_bytes: Size above which the page does not upload a file.
-            deletion_grace_s: Seconds in which a deletion can be undone, which the page displays.
+            deletion_grace_s: Seconds during which a deletion can be undone. The page shows them.
             files_at: URL of the files, relative to the page.
             api_at: URL of the API, relative to the page.
         """
@@ -134,7 +134,7 @@ async def _add_slash(_: Request) -> Response:
 
 
 def _policy(image_origins: Iterable[str]) -> str:
-    """Return the Content-Security-Policy. It forbids inline scripts and HTML made from strings.
+    """Return the Content-Security-Policy. It forbids inline scripts and creating HTML from strings.
 
     Sources: https://www.w3.org/TR/CSP3/ and https://www.w3.org/TR/trusted-types/
     """

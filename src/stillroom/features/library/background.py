@@ -12,11 +12,11 @@ from stillroom.store.background import Job, Stopping
 
 @dataclass(frozen=True, slots=True)
 class LibraryJobs:
-    """Jobs of one library.
+    """Background jobs of one media library.
 
     Attributes:
-        report: Called with the deletion queue's metrics after each sweep (run of the pending
-            deletions), and regularly without sweeps.
+        report: Called with the queue metrics after each sweep (execution of the due deletions), and
+            also at regular intervals.
         report_swept: Called with the result of each sweep, even if the sweep failed.
     """
 
@@ -27,7 +27,7 @@ class LibraryJobs:
     report_swept: Callable[[Swept], None] | None = None
 
     def all(self) -> list[Job]:
-        """Return the jobs."""
+        """Return all background jobs."""
         jobs = [Job(self._sweep), Job(lambda _: self._report_queue(), is_report=True)]
         if self.healer is not None:
             jobs.append(Job(self._heal, max_pause_s=HEAL_EVERY_S))

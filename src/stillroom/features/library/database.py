@@ -21,7 +21,7 @@ class MediaDatabase(Database):
 
     @classmethod
     def connect(cls, config: RowsConfig) -> "RowsEngine":
-        """Connect like `Database`, and add texts and tags of resources to the search index."""
+        """Connect as `Database` does. Add hooks that index the texts and tags of resources."""
         from stillroom.features.library.rows.words import describe, reword
 
         engine = super().connect(config)
@@ -30,7 +30,7 @@ class MediaDatabase(Database):
         return engine
 
     async def rows(self) -> "MediaRepository":
-        """Return the access to the library's rows. Raises the same exceptions as `engine`."""
+        """Return the library's `MediaRepository`. Raises the same exceptions as `engine`."""
         await self.engine()  # which imports SQLAlchemy in a thread
         from stillroom.features.library.rows.repository import MediaRepository
 

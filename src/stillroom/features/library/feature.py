@@ -1,4 +1,4 @@
-"""Feature: media library."""
+"""Media library feature: resources, pending deletions and dead letters."""
 
 from collections.abc import Callable, Iterable
 from typing import Final
@@ -27,7 +27,7 @@ _IMAGES: Final = "/storage/images"
 
 
 class LibraryFeature(Feature):
-    """Resources, deferred deletions and dead letters."""
+    """Media library with its operations and background jobs."""
 
     def __init__(self, store: Store) -> None:
         """Prepare the library. Its database is opened later."""
@@ -57,7 +57,7 @@ class LibraryFeature(Feature):
         self._is_bucket = store.settings.storage.kind == "bucket"
 
     def ready(self, store: Store) -> None:
-        """Warn about missing files after the first comparison of the whole storage."""
+        """Register the search for missing files, to run after the index comparison at startup."""
         store.need(SearchFeature).caught_up.append(self._warn_about_missing_bytes)
 
     async def _warn_about_missing_bytes(self, healed: Healed, stopping: Stopping) -> None:
@@ -66,7 +66,7 @@ class LibraryFeature(Feature):
             await warn_about_missing_bytes(self.storage, self.database, stopping.is_set)
 
     def routes(self, images: ImageOperations) -> Iterable[tuple[str, object]]:
-        """Return the operations."""
+        """Return the operations of the media library with their URL prefixes."""
         authorize = images.authorize
         media = MediaOperations(
             media=self.service,
@@ -82,7 +82,7 @@ class LibraryFeature(Feature):
         ]
 
     def jobs(self) -> Iterable[Job]:
-        """Return the sweeper, the healer and the report of the queues."""
+        """Return the background jobs: deletions, missing metadata and queue metrics."""
         return self._jobs.all()
 
 

@@ -77,7 +77,7 @@ class Colors(Protocol):
 
 
 class NoColors:
-    """`Colors` of a server that decodes no images."""
+    """Implementation of `Colors` for servers that decode no images."""
 
     def decodes(self, content_type: str) -> bool:
         """Return False."""
@@ -105,7 +105,7 @@ Healed = Counter[Outcome]
 
 
 class Healer:
-    """Runner of the jobs that compute missing metadata. Several processes may run them at once."""
+    """Runner of the jobs that compute missing metadata. Several processes can run jobs at once."""
 
     def __init__(
         self,
@@ -121,9 +121,10 @@ class Healer:
         self.report = report
 
     async def ask(self, ids: Collection[uuid.UUID] | None = None) -> int:
-        """Queue jobs for resources (all, or `ids`) that lack metadata. Return the number of jobs.
+        """Queue jobs for resources that lack metadata. Return the number of jobs.
 
-        If the database becomes unreachable, some of the jobs may have been queued.
+        If `ids` is set, other resources are skipped. If the database becomes unreachable, some of
+        the jobs may have been queued.
         """
         rows, requested, after = (await self._database.rows()).healing, 0, None
         while page := await rows.ask(ids, after=after, limit=_PAGE):
@@ -141,9 +142,8 @@ class Healer:
     ) -> Healed:
         """Run all due jobs, one after the other, and call `progress` after each job.
 
-        When `is_stopping` returns True, the remaining claimed jobs are postponed. If the database
-        becomes unreachable (`BackendUnavailable`), claimed jobs remain claimed until their lease
-        ends.
+        When `is_stopping` returns True, other claimed jobs are postponed. If the database becomes
+        unreachable (`BackendUnavailable`), claimed jobs remain claimed until their lease ends.
         """
         healed, rows = Healed(), (await self._database.rows()).healing
         while True:

@@ -22,13 +22,13 @@ LEASE: Final = timedelta(minutes=15)
 
 
 def lease_end() -> datetime:
-    """Return the time at which the lease of an intent written now expires."""
+    """Return the expiration time of an intent's lease that begins now."""
     return now() + LEASE
 
 
 @contextlib.asynccontextmanager
 async def renewed(rows: "MediaRepository", intent: Intent) -> AsyncIterator[None]:
-    """Context manager: renew an intent's lease, so that no sweeper deletes the copied file."""
+    """Context manager: keep renewing an intent's lease, so that no sweeper deletes the copy."""
 
     async def renew() -> None:
         while True:
@@ -50,9 +50,9 @@ async def protected(
 ) -> AsyncIterator[StorageKey]:
     """Context manager: prevent sweepers from deleting the source image until the block ends.
 
-    Yields the `media_key` of an intent. The transaction that records the source deletes the intent.
-    Raises `ImageNotFound` or `SourceChanged` if the source was deleted or replaced in the meantime,
-    and `MarkClaimed` if a sweeper is already deleting it.
+    Yields the `media_key` of an intent. The caller must delete the intent in the transaction that
+    records the source. Raises `ImageNotFound` or `SourceChanged` if the source was deleted or
+    replaced after it was read, and `MarkClaimed` if a sweeper is already deleting it.
     """
     image = source.image
     intent = StorageKey.of_media(new_id(), source.probed.extension)

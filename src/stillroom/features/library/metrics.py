@@ -42,7 +42,7 @@ def report_swept(swept: Swept) -> None:
 
 
 def report_queues(waiting: QueueMetrics) -> None:
-    """Set the sizes of the deletion and healing queues. Flush them at once, for idle workers."""
+    """Set the metrics of the deletion and healing queues, and flush them even in an idle worker."""
     sizes = asdict(waiting)
     oldest_due_s = sizes.pop("oldest_due").total_seconds()
     set_gauges(

@@ -1,4 +1,4 @@
-"""Warning after a start about resources whose files are missing from the storage.
+"""Warning at server start about resources whose files are missing from the storage.
 
 If the settings change from a disk to a bucket, the library keeps its rows. For an image that was
 not copied to the bucket, the server responds 404.

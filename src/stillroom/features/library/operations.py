@@ -183,7 +183,7 @@ class MediaOperations:
         return json_answer({"id": str(resource.id)})
 
     def _condition(self, call: Call) -> Callable[[MediaResource], None] | None:
-        """Return a function that checks `If-Match` and `If-None-Match`, or None without them."""
+        """Return a check of `If-Match` and `If-None-Match`, or None if neither header was sent."""
         condition = write_condition(call.fields)
 
         def check(resource: MediaResource) -> None:

@@ -29,14 +29,14 @@ def is_intact(image: StoredImage, resource: MediaResource) -> bool:
 
 
 def is_recorded(image: StoredImage, resource: MediaResource) -> bool:
-    """Return whether an image at a key that clients can overwrite is still the recorded version."""
+    """Return whether an image is the recorded version. Clients may have overwritten the image."""
     if image.sha256 is None:
         return image.save_id == resource.save_id
     return image.sha256 == resource.content_hash
 
 
 async def hash_of(storage: ImageStorage, key: StorageKey) -> bytes:
-    """Return an image's SHA-256, which is computed from the file if it is not stored."""
+    """Return an image's stored SHA-256. If there is none, compute it from the image's bytes."""
     with contextlib.closing(await storage.open(key)) as opened:
         return opened.image.sha256 or await hash_opened(opened)
 
@@ -44,7 +44,7 @@ async def hash_of(storage: ImageStorage, key: StorageKey) -> bytes:
 async def hash_opened(
     opened: OpenedImage, before_chunk: Callable[[int], Awaitable[None]] | None = None
 ) -> bytes:
-    """Compute the SHA-256 of an open image. Await `before_chunk` with the size of each chunk."""
+    """Compute an open image's SHA-256. Before each chunk, await `before_chunk` with its size."""
     digest = hashlib.sha256()
     async for chunk in opened.chunks(0, opened.image.size):
         if before_chunk is not None:

@@ -29,7 +29,7 @@ _SHA256 = re.compile(r"[0-9A-Fa-f]{64}", re.ASCII)
 
 
 async def library_call(request: Request, authorize: Authorize) -> Call:
-    """Return the authenticated request if its token grants access to the whole library."""
+    """Authenticate a request, and require that its token grants access to the whole library."""
     call = await Call.of(request, authorize)
     call.grant.require_everywhere("media")
     return call

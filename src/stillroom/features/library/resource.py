@@ -70,7 +70,7 @@ class MediaResource:
     """Names of the fields that are computed later if they are unknown after an ingest."""
 
     def is_from(self, folder: KeyPrefix) -> bool:
-        """Return whether the source was in `folder`, and the file is in `folder` or `media/`."""
+        """True if the source was in `folder` and the resource's file is there or in `media/`."""
         return (
             self.source_key is not None
             and self.source_key.text.startswith(folder.text)
@@ -87,9 +87,9 @@ class Intent:
     """Announcement of an ingest, written to the database before the ingest begins.
 
     Attributes:
-        media_key: Key of the copy. Never written to if `resource_id` is `IN_PLACE`.
+        media_key: Key of the copy. No file has this key if `resource_id` is `IN_PLACE`.
         resource_id: Resource that will use the copy. `IN_PLACE` means that the image is recorded
-            without a copy, and that no sweeper may delete the image in the meantime.
+            without a copy, and that no sweeper may delete the image until the ingest ends.
         until: Time after which the ingest is presumed to have crashed. The sweeper then deletes the
             intent and the copy.
     """
@@ -127,8 +127,8 @@ class DueMark:
     Attributes:
         id: Id of the row, and of the dead letter if all attempts fail.
         due_at: Earliest time of the next attempt (UTC).
-        attempts: Number of attempts. A claimed deletion counts the current attempt, too.
-        content_hash: As in `Mark`. Rows from versions that recorded no hash have None.
+        attempts: Number of attempts. In a claimed row, it includes the current attempt.
+        content_hash: As in `Mark`; None in rows of old Stillroom versions, which recorded no hash.
         copy: Resource that had the SHA-256 `content_hash` when the row was claimed, or None.
     """
 
@@ -145,7 +145,7 @@ class DueMark:
 
 @dataclass(frozen=True, slots=True)
 class ClaimedMarks:
-    """Claimed pending deletions. Those in `skipped` were cancelled: a resource uses the file."""
+    """Claimed deletions. Those in `skipped` were cancelled, because a resource uses the file."""
 
     marks: Sequence[DueMark]
     skipped: Sequence[DueMark]
@@ -153,7 +153,7 @@ class ClaimedMarks:
 
 @dataclass(frozen=True, slots=True)
 class ClaimedIntents:
-    """Copies of crashed ingests, by key. Their intents are claimed until `until`.
+    """Keys of copies from crashed ingests, whose intents are claimed until `until`.
 
     The intents of the copies in `skipped` were deleted, because a resource uses these copies.
     """
@@ -180,7 +180,7 @@ DELETION: Final = "deletion"
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """Work that has failed for good. The payload is what a retry needs, as JSON."""
+    """Job that has failed permanently. `payload` is a JSON object with the data for a retry."""
 
     id: uuid.UUID
     kind: str
@@ -222,7 +222,7 @@ class QueueMetrics:
 class HealingJob:
     """Claimed job that computes a resource's missing metadata.
 
-    The number of attempts includes the current one. With `reread`, parse the file header, too.
+    `attempts` includes the current attempt. If `reread` is True, the file header is parsed, too.
     """
 
     resource: MediaResource

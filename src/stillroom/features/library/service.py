@@ -165,7 +165,7 @@ class MediaResourceService:
     async def _join(
         self, known: MediaResource, source: Source, *, relocate: bool
     ) -> MediaResource | None:
-        """Return another folder's resource with the same bytes, but with no texts and tags."""
+        """Return another folder's resource that has the same bytes. Omit its texts and tags."""
         if known.deleted_at is not None or not await has_its_bytes(self._storage, known):
             raise ResourceConflict
         # Keep the source if the resource is recorded in place: clients may overwrite that file.
@@ -249,7 +249,7 @@ class MediaResourceService:
         return None
 
     async def _leave_to_sweeper(self, intent: Intent) -> None:
-        """Write an intent for a copy that no resource uses, so that the sweeper deletes it."""
+        """Write an intent for a copy without a resource, so that the sweeper deletes the copy."""
         rows = await self._database.rows()
         for attempt in range(_ATTEMPTS):
             if await rows.intents.write(dataclasses.replace(intent, until=lease_end())):
@@ -265,8 +265,7 @@ class MediaResourceService:
     ) -> StoredImage | None:
         """Copy the source to `media_key`. Return None if the source was saved again.
 
-        Concurrent ingests of identical bytes write to the same key, so each must write the same
-        bytes.
+        Only the version that was read is copied, since concurrent ingests may write to this key.
         """
         image = source.image
         try:

@@ -20,7 +20,7 @@ class LibrarySettings(Settings):
 
     @property
     def media_url(self) -> str:
-        """Base URL of media resources, to append a key (at the CDN) or an id (at this server)."""
+        """Base URL of media resources, to which a key (CDN) or an id (this server) is appended."""
         return self._cdn_url or f"{self._api_url}/media-resources"
 
 

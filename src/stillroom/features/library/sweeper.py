@@ -2,7 +2,7 @@
 
 Every process may run a sweeper (docs/adr/0015, `background.py`). A sweep has four steps:
 
-1. Claim pending deletions. A claim expires after its lease. Rows of deleted resources are deleted.
+1. Claim pending deletions for a limited time, the lease. Delete the rows of deleted resources.
 2. If a file is the source of an ingest, check that the library's copy is intact.
 3. Delete the file.
 4. Delete the pending deletion, or postpone it after a failure. A deletion that has failed for good
@@ -74,7 +74,7 @@ log = logging.getLogger("stillroom.media")
 
 @dataclass(slots=True)
 class Swept:
-    """Counts from one sweep."""
+    """Counts from one sweep (one execution of the due deletions)."""
 
     deleted: int = 0
     gone: int = 0  # the image no longer existed
@@ -86,13 +86,13 @@ class Swept:
 
     @property
     def outcomes(self) -> dict[str, int]:
-        """Counts by metric name."""
+        """Counts by the name of the outcome, as used in the metrics."""
         names = {"failed": "retried", "copies": "copy_cleared", "folders": "folder_removed"}
         return {names.get(name, name): count for name, count in asdict(self).items()}
 
 
 class _CopyMissing(Exception):
-    """Error: the source may be the last intact file with its bytes, so it must not be deleted."""
+    """Error: the source of an ingest may be the only intact copy, so it must not be deleted."""
 
 
 class _Outcome(Enum):
@@ -109,9 +109,9 @@ class Sweeper:
 
     Attributes:
         leaves: Reasons of pending deletions that are left to the sweepers of other processes.
-        still_holds: Check whether a retention rule still applies to a pending deletion. Without it,
-            images that expired under a rule are kept.
-        resume: Resume interrupted work that creates pending deletions, before each sweep.
+        still_holds: Function that returns whether a retention rule still applies to a pending
+            deletion. Without it, images that expired under a rule are kept.
+        resume: Called before each sweep to resume interrupted work that creates pending deletions.
     """
 
     def __init__(
@@ -138,9 +138,8 @@ class Sweeper:
         """Carry out all pending deletions that are due now.
 
         `progress` is called after each batch and at the end, even if the sweep fails. When
-        `is_stopping` returns True, running deletions are finished, and no new deletions begin. If
-        the database is unreachable (`BackendUnavailable`), deletions remain claimed until their
-        lease ends.
+        `is_stopping` returns True, running deletions are finished, and no new ones begin. If the
+        database fails (`BackendUnavailable`), deletions remain claimed until their lease ends.
         """
         swept = Swept()
         try:
@@ -165,7 +164,7 @@ class Sweeper:
         ends = _clock() + (LEASE - _MARGIN).total_seconds()
         claimed = await rows.intents.claim(limit=_BATCH, lease=LEASE)
         for key in claimed.skipped:
-            log.info("removed the record of an ingest: a resource now uses its copy %r", key.text)
+            log.info("removed the record of an ingest: a resource now uses the copy %r", key.text)
         cleared: list[StorageKey] = []
 
         async def clear(key: StorageKey) -> None:
@@ -194,7 +193,7 @@ class Sweeper:
             return False
         except (StillroomError, TimeoutError) as error:
             log.warning(
-                "cannot delete %r, a copy that no resource uses, will retry: %s",
+                "cannot delete %r (a copy that no resource uses), will retry: %s",
                 key.text,
                 _error_text(error),
             )
@@ -298,7 +297,7 @@ class Sweeper:
             if not await self._is_needless(copy):
                 raise _CopyMissing(
                     f"the source is kept: resource {copy.id} has lost its bytes at "
-                    f"{copy.storage_key.text!r}: restore them, or ingest it again, and retry"
+                    f"{copy.storage_key.text!r}: restore them or ingest the source again, and retry"
                 )
 
     async def _is_needless(self, copy: MediaResource) -> bool:

@@ -1,4 +1,4 @@
-"""Feature: metadata of generated images."""
+"""Metadata feature: properties and generation parameters of single images."""
 
 from collections.abc import Awaitable, Callable, Iterable
 from datetime import datetime
@@ -11,17 +11,17 @@ from stillroom.store.values import StoredImage
 
 
 class MetadataFeature(Feature):
-    """Metadata of single images. Other features may set `expiration`."""
+    """Metadata of single images. The retention feature sets `expiration`."""
 
     expiration: Callable[[StoredImage], Awaitable[datetime | None]] | None = None
 
     def __init__(self, store: Store) -> None:
-        """Count files whose metadata takes too much work."""
+        """Register a metric that counts files whose metadata takes too much work to parse."""
         if store.is_counted:
             from stillroom.features.metadata.metrics import count_exceeded
 
             exceeded_reports.add(count_exceeded)
 
     def routes(self, images: ImageOperations) -> Iterable[tuple[str, object]]:
-        """Return the operation."""
+        """Return the metadata operation with its URL prefix."""
         return [("/storage/metadata", MetadataOperation(images, self.expiration))]

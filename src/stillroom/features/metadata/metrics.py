@@ -1,4 +1,4 @@
-"""Metrics of reading metadata."""
+"""Metrics of the parsing of image metadata."""
 
 from stillroom.store.telemetry.metrics import counter, outcome_counter
 

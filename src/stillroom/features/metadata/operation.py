@@ -62,7 +62,7 @@ class MetadataOperation:
     """Operation that returns the metadata of one image.
 
     Attributes:
-        expiration: Find the expiration of an image, or None if it has none.
+        expiration: Function that returns the expiration of an image, or None if it has none.
     """
 
     images: ImageOperations

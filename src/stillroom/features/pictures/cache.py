@@ -1,7 +1,7 @@
 """Thumbnail cache of limited size: small files in a folder that all server processes share.
 
 .stillroom/derived/
-    ab/ab12…         a thumbnail, named by the hash of its original, derivation and encoder
+    ab/ab12…         a thumbnail, named by a hash of its original, its parameters and the encoder
     lock             eight bytes with the total size of all thumbnails; used for range locks
 
 A file gets its name only after it was written to the disk with fsync. It is therefore complete or
@@ -141,9 +141,9 @@ class DerivedCache:
 
     @contextlib.contextmanager
     def _room_for(self, takes: int) -> Iterator[None]:
-        """Reserve `takes` bytes for a thumbnail, and lock the cache while the file gets its name.
+        """Context manager: reserve `takes` bytes, and lock the cache until the block ends.
 
-        The total is increased first. After a crash it may be too high, but never too low.
+        The recorded size of the cache is increased first, so that a crash never leaves it too low.
         """
         fd = self._open_lock()
         try:
@@ -164,7 +164,7 @@ class DerivedCache:
             os.close(fd)  # also releases the lock
 
     def _make_room(self, most: int) -> int:
-        """Evict least recently used files until `most` bytes or fewer remain. Return the total."""
+        """Evict least recently used files until at most `most` bytes remain. Return the size."""
         entries = []
         for file, status in self._files():
             if not file.name.startswith(_DRAFT):
@@ -244,7 +244,7 @@ def _remove(path: str) -> None:
 
 
 class DerivedImage:
-    """Open thumbnail, a file in the cache or bytes in memory. Implements `OpenedImage`."""
+    """Open thumbnail: a file in the cache, or bytes in memory. Implements `OpenedImage`."""
 
     def __init__(self, image: StoredImage, source: int | bytes) -> None:
         self.image = image

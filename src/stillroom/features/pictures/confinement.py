@@ -1,9 +1,9 @@
 """Confinement of decoding processes by resource limits, Landlock and seccomp (Linux features).
 
-With Landlock, a process gives up permissions for ever: here to open, create or change files, to use
-TCP, and to signal other processes. Open file descriptors remain usable. With seccomp, the kernel
-rejects all system calls that decoding does not need, such as `chmod` or calls that create sockets
-or processes. If a kernel has only one of these features, it provides a part of the protection.
+With Landlock, the process permanently gives up the permissions to open or change files, use TCP and
+signal other processes. Open file descriptors remain usable. With seccomp, the kernel rejects all
+system calls that decoding does not need, such as `chmod` or calls that create sockets or processes.
+If a kernel has only one of these features, only a part of the protection is available.
 """
 
 import ctypes
@@ -101,7 +101,7 @@ def missing() -> tuple[str, ...]:
 
 
 def gaps() -> list[tuple[str, str]]:
-    """Return the missing protection on this machine, each with a remedy for operators."""
+    """Return the protections that this machine lacks, each with a remedy for operators."""
     remedies = {
         "Landlock": (
             "decoding processes can open files, because this kernel has no Landlock",

@@ -69,7 +69,7 @@ log = logging.getLogger("stillroom.derived")
 
 
 class Decoders:
-    """Pool of decoding processes with a maximum size. No threads wait for the processes."""
+    """Pool of a limited number of decoding processes, which are awaited without threads."""
 
     def __init__(self, most: int, *, max_pixels: int) -> None:
         """Create a pool without processes, which will have at most `most` processes."""
@@ -254,7 +254,7 @@ class _Decoder:
         head = await self._receive(wire.RESPONSE.size)
         kind, length = wire.RESPONSE.unpack(head)
         if length > _MAX_PICTURE_BYTES:
-            raise ConnectionError("its response has an impossible length")
+            raise ConnectionError("the response has an invalid length")
         return kind, await self._receive(length)
 
     async def _receive(self, length: int) -> bytes:

@@ -221,7 +221,7 @@ def _encode(image: Image.Image, job: Job) -> bytes:
 
 
 def _dominant_color(image: Image.Image) -> bytes:
-    """Return the dominant colour as hexadecimal text, or nothing for a transparent image.
+    """Return the dominant colour as `#rrggbb` in ASCII, or empty bytes for a transparent image.
 
     The colours are divided into 512 ranges. The result is the median of the most frequent range.
     """

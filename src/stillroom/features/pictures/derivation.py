@@ -46,11 +46,11 @@ def _pixels(side: str) -> Parameter:
 class Derivation:
     """Query parameters for a thumbnail, normalised by `parse_derivation`.
 
-    The OpenAPI document contains no defaults for them. Generated clients would send the defaults,
-    and any of these parameters turns a request for an image into a request for a thumbnail.
+    The OpenAPI document contains no defaults for them, because generated clients would send these.
+    Any of the parameters turns a request for an image into a request for a thumbnail.
 
     Attributes:
-        width: Width of the box for the thumbnail, in pixels. `SIZES` has all widths and heights.
+        width: Width of the box for the thumbnail, in pixels. `SIZES` lists the possible values.
         fit: `contain` scales the image to fit into the box; `cover` fills the box and crops the
             image. Neither enlarges the image.
         quality: Multiple of ten up to 100; 0 for formats without a quality.

@@ -1,4 +1,4 @@
-"""Feature: thumbnails."""
+"""Thumbnail feature: smaller versions of images, made on demand."""
 
 from collections.abc import Iterable
 
@@ -24,11 +24,11 @@ class PicturesFeature(Feature):
         self.derived = DerivedImages(store.settings.section(PictureSettings).derived, report=report)
 
     def hooks(self) -> Hooks:
-        """Return the hook for thumbnail parameters."""
+        """Return the hook that responds to image requests with thumbnail parameters."""
         return Hooks(read=(Thumbnails(self.derived),))
 
     def warnings(self) -> Iterable[str]:
-        """Return the protections of decoding processes that this machine lacks."""
+        """Return a warning for each protection of decoding processes that this machine lacks."""
         return [f"{gap}: {remedy}" for gap, remedy in confinement.gaps()]
 
     async def close(self) -> None:

@@ -105,9 +105,9 @@ class DerivedImages:
     def place(self, key: StorageKey, derivation: Derivation) -> RemoteImage | None:
         """Return the URL at which the CDN makes the thumbnail, or None if the server must make it.
 
-        The CDN does not make PNG. Its `crop` is the same as our `cover`, which never enlarges.
-        https://developers.cloudflare.com/images/transform-images/transform-via-url/ and, for C2PA
-        manifests,
+        The CDN does not make PNG. Its `crop` is the same as our `cover`: neither enlarges images.
+        Documentation of the options and of C2PA manifests:
+        https://developers.cloudflare.com/images/transform-images/transform-via-url/
         https://developers.cloudflare.com/images/optimization/preserve-content-credentials/
         """
         if derivation.format == "png":
@@ -124,7 +124,7 @@ class DerivedImages:
         return self._cdn_image("image", options, key, derivation.content_type)
 
     def place_of_frame(self, key: StorageKey, derivation: Derivation) -> RemoteImage | None:
-        """Return the URL at which the CDN makes a thumbnail of a video, or None without a CDN.
+        """Return the URL at which the CDN makes a video's thumbnail, or None if there is no CDN.
 
         The thumbnail shows the first frame. The CDN cannot make WebP from videos, so JPEG is used.
         Width and height are at most 2,000:
@@ -270,7 +270,7 @@ class DerivedImages:
 
     @contextlib.asynccontextmanager
     async def _decodable(self, original: OpenedImage) -> AsyncIterator[int]:
-        """Yield a file descriptor of an original. If it cannot be decoded, remember that."""
+        """Context manager: open an original's file. Remember originals that cannot be decoded."""
         self._raise_if_refused(original.image)
         try:
             async with self._file_of(original) as file:

@@ -41,7 +41,7 @@ class Refused(Exception):
     """Exception for an image that is not decoded.
 
     Attributes:
-        kind: Kind of response to the job.
+        kind: Kind of the response that the decoding process sends.
     """
 
     def __init__(self, kind: bytes) -> None:

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 async def expiry_rows(database: Database) -> "ExpiryRows":
-    """Return the access to the pending deletions. Raises `BackendUnavailable`."""
+    """Return the `ExpiryRows` of a database. Raises `BackendUnavailable`."""
     await database.engine()  # which imports SQLAlchemy in a thread
     from stillroom.features.retention.rows import ExpiryRows
 

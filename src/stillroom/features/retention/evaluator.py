@@ -1,6 +1,6 @@
 """Evaluator of the retention rules: finds images and published runs that have expired.
 
-An image in a published run expires together with the run, counted from the time of the publication.
+A published run and its images expire together. Their age is counted from the publication.
 The expiry scan (`expiry.py`), the retention plan (a dry run) and the sweeper use this module.
 """
 
@@ -56,8 +56,8 @@ class ScanState:
     """State of one retention scan.
 
     Attributes:
-        newest: Runs that each rule with `keep_last_runs` keeps, by the rule's name. The value is
-            the oldest kept run (publication time and folder), and the folders of all kept runs.
+        newest: Runs kept by each rule with `keep_last_runs`, by rule name: the oldest kept run
+            (publication time and folder), and the folders of all kept runs.
         expired_folder: Folder of the last expired run. This scan skips the folder's images.
     """
 
@@ -83,7 +83,7 @@ class RetentionEvaluator:
     async def pages(
         self, after: str, limit: int
     ) -> AsyncIterator[tuple[Sequence[StoredImage], str | None]]:
-        """Yield pages of images that may expire, each with the next page's `after` or None."""
+        """Yield pages of images that may expire, each with `after` for the next page (or None)."""
         prefixes = [image_key_bound(prefix) for prefix in self.rules.prefixes]
         for number, prefix in enumerate(prefixes):
             if after.encode() > prefix.encode() and not after.startswith(prefix):
@@ -135,16 +135,16 @@ class RetentionEvaluator:
     # One image ---------------------------------------------------------------------------
 
     async def has_expired(self, image: StoredImage, at_ns: int) -> bool:
-        """Return whether an image has expired; False in a published run, which expires as a whole.
+        """Return whether an image has expired at `at_ns` (nanoseconds).
 
-        `at_ns` is the time in nanoseconds.
+        False for an image in a published run, which expires as a whole.
         """
         if await self.find_run(image.key, {}) is not None:
             return False
         return bool(await self._find_expired_images([image], at_ns))
 
     async def expected_expiration(self, image: StoredImage) -> datetime | None:
-        """Return an image's expiration time; None if it is kept, or if it depends on other runs."""
+        """Return an image's expiration, or None if it has none or if it depends on other runs."""
         rows = await self._database.rows()
         times = [mark.due_at for mark in await rows.deletions.of_saves([image])]
         if self.rules.expire_anything and await (await expiry_rows(self._database)).filter_markable(
@@ -196,12 +196,12 @@ class RetentionEvaluator:
     # A run -------------------------------------------------------------------------------
 
     async def expected_run_end(self, folder: str, published_ns: int) -> datetime | None:
-        """Return the time at which a run expires, as `expected_run_expiration` finds it."""
+        """Return the time at which a run expires, or None (see `expected_run_expiration`)."""
         expiration = await self.expected_run_expiration(folder, published_ns)
         return None if expiration is None else expiration.at
 
     async def expected_run_expiration(self, folder: str, published_ns: int) -> Expiration | None:
-        """Return a run's expiration; None if it is kept, or if it depends on other runs."""
+        """Return a run's expiration, or None if it has none or if it depends on other runs."""
         touching, covering = self.rules.touching(folder), self.rules.covering(folder)
         if any(rule.keep for rule in touching):
             return None

@@ -1,4 +1,4 @@
-"""Feature: retention rules and lifetimes."""
+"""Retention feature: rules and lifetimes after which images and runs expire."""
 
 from collections.abc import Iterable
 
@@ -19,7 +19,7 @@ from stillroom.store.settings import Settings
 
 
 class RetentionFeature(Feature):
-    """Expiration of images and runs. `expiry` is None if no rule expires anything."""
+    """Expiration of images and runs. `expiry` is None if no rule can expire images or runs."""
 
     expiry: Expiry | None = None
 
@@ -40,16 +40,16 @@ class RetentionFeature(Feature):
         store.need(RunsFeature).expiration = self.evaluator.expected_run_end
 
     def hooks(self) -> Hooks:
-        """Return the hook for `Expires-In`."""
+        """Return the hook that handles the request header `Expires-In`."""
         return Hooks(save=(self._lifetimes,))
 
     def jobs(self) -> Iterable[Job]:
-        """Return the scan for expired images, if there are rules."""
+        """Return the scan for expired images and runs, if any rule can expire them."""
         expiry = self.expiry
         return [] if expiry is None else [Job(lambda stop: expiry.mark_expired(stop.within))]
 
     def facts(self) -> Iterable[str]:
-        """Return the names of the rules."""
+        """Return a line with the names of the rules, for the server's log."""
         names = ", ".join(rule.name for rule in self.rules.rules)
         return [f"retention: {names}"] if names else []
 

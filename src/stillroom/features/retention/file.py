@@ -34,7 +34,7 @@ class _InvalidRule(Exception):
 def read_rules(file: Path, *, is_named: bool, compute_ttl: timedelta | None) -> Rules:
     """Read the rules from a file, and add a rule for `compute_ttl` (`STILLROOM_COMPUTE_TTL`).
 
-    If `is_named` is True, a setting contains the file's name, and the file must exist.
+    `is_named` is True if a setting contains the file's name. The file must then exist.
 
     Raises:
         ConfigurationError: the file cannot be read or is invalid.
@@ -73,7 +73,7 @@ def _parse_rules(file: Path, data: bytes) -> list[Rule]:
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
         raise _fault(file, _line_of(lines, 0, "rule"), "each rule must begin with [[rule]]")
     if len(tables) > _MAX_RULES:
-        raise _fault(file, None, f"there are {len(tables)} rules, at most {_MAX_RULES} are allowed")
+        raise _fault(file, None, f"there are {len(tables)} rules; at most {_MAX_RULES} are allowed")
     starts = [number for number, line in enumerate(lines) if _RULE.match(line)]
     rules = []
     for number, table in enumerate(tables):
@@ -91,7 +91,7 @@ def _parse_rule(name: str, table: Mapping[str, Any]) -> Rule:
             keys = ", ".join(_PARSERS)
             raise _InvalidRule(key, f"{name} has the unknown key {key!r}: the keys are {keys}")
     if "prefix" not in table:
-        raise _InvalidRule("", f'{name} has no prefix: set `prefix = ""` for all images')
+        raise _InvalidRule("", f'{name} has no prefix: add it (`prefix = ""` matches all images)')
     values = {key: _parse_value(name, key, value) for key, value in table.items()}
     if values.get("keep"):
         if others := sorted(values.keys() - {"prefix", "keep"}):
@@ -113,7 +113,7 @@ def _parse_value(name: str, key: str, value: object) -> Any:  # noqa: ANN401  (t
 
 def _parse_prefix(value: object) -> str:
     if not isinstance(value, str):
-        raise ValueError("must be a text such as 'previews/'")  # noqa: TRY004  (as all parsers)
+        raise ValueError("must be a string such as 'previews/'")  # noqa: TRY004  (as all parsers)
     return ImagePrefix.parse(value).text
 
 

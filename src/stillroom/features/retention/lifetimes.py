@@ -20,7 +20,7 @@ _EXPIRES_IN: Final = (
 
 
 class Lifetimes:
-    """`SaveHook` that stores lifetimes of single versions of images as pending deletions."""
+    """`SaveHook` that schedules the deletion of images saved with a limited lifetime."""
 
     headers: ClassVar[tuple[RequestHeader, ...]] = (RequestHeader("Expires-In", _EXPIRES_IN, "7d"),)
 
@@ -53,8 +53,8 @@ class Lifetimes:
     async def end(self, image: StoredImage, after: timedelta) -> datetime:
         """Schedule the deletion of a new image after a lifetime, and return the expiration time.
 
-        If that fails (`BackendUnavailable`), the image is deleted at once, because it would never
-        expire.
+        If that fails (`BackendUnavailable`), the image is deleted at once, because it would
+        otherwise never expire.
         """
         due_at = clock.CLOCK.latest() + after
         try:

@@ -39,10 +39,10 @@ async def planned_images(
     at: datetime,
     on_page: Callable[[int], None] = lambda _: None,
 ) -> AsyncIterator[PlannedImage]:
-    """Yield the images whose deletion a scan at a given time would schedule, or has scheduled.
+    """Yield the images that a scan at the time `at` would mark for deletion, or has already marked.
 
-    Nothing is changed. For a future time, the result assumes that nothing changes until then.
-    `on_page` is called after each page of the listing with the number of images.
+    No data is changed. For a future time, the result assumes that nothing changes until then.
+    `on_page` is called with the number of images after each page of the listing.
 
     Raises:
         ListingUnsupported: the storage cannot list.

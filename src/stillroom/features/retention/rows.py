@@ -1,4 +1,4 @@
-"""Marks of expired images in the database. They are written while a scan holds its claim."""
+"""Pending deletions of expired images, which a scan writes while it holds its claim."""
 
 import uuid
 from collections.abc import Sequence

@@ -21,8 +21,8 @@ _LATEST_S: Final = datetime(9999, 12, 31, tzinfo=UTC).timestamp()
 class Rule:
     """Retention rule from `retention.toml` (docs/retention.md). A limit of None does not apply.
 
-    `name` is `rule 2` for the second rule in the file, or `COMPUTE_TTL`. A run matches if
-    its folder, with a trailing slash, begins with `prefix`. An image matches if its path does.
+    `name` is, for example, `rule 2`, or the setting from which the rule comes. An image matches if
+    its path begins with `prefix`; a run matches if its folder, with a trailing slash, does so.
     """
 
     name: str

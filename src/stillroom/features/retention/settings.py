@@ -16,12 +16,12 @@ def _parse_ttl(text: str) -> timedelta | None:
         return None
     ttl = parse_duration(text)
     if not ttl or ttl > _MAX_TTL:
-        raise ValueError("must be a duration such as 90s, 15m, 12h or 30d, or off")
+        raise ValueError("must be `off`, or a duration such as 90s, 15m, 12h or 30d")
     return ttl
 
 
 class RetentionSettings(Settings):
-    """Settings of retention."""
+    """Settings of the retention rules."""
 
     compute_ttl: Annotated[timedelta | None, parsed_by(_parse_ttl)] = None
     """Age after which images that were not ingested are deleted; not set: they are kept. See
@@ -33,7 +33,7 @@ class RetentionSettings(Settings):
 
     @property
     def files(self) -> list[Path]:
-        """Files of the configuration that may be in the data directory."""
+        """Configuration files that may be in the data directory."""
         named = [] if self.retention_file is None else [self.retention_file]
         return [*super().files, self.data_dir / FILE_NAME, *named]
 

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 async def run_deletion_rows(database: Database) -> "RunDeletionRows":
-    """Return the access to the unfinished deletions. Raises `BackendUnavailable`."""
+    """Return the `RunDeletionRows` of a database. Raises `BackendUnavailable`."""
     await database.engine()  # which imports SQLAlchemy in a thread
     from stillroom.features.runs.deletion_rows import RunDeletionRows
 

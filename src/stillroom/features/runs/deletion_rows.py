@@ -33,7 +33,7 @@ class RunDeletionRows(Rows):
     ) -> RunDeletion | None:
         """Insert and claim the deletion of a run, or return None if another process has claimed it.
 
-        If its row exists already, the deletion is restarted, and the later `saved_until` counts.
+        If the run already has a row, its deletion restarts, and the later `saved_until` is used.
         """
         start = _START | leases.claimed(claim, lease)
         async with self._engine.writing() as connection:
@@ -84,8 +84,8 @@ class RunDeletionRows(Rows):
     ) -> bool:
         """Mark one page of a run's images for deletion, record the progress and renew the claim.
 
-        `images` were saved at `saved_until` or earlier, and `newer` counts those that were saved
-        later. Return False, without any change, if another process has claimed the deletion.
+        `images` were saved at `saved_until` or earlier. `newer` counts the images saved later.
+        Return False, without any change, if another process has claimed the deletion.
         """
         async with self._engine.writing() as connection:
             if not await leases.renew(connection, run_deletions, claim, lease, after=after):
@@ -105,7 +105,7 @@ class RunDeletionRows(Rows):
         return True
 
     async def end(self, claim: uuid.UUID) -> RunDeletion | None:
-        """Delete and return a finished deletion; return None if another process claimed it."""
+        """Delete a finished deletion's row, and return it. Return None if the claim is lost."""
         this = sa.delete(run_deletions).where(leases.is_ours(run_deletions, claim))
         rows = await self._execute(this.returning(*_COLUMNS))
         return _deletion(rows[0]) if rows else None
@@ -131,7 +131,7 @@ class RunDeletionRows(Rows):
                 )
 
     async def is_deleting(self, folders: Sequence[str]) -> bool:
-        """Return whether the run in any of these folders is being deleted."""
+        """Return whether any of these folders is a run that is being deleted."""
         statement = sa.select(run_deletions.c.folder).where(run_deletions.c.folder.in_(folders))
         return bool(await self._read(statement.limit(1)))
 

@@ -1,4 +1,4 @@
-"""Feature: runs."""
+"""Runs feature: folders of images that are published and deleted together."""
 
 from collections.abc import Awaitable, Callable, Iterable
 from datetime import datetime
@@ -14,7 +14,7 @@ from stillroom.store.feature import Feature, Store
 
 
 class RunsFeature(Feature):
-    """Runs, and their deletions, which the sweeper resumes. Features may set `expiration`."""
+    """Publication and deletion of runs. The retention feature sets `expiration`."""
 
     expiration: Callable[[str, int], Awaitable[datetime | None]] | None = None
 
@@ -27,7 +27,7 @@ class RunsFeature(Feature):
         library.sweeper.resume = self.deletions.resume
 
     def routes(self, images: ImageOperations) -> Iterable[tuple[str, object]]:
-        """Return the operations."""
+        """Return the run operations with their URL prefix."""
         listing, authorize = RunListing(images.storage), images.authorize
         operations = RunOperations(self.runs, self.deletions, listing, authorize, self.expiration)
         return [("/storage/runs", operations)]

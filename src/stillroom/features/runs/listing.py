@@ -26,7 +26,8 @@ _Folders = AsyncIterator[tuple[str, "Run | None"]]
 class Run:
     """Open (unpublished) or published run.
 
-    `published_at` is None if the run is open. `count` is None if it has no valid manifest.
+    `published_at` is None if the run is open. `count`, the number of images, is None if the run has
+    no valid manifest.
     """
 
     folder: str
@@ -52,7 +53,8 @@ class RunListing:
     async def runs(self, prefix: ImagePrefix, after: str) -> AsyncIterator[Run]:
         """Yield the runs whose folder, with a trailing slash, begins with `prefix`, in key order.
 
-        The listing continues after the folder `after`, or starts at the beginning if it is empty.
+        The listing continues after the folder `after`, or starts at the beginning if `after` is
+        empty.
 
         Raises:
             ListingUnsupported: the storage cannot list.
@@ -84,7 +86,7 @@ class RunListing:
             levels.append(self._folders(folder, page=page))
 
     async def _levels_to(self, prefix: str, start: str) -> list[_Folders]:
-        """Return the levels from `prefix` down to `start`, the folder after which to continue."""
+        """Return folder iterators for the levels from `prefix` down to `start`, to resume there."""
         levels, after = list[_Folders](), start
         while start.startswith(prefix) and len(start) > len(prefix):
             inner = prefix + start[len(prefix) :].partition("/")[0] + "/"

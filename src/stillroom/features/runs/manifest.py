@@ -34,7 +34,7 @@ _END: Final = b"]}\n"
 
 
 def manifest_key(folder: ImagePath) -> StorageKey:
-    """Return the key of the manifest in a folder. Raises `InvalidPath` if too long."""
+    """Return the key of a folder's manifest. Raises `InvalidPath` if the key is too long."""
     return StorageKey.of_reserved(folder, MANIFEST_NAME)
 
 
@@ -45,7 +45,7 @@ def is_manifest(key_text: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class ManifestHead:
-    """Head of a manifest: the values on its first line. `folder` is outdated after a renaming."""
+    """Head (first line) of a manifest. `folder` is outdated if the folder has been renamed."""
 
     folder: str
     published_at: datetime
@@ -89,7 +89,7 @@ def describe_image(image: StoredImage, sha256: bytes) -> dict[str, object]:
 async def encode(
     head: ManifestHead, images: AsyncIterator[list[dict[str, object]]]
 ) -> AsyncIterator[bytes]:
-    """Yield an encoded manifest, one chunk per page. Raise `TooLarge` above `MAX_BYTES`."""
+    """Yield an encoded manifest in chunks. Raise `TooLarge` if it would exceed `MAX_BYTES`."""
     first_line = {
         "version": 1,
         "folder": head.folder,

@@ -122,8 +122,8 @@ class RunOperations:
     """Operations that list, publish, read and delete runs.
 
     Attributes:
-        expiration: Find when a run expires from its folder and the time of its publication
-            (nanoseconds), or None if it is kept.
+        expiration: Function that takes a run's folder and publication time (nanoseconds). It
+            returns the time at which the run expires, or None if the run is kept.
     """
 
     runs: Runs

@@ -166,7 +166,7 @@ class Runs:
     async def _describe_exactly(
         self, folder: ImagePath, count: int, last: list[StoredImage]
     ) -> AsyncIterator[list[dict[str, object]]]:
-        """Yield a run's manifest entries, and check their number. Copy the last page to `last`."""
+        """Yield manifest entries and check their number. Store the last page's images in `last`."""
         described = 0
         async for images in self.images(folder):
             await self._require_not_deleting(folder, images)

@@ -1,8 +1,8 @@
-"""Comparison of storage and index after a start, to find changes that the index has missed.
+"""Comparison of storage and index after server start, to find changes that the index has missed.
 
-A process that crashes loses its queued changes. Therefore, after a start, one process compares all
-images that have changed since the newest indexed image was saved. The comparison pauses between
-pages only if the index is empty.
+A process that crashes loses its queued changes. Therefore, after a server start, one process
+compares all images that have changed since the newest indexed image was saved. The comparison
+pauses between pages only if the index is empty.
 """
 
 import asyncio
@@ -50,10 +50,7 @@ class CatchingUp:
         self._has_caught_up = False
 
     async def note_start(self) -> str:
-        """Record and return the time since which the index may lack changes.
-
-        Call before writing rows.
-        """
+        """Record and return the time since which the index may lack changes. Call before writes."""
         async with self._noting:
             if self._since is None:
                 scans = await start_rows(self._database)
@@ -61,7 +58,7 @@ class CatchingUp:
         return self._since
 
     async def catch_up(self, stops_within: StopsWithin) -> Healed | None:
-        """Compare the images that changed since the newest indexed image with the index.
+        """Compare the index with the images changed since the newest indexed image was saved.
 
         On a disk, only the images in changed folders are compared. In a bucket, all names are
         compared, and also the metadata of changed images. If several processes start together,
@@ -117,14 +114,14 @@ class CatchingUp:
         healed.is_whole = True
         await scans.end(claim, next_at=began)
         log.info(
-            "compared %d images with the search index after the start in %.1f s: wrote %d "
-            "rows, removed %d",
+            "startup: compared %d images with the search index in %.1f s (wrote %d rows, "
+            "removed %d)",
             healed.images, time.monotonic() - began_s, healed.written, healed.removed,
         )  # fmt: skip
         return healed
 
     async def _changed_pages(self, comparing: Comparing, since_ns: int) -> AsyncIterator[bool]:
-        """Compare images changed since `since_ns`. Yield for each page whether it differed."""
+        """Compare images changed since `since_ns`. For each page, yield whether it differed."""
         if isinstance(self._storage, FindsChangedFolders):
             async for folders in self._storage.changed_folders(since_ns):
                 async for found_some in self._folders(comparing, folders):
@@ -143,7 +140,7 @@ class CatchingUp:
     ) -> AsyncIterator[bool]:
         """Compare the images directly in `folders`. Several small folders share one page.
 
-        Index rows of deleted folders are compared too, because no listed subfolder covers them.
+        Index rows from deleted subfolders are compared, too, so that they are removed.
         """
         there, ranges, began_ns = dict[str, StoredImage](), list[KeyRange](), time.time_ns()
         for number, folder in enumerate(folders, 1):

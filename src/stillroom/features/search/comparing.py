@@ -38,13 +38,12 @@ class Healed:
 class Comparing:
     """Comparison of one storage with its search index. `healed` is the result so far.
 
-    By default, the metadata of all images is compared with their rows. If `names_since_ns` is set,
-    only names are listed. Metadata is then read only of images that are missing from the index, or
-    were modified since that time (nanoseconds). If `anew` is True, every file is parsed again.
-
-    `saved_until_ns` is the start time of this process, set only for the comparison after a start.
-    Recently saved images are then compared too, because the process that saved them may have
-    crashed. Rows that other processes write during the comparison are kept.
+    By default, the metadata of all images is compared with their rows. If the time `names_since_ns`
+    (nanoseconds) is set, only names are listed. Metadata is then read only for images that are
+    missing from the index or were modified after that time. If `anew` is True, every file is parsed
+    again. Rows that other processes write during the comparison are kept. In a comparison at server
+    start, `saved_until_ns` is the start time. Recently saved images are then compared, too, because
+    the process that saved them may have crashed.
     """
 
     def __init__(

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 async def search_rows(database: Database) -> "SearchRows":
-    """Return the access to the index. Raises `BackendUnavailable`."""
+    """Return the `SearchRows` of a database. Raises `BackendUnavailable`."""
     await database.engine()  # which imports SQLAlchemy in a thread
     from stillroom.features.search.rows import SearchRows
 
@@ -19,7 +19,7 @@ async def search_rows(database: Database) -> "SearchRows":
 
 
 async def indexed_rows(database: Database) -> "IndexedRows":
-    """Return the queries that compare the index with the storage. Raises `BackendUnavailable`."""
+    """Return the `IndexedRows` of a database. Raises `BackendUnavailable`."""
     await database.engine()  # which imports SQLAlchemy in a thread
     from stillroom.features.search.indexed_rows import IndexedRows
 
@@ -27,7 +27,7 @@ async def indexed_rows(database: Database) -> "IndexedRows":
 
 
 async def start_rows(database: Database) -> "StartScanRows":
-    """Return the access to the scan after a start. Raises `BackendUnavailable`."""
+    """Return the `StartScanRows` of a database. Raises `BackendUnavailable`."""
     await database.engine()  # which imports SQLAlchemy in a thread
     from stillroom.features.search.start_rows import StartScanRows
 

@@ -1,4 +1,4 @@
-"""Feature: search index."""
+"""Search feature: index of the metadata of all images."""
 
 import contextlib
 from collections.abc import Awaitable, Callable, Iterable
@@ -30,15 +30,14 @@ _ROWS: Final = (
 
 
 class SearchFeature(Feature):
-    """Index of all images, which follows the changes of the storage.
+    """Search index of all images, which is updated when the storage changes.
 
     Attributes:
-        caught_up: Functions of other features that are called after a start, when the index of the
-            whole storage was compared.
+        caught_up: Functions to call after the comparison of storage and index at server start.
     """
 
     def __init__(self, store: Store) -> None:
-        """Follow the changes of the storage."""
+        """Subscribe to changes of the storage, to update the index."""
         opened = store.need(DatabaseFeature)
         opened.modules += _ROWS
         self._storage, self._database = store.storage, opened.database
@@ -57,11 +56,11 @@ class SearchFeature(Feature):
         return Hooks(entries=(EntryMarks(self._database),))
 
     def routes(self, images: ImageOperations) -> Iterable[tuple[str, object]]:
-        """Return the operation."""
+        """Return the search operation with its URL prefix."""
         return [("/storage/search", SearchOperation(self._database, images.authorize))]
 
     def jobs(self) -> Iterable[Job]:
-        """Return the comparisons of storage and index."""
+        """Return the jobs that compare storage and index."""
         return [
             Job(lambda stopping: self.healing.heal(stopping.within)),
             Job(self._catch_up, max_pause_s=_CATCH_UP_S, at_once=True),
@@ -74,7 +73,7 @@ class SearchFeature(Feature):
                 await caught_up(healed, stopping)
 
     def running(self) -> contextlib.AbstractAsyncContextManager[None]:
-        """Context manager: write changes to the index."""
+        """Context manager: write changes to the index in the background."""
         return self.filling.running(
             self._storage,
             stop_within_s=_STOPS_WITHIN_S,
@@ -82,5 +81,5 @@ class SearchFeature(Feature):
         )
 
     def indexing(self, *, stop_within_s: float) -> contextlib.AbstractAsyncContextManager[None]:
-        """Context manager: write the block's changes to the index."""
+        """Context manager: index the changes that are made inside the block."""
         return self.filling.running(self._storage, stop_within_s=stop_within_s)

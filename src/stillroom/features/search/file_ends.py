@@ -42,7 +42,7 @@ class PassedBytes:
 
 
 class UploadEnds:
-    """`SaveWatcher` that keeps the ends of one upload, and passes them to `saved` at its end."""
+    """`SaveWatcher` that keeps an upload's first and last bytes and then passes them to `saved`."""
 
     __slots__ = ("_dropped", "_head", "_saved", "_size", "_tail")
 
@@ -69,7 +69,7 @@ class UploadEnds:
             self._tail, self._dropped = deque([joined]), size - len(joined)
 
     def saved(self, image: StoredImage) -> None:
-        """Pass on the saved image and the ends of its file."""
+        """Pass on the saved image together with the first and last bytes of its file."""
         first, *others = self._tail or (b"",)
         excess = max(0, self._size - self._dropped - TAIL_BYTES)
         tail = b"".join([first[excess:], *others])

@@ -183,7 +183,7 @@ class IndexFilling:
             self._noted_bytes = 0
 
     async def _parse_on(self) -> None:
-        """Parse the bytes of queued images, to free them even while a slow batch is written."""
+        """Parse the bytes of queued images, to free memory even while a slow batch is written."""
         for number in itertools.count(1):
             if not self._unparsed:
                 self._arrived.clear()

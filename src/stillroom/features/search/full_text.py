@@ -68,8 +68,8 @@ def matching(
 ) -> Sequence[sa.ColumnElement[bool]]:
     """Return the query's full-text conditions on `search_images`; empty if it has no terms.
 
-    `exact` are additional index words for exact values (facets) that an image must have. SQLite
-    uses FTS5, PostgreSQL `tsvector`.
+    `exact` contains additional index words for exact values (facets) that an image must have.
+    SQLite uses FTS5, PostgreSQL `tsvector`.
     """
     wanted = [[*_ways(one, query)] for one in query.terms if not one.is_excluded]
     wanted += [[_Way((one,))] for one in exact]

@@ -1,4 +1,4 @@
-"""Search of images by generation parameters, tags and time, and AI marks in listings."""
+"""HTTP operation that searches images, and hook that adds AI marks to listings."""
 
 import asyncio
 import contextlib

@@ -69,11 +69,11 @@ class SearchRows(Rows):
         certain: bool = False,
         compared_with: Mapping[str, Indexed] | None = None,
     ) -> int:
-        """Write saved and deleted images in one transaction. The newest version of a key counts.
+        """Write saved and deleted images in one transaction. Return the number of rows written.
 
-        If `certain` is True, the storage was read just now, and newer rows are overwritten, too.
-        `compared_with` are rows that were read before the storage. A key is skipped if its row has
-        changed in the meantime. Return the number of rows written.
+        A change that is older than the existing row is skipped, unless `certain` is True, which
+        means that the images were just read. `compared_with` contains rows that were read before
+        the storage was read. A key is skipped if its row has changed since then.
         """
         rows: dict[StorageKey, Row] = {}
         for number, one in enumerate({one.image.key: one for one in images}.values(), 1):
@@ -160,12 +160,14 @@ class SearchRows(Rows):
         """Return the rows for one page, and one more row if there is a next page.
 
         PostgreSQL's word index has neither word positions nor row ages, so a phrase search would
-        check every image that contains the words. A phrase is therefore searched in three steps:
-        first in the `_NEAR` rows at the start of the page, then in a range that should contain two
-        pages of results, then in all rows. For a common phrase, the range is a number of rows,
-        scanned by age. If the range had more than twice as many results as the first step, all rows
-        are scanned by age, too. For a rare phrase, the range is a time span, searched by words:
-        counting rows would be too slow.
+        check every image that contains the words. A phrase is therefore searched in up to three
+        steps, until the page is full:
+
+        1. Scan the next `_NEAR` rows by age.
+        2. Search a range that should contain two pages of results: a number of rows by age for a
+           common phrase, else a time span by words, because counting rows would be too slow.
+        3. Search all rows: by age if the phrase is common and step 2 found more than twice as many
+           results as step 1, otherwise by words.
         """
         asked = self._build_select(query)
         if self._engine.is_sqlite or query.by_path or not has_phrase(query):

@@ -1,4 +1,4 @@
-"""Scan after a start, which finds changes that the search index lost in a crash (ADR 0039)."""
+"""Scan after server start, which finds changes that the search index lost in a crash (ADR 0039)."""
 
 import time
 import uuid
@@ -55,7 +55,7 @@ class StartScanRows(Rows):
     ) -> tuple[str, datetime] | None:
         """Claim the `START` scan, which compares storage and index after a server has started.
 
-        Return None if another process has claimed it. Otherwise return the time since which changes
+        Return None if another process has begun it. Otherwise return the time since which changes
         may be missing in the index (`since` or earlier), and the `next_at` to pass to `end`.
         """
         async with self._engine.writing() as connection:

@@ -75,7 +75,7 @@ def terms_of(name: str, text: str) -> tuple[Term, ...]:
 
 
 def _terms(minus: str, kind: str, text: str, *, is_open: bool) -> list[Term]:
-    """Return the term for a filter's value or for plain text; an empty list if it has no words.
+    """Return a list with one term for a filter's value or plain text; [] if it has no words.
 
     If `is_open` is True, the last word also matches longer words that begin with it.
     """

@@ -21,7 +21,7 @@ MAX_LIMIT: Final = 1000
 
 @dataclass(frozen=True, slots=True)
 class IndexedImage:
-    """Search-index entry of one image. `metadata` is shortened as in `kept_of`."""
+    """Search-index entry of one image. `metadata` is shortened by `kept_of`."""
 
     image: StoredImage
     metadata: Found
@@ -33,7 +33,7 @@ class IndexedImage:
 
 
 def kept_of(generation: Generation | None) -> Generation | None:
-    """Return the generation metadata without `raw` and with long texts cut, to be stored."""
+    """Return the generation metadata to store: without `raw`, and with long texts cut."""
     if generation is None:
         return None
     cut = {
@@ -46,7 +46,7 @@ def kept_of(generation: Generation | None) -> Generation | None:
 
 @dataclass(frozen=True, slots=True)
 class Removed:
-    """Deletion of an image at `at_ns` (nanoseconds). Images saved later stay in the index."""
+    """Deletion of an image at `at_ns` (nanoseconds). An image saved later is not affected."""
 
     key: StorageKey
     at_ns: int
@@ -54,7 +54,7 @@ class Removed:
 
 @dataclass(frozen=True, slots=True)
 class Indexed:
-    """Version of an image that the search index contains."""
+    """Version of an image in the search index."""
 
     save_id: str
     etag: str
@@ -125,7 +125,7 @@ class SearchQuery(FactsQuery):
 
 @dataclass(frozen=True, slots=True)
 class FoundPage:
-    """Page of search results. `next_after` is `after` of the next page; None on the last page."""
+    """Page of search results. `next_after` is the next page's `after`; None on the last page."""
 
     images: Sequence[IndexedImage]
     next_after: str | int | None = None

@@ -53,7 +53,7 @@ def facet(name: str, value: str) -> str:
 
 
 def starts_of(names: Iterable[str]) -> list[str]:
-    """Return the rest of each name from each of its words on, without punctuation.
+    """Return each name's suffixes that begin at a word, without punctuation.
 
     For `sd_xl_base`: `sdxlbase`, `xlbase` and `base`. So a prefix search finds a name by any word.
     """

@@ -18,7 +18,7 @@ _STORE: Final = bytes.fromhex("6332706100110010800000aa00389b71")
 
 
 def is_manifest(start: bytes) -> bool:
-    """Return whether a box is a C2PA manifest. `start` is its first `HEAD_BYTES` bytes."""
+    """Return whether a box is a C2PA manifest. `start` is the box's first `HEAD_BYTES` bytes."""
     at = start.find(b"jumb")
     return at >= 4 and is_described(start[at + 4 :])
 

@@ -18,7 +18,7 @@ class Entries:
     """Texts embedded in a file, by PNG keyword or by property name such as `exif:UserComment`.
 
     Attributes:
-        texts: Texts by name. If a name is repeated, its first text.
+        texts: Texts by name. If the file repeats a name, only the first text is stored.
         broken: True if some metadata could not be read.
         has_c2pa: True if the file contains a C2PA manifest, which is not verified.
         hides_mark: True if metadata that could not be read may have contained an AI mark.
@@ -40,7 +40,7 @@ class Entries:
             self.texts.setdefault(name, text)
 
     def read(self, parts: FileParts, start: int, length: int, *, with_mark: bool = True) -> bytes:
-        """Return a part of a file. If it is too large, call `mark_broken` and return no bytes."""
+        """Return a part of a file. If it is too large, call `mark_broken` and return `b""`."""
         if length <= MAX_TEXT_BYTES and parts.allows(start, length):
             return parts.bytes_at(start, length)
         self.mark_broken(with_mark=with_mark)
@@ -52,7 +52,7 @@ class Entries:
         self.hides_mark = self.hides_mark or with_mark
 
     def add_manifest(self, start: bytes) -> None:
-        """Record a C2PA manifest, or broken metadata if `start` is not the start of a manifest."""
+        """Record a C2PA manifest if `start` is the beginning of one, else call `mark_broken`."""
         if c2pa.is_manifest(start):
             self.has_c2pa = True
         else:

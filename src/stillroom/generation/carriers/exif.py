@@ -1,6 +1,6 @@
 """EXIF reader for the properties in which tools store texts, mainly UserComment.
 
-PNG, WebP and ISO media files contain the same TIFF structure.
+An EXIF block is a TIFF structure, also in PNG, WebP and ISO media files.
 Source: Exif 3.0, section 4.6
 (https://www.cipa.jp/std/documents/download_e.html?DC-008-Translation-2023-E).
 """
@@ -31,7 +31,7 @@ _CODE_BYTES: Final = 8
 
 
 def read(data: bytes, entries: Entries) -> None:
-    """Read the texts of an EXIF block into `entries`, with or without the label `Exif`."""
+    """Read the texts of an EXIF block, which may begin with the label `Exif`, into `entries`."""
     block = FileParts.whole(data.removeprefix(b"Exif\0\0"), entries.budget)
     try:
         order = byte_order(block)
@@ -43,12 +43,12 @@ def read(data: bytes, entries: Entries) -> None:
 
 
 def read_box(content: bytes, entries: Entries) -> None:
-    """Read an EXIF box or item of an ISO media file, which begins with the offset of the block."""
+    """Read the content of an EXIF box or item, which begins with the offset of the EXIF block."""
     read(content[4 + int.from_bytes(content[:4], "big") :], entries)
 
 
 def _read_directory(block: FileParts, order: str, start: int, entries: Entries) -> int:
-    """Read the texts of a directory. Return the offset of the linked EXIF directory, or 0."""
+    """Read a TIFF directory's texts. Return the offset of the EXIF directory it refers to, or 0."""
     below = 0
     for entry in itertools.islice(directory(block, order, start), _MAX_ENTRIES):
         if entry.tag == _EXIF_IFD:
@@ -64,7 +64,7 @@ def _read_directory(block: FileParts, order: str, start: int, entries: Entries) 
 
 
 def decode_comment(value: bytes) -> str:
-    """Decode the EXIF property UserComment, which begins with eight bytes for its encoding."""
+    """Decode the EXIF property UserComment, whose first eight bytes name its encoding."""
     code, text = value[:_CODE_BYTES], value[_CODE_BYTES:]
     if code == b"UNICODE\0":
         return _decode_utf16(text)

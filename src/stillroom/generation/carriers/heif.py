@@ -1,6 +1,6 @@
 """AVIF, HEIC and MP4 reader for EXIF, XMP and C2PA manifests.
 
-EXIF and XMP are items in the box `meta`. XMP and C2PA manifests can also be in boxes `uuid`.
+EXIF and XMP are items in the `meta` box. A `uuid` box contains either a C2PA manifest or XMP.
 Source: ISO/IEC 14496-12 (8.11: meta, iinf, iloc, idat); ISO/IEC 23008-12, annex A; for `uuid`
 https://developer.adobe.com/xmp/docs/XMPSpecifications/ (part 3, 1.2.1) and `c2pa.py`.
 """
@@ -73,7 +73,7 @@ def _read_items(parts: FileParts, start: int, end: int, entries: Entries) -> Non
 
 
 def text_items(parts: FileParts, start: int, end: int) -> Iterator[tuple[int, bytes]]:
-    """Yield the numbers of the items in a box `iinf` that are `EXIF` or XMP (`XMP_TYPE`)."""
+    """Yield the number and type of each EXIF or XMP item (`EXIF`, `XMP_TYPE`) in an `iinf` box."""
     version = parts.numbers("B", start)[0]
     head = 6 if version == 0 else 8
     for kind, at, until in itertools.islice(boxes(parts, start + head, end), MAX_ITEMS):

@@ -39,7 +39,7 @@ def read(parts: FileParts, entries: Entries) -> None:
 
 
 def _read_jumbf(start: bytes, entries: Entries) -> None:
-    """Read the start of a JPEG XT segment: label, box number, segment number, and box."""
+    """Record a C2PA manifest if a JPEG XT segment, whose first bytes are `start`, contains one."""
     if start.startswith(_JUMBF) and c2pa.is_manifest(start):
         entries.has_c2pa = True
     elif start.startswith(_JUMBF) and len(start) < c2pa.HEAD_BYTES and not entries.has_c2pa:

@@ -1,6 +1,6 @@
 """JPEG XL reader for the boxes `Exif`, `xml ` (XMP) and `jumb` (C2PA).
 
-A file that is not in the container format has no metadata. Boxes `brob` are skipped, because Python
+A file that is not in the container format has no metadata. `brob` boxes are skipped, because Python
 cannot decompress Brotli.
 Source: ISO/IEC 18181-2, annex A.
 """

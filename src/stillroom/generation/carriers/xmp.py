@@ -39,7 +39,7 @@ _LOOKS_OF_AN_ATTRIBUTE: Final = 2
 
 
 def read(packet: bytes, entries: Entries) -> None:
-    """Read the properties of an XMP packet into `entries`. A malformed packet is ignored."""
+    """Read the properties of an XMP packet into `entries`, or call `mark_broken` if malformed."""
     entries.budget.produce(len(packet))
     try:
         _Packet(entries).parse(packet)
@@ -77,7 +77,7 @@ class _Packet:
         self._elements += 1
         self._entries.budget.look(1 + _LOOKS_OF_AN_ATTRIBUTE * len(raw))
         if len(self._open) > _MAX_DEPTH or self._elements > _MAX_ELEMENTS:
-            raise ValueError("the packet is too deep or too large")
+            raise ValueError("the packet is nested too deeply or too large")
         declared = {key for key in raw if key == "xmlns" or key.startswith("xmlns:")}
         self._declared.append({key[6:]: raw[key] for key in declared})
         name = self._qualify(prefixed)
@@ -99,7 +99,7 @@ class _Packet:
         self._open.append(name)
 
     def _qualify(self, prefixed: str) -> str:
-        """Replace the prefix of a name by its namespace, if it is one that this module reads."""
+        """Replace an XML name's prefix by the namespace, if this module reads that namespace."""
         prefix, _, local = prefixed.rpartition(":")
         for declared in reversed(self._declared):
             if prefix in declared:

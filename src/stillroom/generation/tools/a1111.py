@@ -1,9 +1,9 @@
-"""Parser for AUTOMATIC1111's web UI, Forge and SD.Next, which write a text of settings.
+"""Parser for AUTOMATIC1111's web UI, Forge and SD.Next, which write their settings as text.
 
 The text is in the PNG keyword `parameters`, in EXIF or in a JPEG comment. Sources:
 AUTOMATIC1111/stable-diffusion-webui, modules/infotext_utils.py and modules/images.py (EXIF).
 lllyasviel/stable-diffusion-webui-forge and vladmandic/sdnext write the same format with their own
-`Version` or `App`. ComfyUI nodes that save for Civitai write it, too.
+`Version` or `App`. ComfyUI nodes that save images for Civitai also write this format.
 """
 
 from collections.abc import Mapping

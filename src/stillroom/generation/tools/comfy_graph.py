@@ -68,13 +68,13 @@ class Graph:
         return None
 
     def link(self, node: Node, *names: str) -> Node | None:
-        """Return the node to which the first linked input of `names` links, or None."""
+        """Return the node that the first linked input among `names` refers to, or None."""
         self.budget.look()
         targets = (self._target(node.inputs.get(name)) for name in names)
         return next((target for target in targets if target is not None), None)
 
     def links(self, node: Node) -> Mapping[str, Node]:
-        """Return the nodes to which the inputs of a node link, by input name."""
+        """Map the name of each linked input of a node to the node that it refers to."""
         links = self._links.get(node)
         if links is None:
             self.budget.look(len(node.inputs))
@@ -92,7 +92,7 @@ class Graph:
     def skip_passing(self, node: Node | None) -> Node | None:
         """Follow links from `node` to the nearest node that does not return its input unchanged.
 
-        None if no such node was found within `MAX_DEPTH` links.
+        Return None if there is no such node within `MAX_DEPTH` links.
         """
         for _ in range(MAX_DEPTH):
             source = self.only_link(node) if node is not None and node.is_passing else None

@@ -66,8 +66,8 @@ def walk(graph: Graph) -> Generation:
 def _savers(graph: Graph) -> list[Node]:
     """Return the nodes that save images.
 
-    If there are none, return the nodes that receive an image and whose outputs are not used. Nodes
-    for previews are returned only if there are no others.
+    If no node saves images, return the nodes that receive an image and whose outputs are not used.
+    Nodes for previews are returned only if no other node qualifies.
     """
     sinks = [node for node in graph.nodes.values() if graph.link(node, *_PICTURES) is not None]
     savers = [node for node in sinks if _has_words(node, _SAVER)]
@@ -84,9 +84,9 @@ def _has_words(node: Node, pairs: tuple[tuple[str, str], ...]) -> bool:
 
 
 class _Walk:
-    """Search from nodes that save images. Results are cached, since paths share nodes.
+    """Search that starts at nodes that save images. Methods return None for ambiguous results.
 
-    The methods return None for what is ambiguous.
+    Results are cached, because several paths can lead through the same node.
     """
 
     def __init__(self, graph: Graph) -> None:
@@ -125,7 +125,7 @@ class _Walk:
     # The sampler
 
     def _nearest_sampler(self, start: Node, names: tuple[str, ...]) -> Node | None:
-        """Return the sampler that is the fewest links away, by links for pixels and latents."""
+        """Return the sampler that is the fewest links away. Only image and latent links count."""
         links = (self._graph.link(start, key) for key in names)
         level = frozenset(node for node in links if node is not None)
         if level not in self._samplers:
@@ -199,7 +199,7 @@ class _Walk:
         return texts.pop() if len(texts) == 1 else None
 
     def _own_texts(self, node: Node, role: str) -> set[str | None] | None:
-        """Return the texts that a node encodes, or None if its inputs are encoded prompts."""
+        """Return the texts that a node encodes, or None if other nodes have encoded its inputs."""
         inputs = node.inputs
         if isinstance(inputs.get(role), str):
             return {inputs[role]}
@@ -262,7 +262,7 @@ def _is_sampler(graph: Graph, node: Node) -> bool:
 
 
 def _loras_of(graph: Graph, node: Node) -> list[Lora] | None:
-    """Return the LoRAs that a node adds. Nodes have one of three known forms of inputs for them."""
+    """Return the LoRAs that a node adds, or None if the name of a LoRA cannot be determined."""
     inputs = node.inputs
     graph.budget.look(len(inputs) + _MAX_LORAS)
     candidates = [

@@ -57,7 +57,7 @@ def _facts_of(scheme: dict[str, Any], raw: dict[str, object]) -> Generation:
 
 
 def _facts_of_text(content: str, key: str, budget: WorkBudget) -> Generation:
-    """Parse text in AUTOMATIC1111's format. Prefer the prompt as typed by the user."""
+    """Parse text in AUTOMATIC1111's format. Prefer the user's raw prompt to the expanded prompt."""
     parts = parse(content, budget)
     settings = parts.settings
     listed = settings.get("Lora weights", "").split(",", _MAX_LORAS)[:_MAX_LORAS]

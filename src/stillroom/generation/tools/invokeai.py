@@ -30,7 +30,7 @@ _NAMES_1: Final = names_of(seed="S", steps="s", cfg_scale="C", sampler="A", widt
 
 
 def read(texts: Mapping[str, str], budget: WorkBudget) -> Generation | None:
-    """Parse the generation parameters if the texts are from any version of InvokeAI, else None."""
+    """Parse the generation parameters if any version of InvokeAI wrote them, else return None."""
     for key, reader in ((_KEY, _facts_of), (_KEY_2, _facts_of_version_2)):
         if key in texts:
             metadata = object_in(texts[key], budget)
@@ -74,7 +74,7 @@ def _facts_of_command(command: str) -> Generation | None:
 
 
 def _split(text_: str) -> tuple[str | None, str | None]:
-    """Split a text into the prompt and the negative prompt, which is in brackets within it."""
+    """Split a text into the prompt and the negative prompt, which is in square brackets."""
     negatives = [part.strip() for part in _BRACKETED.findall(text_)]
     prompt = _BRACKETED.sub("", text_).strip() if negatives else text_
     return text(prompt), text(" ".join(negatives)) if negatives else None

@@ -36,7 +36,7 @@ class SettingsText:
 
 
 def parse(text: str, budget: WorkBudget, *, negative: str = _NEGATIVE) -> SettingsText:
-    """Split a text into prompt, negative prompt and settings, which may be empty.
+    """Split a text into prompt, negative prompt and settings, any of which may be missing.
 
     `negative` is the label with which the negative prompt begins.
     """
@@ -52,9 +52,9 @@ def parse(text: str, budget: WorkBudget, *, negative: str = _NEGATIVE) -> Settin
 
 
 def _split_settings(lines: list[str], budget: WorkBudget) -> tuple[list[str], Mapping[str, str]]:
-    """Split off the settings: the last line that begins with `Steps: `, or else the final line.
+    """Split off the line with settings, which begins with `Steps: ` or is the last line.
 
-    Lines below the settings are dropped, because extensions append texts such as templates there.
+    Lines below this line are dropped, because extensions append texts such as templates there.
     """
     for at in range(len(lines) - 1, -1, -1):
         if lines[at].startswith("Steps: "):

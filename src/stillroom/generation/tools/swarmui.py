@@ -1,7 +1,7 @@
 """Parser for SwarmUI: a JSON object with the member `sui_image_params`.
 
 The object is in the text `parameters` or in an EXIF comment.
-Sources: mcmonkeyprojects/SwarmUI, docs/Image Metadata Format.md; its first versions used EXIF's
+Sources: mcmonkeyprojects/SwarmUI, docs/Image Metadata Format.md. Old SwarmUI versions used EXIF's
 Model (receyuki/stable-diffusion-prompt-reader, image_data_reader.py).
 """
 

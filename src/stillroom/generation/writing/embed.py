@@ -30,7 +30,7 @@ _FORMS: Final = {
     "height": "a whole number of pixels",
     "cfg_scale": "a finite number",
     "loras": 'a list such as [{"name": "ink", "weight": 0.8}]',
-    "derived_from": "a list of paths or SHA-256",
+    "derived_from": "a list of paths or SHA-256 hashes",
     "raw": "a JSON object of at most 64 levels",
 }
 
@@ -78,7 +78,7 @@ def facts_json(generation: Generation | Mapping[str, Any]) -> bytes:
     }
     for name, value in values.items():
         if name not in known or _is_cut(value, known[name]):
-            form = _FORMS.get(name, "a text in Unicode")
+            form = _FORMS.get(name, "a string of valid Unicode")
             raise InvalidParameter(f"generation[{name!r}] must be {form}", at=("generation", name))
     facts = json.dumps(known, separators=(",", ":"), allow_nan=False).encode("ascii")
     if len(facts) > MAX_FACTS_BYTES:
@@ -102,7 +102,7 @@ def _plain(value: object) -> object:
 
 
 def _is_cut(value: object, known: object) -> bool:
-    """Return whether cleaning changed the string `value`, or the length of the list `value`."""
+    """Return whether `known`, the cleaned `value`, is another string or has another length."""
     if isinstance(value, str) and isinstance(known, str):
         return value != known
     return isinstance(value, list | tuple) and isinstance(known, list) and len(value) != len(known)

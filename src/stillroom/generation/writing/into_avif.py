@@ -155,7 +155,7 @@ def _build_box(kind: bytes, content: bytes) -> bytes:
 
 
 class _ItemPlaces:
-    """Locations of all items in a box `iloc`, which can be changed and encoded again."""
+    """Locations of all items in an `iloc` box. They can be changed and encoded again."""
 
     def __init__(self, data: bytes, start: int, end: int) -> None:
         parts = FileParts.whole(data, WorkBudget(_MAX_PLACES * _LOOKS_OF_A_PLACE))
@@ -169,11 +169,11 @@ class _ItemPlaces:
 
     @property
     def numbers(self) -> list[int]:
-        """Numbers of all items."""
+        """Item numbers."""
         return list(self._places)
 
     def extents(self, number: int) -> list[tuple[int, int]] | None:
-        """Return the start and length of each extent of an item; None if it is in another file."""
+        """Return start and length of an item's extents; None if they are not in this file."""
         place = self._places.get(number)
         if place is None or not _is_in_file(place):
             return None
@@ -184,7 +184,7 @@ class _ItemPlaces:
         self._places[number] = Location(number, 0, 0, base, [(0, start - base, length)])
 
     def shift(self, start: int, by: int) -> None:
-        """Increase by `by` the offsets of all bytes at the offset `start` and after it.
+        """Add `by` to the offset of each extent that begins at or after the offset `start`.
 
         Raises:
             UnsupportedMedia: extents that share a base offset are both before and after `start`.
@@ -204,7 +204,7 @@ class _ItemPlaces:
                 ]
 
     def encode(self) -> bytes:
-        """Return the encoded content. Raise `UnsupportedMedia` if a number exceeds its field."""
+        """Encode the content of the box. Raise `UnsupportedMedia` if a number does not fit."""
         widths = self._widths
         numbers = [(len(self._places), widths.number)]
         for place in self._places.values():

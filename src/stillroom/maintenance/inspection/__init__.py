@@ -1,1 +1,1 @@
-"""Maintenance interface of a store, in addition to the storage port."""
+"""Inspection of a store during maintenance: its interface, and one module per backend."""

@@ -82,7 +82,7 @@ class R2Inspection:
             after = page.next_markers
 
     async def open(self, key: StorageKey) -> Inspected:
-        """Open the image by one GET request, so metadata and body belong to the same version."""
+        """Open the image with one GET request, so that metadata and body are of one version."""
         download = await self._store.download(key.text)
         if download is None:
             raise ImageNotFound
@@ -90,13 +90,13 @@ class R2Inspection:
         return Inspected(_WholeImage(image_of(key, head), content))
 
     async def stat(self, key: StorageKey) -> StoredImage:
-        """Return the image's metadata by a HEAD request."""
+        """Return the image's metadata, using a HEAD request."""
         return await fetch_facts(self._store, key, deadline=None)
 
     async def quarantine(self, image: StoredImage, facts: bytes) -> str | None:
-        """Copy image and description (`facts`) to `quarantine/`. Delete the original if unchanged.
+        """Move an image to `quarantine/`, with its description (`facts`), unless it has changed.
 
-        The deletion is conditional on the ETag if the bucket supports conditional deletions.
+        If the bucket supports it, the original is deleted on condition that its ETag is unchanged.
         """
         name = sha256_of(f"{image.key.text} {image.save_id}".encode()).hexdigest()[:32]
         place = f"{QUARANTINE}{name}-{secrets.token_hex(4)}"

@@ -10,7 +10,7 @@ from stillroom.store.disk.data_directory import IMAGE_FOLDERS, DataDirectory
 
 
 def open_inspection(config: DiskConfig | R2Config, known: Collection[str] = ()) -> Inspection:
-    """Open the configured backend for inspection, like `open_storage`.
+    """Open the configured store, which is a data directory or a bucket, for inspection.
 
     `known` contains the names of files, other than images, that may be in the data directory.
     """

@@ -45,7 +45,7 @@ milliseconds, or (without O_TMPFILE) for the duration of an upload."""
 
 
 class DiskInspection:
-    """`Inspection` of a data directory. Acquires its shared lock, like a server."""
+    """`Inspection` of a data directory. Acquires the directory's shared lock, as a server does."""
 
     at_once = 2  # one image is hashed while the next is read
 
@@ -84,7 +84,7 @@ class DiskInspection:
         return await self._storage.stat(key)
 
     async def adopt(self, inspected: Inspected, sha256: bytes) -> None:
-        """Store the SHA-256 in the file's attribute, which is valid until the file is modified."""
+        """Store the SHA-256 in an extended attribute. It is valid until the file is modified."""
         if not self._data_directory.has_attributes:
             raise ConfigurationError(
                 "hashes are kept in extended attributes, and this filesystem has none: "
@@ -141,7 +141,7 @@ class DiskInspection:
 
 
 class _Uncached(DiskImage):
-    """An open image whose pages are removed from the page cache after reading."""
+    """An open image whose file is removed from the page cache when it is closed."""
 
     __slots__ = ()
 

@@ -1,4 +1,4 @@
-"""Interface for inspecting a store, in addition to the storage port; for `stillroom verify`."""
+"""Interface for inspecting a store, used by commands such as `stillroom verify`."""
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ class Inspection(Protocol):
     at_once: int  # number of images to read at the same time
 
     def walk(self, prefix: KeyPrefix, after: str) -> AsyncIterator[StorageKey | UnexpectedFile]:
-        """Yield the keys after `after` in the store's order, and all unexpected files."""
+        """Yield the keys that begin with `prefix` and sort after `after`, and unexpected files."""
         ...
 
     async def open(self, key: StorageKey) -> Inspected:
@@ -50,7 +50,7 @@ class Inspection(Protocol):
         """Move an image to a quarantine folder, where it cannot be read through the API.
 
         `facts` is a document that describes the image, and is stored next to the image. Returns the
-        new location, or None if the image was replaced or deleted meanwhile. After an error, the
+        new location, or None if `image` is no longer the current version. After an error, the
         image may exist in both locations.
         """
         ...

@@ -54,7 +54,7 @@ class FolderCache(FolderNames):
         self._has_warned = False
 
     def names_from(self, fd: int, start: str, count: int) -> list[str] | None:
-        """Return cached names, after applying all changes to the folder until now."""
+        """Update the cache with the latest changes to the folder, then return names from it."""
         ident = _ident(fd)
         folder = self._folders.get(ident)
         if folder is None:

@@ -42,14 +42,14 @@ class Inotify:
     """Queue of inotify events. Not thread-safe."""
 
     def __init__(self) -> None:
-        """Create an empty queue. Raises `OSError` for too many queues, or in some sandboxes."""
+        """Create an empty queue. Raises `OSError` if too many exist, or if a sandbox forbids it."""
         self._fd = _checked(_libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC))
 
     def watch(self, folder_fd: int) -> int:
         """Start to report names that are created, deleted or moved in an open folder.
 
-        Return the watch number in the folder's events. A folder watched before keeps its number.
-        Raises `OSError` if there are too many watches (ENOSPC).
+        Return the watch number that the folder's events contain. It stays the same if the folder
+        is already watched. Raises `OSError` if there are too many watches (ENOSPC).
         """
         path = f"/proc/self/fd/{folder_fd}".encode()
         return _checked(_libc.inotify_add_watch(self._fd, path, _NAMES_CHANGE))

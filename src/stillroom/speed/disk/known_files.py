@@ -1,4 +1,4 @@
-"""Cached metadata of files, fast check whether it is current, and reading from such a file.
+"""Cached metadata of files, a fast check that it is current, and reads from the page cache.
 
 Every response with a cached image needs this check. One statx(2) call writes all fields that a
 change affects into one buffer, which is compared as a whole. `os.stat` would create 20 objects.
@@ -36,7 +36,7 @@ _statx = getattr(ctypes.CDLL(None), "statx", lambda *_: -1)  # glibc 2.28, musl 
 
 
 def version_of(key: StorageKey, status: os.stat_result) -> Version:
-    """Return the version of a regular file: its name, and inode, size, times and device."""
+    """Return the version of a regular file: its key, inode, size, change times and device."""
     changed, modified = (divmod(ns, 10**9) for ns in (status.st_ctime_ns, status.st_mtime_ns))
     device = os.major(status.st_dev), os.minor(status.st_dev)
     stamp = _STAMP.pack(status.st_ino, status.st_size, *changed, *modified, *device)
@@ -44,7 +44,7 @@ def version_of(key: StorageKey, status: os.stat_result) -> Version:
 
 
 class RecentFacts:
-    """Cache for the metadata of recently opened files. Reading metadata is slower than opening.
+    """Cache for the metadata of opened files, since reading it takes longer than opening a file.
 
     Entries are valid while inode, size and times of the file are unchanged.
     """
@@ -88,8 +88,8 @@ class KnownFiles:
     def is_current(self, image: StoredImage) -> bool:
         """Return whether the image's path still leads to the same unchanged file.
 
-        Links in the path are followed, but the resulting file must be the one that was opened
-        before without following links.
+        Links to folders in the path are followed, but the resulting file must be the one that was
+        opened earlier without following links.
         """
         if image.version is None:
             return False

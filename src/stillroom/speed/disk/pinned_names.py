@@ -5,8 +5,8 @@ always leads to the same version.
 
 DATA_DIR/.stillroom/sendfile/<period>-<random>/<save id>
 
-In each period (60 s), each process creates a new folder for its links. One period later, any
-process removes the folder. So folders of crashed processes are removed, too, and the disk space of
+In each period (60 s), each process creates a new folder for its links. The folder is kept for one
+more period, then removed by its creator or (after a crash) by another process. So the disk space of
 deleted images is free after two periods at most. See docs/adr/0027-nginx-sends-large-images.md.
 """
 
@@ -50,14 +50,14 @@ class PinnedNames:
         self._removals: list[asyncio.TimerHandle] = []
 
     def find(self, save_id: str) -> str | None:
-        """Return the name of the link to this version, or None if this period has no link to it."""
+        """Return the link's name, or None if no link to this version was made in this period."""
         is_known = save_id in self._names and self._period == self._current()
         return f"{self._folder}/{save_id}" if is_known else None
 
     async def name(self, image: DiskImage) -> str | None:
-        """Return the name of this version (path below `sendfile/`). Creates it if necessary.
+        """Return the name of the link to this version (path below `sendfile/`).
 
-        Returns None if that fails: the image was deleted meanwhile, or the disk is full.
+        A missing link is created. Returns None if that fails, for example on a full disk.
         """
         save_id = image.image.save_id
         name = self.find(save_id)

@@ -67,7 +67,7 @@ class SortedNames:
                         some_names.clear()
 
     def names_from(self, start: str, count: int) -> list[str]:
-        """Return the names from `start` (inclusive) on, in order: at least `count`, if possible."""
+        """Return sorted names from `start` (inclusive) on: at least `count`, or all that remain."""
         self.sort()
         self._tidy(self._block_of(start))
         at = self._block_of(start)
@@ -80,7 +80,7 @@ class SortedNames:
         return names
 
     def update(self, changes: Mapping[str, bool]) -> None:
-        """Add each name whose value is True, and remove the others."""
+        """Add each name whose value is True, and remove each name whose value is False."""
         self.sort()
         # Begin at the end, so that splitting a block does not move those still to be changed.
         for at, group in groupby(sorted(changes, reverse=True), self._block_of):

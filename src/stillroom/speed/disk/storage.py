@@ -43,7 +43,7 @@ class FastDiskStorage(DiskImageStorage):
         self._pinned_names = PinnedNames(data_directory, self._threads)
 
     def is_current(self, image: StoredImage) -> bool:
-        """Return whether this is still the stored version. False if statx is unreliable."""
+        """Return whether `image` is still the stored version. False if statx is unreliable."""
         return self._reports_all_changes and self._known_files.is_current(image)
 
     def read_now(self, image: StoredImage, start: int, into: memoryview) -> bool:

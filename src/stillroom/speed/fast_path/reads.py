@@ -2,12 +2,12 @@
 
 The normal (ASGI) path consists of scope, task, routing, Response objects and chunked reading. It
 takes ten times as long as the kernel needs to send an image. The fast path splits a request into
-its request line and its header fields, and uses the bytes of each part as a cache key:
+its request line and its header fields, and uses the bytes of each part as a cache key. It caches
 
-- header fields that have passed the parser and all checks, with the grant (permissions) of their
+- for header fields that have passed the parser and all checks: the grant (permissions) of their
   token;
-- request lines with a valid path, with the image's properties and the heads of responses;
-- bodies of images, while the image is not replaced.
+- for request lines with a valid path: the image's properties and the heads of responses;
+- for the same request lines: the body of the image, until the image is replaced.
 
 With separate keys, the size of the caches does not multiply with the number of tokens and user
 agents. The token's expiration, its folder and the image are checked for each request. Both paths
@@ -115,7 +115,7 @@ class FastReads:
         return self.answer(connection, data)
 
     def answer(self, connection: ClientConnection, data: bytes) -> bool:
-        """Respond to a complete head from the caches, without waiting. Result: see `learn`."""
+        """Respond to a request from the caches, without waiting. See `learn` for the result."""
         started = time.perf_counter()
         end = data.find(b"\r\n")
         client_id = b""
@@ -156,7 +156,7 @@ class FastReads:
         return True
 
     def _find_without_id(self, data: bytes, end: int) -> tuple[CheckedFields | None, bytes]:
-        """Return the cached fields and the request id, which is not part of the cache key."""
+        """Return the cached fields and the id of a request whose head contains an id."""
         field = request_id.find_field(data)
         if field is None:
             return None, b""

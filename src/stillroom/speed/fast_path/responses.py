@@ -45,7 +45,7 @@ class Answer:
     Instances are shared and must not be changed. Freezing them would triple their creation time.
 
     Attributes:
-        head: Header lines, with the empty line.
+        head: Header lines, including the empty line after them.
         body: Response body of an error.
         start: Offset of the range of the image that is sent as the body.
         length: Length of the range; 0 if `body` is sent instead.
@@ -95,7 +95,7 @@ class Line:
     whole: CacheEntry[bytes] | None = None  # the head of `answer`, and the whole image
 
     def use(self, image: StoredImage | RemoteImage | None) -> None:
-        """Set the image. Drops the cached response if the image has another version."""
+        """Set the image (None: it is missing), and drop the response cached for this line."""
         self.image, self.is_missing = image, image is None
         self.answer = self.whole = None
 
@@ -134,7 +134,7 @@ class FileResponses:
     ) -> None:
         """Create empty caches, with at most `cache_bytes` of image bodies (0: no cache).
 
-        `last_lines` are the last header lines of all responses, with the empty line.
+        `last_lines` are the header lines with which each response head ends, and the empty line.
         """
         self._storage = storage
         self._cache_control = operations.cache_control
@@ -192,7 +192,6 @@ class FileResponses:
         return (answer, body, len(body)) if self._storage.is_current(image) else None
 
     def _read(self, line: Line, image: StoredImage, answer: Answer) -> Response | None:
-        """Read the body, and cache it: this is at least the second request for the image."""
         if answer.length > _MAX_COPIED_BYTES:
             return None
         body = _buffer[: answer.length]

@@ -1,4 +1,4 @@
-"""Responses with files, sent with sendfile. Slow clients or disks block no other connection."""
+"""Responses sent with sendfile(2). Slow clients and disks do not block other connections."""
 
 import asyncio
 import contextlib
@@ -118,7 +118,7 @@ class FileExchange:
             self._wait_for(to)
 
     def _wait_for(self, to: socket.socket) -> None:
-        """Continue when the client reads. Polls if no file descriptor is left for waiting."""
+        """Continue when the client has read data. Polls if no file descriptor is available."""
         try:
             self._socket = to.dup()
         except OSError as error:
@@ -141,7 +141,6 @@ class FileExchange:
         self._connection.abort()
 
     def _send_in_thread(self, to: socket.socket) -> None:
-        """Send a window in a thread, so that waiting for the disk blocks no other connection."""
         self._loop.remove_writer(to)
         self._is_in_thread = True
         step = self._loop.run_in_executor(None, self._send_window, to)

@@ -37,7 +37,7 @@ log = logging.getLogger("stillroom.api")
 class FastUploads:
     """Handler of image uploads. All other requests are passed to `otherwise` (the ASGI path).
 
-    These include uploads with one of the header fields `asgi_only`, such as those of save hooks.
+    `otherwise` also handles uploads with a header in `asgi_only`, such as a save hook's header.
     """
 
     operations: ImageOperations

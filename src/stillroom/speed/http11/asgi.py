@@ -200,7 +200,7 @@ class AsgiExchange(RequestExchange):
     # -------------------------------------------------------------------------------------
 
     def _end(self) -> None:
-        """Write the access log, and count requests that no operation has counted."""
+        """Write the access log, and count the request unless an operation has counted it."""
         if self._is_recorded or not self._status:
             return
         self._is_recorded = True

@@ -58,7 +58,7 @@ class RequestBody:
 
     @property
     def has_undecoded_chunks(self) -> bool:
-        """True if `feed` must be called again (without data) to decode the rest."""
+        """True if `feed` must be called again (without data) to decode the remaining input."""
         return self._chunks is not None and self._chunks.has_more
 
     def feed(self, data: bytes) -> bytes | None:
@@ -85,7 +85,7 @@ class RequestBody:
         return rest
 
     def abort(self) -> None:
-        """Raise `ConnectionError` in the reader, because the rest will not be received."""
+        """Raise `ConnectionError` in the reader, since the rest of the body will not arrive."""
         self._aborted = True
         self._wake()
 
@@ -132,7 +132,7 @@ class ChunkedDecoder:
 
     The decoder is strict about line ends and drops trailers. httptools is not used, because it does
     not report where a body ends, so that a pipelined request after it would be lost. `has_more` is
-    True if there is undecoded input because it had too many chunks for one call.
+    True if the input had too many chunks for one call, so that some of it is not yet decoded.
     """
 
     def __init__(self, max_overhead: int) -> None:

@@ -7,7 +7,7 @@
                                  └──────────────────┴──▶ LINGER ──FIN seen, or time──┘
 
 A request without a body changes the state from HEAD to ANSWER. Requests are handled one at a time.
-Data of further requests (pipelining) is buffered without parsing, and reading is paused after it.
+Early data of the next request (pipelining) is buffered without parsing, and reading is paused.
 An `Exchange` handles a request: the ASGI application (`asgi`) or the fast path (`fast_path`).
 """
 
@@ -223,7 +223,7 @@ class Connection(asyncio.Protocol):
     # Answering ---------------------------------------------------------------------------
 
     def run(self, handler: Coroutine[Any, Any, None]) -> None:
-        """Run an exchange (response in progress) in a task, which a long shutdown cancels."""
+        """Run an exchange (response in progress) in a task. A slow shutdown cancels the task."""
         task = self._service.loop.create_task(handler)
         self._service.tasks.add(task)
         task.add_done_callback(self._service.tasks.discard)
@@ -382,7 +382,6 @@ class Connection(asyncio.Protocol):
 
     @property
     def _has_unacknowledged_bytes(self) -> bool:
-        """True if the client has not acknowledged all bytes (TIOCOUTQ)."""
         return self.has_unsent_bytes or any(fcntl.ioctl(self._socket, termios.TIOCOUTQ, bytes(4)))
 
 

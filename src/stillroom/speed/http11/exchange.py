@@ -40,7 +40,7 @@ class Exchange(Protocol):
     """One request and its response in progress.
 
     Attributes:
-        keep_alive: Whether another request may follow. The connection sets this attribute to False.
+        keep_alive: Whether another request may follow. The connection can set it to False.
         has_begun: Whether bytes of the response were sent. Then no other response can be sent.
         unsent_bytes: Number of unsent bytes, without those in the transport's buffer.
     """
@@ -103,7 +103,7 @@ class FastPath(Protocol):
     longest_head: int
 
     def answer(self, connection: ClientConnection, data: bytes) -> bool:
-        """Respond to a request with the same head as an earlier one. Return False if impossible."""
+        """Respond to a request head with cached data. Return False if nothing was sent."""
         ...
 
     def learn(self, connection: ClientConnection, data: bytes, request: Request) -> bool:

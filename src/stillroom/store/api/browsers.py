@@ -1,7 +1,7 @@
 """Page `/docs`, and default security headers for responses without a Content-Security-Policy.
 
-The gallery stores its token in the browser, for this origin. Therefore no other page of this server
-may be embedded in a frame, or run scripts from elsewhere, since these could read the token.
+The gallery stores its token in the browser, where scripts of this origin can read it. Therefore,
+other pages of this server can neither be embedded in frames nor run scripts from elsewhere.
 """
 
 import base64

@@ -18,7 +18,7 @@ from stillroom.wire.shown import PATH_EXAMPLE
 
 # `max_bytes` is enough for two of the longest paths with JSON escapes.
 class ImageToCopy(JsonForm, max_bytes=32 * 1024, example='{"source": "…", "target": "…"}'):
-    """Request body: paths of the image to copy and of the copy."""
+    """Request body: path of the image to copy, and path of the new copy."""
 
     source: str = Field(examples=[PATH_EXAMPLE])
     target: str = Field(examples=["copies/cat.png"])

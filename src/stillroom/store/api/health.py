@@ -48,8 +48,8 @@ class HealthCheck:
 async def _readiness(checks: Mapping[str, HealthCheck]) -> Response:
     """Return the states of all components, with a 503 if the storage does not work.
 
-    Without another component, such as the database, only requests that use it fail (503), so the
-    server counts as ready and gets other requests: see docs/adr/0019.
+    If another component, such as the database, does not work, only requests that use it get a 503.
+    So the server still counts as ready and receives other requests: see docs/adr/0019.
     """
     found = await asyncio.gather(*(check.find_error() for check in checks.values()))
     errors = dict(zip(checks, found, strict=True))
@@ -77,7 +77,7 @@ def health_router(
 ) -> APIRouter:
     """Return a router for `/healthz`, `/readyz` and `/metrics`, which the OpenAPI document omits.
 
-    `checks` contains a function for each component by name, at least for `storage`.
+    `checks` maps names of components to check functions; it must contain `storage`.
     `update_disk_metrics` is called before the metrics are returned.
     """
     router = APIRouter(include_in_schema=False)

@@ -123,7 +123,7 @@ class ImageOperations:
     def authorize_read_now(self, fields: Fields, tokens: VerifiedTokens) -> Verified | None:
         """Return the permissions for reading an image, if they are known without waiting.
 
-        Otherwise, return None: `authorize_read` also checks signatures and raises the errors.
+        Otherwise, the result is None: call `authorize_read`, which also checks signatures.
         """
         if "authorization" in fields or not self.public_read:
             verified = tokens.verify_now(fields.get("authorization"))
@@ -196,7 +196,7 @@ class ImageOperations:
         return json_answer({"path": image_path.text})
 
     def delete(self, key: StorageKey, condition: Condition = UNCONDITIONAL) -> Awaitable[None]:
-        """Delete an image for a client with permission, inside of the delete hooks."""
+        """Delete an image through the delete hooks. The caller has checked the permission."""
         delete: Delete = self.storage.delete
         for hook in reversed(self.hooks.delete):
             delete = functools.partial(hook.delete, proceed=delete)
@@ -228,7 +228,7 @@ class ImageOperations:
         return saved
 
     def saved_json(self, image: StoredImage, path: ImagePath) -> dict[str, object]:
-        """Return a JSON object with the fields of `SavedImage` that all saves have."""
+        """Return `SavedImage` as a JSON object, without the fields that save hooks add."""
         return {
             "path": path.text,
             "url": f"{self.public_url}/{path.quoted()}",

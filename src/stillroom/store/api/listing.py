@@ -42,15 +42,15 @@ class Listing:
 
     @property
     def is_above_folder(self) -> bool:
-        """Return whether the request is for one level of folders above the folder of the token."""
+        """Return whether the request lists one folder level that is above the token's folder."""
         parameters = self.parameters
         return parameters.delimited and "/" in self.visible.text[len(parameters.prefix.text) :]
 
     async def visible_folder(self, storage: ImageStorage) -> list[str]:
-        """Return a list of the only folder in the requested level that the client may see.
+        """List the folders that the client may see at the requested level: at most one.
 
-        This folder contains the folder of the token. The list is empty if the token's folder has no
-        images left, or if the listed folder belongs to an earlier page.
+        This folder contains the token's folder. The list is empty if the token's folder has no
+        images left, or if an earlier page has listed the folder already.
         """
         folder, after = self.visible.text, self.parameters.start_after
         entry = folder[: folder.index("/", len(self.parameters.prefix.text)) + 1]

@@ -19,7 +19,7 @@ _METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"]
 
 
 def feature_off(name: str, reason: str) -> FeatureOff:
-    """Return the error of a request that needs the feature `name`."""
+    """Return the error for a request that needs the feature `name`, which is off."""
     return FeatureOff(f"this server runs without the feature {name!r}: {reason}")
 
 
@@ -38,7 +38,7 @@ def off_router(prefix: str, name: str, reason: str, authorize: Authorize) -> API
 
 @dataclass(frozen=True, slots=True)
 class OffHook:
-    """Hook that refuses the request headers of saves and the query parameters of reads."""
+    """Hook that refuses headers of saves and parameters of reads that need a missing feature."""
 
     @dataclass(frozen=True)
     class _NoParameters:

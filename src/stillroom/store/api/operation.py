@@ -103,7 +103,7 @@ def raw_target(request: Request) -> bytes:
 
 
 def raw_image_path(request: Request, *, suffix: str = "") -> bytes:
-    """Return the image path or run folder of a request without decoding it, or empty bytes.
+    """Return the undecoded image path or run folder of a request; empty if the route has none.
 
     `suffix` is the part of the route after the path. Raises a 404 if a fixed part of the route is
     percent-encoded (`im%61ges`) or contains a line feed.

@@ -41,9 +41,9 @@ _METHODS: Final[tuple[Method, ...]] = get_args(Method)
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """Decorator for a method that handles requests with one HTTP method, with its OpenAPI metadata.
+    """Decorator for a handler of one HTTP method and path, with its OpenAPI metadata.
 
-    The OpenAPI document contains the name and the docstring of the decorated method.
+    The OpenAPI document contains the name and the docstring of the handler.
 
     Attributes:
         path: Path after the prefix of the router.
@@ -51,7 +51,7 @@ class Operation:
         answer: Type of the JSON response; None if the operation sends an image or another file.
         query: Dataclass of the query parameters.
         headers: Supported request headers.
-        hooks: Kind of the hooks that can add query parameters (`hook_queries`) or headers.
+        hooks: Kind of hooks: `read` adds parameters (`hook_queries`), `save` adds headers.
         body: Type of the JSON body, or `UploadFile`.
         is_paged: True if the response is a page with a `Link` header.
         example: Example body of the 200 response.
@@ -118,9 +118,9 @@ class Operation:
 
 
 def operation_router(prefix: str, operations: object, *, tag: str) -> APIRouter:
-    """Return a router for the methods of `operations` that are decorated with `Operation`.
+    """Return a router for the handlers in `operations`, which are decorated with `Operation`.
 
-    Other HTTP methods of each path get 405. If several routes match a request, the one that is
+    Requests with other HTTP methods get 405. If several routes match a request, the one that is
     defined first handles it. Percent-encoded route names do not match; see `OperationRoute`.
     """
     router = APIRouter(prefix=prefix, tags=[tag], route_class=OperationRoute, dependencies=[BEARER])

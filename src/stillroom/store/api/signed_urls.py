@@ -103,7 +103,7 @@ class UrlSigning:
         answer=SignedImageUrl | SignedImageUrls,
     )
     async def sign_urls(self, request: Request) -> Response:
-        """Sign URLs that need no token, as in `<img>`. The images need not exist."""
+        """Sign URLs that work without a token, as `<img>` requires. The images need not exist."""
         call = await Call.of(request, self.authorize)
         call.grant.require_scope("storage:read")
         body = await call.json_object(UrlToSign)

@@ -57,7 +57,7 @@ class Grant:
         return not self.folder or path.text.startswith(self.folder)
 
     def narrow(self, scope: Scope, prefix: ImagePrefix) -> ImagePrefix:
-        """Return `prefix` if it is in the grant's folder, or the folder if it begins with `prefix`.
+        """Return the longer of `prefix` and the grant's folder. One must begin with the other.
 
         Raises:
             Forbidden: the grant lacks `scope`, or no path in the folder begins with `prefix`.

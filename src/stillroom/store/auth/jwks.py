@@ -56,7 +56,7 @@ class KeySet:
     def parse(cls, data: bytes, algorithm: Algorithm) -> "KeySet":
         """Parse a key set. Skip unusable keys and keys for other purposes.
 
-        Raises ValueError if the data is no key set, or if two usable keys have the same id.
+        Raises ValueError if the data is not a key set, or if two usable keys have the same id.
         """
         entries = parse_object(data).get("keys")
         if not isinstance(entries, list):
@@ -76,7 +76,7 @@ class KeySet:
         return cls(len(usable), by_kid, usable[0] if len(usable) == 1 else None)
 
     def find(self, kid: str | None) -> Sequence[PublicKey]:
-        """Return the key with this id (None: the token has no id), or an empty sequence."""
+        """Return the key for a token with this key id (None: no id), or an empty sequence."""
         key = self.only if kid is None else self.by_kid.get(kid)
         return () if key is None else (key,)
 
@@ -195,8 +195,8 @@ class PublishedKeys(KeySource):
 async def fetch_key_set(url: str) -> bytes:
     """Fetch a key set, without following redirects.
 
-    Raises ValueError for a status other than 200 and for more than `MAX_SET_BYTES`. If the server
-    is unreachable or too slow, raises `httpx.HTTPError`, OSError or TimeoutError.
+    Raises ValueError if the status is not 200 or the response exceeds `MAX_SET_BYTES`. If the
+    server is unreachable or too slow, raises `httpx.HTTPError`, OSError or TimeoutError.
     """
     async with asyncio.timeout(FETCH_TIMEOUT_S):
         # In a thread, since loading the system's certificates takes about 10 ms.

@@ -67,7 +67,7 @@ class KeySource:
     def candidates_now(self, kid: str | None) -> Sequence[str | PublicKey]:
         """Return the known keys that may have signed a token with the key id `kid` (None: no id).
 
-        Never waits, so that `candidates` may return keys that this method does not know yet.
+        Never waits, and therefore omits keys that `candidates` would have to fetch first.
         """
         del kid
         return self._keys
@@ -113,8 +113,8 @@ def check_secrets(secrets: Sequence[str]) -> None:
             )
         if "-----BEGIN" in secret:
             raise ConfigurationError(
-                "STILLROOM_JWT_SECRET contains a PEM key instead of a secret: set "
-                "STILLROOM_JWT_PUBLIC_KEY_FILE to its file and STILLROOM_JWT_ALGORITHM"
+                "STILLROOM_JWT_SECRET contains a PEM key: set STILLROOM_JWT_ALGORITHM, and set "
+                "STILLROOM_JWT_PUBLIC_KEY_FILE to a file with the public key"
             )
 
 
@@ -173,7 +173,7 @@ def _read_pem(file: Path, algorithm: Algorithm) -> PublicKey:
     if not is_suitable(key, algorithm):
         raise ConfigurationError(
             f"{variable} does not match STILLROOM_JWT_ALGORITHM={algorithm}, which needs "
-            f"{_NEEDS[algorithm]}: name another file, or set the algorithm of the key"
+            f"{_NEEDS[algorithm]}: use another file, or set the algorithm that fits the key"
         )
     return cast("PublicKey", key)
 

@@ -14,8 +14,8 @@ def load_secret(file: Path) -> str:
     if not file.exists():
         raise FileNotFoundError(
             f"cannot read the token secret, because {str(file)!r} does not exist: start the server "
-            "once to create it, or use the server's settings (STILLROOM_DATA_DIR or --data-dir, or "
-            "STILLROOM_JWT_SECRET)"
+            "once to create it, or give this command the same STILLROOM_DATA_DIR (--data-dir) or "
+            "STILLROOM_JWT_SECRET as the server"
         )
     return load_or_make_secret(file)[0]
 

@@ -1,4 +1,4 @@
-"""Signed URLs. Until it expires, a signed URL can be used to read one image without a token.
+"""Signed URLs, each of which can be used to read one image without a token until it expires.
 
 `/{path}?{other parameters}&expires={seconds}&kid={key id}&signature={43 characters}`
 

@@ -107,11 +107,11 @@ class TokenVerifier:
         if header.get("alg") != self._keys.algorithm or "crit" in header:
             raise ValueError("unsupported algorithm or extension")
         if not isinstance(kid, str | None):
-            raise ValueError("kid must be text")  # noqa: TRY004  (a wrong claim, not a wrong argument)
+            raise ValueError("kid must be a string")  # noqa: TRY004  (a wrong claim, not a wrong argument)
         return kid
 
     def _check_times(self, claims: dict[str, object]) -> float:
-        """Return the expiration time in seconds since the epoch. The time may be in the past."""
+        """Check that all times are valid numbers, and return `exp`, even if it is in the past."""
         if "exp" not in claims:
             raise ValueError("exp is missing")
         expires = 0.0
@@ -148,7 +148,7 @@ class TokenVerifier:
         # A claim that is null is a mistake by the issuer, and must not grant more permissions.
         scope, folder = claims.get("scope", ""), claims.get("prefix", "")
         if not isinstance(scope, str) or not isinstance(folder, str):
-            raise ValueError("scope and prefix must be text")  # noqa: TRY004  (claims, not arguments)
+            raise ValueError("scope and prefix must be strings")  # noqa: TRY004  (claims, not arguments)
         if "scope" in claims or not self._keys.unscoped_may_all:
             scopes = parse_scopes(scope)
         else:

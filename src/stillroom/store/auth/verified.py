@@ -2,8 +2,8 @@
 
 Verifying a token takes 50 µs (HS256) to 130 µs (EdDSA), which is more than the rest of reading an
 image. Each cache key is a complete `Authorization` header. Only valid tokens are cached, so that
-forged tokens cannot fill the cache. An entry expires with its token, at the latest after 30
-seconds, so that a withdrawn key soon stops working.
+forged tokens cannot fill the cache. An entry expires with its token or after 30
+seconds, whichever is earlier, so that a withdrawn key soon stops working.
 """
 
 import time
@@ -41,7 +41,7 @@ class VerifiedTokens:
     def verify_now(self, authorization: str | None) -> Verified | None:
         """Return the grant of a valid token if it can be verified without waiting, otherwise None.
 
-        After None, call `verify`, which returns the grant or raises the error.
+        If the result is None, call `verify`, which returns the grant or raises the error.
         """
         if authorization is None:
             return None

@@ -61,7 +61,7 @@ class AbandonedUploads:
     def _start(self, key: str, attempt: Callable[[], Awaitable[None]]) -> None:
         if self._closing.is_set() or len(self._tasks) >= _MAX:
             log.warning(
-                "cannot abort any more incomplete uploads now: parts of %r stay in the bucket", key
+                "cannot abort the incomplete upload of %r now: its parts stay in the bucket", key
             )
             return
         task = asyncio.ensure_future(self._retry(key, attempt))

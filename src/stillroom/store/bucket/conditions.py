@@ -38,7 +38,7 @@ log = logging.getLogger("stillroom.r2")
 
 
 class _Probe(enum.Enum):
-    """Kind of test. Its value is appended to the name of the tested header in log messages."""
+    """Type of tested request. Its value follows the tested header's name in log messages."""
 
     PUT = ""
     PARTS = " for images over 16 MiB"

@@ -36,10 +36,7 @@ class ExistenceCache:
         return self._removals
 
     def note(self, key: str, content_type: str, moment: int) -> None:
-        """Add `key`, unless any key was removed since `moment`.
-
-        If a deletion happened during the request, the result of the request may be outdated.
-        """
+        """Add `key`, unless a removal since `moment` may have made the response outdated."""
         if moment != self._removals:
             return
         self._seen.put(key, (time.monotonic() + SEEN_FOR_S, content_type))

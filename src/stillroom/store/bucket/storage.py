@@ -74,8 +74,8 @@ log = logging.getLogger("stillroom.r2")
 class R2ImageStorage:
     """`ImageStorage` in a bucket.
 
-    All operations wait for the network, so they run on the event loop. Only large pieces are hashed
-    in threads. docs/r2.md lists the requests of each operation.
+    All operations wait for the network, so they run on the event loop. Only the hashing of large
+    pieces runs in threads. docs/r2.md lists the requests of each operation.
     """
 
     def __init__(
@@ -89,11 +89,11 @@ class R2ImageStorage:
         check_exists: bool = True,
         changes: ChangeObserver = UNWATCHED,
     ) -> None:
-        """Store images in the bucket `store`, which `close` closes.
+        """Create the storage for the bucket that `store` accesses. `close` also closes `store`.
 
-        Keys are appended to `public_url`, the URL of the CDN; if it is None, URLs are presigned.
-        `cache_control` is stored with every image, for the CDN and browsers. With `check_exists`,
-        only URLs of existing images are returned, because CDNs cache a 404.
+        `public_url` is the URL of the CDN, to which keys are appended. If it is None, URLs
+        are presigned. `cache_control` is stored with every image, for the CDN and browsers. With
+        `check_exists`, only URLs of existing images are returned, because CDNs cache a 404.
 
         Raises:
             ConfigurationError: the rules allow images that are too large for a bucket.
@@ -171,7 +171,7 @@ class R2ImageStorage:
         return image
 
     def _budget_for(self, size: int) -> MemoryBudget:
-        """Return the budget for `size`. Small images use the large budget if only that has room."""
+        """Return the budget for `size` bytes. Small images may use the budget of large images."""
         if size > _SMALL_BYTES or (not self._small.has_room(size) and self._large.has_room(size)):
             return self._large
         return self._small
@@ -202,13 +202,13 @@ class R2ImageStorage:
         return dataclasses.replace(location, content_type=self._existence.content_type(key.text))
 
     def redirect_now(self, key: StorageKey) -> RemoteImage | None:
-        """Return the URL if the existence of the image is cached, or need not be checked."""
+        """Return the URL if the image's existence is cached or need not be checked, else None."""
         if self._check_exists and key.text not in self._existence:
             return None
         return self._location_of(key)
 
     def _location_of(self, key: StorageKey) -> RemoteImage:
-        """Return the location from a cache. Presigned URLs are cached for one second."""
+        """Return the image's URL, and cache it. Presigned URLs are cached for one second."""
         second = int(time.time()) if self._public_url is None else 0
         if second != self._locations_second or len(self._locations) >= _MAX_LOCATIONS:
             self._locations.clear()
@@ -228,7 +228,7 @@ class R2ImageStorage:
         return ObjectImage(self._store, await fetch_facts(self._store, key, deadline=None))
 
     async def stat(self, key: StorageKey) -> StoredImage:
-        """Return the image's current metadata by a HEAD request (never cached)."""
+        """Return the image's current metadata from a HEAD request, never from a cache."""
         return await self._fetch_facts(key)
 
     async def _fetch_facts(self, key: StorageKey, deadline: float | None = None) -> StoredImage:
@@ -246,7 +246,7 @@ class R2ImageStorage:
         return page
 
     async def entries(self, query: ListQuery) -> EntryPage:
-        """List a page of images with their metadata, by one HEAD request for each image."""
+        """List a page of images with their metadata, with one HEAD request for each image."""
         page = await self.list(query)
         entries = await map_concurrently(self._describe, page.entries, limit=MAX_CONCURRENT_HEADS)
         return EntryPage([entry for entry in entries if entry is not None], page.next_after)
@@ -379,7 +379,7 @@ class R2ImageStorage:
     async def close(self) -> None:
         """Wait for running aborts of uploads, and close all connections.
 
-        The storage can be used again later. The hashing threads end with this object.
+        The storage can be used again later, so its hashing threads are kept.
         """
         await self._conditions.close()
         await self._abandoned.close()

@@ -44,7 +44,7 @@ class Attributes:
 
     @staticmethod
     def outdated_sha256(fd: int) -> bytes | None:
-        """Return the recorded SHA-256 or None, even if the file has been modified since."""
+        """Return the recorded SHA-256, if any, even if the file has been modified since."""
         try:
             version, _, sha256 = _LAYOUT.unpack_from(os.getxattr(fd, NAME))
         except (OSError, struct.error):

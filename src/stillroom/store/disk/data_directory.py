@@ -80,7 +80,7 @@ class DataDirectory:
         """
         if sys.getfilesystemencoding() != "utf-8":
             raise ConfigurationError(
-                f"file names are {sys.getfilesystemencoding()} here, but must be UTF-8: set "
+                f"file names are encoded as {sys.getfilesystemencoding()} instead of UTF-8: set "
                 "LC_ALL=C.UTF-8 or PYTHONUTF8=1"
             )
         self.root = root
@@ -256,7 +256,7 @@ class DataDirectory:
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), name)
 
     def _refuse_other_filesystems(self) -> None:
-        """Raise unless staging and image folders are on the same mount, as link(2) requires.
+        """Check that the staging and image folders are on the same mount, as link(2) requires.
 
         Device numbers do not distinguish bind mounts, but renaming a missing file does: the kernel
         compares the mounts before it looks up the names
@@ -295,7 +295,7 @@ class DataDirectory:
                 raise
             raise ConfigurationError(
                 f"the disk has no space for the {_STATE_BYTES} bytes of "
-                f"{str(self.root / PRIVATE_FOLDER / 'state')!r}: free space and start again"
+                f"{str(self.root / PRIVATE_FOLDER / 'state')!r}: free some space and start again"
             ) from error
 
     def _take_lock(self, private_fd: int) -> None:

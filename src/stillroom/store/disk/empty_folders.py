@@ -1,7 +1,7 @@
 """Removal of folders that have been empty for a while, since they slow down listings.
 
 100,000 empty folders add 0.9 s to the first page. Requests never remove folders, since that would
-disturb concurrent saves. After an hour, no save is still about to use an empty folder.
+disturb concurrent saves. After a folder was empty for an hour, no save needs it any more.
 """
 
 import contextlib

@@ -78,7 +78,7 @@ class DiskImage:
 
 
 def describe_file(key: StorageKey, fd: int, known: StoredImage | None = None) -> StoredImage:
-    """Return the metadata of an open file. A cache would return `known` if it is still current.
+    """Return the metadata of an open file. `known` is ignored here; caching variants use it.
 
     Raises `OSError` (ENXIO) if it is not a regular file.
     """
@@ -89,7 +89,7 @@ def describe_file(key: StorageKey, fd: int, known: StoredImage | None = None) ->
 def read_facts(
     key: StorageKey, fd: int, status: os.stat_result, version: Version | None = None
 ) -> StoredImage:
-    """Read the type and hash of an open file with this stat(2) result, like `describe_file`."""
+    """Return the metadata of an open file, given its stat(2) result; see `describe_file`."""
     if not stat.S_ISREG(status.st_mode):
         raise OSError(errno.ENXIO, os.strerror(errno.ENXIO))
     attributes = Attributes.read(fd, status.st_mtime_ns)

@@ -126,8 +126,8 @@ def _choose(
 ) -> None:
     """Add a folder's next names in key order to its queue: at least `count`, unless fewer remain.
 
-    A call may read the whole folder, and may find only the names of empty folders. So `count`
-    is raised to a large minimum, which doubles with each call up to a limit on memory.
+    Since a call may read the whole folder and find only names of empty folders, `count` is raised
+    to a large minimum. This minimum doubles with each call, up to a limit on memory.
     """
     count = max(count, min(_SMALLEST_PICK << folder.picks, _LARGEST_PICK))
     folder.picks += 1

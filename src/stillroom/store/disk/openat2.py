@@ -45,7 +45,7 @@ _syscall.restype = ctypes.c_long
 def open_by_kernel(folder_fd: int, path: str, flags: int) -> int:
     """Open a file with openat2, which never leaves the folder and follows no link.
 
-    Raises `OSError` for a link in the path (ELOOP, EXDEV), or without openat2 (ENOSYS).
+    Raises `OSError` for a link in the path (ELOOP, EXDEV), or if openat2 is missing (ENOSYS).
     """
     name = path.encode("utf-8", "surrogateescape")  # like os.fsencode, but three times as fast
     for _ in range(_TRIES_ON_EAGAIN):
@@ -108,9 +108,8 @@ def open_by_walk(folder_fd: int, path: str, flags: int) -> int:
 def release(fd: int) -> None:
     """Close a descriptor, ignoring errors.
 
-    Linux closes the descriptor in any case, and reports no error that an fsync has not reported
-    before (https://man7.org/linux/man-pages/man2/close.2.html). A completed save must not fail
-    here.
+    Linux closes the descriptor in any case, and an earlier fsync has reported the same errors
+    (https://man7.org/linux/man-pages/man2/close.2.html). A completed save must not fail here.
     """
     try:  # noqa: SIM105  (on every read: `suppress` would cost more than the call)
         os.close(fd)

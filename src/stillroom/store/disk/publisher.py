@@ -62,7 +62,7 @@ class Publisher:
         raise BackendUnavailable("the folder was removed repeatedly during the save: try again")
 
     def _publish_in(self, folder_fd: int, name: str, staged: Staged, condition: Condition) -> bool:
-        """Publish in an open folder, or remove an empty folder named `name` and return False.
+        """Publish a file as `name`. If an empty folder has this name, remove it and return False.
 
         All processes use the folder's lock. Most saves share it. A deletion, or a save with
         If-Match, locks it exclusively, so that the check and the change are atomic.

@@ -71,7 +71,7 @@ class DiskImageStorage:
         min_free_bytes: int = 0,
         changes: ChangeObserver = UNWATCHED,
     ) -> None:
-        """Store images in `data_directory`, which `close` closes.
+        """Create a storage that uses `data_directory`. `close` also closes the directory.
 
         Saves that would leave less than `min_free_bytes` of free disk space are refused.
         """
@@ -136,7 +136,7 @@ class DiskImageStorage:
             free_space = os.fstatvfs(self._data_directory.fd)
         if free_space.f_bavail * free_space.f_frsize - more_bytes < self._min_free_bytes:
             raise StorageFull(
-                "the disk has less free space than STILLROOM_MIN_FREE_BYTES requires: free space"
+                "the disk has less free space than STILLROOM_MIN_FREE_BYTES requires: delete files"
             )
 
     def _save_small(self, pending: "_PendingSave", batch: Batch) -> StoredImage:

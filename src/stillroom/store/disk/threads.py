@@ -70,8 +70,8 @@ class DiskThreads:
     async def run(self, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a blocking function in a thread and return its result.
 
-        If the caller is cancelled, this method first waits for `work`, which may use descriptors
-        that the caller closes, and must finish an fsync.
+        If the caller is cancelled, this method first waits until `work` has ended. Otherwise the
+        caller could close descriptors that `work` uses, or an fsync could remain unfinished.
         """
         job = _Job(functools.partial(work, *args, **kwargs))
         self._put(job)

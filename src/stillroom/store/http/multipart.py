@@ -88,7 +88,7 @@ class FilePart:
 
         Raises:
             MalformedBody: the body is invalid or incomplete, or has too many bytes in other parts.
-            InvalidUpload: there is no part named `file`, more than one, or one without a file name.
+            InvalidUpload: the number of parts named `file` is not 1, or that part has no file name.
             DigestMismatch: the part's `Repr-Digest` is invalid or contradicts that of the request.
         """
         async for piece in self._body:

@@ -116,7 +116,7 @@ def read_texts(raw: bytes, kind: type, *, has_foreign_names: bool = False) -> Te
     """Return the decoded texts of the parameters that the dataclass `kind` declares, by name.
 
     With `has_foreign_names`, names that are not valid UTF-8 are ignored like other unknown names.
-    The errors are those of `read_query`.
+    Raises the same exceptions as `read_query`.
     """
     parameters = parameters_of(kind)
     texts: Texts = {}
@@ -188,7 +188,7 @@ def or_null(**schema: object) -> Mapping[str, object]:
 
 
 def page_size(things: str, max_limit: int) -> Parameter:
-    """Return a parameter for the page size of a listing, described as a number of `things`."""
+    """Return a listing's page-size parameter. Its description calls the listed items `things`."""
 
     def parse(text: str) -> int:
         digits = text.lstrip("0")

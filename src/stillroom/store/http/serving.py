@@ -57,7 +57,7 @@ _MAX_DIGITS: Final = 19  # number of digits in 2**63, which exceeds every file o
 
 @dataclass(frozen=True, slots=True)
 class ImageAnswer:
-    """Response for an image. For GET, the body is `length` bytes from `start` of the image."""
+    """Response for an image. For GET, the body is `length` bytes of the image from `start` on."""
 
     status: int
     headers: list[tuple[str, str]]
@@ -81,7 +81,7 @@ def write_condition(fields: Fields) -> Condition:
 
 @contextlib.contextmanager
 def explain_failure(condition: Condition) -> Iterator[None]:
-    """Context manager: make the message of a `PreconditionFailed` name the header that failed."""
+    """Context manager: replace the message of `PreconditionFailed` by one that names the header."""
     try:
         yield
     except PreconditionFailed as error:

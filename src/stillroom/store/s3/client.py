@@ -65,7 +65,7 @@ class _TooLateError(Exception):
 
 
 class BucketClient:
-    """Client for one bucket, in one event loop. `is_r2` is True if it is at Cloudflare R2."""
+    """Client for one bucket, in one event loop. `is_r2` is True for Cloudflare R2."""
 
     def __init__(
         self, address: BucketAddress, signer: Signer, *, observer: CallObserver = unobserved
@@ -217,7 +217,7 @@ def _head(method: str, target: str, headers: Mapping[str, str]) -> bytes:
 
 
 def _without_secrets(call: Call, error: Exception) -> BucketError:
-    """Describe an error as text, since its traceback would keep up to 16 MiB of body alive."""
+    """Convert an error to text, since its traceback would keep up to 16 MiB of body in memory."""
     return BucketError(f"{call.operation}: {type(error).__name__} {error}".rstrip())
 
 

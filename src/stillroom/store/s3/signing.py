@@ -54,7 +54,7 @@ class Signer:
 
         Pass the path percent-encoded and the query unencoded. The request must contain the query
         as `encode_query` encodes it, because the signature covers that encoding. The names of
-        `headers` are lower-case, and their values stripped. `payload_sha256` is the SHA-256 of the
+        `headers` are lower-case; the values are stripped. `payload_sha256` is the SHA-256 of the
         body in hexadecimal; `now` is in UTC.
         """
         second = self._second(now)
@@ -110,8 +110,8 @@ class Signer:
 class _Second:
     """Values that all signatures in the same second share.
 
-    `mac` was started with the key, since copying it is faster than `hmac.digest`. `credential`,
-    `query` and `signed` begin the Authorization header, a presigned query and the signed text.
+    `mac` has the key but no data yet: copying it is faster than `hmac.digest`. The Authorization
+    header begins with `credential`, a presigned query with `query`, the signed text with `signed`.
     """
 
     number: int

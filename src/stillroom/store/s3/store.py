@@ -92,7 +92,7 @@ class S3ObjectStore:
         return None if response.status in _CONDITION_FAILED else response.body
 
     async def download(self, key: str) -> tuple[ObjectHead, BodyStream] | None:
-        """Open an object and its metadata with one request (GetObject)."""
+        """Open an object and read its metadata in one request (GetObject)."""
         call = Call("GetObject", "GET", key, expected=_MISSING, streams=True)
         response = await self._client.send(call)
         if response.rest is None:
@@ -251,8 +251,8 @@ class S3ObjectStore:
 
         The responses show whether the bucket exists, and whether the access key may read and write.
         The second request changes nothing, is free on R2, and creates no delete marker in a bucket
-        with versioning. Of its errors only a missing permission counts, since buckets respond to
-        such an abort in different ways.
+        with versioning. All its errors except a missing permission are ignored, since buckets
+        respond to such an abort in different ways.
         """
         call = Call("GetObject", "GET", _CHECKED_KEY, expected=_MISSING)
         await self._client.send(call, deadline=deadline)

@@ -40,7 +40,7 @@ def parsed_by(parse: Callable[[str], object]) -> BeforeValidator:
 def _check_origins(value: list[str]) -> list[str]:
     for origin in value:
         if origin != "*" and not _ORIGIN.fullmatch(origin):
-            raise ValueError("must be origins such as https://app.example.com, or *")
+            raise ValueError("must be * or origins such as https://app.example.com")
     return value
 
 
@@ -53,7 +53,7 @@ def _check_visible(value: str | SecretStr | None) -> str | SecretStr | None:
 
 def _check_url(value: str) -> str:
     if not _VISIBLE_TEXT.fullmatch(value):
-        raise ValueError("must be ASCII without blanks (an international name as xn--…)")
+        raise ValueError("must be ASCII without blanks (write an international name as xn--…)")
     try:
         parts = urlsplit(value)
         port = parts.port

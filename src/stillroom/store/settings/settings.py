@@ -40,9 +40,9 @@ _Section = TypeVar("_Section", bound="Settings")
 
 
 class Settings(Fields):
-    """Settings read from `STILLROOM_*` and `R2_*`. Arguments may be names of fields or variables.
+    """Settings of the core. Keyword arguments have the names of fields or of variables.
 
-    This class has the settings of the core. A feature declares its settings in a subclass.
+    The variables begin with `STILLROOM_` or `R2_`. A feature declares its settings in a subclass.
     An invalid value raises `ConfigurationError` when it is read. Properties that combine
     several settings also raise it if these settings contradict each other.
     """
@@ -63,8 +63,8 @@ class Settings(Fields):
         sets, names the folder of these files: docs/adr/0020.
 
         Raises:
-            ConfigurationError: settings are invalid or do not exist, or a variable looks like a
-                misspelled setting. The message explains each invalid setting in one sentence.
+            ConfigurationError: a value is invalid, `values` contains an unknown name, or a variable
+                looks like a misspelled setting. The message has one sentence for each problem.
         """
         if unknown := sorted(values.keys() - cls.model_fields.keys()):
             raise ConfigurationError(
@@ -90,7 +90,7 @@ class Settings(Fields):
         """Create settings from the names of fields or variables, and ignore the environment.
 
         Raises:
-            ConfigurationError: settings are invalid. Names that do not exist are ignored.
+            ConfigurationError: a value is invalid. Unknown names are ignored.
         """
         return cls._read((), {**values, _ISOLATED: True})
 
@@ -125,14 +125,14 @@ class Settings(Fields):
         return settings
 
     def section(self, kind: type[_Section]) -> _Section:
-        """Return these settings as the class in which a feature declares its settings."""
+        """Return these settings as an instance of `kind`, which declares a feature's settings."""
         if not isinstance(self, kind):
             raise TypeError(f"{type(self).__name__} has no {kind.__name__}: read AllSettings")
         return self
 
     @property
     def files(self) -> list[Path]:
-        """Files of the configuration that may be in the data directory. Sections add theirs."""
+        """Configuration files that may be in the data directory. Features add their own files."""
         return []
 
     @property
@@ -203,7 +203,7 @@ class Settings(Fields):
     def storage(self) -> DiskConfig | R2Config:
         """Configuration of the storage backend.
 
-        An incomplete bucket is an error, since using the disk would scatter images over two places.
+        An incomplete bucket configuration is an error: the disk is never used as a substitute.
         """
         if self._has_bucket:
             return self._bucket()
@@ -229,7 +229,7 @@ class Settings(Fields):
             )
         if urlsplit(self.r2_endpoint_url).path == f"/{self.r2_bucket_name}":
             raise ConfigurationError(
-                "R2_ENDPOINT_URL must not end with the bucket: R2_BUCKET_NAME names it"
+                "R2_ENDPOINT_URL must not end with the bucket's name: set it only in R2_BUCKET_NAME"
             )
         token = self.r2_session_token
         config = R2Config(
@@ -268,7 +268,7 @@ class Settings(Fields):
 
     @property
     def save_rules(self) -> SaveRules:
-        """Rules for every save."""
+        """Rules for every save: maximum size, and whether only images are accepted."""
         return SaveRules(max_bytes=self.max_upload_bytes, require_image=self.require_image)
 
 
@@ -287,7 +287,7 @@ _MUST: Final = {
 
 
 def _explained(fault: "ErrorDetails") -> str:
-    """Return the requirement that a value violates. Our own validators raise it as a message."""
+    """Return the requirement that a value violates. Custom validators define their own messages."""
     kind = fault["type"]
     said = _MUST.get(kind) or _MUST.get(kind.partition("_")[0])
     if said is None:

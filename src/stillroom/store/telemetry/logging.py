@@ -62,7 +62,7 @@ class JsonFormatter(logging.Formatter):
 def log_config(form: Literal["console", "json"], *, level: str, access_log: bool) -> dict[str, Any]:
     """Return a configuration for `logging.config.dictConfig`, which all processes use.
 
-    The access log does not depend on `level`: `debug`, `info`, `warning` or `error`.
+    `level` is `debug`, `info`, `warning` or `error`. It does not affect the access log.
     """
     return {
         "version": 1,
@@ -94,7 +94,7 @@ def log_access(
     """Write one line of the access log, if it is enabled (STILLROOM_ACCESS_LOG).
 
     `path` is the path as received, without the query, which may contain a signature. `began` is a
-    time of `time.perf_counter`. `received` and `sent` are body bytes.
+    time of `time.perf_counter`. `received` and `sent` are numbers of body bytes.
     """
     if not access_log.isEnabledFor(logging.INFO):
         return

@@ -64,13 +64,13 @@ def counter(name: str, meaning: str, *labels: str) -> Counter:
 def outcome_counter(
     name: str, meaning: str, label: str = "outcome"
 ) -> Callable[[str | None], None]:
-    """Create a counter, and return the function that counts an outcome; None is `unknown`."""
+    """Create a counter. Return a function that counts an outcome (None counts as `unknown`)."""
     outcomes = counter(name, meaning, label)
     return lambda outcome: outcomes.labels(outcome or "unknown").inc()
 
 
 def add_gauges(mode: Literal["livesum", "livemax", "mostrecent"], **meanings: str) -> None:
-    """Create gauges for `set_gauges`. `mode` combines the values of several workers."""
+    """Create gauges for `set_gauges`. `mode` defines how values of several workers are combined."""
     for name, meaning in meanings.items():
         _GAUGES[name] = Gauge(f"stillroom_{name}", meaning, multiprocess_mode=mode)
 
@@ -175,7 +175,7 @@ def end() -> None:
 
 
 def set_gauges(**numbers: float) -> None:
-    """Set gauges without labels, by their names without `stillroom_`."""
+    """Set gauges without labels. Arguments are their names without the prefix `stillroom_`."""
     for name, number in numbers.items():
         _GAUGES[name].set(number)
 

@@ -18,7 +18,7 @@ log = logging.getLogger("stillroom.server")
 
 
 class AllocatedDict(MmapedDict):
-    """Metrics file of one worker, kept in memory and not served if the disk is full."""
+    """Metrics file of one worker. If the disk is full, it is in memory and not in `/metrics`."""
 
     def __init__(self, filename: str, read_mode: bool = False) -> None:  # noqa: FBT001, FBT002  (as the library's)
         if not read_mode and not os.path.exists(filename):

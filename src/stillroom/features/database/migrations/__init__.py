@@ -18,7 +18,7 @@ _VERSIONS: Final = "alembic_version"
 def migrate(config: RowsConfig) -> tuple[str | None, str]:
     """Run missing migrations. If several processes call this, one runs them and the others wait.
 
-    Return the schema revisions before (None: there were no tables) and after the migration.
+    Return the schema revision before the migration (None if there were no tables) and after it.
 
     Raises:
         BackendUnavailable: the database is unreachable, or its schema is newer than this version.
@@ -41,15 +41,15 @@ def migrate(config: RowsConfig) -> tuple[str | None, str]:
         }
         if found is not None and found not in known:
             raise BackendUnavailable(
-                f"the tables of the media library have the version {found}, which a newer "
-                "Stillroom created: run that version or a later one"
+                f"the tables of the media library have schema version {found}, which a newer "
+                "Stillroom created: run that Stillroom version or a later one"
             )
         command.upgrade(alembic, "head")
         return found, HEAD
 
 
 def found(config: RowsConfig) -> str | None:
-    """Return the schema revision; None without tables. Raises the same exceptions as `migrate`."""
+    """Return the schema revision (None: no tables). Raises the same exceptions as `migrate`."""
     with migrating(config) as connection:
         return _revision(connection)
 

@@ -1,7 +1,7 @@
 """Header parser: reads format, size, duration and colour profile without decoding the pixels.
 
-Only the start of the file and the few positions that the header refers to are read. Pillow would
-read WebP and AVIF files completely, and pass them to decoders written in C.
+The parser reads only the start of the file and the few positions to which the header refers. Pillow
+would read WebP and AVIF files completely, and pass them to decoders written in C.
 
 The orientation of images (EXIF, `irot`) is not applied, and the EXIF colour space is ignored. The
 rotation of a video is applied, so that width and height are the same as in browsers.
@@ -87,7 +87,7 @@ class Probed:
         extension: File extension for the content, without a dot.
         width: Width in pixels: as stored for images, as displayed (rotated) for videos.
         color_profile: Name of the colour profile; None if the file has no profile or is a video.
-        duration: Seconds, to the microsecond; None for images and videos without a duration.
+        duration: Duration in seconds, rounded to microseconds; None if the file contains none.
         ai_mark: Label in the file that says whether an AI made it; None if it is unknown.
     """
 
@@ -153,7 +153,7 @@ class _Header(FileParts):
         self._image = image
 
     async def read_more(self, start: int, length: int) -> bytes:
-        """Read and return a part of the file. Raise `MoreNeeded` if the parts grow too large."""
+        """Read and return a part of the file. Raise `MoreNeeded` if a limit would be exceeded."""
         length = min(max(length, _READ_BYTES), self.size - start)
         if length > min(_MAX_READ_BYTES, _MAX_BYTES - self.held) or len(self._parts) > _MAX_READS:
             raise MoreNeeded(start, length)

@@ -1,1 +1,1 @@
-"""Database access of the media library: all SQL statements."""
+"""Database access of the media library. All of the library's SQL statements are in this package."""

@@ -1,6 +1,6 @@
-"""Table `media_failures`: work that has failed for good, and that an operator can retry or drop.
+"""Table `media_failures`: dead letters (failed jobs), which an operator can retry or drop.
 
-Another kind of dead letter needs an entry in `_RETRIES`, but no migration.
+A new kind of dead letter needs an entry in `_RETRIES`, but no migration.
 """
 
 import uuid
@@ -37,14 +37,14 @@ class DeadLetterRows(Rows):
         return [DeadLetter(**row._asdict()) for row in await self._read(statement)]
 
     async def retry(self, dead_letter_id: uuid.UUID) -> DeadLetter:
-        """Replace a dead letter with work that is due now, or raise `DeadLetterNotFound`."""
+        """Replace a dead letter with a job that is due now, or raise `DeadLetterNotFound`."""
         async with self._engine.writing() as connection:
             dead_letter = await self._remove(connection, dead_letter_id)
             await _RETRIES[dead_letter.kind](connection, dead_letter)
         return dead_letter
 
     async def drop(self, dead_letter_id: uuid.UUID) -> DeadLetter:
-        """Delete a dead letter, and keep its image. Raise `DeadLetterNotFound` if there is none."""
+        """Delete a dead letter, and keep its image. Raise `DeadLetterNotFound` if it is missing."""
         async with self._engine.writing() as connection:
             return await self._remove(connection, dead_letter_id)
 

@@ -56,14 +56,13 @@ class DeletionRows(Rows):
     async def claim(
         self, claim: uuid.UUID, *, limit: int, lease: timedelta, leaving: Collection[str] = ()
     ) -> ClaimedMarks:
-        """Claim due deletions, which can then no longer be cancelled. `claim` is a new id.
+        """Claim due deletions, which can then no longer be cancelled. `claim` is the claim's id.
 
         Deletions whose reason is in `leaving` are not claimed.
 
-        The same transaction deletes the rows of deleted resources. Before this transaction, an
-        ingest of identical bytes uses the deleted resource again. After it, the ingest creates a
-        new resource. Images that an ingest is recording without a copy are skipped; see
-        `require_unclaimed`.
+        The same transaction deletes the rows of deleted resources. Until then, an ingest of
+        identical bytes restores the deleted resource. Later ingests create a new resource. Images
+        that an ingest is recording without a copy are skipped; see `require_unclaimed`.
         """
         due = (
             sa.select(deletions)
@@ -110,7 +109,7 @@ class DeletionRows(Rows):
         )
 
     async def settle(self, claim: uuid.UUID, settlement: Settlement) -> None:
-        """Record the outcomes of claimed deletions, except those that were claimed again."""
+        """Record the outcomes of claimed deletions, unless another sweeper has claimed them."""
         ours = leases.is_ours(deletions, claim)
         async with self._engine.writing() as connection:
             if settlement.done:
@@ -179,7 +178,7 @@ class DeletionRows(Rows):
             await mark_saves(connection, [image], reason, due_at)
 
     async def mark_orphans(self, images: Sequence[StoredImage]) -> Sequence[StorageKey]:
-        """Schedule immediate deletion of those images to which no row refers. Return their keys."""
+        """Schedule immediate deletion of the images to which no row refers. Return their keys."""
         async with self._engine.writing() as connection:
             known = await known_keys(connection, [image.key for image in images])
             marked = [image for image in images if image.key not in known]
@@ -190,8 +189,8 @@ class DeletionRows(Rows):
 async def _remove_resources(connection: AsyncConnection, deleted: Sequence[uuid.UUID]) -> None:
     """Delete the rows of deleted resources.
 
-    Pending and failed deletions of these resources' source images get the reason `DELETED`, so that
-    a source is deleted even without a copy.
+    Pending and failed deletions of these resources' source images get the reason `DELETED`. The
+    sources are then deleted even if the library has no copy of them.
     """
     gone = resources.c.id.in_(deleted), resources.c.deleted_at.is_not(None)
     found = await connection.execute(sa.select(resources.c.content_hash).where(*gone))

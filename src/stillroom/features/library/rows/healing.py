@@ -25,7 +25,7 @@ class HealingRows(Rows):
     async def ask(
         self, ids: Collection[uuid.UUID] | None, *, after: uuid.UUID | None = None, limit: int
     ) -> list[uuid.UUID]:
-        """Queue jobs for a page of resources with missing metadata, and return their sorted ids.
+        """Queue jobs for a page of resources with missing metadata. Return the sorted resource ids.
 
         If `ids` is set, only these resources are queued. `after` is the previous page's last id.
         """
@@ -95,7 +95,7 @@ class HealingRows(Rows):
     async def end(
         self, job: HealingJob, *, until: datetime, put_off: tuple[int, datetime] | None
     ) -> None:
-        """Delete a claimed job, unless it was claimed or queued again in the meantime.
+        """Delete a claimed job, unless it was claimed or queued again after this claim.
 
         If `put_off` is set, keep the job, and store its new number of attempts and due time.
         """

@@ -53,11 +53,11 @@ class IntentRows(Rows):
         await self._execute(statement)
 
     async def remove(self, media_key: StorageKey) -> None:
-        """Delete an intent. Call this only if its copy was certainly not written."""
+        """Delete an intent. Call this only if it is certain that the copy was not written."""
         await self._execute(sa.delete(intents).where(_is_held(media_key)))
 
     async def claim(self, *, limit: int, lease: timedelta) -> ClaimedIntents:
-        """Claim intents of crashed ingests, so that the ingests can no longer use their copies.
+        """Claim intents whose lease has expired. Their ingests can then no longer use the copies.
 
         An intent whose key is used by a resource is obsolete, and is deleted.
         """
@@ -86,7 +86,7 @@ class IntentRows(Rows):
         return ClaimedIntents(claimed, [key for key in keys if key in in_use], until)
 
     async def end(self, keys: Sequence[StorageKey], *, until: datetime) -> None:
-        """Delete claimed intents whose copies are deleted, unless they were claimed again."""
+        """Delete intents whose copies were deleted, unless another sweeper has claimed them."""
         ours = intents.c.media_key.in_(keys), intents.c.sweeping, _lease_end == until
         await self._execute(sa.delete(intents).where(*ours))
 

@@ -26,9 +26,10 @@ from stillroom.store.values import StoredImage
 
 
 async def write_mark(connection: AsyncConnection, mark: Mark | None) -> None:
-    """Insert a pending deletion. If the version already has one, its due time does not change.
+    """Insert `mark` as a pending deletion.
 
-    If the new reason is `RELOCATED`, the existing row gets the reason and the hash of `mark`.
+    If one exists for the same version, its due time is kept; if `mark.reason` is `RELOCATED`, its
+    reason and hash are replaced with those of `mark`.
     """
     if mark is None:
         return
@@ -54,10 +55,10 @@ async def write_mark(connection: AsyncConnection, mark: Mark | None) -> None:
 async def mark_saves(
     connection: AsyncConnection, images: Sequence[StoredImage], reason: str, due_at: datetime
 ) -> set[StorageKey]:
-    """Insert pending deletions. If an image already has one, the earlier due time counts.
+    """Insert pending deletions. If an image already has one, the earlier due time is used.
 
-    Pending deletions of ingested sources (`RELOCATED`) are not changed, nor those that a sweeper
-    has attempted or claimed. Return the keys of the images whose deletion was added or changed.
+    Existing deletions of ingested sources (`RELOCATED`) are not changed. Neither are deletions that
+    a sweeper has attempted or claimed. Return the keys of images with a new or changed deletion.
     """
     if not images:
         return set()
@@ -118,7 +119,7 @@ async def bury_mark(connection: AsyncConnection, mark: DueMark, error: str) -> N
 
 
 async def restore_mark(connection: AsyncConnection, dead_letter: DeadLetter) -> None:
-    """Insert a failed deletion as pending and due now, unless the version already has one."""
+    """Insert a pending deletion for a dead letter, due now, unless the version has one."""
     payload, sha256 = dead_letter.payload, dead_letter.payload["content_hash"]
     insert = insert_into(connection, deletions).values(
         id=dead_letter.id,

@@ -19,7 +19,7 @@ from stillroom.paths import StorageKey
 
 
 class MediaRepository(Rows):
-    """Access to all database rows of one library."""
+    """Database rows of one library: one attribute for each table."""
 
     def __init__(self, engine: RowsEngine) -> None:
         super().__init__(engine)
@@ -31,7 +31,7 @@ class MediaRepository(Rows):
         self.dead_letters = DeadLetterRows(engine)
 
     async def unknown_keys(self, keys: Sequence[StorageKey]) -> Sequence[StorageKey]:
-        """Return the keys to which no row in the database refers."""
+        """Return the members of `keys` to which no database row refers."""
         async with self._engine.reading() as connection:
             known = await known_keys(connection, keys)
         return [key for key in keys if key not in known]

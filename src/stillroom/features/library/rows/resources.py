@@ -94,7 +94,7 @@ class ResourceRows(Rows):
         """Insert a resource, delete its ingest intent and mark the source for deletion, atomically.
 
         Return False, without any change, if another resource has the same bytes. `source` is the
-        pending deletion of the source if the library has a copy.
+        pending deletion of the source; it is None if the library has no copy.
 
         Raises:
             IntentLost: a sweeper has claimed the intent. Nothing is changed.
@@ -130,7 +130,7 @@ class ResourceRows(Rows):
         """Keep a resource whose bytes were ingested again, and cancel its pending deletion.
 
         The copy's intent is kept until its lease expires. Another ingest of the same bytes may
-        still be copying, and needs the intent if the resource is deleted in the meantime.
+        still be copying, and needs the intent if the resource is deleted before the copy is used.
 
         Args:
             known: The resource, read before the file at `storage_key` was checked.
@@ -194,7 +194,7 @@ class ResourceRows(Rows):
         """Set fields of a resource, after calling `check` with the resource.
 
         With `only_unset`, only fields that are null are set. The UPDATE statement checks this, so
-        that the first of several concurrent changes counts. If `check` raises an error, or if there
+        that concurrent changes never overwrite each other. If `check` raises an error, or if there
         is no such resource (`ResourceNotFound`), nothing is changed.
         """
         values = change.values

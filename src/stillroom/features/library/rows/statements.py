@@ -2,7 +2,7 @@
 
 Each public method in this package is a transaction. All transactions lock rows in the same order
 (docs/adr/0012): pending deletions, resources, tags, healing jobs, intents, search index. The
-statement that writes also checks its preconditions, so that only one of two processes succeeds.
+statement that writes also checks the preconditions: only one of two conflicting writes succeeds.
 """
 
 import json
@@ -100,19 +100,19 @@ async def await_healing(connection: AsyncConnection, resource: MediaResource) ->
 async def keys_with_resource(
     connection: AsyncConnection, keys: Sequence[StorageKey]
 ) -> set[StorageKey]:
-    """Return the keys at which a resource has its file."""
+    """Return the members of `keys` at which a resource has its file."""
     return await _known_in(connection, keys, resources.c.storage_key)
 
 
 async def keys_with_intent(
     connection: AsyncConnection, keys: Sequence[StorageKey]
 ) -> set[StorageKey]:
-    """Return the keys at which an ingest intent announces a copy."""
+    """Return the members of `keys` for which an ingest intent announces a copy."""
     return await _known_in(connection, keys, intents.c.media_key)
 
 
 async def known_keys(connection: AsyncConnection, keys: Sequence[StorageKey]) -> set[StorageKey]:
-    """Return the keys to which a row in any table refers."""
+    """Return the members of `keys` to which a row in any table refers."""
     tables = (resources.c.storage_key, deletions.c.storage_key, failed_deletions.c.storage_key)
     return await _known_in(connection, keys, intents.c.media_key, *tables)
 

@@ -1,4 +1,4 @@
-"""Tables of the media library. The migrations create them; a test compares both."""
+"""Tables of the media library. A test checks that the migrations create the same tables."""
 
 from typing import Final
 

@@ -44,7 +44,7 @@ class TagRows(Rows):
     async def of_images(
         self, images: Sequence[StoredImage], names: Collection[str]
     ) -> dict[StorageKey, frozenset[str]]:
-        """Return the tags of images in the library, by image key. Only tags in `names` count.
+        """Return the tags in `names` that images have in the library, by image key.
 
         An image has the tags of a resource with the same hash or key. If the image's hash is
         unknown, it also has the tags of a resource that was ingested from its key.
@@ -70,7 +70,7 @@ class TagRows(Rows):
         return {key: tags_of_image for key, tags_of_image in by_image.items() if tags_of_image}
 
     async def are_below(self, prefix: str, names: Collection[str]) -> bool:
-        """Return whether a resource ingested from a key with this prefix has a tag in `names`."""
+        """True if a resource has a tag in `names` and a source or storage key with this prefix."""
         keys = (resources.c.source_key, resources.c.storage_key)
         starts = [sa.func.substr(sa.type_coerce(key, sa.String), 1, len(prefix)) for key in keys]
         statement = _select_tagged(names).where(sa.or_(*(start == prefix for start in starts)))
@@ -95,7 +95,7 @@ async def change_tags(
     resource_id: uuid.UUID,
     replace: Callable[[frozenset[str]], frozenset[str]],
 ) -> frozenset[str]:
-    """Replace a resource's tags with `replace(tags)`. The transaction must have locked its row."""
+    """Replace a resource's tags with `replace(tags)`. The caller must have locked the resource."""
     own = tags.c.resource_id == resource_id
     before = frozenset((await connection.execute(sa.select(tags.c.tag).where(own))).scalars())
     after = replace(before)

@@ -61,7 +61,7 @@ class TransferOutcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class TransferredRow:
-    """Outcome of transferring one resource. For `OTHER`, `other` is the other resource's id."""
+    """Result of a transfer. For `OTHER`, `other` is the id of the resource with the same bytes."""
 
     outcome: TransferOutcome
     other: uuid.UUID | None = None
@@ -77,8 +77,8 @@ class RowTransfer(Rows):
     ) -> Sequence[TransferredRow]:
         """Insert resources from another library, or update resources transferred earlier.
 
-        The files of `incoming` were found in this library's storage. `marked` are the versions of
-        these files that had a pending deletion before the check. A dry run changes nothing.
+        The caller has found the files of `incoming` in this library's storage. The versions in
+        `marked` had a pending deletion before that search. A dry run changes nothing.
         """
         keys = sorted({resource.storage_key for resource in incoming}, key=lambda key: key.text)
         ids = [resource.id for resource in incoming]
@@ -136,14 +136,14 @@ class RowTransfer(Rows):
             yield [row._asdict() for row in rows]
 
     async def saves(self, queue: Queue, keys: Sequence[StorageKey]) -> Saves:
-        """Return the image versions at these keys to which `queue` refers."""
+        """Return the image versions at these keys that are named in rows of `queue`."""
         async with self._engine.reading() as connection:
             return await _saves(connection, queue, keys)
 
     async def remember(self, queue: Queue, incoming: Sequence[QueueRow]) -> int:
         """Insert pending deletions or dead letters from another library.
 
-        Resources deleted in that library become deleted here, too. Return the number of new rows.
+        Resources whose deletion is inserted are marked as deleted. Return the number of new rows.
         """
         keys = [row["storage_key"] for row in incoming]
         table = deletions if queue is deletions else dead_letters
@@ -180,7 +180,7 @@ class RowTransfer(Rows):
         return len(fresh)
 
     async def forget(self, queue: Queue, ids: Sequence[uuid.UUID]) -> int:
-        """Delete rows that were transferred earlier, except claimed rows. Return their number."""
+        """Delete transferred rows, except rows that a sweeper has claimed. Return their number."""
         statement = sa.delete(dead_letters).where(dead_letters.c.id.in_(ids))
         if queue is deletions:
             statement = sa.delete(deletions).where(
@@ -213,7 +213,7 @@ async def _saves(
     *conditions: sa.ColumnElement[bool],
     locked: bool = False,
 ) -> Saves:
-    """Return the image versions at these keys to which rows of a queue refer.
+    """Return the image versions at these keys that are named in rows of `queue`.
 
     If `locked` is True, no sweeper can claim these rows until the transaction ends.
     """

@@ -23,7 +23,7 @@ def describe(connection: sa.Connection, rows: Collection[Row]) -> None:
 
 
 def reword(connection: sa.Connection, keys: Iterable[StorageKey]) -> None:
-    """Write changed captions, alt texts and tags of the images `keys` to the search index.
+    """Write changed captions, alt texts and tags of the images at `keys` to the search index.
 
     Make this the last step of a transaction: it may wait until other transactions on the index end.
     """

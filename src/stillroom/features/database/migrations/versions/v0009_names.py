@@ -1,4 +1,4 @@
-"""Rebuild of the search index, to include phrases in the names of models and LoRAs."""
+"""Rebuild of the search index, so that phrases also match the names of models and LoRAs."""
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""Rebuild of the search index, to include file names, joined model names and library texts."""
+"""Rebuild of the search index, to add file names, library texts and model names as single words."""
 
 from typing import Final
 
@@ -10,7 +10,7 @@ down_revision: Final = "0009"
 
 
 def upgrade() -> None:
-    """Empty the search index. A background scan rebuilds it from the images at once."""
+    """Empty the search index. A background scan then immediately rebuilds it from the images."""
     op.execute("DELETE FROM search_images")
     if op.get_bind().dialect.name == "sqlite":
         op.execute("DELETE FROM search_words")

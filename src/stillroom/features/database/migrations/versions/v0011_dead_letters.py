@@ -1,8 +1,8 @@
-"""Table for dead letters of every kind, which replaces the table of failed deletions.
+"""Table for all dead letters (failed jobs), which replaces the table of failed deletions.
 
 The former table stays, because servers of the older version may still run during an upgrade. They
-read it to exclude images with a failed deletion from expiry. Triggers therefore apply each
-insertion and deletion in one of the tables to the other.
+read the former table to find images with a failed deletion, which never expire. Triggers therefore
+apply each insertion and deletion in one of the tables to the other one.
 """
 
 from typing import Final
