@@ -210,7 +210,7 @@ def assemble(
     """
     proxy_key = settings.section(SpeedSettings).proxy_key  # invalid settings open nothing
     off = features_off(features)
-    keys, tokens = None, None
+    keys = tokens = None
     secrets, made_secret = signing_secrets(settings.secret)
     if authorize is None:
         keys = open_keys(settings.keys)

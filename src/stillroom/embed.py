@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from fastapi import APIRouter, Request
 
-from stillroom.assembly import assemble, described
+from stillroom.assembly import Parts, assemble, described
 from stillroom.client import AsyncImageStore
 from stillroom.errors import ConfigurationError
 from stillroom.in_process import InProcessImageStore
@@ -88,9 +88,8 @@ class Stillroom:
             images_url=public_url.rstrip("/") if public_url else None,
             features=features,
         )
-        off = parts.store.off
         if gallery and "gallery" not in parts.store.features:
-            reason = off.get("gallery", "it is not part of this installation")
+            reason = parts.store.off.get("gallery", "it is not part of this installation")
             raise ConfigurationError(
                 f"gallery=True needs the feature 'gallery', which is off: {reason}"
             )
@@ -107,11 +106,7 @@ class Stillroom:
                 self.router.include_router(pages)
             for pages in feature.api_pages(is_embedded=True) if self._has_sign_in else ():
                 self.router.include_router(pages)
-        log.info("storage: %s", parts.storage.description)
-        told = [described(off)] if off and features is None else []
-        warnings = [line for feature in parts.features for line in feature.warnings()]
-        for line in (*resolved.warnings(), *warnings, *told):
-            log.warning("%s", line)
+        _log_start(parts, are_all_wanted=features is None)
 
     @property
     def media(self) -> "MediaResourceService":
@@ -182,6 +177,14 @@ def create_router(
         features=features,
         **settings,
     ).router
+
+
+def _log_start(parts: Parts, *, are_all_wanted: bool) -> None:
+    log.info("storage: %s", parts.storage.description)
+    warnings = [line for feature in parts.features for line in feature.warnings()]
+    off = [described(parts.store.off)] if parts.store.off and are_all_wanted else []
+    for line in (*parts.settings.warnings(), *warnings, *off):
+        log.warning("%s", line)
 
 
 def _first_save_check(
