@@ -10,6 +10,8 @@ import pytest
 pytestmark = pytest.mark.slow
 
 TESTS = Path(__file__).parents[1]
+WITHOUT_PLUGINS = "-p no:schemathesis -p no:hypothesispytest -p no:anyio"
+"""Importing these takes three quarters of a run, and there are up to four of them for each test."""
 FAILS = """
 from pathlib import Path
 import pytest
@@ -23,7 +25,7 @@ def test_it(name):
 
 
 def run(folder: Path, *options: str, names: str, failures: int) -> subprocess.CompletedProcess[str]:
-    (folder / "pytest.ini").write_text("[pytest]\n")
+    (folder / "pytest.ini").write_text(f"[pytest]\naddopts = {WITHOUT_PLUGINS}\n")
     (folder / "test_by_chance.py").write_text(FAILS.format(names=list(names), failures=failures))
     return subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "repeating", *options],
