@@ -3,7 +3,6 @@
 from typing import Final
 
 from stillroom import errors
-from stillroom.client import ServerUnreachable
 from stillroom.errors import StillroomError
 
 FAILED: Final = 1
@@ -33,13 +32,15 @@ _HINTS: Final[dict[type[StillroomError], str]] = {
     errors.RunNotFound: "`stillroom runs ls` shows what there is",
     errors.RunConflict: "`stillroom runs show` shows what there is",
     errors.ResourceNotFound: "`stillroom media ls` shows what there is",
-    ServerUnreachable: "Is the server running? Check --url or STILLROOM_URL. "
-    "Run the same command again to resume.",
     errors.BackendUnavailable: "run the same command again to resume",
     errors.StorageFull: "free some space, then run the same command again",
     errors.PathConflict: "choose another path, or delete what is in the way",
     errors.TooLarge: "raise STILLROOM_MAX_UPLOAD_BYTES of the server",
 }
+
+_UNREACHABLE_HINT: Final = (
+    "Is the server running? Check --url or STILLROOM_URL. Run the same command again to resume."
+)
 
 
 def code_of(error: Exception) -> int:
@@ -50,5 +51,10 @@ def code_of(error: Exception) -> int:
 
 def hint_of(error: BaseException | None) -> str:
     """Return a hint on how to fix an error, in brackets, or an empty string if there is none."""
+    if isinstance(error, errors.BackendUnavailable):
+        from stillroom.client import ServerUnreachable  # the server starts without the SDK
+
+        if isinstance(error, ServerUnreachable):
+            return f" ({_UNREACHABLE_HINT})"
     found = [hint for kind, hint in _HINTS.items() if isinstance(error, kind)]
     return f" ({found[0]})" if found else ""

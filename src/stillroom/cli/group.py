@@ -1,7 +1,9 @@
 """Command groups whose help is not truncated, and readable messages for invalid options."""
 
+import importlib
 import os
 import sys
+from collections.abc import Iterator, Mapping, MutableMapping
 from typing import Any, Final
 
 import click
@@ -11,6 +13,39 @@ _WHOLE: Final = 1000
 
 _PRINTING: Final = ("cat", "du", "ls", "plan", "search", "show", "url")
 """Commands that only print. They succeed even if the program that reads the output exits early."""
+
+
+class LazyCommands(MutableMapping[str, click.Command]):
+    """Commands of a group, each of which is imported when it is first accessed."""
+
+    def __init__(self, modules: Mapping[str, str]) -> None:
+        """Prepare the commands. `modules` maps the name of each to the module that contains it."""
+        self._modules = modules
+        self._commands: dict[str, click.Command | None] = dict.fromkeys(modules)
+
+    def __getitem__(self, name: str) -> click.Command:
+        """Return a command, after importing its module if necessary."""
+        command = self._commands[name]
+        if command is None:
+            command = getattr(importlib.import_module(self._modules[name]), name)
+            self._commands[name] = command
+        return command
+
+    def __setitem__(self, name: str, command: click.Command) -> None:
+        """Add a command."""
+        self._commands[name] = command
+
+    def __delitem__(self, name: str) -> None:
+        """Remove a command."""
+        del self._commands[name]
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the names, without importing anything."""
+        return iter(self._commands)
+
+    def __len__(self) -> int:
+        """Return the number of commands."""
+        return len(self._commands)
 
 
 class Group(click.Group):

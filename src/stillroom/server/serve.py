@@ -20,7 +20,11 @@ from uvicorn.config import STARTUP_FAILURE
 from stillroom import __version__
 from stillroom.app import check_settings, create_app
 from stillroom.errors import ConfigurationError
-from stillroom.server.allocator import freeze_startup_objects, keep_freed_memory
+from stillroom.server.allocator import (
+    freeze_startup_objects,
+    keep_freed_memory,
+    pause_garbage_collection,
+)
 from stillroom.server.descriptors import bounds_of
 from stillroom.server.supervisor import Supervisor
 from stillroom.speed.connections import ConnectionFactory
@@ -144,6 +148,7 @@ def _shared_metrics() -> Iterator[None]:
 def _create_app_or_exit(settings: Settings, starter_pid: int) -> "FastAPI":
     if os.getpid() != starter_pid:
         _stop_with_parent(starter_pid)
+    pause_garbage_collection()
     sys.setswitchinterval(_SWITCH_S)
     keep_freed_memory()
     try:
