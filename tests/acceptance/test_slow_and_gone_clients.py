@@ -262,20 +262,6 @@ def test_uploads_that_are_refused_and_reset_leave_the_clock_alone(tmp_path: Path
         assert "Traceback" not in server.logged()
 
 
-def test_a_body_that_comes_too_slowly_is_given_up(tmp_path: Path) -> None:
-    with running(tmp_path, min_body_bytes_per_second="1000000") as server:
-        head = upload_head(server, "slow.bin", len(BODY))
-        with socket.create_connection(("127.0.0.1", server.port), timeout=60) as connection:
-            connection.sendall(head + BODY[:1000])
-            answer = b""
-            while piece := connection.recv(65_536):
-                answer += piece
-        assert parsed(answer).status == 408
-        assert not list((server.data / ".stillroom/staging").iterdir())
-        with server.client() as client:
-            assert client.get(IMAGES).json() == []
-
-
 def test_a_draining_server_finishes_an_upload_that_has_begun(tmp_path: Path) -> None:
     with running(tmp_path) as server:
         head = upload_head(server, "last.bin", len(BODY), "Expect: 100-continue")
