@@ -2,7 +2,6 @@
 
 import concurrent.futures
 import contextlib
-import itertools
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -201,14 +200,15 @@ def test_a_secret_is_changed_without_a_gap(tmp_path: Path) -> None:
         {"jwt_secret": new},
     ]
     data = tmp_path / "data"
-    for number, (before, after) in enumerate(itertools.pairwise(steps)):
-        folder = tmp_path / str(number)
-        (folder / "after").mkdir(parents=True)
-        with (
-            running(folder, data=data, **before) as one,
-            running(folder / "after", data=data, **after) as other,
-        ):
+    with contextlib.ExitStack() as stack:
+        one = stack.enter_context(running(tmp_path, data=data, **steps[0]))
+        for number, after in enumerate(steps[1:]):
+            folder = tmp_path / str(number)
+            folder.mkdir()
+            other = stack.enter_context(running(folder, data=data, **after))
             for server in (one, other):
                 assert ask(server, other.token()) == 200
                 if number < 2:  # the last step drops what the old secret has signed
                     assert ask(server, one.token()) == 200
+            one.stop()
+            one = other
