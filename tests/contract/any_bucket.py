@@ -1,11 +1,14 @@
-"""The contract against a bucket of yours: `pytest tests/contract/any_bucket.py`, with `R2_` set.
+"""The contract against a bucket of yours: `ANY_BUCKET=FILE pytest tests/contract/any_bucket.py`.
 
-Not collected with the others, since it needs one. The bucket must be empty, and is so afterwards.
-docs/buckets.md has what it said of those that were tried.
+FILE has the `R2_` variables of the bucket as `NAME=value` lines: the tests ignore those of the
+environment. Not collected with the other tests. The bucket must be empty, and is so afterwards.
+docs/buckets.md has the results for the buckets that were tried.
 """
 
 import contextlib
+import os
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
@@ -18,12 +21,12 @@ from stillroom.store.choose import R2Config, open_storage
 from stillroom.store.port import ImageStorage
 from stillroom.store.values import ListQuery
 
-EVERYTHING = ListQuery(KeyPrefix(""), limit=1000)
+EVERYTHING = ListQuery(KeyPrefix(""), limit=1000, reserved=True)
 
 
 def config() -> R2Config:
-    found = AllSettings.read().storage
-    assert isinstance(found, R2Config), "set the R2_ variables of a bucket"
+    found = AllSettings.read_file(Path(os.environ["ANY_BUCKET"])).storage
+    assert isinstance(found, R2Config), "the file must have the R2_ variables of a bucket"
     return found
 
 
