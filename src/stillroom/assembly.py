@@ -37,6 +37,8 @@ _JOBS_STOP_WITHIN_S: Final = 5.0
 """Seconds that background jobs may continue after the last response. Deletions take milliseconds,
 and may be interrupted safely."""
 
+_NOT_HERE: Final = "it is not part of this installation"
+
 
 @dataclass(frozen=True, slots=True)
 class FeatureLine:
@@ -112,9 +114,16 @@ def features_off(chosen: Collection[str] | None = None) -> Mapping[str, str]:
     return off
 
 
+def reason_off(name: str, chosen: Collection[str] | None = None) -> str | None:
+    """Return the reason for which a feature is off, or None. See `features_off` for `chosen`."""
+    if name not in {line.name for line in FEATURES}:
+        return _NOT_HERE
+    return features_off(chosen).get(name)
+
+
 def _lacking(need: str, off: Mapping[str, str]) -> str:
     """Return the reason and the remedy of a feature that needs `need`, which is off."""
-    reason = off.get(need, "it is not part of this installation")
+    reason = off.get(need, _NOT_HERE)
     return f"it needs {need!r}, which is off: {reason.rpartition('which is off: ')[2]}"
 
 

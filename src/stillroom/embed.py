@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from fastapi import APIRouter, Request
 
-from stillroom.assembly import Parts, assemble, described
+from stillroom.assembly import Parts, assemble, described, reason_off
 from stillroom.client import AsyncImageStore
 from stillroom.errors import ConfigurationError
 from stillroom.in_process import InProcessImageStore
@@ -80,6 +80,10 @@ class Stillroom:
         Raises:
             ConfigurationError: the settings are invalid or do not work together.
         """
+        if gallery and (reason := reason_off("gallery", features)):
+            raise ConfigurationError(
+                f"gallery=True needs the feature 'gallery', which is off: {reason}"
+            )
         bucket = {name.lower(): "" for name in BUCKET} if storage == "disk" else {}
         resolved = AllSettings.read(**{"data_dir": data_dir, **bucket, **settings})
         parts = assemble(
@@ -88,11 +92,6 @@ class Stillroom:
             images_url=public_url.rstrip("/") if public_url else None,
             features=features,
         )
-        if gallery and "gallery" not in parts.store.features:
-            reason = parts.store.off.get("gallery", "it is not part of this installation")
-            raise ConfigurationError(
-                f"gallery=True needs the feature 'gallery', which is off: {reason}"
-            )
         self._parts = parts
         self._running = 0
         self.images = InProcessImageStore(parts)

@@ -193,8 +193,8 @@ def open_images(server: Server) -> list[str]:
 
 
 def test_a_body_that_comes_too_slowly_is_408_and_leaves_nothing(tmp_path: Path) -> None:
-    with running(tmp_path) as server:
-        begun = upload_head(server, "slow.bin", 10 * MIB) + BEGIN + bytes(1000)
+    with running(tmp_path, min_body_bytes_per_second="1000000") as server:  # 1,000 is the default
+        begun = upload_head(server, "slow.bin", 10 * MIB) + BEGIN + bytes(100_000)
         with connect(server) as connection:
             connection.settimeout(60)
             connection.sendall(begun)

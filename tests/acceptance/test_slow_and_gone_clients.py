@@ -97,16 +97,24 @@ def test_a_slow_download_goes_on_without_a_descriptor_and_the_log_says_so(tmp_pa
 def download_without_descriptors(server: Server) -> socket.socket:
     """Begin a slow download that finds one free descriptor in the server, that of the image.
 
-    Jobs in the background close files at any time: then a descriptor was left, and it begins again.
+    Jobs in the background open and close files at any time. If one took the last descriptor, the
+    image is refused. If one returned a descriptor, two are left. In both cases it begins again.
     """
     folder = Path(f"/proc/{server.pid}/fd")
     limits = resource.prlimit(server.pid, resource.RLIMIT_NOFILE)
 
     def ended() -> str:
+        with contextlib.suppress(BlockingIOError):
+            begin = connection.recv(12, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+            if not begin.endswith(b" 200"):
+                return "refused"
         if "to wait for a slow client (Too many open files)" in server.logged():
             return "logged"
+        return "duplicated" if sockets_twice() else ""
+
+    def sockets_twice() -> bool:
         sockets = [link for link in map(link_of, folder.iterdir()) if link.startswith("socket:")]
-        return "duplicated" if len(sockets) > len(set(sockets)) else ""
+        return len(sockets) > len(set(sockets))
 
     for _ in range(20):
         connection = socket.socket()
@@ -126,7 +134,7 @@ def download_without_descriptors(server: Server) -> socket.socket:
             return connection
         resource.prlimit(server.pid, resource.RLIMIT_NOFILE, limits)
         connection.close()
-        until(lambda: not ended())
+        until(lambda: not sockets_twice())
     pytest.fail("a descriptor was left each time")
 
 

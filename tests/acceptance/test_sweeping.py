@@ -344,7 +344,7 @@ def test_a_ttl_that_is_none_stops_the_start(tmp_path: Path, value: str) -> None:
     refused = ran(tmp_path, ("serve",), variables)
 
     assert refused.code == 2
-    assert "STILLROOM_COMPUTE_TTL must be a duration such as" in refused.err
+    assert "STILLROOM_COMPUTE_TTL must be `off`, or a duration such as" in refused.err
 
 
 def expired_by_now(server: Server, key: str) -> bool:

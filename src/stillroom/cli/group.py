@@ -73,9 +73,9 @@ class Group(click.Group):
 
 
 def explained(error: click.ClickException) -> click.ClickException:
-    """Return an error with a readable message if an option has an invalid value.
+    """Return `error` with a readable message if it is about an invalid value of an option.
 
-    Other errors are returned unchanged.
+    Any other error is returned unchanged.
     """
     if not isinstance(error, click.BadParameter) or isinstance(error, click.MissingParameter):
         return error

@@ -164,10 +164,11 @@ class SearchRows(Rows):
         steps, until the page is full:
 
         1. Scan the next `_NEAR` rows by age.
-        2. Search a range that should contain two pages of results: a number of rows by age for a
-           common phrase, else a time span by words, because counting rows would be too slow.
-        3. Search all rows: by age if the phrase is common and step 2 found more than twice as many
-           results as step 1, otherwise by words.
+        2. Search a range that should contain two pages of results. For a common phrase, this is a
+           number of rows, scanned by age. For a rare one, it is a time span, searched with the word
+           index, since counting its rows would be too slow.
+        3. Search all rows. If the phrase is common and step 2 found more than twice as many results
+           as step 1, they are scanned by age, otherwise searched with the word index.
         """
         asked = self._build_select(query)
         if self._engine.is_sqlite or query.by_path or not has_phrase(query):

@@ -38,7 +38,7 @@ def off_router(prefix: str, name: str, reason: str, authorize: Authorize) -> API
 
 @dataclass(frozen=True, slots=True)
 class OffHook:
-    """Hook that refuses headers of saves and parameters of reads that need a missing feature."""
+    """Hook that refuses the save headers and read parameters of a feature that is off."""
 
     @dataclass(frozen=True)
     class _NoParameters:
