@@ -92,6 +92,7 @@ class Fuzzer:
         self._graphs: list[tuple[str, Any]] = [
             *(("prompt", made("a fox", "blurry", 7)) for made in GRAPHS.values()),
         ]
+        self._may_repeat = True
         self.violations: list[tuple[str, bytes]] = []
 
     def run(self) -> Iterator[int]:
@@ -188,6 +189,7 @@ class Fuzzer:
     def _graph(self) -> tuple[str, Any]:
         name, graph = self._chance.choice(self._graphs)
         for _ in range(self._chance.choice((1, 2, 4))):
+            self._may_repeat = True
             other = self._other(graph)
             if len(json.dumps(other)) > _MOST_BYTES:  # it grows by repeating parts of itself
                 break
@@ -199,7 +201,8 @@ class Fuzzer:
         if isinstance(value, dict | list) and value and chance.random() < 0.85:
             key = chance.choice(list(value) if isinstance(value, dict) else range(len(value)))
             copy: Any = value.copy()
-            if chance.random() < 0.2:
+            if self._may_repeat and chance.random() < 0.2:
+                self._may_repeat = False  # repeated parts of repeated parts would fill the memory
                 for number in range(chance.choice((1, 5, 30))):
                     if isinstance(copy, list):
                         copy.append(self._other(value[key]))
