@@ -115,14 +115,14 @@ def features_off(chosen: Collection[str] | None = None) -> Mapping[str, str]:
 
 
 def reason_off(name: str, chosen: Collection[str] | None = None) -> str | None:
-    """Return the reason for which a feature is off, or None. See `features_off` for `chosen`."""
+    """Return why a feature is off, or None if it is on. See `features_off` for `chosen`."""
     if name not in {line.name for line in FEATURES}:
         return _NOT_HERE
     return features_off(chosen).get(name)
 
 
 def _lacking(need: str, off: Mapping[str, str]) -> str:
-    """Return the reason and the remedy of a feature that needs `need`, which is off."""
+    """Return the reason and the remedy for a feature that is off because `need` is off."""
     reason = off.get(need, _NOT_HERE)
     return f"it needs {need!r}, which is off: {reason.rpartition('which is off: ')[2]}"
 
@@ -140,7 +140,7 @@ class Parts:
         keys: Keys that verify tokens; None if the host application provides `authorize`.
         tokens: Cache of verified tokens, for the fast path; None if `keys` is None.
         images_url: Beginning of the public URLs of images (at the CDN, if any).
-        proxy_key: Secret that authenticates a proxy which sends images itself; None if disabled.
+        proxy_key: Secret that authenticates a proxy that sends images itself; None if disabled.
         made_secret: Whether the token secret has just been generated.
     """
 
@@ -186,7 +186,7 @@ class Parts:
 
     @contextlib.asynccontextmanager
     async def indexing(self, *, stop_within_s: float) -> AsyncIterator[None]:
-        """Context manager for processes without a server: index changes made in the block."""
+        """Context manager that indexes changes made in the block, in processes without a server."""
         async with contextlib.AsyncExitStack() as stack:
             for feature in self.features:
                 await stack.enter_async_context(feature.indexing(stop_within_s=stop_within_s))

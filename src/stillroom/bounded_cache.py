@@ -27,9 +27,9 @@ class CacheEntry(Generic[_V]):
 class BoundedCache(Generic[_K, _V]):
     """A cache of limited size that keeps the entries that are used repeatedly.
 
-    The oldest entry is evicted, unless it was used since it was last considered: then it is kept
-    for another round. So a hit costs only one assignment, and reading many values once does not
-    evict values that are in use. For hit ratios compared to LRU and S3-FIFO, see
+    The oldest entry is evicted if it was not used since its last check. Otherwise, it is kept for
+    another round. So a hit costs only one assignment, and reading many values once does not evict
+    values that are in use. For hit ratios compared to LRU and S3-FIFO, see
     docs/adr/0028-we-implement-the-http-connection.md.
     """
 

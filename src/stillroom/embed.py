@@ -191,7 +191,7 @@ def _first_save_check(
 ) -> Callable[[Request], None]:
     """Return a function that checks the app's address and the router's lifespan at the first save.
 
-    It logs a warning if one is wrong. If `images_url` is None, the address is not checked.
+    The function logs warnings. If `images_url` is None, it does not check the address.
     """
     is_over = False
 

@@ -1,8 +1,8 @@
 """All exceptions that Stillroom raises on purpose.
 
 `code` is public API: clients depend on it, so it never changes. Messages may change. The SDK uses
-the first line of a docstring as the message if a response has none. HTTP status codes are defined
-in `store/http/problems.py`.
+the first line of a docstring as the message if a response has no message. HTTP status codes are
+defined in `store/http/problems.py`.
 """
 
 from typing import ClassVar

@@ -67,7 +67,7 @@ def open_store(data_dir: str | Path | None = None, **settings: object) -> "Local
 
 
 class LocalImageStore(ImageStore):
-    """`ImageStore` that uses the storage directly. Can be shared by threads and after a fork."""
+    """`ImageStore` that uses the storage directly. Threads and forked processes can share it."""
 
     def __init__(self, open_parts: Callable[[], Parts]) -> None:
         self._loop = _LoopThread(open_parts)
@@ -177,7 +177,7 @@ class _Runtime:
 
     @property
     def is_usable(self) -> bool:
-        """True if this process created the object, and the caller may wait for its event loop."""
+        """True if this process created the object and the caller may wait for the object's loop."""
         is_in_loop = self._started is not None and self._started[1] is threading.current_thread()
         return self.pid == os.getpid() and not is_in_loop
 

@@ -21,7 +21,7 @@ _SIMILAR: Final = 0.6
 
 
 def find_unread(names: Collection[str], known: Collection[str]) -> list[str]:
-    """Return a warning for each Stillroom variable in `names` (upper case) that is not `known`.
+    """Return a warning for each Stillroom variable in `names` (upper case) but not in `known`.
 
     Raises:
         ConfigurationError: a name is probably a misspelled setting. Ignoring it could permit what

@@ -64,7 +64,7 @@ class _Display:
 
 
 def key_prefixes(prefix: str) -> "list[KeyPrefix]":
-    """Return key prefixes for images below `prefix`; if it is empty, also for the media library."""
+    """Return the key prefix of images below `prefix`; if `prefix` is empty, also of the library."""
     from stillroom.paths import ImagePrefix, KeyPrefix
 
     images = KeyPrefix.of_images(ImagePrefix.parse(prefix))

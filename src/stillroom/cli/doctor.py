@@ -83,7 +83,7 @@ def _show(finding: _CheckResult, *, as_json: bool) -> None:
 
 
 def _features(settings: "AllSettings") -> tuple[set[str], Mapping[str, str]]:
-    """Return the features that are on, and those that are off with the reason. Check settings."""
+    """Check the settings. Return the features that are on, and why the other features are off."""
     from stillroom.assembly import FEATURES, features_off
 
     off = features_off()
@@ -315,7 +315,7 @@ async def _database(settings: "AllSettings") -> tuple[str, str]:
 
 
 def _clock(settings: "AllSettings") -> tuple[str, str]:
-    """Compare this machine's clock with that of the bucket or, without a bucket, the server."""
+    """Compare the clock of this machine with the bucket's or, without a bucket, the server's."""
     url = settings.r2_endpoint_url or os.environ.get("STILLROOM_URL", "")
     if not url:
         return "no bucket and no STILLROOM_URL to compare it with", ""

@@ -19,7 +19,7 @@ class LazyCommands(MutableMapping[str, click.Command]):
     """Commands of a group, each of which is imported when it is first accessed."""
 
     def __init__(self, modules: Mapping[str, str]) -> None:
-        """Prepare the commands. `modules` maps the name of each to the module that contains it."""
+        """Prepare the commands. `modules` maps each command's name to the command's module."""
         self._modules = modules
         self._commands: dict[str, click.Command | None] = dict.fromkeys(modules)
 

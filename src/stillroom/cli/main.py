@@ -114,7 +114,7 @@ def main() -> None:
 
 
 def _lacking(error: ModuleNotFoundError) -> str:
-    """Return a message about a package or a feature. Raise the error if neither is missing."""
+    """Return a message about the missing package or feature. Raise any other error again."""
     match (error.name or "stillroom").split("."):
         case ["stillroom", "features", name, *_]:
             return (

@@ -83,7 +83,7 @@ RATE = click.option("--rate", type=rate, help="Read no faster than this: 50MB/s.
 
 
 def json_or_file(text: str) -> dict[str, Any]:
-    """Parse the value of an option that is a JSON object or the name of a file with one."""
+    """Parse an option's value: a JSON object, or the name of a file that contains an object."""
     if not text.lstrip().startswith("{"):
         try:
             text = Path(text).read_text("utf-8")

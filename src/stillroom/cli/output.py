@@ -14,7 +14,7 @@ _CONTROLS: Final = {code: f"\\u{code:04x}" for code in range(0x7F, 0xA0)}
 
 
 def echo_record(known: Mapping[str, object], line: str = "", *, as_json: bool) -> None:
-    """Print `known` as ASCII JSON if `as_json`, else `line` or, if that is empty, its values."""
+    """Print `known` as ASCII JSON or, without `as_json`, print `line` (by default, the values)."""
     click.echo(json.dumps(known) if as_json else line or "  ".join(map(str, known.values())))
 
 

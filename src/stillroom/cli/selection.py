@@ -37,7 +37,7 @@ class Filter:
     exclude: tuple[str, ...] = ()
 
     def takes(self, name: str) -> bool:
-        """Return whether a name matches an `--include` pattern (if any) and no `--exclude` one."""
+        """Return whether a name matches `--include` (if that is set) and not `--exclude`."""
         parts = name.split("/")
         is_included = not self.include or any(_fits(one, parts) for one in self.include)
         return is_included and not any(_fits(one, parts) for one in self.exclude)
@@ -66,7 +66,7 @@ def filter_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def folder_of(text: str) -> str:
-    """Return the prefix of a folder: `cats/` for `cats` or `cats/`, and an empty one for `/`."""
+    """Return the prefix of a folder: `cats/` for `cats` or `cats/`, and an empty text for `/`."""
     return f"{text.rstrip('/')}/" if text.strip("/") else ""
 
 
@@ -78,7 +78,7 @@ def no_such_image(source: str) -> ImageNotFound:
 
 
 def files_to_put(sources: Sequence[str], target: str, chosen: Filter) -> dict[str, Path]:
-    """Map the path of each image to save to the local file to upload."""
+    """Return the files to upload, as a mapping from image path to local file."""
     found = [file for source in sources for file in _files_of(source)]
     if not found:
         raise click.UsageError("there is no file to save: the folder is empty")
@@ -130,7 +130,7 @@ def files_below(folder: Path) -> Iterator[Path]:
 def images_to_get(
     store: ImageStore, sources: Sequence[str], target: Path, chosen: Filter
 ) -> dict[str, Path]:
-    """Map the path of each image to download to its local file.
+    """Return the images to download, as a mapping from image path to local file.
 
     Raises:
         ImageNotFound: a source does not match any image.
@@ -164,7 +164,7 @@ def images_to_zip(store: ImageStore, sources: Sequence[str], chosen: Filter) -> 
 def images_to_copy(
     store: ImageStore, sources: Sequence[str], target: str, chosen: Filter
 ) -> dict[str, str]:
-    """Map the path of each image to copy to the path of its copy.
+    """Return the images to copy, as a mapping from their paths to the paths of the copies.
 
     Raises:
         ImageNotFound: a source does not match any image.
@@ -202,7 +202,7 @@ def _is_one_image(sources: Sequence[str], wanted: list[tuple[str, str]]) -> bool
 
 
 def _images_of(store: ImageStore, source: str) -> list[tuple[str, str]]:
-    """Return each path, and its part relative to the source or to the fixed part of a pattern."""
+    """Return each path twice: complete, and relative to the source or a pattern's fixed part."""
     magic = _MAGIC.search(source)
     if magic:
         prefix = source[: magic.start()]

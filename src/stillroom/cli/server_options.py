@@ -1,4 +1,4 @@
-"""Options `--url`, `--token` and `--profile`, with which commands find their server and token."""
+"""Options `--url`, `--token` and `--profile`, which select the server and token of a command."""
 
 import importlib.util
 import ipaddress

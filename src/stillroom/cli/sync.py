@@ -66,7 +66,7 @@ def sync(source: str, target: str, *, delete: bool, options: TransferOptions) ->
 
 @dataclass(frozen=True, slots=True)
 class _Sides:
-    """The two folders that are synchronized. The names of files and images are relative to them."""
+    """The two folders that are synchronized. All names are relative to these folders."""
 
     local: Path
     folder: str

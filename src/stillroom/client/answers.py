@@ -231,8 +231,8 @@ def decode(kind: type[T], said: Mapping[str, Any], *, is_printable: bool = True)
     Fields with a default may be missing, since older servers do not send all of them.
 
     Raises:
-        AttributeError, KeyError, TypeError, ValueError: The object is malformed or, with
-            `is_printable`, has control characters in a string, which a terminal would interpret.
+        AttributeError, KeyError, TypeError, ValueError: The object is malformed, or
+            `is_printable` is True and a string has control characters, which terminals interpret.
     """
     values: dict[str, Any] = {}
     table: type = kind  # mypy does not consider `type[T]` hashable

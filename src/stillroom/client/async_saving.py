@@ -147,7 +147,7 @@ class AsyncSaveCalls(AsyncOneImageCalls):
                 name = numbered(path, number)
 
     async def _free_number(self, path: ImagePath, first: int) -> int:
-        """Return a number, `first` or higher, with which the path (`cat-1.png`) is unused."""
+        """Return an unused number, `first` or higher, for a path such as `cat-1.png`."""
         taken, free, step = (first - 1, first, 1)
         while await self.exists(numbered(path, free).text):
             taken, free, step = (free, free + step, step * 2)

@@ -188,7 +188,7 @@ class DownloadCalls(OneImageCalls):
     def _get(
         self, path: str, call: Call, attempts: Attempts
     ) -> tuple[Answer | Failure, bytes | None]:
-        """Send a GET request and follow redirects. Also return the SHA-256 from their headers."""
+        """Send a GET request and follow redirects. Also return the SHA-256 from the headers."""
         digest: bytes | None = None
         for _ in range(_MAX_HOPS):
             outcome = self._sender.send_once(call, attempts)

@@ -44,7 +44,7 @@ class MediaLibrary:
         Args:
             path: Path of the image, as for `save`.
             relocate: If True, copy the bytes into the library, and delete the image later. If
-                False, the resource refers to the image at its present path.
+                False, the resource refers to the image at `path`, and nothing is copied.
         """
         key = StorageKey.of_image(named(path)).text
         content = {"storage_key": key, "relocate": relocate}

@@ -1,4 +1,4 @@
-"""Functions that build HTTP requests on images."""
+"""Functions that build the HTTP requests for operations on images."""
 
 import base64
 import json
@@ -69,7 +69,7 @@ def condition(if_match: str | None = None, if_none_match: str | None = None) -> 
 
 
 def image_target(path: ImagePath) -> str:
-    """Return the target (path) of HTTP requests on an image."""
+    """Return the target (path) of the HTTP requests that operate on an image."""
     return f"{IMAGES}/{path.quoted()}"
 
 

@@ -44,8 +44,8 @@ class Attempts:
     """State of one operation: its deadline and the attempts so far.
 
     Attributes:
-        doubtful: True if an earlier attempt may have succeeded although no response arrived. Its
-            success may then be the cause of a later error, such as 404 after a deletion.
+        doubtful: True if an earlier attempt may have succeeded although no response arrived. That
+            success may be the cause of a later error, such as 404 after a deletion.
     """
 
     def __init__(self, retries: Retries) -> None:

@@ -1,4 +1,4 @@
-"""Requests on runs (folders of images that are published together), and their responses."""
+"""Requests that operate on runs (folders of images published together), and the responses."""
 
 from collections.abc import Mapping
 from typing import Any, Final, Literal, TypeVar
@@ -37,7 +37,7 @@ def runs_query(prefix: str, state: RunState | None, sort: Sort) -> str:
 
 
 def run_target(folder: ImagePath) -> str:
-    """Return the target (path) of HTTP requests on the run in a folder."""
+    """Return the target (path) of the HTTP requests that operate on the run in a folder."""
     return f"{RUNS}/{folder.quoted()}"
 
 

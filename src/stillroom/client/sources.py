@@ -67,7 +67,7 @@ def spool() -> IO[bytes]:
 
 @contextlib.contextmanager
 def filled_spool() -> Iterator[IO[bytes]]:
-    """Context manager: yield a temporary file, and rewind it at the end or close it on errors."""
+    """Context manager: yield a temporary file. At the end, rewind it; after an error, close it."""
     file = spool()
     try:
         yield file
@@ -170,8 +170,8 @@ def _binary(source: Any) -> IO[bytes]:  # noqa: ANN401  (callers may not use a t
         raise TypeError("cannot save a str: pass pathlib.Path('…') to save a file")
     if hasattr(source, "__array__"):  # a torch tensor, which has no array interface
         raise TypeError(
-            f"cannot save a {type(source).__name__}: if 0 is black and 1 is white, save "
-            "stillroom.client.from_float(tensor), which also accepts channels first"
+            f"cannot save a {type(source).__name__}: if its values are 0 (black) to 1 (white), "
+            "save stillroom.client.from_float(tensor), with channels first or last"
         )
     if isinstance(source, io.TextIOBase) or not hasattr(source, "read"):
         raise TypeError(f"cannot save a {type(source).__name__}: open the file with 'rb'")

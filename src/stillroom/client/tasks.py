@@ -37,7 +37,7 @@ async def entered_in_thread(manager: AbstractContextManager[T]) -> AsyncIterator
 
 
 async def outcomes_of(path: str, run: Callable[[], Awaitable[T]]) -> Sequence[Outcome[T]]:
-    """Run the job of one image and return its outcome. Exceptions in `FAILED` become outcomes."""
+    """Run the job of one image and return the outcome. Exceptions in `FAILED` become outcomes."""
     try:
         return [Outcome(path, await run())]
     except FAILED as error:

@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 def outcomes_of(path: str, run: Callable[[], T]) -> Sequence[Outcome[T]]:
-    """Run the job of one image and return its outcome. Exceptions in `FAILED` become outcomes."""
+    """Run the job of one image and return the outcome. Exceptions in `FAILED` become outcomes."""
     try:
         return [Outcome(path, run())]
     except FAILED as error:

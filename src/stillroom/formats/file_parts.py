@@ -117,7 +117,7 @@ class FileParts:
 
 
 def at_most(count: int, items: Iterable[T]) -> Iterator[T]:
-    """Yield the first `count` items. Raise `BrokenHeader` when the caller requests another one."""
+    """Yield the first `count` items. Raise `BrokenHeader` when the caller requests another item."""
     for number, item in enumerate(items, 1):
         yield item
         if number == count:

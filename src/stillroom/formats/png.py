@@ -47,7 +47,7 @@ def chunks_at_end(tail: bytes, kinds: Collection[bytes], budget: WorkBudget) -> 
 
     `tail` may begin inside a chunk, so the offset of the first complete chunk is unknown. Offsets
     of pixel chunks are tried first, then those of chunks with types in `kinds`, until consecutive
-    chunks lead from one of them to the last chunk (IEND).
+    chunks lead from one of these offsets to the last chunk (IEND).
 
     Raises:
         BrokenHeader: `tail` contains no IEND chunk.

@@ -9,7 +9,7 @@ _PADDING: Final = 16
 def display_size(coded: tuple[int, int], display: tuple[int, int]) -> tuple[int, int]:
     """Return the coded size, with one side enlarged to match the display aspect ratio.
 
-    Zeros mean unknown. If `display` only crops padding, return it; otherwise use only its ratio:
+    Zeros mean unknown. If `display` only crops padding, return `display`; otherwise use its ratio:
     https://html.spec.whatwg.org/multipage/media.html#concept-video-intrinsic-width
     """
     (width, height), (across, down) = coded, display

@@ -82,7 +82,7 @@ def _floating(parts: FileParts, start: int, end: int) -> float:
 
 
 def _coded(parts: FileParts, start: int, max_bytes: int) -> tuple[int, int]:
-    """Parse a variable-size integer (RFC 8794, 4 and 5). Return it and the offset of its end."""
+    """Parse a variable-size integer (RFC 8794, 4 and 5). Return the integer and its end offset."""
     (first,) = parts.bytes_at(start, 1)
     length = 9 - first.bit_length()
     if length > max_bytes:
@@ -100,7 +100,7 @@ def size(parts: FileParts) -> tuple[int, int]:
 
 
 def duration(parts: FileParts) -> float | None:
-    """Return the duration in seconds; None if the file has none, as in recordings by browsers."""
+    """Return the duration in seconds; None if it is missing, as in recordings by browsers."""
     start, end = _find_top_level(parts, _INFO)
     scale, units = _USUAL_SCALE, None
     for kind, at, until in elements(parts, start, end):

@@ -51,8 +51,8 @@ The name `size` stands for the width and height in one string."""
 def names_of(same: str = "", **others: str | tuple[str, ...]) -> Names:
     """Return a mapping from the fields of `Generation` to the names that a tool uses for them.
 
-    `same` lists, separated by spaces, the fields for which the tool uses the same name. `others`
-    maps each field with a different name to that name, or to a tuple of alternative names.
+    `same` is a space-separated list of fields for which the tool uses the same name. `others` maps
+    each field with a different name to that name, or to a tuple of alternative names.
     """
     return {**{name: name for name in same.split()}, **others}
 
@@ -148,7 +148,7 @@ def loras_of(pairs: Iterable[tuple[object, object]]) -> tuple[Lora, ...]:
 
 
 def items_in(value: object, kind: type[T]) -> list[T] | None:
-    """Return the items of type `kind` among a list's first 100; None if it is not a list."""
+    """Return the items of type `kind` among the first 100 of a list; None for other values."""
     if not isinstance(value, Sequence) or isinstance(value, str):
         return None
     return [item for item in value[:MAX_ITEMS] if isinstance(item, kind)]

@@ -1,4 +1,4 @@
-"""Parser of untrusted text and JSON with limits. Replaces what UTF-8 or PostgreSQL cannot store."""
+"""Parser of untrusted text and JSON, with limits. Replaces characters that cannot be stored."""
 
 import json
 import math

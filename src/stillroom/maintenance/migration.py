@@ -63,8 +63,8 @@ class Migration:
     """One migration pass over a source store, which is never changed. Cancel `run` to stop it.
 
     A dry run changes nothing. Its `target` is None if the target store does not exist yet. Only
-    images with one of the key prefixes are copied. With `overwrite`, an image in the target that
-    differs is replaced even if it is newer. `stats` and `on_event` receive each image's outcome.
+    images with one of the key prefixes are copied. With `overwrite`, a different image in the
+    target is replaced even if it is newer. `stats` and `on_event` receive each image's outcome.
     The caller closes both stores.
     """
 

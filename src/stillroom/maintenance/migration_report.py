@@ -52,12 +52,12 @@ class MigrationStats:
 
     @property
     def wrong(self) -> int:
-        """Number of images in the source of which the target has no identical copy."""
+        """Number of source images that have no identical copy in the target."""
         return sum(self.counts.get(outcome, 0) for outcome in PROBLEMS)
 
     @property
     def reported(self) -> int:
-        """Number of problems, unexpected files and extra images; `problems` may have fewer."""
+        """Number of problems, unexpected files and extra images; `problems` may be shorter."""
         return self.wrong + sum(self.counts.get(outcome, 0) for outcome in _NO_IMAGES_OF_THE_SOURCE)
 
     def note(self, event: ProgressEvent) -> None:

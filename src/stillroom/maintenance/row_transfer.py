@@ -223,7 +223,7 @@ class _Pass:
         return {**mark, "save_id": copy.save_id}
 
     async def _delete_manifests(self, deleted: StorageKey) -> None:
-        """Delete run manifests in all folders of an image, if they are only in the target."""
+        """Delete the run manifests in all folders of an image, if only the target has them."""
         for folder in folders_of(deleted):
             manifest = StorageKey(f"{folder}/{MANIFEST_NAME}")
             if folder in self._folders or not is_reserved(manifest.text):

@@ -182,7 +182,7 @@ class Verification:
         self.progress.images += 1
 
     async def _compare(self, key: StorageKey, *, is_second_read: bool) -> bool:
-        """Compare an image's hash. Return False if the image must be read a second time."""
+        """Compare an image with its stored hash. Return False if it must be read a second time."""
         inspected = await self._store.open(key)
         opened = inspected.opened
         try:

@@ -45,7 +45,7 @@ class ProxySendfile:
 
     Attributes:
         storage: Storage that can name its opened files for nginx.
-        key: Secret that the proxy sends with its offer. Without this check, any client could
+        key: Secret with which the proxy authenticates. Without this check, any client could
             request a response without a body, and a cache between client and server could store it.
     """
 
@@ -53,7 +53,7 @@ class ProxySendfile:
     key: bytes
 
     def can_delegate(self, fields: Fields, answer: ImageAnswer) -> bool:
-        """Return whether the proxy offered to send files and would respond with `answer`."""
+        """Return whether the proxy offered to send files and would send the same response."""
         offered, requested_range = fields.get(OFFER), fields.get("range")
         if offered is None or answer.length < MIN_BYTES:
             return False

@@ -31,7 +31,7 @@ class Stopping:
         return self._event.is_set()
 
     async def within(self, seconds: float) -> bool:
-        """Wait until jobs must stop, but not longer than `seconds`. Return whether they must."""
+        """Wait up to `seconds` until jobs must stop. Return whether jobs must stop."""
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._event.wait(), seconds)
         return self._event.is_set()
@@ -44,8 +44,8 @@ class Job:
     Attributes:
         max_pause_s: Maximum pause in seconds between two runs, even if `every_s` is longer.
         at_once: True to run the job also directly after the start.
-        is_report: True if it only reports metrics, at least every `REPORT_S` seconds, so that a
-            metrics scrape never waits for the database. It runs even if jobs are switched off.
+        is_report: True if the job only reports metrics, at least every `REPORT_S` seconds, so that
+            a metrics scrape never waits for the database. It runs even if other jobs are off.
     """
 
     run: Callable[[Stopping], Awaitable[object]]
@@ -67,8 +67,8 @@ async def running(
     """Context manager: run jobs every `every_s` seconds until the block ends.
 
     If `every_s` is 0, only metrics are reported. When the block ends, running jobs have
-    `stop_within_s` seconds to finish; then they are cancelled. As after a crash, a cancelled
-    deletion is repeated after its lease (a claim that expires) has ended.
+    `stop_within_s` seconds to finish; then they are cancelled. A cancelled deletion
+    is repeated when its lease (a claim that expires) has ended, as after a crash.
     """
     stopping = Stopping()
     tasks = [

@@ -120,7 +120,7 @@ class TurnsReadOnly(Protocol):
 class Limitation:
     """A feature of S3 that a bucket does not support.
 
-    `said` is a verb phrase about the bucket, such as "ignores If-Match", and `consequence` a clause
+    `said` is a verb phrase about the bucket, such as "ignores If-Match". `consequence` is a clause
     that describes the effect on requests.
     """
 
@@ -132,7 +132,7 @@ class Limitation:
 class TriesFeatures(Protocol):
     """Optional capability of a bucket: testing which features of S3 are missing.
 
-    Both methods raise `BackendUnavailable` if the test failed.
+    Both methods raise `BackendUnavailable` if the test was not completed.
     """
 
     async def lacking_conditions(self) -> Sequence[Limitation]:

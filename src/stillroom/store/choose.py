@@ -127,7 +127,7 @@ def is_same_place(first: DiskConfig | R2Config, second: DiskConfig | R2Config) -
 
 
 def open_object_store(config: R2Config, observer: CallObserver = unobserved) -> "ObjectStore":
-    """Open the object store of the bucket, which does not apply the rules for images."""
+    """Open the bucket as an object store, without the rules for images."""
     from stillroom.store.s3.client import BucketClient
     from stillroom.store.s3.signing import Signer
     from stillroom.store.s3.store import S3ObjectStore

@@ -7,7 +7,7 @@ _DISTRIBUTIONS: Final = {"PIL": "pillow", "dotenv": "python-dotenv", "jwt": "pyj
 
 
 def not_installed(*modules: str) -> str:
-    """Return a message about modules that cannot be imported, with the extra that has them."""
+    """Return a message about modules that cannot be imported, and the extra that installs them."""
     *others, last = (_DISTRIBUTIONS.get(name, name.replace("_", "-")) for name in modules)
     names = f"{', '.join(others)} and {last} are" if others else f"{last} is"
     part, extra = "its server", "server"

@@ -62,7 +62,7 @@ class Feature:
         """Open the feature. Raise `ConfigurationError` if its settings are invalid."""
 
     def ready(self, store: Store) -> None:
-        """Finish the setup. Called when all features are open, also those opened after this one."""
+        """Finish the setup. Called when all features are open, including those opened later."""
 
     def hooks(self) -> Hooks:
         """Return the hooks into the operations on images."""
@@ -96,7 +96,7 @@ class Feature:
         return contextlib.nullcontext()
 
     def indexing(self, *, stop_within_s: float) -> contextlib.AbstractAsyncContextManager[None]:
-        """Context manager for processes without a server: index changes in the background."""
+        """Context manager that indexes changes in the background, in processes without a server."""
         del stop_within_s
         return contextlib.nullcontext()
 

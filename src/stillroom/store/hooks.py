@@ -35,7 +35,7 @@ class RequestHeader(NamedTuple):
 
 
 class ReadHook(Protocol):
-    """Hook that adds the query parameters of the dataclass `query` to GET and HEAD of an image."""
+    """Hook that adds parameters (the dataclass `query`) to GET and HEAD requests for images."""
 
     query: ClassVar[type]
 
@@ -62,14 +62,14 @@ class EntryHook(Protocol):
     async def members(
         self, images: Sequence[StoredImage], deadline: float
     ) -> Mapping[StorageKey, Mapping[str, object]]:
-        """Return JSON members by key. Those still unknown at `deadline` (loop time) are null."""
+        """Return JSON members by key. Members unknown at `deadline` (loop time) are null."""
 
 
 class DeleteHook(Protocol):
-    """Hook around the deletion of an image by a client."""
+    """Hook that runs when a client deletes an image."""
 
     async def delete(self, key: StorageKey, condition: Condition, proceed: Delete) -> None:
-        """Delete an image. `proceed` calls the next hook or the storage, and raises its errors."""
+        """Delete an image. `proceed` calls the next hook or the storage, and passes errors on."""
 
 
 class BodyDelegate(Protocol):

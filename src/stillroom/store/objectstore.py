@@ -18,7 +18,7 @@ MAX_LISTED: Final = 1000
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """Condition of a change: the object has the ETag `etag` or, if that is None, does not exist."""
+    """Condition of a change: the object has the ETag `etag`, or is missing if `etag` is None."""
 
     etag: str | None = None
 

@@ -70,7 +70,7 @@ class ImageStorage(Protocol):
         """List the same page as `list`, with the metadata of each image.
 
         The metadata of one image always belongs to a single version, but the page is no snapshot:
-        images deleted while it is read are left out. Memory use depends only on the page size.
+        images deleted while the page is read are left out. Memory use depends on the page size.
         """
         ...
 
@@ -84,8 +84,8 @@ class ImageStorage(Protocol):
         """Delete the image, durably.
 
         With `save_id`, only that version is deleted, not a later one with the same bytes. On a
-        disk, the check and the deletion are one atomic operation. In a bucket, another save may
-        happen between them; it survives if the bucket supports conditional deletion.
+        disk, the check and the deletion are one atomic operation. In a bucket, a version
+        saved between the two survives only if the bucket supports conditional deletions.
 
         Raises:
             ImageNotFound, PreconditionFailed, BackendUnavailable: see `errors.py`.

@@ -31,11 +31,11 @@ class ImageSource(Protocol):
 class DescribedSource:
     """A source of `chunks` with a given content type, time or rules for the save.
 
-    A disk stores content type and time; a bucket stores only the content type.
+    A disk stores the content type and the time; a bucket stores only the content type.
 
     Attributes:
         content_type: Content type to store. If None, it is detected.
-        modified_ns: Time of the save in nanoseconds since the epoch. If None, the current time.
+        modified_ns: Time of the save in nanoseconds since the epoch. None means the current time.
         rules: Rules for this save. If None, the store's rules apply.
     """
 

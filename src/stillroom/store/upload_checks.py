@@ -19,7 +19,7 @@ class Received:
 
 
 class UploadChecks:
-    """Checks of one upload: counts and hashes the bytes, and detects the content type.
+    """Checker of one upload, which counts and hashes its bytes and detects its content type.
 
     `count` is fast and runs on the event loop. `digest` takes about 0.7 ms per MiB and runs in the
     thread that writes the bytes. `modified_ns` is the time of the save, if the source has one.

@@ -162,7 +162,7 @@ Entry = StoredImage | KeyPrefix
 
 @dataclass(frozen=True, slots=True)
 class EntryPage:
-    """A `Page` with the metadata of each image. Images deleted while it was read are left out.
+    """A `Page` with the metadata of each image. Images deleted during the call are left out.
 
     So a page can be empty although more pages follow: `next_after` is None only on the last page.
     """

@@ -163,7 +163,7 @@ class _ArchiveResponse(Response):
         captions: bool,
         skip_missing: bool,
     ) -> None:
-        """Create a response with the images that have these `keys`, which are in listing order.
+        """Create a response with the images at `keys`, an iterator in the order of a listing.
 
         If `captions` is True, each image's prompt is added as a text file. If `skip_missing` is
         True, images that are deleted or replaced during the download are omitted. If it is False,

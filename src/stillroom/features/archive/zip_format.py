@@ -1,8 +1,8 @@
 """ZIP file writer that produces bytes sequentially in constant memory, without I/O.
 
-Entries are not compressed, since images already are. The checksum of an entry follows its bytes, so
-that no file is read twice. ZIP64 records are used for sizes that do not fit into 32 bits and counts
-that do not fit into 16 bits. All record layouts are from sections 4.3 to 4.5 of
+Entries are not compressed, because images are already compressed. The checksum of an entry follows
+the entry's bytes, so that no file is read twice. ZIP64 records are used for sizes that do not fit
+into 32 bits, and for counts that do not fit into 16 bits. The layouts are from sections 4.3-4.5 of
 https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT.
 """
 
@@ -79,7 +79,7 @@ class ZipWriter:
         return self._count(chunk)
 
     def end_entry(self) -> tuple[bytes, bytes]:
-        """Return the entry's data descriptor (sent after its bytes) and its directory record."""
+        """Return the data descriptor (sent after the entry's bytes) and the directory record."""
         layout = "<4sLQQ" if self._is_large else "<4s3L"
         tail = struct.pack(layout, b"PK\x07\x08", self._crc, self.size, self.size)
         return self._count(tail), self._record()
@@ -121,7 +121,7 @@ def safe_name(path: str) -> str:
 
     Image paths never contain `..`, backslashes, control characters or a leading slash (`paths.py`).
     Characters that Windows would reject, drop or misinterpret are percent-encoded. A `%` that looks
-    like such an escape is encoded, too, to keep names unique.
+    like the start of an encoded character is encoded, too, to keep names unique.
     """
     return _ESCAPED.sub(lambda match: f"%{ord(match[0]):02X}", path)
 

@@ -1,7 +1,7 @@
 """Connection to the features' database, which is opened and migrated on first use.
 
-Importing SQLAlchemy and its drivers takes a quarter of a second. They are therefore imported on
-first use or, in a server, before it accepts requests.
+Importing SQLAlchemy and its drivers takes a quarter of a second. A command therefore imports these
+modules on first use. A server imports them before it accepts requests.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ log = logging.getLogger("stillroom.media")
 
 
 class Database:
-    """Connection to the database. Opens on first use, and is bound to one event loop."""
+    """Connection to the database, opened on first use and bound to one event loop."""
 
     modules: ClassVar[tuple[str, ...]] = (
         "stillroom.features.database.migrations",
@@ -99,7 +99,7 @@ class Database:
     async def check(self) -> bool:
         """Return True if the database is open and responds, or False if it was never opened.
 
-        A health check must not create files, so this never opens the database. It raises
+        This method never opens the database, because a health check must not create files. Raises
         `BackendUnavailable` if the database does not respond, or if the last attempt to open it
         failed.
         """
@@ -114,8 +114,8 @@ class Database:
     async def kept_open(self, *modules: str) -> AsyncIterator[None]:
         """Context manager: open the database in the background; close it when the block ends.
 
-        The drivers are imported before the block begins. On a busy machine the imports take
-        seconds. Inside the block, they would delay the indexing of the first saved images.
+        The drivers are imported before the block begins. On a busy machine, the imports take
+        seconds and would delay the indexing of the first images that the block saves.
         """
         await asyncio.to_thread(_import, [*self.modules, *modules])
         opening = asyncio.create_task(self._open_early())

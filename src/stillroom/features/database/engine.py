@@ -59,7 +59,7 @@ class TransactionHooks:
     Attributes:
         indexing: Called with the rows that are about to be written to the search index.
         changed: Called with the storage keys of resources whose texts, tags or files have changed.
-            The call is the last step of the transaction, since it may wait for a lock.
+            The call is the last step of the transaction, since the call may wait for a lock.
     """
 
     indexing: list[Callable[[sa.Connection, Collection[Any]], None]] = field(default_factory=list)

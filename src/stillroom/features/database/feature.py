@@ -9,7 +9,7 @@ from stillroom.store.feature import Feature, Store
 
 
 class DatabaseFeature(Feature):
-    """Database connection. Before its first use, other features may set its class (`kind`)."""
+    """Database connection. Other features may set its class (`kind`) before the first use."""
 
     kind: type[Database] = Database
 
@@ -41,7 +41,7 @@ class DatabaseFeature(Feature):
         return [f"media library: {self.database.description}"]
 
     def warnings(self) -> Iterable[str]:
-        """Return the warning about rows that are not shared."""
+        """Return the warning about rows that other machines cannot access, if there is one."""
         return self._warnings
 
     async def close(self) -> None:

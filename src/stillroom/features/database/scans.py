@@ -31,13 +31,13 @@ class ScanRows(Rows):
         every: timedelta,
         is_bounded: bool = False,
     ) -> bool:
-        """Run or resume a scan. Return False if it is not due or another process has claimed it.
+        """Run or resume a scan. Return False if the scan is not due, or is already claimed.
 
         Args:
             name: Name of the scan.
             pages: Generator, called with the claim and the key after which to resume. After each
-                page, it records its position and yields the pause in seconds. It returns early if
-                the claim is lost.
+                page, the generator records the position and yields the pause in seconds. If the
+                claim is lost, the generator returns early.
             stops_within: Function that waits for a number of seconds, and returns whether to stop.
             lease: Duration of the claim.
             every: Interval from the end of one scan to the start of the next scan.

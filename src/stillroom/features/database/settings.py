@@ -49,7 +49,7 @@ class DatabaseSettings(Settings):
 
     @property
     def row_warnings(self) -> list[str]:
-        """Warning if images are in a bucket, which processes share, and rows in SQLite."""
+        """Warning if a bucket contains the images, but a local SQLite file contains the rows."""
         return [_LOCAL_ROWS] if self._has_bucket and self.database_url is None else []
 
 

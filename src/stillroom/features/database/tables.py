@@ -9,7 +9,7 @@ from stillroom.paths import MAX_KEY_BYTES, StorageKey
 
 
 class Moment(sa.TypeDecorator[datetime]):
-    """Column type for a time in UTC. SQLite stores no time zone, so it is added on reading."""
+    """Column type for a time in UTC. SQLite stores no time zone, so UTC is added on reading."""
 
     impl = sa.DateTime(timezone=True)
     cache_ok = True

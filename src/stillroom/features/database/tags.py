@@ -15,7 +15,7 @@ UNWANTED: Final = "-"
 
 
 def checked_tags(texts: Iterable[str], at: tuple[str, ...]) -> frozenset[str]:
-    """Return the tags, or raise `InvalidParameter` for the location `at` if one is invalid."""
+    """Return the tags. If a tag is invalid, raise `InvalidParameter` with the location `at`."""
     return frozenset(_checked(text, at) for text in texts)
 
 

@@ -31,7 +31,7 @@ class GalleryFeature(Feature):
         return _sign_in_of(self._settings)
 
     def ready(self, store: Store) -> None:
-        """Read the grace period of deletions from the media library, if that is enabled."""
+        """Read the grace period of deletions, if the media library is enabled."""
         self._grace = getattr(store.features.get("library"), "grace", self._grace)
 
     def pages(self, *, is_embedded: bool) -> Iterable[APIRouter]:

@@ -84,7 +84,7 @@ class Gallery:
             image_origins: Origins of other servers from which the page may load images, such as
                 `https://cdn.example.com`.
             max_upload_bytes: Size above which the page does not upload a file.
-            deletion_grace_s: Seconds during which a deletion can be undone. The page shows them.
+            deletion_grace_s: Seconds, shown by the page, during which a deletion can be undone.
             files_at: URL of the files, relative to the page.
             api_at: URL of the API, relative to the page.
         """
@@ -120,7 +120,7 @@ class Gallery:
 def gallery_router(gallery: Gallery, *, is_embedded: bool = False) -> APIRouter:
     """Return a router that serves the gallery's page and files without requiring a token.
 
-    The page is at `/` or, for an application that has its own page there, at `/gallery/`.
+    The page is at `/`, or at `/gallery/` if the application has its own page at `/`.
     """
     pages = [Route("/", gallery.show)]
     if is_embedded:

@@ -21,7 +21,7 @@ class MediaDatabase(Database):
 
     @classmethod
     def connect(cls, config: RowsConfig) -> "RowsEngine":
-        """Connect as `Database` does. Add hooks that index the texts and tags of resources."""
+        """Connect as `Database.connect` does, with hooks that index texts and tags of resources."""
         from stillroom.features.library.rows.words import describe, reword
 
         engine = super().connect(config)

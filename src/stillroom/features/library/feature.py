@@ -57,7 +57,7 @@ class LibraryFeature(Feature):
         self._is_bucket = store.settings.storage.kind == "bucket"
 
     def ready(self, store: Store) -> None:
-        """Register the search for missing files, to run after the index comparison at startup."""
+        """Register the search for missing files. It runs after the index comparison at startup."""
         store.need(SearchFeature).caught_up.append(self._warn_about_missing_bytes)
 
     async def _warn_about_missing_bytes(self, healed: Healed, stopping: Stopping) -> None:

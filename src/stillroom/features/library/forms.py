@@ -33,7 +33,7 @@ def _check_storable(text: str) -> str:
 
 
 def _no_default(schema: JsonDict) -> None:
-    """Remove the default from a schema, so that generated clients do not send it as a change."""
+    """Remove the default from a schema, since generated clients would send it as a change."""
     schema.pop("default", None)
 
 

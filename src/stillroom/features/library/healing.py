@@ -8,8 +8,8 @@ jobs that also read the metadata in the file header. A job has four steps:
 3. Write the fields that are still null.
 4. Delete the job's row, or postpone the job.
 
-If the process crashes during a job, another process repeats the job after the claim has expired.
-Fields of images that cannot be decoded remain null, and are retried only on request.
+If the process crashes during a job, the claim expires, and another process repeats the job.
+If an image cannot be decoded, its fields remain null. They are computed again only on request.
 """
 
 import contextlib
@@ -123,8 +123,8 @@ class Healer:
     async def ask(self, ids: Collection[uuid.UUID] | None = None) -> int:
         """Queue jobs for resources that lack metadata. Return the number of jobs.
 
-        If `ids` is set, other resources are skipped. If the database becomes unreachable, some of
-        the jobs may have been queued.
+        If `ids` is set, only jobs for these resources are queued. If the database becomes
+        unreachable, some of the jobs may have been queued.
         """
         rows, requested, after = (await self._database.rows()).healing, 0, None
         while page := await rows.ask(ids, after=after, limit=_PAGE):
@@ -142,8 +142,8 @@ class Healer:
     ) -> Healed:
         """Run all due jobs, one after the other, and call `progress` after each job.
 
-        When `is_stopping` returns True, other claimed jobs are postponed. If the database becomes
-        unreachable (`BackendUnavailable`), claimed jobs remain claimed until their lease ends.
+        When `is_stopping` returns True, claimed jobs that have not begun are postponed. If the
+        database becomes unreachable (`BackendUnavailable`), claims last until the leases end.
         """
         healed, rows = Healed(), (await self._database.rows()).healing
         while True:

@@ -1,4 +1,4 @@
-"""Leases (claims that expire) of ingest intents, the rows that announce an ingest in progress."""
+"""Leases (claims that expire) of ingest intents, which are rows that announce an ingest."""
 
 import asyncio
 import contextlib
@@ -22,13 +22,13 @@ LEASE: Final = timedelta(minutes=15)
 
 
 def lease_end() -> datetime:
-    """Return the expiration time of an intent's lease that begins now."""
+    """Return the time at which an intent's lease expires if the lease begins now."""
     return now() + LEASE
 
 
 @contextlib.asynccontextmanager
 async def renewed(rows: "MediaRepository", intent: Intent) -> AsyncIterator[None]:
-    """Context manager: keep renewing an intent's lease, so that no sweeper deletes the copy."""
+    """Context manager: renew an intent's lease regularly, so that no sweeper deletes the file."""
 
     async def renew() -> None:
         while True:

@@ -42,7 +42,7 @@ def report_swept(swept: Swept) -> None:
 
 
 def report_queues(waiting: QueueMetrics) -> None:
-    """Set the metrics of the deletion and healing queues, and flush them even in an idle worker."""
+    """Set and flush the queue metrics. The flush is needed because the worker may be idle."""
     sizes = asdict(waiting)
     oldest_due_s = sizes.pop("oldest_due").total_seconds()
     set_gauges(

@@ -1,7 +1,7 @@
 """Warning at server start about resources whose files are missing from the storage.
 
-If the settings change from a disk to a bucket, the library keeps its rows. For an image that was
-not copied to the bucket, the server responds 404.
+If the settings change from a disk to a bucket, the library keeps its rows. The server then responds
+404 for each image that was not copied to the bucket.
 """
 
 import logging
@@ -28,7 +28,7 @@ log = logging.getLogger("stillroom.media")
 async def warn_about_missing_bytes(
     storage: ImageStorage, database: MediaDatabase, is_stopping: Callable[[], bool]
 ) -> None:
-    """Check 100 resources. If a file is missing, check up to 10,000 and log a warning."""
+    """Check 100 resources. If a file is missing, check up to 10,000 resources and log a warning."""
 
     async def is_there(resource: MediaResource) -> bool:
         try:

@@ -36,7 +36,7 @@ def is_recorded(image: StoredImage, resource: MediaResource) -> bool:
 
 
 async def hash_of(storage: ImageStorage, key: StorageKey) -> bytes:
-    """Return an image's stored SHA-256. If there is none, compute it from the image's bytes."""
+    """Return an image's stored SHA-256, or compute the hash from the bytes if none is stored."""
     with contextlib.closing(await storage.open(key)) as opened:
         return opened.image.sha256 or await hash_opened(opened)
 

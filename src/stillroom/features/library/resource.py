@@ -39,7 +39,7 @@ class MediaResource:
         deleted_at: Time of the deletion request (UTC); None if the resource is not deleted.
         duration: Duration in seconds; None for images.
         dominant_color: `#rrggbb` in sRGB; None if it is not computed yet or cannot be computed.
-        ai_mark: Label in the file that says whether an AI made it; None if not read or unknown.
+        ai_mark: Label that says whether AI made the file's content; None if not read or unknown.
         generation: Generation metadata (model, prompt and so on) without `raw`; None if unknown.
     """
 
@@ -70,7 +70,7 @@ class MediaResource:
     """Names of the fields that are computed later if they are unknown after an ingest."""
 
     def is_from(self, folder: KeyPrefix) -> bool:
-        """True if the source was in `folder` and the resource's file is there or in `media/`."""
+        """True if the source was in `folder`, and the file is now in `folder` or in `media/`."""
         return (
             self.source_key is not None
             and self.source_key.text.startswith(folder.text)
@@ -89,7 +89,7 @@ class Intent:
     Attributes:
         media_key: Key of the copy. No file has this key if `resource_id` is `IN_PLACE`.
         resource_id: Resource that will use the copy. `IN_PLACE` means that the image is recorded
-            without a copy, and that no sweeper may delete the image until the ingest ends.
+            in place, not copied. No sweeper may delete the image until the ingest ends.
         until: Time after which the ingest is presumed to have crashed. The sweeper then deletes the
             intent and the copy.
     """
@@ -145,7 +145,7 @@ class DueMark:
 
 @dataclass(frozen=True, slots=True)
 class ClaimedMarks:
-    """Claimed deletions. Those in `skipped` were cancelled, because a resource uses the file."""
+    """Claimed deletions. The deletions in `skipped` were cancelled: a resource uses the files."""
 
     marks: Sequence[DueMark]
     skipped: Sequence[DueMark]
@@ -153,9 +153,9 @@ class ClaimedMarks:
 
 @dataclass(frozen=True, slots=True)
 class ClaimedIntents:
-    """Keys of copies from crashed ingests, whose intents are claimed until `until`.
+    """Keys of copies left over from crashed ingests. Their intents are claimed until `until`.
 
-    The intents of the copies in `skipped` were deleted, because a resource uses these copies.
+    For the copies in `skipped`, the intents were deleted, because a resource uses these copies.
     """
 
     media_keys: Sequence[StorageKey]
@@ -207,7 +207,7 @@ class RunDeletion:
 class QueueMetrics:
     """Numbers of rows in the queues. `marks` includes pending deletions that are not yet due.
 
-    `oldest_due` is the time since the oldest pending deletion became due; zero if nothing is due.
+    `oldest_due` is the time since the earliest due date, or zero if nothing is due.
     """
 
     marks: int
@@ -293,7 +293,7 @@ class IntentLost(Exception):
 
 
 class MarkClaimed(Exception):
-    """Error: a sweeper is already deleting an image that is to be recorded without a copy."""
+    """Error: a sweeper is already deleting the image that is to be recorded in place."""
 
 
 class SourceChanged(Exception):

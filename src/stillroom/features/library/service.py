@@ -109,7 +109,7 @@ class MediaResourceService:
         Raises:
             InvalidPath, ImageNotFound: the key is not an image's key, or there is no image.
             ResourceConflict: the resource with these bytes is being deleted or its file is missing;
-                or a sweeper is deleting an image that is to be recorded without a copy.
+                or a sweeper is deleting the image that is to be recorded in place.
             UnsupportedMedia: the image is neither a raster image nor a video.
             BackendUnavailable, StorageFull: the storage or the database failed, or the deadline has
                 passed.
@@ -165,7 +165,7 @@ class MediaResourceService:
     async def _join(
         self, known: MediaResource, source: Source, *, relocate: bool
     ) -> MediaResource | None:
-        """Return another folder's resource that has the same bytes. Omit its texts and tags."""
+        """Return the resource of another folder with the same bytes, without texts and tags."""
         if known.deleted_at is not None or not await has_its_bytes(self._storage, known):
             raise ResourceConflict
         # Keep the source if the resource is recorded in place: clients may overwrite that file.
@@ -311,8 +311,8 @@ class MediaResourceService:
     async def locate(self, resource: MediaResource) -> Location:
         """Return the location of a resource's file. If it is a `LocalImage`, the caller closes it.
 
-        Raises `ImageNotFound` if the file no longer exists, or was overwritten. The latter is
-        possible only if the library has no copy of the file.
+        Raises `ImageNotFound` if the file no longer exists, or was overwritten. Clients can
+        overwrite the file only if it was not copied into the library.
         """
         key = resource.storage_key
         if not key.is_media and not is_recorded(await self._storage.stat(key), resource):

@@ -8,8 +8,8 @@ Every process may run a sweeper (docs/adr/0015, `background.py`). A sweep has fo
 4. Delete the pending deletion, or postpone it after a failure. A deletion that has failed for good
    becomes a dead letter.
 
-If the process crashes, another sweeper repeats the steps after the claim has expired. If the file
-was already deleted, there is nothing left to do.
+If the process crashes, the claim expires, and another sweeper repeats the steps. A file that has
+already been deleted is not an error.
 
 A pending deletion is cancelled if a resource uses the key, if the image was saved again, or if an
 image that had expired is now kept by the retention rules. If the library's copy is missing, the
@@ -86,7 +86,7 @@ class Swept:
 
     @property
     def outcomes(self) -> dict[str, int]:
-        """Counts by the name of the outcome, as used in the metrics."""
+        """Counts by outcome, with the names of outcomes that the metrics use."""
         names = {"failed": "retried", "copies": "copy_cleared", "folders": "folder_removed"}
         return {names.get(name, name): count for name, count in asdict(self).items()}
 
@@ -96,7 +96,7 @@ class _CopyMissing(Exception):
 
 
 class _Outcome(Enum):
-    """Outcome of a deletion: the name of its count in `Swept`, and its log message."""
+    """Outcome of a deletion: the name of the count in `Swept`, and the log message."""
 
     DELETED = "deleted", "deleted %(key)r (%(reason)s, due %(due_at)s)"
     GONE = "gone", "nothing to delete at %(key)r (%(reason)s)"
@@ -110,7 +110,7 @@ class Sweeper:
     Attributes:
         leaves: Reasons of pending deletions that are left to the sweepers of other processes.
         still_holds: Function that returns whether a retention rule still applies to a pending
-            deletion. Without it, images that expired under a rule are kept.
+            deletion. Without this function, images that expired under a rule are kept.
         resume: Called before each sweep to resume interrupted work that creates pending deletions.
     """
 
@@ -301,7 +301,7 @@ class Sweeper:
                 )
 
     async def _is_needless(self, copy: MediaResource) -> bool:
-        """Return whether a source can be deleted: its copy is intact, or was deleted on request."""
+        """True if a source can be deleted, because the copy is intact or was deleted on request."""
         return copy.deleted_at is not None or await has_its_bytes(self._storage, copy)
 
     def _pause(self, attempts: int) -> timedelta:

@@ -101,7 +101,7 @@ class MetadataOperation:
         return json_answer(content, headers=headers)
 
     async def _expires_at(self, image: StoredImage) -> datetime | None:
-        """Return an image's expiration, or None if it has none or the database is too slow."""
+        """Return an image's expiration; None if there is none, or if the database is too slow."""
         if self.expiration is not None:
             with contextlib.suppress(BackendUnavailable, TimeoutError):
                 async with asyncio.timeout(_EXPIRATION_TIMEOUT_S):

@@ -85,8 +85,8 @@ class DerivedCache:
     def try_lock(self, source: str) -> int | None:
         """Try to lock an original, so that no other process makes thumbnails from it.
 
-        `source` is a hash that identifies the original. Returns a file descriptor, which releases
-        the lock when it is closed; None if another process has the lock.
+        `source` is a hash that identifies the original. Returns a file descriptor, or None if
+        another process has the lock. Closing the descriptor releases the lock.
 
         Raises:
             OSError: the folder cannot be used. Thumbnails are then made without a lock.

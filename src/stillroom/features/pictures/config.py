@@ -10,7 +10,7 @@ class DerivedConfig:
 
     Attributes:
         folder: Folder of the cache, which no other store may use.
-        cache_bytes: Maximum total size of the files in the cache; 0 disables it.
+        cache_bytes: Maximum total size of the files in the cache; 0 disables the cache.
         min_free_bytes: Free space on the disk below which nothing is cached.
         durable: True to write cached files to the disk with fsync. If False, a power failure may
             damage them.

@@ -118,7 +118,7 @@ def gaps() -> list[tuple[str, str]]:
 def deny_files() -> int:
     """Prevent this process from opening files, with Landlock. Call this after all imports.
 
-    Returns the version of Landlock; 0 if the kernel lacks it, so that files remain accessible.
+    Returns the version of Landlock. If the kernel lacks Landlock, returns 0 and has no effect.
     """
     libc = _libc()
     version = _landlock_version(libc)
@@ -139,7 +139,7 @@ def deny_files() -> int:
 def deny_system_calls() -> bool:
     """Prevent this process from using system calls that decoding does not need. Call this last.
 
-    Returns False if that is impossible, so that all system calls remain allowed.
+    If that is impossible, returns False. All system calls then remain allowed.
     """
     libc, machine = _libc(), _machine()
     if machine is None or libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:

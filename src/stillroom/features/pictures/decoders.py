@@ -72,7 +72,7 @@ class Decoders:
     """Pool of a limited number of decoding processes, which are awaited without threads."""
 
     def __init__(self, most: int, *, max_pixels: int) -> None:
-        """Create a pool without processes, which will have at most `most` processes."""
+        """Create an empty pool, which starts up to `most` processes when they are needed."""
         self._most = most
         self._slots = asyncio.Semaphore(most)
         self._max_pixels = max_pixels

@@ -81,7 +81,7 @@ Box = tuple[float, float, float, float]
 
 
 def prepare(max_pixels: int) -> None:
-    """Import all modules of Pillow, which is not possible later, and set Pillow's pixel limit."""
+    """Set Pillow's pixel limit, and import all of Pillow, since later imports are impossible."""
     Image.init()
     for name in _LOADED_LATE:
         importlib.import_module(f"PIL.{name}")

@@ -46,7 +46,7 @@ def _pixels(side: str) -> Parameter:
 class Derivation:
     """Query parameters for a thumbnail, normalised by `parse_derivation`.
 
-    The OpenAPI document contains no defaults for them, because generated clients would send these.
+    The OpenAPI document contains no defaults, because generated clients would send the defaults.
     Any of the parameters turns a request for an image into a request for a thumbnail.
 
     Attributes:

@@ -105,7 +105,7 @@ class DerivedImages:
     def place(self, key: StorageKey, derivation: Derivation) -> RemoteImage | None:
         """Return the URL at which the CDN makes the thumbnail, or None if the server must make it.
 
-        The CDN does not make PNG. Its `crop` is the same as our `cover`: neither enlarges images.
+        The CDN does not make PNG. The CDN's `crop` equals our `cover`: neither enlarges images.
         Documentation of the options and of C2PA manifests:
         https://developers.cloudflare.com/images/transform-images/transform-via-url/
         https://developers.cloudflare.com/images/optimization/preserve-content-credentials/

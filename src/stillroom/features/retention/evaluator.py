@@ -113,7 +113,7 @@ class RetentionEvaluator:
     async def find_expired(
         self, images: Sequence[StoredImage], at_ns: int, state: ScanState
     ) -> ExpiredPage:
-        """Find the images and runs on a page that have expired at `at_ns` (nanoseconds)."""
+        """Find the images and runs that have expired at `at_ns` (nanoseconds), on one page."""
         alone, runs, seen = list[StoredImage](), list[ExpiredRun](), set[str]()
         folders = dict[str, int | None]()
         for image in images:
@@ -137,14 +137,14 @@ class RetentionEvaluator:
     async def has_expired(self, image: StoredImage, at_ns: int) -> bool:
         """Return whether an image has expired at `at_ns` (nanoseconds).
 
-        False for an image in a published run, which expires as a whole.
+        False for an image in a published run, because the run expires as a whole.
         """
         if await self.find_run(image.key, {}) is not None:
             return False
         return bool(await self._find_expired_images([image], at_ns))
 
     async def expected_expiration(self, image: StoredImage) -> datetime | None:
-        """Return an image's expiration, or None if it has none or if it depends on other runs."""
+        """Return an image's expiration; None if there is none, or if other runs determine it."""
         rows = await self._database.rows()
         times = [mark.due_at for mark in await rows.deletions.of_saves([image])]
         if self.rules.expire_anything and await (await expiry_rows(self._database)).filter_markable(
@@ -201,7 +201,7 @@ class RetentionEvaluator:
         return None if expiration is None else expiration.at
 
     async def expected_run_expiration(self, folder: str, published_ns: int) -> Expiration | None:
-        """Return a run's expiration, or None if it has none or if it depends on other runs."""
+        """Return a run's expiration; None if there is none, or if other runs determine it."""
         touching, covering = self.rules.touching(folder), self.rules.covering(folder)
         if any(rule.keep for rule in touching):
             return None

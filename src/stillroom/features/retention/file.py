@@ -162,7 +162,7 @@ _PARSERS: Final[Mapping[str, Callable[[object], Any]]] = {
 
 
 def _line_of(lines: list[str], start: int, key: str) -> int:
-    """Return the number (from 1) of the first line, not before `start`, that begins with a key."""
+    """Return the number (from 1) of the first line at or after `start` that begins with a key."""
     begins = re.compile(rf"\s*(?:\[\[?\s*)?[\"']?{re.escape(key)}[\"']?\s*[=\].]")
     matches = (n for n in range(start, len(lines)) if key and begins.match(lines[n]))
     return next(matches, start) + 1

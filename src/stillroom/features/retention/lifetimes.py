@@ -53,8 +53,8 @@ class Lifetimes:
     async def end(self, image: StoredImage, after: timedelta) -> datetime:
         """Schedule the deletion of a new image after a lifetime, and return the expiration time.
 
-        If that fails (`BackendUnavailable`), the image is deleted at once, because it would
-        otherwise never expire.
+        If the scheduling fails (`BackendUnavailable`), the image is deleted at once, because it
+        would otherwise never expire.
         """
         due_at = clock.CLOCK.latest() + after
         try:

@@ -22,7 +22,7 @@ class Rule:
     """Retention rule from `retention.toml` (docs/retention.md). A limit of None does not apply.
 
     `name` is, for example, `rule 2`, or the setting from which the rule comes. An image matches if
-    its path begins with `prefix`; a run matches if its folder, with a trailing slash, does so.
+    its path begins with `prefix`. A run matches if its folder plus a slash begins with `prefix`.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Expiration:
 
     @property
     def at(self) -> datetime:
-        """Time in UTC, limited to the range of `datetime`, because file times can be outside it."""
+        """Time in UTC. A file time outside the range of `datetime` is limited to that range."""
         return datetime.fromtimestamp(max(0, min(self.at_ns // 1000 / 1e6, _LATEST_S)), UTC)
 
 

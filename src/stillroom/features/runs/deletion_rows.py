@@ -26,7 +26,7 @@ _START: Final[dict[str, object]] = {"after": "", "marked": 0, "kept": 0, "newer"
 
 
 class RunDeletionRows(Rows):
-    """Database rows of run deletions in one library's storage."""
+    """Database rows that record deletions of runs from one library's storage."""
 
     async def begin(
         self, folder: str, claim: uuid.UUID, *, saved_until: datetime, lease: timedelta
@@ -52,7 +52,7 @@ class RunDeletionRows(Rows):
         return None if row is None else _deletion(row)
 
     async def claim(self, claim: uuid.UUID, *, lease: timedelta) -> RunDeletion | None:
-        """Claim and return a deletion that no other process is working on, or return None."""
+        """Claim and return a deletion on which no other process is working, or return None."""
         free = (
             sa.select(run_deletions.c.folder)
             .where(leases.is_free(run_deletions))

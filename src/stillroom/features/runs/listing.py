@@ -86,7 +86,7 @@ class RunListing:
             levels.append(self._folders(folder, page=page))
 
     async def _levels_to(self, prefix: str, start: str) -> list[_Folders]:
-        """Return folder iterators for the levels from `prefix` down to `start`, to resume there."""
+        """Return folder iterators for the levels from `prefix` to `start`, to resume a listing."""
         levels, after = list[_Folders](), start
         while start.startswith(prefix) and len(start) > len(prefix):
             inner = prefix + start[len(prefix) :].partition("/")[0] + "/"

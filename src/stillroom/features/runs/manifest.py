@@ -55,8 +55,8 @@ class ManifestHead:
 class ImageSet:
     """Fingerprint of a set of images: their number and the sum of their hashes.
 
-    The fingerprint ignores the order, which differs between stores, and the ETags. ETags change
-    when the same bytes are saved again or moved to another store.
+    The fingerprint ignores the order of the images, because stores sort differently. ETags are also
+    ignored: they change when the same bytes are saved again or moved to another store.
     """
 
     def __init__(self) -> None:

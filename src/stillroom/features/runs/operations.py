@@ -229,7 +229,7 @@ class RunOperations:
 
 
 def _run_folder(call: Call, *scopes: Scope, suffix: str = "") -> ImagePath:
-    """Return the run folder in the URL after checking that the token grants `scopes` for it.
+    """Check that the token grants `scopes` for the run folder in the URL. Return the folder.
 
     `suffix` is the part of the route after the folder.
     """

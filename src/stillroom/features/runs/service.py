@@ -53,7 +53,7 @@ log = logging.getLogger("stillroom.media")
 
 
 class Runs:
-    """Runs in one storage: publication, and access to their manifests and images.
+    """Service that publishes the runs in one storage, and reads their manifests and images.
 
     All methods raise `BackendUnavailable` if the storage or the database fails.
     """

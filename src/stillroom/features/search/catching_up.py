@@ -1,8 +1,8 @@
 """Comparison of storage and index after server start, to find changes that the index has missed.
 
-A process that crashes loses its queued changes. Therefore, after a server start, one process
-compares all images that have changed since the newest indexed image was saved. The comparison
-pauses between pages only if the index is empty.
+A process that crashes loses its queued changes. After a server start, one process therefore
+compares the index with all images that have changed since the newest indexed image was saved. The
+comparison pauses between pages only if the index is empty.
 """
 
 import asyncio
@@ -50,7 +50,7 @@ class CatchingUp:
         self._has_caught_up = False
 
     async def note_start(self) -> str:
-        """Record and return the time since which the index may lack changes. Call before writes."""
+        """Return and store the time since which changes may be missing. Call this before writes."""
         async with self._noting:
             if self._since is None:
                 scans = await start_rows(self._database)
@@ -121,7 +121,7 @@ class CatchingUp:
         return healed
 
     async def _changed_pages(self, comparing: Comparing, since_ns: int) -> AsyncIterator[bool]:
-        """Compare images changed since `since_ns`. For each page, yield whether it differed."""
+        """Compare images changed since `since_ns`. Yield for each page whether images differed."""
         if isinstance(self._storage, FindsChangedFolders):
             async for folders in self._storage.changed_folders(since_ns):
                 async for found_some in self._folders(comparing, folders):
@@ -140,7 +140,7 @@ class CatchingUp:
     ) -> AsyncIterator[bool]:
         """Compare the images directly in `folders`. Several small folders share one page.
 
-        Index rows from deleted subfolders are compared, too, so that they are removed.
+        Index rows from deleted subfolders are compared, too, so that these rows are removed.
         """
         there, ranges, began_ns = dict[str, StoredImage](), list[KeyRange](), time.time_ns()
         for number, folder in enumerate(folders, 1):

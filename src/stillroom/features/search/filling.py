@@ -1,9 +1,9 @@
 """Background writer of the search index: writes saved, copied and deleted images in batches.
 
 Saving an image only queues the image with the first and last bytes of its file. A second task
-parses the metadata from these bytes, and the next batch writes it. Queued changes are lost if the
-process crashes, or if the queue becomes full while the database is unreachable. The comparison in
-`healing.py` finds such changes later.
+parses these bytes, and the next batch contains the resulting metadata. Queued changes are lost if
+the process crashes, or if the queue becomes full while the database is unreachable. The comparison
+in `healing.py` finds such changes later.
 """
 
 import asyncio
@@ -92,7 +92,7 @@ class IndexFilling:
         *,
         report_mark: Callable[[str | None], None] = lambda _: None,
     ) -> None:
-        """Write to `database`, which is opened by the first write.
+        """Create a queue whose changes are written to `database`. The first write opens `database`.
 
         `report_mark` is called with the AI mark of each saved image.
         """

@@ -1,7 +1,7 @@
 """Healing of the search index: page-by-page comparison of the storage with the index rows.
 
 The comparison finds images that other tools have written to the folder or bucket, and changes that
-were lost in a crash. Only one process scans at a time. Its position is stored in the database, so
+were lost in a crash. Only one process scans at a time. The position is stored in the database, so
 that another process can resume the scan after a crash.
 """
 

@@ -164,11 +164,11 @@ class SearchRows(Rows):
         steps, until the page is full:
 
         1. Scan the next `_NEAR` rows by age.
-        2. Search a range that should contain two pages of results. For a common phrase, this is a
-           number of rows, scanned by age. For a rare one, it is a time span, searched with the word
-           index, since counting its rows would be too slow.
+        2. Search a range with probably two pages of results. For a common phrase, the range is a
+           number of rows, which are scanned by age. For a rare phrase, the range is a time span. It
+           is searched with the word index, because counting rows would be too slow.
         3. Search all rows. If the phrase is common and step 2 found more than twice as many results
-           as step 1, they are scanned by age, otherwise searched with the word index.
+           as step 1, scan the rows by age. Otherwise, use the word index.
         """
         asked = self._build_select(query)
         if self._engine.is_sqlite or query.by_path or not has_phrase(query):

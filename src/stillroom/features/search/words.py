@@ -55,7 +55,7 @@ def facet(name: str, value: str) -> str:
 def starts_of(names: Iterable[str]) -> list[str]:
     """Return each name's suffixes that begin at a word, without punctuation.
 
-    For `sd_xl_base`: `sdxlbase`, `xlbase` and `base`. So a prefix search finds a name by any word.
+    For `sd_xl_base`: `sdxlbase`, `xlbase` and `base`. So a prefix search can begin at any word.
     """
     found = itertools.chain.from_iterable(_starts_of(name) for name in names)
     return list(itertools.islice(found, _MAX_WORDS))

@@ -39,7 +39,7 @@ _LOOKS_OF_AN_ATTRIBUTE: Final = 2
 
 
 def read(packet: bytes, entries: Entries) -> None:
-    """Read the properties of an XMP packet into `entries`, or call `mark_broken` if malformed."""
+    """Read the properties of an XMP packet into `entries`, or call `mark_broken` on an error."""
     entries.budget.produce(len(packet))
     try:
         _Packet(entries).parse(packet)

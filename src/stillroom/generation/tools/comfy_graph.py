@@ -37,7 +37,7 @@ class Node:
 
     @property
     def is_passing(self) -> bool:
-        """True if the node returns its input unchanged. This is known from its class name."""
+        """True if the node, according to its class name, returns its input unchanged."""
         kind = self.kind.lower().replace(" ", "")
         return any(word in kind for word in _PASSING)
 

@@ -102,7 +102,7 @@ def _plain(value: object) -> object:
 
 
 def _is_cut(value: object, known: object) -> bool:
-    """Return whether `known`, the cleaned `value`, is another string or has another length."""
+    """Return whether cleaning `value` to `known` has changed a string or dropped list items."""
     if isinstance(value, str) and isinstance(known, str):
         return value != known
     return isinstance(value, list | tuple) and isinstance(known, list) and len(value) != len(known)

@@ -173,7 +173,7 @@ class _ItemPlaces:
         return list(self._places)
 
     def extents(self, number: int) -> list[tuple[int, int]] | None:
-        """Return start and length of an item's extents; None if they are not in this file."""
+        """Return the start and length of an item's extents; None if they are not in this file."""
         place = self._places.get(number)
         if place is None or not _is_in_file(place):
             return None

@@ -29,8 +29,8 @@ _BEHIND: Final = b'</rdf:RDF></x:xmpmeta><?xpacket end="w"?>'
 def with_mark(packet: bytes | None) -> bytes:
     """Return an XMP packet with the AI mark as its last property. If `packet` is None, create one.
 
-    The mark follows the generation parameters, so that replacing these with equal ones does not
-    change the packet.
+    The mark follows the generation parameters, so that embedding the same parameters again does
+    not change the packet.
     """
     packet = _BEFORE + _BEHIND if packet is None else packet
     name, place = b"Iptc4xmpExt:DigitalSourceType", packet.rfind(_CLOSING)

@@ -94,7 +94,7 @@ class R2Inspection:
         return await fetch_facts(self._store, key, deadline=None)
 
     async def quarantine(self, image: StoredImage, facts: bytes) -> str | None:
-        """Move an image to `quarantine/`, with its description (`facts`), unless it has changed.
+        """Move an image with its description (`facts`) to `quarantine/`, if the image is unchanged.
 
         If the bucket supports it, the original is deleted on condition that its ETag is unchanged.
         """

@@ -35,7 +35,7 @@ class Inspection(Protocol):
     at_once: int  # number of images to read at the same time
 
     def walk(self, prefix: KeyPrefix, after: str) -> AsyncIterator[StorageKey | UnexpectedFile]:
-        """Yield the keys that begin with `prefix` and sort after `after`, and unexpected files."""
+        """Yield the keys after `after` that begin with `prefix`, and the unexpected files."""
         ...
 
     async def open(self, key: StorageKey) -> Inspected:

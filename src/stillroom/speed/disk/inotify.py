@@ -42,7 +42,7 @@ class Inotify:
     """Queue of inotify events. Not thread-safe."""
 
     def __init__(self) -> None:
-        """Create an empty queue. Raises `OSError` if too many exist, or if a sandbox forbids it."""
+        """Create a queue. Raises `OSError` if too many queues exist or a sandbox forbids queues."""
         self._fd = _checked(_libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC))
 
     def watch(self, folder_fd: int) -> int:

@@ -58,7 +58,7 @@ class RecentFacts:
     ) -> StoredImage:
         """Return the metadata of an open file, or `known` if that is still current.
 
-        Raises `OSError` (ENXIO) if it is not a regular file.
+        Raises `OSError` (ENXIO) if `fd` is not a regular file.
         """
         status = os.fstat(fd)
         version = version_of(key, status)

@@ -47,7 +47,7 @@ class FastDiskStorage(DiskImageStorage):
         return self._reports_all_changes and self._known_files.is_current(image)
 
     def read_now(self, image: StoredImage, start: int, into: memoryview) -> bool:
-        """Read from the page cache if the file at the path is still this version."""
+        """Read from the page cache if the file at the path is still the version `image`."""
         return self._opens_by_kernel and self._known_files.read_now(image, start, into)
 
     def is_missing(self, key: StorageKey) -> bool:

@@ -47,7 +47,7 @@ class Answer:
     Attributes:
         head: Header lines, including the empty line after them.
         body: Response body of an error.
-        start: Offset of the range of the image that is sent as the body.
+        start: Offset at which the range of the image begins that is sent as the body.
         length: Length of the range; 0 if `body` is sent instead.
         proxy_head: Header lines that make a proxy send the range. `_NAME` stands for the file name.
     """

@@ -130,9 +130,9 @@ class RequestBody:
 class ChunkedDecoder:
     """Decoder of chunked transfer coding (RFC 9112, 7.1).
 
-    The decoder is strict about line ends and drops trailers. httptools is not used, because it does
-    not report where a body ends, so that a pipelined request after it would be lost. `has_more` is
-    True if the input had too many chunks for one call, so that some of it is not yet decoded.
+    The decoder is strict about line ends and drops trailers. httptools is not used: it does not
+    report where a body ends, and a pipelined request after the body would be lost. `has_more` is
+    True if the input had too many chunks for one call, and the rest is not decoded yet.
     """
 
     def __init__(self, max_overhead: int) -> None:

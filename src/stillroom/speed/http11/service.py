@@ -60,5 +60,5 @@ def log_failure(error: Exception, request_id: str) -> None:
 
 
 def address_of(name: Any) -> Address | None:  # noqa: ANN401  (of a socket: IPv4, or longer IPv6)
-    """Return host and port from a socket's name, or None if the name is empty."""
+    """Return the host and port from a socket's name, or None if the name is empty."""
     return (str(name[0]), int(name[1])) if name else None

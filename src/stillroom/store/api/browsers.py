@@ -1,7 +1,7 @@
 """Page `/docs`, and default security headers for responses without a Content-Security-Policy.
 
 The gallery stores its token in the browser, where scripts of this origin can read it. Therefore,
-other pages of this server can neither be embedded in frames nor run scripts from elsewhere.
+no other page of this server can be embedded in a frame or run scripts of another origin.
 """
 
 import base64
@@ -31,7 +31,7 @@ class DefaultSecurityHeaders:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Run the application, and add the headers to its response if they are missing."""
+        """Run the application. Add the missing headers to a response without a policy."""
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":

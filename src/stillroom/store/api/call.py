@@ -1,9 +1,9 @@
-"""Authenticated request, whose methods check it in the order that docs/adr/0004 defines.
+"""Authenticated request. Its methods run the checks in the order that docs/adr/0004 defines.
 
 `OperationRoute` checks the route. Then each operation checks the token: with `Call.of`, or with
 `ImageOperations.authorize_read`, which also accepts signatures. The methods of `Call` then check
-the path and the permission for it, and read the body. The storage is only accessed, and the body
-only read, after all earlier checks have passed.
+the path and the permission for it, and read the body. The storage is accessed,
+and the body is read, only after all earlier checks have passed.
 """
 
 import uuid

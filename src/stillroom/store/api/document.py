@@ -137,7 +137,7 @@ def image_responses(*statuses: int, has_body: bool = True) -> dict[int | str, Do
 
 
 def file_response(media_type: str) -> dict[int | str, Document]:
-    """Return OpenAPI metadata for the 200 response with a file which is not an image."""
+    """Return OpenAPI metadata for the 200 response with a file that is not an image."""
     # openapi-python-client omits responses with other binary types than octet-stream.
     content = dict.fromkeys((media_type, "application/octet-stream"), _BINARY)
     return {200: {"description": "The file.", "content": content}}

@@ -46,10 +46,10 @@ class HealthCheck:
 
 
 async def _readiness(checks: Mapping[str, HealthCheck]) -> Response:
-    """Return the states of all components, with a 503 if the storage does not work.
+    """Return the states of all components, with status 503 if the storage does not work.
 
-    If another component, such as the database, does not work, only requests that use it get a 503.
-    So the server still counts as ready and receives other requests: see docs/adr/0019.
+    A failure of another component, such as the database, affects only the requests that use it.
+    So the server still counts as ready and receives requests: see docs/adr/0019.
     """
     found = await asyncio.gather(*(check.find_error() for check in checks.values()))
     errors = dict(zip(checks, found, strict=True))

@@ -103,12 +103,12 @@ class ImageOperations:
     # The following three methods are also called by the fast path, which bypasses ASGI.
 
     async def authorize_read(self, fields: Fields, raw_path: bytes, query: bytes) -> Grant:
-        """Return a request's permissions for images: from its token, signature or public access.
+        """Return a request's permissions for images, from its token, signature or public access.
 
-        If a request has both a token and a signature, only the token is checked. Public images need
-        neither, but an invalid token or signature is still an error, as with S3 and Google Cloud
-        Storage (https://cloud.google.com/storage/docs/troubleshooting, "requests to a public
-        bucket").
+        If a request has both a token and a signature, only the token is checked. If images are
+        public, a request needs neither, but an invalid token or signature is still an error, as
+        with S3 and Google Cloud Storage (https://cloud.google.com/storage/docs/troubleshooting,
+        "requests to a public bucket").
 
         `raw_path` is the undecoded path after the route's prefix. `authenticate` lists the errors.
         """

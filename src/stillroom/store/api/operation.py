@@ -31,7 +31,7 @@ IMAGE_PATH: Final = "/{path:image_path}"
 class _AnyPath(Convertor[str]):
     """Converter for an image path in a URL. Matches any text, even with line feeds.
 
-    Thus an invalid path is rejected by the operation, and not with a 404 by the router.
+    Thus the operation rejects an invalid path. Otherwise, the router would respond with 404.
     """
 
     regex = r"[\s\S]*"

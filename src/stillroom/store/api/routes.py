@@ -47,7 +47,7 @@ class Operation:
 
     Attributes:
         path: Path after the prefix of the router.
-        refusals: Status codes of errors, except for 422, which all operations have.
+        refusals: Status codes of errors, without 422: every operation can return 422.
         answer: Type of the JSON response; None if the operation sends an image or another file.
         query: Dataclass of the query parameters.
         headers: Supported request headers.

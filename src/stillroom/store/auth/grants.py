@@ -31,7 +31,7 @@ class Grant:
 
     @classmethod
     def confined_to(cls, scopes: frozenset[Scope], folder: str) -> Self:
-        """Return a grant limited to a folder (`a` or `a/`). Raise `InvalidPath` if invalid."""
+        """Return a grant limited to a folder (`a` or `a/`), or raise `InvalidPath`."""
         return cls(scopes, ImagePath.parse(folder.removesuffix("/")).text + "/")
 
     def require(self, scope: Scope, path: ImagePath) -> None:
@@ -57,7 +57,7 @@ class Grant:
         return not self.folder or path.text.startswith(self.folder)
 
     def narrow(self, scope: Scope, prefix: ImagePrefix) -> ImagePrefix:
-        """Return the longer of `prefix` and the grant's folder. One must begin with the other.
+        """Limit `prefix` to the grant's folder: return the longer of the two.
 
         Raises:
             Forbidden: the grant lacks `scope`, or no path in the folder begins with `prefix`.

@@ -54,7 +54,7 @@ class KeySet:
 
     @classmethod
     def parse(cls, data: bytes, algorithm: Algorithm) -> "KeySet":
-        """Parse a key set. Skip unusable keys and keys for other purposes.
+        """Parse a key set. Skip keys that cannot verify tokens.
 
         Raises ValueError if the data is not a key set, or if two usable keys have the same id.
         """
@@ -76,7 +76,7 @@ class KeySet:
         return cls(len(usable), by_kid, usable[0] if len(usable) == 1 else None)
 
     def find(self, kid: str | None) -> Sequence[PublicKey]:
-        """Return the key for a token with this key id (None: no id), or an empty sequence."""
+        """Return the keys for a token with this key id (None: no id): at most one key."""
         key = self.only if kid is None else self.by_kid.get(kid)
         return () if key is None else (key,)
 
@@ -131,7 +131,7 @@ class PublishedKeys(KeySource):
                         await task
 
     def candidates_now(self, kid: str | None) -> Sequence[PublicKey]:
-        """Return the key with the id `kid`, or an empty sequence. See `KeySource`."""
+        """Return the keys with the id `kid`: at most one key. See `KeySource`."""
         self._drop_old_keys()
         return () if self._key_set is None else self._key_set.find(kid)
 
@@ -218,7 +218,7 @@ async def fetch_key_set(url: str) -> bytes:
 
 
 def _parse_key(entry: object, algorithm: Algorithm) -> PublicKey | None:
-    """Parse one key (RFC 7517, section 4). Return None if it is invalid or has another purpose."""
+    """Parse one key (RFC 7517, section 4). Return None if the key cannot verify tokens."""
     if not isinstance(entry, dict) or not isinstance(entry.get("kid"), str | None):
         return None
     if "d" in entry or entry.get("alg", algorithm) != algorithm or entry.get("use", "sig") != "sig":

@@ -49,7 +49,7 @@ class SignedUrl:
 
 
 class UrlSigner:
-    """Signer and verifier of URLs, whose keys are derived from the token secrets."""
+    """Signer and verifier of URLs. Its keys are derived from the token secrets."""
 
     def __init__(self, secrets: Sequence[str], *, now: Callable[[], float] = time.time) -> None:
         """Create a signer. `secrets[0]` signs URLs; all secrets verify them."""

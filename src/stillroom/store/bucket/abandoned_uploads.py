@@ -42,7 +42,7 @@ class AbandonedUploads:
         """Abort an upload whose id is unknown, because the response to its creation was lost.
 
         The bucket does not report which process created an upload. But a process sends the first
-        part within `DEADLINE_S`. So an upload without parts is abandoned after twice this time.
+        part within `DEADLINE_S`. An upload without parts counts as abandoned after twice this time.
         """
         if key in self._unknown:
             return

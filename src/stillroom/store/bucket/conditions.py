@@ -176,7 +176,7 @@ class Conditions:
 
 
 def _certain(result: ChangeResult) -> ChangeResult:
-    """Return `result`, or raise if an earlier attempt that got no response may have succeeded."""
+    """Return `result`. Raise an error if an attempt without a response may have succeeded."""
     if result.doubtful:
         raise BackendUnavailable(
             "cannot find out whether the bucket supports conditional writes, because its requests "

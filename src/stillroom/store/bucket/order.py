@@ -36,7 +36,7 @@ log = logging.getLogger("stillroom.r2")
 
 
 class ListingOrder:
-    """Checker for the order of one bucket's pages."""
+    """Checker for the order of the keys in one bucket's listings."""
 
     def __init__(self) -> None:
         self._has_warned = False
@@ -44,7 +44,7 @@ class ListingOrder:
     def check(self, entries: Sequence[str | None], *, is_part: bool) -> None:
         """Check one page. Logs a warning for the first page that is not in byte order.
 
-        Raises `ListingUnsupported` if the order is unknown and there are other pages (`is_part`).
+        Raises `ListingUnsupported` if the order is unknown and `is_part` is set (more pages exist).
         """
         limitation = _limitation(entries)
         if limitation is not None and not self._has_warned:
@@ -62,7 +62,7 @@ class ListingOrder:
 async def probe_order(store: ObjectStore) -> Sequence[Limitation]:
     """List temporary objects, and return how the bucket's order deviates from S3's byte order.
 
-    Raises `BackendUnavailable` if the test failed.
+    Raises `BackendUnavailable` if the test was not completed.
     """
     prefix = f"{PROBE}{secrets.token_hex(8)}/"
     try:

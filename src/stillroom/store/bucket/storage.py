@@ -179,7 +179,7 @@ class R2ImageStorage:
     async def _admit(
         self, key: StorageKey, max_bytes: int | None, condition: Condition
     ) -> Guard | None:
-        """Translate `condition` to a condition on the object's ETag, which the bucket enforces.
+        """Translate `condition` to a `Guard`, a condition on the ETag that the bucket enforces.
 
         If the save would certainly fail, raises the error before the first byte is read.
         """
@@ -278,7 +278,7 @@ class R2ImageStorage:
         *,
         save_id: str | None = None,
     ) -> None:
-        """Check existence and condition by a HEAD request, then delete the object.
+        """Check the object and the condition with a HEAD request, then delete the object.
 
         Another process may save a new version between the two requests. That version survives
         if its bytes differ, the bucket supports conditional deletions, and `condition` or `save_id`

@@ -1,8 +1,8 @@
 """Extended attribute of an image file, which stores its SHA-256 and content type.
 
 The attribute also contains the modification time for which it is valid. If the file was edited or
-replaced by hand, the times differ and the attribute is ignored. Its 60 bytes fit into an ext4 inode
-(256 bytes). A larger attribute would need an additional block per image.
+replaced by hand, the times differ and the attribute is ignored. An attribute has 60 bytes and fits
+into an ext4 inode (256 bytes). A larger attribute would need an additional block per image.
 """
 
 import os

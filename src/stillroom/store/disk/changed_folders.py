@@ -18,8 +18,8 @@ LINKS_OF_A_LEAF: Final = 2
 def changed_folders(data_directory: DataDirectory, since_ns: int) -> Iterator[str | None]:
     """Walk all image folders in arbitrary order, and find those that have changed.
 
-    Yields for each folder its key prefix if it has changed since `since_ns` (Unix time), otherwise
-    None. A folder is not read if its link count shows that it has no subfolders.
+    For each folder, yields the key prefix if the folder has changed since `since_ns` (Unix time),
+    otherwise None. A folder is not read if its link count shows that it has no subfolders.
     """
     waiting = [*IMAGE_FOLDERS]
     while waiting:

@@ -330,7 +330,7 @@ class DataDirectory:
         return True
 
     def _probe_hard_links(self) -> None:
-        """Check that hard links work. link(2) publishes new images, since it overwrites no file."""
+        """Check that hard links work. Saves publish images with link(2), without overwriting."""
         name = self.staging_name()
         with self._staged() as (fd, staged_name):
             try:

@@ -27,7 +27,7 @@ class Folders:
         self._durable: dict[str, tuple[int, bytes]] = {}
 
     def open_or_make(self, folder: str) -> int:
-        """Open a folder, creating it if necessary. It and its parents then survive a power cut.
+        """Open a folder, creating it if necessary. The folder and its parents survive a power cut.
 
         Raises `OSError` if a file (ENOTDIR) or link (ELOOP) is in the path, or another process has
         removed a folder.

@@ -78,9 +78,9 @@ class DiskImage:
 
 
 def describe_file(key: StorageKey, fd: int, known: StoredImage | None = None) -> StoredImage:
-    """Return the metadata of an open file. `known` is ignored here; caching variants use it.
+    """Return the metadata of an open file. Ignore `known`, which is for functions with a cache.
 
-    Raises `OSError` (ENXIO) if it is not a regular file.
+    Raises `OSError` (ENXIO) if `fd` is not a regular file.
     """
     del known
     return read_facts(key, fd, os.fstat(fd))

@@ -1,6 +1,6 @@
 """Listings in the byte order of whole keys. The filesystem returns names in arbitrary order.
 
-A folder is sorted by its name with a slash, because the keys below it begin like that: `a-b` <
+A folder is sorted by its name with a slash, because that is how its keys begin: `a-b` <
 `a/b` < `a0`. From each folder, only the smallest names that the page may need are selected, and a
 folder is read only when the page reaches it. So memory depends on the page size, and time depends
 on the folders that were read. A cache can provide the names in large folders (`FolderNames`).
@@ -67,7 +67,7 @@ NO_CACHE: Final = FolderNames()
 def list_page(
     data_directory: DataDirectory, query: ListQuery, folder_names: FolderNames = NO_CACHE
 ) -> Page:
-    """List one page of keys. Folders deleted meanwhile are skipped."""
+    """List one page of keys. Skip folders that are deleted during the call."""
     entries: list[str] = []
     for entry in list_entries(data_directory, query, folder_names):
         if len(entries) == query.limit:
@@ -114,7 +114,7 @@ def list_entries(
 
 
 def _start(path: str, after: str) -> str | None:
-    """Return a lower bound for names that may lead to keys after `after`; None if no name does."""
+    """Return the least name whose keys can be greater than `after`, or None if none can."""
     if not after.startswith(path):
         return "" if after < path else None
     name, slash, _ = after.removeprefix(path).partition("/")

@@ -64,8 +64,8 @@ class Publisher:
     def _publish_in(self, folder_fd: int, name: str, staged: Staged, condition: Condition) -> bool:
         """Publish a file as `name`. If an empty folder has this name, remove it and return False.
 
-        All processes use the folder's lock. Most saves share it. A deletion, or a save with
-        If-Match, locks it exclusively, so that the check and the change are atomic.
+        All processes use the folder's lock. Most saves acquire a shared lock. A deletion, or a
+        save with If-Match, acquires an exclusive lock, so that check and change are atomic.
         """
         exclusive = condition.if_match is not None
         with translate_os_errors(FileNotFoundError, IsADirectoryError):

@@ -114,7 +114,7 @@ class Staged:
     def stamp(
         self, kind: str, sha256: bytes | None, *, modified_ns: int | None = None
     ) -> os.stat_result:
-        """Set the modification time and the attributes of a complete file. Return its status.
+        """Set the modification time and attributes of a complete file. Return its stat(2) result.
 
         `modified_ns` is the image's time in another store; its last three digits are randomized, so
         that save ids differ even if inodes are reused. By default, the current time is used.

@@ -58,7 +58,7 @@ _WALKED_AT_ONCE: Final = 1000
 class DiskImageStorage:
     """`ImageStorage` on a local filesystem.
 
-    Images are opened on the event loop, which takes a few microseconds, while a thread switch takes
+    Images are opened on the event loop: that takes a few microseconds, but a thread switch takes
     fifty. Operations that write, flush to disk, wait for a lock or read folders run in a thread
     pool. See docs/adr/0002-the-storage-port-is-async-only.md.
     """
@@ -157,7 +157,7 @@ class DiskImageStorage:
         staged.write(batch, pending.checks)
 
     def _finish(self, pending: "_PendingSave", staged: Staged, batch: Batch) -> StoredImage:
-        """Write the last batch and the attributes, flush and publish the file, flush its folder."""
+        """Write the last batch and the attributes; then flush and publish the file."""
         staged.write(batch, pending.checks)
         received = pending.checks.finish(pending.source.expected_sha256)
         with translate_os_errors():

@@ -1,8 +1,8 @@
 """Thread pool for blocking disk operations.
 
 Starting a job takes 4 to 25 µs here, and 17 to 33 µs with `asyncio.to_thread`, which needs several
-futures and locks. A save of 100 KB takes 300 µs; with a `ThreadPoolExecutor` it took 1.18 times the
-CPU time. See `docs/adr/0002` for the operations that run in threads.
+futures and locks. A save of 100 KB takes 300 µs. With a `ThreadPoolExecutor`, a save took 1.18
+times as much CPU time. See `docs/adr/0002` for the operations that run in threads.
 """
 
 import asyncio

@@ -94,9 +94,9 @@ def as_rfc3339(nanoseconds: int) -> str:
 
 
 def announced_sha256(value: str | None) -> bytes | None:
-    """Parse the value of a `Repr-Digest` header (RFC 9530). Return None if it has no SHA-256.
+    """Parse the value of a `Repr-Digest` header (RFC 9530). Return None if there is no SHA-256.
 
-    Raise `DigestMismatch` if it is malformed, since the bytes cannot be compared with it.
+    A malformed value raises `DigestMismatch`, since the bytes cannot be checked.
     """
     sha256: bytes | None = None
     at, value = 0, value or ""

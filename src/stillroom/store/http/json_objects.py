@@ -1,8 +1,8 @@
 """JSON parser for request bodies, with limits for the number and the nesting of values.
 
-The standard library's parser holds the GIL until the whole object is created, and only then could
-the object be rejected: 4 MiB of short names take 1.7 s. This parser stops at the limit, and other
-threads can run between two values.
+The standard library's parser holds the GIL until it has created the whole object, which takes 1.7 s
+for 4 MiB of short names. Only then could the object be rejected. This parser stops at the limit,
+and other threads can run between two values.
 """
 
 import json

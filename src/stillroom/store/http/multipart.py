@@ -63,7 +63,7 @@ class FilePart:
         max_bytes: int | None = None,
         expected_sha256: bytes | None = None,
     ) -> None:
-        """Read the pieces of `body`, which may have any size.
+        """Prepare to read `body`, which yields pieces of any size.
 
         `max_bytes` is the Content-Length of the request, which the image cannot exceed, and
         `expected_sha256` is from the request's `Repr-Digest` header.

@@ -94,7 +94,7 @@ def read_query(raw: bytes, kind: type[Query]) -> Query:
     """Parse a raw query to an instance of the dataclass `kind`. Unknown parameters are ignored.
 
     Raises:
-        InvalidPath: a text is not valid UTF-8, or is not a valid path although one is required.
+        InvalidPath: a text is not valid UTF-8, or a parameter for paths has an invalid path.
         InvalidParameter: a parameter is repeated or has an invalid value.
     """
     return build(kind, read_texts(raw, kind))

@@ -147,7 +147,7 @@ def answer_redirect(location: RemoteImage) -> ImageAnswer:
 def answer_cdn_head(content_type: str) -> ImageAnswer:
     """Return the response to HEAD for a thumbnail that the CDN creates on demand.
 
-    It has no `Content-Length`, since the thumbnail may not exist yet.
+    The response has no `Content-Length`, since the thumbnail may not exist yet.
     """
     headers = [("content-type", content_type), ("cache-control", "private, no-store")]
     return ImageAnswer(200, [*headers, *_SAFE])

@@ -23,10 +23,10 @@ class Call:
         headers: Headers, with lower-case names.
         body: The whole body, which a retry sends again.
         sha256: SHA-256 of the body, in hexadecimal.
-        expected: Status codes of refusals that the caller handles; all others raise.
+        expected: Status codes of refusals that the caller handles; all others raise an error.
         timeout_s: Timeout of one attempt, without the time for sending its body; None: default.
-        streams: Return the body of a successful response as a stream.
-        once: Do not retry, since the caller's precondition may no longer hold.
+        streams: True to return the body of a successful response as a stream.
+        once: True to prevent retries, since the caller's precondition may no longer hold.
     """
 
     operation: str
@@ -49,7 +49,7 @@ class BucketResponse:
     Attributes:
         status: 2xx, or a status code that the caller expects.
         body: The whole body; empty if `rest` is set.
-        doubtful: An earlier attempt may have been carried out already.
+        doubtful: True if an earlier attempt may have been carried out already.
         rest: The body as a stream, which the caller must close.
     """
 
@@ -70,7 +70,7 @@ class BodyStream:
     async def chunks(self) -> AsyncIterator[bytes]:
         """Yield the whole body.
 
-        Raises `BackendUnavailable` if the connection is interrupted or a piece is late.
+        Raises `BackendUnavailable` if the connection is interrupted or a piece arrives too late.
         """
         pieces = self._response.pieces()
         while True:

@@ -64,9 +64,9 @@ log = logging.getLogger("stillroom.r2")
 
 
 class Refusals:
-    """Converter of refused requests to exceptions, which also logs errors and recoveries.
+    """Converter of refused requests to exceptions. It also logs errors and recoveries.
 
-    Repeated errors are not logged, since health checks would cause one every few seconds.
+    Repeated errors are not logged: health checks would repeat an error every few seconds.
     """
 
     def __init__(self) -> None:
@@ -118,7 +118,7 @@ def _advice(response: BucketResponse, code: str) -> str | None:
 
 
 def unmask_error(call: Call, response: BucketResponse) -> BucketResponse:
-    """Correct the status of an error that was sent with 200.
+    """Correct the status code of an error response that was sent with 200.
 
     S3 sends 200 early if an operation takes long, and reports the error in the body:
     https://docs.aws.amazon.com/AmazonS3/latest/API/API_CompleteMultipartUpload.html

@@ -110,8 +110,8 @@ class Signer:
 class _Second:
     """Values that all signatures in the same second share.
 
-    `mac` has the key but no data yet: copying it is faster than `hmac.digest`. The Authorization
-    header begins with `credential`, a presigned query with `query`, the signed text with `signed`.
+    `mac` has a key but no data: copying it is faster than `hmac.digest`. `credential`, `query` and
+    `signed` are the beginnings of the Authorization header, presigned query and signed text.
     """
 
     number: int

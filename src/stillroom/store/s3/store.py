@@ -251,8 +251,8 @@ class S3ObjectStore:
 
         The responses show whether the bucket exists, and whether the access key may read and write.
         The second request changes nothing, is free on R2, and creates no delete marker in a bucket
-        with versioning. All its errors except a missing permission are ignored, since buckets
-        respond to such an abort in different ways.
+        with versioning. Any error of this request except a missing permission is ignored, since
+        buckets respond to such an abort in different ways.
         """
         call = Call("GetObject", "GET", _CHECKED_KEY, expected=_MISSING)
         await self._client.send(call, deadline=deadline)

@@ -66,7 +66,7 @@ def error_field(document: bytes, name: str = "Code") -> str:
 
 
 def parse_listing(document: bytes, *, order: Callable[[str], str]) -> ListedPage:
-    """Parse the response to ListObjectsV2, which lists folders after all keys.
+    """Parse the response to ListObjectsV2. In the response, all folders follow the keys.
 
     `order` is the sort key for the bucket's own order. Raises `BrokenXml` if the
     response is malformed, or is a truncated page without a continuation token.

@@ -1,7 +1,7 @@
 """Settings: read once from the environment or a file, and validated before anything starts.
 
-`fields.py` has the fields of the core, `sources.py` the sources of values, and `settings.py` values
-derived from several fields. A feature adds its fields in a subclass of `Settings`, and
+`fields.py` contains the fields of the core, `sources.py` the sources of values, and `settings.py`
+the values derived from several fields. A feature adds its fields in a subclass of `Settings`, and
 `stillroom.settings` joins these classes. Nothing here opens or writes anything:
 `stillroom.assembly` does that.
 """

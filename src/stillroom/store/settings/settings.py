@@ -98,7 +98,7 @@ class Settings(Fields):
     def settings_customise_sources(  # type: ignore[override]  # it is called with keywords
         cls, *_: object, init_settings: Source, **others: Source
     ) -> tuple[Source, ...]:
-        """Return the sources by priority: only the arguments if the environment is ignored."""
+        """Return the sources by priority. If the environment is ignored, only return arguments."""
         return (init_settings, *(() if _ISOLATED in init_settings() else others.values()))
 
     @classmethod

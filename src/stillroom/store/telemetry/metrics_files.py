@@ -18,7 +18,7 @@ log = logging.getLogger("stillroom.server")
 
 
 class AllocatedDict(MmapedDict):
-    """Metrics file of one worker. If the disk is full, it is in memory and not in `/metrics`."""
+    """Metrics file of one worker. If the disk is full, its values are only in memory."""
 
     def __init__(self, filename: str, read_mode: bool = False) -> None:  # noqa: FBT001, FBT002  (as the library's)
         if not read_mode and not os.path.exists(filename):
@@ -56,7 +56,7 @@ class AllocatedDict(MmapedDict):
 
 
 def _create(filename: str) -> None:
-    """Create a file, first under a temporary name: readers expect a header in each `.db`."""
+    """Create a file, first under a temporary name: readers expect headers in `.db` files."""
     part = f"{filename}.part"
     try:
         fd = os.open(part, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)

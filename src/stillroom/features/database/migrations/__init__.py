@@ -16,7 +16,7 @@ _VERSIONS: Final = "alembic_version"
 
 
 def migrate(config: RowsConfig) -> tuple[str | None, str]:
-    """Run missing migrations. If several processes call this, one runs them and the others wait.
+    """Run the missing migrations, while other processes that call this function wait.
 
     Return the schema revision before the migration (None if there were no tables) and after it.
 
@@ -49,7 +49,7 @@ def migrate(config: RowsConfig) -> tuple[str | None, str]:
 
 
 def found(config: RowsConfig) -> str | None:
-    """Return the schema revision (None: no tables). Raises the same exceptions as `migrate`."""
+    """Return the schema revision (None without tables). Raises the same errors as `migrate`."""
     with migrating(config) as connection:
         return _revision(connection)
 

@@ -1,4 +1,4 @@
-"""Alembic's environment. Uses the connection and the transaction opened by `migrate`."""
+"""Alembic environment that uses the connection and the transaction opened by `migrate`."""
 
 from alembic import context
 

@@ -88,7 +88,7 @@ class Probed:
         width: Width in pixels: as stored for images, as displayed (rotated) for videos.
         color_profile: Name of the colour profile; None if the file has no profile or is a video.
         duration: Duration in seconds, rounded to microseconds; None if the file contains none.
-        ai_mark: Label in the file that says whether an AI made it; None if it is unknown.
+        ai_mark: Label that says whether AI made the file's content; None if unknown.
     """
 
     resource_type: ResourceType

@@ -44,7 +44,7 @@ class DeadLetterRows(Rows):
         return dead_letter
 
     async def drop(self, dead_letter_id: uuid.UUID) -> DeadLetter:
-        """Delete a dead letter, and keep its image. Raise `DeadLetterNotFound` if it is missing."""
+        """Delete a dead letter, but not the image. Raise `DeadLetterNotFound` if there is none."""
         async with self._engine.writing() as connection:
             return await self._remove(connection, dead_letter_id)
 

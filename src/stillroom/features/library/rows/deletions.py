@@ -62,7 +62,7 @@ class DeletionRows(Rows):
 
         The same transaction deletes the rows of deleted resources. Until then, an ingest of
         identical bytes restores the deleted resource. Later ingests create a new resource. Images
-        that an ingest is recording without a copy are skipped; see `require_unclaimed`.
+        that an ingest is recording in place are skipped; see `require_unclaimed`.
         """
         due = (
             sa.select(deletions)

@@ -1,8 +1,8 @@
 """Table `media_intents`: announcements of ingests in progress.
 
-After a crash, the intents identify the copied files to delete. They also keep sweepers from
-deleting an image that is about to be recorded without a copy. `statements.py` documents the lock
-order.
+After a crash, the intents identify the copied files to delete. If an ingest records an image in
+place, without copying the file, the intent prevents sweepers from deleting the image.
+`statements.py` documents the lock order.
 """
 
 from collections.abc import Sequence
@@ -57,7 +57,7 @@ class IntentRows(Rows):
         await self._execute(sa.delete(intents).where(_is_held(media_key)))
 
     async def claim(self, *, limit: int, lease: timedelta) -> ClaimedIntents:
-        """Claim intents whose lease has expired. Their ingests can then no longer use the copies.
+        """Claim intents whose lease has expired. The ingests can then no longer use the copies.
 
         An intent whose key is used by a resource is obsolete, and is deleted.
         """
@@ -99,7 +99,7 @@ async def end_intent(connection: AsyncConnection, media_key: StorageKey) -> None
 
 
 async def require_intent(connection: AsyncConnection, media_key: StorageKey) -> None:
-    """Lock the intent of a copy that a resource will use. Raise `IntentLost` if it was claimed."""
+    """Lock the intent of a copy, or raise `IntentLost` if a sweeper has claimed the intent."""
     statement = sa.select(intents.c.media_key).where(_is_held(media_key)).with_for_update()
     if (await connection.execute(statement)).one_or_none() is None:
         raise IntentLost

@@ -28,8 +28,8 @@ from stillroom.store.values import StoredImage
 async def write_mark(connection: AsyncConnection, mark: Mark | None) -> None:
     """Insert `mark` as a pending deletion.
 
-    If one exists for the same version, its due time is kept; if `mark.reason` is `RELOCATED`, its
-    reason and hash are replaced with those of `mark`.
+    If the image version already has a pending deletion, the due time of that deletion is kept. If
+    `mark.reason` is `RELOCATED`, the reason and hash of that deletion are replaced.
     """
     if mark is None:
         return
@@ -57,8 +57,8 @@ async def mark_saves(
 ) -> set[StorageKey]:
     """Insert pending deletions. If an image already has one, the earlier due time is used.
 
-    Existing deletions of ingested sources (`RELOCATED`) are not changed. Neither are deletions that
-    a sweeper has attempted or claimed. Return the keys of images with a new or changed deletion.
+    Existing deletions are not changed if their reason is `RELOCATED` (ingested source), or if a
+    sweeper has attempted or claimed them. Return the keys of images with a new or changed deletion.
     """
     if not images:
         return set()
@@ -119,7 +119,7 @@ async def bury_mark(connection: AsyncConnection, mark: DueMark, error: str) -> N
 
 
 async def restore_mark(connection: AsyncConnection, dead_letter: DeadLetter) -> None:
-    """Insert a pending deletion for a dead letter, due now, unless the version has one."""
+    """Insert a pending deletion (due now) for a dead letter, if the image version has none."""
     payload, sha256 = dead_letter.payload, dead_letter.payload["content_hash"]
     insert = insert_into(connection, deletions).values(
         id=dead_letter.id,
@@ -135,7 +135,7 @@ async def restore_mark(connection: AsyncConnection, dead_letter: DeadLetter) -> 
 
 
 async def cancel_marks_at(connection: AsyncConnection, key: StorageKey) -> None:
-    """Cancel the pending deletions of an image that a resource will use without a copy.
+    """Cancel the pending deletions of an image that a resource will use in place.
 
     Raises `MarkClaimed` if a sweeper is deleting the image.
     """

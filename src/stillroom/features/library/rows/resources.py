@@ -94,11 +94,11 @@ class ResourceRows(Rows):
         """Insert a resource, delete its ingest intent and mark the source for deletion, atomically.
 
         Return False, without any change, if another resource has the same bytes. `source` is the
-        pending deletion of the source; it is None if the library has no copy.
+        pending deletion of the source image, or None if the image was recorded in place.
 
         Raises:
             IntentLost: a sweeper has claimed the intent. Nothing is changed.
-            MarkClaimed: a sweeper is deleting the image. Nothing is changed.
+            MarkClaimed: a sweeper is deleting the source image. Nothing is changed.
         """
         async with self._engine.writing() as connection:
             await cancel_marks_at(connection, resource.storage_key)
@@ -129,8 +129,8 @@ class ResourceRows(Rows):
     ) -> MediaResource | None:
         """Keep a resource whose bytes were ingested again, and cancel its pending deletion.
 
-        The copy's intent is kept until its lease expires. Another ingest of the same bytes may
-        still be copying, and needs the intent if the resource is deleted before the copy is used.
+        The copy's intent is kept until the lease expires, because another ingest of the same bytes
+        may still be copying. That ingest needs the intent if this resource is deleted meanwhile.
 
         Args:
             known: The resource, read before the file at `storage_key` was checked.
@@ -138,7 +138,7 @@ class ResourceRows(Rows):
             save_id: Version of the image at that key.
             source: Pending deletion of the source if the library has a copy; else None.
             skipped: Key below `compute/` whose pending deletion is cancelled.
-            in_place: `media_key` of the intent to delete, for an ingest without a copy; else None.
+            in_place: For an ingest without a copy, the `media_key` of the intent to delete.
             revive: If False, a deleted resource stays deleted.
 
         Returns:
@@ -232,8 +232,8 @@ class ResourceRows(Rows):
     ) -> MediaResource:
         """Delete a resource, and schedule the deletion of its copy below `media/`, if it has one.
 
-        Raises `ResourceNotFound`, `ResourceProtected`, or any error that `check` raises, as in
-        `change`. Nothing is changed then.
+        Calls `check` as `change` does. Raises `ResourceNotFound`, `ResourceProtected` or the error
+        of `check`. After an error, nothing is changed.
         """
         while True:
             known = await self.find(resource_id)

@@ -25,7 +25,7 @@ class TagRows(Rows):
 
         Raises:
             ResourceNotFound: there is no such resource, or it was deleted.
-            Exception: any error that `replace` raises. Nothing is changed then.
+            Exception: any error that `replace` raises. The tags are then unchanged.
         """
         async with self._engine.writing() as connection:
             locked = await connection.execute(

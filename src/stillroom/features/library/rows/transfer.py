@@ -78,7 +78,7 @@ class RowTransfer(Rows):
         """Insert resources from another library, or update resources transferred earlier.
 
         The caller has found the files of `incoming` in this library's storage. The versions in
-        `marked` had a pending deletion before that search. A dry run changes nothing.
+        `marked` had a pending deletion before the caller searched. A dry run changes nothing.
         """
         keys = sorted({resource.storage_key for resource in incoming}, key=lambda key: key.text)
         ids = [resource.id for resource in incoming]
@@ -136,7 +136,7 @@ class RowTransfer(Rows):
             yield [row._asdict() for row in rows]
 
     async def saves(self, queue: Queue, keys: Sequence[StorageKey]) -> Saves:
-        """Return the image versions at these keys that are named in rows of `queue`."""
+        """Return the image versions at these keys for which `queue` has a row."""
         async with self._engine.reading() as connection:
             return await _saves(connection, queue, keys)
 
@@ -180,7 +180,7 @@ class RowTransfer(Rows):
         return len(fresh)
 
     async def forget(self, queue: Queue, ids: Sequence[uuid.UUID]) -> int:
-        """Delete transferred rows, except rows that a sweeper has claimed. Return their number."""
+        """Delete transferred rows that no sweeper has claimed. Return the number of these rows."""
         statement = sa.delete(dead_letters).where(dead_letters.c.id.in_(ids))
         if queue is deletions:
             statement = sa.delete(deletions).where(
@@ -213,7 +213,7 @@ async def _saves(
     *conditions: sa.ColumnElement[bool],
     locked: bool = False,
 ) -> Saves:
-    """Return the image versions at these keys that are named in rows of `queue`.
+    """Return the image versions at these keys for which `queue` has a row.
 
     If `locked` is True, no sweeper can claim these rows until the transaction ends.
     """

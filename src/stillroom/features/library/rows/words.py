@@ -25,7 +25,7 @@ def describe(connection: sa.Connection, rows: Collection[Row]) -> None:
 def reword(connection: sa.Connection, keys: Iterable[StorageKey]) -> None:
     """Write changed captions, alt texts and tags of the images at `keys` to the search index.
 
-    Make this the last step of a transaction: it may wait until other transactions on the index end.
+    Call this as the last step of a transaction: the call may wait for other transactions.
     """
     lock_index(connection)
     wanted = search_images.c.storage_key.in_([key.text for key in keys])

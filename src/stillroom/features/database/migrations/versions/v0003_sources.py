@@ -10,7 +10,7 @@ down_revision: Final = "0002"
 
 
 def upgrade() -> None:
-    """Add the columns. If a resource's file was not copied, its source key is its storage key."""
+    """Add the columns. If a file was not copied, the storage key becomes the source key."""
     op.add_column("media_resources", sa.Column("source_key", sa.String(1024)))
     op.add_column("media_deletions", sa.Column("content_hash", sa.LargeBinary(32)))
     op.add_column("media_dead_letters", sa.Column("content_hash", sa.LargeBinary(32)))

@@ -1,8 +1,8 @@
 """Table for all dead letters (failed jobs), which replaces the table of failed deletions.
 
-The former table stays, because servers of the older version may still run during an upgrade. They
-read the former table to find images with a failed deletion, which never expire. Triggers therefore
-apply each insertion and deletion in one of the tables to the other one.
+The old table is kept, because servers of the old version may still run during an upgrade. These
+servers look in the old table for images that must not expire, because their deletion has failed.
+Triggers therefore apply each insertion and deletion in either table to the other table.
 """
 
 from typing import Final
