@@ -355,7 +355,7 @@ def test_the_prices_in_the_docs_are_the_counts_times_r2s_prices() -> None:
 
 def test_the_price_of_a_round_over_a_million_is_that_of_a_thousand_times_a_thousand() -> None:
     said = re.search(
-        r"million that is ([\d,]+) class A and a million class B: \$(\d+\.\d+)",
+        r"million images costs ([\d,]+) class A and a million class B operations \(\$(\d+\.\d+)\)",
         " ".join(DOCS.read_text().split()),
     )
     class_a, class_b = table()["a round of retention over 1,000 images, none of which has ended"]
