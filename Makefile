@@ -11,7 +11,7 @@ INSTALL := install --quiet --disable-pip-version-check --no-compile
 PROGRAMS := npm nginx caddy chromium prometheus wrk mkfs.xfs rsync rclone sqlite3 systemd-analyze exiftool buildah mmdebstrap
 .PHONY: $(PROGRAMS) postgresql help help-all install serve unit core check test test-all test-whole clients test-pythons test-oldest test-newest
 .PHONY: coverage mutations flakes test-surroundings bench bench-quick bench-half-open test-root crash cluster saturation soak
-.PHONY: release-check image-check audit lint lint-javascript lint-python format reference async-client lock clean
+.PHONY: release-check image-check audit lint lint-javascript lint-python format reference async-client lock docs clean
 
 help help-all:
 	@awk -F ':.*#[#-] ' -v all=$(filter help-all,$@) '/^[a-z-]+:.*## / || all && /^[a-z-]+:.*#- / \
@@ -107,8 +107,6 @@ coverage: lint nginx postgresql exiftool  #- lines and branches of src that the 
 
 # Programs in tests and benchmarks; SAVE=--save replaces their tables in the docs.
 RUN := @PYTHONPATH=tests $(BIN)/python -m
-SAVE ?=
-FLAKES ?=
 CUTS ?= 500
 KILLS ?= 2000
 MINUTES ?= 60
@@ -150,11 +148,14 @@ bench-quick: $(STAMP)/bench $(STAMP)/newer-python nginx wrk  #- the same in 3 mi
 	$(BIN)/python -m benchmarks --quick
 
 release-check: export SOURCE_DATE_EPOCH = $(shell git log -1 --format=%ct 2> /dev/null || echo 1577836800)
-release-check: export VERSION := $(VERSION)
-release-check: $(STAMP)/release  #- build wheel and sdist into dist/, install and run them elsewhere; before a tag: VERSION=1.0.0
+release-check: docs $(STAMP)/release chromium  #- build wheel, sdist and site, install and run them elsewhere; before a tag: VERSION=1.0.0
 	rm -rf dist
 	$(BIN)/python -m hatchling build -d dist
-	$(BIN)/pytest -q -m "release or slow" tests/release tests/client/test_wheel.py
+	$(BIN)/pytest -q -m "release or whole" tests/release tests/client/test_wheel.py
+	@$(BIN)/python scripts/placeholders.py
+
+docs: $(STAMP)/docs  #- build the documentation site into site/; a link that leads nowhere is an error
+	$(BIN)/python scripts/site.py
 
 image-check: buildah mmdebstrap  #- build the container image on a Debian made here, and run it; needs root
 	$(call NEEDS_ROOT,mounts filesystems)
@@ -162,14 +163,10 @@ image-check: buildah mmdebstrap  #- build the container image on a Debian made h
 
 # Known vulnerabilities in the dependencies of the server. A mirror may have no advisories, and this says so.
 audit: $(STAMP)/dev
-	@$(BIN)/pip-audit --disable-pip --require-hashes --progress-spinner off -r requirements/server.txt \
-		> $(STAMP)/audit.log 2>&1 || { cat $(STAMP)/audit.log; exit 1; }
-	@! grep -q "could not be audited" $(STAMP)/audit.log || echo "NOT AUDITED for known vulnerabilities:" \
-		"$$(grep -c 'could not be audited' $(STAMP)/audit.log) packages have no advisories at this index"
+	@scripts/audit.sh $(STAMP)/audit.log
 
 lint: lint-javascript lint-python
 
-# The gallery's modules as they are: nothing of npm is built in or shipped.
 lint-javascript: $(STAMP)/javascript
 	node_modules/.bin/eslint --max-warnings 0 src/stillroom/features/gallery/static integrations/comfyui/web
 	node_modules/.bin/tsc
@@ -177,7 +174,8 @@ lint-javascript: $(STAMP)/javascript
 lint-python: $(STAMP)/dev
 	$(BIN)/ruff format --check --quiet
 	$(BIN)/ruff check --quiet
-	$(BIN)/codespell *.md Makefile benchmarks deploy docs integrations scripts src tests
+	$(BIN)/codespell *.md .github Makefile benchmarks deploy docs integrations scripts src tests
+	$(BIN)/proselint --config .proselintrc.json check *.md docs/*.md
 	$(BIN)/mypy
 	$(BIN)/lint-imports > $(STAMP)/imports.log || { cat $(STAMP)/imports.log; exit 1; }
 
@@ -185,8 +183,9 @@ format: $(STAMP)/dev  ## format the code
 	$(BIN)/ruff check --fix --quiet
 	$(BIN)/ruff format
 
-reference: $(STAMP)/dev  #- write docs/reference anew, from the code
+reference: $(STAMP)/dev  #- write docs/reference and the SBOMs anew, from the code and the locks
 	$(RUN) reference
+	$(BIN)/python scripts/sbom.py
 
 async-client: $(STAMP)/dev  #- generate the asynchronous classes of the SDK from the synchronous ones
 	$(BIN)/python scripts/async_client.py
@@ -195,6 +194,6 @@ lock: $(STAMP)/dev  #- pin all dependencies anew, with hashes
 	requirements/lock.sh
 
 clean:
-	rm -rf .venv node_modules tests/clients/node_modules $(STAMP) .hypothesis .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .coverage .coverage.*
+	rm -rf .venv node_modules tests/clients/node_modules $(STAMP) site .hypothesis .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .coverage .coverage.*
 
 include requirements/install.mk

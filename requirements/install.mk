@@ -18,7 +18,7 @@ $(STAMP)/dev: $(STAMP)/server requirements/dev.txt
 	$(BIN)/pip $(INSTALL) --require-hashes -r requirements/dev.txt
 	@touch $@
 
-$(STAMP)/release $(STAMP)/bench: $(STAMP)/%: $(STAMP)/dev requirements/%.txt
+$(STAMP)/release $(STAMP)/docs $(STAMP)/bench: $(STAMP)/%: $(STAMP)/dev requirements/%.txt
 	$(BIN)/pip $(INSTALL) --require-hashes -r requirements/$*.txt
 	@touch $@
 

@@ -20,8 +20,11 @@ lock client $server pyproject.toml
 lock build requirements/build.in
 lock bench $server -c requirements/dev.txt requirements/bench.in
 lock release $server -c requirements/dev.txt requirements/release.in
+lock docs $server -c requirements/dev.txt -c requirements/release.txt requirements/docs.in
 lock clients $server -c requirements/dev.txt requirements/clients.in
 lock recipes pyproject.toml requirements/recipes.in
+
+$bin/python scripts/sbom.py
 
 # The oldest versions that pyproject.toml allows, for one Python.
 $bin/uv pip compile --quiet --upgrade --python-version 3.11 --resolution lowest-direct --no-annotate \

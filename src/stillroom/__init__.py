@@ -1,3 +1,3 @@
 """Stillroom: an image store for servers that generate images."""
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"

@@ -2,6 +2,7 @@
 
 import email
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -14,6 +15,8 @@ from pathlib import Path
 
 import httpx
 import pytest
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
 from packaging.requirements import Requirement
 
 import stillroom
@@ -33,6 +36,7 @@ pytestmark = [pytest.mark.release]
 DIST = ROOT / "dist"
 SAMPLE = ROOT / "docs/sample.png"
 VERSION = stillroom.__version__
+SBOMS = ("stillroom-client.cdx.json", "stillroom-server.cdx.json")
 
 
 def built(pattern: str) -> Path:
@@ -72,6 +76,7 @@ def test_the_wheel_holds_the_whole_package_and_nothing_else(wheel: Path) -> None
     about = f"stillroom-{VERSION}.dist-info"
 
     expected = {"METADATA", "WHEEL", "RECORD", "entry_points.txt", "licenses/LICENSE"}
+    expected |= {f"sboms/{name}" for name in SBOMS}
     assert names == package_files(ROOT / "src") | {f"{about}/{name}" for name in expected}
     assert "stillroom/py.typed" in names
 
@@ -84,7 +89,18 @@ def test_the_sdist_holds_what_it_is_built_from_and_no_test(sdist: Path) -> None:
     top = f"stillroom-{VERSION}"
     others = {"CHANGELOG.md", "LICENSE", "PKG-INFO", "README.md", "pyproject.toml", ".gitignore"}
     package = {f"{top}/src/{name}" for name in package_files(ROOT / "src")}
+    others |= {f"requirements/sbom/{name}" for name in SBOMS}
     assert names == package | {f"{top}/{name}" for name in others}
+
+
+@pytest.mark.parametrize("name", SBOMS)
+def test_the_sboms_in_the_wheel_fit_the_schema_of_cyclonedx(wheel: Path, name: str) -> None:
+    inside = f"stillroom-{VERSION}.dist-info/sboms/{name}"
+    text = zipfile.ZipFile(wheel).read(inside).decode()
+
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
+    assert text == (ROOT / "requirements/sbom" / name).read_text()
+    assert json.loads(text)["metadata"]["component"]["version"] == VERSION
 
 
 def test_it_says_what_it_is(wheel: Path) -> None:
@@ -96,6 +112,7 @@ def test_it_says_what_it_is(wheel: Path) -> None:
     assert "Programming Language :: Python :: 3.13" in said.get_all("Classifier", [])
     assert said["License-Expression"] == "MIT"
     assert said["Requires-Python"] == PROJECT["requires-python"]
+    assert sorted(said.get_all("Provides-Extra") or []) == sorted(PROJECT["optional-dependencies"])
 
 
 @pytest.mark.parametrize("extra", ["", *PROJECT["optional-dependencies"]])
@@ -140,7 +157,9 @@ def test_the_same_commit_gives_the_same_bytes(
 ) -> None:
     copied = tmp_path / "elsewhere"
     copied.mkdir()
-    for name in ("pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md", ".gitignore"):
+    (copied / "requirements/sbom").mkdir(parents=True)
+    sboms = [f"requirements/sbom/{name}" for name in SBOMS]
+    for name in ("pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md", ".gitignore", *sboms):
         shutil.copyfile(ROOT / name, copied / name)  # with times and rights of their own
     shutil.copytree(ROOT / "src", copied / "src", copy_function=shutil.copyfile)
     monkeypatch.setenv("TZ", "Asia/Tokyo")

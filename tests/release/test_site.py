@@ -1,0 +1,75 @@
+"""The documentation site that `make docs` has built: its search, and its links to itself."""
+
+import functools
+import http.server
+import threading
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Page
+
+from browser.chromium import chromium
+from building import ROOT
+from waiting import until
+
+pytestmark = [pytest.mark.release]
+
+SITE = ROOT / "site"
+FIRST = {
+    "thumbnail": "api.html",
+    "logging": "observing.html",
+    "presigned URL": "api.html",
+    "webhook": "contents.html",
+    "comparison": "comparison.html",
+    "rclone": "coming-from.html",
+}
+"""What people search for, and the page that should be the first result, or among the first three."""
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  (named by its base)
+        pass
+
+
+@pytest.fixture(scope="module")
+def page() -> Iterator[Page]:
+    assert (SITE / "index.html").exists(), "there is no site: run `make docs`"
+    handler = functools.partial(Quiet, directory=str(SITE))
+    with (
+        http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server,
+        chromium() as browser,
+    ):
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        opened = browser.new_page()
+        others: list[str] = []
+        address = f"http://127.0.0.1:{server.server_port}"
+        opened.on("request", lambda sent: sent.url.startswith(address) or others.append(sent.url))
+        opened.goto(f"{address}/index.html")
+        yield opened
+        server.shutdown()
+        assert others == [], "a reader's browser asks no other host"
+
+
+@pytest.mark.parametrize("words", FIRST)
+def test_a_search_finds_the_page_first(page: Page, words: str) -> None:
+    page.goto(page.url.partition("#")[0])
+    box = page.locator("input[role=combobox]")
+
+    def has_opened() -> bool:
+        page.keyboard.press("/")  # the page listens to it a moment after it was loaded
+        page.wait_for_timeout(200)
+        return box.is_visible()
+
+    until(has_opened)
+    box.fill(words)
+    results = page.locator("[role=listbox] a")
+    results.first.wait_for(timeout=60_000)
+    found = [str(link.get_attribute("href")) for link in results.all()[:3]]
+    names = [address.rpartition("/")[2].partition("?")[0] for address in found]
+    assert FIRST[words] in names[: 1 if words != "rclone" else 3]
+
+
+def test_the_sdk_is_in_the_reference() -> None:
+    text = (SITE / "reference/sdk.html").read_text()
+    for name in ("ImageStore.save", "ImageStore.search", "runs.Run", "embed.create_router"):
+        assert name in text
