@@ -69,12 +69,8 @@ def _component(name: str, version: str, *, kind: str) -> dict[str, Any]:
 
 def _direct(project: dict[str, Any], extra: str) -> set[str]:
     """Return the names of the packages that the package itself requires with this extra."""
-    found: set[str] = set()
-    for line in project["dependencies"] if not extra else _with_extra(project, extra):
-        match = _NAME.match(line)
-        assert match
-        found.add(_normalized(match[0]))
-    return found
+    lines = _with_extra(project, extra) if extra else project["dependencies"]
+    return {_normalized(name[0]) for line in lines if (name := _NAME.match(line))}
 
 
 def _with_extra(project: dict[str, Any], extra: str) -> Iterator[str]:

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from building import ROOT, bare_environment
-from running import Server, running
+from running import STILLROOM, Server, running
 
 pytestmark = [pytest.mark.release]
 
@@ -77,8 +77,8 @@ def server(
     """Started by what is installed; an environment without a server uses this checkout's."""
     extra, folder = installed
     monkeypatch.delenv("PYTHONPATH", raising=False)
-    own = {"program": str(folder / "stillroom")} if extra in SERVERS else {}
-    with running(tmp_path, **own) as started:
+    program = str(folder / "stillroom") if extra in SERVERS else STILLROOM
+    with running(tmp_path, program=program) as started:
         yield started
         assert started.stop() == 0
     assert "Traceback" not in started.logged()
