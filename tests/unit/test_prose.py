@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
+CHANGELOG = ROOT / "CHANGELOG.md"
 PAGES = [
-    *(ROOT / f"{name}.md" for name in ("README", "ARCHITECTURE", "CONTRIBUTING", "SECURITY")),
+    *(page for page in ROOT.glob("*.md") if page != CHANGELOG),
     *ROOT.glob("docs/**/*.md"),
 ]
 MAX_COMMAS = 3
@@ -70,3 +71,17 @@ def test_a_page_is_in_short_sentences_and_lines(page: Path) -> None:
     ]
 
     assert (long_lines, long_sentences) == ([], [])
+
+
+def test_the_changelog_has_one_line_for_each_change() -> None:
+    """A version begins with breaking changes, in bold; the first words name what has changed."""
+    _, *versions = CHANGELOG.read_text().split("\n## ")
+    for version in versions:
+        lines = version.splitlines()[1:]
+        changes = [line for line in lines if line.startswith("- ")]
+        prose = [line for line in lines if line and not line.startswith(("- ", "#"))]
+        assert [line for line in lines if len(line) > MAX_LINE_CHARACTERS] == []
+        assert [line for line in prose if line.startswith(" ")] == [], "a change has one line"
+        assert [line for line in changes if not re.match(r"- .{3,40}?: |- [A-Z]", line)] == []
+        breaking = [line for line in changes if line.startswith("- **")]
+        assert changes[: len(breaking)] == breaking
