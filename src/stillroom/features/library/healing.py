@@ -23,7 +23,6 @@ from typing import Final, Protocol
 
 from stillroom.errors import (
     ImageNotFound,
-    InvalidPath,
     ResourceNotFound,
     StillroomError,
     UnsupportedMedia,
@@ -33,10 +32,9 @@ from stillroom.features.library.database import MediaDatabase
 from stillroom.features.library.headers.probe import probe
 from stillroom.features.library.recorded_bytes import is_intact
 from stillroom.features.library.resource import VIDEO, Change, HealingJob, MediaResource
-from stillroom.paths import StorageKey, path_of_key
+from stillroom.features.library.source import poster_key
 from stillroom.store.port import ImageStorage
 from stillroom.store.values import OpenedImage
-from stillroom.wire.thumbnails import POSTER_SUFFIX
 
 HEAL_EVERY_S: Final = 5.0
 """Seconds between two checks for due healing jobs, which compute missing metadata."""
@@ -218,14 +216,14 @@ class Healer:
         return Change(**found)
 
     async def _color_of_poster(self, video: MediaResource) -> str | None:
-        source = video.source_key or video.storage_key
+        key = poster_key(video.source_key or video.storage_key)
+        if key is None:
+            return None
         try:
-            path = path_of_key(source.text + POSTER_SUFFIX, at=())
-            poster_key = StorageKey.of_image(path)
-            with contextlib.closing(await self._storage.open(poster_key)) as poster:
+            with contextlib.closing(await self._storage.open(key)) as poster:
                 if self._colors.decodes(poster.image.content_type):
                     return await self._colors.dominant_color(poster)
-        except (ImageNotFound, InvalidPath):
+        except ImageNotFound:
             pass
         except UnsupportedMedia as error:
             log.info(

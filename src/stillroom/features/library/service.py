@@ -14,12 +14,15 @@ after the intent's lease has expired.
 An ingest without a copy (`relocate=False`) records the source at its own key. The intent then
 prevents sweepers from deleting the source. Step 3 only checks that no sweeper has begun to delete
 the source, and that the source still exists.
+
+A video that is relocated takes its poster image along, which becomes a resource of its own.
 """
 
 import asyncio
 import contextlib
 import dataclasses
 import functools
+import logging
 import uuid
 from collections.abc import Callable, Sequence
 from datetime import timedelta
@@ -31,6 +34,7 @@ from stillroom.errors import (
     PathConflict,
     PreconditionFailed,
     ResourceConflict,
+    StillroomError,
     StorageFull,
 )
 from stillroom.features.database.clock import new_id, now
@@ -40,6 +44,7 @@ from stillroom.features.library.intents import lease_end, protected, renewed
 from stillroom.features.library.recorded_bytes import has_its_bytes, is_intact, is_recorded
 from stillroom.features.library.resource import (
     RELOCATED,
+    VIDEO,
     Change,
     Intent,
     IntentLost,
@@ -50,7 +55,7 @@ from stillroom.features.library.resource import (
     ResourceQuery,
     SourceChanged,
 )
-from stillroom.features.library.source import Source, new_resource, read_source
+from stillroom.features.library.source import Source, new_resource, poster_key, read_source
 from stillroom.features.search.database import search_rows
 from stillroom.features.search.filling import read_facts
 from stillroom.features.search.values import kept_of
@@ -69,6 +74,8 @@ INGEST_S: Final = 600.0
 S3 copies at most 5 GiB, which take nine minutes to hash at 10 MB/s. The limit is shorter than
 `LEASE`, so that the lease of the ingest's intent cannot expire earlier.
 """
+
+log = logging.getLogger("stillroom.media")
 
 
 class MediaResourceService:
@@ -131,6 +138,8 @@ class MediaResourceService:
                         is_claimed = isinstance(error, MarkClaimed)
                         continue
                     if resource is not None:
+                        if relocate and resource.resource_type == VIDEO:
+                            await self._relocate_poster(storage_key, within, deadline)
                         facts = kept_of(source.probed.generation)  # perhaps not indexed yet
                         return dataclasses.replace(
                             resource, generation=facts or resource.generation
@@ -140,6 +149,19 @@ class MediaResourceService:
         if is_claimed:
             raise ResourceConflict("the image is being deleted: save it again, and then ingest it")
         raise BackendUnavailable("the image kept changing during the ingest: try again")
+
+    async def _relocate_poster(
+        self, video: StorageKey, within: KeyPrefix | None, deadline: float
+    ) -> None:
+        """Ingest the poster image of a relocated video, if it has one. Errors are only logged."""
+        key = poster_key(video)
+        try:
+            if key and (await self._storage.stat(key)).content_type.startswith("image/"):
+                await self.ingest_from_storage_key(key, within=within, deadline=deadline)
+        except ImageNotFound:
+            pass
+        except StillroomError as error:
+            log.warning("cannot ingest the poster of the video %s: %s", video, error)
 
     async def _ingest(
         self, source: Source, *, relocate: bool, within: KeyPrefix | None

@@ -4,13 +4,15 @@ import contextlib
 import uuid
 from dataclasses import dataclass
 
+from stillroom.errors import InvalidPath
 from stillroom.features.database.clock import now
 from stillroom.features.library.headers.probe import Probed, probe
 from stillroom.features.library.recorded_bytes import hash_opened
 from stillroom.features.library.resource import MediaResource
-from stillroom.paths import StorageKey
+from stillroom.paths import StorageKey, path_of_key
 from stillroom.store.port import ImageStorage
 from stillroom.store.values import StoredImage
+from stillroom.wire.thumbnails import POSTER_SUFFIX
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,14 @@ async def read_source(storage: ImageStorage, key: StorageKey) -> Source:
     with contextlib.closing(await storage.open(key)) as opened:
         probed = await probe(opened)
         return Source(opened.image, opened.image.sha256 or await hash_opened(opened), probed)
+
+
+def poster_key(video: StorageKey) -> StorageKey | None:
+    """Return the key of a video's poster image, or None if no image can have this key."""
+    try:
+        return StorageKey.of_image(path_of_key(video.text + POSTER_SUFFIX, at=()))
+    except InvalidPath:
+        return None
 
 
 def new_resource(resource_id: uuid.UUID, source: Source) -> MediaResource:
