@@ -50,6 +50,35 @@ def test_cp_and_mv_take_images_folders_and_patterns(run: Run, folder: str) -> No
     ]
 
 
+def test_mv_moves_the_poster_of_a_video_with_it(
+    run: Run, folder: str, made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(made)
+    for name in ("a.mp4", "a.mp4.poster.webp", "b.MOV", "c", "c.poster.webp"):
+        Path(name).write_bytes(name.encode())
+        assert run("put", name, f"{folder}/in/{name}").code == 0
+
+    dry = run("mv", f"{folder}/in/a.mp4", f"{folder}/x.mp4", "--dry-run")
+    one = run("mv", f"{folder}/in/a.mp4", f"{folder}/x.mp4")
+    kept = run("mv", f"{folder}/x.mp4", f"{folder}/y.mp4", "--exclude", "*.webp")
+    others = run("mv", f"{folder}/in/[bc]*", f"{folder}/out/", "--exclude", "*.webp")
+
+    poster = f"{folder}/in/a.mp4.poster.webp to {folder}/x.mp4.poster.webp\n"
+    assert f"would move {poster}" in dry.out
+    assert f"moved {poster}" in one.out
+    assert [one.code, kept.code, others.code] == [0, 0, 0]
+    assert run("ls", "-R", folder).out.splitlines() == [
+        f"{folder}/in/c.poster.webp",
+        f"{folder}/out/b.MOV",
+        f"{folder}/out/c",
+        f"{folder}/x.mp4.poster.webp",
+        f"{folder}/y.mp4",
+    ]
+    assert run("cp", f"{folder}/y.mp4", f"{folder}/x.mp4").code == 0
+    assert run("mv", f"{folder}/*.mp4", f"{folder}/all/").code == 0
+    assert f"{folder}/all/x.mp4.poster.webp" in run("ls", "-R", folder).out.splitlines()
+
+
 def test_sync_makes_the_store_like_a_folder(run: Run, folder: str, made: Path) -> None:
     there = f"store:{folder}"
     first = run("sync", "out", there)

@@ -2,17 +2,21 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import click
 
 from stillroom.cli.images import completed
 from stillroom.cli.output import echo_result
 from stillroom.cli.progress import Transfer, TransferOptions, transfer_options
-from stillroom.cli.selection import images_to_copy
+from stillroom.cli.selection import Filter, images_to_copy
 from stillroom.cli.server_options import SERVER, open_store, server_options
 from stillroom.client import ImageStore, Outcome, SavedImage
 from stillroom.client.threads import Workers, outcomes_of
+from stillroom.wire.thumbnails import POSTER_SUFFIX
+
+_VIDEOS: Final = (".mp4", ".m4v", ".mov", ".webm")
+"""Endings of the names of videos, whose posters move with them."""
 
 
 def _command(command: Callable[..., None]) -> click.Command:
@@ -38,7 +42,8 @@ def mv(**how: Any) -> None:  # noqa: ANN401  (see `_each`)
 
     For one image, TARGET is its new path, or a folder if it ends in a slash. For several images,
     TARGET is a folder. `/` is the top folder. Existing images at the new paths are replaced. A
-    source that is replaced during the move is not deleted.
+    source that is replaced during the move is not deleted. The poster of a video
+    (`a.mp4.poster.webp` next to `a.mp4`) is moved with it, unless --exclude matches.
     """
     _each("moved", "would move", ImageStore.move, **how)
 
@@ -54,6 +59,8 @@ def _each(
 ) -> None:
     with open_store() as store:
         planned = images_to_copy(store, sources, target, options.chosen)
+        if do is ImageStore.move:
+            planned |= _posters(store, planned, options)
         if options.dry_run:
             for path, there in planned.items():
                 echo_result(would, path, as_json=options.as_json, target=there)
@@ -69,3 +76,19 @@ def _each(
         )
         with Transfer(verb, len(planned), 0, as_json=options.as_json) as transfer:
             Workers(options.concurrency).run(jobs, each)
+
+
+def _posters(
+    store: ImageStore, planned: dict[str, str], options: TransferOptions
+) -> dict[str, str]:
+    """Return the target paths of posters whose videos are moved, by the paths of the posters."""
+    chosen = Filter(exclude=options.chosen.exclude)
+    targets = {
+        path + POSTER_SUFFIX: there + POSTER_SUFFIX
+        for path, there in planned.items()
+        if path.lower().endswith(_VIDEOS)
+    }
+    wanted = [path for path in targets if path not in planned and chosen.takes(path)]
+    jobs = (partial(outcomes_of, path, partial(store.exists, path)) for path in wanted)
+    is_there = Workers(options.concurrency).run(jobs)
+    return {path: targets[path] for path, found in zip(wanted, is_there, strict=True) if found}
