@@ -327,11 +327,18 @@ def test_tags_and_captions_are_found_by_those_who_may_see_the_library(
     asked = {"storage_key": f"compute/{folder}/a.png", "relocate": False}
     made = client.post(f"{LIBRARY}/ingest", json=asked).raise_for_status().json()
     client.patch(f"{LIBRARY}/{made['id']}", json={"caption": "A lighthouse"}).raise_for_status()
-    tags = {"tags": ["sea", "deep storm"]}
+    tags = {"tags": ["sea", "deep storm", '12" disc']}
     client.post(f"{LIBRARY}/{made['id']}/tags", json=tags).raise_for_status()
     wait_for(client, [f"{folder}/a.png"], prefix=folder)
 
-    for text in ("tag:sea", "storm", "lighth", 'tag:"Deep storm" picture', "-tag:draft"):
+    for text in (
+        "tag:sea",
+        "storm",
+        "lighth",
+        'tag:"Deep storm" picture',
+        'tag:"12"" disc"',
+        "-tag:draft",
+    ):
         assert ids(client, q=f"{folder} {text}") == [made["id"]], text
         assert paths(client, prefix=folder, q=text) == [f"{folder}/a.png"], text
     assert paths(client, prefix=folder, tag=["sea", "-draft"]) == [f"{folder}/a.png"]

@@ -2,10 +2,10 @@
 
 import httpx
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Browser, expect
 
 from browser.site import Site
-from browser.visiting import Visit, confirm, fragment, save, stored
+from browser.visiting import Visit, confirm, fragment, save, stored, visit
 from pictures import picture
 from running import Server
 
@@ -65,6 +65,21 @@ def test_a_hostile_name_is_text_and_works_like_any_other(
     assert visitor.page.evaluate("typeof owned") == "undefined"
     assert visitor.page.locator("img[src=x]").count() == 0
     assert stored(client, folder) == []
+
+
+def test_a_link_to_a_name_with_quotation_marks_works(
+    browser: Browser, server: Server, client: httpx.Client, folder: str
+) -> None:
+    name = HOSTILE[1]
+    save(client, folder + name, picture(1))
+    with visit(browser, server, permissions=["clipboard-read", "clipboard-write"]) as visitor:
+        visitor.sign_in(server.token(), fragment(folder))
+        visitor.cells.first.click(modifiers=["Control"])
+        visitor.page.get_by_label("Selected images").get_by_role("button", name="Copy link").click()
+        expect(visitor.text("It works for 24 hours.")).to_be_visible()
+        link = visitor.page.evaluate("navigator.clipboard.readText()")
+        assert httpx.get(link).content == picture(1)
+        assert '"' not in link
 
 
 def test_a_drawing_with_a_script_shows_and_runs_nothing(

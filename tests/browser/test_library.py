@@ -234,6 +234,21 @@ def test_several_resources_are_tagged_found_linked_and_downloaded(
     expect(visitor.page.get_by_role("searchbox")).to_have_value('tag:"storm"')
 
 
+def test_a_tag_with_a_quotation_mark_leads_to_what_has_it(
+    visitor: Visit, server: Server, client: httpx.Client, url: str
+) -> None:
+    tag = f'12" {uuid4().hex[:8]} "hi"'
+    client.post(f"{url}/tags", json={"tags": [tag]}).raise_for_status()
+    open_form(visitor, server, url)
+    visitor.page.locator(".question[open]").get_by_role("button", name="Cancel").click()
+    visitor.page.keyboard.press("i")
+    visitor.page.locator("#facts").get_by_role("link", name=tag).click()
+
+    searched = 'tag:"' + tag.replace('"', '""') + '"'
+    expect(visitor.page.get_by_role("searchbox")).to_have_value(searched)
+    visitor.expect_names("cat.jpg")
+
+
 def test_what_is_added_to_the_library_stays_in_its_folder_unless_it_is_moved(
     visitor: Visit, server: Server, client: httpx.Client, folder: str
 ) -> None:

@@ -238,6 +238,18 @@ def test_a_filter_that_is_wrong_gets_a_sentence() -> None:
             parse_terms(asked)
 
 
+def test_a_doubled_quotation_mark_is_one_in_the_value_of_a_filter() -> None:
+    for asked, tag in (
+        ('tag:"12"" disc" more', '12" disc'),
+        ('tag:""""', '"'),
+        ('tag:"unclosed"" one', 'unclosed" one'),
+    ):
+        assert parse_terms(asked).terms[0].words == (tag,), asked
+    assert len(parse_terms('"red""fox"').terms) == 2
+    with pytest.raises(ValueError, match="needs a value"):
+        parse_terms('tag:"" fox')
+
+
 @pytest.mark.parametrize("name", ["model", "lora"])
 def test_a_blank_name_is_wrong_and_no_filter_that_everything_passes(name: str) -> None:
     with pytest.raises(ValueError, match="a letter or a digit"):

@@ -15,7 +15,7 @@ from stillroom.generation.facets import FACETS
 _MAX_TERMS: Final = 32
 
 _TERM: Final = re.compile(
-    r'(-?)(?:([A-Za-z_]+):(?:"([^"]*)"?|([^\s"]*))|"([^"]*)"?|([^\s"]+))', re.ASCII
+    r'(-?)(?:([A-Za-z_]+):(?:"((?:[^"]|"")*)"?|([^\s"]*))|"([^"]*)"?|([^\s"]+))', re.ASCII
 )
 _PHRASE: Final = re.compile(r'(-?)(?:"([^"]*)"?|([^\s"]+))')
 _BOUNDS: Final = ("before", "after", "size")
@@ -39,7 +39,8 @@ def parse_terms(text: str) -> FactsQuery:
     """
     query, terms = FactsQuery(), list[Term]()
     for minus, name, quoted_value, value, quoted, plain in _TERM.findall(text):
-        field, said = name.lower(), unicodedata.normalize("NFC", quoted_value or value)
+        said = unicodedata.normalize("NFC", quoted_value.replace('""', '"') or value)
+        field = name.lower()
         if field and field not in _FILTERS:
             raise ValueError(
                 f'There is no filter "{field}:". The filters are {", ".join(_FILTERS)}. '

@@ -10,7 +10,7 @@ const PARTS = /[,\n]/;
  * @param {string[]} tags
  */
 export const linkTags = (tags) => make("span", { class: "chips" }, ...tags.map((tag) =>
-  make("a", { class: "chip", href: libraryFragment(`tag:"${tag}"`), dir: "auto" }, tag)));
+  make("a", { class: "chip", href: libraryFragment(`tag:"${tag.replaceAll('"', '""')}"`), dir: "auto" }, tag)));
 
 /** A field for tags. A comma or Enter makes a chip of what was typed. */
 export class TagField {
