@@ -1,5 +1,6 @@
 // A search in a folder, the newest first: what was asked for, its pages, and what has come since.
 
+import { videoOf } from "./elements.js";
 import { Pages, nameBelow } from "./listing.js";
 
 const A_PAGE = 100;
@@ -20,6 +21,8 @@ export class Found extends Pages {
     this.first = first;
     this.folder = folder;
     this.search = search;
+    /** @type {Set<string>} */
+    this.alone = new Set(); // posters without a video
   }
 
   /**
@@ -29,17 +32,34 @@ export class Found extends Pages {
   async page(url) {
     const { items, next } = await this.api.found(url, this.stop.signal);
     const known = new Set(this.items); // a copy saved meanwhile may come twice
-    const entries = items.map(({ path }) => path).filter((path) => !known.has(path));
+    const entries = (await this.folded(items)).filter((path) => !known.has(path));
     const after = new URL(this.first);
     after.searchParams.set("cursor", next ?? "");
     return { entries, next: next ? after : null };
   }
 
+  /**
+   * What was found, with videos in place of their posters.
+   * @param {import("./api.js").Facts[]} items
+   */
+  async folded(items) {
+    const known = new Set([...this.items, ...items.map(({ path }) => path)]);
+    const paths = await Promise.all(items.map(async ({ path }) => {
+      const video = videoOf(path);
+      if (known.has(video)) return video;
+      if (!this.alone.has(path) && await this.api.facts(video)) return video;
+      this.alone.add(path);
+      return path;
+    }));
+    return [...new Set(paths)];
+  }
+
   /** How many have come since the first page was loaded; all of a page: at least so many. */
   async fresh() {
     const { items } = await this.api.found(this.first, this.stop.signal);
-    const at = items.findIndex(({ path }) => path === this.items[0]);
-    return at < 0 ? items.length : at;
+    const entries = await this.folded(items);
+    const at = entries.indexOf(this.items[0]);
+    return at < 0 ? entries.length : at;
   }
 
   /**

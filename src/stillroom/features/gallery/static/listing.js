@@ -210,6 +210,17 @@ export class Library extends Pages {
   constructor(api, search) {
     super(api, api.library({ q: search ?? "", limit: LIBRARY_PAGE }));
     this.search = search;
+    /** @type {Map<string, Resource>} */
+    this.posters = new Map(); // of videos, by the keys that they came from
+  }
+
+  async load() {
+    await super.load();
+    const videos = this.items.filter(({ content_type: type }) => type.startsWith("video/"));
+    const sources = new Set(videos.map(({ source_key: source }) => posterOf(source ?? "")));
+    const isPoster = (/** @type {Resource} */ { source_key: source }) => sources.has(source ?? "");
+    for (const one of this.items) if (isPoster(one)) this.posters.set(one.source_key ?? "", one);
+    Object.assign(this, { items: this.items.filter((one) => !isPoster(one)) });
   }
 
   /**

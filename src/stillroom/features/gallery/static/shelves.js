@@ -205,11 +205,13 @@ export class LibraryShelf extends Shelf {
   learn() {} // a resource says what it is
 
   /**
-   * The picture that is or was beside a video where it came from.
+   * The poster that was moved with a video, or is or was beside it where it came from.
    * @param {Described} described
    * @param {Shape} shape
    */
-  poster({ key, resource: { source_key: source, storage_key: stored } }, shape) {
+  async poster({ key, resource: { source_key: source, storage_key: stored } }, shape) {
+    const poster = this.collection.posters.get(posterOf(source ?? ""));
+    if (poster && !this.pictures.posterless.has(key)) return await this.pictures.url(poster) ?? "";
     return posterAt(this, key, posterOf((source ?? stored).replace("compute/", "")), shape);
   }
 
@@ -285,5 +287,10 @@ export class LibraryShelf extends Shelf {
    * @param {string[]} keys
    * @param {import("./work.js").Work} work
    */
-  removeAll(keys, work) { return removeResources(this.api, keys, work); }
+  async removeAll(keys, work) {
+    const gone = await removeResources(this.api, keys, work);
+    const posters = this.resources(gone).map(({ source_key: source }) => this.collection.posters.get(posterOf(source ?? "")));
+    await Promise.all(posters.map((one) => one && this.api.delete(`media-resources/${one.id}`).catch(() => {})));
+    return gone;
+  }
 }
