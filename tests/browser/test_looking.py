@@ -5,7 +5,7 @@ from typing import Any
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, Response, expect
 
 from browser.scenery import scenery
 from browser.visiting import Visit, fragment, save, visit
@@ -127,6 +127,42 @@ def test_what_no_browser_can_show_has_its_type_and_can_be_downloaded(
     with visitor.page.expect_download() as download:
         visitor.page.get_by_role("button", name="Download").click()
     assert download.value.path().read_bytes() == b"words"
+
+
+@pytest.mark.parametrize("extra", [0, 4_000_000])
+def test_a_damaged_image_is_tried_once_in_each_version(
+    visitor: Visit, server: Server, client: httpx.Client, folder: str, extra: int
+) -> None:
+    good = picture(1)
+    bad = good[: good.index(b"IDAT") - 4] + bytes(64)
+    save(client, f"{folder}in/bad.png", bad + bytes(extra))
+    save(client, f"{folder}in/good.png", picture(2))
+    refused: list[str] = []
+
+    def note(answer: Response) -> None:
+        if answer.status == 415:
+            refused.append(answer.url)
+
+    def look_again() -> None:
+        visitor.page.get_by_role("link", name=folder.strip("/")).click()
+        visitor.cell("in").click()
+
+    visitor.page.on("response", note)
+    visitor.sign_in(server.token(), fragment(f"{folder}in/"))
+    expect(visitor.cell("bad.png").locator(".kind")).to_have_text("png")
+    before = len(refused)
+    assert before > 0
+    for _ in range(2):
+        look_again()
+        expect(visitor.cell("bad.png").locator(".kind")).to_have_text("png")
+        expect(visitor.page.locator(".cell.loaded")).to_have_count(1)
+    assert len(refused) == before
+
+    visitor.page.get_by_role("link", name=folder.strip("/")).click()
+    expect(visitor.cell("in").locator(".amount")).to_be_visible()
+    save(client, f"{folder}in/bad.png", good)
+    visitor.cell("in").click()
+    expect(visitor.page.locator(".cell.loaded")).to_have_count(2)
 
 
 def test_a_link_is_copied_that_works_without_a_token_and_a_picture_is_saved(

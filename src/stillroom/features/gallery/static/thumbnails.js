@@ -11,6 +11,7 @@ import { Turns } from "./turns.js";
 const LARGEST = 1024;
 const SIZES = [64, 128, 256, 512, LARGEST];
 const LARGEST_ORIGINAL = 4_000_000; // bytes; shown whole where there is no thumbnail of it
+const UNSUPPORTED = 415;
 const AT_ONCE = 4;
 const MOST_KNOWN = 300;
 const JSON_TYPE = "application/json";
@@ -45,12 +46,12 @@ export class Thumbnails {
   /** @param {Api} api */
   constructor(api) {
     this.api = api;
-    /** @type {Set<string>} */
-    this.whole = new Set(); // shown by their originals
+    /** @type {Map<string, boolean>} */
+    this.whole = new Map(); // shown by their originals, and whether they are damaged
     /** @type {Set<string>} */
     this.cut = new Set(); // end too early
     /** @type {Map<string, Facts | null>} */
-    this.none = new Map(); // are no pictures
+    this.none = new Map(); // the versions that have no picture
     /** @type {Set<string>} */
     this.posterless = new Set();
     this.films = new Films();
@@ -70,7 +71,7 @@ export class Thumbnails {
   async show(image, path, shape, failed, cut = () => {}) {
     image.onerror = () => this.fallBack(image, path, shape, failed, cut);
     if (this.cut.has(path)) cut();
-    if (this.none.has(path)) { failed(null, this.none.get(path)); return; }
+    if (this.none.has(path) && await this.isStillNone(image, path, failed)) return;
     if (this.posterless.has(path) && !this.whole.has(path)) { this.fallBack(image, path, shape, failed, cut); return; }
     try {
       const url = await this.api.signedUrl(path, this.whole.has(path) ? null : shape);
@@ -89,36 +90,55 @@ export class Thumbnails {
    * @param {Cut} cut
    */
   fallBack(image, path, shape, failed, cut) {
-    if (this.whole.has(path)) { failed(null); return; }
+    const isDamaged = this.whole.get(path);
     this.turns.take(async () => {
       if (image.dataset.key !== path) return; // scrolled past meanwhile
       const facts = await this.api.facts(path);
-      const isPicture = facts?.content_type.startsWith("image/");
-      if (facts && !isPicture) this.none.set(path, facts);
-      if (shape && isPicture && await this.isCutOff(path, shape)) {
+      const isPicture = facts?.content_type.startsWith("image/") ?? false;
+      const refused = shape && isPicture && isDamaged === undefined ? await this.refusal(path, shape) : null;
+      if (refused?.isCutOff) {
         this.cut.add(path);
         cut();
       }
-      if (facts && isPicture && facts.size <= LARGEST_ORIGINAL) {
-        this.whole.add(path);
+      if (facts && isPicture && facts.size <= LARGEST_ORIGINAL && isDamaged === undefined) {
+        this.whole.set(path, refused?.status === UNSUPPORTED);
         await this.show(image, path, null, failed);
-      } else failed(null, facts);
+        return;
+      }
+      if (facts && (!isPicture || isDamaged || refused?.status === UNSUPPORTED)) this.none.set(path, facts);
+      failed(null, facts);
     }).catch(failed);
   }
 
   /**
-   * Whether the server makes none since the file ends too early. An <img> hears of no reason.
+   * Whether there is still no picture of this path; one that was saved since is tried.
+   * @param {HTMLImageElement} image
+   * @param {string} path
+   * @param {Failed} failed
+   */
+  async isStillNone(image, path, failed) {
+    const known = this.none.get(path);
+    const facts = await this.turns.take(() => this.api.facts(path)).catch(() => known);
+    if (image.dataset.key !== path) return true;
+    if (facts?.etag === known?.etag) failed(null, known);
+    else this.forget(path);
+    return this.none.has(path);
+  }
+
+  /**
+   * Why the server makes none. An <img> hears of no reason.
    * @param {string} path
    * @param {Shape} shape
+   * @returns {Promise<import("./api.js").Refused | null>}
    */
-  async isCutOff(path, shape) {
+  async refusal(path, shape) {
     try {
       const query = new URLSearchParams({ ...shape, width: `${shape.width}`, height: `${shape.height}` });
       const answer = await this.api.ask(new URL(`${imageUrl(path)}?${query}`));
       await answer.body?.cancel();
-      return false;
+      return null;
     } catch (/** @type {any} */ error) {
-      return error.isCutOff === true;
+      return error;
     }
   }
 
