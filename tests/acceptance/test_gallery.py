@@ -6,8 +6,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from running import Server, running
+from running import IMAGES, Server, running
 
+BATCH = "/api/v1/batch"
 SCRIPT = re.compile(r"<script(?![^>]* src=)|\son\w+=|javascript:|<style|\sstyle=", re.IGNORECASE)
 
 
@@ -85,19 +86,58 @@ def test_no_other_file_is_served_below_it(server: Server) -> None:
     assert httpx.post(f"{server.url}/").status_code == 405
 
 
-def test_all_of_it_weighs_less_than_242_kb_and_85_as_sent(server: Server) -> None:
+def test_all_of_it_weighs_less_than_248_kb_and_85_as_sent(server: Server) -> None:
     page = httpx.get(f"{server.url}/")
     answers = [page, *(httpx.get(f"{server.url}/{name}") for name in files_of(page))]
     files = [answer.content for answer in answers]
 
-    assert sum(map(len, files)) < 242_000
+    assert sum(map(len, files)) < 248_000
     assert sum(answer.num_bytes_downloaded for answer in answers) < 85_000
     asked = {name.rpartition("/")[2] for name in files_of(page)}
     imported = {name for file in files for name in re.findall(r'from "\./([^"]+)"', file.decode())}
     assert imported <= asked, "each module is asked for with the page, not one after the other"
 
 
+def test_a_batch_of_reads_is_answered_by_one_response(server: Server, folder: str) -> None:
+    with server.client() as client:
+        for name in ("a", "b c"):
+            client.post(
+                f"{IMAGES}/{folder}/{name}.txt", files={"file": b"words"}
+            ).raise_for_status()
+        reads = [
+            f"storage/images?prefix={folder}/b%20&limit=9",
+            f"storage/runs?prefix={folder}/&limit=1",
+            "storage/search?limit=none",
+        ]
+        answer = client.post(BATCH, json={"targets": reads})
+        assert (answer.status_code, answer.headers["cache-control"]) == (200, "no-store")
+        listed, runs, refused = answer.json()["results"]
+        assert listed == {"status": 200, "body": [f"{folder}/b c.txt"]}
+        assert (runs["status"], runs["body"][0]["folder"]) == (200, folder)
+        assert (refused["status"], refused["body"]["code"]) == (422, "invalid_parameter")
+
+        for target in (
+            f"storage/images/{folder}/a.txt",
+            "storage/images/../runs",
+            "batch",
+            "storage/signed-urls?x",
+            "media-resources",
+            "storage/images?prefix=é",
+        ):
+            assert client.post(BATCH, json={"targets": [target]}).status_code == 422, target
+        assert client.post(BATCH, json={"targets": reads * 30}).status_code == 422
+        assert "/batch" not in client.get("/openapi.json").text
+    without_token = httpx.post(f"{server.url}{BATCH}", json={"targets": reads}).json()["results"]
+    assert [(one["status"], one["body"]["code"]) for one in without_token] == [
+        (401, "unauthenticated")
+    ] * 3
+    with server.client("--prefix", "elsewhere/") as confined:
+        (forbidden,) = confined.post(BATCH, json={"targets": reads[:1]}).json()["results"]
+        assert (forbidden["status"], forbidden["body"]["code"]) == (403, "forbidden")
+
+
 def test_a_setting_switches_it_off(tmp_path: Path) -> None:
     with running(tmp_path, gallery="false") as server:
         page = httpx.get(f"{server.url}/")
         assert (page.status_code, page.headers["content-type"]) == (404, "application/json")
+        assert httpx.post(f"{server.url}{BATCH}", json={"targets": []}).status_code == 404

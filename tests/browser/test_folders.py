@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import httpx
 import pytest
-from playwright.sync_api import Route, expect
+from playwright.sync_api import Request, Route, expect
 
 from browser.scenery import scenery
 from browser.visiting import Visit, fragment, stored
@@ -105,13 +105,33 @@ def test_only_folders_on_the_screen_are_looked_at(visitor: Visit, server: Server
         (compute / f"{number:03}").mkdir(parents=True)
         (compute / f"{number:03}" / "a.jpg").write_bytes(b"x")
     asked: list[str] = []
-    visitor.page.on("request", lambda request: asked.append(request.url))
+    visitor.page.on("request", lambda request: asked.append(request.post_data or ""))
     visitor.sign_in(server.token(), fragment(top))
     expect(visitor.page.locator(".amount").first).to_be_visible()
     visitor.page.wait_for_load_state("networkidle")
 
-    looks = [url for url in asked if "storage/runs?" in url]
+    looks = set(re.findall(r"storage/runs\?prefix=([^&\"]+)", "".join(asked)))
     assert 0 < len(looks) < 100
+
+
+def test_a_folder_with_17_folders_is_shown_by_a_few_requests(
+    visitor: Visit, server: Server, client: httpx.Client, top: str
+) -> None:
+    save(client, *(f"{top}{number:02}/{name}.jpg" for number in range(17) for name in "ab"))
+    publish(client, f"{top}16")
+    asked: list[str] = []
+
+    def note(request: Request) -> None:
+        if request.resource_type == "fetch":
+            asked.append(f"{request.method} {request.url}")
+
+    visitor.page.on("request", note)
+    visitor.sign_in(server.token(), fragment(top))
+    expect(visitor.page.locator(".folder.loaded")).to_have_count(17)
+    expect(visitor.page.locator(".amount")).to_have_text(["2 images"] * 17)
+    expect(visitor.cell("16")).to_have_attribute("aria-label", "16, published run, 2 images")
+
+    assert len(asked) < 20, asked
 
 
 # Renaming and moving

@@ -166,6 +166,25 @@ async def test_the_lifespan_sweeps_also_where_it_is_given_twice(tmp_path: Path) 
             assert (tmp_path / resource.storage_key.text).is_file()
 
 
+async def test_a_batch_of_reads_works_below_a_mount_too(tmp_path: Path) -> None:
+    stillroom = Stillroom(
+        tmp_path, gallery=True, min_free_bytes=0, authorize=lambda _: Grant.everything()
+    )
+    inner = FastAPI(lifespan=stillroom.lifespan)
+    inner.include_router(stillroom.router, prefix="/api/v1")
+    app = FastAPI(lifespan=stillroom.lifespan)
+    app.mount("/a b", inner)
+    async with client_of(app) as client:
+        await stillroom.images.save("in/a.png", picture())
+        targets = ["storage/images?prefix=in/", "storage/runs"]
+        answer = await client.post("/a%20b/api/v1/batch", json={"targets": targets})
+        assert answer.status_code == 200, answer.text
+
+    listed, runs = answer.json()["results"]
+    assert listed == {"status": 200, "body": ["in/a.png"]}
+    assert [run["folder"] for run in runs["body"]] == ["in"]
+
+
 async def test_the_page_is_beside_the_operations(tmp_path: Path) -> None:
     app = FastAPI()
     app.include_router(create_router(tmp_path, gallery=True), prefix="/api/v1")

@@ -6,6 +6,7 @@ from datetime import timedelta
 
 from fastapi import APIRouter
 
+from stillroom.features.gallery.batch import batch_router
 from stillroom.features.gallery.page import Gallery, gallery_router
 from stillroom.features.gallery.settings import GallerySettings
 from stillroom.features.gallery.sign_in import SignIn, sign_in_router
@@ -45,12 +46,15 @@ class GalleryFeature(Feature):
             deletion_grace_s=int(self._grace.total_seconds()),
             **places,
         )
-        return [gallery_router(gallery, is_embedded=is_embedded)]
+        page = gallery_router(gallery, is_embedded=is_embedded)
+        return [page, batch_router()] if is_embedded else [page]
 
     def api_pages(self, *, is_embedded: bool) -> Iterable[APIRouter]:
-        """Return the sign-in route, if the gallery and sign-in are enabled."""
-        is_on = is_embedded or self._settings.section(GallerySettings).gallery
-        return [sign_in_router(self.sign_in)] if is_on and self.sign_in is not None else []
+        """Return the routes of sign-in and batches, if they are enabled and not in `pages`."""
+        if not is_embedded and not self._settings.section(GallerySettings).gallery:
+            return []
+        routers = [] if self.sign_in is None else [sign_in_router(self.sign_in)]
+        return routers if is_embedded else [*routers, batch_router()]
 
 
 def _sign_in_of(settings: Settings) -> SignIn | None:

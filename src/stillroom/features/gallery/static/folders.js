@@ -1,12 +1,13 @@
 // What a folder's tile shows: the newest picture below it, how many there are, and whether it is a published run.
 
+import { Batch } from "./batch.js";
 import { count, withoutPosters } from "./elements.js";
 import { runAt } from "./runs.js";
 import { Turns } from "./turns.js";
 
 const COUNTED = 100;
 const COVERS = 5;
-const AT_ONCE = 3; // folders; each is three requests
+const AT_ONCE = 20; // folders, with three reads each: a server takes 60 in a batch
 const KNOWN_FOR_MS = 30_000;
 const INDEXED_AFTER_MS = 1500; // the search index is written behind the answer to a save
 
@@ -18,7 +19,7 @@ const INDEXED_AFTER_MS = 1500; // the search index is written behind the answer 
 export class FolderLooks {
   /** @param {Api} api */
   constructor(api) {
-    this.api = api;
+    this.batch = new Batch(api);
     this.turns = new Turns(AT_ONCE);
     /** @type {Map<string, { looks: Looks, until: number }>} */
     this.known = new Map();
@@ -39,8 +40,10 @@ export class FolderLooks {
     if (known && known.until > Date.now()) return known.looks;
     return this.turns.take(async () => {
       if (!wanted()) return null;
-      const [covers, run] = await Promise.all([orNull(this.newest(folder)), orNull(runAt(this.api, folder))]);
-      const told = typeof run?.count === "number" ? count(run.count, "image") : await orNull(this.amount(folder));
+      const [covers, run, amount] = await Promise.all([
+        orNull(this.newest(folder)), orNull(runAt(this.batch, folder)), orNull(this.amount(folder)),
+      ]);
+      const told = typeof run?.count === "number" ? count(run.count, "image") : amount;
       const looks = { covers: covers ?? [], run, told: told ?? "" };
       this.known.set(folder, { looks, until: Date.now() + KNOWN_FOR_MS });
       return looks;
@@ -52,13 +55,13 @@ export class FolderLooks {
    * @param {string} folder
    */
   async newest(folder) {
-    const { items } = await this.api.found(this.api.search({ prefix: folder, limit: COVERS }));
-    return items.map(({ path }) => path);
+    const { items } = await this.batch.get("storage/search", { prefix: folder, limit: COVERS });
+    return items.map((/** @type {import("./api.js").Facts} */ { path }) => path);
   }
 
   /** @param {string} folder */
   async amount(folder) {
-    const paths = await this.api.get("storage/images", { prefix: folder, limit: COUNTED + 1 });
+    const paths = await this.batch.get("storage/images", { prefix: folder, limit: COUNTED + 1 });
     const number = withoutPosters(paths).length;
     return paths.length > COUNTED ? `${Math.min(number, COUNTED)}+ images` : count(number, "image");
   }

@@ -14,7 +14,7 @@ const moment = (text) => new Date(text).toLocaleString(undefined, { dateStyle: "
 
 /**
  * The published run that a folder is; null if it is none.
- * @param {Api} api
+ * @param {Pick<Api, "get">} api
  * @param {string} folder with its slash
  * @returns {Promise<Run | null>}
  */
