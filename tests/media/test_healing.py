@@ -240,6 +240,17 @@ async def test_the_colour_of_a_video_is_that_of_its_poster(library: Library) -> 
     assert await colors(library) == expected | {"bare": COLOR}
 
 
+async def test_the_poster_of_a_video_is_found_where_it_was_moved(library: Library) -> None:
+    await library.save("a.mp4", Mp4(frames()).file())
+    poster = await library.save("a.mp4.poster.webp", picture())
+    await library.ingest("a.mp4")
+    await library.meddled.storage.delete(poster.key)
+
+    assert await healer(library).heal() == {Outcome.FILLED: 2}
+
+    assert await colors(library) == {"a": COLOR, "a.mp4.poster.webp": COLOR}
+
+
 async def colors(library: Library) -> dict[str, str | None]:
     """Of all videos, by the names of their sources."""
     page = await library.service.page(ResourceQuery())

@@ -82,49 +82,6 @@ async def test_a_video_becomes_a_resource_that_says_how_it_is_shown(library: Lib
     assert len(library.table(healing)) == len(videos), "each may have a poster"
 
 
-async def test_a_video_takes_its_poster_along_when_it_is_moved(library: Library) -> None:
-    video = await library.save("a.mp4", Mp4(frames()).file())
-    poster = await library.save("a.mp4.poster.webp", picture())
-    await library.save("b.mp4", Mp4(frames()).file(before=8))
-    await library.save("b.mp4.poster.webp", Mp4(frames()).file(before=9))  # no picture
-    await library.save("c.png", picture(size=(9, 9)))
-    await library.save("c.png.poster.webp", picture(size=(9, 8)))  # not of a video
-
-    stays = await library.ingest("a.mp4", relocate=False)
-    assert (stays.storage_key, library.marked()) == (key("a.mp4"), [])
-    for path in ("a.mp4", "b.mp4", "c.png"):
-        await library.ingest(path)
-
-    found = {one.source_key: one for one in (await library.service.page(ResourceQuery())).resources}
-    assert set(found) == {*map(key, ("a.mp4", "a.mp4.poster.webp", "b.mp4", "c.png"))}
-    assert found[key("a.mp4.poster.webp")].storage_key.is_media
-    marked = library.marked()
-    for moved in (video, poster):
-        assert (moved.key.text, moved.save_id) in marked
-    assert len(marked) == 4
-
-
-async def test_a_video_is_moved_also_where_its_poster_cannot_be(library: Library) -> None:
-    await library.save("a.mp4", Mp4(frames()).file())
-    poster = await library.save("a.mp4.poster.webp", picture())
-    copies = 0
-
-    async def fail_at_the_second() -> None:
-        nonlocal copies
-        copies += 1
-        if copies > 1:
-            raise StorageFull
-
-    library.meddled.before_copy = fail_at_the_second
-    resource = await library.ingest("a.mp4")
-
-    assert resource.storage_key.is_media
-    assert poster.key.text not in dict(library.marked())
-    library.meddled.leave_alone()
-    assert (await library.ingest("a.mp4")).id == resource.id  # again: with its poster
-    assert poster.key.text in dict(library.marked())
-
-
 async def test_a_film_that_is_no_webm_or_has_no_pictures_is_refused(library: Library) -> None:
     matroska = ebml(b"matroska") + element(0x18538067, info(1.0), video_track())
     for data in (matroska, ftyp() + box(b"moov"), recorded("mp4")[:40]):

@@ -31,8 +31,15 @@ from stillroom.features.database.clock import now
 from stillroom.features.library.database import MediaDatabase
 from stillroom.features.library.headers.probe import probe
 from stillroom.features.library.recorded_bytes import is_intact
-from stillroom.features.library.resource import VIDEO, Change, HealingJob, MediaResource
+from stillroom.features.library.resource import (
+    VIDEO,
+    Change,
+    HealingJob,
+    MediaResource,
+    ResourceQuery,
+)
 from stillroom.features.library.source import poster_key
+from stillroom.paths import StorageKey
 from stillroom.store.port import ImageStorage
 from stillroom.store.values import OpenedImage
 
@@ -217,10 +224,8 @@ class Healer:
 
     async def _color_of_poster(self, video: MediaResource) -> str | None:
         key = poster_key(video.source_key or video.storage_key)
-        if key is None:
-            return None
         try:
-            with contextlib.closing(await self._storage.open(key)) as poster:
+            with contextlib.closing(await self._open_poster(key)) as poster:
                 if self._colors.decodes(poster.image.content_type):
                     return await self._colors.dominant_color(poster)
         except ImageNotFound:
@@ -232,3 +237,16 @@ class Healer:
                 error,
             )
         return None
+
+    async def _open_poster(self, key: StorageKey | None) -> OpenedImage:
+        """Open the poster with this source key, which may have been moved into the library."""
+        if key is None:
+            raise ImageNotFound
+        try:
+            return await self._storage.open(key)
+        except ImageNotFound:
+            query = ResourceQuery(source_keys=[key], limit=1)
+            found = (await (await self._database.rows()).resources.page(query)).resources
+            if not found:
+                raise
+            return await self._storage.open(found[0].storage_key)

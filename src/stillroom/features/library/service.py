@@ -43,6 +43,7 @@ from stillroom.features.library.database import MediaDatabase
 from stillroom.features.library.intents import lease_end, protected, renewed
 from stillroom.features.library.recorded_bytes import has_its_bytes, is_intact, is_recorded
 from stillroom.features.library.resource import (
+    IMAGE,
     RELOCATED,
     VIDEO,
     Change,
@@ -74,6 +75,9 @@ INGEST_S: Final = 600.0
 S3 copies at most 5 GiB, which take nine minutes to hash at 10 MB/s. The limit is shorter than
 `LEASE`, so that the lease of the ingest's intent cannot expire earlier.
 """
+
+_POSTER_S: Final = 60.0
+"""Time limit in seconds for moving a poster, in addition to the ingest of its video."""
 
 log = logging.getLogger("stillroom.media")
 
@@ -127,41 +131,53 @@ class MediaResourceService:
             deadline = asyncio.get_running_loop().time() + INGEST_S
         try:
             async with asyncio.timeout_at(deadline):
-                is_claimed = False
-                for attempt in range(_ATTEMPTS):
-                    if attempt:
-                        await asyncio.sleep(_FIRST_PAUSE_S * 2**attempt)  # let other ingests finish
-                    try:
-                        source = await read_source(self._storage, storage_key)
-                        resource = await self._ingest(source, relocate=relocate, within=within)
-                    except (IntentLost, SourceChanged, MarkClaimed) as error:
-                        is_claimed = isinstance(error, MarkClaimed)
-                        continue
-                    if resource is not None:
-                        if relocate and resource.resource_type == VIDEO:
-                            await self._relocate_poster(storage_key, within, deadline)
-                        facts = kept_of(source.probed.generation)  # perhaps not indexed yet
-                        return dataclasses.replace(
-                            resource, generation=facts or resource.generation
-                        )
+                resource = await self._try_ingest(storage_key, relocate=relocate, within=within)
         except TimeoutError:
             raise BackendUnavailable("the ingest has taken too long: try again later") from None
+        is_moved = relocate and resource.storage_key.is_media
+        if is_moved and resource.resource_type == VIDEO and resource.source_key == storage_key:
+            await self._relocate_poster(storage_key, within)
+        return resource
+
+    async def _try_ingest(
+        self, storage_key: StorageKey, *, relocate: bool, within: KeyPrefix | None
+    ) -> MediaResource:
+        is_claimed = False
+        for attempt in range(_ATTEMPTS):
+            if attempt:
+                await asyncio.sleep(_FIRST_PAUSE_S * 2**attempt)  # let other ingests finish
+            try:
+                source = await read_source(self._storage, storage_key)
+                resource = await self._ingest(source, relocate=relocate, within=within)
+            except (IntentLost, SourceChanged, MarkClaimed) as error:
+                is_claimed = isinstance(error, MarkClaimed)
+                continue
+            if resource is not None:
+                facts = kept_of(source.probed.generation)  # perhaps not indexed yet
+                return dataclasses.replace(resource, generation=facts or resource.generation)
         if is_claimed:
             raise ResourceConflict("the image is being deleted: save it again, and then ingest it")
         raise BackendUnavailable("the image kept changing during the ingest: try again")
 
-    async def _relocate_poster(
-        self, video: StorageKey, within: KeyPrefix | None, deadline: float
-    ) -> None:
-        """Ingest the poster image of a relocated video, if it has one. Errors are only logged."""
+    async def _relocate_poster(self, video: StorageKey, within: KeyPrefix | None) -> None:
+        """Ingest the poster image of a relocated video, if it has one. Errors are only logged.
+
+        The poster is found by its source key. If a resource from another path has the same bytes,
+        the poster would get that resource's source key. Therefore it then remains where it is.
+        """
         key = poster_key(video)
         try:
-            if key and (await self._storage.stat(key)).content_type.startswith("image/"):
-                await self.ingest_from_storage_key(key, within=within, deadline=deadline)
+            async with asyncio.timeout(_POSTER_S):
+                poster = await read_source(self._storage, key) if key else None
+                if poster is None or poster.probed.resource_type != IMAGE:
+                    return
+                known = await (await self._database.rows()).resources.find_by_hash(poster.sha256)
+                if known is None or known.source_key == poster.image.key:
+                    await self.ingest_from_storage_key(poster.image.key, within=within)
         except ImageNotFound:
             pass
-        except StillroomError as error:
-            log.warning("cannot ingest the poster of the video %s: %s", video, error)
+        except (StillroomError, TimeoutError) as error:
+            log.warning("cannot ingest the poster of the video %s: %r", video.text, error)
 
     async def _ingest(
         self, source: Source, *, relocate: bool, within: KeyPrefix | None
