@@ -2,12 +2,17 @@
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
+import httpx
 import pytest
 
 from at_the_prompt import PNG, Run, lines_of_json
+from running import Server
+from stillroom.cli import copying
 from stillroom.cli.selection import Filter
+from stillroom.client import ImageStore
 
 
 @pytest.mark.usefixtures("made")
@@ -77,6 +82,82 @@ def test_mv_moves_the_poster_of_a_video_with_it(
     assert run("cp", f"{folder}/y.mp4", f"{folder}/x.mp4").code == 0
     assert run("mv", f"{folder}/*.mp4", f"{folder}/all/").code == 0
     assert f"{folder}/all/x.mp4.poster.webp" in run("ls", "-R", folder).out.splitlines()
+
+
+def test_mv_refuses_a_poster_whose_target_is_that_of_another_image(
+    run: Run, folder: str, made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(made)
+    paths = ("p/a.mp4", "p/a.mp4.poster.webp", "q/a.mp4.poster.webp")
+    for path in paths:
+        assert run("put", "e.png", f"{folder}/{path}").code == 0
+    words = ("mv", f"{folder}/p/a.mp4", f"{folder}/q/a.mp4.poster.webp", f"{folder}/out/")
+
+    refused = run(*words)
+    assert (refused.code, "would have the same path" in refused.err) == (2, True)
+    assert run("ls", "-R", folder).out.splitlines() == [f"{folder}/{path}" for path in paths]
+
+    assert run("rm", f"{folder}/p/a.mp4.poster.webp").code == 0
+    assert run(*words).code == 0
+
+
+def test_mv_moves_a_video_whose_name_leaves_no_room_for_that_of_a_poster(
+    run: Run, folder: str, made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(made)
+    long = f"{'a' * 246}.mp4"
+    for path in (long, "b.mp4", "b.mp4.poster.webp"):
+        assert run("put", "e.png", f"{folder}/{path}").code == 0
+
+    assert run("mv", f"{folder}/{long}", f"{folder}/in/").code == 0
+    assert run("mv", f"{folder}/b.mp4", f"{folder}/{long}").code == 0
+    expected = [f"{folder}/{long}", f"{folder}/b.mp4.poster.webp", f"{folder}/in/{long}"]
+    assert run("ls", "-R", folder).out.splitlines() == expected
+
+
+class Refusing(httpx.HTTPTransport):
+    """Refuses the first request that a function picks."""
+
+    def __init__(self, picks: Callable[[httpx.Request], bool]) -> None:
+        super().__init__()
+        self.picks = picks
+        self.refused = False
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        if self.refused or not self.picks(request):
+            return super().handle_request(request)
+        self.refused = True
+        return httpx.Response(403, json={"detail": "not this time", "code": "forbidden"})
+
+
+@pytest.mark.parametrize("refused", ["look at the poster", "copy of the video"])
+def test_mv_moves_a_poster_after_its_video_whatever_a_look_at_it_says(
+    run: Run,
+    server: Server,
+    folder: str,
+    made: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    refused: str,
+) -> None:
+    def picks(request: httpx.Request) -> bool:
+        if refused == "look at the poster":
+            return request.method == "HEAD" and request.url.path.endswith(".poster.webp")
+        return request.url.path.endswith("/copy") and b".poster" not in request.read()
+
+    monkeypatch.chdir(made)
+    for name in ("a.mp4", "a.mp4.poster.webp"):
+        assert run("put", "e.png", f"{folder}/{name}").code == 0
+    transport = Refusing(picks)
+    store = ImageStore(server.url, server.token(), transport=transport)
+    monkeypatch.setattr(copying, "open_store", lambda: store)
+
+    moved = run("mv", f"{folder}/a.mp4", f"{folder}/in/a.mp4", "--concurrency", "1")
+
+    assert transport.refused
+    where, code = (f"{folder}/in", 0) if refused == "look at the poster" else (folder, 1)
+    assert moved.code == code, moved.err
+    left = run("ls", "-R", folder).out.splitlines()
+    assert left == [f"{where}/a.mp4", f"{where}/a.mp4.poster.webp"]
 
 
 def test_sync_makes_the_store_like_a_folder(run: Run, folder: str, made: Path) -> None:

@@ -1,6 +1,7 @@
 """Commands `stillroom cp` and `mv`, which copy images on the server without downloading them."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -9,10 +10,12 @@ import click
 from stillroom.cli.images import completed
 from stillroom.cli.output import echo_result
 from stillroom.cli.progress import Transfer, TransferOptions, transfer_options
-from stillroom.cli.selection import Filter, images_to_copy
+from stillroom.cli.selection import Filter, by_target, images_to_copy
 from stillroom.cli.server_options import SERVER, open_store, server_options
-from stillroom.client import ImageStore, Outcome, SavedImage
+from stillroom.client import ImageStore, Outcome, SavedImage, SomeFailed
 from stillroom.client.threads import Workers, outcomes_of
+from stillroom.errors import ImageNotFound, InvalidPath
+from stillroom.paths import ImagePath
 from stillroom.wire.thumbnails import POSTER_SUFFIX
 
 _VIDEOS: Final = (".mp4", ".m4v", ".mov", ".webm")
@@ -59,8 +62,9 @@ def _each(
 ) -> None:
     with open_store() as store:
         planned = images_to_copy(store, sources, target, options.chosen)
-        if do is ImageStore.move:
-            planned |= _posters(store, planned, options)
+        posters = _posters(store, planned, options) if do is ImageStore.move else {}
+        moved_alone = [*planned]
+        planned |= posters
         if options.dry_run:
             for path, there in planned.items():
                 echo_result(would, path, as_json=options.as_json, target=there)
@@ -70,10 +74,15 @@ def _each(
             size = outcome.result.size if outcome.result else 0
             transfer.finish(outcome, size, target=planned[outcome.path])
 
-        jobs = (
-            partial(outcomes_of, path, partial(do, store, path, there))
-            for path, there in planned.items()
-        )
+        def transfer_one(path: str) -> Sequence[Outcome[SavedImage]]:
+            outcomes = outcomes_of(path, partial(do, store, path, planned[path]))
+            poster = path + POSTER_SUFFIX
+            if poster not in posters or outcomes[0].error is not None:
+                return outcomes
+            moved = outcomes_of(poster, partial(do, store, poster, planned[poster]))
+            return outcomes if isinstance(moved[0].error, ImageNotFound) else [*outcomes, *moved]
+
+        jobs = (partial(transfer_one, path) for path in moved_alone)
         with Transfer(verb, len(planned), 0, as_json=options.as_json) as transfer:
             Workers(options.concurrency).run(jobs, each)
 
@@ -83,12 +92,29 @@ def _posters(
 ) -> dict[str, str]:
     """Return the target paths of posters whose videos are moved, by the paths of the posters."""
     chosen = Filter(exclude=options.chosen.exclude)
-    targets = {
+    posters = {
         path + POSTER_SUFFIX: there + POSTER_SUFFIX
         for path, there in planned.items()
         if path.lower().endswith(_VIDEOS)
     }
-    wanted = [path for path in targets if path not in planned and chosen.takes(path)]
-    jobs = (partial(outcomes_of, path, partial(store.exists, path)) for path in wanted)
-    is_there = Workers(options.concurrency).run(jobs)
-    return {path: targets[path] for path, found in zip(wanted, is_there, strict=True) if found}
+    for path, there in [*posters.items()]:
+        if path in planned or not chosen.takes(path) or not (_is_path(path) and _is_path(there)):
+            del posters[path]
+
+    def each(outcome: Outcome[bool]) -> None:
+        if outcome.result is False:
+            del posters[outcome.path]
+
+    jobs = [partial(outcomes_of, path, partial(store.exists, path)) for path in posters]
+    with contextlib.suppress(SomeFailed):  # a poster that may exist is moved if it does
+        Workers(options.concurrency).run(jobs, each)
+    by_target((planned | posters).items())
+    return posters
+
+
+def _is_path(text: str) -> bool:
+    try:
+        ImagePath.parse(text)
+    except InvalidPath:  # too long with the suffix
+        return False
+    return True

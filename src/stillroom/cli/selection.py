@@ -89,10 +89,11 @@ def files_to_put(sources: Sequence[str], target: str, chosen: Filter) -> dict[st
     if is_one_file and len(found) == 1 and target and not target.endswith("/"):
         return {target: found[0][0]}
     folder = folder_of(target)
-    return _by_target((file, folder + name) for file, name in found)
+    return by_target((file, folder + name) for file, name in found)
 
 
-def _by_target(planned: Iterable[tuple[S, T]]) -> dict[T, S]:
+def by_target(planned: Iterable[tuple[S, T]]) -> dict[T, S]:
+    """Return the sources by their targets. Raise `UsageError` if two have the same target."""
     found: dict[T, S] = {}
     for source, target in planned:
         other = found.setdefault(target, source)
@@ -138,7 +139,7 @@ def images_to_get(
     wanted = _chosen(store, sources, chosen)
     into = target.is_dir() or str(target).endswith("/") or not _is_one_image(sources, wanted)
     planned = [(path, Path(target, *name.split("/")) if into else target) for path, name in wanted]
-    _by_target(planned)
+    by_target(planned)
     return dict(planned)
 
 
@@ -176,7 +177,7 @@ def images_to_copy(
     for path, there in planned:
         if there == path:
             raise click.UsageError(f"{path}: source and target are the same")
-    _by_target(planned)
+    by_target(planned)
     return dict(planned)
 
 
