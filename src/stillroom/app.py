@@ -109,9 +109,9 @@ def create_app(settings: Settings) -> FastAPI:
 
 def _include_pages(app: FastAPI, parts: Parts) -> None:
     for feature in parts.features:
-        for router in feature.pages(is_embedded=False):
+        for router in feature.pages(parts.authorize, is_embedded=False):
             app.include_router(router)
-        for router in feature.api_pages(is_embedded=False):
+        for router in feature.api_pages(parts.authorize, is_embedded=False):
             app.include_router(router, prefix="/api/v1")
 
 

@@ -101,9 +101,10 @@ class Stillroom:
         self.router.include_router(stillroom_router(parts, on_save=check))
         self._has_sign_in = gallery and authorize is None
         for feature in parts.features if gallery else ():
-            for pages in feature.pages(is_embedded=True):
+            for pages in feature.pages(parts.authorize, is_embedded=True):
                 self.router.include_router(pages)
-            for pages in feature.api_pages(is_embedded=True) if self._has_sign_in else ():
+            api = feature.api_pages(parts.authorize, is_embedded=True) if self._has_sign_in else ()
+            for pages in api:
                 self.router.include_router(pages)
         _log_start(parts, are_all_wanted=features is None)
 

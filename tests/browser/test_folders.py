@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import httpx
 import pytest
-from playwright.sync_api import Request, Route, expect
+from playwright.sync_api import Route, expect
 
 from browser.scenery import scenery
 from browser.visiting import Visit, fragment, stored
@@ -112,26 +112,6 @@ def test_only_folders_on_the_screen_are_looked_at(visitor: Visit, server: Server
 
     looks = set(re.findall(r"storage/runs\?prefix=([^&\"]+)", "".join(asked)))
     assert 0 < len(looks) < 100
-
-
-def test_a_folder_with_17_folders_is_shown_by_a_few_requests(
-    visitor: Visit, server: Server, client: httpx.Client, top: str
-) -> None:
-    save(client, *(f"{top}{number:02}/{name}.jpg" for number in range(17) for name in "ab"))
-    publish(client, f"{top}16")
-    asked: list[str] = []
-
-    def note(request: Request) -> None:
-        if request.resource_type == "fetch":
-            asked.append(f"{request.method} {request.url}")
-
-    visitor.page.on("request", note)
-    visitor.sign_in(server.token(), fragment(top))
-    expect(visitor.page.locator(".folder.loaded")).to_have_count(17)
-    expect(visitor.page.locator(".amount")).to_have_text(["2 images"] * 17)
-    expect(visitor.cell("16")).to_have_attribute("aria-label", "16, published run, 2 images")
-
-    assert len(asked) < 20, asked
 
 
 # Renaming and moving

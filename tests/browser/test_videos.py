@@ -15,7 +15,6 @@ from browser.visiting import LONGEST_MS, confirm, fragment, stored, visit, wait_
 from running import IMAGES, Server, running
 from services.seaweedfs import SeaweedFS, bucket_variables
 from videos import QUARTER, RECORDINGS, Mp4, frames, recorded, webm
-from waiting import until
 
 pytestmark = pytest.mark.slow
 
@@ -339,60 +338,6 @@ def test_a_video_of_the_library_has_the_poster_that_was_beside_it(
         visitor.page.wait_for_function(
             "() => document.querySelector('.cell[title=\"posed.mp4\"] img')?.naturalWidth > 0"
         )
-
-
-def test_a_video_that_is_moved_to_the_library_takes_its_poster_along(
-    browser: Browser, disk: Server
-) -> None:
-    folder = uuid4().hex[:8]
-    save(disk, f"{folder}/taken.mp4", VIDEOS["front.mp4"] + b"\0\0\0\x09free\0")
-    save(disk, f"{folder}/taken.mp4.poster.webp", scenery(10, edge=240, form="WEBP"))
-    with visit(browser, disk) as visitor, disk.client() as client:
-        visitor.sign_in(disk.token(), fragment(f"{folder}/"))
-        visitor.cell("taken.mp4").click(modifiers=["Control"])
-        visitor.page.get_by_role("button", name="Add to library").click()
-        question = visitor.page.locator(".question[open]")
-        question.get_by_role("button", name="Move", exact=True).click()
-        expect(visitor.text("1 image moved to the library.")).to_be_visible()
-        paths = stored(client, f"{folder}/")
-        client.post(
-            f"{IMAGES.removesuffix('images')}delete",
-            json={"paths": [f"{folder}/{path}" for path in paths]},
-        ).raise_for_status()
-
-        visitor.go("#library")
-        expect(visitor.cell("taken.mp4")).to_be_visible()
-        visitor.page.wait_for_function(
-            "() => document.querySelector('.cell[title=\"taken.mp4\"] img')?.naturalWidth > 0"
-        )
-        expect(visitor.cell("taken.mp4.poster.webp")).to_have_count(0)
-        visitor.cell("taken.mp4").click(modifiers=["Control"])
-        visitor.page.keyboard.press("Delete")
-        confirm(visitor, "Delete 1 image from the library?")
-        expect(visitor.cell("taken.mp4")).to_have_count(0)
-        of_poster = {"source_key": f"compute/{folder}/taken.mp4.poster.webp"}
-        until(lambda: client.get(LIBRARY, params=of_poster).json() == [])
-
-
-def test_a_search_shows_a_video_in_place_of_its_poster(browser: Browser, disk: Server) -> None:
-    folder = uuid4().hex[:8]
-    save(disk, f"{folder}/a.mp4", VIDEOS["front.mp4"])
-    save(disk, f"{folder}/a.mp4.poster.webp", scenery(11, edge=240, form="WEBP"))
-    save(disk, f"{folder}/b.mp4.poster.webp", scenery(12, edge=240, form="WEBP"))
-    wait_for_index(disk, folder, 3)
-    with visit(browser, disk) as visitor:
-        visitor.sign_in(disk.token(), f"{fragment(f'{folder}/')}?search=")
-        visitor.expect_names("b.mp4.poster.webp", "a.mp4")
-        visitor.page.get_by_role("searchbox").fill("type:image/webp")
-        visitor.expect_names("b.mp4.poster.webp", "a.mp4")
-        with visitor.page.expect_response(lambda response: "storage/search?" in response.url):
-            pass  # the look for what has come since
-        expect(visitor.page.locator("#fresh")).to_be_hidden()
-
-        save(disk, f"{folder}/c.mp4", VIDEOS["end.mp4"])
-        save(disk, f"{folder}/c.mp4.poster.webp", scenery(13, edge=240, form="WEBP"))
-        wait_for_index(disk, folder, 5)
-        expect(visitor.page.locator("#fresh")).to_have_text("1 new")
 
 
 def test_the_library_plays_videos_too(browser: Browser, server: Server) -> None:

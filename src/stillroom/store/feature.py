@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
 from stillroom.errors import ConfigurationError
+from stillroom.store.auth.grants import Authorize
 from stillroom.store.background import Job
 from stillroom.store.capabilities import ChangeObservers
 from stillroom.store.hooks import NO_HOOKS, Hooks
@@ -73,14 +74,14 @@ class Feature:
         del images
         return ()
 
-    def pages(self, *, is_embedded: bool) -> "Iterable[APIRouter]":
+    def pages(self, authorize: Authorize, *, is_embedded: bool) -> "Iterable[APIRouter]":
         """Return routers outside of the API, such as web pages."""
-        del is_embedded
+        del authorize, is_embedded
         return ()
 
-    def api_pages(self, *, is_embedded: bool) -> "Iterable[APIRouter]":
+    def api_pages(self, authorize: Authorize, *, is_embedded: bool) -> "Iterable[APIRouter]":
         """Return routers below the prefix of the API that are not part of its documentation."""
-        del is_embedded
+        del authorize, is_embedded
         return ()
 
     def jobs(self) -> Iterable[Job]:

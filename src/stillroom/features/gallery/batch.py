@@ -1,76 +1,102 @@
 """Batch of reads: one request returns what the gallery shows of all folders on the screen."""
 
 import asyncio
-import json
+import logging
+import re
 from collections.abc import MutableMapping
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Request, Response
 from pydantic import Field
+from starlette.datastructures import Headers
 
-from stillroom.errors import InvalidParameter
-from stillroom.store.api.forms import JsonForm, read_json, validate
+from stillroom.concurrently import map_concurrently
+from stillroom.errors import InvalidParameter, TooLarge
+from stillroom.store.api.call import Call
+from stillroom.store.api.forms import JsonForm
 from stillroom.store.api.operation import OperationRoute, raw_target
-from stillroom.store.api.responses import json_answer
-from stillroom.store.http.fields import combined
+from stillroom.store.auth.grants import Authorize
+from stillroom.store.http.problems import JSON_HEADERS
 
-_PATHS: Final = ("storage/images", "storage/runs", "storage/search")
+_PATHS: Final = ("storage/images", "storage/runs", "storage/search", "media-resources")
 _CONCURRENT_READS: Final = 8
-_BODY_FIELDS: Final = (b"content-length", b"content-type", b"transfer-encoding")
+_MAX_BYTES: Final = 4 * 1024 * 1024  # of all responses together
+_NOT_COPIED: Final = re.compile(rb"content-.*|transfer-encoding|accept-encoding|expect|range|if-.*")
 _COPIED: Final = ("type", "asgi", "http_version", "scheme", "server", "client", "root_path")
+
+log = logging.getLogger("stillroom.api")
 
 
 class BatchRequest(JsonForm, max_bytes=256 * 1024, example='{"targets": ["storage/images?…"]}'):
     """Request body: paths, relative to the API, and queries of the responses to return."""
 
-    targets: Annotated[list[str], Field(max_length=60)]
+    targets: Annotated[list[Annotated[str, Field(max_length=2048)]], Field(max_length=60)]
 
 
-async def read_batch(request: Request) -> Response:
-    """Return the responses to several GET requests. Each is made with the token of this request."""
-    content = await read_json(request, combined(request.headers.raw), BatchRequest)
-    targets = validate(BatchRequest, content).targets
-    for target in targets:
-        if target.partition("?")[0] not in _PATHS or not target.isascii():
-            raise InvalidParameter(f"can only read {', '.join(_PATHS)}", at=("body", "targets"))
-    slots = asyncio.Semaphore(_CONCURRENT_READS)
+class _Reads:
+    """GET requests to the application itself, with a limit for the size of all responses."""
 
-    async def result(target: str) -> dict[str, object]:
-        async with slots:
-            return await _read(request, target)
+    def __init__(self, request: Request) -> None:
+        self._request = request
+        self._size = 0
 
-    results = await asyncio.gather(*map(result, targets))
-    return json_answer({"results": results}, headers={"cache-control": "no-store"})
+    async def read(self, target: str) -> bytes:
+        """Return status and body of a response as JSON, or 502 and null if it has no JSON.
+
+        Raises `TooLarge` if the responses are larger than the limit.
+        """
+        start: dict[str, Any] = {"status": 0, "headers": []}
+        body = bytearray()
+        messages = [{"type": "http.request", "body": b"", "more_body": False}]
+
+        async def receive() -> MutableMapping[str, Any]:
+            return messages.pop() if messages else await asyncio.Future()
+
+        async def send(message: MutableMapping[str, Any]) -> None:
+            start.update(message if message["type"] == "http.response.start" else {})
+            piece = message.get("body", b"")
+            self._size += len(piece)
+            if self._size <= _MAX_BYTES:
+                body.extend(piece)
+
+        try:
+            await self._request.app(self._scope(target), receive, send)
+        except Exception:
+            log.exception("a request of a batch failed")
+            body.clear()
+        if self._size > _MAX_BYTES:
+            raise TooLarge(f"the responses are larger than {_MAX_BYTES} bytes: request fewer")
+        kind = Headers(raw=list(start["headers"])).get("content-type", "")
+        if not body or not kind.startswith("application/json"):
+            return b'{"status":502,"body":null}'
+        return b'{"status":%d,"body":%b}' % (start["status"], bytes(body))
+
+    def _scope(self, target: str) -> dict[str, object]:
+        path, _, query = target.partition("?")
+        outer = self._request.scope
+        return {name: outer[name] for name in _COPIED if name in outer} | {
+            "method": "GET",
+            "path": outer["path"].removesuffix("batch") + path,
+            "raw_path": raw_target(self._request).removesuffix(b"batch") + path.encode(),
+            "query_string": query.encode(),
+            "headers": [one for one in outer["headers"] if not _NOT_COPIED.fullmatch(one[0])],
+            "state": dict(outer.get("state", {})),
+        }
 
 
-async def _read(request: Request, target: str) -> dict[str, object]:
-    """Send a GET request to the application itself."""
-    path, _, query = target.partition("?")
-    given = request.scope
-    scope = {name: given[name] for name in _COPIED if name in given} | {
-        "method": "GET",
-        "path": given["path"].removesuffix("batch") + path,
-        "raw_path": raw_target(request).removesuffix(b"batch") + path.encode(),
-        "query_string": query.encode(),
-        "headers": [field for field in given["headers"] if field[0] not in _BODY_FIELDS],
-        "state": dict(given.get("state", {})),
-    }
-    status, body = 0, bytearray()
-
-    async def receive() -> dict[str, object]:
-        return {"type": "http.request"}
-
-    async def send(message: MutableMapping[str, Any]) -> None:
-        nonlocal status
-        status = message.get("status", status)
-        body.extend(message.get("body", b""))
-
-    await request.app(scope, receive, send)
-    return {"status": status, "body": json.loads(body)}
-
-
-def batch_router() -> APIRouter:
+def batch_router(authorize: Authorize) -> APIRouter:
     """Return the route `POST /batch`, which is not in the OpenAPI document."""
     router = APIRouter(include_in_schema=False, route_class=OperationRoute)
+
+    async def read_batch(request: Request) -> Response:
+        call = await Call.of(request, authorize)
+        targets = (await call.json(BatchRequest)).targets
+        for target in targets:
+            if target.partition("?")[0] not in _PATHS or not target.isascii():
+                raise InvalidParameter(f"can only read {', '.join(_PATHS)}", at=("body", "targets"))
+        results = await map_concurrently(_Reads(request).read, targets, limit=_CONCURRENT_READS)
+        headers = {**dict(JSON_HEADERS), "cache-control": "no-store"}
+        return Response(b'{"results":[%b]}' % b",".join(results), headers=headers)
+
     router.add_api_route("/batch", read_batch, methods=["POST"])
     return router

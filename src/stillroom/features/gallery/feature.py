@@ -13,6 +13,7 @@ from stillroom.features.gallery.sign_in import SignIn, sign_in_router
 from stillroom.features.gallery.sign_in_codes import SignInCodes
 from stillroom.store.auth.choose import signing_secrets
 from stillroom.store.auth.config import SecretConfig
+from stillroom.store.auth.grants import Authorize
 from stillroom.store.auth.tokens import mint_token
 from stillroom.store.feature import Feature, Store
 from stillroom.store.settings import Settings
@@ -35,7 +36,7 @@ class GalleryFeature(Feature):
         """Read the grace period of deletions, if the media library is enabled."""
         self._grace = getattr(store.features.get("library"), "grace", self._grace)
 
-    def pages(self, *, is_embedded: bool) -> Iterable[APIRouter]:
+    def pages(self, authorize: Authorize, *, is_embedded: bool) -> Iterable[APIRouter]:
         """Return the routes of the page and its files."""
         if not is_embedded and not self._settings.section(GallerySettings).gallery:
             return []
@@ -47,14 +48,14 @@ class GalleryFeature(Feature):
             **places,
         )
         page = gallery_router(gallery, is_embedded=is_embedded)
-        return [page, batch_router()] if is_embedded else [page]
+        return [page, batch_router(authorize)] if is_embedded else [page]
 
-    def api_pages(self, *, is_embedded: bool) -> Iterable[APIRouter]:
+    def api_pages(self, authorize: Authorize, *, is_embedded: bool) -> Iterable[APIRouter]:
         """Return the routes of sign-in and batches, if they are enabled and not in `pages`."""
         if not is_embedded and not self._settings.section(GallerySettings).gallery:
             return []
         routers = [] if self.sign_in is None else [sign_in_router(self.sign_in)]
-        return routers if is_embedded else [*routers, batch_router()]
+        return routers if is_embedded else [*routers, batch_router(authorize)]
 
 
 def _sign_in_of(settings: Settings) -> SignIn | None:

@@ -1,9 +1,8 @@
 // What a folder's tile shows: the newest picture below it, how many there are, and whether it is a published run.
 
-import { Batch } from "./batch.js";
 import { count, withoutPosters } from "./elements.js";
 import { runAt } from "./runs.js";
-import { Turns } from "./turns.js";
+import { Batch, Turns } from "./turns.js";
 
 const COUNTED = 100;
 const COVERS = 5;

@@ -1,6 +1,7 @@
 // What a folder or the library holds, page by page. The grid asks for more when it comes near the end.
 
 import { posterOf, videoOf, withoutPosters } from "./elements.js";
+import { Batch } from "./turns.js";
 
 const FIRST = 200;
 const THEN = 2000;
@@ -210,17 +211,43 @@ export class Library extends Pages {
   constructor(api, search) {
     super(api, api.library({ q: search ?? "", limit: LIBRARY_PAGE }));
     this.search = search;
-    /** @type {Map<string, Resource>} */
-    this.posters = new Map(); // of videos, by the keys that they came from
+    this.batch = new Batch(api);
+    /** @type {Map<string, Promise<Resource | undefined>>} */
+    this.posters = new Map(); // by the keys that they came from
   }
 
   async load() {
     await super.load();
     const videos = this.items.filter(({ content_type: type }) => type.startsWith("video/"));
     const sources = new Set(videos.map(({ source_key: source }) => posterOf(source ?? "")));
-    const isPoster = (/** @type {Resource} */ { source_key: source }) => sources.has(source ?? "");
-    for (const one of this.items) if (isPoster(one)) this.posters.set(one.source_key ?? "", one);
-    Object.assign(this, { items: this.items.filter((one) => !isPoster(one)) });
+    Object.assign(this, { items: this.items.filter(({ source_key: source }) => !sources.has(source ?? "")) });
+  }
+
+  /**
+   * The newest resource that came from a key.
+   * @param {string} source
+   * @returns {Promise<Resource | undefined>}
+   */
+  async from(source) { return (await this.batch.get("media-resources", { source_key: source, limit: 1 }))[0]; }
+
+  /**
+   * Delete the poster of a deleted video, unless another video has it, or it has tags or texts of its own.
+   * @param {string} source that the video came from
+   */
+  async removePoster(source) {
+    const [other, poster] = await Promise.all([source, posterOf(source)].map((key) => this.from(key)));
+    const isBare = poster && !poster.tags.length && poster.caption === null && poster.alt_text === null;
+    if (!other && isBare) await this.api.delete(`media-resources/${poster.id}`);
+  }
+
+  /**
+   * The poster that was moved with a video, whatever a search finds.
+   * @param {string} key that it came from
+   */
+  poster(key) {
+    const poster = this.posters.get(key) ?? this.from(key).catch(() => undefined);
+    this.posters.set(key, poster);
+    return poster;
   }
 
   /**

@@ -210,8 +210,8 @@ export class LibraryShelf extends Shelf {
    * @param {Shape} shape
    */
   async poster({ key, resource: { source_key: source, storage_key: stored } }, shape) {
-    const poster = this.collection.posters.get(posterOf(source ?? ""));
-    if (poster && !this.pictures.posterless.has(key)) return await this.pictures.url(poster) ?? "";
+    const poster = source && !this.pictures.posterless.has(key) ? await this.collection.poster(posterOf(source)) : null;
+    if (poster?.content_type.startsWith("image/")) return await this.pictures.url(poster) ?? "";
     return posterAt(this, key, posterOf((source ?? stored).replace("compute/", "")), shape);
   }
 
@@ -289,8 +289,8 @@ export class LibraryShelf extends Shelf {
    */
   async removeAll(keys, work) {
     const gone = await removeResources(this.api, keys, work);
-    const posters = this.resources(gone).map(({ source_key: source }) => this.collection.posters.get(posterOf(source ?? "")));
-    await Promise.all(posters.map((one) => one && this.api.delete(`media-resources/${one.id}`).catch(() => {})));
+    const videos = this.collection.items.filter(({ id, content_type: type }) => gone.includes(id) && type.startsWith("video/"));
+    await Promise.all(videos.map(({ source_key: source }) => this.collection.removePoster(source ?? "").catch(() => {})));
     return gone;
   }
 }
