@@ -63,7 +63,7 @@ def _each(
     with open_store() as store:
         planned = images_to_copy(store, sources, target, options.chosen)
         posters = _posters(store, planned, options) if do is ImageStore.move else {}
-        moved_alone = [*planned]
+        selected = [*planned]
         planned |= posters
         if options.dry_run:
             for path, there in planned.items():
@@ -82,7 +82,7 @@ def _each(
             moved = outcomes_of(poster, partial(do, store, poster, planned[poster]))
             return outcomes if isinstance(moved[0].error, ImageNotFound) else [*outcomes, *moved]
 
-        jobs = (partial(transfer_one, path) for path in moved_alone)
+        jobs = (partial(transfer_one, path) for path in selected)
         with Transfer(verb, len(planned), 0, as_json=options.as_json) as transfer:
             Workers(options.concurrency).run(jobs, each)
 
