@@ -31,7 +31,7 @@ def delete_originals(client: httpx.Client, folder: str) -> None:
 
 
 @pytest.fixture
-def of_poster(client: httpx.Client, folder: str) -> dict[str, str]:
+def of_poster(server: Server, client: httpx.Client, folder: str) -> dict[str, str]:
     """Finds the poster of a video that was moved into the library, with nothing left outside."""
     save(client, f"{folder}taken.mp4", video(folder))
     save(client, f"{folder}taken.mp4.poster.webp", poster(folder))
@@ -39,7 +39,10 @@ def of_poster(client: httpx.Client, folder: str) -> dict[str, str]:
     made = client.post(f"{LIBRARY}/ingest", json=ingest).raise_for_status().json()
     tags = {"tags": [folder.strip("/")]}
     client.post(f"{LIBRARY}/{made['id']}/tags", json=tags).raise_for_status()
+    wait_for_index(server, folder.strip("/"), 2)
     delete_originals(client, folder)
+    found = {"q": f"tag:{folder.strip('/')}"}
+    until(lambda: len(client.get(LIBRARY, params=found).json()) == 1)
     return {"source_key": f"compute/{folder}taken.mp4.poster.webp"}
 
 
