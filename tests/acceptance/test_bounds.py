@@ -193,11 +193,15 @@ def open_images(server: Server) -> list[str]:
 
 
 def test_a_body_that_comes_too_slowly_is_408_and_leaves_nothing(tmp_path: Path) -> None:
-    with running(tmp_path, min_body_bytes_per_second="1000000") as server:  # 1,000 is the default
-        begun = upload_head(server, "slow.bin", 10 * MIB) + BEGIN + bytes(100_000)
+    """By the setting: 32 KiB a second are too slow for it, and fast enough for the default."""
+    pieces = [BEGIN, *[bytes(16_384)] * 4 * int(BODY_WINDOW_S), END]
+    with running(tmp_path, min_body_bytes_per_second="50000") as server:
         with connect(server) as connection:
-            connection.settimeout(60)
-            connection.sendall(begun)
+            connection.sendall(upload_head(server, "slow.bin", sum(map(len, pieces))))
+            for piece in pieces:
+                connection.sendall(piece)
+                if select.select([connection], [], [], 0.5)[0]:  # slowness is what is tested
+                    break
             assert parsed(connection.recv(65_536)).status == 408
         with server.client() as client:
             assert client.get(IMAGES).json() == []

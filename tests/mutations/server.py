@@ -61,10 +61,14 @@ speed/http11/connection.py: acceptance/test_bounds.py -k outlives
 +bounds.head_timeout_s
 
 time-outs: a body may come a thirtieth as fast
-speed/http11/connection.py: acceptance/test_bounds.py acceptance/test_slow_and_gone_clients.py -k
-  body_that_comes
+speed/http11/connection.py: acceptance/test_bounds.py -k body_that_comes
 -bounds.body_bytes_per_s * waited_s:
 +bounds.body_bytes_per_s:
+
+time-outs: the speed of a body is no setting
+server/descriptors.py: acceptance/test_bounds.py -k body_that_comes
+-        body_bytes_per_s=settings.min_body_bytes_per_second,
++
 
 time-outs: an idle connection counts as one that stopped reading
 speed/http11/connection.py: acceptance/test_bounds.py -k outlives
