@@ -30,7 +30,7 @@ OF_TEST := -m "not whole and not root and not release"
 unit: $(STAMP)/dev  ## the tests without a server or a service; 15 seconds
 	$(TESTS) -q -m "not slow" tests/unit
 
-core: $(STAMP)/core.installed  ## the tests of the store alone, installed without its features; two minutes
+core: $(STAMP)/core.installed  ## the tests of the store alone, installed without its features; a minute
 	@for library in sqlalchemy alembic aiosqlite psycopg PIL; do ! $(STAMP)/core/bin/python -c "import $$library" 2> /dev/null || exit 1; done
 	$(STAMP)/core/bin/pytest -n 4 --dist loadscope -q -m "not whole" tests/contract tests/core
 
@@ -38,11 +38,11 @@ check: lint audit  ## linters, types, imports and the quick tests: a minute
 	$(TESTS) -q -m "not slow and not whole"
 
 # Installing waits for the network, and the linters need one core each.
-test:  ## install and run the tests; a quarter of an hour on two cores
+test:  ## install and run the tests; 10 minutes on two cores, and the installation
 	@$(MAKE) --no-print-directory -j4 lint nginx postgresql exiftool
 	$(TESTS) $(OF_TEST)
 
-test-all: test test-whole test-root test-pythons  ## these tests, and those of deployments, browsers and crashes; needs root, an hour
+test-all: test test-whole test-root test-pythons  ## these tests, and those of deployments, browsers and crashes; needs root, 45 minutes
 
 # Its long tests stand together in their files, and share nothing: each process takes the next one.
 test-whole:  #- of these, what needs no root
