@@ -15,7 +15,7 @@ import httpx
 import pytest
 import sqlalchemy as sa
 
-from at_the_prompt import ran
+from command_line import ran
 from pictures import picture
 from running import IMAGES, STILLROOM, Server, running
 from services.seaweedfs import bucket_variables
@@ -266,7 +266,7 @@ def test_a_server_that_sweeps_stops_when_it_is_told(stopped: Server) -> None:
     assert stopped.stop() == 0
 
 
-def test_orphans_at_the_prompt(tmp_path: Path) -> None:
+def test_orphans_on_the_command_line(tmp_path: Path) -> None:
     with (
         running(tmp_path, deletion_grace_seconds="0", sweep_interval_seconds="0") as server,
         server.client() as client,
@@ -329,7 +329,7 @@ def test_compute_results_expire_where_that_is_asked_for(tmp_path: Path) -> None:
     ):
         for name in ("old.png", "young.png"):
             client.post(f"{IMAGES}/{name}", files={"file": picture()})
-        until(lambda: "media library: schema migrated" in server.logged())
+        until(lambda: "media library: schema migrated to 0" in server.logged())
         os.utime(server.data / "compute/old.png", (0, 0))
         until(lambda: expired_by_now(server, "compute/old.png"))
         with migrating(rows_of(server)) as connection:

@@ -5,7 +5,7 @@ import os
 import httpx
 import pytest
 
-from at_the_prompt import PNG
+from command_line import PNG
 from running import Server
 from stillroom import errors
 from stillroom.client import (
@@ -15,11 +15,16 @@ from stillroom.client import (
 
 
 @pytest.mark.parametrize(
-    ("url", "token"),
-    [("ftp://a", None), ("nonsense", None), ("http://user:secret@a", None), ("http://a", "a\nb")],
+    ("url", "token", "says"),
+    [
+        ("ftp://a", None, "is not a server's URL"),
+        ("nonsense", None, "is not a server's URL"),
+        ("http://user:secret@a", None, "the URL contains a user name"),
+        ("http://a", "a\nb", r"the token contains invalid characters \(a trailing newline\?\)"),
+    ],
 )
-def test_settings_that_cannot_work_are_named(url: str, token: str | None) -> None:
-    with pytest.raises(errors.ConfigurationError) as raised:
+def test_settings_that_cannot_work_are_named(url: str, token: str | None, says: str) -> None:
+    with pytest.raises(errors.ConfigurationError, match=says) as raised:
         ImageStore(url, token).stat("a")
     assert "secret" not in str(raised.value)
     assert "a\nb" not in str(raised.value)

@@ -78,7 +78,8 @@ class Database:
 
         before, after = migrate(config)
         if before != after:
-            log.info("media library: schema migrated from %s to %s", before or "none", after)
+            origin = f"from {before} " if before else ""
+            log.info("media library: schema migrated %sto %s", origin, after)
         return RowsEngine(config)
 
     async def part(self, kind: type[R]) -> R:
