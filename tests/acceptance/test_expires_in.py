@@ -133,7 +133,7 @@ def test_rules_that_are_wrong_stop_the_start_with_their_line(
         assert f"{str(file)!r}, line 3: expire_after of rule 1 must be a duration" in ran.stderr
 
 
-def test_the_plan_at_the_prompt_says_what_would_go(tmp_path: Path) -> None:
+def test_the_plan_on_the_command_line_says_what_would_go(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     with running(tmp_path) as server, server.client() as client:
         for path in ("tmp/a.png", "tmp/run/1.png", "tmp/run/2.png", "b.png"):

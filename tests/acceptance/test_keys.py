@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from at_the_prompt import ran
+from command_line import ran
 from issuing import (
     ALGORITHMS,
     Issuer,

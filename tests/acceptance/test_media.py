@@ -1,4 +1,4 @@
-"""The media library over HTTP and at the prompt: ingest, files, and where its rows are."""
+"""The media library over HTTP and on the command line: ingest, files, and where its rows are."""
 
 import json
 import subprocess

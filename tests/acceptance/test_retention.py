@@ -12,7 +12,7 @@ import httpx
 import pytest
 import sqlalchemy as sa
 
-from at_the_prompt import ran
+from command_line import ran
 from pictures import picture
 from running import IMAGES, STILLROOM, Server, running
 from services.seaweedfs import bucket_variables

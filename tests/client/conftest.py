@@ -9,7 +9,7 @@ from typing import Any, TypeVar, cast
 import anyio.to_thread
 import pytest
 
-from at_the_prompt import PNG, Ran, Run, ran
+from command_line import PNG, Ran, Run, ran
 from running import Server, running
 from stillroom.client import AsyncImageStore, ImageStore
 from stillroom.client.library import MediaLibrary

@@ -1,4 +1,4 @@
-"""ZIP files of many images, by the SDK and at the prompt."""
+"""ZIP files of many images, by the SDK and on the command line."""
 
 import io
 import zipfile
@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from at_the_prompt import PNG, Run
+from command_line import PNG, Run
 from generation import carriers as at
 from stillroom.client import AsyncImageStore, ImageStore
 from stillroom.client.errors import UnexpectedAnswer

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from at_the_prompt import ran
+from command_line import ran
 from patience import hurry
 from running import Server, free_port
 from services.s3 import Operator

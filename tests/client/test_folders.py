@@ -1,4 +1,4 @@
-"""Whole folders at the prompt: copied, moved, kept alike, added up, and chosen from by patterns."""
+"""Folders on the command line: copied, moved, kept alike, added up, and chosen by patterns."""
 
 import json
 import os
@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from at_the_prompt import PNG, Run, lines_of_json
+from command_line import PNG, Run, lines_of_json
 from running import Server
 from stillroom.cli import copying
 from stillroom.cli.selection import Filter

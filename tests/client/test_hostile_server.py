@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from at_the_prompt import PNG, Ran, ran
 from client.conftest import Awaited, listed
+from command_line import PNG, Ran, ran
 from stillroom.client import AsyncImageStore, ImageStore, UnexpectedAnswer
 
 ASKED = "generations/7/"
@@ -102,7 +102,7 @@ async def store(request: pytest.FixtureRequest, hostile: Hostile) -> AsyncIterat
             yield cast("AsyncImageStore", Awaited(waiting))
 
 
-def at_the_prompt(folder: Path, hostile: Hostile, *words: str) -> Ran:
+def run_command(folder: Path, hostile: Hostile, *words: str) -> Ran:
     return ran(folder, words, {"STILLROOM_URL": hostile.url, "STILLROOM_TOKEN": "token"})
 
 
@@ -146,12 +146,12 @@ def test_no_text_of_a_server_reaches_a_terminal_with_a_control_character(
     hostile: Hostile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
 ) -> None:
     hostile.names = [f"{ASKED}a.png"]
-    assert at_the_prompt(tmp_path, hostile, *command).code == 0
+    assert run_command(tmp_path, hostile, *command).code == 0
 
     escape = "\x1b]0;title\x07"
     monkeypatch.setitem(FACTS, "content_type", f"image/{escape}")
     monkeypatch.setitem(RUN, "state", escape)
-    done = at_the_prompt(tmp_path, hostile, *command)
+    done = run_command(tmp_path, hostile, *command)
 
     assert done.code == 1
     assert "\x1b" not in done.out + done.err
@@ -174,7 +174,7 @@ def test_nothing_is_written_of_a_listing_that_leads_elsewhere(
 ) -> None:
     hostile.names = [f"{ASKED}a.png", name]
 
-    done = at_the_prompt(tmp_path, hostile, *command)
+    done = run_command(tmp_path, hostile, *command)
 
     assert done.code == 1
     assert "does not begin with" in done.err
@@ -193,7 +193,7 @@ def test_a_link_in_the_target_leads_no_download_out_of_it(
     (tmp_path / "out/link").symlink_to(tmp_path / "elsewhere")
     hostile.names = [f"{ASKED}a.png", f"{ASKED}{name}"]
 
-    done = at_the_prompt(tmp_path, hostile, *command)
+    done = run_command(tmp_path, hostile, *command)
 
     assert done.code == 1
     assert files(tmp_path) == ["out/a.png", "out/link"]
@@ -206,7 +206,7 @@ def test_a_target_that_is_a_link_itself_is_followed_as_the_user_named_it(
     (tmp_path / "out").symlink_to(tmp_path / "disk")
     hostile.names = [f"{ASKED}b/a.png"]
 
-    done = at_the_prompt(tmp_path, hostile, "get", ASKED, "out")
+    done = run_command(tmp_path, hostile, "get", ASKED, "out")
 
     assert (done.code, files(tmp_path / "disk")) == (0, ["b/a.png"])
 

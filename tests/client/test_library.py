@@ -1,4 +1,4 @@
-"""The media library in both faces of the SDK, and at the prompt: from afar, and where it lies."""
+"""The media library in both SDKs and on the command line: from afar, and where it lies."""
 
 import json
 import re
@@ -9,8 +9,8 @@ from typing import Any, cast
 
 import pytest
 
-from at_the_prompt import ran
 from client.conftest import Awaited
+from command_line import ran
 from pictures import picture
 from running import Server
 from stillroom.client import AsyncImageStore, HealingProgress, ImageStore, MediaResource
@@ -123,7 +123,9 @@ def run(request: pytest.FixtureRequest, server: Server, tmp_path: Path) -> Calla
     return run
 
 
-def test_the_library_at_the_prompt(run: Callable[..., str], server: Server, folder: str) -> None:
+def test_the_library_on_the_command_line(
+    run: Callable[..., str], server: Server, folder: str
+) -> None:
     one, other = (ingested(server, f"{folder}/{name}.png") for name in "ab")
 
     assert run("tag", one.id, folder, "b a").split("\n") == [*sorted([folder, "b a"]), ""]
@@ -153,7 +155,7 @@ def test_the_library_at_the_prompt(run: Callable[..., str], server: Server, fold
     assert run("tag", one.id, "--replace") == ""
 
 
-def test_the_library_is_searched_at_the_prompt(
+def test_the_library_is_searched_on_the_command_line(
     run: Callable[..., str], server: Server, folder: str
 ) -> None:
     texts = {"1.png": f"a red fox {folder}\x1b[31m", "2.png": f"red whale, fox {folder}"}

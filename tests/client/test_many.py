@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from at_the_prompt import PNG
 from client.conftest import listed
+from command_line import PNG
 from running import Server
 from stillroom import errors
 from stillroom.client import (

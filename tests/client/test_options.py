@@ -7,7 +7,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from at_the_prompt import ran
+from command_line import ran
 from stillroom.cli.main import commands
 
 NEEDS_A_SERVER = (

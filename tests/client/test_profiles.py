@@ -11,7 +11,7 @@ from threading import Thread
 import pytest
 from click.testing import CliRunner
 
-from at_the_prompt import lines_of_json, ran
+from command_line import lines_of_json, ran
 from running import Server, free_port
 from stillroom.cli.main import commands
 from stillroom.errors import ConfigurationError

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from at_the_prompt import Run
+from command_line import Run
 from running import Server
 from stillroom.client import AsyncImageStore, ImageStore
 from stillroom.errors import InvalidParameter, InvalidPath, RunConflict, RunNotFound
@@ -143,7 +143,7 @@ async def test_a_signed_url_takes_seconds_and_texts(store: AsyncImageStore, fold
         assert 0 < int(url.partition("expires=")[2].partition("&")[0]) - time.time() < 120
 
 
-def test_runs_at_the_prompt(run: Run, folder: str, tmp_path: Path) -> None:
+def test_runs_on_the_command_line(run: Run, folder: str, tmp_path: Path) -> None:
     def ran(*words: str) -> tuple[int, str, str]:
         done = run(*words)
         return done.code, done.out, done.err

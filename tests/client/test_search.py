@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from at_the_prompt import Run
+from command_line import Run
 from generation.carriers import png
 from running import Server
 from stillroom.client import AsyncImageStore

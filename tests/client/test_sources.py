@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from at_the_prompt import PNG
 from client.conftest import listed
+from command_line import PNG
 from stillroom import errors
 from stillroom.client import AsyncImageStore, Source
 from stillroom.client.sources import opened

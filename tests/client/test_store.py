@@ -12,8 +12,8 @@ import httpx
 import pytest
 from PIL import Image
 
-from at_the_prompt import PNG
 from client.conftest import listed
+from command_line import PNG
 from running import Server
 from stillroom import errors
 from stillroom.client import AsyncImageStore, AsyncRun, Folder, ImageStore, Progress, Run

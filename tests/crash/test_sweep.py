@@ -111,7 +111,7 @@ async def test_a_dry_run_says_what_is_due_and_deletes_nothing(scene: Scene) -> N
     assert await is_there(library, key("a.png"))
 
 
-async def test_dead_letters_at_the_prompt(scene: Scene) -> None:
+async def test_dead_letters_on_the_command_line(scene: Scene) -> None:
     library = scene.library
     await library.database.rows()
     saved = await library.save("a.png", picture())

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
+HERE = Path(__file__).relative_to(ROOT)
 
 PLACES = [
     "src", "docs", "deploy", "README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md",
@@ -19,8 +20,23 @@ BANNED = {
     "nobody": "say that it does not happen, or what does it instead",
     "anybody": "say `any client`, or `without a token`",
     "roads?": "path",
-    "at the prompt": "on the command line; a prompt is what an image was made of",
     "smaller pictures?": "thumbnail",
+    "not a valid one": "missing or invalid token",
+    "that no token has": "the token contains invalid characters",
+    r"\d there already|saved, \d": "0 uploaded, 1 unchanged",
+    "see whether the server runs": "Is the server running?",
+    "brought from": "schema migrated to 0009",
+    "(?:what|and) hangs over": "crops",
+    "shines through": "transparency",
+    "of these that says something": "the first of these",
+    "fail alike": "fail for the same reason",
+    "twice is once": "harmless; returns 200 and the same manifest",
+    "the earlier end counts": "the earliest expiration applies",
+    "empty is the top": "Leave empty for the top level.",
+    "begin anew": "resume, or start over",
+    "look(?:s|ed|ing)? after": "maintain",
+    "looking works": "listing works",
+    "is not a valid (?:integer|boolean|string)": "must be an integer",
 }
 
 TEXTS = {".py", ".md", ".js", ".html", ".css", ".json", ".yml", ".toml", ".conf", ".service", ""}
@@ -49,6 +65,39 @@ def test_a_banned_word_is_nowhere(word: str, texts: dict[str, str]) -> None:
     ]
 
     assert lines == [], BANNED[word]
+
+
+def test_at_the_prompt_means_the_command_line_nowhere() -> None:
+    """A prompt is what an image was made of."""
+    written = "(^|[^a-z])at[ _](a|the|your)[ _]prompt"
+    searched = ["git", "grep", "-niE", written, "--", f":!{HERE}"]
+    found = subprocess.run(searched, cwd=ROOT, capture_output=True, text=True, check=False)
+
+    assert (found.returncode, found.stdout) == (1, "")
+
+
+@pytest.mark.parametrize(
+    ("page", "title"),
+    [
+        ("cli", "# Command line"),
+        ("recipes", "# Recipes"),
+        ("migration", "# Migrating"),
+        ("upgrading", "# Upgrading"),
+        ("observing", "# Monitoring and logs"),
+        ("reference/settings", "# Configuration"),
+        ("generation", "# Generation metadata"),
+        ("api", "## Thumbnails"),
+    ],
+)
+def test_a_page_has_the_title_that_readers_look_for(page: str, title: str) -> None:
+    assert title in (ROOT / f"docs/{page}.md").read_text().splitlines()
+
+
+@pytest.mark.parametrize("page", ["gallery", "runs", "retention", "media"])
+def test_the_last_section_of_a_page_of_rules_has_their_limits(page: str) -> None:
+    sections = re.findall(r"^## (.+)$", (ROOT / f"docs/{page}.md").read_text(), re.MULTILINE)
+
+    assert sections[-1] == "Limits"
 
 
 @pytest.mark.parametrize(

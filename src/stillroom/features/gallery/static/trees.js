@@ -46,7 +46,7 @@ export async function gather(api, keys, work) {
       for (const path of entries) tree.paths.push(path);
       found += entries.length;
       if (work.stopped) return null;
-      if (found > MOST_IMAGES) throw new Error(`These are more than ${MOST_IMAGES.toLocaleString()} images. Do this at a prompt, with stillroom mv or stillroom rm.`);
+      if (found > MOST_IMAGES) throw new Error(`These are more than ${MOST_IMAGES.toLocaleString()} images. Do this on the command line, with stillroom mv or stillroom rm.`);
       work.tell(found, 0, "images found");
       page = next;
     }
