@@ -20,7 +20,7 @@ help help-all:
 install: $(STAMP)/server
 
 # Any free port and other settings: STILLROOM_PORT=9000 make serve
-serve: install  ## install and start the server (http://127.0.0.1:8000)
+serve: install  ## install and start the server (http://127.0.0.1:8000; another port: STILLROOM_PORT=9000)
 	@exec $(BIN)/stillroom serve --sign-in-link
 
 # CONTRIBUTING.md, "Tests", describes the loops. Four processes on two cores, since most tests wait for services.

@@ -199,6 +199,8 @@ def test_a_url_is_printed_alone_and_works(run: Run, folder: str, made: Path) -> 
     assert httpx.get(url).content == (made / "e.png").read_bytes()
     missing = run("url", f"{folder}/none.png")
     assert (missing.code, missing.out) == (3, "")
+    too_long = run("url", f"{folder}/e e.png", "--expires", "8d")
+    assert (too_long.code, "--expires: at most 7d" in too_long.err) == (2, True)
 
 
 @pytest.mark.usefixtures("made")
@@ -220,7 +222,7 @@ def test_exit_codes_and_errors_say_what_happened_and_what_to_do(
         (["put", "e.png", "a"], {"STILLROOM_TOKEN": reader}, 1, "storage:write"),
         (["rm", f"{folder}/file"], {"STILLROOM_TOKEN": reader}, 1, "storage:delete"),
         (["ls"], {"STILLROOM_URL": "nonsense"}, 2, "set STILLROOM_URL"),
-        (["ls"], {"STILLROOM_URL": nowhere}, 5, "Is the server running?"),
+        (["ls"], {"STILLROOM_URL": nowhere}, 5, f"is the server running at {nowhere}?"),
     ):
         ran = run(*words, **variables)
         assert (ran.code, said in ran.err) == (code, True), (words, ran)

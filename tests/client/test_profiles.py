@@ -192,3 +192,17 @@ def test_where_the_server_runs_no_token_is_needed(server: Server, folder: str, m
     assert elsewhere.code == 4
     assert heard
     assert b"authorization" not in b"".join(heard).lower()
+
+
+def test_where_the_server_runs_all_threads_of_a_command_get_the_token(
+    server: Server, folder: str, made: Path
+) -> None:
+    here = {"STILLROOM_URL": server.url, "STILLROOM_DATA_DIR": str(server.data)}
+    several = made / "several"
+    several.mkdir()
+    for number in range(16):
+        (several / f"{number}.png").write_bytes((made / "e.png").read_bytes())
+
+    put = ran(made, ("put", "several", folder), here)
+
+    assert (put.code, put.out.count("uploaded ")) == (0, 16), put.err

@@ -204,7 +204,7 @@ def test_a_server_that_never_answers_is_given_up() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
         store = ImageStore(url, TOKEN, deadline_s=1, timeout_s=0.3)
-        with pytest.raises(ServerUnreachable, match="is it running"):
+        with pytest.raises(ServerUnreachable, match=f"is the server running at {url}"):
             store.save("a", PNG)
     with pytest.raises(ServerUnreachable):
         ImageStore(f"http://127.0.0.1:{free_port()}", TOKEN, deadline_s=0.5).exists("a")

@@ -71,6 +71,8 @@ async def test_a_search_that_stops_early_says_how_to_get_more(
         assert (listed.code, len(listed.out.splitlines())) == (0, limit or 3)
         assert listed.err.startswith(said)
         assert bool(listed.err) == bool(said)
+    nothing = run("search", "--prefix", f"{folder}/", "unheardof")
+    assert (nothing.code, nothing.out, nothing.err) == (0, "", "nothing found\n")
     assert "--limit 0" in run("search", "--prefix", f"{folder}/", "--limit", "1").err
 
 

@@ -217,8 +217,8 @@ async def _tried(storage: "ImageStorage") -> AsyncIterator[_CheckResult]:
         except StillroomError as error:
             cause = f": {error.__cause__}" if error.__cause__ else ""
             remedy = (
-                "a bucket's token needs Object Read & Write for this bucket (docs/r2.md); a disk "
-                "must be writable and healthy"
+                "check R2_ENDPOINT_URL, and that a bucket's token has Object Read & Write "
+                "(docs/r2.md); a disk must be writable and healthy"
             )
             yield _CheckResult(subject, f"{error}{cause}", remedy)
             if subject == "saving":

@@ -38,9 +38,7 @@ _HINTS: Final[dict[type[StillroomError], str]] = {
     errors.TooLarge: "raise STILLROOM_MAX_UPLOAD_BYTES of the server",
 }
 
-_UNREACHABLE_HINT: Final = (
-    "Is the server running? Check --url or STILLROOM_URL. Run the same command again to resume."
-)
+_UNREACHABLE_HINT: Final = "check --url or STILLROOM_URL, then run the same command again"
 
 
 def code_of(error: Exception) -> int:

@@ -32,6 +32,9 @@ from stillroom.errors import ImageNotFound, StillroomError
 _TYPE_WIDTH: Final = len("application/octet-stream")
 """Column width for content types. Longer ones, which only other tools store, are truncated."""
 
+_LONGEST_URL: Final = timedelta(days=7)
+"""Longest validity of a signed URL, which the server enforces."""
+
 PROMPT_DEADLINE_S: Final = 5
 """Deadline in seconds of commands for which a user waits. Transfers have the SDK's default."""
 
@@ -293,6 +296,8 @@ def rm(
 @server_options
 def url(path: str, *, expires: timedelta, as_json: bool) -> None:
     """Print a signed URL with which one image can be read without a token, and nothing else."""
+    if expires > _LONGEST_URL:
+        raise click.BadParameter("at most 7d", param_hint="--expires")
     with open_store(deadline_s=PROMPT_DEADLINE_S) as store:
         store.stat(path)  # the server would also sign the path of a missing image
         signed = store.signed_url(path, expires_in=expires)

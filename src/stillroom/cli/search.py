@@ -43,8 +43,11 @@ def search(words: tuple[str, ...], *, limit: int, as_json: bool, **filters: obje
     with open_store(deadline_s=PROMPT_DEADLINE_S) as store:
         found = store.search(query_of(words), limit=limit + 1 if limit else None, **given)
         shown = itertools.islice(found, limit or None)
-        for line in map(json_line, shown) if as_json else _table(shown):
+        lines = 0
+        for lines, line in enumerate(map(json_line, shown) if as_json else _table(shown), 1):
             click.echo(line)
+        if not lines:
+            click.echo("nothing found", err=True)
         if next(found, None) is not None:
             stopped = (
                 f"Stopped after {counted(limit, 'image')}. Show more with --limit 1000, or all"

@@ -3,6 +3,7 @@
 import importlib.util
 import ipaddress
 import os
+import threading
 import time
 from collections.abc import Callable
 from datetime import timedelta
@@ -116,13 +117,15 @@ def _is_here(url: str) -> bool:
 def _minting() -> Callable[[], str]:
     """Return a function that creates tokens, and reuses each one for half of its lifetime."""
     token, until = "", 0.0
+    lock = threading.Lock()
 
     def current_token() -> str:
         nonlocal token, until
-        if time.monotonic() > until:
-            until = time.monotonic() + _LIFE.total_seconds() / 2
-            token = minted_token(expires=_LIFE)
-        return token
+        with lock:  # threads of one command ask at the same moment
+            if time.monotonic() > until:
+                token = minted_token(expires=_LIFE)
+                until = time.monotonic() + _LIFE.total_seconds() / 2
+            return token
 
     return current_token
 

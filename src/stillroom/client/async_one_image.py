@@ -37,7 +37,10 @@ class AsyncOneImageCalls:
         """See `ImageStore`. Pass `httpx.ASGITransport(app)` to use an app in this process."""
         connection = Connection.to(url, token)
         retries = Retries(
-            deadline_s=deadline_s, timeout_s=timeout_s, connect_deadline_s=connect_deadline_s
+            deadline_s=deadline_s,
+            timeout_s=timeout_s,
+            connect_deadline_s=connect_deadline_s,
+            server=connection.root.removesuffix("/api/v1"),
         )
         sender = AsyncSender(connection, transport)
         self._sender = AsyncRetryingSender(connection.root, retries, sender)

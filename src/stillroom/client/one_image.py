@@ -50,7 +50,10 @@ class OneImageCalls:
         """
         connection = Connection.to(url, token)
         retries = Retries(
-            deadline_s=deadline_s, timeout_s=timeout_s, connect_deadline_s=connect_deadline_s
+            deadline_s=deadline_s,
+            timeout_s=timeout_s,
+            connect_deadline_s=connect_deadline_s,
+            server=connection.root.removesuffix("/api/v1"),
         )
         sender = Sender(connection, transport)
         self._sender = RetryingSender(connection.root, retries, sender)

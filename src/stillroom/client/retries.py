@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Final
+from urllib.parse import urlsplit
 
 from stillroom.client.errors import ServerUnreachable
 from stillroom.client.exchange import Answer, Call, Failure
@@ -29,6 +30,7 @@ class Retries:
         first_wait_s: Maximum of the random wait before the first retry. It doubles with each retry,
             up to `longest_wait_s`.
         answered: Event that is set after the first response from the server.
+        server: URL of the server, for messages.
     """
 
     deadline_s: float = 120
@@ -38,6 +40,7 @@ class Retries:
     longest_wait_s: float = 10
     clock: Callable[[], float] = time.monotonic
     answered: threading.Event = field(default_factory=threading.Event)
+    server: str = ""
 
 
 class Attempts:
@@ -50,6 +53,7 @@ class Attempts:
 
     def __init__(self, retries: Retries) -> None:
         self._retries = retries
+        self._server = retries.server
         self.doubtful = False
         self.progressed()
 
@@ -60,6 +64,9 @@ class Attempts:
 
     def prepared(self, call: Call) -> Call:
         """Copy a request, with a timeout that ends at the deadline at the latest."""
+        parts = urlsplit(call.target)
+        is_elsewhere = call.elsewhere and parts.hostname
+        self._server = f"{parts.scheme}://{parts.hostname}" if is_elsewhere else self._retries.server
         left = self._began + self._retries.deadline_s - self._retries.clock()
         return replace(call, timeout_s=max(0.1, min(self._retries.timeout_s, left)))
 
@@ -91,7 +98,7 @@ class Attempts:
         if isinstance(outcome, Answer):
             return None
         raise ServerUnreachable(
-            f"{_reason(outcome)}: is it running, and is the URL right?"
+            f"{_reason(outcome)}: is the server running at {self._server}?"
         ) from outcome.error
 
     def _deadline_after(self, outcome: Answer | Failure) -> float:
