@@ -328,14 +328,12 @@ PRICED = {
     "pages of a listing, 1,000 images each": "listing of 1,000",
     "ingests of new bytes": "ingest of new bytes",
     "ingests of bytes that the library has": "ingest of bytes that the library has",
-    "sources swept: each, and the copy that it relies on, is looked at": (
-        "a source swept (the deletion itself is free)"
-    ),
+    "sources swept": "a source swept (the deletion itself is free)",
     "images deleted": "`DELETE` (the deletion itself is free)",
 }
 BY_OTHERS = {
     "reads that the CDN has": (0, 0),
-    "reads that the CDN has not: it asks the bucket": (0, 1),  # a GetObject of the CDN's
+    "reads that the CDN has not": (0, 1),  # a GetObject of the CDN's
     "images looked at by the expiry scan": (0, 1),  # docs/media.md, Results that expire
 }
 CLASS_A_PRICE, CLASS_B_PRICE = 4.50, 0.36
