@@ -16,12 +16,32 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
+from packaging.markers import Marker
+
 ROOT: Final = Path(__file__).parents[1]
 LOCKS: Final = {"client": "", "server": "server"}
 """Names of the locks in requirements/, and the extra of the package that each one installs."""
 
+_SUPPORTED: Final = [
+    {
+        "implementation_name": "cpython",
+        "os_name": "posix",
+        "platform_python_implementation": "CPython",
+        "platform_system": "Linux",
+        "python_full_version": f"{version}.0",
+        "python_version": version,
+        "sys_platform": "linux",
+    }
+    for version in ("3.11", "3.12", "3.13", "3.14")
+]
+"""Values of environment markers on the interpreters that the package supports."""
+
 _NAMESPACE: Final = uuid.uuid5(uuid.NAMESPACE_URL, "urn:stillroom:sbom")
-_PIN: Final = re.compile(r"^([A-Za-z0-9._-]+)==([^\s;]+)(?: ; (.*?))? *\\?$", re.MULTILINE)
+_PIN: Final = re.compile(
+    r"^([A-Za-z0-9._-]+)==([^\s;]+)(?: ; (.*?))? *\\?$((?:\n +--hash=sha256:[0-9a-f]{64}.*)*)",
+    re.MULTILINE,
+)
+_HASH: Final = re.compile(r"--hash=sha256:([0-9a-f]{64})")
 _NAME: Final = re.compile(r"[A-Za-z0-9._-]+")
 
 
@@ -31,6 +51,9 @@ def sbom_of(lock: str) -> str:
     package = _component("stillroom", _version(), kind="application")
     package["description"] = project["description"]
     package["licenses"] = [{"license": {"id": project["license"]}}]
+    package["authors"] = project["authors"]
+    if LOCKS[lock]:
+        package["properties"] = [{"name": "stillroom:extra", "value": LOCKS[lock]}]
     components = list(_pinned((ROOT / f"requirements/{lock}.txt").read_text()))
     by_name = {component["name"]: component["bom-ref"] for component in components}
     direct = sorted({by_name[name] for name in _direct(project, LOCKS[lock])})
@@ -54,12 +77,26 @@ def _version() -> str:
 
 
 def _pinned(lock: str) -> Iterator[dict[str, Any]]:
-    for name, version, marker in _PIN.findall(lock):
+    for name, version, marker, hashes in _PIN.findall(lock):
         component = _component(_normalized(name), version, kind="library")
+        # Those of all files of this version, of which an installation takes one.
+        component["externalReferences"] = [
+            {
+                "type": "distribution",
+                "url": f"https://pypi.org/project/{component['name']}/{version}/",
+                "hashes": [{"alg": "SHA-256", "content": one} for one in _HASH.findall(hashes)],
+            }
+        ]
         if marker:
-            component["scope"] = "optional"
+            component["scope"] = "required" if _is_installed(marker) else "optional"
             component["properties"] = [{"name": "stillroom:environment-marker", "value": marker}]
         yield component
+
+
+def _is_installed(marker: str) -> bool:
+    """Return whether any supported Python installs a package with this marker."""
+    parsed = Marker(marker)
+    return any(parsed.evaluate(environment) for environment in _SUPPORTED)
 
 
 def _component(name: str, version: str, *, kind: str) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The wheel in empty environments of the oldest and the newest Python, with each extra alone."""
 
+import json
 import os
 import re
 import shutil
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from packaging.utils import canonicalize_name
 
 from building import ROOT, bare_environment
 from running import STILLROOM, Server, running
@@ -18,6 +20,9 @@ pytestmark = [pytest.mark.release]
 SAMPLE = ROOT / "docs/sample.png"
 PYTHONS = ("3.11", "3.13")
 EXTRAS = ("", "postgres", "store", "server")
+SBOMS = {"": "client", "server": "server"}
+"""The extras that an SBOM describes exactly; the others bring a part of the server's."""
+
 SERVERS = ("store", "server")
 """Extras with which `stillroom serve` works."""
 
@@ -120,3 +125,21 @@ def test_an_extra_brings_its_libraries_and_no_others(
 
     assert {name for name in BROUGHT[extra] if not can_import(name)} == set()
     assert {name for name in LEFT_OUT[extra] if can_import(name)} == set()
+
+
+def test_the_sbom_describes_what_an_installation_brings(installed: tuple[str, Path]) -> None:
+    extra, folder = installed
+    command = [str(folder / "python"), "-m", "pip", "list", "--format=json"]
+    listed = subprocess.run(command, env=bare_environment(), check=True, capture_output=True)
+    names = {(canonicalize_name(one["name"]), one["version"]) for one in json.loads(listed.stdout)}
+    brought = {(name, version) for name, version in names if name not in {"pip", "setuptools"}}
+
+    sbom = f"lib/*/*/*.dist-info/sboms/stillroom-{SBOMS.get(extra, 'server')}.cdx.json"
+    (file,) = folder.parent.glob(sbom)
+    document = json.loads(file.read_text())
+    components = [document["metadata"]["component"], *document["components"]]
+    described = {
+        (one["name"], one["version"]) for one in components if one.get("scope") != "optional"
+    }
+    assert brought <= described
+    assert extra not in SBOMS or brought == described

@@ -32,3 +32,25 @@ def test_an_sbom_has_each_package_of_the_lock(lock: str) -> None:
     (of_package,) = document["dependencies"]
     assert of_package["dependsOn"]
     assert set(of_package["dependsOn"]) <= known
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_an_sbom_has_each_hash_of_the_lock_at_its_package(lock: str) -> None:
+    document = json.loads(sbom_of(lock))
+    text = (ROOT / f"requirements/{lock}.txt").read_text()
+    entries = re.split(r"^(?=[a-z0-9])", text, flags=re.MULTILINE)[1:]
+
+    locked = [set(re.findall(r"sha256:([0-9a-f]{64})", entry)) for entry in entries]
+    assert all(locked)
+    for component, expected in zip(document["components"], locked, strict=True):
+        assert component["purl"] == f"pkg:pypi/{component['name']}@{component['version']}"
+        (files,) = component["externalReferences"]
+        assert {file["content"] for file in files["hashes"]} == expected
+
+
+def test_an_sbom_requires_what_a_supported_python_installs() -> None:
+    components = json.loads(sbom_of("server"))["components"]
+    scopes = {component["name"]: component.get("scope", "required") for component in components}
+
+    assert scopes["cffi"] == "required"  # on CPython, and not on PyPy
+    assert {name for name, scope in scopes.items() if scope == "optional"} == {"tzdata"}
