@@ -154,7 +154,7 @@ release-check: docs $(STAMP)/release chromium  #- build wheel, sdist and site, i
 	$(BIN)/pytest -q -m "release or whole" tests/release tests/client/test_wheel.py
 	@$(BIN)/python scripts/placeholders.py
 
-docs: $(STAMP)/docs  #- build the documentation site into site/; a link that leads nowhere is an error
+docs: $(STAMP)/docs $(STAMP)/javascript  #- build the documentation site into site/; a link that leads nowhere is an error
 	$(BIN)/python scripts/site.py
 
 image-check: buildah mmdebstrap  #- build the container image on a Debian made here, and run it; needs root

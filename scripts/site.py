@@ -1,10 +1,11 @@
 """Build the documentation site into site/, with a search and the reference of the SDK.
 
 The pages of docs/ and of the top folder are copied into one tree, because the generator follows no
-link out of its source folder. Links are rewritten, and words for the search are added. The build is
+link out of its source folder. Links are rewritten, and words are added to the search. The build is
 strict: a link or an anchor that leads nowhere ends it with an error.
 """
 
+import json
 import os
 import re
 import shutil
@@ -23,10 +24,21 @@ PROJECT: Final = "project"
 SDK: Final = "reference/sdk.md"
 
 OTHER_NAMES: Final = {
-    "docs/api.md": {"## Thumbnails": "thumbnail, resized image", "## Signed URLs": "presigned URL"},
-    "docs/observing.md": {"## The log": "logging, log level, log file"},
+    "api.html": {
+        "Tokens": "API key, authentication",
+        "Thumbnails": "thumbnail, resize images",
+        "Signed URLs": "presigned URL",
+    },
+    "contents.html": {"I use a server, and want to …": "webhook"},
+    "observing.html": {"The log": "logging, log level"},
+    "running.html": {"Behind a proxy": "rate limit, rate limiting"},
 }
-"""Words that people search for, by the page and the heading of the section that answers them."""
+"""Words that people search for, by the page of the site and the section that answers them."""
+
+DIAGRAMS: Final = ROOT / "node_modules/@mermaid-js/tiny/dist/mermaid.tiny.js"
+"""Script that draws the diagrams. The theme loads it from another host if a page has none."""
+
+STYLE: Final = ROOT / "scripts/site.css"
 
 UNSEARCHED: Final = ("docs/adr/*", "docs/proofs.md", "docs/performance.md", "CHANGELOG.md")
 """Pages that are read by following a link. In the search they would hide those for users."""
@@ -64,6 +76,8 @@ def copy_pages() -> None:
     for file in sorted(ROOT.glob("*.md")):
         _write(file, place_of(file))
     (SOURCE / SDK).write_text(_SDK_PAGE)
+    for file in (DIAGRAMS, STYLE):
+        shutil.copyfile(file, SOURCE / file.name)
 
 
 def place_of(file: Path) -> Path:
@@ -78,19 +92,21 @@ def _write(file: Path, place: Path) -> None:
     target = SOURCE / place
     target.parent.mkdir(parents=True, exist_ok=True)
     if file.suffix == ".md":
-        target.write_text(_searchable(rewritten(file.read_text(), file), file))
+        text = rewritten(file.read_text(), file)
+        target.write_text(_excluded(_with_diagrams(text, place), file))
     else:
         shutil.copyfile(file, target)
 
 
-def _searchable(text: str, file: Path) -> str:
-    inside = file.relative_to(ROOT)
-    for heading, names in OTHER_NAMES.get(str(inside), {}).items():
-        before, found, after = text.partition(f"\n{heading}\n")
-        if not found:
-            sys.exit(f"{inside} has no {heading!r} any more: correct scripts/site.py")
-        text = f"{before}{found}\n*Other names: {names}.*\n{after}"
-    is_searched = not any(inside.match(pattern) for pattern in UNSEARCHED)
+def _with_diagrams(text: str, place: Path) -> str:
+    if "```mermaid\n" not in text:
+        return text
+    script = os.path.relpath(DIAGRAMS.name, place.parent)
+    return f'{text}\n<script src="{script}"></script>\n'
+
+
+def _excluded(text: str, file: Path) -> str:
+    is_searched = not any(file.relative_to(ROOT).match(pattern) for pattern in UNSEARCHED)
     return text if is_searched else f"---\nsearch:\n  exclude: true\n---\n\n{text}"
 
 
@@ -125,11 +141,29 @@ def _place(target: Path) -> Path | None:
     return place_of(found) if is_page else None
 
 
+def add_other_names() -> None:
+    """Add `OTHER_NAMES` to the index of the search. Words in titles count most."""
+    file = ROOT / "site/search.json"
+    index = json.loads(file.read_text())
+    sections = {(one["location"].partition("#")[0], one["title"]): one for one in index["items"]}
+    for page, of_page in OTHER_NAMES.items():
+        for title, names in of_page.items():
+            if (page, title) not in sections:
+                sys.exit(f"{page} has no section {title!r} any more: correct scripts/site.py")
+            section = sections[page, title]
+            section["title"] = f"{title} ({names})"
+            section["text"] = f"<p>Other names: {names}.</p> {section['text']}"
+    file.write_text(json.dumps(index, ensure_ascii=False))
+
+
 def main() -> int:
     """Build the site. Return the exit code of the generator."""
     copy_pages()
     command = [str(Path(sys.executable).with_name("zensical")), "build", "--strict", "--clean"]
-    return subprocess.run(command, cwd=ROOT, check=False).returncode  # noqa: S603  (our own words)
+    built = subprocess.run(command, cwd=ROOT, check=False)  # noqa: S603  (our own words)
+    if built.returncode == 0:
+        add_other_names()
+    return built.returncode
 
 
 if __name__ == "__main__":

@@ -20,6 +20,10 @@ FIRST = {
     "logging": "observing.html",
     "presigned URL": "api.html",
     "webhook": "contents.html",
+    "API key": "api.html",
+    "rate limit": "running.html",
+    "log level": "observing.html",
+    "resize": "api.html",
     "comparison": "comparison.html",
     "A1111": "coming-from.html",
 }
@@ -57,7 +61,7 @@ def page() -> Iterator[Page]:
 
 @pytest.mark.parametrize("words", FIRST)
 def test_a_search_finds_the_page_first(page: Page, words: str) -> None:
-    page.goto(page.url.partition("#")[0])
+    page.goto(page.url.rpartition("/")[0] + "/index.html")
     box = page.locator("input[role=combobox]")
 
     def has_opened() -> bool:
@@ -71,6 +75,15 @@ def test_a_search_finds_the_page_first(page: Page, words: str) -> None:
     results.first.wait_for(timeout=60_000)
     found = str(results.first.get_attribute("href"))
     assert found.rpartition("/")[2].partition("?")[0] == FIRST[words]
+
+
+def test_a_diagram_is_drawn_without_another_host(page: Page) -> None:
+    page.goto(page.url.rpartition("/")[0] + "/scaling.html")
+    diagram = page.locator("div.mermaid")  # its picture is in a shadow tree that is closed
+    diagram.wait_for(timeout=60_000)
+    box = diagram.bounding_box()
+    assert box is not None
+    assert box["height"] > 100
 
 
 def test_the_sdk_is_in_the_reference() -> None:
