@@ -151,7 +151,7 @@ release-check: export SOURCE_DATE_EPOCH = $(shell git log -1 --format=%ct 2> /de
 release-check: docs $(STAMP)/release chromium  #- build wheel, sdist and site, install and run them elsewhere; before a tag: VERSION=1.0.0
 	rm -rf dist
 	$(BIN)/python -m hatchling build -d dist
-	$(BIN)/pytest -q -m "release or whole" tests/release tests/client/test_wheel.py
+	$(BIN)/pytest -n 4 --dist loadgroup -q -m "release or whole" tests/release tests/client/test_wheel.py
 	@$(BIN)/python scripts/placeholders.py
 
 docs: $(STAMP)/docs $(STAMP)/javascript  #- build the documentation site into site/; a link that leads nowhere is an error

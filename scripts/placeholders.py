@@ -1,6 +1,6 @@
 """Name the placeholders that the owner of a hosted repository has to replace before a release.
 
-The files for hosted services contain words such as @REPOSITORY_URL@, since the project has no
+The files for hosted services contain words such as @REPOSITORY@, since the project has no
 address of its own yet. They are no error: the package does not depend on them.
 """
 

@@ -12,7 +12,10 @@ import pytest
 from building import ROOT, bare_environment, build, install, requirements_of
 from running import Server
 
-pytestmark = pytest.mark.whole  # environments are installed
+pytestmark = [
+    pytest.mark.whole,  # environments are installed
+    pytest.mark.xdist_group("wheel"),
+]
 
 SAVING = """
 import sys

@@ -57,7 +57,14 @@ def pinned(folder: Path) -> Path:
     return file
 
 
-@pytest.fixture(scope="module", params=[f"{v}-{extra}" for v in PYTHONS for extra in EXTRAS])
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(f"{version}-{extra}", marks=pytest.mark.xdist_group(f"{version}-{extra}"))
+        for version in PYTHONS
+        for extra in EXTRAS
+    ],
+)
 def installed(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[str, Path]:

@@ -31,7 +31,7 @@ from building import (
 )
 from running import Server, free_port, running, wait_until_ready
 
-pytestmark = [pytest.mark.release]
+pytestmark = [pytest.mark.release, pytest.mark.xdist_group("release")]
 
 DIST = ROOT / "dist"
 SAMPLE = ROOT / "docs/sample.png"

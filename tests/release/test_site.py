@@ -12,7 +12,7 @@ from browser.chromium import chromium
 from building import ROOT
 from waiting import until
 
-pytestmark = [pytest.mark.release]
+pytestmark = [pytest.mark.release, pytest.mark.xdist_group("site")]
 
 SITE = ROOT / "site"
 FIRST = {
