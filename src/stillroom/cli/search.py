@@ -43,10 +43,11 @@ def search(words: tuple[str, ...], *, limit: int, as_json: bool, **filters: obje
     with open_store(deadline_s=PROMPT_DEADLINE_S) as store:
         found = store.search(query_of(words), limit=limit + 1 if limit else None, **given)
         shown = itertools.islice(found, limit or None)
-        lines = 0
-        for lines, line in enumerate(map(json_line, shown) if as_json else _table(shown), 1):
+        is_found = False
+        for line in map(json_line, shown) if as_json else _table(shown):
             click.echo(line)
-        if not lines:
+            is_found = True
+        if not is_found:
             click.echo("nothing found", err=True)
         if next(found, None) is not None:
             stopped = (

@@ -66,7 +66,9 @@ class Attempts:
         """Copy a request, with a timeout that ends at the deadline at the latest."""
         parts = urlsplit(call.target)
         is_elsewhere = call.elsewhere and parts.hostname
-        self._server = f"{parts.scheme}://{parts.hostname}" if is_elsewhere else self._retries.server
+        self._server = (
+            f"{parts.scheme}://{parts.hostname}" if is_elsewhere else self._retries.server
+        )
         left = self._began + self._retries.deadline_s - self._retries.clock()
         return replace(call, timeout_s=max(0.1, min(self._retries.timeout_s, left)))
 
