@@ -37,12 +37,12 @@ core: $(STAMP)/core.installed  ## the tests of the store alone, installed withou
 check: lint audit  ## linters, types, imports and the quick tests: a minute
 	$(TESTS) -q -m "not slow and not whole"
 
-# Installing waits for the network, and the linters need one core each.
-test:  ## install and run the tests; 10 minutes on two cores, and the installation
-	@$(MAKE) --no-print-directory -j4 lint nginx postgresql exiftool
+# `make check` lints. Installing waits for the network.
+test:  ## install and run the tests; 10 minutes on two cores
+	@$(MAKE) --no-print-directory -j4 $(STAMP)/dev nginx postgresql exiftool
 	$(TESTS) $(OF_TEST)
 
-test-all: test test-whole test-root test-pythons  ## these tests, and those of deployments, browsers and crashes; needs root, 45 minutes
+test-all: lint test test-whole test-root test-pythons  ## these tests, and those of deployments, browsers and crashes; needs root, 45 minutes
 
 # Its long tests stand together in their files, and share nothing: each process takes the next one.
 test-whole:  #- of these, what needs no root
