@@ -3,8 +3,10 @@
 A test runs on one worker with the fast path. Marked `both_paths`, it also runs on the ASGI path:
 where the fast path may take its request (GET and HEAD of an image, an upload of known length).
 Marked `workers`, it also runs on two workers: where they share what it looks at. Marked `hosts`, it
-also runs on apps that have the whole store in them (`hosts("disk")`: if so named);
-the first one in `make test`, the others in `make test-all`.
+also runs on apps that have the whole store in them (`hosts("disk")`: if so named).
+
+`make test` repeats a test on the ASGI path and on two workers unless the mark has `whole=True`, and
+on the first app if the mark has `test=True`. `make test-whole` runs the remaining repetitions.
 """
 
 import contextlib
@@ -48,16 +50,17 @@ HOSTED: Final = [Way(f"host-{host.name}", host=host) for host in HOSTS]
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "started_as" not in metafunc.fixturenames:
         return
-    ways = [USUAL]
+    ways = [(USUAL, False)]
     for mark, way in (("both_paths", ASGI_PATH), ("workers", TWO_WORKERS)):
-        if metafunc.definition.get_closest_marker(mark) is not None:
-            ways.append(way)
-    hosts = metafunc.definition.get_closest_marker("hosts")
-    if hosts is not None:
-        ways += [way for way in HOSTED if all(word in way.name for word in hosts.args)]
+        if (found := metafunc.definition.get_closest_marker(mark)) is not None:
+            ways.append((way, found.kwargs.get("whole", False)))
+    if (hosts := metafunc.definition.get_closest_marker("hosts")) is not None:
+        named = [way for way in HOSTED if all(word in way.name for word in hosts.args)]
+        in_test = HOSTED[:1] if hosts.kwargs.get("test", False) else []
+        ways += [(way, way not in in_test) for way in named]
     params = [
-        pytest.param(way, id=way.name, marks=pytest.mark.whole if way in HOSTED[1:] else ())
-        for way in ways
+        pytest.param(way, id=way.name, marks=pytest.mark.whole if is_whole else ())
+        for way, is_whole in ways
     ]
     metafunc.parametrize("started_as", params)
 

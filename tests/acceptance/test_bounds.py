@@ -64,7 +64,7 @@ def test_the_bounds_as_shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert (shipped.body_bytes_per_s, BODY_WINDOW_S, shipped.connections) == (1024, 30, 4096)
 
 
-@pytest.mark.workers
+@pytest.mark.workers(whole=True)
 def test_every_bound_of_a_head_is_a_setting(hasty: Server) -> None:
     def status(target: str = "/a", fields: str = "") -> int:
         request = f"GET {target} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n{fields}\r\n"
@@ -146,7 +146,7 @@ def test_a_kept_connection_outlives_the_time_of_a_head_and_of_an_answer(tmp_path
         assert kept.recv(65_536).startswith(b"HTTP/1.1 200 ")
 
 
-@pytest.mark.both_paths
+@pytest.mark.both_paths(whole=True)
 def test_a_client_that_takes_nothing_of_its_answer_is_given_up(hasty: Server) -> None:
     with hasty.client() as client:
         client.post(f"{IMAGES}/large.bin", files={"file": bytes(30 * MIB)})
@@ -208,7 +208,7 @@ def test_a_body_that_comes_too_slowly_is_408_and_leaves_nothing(tmp_path: Path) 
         assert list((server.data / ".stillroom/staging").iterdir()) == []
 
 
-@pytest.mark.workers
+@pytest.mark.workers(whole=True)
 def test_a_thousand_half_open_connections_leave_others_alone_and_are_closed(
     hasty: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -50,8 +50,8 @@ def sample(server: Server, name: str) -> int:
     return int(found[1]) if found else 0
 
 
-@pytest.mark.both_paths
-@pytest.mark.workers
+@pytest.mark.both_paths(whole=True)
+@pytest.mark.workers(whole=True)
 def test_every_path_and_worker_gives_the_same_picture_and_the_image_as_before(
     server: Server, client: httpx.Client, folder: str
 ) -> None:

@@ -37,7 +37,7 @@ def sample(client: httpx.Client, name: str) -> float:
     return sum(float(line.split()[-1]) for line in lines if line.startswith(name))
 
 
-@pytest.mark.workers
+@pytest.mark.workers(whole=True)
 def test_a_colour_comes_in_the_background_and_is_counted(client: httpx.Client, folder: str) -> None:
     one = uuid.uuid4().bytes
     image = Image.new("RGB", (40, 30), (one[0], one[1], one[2]))
@@ -71,7 +71,7 @@ def test_healing_is_asked_for_and_answered_with_a_number(client: httpx.Client, m
         assert everything.json()["count"] >= 0
 
 
-@pytest.mark.workers
+@pytest.mark.workers(whole=True)
 def test_what_is_unset_is_filled_and_the_rest_is_left_alone(
     client: httpx.Client, made: str
 ) -> None:
@@ -130,7 +130,7 @@ def test_a_flag_of_another_form_is_422(client: httpx.Client, made: str) -> None:
     assert client.get(made).json()["caption"] is None
 
 
-@pytest.mark.workers
+@pytest.mark.workers(whole=True)
 def test_ten_enrichers_that_race_leave_the_first_value_of_each_field(
     client: httpx.Client, made: str
 ) -> None:
@@ -150,7 +150,7 @@ def test_ten_enrichers_that_race_leave_the_first_value_of_each_field(
     assert after["tags"] == [f"tag {number}" for number in range(10)]
 
 
-@pytest.mark.workers
+@pytest.mark.workers(whole=True)
 def test_tags_are_added_replaced_and_taken_away(client: httpx.Client, made: str) -> None:
     url = f"{made}/tags"
 

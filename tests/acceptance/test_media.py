@@ -20,7 +20,7 @@ pytestmark = pytest.mark.hosts
 
 
 @pytest.mark.hosts("disk")
-@pytest.mark.workers
+@pytest.mark.workers(whole=True)
 def test_a_compute_result_is_ingested_and_served_from_its_url(
     client: httpx.Client, folder: str
 ) -> None:

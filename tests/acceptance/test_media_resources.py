@@ -12,7 +12,7 @@ from acceptance.library import LIBRARY, ingest, save, settled, unique
 pytestmark = pytest.mark.hosts
 
 
-@pytest.mark.workers
+@pytest.mark.workers(whole=True)
 def test_pages_are_linked_and_filtered(client: httpx.Client, folder: str) -> None:
     made = [
         ingest(client, save(client, f"{folder}/{number}", unique("WEBP"))).json()
@@ -120,7 +120,7 @@ def test_a_guard_is_kept_or_refused_and_never_passed_over(
     assert client.delete(url, headers=now).json() == {"id": resource["id"]}
 
 
-@pytest.mark.workers
+@pytest.mark.workers(whole=True)
 def test_a_deleted_resource_is_gone_until_equal_bytes_come(
     client: httpx.Client, folder: str
 ) -> None:

@@ -51,7 +51,7 @@ def lines(server: Server, **wanted: object) -> list[dict[str, Any]]:
 # Numbers
 
 
-@pytest.mark.both_paths
+@pytest.mark.both_paths(whole=True)
 def test_bytes_are_counted_as_they_come_and_go(observed: Server) -> None:
     def grown() -> tuple[float, ...]:
         now = numbers(observed)
@@ -80,7 +80,7 @@ def test_bytes_are_counted_as_they_come_and_go(observed: Server) -> None:
     until(lambda: grown() == expected)
 
 
-@pytest.mark.both_paths
+@pytest.mark.both_paths(whole=True)
 def test_of_a_download_that_breaks_off_no_more_is_counted_than_was_sent(observed: Server) -> None:
     size = 64 * 1024**2  # more than all buffers on the way
     with (observed.data / "compute/broken.bin").open("wb") as opened:
@@ -99,7 +99,7 @@ def test_of_a_download_that_breaks_off_no_more_is_counted_than_was_sent(observed
         assert counted() - before < size
 
 
-@pytest.mark.both_paths
+@pytest.mark.both_paths(whole=True)
 def test_what_is_under_way_is_shown_while_it_is(observed: Server) -> None:
     token = observed.token().encode()
     head = b"POST " + IMAGES.encode() + b"/slow.bin HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n"
@@ -172,7 +172,7 @@ def test_the_reference_names_every_number_that_a_server_has(observed: Server) ->
 # Ids of requests
 
 
-@pytest.mark.both_paths
+@pytest.mark.both_paths(whole=True)
 def test_a_sane_id_comes_back_with_every_answer(observed: Server) -> None:
     with observed.client() as client:
         client.post(f"{IMAGES}/id/a.png", files={"file": PNG}).raise_for_status()
@@ -192,7 +192,7 @@ def test_a_sane_id_comes_back_with_every_answer(observed: Server) -> None:
             assert answer.headers["x-request-id"] == answer.request.headers["x-request-id"]
 
 
-@pytest.mark.both_paths
+@pytest.mark.both_paths(whole=True)
 def test_an_image_read_under_many_ids_is_the_same_and_stays_on_its_path(observed: Server) -> None:
     with observed.client() as client:
         client.post(f"{IMAGES}/ids.png", files={"file": PNG}).raise_for_status()
@@ -201,7 +201,7 @@ def test_an_image_read_under_many_ids_is_the_same_and_stays_on_its_path(observed
             assert (answer.content, answer.headers["x-request-id"]) == (PNG, f"n{each}")
 
 
-@pytest.mark.both_paths
+@pytest.mark.both_paths(whole=True)
 @pytest.mark.parametrize(
     "field",
     [
@@ -224,7 +224,7 @@ def test_any_other_id_is_replaced(observed: Server, field: bytes) -> None:
         assert re.fullmatch("[0-9a-f]{16}", answer.headers["x-request-id"])
 
 
-@pytest.mark.both_paths
+@pytest.mark.both_paths(whole=True)
 def test_what_follows_a_head_with_an_id_is_another_request(observed: Server) -> None:
     with observed.client() as client:
         client.get(f"{IMAGES}/none.png")
@@ -260,7 +260,7 @@ def test_every_refusal_has_an_id(observed: Server) -> None:
 # Lines
 
 
-@pytest.mark.both_paths
+@pytest.mark.both_paths(whole=True)
 def test_a_line_of_access_says_who_what_how_much_and_how_long(observed: Server) -> None:
     with observed.client() as client:
         client.post(f"{IMAGES}/line/a.bin", files={"file": LARGE}).raise_for_status()

@@ -10,7 +10,7 @@ from running import IMAGES, Server
 from services.process import paused
 from waiting import until
 
-pytestmark = pytest.mark.hosts
+pytestmark = pytest.mark.hosts(test=True)
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(200))
 
@@ -63,7 +63,7 @@ def test_an_image_is_saved_listed_read_checked_and_deleted(
     assert client.get(IMAGES, params={"prefix": f"{folder}/"}).json() == []
 
 
-@pytest.mark.hosts("disk")
+@pytest.mark.hosts("disk", test=True)
 def test_the_bytes_lie_at_their_own_path_on_the_disk(
     client: httpx.Client, server: Server, folder: str
 ) -> None:
@@ -72,7 +72,7 @@ def test_the_bytes_lie_at_their_own_path_on_the_disk(
     assert (server.data / "compute" / folder / "a.png").read_bytes() == PNG
 
 
-@pytest.mark.hosts("disk")
+@pytest.mark.hosts("disk", test=True)
 @pytest.mark.workers
 def test_a_listing_is_paged_by_its_link(client: httpx.Client, folder: str) -> None:
     names = [f"{folder}/{name}" for name in ("a!", "a-b", "a/b", "a/c", "a0", "é +&")]

@@ -38,7 +38,7 @@ def sign(server: Server, path: str, expires_in: int = 60) -> str:
         return str(client.post(f"{STORAGE}/signed-urls", json=asked).json()["url"])
 
 
-@pytest.mark.both_paths
+@pytest.mark.both_paths(whole=True)
 def test_anybody_reads_an_image_and_may_keep_it_if_they_ask_each_time(url: str) -> None:
     got = httpx.get(url)
     assert (got.status_code, got.content) == (200, PNG)
@@ -57,14 +57,14 @@ def test_anybody_reads_an_image_and_may_keep_it_if_they_ask_each_time(url: str) 
     assert "sandbox" in got.headers["content-security-policy"]
 
 
-@pytest.mark.both_paths
+@pytest.mark.both_paths(whole=True)
 def test_a_missing_image_is_a_404_that_no_cache_keeps(public: Server) -> None:
     for method in ("GET", "HEAD"):
         answer = httpx.request(method, f"{public.images}/soon.png")
         assert (answer.status_code, answer.headers["cache-control"]) == (404, "no-store")
 
 
-@pytest.mark.both_paths
+@pytest.mark.both_paths(whole=True)
 def test_whoever_shows_a_token_reads_everything_whatever_it_covers(
     public: Server, url: str
 ) -> None:
@@ -78,7 +78,7 @@ def test_whoever_shows_a_token_reads_everything_whatever_it_covers(
             assert (answer.status_code, answer.headers["cache-control"]) == (200, PUBLIC)
 
 
-@pytest.mark.both_paths
+@pytest.mark.both_paths(whole=True)
 @pytest.mark.parametrize("authorization", ["", "Bearer", "Bearer x.y.z", "Basic dTpw"])
 def test_whoever_shows_what_is_no_valid_token_is_told(
     public: Server, url: str, authorization: str
@@ -144,7 +144,7 @@ def test_tokens_cover_no_more_than_before_but_for_reading(public: Server, url: s
     assert httpx.get(url).content == PNG
 
 
-@pytest.mark.both_paths
+@pytest.mark.both_paths(whole=True)
 @pytest.mark.parametrize("path", ["", "../secret", "..%2f.stillroom/secret", "a%00", "a//b", "/a"])
 def test_a_hostile_path_is_refused_to_anybody_as_to_all(public: Server, path: str) -> None:
     for method in ("GET", "HEAD"):
@@ -152,12 +152,12 @@ def test_a_hostile_path_is_refused_to_anybody_as_to_all(public: Server, path: st
         assert parsed(exchange(public.port, request.encode())).status == 422
 
 
-@pytest.mark.workers
+@pytest.mark.workers(whole=True)
 def test_the_start_says_once_that_images_are_public(public: Server) -> None:
     assert public.logged().count("images are public: they can be read without a token") == 1
 
 
-@pytest.mark.both_paths
+@pytest.mark.both_paths(whole=True)
 def test_by_default_nobody_reads_without_a_token_and_nothing_is_said(
     server: Server, client: httpx.Client, folder: str
 ) -> None:

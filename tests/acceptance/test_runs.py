@@ -86,7 +86,7 @@ def test_the_manifest_is_a_file_beside_the_images(
     assert json.loads((server.data / "compute" / run / ".run.json").read_bytes()) == said
 
 
-@pytest.mark.both_paths
+@pytest.mark.both_paths(whole=True)
 def test_the_name_of_a_manifest_is_no_images(client: httpx.Client, run: str) -> None:
     publish(client, run)
     taken = f"{run}/.run.json"
@@ -180,7 +180,7 @@ def test_verify_knows_a_manifest(tmp_path: Path) -> None:
         assert verify(server.data).names("changed") == ["compute/runs/7/.run.json"]
 
 
-@pytest.mark.workers
+@pytest.mark.workers(whole=True)
 def test_clients_that_publish_one_run_at_once_get_one_manifest(
     server: Server, client: httpx.Client, run: str
 ) -> None:

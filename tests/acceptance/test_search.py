@@ -40,8 +40,8 @@ def wait_for(client: httpx.Client, expected: list[str], **asked: Any) -> None:
     until_equal(lambda: paths(client, **asked), expected)
 
 
-@pytest.mark.workers
-@pytest.mark.both_paths
+@pytest.mark.workers(whole=True)
+@pytest.mark.both_paths(whole=True)
 @pytest.mark.hosts
 def test_a_save_is_found_by_its_prompt_soon_after_its_answer(
     client: httpx.Client, folder: str
@@ -137,7 +137,7 @@ def wait_for_ids(client: httpx.Client, expected: list[str], **asked: Any) -> Non
     until_equal(lambda: ids(client, **asked), expected)
 
 
-@pytest.mark.workers
+@pytest.mark.workers(whole=True)
 @pytest.mark.hosts
 def test_the_library_is_searched_by_how_its_images_were_made(
     client: httpx.Client, folder: str

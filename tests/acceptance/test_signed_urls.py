@@ -41,7 +41,7 @@ def ask(server: Server, method: str, target: str, *fields: str) -> int:
 
 
 @pytest.mark.hosts("disk")
-@pytest.mark.workers
+@pytest.mark.workers(whole=True)
 def test_a_signed_url_reads_one_image_without_a_token(
     server: Server, client: httpx.Client, image: str
 ) -> None:

@@ -22,7 +22,7 @@ def unique(seed: int) -> bytes:
     return Mp4(frames()).file(before=1000 + seed)
 
 
-@pytest.mark.both_paths
+@pytest.mark.both_paths(whole=True)
 @pytest.mark.parametrize(
     ("name", "data", "content_type"),
     [

@@ -2,13 +2,14 @@
 
 What an image storage promises is held to by `contract/suite.py`, so here two pairs are enough for
 most tests, and both storages and both databases are in them. Tests of what goes on between the two
-(races, both streams of a scan) are marked `pairs` and run on the other two pairs as well.
+(races, both streams of a scan) are marked `pairs` and run on the other two pairs as well, in
+`make test-whole`.
 """
 
 import shutil
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pytest
 
@@ -33,14 +34,14 @@ OTHERS: Final = (("disk", "postgresql"), ("bucket", "sqlite"))
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "pair" not in metafunc.fixturenames:
         return
-    both = metafunc.definition.get_closest_marker("pairs") is not None
-    metafunc.parametrize("pair", [_param(pair) for pair in DIAGONAL + (OTHERS if both else ())])
-
-
-def _param(pair: tuple[str, str]) -> Any:
-    return pytest.param(
-        pair, id="-".join(pair), marks=[] if pair == DIAGONAL[0] else pytest.mark.slow
-    )
+    pairs = [
+        pytest.param(DIAGONAL[0], id="-".join(DIAGONAL[0])),
+        pytest.param(DIAGONAL[1], id="-".join(DIAGONAL[1]), marks=pytest.mark.slow),
+    ]
+    if metafunc.definition.get_closest_marker("pairs") is not None:
+        marks = [pytest.mark.slow, pytest.mark.whole]
+        pairs += [pytest.param(pair, id="-".join(pair), marks=marks) for pair in OTHERS]
+    metafunc.parametrize("pair", pairs)
 
 
 @pytest.fixture
