@@ -27,15 +27,25 @@ class Ran:
 Run = Callable[..., Ran]
 
 
-def ran(folder: Path, words: tuple[str, ...], variables: dict[str, str], typed: bytes = b"") -> Ran:
-    """Run `stillroom ...` in a folder; of our own variables it has only these."""
+def ran(
+    folder: Path,
+    words: tuple[str, ...],
+    variables: dict[str, str],
+    typed: bytes = b"",
+    *,
+    on_main_thread: bool = False,
+) -> Ran:
+    """Run `stillroom ...` in a folder; of our own variables it has only these.
+
+    A command that handles signals must run on the main thread, and its test outside a coroutine.
+    """
     ours: dict[str, str | None] = {
         name: None for name in os.environ if name.startswith(("STILLROOM", "R2_"))
     }
     with _as_the_program_finds_it(folder, words), ThreadPoolExecutor(1) as thread:
         with CliRunner().isolation(typed, env=ours | variables) as (out, err, _):
             # In a thread, since the test may be one of an event loop, and commands have their own.
-            code = thread.submit(_status_of_main).result()
+            code = _status_of_main() if on_main_thread else thread.submit(_status_of_main).result()
             sys.stdout.flush()
         written = out.getvalue().decode(errors="surrogateescape")  # an image may be in it
         return Ran(code, written, err.getvalue().decode())

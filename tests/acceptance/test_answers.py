@@ -178,11 +178,13 @@ def test_405_names_what_is_allowed(client: httpx.Client) -> None:
     assert isinstance(one.json()["detail"], str)
 
 
+@pytest.mark.whole  # ten seconds of waiting; test_bounds.py sets shorter ones
 def test_408_for_a_head_that_does_not_arrive(server: Server) -> None:
     answer = parsed(exchange(server.port, b"GET / HTTP/1.1\r\nHost: a\r\n"))
     assert (answer.status, answer.headers["connection"]) == (408, "close")
 
 
+@pytest.mark.whole  # ten seconds of waiting; test_bounds.py sets shorter ones
 def test_a_connection_that_says_nothing_is_closed(server: Server) -> None:
     assert exchange(server.port, b"") == b""
 

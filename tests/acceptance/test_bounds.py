@@ -23,6 +23,8 @@ from waiting import until
 
 MIB = 1024**2
 
+workers = pytest.mark.parametrize("workers", ["1", pytest.param("2", marks=pytest.mark.whole)])
+
 
 def connect(server: Server) -> socket.socket:
     return socket.create_connection(("127.0.0.1", server.port), timeout=60)
@@ -122,25 +124,38 @@ def test_a_second_head_on_a_kept_connection_has_no_more_time_than_the_first(hast
     assert answer.count(b"HTTP/1.1 200 ") == answer.count(b"HTTP/1.1 408 ") == 1
 
 
-def test_a_head_that_begins_behind_another_request_has_no_more_time(tmp_path: Path) -> None:
-    with running(tmp_path, head_timeout_seconds="1", idle_timeout_seconds="600") as server:
-        answer = exchange(server.port, ASK + b"GET / HT")
+@pytest.fixture
+def keeping(started_as: Way, servers: Servers) -> Server:
+    """A server that keeps idle connections long after a head and a response are too late."""
+    return servers.started(
+        started_as,
+        head_timeout_seconds="1",
+        write_timeout_seconds="1",
+        idle_timeout_seconds="600",
+    )
+
+
+def test_line_ends_between_requests_are_passed_over(keeping: Server) -> None:
+    with connect(keeping) as connection:
+        connection.sendall(ASK + b"\r\n")
+        answer = b""
+        while not answer.endswith(b'{"status":"alive"}'):
+            answer += connection.recv(65_536)
+        connection.settimeout(4)  # nothing is to happen in it
+        with pytest.raises(TimeoutError):
+            connection.recv(100)
+
+
+def test_a_head_that_begins_behind_another_request_has_no_more_time(keeping: Server) -> None:
+    answer = exchange(keeping.port, ASK + b"GET / HT")
     assert answer.count(b"HTTP/1.1 200 ") == answer.count(b"HTTP/1.1 408 ") == 1
 
 
-def test_a_kept_connection_outlives_the_time_of_a_head_and_of_an_answer(tmp_path: Path) -> None:
-    with (
-        running(
-            tmp_path,
-            head_timeout_seconds="2",
-            write_timeout_seconds="2",
-            idle_timeout_seconds="600",
-        ) as server,
-        connect(server) as kept,
-    ):
+def test_a_kept_connection_outlives_the_time_of_a_head_and_of_an_answer(keeping: Server) -> None:
+    with connect(keeping) as kept:
         kept.sendall(ASK)
         assert kept.recv(65_536).startswith(b"HTTP/1.1 200 ")
-        with connect(server) as silent:
+        with connect(keeping) as silent:
             assert silent.recv(1) == b"", "the time of a head is over, for both"
         kept.sendall(ASK)
         assert kept.recv(65_536).startswith(b"HTTP/1.1 200 ")
@@ -192,6 +207,7 @@ def open_images(server: Server) -> list[str]:
     return [path for path in open_files(server) if "/compute/" in path and os.path.isfile(path)]
 
 
+@pytest.mark.whole  # half a minute of waiting
 def test_a_body_that_comes_too_slowly_is_408_and_leaves_nothing(tmp_path: Path) -> None:
     """By the setting: 32 KiB a second are too slow for it, and fast enough for the default."""
     pieces = [BEGIN, *[bytes(16_384)] * 4 * int(BODY_WINDOW_S), END]
@@ -232,7 +248,7 @@ def test_a_thousand_half_open_connections_leave_others_alone_and_are_closed(
             connection.close()
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
+@workers
 def test_more_connections_than_allowed_get_a_503_that_says_when_to_come_back(
     tmp_path: Path, workers: str
 ) -> None:
@@ -260,7 +276,7 @@ def wait_until_there_is_room(server: Server) -> None:
     )
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
+@workers
 def test_connections_that_use_up_the_descriptors_are_closed_like_any_others(
     tmp_path: Path, workers: str
 ) -> None:
@@ -284,7 +300,7 @@ def test_connections_that_use_up_the_descriptors_are_closed_like_any_others(
             connection.close()
 
 
-@pytest.mark.parametrize("fast_path", ["true", "false"])
+@pytest.mark.parametrize("fast_path", ["true", pytest.param("false", marks=pytest.mark.whole)])
 def test_requests_sent_ahead_by_who_reads_no_answer_take_little_memory(
     tmp_path: Path, fast_path: str
 ) -> None:
@@ -315,8 +331,8 @@ def resident_bytes(server: Server) -> int:
     return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
-@pytest.mark.parametrize("on_a_terminal", [False, True])
+@workers
+@pytest.mark.parametrize("on_a_terminal", [False, pytest.param(True, marks=pytest.mark.whole)])
 def test_a_stop_refuses_the_new_and_finishes_what_runs(
     tmp_path: Path, workers: str, on_a_terminal: bool
 ) -> None:
@@ -342,7 +358,7 @@ def test_a_stop_refuses_the_new_and_finishes_what_runs(
         assert (server.data / "compute/last.bin").read_bytes() == image
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
+@workers
 def test_a_second_signal_ends_at_once_and_leaves_nothing(tmp_path: Path, workers: str) -> None:
     with running(tmp_path, "--workers", workers, drain_seconds="600") as server:
         begun = upload_head(server, "never.bin", 10 * MIB) + BEGIN + bytes(2 * MIB)

@@ -83,6 +83,7 @@ def test_every_command_of_the_media_page_runs(tmp_path: Path) -> None:
     assert (tmp_path / "seven.png").read_bytes() == (ROOT / "docs/sample.png").read_bytes()
 
 
+@pytest.mark.whole
 def test_every_command_of_the_page_about_runs_runs(tmp_path: Path) -> None:
     setup = "\n".join(blocks("README.md", "sh")[1].splitlines()[:2])
     commands = "\n".join(blocks("docs/runs.md", "sh"))
@@ -97,7 +98,7 @@ def test_every_command_of_the_page_about_runs_runs(tmp_path: Path) -> None:
     assert '"expires_at":' in printed
 
 
-@pytest.mark.parametrize("place", ["disk", "bucket"])
+@pytest.mark.parametrize("place", ["disk", pytest.param("bucket", marks=pytest.mark.whole)])
 def test_the_readmes_embedding_works(
     tmp_path: Path, request: pytest.FixtureRequest, place: str
 ) -> None:
@@ -138,6 +139,7 @@ def test_the_readmes_worker_saves_in_three_lines(tmp_path: Path) -> None:
         assert client.get(f"{IMAGES}/generations/2/cat.png").content == sample
 
 
+@pytest.mark.whole
 def test_every_snippet_of_the_sdk_page_runs(tmp_path: Path) -> None:
     with running(tmp_path) as server, server.client() as client:
         printed = run_snippets(blocks("docs/sdk.md", "python"), server, tmp_path)
@@ -153,6 +155,7 @@ def test_every_snippet_of_the_sdk_page_runs(tmp_path: Path) -> None:
     assert len(list((tmp_path / "run/run").iterdir())) == 100
 
 
+@pytest.mark.whole
 def test_every_snippet_and_command_of_the_generation_page_runs(tmp_path: Path) -> None:
     setup = "\n".join(blocks("README.md", "sh")[1].splitlines()[:2])
     setup += f"\nexport STILLROOM_URL={DEFAULT_URL} STILLROOM_TOKEN=$TOKEN"
@@ -164,6 +167,7 @@ def test_every_snippet_and_command_of_the_generation_page_runs(tmp_path: Path) -
     assert printed == "a red fox in the snow 965400086\n"
 
 
+@pytest.mark.whole
 def test_every_snippet_and_command_of_the_search_page_runs(tmp_path: Path) -> None:
     setup = "\n".join(blocks("README.md", "sh")[1].splitlines()[:2])
     setup += f"\nexport STILLROOM_URL={DEFAULT_URL} STILLROOM_TOKEN=$TOKEN"
@@ -173,6 +177,7 @@ def test_every_snippet_and_command_of_the_search_page_runs(tmp_path: Path) -> No
         assert run_snippets(blocks("docs/search.md", "python"), server, tmp_path) == ""
 
 
+@pytest.mark.whole
 def test_every_command_of_the_page_on_the_mark_runs(tmp_path: Path) -> None:
     setup = "\n".join(blocks("README.md", "sh")[1].splitlines()[:2])
     setup += f"\nexport STILLROOM_URL={DEFAULT_URL} STILLROOM_TOKEN=$TOKEN"
@@ -198,6 +203,7 @@ def test_every_command_of_the_cli_page_runs(tmp_path: Path) -> None:
     assert {"0", *re.findall(r": (?:Final = )?(\d)\b", code)} == set(table)
 
 
+@pytest.mark.whole
 def test_every_command_of_the_migration_page_runs(tmp_path: Path) -> None:
     with running(tmp_path) as server, server.client() as client:
         client.post(f"{IMAGES}/a.png", files={"file": b"x"}).raise_for_status()
@@ -206,6 +212,7 @@ def test_every_command_of_the_migration_page_runs(tmp_path: Path) -> None:
     assert (tmp_path / "new-data/compute/a.png").read_bytes() == b"x"
 
 
+@pytest.mark.whole
 @pytest.mark.slow
 def test_the_page_about_trying_a_bucket_starts_one_and_saves_into_it(tmp_path: Path) -> None:
     seaweed, serve, use = blocks("docs/try-a-bucket.md", "sh")

@@ -286,17 +286,6 @@ def held_open(server: Server, name: str) -> bool:
     return False
 
 
-def test_line_ends_between_requests_are_passed_over(server: Server) -> None:
-    with socket.create_connection(("127.0.0.1", server.port), timeout=60) as connection:
-        connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n\r\n")
-        answer = b""
-        while not answer.endswith(b'{"status":"alive"}'):
-            answer += connection.recv(65_536)
-        connection.settimeout(13)
-        with pytest.raises(TimeoutError):
-            connection.recv(100)
-
-
 @pytest.mark.both_paths
 def test_a_client_that_has_closed_its_side_still_gets_its_answer(
     server: Server, client: httpx.Client, folder: str

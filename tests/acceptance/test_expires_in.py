@@ -9,6 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from at_the_prompt import Ran, ran
 from running import IMAGES, STILLROOM, Server, running
 from waiting import until
 
@@ -121,16 +122,20 @@ def test_rules_that_are_wrong_stop_the_start_with_their_line(
     file = tmp_path / ("rules.toml" if named else "data/retention.toml")
     file.parent.mkdir(exist_ok=True)
     file.write_text('[[rule]]\nprefix = "tmp/"\nexpire_after = "soon"')
-    environment = {**os.environ, "STILLROOM_DATA_DIR": str(tmp_path / "data")}
+    variables = {"STILLROOM_DATA_DIR": str(tmp_path / "data")}
     if named:
-        environment["STILLROOM_RETENTION_FILE"] = str(file)
+        variables["STILLROOM_RETENTION_FILE"] = str(file)
 
-    for command in (["serve"], ["retention", "plan"], ["media", "sweep"]):
-        ran = subprocess.run(
-            [STILLROOM, *command], check=False, capture_output=True, text=True, env=environment
-        )
-        assert ran.returncode == 2
-        assert f"{str(file)!r}, line 3: expire_after of rule 1 must be a duration" in ran.stderr
+    says = f"{str(file)!r}, line 3: expire_after of rule 1 must be a duration"
+    started = subprocess.run(
+        [STILLROOM, "serve"], check=False, capture_output=True, env={**os.environ, **variables}
+    )
+    assert started.returncode == 2
+    assert says in started.stderr.decode()
+    for command in (("retention", "plan"), ("media", "sweep")):
+        refused = ran(tmp_path, command, variables)
+        assert refused.code == 2
+        assert says in refused.err
 
 
 def test_the_plan_on_the_command_line_says_what_would_go(tmp_path: Path) -> None:
@@ -140,34 +145,28 @@ def test_the_plan_on_the_command_line_says_what_would_go(tmp_path: Path) -> None
             client.post(f"{IMAGES}/{path}", files={"file": PNG})
         client.post("/api/v1/storage/runs/tmp/run/publish", json={}).raise_for_status()
 
-        def plan(*words: str) -> subprocess.CompletedProcess[str]:
-            return subprocess.run(
-                [STILLROOM, "retention", "plan", *words],
-                check=False,
-                capture_output=True,
-                text=True,
-                env=server.environment,
-            )
+        def plan(*words: str) -> Ran:
+            return ran(tmp_path, ("retention", "plan", *words), server.environment)
 
-        assert "there are no rules, so nothing expires" in plan().stderr
+        assert "there are no rules, so nothing expires" in plan().err
         (tmp_path / "data/retention.toml").write_text(
             '[[rule]]\nprefix = "tmp/"\nexpire_after = "7d"'
         )
-        assert plan().stdout == ""
+        assert plan().out == ""
         later = (datetime.now(UTC) + timedelta(days=8)).isoformat()
         said, summary = plan("--at", later), plan("--at", later, "--summary")
-        *images, counts = map(json.loads, plan("--at", later, "--json").stdout.splitlines())
+        *images, counts = map(json.loads, plan("--at", later, "--json").out.splitlines())
         wrong = plan("--at", "soon")
         left = client.get(IMAGES).json()
 
-    assert [line.split()[-1] for line in said.stdout.splitlines()] == [
+    assert [line.split()[-1] for line in said.out.splitlines()] == [
         "tmp/a.png",
         "tmp/run/1.png",
         "tmp/run/2.png",
     ]
-    assert {line.split()[1:3] == ["rule", "1"] for line in said.stdout.splitlines()} == {True}
-    assert "rule 1 ('tmp/'): 3 images, 324 B, 1 run" in said.stderr
-    assert (summary.stdout, summary.stderr) == ("", said.stderr)
+    assert {line.split()[1:3] == ["rule", "1"] for line in said.out.splitlines()} == {True}
+    assert "rule 1 ('tmp/'): 3 images, 324 B, 1 run" in said.err
+    assert (summary.out, summary.err) == ("", said.err)
     assert [(image["path"], image["run"]) for image in images] == [
         ("tmp/a.png", None),
         ("tmp/run/1.png", "tmp/run"),
@@ -175,6 +174,6 @@ def test_the_plan_on_the_command_line_says_what_would_go(tmp_path: Path) -> None
     ]
     assert counts["rules"] == {"rule 1": {"images": 3, "bytes": 324, "runs": 1}}
     assert (counts["images"], counts["bytes"], counts["runs"]) == (3, 324, 1)
-    assert wrong.returncode == 2
-    assert "'soon' is not a time such as 2026-12-01" in wrong.stderr
+    assert wrong.code == 2
+    assert "'soon' is not a time such as 2026-12-01" in wrong.err
     assert len(left) == 4

@@ -56,11 +56,11 @@ def wait_until_killed(server: Server, worker: int) -> None:
     until(lambda: said in server.logged(), said=server.logged)
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("workers", [pytest.param("1", marks=pytest.mark.whole), "2"])
 @pytest.mark.parametrize(
     ("blocks", "does"),
     [
-        (signal.SIGALRM, "wait_for_ever"),
+        pytest.param(signal.SIGALRM, "wait_for_ever", marks=pytest.mark.whole),
         (signal.SIGVTALRM, "hold_the_lock_of_the_interpreter"),
     ],
 )
@@ -84,6 +84,7 @@ def test_a_worker_that_hangs_is_replaced_and_what_it_acknowledged_is_there(
         assert server.stop() == 0
 
 
+@pytest.mark.whole
 def test_a_worker_that_is_stopped_is_not_killed_while_one_that_hangs_is(blockable: Start) -> None:
     with blockable("2") as server:
         stopped, hanging = server.children()

@@ -59,6 +59,7 @@ def test_what_is_saved_after_them_is_found(server: Server) -> None:
     assert float(line.split()[1]) > 0
 
 
+@pytest.mark.whole
 def test_the_server_ends_while_such_files_are_read(tmp_path: Path) -> None:
     with running(tmp_path) as server, server.client() as client, ThreadPoolExecutor(8) as pool:
         for number, made in enumerate(HOSTILE.values()):

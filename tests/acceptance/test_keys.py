@@ -31,8 +31,12 @@ def ask(server: Server, token: str, method: str = "GET", path: str = "") -> int:
 
 @pytest.fixture(
     scope="module",
-    params=[("RS256", "file"), ("ES256", "set"), ("EdDSA", "file"), ("EdDSA", "set")],
-    ids="-".join,
+    params=[
+        pytest.param(("RS256", "file"), id="RS256-file"),
+        pytest.param(("ES256", "set"), id="ES256-set", marks=pytest.mark.whole),
+        pytest.param(("EdDSA", "file"), id="EdDSA-file", marks=pytest.mark.whole),
+        pytest.param(("EdDSA", "set"), id="EdDSA-set"),
+    ],
 )
 def keyed(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
@@ -110,7 +114,7 @@ def published(folder: Path, keys: KeyServer, workers: str = "1") -> Iterator[Ser
         assert "Traceback" not in server.logged()
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("workers", ["1", pytest.param("2", marks=pytest.mark.whole)])
 def test_a_new_key_is_taken_at_once_and_unknown_ones_ask_rarely(
     tmp_path: Path, workers: str
 ) -> None:
@@ -155,7 +159,16 @@ def test_known_keys_answer_while_the_provider_hangs(tmp_path: Path) -> None:
             assert time.monotonic() - began > 4, "five seconds, then it gives up"
 
 
-@pytest.mark.parametrize("trouble", ["status", "redirect", "huge", "malformed"])
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        "status",
+        *(
+            pytest.param(trouble, marks=pytest.mark.whole)  # tests/unit/test_jwks.py has them
+            for trouble in ("redirect", "huge", "malformed")
+        ),
+    ],
+)
 def test_a_bad_answer_changes_nothing(tmp_path: Path, trouble: str) -> None:
     with key_server(ONE) as keys, published(tmp_path, keys) as server:
         assert ask(server, ONE.token(aud="stillroom")) == 200
@@ -190,6 +203,7 @@ def test_a_server_stops_while_a_provider_hangs(tmp_path: Path) -> None:
             assert server.stop() == 0
 
 
+@pytest.mark.whole  # five servers
 def test_a_secret_is_changed_without_a_gap(tmp_path: Path) -> None:
     """The steps of docs/running.md, each while a server of the step before still runs."""
     old, new = "o" * 32, "n" * 32

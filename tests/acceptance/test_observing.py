@@ -294,7 +294,7 @@ def test_a_line_of_access_says_who_what_how_much_and_how_long(observed: Server) 
     assert "s3cr3t" not in observed.logged()
 
 
-@pytest.mark.parametrize("fast_path", ["true", "false"])
+@pytest.mark.parametrize("fast_path", ["true", pytest.param("false", marks=pytest.mark.whole)])
 def test_a_failure_is_found_by_the_id_that_its_answer_names(tmp_path: Path, fast_path: str) -> None:
     with (
         running(tmp_path, log_format="json", fast_path=fast_path) as server,

@@ -252,6 +252,7 @@ def test_a_client_that_leaves_in_the_middle_of_an_upload_leaves_nothing(
     assert "Traceback" not in short.logged()[logged:]
 
 
+@pytest.mark.whole
 def test_uploads_that_are_refused_and_reset_leave_the_clock_alone(tmp_path: Path) -> None:
     with running(tmp_path, head_timeout_seconds="2") as server:
         token = server.token("--scope", "storage:read")

@@ -154,6 +154,7 @@ def test_507_below_the_floor_of_free_room(tmp_path: Path) -> None:
         assert started.wait(60) == 0
 
 
+@pytest.mark.whole
 def test_two_workers_share_secret_images_and_locks(tmp_path: Path) -> None:
     with running(tmp_path, "--workers", "2") as server, server.client() as client:
         assert len(server.children()) == 2
@@ -209,6 +210,7 @@ def test_a_worker_that_dies_again_and_again_is_replaced_later_each_time(tmp_path
         assert server.stop() == 0
 
 
+@pytest.mark.whole
 def test_a_worker_that_cannot_start_ends_the_server_and_says_why(tmp_path: Path) -> None:
     with running(tmp_path, "--workers", "2") as server:
         aside = server.data.rename(tmp_path / "aside")
@@ -229,6 +231,7 @@ def test_workers_end_with_their_supervisor_however_that_ended(tmp_path: Path) ->
         until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers))
 
 
+@pytest.mark.whole
 def test_a_stop_ends_all_processes(tmp_path: Path) -> None:
     with running(tmp_path, "--workers", "2") as server:
         workers = server.children()

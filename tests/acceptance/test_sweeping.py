@@ -70,7 +70,7 @@ def swept(
         yield server
 
 
-@pytest.fixture(params=PAIRS)
+@pytest.fixture(params=[PAIRS[0], pytest.param(PAIRS[1], marks=pytest.mark.whole)])
 def stopped(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Server]:
     """One of the test's own, which it stops."""
     with sweeping(request, tmp_path) as server:

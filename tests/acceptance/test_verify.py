@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from at_the_prompt import ran
 from contract.images import source_of
 from crash.traffic import Traffic
-from running import IMAGES, STILLROOM, peak_bytes_of, running, verify
+from running import IMAGES, STILLROOM, Verified, peak_bytes_of, running
 from stillroom.paths import ImagePath, StorageKey
 from stillroom.store.choose import DiskConfig, open_storage
 from stillroom.store.values import SaveRules
@@ -37,6 +38,12 @@ def fill(data: Path, images: dict[str, bytes]) -> None:
         await storage.close()
 
     asyncio.run(save_all())
+
+
+def verify(data: Path, *flags: str, **variables: str) -> Verified:
+    words = ("verify", "--json", "--data-dir", str(data), *flags)
+    done = ran(data.parent, words, variables, on_main_thread=True)
+    return Verified(done.code, json.loads(done.out or "{}"), done.err)
 
 
 def flip(file: Path, at: int, mask: int = 1) -> None:
@@ -143,17 +150,18 @@ def test_a_file_that_was_written_in_place_is_changed_and_never_adopted(tmp_path:
 
 @pytest.mark.parametrize("named", ["", "rules.toml", "rules/of/retention.toml"])
 def test_what_the_documentation_puts_into_the_data_directory_is_no_stray(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: str
+    tmp_path: Path, named: str
 ) -> None:
     fill(tmp_path, {"a.png": b"one"})
     (tmp_path / "lost+found").mkdir()  # of an ext4 of its own
     (tmp_path / "retention.toml").touch()
+    variables = {}
     if named:
-        monkeypatch.setenv("STILLROOM_RETENTION_FILE", str(tmp_path / named))
+        variables["STILLROOM_RETENTION_FILE"] = str(tmp_path / named)
         (tmp_path / named).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / named).touch()
 
-    verified = verify(tmp_path)
+    verified = verify(tmp_path, **variables)
 
     assert (verified.status, verified.names("stray")) == (0, [])
 

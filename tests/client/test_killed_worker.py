@@ -10,6 +10,8 @@ import threading
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from running import STILLROOM, running, wait_until_ready
 from stillroom.client import ImageStore, Outcome, SavedImage
 from waiting import until
@@ -40,6 +42,7 @@ def image(number: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + number.to_bytes(4, "big") * (500 + number * 10)
 
 
+@pytest.mark.whole  # five processes
 def test_a_worker_killed_and_started_again_ends_with_every_image_whole(tmp_path: Path) -> None:
     with running(tmp_path, durability="none") as server:
         environment = {
