@@ -223,6 +223,7 @@ def shared(
         seaweed.empty()
 
 
+@pytest.mark.whole  # four servers
 def test_with_a_bucket_and_postgresql_a_cdn_serves_the_library(shared: Server) -> None:
     data = unique()
     with shared.client() as client:

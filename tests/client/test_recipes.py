@@ -18,7 +18,9 @@ from stillroom.store.auth.grants import Grant
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(100)
 
 
-@pytest.mark.parametrize("served", ["by the CDN", "by presigned URLs"])
+@pytest.mark.parametrize(
+    "served", ["by presigned URLs", pytest.param("by the CDN", marks=pytest.mark.whole)]
+)
 def test_the_sdk_and_the_buckets_own_tools_see_the_same_keys(
     seaweed: SeaweedFS,
     operator: Operator,

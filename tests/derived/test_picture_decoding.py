@@ -14,7 +14,12 @@ from stillroom.features.pictures.decoders import Decoders
 from stillroom.features.pictures.derivation import Derivation
 from waiting import eventually
 
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.parametrize(  # decoders are the same for both
+        "backend", ["disk", pytest.param("bucket", marks=pytest.mark.whole)], indirect=True
+    ),
+]
 
 
 async def test_a_picture_is_made_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

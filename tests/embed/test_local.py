@@ -100,6 +100,9 @@ def test_threads_share_it(store: LocalImageStore) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    "variables", ["disk", pytest.param("bucket", marks=pytest.mark.whole)], indirect=True
+)
 @pytest.mark.usefixtures("variables")
 def test_a_child_that_inherits_it_opens_its_own() -> None:
     """Celery forks its workers after it has imported the tasks."""

@@ -96,7 +96,18 @@ async def test_an_app_may_be_started_again(tmp_path: Path) -> None:
             assert (await client.get(url)).content == data
 
 
-@pytest.mark.parametrize("mount", ["/a:b", "/u@x", "/v(1)", "/it's", "/a+b", "/ü", "/%41"])
+@pytest.mark.parametrize(
+    "mount",
+    [
+        "/a:b",
+        "/ü",
+        "/%41",
+        *(
+            pytest.param(mount, marks=pytest.mark.whole)
+            for mount in ("/u@x", "/v(1)", "/it's", "/a+b")
+        ),
+    ],
+)
 async def test_an_app_may_be_mounted_below_any_name(tmp_path: Path, mount: str) -> None:
     inner = FastAPI()
     inner.include_router(

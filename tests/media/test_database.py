@@ -184,7 +184,15 @@ print(len(threads), threading.main_thread() in threads)
 
 
 @pytest.mark.parametrize(
-    "part", ["library", "scans", "search", "start", "indexed", "expiry", "runs"]
+    "part",
+    [
+        "library",
+        "search",
+        *(
+            pytest.param(part, marks=pytest.mark.whole)  # each is a process
+            for part in ("scans", "start", "indexed", "expiry", "runs")
+        ),
+    ],
 )
 def test_the_first_use_imports_the_database_in_a_thread(tmp_path: Path, part: str) -> None:
     """It takes a second, in which an event loop would serve no request."""

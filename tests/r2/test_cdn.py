@@ -228,6 +228,7 @@ def test_a_gibibyte_grows_the_server_by_less_than_64_mib(
     assert growth < 64 * MIB, f"grew by {growth / MIB:.1f} MiB"
 
 
+@pytest.mark.whole
 def test_64_uploads_at_once_stay_within_the_budget(server: Server, operator: Operator) -> None:
     piece = bytes(range(256)) * 4096
     start = threading.Barrier(64)

@@ -14,7 +14,11 @@ from running import STILLROOM, running
 from services.nginx import nginx_cdn
 from services.seaweedfs import BUCKET, KEY_ID, SECRET, SeaweedFS
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("variables")]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.whole,  # commands of a page, started as users do
+    pytest.mark.usefixtures("variables"),
+]
 
 ROOT = Path(__file__).parents[2]
 LIST = re.search(

@@ -303,6 +303,7 @@ def table() -> dict[str, tuple[int, int]]:
     return {name: (int(class_a), int(class_b)) for name, class_a, class_b in rows}
 
 
+@pytest.mark.whole
 async def test_the_table_in_the_docs_is_what_was_measured(running: Running, stub: StubR2) -> None:
     measured = await measure_pictures(running, stub)  # first: `running` keeps its variables
     stub.operations.clear()

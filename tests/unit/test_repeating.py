@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.whole]  # it is of `.ci/run`
 
 TESTS = Path(__file__).parents[1]
 WITHOUT_PLUGINS = "-p no:schemathesis -p no:hypothesispytest -p no:anyio"
