@@ -137,6 +137,7 @@ def test_while_decoders_hang_everything_else_is_quick(tmp_path: Path) -> None:
         assert "Traceback" not in server.logged()
 
 
+@pytest.mark.whole  # two servers
 def test_a_killed_server_leaves_a_cache_that_the_next_one_uses(tmp_path: Path) -> None:
     with running(tmp_path) as server, server.client() as client:
         client.post(f"{IMAGES}/a.png", files={"file": picture(size=(400, 400))})

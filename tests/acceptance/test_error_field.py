@@ -1,41 +1,31 @@
 """Every error answer has its code in a field, whichever part of the server gives it."""
 
-from collections.abc import Iterator
-
 import httpx
 import pytest
 
 from acceptance.raw_requests import connected
-from running import Server, running
+from running import Server
 
-pytestmark = pytest.mark.hosts
-
-
-@pytest.fixture(scope="module", params=["fast path", "ASGI path"])
-def server(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Server]:
-    fast = str(request.param == "fast path").lower()
-    with running(tmp_path_factory.mktemp("server"), fast_path=fast) as started:
-        yield started
+pytestmark = pytest.mark.both_paths
 
 
-def test_errors_of_operations_have_their_code(server: Server) -> None:
+def test_errors_of_operations_have_their_code(server: Server, folder: str) -> None:
+    images = f"{server.images}/{folder}"
     headers = {"Authorization": f"Bearer {server.token()}"}
     with httpx.Client(headers=headers) as client:
-        client.post(f"{server.images}/a.png", files={"file": ("a.png", b"\x89PNG\r\n\x1a\n")})
+        client.post(f"{images}/a.png", files={"file": ("a.png", b"\x89PNG\r\n\x1a\n")})
         for _ in range(2):  # the second one is known to the fast path
             for method in ("GET", "HEAD"):
-                answer = client.request(method, f"{server.images}/none.png")
+                answer = client.request(method, f"{images}/none.png")
                 assert (answer.status_code, answer.headers["stillroom-error"]) == (404, "not_found")
         for answer, code in (
-            (client.get(f"{server.images}/..%2fa"), "invalid_path"),
-            (client.get(f"{server.images}/a.png", headers={"range": "bytes=99-"}),
+            (client.get(f"{images}/..%2fa"), "invalid_path"),
+            (client.get(f"{images}/a.png", headers={"range": "bytes=99-"}),
              "range_not_satisfiable"),
-            (client.get(f"{server.images}/a.png", headers={"if-match": '"x"'}),
+            (client.get(f"{images}/a.png", headers={"if-match": '"x"'}),
              "precondition_failed"),
-            (client.post(f"{server.images}/b.png", content=b"x"), "unsupported_media"),
-            (httpx.get(f"{server.images}/a.png"), "unauthenticated"),
+            (client.post(f"{images}/b.png", content=b"x"), "unsupported_media"),
+            (httpx.get(f"{images}/a.png"), "unauthenticated"),
         ):  # fmt: skip
             assert answer.is_error
             assert answer.headers.get_list("stillroom-error") == [code]

@@ -86,7 +86,9 @@ def test_nothing_but_the_exchange_uses_it_up(tmp_path: Path) -> None:
         assert sign_in(url, code).status_code == 200
 
 
-@pytest.mark.parametrize("flags", [(), ("--no-sign-in-link",)])
+@pytest.mark.parametrize(
+    "flags", [(), pytest.param(("--no-sign-in-link",), marks=pytest.mark.whole)]
+)
 def test_none_is_printed_into_a_file_unless_it_is_asked_for(
     tmp_path: Path, flags: tuple[str, ...]
 ) -> None:
@@ -132,6 +134,7 @@ def test_one_is_printed_on_a_terminal_with_the_address_that_is_set(tmp_path: Pat
         os.close(ours)
 
 
+@pytest.mark.whole  # two servers
 def test_without_the_gallery_or_a_secret_of_ours_there_is_neither_link_nor_exchange(
     tmp_path: Path,
 ) -> None:
