@@ -32,7 +32,10 @@ LIBRARY = "/api/v1/media-resources"
 LETTERS = "/api/v1/media-dead-letters"
 
 
-PAIRS = ("disk and SQLite", "bucket and PostgreSQL")
+PAIRS = (
+    "disk and SQLite",
+    pytest.param("bucket and PostgreSQL", marks=pytest.mark.whole),
+)
 
 
 @contextlib.contextmanager
@@ -70,7 +73,7 @@ def swept(
         yield server
 
 
-@pytest.fixture(params=[PAIRS[0], pytest.param(PAIRS[1], marks=pytest.mark.whole)])
+@pytest.fixture(params=PAIRS)
 def stopped(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Server]:
     """One of the test's own, which it stops."""
     with sweeping(request, tmp_path) as server:
