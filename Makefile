@@ -23,7 +23,8 @@ install: $(STAMP)/server
 serve: install  ## install and start the server (http://127.0.0.1:8000; another port: STILLROOM_PORT=9000)
 	@exec $(BIN)/stillroom serve --sign-in-link
 
-# CONTRIBUTING.md, "Tests", describes the loops. Four processes on two cores, since most tests wait for services.
+# CONTRIBUTING.md, "Tests", describes the loops. Four processes on two cores, since tests wait for
+# services; six for all tests, of which many wait for time-outs and kills.
 TESTS := $(BIN)/pytest -n 4 --dist loadscope
 OF_TEST := -m "not whole and not root and not release"
 
@@ -40,7 +41,7 @@ check: lint audit  ## linters, types, imports and the quick tests: a minute
 # `make check` lints. Installing waits for the network.
 test:  ## install and run the tests; 10 minutes on two cores
 	@$(MAKE) --no-print-directory -j4 $(STAMP)/dev nginx postgresql exiftool
-	$(TESTS) $(OF_TEST)
+	$(BIN)/pytest -n 6 --dist loadscope $(OF_TEST)
 
 test-all: lint test test-whole test-root test-pythons  ## these tests, and those of deployments, browsers and crashes; needs root, 45 minutes
 
@@ -48,7 +49,7 @@ test-all: lint test test-whole test-root test-pythons  ## these tests, and those
 test-whole:  #- of these, what needs no root
 	@$(MAKE) --no-print-directory -j4 \
 		clients nginx caddy chromium prometheus postgresql rsync rclone sqlite3 exiftool systemd-analyze wrk
-	$(BIN)/pytest -n 4 --dist worksteal -m "whole and not root and not release"
+	$(BIN)/pytest -n 6 --dist worksteal -m "whole and not root and not release"
 
 clients: $(STAMP)/clients $(STAMP)/recipes.installed  #- install what tests/clients needs: generators of clients, Gradio, Next.js
 
