@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from at_the_prompt import Ran, ran
+from command_line import Ran, ran
 from running import IMAGES, STILLROOM, Server, running
 from waiting import until
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from at_the_prompt import ran
+from command_line import ran
 from contract.images import source_of
 from crash.traffic import Traffic
 from running import IMAGES, STILLROOM, Verified, peak_bytes_of, running
