@@ -24,7 +24,7 @@ serve: install  ## install and start the server (http://127.0.0.1:8000; another 
 	@exec $(BIN)/stillroom serve --sign-in-link
 
 # CONTRIBUTING.md, "Tests", describes the loops. Four processes on two cores, since tests wait for
-# services; six for all tests, of which many wait for time-outs and kills.
+# services; six for `make test`, of which many wait for time-outs.
 TESTS := $(BIN)/pytest -n 4 --dist loadscope
 OF_TEST := -m "not whole and not root and not release"
 
@@ -49,7 +49,7 @@ test-all: lint test test-whole test-root test-pythons  ## these tests, and those
 test-whole:  #- of these, what needs no root
 	@$(MAKE) --no-print-directory -j4 \
 		clients nginx caddy chromium prometheus postgresql rsync rclone sqlite3 exiftool systemd-analyze wrk
-	$(BIN)/pytest -n 6 --dist worksteal -m "whole and not root and not release"
+	$(BIN)/pytest -n 4 --dist worksteal -m "whole and not root and not release"
 
 clients: $(STAMP)/clients $(STAMP)/recipes.installed  #- install what tests/clients needs: generators of clients, Gradio, Next.js
 
