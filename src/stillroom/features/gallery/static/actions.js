@@ -1,7 +1,6 @@
 // What is done with images: links, files, deleting, keeping. Each says how it went.
 
-import { copy } from "./clipboard.js";
-import { complain, count, nameOf, toast, withoutPosters } from "./elements.js";
+import { button, complain, count, make, nameOf, toast, withoutPosters } from "./elements.js";
 import { libraryFragment } from "./router.js";
 
 const LINK_FOR_S = 24 * 3600;
@@ -14,9 +13,24 @@ const STOPPED = "stopped.";
 const IN_PLACE = "compute/";
 
 /**
- * @typedef {import("./api.js").Api} Api
- * @typedef {import("./work.js").Work} Work
+ * Put a text on the clipboard; where a browser does not allow that, show it to be copied.
+ * @param {string} text
+ * @param {string} what
  */
+export async function copy(text, what, told = "") {
+  try {
+    await navigator.clipboard.writeText(text);
+    toast(`${what} copied. ${told}`);
+  } catch {
+    const field = make("input", { class: "field", readOnly: true, value: text, "aria-label": what });
+    const dialog = make("dialog", { class: "question", "aria-label": what }, field);
+    dialog.append(make("div", { class: "answers" }, button("Close", null, () => dialog.close())));
+    dialog.addEventListener("close", () => dialog.remove());
+    document.body.append(dialog);
+    dialog.showModal();
+    field.select();
+  }
+}
 
 /**
  * Copy a link that works without a token, for a day.
@@ -34,7 +48,7 @@ export async function copyLink(api, path) {
 /**
  * Copy a link to a resource: one that works without a token where there is one, else that of its page.
  * @param {Api} api
- * @param {import("./listing.js").Resource} resource
+ * @param {Resource} resource
  */
 export function copyResourceLink(api, { id, storage_key: key, url }) {
   if (key.startsWith(IN_PLACE)) return copyLink(api, key.slice(IN_PLACE.length));

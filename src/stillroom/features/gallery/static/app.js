@@ -18,14 +18,9 @@ import { Viewer } from "./viewer.js";
 
 const REMEMBERED = 12; // places, with what was loaded of them, for Back
 
-/**
- * @typedef {import("./router.js").Place} Place
- * @typedef {Folder | Found | Library} Collection
- */
-
 export class App {
   constructor() {
-    /** @type {FolderShelf | LibraryShelf | null} */
+    /** @type {Shelf | null} */
     this.shelf = null;
     /** @type {Map<string, Collection>} */
     this.visited = new Map();

@@ -12,7 +12,7 @@ const SIZE_NAMES = ["large", "medium", "small", "medium, with names"];
 const TYPED_MS = 180;
 
 export class Bar {
-  /** @param {import("./app.js").App} app */
+  /** @param {App} app */
   constructor(app) {
     this.app = app;
     /** @type {number | undefined} */
@@ -29,7 +29,7 @@ export class Bar {
     addEventListener("keydown", (event) => this.pressed(event));
   }
 
-  /** @param {import("./router.js").Place} place */
+  /** @param {Place} place */
   show(place) {
     const { view, search } = place;
     this.runLine.show(place);
@@ -106,7 +106,7 @@ const themeName = () => THEME_NAMES[THEMES.indexOf(theme())];
 
 /**
  * The way to the folder, above its images.
- * @param {import("./router.js").Place} place
+ * @param {Place} place
  */
 export function showCrumbs({ view, folder }) {
   if (view === "library") {

@@ -6,13 +6,6 @@ import { clock, firstFrame } from "./films.js";
 const UNKNOWN_TYPE = "application/octet-stream";
 
 /**
- * @typedef {import("./listing.js").Described} Described
- * @typedef {import("./api.js").Shape} Shape
- * @typedef {import("./api.js").Facts} Facts
- * @typedef {import("./shelves.js").FolderShelf | import("./shelves.js").LibraryShelf} Shelf
- */
-
-/**
  * @param {string} drawing names it, too
  * @param {string} text
  */

@@ -1,6 +1,6 @@
 // What is known of the picture that is looked at, beside it.
 
-import { copy } from "./clipboard.js";
+import { copy } from "./actions.js";
 import { button, by, make } from "./elements.js";
 
 /** What this fact is called; a shelf that knows it says it, else the picture itself does. */
@@ -20,12 +20,6 @@ export const DURATION = "Duration";
  * @type {(width: number, height: number) => string}
  */
 export const dimensions = (width, height) => `${width.toLocaleString()} × ${height.toLocaleString()}`;
-
-/**
- * @typedef {import("./listing.js").Described} Described
- * @typedef {import("./shelves.js").FolderShelf | import("./shelves.js").LibraryShelf} Shelf
- * @typedef {import("./shelves.js").Row} Row
- */
 
 export class Details {
   /**

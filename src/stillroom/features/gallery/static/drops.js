@@ -7,7 +7,7 @@ import { filesOf, pathFor } from "./uploads.js";
 const JUNK = new Set([".DS_Store", "Thumbs.db", "desktop.ini"]);
 
 export class FileDrops {
-  /** @param {import("./app.js").App} app */
+  /** @param {App} app */
   constructor(app) {
     this.app = app;
     by("upload").onclick = () => by("files").click();

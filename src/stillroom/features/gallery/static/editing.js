@@ -10,14 +10,12 @@ const TEXTS = ["caption", "alt_text"];
 const LABELS = { caption: "Caption", alt_text: "Alt text", protected: "Protected: it cannot be deleted" };
 
 /**
- * @typedef {import("./api.js").Api} Api
- * @typedef {import("./listing.js").Resource} Resource
  * @typedef {keyof typeof LABELS} Field
  * @typedef {Record<Field, string | boolean | null>} Values
  */
 
 export class Editing {
-  /** @param {import("./app.js").App} app */
+  /** @param {App} app */
   constructor(app) { this.app = app; }
 
   /** @param {string} id */

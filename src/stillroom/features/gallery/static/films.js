@@ -11,8 +11,6 @@ const AT_ONCE = 3; // a page may have some dozens of players, and a grid has mor
 const turns = new Turns(AT_ONCE);
 
 /**
- * @typedef {import("./listing.js").Described} Described
- * @typedef {import("./shelves.js").FolderShelf | import("./shelves.js").LibraryShelf} Shelf
  * @typedef {{ frame: HTMLCanvasElement, seconds: number }} Still
  */
 
@@ -79,7 +77,7 @@ export function firstFrame(url, edge, wanted) {
  * called like a video.
  * @param {Shelf} shelf
  * @param {Described} described
- * @param {import("./api.js").Shape} shape
+ * @param {Shape} shape
  * @param {{ isWanted: () => boolean, arrived: () => void, isNone: () => void, failed: (error?: any) => void }} hooks
  */
 export function player(shelf, described, shape, { isWanted, arrived, isNone, failed }) {
@@ -112,17 +110,17 @@ export function player(shelf, described, shape, { isWanted, arrived, isNone, fai
  * @param {Shelf} shelf
  * @param {string} key
  * @param {string} path
- * @param {import("./api.js").Shape} shape
+ * @param {Shape} shape
  */
 export const posterAt = ({ api, pictures }, key, path, shape) =>
   (pictures.posterless.has(key) ? Promise.resolve("") : api.signedUrl(path, shape));
 
 /**
  * @param {HTMLVideoElement} video
- * @returns {import("./shelves.js").Row[]}
+ * @returns {Row[]}
  */
 export function measuresOf({ videoWidth, videoHeight, duration }) {
-  /** @type {import("./shelves.js").Row[]} */
+  /** @type {Row[]} */
   const rows = [[DIMENSIONS, dimensions(videoWidth, videoHeight)], [DURATION, clock(duration)]];
   return videoWidth ? rows.filter(([, value]) => value) : [];
 }

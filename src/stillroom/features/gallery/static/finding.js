@@ -11,7 +11,7 @@ const A_PAGE = 100;
  */
 export class Found extends Pages {
   /**
-   * @param {import("./api.js").Api} api
+   * @param {Api} api
    * @param {string} folder
    * @param {string} search
    */
@@ -40,7 +40,7 @@ export class Found extends Pages {
 
   /**
    * What was found, with videos in place of their posters.
-   * @param {import("./api.js").Facts[]} items
+   * @param {Facts[]} items
    */
   async folded(items) {
     const known = new Set([...this.items, ...items.map(({ path }) => path)]);
@@ -64,7 +64,7 @@ export class Found extends Pages {
 
   /**
    * @param {number} at
-   * @returns {import("./listing.js").Described}
+   * @returns {Described}
    */
   describe(at) {
     const path = this.items[at];

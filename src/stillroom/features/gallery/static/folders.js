@@ -11,8 +11,7 @@ const KNOWN_FOR_MS = 30_000;
 const INDEXED_AFTER_MS = 1500; // the search index is written behind the answer to a save
 
 /**
- * @typedef {import("./api.js").Api} Api
- * @typedef {{ covers: string[], told: string, run: import("./runs.js").Run | null }} Looks
+ * @typedef {{ covers: string[], told: string, run: Run | null }} Looks
  */
 
 export class FolderLooks {
@@ -55,7 +54,7 @@ export class FolderLooks {
    */
   async newest(folder) {
     const { items } = await this.batch.get("storage/search", { prefix: folder, limit: COVERS });
-    return items.map((/** @type {import("./api.js").Facts} */ { path }) => path);
+    return items.map((/** @type {Facts} */ { path }) => path);
   }
 
   /** @param {string} folder */

@@ -1,7 +1,7 @@
 // How a picture was made, beside it: each fact with a button that copies it, the raw graph behind a fold.
 
 import { KEPT_FOR_MS, save } from "./actions.js";
-import { copy } from "./clipboard.js";
+import { copy } from "./actions.js";
 import { ASKED, dimensions } from "./details.js";
 import { button, make } from "./elements.js";
 import { folderFragment } from "./router.js";
@@ -15,8 +15,7 @@ const MOST_WORDS = 30; // of a prompt, in a search for the same
  *   steps: number | null, cfg_scale: number | null, sampler: string | null, scheduler: string | null,
  *   model: string | null, loras: Lora[] | null, width: number | null, height: number | null,
  *   derived_from: string[] | null, raw: Record<string, unknown> | null }} Generation
- * @typedef {import("./shelves.js").Row} Row
- * @typedef {import("./api.js").Facts & { generation: Generation | null, ai_mark: string | null,
+ * @typedef {Facts & { generation: Generation | null, ai_mark: string | null,
  *   expires_at?: string | null }} Metadata
  */
 

@@ -18,8 +18,7 @@ const NARROW = 640;
 const NARROW_COLUMNS = { roomy: 2, usual: 3, dense: 5, named: 2 };
 
 /**
- * @typedef {import("./listing.js").Folder | import("./finding.js").Found | import("./listing.js").Library} Collection
- * @typedef {{ open: (at: number) => void, addressOf: (at: number) => string, shelf: () => import("./cell.js").Shelf,
+ * @typedef {{ open: (at: number) => void, addressOf: (at: number) => string, shelf: () => Shelf,
  *   chosen: () => void, remove: () => void, trouble: (error: any) => void, grown: () => void, isCovered: () => boolean }} Hooks
  */
 
@@ -46,7 +45,7 @@ export class Grid {
     this.step = 0;
     this.isFull = false;
     this.range = { first: 0, behind: 0 }; // of what is drawn
-    /** @type {import("./api.js").Shape | null} */
+    /** @type {Shape | null} */
     this.shape = null;
     /** @type {number | undefined} */
     this.frame = this.settling = undefined;

@@ -7,7 +7,6 @@ const LONGEST = 5000; // characters of a query before its last path, of up to 31
 const AT_ONCE = 2;
 
 /**
- * @typedef {import("./api.js").Api} Api
  * @typedef {{ path: string, resolve: (isKept: boolean) => void }} Waiter
  */
 
@@ -62,7 +61,7 @@ export class Kept {
    */
   async ask(query, some) {
     try {
-      /** @type {import("./listing.js").Resource[]} */
+      /** @type {Resource[]} */
       const found = await this.api.get(`media-resources?${query}`);
       const bySource = Map.groupBy(found, ({ source_key: key }) => key?.slice("compute/".length));
       for (const { path, resolve } of some) {

@@ -9,7 +9,6 @@ const LARGEST = 10000;
 const LIBRARY_PAGE = 200;
 
 /**
- * @typedef {import("./api.js").Api} Api
  * @typedef {{ id: string, extension: string, alt_text: string | null, caption: string | null, width: number,
  *   height: number, file_size: number, content_type: string, color_profile: string | null, created_at: string,
  *   protected: boolean, tags: string[], storage_key: string, content_hash: string, url: string,

@@ -11,14 +11,12 @@ const GONE = 404;
 const A_PAGE = 1000;
 
 /**
- * @typedef {import("./api.js").Api} Api
- * @typedef {import("./trees.js").Tree} Tree
  * @typedef {{ source: string, target: string, seen?: string, made?: string, tried?: boolean }} Step `seen` and `made`
  *   are the ETags of what is moved and of its copy; one that was only `tried` may be there
  */
 
 export class Moving {
-  /** @param {import("./app.js").App} app */
+  /** @param {App} app */
   constructor(app) { this.app = app; }
 
   /** @param {string} key */

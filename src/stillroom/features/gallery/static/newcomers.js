@@ -12,7 +12,7 @@ const LATE_MS = 5000; // the index may learn of a save after it has learned of a
 /** @typedef {{ opened: number, since: string, seen: Set<string> }} Followed `opened` is the time of the newest then */
 
 export class Newcomers {
-  /** @param {import("./app.js").App} app */
+  /** @param {App} app */
   constructor(app) {
     this.app = app;
     this.isLooking = false;

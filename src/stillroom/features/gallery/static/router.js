@@ -22,7 +22,7 @@ export const libraryFragment = (search, id = null) => {
 
 /**
  * A picture, in the search that has found it.
- * @param {import("./listing.js").Described} described
+ * @param {Described} described
  * @param {Place | null} place
  */
 export const pictureFragment = ({ key, resource }, place) => {

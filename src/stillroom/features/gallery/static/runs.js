@@ -4,7 +4,6 @@ import { quoted } from "./api.js";
 import { button, by, count, duration, folderOf, icon, make, toast } from "./elements.js";
 
 /**
- * @typedef {import("./api.js").Api} Api
  * @typedef {{ folder: string, state: string, published_at: string | null, count: number | null,
  *   expires_at?: string | null }} Run
  */
@@ -60,7 +59,7 @@ export function grace() {
  * Delete runs, and say what became of them.
  * @param {Api} api
  * @param {Run[]} runs
- * @param {import("./work.js").Work} work
+ * @param {Work} work
  */
 export async function removeRuns(api, runs, work) {
   const sum = { marked: 0, kept: 0, newer: 0 };
@@ -79,14 +78,14 @@ export async function removeRuns(api, runs, work) {
 
 /** The line above a run's images. */
 export class RunLine {
-  /** @param {import("./app.js").App} app */
+  /** @param {App} app */
   constructor(app) {
     this.app = app;
     /** @type {Run | null} */
     this.run = null;
   }
 
-  /** @param {import("./router.js").Place} place */
+  /** @param {Place} place */
   async show({ view, folder, search }) {
     const line = by("run");
     const isFolder = view === "folder" && search === null;

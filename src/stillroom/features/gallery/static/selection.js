@@ -15,10 +15,8 @@ import { Work } from "./work.js";
 const MOST_DOWNLOADS = 20;
 const PART_OF_RUN = "They are part of a published run, whose manifest goes on naming them.";
 
-/** @typedef {import("./listing.js").Folder | import("./finding.js").Found | Library} Collection */
-
 export class Selection {
-  /** @param {import("./app.js").App} app */
+  /** @param {App} app */
   constructor(app) {
     this.app = app;
     this.editing = new Editing(app);
@@ -50,7 +48,7 @@ export class Selection {
     bar.replaceChildren(make("p", {}, told), ...this.buttons(shelf));
   }
 
-  /** @param {FolderShelf | LibraryShelf} shelf */
+  /** @param {Shelf} shelf */
   buttons(shelf) {
     const { grid, session } = this.app;
     if (shelf instanceof LibraryShelf) return this.libraryButtons(shelf);
@@ -157,8 +155,8 @@ export class Selection {
 
   /**
    * What is gone at once; the images of runs go later.
-   * @param {FolderShelf | LibraryShelf} from
-   * @param {import("./trees.js").Tree[]} trees
+   * @param {Shelf} from
+   * @param {Tree[]} trees
    * @param {Work} work
    */
   async removeTrees(from, trees, work) {
@@ -192,11 +190,11 @@ export class Selection {
   }
 
   /**
-   * @param {FolderShelf | LibraryShelf} shelf
-   * @param {import("./trees.js").Tree[]} trees
+   * @param {Shelf} shelf
+   * @param {Tree[]} trees
    */
   async confirm(shelf, trees) {
-    const nameOfTree = (/** @type {import("./trees.js").Tree} */ { key, paths }) => {
+    const nameOfTree = (/** @type {Tree} */ { key, paths }) => {
       if (shelf instanceof LibraryShelf) return shelf.describe(shelf.collection.indexOf(key)).name;
       return isFolder(key) ? `${nameOf(key)} (folder, ${count(withoutPosters(paths).length, "image")})` : key;
     };

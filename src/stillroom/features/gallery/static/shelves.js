@@ -12,13 +12,6 @@ import { linkTags } from "./tags.js";
 const FOR_GOOD = "This can't be undone.";
 
 /**
- * @typedef {import("./api.js").Api} Api
- * @typedef {import("./api.js").Shape} Shape
- * @typedef {import("./listing.js").Described} Described
- * @typedef {import("./listing.js").Folder} Folder
- * @typedef {import("./listing.js").Library} Library
- * @typedef {import("./finding.js").Found} Found
- * @typedef {import("./thumbnails.js").Failed} Failed
  * @typedef {{ may: (scope: string) => boolean, seesLibrary: () => boolean, keep: (paths: string[]) => void,
  *   remove: (paths: string[]) => void, edit: (id: string) => void }} Hooks
  * @typedef {[label: string, value: string | HTMLElement, canCopy?: boolean]} Row
@@ -170,7 +163,7 @@ export class FolderShelf extends Shelf {
 
   /**
    * @param {string[]} keys
-   * @param {import("./work.js").Work} work
+   * @param {Work} work
    */
   removeAll(keys, work) { return removeAll(this.api, keys, work); }
 }
@@ -261,11 +254,11 @@ export class LibraryShelf extends Shelf {
   /**
    * Resources of the library, by their keys.
    * @param {string[]} ids
-   * @returns {import("./listing.js").Resource[]}
+   * @returns {Resource[]}
    */
   resources(ids) { return ids.map((id) => this.describe(this.collection.indexOf(id)).resource); }
 
-  /** @param {import("./listing.js").Resource[]} resources */
+  /** @param {Resource[]} resources */
   async download(resources) {
     try {
       for (const resource of resources) save(await this.pictures.url(resource) ?? resource.url, nameInLibrary(resource));
@@ -285,7 +278,7 @@ export class LibraryShelf extends Shelf {
 
   /**
    * @param {string[]} keys
-   * @param {import("./work.js").Work} work
+   * @param {Work} work
    */
   async removeAll(keys, work) {
     const gone = await removeResources(this.api, keys, work);

@@ -9,10 +9,8 @@ const RETRIED_AFTER_S = 5;
 const EMPTY = "Nothing here yet";
 const FILTERS = "Filters: name:, tag:, prompt:, model:, lora:, seed:, after:, before: and size:.";
 
-/** @typedef {Folder | import("./finding.js").Found | Library} Collection */
-
 export class States {
-  /** @param {import("./app.js").App} app */
+  /** @param {App} app */
   constructor(app) {
     this.app = app;
     /** @type {import("./api.js").Refused | null} */
@@ -143,7 +141,7 @@ const link = (text, href) => make("a", { class: "button", href }, text);
 
 /**
  * The way out of a search.
- * @param {import("./finding.js").Found | Library} collection
+ * @param {Found | Library} collection
  */
 const everything = (collection) => (collection instanceof Library
   ? link("Show the whole library", libraryFragment(null))

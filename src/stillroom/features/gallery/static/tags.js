@@ -69,7 +69,7 @@ export class TagField {
 
 /**
  * Add and take away tags of one resource: what was done to others elsewhere stays.
- * @param {import("./api.js").Api} api
+ * @param {Api} api
  * @param {string} id
  * @param {string[]} before
  * @param {string[]} after
@@ -89,9 +89,9 @@ const except = (tags, others) => tags.filter((tag) => !others.includes(tag));
 
 /**
  * Ask for the tags of several resources, and change them: those that all have are shown.
- * @param {import("./api.js").Api} api
- * @param {import("./listing.js").Resource[]} resources
- * @param {(resource: import("./listing.js").Resource) => void} changed
+ * @param {Api} api
+ * @param {Resource[]} resources
+ * @param {(resource: Resource) => void} changed
  */
 export function tagMany(api, resources, changed) {
   const before = resources[0].tags.filter((tag) => resources.every(({ tags }) => tags.includes(tag)));

@@ -18,10 +18,6 @@ const JSON_TYPE = "application/json";
 const SIGNED_MS = 240_000; // a bucket's signed URLs last five minutes
 
 /**
- * @typedef {import("./api.js").Api} Api
- * @typedef {import("./api.js").Facts} Facts
- * @typedef {import("./api.js").Shape} Shape
- * @typedef {import("./listing.js").Resource} Resource
  * @typedef {(error: any, facts?: Facts | null) => void} Failed why there is no picture
  * @typedef {() => void} Cut hears that the file ends too early
  */

@@ -8,8 +8,7 @@ const MOST_IMAGES = 100_000;
 const MOST_RUNS = 1000;
 
 /**
- * @typedef {import("./api.js").Api} Api
- * @typedef {{ key: string, paths: string[], runs: import("./runs.js").Run[] }} Tree an image, a video and its
+ * @typedef {{ key: string, paths: string[], runs: Run[] }} Tree an image, a video and its
  *   poster, or a folder and its images
  */
 
@@ -20,7 +19,7 @@ export const isFolder = (key) => key.endsWith("/");
  * All images of folders and the images themselves; null where it was stopped.
  * @param {Api} api
  * @param {string[]} keys
- * @param {import("./work.js").Work} work
+ * @param {Work} work
  * @returns {Promise<Tree[] | null>}
  * @throws where there are too many for a page
  */

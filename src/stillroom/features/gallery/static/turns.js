@@ -36,7 +36,7 @@ export class Turns {
 
 /** Reads that are asked for in one go are one request. */
 export class Batch {
-  /** @param {import("./api.js").Api} api */
+  /** @param {Api} api */
   constructor(api) {
     this.api = api;
     /** @type {Waiter[]} */

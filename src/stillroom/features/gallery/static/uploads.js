@@ -15,7 +15,7 @@ const MOST_ROWS = 200;
 export class Uploads {
   /**
    * `saved(path)` is called for each image that is stored; `api()` is who is signed in.
-   * @param {{ api: () => import("./api.js").Api | null, saved: (path: string) => void, mostBytes: number }} hooks
+   * @param {{ api: () => Api | null, saved: (path: string) => void, mostBytes: number }} hooks
    */
   constructor({ api, saved, mostBytes }) {
     this.api = api;

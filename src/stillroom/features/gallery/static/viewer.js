@@ -9,9 +9,7 @@ const STEP = 1.4;
 const OF_CONTROLS = new Set(["ArrowLeft", "ArrowRight", "Home", "End"]); // and of a video's, while they have the focus
 
 /**
- * @typedef {import("./listing.js").Described} Described
- * @typedef {import("./shelves.js").FolderShelf | import("./shelves.js").LibraryShelf} Shelf
- * @typedef {{ shelf: () => Shelf, shape: () => import("./api.js").Shape, moved: (at: number) => void,
+ * @typedef {{ shelf: () => Shelf, shape: () => Shape, moved: (at: number) => void,
  *   closed: () => void }} Hooks
  */
 
@@ -188,7 +186,7 @@ export class Viewer {
     if (most === Infinity) this.details.measure();
   }
 
-  /** @returns {import("./shelves.js").Row[]} what the picture says of itself */
+  /** @returns {Row[]} what the picture says of itself */
   measured() {
     if (this.film) return measuresOf(this.film);
     const { natural } = this.zoom;
