@@ -75,8 +75,7 @@ class Form {
       make("h2", { id: "edit-title" }, "Edit"),
       ...TEXTS.flatMap((field) => [make("label", { htmlFor: `edit-${field}` }, LABELS[field]), this.texts[field]]),
       make("label", { htmlFor: "edit-tags" }, "Tags, separated by commas"),
-      this.tags.chips,
-      this.tags.input,
+      ...this.tags.elements,
       make("label", { class: "check" }, this.isProtected, LABELS.protected),
       this.notice,
       make("div", { class: "answers" }, button("Cancel", null, close), this.theirs, this.go),
@@ -110,6 +109,7 @@ class Form {
   }
 
   async save() {
+    if (!this.tags.take()) return;
     this.go.disabled = true;
     this.notice.textContent = "";
     try {

@@ -129,7 +129,8 @@ export const complain = (text) => toast(text, true);
  * Ask in a dialog; answers the value of the button, or "" for Escape.
  * @param {string} title
  * @param {HTMLElement[]} body
- * @param {{ text: string, value: string, kind?: string }[]} buttons
+ * @param {{ text: string, value: string, kind?: string, onclick?: () => unknown }[]} buttons one with `onclick` does
+ *   not close it
  * @returns {Promise<string>}
  */
 export function ask(title, body, buttons) {
@@ -142,7 +143,7 @@ export function ask(title, body, buttons) {
     make(
       "div",
       { class: "answers" },
-      ...buttons.map(({ text, value, kind }) => button(text, null, () => close(value), { kind })),
+      ...buttons.map(({ text, value, kind, onclick = () => close(value) }) => button(text, null, onclick, { kind })),
     ),
   );
   document.body.append(dialog);
@@ -167,6 +168,15 @@ export function size(bytes) {
   while (value >= 1000 && unit < UNITS.length - 1) { value /= 1000; unit += 1; }
   return `${value.toLocaleString(undefined, { maximumFractionDigits: unit ? 1 : 0 })} ${UNITS[unit]}`;
 }
+
+/** @type {(bytes: number) => string} */
+export const exactSize = (bytes) => (bytes < 1000 ? size(bytes) : `${size(bytes)} (${bytes.toLocaleString()} bytes)`);
+
+/**
+ * A message before another sentence.
+ * @type {(text: string) => string}
+ */
+export const sentence = (text) => text.replace(/^./, (one) => one.toUpperCase()).replace(/[^.!?…]$/, "$&.");
 
 /**
  * `2 hours`; the largest unit that says it exactly enough.

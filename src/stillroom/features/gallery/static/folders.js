@@ -38,11 +38,13 @@ export class FolderLooks {
     if (known && known.until > Date.now()) return known.looks;
     return this.turns.take(async () => {
       if (!wanted()) return null;
-      const [covers, run, amount] = await Promise.all([
+      const [newest, run, amount] = await Promise.all([
         orNull(this.newest(folder)), orNull(runAt(this.batch, folder)), orNull(this.amount(folder)),
       ]);
-      const told = typeof run?.count === "number" ? count(run.count, "image") : amount;
-      const looks = { covers: covers ?? [], run, told: told ?? "" };
+      // Whether all are images is known of the newest alone.
+      const what = newest?.some(({ content_type: type }) => !/^(image|video)/.test(type)) ? "file" : "image";
+      const told = typeof run?.count === "number" ? count(run.count, what) : amount?.(what);
+      const looks = { covers: newest?.map(({ path }) => path) ?? [], run, told: told ?? "" };
       this.known.set(folder, { looks, until: Date.now() + KNOWN_FOR_MS });
       return looks;
     });
@@ -51,17 +53,20 @@ export class FolderLooks {
   /**
    * By the search index, which has them at once; not all have a picture.
    * @param {string} folder
+   * @returns {Promise<Facts[]>}
    */
   async newest(folder) {
-    const { items } = await this.batch.get("storage/search", { prefix: folder, limit: COVERS });
-    return items.map((/** @type {Facts} */ { path }) => path);
+    return (await this.batch.get("storage/search", { prefix: folder, limit: COVERS })).items;
   }
 
-  /** @param {string} folder */
+  /**
+   * @param {string} folder
+   * @returns {Promise<(what: string) => string>}
+   */
   async amount(folder) {
     const paths = await this.batch.get("storage/images", { prefix: folder, limit: COUNTED + 1 });
     const number = withoutPosters(paths).length;
-    return paths.length > COUNTED ? `${Math.min(number, COUNTED)}+ images` : count(number, "image");
+    return (what) => (paths.length > COUNTED ? `${Math.min(number, COUNTED)}+ ${what}s` : count(number, what));
   }
 
   /**

@@ -1,7 +1,7 @@
 // Where the pictures of a view come from, and what can be done with one: the same for viewer and grid.
 
 import { copyLink, copyResourceLink, download, removeAll, removeResources, save } from "./actions.js";
-import { button, complain, duration, nameOf, posterOf, size } from "./elements.js";
+import { button, complain, duration, exactSize, nameOf, posterOf } from "./elements.js";
 import { nameInLibrary } from "./listing.js";
 import { DIMENSIONS, DURATION, MISSING, dimensions, when } from "./details.js";
 import { clock, posterAt } from "./films.js";
@@ -133,7 +133,7 @@ export class FolderShelf extends Shelf {
       ...rowsOf(facts.generation),
       ...alikeOf(facts.generation),
       ...markOf(facts.ai_mark),
-      ["Size", `${size(facts.size)} (${facts.size.toLocaleString()} bytes)`],
+      ["Size", exactSize(facts.size)],
       ["Type", facts.content_type],
       ["Saved", when(facts.modified)],
       ...(facts.expires_at ? [/** @type {Row} */ (["Will be deleted", when(facts.expires_at)])] : []),
@@ -226,7 +226,7 @@ export class LibraryShelf extends Shelf {
       ...markOf(mark),
       [DIMENSIONS, dimensions(resource.width, resource.height)],
       ...(clock(resource.duration) ? [/** @type {Row} */ ([DURATION, clock(resource.duration)])] : []),
-      ["Size", `${size(resource.file_size)} (${resource.file_size.toLocaleString()} bytes)`],
+      ["Size", exactSize(resource.file_size)],
       ["Type", resource.content_type],
       ["Colour profile", resource.color_profile ?? "none"],
       ["Name", nameInLibrary(resource)],

@@ -4,6 +4,7 @@ import { button, complain, count, dismiss, icon, make, toast } from "./elements.
 import { libraryFragment } from "./router.js";
 
 const PARTS = /[,\n]/;
+const LONGEST_BYTES = 64;
 
 /**
  * Tags as chips; each links to the resources with this tag.
@@ -20,15 +21,13 @@ export class TagField {
     this.chosen = new Set();
     this.chips = make("ul", { class: "chips" });
     this.input = make("input", { class: "field", id, autocomplete: "off", spellcheck: false, dir: "auto" });
+    this.notice = make("p", { class: "notice", role: "alert" });
+    this.elements = [this.chips, this.input, this.notice];
     this.input.addEventListener("input", () => { if (PARTS.test(this.input.value)) this.take(); });
     this.input.addEventListener("keydown", (event) => this.pressed(event));
   }
 
-  /** All that are chosen, with what is still in the field. */
-  get value() {
-    this.take();
-    return [...this.chosen];
-  }
+  get value() { return [...this.chosen]; }
 
   set value(tags) {
     this.chosen = new Set(tags);
@@ -47,11 +46,15 @@ export class TagField {
     }
   }
 
+  /** Make chips of what is in the field; false where some of it cannot be a tag, which stays there. */
   take() {
-    const texts = this.input.value.split(PARTS).map((text) => text.normalize("NFC").trim());
-    for (const text of texts) if (text) this.chosen.add(text);
-    if (this.input.value) this.input.value = "";
+    const texts = this.input.value.split(PARTS).map((text) => text.normalize("NFC").trim()).filter(Boolean);
+    const refused = texts.filter(faultOf);
+    for (const text of texts) if (!refused.includes(text)) this.chosen.add(text);
+    if (this.input.value) this.input.value = refused.join(", ");
+    this.notice.textContent = refused.length ? faultOf(refused[0]) : "";
     this.show();
+    return !refused.length;
   }
 
   show() {
@@ -65,6 +68,12 @@ export class TagField {
       return make("li", {}, chip);
     }));
   }
+}
+
+/** @param {string} tag */
+function faultOf(tag) {
+  if (tag.startsWith("-")) return "A tag does not begin with a minus.";
+  return new Blob([tag]).size > LONGEST_BYTES ? `A tag has at most ${LONGEST_BYTES} bytes.` : "";
 }
 
 /**
@@ -99,6 +108,7 @@ export function tagMany(api, resources, changed) {
   field.value = before;
   const dialog = make("dialog", { class: "question", "aria-labelledby": "tags-title" });
   const apply = async () => {
+    if (!field.take()) return;
     const after = field.value;
     dialog.close();
     try {
@@ -112,8 +122,7 @@ export function tagMany(api, resources, changed) {
   dialog.append(
     make("h2", { id: "tags-title" }, `Tags of ${count(resources.length, "image")}`),
     make("label", { htmlFor: "tags-of-many" }, "Tags that all have, separated by commas"),
-    field.chips,
-    field.input,
+    ...field.elements,
     make("div", { class: "answers" }, button("Cancel", null, () => dialog.close()), button("Save", null, apply, { kind: "primary" })),
   );
   dialog.addEventListener("close", () => dismiss(dialog));
