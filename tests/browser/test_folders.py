@@ -14,6 +14,7 @@ from playwright.sync_api import Route, expect
 from browser.scenery import scenery
 from browser.visiting import Visit, fragment, stored
 from running import IMAGES, Server
+from videos import Mp4, frames
 from waiting import until
 
 if TYPE_CHECKING:
@@ -78,11 +79,20 @@ def test_a_folder_shows_its_newest_picture_and_how_many_there_are(
     save(client, f"{top}few/a.jpg", f"{top}few/deep/b.jpg", f"{top}top.jpg")
     save(client, *(f"{top}many/{number:03}.jpg" for number in range(101)))
     save(client, f"{top}words/notes.jpg")
+    for name in "ab":
+        text = {"file": b"# Notes\n" + name.encode()}
+        client.post(f"{IMAGES}/{top}texts/{name}.md", files=text).raise_for_status()
+    until(lambda: len(found(client, f"{top}texts/")) == 2)
     (server.data / "compute" / top / "words" / "notes.jpg").write_bytes(b"words")
     visitor.sign_in(server.token(), fragment(top))
 
-    visitor.expect_names("few", "many", "top.jpg", "words")
-    for name, amount in (("few", "2 images"), ("many", "100+ images"), ("words", "1 image")):
+    visitor.expect_names("few", "many", "texts", "top.jpg", "words")
+    for name, amount in (
+        ("few", "2 images"),
+        ("many", "100+ images"),
+        ("texts", "2 files"),
+        ("words", "1 image"),
+    ):
         expect(visitor.cell(name).locator(".amount")).to_have_text(amount)
         expect(visitor.cell(name)).to_have_attribute("aria-label", f"{name}, folder, {amount}")
     expect(visitor.page.locator(".folder.loaded")).to_have_count(2)
@@ -129,17 +139,20 @@ def test_a_folder_is_renamed_with_all_that_is_in_it(
 
     press(visitor, "Rename")
     assert "Rename the folder with 2 images" in answer(visitor, "Rename", "taken")
-    expect(visitor.text("exists already")).to_be_visible()
+    expect(visitor.text(f"“{top}taken” exists already.")).to_be_visible()
     assert len(stored(client, top)) == 3
-    visitor.page.get_by_role("button", name="Dismiss").click()
-
-    press(visitor, "Rename")
-    expect(visitor.page.get_by_label("New name")).to_be_focused()
+    name = visitor.page.get_by_label("New name")
+    expect(name).to_be_focused()
+    expect(name).to_have_value("taken")
     visitor.expect_accessible()
     visitor.picture("rename")
+    visitor.page.get_by_role("button", name="Cancel").click()
+
+    press(visitor, "Rename")
+    expect(name).to_be_focused()
     visitor.page.keyboard.type("new <b>")
     visitor.page.keyboard.press("Enter")
-    expect(visitor.text("2 images moved.")).to_be_visible()
+    expect(visitor.text("2 images renamed.")).to_be_visible()
     visitor.expect_names("new <b>", "taken")
     expect(visitor.cell("new <b>")).to_be_focused()
     assert stored(client, top) == ["new <b>/1.jpg", "new <b>/deep/2.jpg", "taken/3.jpg"]
@@ -155,11 +168,10 @@ def test_images_and_folders_are_moved_together(
     press(visitor, "Move")
     assert "Move 2 images" in answer(visitor, "Move", f"{top}in/deeper")
     expect(visitor.text("cannot be moved into itself")).to_be_visible()
-    visitor.page.get_by_role("button", name="Dismiss").click()
-    press(visitor, "Move")
     answer(visitor, "Move", f"{top}kept")
     expect(visitor.text("exists already")).to_be_visible()
     assert len(stored(client, top)) == 4
+    visitor.page.get_by_role("button", name="Cancel").click()
 
     choose(visitor, "a.jpg", "b.jpg")  # and not the second one any more
     press(visitor, "Move")
@@ -194,7 +206,7 @@ def test_what_breaks_off_a_move_leaves_all_where_it_was_and_says_so(
     visitor.picture("move-broke-off")
     visitor.expect_accessible()
     assert "All of them are still in their old place." in answer(visitor, "Undo")
-    expect(visitor.text("Nothing was moved.")).to_be_visible()
+    expect(visitor.text("Nothing was renamed.")).to_be_visible()
     assert stored(client, top) == before
 
     choose(visitor, "old")
@@ -204,7 +216,7 @@ def test_what_breaks_off_a_move_leaves_all_where_it_was_and_says_so(
     expect(visitor.text("the storage is full")).to_be_visible()
     copies = 100
     answer(visitor, "Go on")
-    expect(visitor.text("30 images moved.")).to_be_visible()
+    expect(visitor.text("30 images renamed.")).to_be_visible()
     assert stored(client, top) == [name.replace("old", "new") for name in before]
 
 
@@ -233,8 +245,102 @@ def test_a_move_is_stopped_and_undone(
 
     expect(visitor.page.get_by_role("heading", name="Stopped after 4 of 8 images")).to_be_visible()
     answer(visitor, "Undo")
-    expect(visitor.text("Nothing was moved.")).to_be_visible()
+    expect(visitor.text("Nothing was renamed.")).to_be_visible()
     assert stored(client, top) == before
+
+
+def save_video(client: httpx.Client, top: str) -> dict[str, Any]:
+    """Save a video with its poster; returns what a search finds then."""
+    film = Mp4(frames()).file(moov_first=True)
+    client.post(f"{IMAGES}/{top}old.mp4", files={"file": film}).raise_for_status()
+    save(client, f"{top}old.mp4.poster.webp")
+    until(lambda: len(found(client, top)) == 2)
+    known: dict[str, Any] = client.get(f"{STORAGE}/search", params={"prefix": top}).json()
+    return known
+
+
+def test_a_name_that_is_refused_stays_in_the_dialog_with_the_reason(
+    visitor: Visit, server: Server, client: httpx.Client, top: str
+) -> None:
+    save_video(client, top)
+    before = stored(client, top)
+    visitor.sign_in(server.token(), fragment(top))
+    choose(visitor, "old.mp4")
+    dialog = visitor.page.locator(".question[open]")
+    for button, label, text in (
+        ("Rename", "New name", "a\\b.mp4"),
+        ("Rename", "New name", "a/b.mp4"),
+        ("Move", "To the folder", f"{top}a\\b"),
+    ):
+        press(visitor, button)
+        answer(visitor, button, text)
+        expect(dialog.get_by_role("alert")).to_have_text(re.compile("^A .*slash.*[.]$"))
+        expect(visitor.page.get_by_label(label)).to_have_value(text)
+        expect(visitor.page.get_by_label(label)).to_be_editable()
+        visitor.picture(f"refused-{button}")
+        dialog.get_by_role("button", name="Cancel").click()
+    assert stored(client, top) == before
+
+    full = '{"detail": "the storage is full", "code": "storage_full"}'
+    visitor.page.route(
+        "**/storage/copy",
+        lambda route: route.fulfill(status=507, body=full, content_type="application/json"),
+        times=2,
+    )
+    press(visitor, "Rename")
+    answer(visitor, "Rename", "new.mp4")
+    expect(visitor.page.get_by_role("heading", name="Stopped after 0 of 1 image")).to_be_visible()
+    visitor.picture("stopped")
+    told = "The storage is full. All of them are still in their old place."
+    assert told in answer(visitor, "Go on")
+    expect(visitor.text("1 image renamed.")).to_be_visible()
+    assert stored(client, top) == ["new.mp4", "new.mp4.poster.webp"]
+
+
+def test_what_was_renamed_does_not_come_back_while_the_index_still_has_the_old_name(
+    visitor: Visit, server: Server, client: httpx.Client, top: str
+) -> None:
+    indexed = save_video(client, top)
+    stale: dict[str, Any] = {"items": [], "next": None}
+    visitor.page.route("**/storage/search?*", lambda route: route.fulfill(json=stale))
+    visitor.sign_in(server.token(), fragment(top))
+    choose(visitor, "old.mp4")
+    press(visitor, "Rename")
+    answer(visitor, "Rename", "new.mp4")
+    expect(visitor.text("1 image renamed.")).to_be_visible()
+    visitor.expect_names("new.mp4")
+
+    visitor.page.evaluate(
+        """() => {
+        window.drawn = [];
+        const note = () => {
+          for (const one of document.querySelectorAll(".cell")) drawn.push(one.title);
+        };
+        new MutationObserver(note).observe(document.querySelector("#grid"), { childList: true });
+        }"""
+    )
+    stale.update(indexed)
+    for _ in range(3):  # the grid follows a look before the next one
+        with visitor.page.expect_response("**/storage/search?*"):
+            pass
+    visitor.expect_names("new.mp4")
+    assert not [name for name in visitor.page.evaluate("drawn") if name.startswith("old")]
+
+
+def test_a_search_does_not_show_the_old_name_of_what_was_renamed_in_it(
+    visitor: Visit, server: Server, client: httpx.Client, top: str
+) -> None:
+    stale = save_video(client, top)
+    visitor.page.route("**/storage/search?*", lambda route: route.fulfill(json=stale))
+    visitor.sign_in(server.token(), f"{fragment(top)}?search=")
+    choose(visitor, "old.mp4")
+    press(visitor, "Rename")
+    with visitor.page.expect_response("**/storage/search?*"):
+        answer(visitor, "Rename", "new.mp4")
+    expect(visitor.text("1 image renamed.")).to_be_visible()
+    visitor.expect_names()
+    visitor.page.unroute("**/storage/search?*")
+    visitor.expect_names("new.mp4")
 
 
 def test_what_is_saved_while_it_is_moved_stays(
@@ -371,5 +477,8 @@ def test_a_published_run_is_neither_renamed_nor_moved_and_nothing_is_moved_into_
     choose(visitor, "c.jpg")
     press(visitor, "Move")
     answer(visitor, "Move", f"{top}all/7")
-    dismiss()
+    expect(visitor.page.locator(".question[open]")).to_contain_text(
+        f"“{top}all/7” is a published run"
+    )
+    visitor.page.get_by_role("button", name="Cancel").click()
     assert stored(client, top) == before

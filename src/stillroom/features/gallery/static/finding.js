@@ -45,13 +45,14 @@ export class Found extends Pages {
   async folded(items) {
     const known = new Set([...this.items, ...items.map(({ path }) => path)]);
     const paths = await Promise.all(items.map(async ({ path }) => {
+      if (!await this.isThere(path)) return null;
       const video = videoOf(path);
       if (known.has(video)) return video;
       if (!this.alone.has(path) && await this.api.facts(video)) return video;
       this.alone.add(path);
       return path;
     }));
-    return [...new Set(paths)];
+    return [...new Set(paths)].filter((path) => path !== null);
   }
 
   /** How many have come since the first page was loaded; all of a page: at least so many. */

@@ -92,6 +92,14 @@ export class Pages {
     this.items = this.items.filter((_, at) => !gone.has(this.describe(at).key));
   }
 
+  /**
+   * A search may still find what was deleted or moved here a moment ago; a listing does not.
+   * @param {string} path
+   */
+  async isThere(path) {
+    return ![...this.removed].some((key) => path.startsWith(key)) || await this.api.facts(path) !== null;
+  }
+
   cancel() { this.stop.abort(); }
 }
 

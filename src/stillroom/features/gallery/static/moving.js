@@ -1,7 +1,7 @@
 // Renaming and moving images and folders: all are copied, and only then the old ones deleted.
 
 import { quoted } from "./api.js";
-import { complain, count, folderOf, make, nameOf, toast, withoutPosters } from "./elements.js";
+import { complain, count, folderOf, make, nameOf, sentence, toast, withoutPosters } from "./elements.js";
 import { runAround } from "./runs.js";
 import { amountOf, gather, isFolder, pathsOf } from "./trees.js";
 import { Work, askText } from "./work.js";
@@ -9,8 +9,11 @@ import { Work, askText } from "./work.js";
 const CHANGED = 412;
 const GONE = 404;
 const A_PAGE = 1000;
+const RENAMING = { now: "Renaming", done: "renamed" };
+const MOVING = { now: "Moving", done: "moved" };
 
 /**
+ * @typedef {typeof MOVING} Words
  * @typedef {{ source: string, target: string, seen?: string, made?: string, tried?: boolean }} Step `seen` and `made`
  *   are the ETags of what is moved and of its copy; one that was only `tried` may be there
  */
@@ -24,11 +27,12 @@ export class Moving {
     const trees = await this.look([key]);
     if (!trees) return;
     const what = isFolder(key) ? `folder with ${count(amountOf(trees), "image")}` : "image";
-    const how = { label: "New name", value: nameOf(key), go: "Rename" };
-    const name = await askText(`Rename the ${what}`, [], how);
-    if (!name || name === nameOf(key)) return;
-    if (name.includes("/")) { complain("A name has no slash. To put it into another folder, move it."); return; }
-    await this.go(trees, (one) => folderOf(one) + name);
+    askText(`Rename the ${what}`, [], { label: "New name", value: nameOf(key), go: "Rename" }, async (name, close) => {
+      if (name.includes("/")) return "A name has no slash. To put it into another folder, move it.";
+      if (name && name !== nameOf(key)) return this.go(trees, (one) => folderOf(one) + name, RENAMING, close);
+      close();
+      return "";
+    });
   }
 
   /** @param {string[]} keys */
@@ -41,12 +45,12 @@ export class Moving {
       make("div", { class: "tree" }, treeOf(api, "", here, (folder) => { input.value = folder; }));
     const how = { label: "To the folder", value: here, go: "Move", offer };
     const note = make("p", {}, "New folders are created. Leave empty for the top level.");
-    const answer = await askText(`Move ${count(amountOf(trees), "image")}`, [note], how);
-    if (answer === null) return;
-    const folder = answer.replace(/^\/+|\/+$/g, "");
-    const into = folder && `${folder}/`;
-    if (keys.every((key) => folderOf(key) === into)) return;
-    await this.go(trees, (one) => into + nameOf(one));
+    askText(`Move ${count(amountOf(trees), "image")}`, [note], how, async (answer, close) => {
+      const into = answer.replace(/^\/+|\/+$/g, "").replace(/.$/u, "$&/");
+      if (keys.some((key) => folderOf(key) !== into)) return this.go(trees, (one) => into + nameOf(one), MOVING, close);
+      close();
+      return "";
+    });
   }
 
   /**
@@ -72,21 +76,27 @@ export class Moving {
   }
 
   /**
+   * Move them, and show that; answers why nothing could be moved.
    * @param {Tree[]} trees
    * @param {(key: string) => string} targetOf a path without a slash at its end
+   * @param {Words} words
+   * @param {() => void} close the dialog that asked for it
    */
-  async go(trees, targetOf) {
+  async go(trees, targetOf, words, close) {
     const { api } = this.app.shown;
     const steps = trees.flatMap(({ key, paths }) => paths.map((path) => ({
       source: path, target: targetOf(key) + (isFolder(key) ? "/" : "") + path.slice(key.length),
     })));
-    const work = new Work(`Moving ${count(amountOf(trees), "image")}`);
+    const work = new Work(`${words.now} ${count(amountOf(trees), "image")}`);
     try {
       const refusal = await this.refusal(api, trees, targetOf);
-      if (refusal) { complain(refusal); return; }
-      if (await this.copyAll(api, steps, work)) await this.removeAll(api, steps, work);
-    } catch (/** @type {any} */ error) { complain(error.message); } finally { work.close(); }
-    await this.follow(steps, targetOf(trees[0].key) + (isFolder(trees[0].key) ? "/" : ""));
+      if (refusal) return refusal;
+      if (await this.copyAll(api, steps, work, words)) await this.removeAll(api, steps, work, words);
+    } catch (/** @type {any} */ error) { return sentence(error.message); } finally { work.close(); }
+    close();
+    const targets = trees.map(({ key }) => targetOf(key) + (isFolder(key) ? "/" : ""));
+    await this.follow(steps, [...targets, ...trees.map(({ key }) => key)]);
+    return "";
   }
 
   /**
@@ -103,7 +113,7 @@ export class Moving {
     if (run) return `“${run.folder}” is a published run: what is moved there would not be part of it.`;
     const targets = trees.flatMap(({ key, paths }) => (isFolder(key)
       ? [targetOf(key)] : paths.map((path) => targetOf(key) + path.slice(key.length))));
-    if (new Set(targets).size < targets.length) return "Nothing was moved: two of these have the same name.";
+    if (new Set(targets).size < targets.length) return "Two of these have the same name.";
     const there = new Set();
     /** @type {URL | null} */
     let page = api.listing({ prefix: folder, delimiter: "/", limit: 10_000 });
@@ -115,29 +125,32 @@ export class Moving {
     const taken = targets.filter((target) => there.has(target));
     if (!taken.length) return "";
     const more = taken.length > 1 ? ` and ${(taken.length - 1).toLocaleString()} more` : "";
-    return `Nothing was moved: “${taken[0]}”${more} exists already.`;
+    return `“${taken[0]}”${more} exists already.`;
   }
 
   /**
-   * Copy all of them or none; false where it was none.
+   * Copy all of them or none; false where it was none, thrown where the first is refused.
    * @param {Api} api
    * @param {Step[]} steps
    * @param {Work} work
+   * @param {Words} words
    */
-  async copyAll(api, steps, work) {
+  async copyAll(api, steps, work, words) {
     let todo = steps;
     for (;;) {
       const { left, failure } = await work.each(todo, "copied", (step) => copy(api, step));
       if (!left.length) return true;
-      todo = left;
-      const done = steps.length - left.length;
-      const why = failure ? `${failure.message} ` : "";
+      const done = imagesIn(steps) - imagesIn(left);
+      const why = failure ? `${sentence(failure.message)} ` : "";
       if (failure?.status === 401) {
         complain(`${why}${count(done, "image")} had been copied, and all are still in their old place.`);
         return false;
       }
+      const isRefused = failure?.status >= 400 && failure.status < 500;
+      if (isRefused && todo === steps && !steps.some(({ made }) => made)) throw failure;
+      todo = left;
       const answer = await work.ask(
-        `Stopped after ${done.toLocaleString()} of ${count(steps.length, "image")}`,
+        `Stopped after ${done.toLocaleString()} of ${count(imagesIn(steps), "image")}`,
         `${why}All of them are still in their old place.`,
         [{ text: "Undo", value: "" }, { text: "Go on", value: "again", kind: "primary" }],
       );
@@ -145,7 +158,7 @@ export class Moving {
       const undone = await work.each(steps.filter(({ tried }) => tried), "undone", (step) => undo(api, step));
       const first = undone.left[0];
       if (first) complain(`${count(undone.left.length, "copy", "copies")} left in “${folderOf(first.target)}”: ${undone.failure?.message ?? "stopped."}`);
-      else toast("Nothing was moved.");
+      else toast(`Nothing was ${words.done}.`);
       return false;
     }
   }
@@ -155,30 +168,30 @@ export class Moving {
    * @param {Api} api
    * @param {Step[]} steps
    * @param {Work} work
+   * @param {Words} words
    */
-  async removeAll(api, steps, work) {
+  async removeAll(api, steps, work, words) {
     /** @type {Step[]} */
     const changed = [];
     const copied = steps.filter(({ made }) => made);
-    const { left, failure } = await work.each(copied, "moved", async (step) => {
+    const { left, failure } = await work.each(copied, words.done, async (step) => {
       if (!await remove(api, step.source, step.seen)) changed.push(step);
     });
-    const stayed = new Set([...left, ...changed]);
-    const many = count(withoutPosters(copied.filter((step) => !stayed.has(step)).map(({ source }) => source)).length, "image");
-    if (!left.length && !changed.length) { toast(`${many} moved.`); return; }
+    const moved = `${count(imagesIn(copied) - imagesIn([...left, ...changed]), "image")} ${words.done}.`;
+    if (!left.length && !changed.length) { toast(moved); return; }
     complain([
-      `${many} moved.`,
-      left.length ? `${count(left.length, "image")} copied but not deleted here: ${failure?.message ?? "stopped."}` : "",
-      changed.length ? `${count(changed.length, "image")} changed meanwhile and stayed here, too.` : "",
+      moved,
+      changed.length ? `${count(imagesIn(changed), "image")} changed meanwhile and stayed here, too.` : "",
+      left.length ? `${count(imagesIn(left), "image")} copied but not deleted here: ${failure?.message ?? "stopped."}` : "",
     ].filter(Boolean).join(" "));
   }
 
   /**
    * The page as it is now.
    * @param {Step[]} steps
-   * @param {string} moved what is shown then, if it is here
+   * @param {string[]} keys of what was moved, before and after; the first is shown then, if it is here
    */
-  async follow(steps, moved) {
+  async follow(steps, keys) {
     const { app } = this;
     if (!app.shelf) return;
     for (const { source, target } of steps) for (const path of [source, target]) app.pictures?.forget(path);
@@ -186,10 +199,17 @@ export class Moving {
     app.grid.choosing.chooseNone();
     app.newcomers.reload();
     const { collection } = app.shown;
+    for (const key of keys) collection.removed.add(key); // the search index learns of it later
     await collection.more().catch(() => {}); // the grid says why
-    if (app.shelf?.collection === collection) app.focusOn(Math.max(0, collection.indexOf(moved)));
+    if (app.shelf?.collection === collection) app.focusOn(Math.max(0, collection.indexOf(keys[0])));
   }
 }
+
+/**
+ * A poster is a part of its video.
+ * @param {Step[]} steps
+ */
+const imagesIn = (steps) => withoutPosters(steps.map(({ source }) => source)).length;
 
 /**
  * A folder with those below it, which are listed when it is opened; `chosen` hears of each that is pressed.

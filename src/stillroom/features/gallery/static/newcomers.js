@@ -91,7 +91,7 @@ export class Newcomers {
     const { items } = await api.found(url, stop.signal);
     for (const { path, etag, modified } of items) {
       const wasListed = Date.parse(modified) <= known.opened && collection.holds(path);
-      const isNew = !known.seen.has(etag + path) && !wasListed && await isThere(collection, path);
+      const isNew = !known.seen.has(etag + path) && !wasListed && await collection.isThere(path);
       if (this.app.shelf?.collection !== collection) return;
       if (isNew) this.app.saved(path);
     }
@@ -127,15 +127,3 @@ export class Newcomers {
 
 /** @param {number} time */
 const lateBy = (time) => new Date(Math.max(0, time - LATE_MS)).toISOString();
-
-/**
- * A search may still find what was deleted here a moment ago; a listing does not.
- * @param {Folder} collection
- * @param {string} path
- */
-async function isThere({ api, removed, stop }, path) {
-  const isIn = (/** @type {string} */ key) => path === key || (key.endsWith("/") && path.startsWith(key));
-  if (![...removed].some(isIn)) return true;
-  const { entries } = await api.page(api.listing({ prefix: path, limit: 1 }), stop.signal);
-  return entries[0] === path;
-}

@@ -1,6 +1,6 @@
 // Work on many images: a bar that says how far it is, a way to stop it, and the texts that are asked for first.
 
-import { ask, button, dismiss, make } from "./elements.js";
+import { ask, button, complain, dismiss, make } from "./elements.js";
 
 const AT_ONCE = 4;
 const SHOWN_AFTER_MS = 400; // what is done sooner shows nothing that would flash
@@ -107,31 +107,36 @@ export class Work {
 }
 
 /**
- * Ask for one line of text; null where it is not given.
+ * Ask for one line of text, and do something with it. Where that is refused, the dialog says why and stays.
  * @param {string} title
  * @param {HTMLElement[]} body
  * @param {{ label: string, value: string, go: string, offer?: (input: HTMLInputElement) => HTMLElement }} how `offer`
  *   makes what stands below the input and fills it
+ * @param {(text: string, close: () => void) => Promise<string>} attempt closes the dialog, or answers why it does not
  */
-export async function askText(title, body, { label, value, go, offer }) {
+export function askText(title, body, { label, value, go, offer }, attempt) {
   const input = make("input", { class: "field", id: "answer", value, autocomplete: "off", spellcheck: false, dir: "auto" });
+  const notice = make("p", { class: "notice", role: "alert" });
+  const submit = async () => {
+    if (input.readOnly) return;
+    input.readOnly = true;
+    notice.textContent = "";
+    const text = input.value === value ? value : input.value.normalize("NFC").trim();
+    notice.textContent = await attempt(text, () => input.closest("dialog")?.close());
+    input.readOnly = false;
+    if (input.isConnected) input.focus();
+    else if (notice.textContent) complain(notice.textContent);
+  };
   input.addEventListener("keydown", (event) => {
     if (event.key !== "Enter" || event.isComposing) return;
     event.preventDefault();
-    input.closest("dialog")?.close("go");
+    submit();
   });
-  const asked = ask(
+  ask(
     title,
-    [
-      ...body,
-      make("label", { htmlFor: "answer" }, label),
-      input,
-      ...(offer ? [offer(input)] : []),
-    ],
-    [{ text: "Cancel", value: "" }, { text: go, value: "go", kind: "primary" }],
+    [...body, make("label", { htmlFor: "answer" }, label), input, notice, ...(offer ? [offer(input)] : [])],
+    [{ text: "Cancel", value: "" }, { text: go, value: "", kind: "primary", onclick: submit }],
   );
   input.focus();
   input.select();
-  if (await asked !== "go") return null;
-  return input.value === value ? value : input.value.normalize("NFC").trim();
 }
