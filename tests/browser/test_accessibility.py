@@ -70,9 +70,7 @@ def test_a_keyboard_alone_signs_in_looks_chooses_and_deletes(
     press("End")
     visitor.expect_picture("9.jpg")
     press("?")
-    expect(
-        visitor.page.get_by_role("heading", name="Keyboard shortcuts", exact=True)
-    ).to_be_visible()
+    expect(visitor.page.get_by_role("heading", name="Help", exact=True)).to_be_visible()
     press("Escape")
     expect(visitor.viewer).to_be_visible()
     press("Escape")

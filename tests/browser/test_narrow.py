@@ -9,6 +9,7 @@ from playwright.sync_api import Browser, expect
 from browser.scenery import scenery
 from browser.visiting import Visit, fragment, save, visit
 from running import Server
+from videos import Mp4, frames
 
 pytestmark = pytest.mark.slow
 
@@ -69,6 +70,8 @@ def test_every_scene_fits_its_window_with_names_of_any_length(
         expect(visitor.page.locator(".cell.loaded")).to_have_count(3)
         expect_fits(visitor, width)
         visitor.expect_accessible()
+        expect_help_fits(visitor, width)
+
         visitor.cell(name).tap()
         visitor.expect_picture(name)
         for button in ("Back to all images", "Copy link", "Download", "Delete", "Details"):
@@ -110,6 +113,39 @@ def test_every_scene_fits_its_window_with_names_of_any_length(
         visitor.viewer.get_by_role("button", name="Edit").tap()
         expect(visitor.page.get_by_role("heading", name="Edit", exact=True)).to_be_visible()
         expect_fits(visitor, width)
+
+
+def test_badges_do_not_lie_below_the_circle_that_selects_a_tile(
+    browser: Browser, server: Server, client: httpx.Client, folder: str
+) -> None:
+    save(client, f"{folder}a.mp4", Mp4(frames()).file(moov_first=True))
+    save(client, f"{folder}b.jpg", scenery(7, edge=240))
+    key = {"storage_key": f"compute/{folder}a.mp4", "relocate": False}
+    client.post(f"{LIBRARY}/ingest", json=key).raise_for_status()
+    with visit(browser, server, viewport={"width": 390, "height": 800}) as visitor:
+        visitor.sign_in(server.token(), fragment(folder))
+        expect(visitor.cell("a.mp4").locator(".badge")).to_have_count(2)
+        choose_by_keys(visitor, "b.jpg")
+        for density in ("small", "medium, with names", "large", "medium"):
+            visitor.page.get_by_role("button", name="Thumbnail size").click()
+            expect(visitor.page.locator("#live")).to_have_text(f"Thumbnail size: {density}")
+            mark = visitor.cell("a.mp4").locator(".mark").bounding_box()
+            visitor.picture(f"badges-{density}")
+            for badge in visitor.cell("a.mp4").locator(".badge").all():
+                box = badge.bounding_box()
+                expect(badge).to_be_in_viewport(ratio=1)
+                assert (
+                    box["x"] >= mark["x"] + mark["width"] or box["y"] >= mark["y"] + mark["height"]
+                )
+
+
+def expect_help_fits(visitor: Visit, width: int) -> None:
+    visitor.page.get_by_role("button", name="Help").tap()
+    expect(visitor.page.get_by_text("ai_mark:none")).to_be_in_viewport()
+    expect_fits(visitor, width)
+    visitor.expect_accessible()
+    visitor.picture(f"narrow-help-{width}")
+    visitor.page.get_by_role("button", name="Close", exact=True).tap()
 
 
 def choose_by_keys(visitor: Visit, name: str) -> None:

@@ -179,6 +179,22 @@ def test_the_library_is_searched_by_the_same_words(
         expect(visitor.cells).to_have_count(len(PROMPTS))
 
 
+def test_a_search_that_finds_nothing_in_a_folder_goes_on_in_all_folders(
+    browser: Browser, server: Server, folder: str
+) -> None:
+    with visit(browser, server) as visitor:
+        visitor.sign_in(server.token(), f"{fragment(f'{folder}/a/')}?search=lake")
+        expect(visitor.page.get_by_role("heading", name="Nothing found")).to_be_visible()
+        visitor.picture("nothing-found")
+        visitor.page.get_by_role("link", name="Search all folders").click()
+        expect(visitor.cell(f"{folder}/b/lake.png")).to_be_visible()
+        expect(visitor.page.locator("#search")).to_have_value("lake")
+
+        visitor.page.locator("#search").fill("no such words")
+        expect(visitor.page.get_by_role("heading", name="Nothing found")).to_be_visible()
+        expect(visitor.page.get_by_role("link", name="Search all folders")).to_have_count(0)
+
+
 def test_a_search_that_has_found_nothing_shows_what_comes(
     browser: Browser, server: Server, folder: str
 ) -> None:

@@ -7,7 +7,6 @@ import { folderFragment, fragment, libraryFragment } from "./router.js";
 
 const RETRIED_AFTER_S = 5;
 const EMPTY = "Nothing here yet";
-const FILTERS = "Filters: name:, tag:, prompt:, model:, lora:, seed:, after:, before: and size:.";
 
 export class States {
   /** @param {App} app */
@@ -58,7 +57,16 @@ export class States {
     if (this.failure) return this.ofFailure(this.failure);
     if (!collection.complete) return []; // on its way; nothing that would flash
     if (!(collection instanceof Folder) && collection.search?.trim()) {
-      return state("find", "Nothing found", ["Words match by their beginnings, in any case.", FILTERS], everything(collection));
+      const home = this.app.session.folder;
+      const isBelow = !(collection instanceof Library) && collection.folder !== home;
+      return state(
+        "find",
+        "Nothing found",
+        ["Words match by their beginnings, in any case."],
+        isBelow ? link("Search all folders", folderFragment(home, collection.search)) : null,
+        everything(collection),
+        button("Filters", "help", () => by("help").showModal()),
+      );
     }
     if (collection instanceof Library) {
       const text = "Select images and add them to the library: they get an address that never changes.";
