@@ -89,8 +89,8 @@ class Fuzzer:
         self._reached: set[tuple[CodeType, int]] = set()
         self._most_looks: dict[tuple[str, str | None], int] = {}
         self.pool = seeds()
-        self._graphs: list[tuple[str, Any]] = [
-            *(("prompt", made("a fox", "blurry", 7)) for made in GRAPHS.values()),
+        self._graphs = [
+            ("prompt", json.dumps(made("a fox", "blurry", 7))) for made in GRAPHS.values()
         ]
         self._may_repeat = True
         self.violations: list[tuple[str, bytes]] = []
@@ -103,7 +103,10 @@ class Fuzzer:
             if wrong:
                 self.violations.append((wrong, data))
             elif is_new and graph is not None:
-                self._keep(self._graphs, graph)
+                name, value = graph
+                self._keep(
+                    self._graphs, (name, json.dumps(value))
+                )  # objects take ten times as much
             elif is_new:
                 self._keep(self.pool, data)
             yield len(self.pool) + len(self._graphs)
@@ -187,7 +190,8 @@ class Fuzzer:
         data[place:place] = other[start : start + self._chance.choice((8, 100, 5000))]
 
     def _graph(self) -> tuple[str, Any]:
-        name, graph = self._chance.choice(self._graphs)
+        name, text = self._chance.choice(self._graphs)
+        graph = json.loads(text)
         for _ in range(self._chance.choice((1, 2, 4))):
             self._may_repeat = True
             other = self._other(graph)
