@@ -23,8 +23,7 @@ install: $(STAMP)/server
 serve: install  ## install and start the server (http://127.0.0.1:8000; another port: STILLROOM_PORT=9000)
 	@exec $(BIN)/stillroom serve --sign-in-link
 
-# CONTRIBUTING.md, "Tests", describes the loops. Four processes on two cores, since tests wait for
-# services; six for `make test`, of which many wait for time-outs.
+# CONTRIBUTING.md describes the loops. Tests wait for services and time-outs: four processes, or six, for two cores.
 TESTS := $(BIN)/pytest -n 4 --dist loadscope
 OF_TEST := -m "not whole and not root and not release"
 
@@ -45,11 +44,14 @@ test:  ## install and run the tests; 10 minutes on two cores
 
 test-all: lint test test-whole test-root test-pythons  ## these tests, and those of deployments, browsers and crashes; needs root, 45 minutes
 
-# Its long tests stand together in their files, and share nothing: each process takes the next one.
+# Tests in these folders are long and share nothing. The others share servers within their files.
+LONG := $(addprefix tests/,browser clients cluster crash deploy proxy)
+OF_WHOLE := -m "whole and not root and not release"
 test-whole:  #- of these, what needs no root
 	@$(MAKE) --no-print-directory -j4 \
 		clients nginx caddy chromium prometheus postgresql rsync rclone sqlite3 exiftool systemd-analyze wrk
-	$(BIN)/pytest -n 4 --dist worksteal -m "whole and not root and not release"
+	$(BIN)/pytest -n 4 --dist worksteal $(OF_WHOLE) $(LONG)
+	$(BIN)/pytest -n 4 --dist loadscope $(OF_WHOLE) $(LONG:%=--ignore=%)
 
 clients: $(STAMP)/clients $(STAMP)/recipes.installed  #- install what tests/clients needs: generators of clients, Gradio, Next.js
 
@@ -59,8 +61,7 @@ test-root: $(STAMP)/dev mkfs.xfs systemd-analyze  #- of these, what mounts files
 
 NEEDS_ROOT = @[ "$$(id -u)" = 0 ] || { echo "make $@ $(1): run it as root"; exit 1; }
 
-# On the oldest versions that pyproject.toml allows; Python 3.11 or 3.12, older wheels know no newer one.
-# And on the newest, as an installation without the locks gets them: looked up anew in each run.
+# On the oldest allowed versions (Python 3.11 or 3.12: older wheels know no newer one), and on the newest ones of today.
 OF_EMBED := $(patsubst %,tests/embed/test_%.py,authorize operations router settings)
 OF_DEPENDENCIES := -q $(OF_TEST) tests/unit tests/generation tests/api $(OF_EMBED) \
 	--ignore tests/unit/test_architecture.py \
@@ -77,8 +78,7 @@ test-newest: $(STAMP)/newest.installed exiftool  #- tests on the newest versions
 	$(STAMP)/newest/bin/pip list --disable-pip-version-check --format=freeze > $(STAMP)/newest.txt
 	$(STAMP)/newest/bin/pytest $(OF_DEPENDENCIES)
 
-# On other Pythons than that of .venv, with the same locks: all of tests/unit, and of the acceptance
-# suite what another asyncio, multiprocessing or os may change. It says which Pythons are missing.
+# On other Pythons than that of .venv, with the same locks: what another asyncio, multiprocessing or os may change.
 PYTHONS ?= 3.11 3.12 3.13 3.14
 OF_PYTHON := -q -k "not asgi-path" $(OF_TEST) tests/unit tests/generation tests/api $(OF_EMBED) \
 	$(patsubst %,tests/acceptance/test_%.py,answers bounds copy_and_delete derived edge fast_path \
