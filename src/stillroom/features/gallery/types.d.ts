@@ -1,6 +1,8 @@
 // Types that several of the gallery's scripts name in their comments. Only the type check reads this file.
 
 type Api = import("./static/api.js").Api;
+type Claims = import("./static/api.js").Claims;
+type Refused = import("./static/api.js").Refused;
 type Facts = import("./static/api.js").Facts;
 type Shape = import("./static/api.js").Shape;
 type Folder = import("./static/listing.js").Folder;
@@ -8,13 +10,35 @@ type Found = import("./static/finding.js").Found;
 type Library = import("./static/listing.js").Library;
 type Collection = Folder | Found | Library;
 type Described = import("./static/listing.js").Described;
-type Resource = import("./static/listing.js").Resource;
+type Resource = {
+  id: string;
+  extension: string;
+  alt_text: string | null;
+  caption: string | null;
+  width: number;
+  height: number;
+  file_size: number;
+  content_type: string;
+  color_profile: string | null;
+  created_at: string;
+  protected: boolean;
+  tags: string[];
+  storage_key: string;
+  content_hash: string;
+  url: string;
+  source_key: string | null;
+  duration?: number | null;
+};
+type Grid = import("./static/grid.js").Grid;
+type Looks = import("./static/folders.js").Looks;
+type Metadata = import("./static/generation.js").Metadata;
 type Place = import("./static/router.js").Place;
 type Run = import("./static/runs.js").Run;
 type Row = import("./static/shelves.js").Row;
 type FolderShelf = import("./static/shelves.js").FolderShelf;
 type LibraryShelf = import("./static/shelves.js").LibraryShelf;
 type Shelf = FolderShelf | LibraryShelf;
+type Cut = import("./static/thumbnails.js").Cut;
 type Failed = import("./static/thumbnails.js").Failed;
 type Tree = import("./static/trees.js").Tree;
 type Work = import("./static/work.js").Work;

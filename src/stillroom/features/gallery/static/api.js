@@ -166,7 +166,7 @@ export class Api {
   /**
    * The same, and how the image was made; null where there is none.
    * @param {string} path
-   * @returns {Promise<import("./generation.js").Metadata | null>}
+   * @returns {Promise<Metadata | null>}
    */
   async metadata(path) {
     try {
@@ -180,7 +180,7 @@ export class Api {
   /**
    * How a resource was made, as it says itself.
    * @param {string} id
-   * @returns {Promise<import("./generation.js").Metadata>}
+   * @returns {Promise<Metadata>}
    */
   async resource(id) { return metadataOf(await (await this.ask(new URL(`media-resources/${id}`, API))).text()); }
 

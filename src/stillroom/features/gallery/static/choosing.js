@@ -1,7 +1,5 @@
 // Which cells of the grid are chosen.
 
-/** @typedef {import("./grid.js").Grid} Grid */
-
 export class Choosing {
   /** @param {Grid} grid */
   constructor(grid) {

@@ -5,7 +5,7 @@ const STILL = 10; // pixels
 
 export class Gestures {
   /**
-   * @param {import("./grid.js").Grid} grid
+   * @param {Grid} grid
    * @param {import("./grid.js").Hooks} hooks
    */
   constructor(grid, hooks) {

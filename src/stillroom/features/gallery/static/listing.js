@@ -8,13 +8,7 @@ const THEN = 2000;
 const LARGEST = 10000;
 const LIBRARY_PAGE = 200;
 
-/**
- * @typedef {{ id: string, extension: string, alt_text: string | null, caption: string | null, width: number,
- *   height: number, file_size: number, content_type: string, color_profile: string | null, created_at: string,
- *   protected: boolean, tags: string[], storage_key: string, content_hash: string, url: string,
- *   source_key: string | null, duration?: number | null }} Resource
- * @typedef {{ key: string, name: string, isFolder: boolean, resource?: any }} Described
- */
+/** @typedef {{ key: string, name: string, isFolder: boolean, resource?: any }} Described */
 
 /**
  * The server's order: that of UTF-8 bytes, which is that of code points, unlike JavaScript's.

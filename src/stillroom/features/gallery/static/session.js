@@ -22,7 +22,7 @@ export class Session {
     this.hooks = hooks;
     /** @type {Api | null} */
     this.api = null;
-    /** @type {import("./api.js").Claims} */
+    /** @type {Claims} */
     this.claims = {};
     this.code = ""; // of the link that was opened
     by("sign-in-form").addEventListener("submit", (/** @type {SubmitEvent} */ event) => {
@@ -161,5 +161,5 @@ export class Session {
   }
 }
 
-/** @param {import("./api.js").Claims} claims */
+/** @param {Claims} claims */
 const momentOf = ({ exp }) => new Date(exp * 1000).toLocaleString();

@@ -68,7 +68,7 @@ export class FolderShelf extends Shelf {
    * @param {Described} described
    * @param {Shape} shape
    * @param {Failed} failed
-   * @param {import("./thumbnails.js").Cut} [cut]
+   * @param {Cut} [cut]
    */
   show(image, { key, isFolder }, shape, failed, cut) {
     if (!isFolder) this.pictures.show(image, key, shape, failed, cut);
@@ -181,7 +181,7 @@ export class LibraryShelf extends Shelf {
    */
   show(image, { resource }, shape, failed) { this.pictures.show(image, resource, failed); }
 
-  /** @returns {Promise<import("./folders.js").Looks | null>} */
+  /** @returns {Promise<Looks | null>} */
   folder() { return Promise.resolve(null); } // the library has none
 
   /** @returns {Promise<boolean>} */

@@ -12,7 +12,7 @@ export class States {
   /** @param {App} app */
   constructor(app) {
     this.app = app;
-    /** @type {import("./api.js").Refused | null} */
+    /** @type {Refused | null} */
     this.failure = null;
     /** @type {number | undefined} */
     this.retrying = undefined;
@@ -82,7 +82,7 @@ export class States {
     );
   }
 
-  /** @param {import("./api.js").Refused} error */
+  /** @param {Refused} error */
   ofFailure(error) {
     const again = this.again("primary");
     const said = `The server says: ${error.message}`;
@@ -119,7 +119,7 @@ export class States {
 
   /**
    * A page could not be loaded.
-   * @param {import("./api.js").Refused} error
+   * @param {Refused} error
    */
   fail(error) {
     if (error.status === 401 || !this.app.shelf) return;

@@ -125,7 +125,7 @@ export class Thumbnails {
    * Why the server makes none. An <img> hears of no reason.
    * @param {string} path
    * @param {Shape} shape
-   * @returns {Promise<import("./api.js").Refused | null>}
+   * @returns {Promise<Refused | null>}
    */
   async refusal(path, shape) {
     try {
