@@ -111,6 +111,33 @@ def test_a_poster_is_deleted_with_its_video_unless_it_has_texts_of_its_own(
         until(lambda: client.get(LIBRARY, params=of_poster).json() == [])
 
 
+def test_the_poster_of_a_video_that_stays_in_its_folder_is_not_deleted(
+    visitor: Visit, server: Server, client: httpx.Client, folder: str
+) -> None:
+    save(client, f"{folder}taken.mp4", video(folder))
+    save(client, f"{folder}taken.mp4.poster.webp", poster(folder))
+    source = f"compute/{folder}taken.mp4"
+    for item in (
+        {"storage_key": source, "relocate": False},
+        {"storage_key": f"{source}.poster.webp"},
+    ):
+        client.post(f"{LIBRARY}/ingest", json=item).raise_for_status()
+    (made,) = client.get(LIBRARY, params={"source_key": source}).json()
+    tags = {"tags": [folder.strip("/")]}
+    client.post(f"{LIBRARY}/{made['id']}/tags", json=tags).raise_for_status()
+    found = {"q": f"tag:{folder.strip('/')}"}
+    until(lambda: len(client.get(LIBRARY, params=found).json()) == 1)
+    visitor.sign_in(server.token(), f"#library?search=tag:{folder.strip('/')}")
+    visitor.cell("taken.mp4").click(modifiers=["Control"])
+    visitor.page.keyboard.press("Delete")
+    confirm(visitor, "Delete 1 image from the library?")
+    expect(visitor.cell("taken.mp4")).to_have_count(0)
+
+    (left,) = client.get(LIBRARY, params={"source_key": f"{source}.poster.webp"}).json()
+    assert left["storage_key"].startswith("media/")
+    assert client.get(f"{IMAGES}/{folder}taken.mp4").status_code == 200
+
+
 def test_a_search_shows_a_video_in_place_of_its_poster(
     visitor: Visit, server: Server, client: httpx.Client, folder: str
 ) -> None:

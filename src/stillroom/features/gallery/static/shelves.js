@@ -282,7 +282,9 @@ export class LibraryShelf extends Shelf {
    */
   async removeAll(keys, work) {
     const gone = await removeResources(this.api, keys, work);
-    const videos = this.collection.items.filter(({ id, content_type: type }) => gone.includes(id) && type.startsWith("video/"));
+    // One that was not moved here stays where it is, with its poster.
+    const videos = this.collection.items.filter(({ id, content_type: type, storage_key: key }) =>
+      gone.includes(id) && type.startsWith("video/") && key.startsWith("media/"));
     await Promise.all(videos.map(({ source_key: source }) => this.collection.removePoster(source ?? "").catch(() => {})));
     return gone;
   }
