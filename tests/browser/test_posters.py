@@ -1,8 +1,10 @@
 """The poster of a video is a part of it: in the library, in searches, and when it is deleted."""
 
+from urllib.parse import parse_qs, urlsplit
+
 import httpx
 import pytest
-from playwright.sync_api import Response, expect
+from playwright.sync_api import Response, Route, expect
 
 from browser.scenery import scenery
 from browser.visiting import Visit, confirm, fragment, save, stored, wait_for_index
@@ -157,3 +159,31 @@ def test_a_search_shows_a_video_in_place_of_its_poster(
     save(client, f"{folder}c.mp4.poster.webp", scenery(13, edge=240, form="WEBP"))
     wait_for_index(server, folder.strip("/"), 5)
     expect(visitor.page.locator("#fresh")).to_have_text("1 new")
+
+
+def test_a_page_of_a_search_that_has_only_posters_is_followed_by_the_next(
+    visitor: Visit, server: Server, client: httpx.Client, folder: str
+) -> None:
+    names = ("a.mp4", "b.jpg", "a.mp4.poster.webp", "c.jpg")
+    for number, name in enumerate(names):
+        data = video(folder) if name == "a.mp4" else scenery(number, edge=240)
+        save(client, f"{folder}{name}", data)
+    wait_for_index(server, folder.strip("/"), len(names))
+    pages = {
+        "first": (names[:2], "second"),
+        "second": (names[2:3], "last"),
+        "last": (names[3:], None),
+    }
+
+    def page_by_page(route: Route) -> None:
+        url = route.request.url.partition("&cursor=")[0]
+        found = {item["path"]: item for item in route.fetch(url=url).json()["items"]}
+        cursor = parse_qs(urlsplit(route.request.url).query).get("cursor", ["first"])[0]
+        page, following = pages[cursor]
+        items = [found[f"{folder}{name}"] for name in page]
+        route.fulfill(json={"items": items, "next": following})
+
+    visitor.page.route("**/storage/search?*", page_by_page)
+    visitor.sign_in(server.token(), f"{fragment(folder)}?search=")
+    visitor.expect_names("a.mp4", "b.jpg", "c.jpg")
+    expect(visitor.page.locator("#told")).to_have_text("3 entries")

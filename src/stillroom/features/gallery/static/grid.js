@@ -52,8 +52,7 @@ export class Grid {
     this.choosing = new Choosing(this);
     this.gestures = new Gestures(this, hooks);
     this.density = localStorage.getItem("stillroom.density") ?? "usual";
-    const redraw = () => this.schedule();
-    addEventListener("scroll", redraw, { passive: true });
+    addEventListener("scroll", () => this.schedule(), { passive: true });
     new ResizeObserver(() => this.measure()).observe(host);
     host.addEventListener("focusin", (event) => {
       const at = this.indexOf(event.target);
@@ -188,8 +187,11 @@ export class Grid {
     if (!collection || collection.complete || this.broken === collection) return;
     try {
       const before = collection.length;
-      await collection.more();
-      if (collection !== this.collection || collection.length === before) return;
+      const last = collection.items[before - 1];
+      do await collection.more(); // all of a page may be gone, or posters of what is known
+      while (collection === this.collection && collection.length === before && !collection.complete);
+      if (collection !== this.collection) return;
+      if (collection.items[before - 1] !== last) this.refresh(); // a poster before it belongs to a later video
       this.stretch();
       this.schedule();
       this.hooks.grown();
@@ -247,9 +249,7 @@ export class Grid {
     // The first screen waits for nothing.
     const wait = this.cells.size && [...this.cells.values()].some((cell) => cell.asked) ? SETTLED_MS : 0;
     const load = () => {
-      for (const cell of this.cells.values()) {
-        if (!cell.asked && this.shape) cell.load(this.hooks.shelf(), this.shape);
-      }
+      for (const cell of this.cells.values()) if (!cell.asked && this.shape) cell.load(this.hooks.shelf(), this.shape);
     };
     if (wait) this.settling = setTimeout(load, wait);
     else load();
