@@ -246,8 +246,9 @@ export class Library extends Pages {
    * @param {string} key that it came from
    */
   poster(key) {
-    const poster = this.posters.get(key) ?? this.from(key).catch(() => undefined);
+    const poster = this.posters.get(key) ?? this.from(key);
     this.posters.set(key, poster);
+    poster.catch(() => this.posters.delete(key)); // to be asked again
     return poster;
   }
 
