@@ -48,7 +48,7 @@ export class Found extends Pages {
       if (!await this.isThere(path)) return null;
       const video = videoOf(path);
       if (known.has(video)) return video;
-      if (!this.alone.has(path) && await this.api.facts(video)) return video;
+      if (!this.alone.has(path) && await this.isListed(video)) return video;
       this.alone.add(path);
       return path;
     }));

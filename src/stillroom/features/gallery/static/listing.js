@@ -7,6 +7,7 @@ const FIRST = 200;
 const THEN = 2000;
 const LARGEST = 10000;
 const LIBRARY_PAGE = 200;
+const INDEXED_MS = 120_000; // a search finds no longer by then what was deleted
 
 /** @typedef {{ key: string, name: string, isFolder: boolean, resource?: any }} Described */
 
@@ -35,6 +36,7 @@ export class Pages {
    */
   constructor(api, first) {
     this.api = api;
+    this.batch = new Batch(api);
     /** @type {URL | null} */
     this.next = first;
     /** @type {Item[]} */
@@ -83,6 +85,7 @@ export class Pages {
   remove(keys) {
     const gone = new Set(keys);
     for (const key of gone) this.removed.add(key);
+    setTimeout(() => { for (const key of gone) this.removed.delete(key); }, INDEXED_MS);
     this.items = this.items.filter((_, at) => !gone.has(this.describe(at).key));
   }
 
@@ -91,7 +94,16 @@ export class Pages {
    * @param {string} path
    */
   async isThere(path) {
-    return ![...this.removed].some((key) => path.startsWith(key)) || await this.api.facts(path) !== null;
+    const named = [path, videoOf(path)];
+    for (const key of this.removed) {
+      if (named.includes(key) || (key.endsWith("/") && path.startsWith(key))) return this.isListed(path);
+    }
+    return true;
+  }
+
+  /** @param {string} path */
+  async isListed(path) {
+    return (await this.batch.get("storage/images", { prefix: path, limit: 1 }))[0] === path;
   }
 
   cancel() { this.stop.abort(); }
@@ -212,7 +224,6 @@ export class Library extends Pages {
   constructor(api, search) {
     super(api, api.library({ q: search ?? "", limit: LIBRARY_PAGE }));
     this.search = search;
-    this.batch = new Batch(api);
     /** @type {Map<string, Promise<Resource | undefined>>} */
     this.posters = new Map(); // by the keys that they came from
   }

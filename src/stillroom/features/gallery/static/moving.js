@@ -94,8 +94,8 @@ export class Moving {
       if (await this.copyAll(api, steps, work, words)) await this.removeAll(api, steps, work, words);
     } catch (/** @type {any} */ error) { return sentence(error.message); } finally { work.close(); }
     close();
-    const targets = trees.map(({ key }) => targetOf(key) + (isFolder(key) ? "/" : ""));
-    await this.follow(steps, [...targets, ...trees.map(({ key }) => key)]);
+    const [{ key }] = trees;
+    await this.follow(steps, trees.map((tree) => tree.key), targetOf(key) + (isFolder(key) ? "/" : ""));
     return "";
   }
 
@@ -189,9 +189,10 @@ export class Moving {
   /**
    * The page as it is now.
    * @param {Step[]} steps
-   * @param {string[]} keys of what was moved, before and after; the first is shown then, if it is here
+   * @param {string[]} keys of what was moved
+   * @param {string} moved what is shown then, if it is here
    */
-  async follow(steps, keys) {
+  async follow(steps, keys, moved) {
     const { app } = this;
     if (!app.shelf) return;
     for (const { source, target } of steps) for (const path of [source, target]) app.pictures?.forget(path);
@@ -199,9 +200,9 @@ export class Moving {
     app.grid.choosing.chooseNone();
     app.newcomers.reload();
     const { collection } = app.shown;
-    for (const key of keys) collection.removed.add(key); // the search index learns of it later
+    collection.remove(keys); // the search index learns of it later
     await collection.more().catch(() => {}); // the grid says why
-    if (app.shelf?.collection === collection) app.focusOn(Math.max(0, collection.indexOf(keys[0])));
+    if (app.shelf?.collection === collection) app.focusOn(Math.max(0, collection.indexOf(moved)));
   }
 }
 
