@@ -69,7 +69,6 @@ def test_the_database_has_the_tables_that_the_page_names(tmp_path: Path) -> None
         for name in sa.inspect(engine).get_table_names()
         if not name.startswith("search_words_")  # tables of FTS5
     }
-    engine.dispose()
     assert tables == names_in("Tables") | {"alembic_version"}
     assert f"their revision, `{HEAD}` in this version" in PAGE
 

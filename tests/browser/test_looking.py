@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Browser, Response, expect
 
 from browser.scenery import scenery
-from browser.visiting import Visit, fragment, save, visit
+from browser.visiting import Visit, fragment, save, visit, wait_for_index
 from pictures import picture
 from running import IMAGES, Server
 
@@ -127,6 +127,24 @@ def test_what_no_browser_can_show_has_its_type_and_can_be_downloaded(
     with visitor.page.expect_download() as download:
         visitor.page.get_by_role("button", name="Download").click()
     assert download.value.path().read_bytes() == b"words"
+
+
+def test_a_file_without_a_picture_is_asked_for_once_while_its_folder_is_open(
+    visitor: Visit, server: Server, client: httpx.Client, folder: str
+) -> None:
+    save(client, f"{folder}notes.txt", b"words")
+    wait_for_index(server, folder.strip("/"), 1)
+    asked: list[str] = []
+    visitor.page.on("request", lambda request: asked.append(request.url))
+    visitor.sign_in(server.token(), fragment(folder))
+    kind = visitor.cell("notes.txt").locator(".kind")
+    expect(kind).to_have_text("txt")
+
+    for name in ("a.jpg", "b.jpg"):
+        save(client, f"{folder}{name}", scenery(3, edge=240))
+        expect(visitor.cell(name)).to_be_visible()  # all are drawn anew
+        expect(kind).to_have_text("txt")
+    assert len([url for url in asked if "storage/entries" in url and "notes.txt" in url]) == 1
 
 
 @pytest.mark.parametrize("extra", [0, 4_000_000])

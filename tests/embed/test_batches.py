@@ -124,27 +124,6 @@ async def test_a_read_has_the_fields_of_the_batch_that_fit_it(tmp_path: Path) ->
     assert not fields.keys() & {*unfit, "content-length", "content-type"}
 
 
-@pytest.mark.parametrize("way", ["included", "a mounted router", "a mounted app"])
-async def test_a_batch_reads_wherever_the_router_is(tmp_path: Path, way: str) -> None:
-    stillroom = Stillroom(
-        tmp_path, gallery=True, min_free_bytes=0, authorize=lambda _: Grant.everything()
-    )
-    app, inner = FastAPI(lifespan=stillroom.lifespan), FastAPI()
-    if way == "included":
-        app.include_router(stillroom.router, prefix="/api/v1")
-    elif way == "a mounted router":
-        app.mount("/api/v1", stillroom.router)
-    else:
-        inner.include_router(stillroom.router, prefix="/v1")
-        app.mount("/api", inner)
-    put(tmp_path, "a.png")
-
-    async with client_of(app) as client:
-        (listed,) = await results(client, LISTING)
-
-    assert (listed["status"], listed["body"]) == (200, ["a.png"])
-
-
 async def test_all_responses_of_a_batch_have_one_limit(tmp_path: Path) -> None:
     app, heard = app_at(tmp_path), Heard()
     app.add_middleware(Listening, heard=heard)

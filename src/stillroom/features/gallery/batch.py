@@ -22,7 +22,7 @@ _PATHS: Final = ("storage/images", "storage/runs", "storage/search", "media-reso
 _CONCURRENT_READS: Final = 8
 _MAX_BYTES: Final = 4 * 1024 * 1024  # of all responses together
 _NOT_COPIED: Final = re.compile(rb"content-.*|transfer-encoding|accept-encoding|expect|range|if-.*")
-_COPIED: Final = ("type", "asgi", "http_version", "scheme", "server", "client")
+_COPIED: Final = ("type", "asgi", "http_version", "scheme", "server", "client", "root_path")
 
 log = logging.getLogger("stillroom.api")
 
@@ -74,14 +74,8 @@ class _Reads:
     def _scope(self, target: str) -> dict[str, object]:
         path, _, query = target.partition("?")
         outer = self._request.scope
-        # `request.app` is an app around a mounted router, and `root_path` is the router's then.
-        is_router_of_app = outer.get("router") is self._request.app.router
-        root = outer.get("root_path", "")
-        if is_router_of_app:
-            root = outer.get("app_root_path", root)
         return {name: outer[name] for name in _COPIED if name in outer} | {
             "method": "GET",
-            "root_path": root,
             "path": outer["path"].removesuffix("batch") + path,
             "raw_path": raw_target(self._request).removesuffix(b"batch") + path.encode(),
             "query_string": query.encode(),
@@ -93,7 +87,6 @@ class _Reads:
 def batch_router(authorize: Authorize) -> APIRouter:
     """Return the route `POST /batch`, which is not in the OpenAPI document."""
     router = APIRouter(include_in_schema=False, route_class=OperationRoute)
-    slots = asyncio.Semaphore(_CONCURRENT_READS)  # shared by all batches of the process
 
     async def read_batch(request: Request) -> Response:
         call = await Call.of(request, authorize)
@@ -101,13 +94,7 @@ def batch_router(authorize: Authorize) -> APIRouter:
         for target in targets:
             if target.partition("?")[0] not in _PATHS or not target.isascii():
                 raise InvalidParameter(f"can only read {', '.join(_PATHS)}", at=("body", "targets"))
-        reads = _Reads(request)
-
-        async def read(target: str) -> bytes:
-            async with slots:
-                return await reads.read(target)
-
-        results = await map_concurrently(read, targets, limit=_CONCURRENT_READS)
+        results = await map_concurrently(_Reads(request).read, targets, limit=_CONCURRENT_READS)
         headers = {**dict(JSON_HEADERS), "cache-control": "no-store"}
         return Response(b'{"results":[%b]}' % b",".join(results), headers=headers)
 

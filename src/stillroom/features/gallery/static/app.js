@@ -149,6 +149,7 @@ export class App {
       this.visited.delete(oldest);
     }
     this.states.failure = null;
+    this.pictures?.checked.clear();
     this.newcomers.reset();
     this.bar.show(wanted);
     showCrumbs(wanted);

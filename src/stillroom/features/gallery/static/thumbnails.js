@@ -49,6 +49,8 @@ export class Thumbnails {
     /** @type {Map<string, Facts | null>} */
     this.none = new Map(); // the versions that have no picture
     /** @type {Set<string>} */
+    this.checked = new Set(); // those that were still none since this place was opened
+    /** @type {Set<string>} */
     this.posterless = new Set();
     this.films = new Films();
     this.folders = new FolderLooks(api);
@@ -101,7 +103,10 @@ export class Thumbnails {
         await this.show(image, path, null, failed);
         return;
       }
-      if (facts && (!isPicture || isDamaged || refused?.status === UNSUPPORTED)) this.none.set(path, facts);
+      if (facts && (!isPicture || isDamaged || refused?.status === UNSUPPORTED)) {
+        this.none.set(path, facts);
+        this.checked.add(path);
+      }
       failed(null, facts);
     }).catch(failed);
   }
@@ -114,10 +119,13 @@ export class Thumbnails {
    */
   async isStillNone(image, path, failed) {
     const known = this.none.get(path);
-    const facts = await this.turns.take(() => this.api.facts(path)).catch(() => known);
+    if (!this.checked.has(path)) await this.turns.take(async () => {
+      if (image.dataset.key !== path) return; // scrolled past meanwhile
+      if ((await this.api.facts(path))?.etag === known?.etag) this.checked.add(path);
+      else this.forget(path);
+    }).catch(() => {});
     if (image.dataset.key !== path) return true;
-    if (facts?.etag === known?.etag) failed(null, known);
-    else this.forget(path);
+    if (this.none.has(path)) failed(null, known);
     return this.none.has(path);
   }
 
@@ -140,7 +148,7 @@ export class Thumbnails {
 
   /** @param {string} path */
   forget(path) {
-    for (const one of [this.whole, this.cut, this.none]) one.delete(path);
+    for (const one of [this.whole, this.cut, this.none, this.checked]) one.delete(path);
     for (const one of [path, videoOf(path)]) { // it may have another poster
       this.posterless.delete(one);
       this.api.forget(one);
