@@ -16,22 +16,18 @@ class ServesNow(Protocol):
         `known` is metadata that was read earlier. It is reused if the image is still the same
         version, which is faster than reading it again.
         """
-        ...
 
     def is_current(self, image: StoredImage) -> bool:
         """Return whether `image` is the stored version; False if unknown. Never raises."""
-        ...
 
     def read_now(self, image: StoredImage, start: int, into: memoryview) -> bool:
         """Fill `into` with bytes from offset `start`, if the image is still the same version.
 
         Never raises. Returns False for another version, or if reading would require waiting.
         """
-        ...
 
     def is_missing(self, key: StorageKey) -> bool:
         """Return True if the image certainly does not exist, False if it may exist."""
-        ...
 
 
 @runtime_checkable
@@ -40,7 +36,6 @@ class RedirectsNow(Protocol):
 
     def redirect_now(self, key: StorageKey) -> RemoteImage | None:
         """Return the image's URL. Return None if its existence must be checked first."""
-        ...
 
 
 @runtime_checkable
@@ -53,8 +48,6 @@ class PinsNames(Protocol):
 
     def known_name(self, image: StoredImage) -> str | None:
         """Return the name of the hard link to this version, or None if there is none yet."""
-        ...
 
     async def pinned_name(self, image: OpenedImage) -> str | None:
         """Create and return a pinned name. Return None if the server must send the bytes."""
-        ...

@@ -18,7 +18,6 @@ class CallObserver(Protocol):
         `call` is `fsync_file`, `fsync_folder`, or the name of the S3 operation. `outcome` is one
         word, such as `ok` or `error`.
         """
-        ...
 
 
 def unobserved(call: str, outcome: str, seconds: float, *, again: bool = False) -> None:
@@ -31,11 +30,9 @@ class SaveWatcher(Protocol):
 
     def passed(self, chunk: bytes) -> None:
         """Inspect the next chunk of the upload. The save may still be refused afterwards."""
-        ...
 
     def saved(self, image: StoredImage) -> None:
         """Record that the save is complete. Not called if it was refused or interrupted."""
-        ...
 
 
 class ChangeObserver(Protocol):
@@ -43,15 +40,12 @@ class ChangeObserver(Protocol):
 
     def saving(self, key: StorageKey) -> SaveWatcher | None:
         """Return a watcher for the save that begins now, or None to ignore it."""
-        ...
 
     def copied(self, image: StoredImage, source: StoredImage) -> None:
         """Record a completed copy."""
-        ...
 
     def removed(self, key: StorageKey, at_ns: int) -> None:
         """Record a deletion: images saved under this key before `at_ns` no longer exist."""
-        ...
 
 
 class _Unwatched:
@@ -113,7 +107,6 @@ class TurnsReadOnly(Protocol):
     @property
     def is_read_only(self) -> bool:
         """True if an fsync has failed in any process."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,11 +134,9 @@ class TriesFeatures(Protocol):
         The first call tests the bucket. Saves with an unsupported condition raise
         `ConditionUnsupported`.
         """
-        ...
 
     async def lacking_order(self) -> Sequence[Limitation]:
         """Test the order of listings, and return deviations from byte order."""
-        ...
 
 
 @runtime_checkable
@@ -157,7 +148,6 @@ class RemovesEmptyFolders(Protocol):
 
         Does nothing if the last search was less than `empty_for` ago.
         """
-        ...
 
 
 @runtime_checkable
@@ -169,4 +159,3 @@ class FindsChangedFolders(Protocol):
 
         The order is arbitrary. `since_ns` is in nanoseconds since the epoch.
         """
-        ...

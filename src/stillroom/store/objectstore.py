@@ -86,11 +86,9 @@ class Download(Protocol):
 
     def chunks(self) -> AsyncIterator[bytes]:
         """Yield the object's bytes."""
-        ...
 
     def close(self) -> None:
         """Release the connection. The rest of the body cannot be read afterwards."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,19 +162,15 @@ class ObjectStore(Protocol):
         With `any_refusal`, every refusal is returned as a result. If it is False, unsupported
         requests and refused writes without a condition raise `BackendUnavailable`.
         """
-        ...
 
     async def head(self, key: str, *, deadline: float | None = None) -> ObjectHead | None:
         """Return the metadata of an object, or None if it does not exist."""
-        ...
 
     async def get_range(self, key: str, etag: str, start: int, last: int) -> bytes | None:
         """Return the bytes `start` to `last`, or None if no object has this key and ETag."""
-        ...
 
     async def download(self, key: str) -> tuple[ObjectHead, Download] | None:
         """Open an object and read its metadata in one request. Return None if it does not exist."""
-        ...
 
     async def copy(
         self,
@@ -188,7 +182,6 @@ class ObjectStore(Protocol):
         deadline: float | None = None,
     ) -> ChangeResult:
         """Copy the object if it has this ETag. `properties` replace those of the source."""
-        ...
 
     async def delete(
         self,
@@ -203,7 +196,6 @@ class ObjectStore(Protocol):
 
         With `once`, a failed attempt is not retried. See `put` for `any_refusal`.
         """
-        ...
 
     async def list(
         self,
@@ -221,17 +213,14 @@ class ObjectStore(Protocol):
         `token` is the `next_token` of the previous page. With `delimited`, keys that are equal up
         to the first slash after the prefix become one entry, a folder.
         """
-        ...
 
     async def create_upload(self, key: str, properties: Properties) -> CreatedUpload:
         """Create a multipart upload for an object with these properties."""
-        ...
 
     async def upload_part(
         self, key: str, upload_id: str, number: int, body: memoryview, sha256: str
     ) -> str:
         """Send a part (numbers start at 1) and return its ETag for `complete_upload`."""
-        ...
 
     async def complete_upload(
         self,
@@ -244,28 +233,21 @@ class ObjectStore(Protocol):
         any_refusal: bool = False,
     ) -> ChangeResult:
         """Combine the parts into an object. Returns a refusal if the upload no longer exists."""
-        ...
 
     async def abort_upload(self, key: str, upload_id: str) -> None:
         """Delete the parts of an upload; do nothing if it was completed or aborted."""
-        ...
 
     async def has_parts(self, key: str, upload_id: str) -> bool:
         """Return whether an upload has any part. Also True if the upload no longer exists."""
-        ...
 
     async def list_uploads(self, prefix: str, after: tuple[str, str] | None = None) -> UploadsPage:
         """List one page of unfinished uploads; `after` is `next_markers` of the previous page."""
-        ...
 
     def presigned_url(self, key: str, *, valid_for_s: int) -> str:
         """Return a URL for reading an object without credentials. Sends no request."""
-        ...
 
     async def check(self, *, writing: bool, deadline: float | None = None) -> None:
         """Raise an error unless objects can be read and, if `writing` is set, also written."""
-        ...
 
     async def close(self) -> None:
         """Close all connections."""
-        ...

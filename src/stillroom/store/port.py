@@ -45,26 +45,21 @@ class ImageStorage(Protocol):
             PreconditionFailed, ConditionUnsupported, PathConflict, TooLarge, UnsupportedMedia,
             EmptyFile, DigestMismatch, StorageFull, BackendUnavailable: see `errors.py`.
         """
-        ...
 
     async def locate(self, key: StorageKey) -> Location:
         """Return the image as an open file or as a URL. Close a `LocalImage` after use."""
-        ...
 
     async def open(self, key: StorageKey) -> OpenedImage:
         """Open the image for reading in this process. Close it after use."""
-        ...
 
     async def stat(self, key: StorageKey) -> StoredImage:
         """Return the image's metadata."""
-        ...
 
     async def list(self, query: ListQuery) -> Page:
         """List one page. Memory use does not grow with the number of stored images.
 
         Raises `ListingUnsupported` if the bucket does not list keys in a stable order.
         """
-        ...
 
     async def entries(self, query: ListQuery) -> EntryPage:
         """List the same page as `list`, with the metadata of each image.
@@ -72,14 +67,9 @@ class ImageStorage(Protocol):
         The metadata of one image always belongs to a single version, but the page is no snapshot:
         images deleted while the page is read are left out. Memory use depends on the page size.
         """
-        ...
 
     async def delete(
-        self,
-        key: StorageKey,
-        condition: Condition = UNCONDITIONAL,
-        *,
-        save_id: str | None = None,
+        self, key: StorageKey, condition: Condition = UNCONDITIONAL, *, save_id: str | None = None
     ) -> None:
         """Delete the image, durably.
 
@@ -90,7 +80,6 @@ class ImageStorage(Protocol):
         Raises:
             ImageNotFound, PreconditionFailed, BackendUnavailable: see `errors.py`.
         """
-        ...
 
     async def copy(
         self, source: StorageKey, target: StorageKey, *, save_id: str | None = None
@@ -106,12 +95,9 @@ class ImageStorage(Protocol):
             PreconditionFailed: `source` has another save id; `target` is unchanged.
             PathConflict, StorageFull, BackendUnavailable: see `errors.py`.
         """
-        ...
 
     async def check(self) -> None:
         """Raise a `StillroomError` unless images can be saved and read right now."""
-        ...
 
     async def close(self) -> None:
         """Finish running jobs and release all resources."""
-        ...

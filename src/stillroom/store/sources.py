@@ -24,7 +24,6 @@ class ImageSource(Protocol):
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         """Yield the chunks. Any exception means that the upload was interrupted."""
-        ...
 
 
 @dataclass(slots=True)

@@ -51,11 +51,9 @@ class OpenedImage(Protocol):
 
         Raises `BackendUnavailable` if they cannot be read, or the version no longer exists.
         """
-        ...
 
     def close(self) -> None:
         """Release the file or connection; a second call does nothing."""
-        ...
 
 
 @runtime_checkable
@@ -64,7 +62,6 @@ class LocalImage(OpenedImage, Protocol):
 
     def fileno(self) -> int:
         """Return the file descriptor, for sending the file with sendfile(2)."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,7 +55,6 @@ class Exchange(Protocol):
 
     def disconnect(self) -> None:
         """Stop sending, since the client has disconnected or gets an error response instead."""
-        ...
 
 
 class RequestExchange:
@@ -104,8 +103,6 @@ class FastPath(Protocol):
 
     def answer(self, connection: ClientConnection, data: bytes) -> bool:
         """Respond to a request head with cached data. Return False if nothing was sent."""
-        ...
 
     def learn(self, connection: ClientConnection, data: bytes, request: Request) -> bool:
         """Cache a valid head and respond to it. Return False if nothing was sent."""
-        ...
