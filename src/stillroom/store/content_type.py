@@ -75,8 +75,7 @@ KNOWN: Final = tuple(sorted({*INLINE, *_BY_BRAND.values(), "image/svg+xml", "tex
 # Comments and declarations may precede the root element.
 _MARKUP = re.compile(rb"\A(?:\xef\xbb\xbf)?\s*<")
 _ROOT = re.compile(
-    rb"<(?:(?P<svg>(?:\w+:)?svg)|!doctype\s+html|html|head|body|script|iframe)[\s>/]",
-    re.IGNORECASE,
+    rb"<(?:(?P<svg>(?:\w+:)?svg)|!doctype\s+html|html|head|body|script|iframe)[\s>/]", re.IGNORECASE
 )
 
 

@@ -55,10 +55,7 @@ async def _readiness(checks: Mapping[str, HealthCheck]) -> Response:
     errors = dict(zip(checks, found, strict=True))
     storage = errors["storage"]
     status = "not ready" if storage else "degraded" if any(found) else "ready"
-    content = {
-        "status": status,
-        "parts": {name: _part(error) for name, error in errors.items()},
-    }
+    content = {"status": status, "parts": {name: _part(error) for name, error in errors.items()}}
     if storage is None:
         return json_answer(content)
     headers = {ERROR_FIELD: storage.code, "retry-after": str(RETRY_AFTER_S)}

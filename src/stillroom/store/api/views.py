@@ -12,11 +12,7 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 def view_of(
-    kind: type,
-    names: Sequence[str] = (),
-    *,
-    optional: Sequence[str] = (),
-    **types: object,
+    kind: type, names: Sequence[str] = (), *, optional: Sequence[str] = (), **types: object
 ) -> Callable[[type[Model]], type[Model]]:
     """Return a decorator that adds fields of the dataclass `kind` to a Pydantic model.
 

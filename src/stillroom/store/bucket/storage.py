@@ -272,11 +272,7 @@ class R2ImageStorage:
     # Removing ----------------------------------------------------------------------------
 
     async def delete(
-        self,
-        key: StorageKey,
-        condition: Condition = UNCONDITIONAL,
-        *,
-        save_id: str | None = None,
+        self, key: StorageKey, condition: Condition = UNCONDITIONAL, *, save_id: str | None = None
     ) -> None:
         """Check the object and the condition with a HEAD request, then delete the object.
 

@@ -16,13 +16,7 @@ from stillroom.store.capabilities import UNWATCHED, ChangeObserver
 from stillroom.store.disk.changed_folders import changed_folders
 from stillroom.store.disk.data_directory import DataDirectory, take, translate_os_errors
 from stillroom.store.disk.empty_folders import remove_empty_folders
-from stillroom.store.disk.image import (
-    DiskImage,
-    describe,
-    describe_file,
-    error_of_open,
-    save_id_of,
-)
+from stillroom.store.disk.image import DiskImage, describe, describe_file, error_of_open, save_id_of
 from stillroom.store.disk.listing import NO_CACHE, list_page
 from stillroom.store.disk.openat2 import release
 from stillroom.store.disk.publisher import Publisher
@@ -225,11 +219,7 @@ class DiskImageStorage:
     # Removing ----------------------------------------------------------------------------
 
     async def delete(
-        self,
-        key: StorageKey,
-        condition: Condition = UNCONDITIONAL,
-        *,
-        save_id: str | None = None,
+        self, key: StorageKey, condition: Condition = UNCONDITIONAL, *, save_id: str | None = None
     ) -> None:
         """Delete the file and flush its folder. Empty folders are kept for concurrent saves."""
         self._data_directory.refuse_writes_if_read_only()
