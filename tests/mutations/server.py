@@ -76,7 +76,7 @@ speed/http11/connection.py: acceptance/test_bounds.py -k outlives
 +        if unsent != self._unsent:
 
 time-outs: one connection's fault stops those of all others
-speed/http11/timeout_timer.py: unit/test_timeout_timer.py
+speed/http11/service.py: unit/test_timeout_timer.py
 -            except Exception:  # an error in one
 +            except ValueError:  # one
 

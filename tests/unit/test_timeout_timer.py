@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from stillroom.speed.http11 import timeout_timer
+from stillroom.speed.http11 import service
 from stillroom.store.telemetry import metrics
 
 
@@ -29,10 +29,10 @@ async def test_a_connection_that_fails_stops_the_time_outs_of_no_other(
             if self.times == 2:
                 self.checked.set()
 
-    monkeypatch.setattr(timeout_timer, "TICK_S", 0.001)
+    monkeypatch.setattr(service, "TICK_S", 0.001)
     sound = Sound()
     connections: list[Any] = [Broken(), sound]
-    timeout_timer.TimeoutTimer(asyncio.get_running_loop(), connections).start()
+    service.TimeoutTimer(asyncio.get_running_loop(), connections).start()
     await asyncio.wait_for(sound.checked.wait(), 60)
     connections.clear()
     assert "cannot check the timeouts of a connection" in caplog.text
@@ -55,11 +55,11 @@ async def test_metrics_that_fail_stop_no_time_outs_and_are_logged_once(
     def without_descriptors() -> None:
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
-    monkeypatch.setattr(timeout_timer, "TICK_S", 0.001)
+    monkeypatch.setattr(service, "TICK_S", 0.001)
     monkeypatch.setattr(metrics, "flush", without_descriptors)
     sound = Sound()
     connections: list[Any] = [sound]
-    timeout_timer.TimeoutTimer(asyncio.get_running_loop(), connections).start()
+    service.TimeoutTimer(asyncio.get_running_loop(), connections).start()
     await asyncio.wait_for(sound.checked.wait(), 60)
     connections.clear()
     assert caplog.text.count("cannot write the metrics") == 1

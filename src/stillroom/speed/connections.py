@@ -11,7 +11,7 @@ from stillroom.speed.fast_path.uploads import UPLOAD_ASGI_ONLY_FIELDS, FastUploa
 from stillroom.speed.http11 import asgi
 from stillroom.speed.http11.bounds import Bounds
 from stillroom.speed.http11.connection import Connection
-from stillroom.speed.http11.responses import header_lines
+from stillroom.speed.http11.head import header_lines
 from stillroom.speed.http11.service import Service
 from stillroom.speed.settings import SpeedSettings
 

@@ -27,8 +27,7 @@ from stillroom.paths import ImagePath, StorageKey
 from stillroom.speed.fast_path.responses import ENTRY_BYTES, CheckedFields, FindResponse, Line
 from stillroom.speed.fast_path.sendfile import AnswerRecord, FileExchange, FileSlice
 from stillroom.speed.http11.exchange import ClientConnection
-from stillroom.speed.http11.head import Request
-from stillroom.speed.http11.responses import start_of_head
+from stillroom.speed.http11.head import Request, start_of_head
 from stillroom.speed.proxy_sendfile import OFFER
 from stillroom.store.api.images import ImageOperations
 from stillroom.store.auth.verified import CACHE_S, VerifiedTokens

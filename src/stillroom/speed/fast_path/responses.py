@@ -11,7 +11,7 @@ from stillroom.errors import ImageNotFound, PreconditionFailed, StillroomError
 from stillroom.paths import ImagePath, StorageKey
 from stillroom.speed.capabilities import RedirectsNow, ServesNow
 from stillroom.speed.fast_path.sendfile import FileSlice
-from stillroom.speed.http11.responses import header_lines
+from stillroom.speed.http11.head import header_lines
 from stillroom.speed.proxy_sendfile import ProxySendfile, without_body
 from stillroom.store.api.images import ImageOperations
 from stillroom.store.auth.grants import Grant

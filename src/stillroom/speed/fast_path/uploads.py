@@ -16,8 +16,7 @@ from stillroom.paths import ImagePath
 from stillroom.speed.fast_path.reads import ASGI_ONLY_FIELDS, IMAGES_PREFIX, keeps_alive
 from stillroom.speed.http11.body import RequestBody
 from stillroom.speed.http11.exchange import Begin, ClientConnection, Exchange, RequestExchange
-from stillroom.speed.http11.head import Request
-from stillroom.speed.http11.responses import header_lines
+from stillroom.speed.http11.head import Request, header_lines
 from stillroom.store.api.images import ImageOperations
 from stillroom.store.api.responses import escape_target, json_bytes, report_disconnect, report_error
 from stillroom.store.auth.verified import VerifiedTokens

@@ -24,8 +24,14 @@ from typing import Any, Final
 from stillroom.speed.http11.body import RequestBody
 from stillroom.speed.http11.bounds import BODY_WINDOW_S, LINGER_BYTES, LINGER_S
 from stillroom.speed.http11.exchange import Address, Exchange
-from stillroom.speed.http11.head import BadRequest, HeadParser, Request
-from stillroom.speed.http11.responses import header_lines, make_head, refusal
+from stillroom.speed.http11.head import (
+    BadRequest,
+    HeadParser,
+    Request,
+    header_lines,
+    make_head,
+    refusal,
+)
 from stillroom.speed.http11.service import Service, address_of, log_failure
 from stillroom.store.telemetry import metrics, request_id
 from stillroom.store.telemetry.logging import log_access

@@ -6,8 +6,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
 from stillroom.speed.http11.body import RequestBody
-from stillroom.speed.http11.head import Request
-from stillroom.speed.http11.responses import make_head
+from stillroom.speed.http11.head import Request, make_head
 from stillroom.store.telemetry import metrics, request_id
 from stillroom.store.telemetry.logging import log_access
 
