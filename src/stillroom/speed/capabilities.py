@@ -11,19 +11,15 @@ class ServesNow(Protocol):
     """Optional capability of a disk: reading images without waiting, for `fast_path`."""
 
     def locate_now(self, key: StorageKey, known: StoredImage | None = None) -> LocalImage:
-        """Open an image, like `ImageStorage.locate`.
-
-        `known` is metadata that was read earlier. It is reused if the image is still the same
-        version, which is faster than reading it again.
-        """
+        """Open an image like `ImageStorage.locate`. Reuse the metadata `known` if it is current."""
 
     def is_current(self, image: StoredImage) -> bool:
         """Return whether `image` is the stored version; False if unknown. Never raises."""
 
     def read_now(self, image: StoredImage, start: int, into: memoryview) -> bool:
-        """Fill `into` with bytes from offset `start`, if the image is still the same version.
+        """Fill `into` with bytes from offset `start`. Never raises.
 
-        Never raises. Returns False for another version, or if reading would require waiting.
+        Returns False if the image is another version, or if reading would require waiting.
         """
 
     def is_missing(self, key: StorageKey) -> bool:

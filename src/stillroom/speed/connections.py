@@ -52,13 +52,11 @@ class ConnectionFactory:
         asgi_only = UPLOAD_ASGI_ONLY_FIELDS | operations.hooks.save_fields
         service.begin = FastUploads(operations, tokens, headers, service.begin, asgi_only).begin
         storage, last_lines = operations.storage, header_lines(headers) + b"\r\n"
-        longest_target = self._bounds.target_bytes
+        longest = self._bounds.target_bytes
+        reads = functools.partial(FastReads, operations, tokens, longest_target=longest)
         if isinstance(storage, ServesNow):
             cache_bytes = self._settings.response_cache_bytes
             files = FileResponses(storage, operations, last_lines, cache_bytes=cache_bytes)
-            service.fast_path = FastReads(
-                operations, tokens, files.find, files.forget, longest_target=longest_target
-            )
+            service.fast_path = reads(files.find, files.forget)
         elif isinstance(storage, RedirectsNow):
-            find = redirects(storage, last_lines)
-            service.fast_path = FastReads(operations, tokens, find, longest_target=longest_target)
+            service.fast_path = reads(redirects(storage, last_lines))

@@ -1,8 +1,7 @@
 """Support for letting nginx send large images, with the header `X-Accel-Redirect` (docs/adr/0027).
 
-The operation checks the permissions and the request headers, and selects the range, as usual. If
-the proxy has offered to send files and has sent the configured key, the response contains the name
-of the opened file instead of its bytes. If nginx would send a different response than
+If the proxy has offered to send files and has sent the configured key, the response contains the
+name of the opened file instead of its bytes. If nginx would send a different response than
 `http.serving` computes, Stillroom sends the bytes itself.
 """
 
@@ -43,13 +42,11 @@ _HEADERS_OF_NGINX: Final = {
 class ProxySendfile:
     """`BodyDelegate` that lets nginx send response bodies.
 
-    Attributes:
-        storage: Storage that can name its opened files for nginx.
-        key: Secret with which the proxy authenticates. Without this check, any client could
-            request a response without a body, and a cache between client and server could store it.
+    The proxy authenticates with `key`. Otherwise, any client could request a response without a
+    body, and a cache between client and server could store it.
     """
 
-    storage: PinsNames
+    storage: PinsNames  # storage that can name its opened files for nginx
     key: bytes
 
     def can_delegate(self, fields: Fields, answer: ImageAnswer) -> bool:

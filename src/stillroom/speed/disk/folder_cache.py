@@ -1,10 +1,9 @@
 """Cache of the sorted names in large folders, kept up to date by inotify.
 
-Reading a folder with a million names takes half a second, which is too slow for each page of a
-listing. So the names are cached by the folder's inode, and inotify begins to watch a folder before
-it is read. Each page first processes the queued events and looks up every changed name. The queue
-contains all earlier changes by any process on the machine. On filesystems that do not guarantee
-this, nothing is cached. See docs/adr/0010.
+Names are cached by the folder's inode, and inotify begins to watch a folder before it is read. Each
+page first processes the queued events and looks up every changed name. The queue contains all
+earlier changes by any process on the machine. On filesystems that do not guarantee this, nothing is
+cached. See docs/adr/0010.
 """
 
 import contextlib
@@ -15,26 +14,22 @@ import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from typing import Final
 
 from stillroom.speed.disk.inotify import IN_IGNORED, IN_Q_OVERFLOW, Inotify, reports_all_changes
 from stillroom.speed.disk.sorted_names import SortedNames
 from stillroom.store.disk.listing import FolderNames
 
-_MAX_FOLDERS: Final = 1024
-"""Maximum number of watched folders. A watch uses about a kilobyte of kernel memory."""
+_MAX_FOLDERS: Final = 1024  # a watch uses about a kilobyte of kernel memory
 
-_MAX_CHANGES: Final = 16_384
+_MAX_CHANGES: Final = 16_384  # with more changed names, reading the folder again is cheaper
 _LEAST_CHANGES: Final = 64
-_BYTES_FOR_A_CHANGE: Final = 256
-"""Limits on the changed names stored per folder, and bytes of names that allow one of them. If more
-names have changed, reading the folder again is cheaper."""
+_BYTES_FOR_A_CHANGE: Final = 256  # bytes of names that allow one of them
 
-_FORGOTTEN_AFTER_S: Final = 600.0
-"""Seconds after the last listing of a folder until its watch is removed."""
+_FORGOTTEN_AFTER_S: Final = 600.0  # after its last listing, a folder is not watched any more
 
-Ident = tuple[int, int]
-"""Device and inode, which identify a folder even if it is moved."""
+Ident = tuple[int, int]  # device and inode, which identify a folder even if it is moved
 
 log = logging.getLogger("stillroom.disk")
 
@@ -118,7 +113,6 @@ class FolderCache(FolderNames):
             self._forget_all()
 
     def _start_watching(self, fd: int, ident: Ident) -> "_WatchedFolder | None":
-        """Start to watch a folder before it is read, and acquire its lock."""
         with self._lock:
             if not self._max_bytes or ident in self._folders:
                 return None
@@ -129,7 +123,13 @@ class FolderCache(FolderNames):
                     self._inotify = Inotify()
                 watch = self._inotify.watch(fd)
             except OSError as error:
-                self._warn_once(error)
+                if not self._has_warned:
+                    self._has_warned = True
+                    log.warning(
+                        "large folders are read again for every page, since they cannot be watched "
+                        "(%s): see fs.inotify in docs/running.md",
+                        error.strerror,
+                    )
                 return None
             folder = _WatchedFolder(watch)
             folder.lock.acquire()
@@ -151,7 +151,6 @@ class FolderCache(FolderNames):
     # Called with the lock held -----------------------------------------------------------
 
     def _read_events(self) -> None:
-        """Read the inotify events, and record every change made before this call."""
         if self._inotify is None:
             return
         for watch, mask, name in self._inotify.events():
@@ -196,28 +195,15 @@ class FolderCache(FolderNames):
             self._inotify.close()
             self._inotify = None
 
-    def _warn_once(self, error: OSError) -> None:
-        if not self._has_warned:
-            self._has_warned = True
-            log.warning(
-                "large folders are read again for every page, since they cannot be watched "
-                "(%s): see fs.inotify in docs/running.md",
-                error.strerror,
-            )
 
-
+@dataclass(slots=True, eq=False)
 class _WatchedFolder:
-    """A watched folder. `lock` protects `names`."""
-
-    __slots__ = ("changed", "lock", "max_changes", "names", "used", "watch")
-
-    def __init__(self, watch: int) -> None:
-        self.watch = watch
-        self.lock = threading.Lock()
-        self.names = SortedNames()
-        self.changed: set[str] = set()  # names to look up
-        self.max_changes = _MAX_CHANGES  # until the size of the folder is known
-        self.used = time.monotonic()
+    watch: int
+    lock: threading.Lock = field(default_factory=threading.Lock)  # protects `names`
+    names: SortedNames = field(default_factory=SortedNames)
+    changed: set[str] = field(default_factory=set)  # names to look up
+    max_changes: int = _MAX_CHANGES  # until the size of the folder is known
+    used: float = field(default_factory=time.monotonic)
 
 
 def _ident(fd: int) -> Ident:
@@ -228,8 +214,7 @@ def _ident(fd: int) -> Ident:
 def _read_states(folder_fd: int, names: set[str]) -> dict[str, bool]:
     """Map each name to whether it is now a file, and `name/` to whether it is now a folder.
 
-    Of the inotify events, only the names are used. So it does not matter in which order they
-    arrive, or whether the kernel merges or repeats some of them.
+    Only the names of events are used, so their order and repetitions do not matter.
     """
     states = {}
     for name in names:

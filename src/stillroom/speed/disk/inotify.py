@@ -1,8 +1,7 @@
 """Interface to inotify(7), which reports changed names in folders, through ctypes.
 
-The kernel queues an event before the call that made the change returns
-(https://man7.org/linux/man-pages/man7/inotify.7.html). So the queue contains an event for every
-save whose response was already sent.
+The kernel queues an event before the call that made the change returns, so the queue contains every
+completed save. Source: https://man7.org/linux/man-pages/man7/inotify.7.html
 """
 
 import contextlib
@@ -12,15 +11,11 @@ import struct
 from collections.abc import Iterator
 from typing import Final
 
-IN_MOVED_FROM: Final = 0x0040
-IN_MOVED_TO: Final = 0x0080
-IN_CREATE: Final = 0x0100
-IN_DELETE: Final = 0x0200
 IN_Q_OVERFLOW: Final = 0x4000
 IN_IGNORED: Final = 0x8000
-IN_ONLYDIR: Final = 0x0100_0000
 
-_NAMES_CHANGE: Final = IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO | IN_ONLYDIR
+# IN_MOVED_FROM, IN_MOVED_TO, IN_CREATE, IN_DELETE, IN_ONLYDIR
+_NAMES_CHANGE: Final = 0x40 | 0x80 | 0x100 | 0x200 | 0x0100_0000
 _HEAD: Final = struct.Struct("iIII")  # watch, mask, cookie, length of the padded name
 _READ_BYTES: Final = 64 * 1024
 
@@ -46,10 +41,9 @@ class Inotify:
         self._fd = _checked(_libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC))
 
     def watch(self, folder_fd: int) -> int:
-        """Start to report names that are created, deleted or moved in an open folder.
+        """Start to report names that change in an open folder. Return the watch number of events.
 
-        Return the watch number that the folder's events contain. It stays the same if the folder
-        is already watched. Raises `OSError` if there are too many watches (ENOSPC).
+        It stays the same if the folder is already watched. May raise `OSError` (ENOSPC).
         """
         path = f"/proc/self/fd/{folder_fd}".encode()
         return _checked(_libc.inotify_add_watch(self._fd, path, _NAMES_CHANGE))

@@ -1,7 +1,7 @@
 """Cached metadata of files, a fast check that it is current, and reads from the page cache.
 
-Every response with a cached image needs this check. One statx(2) call writes all fields that a
-change affects into one buffer, which is compared as a whole. `os.stat` would create 20 objects.
+One statx(2) call writes all fields that a change affects into one buffer, which is compared as a
+whole. `os.stat` would create 20 objects.
 """
 
 import ctypes
@@ -16,8 +16,7 @@ from stillroom.store.disk.image import read_facts
 from stillroom.store.disk.openat2 import release, try_open
 from stillroom.store.values import StoredImage, Version
 
-_MAX_FACTS: Final = 16_384
-"""Maximum number of files whose metadata is cached (about 16 MiB)."""
+_MAX_FACTS: Final = 16_384  # about 16 MiB
 
 _SETTLED_NS: Final = 2 * 10**9
 """Metadata is cached only if the file has not changed for this time. Two changes within one tick of
@@ -27,10 +26,10 @@ _STATX_BYTES: Final = 256
 _INODE_AND_SIZE: Final = 32
 _TIMES_AND_DEVICE: Final = 96
 _STAMP: Final = struct.Struct("=QQqI4xqI4x8xII")
+# The layout and these numbers are from linux/stat.h and linux/fcntl.h.
 _MASK: Final = ctypes.c_uint(0x100 | 0x200 | 0x40 | 0x80)  # STATX_INO, SIZE, MTIME and CTIME
 _NO_LINK: Final = ctypes.c_int(0x100 | 0x800)  # AT_SYMLINK_NOFOLLOW, AT_NO_AUTOMOUNT
 _DESCRIPTOR: Final = ctypes.c_int(0x1000)  # AT_EMPTY_PATH
-"""Source of these numbers and the layout: linux/stat.h and linux/fcntl.h."""
 
 _statx = getattr(ctypes.CDLL(None), "statx", lambda *_: -1)  # glibc 2.28, musl 1.2
 
@@ -86,11 +85,7 @@ class KnownFiles:
         self._rest = (ctypes.c_char * 48).from_buffer(status, _TIMES_AND_DEVICE)
 
     def is_current(self, image: StoredImage) -> bool:
-        """Return whether the image's path still leads to the same unchanged file.
-
-        Links to folders in the path are followed, but the resulting file must be the one that was
-        opened earlier without following links.
-        """
+        """Return whether the image's path still leads to the file that was opened without links."""
         if image.version is None:
             return False
         name, stamp = image.version

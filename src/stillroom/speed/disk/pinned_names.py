@@ -1,8 +1,6 @@
 """Pinned names: hard links through which a proxy on the same machine opens an image's file.
 
-The file at the image's path may be replaced before the proxy opens it. A hard link to the open file
-always leads to the same version.
-
+Such a link leads to the same version even if the image is replaced:
 DATA_DIR/.stillroom/sendfile/<period>-<random>/<save id>
 
 In each period (60 s), each process creates a new folder for its links. The folder is kept for one
@@ -21,14 +19,12 @@ from typing import Final
 
 from stillroom.store.disk.data_directory import SENDFILE_FOLDER, DataDirectory, link_file
 from stillroom.store.disk.image import DiskImage
-from stillroom.store.disk.openat2 import closing
 from stillroom.store.disk.threads import DiskThreads
 
 PERIOD_S: Final = 60
 """Minimum lifetime of a name in seconds. A proxy opens the file within milliseconds."""
 
-_MAX_NAMES: Final = 65_536
-"""Maximum number of names per period and process. Further images are sent by the server itself."""
+_MAX_NAMES: Final = 65_536  # per period and process; then the server itself sends images
 
 
 class PinnedNames:
@@ -101,13 +97,10 @@ class PinnedNames:
     def remove_ended(self) -> None:
         """Remove expired folders of all processes. Blocking."""
         now = self._current()
-        folders: list[str] = []
-        flags = os.O_RDONLY | os.O_DIRECTORY
-        with (
-            contextlib.suppress(FileNotFoundError),
-            closing(os.open(SENDFILE_FOLDER, flags, dir_fd=self._data_directory.fd)) as fd,
-        ):
-            folders = os.listdir(fd)
+        try:
+            folders = os.listdir(f"/proc/self/fd/{self._data_directory.fd}/{SENDFILE_FOLDER}")
+        except FileNotFoundError:
+            return
         for folder in folders:
             period = folder.partition("-")[0]
             if not period.isdigit() or not now - 1 <= int(period) <= now:

@@ -1,13 +1,14 @@
 """Sorted set of a folder's names in key order, in compact form.
 
-A million strings of 20 letters use 70 MiB as `str`, but 21 MiB here. Blocks of about a thousand
-names are joined and encoded. A page of a listing decodes one or two blocks, and a change encodes
-one block again. Names are added in any order, divided into blocks, and sorted in steps that hold
-the GIL for a few milliseconds at most.
+A million strings of 20 letters use 70 MiB as `str`, but 21 MiB here, since blocks of about a
+thousand names are joined and encoded. A page of a listing decodes one or two blocks, and a change
+encodes one again. Names are added in any order, and sorted in steps that hold the GIL for a few
+milliseconds at most.
 """
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Final
 
@@ -18,11 +19,8 @@ _LARGEST_BLOCK: Final = 2 * _BLOCK_NAMES
 _SAMPLED: Final = 64
 """One in this many names is sampled, to choose the bounds of the blocks."""
 
-_LOOSE_NAMES: Final = 65_536
-"""Maximum number of unencoded names while they are divided into blocks (about 5 MiB)."""
-
-_OVERHEAD: Final = 256
-"""Memory overhead of a block in bytes."""
+_LOOSE_NAMES: Final = 65_536  # unencoded, while they are divided into blocks (about 5 MiB)
+_OVERHEAD: Final = 256  # of a block, in bytes
 
 
 class SortedNames:
@@ -34,7 +32,7 @@ class SortedNames:
         self._sample: list[str] = []
         # Block n contains the names from _lows[n] up to, but not including, _lows[n + 1].
         self._lows: list[str] = [""]
-        self._blocks: list[_Block] = [_Block([])]
+        self._blocks: list[_Block] = [_Block()]
 
     def add(self, names: list[str]) -> None:
         """Add names in any order. Call it only before `names_from` and `update`."""
@@ -50,7 +48,7 @@ class SortedNames:
         sample, self._sample = sorted(self._sample), []
         every = _BLOCK_NAMES // _SAMPLED
         self._lows = lows = ["", *sample[every::every]]
-        self._blocks = [_Block([]) for _ in lows]
+        self._blocks = [_Block() for _ in lows]
         self.size += _OVERHEAD * len(lows)
         loose: list[list[str]] = [[] for _ in lows]
         waiting = 0
@@ -103,7 +101,6 @@ class SortedNames:
         return sorted(name for name in names if is_listed(name))
 
     def _tidy(self, at: int) -> None:
-        """Sort a block if necessary, and split it if it is too large."""
         if not self._blocks[at].is_tidy:
             self._write(at, self._names_in(at))
 
@@ -116,12 +113,10 @@ class SortedNames:
         self._lows[at + 1 : at + 1] = [part[0] for part in parts[1:]]
 
 
+@dataclass(slots=True)
 class _Block:
-    __slots__ = ("is_tidy", "packs")
-
-    def __init__(self, packs: list[bytes], *, is_tidy: bool = False) -> None:
-        self.packs = packs
-        self.is_tidy = is_tidy
+    packs: list[bytes] = field(default_factory=list)
+    is_tidy: bool = False
 
     @property
     def size(self) -> int:

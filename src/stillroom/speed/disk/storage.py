@@ -30,10 +30,7 @@ class FastDiskStorage(DiskImageStorage):
         list_cache_bytes: int = LIST_CACHE_BYTES,
         changes: ChangeObserver = UNWATCHED,
     ) -> None:
-        """Store images like `DiskImageStorage`.
-
-        `list_cache_bytes` limits the memory for names of large folders (0: no cache).
-        """
+        """Limit the memory for names of large folders to `list_cache_bytes` (0: no cache)."""
         super().__init__(data_directory, rules, min_free_bytes=min_free_bytes, changes=changes)
         self._folder_names = self._folder_cache = FolderCache(list_cache_bytes)
         self._describe_file = RecentFacts(data_directory.fd).describe_file

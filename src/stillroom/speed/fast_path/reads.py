@@ -1,18 +1,13 @@
 """GET and HEAD of images on the fast path: immediate responses from bounded caches.
 
-The normal (ASGI) path consists of scope, task, routing, Response objects and chunked reading. It
-takes ten times as long as the kernel needs to send an image. The fast path splits a request into
-its request line and its header fields, and uses the bytes of each part as a cache key. It caches
-
-- for header fields that have passed the parser and all checks: the grant (permissions) of their
-  token;
-- for request lines with a valid path: the image's properties and the heads of responses;
-- for the same request lines: the body of the image, until the image is replaced.
+The ASGI path takes ten times as long as the kernel needs to send an image. The fast path splits a
+request into its request line and its header fields, and uses the bytes of each part as a cache key.
+For header fields that have passed all checks, it caches the grant of their token. For request lines
+with a valid path, it caches the image's properties, heads of responses and the body.
 
 With separate keys, the size of the caches does not multiply with the number of tokens and user
-agents. The token's expiration, its folder and the image are checked for each request. Both paths
-use the same rules (`auth`, `paths`, `http.serving`, the storage). All requests that are not simple
-take the ASGI path. See docs/adr/0009-simple-requests-take-a-fast-path.md.
+agents. The token's expiration, its folder and the image are checked for each request. All requests
+that are not simple take the ASGI path. See docs/adr/0009-simple-requests-take-a-fast-path.md.
 """
 
 import logging
@@ -44,25 +39,16 @@ _LINE: Final = re.compile(
 IMAGES_PREFIX: Final = b"/api/v1/storage/images/"
 
 ASGI_ONLY_FIELDS: Final = frozenset(
-    (
-        "content-length",
-        "expect",
-        "proxy-connection",  # the parser treats it as `Connection`
-        "origin",  # CORS is handled on the ASGI path
-        "transfer-encoding",
-        "upgrade",
-    )
+    ("content-length", "expect", "proxy-connection", "origin", "transfer-encoding", "upgrade")
 )
-"""Header fields that the fast path does not support. A request with such a field takes the ASGI
-path."""
+"""Header fields with which a request takes the ASGI path. It handles CORS (`Origin`). The parser
+treats `Proxy-Connection` as `Connection`."""
 
 _CONDITIONS: Final = (*ANSWER_FIELDS, OFFER)
 """Header fields on which responses depend. Requests with equal values get the same response."""
 
 _MAX_FIELDS_BYTES: Final = 8 * 1024**2
-_MAX_LINES: Final = 16_384
-"""Maximum number of cached request lines (24 MiB). The storage caches metadata for as many
-images."""
+_MAX_LINES: Final = 16_384  # 24 MiB; the storage caches metadata for as many images
 
 
 class FastReads:
@@ -119,8 +105,9 @@ class FastReads:
         end = data.find(b"\r\n")
         client_id = b""
         checked = self._checked_fields.get(data[end:])
-        if checked is None:
-            checked, client_id = self._find_without_id(data, end)
+        if checked is None and (field := request_id.find_field(data)) is not None:
+            client_id = field.id
+            checked = self._checked_fields.get(data[end : field.start] + data[field.end :])
         now = time.time()
         # More than `CACHE_S` means that the clock was set back.
         if checked is None or not 0 < checked.until - now <= CACHE_S:
@@ -153,13 +140,6 @@ class FastReads:
             record = AnswerRecord(connection.client, data, operation, status, client_id, started)
             record.log(sent)
         return True
-
-    def _find_without_id(self, data: bytes, end: int) -> tuple[CheckedFields | None, bytes]:
-        """Return the cached fields and the id of a request whose head contains an id."""
-        field = request_id.find_field(data)
-        if field is None:
-            return None, b""
-        return self._checked_fields.get(data[end : field.start] + data[field.end :]), field.id
 
     def _add_line(self, data: bytes, end: int) -> Line | None:
         match = _LINE.fullmatch(data, 0, end)

@@ -25,13 +25,9 @@ _MAX_COPIED_BYTES: Final = 64 * 1024
 sendfile. With one connection, copying 100 KB is as fast as sendfile; with 32, it is 25% slower."""
 
 _MAX_CONDITIONAL_BYTES: Final = 8 * 1024**2
-"""Memory limit for cached responses to requests with conditions or ranges."""
 
-ENTRY_BYTES: Final = 1024
-"""Approximate memory overhead of a cache entry in bytes."""
-
-_NAME: Final = b"\0"
-"""Placeholder for the name of an image, in the head that makes a proxy send it."""
+ENTRY_BYTES: Final = 1024  # approximate memory overhead of a cache entry
+_NAME: Final = b"\0"  # placeholder for the name of the file, in the head that makes a proxy send it
 
 OPERATION: Final = {"GET": "get_image", "HEAD": "check_image_exists"}
 
@@ -43,29 +39,21 @@ class Answer:
     """Response without status line, date and request id.
 
     Instances are shared and must not be changed. Freezing them would triple their creation time.
-
-    Attributes:
-        head: Header lines, including the empty line after them.
-        body: Response body of an error.
-        start: Offset at which the range of the image begins that is sent as the body.
-        length: Length of the range; 0 if `body` is sent instead.
-        proxy_head: Header lines that make a proxy send the range. `_NAME` stands for the file name.
     """
 
     operation: str
     status: int
-    head: bytes
-    body: bytes = b""
-    start: int = 0
-    length: int = 0
-    proxy_head: bytes = b""
+    head: bytes  # header lines, including the empty line after them
+    body: bytes = b""  # response body of an error
+    start: int = 0  # offset at which the range of the image begins that is sent as the body
+    length: int = 0  # length of the range; 0 if `body` is sent instead
+    proxy_head: bytes = b""  # that make a proxy send the range of the file `_NAME`
 
 
 Response = tuple[Answer, bytes | memoryview | FileSlice, int]
 """Response of the fast path: shared part, body, and length of the body in bytes."""
 
-_CACHED: Final = Answer("get_image", HTTPStatus.OK, b"")
-"""Shared part of a response whose cached body includes the head."""
+_CACHED: Final = Answer("get_image", HTTPStatus.OK, b"")  # the cached body includes the head
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,9 +191,8 @@ class FileResponses:
         return answer, body, answer.length
 
     def _open(self, line: Line, checked: CheckedFields, location: LocalImage) -> Response | None:
-        """Return the response for an opened image. The file remains open only for sendfile."""
         image = location.image
-        slice_: FileSlice | None = None
+        slice_: FileSlice | None = None  # with which the file remains open
         try:
             if image is not line.image:
                 line.use(image)
@@ -253,12 +240,10 @@ class FileResponses:
         if conditions is None:
             line.answer = answer
             return
-        size = sum(len(value) for value in conditions if value) + len(answer.head)
-        size += len(answer.body)
+        size = sum(map(len, (answer.head, answer.body, *filter(None, conditions))))
         self._conditional.put((line, conditions), (line.image, answer), size + ENTRY_BYTES)
 
     def _make_proxy_head(self, fields: Fields, answer: ImageAnswer) -> bytes:
-        """Return a head that makes a proxy send the image, or empty bytes if no proxy sends it."""
         if self._sendfile is None or not self._sendfile.can_delegate(fields, answer):
             return b""
         return self._head(without_body(answer, _NAME.decode()).headers)
@@ -292,7 +277,6 @@ _buffer: Final = memoryview(bytearray(_MAX_COPIED_BYTES))
 
 
 def _read_now(image: LocalImage, start: int, into: memoryview) -> bool:
-    """Read without disk access (RWF_NOWAIT). Return False if not all bytes are cached."""
     try:
         return os.preadv(image.fileno(), [into], start, os.RWF_NOWAIT) == len(into)
     except OSError:  # EAGAIN: not in the page cache; EOPNOTSUPP: unsupported by the filesystem

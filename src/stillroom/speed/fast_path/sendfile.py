@@ -13,11 +13,8 @@ from stillroom.store.telemetry import metrics, request_id
 from stillroom.store.telemetry.logging import log_access
 from stillroom.store.values import LocalImage
 
-_WINDOW_BYTES: Final = 1024**2
-"""Bytes sent per call before other connections are served (nginx: `sendfile_max_chunk`)."""
-
-_POLL_INTERVAL_S: Final = 0.1
-"""Seconds between attempts to send if no file descriptor is left for waiting."""
+_WINDOW_BYTES: Final = 1024**2  # sent before others are served (nginx: `sendfile_max_chunk`)
+_POLL_INTERVAL_S: Final = 0.1  # between attempts, if no file descriptor is left for waiting
 
 _ONE_BYTE: Final = [bytearray(1)]
 
@@ -94,7 +91,6 @@ class FileExchange:
         self._end()
 
     def _send(self, to: socket.socket) -> None:
-        """Send the next window (part of the file). Uses a thread if that requires disk access."""
         if self._has_ended:
             return
         is_writable = False
@@ -118,7 +114,6 @@ class FileExchange:
             self._wait_for(to)
 
     def _wait_for(self, to: socket.socket) -> None:
-        """Continue when the client has read data. Polls if no file descriptor is available."""
         try:
             self._socket = to.dup()
         except OSError as error:
@@ -134,7 +129,6 @@ class FileExchange:
             self._loop.add_writer(self._socket, self._send, self._socket)
 
     def _cut_off(self, error: BaseException) -> None:
-        """Abort the response after an error. A disconnect is not logged as an error."""
         if not isinstance(error, ConnectionError | TimeoutError):
             log.error("a download failed, so the client received an incomplete image: %r", error)
         self._end()
@@ -159,10 +153,9 @@ class FileExchange:
             self._loop.add_writer(self._socket, self._send, self._socket)
 
     def _is_in_page_cache(self) -> bool:
-        """Return whether the page cache contains both ends of the next window."""
         window = min(self._left, _WINDOW_BYTES)
         file = self._image.fileno()
-        try:
+        try:  # both ends of the next window
             os.preadv(file, _ONE_BYTE, self._offset, os.RWF_NOWAIT)
             os.preadv(file, _ONE_BYTE, self._offset + window - 1, os.RWF_NOWAIT)
         except OSError:

@@ -1,8 +1,4 @@
-"""Uploads (POST of an image) on the fast path, which uses no web framework.
-
-The body is passed directly to `ImageOperations.store`, without scope, routing or ASGI messages. The
-ASGI path calls the same method.
-"""
+"""Uploads (POST of an image) on the fast path, without a web framework."""
 
 import functools
 import logging
@@ -34,9 +30,9 @@ log = logging.getLogger("stillroom.api")
 
 @dataclass(frozen=True, slots=True)
 class FastUploads:
-    """Handler of image uploads. All other requests are passed to `otherwise` (the ASGI path).
+    """Handler of image uploads. `otherwise` (the ASGI path) handles all other requests.
 
-    `otherwise` also handles uploads with a header in `asgi_only`, such as a save hook's header.
+    It also handles uploads with a header in `asgi_only`, such as a save hook's header.
     """
 
     operations: ImageOperations
@@ -78,8 +74,6 @@ class FastUploads:
 
 class UploadExchange(RequestExchange):
     """Upload in progress, whose token and path have been checked."""
-
-    has_begun = False
 
     async def run(self, store: Store, extra_headers: Headers) -> None:
         """Save the image and respond. The task is cancelled if a shutdown takes too long."""

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import re
-from collections.abc import Iterator
 from typing import Any, Final
 from urllib.parse import unquote
 
@@ -20,15 +19,14 @@ _NAME: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE: Final = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
 """Valid names and values of response headers (RFC 9110, 5), to prevent header injection."""
 
+State = dict[str, Any]
+"""State from the application's lifespan."""
+
 log = logging.getLogger("stillroom.server")
 
 
 def begin(
-    app: ASGIApp,
-    state: dict[str, Any],
-    connection: ClientConnection,
-    request: Request,
-    body: RequestBody,
+    app: ASGIApp, state: State, connection: ClientConnection, request: Request, body: RequestBody
 ) -> "AsgiExchange":
     """Start a task in which `app` handles a request.
 
@@ -43,11 +41,7 @@ class AsgiExchange(RequestExchange):
     """Request in progress that the ASGI application handles."""
 
     def __init__(
-        self,
-        connection: ClientConnection,
-        request: Request,
-        body: RequestBody,
-        state: dict[str, Any],
+        self, connection: ClientConnection, request: Request, body: RequestBody, state: State
     ) -> None:
         super().__init__(connection, request, body)
         self._scope: dict[str, Any] = {
@@ -73,11 +67,6 @@ class AsgiExchange(RequestExchange):
         self._sent = 0
         self._is_recorded = False
         self._ended = asyncio.Event()  # set when the response is complete or the client is gone
-
-    @property
-    def has_begun(self) -> bool:
-        """True if the application has started the response."""
-        return self._status > 0
 
     def disconnect(self) -> None:
         """Stop sending, since the client has disconnected."""
@@ -117,8 +106,6 @@ class AsgiExchange(RequestExchange):
             await self._send({"type": "http.response.start", "status": 500, "headers": fields})
             await self._send({"type": "http.response.body", "body": problem.body})
 
-    # ASGI --------------------------------------------------------------------------------
-
     async def _receive(self) -> Message:
         if not self._ended.is_set() and not self._body_is_read:
             try:
@@ -131,7 +118,6 @@ class AsgiExchange(RequestExchange):
         return {"type": "http.disconnect"}
 
     async def _send(self, message: Message) -> None:
-        """Send a part of the response. Raises ConnectionResetError if the client is gone."""
         if self._connection is not None:
             await self._connection.drain()
         if message["type"] not in ("http.response.start", "http.response.body"):
@@ -148,16 +134,7 @@ class AsgiExchange(RequestExchange):
     def _start(self, status: int, fields: Any) -> None:  # noqa: ANN401  (pairs of bytes, as in ASGI)
         if self._status:
             raise RuntimeError("the response has already begun")
-        self._status = status
-        lines = b"".join(self._fields(fields))
-        if self._has_no_body:
-            self._left = 0
-        elif self._left is None and self._request.version == "1.1":
-            self._is_chunked = True
-            lines += b"transfer-encoding: chunked\r\n"
-        self._head = self._make_head(status, lines)
-
-    def _fields(self, fields: Any) -> Iterator[bytes]:  # noqa: ANN401  (as above)
+        self._status, lines, self.has_begun = status, b"", True
         for raw_name, value in fields:
             name = raw_name.lower()
             if not _NAME.fullmatch(name) or not _VALUE.fullmatch(value):
@@ -167,7 +144,13 @@ class AsgiExchange(RequestExchange):
             if name == b"connection":
                 self.keep_alive = self.keep_alive and value.lower() != b"close"
             else:
-                yield b"%s: %s\r\n" % (name, value)
+                lines += b"%s: %s\r\n" % (name, value)
+        if self._has_no_body:
+            self._left = 0
+        elif self._left is None and self._request.version == "1.1":
+            self._is_chunked = True
+            lines += b"transfer-encoding: chunked\r\n"
+        self._head = self._make_head(status, lines)
 
     def _continue(self, connection: ClientConnection, body: bytes, *, is_last: bool) -> None:
         if not self._status or self._ended.is_set():
@@ -197,10 +180,7 @@ class AsgiExchange(RequestExchange):
         chunk = b"%x\r\n%s\r\n" % (len(body), body) if body else b""
         return chunk + b"0\r\n\r\n" if is_last else chunk
 
-    # -------------------------------------------------------------------------------------
-
     def _end(self) -> None:
-        """Write the access log, and count the request unless an operation has counted it."""
         if self._is_recorded or not self._status:
             return
         self._is_recorded = True

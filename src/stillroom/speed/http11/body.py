@@ -8,27 +8,21 @@ from typing import Final, Self
 
 from stillroom.speed.http11.head import BadRequest
 
-_MAX_BYTES: Final = 64 * 1024
-"""Number of queued bytes above which reading pauses. A read adds up to 256,000 bytes."""
-
-_CHUNKS_PER_CALL: Final = 256
-"""Number of chunks decoded before other connections are served (about 0.4 ms)."""
+_MAX_BYTES: Final = 64 * 1024  # queued; then reading pauses. A read adds up to 256,000 bytes.
+_CHUNKS_PER_CALL: Final = 256  # decoded before other connections are served (about 0.4 ms)
 
 _CHUNK_SIZE: Final = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*)?")
 """Chunk size with extensions, which are ignored (RFC 9112, 7.1.1)."""
 
+_EMPTY: Final = re.compile(b"")
+_TRAILER: Final = re.compile(rb"[^\n\r\0]*")
+
 
 class RequestBody:
-    """Asynchronous iterator over the pieces of a request body.
+    """Asynchronous iterator over the pieces of a request body. `received` counts the bytes."""
 
-    Attributes:
-        is_complete: True if the whole body was received. `received` counts the bytes so far.
-        on_first_read: Called before the first read, to send `100 Continue`.
-        set_reading: Called with False to pause reading from the connection, True to resume.
-    """
-
-    on_first_read: Callable[[], None]
-    set_reading: Callable[[bool], None]
+    on_first_read: Callable[[], None]  # called before the first read, to send `100 Continue`
+    set_reading: Callable[[bool], None]  # False pauses reading from the connection, True resumes it
 
     def __init__(self, length: int | None, *, max_overhead: int = 0) -> None:
         """Expect a body of `length` bytes, or a chunked body if `length` is None.
@@ -37,7 +31,7 @@ class RequestBody:
         """
         self.on_first_read = self.set_reading = _do_nothing
         self.received = 0
-        self.is_complete = length == 0
+        self.is_complete = length == 0  # True if the whole body was received
         self._remaining = length or 0
         self._chunks = None if length is not None else ChunkedDecoder(max_overhead)
         self._reading_begun = False
@@ -157,11 +151,10 @@ class ChunkedDecoder:
             if self._left:
                 if len(pieces) == _CHUNKS_PER_CALL:
                     self.has_more, self._buffer, self._at = True, data, at
-                    return b"".join(pieces), None
-                piece = data[at : at + self._left]
-                at += len(piece)
-                self._left -= len(piece)
-                pieces.append(piece)
+                    break
+                pieces.append(data[at : at + self._left])
+                at += len(pieces[-1])
+                self._left -= len(pieces[-1])
                 self._overhead = 0
                 continue
             end = data.find(b"\r\n", at)
@@ -178,27 +171,28 @@ class ChunkedDecoder:
         return b"".join(pieces), None
 
     def _read_size(self, line: bytes) -> bool:
-        match = _CHUNK_SIZE.fullmatch(line)
-        if match is None:
-            raise BadRequest(400, "malformed HTTP request")
-        self._left = int(match[1], 16)
+        self._left = int(_matched(_CHUNK_SIZE, line)[1], 16)
         self._next = self._read_end_of_chunk if self._left else self._read_trailer
         return False
 
     def _read_end_of_chunk(self, line: bytes) -> bool:
-        if line:
-            raise BadRequest(400, "malformed HTTP request")
+        _matched(_EMPTY, line)
         self._next = self._read_size
         return False
 
     def _read_trailer(self, line: bytes) -> bool:
-        if b"\n" in line or b"\r" in line or b"\0" in line:
-            raise BadRequest(400, "malformed HTTP request")
-        return not line
+        return not _matched(_TRAILER, line)[0]
 
     def _check_overhead(self, buffered: int) -> None:
         if self._overhead + buffered > self._max_overhead:
             raise BadRequest(431, "the chunk headers and trailers of the body are too large")
+
+
+def _matched(pattern: re.Pattern[bytes], line: bytes) -> re.Match[bytes]:
+    match = pattern.fullmatch(line)
+    if match is None:
+        raise BadRequest(400, "malformed HTTP request")
+    return match
 
 
 def _do_nothing(*_: object) -> None:

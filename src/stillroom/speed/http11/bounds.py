@@ -1,7 +1,4 @@
-"""Limits and timeouts of a connection, against large request heads and slow clients (slowloris).
-
-The settings are documented in docs/reference/settings.md.
-"""
+"""Limits and timeouts of a connection, against large request heads and slow clients (slowloris)."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -19,21 +16,15 @@ LINGER_S: Final = 2.0
 class Bounds:
     """Limits and timeouts of connections.
 
-    Attributes:
-        head_bytes: Maximum size of a request head (in nginx: 32 KiB).
-        target_bytes: Maximum size of a request target. The longest encoded key has 3 KiB.
-        body_bytes_per_s: Minimum rate of a request body over `BODY_WINDOW_S`.
-        idle_timeout_s: Timeout between requests. It is longer than the 60 s of most proxies, so
-            that the proxy closes idle connections, not the server.
-        connections: Maximum number of connections per process. Further connections get a 503. Above
-            twice the maximum, they are closed without a response, since each 503 uses a descriptor.
+    Connections above the maximum get a 503. Above twice the maximum, they are closed without a
+    response, since each 503 uses a descriptor.
     """
 
-    head_bytes: int = 32 * 1024
+    head_bytes: int = 32 * 1024  # maximum size of a request head (in nginx: 32 KiB)
     header_fields: int = 100
-    target_bytes: int = 8 * 1024
+    target_bytes: int = 8 * 1024  # of a request target; the longest encoded key has 3 KiB
     head_timeout_s: float = 10.0
-    body_bytes_per_s: int = 1024
-    idle_timeout_s: int = 65
+    body_bytes_per_s: int = 1024  # minimum rate of a request body over `BODY_WINDOW_S`
+    idle_timeout_s: int = 65  # over the 60 s of most proxies, so that the proxy closes first
     write_timeout_s: float = 60.0
     connections: int = 4096

@@ -19,6 +19,7 @@ import termios
 import time
 from collections.abc import Coroutine
 from enum import Enum
+from functools import partial
 from typing import Any, Final
 
 from stillroom.speed.http11.body import RequestBody
@@ -50,8 +51,7 @@ class State(Enum):
     CLOSED = "nothing"
 
 
-_IDLE, _HEAD, _BODY, _ANSWER = State.IDLE, State.HEAD, State.BODY, State.ANSWER
-_LINGER, _CLOSED = State.LINGER, State.CLOSED
+_IDLE, _HEAD, _BODY, _ANSWER, _LINGER, _CLOSED = State
 
 
 class Connection(asyncio.Protocol):
@@ -122,7 +122,10 @@ class Connection(asyncio.Protocol):
         try:
             self._process(data)
         except Exception as error:  # noqa: BLE001  (the loop would close without a response)
-            self._fail(error)
+            id_ = self.refuse(500, "internal server error; see the server log")
+            if not id_:
+                self.abort()
+            log_failure(error, id_)  # in one line, since a client could cause many errors
 
     def _process(self, data: bytes) -> None:
         state = self._state
@@ -196,7 +199,7 @@ class Connection(asyncio.Protocol):
         if request.length != 0:
             body.set_reading = self._set_reading
             if request.expects_continue:
-                body.on_first_read = self._send_100_continue
+                body.on_first_read = partial(self.write, b"HTTP/1.1 100 Continue\r\n\r\n")
         self._body = body
         self._exchange = self._service.begin(self, request, body)
         if rest:
@@ -222,9 +225,6 @@ class Connection(asyncio.Protocol):
     def _set_reading(self, reads: bool) -> None:  # noqa: FBT001  (the method's name explains it)
         if self._state is _BODY and not self._transport.is_closing():
             (self._transport.resume_reading if reads else self._transport.pause_reading)()
-
-    def _send_100_continue(self) -> None:
-        self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     # Answering ---------------------------------------------------------------------------
 
@@ -317,13 +317,6 @@ class Connection(asyncio.Protocol):
         self._linger()
         return id_
 
-    def _fail(self, error: Exception) -> None:
-        """Respond with 500, and log only one line, since a client could cause many errors."""
-        id_ = self.refuse(500, "internal server error; see the server log")
-        if not id_:
-            self.abort()
-        log_failure(error, id_)
-
     def close(self) -> None:
         """Close after sending buffered data. If the client may still be sending, linger first."""
         if self._buffer or self._state is _HEAD or not self._body.is_complete:
@@ -345,8 +338,8 @@ class Connection(asyncio.Protocol):
     def _linger(self) -> None:
         """Send FIN, drop incoming data for up to `LINGER_S`, then close (lingering close).
 
-        After an immediate close, incoming data would cause a reset, and the client's system would
-        then drop the unread part of the response.
+        After an immediate close, incoming data would reset the connection, and the client's system
+        would drop the unread part of the response.
         """
         if self._state in (_LINGER, _CLOSED) or self._transport.is_closing():
             return
@@ -355,7 +348,7 @@ class Connection(asyncio.Protocol):
         self._transport.write_eof()
         self._transport.resume_reading()
 
-    # Time-outs ---------------------------------------------------------------------------
+    # Timeouts ----------------------------------------------------------------------------
 
     def check_timeouts(self, now: float) -> None:
         """Close, or respond with 408, if a timeout has expired. `now` is the event loop's time."""
@@ -363,8 +356,9 @@ class Connection(asyncio.Protocol):
         if self._has_stopped_reading(now):
             self.abort()
         elif self._state is _LINGER:
-            unacknowledged = self._has_unacknowledged_bytes
-            if waited_s > (bounds.write_timeout_s if unacknowledged else LINGER_S):
+            unacknowledged = any(fcntl.ioctl(self._socket, termios.TIOCOUTQ, bytes(4)))
+            has_bytes = self.has_unsent_bytes or unacknowledged
+            if waited_s > (bounds.write_timeout_s if has_bytes else LINGER_S):
                 self._transport.close()
         elif self._state is _IDLE:
             # The first byte of a connection must arrive within the timeout of a head.
@@ -385,10 +379,6 @@ class Connection(asyncio.Protocol):
         if unsent == 0 or unsent != self._unsent:
             self._unsent, self._progress_at = unsent, now
         return now - self._progress_at > self._service.bounds.write_timeout_s
-
-    @property
-    def _has_unacknowledged_bytes(self) -> bool:
-        return self.has_unsent_bytes or any(fcntl.ioctl(self._socket, termios.TIOCOUTQ, bytes(4)))
 
 
 _NO_BODY: Final = RequestBody(0)

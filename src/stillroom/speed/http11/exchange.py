@@ -36,21 +36,18 @@ class ClientConnection(Protocol):
 
 
 class Exchange(Protocol):
-    """One request and its response in progress.
-
-    Attributes:
-        keep_alive: Whether another request may follow. The connection can set it to False.
-        has_begun: Whether bytes of the response were sent. Then no other response can be sent.
-        unsent_bytes: Number of unsent bytes, without those in the transport's buffer.
-    """
+    """One request and its response in progress."""
 
     keep_alive: bool
+    """True if another request may follow. The connection can set it to False."""
 
     @property
-    def has_begun(self) -> bool: ...  # noqa: D102  (above)
+    def has_begun(self) -> bool:
+        """True if bytes of the response were sent. Then no other response can be sent."""
 
     @property
-    def unsent_bytes(self) -> int: ...  # noqa: D102  (above)
+    def unsent_bytes(self) -> int:
+        """Number of unsent bytes, without those in the transport's buffer."""
 
     def disconnect(self) -> None:
         """Stop sending, since the client has disconnected or gets an error response instead."""
@@ -59,6 +56,7 @@ class Exchange(Protocol):
 class RequestExchange:
     """Base class of exchanges (responses in progress) that run in a task."""
 
+    has_begun = False
     unsent_bytes = 0
 
     def __init__(self, connection: ClientConnection, request: Request, body: RequestBody) -> None:
@@ -77,7 +75,6 @@ class RequestExchange:
         self._connection = None
 
     def _make_head(self, status: int, headers: bytes) -> bytes:
-        """Return the response head. The connection is closed if the body was not read."""
         self.keep_alive = self.keep_alive and self._body.is_complete
         visible_id = self._request_id if self._has_client_id or status >= 400 else ""
         return make_head(status, headers, visible_id, keep_alive=self.keep_alive)

@@ -43,33 +43,24 @@ class BadRequest(Exception):
 
 
 class Request(NamedTuple):
-    """Head of a request (request line and headers) that has passed all checks.
-
-    Attributes:
-        path: Undecoded path. `query` is the undecoded query, without `?`.
-        version: "1.0" or "1.1".
-        headers: Headers in their original order, with names in lower case.
-        keep_alive: Whether the client may send another request on this connection.
-        length: Length of the body; None if it is chunked.
-        expects_continue: Whether the client waits for `100 Continue` before it sends the body.
-    """
+    """Head of a request (request line and headers) that has passed all checks."""
 
     method: str
     target: bytes
-    path: bytes
+    path: bytes  # undecoded path. `query` is the undecoded query, without `?`.
     query: bytes
-    version: str
-    headers: list[tuple[bytes, bytes]]
-    keep_alive: bool
-    length: int | None
-    expects_continue: bool
+    version: str  # "1.0" or "1.1"
+    headers: list[tuple[bytes, bytes]]  # headers in their original order, with names in lower case
+    keep_alive: bool  # whether the client may send another request on this connection
+    length: int | None  # length of the body; None if it is chunked
+    expects_continue: bool  # whether the client waits for `100 Continue` before it sends the body
 
 
 class HeadParser:
     """Parser for one request head, which may arrive in pieces.
 
-    httptools would also parse pipelined requests into memory while the first request is still being
-    handled. So this parser finds the end of the head, and passes no bytes after it to httptools.
+    It passes no bytes after the head to httptools, which would parse pipelined requests into memory
+    while the first request is still being handled.
     """
 
     def __init__(self, bounds: Bounds) -> None:

@@ -74,19 +74,14 @@ class TimeoutTimer:
 
 @dataclass(slots=True)
 class Service:
-    """State that all connections in a process share.
-
-    Attributes:
-        tasks: Tasks of running requests, for which a shutdown waits.
-        fast_path: Handler of simple requests; None if the fast path is disabled.
-    """
+    """State that all connections in a process share."""
 
     loop: asyncio.AbstractEventLoop
     bounds: Bounds
     connections: set[HasTimeouts]
-    tasks: set[asyncio.Task[None]]
+    tasks: set[asyncio.Task[None]]  # tasks of running requests, for which a shutdown waits
     begin: Begin
-    fast_path: FastPath | None = None
+    fast_path: FastPath | None = None  # handler of simple requests; None if it is off
     timer: TimeoutTimer = field(init=False)
     _waiting: deque[Callable[[], None]] = field(init=False, default_factory=deque)
 
