@@ -23,19 +23,13 @@ https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html"""
 
 @dataclass(frozen=True, slots=True)
 class BucketAddress:
-    """Address of a bucket at an endpoint.
-
-    Attributes:
-        hostname: Host name or IP address (without brackets) to connect to, as in the certificate.
-        root: Percent-encoded path of the bucket itself, without a slash at the end.
-        name: Percent-encoded name of the bucket.
-    """
+    """Address of a bucket at an endpoint."""
 
     scheme: str
-    hostname: str
+    hostname: str  # host name or IP address (without brackets) to connect to, as in the certificate
     port: int
-    root: str
-    name: str
+    root: str  # percent-encoded path of the bucket itself, without a slash at the end
+    name: str  # percent-encoded name of the bucket
 
     @classmethod
     def of(cls, endpoint_url: str, bucket: str, addressing: Addressing = "path") -> Self:

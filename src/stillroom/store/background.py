@@ -42,15 +42,13 @@ class Job:
     """Work that a server repeats. Several processes may run it concurrently.
 
     Attributes:
-        max_pause_s: Maximum pause in seconds between two runs, even if `every_s` is longer.
-        at_once: True to run the job also directly after the start.
         is_report: True if the job only reports metrics, at least every `REPORT_S` seconds, so that
             a metrics scrape never waits for the database. It runs even if other jobs are off.
     """
 
     run: Callable[[Stopping], Awaitable[object]]
-    max_pause_s: float = float("inf")
-    at_once: bool = False
+    max_pause_s: float = float("inf")  # between two runs, even if `every_s` is longer
+    at_once: bool = False  # True to run the job also directly after the start
     is_report: bool = False
 
     def pause_s(self, every_s: float) -> float | None:

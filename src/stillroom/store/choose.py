@@ -23,21 +23,15 @@ EVERY_IMAGE: Final = SaveRules(max_bytes=10_000 * 16 * 1024**2)
 
 @dataclass(frozen=True, slots=True)
 class DiskConfig:
-    """Configuration of the disk backend.
-
-    Attributes:
-        data_dir: Data directory, created if missing.
-        min_free_bytes: Saves that would leave less free disk space than this are refused.
-        durable: False disables all fsync calls, for data that may be lost.
-    """
+    """Configuration of the disk backend."""
 
     kind: ClassVar = "disk"
     public_url: ClassVar[None] = None
     image_origins: ClassVar[Sequence[str]] = ()
 
-    data_dir: Path
-    min_free_bytes: int = 256 * 1024**2
-    durable: bool = True
+    data_dir: Path  # data directory, created if missing
+    min_free_bytes: int = 256 * 1024**2  # saves that would leave less are refused
+    durable: bool = True  # False disables all fsync calls, for data that may be lost
 
     @property
     def place(self) -> object:
@@ -50,27 +44,22 @@ class R2Config:
     """Configuration of the bucket backend: Cloudflare R2 or any S3 service.
 
     Attributes:
-        endpoint_url: URL of the account, without the bucket.
         public_url: URL of the CDN in front of the bucket, without a slash at the end. If it is
             None, the server redirects to presigned URLs.
-        cache_control: `Cache-Control` value stored with every image.
-        check_exists: Check that an image exists before redirecting.
-        session_token: Session token, if the credentials are temporary.
-        addressing: Whether URLs contain the bucket's name in the path or in the host name.
     """
 
     kind: ClassVar = "bucket"
 
-    endpoint_url: str
+    endpoint_url: str  # URL of the account, without the bucket
     access_key_id: str
     secret_access_key: str = field(repr=False)
     bucket: str
     public_url: str | None = None
-    cache_control: str = "public, max-age=300"
-    check_exists: bool = True
+    cache_control: str = "public, max-age=300"  # `Cache-Control` value stored with every image
+    check_exists: bool = True  # check that an image exists before redirecting
     region: str = "auto"
-    session_token: str | None = field(default=None, repr=False)
-    addressing: Addressing = "path"
+    session_token: str | None = field(default=None, repr=False)  # of temporary credentials
+    addressing: Addressing = "path"  # position of the bucket's name in URLs
 
     @property
     def address(self) -> BucketAddress:

@@ -23,20 +23,14 @@ F = TypeVar("F", bound="Feature")
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """Settings, open storage and open features of one process.
-
-    Attributes:
-        images_url: Base URL of images in a host application. None: use the URL in the settings.
-        is_counted: True in a process whose metrics are collected.
-        off: Names of the features that are off, with the reason.
-    """
+    """Settings, open storage and open features of one process."""
 
     settings: Settings
     storage: ImageStorage
     changes: ChangeObservers
-    images_url: str | None = None
-    is_counted: bool = False
-    off: Mapping[str, str] = field(default_factory=dict)
+    images_url: str | None = None  # of a host application; None: use the URL in the settings
+    is_counted: bool = False  # True in a process whose metrics are collected
+    off: Mapping[str, str] = field(default_factory=dict)  # features that are off, with the reason
     features: "dict[str, Feature]" = field(default_factory=dict)
 
     def find(self, kind: type[F]) -> F | None:

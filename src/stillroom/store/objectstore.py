@@ -38,19 +38,12 @@ class Refusal(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class ChangeResult:
-    """Result of a change to an object.
+    """Result of a change to an object."""
 
-    Attributes:
-        etag: ETag of the new object; None after a refusal or a deletion.
-        refusal: Reason for the refusal, or None if the change was made.
-        reason: Reason as the store reported it, such as its status code.
-        doubtful: True if an earlier attempt got no response and may have been carried out.
-    """
-
-    etag: str | None = None
-    refusal: Refusal | None = None
-    reason: str = ""
-    doubtful: bool = False
+    etag: str | None = None  # ETag of the new object; None after a refusal or a deletion
+    refusal: Refusal | None = None  # reason for the refusal, or None if the change was made
+    reason: str = ""  # reason as the store reported it, such as its status code
+    doubtful: bool = False  # an earlier attempt got no response and may have been carried out
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,20 +58,13 @@ class Properties:
 
 @dataclass(frozen=True, slots=True)
 class ObjectHead:
-    """Metadata of one object.
+    """Metadata of one object."""
 
-    Attributes:
-        etag: Strong ETag, with its quotes.
-        modified_s: Time of the last write in seconds since the epoch, by the store's clock.
-        content_type: Stored content type, unchecked; empty if there is none.
-        metadata: User metadata with lower-case names, including entries of other tools.
-    """
-
-    etag: str
+    etag: str  # strong ETag, with its quotes
     size: int
-    modified_s: int
-    content_type: str
-    metadata: Mapping[str, str]
+    modified_s: int  # time of the last write in seconds since the epoch, by the store's clock
+    content_type: str  # stored content type, unchecked; empty if there is none
+    metadata: Mapping[str, str]  # user metadata with lower-case names, also of other tools
 
 
 class Download(Protocol):
@@ -98,13 +84,12 @@ class ListedPage:
     Attributes:
         entries: Keys, and folders (with a slash at the end), in the bucket's order. An entry is
             None if its key is not valid UTF-8 or ends with a slash.
-        next_token: Token for requesting the next page; None on the last page.
         modified_ns: Time of each key's last write in nanoseconds since the epoch (bucket's clock).
             Keys without a reported time are missing.
     """
 
     entries: Sequence[str | None]
-    next_token: str | None
+    next_token: str | None  # token for requesting the next page; None on the last page
     modified_ns: Mapping[str, int] = field(default_factory=dict)
 
 

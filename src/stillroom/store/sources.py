@@ -14,12 +14,11 @@ class ImageSource(Protocol):
     """An asynchronous iterable that yields the bytes of one upload.
 
     Attributes:
-        max_bytes: Maximum size of the upload; None if it is unknown.
         expected_sha256: SHA-256 that the client sent, or None. Read it after the last chunk: in a
             multipart form, it becomes known only when the image's part begins.
     """
 
-    max_bytes: int | None
+    max_bytes: int | None  # maximum size of the upload; None if it is unknown
     expected_sha256: bytes | None
 
     def __aiter__(self) -> AsyncIterator[bytes]:
@@ -31,19 +30,14 @@ class DescribedSource:
     """A source of `chunks` with a given content type, time or rules for the save.
 
     A disk stores the content type and the time; a bucket stores only the content type.
-
-    Attributes:
-        content_type: Content type to store. If None, it is detected.
-        modified_ns: Time of the save in nanoseconds since the epoch. None means the current time.
-        rules: Rules for this save. If None, the store's rules apply.
     """
 
     chunks: AsyncIterator[bytes]
     max_bytes: int | None
     expected_sha256: bytes | None = None
-    content_type: str | None = None
-    modified_ns: int | None = None
-    rules: SaveRules | None = None
+    content_type: str | None = None  # content type to store. If None, it is detected.
+    modified_ns: int | None = None  # in nanoseconds since the epoch; None: the current time
+    rules: SaveRules | None = None  # rules for this save. If None, the store's rules apply.
 
     @classmethod
     def of_image(cls, image: StoredImage, sha256: bytes, chunks: AsyncIterator[bytes]) -> Self:

@@ -19,26 +19,16 @@ Version = tuple[bytes, bytes]
 
 @dataclass(frozen=True, slots=True)
 class StoredImage:
-    """Metadata of one version of an image. Every save creates a new version.
-
-    Attributes:
-        size: Size in bytes.
-        etag: Strong ETag, with its quotes. It changes whenever the content changes.
-        modified_ns: Time of the save in nanoseconds since the epoch.
-        content_type: Detected from the content, never from the name.
-        sha256: 32 bytes, or None if it has not been computed yet.
-        save_id: Id of this version. It changes with every save, even if the bytes are the same.
-        version: Value by which a cache recognises the unchanged file; None if not available.
-    """
+    """Metadata of one version of an image. Every save creates a new version."""
 
     key: StorageKey
-    size: int
-    etag: str
-    modified_ns: int
-    content_type: str
-    sha256: bytes | None
-    save_id: str
-    version: Version | None = field(default=None, compare=False, repr=False)
+    size: int  # size in bytes
+    etag: str  # strong ETag, with its quotes. It changes whenever the content changes.
+    modified_ns: int  # time of the save in nanoseconds since the epoch
+    content_type: str  # detected from the content, never from the name
+    sha256: bytes | None  # 32 bytes, or None if it has not been computed yet
+    save_id: str  # id of this version. It changes with every save, even if the bytes are the same.
+    version: Version | None = field(default=None, compare=False, repr=False)  # for caches
 
 
 class OpenedImage(Protocol):
@@ -117,21 +107,13 @@ class SaveRules:
 
 @dataclass(frozen=True, slots=True)
 class ListQuery:
-    """Query for one page of a listing.
+    """Query for one page of a listing."""
 
-    Attributes:
-        prefix: Text that all listed keys begin with.
-        after: List only entries after this text, in the byte order of whole keys. Empty: list all.
-        limit: Maximum number of entries on the page, 1 to 10,000.
-        delimited: Combine keys that are equal up to the first slash after the prefix into a folder.
-        reserved: Include files with reserved names (`RESERVED_NAMES`), which are not images.
-    """
-
-    prefix: KeyPrefix
-    after: str = ""
-    limit: int = 100
-    delimited: bool = False
-    reserved: bool = False
+    prefix: KeyPrefix  # text that all listed keys begin with
+    after: str = ""  # list only entries after this text, in the byte order of whole keys
+    limit: int = 100  # maximum number of entries on the page, 1 to 10,000
+    delimited: bool = False  # fold keys that are equal up to the first slash after the prefix
+    reserved: bool = False  # include reserved names (`RESERVED_NAMES`), which are no images
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,12 +121,11 @@ class Page:
     """One page of a listing, in the byte order of whole keys.
 
     Attributes:
-        more: Whether more entries follow.
         modified_ns: Time of each key's last save in nanoseconds since the epoch. Empty on a disk.
     """
 
     entries: Sequence[str]
-    more: bool = False
+    more: bool = False  # whether more entries follow
     modified_ns: Mapping[str, int] = field(default_factory=dict, compare=False)
 
     @property

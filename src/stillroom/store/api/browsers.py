@@ -16,8 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from stillroom.store.http.problems import DATA_HEADERS
 
-_STATIC: Final = "/static-offline-docs"
-"""URL path at which fastapi-offline serves the files of Swagger UI."""
+_STATIC: Final = "/static-offline-docs"  # where fastapi-offline serves the files of Swagger UI
 
 _INLINE_SCRIPT: Final = re.compile(rb"<script>(.*?)</script>", re.DOTALL)
 

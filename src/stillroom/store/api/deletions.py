@@ -22,8 +22,7 @@ MAX_PATHS: Final = 1000
 """Maximum number of paths in one request, as in S3:
 https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html"""
 
-_CONCURRENT_DELETIONS: Final = 16
-"""Number of images that one request deletes at the same time, suitable for disks and buckets."""
+_CONCURRENT_DELETIONS: Final = 16  # by one request, suitable for disks and buckets
 
 
 # `max_bytes` is enough for 1,000 of the longest paths with JSON escapes.

@@ -32,15 +32,13 @@ class JsonForm(BaseModel):
 
 Form = TypeVar("Form", bound=JsonForm)
 
-_PARSED_INLINE_BYTES: Final = 64 * 1024
-"""Size above which a body is parsed in a thread, so that it does not block the event loop."""
+_PARSED_INLINE_BYTES: Final = 64 * 1024  # larger bodies are parsed in a thread
 
 _parser: Final = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="json")
 """Executor that parses large bodies. It has only one thread, because each parsing thread can hold
 the GIL, and so delay the event loop, for 5 ms."""
 
-_SHOWN_NAME: Final = 64
-"""Number of characters of an unknown field's name that the error message contains."""
+_SHOWN_NAME: Final = 64  # characters of an unknown field's name in the error message
 
 _NOT_AN_OBJECT: Final = "must be a JSON object"
 _UNKNOWN_FIELD: Final = "unknown field"

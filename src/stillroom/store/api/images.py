@@ -64,21 +64,18 @@ class ImageOperations:
     """Operations on stored images.
 
     Attributes:
-        public_url: Base URL of images. The URL of an image is `{public_url}/{path}`.
-        public_read: True if images can be read without a token.
         redirects: True if a GET request for an image in a bucket is redirected to the bucket. If
             False, the server sends the bytes.
-        on_save: Called after an image was saved in a request that came through ASGI.
     """
 
     storage: ImageStorage
     authorize: Authorize
-    public_url: str
+    public_url: str  # base URL of images. The URL of an image is `{public_url}/{path}`.
     max_upload_bytes: int
     signer: UrlSigner | None = None
-    public_read: bool = False
+    public_read: bool = False  # True if images can be read without a token
     redirects: bool = True
-    on_save: Callable[[Request], None] | None = None
+    on_save: Callable[[Request], None] | None = None  # called after a save through ASGI
     hooks: Hooks = NO_HOOKS
 
     @Operation(

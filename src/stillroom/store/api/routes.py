@@ -33,8 +33,7 @@ _PATH_EXAMPLES: Final = {"path": PATH_EXAMPLE, "folder": FOLDER_EXAMPLE}
 _UNSUPPORTED_METHODS: Final = frozenset(("CONNECT", "OPTIONS", "TRACE"))
 """HTTP methods that no operation supports (RFC 9110, section 9.3)."""
 
-_MARK: Final = "stillroom_operation"
-"""Name of the attribute with which `Operation` decorates a handler."""
+_MARK: Final = "stillroom_operation"  # attribute with which `Operation` decorates a handler
 
 _METHODS: Final[tuple[Method, ...]] = get_args(Method)
 
@@ -46,37 +45,26 @@ class Operation:
     The OpenAPI document contains the name and the docstring of the handler.
 
     Attributes:
-        path: Path after the prefix of the router.
-        refusals: Status codes of errors, without 422: every operation can return 422.
-        answer: Type of the JSON response; None if the operation sends an image or another file.
-        query: Dataclass of the query parameters.
-        headers: Supported request headers.
-        hooks: Kind of hooks: `read` adds parameters (`hook_queries`), `save` adds headers.
-        body: Type of the JSON body, or `UploadFile`.
-        is_paged: True if the response is a page with a `Link` header.
-        example: Example body of the 200 response.
-        is_cacheable: True if the 200 response has an `ETag`, so that 304 is possible.
-        media_type: Media type of the response, if it is neither JSON nor an image.
         passes: HTTP methods for which this path does not return 405, because a later route handles
             them.
     """
 
     method: Method
-    path: str
-    refusals: tuple[int, ...]
+    path: str  # path after the prefix of the router
+    refusals: tuple[int, ...]  # status codes of errors, without 422: every operation can return 422
     _: KW_ONLY
-    answer: Any = None
+    answer: Any = None  # type of the JSON response; None for an image or another file
     status: int = 200
-    query: type | None = None
-    headers: tuple[str | RequestHeader, ...] = ()
-    hooks: Literal["read", "save"] | None = None
+    query: type | None = None  # dataclass of the query parameters
+    headers: tuple[str | RequestHeader, ...] = ()  # supported request headers
+    hooks: Literal["read", "save"] | None = None  # kind of the hooks; see `with_hooks`
     hook_queries: tuple[type, ...] = ()
-    body: Any = None
+    body: Any = None  # type of the JSON body, or `UploadFile`
     may_lack_body: bool = False
-    is_paged: bool = False
-    example: object = None
-    is_cacheable: bool = False
-    media_type: str | None = None
+    is_paged: bool = False  # True if the response is a page with a `Link` header
+    example: object = None  # example body of the 200 response
+    is_cacheable: bool = False  # True if the 200 response has an `ETag`, so that 304 is possible
+    media_type: str | None = None  # media type of the response, if it is neither JSON nor an image
     passes: tuple[Method, ...] = ()
 
     def __call__(self, handler: Handler) -> Handler:

@@ -8,17 +8,11 @@ from stillroom.store.auth.keys import Algorithm
 
 @dataclass(frozen=True, slots=True)
 class SecretConfig:
-    """Shared secrets that sign and verify tokens (HS256) and URLs.
+    """Shared secrets that sign and verify tokens (HS256) and URLs."""
 
-    Attributes:
-        file: File for a generated secret, used if `current` is None.
-        current: Secret that signs.
-        previous: Former secrets, which still verify tokens and URLs that they have signed.
-    """
-
-    file: Path
-    current: str | None = field(default=None, repr=False)
-    previous: tuple[str, ...] = field(default=(), repr=False)
+    file: Path  # file for a generated secret, used if `current` is None
+    current: str | None = field(default=None, repr=False)  # secret that signs
+    previous: tuple[str, ...] = field(default=(), repr=False)  # these still verify
 
 
 @dataclass(frozen=True, slots=True)

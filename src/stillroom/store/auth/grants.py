@@ -14,15 +14,10 @@ SCOPES: Final[tuple[Scope, ...]] = ("storage:read", "storage:write", "storage:de
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """Permissions of a caller, from a token or a signed URL.
+    """Permissions of a caller, from a token or a signed URL."""
 
-    Attributes:
-        scopes: Permitted kinds of operations.
-        folder: Folder to which the scopes are limited, with a trailing slash; empty: no limit.
-    """
-
-    scopes: frozenset[Scope]
-    folder: str = ""
+    scopes: frozenset[Scope]  # permitted kinds of operations
+    folder: str = ""  # folder that limits the scopes, with a trailing slash; empty: no limit
 
     @classmethod
     def everything(cls) -> Self:

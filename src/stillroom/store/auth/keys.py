@@ -53,13 +53,12 @@ class KeySource:
     """Source of the keys for verifying tokens with one algorithm.
 
     Attributes:
-        description: Algorithm and origin of the keys, in one line for the log.
         unscoped_may_all: Whether a token without a scope claim has all permissions. True for shared
             secrets, since their owners have all permissions anyway. False for other issuers, since
             they create tokens for many services.
     """
 
-    description: str
+    description: str  # algorithm and origin of the keys, in one line for the log
     algorithm: Algorithm
     unscoped_may_all = False
     _keys: Sequence[str | PublicKey] = ()

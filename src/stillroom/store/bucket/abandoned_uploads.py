@@ -12,11 +12,8 @@ from typing import Final
 from stillroom.errors import StillroomError
 from stillroom.store.objectstore import DEADLINE_S, ObjectStore
 
-_MAX: Final = 1000
-"""Maximum number of pending aborts. Further uploads are left to the lifecycle rule."""
-
-_AT_ONCE: Final = 4
-"""Maximum number of concurrent requests, so that connections remain for saves and reads."""
+_MAX: Final = 1000  # pending aborts; further uploads are left to the lifecycle rule
+_AT_ONCE: Final = 4  # requests, so that connections remain for saves and reads
 
 _FIRST_PAUSE_S: Final = 1.0
 _LONGEST_PAUSE_S: Final = 60.0

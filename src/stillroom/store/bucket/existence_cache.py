@@ -8,11 +8,9 @@ from stillroom.bounded_cache import BoundedCache
 SEEN_FOR_S: Final = 60.0
 """Lifetime of an entry in seconds. For this time, images deleted elsewhere may seem to exist."""
 
-_MAX: Final = 65_536
-"""Maximum number of keys (about 20 MiB)."""
+_MAX: Final = 65_536  # maximum number of keys (about 20 MiB)
 
-_NEVER: Final = (0.0, "")
-"""Expiration and content type of a key that is not cached."""
+_NEVER: Final = (0.0, "")  # expiration and content type of a key that is not cached
 
 
 class ExistenceCache:

@@ -30,8 +30,7 @@ _PRINTABLE: Final = re.compile(r"[\x21-\x7e][\x20-\x7e]*")
 _OPAQUE: Final = re.compile(r"[\x21\x23-\x7e]{1,1024}")
 """Pattern for a valid save id: printable ASCII without spaces and quotes."""
 
-_READ_BYTES: Final = 4 * 1024**2
-"""Bytes read by one request. They are in memory until the caller has consumed them."""
+_READ_BYTES: Final = 4 * 1024**2  # by one request; in memory until the caller has consumed them
 
 
 class ObjectImage:

@@ -55,18 +55,14 @@ _RESERVED_FOR_SMALL_BYTES: Final = 16 * 1024**2
 PRESIGNED_S: Final = 300
 """Lifetime of presigned URLs in seconds: long enough for following a redirect."""
 
-_MAX_LOCATIONS: Final = 4096
-"""Maximum number of cached locations; about 10 MiB, since an encoded key has up to 3 KiB."""
+_MAX_LOCATIONS: Final = 4096  # about 10 MiB, since an encoded key has up to 3 KiB
 
 MAX_CONCURRENT_HEADS: Final = 32
 """Maximum number of concurrent HEAD requests for all pages. It is half of the client's connections,
 so that saves and single reads need not wait for a long page."""
 
-_CHECK_S: Final = 5.0
-"""Timeout of the readiness check in seconds."""
-
-_CHECK_HOLDS_S: Final = 2.0
-"""Seconds for which a successful check is cached, since R2 bills each check (class B)."""
+_CHECK_S: Final = 5.0  # timeout of the readiness check in seconds
+_CHECK_HOLDS_S: Final = 2.0  # a success is cached, since R2 bills each check (class B)
 
 log = logging.getLogger("stillroom.r2")
 

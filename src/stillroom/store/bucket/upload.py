@@ -26,8 +26,7 @@ from stillroom.store.values import Condition, SaveRules, StoredImage
 GUARD_ATTEMPTS: Final = 4
 """Maximum number of attempts if other writers replace the image at the same time."""
 
-_HASHED_INLINE_BYTES: Final = 128 * 1024
-"""Maximum size of a body that is hashed on the event loop (0.1 ms, like a thread switch)."""
+_HASHED_INLINE_BYTES: Final = 128 * 1024  # hashed on the event loop (0.1 ms, like a thread switch)
 
 _HEAP_BYTES: Final = 1024**2
 """Maximum size of a buffer on the heap. The heap reuses memory, while new pages cost 90 µs for 100
@@ -65,12 +64,7 @@ class PartBuffer:
 
 @dataclass(frozen=True, slots=True)
 class UploadContext:
-    """Objects that all uploads to one bucket share.
-
-    Attributes:
-        hashing: Threads that hash large pieces.
-        cache_control: Function that returns the `Cache-Control` value for a key.
-    """
+    """Objects that all uploads to one bucket share."""
 
     store: ObjectStore
     rules: SaveRules
@@ -78,8 +72,8 @@ class UploadContext:
     abandoned: AbandonedUploads
     locks: KeyLocks
     existence: ExistenceCache
-    hashing: concurrent.futures.Executor
-    cache_control: Callable[[StorageKey], str]
+    hashing: concurrent.futures.Executor  # threads that hash large pieces
+    cache_control: Callable[[StorageKey], str]  # returns the `Cache-Control` value for a key
 
 
 class Upload:

@@ -22,8 +22,7 @@ from stillroom.store.disk.data_directory import (
 )
 from stillroom.store.disk.openat2 import closing
 
-_FILE: Final = f"{PRIVATE_FOLDER}/tidied"
-"""Lock file of the search. Its modification time is the time of the last search."""
+_FILE: Final = f"{PRIVATE_FOLDER}/tidied"  # lock, modified at the time of the last search
 
 
 @translate_os_errors()

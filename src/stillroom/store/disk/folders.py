@@ -12,8 +12,7 @@ from typing import Final
 from stillroom.store.disk.data_directory import DataDirectory
 from stillroom.store.disk.openat2 import closing, release
 
-_REMEMBERED: Final = 65_536
-"""Maximum number of remembered folders (about 10 MiB)."""
+_REMEMBERED: Final = 65_536  # maximum number of remembered folders (about 10 MiB)
 
 _FOLDER_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 

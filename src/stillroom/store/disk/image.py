@@ -15,8 +15,7 @@ from stillroom.store.disk.data_directory import translate_os_errors
 from stillroom.store.disk.openat2 import release
 from stillroom.store.values import StoredImage, Version
 
-_READ_BYTES: Final = 256 * 1024
-"""Bytes per read. Larger reads are not faster and use more memory."""
+_READ_BYTES: Final = 256 * 1024  # bytes per read. Larger reads are not faster and use more memory.
 
 ReadInThread = Callable[[Callable[[int, int], bytes], int, int], Awaitable[bytes]]
 """Function that runs a blocking read in a thread."""

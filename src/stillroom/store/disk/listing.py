@@ -24,11 +24,8 @@ _SMALLEST_PICK: Final = 1024
 _LARGEST_PICK: Final = 65_536
 """Minimum and maximum number of names selected from a folder at once (5 MiB at most)."""
 
-_SMALL_FOLDER: Final = 512
-"""Number of names up to which reading a folder is faster than watching it."""
-
-_READ_TOGETHER: Final = 16_384
-"""Number of names of a large folder that are read in one step (about 1.3 MiB)."""
+_SMALL_FOLDER: Final = 512  # names up to which reading a folder is faster than watching it
+_READ_TOGETHER: Final = 16_384  # names of a large folder, about 1.3 MiB
 
 _AFTER_ALL_NAMES: Final = "\U0010ffff"  # a noncharacter, with which no valid name begins
 

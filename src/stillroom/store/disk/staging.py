@@ -16,14 +16,9 @@ from stillroom.store.disk.image import warn_of_link
 from stillroom.store.disk.openat2 import release
 from stillroom.store.upload_checks import UploadChecks
 
-_WRITEBACK_BYTES: Final = 4 * 1024**2
-"""Number of bytes after which writing to the disk starts while the upload continues."""
-
-_MAX_BYTES: Final = 1024**2
-"""Maximum size of a batch. One upload keeps at most this many bytes in memory."""
-
-_MAX_CHUNKS: Final = 1024
-"""Maximum number of chunks in a batch: IOV_MAX of Linux."""
+_WRITEBACK_BYTES: Final = 4 * 1024**2  # after these, writing to the disk starts during the upload
+_MAX_BYTES: Final = 1024**2  # of a batch; one upload keeps at most this many bytes in memory
+_MAX_CHUNKS: Final = 1024  # maximum number of chunks in a batch: IOV_MAX of Linux
 
 RESERVED_BYTES: Final = 16 * 1024**2
 """Bytes of disk space to reserve at a time, since the announced size may never be sent."""

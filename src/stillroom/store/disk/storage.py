@@ -35,8 +35,7 @@ from stillroom.store.values import (
     StoredImage,
 )
 
-_THREADS: Final = 16
-"""Number of threads. Most jobs are fsync calls, of which a disk can run 8 to 16 in parallel."""
+_THREADS: Final = 16  # most jobs are fsync calls, of which a disk can run 8 to 16 in parallel
 
 _DESCRIBED_AT_ONCE: Final = 256
 """Number of files that one job opens for a listing, in a few milliseconds, so that other jobs do
@@ -45,8 +44,7 @@ not wait long and a disconnected client is noticed."""
 # Opening a FIFO must not block; a terminal must not become the controlling terminal.
 READ_FLAGS: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY
 
-_WALKED_AT_ONCE: Final = 1000
-"""Number of folders that one job visits, in about ten milliseconds."""
+_WALKED_AT_ONCE: Final = 1000  # number of folders that one job visits, in about ten milliseconds
 
 
 class DiskImageStorage:

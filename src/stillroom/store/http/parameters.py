@@ -37,19 +37,13 @@ class Parameter:
 
     If the parameter is missing, the field has its default value. If the default is None, the
     OpenAPI document says that the parameter may be null.
-
-    Attributes:
-        parse: Function that converts the decoded text. Raises ValueError or InvalidInput.
-        schema: JSON schema for the OpenAPI document.
-        name: Name in the query; by default, the name of the field.
-        max_times: Maximum number of values. If it is more than 1, the field is a tuple.
     """
 
-    parse: Callable[[str], object]
-    schema: Mapping[str, object]
+    parse: Callable[[str], object]  # converts decoded text; may raise ValueError or InvalidInput
+    schema: Mapping[str, object]  # JSON schema for the OpenAPI document
     description: str = ""
-    name: str = ""
-    max_times: int = 1
+    name: str = ""  # name in the query; by default, the name of the field
+    max_times: int = 1  # maximum number of values. If it is more than 1, the field is a tuple.
 
     def read(self, texts: list[str]) -> Any:  # noqa: ANN401  (the type of the field)
         """Convert the decoded texts to the value of the field. May raise `InvalidInput`."""

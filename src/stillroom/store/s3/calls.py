@@ -15,49 +15,30 @@ class BucketError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One request to the bucket, with its name in S3's documentation.
-
-    Attributes:
-        key: Key of the object; empty for the bucket itself.
-        query: Query parameters, not encoded.
-        headers: Headers, with lower-case names.
-        body: The whole body, which a retry sends again.
-        sha256: SHA-256 of the body, in hexadecimal.
-        expected: Status codes of refusals that the caller handles; all others raise an error.
-        timeout_s: Timeout of one attempt, without the time for sending its body; None: default.
-        streams: True to return the body of a successful response as a stream.
-        once: True to prevent retries, since the caller's precondition may no longer hold.
-    """
+    """One request to the bucket, with its name in S3's documentation."""
 
     operation: str
     method: str
-    key: str = ""
-    query: Mapping[str, str] = field(default_factory=dict)
-    headers: Mapping[str, str] = field(default_factory=dict)
-    body: bytes | memoryview = b""
-    sha256: str = EMPTY_SHA256
-    expected: frozenset[int] = frozenset()
-    timeout_s: float | None = None
-    streams: bool = False
-    once: bool = False
+    key: str = ""  # key of the object; empty for the bucket itself
+    query: Mapping[str, str] = field(default_factory=dict)  # query parameters, not encoded
+    headers: Mapping[str, str] = field(default_factory=dict)  # headers, with lower-case names
+    body: bytes | memoryview = b""  # the whole body, which a retry sends again
+    sha256: str = EMPTY_SHA256  # SHA-256 of the body, in hexadecimal
+    expected: frozenset[int] = frozenset()  # refusals that the caller handles
+    timeout_s: float | None = None  # of one attempt, without the time for its body; None: default
+    streams: bool = False  # True to return the body of a successful response as a stream
+    once: bool = False  # prevent retries, since the precondition may no longer hold
 
 
 @dataclass(frozen=True, slots=True)
 class BucketResponse:
-    """The final response of the bucket, after retries.
+    """The final response of the bucket, after retries."""
 
-    Attributes:
-        status: 2xx, or a status code that the caller expects.
-        body: The whole body; empty if `rest` is set.
-        doubtful: True if an earlier attempt may have been carried out already.
-        rest: The body as a stream, which the caller must close.
-    """
-
-    status: int
+    status: int  # 2xx, or a status code that the caller expects
     headers: Mapping[str, str]
-    body: bytes
-    doubtful: bool = False
-    rest: "BodyStream | None" = None
+    body: bytes  # the whole body; empty if `rest` is set
+    doubtful: bool = False  # True if an earlier attempt may have been carried out already
+    rest: "BodyStream | None" = None  # the body as a stream, which the caller must close
 
 
 class BodyStream:

@@ -39,15 +39,13 @@ from stillroom.store.s3.signing import Signer, encode_query
 IN_FLIGHT: Final = 64
 """Maximum number of concurrent requests. Others wait, which limits memory if the bucket is slow."""
 
-_TIMEOUT_S: Final = 5.0
-"""Timeout of one attempt, without the time for its body. R2 responds within two seconds."""
+_TIMEOUT_S: Final = 5.0  # of one attempt, without its body; R2 responds within two seconds
 
 _LEAST_S: Final = 1.0
 """Minimum number of seconds before the deadline for starting an attempt. R2 may need this time, and
 after an interrupted write the outcome is unknown."""
 
-_SLOWEST_BYTES_PER_S: Final = 1024**2
-"""Minimum speed of a connection. A part of 16 MiB can then be sent within one deadline."""
+_SLOWEST_BYTES_PER_S: Final = 1024**2  # a part of 16 MiB can be sent within one deadline
 
 _FIRST_PAUSE_S: Final = 0.2
 _LONGEST_PAUSE_S: Final = 4.0
@@ -56,8 +54,7 @@ _LONGEST_PAUSE_S: Final = 4.0
 
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 
-_MAX_RESPONSE_BYTES: Final = 16 * 1024**2
-"""Maximum size of a response. A page of 1,000 keys of 1,024 bytes has at most 4 MiB."""
+_MAX_RESPONSE_BYTES: Final = 16 * 1024**2  # a page of 1,000 keys of 1,024 bytes has at most 4 MiB
 
 
 class _TooLateError(Exception):

@@ -10,8 +10,7 @@ from stillroom.store.objectstore import ObjectHead, Properties
 
 _METADATA: Final = "x-amz-meta-"
 
-_OPAQUE: Final = re.compile(r"[\x21\x23-\x7e]{1,1024}")
-"""Text between the quotes of an ETag (RFC 9110, 8.8.3), limited to ASCII."""
+_OPAQUE: Final = re.compile(r"[\x21\x23-\x7e]{1,1024}")  # of an ETag (RFC 9110, 8.8.3), in ASCII
 
 
 def headers_of(properties: Properties) -> dict[str, str]:

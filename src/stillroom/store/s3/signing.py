@@ -25,19 +25,13 @@ _ALGORITHM: Final = "AWS4-HMAC-SHA256"
 
 @dataclass(slots=True)
 class Signer:
-    """Signer of requests to one endpoint with one access key.
+    """Signer of requests to one endpoint with one access key."""
 
-    Attributes:
-        host: Value of the Host header, including the port unless it is the scheme's default.
-        region: Region of the bucket. R2 has only `auto`; SeaweedFS accepts any.
-        session_token: Session token if the credentials are temporary.
-    """
-
-    host: str
+    host: str  # value of the Host header, including the port unless it is the scheme's default
     key_id: str
     secret: str = field(repr=False)
-    region: str = "auto"
-    session_token: str | None = field(default=None, repr=False)
+    region: str = "auto"  # region of the bucket. R2 has only `auto`; SeaweedFS accepts any.
+    session_token: str | None = field(default=None, repr=False)  # of temporary credentials
     _last: "_Second | None" = field(default=None, init=False, repr=False)
 
     def sign(

@@ -22,8 +22,7 @@ from stillroom.store.s3.calls import BodyStream, BucketResponse, Call
 from stillroom.store.s3.client import BucketClient
 from stillroom.store.s3.heads import head_of, headers_of, strong_etag
 
-_LIST_TIMEOUT_S: Final = 10.0
-"""Timeout in seconds for one attempt of a listing."""
+_LIST_TIMEOUT_S: Final = 10.0  # timeout in seconds for one attempt of a listing
 
 _CHECKED_KEY: Final = ".stillroom/check"
 """Key for checks. It never exists, since all images are below `compute/` or `media/`."""
