@@ -13,7 +13,7 @@ from running import STILLROOM
 from stillroom.paths import KeyPrefix
 from stillroom.settings import AllSettings
 from stillroom.store.choose import open_storage
-from stillroom.store.disk.attributes import Attributes
+from stillroom.store.disk.image import Attributes
 from stillroom.store.values import ListQuery, StoredImage
 
 MANY = 10_000

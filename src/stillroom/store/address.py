@@ -33,10 +33,7 @@ class BucketAddress:
 
     @classmethod
     def of(cls, endpoint_url: str, bucket: str, addressing: Addressing = "path") -> Self:
-        """Return the address of `bucket`. `endpoint_url` may have a path.
-
-        Raises `ConfigurationError` if the bucket's name cannot be part of a host name.
-        """
+        """Return the address of `bucket`, or raise `ConfigurationError`. URLs may have a path."""
         parts = urlsplit(endpoint_url)
         hostname, name = parts.hostname or "", quote(bucket, safe="")
         root = parts.path.rstrip("/")

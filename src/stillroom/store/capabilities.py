@@ -113,8 +113,7 @@ class TurnsReadOnly(Protocol):
 class Limitation:
     """A feature of S3 that a bucket does not support.
 
-    `said` is a verb phrase about the bucket, such as "ignores If-Match". `consequence` is a clause
-    that describes the effect on requests.
+    `said` is a verb phrase, such as "ignores If-Match", and `consequence` a clause about requests.
     """
 
     said: str
@@ -144,10 +143,7 @@ class RemovesEmptyFolders(Protocol):
     """Optional capability of a disk: removing empty folders."""
 
     async def remove_empty_folders(self, empty_for: timedelta) -> int:
-        """Remove folders that have been empty for `empty_for`, and return their number.
-
-        Does nothing if the last search was less than `empty_for` ago.
-        """
+        """Remove folders that have been empty for `empty_for`, if the last search is as old."""
 
 
 @runtime_checkable

@@ -88,10 +88,7 @@ def open_storage(
     changes: ChangeObserver = UNWATCHED,
     disk: Callable[..., ImageStorage] = DiskImageStorage,
 ) -> ImageStorage:
-    """Open the configured backend. Raises `ConfigurationError` if it cannot be used.
-
-    `disk` is a subclass of `DiskImageStorage`, or a function that is called like it.
-    """
+    """Open the configured backend (a disk as `disk`), or raise `ConfigurationError`."""
     if isinstance(config, R2Config):
         # Imported here, since that takes a quarter of a second, and a disk does not need it.
         from stillroom.store.bucket.storage import R2ImageStorage

@@ -1,7 +1,4 @@
-"""Detection of content types from the first bytes of a file.
-
-Content types and file names that clients send are ignored, because browsers trust the content type
-of a response.
+"""Detection of content types from the first bytes of a file, never from what a client says.
 
 Signatures: https://mimesniff.spec.whatwg.org/#matching-an-image-type-pattern, and for the ISO media
 family the `ftyp` brands of https://mp4ra.org/registered-types/brands.

@@ -24,10 +24,7 @@ Delete = Callable[[StorageKey, Condition], Awaitable[None]]
 
 
 class RequestHeader(NamedTuple):
-    """Request header with its description and an example for the OpenAPI document.
-
-    A header without a description is not in the document.
-    """
+    """Request header. It is in the OpenAPI document if it has a description."""
 
     name: str
     description: str
@@ -78,10 +75,7 @@ class BodyDelegate(Protocol):
     async def delegate(
         self, fields: Fields, answer: ImageAnswer, image: OpenedImage
     ) -> ImageAnswer | None:
-        """Return a response whose body a proxy sends, or None if the server must send the body.
-
-        The caller may close `image` afterwards.
-        """
+        """Return a response whose body a proxy sends, or None. The caller may close `image`."""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,6 @@
 """The object store port: operations of a cloud's API that the bucket backend needs.
 
-`store/s3` implements this interface and knows nothing about images. Other clouds would need
-another driver; tests/contract/memory_store.py is a minimal example.
+`store/s3` implements it. tests/contract/memory_store.py is a minimal example.
 """
 
 import enum
@@ -144,8 +143,8 @@ class ObjectStore(Protocol):
     ) -> ChangeResult:
         """Store an object in one request, if the condition `guard` holds.
 
-        With `any_refusal`, every refusal is returned as a result. If it is False, unsupported
-        requests and refused writes without a condition raise `BackendUnavailable`.
+        With `any_refusal`, every refusal is a result. Otherwise, unsupported requests and refused
+        writes without a condition raise `BackendUnavailable`.
         """
 
     async def head(self, key: str, *, deadline: float | None = None) -> ObjectHead | None:
@@ -177,10 +176,7 @@ class ObjectStore(Protocol):
         once: bool = False,
         any_refusal: bool = False,
     ) -> ChangeResult:
-        """Delete an object if it exists and the condition `guard` holds.
-
-        With `once`, a failed attempt is not retried. See `put` for `any_refusal`.
-        """
+        """Delete an object if it exists and `guard` holds. With `once`, nothing is retried."""
 
     async def list(
         self,
@@ -194,9 +190,8 @@ class ObjectStore(Protocol):
     ) -> ListedPage:
         """List one page of the keys that begin with `prefix`: `limit` or `MAX_LISTED` at most.
 
-        With `after`, only keys after this text are listed, though a folder may be listed again.
-        `token` is the `next_token` of the previous page. With `delimited`, keys that are equal up
-        to the first slash after the prefix become one entry, a folder.
+        With `after`, only later keys are listed, though a folder may be listed again. With
+        `delimited`, keys are folded at the first slash after the prefix. `token` continues a page.
         """
 
     async def create_upload(self, key: str, properties: Properties) -> CreatedUpload:

@@ -12,10 +12,7 @@ AnyPage = TypeVar("AnyPage", Page, EntryPage)
 async def each_page(
     read: Callable[[ListQuery], Awaitable[AnyPage]], query: ListQuery
 ) -> AsyncIterator[AnyPage]:
-    """Yield the pages of a listing, from `query.after` to the end.
-
-    `read` is the method `list` or `entries` of a storage.
-    """
+    """Yield the pages that `read` (`list` or `entries` of a storage) returns, to the end."""
     after: str | None = query.after
     while after is not None:
         page = await read(dataclasses.replace(query, after=after))

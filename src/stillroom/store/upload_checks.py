@@ -56,7 +56,7 @@ class UploadChecks:
         self._hash.update(chunk)
 
     def finish(self, expected_sha256: bytes | None) -> Received:
-        """Return the results. Call it after every chunk was counted and hashed.
+        """Return the results, when every chunk was counted and hashed.
 
         Raises `EmptyFile` (unless the source has a type), `DigestMismatch` or `UnsupportedMedia`.
         """

@@ -37,10 +37,7 @@ class OpenedImage(Protocol):
     image: StoredImage
 
     def chunks(self, start: int, length: int) -> AsyncIterator[bytes]:
-        """Yield `length` bytes beginning at offset `start`, without blocking the event loop.
-
-        Raises `BackendUnavailable` if they cannot be read, or the version no longer exists.
-        """
+        """Yield `length` bytes beginning at offset `start`, or raise `BackendUnavailable`."""
 
     def close(self) -> None:
         """Release the file or connection; a second call does nothing."""

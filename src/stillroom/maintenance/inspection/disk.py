@@ -19,7 +19,6 @@ from stillroom.paths import (
     is_reserved,
     is_segment,
 )
-from stillroom.store.disk.attributes import Attributes
 from stillroom.store.disk.data_directory import (
     IMAGE_FOLDERS,
     PRIVATE_FOLDER,
@@ -28,7 +27,7 @@ from stillroom.store.disk.data_directory import (
     translate_os_errors,
 )
 from stillroom.store.disk.folders import Folders
-from stillroom.store.disk.image import DiskImage, etag_at
+from stillroom.store.disk.image import Attributes, DiskImage, etag_at
 from stillroom.store.disk.listing import NO_CACHE, list_entries
 from stillroom.store.disk.openat2 import closing
 from stillroom.store.disk.storage import DiskImageStorage

@@ -1,9 +1,7 @@
 """Authenticated request. Its methods run the checks in the order that docs/adr/0004 defines.
 
-`OperationRoute` checks the route. Then each operation checks the token: with `Call.of`, or with
-`ImageOperations.authorize_read`, which also accepts signatures. The methods of `Call` then check
-the path and the permission for it, and read the body. The storage is accessed,
-and the body is read, only after all earlier checks have passed.
+`OperationRoute` checks the route, then `Call.of` or `ImageOperations.authorize_read` the token. The
+methods of `Call` then check the path and the permission for it, and read the body.
 """
 
 import uuid
@@ -23,9 +21,7 @@ from stillroom.store.http.parameters import Query, read_query, resource_id
 async def authenticate(authorize: Authorize, fields: Fields) -> Grant:
     """Return the permissions of a request with these header fields.
 
-    Raises:
-        Unauthenticated: the token is missing or invalid. The reason is not revealed, except that
-            the subclass `TokenExpired` is raised for expired tokens.
+    Raises `Unauthenticated` if the token is missing or invalid, `TokenExpired` if it has expired.
     """
     grant = authorize(fields.get("authorization"))
     return grant if isinstance(grant, Grant) else await grant

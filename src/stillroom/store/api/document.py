@@ -149,10 +149,7 @@ def openapi_extra(
     is_paged: bool = False,
     example: object = None,
 ) -> Document:
-    """Return OpenAPI metadata that FastAPI accepts only in its argument `openapi_extra`.
-
-    See `Operation` for the arguments; `example` is only used for paged responses.
-    """
+    """Return OpenAPI metadata that FastAPI accepts only as `openapi_extra`. See `Operation`."""
     extra: Document = {"responses": {}}
     if has_body:
         content = {"application/json": {"example": _INVALID}}

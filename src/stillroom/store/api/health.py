@@ -74,8 +74,7 @@ def health_router(
 ) -> APIRouter:
     """Return a router for `/healthz`, `/readyz` and `/metrics`, which the OpenAPI document omits.
 
-    `checks` maps names of components to check functions; it must contain `storage`.
-    `update_disk_metrics` is called before the metrics are returned.
+    `checks`, by component, must contain `storage`. `update_disk_metrics` is called by `/metrics`.
     """
     router = APIRouter(include_in_schema=False)
     health_checks = {name: HealthCheck(check, f"the {name}") for name, check in checks.items()}

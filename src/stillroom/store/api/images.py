@@ -1,8 +1,4 @@
-"""HTTP operations on images: list, read, check, save and delete.
-
-Each operation checks the token, the path and the permission. It then calls the storage and returns
-a response. The module `call` defines the order of the checks.
-"""
+"""HTTP operations on images: list, read, check, save and delete."""
 
 import functools
 import time
@@ -118,10 +114,7 @@ class ImageOperations:
         return READER if self.public_read else grant
 
     def authorize_read_now(self, fields: Fields, tokens: VerifiedTokens) -> Verified | None:
-        """Return the permissions for reading an image, if they are known without waiting.
-
-        Otherwise, the result is None: call `authorize_read`, which also checks signatures.
-        """
+        """Return the permissions for reading an image, or None if `authorize_read` is needed."""
         if "authorization" in fields or not self.public_read:
             verified = tokens.verify_now(fields.get("authorization"))
         else:
@@ -135,11 +128,15 @@ class ImageOperations:
         """Value of the `Cache-Control` header in responses with images."""
         return PUBLIC_CACHE if self.public_read else PRIVATE_CACHE
 
-    async def _check_read(self, request: Request) -> tuple[Call, StorageKey]:
+    async def _check_read(self, request: Request) -> tuple[Call, StorageKey, Response | None]:
         fields = combined(request.headers.raw)
         raw_path, query = raw_image_path(request), request.scope["query_string"]
         call = Call(request, fields, await self.authorize_read(fields, raw_path, query))
-        return call, StorageKey.of_image(call.image_path("storage:read"))
+        key = StorageKey.of_image(call.image_path("storage:read"))
+        for hook in self.hooks.read:
+            if (response := await hook.respond(call, key, self)) is not None:
+                return call, key, response
+        return call, key, None
 
     @Operation(
         "GET",
@@ -150,10 +147,9 @@ class ImageOperations:
     )
     async def get_image(self, request: Request) -> Response:
         """Get image by path. Redirects to CDN when using R2 storage."""
-        call, key = await self._check_read(request)
-        for hook in self.hooks.read:
-            if (response := await hook.respond(call, key, self)) is not None:
-                return response
+        call, key, response = await self._check_read(request)
+        if response is not None:
+            return response
         location: Location | OpenedImage
         location = await (self.storage.locate(key) if self.redirects else self.storage.open(key))
         if isinstance(location, RemoteImage):
@@ -204,8 +200,7 @@ class ImageOperations:
     ) -> dict[str, object]:
         """Save an image for an authenticated client, and return the fields of `SavedImage`.
 
-        The body is read only after all other checks have passed. A `StillroomError` means that the
-        image is not saved. The API documentation lists the errors.
+        The body is read only after all other checks have passed.
         """
         grant.require("storage:write", image_path)
         length, boundary = self._body_length(fields), boundary_of(fields)
@@ -252,9 +247,8 @@ class ImageOperations:
     )
     async def check_image_exists(self, request: Request) -> Response:
         """Check if image exists."""
-        call, key = await self._check_read(request)
-        for hook in self.hooks.read:
-            if (response := await hook.respond(call, key, self)) is not None:
-                return response
+        call, key, response = await self._check_read(request)
+        if response is not None:
+            return response
         image, cache = await self.storage.stat(key), self.cache_control
         return ImageResponse(answer_image("HEAD", call.fields, image, cache_control=cache))

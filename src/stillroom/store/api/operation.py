@@ -49,10 +49,8 @@ register_url_convertor("image_path", _AnyPath())
 class OperationRoute(APIRoute):
     """Route that passes the raw request to an operation and rejects percent-encoded route names.
 
-    FastAPI would decode the path and the query leniently, and would read the whole form before the
-    operation starts. Both would violate the API's guarantees. Therefore FastAPI is only used for
-    routing and for the OpenAPI document, and each operation parses its request
-    (docs/adr/0001-fastapi-and-uvicorn.md).
+    FastAPI would decode path and query leniently, and read the whole form before the operation.
+    So it is only used for routing and for the OpenAPI document (docs/adr/0001).
     """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:

@@ -83,10 +83,7 @@ class ProblemResponse(Response):
 
 
 class MethodNotAllowed:
-    """Response 405 whose `Allow` header contains all methods of a path.
-
-    The router would list only the methods of the first route that matches the path.
-    """
+    """Response 405 whose `Allow` header contains all methods of a path, not of one route only."""
 
     def __init__(self, allow: str) -> None:
         self._allow = allow
@@ -102,10 +99,9 @@ class MethodNotAllowed:
 
 
 class ImageResponse(Response):
-    """Response with the bytes of an open image. The image is closed afterwards.
+    """Response with the bytes of an open image, which is closed afterwards.
 
-    Stillroom's server raises ConnectionError when a chunk is sent to a client that has
-    disconnected, so that the rest of a large image is not read.
+    Sending to a client that has disconnected raises ConnectionError, so that the rest is not read.
     """
 
     def __init__(self, answer: ImageAnswer, image: OpenedImage | None = None) -> None:
@@ -137,10 +133,7 @@ async def image_response(
     *,
     method: str = "GET",
 ) -> Response:
-    """Return the response to a GET or HEAD request for an opened image.
-
-    The image is closed after the response was sent, or before this function raises an error.
-    """
+    """Return the response to a GET or HEAD request for an opened image, which is always closed."""
     try:
         answer = answer_image(method, fields, image.image, cache_control=cache_control)
         delegated = await delegate.delegate(fields, answer, image) if delegate else None

@@ -108,8 +108,7 @@ class Operation:
 def operation_router(prefix: str, operations: object, *, tag: str) -> APIRouter:
     """Return a router for the handlers in `operations`, which are decorated with `Operation`.
 
-    Requests with other HTTP methods get 405. If several routes match a request, the one that is
-    defined first handles it. Percent-encoded route names do not match; see `OperationRoute`.
+    Requests with other HTTP methods get 405. The first route that matches a request handles it.
     """
     router = APIRouter(prefix=prefix, tags=[tag], route_class=OperationRoute, dependencies=[BEARER])
     paths: dict[str, list[tuple[Operation, Run]]] = {}

@@ -16,11 +16,8 @@ def view_of(
 ) -> Callable[[type[Model]], type[Model]]:
     """Return a decorator that adds fields of the dataclass `kind` to a Pydantic model.
 
-    Args:
-        kind: Dataclass whose fields are added.
-        names: Names of the fields; by default, all.
-        optional: Names of the fields that a response may lack.
-        types: Types of fields, by name, if responses have more specific types than the dataclass.
+    These are the fields `names`, or all. A response may lack those in `optional`. `types` contains
+    more specific types than those of the dataclass, by name.
     """
 
     def decorate(model: type[Model]) -> type[Model]:

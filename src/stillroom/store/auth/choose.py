@@ -7,10 +7,7 @@ from stillroom.store.auth.secret import load_or_make_secret, load_secret
 
 
 def open_keys(config: KeysConfig) -> KeySource:
-    """Load the keys for verifying tokens, or raise `ConfigurationError`.
-
-    Generates a shared secret if there is none.
-    """
+    """Load the keys for verifying tokens, or raise `ConfigurationError`. May generate a secret."""
     if isinstance(config, SecretConfig):
         return SharedSecrets(signing_secrets(config)[0])
     if isinstance(config, KeyFileConfig):
@@ -23,8 +20,7 @@ def open_keys(config: KeysConfig) -> KeySource:
 def signing_secrets(config: SecretConfig) -> tuple[list[str], bool]:
     """Return the secrets for tokens and signed URLs, and whether this call has generated one.
 
-    The first secret signs. The others only verify tokens and URLs that were signed earlier. Raises
-    `ConfigurationError` if no secret is configured and none can be generated.
+    The first secret signs; the others only verify. Raises `ConfigurationError` if there is none.
     """
     current, is_new = config.current, False
     if current is None:
@@ -33,11 +29,9 @@ def signing_secrets(config: SecretConfig) -> tuple[list[str], bool]:
 
 
 def minting_secret(config: SecretConfig, algorithm: Algorithm) -> str:
-    """Return the secret for signing new tokens. Unlike `signing_secrets`, never generates one.
+    """Return the secret for signing new tokens, but generate none.
 
-    Raises:
-        ConfigurationError: tokens come from another issuer, or the secret is unusable.
-        FileNotFoundError: no secret is configured, and no server has generated one yet.
+    Raises `ConfigurationError` or, if no server has generated a secret yet, FileNotFoundError.
     """
     if algorithm != "HS256":
         raise ConfigurationError(

@@ -30,19 +30,13 @@ class Grant:
         return cls(scopes, ImagePath.parse(folder.removesuffix("/")).text + "/")
 
     def require(self, scope: Scope, path: ImagePath) -> None:
-        """Raise `Forbidden` unless the grant contains `scope` for the image path `path`.
-
-        The error message may describe the token's permissions, since the client owns the token.
-        """
+        """Raise `Forbidden` unless the grant contains `scope` for the image path `path`."""
         self.require_scope(scope)
         if not self.covers(path):
             raise Forbidden(f"the token is limited to {self.folder!r}")
 
     def require_folder(self, scope: Scope, folder: ImagePath) -> None:
-        """Raise `Forbidden` unless the grant contains `scope` for everything in `folder`.
-
-        A grant that is limited to `a/` includes the folder `a` itself.
-        """
+        """Raise `Forbidden` unless the grant contains `scope` for the folder and all in it."""
         self.require_scope(scope)
         if not f"{folder.text}/".startswith(self.folder):
             raise Forbidden(f"the token is limited to {self.folder!r}")
@@ -52,11 +46,7 @@ class Grant:
         return not self.folder or path.text.startswith(self.folder)
 
     def narrow(self, scope: Scope, prefix: ImagePrefix) -> ImagePrefix:
-        """Limit `prefix` to the grant's folder: return the longer of the two.
-
-        Raises:
-            Forbidden: the grant lacks `scope`, or no path in the folder begins with `prefix`.
-        """
+        """Limit `prefix` to the grant's folder, or raise `Forbidden`."""
         self.require_scope(scope)
         if prefix.text.startswith(self.folder):
             return prefix

@@ -1,8 +1,8 @@
 """Public keys that an identity provider publishes as a JSON Web Key Set (RFC 7517).
 
-The key set is refreshed in the background, so that verification with a known key never waits for
-the provider. A token with an unknown key id causes an immediate fetch, at most once per
-`UNKNOWN_KEY_S` seconds. If a fetch fails, the last valid key set remains in use.
+A background task refreshes the key set, so that known keys are never waited for. A token with an
+unknown key id causes a fetch, at most once per `UNKNOWN_KEY_S` seconds. If a fetch fails, the last
+valid key set remains in use.
 """
 
 import asyncio
@@ -43,10 +43,7 @@ log = logging.getLogger("stillroom.auth")
 
 @dataclass(frozen=True, slots=True)
 class KeySet:
-    """Keys from a key set that can verify tokens.
-
-    If the set has exactly one key, `only` is that key. It also verifies tokens without a key id.
-    """
+    """Keys that can verify tokens. A single key (`only`) also verifies tokens without a key id."""
 
     count: int
     by_kid: Mapping[str, PublicKey]
@@ -54,10 +51,7 @@ class KeySet:
 
     @classmethod
     def parse(cls, data: bytes, algorithm: Algorithm) -> "KeySet":
-        """Parse a key set. Skip keys that cannot verify tokens.
-
-        Raises ValueError if the data is not a key set, or if two usable keys have the same id.
-        """
+        """Parse a key set without keys that cannot verify tokens. Raises ValueError."""
         entries = parse_object(data).get("keys")
         if not isinstance(entries, list):
             raise ValueError("the key set has no list `keys`")  # noqa: TRY004  (invalid data)
@@ -106,9 +100,9 @@ class PublishedKeys(KeySource):
         self._fetch_task: asyncio.Task[None] | None = None
 
     async def candidates(self, kid: str | None) -> Sequence[PublicKey]:
-        """Return the key with the id `kid`. If the id is unknown, fetch the key set first.
+        """Return the key with the id `kid`. If it is unknown, fetch the key set first.
 
-        Concurrent callers share one fetch. Cancelling a caller does not cancel the fetch.
+        Cancelling one of the callers that share a fetch does not cancel the fetch.
         """
         keys = self.candidates_now(kid)
         if not keys and self._may_fetch_for(kid):
@@ -193,11 +187,7 @@ class PublishedKeys(KeySource):
 
 
 async def fetch_key_set(url: str) -> bytes:
-    """Fetch a key set, without following redirects.
-
-    Raises ValueError if the status is not 200 or the response exceeds `MAX_SET_BYTES`. If the
-    server is unreachable or too slow, raises `httpx.HTTPError`, OSError or TimeoutError.
-    """
+    """Fetch a key set. Raises ValueError, `httpx.HTTPError`, OSError or TimeoutError."""
     async with asyncio.timeout(FETCH_TIMEOUT_S):
         # In a thread, since loading the system's certificates takes about 10 ms.
         trust = await asyncio.to_thread(ssl.create_default_context)

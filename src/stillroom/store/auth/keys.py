@@ -64,10 +64,7 @@ class KeySource:
     _keys: Sequence[str | PublicKey] = ()
 
     def candidates_now(self, kid: str | None) -> Sequence[str | PublicKey]:
-        """Return the known keys that may have signed a token with the key id `kid` (None: no id).
-
-        Never waits, and therefore omits keys that `candidates` would have to fetch first.
-        """
+        """Return the known keys for a token with the key id `kid`, or without one, at once."""
         del kid
         return self._keys
 

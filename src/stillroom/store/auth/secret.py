@@ -21,14 +21,10 @@ def load_secret(file: Path) -> str:
 
 
 def load_or_make_secret(file: Path) -> tuple[str, bool]:
-    """Read the secret from a file, or generate it if the file does not exist.
+    """Read or generate the secret. Return it, and whether this call has generated it.
 
     Processes that start at the same time use the same secret: each writes a temporary file and
-    links it to the name `file`, which succeeds in only one process. Return the secret, and whether
-    this call has generated it.
-
-    Raises:
-        ConfigurationError: the file cannot be read or created, or other users may read it.
+    links it to the name `file`, which succeeds in only one. Raises `ConfigurationError`.
     """
     try:
         is_new = not file.exists() and _make(file)

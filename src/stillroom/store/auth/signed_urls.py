@@ -79,10 +79,9 @@ class UrlSigner:
         return SignedUrl(f"{quoted}?{query}", expires_at)
 
     def check(self, raw_path: bytes, query: bytes) -> Grant:
-        """Return the permission to read, or raise `Unauthenticated` if the signature is not valid.
+        """Return the permission to read, or raise `Unauthenticated`.
 
-        `query` is the raw query of a request, and `raw_path` its undecoded path after the route's
-        prefix.
+        `query` is the raw query, and `raw_path` the undecoded path after the route's prefix.
         """
         match = _SIGNED_QUERY.fullmatch(query)
         if match is None or not _VISIBLE.fullmatch(raw_path):

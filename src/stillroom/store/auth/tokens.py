@@ -39,10 +39,7 @@ class _UnverifiedToken(NamedTuple):
 
 
 class TokenVerifier:
-    """Verifier of the tokens in `Authorization` headers.
-
-    Its errors do not reveal why a token is invalid, except that it has expired.
-    """
+    """Verifier of `Authorization` headers. Its errors only reveal whether a token has expired."""
 
     def __init__(
         self,
@@ -61,11 +58,7 @@ class TokenVerifier:
     async def check(self, authorization: str | None) -> tuple[Grant, float]:
         """Return the token's grant, and its expiration time in seconds since the epoch.
 
-        Waits only if the key id of the token is unknown, so that the keys must be fetched.
-
-        Raises:
-            TokenExpired: the token has expired but is otherwise valid.
-            Unauthenticated: the token is missing or invalid.
+        Waits only if the key id is unknown. Raises `TokenExpired` or `Unauthenticated`.
         """
         try:
             token = self._parse(authorization)
@@ -165,10 +158,7 @@ def mint_token(
     audience: str | None = None,
     issuer: str | None = None,
 ) -> str:
-    """Create a token, signed with `secret` (HS256). Without `scopes`, it has all permissions.
-
-    Raises `InvalidPath` for an invalid folder, and `ConfigurationError` for an unsuitable secret.
-    """
+    """Create a token, signed with `secret` (HS256). Without `scopes`, it has all permissions."""
     check_secrets([secret])
     now = int(time.time())
     claims: dict[str, object] = {"iat": now, "exp": now + int(expires_in.total_seconds())}

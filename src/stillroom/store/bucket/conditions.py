@@ -59,10 +59,7 @@ _Faults = tuple[str | None, str | None]
 
 
 class Conditions:
-    """Support of one bucket for conditional requests, tested when it is first needed.
-
-    If a test fails, `BackendUnavailable` is raised.
-    """
+    """Support of one bucket for conditional requests, tested when it is first needed."""
 
     def __init__(self, store: ObjectStore, abandoned: AbandonedUploads) -> None:
         self._store = store
@@ -70,10 +67,9 @@ class Conditions:
         self._tests: dict[_Probe, asyncio.Future[_Faults]] = {}
 
     async def require(self, guard: Guard | None, *, in_parts: bool = False) -> None:
-        """Check that the bucket enforces the condition `guard` when it stores an object.
+        """Raise `ConditionUnsupported` unless the bucket enforces the condition of a save.
 
-        A bucket whose documentation promises support is not tested, to save billed requests. Raises
-        `ConditionUnsupported` if the bucket does not enforce the condition.
+        A bucket whose documentation promises support is not tested, to save billed requests.
         """
         if guard is None or self._store.keeps_guards:
             return
@@ -196,10 +192,7 @@ def _fault_of(condition: str, result: ChangeResult) -> str | None:
 async def guard_for(
     store: ObjectStore, key: str, condition: Condition, *, deadline: float | None = None
 ) -> Guard:
-    """Check `condition` against the current object, and return a condition on the object's ETag.
-
-    Raises `PreconditionFailed` if `condition` does not hold.
-    """
+    """Check `condition` against the current object, and return a condition on its ETag."""
     head = await store.head(key, deadline=deadline)
     guard = Guard(None if head is None else head.etag)
     condition.check(guard.etag)

@@ -23,10 +23,9 @@ class Reservation:
 
 
 class MemoryBudget:
-    """Memory limit in bytes, shared by all uploads.
+    """Memory limit in bytes, shared by all uploads, which wait in order.
 
-    Uploads wait in order until enough memory is free. Each upload reserves its memory in one step,
-    so uploads cannot deadlock.
+    Each upload reserves its memory in one step, so uploads cannot deadlock.
     """
 
     def __init__(self, size: int) -> None:
@@ -35,10 +34,7 @@ class MemoryBudget:
 
     @contextlib.asynccontextmanager
     async def reserve(self, size: int, *, wait_s: float) -> AsyncIterator[Reservation]:
-        """Context manager: reserve `size` bytes (at most the whole budget) until the block ends.
-
-        Raises `BackendUnavailable` if this memory does not become free within `wait_s` seconds.
-        """
+        """Context manager: reserve `size` bytes, or raise `BackendUnavailable` after `wait_s`."""
         if not self._try_reserve(size):
             try:
                 async with asyncio.timeout(wait_s):
@@ -95,10 +91,7 @@ class KeyLocks:
 
     @contextlib.asynccontextmanager
     async def hold(self, key: str, *, deadline: float) -> AsyncIterator[None]:
-        """Context manager: lock `key` until the block ends. Other callers wait in order.
-
-        Raises `BackendUnavailable` if the lock is not free by `deadline` (event loop's clock).
-        """
+        """Context manager: lock `key`, or raise `BackendUnavailable` at `deadline` (loop time)."""
         lock, users = self._locks.get(key, (asyncio.Lock(), 0))
         self._locks[key] = (lock, users + 1)
         try:

@@ -11,10 +11,7 @@ from stillroom.store.values import ListQuery, Page
 
 
 async def list_page(store: ObjectStore, query: ListQuery, order: ListingOrder) -> tuple[Page, int]:
-    """Return one page of images, and the number of skipped keys that are not valid image keys.
-
-    May request several pages of the bucket. Raises the same exceptions as `ImageStorage.list`.
-    """
+    """Return one page of images, and the number of skipped keys that are no images."""
     entries: list[str] = []
     modified_ns: dict[str, int] = {}
     skipped = 0
@@ -44,10 +41,7 @@ async def list_page(store: ObjectStore, query: ListQuery, order: ListingOrder) -
 
 
 async def walk(store: ObjectStore, prefix: KeyPrefix, after: str) -> AsyncIterator[str | None]:
-    """Yield all keys after `after` in the bucket's order, including keys that are not images.
-
-    Raises the same exceptions as `ImageStorage.list`.
-    """
+    """Yield all keys after `after` in the bucket's order, also those that are no images."""
     query, order = ListQuery(prefix, after), ListingOrder()
     token: str | None = None
     while True:

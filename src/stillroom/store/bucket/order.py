@@ -42,7 +42,7 @@ class ListingOrder:
         self._has_warned = False
 
     def check(self, entries: Sequence[str | None], *, is_part: bool) -> None:
-        """Check one page. Logs a warning for the first page that is not in byte order.
+        """Check one page, and log the first deviation from byte order.
 
         Raises `ListingUnsupported` if the order is unknown and `is_part` is set (more pages exist).
         """
@@ -60,10 +60,7 @@ class ListingOrder:
 
 
 async def probe_order(store: ObjectStore) -> Sequence[Limitation]:
-    """List temporary objects, and return how the bucket's order deviates from S3's byte order.
-
-    Raises `BackendUnavailable` if the test was not completed.
-    """
+    """List temporary objects, and return how the bucket's order deviates from byte order."""
     prefix = f"{PROBE}{secrets.token_hex(8)}/"
     try:
         for name in _NAMES:

@@ -68,10 +68,9 @@ log = logging.getLogger("stillroom.r2")
 
 
 class R2ImageStorage:
-    """`ImageStorage` in a bucket.
+    """`ImageStorage` in a bucket. docs/r2.md lists the requests of each operation.
 
-    All operations wait for the network, so they run on the event loop. Only the hashing of large
-    pieces runs in threads. docs/r2.md lists the requests of each operation.
+    It runs on the event loop, except that large pieces are hashed in threads.
     """
 
     def __init__(
@@ -310,10 +309,7 @@ class R2ImageStorage:
     async def copy(
         self, source: StorageKey, target: StorageKey, *, save_id: str | None = None
     ) -> StoredImage:
-        """Copy an image within the bucket, if the source still has this save id.
-
-        The copy gets new properties, since it needs its own save id and the current cache policy.
-        """
+        """Copy an image within the bucket, with a new save id and the current cache policy."""
         deadline = asyncio.get_running_loop().time() + DEADLINE_S
         async with self._locks.hold(target.text, deadline=deadline):
             for _ in range(GUARD_ATTEMPTS):
@@ -369,10 +365,7 @@ class R2ImageStorage:
         return await probe_order(self._store)
 
     async def close(self) -> None:
-        """Wait for running aborts of uploads, and close all connections.
-
-        The storage can be used again later, so its hashing threads are kept.
-        """
+        """Wait for aborts of uploads, and close all connections, which may be opened again."""
         await self._conditions.close()
         await self._abandoned.close()
         await self._store.close()

@@ -77,10 +77,7 @@ class UploadContext:
 
 
 class Upload:
-    """An upload of one image. Raises the same exceptions as `ImageStorage.save`.
-
-    The caller must pass every chunk to `checks.count`.
-    """
+    """An upload of one image. The caller must pass every chunk to `checks.count`."""
 
     def __init__(
         self,

@@ -159,11 +159,10 @@ class DataDirectory:
         self._state[_EPOCH] = secrets.token_bytes(8)
 
     def sync(self, fd: int, call: str = "fsync_file") -> None:
-        """Call fsync. If it fails, make the store read-only in every process.
+        """Call fsync. If it fails, make the store read-only in every process, and raise `ReadOnly`.
 
         After a failed fsync the kernel drops the unwritten pages and reports success the next time,
         so fsync is never called again for the file (https://wiki.postgresql.org/wiki/Fsync_Errors).
-        Raises `ReadOnly`; the outcome of the save is then unknown.
         """
         if not self.durable:
             return
@@ -182,10 +181,9 @@ class DataDirectory:
         raise ReadOnly(message) from error
 
     def start_writeback(self, fd: int, start: int, length: int) -> None:
-        """Start to write these bytes to the disk, so that a later fsync takes less time.
+        """Start to write these bytes, so that a later fsync, which reports errors, is faster.
 
-        Errors are ignored, since the fsync will report them. Source:
-        https://man7.org/linux/man-pages/man2/sync_file_range.2.html
+        Source: https://man7.org/linux/man-pages/man2/sync_file_range.2.html
         """
         if self.durable:
             _libc.sync_file_range(
@@ -195,7 +193,7 @@ class DataDirectory:
     def sync_folder(self, fd: int) -> None:
         """Flush a folder's entries to disk, like `sync`.
 
-        Also calls stat: when XFS shuts down, fsync of a folder succeeds, but stat fails.
+        When XFS shuts down, fsync of a folder succeeds, but stat fails.
         """
         self.sync(fd, "fsync_folder")
         if self.durable:
@@ -361,10 +359,7 @@ def link_file(fd: int, name: str, folder_fd: int) -> None:
 
 @contextlib.contextmanager
 def translate_os_errors(*passed: type[OSError]) -> Iterator[None]:
-    """Context manager or decorator: translate `OSError` into `StorageFull` or `BackendUnavailable`.
-
-    The error types in `passed` are not translated, because the caller handles them.
-    """
+    """Context manager or decorator: raise `StorageFull` or `BackendUnavailable` for `OSError`."""
     try:
         yield
     except passed:

@@ -26,10 +26,9 @@ class Folders:
         self._durable: dict[str, tuple[int, bytes]] = {}
 
     def open_or_make(self, folder: str) -> int:
-        """Open a folder, creating it if necessary. The folder and its parents survive a power cut.
+        """Open or create a folder, which survives a power cut like its parents.
 
-        Raises `OSError` if a file (ENOTDIR) or link (ELOOP) is in the path, or another process has
-        removed a folder.
+        Raises `OSError` if a file (ENOTDIR) or link (ELOOP) is in the path, or it was removed.
         """
         epoch = self._data_directory.folder_epoch
         try:
@@ -68,10 +67,7 @@ class Folders:
         return parent_fd
 
     def remove_empty_tree(self, parent_fd: int, name: str) -> bool:
-        """Remove a folder and its subfolders. Return False if there is a file in any of them.
-
-        After an error, some of the folders may have been removed.
-        """
+        """Remove a folder and its subfolders. Return False if any of them contains a file."""
         if not _contains_only_folders(parent_fd, name):
             return False
         self._data_directory.note_removed_folder()

@@ -1,26 +1,72 @@
-"""Opened image files: metadata, and reading through the open descriptor."""
+"""Opened image files: metadata, its attribute, and reading through the open descriptor."""
 
 import errno
 import logging
 import os
 import stat
+import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Final
+from dataclasses import dataclass
+from typing import Final, Self
 
 from stillroom.errors import BackendUnavailable, ImageNotFound
 from stillroom.paths import StorageKey
 from stillroom.store import content_type
-from stillroom.store.disk.attributes import Attributes
 from stillroom.store.disk.data_directory import translate_os_errors
 from stillroom.store.disk.openat2 import release
 from stillroom.store.values import StoredImage, Version
 
 _READ_BYTES: Final = 256 * 1024  # bytes per read. Larger reads are not faster and use more memory.
 
+_ATTRIBUTE: Final = "user.stillroom"
+
+_LAYOUT: Final = struct.Struct("<BQ32s")  # version, modified_ns, SHA-256; then the type
+_VERSION: Final = 1
+
 ReadInThread = Callable[[Callable[[int, int], bytes], int, int], Awaitable[bytes]]
 """Function that runs a blocking read in a thread."""
 
 log = logging.getLogger("stillroom.disk")
+
+
+@dataclass(frozen=True, slots=True)
+class Attributes:
+    """Extended attribute of an image file, which stores its SHA-256 and content type.
+
+    It also contains the modification time for which it is valid. If the file was edited by hand,
+    the attribute is ignored. It has 60 bytes, which fit into an ext4 inode (256 bytes).
+    """
+
+    modified_ns: int
+    sha256: bytes
+    content_type: str
+
+    def write(self, fd: int) -> None:
+        """Write the attributes to an open file. Raises `OSError` if space or support is missing."""
+        head = _LAYOUT.pack(_VERSION, self.modified_ns, self.sha256)
+        os.setxattr(fd, _ATTRIBUTE, head + self.content_type.encode("ascii"))
+
+    @classmethod
+    def read(cls, fd: int, modified_ns: int) -> Self | None:
+        """Return the attributes of an open file, or None if they are missing or outdated."""
+        try:
+            value = os.getxattr(fd, _ATTRIBUTE)
+            version, noted_ns, sha256 = _LAYOUT.unpack_from(value)
+            content_type = value[_LAYOUT.size :].decode("ascii")
+        except (OSError, struct.error, UnicodeDecodeError):
+            return None
+        if version != _VERSION or noted_ns != modified_ns or not content_type:
+            return None
+        return cls(noted_ns, sha256, content_type)
+
+    @staticmethod
+    def outdated_sha256(fd: int) -> bytes | None:
+        """Return the recorded SHA-256, if any, even if the file has been modified since."""
+        try:
+            version, _, sha256 = _LAYOUT.unpack_from(os.getxattr(fd, _ATTRIBUTE))
+        except (OSError, struct.error):
+            return None
+        return bytes(sha256) if version == _VERSION else None
 
 
 class DiskImage:
@@ -77,10 +123,7 @@ class DiskImage:
 
 
 def describe_file(key: StorageKey, fd: int, known: StoredImage | None = None) -> StoredImage:
-    """Return the metadata of an open file. Ignore `known`, which is for functions with a cache.
-
-    Raises `OSError` (ENXIO) if `fd` is not a regular file.
-    """
+    """Return the metadata of an open file, or raise `OSError` (ENXIO). A cache may use `known`."""
     del known
     return read_facts(key, fd, os.fstat(fd))
 

@@ -38,10 +38,9 @@ class FolderNames:
     """Cache for the sorted names in large folders. This base class caches nothing."""
 
     def names_from(self, fd: int, start: str, count: int) -> list[str] | None:
-        """Return the names in an open folder from `start` (inclusive) on, in sorted order.
+        """Return sorted names from `start` (inclusive) on: at least `count`, or all that remain.
 
-        The result contains at least `count` names unless fewer exist. It is None if the folder is
-        not cached.
+        The result is None if the folder is not cached.
         """
         del fd, start, count
         return None
@@ -49,7 +48,7 @@ class FolderNames:
     def reading(
         self, fd: int
     ) -> contextlib.AbstractContextManager[Callable[[list[str]], None] | None]:
-        """Context manager: cache the names of a folder while the caller reads the whole folder.
+        """Context manager: cache the names of a folder while the caller reads all of it.
 
         Yields a function to call with each batch of names; None if the folder cannot be cached.
         """

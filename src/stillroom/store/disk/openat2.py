@@ -1,9 +1,8 @@
 """Functions that open a path below a folder and cannot leave the folder through links.
 
-Paths are validated before they are passed to this module. This second check also detects symbolic
-links in the folder, which the validation cannot see. Linux 5.6 and later open and check a path in
-one call (https://man7.org/linux/man-pages/man2/openat2.2.html). If the kernel or a sandbox does not
-support that call, the path is opened segment by segment.
+Validated paths may still lead through symbolic links in the folder. Linux 5.6 and later check this
+in one call (https://man7.org/linux/man-pages/man2/openat2.2.html). If a kernel or a sandbox does
+not support it, the path is opened segment by segment.
 """
 
 import contextlib
@@ -39,10 +38,7 @@ _syscall.restype = ctypes.c_long
 
 
 def open_by_kernel(folder_fd: int, path: str, flags: int) -> int:
-    """Open a file with openat2, which never leaves the folder and follows no link.
-
-    Raises `OSError` for a link in the path (ELOOP, EXDEV), or if openat2 is missing (ENOSYS).
-    """
+    """Open a file with openat2, which raises `OSError` (ELOOP, EXDEV) for a link in the path."""
     name = path.encode("utf-8", "surrogateescape")  # like os.fsencode, but three times as fast
     for _ in range(_TRIES_ON_EAGAIN):
         fd = try_open(folder_fd, name, flags)

@@ -10,9 +10,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from stillroom.errors import PathConflict, PreconditionFailed
-from stillroom.store.disk.attributes import Attributes
 from stillroom.store.disk.data_directory import DataDirectory, link_file, translate_os_errors
-from stillroom.store.disk.image import warn_of_link
+from stillroom.store.disk.image import Attributes, warn_of_link
 from stillroom.store.disk.openat2 import release
 from stillroom.store.upload_checks import UploadChecks
 
@@ -51,10 +50,7 @@ class Staged:
         self.fd, self._name = data_directory.open_staged()
 
     def bytes_to_reserve(self, more: int, max_bytes: int | None) -> int:
-        """Return the number of bytes to reserve before writing `more` bytes; 0 if none.
-
-        `max_bytes` is the maximum size of the whole upload, or None if it is unknown.
-        """
+        """Return the bytes to reserve before writing `more` bytes of at most `max_bytes`."""
         if max_bytes is None:
             return more
         end = self._written + more
@@ -111,8 +107,8 @@ class Staged:
     ) -> os.stat_result:
         """Set the modification time and attributes of a complete file. Return its stat(2) result.
 
-        `modified_ns` is the image's time in another store; its last three digits are randomized, so
-        that save ids differ even if inodes are reused. By default, the current time is used.
+        The last three digits of `modified_ns`, the image's time in another store, are randomized,
+        so that save ids differ even if inodes are reused.
         """
         if modified_ns is None:
             time_ns = time.time_ns()

@@ -13,9 +13,8 @@ from typing import Final
 from stillroom.errors import ImageNotFound, PreconditionFailed, StorageFull
 from stillroom.paths import KeyPrefix, StorageKey
 from stillroom.store.capabilities import UNWATCHED, ChangeObserver
-from stillroom.store.disk.changed_folders import changed_folders
 from stillroom.store.disk.data_directory import DataDirectory, take, translate_os_errors
-from stillroom.store.disk.empty_folders import remove_empty_folders
+from stillroom.store.disk.folder_walks import changed_folders, remove_empty_folders
 from stillroom.store.disk.image import DiskImage, describe, describe_file, error_of_open, save_id_of
 from stillroom.store.disk.listing import NO_CACHE, list_page
 from stillroom.store.disk.openat2 import release
@@ -50,9 +49,8 @@ _WALKED_AT_ONCE: Final = 1000  # number of folders that one job visits, in about
 class DiskImageStorage:
     """`ImageStorage` on a local filesystem.
 
-    Images are opened on the event loop: that takes a few microseconds, but a thread switch takes
-    fifty. Operations that write, flush to disk, wait for a lock or read folders run in a thread
-    pool. See docs/adr/0002-the-storage-port-is-async-only.md.
+    Images are opened on the event loop in a few microseconds; a thread switch takes fifty. What
+    writes, flushes, waits for a lock or reads folders runs in threads (docs/adr/0002).
     """
 
     def __init__(
@@ -190,7 +188,7 @@ class DiskImageStorage:
         return await self._threads.run(list_page, self._data_directory, query, self._folder_names)
 
     async def changed_folders(self, since_ns: int) -> AsyncIterator[Sequence[KeyPrefix]]:
-        """Find changed folders in batches; see `changed_folders.py`."""
+        """Find changed folders in batches; see `folder_walks.py`."""
         walk = changed_folders(self._data_directory, since_ns)
         while batch := await self._threads.run(take, walk, _WALKED_AT_ONCE):
             yield [KeyPrefix(path) for path in batch if path is not None]
@@ -226,7 +224,7 @@ class DiskImageStorage:
         self._changes.removed(key, began_ns)
 
     async def remove_empty_folders(self, empty_for: timedelta) -> int:
-        """Remove folders that have been empty for a while; see `empty_folders.py`."""
+        """Remove folders that have been empty for a while; see `folder_walks.py`."""
         self._data_directory.refuse_writes_if_read_only()
         is_stopped = self._closing.is_set
         return await self._threads.run(

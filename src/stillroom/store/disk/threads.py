@@ -54,10 +54,7 @@ class _Job(Generic[T]):
 
 
 class DiskThreads:
-    """A thread pool of limited size. Threads are started on demand.
-
-    Once it is closed, starting a job raises `RuntimeError`.
-    """
+    """A thread pool of limited size. Threads are started on demand."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -70,8 +67,8 @@ class DiskThreads:
     async def run(self, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a blocking function in a thread and return its result.
 
-        If the caller is cancelled, this method first waits until `work` has ended. Otherwise the
-        caller could close descriptors that `work` uses, or an fsync could remain unfinished.
+        A caller that is cancelled first waits until `work` has ended. Otherwise it could close
+        descriptors that `work` uses, or an fsync could remain unfinished.
         """
         job = _Job(functools.partial(work, *args, **kwargs))
         self._put(job)

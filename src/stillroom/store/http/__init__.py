@@ -1,5 +1,1 @@
-"""Pure functions for the rules of HTTP. They depend on no web framework and no socket.
-
-Both the ASGI application and the fast path (which bypasses ASGI for reads and saves of images) use
-them to parse requests and to compute responses.
-"""
+"""Rules of HTTP as pure functions, without a web framework or a socket, for both paths."""

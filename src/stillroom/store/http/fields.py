@@ -48,8 +48,7 @@ def combined(raw: Iterable[tuple[bytes, bytes]]) -> Fields:
 def entity_tags(value: str | None, *, weak: bool) -> EntityTags | None:
     """Parse the value of an `If-Match` or `If-None-Match` header. Return None for a missing header.
 
-    With `weak`, the prefix `W/` is ignored. Otherwise ETags with this prefix match nothing. An
-    invalid value matches nothing: `If-Match` then fails, and `If-None-Match` has no effect.
+    ETags with the prefix `W/` match only if `weak` is set. An invalid value matches nothing.
     """
     if value is None:
         return None
@@ -94,10 +93,7 @@ def as_rfc3339(nanoseconds: int) -> str:
 
 
 def announced_sha256(value: str | None) -> bytes | None:
-    """Parse the value of a `Repr-Digest` header (RFC 9530). Return None if there is no SHA-256.
-
-    A malformed value raises `DigestMismatch`, since the bytes cannot be checked.
-    """
+    """Return the SHA-256 in a `Repr-Digest` header (RFC 9530), or raise `DigestMismatch`."""
     sha256: bytes | None = None
     at, value = 0, value or ""
     while at < len(value):

@@ -1,8 +1,4 @@
-"""Streaming reader for the part named `file` of a multipart/form-data body (RFC 7578).
-
-The reader buffers nothing. A body without a closing boundary is an error, so that a truncated
-upload is never stored as an image.
-"""
+"""Streaming reader for the part named `file` of a multipart/form-data body (RFC 7578)."""
 
 import asyncio
 import re
@@ -34,12 +30,7 @@ _EXTENDED_NAME: Final = re.compile(r";\s*filename\*=", re.IGNORECASE)
 
 
 def boundary_of(fields: Fields) -> bytes:
-    """Return the multipart boundary from the `Content-Type` header.
-
-    Raises:
-        UnsupportedMedia: the content type is not multipart/form-data.
-        MalformedBody: the boundary is missing or invalid.
-    """
+    """Return the boundary in `Content-Type`. Raises `UnsupportedMedia` or `MalformedBody`."""
     media_type, options = parse_options_header(fields.get("content-type", ""))
     if media_type != "multipart/form-data":
         raise UnsupportedMedia(

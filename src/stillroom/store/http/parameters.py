@@ -1,8 +1,4 @@
-"""Query parameters of an operation, declared as annotated fields of a dataclass.
-
-`parameters_of` returns the parameters of such a dataclass for the OpenAPI document, and
-`read_query` parses a raw query to an instance of it.
-"""
+"""Query parameters of an operation, declared as annotated fields of a dataclass."""
 
 import functools
 import re
@@ -87,9 +83,7 @@ def parameters_of(kind: type) -> dict[str, Parameter]:
 def read_query(raw: bytes, kind: type[Query]) -> Query:
     """Parse a raw query to an instance of the dataclass `kind`. Unknown parameters are ignored.
 
-    Raises:
-        InvalidPath: a text is not valid UTF-8, or a parameter for paths has an invalid path.
-        InvalidParameter: a parameter is repeated or has an invalid value.
+    Raises `InvalidPath` for texts that are not UTF-8 and for invalid paths, or `InvalidParameter`.
     """
     return build(kind, read_texts(raw, kind))
 
@@ -109,8 +103,7 @@ def build(kind: type[Query], texts: Texts) -> Query:
 def read_texts(raw: bytes, kind: type, *, has_foreign_names: bool = False) -> Texts:
     """Return the decoded texts of the parameters that the dataclass `kind` declares, by name.
 
-    With `has_foreign_names`, names that are not valid UTF-8 are ignored like other unknown names.
-    Raises the same exceptions as `read_query`.
+    With `has_foreign_names`, names that are not UTF-8 are ignored like other unknown names.
     """
     parameters = parameters_of(kind)
     texts: Texts = {}
@@ -130,10 +123,7 @@ def read_texts(raw: bytes, kind: type, *, has_foreign_names: bool = False) -> Te
 
 
 def link_after(last: object, raw: bytes, kind: type) -> str:
-    """Return a `Link` header (RFC 8288) to the next page, which begins after the entry `last`.
-
-    The link repeats the query `raw`, with `start_after` replaced. `kind` declares the parameters.
-    """
+    """Return a `Link` header (RFC 8288) to the page after `last`, with the same query `raw`."""
     texts = read_texts(raw, kind) | {"start_after": [str(last)]}
     return f'<?{urlencode(texts, doseq=True, safe="", quote_via=quote)}>; rel="next"'
 

@@ -64,10 +64,7 @@ class Problem:
 
 
 def problem(error: errors.StillroomError, request_id: str = "") -> Problem:
-    """Return the response for a `StillroomError`.
-
-    If the status code is 5xx, the response contains the request id, for reports to the operator.
-    """
+    """Return the response for a `StillroomError`, with the request id if the status is 5xx."""
     status = STATUS[type(error)]
     headers = []
     if status == 401:

@@ -1,7 +1,4 @@
-"""Responses to requests for stored images: status code, headers and range.
-
-RFC 9110 defines conditional requests (section 13), ranges (14) and validators (8.8).
-"""
+"""Responses to requests for stored images: status code, headers and range (RFC 9110)."""
 
 import contextlib
 import re
@@ -68,8 +65,7 @@ class ImageAnswer:
 def write_condition(fields: Fields) -> Condition:
     """Parse `If-Match` and `If-None-Match` of a request that changes an image or a resource.
 
-    Raises `PreconditionFailed` if `If-None-Match` is invalid. If it were ignored, an image that the
-    client wants to protect could be replaced.
+    An invalid `If-None-Match` raises `PreconditionFailed`, since it may protect an image.
     """
     if_none_match = entity_tags(fields.get("if-none-match"), weak=True)
     if if_none_match == frozenset():
@@ -103,10 +99,9 @@ def answer_image(
 ) -> ImageAnswer:
     """Return the response to a GET or HEAD request for an existing image.
 
-    The headers of conditional requests are evaluated first, in the order of RFC 9110, section
-    13.2.2. Then the `Range` header of a GET request is evaluated. If it has several ranges, an
-    unknown unit or an invalid range, the whole image is sent, as the RFC allows or requires. Raises
-    `PreconditionFailed` if `If-Match` or `If-Unmodified-Since` fails.
+    Conditions are evaluated first, in the order of RFC 9110, section 13.2.2; they may raise
+    `PreconditionFailed`. Then the `Range` header of a GET request is evaluated. If it has several
+    ranges, an unknown unit or an invalid range, the whole image is sent, as the RFC allows.
     """
     validators = [
         ("etag", image.etag),
@@ -145,19 +140,13 @@ def answer_redirect(location: RemoteImage) -> ImageAnswer:
 
 
 def answer_cdn_head(content_type: str) -> ImageAnswer:
-    """Return the response to HEAD for a thumbnail that the CDN creates on demand.
-
-    The response has no `Content-Length`, since the thumbnail may not exist yet.
-    """
+    """Return the response to HEAD for a thumbnail that the CDN may still have to create."""
     headers = [("content-type", content_type), ("cache-control", "private, no-store")]
     return ImageAnswer(200, [*headers, *_SAFE])
 
 
 def has_current_copy(fields: Fields, image: StoredImage) -> bool:
-    """Return whether `If-None-Match` contains the current ETag of a thumbnail.
-
-    The value `*` does not count, since it is unknown whether the image can be decoded.
-    """
+    """Return whether `If-None-Match` contains the ETag of a thumbnail. `*` does not count."""
     tags = entity_tags(fields.get("if-none-match"), weak=True)
     return tags is not None and tags != ANY and image.etag in tags and "if-match" not in fields
 

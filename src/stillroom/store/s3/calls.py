@@ -49,10 +49,7 @@ class BodyStream:
         self._timeout_s = timeout_s
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """Yield the whole body.
-
-        Raises `BackendUnavailable` if the connection is interrupted or a piece arrives too late.
-        """
+        """Yield the whole body. Raises `BackendUnavailable` if it breaks off or is too slow."""
         pieces = self._response.pieces()
         while True:
             try:

@@ -91,9 +91,8 @@ class BucketClient:
     async def send(self, call: Call, *, deadline: float | None = None) -> BucketResponse:
         """Send a request, and retry it until the bucket accepts or refuses it.
 
-        `deadline` is a time on the event loop's clock; by default, `DEADLINE_S` seconds from now.
-        Raises `BackendUnavailable` if the bucket cannot be reached, refuses access, or does not
-        respond in time. It is then unknown whether a change was made.
+        Raises `BackendUnavailable` if this does not succeed by `deadline` (event loop's clock; by
+        default, in `DEADLINE_S`). It is then unknown whether a change was made.
         """
         clock = asyncio.get_running_loop().time
         deadline = clock() + DEADLINE_S if deadline is None else deadline

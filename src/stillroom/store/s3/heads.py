@@ -26,10 +26,7 @@ def headers_of(properties: Properties) -> dict[str, str]:
 
 
 def head_of(headers: Mapping[str, str]) -> ObjectHead:
-    """Parse the metadata of an object from the headers of a response to HEAD or GET.
-
-    Raises `BackendUnavailable` if a required header is missing or invalid.
-    """
+    """Parse an object's metadata in a response to HEAD or GET. Raises `BackendUnavailable`."""
     etag = strong_etag(headers.get("etag"))
     try:
         size = int(headers.get("content-length", ""))
@@ -47,10 +44,9 @@ def head_of(headers: Mapping[str, str]) -> ObjectHead:
 
 
 def strong_etag(text: str | None) -> str:
-    """Convert the value of an ETag header to a strong ETag with quotes.
+    """Convert the value of an ETag header, or raise `BackendUnavailable`.
 
-    A compressing proxy may have marked the ETag as weak, and some servers omit the quotes. Raises
-    `BackendUnavailable` if the header is missing or invalid.
+    A compressing proxy may have marked the ETag as weak, and some servers omit the quotes.
     """
     bare = (text or "").removeprefix("W/").strip('"')
     if not _OPAQUE.fullmatch(bare):

@@ -64,19 +64,13 @@ log = logging.getLogger("stillroom.r2")
 
 
 class Refusals:
-    """Converter of refused requests to exceptions. It also logs errors and recoveries.
-
-    Repeated errors are not logged: health checks would repeat an error every few seconds.
-    """
+    """Converter of refusals to exceptions. It logs errors, but not again for each health check."""
 
     def __init__(self) -> None:
         self._logged: dict[str, str] = {}
 
     def raise_unexpected(self, call: Call, response: BucketResponse) -> None:
-        """Raise `BackendUnavailable` unless the response is a success or its status is expected.
-
-        The message contains advice if a wrong setting is the likely cause.
-        """
+        """Raise `BackendUnavailable`, with advice, unless the response is expected."""
         succeeded = 200 <= response.status < 300  # noqa: PLR2004  (2xx)
         code = "" if succeeded else xml.error_field(response.body)
         if succeeded or (response.status in call.expected and code != "NoSuchBucket"):

@@ -46,10 +46,8 @@ class Signer:
     ) -> dict[str, str]:
         """Return the headers that authenticate a request for 15 minutes.
 
-        Pass the path percent-encoded and the query unencoded. The request must contain the query
-        as `encode_query` encodes it, because the signature covers that encoding. The names of
-        `headers` are lower-case; the values are stripped. `payload_sha256` is the SHA-256 of the
-        body in hexadecimal; `now` is in UTC.
+        `path` is percent-encoded, `query` is not: the request must contain it as `encode_query`
+        encodes it. Names of `headers` are lower-case, and values are stripped. `now` is in UTC.
         """
         second = self._second(now)
         added = {

@@ -248,10 +248,8 @@ class S3ObjectStore:
     async def check(self, *, writing: bool, deadline: float | None = None) -> None:
         """Check access by requesting a missing key and aborting a missing upload.
 
-        The responses show whether the bucket exists, and whether the access key may read and write.
-        The second request changes nothing, is free on R2, and creates no delete marker in a bucket
-        with versioning. Any error of this request except a missing permission is ignored, since
-        buckets respond to such an abort in different ways.
+        The abort changes nothing, is free on R2, and creates no delete marker in a bucket with
+        versioning. Only a missing permission is an error, since buckets respond in different ways.
         """
         call = Call("GetObject", "GET", _CHECKED_KEY, expected=_MISSING)
         await self._client.send(call, deadline=deadline)

@@ -1,7 +1,6 @@
-"""Parser and writer for the few XML documents that S3 uses.
+"""Parser and writer for the few XML documents that S3 uses, without namespaces.
 
-Namespaces are ignored. Document type declarations are refused: their entities can make a small
-document large, and no bucket sends any.
+Document type declarations are refused: their entities can make a small document large.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,10 +21,7 @@ class BrokenXml(Exception):
 
 
 def parse(document: bytes) -> ET.Element:
-    """Return the root element of a document.
-
-    Raises `BrokenXml` if it is malformed, nested too deep, or has a document type.
-    """
+    """Return the root element of a document, or raise `BrokenXml`."""
     builder = ET.TreeBuilder()
     open_names: list[str] = []
 
@@ -66,10 +62,9 @@ def error_field(document: bytes, name: str = "Code") -> str:
 
 
 def parse_listing(document: bytes, *, order: Callable[[str], str]) -> ListedPage:
-    """Parse the response to ListObjectsV2. In the response, all folders follow the keys.
+    """Parse the response to ListObjectsV2, in which folders follow the keys, or raise `BrokenXml`.
 
-    `order` is the sort key for the bucket's own order. Raises `BrokenXml` if the
-    response is malformed, or is a truncated page without a continuation token.
+    `order` is the sort key for the bucket's own order.
     """
     root = _parse_as("ListBucketResult", document)
     decode = _decode_key if root.findtext("EncodingType") == "url" else str
@@ -100,10 +95,9 @@ def _nanoseconds(text: str) -> int | None:
 
 
 def parse_uploads(document: bytes) -> UploadsPage:
-    """Parse the response to ListMultipartUploads (without `encoding-type`).
+    """Parse the response to ListMultipartUploads, or raise `BrokenXml`.
 
-    SeaweedFS claims to encode keys but does not. XML can represent all image keys anyway. Raises
-    `BrokenXml` if the response is malformed, or is a truncated page without entries.
+    It is requested without `encoding-type`: SeaweedFS claims to encode keys but does not.
     """
     root = _parse_as("ListMultipartUploadsResult", document)
     uploads = [

@@ -74,11 +74,7 @@ class Settings(Fields):
 
     @classmethod
     def read_file(cls, file: Path) -> Self:
-        """Read `NAME=value` lines as systemd and Docker do, and ignore the environment.
-
-        Raises:
-            ConfigurationError: as in `read`, or the file cannot be read.
-        """
+        """Read `NAME=value` lines as systemd and Docker do, and ignore the environment."""
         values, names = values_in(file)
         try:
             return cls._read(names, {**values, _ISOLATED: True})
@@ -87,11 +83,7 @@ class Settings(Fields):
 
     @classmethod
     def of_values(cls, **values: object) -> Self:
-        """Create settings from the names of fields or variables, and ignore the environment.
-
-        Raises:
-            ConfigurationError: a value is invalid. Unknown names are ignored.
-        """
+        """Create settings from names of fields or variables, without the environment."""
         return cls._read((), {**values, _ISOLATED: True})
 
     @classmethod
@@ -201,10 +193,7 @@ class Settings(Fields):
 
     @property
     def storage(self) -> DiskConfig | R2Config:
-        """Configuration of the storage backend.
-
-        An incomplete bucket configuration is an error: the disk is never used as a substitute.
-        """
+        """Configuration of the backend. An incomplete bucket is an error: no disk replaces it."""
         if self._has_bucket:
             return self._bucket()
         return DiskConfig(

@@ -44,11 +44,7 @@ def former_values() -> dict[str, object]:
 
 
 def values_in(file: Path) -> tuple[dict[str, object], list[str]]:
-    """Read a file. Return the values of its Stillroom variables, and the names of all variables.
-
-    Raises:
-        ConfigurationError: the file cannot be read, or sets nothing.
-    """
+    """Read a file. Return the values of Stillroom variables, and the names of all variables."""
     try:
         found = dotenv_values(file, interpolate=False)
     except (OSError, UnicodeDecodeError) as error:
@@ -65,10 +61,9 @@ def values_in(file: Path) -> tuple[dict[str, object], list[str]]:
 
 
 def unread_names(names: Iterable[str], fields: Iterable[str]) -> list[str]:
-    """Return a warning for each Stillroom variable that was renamed or that no setting reads.
+    """Return a warning for each variable that was renamed or that no setting reads.
 
-    Raises:
-        ConfigurationError: a name looks like a misspelled setting.
+    Raises `ConfigurationError` for a name that looks like a misspelled setting.
     """
     known = [*map(variable_of, fields), *_OF_COMMANDS, *_RENAMED]
     given = {name.upper() for name in names}

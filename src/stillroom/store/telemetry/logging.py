@@ -60,10 +60,7 @@ class JsonFormatter(logging.Formatter):
 
 
 def log_config(form: Literal["console", "json"], *, level: str, access_log: bool) -> dict[str, Any]:
-    """Return a configuration for `logging.config.dictConfig`, which all processes use.
-
-    `level` is `debug`, `info`, `warning` or `error`. It does not affect the access log.
-    """
+    """Return a configuration for `dictConfig`. `level` does not affect the access log."""
     return {
         "version": 1,
         "disable_existing_loggers": False,

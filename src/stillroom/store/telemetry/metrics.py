@@ -1,11 +1,8 @@
 """Prometheus metrics: counters, gauges and histograms, flushed in batches once a second.
 
-Counting a request takes half a microsecond here, but four in prometheus_client, where each call
-locks and writes to a shared file. Values are therefore collected in this process, and flushed once
-a second and before each scrape.
-
-Several workers share their values through files (prometheus_client's multiprocess mode, which
-`server` enables with PROMETHEUS_MULTIPROC_DIR).
+Counting a request takes half a microsecond here, but four in prometheus_client, which locks and
+writes to a shared file. So values are collected, and flushed once a second and before each scrape.
+Workers share them through files (PROMETHEUS_MULTIPROC_DIR, which `server` sets).
 """
 
 import contextlib

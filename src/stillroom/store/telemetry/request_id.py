@@ -59,10 +59,7 @@ def find_field(head: bytes) -> IdField | None:
 
 
 def without_field(head: bytes, value: str | None) -> bytes | None:
-    """Return a request head without its `X-Request-Id` header, whose parsed value is `value`.
-
-    The result is a cache key. It is None if the header is invalid.
-    """
+    """Return a request head without its `X-Request-Id` (`value`), or None if it is invalid."""
     if value is None:
         return head
     field = find_field(head)
