@@ -10,31 +10,19 @@ from typing import Final
 
 from stillroom.errors import BackendUnavailable
 
-REPORT_S: Final = 30.0
-"""Maximum age in seconds of reported metrics that are read from the database."""
+REPORT_S: Final = 30.0  # maximum age of reported metrics that are read from the database
 
 log = logging.getLogger("stillroom.media")
 
 
-class Stopping:
+class Stopping(asyncio.Event):
     """Request to stop, which running jobs observe."""
-
-    def __init__(self) -> None:
-        self._event = asyncio.Event()
-
-    def set(self) -> None:
-        """Ask all jobs to stop."""
-        self._event.set()
-
-    def is_set(self) -> bool:
-        """Return whether jobs must stop."""
-        return self._event.is_set()
 
     async def within(self, seconds: float) -> bool:
         """Wait up to `seconds` until jobs must stop. Return whether jobs must stop."""
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._event.wait(), seconds)
-        return self._event.is_set()
+            await asyncio.wait_for(self.wait(), seconds)
+        return self.is_set()
 
 
 @dataclass(frozen=True, slots=True)
