@@ -9,6 +9,7 @@ own key (`jku`, `jwk`, `x5u`) are ignored.
 import re
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import KW_ONLY, dataclass
 from datetime import timedelta
 from typing import Final, NamedTuple
 
@@ -38,22 +39,15 @@ class _UnverifiedToken(NamedTuple):
     expires: float
 
 
+@dataclass(frozen=True, slots=True)
 class TokenVerifier:
     """Verifier of `Authorization` headers. Its errors only reveal whether a token has expired."""
 
-    def __init__(
-        self,
-        keys: KeySource,
-        *,
-        audience: str | None = None,
-        issuer: str | None = None,
-        now: Callable[[], float] = time.time,
-    ) -> None:
-        """Accept tokens signed with `keys`. If `audience` or `issuer` is None, accept any value."""
-        self._keys = keys
-        self._audience = audience
-        self._issuer = issuer
-        self._now = now
+    keys: KeySource
+    _: KW_ONLY
+    audience: str | None = None  # required value; None accepts any
+    issuer: str | None = None  # here, too
+    now: Callable[[], float] = time.time
 
     async def check(self, authorization: str | None) -> tuple[Grant, float]:
         """Return the token's grant, and its expiration time in seconds since the epoch.
@@ -62,7 +56,7 @@ class TokenVerifier:
         """
         try:
             token = self._parse(authorization)
-            return self._verify(token, await self._keys.candidates(token.kid))
+            return self._verify(token, await self.keys.candidates(token.kid))
         except _INVALID:
             raise Unauthenticated from None
 
@@ -70,7 +64,7 @@ class TokenVerifier:
         """Return the result of `check` without waiting, or None if `check` would fetch keys."""
         try:
             token = self._parse(authorization)
-            keys = self._keys.candidates_now(token.kid)
+            keys = self.keys.candidates_now(token.kid)
             return self._verify(token, keys) if keys else None
         except _INVALID:
             raise Unauthenticated from None
@@ -91,13 +85,13 @@ class TokenVerifier:
     ) -> tuple[Grant, float]:
         self._check_signature(token.encoded, keys)
         grant = self._grant_of(token.claims)
-        if token.expires <= self._now():
+        if token.expires <= self.now():
             raise TokenExpired
         return grant, token.expires
 
     def _check_header(self, header: dict[str, object]) -> str | None:
         kid = header.get("kid")
-        if header.get("alg") != self._keys.algorithm or "crit" in header:
+        if header.get("alg") != self.keys.algorithm or "crit" in header:
             raise ValueError("unsupported algorithm or extension")
         if not isinstance(kid, str | None):
             raise ValueError("kid must be a string")  # noqa: TRY004  (a wrong claim, not a wrong argument)
@@ -126,10 +120,10 @@ class TokenVerifier:
                 jwt.decode(
                     token,
                     key,
-                    algorithms=[self._keys.algorithm],
-                    audience=self._audience,
-                    issuer=self._issuer,
-                    options={"verify_exp": False, "verify_aud": self._audience is not None},
+                    algorithms=[self.keys.algorithm],
+                    audience=self.audience,
+                    issuer=self.issuer,
+                    options={"verify_exp": False, "verify_aud": self.audience is not None},
                 )
             except jwt.InvalidSignatureError as error:
                 failure = error
@@ -142,7 +136,7 @@ class TokenVerifier:
         scope, folder = claims.get("scope", ""), claims.get("prefix", "")
         if not isinstance(scope, str) or not isinstance(folder, str):
             raise ValueError("scope and prefix must be strings")  # noqa: TRY004  (claims, not arguments)
-        if "scope" in claims or not self._keys.unscoped_may_all:
+        if "scope" in claims or not self.keys.unscoped_may_all:
             scopes = parse_scopes(scope)
         else:
             scopes = Grant.everything().scopes
