@@ -40,6 +40,7 @@ IMAGE_FOLDERS: Final = ("compute", "media")
 
 _FILE_MODE: Final = 0o640
 _FOLDER_MODE: Final = 0o750
+_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY
 _ATTRIBUTE_PROBE: Final = "user.stillroom.probe"
 _STATE_BYTES: Final = 16
 _READ_ONLY_AT: Final = 0
@@ -99,16 +100,12 @@ class DataDirectory:
 
     def _open(self, opener: Opener | None) -> None:
         self.root.mkdir(parents=True, exist_ok=True, mode=_FOLDER_MODE)
-        self.fd = self._close_later(os.open(self.root, os.O_RDONLY | os.O_DIRECTORY))
+        self.fd = self._close_later(os.open(self.root, _DIRECTORY))
         for name in (PRIVATE_FOLDER, *IMAGE_FOLDERS):
             self._make_folder(name)
         self._make_folder(f"{PRIVATE_FOLDER}/staging")
-        private = self._close_later(
-            os.open(f"{self.root}/{PRIVATE_FOLDER}", os.O_RDONLY | os.O_DIRECTORY)
-        )
-        self.staging_fd = self._close_later(
-            os.open("staging", os.O_RDONLY | os.O_DIRECTORY, dir_fd=private)
-        )
+        private = self._close_later(os.open(f"{self.root}/{PRIVATE_FOLDER}", _DIRECTORY))
+        self.staging_fd = self._close_later(os.open("staging", _DIRECTORY, dir_fd=private))
         self._refuse_other_filesystems()
         self._state = self._map_state(private)
         self._take_lock(private)
@@ -118,8 +115,7 @@ class DataDirectory:
             self._probe_hard_links()
         self.has_attributes = self._probe_attributes()
         if self.durable:
-            above = os.open(self.root.absolute().parent, os.O_RDONLY | os.O_DIRECTORY)
-            with closing(above):
+            with closing(os.open(self.root.absolute().parent, _DIRECTORY)) as above:
                 for fd in (private, self.fd, above):
                     os.fsync(fd)
 
@@ -204,7 +200,7 @@ class DataDirectory:
 
     def open_folder(self, path: str) -> int:
         """Open a folder (key prefix without the slash). Raises the errors of `open_contained`."""
-        return self.open_contained(self.fd, path, os.O_RDONLY | os.O_DIRECTORY)
+        return self.open_contained(self.fd, path, _DIRECTORY)
 
     # Staging files -----------------------------------------------------------------------
 
@@ -261,7 +257,7 @@ class DataDirectory:
         (https://man7.org/linux/man-pages/man2/rename.2.html, EXDEV).
         """
         device = os.fstat(self.staging_fd).st_dev
-        flags, missing = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, self.staging_name()
+        flags, missing = _DIRECTORY | os.O_NOFOLLOW, self.staging_name()
         for name in IMAGE_FOLDERS:
             with closing(os.open(name, flags, dir_fd=self.fd)) as folder:
                 is_other = os.fstat(folder).st_dev != device
