@@ -11,8 +11,7 @@ from urllib.parse import quote, urlsplit
 
 from stillroom.errors import ConfigurationError
 
-Addressing = Literal["path", "virtual"]
-"""Position of the bucket's name: first segment of the path, or first label of the host name."""
+Addressing = Literal["path", "virtual"]  # position of the bucket's name: path or host name
 
 _PORTS: Final = {"http": 80, "https": 443}
 

@@ -55,8 +55,7 @@ class _Unwatched:
     copied = removed = saving
 
 
-UNWATCHED: Final[ChangeObserver] = _Unwatched()
-"""A `ChangeObserver` that ignores all changes."""
+UNWATCHED: Final[ChangeObserver] = _Unwatched()  # ignores all changes
 
 
 class _SaveWatchers:

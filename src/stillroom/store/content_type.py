@@ -7,8 +7,7 @@ family the `ftyp` brands of https://mp4ra.org/registered-types/brands.
 import re
 from typing import Final
 
-SNIFFED_BYTES: Final = 1024
-"""Number of bytes at the beginning of a file that `by_content` examines."""
+SNIFFED_BYTES: Final = 1024  # read from the beginning of a file
 
 DEFAULT: Final = "application/octet-stream"
 

@@ -19,8 +19,7 @@ if TYPE_CHECKING:  # commands that call no operation do not import FastAPI
 Finish = Callable[[StoredImage], Awaitable[Mapping[str, object]]]
 """Function that is called after a save. It returns additional members of the JSON response."""
 
-Delete = Callable[[StorageKey, Condition], Awaitable[None]]
-"""Function that deletes an image, as `ImageStorage.delete` does."""
+Delete = Callable[[StorageKey, Condition], Awaitable[None]]  # as `ImageStorage.delete`
 
 
 class RequestHeader(NamedTuple):

@@ -8,11 +8,8 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-DEADLINE_S: Final = 20.0
-"""Default deadline of a request in seconds, including retries and waiting."""
-
-MAX_LISTED: Final = 1000
-"""Maximum `limit` for listing entries. A page may have fewer entries, or a few more."""
+DEADLINE_S: Final = 20.0  # of a request, including retries and waiting
+MAX_LISTED: Final = 1000  # a page may have fewer entries, or a few more
 
 
 @dataclass(frozen=True, slots=True)

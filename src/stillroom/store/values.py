@@ -7,14 +7,11 @@ from typing import Final, Literal, Protocol, runtime_checkable
 from stillroom.errors import PreconditionFailed
 from stillroom.paths import KeyPrefix, StorageKey
 
-ANY: Final = "*"
-"""Value of `If-Match` or `If-None-Match` that matches any image."""
+ANY: Final = "*"  # in `If-Match` or `If-None-Match`: any image
 
-EntityTags = frozenset[str] | Literal["*"]
-"""Strong entity tags with their quotes, or `ANY`."""
+EntityTags = frozenset[str] | Literal["*"]  # strong entity tags with their quotes, or `ANY`
 
-Version = tuple[bytes, bytes]
-"""File name in the data directory, and a stamp that every change of the file changes."""
+Version = tuple[bytes, bytes]  # file name, and a stamp that every change of the file changes
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,8 +128,7 @@ class Page:
         return self.entries[-1] if self.more else None
 
 
-Entry = StoredImage | KeyPrefix
-"""An image with its metadata, or the key prefix of a folder in a delimited listing."""
+Entry = StoredImage | KeyPrefix  # a `KeyPrefix` is a folder in a delimited listing
 
 
 @dataclass(frozen=True, slots=True)

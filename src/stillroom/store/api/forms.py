@@ -34,9 +34,8 @@ Form = TypeVar("Form", bound=JsonForm)
 
 _PARSED_INLINE_BYTES: Final = 64 * 1024  # larger bodies are parsed in a thread
 
+# It has one thread, since each parsing thread can hold the GIL for 5 ms and delay the event loop.
 _parser: Final = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="json")
-"""Executor that parses large bodies. It has only one thread, because each parsing thread can hold
-the GIL, and so delay the event loop, for 5 ms."""
 
 _SHOWN_NAME: Final = 64  # characters of an unknown field's name in the error message
 

@@ -16,8 +16,7 @@ _WAIT_S: Final = 6.0
 a disk may never return."""
 
 
-Check = Callable[[], Awaitable[object]]
-"""Function that raises a `StillroomError` if a component does not work."""
+Check = Callable[[], Awaitable[object]]  # raises a `StillroomError` if a component does not work
 
 
 class HealthCheck:

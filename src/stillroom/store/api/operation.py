@@ -24,8 +24,7 @@ from stillroom.store.telemetry import metrics
 
 Run = Callable[[Request], Awaitable[Response]]
 
-IMAGE_PATH: Final = "/{path:image_path}"
-"""Part of a route pattern that matches an image path, at the end of the route."""
+IMAGE_PATH: Final = "/{path:image_path}"  # matches an image path at the end of a route
 
 
 class _AnyPath(Convertor[str]):

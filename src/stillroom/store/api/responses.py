@@ -20,8 +20,7 @@ from stillroom.store.values import OpenedImage
 
 SERVER_ERRORS: Final = 500
 
-OPERATION: Final = "stillroom.operation"
-"""Key under which the ASGI scope of a request contains the name of its operation."""
+OPERATION: Final = "stillroom.operation"  # key of the operation's name in the ASGI scope
 
 log = logging.getLogger("stillroom.api")
 

@@ -19,19 +19,13 @@ import jwt
 
 from stillroom.store.auth.keys import Algorithm, KeySource, PublicKey, is_suitable, parse_object
 
-FETCH_TIMEOUT_S: Final = 5.0
-"""Timeout in seconds for fetching a key set, from the DNS lookup to the last byte."""
+FETCH_TIMEOUT_S: Final = 5.0  # from the DNS lookup to the last byte
 
 MAX_SET_BYTES: Final = 256 * 1024
 
-REFRESH_S: Final = 300.0
-"""Interval of background fetches in seconds. A withdrawn key is accepted for up to this time."""
-
-UNKNOWN_KEY_S: Final = 30.0
-"""Minimum seconds between fetches for unknown key ids, which any client can send."""
-
-MAX_AGE_S: Final = 24 * 3600.0
-"""Age in seconds at which keys are dropped because no newer key set could be fetched."""
+REFRESH_S: Final = 300.0  # for up to this time, a withdrawn key is accepted
+UNKNOWN_KEY_S: Final = 30.0  # between fetches for unknown key ids, which any client can send
+MAX_AGE_S: Final = 24 * 3600.0  # then keys are dropped, since no newer key set could be fetched
 
 _FIRST_RETRY_S: Final = 1.0
 _SLOWEST_RETRY_S: Final = 30.0

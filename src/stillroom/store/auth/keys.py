@@ -20,21 +20,13 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from stillroom.errors import ConfigurationError
 
-Algorithm = Literal["HS256", "RS256", "ES256", "EdDSA"]
-"""Signature algorithms, with their names from RFC 7518, 3.1 and RFC 8037, 3.1."""
+Algorithm = Literal["HS256", "RS256", "ES256", "EdDSA"]  # RFC 7518, 3.1 and RFC 8037, 3.1
 
 PublicKey = RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey
 
-MIN_SECRET_BYTES: Final = 32
-"""Minimum length of a shared secret, because shorter HS256 keys can be guessed:
-https://www.rfc-editor.org/rfc/rfc7518#section-3.2"""
-
-MIN_RSA_BITS: Final = 2048
-"""Minimum size of RSA keys in bits: https://www.rfc-editor.org/rfc/rfc7518#section-3.3"""
-
-MAX_RSA_BITS: Final = 8192
-"""Maximum size of RSA keys. Verification takes 30 µs with 2,048 bits, and 400 µs with 8,192 bits.
-"""
+MIN_SECRET_BYTES: Final = 32  # shorter HS256 keys can be guessed (RFC 7518, 3.2)
+MIN_RSA_BITS: Final = 2048  # RFC 7518, 3.3
+MAX_RSA_BITS: Final = 8192  # verification takes 30 µs with 2,048 bits, 400 µs with 8,192 bits
 
 _MAX_PEM_BYTES: Final = 64 * 1024
 _TYPES: Final[dict[Algorithm, type]] = {

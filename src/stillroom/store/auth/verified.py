@@ -13,12 +13,10 @@ from stillroom.errors import Unauthenticated
 from stillroom.store.auth.grants import Grant
 from stillroom.store.auth.tokens import TokenVerifier
 
-CACHE_S: Final = 30.0
-"""Maximum age of a cached token in seconds, equal to `jwks.UNKNOWN_KEY_S`."""
+CACHE_S: Final = 30.0  # maximum age, equal to `jwks.UNKNOWN_KEY_S`
 
 _MAX: Final = 4096
-_LONGEST: Final = 2048
-"""Maximum length of a cached header. With `_MAX` entries, the cache needs about 10 MiB."""
+_LONGEST: Final = 2048  # characters of a header. With `_MAX` entries, this is about 10 MiB.
 
 
 class Verified(NamedTuple):

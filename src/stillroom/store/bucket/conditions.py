@@ -22,15 +22,13 @@ from stillroom.store.capabilities import Limitation
 from stillroom.store.objectstore import ChangeResult, Guard, ObjectStore, Properties, Refusal
 from stillroom.store.values import Condition
 
-PROBE: Final = ".stillroom/conditions-"
-"""Key prefix of the temporary object. No image can have such a key."""
+PROBE: Final = ".stillroom/conditions-"  # key prefix of the temporary object; no image has it
 
 _BODY: Final = memoryview(b"written to try conditions; may be deleted")
 _SHA256: Final = hashlib.sha256(_BODY).hexdigest()
 _OTHER_ETAG: Final = f'"{"0" * 32}"'
 
-IF_ABSENT: Final = Guard()
-"""Condition of a save that must not replace an existing image."""
+IF_ABSENT: Final = Guard()  # condition of a save that must not replace an image
 
 _BARE: Final = Properties()
 
@@ -54,8 +52,7 @@ class _Probe(enum.Enum):
         return "saves with such a condition get 501"
 
 
-_Faults = tuple[str | None, str | None]
-"""Descriptions of the bucket's faults with If-None-Match and If-Match, or None if it has none."""
+_Faults = tuple[str | None, str | None]  # descriptions of faults with If-None-Match and If-Match
 
 
 class Conditions:

@@ -5,11 +5,8 @@ from typing import Final
 
 from stillroom.bounded_cache import BoundedCache
 
-SEEN_FOR_S: Final = 60.0
-"""Lifetime of an entry in seconds. For this time, images deleted elsewhere may seem to exist."""
-
+SEEN_FOR_S: Final = 60.0  # for this time, images deleted elsewhere may seem to exist
 _MAX: Final = 65_536  # maximum number of keys (about 20 MiB)
-
 _NEVER: Final = (0.0, "")  # expiration and content type of a key that is not cached
 
 

@@ -24,12 +24,8 @@ rclone (https://rclone.org/s3/#modification-times-and-hashes)."""
 _MTIME: Final = re.compile(r"([0-9]{1,10})(?:\.([0-9]{1,9})[0-9]*)?")
 
 _SHA256_BYTES: Final = 32
-_PRINTABLE: Final = re.compile(r"[\x21-\x7e][\x20-\x7e]*")
-"""Pattern for content types that are valid in a response header."""
-
-_OPAQUE: Final = re.compile(r"[\x21\x23-\x7e]{1,1024}")
-"""Pattern for a valid save id: printable ASCII without spaces and quotes."""
-
+_PRINTABLE: Final = re.compile(r"[\x21-\x7e][\x20-\x7e]*")  # types that are valid in a header
+_OPAQUE: Final = re.compile(r"[\x21\x23-\x7e]{1,1024}")  # save ids: ASCII without spaces and quotes
 _READ_BYTES: Final = 4 * 1024**2  # by one request; in memory until the caller has consumed them
 
 

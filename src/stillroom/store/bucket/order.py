@@ -15,12 +15,8 @@ from stillroom.errors import BackendUnavailable, ListingUnsupported
 from stillroom.store.capabilities import Limitation
 from stillroom.store.objectstore import ObjectStore, Properties
 
-PROBE: Final = ".stillroom/order-"
-"""Key prefix of the temporary objects. No image can have such a key."""
-
-_NAMES: Final = ("B", "a-b", "a/b", "a0", "é")
-"""Names of temporary objects in byte order. Sorting by folder or ignoring case changes the
-order."""
+PROBE: Final = ".stillroom/order-"  # key prefix of the temporary objects; no image has it
+_NAMES: Final = ("B", "a-b", "a/b", "a0", "é")  # in byte order, unlike by folder or without case
 
 _BODY: Final = b"written to try listings; may be deleted"
 _SHA256: Final = hashlib.sha256(_BODY).hexdigest()

@@ -42,19 +42,14 @@ from stillroom.store.values import (
     StoredImage,
 )
 
-BUFFERED_BYTES: Final = 128 * 1024**2
-"""Memory limit in bytes for all uploads together: seven parts, or more small images."""
+BUFFERED_BYTES: Final = 128 * 1024**2  # of all uploads: seven parts, or more small images
 
 IMMUTABLE_CACHE: Final = "public, max-age=31536000, immutable"
 """`Cache-Control` for media resources: one year without revalidation (RFC 8246)."""
 
 _SMALL_BYTES: Final = 1024**2
-_RESERVED_FOR_SMALL_BYTES: Final = 16 * 1024**2
-"""Memory reserved for images up to 1 MiB, so that a few slow large uploads do not block them."""
-
-PRESIGNED_S: Final = 300
-"""Lifetime of presigned URLs in seconds: long enough for following a redirect."""
-
+_RESERVED_FOR_SMALL_BYTES: Final = 16 * 1024**2  # a few slow large uploads do not block others
+PRESIGNED_S: Final = 300  # long enough for following a redirect
 _MAX_LOCATIONS: Final = 4096  # about 10 MiB, since an encoded key has up to 3 KiB
 
 MAX_CONCURRENT_HEADS: Final = 32

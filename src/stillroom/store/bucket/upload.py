@@ -23,9 +23,7 @@ from stillroom.store.sources import ImageSource
 from stillroom.store.upload_checks import Received, UploadChecks
 from stillroom.store.values import Condition, SaveRules, StoredImage
 
-GUARD_ATTEMPTS: Final = 4
-"""Maximum number of attempts if other writers replace the image at the same time."""
-
+GUARD_ATTEMPTS: Final = 4  # if other writers replace the image at the same time
 _HASHED_INLINE_BYTES: Final = 128 * 1024  # hashed on the event loop (0.1 ms, like a thread switch)
 
 _HEAP_BYTES: Final = 1024**2

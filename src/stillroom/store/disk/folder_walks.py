@@ -24,8 +24,7 @@ from stillroom.store.disk.openat2 import closing
 _FILE: Final = f"{PRIVATE_FOLDER}/tidied"  # lock, modified at the time of the last search
 
 
-_LINKS_OF_A_LEAF: Final = 2
-"""Link count of a folder without subfolders, if the filesystem counts them (stat(2), st_nlink)."""
+_LINKS_OF_A_LEAF: Final = 2  # of a folder without subfolders, on most filesystems (stat(2))
 
 
 def changed_folders(data_directory: DataDirectory, since_ns: int) -> Iterator[str | None]:

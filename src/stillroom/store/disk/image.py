@@ -24,7 +24,6 @@ _LAYOUT: Final = struct.Struct("<BQ32s")  # version, modified_ns, SHA-256; then 
 _VERSION: Final = 1
 
 ReadInThread = Callable[[Callable[[int, int], bytes], int, int], Awaitable[bytes]]
-"""Function that runs a blocking read in a thread."""
 
 log = logging.getLogger("stillroom.disk")
 

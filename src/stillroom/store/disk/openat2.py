@@ -20,8 +20,7 @@ _RESOLVE_NO_SYMLINKS: Final = 0x04
 _RESOLVE_BENEATH: Final = 0x08
 _TRIES_ON_EAGAIN: Final = 3  # openat2(2): a concurrent rename disturbed the lookup
 
-Opener = Callable[[int, str, int], int]
-"""Function of a folder's descriptor, a relative path and flags, which returns a descriptor."""
+Opener = Callable[[int, str, int], int]  # arguments: a folder's descriptor, a relative path, flags
 
 
 class _OpenHow(ctypes.Structure):

@@ -18,9 +18,7 @@ from stillroom.store.upload_checks import UploadChecks
 _WRITEBACK_BYTES: Final = 4 * 1024**2  # after these, writing to the disk starts during the upload
 _MAX_BYTES: Final = 1024**2  # of a batch; one upload keeps at most this many bytes in memory
 _MAX_CHUNKS: Final = 1024  # maximum number of chunks in a batch: IOV_MAX of Linux
-
-RESERVED_BYTES: Final = 16 * 1024**2
-"""Bytes of disk space to reserve at a time, since the announced size may never be sent."""
+RESERVED_BYTES: Final = 16 * 1024**2  # at a time, since the announced size may never be sent
 
 
 @dataclass(slots=True)

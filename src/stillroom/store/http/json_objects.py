@@ -9,12 +9,10 @@ import re
 from collections.abc import Iterator
 from typing import Final, NoReturn
 
-MAX_VALUES: Final = 4096
-"""Maximum number of values in a body, four times as many as the largest valid requests contain."""
+MAX_VALUES: Final = 4096  # four times as many as the largest valid requests contain
 
 _MAX_DEPTH: Final = 16
-_SPACE: Final = re.compile(r"[ \t\n\r]*")
-"""JSON whitespace: https://www.rfc-editor.org/rfc/rfc8259#section-2"""
+_SPACE: Final = re.compile(r"[ \t\n\r]*")  # RFC 8259, 2
 
 
 class TooManyValuesError(ValueError):

@@ -10,14 +10,9 @@ from multipart import MultipartError, MultipartSegment, PushMultipartParser, par
 from stillroom.errors import DigestMismatch, InvalidUpload, MalformedBody, UnsupportedMedia
 from stillroom.store.http.fields import Fields, announced_sha256
 
-MAX_PARTS: Final = 17
-"""Maximum number of parts: the `file` part and 16 others, which are skipped."""
-
-MAX_SKIPPED_BYTES: Final = 64 * 1024
-"""Maximum total size of the parts that are skipped."""
-
-FRAMING_BYTES: Final = 256 * 1024
-"""Maximum size of a body without the image: skipped parts, part headers and boundaries."""
+MAX_PARTS: Final = 17  # the part `file` and 16 others, which are skipped
+MAX_SKIPPED_BYTES: Final = 64 * 1024  # in all skipped parts
+FRAMING_BYTES: Final = 256 * 1024  # skipped parts, part headers and boundaries
 
 PARSED_AT_ONCE_BYTES: Final = 2048
 """Number of bytes outside of the image that are parsed before the event loop runs other tasks.

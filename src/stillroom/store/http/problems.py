@@ -39,11 +39,8 @@ STATUS: Final[dict[type[errors.StillroomError], int]] = {
     errors.ConfigurationError: 500,
 }
 
-ERROR_FIELD: Final = "stillroom-error"
-"""Response header with the error's `code`, since HEAD has no body and proxies replace bodies."""
-
-RETRY_AFTER_S: Final = 5
-"""Seconds after which clients should retry a request that failed with 503 (`Retry-After`)."""
+ERROR_FIELD: Final = "stillroom-error"  # HEAD has no body, and proxies replace bodies
+RETRY_AFTER_S: Final = 5  # of a request that failed with 503
 
 DATA_HEADERS: Final = (
     ("x-content-type-options", "nosniff"),

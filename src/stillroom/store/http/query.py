@@ -5,8 +5,7 @@ from typing import Annotated, Final
 
 from stillroom.store.http.parameters import DEFAULT_LIMIT, EVERY_PATH, Parameter, Prefix, page_size
 
-MAX_LIMIT: Final = 10_000
-"""Maximum page size. If a request has a larger `limit`, this one is used."""
+MAX_LIMIT: Final = 10_000  # replaces a larger `limit`
 
 
 def _delimited(text: str) -> bool:

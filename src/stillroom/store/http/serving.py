@@ -45,8 +45,7 @@ _CONDITIONS: Final = frozenset(
     ("if-match", "if-none-match", "if-modified-since", "if-unmodified-since")
 )
 
-ANSWER_FIELDS: Final = (*sorted(_CONDITIONS), "if-range", "range")
-"""Header fields of requests on which `answer_image` depends."""
+ANSWER_FIELDS: Final = (*sorted(_CONDITIONS), "if-range", "range")  # that `answer_image` reads
 
 _RANGE: Final = re.compile(r"bytes=\s*(?:(\d+)-(\d*)|-(\d+))\s*", re.IGNORECASE | re.ASCII)
 _MAX_DIGITS: Final = 19  # number of digits in 2**63, which exceeds every file offset

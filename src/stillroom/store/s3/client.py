@@ -36,9 +36,7 @@ from stillroom.store.s3.refusals import (
 )
 from stillroom.store.s3.signing import Signer, encode_query
 
-IN_FLIGHT: Final = 64
-"""Maximum number of concurrent requests. Others wait, which limits memory if the bucket is slow."""
-
+IN_FLIGHT: Final = 64  # others wait, which limits memory if the bucket is slow
 _TIMEOUT_S: Final = 5.0  # of one attempt, without its body; R2 responds within two seconds
 
 _LEAST_S: Final = 1.0

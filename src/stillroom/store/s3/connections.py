@@ -15,20 +15,17 @@ from typing import Final, cast
 import aiohappyeyeballs
 import httptools
 
-CONNECT_S: Final = 3.0
-"""Timeout in seconds for DNS lookup, connection and TLS handshake together."""
+CONNECT_S: Final = 3.0  # DNS lookup, connection and TLS handshake together
 
 _IDLE_S: Final = 30.0
-_HAPPY_EYEBALLS_S: Final = 0.25
-"""Recommended delay: https://www.rfc-editor.org/rfc/rfc8305#section-8"""
+_HAPPY_EYEBALLS_S: Final = 0.25  # recommended delay (RFC 8305, 8)
 
 _LOOPBACK_NAMES: Final = ".localhost"
 """Suffix of local host names (a bucket's subdomain, for example), which few resolvers support.
 https://www.rfc-editor.org/rfc/rfc6761#section-6.3"""
 
 _MAX_HEAD_BYTES: Final = 16 * 1024
-_MAX_WAITING_BYTES: Final = 1024**2
-"""Number of unread response bytes after which reading from the connection is paused."""
+_MAX_WAITING_BYTES: Final = 1024**2  # unread; then reading is paused
 
 _PIECE_BYTES: Final = 256 * 1024
 _CLOSING_S: Final = 1.0

@@ -13,8 +13,7 @@ from datetime import datetime
 from typing import Final
 from urllib.parse import quote
 
-EMPTY_SHA256: Final = hashlib.sha256(b"").hexdigest()
-"""SHA-256 of an empty body."""
+EMPTY_SHA256: Final = hashlib.sha256(b"").hexdigest()  # of an empty body
 
 MAX_PRESIGNED_S: Final = 7 * 24 * 3600
 """Maximum lifetime of a presigned URL:

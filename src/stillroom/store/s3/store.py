@@ -23,17 +23,14 @@ from stillroom.store.s3.client import BucketClient
 from stillroom.store.s3.heads import head_of, headers_of, strong_etag
 
 _LIST_TIMEOUT_S: Final = 10.0  # timeout in seconds for one attempt of a listing
-
-_CHECKED_KEY: Final = ".stillroom/check"
-"""Key for checks. It never exists, since all images are below `compute/` or `media/`."""
+_CHECKED_KEY: Final = ".stillroom/check"  # never exists, since images have other prefixes
 
 _CHECKED_UPLOAD: Final = "0" * 32
 _NO_SUCH_UPLOAD: Final = frozenset((400, 404, 405, 409, 501))
 
 _NOTHING: Final[frozenset[int]] = frozenset()
 _MISSING: Final = frozenset((404,))
-_CONDITION_FAILED: Final = frozenset((404, 412))
-"""Status codes of a failed condition. S3 sends 404 if the object for If-Match is missing."""
+_CONDITION_FAILED: Final = frozenset((404, 412))  # 404: the object for If-Match is missing
 
 _ANY_REFUSAL: Final = frozenset((400, 403, 404, 405, 409, 412, 501))
 _REFUSALS: Final = {404: Refusal.MISSING, 412: Refusal.GUARD_FAILED}

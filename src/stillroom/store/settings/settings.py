@@ -33,8 +33,7 @@ _LOCAL_TOKENS: Final = (
     "STILLROOM_JWT_SECRET to the same on all machines"
 )
 
-_ISOLATED: Final = "_isolated"
-"""Argument with which the environment is ignored."""
+_ISOLATED: Final = "_isolated"  # argument with which the environment is ignored
 
 _Section = TypeVar("_Section", bound="Settings")
 

@@ -35,8 +35,7 @@ _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 
 values.MmapedDict = AllocatedDict  # type: ignore[attr-defined]  # before the first number is made
 
-OTHER: Final = "other"
-"""Operation label for requests outside the API, such as health checks or unknown paths."""
+OTHER: Final = "other"  # requests outside the API, such as health checks or unknown paths
 
 
 class _FlushOnCollect(Collector):
