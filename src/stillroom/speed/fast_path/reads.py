@@ -121,7 +121,7 @@ class FastReads:
         answer, body, sent = response
         operation, status = answer.operation, answer.status
         if status >= 400 and not client_id:
-            client_id = request_id.generate_bytes()
+            client_id = request_id.generate().encode()
         id_line = b"x-request-id: %s\r\n" % client_id if client_id else b""
         start = start_of_head(status, int(now))
         if isinstance(body, FileSlice):

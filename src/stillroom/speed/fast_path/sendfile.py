@@ -42,11 +42,11 @@ class AnswerRecord(NamedTuple):
     def log(self, sent: int) -> None:
         """Write the access log line; `sent` is the number of body bytes that were sent."""
         # If the client sent no id, a success has one only in the log.
-        id_ = self.request_id or request_id.generate_bytes()
+        id_ = self.request_id.decode("ascii") or request_id.generate()
         method, target, _ = self.request.decode("latin-1").split(" ", 2)
         log_access(
             self.client, method, target, self.status,
-            operation=self.operation, request_id=id_.decode("ascii"),
+            operation=self.operation, request_id=id_,
             began=self.started, sent=sent,
         )  # fmt: skip
 

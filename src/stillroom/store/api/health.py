@@ -54,18 +54,16 @@ async def _readiness(checks: Mapping[str, HealthCheck]) -> Response:
     errors = dict(zip(checks, found, strict=True))
     storage = errors["storage"]
     status = "not ready" if storage else "degraded" if any(found) else "ready"
-    content = {"status": status, "parts": {name: _part(error) for name, error in errors.items()}}
+    parts = {
+        name: {"state": error.code, "reason": str(error)} if error else {"state": "ok"}
+        for name, error in errors.items()
+    }
+    content = {"status": status, "parts": parts}
     if storage is None:
         return json_answer(content)
     headers = {ERROR_FIELD: storage.code, "retry-after": str(RETRY_AFTER_S)}
     error = {"detail": str(storage), "code": storage.code}
     return json_answer({**content, **error}, 503, headers=headers)
-
-
-def _part(error: StillroomError | None) -> dict[str, str]:
-    if error is None:
-        return {"state": "ok"}
-    return {"state": error.code, "reason": str(error)}
 
 
 def health_router(

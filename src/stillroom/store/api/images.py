@@ -203,7 +203,10 @@ class ImageOperations:
         The body is read only after all other checks have passed.
         """
         grant.require("storage:write", image_path)
-        length, boundary = self._body_length(fields), boundary_of(fields)
+        length = int(fields["content-length"]) if "content-length" in fields else None
+        if length is not None and length > self.max_upload_bytes + FRAMING_BYTES:
+            raise TooLarge(f"the image is larger than {self.max_upload_bytes} bytes")
+        boundary = boundary_of(fields)
         # Unlike in RFC 9530, this is the hash of the image, not of the multipart body.
         sha256 = announced_sha256(fields.get("repr-digest"))
         upload = FilePart(body, boundary, max_bytes=length, expected_sha256=sha256)
@@ -229,14 +232,6 @@ class ImageOperations:
             "sha256": image.sha256.hex() if image.sha256 else None,
             "etag": image.etag,
         }
-
-    def _body_length(self, fields: Fields) -> int | None:
-        declared = fields.get("content-length")
-        if declared is None:
-            return None
-        if int(declared) > self.max_upload_bytes + FRAMING_BYTES:
-            raise TooLarge(f"the image is larger than {self.max_upload_bytes} bytes")
-        return int(declared)
 
     @Operation(
         "HEAD",

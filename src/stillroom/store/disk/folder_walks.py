@@ -10,6 +10,7 @@ import fcntl
 import os
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
@@ -77,19 +78,17 @@ def remove_empty_folders(
         return walk.removed
 
 
+@dataclass
 class _Walk:
-    def __init__(
-        self, data_directory: DataDirectory, before: float, is_stopped: Callable[[], bool]
-    ) -> None:
-        self._data_directory = data_directory
-        self._before = before
-        self._is_stopped = is_stopped
-        self.removed = 0
+    data_directory: DataDirectory
+    before: float
+    is_stopped: Callable[[], bool]
+    removed: int = 0
 
     def visit(self, path: str) -> bool:
         """Remove empty folders below a folder. Return whether this folder can be removed, too."""
         try:
-            fd = self._data_directory.open_folder(path)
+            fd = self.data_directory.open_folder(path)
         except OSError as error:
             if error.errno in (errno.EMFILE, errno.ENFILE, errno.EIO):
                 raise
@@ -100,7 +99,7 @@ class _Walk:
         is_empty = True
         with entries:
             for entry in entries:
-                if self._is_stopped():
+                if self.is_stopped():
                     return False
                 if not entry.is_dir(follow_symlinks=False):
                     is_empty = False
@@ -108,17 +107,17 @@ class _Walk:
                         break
                 elif not (self.visit(f"{path}/{entry.name}") and self._remove(path, entry.name)):
                     is_empty = False
-        return is_empty and status.st_mtime < self._before
+        return is_empty and status.st_mtime < self.before
 
     def _remove(self, path: str, name: str) -> bool:
-        self._data_directory.note_removed_folder()
+        self.data_directory.note_removed_folder()
         try:
-            open_folder = self._data_directory.open_folder
+            open_folder = self.data_directory.open_folder
             with contextlib.suppress(FileNotFoundError), closing(open_folder(path)) as parent:
                 os.rmdir(name, dir_fd=parent)
         except OSError:
             return False  # an image has just been saved in the folder
         finally:
-            self._data_directory.note_removed_folder()
+            self.data_directory.note_removed_folder()
         self.removed += 1
         return True

@@ -87,12 +87,11 @@ class Publisher:
         with translate_os_errors(FileNotFoundError):
             try:
                 return self._folders.open_or_make(folder)
-            except NotADirectoryError as error:
-                raise _not_a_folder() from error
             except OSError as error:
-                if error.errno != errno.ELOOP:
+                if error.errno not in (errno.ENOTDIR, errno.ELOOP):
                     raise
-                warn_of_link(folder)
+                if error.errno == errno.ELOOP:
+                    warn_of_link(folder)
                 raise _not_a_folder() from error
 
     def delete(self, key: StorageKey, condition: Condition, save_id: str | None) -> None:

@@ -25,7 +25,10 @@ def parse_object(data: bytes) -> dict[str, object]:
     The exception is a `TooManyValuesError` beyond the limits.
     """
     text = data.decode(json.detect_encoding(data), "surrogatepass")
-    document = _Parser(text).parse()
+    parser = _Parser(text)
+    document = parser.parse_value(0)
+    if parser.peek():
+        raise ValueError("unexpected text after the JSON object")
     if not isinstance(document, dict):
         raise ValueError("the JSON document is not an object")  # noqa: TRY004  (invalid data, not a wrong argument type)
     return document
@@ -38,19 +41,13 @@ class _Parser:
         self._values = 0
         self._scalar = json.JSONDecoder(parse_constant=_refuse_constant).raw_decode
 
-    def parse(self) -> object:
-        document = self._parse_value(0)
-        if self._peek():
-            raise ValueError("unexpected text after the JSON object")
-        return document
-
-    def _parse_value(self, depth: int) -> object:
+    def parse_value(self, depth: int) -> object:
         self._values += 1
         if self._values > MAX_VALUES or depth > _MAX_DEPTH:
             raise TooManyValuesError(
                 f"more than {MAX_VALUES} values or {_MAX_DEPTH} levels of nesting"
             )
-        opening = self._peek()
+        opening = self.peek()
         if opening == "{":
             return self._parse_object(depth)
         if opening == "[":
@@ -61,34 +58,34 @@ class _Parser:
     def _parse_object(self, depth: int) -> dict[str, object]:
         members: dict[str, object] = {}
         for _ in self._items("}"):
-            if self._peek() != '"':
+            if self.peek() != '"':
                 raise ValueError("a name is missing")
             name, self._at = self._scalar(self._text, self._at)
             if name in members:
                 raise ValueError("a name occurs twice in a JSON object")
             self._skip(":")
-            members[name] = self._parse_value(depth + 1)
+            members[name] = self.parse_value(depth + 1)
         return members
 
     def _parse_array(self, depth: int) -> list[object]:
-        return [self._parse_value(depth + 1) for _ in self._items("]")]
+        return [self.parse_value(depth + 1) for _ in self._items("]")]
 
     def _items(self, closing: str) -> Iterator[None]:
         """Skip the brackets and commas of an object or array, and stop before each of its items."""
         self._at += 1
-        if self._peek() != closing:
+        if self.peek() != closing:
             yield
-            while self._peek() != closing:
+            while self.peek() != closing:
                 self._skip(",")
                 yield
         self._at += 1
 
     def _skip(self, mark: str) -> None:
-        if self._peek() != mark:
+        if self.peek() != mark:
             raise ValueError(f"{mark} is missing")
         self._at += 1
 
-    def _peek(self) -> str:
+    def peek(self) -> str:
         space = _SPACE.match(self._text, self._at)
         self._at = space.end() if space else self._at
         return self._text[self._at : self._at + 1]

@@ -27,11 +27,6 @@ def generate() -> str:
     return f"{_random.getrandbits(64):016x}"
 
 
-def generate_bytes() -> bytes:
-    """Generate a request id as bytes for a response head."""
-    return b"%016x" % _random.getrandbits(64)
-
-
 def from_client(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
     """Return the client's request id, or None if there is not exactly one valid header."""
     values = [value for name, value in headers if name == b"x-request-id"]
