@@ -52,9 +52,8 @@ async def running(
 ) -> AsyncIterator[None]:
     """Context manager: run jobs every `every_s` seconds until the block ends.
 
-    If `every_s` is 0, only metrics are reported. When the block ends, running jobs have
-    `stop_within_s` seconds to finish; then they are cancelled. A cancelled deletion
-    is repeated when its lease (a claim that expires) has ended, as after a crash.
+    If `every_s` is 0, only metrics are reported. At the end, jobs have `stop_within_s` seconds
+    to finish; then they are cancelled. A deletion is repeated when its lease has ended.
     """
     stopping = Stopping()
     tasks = [

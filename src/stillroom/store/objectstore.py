@@ -117,10 +117,9 @@ class UploadsPage:
 class ObjectStore(Protocol):
     """One bucket. Each call sends at most one request that the cloud bills, apart from retries.
 
-    Every coroutine raises `BackendUnavailable` if the store cannot be reached, refuses this server,
-    sends a malformed response, or does not respond by `deadline` (on the event loop's clock; by
-    default, `DEADLINE_S` seconds after the call). It is then unknown whether a change was made.
-    Bodies are passed as a whole, with their SHA-256 in hexadecimal, since a retry sends them again.
+    Coroutines raise `BackendUnavailable` if the store is out of reach, refuses this server, sends a
+    malformed response, or does not respond by `deadline` (event loop's clock; by default, in
+    `DEADLINE_S`). It is then unknown whether a change was made. A retry sends a body again.
     """
 
     keeps_guards: bool

@@ -98,12 +98,9 @@ class ImageOperations:
     async def authorize_read(self, fields: Fields, raw_path: bytes, query: bytes) -> Grant:
         """Return a request's permissions for images, from its token, signature or public access.
 
-        If a request has both a token and a signature, only the token is checked. If images are
-        public, a request needs neither, but an invalid token or signature is still an error, as
-        with S3 and Google Cloud Storage (https://cloud.google.com/storage/docs/troubleshooting,
-        "requests to a public bucket").
-
-        `raw_path` is the undecoded path after the route's prefix. `authenticate` lists the errors.
+        A signature counts only without a token. If images are public, a request needs neither, but
+        an invalid token or signature is still an error, as with S3 and Google Cloud Storage
+        (https://cloud.google.com/storage/docs/troubleshooting, "requests to a public bucket").
         """
         if "authorization" not in fields and self.signer is not None and is_signed(query):
             grant = self.signer.check(raw_path, query)

@@ -28,10 +28,7 @@ IMAGE_PATH: Final = "/{path:image_path}"  # matches an image path at the end of 
 
 
 class _AnyPath(Convertor[str]):
-    """Converter for an image path in a URL. Matches any text, even with line feeds.
-
-    Thus the operation rejects an invalid path. Otherwise, the router would respond with 404.
-    """
+    """Converter for any image path, even with line feeds, so that the operation rejects it."""
 
     regex = r"[\s\S]*"
 
@@ -102,7 +99,7 @@ def raw_target(request: Request) -> bytes:
 def raw_image_path(request: Request, *, suffix: str = "") -> bytes:
     """Return the undecoded image path or run folder of a request; empty if the route has none.
 
-    `suffix` is the part of the route after the path. Raises a 404 if a fixed part of the route is
+    `suffix` is the part of the route after it. Raises a 404 if a fixed part of the route is
     percent-encoded (`im%61ges`) or contains a line feed.
     """
     parameters = request.path_params

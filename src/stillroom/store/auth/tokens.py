@@ -1,9 +1,8 @@
 """Creation and verification of JSON Web Tokens (RFC 7519).
 
-PyJWT checks the signature, `nbf`, `iat`, `iss` and `aud`. This module first rejects tokens that
-PyJWT would accept: those with a missing or invalid `exp`, duplicate names, padded or non-canonical
-base64, critical extensions, or excessive length. Header parameters with which a token specifies its
-own key (`jku`, `jwk`, `x5u`) are ignored.
+This module rejects tokens that PyJWT would accept: those with a missing or invalid `exp`, duplicate
+names, padded or non-canonical base64, critical extensions, or excessive length. Parameters with
+which a token specifies its own key (`jku`, `jwk`, `x5u`) are ignored.
 """
 
 import re

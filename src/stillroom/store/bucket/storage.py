@@ -79,14 +79,9 @@ class R2ImageStorage:
         check_exists: bool = True,
         changes: ChangeObserver = UNWATCHED,
     ) -> None:
-        """Create the storage for the bucket that `store` accesses. `close` also closes `store`.
+        """Use the bucket of `store`, which `close` closes. See `R2Config` for other arguments.
 
-        `public_url` is the URL of the CDN, to which keys are appended. If it is None, URLs
-        are presigned. `cache_control` is stored with every image, for the CDN and browsers. With
-        `check_exists`, only URLs of existing images are returned, because CDNs cache a 404.
-
-        Raises:
-            ConfigurationError: the rules allow images that are too large for a bucket.
+        Raises `ConfigurationError` if the rules allow images that are too large for a bucket.
         """
         if rules.max_bytes > MAX_PARTS * PART_BYTES:
             raise ConfigurationError(

@@ -58,12 +58,9 @@ log = logging.getLogger("stillroom.disk")
 class DataDirectory:
     """The opened data directory. Each process opens it once.
 
-    Attributes:
-        fd: Descriptor of the directory. Keys are paths relative to it.
-        open_contained: Function that opens a key and never follows a link or leaves the directory.
-        durable: Whether files and folders are flushed to disk with fsync (`STILLROOM_DURABILITY`).
-        has_nameless_files: Whether O_TMPFILE works. Otherwise staging files have names.
-        has_attributes: Whether extended attributes work. Otherwise hashes are not stored.
+    Keys are relative to its descriptor `fd`. `open_contained` opens a key, and neither follows a
+    link nor leaves the directory. Without nameless files (O_TMPFILE), staging files have names.
+    Without extended attributes, hashes are not stored.
     """
 
     def __init__(
@@ -74,10 +71,9 @@ class DataDirectory:
         opener: Opener | None = None,
         observer: CallObserver = unobserved,
     ) -> None:
-        """Open the directory at `root`, creating it if it is missing.
+        """Open the directory at `root`, creating it if necessary, or raise `ConfigurationError`.
 
-        By default, files are opened with the best `opener` that works on this system. `observer` is
-        called for each fsync. Raises `ConfigurationError` if the directory cannot be used.
+        By default, the best `opener` that works is chosen. `observer` is called for each fsync.
         """
         if sys.getfilesystemencoding() != "utf-8":
             raise ConfigurationError(

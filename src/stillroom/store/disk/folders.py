@@ -1,8 +1,7 @@
 """Parent folders of images: creating, opening and removing them, and flushing them to disk.
 
-A file survives a power cut only if the directory entries of all its parent folders were flushed
-with fsync. Doing this for every save would cost one fsync per level, so each process remembers for
-which folders it was done. A folder that another process created may not be on the disk yet.
+A file survives a power cut only if the directory entries of all its parent folders were flushed.
+Each process remembers for which folders this was done, to save one fsync per level and save.
 """
 
 import errno

@@ -1,9 +1,8 @@
 """Listings in the byte order of whole keys. The filesystem returns names in arbitrary order.
 
 A folder is sorted by its name with a slash, because that is how its keys begin: `a-b` <
-`a/b` < `a0`. From each folder, only the smallest names that the page may need are selected, and a
-folder is read only when the page reaches it. So memory depends on the page size, and time depends
-on the folders that were read. A cache can provide the names in large folders (`FolderNames`).
+`a/b` < `a0`. Only the smallest names that the page may need are selected from each folder, and a
+folder is read only when the page reaches it. So memory depends on the page size.
 """
 
 import contextlib

@@ -121,10 +121,8 @@ class Staged:
     def link_or_replace(self, folder_fd: int, name: str, *, create_only: bool) -> None:
         """Publish the file as `name` atomically.
 
-        Raises:
-            PreconditionFailed: `create_only` is set, and the file exists.
-            PathConflict: `name` is neither a file nor a folder, for example a symbolic link.
-            OSError: `name` is a folder (EISDIR), or the folder was removed (ENOENT).
+        Raises `PreconditionFailed` (`create_only`), `PathConflict` (`name` is neither a file nor a
+        folder), or `OSError`: it is a folder (EISDIR), or the parent was removed (ENOENT).
         """
         try:
             self._data_directory.link_staged(self.fd, self._name, name, folder_fd)

@@ -61,10 +61,7 @@ class DiskImageStorage:
         min_free_bytes: int = 0,
         changes: ChangeObserver = UNWATCHED,
     ) -> None:
-        """Create a storage that uses `data_directory`. `close` also closes the directory.
-
-        Saves that would leave less than `min_free_bytes` of free disk space are refused.
-        """
+        """Refuse saves that would leave less than `min_free_bytes` of free disk space."""
         self.description = f"DiskImageStorage at {data_directory.description}"
         self._data_directory = data_directory
         self._rules = rules

@@ -49,11 +49,7 @@ class FilePart:
         max_bytes: int | None = None,
         expected_sha256: bytes | None = None,
     ) -> None:
-        """Prepare to read `body`, which yields pieces of any size.
-
-        `max_bytes` is the Content-Length of the request, which the image cannot exceed, and
-        `expected_sha256` is from the request's `Repr-Digest` header.
-        """
+        """Prepare to read `body`. `max_bytes` is the Content-Length of the request."""
         self.max_bytes = max_bytes
         self.expected_sha256 = expected_sha256
         self._body = body
@@ -72,10 +68,8 @@ class FilePart:
     async def __aiter__(self) -> AsyncIterator[bytes]:
         """Yield the chunks of the image.
 
-        Raises:
-            MalformedBody: the body is invalid or incomplete, or has too many bytes in other parts.
-            InvalidUpload: the number of parts named `file` is not 1, or that part has no file name.
-            DigestMismatch: the part's `Repr-Digest` is invalid or contradicts that of the request.
+        Raises `MalformedBody`, `InvalidUpload` (there is not one part `file` with a file name) or
+        `DigestMismatch` (the part's `Repr-Digest` is invalid or contradicts that of the request).
         """
         async for piece in self._body:
             at = 0

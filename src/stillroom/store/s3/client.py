@@ -129,12 +129,7 @@ class BucketClient:
         raise BackendUnavailable(f"the bucket is out of reach: {why}") from trouble
 
     async def _attempt(self, call: Call, deadline: float, *, again: bool) -> BucketResponse:
-        """Send a call once, without retrying.
-
-        Raises:
-            _TooLateError: too little time is left, or too many requests were running.
-            OSError: the connection was interrupted, or the timeout has expired.
-        """
+        """Send a call once. Raises `_TooLateError`, or OSError (also for a timeout)."""
         loop, latest = asyncio.get_running_loop(), deadline - _LEAST_S
         if loop.time() > latest:
             raise _TooLateError

@@ -1,8 +1,7 @@
 """HTTP/1.1 connections to one bucket, with one request at a time on each connection.
 
-Responses are parsed by httptools, and connections are opened by aiohappyeyeballs. Redirects,
-proxies and compression are not supported, and `client` implements retries. A response must be
-chunked or have a declared length. See docs/adr/0013.
+Redirects, proxies and compression are not supported. A response must be chunked or have a declared
+length. See docs/adr/0013.
 """
 
 import asyncio
@@ -73,10 +72,9 @@ class Connections:
     """A connection pool for one event loop. Callers must limit the number of connections."""
 
     def __init__(self, host: str, port: int, *, tls: bool, stalled_s: float) -> None:
-        """Prepare a pool for `host` (a name, or an address without brackets).
+        """Prepare a pool for `host`, without brackets. `tls` requires certificates of system CAs.
 
-        With `tls`, the certificate must be signed by a system CA. The kernel closes a connection if
-        the server acknowledges nothing for `stalled_s` seconds.
+        The kernel closes a connection if nothing is acknowledged for `stalled_s` seconds.
         """
         self._host = host
         self._port = port
@@ -151,8 +149,7 @@ class Connections:
     def _socket_with_timeout(self, address: aiohappyeyeballs.AddrInfoType) -> socket.socket:
         """Create a socket that the kernel closes if the server acknowledges no data in time.
 
-        Otherwise a dead connection with unsent bytes would remain open for a long time. Source:
-        https://man7.org/linux/man-pages/man7/tcp.7.html (TCP_USER_TIMEOUT)
+        Source: https://man7.org/linux/man-pages/man7/tcp.7.html (TCP_USER_TIMEOUT)
         """
         family, kind, protocol, _, _ = address
         sock = socket.socket(family, kind, protocol)

@@ -40,10 +40,8 @@ class S3ObjectStore:
     """`ObjectStore` implemented with S3. Docstrings name the S3 operation that a method sends."""
 
     def __init__(self, client: BucketClient) -> None:
-        """Use the bucket of `client`. `close` closes the client.
+        """Use the bucket of `client`, which `close` closes. R2 documents conditional writes.
 
-        Cloudflare R2 is documented to support conditional writes, so they are not tested there:
-        each test request is billed. Source:
         https://developers.cloudflare.com/r2/api/s3/extensions/#conditional-operations-in-putobject
         """
         self.keeps_guards = client.is_r2
@@ -318,9 +316,8 @@ def _start_after(prefix: str, after: str) -> Mapping[str, str]:
 
 
 def _tree_order(entry: str) -> str:
-    """Return the sort key of an entry in SeaweedFS's order: by name within each folder.
+    """Return the sort key of an entry in SeaweedFS's order: `a/` is before `a-b`.
 
-    `a/` is therefore before `a-b`. The last entry of a page must be the last in this order, or the
-    next page repeats entries.
+    The last entry of a page must be the last in this order, or the next page repeats entries.
     """
     return entry.removesuffix("/")

@@ -2,8 +2,7 @@
 
 `fields.py` contains the fields of the core, `sources.py` the sources of values, and `settings.py`
 the values derived from several fields. A feature adds its fields in a subclass of `Settings`, and
-`stillroom.settings` joins these classes. Nothing here opens or writes anything:
-`stillroom.assembly` does that.
+`stillroom.settings` joins these classes.
 """
 
 from stillroom.store.settings.fields import MIB, parsed_by

@@ -41,9 +41,8 @@ _Section = TypeVar("_Section", bound="Settings")
 class Settings(Fields):
     """Settings of the core. Keyword arguments have the names of fields or of variables.
 
-    The variables begin with `STILLROOM_` or `R2_`. A feature declares its settings in a subclass.
-    An invalid value raises `ConfigurationError` when it is read. Properties that combine
-    several settings also raise it if these settings contradict each other.
+    A feature declares its settings in a subclass. An invalid value raises `ConfigurationError`,
+    as do properties that combine several settings if these contradict each other.
     """
 
     _unread: list[str] = PrivateAttr(default_factory=list)
@@ -57,13 +56,9 @@ class Settings(Fields):
     def read(cls, **values: object) -> Self:
         """Read the settings from the environment. `values` that are not None override them.
 
-        If a variable is not set, its value can be in a file with the name of the variable. The
-        environment variable CREDENTIALS_DIRECTORY, which systemd or a container's configuration
-        sets, names the folder of these files: docs/adr/0020.
-
-        Raises:
-            ConfigurationError: a value is invalid, `values` contains an unknown name, or a variable
-                looks like a misspelled setting. The message has one sentence for each problem.
+        The value of a variable can also be in a file with its name, in the folder that the variable
+        CREDENTIALS_DIRECTORY names: docs/adr/0020. Raises `ConfigurationError` with a sentence for
+        each invalid value, unknown name in `values`, or variable that looks like a misspelled one.
         """
         if unknown := sorted(values.keys() - cls.model_fields.keys()):
             raise ConfigurationError(
