@@ -4,21 +4,22 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 
 from stillroom.errors import BackendUnavailable
 
 
+@dataclass(slots=True)
 class Reservation:
     """Memory reserved from a budget. It is released when the `reserve` context ends."""
 
-    def __init__(self, budget: "MemoryBudget", size: int) -> None:
-        self._budget = budget
-        self.size = size
+    budget: "MemoryBudget"
+    size: int
 
     def shrink(self, size: int) -> None:
         """Release all but `size` bytes. Does nothing if fewer are reserved."""
         size = min(size, self.size)
-        self._budget.release(self.size - size)
+        self.budget.release(self.size - size)
         self.size = size
 
 

@@ -54,9 +54,8 @@ class Attributes:
             content_type = value[_LAYOUT.size :].decode("ascii")
         except (OSError, struct.error, UnicodeDecodeError):
             return None
-        if version != _VERSION or noted_ns != modified_ns or not content_type:
-            return None
-        return cls(noted_ns, sha256, content_type)
+        is_current = version == _VERSION and noted_ns == modified_ns and content_type
+        return cls(noted_ns, sha256, content_type) if is_current else None
 
     @staticmethod
     def outdated_sha256(fd: int) -> bytes | None:

@@ -11,8 +11,9 @@ import errno
 import functools
 import itertools
 import os
+import struct
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 _SYS_OPENAT2: Final = 437  # the same number on every architecture
 _RESOLVE_NO_MAGICLINKS: Final = 0x02
@@ -23,14 +24,7 @@ _TRIES_ON_EAGAIN: Final = 3  # openat2(2): a concurrent rename disturbed the loo
 Opener = Callable[[int, str, int], int]  # arguments: a folder's descriptor, a relative path, flags
 
 
-class _OpenHow(ctypes.Structure):
-    _fields_ = (("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64))
-
-
-if TYPE_CHECKING:
-    _HowPointer = ctypes._Pointer[_OpenHow]  # noqa: SLF001  (typeshed's name for it)
-
-_HOW_BYTES: Final = ctypes.sizeof(_OpenHow)
+_HOW: Final = struct.Struct("=QQQ")  # flags, mode, resolve
 
 _syscall = ctypes.CDLL(None, use_errno=True).syscall
 _syscall.restype = ctypes.c_long
@@ -51,7 +45,7 @@ def open_by_kernel(folder_fd: int, path: str, flags: int) -> int:
 
 def try_open(folder_fd: int, name: bytes, flags: int) -> int:
     """Open a file with openat2. Return its descriptor, or -1 on any error."""
-    fd: int = _syscall(_SYS_OPENAT2, folder_fd, name, _how(flags), _HOW_BYTES)
+    fd: int = _syscall(_SYS_OPENAT2, folder_fd, name, _how(flags), _HOW.size)
     return fd
 
 
@@ -109,10 +103,9 @@ def release(fd: int) -> None:
 
 
 @functools.cache
-def _how(flags: int) -> "_HowPointer":
-    """Return the openat2 argument for these flags. It is cached, since building it is slow."""
+def _how(flags: int) -> bytes:
     resolve = _RESOLVE_BENEATH | _RESOLVE_NO_SYMLINKS | _RESOLVE_NO_MAGICLINKS
-    return ctypes.pointer(_OpenHow(flags | os.O_CLOEXEC, 0, resolve))
+    return _HOW.pack(flags | os.O_CLOEXEC, 0, resolve)
 
 
 def choose_opener(folder_fd: int) -> Opener:
