@@ -1,6 +1,5 @@
 """HTTP operation that deletes many images in one request, with a result for each image."""
 
-import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -8,6 +7,7 @@ from typing import Final
 from fastapi import Request, Response
 from pydantic import BaseModel, Field
 
+from stillroom.concurrently import map_concurrently
 from stillroom.errors import BackendUnavailable, StillroomError
 from stillroom.paths import ImagePath, StorageKey
 from stillroom.store.api.call import Call
@@ -59,22 +59,21 @@ class Deletions:
         call.grant.require_scope("storage:delete")
         paths = (await call.json(PathsToDelete)).paths
 
-        slots = asyncio.Semaphore(_CONCURRENT_DELETIONS)
         outages: list[BackendUnavailable] = []
 
         async def result(path: str) -> Mapping[str, object]:
-            async with slots:
-                try:
-                    if outages:  # otherwise each of 1,000 attempts would wait for a timeout
-                        raise outages[0]
-                    await self._delete(call.grant, path)
-                except StillroomError as error:
-                    if isinstance(error, BackendUnavailable):
-                        outages.append(error)
-                    return {"path": path, "detail": str(error), "code": error.code}
-                return {"path": path}
+            try:
+                if outages:  # otherwise each of 1,000 attempts would wait for a timeout
+                    raise outages[0]
+                await self._delete(call.grant, path)
+            except StillroomError as error:
+                if isinstance(error, BackendUnavailable):
+                    outages.append(error)
+                return {"path": path, "detail": str(error), "code": error.code}
+            return {"path": path}
 
-        return json_answer({"results": await asyncio.gather(*map(result, paths))})
+        results = await map_concurrently(result, paths, limit=_CONCURRENT_DELETIONS)
+        return json_answer({"results": results})
 
     async def _delete(self, grant: Grant, path: str) -> None:
         image_path = ImagePath.parse(path)
