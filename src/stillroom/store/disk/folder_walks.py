@@ -23,8 +23,6 @@ from stillroom.store.disk.data_directory import (
 from stillroom.store.disk.openat2 import closing
 
 _FILE: Final = f"{PRIVATE_FOLDER}/tidied"  # lock, modified at the time of the last search
-
-
 _LINKS_OF_A_LEAF: Final = 2  # of a folder without subfolders, on most filesystems (stat(2))
 
 
