@@ -52,11 +52,14 @@ def inner_boxes(
     return found
 
 
-def find_box(parts: FileParts, start: int, end: int, box_type: bytes) -> tuple[int, int]:
-    """Return the content start and end of the first box of a type, or raise `BrokenHeader`."""
-    for kind, at, until in boxes(parts, start, end):
-        if kind == box_type:
-            return at, until
+def find_box(parts: FileParts, start: int, end: int, *kinds: bytes) -> tuple[bytes, int, int]:
+    """Return the type, content start and content end of the first box with a type in `kinds`.
+
+    Raises the same exceptions as `boxes`, and `BrokenHeader` if there is no such box.
+    """
+    for box in boxes(parts, start, end):
+        if box[0] in kinds:
+            return box
     raise BrokenHeader
 
 
@@ -75,15 +78,9 @@ class LocationWidths:
     def of(cls, parts: FileParts, start: int) -> Self:
         """Parse the widths in the `iloc` box whose content begins at `start`."""
         version, sizes = parts.numbers(">B3xH", start)
-        is_newer = version in (1, 2)
-        return cls(
-            number=4 if version == 2 else 2,
-            method=2 if is_newer else 0,
-            base=sizes >> 4 & 15,
-            index=sizes & 15 if is_newer else 0,
-            offset=sizes >> 12,
-            length=sizes >> 8 & 15,
-        )
+        offset, length, base, index = sizes >> 12, sizes >> 8 & 15, sizes >> 4 & 15, sizes & 15
+        number, method = (4 if version == 2 else 2), (2 if version in (1, 2) else 0)
+        return cls(number, method, base, index if method else 0, offset, length)
 
 
 @dataclass(slots=True)
@@ -125,8 +122,7 @@ def locations(parts: FileParts, start: int, end: int, *, most: int = 0) -> Itera
     items = take(widths.number)
     left = most - items
     for _ in range(min(items, max(MAX_ITEMS, most))):
-        number = take(widths.number)
-        method = take(widths.method) if widths.method else 0
+        number, method = take(widths.number), take(widths.method)
         location = Location(number, method, take(2), take(widths.base), [])
         count = take(2)
         if count > max(_MAX_EXTENTS, left):

@@ -1,14 +1,15 @@
 """JPEG XL parser: width and height from the codestream, with or without a container."""
 
 from stillroom.formats.file_parts import BrokenHeader, FileParts
-from stillroom.formats.isobmff import boxes
+from stillroom.formats.isobmff import find_box
 
 
 def size(parts: FileParts) -> tuple[int, int]:
     """Return the width and height from the codestream (ISO/IEC 18181-1, SizeHeader)."""
     start = 0
     if parts.bytes_at(0, 2) != b"\xff\x0a":
-        start = _find_codestream(parts)
+        kind, start, _ = find_box(parts, 0, parts.size, b"jxlc", b"jxlp")
+        start += 4 if kind == b"jxlp" else 0
     if parts.bytes_at(start, 2) != b"\xff\x0a":
         raise BrokenHeader
     head = parts.bytes_at(start + 2, min(9, parts.size - start - 2))  # 67 bits at most
@@ -33,10 +34,3 @@ def size(parts: FileParts) -> tuple[int, int]:
         return read_side(), height
     across, down = ((1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))[ratio - 1]
     return height * across // down, height
-
-
-def _find_codestream(parts: FileParts) -> int:
-    for kind, start, _ in boxes(parts, 0, parts.size):
-        if kind in (b"jxlc", b"jxlp"):
-            return start + (4 if kind == b"jxlp" else 0)
-    raise BrokenHeader

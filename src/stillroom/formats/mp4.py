@@ -8,6 +8,12 @@ from stillroom.formats.file_parts import BrokenHeader, FileParts
 from stillroom.formats.isobmff import boxes, find_box, inner_boxes
 from stillroom.formats.shape import display_size
 
+_MOVIE_HEADER: Final = (">12xII16x5i", ">20xIQ16x5i")
+_TRACK_HEADER: Final = (">I16xI16x9iII", ">I24xQ16x9iII")
+_MEDIA_HEADER: Final = (">12xII", ">20xIQ")
+_FRAGMENTS_HEADER: Final = (">4xI", ">4xQ")
+"""Formats of boxes for `struct`: for version 0, and for newer versions, which have longer times."""
+
 _ENABLED: Final = 1
 _FIXED_POINT: Final = 1 << 16
 
@@ -51,15 +57,14 @@ class _Movie:
     Attributes:
         timescale: Time units per second in the durations.
         duration: Duration without fragments (`mvhd`).
-        total_duration: Duration with all fragments (`mehd`).
+        total_duration: Duration with all fragments (`mehd`), or None if the file has no fragments.
         tracks: Video tracks, with enabled tracks first.
     """
 
     timescale: int = 0
     duration: int = 0
-    total_duration: int = 0
+    total_duration: int | None = None
     is_turned: bool = False
-    is_fragmented: bool = False
     tracks: list[_Track] = field(default_factory=list)
 
 
@@ -67,8 +72,7 @@ def size(parts: FileParts) -> tuple[int, int]:
     """Return the width and height of the first video track, after rotation."""
     movie = _read_movie(parts)
     track = movie.tracks[0]
-    width, height = track.size
-    return (height, width) if track.is_turned != movie.is_turned else (width, height)
+    return track.size[::-1] if track.is_turned != movie.is_turned else track.size
 
 
 def duration(parts: FileParts) -> float | None:
@@ -78,10 +82,10 @@ def duration(parts: FileParts) -> float | None:
     contains it.
     """
     movie = _read_movie(parts)
-    track = movie.tracks[0]
-    if movie.is_fragmented:
-        is_total = movie.total_duration not in _UNKNOWN or track.has_samples
-        return _seconds(movie.total_duration if is_total else movie.duration, movie.timescale)
+    track, total = movie.tracks[0], movie.total_duration
+    if total is not None:
+        is_total = total not in _UNKNOWN or track.has_samples
+        return _seconds(total if is_total else movie.duration, movie.timescale)
     for units in (movie.duration, *(track.duration for track in movie.tracks)):
         if units not in _UNKNOWN:
             return _seconds(units, movie.timescale)
@@ -96,17 +100,16 @@ def _read_movie(parts: FileParts) -> _Movie:
     movie = _Movie()
     for kind, at, until in boxes(parts, *_find_movie(parts)):
         if kind == b"mvhd":
-            movie.timescale, movie.duration = _read_duration(parts, at)
-            movie.is_turned = _is_turned(parts, at + (48 if _is_wide(parts, at) else 36))
+            movie.timescale, movie.duration, *matrix = _read_numbers(parts, at, _MOVIE_HEADER)
+            movie.is_turned = _is_turned(matrix)
         elif kind == b"trak" and len(movie.tracks) < _MAX_TRACKS:
             track = _read_video_track(parts, at, until)
             movie.tracks += [track] if track is not None else []
         elif kind == b"mvex":
-            movie.is_fragmented = True
-            for below, first, _ in boxes(parts, at, until):
-                if below == b"mehd":
-                    form = ">Q" if _is_wide(parts, first) else ">I"
-                    (movie.total_duration,) = parts.numbers(form, first + 4)
+            header = inner_boxes(parts, at, until).get(b"mehd")
+            (movie.total_duration,) = (
+                _read_numbers(parts, header[0], _FRAGMENTS_HEADER) if header else (0,)
+            )
     if not movie.tracks:
         raise BrokenHeader
     movie.tracks.sort(key=lambda track: not track.is_enabled)
@@ -130,13 +133,9 @@ def _read_video_track(parts: FileParts, start: int, end: int) -> _Track | None:
         return None
     if b"mdhd" not in media or b"minf" not in media:
         raise BrokenHeader
-    at, _ = inner[b"tkhd"]
-    shift = 12 if _is_wide(parts, at) else 0
-    (flags,) = parts.numbers(">I", at)
-    (length,) = parts.numbers(">Q" if shift else ">I", at + (28 if shift else 20))
-    width, height = parts.numbers(">II", at + 76 + shift)
-    timescale, media_duration = _read_duration(parts, media[b"mdhd"][0])
-    table = find_box(parts, *media[b"minf"], b"stbl")
+    flags, length, *matrix, width, height = _read_numbers(parts, inner[b"tkhd"][0], _TRACK_HEADER)
+    timescale, media_duration = _read_numbers(parts, media[b"mdhd"][0], _MEDIA_HEADER)
+    _, *table = find_box(parts, *media[b"minf"], b"stbl")
     coded, (across, down), has_samples = _read_samples(parts, *table)
     display = _round_fixed(width), _round_fixed(height)
     if display == coded:
@@ -144,7 +143,7 @@ def _read_video_track(parts: FileParts, start: int, end: int) -> _Track | None:
     return _Track(
         is_enabled=bool(flags & _ENABLED),
         size=display_size(coded, display),
-        is_turned=_is_turned(parts, at + 40 + shift),
+        is_turned=_is_turned(matrix),
         duration=length,
         media_seconds=_seconds(media_duration, timescale),
         has_samples=has_samples,
@@ -171,29 +170,20 @@ def _read_spacing(parts: FileParts, start: int, end: int) -> tuple[int, int]:
     """Return the pixel aspect ratio from the first `pasp` box (12.1.4), or zeros if missing."""
     (length,) = parts.numbers(">I", start)
     with contextlib.suppress(BrokenHeader):  # QuickTime may have a colour table there
-        for kind, at, _ in boxes(parts, start + _VISUAL_ENTRY_BYTES, min(start + length, end)):
-            if kind == b"pasp":
-                across, down = parts.numbers(">II", at)
-                return across, down
+        end = min(start + length, end)
+        _, at, _ = find_box(parts, start + _VISUAL_ENTRY_BYTES, end, b"pasp")
+        across, down = parts.numbers(">II", at)
+        return across, down
     return 0, 0
 
 
-def _is_wide(parts: FileParts, start: int) -> bool:
-    return parts.bytes_at(start, 1) != b"\0"
+def _read_numbers(parts: FileParts, start: int, forms: tuple[str, str]) -> tuple[int, ...]:
+    return parts.numbers(forms[parts.bytes_at(start, 1) != b"\0"], start)
 
 
-def _read_duration(parts: FileParts, start: int) -> tuple[int, int]:
-    timescale, length = (
-        parts.numbers(">IQ", start + 20)
-        if _is_wide(parts, start)
-        else parts.numbers(">II", start + 12)
-    )
-    return timescale, length
-
-
-def _is_turned(parts: FileParts, start: int) -> bool:
-    """Return whether the matrix at `start` rotates by 90° or 270°, mirrored or not (6.2.2)."""
-    a, b, _, c, d = parts.numbers(">5i", start)
+def _is_turned(matrix: list[int]) -> bool:
+    """Return whether a matrix rotates by 90° or 270°, mirrored or not (6.2.2)."""
+    a, b, _, c, d = matrix[:5]
     return a == d == 0 and b != 0 and c != 0
 
 

@@ -47,8 +47,7 @@ def directory(parts: FileParts, order: str, start: int) -> Iterator[Entry]:
 
 def size(parts: FileParts) -> tuple[int, int]:
     """Return the width and height of the first page."""
-    order = byte_order(parts)
-    entries = _first_page(parts, order)
+    order, entries = _first_page(parts)
     sides = []
     for tag in (256, 257):
         entry = entries.get(tag)
@@ -61,13 +60,14 @@ def size(parts: FileParts) -> tuple[int, int]:
 
 def color_profile(parts: FileParts) -> str | None:
     """Return the name of the ICC profile in tag 34675 of the first page, or None."""
-    order = byte_order(parts)
-    entry = _first_page(parts, order).get(34675)
+    order, entries = _first_page(parts)
+    entry = entries.get(34675)
     if entry is None or entry.kind != 7 or entry.count <= 4:
         return None
     return icc_name(parts.bytes_at(entry.start(parts, order), entry.count))
 
 
-def _first_page(parts: FileParts, order: str) -> dict[int, Entry]:
+def _first_page(parts: FileParts) -> tuple[str, dict[int, Entry]]:
+    order = byte_order(parts)
     (start,) = parts.numbers(order + "I", 4)
-    return {entry.tag: entry for entry in directory(parts, order, start)}
+    return order, {entry.tag: entry for entry in directory(parts, order, start)}

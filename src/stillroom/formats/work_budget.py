@@ -5,6 +5,7 @@ texts, each of which contains the previous one twice. So each parser counts its 
 """
 
 import zlib
+from dataclasses import dataclass
 from typing import Final
 
 MAX_LOOKS: Final = 400_000
@@ -24,6 +25,7 @@ class TooMuchWork(Exception):
     """Exception for a file that exceeds its work budget. Its metadata is then unknown."""
 
 
+@dataclass(slots=True, eq=False)
 class WorkBudget:
     """Work that parsers may still spend on one file.
 
@@ -35,12 +37,9 @@ class WorkBudget:
         characters: Number of characters to decode, parse or join.
     """
 
-    def __init__(
-        self, looks: int = MAX_LOOKS, data: int = MAX_BYTES, characters: int = MAX_CHARACTERS
-    ) -> None:
-        self.looks = looks
-        self.data = data
-        self.characters = characters
+    looks: int = MAX_LOOKS
+    data: int = MAX_BYTES
+    characters: int = MAX_CHARACTERS
 
     def look(self, count: int = 1) -> None:
         """Subtract `count` steps, or raise `TooMuchWork` if fewer are left."""
