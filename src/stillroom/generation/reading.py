@@ -7,13 +7,10 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from stillroom.formats.file_parts import BrokenHeader, FileParts, MoreNeeded
-from stillroom.formats.jpeg import SIGNATURE as JPEG
-from stillroom.formats.png import SIGNATURE as PNG
-from stillroom.formats.webp import is_webp
 from stillroom.formats.work_budget import TooMuchWork, WorkBudget
 from stillroom.generation.ai_mark import mark_of, says_ai
-from stillroom.generation.carriers import heif, jpeg, jxl, png, webp
 from stillroom.generation.carriers.entries import Entries
+from stillroom.generation.file_types import Reader, file_type_of
 from stillroom.generation.texts import Unreadable
 from stillroom.generation.tools import (
     a1111,
@@ -43,7 +40,6 @@ exceeded_reports: Final[set[Callable[[], None]]] = set()
 Read = Callable[[int, int], Awaitable[bytes]]
 """Function that reads part of a file. Its arguments are the start and the length in bytes."""
 
-Carrier = Callable[[FileParts, Entries], None]
 T = TypeVar("T")
 
 _TOOLS: Final = (
@@ -51,14 +47,6 @@ _TOOLS: Final = (
     comfyui.read,
 )  # fmt: skip
 """Parsers in the order in which they are tried, beginning with the most reliable ones."""
-
-_FORMATS: Final = (
-    (lambda start: start.startswith(PNG), (png.read, png.read_tail)),
-    (lambda start: start.startswith(JPEG), (jpeg.read,)),
-    (is_webp, (webp.read,)),
-    (lambda start: start.startswith(jxl.SIGNATURE), (jxl.read,)),
-    (heif.is_heif, (heif.read,)),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,10 +85,10 @@ def find(parts: FileParts) -> Found:
         TooMuchWork: parsing takes more work than `parts.budget` allows.
     """
     broken, generation, gathered = False, None, []
-    for carrier in _carriers(parts):
+    for reader in _readers(parts):
         if generation is not None and any(map(says_ai, gathered)):
             break  # the remaining readers would read another part of the file
-        entries = _gather(carrier, parts)
+        entries = _gather(reader, parts)
         gathered.append(entries)
         broken = broken or entries.broken
         if generation is None:
@@ -124,7 +112,7 @@ def find_in(data: bytes) -> Found:
 
 def gather_all(parts: FileParts) -> list[Entries]:
     """Return the texts that each metadata reader finds. Raises the same exceptions as `find`."""
-    return [_gather(carrier, parts) for carrier in _carriers(parts)]
+    return [_gather(reader, parts) for reader in _readers(parts)]
 
 
 async def find_by_reading(size: int, read: Read) -> Found:
@@ -186,10 +174,10 @@ def _parse_in_full(parts: FileParts, parse: Callable[[FileParts], T]) -> T:
         raise TooMuchWork from error
 
 
-def _gather(carrier: Carrier, parts: FileParts) -> Entries:
+def _gather(reader: Reader, parts: FileParts) -> Entries:
     entries = Entries(parts.budget)
     try:
-        carrier(parts, entries)
+        reader(parts, entries)
     except BrokenHeader:
         entries.mark_broken()
     return entries
@@ -216,9 +204,5 @@ def interpret(texts: Mapping[str, str], budget: WorkBudget) -> Found:
     return Found(ours, broken)
 
 
-def _carriers(parts: FileParts) -> tuple[Carrier, ...]:
-    start = parts.bytes_at(0, min(parts.size, _SNIFFED_BYTES))
-    for matches, carriers in _FORMATS:
-        if matches(start):
-            return carriers
-    return ()
+def _readers(parts: FileParts) -> tuple[Reader, ...]:
+    return file_type_of(parts.bytes_at(0, min(parts.size, _SNIFFED_BYTES))).readers

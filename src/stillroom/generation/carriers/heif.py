@@ -1,8 +1,10 @@
-"""AVIF, HEIC and MP4 reader for EXIF, XMP and C2PA manifests.
+"""Reader of EXIF, XMP and C2PA manifests in AVIF, HEIC, MP4 and JPEG XL, which consist of boxes.
 
 EXIF and XMP are items in the `meta` box. A `uuid` box contains either a C2PA manifest or XMP.
-Source: ISO/IEC 14496-12 (8.11: meta, iinf, iloc, idat); ISO/IEC 23008-12, annex A; for `uuid`
-https://developer.adobe.com/xmp/docs/XMPSpecifications/ (part 3, 1.2.1) and `c2pa.py`.
+JPEG XL has boxes for each kind of metadata, unless it is not in the container format.
+Sources: ISO/IEC 14496-12 (8.11: meta, iinf, iloc, idat); ISO/IEC 23008-12, annex A; for `uuid`
+https://developer.adobe.com/xmp/docs/XMPSpecifications/ (part 3, 1.2.1) and `c2pa.py`; for JPEG XL
+ISO/IEC 18181-2, annex A.
 """
 
 import itertools
@@ -17,11 +19,13 @@ from stillroom.generation.carriers.entries import MAX_TEXT_BYTES, Entries
 EXIF: Final = b"Exif"
 XMP_TYPE: Final = b"application/rdf+xml"
 _XMP_UUID: Final = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
+JXL_SIGNATURE: Final = b"\0\0\0\x0cJXL \r\n\x87\n"
 _UUID_BYTES: Final = 16
 _HASHES: Final = b"merkle\0"
 """Value of the purpose field in C2PA boxes with hashes of a fragmented video, not a manifest."""
 
 _MAX_BOXES: Final = 256
+_MAX_JXL_BOXES: Final = 1024
 _IN_FILE, _IN_IDAT = 0, 1
 
 
@@ -39,6 +43,20 @@ def read(parts: FileParts, entries: Entries) -> None:
             _read_uuid_box(parts, at, until, entries)
         elif kind == b"moof":
             return  # first of many video fragments; metadata of the file precedes them
+
+
+def read_jxl(parts: FileParts, entries: Entries) -> None:
+    """Read the metadata boxes of a JPEG XL file into `entries`."""
+    for kind, start, end in at_most(_MAX_JXL_BOXES, boxes(parts, 0, parts.size)):
+        if kind == b"jumb":
+            head = parts.bytes_at(start, min(end - start, c2pa.HEAD_BYTES))
+            entries.has_c2pa = entries.has_c2pa or c2pa.is_described(head)
+        elif kind == b"brob":
+            entries.hides_mark = True  # Python cannot decompress Brotli
+        elif kind == b"Exif":
+            exif.read_box(entries.read(parts, start, end - start, with_mark=False), entries)
+        elif kind == b"xml ":
+            xmp.read(entries.read(parts, start, end - start), entries)
 
 
 def _read_uuid_box(parts: FileParts, start: int, end: int, entries: Entries) -> None:

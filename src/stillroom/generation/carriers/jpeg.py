@@ -1,23 +1,32 @@
-"""JPEG reader: EXIF and XMP in APP1 segments, C2PA manifests in APP11, and comments.
+"""JPEG metadata: EXIF and XMP in APP1 segments, C2PA manifests in APP11, and comments.
 
 Source: https://www.w3.org/Graphics/JPEG/itu-t81.pdf (B.1.1), and for XMP
 https://developer.adobe.com/xmp/docs/XMPSpecifications/ (part 3, 1.1.3).
 """
 
+import struct
+from collections.abc import Callable
 from typing import Final
 
+from stillroom.errors import UnsupportedMedia
 from stillroom.formats.file_parts import FileParts
 from stillroom.formats.jpeg import segments
 from stillroom.generation.carriers import c2pa, exif, xmp
 from stillroom.generation.carriers.entries import Entries
 from stillroom.generation.texts import decode_text
 
-XMP_LABEL: Final = b"http://ns.adobe.com/xap/1.0/\0"
-EXIF_LABEL: Final = b"Exif\0\0"
-APP1: Final = 0xE1
+_XMP_LABEL: Final = b"http://ns.adobe.com/xap/1.0/\0"
+_EXIF_LABEL: Final = b"Exif\0\0"
+_APP0: Final = 0xE0
+_APP1: Final = 0xE1
 _APP11: Final = 0xEB
 _COMMENT: Final = 0xFE
 _JUMBF: Final = b"JP"
+_MAX_CONTENT: Final = 0xFFFF - 2
+
+
+class PacketTooLarge(UnsupportedMedia):
+    """Exception for an XMP packet that is too large for a JPEG segment."""
 
 
 def read(parts: FileParts, entries: Entries) -> None:
@@ -25,17 +34,17 @@ def read(parts: FileParts, entries: Entries) -> None:
     for marker, start, length in segments(parts):
         if marker == _APP11:
             _read_jumbf(parts.bytes_at(start, min(length, c2pa.HEAD_BYTES)), entries)
-        if marker not in (APP1, _COMMENT):
+        if marker not in (_APP1, _COMMENT):
             continue
         content = entries.read(parts, start, length)
         if length and not content:
             return
         if marker == _COMMENT:
             entries.add("jpeg:comment", decode_text(content.rstrip(b"\0")))
-        elif content.startswith(EXIF_LABEL):
+        elif content.startswith(_EXIF_LABEL):
             exif.read(content, entries)
-        elif content.startswith(XMP_LABEL):
-            xmp.read(content[len(XMP_LABEL) :], entries)
+        elif content.startswith(_XMP_LABEL):
+            xmp.read(content[len(_XMP_LABEL) :], entries)
 
 
 def _read_jumbf(start: bytes, entries: Entries) -> None:
@@ -44,3 +53,25 @@ def _read_jumbf(start: bytes, entries: Entries) -> None:
         entries.has_c2pa = True
     elif start.startswith(_JUMBF) and len(start) < c2pa.HEAD_BYTES and not entries.has_c2pa:
         entries.mark_broken()  # may be the last segment of a long box
+
+
+def with_packet(data: bytes, change: Callable[[bytes | None], bytes]) -> bytes:
+    """Return a JPEG file with its XMP packet replaced; see `Writer`.
+
+    A new packet is in a segment after the JFIF and EXIF segments. If it does not fit into a
+    segment, raises `PacketTooLarge`.
+    """
+    place, end, packet = 2, 2, None
+    for marker, start, length in segments(FileParts.whole(data)):
+        content = data[start : start + length]
+        if marker == _APP1 and content.startswith(_XMP_LABEL):
+            place, end = start - 4, start + length
+            packet = content[len(_XMP_LABEL) :]
+            break
+        if start - 4 == end and (marker == _APP0 or content.startswith(_EXIF_LABEL)):
+            place = end = start + length  # these two must come first
+    content = _XMP_LABEL + change(packet)
+    if len(content) > _MAX_CONTENT:
+        raise PacketTooLarge("cannot add the AI mark: the JPEG has no room for more XMP")
+    segment = struct.pack(">BBH", 0xFF, _APP1, len(content) + 2) + content
+    return data[:place] + segment + data[end:]

@@ -1,21 +1,29 @@
-"""PNG reader: chunks tEXt, zTXt, iTXt, eXIf, caBX and `comf`, before and after the pixels.
+"""PNG metadata: chunks tEXt, zTXt, iTXt, eXIf, caBX and `comf`, before and after the pixels.
 
 Source: https://www.w3.org/TR/png-3/#11textinfo; `comf`: SaveAnimatedPNG in ComfyUI's
 comfy_extras/nodes_images.py.
 """
 
+import struct
+import zlib
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from stillroom.formats import png
-from stillroom.formats.file_parts import BrokenHeader, FileParts, at_most
+from stillroom.formats.file_parts import LOOKS_OF_A_READ, BrokenHeader, FileParts, at_most
+from stillroom.formats.work_budget import WorkBudget
 from stillroom.generation.carriers import c2pa, exif, xmp
 from stillroom.generation.carriers.entries import Entries
 from stillroom.generation.texts import decode_text
+from stillroom.generation.tools.own import KEY
 
-XMP_KEYWORD: Final = "XML:com.adobe.xmp"
+_XMP_KEYWORD: Final = "XML:com.adobe.xmp"
 _MANIFEST: Final = b"caBX"
 _KINDS: Final = (b"tEXt", b"zTXt", b"iTXt", b"eXIf", b"comf", _MANIFEST)
 _TAIL_BYTES: Final = 256 * 1024
+_HEAD: Final = KEY.encode("ascii") + b"\0"
+_PACKET: Final = _XMP_KEYWORD.encode("ascii") + b"\0"
+_MAX_CHUNKS: Final = 200_000
 
 
 def read(parts: FileParts, entries: Entries) -> None:
@@ -55,9 +63,9 @@ def _read_chunk(kind: bytes, content: bytes, entries: Entries) -> None:
             return
         keyword, text = _text_of(kind, content, entries)
     except BrokenHeader:
-        entries.mark_broken(with_mark=content.startswith(XMP_KEYWORD.encode()))
+        entries.mark_broken(with_mark=content.startswith(_XMP_KEYWORD.encode()))
         return
-    if keyword == XMP_KEYWORD:
+    if keyword == _XMP_KEYWORD:
         xmp.read(text, entries)
     else:
         entries.add(keyword, decode_text(text))
@@ -72,12 +80,11 @@ def _text_of(kind: bytes, content: bytes, entries: Entries) -> tuple[str, bytes]
             raise BrokenHeader
         rest = entries.inflate(rest[1:])
     elif kind == b"iTXt":
-        rest = itxt_text(content, entries)
+        rest = _itxt_text(content, entries)
     return name.decode("latin-1"), rest
 
 
-def itxt_text(content: bytes, entries: Entries) -> bytes:
-    """Return the decompressed text of an iTXt chunk, or raise `BrokenHeader`."""
+def _itxt_text(content: bytes, entries: Entries) -> bytes:
     _name, _, rest = content.partition(b"\0")
     flags, rest = rest[:2], rest[2:]
     _language, _, rest = rest.partition(b"\0")
@@ -85,3 +92,47 @@ def itxt_text(content: bytes, entries: Entries) -> bytes:
     if not separator or flags not in (b"\0\0", b"\1\0"):
         raise BrokenHeader
     return entries.inflate(rest) if flags[0] else rest
+
+
+def embed(data: bytes, facts: bytes) -> bytes:
+    """Return a PNG file with generation parameters (JSON) embedded, replacing earlier ones.
+
+    They are in an iTXt chunk directly after IHDR, where readers find them in the first bytes.
+    """
+    (_, _, header_end), *others = _chunks(data)
+    kept = [data[:header_end], _chunk(_HEAD + b"\0\0\0\0" + facts)]
+    for kind, start, end in others:
+        if kind != b"iTXt" or not data.startswith(_HEAD, start + 8):
+            kept.append(data[start:end])
+    return b"".join(kept)
+
+
+def with_packet(data: bytes, change: Callable[[bytes | None], bytes]) -> bytes:
+    """Return a PNG file with its XMP packet replaced, or added before the pixels; see `Writer`."""
+    chunks = list(_chunks(data))
+    packets = (
+        (start, end)
+        for kind, start, end in chunks
+        if kind == b"iTXt" and data.startswith(_PACKET, start + 8)
+    )
+    pixels = next(start for kind, start, _ in chunks if kind in (png.PIXELS, png.LAST))
+    start, end = next(packets, (pixels, pixels))
+    content = data[start + 8 : end - 4]
+    packet = _itxt_text(content, Entries(WorkBudget())) if start < end else None
+    return data[:start] + _chunk(_PACKET + b"\0\0\0\0" + change(packet)) + data[end:]
+
+
+def _chunk(content: bytes) -> bytes:
+    checked = b"iTXt" + content
+    return struct.pack(">I", len(content)) + checked + struct.pack(">I", zlib.crc32(checked))
+
+
+def _chunks(data: bytes) -> Iterator[png.Chunk]:
+    if data[12:16] != b"IHDR":
+        raise BrokenHeader
+    budget = WorkBudget(LOOKS_OF_A_READ * _MAX_CHUNKS, len(data))
+    for kind, start, length in png.chunks(FileParts.whole(data, budget)):
+        end = start + length + 4
+        if end > len(data):
+            raise BrokenHeader
+        yield kind, start - 8, len(data) if kind == png.LAST else end

@@ -44,23 +44,23 @@ _MODELS: Final = (
 _WEIGHTS: Final = (
     "strength_model", "lora_model_strength", "model_weight", "lora_wt", "lora_weight", "strength",
 )  # fmt: skip
+_SIDES: Final = ("width", "height")
 _MAX_LORAS: Final = 50
 
 
 def walk(graph: Graph) -> Generation:
     """Return the generation parameters of the image that was made by running a graph."""
     walker = _Walk(graph)
-    results = {id(facts): facts for facts in map(walker.facts, _savers(graph))}
-    if not results:
-        return Generation()
-    first, *others = results.values()
-    return Generation(
-        **{
-            field: getattr(first, field)
-            for field in NAMES
-            if all(getattr(other, field) == getattr(first, field) for other in others)
-        }
+    samplers = dict.fromkeys(walker.nearest_sampler(node, _PICTURES) for node in _savers(graph))
+    first, *others = [
+        Generation() if sampler is None else walker.facts(sampler) for sampler in samplers
+    ] or [Generation()]
+    shared = (
+        field
+        for field in NAMES
+        if all(getattr(other, field) == getattr(first, field) for other in others)
     )
+    return Generation(**{field: getattr(first, field) for field in shared})
 
 
 def _savers(graph: Graph) -> list[Node]:
@@ -93,15 +93,8 @@ class _Walk:
         self._graph = graph
         self._texts: dict[tuple[Node, str], str | None] = {}
         self._samplers: dict[frozenset[Node], Node | None] = {}
-        self._facts: dict[Node | None, Generation] = {None: Generation()}
 
-    def facts(self, saver: Node) -> Generation:
-        sampler = self._nearest_sampler(saver, _PICTURES)
-        if sampler is not None and sampler not in self._facts:
-            self._facts[sampler] = self._facts_of(sampler)
-        return self._facts[sampler]
-
-    def _facts_of(self, sampler: Node) -> Generation:
+    def facts(self, sampler: Node) -> Generation:
         graph = self._graph
         guider = graph.link(sampler, "guider") or sampler
         scheduler = self._find_upstream(sampler, "sigmas", ("scheduler", "steps")) or sampler
@@ -124,10 +117,10 @@ class _Walk:
 
     # The sampler
 
-    def _nearest_sampler(self, start: Node, names: tuple[str, ...]) -> Node | None:
+    def nearest_sampler(self, start: Node, names: tuple[str, ...]) -> Node | None:
         """Return the sampler that is the fewest links away. Only image and latent links count."""
         links = (self._graph.link(start, key) for key in names)
-        level = frozenset(node for node in links if node is not None)
+        level = frozenset(filter(None, links))
         if level not in self._samplers:
             self._samplers[level] = self._nearest_from(level)
         return self._samplers[level]
@@ -157,7 +150,7 @@ class _Walk:
             is_off = sampler.inputs.get("add_noise") in ("disable", False)
             if not is_off and source.kind != "DisableNoise":
                 return self._graph.whole(_first_input(source, _SEEDS))
-            sampler = self._nearest_sampler(sampler, _LATENTS)
+            sampler = self.nearest_sampler(sampler, _LATENTS)
         return None
 
     def _size(self, sampler: Node) -> tuple[int | None, int | None]:
@@ -167,11 +160,9 @@ class _Walk:
             if node is None or not _is_sampler(self._graph, node):
                 break
             node = self._graph.skip_passing(self._graph.link(node, *_LATENTS))
-            if node is not None and "width" in node.inputs and "height" in node.inputs:
-                width, height = map(
-                    self._graph.whole, (node.inputs["width"], node.inputs["height"])
-                )
-                return (width, height) if None not in (width, height) else (None, None)
+            if node is not None and node.inputs.keys() >= set(_SIDES):
+                width, height = (self._graph.whole(node.inputs[side]) for side in _SIDES)
+                return (None, None) if None in (width, height) else (width, height)
         return None, None
 
     # Texts

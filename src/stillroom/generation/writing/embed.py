@@ -13,11 +13,11 @@ from stillroom.errors import InvalidParameter, UnsupportedMedia
 from stillroom.formats import png
 from stillroom.formats.file_parts import BrokenHeader
 from stillroom.formats.work_budget import TooMuchWork
+from stillroom.generation.carriers.jpeg import PacketTooLarge
+from stillroom.generation.carriers.png import embed
 from stillroom.generation.facts import generation_of
-from stillroom.generation.writing import into_png
-from stillroom.generation.writing.into_jpeg import PacketTooLarge
+from stillroom.generation.file_types import file_type_of
 from stillroom.generation.writing.packet import with_facts
-from stillroom.generation.writing.writers import writer_of
 from stillroom.wire.generation import NAMES, Generation
 
 MAX_FACTS_BYTES: Final = 512 * 1024
@@ -45,8 +45,8 @@ def with_generation(data: bytes, generation: Generation | Mapping[str, Any]) -> 
     facts = facts_json(generation)
     try:
         if data.startswith(png.SIGNATURE):
-            return into_png.embed(data, facts)
-        writer = writer_of(data)
+            return embed(data, facts)
+        writer = file_type_of(data).writer
         if writer is not None:
             return writer(data, lambda packet: with_facts(packet, facts))
     except PacketTooLarge:

@@ -11,10 +11,10 @@ from stillroom.formats.file_parts import BrokenHeader, FileParts
 from stillroom.formats.work_budget import TooMuchWork
 from stillroom.generation.ai_mark import mark_of
 from stillroom.generation.carriers.xmp import SOURCE_TYPE
+from stillroom.generation.file_types import file_type_of
 from stillroom.generation.reading import find_mark, gather_all
 from stillroom.generation.writing import into_avif
 from stillroom.generation.writing.packet import with_mark
-from stillroom.generation.writing.writers import writer_of
 
 _HEIF_BRANDS: Final = (b"avif", b"mif1", b"heic", b"heix")
 _SUPPORTED: Final = "only PNG, JPEG, WebP and AVIF can be marked: use one of these, or no mark"
@@ -42,7 +42,7 @@ def with_ai_mark(data: bytes) -> bytes:
             "it, or save without the mark"
         )
         raise InvalidParameter(message, at=("ai_generated",))
-    writer = writer_of(data)
+    writer = file_type_of(data).writer
     if writer is None or (writer is into_avif.with_packet and data[8:12] not in _HEIF_BRANDS):
         raise UnsupportedMedia(_SUPPORTED)
     try:

@@ -1,0 +1,44 @@
+"""Table of the file formats in which metadata can be read, and to which XMP can be written."""
+
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+from stillroom.formats.file_parts import FileParts
+from stillroom.formats.jpeg import SIGNATURE as JPEG
+from stillroom.formats.png import SIGNATURE as PNG
+from stillroom.formats.webp import is_webp
+from stillroom.generation.carriers import heif, jpeg, png, webp
+from stillroom.generation.carriers.entries import Entries
+from stillroom.generation.writing import into_avif
+
+Reader = Callable[[FileParts, Entries], None]
+"""Function that reads metadata. It raises `BrokenHeader` if the file is malformed."""
+
+Writer = Callable[[bytes, Callable[[bytes | None], bytes]], bytes]
+"""Function that replaces the XMP packet in the bytes of a file, or adds one if there is none.
+
+Its second argument computes the new packet from the old one, or from None. The function raises
+`BrokenHeader` if the file is malformed, and `UnsupportedMedia` if its structure leaves no room."""
+
+
+class FileType(NamedTuple):
+    """File format. `matches` recognizes it by the first bytes of a file."""
+
+    matches: Callable[[bytes], bool]
+    readers: tuple[Reader, ...]
+    writer: Writer | None = None
+
+
+_FILE_TYPES: Final = (
+    FileType(lambda start: start.startswith(PNG), (png.read, png.read_tail), png.with_packet),
+    FileType(lambda start: start.startswith(JPEG), (jpeg.read,), jpeg.with_packet),
+    FileType(is_webp, (webp.read,), webp.with_packet),
+    FileType(lambda start: start.startswith(heif.JXL_SIGNATURE), (heif.read_jxl,)),
+    FileType(heif.is_heif, (heif.read,), into_avif.with_packet),
+    FileType(lambda _: True, ()),
+)
+
+
+def file_type_of(start: bytes) -> FileType:
+    """Return the type of a file that begins with `start`; without functions if it is unknown."""
+    return next(file_type for file_type in _FILE_TYPES if file_type.matches(start))
