@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from stillroom.features.pictures import cache as kept
-from stillroom.features.pictures.cache import DerivedCache
-from stillroom.features.pictures.config import DerivedConfig
+from stillroom.features.pictures.cache import DerivedCache, DerivedConfig
 
 BLOCK = 4096
 

@@ -12,7 +12,7 @@ from derived.conftest import halves, is_near
 from pictures import encoded, picture
 from stillroom.features.pictures import decoding
 from stillroom.features.pictures.derivation import Derivation
-from stillroom.features.pictures.wire import CUT_OFF, TOO_MANY_PIXELS, Job, Refused
+from stillroom.features.pictures.wire import COLOR_JOB, CUT_OFF, TOO_MANY_PIXELS, Job, Refused
 from stillroom.wire.thumbnails import Format
 
 pytestmark = pytest.mark.slow
@@ -185,7 +185,7 @@ def test_what_is_cut_off_is_refused() -> None:
 
 
 def color(image: Image.Image, form: str = "PNG", **how: Any) -> bytes:
-    job = Job.unpack(Job.of_color().pack())
+    job = Job.unpack(COLOR_JOB.pack())
     return decoding.derive(io.BytesIO(encoded(image, form, **how)), job, max_pixels=10**8)
 
 

@@ -19,10 +19,11 @@ import secrets
 import struct
 import time
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from stillroom.errors import BackendUnavailable
-from stillroom.features.pictures.config import DerivedConfig
 from stillroom.store.values import StoredImage
 
 _FILE_MODE: Final = 0o640
@@ -49,6 +50,27 @@ _FLOCK: Final = struct.Struct("hhqqi0q")
 https://man7.org/linux/man-pages/man2/fcntl_locking.2.html"""
 
 log = logging.getLogger("stillroom.derived")
+
+
+@dataclass(frozen=True, slots=True)
+class DerivedConfig:
+    """Settings for making and caching thumbnails.
+
+    Attributes:
+        folder: Folder of the cache, which no other store may use.
+        cache_bytes: Maximum total size of the files in the cache; 0 disables the cache.
+        min_free_bytes: Free space on the disk below which nothing is cached.
+        durable: True to write cached files to the disk with fsync.
+        transformations_url: URL of Cloudflare's CDN. If set, the CDN makes the thumbnails.
+    """
+
+    folder: Path
+    cache_bytes: int = 1024**3
+    min_free_bytes: int = 256 * 1024**2
+    durable: bool = True
+    processes: int = 2
+    max_pixels: int = 100_000_000
+    transformations_url: str | None = None
 
 
 class DerivedCache:
@@ -126,7 +148,8 @@ class DerivedCache:
             return
         fd, draft = _new_file(folder)
         try:
-            write_all(fd, picture)
+            with open(fd, "wb", closefd=False) as file:
+                file.write(picture)
             if self._config.durable:
                 os.fsync(fd)
             with contextlib.suppress(FileExistsError), self._room_for(_blocks(len(picture))):
@@ -206,13 +229,6 @@ class DerivedCache:
             log.warning(
                 "cannot cache thumbnails, so they are made again for each request: %s", error
             )
-
-
-def write_all(fd: int, data: bytes) -> None:
-    """Write bytes to a file descriptor, which may take several system calls."""
-    rest = memoryview(data)
-    while rest:
-        rest = rest[os.write(fd, rest) :]
 
 
 def _write_count(lock: int, used: int) -> None:

@@ -100,7 +100,7 @@ class Decoders:
 
         Raises the same exceptions as `derive`.
         """
-        color = (await self._run(file, wire.Job.of_color())).decode("ascii", "replace")
+        color = (await self._run(file, wire.COLOR_JOB)).decode("ascii", "replace")
         return color if _COLOR.fullmatch(color) else None  # the process may be compromised
 
     async def _run(self, file: int, job: wire.Job) -> bytes:

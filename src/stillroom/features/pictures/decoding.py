@@ -17,15 +17,8 @@ from typing import BinaryIO, Final
 
 from PIL import AvifImagePlugin, Image, ImageCms
 
+from stillroom.features.pictures import wire
 from stillroom.features.pictures.cut_off import is_cut_off
-from stillroom.features.pictures.wire import (
-    COLOR,
-    CUT_OFF,
-    TOO_MANY_PIXELS,
-    TOO_MANY_SCANS,
-    Job,
-    Refused,
-)
 
 FORMATS: Final = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "AVIF")
 """Formats that are decoded: those that image generators write and browsers display.
@@ -89,7 +82,7 @@ def prepare(max_pixels: int) -> None:
     Image.MAX_IMAGE_PIXELS = max_pixels
 
 
-def derive(file: BinaryIO, job: Job, *, max_pixels: int) -> bytes:
+def derive(file: BinaryIO, job: wire.Job, *, max_pixels: int) -> bytes:
     """Return the encoded thumbnail, or the dominant colour, of the first frame of an image.
 
     Raises:
@@ -98,21 +91,21 @@ def derive(file: BinaryIO, job: Job, *, max_pixels: int) -> bytes:
     """
     try:
         return _derive(file, job, max_pixels=max_pixels)
-    except (MemoryError, Refused):
+    except (MemoryError, wire.Refused):
         raise
     except Exception as error:
         if is_cut_off(file):
-            raise Refused(CUT_OFF) from error
+            raise wire.Refused(wire.CUT_OFF) from error
         raise
 
 
-def _derive(file: BinaryIO, job: Job, *, max_pixels: int) -> bytes:
+def _derive(file: BinaryIO, job: wire.Job, *, max_pixels: int) -> bytes:
     with warnings.catch_warnings(), Image.open(file, formats=FORMATS) as image:
         warnings.simplefilter("ignore")  # about metadata; pixels are checked below
         if image.width * image.height > max_pixels:
-            raise Refused(TOO_MANY_PIXELS)
+            raise wire.Refused(wire.TOO_MANY_PIXELS)
         if image.format in _JPEGS and _count_scans(file) > _MAX_SCANS:
-            raise Refused(TOO_MANY_SCANS)
+            raise wire.Refused(wire.TOO_MANY_SCANS)
         if image.format == "PNG":
             image.load()  # else getexif loads the image, and hides errors about broken pixels
         orientation = _orientation(image)
@@ -206,10 +199,10 @@ def _apply_profile(image: Image.Image, profile: bytes) -> Image.Image:
     return converted or image
 
 
-def _encode(image: Image.Image, job: Job) -> bytes:
+def _encode(image: Image.Image, job: wire.Job) -> bytes:
     image.info = {}  # encoders would copy comments, profiles and other metadata from it
     out = io.BytesIO()
-    if job.format == COLOR:
+    if job.format == wire.COLOR:
         return _dominant_color(image)
     if job.format == "png":
         image.save(out, "PNG")

@@ -7,16 +7,15 @@ import hashlib
 import importlib.metadata
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
-from typing import Final, TypeVar, TypeVarTuple
+from typing import BinaryIO, Final, TypeVar, TypeVarTuple
 from urllib.parse import quote, urlsplit
 from weakref import WeakValueDictionary
 
 from stillroom.bounded_cache import BoundedCache
 from stillroom.errors import BackendUnavailable, UnsupportedMedia
-from stillroom.features.pictures.cache import DerivedCache, DerivedImage, write_all
-from stillroom.features.pictures.config import DerivedConfig
+from stillroom.features.pictures.cache import DerivedCache, DerivedConfig, DerivedImage
 from stillroom.features.pictures.decoders import Decoders
 from stillroom.features.pictures.derivation import Derivation
 from stillroom.formats.work_budget import TooMuchWork
@@ -112,14 +111,11 @@ class DerivedImages:
         """
         if derivation.format == "png":
             return None
+        fit = "crop" if derivation.fit == "cover" else "scale-down"
         options = (
-            f"width={derivation.width}",
-            f"height={derivation.height}",
-            f"fit={'crop' if derivation.fit == 'cover' else 'scale-down'}",
-            f"format={derivation.format}",
-            f"quality={derivation.quality}",
-            "metadata=copyright",  # keeps C2PA manifests if the zone allows it
-            "anim=false",
+            f"width={derivation.width},height={derivation.height},fit={fit},"
+            f"format={derivation.format},quality={derivation.quality},"
+            "metadata=copyright,anim=false"  # keeps C2PA manifests if the zone allows it
         )
         return self._cdn_image("image", options, key, derivation.content_type)
 
@@ -130,26 +126,23 @@ class DerivedImages:
         Width and height are at most 2,000:
         https://developers.cloudflare.com/stream/transform-videos/
         """
-        form = "png" if derivation.format == "png" else "jpeg"
-        options = (
-            "mode=frame",
-            "time=0s",
-            f"width={min(derivation.width, _MAX_FRAME_SIDE)}",
-            f"height={min(derivation.height, _MAX_FRAME_SIDE)}",
-            f"fit={'cover' if derivation.fit == 'cover' else 'scale-down'}",
-            f"format={'png' if form == 'png' else 'jpg'}",
+        width, height = (
+            min(side, _MAX_FRAME_SIDE) for side in (derivation.width, derivation.height)
         )
-        return self._cdn_image("media", options, key, f"image/{form}")
+        fit = "cover" if derivation.fit == "cover" else "scale-down"
+        form, subtype = ("png", "png") if derivation.format == "png" else ("jpg", "jpeg")
+        options = f"mode=frame,time=0s,width={width},height={height},fit={fit},format={form}"
+        return self._cdn_image("media", options, key, f"image/{subtype}")
 
     def _cdn_image(
-        self, service: str, options: Sequence[str], key: StorageKey, content_type: str
+        self, service: str, options: str, key: StorageKey, content_type: str
     ) -> RemoteImage | None:
         if self._config.transformations_url is None:
             return None
         parts = urlsplit(self._config.transformations_url)
         origin = f"{parts.scheme}://{parts.netloc}"
         source = f"{parts.path.rstrip('/')}/{quote(key.text, safe='/')}"
-        return RemoteImage(f"{origin}/cdn-cgi/{service}/{','.join(options)}{source}", content_type)
+        return RemoteImage(f"{origin}/cdn-cgi/{service}/{options}{source}", content_type)
 
     # By this server ----------------------------------------------------------------------
 
@@ -311,20 +304,19 @@ class DerivedImages:
             return
         size = original.image.size
         async with self._fetches:
-            file = await self._in_thread(self._spool, size)
-            try:
+            with await self._in_thread(self._spool, size) as file:
                 async for piece in original.chunks(0, size):
-                    await self._in_thread(write_all, file, piece)
-                yield file
-            finally:
-                os.close(file)
+                    await self._in_thread(file.write, piece)
+                await self._in_thread(file.flush)
+                yield file.fileno()
 
-    def _spool(self, size: int) -> int:
+    def _spool(self, size: int) -> BinaryIO:
+        folder, flags = self._config.folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC
         if size > _KEPT_IN_MEMORY_BYTES:
             with contextlib.suppress(OSError):
-                self._config.folder.mkdir(parents=True, exist_ok=True, mode=0o750)
-                return os.open(self._config.folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
-        return os.memfd_create("original")
+                folder.mkdir(parents=True, exist_ok=True, mode=0o750)
+                return open(os.open(folder, flags, 0o600), "wb")
+        return open(os.memfd_create("original"), "wb")
 
     async def _in_thread(self, job: Callable[[*Arguments], T], *args: *Arguments) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, job, *args)

@@ -3,7 +3,7 @@
 from pydantic import Field
 
 from stillroom.errors import ConfigurationError
-from stillroom.features.pictures.config import DerivedConfig
+from stillroom.features.pictures.cache import DerivedConfig
 from stillroom.store.settings import MIB, Settings
 
 

@@ -5,8 +5,7 @@ a structure `RESPONSE`, which contains a kind and a length, followed by that man
 """
 
 import struct
-from dataclasses import dataclass
-from typing import Final, Self
+from typing import Final, NamedTuple, Self
 
 from stillroom.features.pictures.derivation import Derivation
 
@@ -31,8 +30,6 @@ BROKEN: Final = b"!"
 COLOR: Final = "hex"
 """Value of `format` in a job that computes the dominant colour (`#rrggbb`, or empty)."""
 
-_COLOR_SIDE: Final = 64
-
 OUT_OF_MEMORY: Final = 3
 """Exit status of a process after an image needed too much memory."""
 
@@ -49,8 +46,7 @@ class Refused(Exception):
         self.kind = kind
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
+class Job(NamedTuple):
     """Job for a decoding process: making a thumbnail or computing the dominant colour."""
 
     width: int
@@ -62,13 +58,8 @@ class Job:
     @classmethod
     def of(cls, derivation: Derivation) -> Self:
         """Return the job that makes a thumbnail."""
-        return cls(
-            derivation.width,
-            derivation.height,
-            derivation.fit == "cover",
-            derivation.format,
-            derivation.quality,
-        )
+        sides, covers = (derivation.width, derivation.height), derivation.fit == "cover"
+        return cls(*sides, covers, derivation.format, derivation.quality)
 
     @classmethod
     def unpack(cls, data: bytes) -> Self:
@@ -76,12 +67,10 @@ class Job:
         width, height, covers, form, quality = JOB.unpack(data)
         return cls(width, height, covers, form.decode("ascii").rstrip("\0"), quality)
 
-    @classmethod
-    def of_color(cls) -> Self:
-        """Return the job that computes the dominant colour from a small version of the image."""
-        return cls(_COLOR_SIDE, _COLOR_SIDE, covers=False, format=COLOR, quality=0)
-
     def pack(self) -> bytes:
         """Return the job encoded as bytes, to send to the process."""
-        form = self.format.encode("ascii")
-        return JOB.pack(self.width, self.height, self.covers, form, self.quality)
+        return JOB.pack(*self[:3], self.format.encode("ascii"), self.quality)
+
+
+COLOR_JOB: Final = Job(64, 64, covers=False, format=COLOR, quality=0)
+"""Job that computes the dominant colour from a small version of the image."""

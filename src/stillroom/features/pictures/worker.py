@@ -20,17 +20,8 @@ import sys
 from collections.abc import Callable
 from typing import BinaryIO, Final
 
+from stillroom.features.pictures import wire
 from stillroom.features.pictures.confinement import deny_files, deny_system_calls, limit
-from stillroom.features.pictures.wire import (
-    BROKEN,
-    JOB,
-    MADE,
-    OUT_OF_MEMORY,
-    RESPONSE,
-    UNDECODABLE,
-    Job,
-    Refused,
-)
 
 _MEMORY_BYTES: Final = 512 * 1024**2
 _MEMORY_BYTES_A_PIXEL: Final = 18
@@ -48,7 +39,7 @@ _OOM_SCORE: Final = "1000"
 _NICE: Final = 10
 """Priority of this process. It gets a tenth of the processor time while the server is busy."""
 
-Derive = Callable[[BinaryIO, Job], bytes]
+Derive = Callable[[BinaryIO, wire.Job], bytes]
 
 
 def main() -> None:
@@ -59,7 +50,7 @@ def main() -> None:
         from stillroom.features.pictures import decoding
     except ImportError as error:
         _respond(
-            channel, BROKEN, f"{error}: install Stillroom with its server, `[server]`".encode()
+            channel, wire.BROKEN, f"{error}: install Stillroom with its server, `[server]`".encode()
         )
         return
     decoding.prepare(max_pixels)
@@ -75,28 +66,28 @@ def main() -> None:
 
 
 def _serve(channel: socket.socket, derive: Derive) -> bool:
-    data, files, _, _ = socket.recv_fds(channel, JOB.size, 1)
-    if len(data) != JOB.size or len(files) != 1:
+    data, files, _, _ = socket.recv_fds(channel, wire.JOB.size, 1)
+    if len(data) != wire.JOB.size or len(files) != 1:
         return False
     _allow_more_cpu()
     try:
         with open(files[0], "rb") as original:
             original.seek(0)  # the server shares the file position, and may have written the file
-            picture = derive(original, Job.unpack(data))
+            picture = derive(original, wire.Job.unpack(data))
     except MemoryError:
-        sys.exit(OUT_OF_MEMORY)  # the libraries' state may be inconsistent
-    except Refused as refused:
+        sys.exit(wire.OUT_OF_MEMORY)  # the libraries' state may be inconsistent
+    except wire.Refused as refused:
         _respond(channel, refused.kind)
     except Exception:  # noqa: BLE001  (decoders raise various errors for invalid files)
-        _respond(channel, UNDECODABLE)
+        _respond(channel, wire.UNDECODABLE)
     else:
-        _respond(channel, MADE, picture)
+        _respond(channel, wire.MADE, picture)
     return True
 
 
 def _respond(channel: socket.socket, kind: bytes, content: bytes = b"") -> None:
     with contextlib.suppress(ConnectionError):  # the server has ended; the next read detects it
-        channel.sendall(RESPONSE.pack(kind, len(content)) + content)
+        channel.sendall(wire.RESPONSE.pack(kind, len(content)) + content)
 
 
 def _allow_more_cpu() -> None:
