@@ -1,5 +1,7 @@
 """Conversion of untrusted values to generation parameters."""
 
+import contextlib
+import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, TypeVar
@@ -26,14 +28,12 @@ def generation_of(values: Mapping[str, Any]) -> Generation:
     """
     parsers = _PARSERS | dict.fromkeys(("tool", "sampler", "scheduler", "model"), text)
     loras = items_in(values.get("loras"), object)
-    objects = [item for item in loras or () if isinstance(item, Mapping)]
-    pairs = [(item.get("name"), item.get("weight")) for item in objects]
+    objects = (item for item in loras or () if isinstance(item, Mapping))
+    pairs = ((item.get("name"), item.get("weight")) for item in objects)
     origins = items_in(values.get("derived_from"), str)
-    raw = values.get("raw") if isinstance(values.get("raw"), Mapping) else None
-    try:
-        raw = clean(raw)
-    except Unreadable:  # nested too deeply
-        raw = None
+    raw = None
+    with contextlib.suppress(Unreadable):  # nested too deeply
+        raw = clean(values["raw"]) if isinstance(values.get("raw"), Mapping) else None
     return Generation(
         **{field: parse(values.get(field)) for field, parse in parsers.items()},
         loras=None if loras is None else loras_of(pairs),
@@ -143,8 +143,7 @@ def lora(value: object, weight: object) -> Lora | None:
 
 def loras_of(pairs: Iterable[tuple[object, object]]) -> tuple[Lora, ...]:
     """Create a `Lora` from each pair of a name and a weight. Invalid pairs are skipped."""
-    loras = (lora(lora_name, weight) for lora_name, weight in pairs)
-    return tuple(lora_ for lora_ in loras if lora_ is not None)
+    return tuple(filter(None, itertools.starmap(lora, pairs)))
 
 
 def items_in(value: object, kind: type[T]) -> list[T] | None:

@@ -73,9 +73,8 @@ def facts_json(generation: Generation | Mapping[str, Any]) -> bytes:
         raise InvalidParameter(
             f"generation has no {str(unknown)[:64]!r}: its fields are {names}", at=("generation",)
         )
-    known = {
-        name: value for name, value in generation_of(values).as_json().items() if value is not None
-    }
+    known = generation_of(values).as_json()
+    known = {name: value for name, value in known.items() if value is not None}
     for name, value in values.items():
         if name not in known or _is_cut(value, known[name]):
             form = _FORMS.get(name, "a string of valid Unicode")

@@ -6,9 +6,8 @@ Source: ISO/IEC 14496-12 (8.11: meta, iinf, iloc, iref); ISO/IEC 23008-12, annex
 """
 
 import struct
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Callable, Iterator
+from typing import Final, NamedTuple
 
 from stillroom.errors import UnsupportedMedia
 from stillroom.formats.file_parts import LOOKS_OF_A_READ, BrokenHeader, FileParts
@@ -24,8 +23,7 @@ _NO_ID: Final = 0xFFFF
 _MAX_BOXES: Final = 256
 
 
-@dataclass(frozen=True, slots=True)
-class _Box:
+class _Box(NamedTuple):
     """ISO media box: its type, its start, and the start (`inner`) and end of its content."""
 
     kind: bytes
@@ -52,7 +50,7 @@ def with_packet(data: bytes, change: Callable[[bytes | None], bytes]) -> bytes:
         kept_to = top[-1].start  # drop the packet that an earlier call wrote
     boxes_of_meta: dict[bytes, bytes] = {}
     if number is None:
-        number = 1 + max([*places.numbers, _highest(data, inner)])
+        number = 1 + max([0, *places.all, *_numbers(data, _only(inner, b"iinf"))])
         if number >= _NO_ID:
             raise UnsupportedMedia("cannot add XMP: the AVIF has no free item number")
         boxes_of_meta = _announce_item(data, inner, number)
@@ -92,11 +90,9 @@ def _announce_item(data: bytes, inner: list[_Box], number: int) -> dict[bytes, b
     (count,) = struct.unpack_from(form, head, 4)
     entry = struct.pack(">IHH4s", 2 << 24, number, 0, b"mime") + b"\0" + heif.XMP_TYPE + b"\0"
     counted = head[:4] + struct.pack(form, count + 1) + head[4 + struct.calcsize(form) :]
-    primary = _only(inner, b"pitm")
-    is_wide = data[primary.inner] != 0
-    (image,) = struct.unpack_from(">I" if is_wide else ">H", data, primary.inner + 4)
-    existing = next((box for box in inner if box.kind == b"iref"), None)
-    references = bytes(4) if existing is None else data[existing.inner : existing.end]
+    primary = _only(inner, b"pitm").inner
+    (image,) = struct.unpack_from(">I" if data[primary] else ">H", data, primary + 4)
+    references = next((data[box.inner : box.end] for box in inner if box.kind == b"iref"), bytes(4))
     form = ">HHH" if references[0] == 0 else ">IHI"
     if form == ">HHH" and image > _NO_ID:
         raise BrokenHeader
@@ -107,23 +103,19 @@ def _announce_item(data: bytes, inner: list[_Box], number: int) -> dict[bytes, b
     }
 
 
-def _highest(data: bytes, inner: list[_Box]) -> int:
-    information, number = _only(inner, b"iinf"), 0
+def _numbers(data: bytes, information: _Box) -> Iterator[int]:
     head = 6 if data[information.inner] == 0 else 8
     for box in _boxes(data, information.inner + head, information.end):
-        form = ">I" if data[box.inner] == 3 else ">H"
-        number = max(number, struct.unpack_from(form, data, box.inner + 4)[0])
-    return number
+        yield struct.unpack_from(">I" if data[box.inner] == 3 else ">H", data, box.inner + 4)[0]
 
 
 def _rebuild(
     data: bytes, meta: _Box, inner: list[_Box], changed: dict[bytes, bytes], places: "_ItemPlaces"
 ) -> bytes:
     changed = {**changed, b"iloc": _build_box(b"iloc", places.encode())}
-    kept = [changed.get(box.kind, data[box.start : box.end]) for box in inner]
-    there = {box.kind for box in inner}
-    new = [box for kind, box in changed.items() if kind not in there]
-    return _build_box(b"meta", data[meta.inner : meta.inner + 4] + b"".join(kept + new))
+    kept = [changed.pop(box.kind, data[box.start : box.end]) for box in inner]
+    content = data[meta.inner : meta.inner + 4] + b"".join([*kept, *changed.values()])
+    return _build_box(b"meta", content)
 
 
 def _boxes(data: bytes, start: int, end: int) -> list[_Box]:
@@ -140,9 +132,9 @@ def _boxes(data: bytes, start: int, end: int) -> list[_Box]:
 
 def _only(boxes_: list[_Box], kind: bytes) -> _Box:
     named = [box for box in boxes_ if box.kind == kind]
-    if len(named) != 1:
-        raise BrokenHeader
-    return named[0]
+    if len(named) == 1:
+        return named[0]
+    raise BrokenHeader
 
 
 def _is_last(top: list[_Box], extents: list[tuple[int, int]] | None) -> bool:
@@ -155,7 +147,7 @@ def _build_box(kind: bytes, content: bytes) -> bytes:
 
 
 class _ItemPlaces:
-    """Locations of all items in an `iloc` box. They can be changed and encoded again."""
+    """Locations of all items in an `iloc` box, by number. They can be changed and encoded again."""
 
     def __init__(self, data: bytes, start: int, end: int) -> None:
         parts = FileParts.whole(data, WorkBudget(_MAX_PLACES * _LOOKS_OF_A_PLACE))
@@ -165,23 +157,18 @@ class _ItemPlaces:
         count = data[start + 6 : start + 6 + self._widths.number]
         if len(places) != int.from_bytes(count, "big"):
             raise BrokenHeader
-        self._places = {place.number: place for place in places}
-
-    @property
-    def numbers(self) -> list[int]:
-        """Item numbers."""
-        return list(self._places)
+        self.all = {place.number: place for place in places}
 
     def extents(self, number: int) -> list[tuple[int, int]] | None:
         """Return the start and length of an item's extents; None if they are not in this file."""
-        place = self._places.get(number)
-        if place is None or not _is_in_file(place):
-            return None
-        return [(place.base + offset, length) for _, offset, length in place.extents]
+        place = self.all.get(number)
+        if place and _is_in_file(place):
+            return [(place.base + offset, length) for _, offset, length in place.extents]
+        return None
 
     def place(self, number: int, start: int, length: int) -> None:
         base = start if self._widths.offset == 0 else 0
-        self._places[number] = Location(number, 0, 0, base, [(0, start - base, length)])
+        self.all[number] = Location(number, 0, 0, base, [(0, start - base, length)])
 
     def shift(self, start: int, by: int) -> None:
         """Add `by` to the offset of each extent that begins at or after the offset `start`.
@@ -189,7 +176,7 @@ class _ItemPlaces:
         Raises:
             UnsupportedMedia: extents that share a base offset are both before and after `start`.
         """
-        for place in filter(_is_in_file, self._places.values()):
+        for place in filter(_is_in_file, self.all.values()):
             moved = [place.base + offset >= start for _, offset, _ in place.extents]
             if not any(moved):
                 continue
@@ -206,8 +193,8 @@ class _ItemPlaces:
     def encode(self) -> bytes:
         """Encode the content of the box. Raise `UnsupportedMedia` if a number does not fit."""
         widths = self._widths
-        numbers = [(len(self._places), widths.number)]
-        for place in self._places.values():
+        numbers = [(len(self.all), widths.number)]
+        for place in self.all.values():
             numbers += [(place.number, widths.number), (place.method, widths.method)]
             numbers += [(place.source, 2), (place.base, widths.base), (len(place.extents), 2)]
             for extent in place.extents:
