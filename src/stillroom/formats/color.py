@@ -1,12 +1,14 @@
 """Names of colour profiles, from ICC profiles or from codes for colour spaces (ITU-T H.273)."""
 
+import contextlib
 import struct
+from collections.abc import Mapping
 from typing import Final
 
 _MAX_NAME: Final = 100
 
 SRGB: Final = "sRGB"
-CODED_SPACES: Final = {
+CODED_SPACES: Final[Mapping[tuple[int, ...], str]] = {
     (1, 1): "Rec. 709",
     (1, 13): SRGB,
     (9, 1): "Rec. 2020",
@@ -25,24 +27,18 @@ def icc_name(profile: bytes) -> str | None:
 
     Source: ICC.1-2022-05, sections 7.3 and 9.2.41, for profiles of version 2 or 4.
     """
-    try:
-        if profile[36:40] != b"acsp":
-            return None
+    with contextlib.suppress(struct.error):
         (count,) = struct.unpack_from(">I", profile, 128)
-        for index in range(min(count, 100)):
+        for index in range(min(count, 100) if profile[36:40] == b"acsp" else 0):
             tag, start, length = struct.unpack_from(">4sII", profile, 132 + 12 * index)
             if tag == b"desc":
                 return _icc_text(profile[start : start + length])
-    except struct.error:
-        pass
     return None
 
 
 def printable(name: str | None) -> str | None:
     """Truncate an untrusted name and drop non-printable characters. Return None if it is empty."""
-    if name is None:
-        return None
-    clean = "".join(char for char in name[: 4 * _MAX_NAME] if char.isprintable()).strip()
+    clean = "".join(char for char in (name or "")[: 4 * _MAX_NAME] if char.isprintable()).strip()
     return clean[:_MAX_NAME] or None
 
 

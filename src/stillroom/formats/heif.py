@@ -9,10 +9,9 @@ from stillroom.formats.isobmff import boxes
 
 
 def size(parts: FileParts) -> tuple[int, int]:
-    """Return the width and height of the largest item.
+    """Return the width and height of the largest item. Others are tiles, masks or thumbnails.
 
-    Smaller items are tiles, masks or thumbnails. Encoders pad an image to whole blocks, and the
-    `clap` property crops this padding.
+    Encoders pad an image to whole blocks, and the `clap` property crops this padding.
     Sources: ISO/IEC 23008-12 (HEIF), 6.5.3 and 6.5.9; https://aomediacodec.github.io/av1-avif/.
     """
     properties = list(_properties(parts))
@@ -37,8 +36,7 @@ def color_profile(parts: FileParts) -> str | None:
             if form in (b"prof", b"rICC"):
                 return icc_name(parts.bytes_at(start + 4, end - start - 4))
             if form == b"nclx":
-                primaries, transfer = parts.numbers(">HH", start + 4)
-                coded = coded or CODED_SPACES.get((primaries, transfer))
+                coded = coded or CODED_SPACES.get(parts.numbers(">HH", start + 4))
     return coded
 
 

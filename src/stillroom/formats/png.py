@@ -119,8 +119,7 @@ def color_profile(parts: FileParts) -> str | None:
     """Return the name of the colour profile from the chunk cICP, iCCP or sRGB, or None."""
     places = {kind: (start, length) for kind, start, length in chunks_before_pixels(parts)}
     if b"cICP" in places:
-        primaries, transfer = parts.numbers("BB", places[b"cICP"][0])
-        return CODED_SPACES.get((primaries, transfer))
+        return CODED_SPACES.get(parts.numbers("BB", places[b"cICP"][0]))
     if b"iCCP" in places:
         _, _, packed = parts.bytes_at(*places[b"iCCP"]).partition(b"\0")
         try:

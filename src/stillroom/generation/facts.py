@@ -1,12 +1,13 @@
-"""Conversion of untrusted values to generation parameters."""
+"""Conversion of untrusted values, texts and JSON to generation parameters, with limits."""
 
 import contextlib
 import itertools
+import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
-from stillroom.generation.texts import Unreadable, clean, clean_text
+from stillroom.formats.work_budget import WorkBudget
 from stillroom.wire.generation import Generation, Lora
 
 MAX_SEED: Final = 2**64 - 1
@@ -17,7 +18,17 @@ _MAX_DIGITS: Final = 20
 MAX_ITEMS: Final = 100
 """Maximum number of LoRAs or origins."""
 
+_MAX_VALUES: Final = 200_000
+"""Maximum number of values in a JSON text (50 ms). A ComfyUI graph of 200 KB has a tenth of it."""
+
+_MAX_DEPTH: Final = 64
+_MAX_JSON_DIGITS: Final = 40
+
 T = TypeVar("T")
+
+
+class Unreadable(Exception):
+    """Exception for metadata that has a tool's keyword, but not the format of that tool."""
 
 
 def generation_of(values: Mapping[str, Any]) -> Generation:
@@ -36,7 +47,7 @@ def generation_of(values: Mapping[str, Any]) -> Generation:
         raw = clean(values["raw"]) if isinstance(values.get("raw"), Mapping) else None
     return Generation(
         **{field: parse(values.get(field)) for field, parse in parsers.items()},
-        loras=None if loras is None else loras_of(pairs),
+        loras=None if loras is None else _loras_of(pairs),
         derived_from=None if origins is None else tuple(map(clean_text, origins)),
         raw=raw,
     )
@@ -77,7 +88,7 @@ def parse_facts(
             known["width"], known["height"] = size(value)
         else:
             known[field] = _PARSERS[field](value)
-    return Generation(raw=raw, loras=None if loras is None else loras_of(loras), **known)
+    return Generation(raw=raw, loras=None if loras is None else _loras_of(loras), **known)
 
 
 def text(value: object) -> str | None:
@@ -141,8 +152,7 @@ def lora(value: object, weight: object) -> Lora | None:
     return Lora(cleaned, number(weight)) if cleaned and cleaned != "None" else None
 
 
-def loras_of(pairs: Iterable[tuple[object, object]]) -> tuple[Lora, ...]:
-    """Create a `Lora` from each pair of a name and a weight. Invalid pairs are skipped."""
+def _loras_of(pairs: Iterable[tuple[object, object]]) -> tuple[Lora, ...]:
     return tuple(filter(None, itertools.starmap(lora, pairs)))
 
 
@@ -151,3 +161,59 @@ def items_in(value: object, kind: type[T]) -> list[T] | None:
     if not isinstance(value, Sequence) or isinstance(value, str):
         return None
     return [item for item in value[:MAX_ITEMS] if isinstance(item, kind)]
+
+
+def object_in(text: str | None, budget: WorkBudget) -> dict[str, Any] | None:
+    """Parse a JSON object. Return None if `text` is None or does not begin with a brace.
+
+    NaN, infinity and numbers that are too long become None. Lone surrogates become U+FFFD.
+
+    Raises:
+        Unreadable: the text is malformed, or it is unusually large or deeply nested.
+    """
+    if text is None or not text.lstrip().startswith("{"):
+        return None
+    budget.produce(len(text))
+    values = sum(map(text.count, ",[{"))
+    if values > _MAX_VALUES:
+        raise Unreadable
+    budget.look(values)
+    try:
+        parsed = json.loads(text, parse_int=_parse_int)
+    except (ValueError, RecursionError) as error:
+        raise Unreadable from error
+    return clean(parsed)  # type: ignore[no-any-return]  # the copy of an object is an object
+
+
+def clean(value: Any, depth: int = 0) -> Any:  # noqa: ANN401  (JSON)
+    """Copy a JSON value with cleaned strings and None for NaN. Deep nesting raises `Unreadable`."""
+    if depth > _MAX_DEPTH:
+        raise Unreadable
+    if isinstance(value, str):
+        return clean_text(value)
+    if isinstance(value, Mapping):
+        return {clean_text(str(name)): clean(item, depth + 1) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [clean(item, depth + 1) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if isinstance(value, bool | int | float) else None
+
+
+def clean_text(text: str) -> str:
+    """Replace characters that UTF-8 (lone surrogates) or PostgreSQL (U+0000) cannot store."""
+    if not text.isascii():
+        text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return text.replace("\0", "\ufffd")
+
+
+def decode_text(data: bytes) -> str:
+    """Decode text in an unknown encoding: as UTF-8 if it is valid, else as Latin-1."""
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        return data.decode("latin-1")
+
+
+def _parse_int(digits: str) -> int | None:
+    return int(digits) if len(digits) <= _MAX_JSON_DIGITS else None

@@ -10,8 +10,8 @@ from stillroom.formats.file_parts import BrokenHeader, FileParts, MoreNeeded
 from stillroom.formats.work_budget import TooMuchWork, WorkBudget
 from stillroom.generation.ai_mark import mark_of, says_ai
 from stillroom.generation.carriers.entries import Entries
+from stillroom.generation.facts import Unreadable
 from stillroom.generation.file_types import Reader, file_type_of
-from stillroom.generation.texts import Unreadable
 from stillroom.generation.tools import (
     a1111,
     comfyui,

@@ -11,7 +11,7 @@ from typing import Final
 from stillroom.formats.file_parts import BrokenHeader, FileParts
 from stillroom.formats.tiff import byte_order, directory
 from stillroom.generation.carriers.entries import Entries
-from stillroom.generation.texts import decode_text
+from stillroom.generation.facts import decode_text
 
 _USER_COMMENT: Final = 0x9286
 _EXIF_IFD: Final = 0x8769
@@ -28,6 +28,7 @@ _BYTES: Final = (1, 2, 7)
 
 _MAX_ENTRIES: Final = 512
 _CODE_BYTES: Final = 8
+"""Number of bytes at the start of UserComment that name its encoding."""
 
 
 def read(data: bytes, entries: Entries) -> None:
@@ -59,12 +60,13 @@ def _read_directory(block: FileParts, order: str, start: int, entries: Entries) 
         value = block.bytes_at(entry.start(block, order), entry.count)
         entries.budget.produce(len(value))  # decoding raises an exception per invalid code unit
         is_comment = entry.tag == _USER_COMMENT
-        entries.add(name, decode_comment(value) if is_comment else decode_text(value.rstrip(b"\0")))
+        entries.add(
+            name, _decode_comment(value) if is_comment else decode_text(value.rstrip(b"\0"))
+        )
     return below
 
 
-def decode_comment(value: bytes) -> str:
-    """Decode the EXIF property UserComment, whose first eight bytes name its encoding."""
+def _decode_comment(value: bytes) -> str:
     code, text = value[:_CODE_BYTES], value[_CODE_BYTES:]
     if code == b"UNICODE\0":
         return _decode_utf16(text)

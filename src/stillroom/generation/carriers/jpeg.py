@@ -13,7 +13,7 @@ from stillroom.formats.file_parts import FileParts
 from stillroom.formats.jpeg import segments
 from stillroom.generation.carriers import c2pa, exif, xmp
 from stillroom.generation.carriers.entries import Entries
-from stillroom.generation.texts import decode_text
+from stillroom.generation.facts import decode_text
 
 _XMP_LABEL: Final = b"http://ns.adobe.com/xap/1.0/\0"
 _EXIF_LABEL: Final = b"Exif\0\0"

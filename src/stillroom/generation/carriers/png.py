@@ -14,7 +14,7 @@ from stillroom.formats.file_parts import LOOKS_OF_A_READ, BrokenHeader, FilePart
 from stillroom.formats.work_budget import WorkBudget
 from stillroom.generation.carriers import c2pa, exif, xmp
 from stillroom.generation.carriers.entries import Entries
-from stillroom.generation.texts import decode_text
+from stillroom.generation.facts import decode_text
 from stillroom.generation.tools.own import KEY
 
 _XMP_KEYWORD: Final = "XML:com.adobe.xmp"

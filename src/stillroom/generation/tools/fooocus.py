@@ -9,8 +9,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from stillroom.formats.work_budget import WorkBudget
-from stillroom.generation.facts import items_in, names_of, parse_facts, text
-from stillroom.generation.texts import object_in
+from stillroom.generation.facts import items_in, names_of, object_in, parse_facts, text
 from stillroom.generation.tools.settings_text import NAMES, parse
 from stillroom.wire.generation import Generation
 

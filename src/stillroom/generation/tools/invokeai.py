@@ -13,8 +13,15 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from stillroom.formats.work_budget import WorkBudget
-from stillroom.generation.facts import items_in, name, names_of, parse_facts, text
-from stillroom.generation.texts import Unreadable, object_in
+from stillroom.generation.facts import (
+    Unreadable,
+    items_in,
+    name,
+    names_of,
+    object_in,
+    parse_facts,
+    text,
+)
 from stillroom.wire.generation import Generation
 
 _KEY: Final = "invokeai_metadata"
@@ -56,8 +63,7 @@ def _facts_of_version_2(metadata: dict[str, Any]) -> Generation:
     prompts = image.get("prompt")
     if isinstance(prompts, list) and len(prompts) == 1 and isinstance(prompts[0], dict):
         prompts = prompts[0].get("prompt")
-    prompt, negative = _split(prompts) if isinstance(prompts, str) else (None, None)
-    known: dict[str, Any] = {"prompt": prompt, "negative_prompt": negative}
+    known = _split(prompts) if isinstance(prompts, str) else {}
     known["model"] = name(metadata.get("model_weights"))
     return parse_facts(image, _NAMES_2, {_KEY_2: metadata}, tool="InvokeAI", **known)
 
@@ -68,16 +74,16 @@ def _facts_of_command(command: str) -> Generation | None:
     if not quote or not head.startswith('"'):
         return None
     flags = dict(reversed(_FLAG.findall(options)))
-    prompt, negative = _split(head[1:])
-    known: dict[str, Any] = {"prompt": prompt, "negative_prompt": negative}
-    return parse_facts(flags, _NAMES_1, {_KEY_1: text(command)}, tool="InvokeAI", **known)
+    raw, known = {_KEY_1: text(command)}, _split(head[1:])
+    return parse_facts(flags, _NAMES_1, raw, tool="InvokeAI", **known)
 
 
-def _split(text_: str) -> tuple[str | None, str | None]:
+def _split(text_: str) -> dict[str, Any]:
     """Split a text into the prompt and the negative prompt, which is in square brackets."""
     negatives = [part.strip() for part in _BRACKETED.findall(text_)]
     prompt = _BRACKETED.sub("", text_).strip() if negatives else text_
-    return text(prompt), text(" ".join(negatives)) if negatives else None
+    negative = text(" ".join(negatives)) if negatives else None
+    return {"prompt": text(prompt), "negative_prompt": negative}
 
 
 def _model(value: object) -> str | None:

@@ -11,8 +11,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from stillroom.formats.work_budget import WorkBudget
-from stillroom.generation.facts import name, names_of, parse_facts, text
-from stillroom.generation.texts import object_in
+from stillroom.generation.facts import name, names_of, object_in, parse_facts, text
 from stillroom.wire.generation import Generation
 
 TOOL: Final = "NovelAI"

@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from stillroom.formats.work_budget import WorkBudget
-from stillroom.generation.facts import generation_of
-from stillroom.generation.texts import Unreadable, object_in
+from stillroom.generation.facts import Unreadable, generation_of, object_in
 from stillroom.wire.generation import Generation
 
 KEY: Final = "stillroom:generation"

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from stillroom.formats.work_budget import WorkBudget
-from stillroom.generation.facts import lora, names_of
-from stillroom.generation.texts import Unreadable, object_in
+from stillroom.generation.facts import Unreadable, lora, names_of, object_in
 
 NAMES: Final = names_of(seed="Seed", steps="Steps", sampler="Sampler", model="Model", size="Size")
 """Names of the settings that are the same in all tools with this format."""
@@ -58,16 +57,16 @@ def _split_settings(lines: list[str], budget: WorkBudget) -> tuple[list[str], Ma
     """
     for at in range(len(lines) - 1, -1, -1):
         if lines[at].startswith("Steps: "):
-            settings = parse_settings(lines[at], budget)
+            settings = _parse_settings(lines[at], budget)
             if len(settings) >= _MIN_SETTINGS:
                 return lines[:at], settings
-    settings = parse_settings(lines[-1], budget)
+    settings = _parse_settings(lines[-1], budget)
     if len(settings) >= _MIN_SETTINGS and len(_KNOWN & settings.keys()) >= _MIN_SETTINGS - 1:
         return lines[:-1], settings
     return lines, {}
 
 
-def parse_settings(line: str, budget: WorkBudget) -> dict[str, str]:
+def _parse_settings(line: str, budget: WorkBudget) -> dict[str, str]:
     """Parse a line with settings to a dict. Values that contain commas are quoted as in JSON.
 
     The time is linear in the length of the line, even for malicious input.

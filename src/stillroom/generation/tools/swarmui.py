@@ -10,8 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from stillroom.formats.work_budget import WorkBudget
-from stillroom.generation.facts import MAX_ITEMS, items_in, name, names_of, parse_facts
-from stillroom.generation.texts import object_in
+from stillroom.generation.facts import MAX_ITEMS, items_in, name, names_of, object_in, parse_facts
 from stillroom.wire.generation import Generation
 
 _KEYS: Final = ("parameters", "exif:UserComment", "exif:Model")

@@ -42,7 +42,7 @@ def with_generation(data: bytes, generation: Generation | Mapping[str, Any]) -> 
         InvalidParameter: a parameter is invalid; the message contains its name and valid form.
         UnsupportedMedia: the image is damaged, or its format does not support metadata.
     """
-    facts = facts_json(generation)
+    facts = _facts_json(generation)
     try:
         if data.startswith(png.SIGNATURE):
             return embed(data, facts)
@@ -63,8 +63,7 @@ def with_generation(data: bytes, generation: Generation | Mapping[str, Any]) -> 
     )
 
 
-def facts_json(generation: Generation | Mapping[str, Any]) -> bytes:
-    """Encode the parameters that are not None as JSON in ASCII. See `with_generation`."""
+def _facts_json(generation: Generation | Mapping[str, Any]) -> bytes:
     values = generation.as_json() if isinstance(generation, Generation) else generation
     values = {name: _plain(value) for name, value in values.items() if value is not None}
     unknown = next((name for name in values if name not in NAMES), None)

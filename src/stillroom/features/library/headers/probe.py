@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeVar
 
 from stillroom.errors import UnsupportedMedia
-from stillroom.formats import bmp, gif, heif, ico, jpeg, jxl, mp4, png, tiff, webm, webp
+from stillroom.formats import gif, heif, jpeg, jxl, mp4, png, tiff, webm, webp, windows
 from stillroom.formats.color import printable
 from stillroom.formats.file_parts import BrokenHeader, FileParts, MoreNeeded
 from stillroom.formats.work_budget import TooMuchWork
@@ -58,7 +58,7 @@ _MP4: Final = HeaderParser(mp4.size, duration=mp4.duration)
 
 PARSERS: Final[Mapping[str | None, HeaderParser]] = {
     "image/avif": _HEIF,
-    "image/bmp": HeaderParser(bmp.size, bmp.color_profile),
+    "image/bmp": HeaderParser(windows.bmp_size, windows.bmp_color_profile),
     "image/gif": HeaderParser(gif.size),
     "image/heic": _HEIF,
     "image/jpeg": HeaderParser(jpeg.size, jpeg.color_profile),
@@ -66,7 +66,7 @@ PARSERS: Final[Mapping[str | None, HeaderParser]] = {
     "image/png": HeaderParser(png.size, png.color_profile),
     "image/tiff": HeaderParser(tiff.size, tiff.color_profile),
     "image/webp": HeaderParser(webp.size, webp.color_profile),
-    "image/x-icon": HeaderParser(ico.size),
+    "image/x-icon": HeaderParser(windows.ico_size),
     "video/mp4": _MP4,
     "video/quicktime": _MP4,
     "video/webm": HeaderParser(webm.size, duration=webm.duration),
