@@ -1,8 +1,7 @@
 """MP4 and QuickTime parser: display size and duration (ISO/IEC 14496-12)."""
 
 import contextlib
-from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 from stillroom.formats.file_parts import BrokenHeader, FileParts
 from stillroom.formats.isobmff import boxes, find_box, inner_boxes
@@ -29,8 +28,7 @@ _HEADS_BYTES: Final = 4096
 """Number of bytes, from the start of the `moov` box, that are enough for most movies."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Track:
+class _Track(NamedTuple):
     """Video track of a movie.
 
     Attributes:
@@ -50,29 +48,9 @@ class _Track:
     has_samples: bool
 
 
-@dataclass(slots=True)
-class _Movie:
-    """Content of the `moov` box, which is the header of an MP4 file.
-
-    Attributes:
-        timescale: Time units per second in the durations.
-        duration: Duration without fragments (`mvhd`).
-        total_duration: Duration with all fragments (`mehd`), or None if the file has no fragments.
-        tracks: Video tracks, with enabled tracks first.
-    """
-
-    timescale: int = 0
-    duration: int = 0
-    total_duration: int | None = None
-    is_turned: bool = False
-    tracks: list[_Track] = field(default_factory=list)
-
-
 def size(parts: FileParts) -> tuple[int, int]:
     """Return the width and height of the first video track, after rotation."""
-    movie = _read_movie(parts)
-    track = movie.tracks[0]
-    return track.size[::-1] if track.is_turned != movie.is_turned else track.size
+    return _read_movie(parts)[0]
 
 
 def duration(parts: FileParts) -> float | None:
@@ -81,39 +59,38 @@ def duration(parts: FileParts) -> float | None:
     This is the duration of the longest track. For a fragmented file, it is known only if the header
     contains it.
     """
-    movie = _read_movie(parts)
-    track, total = movie.tracks[0], movie.total_duration
-    if total is not None:
-        is_total = total not in _UNKNOWN or track.has_samples
-        return _seconds(total if is_total else movie.duration, movie.timescale)
-    for units in (movie.duration, *(track.duration for track in movie.tracks)):
-        if units not in _UNKNOWN:
-            return _seconds(units, movie.timescale)
-    return track.media_seconds
+    return _read_movie(parts)[1]
+
+
+def _read_movie(parts: FileParts) -> tuple[tuple[int, int], float | None]:
+    timescale = units = 0
+    total, is_turned, tracks = None, False, list[_Track]()
+    for kind, at, until in boxes(parts, *_find_movie(parts)):
+        if kind == b"mvhd":
+            timescale, units, *matrix = _read_numbers(parts, at, _MOVIE_HEADER)
+            is_turned = _is_turned(matrix)
+        elif kind == b"trak" and len(tracks) < _MAX_TRACKS:
+            track = _read_video_track(parts, at, until)
+            tracks += [track] if track is not None else []
+        elif kind == b"mvex":
+            header = inner_boxes(parts, at, until).get(b"mehd")
+            total = _read_numbers(parts, header[0], _FRAGMENTS_HEADER)[0] if header else 0
+    if not tracks:
+        raise BrokenHeader
+    tracks.sort(key=lambda track: not track.is_enabled)
+    first = tracks[0]
+    shown = first.size[::-1] if first.is_turned != is_turned else first.size
+    if total is not None:  # the movie is fragmented, and `units` excludes the fragments
+        is_total = total not in _UNKNOWN or first.has_samples
+        return shown, _seconds(total if is_total else units, timescale)
+    for length in (units, *(track.duration for track in tracks)):
+        if length not in _UNKNOWN:
+            return shown, _seconds(length, timescale)
+    return shown, first.media_seconds
 
 
 def _seconds(units: int, timescale: int) -> float | None:
     return units / timescale if timescale and units not in _UNKNOWN else None
-
-
-def _read_movie(parts: FileParts) -> _Movie:
-    movie = _Movie()
-    for kind, at, until in boxes(parts, *_find_movie(parts)):
-        if kind == b"mvhd":
-            movie.timescale, movie.duration, *matrix = _read_numbers(parts, at, _MOVIE_HEADER)
-            movie.is_turned = _is_turned(matrix)
-        elif kind == b"trak" and len(movie.tracks) < _MAX_TRACKS:
-            track = _read_video_track(parts, at, until)
-            movie.tracks += [track] if track is not None else []
-        elif kind == b"mvex":
-            header = inner_boxes(parts, at, until).get(b"mehd")
-            (movie.total_duration,) = (
-                _read_numbers(parts, header[0], _FRAGMENTS_HEADER) if header else (0,)
-            )
-    if not movie.tracks:
-        raise BrokenHeader
-    movie.tracks.sort(key=lambda track: not track.is_enabled)
-    return movie
 
 
 def _find_movie(parts: FileParts) -> tuple[int, int]:

@@ -83,8 +83,7 @@ def _floating(parts: FileParts, start: int, end: int) -> float:
 
 def _coded(parts: FileParts, start: int, max_bytes: int) -> tuple[int, int]:
     """Parse a variable-size integer (RFC 8794, 4 and 5). Return the integer and its end offset."""
-    (first,) = parts.bytes_at(start, 1)
-    length = 9 - first.bit_length()
+    length = 9 - parts.bytes_at(start, 1)[0].bit_length()
     if length > max_bytes:
         raise BrokenHeader
     return int.from_bytes(parts.bytes_at(start, length), "big"), start + length
@@ -153,19 +152,15 @@ def _find_top_level(parts: FileParts, element: int) -> tuple[int, int]:
 
 def _find_segment(parts: FileParts) -> tuple[int, int]:
     kind, at, length = _element_at(parts, 0)
-    if kind != _EBML or length is None or not _is_webm(parts, at, at + length):
+    if kind != _EBML or length is None:
+        raise BrokenHeader
+    types = _elements_of(parts, at, at + length, _DOC_TYPE)
+    if not any(parts.bytes_at(at, until - at).rstrip(b"\0") == b"webm" for at, until in types):
         raise BrokenHeader
     kind, start, size_in_file = _element_at(parts, at + length)
     if kind != _SEGMENT:
         raise BrokenHeader
     return start, parts.size if size_in_file is None else min(start + size_in_file, parts.size)
-
-
-def _is_webm(parts: FileParts, start: int, end: int) -> bool:
-    return any(
-        parts.bytes_at(at, until - at).rstrip(b"\0") == b"webm"
-        for at, until in _elements_of(parts, start, end, _DOC_TYPE)
-    )
 
 
 def _seek(parts: FileParts, start: int, end: int, element: int) -> int | None:

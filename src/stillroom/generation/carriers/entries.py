@@ -1,6 +1,7 @@
 """Collection of the texts that are embedded in a file, by name."""
 
 import zlib
+from dataclasses import dataclass, field
 from typing import Final
 
 from stillroom.formats.file_parts import BrokenHeader, FileParts
@@ -14,6 +15,7 @@ _MAX_INFLATED_BYTES: Final = 2 * MAX_TEXT_BYTES
 _MAX_TEXTS: Final = 256
 
 
+@dataclass(slots=True, eq=False)
 class Entries:
     """Texts embedded in a file, by PNG keyword or by property name such as `exif:UserComment`.
 
@@ -25,13 +27,12 @@ class Entries:
         budget: Limit for the work of reading and parsing the texts.
     """
 
-    def __init__(self, budget: WorkBudget) -> None:
-        self.texts: dict[str, str] = {}
-        self.broken = False
-        self.has_c2pa = False
-        self.hides_mark = False
-        self.budget = budget
-        self._inflated = 0
+    budget: WorkBudget
+    texts: dict[str, str] = field(default_factory=dict)
+    broken: bool = False
+    has_c2pa: bool = False
+    hides_mark: bool = False
+    _inflated: int = 0
 
     def add(self, name: str, text: str) -> None:
         """Add a text, unless it is empty or the maximum number of texts has been reached."""
