@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable, Iterable
 from datetime import datetime
 
+from stillroom.features.metadata.metrics import count_exceeded
 from stillroom.features.metadata.operation import MetadataOperation
 from stillroom.generation.reading import exceeded_reports
 from stillroom.store.api.images import ImageOperations
@@ -18,8 +19,6 @@ class MetadataFeature(Feature):
     def __init__(self, store: Store) -> None:
         """Register a metric that counts files whose metadata takes too much work to parse."""
         if store.is_counted:
-            from stillroom.features.metadata.metrics import count_exceeded
-
             exceeded_reports.add(count_exceeded)
 
     def routes(self, images: ImageOperations) -> Iterable[tuple[str, object]]:

@@ -1,18 +1,21 @@
-"""XMP reader for the few properties in which tools store generation parameters or an AI mark.
+"""XMP properties in which tools store generation parameters or an AI mark.
 
-Document type declarations are rejected, since XML entities can expand without limit.
-Source: https://developer.adobe.com/xmp/docs/XMPSpecifications/ (part 1, 7: RDF in XML).
+When one is added to a packet, the text of its other properties is not rewritten. Document type declarations are rejected, since XML entities can expand without limit.
+Source: https://developer.adobe.com/xmp/docs/XMPSpecifications/ (part 1, 7: _RDF in XML).
 """
 
+import re
 from typing import Final
 from xml.parsers import expat
+from xml.sax.saxutils import escape
 
+from stillroom.errors import UnsupportedMedia
 from stillroom.generation.carriers.entries import Entries
 
-NAMESPACE: Final = "urn:stillroom:generation:1#"
+_NAMESPACE: Final = "urn:stillroom:generation:1#"
 """XML namespace of Stillroom's own property `generation`. It is a URN: there is no web page."""
 
-IPTC_EXTENSION: Final = "http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
+_IPTC_EXTENSION: Final = "http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
 SOURCE_TYPE: Final = "xmp:Iptc4xmpExt:DigitalSourceType"
 """Name of the IPTC property that states the kind of source of an image:
 https://www.iptc.org/std/photometadata/specification/IPTC-PhotoMetadata#digital-source-type"""
@@ -21,21 +24,35 @@ TRAINED: Final = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorith
 """Value of DigitalSourceType for an image made by AI:
 https://cv.iptc.org/newscodes/digitalsourcetype/"""
 
-RDF: Final = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
-_DESCRIPTION: Final = f"{RDF} Description"
-_RESOURCE: Final = f"{RDF} resource"
-_ITEM: Final = f"{RDF} li"
+_RDF: Final = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
+_DESCRIPTION: Final = f"{_RDF} Description"
+_RESOURCE: Final = f"{_RDF} resource"
+_ITEM: Final = f"{_RDF} li"
 _NAMES: Final = {
     "http://purl.org/dc/elements/1.1/ description": "xmp:dc:description",
     "http://ns.adobe.com/xap/1.0/ CreatorTool": "xmp:xmp:CreatorTool",
     "http://ns.adobe.com/exif/1.0/ UserComment": "xmp:exif:UserComment",
-    f"{NAMESPACE} generation": "xmp:stillroom:generation",
-    f"{IPTC_EXTENSION} DigitalSourceType": SOURCE_TYPE,
+    f"{_NAMESPACE} generation": "xmp:stillroom:generation",
+    f"{_IPTC_EXTENSION} DigitalSourceType": SOURCE_TYPE,
 }
 _SPACES: Final = frozenset(name.partition(" ")[0] for name in (_DESCRIPTION, *_NAMES))
 _MAX_DEPTH: Final = 32
 _MAX_ELEMENTS: Final = 20_000
 _LOOKS_OF_AN_ATTRIBUTE: Final = 2
+
+_OPENING: Final = re.compile(rb"<rdf:_RDF\b[^<>]*(?<!/)>")
+_ABOUT: Final = re.compile(rb"rdf:about=(\"[^\"<>]{0,1024}\"|'[^'<>]{0,1024}')")
+_OURS: Final = re.compile(
+    rb"<rdf:Description rdf:about=[^<>]{0,1100} xmlns:stillroom=\""
+    + re.escape(_NAMESPACE.encode())
+    + rb"\"><stillroom:generation>[^<]*</stillroom:generation></rdf:Description>"
+)
+_BEFORE: Final = (
+    '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>'
+    f'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:_RDF xmlns:rdf="{_RDF}">'
+).encode()
+_CLOSING: Final = b"</rdf:_RDF>"
+_BEHIND: Final = b'</rdf:_RDF></x:xmpmeta><?xpacket end="w"?>'
 
 
 def read(packet: bytes, entries: Entries) -> None:
@@ -125,3 +142,35 @@ class _Packet:
 
 def _refuse(*_: object) -> None:
     raise ValueError("the packet has a document type declaration")
+
+
+def with_mark(packet: bytes | None) -> bytes:
+    """Return an XMP packet with the AI mark as its last property. If `packet` is None, create one.
+
+    The mark follows the generation parameters, so that embedding the same parameters again does
+    not change the packet. If its structure is unusual, raises `UnsupportedMedia`.
+    """
+    packet = _BEFORE + _BEHIND if packet is None else packet
+    name, place = b"Iptc4xmpExt:DigitalSourceType", packet.rfind(_CLOSING)
+    return _insert(packet, place, name, _IPTC_EXTENSION, TRAINED, failure="cannot add the AI mark")
+
+
+def with_facts(packet: bytes | None, facts: bytes) -> bytes:
+    """Return an XMP packet with generation parameters (JSON). See `with_mark`."""
+    packet = _BEFORE + _BEHIND if packet is None else _OURS.sub(b"", packet)
+    name, text = b"stillroom:generation", escape(facts.decode("ascii"))
+    return _insert(packet, None, name, _NAMESPACE, text, failure="cannot add metadata")
+
+
+def _insert(
+    packet: bytes, place: int | None, name: bytes, namespace: str, text: str, *, failure: str
+) -> bytes:
+    opening, about = _OPENING.search(packet), _ABOUT.search(packet)
+    if opening is None or (place is not None and place < opening.end()):
+        raise UnsupportedMedia(f"{failure}: the image's XMP metadata has an unusual structure")
+    place = opening.end() if place is None else place
+    prefix, _, _ = name.partition(b":")
+    ours = b'<rdf:Description rdf:about=%s xmlns:%s="%s"><%s>%s</%s></rdf:Description>' % (
+        about[1] if about else b'""', prefix, namespace.encode(), name, text.encode(), name,
+    )  # fmt: skip
+    return packet[:place] + ours + packet[place:]

@@ -15,9 +15,9 @@ from stillroom.formats.file_parts import BrokenHeader
 from stillroom.formats.work_budget import TooMuchWork
 from stillroom.generation.carriers.jpeg import PacketTooLarge
 from stillroom.generation.carriers.png import embed
+from stillroom.generation.carriers.xmp import with_facts
 from stillroom.generation.facts import generation_of
 from stillroom.generation.file_types import file_type_of
-from stillroom.generation.writing.packet import with_facts
 from stillroom.wire.generation import NAMES, Generation
 
 MAX_FACTS_BYTES: Final = 512 * 1024

@@ -10,11 +10,10 @@ from stillroom.errors import InvalidParameter, UnsupportedMedia
 from stillroom.formats.file_parts import BrokenHeader, FileParts
 from stillroom.formats.work_budget import TooMuchWork
 from stillroom.generation.ai_mark import mark_of
-from stillroom.generation.carriers.xmp import SOURCE_TYPE
+from stillroom.generation.carriers.xmp import SOURCE_TYPE, with_mark
 from stillroom.generation.file_types import file_type_of
 from stillroom.generation.reading import find_mark, gather_all
 from stillroom.generation.writing import into_avif
-from stillroom.generation.writing.packet import with_mark
 
 _HEIF_BRANDS: Final = (b"avif", b"mif1", b"heic", b"heix")
 _SUPPORTED: Final = "only PNG, JPEG, WebP and AVIF can be marked: use one of these, or no mark"
