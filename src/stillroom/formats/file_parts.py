@@ -38,13 +38,12 @@ class FileParts:
     """Parts of a file that have been read so far.
 
     Attributes:
-        size: Size of the whole file in bytes.
+        size: Size of the whole file in bytes. At most `most` bytes should be read.
         held: Number of bytes read so far.
         budget: Work that parsers may still spend on the file.
     """
 
     def __init__(self, size: int, most: int, budget: WorkBudget | None = None) -> None:
-        """Create an object for a file of `size` bytes, of which at most `most` should be read."""
         self.size = size
         self.held = 0
         self._most = most
@@ -90,9 +89,7 @@ class FileParts:
             raise CutOff
         match = self._find_part(start, length)
         if match is None:
-            if self._has_all:
-                raise BrokenHeader
-            raise MoreNeeded(start, length)
+            raise BrokenHeader if self._has_all else MoreNeeded(start, length)
         self.budget.hand_out(length)
         at, part = match
         return part[start - at : start - at + length]

@@ -1,7 +1,4 @@
-"""GIF parser: width and height of the logical screen, and the blocks of the file.
-
-Source: https://www.w3.org/Graphics/GIF/spec-gif89a.txt.
-"""
+"""GIF parser: size and blocks (https://www.w3.org/Graphics/GIF/spec-gif89a.txt)."""
 
 from collections.abc import Iterator
 from typing import Final

@@ -3,9 +3,9 @@
 import math
 from collections.abc import Iterator
 
-from stillroom.formats.color import CODED_SPACES, icc_name
 from stillroom.formats.file_parts import BrokenHeader, FileParts
 from stillroom.formats.isobmff import boxes
+from stillroom.formats.pixels import CODED_SPACES, icc_name
 
 
 def size(parts: FileParts) -> tuple[int, int]:

@@ -1,7 +1,4 @@
-"""Boxes, the building blocks of HEIC, AVIF, JPEG XL, MP4 and QuickTime files.
-
-Source: ISO/IEC 14496-12 (4.2 for boxes, 8.11.3 for `iloc`).
-"""
+"""Boxes of HEIC, AVIF, JPEG XL, MP4 and QuickTime (ISO/IEC 14496-12: 4.2; 8.11.3 for `iloc`)."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -53,10 +50,7 @@ def inner_boxes(
 
 
 def find_box(parts: FileParts, start: int, end: int, *kinds: bytes) -> tuple[bytes, int, int]:
-    """Return the type, content start and content end of the first box with a type in `kinds`.
-
-    Raises the same exceptions as `boxes`, and `BrokenHeader` if there is no such box.
-    """
+    """Return the first of the `boxes` with a type in `kinds`, or raise `BrokenHeader`."""
     for box in boxes(parts, start, end):
         if box[0] in kinds:
             return box
@@ -104,11 +98,8 @@ class Location:
 def locations(parts: FileParts, start: int, end: int, *, most: int = 0) -> Iterator[Location]:
     """Yield the locations of the first `MAX_ITEMS` items in an `iloc` box.
 
-    `start` and `end` delimit the content of the box. An item may have up to 64 extents. Writers,
-    which need all items, pass `most`: a higher limit for the items and extents in total.
-
-    Raises:
-        BrokenHeader: the content ends too early, or an item has too many extents.
+    An item has up to 64 extents. Writers, which need all items, pass `most`: a higher limit for
+    items and extents in total. Raises `BrokenHeader` if there are more, or too few bytes.
     """
     widths, at = LocationWidths.of(parts, start), start + 6
 

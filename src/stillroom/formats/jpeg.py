@@ -1,13 +1,10 @@
-"""JPEG parser: segments, size from the start-of-frame segment, colour profile from APP2 segments.
-
-Source: https://www.w3.org/Graphics/JPEG/itu-t81.pdf (ITU-T T.81, B.1.1.3 and B.2.2).
-"""
+"""JPEG parser (https://www.w3.org/Graphics/JPEG/itu-t81.pdf, B.1.1.3 and B.2.2)."""
 
 from collections.abc import Iterator
 from typing import Final
 
-from stillroom.formats.color import icc_name
 from stillroom.formats.file_parts import BrokenHeader, FileParts
+from stillroom.formats.pixels import icc_name
 
 SIGNATURE: Final = b"\xff\xd8\xff"
 START_OF_SCAN: Final = 0xDA
@@ -19,10 +16,7 @@ _LENGTH_BYTES: Final = 2
 
 
 def segments(parts: FileParts) -> Iterator[tuple[int, int, int]]:
-    """Yield the marker, content start and content length of each segment up to the first scan.
-
-    For the scan itself, the length is 0.
-    """
+    """Yield marker, content start and content length of each segment. The scan has length 0."""
     at = 2
     for _ in range(_MAX_SEGMENTS):
         sign, marker = parts.numbers("BB", at)
@@ -55,10 +49,7 @@ def size(parts: FileParts) -> tuple[int, int]:
 
 
 def color_profile(parts: FileParts) -> str | None:
-    """Return the name of the colour profile in the APP2 segments, or None.
-
-    Source: https://www.color.org/specification/ICC.1-2022-05.pdf, B.4.
-    """
+    """Return the name of the colour profile in the APP2 segments (ICC.1-2022-05: B.4), or None."""
     label = b"ICC_PROFILE\0"
     pieces = {}
     for marker, start, length in segments(parts):

@@ -5,7 +5,7 @@ from typing import Final, NamedTuple
 
 from stillroom.formats.file_parts import BrokenHeader, FileParts
 from stillroom.formats.isobmff import boxes, find_box, inner_boxes
-from stillroom.formats.shape import display_size
+from stillroom.formats.pixels import display_size
 
 _MOVIE_HEADER: Final = (">12xII16x5i", ">20xIQ16x5i")
 _TRACK_HEADER: Final = (">I16xI16x9iII", ">I24xQ16x9iII")
@@ -34,9 +34,7 @@ class _Track(NamedTuple):
     Attributes:
         is_enabled: False if players ignore the track.
         size: Width and height in pixels, before rotation.
-        is_turned: True if the track's matrix rotates by 90° or 270°.
         duration: Duration in the movie's time units, including edits.
-        media_seconds: Duration of the media, or None if it is unknown.
         has_samples: True if the track has samples outside fragments.
     """
 
@@ -117,14 +115,9 @@ def _read_video_track(parts: FileParts, start: int, end: int) -> _Track | None:
     display = _round_fixed(width), _round_fixed(height)
     if display == coded:
         display = display[0] * across, display[1] * down
-    return _Track(
-        is_enabled=bool(flags & _ENABLED),
-        size=display_size(coded, display),
-        is_turned=_is_turned(matrix),
-        duration=length,
-        media_seconds=_seconds(media_duration, timescale),
-        has_samples=has_samples,
-    )
+    shown, seconds = display_size(coded, display), _seconds(media_duration, timescale)
+    is_enabled = bool(flags & _ENABLED)
+    return _Track(is_enabled, shown, _is_turned(matrix), length, seconds, has_samples)
 
 
 def _read_samples(

@@ -1,7 +1,4 @@
-"""PNG parser: chunks, size from the IHDR chunk, colour profile from cICP, iCCP or sRGB.
-
-Source: https://www.w3.org/TR/png-3/.
-"""
+"""PNG parser: chunks, size and colour profile (https://www.w3.org/TR/png-3/)."""
 
 import heapq
 import itertools
@@ -9,8 +6,8 @@ import zlib
 from collections.abc import Collection, Iterator
 from typing import Final
 
-from stillroom.formats.color import CODED_SPACES, SRGB, icc_name
 from stillroom.formats.file_parts import BrokenHeader, FileParts
+from stillroom.formats.pixels import CODED_SPACES, SRGB, icc_name
 from stillroom.formats.work_budget import WorkBudget
 
 SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"

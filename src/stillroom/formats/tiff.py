@@ -1,14 +1,11 @@
-"""TIFF parser: directory entries, and width, height and colour profile of the first page.
-
-Source: https://www.itu.int/itudoc/itu-t/com16/tiff-fx/docs/tiff6.pdf.
-"""
+"""TIFF parser (https://www.itu.int/itudoc/itu-t/com16/tiff-fx/docs/tiff6.pdf)."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from stillroom.formats.color import icc_name
 from stillroom.formats.file_parts import BrokenHeader, FileParts
+from stillroom.formats.pixels import icc_name
 
 _VALUE_BYTES: Final = {1: 1, 2: 1, 3: 2, 4: 4, 7: 1}
 

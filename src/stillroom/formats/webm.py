@@ -1,14 +1,11 @@
-"""WebM parser: elements of the EBML format, display size and duration.
-
-Source: RFC 8794 (EBML), RFC 9559, https://www.webmproject.org/docs/container/.
-"""
+"""WebM parser (RFC 8794, RFC 9559 and https://www.webmproject.org/docs/container/)."""
 
 import struct
 from collections.abc import Iterator
 from typing import Final
 
 from stillroom.formats.file_parts import BrokenHeader, FileParts
-from stillroom.formats.shape import display_size
+from stillroom.formats.pixels import display_size
 
 _EBML: Final = 0x1A45DFA3
 _DOC_TYPE: Final = 0x4282
@@ -43,7 +40,7 @@ _MAX_NUMBER_BYTES: Final = 8
 
 
 def elements(parts: FileParts, start: int, end: int) -> Iterator[tuple[int, int, int]]:
-    """Yield the id, content start and content end of each element between `start` and `end`.
+    """Yield id, content start and content end of each element.
 
     An element of unknown size, which live recorders write, extends to the end of its parent.
     """
@@ -144,23 +141,25 @@ def _find_top_level(parts: FileParts, element: int) -> tuple[int, int]:
             break
     if position is None or first + position >= end:
         raise BrokenHeader
-    kind, at, length = _element_at(parts, first + position)
-    if kind != element or length is None:
-        raise BrokenHeader
-    return at, at + length
+    return _content_at(parts, first + position, element)
 
 
 def _find_segment(parts: FileParts) -> tuple[int, int]:
-    kind, at, length = _element_at(parts, 0)
-    if kind != _EBML or length is None:
-        raise BrokenHeader
-    types = _elements_of(parts, at, at + length, _DOC_TYPE)
+    start, end = _content_at(parts, 0, _EBML)
+    types = _elements_of(parts, start, end, _DOC_TYPE)
     if not any(parts.bytes_at(at, until - at).rstrip(b"\0") == b"webm" for at, until in types):
         raise BrokenHeader
-    kind, start, size_in_file = _element_at(parts, at + length)
+    kind, start, length = _element_at(parts, end)
     if kind != _SEGMENT:
         raise BrokenHeader
-    return start, parts.size if size_in_file is None else min(start + size_in_file, parts.size)
+    return start, parts.size if length is None else min(start + length, parts.size)
+
+
+def _content_at(parts: FileParts, start: int, element: int) -> tuple[int, int]:
+    kind, at, length = _element_at(parts, start)
+    if kind != element or length is None:
+        raise BrokenHeader
+    return at, at + length
 
 
 def _seek(parts: FileParts, start: int, end: int, element: int) -> int | None:

@@ -1,13 +1,10 @@
-"""WebP parser: RIFF chunks, size from VP8, VP8L or VP8X, colour profile from ICCP.
-
-Source: https://developers.google.com/speed/webp/docs/riff_container.
-"""
+"""WebP parser (https://developers.google.com/speed/webp/docs/riff_container)."""
 
 from collections.abc import Iterator
 from typing import Final
 
-from stillroom.formats.color import icc_name
 from stillroom.formats.file_parts import BrokenHeader, FileParts
+from stillroom.formats.pixels import icc_name
 
 _MAX_CHUNKS: Final = 4096
 """Maximum number of chunks that are read. An animation has one chunk per frame."""

@@ -4,8 +4,8 @@ Sources: https://learn.microsoft.com/windows/win32/gdi/bitmap-header-types (BMP)
 https://learn.microsoft.com/previous-versions/ms997538(v=msdn.10) (ICO).
 """
 
-from stillroom.formats.color import SRGB, icc_name
 from stillroom.formats.file_parts import BrokenHeader, FileParts
+from stillroom.formats.pixels import SRGB, icc_name
 
 
 def bmp_size(parts: FileParts) -> tuple[int, int]:

@@ -27,9 +27,7 @@ class TooMuchWork(Exception):
 
 @dataclass(slots=True, eq=False)
 class WorkBudget:
-    """Work that parsers may still spend on one file.
-
-    The methods that spend it raise `TooMuchWork` if too little is left.
+    """Work that parsers may still spend on one file. Methods raise `TooMuchWork` if none is left.
 
     Attributes:
         looks: Number of steps, such as reads, JSON values, lines or node inputs.
@@ -42,29 +40,25 @@ class WorkBudget:
     characters: int = MAX_CHARACTERS
 
     def look(self, count: int = 1) -> None:
-        """Subtract `count` steps, or raise `TooMuchWork` if fewer are left."""
+        """Subtract `count` steps."""
         self.looks -= count
         if self.looks < 0:
             raise TooMuchWork
 
     def hand_out(self, count: int) -> None:
-        """Subtract `count` bytes, or raise `TooMuchWork` if fewer are left."""
+        """Subtract `count` bytes."""
         self.data -= count
         if self.data < 0:
             raise TooMuchWork
 
     def produce(self, count: int) -> None:
-        """Subtract `count` characters, or raise `TooMuchWork` if fewer are left."""
+        """Subtract `count` characters."""
         self.characters -= count
         if self.characters < 0:
             raise TooMuchWork
 
     def inflate(self, packed: bytes, most: int) -> tuple[bytes, bool]:
-        """Decompress up to `most` bytes with zlib. Also return whether the end was reached.
-
-        Raises:
-            zlib.error: the data is invalid.
-        """
+        """Decompress up to `most` bytes, and return whether that is all. May raise `zlib.error`."""
         self.hand_out(len(packed))
         inflater = zlib.decompressobj()
         data = inflater.decompress(packed, max(1, min(most, self.data + 1)))

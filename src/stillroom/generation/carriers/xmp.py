@@ -1,7 +1,8 @@
 """XMP properties in which tools store generation parameters or an AI mark.
 
-When one is added to a packet, the text of its other properties is not rewritten. Document type declarations are rejected, since XML entities can expand without limit.
-Source: https://developer.adobe.com/xmp/docs/XMPSpecifications/ (part 1, 7: _RDF in XML).
+If one is added to a packet, the text of the other properties is not changed. Document type
+declarations are rejected, since XML entities can expand without limit.
+Source: https://developer.adobe.com/xmp/docs/XMPSpecifications/ (part 1, 7: RDF in XML).
 """
 
 import re
@@ -40,7 +41,7 @@ _MAX_DEPTH: Final = 32
 _MAX_ELEMENTS: Final = 20_000
 _LOOKS_OF_AN_ATTRIBUTE: Final = 2
 
-_OPENING: Final = re.compile(rb"<rdf:_RDF\b[^<>]*(?<!/)>")
+_OPENING: Final = re.compile(rb"<rdf:RDF\b[^<>]*(?<!/)>")
 _ABOUT: Final = re.compile(rb"rdf:about=(\"[^\"<>]{0,1024}\"|'[^'<>]{0,1024}')")
 _OURS: Final = re.compile(
     rb"<rdf:Description rdf:about=[^<>]{0,1100} xmlns:stillroom=\""
@@ -49,10 +50,10 @@ _OURS: Final = re.compile(
 )
 _BEFORE: Final = (
     '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>'
-    f'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:_RDF xmlns:rdf="{_RDF}">'
+    f'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="{_RDF}">'
 ).encode()
-_CLOSING: Final = b"</rdf:_RDF>"
-_BEHIND: Final = b'</rdf:_RDF></x:xmpmeta><?xpacket end="w"?>'
+_CLOSING: Final = b"</rdf:RDF>"
+_BEHIND: Final = b'</rdf:RDF></x:xmpmeta><?xpacket end="w"?>'
 
 
 def read(packet: bytes, entries: Entries) -> None:

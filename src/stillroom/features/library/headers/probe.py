@@ -15,8 +15,8 @@ from typing import Any, Final, Literal, TypeVar
 
 from stillroom.errors import UnsupportedMedia
 from stillroom.formats import gif, heif, jpeg, jxl, mp4, png, tiff, webm, webp, windows
-from stillroom.formats.color import printable
 from stillroom.formats.file_parts import BrokenHeader, FileParts, MoreNeeded
+from stillroom.formats.pixels import printable
 from stillroom.formats.work_budget import TooMuchWork
 from stillroom.generation import reading
 from stillroom.store import content_type

@@ -1,4 +1,4 @@
-"""Names of colour profiles, from ICC profiles or from codes for colour spaces (ITU-T H.273)."""
+"""Properties of pixels: names of colour profiles (ICC, ITU-T H.273), and display size of videos."""
 
 import contextlib
 import struct
@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from typing import Final
 
 _MAX_NAME: Final = 100
+_PADDING: Final = 16
+"""Limit of the number of pixels that encoders add to a side to fill whole blocks."""
 
 SRGB: Final = "sRGB"
 CODED_SPACES: Final[Mapping[tuple[int, ...], str]] = {
@@ -23,10 +25,7 @@ https://www.itu.int/rec/T-REC-H.273"""
 
 
 def icc_name(profile: bytes) -> str | None:
-    """Return the name of an ICC profile, or None if the profile is malformed.
-
-    Source: ICC.1-2022-05, sections 7.3 and 9.2.41, for profiles of version 2 or 4.
-    """
+    """Return the name of an ICC profile (ICC.1-2022-05: 7.3, 9.2.41), or None if malformed."""
     with contextlib.suppress(struct.error):
         (count,) = struct.unpack_from(">I", profile, 128)
         for index in range(min(count, 100) if profile[36:40] == b"acsp" else 0):
@@ -50,3 +49,19 @@ def _icc_text(entry: bytes) -> str | None:
         length, start = struct.unpack_from(">II", entry, 20)
         return entry[start : start + min(length, 8 * _MAX_NAME)].decode("utf-16-be", "replace")
     return None
+
+
+def display_size(coded: tuple[int, int], display: tuple[int, int]) -> tuple[int, int]:
+    """Return the coded size, with one side enlarged to match the display aspect ratio.
+
+    Zeros mean unknown. If `display` only crops padding, return `display`; otherwise use its ratio:
+    https://html.spec.whatwg.org/multipage/media.html#concept-video-intrinsic-width
+    """
+    (width, height), (across, down) = coded, display
+    if not width or not height or not across or not down:
+        return display if across and down else coded
+    if 0 <= width - across < _PADDING and 0 <= height - down < _PADDING:
+        return display
+    if across * height > width * down:
+        return (height * across * 2 + down) // (down * 2), height
+    return width, (width * down * 2 + across) // (across * 2)
