@@ -163,15 +163,15 @@ def items_in(value: object, kind: type[T]) -> list[T] | None:
     return [item for item in value[:MAX_ITEMS] if isinstance(item, kind)]
 
 
-def object_in(text: str | None, budget: WorkBudget) -> dict[str, Any] | None:
-    """Parse a JSON object. Return None if `text` is None or does not begin with a brace.
+def object_in(text: object, budget: WorkBudget) -> dict[str, Any] | None:
+    """Parse a JSON object. Return None if `text` is no string or does not begin with a brace.
 
     NaN, infinity and numbers that are too long become None. Lone surrogates become U+FFFD.
 
     Raises:
         Unreadable: the text is malformed, or it is unusually large or deeply nested.
     """
-    if text is None or not text.lstrip().startswith("{"):
+    if not isinstance(text, str) or not text.lstrip().startswith("{"):
         return None
     budget.produce(len(text))
     values = sum(map(text.count, ",[{"))
@@ -183,6 +183,14 @@ def object_in(text: str | None, budget: WorkBudget) -> dict[str, Any] | None:
     except (ValueError, RecursionError) as error:
         raise Unreadable from error
     return clean(parsed)  # type: ignore[no-any-return]  # the copy of an object is an object
+
+
+def required_object(text: object, budget: WorkBudget) -> dict[str, Any]:
+    """Parse a JSON object as `object_in` does, or raise `Unreadable` if there is none."""
+    parsed = object_in(text, budget)
+    if parsed is None:
+        raise Unreadable
+    return parsed
 
 
 def clean(value: Any, depth: int = 0) -> Any:  # noqa: ANN401  (JSON)

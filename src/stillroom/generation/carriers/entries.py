@@ -1,4 +1,9 @@
-"""Collection of the texts that are embedded in a file, by name."""
+"""Collection of the metadata in a file: texts by name, and whether there is a C2PA manifest.
+
+C2PA manifests are signed statements about the origin of an image. They are recognized by the first
+bytes of their box, and not verified. Source: ISO/IEC 19566-5 (JUMBF), and annex A of
+https://spec.c2pa.org/specifications/specifications/2.2/specs/C2PA_Specification.html.
+"""
 
 import zlib
 from dataclasses import dataclass, field
@@ -6,13 +11,18 @@ from typing import Final
 
 from stillroom.formats.file_parts import BrokenHeader, FileParts
 from stillroom.formats.work_budget import WorkBudget
-from stillroom.generation.carriers import c2pa
 
-MAX_TEXT_BYTES: Final = 1024**2
+_MAX_TEXT_BYTES: Final = 1024**2
 """Maximum size of a text after decompression. Large ComfyUI graphs have several 100 KB."""
 
-_MAX_INFLATED_BYTES: Final = 2 * MAX_TEXT_BYTES
+_MAX_INFLATED_BYTES: Final = 2 * _MAX_TEXT_BYTES
 _MAX_TEXTS: Final = 256
+
+C2PA_BYTES: Final = 96
+"""Number of bytes, from the start of a box, that are enough to recognize a C2PA manifest."""
+
+_STORE: Final = bytes.fromhex("6332706100110010800000aa00389b71")
+"""JUMBF type of a C2PA manifest store."""
 
 
 @dataclass(slots=True, eq=False)
@@ -40,10 +50,11 @@ class Entries:
         if text and len(self.texts) < _MAX_TEXTS:
             self.texts.setdefault(name, text)
 
-    def read(self, parts: FileParts, start: int, length: int, *, with_mark: bool = True) -> bytes:
-        """Return a part of a file. If it is too large, call `mark_broken` and return `b""`."""
-        if length <= MAX_TEXT_BYTES and parts.allows(start, length):
-            return parts.bytes_at(start, length)
+    def read(self, parts: FileParts, *extents: tuple[int, int], with_mark: bool = True) -> bytes:
+        """Return parts of a file. If they are too large, call `mark_broken` and return `b""`."""
+        is_small = sum(length for _, length in extents) <= _MAX_TEXT_BYTES
+        if is_small and all(parts.allows(*extent) for extent in extents):
+            return b"".join(parts.bytes_at(*extent) for extent in extents)
         self.mark_broken(with_mark=with_mark)
         return b""
 
@@ -54,14 +65,14 @@ class Entries:
 
     def add_manifest(self, start: bytes) -> None:
         """Record a C2PA manifest if `start` is the beginning of one, else call `mark_broken`."""
-        if c2pa.is_manifest(start):
+        if is_manifest(start):
             self.has_c2pa = True
         else:
             self.mark_broken()
 
     def inflate(self, packed: bytes) -> bytes:
         """Decompress a text with zlib. Raise `BrokenHeader` if it is malformed or too large."""
-        room = min(MAX_TEXT_BYTES, _MAX_INFLATED_BYTES - self._inflated)
+        room = min(_MAX_TEXT_BYTES, _MAX_INFLATED_BYTES - self._inflated)
         if room <= 0:
             raise BrokenHeader
         try:
@@ -72,3 +83,14 @@ class Entries:
         if len(text) > room or not is_whole:
             raise BrokenHeader
         return text
+
+
+def is_manifest(start: bytes) -> bool:
+    """Return whether a box is a C2PA manifest. `start` is the box's first `C2PA_BYTES` bytes."""
+    at = start.find(b"jumb")
+    return at >= 4 and is_c2pa(start[at + 4 :])
+
+
+def is_c2pa(content: bytes) -> bool:
+    """Return whether the content of a JUMBF superbox begins with the description box of C2PA."""
+    return content[4:8] == b"jumd" and content[8:24] == _STORE

@@ -3,8 +3,8 @@
 EXIF and XMP are items in the `meta` box. A `uuid` box contains either a C2PA manifest or XMP.
 JPEG XL has boxes for each kind of metadata, unless it is not in the container format.
 Sources: ISO/IEC 14496-12 (8.11: meta, iinf, iloc, idat); ISO/IEC 23008-12, annex A; for `uuid`
-https://developer.adobe.com/xmp/docs/XMPSpecifications/ (part 3, 1.2.1) and `c2pa.py`; for JPEG XL
-ISO/IEC 18181-2, annex A.
+https://developer.adobe.com/xmp/docs/XMPSpecifications/ (part 3, 1.2.1) and annex A of the C2PA
+specification; for JPEG XL ISO/IEC 18181-2, annex A.
 """
 
 import itertools
@@ -13,11 +13,12 @@ from typing import Final
 
 from stillroom.formats.file_parts import FileParts, at_most
 from stillroom.formats.isobmff import MAX_ITEMS, boxes, inner_boxes, locations
-from stillroom.generation.carriers import c2pa, exif, xmp
-from stillroom.generation.carriers.entries import MAX_TEXT_BYTES, Entries
+from stillroom.generation.carriers import exif, xmp
+from stillroom.generation.carriers.entries import C2PA_BYTES, Entries, is_c2pa
 
 EXIF: Final = b"Exif"
 XMP_TYPE: Final = b"application/rdf+xml"
+_C2PA_UUID: Final = bytes.fromhex("d8fec3d61b0e483c92975828877ec481")
 _XMP_UUID: Final = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
 JXL_SIGNATURE: Final = b"\0\0\0\x0cJXL \r\n\x87\n"
 _UUID_BYTES: Final = 16
@@ -49,25 +50,25 @@ def read_jxl(parts: FileParts, entries: Entries) -> None:
     """Read the metadata boxes of a JPEG XL file into `entries`."""
     for kind, start, end in at_most(_MAX_JXL_BOXES, boxes(parts, 0, parts.size)):
         if kind == b"jumb":
-            head = parts.bytes_at(start, min(end - start, c2pa.HEAD_BYTES))
-            entries.has_c2pa = entries.has_c2pa or c2pa.is_described(head)
+            head = parts.bytes_at(start, min(end - start, C2PA_BYTES))
+            entries.has_c2pa = entries.has_c2pa or is_c2pa(head)
         elif kind == b"brob":
             entries.hides_mark = True  # Python cannot decompress Brotli
         elif kind == b"Exif":
-            exif.read_box(entries.read(parts, start, end - start, with_mark=False), entries)
+            exif.read_box(entries.read(parts, (start, end - start), with_mark=False), entries)
         elif kind == b"xml ":
-            xmp.read(entries.read(parts, start, end - start), entries)
+            xmp.read(entries.read(parts, (start, end - start)), entries)
 
 
 def _read_uuid_box(parts: FileParts, start: int, end: int, entries: Entries) -> None:
-    head = parts.bytes_at(start, min(end - start, _UUID_BYTES + c2pa.HEAD_BYTES))
+    head = parts.bytes_at(start, min(end - start, _UUID_BYTES + C2PA_BYTES))
     kind, content = head[:_UUID_BYTES], head[_UUID_BYTES:]
-    if kind == c2pa.BMFF_UUID:
+    if kind == _C2PA_UUID:
         if not content.startswith(_HASHES, 4):
             entries.add_manifest(content)
     elif kind == _XMP_UUID:
         at = start + _UUID_BYTES
-        xmp.read(entries.read(parts, at, end - at), entries)
+        xmp.read(entries.read(parts, (at, end - at)), entries)
 
 
 def _read_items(parts: FileParts, start: int, end: int, entries: Entries) -> None:
@@ -82,11 +83,7 @@ def _read_items(parts: FileParts, start: int, end: int, entries: Entries) -> Non
             continue
         base, is_exif = location.base + bases[method], items[location.number] == EXIF
         extents = [(base + offset, length) for _, offset, length in location.extents]
-        is_small = sum(length for _, length in extents) <= MAX_TEXT_BYTES
-        if not is_small or not all(parts.allows(at, length) for at, length in extents):
-            entries.mark_broken(with_mark=not is_exif)
-            continue
-        content = b"".join(parts.bytes_at(at, length) for at, length in extents)
+        content = entries.read(parts, *extents, with_mark=not is_exif)
         (exif.read_box if is_exif else xmp.read)(content, entries)
 
 

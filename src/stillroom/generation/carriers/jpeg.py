@@ -11,8 +11,8 @@ from typing import Final
 from stillroom.errors import UnsupportedMedia
 from stillroom.formats.file_parts import FileParts
 from stillroom.formats.jpeg import segments
-from stillroom.generation.carriers import c2pa, exif, xmp
-from stillroom.generation.carriers.entries import Entries
+from stillroom.generation.carriers import exif, xmp
+from stillroom.generation.carriers.entries import C2PA_BYTES, Entries, is_manifest
 from stillroom.generation.facts import decode_text
 
 _XMP_LABEL: Final = b"http://ns.adobe.com/xap/1.0/\0"
@@ -33,10 +33,10 @@ def read(parts: FileParts, entries: Entries) -> None:
     """Read the metadata in all segments before the first scan (the pixels) into `entries`."""
     for marker, start, length in segments(parts):
         if marker == _APP11:
-            _read_jumbf(parts.bytes_at(start, min(length, c2pa.HEAD_BYTES)), entries)
+            _read_jumbf(parts.bytes_at(start, min(length, C2PA_BYTES)), entries)
         if marker not in (_APP1, _COMMENT):
             continue
-        content = entries.read(parts, start, length)
+        content = entries.read(parts, (start, length))
         if length and not content:
             return
         if marker == _COMMENT:
@@ -49,9 +49,9 @@ def read(parts: FileParts, entries: Entries) -> None:
 
 def _read_jumbf(start: bytes, entries: Entries) -> None:
     """Record a C2PA manifest if a JPEG XT segment, whose first bytes are `start`, contains one."""
-    if start.startswith(_JUMBF) and c2pa.is_manifest(start):
+    if start.startswith(_JUMBF) and is_manifest(start):
         entries.has_c2pa = True
-    elif start.startswith(_JUMBF) and len(start) < c2pa.HEAD_BYTES and not entries.has_c2pa:
+    elif start.startswith(_JUMBF) and len(start) < C2PA_BYTES and not entries.has_c2pa:
         entries.mark_broken()  # may be the last segment of a long box
 
 

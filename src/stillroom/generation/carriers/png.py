@@ -12,8 +12,8 @@ from typing import Final
 from stillroom.formats import png
 from stillroom.formats.file_parts import LOOKS_OF_A_READ, BrokenHeader, FileParts, at_most
 from stillroom.formats.work_budget import WorkBudget
-from stillroom.generation.carriers import c2pa, exif, xmp
-from stillroom.generation.carriers.entries import Entries
+from stillroom.generation.carriers import exif, xmp
+from stillroom.generation.carriers.entries import C2PA_BYTES, Entries
 from stillroom.generation.facts import decode_text
 from stillroom.generation.tools.own import KEY
 
@@ -30,9 +30,9 @@ def read(parts: FileParts, entries: Entries) -> None:
     """Read the metadata chunks that precede the pixels into `entries`."""
     for kind, start, length in at_most(png.MAX_CHUNKS, png.chunks_before_pixels(parts)):
         if kind == _MANIFEST:
-            entries.add_manifest(parts.bytes_at(start, min(length, c2pa.HEAD_BYTES)))
+            entries.add_manifest(parts.bytes_at(start, min(length, C2PA_BYTES)))
         elif kind in _KINDS:
-            content = entries.read(parts, start, length, with_mark=kind == b"iTXt")
+            content = entries.read(parts, (start, length), with_mark=kind == b"iTXt")
             _read_chunk(kind, content, entries)
 
 
@@ -43,7 +43,7 @@ def read_tail(parts: FileParts, entries: Entries) -> None:
     each of which is a request if the file is in a bucket.
     """
     start = max(0, parts.size - _TAIL_BYTES)  # the tail that uploads retain, so it is not copied
-    tail = entries.read(parts, start, parts.size - start)
+    tail = entries.read(parts, (start, parts.size - start))
     try:
         chunks = png.chunks_at_end(tail, _KINDS, entries.budget)
     except BrokenHeader:
@@ -59,7 +59,7 @@ def _read_chunk(kind: bytes, content: bytes, entries: Entries) -> None:
             exif.read(content, entries)
             return
         if kind == _MANIFEST:
-            entries.add_manifest(content[: c2pa.HEAD_BYTES])
+            entries.add_manifest(content[: C2PA_BYTES])
             return
         keyword, text = _text_of(kind, content, entries)
     except BrokenHeader:

@@ -9,8 +9,8 @@ from typing import Final
 
 from stillroom.formats.file_parts import BrokenHeader, FileParts
 from stillroom.formats.webp import chunks, size
-from stillroom.generation.carriers import c2pa, exif, xmp
-from stillroom.generation.carriers.entries import Entries
+from stillroom.generation.carriers import exif, xmp
+from stillroom.generation.carriers.entries import C2PA_BYTES, Entries
 
 _HAS_XMP: Final = 0x04
 _HAS_ALPHA: Final = 0x10
@@ -22,11 +22,11 @@ def read(parts: FileParts, entries: Entries) -> None:
     """Read the metadata chunks of a file into `entries`."""
     for kind, start, length in chunks(parts):
         if kind == b"C2PA":
-            entries.add_manifest(parts.bytes_at(start, min(length, c2pa.HEAD_BYTES)))
+            entries.add_manifest(parts.bytes_at(start, min(length, C2PA_BYTES)))
         elif kind == b"EXIF":
-            exif.read(entries.read(parts, start, length, with_mark=False), entries)
+            exif.read(entries.read(parts, (start, length), with_mark=False), entries)
         elif kind == b"XMP ":
-            xmp.read(entries.read(parts, start, length), entries)
+            xmp.read(entries.read(parts, (start, length)), entries)
 
 
 def with_packet(data: bytes, change: Callable[[bytes | None], bytes]) -> bytes:

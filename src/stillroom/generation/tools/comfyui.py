@@ -11,12 +11,12 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from stillroom.formats.work_budget import WorkBudget
-from stillroom.generation.facts import Unreadable, object_in
+from stillroom.generation.facts import object_in, required_object
 from stillroom.generation.tools.comfy_graph import Graph
 from stillroom.generation.tools.comfy_walk import walk
 from stillroom.wire.generation import Generation
 
-_PROMPT, _WORKFLOW = "prompt", "workflow"
+_PROMPT, _WORKFLOW = _NAMES = ("prompt", "workflow")
 _IN_EXIF: Final = ("exif:Model", "exif:Make", "exif:ImageDescription", "exif:Software")
 
 
@@ -31,31 +31,21 @@ def read(texts: Mapping[str, str], budget: WorkBudget) -> Generation | None:
 
 
 def _graphs(texts: Mapping[str, str], budget: WorkBudget) -> dict[str, dict[str, Any]]:
-    candidates: dict[str, Any] = {
-        name: texts[name] for name in (_PROMPT, _WORKFLOW) if name in texts
-    }
+    candidates: dict[str, Any] = {name: texts[name] for name in _NAMES if name in texts}
     for place in _IN_EXIF:
         label, colon, content = texts.get(place, "").partition(":")
-        if colon and label.strip().lower() in (_PROMPT, _WORKFLOW):
+        if colon and label.strip().lower() in _NAMES:
             candidates.setdefault(label.strip().lower(), content)
     comment = texts.get("exif:UserComment", "")
-    if f'"{_PROMPT}"' in comment or f'"{_WORKFLOW}"' in comment:
+    if any(f'"{name}"' in comment for name in _NAMES):
         whole = object_in(comment, budget) or {}
-        for name in (_PROMPT, _WORKFLOW):
-            candidates.setdefault(name, whole.get(name))
+        candidates = {name: whole.get(name) for name in _NAMES} | candidates
     graphs = {
-        name: _object(value, budget) for name, value in candidates.items() if value is not None
+        name: value if isinstance(value, dict) else required_object(value, budget)
+        for name, value in candidates.items()
+        if value is not None
     }
     return {name: value for name, value in graphs.items() if _is_graph(name, value)}
-
-
-def _object(value: object, budget: WorkBudget) -> dict[str, Any]:
-    if isinstance(value, dict):
-        return value
-    parsed = object_in(value, budget) if isinstance(value, str) else None
-    if parsed is None:
-        raise Unreadable
-    return parsed
 
 
 def _is_graph(name: str, value: dict[str, Any]) -> bool:

@@ -18,8 +18,8 @@ from stillroom.generation.facts import (
     items_in,
     name,
     names_of,
-    object_in,
     parse_facts,
+    required_object,
     text,
 )
 from stillroom.wire.generation import Generation
@@ -40,10 +40,7 @@ def read(texts: Mapping[str, str], budget: WorkBudget) -> Generation | None:
     """Parse the generation parameters if any version of InvokeAI wrote them, else return None."""
     for key, reader in ((_KEY, _facts_of), (_KEY_2, _facts_of_version_2)):
         if key in texts:
-            metadata = object_in(texts[key], budget)
-            if metadata is None:
-                raise Unreadable
-            return reader(metadata)
+            return reader(required_object(texts[key], budget))
     return _facts_of_command(texts[_KEY_1]) if _KEY_1 in texts else None
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from stillroom.formats.work_budget import WorkBudget
-from stillroom.generation.facts import Unreadable, generation_of, object_in
+from stillroom.generation.facts import generation_of, required_object
 from stillroom.wire.generation import Generation
 
 KEY: Final = "stillroom:generation"
@@ -17,9 +17,4 @@ _IN_XMP: Final = f"xmp:{KEY}"
 def read(texts: Mapping[str, str], budget: WorkBudget) -> Generation | None:
     """Parse the generation parameters if the SDK embedded them, else return None."""
     content = texts.get(KEY, texts.get(_IN_XMP))
-    if content is None:
-        return None
-    facts = object_in(content, budget)
-    if facts is None:
-        raise Unreadable
-    return generation_of(facts)
+    return None if content is None else generation_of(required_object(content, budget))

@@ -6,8 +6,7 @@ line such as `Steps: 20, Sampler: …`.
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from stillroom.formats.work_budget import WorkBudget
 from stillroom.generation.facts import Unreadable, lora, names_of, object_in
@@ -25,8 +24,7 @@ _MAX_LORAS: Final = 100
 _LOOKS_OF_A_LORA: Final = 3
 
 
-@dataclass(frozen=True, slots=True)
-class SettingsText:
+class SettingsText(NamedTuple):
     """Parts of a settings text. If a setting is repeated, its first value is used."""
 
     prompt: str
