@@ -1,8 +1,7 @@
 """Table of the search filters on generation parameters ("facets").
 
-Each filter has the same name in the query `q`, the search index, the HTTP API and its
-documentation, and the command line. All of these use this table. `FactsFilters` contains the same
-names, with their types, for the SDK.
+Each filter has the same name in the query `q`, the search index, the HTTP API and the command line,
+which use this table. `FactsFilters` contains the same names, with their types, for the SDK.
 """
 
 import re

@@ -34,8 +34,7 @@ class Unreadable(Exception):
 def generation_of(values: Mapping[str, Any]) -> Generation:
     """Create a `Generation` from an untrusted object in the format of `Generation.as_json`.
 
-    Invalid values become None. Unknown names are ignored, so that older versions can read metadata
-    from newer versions.
+    Invalid values become None. Unknown names, which newer versions may write, are ignored.
     """
     parsers = _PARSERS | dict.fromkeys(("tool", "sampler", "scheduler", "model"), text)
     loras = items_in(values.get("loras"), object)
@@ -62,8 +61,8 @@ The name `size` stands for the width and height in one string."""
 def names_of(same: str = "", **others: str | tuple[str, ...]) -> Names:
     """Return a mapping from the fields of `Generation` to the names that a tool uses for them.
 
-    `same` is a space-separated list of fields for which the tool uses the same name. `others` maps
-    each field with a different name to that name, or to a tuple of alternative names.
+    `same` lists fields with the same name, separated by spaces. `others` maps other fields to their
+    name, or to a tuple of alternative names.
     """
     return {**{name: name for name in same.split()}, **others}
 
@@ -78,7 +77,6 @@ def parse_facts(
 ) -> Generation:
     """Create a `Generation` from an untrusted object that a tool has written.
 
-    `names` maps fields to the names that the tool uses in `values`. Invalid values become None.
     `loras` are pairs of a name and a weight. `known` contains parameters that are already parsed.
     """
     for field, keys in names.items():
@@ -169,7 +167,7 @@ def object_in(text: object, budget: WorkBudget) -> dict[str, Any] | None:
     NaN, infinity and numbers that are too long become None. Lone surrogates become U+FFFD.
 
     Raises:
-        Unreadable: the text is malformed, or it is unusually large or deeply nested.
+        Unreadable: the text is malformed, unusually large or deeply nested.
     """
     if not isinstance(text, str) or not text.lstrip().startswith("{"):
         return None

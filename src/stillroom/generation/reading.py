@@ -127,9 +127,7 @@ async def by_reading(size: int, read: Read, parse: Callable[[FileParts], T]) -> 
     """Call `parse` repeatedly, each time after reading the part of the file that it requested.
 
     At most 1 MiB of `size` bytes is read. If `parse` then needs more, it gets a `BrokenHeader`.
-
-    Raises:
-        TooMuchWork: see `run_parser`.
+    For errors, see `run_parser`.
     """
     parts = FileParts(size, MAX_BYTES)
     start, length = 0, min(size, _FIRST_BYTES)
@@ -150,8 +148,7 @@ async def by_reading(size: int, read: Read, parse: Callable[[FileParts], T]) -> 
 async def run_parser(parts: FileParts, parse: Callable[[FileParts], T]) -> T:
     """Call `parse` in the event loop. If it needs more than about 1 ms, call it in a thread.
 
-    Raises:
-        TooMuchWork: parsing takes too much work. All `exceeded_reports` are called first.
+    Calls all `exceeded_reports` before it raises `TooMuchWork`.
     """
     whole = parts.budget
     parts.budget = part = whole.part_at_once()

@@ -1,7 +1,6 @@
 """EXIF reader for the properties in which tools store texts, mainly UserComment.
 
-An EXIF block is a TIFF structure, also in PNG, WebP and ISO media files.
-Source: Exif 3.0, section 4.6
+An EXIF block is a TIFF structure. Source: Exif 3.0, section 4.6
 (https://www.cipa.jp/std/documents/download_e.html?DC-008-Translation-2023-E).
 """
 
@@ -80,8 +79,7 @@ def _decode_comment(value: bytes) -> str:
 def _decode_utf16(text: bytes) -> str:
     """Decode UTF-16 in the byte order that results in more ASCII characters.
 
-    The EXIF standard does not define the byte order: piexif writes big-endian, and other programs
-    use the byte order of the file.
+    The standard defines none. piexif writes big-endian, others the byte order of the file.
     """
     text = text[: len(text) // 2 * 2]
     if text[:2] in (b"\xff\xfe", b"\xfe\xff"):

@@ -56,11 +56,7 @@ def _read_jumbf(start: bytes, entries: Entries) -> None:
 
 
 def with_packet(data: bytes, change: Callable[[bytes | None], bytes]) -> bytes:
-    """Return a JPEG file with its XMP packet replaced; see `Writer`.
-
-    A new packet is in a segment after the JFIF and EXIF segments. If it does not fit into a
-    segment, raises `PacketTooLarge`.
-    """
+    """Return a JPEG file with its XMP packet replaced; see `Writer`. May raise `PacketTooLarge`."""
     place, end, packet = 2, 2, None
     for marker, start, length in segments(FileParts.whole(data)):
         content = data[start : start + length]

@@ -59,7 +59,7 @@ def _read_chunk(kind: bytes, content: bytes, entries: Entries) -> None:
             exif.read(content, entries)
             return
         if kind == _MANIFEST:
-            entries.add_manifest(content[: C2PA_BYTES])
+            entries.add_manifest(content[:C2PA_BYTES])
             return
         keyword, text = _text_of(kind, content, entries)
     except BrokenHeader:
@@ -95,10 +95,7 @@ def _itxt_text(content: bytes, entries: Entries) -> bytes:
 
 
 def embed(data: bytes, facts: bytes) -> bytes:
-    """Return a PNG file with generation parameters (JSON) embedded, replacing earlier ones.
-
-    They are in an iTXt chunk directly after IHDR, where readers find them in the first bytes.
-    """
+    """Return a PNG file with generation parameters (JSON) after IHDR, replacing earlier ones."""
     (_, _, header_end), *others = _chunks(data)
     kept = [data[:header_end], _chunk(_HEAD + b"\0\0\0\0" + facts)]
     for kind, start, end in others:

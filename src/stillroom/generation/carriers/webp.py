@@ -1,7 +1,4 @@
-"""WebP metadata in the chunks EXIF, XMP and C2PA, which follow the pixels.
-
-Source: https://developers.google.com/speed/webp/docs/riff_container.
-"""
+"""WebP metadata (https://developers.google.com/speed/webp/docs/riff_container)."""
 
 import struct
 from collections.abc import Callable

@@ -1,7 +1,6 @@
 """Parser for ComfyUI. The text `prompt` is the executed graph, which ComfyUI always writes.
 
 The text `workflow`, the graph as shown in the editor, is only copied to `raw`.
-
 Sources: comfyanonymous/ComfyUI, nodes.py (SaveImage) and comfy_extras/nodes_images.py, whose
 animated WebP has `prompt:{…}` in EXIF. Third-party nodes use other EXIF properties
 (audioscavenger/save-image-extended-comfyui, kaanyalova/ComfyUI_ExtendedImageFormats).

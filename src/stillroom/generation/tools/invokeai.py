@@ -1,9 +1,6 @@
-"""Parser for InvokeAI, whose versions write different texts.
+"""Parser for InvokeAI: version 3 writes `invokeai_metadata`, 2 `sd-metadata`, and 1 `Dream`.
 
-Version 3 and later write `invokeai_metadata`, version 2 writes `sd-metadata`, and version 1
-`Dream`. The scheduler of InvokeAI is returned as `scheduler`, although other tools call it a
-sampler.
-
+The scheduler of InvokeAI is returned as `scheduler`, although other tools call it a sampler.
 Sources: invoke-ai/InvokeAI, invokeai/app/invocations/metadata.py (CoreMetadataInvocation), and for
 version 2 ldm/invoke/pngwriter.py and docs/features/OTHER.md.
 """

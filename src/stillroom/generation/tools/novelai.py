@@ -1,8 +1,7 @@
 """Parser for NovelAI: texts `Description`, `Software`, `Source`, and `Comment` (a JSON object).
 
-A WebP has these fields in one JSON object in the EXIF comment. NovelAI stores a second copy of the
-metadata in the alpha channel. This copy is not read, since that requires decoding all pixels.
-
+A WebP has these fields in one JSON object in the EXIF comment. The second copy of the metadata, in
+the alpha channel, is not read, since that requires decoding all pixels.
 Sources: NovelAI's own images, and the parsers of receyuki/stable-diffusion-prompt-reader
 (format/novelai.py) and NovelAI/novelai-image-metadata (nai_meta.py).
 """

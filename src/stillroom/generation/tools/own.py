@@ -1,7 +1,4 @@
-"""Parser for metadata that the Stillroom SDK embedded: a JSON object with the API's field names.
-
-In a PNG, the object is in the text `stillroom:generation`. In other formats it is an XMP property.
-"""
+"""Parser for the JSON object that the SDK embeds: as a PNG text, or as an XMP property."""
 
 from collections.abc import Mapping
 from typing import Final

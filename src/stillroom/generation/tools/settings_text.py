@@ -1,7 +1,6 @@
-"""Parser for the text in which AUTOMATIC1111's web UI and other tools store their settings.
+"""Parser for the settings text that AUTOMATIC1111's web UI and other tools write.
 
-The text has three parts: the prompt, a line `Negative prompt: …` with further lines below it, and a
-line such as `Steps: 20, Sampler: …`.
+It is the prompt, `Negative prompt: …` with further lines, and a line `Steps: 20, Sampler: …`.
 """
 
 import re
@@ -33,10 +32,7 @@ class SettingsText(NamedTuple):
 
 
 def parse(text: str, budget: WorkBudget, *, negative: str = _NEGATIVE) -> SettingsText:
-    """Split a text into prompt, negative prompt and settings, any of which may be missing.
-
-    `negative` is the label with which the negative prompt begins.
-    """
+    """Split a text into prompt, negative prompt (after the label `negative`) and settings."""
     budget.produce(len(text))
     budget.look(text.count("\n"))
     lines = [line.strip() for line in text.replace("\r\n", "\n").strip().split("\n")]
@@ -65,10 +61,7 @@ def _split_settings(lines: list[str], budget: WorkBudget) -> tuple[list[str], Ma
 
 
 def _parse_settings(line: str, budget: WorkBudget) -> dict[str, str]:
-    """Parse a line with settings to a dict. Values that contain commas are quoted as in JSON.
-
-    The time is linear in the length of the line, even for malicious input.
-    """
+    """Parse a line with settings in linear time. Values with commas are quoted as in JSON."""
     settings: dict[str, str] = {}
     at, quotes_close = 0, True
     for _ in range(_MAX_SETTINGS):
@@ -94,10 +87,7 @@ def _parse_settings(line: str, budget: WorkBudget) -> dict[str, str]:
 
 
 def loras_in(prompt: str, budget: WorkBudget) -> Iterable[tuple[str, float | None]]:
-    """Return the names and weights of the LoRAs that a prompt contains as `<lora:name:weight>`.
-
-    If there are several weights (`<lora:name:0.5:0.7>`), the first one is used.
-    """
+    """Return the names and (first) weights of LoRAs such as `<lora:name:0.5>` in a prompt."""
     loras: dict[tuple[str, float | None], None] = {}
     for match in _LORA.finditer(prompt):
         budget.look(_LOOKS_OF_A_LORA)

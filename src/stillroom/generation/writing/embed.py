@@ -1,7 +1,4 @@
-"""Embedding of generation parameters in PNG, JPEG, WebP and AVIF files.
-
-Parameters that were embedded earlier are replaced. All other content of the file is unchanged.
-"""
+"""Embedding of generation parameters in image files. All other content is unchanged."""
 
 import json
 import operator

@@ -173,8 +173,7 @@ class _ItemPlaces:
     def shift(self, start: int, by: int) -> None:
         """Add `by` to the offset of each extent that begins at or after the offset `start`.
 
-        Raises:
-            UnsupportedMedia: extents that share a base offset are both before and after `start`.
+        Raises `UnsupportedMedia` if extents with the same base offset are before and after `start`.
         """
         for place in filter(_is_in_file, self.all.values()):
             moved = [place.base + offset >= start for _, offset, _ in place.extents]

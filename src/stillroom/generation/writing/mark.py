@@ -1,7 +1,4 @@
-"""Functions that write the AI mark, which states that AI made an image, into the image file.
-
-The mark is an IPTC property in the XMP packet. All other content of the file is unchanged.
-"""
+"""Embedding of the AI mark, an IPTC property in XMP. All other content is unchanged."""
 
 import struct
 from typing import Final
