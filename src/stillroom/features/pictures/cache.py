@@ -74,18 +74,13 @@ class DerivedConfig:
 
 
 class DerivedCache:
-    """Cache that contains thumbnails by name. Its folder is created on first use.
-
-    Call `add` in a thread, because it blocks.
-    """
+    """Cache that contains thumbnails by name. Its folder is created on first use."""
 
     def __init__(self, config: DerivedConfig) -> None:
         self._config = config
         self._max_bytes = config.cache_bytes
         self._counted = False
         self._warned = False
-
-    # Reading -----------------------------------------------------------------------------
 
     def open(self, name: str) -> int | None:
         """Return a file descriptor for reading a thumbnail, or None if it is not cached."""
@@ -105,13 +100,10 @@ class DerivedCache:
         return fd
 
     def try_lock(self, source: str) -> int | None:
-        """Try to lock an original, so that no other process makes thumbnails from it.
+        """Try to lock an original (a hash), so that no other process makes thumbnails from it.
 
-        `source` is a hash that identifies the original. Returns a file descriptor, or None if
-        another process has the lock. Closing the descriptor releases the lock.
-
-        Raises:
-            OSError: the folder cannot be used. Thumbnails are then made without a lock.
+        Returns a file descriptor, or None if another process has the lock. Closing it releases the
+        lock. If the folder cannot be used, raises OSError; thumbnails are then made without a lock.
         """
         fd = self._open_lock()
         # Lock a byte after the counter. Originals with the same first 60 bits share a lock.
@@ -125,10 +117,8 @@ class DerivedCache:
             raise
         return fd
 
-    # Writing -----------------------------------------------------------------------------
-
     def add(self, name: str, picture: bytes) -> None:
-        """Add a thumbnail to the cache. If there is no room, evict others first."""
+        """Add a thumbnail to the cache, and evict others first if there is no room. Blocks."""
         if _blocks(len(picture)) > self._max_bytes // _LARGEST_SHARE:
             return
         try:
@@ -164,10 +154,7 @@ class DerivedCache:
 
     @contextlib.contextmanager
     def _room_for(self, takes: int) -> Iterator[None]:
-        """Context manager: reserve `takes` bytes, and lock the cache until the block ends.
-
-        The recorded size of the cache is increased first, so that a crash never leaves it too low.
-        """
+        """Context manager: reserve `takes` bytes, and lock the cache until the block ends."""
         fd = self._open_lock()
         try:
             fcntl.fcntl(fd, fcntl.F_OFD_SETLKW, _range(0, _COUNT_BYTES))
@@ -177,7 +164,7 @@ class DerivedCache:
                 self._counted = True
             if used + takes > self._max_bytes:
                 used = self._make_room(int(self._max_bytes * _FILL_AFTER_EVICTION) - takes)
-            _write_count(fd, used + takes)
+            _write_count(fd, used + takes)  # first, so that a crash never leaves it too low
             try:
                 yield
             except BaseException:
@@ -208,8 +195,6 @@ class DerivedCache:
                 for file in os.scandir(folder.path):
                     with contextlib.suppress(FileNotFoundError):
                         yield file, file.stat(follow_symlinks=False)
-
-    # The folder --------------------------------------------------------------------------
 
     def _path(self, name: str) -> str:
         return f"{self._config.folder}/{name[:2]}/{name}"

@@ -2,8 +2,7 @@
 
 With Landlock, the process permanently gives up the permissions to open or change files, use TCP and
 signal other processes. Open file descriptors remain usable. With seccomp, the kernel rejects all
-system calls that decoding does not need, such as `chmod` or calls that create sockets or processes.
-If a kernel has only one of these features, only a part of the protection is available.
+system calls that decoding does not need. Kernels may have none or only one of these features.
 """
 
 import ctypes
@@ -75,10 +74,7 @@ class _Program(ctypes.Structure):
 
 
 def limit(*, memory_bytes: int) -> None:
-    """Set the resource limits of this process, irreversibly.
-
-    Source: https://man7.org/linux/man-pages/man2/getrlimit.2.html
-    """
+    """Set the resource limits of this process, irreversibly."""
     for name, most in (
         (resource.RLIMIT_AS, memory_bytes),
         (resource.RLIMIT_CORE, 0),
@@ -116,10 +112,7 @@ def gaps() -> list[tuple[str, str]]:
 
 
 def deny_files() -> int:
-    """Prevent this process from opening files, with Landlock. Call this after all imports.
-
-    Returns the version of Landlock. If the kernel lacks Landlock, returns 0 and has no effect.
-    """
+    """Prevent this process from opening files, after imports. Return Landlock's version or 0."""
     libc = _libc()
     version = _landlock_version(libc)
     if version == 0 or libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
@@ -137,10 +130,7 @@ def deny_files() -> int:
 
 
 def deny_system_calls() -> bool:
-    """Prevent this process from using system calls that decoding does not need. Call this last.
-
-    If that is impossible, returns False. All system calls then remain allowed.
-    """
+    """Prevent system calls that decoding does not need. Return whether that is possible."""
     libc, machine = _libc(), _machine()
     if machine is None or libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
         return False

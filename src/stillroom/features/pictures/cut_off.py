@@ -1,8 +1,7 @@
 """Detection of truncated files, from the lengths of their parts or from a JPEG's end marker.
 
 This check is for files that could not be decoded. A file with other damage, or with too many parts
-to check, does not count as truncated. Other data may follow the image in a file: more images, the
-video of a motion photo, or data that editors add.
+to check, does not count as truncated. Other data, such as more images, may follow the image.
 """
 
 import os

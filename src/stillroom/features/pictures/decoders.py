@@ -96,10 +96,7 @@ class Decoders:
         return await self._run(file, wire.Job.of(derivation))
 
     async def dominant_color(self, file: int) -> str | None:
-        """Return the dominant colour as `#rrggbb`, or None if the image is fully transparent.
-
-        Raises the same exceptions as `derive`.
-        """
+        """Return the dominant colour as `#rrggbb`; None for a transparent image. See `derive`."""
         color = (await self._run(file, wire.COLOR_JOB)).decode("ascii", "replace")
         return color if _COLOR.fullmatch(color) else None  # the process may be compromised
 
@@ -179,8 +176,6 @@ class Decoders:
         )
         return BackendUnavailable("decoding the image was interrupted: try again")
 
-    # Ending ------------------------------------------------------------------------------
-
     def _retire_later(self) -> None:
         if self._retiring is not None:
             self._retiring.cancel()
@@ -251,8 +246,7 @@ class _Decoder:
     async def run(self, file: int, job: wire.Job) -> tuple[bytes, bytes]:
         """Send a job and return the response. Raise OSError if the process ends."""
         socket.send_fds(self.channel, [job.pack()], [file])  # does not block: the socket is empty
-        head = await self._receive(wire.RESPONSE.size)
-        kind, length = wire.RESPONSE.unpack(head)
+        kind, length = wire.RESPONSE.unpack(await self._receive(wire.RESPONSE.size))
         if length > _MAX_PICTURE_BYTES:
             raise ConnectionError("the response has an invalid length")
         return kind, await self._receive(length)
@@ -260,9 +254,8 @@ class _Decoder:
     async def _receive(self, length: int) -> bytes:
         loop = asyncio.get_running_loop()
         received = bytearray()
-        while len(received) < length:
-            size = min(length - len(received), _RECEIVED_BYTES)
-            piece = await loop.sock_recv(self.channel, size)
+        while missing := length - len(received):
+            piece = await loop.sock_recv(self.channel, min(missing, _RECEIVED_BYTES))
             if not piece:
                 raise ConnectionError("the socket was closed")
             received += piece

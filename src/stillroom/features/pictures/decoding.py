@@ -2,11 +2,9 @@
 
 For speed, a JPEG is decoded at the smallest suitable scale that the format supports (`draft`). The
 image is then reduced by integer factors to twice the target size, and finally scaled by the Lanczos
-filter. Measurements are in docs/performance.md. Colours are converted to sRGB, the EXIF orientation
-is applied, and all other metadata (prompts, places, names) is removed.
-
-Source:
-    https://pillow.readthedocs.io/en/stable/reference/Image.html (draft, resize, reducing_gap)
+filter. Colours are converted to sRGB, the EXIF orientation is applied, and all other metadata
+(prompts, places, names) is removed. Measurements are in docs/performance.md. Source:
+https://pillow.readthedocs.io/en/stable/reference/Image.html (draft, resize, reducing_gap).
 """
 
 import contextlib
@@ -85,9 +83,8 @@ def prepare(max_pixels: int) -> None:
 def derive(file: BinaryIO, job: wire.Job, *, max_pixels: int) -> bytes:
     """Return the encoded thumbnail, or the dominant colour, of the first frame of an image.
 
-    Raises:
-        Refused: the file is truncated, or has too many scans or more than `max_pixels` pixels.
-        Exception: any error that Pillow raises about an invalid file.
+    Raises `Refused` for a truncated file or one with too many pixels or scans, and any other error
+    that Pillow raises about an invalid file.
     """
     try:
         return _derive(file, job, max_pixels=max_pixels)

@@ -44,10 +44,9 @@ def _pixels(side: str) -> Parameter:
 
 @dataclass(frozen=True, slots=True)
 class Derivation:
-    """Query parameters for a thumbnail, normalised by `parse_derivation`.
+    """Query parameters for a thumbnail. Any of them turns a request for an image into one for it.
 
     The OpenAPI document contains no defaults, because generated clients would send the defaults.
-    Any of the parameters turns a request for an image into a request for a thumbnail.
 
     Attributes:
         width: Width of the box for the thumbnail, in pixels. `SIZES` lists the possible values.
@@ -87,8 +86,7 @@ class Derivation:
 def parse_derivation(raw: bytes) -> Derivation | None:
     """Parse the query of a GET or HEAD request. Return None if it has no thumbnail parameters.
 
-    Other parameters are ignored, even if their names are invalid, because CDNs and web pages add
-    parameters of their own. See `read_texts` and `build` for the errors.
+    Other names may be invalid, since CDNs and web pages add parameters. For errors, see `build`.
     """
     texts = read_texts(raw, Derivation, has_foreign_names=True) if raw else None
     if not texts:

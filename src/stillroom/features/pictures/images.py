@@ -78,7 +78,7 @@ class DerivedImages:
     def __init__(
         self, config: DerivedConfig, *, report: Callable[[str], None] = lambda _: None
     ) -> None:
-        """Prepare the cache and the pool of decoding processes. No process is started yet.
+        """Prepare the cache and the pool, without starting processes.
 
         `report` is called for each thumbnail with `kept` (cached), `made`, `refused` or `failed`.
         """
@@ -99,15 +99,12 @@ class DerivedImages:
         """Ids of the decoding processes that this server process has started."""
         return self._decoders.pids
 
-    # By the CDN --------------------------------------------------------------------------
-
     def place(self, key: StorageKey, derivation: Derivation) -> RemoteImage | None:
         """Return the URL at which the CDN makes the thumbnail, or None if the server must make it.
 
         The CDN does not make PNG. The CDN's `crop` equals our `cover`: neither enlarges images.
-        Documentation of the options and of C2PA manifests:
-        https://developers.cloudflare.com/images/transform-images/transform-via-url/
-        https://developers.cloudflare.com/images/optimization/preserve-content-credentials/
+        Options: https://developers.cloudflare.com/images/transform-images/transform-via-url/
+        C2PA: https://developers.cloudflare.com/images/optimization/preserve-content-credentials/
         """
         if derivation.format == "png":
             return None
@@ -122,8 +119,7 @@ class DerivedImages:
     def place_of_frame(self, key: StorageKey, derivation: Derivation) -> RemoteImage | None:
         """Return the URL at which the CDN makes a video's thumbnail, or None if there is no CDN.
 
-        The thumbnail shows the first frame. The CDN cannot make WebP from videos, so JPEG is used.
-        Width and height are at most 2,000:
+        It shows the first frame, as PNG or JPEG, since the CDN cannot make WebP from videos:
         https://developers.cloudflare.com/stream/transform-videos/
         """
         width, height = (
@@ -143,8 +139,6 @@ class DerivedImages:
         origin = f"{parts.scheme}://{parts.netloc}"
         source = f"{parts.path.rstrip('/')}/{quote(key.text, safe='/')}"
         return RemoteImage(f"{origin}/cdn-cgi/{service}/{options}{source}", content_type)
-
-    # By this server ----------------------------------------------------------------------
 
     async def describe(self, original: OpenedImage, derivation: Derivation) -> StoredImage:
         """Return the properties of a thumbnail before it is made, except for its size."""
@@ -179,9 +173,7 @@ class DerivedImages:
         return has_mark
 
     async def derive(self, original: OpenedImage, derivation: Derivation) -> DerivedImage:
-        """Return a thumbnail of `original`. The caller must close the thumbnail.
-
-        Closes `original`, even after an error.
+        """Return a thumbnail of `original`, which the caller must close. Always closes `original`.
 
         Raises:
             UnsupportedMedia: the original cannot be decoded, or exceeds the limits.

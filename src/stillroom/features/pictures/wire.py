@@ -35,11 +35,7 @@ OUT_OF_MEMORY: Final = 3
 
 
 class Refused(Exception):
-    """Exception for an image that is not decoded.
-
-    Attributes:
-        kind: Kind of the response that the decoding process sends.
-    """
+    """Exception for an image that is not decoded. `kind` is the kind of the response."""
 
     def __init__(self, kind: bytes) -> None:
         super().__init__(kind)

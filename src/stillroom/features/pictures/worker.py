@@ -1,6 +1,4 @@
-"""Decoding process, with its socket as stdin.
-
-Usage: `python -m stillroom.features.pictures.worker MOST_PIXELS`.
+"""Decoding process: `python -m stillroom.features.pictures.worker MOST_PIXELS`, a socket as stdin.
 
 Untrusted files are decoded only here, by libraries written in C. The process is therefore confined:
 its environment contains no secrets, it receives one open original at a time, and its memory,
@@ -39,8 +37,6 @@ _OOM_SCORE: Final = "1000"
 _NICE: Final = 10
 """Priority of this process. It gets a tenth of the processor time while the server is busy."""
 
-Derive = Callable[[BinaryIO, wire.Job], bytes]
-
 
 def main() -> None:
     """Run jobs for the server until it closes the socket."""
@@ -65,7 +61,7 @@ def main() -> None:
         pass
 
 
-def _serve(channel: socket.socket, derive: Derive) -> bool:
+def _serve(channel: socket.socket, derive: Callable[[BinaryIO, wire.Job], bytes]) -> bool:
     data, files, _, _ = socket.recv_fds(channel, wire.JOB.size, 1)
     if len(data) != wire.JOB.size or len(files) != 1:
         return False
