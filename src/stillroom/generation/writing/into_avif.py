@@ -71,11 +71,9 @@ def _find_packet(
         if kind == heif.XMP_TYPE:
             extents = places.extents(number)
             # Overlapping extents could add up to many times the size of the file.
-            if (
-                extents is None
-                or any(at + length > len(data) for at, length in extents)
-                or sum(length for _, length in extents) > len(data)
-            ):
+            ends = [at + length for at, length in extents or ()]
+            size = sum(length for _, length in extents or ())
+            if extents is None or max(size, *ends, 0) > len(data):
                 raise UnsupportedMedia(
                     "cannot replace the XMP metadata: the AVIF stores it in an unusual way"
                 )
@@ -171,22 +169,14 @@ class _ItemPlaces:
         self.all[number] = Location(number, 0, 0, base, [(0, start - base, length)])
 
     def shift(self, start: int, by: int) -> None:
-        """Add `by` to the offset of each extent that begins at or after the offset `start`.
-
-        Raises `UnsupportedMedia` if extents with the same base offset are before and after `start`.
-        """
+        """Add `by` to the offset of each extent that begins at or after the offset `start`."""
         for place in filter(_is_in_file, self.all.values()):
-            moved = [place.base + offset >= start for _, offset, _ in place.extents]
-            if not any(moved):
-                continue
-            if self._widths.offset == 0 or place.base >= start:
-                if not all(moved):
-                    raise UnsupportedMedia("cannot add metadata: the AVIF has an unusual structure")
+            if place.base >= start:
                 place.base += by
             else:
                 place.extents = [
-                    (index, offset + by * is_moved, length)
-                    for (index, offset, length), is_moved in zip(place.extents, moved, strict=True)
+                    (index, offset + by * (place.base + offset >= start), length)
+                    for index, offset, length in place.extents
                 ]
 
     def encode(self) -> bytes:
