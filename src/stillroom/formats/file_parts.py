@@ -1,8 +1,7 @@
 """File of which some parts have been read, and from which parsers request further parts.
 
-A parser is a pure function of `FileParts`. If bytes are missing, the parser raises `MoreNeeded`.
-The caller then reads these bytes and runs the parser again. The same parsers can therefore be used
-for a disk and for a bucket, where each read costs a request.
+A parser is a pure function of `FileParts`. If bytes are missing, it raises `MoreNeeded`. The caller
+then reads these bytes, which costs a request for a bucket, and runs the parser again.
 """
 
 import struct
@@ -77,8 +76,7 @@ class FileParts:
 
         Raises:
             CutOff: the file is too short.
-            BrokenHeader: `start` or `length` is negative, or `end` was called before the bytes were
-                read.
+            BrokenHeader: an argument is negative, or `end` was called before the bytes were read.
             MoreNeeded: the bytes have not been read yet.
             TooMuchWork: the parsers have spent the work budget.
         """

@@ -39,9 +39,9 @@ def boxes(parts: FileParts, start: int, end: int) -> Iterator[tuple[bytes, int, 
 def inner_boxes(
     parts: FileParts, start: int, end: int, *required: bytes
 ) -> dict[bytes, tuple[int, int]]:
-    """Map each box type to the content start and end of the last box that has this type.
+    """Map each box type to the content start and end of its last box. See `boxes`.
 
-    Raises the same exceptions as `boxes`, and `BrokenHeader` if a type in `required` is missing.
+    Raises `BrokenHeader` if a type in `required` is missing.
     """
     found = {kind: (at, until) for kind, at, until in boxes(parts, start, end)}
     if not found.keys() >= set(required):

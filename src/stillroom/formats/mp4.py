@@ -15,11 +15,10 @@ _FRAGMENTS_HEADER: Final = (">4xI", ">4xQ")
 
 _ENABLED: Final = 1
 _FIXED_POINT: Final = 1 << 16
+_MAX_TRACKS: Final = 64
 
 _UNKNOWN: Final = (0, 2**32 - 1, 2**64 - 1)
 """Values that stand for an unknown duration: zero during a recording, or all bits set (8.2.2)."""
-
-_MAX_TRACKS: Final = 64
 
 _VISUAL_ENTRY_BYTES: Final = 86
 """Size in bytes of the fixed fields at the start of a video's sample description (12.1.3)."""

@@ -44,10 +44,7 @@ def chunks_at_end(tail: bytes, kinds: Collection[bytes], budget: WorkBudget) -> 
 
     `tail` may begin inside a chunk, so the offset of the first complete chunk is unknown. Offsets
     of pixel chunks are tried first, then those of chunks with types in `kinds`, until consecutive
-    chunks lead from one of these offsets to the last chunk (IEND).
-
-    Raises:
-        BrokenHeader: `tail` contains no IEND chunk.
+    chunks lead to the last chunk (IEND). If there is none, raises `BrokenHeader`.
     """
     first = tail.find(PIXELS)
     if first >= 0 and tail.endswith(_END) and tail.find(_END, 0, first) < 0:
@@ -80,10 +77,9 @@ def _places(tail: bytes, kind: bytes) -> Iterator[int]:
 def _chain(
     tail: bytes, at: int, dead: set[int], kinds: Collection[bytes], budget: WorkBudget
 ) -> list[Chunk] | None:
-    """Follow consecutive chunks from the offset `at`. Return those with types in `kinds`.
+    """Return the chunks from `at` on with types in `kinds`; None if they do not lead to the end.
 
-    Return None if the chunks do not lead to the end. Their offsets are then added to `dead`, so
-    that they are not tried again.
+    The offsets of chunks that do not lead to the end are added to `dead`, and not tried again.
     """
     passed: list[int] = []
     found: list[Chunk] = []

@@ -28,8 +28,7 @@ def bmp_color_profile(parts: FileParts) -> str | None:
 def ico_size(parts: FileParts) -> tuple[int, int]:
     """Return the width and height of the largest icon."""
     (count,) = parts.numbers("<H", 4)
-    sides = [parts.numbers("BB", 6 + 16 * index) for index in range(count)]
-    if not sides:
+    sides = (parts.numbers("BB", 6 + 16 * index) for index in range(count))
+    if not count:
         raise BrokenHeader
-    width, height = max((width or 256, height or 256) for width, height in sides)
-    return width, height
+    return max((width or 256, height or 256) for width, height in sides)
