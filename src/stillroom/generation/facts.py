@@ -177,7 +177,9 @@ def object_in(text: object, budget: WorkBudget) -> dict[str, Any] | None:
         raise Unreadable
     budget.look(values)
     try:
-        parsed = json.loads(text, parse_int=_parse_int)
+        parsed = json.loads(
+            text, parse_int=lambda digits: int(digits) if len(digits) <= _MAX_JSON_DIGITS else None
+        )
     except (ValueError, RecursionError) as error:
         raise Unreadable from error
     return clean(parsed)  # type: ignore[no-any-return]  # the copy of an object is an object
@@ -219,7 +221,3 @@ def decode_text(data: bytes) -> str:
         return data.decode("utf-8")
     except UnicodeDecodeError:
         return data.decode("latin-1")
-
-
-def _parse_int(digits: str) -> int | None:
-    return int(digits) if len(digits) <= _MAX_JSON_DIGITS else None

@@ -85,7 +85,8 @@ class MetadataOperation:
         opened = await self.images.storage.open(StorageKey.of_image(path))
         try:
             expires_at = await self._expires_at(opened.image)
-            etag = _etag(opened.image, expires_at)
+            expiration = "" if expires_at is None else f"-{int(expires_at.timestamp()):x}"
+            etag = f'{opened.image.etag[:-1]}-{_VERSION}{expiration}"'
             headers = {"etag": etag, "cache-control": self.images.cache_control}
             client_tags = entity_tags(fields.get("if-none-match"), weak=True) or ()
             if client_tags == ANY or etag in client_tags:
@@ -114,8 +115,3 @@ def describe_metadata(image: StoredImage, found: Found, **others: object) -> dic
     generation = None if found.generation is None else found.generation.as_json()
     marked = {**describe_image(image), "ai_mark": found.ai_mark}
     return {**marked, **others, "generation": generation}
-
-
-def _etag(image: StoredImage, expires_at: datetime | None) -> str:
-    expiration = "" if expires_at is None else f"-{int(expires_at.timestamp()):x}"
-    return f'{image.etag[:-1]}-{_VERSION}{expiration}"'

@@ -136,7 +136,9 @@ class Decoders:
             raise BackendUnavailable("the server cannot decode images: its log says why")
         self._busy.discard(decoder)
         self._idle.append(decoder)
-        self._retire_later()
+        if self._retiring is not None:
+            self._retiring.cancel()
+        self._retiring = asyncio.get_running_loop().call_later(_IDLE_S, self._retire)
         if kind == wire.MADE:
             return content
         message = _REFUSALS.get(kind, "the image cannot be decoded")
@@ -175,11 +177,6 @@ class Decoders:
             error,
         )
         return BackendUnavailable("decoding the image was interrupted: try again")
-
-    def _retire_later(self) -> None:
-        if self._retiring is not None:
-            self._retiring.cancel()
-        self._retiring = asyncio.get_running_loop().call_later(_IDLE_S, self._retire)
 
     def _retire(self) -> None:
         idle, self._idle = self._idle, []
@@ -226,6 +223,9 @@ class _Decoder:
     @classmethod
     def start(cls, max_pixels: int) -> Self:
         """Start a process without waiting for its imports. Raise OSError if that fails."""
+        variables = {
+            name: value for name, value in os.environ.items() if name.startswith(_PASSED_VARIABLES)
+        }
         ours, theirs = socket.socketpair()
         with contextlib.closing(theirs):
             try:
@@ -234,7 +234,7 @@ class _Decoder:
                     stdin=theirs.fileno(),
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL,  # libraries print text from untrusted files
-                    env=_environment(),
+                    env=variables | _MALLOC,
                     start_new_session=True,  # Ctrl-C must reach only the server
                 )
             except BaseException:
@@ -267,8 +267,3 @@ def _end_now(process: "subprocess.Popen[bytes]", channel: socket.socket) -> None
     if process.poll() is None:
         process.kill()
         process.wait()
-
-
-def _environment() -> dict[str, str]:
-    kept = {name: text for name, text in os.environ.items() if name.startswith(_PASSED_VARIABLES)}
-    return kept | _MALLOC

@@ -33,7 +33,11 @@ def read(parts: FileParts, entries: Entries) -> None:
     """Read the metadata in all segments before the first scan (the pixels) into `entries`."""
     for marker, start, length in segments(parts):
         if marker == _APP11:
-            _read_jumbf(parts.bytes_at(start, min(length, C2PA_BYTES)), entries)
+            head = parts.bytes_at(start, min(length, C2PA_BYTES))
+            if head.startswith(_JUMBF) and is_manifest(head):
+                entries.has_c2pa = True
+            elif head.startswith(_JUMBF) and len(head) < C2PA_BYTES and not entries.has_c2pa:
+                entries.mark_broken()  # may be the last segment of a long box
         if marker not in (_APP1, _COMMENT):
             continue
         content = entries.read(parts, (start, length))
@@ -45,14 +49,6 @@ def read(parts: FileParts, entries: Entries) -> None:
             exif.read(content, entries)
         elif content.startswith(_XMP_LABEL):
             xmp.read(content[len(_XMP_LABEL) :], entries)
-
-
-def _read_jumbf(start: bytes, entries: Entries) -> None:
-    """Record a C2PA manifest if a JPEG XT segment, whose first bytes are `start`, contains one."""
-    if start.startswith(_JUMBF) and is_manifest(start):
-        entries.has_c2pa = True
-    elif start.startswith(_JUMBF) and len(start) < C2PA_BYTES and not entries.has_c2pa:
-        entries.mark_broken()  # may be the last segment of a long box
 
 
 def with_packet(data: bytes, change: Callable[[bytes | None], bytes]) -> bytes:

@@ -7,6 +7,7 @@ lllyasviel/stable-diffusion-webui-forge and vladmandic/sdnext write the same for
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Final
 
 from stillroom.formats.work_budget import WorkBudget
@@ -27,15 +28,11 @@ def read(texts: Mapping[str, str], budget: WorkBudget) -> Generation | None:
             facts = _facts_of(content, key, budget)
             # Cameras write comments, too, so a comment without settings is ignored.
             if facts.steps is not None or facts.seed is not None or key == KEY:
-                return _with_tool(facts, texts)
+                graph = texts.get("prompt", "")
+                if facts.tool == "A1111" and graph.startswith("{") and "class_type" in graph:
+                    return replace(facts, tool="ComfyUI")
+                return facts
     return None
-
-
-def _with_tool(facts: Generation, texts: Mapping[str, str]) -> Generation:
-    graph = texts.get("prompt", "")
-    if facts.tool == "A1111" and graph.startswith("{") and "class_type" in graph:
-        return Generation(tool="ComfyUI").over(facts)
-    return facts
 
 
 def _facts_of(content: str, key: str, budget: WorkBudget) -> Generation:

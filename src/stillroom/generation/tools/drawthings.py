@@ -27,13 +27,9 @@ def read(texts: Mapping[str, str], budget: WorkBudget) -> Generation | None:
         return None
     comment = object_in(texts.get(_COMMENT), budget)
     if comment is not None:
-        return _facts_of(comment)
+        raw, loras = {"UserComment": comment}, _loras(comment)
+        return parse_facts(comment, _NAMES, raw, tool="DrawThings", loras=loras)
     return _facts_of_text(texts[_DESCRIPTION], budget) if _DESCRIPTION in texts else None
-
-
-def _facts_of(comment: dict[str, Any]) -> Generation:
-    raw = {"UserComment": comment}
-    return parse_facts(comment, _NAMES, raw, tool="DrawThings", loras=_loras(comment))
 
 
 def _facts_of_text(description: str, budget: WorkBudget) -> Generation:

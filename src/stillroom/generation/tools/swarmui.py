@@ -6,7 +6,7 @@ Model (receyuki/stable-diffusion-prompt-reader, image_data_reader.py).
 """
 
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 from stillroom.formats.work_budget import WorkBudget
@@ -34,6 +34,7 @@ def read(texts: Mapping[str, str], budget: WorkBudget) -> Generation | None:
 
 
 def _facts_of(params: dict[str, Any], raw: dict[str, object]) -> Generation:
+    loras, weights = _items_of(params.get("loras")), _items_of(params.get("loraweights"))
     return parse_facts(
         params,
         _NAMES,
@@ -41,18 +42,12 @@ def _facts_of(params: dict[str, Any], raw: dict[str, object]) -> Generation:
         tool="SwarmUI",
         sampler=_first(params, _SAMPLERS),
         scheduler=_first(params, _SCHEDULERS),
-        loras=_loras(params),
+        loras=itertools.zip_longest(loras, weights),
     )
 
 
 def _first(params: dict[str, Any], names: tuple[str, ...]) -> str | None:
     return next((value for key in names if (value := name(params.get(key)))), None)
-
-
-def _loras(params: dict[str, Any]) -> Iterable[tuple[object, object]]:
-    return itertools.zip_longest(
-        _items_of(params.get("loras")), _items_of(params.get("loraweights"))
-    )
 
 
 def _items_of(value: object) -> list[object]:

@@ -45,9 +45,10 @@ def with_packet(data: bytes, change: Callable[[bytes | None], bytes]) -> bytes:
     locations = _only(inner, b"iloc")
     places = _ItemPlaces(data, locations.inner, locations.end)
     number, packet = _find_packet(data, inner, places)
-    body, kept_to = change(packet), len(data)
-    if number is not None and _is_last(top, places.extents(number)):
-        kept_to = top[-1].start  # drop the packet that an earlier call wrote
+    body, kept_to, last = change(packet), len(data), top[-1]
+    alone = [(last.inner, last.end - last.inner)]
+    if number is not None and last.kind == b"mdat" and places.extents(number) == alone:
+        kept_to = last.start  # drop the packet that an earlier call wrote
     boxes_of_meta: dict[bytes, bytes] = {}
     if number is None:
         number = 1 + max([0, *places.all, *_numbers(data, _only(inner, b"iinf"))])
@@ -133,11 +134,6 @@ def _only(boxes_: list[_Box], kind: bytes) -> _Box:
     if len(named) == 1:
         return named[0]
     raise BrokenHeader
-
-
-def _is_last(top: list[_Box], extents: list[tuple[int, int]] | None) -> bool:
-    last = top[-1]
-    return last.kind == b"mdat" and extents == [(last.inner, last.end - last.inner)]
 
 
 def _build_box(kind: bytes, content: bytes) -> bytes:
