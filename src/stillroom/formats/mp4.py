@@ -13,7 +13,6 @@ _MEDIA_HEADER: Final = (">12xII", ">20xIQ")
 _FRAGMENTS_HEADER: Final = (">4xI", ">4xQ")
 """Formats of boxes for `struct`: for version 0, and for newer versions, which have longer times."""
 
-_ENABLED: Final = 1
 _FIXED_POINT: Final = 1 << 16
 _MAX_TRACKS: Final = 64
 
@@ -115,8 +114,7 @@ def _read_video_track(parts: FileParts, start: int, end: int) -> _Track | None:
     if display == coded:
         display = display[0] * across, display[1] * down
     shown, seconds = display_size(coded, display), _seconds(media_duration, timescale)
-    is_enabled = bool(flags & _ENABLED)
-    return _Track(is_enabled, shown, _is_turned(matrix), length, seconds, has_samples)
+    return _Track(flags & 1 != 0, shown, _is_turned(matrix), length, seconds, has_samples)
 
 
 def _read_samples(

@@ -32,9 +32,6 @@ _SIZE_FIELDS: Final = frozenset({*_PIXELS, *_CROPPED[0], *_CROPPED[1], *_DISPLAY
 _UNKNOWN_UNIT: Final = 4
 _PROJECTION: Final = 0x7670
 _ROLL: Final = 0x7675
-_QUARTER: Final = 90.0
-_USUAL_SCALE: Final = 1_000_000
-_NANOSECONDS: Final = 10**9
 _MAX_ID_BYTES: Final = 4
 _MAX_NUMBER_BYTES: Final = 8
 
@@ -98,13 +95,13 @@ def size(parts: FileParts) -> tuple[int, int]:
 def duration(parts: FileParts) -> float | None:
     """Return the duration in seconds; None if it is missing, as in recordings by browsers."""
     start, end = _find_top_level(parts, _INFO)
-    scale, units = _USUAL_SCALE, None
+    scale, units = 1_000_000, None  # nanoseconds per unit
     for kind, at, until in elements(parts, start, end):
         if kind == _TIMESTAMP_SCALE:
             scale = _unsigned(parts, at, until)
         elif kind == _DURATION:
             units = _floating(parts, at, until)
-    return None if units is None else units * scale / _NANOSECONDS
+    return None if units is None else units * scale / 10**9
 
 
 def _display_size(video: dict[int, int]) -> tuple[int, int]:
@@ -124,7 +121,7 @@ def _is_turned(parts: FileParts, start: int, end: int) -> bool:
     """Return whether players rotate the track by 90° or 270° (RFC 9559, ProjectionPoseRoll)."""
     for projection in _elements_of(parts, start, end, _PROJECTION):
         for roll in _elements_of(parts, *projection, _ROLL):
-            return abs(_floating(parts, *roll)) == _QUARTER
+            return abs(_floating(parts, *roll)) == 90
     return False
 
 

@@ -59,11 +59,7 @@ class ImageMetadataAndEnd(ImageMetadata):
 
 @dataclass(frozen=True, slots=True)
 class MetadataOperation:
-    """Operation that returns the metadata of one image.
-
-    Attributes:
-        expiration: Function that returns the expiration of an image, or None if it has none.
-    """
+    """Operation that returns the metadata of one image. `expiration` returns when it expires."""
 
     images: ImageOperations
     expiration: Callable[[StoredImage], Awaitable[datetime | None]] | None = None

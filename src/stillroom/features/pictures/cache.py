@@ -143,10 +143,8 @@ class DerivedCache:
             if self._config.durable:
                 os.fsync(fd)
             with contextlib.suppress(FileExistsError), self._room_for(_blocks(len(picture))):
-                if draft is None:
-                    os.link(f"/proc/self/fd/{fd}", name, dst_dir_fd=folder, follow_symlinks=True)
-                else:
-                    os.link(draft, name, src_dir_fd=folder, dst_dir_fd=folder)
+                source = draft or f"/proc/self/fd/{fd}"
+                os.link(source, name, src_dir_fd=folder, dst_dir_fd=folder)
         finally:
             os.close(fd)
             if draft is not None:
@@ -180,12 +178,12 @@ class DerivedCache:
             if not file.name.startswith(_DRAFT):
                 entries.append((status.st_atime_ns, _blocks(status.st_size), file.path))
             elif time.time() - status.st_mtime > _DRAFT_S:
-                _remove(file.path)
+                Path(file).unlink(missing_ok=True)
         used = sum(takes for _, takes, _ in entries)
         for _, takes, path in sorted(entries):
             if used <= most:
                 break
-            _remove(path)
+            Path(path).unlink(missing_ok=True)
             used -= takes
         return used
 
@@ -237,11 +235,6 @@ def _new_file(folder: int) -> tuple[int, str | None]:
             raise
     draft = f"{_DRAFT}{secrets.token_hex(16)}"
     return os.open(draft, flags | os.O_CREAT | os.O_EXCL, _FILE_MODE, dir_fd=folder), draft
-
-
-def _remove(path: str) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(path)
 
 
 class DerivedImage:

@@ -25,14 +25,10 @@ https://git.kernel.org/pub/scm/linux/kernel/git/torvalds/linux.git/tree/scripts/
 _FILE_RIGHTS: Final = {1: 13, 2: 14, 3: 15, 5: 16}
 """Number of file permissions (one bit each), by the version of Landlock that introduced them."""
 
-_NET_VERSION: Final = 4
-_TCP_RIGHTS: Final = 0b11
-_SCOPE_VERSION: Final = 6
-_SCOPES: Final = 0b11
-"""Bits of the Landlock scopes for abstract sockets and signals."""
+_OTHER_RIGHTS: Final = {4: 0b11, 6: 0b11}
+"""Bits for TCP, and for abstract sockets and signals, by the version that introduced them."""
 
 _DESCRIPTORS: Final = 32
-
 
 _MACHINES: Final = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
 """Index into the pairs of system call numbers, and AUDIT_ARCH for seccomp filters, by machine."""
@@ -118,11 +114,8 @@ def deny_files() -> int:
     if version == 0 or libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
         return 0
     files = max(count for since, count in _FILE_RIGHTS.items() if since <= version)
-    rules = struct.pack("=Q", (1 << files) - 1)
-    if version >= _NET_VERSION:
-        rules += struct.pack("=Q", _TCP_RIGHTS)
-    if version >= _SCOPE_VERSION:
-        rules += struct.pack("=Q", _SCOPES)
+    others = [bits for since, bits in _OTHER_RIGHTS.items() if since <= version]
+    rules = struct.pack(f"={1 + len(others)}Q", (1 << files) - 1, *others)
     ruleset = libc.syscall(_CREATE_RULESET, rules, ctypes.c_size_t(len(rules)), 0)
     if ruleset < 0 or libc.syscall(_RESTRICT_SELF, ctypes.c_int(ruleset), 0) != 0:
         return 0

@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import weakref
-from typing import Final, Self
+from typing import Final
 
 from stillroom.errors import BackendUnavailable, UnsupportedMedia
 from stillroom.features.pictures import wire
@@ -151,7 +151,7 @@ class Decoders:
                 return decoder
             decoder.channel.close()
         try:
-            return _Decoder.start(self._max_pixels)
+            return _Decoder(self._max_pixels)
         except OSError as error:
             raise BackendUnavailable(
                 "cannot start a process to decode the image: try again later"
@@ -214,22 +214,17 @@ class Decoders:
 class _Decoder:
     """Decoding process, and the socket with which the server communicates with it."""
 
-    def __init__(self, process: "subprocess.Popen[bytes]", channel: socket.socket) -> None:
-        self.process = process
-        self.channel = channel
-        # An app that embeds the router never closes the pool, so the process ends with the app.
-        weakref.finalize(self, _end_now, process, channel)
-
-    @classmethod
-    def start(cls, max_pixels: int) -> Self:
+    def __init__(self, max_pixels: int) -> None:
         """Start a process without waiting for its imports. Raise OSError if that fails."""
         variables = {
             name: value for name, value in os.environ.items() if name.startswith(_PASSED_VARIABLES)
         }
-        ours, theirs = socket.socketpair()
-        with contextlib.closing(theirs):
-            try:
-                process = subprocess.Popen(  # noqa: S603  (our own interpreter and arguments)
+        self.channel, theirs = socket.socketpair()
+        self.channel.setblocking(False)
+        with contextlib.ExitStack() as closing:
+            closing.callback(self.channel.close)
+            with contextlib.closing(theirs):
+                self.process = subprocess.Popen(  # noqa: S603  (our own interpreter and arguments)
                     [sys.executable or "python3", "-P", "-m", _WORKER, str(max_pixels)],
                     stdin=theirs.fileno(),
                     stdout=subprocess.DEVNULL,
@@ -237,11 +232,9 @@ class _Decoder:
                     env=variables | _MALLOC,
                     start_new_session=True,  # Ctrl-C must reach only the server
                 )
-            except BaseException:
-                ours.close()
-                raise
-        ours.setblocking(False)
-        return cls(process, ours)
+            closing.pop_all()
+        # An app that embeds the router never closes the pool, so the process ends with the app.
+        weakref.finalize(self, _end_now, self.process, self.channel)
 
     async def run(self, file: int, job: wire.Job) -> tuple[bytes, bytes]:
         """Send a job and return the response. Raise OSError if the process ends."""

@@ -2,9 +2,8 @@
 
 EXIF and XMP are items in the `meta` box. A `uuid` box contains either a C2PA manifest or XMP.
 JPEG XL has boxes for each kind of metadata, unless it is not in the container format.
-Sources: ISO/IEC 14496-12 (8.11: meta, iinf, iloc, idat); ISO/IEC 23008-12, annex A; for `uuid`
-https://developer.adobe.com/xmp/docs/XMPSpecifications/ (part 3, 1.2.1) and annex A of the C2PA
-specification; for JPEG XL ISO/IEC 18181-2, annex A.
+Sources: ISO/IEC 14496-12 (8.11: meta, iinf, iloc, idat); ISO/IEC 23008-12 and 18181-2, annex A; for
+`uuid` https://developer.adobe.com/xmp/docs/XMPSpecifications/ (part 3, 1.2.1) and annex A of C2PA.
 """
 
 import itertools

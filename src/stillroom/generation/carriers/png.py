@@ -39,8 +39,7 @@ def read(parts: FileParts, entries: Entries) -> None:
 def read_tail(parts: FileParts, entries: Entries) -> None:
     """Read the metadata chunks that follow the pixels, in the last 256 KiB of the file.
 
-    The search begins at the end. Skipping the pixel chunks from the start would take many reads,
-    each of which is a request if the file is in a bucket.
+    Skipping the pixels from the start would take many reads, which are requests for a bucket.
     """
     start = max(0, parts.size - _TAIL_BYTES)  # the tail that uploads retain, so it is not copied
     tail = entries.read(parts, (start, parts.size - start))

@@ -25,12 +25,7 @@ N = TypeVar("N", int, float)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Node:
-    """Node of a ComfyUI graph.
-
-    Attributes:
-        kind: Class name of the node.
-        inputs: Literals, or links in the form `[node id, output]`, by input name.
-    """
+    """Class name of a node, and its inputs by name: literals, or links `[node id, output]`."""
 
     kind: str
     inputs: Mapping[str, Any]
@@ -43,10 +38,9 @@ class Node:
 
 
 class Graph:
-    """ComfyUI graph with methods that return the values of inputs.
+    """ComfyUI graph with methods that return the values of inputs, or None if only a run shows them.
 
-    The methods return None for a value that is known only after running a node. Results are cached
-    for each node, because a graph can have exponentially more paths than nodes.
+    Results are cached for each node, because a graph can have exponentially more paths than nodes.
     """
 
     def __init__(self, objects: Mapping[str, Any], budget: WorkBudget | None = None) -> None:
@@ -90,10 +84,7 @@ class Graph:
         return next(iter(links.values())) if len(links) == 1 else None
 
     def skip_passing(self, node: Node | None) -> Node | None:
-        """Follow links from `node` to the nearest node that does not return its input unchanged.
-
-        Return None if there is no such node within `MAX_DEPTH` links.
-        """
+        """Return the first node from `node` on that changes its input, within `MAX_DEPTH` links."""
         for _ in range(MAX_DEPTH):
             source = self.only_link(node) if node is not None and node.is_passing else None
             if source is None:

@@ -64,9 +64,8 @@ def walk(graph: Graph) -> Generation:
 
 
 def _savers(graph: Graph) -> list[Node]:
-    """Return the nodes that save images.
+    """Return the nodes that save images, else those with an image whose outputs are not used.
 
-    If no node saves images, return the nodes that receive an image and whose outputs are not used.
     Nodes for previews are returned only if no other node qualifies.
     """
     sinks = [node for node in graph.nodes.values() if graph.link(node, *_PICTURES) is not None]
@@ -84,10 +83,7 @@ def _has_words(node: Node, pairs: tuple[tuple[str, str], ...]) -> bool:
 
 
 class _Walk:
-    """Search that starts at nodes that save images. Methods return None for ambiguous results.
-
-    Results are cached, because several paths can lead through the same node.
-    """
+    """Cached search that starts at nodes that save images. Ambiguous results are None."""
 
     def __init__(self, graph: Graph) -> None:
         self._graph = graph
