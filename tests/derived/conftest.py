@@ -63,7 +63,7 @@ def running(backend: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyP
             (thumbnails,) = app.state.operations.hooks.read
             derived = thumbnails.derived
             yield Store(client, tmp_path, derived)
-        assert derived.decoder_pids == []
+        assert derived._decoders.pids == []
 
     return run
 

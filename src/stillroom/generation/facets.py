@@ -28,8 +28,8 @@ class Facet:
             name), `exact` (the complete text, ignoring case) or `number` (an integer).
         description: Description in the HTTP API.
         help: Description on the command line, if it differs from `description`.
-        letter: Prefix that distinguishes the values of a `name` filter in the search index. It must
-            not be a hexadecimal digit, and must never be changed.
+        letter: Prefix of the values of a `name` filter in the search index: no hexadecimal digit.
+            It must never be changed.
         choices: All valid values; empty if any value is valid.
     """
 

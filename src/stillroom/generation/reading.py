@@ -78,12 +78,7 @@ def reader_of(chunks: Callable[[int, int], AsyncIterator[bytes]]) -> Read:
 
 
 def find(parts: FileParts) -> Found:
-    """Find the generation parameters and the AI mark in the parts of a file that have been read.
-
-    Raises:
-        MoreNeeded: another part of the file must be read first.
-        TooMuchWork: parsing takes more work than `parts.budget` allows.
-    """
+    """Find parameters and AI mark in the parts read so far. May raise MoreNeeded or TooMuchWork."""
     broken, generation, gathered = False, None, []
     for reader in _readers(parts):
         if generation is not None and any(map(says_ai, gathered)):
@@ -98,7 +93,7 @@ def find(parts: FileParts) -> Found:
 
 
 def find_mark(parts: FileParts) -> AiMark | None:
-    """Find only the AI mark. Takes the same argument and raises the same exceptions as `find`."""
+    """Find only the AI mark, as `find` does."""
     return mark_of(gather_all(parts))
 
 
@@ -126,8 +121,7 @@ async def find_by_reading(size: int, read: Read) -> Found:
 async def by_reading(size: int, read: Read, parse: Callable[[FileParts], T]) -> T:
     """Call `parse` repeatedly, each time after reading the part of the file that it requested.
 
-    At most 1 MiB of `size` bytes is read. If `parse` then needs more, it gets a `BrokenHeader`.
-    For errors, see `run_parser`.
+    If it needs more than 1 MiB, it gets a `BrokenHeader`. For other errors, see `run_parser`.
     """
     parts = FileParts(size, MAX_BYTES)
     start, length = 0, min(size, _FIRST_BYTES)

@@ -94,11 +94,6 @@ class DerivedImages:
         self._threads = _threads()
         self._encoder = ""
 
-    @property
-    def decoder_pids(self) -> list[int]:
-        """Ids of the decoding processes that this server process has started."""
-        return self._decoders.pids
-
     def place(self, key: StorageKey, derivation: Derivation) -> RemoteImage | None:
         """Return the URL at which the CDN makes the thumbnail, or None if the server must make it.
 

@@ -71,9 +71,8 @@ def _decode_comment(value: bytes) -> str:
         return _decode_utf16(text)
     if code == b"JIS\0\0\0\0\0":
         return text.decode("iso2022_jp", "replace").rstrip("\0")
-    if code in (b"ASCII\0\0\0", bytes(_CODE_BYTES)):
-        return decode_text(text.rstrip(b"\0"))
-    return decode_text(value.rstrip(b"\0"))  # Pillow writes a str without any code
+    has_code = code in (b"ASCII\0\0\0", bytes(_CODE_BYTES))  # Pillow writes a str without any
+    return decode_text((text if has_code else value).rstrip(b"\0"))
 
 
 def _decode_utf16(text: bytes) -> str:

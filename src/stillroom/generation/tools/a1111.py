@@ -2,8 +2,8 @@
 
 The text is in the PNG keyword `parameters`, in EXIF or in a JPEG comment. Sources:
 AUTOMATIC1111/stable-diffusion-webui, modules/infotext_utils.py and modules/images.py (EXIF).
-lllyasviel/stable-diffusion-webui-forge and vladmandic/sdnext write the same format with their own
-`Version` or `App`. ComfyUI nodes that save images for Civitai also write this format.
+lllyasviel/stable-diffusion-webui-forge, vladmandic/sdnext and ComfyUI nodes that save images for
+Civitai write the same format with their own `Version` or `App`.
 """
 
 from collections.abc import Mapping

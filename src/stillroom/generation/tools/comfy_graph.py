@@ -33,18 +33,16 @@ class Node:
     @property
     def is_passing(self) -> bool:
         """True if the node, according to its class name, returns its input unchanged."""
-        kind = self.kind.lower().replace(" ", "")
-        return any(word in kind for word in _PASSING)
+        return any(word in self.kind.lower().replace(" ", "") for word in _PASSING)
 
 
 class Graph:
-    """ComfyUI graph with methods that return the values of inputs, or None if only a run shows them.
+    """ComfyUI graph. Its methods return the values of inputs, or None if only a run shows them.
 
     Results are cached for each node, because a graph can have exponentially more paths than nodes.
     """
 
     def __init__(self, objects: Mapping[str, Any], budget: WorkBudget | None = None) -> None:
-        """Parse a graph from a JSON object. Skips values that are not nodes."""
         self.nodes: dict[str, Node] = {}
         self.budget = budget or WorkBudget()
         self._links: dict[Node, Mapping[str, Node]] = {}

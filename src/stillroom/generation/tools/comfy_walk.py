@@ -1,8 +1,7 @@
 """Search of a ComfyUI graph for generation parameters, from the node that saves an image.
 
-The search goes back from that node to the nearest sampler. If several nodes save images, it is
-unknown which one wrote the file, so only parameters that are the same for all of them are returned.
-If the nearest sampler is ambiguous, no parameters are returned.
+The search goes back from that node to the nearest sampler, unless it is ambiguous. If several nodes
+save images, only parameters that are the same for all of them are returned.
 """
 
 from collections.abc import Iterable
