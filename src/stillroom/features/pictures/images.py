@@ -9,7 +9,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
-from typing import BinaryIO, Final, TypeVar, TypeVarTuple
+from typing import Final, TypeVar, TypeVarTuple
 from urllib.parse import quote, urlsplit
 from weakref import WeakValueDictionary
 
@@ -291,19 +291,20 @@ class DerivedImages:
             return
         size = original.image.size
         async with self._fetches:
-            with await self._in_thread(self._spool, size) as file:
+            fd = await self._in_thread(self._spool, size)
+            with open(fd, "wb") as file:  # noqa: ASYNC230  (the file is already open)
                 async for piece in original.chunks(0, size):
                     await self._in_thread(file.write, piece)
                 await self._in_thread(file.flush)
-                yield file.fileno()
+                yield fd
 
-    def _spool(self, size: int) -> BinaryIO:
-        folder, flags = self._config.folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC
+    def _spool(self, size: int) -> int:
+        folder = self._config.folder
         if size > _KEPT_IN_MEMORY_BYTES:
             with contextlib.suppress(OSError):
                 folder.mkdir(parents=True, exist_ok=True, mode=0o750)
-                return open(os.open(folder, flags, 0o600), "wb")
-        return open(os.memfd_create("original"), "wb")
+                return os.open(folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        return os.memfd_create("original")
 
     async def _in_thread(self, job: Callable[[*Arguments], T], *args: *Arguments) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, job, *args)
