@@ -236,9 +236,8 @@ class DerivedImages:
             async with self._lock(_source(original.image)):
                 fd = self._cache.open(name)
                 if fd is not None:
-                    with contextlib.closing(DerivedImage(original.image, fd)) as cached:
-                        size = os.fstat(fd).st_size
-                        return b"".join([piece async for piece in cached.chunks(0, size)])
+                    with open(fd, "rb") as cached:  # noqa: ASYNC230  (the file is already open)
+                        return await self._in_thread(cached.read)
                 async with self._decodable(original) as file:
                     picture = await self._decoders.derive(file, derivation)
                     if await self._is_marked(original):
