@@ -16,6 +16,7 @@ from stillroom.wire.generation import Generation
 _KEYS: Final = ("parameters", "exif:UserComment", "Comment", "jpeg:comment")
 _MARKS: Final = ("base_model", "base_model_name", "full_prompt", "Base Model")
 _RESOLUTION: Final = re.compile(r"\(?'?(\d{1,9})'?\s*[,x]\s*'?(\d{1,9})'?\)?")
+_VERSION: Final = re.compile('Version: "?Fooocus')
 _MAX_LORAS: Final = 32
 _NAMES: Final = names_of(
     "width height",
@@ -35,16 +36,13 @@ def read(texts: Mapping[str, str], budget: WorkBudget) -> Generation | None:
     """Parse the generation parameters if these texts are from Fooocus, else return None."""
     for key in _KEYS:
         content = texts.get(key, "")
-        if not content.lstrip().startswith("{"):
-            if key != "Comment" and (
-                "Version: Fooocus" in content or 'Version: "Fooocus' in content
-            ):
-                return _facts_of_text(content, key, budget)
-            continue
-        if any(f'"{mark}"' in content for mark in _MARKS):
-            scheme = object_in(content, budget) or {}
-            if any(mark in scheme for mark in _MARKS):
-                return _facts_of(scheme, {key: scheme})
+        if content.lstrip().startswith("{"):
+            if any(f'"{mark}"' in content for mark in _MARKS):
+                scheme = object_in(content, budget) or {}
+                if any(mark in scheme for mark in _MARKS):
+                    return _facts_of(scheme, {key: scheme})
+        elif key != "Comment" and _VERSION.search(content):
+            return _facts_of_text(content, key, budget)
     return None
 
 
