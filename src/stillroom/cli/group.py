@@ -3,8 +3,8 @@
 import importlib
 import os
 import sys
-from collections.abc import Iterator, Mapping, MutableMapping
-from typing import Any, Final
+from collections import UserDict
+from typing import Any, Final, cast
 
 import click
 
@@ -15,37 +15,14 @@ _PRINTING: Final = ("cat", "du", "ls", "plan", "search", "show", "url")
 """Commands that only print. They succeed even if the program that reads the output exits early."""
 
 
-class LazyCommands(MutableMapping[str, click.Command]):
-    """Commands of a group, each of which is imported when it is first accessed."""
-
-    def __init__(self, modules: Mapping[str, str]) -> None:
-        """Prepare the commands. `modules` maps each command's name to the command's module."""
-        self._modules = modules
-        self._commands: dict[str, click.Command | None] = dict.fromkeys(modules)
+class LazyCommands(UserDict[str, Any]):
+    """Commands of a group by name. The name of a module is replaced by its command when needed."""
 
     def __getitem__(self, name: str) -> click.Command:
-        """Return a command, after importing its module if necessary."""
-        command = self._commands[name]
-        if command is None:
-            command = getattr(importlib.import_module(self._modules[name]), name)
-            self._commands[name] = command
-        return command
-
-    def __setitem__(self, name: str, command: click.Command) -> None:
-        """Add a command."""
-        self._commands[name] = command
-
-    def __delitem__(self, name: str) -> None:
-        """Remove a command."""
-        del self._commands[name]
-
-    def __iter__(self) -> Iterator[str]:
-        """Iterate over the names, without importing anything."""
-        return iter(self._commands)
-
-    def __len__(self) -> int:
-        """Return the number of commands."""
-        return len(self._commands)
+        command = self.data[name]
+        if isinstance(command, str):
+            command = self.data[name] = getattr(importlib.import_module(command), name)
+        return cast("click.Command", command)
 
 
 class Group(click.Group):
