@@ -16,15 +16,14 @@ from stillroom.store.extras import not_installed
 
 _MODULES: Final = {
     **dict.fromkeys(("put", "get", "ls", "cat", "rm", "url"), "images"),
-    **dict.fromkeys(("cp", "mv"), "copying"),
+    **dict.fromkeys(("cp", "mv", "sync"), "copying"),
+    **dict.fromkeys(("show", "du", "unmarked"), "facts"),
+    **dict.fromkeys(("index", "retention"), "upkeep"),
     **{
         name: name
-        for name in (
-            "sync", "search", "show", "du", "unmarked", "runs", "retention", "media", "index",
-            "verify", "migrate", "doctor", "profiles",
-        )
+        for name in ("search", "runs", "media", "verify", "migrate", "doctor", "profiles")
     },
-}  # fmt: skip
+}
 """Commands and their modules. Importing the SDK, which most of them use, would take the server and
 each of several workers 0.15 s of CPU time at the start."""
 

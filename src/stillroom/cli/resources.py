@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Final, ParamSpec, cast
 import click
 
 from stillroom.cli.display import progress_bar
-from stillroom.cli.filters import facts_options, moment, query_of
+from stillroom.cli.facts import facts_lines, labelled
 from stillroom.cli.options import DATA_DIR, json_option
 from stillroom.cli.output import StatusLine, counted, echo_record, safe_json, size_text, time_text
+from stillroom.cli.search import facts_options, moment, query_of
 from stillroom.cli.server_options import is_server_named, open_store, server_options
-from stillroom.cli.show import facts_lines, labelled
 from stillroom.client import HealingProgress, ImageStore
 
 P = ParamSpec("P")

@@ -1,20 +1,64 @@
-"""Command `stillroom search`, which finds images by prompt, model, seed and time."""
+"""Command `stillroom search`, with the filter options that it shares with `media ls`."""
 
 import itertools
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Final, cast
+from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime
+from typing import TYPE_CHECKING, Final, TypeVar, cast
 
 import click
 
-from stillroom.cli.filters import facts_options, moment, query_of
+from stillroom.cli.facts import json_line, printable
 from stillroom.cli.images import PROMPT_DEADLINE_S
 from stillroom.cli.output import counted
 from stillroom.cli.server_options import SERVER, open_store, server_options
-from stillroom.cli.show import json_line, printable
 from stillroom.client import ImageMetadata
+from stillroom.generation.facets import FACETS, Facet
+from stillroom.generation.facts import MAX_SEED
 
 if TYPE_CHECKING:
     from stillroom.client.searching import SearchFilters
+
+_Command = TypeVar("_Command", bound=Callable[..., None])
+
+
+def moment(text: str) -> datetime:
+    """Parse the value of an option that is a date or time, by default in the local time zone."""
+    try:
+        return datetime.fromisoformat(text).astimezone()
+    except (ValueError, OverflowError) as error:
+        said = "must be a time such as 2026-11-24 or 2026-11-24T18:00:00Z"
+        raise click.BadParameter(said) from error
+
+
+def _option(facet: Facet) -> Callable[[_Command], _Command]:
+    kind: click.Choice[str] | click.IntRange | None = (
+        click.Choice(facet.choices) if facet.choices else None
+    )
+    if facet.matches == "number":
+        kind = click.IntRange(0, MAX_SEED)
+    name = f"--{facet.name.replace('_', '-')}"
+    return click.option(name, type=kind, help=facet.help or facet.description)
+
+
+_OPTIONS: Final = (
+    *map(_option, FACETS.values()),
+    click.option(
+        "--tag", multiple=True, help="Only with this tag; `-cat`: only without the tag `cat`."
+    ),
+)
+
+
+def facts_options(command: _Command) -> _Command:
+    """Add search words and filter options to a command. The options are named as in the API."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return click.argument("words", nargs=-1)(command)
+
+
+def query_of(words: Iterable[str]) -> str:
+    """Join the search words of a command to the query `q`. A word with spaces becomes a phrase."""
+    return " ".join(f'"{word}"' if " " in word and '"' not in word else word for word in words)
+
 
 _SORTS: Final = ("-saved", "saved", "-path", "path")
 _PROMPT_LETTERS: Final = 60

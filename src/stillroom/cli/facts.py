@@ -1,0 +1,199 @@
+"""Commands `stillroom show`, `du` and `unmarked`, which print properties of stored images."""
+
+import json
+from collections import defaultdict
+from collections.abc import AsyncGenerator, Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Final
+
+import click
+
+from stillroom.cli.images import PROMPT_DEADLINE_S, completed
+from stillroom.cli.options import CONCURRENCY, asynchronous, json_option
+from stillroom.cli.output import StatusLine, counted, echo_record, safe_json, size_text, time_text
+from stillroom.cli.selection import Filter, filter_options, folder_of
+from stillroom.cli.server_options import SERVER, open_async_store, open_store, server_options
+from stillroom.client import Generation, ImageInfo, ImageMetadata
+from stillroom.concurrently import for_each_concurrently
+from stillroom.errors import ImageNotFound
+from stillroom.generation.ai_mark import TYPES
+
+_WIDTH: Final = 16
+
+
+@click.command(epilog=SERVER)
+@click.argument("path", shell_complete=completed)
+@json_option("All metadata as a JSON object, also `raw`.")
+@server_options
+def show(path: str, *, as_json: bool) -> None:
+    """Print the size and type of one image, and the generation parameters in its file."""
+    with open_store(deadline_s=PROMPT_DEADLINE_S) as store:
+        found = store.metadata(path)
+    if as_json:
+        click.echo(json_line(found))
+        return
+    for label, text in _lines(found):
+        click.echo(labelled(label, text))
+
+
+def json_line(found: ImageMetadata) -> str:
+    """Format the metadata of an image as one line of JSON without control characters."""
+    facts = found.generation.as_json() if found.generation is not None else None
+    return safe_json({**asdict(found), "generation": facts})
+
+
+def labelled(label: str, text: str) -> str:
+    """Format a label and an untrusted text. Further lines of the text are indented."""
+    below = "\n" + " " * _WIDTH
+    return f"{label:{_WIDTH}}{below.join(printable(text).splitlines())}"
+
+
+def printable(text: str) -> str:
+    """Replace control characters in an untrusted text, so that a terminal does not obey them."""
+    return "".join(char if char.isprintable() or char == "\n" else "\ufffd" for char in text)
+
+
+def _lines(found: ImageMetadata) -> Iterator[tuple[str, str]]:
+    yield "path", found.path
+    yield "size", size_text(found.size)
+    yield "saved", time_text(found.modified)
+    if found.expires_at is not None:
+        yield "expires", time_text(found.expires_at)
+    yield "type", found.content_type
+    yield "sha256", found.sha256 or "unknown"
+    yield "AI mark", found.ai_mark or "unknown"
+    if found.generation is None:
+        yield "generation", "unknown"
+    else:
+        yield from facts_lines(found.generation)
+
+
+def facts_lines(facts: Generation) -> Iterator[tuple[str, str]]:
+    """Yield a label and a text for each known generation parameter, except for `raw`."""
+    for name, value in facts.as_json().items():
+        if name == "loras" and facts.loras:
+            named = (
+                one.name if one.weight is None else f"{one.name} ({one.weight:g})"
+                for one in facts.loras
+            )
+            yield name, "\n".join(named)
+        elif name == "derived_from" and facts.derived_from:
+            yield "derived from", "\n".join(facts.derived_from)
+        elif isinstance(value, str | int | float) and value != "":
+            yield name.replace("_", " "), str(value)
+
+
+@click.command(epilog=SERVER)
+@click.argument("folder", default="", shell_complete=completed)
+@click.option(
+    "-d", "--depth", type=click.IntRange(0), default=1, show_default=True, help="Levels of folders."
+)
+@json_option("One JSON object per line: path, size, images.")
+@filter_options
+@server_options
+def du(folder: str, *, depth: int, as_json: bool, chosen: Filter) -> None:
+    """Print the total size, the number of images and the path of each folder.
+
+    Listing a million images takes minutes. With a bucket, the server sends one request per image.
+    """
+    folder = folder_of(folder)
+    with open_store() as store:
+        sums = _sums(store.entries(folder), folder, depth, chosen)
+    for name in sorted(sums, key=lambda name: (name == folder, name)):
+        size, images = sums[name]
+        line = f"{size_text(size):>9}  {images:>9,}  {name or '/'}"
+        echo_record({"path": name, "size": size, "images": images}, line, as_json=as_json)
+
+
+def _sums(
+    entries: Iterable[ImageInfo], folder: str, depth: int, chosen: Filter
+) -> dict[str, tuple[int, int]]:
+    sums: dict[str, tuple[int, int]] = defaultdict(lambda: (0, 0))
+    sums[folder] = (0, 0)
+    for entry in entries:
+        name = entry.path[len(folder) :]
+        if not chosen.takes(name):
+            continue
+        parts = name.split("/")[:-1]
+        for level in range(min(depth, len(parts)) + 1):
+            inner = folder + "".join(f"{part}/" for part in parts[:level])
+            size, images = sums[inner]
+            sums[inner] = size + entry.size, images + 1
+    return sums
+
+
+@dataclass
+class _Findings:
+    as_json: bool
+    images: int = 0
+    unmarked: list[str] = field(default_factory=list)
+    unknown: list[str] = field(default_factory=list)  # the file is damaged
+    others: int = 0  # of types that support no marks
+    _status_line: StatusLine = field(default_factory=lambda: StatusLine(10, redrawn="\r{} …\x1b[K"))
+
+    def add(self, found: ImageMetadata) -> None:
+        self.images += 1
+        if found.ai_mark == "none":
+            self.unmarked.append(found.path)
+            self._say(found.path)
+        elif found.ai_mark is None and found.content_type in TYPES:
+            self.unknown.append(found.path)
+            self._say(f"unknown: {found.path}", err=True)
+        elif found.ai_mark is None:
+            self.others += 1
+        self._status_line.update(self._summary)
+
+    @property
+    def _summary(self) -> str:
+        said = f"{counted(self.images, 'image')}, {len(self.unmarked):,} without a mark"
+        said += f", {len(self.unknown):,} unknown" if self.unknown else ""
+        return said + (f", {self.others:,} of other types" if self.others else "")
+
+    def end(self) -> None:
+        self._status_line.erase()
+        if not self.as_json:
+            click.echo(self._summary, err=True)
+            return
+        found = {
+            "images": self.images,
+            "unmarked": sorted(self.unmarked),
+            "unknown": sorted(self.unknown),
+            "other_types": self.others,
+        }
+        click.echo(json.dumps(found, indent=1))
+
+    def _say(self, line: str, *, err: bool = False) -> None:
+        if not self.as_json:
+            self._status_line.erase()
+            click.echo(line, err=err)
+
+
+@click.command(epilog=SERVER)
+@click.argument("prefix", default="", shell_complete=completed)
+@json_option("One JSON document on standard output.")
+@CONCURRENCY
+@server_options
+@asynchronous
+async def unmarked(prefix: str, *, as_json: bool, concurrency: int) -> bool:
+    """List images without an AI mark, which states that AI made the image.
+
+    Only images whose paths begin with PREFIX are checked. The server reads at most 1 MiB of each.
+    The exit status is 1 if an image has no mark, or if its mark cannot be read. Types that support
+    no mark, such as text, are only counted.
+    """
+    findings = _Findings(as_json)
+    async with open_async_store() as store:
+
+        async def look(path: str) -> None:
+            try:
+                findings.add(await store.metadata(path))
+            except ImageNotFound:  # deleted after it was listed
+                return
+
+        async def paths() -> AsyncGenerator[str, None]:
+            async for path in store.iter(prefix):
+                yield path
+
+        await for_each_concurrently(look, paths(), limit=concurrency)
+    findings.end()
+    return not (findings.unmarked or findings.unknown)
