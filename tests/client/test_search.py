@@ -53,7 +53,7 @@ async def test_images_are_found_by_what_they_say(store: AsyncImageStore, folder:
 async def test_all_pages_are_gone_through(
     store: AsyncImageStore, folder: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stillroom.client.searching._A_PAGE", 2)
+    monkeypatch.setattr("stillroom.client.requests._FOUND_A_PAGE", 2)
     await saved(store, folder, {f"{number}.png": "a fox" for number in range(5)})
 
     assert len(await found(store, "fox", prefix=folder)) == 5

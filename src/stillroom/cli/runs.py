@@ -11,7 +11,7 @@ from stillroom.cli.options import DRY_RUN, json_option
 from stillroom.cli.output import counted, json_text, size_text, time_text
 from stillroom.cli.server_options import SERVER, open_store, server_options
 from stillroom.client import RunInfo
-from stillroom.client.run_operations import RunState, Sort
+from stillroom.client.values import RunSort, RunState
 
 _JSON = json_option("JSON, with all facts.")
 
@@ -39,7 +39,9 @@ def runs() -> None:
 )
 @_JSON
 @server_options
-def list_runs(prefix: str, *, state: RunState | Literal["all"], sort: Sort, as_json: bool) -> None:
+def list_runs(
+    prefix: str, *, state: RunState | Literal["all"], sort: RunSort, as_json: bool
+) -> None:
     """List published runs whose folder begins with PREFIX: time, number of images, folder."""
     with open_store() as store:
         for run in store.runs(prefix, state=None if state == "all" else state, sort=sort):

@@ -16,7 +16,7 @@ from stillroom.generation.facets import FACETS, Facet
 from stillroom.generation.facts import MAX_SEED
 
 if TYPE_CHECKING:
-    from stillroom.client.searching import SearchFilters
+    from stillroom.client.values import SearchFilters
 
 _Command = TypeVar("_Command", bound=Callable[..., None])
 

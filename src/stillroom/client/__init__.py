@@ -8,7 +8,6 @@ from stillroom.client.async_runs import AsyncRun
 from stillroom.client.asynchronous import AsyncImageStore
 from stillroom.client.encoding import Encoding, from_float
 from stillroom.client.errors import ServerUnreachable, SomeFailed, UnexpectedAnswer
-from stillroom.client.lifetime import Lifetime
 from stillroom.client.runs import Run
 from stillroom.client.sources import Source
 from stillroom.client.sync import ImageStore
@@ -19,6 +18,7 @@ from stillroom.client.values import (
     HealingProgress,
     ImageInfo,
     ImageMetadata,
+    Lifetime,
     MediaResource,
     Outcome,
     Progress,

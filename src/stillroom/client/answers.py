@@ -21,6 +21,7 @@ from stillroom.paths import ImagePath
 from stillroom.wire.generation import Generation
 from stillroom.wire.images import Folder, ImageInfo, ImageMetadata, SavedImage
 from stillroom.wire.media import MediaResource
+from stillroom.wire.runs import DeletedRun, PublishedRun, RunImage, RunInfo
 from stillroom.wire.shown import LOCAL
 
 T = TypeVar("T")
@@ -218,6 +219,34 @@ def resource(answer: Answer, subject: str) -> MediaResource:
 def resource_of(said: Mapping[str, Any]) -> MediaResource:
     """Convert a JSON object to a media resource. Raises the same exceptions as `decode`."""
     return decode(MediaResource, said, is_printable=False)  # captions have several lines
+
+
+def listed_run(entry: Mapping[str, Any], prefix: str) -> RunInfo:
+    """Convert an entry of a listing of runs, whose folders must begin with `prefix`.
+
+    Raises the same exceptions as `listed_path` and `decode`.
+    """
+    run = decode(RunInfo, entry)
+    listed_path(f"{run.folder}/", prefix)  # prefix `generations/7/` matches run `generations/7`
+    return run
+
+
+def run_of(answer: Answer, folder: ImagePath) -> PublishedRun:
+    """Return the run, with its images, from a response."""
+
+    def parse(said: Mapping[str, Any]) -> PublishedRun:
+        known = decode(RunInfo, said)
+        images = [decode(RunImage, image) for image in said["images"]]
+        for image in images:
+            listed_path(image.path, f"{folder.text}/")
+        return PublishedRun(known.folder, known.state, known.published_at, len(images), images)
+
+    return _convert(answer, folder.text, parse)
+
+
+def deleted_run(answer: Answer, folder: ImagePath) -> DeletedRun:
+    """Return the result from the response to a DELETE request for a run."""
+    return _convert(answer, folder.text, lambda said: decode(DeletedRun, said))
 
 
 def field(answer: Answer, name: str, subject: str) -> Any:  # noqa: ANN401  (JSON)

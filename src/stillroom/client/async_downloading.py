@@ -5,27 +5,19 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, Final, Unpack
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlencode, urljoin, urlsplit
 
 import anyio
 
-from stillroom.client import answers, sinks
+from stillroom.client import answers, requests, sinks
 from stillroom.client.async_one_image import AsyncOneImageCalls
 from stillroom.client.errors import UnexpectedAnswer
 from stillroom.client.exchange import Answer, Call, Failure
-from stillroom.client.requests import (
-    Picture,
-    Sidecars,
-    archive_call,
-    image_progress,
-    image_target,
-    picture_query,
-)
 from stillroom.client.retries import ArchiveAttempts, Attempts
 from stillroom.client.sinks import Sink
 from stillroom.client.sources import filled_spool, is_same, named, spool
 from stillroom.client.tasks import in_thread
-from stillroom.client.values import DownloadedImage, OnProgress
+from stillroom.client.values import DownloadedImage, OnProgress, Picture, Sidecars
 from stillroom.errors import DigestMismatch
 
 _MAX_HOPS: Final = 3
@@ -45,7 +37,7 @@ class AsyncDownloadCalls(AsyncOneImageCalls):
     ) -> bytes:
         """See `ImageStore.read`."""
         with spool() as file:
-            await self._download(path, file, progress, picture_query(picture))
+            await self._download(path, file, progress, f"?{urlencode(picture)}" if picture else "")
             file.seek(0)
             return await in_thread(file.read)
 
@@ -109,8 +101,8 @@ class AsyncDownloadCalls(AsyncOneImageCalls):
             with sinks.replacing(target, sinks.ARCHIVE_NAME) as file:
                 await self.download_archive(images, file, sidecars=sidecars, progress=progress)
             return
-        call, subject = archive_call(images, sidecars)
-        report = image_progress(progress, subject)
+        call, subject = requests.archive_call(images, sidecars)
+        report = requests.image_progress(progress, subject)
         call = replace(call, sink=Sink(target), progress=report)
         answer = await self._sender.send(call, ArchiveAttempts(self._sender.retries, subject))
         if answer.status != 200:
@@ -121,7 +113,7 @@ class AsyncDownloadCalls(AsyncOneImageCalls):
         self, path: str, file: IO[bytes], progress: OnProgress | None, query: str = ""
     ) -> None:
         """Download an image, or a thumbnail with the options in `query`. Resume if interrupted."""
-        target, sink = (image_target(named(path)) + query, Sink(file))
+        target, sink = (requests.image_target(named(path)) + query, Sink(file))
         attempts, head = (Attempts(self._sender.retries), None)
         while True:
             fields = {"accept-encoding": "identity"}
@@ -130,7 +122,7 @@ class AsyncDownloadCalls(AsyncOneImageCalls):
             else:
                 sink.restart()
             before = sink.written
-            report = image_progress(progress, path)
+            report = requests.image_progress(progress, path)
             call = Call("GET", target, fields, sink=sink, progress=report)
             outcome, digest = await self._get(path, call, attempts)
             if sink.written > before:

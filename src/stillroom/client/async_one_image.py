@@ -6,17 +6,15 @@ from typing import Self, Unpack
 
 import httpx
 
-from stillroom.client import answers
+from stillroom.client import answers, requests
 from stillroom.client.async_retrying_sender import AsyncRetryingSender
 from stillroom.client.async_sender import AsyncSender
 from stillroom.client.connection import Connection, Token
 from stillroom.client.exchange import Answer, Call
-from stillroom.client.lifetime import Lifetime, seconds_of
 from stillroom.client.many import batches, error_of_result
-from stillroom.client.requests import SIGNED_AT_ONCE, Picture, condition, image_target
 from stillroom.client.retries import Attempts, Retries
 from stillroom.client.sources import named
-from stillroom.client.values import ImageInfo, ImageMetadata, SavedImage
+from stillroom.client.values import ImageInfo, ImageMetadata, Lifetime, Picture, SavedImage
 from stillroom.errors import ImageNotFound, InvalidParameter
 from stillroom.paths import ImagePath
 
@@ -59,7 +57,7 @@ class AsyncOneImageCalls:
         return answers.info_of_head(await self._head(named(path)), path)
 
     async def _head(self, path: ImagePath) -> Answer:
-        return await self._sender.request("HEAD", image_target(path))
+        return await self._sender.request("HEAD", requests.image_target(path))
 
     async def metadata(self, path: str) -> ImageMetadata:
         """See `ImageStore.metadata`."""
@@ -71,7 +69,7 @@ class AsyncOneImageCalls:
     ) -> None:
         """See `ImageStore.delete`."""
         attempts = Attempts(self._sender.retries)
-        call = Call("DELETE", image_target(named(path)), condition(if_match))
+        call = Call("DELETE", requests.image_target(named(path)), requests.condition(if_match))
         answer = await self._sender.send(call, attempts)
         if not (answers.is_missing(answer) and (missing_ok or attempts.doubtful)):
             answers.document(answer, path)
@@ -102,8 +100,8 @@ class AsyncOneImageCalls:
         """See `ImageStore.signed_urls`."""
         urls: list[str] = []
         names = [named(path).text for path in paths]
-        options = {"expires_in": seconds_of(expires_in), "transform": picture}
-        for batch in batches(names, SIGNED_AT_ONCE):
+        options = {"expires_in": requests.seconds_of(expires_in), "transform": picture}
+        for batch in batches(names, requests.SIGNED_AT_ONCE):
             content = {**options, "paths": batch}
             answer = await self._sender.request("POST", "/storage/signed-urls", content)
             subject = batch[0] if len(batch) == 1 else f"{batch[0]} and others"

@@ -4,8 +4,9 @@
 from collections.abc import Awaitable, Callable
 from typing import Self, Unpack
 
+from stillroom.client import answers
 from stillroom.client.async_retrying_sender import AsyncRetryingSender
-from stillroom.client.run_operations import deleted_run, run_of, run_target
+from stillroom.client.requests import RUNS
 from stillroom.client.sources import Source, named
 from stillroom.client.values import DeletedRun, PublishedRun, SavedImage, SaveOptions
 
@@ -23,6 +24,7 @@ class AsyncRun:
         self.folder = folder
         self.published: PublishedRun | None = None
         self._path = named(folder)
+        self._target = f"{RUNS}/{self._path.quoted()}"
         self._expected = expected
         self._save = save
         self._saved: set[str] = set()
@@ -42,18 +44,18 @@ class AsyncRun:
         """See `Run.publish`."""
         if expected is None:
             expected = len(self._saved) if self._expected is None else self._expected
-        target = f"{run_target(self._path)}/publish"
-        answer = await self._sender.request("POST", target, {"expected": expected})
-        self.published = run_of(answer, self._path)
+        content = {"expected": expected}
+        answer = await self._sender.request("POST", f"{self._target}/publish", content)
+        self.published = answers.run_of(answer, self._path)
         return self.published
 
     async def read(self) -> PublishedRun:
         """See `Run.read`."""
-        return run_of(await self._sender.request("GET", run_target(self._path)), self._path)
+        return answers.run_of(await self._sender.request("GET", self._target), self._path)
 
     async def delete(self) -> DeletedRun:
         """See `Run.delete`."""
-        return deleted_run(await self._sender.request("DELETE", run_target(self._path)), self._path)
+        return answers.deleted_run(await self._sender.request("DELETE", self._target), self._path)
 
     async def __aenter__(self) -> Self:
         return self

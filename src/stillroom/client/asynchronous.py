@@ -8,16 +8,12 @@ from pathlib import Path
 from typing import Unpack
 from urllib.parse import quote, urlencode
 
-from stillroom.client import answers, run_operations
+from stillroom.client import answers, requests
 from stillroom.client.async_downloading import AsyncDownloadCalls
 from stillroom.client.async_library import AsyncMediaLibrary
 from stillroom.client.async_runs import AsyncRun
 from stillroom.client.async_saving import AsyncSaveCalls
-from stillroom.client.lifetime import Lifetime
 from stillroom.client.many import FAILED, batches, error_of_result
-from stillroom.client.requests import DELETED_AT_ONCE, list_target
-from stillroom.client.run_operations import RunState, Sort
-from stillroom.client.searching import Query, SearchFilters, search_query
 from stillroom.client.sources import Facts, Source, named
 from stillroom.client.tasks import Workers, outcomes_of
 from stillroom.client.values import (
@@ -25,12 +21,16 @@ from stillroom.client.values import (
     Folder,
     ImageInfo,
     ImageMetadata,
+    Lifetime,
     MediaResource,
     OnProgress,
     Outcome,
     PublishedRun,
     RunInfo,
+    RunSort,
+    RunState,
     SavedImage,
+    SearchFilters,
 )
 from stillroom.errors import ImageNotFound
 
@@ -54,7 +54,7 @@ class AsyncImageStore(AsyncSaveCalls, AsyncDownloadCalls):
         self, prefix: str = "", *, start_after: str = "", fold: bool = False
     ) -> AsyncIterator[str]:
         """See `ImageStore.iter`."""
-        target = list_target(prefix, start_after=start_after, fold=fold, with_properties=False)
+        target = requests.list_target(prefix, start_after, fold=fold)
         parse = partial(answers.listed_path, prefix=prefix)
         async for item in self._sender.items(target, parse, "path"):
             yield item
@@ -71,7 +71,7 @@ class AsyncImageStore(AsyncSaveCalls, AsyncDownloadCalls):
         self, q: str = "", *, limit: int | None = None, **filters: Unpack[SearchFilters]
     ) -> AsyncIterator[ImageMetadata]:
         """See `ImageStore.search`."""
-        query: Query | None = search_query(q, filters, limit)
+        query: requests.Query | None = requests.search_query(q, filters, limit)
         left = limit
         while query is not None and left != 0:
             parameters = urlencode(query, doseq=True, quote_via=quote, safe="")
@@ -90,7 +90,7 @@ class AsyncImageStore(AsyncSaveCalls, AsyncDownloadCalls):
     async def _entries(
         self, prefix: str, start_after: str, *, fold: bool
     ) -> AsyncIterator[ImageInfo | Folder]:
-        target = list_target(prefix, start_after=start_after, fold=fold, with_properties=True)
+        target = requests.list_target(prefix, start_after, fold=fold, with_properties=True)
         parse = partial(answers.info_of_entry, prefix=prefix)
         async for item in self._sender.items(target, parse, "entry"):
             yield item
@@ -137,7 +137,8 @@ class AsyncImageStore(AsyncSaveCalls, AsyncDownloadCalls):
 
     async def delete_many(self, paths: Iterable[str], *, concurrency: int = 4) -> int:
         """See `ImageStore.delete_many`."""
-        jobs = (partial(self._delete_batch, batch) for batch in batches(paths, DELETED_AT_ONCE))
+        parts = batches(paths, requests.DELETED_AT_ONCE)
+        jobs = (partial(self._delete_batch, part) for part in parts)
         return sum(await Workers(concurrency).run(jobs))
 
     async def _delete_batch(self, paths: Sequence[str]) -> Sequence[Outcome[bool]]:
@@ -161,15 +162,15 @@ class AsyncImageStore(AsyncSaveCalls, AsyncDownloadCalls):
     async def publish_run(self, folder: str, *, expected: int | None = None) -> PublishedRun:
         """See `ImageStore.publish_run`."""
         path = named(folder)
-        target = f"{run_operations.run_target(path)}/publish"
+        target = f"{requests.RUNS}/{path.quoted()}/publish"
         answer = await self._sender.request("POST", target, {"expected": expected})
-        return run_operations.run_of(answer, path)
+        return answers.run_of(answer, path)
 
     async def runs(
-        self, prefix: str = "", *, state: RunState | None = None, sort: Sort = "folder"
+        self, prefix: str = "", *, state: RunState | None = None, sort: RunSort = "folder"
     ) -> AsyncIterator[RunInfo]:
         """See `ImageStore.runs`."""
-        target = run_operations.RUNS + run_operations.runs_query(prefix, state, sort)
-        parse = partial(run_operations.listed_run, prefix=prefix)
+        parse = partial(answers.listed_run, prefix=prefix)
+        target = requests.runs_target(prefix, state, sort)
         async for item in self._sender.items(target, parse, "run", "listing runs"):
             yield item

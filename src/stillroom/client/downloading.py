@@ -5,24 +5,16 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, Final, Unpack
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlencode, urljoin, urlsplit
 
-from stillroom.client import answers, sinks
+from stillroom.client import answers, requests, sinks
 from stillroom.client.errors import UnexpectedAnswer
 from stillroom.client.exchange import Answer, Call, Failure
 from stillroom.client.one_image import OneImageCalls
-from stillroom.client.requests import (
-    Picture,
-    Sidecars,
-    archive_call,
-    image_progress,
-    image_target,
-    picture_query,
-)
 from stillroom.client.retries import ArchiveAttempts, Attempts
 from stillroom.client.sinks import Sink
 from stillroom.client.sources import filled_spool, is_same, named, spool
-from stillroom.client.values import DownloadedImage, OnProgress
+from stillroom.client.values import DownloadedImage, OnProgress, Picture, Sidecars
 from stillroom.errors import DigestMismatch
 
 _MAX_HOPS: Final = 3
@@ -51,7 +43,7 @@ class DownloadCalls(OneImageCalls):
             picture: Thumbnail options `width`, `height`, `fit`, `format`, `quality` (docs/api.md).
         """
         with spool() as file:
-            self._download(path, file, progress, picture_query(picture))
+            self._download(path, file, progress, f"?{urlencode(picture)}" if picture else "")
             file.seek(0)
             return file.read()
 
@@ -140,8 +132,8 @@ class DownloadCalls(OneImageCalls):
             with sinks.replacing(target, sinks.ARCHIVE_NAME) as file:
                 self.download_archive(images, file, sidecars=sidecars, progress=progress)
             return
-        call, subject = archive_call(images, sidecars)
-        report = image_progress(progress, subject)
+        call, subject = requests.archive_call(images, sidecars)
+        report = requests.image_progress(progress, subject)
         call = replace(call, sink=Sink(target), progress=report)
         answer = self._sender.send(call, ArchiveAttempts(self._sender.retries, subject))
         if answer.status != 200:
@@ -152,7 +144,7 @@ class DownloadCalls(OneImageCalls):
         self, path: str, file: IO[bytes], progress: OnProgress | None, query: str = ""
     ) -> None:
         """Download an image, or a thumbnail with the options in `query`. Resume if interrupted."""
-        target, sink = image_target(named(path)) + query, Sink(file)
+        target, sink = requests.image_target(named(path)) + query, Sink(file)
         attempts, head = Attempts(self._sender.retries), None
         while True:
             fields = {"accept-encoding": "identity"}
@@ -161,7 +153,7 @@ class DownloadCalls(OneImageCalls):
             else:
                 sink.restart()
             before = sink.written
-            report = image_progress(progress, path)
+            report = requests.image_progress(progress, path)
             call = Call("GET", target, fields, sink=sink, progress=report)
             outcome, digest = self._get(path, call, attempts)
             if sink.written > before:

@@ -5,17 +5,15 @@ from typing import Self, Unpack
 
 import httpx
 
-from stillroom.client import answers
+from stillroom.client import answers, requests
 from stillroom.client.connection import Connection, Token
 from stillroom.client.exchange import Answer, Call
-from stillroom.client.lifetime import Lifetime, seconds_of
 from stillroom.client.many import batches, error_of_result
-from stillroom.client.requests import SIGNED_AT_ONCE, Picture, condition, image_target
 from stillroom.client.retries import Attempts, Retries
 from stillroom.client.retrying_sender import RetryingSender
 from stillroom.client.sender import Sender
 from stillroom.client.sources import named
-from stillroom.client.values import ImageInfo, ImageMetadata, SavedImage
+from stillroom.client.values import ImageInfo, ImageMetadata, Lifetime, Picture, SavedImage
 from stillroom.errors import ImageNotFound, InvalidParameter
 from stillroom.paths import ImagePath
 
@@ -72,7 +70,7 @@ class OneImageCalls:
         return answers.info_of_head(self._head(named(path)), path)
 
     def _head(self, path: ImagePath) -> Answer:
-        return self._sender.request("HEAD", image_target(path))
+        return self._sender.request("HEAD", requests.image_target(path))
 
     def metadata(self, path: str) -> ImageMetadata:
         """Return the properties of an image, as `stat` does, and its generation parameters."""
@@ -92,7 +90,7 @@ class OneImageCalls:
                 may have deleted the image.
         """
         attempts = Attempts(self._sender.retries)
-        call = Call("DELETE", image_target(named(path)), condition(if_match))
+        call = Call("DELETE", requests.image_target(named(path)), requests.condition(if_match))
         answer = self._sender.send(call, attempts)
         if not (answers.is_missing(answer) and (missing_ok or attempts.doubtful)):
             answers.document(answer, path)
@@ -137,8 +135,8 @@ class OneImageCalls:
         """
         urls: list[str] = []
         names = [named(path).text for path in paths]
-        options = {"expires_in": seconds_of(expires_in), "transform": picture}
-        for batch in batches(names, SIGNED_AT_ONCE):
+        options = {"expires_in": requests.seconds_of(expires_in), "transform": picture}
+        for batch in batches(names, requests.SIGNED_AT_ONCE):
             content = {**options, "paths": batch}
             answer = self._sender.request("POST", "/storage/signed-urls", content)
             subject = batch[0] if len(batch) == 1 else f"{batch[0]} and others"

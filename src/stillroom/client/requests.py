@@ -4,16 +4,19 @@ import base64
 import json
 import secrets
 from collections.abc import Callable, Iterable, Mapping
-from typing import Final, Literal, TypedDict
+from datetime import UTC, datetime, timedelta
+from typing import Final
 from urllib.parse import quote, urlencode
 
+from stillroom.client import values
 from stillroom.client.exchange import Call, Form
-from stillroom.client.lifetime import Lifetime, seconds_of
 from stillroom.client.sources import ImagePayload, named
-from stillroom.client.values import OnProgress, Progress
+from stillroom.durations import parse_duration
+from stillroom.errors import InvalidParameter
 from stillroom.paths import ImagePath, ImagePrefix
 
 IMAGES: Final = "/storage/images"
+RUNS: Final = "/storage/runs"
 _ARCHIVE: Final = "/storage/archive"
 
 _NAMES_A_PAGE: Final = 1000
@@ -21,32 +24,19 @@ _ENTRIES_A_PAGE: Final = 250
 """Page size of listings with properties, which cost one request per image if the server uses a
 bucket."""
 
+_FOUND_A_PAGE: Final = 100
+_RUNS_BY_TIME: Final = 10_000
+"""Page size of a listing of runs that is sorted by time, for which the server returns only one
+page."""
+
 SIGNED_AT_ONCE: Final = 1000
 """Number of paths in one request for signed URLs, the maximum that the server accepts."""
 
 DELETED_AT_ONCE: Final = 100
 """Number of images deleted by one request. The server accepts 1,000, but that could take long."""
 
-Sidecars = Literal["captions"]
-"""Kind of files that are added to an archive: `captions` are text files with the prompts."""
-
-Condition = Mapping[str, str]
-"""Headers that make a request conditional, such as `If-Match` (RFC 9110, section 13.1)."""
-
-
-class Picture(TypedDict, total=False):
-    """Options for a thumbnail that the server creates: docs/api.md, "Thumbnails"."""
-
-    width: int
-    height: int
-    fit: Literal["contain", "cover"]
-    format: Literal["webp", "jpeg", "png"]
-    quality: int
-
-
-def picture_query(picture: Picture) -> str:
-    """Return the query string with thumbnail options, or an empty string if there are none."""
-    return f"?{urlencode(picture)}" if picture else ""
+Query = Mapping[str, str | list[str]]
+"""Query parameters by name. The values of a repeated parameter are a list."""
 
 
 def numbered(path: ImagePath, number: int) -> ImagePath:
@@ -62,10 +52,28 @@ def numbered(path: ImagePath, number: int) -> ImagePath:
     return ImagePath.parse(f"{folder}{slash}{stem}-{number}{dot}{suffix}")
 
 
-def condition(if_match: str | None = None, if_none_match: str | None = None) -> Condition:
+def condition(if_match: str | None = None, if_none_match: str | None = None) -> dict[str, str]:
     """Return the headers of a conditional request. The arguments are quoted etags or `*`."""
     fields = {"if-match": if_match, "if-none-match": if_none_match}
     return {name: value for name, value in fields.items() if value is not None}
+
+
+def seconds_of(lifetime: values.Lifetime) -> int:
+    """Convert a lifetime to whole seconds. The server checks whether it is too short or too long.
+
+    Raises:
+        InvalidParameter: The value is not a duration.
+    """
+    if isinstance(lifetime, timedelta):
+        return int(lifetime.total_seconds())
+    duration = parse_duration(str(lifetime), may_lack_unit=True)
+    if duration is None:
+        raise InvalidParameter(
+            f"expires_in is {lifetime!r}: pass a timedelta, a number of seconds, or a string "
+            "such as '90s', '15m', '12h' or '7d'",
+            at=("argument", "expires_in"),
+        )
+    return int(duration.total_seconds())
 
 
 def image_target(path: ImagePath) -> str:
@@ -73,7 +81,7 @@ def image_target(path: ImagePath) -> str:
     return f"{IMAGES}/{path.quoted()}"
 
 
-def list_target(prefix: str, *, start_after: str, fold: bool, with_properties: bool) -> str:
+def list_target(prefix: str, start_after: str, *, fold: bool, with_properties: bool = False) -> str:
     """Return the target (path and query) for the first page of a listing. See `ImageStore.iter`."""
     path = "/storage/entries" if with_properties else IMAGES
     page_size = _ENTRIES_A_PAGE if with_properties else _NAMES_A_PAGE
@@ -85,6 +93,39 @@ def list_target(prefix: str, *, start_after: str, fold: bool, with_properties: b
     return f"{path}?" + urlencode(given, quote_via=quote, safe="")
 
 
+def runs_target(prefix: str, state: values.RunState | None, sort: values.RunSort) -> str:
+    """Return the target for the first page of a listing of runs. See `ImageStore.runs`."""
+    page_size = _ENTRIES_A_PAGE if sort == "folder" else _RUNS_BY_TIME
+    given = {"prefix": ImagePrefix.parse(prefix).text, "sort": sort, "limit": str(page_size)}
+    if state is not None:
+        given["state"] = state
+    return f"{RUNS}?" + urlencode(given, quote_via=quote, safe="")
+
+
+def search_query(q: str, filters: values.SearchFilters, limit: int | None) -> Query:
+    """Return the query parameters for the first page of a search. Later pages also need `cursor`.
+
+    Raises:
+        InvalidPath: No path can begin with `prefix`.
+        InvalidParameter: A time has no time zone.
+    """
+    ImagePrefix.parse(filters.get("prefix", ""))
+    page_size = min(limit or _FOUND_A_PAGE, _FOUND_A_PAGE)
+    given: dict[str, str | list[str]] = {"q": q, "limit": str(page_size)}
+    for name, value in filters.items():
+        if isinstance(value, datetime):
+            if value.tzinfo is None:
+                raise InvalidParameter(
+                    f"{name}: the datetime has no time zone: set its tzinfo", at=(name,)
+                )
+            given[name] = value.astimezone(UTC).isoformat()
+        elif isinstance(value, Iterable) and not isinstance(value, str):
+            given[name] = [str(one) for one in value]
+        else:
+            given[name] = str(value)
+    return {name: text for name, text in given.items() if text}
+
+
 def json_call(method: str, target: str, content: Mapping[str, object]) -> Call:
     """Return a request with a JSON body."""
     fields = {"content-type": "application/json"}
@@ -94,11 +135,10 @@ def json_call(method: str, target: str, content: Mapping[str, object]) -> Call:
 def save_call(
     path: ImagePath,
     upload: ImagePayload,
-    condition: Condition,
-    progress: OnProgress | None,
-    expires_in: Lifetime | None,
+    fields: Mapping[str, str],
+    progress: values.OnProgress | None,
 ) -> Call:
-    """Return a request that saves an image."""
+    """Return a request that saves an image, with the headers in `fields`."""
     boundary = secrets.token_hex(16)
     form = Form(
         f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="image"\r\n'
@@ -110,15 +150,13 @@ def save_call(
         "content-type": f"multipart/form-data; boundary={boundary}",
         "content-length": str(len(form.head) + upload.size + len(form.tail)),
         "repr-digest": f"sha-256=:{base64.b64encode(upload.sha256).decode()}:",
-        **condition,
+        **fields,
     }
-    if expires_in is not None:
-        fields["expires-in"] = str(seconds_of(expires_in))
     report = image_progress(progress, path.text)
     return Call("POST", image_target(path), fields, form, progress=report)
 
 
-def archive_call(images: str | Iterable[str], sidecars: Sidecars | None) -> tuple[Call, str]:
+def archive_call(images: str | Iterable[str], sidecars: values.Sidecars | None) -> tuple[Call, str]:
     """Return the request for an archive of many images, and a subject for error messages."""
     if isinstance(images, str):
         given = {"prefix": ImagePrefix.parse(images).text}
@@ -131,9 +169,9 @@ def archive_call(images: str | Iterable[str], sidecars: Sidecars | None) -> tupl
 
 
 def image_progress(
-    progress: OnProgress | None, subject: str
+    progress: values.OnProgress | None, subject: str
 ) -> Callable[[int, int | None], None] | None:
     """Convert a caller's progress callback to one for `Call.progress`; None remains None."""
     if progress is None:
         return None
-    return lambda done, total: progress(Progress(subject, done, total))
+    return lambda done, total: progress(values.Progress(subject, done, total))

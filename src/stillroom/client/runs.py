@@ -3,8 +3,9 @@
 from collections.abc import Callable
 from typing import Self, Unpack
 
+from stillroom.client import answers
+from stillroom.client.requests import RUNS
 from stillroom.client.retrying_sender import RetryingSender
-from stillroom.client.run_operations import deleted_run, run_of, run_target
 from stillroom.client.sources import Source, named
 from stillroom.client.values import DeletedRun, PublishedRun, SavedImage, SaveOptions
 
@@ -30,6 +31,7 @@ class Run:
         self.folder = folder
         self.published: PublishedRun | None = None
         self._path = named(folder)
+        self._target = f"{RUNS}/{self._path.quoted()}"
         self._expected = expected
         self._save = save
         self._saved: set[str] = set()
@@ -58,9 +60,9 @@ class Run:
         """
         if expected is None:
             expected = len(self._saved) if self._expected is None else self._expected
-        target = f"{run_target(self._path)}/publish"
-        answer = self._sender.request("POST", target, {"expected": expected})
-        self.published = run_of(answer, self._path)
+        content = {"expected": expected}
+        answer = self._sender.request("POST", f"{self._target}/publish", content)
+        self.published = answers.run_of(answer, self._path)
         return self.published
 
     def read(self) -> PublishedRun:
@@ -69,7 +71,7 @@ class Run:
         Raises:
             RunNotFound: The folder has no images.
         """
-        return run_of(self._sender.request("GET", run_target(self._path)), self._path)
+        return answers.run_of(self._sender.request("GET", self._target), self._path)
 
     def delete(self) -> DeletedRun:
         """Delete the run. Its manifest is deleted immediately, its images after the grace period.
@@ -77,7 +79,7 @@ class Run:
         Raises:
             RunNotFound: The folder has no images.
         """
-        return deleted_run(self._sender.request("DELETE", run_target(self._path)), self._path)
+        return answers.deleted_run(self._sender.request("DELETE", self._target), self._path)
 
     def __enter__(self) -> Self:
         return self

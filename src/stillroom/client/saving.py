@@ -1,17 +1,16 @@
 """`ImageStore` methods that save an image."""
 
+from collections.abc import Mapping
 from typing import Unpack
 
-from stillroom.client import answers
+from stillroom.client import answers, requests
 from stillroom.client.encoding import Encoding
 from stillroom.client.exchange import Answer
 from stillroom.client.fetching import MAX_BYTES, fetched
-from stillroom.client.lifetime import Lifetime
 from stillroom.client.one_image import OneImageCalls
-from stillroom.client.requests import Condition, condition, image_target, numbered, save_call
 from stillroom.client.retries import Attempts
 from stillroom.client.sources import Facts, ImagePayload, Source, named, opened
-from stillroom.client.values import OnProgress, SavedImage, SaveOptions
+from stillroom.client.values import Lifetime, OnProgress, SavedImage, SaveOptions
 from stillroom.errors import PreconditionFailed
 from stillroom.paths import ImagePath
 
@@ -56,13 +55,15 @@ class SaveCalls(OneImageCalls):
                 `pnginfo`; see `Encoding`.
         """
         name = named(path)
-        precondition = condition(if_match, if_none_match)
-        if unique and precondition:
+        fields = requests.condition(if_match, if_none_match)
+        if unique and fields:
             raise TypeError("unique=True cannot be combined with if_match or if_none_match")
+        if expires_in is not None:
+            fields["expires-in"] = str(requests.seconds_of(expires_in))
         with opened(source, name, generation, encoding, ai_generated=ai_generated) as upload:
             if unique:
-                return self._save_unique(name, upload, progress, expires_in)
-            return self._save(name, upload, precondition, progress, expires_in)
+                return self._save_unique(name, upload, fields, progress)
+            return answers.saved(self._save(name, upload, fields, progress), path)
 
     def save_url(
         self,
@@ -116,10 +117,10 @@ class SaveCalls(OneImageCalls):
             head = self._head(name)
             found = None if answers.is_missing(head) else answers.info_of_head(head, path)
             if found is None or found.sha256 != upload.sha256.hex():
-                return self._save(name, upload, {}, progress)
+                return answers.saved(self._save(name, upload, {}, progress), path)
         return SavedImage(
             path=path,
-            url=self._sender.root + image_target(name),
+            url=self._sender.root + requests.image_target(name),
             size=found.size,
             content_type=found.content_type,
             sha256=found.sha256,
@@ -131,58 +132,44 @@ class SaveCalls(OneImageCalls):
         self,
         path: ImagePath,
         upload: ImagePayload,
-        precondition: Condition,
+        fields: Mapping[str, str],
         progress: OnProgress | None,
-        expires_in: Lifetime | None = None,
-    ) -> SavedImage:
-        answer = self._answer_to_save(path, upload, precondition, progress, expires_in)
-        return answers.saved(answer, path.text)
-
-    def _answer_to_save(
-        self,
-        path: ImagePath,
-        upload: ImagePayload,
-        precondition: Condition,
-        progress: OnProgress | None,
-        expires_in: Lifetime | None,
     ) -> Answer:
         attempts = Attempts(self._sender.retries)
-        call = save_call(path, upload, precondition, progress, expires_in)
-        answer = self._sender.send(call, attempts)
+        answer = self._sender.send(requests.save_call(path, upload, fields, progress), attempts)
         if answer.status == 412 and attempts.doubtful:
             # The stored image may be the result of our own first attempt.
             head = self._head(path)
             if answers.announced_sha256(head) == upload.sha256:
-                ours = {"if-match": head.headers["etag"]}
-                again = save_call(path, upload, ours, progress, expires_in)
-                answer = self._sender.send(again)
+                ours = {**fields, "if-match": head.headers["etag"]}
+                ours.pop("if-none-match", None)
+                answer = self._sender.send(requests.save_call(path, upload, ours, progress))
         return answer
 
     def _save_unique(
         self,
         path: ImagePath,
         upload: ImagePayload,
+        fields: Mapping[str, str],
         progress: OnProgress | None,
-        expires_in: Lifetime | None,
     ) -> SavedImage:
         name, number = path, 0
         while True:
-            new = {"if-none-match": "*"}
-            answer = self._answer_to_save(name, upload, new, progress, expires_in)
+            answer = self._save(name, upload, {**fields, "if-none-match": "*"}, progress)
             try:  # outside of it: errors of the caller's own functions
                 return answers.saved(answer, name.text)
             except PreconditionFailed:
                 number = self._free_number(path, number + 1)
-                name = numbered(path, number)
+                name = requests.numbered(path, number)
 
     def _free_number(self, path: ImagePath, first: int) -> int:
         """Return an unused number, `first` or higher, for a path such as `cat-1.png`."""
         taken, free, step = first - 1, first, 1
-        while self.exists(numbered(path, free).text):
+        while self.exists(requests.numbered(path, free).text):
             taken, free, step = free, free + step, step * 2
         while free - taken > 1:
             middle = (taken + free) // 2
-            if self.exists(numbered(path, middle).text):
+            if self.exists(requests.numbered(path, middle).text):
                 taken = middle
             else:
                 free = middle

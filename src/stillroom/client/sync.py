@@ -7,16 +7,12 @@ from pathlib import Path
 from typing import Unpack
 from urllib.parse import quote, urlencode
 
-from stillroom.client import answers, run_operations
+from stillroom.client import answers, requests
 from stillroom.client.downloading import DownloadCalls
 from stillroom.client.library import MediaLibrary
-from stillroom.client.lifetime import Lifetime
 from stillroom.client.many import FAILED, batches, error_of_result
-from stillroom.client.requests import DELETED_AT_ONCE, list_target
-from stillroom.client.run_operations import RunState, Sort
 from stillroom.client.runs import Run
 from stillroom.client.saving import SaveCalls
-from stillroom.client.searching import Query, SearchFilters, search_query
 from stillroom.client.sources import Facts, Source, named
 from stillroom.client.threads import Workers, outcomes_of
 from stillroom.client.values import (
@@ -24,12 +20,16 @@ from stillroom.client.values import (
     Folder,
     ImageInfo,
     ImageMetadata,
+    Lifetime,
     MediaResource,
     OnProgress,
     Outcome,
     PublishedRun,
     RunInfo,
+    RunSort,
+    RunState,
     SavedImage,
+    SearchFilters,
 )
 from stillroom.errors import ImageNotFound
 
@@ -62,7 +62,7 @@ class ImageStore(SaveCalls, DownloadCalls):
             start_after: Return only paths that sort after this one.
             fold: Return a single level: a subfolder is one path with a final slash.
         """
-        target = list_target(prefix, start_after=start_after, fold=fold, with_properties=False)
+        target = requests.list_target(prefix, start_after, fold=fold)
         parse = partial(answers.listed_path, prefix=prefix)
         yield from self._sender.items(target, parse, "path")
 
@@ -93,7 +93,7 @@ class ImageStore(SaveCalls, DownloadCalls):
         Raises:
             BackendUnavailable: The server's database is unavailable.
         """
-        query: Query | None = search_query(q, filters, limit)
+        query: requests.Query | None = requests.search_query(q, filters, limit)
         left = limit
         while query is not None and left != 0:
             parameters = urlencode(query, doseq=True, quote_via=quote, safe="")
@@ -110,7 +110,7 @@ class ImageStore(SaveCalls, DownloadCalls):
     def _entries(
         self, prefix: str, start_after: str, *, fold: bool
     ) -> Iterator[ImageInfo | Folder]:
-        target = list_target(prefix, start_after=start_after, fold=fold, with_properties=True)
+        target = requests.list_target(prefix, start_after, fold=fold, with_properties=True)
         parse = partial(answers.info_of_entry, prefix=prefix)
         yield from self._sender.items(target, parse, "entry")
 
@@ -201,7 +201,8 @@ class ImageStore(SaveCalls, DownloadCalls):
         Raises:
             SomeFailed: See `save_many`. In each outcome, `result` is True if the image existed.
         """
-        jobs = (partial(self._delete_batch, batch) for batch in batches(paths, DELETED_AT_ONCE))
+        parts = batches(paths, requests.DELETED_AT_ONCE)
+        jobs = (partial(self._delete_batch, part) for part in parts)
         return sum(Workers(concurrency).run(jobs))
 
     def _delete_batch(self, paths: Sequence[str]) -> Sequence[Outcome[bool]]:
@@ -233,14 +234,14 @@ class ImageStore(SaveCalls, DownloadCalls):
     def publish_run(self, folder: str, *, expected: int | None = None) -> PublishedRun:
         """Publish a folder as a run. If `expected` is set, it must equal the number of images."""
         path = named(folder)
-        target = f"{run_operations.run_target(path)}/publish"
+        target = f"{requests.RUNS}/{path.quoted()}/publish"
         answer = self._sender.request("POST", target, {"expected": expected})
-        return run_operations.run_of(answer, path)
+        return answers.run_of(answer, path)
 
     def runs(
-        self, prefix: str = "", *, state: RunState | None = None, sort: Sort = "folder"
+        self, prefix: str = "", *, state: RunState | None = None, sort: RunSort = "folder"
     ) -> Iterator[RunInfo]:
         """Iterate over runs whose folders begin with `prefix`; at most 10,000 if sorted by time."""
-        target = run_operations.RUNS + run_operations.runs_query(prefix, state, sort)
-        parse = partial(run_operations.listed_run, prefix=prefix)
+        parse = partial(answers.listed_run, prefix=prefix)
+        target = requests.runs_target(prefix, state, sort)
         yield from self._sender.items(target, parse, "run", "listing runs")

@@ -2,23 +2,43 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, Generic, TypedDict, TypeVar
+from typing import Any, Generic, Literal, TypedDict, TypeVar
 
 from stillroom.client.encoding import Encoding
-from stillroom.client.lifetime import Lifetime
 from stillroom.errors import StillroomError
 from stillroom.generation.facets import FactsFilters
 from stillroom.wire.generation import Generation
 from stillroom.wire.images import Folder, ImageInfo, ImageMetadata, SavedImage
 from stillroom.wire.media import MediaResource
 from stillroom.wire.runs import DeletedRun, PublishedRun, RunImage, RunInfo
+from stillroom.wire.thumbnails import Fit, Format
 
 __all__ = ["DeletedRun", "Folder", "ImageInfo", "ImageMetadata", "MediaResource"]
 __all__ += ["PublishedRun", "RunImage", "RunInfo", "SavedImage"]
 
 T = TypeVar("T")
+
+Lifetime = timedelta | int | str
+"""Lifetime: a timedelta, a number of seconds, or a string such as `90s`, `15m`, `12h` or `7d`."""
+
+SearchSort = Literal["-saved", "saved", "-path", "path"]
+RunSort = Literal["folder", "published", "-published"]
+RunState = Literal["published", "open"]
+
+Sidecars = Literal["captions"]
+"""Kind of files that are added to an archive: `captions` are text files with the prompts."""
+
+
+class Picture(TypedDict, total=False):
+    """Options for a thumbnail that the server creates: docs/api.md, "Thumbnails"."""
+
+    width: int
+    height: int
+    fit: Fit
+    format: Format
+    quality: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +52,27 @@ class DownloadedImage:
     path: str
     file: Path
     skipped: bool = False
+
+
+class SearchFilters(FactsFilters, total=False):
+    """Filters for a search. An image must match all of them; see docs/search.md.
+
+    Attributes:
+        content_type: Content type, such as `image/png`.
+        prefix: Text with which the path begins.
+        saved_from: Earliest time of the last save (inclusive, timezone-aware).
+        saved_before: Latest time of the last save (exclusive, timezone-aware).
+        tag: One or several tags that the image has in the media library. A leading `-` excludes a
+            tag.
+        sort: Sort order; `-saved` is newest first.
+    """
+
+    content_type: str
+    prefix: str
+    saved_from: datetime
+    saved_before: datetime
+    tag: str | Iterable[str]
+    sort: SearchSort
 
 
 class ResourceChanges(TypedDict, total=False):
