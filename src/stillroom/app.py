@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import functools
 import os
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 from fastapi import FastAPI, Request
 from fastapi_offline import FastAPIOffline
@@ -125,15 +125,10 @@ def _report_disk(parts: Parts) -> None:
         )
 
 
-class SettingsReport(NamedTuple):
-    """Lines for the operator: a description of the configuration, and possible problems."""
-
-    facts: list[str]
-    warnings: list[str]
-
-
-def check_settings(settings: Settings) -> SettingsReport:
+def check_settings(settings: Settings) -> tuple[list[str], list[str]]:
     """Check the settings by opening and closing all parts that the workers will open.
+
+    Return lines that describe the configuration, and warnings about possible problems.
 
     Raises:
         ConfigurationError: the workers would fail to start.
@@ -154,7 +149,7 @@ def check_settings(settings: Settings) -> SettingsReport:
     lines.append(f"tokens: {parts.keys.description}{command and f'; mint one with: {command}'}")
     if settings.public_read:
         lines.append("images are public: they can be read without a token")
-    return SettingsReport(lines, warnings)
+    return lines, warnings
 
 
 async def _try_storage(parts: Parts) -> list[str]:

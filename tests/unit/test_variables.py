@@ -70,9 +70,9 @@ def test_a_doubtful_name_is_warned_of(
 ) -> None:
     monkeypatch.setenv(name, "x")
 
-    checked = check_settings(AllSettings.read())
+    _, warnings = check_settings(AllSettings.read())
 
-    assert f"{name} is set, but it is not a setting: {said}" in checked.warnings
+    assert f"{name} is set, but it is not a setting: {said}" in warnings
 
 
 def test_names_that_are_known_or_of_others_are_passed_over(

@@ -6,7 +6,7 @@ hash. To resume an interrupted migration, or to copy later changes, run the migr
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -23,7 +23,6 @@ from stillroom.errors import (
 )
 from stillroom.features.library.recorded_bytes import hash_opened
 from stillroom.features.runs.manifest import is_manifest
-from stillroom.maintenance.copies import folders_of
 from stillroom.maintenance.inspection.port import Inspection, UnexpectedFile
 from stillroom.maintenance.migration_report import MigrationOutcome, MigrationStats, ProgressEvent
 from stillroom.maintenance.rate_limiter import RateLimiter
@@ -104,15 +103,17 @@ class Migration:
         manifests: list[StorageKey] = []
         incomplete: set[str] = set()
 
-        async def copy(key: StorageKey) -> None:
-            if is_manifest(key.text):
-                manifests.append(key)
-                return
-            event = await self.copy(key)
-            if event is not None and event.outcome is MigrationOutcome.FAILED:
-                incomplete.update(folders_of(key))
+        async def copy(entry: StorageKey | UnexpectedFile) -> None:
+            if isinstance(entry, UnexpectedFile):
+                self._note(ProgressEvent(MigrationOutcome.STRAY, entry.name, detail=entry.reason))
+            elif is_manifest(entry.text):
+                manifests.append(entry)
+            else:
+                event = await self.copy(entry)
+                if event is not None and event.outcome is MigrationOutcome.FAILED:
+                    incomplete.update(folders_of(entry))
 
-        await self._each(self._source, copy, self._note_unexpected)
+        await self._each(self._source, copy)
         for key in manifests:
             if key.text.rpartition("/")[0] in incomplete:
                 detail = "images of this run could not be copied"
@@ -123,37 +124,26 @@ class Migration:
     async def find_extras(self) -> None:
         """Report images that exist only in the target. Raises the same exceptions as `run`."""
         if self._target is not None:
-            await self._each(self._target.inspection, self._check_extra, lambda _stray: None)
+            await self._each(self._target.inspection, self._check_extra)
 
     async def _each(
-        self,
-        store: Inspection,
-        job: Callable[[StorageKey], Awaitable[object]],
-        on_unexpected: Callable[[UnexpectedFile], None],
+        self, store: Inspection, job: Callable[[StorageKey | UnexpectedFile], Awaitable[None]]
     ) -> None:
         async def entries() -> AsyncGenerator[StorageKey | UnexpectedFile, None]:
             for prefix in self._prefixes:
                 async for entry in store.walk(prefix, ""):
                     yield entry
 
-        async def do(entry: StorageKey | UnexpectedFile) -> None:
-            if isinstance(entry, UnexpectedFile):
-                on_unexpected(entry)
-            else:
-                await job(entry)
-
         at_once = _PACED_AT_ONCE if self._rate_limit.is_bounded else AT_ONCE
-        await for_each_concurrently(do, entries(), limit=at_once)
+        await for_each_concurrently(job, entries(), limit=at_once)
 
-    def _note_unexpected(self, unexpected: UnexpectedFile) -> None:
-        self._note(ProgressEvent(MigrationOutcome.STRAY, unexpected.name, detail=unexpected.reason))
-
-    async def _check_extra(self, key: StorageKey) -> None:
-        try:
-            await self._source.stat(key)
-        except ImageNotFound:
-            detail = "the source has no such image"
-            self._note(ProgressEvent(MigrationOutcome.EXTRA, key.text, detail=detail))
+    async def _check_extra(self, entry: StorageKey | UnexpectedFile) -> None:
+        if isinstance(entry, StorageKey):
+            try:
+                await self._source.stat(entry)
+            except ImageNotFound:
+                detail = "the source has no such image"
+                self._note(ProgressEvent(MigrationOutcome.EXTRA, entry.text, detail=detail))
 
     async def copy(self, key: StorageKey) -> ProgressEvent | None:
         """Copy and count one image, as `run` does. Return None if it is not in the source."""
@@ -334,3 +324,11 @@ class Migration:
 
 class _RefusedByTargetError(Exception):
     """Error: the target rejected an image that could be read from the source."""
+
+
+def folders_of(key: StorageKey) -> Iterator[str]:
+    """Yield the folders that contain a key, from the innermost to the outermost."""
+    folder = key.text
+    while "/" in folder:
+        folder = folder.rpartition("/")[0]
+        yield folder

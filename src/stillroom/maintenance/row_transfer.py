@@ -33,9 +33,9 @@ from stillroom.features.library.rows.transfer import (
 )
 from stillroom.features.runs.deletion_rows import RunDeletionRows
 from stillroom.features.runs.manifest import MANIFEST_NAME
-from stillroom.maintenance.copies import folders_of, is_copy
-from stillroom.maintenance.migration import Migration
+from stillroom.maintenance.migration import Migration, folders_of
 from stillroom.paths import StorageKey, is_reserved
+from stillroom.store.values import StoredImage
 
 _PAGE: Final = 500
 _AT_ONCE: Final = 16
@@ -216,7 +216,7 @@ class _Pass:
         original, copy = await self._migration.find_pair(mark["storage_key"])
         if original is None or original.save_id != mark["save_id"]:
             return None
-        if copy is None or not is_copy(copy, original):
+        if copy is None or not _is_copy(copy, original):
             return None
         if mark["reason"] == DELETED:
             await self._delete_manifests(copy.key)
@@ -248,3 +248,13 @@ class _Pass:
             moot = await map_concurrently(find_moot, page, limit=_AT_ONCE)
             if ids := [id_ for id_ in moot if id_ is not None]:
                 self._stats.withdrawn += await target.forget(queue, ids)
+
+
+def _is_copy(copy: StoredImage, original: StoredImage) -> bool:
+    """Return whether two images have the same size, save time (in microseconds) and hash.
+
+    A hash that is unknown counts as equal.
+    """
+    if copy.size != original.size or copy.modified_ns // 1000 != original.modified_ns // 1000:
+        return False
+    return copy.sha256 == original.sha256 or None in (copy.sha256, original.sha256)

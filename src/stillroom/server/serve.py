@@ -20,11 +20,7 @@ from uvicorn.config import STARTUP_FAILURE
 from stillroom import __version__
 from stillroom.app import check_settings, create_app
 from stillroom.errors import ConfigurationError
-from stillroom.server.allocator import (
-    freeze_startup_objects,
-    keep_freed_memory,
-    pause_garbage_collection,
-)
+from stillroom.server import allocator
 from stillroom.server.descriptors import bounds_of
 from stillroom.server.supervisor import Supervisor
 from stillroom.speed.connections import ConnectionFactory
@@ -80,7 +76,7 @@ def serve(settings: Settings, *, sign_in_link: bool = False) -> None:
             timeout_keep_alive=bounds.idle_timeout_s,
             timeout_graceful_shutdown=settings.drain_seconds,
         )
-        freeze_startup_objects()  # a forked worker shares their memory
+        allocator.freeze_startup_objects()  # a forked worker shares their memory
         supervisor = Supervisor(config, sockets=[listener], hang_s=settings.hang_seconds)
         supervisor.run()
         if any(worker.exitcode == STARTUP_FAILURE for worker in supervisor.processes):
@@ -88,10 +84,10 @@ def serve(settings: Settings, *, sign_in_link: bool = False) -> None:
 
 
 def _log_start(settings: Settings) -> None:
-    checked = check_settings(settings)
-    for line in checked.facts:
+    lines, warnings = check_settings(settings)
+    for line in lines:
         log.info("%s", line)
-    for line in checked.warnings:
+    for line in warnings:
         log.warning("%s", line)
     host, port = settings.host, settings.port
     log.info("Stillroom %s serves http://%s:%d (see /docs)", __version__, host, port)
@@ -148,15 +144,15 @@ def _shared_metrics() -> Iterator[None]:
 def _create_app_or_exit(settings: Settings, starter_pid: int) -> "FastAPI":
     if os.getpid() != starter_pid:
         _stop_with_parent(starter_pid)
-    pause_garbage_collection()
+    allocator.pause_garbage_collection()
     sys.setswitchinterval(_SWITCH_S)
-    keep_freed_memory()
+    allocator.keep_freed_memory()
     try:
         app = create_app(settings)
     except ConfigurationError as error:
         log.critical("%s", error)
         sys.exit(STARTUP_FAILURE)
-    freeze_startup_objects()
+    allocator.freeze_startup_objects()
     return app
 
 

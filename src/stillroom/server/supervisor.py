@@ -4,7 +4,9 @@ This module depends on internals of uvicorn's `Multiprocess` and `Process`. The 
 requirements/ and tests/acceptance/test_starting.py protect against incompatible changes.
 """
 
+import contextlib
 import logging
+import os
 import signal
 import socket
 import time
@@ -15,7 +17,6 @@ from uvicorn import Config
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
-from stillroom.server.notify import READY, STOPPING, notify
 from stillroom.server.worker import Worker
 
 _TICK_S: Final = 0.1
@@ -50,16 +51,12 @@ class Supervisor(Multiprocess):
 
     def run(self) -> None:
         """Run the workers until a signal stops the server."""
-        self.init_processes()
+        self.processes = [self._start_worker() for _ in range(self.processes_num)]
         while not self.should_exit.wait(_TICK_S):
             self.handle_signals()
             self.keep_subprocess_alive()
         self.terminate_all()
         self.join_all()
-
-    def init_processes(self) -> None:
-        """Start all workers."""
-        self.processes = [self._start_worker() for _ in range(self.processes_num)]
 
     def _start_worker(self, early_deaths: int = 0) -> Worker:
         worker = Worker(self.config, self.sockets, early_deaths=early_deaths)
@@ -81,7 +78,7 @@ class Supervisor(Multiprocess):
                 self.processes[index] = self._start_worker(worker.early_deaths)
         if not self._has_notified_ready and all(worker.has_started for worker in self.processes):
             self._has_notified_ready = True
-            notify(READY)
+            _notify("READY=1")
 
     def _is_hung(self, worker: Worker, *, at_least_s: float = 0.0) -> bool:
         worker.listen(_TICK_S)
@@ -115,7 +112,7 @@ class Supervisor(Multiprocess):
 
     def terminate_all(self) -> None:
         """Shut down all workers gracefully."""
-        notify(STOPPING)
+        _notify("STOPPING=1")
         for listener in self.sockets:
             listener.close()  # otherwise the kernel would accept connections that no process serves
         super().terminate_all()
@@ -183,3 +180,22 @@ def describe_exit(status: int | None) -> str:
     except ValueError:  # a real-time signal
         return f"was ended by signal {-status}"
     return f"was ended by {number.name}{_HINTS.get(number, '')}"
+
+
+def _notify(state: str) -> None:
+    """Send a state to systemd through the socket in NOTIFY_SOCKET, if that is set. Ignore errors.
+
+    Source: https://www.freedesktop.org/software/systemd/man/latest/sd_notify.html
+    """
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if not address.startswith(("/", "@")):
+        return
+    if address.startswith("@"):  # an abstract socket
+        address = "\0" + address[1:]
+    with (
+        contextlib.suppress(OSError),
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender,
+    ):
+        sender.settimeout(1)
+        sender.connect(address)
+        sender.send(state.encode())
