@@ -64,11 +64,7 @@ _ROUTING: Final = {
 
 
 def create_app(settings: Settings) -> FastAPI:
-    """Create the application and open its storage.
-
-    Raises:
-        ConfigurationError: the settings are invalid or do not work together.
-    """
+    """Create the application. Raise `ConfigurationError` if the settings cannot work."""
     parts = assemble(settings, observer=metrics.count_call)
     metrics.report_build(
         __version__,
@@ -128,10 +124,8 @@ def _report_disk(parts: Parts) -> None:
 def check_settings(settings: Settings) -> tuple[list[str], list[str]]:
     """Check the settings by opening and closing all parts that the workers will open.
 
-    Return lines that describe the configuration, and warnings about possible problems.
-
-    Raises:
-        ConfigurationError: the workers would fail to start.
+    Return lines that describe the configuration, and warnings about possible problems. Raise
+    `ConfigurationError` if the workers would fail to start.
     """
     parts = assemble(settings)
     assert parts.keys is not None  # noqa: S101  (`assemble` was given no `authorize`)

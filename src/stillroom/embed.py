@@ -190,11 +190,8 @@ def _log_start(parts: Parts, *, are_all_wanted: bool) -> None:
 def _first_save_check(
     images_url: str | None, is_running: Callable[[], bool]
 ) -> Callable[[Request], None]:
-    """Return a function that checks the app's address and the router's lifespan at the first save.
-
-    The function logs warnings. If `images_url` is None, it does not check the address.
-    """
-    is_over = False
+    """Return a function that warns of a wrong address or a missing lifespan at the first save."""
+    is_over = False  # the address is not checked if `images_url` is None
 
     def check(request: Request) -> None:
         nonlocal is_over

@@ -208,10 +208,7 @@ def is_segment(name: str) -> bool:
 
 
 def decode_query_text(raw: bytes, *, at: tuple[str, ...]) -> str:
-    """Decode a name or value in a query strictly. `+` is decoded to a space, as in forms.
-
-    Raises `InvalidPath` if an escape or the UTF-8 is invalid.
-    """
+    """Decode text in a query strictly; `+` is a space. Raise `InvalidPath` if it is malformed."""
     return _decode_once(raw.replace(b"+", b" "), at=at)
 
 

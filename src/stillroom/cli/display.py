@@ -30,17 +30,14 @@ class ProgressCounts(Protocol):
 
 
 class _Display:
-    """Progress display on standard error: a bar or, without a terminal, a line every ten seconds.
-
-    `total` is the number of images to process; None until they have been counted.
-    """
+    """Progress on standard error: a bar or, without a terminal, a line every ten seconds."""
 
     def __init__(self, bar: "ProgressBar[int] | None", progress: ProgressCounts) -> None:
         self._bar = bar
         self._line = StatusLine(10)
         self._began = time.monotonic()
         self._first_image, self._first_byte = progress.images, progress.size  # if it resumes
-        self.total: int | None = None
+        self.total: int | None = None  # number of images; None until they have been counted
 
     def show(self, progress: ProgressCounts) -> None:
         now = time.monotonic()

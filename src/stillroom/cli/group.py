@@ -50,10 +50,7 @@ class Group(click.Group):
 
 
 def explained(error: click.ClickException) -> click.ClickException:
-    """Return `error` with a readable message if it is about an invalid value of an option.
-
-    Any other error is returned unchanged.
-    """
+    """Return `error`, with a readable message if it is about an invalid value of an option."""
     if not isinstance(error, click.BadParameter) or isinstance(error, click.MissingParameter):
         return error
     if not isinstance(error.param, click.Option):

@@ -35,10 +35,7 @@ def erase_line() -> None:
 
 
 def echo_result(result: str, path: str, *, as_json: bool, **facts: object) -> None:
-    """Print the result for one image: `uploaded cats/1.png`, or a JSON object with all values.
-
-    For a copied or moved image, pass its new path as `target`.
-    """
+    """Print `uploaded cats/1.png`, or JSON with all values. `target` is the new path of a copy."""
     to = f" to {facts['target']}" if "target" in facts else ""
     known = {"path": path, "result": result, **facts}
     echo_record(known, f"{result} {path}{to}", as_json=as_json)
@@ -64,22 +61,16 @@ def time_text(at: datetime) -> str:
 
 
 class StatusLine:
-    """Progress on standard error: one redrawn line on a terminal, otherwise periodic lines.
-
-    `shown_at` is the time (monotonic clock) at which `is_due` last returned True.
-    """
+    """Progress on standard error: one redrawn line on a terminal, otherwise periodic lines."""
 
     def __init__(
         self, every_s: float, redrawn_every_s: float = 0.2, *, redrawn: str = "\r{}\x1b[K"
     ) -> None:
-        """Print a line at most every `every_s` seconds; on a terminal, every `redrawn_every_s`.
-
-        `redrawn` is the format of the line on a terminal.
-        """
+        """Print a line every `every_s` seconds. A terminal has its own interval and format."""
         self.is_terminal = sys.stderr.isatty()
         self._every_s = redrawn_every_s if self.is_terminal else every_s
         self._line = redrawn if self.is_terminal else "{}\n"
-        self.shown_at = time.monotonic()
+        self.shown_at = time.monotonic()  # when `is_due` last returned True
 
     def is_due(self) -> bool:
         """Return whether another line is due. If so, restart the waiting time."""

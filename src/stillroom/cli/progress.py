@@ -44,10 +44,7 @@ def transfer_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 class Transfer:
-    """Context manager that displays the progress of a transfer of many images. Thread-safe.
-
-    If the number of bytes is unknown (`total_bytes` is 0), progress is measured in images.
-    """
+    """Progress of a transfer, in images if `total_bytes` is 0 (unknown). Thread-safe."""
 
     def __init__(self, verb: str, count: int, total_bytes: int, *, as_json: bool = False) -> None:
         self._verb, self._count, self._total = verb, count, total_bytes

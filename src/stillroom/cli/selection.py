@@ -131,11 +131,7 @@ def files_below(folder: Path) -> Iterator[Path]:
 def images_to_get(
     store: ImageStore, sources: Sequence[str], target: Path, chosen: Filter
 ) -> dict[str, Path]:
-    """Return the images to download, as a mapping from image path to local file.
-
-    Raises:
-        ImageNotFound: a source does not match any image.
-    """
+    """Return a local file for each image to download. Raise `ImageNotFound` if none matches."""
     wanted = _chosen(store, sources, chosen)
     into = target.is_dir() or str(target).endswith("/") or not _is_one_image(sources, wanted)
     planned = [(path, Path(target, *name.split("/")) if into else target) for path, name in wanted]
@@ -144,11 +140,7 @@ def images_to_get(
 
 
 def images_to_zip(store: ImageStore, sources: Sequence[str], chosen: Filter) -> str | list[str]:
-    """Return what to request as a ZIP file: the prefix of a single folder, or a list of paths.
-
-    Raises:
-        ImageNotFound: a source does not match any image.
-    """
+    """Return a folder's prefix, or a list of paths. Raise `ImageNotFound` if none matches."""
     source = sources[0]
     is_whole = len(sources) == 1 and chosen == Filter() and not _MAGIC.search(source)
     if is_whole and (source.endswith("/") or not store.exists(source)):
@@ -165,11 +157,7 @@ def images_to_zip(store: ImageStore, sources: Sequence[str], chosen: Filter) -> 
 def images_to_copy(
     store: ImageStore, sources: Sequence[str], target: str, chosen: Filter
 ) -> dict[str, str]:
-    """Return the images to copy, as a mapping from their paths to the paths of the copies.
-
-    Raises:
-        ImageNotFound: a source does not match any image.
-    """
+    """Return a target path for each image to copy. Raise `ImageNotFound` if none matches."""
     wanted = _chosen(store, sources, chosen)
     into = target.endswith("/") or target == "" or not _is_one_image(sources, wanted)
     folder = folder_of(target)
@@ -182,11 +170,7 @@ def images_to_copy(
 
 
 def images_named(store: ImageStore, source: str, chosen: Filter) -> list[str]:
-    """Return the paths of the images that a path, a folder (`cats/`) or a pattern matches.
-
-    Raises:
-        ImageNotFound: no image matches.
-    """
+    """Return the paths of matching images. Raise `ImageNotFound` if none matches."""
     return [path for path, name in _images_of(store, source) if chosen.takes(name)]
 
 

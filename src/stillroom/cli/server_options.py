@@ -89,10 +89,7 @@ def _origin(url: str | None) -> tuple[str, str]:
 
 
 def _own_token(url: str) -> Token | None:
-    """Return a function that creates tokens with the server's secret.
-
-    Return None if the secret is not readable, or if the token would be sent to another machine.
-    """
+    """Return a function that creates tokens, or None for another machine or without a secret."""
     if not _is_here(url):
         return None
     folder = Path(os.environ.get("STILLROOM_DATA_DIR") or "stillroom-data")
@@ -139,9 +136,8 @@ def minted_token(
 ) -> str:
     """Create a token with the settings and the secret of the server on this machine.
 
-    Raises:
-        ConfigurationError: another service signs the tokens.
-        FileNotFoundError: the secret does not exist.
+    Raise `ConfigurationError` if another service signs the tokens, and `FileNotFoundError` if the
+    secret does not exist.
     """
     from stillroom.settings import AllSettings
     from stillroom.store.auth.choose import minting_secret

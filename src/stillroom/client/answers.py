@@ -134,12 +134,10 @@ def saved(answer: Answer, path: str) -> SavedImage:
 
 
 def listed_path(path: str, prefix: str) -> str:
-    """Return a path from a listing after validating it, because callers derive file names from it.
+    """Validate a path from a listing, because callers derive file names from it, and return it.
 
-    Raises:
-        AttributeError: The path is not a string.
-        InvalidPath: The path is not valid for an image or folder.
-        UnexpectedAnswer: The path does not begin with the requested prefix.
+    Raise `AttributeError` for another type, `InvalidPath` for an invalid path, and
+    `UnexpectedAnswer` for a path that does not begin with the requested prefix.
     """
     ImagePath.parse(path.removesuffix("/"))
     if not path.startswith(prefix):
@@ -148,10 +146,7 @@ def listed_path(path: str, prefix: str) -> str:
 
 
 def info_of_entry(entry: Mapping[str, Any], prefix: str) -> ImageInfo | Folder:
-    """Convert one entry of a listing to an image or folder.
-
-    Raises the same exceptions as `listed_path` and `decode`.
-    """
+    """Convert an entry of a listing. Raise the exceptions of `listed_path` and `decode`."""
     path = listed_path(entry["path"], prefix)
     return Folder(path) if path.endswith("/") else decode(ImageInfo, entry)
 
@@ -222,10 +217,7 @@ def resource_of(said: Mapping[str, Any]) -> MediaResource:
 
 
 def listed_run(entry: Mapping[str, Any], prefix: str) -> RunInfo:
-    """Convert an entry of a listing of runs, whose folders must begin with `prefix`.
-
-    Raises the same exceptions as `listed_path` and `decode`.
-    """
+    """Convert an entry of a listing of runs, whose folders must begin with `prefix`."""
     run = decode(RunInfo, entry)
     listed_path(f"{run.folder}/", prefix)  # prefix `generations/7/` matches run `generations/7`
     return run

@@ -44,10 +44,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Response of a server, with lower-case header names.
-
-    The body is empty if it was written to a sink.
-    """
+    """Response with lower-case header names. The body is empty if it was written to a sink."""
 
     status: int
     headers: Mapping[str, str]

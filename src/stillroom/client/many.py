@@ -25,15 +25,12 @@ _FAILS_ALL: Final = (Unauthenticated, StorageFull, BackendUnavailable, Configura
 
 
 class Gathered(Generic[T]):
-    """Collector for the outcomes of a bulk operation. The outcomes may arrive in any order.
-
-    If `stopped` is True, the remaining images should not be attempted.
-    """
+    """Collector for the outcomes of a bulk operation, which may arrive in any order."""
 
     def __init__(self, each: Callable[[Outcome[T]], None] | None) -> None:
         self._each = each
         self._outcomes: dict[int, Sequence[Outcome[T]]] = {}
-        self.stopped = False
+        self.stopped = False  # if True, the remaining images should not be attempted
 
     def add(self, number: int, outcomes: Sequence[Outcome[T]]) -> None:
         """Add the outcomes of one job. `number` is the position of the job in the input."""

@@ -40,11 +40,7 @@ Query = Mapping[str, str | list[str]]
 
 
 def numbered(path: ImagePath, number: int) -> ImagePath:
-    """Insert a number into a file name: `cats/fox.png` becomes `cats/fox-7.png`.
-
-    Raises:
-        InvalidPath: The result is too long.
-    """
+    """Insert a number: `fox-7.png` for `fox.png`. Raise `InvalidPath` if it becomes too long."""
     folder, slash, name = path.text.rpartition("/")
     stem, dot, suffix = name.rpartition(".")
     if not stem:
@@ -59,11 +55,7 @@ def condition(if_match: str | None = None, if_none_match: str | None = None) -> 
 
 
 def seconds_of(lifetime: values.Lifetime) -> int:
-    """Convert a lifetime to whole seconds. The server checks whether it is too short or too long.
-
-    Raises:
-        InvalidParameter: The value is not a duration.
-    """
+    """Convert a lifetime to whole seconds. Raise `InvalidParameter` if it is not a duration."""
     if isinstance(lifetime, timedelta):
         return int(lifetime.total_seconds())
     duration = parse_duration(str(lifetime), may_lack_unit=True)
@@ -105,9 +97,7 @@ def runs_target(prefix: str, state: values.RunState | None, sort: values.RunSort
 def search_query(q: str, filters: values.SearchFilters, limit: int | None) -> Query:
     """Return the query parameters for the first page of a search. Later pages also need `cursor`.
 
-    Raises:
-        InvalidPath: No path can begin with `prefix`.
-        InvalidParameter: A time has no time zone.
+    Raise `InvalidPath` for an impossible prefix, and `InvalidParameter` for a time without a zone.
     """
     ImagePrefix.parse(filters.get("prefix", ""))
     page_size = min(limit or _FOUND_A_PAGE, _FOUND_A_PAGE)

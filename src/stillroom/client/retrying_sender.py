@@ -18,11 +18,7 @@ class Sends(Protocol):
     """Protocol of senders that do not retry requests."""
 
     def send(self, call: Call) -> Answer | Failure:
-        """Send a request and return the response or the failure.
-
-        Raises:
-            ConfigurationError: The request is invalid, so a retry cannot help.
-        """
+        """Send a request. Raise `ConfigurationError` if it is invalid: a retry cannot help."""
         ...
 
     def close(self) -> None:
@@ -31,10 +27,7 @@ class Sends(Protocol):
 
 
 class RetryingSender:
-    """Sender that retries idempotent requests until the deadline.
-
-    `root` is the base URL of the API.
-    """
+    """Sender that retries idempotent requests until the deadline. `root` is the API's base URL."""
 
     def __init__(self, root: str, retries: Retries, sender: Sends) -> None:
         self.root = root
@@ -43,10 +36,9 @@ class RetryingSender:
         self._sender = sender
 
     def send(self, call: Call, attempts: Attempts | None = None) -> Answer:
-        """Send an idempotent request with retries. The returned response may be an error response.
+        """Send an idempotent request with retries, and return the response, even an error response.
 
-        Raises:
-            ServerUnreachable: There is no response before the deadline.
+        Raise `ServerUnreachable` if there is no response before the deadline.
         """
         attempts = attempts or Attempts(self.retries)
         while True:
@@ -73,8 +65,7 @@ class RetryingSender:
     ) -> Iterator[T]:
         """Yield the parsed items of a listing, requesting its pages from `target` when needed.
 
-        Raises:
-            UnexpectedAnswer: An item is invalid; `kind` names it in the message.
+        Raise `UnexpectedAnswer` if an item is invalid; `kind` names it in the message.
         """
         path, mark, first_query = target.partition("?")
         query: str | None = mark + first_query

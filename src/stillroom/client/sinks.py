@@ -33,11 +33,7 @@ class Sink:
         self.written += len(chunk)
 
     def restart(self) -> None:
-        """Discard the bytes written so far, so that the download can start from the beginning.
-
-        Raises:
-            OSError: The file cannot be truncated, for example because it is a pipe.
-        """
+        """Discard all bytes. Raise `OSError` if the file is one that cannot be truncated."""
         if self.written:
             self._file.seek(self._start)
             self._file.truncate()
@@ -51,10 +47,7 @@ class Sink:
 
 
 def check_archive(file: IO[bytes]) -> None:
-    """Raise `UnexpectedAnswer` if a ZIP file is incomplete.
-
-    A proxy may hide from the client that the response was interrupted.
-    """
+    """Raise `UnexpectedAnswer` if a ZIP is incomplete. A proxy may hide an interruption."""
     if file.seekable() and file.readable() and not zipfile.is_zipfile(file):
         raise UnexpectedAnswer("the received archive is incomplete: try again")
 

@@ -45,11 +45,7 @@ class ImagePayload:
     _start: int
 
     def chunks(self) -> Iterator[bytes]:
-        """Yield the bytes of the image in chunks, from the beginning.
-
-        Raises:
-            DigestMismatch: The file has become shorter since it was hashed.
-        """
+        """Yield the bytes in chunks. Raise `DigestMismatch` if the file has become shorter."""
         self._file.seek(self._start)
         left = self.size
         while left:
@@ -78,11 +74,7 @@ def filled_spool() -> Iterator[IO[bytes]]:
 
 
 def named(path: object) -> ImagePath:
-    """Parse an image path that the caller of the SDK has passed.
-
-    Raises:
-        InvalidPath: The path is invalid; the message contains it.
-    """
+    """Parse a path from the caller of the SDK. The message of `InvalidPath` contains the path."""
     if not isinstance(path, str):
         raise TypeError(
             f"the path must be a str such as 'cats/1.png', not a {type(path).__name__}: pass "

@@ -42,32 +42,22 @@ log = logging.getLogger("stillroom.media")
 
 
 class MismatchKind(StrEnum):
-    """Kinds of mismatches between stored images and rows.
+    """Kinds of mismatches between stored images and rows."""
 
-    Attributes:
-        ORPHAN: Image below `media/` that the library created, but to which no row refers.
-        YOUNG: Like `ORPHAN`, but so new that an ingest may still insert its row.
-        FOREIGN: Object below `media/` that the library did not create. It is never deleted.
-        MISSING: Resource whose file does not exist.
-    """
-
-    ORPHAN = "orphan"
-    YOUNG = "young"
-    FOREIGN = "foreign"
-    MISSING = "missing"
+    ORPHAN = "orphan"  # an image that the library created, but to which no row refers
+    YOUNG = "young"  # an orphan that is so new that an ingest may still insert its row
+    FOREIGN = "foreign"  # an object that the library did not create; it is never deleted
+    MISSING = "missing"  # a resource whose file does not exist
 
 
 @dataclass(frozen=True, slots=True)
 class Mismatch:
-    """Mismatch between the stored images and the rows.
-
-    `resource_id` is set if a resource's file is missing, and `image` for an orphan.
-    """
+    """Mismatch between the stored images and the rows."""
 
     kind: MismatchKind
     key: str
-    resource_id: uuid.UUID | None = None
-    image: StoredImage | None = None
+    resource_id: uuid.UUID | None = None  # set if a resource's file is missing
+    image: StoredImage | None = None  # set for an orphan
 
 
 @dataclass(slots=True)

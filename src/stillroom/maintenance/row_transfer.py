@@ -251,10 +251,7 @@ class _Pass:
 
 
 def _is_copy(copy: StoredImage, original: StoredImage) -> bool:
-    """Return whether two images have the same size, save time (in microseconds) and hash.
-
-    A hash that is unknown counts as equal.
-    """
+    """Return whether size, time of the save (in microseconds) and hash, if known, are equal."""
     if copy.size != original.size or copy.modified_ns // 1000 != original.modified_ns // 1000:
         return False
     return copy.sha256 == original.sha256 or None in (copy.sha256, original.sha256)

@@ -45,15 +45,12 @@ class FindingKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class VerificationFinding:
-    """Problem that a verification has found, described in one sentence.
-
-    `quarantined` is the location in the quarantine if the image was moved there.
-    """
+    """Problem that a verification has found, described in one sentence."""
 
     kind: FindingKind
     name: str
     detail: str
-    quarantined: str | None = None
+    quarantined: str | None = None  # location in the quarantine if the image was moved there
 
 
 @dataclass
@@ -94,7 +91,9 @@ class VerificationProgress:
 class Verification:
     """Verification of one store. Cancel `run` to stop it; `progress` records the position.
 
-    Only images with one of the key prefixes (sorted) are verified. The caller closes the store.
+    Only images with one of the key prefixes (sorted) are verified. With `quarantine`, damaged and
+    changed images are moved into quarantine. With `adopt`, missing hashes are recorded; for a
+    bucket, this raises `ConfigurationError`. The caller closes the store.
     """
 
     def __init__(
@@ -107,11 +106,6 @@ class Verification:
         adopt: bool = False,
         on_finding: Callable[[VerificationFinding], None] = lambda _finding: None,
     ) -> None:
-        """Prepare the verification of a store.
-
-        If `quarantine` is True, damaged and changed images are moved into quarantine. If `adopt` is
-        True, missing hashes are recorded; for a bucket, this raises `ConfigurationError`.
-        """
         if adopt and not isinstance(store, AdoptsHashes):
             raise ConfigurationError(
                 "--adopt cannot be used with a bucket, since hashes cannot be added to stored "

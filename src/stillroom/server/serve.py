@@ -44,11 +44,7 @@ log = logging.getLogger("stillroom.server")
 
 
 def serve(settings: Settings, *, sign_in_link: bool = False) -> None:
-    """Run the server until a signal stops it. With `sign_in_link`, print a one-time gallery link.
-
-    Raises:
-        ConfigurationError: the server cannot start.
-    """
+    """Run the server until a signal stops it. Raise `ConfigurationError` if it cannot start."""
     logs = log_config(settings.log_format, level=settings.log_level, access_log=settings.access_log)
     logging.config.dictConfig(logs)
     listener = _bind(settings)
@@ -157,10 +153,8 @@ def _create_app_or_exit(settings: Settings, starter_pid: int) -> "FastAPI":
 
 
 def _stop_with_parent(parent_pid: int) -> None:
-    """Make the kernel stop this worker when its supervisor ends for any reason.
-
-    Source: https://man7.org/linux/man-pages/man2/PR_SET_PDEATHSIG.2const.html
-    """
+    """Make the kernel stop this worker when its supervisor ends for any reason."""
+    # https://man7.org/linux/man-pages/man2/PR_SET_PDEATHSIG.2const.html
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != parent_pid:
         sys.exit(0)  # the supervisor ended before the call

@@ -183,10 +183,8 @@ def describe_exit(status: int | None) -> str:
 
 
 def _notify(state: str) -> None:
-    """Send a state to systemd through the socket in NOTIFY_SOCKET, if that is set. Ignore errors.
-
-    Source: https://www.freedesktop.org/software/systemd/man/latest/sd_notify.html
-    """
+    """Send a state to systemd through the socket in NOTIFY_SOCKET, if set. Ignore errors."""
+    # https://www.freedesktop.org/software/systemd/man/latest/sd_notify.html
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address.startswith(("/", "@")):
         return
