@@ -19,9 +19,9 @@ from stillroom.errors import StillroomError
 from stillroom.generation.facts import generation_of
 from stillroom.paths import ImagePath
 from stillroom.wire.generation import Generation
-from stillroom.wire.images import Folder, ImageInfo, ImageMetadata, SavedImage
+from stillroom.wire.images import Folder, ImageInfo, ImageMetadata
 from stillroom.wire.media import MediaResource
-from stillroom.wire.runs import DeletedRun, PublishedRun, RunImage, RunInfo
+from stillroom.wire.runs import PublishedRun, RunImage, RunInfo
 from stillroom.wire.shown import LOCAL
 
 T = TypeVar("T")
@@ -128,9 +128,9 @@ def _convert(answer: Answer, subject: str, parse: Callable[[Any], T]) -> T:
         raise _foreign(answer, subject) from None
 
 
-def saved(answer: Answer, path: str) -> SavedImage:
-    """Return the image from the response to a request that saved or copied it."""
-    return _convert(answer, path, lambda said: decode(SavedImage, said))
+def parsed(answer: Answer, subject: str, kind: type[T]) -> T:
+    """Return the body of a response as an instance of a dataclass; see `decode`."""
+    return _convert(answer, subject, functools.partial(decode, kind))
 
 
 def listed_path(path: str, prefix: str) -> str:
@@ -206,16 +206,6 @@ def listed(answer: Answer, prefix: str) -> tuple[list[Any], str | None]:
     return entries, more[1] if more else None
 
 
-def resource(answer: Answer, subject: str) -> MediaResource:
-    """Return the media resource from a response."""
-    return _convert(answer, subject, resource_of)
-
-
-def resource_of(said: Mapping[str, Any]) -> MediaResource:
-    """Convert a JSON object to a media resource. Raises the same exceptions as `decode`."""
-    return decode(MediaResource, said, is_printable=False)  # captions have several lines
-
-
 def listed_run(entry: Mapping[str, Any], prefix: str) -> RunInfo:
     """Convert an entry of a listing of runs, whose folders must begin with `prefix`."""
     run = decode(RunInfo, entry)
@@ -236,25 +226,21 @@ def run_of(answer: Answer, folder: ImagePath) -> PublishedRun:
     return _convert(answer, folder.text, parse)
 
 
-def deleted_run(answer: Answer, folder: ImagePath) -> DeletedRun:
-    """Return the result from the response to a DELETE request for a run."""
-    return _convert(answer, folder.text, lambda said: decode(DeletedRun, said))
-
-
 def field(answer: Answer, name: str, subject: str) -> Any:  # noqa: ANN401  (JSON)
     """Return the value of the field `name` of a JSON response."""
     return _convert(answer, subject, lambda said: said[name])
 
 
-def decode(kind: type[T], said: Mapping[str, Any], *, is_printable: bool = True) -> T:
+def decode(kind: type[T], said: Mapping[str, Any]) -> T:
     """Create an instance of a dataclass from a JSON object with the same field names.
 
     Fields with a default may be missing, since older servers do not send all of them.
 
     Raises:
-        AttributeError, KeyError, TypeError, ValueError: The object is malformed, or
-            `is_printable` is True and a string has control characters, which terminals interpret.
+        AttributeError, KeyError, TypeError, ValueError: The object is malformed, or a string has
+            control characters, which terminals interpret. Those of a resource are accepted.
     """
+    is_printable = kind is not MediaResource  # captions have several lines
     values: dict[str, Any] = {}
     table: type = kind  # mypy does not consider `type[T]` hashable
     for name, hint, is_required in _fields_of(table):

@@ -5,6 +5,7 @@ import builtins
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterable
 from datetime import datetime
+from functools import partial
 from typing import Final, Unpack
 from urllib.parse import quote, urlencode
 
@@ -35,22 +36,22 @@ class AsyncMediaLibrary:
     async def list(self, **filters: Unpack[ResourceFilters]) -> AsyncIterator[MediaResource]:
         """See `MediaLibrary.list`."""
         target = _RESOURCES + _query(filters)
-        async for item in self._sender.items(target, answers.resource_of, "resource"):
+        async for item in self._sender.items(
+            target, partial(answers.decode, MediaResource), "resource"
+        ):
             yield item
 
     async def ingest(self, path: str, *, relocate: bool = True) -> MediaResource:
         """See `MediaLibrary.ingest`."""
         key = StorageKey.of_image(named(path)).text
         content = {"storage_key": key, "relocate": relocate}
-        return answers.resource(
-            await self._sender.request("POST", f"{_RESOURCES}/ingest", content), path
-        )
+        answer = await self._sender.request("POST", f"{_RESOURCES}/ingest", content)
+        return answers.parsed(answer, path, MediaResource)
 
     async def get(self, resource_id: ResourceId) -> MediaResource:
         """See `MediaLibrary.get`."""
-        return answers.resource(
-            await self._sender.request("GET", _target(resource_id)), str(resource_id)
-        )
+        answer = await self._sender.request("GET", _target(resource_id))
+        return answers.parsed(answer, str(resource_id), MediaResource)
 
     async def update(
         self,
@@ -61,9 +62,8 @@ class AsyncMediaLibrary:
     ) -> MediaResource:
         """See `MediaLibrary.update`."""
         target = _target(resource_id) + ("?only_unset=true" if only_unset else "")
-        return answers.resource(
-            await self._sender.request("PATCH", target, changes), str(resource_id)
-        )
+        answer = await self._sender.request("PATCH", target, changes)
+        return answers.parsed(answer, str(resource_id), MediaResource)
 
     async def delete(self, resource_id: ResourceId) -> None:
         """See `MediaLibrary.delete`."""

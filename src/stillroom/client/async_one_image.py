@@ -77,7 +77,8 @@ class AsyncOneImageCalls:
     async def copy(self, source: str, target: str) -> SavedImage:
         """See `ImageStore.copy`."""
         paths = {"source": named(source).text, "target": named(target).text}
-        return answers.saved(await self._sender.request("POST", "/storage/copy", paths), source)
+        answer = await self._sender.request("POST", "/storage/copy", paths)
+        return answers.parsed(answer, source, SavedImage)
 
     async def move(self, source: str, target: str) -> SavedImage:
         """See `ImageStore.move`."""

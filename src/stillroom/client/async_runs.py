@@ -55,7 +55,8 @@ class AsyncRun:
 
     async def delete(self) -> DeletedRun:
         """See `Run.delete`."""
-        return answers.deleted_run(await self._sender.request("DELETE", self._target), self._path)
+        answer = await self._sender.request("DELETE", self._target)
+        return answers.parsed(answer, self.folder, DeletedRun)
 
     async def __aenter__(self) -> Self:
         return self

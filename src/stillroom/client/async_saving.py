@@ -46,7 +46,9 @@ class AsyncSaveCalls(AsyncOneImageCalls):
         ) as upload:
             if unique:
                 return await self._save_unique(name, upload, fields, progress)
-            return answers.saved(await self._save(name, upload, fields, progress), path)
+            return answers.parsed(
+                await self._save(name, upload, fields, progress), path, SavedImage
+            )
 
     async def save_url(
         self,
@@ -89,7 +91,9 @@ class AsyncSaveCalls(AsyncOneImageCalls):
             head = await self._head(name)
             found = None if answers.is_missing(head) else answers.info_of_head(head, path)
             if found is None or found.sha256 != upload.sha256.hex():
-                return answers.saved(await self._save(name, upload, {}, progress), path)
+                return answers.parsed(
+                    await self._save(name, upload, {}, progress), path, SavedImage
+                )
         return SavedImage(
             path=path,
             url=self._sender.root + requests.image_target(name),
@@ -130,7 +134,7 @@ class AsyncSaveCalls(AsyncOneImageCalls):
         while True:
             answer = await self._save(name, upload, {**fields, "if-none-match": "*"}, progress)
             try:
-                return answers.saved(answer, name.text)
+                return answers.parsed(answer, name.text, SavedImage)
             except PreconditionFailed:
                 number = await self._free_number(path, number + 1)
                 name = requests.numbered(path, number)

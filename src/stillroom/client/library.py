@@ -5,6 +5,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
+from functools import partial
 from typing import Final, Unpack
 from urllib.parse import quote, urlencode
 
@@ -34,7 +35,7 @@ class MediaLibrary:
     def list(self, **filters: Unpack[ResourceFilters]) -> Iterator[MediaResource]:
         """Iterate over resources that match all filters, newest first. Requests pages as needed."""
         target = _RESOURCES + _query(filters)
-        yield from self._sender.items(target, answers.resource_of, "resource")
+        yield from self._sender.items(target, partial(answers.decode, MediaResource), "resource")
 
     def ingest(self, path: str, *, relocate: bool = True) -> MediaResource:
         """Add an image to the library.
@@ -48,7 +49,8 @@ class MediaLibrary:
         """
         key = StorageKey.of_image(named(path)).text
         content = {"storage_key": key, "relocate": relocate}
-        return answers.resource(self._sender.request("POST", f"{_RESOURCES}/ingest", content), path)
+        answer = self._sender.request("POST", f"{_RESOURCES}/ingest", content)
+        return answers.parsed(answer, path, MediaResource)
 
     def get(self, resource_id: ResourceId) -> MediaResource:
         """Return the resource with this ID.
@@ -56,7 +58,8 @@ class MediaLibrary:
         Raises:
             ResourceNotFound: The resource does not exist.
         """
-        return answers.resource(self._sender.request("GET", _target(resource_id)), str(resource_id))
+        answer = self._sender.request("GET", _target(resource_id))
+        return answers.parsed(answer, str(resource_id), MediaResource)
 
     def update(
         self,
@@ -73,7 +76,8 @@ class MediaLibrary:
             ResourceNotFound: The resource does not exist.
         """
         target = _target(resource_id) + ("?only_unset=true" if only_unset else "")
-        return answers.resource(self._sender.request("PATCH", target, changes), str(resource_id))
+        answer = self._sender.request("PATCH", target, changes)
+        return answers.parsed(answer, str(resource_id), MediaResource)
 
     def delete(self, resource_id: ResourceId) -> None:
         """Delete a resource. The server deletes its bytes after the grace period.

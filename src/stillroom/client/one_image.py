@@ -98,7 +98,8 @@ class OneImageCalls:
     def copy(self, source: str, target: str) -> SavedImage:
         """Copy an image to another path on the server, without downloading it."""
         paths = {"source": named(source).text, "target": named(target).text}
-        return answers.saved(self._sender.request("POST", "/storage/copy", paths), source)
+        answer = self._sender.request("POST", "/storage/copy", paths)
+        return answers.parsed(answer, source, SavedImage)
 
     def move(self, source: str, target: str) -> SavedImage:
         """Copy an image to another path on the server, then delete the source.

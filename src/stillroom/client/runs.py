@@ -79,7 +79,8 @@ class Run:
         Raises:
             RunNotFound: The folder has no images.
         """
-        return answers.deleted_run(self._sender.request("DELETE", self._target), self._path)
+        answer = self._sender.request("DELETE", self._target)
+        return answers.parsed(answer, self.folder, DeletedRun)
 
     def __enter__(self) -> Self:
         return self

@@ -63,7 +63,7 @@ class SaveCalls(OneImageCalls):
         with opened(source, name, generation, encoding, ai_generated=ai_generated) as upload:
             if unique:
                 return self._save_unique(name, upload, fields, progress)
-            return answers.saved(self._save(name, upload, fields, progress), path)
+            return answers.parsed(self._save(name, upload, fields, progress), path, SavedImage)
 
     def save_url(
         self,
@@ -117,7 +117,7 @@ class SaveCalls(OneImageCalls):
             head = self._head(name)
             found = None if answers.is_missing(head) else answers.info_of_head(head, path)
             if found is None or found.sha256 != upload.sha256.hex():
-                return answers.saved(self._save(name, upload, {}, progress), path)
+                return answers.parsed(self._save(name, upload, {}, progress), path, SavedImage)
         return SavedImage(
             path=path,
             url=self._sender.root + requests.image_target(name),
@@ -157,7 +157,7 @@ class SaveCalls(OneImageCalls):
         while True:
             answer = self._save(name, upload, {**fields, "if-none-match": "*"}, progress)
             try:  # outside of it: errors of the caller's own functions
-                return answers.saved(answer, name.text)
+                return answers.parsed(answer, name.text, SavedImage)
             except PreconditionFailed:
                 number = self._free_number(path, number + 1)
                 name = requests.numbered(path, number)
