@@ -43,8 +43,7 @@ class Move:
         return Migration(
             self.inspection,
             Target(self.target.meddled.storage, self.arrived),
-            KeyPrefix("compute/"),
-            KeyPrefix.of_library(),
+            [KeyPrefix("compute/"), KeyPrefix.of_library()],
             rate_limit=RateLimiter(None),
             stats=MigrationStats(),
         )

@@ -62,7 +62,7 @@ async def brought(source: Target, target: Target) -> int:
     for number in range(1, 17):
         stats = MigrationStats()
         migration = Migration(
-            source.inspection, target, everything(), rate_limit=RateLimiter(None), stats=stats
+            source.inspection, target, [everything()], rate_limit=RateLimiter(None), stats=stats
         )
         try:
             await migration.run()
@@ -120,7 +120,7 @@ async def test_a_target_that_takes_nothing_ends_it_and_its_last_answer_is_said(
     migration = Migration(
         inspections[0],
         Target(bucket, inspections[1]),
-        everything(),
+        [everything()],
         rate_limit=RateLimiter(None),
         stats=stats,
     )

@@ -35,7 +35,7 @@ async def verified(
     progress = VerificationProgress(after=after)
     await Verification(
         store,
-        everything(prefix),
+        [everything(prefix)],
         progress=progress,
         rate_limit=RateLimiter(None),
         quarantine=quarantine,
@@ -182,7 +182,7 @@ async def test_a_bucket_that_goes_away_ends_it_and_blames_no_image(
 
     progress = VerificationProgress()
     verification = Verification(
-        store, everything(), progress=progress, rate_limit=RateLimiter(None)
+        store, [everything()], progress=progress, rate_limit=RateLimiter(None)
     )
     with monkeypatch.context() as hurried:
         hurried.setattr("stillroom.store.s3.client.DEADLINE_S", 1.0)
@@ -274,7 +274,7 @@ async def test_an_image_replaced_while_it_is_read_is_no_finding_and_is_not_moved
     progress = VerificationProgress()
     rate_limit = Replacing(None)
     await Verification(
-        store, everything(), progress=progress, rate_limit=rate_limit, quarantine=True
+        store, [everything()], progress=progress, rate_limit=rate_limit, quarantine=True
     ).run()
 
     assert rate_limit.reads == 2
@@ -311,7 +311,7 @@ async def test_hashes_are_not_adopted_in_a_bucket(
     with pytest.raises(ConfigurationError, match="Repr-Digest"):
         Verification(
             store,
-            everything(),
+            [everything()],
             progress=VerificationProgress(),
             rate_limit=RateLimiter(None),
             adopt=True,

@@ -87,8 +87,7 @@ async def migrated(
     migration = Migration(
         source,
         target,
-        everything(),
-        KeyPrefix.of_library(),
+        [everything(), KeyPrefix.of_library()],
         rate_limit=RateLimiter(None),
         stats=stats,
         overwrite=overwrite,
@@ -280,7 +279,7 @@ async def test_a_store_that_goes_away_ends_it_and_the_next_pass_brings_the_rest(
         await Migration(
             inspection,
             Target(storage, target.inspection),
-            everything(),
+            [everything()],
             rate_limit=RateLimiter(None),
             stats=stats,
         ).run()
@@ -383,7 +382,7 @@ async def test_what_only_the_target_has_is_named_and_stays(source: Store, target
 
     stats = MigrationStats()
     migration = Migration(
-        source.inspection, target.target, everything(), rate_limit=RateLimiter(None), stats=stats
+        source.inspection, target.target, [everything()], rate_limit=RateLimiter(None), stats=stats
     )
     await migration.run()
     await migration.find_extras()

@@ -75,7 +75,7 @@ async def store(tmp_path: Path) -> AsyncIterator[Inspection]:
 
 async def found_in(store: Inspection) -> list[VerificationFinding]:
     progress = VerificationProgress()
-    await Verification(store, everything(), progress=progress, rate_limit=RateLimiter(None)).run()
+    await Verification(store, [everything()], progress=progress, rate_limit=RateLimiter(None)).run()
     return progress.findings
 
 
@@ -90,7 +90,11 @@ async def test_what_was_found_before_it_was_stopped_is_not_found_twice(
     told: list[VerificationFinding] = []
 
     await Verification(
-        store, everything(), progress=progress, rate_limit=RateLimiter(None), on_finding=told.append
+        store,
+        [everything()],
+        progress=progress,
+        rate_limit=RateLimiter(None),
+        on_finding=told.append,
     ).run()
 
     assert (progress.images, progress.counts, told) == (1, {FindingKind.STRAY: 1}, [])
@@ -121,7 +125,7 @@ async def test_a_medium_that_is_gone_ends_it_at_the_first_image_that_is_not_done
 
     with pytest.raises(BackendUnavailable, match="gone"):
         await Verification(
-            broken, everything(), progress=progress, rate_limit=RateLimiter(None)
+            broken, [everything()], progress=progress, rate_limit=RateLimiter(None)
         ).run()
 
     assert (progress.after, progress.findings) == ("compute/a/b.png", [])

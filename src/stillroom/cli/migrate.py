@@ -140,7 +140,7 @@ class _Run:
             migration = Migration(
                 source,
                 await self._open_target(opened),
-                *self.prefixes,
+                self.prefixes,
                 rate_limit=RateLimiter(self.rate),
                 stats=stats,
                 overwrite=self.overwrite,

@@ -71,7 +71,7 @@ def verify(
             progress = resume.load(restart=restart)
             verification = Verification(
                 store,
-                *prefixes,
+                prefixes,
                 progress=progress,
                 rate_limit=RateLimiter(rate),
                 on_finding=lambda finding: None if as_json else _print_finding(finding),

@@ -6,8 +6,8 @@ hash. To resume an interrupted migration, or to copy later changes, run the migr
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Final
 
 from stillroom.concurrently import for_each_concurrently
@@ -58,6 +58,7 @@ class Target:
     inspection: Inspection
 
 
+@dataclass(eq=False)
 class Migration:
     """One migration pass over a source store, which is never changed. Cancel `run` to stop it.
 
@@ -67,28 +68,18 @@ class Migration:
     The caller closes both stores.
     """
 
-    def __init__(
-        self,
-        source: Inspection,
-        target: Target | None,
-        *prefixes: KeyPrefix,
-        rate_limit: RateLimiter,
-        stats: MigrationStats,
-        overwrite: bool = False,
-        dry_run: bool = False,
-        on_event: Callable[[ProgressEvent], None] = lambda _event: None,
-    ) -> None:
-        self.stats = stats
-        self._source = source
-        self._target = target
-        self._prefixes = prefixes
-        self._rate_limit = rate_limit
-        self._overwrite = overwrite
-        self._dry_run = dry_run
-        self._on_event = on_event
-        self._large = asyncio.Semaphore(_LARGE_AT_ONCE)
-        self._absent_in_a_row = 0
-        self._refused_in_a_row = 0
+    source: Inspection
+    target: Target | None
+    prefixes: Sequence[KeyPrefix]
+    _: KW_ONLY
+    rate_limit: RateLimiter
+    stats: MigrationStats
+    overwrite: bool = False
+    dry_run: bool = False
+    on_event: Callable[[ProgressEvent], None] = lambda _event: None
+    _large: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_LARGE_AT_ONCE))
+    _absent_in_a_row: int = 0
+    _refused_in_a_row: int = 0
 
     async def run(self) -> None:
         """Copy every image that is missing in the target, then the manifests of runs.
@@ -113,7 +104,7 @@ class Migration:
                 if event is not None and event.outcome is MigrationOutcome.FAILED:
                     incomplete.update(folders_of(entry))
 
-        await self._each(self._source, copy)
+        await self._each(self.source, copy)
         for key in manifests:
             if key.text.rpartition("/")[0] in incomplete:
                 detail = "images of this run could not be copied"
@@ -123,24 +114,24 @@ class Migration:
 
     async def find_extras(self) -> None:
         """Report images that exist only in the target. Raises the same exceptions as `run`."""
-        if self._target is not None:
-            await self._each(self._target.inspection, self._check_extra)
+        if self.target is not None:
+            await self._each(self.target.inspection, self._check_extra)
 
     async def _each(
         self, store: Inspection, job: Callable[[StorageKey | UnexpectedFile], Awaitable[None]]
     ) -> None:
         async def entries() -> AsyncGenerator[StorageKey | UnexpectedFile, None]:
-            for prefix in self._prefixes:
+            for prefix in self.prefixes:
                 async for entry in store.walk(prefix, ""):
                     yield entry
 
-        at_once = _PACED_AT_ONCE if self._rate_limit.is_bounded else AT_ONCE
+        at_once = _PACED_AT_ONCE if self.rate_limit.is_bounded else AT_ONCE
         await for_each_concurrently(job, entries(), limit=at_once)
 
     async def _check_extra(self, entry: StorageKey | UnexpectedFile) -> None:
         if isinstance(entry, StorageKey):
             try:
-                await self._source.stat(entry)
+                await self.source.stat(entry)
             except ImageNotFound:
                 detail = "the source has no such image"
                 self._note(ProgressEvent(MigrationOutcome.EXTRA, entry.text, detail=detail))
@@ -156,7 +147,7 @@ class Migration:
 
     def _note(self, event: ProgressEvent) -> None:
         self.stats.note(event)
-        self._on_event(event)
+        self.on_event(event)
 
     async def _copy_with_retries(self, key: StorageKey) -> ProgressEvent:
         detail, refused = "", False
@@ -175,7 +166,7 @@ class Migration:
                 detail, refused = str(error), True
             except (DigestMismatch, BackendUnavailable) as error:
                 # The checks raise an error if a whole store is unreachable, not only this image.
-                await self._source.check()
+                await self.source.check()
                 await self._check_target()
                 detail, refused = str(error), False
         self._refused_in_a_row = self._refused_in_a_row + 1 if refused else 0
@@ -184,30 +175,30 @@ class Migration:
         return ProgressEvent(MigrationOutcome.FAILED, key.text, detail=detail)
 
     async def _check_target(self) -> None:
-        if self._target is not None:
-            await self._target.storage.check()
+        if self.target is not None:
+            await self.target.storage.check()
 
     async def _copy_if_needed(self, key: StorageKey) -> ProgressEvent:
         existing = None
-        if self._dry_run or self._absent_in_a_row < _SKIP_HEAD_AFTER:
+        if self.dry_run or self._absent_in_a_row < _SKIP_HEAD_AFTER:
             existing = await self._find_in_target(key)
         if existing is not None:
             self._absent_in_a_row = 0
-            image = await self._source.stat(key)
-            sha256 = image.sha256 or await self._compute_hash(self._source, image)
+            image = await self.source.stat(key)
+            sha256 = image.sha256 or await self._compute_hash(self.source, image)
             if image.size == existing.size and sha256 == await self._hash_of(existing):
                 return ProgressEvent(MigrationOutcome.SAME, key.text, image.size, sha256.hex())
-            if existing.modified_ns >= image.modified_ns and not self._overwrite:
+            if existing.modified_ns >= image.modified_ns and not self.overwrite:
                 return ProgressEvent(
                     MigrationOutcome.DIFFERS,
                     key.text,
                     detail="the target has another image, and it is not older than the source's",
                 )
         outcome = MigrationOutcome.COPIED if existing is None else MigrationOutcome.REPLACED
-        if self._dry_run or self._target is None:
-            image = await self._source.stat(key)
+        if self.dry_run or self.target is None:
+            image = await self.source.stat(key)
             return ProgressEvent(outcome, key.text, image.size, (image.sha256 or b"").hex())
-        image, sha256 = await self._copy(self._target, key, existing)
+        image, sha256 = await self._copy(self.target, key, existing)
         self._refused_in_a_row = 0
         if existing is None:
             self._absent_in_a_row += 1
@@ -224,48 +215,48 @@ class Migration:
         """Return the source's image and the target's image at a key; None for a missing image."""
         image: StoredImage | None = None
         with contextlib.suppress(ImageNotFound):
-            image = await self._source.stat(key)
+            image = await self.source.stat(key)
         return image, await self._find_in_target(key)
 
     async def delete_copy(self, copy: StoredImage) -> None:
         """Delete an image from the target, unless it was replaced by a later version."""
-        if self._target is not None:
+        if self.target is not None:
             with contextlib.suppress(ImageNotFound, PreconditionFailed):
-                await self._target.storage.delete(copy.key, save_id=copy.save_id)
+                await self.target.storage.delete(copy.key, save_id=copy.save_id)
 
     async def _find_in_target(self, key: StorageKey) -> StoredImage | None:
-        if self._target is None:
+        if self.target is None:
             return None
         try:
-            return await self._target.storage.stat(key)
+            return await self.target.storage.stat(key)
         except ImageNotFound:
             return None
 
     async def _hash_of(self, existing: StoredImage) -> bytes | None:
-        if existing.sha256 is not None or self._target is None:
+        if existing.sha256 is not None or self.target is None:
             return existing.sha256
-        return await self._compute_hash(self._target.inspection, existing)
+        return await self._compute_hash(self.target.inspection, existing)
 
     async def _compute_hash(self, store: Inspection, image: StoredImage) -> bytes:
         with contextlib.closing((await store.open(image.key)).opened) as opened:
             if opened.image.save_id != image.save_id:
                 raise BackendUnavailable("the image was replaced while it was read")
             return await hash_opened(
-                opened, self._rate_limit.spend if store is self._source else None
+                opened, self.rate_limit.spend if store is self.source else None
             )
 
     async def _copy(
         self, target: Target, key: StorageKey, existing: StoredImage | None
     ) -> tuple[StoredImage, bytes]:
-        opened = (await self._source.open(key)).opened
+        opened = (await self.source.open(key)).opened
         image, sha256 = opened.image, opened.image.sha256
         if image.size <= _LARGE_BYTES and sha256 is not None:
             return await self._save_and_verify(target, opened, sha256, existing)
         opened.close()  # the next steps may take longer than a bucket keeps idle downloads open
         async with self._large:
             if sha256 is None:  # the target requires the hash before the last byte
-                sha256 = await self._compute_hash(self._source, image)
-            opened = (await self._source.open(key)).opened
+                sha256 = await self._compute_hash(self.source, image)
+            opened = (await self.source.open(key)).opened
             if opened.image.save_id != image.save_id:
                 opened.close()
                 raise BackendUnavailable("the image was replaced while it was read")
@@ -284,7 +275,7 @@ class Migration:
             nonlocal can_read
             try:
                 async for chunk in opened.chunks(0, image.size):
-                    await self._rate_limit.spend(len(chunk))
+                    await self.rate_limit.spend(len(chunk))
                     yield chunk
             except BackendUnavailable:
                 can_read = False

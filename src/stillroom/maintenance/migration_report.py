@@ -1,5 +1,6 @@
 """Migration report: one outcome per image, and counts."""
 
+from collections import Counter
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
@@ -44,7 +45,7 @@ class MigrationStats:
 
     images: int = 0  # number of images compared or copied
     size: int = 0  # number of bytes copied
-    counts: dict[MigrationOutcome, int] = field(default_factory=dict)
+    counts: Counter[MigrationOutcome] = field(default_factory=Counter)
     problems: list[ProgressEvent] = field(default_factory=list)  # with unexpected and extra files
 
     def __post_init__(self) -> None:
@@ -53,12 +54,12 @@ class MigrationStats:
     @property
     def wrong(self) -> int:
         """Number of source images that have no identical copy in the target."""
-        return sum(self.counts.get(outcome, 0) for outcome in PROBLEMS)
+        return sum(self.counts[outcome] for outcome in PROBLEMS)
 
     @property
     def reported(self) -> int:
         """Number of problems, unexpected files and extra images; `problems` may be shorter."""
-        return self.wrong + sum(self.counts.get(outcome, 0) for outcome in _NO_IMAGES_OF_THE_SOURCE)
+        return self.wrong + sum(self.counts[outcome] for outcome in _NO_IMAGES_OF_THE_SOURCE)
 
     def note(self, event: ProgressEvent) -> None:
         """Count an event. If an operator must check it, add it to `problems`."""
@@ -67,7 +68,7 @@ class MigrationStats:
                 return  # already counted before the row transfer retried this image
             if len(self._problem_names) < _MAX_PROBLEMS:
                 self._problem_names.add(event.name)
-        self.counts[event.outcome] = self.counts.get(event.outcome, 0) + 1
+        self.counts[event.outcome] += 1
         if event.outcome not in _NO_IMAGES_OF_THE_SOURCE:
             self.images += 1
         if event.outcome in PROBLEMS | _NO_IMAGES_OF_THE_SOURCE:

@@ -10,6 +10,7 @@ the run's manifest (list of images), too.
 import asyncio
 import dataclasses
 import uuid
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -58,7 +59,7 @@ class TransferStats:
     """Counts of transferred rows."""
 
     resources: int = 0  # number of resources read
-    counts: dict[TransferOutcome, int] = field(default_factory=dict)
+    counts: Counter[TransferOutcome] = field(default_factory=Counter)
     marks: int = 0  # pending deletions added to the target
     dead_letters: int = 0  # failed deletions added to the target
     withdrawn: int = 0  # deletions from earlier transfers that were removed from the target
@@ -92,7 +93,8 @@ async def transfer_rows(
     elif not await asyncio.to_thread(_is_empty, target_rows):
         target = RowsEngine(target_rows)
     try:
-        pass_ = _Pass(migration, source, target, stats, dry_run=dry_run)
+        taker = None if target is None else RowTransfer(target)
+        pass_ = _Pass(migration, ResourceRows(source), RowTransfer(source), taker, stats, dry_run)
         await pass_.transfer_resources(are_shared=is_same(source_rows, target_rows))
         if not dry_run:
             await pass_.transfer_marks()
@@ -125,95 +127,84 @@ def _is_empty(config: RowsConfig) -> bool:
     return version is None
 
 
+@dataclass(eq=False)
 class _Pass:
-    def __init__(
-        self,
-        migration: Migration,
-        source: RowsEngine,
-        target: RowsEngine | None,
-        stats: TransferStats,
-        *,
-        dry_run: bool,
-    ) -> None:
-        self._migration = migration
-        self._resources = ResourceRows(source)
-        self._source = RowTransfer(source)
-        self._target = None if target is None else RowTransfer(target)
-        self._stats = stats
-        self._dry_run = dry_run
-        self._folders: set[str] = set()
+    migration: Migration
+    resources: ResourceRows
+    source: RowTransfer
+    target: RowTransfer | None
+    stats: TransferStats
+    dry_run: bool
+    folders: set[str] = field(default_factory=set)
 
     # Resources ---------------------------------------------------------------------------
 
     async def transfer_resources(self, *, are_shared: bool) -> None:
-        async for page in self._resources.in_order(limit=_PAGE):
-            self._stats.resources += len(page)
+        async for page in self.resources.in_order(limit=_PAGE):
+            self.stats.resources += len(page)
             keys = [resource.storage_key for resource in page]
             marked: Saves = set()
-            if self._target is not None and not are_shared:
-                marked = await self._target.saves(deletions, keys)
+            if self.target is not None and not are_shared:
+                marked = await self.target.saves(deletions, keys)
             resources = await map_concurrently(self._find_arrived, page, limit=_AT_ONCE)
             arrived = [resource for resource in resources if resource]
             if are_shared:
-                self._count(TransferOutcome.SAME, len(arrived))
-            elif self._target is None:
-                self._count(TransferOutcome.NEW, len(arrived))
+                self.stats.counts[TransferOutcome.SAME] += len(arrived)
+            elif self.target is None:
+                self.stats.counts[TransferOutcome.NEW] += len(arrived)
             else:
-                await self._transfer(self._target, arrived, marked)
+                await self._transfer(self.target, arrived, marked)
 
     async def _transfer(
         self, target: RowTransfer, arrived: Sequence[MediaResource], marked: Saves
     ) -> None:
-        outcomes = await target.take(arrived, marked, dry_run=self._dry_run)
+        outcomes = await target.take(arrived, marked, dry_run=self.dry_run)
         for resource, takeover in zip(arrived, outcomes, strict=True):
             if takeover.outcome is TransferOutcome.OTHER:
                 self._leave_out(resource, f"{takeover.other} in the target has these bytes")
             elif takeover.outcome is TransferOutcome.SWEPT:
                 self._leave_out(resource, "the target is deleting its key: migrate again")
             else:
-                self._count(takeover.outcome, 1)
-
-    def _count(self, outcome: TransferOutcome, number: int) -> None:
-        self._stats.counts[outcome] = self._stats.counts.get(outcome, 0) + number
+                self.stats.counts[takeover.outcome] += 1
 
     async def _find_arrived(self, resource: MediaResource) -> MediaResource | None:
         """Return the resource with the copy's save id, or None if the target lacks its file."""
         key, sha256 = resource.storage_key, resource.content_hash
-        copy = await self._migration.find_copy(key, sha256)
-        if copy is None and self._dry_run:
-            original, _ = await self._migration.find_pair(key)
+        copy = await self.migration.find_copy(key, sha256)
+        if copy is None and self.dry_run:
+            original, _ = await self.migration.find_pair(key)
             if original is not None and original.sha256 in (None, sha256):
                 return resource
         elif copy is None:  # perhaps saved after the listing had passed this key
-            await self._migration.copy(key)
-            copy = await self._migration.find_copy(key, sha256)
+            await self.migration.copy(key)
+            copy = await self.migration.find_copy(key, sha256)
         if copy is None:
             self._leave_out(resource, "its bytes are not in the target")
             return None
         return dataclasses.replace(resource, save_id=copy.save_id)
 
     def _leave_out(self, resource: MediaResource, detail: str) -> None:
-        self._stats.wrong += 1
-        if len(self._stats.left_out) < _MAX_LEFT_OUT:
-            self._stats.left_out.append(LeftOut(resource.id, resource.storage_key.text, detail))
+        self.stats.wrong += 1
+        if len(self.stats.left_out) < _MAX_LEFT_OUT:
+            self.stats.left_out.append(LeftOut(resource.id, resource.storage_key.text, detail))
 
     # Pending deletions -------------------------------------------------------------------
 
     async def transfer_marks(self) -> None:
-        assert self._target is not None  # noqa: S101  (only dry runs may have no target)
+        assert self.target is not None  # noqa: S101  (only dry runs may have no target)
         for queue in QUEUES:
-            await self._withdraw(self._target, queue)
-            async for page in self._source.remembered(queue, limit=_PAGE):
+            await self._withdraw(self.target, queue)
+            async for page in self.source.remembered(queue, limit=_PAGE):
                 copies = await map_concurrently(self._carry_over, page, limit=_AT_ONCE)
-                number = await self._target.remember(queue, [mark for mark in copies if mark])
+                number = await self.target.remember(queue, [mark for mark in copies if mark])
                 if queue is QUEUES[0]:
-                    self._stats.marks += number
+                    self.stats.marks += number
                 else:
-                    self._stats.dead_letters += number
+                    self.stats.dead_letters += number
 
     async def _carry_over(self, mark: QueueRow) -> QueueRow | None:
         """Make an image's pending deletion apply to its copy. Return None if there is no copy."""
-        original, copy = await self._migration.find_pair(mark["storage_key"])
+        original, copy = await self.migration.find_pair(mark["storage_key"])
         if original is None or original.save_id != mark["save_id"]:
             return None
         if copy is None or not _is_copy(copy, original):
@@ -226,20 +217,20 @@ class _Pass:
         """Delete the run manifests in all folders of an image, if only the target has them."""
         for folder in folders_of(deleted):
             manifest = StorageKey(f"{folder}/{MANIFEST_NAME}")
-            if folder in self._folders or not is_reserved(manifest.text):
+            if folder in self.folders or not is_reserved(manifest.text):
                 continue
-            self._folders.add(folder)
-            original, copy = await self._migration.find_pair(manifest)
+            self.folders.add(folder)
+            original, copy = await self.migration.find_pair(manifest)
             if original is None and copy is not None:
-                await self._migration.delete_copy(copy)
+                await self.migration.delete_copy(copy)
 
     async def _withdraw(self, target: RowTransfer, queue: Queue) -> None:
         async for page in target.remembered(queue, limit=_PAGE):
             keys = [row["storage_key"] for row in page]
-            saves = await self._source.saves(queue, keys)
+            saves = await self.source.saves(queue, keys)
 
             async def find_moot(row: QueueRow, saves: Saves = saves) -> uuid.UUID | None:
-                original, copy = await self._migration.find_pair(row["storage_key"])
+                original, copy = await self.migration.find_pair(row["storage_key"])
                 if original is None or copy is None or copy.save_id != row["save_id"]:
                     return None
                 is_due = (original.key, original.save_id) in saves
@@ -247,7 +238,7 @@ class _Pass:
 
             moot = await map_concurrently(find_moot, page, limit=_AT_ONCE)
             if ids := [id_ for id_ in moot if id_ is not None]:
-                self._stats.withdrawn += await target.forget(queue, ids)
+                self.stats.withdrawn += await target.forget(queue, ids)
 
 
 def _is_copy(copy: StoredImage, original: StoredImage) -> bool:

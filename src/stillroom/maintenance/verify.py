@@ -9,8 +9,8 @@ import contextlib
 import hashlib
 import json
 from collections import deque
-from collections.abc import AsyncGenerator, Callable
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, Callable, Sequence
+from dataclasses import KW_ONLY, dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Final
@@ -88,6 +88,7 @@ class VerificationProgress:
         return True
 
 
+@dataclass(eq=False)
 class Verification:
     """Verification of one store. Cancel `run` to stop it; `progress` records the position.
 
@@ -96,28 +97,21 @@ class Verification:
     bucket, this raises `ConfigurationError`. The caller closes the store.
     """
 
-    def __init__(
-        self,
-        store: Inspection,
-        *prefixes: KeyPrefix,
-        progress: VerificationProgress,
-        rate_limit: RateLimiter,
-        quarantine: bool = False,
-        adopt: bool = False,
-        on_finding: Callable[[VerificationFinding], None] = lambda _finding: None,
-    ) -> None:
-        if adopt and not isinstance(store, AdoptsHashes):
+    store: Inspection
+    prefixes: Sequence[KeyPrefix]
+    _: KW_ONLY
+    progress: VerificationProgress
+    rate_limit: RateLimiter
+    quarantine: bool = False
+    adopt: bool = False
+    on_finding: Callable[[VerificationFinding], None] = lambda _finding: None
+
+    def __post_init__(self) -> None:
+        if self.adopt and not isinstance(self.store, AdoptsHashes):
             raise ConfigurationError(
                 "--adopt cannot be used with a bucket, since hashes cannot be added to stored "
                 "objects: send Repr-Digest with each save instead"
             )
-        self.progress = progress
-        self._store = store
-        self._prefixes = prefixes
-        self._rate_limit = rate_limit
-        self._quarantine = quarantine
-        self._adopt = adopt
-        self._on_finding = on_finding
 
     async def run(self) -> None:
         """Verify images with keys after `progress.after`. Raise an error if the store fails."""
@@ -127,7 +121,7 @@ class Verification:
                 async for key in keys:
                     task = asyncio.ensure_future(self._verify_image(key))
                     tasks.append((key.text, task))
-                    if len(tasks) >= self._store.at_once:
+                    if len(tasks) >= self.store.at_once:
                         await self._finish_first(tasks)
             while tasks:
                 await self._finish_first(tasks)
@@ -146,9 +140,9 @@ class Verification:
 
     async def _keys(self) -> AsyncGenerator[StorageKey, None]:
         after = self.progress.after
-        for prefix in self._prefixes:
+        for prefix in self.prefixes:
             if after.startswith(prefix.text) or after < prefix.text:
-                async for entry in self._store.walk(prefix, after):
+                async for entry in self.store.walk(prefix, after):
                     if isinstance(entry, UnexpectedFile):
                         self._note(VerificationFinding(FindingKind.STRAY, entry.name, entry.reason))
                     else:
@@ -168,7 +162,7 @@ class Verification:
             except ReadOnly:
                 raise
             except BackendUnavailable as error:
-                await self._store.check()  # raises an error if the whole store is unreadable
+                await self.store.check()  # raises an error if the whole store is unreadable
                 failures += 1
                 if failures == _READ_ATTEMPTS:
                     self._note(VerificationFinding(FindingKind.UNREADABLE, key.text, str(error)))
@@ -177,18 +171,18 @@ class Verification:
 
     async def _compare(self, key: StorageKey, *, is_second_read: bool) -> bool:
         """Compare an image with its stored hash. Return False if it must be read a second time."""
-        inspected = await self._store.open(key)
+        inspected = await self.store.open(key)
         opened = inspected.opened
         try:
             image = opened.image
             reference = image.sha256 or inspected.outdated_sha256
-            if reference is None and not self._adopt:
+            if reference is None and not self.adopt:
                 detail = "no SHA-256 is recorded"
                 self._note(VerificationFinding(FindingKind.UNKNOWN, key.text, detail))
                 return True
             digest = hashlib.sha256()
             async for chunk in opened.chunks(0, image.size):
-                await self._rate_limit.spend(len(chunk))
+                await self.rate_limit.spend(len(chunk))
                 digest.update(chunk)
                 self.progress.size += len(chunk)
             sha256 = digest.digest()
@@ -196,8 +190,8 @@ class Verification:
                 if is_second_read:
                     await self._report(inspected, sha256, reference)
                 return is_second_read
-            if image.sha256 is None and self._adopt and isinstance(self._store, AdoptsHashes):
-                await self._store.adopt(inspected, sha256)
+            if image.sha256 is None and self.adopt and isinstance(self.store, AdoptsHashes):
+                await self.store.adopt(inspected, sha256)
                 self.progress.adopted += 1
         finally:
             opened.close()
@@ -205,19 +199,19 @@ class Verification:
 
     async def _report(self, inspected: Inspected, sha256: bytes, reference: bytes | None) -> None:
         image = inspected.opened.image
-        if (await self._store.stat(image.key)).save_id != image.save_id:
+        if (await self.store.stat(image.key)).save_id != image.save_id:
             return  # the image was replaced while it was read
         is_changed = image.sha256 is None and inspected.outdated_sha256
         kind = FindingKind.CHANGED if is_changed else FindingKind.DAMAGED
         detail = f"its SHA-256 is {sha256.hex()} instead of {(reference or b'').hex()}"
         location = None
-        if self._quarantine:
-            location = await self._store.quarantine(image, _facts(image, kind, sha256, reference))
+        if self.quarantine:
+            location = await self.store.quarantine(image, _facts(image, kind, sha256, reference))
         self._note(VerificationFinding(kind, image.key.text, detail, location))
 
     def _note(self, finding: VerificationFinding) -> None:
         if self.progress.note(finding):
-            self._on_finding(finding)
+            self.on_finding(finding)
 
 
 def _facts(image: StoredImage, kind: FindingKind, sha256: bytes, reference: bytes | None) -> bytes:
