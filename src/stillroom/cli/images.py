@@ -12,18 +12,10 @@ from typing import Any, Final
 import click
 from click.shell_completion import CompletionItem
 
+from stillroom.cli import selection
 from stillroom.cli.options import DRY_RUN, duration, json_option, json_or_file
 from stillroom.cli.output import counted, echo_record, echo_result, json_text, size_text, time_text
 from stillroom.cli.progress import Transfer, TransferOptions, transfer_options
-from stillroom.cli.selection import (
-    Filter,
-    files_to_put,
-    filter_options,
-    images_named,
-    images_to_get,
-    images_to_zip,
-    no_such_image,
-)
 from stillroom.cli.server_options import SERVER, open_store, server_options
 from stillroom.client import DownloadedImage, Folder, ImageInfo, ImageStore, Outcome
 from stillroom.client.sources import is_same
@@ -93,7 +85,7 @@ def put(
             saved = store.save(target, sys.stdin.buffer, **facts, expires_in=expires_in)
             echo_result("uploaded", saved.path, as_json=as_json, size=saved.size)
             return
-        planned = files_to_put(sources, target, options.chosen)
+        planned = selection.files_to_put(sources, target, options.chosen)
         if generation is not None and len(planned) != 1:
             raise click.UsageError(
                 "--generation can be used with one image only: save the images one by one"
@@ -151,7 +143,7 @@ def get(
         raise click.UsageError("--captions requires --zip")
     with open_store() as store:
         if as_zip and not options.dry_run:
-            wanted = images_to_zip(store, sources, options.chosen)
+            wanted = selection.images_to_zip(store, sources, options.chosen)
             to = sys.stdout.buffer if target == "-" else Path(target)
             store.download_archive(wanted, to, sidecars="captions" if captions else None)
             return
@@ -159,7 +151,7 @@ def get(
             for source in sources:
                 store.download(source, sys.stdout.buffer)
             return
-        planned = images_to_get(store, sources, Path(target), options.chosen)
+        planned = selection.images_to_get(store, sources, Path(target), options.chosen)
         if options.dry_run:
             for path, file in planned.items():
                 result = "unchanged" if _is_there(store, path, file) else "would download"
@@ -206,7 +198,7 @@ def ls(folder: str, *, long: bool, recursive: bool, tree: bool, as_json: bool) -
             else:
                 click.echo(_line(entry, entry.path, long=long))
         if entry is None and folder:
-            raise no_such_image(folder)
+            raise selection.no_such_image(folder)
 
 
 def _entries(
@@ -248,7 +240,7 @@ def _branch(entry: ImageInfo | Folder, shown: list[str], *, long: bool) -> list[
 @click.option("-r", "--recursive", is_flag=True, help="Delete folders and everything in them.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @DRY_RUN
-@filter_options
+@selection.filter_options
 @json_option("One JSON object per line: path, result and size.")
 @server_options
 def rm(
@@ -257,7 +249,7 @@ def rm(
     recursive: bool,
     yes: bool,
     dry_run: bool,
-    chosen: Filter,
+    chosen: selection.Filter,
     as_json: bool,
 ) -> None:
     """Delete images or, with --recursive and after a confirmation, folders."""
@@ -265,7 +257,7 @@ def rm(
         wanted: dict[str, None] = {}
         asks = False
         for source in sources:
-            found = images_named(store, source, chosen)
+            found = selection.images_named(store, source, chosen)
             if found != [source]:
                 if not recursive:
                     raise click.UsageError(

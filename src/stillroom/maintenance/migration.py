@@ -10,17 +10,8 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Final
 
+from stillroom import errors
 from stillroom.concurrently import for_each_concurrently
-from stillroom.errors import (
-    BackendUnavailable,
-    DigestMismatch,
-    ImageNotFound,
-    PathConflict,
-    PreconditionFailed,
-    ReadOnly,
-    StorageFull,
-    TooLarge,
-)
 from stillroom.features.library.recorded_bytes import hash_opened
 from stillroom.features.runs.manifest import is_manifest
 from stillroom.maintenance.inspection.port import Inspection, UnexpectedFile
@@ -132,7 +123,7 @@ class Migration:
         if isinstance(entry, StorageKey):
             try:
                 await self.source.stat(entry)
-            except ImageNotFound:
+            except errors.ImageNotFound:
                 detail = "the source has no such image"
                 self._note(ProgressEvent(MigrationOutcome.EXTRA, entry.text, detail=detail))
 
@@ -140,7 +131,7 @@ class Migration:
         """Copy and count one image, as `run` does. Return None if it is not in the source."""
         try:
             event = await self._copy_with_retries(key)
-        except ImageNotFound:
+        except errors.ImageNotFound:
             return None
         self._note(event)
         return event
@@ -154,24 +145,26 @@ class Migration:
         for _ in range(_ATTEMPTS):
             try:
                 return await self._copy_if_needed(key)
-            except (ReadOnly, StorageFull):
+            except (errors.ReadOnly, errors.StorageFull):
                 raise
-            except PreconditionFailed:
+            except errors.PreconditionFailed:
                 self._absent_in_a_row = 0
                 detail = "the target's image kept changing during the copy"
-            except (PathConflict, TooLarge) as error:
+            except (errors.PathConflict, errors.TooLarge) as error:
                 return ProgressEvent(MigrationOutcome.FAILED, key.text, detail=str(error))
             except _RefusedByTargetError as error:
                 await self._check_target()
                 detail, refused = str(error), True
-            except (DigestMismatch, BackendUnavailable) as error:
+            except (errors.DigestMismatch, errors.BackendUnavailable) as error:
                 # The checks raise an error if a whole store is unreachable, not only this image.
                 await self.source.check()
                 await self._check_target()
                 detail, refused = str(error), False
         self._refused_in_a_row = self._refused_in_a_row + 1 if refused else 0
         if self._refused_in_a_row >= _GIVE_UP_AFTER:
-            raise BackendUnavailable(f"the target responds, but refuses every image: {detail}")
+            raise errors.BackendUnavailable(
+                f"the target responds, but refuses every image: {detail}"
+            )
         return ProgressEvent(MigrationOutcome.FAILED, key.text, detail=detail)
 
     async def _check_target(self) -> None:
@@ -214,14 +207,14 @@ class Migration:
     async def find_pair(self, key: StorageKey) -> tuple[StoredImage | None, StoredImage | None]:
         """Return the source's image and the target's image at a key; None for a missing image."""
         image: StoredImage | None = None
-        with contextlib.suppress(ImageNotFound):
+        with contextlib.suppress(errors.ImageNotFound):
             image = await self.source.stat(key)
         return image, await self._find_in_target(key)
 
     async def delete_copy(self, copy: StoredImage) -> None:
         """Delete an image from the target, unless it was replaced by a later version."""
         if self.target is not None:
-            with contextlib.suppress(ImageNotFound, PreconditionFailed):
+            with contextlib.suppress(errors.ImageNotFound, errors.PreconditionFailed):
                 await self.target.storage.delete(copy.key, save_id=copy.save_id)
 
     async def _find_in_target(self, key: StorageKey) -> StoredImage | None:
@@ -229,7 +222,7 @@ class Migration:
             return None
         try:
             return await self.target.storage.stat(key)
-        except ImageNotFound:
+        except errors.ImageNotFound:
             return None
 
     async def _hash_of(self, existing: StoredImage) -> bytes | None:
@@ -240,7 +233,7 @@ class Migration:
     async def _compute_hash(self, store: Inspection, image: StoredImage) -> bytes:
         with contextlib.closing((await store.open(image.key)).opened) as opened:
             if opened.image.save_id != image.save_id:
-                raise BackendUnavailable("the image was replaced while it was read")
+                raise errors.BackendUnavailable("the image was replaced while it was read")
             return await hash_opened(
                 opened, self.rate_limit.spend if store is self.source else None
             )
@@ -259,7 +252,7 @@ class Migration:
             opened = (await self.source.open(key)).opened
             if opened.image.save_id != image.save_id:
                 opened.close()
-                raise BackendUnavailable("the image was replaced while it was read")
+                raise errors.BackendUnavailable("the image was replaced while it was read")
             return await self._save_and_verify(target, opened, sha256, existing)
 
     async def _save_and_verify(
@@ -277,16 +270,16 @@ class Migration:
                 async for chunk in opened.chunks(0, image.size):
                     await self.rate_limit.spend(len(chunk))
                     yield chunk
-            except BackendUnavailable:
+            except errors.BackendUnavailable:
                 can_read = False
                 raise
 
         try:
             imported = DescribedSource.of_image(image, sha256, chunks())
             saved = await target.storage.save(image.key, imported, condition)
-        except ReadOnly:
+        except errors.ReadOnly:
             raise
-        except BackendUnavailable as error:
+        except errors.BackendUnavailable as error:
             if not can_read:
                 raise
             raise _RefusedByTargetError(str(error)) from error
@@ -299,7 +292,7 @@ class Migration:
         """Read a copy back. If it differs, delete it and raise DigestMismatch."""
         try:
             opened = (await target.inspection.open(saved.key)).opened
-        except ImageNotFound:
+        except errors.ImageNotFound:
             return  # deleted in the meantime
         with contextlib.closing(opened):
             if opened.image.save_id != saved.save_id:
@@ -307,7 +300,7 @@ class Migration:
             sha256_of_copy = await hash_opened(opened)
         if sha256_of_copy != sha256:
             await self.delete_copy(saved)
-            raise DigestMismatch(
+            raise errors.DigestMismatch(
                 f"the copy in the target had the SHA-256 {sha256_of_copy.hex()} instead of "
                 f"{sha256.hex()}, so it was deleted: migrate the image again"
             )

@@ -16,12 +16,7 @@ from enum import StrEnum
 from typing import Final
 
 from stillroom.errors import BackendUnavailable, ConfigurationError, ImageNotFound, ReadOnly
-from stillroom.maintenance.inspection.port import (
-    AdoptsHashes,
-    Inspected,
-    Inspection,
-    UnexpectedFile,
-)
+from stillroom.maintenance.inspection import port
 from stillroom.maintenance.rate_limiter import RateLimiter
 from stillroom.paths import KeyPrefix, StorageKey
 from stillroom.store.values import StoredImage
@@ -97,7 +92,7 @@ class Verification:
     bucket, this raises `ConfigurationError`. The caller closes the store.
     """
 
-    store: Inspection
+    store: port.Inspection
     prefixes: Sequence[KeyPrefix]
     _: KW_ONLY
     progress: VerificationProgress
@@ -107,7 +102,7 @@ class Verification:
     on_finding: Callable[[VerificationFinding], None] = lambda _finding: None
 
     def __post_init__(self) -> None:
-        if self.adopt and not isinstance(self.store, AdoptsHashes):
+        if self.adopt and not isinstance(self.store, port.AdoptsHashes):
             raise ConfigurationError(
                 "--adopt cannot be used with a bucket, since hashes cannot be added to stored "
                 "objects: send Repr-Digest with each save instead"
@@ -143,7 +138,7 @@ class Verification:
         for prefix in self.prefixes:
             if after.startswith(prefix.text) or after < prefix.text:
                 async for entry in self.store.walk(prefix, after):
-                    if isinstance(entry, UnexpectedFile):
+                    if isinstance(entry, port.UnexpectedFile):
                         self._note(VerificationFinding(FindingKind.STRAY, entry.name, entry.reason))
                     else:
                         yield entry
@@ -190,14 +185,16 @@ class Verification:
                 if is_second_read:
                     await self._report(inspected, sha256, reference)
                 return is_second_read
-            if image.sha256 is None and self.adopt and isinstance(self.store, AdoptsHashes):
+            if image.sha256 is None and self.adopt and isinstance(self.store, port.AdoptsHashes):
                 await self.store.adopt(inspected, sha256)
                 self.progress.adopted += 1
         finally:
             opened.close()
         return True
 
-    async def _report(self, inspected: Inspected, sha256: bytes, reference: bytes | None) -> None:
+    async def _report(
+        self, inspected: port.Inspected, sha256: bytes, reference: bytes | None
+    ) -> None:
         image = inspected.opened.image
         if (await self.store.stat(image.key)).save_id != image.save_id:
             return  # the image was replaced while it was read

@@ -11,18 +11,11 @@ from typing import Final
 from stillroom.errors import BackendUnavailable, ImageNotFound
 from stillroom.maintenance.inspection.port import Inspected, UnexpectedFile
 from stillroom.paths import KeyPrefix, StorageKey, is_reserved
+from stillroom.store import objectstore
 from stillroom.store.bucket.abandoned_uploads import AbandonedUploads
 from stillroom.store.bucket.conditions import Conditions
 from stillroom.store.bucket.listing import is_image_entry, walk
 from stillroom.store.bucket.objects import fetch_facts, image_of
-from stillroom.store.objectstore import (
-    DEADLINE_S,
-    Download,
-    Guard,
-    ListedUpload,
-    ObjectStore,
-    Properties,
-)
 from stillroom.store.values import StoredImage
 
 QUARANTINE: Final = "quarantine/"
@@ -32,7 +25,7 @@ _INCOMPLETE_FOR: Final = timedelta(days=1)
 """Age after which an upload is reported as unfinished. docs/r2.md requires a lifecycle rule that
 aborts uploads of this age."""
 
-_FACTS: Final = Properties("application/json", "no-store")
+_FACTS: Final = objectstore.Properties("application/json", "no-store")
 
 
 class R2Inspection:
@@ -40,7 +33,7 @@ class R2Inspection:
 
     at_once = 8  # most images take less time to transfer than a round trip
 
-    def __init__(self, store: ObjectStore, *, description: str) -> None:
+    def __init__(self, store: objectstore.ObjectStore, *, description: str) -> None:
         self.description = description
         self._store = store
         self._conditions = Conditions(store, AbandonedUploads(store))
@@ -60,7 +53,7 @@ class R2Inspection:
             detail = f"a multipart upload that was started {upload.initiated} and never completed"
             yield UnexpectedFile(ascii(upload.key)[1:-1], detail)
 
-    async def _find_incomplete(self, prefix: KeyPrefix) -> AsyncIterator[ListedUpload]:
+    async def _find_incomplete(self, prefix: KeyPrefix) -> AsyncIterator[objectstore.ListedUpload]:
         latest = datetime.now(UTC) - _INCOMPLETE_FOR
         after: tuple[str, str] | None = None
         while True:
@@ -100,7 +93,7 @@ class R2Inspection:
         """
         name = sha256_of(f"{image.key.text} {image.save_id}".encode()).hexdigest()[:32]
         place = f"{QUARANTINE}{name}-{secrets.token_hex(4)}"
-        deadline = asyncio.get_running_loop().time() + 2 * DEADLINE_S
+        deadline = asyncio.get_running_loop().time() + 2 * objectstore.DEADLINE_S
         copied = await self._store.copy(
             image.key.text, image.etag, f"{place}/image", deadline=deadline
         )
@@ -112,7 +105,7 @@ class R2Inspection:
         head = await self._store.head(image.key.text, deadline=deadline)
         current = None if head is None else image_of(image.key, head)
         if current is not None and (current.save_id, current.etag) == (image.save_id, image.etag):
-            guard = Guard(image.etag) if guarded else None
+            guard = objectstore.Guard(image.etag) if guarded else None
             deleted = await self._store.delete(image.key.text, guard=guard, deadline=deadline)
             if deleted.refusal is None or deleted.doubtful:  # keep a copy that may be the last
                 return place
@@ -134,7 +127,7 @@ class _WholeImage:
     """An `OpenedImage` that can be read only once, and only as a whole."""
 
     image: StoredImage
-    download: Download
+    download: objectstore.Download
 
     async def chunks(self, start: int, length: int) -> AsyncIterator[bytes]:
         if start != 0 or length != self.image.size:

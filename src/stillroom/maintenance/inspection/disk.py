@@ -9,16 +9,9 @@ import time
 from collections.abc import AsyncIterator, Collection, Iterator
 from typing import Final
 
+from stillroom import paths
 from stillroom.errors import ConfigurationError
 from stillroom.maintenance.inspection.port import Inspected, UnexpectedFile
-from stillroom.paths import (
-    COMPUTE_PREFIX,
-    MAX_KEY_BYTES,
-    KeyPrefix,
-    StorageKey,
-    is_reserved,
-    is_segment,
-)
 from stillroom.store.disk.data_directory import (
     IMAGE_FOLDERS,
     PRIVATE_FOLDER,
@@ -56,20 +49,20 @@ class DiskInspection:
         self._threads = DiskThreads(16)  # a migration reads 32 images at once
 
     async def walk(
-        self, prefix: KeyPrefix, after: str
-    ) -> AsyncIterator[StorageKey | UnexpectedFile]:
+        self, prefix: paths.KeyPrefix, after: str
+    ) -> AsyncIterator[paths.StorageKey | UnexpectedFile]:
         """Yield the keys of all images, then all unexpected files."""
         query = ListQuery(prefix, after=after, limit=_BATCH, reserved=True)
         keys = list_entries(self._data_directory, query, NO_CACHE)
         while batch := await self._threads.run(take, keys, _BATCH):
             for key in batch:
-                yield StorageKey(key)
+                yield paths.StorageKey(key)
         others = _find_unexpected_files(self._data_directory, self._known, prefix.text)
         while files := await self._threads.run(take, others, _BATCH):
             for unexpected in files:
                 yield unexpected
 
-    async def open(self, key: StorageKey) -> Inspected:
+    async def open(self, key: paths.StorageKey) -> Inspected:
         """Open the file and drop its cached pages, so that it is read from the disk."""
         opened = await self._storage.locate(key)
         os.posix_fadvise(opened.fd, 0, 0, os.POSIX_FADV_DONTNEED)
@@ -78,7 +71,7 @@ class DiskInspection:
             outdated = Attributes.outdated_sha256(opened.fd)
         return Inspected(_Uncached(opened.fd, opened.image, self._threads.run), outdated)
 
-    async def stat(self, key: StorageKey) -> StoredImage:
+    async def stat(self, key: paths.StorageKey) -> StoredImage:
         """Open the image's file and return its metadata."""
         return await self._storage.stat(key)
 
@@ -153,7 +146,7 @@ class _Uncached(DiskImage):
 def _find_unexpected_files(
     data_directory: DataDirectory, known: Collection[str], prefix: str
 ) -> Iterator[UnexpectedFile]:
-    if prefix == COMPUTE_PREFIX:  # report the data directory itself only once
+    if prefix == paths.COMPUTE_PREFIX:  # report the data directory itself only once
         for name in _names_in(data_directory.fd):
             if name not in known:
                 yield UnexpectedFile(_escape(name), "images cannot be stored here")
@@ -189,10 +182,12 @@ def _find_unexpected_below(
 
 def _explain_unexpected(entry: os.DirEntry[str], key: str) -> str | None:
     """Return why a directory entry is unexpected, or None if it is an image or a folder."""
-    is_named = is_segment(entry.name) or (is_reserved(key) and entry.is_file(follow_symlinks=False))
+    is_named = paths.is_segment(entry.name) or (
+        paths.is_reserved(key) and entry.is_file(follow_symlinks=False)
+    )
     if not is_named:
         return "not a valid path"
-    if len(key.encode()) > MAX_KEY_BYTES:
+    if len(key.encode()) > paths.MAX_KEY_BYTES:
         return "the path is too long for a key"
     if not entry.is_dir(follow_symlinks=False) and not entry.is_file(follow_symlinks=False):
         return "a link or a device"
