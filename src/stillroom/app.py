@@ -29,30 +29,16 @@ if TYPE_CHECKING:
 # Headers are those that pages on other origins may send and read, in addition to safelisted ones
 # (https://fetch.spec.whatwg.org/#cors-safelisted-request-header). Cookies are never accepted.
 _ALLOWED_HEADERS: Final = (
-    "Authorization",
-    "If-Match",
-    "If-Modified-Since",
-    "If-None-Match",
-    "If-Range",
-    "If-Unmodified-Since",
-    "Range",
-    "Repr-Digest",
-    "X-Request-Id",
+    *("Authorization", "If-Match", "If-Modified-Since", "If-None-Match", "If-Range"),
+    *("If-Unmodified-Since", "Range", "Repr-Digest", "X-Request-Id"),
+)
+_EXPOSED_HEADERS: Final = (
+    *("Accept-Ranges", "Content-Disposition", "Content-Range", "ETag", "Link", "Repr-Digest"),
+    *("Retry-After", "Stillroom-Error", "WWW-Authenticate", "X-Request-Id"),
 )
 _CORS: Final[dict[str, Any]] = {
     "allow_methods": ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"],
-    "expose_headers": [
-        "Accept-Ranges",
-        "Content-Disposition",
-        "Content-Range",
-        "ETag",
-        "Link",
-        "Repr-Digest",
-        "Retry-After",
-        "Stillroom-Error",
-        "WWW-Authenticate",
-        "X-Request-Id",
-    ],
+    "expose_headers": _EXPOSED_HEADERS,
     "max_age": 600,
 }
 

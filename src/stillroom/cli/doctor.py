@@ -103,37 +103,30 @@ def _findings(
     settings: "AllSettings", on: set[str], off: Mapping[str, str]
 ) -> Iterator[_CheckResult]:
     yield _CheckResult("settings", "read")
-    for warning in _warnings(settings, on):
+    warnings = settings.warnings()
+    if "database" in on:
+        from stillroom.features.database.settings import DatabaseSettings
+
+        warnings += settings.section(DatabaseSettings).row_warnings
+    for warning in warnings:
         said, _, remedy = warning.partition(": ")
         yield _CheckResult("settings", said, remedy or said, is_warning=True)
     for name, reason in off.items():
         yield _CheckResult(name, f"off: {reason}", is_warning=True)
     if "pictures" in on:
-        yield from _decoders()
+        from stillroom.features.pictures import confinement
+
+        gaps = confinement.gaps()
+        for said, remedy in gaps:
+            yield _CheckResult("decoders", said, remedy, is_warning=True)
+        if not gaps:
+            yield _CheckResult("decoders", "confined by Landlock and seccomp")
     yield _CheckResult("secret", *_secret(settings))
     yield _CheckResult("filesystem", *_filesystem(settings))
     yield from asyncio.run(_storage(settings))
     if "database" in on:
         yield _CheckResult("database", *asyncio.run(_database(settings)))
     yield _CheckResult("clock", *_clock(settings))
-
-
-def _warnings(settings: "AllSettings", on: set[str]) -> list[str]:
-    if "database" not in on:
-        return settings.warnings()
-    from stillroom.features.database.settings import DatabaseSettings
-
-    return [*settings.warnings(), *settings.section(DatabaseSettings).row_warnings]
-
-
-def _decoders() -> Iterator[_CheckResult]:
-    from stillroom.features.pictures import confinement
-
-    gaps = confinement.gaps()
-    for said, remedy in gaps:
-        yield _CheckResult("decoders", said, remedy, is_warning=True)
-    if not gaps:
-        yield _CheckResult("decoders", "confined by Landlock and seccomp")
 
 
 def _secret(settings: "AllSettings") -> tuple[str, str]:

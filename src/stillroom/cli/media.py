@@ -1,9 +1,10 @@
 """Commands `stillroom media ingest`, `sweep`, `orphans`, `dead-letters` and `migrate`."""
 
+import functools
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, Final, ParamSpec
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -11,9 +12,10 @@ from stillroom.cli.group import Group
 from stillroom.cli.options import DATA_DIR, asynchronous, json_option, read_settings
 from stillroom.cli.output import StatusLine, counted, echo_record
 from stillroom.cli.resources import heal, list_resources, show, tag
-from stillroom.errors import StillroomError
+from stillroom.errors import DeadLetterNotFound, StillroomError
 
 if TYPE_CHECKING:
+    from stillroom.features.library.feature import LibraryFeature
     from stillroom.features.library.resource import DeadLetter
     from stillroom.features.library.rows.dead_letters import DeadLetterRows
     from stillroom.maintenance.orphans import Mismatch
@@ -23,11 +25,19 @@ _PAGE: Final = 1000
 
 _AS_JSON = json_option("One JSON object per line.")
 
-P = ParamSpec("P")
 
+def _options(command: Callable[..., Coroutine[Any, Any, bool | None]]) -> Callable[..., None]:
+    """Add `--json` and `--data-dir` to a command, which gets the open `library`."""
 
-def _options(command: Callable[P, Coroutine[Any, Any, bool | None]]) -> Callable[P, None]:
-    return _AS_JSON(DATA_DIR(asynchronous(command)))
+    @functools.wraps(command)
+    async def run(*, data_dir: str | None, **how: object) -> bool | None:
+        from stillroom.assembly import opened_features
+        from stillroom.features.library.feature import LibraryFeature
+
+        async with opened_features(read_settings(data_dir)) as store:
+            return await command(store.need(LibraryFeature), **how)
+
+    return _AS_JSON(DATA_DIR(asynchronous(run)))
 
 
 @click.group(cls=Group)
@@ -43,38 +53,38 @@ for command in (list_resources, show, tag, heal):
 @click.argument("keys", nargs=-1, required=True, metavar="KEY...")
 @click.option("--keep", is_flag=True, help="Record them at their present keys, without copying.")
 @_options
-async def ingest(keys: tuple[str, ...], *, keep: bool, as_json: bool, data_dir: str | None) -> bool:
+async def ingest(
+    library: "LibraryFeature", *, keys: tuple[str, ...], keep: bool, as_json: bool
+) -> bool:
     """Add images to the media library, and print the new resources.
 
     A KEY is an image's path, with or without `compute/` before it. Each line of the output has the
     resource's id, its storage key and the KEY. Errors go to standard error, with exit status 1.
     """
-    from stillroom.assembly import opened_features
-    from stillroom.features.library.feature import LibraryFeature
     from stillroom.paths import COMPUTE_PREFIX, StorageKey, path_of_key
 
     all_well = True
-    async with opened_features(read_settings(data_dir)) as store:
-        library = store.need(LibraryFeature)
-        for text in keys:
-            key = text if text.startswith(COMPUTE_PREFIX) else COMPUTE_PREFIX + text
-            try:
-                resource = await library.service.ingest_from_storage_key(
-                    StorageKey.of_image(path_of_key(key, at=("argument", "KEY"))), relocate=not keep
-                )
-            except StillroomError as error:
-                click.echo(f"stillroom: {text}: {error}", err=True)
-                all_well = False
-            else:
-                key = resource.storage_key.text
-                known = {"id": str(resource.id), "storage_key": key, "key": text}
-                echo_record(known, as_json=as_json)
+    for text in keys:
+        key = text if text.startswith(COMPUTE_PREFIX) else COMPUTE_PREFIX + text
+        try:
+            resource = await library.service.ingest_from_storage_key(
+                StorageKey.of_image(path_of_key(key, at=("argument", "KEY"))), relocate=not keep
+            )
+        except StillroomError as error:
+            click.echo(f"stillroom: {text}: {error}", err=True)
+            all_well = False
+        else:
+            key = resource.storage_key.text
+            known = {"id": str(resource.id), "storage_key": key, "key": text}
+            echo_record(known, as_json=as_json)
     return all_well
 
 
 @media.command()
 @click.option("--dry-run", is_flag=True, help="List due deletions without executing them.")
-@_options
+@_AS_JSON
+@DATA_DIR
+@asynchronous
 async def sweep(*, dry_run: bool, as_json: bool, data_dir: str | None) -> bool:
     """Execute all due deletions, as the server does every STILLROOM_SWEEP_INTERVAL_SECONDS.
 
@@ -132,7 +142,9 @@ async def _mark_expired(store: "Store") -> None:
     help="Delete nothing if a larger share of the stored images are orphans.",
 )
 @_options
-async def orphans(*, delete: bool, max_percent: float, as_json: bool, data_dir: str | None) -> bool:
+async def orphans(
+    library: "LibraryFeature", *, delete: bool, max_percent: float, as_json: bool
+) -> bool:
     """Compare the library's stored images with its rows, and print the mismatches.
 
     `orphan` is an image without a row; `young` is one that is too new to count as an orphan;
@@ -140,26 +152,21 @@ async def orphans(*, delete: bool, max_percent: float, as_json: bool, data_dir: 
     its image. The last line has the number of each. The exit status is 1 if a mismatch other than
     `young` remains, and 2 if the scan failed or is implausible.
     """
-    from stillroom.assembly import opened_features
-    from stillroom.features.library.feature import LibraryFeature
     from stillroom.maintenance.orphans import OrphanScan, ScanStats
 
-    settings = read_settings(data_dir)
     scanned, progress, failed = ScanStats(), StatusLine(5, 5, redrawn="{}\n"), 0
 
     def report(mismatch: "Mismatch") -> None:
         progress.update(f"{scanned.objects} images …")
         echo_record({"kind": mismatch.kind, "storage_key": mismatch.key}, as_json=as_json)
 
-    async with opened_features(settings) as store:
-        library = store.need(LibraryFeature)
-        scan = OrphanScan(library.storage, library.database, grace=library.grace)
-        if delete:
-            await scan.delete(report, scanned, max_percent=max_percent)
-            swept = await library.sweeper.sweep()
-            failed = swept.failed + swept.dead_lettered
-        else:
-            await scan.report(report, scanned)
+    scan = OrphanScan(library.storage, library.database, grace=library.grace)
+    if delete:
+        await scan.delete(report, scanned, max_percent=max_percent)
+        swept = await library.sweeper.sweep()
+        failed = swept.failed + swept.dead_lettered
+    else:
+        await scan.report(report, scanned)
     summary = (
         f"{counted(scanned.objects, 'image')}, {counted(scanned.resources, 'resource')}: "
         f"orphans {scanned.orphans}, young {scanned.young}, foreign {scanned.foreign}, "
@@ -184,28 +191,23 @@ def dead_letters() -> None:
 
 @dead_letters.command("ls")
 @_options
-async def list_dead_letters(*, as_json: bool, data_dir: str | None) -> None:
+async def list_dead_letters(library: "LibraryFeature", *, as_json: bool) -> None:
     """List dead letters, newest first: id, time, attempts, reason, key and error."""
-    from stillroom.assembly import opened_features
-    from stillroom.features.library.feature import LibraryFeature
-
-    async with opened_features(read_settings(data_dir)) as store:
-        library = store.need(LibraryFeature)
-        async for dead_letter in _dead_letters((await library.database.rows()).dead_letters):
-            known = {
-                "id": str(dead_letter.id),
-                "failed_at": dead_letter.failed_at.isoformat(timespec="seconds"),
-                "attempts": dead_letter.attempts,
-                "reason": dead_letter.payload["reason"],
-                "storage_key": dead_letter.payload["storage_key"],
-                "last_error": dead_letter.last_error,
-            }
-            echo_record(known, as_json=as_json)
+    async for dead_letter in _dead_letters((await library.database.rows()).dead_letters):
+        known = {
+            "id": str(dead_letter.id),
+            "failed_at": dead_letter.failed_at.isoformat(timespec="seconds"),
+            "attempts": dead_letter.attempts,
+            "reason": dead_letter.payload["reason"],
+            "storage_key": dead_letter.payload["storage_key"],
+            "last_error": dead_letter.last_error,
+        }
+        echo_record(known, as_json=as_json)
 
 
 def _dead_letter_options(
-    command: Callable[P, Coroutine[Any, Any, bool | None]],
-) -> Callable[P, None]:
+    command: Callable[..., Coroutine[Any, Any, bool | None]],
+) -> Callable[..., None]:
     everything = click.option("--all", "everything", is_flag=True, help="All dead letters.")
     ids = click.argument("ids", nargs=-1, type=click.UUID, metavar="[ID...]")
     return ids(everything(_options(command)))
@@ -213,16 +215,16 @@ def _dead_letter_options(
 
 @dead_letters.command("retry")
 @_dead_letter_options
-async def retry_dead_letters(**how: Any) -> bool:  # noqa: ANN401  (see `_change`)
+async def retry_dead_letters(library: "LibraryFeature", **how: Any) -> bool:  # noqa: ANN401  (see `_change`)
     """Make dead letters due again; all checks are repeated before anything is deleted."""
-    return await _change(lambda rows, dead_letter_id: rows.retry(dead_letter_id), **how)
+    return await _change(library, lambda rows, dead_letter_id: rows.retry(dead_letter_id), **how)
 
 
 @dead_letters.command("drop")
 @_dead_letter_options
-async def drop_dead_letters(**how: Any) -> bool:  # noqa: ANN401  (see `_change`)
+async def drop_dead_letters(library: "LibraryFeature", **how: Any) -> bool:  # noqa: ANN401  (see `_change`)
     """Remove dead letters; their images stay."""
-    return await _change(lambda rows, dead_letter_id: rows.drop(dead_letter_id), **how)
+    return await _change(library, lambda rows, dead_letter_id: rows.drop(dead_letter_id), **how)
 
 
 async def _dead_letters(rows: "DeadLetterRows") -> AsyncIterator["DeadLetter"]:
@@ -234,33 +236,27 @@ async def _dead_letters(rows: "DeadLetterRows") -> AsyncIterator["DeadLetter"]:
 
 
 async def _change(
+    library: "LibraryFeature",
     change: "Callable[[DeadLetterRows, uuid.UUID], Awaitable[DeadLetter]]",
     *,
     ids: tuple[uuid.UUID, ...],
     everything: bool,
     as_json: bool,
-    data_dir: str | None,
 ) -> bool:
-    from stillroom.assembly import opened_features
-    from stillroom.errors import DeadLetterNotFound
-    from stillroom.features.library.feature import LibraryFeature
-
     if bool(ids) == everything:
         raise click.UsageError("pass either the ids of failed deletions or --all")
     all_well = True
-    async with opened_features(read_settings(data_dir)) as store:
-        library = store.need(LibraryFeature)
-        rows = (await library.database.rows()).dead_letters
-        for dead_letter_id in ids or [one.id async for one in _dead_letters(rows)]:
-            try:
-                dead_letter = await change(rows, dead_letter_id)
-            except DeadLetterNotFound as error:
-                click.echo(f"stillroom: {dead_letter_id}: {error}", err=True)
-                all_well = False
-            else:
-                storage_key = dead_letter.payload["storage_key"]
-                known = {"id": str(dead_letter.id), "storage_key": storage_key}
-                echo_record(known, as_json=as_json)
+    rows = (await library.database.rows()).dead_letters
+    for dead_letter_id in ids or [one.id async for one in _dead_letters(rows)]:
+        try:
+            dead_letter = await change(rows, dead_letter_id)
+        except DeadLetterNotFound as error:
+            click.echo(f"stillroom: {dead_letter_id}: {error}", err=True)
+            all_well = False
+        else:
+            storage_key = dead_letter.payload["storage_key"]
+            known = {"id": str(dead_letter.id), "storage_key": storage_key}
+            echo_record(known, as_json=as_json)
     return all_well
 
 

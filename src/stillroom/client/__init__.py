@@ -29,31 +29,8 @@ from stillroom.client.values import (
 )
 from stillroom.wire.generation import Generation, Lora
 
-__all__ = [
-    "AsyncImageStore",
-    "AsyncRun",
-    "DeletedRun",
-    "DownloadedImage",
-    "Encoding",
-    "Folder",
-    "Generation",
-    "HealingProgress",
-    "ImageInfo",
-    "ImageMetadata",
-    "ImageStore",
-    "Lifetime",
-    "Lora",
-    "MediaResource",
-    "Outcome",
-    "Progress",
-    "PublishedRun",
-    "Run",
-    "RunImage",
-    "RunInfo",
-    "SavedImage",
-    "ServerUnreachable",
-    "SomeFailed",
-    "Source",
-    "UnexpectedAnswer",
-    "from_float",
-]
+__all__ = ["AsyncImageStore", "AsyncRun", "Encoding", "ImageStore", "Lifetime", "Run", "Source"]
+__all__ += ["DeletedRun", "Generation", "Lora", "PublishedRun", "RunImage", "RunInfo", "from_float"]
+__all__ += ["DownloadedImage", "Folder", "ImageInfo", "ImageMetadata", "MediaResource"]
+__all__ += ["HealingProgress", "Outcome", "Progress", "SavedImage"]
+__all__ += ["ServerUnreachable", "SomeFailed", "UnexpectedAnswer"]
