@@ -153,42 +153,17 @@ def sync(source: str, target: str, *, delete: bool, options: TransferOptions) ->
         )
     is_up = target.startswith(_STORE)
     folder = (target if is_up else source).removeprefix(_STORE)
-    sides = _Sides(
-        local=Path(source if is_up else target),
-        folder=folder_of(folder),
-        chosen=options.chosen,
-    )
-    if is_up and not sides.local.is_dir():
+    local = Path(source if is_up else target)
+    if is_up and not local.is_dir():
         raise click.UsageError(f"no such folder: {source}")
-    if not is_up and sides.local.exists() and not sides.local.is_dir():
+    if not is_up and local.exists() and not local.is_dir():
         raise click.UsageError(f"{target} is not a folder")
     with open_store() as store:
-        plan = _plan(store, sides, is_up=is_up, delete=delete)
+        plan = _plan(store, local, folder_of(folder), options.chosen, is_up=is_up, delete=delete)
         if options.dry_run:
             _show(plan, as_json=options.as_json)
         else:
             _carry_out(plan, options)
-
-
-@dataclass(frozen=True, slots=True)
-class _Sides:
-    """The two folders that are synchronized. All names are relative to these folders."""
-
-    local: Path
-    folder: str
-    chosen: Filter
-
-    def files(self) -> dict[str, Path]:
-        found = {
-            file.relative_to(self.local).as_posix(): file
-            for file in files_below(self.local)
-            if not _UNFINISHED.fullmatch(file.name)
-        }
-        return {name: file for name, file in found.items() if self.chosen.takes(name)}
-
-    def images(self, store: ImageStore) -> dict[str, ImageInfo]:
-        found = {entry.path[len(self.folder) :]: entry for entry in store.entries(self.folder)}
-        return {name: image for name, image in found.items() if self.chosen.takes(name)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,8 +181,17 @@ class _Plan:
     delete: Callable[[tuple[str, ...]], int]
 
 
-def _plan(store: ImageStore, sides: _Sides, *, is_up: bool, delete: bool) -> _Plan:
-    files, images = sides.files() if sides.local.is_dir() else {}, sides.images(store)
+def _plan(
+    store: ImageStore, local: Path, folder: str, chosen: Filter, *, is_up: bool, delete: bool
+) -> _Plan:
+    files = {
+        name: file
+        for file in files_below(local)
+        if chosen.takes(name := file.relative_to(local).as_posix())
+        and not _UNFINISHED.fullmatch(file.name)
+    }
+    entries = ((entry.path[len(folder) :], entry) for entry in store.entries(folder))
+    images = {name: entry for name, entry in entries if chosen.takes(name)}
     source, target = (files, images) if is_up else (images, files)
     superfluous: tuple[str, ...] = ()
     if delete:
@@ -220,15 +204,15 @@ def _plan(store: ImageStore, sides: _Sides, *, is_up: bool, delete: bool) -> _Pl
     jobs: dict[str, tuple[Callable[[], bool], Callable[..., object]]] = {}
     sizes: dict[str, int] = {}
     for name in source:
-        path, file = sides.folder + name, sides.local / name
-        up, down = partial(store.save, path, file), partial(_fetch, store, path, file, sides.local)
+        path, file = folder + name, local / name
+        up, down = partial(store.save, path, file), partial(_fetch, store, path, file, local)
         jobs[path] = partial(is_same, file, images.get(name)), up if is_up else down
         sizes[path] = file.stat().st_size if is_up else images[name].size
     if is_up:
-        gone = tuple(sides.folder + name for name in superfluous)
+        gone = tuple(folder + name for name in superfluous)
         return _Plan("uploaded", jobs, sizes, gone, store.delete_many)
-    gone = tuple(str(sides.local / name) for name in superfluous)
-    return _Plan("downloaded", jobs, sizes, gone, partial(_unlink, sides.local))
+    gone = tuple(str(local / name) for name in superfluous)
+    return _Plan("downloaded", jobs, sizes, gone, partial(_unlink, local))
 
 
 def _fetch(store: ImageStore, path: str, file: Path, within: Path, *, progress: OnProgress) -> None:
@@ -251,7 +235,7 @@ def _unlink(top: Path, names: tuple[str, ...]) -> int:
 
 
 def _show(plan: _Plan, *, as_json: bool) -> None:
-    would = {"uploaded": "would upload", "downloaded": "would download"}[plan.verb]
+    would = f"would {plan.verb.removesuffix('ed')}"
     for path, (is_there, _) in plan.jobs.items():
         echo_result("unchanged" if is_there() else would, path, as_json=as_json)
     for name in plan.superfluous:
