@@ -106,20 +106,13 @@ class _Exchange:
             self._headers = {
                 name.decode().lower(): value.decode("latin-1") for name, value in message["headers"]
             }
-            self._start_body()
+            if self._status in (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT) and self._call.sink:
+                self._sink = self._call.sink
+                self._total = self._sink.begin(self._status, self._headers)
         elif self._sink is None:
             self._content += message.get("body", b"")
         elif message.get("body"):
             await write_chunk(self._call, self._sink, message["body"], self._total)
-
-    def _start_body(self) -> None:
-        if self._status in (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT):
-            self._sink = self._call.sink
-        if self._sink is not None:
-            if self._status == HTTPStatus.OK:
-                self._sink.restart()
-            length = self._headers.get("content-length", "")
-            self._total = int(length) + self._sink.written if length else None
 
     @property
     def head(self) -> Answer:

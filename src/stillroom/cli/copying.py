@@ -16,7 +16,7 @@ from stillroom.cli.output import counted, echo_result
 from stillroom.cli.progress import Transfer, TransferOptions, transfer_options
 from stillroom.cli.selection import Filter, by_target, files_below, folder_of, images_to_copy
 from stillroom.cli.server_options import SERVER, open_store, server_options
-from stillroom.client import DownloadedImage, ImageInfo, ImageStore, Outcome, SavedImage, SomeFailed
+from stillroom.client import DownloadedImage, ImageStore, Outcome, SavedImage, SomeFailed
 from stillroom.client.sources import is_same
 from stillroom.client.threads import Workers, outcomes_of
 from stillroom.client.values import OnProgress

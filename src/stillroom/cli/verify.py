@@ -124,20 +124,16 @@ class _SavedProgress:
         self._subject = subject
 
     def load(self, *, restart: bool) -> "VerificationProgress":
-        from stillroom.maintenance import verify
+        from pydantic import TypeAdapter
 
-        progress = verify.VerificationProgress()
+        from stillroom.maintenance.verify import VerificationProgress
+
+        progress = VerificationProgress()
         if not restart:
             with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
                 kept = json.loads(self._file.read_text())
                 if kept.pop("subject") == self._subject:
-                    kind = verify.FindingKind
-                    kept["counts"] = {kind(name): count for name, count in kept["counts"].items()}
-                    kept["findings"] = [
-                        verify.VerificationFinding(**{**one, "kind": kind(one["kind"])})
-                        for one in kept["findings"]
-                    ]
-                    progress = verify.VerificationProgress(**kept)
+                    progress = TypeAdapter(VerificationProgress).validate_python(kept)
         try:
             self._file.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
             self.save(progress)

@@ -39,7 +39,9 @@ class AsyncSender:
             try:
                 if call.sink is None or head.status not in (200, 206):
                     return replace(head, body=await response.aread())
-                await _receive(call, call.sink, response)
+                total = call.sink.begin(head.status, head.headers)
+                async for chunk in response.aiter_bytes():
+                    await write_chunk(call, call.sink, chunk, total)
             finally:
                 await response.aclose()
         except httpx.TransportError as error:
@@ -72,15 +74,6 @@ async def pieces(call: Call, form: Form) -> AsyncIterator[bytes]:
         if call.progress is not None:
             call.progress(done, form.upload.size)
     yield form.tail
-
-
-async def _receive(call: Call, sink: Sink, response: httpx.Response) -> None:
-    if response.status_code == 200:
-        sink.restart()
-    length = response.headers.get("content-length", "")
-    total = int(length) + sink.written if length.isdigit() else None
-    async for chunk in response.aiter_bytes():
-        await write_chunk(call, sink, chunk, total)
 
 
 async def write_chunk(call: Call, sink: Sink, chunk: bytes, total: int | None) -> None:

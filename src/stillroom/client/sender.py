@@ -37,7 +37,9 @@ class Sender:
             try:
                 if call.sink is None or head.status not in (200, 206):
                     return replace(head, body=response.read())
-                _receive(call, call.sink, response)
+                total = call.sink.begin(head.status, head.headers)
+                for chunk in response.iter_bytes():
+                    write_chunk(call, call.sink, chunk, total)
             finally:
                 response.close()
         except httpx.TransportError as error:
@@ -70,15 +72,6 @@ def pieces(call: Call, form: Form) -> Iterator[bytes]:
         if call.progress is not None:
             call.progress(done, form.upload.size)
     yield form.tail
-
-
-def _receive(call: Call, sink: Sink, response: httpx.Response) -> None:
-    if response.status_code == 200:
-        sink.restart()
-    length = response.headers.get("content-length", "")
-    total = int(length) + sink.written if length.isdigit() else None  # a 206 has only the rest
-    for chunk in response.iter_bytes():
-        write_chunk(call, sink, chunk, total)
 
 
 def write_chunk(call: Call, sink: Sink, chunk: bytes, total: int | None) -> None:

@@ -6,7 +6,7 @@ import hashlib
 import os
 import secrets
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Final
 
@@ -39,6 +39,13 @@ class Sink:
             self._file.truncate()
             self.written = 0
             self._digest = hashlib.sha256()
+
+    def begin(self, status: int, headers: Mapping[str, str]) -> int | None:
+        """Prepare for the body of a response. Return the size of the whole file, if known."""
+        if status == 200:
+            self.restart()
+        length = headers.get("content-length", "")
+        return int(length) + self.written if length.isdigit() else None  # a 206 has only the rest
 
     @property
     def sha256(self) -> bytes:
