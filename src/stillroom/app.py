@@ -85,16 +85,12 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.operations, app.state.tokens = operations, parts.tokens
     app.state.varies_by_origin = bool(settings.cors_origins)  # as the middleware does
     app.include_router(stillroom_router(parts), prefix="/api/v1")
-    _include_pages(app, parts)
-    return app
-
-
-def _include_pages(app: FastAPI, parts: Parts) -> None:
     for feature in parts.features:
         for router in feature.pages(parts.authorize, is_embedded=False):
             app.include_router(router)
         for router in feature.api_pages(parts.authorize, is_embedded=False):
             app.include_router(router, prefix="/api/v1")
+    return app
 
 
 def _report_disk(parts: Parts) -> None:

@@ -297,7 +297,10 @@ async def opened_storage(
 @contextlib.asynccontextmanager
 async def opened_inspection(settings: Settings) -> AsyncIterator[Inspection]:
     """Context manager: open an existing store for a maintenance command that inspects it."""
-    inspection = open_inspection(settings.storage, _names_in_data_dir(settings))
+    top = settings.data_dir.absolute()
+    inside = (file.absolute() for file in settings.files)  # those that belong to the configuration
+    known = [file.relative_to(top).parts[0] for file in inside if top in file.parents]
+    inspection = open_inspection(settings.storage, known)
     try:
         yield inspection
     finally:
@@ -307,10 +310,3 @@ async def opened_inspection(settings: Settings) -> AsyncIterator[Inspection]:
 def _disk_of(settings: Settings) -> Callable[..., ImageStorage]:
     cache_bytes = settings.section(SpeedSettings).list_cache_bytes
     return functools.partial(FastDiskStorage, list_cache_bytes=cache_bytes)
-
-
-def _names_in_data_dir(settings: Settings) -> list[str]:
-    """Return the names of files in the data directory that belong to the configuration."""
-    top = settings.data_dir.absolute()
-    inside = (file.absolute() for file in settings.files)
-    return [file.relative_to(top).parts[0] for file in inside if top in file.parents]

@@ -257,7 +257,8 @@ def rm(
         wanted: dict[str, None] = {}
         asks = False
         for source in sources:
-            found = selection.images_named(store, source, chosen)
+            images = selection.images_of(store, source)
+            found = [path for path, name in images if chosen.takes(name)]
             if found != [source]:
                 if not recursive:
                     raise click.UsageError(
@@ -266,15 +267,15 @@ def rm(
                     )
                 asks = True
             wanted |= dict.fromkeys(found)
-        paths, images = list(wanted), counted(len(wanted), "image")
+        paths, number = list(wanted), counted(len(wanted), "image")
         if dry_run:
             for path in paths:
                 echo_result("would delete", path, as_json=as_json)
             return
         if asks and not yes:
             if not sys.stdin.isatty():
-                raise click.UsageError(f"{images} would be deleted: add --yes to confirm")
-            click.confirm(f"Delete {images}?", abort=True)
+                raise click.UsageError(f"{number} would be deleted: add --yes to confirm")
+            click.confirm(f"Delete {number}?", abort=True)
         deleted = store.delete_many(paths)
         if as_json:
             click.echo(json.dumps({"deleted": deleted, "missing": len(paths) - deleted}))

@@ -8,8 +8,7 @@ import click
 
 from stillroom import __version__
 from stillroom.cli.exits import FAILED, INTERRUPTED, code_of, hint_of
-from stillroom.cli.group import Group, LazyCommands, explained
-from stillroom.cli.options import DATA_DIR, duration
+from stillroom.cli.options import DATA_DIR, Group, LazyCommands, duration, explained
 from stillroom.errors import StillroomError
 from stillroom.store.auth.grants import SCOPES
 from stillroom.store.extras import not_installed

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from stillroom.cli.group import Group
-from stillroom.cli.options import DATA_DIR, asynchronous, json_option, read_settings
+from stillroom.cli.options import DATA_DIR, Group, asynchronous, json_option, read_settings
 from stillroom.cli.output import StatusLine, counted, echo_record
 from stillroom.cli.resources import heal, list_resources, show, tag
 from stillroom.errors import DeadLetterNotFound, StillroomError
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
     from stillroom.features.library.resource import DeadLetter
     from stillroom.features.library.rows.dead_letters import DeadLetterRows
     from stillroom.maintenance.orphans import Mismatch
-    from stillroom.store.feature import Store
 
 _PAGE: Final = 1000
 
@@ -107,7 +105,11 @@ async def sweep(*, dry_run: bool, as_json: bool, data_dir: str | None) -> bool:
             return True
         progress = StatusLine(5, 5, redrawn="{}\n")
         if "retention" in store.features:
-            await _mark_expired(store)
+            from stillroom.features.retention.expiry import never_stops
+            from stillroom.features.retention.feature import RetentionFeature
+
+            if (expiry := store.need(RetentionFeature).expiry) is not None:
+                await expiry.mark_expired(never_stops)
         swept = await library.sweeper.sweep(
             lambda swept: progress.update(f"{swept.deleted + swept.gone + swept.kept} marks …")
         )
@@ -119,14 +121,6 @@ async def sweep(*, dry_run: bool, as_json: bool, data_dir: str | None) -> bool:
     )
     echo_record(asdict(swept), summary, as_json=as_json)
     return not failed
-
-
-async def _mark_expired(store: "Store") -> None:
-    from stillroom.features.retention.expiry import never_stops
-    from stillroom.features.retention.feature import RetentionFeature
-
-    if (expiry := store.need(RetentionFeature).expiry) is not None:
-        await expiry.mark_expired(never_stops)
 
 
 @media.command()

@@ -13,8 +13,7 @@ from typing import Final
 
 import click
 
-from stillroom.cli.group import Group
-from stillroom.cli.options import json_option
+from stillroom.cli.options import Group, json_option
 from stillroom.cli.output import echo_record
 from stillroom.client.connection import Connection
 from stillroom.errors import ConfigurationError

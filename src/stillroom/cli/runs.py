@@ -6,8 +6,7 @@ from typing import Literal
 
 import click
 
-from stillroom.cli.group import Group
-from stillroom.cli.options import DRY_RUN, json_option
+from stillroom.cli.options import DRY_RUN, Group, json_option
 from stillroom.cli.output import counted, json_text, size_text, time_text
 from stillroom.cli.server_options import SERVER, open_store, server_options
 from stillroom.client import RunInfo

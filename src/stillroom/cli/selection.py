@@ -169,13 +169,8 @@ def images_to_copy(
     return dict(planned)
 
 
-def images_named(store: ImageStore, source: str, chosen: Filter) -> list[str]:
-    """Return the paths of matching images. Raise `ImageNotFound` if none matches."""
-    return [path for path, name in _images_of(store, source) if chosen.takes(name)]
-
-
 def _chosen(store: ImageStore, sources: Sequence[str], chosen: Filter) -> list[tuple[str, str]]:
-    found = [image for source in sources for image in _images_of(store, source)]
+    found = [image for source in sources for image in images_of(store, source)]
     wanted = [(path, name) for path, name in found if chosen.takes(name)]
     if not wanted:
         raise click.UsageError("no image matches the filters --include and --exclude")
@@ -186,8 +181,11 @@ def _is_one_image(sources: Sequence[str], wanted: list[tuple[str, str]]) -> bool
     return [path for path, _ in wanted] == list(sources) and len(wanted) == 1
 
 
-def _images_of(store: ImageStore, source: str) -> list[tuple[str, str]]:
-    """Return each path twice: complete, and relative to the source or a pattern's fixed part."""
+def images_of(store: ImageStore, source: str) -> list[tuple[str, str]]:
+    """Return each path twice: complete, and relative to the source or a pattern's fixed part.
+
+    Raise `ImageNotFound` if no image matches.
+    """
     magic = _MAGIC.search(source)
     if magic:
         prefix = source[: magic.start()]

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from stillroom.cli.group import Group
-from stillroom.cli.options import DATA_DIR, asynchronous, json_option, read_settings
+from stillroom.cli.options import DATA_DIR, Group, asynchronous, json_option, read_settings
 from stillroom.cli.output import StatusLine, counted, echo_record, json_text, size_text, time_text
 from stillroom.paths import image_entry
 

@@ -11,7 +11,6 @@ import asyncio
 import dataclasses
 import uuid
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -148,24 +147,18 @@ class _Pass:
                 marked = await self.target.saves(deletions, keys)
             resources = await map_concurrently(self._find_arrived, page, limit=_AT_ONCE)
             arrived = [resource for resource in resources if resource]
-            if are_shared:
-                self.stats.counts[TransferOutcome.SAME] += len(arrived)
-            elif self.target is None:
-                self.stats.counts[TransferOutcome.NEW] += len(arrived)
-            else:
-                await self._transfer(self.target, arrived, marked)
-
-    async def _transfer(
-        self, target: RowTransfer, arrived: Sequence[MediaResource], marked: Saves
-    ) -> None:
-        outcomes = await target.take(arrived, marked, dry_run=self.dry_run)
-        for resource, takeover in zip(arrived, outcomes, strict=True):
-            if takeover.outcome is TransferOutcome.OTHER:
-                self._leave_out(resource, f"{takeover.other} in the target has these bytes")
-            elif takeover.outcome is TransferOutcome.SWEPT:
-                self._leave_out(resource, "the target is deleting its key: migrate again")
-            else:
-                self.stats.counts[takeover.outcome] += 1
+            if are_shared or self.target is None:
+                outcome = TransferOutcome.SAME if are_shared else TransferOutcome.NEW
+                self.stats.counts[outcome] += len(arrived)
+                continue
+            outcomes = await self.target.take(arrived, marked, dry_run=self.dry_run)
+            for resource, takeover in zip(arrived, outcomes, strict=True):
+                if takeover.outcome is TransferOutcome.OTHER:
+                    self._leave_out(resource, f"{takeover.other} in the target has these bytes")
+                elif takeover.outcome is TransferOutcome.SWEPT:
+                    self._leave_out(resource, "the target is deleting its key: migrate again")
+                else:
+                    self.stats.counts[takeover.outcome] += 1
 
     async def _find_arrived(self, resource: MediaResource) -> MediaResource | None:
         """Return the resource with the copy's save id, or None if the target lacks its file."""

@@ -106,20 +106,15 @@ def _print_sign_in_link(settings: Settings) -> None:
     except OSError as error:
         log.warning("cannot create a sign-in link in %s: %s", folder, error)
         return
+    url = settings.public_base_url
+    if not url:  # a local URL for browsers on this machine
+        host = _LOOPBACK.get(settings.host, settings.host)
+        url = f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"
     minutes = int(CODE_LIFE.total_seconds() / 60)
     sys.stdout.write(
-        f"Sign in (this link works once, for {minutes} minutes): "
-        f"{_gallery_url(settings)}/#sign-in={code}\n"
+        f"Sign in (this link works once, for {minutes} minutes): {url}/#sign-in={code}\n"
     )
     sys.stdout.flush()
-
-
-def _gallery_url(settings: Settings) -> str:
-    """Return the configured base URL, or a local URL for browsers on this machine."""
-    if settings.public_base_url:
-        return settings.public_base_url
-    host = _LOOPBACK.get(settings.host, settings.host)
-    return f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"
 
 
 @contextlib.contextmanager
