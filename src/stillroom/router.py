@@ -77,10 +77,6 @@ def _hooks(parts: Parts) -> Hooks:
         if line.name in parts.store.off:
             off = OffHook(line.name, parts.store.off[line.name], line.headers, line.parameters)
             hooks += Hooks(read=(off,), save=(off,))
-    return hooks + Hooks(body=_sendfile(parts))
-
-
-def _sendfile(parts: Parts) -> ProxySendfile | None:
-    if parts.proxy_key is None or not isinstance(parts.storage, PinsNames):
-        return None
-    return ProxySendfile(parts.storage, parts.proxy_key)
+    if parts.proxy_key is not None and isinstance(parts.storage, PinsNames):
+        hooks += Hooks(body=ProxySendfile(parts.storage, parts.proxy_key))
+    return hooks

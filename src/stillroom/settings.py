@@ -2,27 +2,23 @@
 
 import importlib
 import importlib.util
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from stillroom.assembly import FEATURES
 from stillroom.speed.settings import SpeedSettings
 from stillroom.store.settings import Settings
 
-
-def _sections() -> Iterator[type[Settings]]:
-    yield SpeedSettings
-    for line in reversed(FEATURES):
-        name = f"stillroom.features.{line.name}.settings"
-        if importlib.util.find_spec(name) is not None:
-            yield importlib.import_module(name).SECTION
-
+_SECTIONS: Final[list[type[Settings]]] = [
+    importlib.import_module(name).SECTION
+    for line in reversed(FEATURES)
+    if importlib.util.find_spec(name := f"stillroom.features.{line.name}.settings") is not None
+]
 
 if TYPE_CHECKING:
     AllSettings = Settings
 else:
     AllSettings = type(
         "AllSettings",
-        (*_sections(),),
+        (SpeedSettings, *_SECTIONS),
         {"__doc__": "Settings of a process.", "__module__": __name__},
     )

@@ -120,7 +120,8 @@ async def test_what_is_young_is_no_orphan_yet(scanning: Scanning) -> None:
 
     assert await scanning.report(timedelta(hours=1)) == [(MismatchKind.YOUNG, where.text)]
 
-    await scanning.scan(timedelta(hours=1)).delete(scanning.found.append, scanning.scanned)
+    scan = scanning.scan(timedelta(hours=1))
+    await scan.delete(scanning.found.append, scanning.scanned, max_percent=10)
     assert await scanning.library.sweep() == Swept()
     assert await is_there(scanning.library, where)
 

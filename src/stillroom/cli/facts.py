@@ -4,7 +4,7 @@ import json
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
-from typing import Final
+from typing import Final, cast
 
 import click
 
@@ -124,48 +124,15 @@ def _sums(
 
 @dataclass
 class _Findings:
-    as_json: bool
     images: int = 0
     unmarked: list[str] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)  # the file is damaged
-    others: int = 0  # of types that support no marks
-    _status_line: StatusLine = field(default_factory=lambda: StatusLine(10, redrawn="\r{} …\x1b[K"))
+    other_types: int = 0  # types that support no marks
 
-    def add(self, found: ImageMetadata) -> None:
-        self.images += 1
-        if found.ai_mark == "none":
-            self.unmarked.append(found.path)
-            self._say(found.path)
-        elif found.ai_mark is None and found.content_type in TYPES:
-            self.unknown.append(found.path)
-            self._say(f"unknown: {found.path}", err=True)
-        elif found.ai_mark is None:
-            self.others += 1
-        self._status_line.update(self._summary)
-
-    @property
-    def _summary(self) -> str:
+    def summary(self) -> str:
         said = f"{counted(self.images, 'image')}, {len(self.unmarked):,} without a mark"
         said += f", {len(self.unknown):,} unknown" if self.unknown else ""
-        return said + (f", {self.others:,} of other types" if self.others else "")
-
-    def end(self) -> None:
-        self._status_line.erase()
-        if not self.as_json:
-            click.echo(self._summary, err=True)
-            return
-        found = {
-            "images": self.images,
-            "unmarked": sorted(self.unmarked),
-            "unknown": sorted(self.unknown),
-            "other_types": self.others,
-        }
-        click.echo(json.dumps(found, indent=1))
-
-    def _say(self, line: str, *, err: bool = False) -> None:
-        if not self.as_json:
-            self._status_line.erase()
-            click.echo(line, err=err)
+        return said + (f", {self.other_types:,} of other types" if self.other_types else "")
 
 
 @click.command(epilog=SERVER)
@@ -181,19 +148,36 @@ async def unmarked(prefix: str, *, as_json: bool, concurrency: int) -> bool:
     The exit status is 1 if an image has no mark, or if its mark cannot be read. Types that support
     no mark, such as text, are only counted.
     """
-    findings = _Findings(as_json)
+    findings, status_line = _Findings(), StatusLine(10, redrawn="\r{} …\x1b[K")
+
+    async def look(path: str) -> None:
+        try:
+            found = await store.metadata(path)
+        except ImageNotFound:  # deleted after it was listed
+            return
+        findings.images += 1
+        line = ""
+        if found.ai_mark == "none":
+            findings.unmarked.append(path)
+            line = path
+        elif found.ai_mark is None and found.content_type in TYPES:
+            findings.unknown.append(path)
+            line = f"unknown: {path}"
+        elif found.ai_mark is None:
+            findings.other_types += 1
+        if line and not as_json:
+            status_line.erase()
+            click.echo(line, err=line != path)
+        status_line.update(findings.summary())
+
     async with open_async_store() as store:
-
-        async def look(path: str) -> None:
-            try:
-                findings.add(await store.metadata(path))
-            except ImageNotFound:  # deleted after it was listed
-                return
-
-        async def paths() -> AsyncGenerator[str, None]:
-            async for path in store.iter(prefix):
-                yield path
-
-        await for_each_concurrently(look, paths(), limit=concurrency)
-    findings.end()
+        paths = cast("AsyncGenerator[str, None]", store.iter(prefix))
+        await for_each_concurrently(look, paths, limit=concurrency)
+    status_line.erase()
+    if as_json:
+        findings.unmarked.sort()
+        findings.unknown.sort()
+        click.echo(json.dumps(asdict(findings), indent=1))
+    else:
+        click.echo(findings.summary(), err=True)
     return not (findings.unmarked or findings.unknown)

@@ -7,7 +7,7 @@ import re
 import stat
 import sys
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -138,8 +138,8 @@ def change_profile(name: str, profile: Profile | None) -> None:
 def _with(text: str, name: str, profile: Profile | None) -> str:
     new = ""
     if profile is not None:
-        values = {"url": profile.url, "token": profile.token}
-        lines = (f"{key} = {value}\n" for key, value in values.items() if value is not None)
+        values = asdict(profile).items()
+        lines = (f"{key} = {value}\n" for key, value in values if value is not None)
         new = "".join((f"[{name}]\n", *lines))
     sections = _SECTION.split(text)
     for number, section in enumerate(sections):

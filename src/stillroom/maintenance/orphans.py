@@ -26,9 +26,6 @@ from stillroom.store.pages import each_page
 from stillroom.store.port import ImageStorage
 from stillroom.store.values import ListQuery, StoredImage
 
-MAX_PERCENT: Final = 10
-"""Maximum plausible percentage of orphans. More orphans indicate a wrong database or bucket."""
-
 _LISTED: Final = 5000
 _ROWS: Final = 1000
 _CANDIDATES: Final = 200
@@ -105,7 +102,7 @@ class OrphanScan:
         on_mismatch: Callable[[Mismatch], None],
         scanned: ScanStats,
         *,
-        max_percent: float = MAX_PERCENT,
+        max_percent: float,
     ) -> None:
         """Report every mismatch. Mark all orphans for deletion if their share is plausible.
 
