@@ -63,8 +63,7 @@ class InProcessImageStore(AsyncImageStore):
     """`AsyncImageStore` that uses the storage of this process, with all permissions."""
 
     def __init__(self, parts: Parts) -> None:
-        sender = InProcessSender(parts)
-        self._sender = AsyncRetryingSender(root_of(parts), Retries(), sender)
+        self._sender = AsyncRetryingSender(root_of(parts), Retries(), InProcessSender(parts))
 
 
 class _Exchange:

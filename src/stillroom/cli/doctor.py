@@ -47,17 +47,12 @@ class _CheckResult:
     remedy: str = ""
     is_warning: bool = False
 
-    @property
-    def is_wrong(self) -> bool:
-        return bool(self.remedy) and not self.is_warning
-
 
 @click.command()
 @DATA_DIR
 @json_option("Print one JSON object per check.")
 def doctor(*, data_dir: str | None, as_json: bool) -> None:
     """Check the settings, storage, CDN, database and clock of the server on this machine."""
-    wrong = 0
     try:
         settings = read_settings(data_dir)
         settings.storage  # noqa: B018  (a bucket that is configured by halves raises here)
@@ -66,20 +61,20 @@ def doctor(*, data_dir: str | None, as_json: bool) -> None:
         remedy = "set them so that `stillroom serve` starts"
         _show(_CheckResult("settings", str(error), remedy), as_json=as_json)
         sys.exit(FAILED)
-    for finding in _findings(settings, *features):
-        _show(finding, as_json=as_json)
-        wrong += finding.is_wrong
-    if wrong:
+    if wrong := sum(_show(one, as_json=as_json) for one in _findings(settings, *features)):
         click.echo(f"{wrong} to fix", err=True)
         sys.exit(FAILED)
 
 
-def _show(finding: _CheckResult, *, as_json: bool) -> None:
-    verdict = "WRONG" if finding.is_wrong else "note" if finding.is_warning else "ok"
+def _show(finding: _CheckResult, *, as_json: bool) -> bool:
+    """Print the result of a check. Return whether it found a problem."""
+    is_wrong = bool(finding.remedy) and not finding.is_warning
+    verdict = "WRONG" if is_wrong else "note" if finding.is_warning else "ok"
     known = {"subject": finding.subject, "said": finding.said, "remedy": finding.remedy or None}
     remedy = f"\n{'':18}-> {finding.remedy}" if finding.remedy else ""
     line = f"{verdict:6}{finding.subject:12}{finding.said}{remedy}"
     echo_record({"verdict": verdict.lower(), **known}, line, as_json=as_json)
+    return is_wrong
 
 
 def _features(settings: "AllSettings") -> tuple[set[str], Mapping[str, str]]:
@@ -178,8 +173,8 @@ async def _storage(settings: "AllSettings") -> list[_CheckResult]:
         return []
     try:
         async with opened_storage(settings) as storage:
-            description = _CheckResult("storage", storage.description)
-            return [description, *[finding async for finding in _tried(storage)]]
+            tried = [finding async for finding in _tried(storage)]
+            return [_CheckResult("storage", storage.description), *tried]
     except StillroomError as error:
         return [_CheckResult("storage", str(error), "fix what it names")]
 

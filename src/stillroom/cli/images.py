@@ -97,8 +97,7 @@ def put(
                 echo_result("unchanged" if skipped else "would upload", path, as_json=as_json)
             return
         if generation is not None:
-            result = _put_one(store, *planned.popitem(), facts, expires_in)
-            echo_result(*result, as_json=as_json)
+            echo_result(*_put_one(store, *planned.popitem(), facts, expires_in), as_json=as_json)
             return
         sizes = {path: file.stat().st_size for path, file in planned.items()}
         total = sum(sizes.values())

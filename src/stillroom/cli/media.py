@@ -72,8 +72,7 @@ async def ingest(
             click.echo(f"stillroom: {text}: {error}", err=True)
             all_well = False
         else:
-            key = resource.storage_key.text
-            known = {"id": str(resource.id), "storage_key": key, "key": text}
+            known = {"id": str(resource.id), "storage_key": resource.storage_key.text, "key": text}
             echo_record(known, as_json=as_json)
     return all_well
 
@@ -248,9 +247,8 @@ async def _change(
             click.echo(f"stillroom: {dead_letter_id}: {error}", err=True)
             all_well = False
         else:
-            storage_key = dead_letter.payload["storage_key"]
-            known = {"id": str(dead_letter.id), "storage_key": storage_key}
-            echo_record(known, as_json=as_json)
+            known = {"storage_key": dead_letter.payload["storage_key"]}
+            echo_record({"id": str(dead_letter.id), **known}, as_json=as_json)
     return all_well
 
 

@@ -174,8 +174,7 @@ class _Run:
             return code_of(error)
         if error is not None:
             raise error
-        wrong = stats.wrong + (self.row_stats.wrong if self.row_stats else 0)
-        return FAILED if wrong else 0
+        return FAILED if stats.wrong or (self.row_stats and self.row_stats.wrong) else 0
 
     async def _work(self, migration: "Migration", *, rows_alone: bool) -> None:
         if not rows_alone:

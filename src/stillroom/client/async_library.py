@@ -115,8 +115,7 @@ class AsyncMediaLibrary:
 
 
 def _target(resource_id: ResourceId) -> str:
-    quoted = quote(str(resource_id), safe="")
-    return f"{_RESOURCES}/{quoted}"
+    return f"{_RESOURCES}/" + quote(str(resource_id), safe="")
 
 
 def _count(answer: Answer) -> int:

@@ -40,8 +40,9 @@ class AsyncOneImageCalls:
             connect_deadline_s=connect_deadline_s,
             server=connection.root.removesuffix("/api/v1"),
         )
-        sender = AsyncSender(connection, transport)
-        self._sender = AsyncRetryingSender(connection.root, retries, sender)
+        self._sender = AsyncRetryingSender(
+            connection.root, retries, AsyncSender(connection, transport)
+        )
 
     async def exists(self, path: str) -> bool:
         """See `ImageStore.exists`."""

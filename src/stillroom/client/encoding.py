@@ -94,8 +94,7 @@ def encoded(image: PillowImage, path: ImagePath, options: Encoding) -> IO[bytes]
     from PIL import Image
 
     suffix = Path(path.text).suffix.lower()
-    known = Image.registered_extensions()
-    kind = known.get(suffix) if suffix else image.format or "PNG"
+    kind = Image.registered_extensions().get(suffix) if suffix else image.format or "PNG"
     if kind is None or kind not in Image.SAVE:
         raise UnsupportedMedia(f"Pillow cannot write {suffix or kind}: use .png, .webp or .jpg")
     given = _save_arguments(image, kind, options)

@@ -41,13 +41,9 @@ def fetched(
     """Context manager: download a URL (see `ImageStore.save_url`) and yield the body as a file.
 
     `deadline_s` limits the whole download, `timeout_s` each single read or write of the socket.
-
-    Raises:
-        InvalidParameter: The URL is invalid or not allowed.
-        ServerUnreachable: There is no complete response before the deadline.
-        UnexpectedAnswer: Status other than 200, a compressed body, or too many redirects.
-        UnsupportedMedia: The body is text, JSON or XML.
-        TooLarge: The body is larger than `max_bytes`.
+    Raise `InvalidParameter` for a URL that is not allowed, `ServerUnreachable` at the deadline,
+    `UnexpectedAnswer` for a response that is not an uncompressed 200, `UnsupportedMedia` for text,
+    JSON or XML, and `TooLarge`.
     """
     limits = httpx.Timeout(timeout_s, connect=min(timeout_s, 10))
     with spool() as file:
@@ -201,10 +197,9 @@ def _receive(answer: httpx.Response, file: IO[bytes], max_bytes: int, deadline: 
                 raise too_large
             file.write(chunk)
     except httpx.TransportError as error:
-        why = f"the connection was interrupted ({type(error).__name__})"
-        if deadline.is_over:
-            why = "the image was not complete before the deadline"
-        raise ServerUnreachable(f"cannot download from {host}: {why}") from error
+        if not deadline.is_over:
+            why = f"the connection was interrupted ({type(error).__name__})"
+            raise ServerUnreachable(f"cannot download from {host}: {why}") from error
     if deadline.is_over:  # without a length, the body would seem to be complete
         raise ServerUnreachable(
             f"cannot download from {host}: the image was not complete before the deadline"

@@ -53,8 +53,7 @@ class OneImageCalls:
             connect_deadline_s=connect_deadline_s,
             server=connection.root.removesuffix("/api/v1"),
         )
-        sender = Sender(connection, transport)
-        self._sender = RetryingSender(connection.root, retries, sender)
+        self._sender = RetryingSender(connection.root, retries, Sender(connection, transport))
 
     def exists(self, path: str) -> bool:
         """Return whether an image exists."""

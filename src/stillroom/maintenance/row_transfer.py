@@ -98,8 +98,7 @@ async def transfer_rows(
         if not dry_run:
             await pass_.transfer_marks()
             if target is not None:
-                under_way = await RunDeletionRows(source).under_way()
-                await RunDeletionRows(target).take(under_way)
+                await RunDeletionRows(target).take(await RunDeletionRows(source).under_way())
     finally:
         await source.close()
         if target is not None:
@@ -219,8 +218,7 @@ class _Pass:
 
     async def _withdraw(self, target: RowTransfer, queue: Queue) -> None:
         async for page in target.remembered(queue, limit=_PAGE):
-            keys = [row["storage_key"] for row in page]
-            saves = await self.source.saves(queue, keys)
+            saves = await self.source.saves(queue, [row["storage_key"] for row in page])
 
             async def find_moot(row: QueueRow, saves: Saves = saves) -> uuid.UUID | None:
                 original, copy = await self.migration.find_pair(row["storage_key"])
