@@ -39,13 +39,14 @@ class Move:
     inspection: Inspection
     arrived: Inspection
 
-    def migration(self) -> Migration:
+    def migration(self, *, dry_run: bool = False) -> Migration:
         return Migration(
             self.inspection,
             Target(self.target.meddled.storage, self.arrived),
             [KeyPrefix("compute/"), KeyPrefix.of_library()],
             rate_limit=RateLimiter(None),
             stats=MigrationStats(),
+            dry_run=dry_run,
         )
 
     async def run(self) -> TransferStats:
@@ -53,10 +54,10 @@ class Move:
         await migration.run()
         return await self.rows(migration)
 
-    async def rows(self, migration: Migration, *, dry_run: bool = False) -> TransferStats:
+    async def rows(self, migration: Migration) -> TransferStats:
         transferred = TransferStats()
         given, taking = self.source.config, self.target.config
-        await transfer_rows(migration, given, taking, transferred, dry_run=dry_run)
+        await transfer_rows(migration, given, taking, transferred)
         return transferred
 
     async def target_has(self, resource: MediaResource) -> MediaResource:

@@ -179,7 +179,7 @@ async def test_a_dry_run_counts_and_writes_nothing(move: Move) -> None:
         await move.source.save(f"{number}.png", picture(number))
         await move.source.ingest(f"{number}.png")
 
-    transferred = await move.rows(move.migration(), dry_run=True)
+    transferred = await move.rows(move.migration(dry_run=True))
 
     assert (transferred.counts, transferred.wrong) == ({TransferOutcome.NEW: 2}, 0)
     config = move.target.config

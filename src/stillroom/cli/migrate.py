@@ -186,13 +186,8 @@ class _Run:
         from stillroom.maintenance.row_transfer import TransferStats, transfer_rows
 
         self.row_stats = TransferStats()
-        await transfer_rows(
-            migration,
-            _rows_of(self.source),
-            _rows_of(self.target),
-            self.row_stats,
-            dry_run=self.dry_run,
-        )
+        rows = _rows_of(self.source), _rows_of(self.target)
+        await transfer_rows(migration, *rows, self.row_stats)
 
     def _on_event(self, event: "ProgressEvent") -> None:
         if self.report is not None:

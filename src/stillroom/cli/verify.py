@@ -19,11 +19,7 @@ from stillroom.cli.output import counted, erase_line, size_text
 from stillroom.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from stillroom.maintenance.inspection.port import Inspection
     from stillroom.maintenance.verify import Verification, VerificationFinding, VerificationProgress
-    from stillroom.paths import KeyPrefix
 
 _SAVE_EVERY_S: Final = 2.0
 
@@ -79,7 +75,7 @@ def verify(
             )
             if progress.images:
                 click.echo(f"resuming after {progress.after!r}", err=True)
-            finished = await _run(verification, resume, store, prefixes)
+            finished = await _run(verification, resume)
         _print_result(progress, finished=finished, as_json=as_json)
         if not finished:
             return STOPPED
@@ -88,13 +84,8 @@ def verify(
     sys.exit(asyncio.run(run()))
 
 
-async def _run(
-    verification: "Verification",
-    resume: "_SavedProgress",
-    store: "Inspection",
-    prefixes: "Sequence[KeyPrefix]",
-) -> bool:
-    progress = verification.progress
+async def _run(verification: "Verification", resume: "_SavedProgress") -> bool:
+    store, prefixes, progress = verification.store, verification.prefixes, verification.progress
     saved_at = time.monotonic()
 
     def save() -> None:
@@ -112,7 +103,7 @@ async def _run(
         with contextlib.suppress(OSError):
             resume.save(progress)
     if not task.cancelled():
-        resume.delete()
+        resume.file.unlink(missing_ok=True)
     return not task.cancelled()
 
 
@@ -120,7 +111,7 @@ class _SavedProgress:
     """File with the progress of a verification, from which a later process can resume it."""
 
     def __init__(self, data_dir: Path, subject: str) -> None:
-        self._file = data_dir / ".stillroom" / "verify.json"
+        self.file = data_dir / ".stillroom" / "verify.json"
         self._subject = subject
 
     def load(self, *, restart: bool) -> "VerificationProgress":
@@ -131,26 +122,23 @@ class _SavedProgress:
         progress = VerificationProgress()
         if not restart:
             with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-                kept = json.loads(self._file.read_text())
+                kept = json.loads(self.file.read_text())
                 if kept.pop("subject") == self._subject:
                     progress = TypeAdapter(VerificationProgress).validate_python(kept)
         try:
-            self._file.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
+            self.file.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
             self.save(progress)
         except OSError as error:
             raise ConfigurationError(
-                f"{str(self._file)!r} cannot be written ({error.strerror}): "
+                f"{str(self.file)!r} cannot be written ({error.strerror}): "
                 "set STILLROOM_DATA_DIR to a folder that this user may write to"
             ) from error
         return progress
 
     def save(self, progress: "VerificationProgress") -> None:
-        new = self._file.with_name(f"verify.json.{os.getpid()}")
+        new = self.file.with_name(f"verify.json.{os.getpid()}")
         new.write_text(json.dumps({"subject": self._subject, **asdict(progress)}))
-        new.replace(self._file)
-
-    def delete(self) -> None:
-        self._file.unlink(missing_ok=True)
+        new.replace(self.file)
 
 
 def _print_finding(finding: "VerificationFinding") -> None:

@@ -67,12 +67,7 @@ class TransferStats:
 
 
 async def transfer_rows(
-    migration: Migration,
-    source_rows: RowsConfig,
-    target_rows: RowsConfig,
-    stats: TransferStats,
-    *,
-    dry_run: bool = False,
+    migration: Migration, source_rows: RowsConfig, target_rows: RowsConfig, stats: TransferStats
 ) -> None:
     """Transfer the rows of one media library to another library's database, after the files.
 
@@ -87,15 +82,15 @@ async def transfer_rows(
     if await asyncio.to_thread(_is_empty, source_rows):
         return
     source, target = RowsEngine(source_rows), None
-    if not dry_run:
+    if not migration.dry_run:
         target = await asyncio.to_thread(MediaDatabase.connect, target_rows)
     elif not await asyncio.to_thread(_is_empty, target_rows):
         target = RowsEngine(target_rows)
     try:
         taker = None if target is None else RowTransfer(target)
-        pass_ = _Pass(migration, ResourceRows(source), RowTransfer(source), taker, stats, dry_run)
+        pass_ = _Pass(migration, ResourceRows(source), RowTransfer(source), taker, stats)
         await pass_.transfer_resources(are_shared=is_same(source_rows, target_rows))
-        if not dry_run:
+        if not migration.dry_run:
             await pass_.transfer_marks()
             if target is not None:
                 await RunDeletionRows(target).take(await RunDeletionRows(source).under_way())
@@ -132,7 +127,6 @@ class _Pass:
     source: RowTransfer
     target: RowTransfer | None
     stats: TransferStats
-    dry_run: bool
     folders: set[str] = field(default_factory=set)
 
     # Resources ---------------------------------------------------------------------------
@@ -150,7 +144,7 @@ class _Pass:
                 outcome = TransferOutcome.SAME if are_shared else TransferOutcome.NEW
                 self.stats.counts[outcome] += len(arrived)
                 continue
-            outcomes = await self.target.take(arrived, marked, dry_run=self.dry_run)
+            outcomes = await self.target.take(arrived, marked, dry_run=self.migration.dry_run)
             for resource, takeover in zip(arrived, outcomes, strict=True):
                 if takeover.outcome is TransferOutcome.OTHER:
                     self._leave_out(resource, f"{takeover.other} in the target has these bytes")
@@ -163,7 +157,7 @@ class _Pass:
         """Return the resource with the copy's save id, or None if the target lacks its file."""
         key, sha256 = resource.storage_key, resource.content_hash
         copy = await self.migration.find_copy(key, sha256)
-        if copy is None and self.dry_run:
+        if copy is None and self.migration.dry_run:
             original, _ = await self.migration.find_pair(key)
             if original is not None and original.sha256 in (None, sha256):
                 return resource
