@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -97,63 +97,44 @@ async def plan(*, at: datetime | None, summary: bool, as_json: bool, data_dir: s
     from stillroom.features.retention.feature import RetentionFeature
     from stillroom.features.retention.plan import planned_images
 
-    settings = read_settings(data_dir)
     moment = at or datetime.now(UTC)
-    counts, status_line, images = _Counts(), StatusLine(5, redrawn="{}\r"), 0
+    totals, by_rule = Counter(images=0, bytes=0, runs=0), defaultdict[str, Counter[str]](Counter)
+    last_run, status_line, images = None, StatusLine(5, redrawn="{}\r"), 0
 
     def show(more: int) -> None:
         nonlocal images
         images += more
         status_line.update(f"{counted(images, 'image')} looked at …")
 
-    async with opened_features(settings) as store:
+    async with opened_features(read_settings(data_dir)) as store:
         library, retention = store.need(LibraryFeature), store.need(RetentionFeature)
-        rules, evaluator = retention.rules, retention.evaluator
-        storage, database = library.storage, library.database
-        async for planned in planned_images(storage, database, evaluator, moment, show):
-            counts.add(planned)
+        opened = library.storage, library.database, retention.evaluator
+        async for planned in planned_images(*opened, moment, show):
+            run = None if planned.run is None else planned.run.text
+            is_new_run = run not in (None, last_run)  # the images of a run are consecutive
+            last_run = run or last_run
+            for numbers in (totals, by_rule[planned.expiration.rule.name]):
+                numbers.update(images=1, bytes=planned.image.size, runs=int(is_new_run))
             if not summary:
                 status_line.erase()
                 click.echo(_as_json(planned) if as_json else _line(planned))
     status_line.erase()
     if as_json:
-        click.echo(json.dumps({"at": moment.isoformat(), **counts.as_json()}))
+        click.echo(json.dumps({"at": moment.isoformat(), **totals, "rules": by_rule}))
         return
-    if not rules.expire_anything:
+    if not retention.rules.expire_anything:
         click.echo("there are no rules, so nothing expires (docs/retention.md)", err=True)
         return
-    for rule in rules:
+    for rule in retention.rules:
         if not rule.keep:
-            click.echo(f"{rule.name} ({rule.prefix!r}): {counts.of(rule.name)}", err=True)
+            click.echo(f"{rule.name} ({rule.prefix!r}): {_said(by_rule[rule.name])}", err=True)
     grace = f"{library.grace.total_seconds():,.0f} s after a scan has found them"
-    click.echo(f"in all: {counts.of()}, deleted {grace}", err=True)
+    click.echo(f"in all: {_said(totals)}, deleted {grace}", err=True)
 
 
-class _Counts:
-    def __init__(self) -> None:
-        self._by_rule: dict[str, Counter[str]] = {}
-        self._last_run: str | None = None
-
-    def add(self, planned: "PlannedImage") -> None:
-        run = None if planned.run is None else planned.run.text
-        is_new_run = run not in (None, self._last_run)  # the images of a run are consecutive
-        self._last_run = run or self._last_run
-        numbers = {"images": 1, "bytes": planned.image.size, "runs": int(is_new_run)}
-        self._by_rule.setdefault(planned.expiration.rule.name, Counter()).update(numbers)
-
-    def of(self, rule: str | None = None) -> str:
-        numbers = self._total() if rule is None else self._by_rule.get(rule, Counter())
-        said = f"{counted(numbers['images'], 'image')}, {size_text(numbers['bytes'])}"
-        return f"{said}, {counted(numbers['runs'], 'run')}" if numbers["runs"] else said
-
-    def as_json(self) -> dict[str, object]:
-        return {**self._total(), "rules": self._by_rule}
-
-    def _total(self) -> Counter[str]:
-        total = Counter(images=0, bytes=0, runs=0)
-        for numbers in self._by_rule.values():
-            total.update(numbers)
-        return total
+def _said(numbers: Counter[str]) -> str:
+    said = f"{counted(numbers['images'], 'image')}, {size_text(numbers['bytes'])}"
+    return f"{said}, {counted(numbers['runs'], 'run')}" if numbers["runs"] else said
 
 
 def _line(planned: "PlannedImage") -> str:

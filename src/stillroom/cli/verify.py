@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import time
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -63,7 +63,8 @@ def verify(
     async def run() -> int:
         async with opened_inspection(settings) as store:
             await store.check()
-            resume = _SavedProgress(settings.data_dir, f"{store.description}, {prefixes[0].text}")
+            subject = f"{store.description}, {prefixes[0].text}"
+            resume = _SavedProgress(settings.data_dir / ".stillroom/verify.json", subject)
             progress = resume.load(restart=restart)
             verification = Verification(
                 store,
@@ -107,12 +108,12 @@ async def _run(verification: "Verification", resume: "_SavedProgress") -> bool:
     return not task.cancelled()
 
 
+@dataclass(frozen=True, slots=True)
 class _SavedProgress:
     """File with the progress of a verification, from which a later process can resume it."""
 
-    def __init__(self, data_dir: Path, subject: str) -> None:
-        self.file = data_dir / ".stillroom" / "verify.json"
-        self._subject = subject
+    file: Path
+    subject: str
 
     def load(self, *, restart: bool) -> "VerificationProgress":
         from pydantic import TypeAdapter
@@ -123,7 +124,7 @@ class _SavedProgress:
         if not restart:
             with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
                 kept = json.loads(self.file.read_text())
-                if kept.pop("subject") == self._subject:
+                if kept.pop("subject") == self.subject:
                     progress = TypeAdapter(VerificationProgress).validate_python(kept)
         try:
             self.file.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
@@ -137,7 +138,7 @@ class _SavedProgress:
 
     def save(self, progress: "VerificationProgress") -> None:
         new = self.file.with_name(f"verify.json.{os.getpid()}")
-        new.write_text(json.dumps({"subject": self._subject, **asdict(progress)}))
+        new.write_text(json.dumps({"subject": self.subject, **asdict(progress)}))
         new.replace(self.file)
 
 
