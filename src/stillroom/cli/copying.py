@@ -98,14 +98,12 @@ def _posters(
 ) -> dict[str, str]:
     """Return the target paths of posters whose videos are moved, by the paths of the posters."""
     chosen = Filter(exclude=options.chosen.exclude)
-    posters = {
-        path + POSTER_SUFFIX: there + POSTER_SUFFIX
-        for path, there in planned.items()
-        if path.lower().endswith(_VIDEOS)
-    }
-    for path, there in [*posters.items()]:
-        if path in planned or not chosen.takes(path) or not (_is_path(path) and _is_path(there)):
-            del posters[path]
+    posters: dict[str, str] = {}
+    for path, there in planned.items():
+        poster, moved = path + POSTER_SUFFIX, there + POSTER_SUFFIX
+        if path.lower().endswith(_VIDEOS) and poster not in planned and chosen.takes(poster):
+            with contextlib.suppress(InvalidPath):  # too long with the suffix
+                posters[ImagePath.parse(poster).text] = ImagePath.parse(moved).text
 
     def each(outcome: Outcome[bool]) -> None:
         if outcome.result is False:
@@ -116,14 +114,6 @@ def _posters(
         Workers(options.concurrency).run(jobs, each)
     by_target((planned | posters).items())
     return posters
-
-
-def _is_path(text: str) -> bool:
-    try:
-        ImagePath.parse(text)
-    except InvalidPath:  # too long with the suffix
-        return False
-    return True
 
 
 _STORE: Final = "store:"
@@ -160,10 +150,14 @@ def sync(source: str, target: str, *, delete: bool, options: TransferOptions) ->
         raise click.UsageError(f"{target} is not a folder")
     with open_store() as store:
         plan = _plan(store, local, folder_of(folder), options.chosen, is_up=is_up, delete=delete)
-        if options.dry_run:
-            _show(plan, as_json=options.as_json)
-        else:
+        if not options.dry_run:
             _carry_out(plan, options)
+            return
+        would = f"would {plan.verb.removesuffix('ed')}"
+        for path, (is_there, _) in plan.jobs.items():
+            echo_result("unchanged" if is_there() else would, path, as_json=options.as_json)
+        for name in plan.superfluous:
+            echo_result("would delete", name, as_json=options.as_json)
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,14 +226,6 @@ def _unlink(top: Path, names: tuple[str, ...]) -> int:
             with contextlib.suppress(OSError):
                 folder.rmdir()
     return len(names)
-
-
-def _show(plan: _Plan, *, as_json: bool) -> None:
-    would = f"would {plan.verb.removesuffix('ed')}"
-    for path, (is_there, _) in plan.jobs.items():
-        echo_result("unchanged" if is_there() else would, path, as_json=as_json)
-    for name in plan.superfluous:
-        echo_result("would delete", name, as_json=as_json)
 
 
 def _carry_out(plan: _Plan, options: TransferOptions) -> None:
