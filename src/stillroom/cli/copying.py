@@ -24,6 +24,10 @@ from stillroom.errors import ImageNotFound, InvalidPath
 from stillroom.paths import ImagePath
 from stillroom.wire.thumbnails import POSTER_SUFFIX
 
+_STORE: Final = "store:"
+_UNFINISHED: Final = re.compile(r"\.stillroom-[0-9a-f]{16}\.part")
+"""Names of the temporary files that an interrupted download leaves; see `client/sinks.py`."""
+
 _VIDEOS: Final = (".mp4", ".m4v", ".mov", ".webm")
 """Endings of the names of videos, whose posters move with them."""
 
@@ -114,11 +118,6 @@ def _posters(
         Workers(options.concurrency).run(jobs, each)
     by_target((planned | posters).items())
     return posters
-
-
-_STORE: Final = "store:"
-_UNFINISHED: Final = re.compile(r"\.stillroom-[0-9a-f]{16}\.part")
-"""Names of the temporary files that an interrupted download leaves; see `client/sinks.py`."""
 
 
 @click.command(epilog=SERVER)

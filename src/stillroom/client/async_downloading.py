@@ -13,7 +13,7 @@ from stillroom.client import answers, requests, sinks
 from stillroom.client.async_one_image import AsyncOneImageCalls
 from stillroom.client.errors import UnexpectedAnswer
 from stillroom.client.exchange import Answer, Call, Failure
-from stillroom.client.retries import ArchiveAttempts, Attempts
+from stillroom.client.retries import Attempts
 from stillroom.client.sinks import Sink
 from stillroom.client.sources import filled_spool, is_same, named, spool
 from stillroom.client.tasks import in_thread
@@ -104,7 +104,7 @@ class AsyncDownloadCalls(AsyncOneImageCalls):
         call, subject = requests.archive_call(images, sidecars)
         report = requests.image_progress(progress, subject)
         call = replace(call, sink=Sink(target), progress=report)
-        answer = await self._sender.send(call, ArchiveAttempts(self._sender.retries, subject))
+        answer = await self._sender.send(call, Attempts(self._sender.retries, subject))
         if answer.status != 200:
             raise answers.refused(answer, subject)
         await in_thread(sinks.check_archive, target)

@@ -11,7 +11,7 @@ from stillroom.client import answers, requests, sinks
 from stillroom.client.errors import UnexpectedAnswer
 from stillroom.client.exchange import Answer, Call, Failure
 from stillroom.client.one_image import OneImageCalls
-from stillroom.client.retries import ArchiveAttempts, Attempts
+from stillroom.client.retries import Attempts
 from stillroom.client.sinks import Sink
 from stillroom.client.sources import filled_spool, is_same, named, spool
 from stillroom.client.values import DownloadedImage, OnProgress, Picture, Sidecars
@@ -135,7 +135,7 @@ class DownloadCalls(OneImageCalls):
         call, subject = requests.archive_call(images, sidecars)
         report = requests.image_progress(progress, subject)
         call = replace(call, sink=Sink(target), progress=report)
-        answer = self._sender.send(call, ArchiveAttempts(self._sender.retries, subject))
+        answer = self._sender.send(call, Attempts(self._sender.retries, subject))
         if answer.status != 200:
             raise answers.refused(answer, subject)
         sinks.check_archive(target)

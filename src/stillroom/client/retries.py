@@ -51,7 +51,9 @@ class Attempts:
             success may be the cause of a later error, such as 404 after a deletion.
     """
 
-    def __init__(self, retries: Retries) -> None:
+    def __init__(self, retries: Retries, archive: str = "") -> None:
+        """Begin. `archive` names an archive, whose download fails after three interruptions."""
+        self._archive, self._breaks = archive, 0
         self._retries = retries
         self._server = retries.server
         self.doubtful = False
@@ -82,6 +84,13 @@ class Attempts:
         Raises:
             ServerUnreachable: There was no response, and the deadline allows no further attempt.
         """
+        if self._archive and isinstance(outcome, Failure) and outcome.head is not None:
+            self._breaks += 1
+            if self._breaks == _MAX_BREAKS:
+                raise BackendUnavailable(
+                    f"{self._archive}: the download was interrupted {self._breaks} times: the "
+                    "server's log says which image could not be read"
+                ) from outcome.error
         if isinstance(outcome, Answer):
             self._retries.answered.set()
             if outcome.status not in RETRIED:
@@ -109,26 +118,6 @@ class Attempts:
         ):
             return min(self._retries.connect_deadline_s, self._retries.deadline_s)
         return self._retries.deadline_s
-
-
-class ArchiveAttempts(Attempts):
-    """Attempts to download a whole archive. The download fails after three interruptions."""
-
-    def __init__(self, retries: Retries, subject: str) -> None:
-        super().__init__(retries)
-        self._subject = subject
-        self._breaks = 0
-
-    def wait_after(self, outcome: Answer | Failure) -> float | None:
-        """See `Attempts.wait_after`. Raise `BackendUnavailable` after too many interruptions."""
-        if isinstance(outcome, Failure) and outcome.head is not None:
-            self._breaks += 1
-            if self._breaks == _MAX_BREAKS:
-                raise BackendUnavailable(
-                    f"{self._subject}: the download was interrupted {self._breaks} times: the "
-                    "server's log says which image could not be read"
-                ) from outcome.error
-        return super().wait_after(outcome)
 
 
 def _seconds(field: str) -> float:
