@@ -1,5 +1,6 @@
 """Commands `stillroom put`, `get`, `ls`, `rm`, `url` and `cat`."""
 
+import contextlib
 import json
 import logging
 import sys
@@ -172,10 +173,9 @@ def get(
 
 
 def _is_there(store: ImageStore, path: str, file: Path, *, ai_generated: bool = False) -> bool:
-    try:
+    with contextlib.suppress(ImageNotFound):
         return is_same(file, store.stat(path), ai_generated=ai_generated)
-    except ImageNotFound:
-        return False
+    return False
 
 
 @click.command(epilog=SERVER)

@@ -83,6 +83,7 @@ class Attempts:
 
         Raises:
             ServerUnreachable: There was no response, and the deadline allows no further attempt.
+            BackendUnavailable: The download of an archive was interrupted too often.
         """
         if self._archive and isinstance(outcome, Failure) and outcome.head is not None:
             self._breaks += 1

@@ -182,11 +182,8 @@ class Migration:
             if image.size == existing.size and sha256 == await self._hash_of(existing):
                 return ProgressEvent(MigrationOutcome.SAME, key.text, image.size, sha256.hex())
             if existing.modified_ns >= image.modified_ns and not self.overwrite:
-                return ProgressEvent(
-                    MigrationOutcome.DIFFERS,
-                    key.text,
-                    detail="the target has another image, and it is not older than the source's",
-                )
+                detail = "the target has another image, and it is not older than the source's"
+                return ProgressEvent(MigrationOutcome.DIFFERS, key.text, detail=detail)
         outcome = MigrationOutcome.COPIED if existing is None else MigrationOutcome.REPLACED
         if self.dry_run or self.target is None:
             image = await self.source.stat(key)
@@ -218,12 +215,10 @@ class Migration:
                 await self.target.storage.delete(copy.key, save_id=copy.save_id)
 
     async def _find_in_target(self, key: StorageKey) -> StoredImage | None:
-        if self.target is None:
-            return None
-        try:
-            return await self.target.storage.stat(key)
-        except errors.ImageNotFound:
-            return None
+        if self.target is not None:
+            with contextlib.suppress(errors.ImageNotFound):
+                return await self.target.storage.stat(key)
+        return None
 
     async def _hash_of(self, existing: StoredImage) -> bytes | None:
         if existing.sha256 is not None or self.target is None:
@@ -234,9 +229,8 @@ class Migration:
         with contextlib.closing((await store.open(image.key)).opened) as opened:
             if opened.image.save_id != image.save_id:
                 raise errors.BackendUnavailable("the image was replaced while it was read")
-            return await hash_opened(
-                opened, self.rate_limit.spend if store is self.source else None
-            )
+            spend = self.rate_limit.spend if store is self.source else None
+            return await hash_opened(opened, spend)
 
     async def _copy(
         self, target: Target, key: StorageKey, existing: StoredImage | None

@@ -131,12 +131,7 @@ class OrphanScan:
             )
         rows = await self._database.rows()
         async for findings in self._findings(ScanStats()):
-            orphans = [
-                mismatch.image
-                for mismatch in findings
-                if mismatch.image and mismatch.kind is MismatchKind.ORPHAN
-            ]
-            if orphans:
+            if orphans := [finding.image for finding in findings if finding.image is not None]:
                 for key in await rows.deletions.mark_orphans(orphans):
                     log.info("scheduled the deletion of %r, which no resource uses", key.text)
 
