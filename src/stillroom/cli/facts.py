@@ -1,8 +1,9 @@
 """Commands `stillroom show`, `du` and `unmarked`, which print properties of stored images."""
 
+import itertools
 import json
-from collections import defaultdict
-from collections.abc import AsyncGenerator, Iterable, Iterator
+from collections import Counter
+from collections.abc import AsyncGenerator, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Final, cast
 
@@ -13,7 +14,7 @@ from stillroom.cli.options import CONCURRENCY, asynchronous, json_option
 from stillroom.cli.output import StatusLine, counted, echo_record, safe_json, size_text, time_text
 from stillroom.cli.selection import Filter, filter_options, folder_of
 from stillroom.cli.server_options import SERVER, open_async_store, open_store, server_options
-from stillroom.client import Generation, ImageInfo, ImageMetadata
+from stillroom.client import Generation, ImageMetadata
 from stillroom.concurrently import for_each_concurrently
 from stillroom.errors import ImageNotFound
 from stillroom.generation.ai_mark import TYPES
@@ -97,29 +98,19 @@ def du(folder: str, *, depth: int, as_json: bool, chosen: Filter) -> None:
     Listing a million images takes minutes. With a bucket, the server sends one request per image.
     """
     folder = folder_of(folder)
+    sizes, numbers = Counter({folder: 0}), Counter({folder: 0})
     with open_store() as store:
-        sums = _sums(store.entries(folder), folder, depth, chosen)
-    for name in sorted(sums, key=lambda name: (name == folder, name)):
-        size, images = sums[name]
+        for entry in store.entries(folder):
+            name = entry.path[len(folder) :]
+            if chosen.takes(name):
+                parts = (f"{part}/" for part in name.split("/")[:-1][:depth])
+                for inner in itertools.accumulate(parts, initial=folder):
+                    sizes[inner] += entry.size
+                    numbers[inner] += 1
+    for name in sorted(sizes, key=lambda name: (name == folder, name)):
+        size, images = sizes[name], numbers[name]
         line = f"{size_text(size):>9}  {images:>9,}  {name or '/'}"
         echo_record({"path": name, "size": size, "images": images}, line, as_json=as_json)
-
-
-def _sums(
-    entries: Iterable[ImageInfo], folder: str, depth: int, chosen: Filter
-) -> dict[str, tuple[int, int]]:
-    sums: dict[str, tuple[int, int]] = defaultdict(lambda: (0, 0))
-    sums[folder] = (0, 0)
-    for entry in entries:
-        name = entry.path[len(folder) :]
-        if not chosen.takes(name):
-            continue
-        parts = name.split("/")[:-1]
-        for level in range(min(depth, len(parts)) + 1):
-            inner = folder + "".join(f"{part}/" for part in parts[:level])
-            size, images = sums[inner]
-            sums[inner] = size + entry.size, images + 1
-    return sums
 
 
 @dataclass

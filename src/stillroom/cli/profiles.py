@@ -199,8 +199,11 @@ def set_profile(name: str, *, url: str | None, token: str | None) -> None:
             "underscores"
         )
     known = _parsed(_read()).get(name, Profile(None, None))
-    if token == "-":  # noqa: S105  (that is no token)
-        token = _token_of_standard_input()
+    is_read = token == "-"  # noqa: S105  (that is no token)
+    if is_read and sys.stdin.isatty():
+        token = click.prompt("Token", hide_input=True)
+    elif is_read and not (token := sys.stdin.read(_MAX_BYTES).strip()):
+        raise click.UsageError("standard input is empty: `--token -` reads the token from there")
     made = Profile(url or known.url, token or known.token)
     if made.url is None:
         raise click.UsageError("pass --url with the URL of the server")
@@ -221,13 +224,3 @@ def remove_profile(name: str) -> None:
     """Remove the profile NAME, and its token."""
     profile_named(name)
     change_profile(name, None)
-
-
-def _token_of_standard_input() -> str:
-    if sys.stdin.isatty():
-        prompted: str = click.prompt("Token", hide_input=True)
-        return prompted
-    text = sys.stdin.read(_MAX_BYTES).strip()
-    if not text:
-        raise click.UsageError("standard input is empty: `--token -` reads the token from there")
-    return text
