@@ -1,5 +1,6 @@
 """SDK transport that calls the operations in this process, without a server."""
 
+import dataclasses
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote
@@ -73,8 +74,7 @@ class _Exchange:
         self._call = call
         self._body = pieces(call, call.body) if isinstance(call.body, Form) else None
         self._is_body_read = False
-        self._status = 0
-        self._headers: dict[str, str] = {}
+        self.head = Answer(0, {}, b"")
         self._content = bytearray()
         self._sink: Sink | None = None
         self._total: int | None = None
@@ -101,26 +101,22 @@ class _Exchange:
 
     async def _process(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            self._status = message["status"]
-            self._headers = {
+            headers = {
                 name.decode().lower(): value.decode("latin-1") for name, value in message["headers"]
             }
-            if self._status in (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT) and self._call.sink:
+            self.head = Answer(message["status"], headers, b"")
+            if self.head.status in (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT) and self._call.sink:
                 self._sink = self._call.sink
-                self._total = self._sink.begin(self._status, self._headers)
+                self._total = self._sink.begin(self.head.status, headers)
         elif self._sink is None:
             self._content += message.get("body", b"")
         elif message.get("body"):
             await write_chunk(self._call, self._sink, message["body"], self._total)
 
-    @property
-    def head(self) -> Answer:
-        return Answer(self._status, self._headers, b"")
-
     def answer(self) -> Answer:
         if self._fault is not None:
             raise self._fault  # from the caller's file or `progress` callback
-        return Answer(self._status, self._headers, bytes(self._content))
+        return dataclasses.replace(self.head, body=bytes(self._content))
 
 
 def _scope(call: Call) -> Scope:
