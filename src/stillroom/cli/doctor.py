@@ -19,6 +19,7 @@ import httpx
 from stillroom.cli.exits import FAILED
 from stillroom.cli.options import DATA_DIR, json_option, read_settings
 from stillroom.cli.output import echo_record
+from stillroom.cli.server_options import minted_token
 from stillroom.errors import ImageNotFound, StillroomError
 from stillroom.paths import ImagePath, ImagePrefix, KeyPrefix, StorageKey
 
@@ -126,8 +127,7 @@ def _findings(
 
 def _secret(settings: "AllSettings") -> tuple[str, str]:
     from stillroom.assembly import verifier_of
-    from stillroom.store.auth.choose import minting_secret, open_keys
-    from stillroom.store.auth.tokens import mint_token
+    from stillroom.store.auth.choose import open_keys
 
     own = settings.jwt_algorithm == "HS256" and settings.jwt_secret is None
     if own and not settings.secret_file.exists():
@@ -135,12 +135,7 @@ def _secret(settings: "AllSettings") -> tuple[str, str]:
     try:
         keys = open_keys(settings.keys)
         if settings.jwt_algorithm == "HS256":
-            token = mint_token(
-                minting_secret(settings.secret, settings.jwt_algorithm),
-                expires_in=timedelta(minutes=1),
-                audience=settings.jwt_audience,
-                issuer=settings.jwt_issuer,
-            )
+            token = minted_token(settings, expires=timedelta(minutes=1))
             asyncio.run(verifier_of(keys, settings).check(f"Bearer {token}"))
     except StillroomError as error:
         return str(error), "fix what it names; `stillroom token` must work"

@@ -8,7 +8,7 @@ import click
 
 from stillroom import __version__
 from stillroom.cli.exits import FAILED, INTERRUPTED, code_of, hint_of
-from stillroom.cli.options import DATA_DIR, Group, LazyCommands, duration, explained
+from stillroom.cli.options import DATA_DIR, Group, LazyCommands, duration, explained, read_settings
 from stillroom.errors import StillroomError
 from stillroom.store.auth.grants import SCOPES
 from stillroom.store.extras import not_installed
@@ -79,9 +79,8 @@ def token(
     """Print a new token, and nothing else, on standard output."""
     from stillroom.cli.server_options import minted_token
 
-    click.echo(
-        minted_token(expires=expires, scopes=scopes or None, folder=folder, data_dir=data_dir)
-    )
+    settings = read_settings(data_dir)
+    click.echo(minted_token(settings, expires=expires, scopes=scopes or None, folder=folder))
 
 
 _GO_ON: Final = frozenset(("put", "get", "cp", "mv", "rm", "sync", "verify", "migrate"))

@@ -8,15 +8,19 @@ import time
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import click
 
+from stillroom.cli.options import read_settings
 from stillroom.cli.profiles import default_profile, profile_named
 from stillroom.client import AsyncImageStore, ImageStore
 from stillroom.client.connection import DEFAULT_URL, Token
+
+if TYPE_CHECKING:
+    from stillroom.settings import AllSettings
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -120,7 +124,7 @@ def _minting() -> Callable[[], str]:
         nonlocal token, until
         with lock:  # threads of one command ask at the same moment
             if time.monotonic() > until:
-                token = minted_token(expires=_LIFE)
+                token = minted_token(read_settings(None), expires=_LIFE)
                 until = time.monotonic() + _LIFE.total_seconds() / 2
             return token
 
@@ -128,22 +132,20 @@ def _minting() -> Callable[[], str]:
 
 
 def minted_token(
+    settings: "AllSettings",
     *,
     expires: timedelta,
     scopes: tuple[Any, ...] | None = None,
     folder: str | None = None,
-    data_dir: str | None = None,
 ) -> str:
     """Create a token with the settings and the secret of the server on this machine.
 
     Raise `ConfigurationError` if another service signs the tokens, and `FileNotFoundError` if the
     secret does not exist.
     """
-    from stillroom.settings import AllSettings
     from stillroom.store.auth.choose import minting_secret
     from stillroom.store.auth.tokens import mint_token
 
-    settings = AllSettings.read(data_dir=data_dir)
     return mint_token(
         minting_secret(settings.secret, settings.jwt_algorithm),
         expires_in=expires,

@@ -3,7 +3,7 @@
 import builtins
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from functools import partial
 from typing import Final, Unpack
@@ -111,16 +111,15 @@ class MediaLibrary:
             replace: Tags that replace all existing ones, before `add` and `remove` are applied.
         """
         target = f"{_target(resource_id)}/tags"
-        calls: builtins.list[tuple[str, str, Iterable[str] | None]] = []
+        calls: builtins.list[tuple[str, str, Mapping[str, object] | None]] = []
         if replace is not None:
-            calls.append(("PUT", target, replace))
+            calls.append(("PUT", target, {"tags": builtins.list(replace)}))
         if added := builtins.list(add):
-            calls.append(("POST", target, added))
+            calls.append(("POST", target, {"tags": added}))
         if removed := [("tag", tag) for tag in remove]:
             calls.append(("DELETE", f"{target}?{urlencode(removed, quote_via=quote)}", None))
         tags: builtins.list[str] = []
-        for method, where, given in calls or [("GET", target, None)]:
-            content = None if given is None else {"tags": builtins.list(given)}
+        for method, where, content in calls or [("GET", target, None)]:
             answer = self._sender.request(method, where, content)
             tags = [str(tag) for tag in answers.field(answer, "tags", str(resource_id))]
         return tags
