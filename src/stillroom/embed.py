@@ -6,7 +6,7 @@ app.include_router(create_router(), prefix="/api/v1")
 
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -95,10 +95,10 @@ class Stillroom:
         self._parts = parts
         self._running = 0
         self.images = InProcessImageStore(parts)
-        is_local = not (public_url or resolved.public_base_url)
-        check = _first_save_check(parts.images_url if is_local else None, lambda: self._running > 0)
+        self._has_saved = False
+        self._has_public_url = bool(public_url or resolved.public_base_url)
         self.router = APIRouter(lifespan=self.lifespan)
-        self.router.include_router(stillroom_router(parts, on_save=check))
+        self.router.include_router(stillroom_router(parts, on_save=self._check_first_save))
         self._has_sign_in = gallery and authorize is None
         for feature in parts.features if gallery else ():
             for pages in feature.pages(parts.authorize, is_embedded=True):
@@ -152,6 +152,25 @@ class Stillroom:
         finally:
             self._running -= 1
 
+    def _check_first_save(self, request: Request) -> None:
+        """Warn at the first save if the app's address or the router's lifespan is wrong."""
+        if self._has_saved:
+            return
+        self._has_saved = True
+        server, target = request.scope.get("server"), raw_target(request)
+        is_default = server is not None and tuple(server) == _DEFAULT_SERVER
+        if not (self._has_public_url or (is_default and target.startswith(_DEFAULT_IMAGES))):
+            log.warning(
+                "public URLs begin with %s, which is not the address of this app: set "
+                "STILLROOM_PUBLIC_BASE_URL to the root URL under which clients reach it",
+                self._parts.images_url,
+            )
+        if not self._running:
+            log.warning(
+                "the lifespan of this router does not run, so due deletions are not executed: "
+                "pass lifespan=stillroom.lifespan to the outermost app (docs/embedding.md)"
+            )
+
 
 def create_router(
     data_dir: str | Path | None = None,
@@ -185,31 +204,3 @@ def _log_start(parts: Parts, *, are_all_wanted: bool) -> None:
     off = [described(parts.store.off)] if parts.store.off and are_all_wanted else []
     for line in (*parts.settings.warnings(), *warnings, *off):
         log.warning("%s", line)
-
-
-def _first_save_check(
-    images_url: str | None, is_running: Callable[[], bool]
-) -> Callable[[Request], None]:
-    """Return a function that warns of a wrong address or a missing lifespan at the first save."""
-    is_over = False  # the address is not checked if `images_url` is None
-
-    def check(request: Request) -> None:
-        nonlocal is_over
-        if is_over:
-            return
-        is_over = True
-        server, target = request.scope.get("server"), raw_target(request)
-        is_default = server is not None and tuple(server) == _DEFAULT_SERVER
-        if images_url is not None and not (is_default and target.startswith(_DEFAULT_IMAGES)):
-            log.warning(
-                "public URLs begin with %s, which is not the address of this app: set "
-                "STILLROOM_PUBLIC_BASE_URL to the root URL under which clients reach it",
-                images_url,
-            )
-        if not is_running():
-            log.warning(
-                "the lifespan of this router does not run, so due deletions are not executed: "
-                "pass lifespan=stillroom.lifespan to the outermost app (docs/embedding.md)"
-            )
-
-    return check
