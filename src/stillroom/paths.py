@@ -14,11 +14,8 @@ from urllib.parse import quote, unquote, unquote_to_bytes
 
 from stillroom.errors import InvalidPath
 
-COMPUTE_PREFIX: Final = "compute/"
-"""Prefix of the keys of images, on every backend."""
-
-MEDIA_PREFIX: Final = "media/"
-"""Prefix of the keys of media resources, which have no image path."""
+COMPUTE_PREFIX: Final = "compute/"  # prefix of the keys of images, on every backend
+MEDIA_PREFIX: Final = "media/"  # prefix of the keys of media resources, which have no image path
 
 RESERVED_NAMES: Final = {".run.json": "the manifest of a run"}
 """File names that no image path can contain, and for what they are reserved."""

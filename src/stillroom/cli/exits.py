@@ -43,16 +43,12 @@ _UNREACHABLE_HINT: Final = "check --url or STILLROOM_URL, then run the same comm
 
 def code_of(error: Exception) -> int:
     """Return the exit status of a command that failed with this error."""
-    found = [code for kind, code in _CODES.items() if isinstance(error, kind)]
-    return found[0] if found else FAILED
+    return next((code for kind, code in _CODES.items() if isinstance(error, kind)), FAILED)
 
 
 def hint_of(error: BaseException | None) -> str:
     """Return a hint on how to fix an error, in brackets, or an empty string if there is none."""
-    if isinstance(error, errors.BackendUnavailable):
-        from stillroom.client import ServerUnreachable  # the server starts without the SDK
-
-        if isinstance(error, ServerUnreachable):
-            return f" ({_UNREACHABLE_HINT})"
+    if getattr(error, "code", "") == "unreachable":  # the server starts without the SDK
+        return f" ({_UNREACHABLE_HINT})"
     found = [hint for kind, hint in _HINTS.items() if isinstance(error, kind)]
     return f" ({found[0]})" if found else ""

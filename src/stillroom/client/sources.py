@@ -18,14 +18,12 @@ from stillroom.generation.writing.mark import with_ai_mark
 from stillroom.paths import ImagePath
 from stillroom.wire.generation import Generation
 
-CHUNK_BYTES: Final = 256 * 1024
-"""Size of the chunks that are read, hashed and sent."""
+CHUNK_BYTES: Final = 256 * 1024  # size of the chunks that are read, hashed and sent
 
 SPOOL_BYTES: Final = 16 * 1024**2
 """Size above which data is buffered in an unnamed temporary file instead of in memory."""
 
-_SHOWN: Final = 100
-"""Number of characters of an invalid path that the error message contains."""
+_SHOWN: Final = 100  # number of characters of an invalid path that the error message contains
 
 
 Source = bytes | bytearray | memoryview | Path | IO[bytes] | PillowImage | ArrayLike

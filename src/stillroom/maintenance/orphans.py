@@ -28,8 +28,7 @@ from stillroom.store.values import ListQuery, StoredImage
 
 _LISTED: Final = 5000
 _ROWS: Final = 1000
-_CANDIDATES: Final = 200
-"""Number of keys per SQL statement."""
+_CANDIDATES: Final = 200  # number of keys per SQL statement
 
 _KEY: Final = re.compile(
     MEDIA_PREFIX + r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})/file\.[a-z0-9]{1,16}"
