@@ -66,9 +66,7 @@ class DiskInspection:
         """Open the file and drop its cached pages, so that it is read from the disk."""
         opened = await self._storage.locate(key)
         os.posix_fadvise(opened.fd, 0, 0, os.POSIX_FADV_DONTNEED)
-        outdated = None
-        if opened.image.sha256 is None:
-            outdated = Attributes.outdated_sha256(opened.fd)
+        outdated = Attributes.outdated_sha256(opened.fd) if opened.image.sha256 is None else None
         return Inspected(_Uncached(opened.fd, opened.image, self._threads.run), outdated)
 
     async def stat(self, key: paths.StorageKey) -> StoredImage:
