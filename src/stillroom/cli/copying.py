@@ -12,6 +12,7 @@ from typing import Any, Final
 import click
 
 from stillroom.cli.images import completed
+from stillroom.cli.options import flag
 from stillroom.cli.output import counted, echo_result
 from stillroom.cli.progress import Transfer, TransferOptions, transfer_options
 from stillroom.cli.selection import Filter, by_target, files_below, folder_of, images_to_copy
@@ -123,7 +124,7 @@ def _posters(
 @click.command(epilog=SERVER)
 @click.argument("source")
 @click.argument("target")
-@click.option("--delete", is_flag=True, help="Also delete what is only in TARGET.")
+@flag("--delete", help="Also delete what is only in TARGET.")
 @transfer_options
 @server_options
 def sync(source: str, target: str, *, delete: bool, options: TransferOptions) -> None:

@@ -14,7 +14,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from stillroom.cli import selection
-from stillroom.cli.options import DRY_RUN, duration, json_option, json_or_file
+from stillroom.cli.options import DRY_RUN, duration, flag, json_option, json_or_file
 from stillroom.cli.output import counted, echo_record, echo_result, json_text, size_text, time_text
 from stillroom.cli.progress import Transfer, TransferOptions, transfer_options
 from stillroom.cli.server_options import SERVER, open_store, server_options
@@ -54,11 +54,7 @@ def completed(context: click.Context, _: click.Parameter, begun: str) -> list[Co
     metavar="JSON|FILE",
     help="Generation metadata to add to the image: a JSON object, or a file with one.",
 )
-@click.option(
-    "--ai-generated",
-    is_flag=True,
-    help="Add the AI mark to each image that has none.",
-)
+@flag("--ai-generated", help="Add the AI mark to each image that has none.")
 @click.option("--expires-in", type=duration, help="Delete the images after this: 90s 15m 12h 7d")
 @transfer_options
 @server_options
@@ -127,10 +123,8 @@ def _put_one(
 @click.argument("sources", nargs=-1, required=True, shell_complete=completed)
 @click.argument("target", type=click.Path())
 @transfer_options
-@click.option("--zip", "as_zip", is_flag=True, help="TARGET becomes one ZIP file of all images.")
-@click.option(
-    "--captions", is_flag=True, help="With --zip: add the prompts, `cat.txt` next to `cat.png`."
-)
+@flag("--zip", "as_zip", help="TARGET becomes one ZIP file of all images.")
+@flag("--captions", help="With --zip: add the prompts, `cat.txt` next to `cat.png`.")
 @server_options
 def get(
     sources: tuple[str, ...], target: str, *, as_zip: bool, captions: bool, options: TransferOptions
@@ -180,9 +174,9 @@ def _is_there(store: ImageStore, path: str, file: Path, *, ai_generated: bool = 
 
 @click.command(epilog=SERVER)
 @click.argument("folder", default="", shell_complete=completed)
-@click.option("-l", "--long", is_flag=True, help="Size, time and type as well.")
-@click.option("-R", "--recursive", is_flag=True, help="All levels.")
-@click.option("--tree", is_flag=True, help="All levels, indented.")
+@flag("-l", "--long", help="Size, time and type as well.")
+@flag("-R", "--recursive", help="All levels.")
+@flag("--tree", help="All levels, indented.")
 @json_option("One JSON object per line, with all fields.")
 @server_options
 def ls(folder: str, *, long: bool, recursive: bool, tree: bool, as_json: bool) -> None:
@@ -236,8 +230,8 @@ def _branch(entry: ImageInfo | Folder, shown: list[str], *, long: bool) -> list[
 
 @click.command(epilog=SERVER)
 @click.argument("sources", nargs=-1, required=True, shell_complete=completed)
-@click.option("-r", "--recursive", is_flag=True, help="Delete folders and everything in them.")
-@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@flag("-r", "--recursive", help="Delete folders and everything in them.")
+@flag("-y", "--yes", help="Do not ask.")
 @DRY_RUN
 @selection.filter_options
 @json_option("One JSON object per line: path, result and size.")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from stillroom.cli.options import DATA_DIR, Group, asynchronous, json_option, read_settings
+from stillroom.cli.options import DATA_DIR, Group, asynchronous, flag, json_option, read_settings
 from stillroom.cli.output import StatusLine, counted, echo_record
 from stillroom.cli.resources import heal, list_resources, show, tag
 from stillroom.errors import DeadLetterNotFound, StillroomError
@@ -49,7 +49,7 @@ for command in (list_resources, show, tag, heal):
 
 @media.command()
 @click.argument("keys", nargs=-1, required=True, metavar="KEY...")
-@click.option("--keep", is_flag=True, help="Record them at their present keys, without copying.")
+@flag("--keep", help="Record them at their present keys, without copying.")
 @_options
 async def ingest(
     library: "LibraryFeature", *, keys: tuple[str, ...], keep: bool, as_json: bool
@@ -78,7 +78,7 @@ async def ingest(
 
 
 @media.command()
-@click.option("--dry-run", is_flag=True, help="List due deletions without executing them.")
+@flag("--dry-run", help="List due deletions without executing them.")
 @_AS_JSON
 @DATA_DIR
 @asynchronous
@@ -123,9 +123,7 @@ async def sweep(*, dry_run: bool, as_json: bool, data_dir: str | None) -> bool:
 
 
 @media.command()
-@click.option(
-    "--delete", is_flag=True, help="Delete the orphans. Without this option they are only listed."
-)
+@flag("--delete", help="Delete the orphans. Without this option they are only listed.")
 @click.option(
     "--most-percent",
     "max_percent",

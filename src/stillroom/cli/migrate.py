@@ -13,7 +13,7 @@ import click
 
 from stillroom.cli.display import key_prefixes, run_until_signal
 from stillroom.cli.exits import FAILED, STOPPED, code_of
-from stillroom.cli.options import DRY_RUN, PREFIX, RATE, json_option
+from stillroom.cli.options import DRY_RUN, PREFIX, RATE, flag, json_option
 from stillroom.cli.output import counted, erase_line, size_text
 from stillroom.errors import BackendUnavailable, ConfigurationError
 
@@ -42,10 +42,8 @@ _STORE = click.Path(exists=True, path_type=Path)
     "--to", "target", type=_STORE, help="Settings file or data directory.  [the environment]"
 )
 @PREFIX
-@click.option(
-    "--overwrite", is_flag=True, help="Replace images that differ even if the target's are newer."
-)
-@click.option("--extra", is_flag=True, help="Also list the images that only the target has.")
+@flag("--overwrite", help="Replace images that differ even if the target's are newer.")
+@flag("--extra", help="Also list the images that only the target has.")
 @RATE
 @DRY_RUN
 @json_option("One JSON document on standard output.")

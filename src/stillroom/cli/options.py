@@ -32,6 +32,7 @@ _WHOLE: Final = 1000
 _PRINTING: Final = ("cat", "du", "ls", "plan", "search", "show", "url")
 """Commands that only print. They succeed even if the program that reads the output exits early."""
 
+flag = functools.partial(click.option, is_flag=True)
 DATA_DIR = click.option(
     "--data-dir", help="The data directory.  [STILLROOM_DATA_DIR, ./stillroom-data]"
 )
@@ -40,7 +41,7 @@ PREFIX = click.option(
     default="",
     help="Only images whose path begins with this, without the media library.",
 )
-DRY_RUN = click.option("--dry-run", is_flag=True, help="Print what would be done, and do nothing.")
+DRY_RUN = flag("--dry-run", help="Print what would be done, and do nothing.")
 CONCURRENCY = click.option(
     "-j", "--concurrency", type=click.IntRange(1, 64), default=8, show_default=True
 )
@@ -48,7 +49,7 @@ CONCURRENCY = click.option(
 
 def json_option(text: str) -> Callable[[Callable[P, Any]], Callable[P, Any]]:
     """Return the option `--json`, whose value is passed as `as_json`."""
-    return click.option("--json", "as_json", is_flag=True, help=text)
+    return flag("--json", "as_json", help=text)
 
 
 def read_settings(data_dir: str | None) -> "AllSettings":

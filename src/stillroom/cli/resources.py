@@ -8,7 +8,7 @@ import click
 
 from stillroom.cli.display import progress_bar
 from stillroom.cli.facts import facts_lines, labelled
-from stillroom.cli.options import DATA_DIR, json_option
+from stillroom.cli.options import DATA_DIR, flag, json_option
 from stillroom.cli.output import StatusLine, counted, echo_record, safe_json, size_text, time_text
 from stillroom.cli.search import facts_options, moment, query_of
 from stillroom.cli.server_options import is_server_named, open_store, server_options
@@ -40,7 +40,7 @@ def _options(command: Callable[P, None]) -> Callable[P, None]:
 @click.option("--content-hash", help="SHA-256 of the resource.")
 @click.option("--from", "created_from", type=moment, metavar="TIME", help="Added since TIME.")
 @click.option("--before", "created_before", type=moment, metavar="TIME", help="Added earlier.")
-@click.option("-l", "--long", is_flag=True, help="Size, time, type, dimensions and tags as well.")
+@flag("-l", "--long", help="Size, time, type, dimensions and tags as well.")
 @_options
 def list_resources(
     words: tuple[str, ...],
@@ -88,8 +88,8 @@ def show(resource_id: str, *, as_json: bool, data_dir: str | None) -> None:
 @click.command(epilog=_WHERE)
 @click.argument("resource_id", metavar="ID")
 @click.argument("tags", nargs=-1, metavar="[TAG...]")
-@click.option("--remove", is_flag=True, help="Remove these tags.")
-@click.option("--replace", is_flag=True, help="Replace all tags; without tags, remove all.")
+@flag("--remove", help="Remove these tags.")
+@flag("--replace", help="Replace all tags; without tags, remove all.")
 @_options
 def tag(
     resource_id: str,

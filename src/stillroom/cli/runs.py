@@ -6,7 +6,7 @@ from typing import Literal
 
 import click
 
-from stillroom.cli.options import DRY_RUN, Group, json_option
+from stillroom.cli.options import DRY_RUN, Group, flag, json_option
 from stillroom.cli.output import counted, json_text, size_text, time_text
 from stillroom.cli.server_options import SERVER, open_store, server_options
 from stillroom.client import RunInfo
@@ -77,7 +77,7 @@ def publish(folder: str, *, expected: int | None, as_json: bool) -> None:
 
 @runs.command(epilog=SERVER)
 @click.argument("folder")
-@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@flag("-y", "--yes", help="Do not ask.")
 @DRY_RUN
 @_JSON
 @server_options

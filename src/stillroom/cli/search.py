@@ -9,6 +9,7 @@ import click
 
 from stillroom.cli.facts import json_line, printable
 from stillroom.cli.images import PROMPT_DEADLINE_S
+from stillroom.cli.options import json_option
 from stillroom.cli.output import counted
 from stillroom.cli.server_options import SERVER, open_store, server_options
 from stillroom.client import ImageMetadata
@@ -74,7 +75,7 @@ _PROMPT_LETTERS: Final = 60
 @click.option(
     "--limit", type=click.IntRange(0), default=100, show_default=True, help="0 prints all."
 )
-@click.option("--json", "as_json", is_flag=True, help="A line of JSON for each image.")
+@json_option("A line of JSON for each image.")
 @server_options
 def search(words: tuple[str, ...], *, limit: int, as_json: bool, **filters: object) -> None:
     """Search images by words in their prompt, path and model. Without words, list the newest.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from stillroom.cli.options import DATA_DIR, Group, asynchronous, json_option, read_settings
+from stillroom.cli.options import DATA_DIR, Group, asynchronous, flag, json_option, read_settings
 from stillroom.cli.output import StatusLine, counted, echo_record, json_text, size_text, time_text
 from stillroom.paths import image_entry
 
@@ -23,7 +23,7 @@ def index() -> None:
 
 
 @index.command()
-@click.option("--restart", is_flag=True, help="Do not resume an interrupted run; start over.")
+@flag("--restart", help="Do not resume an interrupted run; start over.")
 @json_option("A JSON object with the numbers.")
 @DATA_DIR
 @asynchronous
@@ -82,7 +82,7 @@ def retention() -> None:
     metavar="TIME",
     help="What would expire at this time: 2026-12-01, 2026-12-01T09:00Z.  [now]",
 )
-@click.option("--summary", is_flag=True, help="Print only the counts for each rule.")
+@flag("--summary", help="Print only the counts for each rule.")
 @json_option("One JSON object per line; the last has the counts.")
 @DATA_DIR
 @asynchronous

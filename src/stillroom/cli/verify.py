@@ -14,7 +14,7 @@ import click
 
 from stillroom.cli.display import key_prefixes, run_until_signal
 from stillroom.cli.exits import FAILED, STOPPED
-from stillroom.cli.options import DATA_DIR, PREFIX, RATE, json_option, read_settings
+from stillroom.cli.options import DATA_DIR, PREFIX, RATE, flag, json_option, read_settings
 from stillroom.cli.output import counted, erase_line, size_text
 from stillroom.errors import ConfigurationError
 
@@ -26,16 +26,10 @@ _SAVE_EVERY_S: Final = 2.0
 
 @click.command()
 @PREFIX
-@click.option(
-    "--quarantine",
-    is_flag=True,
-    help="Move damaged images into quarantine, where no client can read them.",
-)
-@click.option(
-    "--adopt", is_flag=True, help="Record the hashes of images that have none (disk only)."
-)
+@flag("--quarantine", help="Move damaged images into quarantine, where no client can read them.")
+@flag("--adopt", help="Record the hashes of images that have none (disk only).")
 @RATE
-@click.option("--restart", is_flag=True, help="Start from the beginning instead of resuming.")
+@flag("--restart", help="Start from the beginning instead of resuming.")
 @json_option("One JSON document on standard output.")
 @DATA_DIR
 def verify(
