@@ -10,7 +10,7 @@ from typing import Final, cast
 import click
 
 from stillroom.cli.images import PROMPT_DEADLINE_S, completed
-from stillroom.cli.options import CONCURRENCY, asynchronous, json_option
+from stillroom.cli.options import CONCURRENCY, asynchronous, json_option, with_default
 from stillroom.cli.output import StatusLine, counted, echo_record, safe_json, size_text, time_text
 from stillroom.cli.selection import Filter, filter_options, folder_of
 from stillroom.cli.server_options import SERVER, open_async_store, open_store, server_options
@@ -86,9 +86,7 @@ def facts_lines(facts: Generation) -> Iterator[tuple[str, str]]:
 
 @click.command(epilog=SERVER)
 @click.argument("folder", default="", shell_complete=completed)
-@click.option(
-    "-d", "--depth", type=click.IntRange(0), default=1, show_default=True, help="Levels of folders."
-)
+@with_default("-d", "--depth", type=click.IntRange(0), default=1, help="Levels of folders.")
 @json_option("One JSON object per line: path, size, images.")
 @filter_options
 @server_options

@@ -14,7 +14,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from stillroom.cli import selection
-from stillroom.cli.options import DRY_RUN, duration, flag, json_option, json_or_file
+from stillroom.cli.options import DRY_RUN, duration, flag, json_option, json_or_file, with_default
 from stillroom.cli.output import counted, echo_record, echo_result, json_text, size_text, time_text
 from stillroom.cli.progress import Transfer, TransferOptions, transfer_options
 from stillroom.cli.server_options import SERVER, open_store, server_options
@@ -277,7 +277,7 @@ def rm(
 
 @click.command(epilog=SERVER)
 @click.argument("path", shell_complete=completed)
-@click.option("--expires", type=duration, default="1h", show_default=True, help="90s 15m 12h 7d")
+@with_default("--expires", type=duration, default="1h", help="90s 15m 12h 7d")
 @json_option("A JSON object: path, url, expires_in.")
 @server_options
 def url(path: str, *, expires: timedelta, as_json: bool) -> None:

@@ -33,6 +33,7 @@ _PRINTING: Final = ("cat", "du", "ls", "plan", "search", "show", "url")
 """Commands that only print. They succeed even if the program that reads the output exits early."""
 
 flag = functools.partial(click.option, is_flag=True)
+with_default = functools.partial(click.option, show_default=True)
 DATA_DIR = click.option(
     "--data-dir", help="The data directory.  [STILLROOM_DATA_DIR, ./stillroom-data]"
 )
@@ -42,9 +43,7 @@ PREFIX = click.option(
     help="Only images whose path begins with this, without the media library.",
 )
 DRY_RUN = flag("--dry-run", help="Print what would be done, and do nothing.")
-CONCURRENCY = click.option(
-    "-j", "--concurrency", type=click.IntRange(1, 64), default=8, show_default=True
-)
+CONCURRENCY = with_default("-j", "--concurrency", type=click.IntRange(1, 64), default=8)
 
 
 def json_option(text: str) -> Callable[[Callable[P, Any]], Callable[P, Any]]:

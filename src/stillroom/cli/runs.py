@@ -2,17 +2,18 @@
 
 import sys
 from dataclasses import asdict
-from typing import Literal
+from typing import Literal, get_args
 
 import click
 
-from stillroom.cli.options import DRY_RUN, Group, flag, json_option
+from stillroom.cli.options import DRY_RUN, Group, flag, json_option, with_default
 from stillroom.cli.output import counted, json_text, size_text, time_text
 from stillroom.cli.server_options import SERVER, open_store, server_options
 from stillroom.client import RunInfo
 from stillroom.client.values import RunSort, RunState
 
 _JSON = json_option("JSON, with all facts.")
+_SORT = click.Choice(get_args(RunSort))
 
 
 @click.group(cls=Group)
@@ -22,20 +23,13 @@ def runs() -> None:
 
 @runs.command("ls", epilog=SERVER)
 @click.argument("prefix", default="")
-@click.option(
+@with_default(
     "--state",
-    type=click.Choice(["published", "open", "all"]),
+    type=click.Choice([*get_args(RunState), "all"]),
     default="published",
-    show_default=True,
     help="Only runs in this state. Any folder with images in it is an open run.",
 )
-@click.option(
-    "--sort",
-    type=click.Choice(["folder", "published", "-published"]),
-    default="folder",
-    show_default=True,
-    help="By time: the first 10,000.",
-)
+@with_default("--sort", type=_SORT, default="folder", help="By time: the first 10,000.")
 @_JSON
 @server_options
 def list_runs(

@@ -3,21 +3,19 @@
 import itertools
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
-from typing import TYPE_CHECKING, Final, TypeVar, cast
+from typing import Final, TypeVar, cast, get_args
 
 import click
 
 from stillroom.cli.facts import json_line, printable
 from stillroom.cli.images import PROMPT_DEADLINE_S
-from stillroom.cli.options import json_option
+from stillroom.cli.options import json_option, with_default
 from stillroom.cli.output import counted
 from stillroom.cli.server_options import SERVER, open_store, server_options
 from stillroom.client import ImageMetadata
+from stillroom.client.values import SearchFilters, SearchSort
 from stillroom.generation.facets import FACETS, Facet
 from stillroom.generation.facts import MAX_SEED
-
-if TYPE_CHECKING:
-    from stillroom.client.values import SearchFilters
 
 _Command = TypeVar("_Command", bound=Callable[..., None])
 
@@ -61,7 +59,6 @@ def query_of(words: Iterable[str]) -> str:
     return " ".join(f'"{word}"' if " " in word and '"' not in word else word for word in words)
 
 
-_SORTS: Final = ("-saved", "saved", "-path", "path")
 _PROMPT_LETTERS: Final = 60
 
 
@@ -71,10 +68,8 @@ _PROMPT_LETTERS: Final = 60
 @click.option("--prefix", help="Text that paths begin with.")
 @click.option("--from", "saved_from", type=moment, metavar="TIME", help="Saved since TIME.")
 @click.option("--before", "saved_before", type=moment, metavar="TIME", help="Saved earlier.")
-@click.option("--sort", type=click.Choice(_SORTS), default="-saved", show_default=True)
-@click.option(
-    "--limit", type=click.IntRange(0), default=100, show_default=True, help="0 prints all."
-)
+@with_default("--sort", type=click.Choice(get_args(SearchSort)), default="-saved")
+@with_default("--limit", type=click.IntRange(0), default=100, help="0 prints all.")
 @json_option("A line of JSON for each image.")
 @server_options
 def search(words: tuple[str, ...], *, limit: int, as_json: bool, **filters: object) -> None:
