@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Final, ParamSpec, cast
+from typing import Final, ParamSpec, cast
 
 import click
 
@@ -12,13 +12,10 @@ from stillroom.cli.options import DATA_DIR, flag, json_option
 from stillroom.cli.output import StatusLine, counted, echo_record, safe_json, size_text, time_text
 from stillroom.cli.search import facts_options, moment, query_of
 from stillroom.cli.server_options import is_server_named, open_store, server_options
-from stillroom.client import HealingProgress, ImageStore
+from stillroom.client import ImageStore
+from stillroom.client.values import HealingProgress, MediaResource, ResourceFilters
 
 P = ParamSpec("P")
-
-if TYPE_CHECKING:
-    from stillroom.client import MediaResource
-    from stillroom.client.values import ResourceFilters
 
 _WHERE: Final = (
     "If --url, --profile, STILLROOM_URL, STILLROOM_PROFILE or a profile `default` names a "
@@ -149,7 +146,7 @@ def _store(data_dir: str | None) -> ImageStore:
     return open_here(data_dir)
 
 
-def _line(resource: "MediaResource", *, long: bool) -> str:
+def _line(resource: MediaResource, *, long: bool) -> str:
     source = resource.source_key or resource.storage_key
     if not long:
         return f"{resource.id}  {source}"
