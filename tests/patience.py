@@ -6,10 +6,10 @@ from typing import Final
 import pytest
 
 _PHASES: Final = ("connect", "read", "write", "pool")
-_PROMPTING: Final = ("images", "search", "show")
+_PROMPTING: Final = ("facts", "images", "search")
 _OF_A_BUCKET: Final = (
     *(f"store.bucket.{name}" for name in ("abandoned_uploads", "listing", "storage", "upload")),
-    *("store.s3.client", "store.s3.store", "maintenance.inspection.bucket"),
+    *("store.s3.client", "store.s3.store", "store.objectstore"),
 )
 _BUCKET_DEADLINES: Final = [f"stillroom.{name}.DEADLINE_S" for name in _OF_A_BUCKET]
 _HAS_DATABASE: Final = importlib.util.find_spec("sqlalchemy") is not None  # `make core` has none
