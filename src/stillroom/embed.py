@@ -119,7 +119,7 @@ class Stillroom:
         """Create a gallery link that signs in once, within 10 minutes, with all permissions.
 
         Args:
-            gallery_url: URL of this app's gallery in browsers, such as
+            gallery_url: URL at which browsers reach this app's gallery, such as
                 `https://compute.example.com/api/v1/gallery/`.
 
         Raises:

@@ -286,7 +286,7 @@ async def test_a_run_whose_images_are_about_to_go_is_not_published(library: RunL
     paths = await library.filled(4)
     await library.delete()
 
-    with pytest.raises(RunConflict, match="4 images of the run are about to be deleted"):
+    with pytest.raises(RunConflict, match="4 images of the run will be deleted soon"):
         await library.publish()
     for number, path in enumerate(paths):
         await library.save(path, picture(number))

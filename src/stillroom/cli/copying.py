@@ -101,7 +101,7 @@ def _each(
 def _posters(
     store: ImageStore, planned: dict[str, str], options: TransferOptions
 ) -> dict[str, str]:
-    """Return the target paths of posters whose videos are moved, by the paths of the posters."""
+    """Map the path of each poster whose video is moved to the poster's target path."""
     chosen = Filter(exclude=options.chosen.exclude)
     posters: dict[str, str] = {}
     for path, there in planned.items():

@@ -58,7 +58,7 @@ class MigrationStats:
 
     @property
     def reported(self) -> int:
-        """Number of problems, unexpected files and extra images; `problems` may be shorter."""
+        """Number of problems, unexpected files and extra images (`problems` has some of them)."""
         return self.wrong + sum(self.counts[outcome] for outcome in _NO_IMAGES_OF_THE_SOURCE)
 
     def note(self, event: ProgressEvent) -> None:

@@ -296,8 +296,8 @@ class Sweeper:
                 raise _CopyMissing("the source is kept: no resource of the library has these bytes")
             if not await self._is_needless(copy):
                 raise _CopyMissing(
-                    f"the source is kept: resource {copy.id} has lost its bytes at "
-                    f"{copy.storage_key.text!r}: restore them or ingest the source again, and retry"
+                    f"the source is kept, because {copy.storage_key.text!r} of resource {copy.id} "
+                    "is missing: restore it or ingest the source again, then retry"
                 )
 
     async def _is_needless(self, copy: MediaResource) -> bool:

@@ -83,7 +83,7 @@ class Decoders:
 
     @property
     def pids(self) -> list[int]:
-        """Ids of all decoding processes in the operating system."""
+        """Process ids (PIDs) of all decoding processes."""
         return [decoder.process.pid for decoder in (*self._busy, *self._idle)]
 
     async def derive(self, file: int, derivation: Derivation) -> bytes:

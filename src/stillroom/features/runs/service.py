@@ -132,7 +132,8 @@ class Runs:
         marks = await rows.deletions.of_saves(images) if images else ()
         if count := sum(mark.reason == DELETED for mark in marks):
             raise RunConflict(
-                f"{_images(count)} of the run are about to be deleted: save them again first"
+                f"{_images(count)} of the run will be deleted soon: "
+                "save again what must stay, then publish"
             )
 
     async def _require_unnested(self, folder: ImagePath) -> None:

@@ -83,7 +83,7 @@ class Line:
     whole: CacheEntry[bytes] | None = None  # the head of `answer`, and the whole image
 
     def use(self, image: StoredImage | RemoteImage | None) -> None:
-        """Set the image (None: it is missing), and drop the response cached for this line."""
+        """Set the image, or None if it is missing. Drop the response cached for this line."""
         self.image, self.is_missing = image, image is None
         self.answer = self.whole = None
 

@@ -30,7 +30,7 @@ class DefaultSecurityHeaders:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Run the application. Add the missing headers to a response without a policy."""
+        """Run the application. Add security headers to a response that has no policy."""
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":

@@ -66,7 +66,7 @@ class Call:
         return "transfer-encoding" in self.fields or int(self.fields.get("content-length", "0")) > 0
 
     async def json_object(self, form: type[JsonForm]) -> dict[str, object]:
-        """Read the body as a JSON object without validating its fields, as in `read_json`."""
+        """Read the body like `read_json`, and return the JSON object with unvalidated fields."""
         return await read_json(self.request, self.fields, form)
 
     async def json(self, form: type[Form]) -> Form:

@@ -35,7 +35,7 @@ log = logging.getLogger("stillroom.r2")
 
 
 class _Probe(enum.Enum):
-    """Type of tested request. Its value follows the tested header's name in log messages."""
+    """Kind of request that is tested. Log messages contain its value after the header's name."""
 
     PUT = ""
     PARTS = " for images over 16 MiB"

@@ -190,7 +190,7 @@ def _names(entries: Iterable[os.DirEntry[str]]) -> Iterator[str]:
 def _contains_image(
     data_directory: DataDirectory, path: str, after: str, folder_names: FolderNames
 ) -> bool:
-    """Return whether a folder contains any key after `after`, including reserved names."""
+    """Return whether a folder contains a key that sorts after `after`. Reserved names count."""
     if not after.startswith(path):  # then any image in the folder is sufficient
         has_image = _search_image(data_directory, path)
         if has_image is not None:

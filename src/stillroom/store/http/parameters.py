@@ -81,9 +81,11 @@ def parameters_of(kind: type) -> dict[str, Parameter]:
 
 
 def read_query(raw: bytes, kind: type[Query]) -> Query:
-    """Parse a raw query to an instance of the dataclass `kind`. Unknown parameters are ignored.
+    """Parse a raw query into an instance of the dataclass `kind`. Unknown parameters are ignored.
 
-    Raises `InvalidPath` for texts that are not UTF-8 and for invalid paths, or `InvalidParameter`.
+    Raises:
+        InvalidPath: a name or value is not valid UTF-8, or the value of a path is not a path.
+        InvalidParameter: a parameter is repeated or has an invalid value.
     """
     return build(kind, read_texts(raw, kind))
 

@@ -171,7 +171,7 @@ def end() -> None:
 
 
 def set_gauges(**numbers: float) -> None:
-    """Set gauges without labels. Arguments are their names without the prefix `stillroom_`."""
+    """Set gauges that have no labels. Keywords are their names without the prefix `stillroom_`."""
     for name, number in numbers.items():
         _GAUGES[name].set(number)
 
