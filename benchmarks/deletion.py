@@ -24,7 +24,7 @@ from benchmarks import servers
 from benchmarks.processes import LOAD_CORE, cores, cpu_seconds, peak_bytes
 from benchmarks.servers import IMAGES, Server
 from services.postgres import postgresql
-from stillroom.store.disk.attributes import Attributes
+from stillroom.store.disk.image import Attributes
 
 _RUN: Final = "/api/v1/storage/runs/many"
 _DATA: Final = servers.image_bytes(1000)
