@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Final, Protocol, runtime_checkable
 
 from stillroom.paths import KeyPrefix, StorageKey
+from stillroom.store.causes import Cause
 from stillroom.store.values import StoredImage
 
 
@@ -38,13 +39,13 @@ class SaveWatcher(Protocol):
 class ChangeObserver(Protocol):
     """Callbacks for changes to stored images, called on the event loop: they must be fast."""
 
-    def saving(self, key: StorageKey) -> SaveWatcher | None:
+    def saving(self, key: StorageKey, cause: Cause) -> SaveWatcher | None:
         """Return a watcher for the save that begins now, or None to ignore it."""
 
-    def copied(self, image: StoredImage, source: StoredImage) -> None:
+    def copied(self, image: StoredImage, source: StoredImage, cause: Cause) -> None:
         """Record a completed copy."""
 
-    def removed(self, key: StorageKey, at_ns: int) -> None:
+    def removed(self, key: StorageKey, at_ns: int, cause: Cause) -> None:
         """Record a deletion: images saved under this key before `at_ns` no longer exist."""
 
 
@@ -81,22 +82,23 @@ class ChangeObservers:
         """Add an observer of all changes from now on."""
         self._observers.append(observer)
 
-    def saving(self, key: StorageKey) -> SaveWatcher | None:
+    def saving(self, key: StorageKey, cause: Cause) -> SaveWatcher | None:
         """Return a watcher that calls the watchers of all observers; None if there are none."""
-        found = [each for one in self._observers if (each := one.saving(key)) is not None]
+        watchers = (one.saving(key, cause) for one in self._observers)
+        found = [watcher for watcher in watchers if watcher is not None]
         if len(found) > 1:
             return _SaveWatchers(found)
         return found[0] if found else None
 
-    def copied(self, image: StoredImage, source: StoredImage) -> None:
+    def copied(self, image: StoredImage, source: StoredImage, cause: Cause) -> None:
         """Record a completed copy."""
         for observer in self._observers:
-            observer.copied(image, source)
+            observer.copied(image, source, cause)
 
-    def removed(self, key: StorageKey, at_ns: int) -> None:
+    def removed(self, key: StorageKey, at_ns: int, cause: Cause) -> None:
         """Record a deletion."""
         for observer in self._observers:
-            observer.removed(key, at_ns)
+            observer.removed(key, at_ns, cause)
 
 
 @runtime_checkable

@@ -27,6 +27,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from stillroom.errors import BackendUnavailable, ConfigurationError
+from stillroom.features.database.changes import Change
 from stillroom.features.database.config import PostgresConfig, RowsConfig, SqliteConfig
 from stillroom.paths import StorageKey
 
@@ -59,13 +60,16 @@ class TransactionHooks:
     Attributes:
         indexing: Called with the rows that are about to be written to the search index.
         changed: Called with the storage keys of resources whose texts, tags or files have changed.
-            The call is the last step of the transaction, since the call may wait for a lock.
+            The call may wait for a lock. Only calls of `written` may follow in the transaction.
+        written: Called with what the transaction has changed. The call is the last step of the
+            transaction, since the call may wait for a lock.
     """
 
     indexing: list[Callable[[sa.Connection, Collection[Any]], None]] = field(default_factory=list)
     changed: list[Callable[[sa.Connection, Collection[StorageKey]], None]] = field(
         default_factory=list
     )
+    written: list[Callable[[sa.Connection, Sequence[Change]], None]] = field(default_factory=list)
 
 
 class RowsEngine:
@@ -125,9 +129,14 @@ class RowsEngine:
                     yield connection
 
     async def note_changed(self, connection: AsyncConnection, keys: Collection[StorageKey]) -> None:
-        """Call the hooks for changed resources, as the last step of a transaction."""
+        """Call the hooks for changed resources. Only `note_written` may follow in a transaction."""
         for changed in self.hooks.changed:
             await connection.run_sync(changed, keys)
+
+    async def note_written(self, connection: AsyncConnection, *changes: Change) -> None:
+        """Call the hooks for the changes of a transaction, as its last step."""
+        for written in self.hooks.written if changes else ():
+            await connection.run_sync(written, changes)
 
     async def check(self) -> None:
         """Raise `BackendUnavailable` if PostgreSQL does not respond.

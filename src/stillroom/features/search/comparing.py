@@ -12,6 +12,7 @@ from stillroom.features.search.database import indexed_rows, search_rows
 from stillroom.features.search.filling import read_facts
 from stillroom.features.search.values import Indexed, IndexedImage, Removed
 from stillroom.paths import StorageKey
+from stillroom.store.causes import EXTERNAL
 from stillroom.store.port import ImageStorage
 from stillroom.store.values import ListQuery, StoredImage
 
@@ -122,7 +123,7 @@ class Comparing:
         await for_each_concurrently(read, changed, limit=_READ_AT_ONCE)
         self.healed.written += await (await search_rows(self._database)).write(
             indexed,
-            [Removed(key, began_ns) for key in gone],
+            [Removed(key, began_ns, EXTERNAL) for key in gone],
             certain=True,
             compared_with=None if self._saved_until_ns is None else known,
         )

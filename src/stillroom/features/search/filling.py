@@ -9,6 +9,7 @@ in `healing.py` finds such changes later.
 import asyncio
 import contextlib
 import dataclasses
+import functools
 import itertools
 import logging
 import time
@@ -27,6 +28,7 @@ from stillroom.formats.file_parts import FileParts, MoreNeeded
 from stillroom.formats.work_budget import TooMuchWork
 from stillroom.generation.reading import UNKNOWN, Found, find, find_by_reading, run_parser
 from stillroom.paths import StorageKey, is_reserved
+from stillroom.store.causes import REQUEST, Cause
 from stillroom.store.port import ImageStorage
 from stillroom.store.values import OpenedImage, StoredImage
 
@@ -67,6 +69,7 @@ class _Saved:
     image: StoredImage
     passed: PassedBytes | None = None
     copied_from: StoredImage | None = None
+    actor: str | None = None
     attempts: int = 0
     indexed: IndexedImage | None = None
     is_parsed: bool = False
@@ -107,26 +110,28 @@ class IndexFilling:
 
     # Methods of `ChangeObserver` ---------------------------------------------------------
 
-    def saving(self, _: StorageKey) -> UploadEnds:
+    def saving(self, _: StorageKey, cause: Cause = REQUEST) -> UploadEnds:
         """Return a watcher that queues the image with the ends of its file when it is saved."""
-        return UploadEnds(self.saved)
+        return UploadEnds(functools.partial(self.saved, cause=cause))
 
-    def saved(self, image: StoredImage, passed: PassedBytes | None) -> None:
+    def saved(self, image: StoredImage, passed: PassedBytes | None, cause: Cause = REQUEST) -> None:
         """Queue an image that was just saved, to be indexed."""
-        self._note(_Saved(image, passed))
+        self._note(_Saved(image, passed, actor=cause.actor))
 
-    def copied(self, image: StoredImage, source: StoredImage) -> None:
+    def copied(self, image: StoredImage, source: StoredImage, cause: Cause = REQUEST) -> None:
         """Queue a copied image. If its source is also queued, the source's metadata is used."""
         noted = self._noted.get(source.key)
         if isinstance(noted, _Saved) and noted.image.save_id == source.save_id:
             indexed = noted.indexed and dataclasses.replace(noted.indexed, image=image)
-            self._note(dataclasses.replace(noted, image=image, attempts=0, indexed=indexed))
+            copy = dataclasses.replace(noted, image=image, attempts=0, indexed=indexed)
+            copy.actor = cause.actor
         else:
-            self._note(_Saved(image, copied_from=source))
+            copy = _Saved(image, copied_from=source, actor=cause.actor)
+        self._note(copy)
 
-    def removed(self, key: StorageKey, at_ns: int) -> None:
+    def removed(self, key: StorageKey, at_ns: int, cause: Cause = REQUEST) -> None:
         """Queue the deletion of an image from the index."""
-        self._note(Removed(key, at_ns))
+        self._note(Removed(key, at_ns, cause))
 
     def _note(self, change: _Saved | Removed) -> None:
         """Queue a change. If the queue has too many bytes, drop the image's bytes and metadata."""
@@ -249,7 +254,8 @@ class IndexFilling:
             await self._before_writing()
             if images or removed or again:
                 rows = await search_rows(self.database)
-                await rows.write(images, [*again, *removed])
+                actors = {one.key: one.actor for one in batch if isinstance(one, _Saved)}
+                await rows.write(images, [*again, *removed], actors=actors)
         except BackendUnavailable:
             for change in batch:
                 self._put_back(change)

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from stillroom.features.database.engine import Rows
+from stillroom.features.search.changes import changes_of_deletions, changes_of_saves
 from stillroom.features.search.full_text import (
     SPREAD_NS,
     bounds_of,
@@ -68,22 +69,24 @@ class SearchRows(Rows):
         *,
         certain: bool = False,
         compared_with: Mapping[str, Indexed] | None = None,
+        actors: Mapping[StorageKey, str | None] | None = None,
     ) -> int:
         """Write saved and deleted images in one transaction. Return the number of rows written.
 
         A change that is older than the existing row is skipped, unless `certain` is True, which
         means that the images were just read. `compared_with` contains rows that were read before
-        the storage was read. A key is skipped if its row has changed since then.
+        the storage was read. A key is skipped if its row has changed since then. `actors` contains
+        the actor of each save, for the hooks.
         """
         rows: dict[StorageKey, Row] = {}
         for number, one in enumerate({one.image.key: one for one in images}.values(), 1):
             rows[one.image.key] = self._row_of(one)
             if not number % _SLICE:
                 await asyncio.sleep(0)  # let requests run first
-        gone = {one.key: one.at_ns for one in removed}
+        gone = {one.key: one for one in removed}
         return await self._engine.rewrite(
             lambda connection: self._write(
-                connection, rows, gone, certain=certain, compared_with=compared_with
+                connection, rows, gone, actors or {}, certain=certain, compared_with=compared_with
             )
         )
 
@@ -91,7 +94,8 @@ class SearchRows(Rows):
         self,
         connection: sa.Connection,
         rows: Mapping[StorageKey, Row],
-        gone: Mapping[StorageKey, int],
+        gone: Mapping[StorageKey, Removed],
+        actors: Mapping[StorageKey, str | None],
         *,
         certain: bool,
         compared_with: Mapping[str, Indexed] | None,
@@ -106,24 +110,52 @@ class SearchRows(Rows):
                 == getattr(compared_with.get(key.text), "save_id", None)
             }
             rows = {key: row for key, row in rows.items() if key in same}
-            gone = {key: at_ns for key, at_ns in gone.items() if key in same}
+            gone = {key: removed for key, removed in gone.items() if key in same}
         old = {
-            known[key].id
-            for key, at_ns in gone.items()
-            if key in known and (certain or known[key].saved_ns <= at_ns)
+            key: removed
+            for key, removed in gone.items()
+            if key in known and (certain or known[key].saved_ns <= removed.at_ns)
         }
         new = [
             key
             for key, (image, _) in rows.items()
             if certain
             or (
-                image["saved_ns"] > gone.get(key, -1)
+                (key not in gone or image["saved_ns"] > gone[key].at_ns)
                 and (key not in known or known[key].saved_ns <= image["saved_ns"])
             )
         ]
-        self._remove(connection, old | {known[key].id for key in new if key in known})
+        self._remove(connection, {known[key].id for key in (*old, *new) if key in known})
         self._add(connection, [rows[key] for key in new])
+        if self._engine.hooks.written:
+            saved = [rows[key][0] for key in new if _is_other_save(rows[key][0], known.get(key))]
+            deleted = [removed for key, removed in old.items() if key not in new]
+            self._report(connection, saved, deleted, actors, found=certain)
         return len(new)
+
+    def _report(
+        self,
+        connection: sa.Connection,
+        saved: Sequence[Mapping[str, Any]],
+        deleted: Sequence[Removed],
+        actors: Mapping[StorageKey, str | None],
+        *,
+        found: bool,
+    ) -> None:
+        changes = [
+            *changes_of_saves(saved, actors, found=found),
+            *changes_of_deletions(deleted, found=found),
+        ]
+        for written in self._engine.hooks.written if changes else ():
+            written(connection, changes)
+
+    def remove(self, connection: sa.Connection, removed: Sequence[Removed]) -> None:
+        """Remove the rows of deleted images, as the last step of another transaction."""
+        lock_index(connection)
+        known = _read_known(connection, {one.key for one in removed})
+        old = [one for one in removed if one.key in known and known[one.key].saved_ns <= one.at_ns]
+        self._remove(connection, {known[one.key].id for one in old})
+        self._report(connection, [], old, {}, found=False)
 
     async def find(self, key: StorageKey) -> IndexedImage | None:
         """Return the index entry of the image at `key`, or None."""
@@ -307,9 +339,13 @@ def _up_to(edge: int, asked: sa.Select[Any], query: SearchQuery) -> sa.Select[An
 
 def _read_known(connection: sa.Connection, keys: Iterable[StorageKey]) -> Mapping[StorageKey, Any]:
     images = search_images.c
-    asked = sa.select(images.id, images.storage_key, images.saved_ns, images.save_id)
+    asked = sa.select(images.id, images.storage_key, images.saved_ns, images.save_id, images.etag)
     asked = asked.where(images.storage_key.in_([key.text for key in keys]))
     return {StorageKey(row.storage_key): row for row in connection.execute(asked).all()}
+
+
+def _is_other_save(image: Mapping[str, Any], known: sa.Row[Any] | None) -> bool:
+    return known is None or (known.save_id, known.etag) != (image["save_id"], image["etag"])
 
 
 def _free_ids(connection: sa.Connection, wanted: Sequence[int]) -> list[int]:

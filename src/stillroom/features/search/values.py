@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 from stillroom.features.search.words import MAX_TEXT, Phrase
 from stillroom.generation.reading import Found
 from stillroom.paths import KeyPrefix, StorageKey
+from stillroom.store.causes import REQUEST, Cause
 from stillroom.store.values import StoredImage
 from stillroom.wire.generation import Generation
 
@@ -50,6 +51,7 @@ class Removed:
 
     key: StorageKey
     at_ns: int
+    cause: Cause = REQUEST
 
 
 @dataclass(frozen=True, slots=True)

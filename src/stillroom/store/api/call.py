@@ -14,6 +14,7 @@ from stillroom.paths import ImagePath
 from stillroom.store.api.forms import Form, JsonForm, read_json, validate
 from stillroom.store.api.operation import raw_image_path
 from stillroom.store.auth.grants import Authorize, Grant, Scope
+from stillroom.store.causes import note_actor
 from stillroom.store.http.fields import Fields, combined
 from stillroom.store.http.parameters import Query, read_query, resource_id
 
@@ -21,10 +22,14 @@ from stillroom.store.http.parameters import Query, read_query, resource_id
 async def authenticate(authorize: Authorize, fields: Fields) -> Grant:
     """Return the permissions of a request with these header fields.
 
+    Its sender is the actor of all changes that the current task makes afterwards.
+
     Raises `Unauthenticated` if the token is missing or invalid, `TokenExpired` if it has expired.
     """
-    grant = authorize(fields.get("authorization"))
-    return grant if isinstance(grant, Grant) else await grant
+    authorized = authorize(fields.get("authorization"))
+    grant = authorized if isinstance(authorized, Grant) else await authorized
+    note_actor(grant.subject)
+    return grant
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from stillroom.store.api.views import view_of
 from stillroom.store.auth.grants import Authorize, Grant
 from stillroom.store.auth.signed_urls import READER, UrlSigner, is_signed
 from stillroom.store.auth.verified import CACHE_S, Verified, VerifiedTokens
+from stillroom.store.causes import note_actor
 from stillroom.store.hooks import NO_HOOKS, Delete, Finish, Hooks
 from stillroom.store.http.fields import Fields, announced_sha256, combined
 from stillroom.store.http.multipart import FRAMING_BYTES, FilePart, boundary_of
@@ -200,6 +201,7 @@ class ImageOperations:
         The body is read only after all other checks have passed.
         """
         grant.require("storage:write", image_path)
+        note_actor(grant.subject)  # the fast path does not call `authenticate`
         length = int(fields["content-length"]) if "content-length" in fields else None
         if length is not None and length > self.max_upload_bytes + FRAMING_BYTES:
             raise TooLarge(f"the image is larger than {self.max_upload_bytes} bytes")

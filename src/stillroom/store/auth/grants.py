@@ -1,5 +1,6 @@
 """Permissions of tokens: scopes, which may be limited to one folder."""
 
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final, Literal, Self
@@ -8,6 +9,11 @@ from stillroom.errors import Forbidden
 from stillroom.paths import ImagePath, ImagePrefix
 
 Scope = Literal["storage:read", "storage:write", "storage:delete", "media"]
+
+MAX_SUBJECT: Final = 255
+"""Maximum number of characters in the subject of a token."""
+
+_CONTROLS: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 SCOPES: Final[tuple[Scope, ...]] = ("storage:read", "storage:write", "storage:delete", "media")
 
@@ -18,6 +24,7 @@ class Grant:
 
     scopes: frozenset[Scope]  # permitted kinds of operations
     folder: str = ""  # folder that limits the scopes, with a trailing slash; empty: no limit
+    subject: str | None = None  # subject of the token (`sub`), for events; None if it has none
 
     @classmethod
     def everything(cls) -> Self:
@@ -25,9 +32,9 @@ class Grant:
         return cls(frozenset(SCOPES))
 
     @classmethod
-    def confined_to(cls, scopes: frozenset[Scope], folder: str) -> Self:
+    def confined_to(cls, scopes: frozenset[Scope], folder: str, subject: str | None = None) -> Self:
         """Return a grant limited to a folder (`a` or `a/`), or raise `InvalidPath`."""
-        return cls(scopes, ImagePath.parse(folder.removesuffix("/")).text + "/")
+        return cls(scopes, ImagePath.parse(folder.removesuffix("/")).text + "/", subject)
 
     def require(self, scope: Scope, path: ImagePath) -> None:
         """Raise `Forbidden` unless the grant contains `scope` for the image path `path`."""
@@ -64,6 +71,13 @@ class Grant:
         """Raise `Forbidden` unless the grant contains `scope`, at least for one folder."""
         if scope not in self.scopes:
             raise Forbidden(f"the token lacks the scope {scope}")
+
+
+def parse_subject(claim: object) -> str | None:
+    """Return the subject of a token, or None if it is missing, too long or not printable."""
+    if not isinstance(claim, str) or not 0 < len(claim) <= MAX_SUBJECT:
+        return None
+    return claim if _CONTROLS.search(claim) is None else None
 
 
 def parse_scopes(text: str) -> frozenset[Scope]:

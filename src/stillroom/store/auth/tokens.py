@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 import jwt
 
 from stillroom.errors import InvalidPath, TokenExpired, Unauthenticated
-from stillroom.store.auth.grants import Grant, Scope, parse_scopes
+from stillroom.store.auth.grants import Grant, Scope, parse_scopes, parse_subject
 from stillroom.store.auth.keys import (
     KeySource,
     PublicKey,
@@ -139,7 +139,10 @@ class TokenVerifier:
             scopes = parse_scopes(scope)
         else:
             scopes = Grant.everything().scopes
-        return Grant.confined_to(scopes, folder) if "prefix" in claims else Grant(scopes)
+        subject = parse_subject(claims.get("sub"))
+        if "prefix" in claims:
+            return Grant.confined_to(scopes, folder, subject)
+        return Grant(scopes, subject=subject)
 
 
 def mint_token(
@@ -148,6 +151,7 @@ def mint_token(
     expires_in: timedelta,
     scopes: Sequence[Scope] | None = None,
     folder: str | None = None,
+    subject: str | None = None,
     audience: str | None = None,
     issuer: str | None = None,
 ) -> str:
@@ -159,6 +163,6 @@ def mint_token(
         claims["scope"] = " ".join(scopes)
     if folder is not None:
         claims["prefix"] = Grant.confined_to(frozenset(), folder).folder
-    names = {"aud": audience, "iss": issuer}
+    names = {"sub": subject, "aud": audience, "iss": issuer}
     claims |= {claim: name for claim, name in names.items() if name is not None}
     return jwt.encode(claims, secret, algorithm="HS256")

@@ -18,6 +18,7 @@ from stillroom.errors import (
     PreconditionFailed,
 )
 from stillroom.paths import KeyPrefix, StorageKey
+from stillroom.store import causes
 from stillroom.store.bucket.abandoned_uploads import AbandonedUploads
 from stillroom.store.bucket.conditions import IF_ABSENT, Conditions, guard_for
 from stillroom.store.bucket.existence_cache import ExistenceCache
@@ -129,7 +130,7 @@ class R2ImageStorage:
             large = source.max_bytes is not None and source.max_bytes > PART_BYTES
             await self._conditions.require(guard, in_parts=large)
         upload = Upload(self._uploads, key, source, condition, guard)
-        watcher = self._changes.saving(key)
+        watcher = self._changes.saving(key, causes.current.get())
         part_bytes = PART_BYTES if source.max_bytes is None else min(source.max_bytes, PART_BYTES)
         budget = self._budget_for(part_bytes)
         async with budget.reserve(part_bytes, wait_s=DEADLINE_S) as reservation:
@@ -285,7 +286,7 @@ class R2ImageStorage:
                 # A missing image was deleted by the attempt whose response was lost.
                 was_missing = deleted.doubtful and deleted.refusal is Refusal.MISSING
                 if deleted.refusal is None or was_missing:
-                    self._changes.removed(key, began_ns)
+                    self._changes.removed(key, began_ns, causes.current.get())
                     return
                 if deleted.doubtful:
                     raise BackendUnavailable(
@@ -325,7 +326,7 @@ class R2ImageStorage:
                         modified_ns=time.time_ns(),
                         save_id=copied_id,
                     )
-                    self._changes.copied(image, original)
+                    self._changes.copied(image, original, causes.current.get())
                     return image
                 if written.refusal is Refusal.MISSING and written.doubtful:
                     raise BackendUnavailable(

@@ -12,6 +12,7 @@ from typing import Final
 
 from stillroom.errors import ImageNotFound, PreconditionFailed, StorageFull
 from stillroom.paths import KeyPrefix, StorageKey
+from stillroom.store import causes
 from stillroom.store.capabilities import UNWATCHED, ChangeObserver
 from stillroom.store.disk.data_directory import DataDirectory, take, translate_os_errors
 from stillroom.store.disk.folder_walks import changed_folders, remove_empty_folders
@@ -84,7 +85,7 @@ class DiskImageStorage:
         pending = _PendingSave(key, source, condition, checks)
         staged: Staged | None = None
         batch = Batch()
-        watcher = self._changes.saving(key)
+        watcher = self._changes.saving(key, causes.current.get())
         try:
             async for chunk in source:
                 checks.count(chunk)
@@ -218,7 +219,7 @@ class DiskImageStorage:
         self._data_directory.refuse_writes_if_read_only()
         began_ns = time.time_ns()
         await self._threads.run(self._publisher.delete, key, condition, save_id)
-        self._changes.removed(key, began_ns)
+        self._changes.removed(key, began_ns, causes.current.get())
 
     async def remove_empty_folders(self, empty_for: timedelta) -> int:
         """Remove folders that have been empty for a while; see `folder_walks.py`."""
@@ -241,7 +242,7 @@ class DiskImageStorage:
             image = await self._threads.run(self._copy, opened, target, save_id)
         finally:
             opened.close()
-        self._changes.copied(image, opened.image)
+        self._changes.copied(image, opened.image, causes.current.get())
         return image
 
     def _copy(self, opened: DiskImage, target: StorageKey, save_id: str | None) -> StoredImage:

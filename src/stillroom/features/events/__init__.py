@@ -1,0 +1,1 @@
+"""Events: a feed of what happened to images, runs and media resources."""

@@ -1,0 +1,77 @@
+"""Event types, and the JSON representation of an event in the feed and in webhooks."""
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final, Literal
+
+IMAGE_SAVED: Final = "image.saved"
+IMAGE_DELETED: Final = "image.deleted"
+RUN_PUBLISHED: Final = "run.published"
+RUN_DELETED: Final = "run.deleted"
+MEDIA_INGESTED: Final = "media.ingested"
+MEDIA_CHANGED: Final = "media.changed"
+MEDIA_DELETED: Final = "media.deleted"
+DELETION_FAILED: Final = "deletion.failed"
+
+RUN_TYPES: Final = (RUN_PUBLISHED, RUN_DELETED)
+"""Types of events about runs, whose path is a folder."""
+
+LIBRARY_TYPES: Final = (MEDIA_INGESTED, MEDIA_CHANGED, MEDIA_DELETED, DELETION_FAILED)
+"""Types of events about the media library, which need the scope `media`."""
+
+TYPES: Final = (IMAGE_SAVED, IMAGE_DELETED, *RUN_TYPES, *LIBRARY_TYPES)
+"""All event types."""
+
+Reason = Literal["request", "expired", "relocated", "run", "retention", "external"]
+"""Reason for the deletion of an image."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Event of the feed.
+
+    Attributes:
+        position: Position in the feed. Later events have higher positions.
+        path: Path of the image, the folder of the run, or the path of a resource's source. None
+            if the event has none of these.
+        resource_id: Id of the media resource, for events about the library.
+        actor: Subject of the token that made the change. None if it is unknown.
+        reason: Reason for the deletion of an image. None for other events.
+        data: Members of `data` in addition to `path` and `reason`.
+        found: True if the change was found by comparing the storage with the search index.
+    """
+
+    id: uuid.UUID
+    position: int
+    type: str
+    occurred_at: datetime
+    path: str | None
+    resource_id: uuid.UUID | None
+    actor: str | None
+    reason: str | None
+    data: Mapping[str, object]
+    found: bool = False
+
+    @property
+    def public_id(self) -> str:
+        """Id of the event in responses and in `webhook-id`: `evt_` and 32 hexadecimal digits."""
+        return f"evt_{self.id.hex}"
+
+    def as_json(self, cursor: str | None = None) -> dict[str, object]:
+        """Return the JSON object of the event. Webhooks have no `cursor`."""
+        data: dict[str, object] = {"path": self.path, **self.data}
+        if self.resource_id is not None:
+            data = {"id": str(self.resource_id), **data}
+        if self.reason is not None:
+            data["reason"] = self.reason
+        moment = self.occurred_at.astimezone(UTC).isoformat(timespec="milliseconds")
+        head: dict[str, object] = {
+            "id": self.public_id,
+            "type": self.type,
+            "timestamp": moment.replace("+00:00", "Z"),
+        }
+        if cursor is not None:
+            head["cursor"] = cursor
+        return {**head, "data": data, "actor": self.actor, "found": self.found}

@@ -1,0 +1,35 @@
+"""Changes that a transaction of the search index reports: saved and deleted images."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from stillroom.features.database.changes import Change
+from stillroom.features.search.values import Removed
+from stillroom.paths import StorageKey, image_entry
+
+
+def changes_of_saves(
+    rows: Iterable[Mapping[str, Any]], actors: Mapping[StorageKey, str | None], *, found: bool
+) -> Iterable[Change]:
+    """Yield a change for each row of a saved image. Files of the media library are skipped."""
+    for row in rows:
+        key = StorageKey(row["storage_key"])
+        if not key.is_media:
+            data = {
+                "etag": row["etag"],
+                "sha256": row["sha256"].hex() if row["sha256"] else None,
+                "size": row["size"],
+                "content_type": row["content_type"],
+                "run": None,
+                "ai_mark": row["ai_mark"],
+            }
+            actor, path = actors.get(key), image_entry(key.text)
+            yield Change("image.saved", path, actor=actor, data=data, found=found)
+
+
+def changes_of_deletions(removed: Iterable[Removed], *, found: bool) -> Iterable[Change]:
+    """Yield a change for each deleted image. Files of the media library are skipped."""
+    for one in removed:
+        if not one.key.is_media:
+            cause, path = one.cause, image_entry(one.key.text)
+            yield Change("image.deleted", path, actor=cause.actor, reason=cause.reason, found=found)

@@ -1,0 +1,52 @@
+"""Cause of a change to a stored image: who requested it, and the reason for a deletion.
+
+The cause is a context variable. A task that starts another task passes its cause on.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Final, Literal
+
+Reason = Literal["request", "expired", "relocated", "run", "retention", "external"]
+"""Reason for the deletion of an image. `external` means that another tool deleted it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """Cause of a change.
+
+    Attributes:
+        actor: Subject of the token that requested the change. None if it is unknown, and for
+            changes by background jobs.
+        reason: Reason for the deletion. Other changes ignore it.
+    """
+
+    actor: str | None = None
+    reason: Reason = "request"
+
+
+REQUEST: Final = Cause()
+"""Cause of a change that was requested without a token, or with a token without a subject."""
+
+EXTERNAL: Final = Cause(reason="external")
+"""Cause of a change that another tool made, or whose cause a crash has lost."""
+
+current: Final = ContextVar("cause", default=REQUEST)
+"""Cause of the changes that the current task makes."""
+
+
+def note_actor(actor: str | None) -> None:
+    """Set the actor of all changes that follow in the current task."""
+    current.set(REQUEST if actor is None else Cause(actor))
+
+
+@contextlib.contextmanager
+def caused_by(cause: Cause) -> Iterator[None]:
+    """Context manager: set the cause of the changes that are made inside the block."""
+    token = current.set(cause)
+    try:
+        yield
+    finally:
+        current.reset(token)
