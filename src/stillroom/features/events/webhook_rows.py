@@ -1,0 +1,368 @@
+"""Rows of webhooks: the position of each endpoint, and the deliveries that have failed.
+
+Only the process that has claimed an endpoint delivers to it, and only it changes the rows of the
+endpoint. An operator who replays events, or retries a dead letter, adds to them. The process
+notices that before the next batch.
+"""
+
+import uuid
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import fields
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from stillroom.features.database import leases
+from stillroom.features.database.clock import new_id, now
+from stillroom.features.database.engine import Rows
+from stillroom.features.database.statements import insert_into, table_of
+from stillroom.features.events.tables import events
+from stillroom.features.events.webhook_file import Endpoint
+from stillroom.features.events.webhook_tables import endpoints, failures
+from stillroom.features.events.webhook_values import (
+    WEBHOOK,
+    Delivery,
+    EndpointMetrics,
+    EndpointState,
+    Settlement,
+)
+from stillroom.features.library.resource import DeadLetter
+from stillroom.features.library.rows.tables import dead_letters
+
+_STATE: Final = tuple(endpoints.c[field.name] for field in fields(EndpointState))
+_DELIVERY: Final = tuple(
+    failures.c[field.name] for field in fields(Delivery) if field.name != "is_new"
+)
+
+_NEW: Final[dict[str, object]] = {"failures": 0, "probes": 0, "lost": 0}
+
+ENABLED: Final[dict[str, object]] = {
+    "failures": 0,
+    "paused_at": None,
+    "probes": 0,
+    "wait_until": None,
+}
+"""Column values of an endpoint that is not paused."""
+
+
+class WebhookRows(Rows):
+    """Database rows of all endpoints."""
+
+    async def add(self, new: Iterable[Endpoint], *, position: int) -> None:
+        """Insert endpoints that have no row. They receive the events after `position`."""
+        rows = [
+            {
+                **_NEW,
+                "name": endpoint.name,
+                "position": position,
+                "filter": _filter_of(endpoint),
+                "seen_at": now(),
+            }
+            for endpoint in new
+        ]
+        if not rows:
+            return
+        async with self._engine.writing() as connection:
+            insert = insert_into(connection, endpoints).values(rows)
+            await connection.execute(insert.on_conflict_do_nothing(index_elements=["name"]))
+
+    async def free(self, names: Collection[str]) -> set[str]:
+        """Return the names of the endpoints that no process has claimed."""
+        statement = sa.select(endpoints.c.name).where(
+            endpoints.c.name.in_(names), leases.is_free(endpoints)
+        )
+        return {row.name for row in await self._read(statement)}
+
+    async def claim(
+        self, endpoint: Endpoint, claim: uuid.UUID, *, lease: timedelta
+    ) -> EndpointState | None:
+        """Claim an endpoint. Return None if another process has claimed it."""
+        rows = await self._execute(
+            sa.update(endpoints)
+            .where(endpoints.c.name == endpoint.name, leases.is_free(endpoints))
+            .values(**leases.claimed(claim, lease), filter=_filter_of(endpoint), seen_at=now())
+            .returning(*_STATE)
+        )
+        return EndpointState(**rows[0]._asdict()) if rows else None
+
+    async def state(self, claim: uuid.UUID) -> EndpointState | None:
+        """Return the state of a claimed endpoint. Return None if the claim is lost."""
+        rows = await self._read(sa.select(*_STATE).where(leases.is_ours(endpoints, claim)))
+        return EndpointState(**rows[0]._asdict()) if rows else None
+
+    async def release(self, claim: uuid.UUID) -> None:
+        """Release the claim, so that any process can deliver to the endpoint at once."""
+        async with self._engine.writing() as connection:
+            await leases.release(connection, endpoints, claim, seen_at=now())
+
+    async def due(self, name: str, at: datetime, *, limit: int) -> Sequence[Delivery]:
+        """Return failed deliveries that are due, and those that wait for them, in order."""
+        paths = sa.select(failures.c.path).where(
+            failures.c.endpoint == name, failures.c.due_at <= at
+        )
+        statement = sa.select(*_DELIVERY).where(
+            failures.c.endpoint == name, failures.c.path.in_(paths)
+        )
+        statement = statement.order_by(failures.c.position).limit(limit)
+        return [Delivery(**row._asdict()) for row in await self._read(statement)]
+
+    async def longest_untried(self, name: str) -> Delivery | None:
+        """Return the failed delivery whose last attempt was the longest time ago."""
+        statement = (
+            sa.select(*_DELIVERY)
+            .where(failures.c.endpoint == name, failures.c.due_at.is_not(None))
+            .order_by(failures.c.attempted_at.asc().nulls_first(), failures.c.position)
+            .limit(1)
+        )
+        rows = await self._read(statement)
+        return Delivery(**rows[0]._asdict()) if rows else None
+
+    async def waiting(self, name: str) -> int:
+        """Return the number of failed deliveries, and of those that wait for them."""
+        count = sa.select(sa.func.count()).select_from(failures)
+        (row,) = await self._read(count.where(failures.c.endpoint == name))
+        return int(row[0])
+
+    async def blocked(self, name: str, paths: Collection[str]) -> set[str]:
+        """Return those of the paths for which there are failed deliveries."""
+        if not paths:
+            return set()
+        async with self._engine.reading() as connection:
+            wanted = table_of(connection, ["path"], ([path] for path in paths))
+            found = await connection.execute(
+                sa.select(failures.c.path)
+                .distinct()
+                .where(failures.c.endpoint == name, failures.c.path.in_(sa.select(wanted.c.path)))
+            )
+            return set(found.scalars())
+
+    async def settle(
+        self, name: str, claim: uuid.UUID, settlement: Settlement, *, lease: timedelta
+    ) -> bool:
+        """Record the results of a batch, and renew the claim.
+
+        Return False, without any change, if another process has claimed the endpoint.
+        """
+        async with self._engine.writing() as connection:
+            values = {**settlement.state, "position": settlement.position, "seen_at": now()}
+            if not await leases.renew(connection, endpoints, claim, lease, **values):
+                return False
+            if settlement.changes_failures:
+                await _settle(connection, name, settlement)
+        return True
+
+    async def apply_replay(self, name: str, claim: uuid.UUID, *, after: int) -> bool:
+        """Let a claimed endpoint continue after an earlier position. False: the claim is lost.
+
+        Failed deliveries after this position are deleted, because the feed contains their events.
+        """
+        async with self._engine.writing() as connection:
+            changed = await connection.execute(
+                sa.update(endpoints)
+                .where(leases.is_ours(endpoints, claim))
+                .values(**ENABLED, position=after, replay_after=None, gone_digest=None)
+            )
+            if changed.rowcount:
+                await connection.execute(
+                    sa.delete(failures).where(
+                        failures.c.endpoint == name, failures.c.position > after
+                    )
+                )
+                await _free_paths(connection, name)
+        return changed.rowcount > 0
+
+    async def retry_outage(self, name: str, claim: uuid.UUID, *, since: datetime | None) -> None:
+        """Make deliveries due that were last attempted after `since`: the endpoint was down."""
+        async with self._engine.writing() as connection:
+            mine = sa.select(endpoints.c.name).where(leases.is_ours(endpoints, claim))
+            attempts = failures.c.attempted_at >= since if since is not None else sa.true()
+            await connection.execute(
+                sa.update(failures)
+                .where(
+                    failures.c.endpoint == name,
+                    failures.c.endpoint.in_(mine),
+                    failures.c.due_at.is_not(None),
+                    attempts,
+                )
+                .values(due_at=now())
+            )
+
+    async def expire(self, name: str, claim: uuid.UUID, *, before: datetime) -> int:
+        """Delete failed deliveries of events older than `before`. Return and count how many."""
+        async with self._engine.writing() as connection:
+            old = failures.c.endpoint == name, failures.c.occurred_at < before
+            mine = sa.select(endpoints.c.name).where(leases.is_ours(endpoints, claim))
+            deleted = await connection.execute(
+                sa.delete(failures).where(*old, failures.c.endpoint.in_(mine))
+            )
+            if deleted.rowcount:
+                await _count_lost(connection, name, deleted.rowcount)
+                await _free_paths(connection, name)
+        return deleted.rowcount
+
+    async def replay(self, name: str, *, after: int) -> bool:
+        """Request that an endpoint gets all events after a position. Return False if unknown."""
+        rows = await self._execute(
+            sa.update(endpoints)
+            .where(endpoints.c.name == name)
+            .values(replay_after=after)
+            .returning(endpoints.c.name)
+        )
+        return bool(rows)
+
+    async def forget(self, known: Collection[str], *, unseen_since: datetime) -> Sequence[str]:
+        """Delete endpoints that are not in the file and got no event for a long time."""
+        async with self._engine.writing() as connection:
+            deleted = await connection.execute(
+                sa.delete(endpoints)
+                .where(endpoints.c.name.not_in(known), endpoints.c.seen_at < unseen_since)
+                .returning(endpoints.c.name)
+            )
+            names = deleted.scalars().all()
+            if names:
+                await connection.execute(sa.delete(failures).where(failures.c.endpoint.in_(names)))
+        return names
+
+    async def metrics(self) -> Sequence[EndpointMetrics]:
+        """Return the progress of all endpoints that have a row, by name."""
+        waiting = (
+            sa.select(
+                failures.c.endpoint,
+                sa.func.count().label("number"),
+                sa.func.min(failures.c.occurred_at).label("oldest"),
+            )
+            .group_by(failures.c.endpoint)
+            .subquery()
+        )
+        unread = (
+            sa.select(events.c.occurred_at)
+            .where(events.c.position > endpoints.c.position)
+            .order_by(events.c.position)
+            .limit(1)
+            .scalar_subquery()
+        )
+        statement = (
+            sa.select(*_STATE, waiting.c.number, waiting.c.oldest, unread.label("unread"))
+            .outerjoin_from(endpoints, waiting, waiting.c.endpoint == endpoints.c.name)
+            .order_by(endpoints.c.name)
+        )
+        return [_metrics_of(row._asdict()) for row in await self._read(statement)]
+
+
+def _metrics_of(values: dict[str, Any]) -> EndpointMetrics:
+    number, oldest, unread = (values.pop(name) for name in ("number", "oldest", "unread"))
+    times = [moment for moment in (oldest, unread) if moment is not None]
+    return EndpointMetrics(EndpointState(**values), number or 0, min(times, default=None))
+
+
+async def _settle(connection: AsyncConnection, name: str, settlement: Settlement) -> None:
+    removed = [*settlement.delivered, *(dead.position for dead in settlement.dead)]
+    if removed:
+        await connection.execute(
+            sa.delete(failures).where(failures.c.endpoint == name, failures.c.position.in_(removed))
+        )
+    if settlement.kept:
+        insert = insert_into(connection, failures)
+        changing = ("attempts", "failed_at", "attempted_at", "due_at", "last_error")
+        await connection.execute(
+            insert.on_conflict_do_update(
+                index_elements=[failures.c.endpoint, failures.c.position],
+                set_={column: insert.excluded[column] for column in changing},
+            ),
+            [{"endpoint": name, **_values_of(delivery)} for delivery in settlement.kept],
+        )
+    if settlement.dead:
+        letters = [_letter_of(name, delivery) for delivery in settlement.dead]
+        await connection.execute(sa.insert(dead_letters), letters)
+    await _free_paths(connection, name)
+
+
+async def _free_paths(connection: AsyncConnection, name: str) -> None:
+    """Make the first delivery for each path due, if it has waited for one that is gone."""
+    earlier = failures.alias("earlier")
+    is_blocked = sa.exists().where(
+        earlier.c.endpoint == name,
+        earlier.c.path == failures.c.path,
+        earlier.c.position < failures.c.position,
+    )
+    await connection.execute(
+        sa.update(failures)
+        .where(failures.c.endpoint == name, failures.c.due_at.is_(None), ~is_blocked)
+        .values(due_at=now())
+    )
+
+
+async def _count_lost(connection: AsyncConnection, name: str, number: int) -> None:
+    await connection.execute(
+        sa.update(endpoints).where(endpoints.c.name == name).values(lost=endpoints.c.lost + number)
+    )
+
+
+def _values_of(delivery: Delivery) -> dict[str, object]:
+    return {column.name: getattr(delivery, column.name) for column in _DELIVERY}
+
+
+def _letter_of(name: str, delivery: Delivery) -> dict[str, object]:
+    return {
+        "id": new_id(),
+        "kind": WEBHOOK,
+        "payload": {
+            "endpoint": name,
+            "position": delivery.position,
+            "path": delivery.path,
+            "event": dict(delivery.event),
+        },
+        "created_at": delivery.occurred_at,
+        "failed_at": now(),
+        "attempts": delivery.attempts,
+        "last_error": delivery.last_error,
+    }
+
+
+async def restore_delivery(connection: AsyncConnection, dead_letter: DeadLetter) -> None:
+    """Make the event of a dead letter due again at its endpoint.
+
+    Later events with its path may have been delivered in the meantime.
+    """
+    payload = dead_letter.payload
+    insert = insert_into(connection, failures).values(
+        endpoint=payload["endpoint"],
+        position=payload["position"],
+        path=payload["path"],
+        event=payload["event"],
+        # The retention begins again, so that an event that has waited long is not lost at once.
+        occurred_at=now(),
+        attempts=0,
+        due_at=now(),
+    )
+    unique = [failures.c.endpoint, failures.c.position]
+    await connection.execute(insert.on_conflict_do_nothing(index_elements=unique))
+
+
+async def count_lost(connection: AsyncConnection, *, through: int) -> Mapping[str, int]:
+    """Count the events up to a position that endpoints have not received, and skip them.
+
+    The transaction that deletes these events calls this function first. Return the number of lost
+    events by endpoint.
+    """
+    behind = sa.select(endpoints.c.name, endpoints.c.position, endpoints.c.filter)
+    lost: dict[str, int] = {}
+    for row in await connection.execute(behind.where(endpoints.c.position < through)):
+        matching = [events.c.position > row.position, events.c.position <= through]
+        matching.append(events.c.type.in_(row.filter["types"]))
+        if prefix := row.filter["prefix"]:
+            matching.append(events.c.path.startswith(prefix, autoescape=True))
+        count = sa.select(sa.func.count()).select_from(events).where(*matching)
+        lost[row.name] = (await connection.execute(count)).scalar_one()
+        await connection.execute(
+            sa.update(endpoints)
+            .where(endpoints.c.name == row.name, endpoints.c.position < through)
+            .values(position=through, lost=endpoints.c.lost + lost[row.name])
+        )
+    return {name: number for name, number in lost.items() if number}
+
+
+def _filter_of(endpoint: Endpoint) -> dict[str, object]:
+    return {"types": list(endpoint.types), "prefix": endpoint.prefix}

@@ -1,0 +1,141 @@
+"""Values of webhook deliveries: the state of an endpoint, failed deliveries, and their schedule."""
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from stillroom.features.events.event import Event
+
+RETRY_AFTER: Final = (
+    timedelta(seconds=5),
+    timedelta(minutes=5),
+    timedelta(minutes=30),
+    *(timedelta(hours=hours) for hours in (2, 5, 10, 14, 20, 24)),
+)
+"""Pauses after failed attempts, as Standard Webhooks 1.0.0 recommends."""
+
+MAX_ATTEMPTS: Final = len(RETRY_AFTER) + 1
+"""Number of attempts after which an event becomes a dead letter."""
+
+LONGEST_RETRY: Final = sum(RETRY_AFTER, timedelta())
+"""Time from the first to the last attempt, without jitter: 3 days, 3 hours and 35 minutes."""
+
+PAUSING_FAILURES: Final = 10
+"""Number of failures in a row after which an endpoint is paused."""
+
+_FIRST_PROBE: Final = timedelta(seconds=5)
+_SLOWEST_PROBE: Final = timedelta(minutes=1)
+"""Pauses between two probes of a paused endpoint. They double from the first to the slowest."""
+
+_JITTER: Final = 0.1
+"""Maximum share by which a pause is longer, so that servers do not send at the same time."""
+
+WEBHOOK: Final = "webhook"
+"""`DeadLetter.kind` of an event that could not be delivered."""
+
+_random = random.SystemRandom()
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointState:
+    """Row of an endpoint. See `webhook_tables.py` for the meaning of the values."""
+
+    name: str
+    position: int
+    replay_after: int | None = None
+    failures: int = 0
+    paused_at: datetime | None = None
+    probes: int = 0
+    wait_until: datetime | None = None
+    gone_digest: str | None = None
+    succeeded_at: datetime | None = None
+    last_error: str | None = None
+    lost: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """Event that is due at an endpoint. With `attempts`, it has a row of a failed delivery.
+
+    Attributes:
+        path: Path of the event, or the id of its resource. Deliveries with equal paths are ordered.
+        event: Body of the webhook, without a signed URL.
+        attempts: Number of attempts that count. Attempts at a paused endpoint do not count.
+        failed_at: Time of the first failed attempt, or None.
+        due_at: Time of the next attempt. None: an earlier event with this path comes first.
+        is_new: True if the event has no row yet.
+    """
+
+    position: int
+    path: str
+    event: Mapping[str, Any]
+    occurred_at: datetime
+    attempts: int = 0
+    failed_at: datetime | None = None
+    attempted_at: datetime | None = None
+    due_at: datetime | None = None
+    last_error: str | None = None
+    is_new: bool = False
+
+    @classmethod
+    def of(cls, event: Event) -> "Delivery":
+        """Return the delivery of an event that has just been read from the feed."""
+        return cls(
+            event.position,
+            event.path or str(event.resource_id),
+            event.as_json(),
+            event.occurred_at,
+            is_new=True,
+        )
+
+
+@dataclass(slots=True)
+class Settlement:
+    """Results of a batch of deliveries, which are recorded in one transaction.
+
+    Attributes:
+        position: New position of the endpoint.
+        delivered: Positions of the events whose rows are deleted.
+        kept: Deliveries to insert or update.
+        dead: Deliveries that become dead letters.
+        state: Other new values of the endpoint's row.
+    """
+
+    position: int
+    delivered: list[int] = field(default_factory=list)
+    kept: list[Delivery] = field(default_factory=list)
+    dead: list[Delivery] = field(default_factory=list)
+    state: dict[str, object] = field(default_factory=dict)
+
+    @property
+    def changes_failures(self) -> bool:
+        """Return whether rows of failed deliveries change."""
+        return bool(self.delivered or self.kept or self.dead)
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointMetrics:
+    """Progress of an endpoint.
+
+    Attributes:
+        waiting: Number of failed deliveries, and of those that wait for them.
+        oldest: Time of the oldest event that was not delivered, or None if there is none.
+    """
+
+    state: EndpointState
+    waiting: int
+    oldest: datetime | None
+
+
+def retry_pause(attempts: int) -> timedelta:
+    """Return the pause after a number of failed attempts, with jitter."""
+    pause = RETRY_AFTER[min(attempts, len(RETRY_AFTER)) - 1]
+    return pause * (1 + _random.uniform(0, _JITTER))
+
+
+def probe_pause(probes: int) -> timedelta:
+    """Return the pause before the next probe of a paused endpoint, with jitter."""
+    pause = min(_FIRST_PROBE * (1 << min(probes, 10)), _SLOWEST_PROBE)
+    return pause * (1 + _random.uniform(0, _JITTER))
