@@ -75,6 +75,11 @@ FEATURES: Final = (
     FeatureLine("search", needs=("database", "metadata"), prefixes=("/storage/search",)),
     FeatureLine("runs", needs=("library",), prefixes=("/storage/runs",)),
     FeatureLine("retention", needs=("library", "runs"), headers=("Expires-In",)),
+    FeatureLine(
+        "events",
+        needs=("database", "metadata", "library", "search"),
+        prefixes=("/storage/events",),
+    ),
     FeatureLine("archive", prefixes=("/storage/archive",)),
     FeatureLine("gallery"),
 )

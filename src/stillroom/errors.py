@@ -94,6 +94,16 @@ class Forbidden(StillroomError):
     code = "forbidden"
 
 
+class CursorExpired(StillroomError):
+    """The events after this cursor are no longer kept, or it is from another database."""
+
+    code = "cursor_expired"
+    message = (
+        "events after this cursor were deleted: read the feed from its beginning, without `after`, "
+        "and compare with a listing what you may have missed"
+    )
+
+
 class ImageNotFound(StillroomError):
     """No image under this path."""
 

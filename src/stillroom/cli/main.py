@@ -10,7 +10,7 @@ from stillroom import __version__
 from stillroom.cli.exits import FAILED, INTERRUPTED, code_of, hint_of
 from stillroom.cli.options import DATA_DIR, Group, LazyCommands, duration, explained, read_settings
 from stillroom.errors import StillroomError
-from stillroom.store.auth.grants import SCOPES
+from stillroom.store.auth.grants import SCOPES, parse_subject
 from stillroom.store.extras import not_installed
 
 _MODULES: Final = {
@@ -59,6 +59,12 @@ def serve(*, sign_in_link: bool | None, **flags: object) -> None:
     run(AllSettings.read(**flags), sign_in_link=is_wanted)
 
 
+def _check_subject(name: str) -> str:
+    if parse_subject(name) is None:
+        raise click.BadParameter("must have 1 to 255 characters, without control characters")
+    return name
+
+
 @commands.command()
 @click.option(
     "--scope",
@@ -68,19 +74,33 @@ def serve(*, sign_in_link: bool | None, **flags: object) -> None:
     help="A permission; repeat for several.  [all of them]",
 )
 @click.option("--prefix", "folder", help="Restrict it to this folder.")
+@click.option(
+    "--subject",
+    default="cli",
+    show_default=True,
+    callback=lambda _, __, name: _check_subject(name),
+    help="Name that events show as their actor.",
+)
 @click.option("--expires", type=duration, default="30d", show_default=True, help="90s 15m 12h 30d")
 @click.option(
     "--data-dir",
     help="The data directory, with the secret.  [STILLROOM_DATA_DIR, ./stillroom-data]",
 )
 def token(
-    scopes: tuple[Any, ...], folder: str | None, expires: timedelta, data_dir: str | None
+    scopes: tuple[Any, ...],
+    folder: str | None,
+    subject: str,
+    expires: timedelta,
+    data_dir: str | None,
 ) -> None:
     """Print a new token, and nothing else, on standard output."""
     from stillroom.cli.server_options import minted_token
 
     settings = read_settings(data_dir)
-    click.echo(minted_token(settings, expires=expires, scopes=scopes or None, folder=folder))
+    token = minted_token(
+        settings, expires=expires, scopes=scopes or None, folder=folder, subject=subject
+    )
+    click.echo(token)
 
 
 _GO_ON: Final = frozenset(("put", "get", "cp", "mv", "rm", "sync", "verify", "migrate"))

@@ -137,6 +137,7 @@ def minted_token(
     expires: timedelta,
     scopes: tuple[Any, ...] | None = None,
     folder: str | None = None,
+    subject: str = "cli",
 ) -> str:
     """Create a token with the settings and the secret of the server on this machine.
 
@@ -151,6 +152,7 @@ def minted_token(
         expires_in=expires,
         scopes=scopes,
         folder=folder,
+        subject=subject,
         audience=settings.jwt_audience,
         issuer=settings.jwt_issuer,
     )

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final
 import uvicorn
 from uvicorn.supervisors.multiprocess import Process
 
+from stillroom.store.shutdown import begin as begin_shutdown
 from stillroom.store.telemetry import metrics
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ class WorkerServer(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Shut down the server, and flush the metrics."""
+        begin_shutdown()
         await super().shutdown(sockets)
         metrics.flush()
 

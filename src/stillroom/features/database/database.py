@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import importlib
 import logging
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from stillroom.errors import BackendUnavailable, StillroomError
@@ -24,7 +24,11 @@ log = logging.getLogger("stillroom.media")
 
 
 class Database:
-    """Connection to the database, opened on first use and bound to one event loop."""
+    """Connection to the database, opened on first use and bound to one event loop.
+
+    Attributes:
+        on_connect: Functions to call with the new engine, to add `TransactionHooks`.
+    """
 
     modules: ClassVar[tuple[str, ...]] = (
         "stillroom.features.database.migrations",
@@ -34,6 +38,7 @@ class Database:
 
     def __init__(self, config: RowsConfig) -> None:
         self._config = config
+        self.on_connect: list[Callable[[RowsEngine], None]] = []
         self._opening = asyncio.Lock()
         self._engine: RowsEngine | None = None
         self._parts: dict[type[Rows], Rows] = {}
@@ -63,11 +68,17 @@ class Database:
             async with self._opening:
                 if self._engine is None:
                     try:
-                        self._engine = await asyncio.to_thread(self.connect, self._config)
+                        self._engine = await asyncio.to_thread(self._connect)
                     except StillroomError as error:
                         self._trouble = str(error)
                         raise
         return self._engine
+
+    def _connect(self) -> "RowsEngine":
+        engine = self.connect(self._config)
+        for add_hooks in self.on_connect:
+            add_hooks(engine)
+        return engine
 
     @classmethod
     def connect(cls, config: RowsConfig) -> "RowsEngine":

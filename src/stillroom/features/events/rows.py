@@ -107,7 +107,7 @@ def add_events(connection: sa.Connection, changes: Sequence[Change]) -> None:
     connection.execute(sa.insert(events), rows)
 
 
-def _insert_feed(connection: sa.Connection | AsyncConnection) -> sa.Executable:
+def _insert_feed(connection: sa.Connection | AsyncConnection) -> Any:  # noqa: ANN401  (see `insert_into`)
     row = {"id": _ONE, "feed_id": secrets.token_hex(8), "last_position": 0, "dropped_position": 0}
     insert = insert_into(connection, event_feed).values(row)
     return insert.on_conflict_do_nothing(index_elements=[event_feed.c.id])

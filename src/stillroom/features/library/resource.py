@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Final
 
 from stillroom.features.search.values import NO_FACTS, FactsQuery
 from stillroom.paths import KeyPrefix, StorageKey
+from stillroom.store.causes import Cause, Reason
 from stillroom.wire.generation import AiMark, Generation
 
 # Values of `MediaResource.resource_type`:
@@ -20,6 +21,14 @@ DELETED: Final = "deleted"  # the resource or the run was deleted
 EXPIRED: Final = "expired"  # the image's lifetime has ended (in older rows, or a rule applied)
 RULE: Final = "rule"  # a retention rule, which is checked again before the deletion
 ORPHAN: Final = "orphan"  # an operator requested to delete an image that has no row
+
+_REASONS: Final[Mapping[str, Reason]] = {
+    EXPIRED: "expired",
+    RULE: "retention",
+    RELOCATED: "relocated",
+    DELETED: "run",
+}
+"""Reasons in events about deleted images."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +151,13 @@ class DueMark:
     content_hash: bytes | None = None
     copy: MediaResource | None = None
 
+    @property
+    def cause(self) -> Cause:
+        """Cause of the deletion, for the event about the deleted image."""
+        if self.reason == DELETED and self.content_hash is not None:
+            return Cause(reason="relocated")  # the source of a resource that was deleted meanwhile
+        return Cause(reason=_REASONS.get(self.reason, "request"))
+
 
 @dataclass(frozen=True, slots=True)
 class ClaimedMarks:
@@ -168,6 +184,8 @@ class Settlement:
     """Outcomes of the pending deletions that a sweeper has claimed."""
 
     done: list[uuid.UUID] = field(default_factory=list)  # completed or cancelled, to be removed
+    # Images that no longer exist, with the time (nanoseconds) at which the deletion began:
+    deleted: list[tuple[DueMark, int]] = field(default_factory=list)
     # Failed, with the error and the time of the next attempt:
     retried: list[tuple[DueMark, str, datetime]] = field(default_factory=list)
     dead_lettered: list[tuple[DueMark, str]] = field(default_factory=list)  # with the error

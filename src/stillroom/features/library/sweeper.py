@@ -19,6 +19,7 @@ source is kept, and its pending deletion becomes a dead letter.
 import asyncio
 import logging
 import random
+import time
 import uuid
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import asdict, dataclass
@@ -41,6 +42,7 @@ from stillroom.features.library.resource import (
 )
 from stillroom.paths import StorageKey
 from stillroom.store.capabilities import RemovesEmptyFolders
+from stillroom.store.causes import caused_by
 from stillroom.store.port import ImageStorage
 
 if TYPE_CHECKING:  # a normal import would load the database driver at every start
@@ -233,6 +235,7 @@ class Sweeper:
         self, mark: DueMark, ends: float, settlement: Settlement, swept: Swept
     ) -> None:
         key, reason = mark.storage_key.text, mark.reason
+        began_ns = time.time_ns()
         try:
             if mark.attempts > MAX_ATTEMPTS:
                 raise BackendUnavailable(_NO_RESULT)  # noqa: TRY301  (counts as a failure)
@@ -258,6 +261,8 @@ class Sweeper:
                 )  # fmt: skip
             return
         settlement.done.append(mark.id)
+        if outcome in (_Outcome.DELETED, _Outcome.GONE):
+            settlement.deleted.append((mark, began_ns))
         count, message = outcome.value
         setattr(swept, count, getattr(swept, count) + 1)
         due_at = mark.due_at.isoformat(timespec="seconds")
@@ -274,9 +279,10 @@ class Sweeper:
                     self.still_holds is not None and await self.still_holds(mark)
                 ):
                     return _Outcome.KEPT_BY_RULES
-                await self._storage.delete(
-                    mark.storage_key, save_id=None if any_save else mark.save_id
-                )
+                with caused_by(mark.cause):
+                    await self._storage.delete(
+                        mark.storage_key, save_id=None if any_save else mark.save_id
+                    )
         except ImageNotFound:
             return _Outcome.GONE
         except PreconditionFailed:

@@ -1,4 +1,4 @@
-"""Access to the unfinished deletions of runs. SQLAlchemy is imported on the first use."""
+"""Access to the rows of runs. SQLAlchemy is imported on the first use."""
 
 from typing import TYPE_CHECKING
 
@@ -6,6 +6,7 @@ from stillroom.features.database.database import Database
 
 if TYPE_CHECKING:
     from stillroom.features.runs.deletion_rows import RunDeletionRows
+    from stillroom.features.runs.publication_rows import RunPublicationRows
 
 
 async def run_deletion_rows(database: Database) -> "RunDeletionRows":
@@ -14,3 +15,11 @@ async def run_deletion_rows(database: Database) -> "RunDeletionRows":
     from stillroom.features.runs.deletion_rows import RunDeletionRows
 
     return await database.part(RunDeletionRows)
+
+
+async def run_publication_rows(database: Database) -> "RunPublicationRows":
+    """Return the `RunPublicationRows` of a database. Raises `BackendUnavailable`."""
+    await database.engine()  # which imports SQLAlchemy in a thread
+    from stillroom.features.runs.publication_rows import RunPublicationRows
+
+    return await database.part(RunPublicationRows)

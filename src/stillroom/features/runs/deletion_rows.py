@@ -12,12 +12,15 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from stillroom.features.database import leases
+from stillroom.features.database.changes import Change
 from stillroom.features.database.engine import Rows
 from stillroom.features.database.statements import insert_into
 from stillroom.features.library.resource import DELETED, RunDeletion
 from stillroom.features.library.rows.marks import mark_saves
 from stillroom.features.library.rows.statements import keys_with_resource
-from stillroom.features.runs.tables import run_deletions
+from stillroom.features.runs.tables import run_deletions, run_publications
+from stillroom.paths import image_entry
+from stillroom.store import causes
 from stillroom.store.values import StoredImage
 
 _COLUMNS: Final = tuple(run_deletions.c[field.name] for field in fields(RunDeletion))
@@ -107,8 +110,22 @@ class RunDeletionRows(Rows):
     async def end(self, claim: uuid.UUID) -> RunDeletion | None:
         """Delete a finished deletion's row, and return it. Return None if the claim is lost."""
         this = sa.delete(run_deletions).where(leases.is_ours(run_deletions, claim))
-        rows = await self._execute(this.returning(*_COLUMNS))
-        return _deletion(rows[0]) if rows else None
+        async with self._engine.writing() as connection:
+            row = (await connection.execute(this.returning(*_COLUMNS))).one_or_none()
+            if row is None:
+                return None
+            ended = _deletion(row)
+            await connection.execute(
+                sa.delete(run_publications).where(run_publications.c.folder == ended.folder)
+            )
+            change = Change(
+                "run.deleted",
+                image_entry(ended.folder).rstrip("/"),
+                actor=causes.current.get().actor,
+                data={"count": ended.marked},
+            )
+            await self._engine.note_written(connection, change)
+        return ended
 
     async def release(self, claim: uuid.UUID) -> None:
         """Release the claim on a deletion, so that any process can claim it at once."""

@@ -29,7 +29,7 @@ from stillroom.features.library.database import MediaDatabase
 from stillroom.features.library.recorded_bytes import hash_opened
 from stillroom.features.library.resource import DELETED
 from stillroom.features.runs import manifest
-from stillroom.features.runs.database import run_deletion_rows
+from stillroom.features.runs.database import run_deletion_rows, run_publication_rows
 from stillroom.features.runs.manifest import ImageSet, ManifestHead, is_manifest, manifest_key
 from stillroom.paths import ImagePath, KeyPrefix, image_entry
 from stillroom.store.pages import each_page
@@ -87,10 +87,18 @@ class Runs:
             raise RunConflict(message, count=count)
         published = await self.open_manifest(folder)
         if published is not None:
-            return await self._compare(folder, published)
-        if not count and expected is None:
+            published = await self._compare(folder, published)
+        elif not count and expected is None:
             raise RunNotFound
-        return await self._write(folder, count, max_bytes)
+        else:
+            published = await self._write(folder, count, max_bytes)
+        try:
+            rows = await run_publication_rows(self._database)
+            await rows.note(folder, published.image.save_id, count)
+        except BaseException:
+            published.close()
+            raise
+        return published
 
     async def _write(self, folder: ImagePath, count: int, max_bytes: int) -> OpenedImage:
         head, last = ManifestHead(folder.text, now(), count), list[StoredImage]()

@@ -1,4 +1,4 @@
-"""Table of the unfinished deletions of runs."""
+"""Tables of the unfinished deletions of runs, and of the publications that were reported."""
 
 from typing import Final
 
@@ -21,4 +21,14 @@ run_deletions: Final = sa.Table(
     sa.Column("newer", sa.BigInteger, nullable=False),
     sa.Column("claimed_by", sa.Uuid),
     sa.Column("lease_until", Moment),
+)
+
+
+run_publications: Final = sa.Table(
+    "media_run_publications",
+    metadata,
+    # Key prefix of the run's images: `compute/<folder>/`.
+    sa.Column("folder", sa.String(MAX_KEY_BYTES), primary_key=True),
+    # Version of the manifest.
+    sa.Column("save_id", sa.Text, nullable=False),
 )

@@ -63,6 +63,7 @@ _STATUS_DESCRIPTIONS: Final = {
     403: "The token does not permit this.",
     404: "Nothing exists under this name.",
     409: "The request conflicts with existing data, such as a folder at the path of a file.",
+    410: "The cursor has expired.",
     412: "A precondition failed.",
     413: "The image is larger than allowed.",
     414: "The URL is too long.",

@@ -21,6 +21,7 @@ STATUS: Final[dict[type[errors.StillroomError], int]] = {
     errors.RunConflict: 409,
     errors.ResourceProtected: 409,
     errors.ResourceConflict: 409,
+    errors.CursorExpired: 410,
     errors.PreconditionFailed: 412,
     errors.TooLarge: 413,
     errors.UnsupportedMedia: 415,

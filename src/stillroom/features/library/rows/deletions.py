@@ -29,6 +29,7 @@ from stillroom.features.library.resource import (
     MediaResource,
     Settlement,
 )
+from stillroom.features.library.rows.changes import change_of_copy, change_of_failure
 from stillroom.features.library.rows.marks import bury_mark, mark_saves
 from stillroom.features.library.rows.statements import (
     keys_with_intent,
@@ -44,6 +45,8 @@ from stillroom.features.library.rows.tables import (
     intents,
     resources,
 )
+from stillroom.features.search.rows import SearchRows
+from stillroom.features.search.values import Removed
 from stillroom.paths import StorageKey
 from stillroom.store.values import StoredImage
 
@@ -111,11 +114,16 @@ class DeletionRows(Rows):
     async def settle(self, claim: uuid.UUID, settlement: Settlement) -> None:
         """Record the outcomes of claimed deletions, unless another sweeper has claimed them."""
         ours = leases.is_ours(deletions, claim)
+        changes = []
         async with self._engine.writing() as connection:
+            settled: set[uuid.UUID] = set()
             if settlement.done:
-                await connection.execute(
-                    sa.delete(deletions).where(deletions.c.id.in_(settlement.done), ours)
+                done = await connection.execute(
+                    sa.delete(deletions)
+                    .where(deletions.c.id.in_(settlement.done), ours)
+                    .returning(deletions.c.id)
                 )
+                settled.update(done.scalars())
             for mark in settlement.left:
                 await self._release(connection, mark, ours, attempts=mark.attempts - 1)
             for mark, error, due_at in settlement.retried:
@@ -127,6 +135,16 @@ class DeletionRows(Rows):
                 )
                 if removed.rowcount:
                     await bury_mark(connection, mark, error)
+                    changes.append(change_of_failure(mark, error))
+            # The comparison of storage and index then does not report these deletions again.
+            gone = [
+                Removed(mark.storage_key, at_ns, mark.cause) for mark, at_ns in settlement.deleted
+            ]
+            if gone:
+                await connection.run_sync(SearchRows(self._engine).remove, gone)
+            copies = [change_of_copy(mark) for mark, _ in settlement.deleted if mark.id in settled]
+            changes += [change for change in copies if change is not None]
+            await self._engine.note_written(connection, *changes)
 
     async def _release(
         self,

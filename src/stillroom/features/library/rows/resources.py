@@ -22,6 +22,7 @@ from stillroom.features.library.resource import (
     ResourcePage,
     ResourceQuery,
 )
+from stillroom.features.library.rows.changes import CHANGED, GONE, INGESTED, change_of
 from stillroom.features.library.rows.intents import end_intent, require_intent
 from stillroom.features.library.rows.marks import cancel_marks_at, write_mark
 from stillroom.features.library.rows.statements import (
@@ -114,6 +115,7 @@ class ResourceRows(Rows):
                 return False
             await await_healing(connection, resource)
             await end_intent(connection, intent)
+            await self._engine.note_written(connection, change_of(INGESTED, resource))
         return True
 
     async def keep(
@@ -181,7 +183,12 @@ class ResourceRows(Rows):
                 await end_intent(connection, in_place)
             await self._engine.note_changed(connection, [known.storage_key, storage_key])
             changed = select_resources().where(resources.c.id == known.id)
-            return resource_of((await connection.execute(changed)).one())
+            kept = resource_of((await connection.execute(changed)).one())
+            if current.deleted_at is not None:
+                await self._engine.note_written(connection, change_of(INGESTED, kept))
+            elif current != kept:
+                await self._engine.note_written(connection, change_of(CHANGED, kept))
+            return kept
 
     async def change(
         self,
@@ -206,19 +213,25 @@ class ResourceRows(Rows):
             }
         if not values and check is None:
             return await self.find(resource_id)
+        this = _live().where(resources.c.id == resource_id)
         async with self._engine.writing() as connection:
+            before = None
             if check is not None:
                 await _lock(connection, resource_id, check)
+            elif values:
+                await connection.execute(this.with_for_update())
             if values:
+                before = (await connection.execute(this)).one_or_none()
                 await connection.execute(
                     sa.update(resources)
                     .where(resources.c.id == resource_id, resources.c.deleted_at.is_(None))
                     .values(values)
                 )
-            changed = _live().where(resources.c.id == resource_id)
-            row = (await connection.execute(changed)).one_or_none()
+            row = (await connection.execute(this)).one_or_none()
             if row is not None and not values.keys().isdisjoint(("alt_text", "caption")):
                 await self._engine.note_changed(connection, [row.storage_key])
+            if row is not None and before is not None and resource_of(row) != resource_of(before):
+                await self._engine.note_written(connection, change_of(CHANGED, resource_of(row)))
         if row is None:
             raise ResourceNotFound
         return resource_of(row)
@@ -255,6 +268,7 @@ class ResourceRows(Rows):
                 else:
                     await connection.execute(sa.delete(resources).where(this))
                     await self._engine.note_changed(connection, [current.storage_key])
+                    await self._engine.note_written(connection, change_of(GONE, current))
                 return current
 
 

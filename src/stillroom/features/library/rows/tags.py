@@ -10,6 +10,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from stillroom.errors import ResourceNotFound
 from stillroom.features.database.engine import Rows
 from stillroom.features.database.statements import insert_into
+from stillroom.features.library.rows.changes import CHANGED, change_of
+from stillroom.features.library.rows.statements import resource_of, select_resources
 from stillroom.features.library.rows.tables import resources, tags
 from stillroom.paths import StorageKey
 from stillroom.store.values import StoredImage
@@ -37,8 +39,12 @@ class TagRows(Rows):
             if key is None:
                 raise ResourceNotFound
             # A second statement, because the first statement may read tags from before the lock.
+            this = select_resources().where(resources.c.id == resource_id)
+            resource = resource_of((await connection.execute(this)).one())
             after = await change_tags(connection, resource_id, replace)
             await self._engine.note_changed(connection, [key])
+            if after != frozenset(resource.tags):
+                await self._engine.note_written(connection, change_of(CHANGED, resource))
         return after
 
     async def of_images(

@@ -1,4 +1,4 @@
-"""Tables of events, and the state of their feed."""
+"""Tables of events, of the state of their feed, and of published runs that were reported."""
 
 from typing import Final
 
@@ -39,4 +39,10 @@ def upgrade() -> None:
         sa.Column("last_position", sa.BigInteger(), nullable=False),
         sa.Column("dropped_position", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_event_feed"),
+    )
+    op.create_table(
+        "media_run_publications",
+        sa.Column("folder", sa.String(_KEY_BYTES), nullable=False),
+        sa.Column("save_id", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("folder", name="pk_media_run_publications"),
     )

@@ -1,0 +1,108 @@
+"""HTTP operation that sends a page of the feed of events, and waits for new ones."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from fastapi import Request, Response
+from pydantic import BaseModel, Field
+
+from stillroom.errors import CursorExpired, FeatureOff
+from stillroom.features.database.database import Database
+from stillroom.features.events.cursor import LATEST, cursor_of, position_of
+from stillroom.features.events.database import event_rows
+from stillroom.features.events.event import LIBRARY_TYPES, TYPES
+from stillroom.features.events.parameters import FeedParameters
+from stillroom.features.events.waiting import FeedWaiting
+from stillroom.store.api.call import Call
+from stillroom.store.api.responses import json_answer
+from stillroom.store.api.routes import Operation
+from stillroom.store.auth.grants import Authorize, Grant
+
+OFF: Final = "this server records no events: STILLROOM_EVENTS_RETENTION is 0"
+
+_MAX_EMPTY_PAGES: Final = 10
+"""Maximum number of pages without a match that one request reads. Each examines 20,000 events."""
+
+
+class FeedEvent(BaseModel):
+    """Event of the feed."""
+
+    id: str = Field(examples=["evt_0645e8a9c0f28d3ab1c2d3e4f5061728"])
+    type: Literal[TYPES] = Field(examples=["image.saved"])  # type: ignore[valid-type]
+    timestamp: str = Field(examples=["2026-11-28T10:00:00.123Z"])
+    cursor: str = Field(description="`after` for the events that follow")
+    data: dict[str, Any] = Field(description="values that depend on the type")
+    actor: str | None = Field(description="`sub` of the token; null if unknown")
+    found: bool = Field(description="true if the change was found later, by comparison")
+
+
+class FeedPage(BaseModel):
+    """Page of the feed."""
+
+    events: list[FeedEvent]
+    next: str = Field(description="`after` of the next page")
+    caught_up: bool = Field(description="true if there are no later events yet")
+
+
+@dataclass(frozen=True, slots=True)
+class EventOperation:
+    """Operation that reads the feed. If `is_on` is False, requests are refused with 501."""
+
+    database: Database
+    authorize: Authorize
+    waiting: FeedWaiting
+    is_on: bool = True
+
+    @Operation("GET", "", (401, 403, 410, 501, 503), answer=FeedPage, query=FeedParameters)
+    async def list_events(self, request: Request) -> Response:
+        """List events, oldest first: images, runs and media resources that have changed."""
+        call = await Call.of(request, self.authorize)
+        asked = call.query(FeedParameters)
+        visible = call.grant.narrow("storage:read", asked.prefix)
+        types = _visible_types(call.grant, asked.types)
+        if not self.is_on:
+            raise FeatureOff(OFF)
+        state = await (await event_rows(self.database)).state()
+        if asked.after == LATEST:
+            cursor = cursor_of(state.last_position, state.feed_id)
+            return json_answer({"events": [], "next": cursor, "caught_up": True})
+        after = position_of(asked.after, state.feed_id) if asked.after else None
+        return json_answer(await self._read(after, types, visible.text, asked.limit, asked.wait))
+
+    async def _read(
+        self, after: int | None, types: Sequence[str], prefix: str, limit: int, wait_s: float
+    ) -> dict[str, object]:
+        """Read a page of events, after waiting for the first one if necessary."""
+        rows = await event_rows(self.database)
+        loop = asyncio.get_running_loop()
+        until, empty_pages = loop.time() + wait_s, 0
+        while True:
+            page = await rows.read(after, limit, types=types, prefix=prefix)
+            if after is not None and after < page.state.dropped_position:
+                raise CursorExpired
+            after, left_s = page.through, until - loop.time()
+            if page.events or self.waiting.is_ended:
+                break
+            if page.is_last and left_s > 0:
+                await self.waiting.wait(after, left_s)
+            elif page.is_last or empty_pages == _MAX_EMPTY_PAGES:
+                break
+            else:
+                empty_pages += 1
+        feed_id = page.state.feed_id
+        return {
+            "events": [event.as_json(cursor_of(event.position, feed_id)) for event in page.events],
+            "next": cursor_of(page.through, feed_id),
+            "caught_up": page.is_last,
+        }
+
+
+def _visible_types(grant: Grant, types: Sequence[str]) -> Sequence[str]:
+    """Return the types of events to send. Events about the library need the scope `media`."""
+    if any(name in LIBRARY_TYPES for name in types):
+        grant.require_scope("media")
+    if not types:
+        return [name for name in TYPES if name not in LIBRARY_TYPES or "media" in grant.scopes]
+    return types

@@ -1,0 +1,51 @@
+"""Changes that transactions of the library report: resources and failed deletions."""
+
+import uuid
+from typing import Final
+
+from stillroom.features.database.changes import Change
+from stillroom.features.library.resource import DELETED, DueMark, MediaResource
+from stillroom.paths import StorageKey, image_entry
+from stillroom.store import causes
+
+INGESTED: Final = "media.ingested"
+CHANGED: Final = "media.changed"
+GONE: Final = "media.deleted"
+
+
+def change_of(type_: str, resource: MediaResource) -> Change:
+    """Return a change of a resource, by the current actor."""
+    source = resource.source_key
+    return Change(
+        type_,
+        None if source is None else image_entry(source.text),
+        resource_id=resource.id,
+        actor=causes.current.get().actor,
+        data={"storage_key": resource.storage_key.text},
+    )
+
+
+def change_of_copy(mark: DueMark) -> Change | None:
+    """Return the change for the deleted copy of a resource; None for other images."""
+    if mark.reason != DELETED or (resource_id := _resource_of(mark.storage_key)) is None:
+        return None
+    return Change(GONE, None, resource_id=resource_id, data={"storage_key": mark.storage_key.text})
+
+
+def change_of_failure(mark: DueMark, error: str) -> Change:
+    """Return the change for a deletion that has failed for good."""
+    key = mark.storage_key
+    return Change(
+        "deletion.failed",
+        None if key.is_media else image_entry(key.text),
+        resource_id=_resource_of(key),
+        data={"storage_key": key.text, "dead_letter": str(mark.id), "error": error},
+    )
+
+
+def _resource_of(key: StorageKey) -> uuid.UUID | None:
+    """Return the id in the key of a resource's copy, or None."""
+    try:
+        return uuid.UUID(key.text.split("/")[1]) if key.is_media else None
+    except ValueError:
+        return None

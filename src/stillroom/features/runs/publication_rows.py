@@ -1,0 +1,42 @@
+"""Table `media_run_publications`: the manifest that was last reported for each published run.
+
+A transaction that changes a row reports the publication. If a process crashes after it has written
+a manifest, the client gets no response, and the repeated request reports the publication.
+"""
+
+import sqlalchemy as sa
+
+from stillroom.features.database.changes import Change
+from stillroom.features.database.engine import Rows
+from stillroom.features.database.statements import insert_into
+from stillroom.features.runs.tables import run_publications
+from stillroom.paths import ImagePath, KeyPrefix
+from stillroom.store import causes
+
+
+class RunPublicationRows(Rows):
+    """Database rows of the published runs."""
+
+    async def note(self, folder: ImagePath, save_id: str, count: int) -> None:
+        """Report that a run was published, unless this version of its manifest was reported."""
+        key = KeyPrefix.of_folder(folder).text
+        known = sa.select(run_publications.c.save_id).where(run_publications.c.folder == key)
+        if [row.save_id for row in await self._read(known)] == [save_id]:
+            return
+        async with self._engine.writing() as connection:
+            insert = insert_into(connection, run_publications).values(folder=key, save_id=save_id)
+            changed = await connection.execute(
+                insert.on_conflict_do_update(
+                    index_elements=[run_publications.c.folder],
+                    set_={"save_id": insert.excluded.save_id},
+                    where=run_publications.c.save_id != insert.excluded.save_id,
+                ).returning(run_publications.c.folder)
+            )
+            if changed.one_or_none() is not None:
+                change = Change(
+                    "run.published",
+                    folder.text,
+                    actor=causes.current.get().actor,
+                    data={"count": count},
+                )
+                await self._engine.note_written(connection, change)
