@@ -22,6 +22,7 @@ from stillroom.features.events.tables import events
 from stillroom.features.events.webhook_file import Endpoint
 from stillroom.features.events.webhook_tables import endpoints, failures
 from stillroom.features.events.webhook_values import (
+    ENABLED,
     WEBHOOK,
     Delivery,
     EndpointMetrics,
@@ -37,14 +38,6 @@ _DELIVERY: Final = tuple(
 )
 
 _NEW: Final[dict[str, object]] = {"failures": 0, "probes": 0, "lost": 0}
-
-ENABLED: Final[dict[str, object]] = {
-    "failures": 0,
-    "paused_at": None,
-    "probes": 0,
-    "wait_until": None,
-}
-"""Column values of an endpoint that is not paused."""
 
 
 class WebhookRows(Rows):
@@ -162,7 +155,7 @@ class WebhookRows(Rows):
             changed = await connection.execute(
                 sa.update(endpoints)
                 .where(leases.is_ours(endpoints, claim))
-                .values(**ENABLED, position=after, replay_after=None, gone_digest=None)
+                .values(**ENABLED, position=after, replay_after=None)
             )
             if changed.rowcount:
                 await connection.execute(

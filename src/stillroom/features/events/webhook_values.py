@@ -35,6 +35,15 @@ _JITTER: Final = 0.1
 WEBHOOK: Final = "webhook"
 """`DeadLetter.kind` of an event that could not be delivered."""
 
+ENABLED: Final[dict[str, object]] = {
+    "failures": 0,
+    "paused_at": None,
+    "probes": 0,
+    "wait_until": None,
+    "gone_digest": None,
+}
+"""Column values of an endpoint that is neither paused nor disabled."""
+
 _random = random.SystemRandom()
 
 
