@@ -11,6 +11,7 @@ from contract.images import RULES, key
 from stillroom.errors import DigestMismatch, PreconditionFailed
 from stillroom.paths import StorageKey
 from stillroom.speed.disk.storage import FastDiskStorage
+from stillroom.store.causes import Cause
 from stillroom.store.choose import DiskConfig, open_storage
 from stillroom.store.disk.storage import DiskImageStorage
 from stillroom.store.port import ImageStorage
@@ -39,13 +40,13 @@ class Watcher:
 class Observer:
     seen: list[object] = field(default_factory=list)
 
-    def saving(self, _: StorageKey) -> Watcher:
+    def saving(self, _: StorageKey, __: Cause) -> Watcher:
         return Watcher(self)
 
-    def copied(self, image: StoredImage, source: StoredImage) -> None:
+    def copied(self, image: StoredImage, source: StoredImage, _: Cause) -> None:
         self.seen.append(("copied", image.key.text, source.key.text))
 
-    def removed(self, key: StorageKey, _: int) -> None:
+    def removed(self, key: StorageKey, _: int, __: Cause) -> None:
         self.seen.append(("removed", key.text))
 
 

@@ -14,6 +14,7 @@ from stillroom.client.sync import ImageStore
 from stillroom.client.values import (
     DeletedRun,
     DownloadedImage,
+    Event,
     Folder,
     HealingProgress,
     ImageInfo,
@@ -29,8 +30,32 @@ from stillroom.client.values import (
 )
 from stillroom.wire.generation import Generation, Lora
 
-__all__ = ["AsyncImageStore", "AsyncRun", "Encoding", "ImageStore", "Lifetime", "Run", "Source"]
-__all__ += ["DeletedRun", "Generation", "Lora", "PublishedRun", "RunImage", "RunInfo", "from_float"]
-__all__ += ["DownloadedImage", "Folder", "ImageInfo", "ImageMetadata", "MediaResource"]
-__all__ += ["HealingProgress", "Outcome", "Progress", "SavedImage"]
-__all__ += ["ServerUnreachable", "SomeFailed", "UnexpectedAnswer"]
+__all__ = [
+    "AsyncImageStore",
+    "AsyncRun",
+    "DeletedRun",
+    "DownloadedImage",
+    "Encoding",
+    "Event",
+    "Folder",
+    "Generation",
+    "HealingProgress",
+    "ImageInfo",
+    "ImageMetadata",
+    "ImageStore",
+    "Lifetime",
+    "Lora",
+    "MediaResource",
+    "Outcome",
+    "Progress",
+    "PublishedRun",
+    "Run",
+    "RunImage",
+    "RunInfo",
+    "SavedImage",
+    "ServerUnreachable",
+    "SomeFailed",
+    "Source",
+    "UnexpectedAnswer",
+    "from_float",
+]

@@ -18,6 +18,7 @@ from stillroom.client.exchange import Answer
 from stillroom.errors import StillroomError
 from stillroom.generation.facts import generation_of
 from stillroom.paths import ImagePath
+from stillroom.wire.events import Event
 from stillroom.wire.generation import Generation
 from stillroom.wire.images import Folder, ImageInfo, ImageMetadata
 from stillroom.wire.media import MediaResource
@@ -158,6 +159,16 @@ def found(answer: Answer, prefix: str) -> tuple[list[ImageMetadata], str | None]
         return [_metadata_of(item, prefix) for item in said["items"]], said["next"]
 
     return _convert(answer, "search", parse)
+
+
+def events(answer: Answer) -> tuple[list[Event], str, bool]:
+    """Return a page of events, the cursor of the next page, and whether there are none yet."""
+
+    def parse(said: Mapping[str, Any]) -> tuple[list[Event], str, bool]:
+        found = [decode(Event, event, is_printable=False) for event in said["events"]]
+        return found, str(said["next"]), bool(said["caught_up"])
+
+    return _convert(answer, "events", parse)
 
 
 def metadata(answer: Answer, path: str) -> ImageMetadata:

@@ -13,11 +13,13 @@ from stillroom.client.async_downloading import AsyncDownloadCalls
 from stillroom.client.async_library import AsyncMediaLibrary
 from stillroom.client.async_runs import AsyncRun
 from stillroom.client.async_saving import AsyncSaveCalls
+from stillroom.client.events import events_target, wait_of
 from stillroom.client.many import FAILED, batches, error_of_result
 from stillroom.client.sources import Facts, Source, named
 from stillroom.client.tasks import Workers, outcomes_of
 from stillroom.client.values import (
     DownloadedImage,
+    Event,
     Folder,
     ImageInfo,
     ImageMetadata,
@@ -81,6 +83,19 @@ class AsyncImageStore(AsyncSaveCalls, AsyncDownloadCalls):
                 yield item
             query = None if cursor is None else {**query, "cursor": cursor}
             left = None if left is None else max(left - len(found), 0)
+
+    async def events(
+        self, after: str = "", *, types: Iterable[str] = (), prefix: str = "", follow: bool = True
+    ) -> AsyncIterator[Event]:
+        """See `ImageStore.events`."""
+        wait_s, wanted = (wait_of(self._sender.retries) if follow else 0, tuple(types))
+        is_following = True
+        while is_following:
+            target = events_target(after, wanted, prefix, wait_s)
+            page, after, is_last = answers.events(await self._sender.request("GET", target))
+            for item in page:
+                yield item
+            is_following = follow or not is_last
 
     async def level(self, folder: str = "") -> AsyncIterator[ImageInfo | Folder]:
         """See `ImageStore.level`."""

@@ -9,6 +9,7 @@ from urllib.parse import quote, urlencode
 
 from stillroom.client import answers, requests
 from stillroom.client.downloading import DownloadCalls
+from stillroom.client.events import events_target, wait_of
 from stillroom.client.library import MediaLibrary
 from stillroom.client.many import FAILED, batches, error_of_result
 from stillroom.client.runs import Run
@@ -17,6 +18,7 @@ from stillroom.client.sources import Facts, Source, named
 from stillroom.client.threads import Workers, outcomes_of
 from stillroom.client.values import (
     DownloadedImage,
+    Event,
     Folder,
     ImageInfo,
     ImageMetadata,
@@ -102,6 +104,39 @@ class ImageStore(SaveCalls, DownloadCalls):
             yield from found[:left]
             query = None if cursor is None else {**query, "cursor": cursor}
             left = None if left is None else max(left - len(found), 0)
+
+    def events(
+        self,
+        after: str = "",
+        *,
+        types: Iterable[str] = (),
+        prefix: str = "",
+        follow: bool = True,
+    ) -> Iterator[Event]:
+        """Iterate over events, oldest first, and wait for new ones. Never ends by default.
+
+        An event can be delivered twice, with the same id. To resume after a restart, store the
+        `cursor` of each event that was handled.
+
+        Args:
+            after: Cursor after which to begin; `latest` for new events only. By default, the
+                iteration begins with the oldest event that the server has.
+            types: Types of events, such as `image.saved`. By default, all that the token permits.
+            prefix: Text with which paths begin. Events without a path are then left out.
+            follow: If False, the iteration ends when there are no more events.
+
+        Raises:
+            CursorExpired: The server no longer has the events after the cursor.
+            ServerUnreachable: The server did not respond until the deadline. Begin again after the
+                last cursor.
+        """
+        wait_s, wanted = wait_of(self._sender.retries) if follow else 0, tuple(types)
+        is_following = True
+        while is_following:
+            target = events_target(after, wanted, prefix, wait_s)
+            page, after, is_last = answers.events(self._sender.request("GET", target))
+            yield from page
+            is_following = follow or not is_last
 
     def level(self, folder: str = "") -> Iterator[ImageInfo | Folder]:
         """Iterate over the images and subfolders directly in a folder such as `cats/`."""

@@ -9,13 +9,14 @@ from typing import Any, Generic, Literal, TypedDict, TypeVar
 from stillroom.client.encoding import Encoding
 from stillroom.errors import StillroomError
 from stillroom.generation.facets import FactsFilters
+from stillroom.wire.events import Event
 from stillroom.wire.generation import Generation
 from stillroom.wire.images import Folder, ImageInfo, ImageMetadata, SavedImage
 from stillroom.wire.media import MediaResource
 from stillroom.wire.runs import DeletedRun, PublishedRun, RunImage, RunInfo
 from stillroom.wire.thumbnails import Fit, Format
 
-__all__ = ["DeletedRun", "Folder", "ImageInfo", "ImageMetadata", "MediaResource"]
+__all__ = ["DeletedRun", "Event", "Folder", "ImageInfo", "ImageMetadata", "MediaResource"]
 __all__ += ["PublishedRun", "RunImage", "RunInfo", "SavedImage"]
 
 T = TypeVar("T")

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from fastapi import Request, Response
 from pydantic import BaseModel, Field
@@ -18,7 +18,9 @@ from stillroom.features.events.waiting import FeedWaiting
 from stillroom.store.api.call import Call
 from stillroom.store.api.responses import json_answer
 from stillroom.store.api.routes import Operation
+from stillroom.store.api.views import view_of
 from stillroom.store.auth.grants import Authorize, Grant
+from stillroom.wire import events as wire
 
 OFF: Final = "this server records no events: STILLROOM_EVENTS_RETENTION is 0"
 
@@ -26,16 +28,9 @@ _MAX_EMPTY_PAGES: Final = 10
 """Maximum number of pages without a match that one request reads. Each examines 20,000 events."""
 
 
+@view_of(wire.Event, type=Literal[TYPES])
 class FeedEvent(BaseModel):
     """Event of the feed."""
-
-    id: str = Field(examples=["evt_0645e8a9c0f28d3ab1c2d3e4f5061728"])
-    type: Literal[TYPES] = Field(examples=["image.saved"])  # type: ignore[valid-type]
-    timestamp: str = Field(examples=["2026-11-28T10:00:00.123Z"])
-    cursor: str = Field(description="`after` for the events that follow")
-    data: dict[str, Any] = Field(description="values that depend on the type")
-    actor: str | None = Field(description="`sub` of the token; null if unknown")
-    found: bool = Field(description="true if the change was found later, by comparison")
 
 
 class FeedPage(BaseModel):

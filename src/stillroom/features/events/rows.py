@@ -183,12 +183,13 @@ class EventRows(Rows):
         oldest = sa.select(events.c.position, events.c.occurred_at).order_by(events.c.position)
         cutoff = now() - age
         dropped = 0
+        first = await self._read(oldest.limit(1))
+        if not first or first[0].occurred_at >= cutoff:
+            return 0
         for row in await self._read(oldest.limit(_DROPPED_AT_ONCE)):
             if row.occurred_at >= cutoff:
                 break
             dropped = row.position
-        if not dropped:
-            return 0
         async with self._engine.writing() as connection:
             # A reader sees the new `dropped_position` if it misses one of the events.
             await connection.execute(

@@ -1,0 +1,32 @@
+"""JSON responses about events: what has happened to images, runs and media resources."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, Any
+
+from stillroom.wire.shown import PATH_EXAMPLE, Shown
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Event of the feed.
+
+    Attributes:
+        type: Type, such as `image.saved`; see docs/events.md.
+        timestamp: Time of the event (timezone-aware).
+        data: Values that depend on the type, such as `path`.
+        actor: Subject (`sub`) of the token that made the change; None if unknown.
+        found: True if the change was found later, by comparing the storage with the search index.
+        cursor: Cursor after which the later events follow.
+    """
+
+    id: Annotated[str, Shown("same in each webhook", ("evt_0066163b51a18a18bfa1207183debfa7",))]
+    type: Annotated[str, Shown(examples=("image.saved",))]
+    timestamp: Annotated[datetime, Shown(examples=("2026-11-28T10:00:00.123Z",))]
+    data: Annotated[
+        Mapping[str, Any], Shown("depends on the type", ({"path": PATH_EXAMPLE, "size": 1258291},))
+    ]
+    actor: Annotated[str | None, Shown("`sub` of the token; null if unknown", ("user-7",))]
+    found: Annotated[bool, Shown("found later, by comparison", (False,))]
+    cursor: Annotated[str, Shown("`after` for the events that follow", ("_6EgcYPev6cABmFjtRoaGA",))]

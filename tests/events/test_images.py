@@ -1,0 +1,144 @@
+"""Events about images: one for each change of a row, with its actor and its reason."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from events.feed import Feed, told
+from media.library import key
+from stillroom.features.library.database import MediaDatabase
+from stillroom.features.search import comparing
+from stillroom.features.search.catching_up import CatchingUp
+from stillroom.features.search.database import search_rows
+from stillroom.features.search.filling import read_facts
+from stillroom.features.search.healing import IndexHealing
+from stillroom.features.search.values import Removed
+from stillroom.store.causes import Cause
+from stillroom.store.sources import BytesSource
+
+SAVED = "image.saved"
+DELETED = "image.deleted"
+
+
+async def never(_: float) -> bool:
+    return False
+
+
+async def test_each_change_of_an_image_is_an_event(feed: Feed) -> None:
+    await feed.save("a/1.png", b"first", by="user-7")
+    await feed.becomes((SAVED, "a/1.png"))
+    await feed.save("a/1.png", b"second", by="user-8")
+    await feed.becomes(*[(SAVED, "a/1.png")] * 2)
+    await feed.storage.copy(key("a/1.png"), key("b/2.png"))
+    await feed.becomes(*[(SAVED, "a/1.png")] * 2, (SAVED, "b/2.png"))
+    await feed.delete("a/1.png", Cause("user-9", "request"))
+    found = await feed.becomes(*[(SAVED, "a/1.png")] * 2, (SAVED, "b/2.png"), (DELETED, "a/1.png"))
+
+    image = await feed.storage.stat(key("b/2.png"))
+    assert [event.actor for event in found] == ["user-7", "user-8", None, "user-9"]
+    assert [event.reason for event in found] == [None, None, None, "request"]
+    assert not any(event.found for event in found)
+    shown = found[2].as_json()
+    assert shown["id"] == f"evt_{found[2].id.hex}"
+    assert shown["data"] == {
+        "path": "b/2.png",
+        "etag": image.etag,
+        "sha256": (image.sha256 or b"").hex(),
+        "size": 6,
+        "content_type": image.content_type,
+        "run": None,
+        "ai_mark": found[2].data["ai_mark"],
+    }
+    assert found[3].as_json()["data"] == {"path": "a/1.png", "reason": "request"}
+    assert str(shown["timestamp"]).endswith("Z")
+
+
+async def test_an_image_that_is_deleted_within_its_batch_is_no_event(feed: Feed) -> None:
+    await feed.save("a.png")
+    await feed.delete("a.png")
+    await feed.save("b.png")
+
+    await feed.becomes((SAVED, "b.png"))
+
+
+async def test_a_repeated_removal_and_a_late_older_save_are_no_events(feed: Feed) -> None:
+    rows = await search_rows(feed.database)
+    await feed.save("a.png", b"older")
+    older = await read_facts(feed.storage, await feed.storage.stat(key("a.png")))
+    await feed.save("a.png", b"newer")
+    newer = await read_facts(feed.storage, await feed.storage.stat(key("a.png")))
+    await feed.becomes((SAVED, "a.png"))
+
+    await rows.write([older])
+    await rows.write([newer])
+    await rows.write([newer], certain=True)
+    await rows.write([], [Removed(key("a.png"), older.image.modified_ns - 1)])
+    assert told(await feed.events()) == [(SAVED, "a.png")]
+    removed = Removed(key("a.png"), newer.image.modified_ns, Cause(None, "expired"))
+    for _ in range(2):
+        await rows.write([], [removed])
+
+    found = await feed.events()
+    assert told(found) == [(SAVED, "a.png"), (DELETED, "a.png")]
+    assert found[-1].reason == "expired"
+
+
+async def test_files_of_the_media_library_are_no_events(feed: Feed) -> None:
+    await feed.storage.save(key("a.png"), BytesSource(b"bytes"))
+    media = type(key("a.png"))("media/0/file.png")
+    await feed.storage.copy(key("a.png"), media)
+    await feed.becomes((SAVED, "a.png"))
+    await feed.storage.delete(media)
+    await feed.save("b.png")
+
+    await feed.becomes((SAVED, "a.png"), (SAVED, "b.png"))
+
+
+async def test_what_other_tools_change_is_found(
+    feed: Feed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(comparing, "SETTLED_NS", 0)
+    healing = IndexHealing(feed.storage, feed.database, compares_saves=True)
+    await feed.save("a/1.png", by="user-7")
+    await feed.becomes((SAVED, "a/1.png"))
+    folder = tmp_path / "data" / "images"
+    folder = folder if folder.exists() else tmp_path / "data"
+    (file,) = folder.rglob("1.png")
+    (file.parent / "2.png").write_bytes(b"copied by hand")
+    file.unlink()
+
+    await healing.rebuild(never, restart=True, progress=lambda _: None)
+
+    first, *found = await feed.events()
+    assert sorted(told(found)) == [(DELETED, "a/1.png"), (SAVED, "a/2.png")]
+    assert (first.found, first.actor) == (False, "user-7")
+    assert all(event.found and event.actor is None for event in found)
+    assert [event.reason for event in found if event.type == DELETED] == ["external"]
+
+
+async def test_what_a_crash_loses_is_found_at_the_next_start(
+    feed: Feed, database: MediaDatabase
+) -> None:
+    await feed.save("a/1.png")
+    await feed.save("a/2.png")
+    await feed.becomes((SAVED, "a/1.png"), (SAVED, "a/2.png"))
+    feed.filling._is_running = False  # what the process queues from now on is lost
+    await feed.save("a/3.png", by="user-7")
+    await feed.delete("a/1.png")
+    feed.filling._is_running = True
+
+    await CatchingUp(feed.storage, database).catch_up(never)
+
+    found = (await feed.events())[2:]
+    assert sorted(told(found)) == [(DELETED, "a/1.png"), (SAVED, "a/3.png")]
+    assert all(event.found and event.actor is None for event in found)
+
+
+async def test_a_thousand_saves_are_a_thousand_events(feed: Feed) -> None:
+    names = [f"{number}.png" for number in range(1000)]
+    await asyncio.gather(*map(feed.save, names))
+
+    found = await feed.becomes_many(len(names))
+
+    assert sorted(str(event.path) for event in found) == sorted(names)
