@@ -20,7 +20,10 @@ _MODULES: Final = {
     **dict.fromkeys(("index", "retention"), "upkeep"),
     **{
         name: name
-        for name in ("search", "events", "runs", "media", "verify", "migrate", "doctor", "profiles")
+        for name in (
+            *("search", "events", "webhooks", "runs", "media"),
+            *("verify", "migrate", "doctor", "profiles"),
+        )
     },
 }
 """Commands and their modules. Importing the SDK, which most of them use, would take the server and

@@ -1,6 +1,7 @@
 """Settings of events."""
 
 from datetime import timedelta
+from pathlib import Path
 from typing import Annotated, Final
 
 from stillroom.durations import TEN_YEARS, parse_duration
@@ -21,6 +22,21 @@ class EventSettings(Settings):
 
     events_retention: Annotated[timedelta, parsed_by(_parse_retention)] = timedelta(days=7)
     """Age after which events are deleted, such as `12h` or `7d`. With `0`, there are no events."""
+
+    webhooks_file: Path | None = None
+    """File with the endpoints that get webhooks. By default, this is `webhooks.toml` in the data
+    directory, if that file exists."""
+
+    @property
+    def files(self) -> list[Path]:
+        """Configuration files that may be in the data directory."""
+        from stillroom.features.events.webhook_file import FILE_NAME, configuration_files
+
+        return [
+            *super().files,
+            *configuration_files(self.data_dir / FILE_NAME),
+            *([] if self.webhooks_file is None else configuration_files(self.webhooks_file)),
+        ]
 
 
 SECTION = EventSettings

@@ -137,6 +137,12 @@ class EndpointMetrics:
     waiting: int
     oldest: datetime | None
 
+    def lag_s(self, moment: datetime) -> float:
+        """Return the age in seconds of the oldest event that was not delivered, or 0."""
+        if self.oldest is None:
+            return 0.0
+        return max(0.0, (moment - self.oldest).total_seconds())
+
 
 def retry_pause(attempts: int) -> timedelta:
     """Return the pause after a number of failed attempts, with jitter."""

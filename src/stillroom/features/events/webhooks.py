@@ -5,6 +5,7 @@ All processes of all servers run this job. For each endpoint, one of them has a 
 """
 
 import asyncio
+import importlib
 import logging
 from collections.abc import Callable, Collection, Mapping
 from datetime import datetime, timedelta
@@ -14,15 +15,16 @@ from stillroom.errors import BackendUnavailable
 from stillroom.features.database.clock import now, to_nanoseconds
 from stillroom.features.database.database import Database
 from stillroom.features.events.database import event_rows
-from stillroom.features.events.delivery import Sender, SignUrl
-from stillroom.features.events.endpoint_delivery import EndpointDelivery
 from stillroom.features.events.watched_webhooks import WatchedWebhooks
 from stillroom.features.events.webhook_file import Endpoint, WebhookFile
 from stillroom.store.background import Job, Stopping
 
-if TYPE_CHECKING:  # a normal import would load the database driver at every start
+if TYPE_CHECKING:  # imports of the database driver and the HTTP client take long
+    from stillroom.features.events.delivery import SignUrl
     from stillroom.features.events.webhook_rows import WebhookRows
     from stillroom.features.events.webhook_values import EndpointMetrics
+
+_DELIVERY: Final = "stillroom.features.events.endpoint_delivery"
 
 _CHECK_S: Final = 5.0
 """Seconds between two looks at the file and at the leases."""
@@ -56,7 +58,7 @@ class Webhooks:
         database: Database,
         *,
         retention: timedelta,
-        sign_url: SignUrl | None = None,
+        sign_url: "SignUrl | None" = None,
         now: Callable[[], datetime] = now,
     ) -> None:
         """Prepare the delivery. An endpoint that is new gets events from this moment on.
@@ -135,6 +137,10 @@ class Webhooks:
 
     async def _deliver(self, content: WebhookFile, endpoint: Endpoint, ending: Stopping) -> None:
         """Deliver to an endpoint, until the configuration changes or the job ends."""
+        # In a thread, because servers without webhooks do not need the HTTP client.
+        await asyncio.to_thread(importlib.import_module, _DELIVERY)
+        from stillroom.features.events.delivery import Sender
+        from stillroom.features.events.endpoint_delivery import EndpointDelivery
 
         def is_stopping() -> bool:
             return ending.is_set() or self._watched.content is not content

@@ -1,0 +1,178 @@
+"""Commands `stillroom webhooks ls`, `test` and `replay`, with the settings of the server."""
+
+import contextlib
+import time
+import uuid
+from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from stillroom.cli.group import Group
+from stillroom.cli.options import DATA_DIR, asynchronous, json_option, read_settings
+from stillroom.cli.output import echo_record
+
+if TYPE_CHECKING:  # commands import the server's libraries only when they run
+    from stillroom.features.database.database import Database
+    from stillroom.features.events.webhook_file import Endpoint, WebhookFile
+    from stillroom.features.events.webhook_values import EndpointMetrics
+    from stillroom.settings import AllSettings
+
+_AS_JSON = json_option("One JSON object per line.")
+_NAMES = click.argument("names", nargs=-1, metavar="[NAME...]")
+
+_TEST: Final = "webhook.test"
+"""Type of the event that `stillroom webhooks test` sends. The feed has no such events."""
+
+
+@click.group(cls=Group)
+def webhooks() -> None:
+    """List, test and replay the webhooks that webhooks.toml configures."""
+
+
+@webhooks.command("ls")
+@_AS_JSON
+@DATA_DIR
+@asynchronous
+async def list_webhooks(*, as_json: bool, data_dir: str | None) -> None:
+    """List the endpoints: name, state, lag, waiting events, lost events and URL.
+
+    The state is `delivering`, `paused` (after ten failures in a row), `gone` (after a 410, until
+    webhooks.toml changes), `removed` (not in the file any more) or `new`.
+    """
+    from stillroom.features.database.clock import now
+    from stillroom.features.events.webhooks import webhook_rows
+
+    settings = read_settings(data_dir)
+    file = _file_of(settings)
+    async with _opened(settings) as database:
+        rows = await (await webhook_rows(database)).metrics()
+    progress = {metrics.state.name: metrics for metrics in rows}
+    for name in sorted({*file.endpoints, *progress}):
+        metrics, endpoint = progress.get(name), file.endpoints.get(name)
+        known = {
+            "name": name,
+            "state": _state_of(file, endpoint, metrics),
+            "lag_seconds": 0.0 if metrics is None else round(metrics.lag_s(now()), 3),
+            "waiting": 0 if metrics is None else metrics.waiting,
+            "lost": 0 if metrics is None else metrics.state.lost,
+            "url": None if endpoint is None else endpoint.url,
+            "last_error": None if metrics is None else metrics.state.last_error,
+        }
+        line = "{name}  {state}  {lag_seconds:,.0f} s late  {waiting} waiting  {lost} lost  {url}"
+        echo_record(known, line.format(**known), as_json=as_json)
+
+
+@webhooks.command("test")
+@_NAMES
+@_AS_JSON
+@DATA_DIR
+@asynchronous
+async def send_test(names: tuple[str, ...], *, as_json: bool, data_dir: str | None) -> bool:
+    """Send a signed event of the type webhook.test now, to all endpoints or to those named.
+
+    The output has the name, the status code and the duration. The exit status is 1 if an endpoint
+    did not accept the event.
+    """
+    from stillroom.features.events.delivery import Sender
+
+    all_well = True
+    for endpoint in _chosen(_file_of(read_settings(data_dir)), names):
+        sender, began = Sender(endpoint), time.monotonic()
+        moment = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        event = {
+            "id": f"evt_{uuid.uuid4().hex}",
+            "type": _TEST,
+            "timestamp": moment,
+            "data": {},
+            "actor": "cli",
+            "found": False,
+        }
+        attempt = await sender.send(event)
+        await sender.close()
+        seconds = round(time.monotonic() - began, 3)
+        known = {
+            "name": endpoint.name,
+            "result": attempt.result,
+            "status": attempt.status,
+            "seconds": seconds,
+            "detail": attempt.detail,
+        }
+        line = f"{endpoint.name}  {attempt.status or attempt.detail}  {seconds:.3f} s"
+        echo_record(known, line, as_json=as_json)
+        all_well = all_well and attempt.is_delivered
+    return all_well
+
+
+@webhooks.command()
+@_NAMES
+@click.option("--from", "cursor", required=True, metavar="CURSOR", help="A cursor from the feed.")
+@_AS_JSON
+@DATA_DIR
+@asynchronous
+async def replay(
+    names: tuple[str, ...], *, cursor: str, as_json: bool, data_dir: str | None
+) -> bool:
+    """Deliver all events after CURSOR again, to all endpoints or to those named.
+
+    Running servers begin within a few seconds. Receivers get the same ids again, so that they can
+    skip what they have processed. Cursors come from the feed: stillroom events --json.
+    """
+    from stillroom.features.events.cursor import position_of
+    from stillroom.features.events.database import event_rows
+    from stillroom.features.events.webhooks import webhook_rows
+
+    settings = read_settings(data_dir)
+    chosen, all_well = _chosen(_file_of(settings), names), True
+    async with _opened(settings) as database:
+        state = await (await event_rows(database)).state()
+        position = position_of(cursor, state.feed_id)
+        if position < state.dropped_position:
+            raise click.UsageError("the events after this cursor are not kept any more")
+        rows = await webhook_rows(database)
+        for endpoint in chosen:
+            is_known = await rows.replay(endpoint.name, after=position)
+            if not is_known:
+                message = "no server has delivered to it yet: start the server first"
+                click.echo(f"stillroom: {endpoint.name}: {message}", err=True)
+                all_well = False
+                continue
+            echo_record({"name": endpoint.name, "from": cursor}, as_json=as_json)
+    return all_well
+
+
+def _file_of(settings: "AllSettings") -> "WebhookFile":
+    from stillroom.features.events.webhook_opening import watched_webhooks
+
+    return watched_webhooks(settings).content
+
+
+@contextlib.asynccontextmanager
+async def _opened(settings: "AllSettings") -> "AsyncIterator[Database]":
+    from stillroom.assembly import opened_features
+    from stillroom.features.database.feature import DatabaseFeature
+
+    async with opened_features(settings) as store:
+        yield store.need(DatabaseFeature).database
+
+
+def _chosen(file: "WebhookFile", names: Sequence[str]) -> "list[Endpoint]":
+    if unknown := [name for name in names if name not in file.endpoints]:
+        known = ", ".join(file.endpoints) or "none"
+        raise click.UsageError(f"there is no webhook {unknown[0]!r} (existing: {known})")
+    if not file.endpoints:
+        raise click.UsageError("there are no webhooks: configure them in webhooks.toml")
+    return [file.endpoints[name] for name in names or file.endpoints]
+
+
+def _state_of(
+    file: "WebhookFile", endpoint: "Endpoint | None", metrics: "EndpointMetrics | None"
+) -> str:
+    if endpoint is None:
+        return "removed"
+    if metrics is None:
+        return "new"
+    if metrics.state.gone_digest == file.digest:
+        return "gone"
+    return "delivering" if metrics.state.paused_at is None else "paused"

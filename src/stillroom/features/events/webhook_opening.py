@@ -1,0 +1,63 @@
+"""Assembly of the webhooks from the settings."""
+
+import functools
+from datetime import timedelta
+from typing import Final
+
+from stillroom.errors import ConfigurationError
+from stillroom.features.database.database import Database
+from stillroom.features.events.settings import EventSettings
+from stillroom.features.events.watched_webhooks import WatchedWebhooks
+from stillroom.features.events.webhook_file import FILE_NAME
+from stillroom.features.events.webhooks import Webhooks
+from stillroom.paths import ImagePath
+from stillroom.store.auth.choose import signing_secrets
+from stillroom.store.auth.signed_urls import UrlSigner
+from stillroom.store.feature import Store
+from stillroom.store.settings import Settings
+
+ROWS: Final = "stillroom.features.events.webhook_rows"
+"""Module that accesses rows, which a server imports before it serves."""
+
+
+def watched_webhooks(settings: Settings) -> WatchedWebhooks:
+    """Read `webhooks.toml`, or the file that a setting names.
+
+    Raises:
+        ConfigurationError: the file is invalid, or it has endpoints although events are off.
+    """
+    section = settings.section(EventSettings)
+    file = section.webhooks_file or settings.data_dir / FILE_NAME
+    watched = WatchedWebhooks(file, is_named=section.webhooks_file is not None)
+    if watched.content.endpoints and not section.events_retention:
+        raise ConfigurationError(
+            f"there are webhooks in {str(file)!r}, but no events: remove the file, or "
+            "STILLROOM_EVENTS_RETENTION=0"
+        )
+    return watched
+
+
+def open_webhooks(store: Store, database: Database, retention: timedelta) -> Webhooks:
+    """Return the delivery of webhooks, according to the settings of the store.
+
+    Raises:
+        ConfigurationError: `webhooks.toml` is invalid.
+    """
+    settings = store.settings
+    base = store.images_url or settings.api_images_url
+
+    @functools.cache
+    def signer() -> UrlSigner:
+        return UrlSigner(signing_secrets(settings.secret)[0])
+
+    def sign_url(path: str, valid_for_s: int) -> str:
+        return f"{base}/{signer().sign(ImagePath(path), valid_for_s=valid_for_s).target}"
+
+    webhooks = Webhooks(
+        watched_webhooks(settings), database, retention=retention, sign_url=sign_url
+    )
+    if store.is_counted:
+        from stillroom.features.events.webhook_metrics import count_attempt, report_endpoints
+
+        webhooks.count, webhooks.report = count_attempt, report_endpoints
+    return webhooks
