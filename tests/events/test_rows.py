@@ -9,6 +9,7 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 
+from stillroom.features.database import clock
 from stillroom.features.database.changes import Change
 from stillroom.features.database.config import RowsConfig, SqliteConfig
 from stillroom.features.database.engine import RowsEngine
@@ -16,7 +17,7 @@ from stillroom.features.events import rows as rows_module
 from stillroom.features.events.database import event_rows, record_events
 from stillroom.features.events.event import IMAGE_SAVED, MEDIA_CHANGED, RUN_PUBLISHED
 from stillroom.features.events.rows import EventRows
-from stillroom.features.events.tables import events
+from stillroom.features.events.tables import event_feed, events
 from stillroom.features.library.database import MediaDatabase
 from waiting import eventually
 
@@ -109,7 +110,7 @@ async def test_rare_events_are_found_page_by_page(
 async def test_positions_grow_although_the_clock_is_set_back(
     database: MediaDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rows, engine, now = await event_rows(database), await database.engine(), rows_module.now
+    rows, engine, now = await event_rows(database), await database.engine(), clock.now
     await add(engine, saved("a"), saved("b"))
     monkeypatch.setattr(rows_module, "now", lambda: now() - timedelta(days=1))
     await add(engine, saved("c"))
@@ -130,8 +131,7 @@ async def test_positions_are_not_used_again_after_the_newest_rows_were_lost(
     cursor = (await rows.state()).last_position
     async with engine.writing() as connection:
         await connection.execute(sa.delete(events).where(events.c.position > before.last_position))
-        state = rows_module.event_feed
-        await connection.execute(sa.update(state).values(last_position=before.last_position))
+        await connection.execute(sa.update(event_feed).values(last_position=before.last_position))
 
     await eventually(lambda: time.time_ns() // 1000 > cursor)
     await add(engine, saved("b"))
@@ -143,7 +143,7 @@ async def test_old_events_are_deleted_and_the_others_stay(
     database: MediaDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rows_module, "_DROPPED_AT_ONCE", 2)
-    rows, engine, now = await event_rows(database), await database.engine(), rows_module.now
+    rows, engine, now = await event_rows(database), await database.engine(), clock.now
     monkeypatch.setattr(rows_module, "now", lambda: now() - timedelta(days=8))
     await add(engine, saved("a"), saved("b"), saved("c"))
     old = (await rows.page(0, 10))[-1].position
@@ -158,7 +158,9 @@ async def test_old_events_are_deleted_and_the_others_stay(
     assert (await rows.read(None, 10)).state.dropped_position == old
 
 
-async def _read_all(rows: EventRows, count: int, writing: "asyncio.Future[object]") -> list[str]:
+async def _read_all(
+    rows: EventRows, count: int, writing: "asyncio.Future[list[None]]"
+) -> list[str]:
     """Read as a client does: after the last position that it has seen."""
     found: list[str] = []
     after = 0
@@ -210,5 +212,5 @@ async def test_a_reader_misses_no_event_of_eight_writers(
 
     assert len(set(found)) == len(found) == count
     for writer in range(WRITERS):
-        own = [path for path in found if path.startswith(f"{writer}/")]
-        assert own == [f"{writer}/{number}" for number in range(count // WRITERS)]
+        of_writer = [path for path in found if path.startswith(f"{writer}/")]
+        assert of_writer == [f"{writer}/{number}" for number in range(count // WRITERS)]
