@@ -177,23 +177,33 @@ class _DeadLetters(Group):
 
 @media.group("dead-letters", cls=_DeadLetters)
 def dead_letters() -> None:
-    """List, retry or drop dead letters, which are deletions that failed permanently."""
+    """List, retry or drop dead letters: deletions and webhooks that failed permanently."""
 
 
 @dead_letters.command("ls")
 @_options
 async def list_dead_letters(library: "LibraryFeature", *, as_json: bool) -> None:
-    """List dead letters, newest first: id, time, attempts, reason, key and error."""
+    """List dead letters, newest first: id, time, attempts, reason, key and error.
+
+    For a webhook, the name of the endpoint and the id of the event replace reason and key.
+    """
     async for dead_letter in _dead_letters((await library.database.rows()).dead_letters):
         known = {
             "id": str(dead_letter.id),
             "failed_at": dead_letter.failed_at.isoformat(timespec="seconds"),
             "attempts": dead_letter.attempts,
-            "reason": dead_letter.payload["reason"],
-            "storage_key": dead_letter.payload["storage_key"],
+            **_job_of(dead_letter),
             "last_error": dead_letter.last_error,
         }
-        echo_record(known, as_json=as_json)
+        line = "  ".join(map(str, known.values()))
+        echo_record({**known, "kind": dead_letter.kind}, line, as_json=as_json)
+
+
+def _job_of(dead_letter: "DeadLetter") -> dict[str, object]:
+    payload = dead_letter.payload
+    if "storage_key" in payload:
+        return {"reason": payload["reason"], "storage_key": payload["storage_key"]}
+    return {"endpoint": payload["endpoint"], "event": payload["event"]["id"]}
 
 
 def _dead_letter_options(
@@ -245,8 +255,8 @@ async def _change(
             click.echo(f"stillroom: {dead_letter_id}: {error}", err=True)
             all_well = False
         else:
-            known = {"storage_key": dead_letter.payload["storage_key"]}
-            echo_record({"id": str(dead_letter.id), **known}, as_json=as_json)
+            *_, (name, value) = _job_of(dead_letter).items()
+            echo_record({"id": str(dead_letter.id), name: value}, as_json=as_json)
     return all_well
 
 

@@ -2,19 +2,23 @@
 
 import functools
 from datetime import timedelta
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from stillroom.errors import ConfigurationError
 from stillroom.features.database.database import Database
 from stillroom.features.events.settings import EventSettings
 from stillroom.features.events.watched_webhooks import WatchedWebhooks
 from stillroom.features.events.webhook_file import FILE_NAME
+from stillroom.features.events.webhook_values import WEBHOOK
 from stillroom.features.events.webhooks import Webhooks
 from stillroom.paths import ImagePath
 from stillroom.store.auth.choose import signing_secrets
 from stillroom.store.auth.signed_urls import UrlSigner
 from stillroom.store.feature import Store
 from stillroom.store.settings import Settings
+
+if TYPE_CHECKING:
+    from stillroom.features.database.engine import RowsEngine
 
 ROWS: Final = "stillroom.features.events.webhook_rows"
 """Module that accesses rows, which a server imports before it serves."""
@@ -53,6 +57,7 @@ def open_webhooks(store: Store, database: Database, retention: timedelta) -> Web
     def sign_url(path: str, valid_for_s: int) -> str:
         return f"{base}/{signer().sign(ImagePath(path), valid_for_s=valid_for_s).target}"
 
+    database.on_connect.append(_retry_dead_letters)
     webhooks = Webhooks(
         watched_webhooks(settings), database, retention=retention, sign_url=sign_url
     )
@@ -61,3 +66,10 @@ def open_webhooks(store: Store, database: Database, retention: timedelta) -> Web
 
         webhooks.count, webhooks.report = count_attempt, report_endpoints
     return webhooks
+
+
+def _retry_dead_letters(engine: "RowsEngine") -> None:
+    """Let operators retry events that could not be delivered."""
+    from stillroom.features.events.webhook_rows import restore_delivery
+
+    engine.hooks.retries[WEBHOOK] = restore_delivery

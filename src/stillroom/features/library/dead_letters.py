@@ -1,9 +1,9 @@
-"""HTTP operations on dead letters: deletions that failed permanently and are no longer retried."""
+"""HTTP operations on dead letters: jobs that failed permanently and are no longer retried."""
 
 import uuid
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from fastapi import Request, Response
 from pydantic import BaseModel, Field
@@ -22,17 +22,24 @@ if TYPE_CHECKING:  # the database modules are slow to import
 
 
 class DeadLetterView(BaseModel):
-    """Deletion that failed permanently, so that it is no longer retried."""
+    """Deletion or webhook that failed permanently, so that it is no longer retried.
+
+    For a webhook, `storage_key`, `save_id` and `reason` are null.
+    """
 
     id: uuid.UUID
-    storage_key: str = Field(
+    kind: str = Field(description="`deletion` or `webhook`", examples=["deletion"])
+    storage_key: str | None = Field(
         description="key of the object to delete", examples=["compute/generations/1/cat.png"]
     )
-    save_id: str = Field(
+    save_id: str | None = Field(
         description="version of the object to delete; other versions are not deleted",
         examples=["2a-18ff3d2b6c1a"],
     )
-    reason: Literal["relocated", "deleted", "expired", "orphan"]
+    reason: Literal["relocated", "deleted", "expired", "orphan"] | None
+    payload: dict[str, Any] = Field(
+        description="the job: for a webhook, `endpoint`, `path` and `event`"
+    )
     created_at: datetime
     failed_at: datetime
     attempts: int
@@ -41,7 +48,7 @@ class DeadLetterView(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class DeadLetterOperations:
-    """Operations that list, retry and drop dead letters (deletions that failed permanently)."""
+    """Operations that list, retry and drop dead letters (jobs that failed permanently)."""
 
     database: MediaDatabase
     authorize: Authorize
@@ -50,7 +57,7 @@ class DeadLetterOperations:
         "GET", "", (401, 403, 503), answer=list[DeadLetterView], query=PageParameters, is_paged=True
     )
     async def list_dead_letters(self, request: Request) -> Response:
-        """List the deletions that failed permanently, newest first."""
+        """List the deletions and webhooks that failed permanently, newest first."""
         call, rows = await self._rows(request)
         parameters = call.query(PageParameters)
         dead_letters = await rows.page(after=parameters.start_after, limit=parameters.limit + 1)
@@ -62,13 +69,13 @@ class DeadLetterOperations:
 
     @Operation("POST", "/{letter_id}/retry", (401, 403, 404, 503), answer=DeadLetterView)
     async def retry_dead_letter(self, request: Request) -> Response:
-        """Retry a deletion that failed permanently. All checks before the deletion are repeated."""
+        """Retry a job that failed permanently. All checks before a deletion are repeated."""
         call, rows = await self._rows(request)
         return json_answer(_as_json(await rows.retry(call.path_id("letter_id"))))
 
     @Operation("DELETE", "/{letter_id}", (401, 403, 404, 503), answer=DeadLetterView)
     async def drop_dead_letter(self, request: Request) -> Response:
-        """Forget a deletion that failed permanently. The bytes are not deleted."""
+        """Forget a job that failed permanently. No bytes are deleted, and no webhook is sent."""
         call, rows = await self._rows(request)
         return json_answer(_as_json(await rows.drop(call.path_id("letter_id"))))
 
@@ -80,7 +87,9 @@ class DeadLetterOperations:
 def _as_json(dead_letter: DeadLetter) -> dict[str, object]:
     return {
         "id": str(dead_letter.id),
-        **{name: dead_letter.payload[name] for name in ("storage_key", "save_id", "reason")},
+        "kind": dead_letter.kind,
+        **{name: dead_letter.payload.get(name) for name in ("storage_key", "save_id", "reason")},
+        "payload": dead_letter.payload,
         "created_at": dead_letter.created_at.isoformat(),
         "failed_at": dead_letter.failed_at.isoformat(),
         "attempts": dead_letter.attempts,

@@ -1,11 +1,10 @@
 """Table `media_failures`: dead letters (failed jobs), which an operator can retry or drop.
 
-A new kind of dead letter needs an entry in `_RETRIES`, but no migration.
+A feature with another kind of dead letter adds a function to `TransactionHooks.retries`.
 """
 
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Final
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -16,21 +15,23 @@ from stillroom.features.library.resource import DELETION, DeadLetter
 from stillroom.features.library.rows.marks import restore_mark
 from stillroom.features.library.rows.tables import dead_letters
 
-_RETRIES: Final[Mapping[str, Callable[[AsyncConnection, DeadLetter], Awaitable[None]]]] = {
-    DELETION: restore_mark
-}
-"""Functions that make the work due now, by kind."""
-
-_IS_KNOWN: Final = dead_letters.c.kind.in_(_RETRIES)
-"""SQL condition that this version knows the kind. A newer version may have added others."""
-
 
 class DeadLetterRows(Rows):
     """Database rows of one library's dead letters."""
 
+    @property
+    def _retries(self) -> Mapping[str, Callable[[AsyncConnection, DeadLetter], Awaitable[None]]]:
+        """Functions that make the work due now, by kind."""
+        return {DELETION: restore_mark, **self._engine.hooks.retries}
+
+    @property
+    def _is_known(self) -> sa.ColumnElement[bool]:
+        """SQL condition that this version knows the kind. A newer version may have added others."""
+        return dead_letters.c.kind.in_([*self._retries])
+
     async def page(self, *, after: uuid.UUID | None, limit: int) -> Sequence[DeadLetter]:
         """Return a page of dead letters, newest first."""
-        statement = sa.select(dead_letters).where(_IS_KNOWN)
+        statement = sa.select(dead_letters).where(self._is_known)
         statement = statement.order_by(dead_letters.c.id.desc()).limit(limit)
         if after is not None:
             statement = statement.where(dead_letters.c.id < after)
@@ -40,7 +41,7 @@ class DeadLetterRows(Rows):
         """Replace a dead letter with a job that is due now, or raise `DeadLetterNotFound`."""
         async with self._engine.writing() as connection:
             dead_letter = await self._remove(connection, dead_letter_id)
-            await _RETRIES[dead_letter.kind](connection, dead_letter)
+            await self._retries[dead_letter.kind](connection, dead_letter)
         return dead_letter
 
     async def drop(self, dead_letter_id: uuid.UUID) -> DeadLetter:
@@ -49,7 +50,7 @@ class DeadLetterRows(Rows):
             return await self._remove(connection, dead_letter_id)
 
     async def _remove(self, connection: AsyncConnection, dead_letter_id: uuid.UUID) -> DeadLetter:
-        this = dead_letters.c.id == dead_letter_id, _IS_KNOWN
+        this = dead_letters.c.id == dead_letter_id, self._is_known
         removed = await connection.execute(
             sa.delete(dead_letters).where(*this).returning(dead_letters)
         )
