@@ -1,0 +1,86 @@
+"""The feed of events in the SDK, synchronous and asynchronous, and in the commands."""
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+from at_the_prompt import PNG, Run
+from stillroom.client import AsyncImageStore, Event
+from stillroom.errors import CursorExpired, InvalidParameter
+from stillroom.features.events.cursor import cursor_of
+from waiting import eventually
+
+
+async def events_of(store: AsyncImageStore, folder: str, **how: Any) -> list[Event]:
+    found = store.events(prefix=f"{folder}/", follow=False, **how)
+    return [event async for event in found]
+
+
+async def saved(store: AsyncImageStore, *paths: str) -> None:
+    for path in paths:
+        await store.save(path, PNG)
+        folder = path.rpartition("/")[0]
+
+        async def is_there(path: str = path, folder: str = folder) -> bool:
+            return path in [event.data["path"] for event in await events_of(store, folder)]
+
+        await eventually(is_there)
+
+
+async def test_events_are_read_and_continued_after_a_cursor(
+    store: AsyncImageStore, folder: str
+) -> None:
+    await saved(store, f"{folder}/1.png", f"{folder}/2.png")
+
+    first, second = await events_of(store, folder)
+    assert (first.type, first.data["path"]) == ("image.saved", f"{folder}/1.png")
+    assert first.timestamp.tzinfo is not None
+    assert await events_of(store, folder, after=first.cursor) == [second]
+    assert await events_of(store, folder, types=["image.deleted"]) == []
+    assert await events_of(store, folder, after=second.cursor) == []
+
+
+async def test_following_waits_for_the_next_event(store: AsyncImageStore, folder: str) -> None:
+    await saved(store, f"{folder}/1.png")
+    (last,) = await events_of(store, folder)
+    following = store.events(last.cursor, prefix=f"{folder}/")
+
+    async def next_event() -> Event:
+        return await anext(following)
+
+    waiting = asyncio.ensure_future(next_event())
+    await saved(store, f"{folder}/2.png")
+
+    assert (await waiting).data["path"] == f"{folder}/2.png"
+    await following.aclose()  # type: ignore[attr-defined]  # a generator
+
+
+async def test_a_cursor_of_another_store_is_an_error(store: AsyncImageStore) -> None:
+    with pytest.raises(CursorExpired):
+        await anext(aiter(store.events(cursor_of(7, "0" * 16))))
+    with pytest.raises(InvalidParameter):
+        await anext(aiter(store.events("no cursor")))
+
+
+async def test_the_command_prints_events_as_text_and_as_json(
+    store: AsyncImageStore, folder: str, run: Run
+) -> None:
+    await saved(store, f"{folder}/1.png")
+    await store.delete(f"{folder}/1.png")
+
+    async def are_two() -> bool:
+        return len(await events_of(store, folder)) == 2
+
+    await eventually(are_two)
+    text = run("events", "--prefix", f"{folder}/")
+    lines = run("events", "--prefix", f"{folder}/", "--json").out.splitlines()
+
+    assert f"image.saved      {folder}/1.png" in text.out
+    assert "image.deleted" in text.out
+    assert "request" in text.out
+    first, second = map(json.loads, lines)
+    assert (first["type"], second["type"]) == ("image.saved", "image.deleted")
+    resumed = run("events", "--prefix", f"{folder}/", "--after", first["cursor"], "--json")
+    assert [json.loads(line)["id"] for line in resumed.out.splitlines()] == [second["id"]]
