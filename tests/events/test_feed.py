@@ -249,6 +249,19 @@ async def test_a_file_of_sqlite_that_cannot_be_opened_is_503(
         assert (await client.post(f"{IMAGES}/1.png", files={"file": b"b"})).status_code == 200
 
 
+async def test_without_full_text_search_the_feed_is_501(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".stillroom" / "library.db").mkdir(parents=True)
+    monkeypatch.setattr("stillroom.features.events.operation.has_full_text", lambda _: False)
+
+    async with opened(tmp_path, monkeypatch) as (_, client):
+        answer = await client.get(FEED)
+
+    assert (answer.status_code, answer.json()["code"]) == (501, "feature_off")
+    assert "FTS5" in answer.json()["detail"]
+
+
 def test_a_cursor_is_opaque_and_keeps_its_position() -> None:
     feed, position = "0123456789abcdef", 1_796_000_000_123_456
 

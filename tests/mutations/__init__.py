@@ -16,11 +16,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from mutations import auth, client, http, media, runs, search, server, storage
+from mutations import auth, client, events, http, media, runs, search, server, storage
 from mutations.fault import Fault
 
 ROOT: Final = Path(__file__).parents[2]
-_ROOMS: Final = (storage, media, runs, search, auth, server, http, client)
+_ROOMS: Final = (storage, media, runs, search, events, auth, server, http, client)
 
 
 def chosen(words: Sequence[str] = ()) -> Iterator[Fault]:

@@ -15,7 +15,7 @@ features/search/words.py: media/test_search_rows.py -k length
 
 search, rows: a late removal takes a later save
 features/search/rows.py: media/test_search_rows.py -k removal
--(certain or known[key].saved_ns <= at_ns)
+-(certain or known[key].saved_ns <= removed.at_ns)
 +known[key].saved_ns
 
 search, rows: an older save that comes late replaces a newer one

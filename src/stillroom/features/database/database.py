@@ -52,6 +52,11 @@ class Database:
         return f"SQLite in {self._config.file.absolute()}"
 
     @property
+    def is_sqlite(self) -> bool:
+        """Return whether the database is SQLite, and not PostgreSQL."""
+        return not isinstance(self._config, PostgresConfig)
+
+    @property
     def is_open(self) -> bool:
         """Return whether the database is already open."""
         return self._engine is not None

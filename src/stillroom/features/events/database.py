@@ -1,5 +1,6 @@
 """Access to the rows of events. SQLAlchemy is imported on the first use."""
 
+import contextlib
 from typing import TYPE_CHECKING
 
 from stillroom.features.database.database import Database
@@ -15,6 +16,17 @@ async def event_rows(database: Database) -> "EventRows":
     from stillroom.features.events.rows import EventRows
 
     return await database.part(EventRows)
+
+
+def has_full_text(database: Database) -> bool:
+    """Return whether the database can contain a search index, without which it has no events."""
+    if not database.is_sqlite:
+        return True
+    import sqlite3
+
+    with contextlib.closing(sqlite3.connect(":memory:")) as connection:
+        asked = "SELECT 1 FROM pragma_module_list WHERE name = 'fts5'"
+        return connection.execute(asked).fetchone() is not None
 
 
 def record_events(engine: "RowsEngine") -> None:

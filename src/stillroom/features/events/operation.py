@@ -3,15 +3,15 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from fastapi import Request, Response
 from pydantic import BaseModel, Field
 
-from stillroom.errors import CursorExpired, FeatureOff
+from stillroom.errors import BackendUnavailable, CursorExpired, FeatureOff
 from stillroom.features.database.database import Database
 from stillroom.features.events.cursor import LATEST, cursor_of, position_of
-from stillroom.features.events.database import event_rows
+from stillroom.features.events.database import event_rows, has_full_text
 from stillroom.features.events.event import LIBRARY_TYPES, TYPES
 from stillroom.features.events.parameters import FeedParameters
 from stillroom.features.events.waiting import FeedWaiting
@@ -22,7 +22,14 @@ from stillroom.store.api.views import view_of
 from stillroom.store.auth.grants import Authorize, Grant
 from stillroom.wire import events as wire
 
+if TYPE_CHECKING:  # a normal import would load the database driver at every start
+    from stillroom.features.events.rows import EventRows
+
 OFF: Final = "this server records no events: STILLROOM_EVENTS_RETENTION is 0"
+NO_INDEX: Final = (
+    "this server records no events, because its SQLite has no full-text search (FTS5) for the "
+    "search index: use PostgreSQL with STILLROOM_DATABASE_URL"
+)
 
 _MAX_EMPTY_PAGES: Final = 10
 """Maximum number of pages without a match that one request reads. Each examines 20,000 events."""
@@ -59,7 +66,7 @@ class EventOperation:
         types = _visible_types(call.grant, asked.types)
         if not self.is_on:
             raise FeatureOff(OFF)
-        state = await (await event_rows(self.database)).state()
+        state = await (await self._rows()).state()
         if asked.after == LATEST:
             cursor = cursor_of(state.last_position, state.feed_id)
             return json_answer({"events": [], "next": cursor, "caught_up": True})
@@ -70,7 +77,7 @@ class EventOperation:
         self, after: int | None, types: Sequence[str], prefix: str, limit: int, wait_s: float
     ) -> dict[str, object]:
         """Read a page of events, after waiting for the first one if necessary."""
-        rows = await event_rows(self.database)
+        rows = await self._rows()
         loop = asyncio.get_running_loop()
         until, empty_pages = loop.time() + wait_s, 0
         while True:
@@ -92,6 +99,14 @@ class EventOperation:
             "next": cursor_of(page.through, feed_id),
             "caught_up": page.is_last,
         }
+
+    async def _rows(self) -> "EventRows":
+        try:
+            return await event_rows(self.database)
+        except BackendUnavailable:
+            if has_full_text(self.database):
+                raise
+            raise FeatureOff(NO_INDEX) from None
 
 
 def _visible_types(grant: Grant, types: Sequence[str]) -> Sequence[str]:

@@ -80,10 +80,10 @@ def add_events(connection: sa.Connection, changes: Sequence[Change]) -> None:
         return
     moment, count = now(), len(changes)
     time_us = to_nanoseconds(moment) // 1000
-    last = event_feed.c.last_position
+    last, clock = event_feed.c.last_position, sa.literal(time_us, sa.BigInteger)
     update = (
         sa.update(event_feed)
-        .values(last_position=sa.case((last > time_us, last), else_=time_us) + count)
+        .values(last_position=sa.case((last > clock, last), else_=clock) + count)
         .returning(last)
     )
     end = connection.execute(update).scalar_one_or_none()

@@ -32,9 +32,9 @@ class Grant:
         return cls(frozenset(SCOPES))
 
     @classmethod
-    def confined_to(cls, scopes: frozenset[Scope], folder: str, subject: str | None = None) -> Self:
+    def confined_to(cls, scopes: frozenset[Scope], folder: str) -> Self:
         """Return a grant limited to a folder (`a` or `a/`), or raise `InvalidPath`."""
-        return cls(scopes, ImagePath.parse(folder.removesuffix("/")).text + "/", subject)
+        return cls(scopes, ImagePath.parse(folder.removesuffix("/")).text + "/")
 
     def require(self, scope: Scope, path: ImagePath) -> None:
         """Raise `Forbidden` unless the grant contains `scope` for the image path `path`."""

@@ -8,7 +8,7 @@ which a token specifies its own key (`jku`, `jwk`, `x5u`) are ignored.
 import re
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 from datetime import timedelta
 from typing import Final, NamedTuple
 
@@ -139,10 +139,8 @@ class TokenVerifier:
             scopes = parse_scopes(scope)
         else:
             scopes = Grant.everything().scopes
-        subject = parse_subject(claims.get("sub"))
-        if "prefix" in claims:
-            return Grant.confined_to(scopes, folder, subject)
-        return Grant(scopes, subject=subject)
+        grant = Grant.confined_to(scopes, folder) if "prefix" in claims else Grant(scopes)
+        return replace(grant, subject=parse_subject(claims.get("sub")))
 
 
 def mint_token(
