@@ -149,7 +149,7 @@ class Webhooks:
             endpoint,
             await webhook_rows(self._database),
             await event_rows(self._database),
-            Sender(endpoint, sign_url=self._sign_url, now=lambda: self._now().timestamp()),
+            Sender(endpoint, sign_url=self._sign_url),
             digest=content.digest,
             retention=self._retention,
             now=self._now,

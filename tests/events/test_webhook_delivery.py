@@ -1,0 +1,219 @@
+"""One webhook: what is sent, and what each response means."""
+
+import asyncio
+import email.utils
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from events.receiving import OTHER_SECRET, Receiver, Response, receiving
+from services.ports import free_ports
+from stillroom.features.events.delivery import (
+    MAX_BODY_BYTES,
+    Attempt,
+    Sender,
+    encoded,
+    parse_retry_after,
+)
+from stillroom.features.events.event import IMAGE_DELETED, IMAGE_SAVED
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    with receiving() as receiver:
+        yield receiver
+
+
+def event(type: str = IMAGE_SAVED, **data: object) -> dict[str, Any]:  # noqa: A002  (as in the event)
+    return {
+        "id": f"evt_{uuid.uuid4().hex}",
+        "type": type,
+        "timestamp": "2026-11-28T10:00:00.123Z",
+        "data": {"path": "a b/ü.png", **data},
+        "actor": "user-7",
+        "found": False,
+    }
+
+
+async def send(receiver: Receiver, sent: dict[str, Any], timeout_s: float = 60) -> Attempt:
+    sender = Sender(receiver.endpoint(), timeout_s=timeout_s)
+    try:
+        return await sender.send(sent)
+    finally:
+        await sender.close()
+
+
+async def test_a_receiver_gets_the_event_and_a_signature(receiver: Receiver) -> None:
+    sent = event()
+
+    assert await send(receiver, sent) == Attempt("delivered", status=200)
+
+    assert receiver.accepted == [sent]
+    (headers,) = receiver.headers
+    assert headers["content-type"] == "application/json"
+    assert headers["webhook-id"] == sent["id"]
+    assert abs(int(headers["webhook-timestamp"]) - time.time()) < 600
+    assert headers["user-agent"].startswith("Stillroom/")
+
+
+async def test_all_attempts_have_the_same_id(receiver: Receiver) -> None:
+    sent = event()
+
+    for _ in range(2):
+        assert (await send(receiver, sent)).is_delivered
+
+    assert [headers["webhook-id"] for headers in receiver.headers] == [sent["id"]] * 2
+
+
+async def test_a_receiver_with_another_secret_refuses(receiver: Receiver) -> None:
+    receiver.secret = OTHER_SECRET
+
+    assert (await send(receiver, event())).status == 400
+    assert receiver.accepted == []
+
+
+@pytest.mark.parametrize("status", [200, 201, 202, 204, 299])
+async def test_any_2xx_is_a_success(receiver: Receiver, status: int) -> None:
+    receiver.respond = lambda _: Response(status)
+
+    assert (await send(receiver, event())).is_delivered
+
+
+@pytest.mark.parametrize("status", [301, 400, 404, 429, 500, 502, 503])
+async def test_any_other_status_is_a_failure(receiver: Receiver, status: int) -> None:
+    receiver.respond = lambda _: Response(status)
+
+    attempt = await send(receiver, event())
+
+    assert (attempt.result, attempt.status) == ("failed", status)
+    assert attempt.detail == f"the response has the status {status}"
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_a_redirect_is_not_followed(receiver: Receiver, status: int) -> None:
+    receiver.respond = lambda _: Response(status, {"location": receiver.url})
+
+    attempt = await send(receiver, event())
+
+    assert len(receiver.requests) == 1
+    assert "redirects are not followed, change the URL" in attempt.detail
+
+
+async def test_410_means_that_the_receiver_wants_no_more(receiver: Receiver) -> None:
+    receiver.respond = lambda _: Response(410)
+
+    assert (await send(receiver, event())).result == "gone"
+
+
+@pytest.mark.parametrize("status", [429, 503])
+async def test_a_receiver_may_say_when_to_try_again(receiver: Receiver, status: int) -> None:
+    receiver.respond = lambda _: Response(status, {"retry-after": "120"})
+
+    attempt = await send(receiver, event())
+
+    assert (attempt.result, attempt.retry_after) == ("throttled", timedelta(seconds=120))
+
+
+def test_retry_after_is_seconds_or_a_date() -> None:
+    now = 1_700_000_000.0
+
+    def date(seconds: float) -> str:
+        return email.utils.formatdate(now + seconds, usegmt=True)
+
+    assert parse_retry_after("0", now) == timedelta(0)
+    assert parse_retry_after(date(90), now) == timedelta(seconds=90)
+    assert parse_retry_after(date(-90), now) == timedelta(0)
+    for much in ("99999999999999999999", date(10**7)):
+        assert parse_retry_after(much, now) == timedelta(days=1)
+    for text in ("", "soon", "-1", "1.5", "Fri, 99 Nov 2026 00:00:00 GMT", "²"):
+        assert parse_retry_after(text, now) is None
+
+
+async def test_a_receiver_that_does_not_respond_in_time_has_failed(receiver: Receiver) -> None:
+    released = threading.Event()
+
+    def hang(_: dict[str, Any]) -> Response:
+        assert released.wait(300)
+        return Response()
+
+    receiver.respond = hang
+    attempt = await send(receiver, event(), timeout_s=0.5)
+    released.set()
+
+    assert attempt == Attempt("failed", "no response within 0.5 s")
+
+
+async def test_a_receiver_that_closes_the_connection_has_failed(receiver: Receiver) -> None:
+    receiver.respond = lambda _: None
+
+    attempt = await send(receiver, event())
+
+    assert attempt.result == "failed"
+    assert "RemoteProtocolError" in attempt.detail or "ReadError" in attempt.detail
+
+
+async def test_a_receiver_that_is_not_there_has_failed() -> None:
+    (port,) = free_ports(1)
+    receiver = Receiver()
+    receiver.url = f"http://127.0.0.1:{port}/"
+
+    attempt = await send(receiver, event())
+
+    assert attempt.result == "failed"
+    assert "ConnectError" in attempt.detail
+
+
+async def test_a_large_response_does_not_matter(receiver: Receiver) -> None:
+    receiver.respond = lambda _: Response(body=bytes(10**6))
+
+    assert (await send(receiver, event())).is_delivered
+
+
+async def test_a_proxy_in_the_environment_does_not_get_the_events(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (port,) = free_ports(1)
+    for name in ("HTTP_PROXY", "ALL_PROXY", "http_proxy"):
+        monkeypatch.setenv(name, f"http://127.0.0.1:{port}")
+
+    assert (await send(receiver, event())).is_delivered
+
+
+async def test_connections_are_used_again(receiver: Receiver) -> None:
+    receiver.respond = lambda _: Response(body=b"thanks")
+    sender = Sender(receiver.endpoint(), timeout_s=60)
+
+    attempts = await asyncio.gather(*(sender.send(event()) for _ in range(40)))
+    await sender.close()
+
+    assert all(attempt.is_delivered for attempt in attempts)
+    assert receiver.most_at_once <= 8
+
+
+async def test_a_body_has_at_most_16_kilobytes(receiver: Receiver) -> None:
+    fits = event(note="")
+    fits["data"]["note"] = "x" * (MAX_BODY_BYTES - len(encoded(fits)))
+
+    assert (await send(receiver, fits)).is_delivered
+    fits["data"]["note"] += "x"
+    assert (await send(receiver, fits)).result == "too_large"
+    assert len(receiver.requests) == 1
+
+
+async def test_a_signed_url_is_added_to_events_about_saved_images(receiver: Receiver) -> None:
+    endpoint = replace(receiver.endpoint(), signed_urls_s=3600)
+    sender = Sender(endpoint, sign_url=lambda path, life_s: f"https://s/{path}?{life_s}")
+
+    for kind in (IMAGE_SAVED, IMAGE_DELETED):
+        assert (await sender.send(event(kind))).is_delivered
+    await sender.close()
+
+    saved, deleted = receiver.accepted
+    assert saved["data"]["signed_url"] == "https://s/a b/ü.png?3600"
+    assert "signed_url" not in deleted["data"]

@@ -1,0 +1,220 @@
+"""`webhooks.toml` is read whole, or refused with the line that is wrong."""
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+from events.receiving import OTHER_SECRET, SECRET
+from stillroom.errors import ConfigurationError
+from stillroom.features.events.event import IMAGE_SAVED, RUN_PUBLISHED, TYPES
+from stillroom.features.events.signing import parse_secret
+from stillroom.features.events.watched_webhooks import WatchedWebhooks
+from stillroom.features.events.webhook_file import (
+    Endpoint,
+    WebhookFile,
+    configuration_files,
+    read_webhooks,
+)
+
+WHOLE = """\
+[[endpoint]]
+name = "backend"
+url = "https://backend.example/hooks/images"
+secret_file = "backend.secret"
+types = ["image.saved", "run.published"]
+prefix = "generations/"
+signed_urls = "24h"
+
+[[endpoint]]
+name = "here"
+url = "http://127.0.0.1:8080/"
+secret_file = "backend.secret"
+"""
+SHORT = 'name = "a"\nurl = "https://a.example"\nsecret_file = "backend.secret"\n'
+
+
+def write_secret(folder: Path, text: str = SECRET, mode: int = 0o600) -> Path:
+    file = folder / "backend.secret"
+    file.write_text(text)
+    file.chmod(mode)
+    return file
+
+
+def read(folder: Path, text: str | bytes = WHOLE) -> WebhookFile:
+    file = folder / "webhooks.toml"
+    file.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return read_webhooks(file, is_named=False)
+
+
+def change(file: Path, text: str) -> None:
+    """Replace a file, so that its inode and its time differ."""
+    new = file.with_suffix(".new")
+    new.write_text(text)
+    new.chmod(0o600)
+    new.replace(file)
+
+
+def test_a_file_says_what_each_endpoint_gets(tmp_path: Path) -> None:
+    write_secret(tmp_path)
+
+    content = read(tmp_path)
+
+    secrets = (parse_secret(SECRET),)
+    assert content.endpoints == {
+        "backend": Endpoint(
+            "backend",
+            "https://backend.example/hooks/images",
+            secrets,
+            (IMAGE_SAVED, RUN_PUBLISHED),
+            "generations/",
+            24 * 3600,
+        ),
+        "here": Endpoint("here", "http://127.0.0.1:8080/", secrets, TYPES, "", None),
+    }
+    assert content.secret_files == (tmp_path / "backend.secret",)
+    assert content.warnings == ()
+
+
+def test_without_a_file_there_are_no_webhooks(tmp_path: Path) -> None:
+    assert read_webhooks(tmp_path / "webhooks.toml", is_named=False) == WebhookFile()
+    with pytest.raises(ConfigurationError, match="it cannot be read: No such file"):
+        read_webhooks(tmp_path / "webhooks.toml", is_named=True)
+
+
+@pytest.mark.parametrize(
+    ("table", "line", "message"),
+    [
+        ('name = "a"', 1, "has no url: add it"),
+        (SHORT + 'name_ = "b"', 5, "unknown key 'name_'"),
+        (SHORT.replace('"a"', '"a/b"'), 2, "must be a name such as 'backend'"),
+        (SHORT.replace("https", "http"), 3, "must begin with https://"),
+        (SHORT.replace("https", "ftp"), 3, "must be a URL such as"),
+        (SHORT.replace("//a", "//user:secret@a"), 3, "must not contain a user or a password"),
+        (SHORT.replace("a.example", "a.example:99999"), 3, "must be a URL such as"),
+        (SHORT.replace("a.example", "a.example/#part"), 3, "must be a URL such as"),
+        (SHORT + "types = []", 5, "must be a list of event types"),
+        (SHORT + 'types = ["image.read"]', 5, "unknown type 'image.read': types are image.saved"),
+        (SHORT + 'prefix = "../"', 5, "no image's path begins with the prefix"),
+        (SHORT + 'signed_urls = "8d"', 5, "seven days at most"),
+        (SHORT + "insecure = 1", 5, "must be true or false"),
+        (SHORT + f"[[endpoint]]\n{SHORT}", 6, "has the same name as another: 'a'"),
+    ],
+)
+def test_an_error_names_the_line(tmp_path: Path, table: str, line: int, message: str) -> None:
+    write_secret(tmp_path)
+
+    with pytest.raises(ConfigurationError, match=re.escape(message)) as caught:
+        read(tmp_path, f"[[endpoint]]\n{table}")
+
+    assert f"webhooks.toml', line {line}: " in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "more"),
+    [
+        ("http://localhost:8000/", ""),
+        ("http://127.9.9.9/", ""),
+        ("http://[::1]:80/", ""),
+        ("http://10.0.0.7/", "insecure = true"),
+    ],
+)
+def test_plain_http_is_for_this_machine_or_if_it_is_allowed(
+    tmp_path: Path, url: str, more: str
+) -> None:
+    write_secret(tmp_path)
+
+    content = read(tmp_path, f"[[endpoint]]\n{SHORT.replace('https://a.example', url)}{more}")
+
+    assert content.endpoints["a"].url == url
+
+
+@pytest.mark.parametrize(
+    ("secret", "message"),
+    [
+        (None, "it cannot be read: No such file"),
+        ("", "it must contain 1 to 10 secrets"),
+        ("secret", "secret 1 does not begin with whsec_"),
+        (f"{SECRET}\nwhsec_AAAA", "secret 2 has 3 bytes: 24 to 64 are required"),
+        ("whsec_!!!!", "secret 1 is not Base64"),
+        ("whsec_ä", "must contain a secret"),
+    ],
+)
+def test_a_secret_that_cannot_sign_is_refused_without_printing_it(
+    tmp_path: Path, secret: str | None, message: str
+) -> None:
+    if secret is not None:
+        write_secret(tmp_path, secret)
+
+    with pytest.raises(ConfigurationError, match=re.escape(message)) as caught:
+        read(tmp_path)
+
+    assert "backend.secret" in str(caught.value)
+    assert SECRET not in str(caught.value)
+
+
+def test_a_secret_is_not_printed_with_its_endpoint(tmp_path: Path) -> None:
+    write_secret(tmp_path)
+
+    assert "secret" not in repr(read(tmp_path).endpoints["here"])
+
+
+def test_a_secret_that_others_can_read_is_a_warning(tmp_path: Path) -> None:
+    file = write_secret(tmp_path, mode=0o644)
+
+    assert read(tmp_path).warnings == (
+        f"other users can read the webhook secret: run `chmod 600 '{file}'`",
+    )
+
+
+def test_verify_knows_both_files_even_if_one_is_invalid(tmp_path: Path) -> None:
+    write_secret(tmp_path)
+    read(tmp_path)
+    file = tmp_path / "webhooks.toml"
+
+    assert configuration_files(file) == [file, tmp_path / "backend.secret"]
+    file.write_text("[[endpoint]")
+    assert configuration_files(file) == [file]
+
+
+def test_a_changed_file_or_secret_is_read_again(tmp_path: Path) -> None:
+    secret = write_secret(tmp_path)
+    read(tmp_path)
+    file = tmp_path / "webhooks.toml"
+    watched = WatchedWebhooks(file, is_named=False)
+    digest = watched.content.digest
+    assert not watched.reload()
+
+    change(secret, f"{OTHER_SECRET}\n{SECRET}\n")
+    assert watched.reload()
+    assert len(watched.content.endpoints["backend"].secrets) == 2
+    assert watched.content.digest == digest
+
+    change(file, f"[[endpoint]]\n{SHORT}")
+    assert watched.reload()
+    assert list(watched.content.endpoints) == ["a"]
+    assert watched.content.digest != digest
+
+    os.unlink(file)
+    assert watched.reload()
+    assert watched.content.endpoints == {}
+
+
+def test_an_invalid_change_keeps_the_endpoints_until_it_is_corrected(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_secret(tmp_path)
+    read(tmp_path)
+    file = tmp_path / "webhooks.toml"
+    watched = WatchedWebhooks(file, is_named=False)
+
+    change(file, "[[endpoint]]\n")
+    assert not watched.reload()
+    assert not watched.reload()
+    assert list(watched.content.endpoints) == ["backend", "here"]
+    assert caplog.text.count("the webhooks stay as they were") == 1
+
+    change(file, f"[[endpoint]]\n{SHORT}")
+    assert watched.reload()
+    assert list(watched.content.endpoints) == ["a"]
