@@ -164,20 +164,25 @@ class EndpointDelivery:
         return Batch(state, [*due, *new], blocked, self._position, page.through)
 
     async def _probe(self, state: EndpointState) -> bool:
-        """Try the failed delivery that was not tried for the longest time, and the next event.
+        """Try the failed delivery that was not tried for the longest time, and a later event.
 
-        These attempts do not count. With the next event, a single event that always fails cannot
-        keep the endpoint paused.
+        These attempts do not count. With the later event, which is another one each time, events
+        that always fail cannot keep the endpoint paused.
         """
         name, endpoint = self.endpoint.name, self.endpoint
         oldest = await self._rows.longest_untried(name)
         page = await self._feed.read(
-            self._position, 1, types=endpoint.types, prefix=endpoint.prefix
+            self._position, _BATCH, types=endpoint.types, prefix=endpoint.prefix
         )
-        new = [Delivery.of(event) for event in page.events]
-        blocked = await self._rows.blocked(name, {delivery.path for delivery in new})
+        first: dict[str, Delivery] = {}
+        for event in page.events:
+            delivery = Delivery.of(event)
+            first.setdefault(delivery.path, delivery)
+        blocked = await self._rows.blocked(name, first.keys())
+        later = [delivery for path, delivery in first.items() if path not in blocked]
         probes = [] if oldest is None else [oldest]
-        probes += [delivery for delivery in new if delivery.path not in blocked]
+        if later:
+            probes.append(later[state.probes % len(later)])
         batch = Batch(replace(state, failures=0), probes, (), self._position, page.through)
         if probes:
             await batch.run(self._send, now=self._now, may_begin=self._may_begin)
@@ -204,11 +209,11 @@ class EndpointDelivery:
             attempt = attempts.get(delivery.position)
             if attempt is None:  # the batch was stopped
                 continue
-            if attempt.is_delivered and delivery.is_new:
-                settlement.position = delivery.position
+            if delivery.is_new:  # it is delivered again, in its turn and with the same id
+                pass
             elif attempt.is_delivered:
                 settlement.delivered.append(delivery.position)
-            elif not delivery.is_new:
+            else:
                 detail = attempt.detail
                 settlement.kept.append(replace(delivery, attempted_at=moment, last_error=detail))
             pause = max(pause, attempt.retry_after or pause)

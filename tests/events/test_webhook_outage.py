@@ -1,0 +1,248 @@
+"""Deliveries to one endpoint that is down, gone, replayed, or claimed by two processes."""
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from events.delivering import Deliveries
+from events.receiving import ERROR, OK, Receiver, Response, receiving
+from stillroom.features.database import clock
+from stillroom.features.events.event import IMAGE_SAVED
+from stillroom.features.events.webhook_rows import count_lost
+from stillroom.features.events.webhook_tables import endpoints
+from stillroom.features.events.webhook_values import PAUSING_FAILURES
+from stillroom.features.library.database import MediaDatabase
+from waiting import eventually
+
+MINUTES = timedelta(minutes=2)
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    with receiving() as receiver:
+        yield receiver
+
+
+@pytest.fixture
+async def deliveries(database: MediaDatabase, receiver: Receiver) -> Deliveries:
+    return await Deliveries(database, receiver.endpoint()).open()
+
+
+def unrepeated(numbers: list[int]) -> list[int]:
+    """The numbers without those that follow themselves: a probe is delivered again in its turn."""
+    return [number for number, last in zip(numbers, [-1, *numbers], strict=False) if number != last]
+
+
+async def go_down(deliveries: Deliveries, receiver: Receiver) -> None:
+    """Let all requests fail, until the endpoint is paused."""
+    receiver.respond = lambda _: ERROR
+    await deliveries.happen(*(f"{number % 30}.png" for number in range(90)))
+    await deliveries.deliver()
+    assert (await deliveries.state()).paused_at is not None
+
+
+async def test_after_ten_failures_in_a_row_an_endpoint_is_paused(
+    deliveries: Deliveries, receiver: Receiver
+) -> None:
+    await go_down(deliveries, receiver)
+
+    assert PAUSING_FAILURES <= len(receiver.requests) < PAUSING_FAILURES + 8
+    assert await deliveries.deliver() == []
+
+
+async def test_a_receiver_that_was_down_for_a_day_misses_nothing(
+    deliveries: Deliveries, receiver: Receiver
+) -> None:
+    await go_down(deliveries, receiver)
+    attempts = [row.attempts for row in await deliveries.failures()]
+    for _ in range(24):
+        await deliveries.happen("during.png")
+        await deliveries.later(timedelta(hours=1))
+
+    # Attempts at a paused endpoint do not count, and add no rows.
+    assert [row.attempts for row in await deliveries.failures()] == attempts
+    receiver.respond = lambda _: OK
+    await deliveries.later(MINUTES)
+
+    for path in range(30):
+        assert unrepeated(receiver.numbers(f"{path}.png")) == list(range(path, 90, 30))
+    assert unrepeated(receiver.numbers("during.png")) == list(range(90, 114))
+    assert (await deliveries.failures(), await deliveries.letters()) == ([], [])
+    state = await deliveries.state()
+    assert (state.paused_at, state.failures, state.lost) == (None, 0, 0)
+
+
+async def test_events_that_always_fail_do_not_keep_an_endpoint_paused(
+    deliveries: Deliveries, receiver: Receiver
+) -> None:
+    await go_down(deliveries, receiver)
+    receiver.respond = lambda event: OK if event["data"]["number"] >= 80 else ERROR
+    await deliveries.happen("new.png")
+
+    for _ in range(60):
+        await deliveries.later(MINUTES)
+
+    assert set(receiver.numbers("new.png")) == {90}
+
+
+async def test_410_disables_an_endpoint_until_the_file_changes(
+    deliveries: Deliveries, receiver: Receiver
+) -> None:
+    receiver.respond = lambda _: Response(410)
+    await deliveries.happen("a.png", "a.png")
+    assert await deliveries.deliver() == ["gone"]
+    receiver.respond = lambda _: OK
+
+    assert await deliveries.later(timedelta(days=1)) == []
+    deliveries.digest = "2"
+    assert await deliveries.deliver() == ["delivered"] * 2
+
+    assert receiver.numbers("a.png") == [0, 1]
+
+
+async def test_a_replay_delivers_the_events_after_a_position_again(
+    deliveries: Deliveries, receiver: Receiver
+) -> None:
+    await deliveries.happen("a.png", "b.png", "a.png")
+    await deliveries.deliver()
+    first = (await deliveries.feed.page(0, 1))[0].position
+
+    assert await deliveries.rows.replay("backend", after=first)
+    assert not await deliveries.rows.replay("unknown", after=first)
+    await deliveries.deliver()
+
+    ids = [event["id"] for event in receiver.accepted]
+    assert len(ids) == 5
+    assert set(ids[3:]) == set(ids[1:3])
+
+
+async def test_only_one_process_delivers_to_an_endpoint(
+    deliveries: Deliveries, receiver: Receiver
+) -> None:
+    released = threading.Event()
+
+    def hang(_: dict[str, Any]) -> Response:
+        assert released.wait(300)
+        return OK
+
+    receiver.respond = hang
+    await deliveries.happen("a.png", "b.png")
+    first = asyncio.create_task(deliveries.deliver())
+    await eventually(lambda: len(receiver.requests) == 2)
+
+    assert await deliveries.deliver() == []
+    released.set()
+
+    assert await first == ["delivered"] * 2
+    assert len(receiver.requests) == 2
+
+
+async def test_a_crash_between_delivery_and_its_record_repeats_the_event_with_its_id(
+    database: MediaDatabase, deliveries: Deliveries, receiver: Receiver
+) -> None:
+    engine = await database.engine()
+    loop = asyncio.get_running_loop()
+
+    async def lose_claim() -> None:
+        """What another process does when the lease has ended."""
+        async with engine.writing() as connection:
+            await connection.execute(sa.update(endpoints).values(claimed_by=None, lease_until=None))
+
+    def respond(_: dict[str, Any]) -> Response:
+        if len(receiver.requests) == 1:
+            asyncio.run_coroutine_threadsafe(lose_claim(), loop).result(300)
+        return OK
+
+    receiver.respond = respond
+    await deliveries.happen("a.png")
+    await deliveries.deliver()
+    await deliveries.deliver()
+
+    first, second = receiver.accepted
+    assert first == second
+
+
+async def test_a_cancelled_batch_keeps_what_it_has_done(
+    deliveries: Deliveries, receiver: Receiver
+) -> None:
+    released = threading.Event()
+
+    def hang(event: dict[str, Any]) -> Response:
+        if event["data"]["path"] == "slow.png":
+            released.wait(300)
+        return OK
+
+    receiver.respond = hang
+    await deliveries.happen("slow.png", "a.png", "slow.png", "b.png")
+    task = asyncio.create_task(deliveries.deliver())
+    await eventually(lambda: len(receiver.accepted) == 2)
+    await eventually(lambda: receiver.at_once == 1)
+    await asyncio.sleep(0.1)  # the responses also have to arrive; the outcome is the same if not
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+    released.set()
+    receiver.respond = lambda _: OK
+    await eventually(lambda: receiver.at_once == 0)
+    receiver.accepted.clear()
+
+    await deliveries.deliver()
+
+    assert receiver.numbers("slow.png") == [0, 2]
+    assert (await deliveries.failures(), await deliveries.deliver()) == ([], [])
+
+
+async def test_what_outlives_the_retention_is_counted_as_lost(
+    deliveries: Deliveries, receiver: Receiver, caplog: pytest.LogCaptureFixture
+) -> None:
+    await go_down(deliveries, receiver)
+    waiting = len(await deliveries.failures())
+    receiver.respond = lambda _: OK
+
+    await deliveries.later(timedelta(days=8))
+
+    state = await deliveries.state()
+    assert state.lost == waiting
+    assert f"{waiting} events are lost" in caplog.text
+    assert (await deliveries.failures(), await deliveries.letters()) == ([], [])
+
+
+async def test_events_that_the_retention_deletes_are_counted_by_the_filter(
+    database: MediaDatabase, receiver: Receiver
+) -> None:
+    endpoint = receiver.endpoint(types=(IMAGE_SAVED,), prefix="a_/")
+    deliveries = await Deliveries(database, endpoint).open()
+    await deliveries.deliver()  # stores the filter
+    await deliveries.happen("a_/1.png", "ab/2.png", "a_/3.png")
+    last = (await deliveries.feed.state()).last_position
+
+    async with (await database.engine()).writing() as connection:
+        assert await count_lost(connection, through=last - 1) == {"backend": 1}
+        assert await count_lost(connection, through=last - 1) == {}
+
+    assert (await deliveries.state()).lost == 1
+    await deliveries.deliver()
+    assert receiver.paths == ["a_/3.png"]
+
+
+async def test_an_endpoint_that_was_removed_continues_if_it_returns(
+    deliveries: Deliveries, receiver: Receiver
+) -> None:
+    await deliveries.happen("a.png")
+    await deliveries.deliver()
+    await deliveries.happen("b.png")
+    unseen = clock.now() - timedelta(days=30)
+
+    assert await deliveries.rows.forget([], unseen_since=unseen) == []
+    await deliveries.deliver()
+    assert receiver.paths == ["a.png", "b.png"]
+
+    soon = clock.now() + timedelta(minutes=1)
+    assert await deliveries.rows.forget(["backend"], unseen_since=soon) == []
+    assert await deliveries.rows.forget([], unseen_since=soon) == ["backend"]
