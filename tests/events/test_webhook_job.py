@@ -1,0 +1,198 @@
+"""The background job that delivers to all endpoints of `webhooks.toml`."""
+
+import asyncio
+import contextlib
+import functools
+import threading
+from collections.abc import AsyncIterator, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from events.receiving import OK, SECRET, Receiver, Response, receiving
+from stillroom.features.database.changes import Change
+from stillroom.features.events import webhooks as module
+from stillroom.features.events.event import IMAGE_SAVED
+from stillroom.features.events.watched_webhooks import WatchedWebhooks
+from stillroom.features.events.webhooks import Webhooks, webhook_rows
+from stillroom.features.library.database import MediaDatabase
+from stillroom.store.background import Stopping
+from waiting import eventually
+
+if TYPE_CHECKING:
+    from stillroom.features.events.webhook_values import EndpointMetrics
+
+
+@pytest.fixture(autouse=True)
+def often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Look at the file, and at leases, more often than a server does."""
+    monkeypatch.setattr(module, "_CHECK_S", 0.05)
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    with receiving() as receiver:
+        yield receiver
+
+
+@pytest.fixture
+def other() -> Iterator[Receiver]:
+    with receiving() as receiver:
+        yield receiver
+
+
+def configure(folder: Path, **receivers: Receiver) -> Path:
+    """Write a file with these endpoints, which replaces the previous one."""
+    secret = folder / "backend.secret"
+    secret.touch(0o600)
+    secret.write_text(SECRET)
+    file, new = folder / "webhooks.toml", folder / "webhooks.new"
+    tables = [
+        f'[[endpoint]]\nname = "{name}"\nurl = "{receiver.url}"\nsecret_file = "backend.secret"\n'
+        for name, receiver in receivers.items()
+    ]
+    new.write_text("".join(tables))
+    new.replace(file)
+    return file
+
+
+async def happen(database: MediaDatabase, *paths: str) -> None:
+    engine = await database.engine()
+    async with engine.writing() as connection:
+        await engine.note_written(
+            connection, *(Change(IMAGE_SAVED, path, data={"number": 0}) for path in paths)
+        )
+
+
+def open_webhooks(database: MediaDatabase, file: Path) -> Webhooks:
+    watched = WatchedWebhooks(file, is_named=False)
+    return Webhooks(watched, database, retention=timedelta(days=7))
+
+
+def _has(receiver: Receiver, path: str) -> bool:
+    return path in receiver.paths
+
+
+@contextlib.asynccontextmanager
+async def running(webhooks: Webhooks) -> AsyncIterator[asyncio.Task[None]]:
+    stopping = Stopping()
+    task = asyncio.create_task(webhooks.run(stopping))
+    try:
+        yield task
+    finally:
+        stopping.set()
+        await task
+
+
+async def test_an_endpoint_gets_events_from_its_first_start_on(
+    database: MediaDatabase, receiver: Receiver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_CLOCK_MARGIN", timedelta(0))
+    await happen(database, "before.png")
+    webhooks = open_webhooks(database, configure(tmp_path, backend=receiver))
+    await happen(database, "started.png")
+
+    async with running(webhooks):
+        await happen(database, "running.png")
+        await eventually(lambda: len(receiver.accepted) == 2)
+
+    assert receiver.paths == ["started.png", "running.png"]
+
+
+async def test_a_stopped_server_continues_where_it_was(
+    database: MediaDatabase, receiver: Receiver, tmp_path: Path
+) -> None:
+    file = configure(tmp_path, backend=receiver)
+    for path in ("a.png", "b.png"):
+        webhooks = open_webhooks(database, file)
+        await happen(database, path)
+        async with running(webhooks):
+            await eventually(functools.partial(_has, receiver, path))
+
+    assert receiver.paths == ["a.png", "b.png"]
+
+
+async def test_a_changed_file_is_used_without_a_restart(
+    database: MediaDatabase, receiver: Receiver, other: Receiver, tmp_path: Path
+) -> None:
+    webhooks = open_webhooks(database, configure(tmp_path, backend=receiver))
+
+    async with running(webhooks):
+        await happen(database, "a.png")
+        await eventually(lambda: receiver.paths == ["a.png"])
+        configure(tmp_path, other=other)
+
+        async def other_gets_events() -> bool:
+            await happen(database, "b.png")
+            return bool(other.accepted)
+
+        await eventually(other_gets_events)
+        seen = len(receiver.accepted)
+        await happen(database, "c.png")
+        await eventually(lambda: "c.png" in other.paths)
+
+    assert len(receiver.accepted) == seen
+    assert "c.png" not in receiver.paths
+
+
+async def test_a_receiver_that_hangs_delays_no_other(
+    database: MediaDatabase, receiver: Receiver, other: Receiver, tmp_path: Path
+) -> None:
+    released = threading.Event()
+
+    def hang(_: dict[str, Any]) -> Response:
+        released.wait(300)
+        return OK
+
+    receiver.respond = hang
+    webhooks = open_webhooks(database, configure(tmp_path, slow=receiver, fast=other))
+
+    async with running(webhooks):
+        await happen(database, "a.png")
+        await eventually(lambda: len(receiver.requests) == 1)
+        await happen(database, "b.png")
+        await eventually(lambda: other.paths == ["a.png", "b.png"])
+        released.set()
+        await eventually(lambda: receiver.paths == ["a.png", "b.png"])
+
+
+async def test_two_servers_deliver_each_event_once(
+    database: MediaDatabase, receiver: Receiver, tmp_path: Path
+) -> None:
+    file = configure(tmp_path, backend=receiver)
+    paths = [f"{number}.png" for number in range(50)]
+
+    async with running(open_webhooks(database, file)), running(open_webhooks(database, file)):
+        for path in paths:
+            await happen(database, path)
+        await eventually(lambda: len(receiver.accepted) >= 50)
+
+    assert sorted(receiver.paths) == sorted(paths)
+
+
+async def test_metrics_have_the_progress_of_each_endpoint(
+    database: MediaDatabase, receiver: Receiver, other: Receiver, tmp_path: Path
+) -> None:
+    receiver.respond = lambda _: Response(500)
+    webhooks = open_webhooks(database, configure(tmp_path, bad=receiver, good=other))
+    reported: dict[str, EndpointMetrics] = {}
+    counted: list[tuple[str, str]] = []
+    webhooks.report = lambda found: reported.update({each.state.name: each for each in found})
+    webhooks.count = lambda *attempt: counted.append(attempt)
+
+    async with running(webhooks):
+        await happen(database, "a.png")
+        await eventually(lambda: len(counted) == 2)
+        rows = await webhook_rows(database)
+        await eventually(lambda: rows.waiting("bad"))
+    (_, report) = webhooks.jobs()
+    await report.run(Stopping())
+
+    assert sorted(counted) == [("bad", "failed"), ("good", "delivered")]
+    assert reported["bad"].waiting == 1
+    assert reported["bad"].state.last_error == "the response has the status 500"
+    assert reported["good"].waiting == 0
+    assert reported["bad"].oldest is not None
+    assert reported["good"].oldest is None
