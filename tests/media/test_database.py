@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import importlib
 import sqlite3
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
+import stillroom
 from media.library import Library, key
 from pictures import picture
 from services.postgres import PostgreSQL
@@ -79,6 +81,9 @@ def test_what_opening_needs_is_imported_before_a_server_serves(tmp_path: Path) -
 
 
 async def test_the_migrations_make_the_tables_that_the_code_knows(config: RowsConfig) -> None:
+    source = Path(stillroom.__file__).parents[1]
+    for tables in (source / "stillroom" / "features").rglob("*tables.py"):
+        importlib.import_module(".".join(tables.relative_to(source).with_suffix("").parts))
     assert migrate(config) == (None, HEAD)
     assert migrate(config) == (HEAD, HEAD)
 
