@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from stillroom.errors import ConfigurationError
 from stillroom.features.database.database import Database
+from stillroom.features.events.database import has_full_text
 from stillroom.features.events.settings import EventSettings
 from stillroom.features.events.watched_webhooks import WatchedWebhooks
 from stillroom.features.events.webhook_file import FILE_NAME
@@ -45,9 +46,16 @@ def open_webhooks(store: Store, database: Database, retention: timedelta) -> Web
     """Return the delivery of webhooks, according to the settings of the store.
 
     Raises:
-        ConfigurationError: `webhooks.toml` is invalid.
+        ConfigurationError: `webhooks.toml` is invalid, or it has endpoints although there are no
+            events without a search index.
     """
     settings = store.settings
+    watched = watched_webhooks(settings)
+    if watched.content.endpoints and not has_full_text(database):
+        raise ConfigurationError(
+            "webhooks need events, which need the search index: use PostgreSQL, or an SQLite "
+            "library with FTS5"
+        )
     base = store.images_url or settings.api_images_url
 
     @functools.cache
@@ -58,9 +66,7 @@ def open_webhooks(store: Store, database: Database, retention: timedelta) -> Web
         return f"{base}/{signer().sign(ImagePath(path), valid_for_s=valid_for_s).target}"
 
     database.on_connect.append(_retry_dead_letters)
-    webhooks = Webhooks(
-        watched_webhooks(settings), database, retention=retention, sign_url=sign_url
-    )
+    webhooks = Webhooks(watched, database, retention=retention, sign_url=sign_url)
     if store.is_counted:
         from stillroom.features.events.webhook_metrics import count_attempt, report_endpoints
 

@@ -7,7 +7,7 @@ All processes of all servers run this job. For each endpoint, one of them has a 
 import asyncio
 import importlib
 import logging
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
@@ -84,6 +84,15 @@ class Webhooks:
         """Return the job that delivers, and the one that reports metrics."""
         reporting = Job(lambda _: self._report(), is_report=True)
         return [Job(self.run, max_pause_s=1.0, at_once=True), reporting]
+
+    def facts(self) -> list[str]:
+        """Return a line with the names of the endpoints, for the server's log."""
+        names = ", ".join(self._watched.content.endpoints)
+        return [f"webhooks: {names}"] if names else []
+
+    def warnings(self) -> Sequence[str]:
+        """Return warnings about files with secrets."""
+        return self._watched.content.warnings
 
     async def run(self, stopping: Stopping) -> None:
         """Deliver events until `stopping` is set.

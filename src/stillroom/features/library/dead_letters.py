@@ -22,15 +22,13 @@ if TYPE_CHECKING:  # the database modules are slow to import
 
 
 class DeadLetterView(BaseModel):
-    """Deletion or webhook that failed permanently, so that it is no longer retried.
-
-    For a webhook, `storage_key`, `save_id` and `reason` are null.
-    """
+    """Deletion or webhook that failed permanently, so that it is no longer retried."""
 
     id: uuid.UUID
     kind: str = Field(description="`deletion` or `webhook`", examples=["deletion"])
     storage_key: str | None = Field(
-        description="key of the object to delete", examples=["compute/generations/1/cat.png"]
+        description="key of the object to delete; null for webhooks",
+        examples=["compute/generations/1/cat.png"],
     )
     save_id: str | None = Field(
         description="version of the object to delete; other versions are not deleted",
