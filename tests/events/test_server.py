@@ -1,0 +1,108 @@
+"""The feed of real servers: several workers, SIGTERM, and SIGKILL."""
+
+import concurrent.futures
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from running import IMAGES, Server, running
+from stillroom.client import ImageStore
+from waiting import until
+
+pytestmark = pytest.mark.slow
+
+FEED = "/api/v1/storage/events"
+WORKERS = ("--workers", "2")
+KILLS = 4
+SAVED = 60
+
+
+def events_of(server: Server, **query: str) -> Iterator[dict[str, Any]]:
+    with server.client() as client:
+        page = client.get(FEED, params={"limit": "1000", **query}).raise_for_status().json()
+        while page["events"]:
+            yield from page["events"]
+            page = client.get(FEED, params={**query, "after": page["next"]}).json()
+
+
+def save(client: httpx.Client, path: str) -> str:
+    """Save an image. Return its path, or an empty text if the save was not acknowledged."""
+    try:
+        answer = client.post(f"{IMAGES}/{path}", files={"file": b"bytes"})
+    except httpx.TransportError:
+        return ""
+    return path if answer.status_code == 200 else ""
+
+
+def saved_paths(server: Server) -> list[str]:
+    return [event["data"]["path"] for event in events_of(server, types="image.saved")]
+
+
+def test_one_reader_gets_the_events_of_all_workers(tmp_path: Path) -> None:
+    paths = [f"a/{number}.png" for number in range(200)]
+    with (
+        running(tmp_path, *WORKERS) as server,
+        server.client() as client,
+        ThreadPoolExecutor(8) as pool,
+        ImageStore(server.url, server.token()) as store,
+    ):
+        latest = client.get(FEED, params={"after": "latest"}).json()["next"]
+        following = store.events(latest)
+        assert {*pool.map(partial(save, client), paths)} == {*paths}
+        found = [next(following) for _ in paths]
+
+    assert sorted(event.data["path"] for event in found) == sorted(paths)
+    assert {event.actor for event in found} == {"cli"}
+    assert not any(event.found for event in found)
+    assert [event.id for event in found] == sorted(event.id for event in found)
+
+
+def test_sigterm_ends_long_polls_at_once(tmp_path: Path) -> None:
+    with (
+        running(tmp_path, *WORKERS, drain_seconds="300") as server,
+        server.client() as client,
+        ThreadPoolExecutor(4) as pool,
+    ):
+        assert client.get(FEED).status_code == 200  # the database is open
+
+        def poll() -> httpx.Response:
+            with server.client() as other:
+                return other.get(FEED, params={"wait": "50"})
+
+        waiting = [pool.submit(poll) for _ in range(4)]
+        time.sleep(1)
+        began = time.monotonic()
+        server.process.terminate()
+        answers = [job.result() for job in waiting]
+        took_s = time.monotonic() - began
+
+    assert [(answer.status_code, answer.json()["events"]) for answer in answers] == [(200, [])] * 4
+    assert took_s < 40
+
+
+def test_after_sigkill_every_acknowledged_save_is_in_the_feed(tmp_path: Path) -> None:
+    acknowledged: list[str] = []
+    for kill in range(KILLS):
+        with (
+            running(tmp_path, *WORKERS) as server,
+            server.client() as client,
+            ThreadPoolExecutor(8) as pool,
+        ):
+            paths = [f"{kill}/{number % 3}/{number}.png" for number in range(SAVED)]
+            jobs = [pool.submit(save, client, path) for path in paths]
+            concurrent.futures.wait(jobs[: 1 + 12 * kill])
+            server.kill()
+            acknowledged += [path for job in jobs if (path := job.result())]
+    with running(tmp_path, *WORKERS) as server:
+        until(lambda: {*acknowledged} <= {*saved_paths(server)})
+        found = list(events_of(server, types="image.saved"))
+
+    assert acknowledged
+    assert len({event["id"] for event in found}) == len(found)
+    assert {event["actor"] for event in found if not event["found"]} <= {"cli"}
