@@ -67,6 +67,17 @@ def test_unknown_scopes_grant_nothing() -> None:
     assert verify(signed(HEADER, {"exp": NOW + 1, "scope": ""})).scopes == frozenset()
 
 
+def test_the_subject_is_a_short_text_without_control_characters() -> None:
+    def subject_of(sub: object) -> str | None:
+        return verify(signed(HEADER, {"exp": NOW + 1, "sub": sub})).subject
+
+    assert subject_of("user-7") == "user-7"
+    assert subject_of("é" * 255) == "é" * 255
+    assert [subject_of(text) for text in ("", "x" * 256, "a\nb", "\x85", "\ud800")] == [None] * 5
+    token = mint_token(SECRET, expires_in=timedelta(hours=1), folder="a", subject="cli")
+    assert authenticate(f"Bearer {token}") == Grant(Grant.everything().scopes, "a/", "cli")
+
+
 GOOD = {"exp": NOW + 10}
 TOKENS = {
     "no exp": signed(HEADER, {}),

@@ -171,7 +171,9 @@ class EventRows(Rows):
             matching.append(_is_below(prefix))
         async with self._engine.reading() as connection:
             # Rows up to this position were committed before the state was read.
-            end = await _scan_end(connection, after, first.last_position)
+            end = first.last_position
+            if len(matching) > 1:
+                end = await _scan_end(connection, after, end)
             found = await connection.execute(
                 sa.select(events)
                 .where(*matching, events.c.position <= end)
