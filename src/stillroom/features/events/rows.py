@@ -33,7 +33,7 @@ _SCANNED: Final = 20_000
 
 _DROPPED_AT_ONCE: Final = 5000
 _BEHIND_ALL: Final = "\U0010ffff"
-_JSON: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+_JSON: Final = json.JSONEncoder(separators=(",", ":"))
 
 _FEED: Final = sa.select(
     event_feed.c.feed_id, event_feed.c.last_position, event_feed.c.dropped_position
