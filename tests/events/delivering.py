@@ -1,5 +1,6 @@
 """Deliveries to one endpoint, with a clock that tests move."""
 
+import uuid
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -64,6 +65,7 @@ class Deliveries:
             self.rows,
             self.feed,
             Sender(self.endpoint, timeout_s=self.timeout_s),
+            claim=uuid.uuid4(),
             digest=self.digest,
             retention=self.retention,
             now=self.now,

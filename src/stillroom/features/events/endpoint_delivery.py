@@ -8,7 +8,6 @@ another process repeats them with the same ids.
 import contextlib
 import logging
 import time
-import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -28,6 +27,8 @@ from stillroom.features.events.webhook_values import (
 )
 
 if TYPE_CHECKING:  # a normal import would load the database driver at every start
+    import uuid
+
     from stillroom.features.events.rows import EventRows
     from stillroom.features.events.webhook_rows import WebhookRows
 
@@ -62,6 +63,7 @@ class EndpointDelivery:
         feed: "EventRows",
         sender: Sender,
         *,
+        claim: "uuid.UUID",
         digest: str,
         retention: timedelta,
         now: Callable[[], datetime] = now,
@@ -74,6 +76,7 @@ class EndpointDelivery:
             rows: Rows of the endpoints.
             feed: Rows of the events.
             sender: HTTP client for the endpoint. It is closed at the end.
+            claim: Id for the claims of this process.
             digest: Digest of the file in which the endpoint is configured.
             retention: Age at which events are lost that were not delivered.
             now: Function that returns the current time.
@@ -84,7 +87,7 @@ class EndpointDelivery:
         self._digest, self._retention = digest, retention
         self._now, self._count = now, count
         self._is_stopping: Callable[[], bool] = lambda: False
-        self._claim = uuid.uuid4()
+        self._claim = claim
         self._position = self._stored_position = 0
         self._renewed = 0.0
         self._expired: float | None = None
@@ -98,7 +101,8 @@ class EndpointDelivery:
         waits for a number of seconds, and returns whether to stop.
 
         Raises:
-            BackendUnavailable: the database does not respond. The claim then expires.
+            BackendUnavailable: the database does not respond. The claim then expires, unless this
+                process renews it.
         """
         self._is_stopping, began = is_stopping, time.monotonic()
         state = await self._rows.claim(self.endpoint, self._claim, lease=LEASE)
@@ -107,7 +111,7 @@ class EndpointDelivery:
         self._renewed, self._position, self._stored_position = began, state.position, state.position
         try:
             while not is_stopping():
-                state = await self._rows.state(self._claim)
+                state = await self._rows.state(self.endpoint.name, self._claim)
                 if state is None:
                     log.warning("another process delivers to the webhook %r", self.endpoint.name)
                     return
@@ -116,7 +120,7 @@ class EndpointDelivery:
         finally:
             await self._sender.close()
             with contextlib.suppress(BackendUnavailable):  # the claim expires
-                await self._rows.release(self._claim)
+                await self._rows.release(self.endpoint.name, self._claim)
 
     async def _step(self, state: EndpointState) -> bool:
         """Deliver what is due. Return whether more may be due."""

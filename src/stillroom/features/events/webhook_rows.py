@@ -37,6 +37,9 @@ _DELIVERY: Final = tuple(
     failures.c[field.name] for field in fields(Delivery) if field.name != "is_new"
 )
 
+_REMOVED_AFTER: Final = timedelta(hours=1)
+"""Time without a lease after which an endpoint has been removed from the file."""
+
 _NEW: Final[dict[str, object]] = {"failures": 0, "probes": 0, "lost": 0}
 
 
@@ -61,34 +64,37 @@ class WebhookRows(Rows):
             insert = insert_into(connection, endpoints).values(rows)
             await connection.execute(insert.on_conflict_do_nothing(index_elements=["name"]))
 
-    async def free(self, names: Collection[str]) -> set[str]:
-        """Return the names of the endpoints that no process has claimed."""
+    async def free(self, names: Collection[str], claim: uuid.UUID) -> set[str]:
+        """Return the names of the endpoints that no other process has claimed."""
         statement = sa.select(endpoints.c.name).where(
-            endpoints.c.name.in_(names), leases.is_free(endpoints)
+            endpoints.c.name.in_(names), _is_available(claim)
         )
         return {row.name for row in await self._read(statement)}
 
     async def claim(
         self, endpoint: Endpoint, claim: uuid.UUID, *, lease: timedelta
     ) -> EndpointState | None:
-        """Claim an endpoint. Return None if another process has claimed it."""
+        """Claim an endpoint. Return None if another process has claimed it.
+
+        A claim of this process, which it could not release, is renewed.
+        """
         rows = await self._execute(
             sa.update(endpoints)
-            .where(endpoints.c.name == endpoint.name, leases.is_free(endpoints))
+            .where(endpoints.c.name == endpoint.name, _is_available(claim))
             .values(**leases.claimed(claim, lease), filter=_filter_of(endpoint), seen_at=now())
             .returning(*_STATE)
         )
         return EndpointState(**rows[0]._asdict()) if rows else None
 
-    async def state(self, claim: uuid.UUID) -> EndpointState | None:
+    async def state(self, name: str, claim: uuid.UUID) -> EndpointState | None:
         """Return the state of a claimed endpoint. Return None if the claim is lost."""
-        rows = await self._read(sa.select(*_STATE).where(leases.is_ours(endpoints, claim)))
+        rows = await self._read(sa.select(*_STATE).where(_is_claimed(name, claim)))
         return EndpointState(**rows[0]._asdict()) if rows else None
 
-    async def release(self, claim: uuid.UUID) -> None:
+    async def release(self, name: str, claim: uuid.UUID) -> None:
         """Release the claim, so that any process can deliver to the endpoint at once."""
-        async with self._engine.writing() as connection:
-            await leases.release(connection, endpoints, claim, seen_at=now())
+        release = sa.update(endpoints).where(_is_claimed(name, claim))
+        await self._execute(release.values(**leases.RELEASED, seen_at=now()))
 
     async def due(self, name: str, at: datetime, *, limit: int) -> Sequence[Delivery]:
         """Return failed deliveries that are due, and those that wait for them, in order."""
@@ -140,7 +146,11 @@ class WebhookRows(Rows):
         """
         async with self._engine.writing() as connection:
             values = {**settlement.state, "position": settlement.position, "seen_at": now()}
-            if not await leases.renew(connection, endpoints, claim, lease, **values):
+            renewal = sa.update(endpoints).where(_is_claimed(name, claim))
+            renewed = await connection.execute(
+                renewal.values(**values, **leases.claimed(claim, lease))
+            )
+            if not renewed.rowcount:
                 return False
             if settlement.changes_failures:
                 await _settle(connection, name, settlement)
@@ -154,7 +164,7 @@ class WebhookRows(Rows):
         async with self._engine.writing() as connection:
             changed = await connection.execute(
                 sa.update(endpoints)
-                .where(leases.is_ours(endpoints, claim))
+                .where(_is_claimed(name, claim))
                 .values(**ENABLED, position=after, replay_after=None)
             )
             if changed.rowcount:
@@ -169,7 +179,7 @@ class WebhookRows(Rows):
     async def retry_outage(self, name: str, claim: uuid.UUID, *, since: datetime | None) -> None:
         """Make deliveries due that were last attempted after `since`: the endpoint was down."""
         async with self._engine.writing() as connection:
-            mine = sa.select(endpoints.c.name).where(leases.is_ours(endpoints, claim))
+            mine = sa.select(endpoints.c.name).where(_is_claimed(name, claim))
             attempts = failures.c.attempted_at >= since if since is not None else sa.true()
             await connection.execute(
                 sa.update(failures)
@@ -186,7 +196,7 @@ class WebhookRows(Rows):
         """Delete failed deliveries of events older than `before`. Return and count how many."""
         async with self._engine.writing() as connection:
             old = failures.c.endpoint == name, failures.c.occurred_at < before
-            mine = sa.select(endpoints.c.name).where(leases.is_ours(endpoints, claim))
+            mine = sa.select(endpoints.c.name).where(_is_claimed(name, claim))
             deleted = await connection.execute(
                 sa.delete(failures).where(*old, failures.c.endpoint.in_(mine))
             )
@@ -242,6 +252,14 @@ class WebhookRows(Rows):
             .order_by(endpoints.c.name)
         )
         return [_metrics_of(row._asdict()) for row in await self._read(statement)]
+
+
+def _is_available(claim: uuid.UUID) -> sa.ColumnElement[bool]:
+    return sa.or_(leases.is_free(endpoints), leases.is_ours(endpoints, claim))
+
+
+def _is_claimed(name: str, claim: uuid.UUID) -> sa.ColumnElement[bool]:
+    return sa.and_(endpoints.c.name == name, leases.is_ours(endpoints, claim))
 
 
 def _metrics_of(values: dict[str, Any]) -> EndpointMetrics:
@@ -338,11 +356,13 @@ async def count_lost(connection: AsyncConnection, *, through: int) -> Mapping[st
     """Count the events up to a position that endpoints have not received, and skip them.
 
     The transaction that deletes these events calls this function first. Return the number of lost
-    events by endpoint.
+    events by endpoint. Endpoints that are not in the file any more have lost nothing.
     """
-    behind = sa.select(endpoints.c.name, endpoints.c.position, endpoints.c.filter)
+    behind = sa.select(endpoints.c.name, endpoints.c.position, endpoints.c.filter).where(
+        endpoints.c.position < through, endpoints.c.seen_at > now() - _REMOVED_AFTER
+    )
     lost: dict[str, int] = {}
-    for row in await connection.execute(behind.where(endpoints.c.position < through)):
+    for row in await connection.execute(behind):
         matching = [events.c.position > row.position, events.c.position <= through]
         matching.append(events.c.type.in_(row.filter["types"]))
         if prefix := row.filter["prefix"]:

@@ -7,6 +7,7 @@ All processes of all servers run this job. For each endpoint, one of them has a 
 import asyncio
 import importlib
 import logging
+import uuid
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
@@ -77,6 +78,7 @@ class Webhooks:
         self._now = now
         self._seen_at = dict.fromkeys(watched.content.endpoints, now())
         self._registered: set[str] = set()
+        self._claim = uuid.uuid4()
         self.count: Callable[[str, str], None] = lambda _name, _result: None
         self.report: Callable[[list[EndpointMetrics]], None] | None = None
 
@@ -125,7 +127,7 @@ class Webhooks:
             return
         rows = await webhook_rows(self._database)
         await self._register(rows, endpoints)
-        for name in await rows.free(idle):
+        for name in await rows.free(idle, self._claim):
             delivering = self._deliver(content, endpoints[name], ending)
             tasks[name] = asyncio.create_task(delivering)
 
@@ -159,6 +161,7 @@ class Webhooks:
             await webhook_rows(self._database),
             await event_rows(self._database),
             Sender(endpoint, sign_url=self._sign_url),
+            claim=self._claim,
             digest=content.digest,
             retention=self._retention,
             now=self._now,
