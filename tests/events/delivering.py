@@ -15,10 +15,11 @@ from stillroom.features.events.endpoint_delivery import EndpointDelivery
 from stillroom.features.events.event import IMAGE_SAVED
 from stillroom.features.events.rows import EventRows
 from stillroom.features.events.webhook_file import Endpoint
-from stillroom.features.events.webhook_rows import WebhookRows, restore_delivery
+from stillroom.features.events.webhook_rows import WebhookRows
 from stillroom.features.events.webhook_tables import endpoints, failures
+from stillroom.features.events.webhook_upkeep import WebhookUpkeep, restore_delivery
 from stillroom.features.events.webhook_values import WEBHOOK
-from stillroom.features.events.webhooks import webhook_rows
+from stillroom.features.events.webhooks import webhook_rows, webhook_upkeep
 from stillroom.features.library.database import MediaDatabase
 from stillroom.features.library.rows.tables import dead_letters
 
@@ -29,6 +30,7 @@ class Deliveries:
     """An endpoint, its rows, and the events that it gets."""
 
     rows: WebhookRows
+    upkeep: WebhookUpkeep
     feed: EventRows
 
     def __init__(self, database: MediaDatabase, endpoint: Endpoint) -> None:
@@ -44,6 +46,7 @@ class Deliveries:
 
     async def open(self) -> "Deliveries":
         self.rows, self.feed = await webhook_rows(self.database), await event_rows(self.database)
+        self.upkeep = await webhook_upkeep(self.database)
         await self.rows.add([self.endpoint], position=0)
         return self
 

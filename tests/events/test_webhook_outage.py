@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import threading
+import uuid
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
@@ -14,8 +15,8 @@ from events.delivering import Deliveries
 from events.receiving import ERROR, OK, Receiver, Response, receiving
 from stillroom.features.database import clock
 from stillroom.features.events.event import IMAGE_SAVED
-from stillroom.features.events.webhook_rows import count_lost
 from stillroom.features.events.webhook_tables import endpoints
+from stillroom.features.events.webhook_upkeep import count_lost
 from stillroom.features.events.webhook_values import PAUSING_FAILURES
 from stillroom.features.library.database import MediaDatabase
 from waiting import eventually
@@ -113,8 +114,8 @@ async def test_a_replay_delivers_the_events_after_a_position_again(
     await deliveries.deliver()
     first = (await deliveries.feed.page(0, 1))[0].position
 
-    assert await deliveries.rows.replay("backend", after=first)
-    assert not await deliveries.rows.replay("unknown", after=first)
+    assert await deliveries.upkeep.replay("backend", after=first)
+    assert not await deliveries.upkeep.replay("unknown", after=first)
     await deliveries.deliver()
 
     ids = [event["id"] for event in receiver.accepted]
@@ -141,6 +142,16 @@ async def test_only_one_process_delivers_to_an_endpoint(
 
     assert await first == ["delivered"] * 2
     assert len(receiver.requests) == 2
+
+
+async def test_a_process_renews_a_claim_that_it_could_not_release(deliveries: Deliveries) -> None:
+    """As after an outage of the database."""
+    ours, others = uuid.uuid4(), uuid.uuid4()
+
+    for claim, is_ours in ((ours, True), (ours, True), (others, False)):
+        is_free = await deliveries.rows.free(["backend"], claim)
+        state = await deliveries.rows.claim(deliveries.endpoint, claim, lease=MINUTES)
+        assert (bool(is_free), state is not None) == (is_ours, is_ours)
 
 
 async def test_a_crash_between_delivery_and_its_record_repeats_the_event_with_its_id(
@@ -239,10 +250,10 @@ async def test_an_endpoint_that_was_removed_continues_if_it_returns(
     await deliveries.happen("b.png")
     unseen = clock.now() - timedelta(days=30)
 
-    assert await deliveries.rows.forget([], unseen_since=unseen) == []
+    assert await deliveries.upkeep.forget([], unseen_since=unseen) == []
     await deliveries.deliver()
     assert receiver.paths == ["a.png", "b.png"]
 
     soon = clock.now() + timedelta(minutes=1)
-    assert await deliveries.rows.forget(["backend"], unseen_since=soon) == []
-    assert await deliveries.rows.forget([], unseen_since=soon) == ["backend"]
+    assert await deliveries.upkeep.forget(["backend"], unseen_since=soon) == []
+    assert await deliveries.upkeep.forget([], unseen_since=soon) == ["backend"]

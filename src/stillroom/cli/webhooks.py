@@ -42,12 +42,12 @@ async def list_webhooks(*, as_json: bool, data_dir: str | None) -> None:
     webhooks.toml changes), `removed` (not in the file any more) or `new`.
     """
     from stillroom.features.database.clock import now
-    from stillroom.features.events.webhooks import webhook_rows
+    from stillroom.features.events.webhooks import webhook_upkeep
 
     settings = read_settings(data_dir)
     file = _file_of(settings)
     async with _opened(settings) as database:
-        rows = await (await webhook_rows(database)).metrics()
+        rows = await (await webhook_upkeep(database)).metrics()
     progress = {metrics.state.name: metrics for metrics in rows}
     for name in sorted({*file.endpoints, *progress}):
         metrics, endpoint = progress.get(name), file.endpoints.get(name)
@@ -121,7 +121,7 @@ async def replay(
     """
     from stillroom.features.events.cursor import position_of
     from stillroom.features.events.database import event_rows
-    from stillroom.features.events.webhooks import webhook_rows
+    from stillroom.features.events.webhooks import webhook_upkeep
 
     settings = read_settings(data_dir)
     chosen, all_well = _chosen(_file_of(settings), names), True
@@ -130,7 +130,7 @@ async def replay(
         position = position_of(cursor, state.feed_id)
         if position < state.dropped_position:
             raise click.UsageError("the events after this cursor are not kept any more")
-        rows = await webhook_rows(database)
+        rows = await webhook_upkeep(database)
         for endpoint in chosen:
             is_known = await rows.replay(endpoint.name, after=position)
             if not is_known:

@@ -21,8 +21,11 @@ from stillroom.store.settings import Settings
 if TYPE_CHECKING:
     from stillroom.features.database.engine import RowsEngine
 
-ROWS: Final = "stillroom.features.events.webhook_rows"
-"""Module that accesses rows, which a server imports before it serves."""
+ROWS: Final = (
+    "stillroom.features.events.webhook_rows",
+    "stillroom.features.events.webhook_upkeep",
+)
+"""Modules that access rows, which a server imports before it serves."""
 
 
 def watched_webhooks(settings: Settings) -> WatchedWebhooks:
@@ -76,6 +79,6 @@ def open_webhooks(store: Store, database: Database, retention: timedelta) -> Web
 
 def _retry_dead_letters(engine: "RowsEngine") -> None:
     """Let operators retry events that could not be delivered."""
-    from stillroom.features.events.webhook_rows import restore_delivery
+    from stillroom.features.events.webhook_upkeep import restore_delivery
 
     engine.hooks.retries[WEBHOOK] = restore_delivery

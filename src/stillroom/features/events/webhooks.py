@@ -23,6 +23,7 @@ from stillroom.store.background import Job, Stopping
 if TYPE_CHECKING:  # imports of the database driver and the HTTP client take long
     from stillroom.features.events.delivery import SignUrl
     from stillroom.features.events.webhook_rows import WebhookRows
+    from stillroom.features.events.webhook_upkeep import WebhookUpkeep
     from stillroom.features.events.webhook_values import EndpointMetrics
 
 _DELIVERY: Final = "stillroom.features.events.endpoint_delivery"
@@ -48,6 +49,14 @@ async def webhook_rows(database: Database) -> "WebhookRows":
     from stillroom.features.events.webhook_rows import WebhookRows
 
     return await database.part(WebhookRows)
+
+
+async def webhook_upkeep(database: Database) -> "WebhookUpkeep":
+    """Return the `WebhookUpkeep` of a database. Raises `BackendUnavailable`."""
+    await database.engine()  # which imports SQLAlchemy in a thread
+    from stillroom.features.events.webhook_upkeep import WebhookUpkeep
+
+    return await database.part(WebhookUpkeep)
 
 
 class Webhooks:
@@ -141,7 +150,8 @@ class Webhooks:
             since = self._seen_at[endpoint.name] - _CLOCK_MARGIN
             position = min(state.last_position, to_nanoseconds(since) // 1000)
             await rows.add([endpoint], position=max(position, state.dropped_position))
-        forgotten = await rows.forget(endpoints.keys(), unseen_since=self._now() - _FORGET_AFTER)
+        upkeep = await webhook_upkeep(self._database)
+        forgotten = await upkeep.forget(endpoints.keys(), unseen_since=self._now() - _FORGET_AFTER)
         for name in forgotten:
             log.info("forgot the webhook %r, which is not in %s", name, self._watched.file)
         self._registered |= endpoints.keys()
@@ -177,9 +187,9 @@ class Webhooks:
 
     async def _report(self) -> None:
         if self.report is not None and self._watched.content.endpoints:
-            rows = await webhook_rows(self._database)
+            upkeep = await webhook_upkeep(self._database)
             known = self._watched.content.endpoints.keys()
-            self.report([seen for seen in await rows.metrics() if seen.state.name in known])
+            self.report([seen for seen in await upkeep.metrics() if seen.state.name in known])
 
 
 async def _ended(tasks: Collection[asyncio.Task[None]]) -> None:
