@@ -1,4 +1,4 @@
-"""Events feature: a feed of changes to images, runs and media resources."""
+"""Events feature: a feed of changes to images, runs and media resources, and webhooks."""
 
 import contextlib
 from collections.abc import Iterable
@@ -10,6 +10,8 @@ from stillroom.features.events.operation import EventOperation
 from stillroom.features.events.retention import drop_old_events
 from stillroom.features.events.settings import EventSettings
 from stillroom.features.events.waiting import FeedWaiting
+from stillroom.features.events.webhook_opening import ROWS as WEBHOOK_ROWS
+from stillroom.features.events.webhook_opening import open_webhooks
 from stillroom.store.api.images import ImageOperations
 from stillroom.store.background import Job
 from stillroom.store.feature import Feature, Store
@@ -18,7 +20,7 @@ _ROWS: Final = "stillroom.features.events.rows"
 
 
 class EventsFeature(Feature):
-    """Feed of events, which transactions of other features add.
+    """Feed of events, which transactions of other features add, and their delivery as webhooks.
 
     Attributes:
         is_on: False if the retention time is zero, so that there are no events.
@@ -30,9 +32,10 @@ class EventsFeature(Feature):
         self.retention = store.settings.section(EventSettings).events_retention
         self.is_on = bool(self.retention)
         self.database = opened.database
+        self.webhooks = open_webhooks(store, self.database, self.retention)
         self._waiting = FeedWaiting(self.database)
         if self.is_on:
-            opened.modules.append(_ROWS)
+            opened.modules += [_ROWS, *WEBHOOK_ROWS]
             self.database.on_connect.append(record_events)
 
     def routes(self, images: ImageOperations) -> Iterable[tuple[str, object]]:
@@ -41,10 +44,20 @@ class EventsFeature(Feature):
         return [("/storage/events", feed)]
 
     def jobs(self) -> Iterable[Job]:
-        """Return the job that deletes old events."""
-        age = self.retention
-        return [Job(lambda stopping: drop_old_events(self.database, age, stopping))] * self.is_on
+        """Return the jobs that delete old events and deliver webhooks."""
+        if not self.is_on:
+            return []
+        dropping = Job(lambda stopping: drop_old_events(self.database, self.retention, stopping))
+        return [dropping, *self.webhooks.jobs()]
 
     def running(self) -> contextlib.AbstractAsyncContextManager[None]:
         """Context manager: let requests wait for events, until the server shuts down."""
         return self._waiting.running()
+
+    def facts(self) -> Iterable[str]:
+        """Return a line with the names of the webhooks, for the server's log."""
+        return self.webhooks.facts()
+
+    def warnings(self) -> Iterable[str]:
+        """Return warnings about the files with the secrets of webhooks."""
+        return self.webhooks.warnings()
