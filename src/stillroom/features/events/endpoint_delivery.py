@@ -40,7 +40,9 @@ _LAST_BEGIN_S: Final = LEASE.total_seconds() - TIMEOUT_S - 5
 
 _BATCH: Final = 100
 _POLL_S: Final = 1.0
-"""Pause in seconds if nothing is due."""
+_BUSY_POLL_S: Final = 0.25
+_BUSY_FOR_S: Final = 2.0
+"""Pauses in seconds if nothing is due. They are shorter after a delivery, while more may follow."""
 
 _STORE_S: Final = 5.0
 """Seconds after which a position is stored although only events of other types were read."""
@@ -90,6 +92,7 @@ class EndpointDelivery:
         self._claim = claim
         self._position = self._stored_position = 0
         self._renewed = 0.0
+        self._delivered = -_BUSY_FOR_S
         self._expired: float | None = None
 
     async def run(
@@ -115,12 +118,17 @@ class EndpointDelivery:
                 if state is None:
                     log.warning("another process delivers to the webhook %r", self.endpoint.name)
                     return
-                if not await self._step(state) and await stops_within(_POLL_S):
+                if not await self._step(state) and await stops_within(self._pause_s):
                     break
         finally:
             await self._sender.close()
             with contextlib.suppress(BackendUnavailable):  # the claim expires
                 await self._rows.release(self.endpoint.name, self._claim)
+
+    @property
+    def _pause_s(self) -> float:
+        is_busy = time.monotonic() - self._delivered < _BUSY_FOR_S
+        return _BUSY_POLL_S if is_busy else _POLL_S
 
     async def _step(self, state: EndpointState) -> bool:
         """Deliver what is due. Return whether more may be due."""
@@ -148,6 +156,7 @@ class EndpointDelivery:
             settlement = batch.settlement(self._now(), digest=self._digest)
             is_ours = await self._settle(settlement)
         self._log(settlement)
+        self._delivered = time.monotonic()
         return is_ours
 
     async def _batch(self, state: EndpointState) -> Batch:

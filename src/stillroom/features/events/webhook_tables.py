@@ -43,7 +43,7 @@ failures: Final = sa.Table(
     sa.Column("endpoint", sa.String(MAX_NAME_CHARACTERS), primary_key=True),
     # Position of the event in the feed.
     sa.Column("position", sa.BigInteger, primary_key=True, autoincrement=False),
-    # Path of the event, or the id of its resource. The order is kept among events with equal paths.
+    # See `Delivery.path`. The order is kept among events with equal paths.
     sa.Column("path", sa.String(MAX_KEY_BYTES), nullable=False),
     # Body of the webhook, without a signed URL.
     sa.Column("event", sa.JSON, nullable=False),

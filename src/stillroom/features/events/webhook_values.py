@@ -69,7 +69,8 @@ class Delivery:
     """Event that is due at an endpoint. With `attempts`, it has a row of a failed delivery.
 
     Attributes:
-        path: Path of the event, or the id of its resource. Deliveries with equal paths are ordered.
+        path: Path of the event, or the id of its resource, or its storage key. Deliveries with
+            equal paths are ordered.
         event: Body of the webhook, without a signed URL.
         attempts: Number of attempts that count. Attempts at a paused endpoint do not count.
         failed_at: Time of the first failed attempt, or None.
@@ -93,7 +94,7 @@ class Delivery:
         """Return the delivery of an event that has just been read from the feed."""
         return cls(
             event.position,
-            event.path or str(event.resource_id),
+            event.path or str(event.resource_id or event.data.get("storage_key", "")),
             event.as_json(),
             event.occurred_at,
             is_new=True,
