@@ -85,14 +85,6 @@ def test_the_file_in_the_docs_is_one(tmp_path: Path) -> None:
     assert read(tmp_path, shown).endpoints["backend"].signed_urls_s == 24 * 3600
 
 
-def test_the_file_in_the_docs_is_one(tmp_path: Path) -> None:
-    page = (Path(__file__).parents[2] / "docs/webhooks.md").read_text()
-    (shown,) = re.findall(r"^```toml\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
-    write_secret(tmp_path)
-
-    assert read(tmp_path, shown).endpoints["backend"].signed_urls_s == 24 * 3600
-
-
 def test_without_a_file_there_are_no_webhooks(tmp_path: Path) -> None:
     assert read_webhooks(tmp_path / "webhooks.toml", is_named=False) == WebhookFile()
     with pytest.raises(ConfigurationError, match="it cannot be read: No such file"):
