@@ -37,6 +37,8 @@ _MAX_RESPONSE_BYTES: Final = 4096
 _DRAIN_S: Final = 1.0
 """Size and time up to which the body of a response is read, so that its connection is reused."""
 
+_MAX_ERROR_CHARACTERS: Final = 500
+
 _LONGEST_RETRY_AFTER: Final = timedelta(days=1)
 
 _THROTTLING: Final = (httpx.codes.TOO_MANY_REQUESTS, httpx.codes.SERVICE_UNAVAILABLE)
@@ -195,4 +197,5 @@ def parse_retry_after(text: str, now: float) -> timedelta | None:
 
 
 def _text_of(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".removesuffix(": ")[:500]
+    text = f"{type(error).__name__}: {error}".removesuffix(": ")[:_MAX_ERROR_CHARACTERS]
+    return text.encode(errors="replace").decode().replace("\0", "?")  # as databases accept it

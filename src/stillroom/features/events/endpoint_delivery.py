@@ -279,12 +279,8 @@ class EndpointDelivery:
         name, before = self.endpoint.name, self._now() - self._retention
         lost = await self._rows.expire(name, self._claim, before=before)
         if lost:
-            log.error(
-                "%d events are lost: the webhook %r did not accept them within %s",
-                lost,
-                name,
-                self._retention,
-            )
+            message = "%d events are lost: the webhook %r did not accept them within %s"
+            log.error(message, lost, name, self._retention)
         self._expired = time.monotonic()
 
     def _log(self, settlement: Settlement) -> None:
@@ -297,10 +293,5 @@ class EndpointDelivery:
                 name,
             )
         for dead in settlement.dead:
-            log.error(
-                "the event %s could not be delivered to the webhook %r, and is now a dead letter: "
-                "%s",
-                dead.event["id"],
-                name,
-                dead.last_error,
-            )
+            message = "the webhook %r did not accept the event %s, which is now a dead letter: %s"
+            log.error(message, name, dead.event["id"], dead.last_error)
