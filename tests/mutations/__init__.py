@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from mutations import auth, client, events, http, media, runs, search, server, storage
+from mutations import auth, client, events, http, media, runs, search, server, storage, webhooks
 from mutations.fault import Fault
 
 ROOT: Final = Path(__file__).parents[2]
