@@ -105,7 +105,7 @@ features/retention/file.py: unit/test_retention_file.py
 +isinstance(value, int) and value > 0
 
 retention: a file that a setting names may be missing
-features/retention/file.py: unit/test_retention_file.py
+store/toml_tables.py: unit/test_retention_file.py
 -        if not is_named and isinstance(
 +        if isinstance(
 
