@@ -20,7 +20,7 @@ from mutations import auth, client, events, http, media, runs, search, server, s
 from mutations.fault import Fault
 
 ROOT: Final = Path(__file__).parents[2]
-_ROOMS: Final = (storage, media, runs, search, events, auth, server, http, client)
+_ROOMS: Final = (storage, media, runs, search, events, webhooks, auth, server, http, client)
 
 
 def chosen(words: Sequence[str] = ()) -> Iterator[Fault]:
