@@ -53,11 +53,11 @@ class Deliveries:
     def now(self) -> datetime:
         return clock.now() + self.moved
 
-    async def happen(self, *paths: str, type: str = IMAGE_SAVED) -> None:  # noqa: A002  (as in the event)
+    async def happen(self, *paths: str, type: str = IMAGE_SAVED, note: str = "") -> None:  # noqa: A002  (as in the event)
         """Write an event for each path, numbered in this order."""
         changes = []
         for path in paths:
-            changes.append(Change(type, path, data={"number": self._number}))
+            changes.append(Change(type, path, data={"number": self._number, "note": note}))
             self._number += 1
         async with (await self.database.engine()).writing() as connection:
             await (await self.database.engine()).note_written(connection, *changes)

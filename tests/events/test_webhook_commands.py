@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 from contract.images import RULES
 from events.delivering import Deliveries
 from events.receiving import SECRET, Receiver, Response, receiving
+from stillroom.cli.media import dead_letters
 from stillroom.cli.webhooks import webhooks
 from stillroom.errors import CursorExpired, InvalidParameter
 from stillroom.features.database.config import SqliteConfig
@@ -50,7 +51,7 @@ def records(result: Result) -> list[dict[str, Any]]:
     return [json.loads(line) for line in result.stdout.splitlines()]
 
 
-def deliver(data_dir: Path, endpoint: Endpoint, *paths: str) -> list[str]:
+def deliver(data_dir: Path, endpoint: Endpoint, *paths: str, note: str = "") -> list[str]:
     """Write events and deliver them, as a server does. Return the cursors of all events."""
 
     async def work() -> list[str]:
@@ -58,7 +59,7 @@ def deliver(data_dir: Path, endpoint: Endpoint, *paths: str) -> list[str]:
         database = MediaDatabase(config)
         database.on_connect.append(record_events)
         deliveries = await Deliveries(database, endpoint).open()
-        await deliveries.happen(*paths)
+        await deliveries.happen(*paths, note=note)
         await deliveries.deliver()
         state = await deliveries.feed.state()
         events = await deliveries.feed.page(0, 100)
@@ -104,6 +105,27 @@ def test_replay_delivers_again_what_follows_a_cursor(data_dir: Path, receiver: R
     deliver(data_dir, receiver.endpoint())
 
     assert sorted(receiver.paths) == ["a.png", "b.png", "b.png", "c.png", "c.png"]
+
+
+def test_dead_letters_of_webhooks_are_in_the_list_of_all(
+    data_dir: Path, receiver: Receiver
+) -> None:
+    def run_on(*arguments: str) -> list[dict[str, Any]]:
+        options = ["--json", "--data-dir", str(data_dir)]
+        return records(CliRunner().invoke(dead_letters, [*arguments, *options]))
+
+    for path in ("a.png", "b.png"):
+        deliver(data_dir, receiver.endpoint(), path, note="x" * 20_000)
+
+    newer, older = run_on("ls")
+    assert (older["kind"], older["endpoint"], older["attempts"]) == ("webhook", "backend", 1)
+    assert "bytes in JSON" in older["last_error"]
+    assert older["event"] != newer["event"]
+    assert run_on("retry", older["id"]) == [{"id": older["id"], "event": older["event"]}]
+    (backend,) = records(run(data_dir, "ls", "--json"))
+    assert backend["waiting"] == 1
+    assert run_on("drop", "--all") == [{"id": newer["id"], "event": newer["event"]}]
+    assert run_on("ls") == []
 
 
 def test_replay_refuses_cursors_and_names_that_do_not_exist(

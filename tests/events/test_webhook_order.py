@@ -9,7 +9,6 @@ import pytest
 
 from events.delivering import Deliveries
 from events.receiving import ERROR, OK, Receiver, Response, receiving
-from stillroom.features.database.changes import Change
 from stillroom.features.events.event import IMAGE_DELETED, IMAGE_SAVED
 from stillroom.features.events.webhook_values import (
     MAX_ATTEMPTS,
@@ -209,18 +208,16 @@ async def test_a_throttling_receiver_gets_nothing_until_the_time_that_it_named(
 
 
 async def test_an_event_that_is_too_large_is_a_dead_letter_at_once(
-    database: MediaDatabase, deliveries: Deliveries
+    deliveries: Deliveries, receiver: Receiver
 ) -> None:
-    big: dict[str, Any] = {"number": 0, "note": "x" * 20_000}
-    engine = await database.engine()
-    async with engine.writing() as connection:
-        await engine.note_written(connection, Change(IMAGE_SAVED, "big.png", data=big))
+    await deliveries.happen("big.png", note="x" * 20_000)
     await deliveries.happen("big.png")
 
     assert sorted(await deliveries.deliver()) == ["delivered", "too_large"]
 
     (letter,) = await deliveries.letters()
     assert "bytes in JSON" in letter.last_error
+    assert receiver.numbers("big.png") == [1]
 
 
 def test_pauses_have_jitter_and_limits() -> None:
