@@ -57,11 +57,11 @@ class Receiver:
             self.most_at_once = max(self.most_at_once, self.at_once)
         try:
             response = self.respond(event)
+            if response is not None and response.status < 300:
+                self.accepted.append(event)
         finally:
             with self._lock:
                 self.at_once -= 1
-        if response is not None and response.status < 300:
-            self.accepted.append(event)
         return response
 
     @property

@@ -195,7 +195,6 @@ async def test_a_cancelled_batch_keeps_what_it_has_done(
     task = asyncio.create_task(deliveries.deliver())
     await eventually(lambda: len(receiver.accepted) == 2)
     await eventually(lambda: receiver.at_once == 1)
-    await asyncio.sleep(0.1)  # the responses also have to arrive; the outcome is the same if not
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await task
