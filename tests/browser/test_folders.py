@@ -102,7 +102,7 @@ def test_a_folder_shows_its_newest_picture_and_how_many_there_are(
     visitor.expect_accessible()
 
     # In the folder below which something is saved, that is seen without loading the page again.
-    with visitor.page.expect_response(lambda response: "storage/search?" in response.url):
+    with visitor.page.expect_response(lambda response: "storage/events?" in response.url):
         pass
     save(client, f"{top}few/new.jpg")
     expect(visitor.cell("few").locator(".amount")).to_have_text("3 images")

@@ -12,6 +12,7 @@ from waiting import until
 pytestmark = pytest.mark.slow
 
 SEARCH = f"{IMAGES.removesuffix('images')}search"
+COPY = f"{IMAGES.removesuffix('images')}copy"
 
 
 def indexed(client: httpx.Client, path: str) -> bool:
@@ -52,11 +53,10 @@ def test_what_is_deleted_or_moved_elsewhere_disappears_and_the_focus_stays(
     visitor.cell("6.jpg").click(modifiers=["Control"])
     expect(visitor.text("2 selected")).to_be_visible()
 
-    for name in ("0.jpg", "5.jpg", "9.jpg", "sub/a.jpg"):
+    moved = {"source": f"{folder}1.jpg", "target": f"{folder}moved.jpg"}
+    client.post(COPY, json=moved).raise_for_status()
+    for name in ("0.jpg", "1.jpg", "5.jpg", "9.jpg", "sub/a.jpg"):
         client.delete(f"{IMAGES}/{folder}{name}").raise_for_status()
-    (server.data / "compute" / folder / "1.jpg").rename(
-        server.data / "compute" / folder / "moved.jpg"
-    )
 
     visitor.expect_names(*(f"{number}.jpg" for number in (2, 3, 4, 6, 7, 8)), "moved.jpg")
     expect(visitor.text("1 selected")).to_be_visible()
@@ -84,10 +84,9 @@ def test_a_dialog_returns_the_focus_to_a_cell_that_was_drawn_anew_behind_it(
 def test_what_is_deleted_elsewhere_disappears_from_the_middle_of_a_long_folder(
     visitor: Visit, server: Server, client: httpx.Client, folder: str
 ) -> None:
-    compute = server.data / "compute" / folder
-    compute.mkdir(parents=True)
     for number in range(400):
-        (compute / f"{number:03}.txt").write_bytes(b"x")
+        save(client, f"{folder}{number:03}.txt", b"x")
+    until(lambda: indexed(client, f"{folder}399.txt"))
     visitor.sign_in(server.token(), fragment(folder))
     expect(visitor.page.locator("#told")).to_have_text("200+ entries")
     visitor.page.keyboard.press("Tab")

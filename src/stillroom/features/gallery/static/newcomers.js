@@ -4,7 +4,8 @@ import { by } from "./elements.js";
 import { Found } from "./finding.js";
 import { Folder } from "./listing.js";
 
-const EVERY_MS = 4000;
+const EVERY_MS = 2000;
+const WITHOUT_FEED = 2; // each second look compares, if the server has no events
 const AT_ONCE = 100;
 const MOST_SAVED = 500; // in a look, and remembered
 const LATE_MS = 5000; // the index may learn of a save after it has learned of a later one
@@ -16,10 +17,16 @@ export class Newcomers {
   constructor(app) {
     this.app = app;
     this.isLooking = false;
+    this.hasFeed = true;
+    this.looks = 0;
+    /** @type {WeakMap<object, string>} where the feed of events goes on */
+    this.cursors = new WeakMap();
+    /** @type {WeakSet<object>} places with news that they do not show yet */
+    this.outdated = new WeakSet();
     /** @type {WeakMap<Folder, Promise<Followed | null>>} */
     this.followed = new WeakMap();
     setInterval(() => this.look(), EVERY_MS);
-    addEventListener("focus", () => this.look());
+    addEventListener("focus", () => this.look({ anyway: true }));
     by("fresh").onclick = () => this.reload();
   }
 
@@ -57,16 +64,50 @@ export class Newcomers {
     scrollTo(0, 0);
   }
 
-  async look() {
+  async look({ anyway = false } = {}) {
     const collection = this.app.shelf?.collection;
     if (!collection || document.hidden || this.isLooking || this.app.states.failure) return;
     if (!collection.length && !collection.complete) return; // its first page is on its way
     this.isLooking = true;
     try {
-      if (collection instanceof Found) await this.count(collection);
-      else if (collection instanceof Folder) await this.follow(collection);
+      if (collection instanceof Found || collection instanceof Folder) {
+        if (anyway || await this.hasNews(collection)) this.outdated.add(collection);
+        if (this.outdated.has(collection) && await this.update(collection)) this.outdated.delete(collection);
+      }
     } catch { /* the next look may have better luck */ }
     this.isLooking = false;
+  }
+
+  /**
+   * Whether the feed has events about a place since the last look. The first look finds the end of the feed.
+   * @param {Found | Folder} collection
+   */
+  async hasNews(collection) {
+    this.looks += 1;
+    if (!this.hasFeed) return this.looks % WITHOUT_FEED === 0;
+    const after = this.cursors.get(collection);
+    const prefix = collection.folder + (collection instanceof Folder ? collection.begins : "");
+    try {
+      const asked = { after: after ?? "latest", types: "image.saved,image.deleted", prefix, limit: MOST_SAVED };
+      const { events, next } = await collection.api.get("storage/events", asked);
+      this.cursors.set(collection, next);
+      return after === undefined || events.length > 0;
+    } catch (/** @type {any} */ error) {
+      if (error.status === 410) this.cursors.delete(collection);
+      else if (error.status === 403 || error.status === 404 || error.status === 501) this.hasFeed = false;
+      else throw error;
+      return true;
+    }
+  }
+
+  /**
+   * Show the news of a place. False if that has to wait, because a picture is open or a page is on its way.
+   * @param {Found | Folder} collection
+   */
+  async update(collection) {
+    if (collection instanceof Folder) return this.follow(collection);
+    await this.count(collection);
+    return true;
   }
 
   /** @param {Found} collection */
@@ -83,22 +124,23 @@ export class Newcomers {
 
   /** @param {Folder} collection */
   async follow(collection) {
-    await this.compare(collection);
+    const isCompared = await this.compare(collection);
     const known = await this.followed.get(collection) ?? await this.begin(collection);
-    if (!known) return;
+    if (!known) return false;
     const { api, folder, begins, stop } = collection;
     const url = api.search({ prefix: folder + begins, saved_from: known.since, sort: "saved", limit: MOST_SAVED });
     const { items } = await api.found(url, stop.signal);
     for (const { path, etag, modified } of items) {
       const wasListed = Date.parse(modified) <= known.opened && collection.holds(path);
       const isNew = !known.seen.has(etag + path) && !wasListed && await collection.isThere(path);
-      if (this.app.shelf?.collection !== collection) return;
+      if (this.app.shelf?.collection !== collection) return false;
       if (isNew) this.app.saved(path);
     }
     if (known.seen.size > MOST_SAVED) known.seen.clear();
     for (const { path, etag } of items) known.seen.add(etag + path);
     const last = items.at(-1)?.modified;
     if (last) known.since = items.length < MOST_SAVED ? lateBy(Date.parse(last)) : last;
+    return isCompared && items.length < MOST_SAVED;
   }
 
   /**
@@ -108,11 +150,11 @@ export class Newcomers {
    */
   async compare(collection) {
     const { grid, viewer } = this.app;
-    if (viewer.isOpen || collection.under) return;
+    if (viewer.isOpen || collection.under) return false;
     const { first, behind } = grid.range;
     const shown = collection.items.slice(first, behind);
     const { entries, next } = await collection.part(first, shown.length + AT_ONCE);
-    if (this.app.shelf?.collection !== collection || viewer.isOpen) return;
+    if (this.app.shelf?.collection !== collection || viewer.isOpen) return false;
     const there = new Set(entries);
     const isWhole = !next && collection.complete;
     const last = entries.findLastIndex((entry) => collection.indexOf(entry) >= 0);
@@ -122,6 +164,7 @@ export class Newcomers {
     collection.remove(gone);
     const added = come.filter((entry) => collection.add(entry));
     if (gone.length || added.length) this.app.refreshSoon();
+    return true;
   }
 }
 
