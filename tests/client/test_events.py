@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from at_the_prompt import PNG, Run
+from command_line import PNG, Run
+from running import Server
 from stillroom.client import AsyncImageStore, Event
 from stillroom.errors import CursorExpired, InvalidParameter
 from stillroom.features.events.cursor import cursor_of
@@ -42,19 +43,16 @@ async def test_events_are_read_and_continued_after_a_cursor(
     assert await events_of(store, folder, after=second.cursor) == []
 
 
-async def test_following_waits_for_the_next_event(store: AsyncImageStore, folder: str) -> None:
-    await saved(store, f"{folder}/1.png")
-    (last,) = await events_of(store, folder)
-    following = store.events(last.cursor, prefix=f"{folder}/")
+async def test_following_waits_for_the_next_event(server: Server, folder: str) -> None:
+    """`tests/events/test_server.py` follows with the synchronous class."""
+    async with AsyncImageStore(server.url, server.token()) as store:
+        await saved(store, f"{folder}/1.png")
+        (last,) = await events_of(store, folder)
+        following = aiter(store.events(last.cursor, prefix=f"{folder}/"))
+        waiting = asyncio.gather(anext(following))
+        await saved(store, f"{folder}/2.png")
 
-    async def next_event() -> Event:
-        return await anext(following)
-
-    waiting = asyncio.ensure_future(next_event())
-    await saved(store, f"{folder}/2.png")
-
-    assert (await waiting).data["path"] == f"{folder}/2.png"
-    await following.aclose()  # type: ignore[attr-defined]  # a generator
+        assert [event.data["path"] for event in await waiting] == [f"{folder}/2.png"]
 
 
 async def test_a_cursor_of_another_store_is_an_error(store: AsyncImageStore) -> None:
