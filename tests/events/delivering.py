@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from stillroom.features.database import clock
 from stillroom.features.database.changes import Change
-from stillroom.features.events.database import event_rows
+from stillroom.features.events.database import event_rows, webhook_rows
 from stillroom.features.events.delivery import Sender
 from stillroom.features.events.endpoint_delivery import EndpointDelivery
 from stillroom.features.events.event import IMAGE_SAVED
@@ -17,25 +17,20 @@ from stillroom.features.events.rows import EventRows
 from stillroom.features.events.webhook_file import Endpoint
 from stillroom.features.events.webhook_rows import WebhookRows
 from stillroom.features.events.webhook_tables import endpoints, failures
-from stillroom.features.events.webhook_upkeep import WebhookUpkeep, restore_delivery
+from stillroom.features.events.webhook_upkeep import restore_delivery
 from stillroom.features.events.webhook_values import WEBHOOK
-from stillroom.features.events.webhooks import webhook_rows, webhook_upkeep
 from stillroom.features.library.database import MediaDatabase
 from stillroom.features.library.rows.tables import dead_letters
-
-RETENTION = timedelta(days=7)
 
 
 class Deliveries:
     """An endpoint, its rows, and the events that it gets."""
 
     rows: WebhookRows
-    upkeep: WebhookUpkeep
     feed: EventRows
 
     def __init__(self, database: MediaDatabase, endpoint: Endpoint) -> None:
         self.database, self.endpoint = database, endpoint
-        self.retention = RETENTION
         self.digest = "1"
         self.moved = timedelta(0)
         self.timeout_s = 60.0
@@ -46,8 +41,7 @@ class Deliveries:
 
     async def open(self) -> "Deliveries":
         self.rows, self.feed = await webhook_rows(self.database), await event_rows(self.database)
-        self.upkeep = await webhook_upkeep(self.database)
-        await self.rows.add([self.endpoint], position=0)
+        await self.rows.add(self.endpoint, position=0)
         return self
 
     def now(self) -> datetime:
@@ -70,7 +64,6 @@ class Deliveries:
             Sender(self.endpoint, timeout_s=self.timeout_s),
             claim=uuid.uuid4(),
             digest=self.digest,
-            retention=self.retention,
             now=self.now,
             count=lambda _, result: None if counted is None else counted.append(result),
         )

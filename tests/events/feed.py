@@ -31,7 +31,7 @@ class Feed:
             await self.storage.delete(key(path))
 
     async def events(self) -> list[Event]:
-        return await (await event_rows(self.database)).page(0, 1000)
+        return [*(await (await event_rows(self.database)).read(0, 1000)).events]
 
     async def becomes(self, *expected: Told) -> list[Event]:
         """Wait until these are the events, in this order, and return them."""

@@ -16,11 +16,10 @@ from in_process import IMAGES, JWT_SECRET, started
 from stillroom.features.database.config import SqliteConfig
 from stillroom.features.events import cursor
 from stillroom.features.events.cursor import cursor_of
-from stillroom.features.events.retention import drop_old_events
+from stillroom.features.events.database import event_rows
 from stillroom.features.library.database import MediaDatabase
 from stillroom.store import shutdown
 from stillroom.store.auth.tokens import mint_token
-from stillroom.store.background import Stopping
 from waiting import eventually
 
 FEED = "/api/v1/storage/events"
@@ -178,7 +177,7 @@ async def test_a_cursor_that_is_older_than_the_retention_is_410(
         oldest = (await read(client))["next"]
         await save(client, "1.png", "2.png")
         newest = (await read(client))["next"]
-        assert await drop_old_events(database, timedelta(0), Stopping()) == 2
+        assert await (await event_rows(database)).drop(timedelta(0)) == 2
         await database.close()
         await save(client, "3.png")
 

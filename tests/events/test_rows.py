@@ -34,7 +34,7 @@ async def add(engine: RowsEngine, *changes: Change) -> None:
 
 
 async def paths(rows: EventRows, after: int = 0, **how: object) -> list[str | None]:
-    return [event.path for event in await rows.page(after, 100, **how)]  # type: ignore[arg-type]
+    return [event.path for event in (await rows.read(after, 100, **how)).events]  # type: ignore[arg-type]
 
 
 async def test_events_are_read_in_the_order_in_which_they_were_written(
@@ -45,10 +45,10 @@ async def test_events_are_read_in_the_order_in_which_they_were_written(
     await add(engine, saved("a"), saved("b"))
     await add(engine, saved("c"))
 
-    found = await rows.page(0, 2)
+    found = (await rows.read(0, 2)).events
     assert [event.path for event in found] == ["a", "b"]
     assert await paths(rows, found[-1].position) == ["c"]
-    assert len({event.id for event in await rows.page(0, 10)}) == 3
+    assert len({event.id for event in (await rows.read(0, 10)).events}) == 3
     assert {event.id.version for event in found} == {8}
 
 
@@ -82,8 +82,8 @@ async def test_a_page_has_the_types_and_the_prefix_that_were_asked_for(
         Change(MEDIA_CHANGED, None),
     )
 
-    every = await rows.page(0, 100)
-    of_folder = await rows.page(0, 100, prefix="a/")
+    every = (await rows.read(0, 100)).events
+    of_folder = (await rows.read(0, 100, prefix="a/")).events
     assert [event.path for event in every] == ["a/1.png", "ab/1.png", "a", "a", "a/1.png", None]
     assert [event.type for event in of_folder] == [IMAGE_SAVED, RUN_PUBLISHED, MEDIA_CHANGED]
     assert await paths(rows, types=[MEDIA_CHANGED]) == ["a/1.png", None]
@@ -146,7 +146,7 @@ async def test_old_events_are_deleted_and_the_others_stay(
     rows, engine, now = await event_rows(database), await database.engine(), clock.now
     monkeypatch.setattr(rows_module, "now", lambda: now() - timedelta(days=8))
     await add(engine, saved("a"), saved("b"), saved("c"))
-    old = (await rows.page(0, 10))[-1].position
+    old = (await rows.read(0, 10)).events[-1].position
     monkeypatch.undo()
     monkeypatch.setattr(rows_module, "_DROPPED_AT_ONCE", 2)
     await add(engine, saved("d"))

@@ -62,7 +62,7 @@ def deliver(data_dir: Path, endpoint: Endpoint, *paths: str, note: str = "") -> 
         await deliveries.happen(*paths, note=note)
         await deliveries.deliver()
         state = await deliveries.feed.state()
-        events = await deliveries.feed.page(0, 100)
+        events = (await deliveries.feed.read(0, 100)).events
         await database.close()
         return [cursor_of(event.position, state.feed_id) for event in events]
 
@@ -93,7 +93,7 @@ def test_test_sends_a_signed_event_and_fails_if_it_is_not_accepted(
 
     assert (result["name"], result["status"]) == ("backend", 200)
     (event,) = receiver.accepted
-    assert (event["type"], event["data"]) == ("webhook.test", {})
+    assert (event["type"], event["data"]) == ("webhook.test", {"path": None})
     receiver.respond = lambda _: Response(500)
     assert run(data_dir, "test", "backend").exit_code == 1
 

@@ -207,7 +207,7 @@ async def test_a_body_has_at_most_16_kilobytes(receiver: Receiver) -> None:
 
 
 async def test_a_signed_url_is_added_to_events_about_saved_images(receiver: Receiver) -> None:
-    endpoint = replace(receiver.endpoint(), signed_urls_s=3600)
+    endpoint = replace(receiver.endpoint(), signed_urls=3600)
     sender = Sender(endpoint, sign_url=lambda path, life_s: f"https://s/{path}?{life_s}")
 
     for kind in (IMAGE_SAVED, IMAGE_DELETED):

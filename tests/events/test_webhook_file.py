@@ -8,11 +8,11 @@ import pytest
 
 from events.receiving import OTHER_SECRET, SECRET
 from stillroom.errors import ConfigurationError
-from stillroom.features.events.event import IMAGE_SAVED, RUN_PUBLISHED, TYPES
+from stillroom.features.events.event import IMAGE_SAVED, RUN_PUBLISHED
 from stillroom.features.events.signing import parse_secret
-from stillroom.features.events.watched_webhooks import WatchedWebhooks
 from stillroom.features.events.webhook_file import (
     Endpoint,
+    WatchedWebhooks,
     WebhookFile,
     configuration_files,
     read_webhooks,
@@ -70,11 +70,14 @@ def test_a_file_says_what_each_endpoint_gets(tmp_path: Path) -> None:
             (IMAGE_SAVED, RUN_PUBLISHED),
             "generations/",
             24 * 3600,
+            tmp_path / "backend.secret",
         ),
-        "here": Endpoint("here", "http://127.0.0.1:8080/", secrets, TYPES, "", None),
+        "here": Endpoint(
+            "here", "http://127.0.0.1:8080/", secrets, secret_file=tmp_path / "backend.secret"
+        ),
     }
-    assert content.secret_files == (tmp_path / "backend.secret",)
-    assert content.warnings == ()
+    assert content.secret_files == [tmp_path / "backend.secret"]
+    assert content.warnings == []
 
 
 def test_the_file_in_the_docs_is_one(tmp_path: Path) -> None:
@@ -82,7 +85,7 @@ def test_the_file_in_the_docs_is_one(tmp_path: Path) -> None:
     (shown,) = re.findall(r"^```toml\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
     write_secret(tmp_path)
 
-    assert read(tmp_path, shown).endpoints["backend"].signed_urls_s == 24 * 3600
+    assert read(tmp_path, shown).endpoints["backend"].signed_urls == 24 * 3600
 
 
 def test_without_a_file_there_are_no_webhooks(tmp_path: Path) -> None:
@@ -102,6 +105,7 @@ def test_without_a_file_there_are_no_webhooks(tmp_path: Path) -> None:
         (SHORT.replace("//a", "//user:secret@a"), 3, "must not contain a user or a password"),
         (SHORT.replace("a.example", "a.example:99999"), 3, "must be a URL such as"),
         (SHORT.replace("a.example", "a.example/#part"), 3, "must be a URL such as"),
+        (SHORT.replace("backend.secret", SECRET), 4, "must be the name of a file, which contains"),
         (SHORT + "types = []", 5, "must be a list of event types"),
         (SHORT + 'types = ["image.read"]', 5, "unknown type 'image.read': types are image.saved"),
         (SHORT + 'prefix = "../"', 5, "no image's path begins with the prefix"),
@@ -117,6 +121,7 @@ def test_an_error_names_the_line(tmp_path: Path, table: str, line: int, message:
         read(tmp_path, f"[[endpoint]]\n{table}")
 
     assert f"webhooks.toml', line {line}: " in str(caught.value)
+    assert SECRET not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -143,10 +148,10 @@ def test_plain_http_is_for_this_machine_or_if_it_is_allowed(
     [
         (None, "it cannot be read: No such file"),
         ("", "it must contain 1 to 10 secrets"),
-        ("secret", "secret 1 does not begin with whsec_"),
-        (f"{SECRET}\nwhsec_AAAA", "secret 2 has 3 bytes: 24 to 64 are required"),
-        ("whsec_!!!!", "secret 1 is not Base64"),
-        ("whsec_ä", "must contain a secret"),
+        ("secret", "it does not begin with whsec_"),
+        (f"{SECRET}\nwhsec_AAAA", "it has 3 bytes: 24 to 64 are required"),
+        ("whsec_!!!!", "it is not Base64"),
+        ("whsec_ä", "it is not Base64"),
     ],
 )
 def test_a_secret_that_cannot_sign_is_refused_without_printing_it(
@@ -165,15 +170,18 @@ def test_a_secret_that_cannot_sign_is_refused_without_printing_it(
 def test_a_secret_is_not_printed_with_its_endpoint(tmp_path: Path) -> None:
     write_secret(tmp_path)
 
-    assert "secret" not in repr(read(tmp_path).endpoints["here"])
+    printed = repr(read(tmp_path).endpoints["here"])
+
+    assert "secrets" not in printed
+    assert repr(parse_secret(SECRET)) not in printed
 
 
 def test_a_secret_that_others_can_read_is_a_warning(tmp_path: Path) -> None:
     file = write_secret(tmp_path, mode=0o644)
 
-    assert read(tmp_path).warnings == (
-        f"other users can read the webhook secret: run `chmod 600 '{file}'`",
-    )
+    assert read(tmp_path).warnings == [
+        f"other users can read the webhook secret: run `chmod 600 '{file}'`"
+    ]
 
 
 def test_verify_knows_both_files_even_if_one_is_invalid(tmp_path: Path) -> None:

@@ -14,9 +14,10 @@ import pytest
 from events.receiving import OK, SECRET, Receiver, Response, receiving
 from stillroom.features.database.changes import Change
 from stillroom.features.events import webhooks as module
+from stillroom.features.events.database import webhook_rows
 from stillroom.features.events.event import IMAGE_SAVED
-from stillroom.features.events.watched_webhooks import WatchedWebhooks
-from stillroom.features.events.webhooks import Webhooks, webhook_rows
+from stillroom.features.events.webhook_file import WatchedWebhooks
+from stillroom.features.events.webhooks import Webhooks
 from stillroom.features.library.database import MediaDatabase
 from stillroom.store.background import Stopping
 from waiting import eventually
@@ -67,8 +68,7 @@ async def happen(database: MediaDatabase, *paths: str) -> None:
 
 
 def open_webhooks(database: MediaDatabase, file: Path) -> Webhooks:
-    watched = WatchedWebhooks(file, is_named=False)
-    return Webhooks(watched, database, retention=timedelta(days=7))
+    return Webhooks(WatchedWebhooks(file, is_named=False), database)
 
 
 def _has(receiver: Receiver, path: str) -> bool:

@@ -95,7 +95,6 @@ async def test_after_a_failure_later_events_of_its_path_wait_and_others_do_not(
 
 async def test_retries_follow_the_schedule(deliveries: Deliveries, receiver: Receiver) -> None:
     fail_at(receiver, "a.png")
-    deliveries.retention = timedelta(days=30)
     await deliveries.happen("a.png")
     assert await deliveries.deliver() == ["failed"]
 
@@ -113,7 +112,6 @@ async def test_an_event_that_fails_while_others_succeed_becomes_a_dead_letter(
     deliveries: Deliveries, receiver: Receiver
 ) -> None:
     fail_at(receiver, "a.png")
-    deliveries.retention = timedelta(days=30)
     await deliveries.happen("a.png", "a.png")
     await deliveries.deliver()
     for _ in range(MAX_ATTEMPTS - 1):
@@ -139,7 +137,6 @@ async def test_a_dead_letter_that_is_retried_is_delivered_with_its_id(
     await deliveries.deliver()
     first = receiver.requests[0]["id"]
     fail_at(receiver, "a.png")
-    deliveries.retention = timedelta(days=30)
     for _ in range(MAX_ATTEMPTS):
         await deliveries.happen("other.png")
         await deliveries.later(30 * HOUR)
@@ -158,7 +155,6 @@ async def test_an_event_that_fails_alone_is_no_dead_letter(
     deliveries: Deliveries, receiver: Receiver
 ) -> None:
     receiver.respond = lambda _: ERROR
-    deliveries.retention = timedelta(days=365)
     await deliveries.happen("a.png")
     await deliveries.deliver()
 

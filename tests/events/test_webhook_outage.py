@@ -16,12 +16,13 @@ from events.receiving import ERROR, OK, Receiver, Response, receiving
 from stillroom.features.database import clock
 from stillroom.features.events.event import IMAGE_SAVED
 from stillroom.features.events.webhook_tables import endpoints
-from stillroom.features.events.webhook_upkeep import count_lost
+from stillroom.features.events.webhook_upkeep import lose_deliveries
 from stillroom.features.events.webhook_values import PAUSING_FAILURES
 from stillroom.features.library.database import MediaDatabase
 from waiting import eventually
 
 MINUTES = timedelta(minutes=2)
+LONG_AGO = clock.now() - timedelta(days=30)
 
 
 @pytest.fixture
@@ -45,7 +46,7 @@ async def go_down(deliveries: Deliveries, receiver: Receiver) -> None:
     receiver.respond = lambda _: ERROR
     await deliveries.happen(*(f"{number % 30}.png" for number in range(90)))
     await deliveries.deliver()
-    assert (await deliveries.state()).paused_at is not None
+    assert (await deliveries.state()).failures >= PAUSING_FAILURES
 
 
 async def test_after_ten_failures_in_a_row_an_endpoint_is_paused(
@@ -76,7 +77,7 @@ async def test_a_receiver_that_was_down_for_a_day_misses_nothing(
     assert unrepeated(receiver.numbers("during.png")) == list(range(90, 114))
     assert (await deliveries.failures(), await deliveries.letters()) == ([], [])
     state = await deliveries.state()
-    assert (state.paused_at, state.failures, state.lost) == (None, 0, 0)
+    assert (state.wait_until, state.failures, state.lost) == (None, 0, 0)
 
 
 async def test_events_that_always_fail_do_not_keep_an_endpoint_paused(
@@ -112,10 +113,10 @@ async def test_a_replay_delivers_the_events_after_a_position_again(
 ) -> None:
     await deliveries.happen("a.png", "b.png", "a.png")
     await deliveries.deliver()
-    first = (await deliveries.feed.page(0, 1))[0].position
+    first = (await deliveries.feed.read(0, 1)).events[0].position
 
-    assert await deliveries.upkeep.replay("backend", after=first)
-    assert not await deliveries.upkeep.replay("unknown", after=first)
+    assert await deliveries.rows.replay("backend", after=first)
+    assert not await deliveries.rows.replay("unknown", after=first)
     await deliveries.deliver()
 
     ids = [event["id"] for event in receiver.accepted]
@@ -145,14 +146,35 @@ async def test_only_one_process_delivers_to_an_endpoint(
     assert len(receiver.requests) == 2
 
 
+async def test_a_replay_during_a_batch_discards_its_results(
+    deliveries: Deliveries, receiver: Receiver
+) -> None:
+    loop = asyncio.get_running_loop()
+
+    def respond(_: dict[str, Any]) -> Response:
+        if len(receiver.requests) == 4:
+            replayed = deliveries.rows.replay("backend", after=0)
+            asyncio.run_coroutine_threadsafe(replayed, loop).result(300)
+        return OK
+
+    receiver.respond = respond
+    await deliveries.happen("a.png")
+    await deliveries.deliver()
+    await deliveries.happen(*["a.png"] * 3)
+    await deliveries.deliver()
+    await deliveries.deliver()
+
+    assert receiver.numbers("a.png") == [0, 1, 2, 3] * 2
+    assert receiver.most_at_once == 1
+    assert await deliveries.failures() == []
+
+
 async def test_a_process_renews_a_claim_that_it_could_not_release(deliveries: Deliveries) -> None:
     """As after an outage of the database."""
     ours, others = uuid.uuid4(), uuid.uuid4()
 
     for claim, is_ours in ((ours, True), (ours, True), (others, False)):
-        is_free = await deliveries.rows.free(["backend"], claim)
-        state = await deliveries.rows.claim(deliveries.endpoint, claim, lease=MINUTES)
-        assert (bool(is_free), state is not None) == (is_ours, is_ours)
+        assert await deliveries.rows.claim(deliveries.endpoint, claim) == is_ours
 
 
 async def test_a_crash_between_delivery_and_its_record_repeats_the_event_with_its_id(
@@ -213,18 +235,36 @@ async def test_what_outlives_the_retention_is_counted_as_lost(
     deliveries: Deliveries, receiver: Receiver, caplog: pytest.LogCaptureFixture
 ) -> None:
     await go_down(deliveries, receiver)
-    waiting = len(await deliveries.failures())
+    await deliveries.happen("unread.png")
     receiver.respond = lambda _: OK
 
-    await deliveries.later(timedelta(days=8))
+    assert await deliveries.feed.drop(timedelta(0)) == 91
 
-    state = await deliveries.state()
-    assert state.lost == waiting
-    assert f"{waiting} events are lost" in caplog.text
+    assert (await deliveries.state()).lost == 91
+    assert "91 events are lost: the webhook 'backend' did not accept them within" in caplog.text
     assert (await deliveries.failures(), await deliveries.letters()) == ([], [])
+    await deliveries.happen("later.png")
+    await deliveries.later(MINUTES)
+    assert set(receiver.paths) == {"later.png"}
 
 
-async def test_events_that_the_retention_deletes_are_counted_by_the_filter(
+async def test_events_that_were_delivered_are_not_lost(
+    deliveries: Deliveries, receiver: Receiver, caplog: pytest.LogCaptureFixture
+) -> None:
+    await deliveries.happen("a.png")
+    await deliveries.deliver()
+    await deliveries.happen("b.png", "c.png")
+
+    assert await deliveries.feed.drop(timedelta(0)) == 3
+
+    assert (await deliveries.state()).lost == 2
+    assert "2 events are lost" in caplog.text
+    await deliveries.happen("d.png")
+    await deliveries.deliver()
+    assert receiver.paths == ["a.png", "d.png"]
+
+
+async def test_lost_events_are_counted_by_the_filter(
     database: MediaDatabase, receiver: Receiver
 ) -> None:
     endpoint = receiver.endpoint(types=(IMAGE_SAVED,), prefix="a_/")
@@ -234,26 +274,42 @@ async def test_events_that_the_retention_deletes_are_counted_by_the_filter(
     last = (await deliveries.feed.state()).last_position
 
     async with (await database.engine()).writing() as connection:
-        assert await count_lost(connection, through=last - 1) == {"backend": 1}
-        assert await count_lost(connection, through=last - 1) == {}
+        for lost in ({"backend": 1}, {}):
+            assert await lose_deliveries(connection, through=last - 1, before=LONG_AGO) == lost
 
     assert (await deliveries.state()).lost == 1
     await deliveries.deliver()
     assert receiver.paths == ["a_/3.png"]
 
 
-async def test_an_endpoint_that_was_removed_continues_if_it_returns(
+async def test_an_endpoint_that_was_removed_loses_nothing_and_continues_if_it_returns(
+    database: MediaDatabase, deliveries: Deliveries, receiver: Receiver
+) -> None:
+    await go_down(deliveries, receiver)
+    receiver.respond = lambda _: OK
+    async with (await database.engine()).writing() as connection:
+        unseen = sa.update(endpoints).values(seen_at=LONG_AGO)
+        await connection.execute(unseen)
+
+    assert await deliveries.feed.drop(timedelta(0)) == 90
+    await deliveries.happen("later.png")
+    await deliveries.later(MINUTES)
+
+    assert await deliveries.failures() == []
+    assert (await deliveries.state()).lost == 0
+    assert set(receiver.paths) == {"later.png"}
+
+
+async def test_a_clock_that_is_set_back_does_not_prolong_a_pause(
     deliveries: Deliveries, receiver: Receiver
 ) -> None:
+    deliveries.moved = timedelta(days=365)
+    receiver.respond = lambda _: Response(503, {"retry-after": "3600"})
     await deliveries.happen("a.png")
     await deliveries.deliver()
-    await deliveries.happen("b.png")
-    unseen = clock.now() - timedelta(days=30)
+    deliveries.moved = timedelta(0)
+    receiver.respond = lambda _: OK
 
-    assert await deliveries.upkeep.forget([], unseen_since=unseen) == []
     await deliveries.deliver()
-    assert receiver.paths == ["a.png", "b.png"]
 
-    soon = clock.now() + timedelta(minutes=1)
-    assert await deliveries.upkeep.forget(["backend"], unseen_since=soon) == []
-    assert await deliveries.upkeep.forget([], unseen_since=soon) == ["backend"]
+    assert receiver.paths == ["a.png"]

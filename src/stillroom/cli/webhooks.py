@@ -4,7 +4,6 @@ import contextlib
 import time
 import uuid
 from collections.abc import AsyncIterator, Sequence
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -42,23 +41,25 @@ async def list_webhooks(*, as_json: bool, data_dir: str | None) -> None:
     webhooks.toml changes), `removed` (not in the file any more) or `new`.
     """
     from stillroom.features.database.clock import now
-    from stillroom.features.events.webhooks import webhook_upkeep
+    from stillroom.features.events.database import webhook_rows
+    from stillroom.features.events.webhook_values import EndpointMetrics, EndpointState
 
     settings = read_settings(data_dir)
     file = _file_of(settings)
     async with _opened(settings) as database:
-        rows = await (await webhook_upkeep(database)).metrics()
+        rows = await (await webhook_rows(database)).metrics()
+    unknown = {name: EndpointMetrics(EndpointState(name, 0), 0, None) for name in file.endpoints}
     progress = {metrics.state.name: metrics for metrics in rows}
-    for name in sorted({*file.endpoints, *progress}):
-        metrics, endpoint = progress.get(name), file.endpoints.get(name)
+    for name, metrics in sorted((unknown | progress).items()):
+        endpoint = file.endpoints.get(name)
         known = {
             "name": name,
-            "state": _state_of(file, endpoint, metrics),
-            "lag_seconds": 0.0 if metrics is None else round(metrics.lag_s(now()), 3),
-            "waiting": 0 if metrics is None else metrics.waiting,
-            "lost": 0 if metrics is None else metrics.state.lost,
-            "url": None if endpoint is None else endpoint.url,
-            "last_error": None if metrics is None else metrics.state.last_error,
+            "state": _state_of(file, metrics) if name in progress else "new",
+            "lag_seconds": round(metrics.lag_s(now()), 3),
+            "waiting": metrics.waiting,
+            "lost": metrics.state.lost,
+            "url": endpoint and endpoint.url,
+            "last_error": metrics.state.last_error,
         }
         line = "{name}  {state}  {lag_seconds:,.0f} s late  {waiting} waiting  {lost} lost  {url}"
         echo_record(known, line.format(**known), as_json=as_json)
@@ -75,21 +76,15 @@ async def send_test(names: tuple[str, ...], *, as_json: bool, data_dir: str | No
     The output has the name, the status code and the duration. The exit status is 1 if an endpoint
     did not accept the event.
     """
+    from stillroom.features.database.clock import now
     from stillroom.features.events.delivery import Sender
+    from stillroom.features.events.event import Event
 
     all_well = True
     for endpoint in _chosen(_file_of(read_settings(data_dir)), names):
         sender, began = Sender(endpoint), time.monotonic()
-        moment = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        event = {
-            "id": f"evt_{uuid.uuid4().hex}",
-            "type": _TEST,
-            "timestamp": moment,
-            "data": {},
-            "actor": "cli",
-            "found": False,
-        }
-        attempt = await sender.send(event)
+        event = Event(uuid.uuid4(), 0, _TEST, now(), None, None, "cli", None, {})
+        attempt = await sender.send(event.as_json())
         await sender.close()
         seconds = round(time.monotonic() - began, 3)
         known = {
@@ -120,8 +115,7 @@ async def replay(
     skip what they have processed. Cursors come from the feed: stillroom events --json.
     """
     from stillroom.features.events.cursor import position_of
-    from stillroom.features.events.database import event_rows
-    from stillroom.features.events.webhooks import webhook_upkeep
+    from stillroom.features.events.database import event_rows, webhook_rows
 
     settings = read_settings(data_dir)
     chosen, all_well = _chosen(_file_of(settings), names), True
@@ -130,15 +124,14 @@ async def replay(
         position = position_of(cursor, state.feed_id)
         if position < state.dropped_position:
             raise click.UsageError("the events after this cursor are not kept any more")
-        rows = await webhook_upkeep(database)
+        rows = await webhook_rows(database)
         for endpoint in chosen:
-            is_known = await rows.replay(endpoint.name, after=position)
-            if not is_known:
+            if await rows.replay(endpoint.name, after=position):
+                echo_record({"name": endpoint.name, "from": cursor}, as_json=as_json)
+            else:
                 message = "no server has delivered to it yet: start the server first"
                 click.echo(f"stillroom: {endpoint.name}: {message}", err=True)
                 all_well = False
-                continue
-            echo_record({"name": endpoint.name, "from": cursor}, as_json=as_json)
     return all_well
 
 
@@ -166,13 +159,9 @@ def _chosen(file: "WebhookFile", names: Sequence[str]) -> "list[Endpoint]":
     return [file.endpoints[name] for name in names or file.endpoints]
 
 
-def _state_of(
-    file: "WebhookFile", endpoint: "Endpoint | None", metrics: "EndpointMetrics | None"
-) -> str:
-    if endpoint is None:
+def _state_of(file: "WebhookFile", metrics: "EndpointMetrics") -> str:
+    if metrics.state.name not in file.endpoints:
         return "removed"
-    if metrics is None:
-        return "new"
     if metrics.state.gone_digest == file.digest:
         return "gone"
-    return "delivering" if metrics.state.paused_at is None else "paused"
+    return "paused" if metrics.state.is_paused else "delivering"

@@ -10,10 +10,17 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from stillroom.errors import ConfigurationError, InvalidInput
+from stillroom.paths import ImagePrefix
 
 _MAX_BYTES: Final = 1024**2
 
 _LINE: Final = re.compile(r"at line (\d+)")
+
+Parsers = Mapping[str, Callable[[object], Any]]
+"""Parsers of values by key.
+
+They raise ValueError with the second half of a sentence that begins with the key.
+"""
 
 T = TypeVar("T")
 
@@ -40,16 +47,24 @@ def read_file(file: Path, *, is_named: bool) -> bytes | None:
     except OSError as error:
         if not is_named and isinstance(error, FileNotFoundError | NotADirectoryError):
             return None
-        raise fault(file, None, f"it cannot be read: {error.strerror}") from error
+        raise _fault(file, None, f"it cannot be read: {error.strerror}") from error
     if len(data) > _MAX_BYTES:
-        raise fault(file, None, f"it is larger than {_MAX_BYTES} bytes")
+        raise _fault(file, None, f"it is larger than {_MAX_BYTES} bytes")
     return data
 
 
 def parse_tables(
-    file: Path, data: bytes, kind: str, parse: Callable[[str, Mapping[str, Any]], T], *, most: int
+    file: Path,
+    data: bytes,
+    kind: str,
+    parsers: Parsers,
+    build: Callable[[str, dict[str, Any]], T],
+    *,
+    most: int,
 ) -> list[T]:
-    """Parse each table `[[kind]]` with `parse`, which gets a name such as `rule 2` and the values.
+    """Parse each table `[[kind]]`.
+
+    `build` gets a name such as `rule 2` and the parsed values. It may raise `InvalidTable`.
 
     Raises:
         ConfigurationError: the file is invalid, or it contains more than `most` tables.
@@ -59,22 +74,23 @@ def parse_tables(
     for name in content:
         if name != kind:
             line = _line_of(lines, 0, name)
-            raise fault(file, line, f"{name!r} is unknown: use only [[{kind}]]")
+            raise _fault(file, line, f"{name!r} is unknown: use only [[{kind}]]")
     tables = content.get(kind, [])
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
         line = _line_of(lines, 0, kind)
-        raise fault(file, line, f"each {kind} must begin with [[{kind}]]")
+        raise _fault(file, line, f"each {kind} must begin with [[{kind}]]")
     if len(tables) > most:
-        raise fault(file, None, f"there are {len(tables)} {kind}s; at most {most} are allowed")
+        raise _fault(file, None, f"there are {len(tables)} {kind}s; at most {most} are allowed")
     begins = re.compile(rf"\s*\[\[\s*[\"']?{kind}[\"']?\s*\]\]")
     starts = [number for number, line in enumerate(lines) if begins.match(line)]
     parsed = []
     for number, table in enumerate(tables):
-        start = starts[number] if number < len(starts) else 0
+        title, start = f"{kind} {number + 1}", starts[number] if number < len(starts) else 0
         try:
-            parsed.append(parse(f"{kind} {number + 1}", table))
+            values = {key: _parse_value(title, key, table[key], parsers) for key in table}
+            parsed.append(build(title, values))
         except InvalidTable as error:
-            raise fault(file, _line_of(lines, start, error.key), str(error)) from None
+            raise _fault(file, _line_of(lines, start, error.key), str(error)) from None
     return parsed
 
 
@@ -84,42 +100,33 @@ def _load(file: Path, data: bytes) -> tuple[str, Mapping[str, Any]]:
         return text, tomllib.loads(text)
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
-        raise fault(file, line, "it is not UTF-8") from error
+        raise _fault(file, line, "it is not UTF-8") from error
     except tomllib.TOMLDecodeError as error:
         match = _LINE.search(str(error))
         last = text.count("\n") + 1
-        raise fault(file, int(match[1]) if match else last, f"invalid TOML: {error}") from error
+        raise _fault(file, int(match[1]) if match else last, f"invalid TOML: {error}") from error
     except RecursionError as error:
-        raise fault(file, None, "invalid TOML: it is nested too deeply") from error
+        raise _fault(file, None, "invalid TOML: it is nested too deeply") from error
 
 
-def check_keys(name: str, table: Mapping[str, Any], keys: Mapping[str, object]) -> None:
-    """Raise `InvalidTable` if the table contains a key that is not in `keys`."""
-    for key in table:
-        if key not in keys:
-            raise InvalidTable(
-                key, f"{name} has the unknown key {key!r}: the keys are {', '.join(keys)}"
-            )
-
-
-def parse_values(
-    name: str, table: Mapping[str, Any], parsers: Mapping[str, Callable[[object], Any]]
-) -> dict[str, Any]:
-    """Parse the values of a table, each with the parser of its key. Raise `InvalidTable`.
-
-    A parser raises ValueError with the second half of a sentence that begins with the key.
-    """
-    return {key: _parse_value(name, key, value, parsers[key]) for key, value in table.items()}
-
-
-def _parse_value(name: str, key: str, value: object, parse: Callable[[object], Any]) -> Any:  # noqa: ANN401  (the key's type)
+def _parse_value(title: str, key: str, value: object, parsers: Parsers) -> Any:  # noqa: ANN401  (the key's type)
+    if key not in parsers:
+        keys = ", ".join(parsers)
+        raise InvalidTable(key, f"{title} has the unknown key {key!r}: the keys are {keys}")
     try:
-        return parse(value)
+        return parsers[key](value)
     except ValueError as error:
-        raise InvalidTable(key, f"{key} of {name} {error}") from None
+        raise InvalidTable(key, f"{key} of {title} {error}") from None
     except InvalidInput as error:
         start = "no image's path begins with the prefix" if key == "prefix" else key
-        raise InvalidTable(key, f"{start} of {name}: {error}") from None
+        raise InvalidTable(key, f"{start} of {title}: {error}") from None
+
+
+def parse_prefix(value: object) -> str:
+    """Parse the prefix of paths in a table. Raise ValueError or `InvalidInput`."""
+    if not isinstance(value, str):
+        raise ValueError("must be a string such as 'previews/'")  # noqa: TRY004  (as all parsers)
+    return ImagePrefix.parse(value).text
 
 
 def _line_of(lines: list[str], start: int, key: str) -> int:
@@ -129,7 +136,6 @@ def _line_of(lines: list[str], start: int, key: str) -> int:
     return next(matches, start) + 1
 
 
-def fault(file: Path, line: int | None, message: str) -> ConfigurationError:
-    """Return an error about a line of the file, or about the whole file if the line is None."""
+def _fault(file: Path, line: int | None, message: str) -> ConfigurationError:
     where = "" if line is None else f", line {line}"
     return ConfigurationError(f"{str(file)!r}{where}: {message}")

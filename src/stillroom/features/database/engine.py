@@ -12,7 +12,15 @@ import fcntl
 import logging
 import os
 import sqlite3
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
@@ -63,6 +71,7 @@ class TransactionHooks:
             The call may wait for a lock. Only calls of `written` may follow in the transaction.
         written: Called with what the transaction has changed. The call is the last step of the
             transaction, since the call may wait for a lock.
+        runs: Function that returns the published run of each image that is in one, if it is set.
         retries: Functions that make the work of a dead letter due again, by the kind of the letter.
     """
 
@@ -71,6 +80,7 @@ class TransactionHooks:
         default_factory=list
     )
     written: list[Callable[[sa.Connection, Sequence[Change]], None]] = field(default_factory=list)
+    runs: Callable[[sa.Connection, Collection[StorageKey]], Mapping[StorageKey, str]] | None = None
     retries: dict[str, Callable[[AsyncConnection, Any], Awaitable[None]]] = field(
         default_factory=dict
     )

@@ -5,13 +5,12 @@ limit includes the DNS lookup and the connection. The body of the response has n
 """
 
 import asyncio
-import contextlib
 import email.utils
 import json
 import ssl
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal
 
@@ -30,18 +29,15 @@ MAX_BODY_BYTES: Final = 16 * 1024
 MAX_AT_ONCE: Final = 8
 """Maximum number of concurrent requests to an endpoint."""
 
-_KEEP_ALIVE_S: Final = 2.0
-"""Seconds for which an idle connection is kept. Many servers close theirs after five seconds."""
+_LIMITS: Final = httpx.Limits(max_connections=MAX_AT_ONCE, keepalive_expiry=2.0)
+"""Idle connections are kept for two seconds. Many servers close theirs after five seconds."""
 
 _MAX_RESPONSE_BYTES: Final = 4096
-_DRAIN_S: Final = 1.0
-"""Size and time up to which the body of a response is read, so that its connection is reused."""
+"""Length up to which the body of a response is read, so that its connection is reused."""
 
 _MAX_ERROR_CHARACTERS: Final = 500
 
 _LONGEST_RETRY_AFTER: Final = timedelta(days=1)
-
-_THROTTLING: Final = (httpx.codes.TOO_MANY_REQUESTS, httpx.codes.SERVICE_UNAVAILABLE)
 
 Result = Literal["delivered", "failed", "throttled", "gone", "too_large"]
 """Result of an attempt. `throttled`: the receiver said when to try again. `gone`: 410."""
@@ -71,25 +67,19 @@ class Attempt:
         return self.result == "delivered"
 
 
+@dataclass(slots=True)
 class Sender:
     """HTTP client that sends webhooks to one endpoint.
 
     `now` returns the time of an attempt in seconds since the epoch.
     """
 
-    def __init__(
-        self,
-        endpoint: Endpoint,
-        *,
-        sign_url: SignUrl | None = None,
-        timeout_s: float = TIMEOUT_S,
-        now: Callable[[], float] = time.time,
-    ) -> None:
-        self._endpoint = endpoint
-        self._sign_url = sign_url
-        self._timeout_s = timeout_s
-        self._now = now
-        self._client: httpx.AsyncClient | None = None
+    endpoint: Endpoint
+    sign_url: SignUrl | None = None
+    timeout_s: float = TIMEOUT_S
+    now: Callable[[], float] = time.time
+    _client: httpx.AsyncClient | None = None
+    _opening: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def send(self, event: Mapping[str, Any]) -> Attempt:
         """Send an event, which is the JSON object in the body. Never raises an error."""
@@ -99,20 +89,21 @@ class Sender:
         headers = {
             "content-type": "application/json",
             "user-agent": f"Stillroom/{__version__}",
-            **signed_headers(self._endpoint.secrets, event["id"], body, at=int(self._now())),
+            **signed_headers(self.endpoint.secrets, event["id"], body, at=int(self.now())),
         }
         attempt: Attempt | None = None
         try:
-            async with asyncio.timeout(self._timeout_s):
-                client = await self._opened()
-                async with client.stream(
-                    "POST", self._endpoint.url, content=body, headers=headers
-                ) as response:
-                    attempt = _attempt_of(response, self._now())
-                    await _drain(response)
+            async with asyncio.timeout(self.timeout_s):
+                client, url = await self._opened(), self.endpoint.url
+                async with client.stream("POST", url, content=body, headers=headers) as response:
+                    attempt, size = _attempt_of(response, self.now()), 0
+                    async for piece in response.aiter_raw():
+                        size += len(piece)
+                        if size > _MAX_RESPONSE_BYTES:
+                            break
                     return attempt
         except TimeoutError:
-            return attempt or Attempt("failed", f"no response within {self._timeout_s:g} s")
+            return attempt or Attempt("failed", f"no response within {self.timeout_s:g} s")
         except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
             return attempt or Attempt("failed", _text_of(error))
 
@@ -124,42 +115,30 @@ class Sender:
 
     def _completed(self, event: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return the event with a signed URL, if the endpoint is configured to get one."""
-        lifetime_s = self._endpoint.signed_urls_s
-        if lifetime_s is None or self._sign_url is None or event["type"] != IMAGE_SAVED:
+        lifetime_s = self.endpoint.signed_urls
+        if lifetime_s is None or self.sign_url is None or event["type"] != IMAGE_SAVED:
             return event
-        url = self._sign_url(event["data"]["path"], lifetime_s)
+        url = self.sign_url(event["data"]["path"], lifetime_s)
         return {**event, "data": {**event["data"], "signed_url": url}}
 
     async def _opened(self) -> httpx.AsyncClient:
-        if self._client is None:
-            # In a thread, since loading the system's certificates takes about 10 ms.
-            trust = await asyncio.to_thread(ssl.create_default_context)
+        async with self._opening:
             if self._client is None:
-                limits = httpx.Limits(max_connections=MAX_AT_ONCE, keepalive_expiry=_KEEP_ALIVE_S)
+                # In a thread, since loading the system's certificates takes about 10 ms.
+                trust = await asyncio.to_thread(ssl.create_default_context)
                 self._client = httpx.AsyncClient(
                     verify=trust,
-                    limits=limits,
-                    timeout=self._timeout_s,
+                    limits=_LIMITS,
+                    timeout=self.timeout_s,
                     follow_redirects=False,
                     trust_env=False,
                 )
-        return self._client
+            return self._client
 
 
 def encoded(event: Mapping[str, Any]) -> bytes:
     """Return the JSON text of an event, which is signed and sent without any change."""
     return json.dumps(event, ensure_ascii=False, separators=(",", ":")).encode()
-
-
-async def _drain(response: httpx.Response) -> None:
-    """Read a short body. After a long or slow one, the connection is closed instead."""
-    size = 0
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(_DRAIN_S):
-            async for piece in response.aiter_raw():
-                size += len(piece)
-                if size > _MAX_RESPONSE_BYTES:
-                    return
 
 
 def _attempt_of(response: httpx.Response, now: float) -> Attempt:
@@ -171,10 +150,9 @@ def _attempt_of(response: httpx.Response, now: float) -> Attempt:
         detail += ": redirects are not followed, change the URL in webhooks.toml"
     if status == httpx.codes.GONE:
         return Attempt("gone", detail, status)
-    if status in _THROTTLING:
+    if status in (httpx.codes.TOO_MANY_REQUESTS, httpx.codes.SERVICE_UNAVAILABLE):
         pause = parse_retry_after(response.headers.get("retry-after", ""), now)
-        if pause is not None:
-            return Attempt("throttled", detail, status, pause)
+        return Attempt("failed" if pause is None else "throttled", detail, status, pause)
     return Attempt("failed", detail, status)
 
 
@@ -188,7 +166,7 @@ def parse_retry_after(text: str, now: float) -> timedelta | None:
     else:
         try:
             moment = email.utils.parsedate_to_datetime(text)
-        except ValueError:
+        except (ValueError, OverflowError):
             return None
         if moment.tzinfo is None:
             moment = moment.replace(tzinfo=UTC)

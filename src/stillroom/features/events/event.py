@@ -4,7 +4,7 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final, Literal
+from typing import Final
 
 IMAGE_SAVED: Final = "image.saved"
 IMAGE_DELETED: Final = "image.deleted"
@@ -23,9 +23,6 @@ LIBRARY_TYPES: Final = (MEDIA_INGESTED, MEDIA_CHANGED, MEDIA_DELETED, DELETION_F
 
 TYPES: Final = (IMAGE_SAVED, IMAGE_DELETED, *RUN_TYPES, *LIBRARY_TYPES)
 """All event types."""
-
-Reason = Literal["request", "expired", "relocated", "run", "retention", "external"]
-"""Reason for the deletion of an image."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +56,17 @@ class Event:
         """Id of the event in responses and in `webhook-id`: `evt_` and 32 hexadecimal digits."""
         return f"evt_{self.id.hex}"
 
+    def is_below(self, prefix: str) -> bool:
+        """Return whether the path begins with a prefix. See `matching` in `tables.py`."""
+        path = self.path or ""
+        is_run = self.type in RUN_TYPES and f"{path}/" == prefix
+        return is_run or path.startswith(prefix)
+
     def as_json(self, cursor: str | None = None) -> dict[str, object]:
         """Return the JSON object of the event. Webhooks have no `cursor`."""
         data: dict[str, object] = {"path": self.path, **self.data}
-        if self.resource_id is not None:
-            data = {"id": str(self.resource_id), **data}
+        if self.type in LIBRARY_TYPES:
+            data["id"] = self.resource_id and str(self.resource_id)
         if self.reason is not None:
             data["reason"] = self.reason
         moment = self.occurred_at.astimezone(UTC).isoformat(timespec="milliseconds")

@@ -2,21 +2,16 @@
 
 import contextlib
 from collections.abc import Iterable
-from typing import Final
 
 from stillroom.features.database.feature import DatabaseFeature
-from stillroom.features.events.database import record_events
+from stillroom.features.events.database import ROWS, event_rows, record_events
 from stillroom.features.events.operation import EventOperation
-from stillroom.features.events.retention import drop_old_events
 from stillroom.features.events.settings import EventSettings
 from stillroom.features.events.waiting import FeedWaiting
-from stillroom.features.events.webhook_opening import ROWS as WEBHOOK_ROWS
 from stillroom.features.events.webhook_opening import open_webhooks
 from stillroom.store.api.images import ImageOperations
-from stillroom.store.background import Job
+from stillroom.store.background import Job, Stopping
 from stillroom.store.feature import Feature, Store
-
-_ROWS: Final = "stillroom.features.events.rows"
 
 
 class EventsFeature(Feature):
@@ -32,10 +27,10 @@ class EventsFeature(Feature):
         self.retention = store.settings.section(EventSettings).events_retention
         self.is_on = bool(self.retention)
         self.database = opened.database
-        self.webhooks = open_webhooks(store, self.database, self.retention)
+        self.webhooks = open_webhooks(store, self.database)
         self._waiting = FeedWaiting(self.database)
         if self.is_on:
-            opened.modules += [_ROWS, *WEBHOOK_ROWS]
+            opened.modules += ROWS
             self.database.on_connect.append(record_events)
 
     def routes(self, images: ImageOperations) -> Iterable[tuple[str, object]]:
@@ -45,10 +40,12 @@ class EventsFeature(Feature):
 
     def jobs(self) -> Iterable[Job]:
         """Return the jobs that delete old events and deliver webhooks."""
-        if not self.is_on:
-            return []
-        dropping = Job(lambda stopping: drop_old_events(self.database, self.retention, stopping))
-        return [dropping, *self.webhooks.jobs()]
+        return [Job(self._drop_old), *self.webhooks.jobs()] if self.is_on else []
+
+    async def _drop_old(self, stopping: Stopping) -> None:
+        rows = await event_rows(self.database)
+        while not stopping.is_set() and await rows.drop(self.retention):
+            pass
 
     def running(self) -> contextlib.AbstractAsyncContextManager[None]:
         """Context manager: let requests wait for events, until the server shuts down."""
@@ -56,8 +53,9 @@ class EventsFeature(Feature):
 
     def facts(self) -> Iterable[str]:
         """Return a line with the names of the webhooks, for the server's log."""
-        return self.webhooks.facts()
+        names = ", ".join(self.webhooks.watched.content.endpoints)
+        return [f"webhooks: {names}"] if names else []
 
     def warnings(self) -> Iterable[str]:
         """Return warnings about the files with the secrets of webhooks."""
-        return self.webhooks.warnings()
+        return self.webhooks.watched.content.warnings

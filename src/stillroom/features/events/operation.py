@@ -12,7 +12,7 @@ from stillroom.errors import BackendUnavailable, CursorExpired, FeatureOff
 from stillroom.features.database.database import Database
 from stillroom.features.events.cursor import LATEST, cursor_of, position_of
 from stillroom.features.events.database import event_rows, has_full_text
-from stillroom.features.events.event import LIBRARY_TYPES, TYPES
+from stillroom.features.events.event import LIBRARY_TYPES, TYPES, Event
 from stillroom.features.events.parameters import FeedParameters
 from stillroom.features.events.waiting import FeedWaiting
 from stillroom.store.api.call import Call
@@ -80,19 +80,23 @@ class EventOperation:
         rows = await self._rows()
         loop = asyncio.get_running_loop()
         until, empty_pages = loop.time() + wait_s, 0
+
+        def matches(event: Event) -> bool:
+            return event.type in types and event.is_below(prefix)
+
         while True:
             page = await rows.read(after, limit, types=types, prefix=prefix)
             if after is not None and after < page.state.dropped_position:
                 raise CursorExpired
             after, left_s = page.through, until - loop.time()
-            if page.events or self.waiting.is_ended:
+            if page.events or self.waiting.is_ended or empty_pages == _MAX_EMPTY_PAGES:
                 break
-            if page.is_last and left_s > 0:
-                await self.waiting.wait(after, left_s)
-            elif page.is_last or empty_pages == _MAX_EMPTY_PAGES:
-                break
-            else:
+            if not page.is_last:
                 empty_pages += 1
+            elif left_s > 0:
+                after = await self.waiting.wait(after, left_s, matches)
+            else:
+                break
         feed_id = page.state.feed_id
         return {
             "events": [event.as_json(cursor_of(event.position, feed_id)) for event in page.events],

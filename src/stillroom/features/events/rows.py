@@ -9,13 +9,12 @@ Because positions contain the time, they are not used again after a crash or a r
 removed the newest rows. A reader can then continue with its cursor.
 """
 
-import json
-import secrets
+import logging
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Any, Final
+from dataclasses import dataclass, fields, replace
+from datetime import timedelta
+from typing import Final
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -23,17 +22,16 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from stillroom.features.database.changes import Change
 from stillroom.features.database.clock import now, to_nanoseconds
 from stillroom.features.database.engine import Rows
-from stillroom.features.database.statements import insert_into
-from stillroom.features.events.event import RUN_TYPES, TYPES, Event
-from stillroom.features.events.tables import event_feed, events
+from stillroom.features.events.event import TYPES, Event
+from stillroom.features.events.tables import event_feed, events, matching
+from stillroom.features.events.webhook_upkeep import lose_deliveries
 
-_ONE: Final = 1
 _SCANNED: Final = 20_000
 """Maximum number of rows that one page examines, so that rare matches do not take seconds."""
 
 _DROPPED_AT_ONCE: Final = 5000
-_BEHIND_ALL: Final = "\U0010ffff"
-_JSON: Final = json.JSONEncoder(separators=(",", ":"))
+
+log = logging.getLogger("stillroom.events")
 
 _FEED: Final = sa.select(
     event_feed.c.feed_id, event_feed.c.last_position, event_feed.c.dropped_position
@@ -83,69 +81,24 @@ def add_events(connection: sa.Connection, changes: Sequence[Change]) -> None:
     moment, count = now(), len(changes)
     time_us = to_nanoseconds(moment) // 1000
     last, clock = event_feed.c.last_position, sa.literal(time_us, sa.BigInteger)
-    update = (
+    end = connection.execute(
         sa.update(event_feed)
         .values(last_position=sa.case((last > clock, last), else_=clock) + count)
         .returning(last)
-    )
-    end = connection.execute(update).scalar_one_or_none()
-    if end is None:
-        connection.execute(_insert_feed(connection))
-        end = connection.execute(update).scalar_one()
+    ).scalar_one()
     rows = [
         {
             "position": position,
-            "type": change.type,
             "occurred_at": moment,
-            "path": change.path,
-            "resource_id": change.resource_id,
-            "actor": change.actor,
-            "reason": change.reason,
-            "data": change.data,
-            "found": change.found,
+            **{field.name: getattr(change, field.name) for field in fields(Change)},
         }
         for position, change in enumerate(changes, end - count + 1)
     ]
-    if connection.dialect.name == "sqlite":
-        _insert_quickly(connection, rows)
-    else:
-        connection.execute(sa.insert(events), rows)
-
-
-def _insert_quickly(connection: sa.Connection, rows: Sequence[dict[str, Any]]) -> None:
-    """Insert rows with SQLite's own driver, because SQLAlchemy takes longer than the insert."""
-    names, places = ", ".join(rows[0]), ", ".join("?" * len(rows[0]))
-    statement = f"INSERT INTO {events.name} ({names}) VALUES ({places})"  # noqa: S608  (our names)
-    stamp = rows[0]["occurred_at"].strftime("%Y-%m-%d %H:%M:%S.%f")
-    for row in rows:
-        resource_id: uuid.UUID | None = row["resource_id"]
-        row["resource_id"] = resource_id and resource_id.hex
-        row["occurred_at"], row["data"] = stamp, _JSON.encode(row["data"])
-    connection.exec_driver_sql(statement, [tuple(row.values()) for row in rows])
-
-
-def _insert_feed(connection: sa.Connection | AsyncConnection) -> Any:  # noqa: ANN401  (see `insert_into`)
-    row = {"id": _ONE, "feed_id": secrets.token_hex(8), "last_position": 0, "dropped_position": 0}
-    insert = insert_into(connection, event_feed).values(row)
-    return insert.on_conflict_do_nothing(index_elements=[event_feed.c.id])
+    connection.execute(sa.insert(events), rows)
 
 
 class EventRows(Rows):
     """Database rows of the events."""
-
-    async def page(
-        self,
-        after: int,
-        limit: int,
-        *,
-        types: Sequence[str] = TYPES,
-        prefix: str = "",
-    ) -> list[Event]:
-        """Return up to `limit` events after a position, in order. See `read`.
-
-        The list can be shorter, or empty, although more events follow: `read` says which.
-        """
-        return [*(await self.read(after, limit, types=types, prefix=prefix)).events]
 
     async def read(
         self,
@@ -158,75 +111,54 @@ class EventRows(Rows):
         """Return a page of up to `limit` events after a position. None is the oldest event.
 
         An event that is committed later always has a higher position than all these events.
-        `prefix` is literal text that paths begin with. If it ends with a slash, events about a run
-        in exactly this folder match, too.
+        `matching` in `tables.py` has the meaning of `types` and `prefix`.
         """
         first = await self.state()
         if after is None:
             after = first.dropped_position
-        matching = [events.c.position > after]
-        if set(types) != set(TYPES):
-            matching.append(events.c.type.in_(types))
-        if prefix:
-            matching.append(_is_below(prefix))
+        conditions = matching(types, prefix)
         async with self._engine.reading() as connection:
             # Rows up to this position were committed before the state was read.
             end = first.last_position
-            if len(matching) > 1:
+            if conditions:
                 end = await _scan_end(connection, after, end)
             found = await connection.execute(
                 sa.select(events)
-                .where(*matching, events.c.position <= end)
+                .where(events.c.position > after, events.c.position <= end, *conditions)
                 .order_by(events.c.position)
                 .limit(limit)
             )
             rows = found.all()
             state = (await connection.execute(_FEED)).one()
-        page = [_event_of(row, first.feed_id) for row in rows]
+        page = [Event(event_id(row.position, first.feed_id), **row._asdict()) for row in rows]
         through = page[-1].position if len(page) == limit else max(after, end)
-        return EventPage(
-            page, through, FeedState(first.feed_id, first.last_position, state.dropped_position)
-        )
+        return EventPage(page, through, replace(first, dropped_position=state.dropped_position))
 
     async def state(self) -> FeedState:
         """Return the state of the feed."""
-        rows = await self._read(_FEED)
-        if not rows:
-            async with self._engine.writing() as connection:
-                await connection.execute(_insert_feed(connection))
-            rows = await self._read(_FEED)
-        return FeedState(**rows[0]._asdict())
+        (row,) = await self._read(_FEED)
+        return FeedState(**row._asdict())
 
     async def drop(self, age: timedelta) -> int:
         """Delete a batch of events that are older than `age`. Return their number."""
-        oldest = sa.select(events.c.position, events.c.occurred_at).order_by(events.c.position)
-        cutoff = now() - age
-        dropped = 0
-        first = await self._read(oldest.limit(1))
-        if not first or first[0].occurred_at >= cutoff:
+        cutoff, order = now() - age, events.c.position
+        oldest = sa.select(order, events.c.occurred_at).order_by(order).limit(_DROPPED_AT_ONCE)
+        batch = oldest.subquery()
+        old = sa.select(sa.func.max(batch.c.position)).where(batch.c.occurred_at < cutoff)
+        ((dropped,),) = await self._read(old)
+        if dropped is None:
             return 0
-        for row in await self._read(oldest.limit(_DROPPED_AT_ONCE)):
-            if row.occurred_at >= cutoff:
-                break
-            dropped = row.position
         async with self._engine.writing() as connection:
+            lost = await lose_deliveries(connection, through=dropped, before=cutoff)
             # A reader sees the new `dropped_position` if it misses one of the events.
-            await connection.execute(
-                sa.update(event_feed)
-                .where(event_feed.c.dropped_position < dropped)
-                .values(dropped_position=dropped)
-            )
-            deleted = await connection.execute(
-                sa.delete(events).where(events.c.position <= dropped)
-            )
+            last = event_feed.c.dropped_position
+            moved = sa.update(event_feed).where(last < dropped).values(dropped_position=dropped)
+            await connection.execute(moved)
+            deleted = await connection.execute(sa.delete(events).where(order <= dropped))
+        for name, number in lost.items():
+            message = "%d events are lost: the webhook %r did not accept them within %s"
+            log.error(message, number, name, age)
         return deleted.rowcount
-
-    async def oldest_after(self, position: int) -> datetime | None:
-        """Return the time of the first event after a position, or None if there is none."""
-        asked = sa.select(events.c.occurred_at).where(events.c.position > position)
-        rows = await self._read(asked.order_by(events.c.position).limit(1))
-        found: datetime | None = rows[0].occurred_at if rows else None
-        return found
 
 
 async def _scan_end(connection: AsyncConnection, after: int, last: int) -> int:
@@ -236,19 +168,6 @@ async def _scan_end(connection: AsyncConnection, after: int, last: int) -> int:
     found = await connection.execute(asked.offset(_SCANNED - 1).limit(1))
     end: int | None = found.scalar_one_or_none()
     return last if end is None else min(end, last)
-
-
-def _is_below(prefix: str) -> sa.ColumnElement[bool]:
-    path = events.c.path
-    below = sa.and_(path >= prefix, path < prefix + _BEHIND_ALL)
-    if not prefix.endswith("/"):
-        return below
-    return sa.or_(below, sa.and_(path == prefix[:-1], events.c.type.in_(RUN_TYPES)))
-
-
-def _event_of(row: sa.Row[Any], feed_id: str) -> Event:
-    values = row._asdict()
-    return Event(id=event_id(row.position, feed_id), **values)
 
 
 def event_id(position: int, feed_id: str) -> uuid.UUID:

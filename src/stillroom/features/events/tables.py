@@ -1,11 +1,15 @@
 """Tables of events: the events themselves, and one row with the state of the feed."""
 
+from collections.abc import Collection
 from typing import Final
 
 import sqlalchemy as sa
 
 from stillroom.features.database.tables import Moment, metadata
+from stillroom.features.events.event import RUN_TYPES, TYPES
 from stillroom.paths import MAX_KEY_BYTES
+
+_BEHIND_ALL: Final = "\U0010ffff"
 
 events: Final = sa.Table(
     "events",
@@ -37,7 +41,7 @@ events: Final = sa.Table(
 event_feed: Final = sa.Table(
     "event_feed",
     metadata,
-    # Always 1: the table has one row, which the first use inserts.
+    # Always 1: the table has one row, which the migration inserts.
     sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
     # Random id, which is part of every cursor.
     sa.Column("feed_id", sa.String(16), nullable=False),
@@ -46,3 +50,19 @@ event_feed: Final = sa.Table(
     # Position of the newest event that was deleted after the retention time.
     sa.Column("dropped_position", sa.BigInteger, nullable=False),
 )
+
+
+def matching(types: Collection[str], prefix: str) -> list[sa.ColumnElement[bool]]:
+    """Return the SQL conditions for events of these types with paths that begin with a prefix.
+
+    If the prefix ends with a slash, events about a run in exactly this folder match, too.
+    """
+    conditions: list[sa.ColumnElement[bool]] = []
+    if set(types) != set(TYPES):
+        conditions.append(events.c.type.in_(types))
+    if prefix:
+        path = events.c.path
+        below = sa.and_(path >= prefix, path < prefix + _BEHIND_ALL)
+        is_run = sa.and_(path == prefix.removesuffix("/"), events.c.type.in_(RUN_TYPES))
+        conditions.append(sa.or_(below, is_run) if prefix.endswith("/") else below)
+    return conditions

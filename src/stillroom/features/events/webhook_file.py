@@ -5,8 +5,9 @@ Only the operator configures endpoints, in this file. No client of the API can a
 
 import hashlib
 import ipaddress
+import logging
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -16,16 +17,9 @@ from urllib.parse import urlsplit
 from stillroom.durations import parse_duration
 from stillroom.errors import ConfigurationError
 from stillroom.features.events.event import TYPES
-from stillroom.features.events.secret_file import read_secrets, warning_about
-from stillroom.paths import ImagePrefix
+from stillroom.features.events.signing import SECRET_PREFIX, parse_secret
 from stillroom.store.auth.signed_urls import MAX_LIFE_S
-from stillroom.store.toml_tables import (
-    InvalidTable,
-    check_keys,
-    parse_tables,
-    parse_values,
-    read_file,
-)
+from stillroom.store.toml_tables import InvalidTable, Parsers, parse_prefix, parse_tables, read_file
 
 FILE_NAME: Final = "webhooks.toml"
 """Name of the file in the data directory. `STILLROOM_WEBHOOKS_FILE` overrides it."""
@@ -33,25 +27,30 @@ FILE_NAME: Final = "webhooks.toml"
 MAX_NAME_CHARACTERS: Final = 64
 
 _MAX_ENDPOINTS: Final = 32
-"""Maximum number of endpoints. Each one is a reader of the feed, which polls once a second."""
+"""Maximum number of endpoints. Each one is a reader of the feed, which polls twice a second."""
 
 _MAX_URL_CHARACTERS: Final = 2048
+_MAX_SECRETS: Final = 10
 
 _NAME: Final = re.compile(rf"[A-Za-z0-9][A-Za-z0-9_.-]{{0,{MAX_NAME_CHARACTERS - 1}}}")
 _URL: Final = re.compile(r"[\x21-\x7e]+")
 
+log = logging.getLogger("stillroom.events")
+
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Receiver of webhooks.
+    """Receiver of webhooks: the values of one table.
 
     Attributes:
         url: URL to which events are sent. Plain HTTP only to this machine, or if it is allowed.
         secrets: Keys of the signatures. There are several while a secret is rotated.
         types: Types of the events to send.
         prefix: Prefix of the paths of images and runs. Empty: all events.
-        signed_urls_s: Lifetime in seconds of the signed URL in events about saved images. None: the
+        signed_urls: Lifetime in seconds of the signed URL in events about saved images. None: the
             events contain no signed URL.
+        secret_file: File that contains the secrets.
+        insecure: True if plain HTTP to other machines is allowed.
     """
 
     name: str
@@ -59,39 +58,69 @@ class Endpoint:
     secrets: tuple[bytes, ...] = field(repr=False)
     types: tuple[str, ...] = TYPES
     prefix: str = ""
-    signed_urls_s: int | None = None
+    signed_urls: int | None = None
+    secret_file: Path = Path()
+    insecure: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class WebhookFile:
-    """Content of `webhooks.toml`.
+    """Content of `webhooks.toml`, and of the files with secrets.
 
     Attributes:
         digest: SHA-256 of the file in hexadecimal digits, without the files of the secrets.
-        secret_files: Files that contain the secrets.
-        warnings: Warnings for the operator.
     """
 
     endpoints: Mapping[str, Endpoint] = field(default_factory=dict)
     digest: str = ""
-    secret_files: tuple[Path, ...] = ()
-    warnings: tuple[str, ...] = ()
+
+    @property
+    def secret_files(self) -> list[Path]:
+        """Files that contain the secrets."""
+        return [*dict.fromkeys(endpoint.secret_file for endpoint in self.endpoints.values())]
+
+    @property
+    def warnings(self) -> list[str]:
+        """Warnings about files with secrets that other users can read."""
+        return [
+            f"other users can read the webhook secret: run `chmod 600 {str(file)!r}`"
+            for file in self.secret_files
+            if file.exists() and file.stat().st_mode & 0o077
+        ]
 
 
-@dataclass(frozen=True, slots=True)
-class _Table:
-    """Values of one table, whose secrets have not been read."""
+class WatchedWebhooks:
+    """Endpoints of `webhooks.toml`, which is read again regularly.
 
-    name: str
-    url: str
-    secret_file: Path
-    types: tuple[str, ...] = TYPES
-    prefix: str = ""
-    signed_urls: int | None = None
-    insecure: bool = False
+    If a changed file is invalid, the error is logged and the previous endpoints remain in use.
+    """
+
+    def __init__(self, file: Path, *, is_named: bool) -> None:
+        """Read the file. Raise `ConfigurationError` if it is invalid. See `read_webhooks`."""
+        self.file = file
+        self._is_named = is_named
+        self._error = ""
+        self.content = read_webhooks(file, is_named=is_named)
+
+    def reload(self) -> bool:
+        """Read the file again. Return whether there are new endpoints or secrets."""
+        try:
+            content, error = read_webhooks(self.file, is_named=self._is_named), ""
+        except ConfigurationError as invalid:
+            content, error = self.content, str(invalid)
+        if error not in ("", self._error):
+            log.error("the webhooks stay as they were, because the new file is invalid: %s", error)
+        self._error = error
+        if content == self.content:
+            return False
+        self.content = content
+        log.info("read %s: webhooks to %s", self.file, ", ".join(content.endpoints) or "none")
+        for warning in content.warnings:
+            log.warning("%s", warning)
+        return True
 
 
-def read_webhooks(file: Path, *, is_named: bool) -> WebhookFile:
+def read_webhooks(file: Path, *, is_named: bool, with_secrets: bool = True) -> WebhookFile:
     """Read the endpoints and their secrets. Without the file, there are no endpoints.
 
     `is_named` is True if a setting contains the file's name. The file must then exist.
@@ -102,64 +131,47 @@ def read_webhooks(file: Path, *, is_named: bool) -> WebhookFile:
     data = read_file(file, is_named=is_named)
     if data is None:
         return WebhookFile()
-    tables = _parse_tables(file, data)
-    endpoints = {
-        table.name: Endpoint(
-            table.name,
-            table.url,
-            read_secrets(table.secret_file, f"secret_file of {table.name} in {file}"),
-            table.types,
-            table.prefix,
-            table.signed_urls,
-        )
-        for table in tables
-    }
-    secret_files = tuple(dict.fromkeys(table.secret_file for table in tables))
-    return WebhookFile(
-        endpoints,
-        hashlib.sha256(data).hexdigest(),
-        secret_files,
-        tuple(warning for name in secret_files if (warning := warning_about(name))),
-    )
+    endpoints: dict[str, Endpoint] = {}
+
+    def build(title: str, values: dict[str, Any]) -> None:
+        for key, example in _REQUIRED.items():
+            if key not in values:
+                message = f'{title} has no {key}: add it, such as `{key} = "{example}"`'
+                raise InvalidTable("", message)
+        if not values.get("insecure") and not _is_confidential(values["url"]):
+            message = f"url of {title} must begin with https://: plain HTTP does not hide the"
+            raise InvalidTable("url", f"{message} events; `insecure = true` allows it")
+        if (name := values["name"]) in endpoints:
+            raise InvalidTable("name", f"{title} has the same name as another: {name!r}")
+        values["secret_file"] = file.parent.absolute() / values["secret_file"]
+        secrets = _read_secrets(values["secret_file"], title) if with_secrets else ()
+        endpoints[name] = Endpoint(secrets=secrets, **values)
+
+    parse_tables(file, data, "endpoint", _PARSERS, build, most=_MAX_ENDPOINTS)
+    return WebhookFile(endpoints, hashlib.sha256(data).hexdigest())
 
 
 def configuration_files(file: Path) -> list[Path]:
     """Return `webhooks.toml` and the files of its secrets. If it is invalid, return only it."""
     try:
-        data = read_file(file, is_named=False)
-        tables = [] if data is None else _parse_tables(file, data)
+        return [file, *read_webhooks(file, is_named=False, with_secrets=False).secret_files]
     except ConfigurationError:
-        tables = []
-    return [file, *dict.fromkeys(table.secret_file for table in tables)]
+        return [file]
 
 
-def _parse_tables(file: Path, data: bytes) -> list[_Table]:
-    names = set[str]()
-
-    def parse(title: str, table: Mapping[str, Any]) -> _Table:
-        parsed = _parse_table(file, title, table)
-        if parsed.name in names:
-            raise InvalidTable("name", f"{title} has the same name as another: {parsed.name!r}")
-        names.add(parsed.name)
-        return parsed
-
-    return parse_tables(file, data, "endpoint", parse, most=_MAX_ENDPOINTS)
-
-
-def _parse_table(file: Path, title: str, table: Mapping[str, Any]) -> _Table:
-    check_keys(title, table, _PARSERS)
-    for key, example in _REQUIRED.items():
-        if key not in table:
-            raise InvalidTable("", f'{title} has no {key}: add it, such as `{key} = "{example}"`')
-    values = parse_values(title, table, _PARSERS)
-    if not values.get("insecure") and not _is_confidential(values["url"]):
+def _read_secrets(file: Path, title: str) -> tuple[bytes, ...]:
+    """Read the secrets of an endpoint, one per line. No error message contains a secret."""
+    try:
+        lines = (read_file(file, is_named=True) or b"").decode("ascii", "replace").split()
+        if not 1 <= len(lines) <= _MAX_SECRETS:
+            raise ValueError(f"must contain 1 to {_MAX_SECRETS} secrets, one per line")  # noqa: TRY301  (as all errors of secrets)
+        return tuple(map(parse_secret, lines))
+    except ConfigurationError as error:
+        raise InvalidTable("secret_file", f"secret_file of {title}: {error}") from None
+    except ValueError as error:
         raise InvalidTable(
-            "url",
-            f"url of {title} must begin with https://: plain HTTP does not hide the events; "
-            "`insecure = true` allows it",
-        )
-    values["secret_file"] = file.parent.absolute() / values["secret_file"]
-    return _Table(**values)
+            "secret_file", f"secret_file of {title}, {str(file)!r}: it {error}"
+        ) from None
 
 
 def _is_confidential(url: str) -> bool:
@@ -184,7 +196,7 @@ def _parse_name(value: object) -> str:
 
 def _parse_url(value: object) -> str:
     problem = ValueError("must be a URL such as 'https://backend.example/hooks/images'")
-    if not isinstance(value, str) or not _URL.fullmatch(value):
+    if not isinstance(value, str) or not _URL.fullmatch(value) or len(value) > _MAX_URL_CHARACTERS:
         raise problem
     try:
         parts = urlsplit(value)
@@ -195,14 +207,14 @@ def _parse_url(value: object) -> str:
         raise problem
     if parts.username is not None or parts.password is not None:
         raise ValueError("must not contain a user or a password: receivers check the signature")
-    if len(value) > _MAX_URL_CHARACTERS:
-        raise ValueError(f"must have at most {_MAX_URL_CHARACTERS} characters")
     return value
 
 
 def _parse_secret_file(value: object) -> Path:
     if not isinstance(value, str) or not value or "\0" in value:
         raise ValueError("must be the name of a file, such as 'backend.secret'")
+    if value.startswith(SECRET_PREFIX):  # a message with this file name would print the secret
+        raise ValueError("must be the name of a file, which contains the secret")
     return Path(value)
 
 
@@ -212,12 +224,6 @@ def _parse_types(value: object) -> tuple[str, ...]:
     if unknown := [kind for kind in value if kind not in TYPES]:
         raise ValueError(f"contains the unknown type {unknown[0]!r}: types are {', '.join(TYPES)}")
     return tuple(dict.fromkeys(value))
-
-
-def _parse_prefix(value: object) -> str:
-    if not isinstance(value, str):
-        raise ValueError("must be a string such as 'generations/'")  # noqa: TRY004  (as all parsers)
-    return ImagePrefix.parse(value).text
 
 
 def _parse_signed_urls(value: object) -> int:
@@ -233,12 +239,12 @@ def _parse_insecure(value: object) -> bool:
     return value
 
 
-_PARSERS: Final[Mapping[str, Callable[[object], Any]]] = {
+_PARSERS: Final[Parsers] = {
     "name": _parse_name,
     "url": _parse_url,
     "secret_file": _parse_secret_file,
     "types": _parse_types,
-    "prefix": _parse_prefix,
+    "prefix": parse_prefix,
     "signed_urls": _parse_signed_urls,
     "insecure": _parse_insecure,
 }

@@ -41,6 +41,6 @@ def report_endpoints(endpoints: Sequence[EndpointMetrics]) -> None:
         name, state = endpoint.state.name, endpoint.state
         _LAG.labels(name).set(endpoint.lag_s(moment))
         _WAITING.labels(name).set(endpoint.waiting)
-        _PAUSED.labels(name).set(state.paused_at is not None or state.gone_digest is not None)
+        _PAUSED.labels(name).set(state.is_paused or state.gone_digest is not None)
         _LOST.labels(name).set(state.lost)
     flush()

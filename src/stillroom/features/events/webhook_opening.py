@@ -1,15 +1,13 @@
 """Assembly of the webhooks from the settings."""
 
 import functools
-from datetime import timedelta
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from stillroom.errors import ConfigurationError
 from stillroom.features.database.database import Database
 from stillroom.features.events.database import has_full_text
 from stillroom.features.events.settings import EventSettings
-from stillroom.features.events.watched_webhooks import WatchedWebhooks
-from stillroom.features.events.webhook_file import FILE_NAME
+from stillroom.features.events.webhook_file import FILE_NAME, WatchedWebhooks
 from stillroom.features.events.webhook_values import WEBHOOK
 from stillroom.features.events.webhooks import Webhooks
 from stillroom.paths import ImagePath
@@ -20,12 +18,6 @@ from stillroom.store.settings import Settings
 
 if TYPE_CHECKING:
     from stillroom.features.database.engine import RowsEngine
-
-ROWS: Final = (
-    "stillroom.features.events.webhook_rows",
-    "stillroom.features.events.webhook_upkeep",
-)
-"""Modules that access rows, which a server imports before it serves."""
 
 
 def watched_webhooks(settings: Settings) -> WatchedWebhooks:
@@ -45,7 +37,7 @@ def watched_webhooks(settings: Settings) -> WatchedWebhooks:
     return watched
 
 
-def open_webhooks(store: Store, database: Database, retention: timedelta) -> Webhooks:
+def open_webhooks(store: Store, database: Database) -> Webhooks:
     """Return the delivery of webhooks, according to the settings of the store.
 
     Raises:
@@ -69,7 +61,7 @@ def open_webhooks(store: Store, database: Database, retention: timedelta) -> Web
         return f"{base}/{signer().sign(ImagePath(path), valid_for_s=valid_for_s).target}"
 
     database.on_connect.append(_retry_dead_letters)
-    webhooks = Webhooks(watched, database, retention=retention, sign_url=sign_url)
+    webhooks = Webhooks(watched, database, sign_url=sign_url)
     if store.is_counted:
         from stillroom.features.events.webhook_metrics import count_attempt, report_endpoints
 

@@ -1,15 +1,15 @@
 """Rows of webhooks: the position of each endpoint, and the deliveries that have failed.
 
-Only the process that has claimed an endpoint delivers to it, and only it changes the rows of the
-endpoint. An operator who replays events, or retries a dead letter, adds to them. The process
-notices that before the next batch.
+Only the process that has claimed an endpoint delivers to it, and records the results. An operator
+who replays events, and the retention of events, move its position meanwhile. The process notices
+that when it records its results, which are then discarded, and continues at the new position.
 """
 
 import uuid
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import fields
-from datetime import datetime, timedelta
-from typing import Final
+from datetime import datetime
+from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -18,12 +18,16 @@ from stillroom.features.database import leases
 from stillroom.features.database.clock import new_id, now
 from stillroom.features.database.engine import Rows
 from stillroom.features.database.statements import insert_into, table_of
+from stillroom.features.events.tables import events
 from stillroom.features.events.webhook_file import Endpoint
 from stillroom.features.events.webhook_tables import endpoints, failures
 from stillroom.features.events.webhook_values import (
     ENABLED,
+    LEASE,
+    LONGEST_PAUSE,
     WEBHOOK,
     Delivery,
+    EndpointMetrics,
     EndpointState,
     Settlement,
 )
@@ -34,83 +38,60 @@ _DELIVERY: Final = tuple(
     failures.c[field.name] for field in fields(Delivery) if field.name != "is_new"
 )
 
-_NEW: Final[dict[str, object]] = {"failures": 0, "probes": 0, "lost": 0}
-
 
 class WebhookRows(Rows):
     """Database rows of all endpoints."""
 
-    async def add(self, new: Iterable[Endpoint], *, position: int) -> None:
-        """Insert endpoints that have no row. They receive the events after `position`."""
-        rows = [
-            {
-                **_NEW,
+    async def add(self, endpoint: Endpoint, *, position: int) -> None:
+        """Insert an endpoint, unless it has a row. It receives the events after `position`."""
+        async with self._engine.writing() as connection:
+            row = {
                 "name": endpoint.name,
                 "position": position,
                 "filter": _filter_of(endpoint),
+                "failures": 0,
+                "lost": 0,
                 "seen_at": now(),
             }
-            for endpoint in new
-        ]
-        if not rows:
-            return
-        async with self._engine.writing() as connection:
-            insert = insert_into(connection, endpoints).values(rows)
+            insert = insert_into(connection, endpoints).values(row)
             await connection.execute(insert.on_conflict_do_nothing(index_elements=["name"]))
 
-    async def free(self, names: Collection[str], claim: uuid.UUID) -> set[str]:
-        """Return the names of the endpoints that no other process has claimed."""
-        statement = sa.select(endpoints.c.name).where(
-            endpoints.c.name.in_(names), _is_available(claim)
-        )
-        return {row.name for row in await self._read(statement)}
-
-    async def claim(
-        self, endpoint: Endpoint, claim: uuid.UUID, *, lease: timedelta
-    ) -> EndpointState | None:
-        """Claim an endpoint. Return None if another process has claimed it.
-
-        A claim of this process, which it could not release, is renewed.
-        """
+    async def claim(self, endpoint: Endpoint, claim: uuid.UUID) -> bool:
+        """Claim an endpoint, or renew the claim. Return False if another process has claimed it."""
+        is_available = sa.or_(leases.is_free(endpoints), leases.is_ours(endpoints, claim))
         rows = await self._execute(
             sa.update(endpoints)
-            .where(endpoints.c.name == endpoint.name, _is_available(claim))
-            .values(**leases.claimed(claim, lease), filter=_filter_of(endpoint), seen_at=now())
-            .returning(*_STATE)
+            .where(endpoints.c.name == endpoint.name, is_available)
+            .values(**leases.claimed(claim, LEASE), filter=_filter_of(endpoint), seen_at=now())
+            .returning(endpoints.c.name)
         )
+        return bool(rows)
+
+    async def state(self, claim: uuid.UUID) -> EndpointState | None:
+        """Return the state of the claimed endpoint. Return None if the claim is lost."""
+        rows = await self._read(sa.select(*_STATE).where(leases.is_ours(endpoints, claim)))
         return EndpointState(**rows[0]._asdict()) if rows else None
 
-    async def state(self, name: str, claim: uuid.UUID) -> EndpointState | None:
-        """Return the state of a claimed endpoint. Return None if the claim is lost."""
-        rows = await self._read(sa.select(*_STATE).where(_is_claimed(name, claim)))
-        return EndpointState(**rows[0]._asdict()) if rows else None
-
-    async def release(self, name: str, claim: uuid.UUID) -> None:
+    async def release(self, claim: uuid.UUID) -> None:
         """Release the claim, so that any process can deliver to the endpoint at once."""
-        release = sa.update(endpoints).where(_is_claimed(name, claim))
-        await self._execute(release.values(**leases.RELEASED, seen_at=now()))
+        async with self._engine.writing() as connection:
+            await leases.release(connection, endpoints, claim, seen_at=now())
 
-    async def due(self, name: str, at: datetime, *, limit: int) -> Sequence[Delivery]:
-        """Return failed deliveries that are due, and those that wait for them, in order."""
-        paths = sa.select(failures.c.path).where(
-            failures.c.endpoint == name, failures.c.due_at <= at
-        )
+    async def due(self, name: str, at: datetime | None, *, limit: int) -> list[Delivery]:
+        """Return failed deliveries that are due, and those that wait for them, in order.
+
+        Without `at`, all are due.
+        """
+        is_first = failures.c.endpoint == name, failures.c.due_at.is_not(None)
+        paths = sa.select(failures.c.path).where(*is_first)
+        if at is not None:
+            due_at = failures.c.due_at
+            paths = paths.where(sa.or_(due_at <= at, due_at > at + LONGEST_PAUSE))
         statement = sa.select(*_DELIVERY).where(
             failures.c.endpoint == name, failures.c.path.in_(paths)
         )
         statement = statement.order_by(failures.c.position).limit(limit)
         return [Delivery(**row._asdict()) for row in await self._read(statement)]
-
-    async def longest_untried(self, name: str) -> Delivery | None:
-        """Return the failed delivery whose last attempt was the longest time ago."""
-        statement = (
-            sa.select(*_DELIVERY)
-            .where(failures.c.endpoint == name, failures.c.due_at.is_not(None))
-            .order_by(failures.c.attempted_at.asc().nulls_first(), failures.c.position)
-            .limit(1)
-        )
-        rows = await self._read(statement)
-        return Delivery(**rows[0]._asdict()) if rows else None
 
     async def waiting(self, name: str) -> int:
         """Return the number of failed deliveries, and of those that wait for them."""
@@ -132,80 +113,69 @@ class WebhookRows(Rows):
             return set(found.scalars())
 
     async def settle(
-        self, name: str, claim: uuid.UUID, settlement: Settlement, *, lease: timedelta
+        self, name: str, claim: uuid.UUID, settlement: Settlement, *, after: int
     ) -> bool:
-        """Record the results of a batch, and renew the claim.
+        """Record the results of a batch that began at a position, and renew the claim.
 
-        Return False, without any change, if another process has claimed the endpoint.
+        Return False, without any change, if another process has claimed the endpoint, or if its
+        position has been moved.
         """
         async with self._engine.writing() as connection:
             values = {**settlement.state, "position": settlement.position, "seen_at": now()}
-            renewal = sa.update(endpoints).where(_is_claimed(name, claim))
             renewed = await connection.execute(
-                renewal.values(**values, **leases.claimed(claim, lease))
+                sa.update(endpoints)
+                .where(leases.is_ours(endpoints, claim), endpoints.c.position == after)
+                .values(**values, **leases.claimed(claim, LEASE))
             )
             if not renewed.rowcount:
                 return False
-            if settlement.changes_failures:
+            if settlement.delivered or settlement.kept or settlement.dead:
                 await _settle(connection, name, settlement)
         return True
 
-    async def apply_replay(self, name: str, claim: uuid.UUID, *, after: int) -> bool:
-        """Let a claimed endpoint continue after an earlier position. False: the claim is lost.
+    async def replay(self, name: str, *, after: int) -> bool:
+        """Let an endpoint get all events after a position again. Return False if it is unknown.
 
         Failed deliveries after this position are deleted, because the feed contains their events.
         """
         async with self._engine.writing() as connection:
-            changed = await connection.execute(
-                sa.update(endpoints)
-                .where(_is_claimed(name, claim))
-                .values(**ENABLED, position=after, replay_after=None)
+            this = sa.update(endpoints).where(endpoints.c.name == name)
+            moved = await connection.execute(this.values(**ENABLED, position=after))
+            repeated = failures.c.endpoint == name, failures.c.position > after
+            await connection.execute(sa.delete(failures).where(*repeated))
+            await free_paths(connection, name)
+        return moved.rowcount > 0
+
+    async def metrics(self) -> Sequence[EndpointMetrics]:
+        """Return the progress of all endpoints that have a row, by name."""
+        waiting = (
+            sa.select(
+                failures.c.endpoint,
+                sa.func.count().label("number"),
+                sa.func.min(failures.c.occurred_at).label("oldest"),
             )
-            if changed.rowcount:
-                await connection.execute(
-                    sa.delete(failures).where(
-                        failures.c.endpoint == name, failures.c.position > after
-                    )
-                )
-                await _free_paths(connection, name)
-        return changed.rowcount > 0
-
-    async def retry_outage(self, name: str, claim: uuid.UUID, *, since: datetime | None) -> None:
-        """Make deliveries due that were last attempted after `since`: the endpoint was down."""
-        async with self._engine.writing() as connection:
-            mine = sa.select(endpoints.c.name).where(_is_claimed(name, claim))
-            attempts = failures.c.attempted_at >= since if since is not None else sa.true()
-            await connection.execute(
-                sa.update(failures)
-                .where(
-                    failures.c.endpoint == name,
-                    failures.c.endpoint.in_(mine),
-                    failures.c.due_at.is_not(None),
-                    attempts,
-                )
-                .values(due_at=now())
-            )
-
-    async def expire(self, name: str, claim: uuid.UUID, *, before: datetime) -> int:
-        """Delete failed deliveries of events older than `before`. Return and count how many."""
-        async with self._engine.writing() as connection:
-            old = failures.c.endpoint == name, failures.c.occurred_at < before
-            mine = sa.select(endpoints.c.name).where(_is_claimed(name, claim))
-            deleted = await connection.execute(
-                sa.delete(failures).where(*old, failures.c.endpoint.in_(mine))
-            )
-            if deleted.rowcount:
-                await _count_lost(connection, name, deleted.rowcount)
-                await _free_paths(connection, name)
-        return deleted.rowcount
+            .group_by(failures.c.endpoint)
+            .subquery()
+        )
+        unread = (
+            sa.select(events.c.occurred_at)
+            .where(events.c.position > endpoints.c.position)
+            .order_by(events.c.position)
+            .limit(1)
+            .scalar_subquery()
+        )
+        statement = (
+            sa.select(*_STATE, waiting.c.number, waiting.c.oldest, unread.label("unread"))
+            .outerjoin_from(endpoints, waiting, waiting.c.endpoint == endpoints.c.name)
+            .order_by(endpoints.c.name)
+        )
+        return [_metrics_of(row._asdict()) for row in await self._read(statement)]
 
 
-def _is_available(claim: uuid.UUID) -> sa.ColumnElement[bool]:
-    return sa.or_(leases.is_free(endpoints), leases.is_ours(endpoints, claim))
-
-
-def _is_claimed(name: str, claim: uuid.UUID) -> sa.ColumnElement[bool]:
-    return sa.and_(endpoints.c.name == name, leases.is_ours(endpoints, claim))
+def _metrics_of(values: dict[str, Any]) -> EndpointMetrics:
+    number, oldest, unread = (values.pop(name) for name in ("number", "oldest", "unread"))
+    times = [moment for moment in (oldest, unread) if moment is not None]
+    return EndpointMetrics(EndpointState(**values), number or 0, min(times, default=None))
 
 
 async def _settle(connection: AsyncConnection, name: str, settlement: Settlement) -> None:
@@ -222,15 +192,18 @@ async def _settle(connection: AsyncConnection, name: str, settlement: Settlement
                 index_elements=[failures.c.endpoint, failures.c.position],
                 set_={column: insert.excluded[column] for column in changing},
             ),
-            [{"endpoint": name, **_values_of(delivery)} for delivery in settlement.kept],
+            [
+                {"endpoint": name, **{c.name: getattr(delivery, c.name) for c in _DELIVERY}}
+                for delivery in settlement.kept
+            ],
         )
     if settlement.dead:
         letters = [_letter_of(name, delivery) for delivery in settlement.dead]
         await connection.execute(sa.insert(dead_letters), letters)
-    await _free_paths(connection, name)
+    await free_paths(connection, name)
 
 
-async def _free_paths(connection: AsyncConnection, name: str) -> None:
+async def free_paths(connection: AsyncConnection, name: str) -> None:
     """Make the first delivery for each path due, if it has waited for one that is gone."""
     earlier = failures.alias("earlier")
     is_blocked = sa.exists().where(
@@ -238,21 +211,8 @@ async def _free_paths(connection: AsyncConnection, name: str) -> None:
         earlier.c.path == failures.c.path,
         earlier.c.position < failures.c.position,
     )
-    await connection.execute(
-        sa.update(failures)
-        .where(failures.c.endpoint == name, failures.c.due_at.is_(None), ~is_blocked)
-        .values(due_at=now())
-    )
-
-
-async def _count_lost(connection: AsyncConnection, name: str, number: int) -> None:
-    await connection.execute(
-        sa.update(endpoints).where(endpoints.c.name == name).values(lost=endpoints.c.lost + number)
-    )
-
-
-def _values_of(delivery: Delivery) -> dict[str, object]:
-    return {column.name: getattr(delivery, column.name) for column in _DELIVERY}
+    waiting = failures.c.endpoint == name, failures.c.due_at.is_(None)
+    await connection.execute(sa.update(failures).where(*waiting, ~is_blocked).values(due_at=now()))
 
 
 def _letter_of(name: str, delivery: Delivery) -> dict[str, object]:

@@ -14,15 +14,10 @@ endpoints: Final = sa.Table(
     sa.Column("name", sa.String(MAX_NAME_CHARACTERS), primary_key=True),
     # Position in the feed. Each event up to it was delivered, or has a row in `webhook_failures`.
     sa.Column("position", sa.BigInteger, nullable=False),
-    # Position after which the next batch begins, if an operator has asked for it.
-    sa.Column("replay_after", sa.BigInteger),
     # Filter of the endpoint (JSON object), with which lost events are counted.
     sa.Column("filter", sa.JSON, nullable=False),
-    # Failed attempts since the last success, up to the number that pauses the endpoint.
+    # Failed attempts since the last success. From ten on, the endpoint is paused.
     sa.Column("failures", sa.Integer, nullable=False),
-    sa.Column("paused_at", Moment),
-    # Number of failed probes since `paused_at`.
-    sa.Column("probes", sa.Integer, nullable=False),
     # Time of the next probe, or the end of the pause that the receiver asked for.
     sa.Column("wait_until", Moment),
     # Digest of the file in which the endpoint was enabled when it responded 410.

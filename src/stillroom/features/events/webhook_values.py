@@ -22,6 +22,9 @@ MAX_ATTEMPTS: Final = len(RETRY_AFTER) + 1
 LONGEST_RETRY: Final = sum(RETRY_AFTER, timedelta())
 """Time from the first to the last attempt, without jitter: 3 days, 3 hours and 35 minutes."""
 
+LONGEST_PAUSE: Final = timedelta(hours=27)
+"""No pause is longer. If one seems to be, the clock was set back, and the pause has ended."""
+
 PAUSING_FAILURES: Final = 10
 """Number of failures in a row after which an endpoint is paused."""
 
@@ -32,16 +35,13 @@ _SLOWEST_PROBE: Final = timedelta(minutes=1)
 _JITTER: Final = 0.1
 """Maximum share by which a pause is longer, so that servers do not send at the same time."""
 
+LEASE: Final = timedelta(seconds=45)
+"""Duration of a claim of an endpoint. After a crash, another process waits for its end."""
+
 WEBHOOK: Final = "webhook"
 """`DeadLetter.kind` of an event that could not be delivered."""
 
-ENABLED: Final[dict[str, object]] = {
-    "failures": 0,
-    "paused_at": None,
-    "probes": 0,
-    "wait_until": None,
-    "gone_digest": None,
-}
+ENABLED: Final[dict[str, object]] = {"failures": 0, "wait_until": None, "gone_digest": None}
 """Column values of an endpoint that is neither paused nor disabled."""
 
 _random = random.SystemRandom()
@@ -53,15 +53,21 @@ class EndpointState:
 
     name: str
     position: int
-    replay_after: int | None = None
     failures: int = 0
-    paused_at: datetime | None = None
-    probes: int = 0
     wait_until: datetime | None = None
     gone_digest: str | None = None
     succeeded_at: datetime | None = None
     last_error: str | None = None
     lost: int = 0
+
+    @property
+    def is_paused(self) -> bool:
+        """Return whether the endpoint has failed so often that it is only probed."""
+        return self.failures >= PAUSING_FAILURES
+
+    def must_wait(self, moment: datetime) -> bool:
+        """Return whether the pause of the endpoint has not ended."""
+        return self.wait_until is not None and moment < self.wait_until < moment + LONGEST_PAUSE
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,13 +98,8 @@ class Delivery:
     @classmethod
     def of(cls, event: Event) -> "Delivery":
         """Return the delivery of an event that has just been read from the feed."""
-        return cls(
-            event.position,
-            event.path or str(event.resource_id or event.data.get("storage_key", "")),
-            event.as_json(),
-            event.occurred_at,
-            is_new=True,
-        )
+        path = event.path or str(event.resource_id or event.data.get("storage_key", ""))
+        return cls(event.position, path, event.as_json(), event.occurred_at, is_new=True)
 
 
 @dataclass(slots=True)
@@ -119,11 +120,6 @@ class Settlement:
     dead: list[Delivery] = field(default_factory=list)
     state: dict[str, object] = field(default_factory=dict)
 
-    @property
-    def changes_failures(self) -> bool:
-        """Return whether rows of failed deliveries change."""
-        return bool(self.delivered or self.kept or self.dead)
-
 
 @dataclass(frozen=True, slots=True)
 class EndpointMetrics:
@@ -140,9 +136,7 @@ class EndpointMetrics:
 
     def lag_s(self, moment: datetime) -> float:
         """Return the age in seconds of the oldest event that was not delivered, or 0."""
-        if self.oldest is None:
-            return 0.0
-        return max(0.0, (moment - self.oldest).total_seconds())
+        return max(0.0, (moment - (self.oldest or moment)).total_seconds())
 
 
 def retry_pause(attempts: int) -> timedelta:

@@ -1,6 +1,5 @@
 """Parser for `retention.toml`. Its error messages contain line numbers."""
 
-from collections.abc import Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final, TypeGuard
@@ -8,14 +7,7 @@ from typing import Any, Final, TypeGuard
 from stillroom.durations import TEN_YEARS, parse_duration
 from stillroom.features.database.tags import checked_tags
 from stillroom.features.retention.rules import COMPUTE_TTL, Rule, Rules
-from stillroom.paths import ImagePrefix
-from stillroom.store.toml_tables import (
-    InvalidTable,
-    check_keys,
-    parse_tables,
-    parse_values,
-    read_file,
-)
+from stillroom.store.toml_tables import InvalidTable, Parsers, parse_prefix, parse_tables, read_file
 
 _MAX_RULES: Final = 100
 """Maximum number of rules, because every image is compared with every rule."""
@@ -35,26 +27,19 @@ def read_rules(file: Path, *, is_named: bool, compute_ttl: timedelta | None) -> 
     data = read_file(file, is_named=is_named)
     if data is None:
         return Rules(rules)
-    return Rules([*parse_tables(file, data, "rule", _parse_rule, most=_MAX_RULES), *rules])
+    parsed = parse_tables(file, data, "rule", _PARSERS, _build_rule, most=_MAX_RULES)
+    return Rules([*parsed, *rules])
 
 
-def _parse_rule(name: str, table: Mapping[str, Any]) -> Rule:
-    check_keys(name, table, _PARSERS)
-    if "prefix" not in table:
+def _build_rule(name: str, values: dict[str, Any]) -> Rule:
+    if "prefix" not in values:
         raise InvalidTable("", f'{name} has no prefix: add it (`prefix = ""` matches all images)')
-    values = parse_values(name, table, _PARSERS)
     if values.get("keep"):
         if others := sorted(values.keys() - {"prefix", "keep"}):
             raise InvalidTable(others[0], f"{name} keeps everything: remove {others[0]}")
     elif not values.keys() & {"expire_after", "keep_last_runs"}:
         raise InvalidTable("", f"{name} has no effect: add expire_after, keep_last_runs or keep")
     return Rule(name, **values)
-
-
-def _parse_prefix(value: object) -> str:
-    if not isinstance(value, str):
-        raise ValueError("must be a string such as 'previews/'")  # noqa: TRY004  (as all parsers)
-    return ImagePrefix.parse(value).text
 
 
 def _parse_expire_after(value: object) -> timedelta:
@@ -92,8 +77,8 @@ def _parse_keep(value: object) -> bool:
     return True
 
 
-_PARSERS: Final[Mapping[str, Callable[[object], Any]]] = {
-    "prefix": _parse_prefix,
+_PARSERS: Final[Parsers] = {
+    "prefix": parse_prefix,
     "expire_after": _parse_expire_after,
     "keep_last_runs": _parse_keep_last_runs,
     "unless_tagged": _parse_unless_tagged,

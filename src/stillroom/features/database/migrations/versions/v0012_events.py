@@ -1,5 +1,6 @@
-"""Tables of events, of the state of their feed, and of published runs that were reported."""
+"""Tables of events, of published runs that were reported, and of webhooks."""
 
+import secrets
 from typing import Final
 
 import sqlalchemy as sa
@@ -9,21 +10,18 @@ revision: Final = "0012"
 down_revision: Final = "0011"
 
 _KEY_BYTES: Final = 1024
+_MOMENT: Final = sa.DateTime(timezone=True)
 
 
 def upgrade() -> None:
-    """Create empty tables. The first use inserts the row of the feed, with a random id."""
+    """Create the tables. They are empty, except for the state of the feed with its random id."""
     is_sqlite = op.get_bind().dialect.name == "sqlite"
+    position = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
     op.create_table(
         "events",
-        sa.Column(
-            "position",
-            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
-            nullable=False,
-            autoincrement=False,
-        ),
+        sa.Column("position", position, nullable=False, autoincrement=False),
         sa.Column("type", sa.String(32), nullable=False),
-        sa.Column("occurred_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("occurred_at", _MOMENT, nullable=False),
         sa.Column("path", sa.String(_KEY_BYTES, collation=None if is_sqlite else "C")),
         sa.Column("resource_id", sa.Uuid()),
         sa.Column("actor", sa.String(255)),
@@ -32,7 +30,7 @@ def upgrade() -> None:
         sa.Column("found", sa.Boolean(), nullable=False),
         sa.PrimaryKeyConstraint("position", name="pk_events"),
     )
-    op.create_table(
+    feed = op.create_table(
         "event_feed",
         sa.Column("id", sa.Integer(), nullable=False, autoincrement=False),
         sa.Column("feed_id", sa.String(16), nullable=False),
@@ -40,9 +38,49 @@ def upgrade() -> None:
         sa.Column("dropped_position", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_event_feed"),
     )
+    row = {"id": 1, "feed_id": secrets.token_hex(8), "last_position": 0, "dropped_position": 0}
+    op.bulk_insert(feed, [row])
     op.create_table(
         "media_run_publications",
         sa.Column("folder", sa.String(_KEY_BYTES), nullable=False),
         sa.Column("save_id", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("folder", name="pk_media_run_publications"),
     )
+    op.add_column("media_deletions", sa.Column("source_key", sa.String(_KEY_BYTES)))
+    _create_webhooks()
+
+
+def _create_webhooks() -> None:
+    op.create_table(
+        "webhook_endpoints",
+        sa.Column("name", sa.String(64), nullable=False),
+        sa.Column("position", sa.BigInteger(), nullable=False),
+        sa.Column("filter", sa.JSON(), nullable=False),
+        sa.Column("failures", sa.Integer(), nullable=False),
+        sa.Column("wait_until", _MOMENT),
+        sa.Column("gone_digest", sa.String(64)),
+        sa.Column("succeeded_at", _MOMENT),
+        sa.Column("last_error", sa.Text()),
+        sa.Column("lost", sa.BigInteger(), nullable=False),
+        sa.Column("seen_at", _MOMENT, nullable=False),
+        sa.Column("claimed_by", sa.Uuid()),
+        sa.Column("lease_until", _MOMENT),
+        sa.PrimaryKeyConstraint("name", name="pk_webhook_endpoints"),
+    )
+    op.create_table(
+        "webhook_failures",
+        sa.Column("endpoint", sa.String(64), nullable=False),
+        sa.Column("position", sa.BigInteger(), nullable=False),
+        sa.Column("path", sa.String(_KEY_BYTES), nullable=False),
+        sa.Column("event", sa.JSON(), nullable=False),
+        sa.Column("occurred_at", _MOMENT, nullable=False),
+        sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("failed_at", _MOMENT),
+        sa.Column("attempted_at", _MOMENT),
+        sa.Column("due_at", _MOMENT),
+        sa.Column("last_error", sa.Text()),
+        sa.PrimaryKeyConstraint("endpoint", "position", name="pk_webhook_failures"),
+    )
+    for columns in (("path", "position"), ("due_at",)):
+        name = f"ix_webhook_failures_{columns[0]}"
+        op.create_index(name, "webhook_failures", ["endpoint", *columns])
