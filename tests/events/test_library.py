@@ -13,6 +13,7 @@ from stillroom.features.database.config import RowsConfig
 from stillroom.features.events.event import Event
 from stillroom.features.library import sweeper
 from stillroom.features.library.resource import EXPIRED, Change
+from stillroom.features.runs.database import report_runs
 from stillroom.features.runs.deletion import RunDeletions
 from stillroom.features.runs.service import Runs
 from stillroom.paths import ImagePath
@@ -62,7 +63,7 @@ async def test_a_resource_is_ingested_changed_and_deleted(feed: Feed, library: L
     await library.sweep()
 
     found = await feed.becomes(
-        SAVED, INGESTED, changed, changed, ("image.deleted", "a.png"), ("media.deleted", None)
+        SAVED, INGESTED, changed, changed, ("image.deleted", "a.png"), ("media.deleted", "a.png")
     )
     assert reasons(found) == ["relocated"]
     assert found[-1].resource_id == resource.id
@@ -149,6 +150,11 @@ async def test_a_deletion_that_fails_for_good_is_an_event(
     await library.sweep()
 
     found = await feed.becomes(SAVED, ("deletion.failed", "a.png"))
+    assert found[-1].as_json()["data"] == {
+        "id": None,
+        "path": "a.png",
+        **found[-1].data,
+    }
     assert found[-1].data["storage_key"] == "compute/a.png"
     assert found[-1].data["error"] == "the disk is away"
 
@@ -204,3 +210,20 @@ async def test_a_publication_that_a_crash_did_not_report_is_reported_by_the_next
     (await runs.publish(RUN, None)).close()
 
     await feed.becomes(saved, ("run.published", "runs/7"))
+
+
+async def test_an_image_names_the_published_run_that_contains_it(
+    feed: Feed, library: Library
+) -> None:
+    report_runs(await feed.database.engine())
+    await feed.save("runs/7/1.png", picture())
+    await feed.becomes(("image.saved", "runs/7/1.png"))
+    (await Runs(library.seen, library.database).publish(RUN, None)).close()
+    await feed.becomes_many(2)
+
+    await feed.save("runs/7/a/b.png", picture())
+    await feed.becomes_many(3)
+    await feed.save("runs/70.png", picture())
+
+    images = [event for event in await feed.becomes_many(4) if event.type == "image.saved"]
+    assert [event.data["run"] for event in images] == [None, "runs/7", None]

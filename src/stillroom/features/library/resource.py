@@ -119,6 +119,7 @@ class Mark:
         resource_id: Deleted resource that used the image; None if there is no such resource.
         content_hash: SHA-256 of an ingest's source. The source is deleted only if a resource has
             the same bytes.
+        source_key: Source of the deleted resource; None if there is no such resource.
     """
 
     storage_key: StorageKey
@@ -127,6 +128,7 @@ class Mark:
     due_at: datetime
     resource_id: uuid.UUID | None = None
     content_hash: bytes | None = None
+    source_key: StorageKey | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +151,7 @@ class DueMark:
     due_at: datetime
     attempts: int
     content_hash: bytes | None = None
+    source_key: StorageKey | None = None
     copy: MediaResource | None = None
 
     @property

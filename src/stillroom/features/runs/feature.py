@@ -6,6 +6,7 @@ from typing import Final
 
 from stillroom.features.database.feature import DatabaseFeature
 from stillroom.features.library.feature import LibraryFeature
+from stillroom.features.runs.database import report_runs
 from stillroom.features.runs.deletion import RunDeletions
 from stillroom.features.runs.listing import RunListing
 from stillroom.features.runs.operations import RunOperations
@@ -28,6 +29,7 @@ class RunsFeature(Feature):
         """Let the sweeper resume interrupted deletions."""
         library = store.need(LibraryFeature)
         store.need(DatabaseFeature).modules += _ROWS
+        library.database.on_connect.append(report_runs)
         self.runs = Runs(store.storage, library.database)
         self.deletions = RunDeletions(store.storage, library.database, grace=library.grace)
         library.sweeper.resume = self.deletions.resume

@@ -4,13 +4,16 @@ A transaction that changes a row reports the publication. If a process crashes a
 a manifest, the client gets no response, and the repeated request reports the publication.
 """
 
+import itertools
+from collections.abc import Iterable, Mapping
+
 import sqlalchemy as sa
 
 from stillroom.features.database.changes import Change
 from stillroom.features.database.engine import Rows
-from stillroom.features.database.statements import insert_into
+from stillroom.features.database.statements import insert_into, table_of
 from stillroom.features.runs.tables import run_publications
-from stillroom.paths import ImagePath, KeyPrefix
+from stillroom.paths import ImagePath, KeyPrefix, StorageKey, image_entry
 from stillroom.store import causes
 
 
@@ -40,3 +43,20 @@ class RunPublicationRows(Rows):
                     data={"count": count},
                 )
                 await self._engine.note_written(connection, change)
+
+
+def find_runs(connection: sa.Connection, keys: Iterable[StorageKey]) -> Mapping[StorageKey, str]:
+    """Return the published run of each image that is in the folder of one."""
+    parents = {key: _parents(key.text) for key in keys}
+    wanted = {(folder,) for folders in parents.values() for folder in folders}
+    folders = sa.select(table_of(connection, ["folder"], wanted).c.folder)
+    found = sa.select(run_publications.c.folder).where(run_publications.c.folder.in_(folders))
+    published = {*connection.execute(found).scalars()}
+    runs = {key: published.intersection(folders) for key, folders in parents.items()}
+    return {key: image_entry(min(run)).rstrip("/") for key, run in runs.items() if run}
+
+
+def _parents(key: str) -> list[str]:
+    """Return the prefixes of all folders that contain a key."""
+    names = key.split("/")[:-1]
+    return [*itertools.accumulate(f"{name}/" for name in names)]

@@ -9,7 +9,11 @@ from stillroom.paths import StorageKey, image_entry
 
 
 def changes_of_saves(
-    rows: Iterable[Mapping[str, Any]], actors: Mapping[StorageKey, str | None], *, found: bool
+    rows: Iterable[Mapping[str, Any]],
+    actors: Mapping[StorageKey, str | None],
+    runs: Mapping[StorageKey, str],
+    *,
+    found: bool,
 ) -> Iterable[Change]:
     """Yield a change for each row of a saved image. Files of the media library are skipped."""
     for row in rows:
@@ -20,7 +24,7 @@ def changes_of_saves(
                 "sha256": row["sha256"].hex() if row["sha256"] else None,
                 "size": row["size"],
                 "content_type": row["content_type"],
-                "run": None,
+                "run": runs.get(key),
                 "ai_mark": row["ai_mark"],
             }
             actor, path = actors.get(key), image_entry(key.text)

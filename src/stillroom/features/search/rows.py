@@ -142,11 +142,13 @@ class SearchRows(Rows):
         *,
         found: bool,
     ) -> None:
+        hooks, keys = self._engine.hooks, [StorageKey(row["storage_key"]) for row in saved]
+        runs = hooks.runs(connection, keys) if hooks.runs is not None and keys else {}
         changes = [
-            *changes_of_saves(saved, actors, found=found),
+            *changes_of_saves(saved, actors, runs, found=found),
             *changes_of_deletions(deleted, found=found),
         ]
-        for written in self._engine.hooks.written if changes else ():
+        for written in hooks.written if changes else ():
             written(connection, changes)
 
     def remove(self, connection: sa.Connection, removed: Sequence[Removed]) -> None:

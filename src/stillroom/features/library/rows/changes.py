@@ -15,10 +15,9 @@ GONE: Final = "media.deleted"
 
 def change_of(type_: str, resource: MediaResource) -> Change:
     """Return a change of a resource, by the current actor."""
-    source = resource.source_key
     return Change(
         type_,
-        None if source is None else image_entry(source.text),
+        _path_of(resource.source_key),
         resource_id=resource.id,
         actor=causes.current.get().actor,
         data={"storage_key": resource.storage_key.text},
@@ -29,7 +28,8 @@ def change_of_copy(mark: DueMark) -> Change | None:
     """Return the change for the deleted copy of a resource; None for other images."""
     if mark.reason != DELETED or (resource_id := _resource_of(mark.storage_key)) is None:
         return None
-    return Change(GONE, None, resource_id=resource_id, data={"storage_key": mark.storage_key.text})
+    data = {"storage_key": mark.storage_key.text}
+    return Change(GONE, _path_of(mark.source_key), resource_id=resource_id, data=data)
 
 
 def change_of_failure(mark: DueMark, error: str) -> Change:
@@ -37,10 +37,14 @@ def change_of_failure(mark: DueMark, error: str) -> Change:
     key = mark.storage_key
     return Change(
         "deletion.failed",
-        None if key.is_media else image_entry(key.text),
+        _path_of(mark.source_key if key.is_media else key),
         resource_id=_resource_of(key),
         data={"storage_key": key.text, "dead_letter": str(mark.id), "error": error},
     )
+
+
+def _path_of(key: StorageKey | None) -> str | None:
+    return None if key is None else image_entry(key.text)
 
 
 def _resource_of(key: StorageKey) -> uuid.UUID | None:

@@ -42,6 +42,7 @@ async def write_mark(connection: AsyncConnection, mark: Mark | None) -> None:
             reason=mark.reason,
             resource_id=mark.resource_id,
             content_hash=mark.content_hash,
+            source_key=mark.source_key,
             created_at=now(),
             due_at=mark.due_at,
         ).on_conflict_do_update(
@@ -104,6 +105,7 @@ async def bury_mark(connection: AsyncConnection, mark: DueMark, error: str) -> N
         "save_id": mark.save_id,
         "reason": mark.reason,
         "content_hash": mark.content_hash and mark.content_hash.hex(),
+        "source_key": mark.source_key and mark.source_key.text,
     }
     await connection.execute(
         sa.insert(dead_letters).values(
@@ -121,12 +123,14 @@ async def bury_mark(connection: AsyncConnection, mark: DueMark, error: str) -> N
 async def restore_mark(connection: AsyncConnection, dead_letter: DeadLetter) -> None:
     """Insert a pending deletion (due now) for a dead letter, if the image version has none."""
     payload, sha256 = dead_letter.payload, dead_letter.payload["content_hash"]
+    source = payload.get("source_key")  # older versions did not store it
     insert = insert_into(connection, deletions).values(
         id=dead_letter.id,
         storage_key=StorageKey(payload["storage_key"]),
         save_id=payload["save_id"],
         reason=payload["reason"],
         content_hash=sha256 and bytes.fromhex(sha256),
+        source_key=source and StorageKey(source),
         created_at=dead_letter.created_at,
         due_at=now(),
     )

@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -253,7 +254,7 @@ class ResourceRows(Rows):
             async with self._engine.writing() as connection:
                 if known.storage_key.is_media:
                     mark = Mark(known.storage_key, known.save_id, DELETED, due_at, known.id)
-                    await write_mark(connection, mark)
+                    await write_mark(connection, replace(mark, source_key=known.source_key))
                 current = await _lock(connection, resource_id, check)
                 if current.protected:
                     raise ResourceProtected

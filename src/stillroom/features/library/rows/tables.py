@@ -90,6 +90,8 @@ deletions: Final = sa.Table(
     sa.Column("reason", sa.String(32), nullable=False),
     # Hash of a relocated source, which is deleted only if a resource has these bytes.
     sa.Column("content_hash", sa.LargeBinary(32)),
+    # Source of a deleted resource, whose row is deleted before its file.
+    sa.Column("source_key", Key),
     # SET NULL because the pending deletion must remain when the resource is deleted.
     sa.Column("resource_id", sa.Uuid, sa.ForeignKey("media_resources.id", ondelete="SET NULL")),
     sa.Column("created_at", Moment, nullable=False),
