@@ -47,9 +47,9 @@ features/runs/publication_rows.py: events/test_library.py -k 'published_once and
 
 events: long polls outlive the beginning of a shutdown
 features/events/waiting.py: events/test_feed.py -k shutdown
--        self.is_ended = True
--        self._wake()
-+        self._wake()
+-self.is_ended = True
+        if
++if
 
 events: a reader without the scope sees the library
 features/events/operation.py: events/test_feed.py -k scope
