@@ -11,6 +11,7 @@ import importlib
 import importlib.util
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from stillroom.errors import ConfigurationError
@@ -38,6 +39,7 @@ _JOBS_STOP_WITHIN_S: Final = 5.0
 and may be interrupted safely."""
 
 _NOT_HERE: Final = "it is not part of this installation"
+_NOT_CHOSEN: Final = "it is not among the chosen features"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,8 @@ class FeatureLine:
         libraries: Packages that must be installed.
         prefixes, headers, parameters: Prefixes of routes, request headers of saves, and query
             parameters of reads, which are all refused with 501 if the feature is off.
+        file: Configuration file in the data directory. If it exists, the feature cannot be off,
+            except on request.
     """
 
     name: str
@@ -57,6 +61,7 @@ class FeatureLine:
     prefixes: tuple[str, ...] = ()
     headers: tuple[str, ...] = ()
     parameters: tuple[str, ...] = ()
+    file: str = ""
 
 
 # In the order in which they are opened. The library is opened before the search index, which then
@@ -79,6 +84,7 @@ FEATURES: Final = (
         "events",
         needs=("database", "metadata", "library", "search"),
         prefixes=("/storage/events",),
+        file="webhooks.toml",
     ),
     FeatureLine("archive", prefixes=("/storage/archive",)),
     FeatureLine("gallery"),
@@ -104,7 +110,7 @@ def features_off(chosen: Collection[str] | None = None) -> Mapping[str, str]:
     for line in FEATURES:
         missing = [name for name in line.libraries if importlib.util.find_spec(name) is None]
         if line.name not in wanted:
-            off[line.name] = "it is not among the chosen features"
+            off[line.name] = _NOT_CHOSEN
         elif missing:
             off[line.name] = not_installed(*missing)
     while more := {
@@ -263,8 +269,15 @@ def open_features(store: Store) -> None:
             module = importlib.import_module(f"stillroom.features.{line.name}.feature")
             kind: type[Feature] = getattr(module, f"{line.name.capitalize()}Feature")
             store.features[line.name] = kind(store)
+        elif line.file and (reason := store.off[line.name]) != _NOT_CHOSEN:
+            _require_absent(store.settings.data_dir / line.file, described({line.name: reason}))
     for feature in store.features.values():
         feature.ready(store)
+
+
+def _require_absent(file: Path, reason: str) -> None:
+    if file.exists():
+        raise ConfigurationError(f"{str(file)!r} cannot be used: {reason}; or remove the file")
 
 
 def verifier_of(keys: KeySource, settings: Settings) -> TokenVerifier:

@@ -1,5 +1,6 @@
 """`webhooks.toml` is read whole, or refused with the line that is wrong."""
 
+import contextlib
 import os
 import re
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from events.receiving import OTHER_SECRET, SECRET
+from stillroom.assembly import FEATURES, features_off, open_features
 from stillroom.errors import ConfigurationError
 from stillroom.features.events.event import IMAGE_SAVED, RUN_PUBLISHED
 from stillroom.features.events.signing import parse_secret
@@ -17,6 +19,10 @@ from stillroom.features.events.webhook_file import (
     configuration_files,
     read_webhooks,
 )
+from stillroom.settings import AllSettings
+from stillroom.store.capabilities import ChangeObservers
+from stillroom.store.choose import open_storage
+from stillroom.store.feature import Store
 
 WHOLE = """\
 [[endpoint]]
@@ -192,6 +198,26 @@ def test_verify_knows_both_files_even_if_one_is_invalid(tmp_path: Path) -> None:
     assert configuration_files(file) == [file, tmp_path / "backend.secret"]
     file.write_text("[[endpoint]")
     assert configuration_files(file) == [file]
+
+
+@pytest.mark.parametrize("stops", [True, False])
+def test_a_server_without_events_refuses_the_file_unless_they_were_not_chosen(
+    tmp_path: Path, *, stops: bool
+) -> None:
+    (tmp_path / "webhooks.toml").touch()
+    reason = "sqlalchemy is not installed" if stops else features_off(["archive"])["events"]
+    off = {line.name: reason for line in FEATURES}
+    settings = AllSettings.of_values(data_dir=tmp_path)
+    storage = open_storage(settings.storage, settings.save_rules)
+    store = Store(settings, storage, ChangeObservers(), off=off)
+
+    with pytest.raises(ConfigurationError) if stops else contextlib.nullcontext() as caught:
+        open_features(store)
+
+    if caught is not None:
+        assert "webhooks.toml' cannot be used: the feature 'events' is off: sql" in str(
+            caught.value
+        )
 
 
 def test_a_changed_file_or_secret_is_read_again(tmp_path: Path) -> None:
