@@ -122,8 +122,8 @@ class Webhooks:
             await delivery.run(
                 ending.within, lambda: ending.is_set() or self.watched.content is not content
             )
-        except BackendUnavailable as error:  # `run` raises it, too, when it tries again
-            log.info("cannot deliver to the webhook %r, will retry: %s", endpoint.name, error)
+        except BackendUnavailable:
+            pass  # `run` tries again every few seconds, and other jobs log the outage
         except Exception:  # other endpoints get their events nevertheless
             log.exception("cannot deliver to the webhook %r, will retry", endpoint.name)
             await ending.within(_AFTER_ERROR_S)
