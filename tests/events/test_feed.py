@@ -17,6 +17,7 @@ from stillroom.features.database.config import SqliteConfig
 from stillroom.features.events import cursor
 from stillroom.features.events.cursor import cursor_of
 from stillroom.features.events.database import event_rows
+from stillroom.features.events.rows import EventPage, EventRows
 from stillroom.features.library.database import MediaDatabase
 from stillroom.store import shutdown
 from stillroom.store.auth.tokens import mint_token
@@ -120,6 +121,33 @@ async def test_a_long_poll_without_an_event_ends_with_a_cursor(client: httpx.Asy
 
     assert time.monotonic() - began >= 1.5
     assert (page["events"], page["caught_up"]) == ([], True)
+
+
+async def test_one_query_serves_all_long_polls_whose_events_do_not_match(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queries: list[int] = []
+    read_events = EventRows.read
+
+    async def counted(rows: EventRows, *args: Any, **options: Any) -> EventPage:
+        queries.append(1)
+        return await read_events(rows, *args, **options)
+
+    latest = (await read(client, after="latest"))["next"]
+    monkeypatch.setattr(EventRows, "read", counted)
+    waiting = [
+        asyncio.create_task(read(client, after=latest, wait="4", prefix=f"{number}/"))
+        for number in range(20)
+    ]
+    for number in range(3):
+        answer = await client.post(f"{IMAGES}/a/{number}.png", files={"file": b"bytes"})
+        assert answer.status_code == 200
+
+    pages = await asyncio.gather(*waiting)
+
+    assert [page["events"] for page in pages] == [[]] * 20
+    # Each request reads before and after its wait. In four seconds, four queries serve all of them.
+    assert len(queries) <= 2 * 20 + 4
 
 
 async def test_a_shutdown_ends_long_polls_at_once(

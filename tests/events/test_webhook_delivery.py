@@ -131,7 +131,8 @@ def test_retry_after_is_seconds_or_a_date() -> None:
     assert parse_retry_after(date(-90), now) == timedelta(0)
     for much in ("99999999999999999999", date(10**7)):
         assert parse_retry_after(much, now) == timedelta(days=1)
-    for text in ("", "soon", "-1", "1.5", "Fri, 99 Nov 2026 00:00:00 GMT", "²"):
+    far = f"01 Jan {'9' * 20} 00:00:00 GMT"
+    for text in ("", "soon", "-1", "1.5", "Fri, 99 Nov 2026 00:00:00 GMT", far, "²"):
         assert parse_retry_after(text, now) is None
 
 
