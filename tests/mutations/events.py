@@ -42,13 +42,12 @@ events: a request that publishes a run again is an event again
 features/runs/publication_rows.py: events/test_library.py -k 'published_once and sqlite'
 -if [row.save_id for row in await self._read(known)] == [save_id]:
 -            return
-+await self._read(known)
-+        save_id += "again"
++save_id = f"{save_id} after {await self._read(known)}"
 
 events: long polls outlive the beginning of a shutdown
 features/events/waiting.py: events/test_feed.py -k shutdown
 -self.is_ended = True
-        if
+-        if
 +if
 
 events: a reader without the scope sees the library

@@ -26,9 +26,9 @@ features/events/batch.py: events/test_webhook_order.py -k others_do_not
 webhooks: an event that waits for another one is lost
 features/events/batch.py: events/test_webhook_order.py -k others_do_not
 -if delivery.is_new:
-                    due_at
+-                    due_at
 +if delivery.position < 0:
-                    due_at
++                    due_at
 
 webhooks: an outage makes dead letters
 features/events/batch.py: events/test_webhook_order.py -k fails_alone

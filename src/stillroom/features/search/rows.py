@@ -103,12 +103,7 @@ class SearchRows(Rows):
         lock_index(connection)
         known = _read_known(connection, {*rows, *gone})
         if compared_with is not None:
-            same = {
-                key
-                for key in (*rows, *gone)
-                if getattr(known.get(key), "save_id", None)
-                == getattr(compared_with.get(key.text), "save_id", None)
-            }
+            same = {key for key in (*rows, *gone) if _is_same(known, compared_with, key)}
             rows = {key: row for key, row in rows.items() if key in same}
             gone = {key: removed for key, removed in gone.items() if key in same}
         old = {
@@ -344,6 +339,14 @@ def _read_known(connection: sa.Connection, keys: Iterable[StorageKey]) -> Mappin
     asked = sa.select(images.id, images.storage_key, images.saved_ns, images.save_id, images.etag)
     asked = asked.where(images.storage_key.in_([key.text for key in keys]))
     return {StorageKey(row.storage_key): row for row in connection.execute(asked).all()}
+
+
+def _is_same(
+    known: Mapping[StorageKey, Any], compared_with: Mapping[str, Indexed], key: StorageKey
+) -> bool:
+    rows = known.get(key), compared_with.get(key.text)
+    now, before = (getattr(row, "save_id", None) for row in rows)
+    return bool(now == before)
 
 
 def _is_other_save(image: Mapping[str, Any], known: sa.Row[Any] | None) -> bool:

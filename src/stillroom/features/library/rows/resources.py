@@ -185,10 +185,9 @@ class ResourceRows(Rows):
             await self._engine.note_changed(connection, [known.storage_key, storage_key])
             changed = select_resources().where(resources.c.id == known.id)
             kept = resource_of((await connection.execute(changed)).one())
-            if current.deleted_at is not None:
-                await self._engine.note_written(connection, change_of(INGESTED, kept))
-            elif current != kept:
-                await self._engine.note_written(connection, change_of(CHANGED, kept))
+            if current != kept:
+                kind = CHANGED if current.deleted_at is None else INGESTED
+                await self._engine.note_written(connection, change_of(kind, kept))
             return kept
 
     async def change(
