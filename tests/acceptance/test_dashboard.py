@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from events.receiving import configure, receiving
 from pictures import picture
 from running import IMAGES, STILLROOM, Server, free_port, running
 from services.process import program
@@ -75,10 +76,17 @@ def answers(server: Server) -> bool:
 
 @pytest.fixture(scope="module")
 def collected(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
-    """What has happened to two servers: reads, saves, a sweep, and failures of both kinds."""
+    """What has happened to two servers: reads, saves, a sweep, webhooks, and failures."""
     folder = tmp_path_factory.mktemp("collected")
     with (
-        running(folder, "--workers", "2", sweep_interval_seconds="0.5") as server,
+        receiving() as receiver,
+        running(
+            folder,
+            "--workers",
+            "2",
+            sweep_interval_seconds="0.5",
+            webhooks_file=str(configure(folder, backend=receiver)),
+        ) as server,
         without_its_bucket(tmp_path_factory.mktemp("bucket")) as lame,
         prometheus(folder, server.port, lame.port) as running_one,
     ):
