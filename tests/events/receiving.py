@@ -7,6 +7,7 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
 from standardwebhooks import Webhook
@@ -75,6 +76,21 @@ class Receiver:
 
     def endpoint(self, name: str = "backend", **values: Any) -> Endpoint:
         return Endpoint(name, self.url, (parse_secret(SECRET),), **values)
+
+
+def configure(folder: Path, **receivers: Receiver) -> Path:
+    """Write a file with these endpoints, which replaces the previous one."""
+    secret = folder / "backend.secret"
+    secret.touch(0o600)
+    secret.write_text(SECRET)
+    file, new = folder / "webhooks.toml", folder / "webhooks.new"
+    tables = [
+        f'[[endpoint]]\nname = "{name}"\nurl = "{receiver.url}"\nsecret_file = "backend.secret"\n'
+        for name, receiver in receivers.items()
+    ]
+    new.write_text("".join(tables))
+    new.replace(file)
+    return file
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import functools
 import threading
+import uuid
 from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from events.receiving import OK, SECRET, Receiver, Response, receiving
+from events.receiving import OK, Receiver, Response, configure, receiving
 from stillroom.features.database.changes import Change
 from stillroom.features.events import webhooks as module
 from stillroom.features.events.database import webhook_rows
@@ -42,21 +43,6 @@ def receiver() -> Iterator[Receiver]:
 def other() -> Iterator[Receiver]:
     with receiving() as receiver:
         yield receiver
-
-
-def configure(folder: Path, **receivers: Receiver) -> Path:
-    """Write a file with these endpoints, which replaces the previous one."""
-    secret = folder / "backend.secret"
-    secret.touch(0o600)
-    secret.write_text(SECRET)
-    file, new = folder / "webhooks.toml", folder / "webhooks.new"
-    tables = [
-        f'[[endpoint]]\nname = "{name}"\nurl = "{receiver.url}"\nsecret_file = "backend.secret"\n'
-        for name, receiver in receivers.items()
-    ]
-    new.write_text("".join(tables))
-    new.replace(file)
-    return file
 
 
 async def happen(database: MediaDatabase, *paths: str) -> None:
@@ -135,6 +121,44 @@ async def test_a_changed_file_is_used_without_a_restart(
 
     assert len(receiver.accepted) == seen
     assert "c.png" not in receiver.paths
+
+
+async def test_an_endpoint_that_is_removed_while_deliveries_are_due_continues_if_it_returns(
+    database: MediaDatabase, receiver: Receiver, other: Receiver, tmp_path: Path
+) -> None:
+    receiver.respond = lambda event: Response(500 if event["data"]["path"] == "a.png" else 200)
+    webhooks = open_webhooks(database, configure(tmp_path, backend=receiver, other=other))
+    rows = await webhook_rows(database)
+
+    async def has_failed() -> bool:
+        return await rows.waiting("backend") == 1
+
+    async def is_released() -> bool:
+        claim = uuid.uuid4()
+        is_claimed = await rows.claim(receiver.endpoint(), claim)
+        await rows.release(claim)
+        return is_claimed
+
+    async with running(webhooks):
+        await happen(database, "a.png", "b.png")
+        await eventually(has_failed)
+        configure(tmp_path, other=other)
+        await eventually(is_released)
+        requests = len(receiver.requests)
+        await happen(database, "a.png", "c.png")
+        await eventually(lambda: sorted(other.paths) == ["a.png", "a.png", "b.png", "c.png"])
+        assert len(receiver.requests) == requests
+        assert await rows.waiting("backend") == 1
+
+        receiver.respond = lambda _: OK
+        configure(tmp_path, backend=receiver, other=other)
+        await eventually(lambda: len(receiver.accepted) == 4)
+
+    assert sorted(receiver.paths) == ["a.png", "a.png", "b.png", "c.png"]
+    first, second = (event for event in receiver.accepted if event["data"]["path"] == "a.png")
+    assert first["id"] < second["id"]
+    assert len(other.accepted) == 4
+    assert await (await database.rows()).dead_letters.page(after=None, limit=10) == []
 
 
 async def test_a_receiver_that_hangs_delays_no_other(
