@@ -23,6 +23,7 @@ from pathlib import Path
 from crash.failing_calls import CASES, FAILURES, WAYS, violations
 from crash.hidden_mounts import hidden_mounts
 from crash.rounds import Round, kills, power_cuts
+from crash.webhook_kills import SETTINGS, WebhookKills
 
 _PROGRESS_EVERY_S = 30
 BAD_LINE = (
@@ -39,6 +40,7 @@ class Row:
     done: int = 0
     acknowledged: int = 0
     violations: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     begun: float = 0
     ended: bool = False
 
@@ -72,6 +74,19 @@ Run = Callable[[Row, Path], None]
 
 def taking(rounds: Callable[..., Iterator[Round]], seed: int, *kind: str) -> Run:
     return lambda row, folder: row.take(rounds(folder, *kind, row.wanted, seed=seed))
+
+
+def webhooks(seed: int, setting: str) -> Run:
+    """Kills while webhooks are delivered."""
+
+    def run(row: Row, folder: Path) -> None:
+        experiment = WebhookKills(folder, setting, seed=seed)
+        try:
+            row.take(experiment.rounds(row.wanted))
+        finally:
+            row.notes.append(experiment.figures())
+
+    return run
 
 
 def failing(row: Row, folder: Path) -> None:
@@ -147,6 +162,8 @@ def print_table(rows: list[Row], minutes: float) -> None:
         print(f"{row.what:<26}{row.done:>8}{acknowledged:>14}{len(row.violations):>15}")
     print(f"{minutes:.0f} minutes on {os.cpu_count()} cores")
     for row in rows:
+        for note in row.notes:
+            print(f"{row.what}: {note}")
         for violation in row.violations[:20]:
             print(f"{row.what}: {violation}")
 
@@ -158,8 +175,10 @@ def main() -> int:
     asked.add_argument("--mounts", type=int, default=50, help="that hide the library's copies")
     asked.add_argument("--rounds", type=int, default=10, help="of random trouble with the bucket")
     asked.add_argument("--fuzz-seconds", type=int, default=120, help="for the parsers")
+    asked.add_argument("--webhook-kills", type=int, default=50, help="in each setting")
     told = "of an ingest in place with a deletion, on each storage and database"
     asked.add_argument("--coincidences", type=int, default=2000, help=told)
+    asked.add_argument("--only", default="", help="rows whose names contain this text")
     asked.add_argument("--seed", type=int, default=int(time.time()))
     options = asked.parse_args()
     logging.disable()  # what the storage in this process says of the failures that we make
@@ -173,9 +192,14 @@ def main() -> int:
         Row("no descriptors (tests)", 0, running_tests(BOUNDS, chosen="descriptors")),
         Row("ingest in place (tests)", 0, coincidences),
         Row("no temporary room (tests)", 0, running_tests("test_temporary_space.py")),
+        *(
+            Row(f"webhooks, {name}", options.webhook_kills, webhooks(options.seed, name))
+            for name in SETTINGS
+        ),
         Row("files made by chance", 0, fuzzing(options.fuzz_seconds, options.seed)),
         Row("failing calls", 0, failing),
     ]
+    rows = [row for row in rows if options.only in row.what]
     print(f"seed {options.seed}", file=sys.stderr)
     begun, ended = time.monotonic(), threading.Event()
     progress = threading.Thread(target=show_progress, args=(rows, begun, ended))
@@ -185,9 +209,12 @@ def main() -> int:
         ThreadPoolExecutor() as pool,
     ):
         # Descriptors are counted in this process, so the calls fail while it does nothing else.
-        rows[-1].start(Path(folder) / "calls")
-        for row in rows[:-1]:
-            pool.submit(row.start, Path(folder))
+        alone = [row for row in rows if row.run is failing]
+        for row in alone:
+            row.start(Path(folder) / "calls")
+        for row in rows:
+            if row not in alone:
+                pool.submit(row.start, Path(folder))
     ended.set()
     progress.join()
     print_table(rows, (time.monotonic() - begun) / 60)
