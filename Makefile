@@ -110,6 +110,7 @@ coverage: lint nginx postgresql exiftool  #- lines and branches of src that the 
 RUN := @PYTHONPATH=tests $(BIN)/python -m
 CUTS ?= 500
 KILLS ?= 2000
+WEBHOOK_KILLS ?= 50
 MINUTES ?= 60
 
 flakes: $(STAMP)/dev nginx postgresql exiftool  #- tests again and again under load: which fail by chance? FLAKES="--runs 10 tests/media"
@@ -122,9 +123,9 @@ test-surroundings: nginx postgresql exiftool  #- make test as another user, with
 mutations: $(STAMP)/dev nginx postgresql  #- plants more than a hundred faults: does a test find each?
 	$(RUN) mutations
 
-crash: $(STAMP)/dev mkfs.xfs  #- power cuts, kills and failing calls by the thousand; needs root, about an hour
+crash: $(STAMP)/dev mkfs.xfs postgresql  #- power cuts, kills and failing calls by the thousand; needs root, about an hour
 	$(call NEEDS_ROOT,mounts filesystems)
-	$(RUN) crash.campaign --cuts $(CUTS) --kills $(KILLS)
+	$(RUN) crash.campaign --cuts $(CUTS) --kills $(KILLS) --webhook-kills $(WEBHOOK_KILLS)
 
 cluster: $(STAMP)/dev nginx postgresql  #- three servers on a cluster while its parts fail; 3 minutes
 	$(RUN) cluster.campaign $(SAVE)
@@ -140,10 +141,11 @@ bench-half-open: install  #- the cost of 1,000 half-open connections, and of att
 	$(RUN) benchmarks.under_attack
 
 # Replaces benchmarks/RESULTS.md, docs/performance.svg and a sentence of README.md. Nothing else should run meanwhile.
-bench: $(STAMP)/bench $(STAMP)/newer-python nginx wrk chromium  ## benchmarks beside nginx and others, as a table of ratios; 25 minutes
+bench: $(STAMP)/bench $(STAMP)/newer-python nginx wrk chromium postgresql  ## benchmarks beside nginx and others, as a table of ratios; 40 minutes
 	$(BIN)/python -m benchmarks --save
 	$(BIN)/python -m benchmarks.thumbnails
 	$(BIN)/python -m benchmarks.gallery
+	$(RUN) benchmarks.events
 
 bench-quick: $(STAMP)/bench $(STAMP)/newer-python nginx wrk  #- the same in 3 minutes, less exact, nothing written
 	$(BIN)/python -m benchmarks --quick

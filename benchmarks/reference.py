@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Annotated, BinaryIO
 
 import boto3
+import httpx
 import jwt
 from botocore.config import Config
-from fastapi import Depends, FastAPI, Header, HTTPException, UploadFile
+from fastapi import BackgroundTasks, Depends, FastAPI, Header, HTTPException, UploadFile
 from fastapi.responses import FileResponse, RedirectResponse
 
 ALGORITHM = "HS256"
@@ -55,6 +56,7 @@ def on_disk() -> FastAPI:
     """Images in a folder."""
     app = FastAPI(dependencies=[Depends(_authorize)])
     root, durable = Path(os.environ["REFERENCE_ROOT"]), "REFERENCE_DURABLE" in os.environ
+    webhook, client = os.environ.get("REFERENCE_WEBHOOK"), httpx.Client(trust_env=False)
 
     @app.get(IMAGES)
     def list_images(prefix: str = "", start_after: str = "", limit: int = 1000) -> list[str]:
@@ -73,8 +75,10 @@ def on_disk() -> FastAPI:
         return FileResponse(root / path)
 
     @app.post(IMAGES + "/{path:path}")
-    def save_image(path: str, file: UploadFile) -> dict[str, str]:
+    def save_image(path: str, file: UploadFile, tasks: BackgroundTasks) -> dict[str, str]:
         (root / path).parent.mkdir(parents=True, exist_ok=True)
+        if webhook:
+            tasks.add_task(client.post, webhook, json={"path": path})
         if durable:
             return {"path": path, "sha256": _save_durably(file.file, root / path)}
         with (root / path).open("wb") as target:

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from benchmarks.cases import Case, Corpus, Mix, Target
+from benchmarks.events import OURS, PEERS, VARIANTS, Cost, Delivered, costs_table, peers_table
 from benchmarks.listing import Listed, Shape
 from benchmarks.load import parsed
 from benchmarks.measure import Sample
@@ -256,3 +257,36 @@ def test_the_photographs_of_thumbnails_are_of_their_kind(kind: Kind) -> None:
 
     assert (image.format, image.size) == (kind.form, small.size)
     assert image.convert("L").getextrema() != (0, 0)
+
+
+def test_the_table_of_events_has_ratios_to_each_peer_within_a_round() -> None:
+    seaweed, plain = PEERS
+    rounds = [
+        [
+            Delivered(OURS, rate, 500.0, 0, [10.0 * at for at in range(101)], 0),
+            Delivered(seaweed, 100.0, 500.0, 1, [5.0] * 101, 2),
+            Delivered(plain, 400.0, 500.0, 0, [0.0] * 101, 0),
+        ]
+        for rate in (200.0, 300.0, 100.0)
+    ]
+
+    ours, _, last, to_seaweed, to_plain = peers_table(rounds)[2:]
+
+    assert ours == "| Stillroom | 200 | 500 | 990 | 0 |"
+    assert last == "| plain FastAPI | 400 | 0 | 0 | 0 |"
+    assert peers_table(rounds)[3].endswith("| 9 |")
+    assert to_seaweed == "| ratio to SeaweedFS filer | 2.00 | 100.00 | 198.00 | |"
+    assert to_plain == "| ratio to plain FastAPI | 0.50 | 0.00 | 0.00 | |"
+
+
+def test_the_table_of_costs_has_ratios_to_saves_without_events() -> None:
+    off, *others = VARIANTS
+    rounds = [
+        [Cost(off, cpu, 100.0), *(Cost(name, 110.0, 98.0) for name in others)]
+        for cpu in (100.0, 55.0, 220.0)
+    ]
+
+    rows = costs_table(rounds)[2:]
+
+    assert rows[0] == "| events off | 100 | 1.00 | 100 | 1.00 |"
+    assert rows[3] == "| a webhook that hangs | 110 | 1.10 | 98 | 0.98 |"
