@@ -14,7 +14,8 @@ import httpx
 import PIL.Image
 import pytest
 
-from acceptance.pasting import DEFAULT_URL, ODD, ROOT, blocks, paste, run_snippets
+from acceptance.pasting import DEFAULT_URL, ODD, ROOT, blocks, paste, run_snippets, started
+from acceptance.webhook_recipes import WEBHOOK_SECRET, saves_are_told, webhooks_for
 from running import Server, free_port, running, wait_until_ready
 from services.seaweedfs import BUCKET, KEY_ID, SECRET, SeaweedFS
 from stillroom.client import ImageStore
@@ -189,3 +190,16 @@ def test_the_compute_server_recipe_saves_what_it_makes(tmp_path: Path) -> None:
     finally:
         process.terminate()
         process.wait(60)
+
+
+def test_the_webhook_receiver_of_fastapi_verifies_signatures(tmp_path: Path) -> None:
+    port, log = free_port(), tmp_path / "receiver.log"
+    (tmp_path / "receiver.py").write_text(blocks("docs/recipes.md", "python")[5])
+    url = f"http://127.0.0.1:{port}/hooks/images"
+    command = f"{sys.executable} -m uvicorn receiver:app --port {port}"
+
+    with (
+        started(command, tmp_path, log, WEBHOOK_SECRET=WEBHOOK_SECRET),
+        running(tmp_path, webhooks_file=str(webhooks_for(tmp_path, url))) as server,
+    ):
+        saves_are_told(server, url, log)

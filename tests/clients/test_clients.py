@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 
 from acceptance.pasting import DEFAULT_URL, ODD, PLAIN, started, wait_for_answer
+from acceptance.webhook_recipes import WEBHOOK_SECRET, saves_are_told, webhooks_for
 from running import Server, free_port, running
 from stillroom.client import ImageStore
 from stillroom.generation.writing.embed import with_generation
@@ -155,13 +156,23 @@ def app(server: Server, workspace: Path) -> Path:
     (folder / "lib/images.ts").write_text(blocks("ts")[0])
     (folder / "app/page.tsx").write_text(blocks("tsx")[0])
     (folder / "app/layout.tsx").write_text(LAYOUT)
+    (folder / "app/hooks/images").mkdir(parents=True)
+    (folder / "app/hooks/images/route.ts").write_text(blocks("ts")[1])
     done(folder, "bash", "-ec", "\n".join(commands[2:]).replace(DEFAULT_URL, server.url))
     return folder
 
 
+@pytest.fixture(scope="module")
+def built_app(app: Path) -> Path:
+    """The same, built as for production: without the variables that it needs when it runs."""
+    done(app, app / "node_modules/.bin/next", "build", NEXT_TELEMETRY_DISABLED="1")
+    return app
+
+
 def test_the_recipes_client_creates_once_and_its_page_runs_in_nextjs(
-    server: Server, app: Path
+    server: Server, built_app: Path
 ) -> None:
+    app = built_app
     told = {**environment(server, "next", 4), "NEXT_TELEMETRY_DISABLED": "1"}
     options = ("--strict", "--skipLibCheck", "--outDir", "built", "--module", "node16")
     done(app, app / "node_modules/.bin/tsc", *options, "--target", "es2022", "lib/images.ts")
@@ -172,7 +183,6 @@ def test_the_recipes_client_creates_once_and_its_page_runs_in_nextjs(
         store.save_many({name.replace("/0/", "/fox/"): data for name, data in ODD.items()})
         until(lambda: len(list(store.search("fox", prefix="generations/fox/"))) == len(ODD))
     assert "image" in made["again"]  # one is there
-    done(app, app / "node_modules/.bin/next", "build", **told)
     port, log = free_port(), app / "next.log"
     page = f"http://127.0.0.1:{port}"
 
@@ -185,6 +195,22 @@ def test_the_recipes_client_creates_once_and_its_page_runs_in_nextjs(
     assert urls.keys() == {cut_off, plain, "generations/next/1.png"}  # no video, no text
     assert httpx.get(urls["generations/next/1.png"]).content == image(4)
     assert httpx.get(urls[plain]).content == ODD[PLAIN]
+
+
+def test_the_recipes_webhook_route_of_nextjs_verifies_signatures(
+    tmp_path: Path, built_app: Path
+) -> None:
+    port, log = free_port(), tmp_path / "next.log"
+    url = f"http://127.0.0.1:{port}/hooks/images"
+    command = f"node_modules/.bin/next start -H 127.0.0.1 -p {port}"
+    told = {"WEBHOOK_SECRET": WEBHOOK_SECRET, "NEXT_TELEMETRY_DISABLED": "1"}
+
+    with (
+        started(command, built_app, log, **told),
+        running(tmp_path, webhooks_file=str(webhooks_for(tmp_path, url))) as server,
+    ):
+        wait_for_answer(url, log)
+        saves_are_told(server, url, log)
 
 
 def blocks(language: str) -> list[str]:
