@@ -48,6 +48,7 @@ RATE: Final = 200
 _CLIENTS: Final = 8
 _LAG_S: Final = 10.0
 _FAST_S: Final = 3.0
+_COST_S: Final = 1.5
 _STALLED_S: Final = 60.0
 """Seconds without an arrival after which the remaining events count as lost."""
 
@@ -73,7 +74,8 @@ class Delivered:
         a_second: Events per second, from the first save to the last arrival.
         saves_a_second: Saves per second meanwhile.
         lost: Acknowledged saves without an event.
-        lags_ms: Times from the response to a save to the arrival of its event, ascending.
+        lags_ms: Times from the request of a save to the arrival of its event, ascending. They
+            include the save, because peers send their webhooks before they respond.
         paced_lost: `lost`, of the paced saves.
     """
 
@@ -129,8 +131,16 @@ def wait_for(sink: Sink, folder: str, count: int) -> int:
     return count - found
 
 
+def warm_up(server: Server, sink: Sink, folder: str) -> None:
+    """Save an image and wait for its event: a first start creates the database meanwhile."""
+    server.make_folder(folder)
+    server.save(f"{folder}/0.png", servers.image_bytes(SIZE))
+    if wait_for(sink, folder, 1):
+        raise click.ClickException(f"{server.name} sends no webhooks")
+
+
 def save_at_a_rate(server: Server, folder: str, work: Path) -> dict[str, float]:
-    """Save `RATE` images a second. Return the time of each response by path."""
+    """Save `RATE` images a second. Return the time of each request by path."""
     server.make_folder(folder)
     body = write_bodies(work / "bodies", SIZE)["form"].read_bytes()
     began, saved = time.monotonic() + 0.1, dict[str, float]()
@@ -140,12 +150,13 @@ def save_at_a_rate(server: Server, folder: str, work: Path) -> dict[str, float]:
         for number in range(client, int(_LAG_S * RATE), _CLIENTS):
             time.sleep(max(0.0, began + number / RATE - time.monotonic()))
             name = f"{folder}/{number}.png"
+            moment = time.monotonic()
             connection.request("POST", server.prefix + name, body, {**server.fields, **_KIND})
             answer = connection.getresponse()
             answer.read()
             if answer.status not in SAVED:
                 raise click.ClickException(f"{server.name}: {answer.status}")
-            saved[name] = time.monotonic()
+            saved[name] = moment
         connection.close()
 
     with ThreadPoolExecutor(_CLIENTS) as clients:
@@ -156,6 +167,7 @@ def save_at_a_rate(server: Server, folder: str, work: Path) -> dict[str, float]:
 def delivered(server: Server, sink: Sink, number: int, work: Path) -> Delivered:
     """Measure one server in one round."""
     fast, paced = f"fast-{number}", f"paced-{number}"
+    warm_up(server, sink, f"warm-{number}")
     began = time.monotonic()
     count = save_as_fast_as_possible(server, fast, work, _FAST_S)
     saves_s = time.monotonic() - began
@@ -188,18 +200,9 @@ def beside_peers(rounds: int, work: Path) -> Iterator[list[Delivered]]:
             yield [delivered(server, sink, number, work) for server, sink in in_turn]
 
 
-def settled(server: Server) -> float:
-    """Wait until a server has done its work. Return its processor time in seconds."""
-    used = -1.0
-    while (now := cpu_seconds(server.pid)) - used > 0.01:  # noqa: PLR2004  (an idle second)
-        used = now
-        time.sleep(1)
-    return now
-
-
 @dataclass(frozen=True)
 class Cost:
-    """Saves of one variant in one round: processor time of each, and saves per second."""
+    """Saves of one variant in one round: processor time meanwhile, and saves per second."""
 
     variant: str
     cpu_us: float
@@ -219,22 +222,22 @@ def costs(rounds: int, work: Path) -> Iterator[list[Cost]]:
             stack.enter_context(with_webhook(work / "webhook", sink)),
             stack.enter_context(with_webhook(work / "hanging", hanging)),
         ]
-        named = [*zip(VARIANTS, started, strict=True)]
+        named = [*zip(VARIANTS, started, (None, None, sink, None), strict=True)]
         for number in range(-1, rounds):  # round -1 warms up
             shift = number % len(named)
-            found = [
-                _cost(variant, server, number, work)
-                for variant, server in named[shift:] + named[:shift]
-            ]
+            found = [_cost(*each, number, work) for each in named[shift:] + named[:shift]]
             if number >= 0:
                 yield found
 
 
-def _cost(variant: str, server: Server, number: int, work: Path) -> Cost:
-    before, began = settled(server), time.monotonic()
-    count = save_as_fast_as_possible(server, f"cost-{number}", work, _FAST_S)
-    seconds = time.monotonic() - began
-    return Cost(variant, (settled(server) - before) / count * 1e6, count / seconds)
+def _cost(variant: str, server: Server, sink: Sink | None, number: int, work: Path) -> Cost:
+    folder = f"cost-{number}"
+    before, began = cpu_seconds(server.pid), time.monotonic()
+    count = save_as_fast_as_possible(server, folder, work, _COST_S)
+    seconds, used = time.monotonic() - began, cpu_seconds(server.pid) - before
+    if sink is not None:  # the deliveries that follow must not disturb the next server
+        wait_for(sink, folder, count)
+    return Cost(variant, used / count * 1e6, count / seconds)
 
 
 async def bytes_of_an_event(made: Callable[[], RowsConfig]) -> float:
@@ -265,6 +268,8 @@ def _size_of(config: RowsConfig) -> int:
 def storm(count: int, work: Path) -> str:
     """Save as fast as possible, until there are so many images. Return a sentence."""
     with receiving(Sink()) as sink, with_webhook(work / "storm", sink) as server:
+        warm_up(server, sink, "warm")
+        sink.requests = 0
         began, saves, number, lost = time.monotonic(), 0, 0, 0
         counts: dict[str, int] = {}
         while saves < count:

@@ -31,12 +31,13 @@ class Sink:
 
     def arrived_in(self, folder: str) -> list[float]:
         """Return the times of all paths in a folder, in no particular order."""
-        found = [*self.arrived.items()]
+        found = self.arrived.copy().items()
         return [moment for path, moment in found if path.startswith(f"{folder}/")]
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Handle the requests of one connection."""
-        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+        ended = asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError
+        with contextlib.suppress(*ended):
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
                 length = _LENGTH.search(head)
