@@ -41,7 +41,7 @@ class Deliveries:
 
     async def open(self) -> "Deliveries":
         self.rows, self.feed = await webhook_rows(self.database), await event_rows(self.database)
-        await self.rows.add(self.endpoint, position=0)
+        await self.rows.add(self.endpoint)
         return self
 
     def now(self) -> datetime:

@@ -6,7 +6,6 @@ import functools
 import threading
 import uuid
 from collections.abc import AsyncIterator, Iterator
-from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,7 @@ from stillroom.features.events import webhooks as module
 from stillroom.features.events.database import webhook_rows
 from stillroom.features.events.event import IMAGE_SAVED
 from stillroom.features.events.webhook_file import WatchedWebhooks
+from stillroom.features.events.webhook_opening import register_endpoints
 from stillroom.features.events.webhooks import Webhooks
 from stillroom.features.library.database import MediaDatabase
 from stillroom.store.background import Stopping
@@ -53,8 +53,11 @@ async def happen(database: MediaDatabase, *paths: str) -> None:
         )
 
 
-def open_webhooks(database: MediaDatabase, file: Path) -> Webhooks:
-    return Webhooks(WatchedWebhooks(file, is_named=False), database)
+async def open_webhooks(database: MediaDatabase, file: Path) -> Webhooks:
+    """Open the webhooks of a process, which adds the events that follow."""
+    webhooks = Webhooks(WatchedWebhooks(file, is_named=False), database)
+    register_endpoints(await database.engine(), webhooks=webhooks)
+    return webhooks
 
 
 def _has(receiver: Receiver, path: str) -> bool:
@@ -73,11 +76,10 @@ async def running(webhooks: Webhooks) -> AsyncIterator[asyncio.Task[None]]:
 
 
 async def test_an_endpoint_gets_events_from_its_first_start_on(
-    database: MediaDatabase, receiver: Receiver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    database: MediaDatabase, receiver: Receiver, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(module, "_CLOCK_MARGIN", timedelta(0))
     await happen(database, "before.png")
-    webhooks = open_webhooks(database, configure(tmp_path, backend=receiver))
+    webhooks = await open_webhooks(database, configure(tmp_path, backend=receiver))
     await happen(database, "started.png")
 
     async with running(webhooks):
@@ -87,12 +89,29 @@ async def test_an_endpoint_gets_events_from_its_first_start_on(
     assert sorted(receiver.paths) == ["running.png", "started.png"]
 
 
+async def test_an_endpoint_gets_what_a_process_wrote_that_was_killed_before_it_delivered(
+    database: MediaDatabase, receiver: Receiver, tmp_path: Path
+) -> None:
+    file = configure(tmp_path, backend=receiver)
+    await happen(database, "before.png")
+    await open_webhooks(database, file)
+    await happen(database, "killed.png")
+    assert [row.waiting for row in await (await webhook_rows(database)).metrics()] == [0]
+    webhooks = await open_webhooks(database, file)
+
+    async with running(webhooks):
+        await happen(database, "restarted.png")
+        await eventually(lambda: len(receiver.accepted) == 2)
+
+    assert sorted(receiver.paths) == ["killed.png", "restarted.png"]
+
+
 async def test_a_stopped_server_continues_where_it_was(
     database: MediaDatabase, receiver: Receiver, tmp_path: Path
 ) -> None:
     file = configure(tmp_path, backend=receiver)
     for path in ("a.png", "b.png"):
-        webhooks = open_webhooks(database, file)
+        webhooks = await open_webhooks(database, file)
         await happen(database, path)
         async with running(webhooks):
             await eventually(functools.partial(_has, receiver, path))
@@ -103,7 +122,7 @@ async def test_a_stopped_server_continues_where_it_was(
 async def test_a_changed_file_is_used_without_a_restart(
     database: MediaDatabase, receiver: Receiver, other: Receiver, tmp_path: Path
 ) -> None:
-    webhooks = open_webhooks(database, configure(tmp_path, backend=receiver))
+    webhooks = await open_webhooks(database, configure(tmp_path, backend=receiver))
 
     async with running(webhooks):
         await happen(database, "a.png")
@@ -127,7 +146,7 @@ async def test_an_endpoint_that_is_removed_while_deliveries_are_due_continues_if
     database: MediaDatabase, receiver: Receiver, other: Receiver, tmp_path: Path
 ) -> None:
     receiver.respond = lambda event: Response(500 if event["data"]["path"] == "a.png" else 200)
-    webhooks = open_webhooks(database, configure(tmp_path, backend=receiver, other=other))
+    webhooks = await open_webhooks(database, configure(tmp_path, backend=receiver, other=other))
     rows = await webhook_rows(database)
 
     async def has_failed() -> bool:
@@ -171,7 +190,7 @@ async def test_a_receiver_that_hangs_delays_no_other(
         return OK
 
     receiver.respond = hang
-    webhooks = open_webhooks(database, configure(tmp_path, slow=receiver, fast=other))
+    webhooks = await open_webhooks(database, configure(tmp_path, slow=receiver, fast=other))
 
     async with running(webhooks):
         await happen(database, "a.png")
@@ -188,7 +207,10 @@ async def test_two_servers_deliver_each_event_once(
     file = configure(tmp_path, backend=receiver)
     paths = [f"{number}.png" for number in range(50)]
 
-    async with running(open_webhooks(database, file)), running(open_webhooks(database, file)):
+    async with (
+        running(await open_webhooks(database, file)),
+        running(await open_webhooks(database, file)),
+    ):
         for path in paths:
             await happen(database, path)
         await eventually(lambda: len(receiver.accepted) >= 50)
@@ -200,7 +222,7 @@ async def test_metrics_have_the_progress_of_each_endpoint(
     database: MediaDatabase, receiver: Receiver, other: Receiver, tmp_path: Path
 ) -> None:
     receiver.respond = lambda _: Response(500)
-    webhooks = open_webhooks(database, configure(tmp_path, bad=receiver, good=other))
+    webhooks = await open_webhooks(database, configure(tmp_path, bad=receiver, good=other))
     reported: dict[str, EndpointMetrics] = {}
     counted: list[tuple[str, str]] = []
     webhooks.report = lambda found: reported.update({each.state.name: each for each in found})

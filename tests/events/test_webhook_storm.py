@@ -12,6 +12,7 @@ from media.library import key
 from stillroom.features.events.database import event_rows
 from stillroom.features.events.event import Event
 from stillroom.features.events.webhook_file import WatchedWebhooks
+from stillroom.features.events.webhook_opening import register_endpoints
 from stillroom.features.events.webhooks import Webhooks
 from stillroom.store.background import Stopping
 from waiting import eventually
@@ -43,6 +44,7 @@ async def test_a_storm_of_saves_is_delivered_once_and_in_order_per_path(
     with receiving() as receiver:
         watched = WatchedWebhooks(configure(tmp_path, backend=receiver), is_named=False)
         webhooks = Webhooks(watched, feed.database)
+        register_endpoints(await feed.database.engine(), webhooks=webhooks)
         stopping = Stopping()
         task = asyncio.create_task(webhooks.run(stopping))
         for first in range(0, SAVES, 100):

@@ -65,6 +65,11 @@ features/events/rows.py: events/test_webhook_outage.py -k outlives
 -lost = await lose_deliveries(connection, through=dropped, before=cutoff)
 +lost = {"": dropped}
 
+webhooks: a new endpoint misses the events before its row
+features/events/webhook_opening.py: events/test_webhook_job.py -k 'killed_before and sqlite'
+-add_endpoints(connection, webhooks.unregistered)
++add_endpoints(connection, [])
+
 webhooks: an invalid file removes all endpoints
 features/events/webhook_file.py: events/test_webhook_file.py -k invalid_change
 -content, error = self.content, str(invalid)

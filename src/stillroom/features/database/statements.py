@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from stillroom.paths import StorageKey
 
 
-def insert_into(connection: AsyncConnection, table: sa.Table) -> Any:  # noqa: ANN401  (one of two classes with the same methods)
+def insert_into(connection: AsyncConnection | sa.Connection, table: sa.Table) -> Any:  # noqa: ANN401  (one of two classes with the same methods)
     """Build an INSERT in the connection's SQL dialect, with support for ON CONFLICT."""
     if connection.dialect.name == "sqlite":
         return sqlite.insert(table)

@@ -1,6 +1,7 @@
 """Events feature: a feed of changes to images, runs and media resources, and webhooks."""
 
 import contextlib
+import functools
 from collections.abc import Iterable
 
 from stillroom.features.database.feature import DatabaseFeature
@@ -8,7 +9,7 @@ from stillroom.features.events.database import ROWS, event_rows, record_events
 from stillroom.features.events.operation import EventOperation
 from stillroom.features.events.settings import EventSettings
 from stillroom.features.events.waiting import FeedWaiting
-from stillroom.features.events.webhook_opening import open_webhooks
+from stillroom.features.events.webhook_opening import open_webhooks, register_endpoints
 from stillroom.store.api.images import ImageOperations
 from stillroom.store.background import Job, Stopping
 from stillroom.store.feature import Feature, Store
@@ -31,7 +32,8 @@ class EventsFeature(Feature):
         self._waiting = FeedWaiting(self.database)
         if self.is_on:
             opened.modules += ROWS
-            self.database.on_connect.append(record_events)
+            registering = functools.partial(register_endpoints, webhooks=self.webhooks)
+            self.database.on_connect += [record_events, registering]
 
     def routes(self, images: ImageOperations) -> Iterable[tuple[str, object]]:
         """Return the feed with its URL prefix."""

@@ -69,6 +69,15 @@ def open_webhooks(store: Store, database: Database) -> Webhooks:
     return webhooks
 
 
+def register_endpoints(engine: "RowsEngine", *, webhooks: Webhooks) -> None:
+    """Let transactions insert the rows of new endpoints before they add events."""
+    from stillroom.features.events.webhook_rows import add_endpoints
+
+    engine.hooks.written.insert(
+        0, lambda connection, _changes: add_endpoints(connection, webhooks.unregistered)
+    )
+
+
 def _retry_dead_letters(engine: "RowsEngine") -> None:
     """Let operators retry events that could not be delivered."""
     from stillroom.features.events.webhook_upkeep import restore_delivery

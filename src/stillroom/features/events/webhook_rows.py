@@ -18,7 +18,7 @@ from stillroom.features.database import leases
 from stillroom.features.database.clock import new_id, now
 from stillroom.features.database.engine import Rows
 from stillroom.features.database.statements import insert_into, table_of
-from stillroom.features.events.tables import events
+from stillroom.features.events.tables import event_feed, events
 from stillroom.features.events.webhook_file import Endpoint
 from stillroom.features.events.webhook_tables import endpoints, failures
 from stillroom.features.events.webhook_values import (
@@ -42,19 +42,10 @@ _DELIVERY: Final = tuple(
 class WebhookRows(Rows):
     """Database rows of all endpoints."""
 
-    async def add(self, endpoint: Endpoint, *, position: int) -> None:
-        """Insert an endpoint, unless it has a row. It receives the events after `position`."""
+    async def add(self, endpoint: Endpoint) -> None:
+        """Insert an endpoint, unless it has a row. It receives all later events."""
         async with self._engine.writing() as connection:
-            row = {
-                "name": endpoint.name,
-                "position": position,
-                "filter": _filter_of(endpoint),
-                "failures": 0,
-                "lost": 0,
-                "seen_at": now(),
-            }
-            insert = insert_into(connection, endpoints).values(row)
-            await connection.execute(insert.on_conflict_do_nothing(index_elements=["name"]))
+            await connection.run_sync(add_endpoints, [endpoint])
 
     async def claim(self, endpoint: Endpoint, claim: uuid.UUID) -> bool:
         """Claim an endpoint, or renew the claim. Return False if another process has claimed it."""
@@ -170,6 +161,27 @@ class WebhookRows(Rows):
             .order_by(endpoints.c.name)
         )
         return [_metrics_of(row._asdict()) for row in await self._read(statement)]
+
+
+def add_endpoints(connection: sa.Connection, new: Collection[Endpoint]) -> None:
+    """Insert those of the endpoints that have no row. They receive all later events."""
+    if not new:
+        return
+    position = connection.execute(sa.select(event_feed.c.last_position)).scalar_one()
+    rows = [
+        {
+            "name": endpoint.name,
+            "position": position,
+            "filter": _filter_of(endpoint),
+            "failures": 0,
+            "lost": 0,
+            "seen_at": now(),
+        }
+        # In this order, so that concurrent transactions do not wait for each other.
+        for endpoint in sorted(new, key=lambda endpoint: endpoint.name)
+    ]
+    insert = insert_into(connection, endpoints).on_conflict_do_nothing(index_elements=["name"])
+    connection.execute(insert, rows)
 
 
 def _metrics_of(values: dict[str, Any]) -> EndpointMetrics:

@@ -10,11 +10,11 @@ import logging
 import uuid
 from collections import defaultdict
 from collections.abc import Callable, Collection
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 from stillroom.errors import BackendUnavailable
-from stillroom.features.database.clock import now, to_nanoseconds
+from stillroom.features.database.clock import now
 from stillroom.features.database.database import Database
 from stillroom.features.events.database import event_rows, webhook_rows
 from stillroom.features.events.webhook_file import Endpoint, WatchedWebhooks, WebhookFile
@@ -32,9 +32,6 @@ _CHECK_S: Final = 5.0
 _AFTER_ERROR_S: Final = 30.0
 """Pause in seconds of an endpoint after an unexpected error."""
 
-_CLOCK_MARGIN: Final = timedelta(seconds=5)
-"""Maximum difference between the clocks of two servers."""
-
 log = logging.getLogger("stillroom.events")
 
 
@@ -49,12 +46,10 @@ class Webhooks:
         sign_url: "SignUrl | None" = None,
         now: Callable[[], datetime] = now,
     ) -> None:
-        """Prepare the delivery. An endpoint that is new gets events from this moment on."""
         self.watched = watched
         self._database = database
         self._sign_url = sign_url
         self._now = now
-        self._since = now()
         self._registered: set[str] = set()
         self._claims: defaultdict[str, uuid.UUID] = defaultdict(uuid.uuid4)
         self.count: Callable[[str, str], None] = lambda _name, _result: None
@@ -65,6 +60,16 @@ class Webhooks:
         reporting = Job(lambda _: self._report(), is_report=True)
         return [Job(self.run, max_pause_s=1.0, at_once=True), reporting]
 
+    @property
+    def unregistered(self) -> list[Endpoint]:
+        """Endpoints for which `run` has inserted no row yet.
+
+        A transaction that adds events inserts these rows, too. Otherwise, a new endpoint would miss
+        the events of a process that is killed before `run` has inserted the row.
+        """
+        known = self.watched.content.endpoints.values()
+        return [endpoint for endpoint in known if endpoint.name not in self._registered]
+
     async def run(self, stopping: Stopping) -> None:
         """Deliver events until `stopping` is set.
 
@@ -74,8 +79,7 @@ class Webhooks:
         ending = Stopping()
         try:
             while True:
-                if await asyncio.to_thread(self.watched.reload):
-                    self._since = self._now()
+                await asyncio.to_thread(self.watched.reload)
                 content = self.watched.content
                 for name, endpoint in content.endpoints.items():
                     if name not in tasks or tasks[name].done():
@@ -91,10 +95,7 @@ class Webhooks:
     async def _register(self, endpoint: Endpoint) -> None:
         """Insert the row of an endpoint, unless there is one."""
         if endpoint.name not in self._registered:
-            state = await (await event_rows(self._database)).state()
-            since = to_nanoseconds(self._since - _CLOCK_MARGIN) // 1000
-            rows = await webhook_rows(self._database)
-            await rows.add(endpoint, position=min(state.last_position, since))
+            await (await webhook_rows(self._database)).add(endpoint)
             self._registered.add(endpoint.name)
 
     async def _deliver(self, content: WebhookFile, endpoint: Endpoint, ending: Stopping) -> None:

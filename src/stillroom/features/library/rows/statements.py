@@ -1,9 +1,9 @@
 """Shared parts of SQL statements, and the lock order.
 
 Each public method in this package is a transaction. All transactions lock rows in the same order
-(docs/adr/0012): pending deletions, resources, tags, healing jobs, intents, search index, feed of
-events. The statement that writes also checks the preconditions, so only one of two conflicting
-writes succeeds.
+(docs/adr/0012): pending deletions, resources, tags, healing jobs, intents, search index, webhook
+endpoints, feed of events. The statement that writes also checks the preconditions, so only one of
+two conflicting writes succeeds.
 """
 
 import json
