@@ -10,11 +10,11 @@ features/database/leases.py: media/test_sweepers.py -k 'claimed or two_sweepers'
 
 queue: two sweepers take the same rows of PostgreSQL
 features/library/rows/deletions.py: media/test_lock_order.py -k two_sweepers
--            .order_by(deletions.c.due_at)
--            .limit(limit)
--            .with_for_update(skip_locked=True)
-+            .order_by(deletions.c.due_at)
-+            .limit(limit)
+-        .order_by(deletions.c.due_at)
+-        .limit(limit)
+-        .with_for_update(skip_locked=True)
++        .order_by(deletions.c.due_at)
++        .limit(limit)
 
 library: a deleted resource is there until it is swept
 features/library/rows/resources.py: media/test_changes.py -k deleted_resource

@@ -67,21 +67,9 @@ class DeletionRows(Rows):
         identical bytes restores the deleted resource. Later ingests create a new resource. Images
         that an ingest is recording in place are skipped; see `require_unclaimed`.
         """
-        due = (
-            sa.select(deletions)
-            .where(_is_due(), deletions.c.storage_key.not_in(_ingested_in_place()))
-            .order_by(deletions.c.due_at)
-            .limit(limit)
-            .with_for_update(skip_locked=True)
-        )
-        if leaving:
-            due = due.where(deletions.c.reason.not_in(leaving))
         async with self._engine.writing() as connection:
-            rows = (await connection.execute(due)).all()
-            # Read the intents again: PostgreSQL had read them before it locked the rows.
-            # Read resources after that: an ingest deletes its intent and inserts its resource.
-            ingested = await _find_ingested(connection)
-            rows = [row for row in rows if row.storage_key not in ingested]
+            rows = await _lock_due(connection, limit=limit, leaving=leaving)
+            # Read resources after intents: an ingest deletes its intent and inserts its resource.
             copies = await _find_by_hashes(
                 connection, [row.content_hash for row in rows if row.content_hash is not None]
             )
@@ -202,6 +190,25 @@ class DeletionRows(Rows):
             marked = [image for image in images if image.key not in known]
             await mark_saves(connection, marked, ORPHAN, now())
         return [image.key for image in marked]
+
+
+async def _lock_due(
+    connection: AsyncConnection, *, limit: int, leaving: Collection[str]
+) -> Sequence[sa.Row[Any]]:
+    """Lock due deletions, except those of images that an ingest is recording in place."""
+    due = (
+        sa.select(deletions)
+        .where(_is_due(), deletions.c.storage_key.not_in(_ingested_in_place()))
+        .order_by(deletions.c.due_at)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    if leaving:
+        due = due.where(deletions.c.reason.not_in(leaving))
+    rows = (await connection.execute(due)).all()
+    # Read the intents again: PostgreSQL had read them before it locked the rows.
+    ingested = await _find_ingested(connection)
+    return [row for row in rows if row.storage_key not in ingested]
 
 
 async def _remove_resources(connection: AsyncConnection, deleted: Sequence[uuid.UUID]) -> None:

@@ -161,11 +161,7 @@ class ResourceRows(Rows):
             for key in sorted({storage_key, skipped or storage_key}, key=lambda key: key.text):
                 await cancel_marks_at(connection, key)
             await write_mark(connection, source)
-            locked = await connection.execute(
-                select_resources().where(resources.c.id == known.id).with_for_update()
-            )
-            row = locked.one_or_none()
-            current = None if row is None else resource_of(row)
+            current = await _lock_with_deleted(connection, known.id)
             if (
                 current is None
                 or current.storage_key not in (known.storage_key, storage_key)
@@ -270,6 +266,15 @@ class ResourceRows(Rows):
                     await self._engine.note_changed(connection, [current.storage_key])
                     await self._engine.note_written(connection, change_of(GONE, current))
                 return current
+
+
+async def _lock_with_deleted(
+    connection: AsyncConnection, resource_id: uuid.UUID
+) -> MediaResource | None:
+    """Lock a resource, which may be deleted. Return None if it has no row."""
+    this = select_resources().where(resources.c.id == resource_id)
+    row = (await connection.execute(this.with_for_update())).one_or_none()
+    return None if row is None else resource_of(row)
 
 
 async def _lock(
