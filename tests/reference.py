@@ -10,6 +10,7 @@ import tempfile
 import typing
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -108,6 +109,8 @@ def default_of(value: Any) -> str:
         return "none"
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
+    if isinstance(value, timedelta):
+        return f"`{value / timedelta(days=1):g}d`"
     if isinstance(value, int) and value and value % MIB == 0:
         return f"`{value}` ({value // MIB} MiB)"
     return f"`{value}`"
