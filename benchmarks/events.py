@@ -2,9 +2,10 @@
 
     PYTHONPATH=tests .venv/bin/python -m benchmarks.events
 
-Beside Stillroom run SeaweedFS's filer with its own webhooks, and plain FastAPI that sends a request
-in a background task, as many apps do. Neither signs nor stores events. Each server runs on core 0,
-the clients and the receiver on core 1. Images have 4 KB. A ratio is one of the same round.
+The peers are the filer of SeaweedFS with its own webhooks, and plain FastAPI that sends a request
+in a background task, as many apps do. They neither sign nor store webhooks. Each server runs on
+core 0, the clients and the receiver on core 1. Images have 4 KB. Each ratio compares results of one
+round.
 """
 
 import asyncio
@@ -12,12 +13,10 @@ import base64
 import contextlib
 import http.client
 import os
-import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -25,6 +24,7 @@ import click
 import sqlalchemy as sa
 
 from benchmarks import peers, servers
+from benchmarks.event_tables import RATE, VARIANTS, Cost, Delivered, costs_table, peers_table
 from benchmarks.load import pump
 from benchmarks.measure import write_bodies
 from benchmarks.processes import LOAD_CORE, cores, cpu_seconds
@@ -39,12 +39,7 @@ from stillroom.features.events.database import record_events
 from stillroom.features.library.database import MediaDatabase
 from stillroom.features.search.database import search_rows
 
-OURS: Final = "Stillroom"
-PEERS: Final = ("SeaweedFS filer", "plain FastAPI")
-OFF: Final = "events off"
-VARIANTS: Final = (OFF, "events", "a webhook", "a webhook that hangs")
 SIZE: Final = 4096
-RATE: Final = 200
 _CLIENTS: Final = 8
 _LAG_S: Final = 10.0
 _FAST_S: Final = 3.0
@@ -64,31 +59,6 @@ url = "{url}"
 secret_file = "benchmark.secret"
 types = ["image.saved"]
 """
-
-
-@dataclass(frozen=True)
-class Delivered:
-    """Events of one server in one round.
-
-    Attributes:
-        a_second: Events per second, from the first save to the last arrival.
-        saves_a_second: Saves per second meanwhile.
-        lost: Acknowledged saves without an event.
-        lags_ms: Times from the request of a save to the arrival of its event, ascending. They
-            include the save, because peers send their webhooks before they respond.
-        paced_lost: `lost`, of the paced saves.
-    """
-
-    server: str
-    a_second: float
-    saves_a_second: float
-    lost: int
-    lags_ms: list[float]
-    paced_lost: int
-
-    def percentile(self, share: float) -> float:
-        """Return a percentile of the lags."""
-        return self.lags_ms[int(share * (len(self.lags_ms) - 1))]
 
 
 @contextlib.contextmanager
@@ -200,15 +170,6 @@ def beside_peers(rounds: int, work: Path) -> Iterator[list[Delivered]]:
             yield [delivered(server, sink, number, work) for server, sink in in_turn]
 
 
-@dataclass(frozen=True)
-class Cost:
-    """Saves of one variant in one round: processor time meanwhile, and saves per second."""
-
-    variant: str
-    cpu_us: float
-    rate: float
-
-
 def costs(rounds: int, work: Path) -> Iterator[list[Cost]]:
     """Yield what a save costs with each variant of events, round by round."""
     with contextlib.ExitStack() as stack:
@@ -286,53 +247,6 @@ def storm(count: int, work: Path) -> str:
         f"second, the last one {took_s - saved_s:.1f} s after the last save, {lost} lost, "
         f"{sink.requests - arrived} sent again."
     )
-
-
-def peers_table(rounds: list[list[Delivered]]) -> list[str]:
-    """Return a table for people: a row for each server, ours with ratios to each peer."""
-    lines = [
-        f"| server | events a second | lag p50 ms, {RATE} saves a second | lag p99 ms | lost |",
-        "|---|---:|---:|---:|---:|",
-    ]
-    by_name = [{one.server: one for one in found} for found in rounds]
-    for name in (OURS, *PEERS):
-        own = [found[name] for found in by_name]
-        rate = statistics.median(one.a_second for one in own)
-        p50, p99 = (
-            statistics.median(one.percentile(share) for one in own) for share in (0.5, 0.99)
-        )
-        lost = sum(one.lost + one.paced_lost for one in own)
-        lines.append(f"| {name} | {rate:,.0f} | {p50:,.0f} | {p99:,.0f} | {lost} |")
-    for peer in PEERS:
-        pairs = [(found[OURS], found[peer]) for found in by_name]
-        rate = statistics.median(_ratio(a.a_second, b.a_second) for a, b in pairs)
-        p50, p99 = (
-            statistics.median(_ratio(a.percentile(s), b.percentile(s)) for a, b in pairs)
-            for s in (0.5, 0.99)
-        )
-        lines.append(f"| ratio to {peer} | {rate:.2f} | {p50:.2f} | {p99:.2f} | |")
-    return lines
-
-
-def _ratio(above: float, below: float) -> float:
-    return above / below if below else 0.0
-
-
-def costs_table(rounds: list[list[Cost]]) -> list[str]:
-    """Return a table for people: a row for each variant, with ratios to events that are off."""
-    lines = [
-        "| saves with | CPU µs | ratio | saves a second | ratio |",
-        "|---|---:|---:|---:|---:|",
-    ]
-    by_name = [{one.variant: one for one in found} for found in rounds]
-    for name in VARIANTS:
-        pairs = [(found[name], found[OFF]) for found in by_name]
-        cpu = statistics.median(one.cpu_us for one, _ in pairs)
-        rate = statistics.median(one.rate for one, _ in pairs)
-        cpu_ratio = statistics.median(one.cpu_us / base.cpu_us for one, base in pairs)
-        rate_ratio = statistics.median(one.rate / base.rate for one, base in pairs)
-        lines.append(f"| {name} | {cpu:,.0f} | {cpu_ratio:.2f} | {rate:,.0f} | {rate_ratio:.2f} |")
-    return lines
 
 
 def sizes(work: Path) -> str:

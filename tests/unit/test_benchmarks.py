@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from benchmarks.cases import Case, Corpus, Mix, Target
-from benchmarks.events import OURS, PEERS, VARIANTS, Cost, Delivered, costs_table, peers_table
+from benchmarks.event_tables import OURS, PEERS, VARIANTS, Cost, Delivered, costs_table, peers_table
 from benchmarks.listing import Listed, Shape
 from benchmarks.load import parsed
 from benchmarks.measure import Sample
