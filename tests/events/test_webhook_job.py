@@ -234,6 +234,7 @@ async def test_metrics_have_the_progress_of_each_endpoint(
         rows = await webhook_rows(database)
         await eventually(lambda: rows.waiting("bad"))
     (_, report) = webhooks.jobs()
+    assert [report.pause_s(every_s) for every_s in (0.5, 30, 600)] == [0.5, 30, 30]
     await report.run(Stopping())
 
     assert sorted(counted) == [("bad", "failed"), ("good", "delivered")]

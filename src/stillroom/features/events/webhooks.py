@@ -18,7 +18,7 @@ from stillroom.features.database.clock import now
 from stillroom.features.database.database import Database
 from stillroom.features.events.database import event_rows, webhook_rows
 from stillroom.features.events.webhook_file import Endpoint, WatchedWebhooks, WebhookFile
-from stillroom.store.background import Job, Stopping
+from stillroom.store.background import REPORT_S, Job, Stopping
 
 if TYPE_CHECKING:  # imports of the database driver and the HTTP client take long
     from stillroom.features.events.delivery import SignUrl
@@ -57,7 +57,7 @@ class Webhooks:
 
     def jobs(self) -> list[Job]:
         """Return the job that delivers, and the one that reports metrics."""
-        reporting = Job(lambda _: self._report(), is_report=True)
+        reporting = Job(lambda _: self._report(), max_pause_s=REPORT_S)
         return [Job(self.run, max_pause_s=1.0, at_once=True), reporting]
 
     @property
