@@ -322,7 +322,7 @@ def test_what_was_renamed_does_not_come_back_while_the_index_still_has_the_old_n
     stale.update(indexed)
     for _ in range(3):  # the grid follows a look before the next one
         with visitor.page.expect_response("**/storage/search?*"):
-            pass
+            visitor.page.evaluate("dispatchEvent(new Event('focus'))")
     visitor.expect_names("new.mp4")
     assert not [name for name in visitor.page.evaluate("drawn") if name.startswith("old")]
 

@@ -66,13 +66,16 @@ export class Newcomers {
 
   async look({ anyway = false } = {}) {
     const collection = this.app.shelf?.collection;
-    if (!collection || document.hidden || this.isLooking || this.app.states.failure) return;
+    if (!(collection instanceof Found || collection instanceof Folder)) return;
+    if (anyway) this.outdated.add(collection); // for the next look, if one is under way
+    if (document.hidden || this.isLooking || this.app.states.failure) return;
     if (!collection.length && !collection.complete) return; // its first page is on its way
     this.isLooking = true;
     try {
-      if (collection instanceof Found || collection instanceof Folder) {
-        if (anyway || await this.hasNews(collection)) this.outdated.add(collection);
-        if (this.outdated.has(collection) && await this.update(collection)) this.outdated.delete(collection);
+      if (this.outdated.has(collection) || await this.hasNews(collection)) {
+        this.outdated.delete(collection);
+        const isShown = await this.update(collection).catch(() => false);
+        if (!isShown) this.outdated.add(collection);
       }
     } catch { /* the next look may have better luck */ }
     this.isLooking = false;
