@@ -5,10 +5,10 @@ from typing import Final
 
 import click
 
+from stillroom.cli.facts import printable
 from stillroom.cli.options import json_option
 from stillroom.cli.output import safe_json, time_text
 from stillroom.cli.server_options import SERVER, open_store, server_options
-from stillroom.cli.show import printable
 from stillroom.client import Event
 
 _TYPE_WIDTH: Final = 15

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from stillroom.cli.group import Group
-from stillroom.cli.options import DATA_DIR, asynchronous, json_option, read_settings
+from stillroom.cli.options import DATA_DIR, Group, asynchronous, json_option, read_settings
 from stillroom.cli.output import echo_record
 
 if TYPE_CHECKING:  # commands import the server's libraries only when they run

@@ -165,7 +165,7 @@ def events(answer: Answer) -> tuple[list[Event], str, bool]:
     """Return a page of events, the cursor of the next page, and whether there are none yet."""
 
     def parse(said: Mapping[str, Any]) -> tuple[list[Event], str, bool]:
-        found = [decode(Event, event, is_printable=False) for event in said["events"]]
+        found = [decode(Event, event) for event in said["events"]]
         return found, str(said["next"]), bool(said["caught_up"])
 
     return _convert(answer, "events", parse)
@@ -249,9 +249,9 @@ def decode(kind: type[T], said: Mapping[str, Any]) -> T:
 
     Raises:
         AttributeError, KeyError, TypeError, ValueError: The object is malformed, or a string has
-            control characters, which terminals interpret. Those of a resource are accepted.
+            control characters, which terminals interpret. Resources and events may have them.
     """
-    is_printable = kind is not MediaResource  # captions have several lines
+    is_printable = kind not in (MediaResource, Event)  # captions and names of any client
     values: dict[str, Any] = {}
     table: type = kind  # mypy does not consider `type[T]` hashable
     for name, hint, is_required in _fields_of(table):
