@@ -37,7 +37,6 @@ core: $(STAMP)/core.installed  ## the tests of the store alone, installed withou
 check: lint audit  ## linters, types, imports and the quick tests: a minute
 	$(TESTS) -q -m "not slow and not whole"
 
-# `make check` lints. Installing waits for the network.
 test:  ## install and run the tests; 10 minutes on two cores
 	@$(MAKE) --no-print-directory -j4 $(STAMP)/dev nginx postgresql exiftool
 	$(BIN)/pytest -n 6 --dist loadscope $(OF_TEST)
@@ -110,7 +109,6 @@ coverage: lint nginx postgresql exiftool  #- lines and branches of src that the 
 RUN := @PYTHONPATH=tests $(BIN)/python -m
 CUTS ?= 500
 KILLS ?= 2000
-WEBHOOK_KILLS ?= 50
 MINUTES ?= 60
 
 flakes: $(STAMP)/dev nginx postgresql exiftool  #- tests again and again under load: which fail by chance? FLAKES="--runs 10 tests/media"
@@ -125,7 +123,7 @@ mutations: $(STAMP)/dev nginx postgresql  #- plants more than a hundred faults: 
 
 crash: $(STAMP)/dev mkfs.xfs postgresql  #- power cuts, kills and failing calls by the thousand; needs root, about an hour
 	$(call NEEDS_ROOT,mounts filesystems)
-	$(RUN) crash.campaign --cuts $(CUTS) --kills $(KILLS) --webhook-kills $(WEBHOOK_KILLS)
+	$(RUN) crash.campaign --cuts $(CUTS) --kills $(KILLS)
 
 cluster: $(STAMP)/dev nginx postgresql  #- three servers on a cluster while its parts fail; 3 minutes
 	$(RUN) cluster.campaign $(SAVE)
