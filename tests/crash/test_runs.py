@@ -120,6 +120,6 @@ async def test_a_run_whose_deletion_was_killed_is_not_published_before_its_image
                 await runs.publish(folder, None)
             scene.library.change(sa.update(run_deletions).values(lease_until=now()))
             await deleting.resume(lambda: False)
-            with pytest.raises(RunConflict, match="about to be deleted"):
+            with pytest.raises(RunConflict, match="will be deleted soon"):
                 await runs.publish(folder, None)
     assert kept < 6

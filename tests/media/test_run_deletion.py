@@ -309,7 +309,7 @@ async def test_a_run_that_is_deleted_while_it_is_published_is_deleted(library: R
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(library.meddled.storage, "save", after_the_deletion)
-        with pytest.raises(RunConflict, match="about to be deleted"):
+        with pytest.raises(RunConflict, match="will be deleted soon"):
             await library.publish()
 
     assert not await is_there(library, manifest_key("runs/7"))

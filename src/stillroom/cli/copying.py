@@ -1,4 +1,4 @@
-"""Commands `stillroom cp`, `mv` and `sync`, which copy images within the store, or changes."""
+"""Commands `stillroom cp` and `mv` (within the store) and `sync` (with a local folder)."""
 
 import contextlib
 import errno

@@ -145,18 +145,18 @@ async def unmarked(prefix: str, *, as_json: bool, concurrency: int) -> bool:
         except ImageNotFound:  # deleted after it was listed
             return
         findings.images += 1
-        line = ""
+        line, is_unknown = "", found.ai_mark is None and found.content_type in TYPES
         if found.ai_mark == "none":
             findings.unmarked.append(path)
             line = path
-        elif found.ai_mark is None and found.content_type in TYPES:
+        elif is_unknown:
             findings.unknown.append(path)
             line = f"unknown: {path}"
         elif found.ai_mark is None:
             findings.other_types += 1
         if line and not as_json:
             status_line.erase()
-            click.echo(line, err=line != path)
+            click.echo(line, err=is_unknown)
         status_line.update(findings.summary())
 
     async with open_async_store() as store:

@@ -211,7 +211,15 @@ def _dead_letter_options(
 ) -> Callable[..., None]:
     everything = click.option("--all", "everything", is_flag=True, help="All dead letters.")
     ids = click.argument("ids", nargs=-1, type=click.UUID, metavar="[ID...]")
-    return ids(everything(_options(command)))
+    opened = _options(command)
+
+    @functools.wraps(opened)
+    def checked(**how: Any) -> None:  # noqa: ANN401  (the options of each command)
+        if bool(how["ids"]) == how.pop("everything"):
+            raise click.UsageError("pass either the ids of failed deletions or --all")
+        opened(**how)
+
+    return ids(everything(checked))
 
 
 @dead_letters.command("retry")
@@ -241,11 +249,8 @@ async def _change(
     change: "Callable[[DeadLetterRows, uuid.UUID], Awaitable[DeadLetter]]",
     *,
     ids: tuple[uuid.UUID, ...],
-    everything: bool,
     as_json: bool,
 ) -> bool:
-    if bool(ids) == everything:
-        raise click.UsageError("pass either the ids of failed deletions or --all")
     all_well = True
     rows = (await library.database.rows()).dead_letters
     for dead_letter_id in ids or [one.id async for one in _dead_letters(rows)]:

@@ -66,7 +66,7 @@ class StatusLine:
     def __init__(
         self, every_s: float, redrawn_every_s: float = 0.2, *, redrawn: str = "\r{}\x1b[K"
     ) -> None:
-        """Print a line every `every_s` seconds. A terminal has its own interval and format."""
+        """Print a line at most every `every_s` seconds. Terminals differ in interval and form."""
         self.is_terminal = sys.stderr.isatty()
         self._every_s = redrawn_every_s if self.is_terminal else every_s
         self._line = redrawn if self.is_terminal else "{}\n"

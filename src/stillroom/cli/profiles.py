@@ -183,6 +183,15 @@ def list_profiles(*, as_json: bool) -> None:
         echo_record(known, line, as_json=as_json)
 
 
+def _read_token() -> str:
+    if sys.stdin.isatty():
+        return str(click.prompt("Token", hide_input=True))
+    token = sys.stdin.read(_MAX_BYTES).strip()
+    if not token:
+        raise click.UsageError("standard input is empty: `--token -` reads the token from there")
+    return token
+
+
 @profiles.command("set")
 @click.argument("name")
 @click.option("--url", help="The server.")
@@ -199,11 +208,8 @@ def set_profile(name: str, *, url: str | None, token: str | None) -> None:
             "underscores"
         )
     known = _parsed(_read()).get(name, Profile(None, None))
-    is_read = token == "-"  # noqa: S105  (that is no token)
-    if is_read and sys.stdin.isatty():
-        token = click.prompt("Token", hide_input=True)
-    elif is_read and not (token := sys.stdin.read(_MAX_BYTES).strip()):
-        raise click.UsageError("standard input is empty: `--token -` reads the token from there")
+    if token == "-":  # noqa: S105  (that is no token)
+        token = _read_token()
     made = Profile(url or known.url, token or known.token)
     if made.url is None:
         raise click.UsageError("pass --url with the URL of the server")

@@ -131,7 +131,7 @@ def files_below(folder: Path) -> Iterator[Path]:
 def images_to_get(
     store: ImageStore, sources: Sequence[str], target: Path, chosen: Filter
 ) -> dict[str, Path]:
-    """Return a local file for each image to download. Raise `ImageNotFound` if none matches."""
+    """Return a local file for each image to download. `ImageNotFound`: a source has none."""
     wanted = _chosen(store, sources, chosen)
     into = target.is_dir() or str(target).endswith("/") or not _is_one_image(sources, wanted)
     planned = [(path, Path(target, *name.split("/")) if into else target) for path, name in wanted]
@@ -140,7 +140,7 @@ def images_to_get(
 
 
 def images_to_zip(store: ImageStore, sources: Sequence[str], chosen: Filter) -> str | list[str]:
-    """Return a folder's prefix, or a list of paths. Raise `ImageNotFound` if none matches."""
+    """Return a folder's prefix, or a list of paths. `ImageNotFound`: a source has none."""
     source = sources[0]
     is_whole = len(sources) == 1 and chosen == Filter() and not _MAGIC.search(source)
     if is_whole and (source.endswith("/") or not store.exists(source)):
@@ -157,7 +157,7 @@ def images_to_zip(store: ImageStore, sources: Sequence[str], chosen: Filter) -> 
 def images_to_copy(
     store: ImageStore, sources: Sequence[str], target: str, chosen: Filter
 ) -> dict[str, str]:
-    """Return a target path for each image to copy. Raise `ImageNotFound` if none matches."""
+    """Return a target path for each image to copy. `ImageNotFound`: a source has none."""
     wanted = _chosen(store, sources, chosen)
     into = target.endswith("/") or target == "" or not _is_one_image(sources, wanted)
     folder = folder_of(target)

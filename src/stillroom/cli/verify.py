@@ -118,7 +118,8 @@ class _SavedProgress:
         if not restart:
             with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
                 kept = json.loads(self.file.read_text())
-                if kept.pop("subject") == self.subject:
+                is_same = kept.pop("subject") == self.subject
+                if is_same and kept.keys() == asdict(progress).keys():
                     progress = TypeAdapter(VerificationProgress).validate_python(kept)
         try:
             self.file.parent.mkdir(parents=True, exist_ok=True, mode=0o750)

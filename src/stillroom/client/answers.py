@@ -44,6 +44,9 @@ _OF_STATUS: Final[Mapping[int, str]] = {
 404 is not included, because any web server may respond with it. A caller that took such a response
 for a missing image would generate the image again."""
 
+_WITH_ANY_TEXT: Final = (MediaResource, Event)
+"""Kinds of values with texts that may contain control characters, such as captions."""
+
 _ERROR_FIELD: Final = "stillroom-error"
 
 _NEXT: Final = re.compile(r'<[^>?]*(\?[^>]*)>\s*;\s*rel="?next"?')
@@ -125,8 +128,8 @@ def _convert(answer: Answer, subject: str, parse: Callable[[Any], T]) -> T:
     said = document(answer, subject)
     try:
         return parse(said)
-    except (AttributeError, KeyError, TypeError, ValueError, errors.InvalidPath):
-        raise _foreign(answer, subject) from None
+    except (AttributeError, KeyError, TypeError, ValueError, errors.InvalidPath) as error:
+        raise _foreign(answer, subject) from error
 
 
 def parsed(answer: Answer, subject: str, kind: type[T]) -> T:
@@ -229,6 +232,8 @@ def run_of(answer: Answer, folder: ImagePath) -> PublishedRun:
 
     def parse(said: Mapping[str, Any]) -> PublishedRun:
         known = decode(RunInfo, said)
+        if not isinstance(said["images"], list):
+            raise TypeError("images")
         images = [decode(RunImage, image) for image in said["images"]]
         for image in images:
             listed_path(image.path, f"{folder.text}/")
@@ -249,14 +254,13 @@ def decode(kind: type[T], said: Mapping[str, Any]) -> T:
 
     Raises:
         AttributeError, KeyError, TypeError, ValueError: The object is malformed, or a string has
-            control characters, which terminals interpret. Resources and events may have them.
+            control characters, which terminals interpret. `_WITH_ANY_TEXT` may have them.
     """
-    is_printable = kind not in (MediaResource, Event)  # captions and names of any client
     values: dict[str, Any] = {}
     table: type = kind  # mypy does not consider `type[T]` hashable
     for name, hint, is_required in _fields_of(table):
         if is_required or name in said:
-            value = _check_printable(said[name]) if is_printable else said[name]
+            value = said[name] if kind in _WITH_ANY_TEXT else _check_printable(said[name])
             is_null = value is None and NoneType in get_args(hint)
             parse = None if is_null else _PARSERS.get(hint)
             values[name] = value if parse is None else parse(value)

@@ -41,9 +41,9 @@ def fetched(
     """Context manager: download a URL (see `ImageStore.save_url`) and yield the body as a file.
 
     `deadline_s` limits the whole download, `timeout_s` each single read or write of the socket.
-    Raise `InvalidParameter` for a URL that is not allowed, `ServerUnreachable` at the deadline,
-    `UnexpectedAnswer` for a response that is not an uncompressed 200, `UnsupportedMedia` for text,
-    JSON or XML, and `TooLarge`.
+    Raise `InvalidParameter` for a URL that is not allowed, `ServerUnreachable` at the deadline or
+    if the connection fails, `UnexpectedAnswer` for too many redirects or a response that is not an
+    uncompressed 200, `UnsupportedMedia` for text, JSON or XML, and `TooLarge`.
     """
     limits = httpx.Timeout(timeout_s, connect=min(timeout_s, 10))
     with spool() as file:
@@ -197,9 +197,10 @@ def _receive(answer: httpx.Response, file: IO[bytes], max_bytes: int, deadline: 
                 raise too_large
             file.write(chunk)
     except httpx.TransportError as error:
-        if not deadline.is_over:
-            why = f"the connection was interrupted ({type(error).__name__})"
-            raise ServerUnreachable(f"cannot download from {host}: {why}") from error
+        why = f"the connection was interrupted ({type(error).__name__})"
+        if deadline.is_over:
+            why = "the image was not complete before the deadline"
+        raise ServerUnreachable(f"cannot download from {host}: {why}") from error
     if deadline.is_over:  # without a length, the body would seem to be complete
         raise ServerUnreachable(
             f"cannot download from {host}: the image was not complete before the deadline"

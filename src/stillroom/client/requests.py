@@ -40,7 +40,7 @@ Query = Mapping[str, str | list[str]]
 
 
 def numbered(path: ImagePath, number: int) -> ImagePath:
-    """Insert a number: `fox-7.png` for `fox.png`. Raise `InvalidPath` if it becomes too long."""
+    """Insert a number: `fox-7.png` for `fox.png`. `InvalidPath`: the path is too long."""
     folder, slash, name = path.text.rpartition("/")
     stem, dot, suffix = name.rpartition(".")
     if not stem:

@@ -113,7 +113,8 @@ def locations(parts: FileParts, start: int, end: int, *, most: int = 0) -> Itera
     items = take(widths.number)
     left = most - items
     for _ in range(min(items, max(MAX_ITEMS, most))):
-        number, method = take(widths.number), take(widths.method)
+        number = take(widths.number)
+        method = take(widths.method) if widths.method else 0
         location = Location(number, method, take(2), take(widths.base), [])
         count = take(2)
         if count > max(_MAX_EXTENTS, left):

@@ -28,7 +28,9 @@ def icc_name(profile: bytes) -> str | None:
     """Return the name of an ICC profile (ICC.1-2022-05: 7.3, 9.2.41), or None if malformed."""
     with contextlib.suppress(struct.error):
         (count,) = struct.unpack_from(">I", profile, 128)
-        for index in range(min(count, 100) if profile[36:40] == b"acsp" else 0):
+        if profile[36:40] != b"acsp":
+            return None
+        for index in range(min(count, 100)):
             tag, start, length = struct.unpack_from(">4sII", profile, 132 + 12 * index)
             if tag == b"desc":
                 return _icc_text(profile[start : start + length])

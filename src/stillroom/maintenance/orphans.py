@@ -130,7 +130,10 @@ class OrphanScan:
             )
         rows = await self._database.rows()
         async for findings in self._findings(ScanStats()):
-            if orphans := [finding.image for finding in findings if finding.image is not None]:
+            orphans = [
+                one.image for one in findings if one.image and one.kind is MismatchKind.ORPHAN
+            ]
+            if orphans:
                 for key in await rows.deletions.mark_orphans(orphans):
                     log.info("scheduled the deletion of %r, which no resource uses", key.text)
 

@@ -32,7 +32,7 @@ class BucketAddress:
 
     @classmethod
     def of(cls, endpoint_url: str, bucket: str, addressing: Addressing = "path") -> Self:
-        """Return the address of `bucket`, or raise `ConfigurationError`. URLs may have a path."""
+        """Return the address of `bucket`, or raise `ConfigurationError`. A URL may have a path."""
         parts = urlsplit(endpoint_url)
         hostname, name = parts.hostname or "", quote(bucket, safe="")
         root = parts.path.rstrip("/")

@@ -144,7 +144,10 @@ class RemovesEmptyFolders(Protocol):
     """Optional capability of a disk: removing empty folders."""
 
     async def remove_empty_folders(self, empty_for: timedelta) -> int:
-        """Remove folders that have been empty for `empty_for`, if the last search is as old."""
+        """Remove folders that have been empty for `empty_for`, and return their number.
+
+        The number is 0 if a search during the last `empty_for` has removed them.
+        """
 
 
 @runtime_checkable

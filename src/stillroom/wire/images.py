@@ -1,4 +1,4 @@
-"""JSON responses about stored images: saved, listed, with metadata, and in search results."""
+"""JSON responses about stored images: after a save, in listings and searches, with metadata."""
 
 from dataclasses import dataclass, field, fields
 from datetime import datetime

@@ -75,7 +75,7 @@ class ScanRows(Rows):
         return after
 
     async def keep(self, claim: uuid.UUID, *, after: str, lease: timedelta) -> bool:
-        """Record a scan's position, and renew its lease. Return False if the lease is lost."""
+        """Record a scan's position, and renew its lease. Return False if the claim is lost."""
         async with self._engine.writing() as connection:
             return await leases.renew(connection, scans, claim, lease, after=after)
 

@@ -125,7 +125,7 @@ class WebhookRows(Rows):
         return True
 
     async def replay(self, name: str, *, after: int) -> bool:
-        """Let an endpoint get all events after a position again. Return False if it is unknown.
+        """Repeat all events after a position for an endpoint. Return False for unknown endpoints.
 
         Failed deliveries after this position are deleted, because the feed contains their events.
         """

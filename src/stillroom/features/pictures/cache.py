@@ -60,7 +60,10 @@ class DerivedConfig:
         folder: Folder of the cache, which no other store may use.
         cache_bytes: Maximum total size of the files in the cache; 0 disables the cache.
         min_free_bytes: Free space on the disk below which nothing is cached.
-        durable: True to write cached files to the disk with fsync.
+        durable: True to write cached files to the disk with fsync. If False, a power failure may
+            damage them.
+        processes: Maximum number of decoding processes. Each decodes one image at a time.
+        max_pixels: Maximum number of pixels. Larger images are not decoded.
         transformations_url: URL of Cloudflare's CDN. If set, the CDN makes the thumbnails.
     """
 

@@ -114,7 +114,7 @@ class DerivedImages:
     def place_of_frame(self, key: StorageKey, derivation: Derivation) -> RemoteImage | None:
         """Return the URL at which the CDN makes a video's thumbnail, or None if there is no CDN.
 
-        It shows the first frame, as PNG or JPEG, since the CDN cannot make WebP from videos:
+        The thumbnail shows the first frame. The CDN cannot make WebP from videos:
         https://developers.cloudflare.com/stream/transform-videos/
         """
         width, height = (
@@ -236,8 +236,9 @@ class DerivedImages:
             async with self._lock(_source(original.image)):
                 fd = self._cache.open(name)
                 if fd is not None:
-                    with open(fd, "rb") as cached:  # noqa: ASYNC230  (the file is already open)
-                        return await self._in_thread(cached.read)
+                    with contextlib.closing(DerivedImage(original.image, fd)) as cached:
+                        pieces = cached.chunks(0, os.fstat(fd).st_size)
+                        return b"".join([piece async for piece in pieces])
                 async with self._decodable(original) as file:
                     picture = await self._decoders.derive(file, derivation)
                     if await self._is_marked(original):
@@ -293,7 +294,12 @@ class DerivedImages:
             fd = await self._in_thread(self._spool, size)
             with open(fd, "wb") as file:  # noqa: ASYNC230  (the file is already open)
                 async for piece in original.chunks(0, size):
-                    await self._in_thread(file.write, piece)
+                    writing = asyncio.ensure_future(self._in_thread(file.write, piece))
+                    try:
+                        await asyncio.shield(writing)
+                    except asyncio.CancelledError:
+                        await asyncio.wait([writing])  # closing the file would block until its end
+                        raise
                 await self._in_thread(file.flush)
                 yield fd
 

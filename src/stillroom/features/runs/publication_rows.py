@@ -46,7 +46,7 @@ class RunPublicationRows(Rows):
 
 
 def find_runs(connection: sa.Connection, keys: Iterable[StorageKey]) -> Mapping[StorageKey, str]:
-    """Return the published run of each image that is in the folder of one."""
+    """Return the published runs of those images that are in the folder of a published run."""
     parents = {key: _parents(key.text) for key in keys}
     wanted = {(folder,) for folders in parents.values() for folder in folders}
     folders = sa.select(table_of(connection, ["folder"], wanted).c.folder)

@@ -33,7 +33,8 @@ class Node:
     @property
     def is_passing(self) -> bool:
         """True if the node, according to its class name, returns its input unchanged."""
-        return any(word in self.kind.lower().replace(" ", "") for word in _PASSING)
+        kind = self.kind.lower().replace(" ", "")
+        return any(word in kind for word in _PASSING)
 
 
 class Graph:
@@ -82,7 +83,7 @@ class Graph:
         return next(iter(links.values())) if len(links) == 1 else None
 
     def skip_passing(self, node: Node | None) -> Node | None:
-        """Return the first node from `node` on that changes its input, within `MAX_DEPTH` links."""
+        """Follow up to `MAX_DEPTH` links from `node` to the first node that changes its input."""
         for _ in range(MAX_DEPTH):
             source = self.only_link(node) if node is not None and node.is_passing else None
             if source is None:

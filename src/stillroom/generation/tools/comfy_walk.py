@@ -51,9 +51,8 @@ def walk(graph: Graph) -> Generation:
     """Return the generation parameters of the image that was made by running a graph."""
     walker = _Walk(graph)
     samplers = dict.fromkeys(walker.nearest_sampler(node, _PICTURES) for node in _savers(graph))
-    first, *others = [
-        Generation() if sampler is None else walker.facts(sampler) for sampler in samplers
-    ] or [Generation()]
+    found = [Generation() if sampler is None else walker.facts(sampler) for sampler in samplers]
+    first, *others = found or [Generation()]
     shared = (
         field
         for field in NAMES

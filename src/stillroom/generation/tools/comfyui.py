@@ -15,7 +15,9 @@ from stillroom.generation.tools.comfy_graph import Graph
 from stillroom.generation.tools.comfy_walk import walk
 from stillroom.wire.generation import Generation
 
-_PROMPT, _WORKFLOW = _NAMES = ("prompt", "workflow")
+_PROMPT: Final = "prompt"
+_WORKFLOW: Final = "workflow"
+_NAMES: Final = (_PROMPT, _WORKFLOW)
 _IN_EXIF: Final = ("exif:Model", "exif:Make", "exif:ImageDescription", "exif:Software")
 
 
@@ -38,7 +40,7 @@ def _graphs(texts: Mapping[str, str], budget: WorkBudget) -> dict[str, dict[str,
     comment = texts.get("exif:UserComment", "")
     if any(f'"{name}"' in comment for name in _NAMES):
         whole = object_in(comment, budget) or {}
-        candidates = {name: whole.get(name) for name in _NAMES} | candidates
+        candidates |= {name: whole.get(name) for name in _NAMES if name not in candidates}
     graphs = {
         name: value if isinstance(value, dict) else required_object(value, budget)
         for name, value in candidates.items()

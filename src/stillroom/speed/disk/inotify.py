@@ -14,8 +14,11 @@ from typing import Final
 IN_Q_OVERFLOW: Final = 0x4000
 IN_IGNORED: Final = 0x8000
 
-# IN_MOVED_FROM, IN_MOVED_TO, IN_CREATE, IN_DELETE, IN_ONLYDIR
-_NAMES_CHANGE: Final = 0x40 | 0x80 | 0x100 | 0x200 | 0x0100_0000
+_IN_MOVED: Final = 0x0040 | 0x0080  # IN_MOVED_FROM, IN_MOVED_TO
+_IN_CREATE: Final = 0x0100
+_IN_DELETE: Final = 0x0200
+_IN_ONLYDIR: Final = 0x0100_0000
+_NAMES_CHANGE: Final = _IN_MOVED | _IN_CREATE | _IN_DELETE | _IN_ONLYDIR
 _HEAD: Final = struct.Struct("iIII")  # watch, mask, cookie, length of the padded name
 _READ_BYTES: Final = 64 * 1024
 

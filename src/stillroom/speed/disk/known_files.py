@@ -85,7 +85,10 @@ class KnownFiles:
         self._rest = (ctypes.c_char * 48).from_buffer(status, _TIMES_AND_DEVICE)
 
     def is_current(self, image: StoredImage) -> bool:
-        """Return whether the image's path still leads to the file that was opened without links."""
+        """Return whether the path leads to the same unchanged file.
+
+        Links to folders are followed, but the file must be the one that was opened without links.
+        """
         if image.version is None:
             return False
         name, stamp = image.version

@@ -60,7 +60,7 @@ class FastDiskStorage(DiskImageStorage):
         return await self._pinned_names.name(image) if isinstance(image, DiskImage) else None
 
     async def list(self, query: ListQuery) -> Page:
-        """List a page of keys, and sort new names in the cache for the next page; see ADR 0010."""
+        """List a page of keys. Then sort the names that the cache has added; see ADR 0010."""
         page = await super().list(query)
         if not self._folder_cache.is_sorted and not self._threads.is_closed:
             self._threads.start(self._folder_cache.sort)

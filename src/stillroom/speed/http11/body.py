@@ -14,7 +14,6 @@ _CHUNKS_PER_CALL: Final = 256  # decoded before other connections are served (ab
 _CHUNK_SIZE: Final = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*)?")
 """Chunk size with extensions, which are ignored (RFC 9112, 7.1.1)."""
 
-_EMPTY: Final = re.compile(b"")
 _TRAILER: Final = re.compile(rb"[^\n\r\0]*")
 
 
@@ -176,7 +175,8 @@ class ChunkedDecoder:
         return False
 
     def _read_end_of_chunk(self, line: bytes) -> bool:
-        _matched(_EMPTY, line)
+        if line:
+            raise BadRequest(400, "malformed HTTP request")
         self._next = self._read_size
         return False
 

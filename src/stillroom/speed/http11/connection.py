@@ -51,7 +51,8 @@ class State(Enum):
     CLOSED = "nothing"
 
 
-_IDLE, _HEAD, _BODY, _ANSWER, _LINGER, _CLOSED = State
+_IDLE, _HEAD, _BODY = State.IDLE, State.HEAD, State.BODY
+_ANSWER, _LINGER, _CLOSED = State.ANSWER, State.LINGER, State.CLOSED
 
 
 class Connection(asyncio.Protocol):

@@ -1,5 +1,6 @@
 """HTTP operation that deletes many images in one request, with a result for each image."""
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -7,7 +8,6 @@ from typing import Final
 from fastapi import Request, Response
 from pydantic import BaseModel, Field
 
-from stillroom.concurrently import map_concurrently
 from stillroom.errors import BackendUnavailable, StillroomError
 from stillroom.paths import ImagePath, StorageKey
 from stillroom.store.api.call import Call
@@ -72,7 +72,13 @@ class Deletions:
                 return {"path": path, "detail": str(error), "code": error.code}
             return {"path": path}
 
-        results = await map_concurrently(result, paths, limit=_CONCURRENT_DELETIONS)
+        slots = asyncio.Semaphore(_CONCURRENT_DELETIONS)
+
+        async def result_in_turn(path: str) -> Mapping[str, object]:
+            async with slots:
+                return await result(path)
+
+        results = await asyncio.gather(*map(result_in_turn, paths))
         return json_answer({"results": results})
 
     async def _delete(self, grant: Grant, path: str) -> None:

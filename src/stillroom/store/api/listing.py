@@ -49,7 +49,8 @@ class Listing:
     async def visible_folder(self, storage: ImageStorage) -> list[str]:
         """List the folders that the client may see at the requested level: at most one.
 
-        It contains the token's folder. It is not listed again, or if it has no images left.
+        This folder contains the token's folder. The list is empty if the token's folder has no
+        images left, or if an earlier page has listed the folder already.
         """
         folder, after = self.visible.text, self.parameters.start_after
         entry = folder[: folder.index("/", len(self.parameters.prefix.text)) + 1]

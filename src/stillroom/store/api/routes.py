@@ -68,7 +68,7 @@ class Operation:
     passes: tuple[Method, ...] = ()
 
     def __call__(self, handler: Handler) -> Handler:
-        """Decorate a method with this operation."""
+        """Decorator: make a method the handler of this operation."""
         handler.__dict__[_MARK] = self
         return handler
 

@@ -49,7 +49,7 @@ IMMUTABLE_CACHE: Final = "public, max-age=31536000, immutable"
 """`Cache-Control` for media resources: one year without revalidation (RFC 8246)."""
 
 _SMALL_BYTES: Final = 1024**2
-_RESERVED_FOR_SMALL_BYTES: Final = 16 * 1024**2  # a few slow large uploads do not block others
+_RESERVED_FOR_SMALL_BYTES: Final = 16 * 1024**2  # slow large uploads do not block small images
 PRESIGNED_S: Final = 300  # long enough for following a redirect
 _MAX_LOCATIONS: Final = 4096  # about 10 MiB, since an encoded key has up to 3 KiB
 
@@ -356,7 +356,7 @@ class R2ImageStorage:
         return await probe_order(self._store)
 
     async def close(self) -> None:
-        """Wait for aborts of uploads, and close all connections, which may be opened again."""
+        """Wait for aborts of uploads, and close all connections. A later request opens new ones."""
         await self._conditions.close()
         await self._abandoned.close()
         await self._store.close()

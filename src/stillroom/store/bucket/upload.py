@@ -161,7 +161,7 @@ class Upload:
         )
 
     def abort(self) -> None:
-        """Delete the parts sent so far in the background, without waiting."""
+        """Start to delete the parts that were sent so far. Does not wait."""
         if self._parts is not None:
             self._context.abandoned.abort(self._parts.key, self._parts.upload_id)
 

@@ -351,7 +351,10 @@ def link_file(fd: int, name: str, folder_fd: int) -> None:
 
 @contextlib.contextmanager
 def translate_os_errors(*passed: type[OSError]) -> Iterator[None]:
-    """Context manager or decorator: raise `StorageFull` or `BackendUnavailable` for `OSError`."""
+    """Context manager or decorator: raise `StorageFull` or `BackendUnavailable` for `OSError`.
+
+    Errors of the types `passed` are not translated.
+    """
     try:
         yield
     except passed:

@@ -56,8 +56,8 @@ def remove_empty_folders(
 ) -> int:
     """Remove folders that are empty and unchanged for `empty_for`. Return their number.
 
-    A parent that becomes empty is removed, too. One process searches at a time, and at most once
-    per `empty_for`.
+    A parent that becomes empty is removed, too, unless it is one of `IMAGE_FOLDERS`. One process
+    searches at a time, and at most once per `empty_for`.
     """
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
     with closing(os.open(_FILE, flags, 0o600, dir_fd=data_directory.fd)) as fd:

@@ -1,7 +1,7 @@
 """Parent folders of images: creating, opening and removing them, and flushing them to disk.
 
 A file survives a power cut only if the directory entries of all its parent folders were flushed.
-Each process remembers for which folders this was done, to save one fsync per level and save.
+Each process remembers for which folders this was done, so that saves need fewer calls of fsync.
 """
 
 import errno

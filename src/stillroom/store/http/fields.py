@@ -93,7 +93,10 @@ def as_rfc3339(nanoseconds: int) -> str:
 
 
 def announced_sha256(value: str | None) -> bytes | None:
-    """Return the SHA-256 in a `Repr-Digest` header (RFC 9530), or raise `DigestMismatch`."""
+    """Return the SHA-256 in a `Repr-Digest` header (RFC 9530), or None if there is none.
+
+    Raises `DigestMismatch` for malformed headers.
+    """
     sha256: bytes | None = None
     at, value = 0, value or ""
     while at < len(value):

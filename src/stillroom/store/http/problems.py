@@ -41,7 +41,7 @@ STATUS: Final[dict[type[errors.StillroomError], int]] = {
 }
 
 ERROR_FIELD: Final = "stillroom-error"  # HEAD has no body, and proxies replace bodies
-RETRY_AFTER_S: Final = 5  # of a request that failed with 503
+RETRY_AFTER_S: Final = 5  # value of the header in responses with status 503
 
 DATA_HEADERS: Final = (
     ("x-content-type-options", "nosniff"),

@@ -40,8 +40,9 @@ class S3ObjectStore:
     """`ObjectStore` implemented with S3. Docstrings name the S3 operation that a method sends."""
 
     def __init__(self, client: BucketClient) -> None:
-        """Use the bucket of `client`, which `close` closes. R2 documents conditional writes.
+        """Use the bucket of `client`. `close` also closes the client.
 
+        Conditional writes in R2:
         https://developers.cloudflare.com/r2/api/s3/extensions/#conditional-operations-in-putobject
         """
         self.keeps_guards = client.is_r2

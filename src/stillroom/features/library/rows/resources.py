@@ -271,7 +271,7 @@ class ResourceRows(Rows):
 async def _lock_with_deleted(
     connection: AsyncConnection, resource_id: uuid.UUID
 ) -> MediaResource | None:
-    """Lock a resource, which may be deleted. Return None if it has no row."""
+    """Lock and return a resource, even if it is marked as deleted; None if it has no row."""
     this = select_resources().where(resources.c.id == resource_id)
     row = (await connection.execute(this.with_for_update())).one_or_none()
     return None if row is None else resource_of(row)
