@@ -100,12 +100,16 @@ class Comparing:
             began_ns: Time at which the listing began, in nanoseconds.
             suspected: Keys of images that may differ; None to compare the listed metadata.
         """
-        images: Sequence[StoredImage] = [image for image in there.values() if image is not None]
-        if not self._anew:
-            if suspected is None:
-                suspected = [image.key.text for image in images if not _is_known(image, known)]
-            # Read after the rows, so that no image is older than its row.
-            images, _ = await self._look_at(suspected)
+        listed = [image for image in there.values() if image is not None]
+        if suspected is None:
+            suspected = {image.key.text for image in listed if not _is_known(image, known)}
+            if self._anew:
+                suspected &= known.keys()
+        # Read after the rows, so that no image is older than its row.
+        images, _ = await self._look_at(suspected)
+        if self._anew:
+            images = [*images, *(one for one in listed if one.key.text not in suspected)]
+        else:
             images = [image for image in images if not _is_known(image, known)]
         settled_ns = self._saved_until_ns or began_ns - SETTLED_NS
         changed = [image for image in images if self._anew or image.modified_ns < settled_ns]
@@ -125,7 +129,7 @@ class Comparing:
             indexed,
             [Removed(key, began_ns, EXTERNAL) for key in gone],
             certain=True,
-            compared_with=None if self._saved_until_ns is None else known,
+            compared_with=known,
         )
         return True
 
