@@ -6,16 +6,21 @@ from pathlib import Path
 import pytest
 
 from events.feed import Feed, told
+from generation.carriers import png
 from media.library import key
+from stillroom.errors import BackendUnavailable
 from stillroom.features.library.database import MediaDatabase
-from stillroom.features.search import comparing
+from stillroom.features.search import comparing, filling
 from stillroom.features.search.catching_up import CatchingUp
 from stillroom.features.search.database import search_rows
 from stillroom.features.search.filling import read_facts
 from stillroom.features.search.healing import IndexHealing
 from stillroom.features.search.values import Removed
+from stillroom.paths import StorageKey
 from stillroom.store.causes import Cause
 from stillroom.store.sources import BytesSource
+from stillroom.store.values import EntryPage, ListQuery, OpenedImage
+from waiting import eventually
 
 SAVED = "image.saved"
 DELETED = "image.deleted"
@@ -115,6 +120,84 @@ async def test_what_other_tools_change_is_found(
     assert (first.found, first.actor) == (False, "user-7")
     assert all(event.found and event.actor is None for event in found)
     assert [event.reason for event in found if event.type == DELETED] == ["external"]
+
+
+@pytest.mark.parametrize("is_rebuild", [False, True])
+async def test_a_comparison_keeps_what_is_saved_while_it_reads(
+    feed: Feed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_rebuild: bool
+) -> None:
+    monkeypatch.setattr(comparing, "SETTLED_NS", 0)
+    names = ["gone.png", "listed.png", "replaced.png"]
+    for name in names:
+        await feed.save(name)
+    await feed.becomes_many(3)
+    for name in ("gone.png", "replaced.png"):  # by other tools
+        (file,) = (tmp_path / "data").rglob(name)
+        file.unlink()
+    file.write_bytes(b"copied by hand")
+    entries, opened, waiting = feed.storage.entries, feed.storage.open, [*names]
+
+    async def list_and_replace(query: ListQuery) -> EntryPage:
+        page = await entries(query)
+        if "listed.png" in waiting:
+            waiting.remove("listed.png")
+            await feed.save("listed.png", b"newer")
+            await feed.becomes_many(4)
+        return page
+
+    async def open_and_replace(key: StorageKey) -> OpenedImage:
+        if len(waiting) == 2:
+            for name in [waiting.pop(), waiting.pop()]:
+                await feed.save(name, b"newer")
+            await feed.becomes_many(6)
+        return await opened(key)
+
+    monkeypatch.setattr(feed.storage, "entries", list_and_replace)
+    monkeypatch.setattr(feed.storage, "open", open_and_replace)
+    healing = IndexHealing(feed.storage, feed.database, compares_saves=True)
+
+    if is_rebuild:
+        await healing.rebuild(never, restart=True, progress=lambda _: None)
+    else:
+        await healing.heal(never)
+
+    assert waiting == []
+    assert sorted(told(await feed.events())) == [(SAVED, name) for name in sorted(names * 2)]
+    for name in names:
+        row = await (await search_rows(feed.database)).find(key(name))
+        assert row is not None
+        assert row.image.save_id == (await feed.storage.stat(key(name))).save_id, name
+
+
+async def test_a_save_whose_metadata_cannot_be_read_is_an_event_at_once(
+    feed: Feed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await feed.save("a.png", by="user-7")
+    await feed.becomes((SAVED, "a.png"))
+    opened, is_away = feed.storage.open, True
+
+    async def open_if_there(key: StorageKey) -> OpenedImage:
+        if is_away:
+            raise BackendUnavailable("away")
+        return await opened(key)
+
+    monkeypatch.setattr(feed.storage, "open", open_if_there)
+    monkeypatch.setattr(filling, "_READ_AGAIN_S", 0.05)
+    monkeypatch.setattr(filling, "_MAX_NOTED_BYTES", 0)  # so that the file must be read again
+    await feed.save("a.png", png({"parameters": "a wolf\nSteps: 20, Seed: 7"}), by="user-8")
+
+    found = await feed.becomes(*[(SAVED, "a.png")] * 2)
+    saved = await feed.storage.stat(key("a.png"))
+    assert (found[-1].actor, found[-1].data["etag"]) == ("user-8", saved.etag)
+    is_away = False
+    rows = await search_rows(feed.database)
+
+    async def has_metadata() -> bool:
+        row = await rows.find(saved.key)
+        return row is not None and row.metadata.generation is not None
+
+    await eventually(has_metadata)
+    assert len(await feed.events()) == 2
 
 
 async def test_what_a_crash_loses_is_found_at_the_next_start(

@@ -242,6 +242,35 @@ async def test_what_was_too_much_to_note_is_healed_at_once(
     await other.finds(["1.png"], "fox")
 
 
+async def test_an_overwrite_that_was_too_much_to_note_is_found_at_once(
+    workers: tuple[Worker, Worker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a bucket, too, where its name is known: it is newer than the first change that was lost.
+
+    Another process may make the comparison, and compares from the same time on.
+    """
+    one, other = workers
+    comparison = started(one)
+    await comparison.catch_up(_at_once)
+    one.filling._before_writing = comparison.note_start
+    await one.save("1.png", "a fox")
+    await one.finds(["1.png"])
+    with monkeypatch.context() as patched:
+        patched.setattr(filling, "_MAX_NOTED", 0)
+        await one.save("1.png", "a wolf")
+    lost = await one.storage.stat(key("1.png"))
+    await one.save("2.png", "a fox")
+    await one.finds(["2.png", "1.png"], "fox")
+
+    async with (await one.database.engine()).reading() as connection:
+        since = await connection.execute(sa.select(scans.c.after).where(scans.c.name == "start"))
+        assert int(since.scalar_one()) // 10**9 <= lost.modified_ns // 10**9
+    assert await comparison.catch_up(_at_once) is not None
+
+    assert await other.found("wolf") == ["1.png"]
+    assert await comparison.catch_up(_at_once) is None, "once is enough"
+
+
 async def test_healing_finds_what_no_worker_has_seen(
     workers: tuple[Worker, Worker], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,7 +20,7 @@ from stillroom.features.database.database import Database
 from stillroom.features.search.comparing import SETTLED_NS, Comparing, Healed
 from stillroom.features.search.database import indexed_rows, start_rows
 from stillroom.features.search.healing import TREES, StopsWithin, healing_pause
-from stillroom.features.search.values import BEHIND_ALL, KeyRange
+from stillroom.features.search.values import BEHIND_ALL, NEVER_NS, KeyRange
 from stillroom.paths import KeyPrefix
 from stillroom.store.capabilities import FindsChangedFolders
 from stillroom.store.pages import each_page
@@ -39,7 +39,7 @@ log = logging.getLogger("stillroom.media")
 
 
 class CatchingUp:
-    """Comparison of one storage with its index after this process has started."""
+    """Comparison of one storage with its index after this process has started or lost changes."""
 
     def __init__(self, storage: ImageStorage, database: Database) -> None:
         self._storage = storage
@@ -47,14 +47,21 @@ class CatchingUp:
         self._started = now()
         self._since: str | None = None
         self._noting = asyncio.Lock()
-        self._has_caught_up = False
+        self._caught_up: datetime | None = None
 
-    async def note_start(self) -> str:
-        """Return and store the time since which changes may be missing. Call this before writes."""
+    async def note_start(self, lost_ns: int = NEVER_NS) -> str:
+        """Return and store the time since which changes may be missing. Call this before writes.
+
+        If changes of this process were lost, `lost_ns` is the time of the earliest such change. The
+        next call of `catch_up` then compares again.
+        """
         async with self._noting:
-            if self._since is None:
+            if self._since is None or lost_ns != NEVER_NS:
                 scans = await start_rows(self._database)
-                self._since = await scans.note_start(self._started)
+                started = self._started if lost_ns == NEVER_NS else now()
+                self._since = await scans.note_start(started, lost_ns)
+                if lost_ns != NEVER_NS:
+                    self._started = now()  # scans that began before may have missed the change
         return self._since
 
     async def catch_up(self, stops_within: StopsWithin) -> Healed | None:
@@ -67,15 +74,14 @@ class CatchingUp:
         Raises:
             BackendUnavailable: the storage or the database failed. The next call starts over.
         """
-        if self._has_caught_up:
+        if self._caught_up == self._started:
             return None
         since, healed = await self.note_start(), None
+        started = self._started
         rows, scans = await start_rows(self._database), await self._database.scans()
-        while await rows.needs_start(self._started):
+        while await rows.needs_start(started):
             claim = uuid.uuid4()
-            claimed = await rows.claim_start(
-                claim, started=self._started, since=since, lease=_LEASE
-            )
+            claimed = await rows.claim_start(claim, started=started, since=since, lease=_LEASE)
             if claimed is not None:
                 try:
                     healed = await self._catch_up(claim, *claimed, stops_within)
@@ -87,7 +93,7 @@ class CatchingUp:
                 break
             if await stops_within(_TRY_AGAIN_S):
                 return None
-        self._has_caught_up = True
+        self._caught_up = started
         return healed
 
     async def _catch_up(

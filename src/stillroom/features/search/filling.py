@@ -3,7 +3,7 @@
 Saving an image only queues the image with the first and last bytes of its file. A second task
 parses these bytes, and the next batch contains the resulting metadata. Queued changes are lost if
 the process crashes, or if the queue becomes full while the database is unreachable. The comparison
-in `healing.py` finds such changes later.
+in `catching_up.py` finds such changes later.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from stillroom.features.database.clock import now
 from stillroom.features.database.database import Database
 from stillroom.features.search.database import search_rows
 from stillroom.features.search.file_ends import PassedBytes, UploadEnds
-from stillroom.features.search.values import INDEX_SCAN, IndexedImage, Removed
+from stillroom.features.search.values import INDEX_SCAN, NEVER_NS, Indexed, IndexedImage, Removed
 from stillroom.formats.file_parts import FileParts, MoreNeeded
 from stillroom.formats.work_budget import TooMuchWork
 from stillroom.generation.reading import UNKNOWN, Found, find, find_by_reading, run_parser
@@ -52,6 +52,9 @@ _NOTE_BYTES: Final = 2048
 _FIRST_PAUSE_S: Final = 0.5
 _LONGEST_PAUSE_S: Final = 15.0
 _MAX_ATTEMPTS: Final = 5
+_READ_AGAIN_S: Final = 15.0
+"""Seconds to wait before metadata is read again that could not be read."""
+
 _SLICE: Final = 8
 """Number of files to parse before pending requests are handled again (half a millisecond)."""
 
@@ -86,7 +89,6 @@ class IndexFilling:
 
     Attributes:
         database: Database with the search index.
-        lost: Number of changes that were dropped because the queue was full.
     """
 
     def __init__(
@@ -106,7 +108,7 @@ class IndexFilling:
         self._unparsed: deque[StorageKey] = deque()
         self._again: list[Removed] = []
         self._is_running = False
-        self.lost = 0
+        self._lost_ns = NEVER_NS
 
     # Methods of `ChangeObserver` ---------------------------------------------------------
 
@@ -139,7 +141,7 @@ class IndexFilling:
         if not self._is_running or is_reserved(key.text):
             return
         if len(self._noted) >= _MAX_NOTED and key not in self._noted:
-            self.lost += 1
+            self._lose(change)
             return
         self._noted_bytes -= _bytes_of(self._noted.get(key))
         if isinstance(change, _Saved) and self._noted_bytes + _bytes_of(change) > _MAX_NOTED_BYTES:
@@ -151,6 +153,11 @@ class IndexFilling:
             self._unparsed.append(key)
             self._arrived.set()
 
+    def _lose(self, change: _Saved | Removed) -> None:
+        """Drop a change, so that a comparison must find it."""
+        at_ns = change.image.modified_ns if isinstance(change, _Saved) else change.at_ns
+        self._lost_ns = min(self._lost_ns, at_ns)
+
     # Writing -----------------------------------------------------------------------------
 
     @contextlib.asynccontextmanager
@@ -159,19 +166,20 @@ class IndexFilling:
         storage: ImageStorage,
         *,
         stop_within_s: float,
-        before_writing: Callable[[], Awaitable[object]] = lambda: asyncio.sleep(0),
+        before_writing: Callable[[int], Awaitable[object]] = lambda _: asyncio.sleep(0),
     ) -> AsyncIterator[None]:
         """Context manager: write queued changes in the background until the block ends.
 
         The remaining changes are then written, but for at most `stop_within_s` seconds.
-        `before_writing` is called before each batch.
+        `before_writing` is called before each batch, with the time in nanoseconds of the earliest
+        change that was lost since the last batch, or `NEVER_NS`.
         """
         self._before_writing = before_writing
         self._changed, self._stopping = asyncio.Event(), asyncio.Event()
-        self._arrived = asyncio.Event()
+        self._arrived, self._unread = asyncio.Event(), asyncio.Queue[StoredImage]()
         self._is_running = True
         writing = asyncio.create_task(self._write_on(storage))
-        parsing = asyncio.create_task(self._parse_on())
+        others = [asyncio.create_task(one) for one in (self._parse_on(), self._read_on(storage))]
         try:
             yield
         finally:
@@ -180,9 +188,9 @@ class IndexFilling:
             self._changed.set()
             # Do not cancel at once: a connection that is being opened would leak.
             await asyncio.wait([writing], timeout=stop_within_s)
-            writing.cancel()
-            parsing.cancel()
-            await asyncio.wait([writing, parsing])
+            for task in (writing, *others):
+                task.cancel()
+            await asyncio.wait([writing, *others])
             self._noted.clear()
             self._unparsed.clear()
             self._noted_bytes = 0
@@ -249,29 +257,40 @@ class IndexFilling:
         due = time.time_ns() - int(_REMOVED_AGAIN_S * 1e9)
         removed = [one for one in batch if isinstance(one, Removed)]
         again = [one for one in self._again if one.at_ns <= due]
+        lost_ns, self._lost_ns = self._lost_ns, NEVER_NS
         try:
             images = await self._described(storage, batch)
-            await self._before_writing()
+            await self._before_writing(lost_ns)
             if images or removed or again:
                 rows = await search_rows(self.database)
                 actors = {one.key: one.actor for one in batch if isinstance(one, _Saved)}
                 await rows.write(images, [*again, *removed], actors=actors)
-        except BackendUnavailable:
+        except Exception as error:
+            self._lost_ns = min(self._lost_ns, lost_ns)
             for change in batch:
-                self._put_back(change)
-            raise
-        except Exception:
-            self.lost += len(batch)
+                if isinstance(error, BackendUnavailable):
+                    self._put_back(change)
+                else:
+                    self._lose(change)
             raise
         self._again = [one for one in self._again if one.at_ns > due] + removed
-        if self.lost:
-            self.lost = 0
+        for change in batch:
+            if (
+                isinstance(change, _Saved)
+                and change.attempts > _MAX_ATTEMPTS
+                and self._unread.qsize() < _MAX_NOTED
+            ):
+                self._unread.put_nowait(change.image)
+        if lost_ns != NEVER_NS:
             await (await self.database.scans()).restart(INDEX_SCAN, at=now())
 
     async def _described(
         self, storage: ImageStorage, changes: Sequence[_Saved | Removed]
     ) -> Sequence[IndexedImage]:
-        """Return the index entries of saved images. Images that cannot be read are queued again."""
+        """Return the index entries of saved images. Images that cannot be read are queued again.
+
+        After several attempts, the entry has no metadata, because the save must be reported.
+        """
         found: dict[StorageKey, IndexedImage] = {}
         for number, change in enumerate(changes, 1):
             if not number % _SLICE:
@@ -290,14 +309,27 @@ class IndexFilling:
                 change.attempts, change.passed = change.attempts + 1, None  # they are not enough
                 if change.attempts <= _MAX_ATTEMPTS:
                     self._put_back(change)
-                else:
-                    self.lost += 1
-                continue
+                    continue
+                change.indexed = IndexedImage.of(change.image, UNKNOWN)
             change.passed = None
             if change.copied_from is None:
                 self._report_mark(change.indexed.metadata.ai_mark)
             found[change.key] = change.indexed
         return [*found.values()]
+
+    async def _read_on(self, storage: ImageStorage) -> None:
+        """Add metadata to rows that were written without it, because it could not be read."""
+        while True:
+            image = await self._unread.get()
+            row = {image.key.text: Indexed(image.save_id, image.etag)}
+            try:
+                indexed = await read_facts(storage, image)
+                await (await search_rows(self.database)).write([indexed], compared_with=row)
+            except BackendUnavailable:
+                self._unread.put_nowait(image)
+                await asyncio.sleep(_READ_AGAIN_S)
+            except Exception:
+                log.exception("cannot add metadata of %s to the search index", image.key.text)
 
     def _put_back(self, change: _Saved | Removed) -> None:
         # A newer change in the queue is kept.

@@ -14,7 +14,7 @@ from typing import Final
 from stillroom.features.database.clock import now
 from stillroom.features.database.database import Database
 from stillroom.features.search.comparing import Comparing, Healed
-from stillroom.features.search.values import INDEX_SCAN, REBUILD_SCAN
+from stillroom.features.search.values import INDEX_SCAN, NEVER_NS, REBUILD_SCAN
 from stillroom.paths import COMPUTE_PREFIX, MEDIA_PREFIX, KeyPrefix
 from stillroom.store.port import ImageStorage
 from stillroom.store.values import ListQuery
@@ -32,8 +32,6 @@ _LEASE: Final = timedelta(minutes=5)
 _EVERY: Final = timedelta(hours=1)
 _EVERY_IN_BUCKET: Final = timedelta(hours=6)
 """Interval between scans of a bucket. A million names take a thousand requests (half a cent)."""
-
-_NEVER_NS: Final = 2**63
 
 StopsWithin = Callable[[float], Awaitable[bool]]
 """Function that waits for a number of seconds, and returns whether to stop."""
@@ -55,7 +53,7 @@ class IndexHealing:
 
     async def heal(self, stops_within: StopsWithin) -> Healed:
         """Run or resume the periodic scan if it is due, with pauses between pages."""
-        names_since_ns = None if self._compares_saves else _NEVER_NS
+        names_since_ns = None if self._compares_saves else NEVER_NS
         comparing = Comparing(self._storage, self._database, names_since_ns=names_since_ns)
         every = _EVERY if self._compares_saves else _EVERY_IN_BUCKET
         healed = await self._scan(INDEX_SCAN, comparing, stops_within, healing_pause, every=every)

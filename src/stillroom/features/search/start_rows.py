@@ -13,6 +13,7 @@ from stillroom.features.database.engine import Rows
 from stillroom.features.database.scans import insert_scan
 from stillroom.features.database.tables import scans
 from stillroom.features.search.tables import search_images
+from stillroom.features.search.values import NEVER_NS
 
 START: Final = "start"
 """Name of the scan after a start, which finds changes that the index lost in a crash.
@@ -27,21 +28,20 @@ _EPOCH: Final = datetime.fromtimestamp(0, UTC)
 class StartScanRows(Rows):
     """Row of the `START` scan in the table of the background scans."""
 
-    async def note_start(self, started: datetime) -> str:
+    async def note_start(self, started: datetime, lost_ns: int = NEVER_NS) -> str:
         """Record the time since which changes may be missing in the search index.
 
-        Return the save time of the newest indexed image, to be passed to `claim_start` as `since`.
+        Return the save time of the newest indexed image, or `lost_ns` if that is earlier, to be
+        passed to `claim_start` as `since`.
         """
         images = search_images.c
         latest = sa.select(images.saved_ns).where(images.id <= time.time_ns())
         rows = await self._read(latest.order_by(images.id.desc()).limit(1))
-        since = str(rows[0].saved_ns if rows else 0)
+        since = str(min(rows[0].saved_ns if rows else 0, lost_ns))
         async with self._engine.writing() as connection:
             await insert_scan(connection, START, _EPOCH)
             await connection.execute(
-                sa.update(scans)
-                .where(_needs_start(started), scans.c.after == "")
-                .values(after=since)
+                sa.update(scans).where(_needs_start(started), _is_later(since)).values(after=since)
             )
         return since
 
@@ -68,12 +68,17 @@ class StartScanRows(Rows):
                 .values(
                     **leases.claimed(claim, lease),
                     next_at=moment,
-                    after=sa.case((scans.c.after == "", since), else_=scans.c.after),
+                    after=sa.case((_is_later(since), since), else_=scans.c.after),
                 )
                 .returning(scans.c.after)
             )
             rows = claimed.all()
         return (rows[0].after, moment) if rows else None
+
+
+def _is_later(since: str) -> sa.ColumnElement[bool]:
+    after = scans.c.after  # times have 19 digits, or are "0"
+    return sa.or_(after == "", after > since)
 
 
 def _needs_start(started: datetime) -> sa.ColumnElement[bool]:

@@ -16,6 +16,9 @@ from stillroom.wire.generation import Generation
 INDEX_SCAN: Final = "index"  # finds images that are missing in the search index
 REBUILD_SCAN: Final = "rebuild"  # reads every image again, because an operator rebuilds the index
 
+NEVER_NS: Final = 2**63
+"""Time in nanoseconds that is later than every save."""
+
 MAX_LIMIT: Final = 1000
 """Maximum number of images on one page."""
 
