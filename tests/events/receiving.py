@@ -94,8 +94,8 @@ def configure(folder: Path, **receivers: Receiver) -> Path:
 
 
 @contextlib.contextmanager
-def receiving() -> Iterator[Receiver]:
-    """Run a receiver on a free port of this machine."""
+def receiving(certificate: Path | None = None) -> Iterator[Receiver]:
+    """Run a receiver on a free port of this machine; with a certificate it speaks TLS."""
     receiver = Receiver()
 
     class Receiving(Handler):
@@ -114,7 +114,7 @@ def receiving() -> Iterator[Receiver]:
             length = {"content-length": str(len(response.body))}
             self.answer(response.status, response.body, response.headers | length)
 
-    with _quiet_errors(), listening(Receiving) as url:
+    with _quiet_errors(), listening(Receiving, certificate) as url:
         receiver.url = f"{url}/hooks/images"
         yield receiver
 

@@ -2,17 +2,20 @@
 
 import asyncio
 import email.utils
+import socket
 import threading
 import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from events.receiving import OTHER_SECRET, Receiver, Response, receiving
+from listening import certificate_file
 from services.ports import free_ports
 from stillroom.features.events.delivery import (
     MAX_BODY_BYTES,
@@ -22,6 +25,7 @@ from stillroom.features.events.delivery import (
     parse_retry_after,
 )
 from stillroom.features.events.event import IMAGE_DELETED, IMAGE_SAVED
+from stillroom.features.events.webhook_file import Endpoint
 
 
 @pytest.fixture
@@ -168,6 +172,71 @@ async def test_a_receiver_that_is_not_there_has_failed() -> None:
 
     assert attempt.result == "failed"
     assert "ConnectError" in attempt.detail
+
+
+async def test_a_name_whose_lookup_hangs_delays_no_other(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    released, hanging, look_up = threading.Event(), list[threading.Thread](), socket.getaddrinfo
+
+    def hang(host: str | bytes, *parameters: Any, **named: Any) -> Any:
+        if host in ("hanging.example", b"hanging.example"):
+            hanging.append(threading.current_thread())
+            released.wait(300)
+            return []
+        return look_up(host, *parameters, **named)
+
+    monkeypatch.setattr(socket, "getaddrinfo", hang)
+    sender = Sender(Endpoint("hanging", "https://hanging.example", ()), timeout_s=0.5)
+    try:
+        attempts = await asyncio.gather(*(sender.send(event()) for _ in range(8)))
+        attempts.append(await sender.send(event()))
+        await sender.close()
+        receiver.url = receiver.url.replace("127.0.0.1", "localhost")
+        assert (await send(receiver, event())).is_delivered
+    finally:
+        released.set()
+
+    assert {attempt.detail for attempt in attempts} == {"no response within 0.5 s"}
+    (thread,) = hanging
+    assert thread.daemon  # the process can end, although the lookup has not
+
+
+async def test_a_name_that_does_not_exist_has_failed() -> None:
+    sender = Sender(Endpoint("absent", f"https://{'x' * 70}.invalid", ()), timeout_s=60)
+
+    attempt = await sender.send(event())
+    await sender.close()
+
+    assert attempt.result == "failed"
+    assert "Error: " in attempt.detail
+
+
+@pytest.mark.parametrize("name", ["localhost", "another.example"])
+async def test_the_certificate_of_a_receiver_is_checked_for_the_name_in_the_url(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    certificate = certificate_file(tmp_path, name)
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    with receiving(certificate) as receiver:
+        receiver.url = receiver.url.replace("127.0.0.1", "localhost")
+        attempt = await send(receiver, event())
+        assert [headers["host"] for headers in receiver.headers] == [
+            receiver.url.split("/")[2] for _ in receiver.accepted
+        ]
+
+    assert attempt.is_delivered == (name == "localhost")
+    assert attempt.is_delivered or "certificate" in attempt.detail
+
+
+async def test_a_receiver_that_accepts_connections_at_one_address_only_gets_the_event(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [*socket.getaddrinfo("::1", None), *socket.getaddrinfo("127.0.0.1", None)]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: rows)
+    receiver.url = receiver.url.replace("127.0.0.1", "both.example")
+
+    assert (await send(receiver, event())).is_delivered
 
 
 async def test_a_large_response_does_not_matter(receiver: Receiver) -> None:

@@ -5,6 +5,7 @@ limit includes the DNS lookup and the connection. The body of the response has n
 """
 
 import asyncio
+import contextlib
 import email.utils
 import json
 import ssl
@@ -17,6 +18,7 @@ from typing import Any, Final, Literal
 import httpx
 
 from stillroom import __version__
+from stillroom.features.events.address_lookup import AddressLookup
 from stillroom.features.events.event import IMAGE_SAVED
 from stillroom.features.events.signing import signed_headers
 from stillroom.features.events.webhook_file import Endpoint
@@ -31,6 +33,9 @@ MAX_AT_ONCE: Final = 8
 
 _LIMITS: Final = httpx.Limits(max_connections=MAX_AT_ONCE, keepalive_expiry=2.0)
 """Idle connections are kept for two seconds. Many servers close theirs after five seconds."""
+
+_MAX_HANGING_ADDRESSES: Final = 2
+"""Number of addresses of a host that may hang, so that there is time to connect to another one."""
 
 _MAX_RESPONSE_BYTES: Final = 4096
 """Length up to which the body of a response is read, so that its connection is reused."""
@@ -80,6 +85,8 @@ class Sender:
     now: Callable[[], float] = time.time
     _client: httpx.AsyncClient | None = None
     _opening: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _lookup: AddressLookup = field(default_factory=AddressLookup)
+    _address: str = ""
 
     async def send(self, event: Mapping[str, Any]) -> Attempt:
         """Send an event, which is the JSON object in the body. Never raises an error."""
@@ -94,8 +101,7 @@ class Sender:
         attempt: Attempt | None = None
         try:
             async with asyncio.timeout(self.timeout_s):
-                client, url = await self._opened(), self.endpoint.url
-                async with client.stream("POST", url, content=body, headers=headers) as response:
+                async with contextlib.aclosing(await self._response(body, headers)) as response:
                     attempt, size = _attempt_of(response, self.now()), 0
                     async for piece in response.aiter_raw():
                         size += len(piece)
@@ -121,6 +127,34 @@ class Sender:
         url = self.sign_url(event["data"]["path"], lifetime_s)
         return {**event, "data": {**event["data"], "signed_url": url}}
 
+    async def _response(self, body: bytes, headers: Mapping[str, str]) -> httpx.Response:
+        """Send a request to the first address of the host that accepts a connection.
+
+        httpx gets an address instead of the host, so that it looks nothing up. Begin with the
+        address that was used last, because there may be an open connection to it.
+        """
+        url, client = httpx.URL(self.endpoint.url), await self._opened()
+        host = url.raw_host.decode("ascii")
+        addresses = await self._lookup.addresses(host)
+        connect_s = self.timeout_s / min(len(addresses), _MAX_HANGING_ADDRESSES + 1)
+        for address in sorted(addresses, key=lambda address: address != self._address):
+            request = client.build_request(
+                "POST",
+                url.copy_with(host=address),
+                content=body,
+                headers={**headers, "host": url.netloc.decode("ascii")},
+                timeout=httpx.Timeout(self.timeout_s, connect=connect_s),
+                extensions={"sni_hostname": host},
+            )
+            try:
+                response = await client.send(request, stream=True)
+            except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+                failure = error
+            else:
+                self._address = address
+                return response
+        raise failure
+
     async def _opened(self) -> httpx.AsyncClient:
         async with self._opening:
             if self._client is None:
@@ -129,7 +163,6 @@ class Sender:
                 self._client = httpx.AsyncClient(
                     verify=trust,
                     limits=_LIMITS,
-                    timeout=self.timeout_s,
                     follow_redirects=False,
                     trust_env=False,
                 )
