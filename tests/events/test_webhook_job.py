@@ -60,6 +60,12 @@ async def open_webhooks(database: MediaDatabase, file: Path) -> Webhooks:
     return webhooks
 
 
+async def waiting(database: MediaDatabase, name: str) -> int:
+    """The number of failed deliveries to an endpoint, and of those that wait for them."""
+    metrics = await (await webhook_rows(database)).metrics()
+    return next(endpoint.waiting for endpoint in metrics if endpoint.state.name == name)
+
+
 def _has(receiver: Receiver, path: str) -> bool:
     return path in receiver.paths
 
@@ -150,7 +156,7 @@ async def test_an_endpoint_that_is_removed_while_deliveries_are_due_continues_if
     rows = await webhook_rows(database)
 
     async def has_failed() -> bool:
-        return await rows.waiting("backend") == 1
+        return await waiting(database, "backend") == 1
 
     async def is_released() -> bool:
         claim = uuid.uuid4()
@@ -167,7 +173,7 @@ async def test_an_endpoint_that_is_removed_while_deliveries_are_due_continues_if
         await happen(database, "a.png", "c.png")
         await eventually(lambda: sorted(other.paths) == ["a.png", "a.png", "b.png", "c.png"])
         assert len(receiver.requests) == requests
-        assert await rows.waiting("backend") == 1
+        assert await has_failed()
 
         receiver.respond = lambda _: OK
         configure(tmp_path, backend=receiver, other=other)
@@ -231,10 +237,8 @@ async def test_metrics_have_the_progress_of_each_endpoint(
     async with running(webhooks):
         await happen(database, "a.png")
         await eventually(lambda: len(counted) == 2)
-        rows = await webhook_rows(database)
-        await eventually(lambda: rows.waiting("bad"))
-    (_, report) = webhooks.jobs()
-    assert [report.pause_s(every_s) for every_s in (0.5, 30, 600)] == [0.5, 30, 30]
+        await eventually(lambda: waiting(database, "bad"))
+    _, report, *_ = webhooks.jobs()
     await report.run(Stopping())
 
     assert sorted(counted) == [("bad", "failed"), ("good", "delivered")]
@@ -243,3 +247,39 @@ async def test_metrics_have_the_progress_of_each_endpoint(
     assert reported["good"].waiting == 0
     assert reported["bad"].oldest is not None
     assert reported["good"].oldest is None
+
+
+async def test_an_endpoint_that_is_removed_is_neither_late_nor_paused(
+    database: MediaDatabase, receiver: Receiver, other: Receiver, tmp_path: Path
+) -> None:
+    receiver.respond = lambda _: Response(410)
+    webhooks = await open_webhooks(database, configure(tmp_path, bad=receiver, good=other))
+    reported: dict[str, EndpointMetrics] = {}
+    webhooks.report = lambda found: reported.update({each.state.name: each for each in found})
+    _, report, *_ = webhooks.jobs()
+
+    async def is_gone() -> bool:
+        await report.run(Stopping())
+        return reported["bad"].state.gone_digest is not None
+
+    async with running(webhooks):
+        await happen(database, "a.png")
+        await eventually(is_gone)
+        await happen(database, "b.png")
+        await eventually(lambda: len(other.accepted) == 2)
+        assert reported["bad"].oldest is not None
+        configure(tmp_path)
+        await eventually(lambda: not webhooks.watched.content.endpoints)
+        await report.run(Stopping())
+
+    for endpoint in reported.values():
+        assert (endpoint.oldest, endpoint.waiting, endpoint.state.gone_digest) == (None, 0, None)
+
+
+async def test_metrics_are_reported_even_if_other_jobs_are_off(
+    database: MediaDatabase, tmp_path: Path
+) -> None:
+    _, *reports = (await open_webhooks(database, tmp_path / "webhooks.toml")).jobs()
+
+    for every_s, pause_s in ((0, 30), (0.5, 0.5), (30, 30), (600, 30)):
+        assert {report.pause_s(every_s) for report in reports} - {None} == {pause_s}

@@ -134,6 +134,12 @@ class EndpointMetrics:
     waiting: int
     oldest: datetime | None
 
+    @property
+    def without_work(self) -> "EndpointMetrics":
+        """Metrics of the endpoint when it has been removed from the file: not late, not paused."""
+        state = EndpointState(self.state.name, self.state.position, lost=self.state.lost)
+        return EndpointMetrics(state, waiting=0, oldest=None)
+
     def lag_s(self, moment: datetime) -> float:
         """Return the age in seconds of the oldest event that was not delivered, or 0."""
         return max(0.0, (moment - (self.oldest or moment)).total_seconds())

@@ -56,9 +56,13 @@ class Webhooks:
         self.report: Callable[[list[EndpointMetrics]], None] | None = None
 
     def jobs(self) -> list[Job]:
-        """Return the job that delivers, and the one that reports metrics."""
-        reporting = Job(lambda _: self._report(), max_pause_s=REPORT_S)
-        return [Job(self.run, max_pause_s=1.0, at_once=True), reporting]
+        """Return the job that delivers, and those that report metrics.
+
+        There are two of these, since only an `is_report` job runs if the other jobs are off, and it
+        does not run at short intervals.
+        """
+        reporting = Job(self._report, max_pause_s=REPORT_S), Job(self._report, is_report=True)
+        return [Job(self.run, max_pause_s=1.0, at_once=True), *reporting]
 
     @property
     def unregistered(self) -> list[Endpoint]:
@@ -129,11 +133,19 @@ class Webhooks:
             log.exception("cannot deliver to the webhook %r, will retry", endpoint.name)
             await ending.within(_AFTER_ERROR_S)
 
-    async def _report(self) -> None:
+    async def _report(self, _: Stopping) -> None:
+        """Report all endpoints, also those that were removed from the file meanwhile."""
         known = self.watched.content.endpoints
-        if self.report is not None and known:
+        reported = known.keys() | self._registered
+        if self.report is not None and reported:
             rows = await (await webhook_rows(self._database)).metrics()
-            self.report([metrics for metrics in rows if metrics.state.name in known])
+            self.report(
+                [
+                    row if row.state.name in known else row.without_work
+                    for row in rows
+                    if row.state.name in reported
+                ]
+            )
 
 
 async def _ended(tasks: Collection[asyncio.Task[None]]) -> None:
