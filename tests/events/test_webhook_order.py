@@ -151,6 +151,57 @@ async def test_a_dead_letter_that_is_retried_is_delivered_with_its_id(
     assert await rows.page(after=None, limit=10) == []
 
 
+async def test_a_dead_letter_that_is_retried_is_ordered_before_a_later_failure_of_its_path(
+    database: MediaDatabase, deliveries: Deliveries, receiver: Receiver
+) -> None:
+    fail_at(receiver, "a.png")
+    await deliveries.happen("a.png", "a.png")
+    await deliveries.deliver()
+    for _ in range(MAX_ATTEMPTS - 1):
+        await deliveries.happen("other.png")
+        await deliveries.later(30 * HOUR)
+    (letter,) = await deliveries.letters()
+    assert [row.attempts for row in await deliveries.failures()] == [1]
+
+    await (await database.rows()).dead_letters.retry(letter.id)
+    assert await deliveries.later(HOUR) == ["failed"]
+
+    receiver.respond = lambda _: OK
+    assert await deliveries.later(HOUR) == ["delivered"] * 2
+    assert receiver.numbers("a.png") == [0, 1]
+
+
+async def test_a_path_that_always_fails_does_not_hold_up_others_however_many_events_wait(
+    deliveries: Deliveries, receiver: Receiver
+) -> None:
+    fail_at(receiver, "a.png")
+    await deliveries.happen(*["a.png"] * 10_100)
+    await deliveries.deliver()
+
+    for _ in range(MAX_ATTEMPTS - 1):
+        await deliveries.happen("other.png")
+        await deliveries.later(30 * HOUR)
+
+    assert receiver.paths == ["other.png"] * (MAX_ATTEMPTS - 1)
+    assert len(await deliveries.letters()) == 1
+    assert len(await deliveries.failures()) == 10_099
+
+
+async def test_a_path_that_recovers_does_not_hold_up_others_while_its_events_are_delivered(
+    deliveries: Deliveries, receiver: Receiver
+) -> None:
+    fail_at(receiver, "a.png")
+    await deliveries.happen(*["a.png"] * 300)
+    await deliveries.deliver()
+    receiver.respond = lambda _: OK
+    await deliveries.happen("other.png")
+
+    await deliveries.later(HOUR)
+
+    assert "other.png" in receiver.paths[:150]
+    assert receiver.numbers("a.png") == [*range(300)]
+
+
 async def test_an_event_that_fails_alone_is_no_dead_letter(
     deliveries: Deliveries, receiver: Receiver
 ) -> None:

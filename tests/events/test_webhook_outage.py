@@ -93,6 +93,21 @@ async def test_events_that_always_fail_do_not_keep_an_endpoint_paused(
     assert set(receiver.numbers("new.png")) == {90}
 
 
+async def test_many_events_of_one_path_do_not_keep_an_endpoint_paused(
+    deliveries: Deliveries, receiver: Receiver
+) -> None:
+    receiver.respond = lambda event: OK if event["data"]["path"] == "new.png" else ERROR
+    await deliveries.happen(*["a.png"] * 150, *(f"{number}.png" for number in range(10)))
+    await deliveries.deliver()
+    assert (await deliveries.state()).failures >= PAUSING_FAILURES
+    await deliveries.happen("new.png")
+
+    for _ in range(12):  # for each path once
+        await deliveries.later(MINUTES)
+
+    assert set(receiver.paths) == {"new.png"}
+
+
 async def test_410_disables_an_endpoint_until_the_file_changes(
     deliveries: Deliveries, receiver: Receiver
 ) -> None:

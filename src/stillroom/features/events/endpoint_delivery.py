@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from stillroom.errors import BackendUnavailable
 from stillroom.features.database.clock import now
 from stillroom.features.events.batch import Batch
-from stillroom.features.events.delivery import TIMEOUT_S, Attempt, Sender
+from stillroom.features.events.delivery import MAX_AT_ONCE, TIMEOUT_S, Attempt, Sender
 from stillroom.features.events.webhook_file import Endpoint
 from stillroom.features.events.webhook_values import (
     ENABLED,
@@ -41,9 +41,6 @@ _RENEW_S: Final = 10.0
 
 _BATCH: Final = 100
 _POLL_S: Final = 0.5
-
-_MAX_WAITING: Final = 10_000
-"""Number of failed and waiting deliveries from which on no further events are read."""
 
 log = logging.getLogger("stillroom.events")
 
@@ -124,25 +121,21 @@ class EndpointDelivery:
         return is_recorded
 
     async def _next_batch(self, state: EndpointState) -> Batch:
-        """Read what is due. If the endpoint is paused, all failed deliveries are."""
-        due, blocked, waiting = [], set[str](), await self.rows.waiting(self.endpoint.name)
-        if waiting:
-            due = await self.rows.due(
-                self.endpoint.name, None if state.is_paused else self.now(), limit=_BATCH
-            )
-        if waiting >= _MAX_WAITING or len(due) == _BATCH:
+        """Read what is due. If the endpoint is paused, the first failed delivery of each path is.
+
+        Paths that always fail do not keep other events from being read. The retention limits the
+        number of events that wait for them.
+        """
+        name, blocked = self.endpoint.name, set[str]()
+        due = await self.rows.due(name, None if state.is_paused else self.now(), limit=_BATCH)
+        is_full = len(due) == _BATCH and len({delivery.path for delivery in due}) >= MAX_AT_ONCE
+        if is_full and not state.is_paused:
             return Batch(state, due, blocked, self._position)
         page = await self.feed.read(
-            self._position,
-            _BATCH - len(due),
-            types=self.endpoint.types,
-            prefix=self.endpoint.prefix,
+            self._position, _BATCH, types=self.endpoint.types, prefix=self.endpoint.prefix
         )
-        new = [Delivery.of(event) for event in page.events]
-        if waiting:
-            blocked = await self.rows.blocked(
-                self.endpoint.name, {delivery.path for delivery in new}
-            )
+        if new := [Delivery.of(event) for event in page.events]:
+            blocked = await self.rows.blocked(name, {delivery.path for delivery in new})
         return Batch(state, [*due, *new], blocked, page.through)
 
     async def _probe(self, batch: Batch) -> bool:

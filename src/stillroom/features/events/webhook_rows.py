@@ -37,6 +37,14 @@ _STATE: Final = tuple(endpoints.c[field.name] for field in fields(EndpointState)
 _DELIVERY: Final = tuple(
     failures.c[field.name] for field in fields(Delivery) if field.name != "is_new"
 )
+_EARLIER: Final = failures.alias("earlier")
+_IS_FIRST: Final = ~sa.exists().where(
+    _EARLIER.c.endpoint == failures.c.endpoint,
+    _EARLIER.c.path == failures.c.path,
+    _EARLIER.c.position < failures.c.position,
+)
+"""Condition for the first delivery for a path. A later one may have a `due_at`, too, if the first
+one was a dead letter."""
 
 
 class WebhookRows(Rows):
@@ -71,24 +79,16 @@ class WebhookRows(Rows):
     async def due(self, name: str, at: datetime | None, *, limit: int) -> list[Delivery]:
         """Return failed deliveries that are due, and those that wait for them, in order.
 
-        Without `at`, all are due.
+        Without `at`, return the first failed delivery for each path.
         """
-        is_first = failures.c.endpoint == name, failures.c.due_at.is_not(None)
-        paths = sa.select(failures.c.path).where(*is_first)
+        due_at, is_of_endpoint = failures.c.due_at, failures.c.endpoint == name
+        wanted = sa.and_(is_of_endpoint, due_at.is_not(None), _IS_FIRST)
         if at is not None:
-            due_at = failures.c.due_at
-            paths = paths.where(sa.or_(due_at <= at, due_at > at + LONGEST_PAUSE))
-        statement = sa.select(*_DELIVERY).where(
-            failures.c.endpoint == name, failures.c.path.in_(paths)
-        )
-        statement = statement.order_by(failures.c.position).limit(limit)
+            is_due = sa.or_(due_at <= at, due_at > at + LONGEST_PAUSE)
+            paths = sa.select(failures.c.path).where(wanted, is_due)
+            wanted = sa.and_(is_of_endpoint, failures.c.path.in_(paths))
+        statement = sa.select(*_DELIVERY).where(wanted).order_by(failures.c.position).limit(limit)
         return [Delivery(**row._asdict()) for row in await self._read(statement)]
-
-    async def waiting(self, name: str) -> int:
-        """Return the number of failed deliveries, and of those that wait for them."""
-        count = sa.select(sa.func.count()).select_from(failures)
-        (row,) = await self._read(count.where(failures.c.endpoint == name))
-        return int(row[0])
 
     async def blocked(self, name: str, paths: Collection[str]) -> set[str]:
         """Return those of the paths for which there are failed deliveries."""
@@ -217,14 +217,11 @@ async def _settle(connection: AsyncConnection, name: str, settlement: Settlement
 
 async def free_paths(connection: AsyncConnection, name: str) -> None:
     """Make the first delivery for each path due, if it has waited for one that is gone."""
-    earlier = failures.alias("earlier")
-    is_blocked = sa.exists().where(
-        earlier.c.endpoint == name,
-        earlier.c.path == failures.c.path,
-        earlier.c.position < failures.c.position,
-    )
+    # One scan of an index. `_IS_FIRST` would be a query for each of many thousand waiting rows.
+    first = sa.select(sa.func.min(_EARLIER.c.position)).where(_EARLIER.c.endpoint == name)
+    is_first = failures.c.position.in_(first.group_by(_EARLIER.c.path))
     waiting = failures.c.endpoint == name, failures.c.due_at.is_(None)
-    await connection.execute(sa.update(failures).where(*waiting, ~is_blocked).values(due_at=now()))
+    await connection.execute(sa.update(failures).where(*waiting, is_first).values(due_at=now()))
 
 
 def _letter_of(name: str, delivery: Delivery) -> dict[str, object]:
