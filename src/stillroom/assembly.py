@@ -53,6 +53,7 @@ class FeatureLine:
             parameters of reads, which are all refused with 501 if the feature is off.
         file: Configuration file in the data directory. If it exists, the feature cannot be off,
             except on request.
+        file_setting: Name of the setting that replaces this file.
     """
 
     name: str
@@ -62,6 +63,7 @@ class FeatureLine:
     headers: tuple[str, ...] = ()
     parameters: tuple[str, ...] = ()
     file: str = ""
+    file_setting: str = ""
 
 
 # In the order in which they are opened. The library is opened before the search index, which then
@@ -85,6 +87,7 @@ FEATURES: Final = (
         needs=("database", "metadata", "library", "search"),
         prefixes=("/storage/events",),
         file="webhooks.toml",
+        file_setting="webhooks_file",
     ),
     FeatureLine("archive", prefixes=("/storage/archive",)),
     FeatureLine("gallery"),
@@ -270,7 +273,9 @@ def open_features(store: Store) -> None:
             kind: type[Feature] = getattr(module, f"{line.name.capitalize()}Feature")
             store.features[line.name] = kind(store)
         elif line.file and (reason := store.off[line.name]) != _NOT_CHOSEN:
-            _require_absent(store.settings.data_dir / line.file, described({line.name: reason}))
+            named = getattr(store.settings, line.file_setting, None)
+            file = named or store.settings.data_dir / line.file
+            _require_absent(file, described({line.name: reason}))
     for feature in store.features.values():
         feature.ready(store)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from events.receiving import OTHER_SECRET, SECRET
-from stillroom.assembly import FEATURES, features_off, open_features
+from stillroom.assembly import FEATURES, assemble, features_off, open_features
 from stillroom.errors import ConfigurationError
 from stillroom.features.events.event import IMAGE_SAVED, RUN_PUBLISHED
 from stillroom.features.events.signing import parse_secret
@@ -200,14 +200,18 @@ def test_verify_knows_both_files_even_if_one_is_invalid(tmp_path: Path) -> None:
     assert configuration_files(file) == [file]
 
 
+@pytest.mark.parametrize("folder", ["", "etc"])
 @pytest.mark.parametrize("stops", [True, False])
 def test_a_server_without_events_refuses_the_file_unless_they_were_not_chosen(
-    tmp_path: Path, *, stops: bool
+    tmp_path: Path, folder: str, *, stops: bool
 ) -> None:
-    (tmp_path / "webhooks.toml").touch()
+    file = tmp_path / folder / "webhooks.toml"
+    file.parent.mkdir(exist_ok=True)
+    file.touch()
     reason = "sqlalchemy is not installed" if stops else features_off(["archive"])["events"]
     off = {line.name: reason for line in FEATURES}
-    settings = AllSettings.of_values(data_dir=tmp_path)
+    named = {"webhooks_file": file} if folder else {}
+    settings = AllSettings.of_values(data_dir=tmp_path, **named)
     storage = open_storage(settings.storage, settings.save_rules)
     store = Store(settings, storage, ChangeObservers(), off=off)
 
@@ -218,6 +222,21 @@ def test_a_server_without_events_refuses_the_file_unless_they_were_not_chosen(
         assert "webhooks.toml' cannot be used: the feature 'events' is off: sql" in str(
             caught.value
         )
+
+
+@pytest.mark.parametrize(("every_s", "is_warned"), [(0, True), (30, False)])
+async def test_a_server_without_background_jobs_warns_that_it_sends_nothing(
+    tmp_path: Path, every_s: float, *, is_warned: bool
+) -> None:
+    write_secret(tmp_path)
+    read(tmp_path)
+    settings = AllSettings.of_values(data_dir=tmp_path, sweep_interval_seconds=every_s)
+    parts = assemble(settings, features=["events"])
+
+    warnings = [*parts.store.features["events"].warnings()]
+    await parts.close()
+
+    assert any("this server sends no webhooks" in warning for warning in warnings) == is_warned
 
 
 def test_a_changed_file_or_secret_is_read_again(tmp_path: Path) -> None:

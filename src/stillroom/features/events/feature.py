@@ -26,6 +26,7 @@ class EventsFeature(Feature):
         """Let the transactions of other features add events."""
         opened = store.need(DatabaseFeature)
         self.retention = store.settings.section(EventSettings).events_retention
+        self._has_jobs = store.settings.sweep_interval_seconds > 0
         self.is_on = bool(self.retention)
         self.database = opened.database
         self.webhooks = open_webhooks(store, self.database)
@@ -59,5 +60,8 @@ class EventsFeature(Feature):
         return [f"webhooks: {names}"] if names else []
 
     def warnings(self) -> Iterable[str]:
-        """Return warnings about the files with the secrets of webhooks."""
-        return self.webhooks.watched.content.warnings
+        """Return warnings about webhooks that are not sent, and about files with secrets."""
+        content = self.webhooks.watched.content
+        if content.endpoints and not self._has_jobs:
+            yield "this server sends no webhooks, because STILLROOM_SWEEP_INTERVAL_SECONDS is 0"
+        yield from content.warnings
