@@ -1,5 +1,6 @@
 """An app decides itself who is asking, or leaves it to tokens and signed URLs."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import anyio
@@ -10,6 +11,7 @@ from in_process import PNG, client_of
 from stillroom.embed import create_router
 from stillroom.errors import Unauthenticated
 from stillroom.store.auth.grants import Grant
+from waiting import eventually
 
 
 async def test_an_app_may_decide_itself_who_is_asking(tmp_path: Path) -> None:
@@ -39,6 +41,30 @@ async def test_an_app_may_decide_itself_who_is_asking(tmp_path: Path) -> None:
         for closed in (url, library, "/storage/images"):
             assert (await client.get(closed)).status_code == 401
         assert (await client.post(sign, json={"path": "user-42/a.png"})).status_code == 401
+
+
+async def test_an_actor_that_events_cannot_show_is_left_out(tmp_path: Path) -> None:
+    def by_subject(authorization: str | None) -> Grant:
+        return replace(Grant.everything(), subject=authorization)
+
+    app = FastAPI()
+    app.include_router(create_router(tmp_path, authorize=by_subject, min_free_bytes=0))
+    subjects = ["x" * 255, "x" * 256, "a\tb"]
+    async with client_of(app) as client:
+        for number, subject in enumerate(subjects):
+            headers = {"authorization": subject}
+            url = f"/storage/images/{number}.png"
+            assert (await client.post(url, files={"file": PNG}, headers=headers)).is_success
+
+        async def actors() -> list[str | None]:
+            events = (await client.get("/storage/events")).json()["events"]
+            return [event["actor"] for event in events]
+
+        async def are_three() -> bool:
+            return len(await actors()) == 3
+
+        await eventually(are_three)
+        assert await actors() == [subjects[0], None, None]
 
 
 async def test_urls_are_signed_with_the_secret_also_below_a_mount(tmp_path: Path) -> None:

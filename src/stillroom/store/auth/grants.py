@@ -20,11 +20,15 @@ SCOPES: Final[tuple[Scope, ...]] = ("storage:read", "storage:write", "storage:de
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """Permissions of a caller, from a token or a signed URL."""
+    """Permissions of a caller, from a token or a signed URL. An invalid subject becomes None."""
 
     scopes: frozenset[Scope]  # permitted kinds of operations
     folder: str = ""  # folder that limits the scopes, with a trailing slash; empty: no limit
     subject: str | None = None  # subject of the token (`sub`), for events; None if it has none
+
+    def __post_init__(self) -> None:
+        if self.subject is not None:
+            object.__setattr__(self, "subject", parse_subject(self.subject))
 
     @classmethod
     def everything(cls) -> Self:
