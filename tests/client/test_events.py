@@ -2,13 +2,16 @@
 
 import asyncio
 import json
+import time
+from itertools import pairwise
 from typing import Any
 
 import pytest
 
 from command_line import PNG, Run
 from running import Server
-from stillroom.client import AsyncImageStore, Event
+from stillroom.client import AsyncImageStore, Event, ImageStore
+from stillroom.client.events import events_target
 from stillroom.errors import CursorExpired, InvalidParameter
 from stillroom.features.events.cursor import cursor_of
 from waiting import eventually
@@ -53,6 +56,34 @@ async def test_following_waits_for_the_next_event(server: Server, folder: str) -
         await saved(store, f"{folder}/2.png")
 
         assert [event.data["path"] for event in await waiting] == [f"{folder}/2.png"]
+
+
+@pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
+async def test_pages_for_which_the_server_does_not_wait_are_requested_once_a_second(
+    server: Server, folder: str, monkeypatch: pytest.MonkeyPatch, *, is_async: bool
+) -> None:
+    began: list[float] = []
+
+    def noted(*args: Any) -> str:
+        began.append(time.monotonic())
+        return events_target(*args)
+
+    for name in ("sync", "asynchronous"):
+        monkeypatch.setattr(f"stillroom.client.{name}.events_target", noted)
+    hurried: dict[str, Any] = {"timeout_s": 1.9, "deadline_s": 120}
+    async with AsyncImageStore(server.url, server.token(), **hurried) as store:
+        blocking = ImageStore(server.url, server.token(), **hurried)
+        if is_async:
+            following = asyncio.ensure_future(anext(aiter(store.events(prefix=f"{folder}/"))))
+        else:
+            events = blocking.events(prefix=f"{folder}/")
+            following = asyncio.ensure_future(asyncio.to_thread(next, events))
+        await eventually(lambda: len(began) == 3)
+        await saved(store, f"{folder}/1.png")
+
+        assert (await following).data["path"] == f"{folder}/1.png"
+        blocking.close()
+    assert [later - earlier > 0.5 for earlier, later in pairwise(began[:3])] == [True, True]
 
 
 async def test_a_cursor_of_another_store_is_an_error(store: AsyncImageStore) -> None:

@@ -8,15 +8,20 @@ from pathlib import Path
 from typing import Unpack
 from urllib.parse import quote, urlencode
 
+import anyio
+
 from stillroom.client import answers, requests
 from stillroom.client.async_downloading import AsyncDownloadCalls
 from stillroom.client.async_library import AsyncMediaLibrary
 from stillroom.client.async_runs import AsyncRun
 from stillroom.client.async_saving import AsyncSaveCalls
-from stillroom.client.events import events_target, wait_of
+from stillroom.client.events import events_target, pause_after, wait_of
 from stillroom.client.many import FAILED, batches, error_of_result
 from stillroom.client.sources import Facts, Source, named
-from stillroom.client.tasks import Workers, outcomes_of
+from stillroom.client.tasks import (
+    Workers,
+    outcomes_of,
+)
 from stillroom.client.values import (
     DownloadedImage,
     Event,
@@ -88,14 +93,18 @@ class AsyncImageStore(AsyncSaveCalls, AsyncDownloadCalls):
         self, after: str = "", *, types: Iterable[str] = (), prefix: str = "", follow: bool = True
     ) -> AsyncIterator[Event]:
         """See `ImageStore.events`."""
-        wait_s, wanted = (wait_of(self._sender.retries) if follow else 0, tuple(types))
+        retries = self._sender.retries
+        wait_s, wanted = (wait_of(retries) if follow else 0, tuple(types))
         is_following = True
         while is_following:
+            began = retries.clock()
             target = events_target(after, wanted, prefix, wait_s)
             page, after, is_last = answers.events(await self._sender.request("GET", target))
             for item in page:
                 yield item
             is_following = follow or not is_last
+            if follow and is_last and (not page):
+                await anyio.sleep(pause_after(began, retries))
 
     async def level(self, folder: str = "") -> AsyncIterator[ImageInfo | Folder]:
         """See `ImageStore.level`."""

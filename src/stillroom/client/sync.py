@@ -1,6 +1,7 @@
 """`ImageStore`: the synchronous client."""
 
 import builtins
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -9,7 +10,7 @@ from urllib.parse import quote, urlencode
 
 from stillroom.client import answers, requests
 from stillroom.client.downloading import DownloadCalls
-from stillroom.client.events import events_target, wait_of
+from stillroom.client.events import events_target, pause_after, wait_of
 from stillroom.client.library import MediaLibrary
 from stillroom.client.many import FAILED, batches, error_of_result
 from stillroom.client.runs import Run
@@ -130,13 +131,17 @@ class ImageStore(SaveCalls, DownloadCalls):
             ServerUnreachable: The server did not respond until the deadline. Begin again after the
                 last cursor.
         """
-        wait_s, wanted = wait_of(self._sender.retries) if follow else 0, tuple(types)
+        retries = self._sender.retries
+        wait_s, wanted = wait_of(retries) if follow else 0, tuple(types)
         is_following = True
         while is_following:
+            began = retries.clock()
             target = events_target(after, wanted, prefix, wait_s)
             page, after, is_last = answers.events(self._sender.request("GET", target))
             yield from page
             is_following = follow or not is_last
+            if follow and is_last and not page:
+                time.sleep(pause_after(began, retries))
 
     def level(self, folder: str = "") -> Iterator[ImageInfo | Folder]:
         """Iterate over the images and subfolders directly in a folder such as `cats/`."""
