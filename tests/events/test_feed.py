@@ -1,6 +1,7 @@
 """The feed over HTTP: cursors, long polls, filters, permissions and errors."""
 
 import asyncio
+import base64
 import contextlib
 import time
 from collections.abc import AsyncIterator
@@ -134,10 +135,11 @@ async def test_one_query_serves_all_long_polls_whose_events_do_not_match(
         return await read_events(rows, *args, **options)
 
     latest = (await read(client, after="latest"))["next"]
+    future = cursor_of(2**62, base64.urlsafe_b64decode(f"{latest}==")[:8].hex())
     monkeypatch.setattr(EventRows, "read", counted)
     waiting = [
-        asyncio.create_task(read(client, after=latest, wait="4", prefix=f"{number}/"))
-        for number in range(20)
+        asyncio.create_task(read(client, after=after, wait="4", prefix=f"{number}/"))
+        for number, after in enumerate([future, *[latest] * 19])
     ]
     for number in range(3):
         answer = await client.post(f"{IMAGES}/a/{number}.png", files={"file": b"bytes"})
@@ -148,6 +150,23 @@ async def test_one_query_serves_all_long_polls_whose_events_do_not_match(
     assert [page["events"] for page in pages] == [[]] * 20
     # Each request reads before and after its wait. In four seconds, four queries serve all of them.
     assert len(queries) <= 2 * 20 + 4
+
+
+async def test_a_poll_beyond_the_limit_does_not_wait(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stillroom.features.events.waiting.MAX_WAITING", 2)
+    latest = (await read(client, after="latest"))["next"]
+    for number in range(2):  # also after others have waited
+        polls = [asyncio.create_task(read(client, after=latest, wait="50")) for _ in range(3)]
+        done, waiting = await asyncio.wait(
+            polls, timeout=TIMES_OUT_S, return_when=asyncio.FIRST_COMPLETED
+        )
+        assert [poll.result()["events"] for poll in done] == [[]]
+        await save(client, f"{number}.png")
+        pages = await asyncio.gather(*waiting)
+        assert [told(page) for page in pages] == [[f"{number}.png"]] * 2
+        latest = pages[0]["next"]
 
 
 async def test_a_shutdown_ends_long_polls_at_once(

@@ -1,9 +1,12 @@
-"""The feed of real servers: several workers, SIGTERM, and SIGKILL."""
+"""The feed of real servers: several workers, disconnects, SIGTERM, and SIGKILL."""
 
 import concurrent.futures
+import socket
+import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,6 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
+from hosting import Host, hosted
 from running import IMAGES, Server, running
 from stillroom.client import ImageStore
 from waiting import until
@@ -62,9 +66,19 @@ def test_one_reader_gets_the_events_of_all_workers(tmp_path: Path) -> None:
     assert [event.id for event in found] == sorted(event.id for event in found)
 
 
-def test_sigterm_ends_long_polls_at_once(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "start",
+    [
+        lambda folder: running(folder, *WORKERS, drain_seconds="300"),
+        lambda folder: hosted(folder, Host("uvicorn")),
+    ],
+    ids=["stillroom", "embedded"],
+)
+def test_sigterm_ends_long_polls_at_once(
+    tmp_path: Path, start: Callable[[Path], AbstractContextManager[Server]]
+) -> None:
     with (
-        running(tmp_path, *WORKERS, drain_seconds="300") as server,
+        start(tmp_path) as server,
         server.client() as client,
         ThreadPoolExecutor(4) as pool,
     ):
@@ -83,6 +97,21 @@ def test_sigterm_ends_long_polls_at_once(tmp_path: Path) -> None:
 
     assert [(answer.status_code, answer.json()["events"]) for answer in answers] == [(200, [])] * 4
     assert took_s < 40
+
+
+def test_a_long_poll_ends_when_its_connection_is_reset(tmp_path: Path) -> None:
+    with running(tmp_path) as server, server.client() as client:
+        request = client.build_request("GET", FEED, params={"wait": "50"})
+        fields = b"".join(b"%s: %s\r\n" % field for field in request.headers.raw)
+
+        def is_noticed() -> bool:
+            with socket.create_connection(("127.0.0.1", server.port)) as connection:
+                connection.sendall(b"GET %s HTTP/1.1\r\n%s\r\n" % (request.url.raw_path, fields))
+                time.sleep(0.5)
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            return "the client disconnected" in server.logged()
+
+        until(is_noticed)
 
 
 def test_after_sigkill_every_acknowledged_save_is_in_the_feed(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Functions to call when the server begins to shut down, before it waits for its requests."""
 
 import contextlib
+import signal
 from collections.abc import Callable, Iterator
 from typing import Final
 
@@ -21,3 +22,13 @@ def begin() -> None:
     """Call all functions. The server calls this on its event loop."""
     for callback in [*_callbacks]:
         callback()
+
+
+def has_uvicorn_begun() -> bool:
+    """Return whether a uvicorn server that an app runs in has begun to shut down.
+
+    It tells the app only after all requests have ended. Its signal handler is a method of the
+    server.
+    """
+    server = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
+    return getattr(server, "should_exit", False) is True

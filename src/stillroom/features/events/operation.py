@@ -71,21 +71,26 @@ class EventOperation:
             cursor = cursor_of(state.last_position, state.feed_id)
             return json_answer({"events": [], "next": cursor, "caught_up": True})
         after = position_of(asked.after, state.feed_id) if asked.after else None
-        return json_answer(await self._read(after, types, visible.text, asked.limit, asked.wait))
+        return json_answer(await self._read(request, after, types, visible.text, asked))
 
     async def _read(
-        self, after: int | None, types: Sequence[str], prefix: str, limit: int, wait_s: float
+        self,
+        request: Request,
+        after: int | None,
+        types: Sequence[str],
+        prefix: str,
+        asked: FeedParameters,
     ) -> dict[str, object]:
         """Read a page of events, after waiting for the first one if necessary."""
         rows = await self._rows()
         loop = asyncio.get_running_loop()
-        until, empty_pages = loop.time() + wait_s, 0
+        until, empty_pages = loop.time() + asked.wait, 0
 
         def matches(event: Event) -> bool:
             return event.type in types and event.is_below(prefix)
 
         while True:
-            page = await rows.read(after, limit, types=types, prefix=prefix)
+            page = await rows.read(after, asked.limit, types=types, prefix=prefix)
             if after is not None and after < page.state.dropped_position:
                 raise CursorExpired
             after, left_s = page.through, until - loop.time()
@@ -93,8 +98,8 @@ class EventOperation:
                 break
             if not page.is_last:
                 empty_pages += 1
-            elif left_s > 0:
-                after = await self.waiting.wait(after, left_s, matches)
+            elif left_s > 0 and self.waiting.has_room:
+                after = await self.waiting.wait(request, page, left_s, matches)
             else:
                 break
         feed_id = page.state.feed_id

@@ -2,8 +2,11 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import TYPE_CHECKING, Final
+
+from fastapi import Request
+from starlette.requests import ClientDisconnect
 
 from stillroom.errors import StillroomError
 from stillroom.features.database.database import Database
@@ -21,6 +24,9 @@ the search index uses up to half a second."""
 _LIMIT: Final = 1000
 """Number of events that one query reads. If there are more, requests read the others."""
 
+MAX_WAITING: Final = 1000
+"""Maximum number of requests that wait at the same time. Others are answered at once."""
+
 
 class FeedWaiting:
     """Requests in one event loop that wait until the feed has new events."""
@@ -28,6 +34,7 @@ class FeedWaiting:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._next: asyncio.Task[tuple[int, EventPage] | StillroomError] | None = None
+        self._waiting = 0
         self.is_ended = False
 
     @contextlib.asynccontextmanager
@@ -48,18 +55,30 @@ class FeedWaiting:
         if self._next is not None:
             self._next.cancel()
 
-    async def wait(self, after: int, seconds: float, matches: Callable[[Event], bool]) -> int:
-        """Wait up to `seconds` for an event after a position that matches.
+    @property
+    def has_room(self) -> bool:
+        """Return whether another request may wait."""
+        return not self.is_ended and self._waiting < MAX_WAITING
+
+    async def wait(
+        self, request: Request, page: "EventPage", seconds: float, matches: Callable[[Event], bool]
+    ) -> int:
+        """Wait up to `seconds` for an event after a page that matches.
 
         Return the position after which the request continues to read. No event before it matches.
-        Raises `BackendUnavailable` if the database does not respond.
+        Raises `BackendUnavailable` if the database does not respond, and `ClientDisconnect`.
         """
-        with contextlib.suppress(TimeoutError):
+        after, last = page.through, page.state.last_position
+        with contextlib.suppress(TimeoutError), self._disconnect_of(request) as leaving:
             async with asyncio.timeout(seconds):
                 while not self.is_ended:
                     if self._next is None or self._next.done():
-                        self._next = asyncio.create_task(self._read(after))
-                    await asyncio.wait([reading := self._next])
+                        # A cursor may be after the last event. The query is for all requests.
+                        self._next = asyncio.create_task(self._read(min(after, last)))
+                    reading = self._next
+                    await asyncio.wait([reading, leaving], return_when=asyncio.FIRST_COMPLETED)
+                    if leaving.done():
+                        raise ClientDisconnect
                     if reading.cancelled():
                         break
                     if isinstance(read := reading.result(), StillroomError):
@@ -69,12 +88,30 @@ class FeedWaiting:
                         event.position > after and matches(event) for event in page.events
                     ):
                         break
-                    after = max(after, page.through)
+                    after, last = max(after, page.through), max(last, page.through)
         return after
+
+    @contextlib.contextmanager
+    def _disconnect_of(self, request: Request) -> Iterator[asyncio.Task[None]]:
+        """Context manager: count a request that waits. The task ends if its client disconnects."""
+
+        async def disconnected() -> None:
+            while (await request.receive())["type"] != "http.disconnect":
+                pass
+
+        leaving = asyncio.create_task(disconnected())
+        self._waiting += 1
+        try:
+            yield leaving
+        finally:
+            self._waiting -= 1
+            leaving.cancel()
 
     async def _read(self, after: int) -> "tuple[int, EventPage] | StillroomError":
         """Read the events after a position, a second from now. Return them with the position."""
         await asyncio.sleep(_EVERY_S)
+        if shutdown.has_uvicorn_begun():
+            self.end()
         try:
             return after, await (await event_rows(self._database)).read(after, _LIMIT)
         except StillroomError as error:
