@@ -45,6 +45,7 @@ async def test_images_are_found_by_what_they_say(store: AsyncImageStore, folder:
     assert image.generation is not None
     assert (image.generation.prompt, image.ai_mark) == ("a whale", "none")
     assert image.etag == (await store.stat(image.path)).etag
+    assert not hasattr(image, "expires_at"), "only `metadata` reads it"
     since = datetime.now(UTC) - timedelta(minutes=5)
     assert len(await found(store, saved_from=since, **within)) == 3
     assert await found(store, saved_before=since, **within) == []
@@ -111,6 +112,7 @@ async def test_the_commands_search_and_rebuild(
     assert "\x1b" not in line
     as_json = run("search", "--prefix", f"{folder}/", "whale", "--json").out
     assert json.loads(as_json)["generation"]["seed"] == 1
+    assert "expires_at" not in json.loads(as_json), "the index does not know it"
     assert run("search", "--seed", "-1").code == 2
     assert run("search", "--from", "yesterday").code == 2
 

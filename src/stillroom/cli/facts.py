@@ -14,7 +14,7 @@ from stillroom.cli.options import CONCURRENCY, asynchronous, json_option, with_d
 from stillroom.cli.output import StatusLine, counted, echo_record, safe_json, size_text, time_text
 from stillroom.cli.selection import Filter, filter_options, folder_of
 from stillroom.cli.server_options import SERVER, open_async_store, open_store, server_options
-from stillroom.client import Generation, ImageMetadata
+from stillroom.client import FoundImage, Generation, ImageMetadata
 from stillroom.concurrently import for_each_concurrently
 from stillroom.errors import ImageNotFound
 from stillroom.generation.ai_mark import TYPES
@@ -37,7 +37,7 @@ def show(path: str, *, as_json: bool) -> None:
         click.echo(labelled(label, text))
 
 
-def json_line(found: ImageMetadata) -> str:
+def json_line(found: FoundImage) -> str:
     """Format the metadata of an image as one line of JSON without control characters."""
     facts = found.generation.as_json() if found.generation is not None else None
     return safe_json({**asdict(found), "generation": facts})

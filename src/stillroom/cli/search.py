@@ -12,7 +12,7 @@ from stillroom.cli.images import PROMPT_DEADLINE_S
 from stillroom.cli.options import json_option, with_default
 from stillroom.cli.output import counted
 from stillroom.cli.server_options import SERVER, open_store, server_options
-from stillroom.client import ImageMetadata
+from stillroom.client import FoundImage
 from stillroom.client.values import SearchFilters, SearchSort
 from stillroom.generation.facets import FACETS, Facet
 from stillroom.generation.facts import MAX_SEED
@@ -96,7 +96,7 @@ def search(words: tuple[str, ...], *, limit: int, as_json: bool, **filters: obje
             click.echo(f"{stopped} with --limit 0.", err=True)
 
 
-def _table(found: Iterator[ImageMetadata]) -> Iterator[str]:
+def _table(found: Iterator[FoundImage]) -> Iterator[str]:
     for image in found:
         facts = image.generation
         seed = "" if facts is None or facts.seed is None else str(facts.seed)

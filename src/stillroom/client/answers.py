@@ -20,7 +20,7 @@ from stillroom.generation.facts import generation_of
 from stillroom.paths import ImagePath
 from stillroom.wire.events import Event
 from stillroom.wire.generation import Generation
-from stillroom.wire.images import Folder, ImageInfo, ImageMetadata
+from stillroom.wire.images import Folder, FoundImage, ImageInfo, ImageMetadata
 from stillroom.wire.media import MediaResource
 from stillroom.wire.runs import PublishedRun, RunImage, RunInfo
 from stillroom.wire.shown import LOCAL
@@ -155,11 +155,11 @@ def info_of_entry(entry: Mapping[str, Any], prefix: str) -> ImageInfo | Folder:
     return Folder(path) if path.endswith("/") else decode(ImageInfo, entry)
 
 
-def found(answer: Answer, prefix: str) -> tuple[list[ImageMetadata], str | None]:
+def found(answer: Answer, prefix: str) -> tuple[list[FoundImage], str | None]:
     """Return the images on a page of search results, and the cursor of the next page or None."""
 
-    def parse(said: Mapping[str, Any]) -> tuple[list[ImageMetadata], str | None]:
-        return [_metadata_of(item, prefix) for item in said["items"]], said["next"]
+    def parse(said: Mapping[str, Any]) -> tuple[list[FoundImage], str | None]:
+        return [_metadata_of(FoundImage, item, prefix) for item in said["items"]], said["next"]
 
     return _convert(answer, "search", parse)
 
@@ -176,12 +176,12 @@ def events(answer: Answer) -> tuple[list[Event], str, bool]:
 
 def metadata(answer: Answer, path: str) -> ImageMetadata:
     """Return the metadata from the response to a request for the metadata of an image."""
-    return _convert(answer, path, lambda said: _metadata_of(said, path))
+    return _convert(answer, path, lambda said: _metadata_of(ImageMetadata, said, path))
 
 
-def _metadata_of(said: Mapping[str, Any], prefix: str) -> ImageMetadata:
+def _metadata_of(kind: type[T], said: Mapping[str, Any], prefix: str) -> T:
     listed_path(said["path"], prefix)
-    return decode(ImageMetadata, said)
+    return decode(kind, said)
 
 
 def info_of_head(answer: Answer, path: str) -> ImageInfo:

@@ -26,8 +26,8 @@ from stillroom.client.values import (
     DownloadedImage,
     Event,
     Folder,
+    FoundImage,
     ImageInfo,
-    ImageMetadata,
     Lifetime,
     MediaResource,
     OnProgress,
@@ -76,7 +76,7 @@ class AsyncImageStore(AsyncSaveCalls, AsyncDownloadCalls):
 
     async def search(
         self, q: str = "", *, limit: int | None = None, **filters: Unpack[SearchFilters]
-    ) -> AsyncIterator[ImageMetadata]:
+    ) -> AsyncIterator[FoundImage]:
         """See `ImageStore.search`."""
         query: requests.Query | None = requests.search_query(q, filters, limit)
         left = limit

@@ -21,8 +21,8 @@ from stillroom.client.values import (
     DownloadedImage,
     Event,
     Folder,
+    FoundImage,
     ImageInfo,
-    ImageMetadata,
     Lifetime,
     MediaResource,
     OnProgress,
@@ -82,11 +82,12 @@ class ImageStore(SaveCalls, DownloadCalls):
 
     def search(
         self, q: str = "", *, limit: int | None = None, **filters: Unpack[SearchFilters]
-    ) -> Iterator[ImageMetadata]:
+    ) -> Iterator[FoundImage]:
         """Iterate over the images that match all words and filters, newest first.
 
         Pages are requested as needed. New images are found within a second. Only the beginning of
-        long texts is indexed. `generation.raw` is None in the results; use `metadata` to read it.
+        long texts is indexed. `generation.raw` is None in the results, and the expiration is
+        missing; use `metadata` to read them.
 
         Args:
             q: Words in the prompt, path or model. Words in double quotes form a phrase.

@@ -11,13 +11,13 @@ from stillroom.errors import StillroomError
 from stillroom.generation.facets import FactsFilters
 from stillroom.wire.events import Event
 from stillroom.wire.generation import Generation
-from stillroom.wire.images import Folder, ImageInfo, ImageMetadata, SavedImage
+from stillroom.wire.images import Folder, FoundImage, ImageInfo, ImageMetadata, SavedImage
 from stillroom.wire.media import MediaResource
 from stillroom.wire.runs import DeletedRun, PublishedRun, RunImage, RunInfo
 from stillroom.wire.thumbnails import Fit, Format
 
-__all__ = ["DeletedRun", "Event", "Folder", "ImageInfo", "ImageMetadata", "MediaResource"]
-__all__ += ["PublishedRun", "RunImage", "RunInfo", "SavedImage"]
+__all__ = ["DeletedRun", "Event", "Folder", "FoundImage", "ImageInfo", "ImageMetadata"]
+__all__ += ["MediaResource", "PublishedRun", "RunImage", "RunInfo", "SavedImage"]
 
 T = TypeVar("T")
 

@@ -81,18 +81,27 @@ class ImageInfo:
 
 
 @dataclass(frozen=True, slots=True)
-class ImageMetadata(ImageInfo):
-    """Properties of a stored image, with its generation parameters and its expiration.
+class FoundImage(ImageInfo):
+    """Search result: the properties of a stored image, with its generation parameters.
 
     Attributes:
         generation: Generation parameters; None if the image contains none in a known format.
-        expires_at: Expiration time (timezone-aware); None if the image does not expire, or if that
-            is unknown, as in search results.
     """
 
     generation: Annotated[
         Generation | None, Shown("null if the image contains no metadata of a known tool")
     ]
+
+
+@dataclass(frozen=True, slots=True)
+class ImageMetadata(FoundImage):
+    """Properties of a stored image, with its generation parameters and its expiration.
+
+    Attributes:
+        expires_at: Expiration time (timezone-aware); None if the image does not expire, or if that
+            is unknown.
+    """
+
     expires_at: Annotated[
         datetime | None,
         Shown(

@@ -47,7 +47,7 @@ class GenerationFacts(BaseModel):
     """Generation parameters, as written by the tool that made the image; null if unknown."""
 
 
-@view_of(wire.ImageMetadata, ["generation"], generation=GenerationFacts | None)
+@view_of(wire.FoundImage, ["generation"], generation=GenerationFacts | None)
 class ImageMetadata(ListedEntry):
     """Properties of an image, with its generation parameters and AI mark."""
 
