@@ -32,6 +32,8 @@ _CONTEXT: Final = b"stillroom signed url v1"
 _KID_BYTES: Final = 8
 _KEY_BYTES: Final = 32
 
+_REFUSED: Final = "this link has expired or was changed: ask for a new one"
+
 _IS_SIGNED: Final = re.compile(rb"(?:^|&)signature=")
 _SIGNED_QUERY: Final = re.compile(
     rb"(?:(?P<others>[\x21-\x7e]+)&)?expires=(?P<expires>[1-9][0-9]{0,11})"
@@ -85,14 +87,14 @@ class UrlSigner:
         """
         match = _SIGNED_QUERY.fullmatch(query)
         if match is None or not _VISIBLE.fullmatch(raw_path):
-            raise Unauthenticated
+            raise Unauthenticated(_REFUSED)
         others, expires, kid, signature = match.group("others", "expires", "kid", "signature")
         key = self._keys.get(kid)
         if key is None:
-            raise Unauthenticated
+            raise Unauthenticated(_REFUSED)
         expected = _signature(key, kid, expires, raw_path, others or b"")
         if not hmac.compare_digest(expected, signature) or int(expires) <= self._now():
-            raise Unauthenticated
+            raise Unauthenticated(_REFUSED)
         return READER
 
 
