@@ -89,9 +89,17 @@ class SignInCodeSpent(Unauthenticated):
 
 
 class Forbidden(StillroomError):
-    """The token is valid, but its scope or prefix does not permit this."""
+    """The token is valid, but its scope or prefix does not permit this.
+
+    `scope` is the scope that the token lacks, if it is known.
+    """
 
     code = "forbidden"
+    scope: str | None = None  # the SDK creates errors without calling `__init__`
+
+    def __init__(self, message: str = "", *, scope: str | None = None) -> None:
+        super().__init__(message)
+        self.scope = scope
 
 
 class CursorExpired(StillroomError):

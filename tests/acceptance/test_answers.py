@@ -152,6 +152,10 @@ def test_403_for_a_scope_or_a_folder_that_the_token_does_not_cover(
             post(reader, f"{folder}/b.png", form(("file", b"x"))),
         ):
             assert answer.status_code == 403
+            scope = "storage:delete" if "delete" in answer.text else "storage:write"
+            lacking = f', scope="{scope}"' if "scope" in answer.text else ""
+            challenge = f'Bearer error="insufficient_scope"{lacking}'
+            assert answer.headers["www-authenticate"] == challenge
             assert isinstance(answer.json()["detail"], str)
         assert reader.get(f"{IMAGES}/{folder}/a%00").status_code == 422, "the path comes before 403"
     assert client.get(f"{IMAGES}/{folder}/a.png").content == b"x"

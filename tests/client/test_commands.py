@@ -141,7 +141,7 @@ def test_bytes_of_what_failed_do_not_count(run: Run, server: Server, folder: str
     )
 
     assert "0 uploaded, 0 unchanged, 2 failed, 0 B in" in done.err
-    assert (none.code, "0 uploaded, 0 unchanged, 1 failed, 0 B in" in none.err) == (1, True)
+    assert (none.code, "0 uploaded, 0 unchanged, 1 failed, 0 B in" in none.err) == (4, True)
 
 
 @pytest.mark.parametrize(
@@ -219,8 +219,10 @@ def test_exit_codes_and_errors_say_what_happened_and_what_to_do(
         (["put", "e.png", "../x"], {}, 1, "`.` or `..`"),
         (["put", "e.png", f"{folder}/file/below"], {}, 1, "choose another path"),
         (["ls"], {"STILLROOM_TOKEN": "x.y.z"}, 4, "set STILLROOM_TOKEN"),
-        (["put", "e.png", "a"], {"STILLROOM_TOKEN": reader}, 1, "storage:write"),
-        (["rm", f"{folder}/file"], {"STILLROOM_TOKEN": reader}, 1, "storage:delete"),
+        (["put", "e.png", "a"], {"STILLROOM_TOKEN": reader}, 4, "storage:write"),
+        (["put", "e.png", "a"], {"STILLROOM_TOKEN": "x.y.z"}, 4, "a: "),
+        (["mv", f"{folder}/file", "a"], {"STILLROOM_TOKEN": reader}, 4, "storage:write"),
+        (["rm", f"{folder}/file"], {"STILLROOM_TOKEN": reader}, 4, "file: the token lacks"),
         (["ls"], {"STILLROOM_URL": "nonsense"}, 2, "set STILLROOM_URL"),
         (["ls"], {"STILLROOM_URL": nowhere}, 5, f"is the server running at {nowhere}?"),
     ):

@@ -83,6 +83,22 @@ async def test_many_stop_where_each_would_fail_alike(server: Server, folder: str
             await other.save_many(many(), concurrency=4)
 
 
+@pytest.mark.parametrize("scope", ["storage:read", "storage:write"])
+def test_many_stop_at_a_missing_scope_but_not_at_a_path_elsewhere(
+    server: Server, folder: str, scope: str
+) -> None:
+    images = {f"{folder}/{number}": PNG for number in range(20)}
+    store = ImageStore(server.url, server.token("--scope", scope))
+    with store, pytest.raises(SomeFailed, match="0: the token lacks the scope") as raised:
+        store.save_many(images, concurrency=1, skip_same=True)
+    assert (len(raised.value.outcomes), raised.value.stopped) == (1, True)
+
+    store = ImageStore(server.url, server.token("--prefix", f"{folder}/a"))
+    with store, pytest.raises(SomeFailed, match="x: the token is limited to another") as raised:
+        store.save_many({f"{folder}/x": PNG, f"{folder}/a/y": PNG}, skip_same=True)
+    assert [outcome.error is None for outcome in raised.value.outcomes] == [False, True]
+
+
 def test_a_batch_that_is_refused_is_an_outcome_of_each_image_in_it(
     server: Server, folder: str
 ) -> None:

@@ -24,6 +24,9 @@ _CODES: Final[dict[type[StillroomError], int]] = {
     errors.BackendUnavailable: 5,
 }
 
+_OF_ALL: Final = ({4}, {5})
+"""Exit statuses of transfers in which everything that failed had the same cause."""
+
 _HINTS: Final[dict[type[StillroomError], str]] = {
     errors.Unauthenticated: "set STILLROOM_TOKEN, or use --token or --profile; `stillroom token` "
     "creates a token where the server's secret is",
@@ -43,6 +46,10 @@ _UNREACHABLE_HINT: Final = "check --url or STILLROOM_URL, then run the same comm
 
 def code_of(error: Exception) -> int:
     """Return the exit status of a command that failed with this error."""
+    outcomes = getattr(error, "outcomes", ())  # of `SomeFailed`
+    codes = {code_of(outcome.error) for outcome in outcomes if outcome.error is not None}
+    if codes in _OF_ALL:
+        return codes.pop()
     return next((code for kind, code in _CODES.items() if isinstance(error, kind)), FAILED)
 
 

@@ -11,7 +11,7 @@ from typing import Any, Final, Self
 
 import click
 
-from stillroom.cli.exits import FAILED, hint_of
+from stillroom.cli.exits import code_of, hint_of
 from stillroom.cli.options import CONCURRENCY, DRY_RUN, json_option
 from stillroom.cli.output import StatusLine, echo_result, size_text
 from stillroom.cli.selection import Filter, filter_options
@@ -95,7 +95,7 @@ class Transfer:
             parts.append(f"{size_text(moved)} in {time.monotonic() - self._began:.1f} s")
             click.echo(", ".join(parts), err=True)
         if isinstance(error, SomeFailed) and not error.stopped:
-            sys.exit(FAILED)
+            sys.exit(code_of(error))
 
     @property
     def _moved(self) -> int:

@@ -51,6 +51,9 @@ _ERROR_FIELD: Final = "stillroom-error"
 
 _NEXT: Final = re.compile(r'<[^>?]*(\?[^>]*)>\s*;\s*rel="?next"?')
 _SHA256: Final = re.compile(r"(?:^|[,\s])sha-256=:([A-Za-z0-9+/=]+):")
+_LACKING: Final = re.compile(r'error="insufficient_scope"(?:, scope="([a-z:]+)")?')
+"""Challenge in a response with status 403 (RFC 6750, section 3.1). HEAD has no other details."""
+
 _SHOWN_CHARS: Final = 300
 """Maximum number of bytes that an error message quotes from a response that is not Stillroom's."""
 
@@ -59,7 +62,13 @@ def refused(answer: Answer, subject: str) -> StillroomError:
     """Return the exception for an error response, with a message that begins with `subject`."""
     code, detail = _parse_error(answer)
     code = code or _OF_STATUS.get(answer.status, "")
+    lacking = _LACKING.search(answer.headers.get("www-authenticate", ""))
+    if lacking and not detail:
+        said = f"lacks the scope {lacking[1]}" if lacking[1] else "is limited to another folder"
+        detail = f"the token {said}"
     known = error_of(code, detail, subject)
+    if isinstance(known, errors.Forbidden):
+        known.scope = lacking and lacking[1]
     if known is not None:
         return known
     if answer.status == 404:

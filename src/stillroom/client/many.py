@@ -37,6 +37,7 @@ class Gathered(Generic[T]):
         self._outcomes[number] = outcomes
         for outcome in outcomes:
             self.stopped |= isinstance(outcome.error, _FAILS_ALL)
+            self.stopped |= getattr(outcome.error, "scope", None) is not None
             if self._each is not None:
                 self._each(outcome)
 

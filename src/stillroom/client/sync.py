@@ -249,7 +249,8 @@ class ImageStore(SaveCalls, DownloadCalls):
     def _delete_batch(self, paths: Sequence[str]) -> Sequence[Outcome[bool]]:
         try:
             answer = self._sender.request("POST", "/storage/delete", {"paths": list(paths)})
-            results = answers.field(answer, "results", "deleting")
+            subject = paths[0] if len(paths) == 1 else f"{paths[0]} and others"
+            results = answers.field(answer, "results", subject)
         except FAILED as error:
             return [Outcome(path, error=error) for path in paths]
         outcomes: builtins.list[Outcome[bool]] = []

@@ -52,7 +52,7 @@ _RESPONSE_HEADERS: Final[Mapping[str, str]] = {
     "Repr-Digest": "The SHA-256, if it is known (RFC 9530).",
     "Retry-After": "Delay in seconds.",
     "Stillroom-Error": "The `code` of the error, also in responses without a body (HEAD).",
-    "WWW-Authenticate": "`Bearer`.",
+    "WWW-Authenticate": "`Bearer`; with status 403 also the `scope` that the token lacks.",
 }
 
 _BINARY: Final = {"schema": {"type": "string", "format": "binary"}}
@@ -75,7 +75,11 @@ _STATUS_DESCRIPTIONS: Final = {
     507: "The disk is full.",
 }
 
-_ERROR_HEADERS: Final = {401: ("WWW-Authenticate",), 416: ("Content-Range",), 503: ("Retry-After",)}
+_ERROR_HEADERS: Final = {
+    **dict.fromkeys((401, 403), ("WWW-Authenticate",)),
+    416: ("Content-Range",),
+    503: ("Retry-After",),
+}
 
 _INVALID: Final = {
     "detail": [{"loc": ["path", "path"], "msg": "the path is empty", "type": "invalid_path"}],

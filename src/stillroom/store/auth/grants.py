@@ -74,7 +74,7 @@ class Grant:
     def require_scope(self, scope: Scope) -> None:
         """Raise `Forbidden` unless the grant contains `scope`, at least for one folder."""
         if scope not in self.scopes:
-            raise Forbidden(f"the token lacks the scope {scope}")
+            raise Forbidden(f"the token lacks the scope {scope}", scope=scope)
 
 
 def parse_subject(claim: object) -> str | None:

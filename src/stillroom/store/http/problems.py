@@ -67,6 +67,9 @@ def problem(error: errors.StillroomError, request_id: str = "") -> Problem:
     headers = []
     if status == 401:
         headers.append(("www-authenticate", "Bearer"))
+    if isinstance(error, errors.Forbidden):
+        scope = f', scope="{error.scope}"' if error.scope else ""
+        headers.append(("www-authenticate", f'Bearer error="insufficient_scope"{scope}'))
     if status == 404:
         # Otherwise a CDN would cache the 404 for minutes and hide an image saved meanwhile.
         headers.append(("cache-control", "no-store"))
