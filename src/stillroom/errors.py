@@ -68,7 +68,7 @@ class DigestMismatch(InvalidInput):
 
 
 class Unauthenticated(StillroomError):
-    """Unauthorized: missing or invalid token. The message never says which."""
+    """The token is missing or invalid."""  # the server never says which
 
     code = "unauthenticated"
     message = "a valid bearer token is required"

@@ -220,7 +220,7 @@ def test_exit_codes_and_errors_say_what_happened_and_what_to_do(
         (["put", "e.png", f"{folder}/file/below"], {}, 1, "choose another path"),
         (["ls"], {"STILLROOM_TOKEN": "x.y.z"}, 4, "set STILLROOM_TOKEN"),
         (["put", "e.png", "a"], {"STILLROOM_TOKEN": reader}, 4, "storage:write"),
-        (["put", "e.png", "a"], {"STILLROOM_TOKEN": "x.y.z"}, 4, "a: "),
+        (["put", "e.png", "a"], {"STILLROOM_TOKEN": "x.y.z"}, 4, "a: The token is missing"),
         (["mv", f"{folder}/file", "a"], {"STILLROOM_TOKEN": reader}, 4, "storage:write"),
         (["rm", f"{folder}/file"], {"STILLROOM_TOKEN": reader}, 4, "file: the token lacks"),
         (["ls"], {"STILLROOM_URL": "nonsense"}, 2, "set STILLROOM_URL"),
