@@ -107,6 +107,23 @@ async def test_errors_are_the_servers_own(
             await reader.read("elsewhere")
 
 
+async def test_invalid_input_is_reported_with_the_name_of_the_parameter(
+    store: AsyncImageStore, folder: str
+) -> None:
+    path = f"{folder}/a.webp"
+    await store.save(path, PNG)
+    odd: Any = {"wdith": 64}
+    for waiting, said in (
+        (store.signed_url(path, expires_in=timedelta(days=30)), "expires_in: must be 604800"),
+        (store.save(path, PNG, expires_in=timedelta(days=40_000)), "expires-in: must be a dur"),
+        (store.read(path, width=-1), "width: must be"),
+        (store.signed_url(path, **odd), "wdith: unknown field"),
+        (store.copy(path, path), "target: source and target"),
+    ):
+        with pytest.raises(errors.InvalidParameter, match=f"^{path}: {said}"):
+            await waiting
+
+
 async def test_listings_are_paged_lazily(
     store: AsyncImageStore, server: Server, folder: str
 ) -> None:

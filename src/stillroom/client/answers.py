@@ -94,8 +94,16 @@ def _parse_error(answer: Answer) -> tuple[str, str]:
     except (ValueError, KeyError, TypeError):
         return answer.headers.get(_ERROR_FIELD, ""), ""
     if isinstance(detail, list):
-        detail = "; ".join(str(fault.get("msg", "")) for fault in detail)
+        detail = "; ".join(map(_described, detail))
     return str(code), str(detail)
+
+
+def _described(fault: Mapping[str, Any]) -> str:
+    """Return the message of invalid input, with the name of the parameter, header or field."""
+    said = str(fault.get("msg", ""))
+    named = [str(one) for one in fault.get("loc", ()) if not str(one).isdigit()]
+    is_of_name = fault.get("type") in (errors.InvalidInput.code, errors.InvalidParameter.code)
+    return f"{named[-1]}: {said}" if is_of_name and named[1:] else said
 
 
 def error_of(code: str, detail: str, subject: str) -> StillroomError | None:
