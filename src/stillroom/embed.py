@@ -84,6 +84,8 @@ class Stillroom:
             raise ConfigurationError(
                 f"gallery=True needs the feature 'gallery', which is off: {reason}"
             )
+        if storage not in (None, "disk"):
+            raise ConfigurationError(f"storage is {storage!r}: pass 'disk', or omit it")
         bucket = {name.lower(): "" for name in BUCKET} if storage == "disk" else {}
         resolved = AllSettings.read(**{"data_dir": data_dir, **bucket, **settings})
         parts = assemble(

@@ -61,6 +61,12 @@ async def test_an_image_is_encoded_as_it_is_asked_for(store: AsyncImageStore, fo
         UnsupportedMedia, match=r"JPEG images do not support pnginfo: .* ends with \.png"
     ):
         await store.save(f"{folder}/c.jpg", RED, pnginfo=texts)
+    misspelt: Any = {"qualty": 90}
+    for name in ("d.webp", "d.png"):
+        with pytest.raises(UnsupportedMedia, match="unknown option qualty: use exif, icc_profile"):
+            await store.save(f"{folder}/{name}", RED, **misspelt)
+    with pytest.raises(UnsupportedMedia, match="quality is 900: use 0 to 100"):
+        await store.save(f"{folder}/d.webp", RED, quality=900)
     with pytest.raises(UnsupportedMedia, match="JPEG images do not support lossless"):
         await store.save(f"{folder}/c.jpg", RED, lossless=True)
     with pytest.raises(UnsupportedMedia, match=r"image.convert\('RGB'\)"):

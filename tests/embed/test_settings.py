@@ -64,6 +64,9 @@ def test_variables_are_read_and_arguments_win(
         create_router(tmp_path, max_upload=1)
     with pytest.raises(ConfigurationError, match="MAX_UPLOAD_BYTES"):
         create_router(tmp_path, max_upload_bytes=0)
+    tape: Any = {"storage": "tape"}
+    with pytest.raises(ConfigurationError, match="storage is 'tape': pass 'disk', or omit it"):
+        create_router(tmp_path, **tape)
     monkeypatch.delenv("STILLROOM_DATA_DIR")
     monkeypatch.setenv("STILLROOM_DATADIR", str(tmp_path))
     with pytest.raises(ConfigurationError, match="did you mean STILLROOM_DATA_DIR"):

@@ -81,6 +81,7 @@ _TAKEN: Final = {
     "WEBP": {"quality", "lossless", "icc_profile", "exif", "xmp"},
     "AVIF": {"quality", "icc_profile", "exif", "xmp"},
 }
+_OPTIONS: Final = {"keep_info"}.union(*_TAKEN.values())
 _XMP: Final = "XML:com.adobe.xmp"
 _WITHOUT_MEANING: Final = {"PNG": {"quality", "lossless"}}
 """Options that are ignored for a format, as in Pillow. A PNG is always lossless."""
@@ -107,6 +108,9 @@ def encoded(image: PillowImage, path: ImagePath, options: Encoding) -> IO[bytes]
                 f"JPEG cannot store the mode {image.mode}: pass image.convert('RGB'), or use .png "
                 "or .webp"
             ) from error
+        quality = given.get("quality")
+        if isinstance(quality, int) and not 0 <= quality <= 100:
+            raise UnsupportedMedia(f"quality is {quality}: use 0 to 100") from error
         raise UnsupportedMedia(f"the image cannot be written as {kind}: {error}") from error
     if kind != "PNG" and options.get("keep_info") is None and (texts := _generation_texts(image)):
         return io.BytesIO(_with_facts(file.getvalue(), texts))
@@ -193,6 +197,8 @@ def _check_range(lowest: float, highest: float) -> None:
 
 def _save_arguments(image: PillowImage, kind: str, options: Encoding) -> dict[str, Any]:
     given: dict[str, Any] = {}
+    if unknown := sorted(options.keys() - _OPTIONS):
+        raise UnsupportedMedia(f"unknown option {unknown[0]}: use {', '.join(sorted(_OPTIONS))}")
     if options.get("keep_info"):
         given = _collect_info(image, kind)
     elif options.get("keep_info") is None and kind == "PNG":
