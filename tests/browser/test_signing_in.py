@@ -81,6 +81,19 @@ def test_a_token_signs_in_and_is_kept_for_this_tab_alone(
     expect(visitor.page.locator("#app")).to_be_hidden()
 
 
+def test_messages_do_not_stay_after_signing_out(
+    visitor: Visit, server: Server, folder_of_ten: str
+) -> None:
+    visitor.sign_in(server.token(), fragment(folder_of_ten))
+    visitor.cell("1.jpg").click(modifiers=["Control"])
+    visitor.page.get_by_label("Selected images").get_by_role("button", name="Delete").click()
+    visitor.page.locator(".question[open]").get_by_role("button", name="Delete", exact=True).click()
+    expect(visitor.page.locator(".toast")).to_have_count(1)
+
+    visitor.page.evaluate("document.getElementById('sign-out').click()")
+    assert visitor.page.locator(".toast").count() == 0
+
+
 def test_signing_out_draws_no_more_of_what_was_to_be_drawn(
     visitor: Visit, server: Server, folder_of_ten: str
 ) -> None:

@@ -97,18 +97,20 @@ def test_a_refusal_names_the_file_and_says_why(
     visitor.page.locator("#files").set_input_files(
         [
             a_file("huge.png", bytes(2 * MIB + 1)),
+            a_file("empty.png", b""),
             a_file("zero\u200bwidth.png", picture(1)),
             a_file("fine.png", picture(2)),
         ]
     )
 
     rows = visitor.page.locator(".upload.failed")
-    expect(rows).to_have_count(2)
+    expect(rows).to_have_count(3)
+    expect(rows.filter(has_text="empty.png")).to_contain_text("The file is empty.")
     expect(rows.filter(has_text="huge.png")).to_contain_text(
         "over the limit of this server, 2.1 MB"
     )
     expect(rows.filter(has_text="width.png")).to_contain_text("the character U+200B is not allowed")
-    expect(visitor.page.locator("#uploads-told")).to_have_text("1 of 3 files uploaded, 2 failed.")
+    expect(visitor.page.locator("#uploads-told")).to_have_text("1 of 4 files uploaded, 3 failed.")
     visitor.picture("refused")
     visitor.expect_accessible()
     assert stored(client, folder) == ["fine.png", "taken"]

@@ -43,7 +43,8 @@ class MediaLibrary:
         If the library already has identical bytes, return their resource.
 
         Args:
-            path: Path of the image, as for `save`.
+            path: Path of the image, as for `save`, without the beginning `compute/` of its storage
+                key.
             relocate: If True, copy the bytes into the library, and delete the image later. If
                 False, the resource refers to the image at `path`, and nothing is copied.
         """

@@ -1,6 +1,8 @@
 """Settings of the core, with values derived from several fields."""
 
 import shlex
+import shutil
+import sys
 import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -143,9 +145,12 @@ class Settings(Fields):
         """Command that creates a token on this machine; empty if another issuer signs tokens."""
         if self.jwt_algorithm != "HS256":
             return ""
+        installed = Path(sys.executable).with_name("stillroom")  # in a virtual environment
+        is_elsewhere = shutil.which("stillroom") is None and installed.exists()
+        program = shlex.quote(str(installed)) if is_elsewhere else "stillroom"
         if self.jwt_secret is not None or "data_dir" not in self.model_fields_set:
-            return "stillroom token"
-        return f"stillroom token --data-dir {shlex.quote(str(self.data_dir.absolute()))}"
+            return f"{program} token"
+        return f"{program} token --data-dir {shlex.quote(str(self.data_dir.absolute()))}"
 
     @property
     def secret(self) -> SecretConfig:

@@ -108,6 +108,7 @@ export class App {
     /** @type {NodeListOf<HTMLDialogElement>} */
     const dialogs = document.querySelectorAll("dialog[open]");
     for (const dialog of dialogs) dialog.close();
+    by("toasts").replaceChildren();
     this.grid.leave();
   }
 

@@ -83,6 +83,10 @@ export class Uploads {
     this.row(upload, "under", [progress], [stop]);
     const request = new XMLHttpRequest(); // fetch tells nothing of an upload's progress
     upload.request = request;
+    if (!file.size) {
+      this.refuse(upload, "The file is empty.");
+      return;
+    }
     if (file.size > this.mostBytes) {
       this.refuse(upload, `${size(file.size)} is over the limit of this server, ${size(this.mostBytes)}.`);
       return;
