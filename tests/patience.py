@@ -31,7 +31,7 @@ PATIENT: Final = {
     **{f"stillroom.cli.{module}.PROMPT_DEADLINE_S": 60 for module in _PROMPTING},
     "stillroom.features.pictures.decoders._WAIT_S": 60.0,
     "stillroom.features.pictures.images._TURN_S": 60.0,
-    "stillroom.local._INDEXED_WITHIN_S": 60.0,
+    "stillroom.store.feature._INDEXED_WITHIN_S": 60.0,
     **dict.fromkeys(_DATABASE_DEADLINES, 60),
     "stillroom.store.bucket.storage._CHECK_S": 60.0,
     "stillroom.store.s3.client._TIMEOUT_S": 60.0,

@@ -26,7 +26,13 @@ from stillroom.store.auth.keys import KeySource
 from stillroom.store.auth.signed_urls import UrlSigner
 from stillroom.store.auth.tokens import TokenVerifier
 from stillroom.store.auth.verified import VerifiedTokens
-from stillroom.store.capabilities import CallObserver, ChangeObservers, unobserved
+from stillroom.store.capabilities import (
+    UNWATCHED,
+    CallObserver,
+    ChangeObserver,
+    ChangeObservers,
+    unobserved,
+)
 from stillroom.store.choose import open_storage
 from stillroom.store.extras import not_installed
 from stillroom.store.feature import Feature, Store
@@ -198,14 +204,6 @@ class Parts:
             yield
         await self.close(again=again)
 
-    @contextlib.asynccontextmanager
-    async def indexing(self, *, stop_within_s: float) -> AsyncIterator[None]:
-        """Context manager that indexes changes made in the block, in processes without a server."""
-        async with contextlib.AsyncExitStack() as stack:
-            for feature in self.features:
-                await stack.enter_async_context(feature.indexing(stop_within_s=stop_within_s))
-            yield
-
     async def close(self, *, again: bool = False) -> None:
         """Close the features and the storage. See `running` for `again`."""
         for feature in reversed(self.features):
@@ -292,13 +290,18 @@ def verifier_of(keys: KeySource, settings: Settings) -> TokenVerifier:
 
 @contextlib.asynccontextmanager
 async def opened_features(settings: Settings) -> AsyncIterator[Store]:
-    """Context manager: open an existing store with its features, for a command."""
+    """Context manager: open an existing store with its features, for a command.
+
+    Changes made in the block are in the search index when it ends.
+    """
     require_store(settings.storage)
-    async with opened_storage(settings) as storage:
-        store = Store(settings, storage, ChangeObservers(), off=features_off())
+    changes = ChangeObservers()
+    async with opened_storage(settings, changes=changes) as storage:
+        store = Store(settings, storage, changes, off=features_off())
         open_features(store)
         try:
-            yield store
+            async with store.indexing():
+                yield store
         finally:
             for feature in reversed(store.features.values()):
                 await feature.close()
@@ -306,11 +309,11 @@ async def opened_features(settings: Settings) -> AsyncIterator[Store]:
 
 @contextlib.asynccontextmanager
 async def opened_storage(
-    settings: Settings, rules: SaveRules | None = None
+    settings: Settings, rules: SaveRules | None = None, *, changes: ChangeObserver = UNWATCHED
 ) -> AsyncIterator[ImageStorage]:
     """Context manager: open only the storage. `rules`, if given, replaces the configured rules."""
     rules = rules or settings.save_rules
-    storage = open_storage(settings.storage, rules, disk=_disk_of(settings))
+    storage = open_storage(settings.storage, rules, changes=changes, disk=_disk_of(settings))
     try:
         yield storage
     finally:

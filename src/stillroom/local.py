@@ -41,9 +41,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_INDEXED_WITHIN_S: Final = 10.0
-"""Seconds that `close` waits for the search index. Opening the database takes about a second."""
-
 log = logging.getLogger("stillroom.local")
 
 
@@ -193,8 +190,7 @@ class _Runtime:
 
 
 async def _index(runtime: _Runtime) -> None:
-    indexing = runtime.parts.indexing(stop_within_s=_INDEXED_WITHIN_S)
-    await runtime.indexing.enter_async_context(indexing)
+    await runtime.indexing.enter_async_context(runtime.parts.store.indexing())
 
 
 def _before_fork() -> None:

@@ -187,6 +187,24 @@ def test_the_library_is_searched_on_the_command_line(
     assert json.loads(run("show", fox.id, "--json"))["generation"]["tool"] == "A"
 
 
+def test_what_a_command_ingests_is_searched_once_the_command_has_ended(
+    server: Server, tmp_path: Path, folder: str
+) -> None:
+    with ImageStore(server.url, server.token()) as store:
+        store.save(f"{folder}/a.png", picture(uuid.uuid4().int), generation={"prompt": "a red fox"})
+        until(lambda: [*store.search("fox", prefix=folder)])  # so the server has written all rows
+
+        done = ran(
+            tmp_path,
+            ("media", "ingest", f"{folder}/a.png"),
+            {"STILLROOM_DATA_DIR": str(server.data)},
+        )
+
+        (found,) = store.media.list(q="fox", source_key=f"compute/{folder}/a.png")
+        assert (done.code, found.storage_key) == (0, done.out.split()[1])
+        assert found.generation is not None
+
+
 def test_dead_letters_are_listed_by_ls_and_by_its_former_name(
     server: Server, tmp_path: Path
 ) -> None:

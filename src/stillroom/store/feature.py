@@ -1,9 +1,9 @@
 """Features: optional capabilities that hook into a store. `stillroom.assembly` opens them."""
 
 import contextlib
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from stillroom.errors import ConfigurationError
 from stillroom.store.auth.grants import Authorize
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from stillroom.store.api.images import ImageOperations
 
 F = TypeVar("F", bound="Feature")
+
+_INDEXED_WITHIN_S: Final = 10.0
+"""Seconds to wait for the search index at the end. Opening the database takes about a second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,15 @@ class Store:
             name = kind.__module__.split(".")[2]
             raise ConfigurationError(f"the feature {name!r} is off: {self.off.get(name, name)}")
         return feature
+
+    @contextlib.asynccontextmanager
+    async def indexing(self) -> AsyncIterator[None]:
+        """Context manager that indexes changes made in the block, in processes without a server."""
+        async with contextlib.AsyncExitStack() as stack:
+            for feature in self.features.values():
+                indexing = feature.indexing(stop_within_s=_INDEXED_WITHIN_S)
+                await stack.enter_async_context(indexing)
+            yield
 
 
 class Feature:
