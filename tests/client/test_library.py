@@ -187,6 +187,20 @@ def test_the_library_is_searched_on_the_command_line(
     assert json.loads(run("show", fox.id, "--json"))["generation"]["tool"] == "A"
 
 
+@pytest.mark.parametrize(
+    "words",
+    ["ls", "show x", "tag x", "heal", "ingest a.png", "sweep", "dead-letters ls", "migrate"],
+)
+def test_a_command_in_another_folder_is_refused_and_makes_no_store(
+    tmp_path: Path, words: str
+) -> None:
+    done = ran(tmp_path, ("media", *words.split()), {})
+
+    assert (done.code, done.out) == (2, "")
+    assert "there is no store in 'stillroom-data': set STILLROOM_DATA_DIR" in done.err
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_what_a_command_ingests_is_searched_once_the_command_has_ended(
     server: Server, tmp_path: Path, folder: str
 ) -> None:

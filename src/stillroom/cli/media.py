@@ -270,9 +270,15 @@ async def _change(
 @DATA_DIR
 def migrate(*, as_json: bool, data_dir: str | None) -> None:
     """Migrate the library's tables to the newest version, as the server does when it starts."""
+    from stillroom.features.database.config import SqliteConfig
     from stillroom.features.database.migrations import migrate as run
     from stillroom.features.database.settings import DatabaseSettings
+    from stillroom.maintenance.inspection.choose import require_store
 
-    before, after = run(read_settings(data_dir).section(DatabaseSettings).rows)
+    settings = read_settings(data_dir)
+    rows = settings.section(DatabaseSettings).rows
+    if isinstance(rows, SqliteConfig):  # PostgreSQL may be prepared before the store exists
+        require_store(settings.storage)
+    before, after = run(rows)
     told = f"{before or 'none'} -> {after}" if before != after else f"{after}, up to date"
     echo_record({"before": before, "after": after}, told, as_json=as_json)

@@ -8,7 +8,7 @@ import click
 
 from stillroom.cli.display import progress_bar
 from stillroom.cli.facts import facts_lines, labelled
-from stillroom.cli.options import DATA_DIR, flag, json_option
+from stillroom.cli.options import DATA_DIR, flag, json_option, read_settings
 from stillroom.cli.output import StatusLine, counted, echo_record, safe_json, size_text, time_text
 from stillroom.cli.search import facts_options, moment, query_of
 from stillroom.cli.server_options import is_server_named, open_store, server_options
@@ -142,7 +142,9 @@ def _store(data_dir: str | None) -> ImageStore:
     if data_dir is None and is_server_named():
         return open_store()
     from stillroom.local import open_store as open_here
+    from stillroom.maintenance.inspection.choose import require_store
 
+    require_store(read_settings(data_dir).storage)
     return open_here(data_dir)
 
 
