@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from media.library import key
+from media.library import Library, key
 from media.moving import EVERY_WAY, Move, Place, moves, of_disk
 from pictures import picture
 from stillroom.errors import BackendUnavailable, ConfigurationError
@@ -16,10 +16,14 @@ from stillroom.features.database.engine import migrating
 from stillroom.features.library.resource import Change, ResourceQuery
 from stillroom.features.library.rows.tables import deletions, resources
 from stillroom.features.library.rows.transfer import TransferOutcome
+from stillroom.features.search.database import search_rows
+from stillroom.features.search.values import IndexedImage
+from stillroom.generation.reading import Found
 from stillroom.maintenance import row_transfer
 from stillroom.maintenance.migration import Migration
 from stillroom.maintenance.row_transfer import TransferStats, is_same
 from stillroom.paths import StorageKey
+from stillroom.wire.generation import Generation
 
 SIGNED = Path(__file__).parents[1] / "generation" / "signed"
 
@@ -52,6 +56,7 @@ async def test_resources_are_in_the_target_as_they_are_in_the_source(move: Move)
         if not hasattr(location, "url"):
             location.close()
     await move.target.check()
+    await _index(move.source, relocated.storage_key)  # the target's server has not indexed it yet
     again = await move.run()
     assert (again.counts, again.marks, again.withdrawn) == ({TransferOutcome.SAME: 2}, 0, 0)
 
@@ -222,3 +227,9 @@ def test_one_database_by_two_names_is_one_database(tmp_path: Path) -> None:
     assert not is_same(SqliteConfig(tmp_path / "data/x"), SqliteConfig(tmp_path / "x"))
     assert is_same(PostgresConfig(url), PostgresConfig(url))
     assert not is_same(PostgresConfig(url), SqliteConfig(tmp_path / "x"))
+
+
+async def _index(library: Library, where: StorageKey) -> None:
+    image = await library.meddled.storage.stat(where)
+    indexed = IndexedImage.of(image, Found(Generation(prompt="a fox"), ai_mark="none"))
+    await (await search_rows(library.database)).write([indexed], [])

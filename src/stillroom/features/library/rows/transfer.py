@@ -198,7 +198,8 @@ def _compare(
         computed = {
             name: getattr(incoming, name) or getattr(known, name) for name in incoming.COMPUTED
         }
-        incoming = dataclasses.replace(incoming, **computed)
+        # Generation metadata is in the search index of each library, and not transferred.
+        incoming = dataclasses.replace(incoming, generation=known.generation, **computed)
         is_same = known == incoming
         return TransferredRow(TransferOutcome.SAME if is_same else TransferOutcome.CHANGED)
     if owner is not None:
