@@ -228,6 +228,11 @@ def test_dead_letters_are_listed_by_ls_and_by_its_former_name(
         return done.code, done.out
 
     assert run("ls") == run("list") == (0, "")
+    variables = {"STILLROOM_DATA_DIR": str(server.data)}
+    nothing = ran(tmp_path, ("media", "ls", "--tag", "unheardof"), variables)
+    assert (nothing.code, nothing.out, nothing.err) == (0, "", "nothing found\n")
+    nothing = ran(tmp_path, ("media", "sweep", "--dry-run"), variables)
+    assert (nothing.code, nothing.out, nothing.err) == (0, "", "nothing is due\n")
     code, said = run("--help")
     assert code == 0
     assert re.findall(r"^  (\w+) ", said.partition("Commands:")[2], re.MULTILINE) == [

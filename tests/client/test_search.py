@@ -102,7 +102,9 @@ async def test_what_cannot_be_asked_is_refused_before_it_is_sent(store: AsyncIma
 async def test_the_commands_search_and_rebuild(
     store: AsyncImageStore, folder: str, run: Run, server: Server
 ) -> None:
-    await saved(store, folder, {"1.png": "a red fox \x1b[31m" * 9, "2.png": "a whale"})
+    await saved(
+        store, folder, {"1.png": "a red fox \x1b[31m" * 9, "2.png": "a whale", "b/3.png": "a cat"}
+    )
 
     listed = run("search", "--prefix", f"{folder}/", "red fox", "--seed", "0")
     assert (listed.code, listed.err) == (0, "")
@@ -110,6 +112,8 @@ async def test_the_commands_search_and_rebuild(
     assert f"  {folder}/1.png  " in line
     assert line.endswith("…")
     assert "\x1b" not in line
+    lines = run("search", "--prefix", f"{folder}/").out.splitlines()
+    assert len({line.index("  a ") for line in lines}) == 1
     as_json = run("search", "--prefix", f"{folder}/", "whale", "--json").out
     assert json.loads(as_json)["generation"]["seed"] == 1
     assert "expires_at" not in json.loads(as_json), "the index does not know it"
@@ -121,4 +125,4 @@ async def test_the_commands_search_and_rebuild(
     assert json.loads(rebuilt.out)["images"] >= 2
     again = run("index", "rebuild", STILLROOM_DATA_DIR=str(server.data))
     assert " images, " in again.out
-    assert len(await found(store, prefix=f"{folder}/")) == 2
+    assert len(await found(store, prefix=f"{folder}/")) == 3

@@ -95,12 +95,16 @@ async def sweep(*, dry_run: bool, as_json: bool, data_dir: str | None) -> bool:
     async with opened_features(read_settings(data_dir)) as store:
         library = store.need(LibraryFeature)
         if dry_run:
+            is_due = False
             async for page in (await library.database.rows()).deletions.due(limit=_PAGE):
                 for mark in page:
                     due_at = mark.due_at.isoformat(timespec="seconds")
                     key = mark.storage_key.text
                     known = {"due_at": due_at, "reason": mark.reason, "storage_key": key}
                     echo_record(known, as_json=as_json)
+                    is_due = True
+            if not is_due:
+                click.echo("nothing is due", err=True)
             return True
         progress = StatusLine(5, 5, redrawn="{}\n")
         if "retention" in store.features:

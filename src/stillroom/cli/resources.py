@@ -58,9 +58,13 @@ def list_resources(
         raise click.UsageError("--type must be image, video, or a content type such as image/png")
     filters["content_type" if kind and "/" in kind else "resource_type"] = kind
     filters = {name: one for name, one in filters.items() if one not in (None, "", ())}
+    is_found = False
     with _store(data_dir) as store:
         for resource in store.media.list(**cast("ResourceFilters", filters)):
             click.echo(safe_json(asdict(resource)) if as_json else _line(resource, long=long))
+            is_found = True
+    if not is_found:
+        click.echo("nothing found", err=True)
 
 
 @click.command(epilog=_WHERE)

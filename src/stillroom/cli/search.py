@@ -60,6 +60,9 @@ def query_of(words: Iterable[str]) -> str:
 
 
 _PROMPT_LETTERS: Final = 60
+_MAX_PATH_WIDTH: Final = 60
+_ALIGNED: Final = 1000
+"""Number of images whose paths are read before the first line, to align the columns."""
 
 
 @click.command(epilog=SERVER)
@@ -97,11 +100,13 @@ def search(words: tuple[str, ...], *, limit: int, as_json: bool, **filters: obje
 
 
 def _table(found: Iterator[FoundImage]) -> Iterator[str]:
-    for image in found:
+    first = [*itertools.islice(found, _ALIGNED)]
+    width = min(max((len(image.path) for image in first), default=0), _MAX_PATH_WIDTH)
+    for image in itertools.chain(first, found):
         facts = image.generation
         seed = "" if facts is None or facts.seed is None else str(facts.seed)
         prompt = " ".join(printable((facts and facts.prompt) or "").split())
         if len(prompt) > _PROMPT_LETTERS:
             prompt = prompt[: _PROMPT_LETTERS - 1] + "…"
         saved = image.modified.strftime("%Y-%m-%dT%H:%M:%SZ")
-        yield f"{saved}  {image.path}  {seed:>20}  {prompt}".rstrip()
+        yield f"{saved}  {image.path:{width}}  {seed:>20}  {prompt}".rstrip()

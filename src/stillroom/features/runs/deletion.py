@@ -128,8 +128,8 @@ class RunDeletions:
         if ended is None:
             raise BackendUnavailable(_TAKEN_OVER)
         log.info(
-            "deleted the run %r: %d images will be deleted; %d are kept because the media library "
-            "uses them, and %d are kept because they were saved after the request",
+            "deleted the run %r: images to delete: %d; kept because the media library uses them: "
+            "%d; kept because they were saved after the request: %d",
             _name(deletion), ended.marked, ended.kept, ended.newer,
         )  # fmt: skip
         return ended

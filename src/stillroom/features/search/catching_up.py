@@ -121,7 +121,7 @@ class CatchingUp:
         await scans.end(claim, next_at=began)
         log.info(
             "startup: compared %d images with the search index in %.1f s (wrote %d rows, "
-            "removed %d)",
+            "removed %d; on a disk, only images in changed folders are compared)",
             healed.images, time.monotonic() - began_s, healed.written, healed.removed,
         )  # fmt: skip
         return healed
