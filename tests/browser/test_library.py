@@ -1,5 +1,6 @@
 """The gallery's library: what people say of a resource is edited, and resources are deleted."""
 
+import re
 import zipfile
 from uuid import uuid4
 
@@ -273,3 +274,33 @@ def test_what_is_added_to_the_library_stays_in_its_folder_unless_it_is_moved(
         query = {"source_key": f"compute/{folder}{name}.png"}
         (resource,) = client.get(LIBRARY, params=query).json()
         assert resource["storage_key"].startswith(place)
+
+
+def test_what_the_library_has_no_copy_of_is_said_before_it_is_moved_or_deleted(
+    visitor: Visit, server: Server, client: httpx.Client, folder: str
+) -> None:
+    for name, relocate in {"copied.png": True, "here.png": False, "other.png": None}.items():
+        save(client, f"{folder}{name}", picture(uuid4().int))
+        if relocate is not None:
+            item = {"storage_key": f"compute/{folder}{name}", "relocate": relocate}
+            client.post(f"{LIBRARY}/ingest", json=item).raise_for_status()
+    visitor.sign_in(server.token(), fragment(folder))
+    chosen, question = (
+        visitor.page.get_by_label("Selected images"),
+        visitor.page.get_by_role("dialog"),
+    )
+    loss = "1 image is in the library and will be lost there."
+
+    for name in ("copied.png", "here.png", "other.png"):
+        visitor.cell(name).click(modifiers=["Control"])
+    for action in ("Move", "Delete"):
+        chosen.get_by_role("button", name=action).click()
+        expect(question.get_by_role("heading")).to_have_text(re.compile(f"^{action} 3 images"))
+        expect(question.get_by_text(loss, exact=True)).to_be_visible()
+        visitor.picture(f"loss-{action.lower()}")
+        question.get_by_role("button", name="Cancel").click()
+    visitor.cell("here.png").click(modifiers=["Control"])
+    chosen.get_by_role("button", name="Delete").click()
+    expect(question.get_by_role("heading")).to_have_text("Delete 2 images?")
+    expect(question.get_by_text(loss)).to_be_hidden()
+    question.get_by_role("button", name="Cancel").click()

@@ -1,13 +1,15 @@
 // Which images of a folder the library has: asked for those that show, together.
 
+import { count, make } from "./elements.js";
 import { Turns } from "./turns.js";
 
 const ASKED_AT_ONCE = 50; // as often a parameter may be given
 const LONGEST = 5000; // characters of a query before its last path, of up to 3100; servers take 8 KB of a target
 const AT_ONCE = 2;
+const A_PAGE = 1000;
 
 /**
- * @typedef {{ path: string, resolve: (isKept: boolean) => void }} Waiter
+ * @typedef {{ path: string, resolve: (key: string) => void }} Waiter
  */
 
 export class Kept {
@@ -15,20 +17,20 @@ export class Kept {
   constructor(api) {
     this.api = api;
     this.turns = new Turns(AT_ONCE);
-    /** @type {Map<string, Promise<boolean>>} */
+    /** @type {Map<string, Promise<string>>} */
     this.known = new Map();
     /** @type {Waiter[]} */
     this.waiting = [];
   }
 
   /**
-   * Whether the library has this very image, by the path that it was taken from.
+   * Where the library has this very image, by the path that it was taken from; "" if it has not.
    * @param {string} path
    */
   has(path) {
     const known = this.known.get(path);
     if (known) return known;
-    /** @type {Promise<boolean>} */
+    /** @type {Promise<string>} */
     const answer = new Promise((resolve) => {
       this.waiting.push({ path, resolve });
       if (this.waiting.length === 1) queueMicrotask(() => this.askAll());
@@ -65,13 +67,12 @@ export class Kept {
       const found = await this.api.get(`media-resources?${query}`);
       const bySource = Map.groupBy(found, ({ source_key: key }) => key?.slice("compute/".length));
       for (const { path, resolve } of some) {
-        const hashes = bySource.get(path)?.map(({ content_hash: hash }) => hash);
-        resolve(hashes !== undefined && await this.isAmong(path, hashes));
+        resolve(await this.keyOf(path, bySource.get(path) ?? []));
       }
     } catch {
       for (const { path, resolve } of some) {
         this.forget(path); // to be asked again
-        resolve(false);
+        resolve("");
       }
     }
   }
@@ -79,10 +80,37 @@ export class Kept {
   /**
    * It may have been replaced since.
    * @param {string} path
-   * @param {string[]} hashes
+   * @param {Resource[]} found
    */
-  async isAmong(path, hashes) {
-    const facts = await this.api.facts(path);
-    return facts !== null && (facts.sha256 === null || hashes.includes(facts.sha256));
+  async keyOf(path, found) {
+    const facts = found.length ? await this.api.facts(path) : null;
+    return found.find(({ content_hash: hash }) => facts && [null, hash].includes(facts.sha256))?.storage_key ?? "";
   }
+
+  /**
+   * How many of these images the library has no copy of, so that it loses them with their files.
+   * @param {string[]} paths
+   */
+  async withoutCopy(paths) {
+    for (const path of paths) this.forget(path); // they may have been added elsewhere since
+    const keys = await Promise.all(paths.map((path) => this.has(path)));
+    return paths.filter((path, at) => keys[at] === `compute/${path}`).length;
+  }
+}
+
+/**
+ * What is said before images go from their paths: whether the library loses some; null where it was stopped.
+ * @param {App} app
+ * @param {string[]} paths
+ * @param {Work} work
+ */
+export async function lossIn(app, paths, work) {
+  const kept = app.session.seesLibrary ? app.pictures?.kept : null;
+  let lost = 0;
+  for (let at = 0; kept && at < paths.length; at += A_PAGE) {
+    work.tell(at, paths.length, "images looked up in the library");
+    lost += await kept.withoutCopy(paths.slice(at, at + A_PAGE));
+    if (work.stopped) return null;
+  }
+  return lost ? [make("p", {}, `${count(lost, "image")} ${lost > 1 ? "are" : "is"} in the library and will be lost there.`)] : [];
 }

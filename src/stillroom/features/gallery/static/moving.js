@@ -2,6 +2,7 @@
 
 import { quoted } from "./api.js";
 import { complain, count, folderOf, make, nameOf, sentence, toast, withoutPosters } from "./elements.js";
+import { lossIn } from "./kept.js";
 import { runAround } from "./runs.js";
 import { amountOf, gather, isFolder, pathsOf } from "./trees.js";
 import { Work, askText } from "./work.js";
@@ -24,10 +25,11 @@ export class Moving {
 
   /** @param {string} key */
   async rename(key) {
-    const trees = await this.look([key]);
-    if (!trees) return;
+    const found = await this.look([key]);
+    if (!found) return;
+    const { trees, loss } = found;
     const what = isFolder(key) ? `folder with ${count(amountOf(trees), "image")}` : "image";
-    askText(`Rename the ${what}`, [], { label: "New name", value: nameOf(key), go: "Rename" }, async (name, close) => {
+    askText(`Rename the ${what}`, loss, { label: "New name", value: nameOf(key), go: "Rename" }, async (name, close) => {
       if (name.includes("/")) return "A name has no slash. To put it into another folder, move it.";
       if (name && name !== nameOf(key)) return this.go(trees, (one) => folderOf(one) + name, RENAMING, close);
       close();
@@ -37,15 +39,16 @@ export class Moving {
 
   /** @param {string[]} keys */
   async move(keys) {
-    const trees = await this.look(keys);
-    if (!trees) return;
+    const found = await this.look(keys);
+    if (!found) return;
+    const { trees, loss } = found;
     const here = folderOf(keys[0]);
     const { api } = this.app.shown;
     const offer = (/** @type {HTMLInputElement} */ input) =>
       make("div", { class: "tree" }, treeOf(api, "", here, (folder) => { input.value = folder; }));
     const how = { label: "To the folder", value: here, go: "Move", offer };
     const note = make("p", {}, "New folders are created. Leave empty for the top level.");
-    askText(`Move ${count(amountOf(trees), "image")}`, [note], how, async (answer, close) => {
+    askText(`Move ${count(amountOf(trees), "image")}`, [...loss, note], how, async (answer, close) => {
       const into = answer.replace(/^\/+|\/+$/g, "").replace(/.$/u, "$&/");
       if (keys.some((key) => folderOf(key) !== into)) return this.go(trees, (one) => into + nameOf(one), MOVING, close);
       close();
@@ -54,7 +57,7 @@ export class Moving {
   }
 
   /**
-   * What is to be moved; null where it may not be, which is said.
+   * What is to be moved, and what the library loses by that; null where it may not be, which is said.
    * @param {string[]} keys
    */
   async look(keys) {
@@ -69,7 +72,8 @@ export class Moving {
         complain(`“${run.folder}” is a published run, which names its images by their paths. So it stays where it is: copy it with stillroom cp, or delete it.`);
         return null;
       }
-      if (pathsOf(trees).length) return trees;
+      const loss = await lossIn(this.app, pathsOf(trees), work);
+      if (!loss || pathsOf(trees).length) return loss && { trees, loss };
       complain("There is nothing in it any more.");
     } catch (/** @type {any} */ error) { complain(error.message); } finally { work.close(); }
     return null;

@@ -3,6 +3,7 @@
 import { copyLink, copyResourceLink, download, downloadZip, keepAll } from "./actions.js";
 import { ask, button, by, complain, count, make, nameOf, say, toast, withoutPosters } from "./elements.js";
 import { Editing } from "./editing.js";
+import { lossIn } from "./kept.js";
 import { Library } from "./listing.js";
 import { Moving } from "./moving.js";
 import { pictureFragment } from "./router.js";
@@ -14,6 +15,15 @@ import { Work } from "./work.js";
 
 const MOST_DOWNLOADS = 20;
 const PART_OF_RUN = "They are part of a published run, whose manifest goes on naming them.";
+
+/**
+ * The images outside of runs, which the library does not protect.
+ * @param {Tree[]} trees
+ */
+function looseOf(trees) {
+  const runs = trees.flatMap((tree) => tree.runs);
+  return pathsOf(trees).filter((path) => !runs.some(({ folder }) => path.startsWith(`${folder}/`)));
+}
 
 export class Selection {
   /** @param {App} app */
@@ -142,15 +152,28 @@ export class Selection {
     if (!from.mayRemove) return;
     const { collection } = from;
     const trees = from instanceof FolderShelf ? await this.trees(keys) : keys.map((key) => ({ key, paths: [key], runs: [] }));
-    if (!trees || !this.app.shelf) return;
+    const loss = trees && await this.loss(from, trees);
+    if (!loss || !this.app.shelf) return;
     if (!pathsOf(trees).length) toast("There is nothing in it any more.");
-    else if (!await this.confirm(from, trees)) return;
+    else if (!await this.confirm(from, trees, loss)) return;
     const work = new Work("Deleting images");
     const gone = new Set(await this.removeTrees(from, trees, work));
     work.close();
     const left = trees.filter(({ paths }) => paths.every((path) => gone.has(path))).map(({ key }) => key);
     for (const known of this.app.visited.values()) if (known !== collection) known.remove([...gone, ...left]);
     if (this.app.shelf?.collection === collection) this.follow(collection, left);
+  }
+
+  /**
+   * What the library loses; null where it was stopped.
+   * @param {Shelf} from
+   * @param {Tree[]} trees
+   */
+  async loss(from, trees) {
+    const work = new Work("Counting images");
+    try {
+      return await lossIn(this.app, from instanceof FolderShelf ? looseOf(trees) : [], work);
+    } finally { work.close(); }
   }
 
   /**
@@ -161,7 +184,7 @@ export class Selection {
    */
   async removeTrees(from, trees, work) {
     const runs = trees.flatMap((tree) => tree.runs);
-    const loose = pathsOf(trees).filter((path) => !runs.some(({ folder }) => path.startsWith(`${folder}/`)));
+    const loose = looseOf(trees);
     if (runs.length) await removeRuns(from.api, runs, work);
     for (const { folder } of runs) this.app.pictures?.forget(`${folder}/`);
     if (work.stopped || !loose.length) return [];
@@ -192,8 +215,9 @@ export class Selection {
   /**
    * @param {Shelf} shelf
    * @param {Tree[]} trees
+   * @param {HTMLElement[]} loss
    */
-  async confirm(shelf, trees) {
+  async confirm(shelf, trees, loss) {
     const nameOfTree = (/** @type {Tree} */ { key, paths }) => {
       if (shelf instanceof LibraryShelf) return shelf.describe(shelf.collection.indexOf(key)).name;
       return isFolder(key) ? `${nameOf(key)} (folder, ${count(withoutPosters(paths).length, "image")})` : key;
@@ -206,7 +230,7 @@ export class Selection {
       : shelf.warning;
     const answer = await ask(
       `Delete ${count(amountOf(trees), "image")}${shelf.where}?`,
-      [make("ul", {}, ...names), this.app.bar.runLine.run && !runs.length ? make("p", {}, PART_OF_RUN) : null, make("p", {}, warning)].filter((one) => one !== null),
+      [make("ul", {}, ...names), this.app.bar.runLine.run && !runs.length ? make("p", {}, PART_OF_RUN) : null, ...loss, make("p", {}, warning)].filter((one) => one !== null),
       [{ text: "Cancel", value: "" }, { text: "Delete", value: "delete", kind: "primary danger" }],
     );
     return answer === "delete";

@@ -83,12 +83,12 @@ export class FolderShelf extends Shelf {
   folder({ key }, wanted, changed) { return this.pictures.folders.of(key, wanted, changed); }
 
   /**
-   * Whether the library has it, where this token may see that.
+   * Where the library has it, if this token may see that.
    * @param {Described} described
-   * @returns {Promise<boolean>}
+   * @returns {Promise<string>}
    */
   isKept({ key, isFolder }) {
-    return isFolder || !this.hooks.seesLibrary() ? Promise.resolve(false) : this.pictures.kept.has(key);
+    return isFolder || !this.hooks.seesLibrary() ? Promise.resolve("") : this.pictures.kept.has(key);
   }
 
   /** @param {Described} described */
@@ -184,8 +184,8 @@ export class LibraryShelf extends Shelf {
   /** @returns {Promise<Looks | null>} */
   folder() { return Promise.resolve(null); } // the library has none
 
-  /** @returns {Promise<boolean>} */
-  isKept() { return Promise.resolve(false); } // all are
+  /** @returns {Promise<string>} */
+  isKept() { return Promise.resolve(""); } // all are
 
   /** @param {Described} described */
   async full({ resource }) { return await this.pictures.url(resource) ?? resource.url; }
