@@ -31,6 +31,7 @@ OURS = [
     ("/api/v1/storage/copy", "post"),
     ("/api/v1/storage/delete", "post"),
     ("/api/v1/storage/entries", "get"),
+    ("/api/v1/storage/events", "get"),
     ("/api/v1/storage/metadata/{path}", "get"),
     ("/api/v1/storage/search", "get"),
     ("/api/v1/storage/runs", "get"),

@@ -112,12 +112,12 @@ async def test_invalid_input_is_reported_with_the_name_of_the_parameter(
 ) -> None:
     path = f"{folder}/a.webp"
     await store.save(path, PNG)
-    odd: Any = {"wdith": 64}
+    odd: Any = {"wide": 64}
     for waiting, said in (
         (store.signed_url(path, expires_in=timedelta(days=30)), "expires_in: must be 604800"),
         (store.save(path, PNG, expires_in=timedelta(days=40_000)), "expires-in: must be a dur"),
         (store.read(path, width=-1), "width: must be"),
-        (store.signed_url(path, **odd), "wdith: unknown field"),
+        (store.signed_url(path, **odd), "wide: unknown field"),
         (store.copy(path, path), "target: source and target"),
     ):
         with pytest.raises(errors.InvalidParameter, match=f"^{path}: {said}"):

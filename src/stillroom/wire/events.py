@@ -3,9 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from stillroom.wire.shown import PATH_EXAMPLE, Shown
+
+CURSOR_EXAMPLE: Final = "_6EgcYPev6cABmFjtRoaGA"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,4 +31,4 @@ class Event:
     ]
     actor: Annotated[str | None, Shown("`sub` of the token; null if unknown", ("user-7",))]
     found: Annotated[bool, Shown("found later, by comparison", (False,))]
-    cursor: Annotated[str, Shown("`after` for the events that follow", ("_6EgcYPev6cABmFjtRoaGA",))]
+    cursor: Annotated[str, Shown("`after` for the events that follow", (CURSOR_EXAMPLE,))]

@@ -44,7 +44,7 @@ class FeedPage(BaseModel):
     """Page of the feed."""
 
     events: list[FeedEvent]
-    next: str = Field(description="`after` of the next page")
+    next: str = Field(description="`after` of the next page", examples=[wire.CURSOR_EXAMPLE])
     caught_up: bool = Field(description="true if there are no later events yet")
 
 
