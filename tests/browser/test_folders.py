@@ -208,6 +208,7 @@ def test_what_breaks_off_a_move_leaves_all_where_it_was_and_says_so(
     assert "All of them are still in their old place." in answer(visitor, "Undo")
     expect(visitor.text("Nothing was renamed.")).to_be_visible()
     assert stored(client, top) == before
+    visitor.expect_names("old")  # the tile of the copies is gone, so that nothing shifts
 
     choose(visitor, "old")
     press(visitor, "Rename")
