@@ -20,7 +20,7 @@ import pytest
 
 from running import IMAGES, Server, parsed, running
 
-REQUESTS = int(os.environ.get("STILLROOM_TEST_REQUESTS", "50000"))
+REQUESTS = int(os.environ.get("STILLROOM_TEST_REQUESTS", "20000"))
 SEED = 20261125
 SECRET = "the secret of two servers, long enough"
 

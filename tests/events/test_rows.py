@@ -192,6 +192,7 @@ async def _write(config: RowsConfig, writer: int, sizes: Sequence[int]) -> None:
         await database.close()
 
 
+@pytest.mark.whole
 @pytest.mark.slow
 async def test_a_reader_misses_no_event_of_eight_writers(
     config: RowsConfig, database: MediaDatabase

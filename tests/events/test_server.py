@@ -114,6 +114,7 @@ def test_a_long_poll_ends_when_its_connection_is_reset(tmp_path: Path) -> None:
         until(is_noticed)
 
 
+@pytest.mark.whole
 def test_after_sigkill_every_acknowledged_save_is_in_the_feed(tmp_path: Path) -> None:
     acknowledged: list[str] = []
     for kill in range(KILLS):

@@ -171,6 +171,7 @@ async def test_a_dead_letter_that_is_retried_is_ordered_before_a_later_failure_o
     assert receiver.numbers("a.png") == [0, 1]
 
 
+@pytest.mark.whole
 async def test_a_path_that_always_fails_does_not_hold_up_others_however_many_events_wait(
     deliveries: Deliveries, receiver: Receiver
 ) -> None:

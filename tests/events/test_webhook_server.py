@@ -154,6 +154,7 @@ def bucket(seaweed: SeaweedFS, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
     seaweed.empty()
 
 
+@pytest.mark.whole
 @pytest.mark.usefixtures("bucket")
 def test_two_servers_deliver_all_events_and_keep_the_order_of_each_path(
     tmp_path: Path, receiver: Receiver, database_url: str

@@ -35,6 +35,7 @@ def ids_by_path(events: list[dict[str, Any]]) -> dict[str, list[str]]:
     return found
 
 
+@pytest.mark.whole
 @pytest.mark.slow
 @pytest.mark.parametrize("config", ["sqlite"], indirect=True)
 async def test_a_storm_of_saves_is_delivered_once_and_in_order_per_path(
