@@ -89,6 +89,7 @@ def test_a_keyboard_alone_signs_in_looks_chooses_and_deletes(
     press("Enter")
     visitor.expect_picture("2.jpg")
     press("Delete")
+    expect(visitor.page.get_by_role("button", name="Cancel")).to_be_focused()
     press("Tab")
     press("Enter")
     visitor.expect_picture("3.jpg")
