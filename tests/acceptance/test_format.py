@@ -63,7 +63,8 @@ def test_the_database_has_the_tables_that_the_page_names(tmp_path: Path) -> None
     with running(tmp_path) as server, ImageStore(server.url, server.token()) as store:
         store.save("a/cat.png", IMAGE)
         store.media.ingest("a/cat.png")
-    engine = sa.create_engine(f"sqlite:///{server.data}/.stillroom/library.db")
+    file = f"sqlite:///{server.data}/.stillroom/library.db"
+    engine = sa.create_engine(file, poolclass=sa.NullPool)  # no connection stays open
     tables = {
         name
         for name in sa.inspect(engine).get_table_names()
