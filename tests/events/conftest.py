@@ -1,12 +1,14 @@
-"""Databases and stores whose changes become events."""
+"""Databases and stores whose changes become events, and a receiver of webhooks."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
 from contract.images import RULES
+from events.delivering import Deliveries
 from events.feed import Feed
+from events.receiving import Receiver, receiving
 from stillroom.features.database.config import PostgresConfig, RowsConfig, SqliteConfig
 from stillroom.features.events.database import record_events
 from stillroom.features.library.database import MediaDatabase
@@ -38,3 +40,14 @@ async def feed(database: MediaDatabase, tmp_path: Path) -> AsyncIterator[Feed]:
     async with filling.running(storage, stop_within_s=5):
         yield Feed(storage, database, filling)
     await storage.close()
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    with receiving() as receiver:
+        yield receiver
+
+
+@pytest.fixture
+async def deliveries(database: MediaDatabase, receiver: Receiver) -> Deliveries:
+    return await Deliveries(database, receiver.endpoint()).open()

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from click.testing import CliRunner, Result
 
 from contract.images import RULES
 from events.delivering import Deliveries
-from events.receiving import SECRET, Receiver, Response, receiving
+from events.receiving import SECRET, Receiver, Response
 from stillroom.cli.media import dead_letters
 from stillroom.cli.webhooks import webhooks
 from stillroom.errors import CursorExpired, InvalidParameter
@@ -21,12 +20,6 @@ from stillroom.features.events.database import record_events
 from stillroom.features.events.webhook_file import Endpoint
 from stillroom.features.library.database import MediaDatabase
 from stillroom.store.choose import DiskConfig, open_storage
-
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    with receiving() as receiver:
-        yield receiver
 
 
 @pytest.fixture

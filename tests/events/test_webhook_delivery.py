@@ -6,7 +6,6 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -26,12 +25,6 @@ from stillroom.features.events.delivery import (
 )
 from stillroom.features.events.event import IMAGE_DELETED, IMAGE_SAVED
 from stillroom.features.events.webhook_file import Endpoint
-
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    with receiving() as receiver:
-        yield receiver
 
 
 def event(type: str = IMAGE_SAVED, **data: object) -> dict[str, Any]:  # noqa: A002  (as in the event)

@@ -1,14 +1,13 @@
 """Deliveries to one endpoint: their order, their retries, and dead letters."""
 
 from collections import Counter
-from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from events.delivering import Deliveries
-from events.receiving import ERROR, OK, Receiver, Response, receiving
+from events.receiving import ERROR, OK, Receiver, Response
 from stillroom.features.events.event import IMAGE_DELETED, IMAGE_SAVED
 from stillroom.features.events.webhook_values import (
     MAX_ATTEMPTS,
@@ -19,17 +18,6 @@ from stillroom.features.events.webhook_values import (
 from stillroom.features.library.database import MediaDatabase
 
 HOUR = timedelta(hours=1)
-
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    with receiving() as receiver:
-        yield receiver
-
-
-@pytest.fixture
-async def deliveries(database: MediaDatabase, receiver: Receiver) -> Deliveries:
-    return await Deliveries(database, receiver.endpoint()).open()
 
 
 def fail_at(receiver: Receiver, path: str) -> None:

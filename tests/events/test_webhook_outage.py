@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import threading
 import uuid
-from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -12,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from events.delivering import Deliveries
-from events.receiving import ERROR, OK, Receiver, Response, receiving
+from events.receiving import ERROR, OK, Receiver, Response
 from stillroom.features.database import clock
 from stillroom.features.events.event import IMAGE_SAVED
 from stillroom.features.events.webhook_tables import endpoints
@@ -23,17 +22,6 @@ from waiting import eventually
 
 MINUTES = timedelta(minutes=2)
 LONG_AGO = clock.now() - timedelta(days=30)
-
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    with receiving() as receiver:
-        yield receiver
-
-
-@pytest.fixture
-async def deliveries(database: MediaDatabase, receiver: Receiver) -> Deliveries:
-    return await Deliveries(database, receiver.endpoint()).open()
 
 
 def unrepeated(numbers: list[int]) -> list[int]:

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from crash.webhook_kills import end_leases
-from events.receiving import OK, Receiver, Response, configure, receiving
+from events.receiving import OK, Receiver, Response, configure
 from running import IMAGES, Server, running
 from services.seaweedfs import SeaweedFS, bucket_variables
 from stillroom.client import ImageStore
@@ -27,12 +27,6 @@ pytestmark = pytest.mark.slow
 FEED: Final = "/api/v1/storage/events"
 SECRET: Final = "a secret of 32 bytes for tests only"
 PATHS: Final = [f"{number}.png" for number in range(8)]
-
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    with receiving() as receiver:
-        yield receiver
 
 
 def save(client: httpx.Client, path: str, data: bytes = b"bytes") -> None:
