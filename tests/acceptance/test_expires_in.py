@@ -92,7 +92,7 @@ def test_metadata_and_runs_say_when_it_ends_by_the_rules(tmp_path: Path) -> None
     )
     metadata, runs = "/api/v1/storage/metadata", "/api/v1/storage/runs"
     with running(tmp_path) as server, server.client() as client:
-        assert "retention: rule 1, rule 2" in server.logged()
+        assert "retention: rule 1 ('tmp/'), rule 2 ('tmp/best/')" in server.logged()
         for path in ("tmp/a.png", "tmp/run/1.png", "tmp/best/1.png", "b.png"):
             client.post(f"{IMAGES}/{path}", files={"file": PNG})
         client.post(f"{runs}/tmp/run/publish", json={}).raise_for_status()
@@ -140,7 +140,7 @@ def test_rules_that_are_wrong_stop_the_start_with_their_line(
 
 def test_the_plan_on_the_command_line_says_what_would_go(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
-    with running(tmp_path) as server, server.client() as client:
+    with running(tmp_path, deletion_grace_seconds="5") as server, server.client() as client:
         for path in ("tmp/a.png", "tmp/run/1.png", "tmp/run/2.png", "b.png"):
             client.post(f"{IMAGES}/{path}", files={"file": PNG})
         client.post("/api/v1/storage/runs/tmp/run/publish", json={}).raise_for_status()
@@ -166,6 +166,7 @@ def test_the_plan_on_the_command_line_says_what_would_go(tmp_path: Path) -> None
     ]
     assert {line.split()[1:3] == ["rule", "1"] for line in said.out.splitlines()} == {True}
     assert "rule 1 ('tmp/'): 3 images, 324 B, 1 run" in said.err
+    assert "deleted 60 s after a scan has found them" in said.err, "a shorter grace does not apply"
     assert (summary.out, summary.err) == ("", said.err)
     assert [(image["path"], image["run"]) for image in images] == [
         ("tmp/a.png", None),

@@ -89,6 +89,7 @@ def test_get_makes_a_zip_of_a_folder_or_of_what_is_chosen(
 
     assert (whole.code, some.code, piped.code, none.code) == (0, 0, 0, 3)
     assert len(contents((made / "all.zip").read_bytes())) == 4
+    assert whole.out == "downloaded all.zip\n"
     assert list(contents((made / "some.zip").read_bytes())) == [f"{folder}/a.png"]
     data = piped.out.encode(errors="surrogateescape")
     assert contents(data) == {f"{folder}/a.png": PNG + b"out/a.png"}

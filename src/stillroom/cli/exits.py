@@ -1,5 +1,8 @@
 """Exit statuses of the commands, as listed in docs/cli.md, and hints that follow error messages."""
 
+import shutil
+import sys
+from pathlib import Path
 from typing import Final
 
 from stillroom import errors
@@ -54,8 +57,14 @@ def code_of(error: Exception) -> int:
 
 
 def hint_of(error: BaseException | None) -> str:
-    """Return a hint on how to fix an error, in brackets, or an empty string if there is none."""
+    """Return a hint on how to fix an error, in brackets, or an empty string if there is none.
+
+    Commands in it can be pasted into a shell, also if this program is not on its `PATH`.
+    """
     if getattr(error, "code", "") == "unreachable":  # the server starts without the SDK
         return f" ({_UNREACHABLE_HINT})"
     found = [hint for kind, hint in _HINTS.items() if isinstance(error, kind)]
+    called = sys.argv[0]
+    if found and Path(called).name == "stillroom" and shutil.which("stillroom") is None:
+        found[0] = found[0].replace("`stillroom ", f"`{called} ")
     return f" ({found[0]})" if found else ""

@@ -15,7 +15,15 @@ from click.shell_completion import CompletionItem
 
 from stillroom.cli import selection
 from stillroom.cli.options import DRY_RUN, duration, flag, json_option, json_or_file, with_default
-from stillroom.cli.output import counted, echo_record, echo_result, json_text, size_text, time_text
+from stillroom.cli.output import (
+    StatusLine,
+    counted,
+    echo_record,
+    echo_result,
+    json_text,
+    size_text,
+    time_text,
+)
 from stillroom.cli.progress import Transfer, TransferOptions, transfer_options
 from stillroom.cli.server_options import SERVER, open_store, server_options
 from stillroom.client import DownloadedImage, Folder, ImageInfo, ImageStore, Outcome
@@ -139,7 +147,16 @@ def get(
         if as_zip and not options.dry_run:
             wanted = selection.images_to_zip(store, sources, options.chosen)
             to = sys.stdout.buffer if target == "-" else Path(target)
-            store.download_archive(wanted, to, sidecars="captions" if captions else None)
+            line = StatusLine(5)
+            store.download_archive(
+                wanted,
+                to,
+                sidecars="captions" if captions else None,
+                progress=lambda told: line.update(f"{size_text(told.done)} received …"),
+            )
+            line.erase()
+            if target != "-":
+                echo_result("downloaded", target, as_json=options.as_json)
             return
         if target == "-":
             for source in sources:

@@ -96,6 +96,7 @@ async def plan(*, at: datetime | None, summary: bool, as_json: bool, data_dir: s
     from stillroom.features.library.feature import LibraryFeature
     from stillroom.features.retention.feature import RetentionFeature
     from stillroom.features.retention.plan import planned_images
+    from stillroom.features.runs.deletion import SHORTEST_GRACE
 
     moment = at or datetime.now(UTC)
     totals, by_rule = Counter(images=0, bytes=0, runs=0), defaultdict[str, Counter[str]](Counter)
@@ -128,7 +129,9 @@ async def plan(*, at: datetime | None, summary: bool, as_json: bool, data_dir: s
     for rule in retention.rules:
         if not rule.keep:
             click.echo(f"{rule.name} ({rule.prefix!r}): {_said(by_rule[rule.name])}", err=True)
-    grace = f"{library.grace.total_seconds():,.0f} s after a scan has found them"
+    grace = (
+        f"{max(library.grace, SHORTEST_GRACE).total_seconds():,.0f} s after a scan has found them"
+    )
     click.echo(f"in all: {_said(totals)}, deleted {grace}", err=True)
 
 

@@ -49,8 +49,8 @@ class RetentionFeature(Feature):
         return [] if expiry is None else [Job(lambda stop: expiry.mark_expired(stop.within))]
 
     def facts(self) -> Iterable[str]:
-        """Return a line with the names of the rules, for the server's log."""
-        names = ", ".join(rule.name for rule in self.rules.rules)
+        """Return a line with the names and prefixes of the rules, for the server's log."""
+        names = ", ".join(f"{rule.name} ({rule.prefix!r})" for rule in self.rules.rules)
         return [f"retention: {names}"] if names else []
 
 
