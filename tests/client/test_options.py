@@ -54,6 +54,8 @@ def test_each_command_that_answers_something_answers_in_json() -> None:
         ("put -j 99 a b", "--concurrency must be an integer from 1 to 64"),
         ("serve --port x", "--port must be an integer"),
         ("media orphans --most-percent x", "--most-percent must be a number from 0 to 100"),
+        ("put a.png", "SOURCES and TARGET are needed"),
+        ("search fox -snow", "No such option '-s'. Put -- before a word that begins with a dash."),
         ("search --sort x", "--sort must be one of -saved, saved, -path, path"),
         ("search --from never", "--from must be a time such as 2026-11-24"),
         ("token --expires soon", "--expires: 'soon' is not a duration such as 90s"),

@@ -93,6 +93,7 @@ def test_a_profile_is_set_listed_and_removed_and_the_rest_of_the_file_stays(
     assert ran(made, ("put", "e.png", f"{folder}/a.png", "--profile", "home"), there).code == 0
     assert ran(made, ("profiles", "ls"), there).out == f"home  {server.url}  token\n"
     assert ran(made, ("profiles", "rm", "home"), there).code == 0
+    assert "there are no profiles" in ran(made, ("profiles", "ls"), there).err
     assert file.read_text() == ""
 
     by_hand = _profiles(made, HANDMADE)

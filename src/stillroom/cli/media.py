@@ -191,6 +191,7 @@ async def list_dead_letters(library: "LibraryFeature", *, as_json: bool) -> None
 
     For a webhook, the name of the endpoint and the id of the event replace reason and key.
     """
+    dead_letter = None
     async for dead_letter in _dead_letters((await library.database.rows()).dead_letters):
         known = {
             "id": str(dead_letter.id),
@@ -201,6 +202,8 @@ async def list_dead_letters(library: "LibraryFeature", *, as_json: bool) -> None
         }
         line = "  ".join(map(str, known.values()))
         echo_record({**known, "kind": dead_letter.kind}, line, as_json=as_json)
+    if dead_letter is None:
+        click.echo("there are no dead letters", err=True)
 
 
 def _job_of(dead_letter: "DeadLetter") -> dict[str, object]:

@@ -145,6 +145,14 @@ class Group(click.Group):
 
 def explained(error: click.ClickException) -> click.ClickException:
     """Return `error`, with a readable message if it is about an invalid value of an option."""
+    if isinstance(error, click.NoSuchOption) and not error.possibilities:
+        hint = "Put -- before a word that begins with a dash."
+        return click.UsageError(f"{error.message.rstrip('.')}. {hint}", ctx=error.ctx)
+    if isinstance(error, click.MissingParameter) and error.ctx and error.param:
+        arguments = [one for one in error.ctx.command.params if isinstance(one, click.Argument)]
+        if error.param in arguments[:-1]:  # the last argument got the only value
+            names = " and ".join(one.human_readable_name for one in arguments)
+            return click.UsageError(f"{names} are needed", ctx=error.ctx)
     if not isinstance(error, click.BadParameter) or isinstance(error, click.MissingParameter):
         return error
     if not isinstance(error.param, click.Option):

@@ -177,7 +177,10 @@ def profiles() -> None:
 @json_option("One JSON object per line: name, url, token.")
 def list_profiles(*, as_json: bool) -> None:
     """List each profile's name and URL, and whether it has a token. Tokens are never shown."""
-    for name, profile in _parsed(_read()).items():
+    known_profiles = _parsed(_read())
+    if not known_profiles:
+        click.echo("there are no profiles", err=True)
+    for name, profile in known_profiles.items():
         known = {"name": name, "url": profile.url, "token": profile.token is not None}
         line = f"{name}  {profile.url or '-'}  {'token' if profile.token else 'no token'}"
         echo_record(known, line, as_json=as_json)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import asdict
+from datetime import datetime
 from typing import Final, ParamSpec, cast
 
 import click
@@ -79,6 +80,7 @@ def show(resource_id: str, *, as_json: bool, data_dir: str | None) -> None:
         return
     for name, value in asdict(resource).items():
         text = ", ".join(value) if isinstance(value, tuple) else value
+        text = time_text(value) if isinstance(value, datetime) else text
         if name == "generation" and resource.generation is not None:
             text = "as follows"
         click.echo(labelled(name, "-" if text in (None, "") else str(text)))

@@ -10,6 +10,7 @@ import click
 
 from stillroom.cli.options import DATA_DIR, Group, asynchronous, json_option, read_settings
 from stillroom.cli.output import echo_record
+from stillroom.errors import InvalidParameter
 
 if TYPE_CHECKING:  # commands import the server's libraries only when they run
     from stillroom.features.database.database import Database
@@ -60,8 +61,11 @@ async def list_webhooks(*, as_json: bool, data_dir: str | None) -> None:
             "url": endpoint and endpoint.url,
             "last_error": metrics.state.last_error,
         }
-        line = "{name}  {state}  {lag_seconds:,.0f} s late  {waiting} waiting  {lost} lost  {url}"
-        echo_record(known, line.format(**known), as_json=as_json)
+        line = "{name}  {state}  {lag_seconds:,.0f} s late  {waiting} waiting  {lost} lost"
+        line = "  ".join([line.format(**known), *([endpoint.url] if endpoint else [])])
+        echo_record(known, line, as_json=as_json)
+    if not unknown | progress:
+        click.echo("there is no webhooks.toml (docs/webhooks.md)", err=True)
 
 
 @webhooks.command("test")
@@ -120,7 +124,10 @@ async def replay(
     chosen, all_well = _chosen(_file_of(settings), names), True
     async with _opened(settings) as database:
         state = await (await event_rows(database)).state()
-        position = position_of(cursor, state.feed_id)
+        try:
+            position = position_of(cursor, state.feed_id)
+        except InvalidParameter as error:
+            raise click.UsageError(f"--from {error}") from None
         if position < state.dropped_position:
             raise click.UsageError("the events after this cursor are not kept any more")
         rows = await webhook_rows(database)
