@@ -211,26 +211,20 @@ class ResourceRows(Rows):
             return await self.find(resource_id)
         this = _live().where(resources.c.id == resource_id)
         async with self._engine.writing() as connection:
-            before = None
-            if check is not None:
-                await _lock(connection, resource_id, check)
-            elif values:
-                await connection.execute(this.with_for_update())
+            await _lock(connection, resource_id, check)
+            before = changed = resource_of((await connection.execute(this)).one())
             if values:
-                before = (await connection.execute(this)).one_or_none()
                 await connection.execute(
                     sa.update(resources)
                     .where(resources.c.id == resource_id, resources.c.deleted_at.is_(None))
                     .values(values)
                 )
-            row = (await connection.execute(this)).one_or_none()
-            if row is not None and not values.keys().isdisjoint(("alt_text", "caption")):
-                await self._engine.note_changed(connection, [row.storage_key])
-            if row is not None and before is not None and resource_of(row) != resource_of(before):
-                await self._engine.note_written(connection, change_of(CHANGED, resource_of(row)))
-        if row is None:
-            raise ResourceNotFound
-        return resource_of(row)
+                changed = resource_of((await connection.execute(this)).one())
+            if not values.keys().isdisjoint(("alt_text", "caption")):
+                await self._engine.note_changed(connection, [changed.storage_key])
+            if changed != before:
+                await self._engine.note_written(connection, change_of(CHANGED, changed))
+        return changed
 
     async def delete(
         self,
