@@ -152,8 +152,8 @@ class Healer:
         """
         healed, rows = Healed(), (await self._database.rows()).healing
         while True:
-            claimed = await rows.claim(limit=_BATCH, lease=_LEASE)
-            for job in claimed.jobs:
+            jobs = await rows.claim(limit=_BATCH, lease=_LEASE)
+            for job in jobs:
                 put_off: tuple[int, datetime] | None = job.attempts - 1, now()
                 if not is_stopping():
                     outcome = await self._run(job)
@@ -162,9 +162,9 @@ class Healer:
                     pause = _FIRST_PAUSE * 2.0 ** (job.attempts - 1)
                     is_retried = outcome is Outcome.RETRIED
                     put_off = (job.attempts, now() + pause) if is_retried else None
-                await rows.end(job, until=claimed.until, put_off=put_off)
+                await rows.end(job, put_off=put_off)
                 progress(healed)
-            if not claimed.jobs or is_stopping():
+            if not jobs or is_stopping():
                 return healed
 
     async def _run(self, job: HealingJob) -> Outcome:

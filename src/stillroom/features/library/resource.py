@@ -244,18 +244,12 @@ class HealingJob:
     """Claimed job that computes a resource's missing metadata.
 
     `attempts` includes the current attempt. If `reread` is True, the file header is parsed, too.
+    The claim ends at `until`.
     """
 
     resource: MediaResource
     attempts: int
     reread: bool
-
-
-@dataclass(frozen=True, slots=True)
-class ClaimedHealing:
-    """Healing jobs that a process has claimed until `until`."""
-
-    jobs: Sequence[HealingJob]
     until: datetime
 
 
