@@ -16,7 +16,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from stillroom.features.database import clock, leases
 from stillroom.features.database.clock import now
 from stillroom.features.database.engine import Rows
-from stillroom.features.database.pages import each_page
 from stillroom.features.database.statements import among
 from stillroom.features.library.resource import (
     DELETED,
@@ -166,7 +165,7 @@ class DeletionRows(Rows):
         """Yield pages of pending deletions that are due and not claimed, oldest first."""
         order = deletions.c.due_at, deletions.c.id
         statement = sa.select(deletions).where(_is_due())
-        async for rows in each_page(self._engine, statement, *order, limit=limit):
+        async for rows in self._pages(statement, *order, limit=limit):
             yield [_due_mark(row) for row in rows]
 
     async def of_saves(self, images: Sequence[StoredImage]) -> Sequence[DueMark]:

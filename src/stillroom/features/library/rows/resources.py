@@ -13,7 +13,6 @@ from stillroom.errors import ResourceNotFound, ResourceProtected
 from stillroom.features.database.clock import now
 from stillroom.features.database.engine import Rows
 from stillroom.features.database.leases import is_unclaimed
-from stillroom.features.database.pages import each_page
 from stillroom.features.database.statements import insert_into
 from stillroom.features.library.resource import (
     DELETED,
@@ -82,7 +81,7 @@ class ResourceRows(Rows):
 
     async def in_order(self, *, limit: int) -> AsyncIterator[Sequence[MediaResource]]:
         """Yield all resources in pages, sorted by id, including deleted resources."""
-        async for rows in each_page(self._engine, select_resources(), resources.c.id, limit=limit):
+        async for rows in self._pages(select_resources(), resources.c.id, limit=limit):
             yield [resource_of(row) for row in rows]
 
     async def recorded_in_place(self, images: Sequence[StoredImage]) -> set[StorageKey]:
