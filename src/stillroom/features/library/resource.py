@@ -131,9 +131,9 @@ class Mark:
     source_key: StorageKey | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class DueMark:
-    """Row of a pending deletion, with the fields of `Mark`.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DueMark(Mark):
+    """Row of a pending deletion.
 
     Attributes:
         id: Id of the row, and of the dead letter if all attempts fail.
@@ -144,14 +144,8 @@ class DueMark:
     """
 
     id: uuid.UUID
-    storage_key: StorageKey
-    save_id: str
-    reason: str
     created_at: datetime
-    due_at: datetime
     attempts: int
-    content_hash: bytes | None = None
-    source_key: StorageKey | None = None
     copy: MediaResource | None = None
 
     @property
