@@ -1,6 +1,7 @@
 """Media library feature: resources, pending deletions and dead letters."""
 
 from collections.abc import Callable, Iterable
+from datetime import timedelta
 from typing import Final
 from urllib.parse import quote
 
@@ -35,7 +36,8 @@ class LibraryFeature(Feature):
         database = store.need(DatabaseFeature).database
         assert isinstance(database, MediaDatabase)  # noqa: S101  (set above)
         storage, section = store.storage, store.settings.section(LibrarySettings)
-        self.storage, self.database, self.grace = storage, database, section.deletion_grace
+        self.storage, self.database = storage, database
+        self.grace = timedelta(seconds=section.deletion_grace_seconds)
         self.service = MediaResourceService(storage, database, grace=self.grace)
         self.sweeper = Sweeper(storage, database)
         self.sweeper.leaves = [RULE]  # unless there is retention, which knows the rules
