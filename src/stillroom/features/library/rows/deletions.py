@@ -31,8 +31,8 @@ from stillroom.features.library.resource import (
 from stillroom.features.library.rows.changes import change_of_copy, change_of_failure
 from stillroom.features.library.rows.marks import bury_mark, mark_saves
 from stillroom.features.library.rows.statements import (
-    keys_with_intent,
     keys_with_resource,
+    known_in,
     known_keys,
     resource_of,
     select_resources,
@@ -75,9 +75,8 @@ class DeletionRows(Rows):
             if deleted := [row.resource_id for row in rows if row.resource_id is not None]:
                 await _remove_resources(connection, deleted)
             in_use = await keys_with_resource(connection, [row.storage_key for row in rows])
-            in_use |= await keys_with_intent(
-                connection, [row.storage_key for row in rows if row.reason == ORPHAN]
-            )
+            orphans = [row.storage_key for row in rows if row.reason == ORPHAN]
+            in_use |= await known_in(connection, orphans, intents.c.media_key)
             skipped = [row for row in rows if row.storage_key in in_use]
             claimed = [row for row in rows if row.storage_key not in in_use]
             if skipped:

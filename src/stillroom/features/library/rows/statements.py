@@ -91,25 +91,19 @@ async def keys_with_resource(
     connection: AsyncConnection, keys: Sequence[StorageKey]
 ) -> set[StorageKey]:
     """Return the members of `keys` at which a resource has its file."""
-    return await _known_in(connection, keys, resources.c.storage_key)
-
-
-async def keys_with_intent(
-    connection: AsyncConnection, keys: Sequence[StorageKey]
-) -> set[StorageKey]:
-    """Return the members of `keys` for which an ingest intent announces a copy."""
-    return await _known_in(connection, keys, intents.c.media_key)
+    return await known_in(connection, keys, resources.c.storage_key)
 
 
 async def known_keys(connection: AsyncConnection, keys: Sequence[StorageKey]) -> set[StorageKey]:
     """Return the members of `keys` to which a row in any table refers."""
     tables = (resources.c.storage_key, deletions.c.storage_key, failed_deletions.c.storage_key)
-    return await _known_in(connection, keys, intents.c.media_key, *tables)
+    return await known_in(connection, keys, intents.c.media_key, *tables)
 
 
-async def _known_in(
+async def known_in(
     connection: AsyncConnection, keys: Sequence[StorageKey], *columns: sa.ColumnElement[StorageKey]
 ) -> set[StorageKey]:
+    """Return the members of `keys` that a row has in one of the columns."""
     if not keys:
         return set()
     operand = among(connection, keys)
