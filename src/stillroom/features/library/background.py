@@ -10,7 +10,7 @@ from stillroom.features.library.sweeper import Sweeper, Swept
 from stillroom.store.background import Job, Stopping
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class LibraryJobs:
     """Background jobs of one media library.
 

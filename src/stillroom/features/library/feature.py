@@ -45,16 +45,11 @@ class LibraryFeature(Feature):
         self.healer = Healer(storage, database, derived or NoColors())
         self._jobs = LibraryJobs(database, self.sweeper, healer=self.healer)
         if store.is_counted:
-            from stillroom.features.library.metrics import (
-                count_healed,
-                report_queues,
-                report_swept,
-            )
+            from stillroom.features.library import metrics
 
-            self.healer.report = count_healed
-            self._jobs = LibraryJobs(
-                database, self.sweeper, self.healer, report=report_queues, report_swept=report_swept
-            )
+            self.healer.report = metrics.count_healed
+            self._jobs.report = metrics.report_queues
+            self._jobs.report_swept = metrics.report_swept
         self._media_url = _media_url_of(store, section)
         self._is_bucket = store.settings.storage.kind == "bucket"
 
