@@ -31,7 +31,7 @@ _REASONS: Final[Mapping[str, Reason]] = {
 """Reasons in events about deleted images."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MediaResource:
     """Image or video in the media library.
 
@@ -63,9 +63,9 @@ class MediaResource:
     width: int
     height: int
     color_profile: str | None
-    protected: bool
-    alt_text: str | None
-    caption: str | None
+    protected: bool = False
+    alt_text: str | None = None
+    caption: str | None = None
     created_at: datetime
     deleted_at: datetime | None = None
     source_key: StorageKey | None = None

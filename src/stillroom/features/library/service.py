@@ -37,7 +37,7 @@ from stillroom.errors import (
     StillroomError,
     StorageFull,
 )
-from stillroom.features.database.clock import new_id, now
+from stillroom.features.database.clock import now
 from stillroom.features.database.tags import checked_number
 from stillroom.features.library.database import MediaDatabase
 from stillroom.features.library.intents import lease_end, protected, renewed
@@ -192,13 +192,9 @@ class MediaResourceService:
             and (known.storage_key.is_media or not relocate)
         ):
             return await self._keep(known, source, relocate=relocate)
-        if known is None:
-            resource = new_resource(new_id(), source)
-        else:
-            resource = dataclasses.replace(known, deleted_at=None)
         if relocate:
-            return await self._relocate(resource, known, source)
-        return await self._record(resource, known, source)
+            return await self._relocate(known, source)
+        return await self._record(known, source)
 
     async def _join(
         self, known: MediaResource, source: Source, *, relocate: bool
@@ -239,23 +235,19 @@ class MediaResourceService:
         async with protected(self._storage, rows, source) as intent:
             return await keep(skipped=source.image.key, in_place=intent)
 
-    async def _record(
-        self, resource: MediaResource, known: MediaResource | None, source: Source
-    ) -> MediaResource | None:
-        rows = await self._database.rows()
-        key, save_id = source.image.key, source.image.save_id
-        resource = dataclasses.replace(resource, storage_key=key, save_id=save_id)
+    async def _record(self, known: MediaResource | None, source: Source) -> MediaResource | None:
+        rows, image = await self._database.rows(), source.image
+        resource = known or new_resource(source)
         async with protected(self._storage, rows, source) as intent:
             if known is not None:
                 return await rows.resources.keep(
-                    known, storage_key=key, save_id=save_id, in_place=intent
+                    known, storage_key=image.key, save_id=image.save_id, in_place=intent
                 )
             return resource if await rows.resources.add(resource, intent=intent) else None
 
-    async def _relocate(
-        self, resource: MediaResource, known: MediaResource | None, source: Source
-    ) -> MediaResource | None:
+    async def _relocate(self, known: MediaResource | None, source: Source) -> MediaResource | None:
         rows = await self._database.rows()
+        resource = known or new_resource(source)
         media_key = StorageKey.of_media(resource.id, resource.extension)
         intent = Intent(media_key, resource.id, source.image.key, lease_end())
         if not await rows.intents.write(intent):
