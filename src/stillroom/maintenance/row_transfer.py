@@ -83,7 +83,7 @@ async def transfer_rows(
         return
     source, target = RowsEngine(source_rows), None
     if not migration.dry_run:
-        target = await asyncio.to_thread(MediaDatabase.connect, target_rows)
+        target = await MediaDatabase(target_rows).engine()
     elif not await asyncio.to_thread(_is_empty, target_rows):
         target = RowsEngine(target_rows)
     try:
