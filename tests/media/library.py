@@ -198,8 +198,8 @@ async def left_copy(
     """What an ingest leaves that dies between the copy and its commit."""
     media_key = StorageKey.of_media(resource_id or new_id(), "png")
     rows = await library.database.rows()
-    lease = now() + timedelta(minutes=15)
-    await rows.intents.write(Intent(media_key, resource_id or new_id(), key(source), lease))
+    intent = Intent(media_key, resource_id or new_id(), key(source))
+    await rows.intents.write(intent, lease=timedelta(minutes=15))
     await library.meddled.storage.copy(key(source), media_key)
     return media_key
 

@@ -2,13 +2,12 @@
 
 import asyncio
 import contextlib
-import dataclasses
 from collections.abc import AsyncIterator
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from stillroom.errors import BackendUnavailable
-from stillroom.features.database.clock import new_id, now
+from stillroom.features.database.clock import new_id
 from stillroom.features.library.resource import IN_PLACE, Intent, SourceChanged
 from stillroom.features.library.source import Source
 from stillroom.paths import StorageKey
@@ -21,11 +20,6 @@ LEASE: Final = timedelta(minutes=15)
 """Time without renewal after which an ingest counts as crashed. Copying 5 GiB in R2 takes less."""
 
 
-def lease_end() -> datetime:
-    """Return the time at which an intent's lease expires if the lease begins now."""
-    return now() + LEASE
-
-
 @contextlib.asynccontextmanager
 async def renewed(rows: "MediaRepository", intent: Intent) -> AsyncIterator[None]:
     """Context manager: renew an intent's lease regularly, so that no sweeper deletes the file."""
@@ -34,7 +28,7 @@ async def renewed(rows: "MediaRepository", intent: Intent) -> AsyncIterator[None
         while True:
             await asyncio.sleep(LEASE.total_seconds() / 3)  # two renewals in a row may fail
             with contextlib.suppress(BackendUnavailable):  # the next renewal may succeed
-                await rows.intents.write(dataclasses.replace(intent, until=lease_end()))
+                await rows.intents.write(intent, lease=LEASE)
 
     renewing = asyncio.create_task(renew())
     try:
@@ -56,7 +50,7 @@ async def protected(
     """
     image = source.image
     intent = StorageKey.of_media(new_id(), source.probed.extension)
-    await rows.intents.write(Intent(intent, IN_PLACE, image.key, lease_end()))
+    await rows.intents.write(Intent(intent, IN_PLACE, image.key), lease=LEASE)
     try:
         await rows.deletions.require_unclaimed(image.key)
         if (await storage.stat(image.key)).save_id != image.save_id:

@@ -99,14 +99,11 @@ class Intent:
         media_key: Key of the copy. No file has this key if `resource_id` is `IN_PLACE`.
         resource_id: Resource that will use the copy. `IN_PLACE` means that the image is recorded
             in place, not copied. No sweeper may delete the image until the ingest ends.
-        until: Time after which the ingest is presumed to have crashed. The sweeper then deletes the
-            intent and the copy.
     """
 
     media_key: StorageKey
     resource_id: uuid.UUID
     source_key: StorageKey
-    until: datetime
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,7 +40,7 @@ from stillroom.errors import (
 from stillroom.features.database.clock import now
 from stillroom.features.database.tags import checked_number
 from stillroom.features.library.database import MediaDatabase
-from stillroom.features.library.intents import lease_end, protected, renewed
+from stillroom.features.library.intents import LEASE, protected, renewed
 from stillroom.features.library.recorded_bytes import has_its_bytes, is_intact, is_recorded
 from stillroom.features.library.resource import (
     IMAGE,
@@ -249,8 +249,8 @@ class MediaResourceService:
         rows = await self._database.rows()
         resource = known or new_resource(source)
         media_key = StorageKey.of_media(resource.id, resource.extension)
-        intent = Intent(media_key, resource.id, source.image.key, lease_end())
-        if not await rows.intents.write(intent):
+        intent = Intent(media_key, resource.id, source.image.key)
+        if not await rows.intents.write(intent, lease=LEASE):
             return None
         async with renewed(rows, intent):
             copied = await self._copy(source, media_key, is_new=known is None)
@@ -282,7 +282,7 @@ class MediaResourceService:
         """Write an intent for a copy without a resource, so that the sweeper deletes the copy."""
         rows = await self._database.rows()
         for attempt in range(_ATTEMPTS):
-            if await rows.intents.write(dataclasses.replace(intent, until=lease_end())):
+            if await rows.intents.write(intent, lease=LEASE):
                 return
             # The sweeper may have checked before the copy existed, so it must check again.
             await asyncio.sleep(_FIRST_PAUSE_S * 2**attempt)

@@ -24,18 +24,21 @@ from stillroom.paths import StorageKey
 class IntentRows(Rows):
     """Database rows of one library's ingest intents."""
 
-    async def write(self, intent: Intent) -> bool:
+    async def write(self, intent: Intent, *, lease: timedelta) -> bool:
         """Write an intent before the image is copied, or renew the intent's lease.
 
-        Return False if the sweeper is deleting an earlier copy at this key, else True.
+        After the lease, the ingest is presumed to have crashed. The sweeper then deletes the intent
+        and the copy. Return False if the sweeper is deleting an earlier copy at this key, else
+        True.
         """
+        until = now() + lease
         async with self._engine.writing() as connection:
             insert = insert_into(connection, intents).values(
                 media_key=intent.media_key,
                 resource_id=intent.resource_id,
                 source_key=intent.source_key,
                 created_at=now(),
-                lease_until=intent.until,
+                lease_until=until,
             )
             upsert = insert.on_conflict_do_update(
                 index_elements=[intents.c.media_key],
