@@ -1,6 +1,6 @@
 """Sweeper: background job that executes the pending deletions that are due.
 
-Every process may run a sweeper (docs/adr/0015, `background.py`). A sweep has four steps:
+Every process may run a sweeper (docs/adr/0015, `feature.py`). A sweep has four steps:
 
 1. Claim pending deletions for a limited time, the lease. Delete the rows of deleted resources.
 2. If a file is the source of an ingest, check that the library's copy is intact.
