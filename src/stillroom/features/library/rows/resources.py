@@ -160,7 +160,9 @@ class ResourceRows(Rows):
             for key in sorted({storage_key, skipped or storage_key}, key=lambda key: key.text):
                 await cancel_marks_at(connection, key)
             await write_mark(connection, source)
-            current = await _lock_with_deleted(connection, known.id)
+            this = select_resources().where(resources.c.id == known.id)
+            row = (await connection.execute(this.with_for_update())).one_or_none()
+            current = None if row is None else resource_of(row)
             if (
                 current is None
                 or current.storage_key not in (known.storage_key, storage_key)
@@ -178,8 +180,7 @@ class ResourceRows(Rows):
             if in_place is not None:
                 await end_intent(connection, in_place)
             await self._engine.note_changed(connection, [known.storage_key, storage_key])
-            changed = select_resources().where(resources.c.id == known.id)
-            kept = resource_of((await connection.execute(changed)).one())
+            kept = resource_of((await connection.execute(this)).one())
             if current != kept:
                 kind = CHANGED if current.deleted_at is None else INGESTED
                 await self._engine.note_written(connection, change_of(kind, kept))
@@ -210,8 +211,9 @@ class ResourceRows(Rows):
             return await self.find(resource_id)
         this = _live().where(resources.c.id == resource_id)
         async with self._engine.writing() as connection:
-            await _lock(connection, resource_id, check)
-            before = changed = resource_of((await connection.execute(this)).one())
+            before = changed = await lock_resource(connection, resource_id)
+            if check is not None:
+                check(before)
             if values:
                 await connection.execute(
                     sa.update(resources)
@@ -243,7 +245,9 @@ class ResourceRows(Rows):
                 if known.storage_key.is_media:
                     mark = Mark(known.storage_key, known.save_id, DELETED, due_at, known.id)
                     await write_mark(connection, replace(mark, source_key=known.source_key))
-                current = await _lock(connection, resource_id, check)
+                current = await lock_resource(connection, resource_id)
+                if check is not None:
+                    check(current)
                 if current.protected:
                     raise ResourceProtected
                 this = resources.c.id == resource_id
@@ -261,27 +265,14 @@ class ResourceRows(Rows):
                 return current
 
 
-async def _lock_with_deleted(
-    connection: AsyncConnection, resource_id: uuid.UUID
-) -> MediaResource | None:
-    """Lock and return a resource, even if it is marked as deleted; None if it has no row."""
-    this = select_resources().where(resources.c.id == resource_id)
-    row = (await connection.execute(this.with_for_update())).one_or_none()
-    return None if row is None else resource_of(row)
-
-
-async def _lock(
-    connection: AsyncConnection,
-    resource_id: uuid.UUID,
-    check: Callable[[MediaResource], None] | None,
-) -> MediaResource:
-    statement = _live().where(resources.c.id == resource_id)
-    row = (await connection.execute(statement.with_for_update())).one_or_none()
-    if row is None:
+async def lock_resource(connection: AsyncConnection, resource_id: uuid.UUID) -> MediaResource:
+    """Lock and return a resource. Raise `ResourceNotFound` if it does not exist or was deleted."""
+    this = resources.c.id == resource_id, resources.c.deleted_at.is_(None)
+    locked = await connection.execute(sa.select(resources.c.id).where(*this).with_for_update())
+    if locked.one_or_none() is None:
         raise ResourceNotFound
-    if check is not None:  # the tags that were read before the lock may be outdated
-        check(resource_of((await connection.execute(statement)).one()))
-    return resource_of(row)
+    # A second statement, because the first statement may read tags from before the lock.
+    return resource_of((await connection.execute(select_resources().where(*this))).one())
 
 
 def _live() -> sa.Select[Any]:
