@@ -41,16 +41,17 @@ async def renewed(rows: "MediaRepository", intent: Intent) -> AsyncIterator[None
 @contextlib.asynccontextmanager
 async def protected(
     storage: ImageStorage, rows: "MediaRepository", source: Source
-) -> AsyncIterator[StorageKey]:
+) -> AsyncIterator[Intent]:
     """Context manager: prevent sweepers from deleting the source image until the block ends.
 
-    Yields the `media_key` of an intent. The caller must delete the intent in the transaction that
-    records the source. Raises `ImageNotFound` or `SourceChanged` if the source was deleted or
-    replaced after it was read, and `MarkClaimed` if a sweeper is already deleting it.
+    Yields an intent. The caller must delete the intent in the transaction that records the source.
+    Raises `ImageNotFound` or `SourceChanged` if the source was deleted or replaced after it was
+    read, and `MarkClaimed` if a sweeper is already deleting it.
     """
     image = source.image
-    intent = StorageKey.of_media(new_id(), source.probed.extension)
-    await rows.intents.write(Intent(intent, IN_PLACE, image.key), lease=LEASE)
+    media_key = StorageKey.of_media(new_id(), source.probed.extension)
+    intent = Intent(media_key, IN_PLACE, image.key)
+    await rows.intents.write(intent, lease=LEASE)
     try:
         await rows.deletions.require_unclaimed(image.key)
         if (await storage.stat(image.key)).save_id != image.save_id:
@@ -58,4 +59,4 @@ async def protected(
         yield intent
     finally:  # the transaction may have been rolled back; after a crash the lease runs out
         with contextlib.suppress(BackendUnavailable):
-            await rows.intents.remove(intent)
+            await rows.intents.remove(media_key)

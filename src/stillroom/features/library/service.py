@@ -21,7 +21,6 @@ A video that is relocated takes its poster image along, which becomes a resource
 import asyncio
 import contextlib
 import dataclasses
-import functools
 import logging
 import uuid
 from collections.abc import Callable, Sequence
@@ -223,27 +222,19 @@ class MediaResourceService:
         self, known: MediaResource, source: Source, *, relocate: bool, revive: bool = True
     ) -> MediaResource | None:
         rows = await self._database.rows()
-        keep = functools.partial(
-            rows.resources.keep,
-            known,
-            storage_key=known.storage_key,
-            save_id=known.save_id,
-            revive=revive,
-        )
         if relocate:
-            return await keep(source=self._mark(source))
+            return await rows.resources.keep(known, source=self._mark(source), revive=revive)
         async with protected(self._storage, rows, source) as intent:
-            return await keep(skipped=source.image.key, in_place=intent)
+            return await rows.resources.keep(known, in_place=intent, revive=revive)
 
     async def _record(self, known: MediaResource | None, source: Source) -> MediaResource | None:
-        rows, image = await self._database.rows(), source.image
+        rows = await self._database.rows()
         resource = known or new_resource(source)
         async with protected(self._storage, rows, source) as intent:
             if known is not None:
-                return await rows.resources.keep(
-                    known, storage_key=image.key, save_id=image.save_id, in_place=intent
-                )
-            return resource if await rows.resources.add(resource, intent=intent) else None
+                return await rows.resources.keep(known, file=source.image, in_place=intent)
+            added = await rows.resources.add(resource, intent=intent.media_key)
+            return resource if added else None
 
     async def _relocate(self, known: MediaResource | None, source: Source) -> MediaResource | None:
         rows = await self._database.rows()
@@ -260,9 +251,7 @@ class MediaResourceService:
         if known is not None:
             kept = None
             with contextlib.suppress(IntentLost):
-                kept = await rows.resources.keep(
-                    known, storage_key=media_key, save_id=copied.save_id, source=mark
-                )
+                kept = await rows.resources.keep(known, file=copied, source=mark)
             if kept is None:  # deleted, perhaps with its file, before this copy was made
                 await asyncio.shield(self._leave_to_sweeper(intent))  # also at the deadline
             return kept

@@ -17,6 +17,7 @@ from stillroom.features.database.statements import insert_into
 from stillroom.features.library.resource import (
     DELETED,
     Change,
+    Intent,
     Mark,
     MediaResource,
     ResourcePage,
@@ -122,11 +123,9 @@ class ResourceRows(Rows):
         self,
         known: MediaResource,
         *,
-        storage_key: StorageKey,
-        save_id: str,
+        file: StoredImage | None = None,
         source: Mark | None = None,
-        skipped: StorageKey | None = None,
-        in_place: StorageKey | None = None,
+        in_place: Intent | None = None,
         revive: bool = True,
     ) -> MediaResource | None:
         """Keep a resource whose bytes were ingested again, and cancel its pending deletion.
@@ -135,12 +134,12 @@ class ResourceRows(Rows):
         may still be copying. That ingest needs the intent if this resource is deleted meanwhile.
 
         Args:
-            known: The resource, read before the file at `storage_key` was checked.
-            storage_key: Key of the file from now on. A new key below `media/` requires an intent.
-            save_id: Version of the image at that key.
+            known: The resource, read before its file was checked.
+            file: New file of the resource; by default, the file of `known`. A new key below
+                `media/` requires an intent.
             source: Pending deletion of the source if the library has a copy; else None.
-            skipped: Key below `compute/` whose pending deletion is cancelled.
-            in_place: For an ingest without a copy, the `media_key` of the intent to delete.
+            in_place: For an ingest without a copy, the intent to delete. A pending deletion of its
+                source is cancelled.
             revive: If False, a deleted resource stays deleted.
 
         Returns:
@@ -151,13 +150,17 @@ class ResourceRows(Rows):
         Raises:
             IntentLost, MarkClaimed: as in `add`.
         """
+        storage_key, save_id = known.storage_key, known.save_id
+        if file is not None:
+            storage_key, save_id = file.key, file.save_id
+        used = {storage_key} if in_place is None else {storage_key, in_place.source_key}
         async with self._engine.writing() as connection:
             cancelled = await connection.execute(
                 sa.delete(deletions).where(
                     deletions.c.resource_id == known.id, is_unclaimed(deletions)
                 )
             )
-            for key in sorted({storage_key, skipped or storage_key}, key=lambda key: key.text):
+            for key in sorted(used, key=lambda key: key.text):
                 await cancel_marks_at(connection, key)
             await write_mark(connection, source)
             this = select_resources().where(resources.c.id == known.id)
@@ -178,7 +181,7 @@ class ResourceRows(Rows):
                 .values(storage_key=storage_key, save_id=save_id, deleted_at=None)
             )
             if in_place is not None:
-                await end_intent(connection, in_place)
+                await end_intent(connection, in_place.media_key)
             await self._engine.note_changed(connection, [known.storage_key, storage_key])
             kept = resource_of((await connection.execute(this)).one())
             if current != kept:
