@@ -161,18 +161,6 @@ class ClaimedMarks:
     skipped: Sequence[DueMark]
 
 
-@dataclass(frozen=True, slots=True)
-class ClaimedIntents:
-    """Keys of copies left over from crashed ingests. Their intents are claimed until `until`.
-
-    For the copies in `skipped`, the intents were deleted, because a resource uses these copies.
-    """
-
-    media_keys: Sequence[StorageKey]
-    skipped: Sequence[StorageKey]
-    until: datetime
-
-
 @dataclass(slots=True)
 class Settlement:
     """Outcomes of the pending deletions that a sweeper has claimed."""

@@ -159,8 +159,9 @@ class Sweeper:
     ) -> bool:
         """Delete a batch of copies left over from ingests. Return False if there are no more."""
         ends = _clock() + (LEASE - _MARGIN).total_seconds()
-        claimed = await rows.intents.claim(limit=_BATCH, lease=LEASE)
-        for key in claimed.skipped:
+        until = now() + LEASE
+        media_keys, keys_in_use = await rows.intents.claim(until, limit=_BATCH)
+        for key in keys_in_use:
             log.info("removed the record of an ingest: a resource now uses the copy %r", key.text)
         cleared: list[StorageKey] = []
 
@@ -168,11 +169,11 @@ class Sweeper:
             if not is_stopping() and await self._clear_copy(key, ends):
                 cleared.append(key)
 
-        await for_each_concurrently(clear, claimed.media_keys, limit=_AT_ONCE)
+        await for_each_concurrently(clear, media_keys, limit=_AT_ONCE)
         if cleared:
-            await rows.intents.end(cleared, until=claimed.until)
+            await rows.intents.end(cleared, until=until)
         swept.copies += len(cleared)
-        return bool(cleared or claimed.skipped)
+        return bool(cleared or keys_in_use)
 
     async def _clear_copy(self, key: StorageKey, ends: float) -> bool:
         """Delete the copy at a key. Return True if it no longer exists."""

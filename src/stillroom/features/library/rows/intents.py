@@ -15,7 +15,7 @@ from stillroom.features.database.clock import now
 from stillroom.features.database.engine import Rows
 from stillroom.features.database.leases import is_free
 from stillroom.features.database.statements import insert_into
-from stillroom.features.library.resource import ClaimedIntents, Intent, IntentLost
+from stillroom.features.library.resource import Intent, IntentLost
 from stillroom.features.library.rows.statements import keys_with_resource
 from stillroom.features.library.rows.tables import intents
 from stillroom.paths import StorageKey
@@ -56,12 +56,13 @@ class IntentRows(Rows):
         """Delete an intent. Call this only if it is certain that the copy was not written."""
         await self._execute(sa.delete(intents).where(_is_held(media_key)))
 
-    async def claim(self, *, limit: int, lease: timedelta) -> ClaimedIntents:
+    async def claim(
+        self, until: datetime, *, limit: int
+    ) -> tuple[Sequence[StorageKey], Sequence[StorageKey]]:
         """Claim intents whose lease has expired. The ingests can then no longer use the copies.
 
-        An intent whose key is used by a resource is obsolete, and is deleted.
+        Return the keys of the copies, and the keys that a resource uses: their intents are deleted.
         """
-        until = now() + lease
         expired = (
             sa.select(intents.c.media_key)
             .where(is_free(intents))
@@ -83,7 +84,7 @@ class IntentRows(Rows):
                     .where(intents.c.media_key.in_(claimed))
                     .values(sweeping=True, lease_until=until)
                 )
-        return ClaimedIntents(claimed, [key for key in keys if key in in_use], until)
+        return claimed, [key for key in keys if key in in_use]
 
     async def end(self, keys: Sequence[StorageKey], *, until: datetime) -> None:
         """Delete intents whose copies were deleted, unless another sweeper has claimed them."""
