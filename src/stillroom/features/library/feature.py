@@ -38,8 +38,8 @@ class LibraryFeature(Feature):
         self.storage, self.database = storage, database
         self.grace = timedelta(seconds=section.deletion_grace_seconds)
         self.service = MediaResourceService(storage, database, grace=self.grace)
-        self.sweeper = Sweeper(storage, database)
-        self.sweeper.leaves = [RULE]  # unless there is retention, which knows the rules
+        # The retention feature, which knows the rules, empties `leaves`.
+        self.sweeper = Sweeper(storage, database, leaves=[RULE])
         derived = getattr(store.features.get("pictures"), "derived", None)
         self.healer = Healer(storage, database, derived or NoColors())
         self._report: Callable[[QueueMetrics], None] | None = None
@@ -48,7 +48,8 @@ class LibraryFeature(Feature):
             from stillroom.features.library import metrics
 
             self.healer.report = metrics.count_healed
-            self._report, self._report_swept = metrics.report_queues, metrics.report_swept
+            self._report = metrics.report_queues
+            self._report_swept = metrics.report_swept
         self._media_url = _media_url_of(store, section)
         self._is_bucket = store.settings.storage.kind == "bucket"
 
