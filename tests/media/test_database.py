@@ -162,7 +162,7 @@ from pathlib import Path
 from stillroom.features.database.config import SqliteConfig
 from stillroom.features.library.database import MediaDatabase
 from stillroom.features.retention.database import expiry_rows
-from stillroom.features.runs.database import run_deletion_rows
+from stillroom.features.runs.database import run_rows
 from stillroom.features.search.database import indexed_rows, search_rows, start_rows
 
 threads = set()
@@ -175,7 +175,7 @@ class Finder(importlib.abc.MetaPathFinder):
 sys.meta_path.insert(0, Finder())
 part = dict(
     library=MediaDatabase.rows, scans=MediaDatabase.scans, search=search_rows, start=start_rows,
-    indexed=indexed_rows, expiry=expiry_rows, runs=run_deletion_rows,
+    indexed=indexed_rows, expiry=expiry_rows, runs=run_rows,
 )[sys.argv[2]]
 
 async def use():

@@ -31,8 +31,8 @@ from stillroom.features.library.rows.transfer import (
     Saves,
     TransferOutcome,
 )
-from stillroom.features.runs.deletion_rows import RunDeletionRows
 from stillroom.features.runs.manifest import MANIFEST_NAME
+from stillroom.features.runs.rows import RunRows
 from stillroom.maintenance.migration import Migration, folders_of
 from stillroom.paths import StorageKey, is_reserved
 from stillroom.store.values import StoredImage
@@ -93,7 +93,7 @@ async def transfer_rows(
         if not migration.dry_run:
             await pass_.transfer_marks()
             if target is not None:
-                await RunDeletionRows(target).take(await RunDeletionRows(source).under_way())
+                await RunRows(target).take(await RunRows(source).under_way())
     finally:
         await source.close()
         if target is not None:

@@ -29,7 +29,7 @@ from stillroom.features.library.database import MediaDatabase
 from stillroom.features.library.recorded_bytes import hash_opened
 from stillroom.features.library.resource import DELETED
 from stillroom.features.runs import manifest
-from stillroom.features.runs.database import run_deletion_rows, run_publication_rows
+from stillroom.features.runs.database import run_rows
 from stillroom.features.runs.manifest import ImageSet, ManifestHead, is_manifest, manifest_key
 from stillroom.paths import ImagePath, KeyPrefix, image_entry
 from stillroom.store.pages import each_page
@@ -93,8 +93,8 @@ class Runs:
         else:
             published = await self._write(folder, count, max_bytes)
         try:
-            rows = await run_publication_rows(self._database)
-            await rows.note(folder, published.image.save_id, count)
+            rows = await run_rows(self._database)
+            await rows.note_publication(folder, published.image.save_id, count)
         except BaseException:
             published.close()
             raise
@@ -135,7 +135,7 @@ class Runs:
     async def _require_not_deleting(self, folder: ImagePath, images: Sequence[StoredImage]) -> None:
         rows = await self._database.rows()
         prefixes = [KeyPrefix.of_folder(path).text for path in (*_parents(folder), folder)]
-        if await (await run_deletion_rows(self._database)).is_deleting(prefixes):
+        if await (await run_rows(self._database)).is_deleting(prefixes):
             raise RunConflict("the run is being deleted")
         marks = await rows.deletions.of_saves(images) if images else ()
         if count := sum(mark.reason == DELETED for mark in marks):
