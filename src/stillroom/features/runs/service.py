@@ -223,7 +223,7 @@ class Runs:
             async for page in self.describe_images(folder):
                 for image in page:
                     in_folder.add(image)
-            if not in_folder.is_same(in_manifest):
+            if in_folder != in_manifest:
                 raise RunConflict(  # noqa: TRY301  (closes the manifest)
                     f"the run was published with {_images(in_manifest.count)}, which differ from "
                     f"the {in_folder.count} now in its folder: save changed images in another "
