@@ -33,8 +33,8 @@ from stillroom.features.library.rows.transfer import (
 )
 from stillroom.features.runs.manifest import MANIFEST_NAME
 from stillroom.features.runs.rows import RunRows
-from stillroom.maintenance.migration import Migration, folders_of
-from stillroom.paths import StorageKey, is_reserved
+from stillroom.maintenance.migration import Migration
+from stillroom.paths import StorageKey, folders_of, is_reserved
 from stillroom.store.values import StoredImage
 
 _PAGE: Final = 500
@@ -201,7 +201,7 @@ class _Pass:
 
     async def _delete_manifests(self, deleted: StorageKey) -> None:
         """Delete the run manifests in all folders of an image, if only the target has them."""
-        for folder in folders_of(deleted):
+        for folder in folders_of(deleted.text):
             manifest = StorageKey(f"{folder}/{MANIFEST_NAME}")
             if folder in self.folders or not is_reserved(manifest.text):
                 continue

@@ -20,6 +20,7 @@ from stillroom.paths import (
     ImagePrefix,
     KeyPrefix,
     StorageKey,
+    folders_of,
     image_entry,
     image_key_bound,
     is_reserved,
@@ -161,9 +162,7 @@ class RetentionEvaluator:
         self, key: StorageKey, folders: dict[str, int | None]
     ) -> PublishedFolder | None:
         """Return the published run that contains an image. `folders` caches publication times."""
-        folder = image_entry(key.text)
-        while "/" in folder:
-            folder = folder.rpartition("/")[0]
+        for folder in folders_of(image_entry(key.text)):
             if folder not in folders:
                 folders[folder] = await self.runs.published_ns(ImagePath(folder))
             if (published_ns := folders[folder]) is not None:

@@ -6,7 +6,6 @@ process crashes after it has written a manifest, the client gets no response, an
 request reports the publication.
 """
 
-import itertools
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
@@ -24,7 +23,7 @@ from stillroom.features.library.resource import DELETED, RunDeletion
 from stillroom.features.library.rows.marks import mark_saves
 from stillroom.features.library.rows.statements import keys_with_resource
 from stillroom.features.runs.tables import run_deletions, run_publications
-from stillroom.paths import ImagePath, KeyPrefix, StorageKey, image_entry
+from stillroom.paths import ImagePath, KeyPrefix, StorageKey, folders_of, image_entry
 from stillroom.store import causes
 from stillroom.store.values import StoredImage
 
@@ -184,16 +183,10 @@ def _deletion(row: sa.Row[Any]) -> RunDeletion:
 
 def find_runs(connection: sa.Connection, keys: Iterable[StorageKey]) -> Mapping[StorageKey, str]:
     """Return the published runs of those images that are in the folder of a published run."""
-    parents = {key: _parents(key.text) for key in keys}
+    parents = {key: [f"{folder}/" for folder in folders_of(key.text)] for key in keys}
     wanted = {(folder,) for folders in parents.values() for folder in folders}
     folders = sa.select(table_of(connection, ["folder"], wanted).c.folder)
     found = sa.select(run_publications.c.folder).where(run_publications.c.folder.in_(folders))
     published = {*connection.execute(found).scalars()}
     runs = {key: published.intersection(folders) for key, folders in parents.items()}
     return {key: image_entry(min(run)).rstrip("/") for key, run in runs.items() if run}
-
-
-def _parents(key: str) -> list[str]:
-    """Return the prefixes of all folders that contain a key."""
-    names = key.split("/")[:-1]
-    return [*itertools.accumulate(f"{name}/" for name in names)]

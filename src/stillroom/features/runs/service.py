@@ -31,7 +31,7 @@ from stillroom.features.library.resource import DELETED
 from stillroom.features.runs import manifest
 from stillroom.features.runs.database import run_rows
 from stillroom.features.runs.manifest import ImageSet, ManifestHead, is_manifest, manifest_key
-from stillroom.paths import ImagePath, KeyPrefix, image_entry
+from stillroom.paths import ImagePath, KeyPrefix, folders_of, image_entry
 from stillroom.store.pages import each_page
 from stillroom.store.port import ImageStorage
 from stillroom.store.sources import DescribedSource
@@ -134,7 +134,8 @@ class Runs:
 
     async def _require_not_deleting(self, folder: ImagePath, images: Sequence[StoredImage]) -> None:
         rows = await self._database.rows()
-        prefixes = [KeyPrefix.of_folder(path).text for path in (*_parents(folder), folder)]
+        folders = [ImagePath(text) for text in (folder.text, *folders_of(folder.text))]
+        prefixes = [KeyPrefix.of_folder(path).text for path in folders]
         if await (await run_rows(self._database)).is_deleting(prefixes):
             raise RunConflict("the run is being deleted")
         marks = await rows.deletions.of_saves(images) if images else ()
@@ -149,9 +150,9 @@ class Runs:
         await self.require_none_inside(folder)
 
     async def _require_unenclosed(self, folder: ImagePath) -> None:
-        for parent in _parents(folder):
-            if await self.is_published(parent):
-                raise RunConflict(f"the folder is in the run {parent.text!r}, which is published")
+        for parent in reversed(folders_of(folder.text)):
+            if await self.is_published(ImagePath(parent)):
+                raise RunConflict(f"the folder is in the run {parent!r}, which is published")
 
     async def require_none_inside(self, folder: ImagePath) -> tuple[int, int]:
         """Raise `RunConflict` if a published run is inside a folder.
@@ -287,8 +288,3 @@ async def _read_image_set(published: OpenedImage) -> ImageSet:
 
 def _images(count: int) -> str:
     return f"{count} image{'' if count == 1 else 's'}"
-
-
-def _parents(folder: ImagePath) -> list[ImagePath]:
-    parts = folder.text.split("/")
-    return [ImagePath("/".join(parts[:depth])) for depth in range(1, len(parts))]
