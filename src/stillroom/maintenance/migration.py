@@ -6,7 +6,7 @@ hash. To resume an interrupted migration, or to copy later changes, run the migr
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Final
 
@@ -111,13 +111,9 @@ class Migration:
     async def _each(
         self, store: Inspection, job: Callable[[StorageKey | UnexpectedFile], Awaitable[None]]
     ) -> None:
-        async def entries() -> AsyncGenerator[StorageKey | UnexpectedFile, None]:
-            for prefix in self.prefixes:
-                async for entry in store.walk(prefix, ""):
-                    yield entry
-
+        entries = (entry for prefix in self.prefixes async for entry in store.walk(prefix, ""))
         at_once = _PACED_AT_ONCE if self.rate_limit.is_bounded else AT_ONCE
-        await for_each_concurrently(job, entries(), limit=at_once)
+        await for_each_concurrently(job, entries, limit=at_once)
 
     async def _check_extra(self, entry: StorageKey | UnexpectedFile) -> None:
         if isinstance(entry, StorageKey):

@@ -93,7 +93,9 @@ class Archives:
         call = await Call.of(request, self.authorize)
         parameters = call.query(ArchiveParameters)
         visible = call.grant.narrow("storage:read", parameters.prefix)
-        keys = self._keys(KeyPrefix.of_images(visible))
+        query = ListQuery(KeyPrefix.of_images(visible), limit=_PAGE)
+        pages = each_page(self.storage.list, query)
+        keys = (StorageKey(entry) async for page in pages for entry in page.entries)
         # An error in the first listing can still be reported with its own status code.
         first = await anext(keys, None)
         if first is None:
@@ -130,11 +132,6 @@ class Archives:
         return _ArchiveResponse(
             self.storage, ordered, "images", captions=captions, skip_missing=False
         )
-
-    async def _keys(self, prefix: KeyPrefix) -> AsyncGenerator[StorageKey, None]:
-        async for page in each_page(self.storage.list, ListQuery(prefix, limit=_PAGE)):
-            for entry in page.entries:
-                yield StorageKey(entry)
 
     async def _require(self, keys: Sequence[StorageKey]) -> None:
         async def check(key: StorageKey) -> None:
