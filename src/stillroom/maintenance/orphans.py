@@ -96,11 +96,7 @@ class OrphanScan:
             )
 
     async def delete(
-        self,
-        on_mismatch: Callable[[Mismatch], None],
-        scanned: ScanStats,
-        *,
-        max_percent: float,
+        self, on_mismatch: Callable[[Mismatch], None], scanned: ScanStats, *, max_percent: float
     ) -> None:
         """Report every mismatch. Mark all orphans for deletion if their share is plausible.
 

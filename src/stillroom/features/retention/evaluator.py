@@ -86,15 +86,15 @@ class RetentionEvaluator:
     ) -> AsyncIterator[tuple[Sequence[StoredImage], str | None]]:
         """Yield pages of images that may expire, each with `after` for the next page (or None)."""
         prefixes = [image_key_bound(prefix) for prefix in self.rules.prefixes]
-        for number, prefix in enumerate(prefixes):
+        for prefix in prefixes:
             if after.encode() > prefix.encode() and not after.startswith(prefix):
                 continue
-            is_last = number == len(prefixes) - 1
             query = ListQuery(KeyPrefix(prefix), after, limit, reserved=True)
             async for page in each_page(self._storage.entries, query):
                 # At the end of a prefix, continue with the next prefix.
                 after = page.next_after or after
-                yield page.images, None if page.next_after is None and is_last else after
+                is_last = page.next_after is None and prefix == prefixes[-1]
+                yield page.images, None if is_last else after
 
     async def begin_scan(self) -> ScanState:
         """Find the newest runs for each rule with `keep_last_runs`."""
