@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import re
 import tempfile
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable
 from dataclasses import dataclass
 from typing import Annotated, Final, Literal
 
@@ -126,22 +126,19 @@ class Archives:
             keys.append(StorageKey(text))
         if not 1 <= len(keys) <= MAX_PATHS:
             raise InvalidPath(f"must contain 1 to {MAX_PATHS:,} images", at=("body", "paths"))
-        await self._require(keys)
+        await for_each_concurrently(self._require, keys, limit=_CONCURRENT_CHECKS)
         captions = body.sidecars is not None
         ordered = _iterate(sorted(keys, key=lambda key: key.text.encode()))
         return _ArchiveResponse(
             self.storage, ordered, "images", captions=captions, skip_missing=False
         )
 
-    async def _require(self, keys: Sequence[StorageKey]) -> None:
-        async def check(key: StorageKey) -> None:
-            try:
-                await self.storage.stat(key)
-            except ImageNotFound as error:
-                error.args = (f"{image_entry(key.text)}: no such image",)
-                raise
-
-        await for_each_concurrently(check, keys, limit=_CONCURRENT_CHECKS)
+    async def _require(self, key: StorageKey) -> None:
+        try:
+            await self.storage.stat(key)
+        except ImageNotFound as error:
+            error.args = (f"{image_entry(key.text)}: no such image",)
+            raise
 
 
 class _ArchiveResponse(Response):

@@ -1,9 +1,9 @@
-"""Rows of the published runs, and of unfinished deletions, which are resumed after a crash.
+"""Access to the rows of published runs and of unfinished deletions of runs.
 
-A transaction locks a row of `media_run_deletions` before any row in the lock order of
-`statements.py`. One that changes a row of `media_run_publications` reports the publication. If a
-process crashes after it has written a manifest, the client gets no response, and the repeated
-request reports the publication.
+A deletion that has a row is resumed after a crash. A transaction locks such a row before any row in
+the lock order of `statements.py`. A transaction that changes the row of a published run reports the
+publication. If a process crashes after it has written a manifest, the client gets no response, and
+the repeated request reports the publication.
 """
 
 import uuid
