@@ -35,10 +35,8 @@ async def planned_images(
     """Yield the images that a scan at the time `at` would mark for deletion, or has already marked.
 
     No data is changed. For a future time, the result assumes that nothing changes until then.
-    `on_page` is called with the number of images after each page of the listing.
-
-    Raises:
-        ListingUnsupported: the storage cannot list.
+    `on_page` is called with the number of images after each page of the listing. Raises
+    `ListingUnsupported` if the storage cannot list.
     """
     state, rows = await evaluator.begin_scan(), await evaluator.database.rows()
     async for images, _ in evaluator.pages("", _PAGE):

@@ -265,8 +265,7 @@ class Runs:
 async def open_manifest(storage: ImageStorage, folder: ImagePath) -> OpenedImage | None:
     """Open a run's manifest. Return None if the run is not published. The caller closes it.
 
-    Raises:
-        InvalidPath: the name of the manifest would be too long.
+    Raises `InvalidPath` if the name of the manifest would be too long.
     """
     try:
         return await storage.open(manifest_key(folder))
