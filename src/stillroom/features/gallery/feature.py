@@ -22,7 +22,6 @@ class GalleryFeature(Feature):
     """Web page of the store."""
 
     def __init__(self, store: Store) -> None:
-        """Read the settings."""
         self._settings = store.settings
         self._grace = timedelta(0)
 
