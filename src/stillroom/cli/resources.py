@@ -11,7 +11,7 @@ from stillroom.cli.facts import facts_lines, labelled
 from stillroom.cli.options import DATA_DIR, flag, json_option, read_settings
 from stillroom.cli.output import StatusLine, counted, echo_record, safe_json, size_text, time_text
 from stillroom.cli.search import facts_options, moment, query_of
-from stillroom.cli.server_options import is_server_named, open_store, server_options
+from stillroom.cli.server_options import ServerCommand, is_server_named, open_store
 from stillroom.client import ImageStore
 from stillroom.client.values import HealingProgress, MediaResource, ResourceFilters
 
@@ -25,10 +25,10 @@ _WHERE: Final = (
 
 
 def _options(command: Callable[P, None]) -> Callable[P, None]:
-    return json_option("JSON, with all fields.")(DATA_DIR(server_options(command)))
+    return json_option("JSON, with all fields.")(DATA_DIR(command))
 
 
-@click.command("ls", epilog=_WHERE)
+@click.command("ls", cls=ServerCommand, epilog=_WHERE)
 @facts_options
 @click.option("--type", "kind", help="Only image or video, or one type such as image/png.")
 @click.option(
@@ -67,7 +67,7 @@ def list_resources(
         click.echo("nothing found", err=True)
 
 
-@click.command(epilog=_WHERE)
+@click.command(cls=ServerCommand, epilog=_WHERE)
 @click.argument("resource_id", metavar="ID")
 @_options
 def show(resource_id: str, *, as_json: bool, data_dir: str | None) -> None:
@@ -86,7 +86,7 @@ def show(resource_id: str, *, as_json: bool, data_dir: str | None) -> None:
         click.echo(labelled(f"  {label}", text))
 
 
-@click.command(epilog=_WHERE)
+@click.command(cls=ServerCommand, epilog=_WHERE)
 @click.argument("resource_id", metavar="ID")
 @click.argument("tags", nargs=-1, metavar="[TAG...]")
 @flag("--remove", help="Remove these tags.")
@@ -118,7 +118,7 @@ def tag(
         click.echo(one)
 
 
-@click.command(epilog=_WHERE)
+@click.command(cls=ServerCommand, epilog=_WHERE)
 @click.argument("ids", nargs=-1, metavar="[ID...]")
 @_options
 def heal(ids: tuple[str, ...], *, as_json: bool, data_dir: str | None) -> None:
