@@ -10,7 +10,7 @@ import click
 from stillroom.cli.facts import json_line, printable
 from stillroom.cli.images import PROMPT_DEADLINE_S
 from stillroom.cli.options import json_option, with_default
-from stillroom.cli.output import counted
+from stillroom.cli.output import counted, time_text
 from stillroom.cli.server_options import ServerCommand, open_store
 from stillroom.client import FoundImage
 from stillroom.client.values import SearchFilters, SearchSort
@@ -107,5 +107,5 @@ def _table(found: Iterator[FoundImage]) -> Iterator[str]:
         prompt = " ".join(printable((facts and facts.prompt) or "").split())
         if len(prompt) > _PROMPT_LETTERS:
             prompt = prompt[: _PROMPT_LETTERS - 1] + "…"
-        saved = image.modified.strftime("%Y-%m-%dT%H:%M:%SZ")
+        saved = time_text(image.modified)
         yield f"{saved}  {image.path:{width}}  {seed:>20}  {prompt}".rstrip()
