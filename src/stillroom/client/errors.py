@@ -1,6 +1,6 @@
 """Exceptions for errors that the SDK itself detects. For server errors, see `stillroom.errors`."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from stillroom.errors import BackendUnavailable, StillroomError
 
@@ -8,6 +8,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from stillroom.client.values import Outcome
+
+FAILED: Final = (StillroomError, OSError)
+"""Exceptions that become the outcome of one image. All others end the bulk operation."""
 
 
 class ServerUnreachable(BackendUnavailable, code="unreachable"):

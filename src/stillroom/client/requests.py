@@ -3,10 +3,11 @@
 import base64
 import json
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from itertools import islice
+from typing import Final, TypeVar
 from urllib.parse import quote, urlencode
 
 from stillroom.client import values
@@ -15,6 +16,8 @@ from stillroom.client.sources import ImagePayload, named
 from stillroom.durations import parse_duration
 from stillroom.errors import InvalidParameter
 from stillroom.paths import ImagePath, ImagePrefix
+
+T = TypeVar("T")
 
 IMAGES: Final = "/storage/images"
 RUNS: Final = "/storage/runs"
@@ -38,6 +41,13 @@ DELETED_AT_ONCE: Final = 100
 
 Query = Mapping[str, str | list[str]]
 """Query parameters by name. The values of a repeated parameter are a list."""
+
+
+def batches(things: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Yield the elements of an iterable in lists of up to `size` elements."""
+    left = iter(things)
+    while batch := list(islice(left, size)):
+        yield batch
 
 
 def numbered(path: ImagePath, number: int) -> ImagePath:
