@@ -1,8 +1,7 @@
 """Commands `stillroom media ls`, `show`, `tag` and `heal`, for resources of the media library."""
 
-from collections.abc import Callable
 from dataclasses import asdict
-from typing import Final, ParamSpec, cast
+from typing import Final, cast
 
 import click
 
@@ -15,17 +14,12 @@ from stillroom.cli.server_options import ServerCommand, is_server_named, open_st
 from stillroom.client import ImageStore
 from stillroom.client.values import HealingProgress, MediaResource, ResourceFilters
 
-P = ParamSpec("P")
-
+_AS_JSON = json_option("JSON, with all fields.")
 _WHERE: Final = (
     "If --url, --profile, STILLROOM_URL, STILLROOM_PROFILE or a profile `default` names a "
     "server (docs/cli.md), and --data-dir is not used, the command calls that server. "
     "Otherwise it opens the library that the server's settings select here."
 )
-
-
-def _options(command: Callable[P, None]) -> Callable[P, None]:
-    return json_option("JSON, with all fields.")(DATA_DIR(command))
 
 
 @click.command("ls", cls=ServerCommand, epilog=_WHERE)
@@ -38,7 +32,8 @@ def _options(command: Callable[P, None]) -> Callable[P, None]:
 @click.option("--from", "created_from", type=moment, metavar="TIME", help="Added since TIME.")
 @click.option("--before", "created_before", type=moment, metavar="TIME", help="Added earlier.")
 @flag("-l", "--long", help="Size, time, type, dimensions and tags as well.")
-@_options
+@_AS_JSON
+@DATA_DIR
 def list_resources(
     words: tuple[str, ...],
     *,
@@ -69,7 +64,8 @@ def list_resources(
 
 @click.command(cls=ServerCommand, epilog=_WHERE)
 @click.argument("resource_id", metavar="ID")
-@_options
+@_AS_JSON
+@DATA_DIR
 def show(resource_id: str, *, as_json: bool, data_dir: str | None) -> None:
     """Print all fields of one resource."""
     with _store(data_dir) as store:
@@ -91,7 +87,8 @@ def show(resource_id: str, *, as_json: bool, data_dir: str | None) -> None:
 @click.argument("tags", nargs=-1, metavar="[TAG...]")
 @flag("--remove", help="Remove these tags.")
 @flag("--replace", help="Replace all tags; without tags, remove all.")
-@_options
+@_AS_JSON
+@DATA_DIR
 def tag(
     resource_id: str,
     tags: tuple[str, ...],
@@ -120,7 +117,8 @@ def tag(
 
 @click.command(cls=ServerCommand, epilog=_WHERE)
 @click.argument("ids", nargs=-1, metavar="[ID...]")
-@_options
+@_AS_JSON
+@DATA_DIR
 def heal(ids: tuple[str, ...], *, as_json: bool, data_dir: str | None) -> None:
     """Compute missing fields, such as the dominant colour. Without ID, all resources are processed.
 
