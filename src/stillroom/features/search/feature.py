@@ -40,7 +40,7 @@ class SearchFeature(Feature):
         if store.is_counted:
             from stillroom.features.search.metrics import count_saved_mark as report
         self.filling = IndexFilling(self._database, report_mark=report)
-        store.changes.add(self.filling)
+        store.changes.observer = self.filling
         compares_saves = store.settings.storage.kind != "bucket"
         self.healing = IndexHealing(self._storage, self._database, compares_saves=compares_saves)
         self._catching_up = CatchingUp(self._storage, self._database)
