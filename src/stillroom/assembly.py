@@ -30,7 +30,7 @@ from stillroom.store.capabilities import (
     UNWATCHED,
     CallObserver,
     ChangeObserver,
-    ChangeObservers,
+    ChangeRelay,
     unobserved,
 )
 from stillroom.store.choose import open_storage
@@ -237,7 +237,7 @@ def assemble(
         keys = open_keys(settings.keys)
         tokens = VerifiedTokens(verifier_of(keys, settings))
         authorize = tokens.verify
-    changes = ChangeObservers()
+    changes = ChangeRelay()
     storage = open_storage(
         settings.storage,
         settings.save_rules,
@@ -295,7 +295,7 @@ async def opened_features(settings: Settings) -> AsyncIterator[Store]:
     Changes made in the block are in the search index when it ends.
     """
     require_store(settings.storage)
-    changes = ChangeObservers()
+    changes = ChangeRelay()
     async with opened_storage(settings, changes=changes) as storage:
         store = Store(settings, storage, changes, off=features_off())
         open_features(store)

@@ -14,17 +14,21 @@ class StillroomError(Exception):
     code: ClassVar[str] = "error"
     message: ClassVar[str] = ""
 
+    def __init_subclass__(cls, *, code: str | None = None) -> None:
+        super().__init_subclass__()
+        if code is not None:
+            cls.code = code
+
     def __init__(self, message: str = "") -> None:
         super().__init__(message or self.message)
 
 
-class InvalidInput(StillroomError):
+class InvalidInput(StillroomError, code="invalid_input"):
     """The input of the request is invalid.
 
     `at` is its location in the request, as in FastAPI: `("query", "limit")`.
     """
 
-    code = "invalid_input"
     at: tuple[str, ...] = ()
 
     def __init__(self, message: str = "", *, at: tuple[str, ...] | None = None) -> None:
@@ -32,69 +36,59 @@ class InvalidInput(StillroomError):
         self.at = self.at if at is None else at
 
 
-class InvalidPath(InvalidInput):
+class InvalidPath(InvalidInput, code="invalid_path"):
     """The name is not the path of an image."""
 
-    code = "invalid_path"
     at = ("path", "path")
 
 
-class InvalidParameter(InvalidInput):
+class InvalidParameter(InvalidInput, code="invalid_parameter"):
     """A query parameter is malformed."""
 
-    code = "invalid_parameter"
 
-
-class InvalidUpload(InvalidInput):
+class InvalidUpload(InvalidInput, code="invalid_upload"):
     """The form has no `file` part, two of them, or one that is not a file."""
 
-    code = "invalid_upload"
     at = ("body", "file")
 
 
-class EmptyFile(InvalidInput):
+class EmptyFile(InvalidInput, code="empty_file"):
     """The file has no bytes; usually a stream was read before and not rewound."""
 
-    code = "empty_file"
     at = ("body", "file")
     message = "the file is empty: if you send a stream, rewind it first"
 
 
-class DigestMismatch(InvalidInput):
+class DigestMismatch(InvalidInput, code="digest_mismatch"):
     """The received bytes are not those that `Repr-Digest` announced."""
 
-    code = "digest_mismatch"
     at = ("header", "repr-digest")
 
 
-class Unauthenticated(StillroomError):
+class Unauthenticated(StillroomError, code="unauthenticated"):
     """The token is missing or invalid."""  # the server never says which
 
-    code = "unauthenticated"
     message = "a valid bearer token is required"
 
 
-class TokenExpired(Unauthenticated):
+class TokenExpired(Unauthenticated, code="token_expired"):
     """The token has expired."""  # may be said, since only the owner can present the token
 
-    code = "token_expired"
     message = "the token has expired"
 
 
-class SignInCodeSpent(Unauthenticated):
+class SignInCodeSpent(Unauthenticated, code="sign_in_code_spent"):
     """The code of a sign-in link is unknown, was used before, or is too old."""
 
-    code = "sign_in_code_spent"
     message = "this sign-in link was used before, or is more than ten minutes old"
 
 
-class Forbidden(StillroomError):
+class Forbidden(StillroomError, code="forbidden"):
     """The token is valid, but its scope or prefix does not permit this.
 
     `scope` is the scope that the token lacks, if it is known.
     """
 
-    code = "forbidden"
     scope: str | None = None  # the SDK creates errors without calling `__init__`
 
     def __init__(self, message: str = "", *, scope: str | None = None) -> None:
@@ -102,37 +96,33 @@ class Forbidden(StillroomError):
         self.scope = scope
 
 
-class CursorExpired(StillroomError):
+class CursorExpired(StillroomError, code="cursor_expired"):
     """The events after this cursor are no longer kept, or it is from another database."""
 
-    code = "cursor_expired"
     message = (
         "events after this cursor were deleted: read the feed from its beginning, without `after`, "
         "and compare with a listing what you may have missed"
     )
 
 
-class ImageNotFound(StillroomError):
+class ImageNotFound(StillroomError, code="not_found"):
     """No image under this path."""
 
-    code = "not_found"
     message = "no such image"
 
 
-class RunNotFound(StillroomError):
+class RunNotFound(StillroomError, code="run_not_found"):
     """The folder has no images and no manifest of a run."""
 
-    code = "run_not_found"
     message = "no such run: the folder has no images"
 
 
-class RunConflict(StillroomError):
+class RunConflict(StillroomError, code="run_conflict"):
     """The run is not as expected, or was published with other images.
 
     `count` is the number of images in the run, if it is known.
     """
 
-    code = "run_conflict"
     count: int | None = None  # the SDK creates errors without calling `__init__`
 
     def __init__(self, message: str, *, count: int | None = None) -> None:
@@ -140,118 +130,89 @@ class RunConflict(StillroomError):
         self.count = count
 
 
-class ResourceNotFound(StillroomError):
+class ResourceNotFound(StillroomError, code="resource_not_found"):
     """The media library has no such resource, or its deletion is due."""
 
-    code = "resource_not_found"
     message = "no such resource"
 
 
-class DeadLetterNotFound(StillroomError):
+class DeadLetterNotFound(StillroomError, code="dead_letter_not_found"):
     """No failed deletion has this id; it may have been retried or dropped meanwhile."""
 
-    code = "dead_letter_not_found"
     message = "there is no failed deletion with this id"
 
 
-class ResourceProtected(StillroomError):
+class ResourceProtected(StillroomError, code="resource_protected"):
     """The resource is protected from deletion."""
 
-    code = "resource_protected"
     message = 'the resource is protected: set "protected" to false first'
 
 
-class ResourceConflict(StillroomError):
+class ResourceConflict(StillroomError, code="resource_conflict"):
     """A resource with the same bytes is being deleted, or its file is missing."""
 
-    code = "resource_conflict"
     message = (
         "a resource in another folder has the same bytes, and it is being deleted or "
         "has lost them: try again later, or ingest with a token for the whole library"
     )
 
 
-class ImplausibleScan(StillroomError):
+class ImplausibleScan(StillroomError, code="implausible_scan"):
     """The scan found so many problems that the scan itself must be wrong; nothing was deleted."""
 
-    code = "implausible_scan"
 
-
-class PathConflict(StillroomError):
+class PathConflict(StillroomError, code="path_conflict"):
     """A folder exists where a file should be, or a file where a folder should be."""
 
-    code = "path_conflict"
 
-
-class PreconditionFailed(StillroomError):
+class PreconditionFailed(StillroomError, code="precondition_failed"):
     """A condition, `If-Match` or `If-None-Match`, does not hold; nothing was changed."""
 
-    code = "precondition_failed"
     message = "a condition in the headers of the request is not met"
 
 
-class ConditionUnsupported(StillroomError):
+class ConditionUnsupported(StillroomError, code="condition_unsupported"):
     """The storage cannot enforce the request's condition, so nothing was changed."""
 
-    code = "condition_unsupported"
 
-
-class FeatureOff(StillroomError):
+class FeatureOff(StillroomError, code="feature_off"):
     """The server runs without the feature that the request needs."""
 
-    code = "feature_off"
 
-
-class ListingUnsupported(StillroomError):
+class ListingUnsupported(StillroomError, code="listing_unsupported"):
     """The storage has no stable order, so a listing cannot be continued on another page."""
 
-    code = "listing_unsupported"
 
-
-class MalformedBody(StillroomError):
+class MalformedBody(StillroomError, code="malformed_body"):
     """The multipart body is broken, or ended before its closing boundary."""
 
-    code = "malformed_body"
 
-
-class UnsupportedMedia(StillroomError):
+class UnsupportedMedia(StillroomError, code="unsupported_media"):
     """The body is not multipart/form-data, or not an image where one is required.
 
     With `is_cut_off`, it is an image whose file ends too early.
     """
-
-    code = "unsupported_media"
 
     def __init__(self, message: str, *, is_cut_off: bool = False) -> None:
         super().__init__(message)
         self.is_cut_off = is_cut_off
 
 
-class TooLarge(StillroomError):
+class TooLarge(StillroomError, code="too_large"):
     """More bytes than allowed."""
 
-    code = "too_large"
 
-
-class StorageFull(StillroomError):
+class StorageFull(StillroomError, code="storage_full"):
     """The storage has no space left for this image."""
 
-    code = "storage_full"
 
-
-class BackendUnavailable(StillroomError):
+class BackendUnavailable(StillroomError, code="backend_unavailable"):
     """The storage failed, or the outcome is unknown. A retry may succeed."""
 
-    code = "backend_unavailable"
 
-
-class ReadOnly(BackendUnavailable):
+class ReadOnly(BackendUnavailable, code="read_only"):
     """Writing to the disk failed (fsync), so nothing can be saved until the server is restarted."""
 
-    code = "read_only"
 
-
-class ConfigurationError(StillroomError):
+class ConfigurationError(StillroomError, code="configuration"):
     """The settings cannot work. The message names the setting and the remedy."""
-
-    code = "configuration"

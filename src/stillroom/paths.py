@@ -174,6 +174,12 @@ def image_entry(key_text: str) -> str:
     return key_text.removeprefix(COMPUTE_PREFIX)
 
 
+def folders_of(text: str) -> list[str]:
+    """Return the folders that contain a path or key, from the innermost to the outermost."""
+    parts = text.split("/")
+    return ["/".join(parts[:depth]) for depth in range(len(parts) - 1, 0, -1)]
+
+
 def is_reserved(key_text: str) -> bool:
     """Return whether a listed key is a reserved name in a valid folder, and not an image."""
     if not key_text.endswith(_RESERVED_ENDINGS) or not key_text.startswith(COMPUTE_PREFIX):

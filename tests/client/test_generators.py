@@ -21,6 +21,7 @@ from running import Server
 from stillroom.client import AsyncImageStore, ImageStore, Progress, ServerUnreachable, from_float
 from stillroom.client.errors import UnexpectedAnswer
 from stillroom.client.fetching import fetched
+from stillroom.client.retries import Retries
 from stillroom.errors import (
     Forbidden,
     InvalidParameter,
@@ -355,12 +356,12 @@ def dripping(start: bytes, drop: bytes) -> Iterator[str]:
 def test_a_server_that_sends_a_byte_now_and_then_is_given_up_in_time(
     start: bytes, drop: bytes
 ) -> None:
-    bounds: dict[str, Any] = {"max_bytes": 10_000, "deadline_s": 0.5, "timeout_s": 30}
+    retries = Retries(deadline_s=0.5, timeout_s=30)
 
     with (
         dripping(start, drop) as url,
         pytest.raises(ServerUnreachable, match="before the deadline"),
-        fetched(url, allow_private=True, **bounds),
+        fetched(url, retries, max_bytes=10_000, allow_private=True),
     ):
         pass
 
@@ -378,9 +379,12 @@ def test_a_server_that_sends_a_byte_now_and_then_is_given_up_in_time(
     ],
 )  # fmt: skip
 def test_a_url_leads_to_nothing_in_the_network_of_the_process(url: str) -> None:
-    bounds: dict[str, Any] = {"max_bytes": 10, "deadline_s": 5, "timeout_s": 5}
+    retries = Retries(deadline_s=5, timeout_s=5)
 
-    with pytest.raises(InvalidParameter), fetched(url, allow_private=False, **bounds):
+    with (
+        pytest.raises(InvalidParameter),
+        fetched(url, retries, max_bytes=10, allow_private=False),
+    ):
         pass
 
 
@@ -401,11 +405,11 @@ def test_the_checked_address_is_the_one_that_is_connected_to(
 
     monkeypatch.setattr(httpx.HTTPTransport, "handle_request", answer)
     monkeypatch.setattr(socket, "getaddrinfo", resolved)
-    bounds: dict[str, Any] = {"max_bytes": 10, "deadline_s": 5, "timeout_s": 5}
+    retries = Retries(deadline_s=5, timeout_s=5)
 
     with (
         pytest.raises(InvalidParameter, match="not https"),
-        fetched("https://images.example/a?b", allow_private=False, **bounds),
+        fetched("https://images.example/a?b", retries, max_bytes=10, allow_private=False),
     ):
         pass
 

@@ -20,7 +20,7 @@ from stillroom.features.library.feature import LibraryFeature
 from stillroom.features.library.sweeper import Swept
 from stillroom.features.retention.expiry import never_stops
 from stillroom.features.retention.feature import RetentionFeature
-from stillroom.features.runs.database import run_deletion_rows
+from stillroom.features.runs.database import run_rows
 from stillroom.store.auth.grants import Grant
 
 
@@ -152,7 +152,7 @@ async def test_a_process_without_runs_leaves_their_deletion_to_one_that_has_them
     async with beside.full.lifespan(), beside.subset.lifespan():
         await beside.full.images.save("run/1.png", PNG)
         database = beside.full._parts.store.need(LibraryFeature).database
-        rows, claim = await run_deletion_rows(database), uuid.uuid4()
+        rows, claim = await run_rows(database), uuid.uuid4()
         await rows.begin("compute/run/", claim, saved_until=now(), lease=timedelta(minutes=1))
         await rows.release(claim)  # as if its process had ended before it marked an image
 

@@ -199,11 +199,11 @@ async def test_a_publication_that_a_crash_did_not_report_is_reported_by_the_next
     saved = ("image.saved", "runs/7/1.png")
     await feed.becomes(saved)
 
-    async def away(_: object) -> None:
+    async def away(*_: object) -> None:
         raise BackendUnavailable("away")
 
     with monkeypatch.context() as patched:
-        patched.setattr("stillroom.features.runs.service.run_publication_rows", away)
+        patched.setattr("stillroom.features.runs.rows.RunRows.note_publication", away)
         with pytest.raises(StillroomError):
             await runs.publish(RUN, None)
     assert await runs.is_published(RUN)

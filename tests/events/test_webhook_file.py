@@ -20,7 +20,7 @@ from stillroom.features.events.webhook_file import (
     read_webhooks,
 )
 from stillroom.settings import AllSettings
-from stillroom.store.capabilities import ChangeObservers
+from stillroom.store.capabilities import ChangeRelay
 from stillroom.store.choose import open_storage
 from stillroom.store.feature import Store
 
@@ -213,7 +213,7 @@ def test_a_server_without_events_refuses_the_file_unless_they_were_not_chosen(
     named = {"webhooks_file": file} if folder else {}
     settings = AllSettings.of_values(data_dir=tmp_path, **named)
     storage = open_storage(settings.storage, settings.save_rules)
-    store = Store(settings, storage, ChangeObservers(), off=off)
+    store = Store(settings, storage, ChangeRelay(), off=off)
 
     with pytest.raises(ConfigurationError) if stops else contextlib.nullcontext() as caught:
         open_features(store)

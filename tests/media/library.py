@@ -14,7 +14,6 @@ from stillroom.errors import ImageNotFound
 from stillroom.features.database.clock import new_id, now
 from stillroom.features.database.config import RowsConfig, SqliteConfig
 from stillroom.features.database.engine import migrating
-from stillroom.features.library.background import LibraryJobs
 from stillroom.features.library.database import MediaDatabase
 from stillroom.features.library.resource import DELETION, Intent, MediaResource
 from stillroom.features.library.rows.tables import (
@@ -107,7 +106,8 @@ class Library:
     def background(
         self, *, every_s: float, stop_within_s: float
     ) -> AbstractAsyncContextManager[None]:
-        jobs = LibraryJobs(self.database, self.sweeper()).all()
+        sweeper = self.sweeper()
+        jobs = [Job(lambda stopping: sweeper.sweep(is_stopping=stopping.is_set))]
         if (expiry := self.expiry) is not None:
             jobs.append(Job(lambda stopping: expiry.mark_expired(stopping.within)))
         return background.running(jobs, every_s=every_s, stop_within_s=stop_within_s)
@@ -198,8 +198,8 @@ async def left_copy(
     """What an ingest leaves that dies between the copy and its commit."""
     media_key = StorageKey.of_media(resource_id or new_id(), "png")
     rows = await library.database.rows()
-    lease = now() + timedelta(minutes=15)
-    await rows.intents.write(Intent(media_key, resource_id or new_id(), key(source), lease))
+    intent = Intent(media_key, resource_id or new_id(), key(source))
+    await rows.intents.write(intent, lease=timedelta(minutes=15))
     await library.meddled.storage.copy(key(source), media_key)
     return media_key
 

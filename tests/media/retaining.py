@@ -57,7 +57,7 @@ class RetainingLibrary(Library):
 
     async def planned(self) -> list[PlannedImage]:
         at = datetime.now(UTC) + self.moved
-        planned = planned_images(self.seen, self.database, self.retention, at)
+        planned = planned_images(self.retention, at)
         return [image async for image in planned]
 
     async def round(self) -> int:

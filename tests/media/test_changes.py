@@ -138,8 +138,6 @@ async def test_the_same_save_is_marked_once(library: Library) -> None:
     (mark,) = library.table(deletions)
 
     again = Mark(key("a.png"), mark.save_id, "relocated", mark.due_at + GRACE)
-    await rows.resources.keep(
-        first, storage_key=first.storage_key, save_id=first.save_id, source=again
-    )
+    await rows.resources.keep(first, source=again)
 
     assert [row.due_at for row in library.table(deletions)] == [mark.due_at]

@@ -162,8 +162,8 @@ from pathlib import Path
 from stillroom.features.database.config import SqliteConfig
 from stillroom.features.library.database import MediaDatabase
 from stillroom.features.retention.database import expiry_rows
-from stillroom.features.runs.database import run_deletion_rows
-from stillroom.features.search.database import indexed_rows, search_rows, start_rows
+from stillroom.features.runs.database import run_rows
+from stillroom.features.search.database import comparison_rows, search_rows
 
 threads = set()
 
@@ -174,8 +174,8 @@ class Finder(importlib.abc.MetaPathFinder):
 
 sys.meta_path.insert(0, Finder())
 part = dict(
-    library=MediaDatabase.rows, scans=MediaDatabase.scans, search=search_rows, start=start_rows,
-    indexed=indexed_rows, expiry=expiry_rows, runs=run_deletion_rows,
+    library=MediaDatabase.rows, scans=MediaDatabase.scans, search=search_rows,
+    comparison=comparison_rows, expiry=expiry_rows, runs=run_rows,
 )[sys.argv[2]]
 
 async def use():
@@ -195,7 +195,7 @@ print(len(threads), threading.main_thread() in threads)
         "search",
         *(
             pytest.param(part, marks=pytest.mark.whole)  # each is a process
-            for part in ("scans", "start", "indexed", "expiry", "runs")
+            for part in ("scans", "comparison", "expiry", "runs")
         ),
     ],
 )

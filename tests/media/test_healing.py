@@ -128,7 +128,7 @@ async def test_a_process_that_died_leaves_its_work_to_others_for_so_many_times(
     rows = (await library.database.rows()).healing
     for attempt in range(1, MAX_ATTEMPTS + 1):
         claimed = await rows.claim(limit=10, lease=timedelta(minutes=10))
-        assert [(job.resource.id, job.attempts) for job in claimed.jobs] == [(resource.id, attempt)]
+        assert [(job.resource.id, job.attempts) for job in claimed] == [(resource.id, attempt)]
         assert await healer(library).heal() == {}, "while the lease holds"
         let_healing_be_due(library)
 

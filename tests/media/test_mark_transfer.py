@@ -24,7 +24,7 @@ from stillroom.features.library.rows.tables import (
     resources,
 )
 from stillroom.features.library.rows.transfer import TransferOutcome
-from stillroom.features.runs.database import run_deletion_rows
+from stillroom.features.runs.database import run_rows
 from stillroom.features.runs.deletion import RunDeletions
 from stillroom.features.runs.service import Runs
 from stillroom.features.runs.tables import run_deletions
@@ -242,7 +242,7 @@ async def test_with_one_database_for_both_the_rows_stay_and_marks_of_the_copies_
 async def test_a_run_whose_deletion_is_under_way_is_deleted_in_the_target_too(move: Move) -> None:
     for number in range(2):
         await move.source.save(f"runs/7/{number}.png", picture(number))
-    rows, claim = await run_deletion_rows(move.source.database), uuid.uuid4()
+    rows, claim = await run_rows(move.source.database), uuid.uuid4()
     lease = timedelta(minutes=5)
     begun = await rows.begin("compute/runs/7/", claim, saved_until=now(), lease=lease)
     assert begun is not None

@@ -385,8 +385,8 @@ async def test_an_ingest_in_place_that_dies_delays_a_deletion_until_its_lease_is
     rows = await library.database.rows()
     for path in ("a.png", "live.png"):
         intent = StorageKey.of_media(new_id(), "png")
-        lease = now() + timedelta(minutes=15)
-        await rows.intents.write(Intent(intent, IN_PLACE, key(path), lease))
+        lease = timedelta(minutes=15)
+        await rows.intents.write(Intent(intent, IN_PLACE, key(path)), lease=lease)
 
     assert await library.sweep() == Swept()
     assert await is_there(library, key("a.png"))

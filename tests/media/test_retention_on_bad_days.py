@@ -33,7 +33,7 @@ from stillroom.features.library.sweeper import Swept
 from stillroom.features.retention.expiry import never_stops
 from stillroom.features.retention.lifetimes import Lifetimes
 from stillroom.features.retention.rules import Rule
-from stillroom.features.runs.database import run_deletion_rows
+from stillroom.features.runs.database import run_rows
 from stillroom.store.port import ImageStorage
 from stillroom.store.values import EntryPage, ListQuery
 
@@ -172,7 +172,7 @@ async def test_a_run_that_another_request_deletes_does_not_stop_the_round(
     await library.save("tmp/1.png", picture())
     library.by(WEEK, LAST_TWO)
     library.later(monkeypatch, 8 * DAY)
-    rows, claim = await run_deletion_rows(library.database), uuid.uuid4()
+    rows, claim = await run_rows(library.database), uuid.uuid4()
     await rows.begin("compute/runs/1/", claim, saved_until=now(), lease=GRACE)
 
     assert await library.round() == 1

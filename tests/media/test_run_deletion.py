@@ -20,7 +20,7 @@ from stillroom.features.library.resource import EXPIRED
 from stillroom.features.library.rows.tables import deletions
 from stillroom.features.library.sweeper import Sweeper, Swept
 from stillroom.features.runs import deletion
-from stillroom.features.runs.database import run_deletion_rows
+from stillroom.features.runs.database import run_rows
 from stillroom.features.runs.deletion import RunDeletions
 from stillroom.features.runs.service import Runs
 from stillroom.features.runs.tables import run_deletions
@@ -242,7 +242,7 @@ async def test_a_deletion_that_breaks_off_is_gone_on_with_by_the_sweeper(
 
 async def test_one_process_at_a_time_deletes_a_run(library: RunLibrary) -> None:
     await library.filled(1)
-    rows = await run_deletion_rows(library.database)
+    rows = await run_rows(library.database)
     claim, other = uuid.uuid4(), uuid.uuid4()
     lease = timedelta(minutes=5)
     until = now()

@@ -11,6 +11,7 @@ import pytest
 from stillroom.features.database.clock import new_id, now
 from stillroom.features.database.config import RowsConfig
 from stillroom.features.library.database import MediaDatabase
+from stillroom.features.library.intents import LEASE
 from stillroom.features.library.resource import (
     IMAGE,
     IN_PLACE,
@@ -383,7 +384,7 @@ async def test_resources_are_found_by_the_facts_of_their_very_save(
     await rows.write([_image("a/cat.png", FOX), _image("b.png", FOX, saved_ns=7), _image("c.png")])
     for number, path in enumerate(("a/cat.png", "b.png", "c.png", "d.png")):
         recorded, intent = _recorded(path, number), StorageKey.of_media(new_id(), "png")
-        await library.intents.write(Intent(intent, IN_PLACE, recorded.storage_key, now()))
+        await library.intents.write(Intent(intent, IN_PLACE, recorded.storage_key), lease=LEASE)
         await resources.add(recorded, intent=intent)
 
     page = await resources.page(ResourceQuery())
@@ -420,7 +421,7 @@ async def test_captions_alt_texts_and_tags_are_found_until_they_change(
     resource = _recorded("a.png", 1)
     if is_indexed_first:
         await rows.write([_image("a.png", FOX)])
-    await library.intents.write(Intent(MEDIA_KEY, IN_PLACE, resource.storage_key, now()))
+    await library.intents.write(Intent(MEDIA_KEY, IN_PLACE, resource.storage_key), lease=LEASE)
     await library.resources.add(resource, intent=MEDIA_KEY)
     texts = Change(caption="Storm at sea", alt_text="A lighthouse. Oil on canvas")
     await library.resources.change(resource.id, texts)
@@ -448,7 +449,7 @@ async def test_what_leaves_the_library_is_not_found_by_what_was_said_of_it(
 ) -> None:
     resource = _recorded("a.png", 1)
     await rows.write([_image("a.png", FOX)])
-    await library.intents.write(Intent(MEDIA_KEY, IN_PLACE, resource.storage_key, now()))
+    await library.intents.write(Intent(MEDIA_KEY, IN_PLACE, resource.storage_key), lease=LEASE)
     await library.resources.add(resource, intent=MEDIA_KEY)
     await library.resources.change(resource.id, Change(caption="storm"))
     assert await _found(rows, "storm") == ["a.png"]

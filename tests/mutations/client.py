@@ -62,12 +62,12 @@ client/sync.py: client/test_many.py
 +            return [Outcome
 
 SDK: many are tried though each will fail alike
-client/many.py: client/test_many.py -k alike
+client/threads.py: client/test_many.py -k alike
 -self.stopped |= isinstance(outcome.error, _FAILS_ALL)
 +self.stopped |= outcome.error is self
 
 SDK: results come in the order in which they are ready
-client/many.py: client/test_many.py
+client/threads.py: client/test_many.py
 -for number in sorted(self._outcomes))
 +for number in self._outcomes)
 

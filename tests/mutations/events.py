@@ -39,7 +39,7 @@ features/library/sweeper.py: events/test_library.py -k 'crashed and sqlite'
 +if outcome is _Outcome.DELETED:
 
 events: a request that publishes a run again is an event again
-features/runs/publication_rows.py: events/test_library.py -k 'published_once and sqlite'
+features/runs/rows.py: events/test_library.py -k 'published_once and sqlite'
 -if [row.save_id for row in await self._read(known)] == [save_id]:
 -            return
 +save_id = f"{save_id} after {await self._read(known)}"

@@ -24,12 +24,12 @@ features/runs/deletion.py: media/test_run_deletion.py -k in_it
 -        await self._runs.require_none_inside(folder)
 
 runs: what the library needs is marked, too
-features/runs/deletion_rows.py: media/test_run_deletion.py -k recorded
+features/runs/rows.py: media/test_run_deletion.py -k recorded
 -[image for image in images if image.key not in in_use]
 +[*images]
 
 runs: of two deletions the earlier time counts
-features/runs/deletion_rows.py: media/test_run_deletion.py -k one_process
+features/runs/rows.py: media/test_run_deletion.py -k one_process
 -sa.case((old > new, old), else_=new)
 +sa.case((old > new, new), else_=old)
 

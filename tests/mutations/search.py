@@ -68,7 +68,7 @@ features/library/rows/words.py: media/test_search_rows.py -k captions
 
 search, rows: tags that are taken away are found
 features/library/rows/tags.py: media/test_search_rows.py -k captions
--            await self._engine.note_changed(connection, [key])
+-            await self._engine.note_changed(connection, [resource.storage_key])
 
 index: a copy has the facts of what was saved over its source
 features/search/filling.py: media/test_index.py -k copy

@@ -16,7 +16,7 @@ from stillroom.cli.options import flag
 from stillroom.cli.output import counted, echo_result
 from stillroom.cli.progress import Transfer, TransferOptions, transfer_options
 from stillroom.cli.selection import Filter, by_target, files_below, folder_of, images_to_copy
-from stillroom.cli.server_options import SERVER, open_store, server_options
+from stillroom.cli.server_options import ServerCommand, open_store
 from stillroom.client import DownloadedImage, ImageStore, Outcome, SavedImage, SomeFailed
 from stillroom.client.sources import is_same
 from stillroom.client.threads import Workers, outcomes_of
@@ -34,10 +34,9 @@ _VIDEOS: Final = (".mp4", ".m4v", ".mov", ".webm")
 
 
 def _command(command: Callable[..., None]) -> click.Command:
-    command = transfer_options(server_options(command))
-    command = click.argument("target", shell_complete=completed)(command)
+    command = click.argument("target", shell_complete=completed)(transfer_options(command))
     sources = click.argument("sources", nargs=-1, required=True, shell_complete=completed)
-    return click.command(epilog=SERVER)(sources(command))
+    return click.command(cls=ServerCommand)(sources(command))
 
 
 @_command
@@ -121,12 +120,11 @@ def _posters(
     return posters
 
 
-@click.command(epilog=SERVER)
+@click.command(cls=ServerCommand)
 @click.argument("source")
 @click.argument("target")
 @flag("--delete", help="Also delete what is only in TARGET.")
 @transfer_options
-@server_options
 def sync(source: str, target: str, *, delete: bool, options: TransferOptions) -> None:
     """Copy changes from a local folder to a folder of the store, or back.
 

@@ -12,12 +12,12 @@ import click
 
 from stillroom.cli.output import StatusLine, counted, size_text
 from stillroom.errors import StillroomError
+from stillroom.paths import ImagePrefix, KeyPrefix, StorageKey
 
 if TYPE_CHECKING:  # commands import the server's libraries only when they run
     from click._termui_impl import ProgressBar
 
     from stillroom.maintenance.inspection.port import Inspection
-    from stillroom.paths import KeyPrefix
 
 _REFRESH_S: Final = 0.2
 
@@ -60,10 +60,8 @@ class _Display:
         return f", {images / max(self.total, 1):.0%}, about {seconds / 60:,.0f} min left"
 
 
-def key_prefixes(prefix: str) -> "list[KeyPrefix]":
+def key_prefixes(prefix: str) -> list[KeyPrefix]:
     """Return the key prefix of images below `prefix`; if `prefix` is empty, also of the library."""
-    from stillroom.paths import ImagePrefix, KeyPrefix
-
     images = KeyPrefix.of_images(ImagePrefix.parse(prefix))
     return [images] if prefix else [images, KeyPrefix.of_library()]
 
@@ -71,7 +69,7 @@ def key_prefixes(prefix: str) -> "list[KeyPrefix]":
 async def run_until_signal(
     work: Coroutine[Any, Any, object],
     store: "Inspection",
-    prefixes: "Sequence[KeyPrefix]",
+    prefixes: Sequence[KeyPrefix],
     progress: ProgressCounts,
     refreshed: Callable[[], None],
 ) -> asyncio.Task[object]:
@@ -107,9 +105,7 @@ def progress_bar() -> Iterator["ProgressBar[int] | None"]:
         yield bar
 
 
-async def _count(store: "Inspection", prefixes: "Sequence[KeyPrefix]", display: _Display) -> None:
-    from stillroom.paths import StorageKey
-
+async def _count(store: "Inspection", prefixes: Sequence[KeyPrefix], display: _Display) -> None:
     count = 0
     with contextlib.suppress(StillroomError):
         for prefix in prefixes:

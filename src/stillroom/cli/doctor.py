@@ -17,7 +17,7 @@ import click
 import httpx
 
 from stillroom.cli.exits import FAILED
-from stillroom.cli.options import DATA_DIR, json_option, read_settings
+from stillroom.cli.options import DATA_DIR, json_option, read_settings, rows_config
 from stillroom.cli.output import echo_record
 from stillroom.cli.server_options import minted_token
 from stillroom.errors import ImageNotFound, StillroomError
@@ -85,9 +85,7 @@ def _features(settings: "AllSettings") -> tuple[set[str], Mapping[str, str]]:
     off = features_off()
     on = {line.name for line in FEATURES} - off.keys()
     if "database" in on:
-        from stillroom.features.database.settings import DatabaseSettings
-
-        settings.section(DatabaseSettings).rows  # noqa: B018  (raises if a driver is missing)
+        rows_config(settings)  # raises if a driver is missing
     if "retention" in on:
         from stillroom.features.retention.feature import rules_of
 
@@ -279,9 +277,8 @@ async def _delete(storage: "ImageStorage", key: StorageKey, copied: StorageKey) 
 async def _database(settings: "AllSettings") -> tuple[str, str]:
     from stillroom.features.database.config import SqliteConfig
     from stillroom.features.database.database import Database
-    from stillroom.features.database.settings import DatabaseSettings
 
-    rows = settings.section(DatabaseSettings).rows
+    rows = rows_config(settings)
     if isinstance(rows, SqliteConfig) and not rows.file.exists():
         return "none yet; the first start creates it", ""
     database = Database(rows)

@@ -8,13 +8,13 @@ import click
 from stillroom.cli.facts import printable
 from stillroom.cli.options import json_option
 from stillroom.cli.output import safe_json, time_text
-from stillroom.cli.server_options import SERVER, open_store, server_options
+from stillroom.cli.server_options import ServerCommand, open_store
 from stillroom.client import Event
 
 _TYPE_WIDTH: Final = 15
 
 
-@click.command(epilog=SERVER)
+@click.command(cls=ServerCommand)
 @click.option(
     "--after", default="", metavar="CURSOR", help="Only later events; `latest`: new ones."
 )
@@ -22,7 +22,6 @@ _TYPE_WIDTH: Final = 15
 @click.option("--prefix", default="", help="Text that paths begin with.")
 @click.option("--follow", is_flag=True, help="Wait for more events until interrupted.")
 @json_option("A line of JSON for each event, with its cursor.")
-@server_options
 def events(*, after: str, types: tuple[str, ...], prefix: str, follow: bool, as_json: bool) -> None:
     """Print events, oldest first: saved and deleted images, runs and media resources.
 

@@ -13,7 +13,7 @@ from stillroom.cli.images import PROMPT_DEADLINE_S, completed
 from stillroom.cli.options import CONCURRENCY, asynchronous, json_option, with_default
 from stillroom.cli.output import StatusLine, counted, echo_record, safe_json, size_text, time_text
 from stillroom.cli.selection import Filter, filter_options, folder_of
-from stillroom.cli.server_options import SERVER, open_async_store, open_store, server_options
+from stillroom.cli.server_options import ServerCommand, open_async_store, open_store
 from stillroom.client import FoundImage, Generation, ImageMetadata
 from stillroom.concurrently import for_each_concurrently
 from stillroom.errors import ImageNotFound
@@ -22,10 +22,9 @@ from stillroom.generation.ai_mark import TYPES
 _WIDTH: Final = 16
 
 
-@click.command(epilog=SERVER)
+@click.command(cls=ServerCommand)
 @click.argument("path", shell_complete=completed)
 @json_option("All metadata as a JSON object, also `raw`.")
-@server_options
 def show(path: str, *, as_json: bool) -> None:
     """Print the size and type of one image, and the generation parameters in its file."""
     with open_store(deadline_s=PROMPT_DEADLINE_S) as store:
@@ -84,12 +83,11 @@ def facts_lines(facts: Generation) -> Iterator[tuple[str, str]]:
             yield name.replace("_", " "), str(value)
 
 
-@click.command(epilog=SERVER)
+@click.command(cls=ServerCommand)
 @click.argument("folder", default="", shell_complete=completed)
 @with_default("-d", "--depth", type=click.IntRange(0), default=1, help="Levels of folders.")
 @json_option("One JSON object per line: path, size, images.")
 @filter_options
-@server_options
 def du(folder: str, *, depth: int, as_json: bool, chosen: Filter) -> None:
     """Print the total size, the number of images and the path of each folder.
 
@@ -124,11 +122,10 @@ class _Findings:
         return said + (f", {self.other_types:,} of other types" if self.other_types else "")
 
 
-@click.command(epilog=SERVER)
+@click.command(cls=ServerCommand)
 @click.argument("prefix", default="", shell_complete=completed)
 @json_option("One JSON document on standard output.")
 @CONCURRENCY
-@server_options
 @asynchronous
 async def unmarked(prefix: str, *, as_json: bool, concurrency: int) -> bool:
     """List images without an AI mark, which states that AI made the image.

@@ -25,7 +25,7 @@ from stillroom.cli.output import (
     time_text,
 )
 from stillroom.cli.progress import Transfer, TransferOptions, transfer_options
-from stillroom.cli.server_options import SERVER, open_store, server_options
+from stillroom.cli.server_options import ServerCommand, open_store
 from stillroom.client import DownloadedImage, Folder, ImageInfo, ImageStore, Outcome
 from stillroom.client.sources import is_same
 from stillroom.errors import ImageNotFound, StillroomError
@@ -53,7 +53,7 @@ def completed(context: click.Context, _: click.Parameter, begun: str) -> list[Co
         return []
 
 
-@click.command(epilog=SERVER)
+@click.command(cls=ServerCommand)
 @click.argument("sources", nargs=-1, required=True, type=click.Path())
 @click.argument("target")
 @click.option(
@@ -65,7 +65,6 @@ def completed(context: click.Context, _: click.Parameter, begun: str) -> list[Co
 @flag("--ai-generated", help="Add the AI mark to each image that has none.")
 @click.option("--expires-in", type=duration, help="Delete the images after this: 90s 15m 12h 7d")
 @transfer_options
-@server_options
 def put(
     sources: tuple[str, ...],
     target: str,
@@ -127,13 +126,12 @@ def _put_one(
     return "unchanged" if saved.skipped else "uploaded", saved.path
 
 
-@click.command(epilog=SERVER)
+@click.command(cls=ServerCommand)
 @click.argument("sources", nargs=-1, required=True, shell_complete=completed)
 @click.argument("target", type=click.Path())
 @transfer_options
 @flag("--zip", "as_zip", help="TARGET becomes one ZIP file of all images.")
 @flag("--captions", help="With --zip: add the prompts, `cat.txt` next to `cat.png`.")
-@server_options
 def get(
     sources: tuple[str, ...], target: str, *, as_zip: bool, captions: bool, options: TransferOptions
 ) -> None:
@@ -189,13 +187,12 @@ def _is_there(store: ImageStore, path: str, file: Path, *, ai_generated: bool = 
     return False
 
 
-@click.command(epilog=SERVER)
+@click.command(cls=ServerCommand)
 @click.argument("folder", default="", shell_complete=completed)
 @flag("-l", "--long", help="Size, time and type as well.")
 @flag("-R", "--recursive", help="All levels.")
 @flag("--tree", help="All levels, indented.")
 @json_option("One JSON object per line, with all fields.")
-@server_options
 def ls(folder: str, *, long: bool, recursive: bool, tree: bool, as_json: bool) -> None:
     """List a folder, or one image."""
     with open_store(deadline_s=PROMPT_DEADLINE_S) as store:
@@ -245,14 +242,13 @@ def _branch(entry: ImageInfo | Folder, shown: list[str], *, long: bool) -> list[
     return folders
 
 
-@click.command(epilog=SERVER)
+@click.command(cls=ServerCommand)
 @click.argument("sources", nargs=-1, required=True, shell_complete=completed)
 @flag("-r", "--recursive", help="Delete folders and everything in them.")
 @flag("-y", "--yes", help="Do not ask.")
 @DRY_RUN
 @selection.filter_options
 @json_option("One JSON object per line: path, result and size.")
-@server_options
 def rm(
     sources: tuple[str, ...],
     *,
@@ -292,11 +288,10 @@ def rm(
         click.echo(f"{deleted} deleted", err=True)
 
 
-@click.command(epilog=SERVER)
+@click.command(cls=ServerCommand)
 @click.argument("path", shell_complete=completed)
 @with_default("--expires", type=duration, default="1h", help="90s 15m 12h 7d")
 @json_option("A JSON object: path, url, expires_in.")
-@server_options
 def url(path: str, *, expires: timedelta, as_json: bool) -> None:
     """Print a signed URL with which one image can be read without a token, and nothing else."""
     if expires > _LONGEST_URL:
@@ -308,9 +303,8 @@ def url(path: str, *, expires: timedelta, as_json: bool) -> None:
     echo_record({"path": path, "url": signed, "expires_in": seconds}, signed, as_json=as_json)
 
 
-@click.command(epilog=SERVER)
+@click.command(cls=ServerCommand)
 @click.argument("paths", nargs=-1, required=True, shell_complete=completed)
-@server_options
 def cat(paths: tuple[str, ...]) -> None:
     """Write images to standard output, one after the other."""
     with open_store() as store:

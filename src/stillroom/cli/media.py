@@ -12,6 +12,7 @@ from stillroom.cli.options import DATA_DIR, Group, asynchronous, flag, json_opti
 from stillroom.cli.output import StatusLine, counted, echo_record
 from stillroom.cli.resources import heal, list_resources, show, tag
 from stillroom.errors import DeadLetterNotFound, StillroomError
+from stillroom.paths import COMPUTE_PREFIX, StorageKey, path_of_key
 
 if TYPE_CHECKING:
     from stillroom.features.library.feature import LibraryFeature
@@ -59,8 +60,6 @@ async def ingest(
     A KEY is an image's path, with or without `compute/` before it. Each line of the output has the
     resource's id, its storage key and the KEY. Errors go to standard error, with exit status 1.
     """
-    from stillroom.paths import COMPUTE_PREFIX, StorageKey, path_of_key
-
     all_well = True
     for text in keys:
         key = text if text.startswith(COMPUTE_PREFIX) else COMPUTE_PREFIX + text

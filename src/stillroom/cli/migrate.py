@@ -13,7 +13,7 @@ import click
 
 from stillroom.cli.display import key_prefixes, run_until_signal
 from stillroom.cli.exits import FAILED, STOPPED, code_of
-from stillroom.cli.options import DRY_RUN, PREFIX, RATE, flag, json_option
+from stillroom.cli.options import DRY_RUN, PREFIX, RATE, flag, json_option, rows_config
 from stillroom.cli.output import counted, erase_line, size_text
 from stillroom.errors import BackendUnavailable, ConfigurationError
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Sequence
 
-    from stillroom.features.database.config import RowsConfig
     from stillroom.maintenance.migration import Migration, Target
     from stillroom.maintenance.migration_report import MigrationStats, ProgressEvent
     from stillroom.maintenance.row_transfer import TransferStats
@@ -81,12 +80,6 @@ def migrate(
     sys.exit(status)
 
 
-def _rows_of(settings: "AllSettings") -> "RowsConfig":
-    from stillroom.features.database.settings import DatabaseSettings
-
-    return settings.section(DatabaseSettings).rows
-
-
 def _opened_report(file: Path) -> IO[str]:
     """Open the report file for appending. If its last line is incomplete, end the line first."""
     report = file.open("a+b")
@@ -128,7 +121,7 @@ class _Run:
         is_one_store = is_same_place(self.source.storage, self.target.storage)
         if is_one_store and (
             len(self.prefixes) == 1
-            or is_same_database(_rows_of(self.source), _rows_of(self.target))
+            or is_same_database(rows_config(self.source), rows_config(self.target))
         ):
             raise ConfigurationError("--from and --to are the same store: there is nothing to copy")
         stats = MigrationStats()
@@ -184,7 +177,7 @@ class _Run:
         from stillroom.maintenance.row_transfer import TransferStats, transfer_rows
 
         self.row_stats = TransferStats()
-        rows = _rows_of(self.source), _rows_of(self.target)
+        rows = rows_config(self.source), rows_config(self.target)
         await transfer_rows(migration, *rows, self.row_stats)
 
     def _on_event(self, event: "ProgressEvent") -> None:

@@ -19,6 +19,7 @@ from stillroom.cli.exits import FAILED
 from stillroom.durations import parse_duration
 
 if TYPE_CHECKING:  # commands import the server's libraries only when they run
+    from stillroom.features.database.config import RowsConfig
     from stillroom.settings import AllSettings
 
 P = ParamSpec("P")
@@ -56,6 +57,13 @@ def read_settings(data_dir: str | None) -> "AllSettings":
     from stillroom.settings import AllSettings
 
     return AllSettings.read(data_dir=data_dir)
+
+
+def rows_config(settings: "AllSettings") -> "RowsConfig":
+    """Return the configuration of the database. `ConfigurationError`: a driver is missing."""
+    from stillroom.features.database.settings import DatabaseSettings
+
+    return settings.section(DatabaseSettings).rows
 
 
 def asynchronous(command: Callable[P, Coroutine[Any, Any, bool | None]]) -> Callable[P, None]:

@@ -1,9 +1,8 @@
 """Commands `stillroom media ls`, `show`, `tag` and `heal`, for resources of the media library."""
 
-from collections.abc import Callable
 from dataclasses import asdict
 from datetime import datetime
-from typing import Final, ParamSpec, cast
+from typing import Final, cast
 
 import click
 
@@ -12,12 +11,11 @@ from stillroom.cli.facts import facts_lines, labelled
 from stillroom.cli.options import DATA_DIR, flag, json_option, read_settings
 from stillroom.cli.output import StatusLine, counted, echo_record, safe_json, size_text, time_text
 from stillroom.cli.search import facts_options, moment, query_of
-from stillroom.cli.server_options import is_server_named, open_store, server_options
+from stillroom.cli.server_options import ServerCommand, is_server_named, open_store
 from stillroom.client import ImageStore
 from stillroom.client.values import HealingProgress, MediaResource, ResourceFilters
 
-P = ParamSpec("P")
-
+_AS_JSON = json_option("JSON, with all fields.")
 _WHERE: Final = (
     "If --url, --profile, STILLROOM_URL, STILLROOM_PROFILE or a profile `default` names a "
     "server (docs/cli.md), and --data-dir is not used, the command calls that server. "
@@ -25,11 +23,7 @@ _WHERE: Final = (
 )
 
 
-def _options(command: Callable[P, None]) -> Callable[P, None]:
-    return json_option("JSON, with all fields.")(DATA_DIR(server_options(command)))
-
-
-@click.command("ls", epilog=_WHERE)
+@click.command("ls", cls=ServerCommand, epilog=_WHERE)
 @facts_options
 @click.option("--type", "kind", help="Only image or video, or one type such as image/png.")
 @click.option(
@@ -39,7 +33,8 @@ def _options(command: Callable[P, None]) -> Callable[P, None]:
 @click.option("--from", "created_from", type=moment, metavar="TIME", help="Added since TIME.")
 @click.option("--before", "created_before", type=moment, metavar="TIME", help="Added earlier.")
 @flag("-l", "--long", help="Size, time, type, dimensions and tags as well.")
-@_options
+@_AS_JSON
+@DATA_DIR
 def list_resources(
     words: tuple[str, ...],
     *,
@@ -68,9 +63,10 @@ def list_resources(
         click.echo("nothing found", err=True)
 
 
-@click.command(epilog=_WHERE)
+@click.command(cls=ServerCommand, epilog=_WHERE)
 @click.argument("resource_id", metavar="ID")
-@_options
+@_AS_JSON
+@DATA_DIR
 def show(resource_id: str, *, as_json: bool, data_dir: str | None) -> None:
     """Print all fields of one resource."""
     with _store(data_dir) as store:
@@ -88,12 +84,13 @@ def show(resource_id: str, *, as_json: bool, data_dir: str | None) -> None:
         click.echo(labelled(f"  {label}", text))
 
 
-@click.command(epilog=_WHERE)
+@click.command(cls=ServerCommand, epilog=_WHERE)
 @click.argument("resource_id", metavar="ID")
 @click.argument("tags", nargs=-1, metavar="[TAG...]")
 @flag("--remove", help="Remove these tags.")
 @flag("--replace", help="Replace all tags; without tags, remove all.")
-@_options
+@_AS_JSON
+@DATA_DIR
 def tag(
     resource_id: str,
     tags: tuple[str, ...],
@@ -120,9 +117,10 @@ def tag(
         click.echo(one)
 
 
-@click.command(epilog=_WHERE)
+@click.command(cls=ServerCommand, epilog=_WHERE)
 @click.argument("ids", nargs=-1, metavar="[ID...]")
-@_options
+@_AS_JSON
+@DATA_DIR
 def heal(ids: tuple[str, ...], *, as_json: bool, data_dir: str | None) -> None:
     """Compute missing fields, such as the dominant colour. Without ID, all resources are processed.
 

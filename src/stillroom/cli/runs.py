@@ -8,7 +8,7 @@ import click
 
 from stillroom.cli.options import DRY_RUN, Group, flag, json_option, with_default
 from stillroom.cli.output import counted, json_text, size_text, time_text
-from stillroom.cli.server_options import SERVER, open_store, server_options
+from stillroom.cli.server_options import ServerCommand, open_store
 from stillroom.client import RunInfo
 from stillroom.client.values import RunSort, RunState
 
@@ -21,7 +21,7 @@ def runs() -> None:
     """Manage runs: folders whose images are published together and deleted together."""
 
 
-@runs.command("ls", epilog=SERVER)
+@runs.command("ls", cls=ServerCommand)
 @click.argument("prefix", default="")
 @with_default(
     "--state",
@@ -31,7 +31,6 @@ def runs() -> None:
 )
 @with_default("--sort", type=_SORT, default="folder", help="By time: the first 10,000.")
 @_JSON
-@server_options
 def list_runs(
     prefix: str, *, state: RunState | Literal["all"], sort: RunSort, as_json: bool
 ) -> None:
@@ -41,10 +40,9 @@ def list_runs(
             click.echo(json_text(asdict(run)) if as_json else _line(run))
 
 
-@runs.command(epilog=SERVER)
+@runs.command(cls=ServerCommand)
 @click.argument("folder")
 @_JSON
-@server_options
 def show(folder: str, *, as_json: bool) -> None:
     """Show the images in a run's manifest or, if it is not published, in its folder."""
     with open_store() as store:
@@ -57,11 +55,10 @@ def show(folder: str, *, as_json: bool) -> None:
         click.echo(f"{size_text(image.size):>9}  {image.sha256}  {image.path}")
 
 
-@runs.command(epilog=SERVER)
+@runs.command(cls=ServerCommand)
 @click.argument("folder")
 @click.option("--expected", type=click.IntRange(0), help="Required number of images in the run.")
 @_JSON
-@server_options
 def publish(folder: str, *, expected: int | None, as_json: bool) -> None:
     """Publish a run: write its manifest, the final list of all images in the folder."""
     with open_store() as store:
@@ -69,12 +66,11 @@ def publish(folder: str, *, expected: int | None, as_json: bool) -> None:
     click.echo(json_text(asdict(run)) if as_json else f"published {run.folder}")
 
 
-@runs.command(epilog=SERVER)
+@runs.command(cls=ServerCommand)
 @click.argument("folder")
 @flag("-y", "--yes", help="Do not ask.")
 @DRY_RUN
 @_JSON
-@server_options
 def rm(folder: str, *, yes: bool, dry_run: bool, as_json: bool) -> None:
     """Delete a run, after a confirmation: its manifest now, its images after the grace period."""
     with open_store() as store:

@@ -10,8 +10,8 @@ import click
 from stillroom.cli.facts import json_line, printable
 from stillroom.cli.images import PROMPT_DEADLINE_S
 from stillroom.cli.options import json_option, with_default
-from stillroom.cli.output import counted
-from stillroom.cli.server_options import SERVER, open_store, server_options
+from stillroom.cli.output import counted, time_text
+from stillroom.cli.server_options import ServerCommand, open_store
 from stillroom.client import FoundImage
 from stillroom.client.values import SearchFilters, SearchSort
 from stillroom.generation.facets import FACETS, Facet
@@ -65,7 +65,7 @@ _ALIGNED: Final = 1000
 """Number of images whose paths are read before the first line, to align the columns."""
 
 
-@click.command(epilog=SERVER)
+@click.command(cls=ServerCommand)
 @facts_options
 @click.option("--type", "content_type", help="Such as image/png.")
 @click.option("--prefix", help="Text that paths begin with.")
@@ -74,7 +74,6 @@ _ALIGNED: Final = 1000
 @with_default("--sort", type=click.Choice(get_args(SearchSort)), default="-saved")
 @with_default("--limit", type=click.IntRange(0), default=100, help="0 prints all.")
 @json_option("A line of JSON for each image.")
-@server_options
 def search(words: tuple[str, ...], *, limit: int, as_json: bool, **filters: object) -> None:
     """Search images by words in their prompt, path and model. Without words, list the newest.
 
@@ -108,5 +107,5 @@ def _table(found: Iterator[FoundImage]) -> Iterator[str]:
         prompt = " ".join(printable((facts and facts.prompt) or "").split())
         if len(prompt) > _PROMPT_LETTERS:
             prompt = prompt[: _PROMPT_LETTERS - 1] + "…"
-        saved = image.modified.strftime("%Y-%m-%dT%H:%M:%SZ")
+        saved = time_text(image.modified)
         yield f"{saved}  {image.path:{width}}  {seed:>20}  {prompt}".rstrip()

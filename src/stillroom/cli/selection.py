@@ -72,9 +72,7 @@ def folder_of(text: str) -> str:
 
 def no_such_image(source: str) -> ImageNotFound:
     """Return the error for a source that matches no image."""
-    error = ImageNotFound()
-    error.args = (f"{source}: no such image or folder",)
-    return error
+    return ImageNotFound(f"{source}: no such image or folder")
 
 
 def files_to_put(sources: Sequence[str], target: str, chosen: Filter) -> dict[str, Path]:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -22,8 +22,6 @@ from stillroom.client.connection import DEFAULT_URL, Token
 if TYPE_CHECKING:
     from stillroom.settings import AllSettings
 
-F = TypeVar("F", bound=Callable[..., Any])
-
 _KEPT_AS: Final = "stillroom.server"
 _LIFE: Final = timedelta(minutes=2)
 """Lifetime of a token that a command creates, short in case another program receives the token."""
@@ -35,21 +33,26 @@ SERVER: Final = (
     "needed where its data directory can be read (STILLROOM_DATA_DIR). Profiles are in "
     "~/.config/stillroom/stillroom.conf: docs/cli.md."
 )
-
-
-def server_options(command: F) -> F:
-    """Add `--url`, `--token` and `--profile` to a command. `open_store` uses their values."""
-    for name, text in (
-        ("profile", "Name of a profile: a server and its token.  [STILLROOM_PROFILE]"),
-        ("token", "The token; other users may see it in a list of processes.  [STILLROOM_TOKEN]"),
-        ("url", f"The server.  [STILLROOM_URL, {DEFAULT_URL}]"),
-    ):
-        command = click.option(f"--{name}", help=text, expose_value=False, callback=_keep)(command)
-    return command
+_OPTIONS: Final = {
+    "--url": f"The server.  [STILLROOM_URL, {DEFAULT_URL}]",
+    "--token": "The token; other users may see it in a list of processes.  [STILLROOM_TOKEN]",
+    "--profile": "Name of a profile: a server and its token.  [STILLROOM_PROFILE]",
+}
 
 
 def _keep(context: click.Context, option: click.Parameter, value: str | None) -> None:
     context.meta[f"{_KEPT_AS}.{option.name}"] = value
+
+
+class ServerCommand(click.Command):
+    """Command with the options `--url`, `--token` and `--profile`, which `open_store` uses."""
+
+    def __init__(self, name: str | None, *, epilog: str = SERVER, **attributes: Any) -> None:  # noqa: ANN401  (see `click.Command`)
+        super().__init__(name, epilog=epilog, **attributes)
+        self.params += [
+            click.Option([option], help=text, expose_value=False, callback=_keep)
+            for option, text in _OPTIONS.items()
+        ]
 
 
 def open_store(

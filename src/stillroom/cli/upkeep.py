@@ -109,8 +109,7 @@ async def plan(*, at: datetime | None, summary: bool, as_json: bool, data_dir: s
 
     async with opened_features(read_settings(data_dir)) as store:
         library, retention = store.need(LibraryFeature), store.need(RetentionFeature)
-        opened = library.storage, library.database, retention.evaluator
-        async for planned in planned_images(*opened, moment, show):
+        async for planned in planned_images(retention.evaluator, moment, show):
             run = None if planned.run is None else planned.run.text
             is_new_run = run not in (None, last_run)  # the images of a run are consecutive
             last_run = run or last_run

@@ -1,9 +1,8 @@
 """Commands `stillroom webhooks ls`, `test` and `replay`, with the settings of the server."""
 
-import contextlib
 import time
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -13,7 +12,6 @@ from stillroom.cli.output import echo_record
 from stillroom.errors import InvalidParameter
 
 if TYPE_CHECKING:  # commands import the server's libraries only when they run
-    from stillroom.features.database.database import Database
     from stillroom.features.events.webhook_file import Endpoint, WebhookFile
     from stillroom.features.events.webhook_values import EndpointMetrics
     from stillroom.settings import AllSettings
@@ -40,14 +38,17 @@ async def list_webhooks(*, as_json: bool, data_dir: str | None) -> None:
     The state is `delivering`, `paused` (after ten failures in a row), `gone` (after a 410, until
     webhooks.toml changes), `removed` (not in the file any more) or `new`.
     """
+    from stillroom.assembly import opened_features
     from stillroom.features.database.clock import now
+    from stillroom.features.database.feature import DatabaseFeature
     from stillroom.features.events.database import webhook_rows
+    from stillroom.features.events.webhook_opening import watched_webhooks
     from stillroom.features.events.webhook_values import EndpointMetrics, EndpointState
 
     settings = read_settings(data_dir)
-    file = _file_of(settings)
-    async with _opened(settings) as database:
-        rows = await (await webhook_rows(database)).metrics()
+    file = watched_webhooks(settings).content
+    async with opened_features(settings) as store:
+        rows = await (await webhook_rows(store.need(DatabaseFeature).database)).metrics()
     unknown = {name: EndpointMetrics(EndpointState(name, 0), 0, None) for name in file.endpoints}
     progress = {metrics.state.name: metrics for metrics in rows}
     for name, metrics in sorted((unknown | progress).items()):
@@ -84,7 +85,7 @@ async def send_test(names: tuple[str, ...], *, as_json: bool, data_dir: str | No
     from stillroom.features.events.event import Event
 
     all_well = True
-    for endpoint in _chosen(_file_of(read_settings(data_dir)), names):
+    for endpoint in _chosen(read_settings(data_dir), names):
         sender, began = Sender(endpoint), time.monotonic()
         event = Event(uuid.uuid4(), 0, _TEST, now(), None, None, "cli", None, {})
         attempt = await sender.send(event.as_json())
@@ -117,12 +118,15 @@ async def replay(
     Running servers begin within a few seconds. Receivers get the same ids again, so that they can
     skip what they have processed. Cursors come from the feed: stillroom events --json.
     """
+    from stillroom.assembly import opened_features
+    from stillroom.features.database.feature import DatabaseFeature
     from stillroom.features.events.cursor import position_of
     from stillroom.features.events.database import event_rows, webhook_rows
 
     settings = read_settings(data_dir)
-    chosen, all_well = _chosen(_file_of(settings), names), True
-    async with _opened(settings) as database:
+    chosen, all_well = _chosen(settings, names), True
+    async with opened_features(settings) as store:
+        database = store.need(DatabaseFeature).database
         state = await (await event_rows(database)).state()
         try:
             position = position_of(cursor, state.feed_id)
@@ -141,22 +145,10 @@ async def replay(
     return all_well
 
 
-def _file_of(settings: "AllSettings") -> "WebhookFile":
+def _chosen(settings: "AllSettings", names: Sequence[str]) -> "list[Endpoint]":
     from stillroom.features.events.webhook_opening import watched_webhooks
 
-    return watched_webhooks(settings).content
-
-
-@contextlib.asynccontextmanager
-async def _opened(settings: "AllSettings") -> "AsyncIterator[Database]":
-    from stillroom.assembly import opened_features
-    from stillroom.features.database.feature import DatabaseFeature
-
-    async with opened_features(settings) as store:
-        yield store.need(DatabaseFeature).database
-
-
-def _chosen(file: "WebhookFile", names: Sequence[str]) -> "list[Endpoint]":
+    file = watched_webhooks(settings).content
     if unknown := [name for name in names if name not in file.endpoints]:
         known = ", ".join(file.endpoints) or "none"
         raise click.UsageError(f"there is no webhook {unknown[0]!r} (existing: {known})")

@@ -123,6 +123,12 @@ def error_of(code: str, detail: str, subject: str) -> StillroomError | None:
     return error
 
 
+def error_of_result(result: Mapping[str, Any], path: str) -> StillroomError:
+    """Return the exception for one image that failed in a batch request."""
+    code, detail = result["code"], result["detail"]
+    return error_of(code, detail, path) or UnexpectedAnswer(f"{path}: {detail}")
+
+
 _KINDS: Final[Mapping[str, type[StillroomError]]] = {
     kind.code: kind
     for kind in vars(errors).values()

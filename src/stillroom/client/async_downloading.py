@@ -101,12 +101,11 @@ class AsyncDownloadCalls(AsyncOneImageCalls):
             with sinks.replacing(target, sinks.ARCHIVE_NAME) as file:
                 await self.download_archive(images, file, sidecars=sidecars, progress=progress)
             return
-        call, subject = requests.archive_call(images, sidecars)
-        report = requests.image_progress(progress, subject)
-        call = replace(call, sink=Sink(target), progress=report)
-        answer = await self._sender.send(call, Attempts(self._sender.retries, subject))
+        call = requests.archive_call(images, sidecars)
+        call = replace(call, sink=Sink(target), progress=progress)
+        answer = await self._sender.send(call, Attempts(self._sender.retries, call.subject))
         if answer.status != 200:
-            raise answers.refused(answer, subject)
+            raise answers.refused(answer, call.subject)
         await in_thread(sinks.check_archive, target)
 
     async def _download(
@@ -122,8 +121,7 @@ class AsyncDownloadCalls(AsyncOneImageCalls):
             else:
                 sink.restart()
             before = sink.written
-            report = requests.image_progress(progress, path)
-            call = Call("GET", target, fields, sink=sink, progress=report)
+            call = Call("GET", target, fields, sink=sink, subject=path, progress=progress)
             outcome, digest = await self._get(path, call, attempts)
             if sink.written > before:
                 attempts.progressed()

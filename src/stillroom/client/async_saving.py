@@ -63,13 +63,7 @@ class AsyncSaveCalls(AsyncOneImageCalls):
         named(path)
         retries = self._sender.retries
         async with entered_in_thread(
-            fetched(
-                url,
-                max_bytes=max_bytes,
-                allow_private=allow_private,
-                deadline_s=retries.deadline_s,
-                timeout_s=retries.timeout_s,
-            )
+            fetched(url, retries, max_bytes=max_bytes, allow_private=allow_private)
         ) as file:
             return await self.save(path, file, **options)
 

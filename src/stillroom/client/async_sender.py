@@ -14,6 +14,7 @@ from stillroom.client import async_sender_base
 from stillroom.client.connection import Connection
 from stillroom.client.exchange import Answer, Call, Failure, Form
 from stillroom.client.sender import Sender
+from stillroom.client.values import Progress
 
 LARGE_BYTES: Final = 512 * 1024
 """Size in bytes from which an image is sent by a thread with a blocking socket.
@@ -45,11 +46,11 @@ class AsyncSender(async_sender_base.AsyncSender):
     async def _send_in_thread(self, call: Call) -> Answer | Failure:
         stop = threading.Event()
 
-        def report(done: int, total: int | None) -> None:
+        def report(event: Progress) -> None:
             if stop.is_set():
                 raise ConnectionAbortedError
             if call.progress is not None:
-                anyio.from_thread.run_sync(call.progress, done, total)
+                anyio.from_thread.run_sync(call.progress, event)
 
         try:
             return await anyio.to_thread.run_sync(

@@ -71,13 +71,11 @@ async def pieces(call: Call, form: Form) -> AsyncIterator[bytes]:
     async for chunk in iterated_in_thread(form.upload.chunks()):
         yield chunk
         done += len(chunk)
-        if call.progress is not None:
-            call.progress(done, form.upload.size)
+        call.report(done, form.upload.size)
     yield form.tail
 
 
 async def write_chunk(call: Call, sink: Sink, chunk: bytes, total: int | None) -> None:
     """Write a chunk to the sink in a thread, then call the progress callback."""
     await in_thread(sink.write, chunk)
-    if call.progress is not None:
-        call.progress(sink.written, total)
+    call.report(sink.written, total)

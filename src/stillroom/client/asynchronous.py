@@ -15,8 +15,8 @@ from stillroom.client.async_downloading import AsyncDownloadCalls
 from stillroom.client.async_library import AsyncMediaLibrary
 from stillroom.client.async_runs import AsyncRun
 from stillroom.client.async_saving import AsyncSaveCalls
+from stillroom.client.errors import FAILED
 from stillroom.client.events import events_target, pause_after, wait_of
-from stillroom.client.many import FAILED, batches, error_of_result
 from stillroom.client.sources import Facts, Source, named
 from stillroom.client.tasks import (
     Workers,
@@ -161,7 +161,7 @@ class AsyncImageStore(AsyncSaveCalls, AsyncDownloadCalls):
 
     async def delete_many(self, paths: Iterable[str], *, concurrency: int = 4) -> int:
         """See `ImageStore.delete_many`."""
-        parts = batches(paths, requests.DELETED_AT_ONCE)
+        parts = requests.batches(paths, requests.DELETED_AT_ONCE)
         jobs = (partial(self._delete_batch, part) for part in parts)
         return sum(await Workers(concurrency).run(jobs))
 
@@ -177,7 +177,7 @@ class AsyncImageStore(AsyncSaveCalls, AsyncDownloadCalls):
             if result.get("code") in (None, ImageNotFound.code):
                 outcomes.append(Outcome(path, result="code" not in result))
             else:
-                outcomes.append(Outcome(path, error=error_of_result(result, path)))
+                outcomes.append(Outcome(path, error=answers.error_of_result(result, path)))
         return outcomes
 
     def run(self, folder: str, *, expected: int | None = None) -> AsyncRun:

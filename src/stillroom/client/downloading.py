@@ -132,12 +132,11 @@ class DownloadCalls(OneImageCalls):
             with sinks.replacing(target, sinks.ARCHIVE_NAME) as file:
                 self.download_archive(images, file, sidecars=sidecars, progress=progress)
             return
-        call, subject = requests.archive_call(images, sidecars)
-        report = requests.image_progress(progress, subject)
-        call = replace(call, sink=Sink(target), progress=report)
-        answer = self._sender.send(call, Attempts(self._sender.retries, subject))
+        call = requests.archive_call(images, sidecars)
+        call = replace(call, sink=Sink(target), progress=progress)
+        answer = self._sender.send(call, Attempts(self._sender.retries, call.subject))
         if answer.status != 200:
-            raise answers.refused(answer, subject)
+            raise answers.refused(answer, call.subject)
         sinks.check_archive(target)
 
     def _download(
@@ -153,8 +152,7 @@ class DownloadCalls(OneImageCalls):
             else:
                 sink.restart()
             before = sink.written
-            report = requests.image_progress(progress, path)
-            call = Call("GET", target, fields, sink=sink, progress=report)
+            call = Call("GET", target, fields, sink=sink, subject=path, progress=progress)
             outcome, digest = self._get(path, call, attempts)
             if sink.written > before:
                 attempts.progressed()

@@ -1,6 +1,6 @@
 """Exceptions for errors that the SDK itself detects. For server errors, see `stillroom.errors`."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from stillroom.errors import BackendUnavailable, StillroomError
 
@@ -9,20 +9,19 @@ if TYPE_CHECKING:
 
     from stillroom.client.values import Outcome
 
+FAILED: Final = (StillroomError, OSError)
+"""Exceptions that become the outcome of one image. All others end the bulk operation."""
 
-class ServerUnreachable(BackendUnavailable):
+
+class ServerUnreachable(BackendUnavailable, code="unreachable"):
     """The server did not respond before the deadline. It may still have executed the request."""
 
-    code = "unreachable"
 
-
-class UnexpectedAnswer(StillroomError):
+class UnexpectedAnswer(StillroomError, code="unexpected_answer"):
     """The response was not sent by Stillroom but by another server or a proxy."""
 
-    code = "unexpected_answer"
 
-
-class SomeFailed(StillroomError):
+class SomeFailed(StillroomError, code="some_failed"):
     """Some of the images could not be saved, downloaded or deleted.
 
     Attributes:
@@ -30,8 +29,6 @@ class SomeFailed(StillroomError):
         stopped: True if the remaining images were not attempted, because they would have failed
             for the same reason.
     """
-
-    code = "some_failed"
 
     def __init__(self, outcomes: "Sequence[Outcome[Any]]", *, stopped: bool) -> None:
         self.outcomes = outcomes

@@ -1,10 +1,11 @@
 """Requests that the SDK sends, and their responses or failures."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from stillroom.client.sinks import Sink
 from stillroom.client.sources import ImagePayload
+from stillroom.client.values import OnProgress, Progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +26,7 @@ class Call:
             to which no token is sent.
         sink: Destination for the body of a 200 or 206 response; None to keep the body in memory.
         timeout_s: Limit in seconds for each single read or write of the socket.
-        progress: Function that is called with the number of bytes transferred and the total.
+        subject: Path of the image or name of the archive, for `Progress` and error messages.
     """
 
     method: str
@@ -34,12 +35,18 @@ class Call:
     body: bytes | Form | None = None
     sink: Sink | None = None
     timeout_s: float = 60
-    progress: Callable[[int, int | None], None] | None = None
+    subject: str = ""
+    progress: OnProgress | None = None
 
     @property
     def elsewhere(self) -> bool:
         """Return whether the target is a complete URL instead of a path on the Stillroom server."""
         return not self.target.startswith("/")
+
+    def report(self, done: int, total: int | None) -> None:
+        """Call the progress callback, if there is one."""
+        if self.progress is not None:
+            self.progress(Progress(self.subject, done, total))
 
 
 @dataclass(frozen=True, slots=True)

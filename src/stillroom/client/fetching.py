@@ -16,6 +16,7 @@ from urllib.parse import urljoin
 import httpx
 
 from stillroom.client.errors import ServerUnreachable, UnexpectedAnswer
+from stillroom.client.retries import Retries
 from stillroom.client.sources import spool
 from stillroom.errors import InvalidParameter, TooLarge, UnsupportedMedia
 
@@ -36,19 +37,19 @@ _NO_IMAGES: Final = ("text/", "application/json", "application/xml")
 
 @contextlib.contextmanager
 def fetched(
-    url: str, *, max_bytes: int, allow_private: bool, deadline_s: float, timeout_s: float
+    url: str, retries: Retries, *, max_bytes: int, allow_private: bool
 ) -> Iterator[IO[bytes]]:
     """Context manager: download a URL (see `ImageStore.save_url`) and yield the body as a file.
 
-    `deadline_s` limits the whole download, `timeout_s` each single read or write of the socket.
+    `retries.deadline_s` limits the whole download, `retries.timeout_s` each read or write.
     Raise `InvalidParameter` for a URL that is not allowed, `ServerUnreachable` at the deadline or
     if the connection fails, `UnexpectedAnswer` for too many redirects or a response that is not an
     uncompressed 200, `UnsupportedMedia` for text, JSON or XML, and `TooLarge`.
     """
-    limits = httpx.Timeout(timeout_s, connect=min(timeout_s, 10))
+    limits = httpx.Timeout(retries.timeout_s, connect=min(retries.timeout_s, 10))
     with spool() as file:
         with (
-            _Deadline(deadline_s) as deadline,
+            _Deadline(retries.deadline_s) as deadline,
             # A proxy would resolve the name again, possibly to an address that was not checked.
             httpx.Client(timeout=limits, trust_env=allow_private) as client,
         ):

@@ -9,7 +9,6 @@ import httpx
 from stillroom.client import answers, requests
 from stillroom.client.connection import Connection, Token
 from stillroom.client.exchange import Answer, Call
-from stillroom.client.many import batches, error_of_result
 from stillroom.client.retries import Attempts, Retries
 from stillroom.client.retrying_sender import RetryingSender
 from stillroom.client.sender import Sender
@@ -135,14 +134,14 @@ class OneImageCalls:
         urls: list[str] = []
         names = [named(path).text for path in paths]
         options = {"expires_in": requests.seconds_of(expires_in), "transform": picture}
-        for batch in batches(names, requests.SIGNED_AT_ONCE):
+        for batch in requests.batches(names, requests.SIGNED_AT_ONCE):
             content = {**options, "paths": batch}
             answer = self._sender.request("POST", "/storage/signed-urls", content)
             subject = batch[0] if len(batch) == 1 else f"{batch[0]} and others"
             results = answers.field(answer, "results", subject)
             for name, result in zip(batch, results, strict=True):
                 if "url" not in result:
-                    raise error_of_result(result, name)
+                    raise answers.error_of_result(result, name)
                 urls.append(str(result["url"]))
         return urls
 

@@ -3,9 +3,11 @@
 import base64
 import json
 import secrets
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from itertools import islice
+from typing import Final, TypeVar
 from urllib.parse import quote, urlencode
 
 from stillroom.client import values
@@ -14,6 +16,8 @@ from stillroom.client.sources import ImagePayload, named
 from stillroom.durations import parse_duration
 from stillroom.errors import InvalidParameter
 from stillroom.paths import ImagePath, ImagePrefix
+
+T = TypeVar("T")
 
 IMAGES: Final = "/storage/images"
 RUNS: Final = "/storage/runs"
@@ -37,6 +41,13 @@ DELETED_AT_ONCE: Final = 100
 
 Query = Mapping[str, str | list[str]]
 """Query parameters by name. The values of a repeated parameter are a list."""
+
+
+def batches(things: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Yield the elements of an iterable in lists of up to `size` elements."""
+    left = iter(things)
+    while batch := list(islice(left, size)):
+        yield batch
 
 
 def numbered(path: ImagePath, number: int) -> ImagePath:
@@ -142,26 +153,17 @@ def save_call(
         "repr-digest": f"sha-256=:{base64.b64encode(upload.sha256).decode()}:",
         **fields,
     }
-    report = image_progress(progress, path.text)
-    return Call("POST", image_target(path), fields, form, progress=report)
+    return Call("POST", image_target(path), fields, form, subject=path.text, progress=progress)
 
 
-def archive_call(images: str | Iterable[str], sidecars: values.Sidecars | None) -> tuple[Call, str]:
-    """Return the request for an archive of many images, and a subject for error messages."""
+def archive_call(images: str | Iterable[str], sidecars: values.Sidecars | None) -> Call:
+    """Return the request for an archive of many images."""
     if isinstance(images, str):
         given = {"prefix": ImagePrefix.parse(images).text}
         if sidecars is not None:
             given["sidecars"] = sidecars
         query = urlencode(given, quote_via=quote, safe="")
-        return Call("GET", f"{_ARCHIVE}?{query}"), images or "all images"
+        return Call("GET", f"{_ARCHIVE}?{query}", subject=images or "all images")
     paths = [named(path).text for path in images]
-    return json_call("POST", _ARCHIVE, {"paths": paths, "sidecars": sidecars}), "the archive"
-
-
-def image_progress(
-    progress: values.OnProgress | None, subject: str
-) -> Callable[[int, int | None], None] | None:
-    """Convert a caller's progress callback to one for `Call.progress`; None remains None."""
-    if progress is None:
-        return None
-    return lambda done, total: progress(values.Progress(subject, done, total))
+    call = json_call("POST", _ARCHIVE, {"paths": paths, "sidecars": sidecars})
+    return replace(call, subject="the archive")

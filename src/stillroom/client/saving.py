@@ -89,13 +89,7 @@ class SaveCalls(OneImageCalls):
         """
         named(path)
         retries = self._sender.retries
-        with fetched(
-            url,
-            max_bytes=max_bytes,
-            allow_private=allow_private,
-            deadline_s=retries.deadline_s,
-            timeout_s=retries.timeout_s,
-        ) as file:
+        with fetched(url, retries, max_bytes=max_bytes, allow_private=allow_private) as file:
             return self.save(path, file, **options)
 
     def save_unless_same(

@@ -69,13 +69,11 @@ def pieces(call: Call, form: Form) -> Iterator[bytes]:
     for chunk in form.upload.chunks():
         yield chunk
         done += len(chunk)
-        if call.progress is not None:
-            call.progress(done, form.upload.size)
+        call.report(done, form.upload.size)
     yield form.tail
 
 
 def write_chunk(call: Call, sink: Sink, chunk: bytes, total: int | None) -> None:
     """Write a chunk to the sink, then call the progress callback of the request."""
     sink.write(chunk)
-    if call.progress is not None:
-        call.progress(sink.written, total)
+    call.report(sink.written, total)

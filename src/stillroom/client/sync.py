@@ -10,9 +10,9 @@ from urllib.parse import quote, urlencode
 
 from stillroom.client import answers, requests
 from stillroom.client.downloading import DownloadCalls
+from stillroom.client.errors import FAILED
 from stillroom.client.events import events_target, pause_after, wait_of
 from stillroom.client.library import MediaLibrary
-from stillroom.client.many import FAILED, batches, error_of_result
 from stillroom.client.runs import Run
 from stillroom.client.saving import SaveCalls
 from stillroom.client.sources import Facts, Source, named
@@ -242,7 +242,7 @@ class ImageStore(SaveCalls, DownloadCalls):
         Raises:
             SomeFailed: See `save_many`. In each outcome, `result` is True if the image existed.
         """
-        parts = batches(paths, requests.DELETED_AT_ONCE)
+        parts = requests.batches(paths, requests.DELETED_AT_ONCE)
         jobs = (partial(self._delete_batch, part) for part in parts)
         return sum(Workers(concurrency).run(jobs))
 
@@ -258,7 +258,7 @@ class ImageStore(SaveCalls, DownloadCalls):
             if result.get("code") in (None, ImageNotFound.code):
                 outcomes.append(Outcome(path, result="code" not in result))
             else:
-                outcomes.append(Outcome(path, error=error_of_result(result, path)))
+                outcomes.append(Outcome(path, error=answers.error_of_result(result, path)))
         return outcomes
 
     # Runs --------------------------------------------------------------------------------

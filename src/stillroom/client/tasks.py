@@ -8,7 +8,8 @@ from typing import ParamSpec, TypeVar, cast
 import anyio
 import anyio.to_thread
 
-from stillroom.client.many import FAILED, Gathered
+from stillroom.client.errors import FAILED
+from stillroom.client.threads import Gathered
 from stillroom.client.values import OnProgress, Outcome
 
 P = ParamSpec("P")

@@ -1,15 +1,45 @@
-"""Pool of threads for bulk operations, which returns the outcomes in input order."""
+"""Pool of threads for bulk operations, and collection of their outcomes in input order."""
 
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from itertools import islice
-from typing import TypeVar
+from typing import Final, Generic, TypeVar
 
-from stillroom.client.many import FAILED, Gathered
+from stillroom.client.errors import FAILED, SomeFailed
 from stillroom.client.values import OnProgress, Outcome, Progress
+from stillroom.errors import BackendUnavailable, ConfigurationError, StorageFull, Unauthenticated
 
 T = TypeVar("T")
+
+_FAILS_ALL: Final = (Unauthenticated, StorageFull, BackendUnavailable, ConfigurationError)
+"""Errors after which a bulk operation stops, because the remaining images would fail, too."""
+
+
+class Gathered(Generic[T]):
+    """Collector for the outcomes of a bulk operation, which may arrive in any order."""
+
+    def __init__(self, each: Callable[[Outcome[T]], None] | None) -> None:
+        self._each = each
+        self._outcomes: dict[int, Sequence[Outcome[T]]] = {}
+        self.stopped = False  # if True, the remaining images should not be attempted
+
+    def add(self, number: int, outcomes: Sequence[Outcome[T]]) -> None:
+        """Add the outcomes of one job. `number` is the position of the job in the input."""
+        self._outcomes[number] = outcomes
+        for outcome in outcomes:
+            self.stopped |= isinstance(outcome.error, _FAILS_ALL)
+            self.stopped |= getattr(outcome.error, "scope", None) is not None
+            if self._each is not None:
+                self._each(outcome)
+
+    def results(self) -> list[T]:
+        """Return the results of all images in input order, or raise `SomeFailed`."""
+        jobs = (self._outcomes[number] for number in sorted(self._outcomes))
+        outcomes = [outcome for job in jobs for outcome in job]
+        if any(outcome.error is not None for outcome in outcomes):
+            raise SomeFailed(outcomes, stopped=self.stopped)
+        return [outcome.result for outcome in outcomes if outcome.result is not None]
 
 
 def outcomes_of(path: str, run: Callable[[], T]) -> Sequence[Outcome[T]]:

@@ -164,10 +164,8 @@ def items_in(value: object, kind: type[T]) -> list[T] | None:
 def object_in(text: object, budget: WorkBudget) -> dict[str, Any] | None:
     """Parse a JSON object. Return None if `text` is no string or does not begin with a brace.
 
-    NaN, infinity and numbers that are too long become None. Lone surrogates become U+FFFD.
-
-    Raises:
-        Unreadable: the text is malformed, unusually large or deeply nested.
+    NaN, infinity and numbers that are too long become None. Lone surrogates become U+FFFD. Raises
+    `Unreadable` if the text is malformed, unusually large or deeply nested.
     """
     if not isinstance(text, str) or not text.lstrip().startswith("{"):
         return None

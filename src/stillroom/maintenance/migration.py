@@ -6,7 +6,7 @@ hash. To resume an interrupted migration, or to copy later changes, run the migr
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Final
 
@@ -17,7 +17,7 @@ from stillroom.features.runs.manifest import is_manifest
 from stillroom.maintenance.inspection.port import Inspection, UnexpectedFile
 from stillroom.maintenance.migration_report import MigrationOutcome, MigrationStats, ProgressEvent
 from stillroom.maintenance.rate_limiter import RateLimiter
-from stillroom.paths import KeyPrefix, StorageKey
+from stillroom.paths import KeyPrefix, StorageKey, folders_of
 from stillroom.store.port import ImageStorage
 from stillroom.store.sources import DescribedSource
 from stillroom.store.values import ANY, Condition, OpenedImage, StoredImage
@@ -93,7 +93,7 @@ class Migration:
             else:
                 event = await self.copy(entry)
                 if event is not None and event.outcome is MigrationOutcome.FAILED:
-                    incomplete.update(folders_of(entry))
+                    incomplete.update(folders_of(entry.text))
 
         await self._each(self.source, copy)
         for key in manifests:
@@ -111,13 +111,9 @@ class Migration:
     async def _each(
         self, store: Inspection, job: Callable[[StorageKey | UnexpectedFile], Awaitable[None]]
     ) -> None:
-        async def entries() -> AsyncGenerator[StorageKey | UnexpectedFile, None]:
-            for prefix in self.prefixes:
-                async for entry in store.walk(prefix, ""):
-                    yield entry
-
+        entries = (entry for prefix in self.prefixes async for entry in store.walk(prefix, ""))
         at_once = _PACED_AT_ONCE if self.rate_limit.is_bounded else AT_ONCE
-        await for_each_concurrently(job, entries(), limit=at_once)
+        await for_each_concurrently(job, entries, limit=at_once)
 
     async def _check_extra(self, entry: StorageKey | UnexpectedFile) -> None:
         if isinstance(entry, StorageKey):
@@ -302,11 +298,3 @@ class Migration:
 
 class _RefusedByTargetError(Exception):
     """Error: the target rejected an image that could be read from the source."""
-
-
-def folders_of(key: StorageKey) -> Iterator[str]:
-    """Yield the folders that contain a key, from the innermost to the outermost."""
-    folder = key.text
-    while "/" in folder:
-        folder = folder.rpartition("/")[0]
-        yield folder

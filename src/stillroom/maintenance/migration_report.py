@@ -47,9 +47,7 @@ class MigrationStats:
     size: int = 0  # number of bytes copied
     counts: Counter[MigrationOutcome] = field(default_factory=Counter)
     problems: list[ProgressEvent] = field(default_factory=list)  # with unexpected and extra files
-
-    def __post_init__(self) -> None:
-        self._problem_names: set[str] = set()
+    _problem_names: set[str] = field(default_factory=set, init=False, repr=False, compare=False)
 
     @property
     def wrong(self) -> int:

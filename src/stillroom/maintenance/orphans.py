@@ -52,7 +52,6 @@ class Mismatch:
 
     kind: MismatchKind
     key: str
-    resource_id: uuid.UUID | None = None  # set if a resource's file is missing
     image: StoredImage | None = None  # set for an orphan
 
 
@@ -97,11 +96,7 @@ class OrphanScan:
             )
 
     async def delete(
-        self,
-        on_mismatch: Callable[[Mismatch], None],
-        scanned: ScanStats,
-        *,
-        max_percent: float,
+        self, on_mismatch: Callable[[Mismatch], None], scanned: ScanStats, *, max_percent: float
     ) -> None:
         """Report every mismatch. Mark all orphans for deletion if their share is plausible.
 
@@ -147,7 +142,7 @@ class OrphanScan:
             if isinstance(subject, MediaResource):
                 if await self._is_missing(rows, subject):
                     scanned.missing += 1
-                    yield [Mismatch(kind, subject.storage_key.text, subject.id)]
+                    yield [Mismatch(kind, subject.storage_key.text)]
             elif kind is MismatchKind.FOREIGN:
                 scanned.foreign += 1
                 yield [Mismatch(kind, subject.text)]
@@ -162,7 +157,8 @@ class OrphanScan:
         self, rows: MediaRepository, scanned: ScanStats
     ) -> AsyncIterator[tuple[MismatchKind, MediaResource | StorageKey]]:
         """Merge the listing with the rows. Yield objects without a row, and rows without a file."""
-        resources, objects = _each_resource(rows), self._each_object()
+        pages, objects = rows.resources.in_order(limit=_ROWS), self._each_object()
+        resources = (resource async for page in pages for resource in page)
         resource, entry = await anext(resources, None), await anext(objects, None)
         has_bytes = False
         while resource is not None or entry is not None:
@@ -228,9 +224,3 @@ class OrphanScan:
         except ImageNotFound:
             return True
         return not current.storage_key.is_media and not is_recorded(image, current)
-
-
-async def _each_resource(rows: MediaRepository) -> AsyncIterator[MediaResource]:
-    async for page in rows.resources.in_order(limit=_ROWS):
-        for resource in page:
-            yield resource

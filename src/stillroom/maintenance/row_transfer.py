@@ -31,10 +31,10 @@ from stillroom.features.library.rows.transfer import (
     Saves,
     TransferOutcome,
 )
-from stillroom.features.runs.deletion_rows import RunDeletionRows
 from stillroom.features.runs.manifest import MANIFEST_NAME
-from stillroom.maintenance.migration import Migration, folders_of
-from stillroom.paths import StorageKey, is_reserved
+from stillroom.features.runs.rows import RunRows
+from stillroom.maintenance.migration import Migration
+from stillroom.paths import StorageKey, folders_of, is_reserved
 from stillroom.store.values import StoredImage
 
 _PAGE: Final = 500
@@ -83,7 +83,7 @@ async def transfer_rows(
         return
     source, target = RowsEngine(source_rows), None
     if not migration.dry_run:
-        target = await asyncio.to_thread(MediaDatabase.connect, target_rows)
+        target = await MediaDatabase(target_rows).engine()
     elif not await asyncio.to_thread(_is_empty, target_rows):
         target = RowsEngine(target_rows)
     try:
@@ -93,7 +93,7 @@ async def transfer_rows(
         if not migration.dry_run:
             await pass_.transfer_marks()
             if target is not None:
-                await RunDeletionRows(target).take(await RunDeletionRows(source).under_way())
+                await RunRows(target).take(await RunRows(source).under_way())
     finally:
         await source.close()
         if target is not None:
@@ -201,7 +201,7 @@ class _Pass:
 
     async def _delete_manifests(self, deleted: StorageKey) -> None:
         """Delete the run manifests in all folders of an image, if only the target has them."""
-        for folder in folders_of(deleted):
+        for folder in folders_of(deleted.text):
             manifest = StorageKey(f"{folder}/{MANIFEST_NAME}")
             if folder in self.folders or not is_reserved(manifest.text):
                 continue

@@ -16,7 +16,8 @@ from enum import StrEnum
 from typing import Final
 
 from stillroom.errors import BackendUnavailable, ConfigurationError, ImageNotFound, ReadOnly
-from stillroom.maintenance.inspection import port
+from stillroom.maintenance.inspection.disk import DiskInspection
+from stillroom.maintenance.inspection.port import Inspected, Inspection, UnexpectedFile
 from stillroom.maintenance.rate_limiter import RateLimiter
 from stillroom.paths import KeyPrefix, StorageKey
 from stillroom.store.values import StoredImage
@@ -92,7 +93,7 @@ class Verification:
     bucket, this raises `ConfigurationError`. The caller closes the store.
     """
 
-    store: port.Inspection
+    store: Inspection
     prefixes: Sequence[KeyPrefix]
     _: KW_ONLY
     progress: VerificationProgress
@@ -102,7 +103,7 @@ class Verification:
     on_finding: Callable[[VerificationFinding], None] = lambda _finding: None
 
     def __post_init__(self) -> None:
-        if self.adopt and not isinstance(self.store, port.AdoptsHashes):
+        if self.adopt and not isinstance(self.store, DiskInspection):
             raise ConfigurationError(
                 "--adopt cannot be used with a bucket, since hashes cannot be added to stored "
                 "objects: send Repr-Digest with each save instead"
@@ -138,7 +139,7 @@ class Verification:
         for prefix in self.prefixes:
             if after.startswith(prefix.text) or after < prefix.text:
                 async for entry in self.store.walk(prefix, after):
-                    if isinstance(entry, port.UnexpectedFile):
+                    if isinstance(entry, UnexpectedFile):
                         self._note(VerificationFinding(FindingKind.STRAY, entry.name, entry.reason))
                     else:
                         yield entry
@@ -185,16 +186,14 @@ class Verification:
                 if is_second_read:
                     await self._report(inspected, sha256, reference)
                 return is_second_read
-            if image.sha256 is None and self.adopt and isinstance(self.store, port.AdoptsHashes):
+            if image.sha256 is None and self.adopt and isinstance(self.store, DiskInspection):
                 await self.store.adopt(inspected, sha256)
                 self.progress.adopted += 1
         finally:
             opened.close()
         return True
 
-    async def _report(
-        self, inspected: port.Inspected, sha256: bytes, reference: bytes | None
-    ) -> None:
+    async def _report(self, inspected: Inspected, sha256: bytes, reference: bytes | None) -> None:
         image = inspected.opened.image
         if (await self.store.stat(image.key)).save_id != image.save_id:
             return  # the image was replaced while it was read

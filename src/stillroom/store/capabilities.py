@@ -59,46 +59,23 @@ class _Unwatched:
 UNWATCHED: Final[ChangeObserver] = _Unwatched()  # ignores all changes
 
 
-class _SaveWatchers:
-    def __init__(self, watchers: Sequence[SaveWatcher]) -> None:
-        self._watchers = watchers
+@dataclass(slots=True, eq=False)
+class ChangeRelay:
+    """`ChangeObserver` that passes changes to `observer`, which a feature sets when it opens."""
 
-    def passed(self, chunk: bytes) -> None:
-        for watcher in self._watchers:
-            watcher.passed(chunk)
-
-    def saved(self, image: StoredImage) -> None:
-        for watcher in self._watchers:
-            watcher.saved(image)
-
-
-class ChangeObservers:
-    """`ChangeObserver` that passes changes to all observers that were added."""
-
-    def __init__(self) -> None:
-        self._observers: list[ChangeObserver] = []
-
-    def add(self, observer: ChangeObserver) -> None:
-        """Add an observer of all changes from now on."""
-        self._observers.append(observer)
+    observer: ChangeObserver = UNWATCHED
 
     def saving(self, key: StorageKey, cause: Cause) -> SaveWatcher | None:
-        """Return a watcher that calls the watchers of all observers; None if there are none."""
-        watchers = (one.saving(key, cause) for one in self._observers)
-        found = [watcher for watcher in watchers if watcher is not None]
-        if len(found) > 1:
-            return _SaveWatchers(found)
-        return found[0] if found else None
+        """Return the watcher of the observer for the save that begins now."""
+        return self.observer.saving(key, cause)
 
     def copied(self, image: StoredImage, source: StoredImage, cause: Cause) -> None:
         """Record a completed copy."""
-        for observer in self._observers:
-            observer.copied(image, source, cause)
+        self.observer.copied(image, source, cause)
 
     def removed(self, key: StorageKey, at_ns: int, cause: Cause) -> None:
         """Record a deletion."""
-        for observer in self._observers:
-            observer.removed(key, at_ns, cause)
+        self.observer.removed(key, at_ns, cause)
 
 
 @runtime_checkable

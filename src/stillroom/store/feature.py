@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from stillroom.errors import ConfigurationError
 from stillroom.store.auth.grants import Authorize
 from stillroom.store.background import Job
-from stillroom.store.capabilities import ChangeObservers
+from stillroom.store.capabilities import ChangeRelay
 from stillroom.store.hooks import NO_HOOKS, Hooks
 from stillroom.store.port import ImageStorage
 from stillroom.store.settings import Settings
@@ -30,7 +30,7 @@ class Store:
 
     settings: Settings
     storage: ImageStorage
-    changes: ChangeObservers
+    changes: ChangeRelay
     images_url: str | None = None  # of a host application; None: use the URL in the settings
     is_counted: bool = False  # True in a process whose metrics are collected
     off: Mapping[str, str] = field(default_factory=dict)  # features that are off, with the reason

@@ -36,10 +36,8 @@ class InvalidTable(Exception):
 def read_file(file: Path, *, is_named: bool) -> bytes | None:
     """Return the content of a configuration file, or None if it does not exist.
 
-    `is_named` is True if a setting contains the file's name. The file must then exist.
-
-    Raises:
-        ConfigurationError: the file cannot be read, or it is too large.
+    `is_named` is True if a setting contains the file's name. The file must then exist. Raises
+    `ConfigurationError` if the file cannot be read or is too large.
     """
     try:
         with file.open("rb") as opened:
@@ -64,10 +62,8 @@ def parse_tables(
 ) -> list[T]:
     """Parse each table `[[kind]]`.
 
-    `build` gets a name such as `rule 2` and the parsed values. It may raise `InvalidTable`.
-
-    Raises:
-        ConfigurationError: the file is invalid, or it contains more than `most` tables.
+    `build` gets a name such as `rule 2` and the parsed values. It may raise `InvalidTable`. Raises
+    `ConfigurationError` if the file is invalid or contains more than `most` tables.
     """
     text, content = _load(file, data)
     lines = text.split("\n")

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import re
 import tempfile
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable
 from dataclasses import dataclass
 from typing import Annotated, Final, Literal
 
@@ -93,7 +93,9 @@ class Archives:
         call = await Call.of(request, self.authorize)
         parameters = call.query(ArchiveParameters)
         visible = call.grant.narrow("storage:read", parameters.prefix)
-        keys = self._keys(KeyPrefix.of_images(visible))
+        query = ListQuery(KeyPrefix.of_images(visible), limit=_PAGE)
+        pages = each_page(self.storage.list, query)
+        keys = (StorageKey(entry) async for page in pages for entry in page.entries)
         # An error in the first listing can still be reported with its own status code.
         first = await anext(keys, None)
         if first is None:
@@ -124,27 +126,19 @@ class Archives:
             keys.append(StorageKey(text))
         if not 1 <= len(keys) <= MAX_PATHS:
             raise InvalidPath(f"must contain 1 to {MAX_PATHS:,} images", at=("body", "paths"))
-        await self._require(keys)
+        await for_each_concurrently(self._require, keys, limit=_CONCURRENT_CHECKS)
         captions = body.sidecars is not None
         ordered = _iterate(sorted(keys, key=lambda key: key.text.encode()))
         return _ArchiveResponse(
             self.storage, ordered, "images", captions=captions, skip_missing=False
         )
 
-    async def _keys(self, prefix: KeyPrefix) -> AsyncGenerator[StorageKey, None]:
-        async for page in each_page(self.storage.list, ListQuery(prefix, limit=_PAGE)):
-            for entry in page.entries:
-                yield StorageKey(entry)
-
-    async def _require(self, keys: Sequence[StorageKey]) -> None:
-        async def check(key: StorageKey) -> None:
-            try:
-                await self.storage.stat(key)
-            except ImageNotFound as error:
-                error.args = (f"{image_entry(key.text)}: no such image",)
-                raise
-
-        await for_each_concurrently(check, keys, limit=_CONCURRENT_CHECKS)
+    async def _require(self, key: StorageKey) -> None:
+        try:
+            await self.storage.stat(key)
+        except ImageNotFound as error:
+            error.args = (f"{image_entry(key.text)}: no such image",)
+            raise
 
 
 class _ArchiveResponse(Response):

@@ -80,23 +80,18 @@ class Database:
         return self._engine
 
     def _connect(self) -> "RowsEngine":
-        engine = self.connect(self._config)
-        for add_hooks in self.on_connect:
-            add_hooks(engine)
-        return engine
-
-    @classmethod
-    def connect(cls, config: RowsConfig) -> "RowsEngine":
-        """Migrate the database and connect. Subclasses override this to add `TransactionHooks`."""
-        _import(cls.modules)
+        _import(self.modules)
         from stillroom.features.database.engine import RowsEngine
         from stillroom.features.database.migrations import migrate
 
-        before, after = migrate(config)
+        before, after = migrate(self._config)
         if before != after:
             origin = f"from {before} " if before else ""
             log.info("media library: schema migrated %sto %s", origin, after)
-        return RowsEngine(config)
+        engine = RowsEngine(self._config)
+        for add_hooks in self.on_connect:
+            add_hooks(engine)
+        return engine
 
     async def part(self, kind: type[R]) -> R:
         """Return this database's instance of `kind`. Raises the same exceptions as `engine`."""

@@ -179,6 +179,22 @@ class Rows:
             rows: Sequence[sa.Row[Any]] = (await connection.execute(statement)).all()
         return rows
 
+    async def _pages(
+        self, statement: sa.Select[Any], *columns: sa.ColumnElement[Any], limit: int
+    ) -> AsyncIterator[Sequence[sa.Row[Any]]]:
+        """Yield a statement's rows in pages, sorted by columns that together identify a row.
+
+        Each page is read in its own transaction.
+        """
+        statement = statement.order_by(*columns).limit(limit)
+        following = statement
+        while rows := await self._read(following):
+            yield rows
+            last = [
+                sa.literal(getattr(rows[-1], str(column.key)), column.type) for column in columns
+            ]
+            following = statement.where(sa.tuple_(*columns) > sa.tuple_(*last))
+
     async def _execute(self, statement: sa.Executable) -> Sequence[sa.Row[Any]]:
         async with self._engine.writing() as connection:
             result = await connection.execute(statement)

@@ -26,11 +26,6 @@ def claimed(claim: uuid.UUID, lease: timedelta) -> dict[str, Any]:
     return {"claimed_by": claim, "lease_until": now() + lease}
 
 
-def lease_end(table: sa.Table) -> sa.Column[Any]:
-    """Return the table column that contains the end of the lease."""
-    return table.c.lease_until
-
-
 def is_free(table: sa.Table) -> sa.ColumnElement[bool]:
     """Build the SQL condition that a row has no lease, or that its lease has expired."""
     lease = table.c.lease_until

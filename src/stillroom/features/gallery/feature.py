@@ -16,21 +16,28 @@ from stillroom.store.auth.config import SecretConfig
 from stillroom.store.auth.grants import Authorize
 from stillroom.store.auth.tokens import mint_token
 from stillroom.store.feature import Feature, Store
-from stillroom.store.settings import Settings
 
 
 class GalleryFeature(Feature):
     """Web page of the store."""
 
     def __init__(self, store: Store) -> None:
-        """Read the settings."""
         self._settings = store.settings
         self._grace = timedelta(0)
 
     @functools.cached_property
     def sign_in(self) -> SignIn | None:
         """Sign-in operation, or None if another issuer signs the tokens. May create the secret."""
-        return _sign_in_of(self._settings)
+        settings = self._settings
+        if not isinstance(settings.keys, SecretConfig):
+            return None
+        (secret, *_), _ = signing_secrets(settings.secret)
+
+        def mint(life: timedelta) -> str:
+            audience, issuer = settings.jwt_audience, settings.jwt_issuer
+            return mint_token(secret, expires_in=life, audience=audience, issuer=issuer)
+
+        return SignIn(SignInCodes(settings.section(GallerySettings).sign_in_folder), mint)
 
     def ready(self, store: Store) -> None:
         """Read the grace period of deletions, if the media library is enabled."""
@@ -41,7 +48,7 @@ class GalleryFeature(Feature):
         if not is_embedded and not self._settings.section(GallerySettings).gallery:
             return []
         places = {"files_at": "", "api_at": "../"} if is_embedded else {}
-        gallery = Gallery.of_package(
+        gallery = Gallery(
             image_origins=self._settings.storage.image_origins,
             max_upload_bytes=self._settings.max_upload_bytes,
             deletion_grace_s=int(self._grace.total_seconds()),
@@ -56,15 +63,3 @@ class GalleryFeature(Feature):
             return []
         routers = [] if self.sign_in is None else [sign_in_router(self.sign_in)]
         return routers if is_embedded else [*routers, batch_router(authorize)]
-
-
-def _sign_in_of(settings: Settings) -> SignIn | None:
-    if not isinstance(settings.keys, SecretConfig):
-        return None
-    (secret, *_), _ = signing_secrets(settings.secret)
-
-    def mint(life: timedelta) -> str:
-        audience, issuer = settings.jwt_audience, settings.jwt_issuer
-        return mint_token(secret, expires_in=life, audience=audience, issuer=issuer)
-
-    return SignIn(SignInCodes(settings.section(GallerySettings).sign_in_folder), mint)

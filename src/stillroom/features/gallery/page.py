@@ -10,9 +10,8 @@ import gzip
 import hashlib
 import importlib.resources
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Final, Self
+from collections.abc import Iterable
+from typing import Final
 
 from fastapi import APIRouter
 from starlette.exceptions import HTTPException
@@ -52,33 +51,24 @@ _SAFE: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
 class Gallery:
-    """Page and files of the gallery, ready to be served.
+    """Page and files of the gallery, which are installed with this package.
 
     Attributes:
-        version: Hash of the page and all files, which is part of the files' URLs.
         files: Content of each file by name, without the page.
         page: HTML of the page. It has relative URLs, so that a proxy can add a path prefix.
-        policy: `Content-Security-Policy` of the page.
     """
 
-    version: str
-    files: Mapping[str, bytes]
-    page: bytes
-    policy: str
-
-    @classmethod
-    def of_package(
-        cls,
+    def __init__(
+        self,
         *,
         image_origins: Iterable[str],
         max_upload_bytes: int,
         deletion_grace_s: float,
         files_at: str = "gallery/",
         api_at: str = "api/v1/",
-    ) -> Self:
-        """Read the page and files that are installed with this package.
+    ) -> None:
+        """Read the page and files.
 
         Args:
             image_origins: Origins of other servers from which the page may load images, such as
@@ -89,30 +79,30 @@ class Gallery:
             api_at: URL of the API, relative to the page.
         """
         folder = importlib.resources.files(__package__) / "static"
-        files = {
+        self.files = {
             file.name: file.read_bytes()
             for file in sorted(folder.iterdir(), key=lambda file: file.name)
         }
         digest = hashlib.sha256()
-        for name, content in files.items():
+        for name, content in self.files.items():
             digest.update(f"{name} {len(content)}\n".encode() + content)
-        version = digest.hexdigest()[:16]
-        page = files.pop(PAGE)
-        page = page.replace(b"{files}", f"{files_at}{version}".encode())
+        self._version = digest.hexdigest()[:16]
+        page = self.files.pop(PAGE)
+        page = page.replace(b"{files}", f"{files_at}{self._version}".encode())
         page = page.replace(b"{api}", api_at.encode())
         page = page.replace(b"{max_upload_bytes}", str(max_upload_bytes).encode())
-        page = page.replace(b"{deletion_grace_s}", str(deletion_grace_s).encode())
-        return cls(version, files, page, _policy(image_origins))
+        self.page = page.replace(b"{deletion_grace_s}", str(deletion_grace_s).encode())
+        self._policy = _policy(image_origins)
 
     async def show(self, request: Request) -> Response:
         """Respond with the gallery's page."""
-        headers = {**_SAFE, "cache-control": _ASK_EACH_TIME, "content-security-policy": self.policy}
-        return _answer(request, self.page, PAGE, headers)
+        headers = {"cache-control": _ASK_EACH_TIME, "content-security-policy": self._policy}
+        return _answer(request, self.page, PAGE, {**_SAFE, **headers})
 
     async def send_file(self, request: Request) -> Response:
         """Respond with a file of the gallery, or with 404 if the URL names another version."""
         name: str = request.path_params["name"]
-        if request.path_params["version"] != self.version or name not in self.files:
+        if request.path_params["version"] != self._version or name not in self.files:
             raise HTTPException(404)
         return _answer(request, self.files[name], name, {**_SAFE, "cache-control": _FOR_GOOD})
 

@@ -38,11 +38,7 @@ class SignInCodes:
         return code
 
     def use(self, code: str) -> None:
-        """Invalidate a code, so that it cannot be used again.
-
-        Raises:
-            SignInCodeSpent: the code has been used, has expired, or never existed.
-        """
+        """Invalidate a code. Raise `SignInCodeSpent` if it was used, has expired, or is unknown."""
         file = self._file_of(code)
         try:
             is_valid = _is_valid(file)

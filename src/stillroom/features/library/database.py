@@ -19,15 +19,9 @@ class MediaDatabase(Database):
         "stillroom.features.library.rows.words",
     )
 
-    @classmethod
-    def connect(cls, config: RowsConfig) -> "RowsEngine":
-        """Connect as `Database.connect` does, with hooks that index texts and tags of resources."""
-        from stillroom.features.library.rows.words import describe, reword
-
-        engine = super().connect(config)
-        engine.hooks.indexing.append(describe)
-        engine.hooks.changed.append(reword)
-        return engine
+    def __init__(self, config: RowsConfig) -> None:
+        super().__init__(config)
+        self.on_connect.append(_index_texts)
 
     async def rows(self) -> "MediaRepository":
         """Return the library's `MediaRepository`. Raises the same exceptions as `engine`."""
@@ -35,3 +29,11 @@ class MediaDatabase(Database):
         from stillroom.features.library.rows.repository import MediaRepository
 
         return await self.part(MediaRepository)
+
+
+def _index_texts(engine: "RowsEngine") -> None:
+    """Add hooks that index texts and tags of resources."""
+    from stillroom.features.library.rows.words import describe, reword
+
+    engine.hooks.indexing.append(describe)
+    engine.hooks.changed.append(reword)

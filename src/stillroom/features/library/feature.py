@@ -1,21 +1,21 @@
 """Media library feature: resources, pending deletions and dead letters."""
 
 from collections.abc import Callable, Iterable
+from datetime import timedelta
 from typing import Final
 from urllib.parse import quote
 
 from stillroom.features.database.feature import DatabaseFeature
-from stillroom.features.library.background import LibraryJobs
 from stillroom.features.library.database import MediaDatabase
 from stillroom.features.library.dead_letters import DeadLetterOperations
 from stillroom.features.library.enrichment import Enrichment
-from stillroom.features.library.healing import Healer, NoColors
+from stillroom.features.library.healing import HEAL_EVERY_S, Healer, NoColors
 from stillroom.features.library.missing_bytes import warn_about_missing_bytes
 from stillroom.features.library.operations import MediaOperations
-from stillroom.features.library.resource import RULE, MediaResource
+from stillroom.features.library.resource import RULE, MediaResource, QueueMetrics
 from stillroom.features.library.service import MediaResourceService
 from stillroom.features.library.settings import LibrarySettings
-from stillroom.features.library.sweeper import Sweeper
+from stillroom.features.library.sweeper import Sweeper, Swept
 from stillroom.features.search.comparing import Healed
 from stillroom.features.search.feature import SearchFeature
 from stillroom.store.api.images import ImageOperations
@@ -35,24 +35,21 @@ class LibraryFeature(Feature):
         database = store.need(DatabaseFeature).database
         assert isinstance(database, MediaDatabase)  # noqa: S101  (set above)
         storage, section = store.storage, store.settings.section(LibrarySettings)
-        self.storage, self.database, self.grace = storage, database, section.deletion_grace
+        self.storage, self.database = storage, database
+        self.grace = timedelta(seconds=section.deletion_grace_seconds)
         self.service = MediaResourceService(storage, database, grace=self.grace)
-        self.sweeper = Sweeper(storage, database)
-        self.sweeper.leaves = [RULE]  # unless there is retention, which knows the rules
+        # The retention feature, which knows the rules, empties `leaves`.
+        self.sweeper = Sweeper(storage, database, leaves=[RULE])
         derived = getattr(store.features.get("pictures"), "derived", None)
         self.healer = Healer(storage, database, derived or NoColors())
-        self._jobs = LibraryJobs(database, self.sweeper, healer=self.healer)
+        self._report: Callable[[QueueMetrics], None] | None = None
+        self._report_swept: Callable[[Swept], None] | None = None
         if store.is_counted:
-            from stillroom.features.library.metrics import (
-                count_healed,
-                report_queues,
-                report_swept,
-            )
+            from stillroom.features.library import metrics
 
-            self.healer.report = count_healed
-            self._jobs = LibraryJobs(
-                database, self.sweeper, self.healer, report=report_queues, report_swept=report_swept
-            )
+            self.healer.report = metrics.count_healed
+            self._report = metrics.report_queues
+            self._report_swept = metrics.report_swept
         self._media_url = _media_url_of(store, section)
         self._is_bucket = store.settings.storage.kind == "bucket"
 
@@ -82,8 +79,29 @@ class LibraryFeature(Feature):
         ]
 
     def jobs(self) -> Iterable[Job]:
-        """Return the background jobs: deletions, missing metadata and queue metrics."""
-        return self._jobs.all()
+        """Return the background jobs: deletions, queue metrics and missing metadata."""
+        return [
+            Job(self._sweep),
+            Job(lambda _: self._report_queue(), is_report=True),
+            Job(self._heal, max_pause_s=HEAL_EVERY_S),
+        ]
+
+    async def _sweep(self, stopping: Stopping) -> None:
+        swept = [Swept()]
+        try:
+            await self.sweeper.sweep(swept.append, is_stopping=stopping.is_set)
+        finally:
+            if self._report_swept is not None:
+                self._report_swept(swept[-1])
+        await self._report_queue()
+
+    async def _heal(self, stopping: Stopping) -> None:
+        if await self.healer.heal(stopping.is_set):
+            await self._report_queue()
+
+    async def _report_queue(self) -> None:
+        if self._report is not None:
+            self._report(await (await self.database.rows()).queue_metrics())
 
 
 def _media_url_of(store: Store, section: LibrarySettings) -> Callable[[MediaResource], str]:

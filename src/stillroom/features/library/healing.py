@@ -17,6 +17,7 @@ import logging
 import uuid
 from collections import Counter
 from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final, Protocol
@@ -109,21 +110,14 @@ Healed = Counter[Outcome]
 """Number of finished jobs by outcome."""
 
 
+@dataclass(eq=False)
 class Healer:
     """Runner of the jobs that compute missing metadata. Several processes can run jobs at once."""
 
-    def __init__(
-        self,
-        storage: ImageStorage,
-        database: MediaDatabase,
-        colors: Colors,
-        *,
-        report: Callable[[Outcome], None] = lambda _: None,
-    ) -> None:
-        self._storage = storage
-        self._database = database
-        self._colors = colors
-        self.report = report
+    storage: ImageStorage
+    database: MediaDatabase
+    colors: Colors
+    report: Callable[[Outcome], None] = lambda _: None
 
     async def ask(self, ids: Collection[uuid.UUID] | None = None) -> int:
         """Queue jobs for resources that lack metadata. Return the number of jobs.
@@ -131,14 +125,14 @@ class Healer:
         If `ids` is set, only jobs for these resources are queued. If the database becomes
         unreachable, some of the jobs may have been queued.
         """
-        rows, requested, after = (await self._database.rows()).healing, 0, None
+        rows, requested, after = (await self.database.rows()).healing, 0, None
         while page := await rows.ask(ids, after=after, limit=_PAGE):
             requested, after = requested + len(page), page[-1]
         return requested
 
     async def waiting(self) -> int:
         """Return the number of all queued jobs, including jobs that are not yet due."""
-        return await (await self._database.rows()).healing.waiting()
+        return await (await self.database.rows()).healing.waiting()
 
     async def heal(
         self,
@@ -150,10 +144,10 @@ class Healer:
         When `is_stopping` returns True, claimed jobs that have not begun are postponed. If the
         database becomes unreachable (`BackendUnavailable`), claims last until the leases end.
         """
-        healed, rows = Healed(), (await self._database.rows()).healing
+        healed, rows = Healed(), (await self.database.rows()).healing
         while True:
-            claimed = await rows.claim(limit=_BATCH, lease=_LEASE)
-            for job in claimed.jobs:
+            jobs = await rows.claim(limit=_BATCH, lease=_LEASE)
+            for job in jobs:
                 put_off: tuple[int, datetime] | None = job.attempts - 1, now()
                 if not is_stopping():
                     outcome = await self._run(job)
@@ -162,9 +156,9 @@ class Healer:
                     pause = _FIRST_PAUSE * 2.0 ** (job.attempts - 1)
                     is_retried = outcome is Outcome.RETRIED
                     put_off = (job.attempts, now() + pause) if is_retried else None
-                await rows.end(job, until=claimed.until, put_off=put_off)
+                await rows.end(job, put_off=put_off)
                 progress(healed)
-            if not claimed.jobs or is_stopping():
+            if not jobs or is_stopping():
                 return healed
 
     async def _run(self, job: HealingJob) -> Outcome:
@@ -178,7 +172,7 @@ class Healer:
             return Outcome.GIVEN_UP
         try:
             change = await self._compute(resource, reread=job.reread)
-            await (await self._database.rows()).resources.change(
+            await (await self.database.rows()).resources.change(
                 resource.id, change, only_unset=True
             )
         except (ImageNotFound, ResourceNotFound):
@@ -200,10 +194,10 @@ class Healer:
     async def _compute(self, resource: MediaResource, *, reread: bool) -> Change:
         """Compute a resource's metadata. A video gets the dominant colour of its poster image."""
         is_colorless, is_video = resource.dominant_color is None, resource.resource_type == VIDEO
-        decodes = is_colorless and not is_video and self._colors.decodes(resource.content_type)
+        decodes = is_colorless and not is_video and self.colors.decodes(resource.content_type)
         found: dict[str, object] = {}
         if decodes or reread:
-            with contextlib.closing(await self._storage.open(resource.storage_key)) as opened:
+            with contextlib.closing(await self.storage.open(resource.storage_key)) as opened:
                 if not is_intact(opened.image, resource):
                     raise ImageNotFound
                 try:
@@ -211,7 +205,7 @@ class Healer:
                         probed = await probe(opened)
                         found = {name: getattr(probed, name) for name in _REREAD}
                     if decodes:
-                        found["dominant_color"] = await self._colors.dominant_color(opened)
+                        found["dominant_color"] = await self.colors.dominant_color(opened)
                 except UnsupportedMedia as error:
                     log.info(
                         "cannot compute all missing properties of resource %s: %s",
@@ -226,8 +220,8 @@ class Healer:
         key = poster_key(video.source_key or video.storage_key)
         try:
             with contextlib.closing(await self._open_poster(key)) as poster:
-                if self._colors.decodes(poster.image.content_type):
-                    return await self._colors.dominant_color(poster)
+                if self.colors.decodes(poster.image.content_type):
+                    return await self.colors.dominant_color(poster)
         except ImageNotFound:
             pass
         except UnsupportedMedia as error:
@@ -243,10 +237,10 @@ class Healer:
         if key is None:
             raise ImageNotFound
         try:
-            return await self._storage.open(key)
+            return await self.storage.open(key)
         except ImageNotFound:
             query = ResourceQuery(source_keys=[key], limit=1)
-            found = (await (await self._database.rows()).resources.page(query)).resources
+            found = (await (await self.database.rows()).resources.page(query)).resources
             if not found:
                 raise
-            return await self._storage.open(found[0].storage_key)
+            return await self.storage.open(found[0].storage_key)

@@ -2,13 +2,12 @@
 
 import asyncio
 import contextlib
-import dataclasses
 from collections.abc import AsyncIterator
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from stillroom.errors import BackendUnavailable
-from stillroom.features.database.clock import new_id, now
+from stillroom.features.database.clock import new_id
 from stillroom.features.library.resource import IN_PLACE, Intent, SourceChanged
 from stillroom.features.library.source import Source
 from stillroom.paths import StorageKey
@@ -21,11 +20,6 @@ LEASE: Final = timedelta(minutes=15)
 """Time without renewal after which an ingest counts as crashed. Copying 5 GiB in R2 takes less."""
 
 
-def lease_end() -> datetime:
-    """Return the time at which an intent's lease expires if the lease begins now."""
-    return now() + LEASE
-
-
 @contextlib.asynccontextmanager
 async def renewed(rows: "MediaRepository", intent: Intent) -> AsyncIterator[None]:
     """Context manager: renew an intent's lease regularly, so that no sweeper deletes the file."""
@@ -34,7 +28,7 @@ async def renewed(rows: "MediaRepository", intent: Intent) -> AsyncIterator[None
         while True:
             await asyncio.sleep(LEASE.total_seconds() / 3)  # two renewals in a row may fail
             with contextlib.suppress(BackendUnavailable):  # the next renewal may succeed
-                await rows.intents.write(dataclasses.replace(intent, until=lease_end()))
+                await rows.intents.write(intent, lease=LEASE)
 
     renewing = asyncio.create_task(renew())
     try:
@@ -47,16 +41,17 @@ async def renewed(rows: "MediaRepository", intent: Intent) -> AsyncIterator[None
 @contextlib.asynccontextmanager
 async def protected(
     storage: ImageStorage, rows: "MediaRepository", source: Source
-) -> AsyncIterator[StorageKey]:
+) -> AsyncIterator[Intent]:
     """Context manager: prevent sweepers from deleting the source image until the block ends.
 
-    Yields the `media_key` of an intent. The caller must delete the intent in the transaction that
-    records the source. Raises `ImageNotFound` or `SourceChanged` if the source was deleted or
-    replaced after it was read, and `MarkClaimed` if a sweeper is already deleting it.
+    Yields an intent. The caller must delete the intent in the transaction that records the source.
+    Raises `ImageNotFound` or `SourceChanged` if the source was deleted or replaced after it was
+    read, and `MarkClaimed` if a sweeper is already deleting it.
     """
     image = source.image
-    intent = StorageKey.of_media(new_id(), source.probed.extension)
-    await rows.intents.write(Intent(intent, IN_PLACE, image.key, lease_end()))
+    media_key = StorageKey.of_media(new_id(), source.probed.extension)
+    intent = Intent(media_key, IN_PLACE, image.key)
+    await rows.intents.write(intent, lease=LEASE)
     try:
         await rows.deletions.require_unclaimed(image.key)
         if (await storage.stat(image.key)).save_id != image.save_id:
@@ -64,4 +59,4 @@ async def protected(
         yield intent
     finally:  # the transaction may have been rolled back; after a crash the lease runs out
         with contextlib.suppress(BackendUnavailable):
-            await rows.intents.remove(intent)
+            await rows.intents.remove(media_key)

@@ -31,7 +31,7 @@ _REASONS: Final[Mapping[str, Reason]] = {
 """Reasons in events about deleted images."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MediaResource:
     """Image or video in the media library.
 
@@ -63,9 +63,9 @@ class MediaResource:
     width: int
     height: int
     color_profile: str | None
-    protected: bool
-    alt_text: str | None
-    caption: str | None
+    protected: bool = False
+    alt_text: str | None = None
+    caption: str | None = None
     created_at: datetime
     deleted_at: datetime | None = None
     source_key: StorageKey | None = None
@@ -99,14 +99,11 @@ class Intent:
         media_key: Key of the copy. No file has this key if `resource_id` is `IN_PLACE`.
         resource_id: Resource that will use the copy. `IN_PLACE` means that the image is recorded
             in place, not copied. No sweeper may delete the image until the ingest ends.
-        until: Time after which the ingest is presumed to have crashed. The sweeper then deletes the
-            intent and the copy.
     """
 
     media_key: StorageKey
     resource_id: uuid.UUID
     source_key: StorageKey
-    until: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,9 +128,9 @@ class Mark:
     source_key: StorageKey | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class DueMark:
-    """Row of a pending deletion, with the fields of `Mark`.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DueMark(Mark):
+    """Row of a pending deletion.
 
     Attributes:
         id: Id of the row, and of the dead letter if all attempts fail.
@@ -144,14 +141,8 @@ class DueMark:
     """
 
     id: uuid.UUID
-    storage_key: StorageKey
-    save_id: str
-    reason: str
     created_at: datetime
-    due_at: datetime
     attempts: int
-    content_hash: bytes | None = None
-    source_key: StorageKey | None = None
     copy: MediaResource | None = None
 
     @property
@@ -168,18 +159,6 @@ class ClaimedMarks:
 
     marks: Sequence[DueMark]
     skipped: Sequence[DueMark]
-
-
-@dataclass(frozen=True, slots=True)
-class ClaimedIntents:
-    """Keys of copies left over from crashed ingests. Their intents are claimed until `until`.
-
-    For the copies in `skipped`, the intents were deleted, because a resource uses these copies.
-    """
-
-    media_keys: Sequence[StorageKey]
-    skipped: Sequence[StorageKey]
-    until: datetime
 
 
 @dataclass(slots=True)
@@ -244,18 +223,12 @@ class HealingJob:
     """Claimed job that computes a resource's missing metadata.
 
     `attempts` includes the current attempt. If `reread` is True, the file header is parsed, too.
+    The claim ends at `until`.
     """
 
     resource: MediaResource
     attempts: int
     reread: bool
-
-
-@dataclass(frozen=True, slots=True)
-class ClaimedHealing:
-    """Healing jobs that a process has claimed until `until`."""
-
-    jobs: Sequence[HealingJob]
     until: datetime
 
 

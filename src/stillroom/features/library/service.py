@@ -21,7 +21,6 @@ A video that is relocated takes its poster image along, which becomes a resource
 import asyncio
 import contextlib
 import dataclasses
-import functools
 import logging
 import uuid
 from collections.abc import Callable, Sequence
@@ -37,10 +36,10 @@ from stillroom.errors import (
     StillroomError,
     StorageFull,
 )
-from stillroom.features.database.clock import new_id, now
+from stillroom.features.database.clock import now
 from stillroom.features.database.tags import checked_number
 from stillroom.features.library.database import MediaDatabase
-from stillroom.features.library.intents import lease_end, protected, renewed
+from stillroom.features.library.intents import LEASE, protected, renewed
 from stillroom.features.library.recorded_bytes import has_its_bytes, is_intact, is_recorded
 from stillroom.features.library.resource import (
     IMAGE,
@@ -192,13 +191,9 @@ class MediaResourceService:
             and (known.storage_key.is_media or not relocate)
         ):
             return await self._keep(known, source, relocate=relocate)
-        if known is None:
-            resource = new_resource(new_id(), source)
-        else:
-            resource = dataclasses.replace(known, deleted_at=None)
         if relocate:
-            return await self._relocate(resource, known, source)
-        return await self._record(resource, known, source)
+            return await self._relocate(known, source)
+        return await self._record(known, source)
 
     async def _join(
         self, known: MediaResource, source: Source, *, relocate: bool
@@ -227,38 +222,26 @@ class MediaResourceService:
         self, known: MediaResource, source: Source, *, relocate: bool, revive: bool = True
     ) -> MediaResource | None:
         rows = await self._database.rows()
-        keep = functools.partial(
-            rows.resources.keep,
-            known,
-            storage_key=known.storage_key,
-            save_id=known.save_id,
-            revive=revive,
-        )
         if relocate:
-            return await keep(source=self._mark(source))
+            return await rows.resources.keep(known, source=self._mark(source), revive=revive)
         async with protected(self._storage, rows, source) as intent:
-            return await keep(skipped=source.image.key, in_place=intent)
+            return await rows.resources.keep(known, in_place=intent, revive=revive)
 
-    async def _record(
-        self, resource: MediaResource, known: MediaResource | None, source: Source
-    ) -> MediaResource | None:
+    async def _record(self, known: MediaResource | None, source: Source) -> MediaResource | None:
         rows = await self._database.rows()
-        key, save_id = source.image.key, source.image.save_id
-        resource = dataclasses.replace(resource, storage_key=key, save_id=save_id)
+        resource = known or new_resource(source)
         async with protected(self._storage, rows, source) as intent:
             if known is not None:
-                return await rows.resources.keep(
-                    known, storage_key=key, save_id=save_id, in_place=intent
-                )
-            return resource if await rows.resources.add(resource, intent=intent) else None
+                return await rows.resources.keep(known, file=source.image, in_place=intent)
+            added = await rows.resources.add(resource, intent=intent.media_key)
+            return resource if added else None
 
-    async def _relocate(
-        self, resource: MediaResource, known: MediaResource | None, source: Source
-    ) -> MediaResource | None:
+    async def _relocate(self, known: MediaResource | None, source: Source) -> MediaResource | None:
         rows = await self._database.rows()
+        resource = known or new_resource(source)
         media_key = StorageKey.of_media(resource.id, resource.extension)
-        intent = Intent(media_key, resource.id, source.image.key, lease_end())
-        if not await rows.intents.write(intent):
+        intent = Intent(media_key, resource.id, source.image.key)
+        if not await rows.intents.write(intent, lease=LEASE):
             return None
         async with renewed(rows, intent):
             copied = await self._copy(source, media_key, is_new=known is None)
@@ -268,9 +251,7 @@ class MediaResourceService:
         if known is not None:
             kept = None
             with contextlib.suppress(IntentLost):
-                kept = await rows.resources.keep(
-                    known, storage_key=media_key, save_id=copied.save_id, source=mark
-                )
+                kept = await rows.resources.keep(known, file=copied, source=mark)
             if kept is None:  # deleted, perhaps with its file, before this copy was made
                 await asyncio.shield(self._leave_to_sweeper(intent))  # also at the deadline
             return kept
@@ -290,7 +271,7 @@ class MediaResourceService:
         """Write an intent for a copy without a resource, so that the sweeper deletes the copy."""
         rows = await self._database.rows()
         for attempt in range(_ATTEMPTS):
-            if await rows.intents.write(dataclasses.replace(intent, until=lease_end())):
+            if await rows.intents.write(intent, lease=LEASE):
                 return
             # The sweeper may have checked before the copy existed, so it must check again.
             await asyncio.sleep(_FIRST_PAUSE_S * 2**attempt)

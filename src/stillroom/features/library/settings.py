@@ -1,7 +1,5 @@
 """Settings of the media library."""
 
-from datetime import timedelta
-
 from pydantic import Field
 
 from stillroom.store.settings import Settings
@@ -12,11 +10,6 @@ class LibrarySettings(Settings):
 
     deletion_grace_seconds: int = Field(default=3600, ge=0)
     """Seconds until the original of a copied image, or a deleted resource's file, is deleted."""
-
-    @property
-    def deletion_grace(self) -> timedelta:
-        """Time between scheduling the deletion of an image and deleting it."""
-        return timedelta(seconds=self.deletion_grace_seconds)
 
     @property
     def media_url(self) -> str:

@@ -1,11 +1,10 @@
 """Source image of an ingest, and the resource that is created from it."""
 
 import contextlib
-import uuid
 from dataclasses import dataclass
 
 from stillroom.errors import InvalidPath
-from stillroom.features.database.clock import now
+from stillroom.features.database.clock import new_id, now
 from stillroom.features.library.headers.probe import Probed, probe
 from stillroom.features.library.recorded_bytes import hash_opened
 from stillroom.features.library.resource import MediaResource
@@ -42,11 +41,11 @@ def poster_key(video: StorageKey) -> StorageKey | None:
         return None
 
 
-def new_resource(resource_id: uuid.UUID, source: Source) -> MediaResource:
+def new_resource(source: Source) -> MediaResource:
     """Create a resource whose file is the source image at its own key."""
     probed = source.probed
     return MediaResource(
-        id=resource_id,
+        id=new_id(),
         resource_type=probed.resource_type,
         storage_key=source.image.key,
         save_id=source.image.save_id,
@@ -54,9 +53,6 @@ def new_resource(resource_id: uuid.UUID, source: Source) -> MediaResource:
         extension=probed.extension,
         content_type=probed.content_type,
         file_size=source.image.size,
-        protected=False,
-        alt_text=None,
-        caption=None,
         created_at=now(),
         source_key=source.image.key,
         **probed.properties,

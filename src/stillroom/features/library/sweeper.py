@@ -1,6 +1,6 @@
 """Sweeper: background job that executes the pending deletions that are due.
 
-Every process may run a sweeper (docs/adr/0015, `background.py`). A sweep has four steps:
+Every process may run a sweeper (docs/adr/0015, `feature.py`). A sweep has four steps:
 
 1. Claim pending deletions for a limited time, the lease. Delete the rows of deleted resources.
 2. If a file is the source of an ingest, check that the library's copy is intact.
@@ -22,7 +22,7 @@ import random
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Collection
-from dataclasses import asdict, dataclass
+from dataclasses import KW_ONLY, asdict, dataclass
 from datetime import timedelta
 from enum import Enum
 from typing import TYPE_CHECKING, Final
@@ -67,6 +67,8 @@ _LONGEST_PAUSE: Final = timedelta(hours=6)
 EMPTY_FOR: Final = timedelta(hours=1)
 """Minimum age of empty folders to remove, so that conflicts with uploads are rare."""
 
+_RANDOM: Final = random.SystemRandom()
+
 _MAX_ERROR_LETTERS: Final = 500
 
 _NO_RESULT: Final = "no result from the previous attempts; their worker may have crashed"
@@ -106,6 +108,7 @@ class _Outcome(Enum):
     KEPT_BY_RULES = "kept", "kept %(key)r (%(reason)s): no retention rule applies to it now"
 
 
+@dataclass(eq=False)
 class Sweeper:
     """Executor of one library's pending deletions. Several sweepers may run concurrently.
 
@@ -116,20 +119,12 @@ class Sweeper:
         resume: Called before each sweep to resume interrupted work that creates pending deletions.
     """
 
-    def __init__(
-        self,
-        storage: ImageStorage,
-        database: MediaDatabase,
-        *,
-        still_holds: Callable[[DueMark], Awaitable[bool]] | None = None,
-        resume: Callable[[Callable[[], bool]], Awaitable[object]] | None = None,
-    ) -> None:
-        self._storage = storage
-        self._database = database
-        self.leaves: Collection[str] = ()
-        self.still_holds = still_holds
-        self.resume = resume
-        self._random = random.SystemRandom()
+    storage: ImageStorage
+    database: MediaDatabase
+    _: KW_ONLY
+    leaves: Collection[str] = ()
+    still_holds: Callable[[DueMark], Awaitable[bool]] | None = None
+    resume: Callable[[Callable[[], bool]], Awaitable[object]] | None = None
 
     async def sweep(
         self,
@@ -145,14 +140,14 @@ class Sweeper:
         """
         swept = Swept()
         try:
-            rows = await self._database.rows()
+            rows = await self.database.rows()
             if self.resume is not None:
                 await self.resume(is_stopping)
             for batch in (self._clear_copies, self._delete_marked):
                 while not is_stopping() and await batch(rows, swept, is_stopping):
                     progress(swept)
-            if isinstance(self._storage, RemovesEmptyFolders) and not is_stopping():
-                swept.folders = await self._storage.remove_empty_folders(EMPTY_FOR)
+            if isinstance(self.storage, RemovesEmptyFolders) and not is_stopping():
+                swept.folders = await self.storage.remove_empty_folders(EMPTY_FOR)
                 if swept.folders:
                     log.info("removed %d folders that were empty", swept.folders)
         finally:
@@ -164,8 +159,9 @@ class Sweeper:
     ) -> bool:
         """Delete a batch of copies left over from ingests. Return False if there are no more."""
         ends = _clock() + (LEASE - _MARGIN).total_seconds()
-        claimed = await rows.intents.claim(limit=_BATCH, lease=LEASE)
-        for key in claimed.skipped:
+        until = now() + LEASE
+        media_keys, keys_in_use = await rows.intents.claim(until, limit=_BATCH)
+        for key in keys_in_use:
             log.info("removed the record of an ingest: a resource now uses the copy %r", key.text)
         cleared: list[StorageKey] = []
 
@@ -173,11 +169,11 @@ class Sweeper:
             if not is_stopping() and await self._clear_copy(key, ends):
                 cleared.append(key)
 
-        await for_each_concurrently(clear, claimed.media_keys, limit=_AT_ONCE)
+        await for_each_concurrently(clear, media_keys, limit=_AT_ONCE)
         if cleared:
-            await rows.intents.end(cleared, until=claimed.until)
+            await rows.intents.end(cleared, until=until)
         swept.copies += len(cleared)
-        return bool(cleared or claimed.skipped)
+        return bool(cleared or keys_in_use)
 
     async def _clear_copy(self, key: StorageKey, ends: float) -> bool:
         """Delete the copy at a key. Return True if it no longer exists."""
@@ -185,10 +181,10 @@ class Sweeper:
             async with asyncio.timeout_at(ends):
                 # During the lease, the image at this key can only be a failed ingest's copy. An
                 # ingest that begins after the lease creates another version.
-                image = await self._storage.stat(key)
+                image = await self.storage.stat(key)
             if _clock() >= ends:
                 return False
-            await self._storage.delete(key, save_id=image.save_id)
+            await self.storage.delete(key, save_id=image.save_id)
         except ImageNotFound:
             log.info("removed the record of an ingest: the ingest left no copy at %r", key.text)
         except PreconditionFailed:
@@ -280,7 +276,7 @@ class Sweeper:
                 ):
                     return _Outcome.KEPT_BY_RULES
                 with caused_by(mark.cause):
-                    await self._storage.delete(
+                    await self.storage.delete(
                         mark.storage_key, save_id=None if any_save else mark.save_id
                     )
         except ImageNotFound:
@@ -293,11 +289,11 @@ class Sweeper:
         copy = mark.copy
         if copy is None or not await self._is_needless(copy):
             # Another resource may now have these bytes, and older versions recorded no hash.
-            image = await self._storage.stat(mark.storage_key)
+            image = await self.storage.stat(mark.storage_key)
             if image.save_id != mark.save_id:
                 raise PreconditionFailed
-            sha256 = mark.content_hash or await hash_of(self._storage, mark.storage_key)
-            copy = await (await self._database.rows()).resources.find_by_hash(sha256)
+            sha256 = mark.content_hash or await hash_of(self.storage, mark.storage_key)
+            copy = await (await self.database.rows()).resources.find_by_hash(sha256)
             if copy is None:
                 raise _CopyMissing("the source is kept: no resource of the library has these bytes")
             if not await self._is_needless(copy):
@@ -308,11 +304,11 @@ class Sweeper:
 
     async def _is_needless(self, copy: MediaResource) -> bool:
         """True if a source can be deleted, because the copy is intact or was deleted on request."""
-        return copy.deleted_at is not None or await has_its_bytes(self._storage, copy)
+        return copy.deleted_at is not None or await has_its_bytes(self.storage, copy)
 
     def _pause(self, attempts: int) -> timedelta:
         longest: timedelta = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0 ** (attempts - 1))
-        return longest * self._random.uniform(0.75, 1)
+        return longest * _RANDOM.uniform(0.75, 1)
 
 
 def _clock() -> float:

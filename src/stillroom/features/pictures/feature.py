@@ -100,13 +100,12 @@ class PicturesFeature(Feature):
 
     def __init__(self, store: Store) -> None:
         """Prepare the cache and the decoders, which start on demand."""
-        report = lambda _: None  # noqa: E731  (replaced in a server)
+        self.derived = DerivedImages(store.settings.section(PictureSettings).derived)
         if store.is_counted:
             from stillroom.features.pictures.metrics import count_picture, report_confinement
 
             report_confinement()
-            report = count_picture
-        self.derived = DerivedImages(store.settings.section(PictureSettings).derived, report=report)
+            self.derived.report = count_picture
 
     def hooks(self) -> Hooks:
         """Return the hook that responds to image requests with thumbnail parameters."""

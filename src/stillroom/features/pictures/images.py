@@ -73,17 +73,15 @@ Arguments = TypeVarTuple("Arguments")
 
 
 class DerivedImages:
-    """Source of thumbnails: makes and caches them. Each server process has one instance."""
+    """Source of thumbnails: makes and caches them. Each server process has one instance.
 
-    def __init__(
-        self, config: DerivedConfig, *, report: Callable[[str], None] = lambda _: None
-    ) -> None:
-        """Prepare the cache and the pool, without starting processes.
+    `report` is called for each thumbnail with `kept` (cached), `made`, `refused` or `failed`.
+    """
 
-        `report` is called for each thumbnail with `kept` (cached), `made`, `refused` or `failed`.
-        """
+    def __init__(self, config: DerivedConfig) -> None:
+        """Prepare the cache and the pool, without starting processes."""
+        self.report: Callable[[str], None] = lambda _: None
         self._config = config
-        self._report = report
         self._cache = DerivedCache(config)
         self._decoders = Decoders(config.processes, max_pixels=config.max_pixels)
         self._fetches = asyncio.Semaphore(_FETCHES)
@@ -180,7 +178,7 @@ class DerivedImages:
             name = description.save_id
             fd = self._cache.open(name)
             if fd is not None:
-                self._report("kept")
+                self.report("kept")
                 return DerivedImage(replace(description, size=os.fstat(fd).st_size), fd)
             self._raise_if_refused(original.image)
             if name in self._flights:
@@ -228,7 +226,7 @@ class DerivedImages:
         del self._flights[name]
         error = asyncio.CancelledError() if flight.cancelled() else flight.exception()
         if error is not None:
-            self._report("refused" if isinstance(error, UnsupportedMedia) else "failed")
+            self.report("refused" if isinstance(error, UnsupportedMedia) else "failed")
 
     async def _make(self, name: str, original: OpenedImage, derivation: Derivation) -> bytes:
         """Make a thumbnail, or return it from the cache if another process has just made it."""
@@ -243,7 +241,7 @@ class DerivedImages:
                     picture = await self._decoders.derive(file, derivation)
                     if await self._is_marked(original):
                         picture = await self._in_thread(with_ai_mark, picture)
-                self._report("made")
+                self.report("made")
                 if self._config.cache_bytes:
                     await self._in_thread(self._cache.add, name, picture)
                 return picture

@@ -20,6 +20,7 @@ from stillroom.paths import (
     ImagePrefix,
     KeyPrefix,
     StorageKey,
+    folders_of,
     image_entry,
     image_key_bound,
     is_reserved,
@@ -74,8 +75,8 @@ class RetentionEvaluator:
     def __init__(self, storage: ImageStorage, database: MediaDatabase, rules: Rules) -> None:
         self.rules = rules
         self._storage = storage
-        self._database = database
-        self._runs = Runs(storage, database)
+        self.database = database
+        self.runs = Runs(storage, database)
         self._listing = RunListing(storage)
 
     # A scan of all images ----------------------------------------------------------------
@@ -85,15 +86,15 @@ class RetentionEvaluator:
     ) -> AsyncIterator[tuple[Sequence[StoredImage], str | None]]:
         """Yield pages of images that may expire, each with `after` for the next page (or None)."""
         prefixes = [image_key_bound(prefix) for prefix in self.rules.prefixes]
-        for number, prefix in enumerate(prefixes):
+        for prefix in prefixes:
             if after.encode() > prefix.encode() and not after.startswith(prefix):
                 continue
-            is_last = number == len(prefixes) - 1
             query = ListQuery(KeyPrefix(prefix), after, limit, reserved=True)
             async for page in each_page(self._storage.entries, query):
                 # At the end of a prefix, continue with the next prefix.
                 after = page.next_after or after
-                yield page.images, None if page.next_after is None and is_last else after
+                is_last = page.next_after is None and prefix == prefixes[-1]
+                yield page.images, None if is_last else after
 
     async def begin_scan(self) -> ScanState:
         """Find the newest runs for each rule with `keep_last_runs`."""
@@ -145,14 +146,14 @@ class RetentionEvaluator:
 
     async def expected_expiration(self, image: StoredImage) -> datetime | None:
         """Return an image's expiration; None if there is none, or if other runs determine it."""
-        rows = await self._database.rows()
+        rows = await self.database.rows()
         times = [mark.due_at for mark in await rows.deletions.of_saves([image])]
-        if self.rules.expire_anything and await (await expiry_rows(self._database)).filter_markable(
+        if self.rules.expire_anything and await (await expiry_rows(self.database)).filter_markable(
             [image]
         ):
             if (run := await self.find_run(image.key, {})) is not None:
                 expiration = await self.expected_run_expiration(run.folder.text, run.published_ns)
-                times += [] if expiration is None else [expiration.at]
+                times += [] if expiration is None else [expiration]
             else:
                 times += [one.at for _, one in await self._find_expirations([image])]
         return min(times, default=None)
@@ -161,11 +162,9 @@ class RetentionEvaluator:
         self, key: StorageKey, folders: dict[str, int | None]
     ) -> PublishedFolder | None:
         """Return the published run that contains an image. `folders` caches publication times."""
-        folder = image_entry(key.text)
-        while "/" in folder:
-            folder = folder.rpartition("/")[0]
+        for folder in folders_of(image_entry(key.text)):
             if folder not in folders:
-                folders[folder] = await self._runs.published_ns(ImagePath(folder))
+                folders[folder] = await self.runs.published_ns(ImagePath(folder))
             if (published_ns := folders[folder]) is not None:
                 return PublishedFolder(ImagePath(folder), published_ns)
         return None
@@ -191,16 +190,11 @@ class RetentionEvaluator:
     ) -> dict[StorageKey, frozenset[str]]:
         if not images or not tags:
             return {}
-        return await (await self._database.rows()).tags.of_images(images, tags)
+        return await (await self.database.rows()).tags.of_images(images, tags)
 
     # A run -------------------------------------------------------------------------------
 
-    async def expected_run_end(self, folder: str, published_ns: int) -> datetime | None:
-        """Return the time at which a run expires, or None (see `expected_run_expiration`)."""
-        expiration = await self.expected_run_expiration(folder, published_ns)
-        return None if expiration is None else expiration.at
-
-    async def expected_run_expiration(self, folder: str, published_ns: int) -> Expiration | None:
+    async def expected_run_expiration(self, folder: str, published_ns: int) -> datetime | None:
         """Return a run's expiration; None if there is none, or if other runs determine it."""
         touching, covering = self.rules.touching(folder), self.rules.covering(folder)
         if any(rule.keep for rule in touching):
@@ -210,7 +204,7 @@ class RetentionEvaluator:
         if not covering or await self._has_tagged_resource(folder, touching):
             return None
         rule = min(covering, key=lambda rule: rule.after_ns)
-        return Expiration(published_ns + rule.after_ns, rule)
+        return Expiration(published_ns + rule.after_ns, rule).at
 
     async def _expire_run(
         self, run: PublishedFolder, at_ns: int, state: ScanState
@@ -258,7 +252,7 @@ class RetentionEvaluator:
                 continue
             within = image_key_bound(rule.prefix)
             # Identical bytes may have been ingested from another key.
-            async for images in self._runs.images(ImagePath(folder)):
+            async for images in self.runs.images(ImagePath(folder)):
                 inside = [image for image in images if image.key.text.startswith(within)]
                 if await self._read_tags(inside, rule.unless_tagged):
                     return True
@@ -268,7 +262,7 @@ class RetentionEvaluator:
         for rule in touching:
             if rule.unless_tagged:
                 within = max(f"{folder}/", rule.prefix, key=len)
-                rows = await self._database.rows()
+                rows = await self.database.rows()
                 if await rows.tags.are_below(image_key_bound(within), rule.unless_tagged):
                     return True
         return False

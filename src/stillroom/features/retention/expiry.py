@@ -1,6 +1,5 @@
 """Expiry scan: finds images and runs that have expired, and schedules their deletion.
 
-A published run and its images expire together. Their age is counted from the publication.
 Only one process scans at a time, slowly enough not to delay requests. The position is committed
 together with the pending deletions from each page, so that another process can resume the scan
 after a crash. Before a pending deletion is executed, the retention rules are checked again.

@@ -37,7 +37,7 @@ class RetentionFeature(Feature):
             library.sweeper.still_holds = self.expiry.still_holds
         if (metadata := store.find(MetadataFeature)) is not None:
             metadata.expiration = self.evaluator.expected_expiration
-        store.need(RunsFeature).expiration = self.evaluator.expected_run_end
+        store.need(RunsFeature).expiration = self.evaluator.expected_run_expiration
 
     def hooks(self) -> Hooks:
         """Return the hook that handles the request header `Expires-In`."""

@@ -6,13 +6,10 @@ from datetime import datetime
 from typing import Final
 
 from stillroom.features.database.clock import to_nanoseconds
-from stillroom.features.library.database import MediaDatabase
 from stillroom.features.retention.database import expiry_rows
 from stillroom.features.retention.evaluator import RetentionEvaluator
 from stillroom.features.retention.rules import Expiration
-from stillroom.features.runs.service import Runs
 from stillroom.paths import ImagePath
-from stillroom.store.port import ImageStorage
 from stillroom.store.values import StoredImage
 
 _PAGE: Final = 1000
@@ -33,31 +30,25 @@ class PlannedImage:
 
 
 async def planned_images(
-    storage: ImageStorage,
-    database: MediaDatabase,
-    evaluator: RetentionEvaluator,
-    at: datetime,
-    on_page: Callable[[int], None] = lambda _: None,
+    evaluator: RetentionEvaluator, at: datetime, on_page: Callable[[int], None] = lambda _: None
 ) -> AsyncIterator[PlannedImage]:
     """Yield the images that a scan at the time `at` would mark for deletion, or has already marked.
 
     No data is changed. For a future time, the result assumes that nothing changes until then.
-    `on_page` is called with the number of images after each page of the listing.
-
-    Raises:
-        ListingUnsupported: the storage cannot list.
+    `on_page` is called with the number of images after each page of the listing. Raises
+    `ListingUnsupported` if the storage cannot list.
     """
-    runs, state, rows = Runs(storage, database), await evaluator.begin_scan(), await database.rows()
+    state, rows = await evaluator.begin_scan(), await evaluator.database.rows()
     async for images, _ in evaluator.pages("", _PAGE):
         expired = await evaluator.find_expired(images, to_nanoseconds(at), state)
         expirations = {image.key: expiration for image, expiration in expired.images}
         candidates = [image for image, _ in expired.images]
-        markable = await (await expiry_rows(database)).filter_markable(candidates)
+        markable = await (await expiry_rows(evaluator.database)).filter_markable(candidates)
         due = {mark.storage_key: mark.due_at for mark in await rows.deletions.of_saves(markable)}
         for image in markable:
             yield PlannedImage(image, expirations[image.key], None, due.get(image.key))
         for run in expired.runs:
-            async for page in runs.images(run.folder):
+            async for page in evaluator.runs.images(run.folder):
                 old = [image for image in page if image.modified_ns <= run.saved_until_ns]
                 recorded = await rows.resources.recorded_in_place(old)
                 due = {mark.storage_key: mark.due_at for mark in await rows.deletions.of_saves(old)}

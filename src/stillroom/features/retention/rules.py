@@ -37,10 +37,6 @@ class Rule:
         """`expire_after` in nanoseconds, or 0 if it is None."""
         return (self.expire_after or timedelta(0)) // timedelta(microseconds=1) * 1000
 
-    def has_expired(self, modified_ns: int, at_ns: int) -> bool:
-        """Return whether an image saved at `modified_ns` exceeds the maximum age at `at_ns`."""
-        return self.expire_after is not None and modified_ns + self.after_ns <= at_ns
-
 
 @dataclass(frozen=True, slots=True)
 class Expiration:
@@ -91,7 +87,8 @@ class Rules:
     def may_expire(self, path: str, modified_ns: int, at_ns: int) -> bool:
         """Return whether an image or its run may have expired. If True, a full check is needed."""
         return any(
-            rule.keep_last_runs is not None or rule.has_expired(modified_ns, at_ns)
+            rule.keep_last_runs is not None
+            or (rule.expire_after is not None and modified_ns + rule.after_ns <= at_ns)
             for rule in self.rules
             if path.startswith(rule.prefix)
         )

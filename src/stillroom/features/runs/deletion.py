@@ -23,7 +23,7 @@ from stillroom.features.database import clock
 from stillroom.features.database.clock import now
 from stillroom.features.library.database import MediaDatabase
 from stillroom.features.library.resource import RunDeletion
-from stillroom.features.runs.database import run_deletion_rows
+from stillroom.features.runs.database import run_rows
 from stillroom.features.runs.manifest import MANIFEST_NAME
 from stillroom.features.runs.service import Runs
 from stillroom.paths import ImagePath, KeyPrefix, StorageKey, image_entry
@@ -32,7 +32,7 @@ from stillroom.store.port import ImageStorage
 from stillroom.store.values import ListQuery
 
 if TYPE_CHECKING:  # a normal import would load the database driver at every start
-    from stillroom.features.runs.deletion_rows import RunDeletionRows
+    from stillroom.features.runs.rows import RunRows
 
 PAGE: Final = 1000
 """Images per transaction, equal to a page in S3 listings. Writing them takes ten milliseconds."""
@@ -74,7 +74,7 @@ class RunDeletions:
         if not await self._runs.is_published(folder):
             await self._runs.require_images(folder)
         await self._runs.require_none_inside(folder)
-        rows, claim = await run_deletion_rows(self._database), uuid.uuid4()
+        rows, claim = await run_rows(self._database), uuid.uuid4()
         deletion = await rows.begin(
             KeyPrefix.of_folder(folder).text, claim, saved_until=saved_until or now(), lease=_LEASE
         )
@@ -89,7 +89,7 @@ class RunDeletions:
 
     async def resume(self, is_stopping: Callable[[], bool]) -> None:
         """Resume run deletions that have failed or were interrupted by a crash."""
-        rows = await run_deletion_rows(self._database)
+        rows = await run_rows(self._database)
         while not is_stopping():
             claim = uuid.uuid4()
             deletion = await rows.claim(claim, lease=_LEASE)
@@ -102,7 +102,7 @@ class RunDeletions:
                 return  # a later sweep retries when the lease has expired
 
     async def _continue(
-        self, rows: "RunDeletionRows", claim: uuid.UUID, deletion: RunDeletion
+        self, rows: "RunRows", claim: uuid.UUID, deletion: RunDeletion
     ) -> RunDeletion:
         await self._delete_manifest(deletion)
         until_ns = int(deletion.saved_until.timestamp() * 1e9)

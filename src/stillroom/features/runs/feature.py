@@ -2,7 +2,6 @@
 
 from collections.abc import Awaitable, Callable, Iterable
 from datetime import datetime
-from typing import Final
 
 from stillroom.features.database.feature import DatabaseFeature
 from stillroom.features.library.feature import LibraryFeature
@@ -14,11 +13,6 @@ from stillroom.features.runs.service import Runs
 from stillroom.store.api.images import ImageOperations
 from stillroom.store.feature import Feature, Store
 
-_ROWS: Final = (
-    "stillroom.features.runs.deletion_rows",
-    "stillroom.features.runs.publication_rows",
-)
-
 
 class RunsFeature(Feature):
     """Publication and deletion of runs. The retention feature sets `expiration`."""
@@ -28,7 +22,7 @@ class RunsFeature(Feature):
     def __init__(self, store: Store) -> None:
         """Let the sweeper resume interrupted deletions."""
         library = store.need(LibraryFeature)
-        store.need(DatabaseFeature).modules += _ROWS
+        store.need(DatabaseFeature).modules.append("stillroom.features.runs.rows")
         library.database.on_connect.append(report_runs)
         self.runs = Runs(store.storage, library.database)
         self.deletions = RunDeletions(store.storage, library.database, grace=library.grace)

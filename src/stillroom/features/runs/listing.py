@@ -54,10 +54,7 @@ class RunListing:
         """Yield the runs whose folder, with a trailing slash, begins with `prefix`, in key order.
 
         The listing continues after the folder `after`, or starts at the beginning if `after` is
-        empty.
-
-        Raises:
-            ListingUnsupported: the storage cannot list.
+        empty. Raises `ListingUnsupported` if the storage cannot list.
         """
         text = prefix.text
         start = f"{after}/" if after else ""

@@ -52,16 +52,17 @@ class ManifestHead:
     count: int
 
 
+@dataclass(slots=True)
 class ImageSet:
     """Fingerprint of a set of images: their number and the sum of their hashes.
 
-    The fingerprint ignores the order of the images, because stores sort differently. ETags are also
-    ignored: they change when the same bytes are saved again or moved to another store.
+    Sets with the same images are equal. The order of the images is ignored, because stores sort
+    differently. ETags are also ignored: they change when the same bytes are saved again or moved to
+    another store.
     """
 
-    def __init__(self) -> None:
-        self.count = 0
-        self.sum = 0
+    count: int = 0
+    sum: int = 0
 
     def add(self, image: Mapping[str, Any]) -> None:
         """Add an image's manifest entry to the fingerprint."""
@@ -69,10 +70,6 @@ class ImageSet:
         digest = hashlib.sha256(json.dumps(fields).encode()).digest()
         self.sum = (self.sum + int.from_bytes(digest, "big")) % (1 << 256)
         self.count += 1
-
-    def is_same(self, other: "ImageSet") -> bool:
-        """Return whether both sets contain the same images."""
-        return (self.count, self.sum) == (other.count, other.sum)
 
 
 def describe_image(image: StoredImage, sha256: bytes) -> dict[str, object]:
@@ -116,18 +113,12 @@ async def encode(
 
 async def read_head(opened: OpenedImage) -> ManifestHead | None:
     """Read a manifest's head. Return None if the manifest is invalid."""
-    start = b""
-    async for chunk in opened.chunks(0, min(opened.image.size, _MAX_LINE_BYTES)):
-        start += chunk
-    line, newline, _ = start.partition(b"\n")
+    chunks = opened.chunks(0, min(opened.image.size, _MAX_LINE_BYTES))
+    line, newline, _ = b"".join([chunk async for chunk in chunks]).partition(b"\n")
     if not newline or not line.endswith(f",{_IMAGES}".encode()):
         return None
-    return _parse_head(line + b"]}")
-
-
-def _parse_head(line: bytes) -> ManifestHead | None:
     try:
-        content = json.loads(line)
+        content = json.loads(line + b"]}")
         published_at = datetime.fromisoformat(content["published_at"]).astimezone(UTC)
         folder, count = ImagePath.parse(content["folder"]).text, content["count"]
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, InvalidPath):

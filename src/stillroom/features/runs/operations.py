@@ -5,7 +5,7 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final
 
 from fastapi import Request, Response
 from pydantic import BaseModel, Field
@@ -14,7 +14,7 @@ from starlette.responses import StreamingResponse
 from stillroom.errors import BackendUnavailable, InvalidParameter, InvalidPath
 from stillroom.features.database.clock import to_nanoseconds
 from stillroom.features.runs.deletion import RunDeletions
-from stillroom.features.runs.listing import Run, RunListing
+from stillroom.features.runs.listing import Run, RunListing, State
 from stillroom.features.runs.manifest import manifest_key
 from stillroom.features.runs.service import Runs
 from stillroom.paths import ImagePath, ImagePrefix
@@ -93,11 +93,10 @@ class RunsParameters:
             raise InvalidParameter("can be used only with sort=folder", at=("query", "start_after"))
 
 
-_State = Literal["published", "open"]
 _Page = list[dict[str, Any]]
 
 
-@view_of(wire.RunInfo, state=_State)
+@view_of(wire.RunInfo, state=State)
 class ListedRun(BaseModel):
     """Run (folder of images that are published together) in a listing."""
 
@@ -107,7 +106,7 @@ class RunImage(BaseModel):
     """Image of a run, with its path and properties."""
 
 
-@view_of(wire.PublishedRun, state=_State, images=list[RunImage])
+@view_of(wire.PublishedRun, state=State, images=list[RunImage])
 class RunView(BaseModel):
     """Run with its images: those in its manifest or, if it is unpublished, those in the folder."""
 

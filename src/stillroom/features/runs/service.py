@@ -29,9 +29,9 @@ from stillroom.features.library.database import MediaDatabase
 from stillroom.features.library.recorded_bytes import hash_opened
 from stillroom.features.library.resource import DELETED
 from stillroom.features.runs import manifest
-from stillroom.features.runs.database import run_deletion_rows, run_publication_rows
+from stillroom.features.runs.database import run_rows
 from stillroom.features.runs.manifest import ImageSet, ManifestHead, is_manifest, manifest_key
-from stillroom.paths import ImagePath, KeyPrefix, image_entry
+from stillroom.paths import ImagePath, KeyPrefix, folders_of, image_entry
 from stillroom.store.pages import each_page
 from stillroom.store.port import ImageStorage
 from stillroom.store.sources import DescribedSource
@@ -93,8 +93,8 @@ class Runs:
         else:
             published = await self._write(folder, count, max_bytes)
         try:
-            rows = await run_publication_rows(self._database)
-            await rows.note(folder, published.image.save_id, count)
+            rows = await run_rows(self._database)
+            await rows.note_publication(folder, published.image.save_id, count)
         except BaseException:
             published.close()
             raise
@@ -134,8 +134,9 @@ class Runs:
 
     async def _require_not_deleting(self, folder: ImagePath, images: Sequence[StoredImage]) -> None:
         rows = await self._database.rows()
-        prefixes = [KeyPrefix.of_folder(path).text for path in (*_parents(folder), folder)]
-        if await (await run_deletion_rows(self._database)).is_deleting(prefixes):
+        folders = [ImagePath(text) for text in (folder.text, *folders_of(folder.text))]
+        prefixes = [KeyPrefix.of_folder(path).text for path in folders]
+        if await (await run_rows(self._database)).is_deleting(prefixes):
             raise RunConflict("the run is being deleted")
         marks = await rows.deletions.of_saves(images) if images else ()
         if count := sum(mark.reason == DELETED for mark in marks):
@@ -149,9 +150,9 @@ class Runs:
         await self.require_none_inside(folder)
 
     async def _require_unenclosed(self, folder: ImagePath) -> None:
-        for parent in _parents(folder):
-            if await self.is_published(parent):
-                raise RunConflict(f"the folder is in the run {parent.text!r}, which is published")
+        for parent in reversed(folders_of(folder.text)):
+            if await self.is_published(ImagePath(parent)):
+                raise RunConflict(f"the folder is in the run {parent!r}, which is published")
 
     async def require_none_inside(self, folder: ImagePath) -> tuple[int, int]:
         """Raise `RunConflict` if a published run is inside a folder.
@@ -223,7 +224,7 @@ class Runs:
             async for page in self.describe_images(folder):
                 for image in page:
                     in_folder.add(image)
-            if not in_folder.is_same(in_manifest):
+            if in_folder != in_manifest:
                 raise RunConflict(  # noqa: TRY301  (closes the manifest)
                     f"the run was published with {_images(in_manifest.count)}, which differ from "
                     f"the {in_folder.count} now in its folder: save changed images in another "
@@ -264,8 +265,7 @@ class Runs:
 async def open_manifest(storage: ImageStorage, folder: ImagePath) -> OpenedImage | None:
     """Open a run's manifest. Return None if the run is not published. The caller closes it.
 
-    Raises:
-        InvalidPath: the name of the manifest would be too long.
+    Raises `InvalidPath` if the name of the manifest would be too long.
     """
     try:
         return await storage.open(manifest_key(folder))
@@ -287,8 +287,3 @@ async def _read_image_set(published: OpenedImage) -> ImageSet:
 
 def _images(count: int) -> str:
     return f"{count} image{'' if count == 1 else 's'}"
-
-
-def _parents(folder: ImagePath) -> list[ImagePath]:
-    parts = folder.text.split("/")
-    return [ImagePath("/".join(parts[:depth])) for depth in range(1, len(parts))]

@@ -18,7 +18,7 @@ from stillroom.errors import BackendUnavailable
 from stillroom.features.database.clock import now
 from stillroom.features.database.database import Database
 from stillroom.features.search.comparing import SETTLED_NS, Comparing, Healed
-from stillroom.features.search.database import indexed_rows, start_rows
+from stillroom.features.search.database import comparison_rows
 from stillroom.features.search.healing import TREES, StopsWithin, healing_pause
 from stillroom.features.search.values import BEHIND_ALL, NEVER_NS, KeyRange
 from stillroom.paths import KeyPrefix
@@ -57,7 +57,7 @@ class CatchingUp:
         """
         async with self._noting:
             if self._since is None or lost_ns != NEVER_NS:
-                scans = await start_rows(self._database)
+                scans = await comparison_rows(self._database)
                 started = self._started if lost_ns == NEVER_NS else now()
                 self._since = await scans.note_start(started, lost_ns)
                 if lost_ns != NEVER_NS:
@@ -78,7 +78,7 @@ class CatchingUp:
             return None
         since, healed = await self.note_start(), None
         started = self._started
-        rows, scans = await start_rows(self._database), await self._database.scans()
+        rows, scans = await comparison_rows(self._database), await self._database.scans()
         while await rows.needs_start(started):
             claim = uuid.uuid4()
             claimed = await rows.claim_start(claim, started=started, since=since, lease=_LEASE)
@@ -164,6 +164,6 @@ class CatchingUp:
                     behind = after + BEHIND_ALL * after.endswith("/")
                 is_last = number == len(folders) and after is None
                 if is_last or len(there) + len(ranges) >= _PAGE:
-                    known = await (await indexed_rows(self._database)).in_ranges(ranges)
+                    known = await (await comparison_rows(self._database)).in_ranges(ranges)
                     yield await comparing.compare(there, known, began_ns)
                     there, ranges, began_ns = {}, [], time.time_ns()

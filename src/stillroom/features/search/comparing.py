@@ -8,7 +8,7 @@ from typing import Final
 from stillroom.concurrently import for_each_concurrently
 from stillroom.errors import ImageNotFound
 from stillroom.features.database.database import Database
-from stillroom.features.search.database import indexed_rows, search_rows
+from stillroom.features.search.database import comparison_rows, search_rows
 from stillroom.features.search.filling import read_facts
 from stillroom.features.search.values import Indexed, IndexedImage, Removed
 from stillroom.paths import StorageKey
@@ -68,7 +68,7 @@ class Comparing:
 
         Return whether at least one image differed, and `after` for the next page.
         """
-        began_ns, rows = time.time_ns(), await indexed_rows(self._database)
+        began_ns, rows = time.time_ns(), await comparison_rows(self._database)
         if self._names_since_ns is None:
             page = await self._storage.entries(query)
             there, after = {image.key.text: image for image in page.images}, page.next_after

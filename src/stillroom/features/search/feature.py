@@ -23,11 +23,6 @@ _STOPS_WITHIN_S: Final = 2.0
 _CATCH_UP_S: Final = 5.0
 """Seconds between attempts to compare the search index with the storage after a start."""
 
-_ROWS: Final = (
-    "stillroom.features.search.indexed_rows",
-    "stillroom.features.search.start_rows",
-)
-
 
 class SearchFeature(Feature):
     """Search index of all images, which is updated when the storage changes.
@@ -39,13 +34,13 @@ class SearchFeature(Feature):
     def __init__(self, store: Store) -> None:
         """Subscribe to changes of the storage, to update the index."""
         opened = store.need(DatabaseFeature)
-        opened.modules += _ROWS
+        opened.modules.append("stillroom.features.search.comparison_rows")
         self._storage, self._database = store.storage, opened.database
         report: Callable[[str | None], None] = lambda _: None  # noqa: E731  (for a server)
         if store.is_counted:
             from stillroom.features.search.metrics import count_saved_mark as report
         self.filling = IndexFilling(self._database, report_mark=report)
-        store.changes.add(self.filling)
+        store.changes.observer = self.filling
         compares_saves = store.settings.storage.kind != "bucket"
         self.healing = IndexHealing(self._storage, self._database, compares_saves=compares_saves)
         self._catching_up = CatchingUp(self._storage, self._database)

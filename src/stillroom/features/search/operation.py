@@ -86,10 +86,8 @@ def facts_of(
     """Convert the query parameters of a request to search conditions.
 
     An image must have each of the `tags`; if a tag begins with `-`, the image must not have it.
-    `sees_library` is True if the client may read the media library.
-
-    Raises:
-        InvalidParameter: a text has no words or too many words, or `q` has an invalid filter.
+    `sees_library` is True if the client may read the media library. Raises `InvalidParameter` if a
+    text has no words or too many words, or if `q` has an invalid filter.
     """
     with _named("q"):
         query = parse_terms(asked.q)

@@ -32,11 +32,7 @@ Item = TypeVar("Item")
 
 
 def parse_terms(text: str) -> FactsQuery:
-    """Parse the text of a search query.
-
-    Raises:
-        ValueError: the text is invalid. The message is written for the user.
-    """
+    """Parse the text of a search query. Invalid text raises ValueError with a message for users."""
     query, terms = FactsQuery(), list[Term]()
     for minus, name, quoted_value, value, quoted, plain in _TERM.findall(text):
         said = unicodedata.normalize("NFC", quoted_value.replace('""', '"') or value)

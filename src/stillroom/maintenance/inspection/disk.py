@@ -74,7 +74,12 @@ class DiskInspection:
         return await self._storage.stat(key)
 
     async def adopt(self, inspected: Inspected, sha256: bytes) -> None:
-        """Store the SHA-256 in an extended attribute. It is valid until the file is modified."""
+        """Store the SHA-256 in an extended attribute. It is valid until the file is modified.
+
+        Raises `ConfigurationError` if extended attributes do not work. An inspection of a bucket
+        has no such method: a bucket can change metadata only by copying an object onto itself.
+        That copy has no condition, so it would overwrite an image saved at the same time.
+        """
         if not self._data_directory.has_attributes:
             raise ConfigurationError(
                 "hashes are kept in extended attributes, and this filesystem has none: "

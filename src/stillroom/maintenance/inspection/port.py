@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 from stillroom.paths import KeyPrefix, StorageKey
 from stillroom.store.values import OpenedImage, StoredImage
@@ -61,17 +61,4 @@ class Inspection(Protocol):
 
     async def close(self) -> None:
         """Close all files and connections."""
-        ...
-
-
-@runtime_checkable
-class AdoptsHashes(Protocol):
-    """Optional capability of a disk: recording the SHA-256 of an image that has none.
-
-    A bucket can change metadata only by copying an object onto itself. That copy has no condition,
-    so it would overwrite an image saved at the same time.
-    """
-
-    async def adopt(self, inspected: Inspected, sha256: bytes) -> None:
-        """Record the hash. Raises `ConfigurationError` if extended attributes do not work."""
         ...

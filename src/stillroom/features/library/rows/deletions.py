@@ -6,7 +6,7 @@ sweeper can claim them after the lease has ended. `statements.py` documents the 
 
 import uuid
 from collections.abc import AsyncIterator, Collection, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -16,7 +16,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from stillroom.features.database import clock, leases
 from stillroom.features.database.clock import now
 from stillroom.features.database.engine import Rows
-from stillroom.features.database.pages import each_page
 from stillroom.features.database.statements import among
 from stillroom.features.library.resource import (
     DELETED,
@@ -32,8 +31,8 @@ from stillroom.features.library.resource import (
 from stillroom.features.library.rows.changes import change_of_copy, change_of_failure
 from stillroom.features.library.rows.marks import bury_mark, mark_saves
 from stillroom.features.library.rows.statements import (
-    keys_with_intent,
     keys_with_resource,
+    known_in,
     known_keys,
     resource_of,
     select_resources,
@@ -50,7 +49,7 @@ from stillroom.features.search.values import Removed
 from stillroom.paths import StorageKey
 from stillroom.store.values import StoredImage
 
-_FIELDS: Final = frozenset(field.name for field in fields(DueMark))
+_COLUMNS: Final = [deletions.c[field.name] for field in fields(DueMark) if field.name != "copy"]
 
 
 class DeletionRows(Rows):
@@ -68,35 +67,34 @@ class DeletionRows(Rows):
         that an ingest is recording in place are skipped; see `require_unclaimed`.
         """
         async with self._engine.writing() as connection:
-            rows = await _lock_due(connection, limit=limit, leaving=leaving)
+            marks = await _lock_due(connection, limit=limit, leaving=leaving)
             # Read resources after intents: an ingest deletes its intent and inserts its resource.
             copies = await _find_by_hashes(
-                connection, [row.content_hash for row in rows if row.content_hash is not None]
+                connection, [mark.content_hash for mark in marks if mark.content_hash is not None]
             )
-            if deleted := [row.resource_id for row in rows if row.resource_id is not None]:
+            if deleted := [mark.resource_id for mark in marks if mark.resource_id is not None]:
                 await _remove_resources(connection, deleted)
-            in_use = await keys_with_resource(connection, [row.storage_key for row in rows])
-            in_use |= await keys_with_intent(
-                connection, [row.storage_key for row in rows if row.reason == ORPHAN]
-            )
-            skipped = [row for row in rows if row.storage_key in in_use]
-            claimed = [row for row in rows if row.storage_key not in in_use]
+            in_use = await keys_with_resource(connection, [mark.storage_key for mark in marks])
+            orphans = [mark.storage_key for mark in marks if mark.reason == ORPHAN]
+            in_use |= await known_in(connection, orphans, intents.c.media_key)
+            skipped = [mark for mark in marks if mark.storage_key in in_use]
+            claimed = [mark for mark in marks if mark.storage_key not in in_use]
             if skipped:
                 await connection.execute(
-                    sa.delete(deletions).where(deletions.c.id.in_([row.id for row in skipped]))
+                    sa.delete(deletions).where(deletions.c.id.in_([mark.id for mark in skipped]))
                 )
             if claimed:
                 await connection.execute(
                     sa.update(deletions)
-                    .where(deletions.c.id.in_([row.id for row in claimed]))
+                    .where(deletions.c.id.in_([mark.id for mark in claimed]))
                     .values(**leases.claimed(claim, lease), attempts=deletions.c.attempts + 1)
                 )
         return ClaimedMarks(
             [
-                _due_mark(row, attempts=row.attempts + 1, copy=copies.get(row.content_hash))
-                for row in claimed
+                replace(mark, attempts=mark.attempts + 1, copy=copies.get(mark.content_hash))
+                for mark in claimed
             ],
-            [_due_mark(row) for row in skipped],
+            skipped,
         )
 
     async def settle(self, claim: uuid.UUID, settlement: Settlement) -> None:
@@ -165,18 +163,19 @@ class DeletionRows(Rows):
     async def due(self, *, limit: int) -> AsyncIterator[Sequence[DueMark]]:
         """Yield pages of pending deletions that are due and not claimed, oldest first."""
         order = deletions.c.due_at, deletions.c.id
-        statement = sa.select(deletions).where(_is_due())
-        async for rows in each_page(self._engine, statement, *order, limit=limit):
-            yield [_due_mark(row) for row in rows]
+        statement = sa.select(*_COLUMNS).where(_is_due())
+        async for rows in self._pages(statement, *order, limit=limit):
+            yield [DueMark(**row._asdict()) for row in rows]
 
     async def of_saves(self, images: Sequence[StoredImage]) -> Sequence[DueMark]:
         """Return all pending deletions of these exact versions of images."""
         saves = {(image.key, image.save_id) for image in images}
         async with self._engine.reading() as connection:
             keys = among(connection, [image.key for image in images])
-            statement = sa.select(deletions).where(deletions.c.storage_key.in_(keys))
+            statement = sa.select(*_COLUMNS).where(deletions.c.storage_key.in_(keys))
             rows = (await connection.execute(statement)).all()
-        return [_due_mark(row) for row in rows if (row.storage_key, row.save_id) in saves]
+        marks = [DueMark(**row._asdict()) for row in rows]
+        return [mark for mark in marks if (mark.storage_key, mark.save_id) in saves]
 
     async def mark_save(self, image: StoredImage, reason: str, due_at: datetime) -> None:
         """Insert a pending deletion of this version of an image."""
@@ -194,10 +193,10 @@ class DeletionRows(Rows):
 
 async def _lock_due(
     connection: AsyncConnection, *, limit: int, leaving: Collection[str]
-) -> Sequence[sa.Row[Any]]:
+) -> Sequence[DueMark]:
     """Lock due deletions, except those of images that an ingest is recording in place."""
     due = (
-        sa.select(deletions)
+        sa.select(*_COLUMNS)
         .where(_is_due(), deletions.c.storage_key.not_in(_ingested_in_place()))
         .order_by(deletions.c.due_at)
         .limit(limit)
@@ -205,10 +204,10 @@ async def _lock_due(
     )
     if leaving:
         due = due.where(deletions.c.reason.not_in(leaving))
-    rows = (await connection.execute(due)).all()
+    marks = [DueMark(**row._asdict()) for row in (await connection.execute(due)).all()]
     # Read the intents again: PostgreSQL had read them before it locked the rows.
     ingested = await _find_ingested(connection)
-    return [row for row in rows if row.storage_key not in ingested]
+    return [mark for mark in marks if mark.storage_key not in ingested]
 
 
 async def _remove_resources(connection: AsyncConnection, deleted: Sequence[uuid.UUID]) -> None:
@@ -256,14 +255,9 @@ def _is_due() -> sa.ColumnElement[bool]:
 
 async def _find_by_hashes(
     connection: AsyncConnection, hashes: Sequence[bytes]
-) -> dict[bytes, MediaResource]:
+) -> dict[bytes | None, MediaResource]:
     if not hashes:
         return {}
     statement = select_resources().where(resources.c.content_hash.in_(hashes))
     rows = (await connection.execute(statement)).all()
     return {row.content_hash: resource_of(row) for row in rows}
-
-
-def _due_mark(row: sa.Row[Any], **changes: Any) -> DueMark:  # noqa: ANN401  (any field)
-    values = {name: value for name, value in row._asdict().items() if name in _FIELDS}
-    return DueMark(**values | changes)

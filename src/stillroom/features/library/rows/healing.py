@@ -4,7 +4,7 @@ A transaction that locks a row in this table locks no rows in other tables.
 """
 
 import uuid
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 
 import sqlalchemy as sa
@@ -13,7 +13,7 @@ from stillroom.features.database.clock import now
 from stillroom.features.database.engine import Rows
 from stillroom.features.database.statements import insert_into
 from stillroom.features.database.tables import Moment
-from stillroom.features.library.resource import VIDEO, ClaimedHealing, HealingJob
+from stillroom.features.library.resource import VIDEO, HealingJob
 from stillroom.features.library.rows.statements import resource_of, select_resources
 from stillroom.features.library.rows.tables import healing, resources
 from stillroom.generation.ai_mark import TYPES
@@ -55,7 +55,7 @@ class HealingRows(Rows):
             )
             return sorted(result.scalars())
 
-    async def claim(self, *, limit: int, lease: timedelta) -> ClaimedHealing:
+    async def claim(self, *, limit: int, lease: timedelta) -> Sequence[HealingJob]:
         """Claim jobs that are due. Delete jobs whose resource no longer exists."""
         moment = now()
         due = healing.c.due_at <= moment
@@ -67,7 +67,7 @@ class HealingRows(Rows):
             .with_for_update(skip_locked=True)
         )
         if not await self._read(sa.select(healing.c.resource_id).where(due).limit(1)):
-            return ClaimedHealing((), moment)  # the usual case, without a lock
+            return ()  # the usual case, without a lock
         until = moment + lease
         async with self._engine.writing() as connection:
             ids = list((await connection.execute(statement)).scalars())
@@ -86,20 +86,17 @@ class HealingRows(Rows):
                 await connection.execute(
                     sa.delete(healing).where(healing.c.resource_id.in_(list(gone)))
                 )
-        jobs = [
-            HealingJob(resource, rows[resource.id].attempts, rows[resource.id].reread)
+        return [
+            HealingJob(resource, rows[resource.id].attempts, rows[resource.id].reread, until)
             for resource in claimed_resources
         ]
-        return ClaimedHealing(jobs, until)
 
-    async def end(
-        self, job: HealingJob, *, until: datetime, put_off: tuple[int, datetime] | None
-    ) -> None:
+    async def end(self, job: HealingJob, *, put_off: tuple[int, datetime] | None) -> None:
         """Delete a claimed job, unless it was claimed or queued again after this claim.
 
         If `put_off` is set, keep the job, and store its new number of attempts and due time.
         """
-        ours = healing.c.resource_id == job.resource.id, healing.c.due_at == until
+        ours = healing.c.resource_id == job.resource.id, healing.c.due_at == job.until
         statement: sa.Delete | sa.Update = sa.delete(healing).where(*ours)
         if put_off is not None:
             attempts, due_at = put_off

@@ -7,65 +7,66 @@ place, without copying the file, the intent prevents sweepers from deleting the 
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Final
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from stillroom.features.database.clock import now
 from stillroom.features.database.engine import Rows
-from stillroom.features.database.leases import is_free, lease_end
+from stillroom.features.database.leases import is_free
 from stillroom.features.database.statements import insert_into
-from stillroom.features.library.resource import ClaimedIntents, Intent, IntentLost
+from stillroom.features.library.resource import Intent, IntentLost
 from stillroom.features.library.rows.statements import keys_with_resource
 from stillroom.features.library.rows.tables import intents
 from stillroom.paths import StorageKey
-
-_lease_end: Final = lease_end(intents)
 
 
 class IntentRows(Rows):
     """Database rows of one library's ingest intents."""
 
-    async def write(self, intent: Intent) -> bool:
+    async def write(self, intent: Intent, *, lease: timedelta) -> bool:
         """Write an intent before the image is copied, or renew the intent's lease.
 
-        Return False if the sweeper is deleting an earlier copy at this key, else True.
+        After the lease, the ingest is presumed to have crashed. The sweeper then deletes the intent
+        and the copy. Return False if the sweeper is deleting an earlier copy at this key, else
+        True.
         """
+        until = now() + lease
         async with self._engine.writing() as connection:
             insert = insert_into(connection, intents).values(
                 media_key=intent.media_key,
                 resource_id=intent.resource_id,
                 source_key=intent.source_key,
                 created_at=now(),
-                **{_lease_end.name: intent.until},
+                lease_until=until,
             )
             upsert = insert.on_conflict_do_update(
                 index_elements=[intents.c.media_key],
-                set_={_lease_end: insert.excluded[_lease_end.name]},
+                set_={"lease_until": insert.excluded.lease_until},
                 where=~intents.c.sweeping,
             ).returning(intents.c.media_key)
             return (await connection.execute(upsert)).one_or_none() is not None
 
     async def release(self, media_key: StorageKey) -> None:
         """End an intent's lease now, so that the sweeper deletes the copy."""
-        statement = sa.update(intents).where(_is_held(media_key)).values({_lease_end: now()})
+        statement = sa.update(intents).where(_is_held(media_key)).values(lease_until=now())
         await self._execute(statement)
 
     async def remove(self, media_key: StorageKey) -> None:
         """Delete an intent. Call this only if it is certain that the copy was not written."""
         await self._execute(sa.delete(intents).where(_is_held(media_key)))
 
-    async def claim(self, *, limit: int, lease: timedelta) -> ClaimedIntents:
+    async def claim(
+        self, until: datetime, *, limit: int
+    ) -> tuple[Sequence[StorageKey], Sequence[StorageKey]]:
         """Claim intents whose lease has expired. The ingests can then no longer use the copies.
 
-        An intent whose key is used by a resource is obsolete, and is deleted.
+        Return the keys of the copies, and the keys that a resource uses: their intents are deleted.
         """
-        until = now() + lease
         expired = (
             sa.select(intents.c.media_key)
             .where(is_free(intents))
-            .order_by(_lease_end)
+            .order_by(intents.c.lease_until)
             .limit(limit)
             .with_for_update(skip_locked=True)
         )
@@ -81,13 +82,13 @@ class IntentRows(Rows):
                 await connection.execute(
                     sa.update(intents)
                     .where(intents.c.media_key.in_(claimed))
-                    .values({intents.c.sweeping: True, _lease_end: until})
+                    .values(sweeping=True, lease_until=until)
                 )
-        return ClaimedIntents(claimed, [key for key in keys if key in in_use], until)
+        return claimed, [key for key in keys if key in in_use]
 
     async def end(self, keys: Sequence[StorageKey], *, until: datetime) -> None:
         """Delete intents whose copies were deleted, unless another sweeper has claimed them."""
-        ours = intents.c.media_key.in_(keys), intents.c.sweeping, _lease_end == until
+        ours = intents.c.media_key.in_(keys), intents.c.sweeping, intents.c.lease_until == until
         await self._execute(sa.delete(intents).where(*ours))
 
 

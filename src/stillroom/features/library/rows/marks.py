@@ -4,6 +4,7 @@ The table is `media_deletions`. `statements.py` documents the lock order.
 """
 
 from collections.abc import Sequence
+from dataclasses import fields
 from datetime import datetime
 
 import sqlalchemy as sa
@@ -34,18 +35,9 @@ async def write_mark(connection: AsyncConnection, mark: Mark | None) -> None:
     if mark is None:
         return
     insert = insert_into(connection, deletions)
+    values = {field.name: getattr(mark, field.name) for field in fields(Mark)}
     await connection.execute(
-        insert.values(
-            id=new_id(),
-            storage_key=mark.storage_key,
-            save_id=mark.save_id,
-            reason=mark.reason,
-            resource_id=mark.resource_id,
-            content_hash=mark.content_hash,
-            source_key=mark.source_key,
-            created_at=now(),
-            due_at=mark.due_at,
-        ).on_conflict_do_update(
+        insert.values(**values, id=new_id(), created_at=now()).on_conflict_do_update(
             index_elements=[deletions.c.storage_key, deletions.c.save_id],
             set_={name: insert.excluded[name] for name in ("reason", "content_hash")},
             where=insert.excluded.reason == RELOCATED,

@@ -13,11 +13,11 @@ from stillroom.errors import ResourceNotFound, ResourceProtected
 from stillroom.features.database.clock import now
 from stillroom.features.database.engine import Rows
 from stillroom.features.database.leases import is_unclaimed
-from stillroom.features.database.pages import each_page
 from stillroom.features.database.statements import insert_into
 from stillroom.features.library.resource import (
     DELETED,
     Change,
+    Intent,
     Mark,
     MediaResource,
     ResourcePage,
@@ -82,7 +82,7 @@ class ResourceRows(Rows):
 
     async def in_order(self, *, limit: int) -> AsyncIterator[Sequence[MediaResource]]:
         """Yield all resources in pages, sorted by id, including deleted resources."""
-        async for rows in each_page(self._engine, select_resources(), resources.c.id, limit=limit):
+        async for rows in self._pages(select_resources(), resources.c.id, limit=limit):
             yield [resource_of(row) for row in rows]
 
     async def recorded_in_place(self, images: Sequence[StoredImage]) -> set[StorageKey]:
@@ -123,11 +123,9 @@ class ResourceRows(Rows):
         self,
         known: MediaResource,
         *,
-        storage_key: StorageKey,
-        save_id: str,
+        file: StoredImage | None = None,
         source: Mark | None = None,
-        skipped: StorageKey | None = None,
-        in_place: StorageKey | None = None,
+        in_place: Intent | None = None,
         revive: bool = True,
     ) -> MediaResource | None:
         """Keep a resource whose bytes were ingested again, and cancel its pending deletion.
@@ -136,12 +134,12 @@ class ResourceRows(Rows):
         may still be copying. That ingest needs the intent if this resource is deleted meanwhile.
 
         Args:
-            known: The resource, read before the file at `storage_key` was checked.
-            storage_key: Key of the file from now on. A new key below `media/` requires an intent.
-            save_id: Version of the image at that key.
+            known: The resource, read before its file was checked.
+            file: New file of the resource; by default, the file of `known`. A new key below
+                `media/` requires an intent.
             source: Pending deletion of the source if the library has a copy; else None.
-            skipped: Key below `compute/` whose pending deletion is cancelled.
-            in_place: For an ingest without a copy, the `media_key` of the intent to delete.
+            in_place: For an ingest without a copy, the intent to delete. A pending deletion of its
+                source is cancelled.
             revive: If False, a deleted resource stays deleted.
 
         Returns:
@@ -152,16 +150,22 @@ class ResourceRows(Rows):
         Raises:
             IntentLost, MarkClaimed: as in `add`.
         """
+        storage_key, save_id = known.storage_key, known.save_id
+        if file is not None:
+            storage_key, save_id = file.key, file.save_id
+        used = {storage_key} if in_place is None else {storage_key, in_place.source_key}
         async with self._engine.writing() as connection:
             cancelled = await connection.execute(
                 sa.delete(deletions).where(
                     deletions.c.resource_id == known.id, is_unclaimed(deletions)
                 )
             )
-            for key in sorted({storage_key, skipped or storage_key}, key=lambda key: key.text):
+            for key in sorted(used, key=lambda key: key.text):
                 await cancel_marks_at(connection, key)
             await write_mark(connection, source)
-            current = await _lock_with_deleted(connection, known.id)
+            this = select_resources().where(resources.c.id == known.id)
+            row = (await connection.execute(this.with_for_update())).one_or_none()
+            current = None if row is None else resource_of(row)
             if (
                 current is None
                 or current.storage_key not in (known.storage_key, storage_key)
@@ -177,10 +181,9 @@ class ResourceRows(Rows):
                 .values(storage_key=storage_key, save_id=save_id, deleted_at=None)
             )
             if in_place is not None:
-                await end_intent(connection, in_place)
+                await end_intent(connection, in_place.media_key)
             await self._engine.note_changed(connection, [known.storage_key, storage_key])
-            changed = select_resources().where(resources.c.id == known.id)
-            kept = resource_of((await connection.execute(changed)).one())
+            kept = resource_of((await connection.execute(this)).one())
             if current != kept:
                 kind = CHANGED if current.deleted_at is None else INGESTED
                 await self._engine.note_written(connection, change_of(kind, kept))
@@ -211,26 +214,21 @@ class ResourceRows(Rows):
             return await self.find(resource_id)
         this = _live().where(resources.c.id == resource_id)
         async with self._engine.writing() as connection:
-            before = None
+            before = changed = await lock_resource(connection, resource_id)
             if check is not None:
-                await _lock(connection, resource_id, check)
-            elif values:
-                await connection.execute(this.with_for_update())
+                check(before)
             if values:
-                before = (await connection.execute(this)).one_or_none()
                 await connection.execute(
                     sa.update(resources)
                     .where(resources.c.id == resource_id, resources.c.deleted_at.is_(None))
                     .values(values)
                 )
-            row = (await connection.execute(this)).one_or_none()
-            if row is not None and not values.keys().isdisjoint(("alt_text", "caption")):
-                await self._engine.note_changed(connection, [row.storage_key])
-            if row is not None and before is not None and resource_of(row) != resource_of(before):
-                await self._engine.note_written(connection, change_of(CHANGED, resource_of(row)))
-        if row is None:
-            raise ResourceNotFound
-        return resource_of(row)
+                changed = resource_of((await connection.execute(this)).one())
+            if not values.keys().isdisjoint(("alt_text", "caption")):
+                await self._engine.note_changed(connection, [changed.storage_key])
+            if changed != before:
+                await self._engine.note_written(connection, change_of(CHANGED, changed))
+        return changed
 
     async def delete(
         self,
@@ -250,7 +248,9 @@ class ResourceRows(Rows):
                 if known.storage_key.is_media:
                     mark = Mark(known.storage_key, known.save_id, DELETED, due_at, known.id)
                     await write_mark(connection, replace(mark, source_key=known.source_key))
-                current = await _lock(connection, resource_id, check)
+                current = await lock_resource(connection, resource_id)
+                if check is not None:
+                    check(current)
                 if current.protected:
                     raise ResourceProtected
                 this = resources.c.id == resource_id
@@ -268,27 +268,14 @@ class ResourceRows(Rows):
                 return current
 
 
-async def _lock_with_deleted(
-    connection: AsyncConnection, resource_id: uuid.UUID
-) -> MediaResource | None:
-    """Lock and return a resource, even if it is marked as deleted; None if it has no row."""
-    this = select_resources().where(resources.c.id == resource_id)
-    row = (await connection.execute(this.with_for_update())).one_or_none()
-    return None if row is None else resource_of(row)
-
-
-async def _lock(
-    connection: AsyncConnection,
-    resource_id: uuid.UUID,
-    check: Callable[[MediaResource], None] | None,
-) -> MediaResource:
-    statement = _live().where(resources.c.id == resource_id)
-    row = (await connection.execute(statement.with_for_update())).one_or_none()
-    if row is None:
+async def lock_resource(connection: AsyncConnection, resource_id: uuid.UUID) -> MediaResource:
+    """Lock and return a resource. Raise `ResourceNotFound` if it does not exist or was deleted."""
+    this = resources.c.id == resource_id, resources.c.deleted_at.is_(None)
+    locked = await connection.execute(sa.select(resources.c.id).where(*this).with_for_update())
+    if locked.one_or_none() is None:
         raise ResourceNotFound
-    if check is not None:  # the tags that were read before the lock may be outdated
-        check(resource_of((await connection.execute(statement)).one()))
-    return resource_of(row)
+    # A second statement, because the first statement may read tags from before the lock.
+    return resource_of((await connection.execute(select_resources().where(*this))).one())
 
 
 def _live() -> sa.Select[Any]:

@@ -27,36 +27,17 @@ from stillroom.features.library.rows.tables import (
 from stillroom.features.search.tables import search_images
 from stillroom.generation.facts import generation_of
 from stillroom.paths import StorageKey
-from stillroom.wire.generation import Generation
 
 _SEPARATOR: Final = "\x1f"
 """Separator between tags in one text. Tags contain no control characters."""
 
 
-class _Tags(sa.TypeDecorator[tuple[str, ...]]):
-    impl = sa.Text
-    cache_ok = True
-
-    def process_result_value(self, value: str | None, dialect: sa.Dialect) -> tuple[str, ...]:
-        del dialect
-        return tuple(sorted(value.split(_SEPARATOR))) if value else ()
-
-
-_TAGS: Final = sa.type_coerce(
+_TAGS: Final = (
     sa.select(sa.func.aggregate_strings(tags.c.tag, _SEPARATOR))
     .where(tags.c.resource_id == resources.c.id)
-    .scalar_subquery(),
-    _Tags(),
-).label("tags")
-
-
-class _Generation(sa.TypeDecorator[Generation]):
-    impl = sa.Text
-    cache_ok = True
-
-    def process_result_value(self, value: str | None, dialect: sa.Dialect) -> Generation | None:
-        del dialect
-        return None if value is None else generation_of(json.loads(value))
+    .scalar_subquery()
+    .label("tags")
+)
 
 
 def is_indexed_in(images: sa.FromClause) -> sa.ColumnElement[bool]:
@@ -67,10 +48,12 @@ def is_indexed_in(images: sa.FromClause) -> sa.ColumnElement[bool]:
 
 
 _indexed: Final = search_images.alias()
-_GENERATION: Final = sa.type_coerce(
-    sa.select(_indexed.c.generation).where(is_indexed_in(_indexed)).scalar_subquery(),
-    _Generation(),
-).label("generation")
+_GENERATION: Final = (
+    sa.select(_indexed.c.generation)
+    .where(is_indexed_in(_indexed))
+    .scalar_subquery()
+    .label("generation")
+)
 
 
 def select_resources() -> sa.Select[Any]:
@@ -80,7 +63,13 @@ def select_resources() -> sa.Select[Any]:
 
 def resource_of(row: sa.Row[Any]) -> MediaResource:
     """Convert a row returned by `select_resources` to a resource."""
-    return MediaResource(**row._asdict())
+    values = row._asdict()
+    names, facts = values.pop("tags"), values.pop("generation")
+    return MediaResource(
+        **values,
+        tags=tuple(sorted(names.split(_SEPARATOR))) if names else (),
+        generation=None if facts is None else generation_of(json.loads(facts)),
+    )
 
 
 def values_of(resource: MediaResource) -> dict[str, object]:
@@ -102,25 +91,19 @@ async def keys_with_resource(
     connection: AsyncConnection, keys: Sequence[StorageKey]
 ) -> set[StorageKey]:
     """Return the members of `keys` at which a resource has its file."""
-    return await _known_in(connection, keys, resources.c.storage_key)
-
-
-async def keys_with_intent(
-    connection: AsyncConnection, keys: Sequence[StorageKey]
-) -> set[StorageKey]:
-    """Return the members of `keys` for which an ingest intent announces a copy."""
-    return await _known_in(connection, keys, intents.c.media_key)
+    return await known_in(connection, keys, resources.c.storage_key)
 
 
 async def known_keys(connection: AsyncConnection, keys: Sequence[StorageKey]) -> set[StorageKey]:
     """Return the members of `keys` to which a row in any table refers."""
     tables = (resources.c.storage_key, deletions.c.storage_key, failed_deletions.c.storage_key)
-    return await _known_in(connection, keys, intents.c.media_key, *tables)
+    return await known_in(connection, keys, intents.c.media_key, *tables)
 
 
-async def _known_in(
+async def known_in(
     connection: AsyncConnection, keys: Sequence[StorageKey], *columns: sa.ColumnElement[StorageKey]
 ) -> set[StorageKey]:
+    """Return the members of `keys` that a row has in one of the columns."""
     if not keys:
         return set()
     operand = among(connection, keys)

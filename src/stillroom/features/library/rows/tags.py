@@ -7,11 +7,10 @@ from collections.abc import Callable, Collection, Sequence
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from stillroom.errors import ResourceNotFound
 from stillroom.features.database.engine import Rows
 from stillroom.features.database.statements import insert_into
 from stillroom.features.library.rows.changes import CHANGED, change_of
-from stillroom.features.library.rows.statements import resource_of, select_resources
+from stillroom.features.library.rows.resources import lock_resource
 from stillroom.features.library.rows.tables import resources, tags
 from stillroom.paths import StorageKey
 from stillroom.store.values import StoredImage
@@ -30,19 +29,9 @@ class TagRows(Rows):
             Exception: any error that `replace` raises. The tags are then unchanged.
         """
         async with self._engine.writing() as connection:
-            locked = await connection.execute(
-                sa.select(resources.c.storage_key)
-                .where(resources.c.id == resource_id, resources.c.deleted_at.is_(None))
-                .with_for_update()
-            )
-            key = locked.scalar_one_or_none()
-            if key is None:
-                raise ResourceNotFound
-            # A second statement, because the first statement may read tags from before the lock.
-            this = select_resources().where(resources.c.id == resource_id)
-            resource = resource_of((await connection.execute(this)).one())
+            resource = await lock_resource(connection, resource_id)
             after = await change_tags(connection, resource_id, replace)
-            await self._engine.note_changed(connection, [key])
+            await self._engine.note_changed(connection, [resource.storage_key])
             if after != frozenset(resource.tags):
                 await self._engine.note_written(connection, change_of(CHANGED, resource))
         return after

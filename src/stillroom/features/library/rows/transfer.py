@@ -16,7 +16,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from stillroom.features.database import leases
 from stillroom.features.database.clock import new_id
 from stillroom.features.database.engine import Rows
-from stillroom.features.database.pages import each_page
 from stillroom.features.database.statements import insert_into
 from stillroom.features.library.resource import DELETED, MediaResource
 from stillroom.features.library.rows.statements import (
@@ -132,7 +131,7 @@ class RowTransfer(Rows):
 
     async def remembered(self, queue: Queue, *, limit: int) -> AsyncIterator[Sequence[QueueRow]]:
         """Yield pending deletions or dead letters (failed deletions) in pages, sorted by id."""
-        async for rows in each_page(self._engine, sa.select(queue), queue.c.id, limit=limit):
+        async for rows in self._pages(sa.select(queue), queue.c.id, limit=limit):
             yield [row._asdict() for row in rows]
 
     async def saves(self, queue: Queue, keys: Sequence[StorageKey]) -> Saves:

@@ -1,25 +1,29 @@
-"""Table `media_run_deletions`: unfinished deletions of runs, which are resumed after a crash.
+"""Access to the rows of published runs and of unfinished deletions of runs.
 
-A transaction locks a row of this table before any row in the lock order of `statements.py`.
+A deletion that has a row is resumed after a crash. A transaction locks such a row before any row in
+the lock order of `statements.py`. A transaction that changes the row of a published run reports the
+publication. If a process crashes after it has written a manifest, the client gets no response, and
+the repeated request reports the publication.
 """
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from stillroom.features.database import leases
 from stillroom.features.database.changes import Change
 from stillroom.features.database.engine import Rows
-from stillroom.features.database.statements import insert_into
+from stillroom.features.database.statements import insert_into, table_of
 from stillroom.features.library.resource import DELETED, RunDeletion
 from stillroom.features.library.rows.marks import mark_saves
 from stillroom.features.library.rows.statements import keys_with_resource
 from stillroom.features.runs.tables import run_deletions, run_publications
-from stillroom.paths import image_entry
+from stillroom.paths import ImagePath, KeyPrefix, StorageKey, folders_of, image_entry
 from stillroom.store import causes
 from stillroom.store.values import StoredImage
 
@@ -28,8 +32,8 @@ _COLUMNS: Final = tuple(run_deletions.c[field.name] for field in fields(RunDelet
 _START: Final[dict[str, object]] = {"after": "", "marked": 0, "kept": 0, "newer": 0}
 
 
-class RunDeletionRows(Rows):
-    """Database rows that record deletions of runs from one library's storage."""
+class RunRows(Rows):
+    """Database rows of the published runs in one library's storage, and of their deletions."""
 
     async def begin(
         self, folder: str, claim: uuid.UUID, *, saved_until: datetime, lease: timedelta
@@ -118,13 +122,8 @@ class RunDeletionRows(Rows):
             await connection.execute(
                 sa.delete(run_publications).where(run_publications.c.folder == ended.folder)
             )
-            change = Change(
-                "run.deleted",
-                image_entry(ended.folder).rstrip("/"),
-                actor=causes.current.get().actor,
-                data={"count": ended.marked},
-            )
-            await self._engine.note_written(connection, change)
+            folder = image_entry(ended.folder).rstrip("/")
+            await self._report(connection, "run.deleted", folder, ended.marked)
         return ended
 
     async def release(self, claim: uuid.UUID) -> None:
@@ -152,6 +151,42 @@ class RunDeletionRows(Rows):
         statement = sa.select(run_deletions.c.folder).where(run_deletions.c.folder.in_(folders))
         return bool(await self._read(statement.limit(1)))
 
+    async def note_publication(self, folder: ImagePath, save_id: str, count: int) -> None:
+        """Report that a run was published, unless this version of its manifest was reported."""
+        key = KeyPrefix.of_folder(folder).text
+        known = sa.select(run_publications.c.save_id).where(run_publications.c.folder == key)
+        if [row.save_id for row in await self._read(known)] == [save_id]:
+            return
+        async with self._engine.writing() as connection:
+            insert = insert_into(connection, run_publications).values(folder=key, save_id=save_id)
+            changed = await connection.execute(
+                insert.on_conflict_do_update(
+                    index_elements=[run_publications.c.folder],
+                    set_={"save_id": insert.excluded.save_id},
+                    where=run_publications.c.save_id != insert.excluded.save_id,
+                ).returning(run_publications.c.folder)
+            )
+            if changed.one_or_none() is not None:
+                await self._report(connection, "run.published", folder.text, count)
+
+    async def _report(
+        self, connection: AsyncConnection, event: str, folder: str, count: int
+    ) -> None:
+        actor = causes.current.get().actor
+        change = Change(event, folder, actor=actor, data={"count": count})
+        await self._engine.note_written(connection, change)
+
 
 def _deletion(row: sa.Row[Any]) -> RunDeletion:
     return RunDeletion(**row._asdict())
+
+
+def find_runs(connection: sa.Connection, keys: Iterable[StorageKey]) -> Mapping[StorageKey, str]:
+    """Return the published runs of those images that are in the folder of a published run."""
+    parents = {key: [f"{folder}/" for folder in folders_of(key.text)] for key in keys}
+    wanted = {(folder,) for folders in parents.values() for folder in folders}
+    folders = sa.select(table_of(connection, ["folder"], wanted).c.folder)
+    found = sa.select(run_publications.c.folder).where(run_publications.c.folder.in_(folders))
+    published = {*connection.execute(found).scalars()}
+    runs = {key: published.intersection(folders) for key, folders in parents.items()}
+    return {key: image_entry(min(run)).rstrip("/") for key, run in runs.items() if run}

@@ -1,7 +1,8 @@
-"""Scan after server start, which finds changes that the search index lost in a crash (ADR 0039)."""
+"""Rows for the comparison of storage and index, also for the one after a start (ADR 0039)."""
 
 import time
 import uuid
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -11,9 +12,11 @@ from stillroom.features.database import leases
 from stillroom.features.database.clock import now
 from stillroom.features.database.engine import Rows
 from stillroom.features.database.scans import insert_scan
+from stillroom.features.database.statements import table_of
 from stillroom.features.database.tables import scans
+from stillroom.features.search.rows import allow
 from stillroom.features.search.tables import search_images
-from stillroom.features.search.values import NEVER_NS
+from stillroom.features.search.values import BEHIND_ALL, NEVER_NS, Indexed, KeyRange
 
 START: Final = "start"
 """Name of the scan after a start, which finds changes that the index lost in a crash.
@@ -25,8 +28,33 @@ changes may be missing, or empty if the scan has ended.
 _EPOCH: Final = datetime.fromtimestamp(0, UTC)
 
 
-class StartScanRows(Rows):
-    """Row of the `START` scan in the table of the background scans."""
+class ComparisonRows(Rows):
+    """Image versions in one library's search index, and the row of the `START` scan."""
+
+    async def between(self, after: str, last: str | None, prefix: str) -> Mapping[str, Indexed]:
+        """Return indexed versions by key, for keys after `after` and up to `last` if it is set."""
+        key = search_images.c.storage_key
+        statement = sa.select(key, search_images.c.save_id, search_images.c.etag).where(
+            key > after, key >= prefix, key <= (prefix + BEHIND_ALL if last is None else last)
+        )
+        rows = await self._read(statement)
+        return {row.storage_key: Indexed(row.save_id, row.etag) for row in rows}
+
+    async def in_ranges(self, ranges: Sequence[KeyRange]) -> Mapping[str, Indexed]:
+        """Return the indexed versions by key, for key ranges that do not overlap."""
+        key = search_images.c.storage_key
+        async with self._engine.reading() as connection:
+            bounds = table_of(connection, ["after", "last"], ranges)
+            after: sa.ColumnElement[str] = bounds.c.after
+            last: sa.ColumnElement[str] = bounds.c.last
+            if not self._engine.is_sqlite:
+                await allow(connection, by_age=True)  # the planner overestimates rows per range
+                after, last = sa.collate(after, "C"), sa.collate(last, "C")
+            statement = sa.select(key, search_images.c.save_id, search_images.c.etag).join_from(
+                bounds, search_images, sa.and_(key > after, key <= last)
+            )
+            rows = (await connection.execute(statement)).all()
+        return {row.storage_key: Indexed(row.save_id, row.etag) for row in rows}
 
     async def note_start(self, started: datetime, lost_ns: int = NEVER_NS) -> str:
         """Record the time since which changes may be missing in the search index.
