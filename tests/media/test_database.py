@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import importlib
 import sqlite3
 import subprocess
 import sys
@@ -12,21 +11,15 @@ from pathlib import Path
 import psycopg
 import pytest
 import sqlalchemy as sa
-from alembic.autogenerate import compare_metadata
-from alembic.config import Config
-from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
 
-import stillroom
 from media.library import Library, key
 from pictures import picture
 from services.postgres import PostgreSQL
 from stillroom.errors import BackendUnavailable, ConfigurationError
-from stillroom.features.database import engine, migrations
+from stillroom.features.database import engine
 from stillroom.features.database.config import PostgresConfig, RowsConfig, SqliteConfig
 from stillroom.features.database.engine import RowsEngine, migrating
-from stillroom.features.database.migrations import HEAD, migrate
-from stillroom.features.database.tables import metadata
+from stillroom.features.database.migrations import migrate
 from stillroom.features.library.database import MediaDatabase
 from stillroom.features.library.resource import ResourceQuery
 from stillroom.store.port import ImageStorage
@@ -80,43 +73,6 @@ def test_what_opening_needs_is_imported_before_a_server_serves(tmp_path: Path) -
     assert ran.stdout.split() == ["False", "True", "True"]
 
 
-async def test_the_migrations_make_the_tables_that_the_code_knows(config: RowsConfig) -> None:
-    source = Path(stillroom.__file__).parents[1]
-    for tables in (source / "stillroom" / "features").rglob("*tables.py"):
-        importlib.import_module(".".join(tables.relative_to(source).with_suffix("").parts))
-    assert migrate(config) == (None, HEAD)
-    assert migrate(config) == (HEAD, HEAD)
-
-    with migrating(config) as connection:
-        context = MigrationContext.configure(
-            connection,
-            opts={
-                "include_name": lambda name, *_: (
-                    # Older versions that are still running write to the second.
-                    not str(name).startswith(("search_words", "media_dead_letters"))
-                ),
-                # SQLite has the words in a virtual table, which is the other exception.
-                "include_object": lambda _, name, *__: (
-                    isinstance(config, PostgresConfig) or name != "ix_search_images_words"
-                ),
-            },
-        )
-        assert compare_metadata(context, metadata) == []
-
-
-def test_the_newest_migration_is_the_one_that_the_code_asks_for() -> None:
-    assert ScriptDirectory(str(Path(migrations.__file__).parent)).get_heads() == [HEAD]
-
-
-async def test_tables_of_a_newer_stillroom_are_left_alone(config: RowsConfig) -> None:
-    migrate(config)
-    with migrating(config) as connection:
-        connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
-
-    with pytest.raises(BackendUnavailable, match="newer"):
-        await MediaDatabase(config).rows()
-
-
 async def test_a_probe_opens_no_database_and_says_what_became_of_the_last_try(
     sqlite: SqliteConfig,
 ) -> None:
@@ -137,23 +93,6 @@ async def test_a_probe_opens_no_database_and_says_what_became_of_the_last_try(
         await newer.rows()
     with pytest.raises(BackendUnavailable, match="newer"):
         await newer.check()
-
-
-async def test_a_migration_that_fails_changes_nothing(
-    config: RowsConfig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("alembic.command.upgrade", _half_an_upgrade)
-    with pytest.raises(KeyError):
-        migrate(config)
-    monkeypatch.undo()
-
-    assert migrate(config) == (None, HEAD)
-
-
-def _half_an_upgrade(alembic: Config, _: str) -> None:
-    connection: sa.Connection = alembic.attributes["connection"]
-    metadata.tables["media_resources"].create(connection)
-    raise KeyError
 
 
 IMPORTED_IN_A_THREAD = """

@@ -211,12 +211,12 @@ async def test_tables_of_an_older_form_are_not_changed_but_told(tmp_path: Path) 
     ]
     async for move in moves(configs):
         with migrating(move.source.config) as connection:
-            connection.execute(sa.text("UPDATE alembic_version SET version_num = '0001'"))
+            connection.execute(sa.text("UPDATE alembic_version SET version_num = '0011'"))
         with pytest.raises(ConfigurationError, match="stillroom media migrate"):
             await move.run()
         with migrating(move.source.config) as connection:
             form = connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
-        assert form == "0001"
+        assert form == "0011"
 
 
 def test_one_database_by_two_names_is_one_database(tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ class Database:
 
         Raises:
             BackendUnavailable: the database is unreachable, or its schema is newer than this
-                version. The next call retries.
+                version or older than Stillroom 0.3. The next call retries.
             ConfigurationError: the database URL is invalid.
         """
         if self._engine is None:

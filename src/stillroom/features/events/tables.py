@@ -1,5 +1,6 @@
 """Tables of events: the events themselves, and one row with the state of the feed."""
 
+import secrets
 from collections.abc import Collection
 from typing import Final
 
@@ -41,7 +42,7 @@ events: Final = sa.Table(
 event_feed: Final = sa.Table(
     "event_feed",
     metadata,
-    # Always 1: the table has one row, which the migration inserts.
+    # Always 1: the table has one row, which is inserted with it.
     sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
     # Random id, which is part of every cursor.
     sa.Column("feed_id", sa.String(16), nullable=False),
@@ -50,6 +51,12 @@ event_feed: Final = sa.Table(
     # Position of the newest event that was deleted after the retention time.
     sa.Column("dropped_position", sa.BigInteger, nullable=False),
 )
+
+
+@sa.event.listens_for(event_feed, "after_create")
+def _insert_feed(_: object, connection: sa.Connection, **_options: object) -> None:
+    row = {"id": 1, "feed_id": secrets.token_hex(8), "last_position": 0, "dropped_position": 0}
+    connection.execute(event_feed.insert().values(row))
 
 
 def matching(types: Collection[str], prefix: str) -> list[sa.ColumnElement[bool]]:

@@ -1,4 +1,4 @@
-"""Table of the search index, with one row for each image."""
+"""Tables of the search index, with one row for each image."""
 
 import json
 from typing import Any, Final
@@ -6,6 +6,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import TSVECTOR
 
+from stillroom.errors import BackendUnavailable
 from stillroom.features.database.tables import metadata
 from stillroom.features.search.values import IndexedImage
 from stillroom.generation.facts import generation_of
@@ -50,6 +51,23 @@ search_images: Final = sa.Table(
     sa.UniqueConstraint("storage_key"),
     sa.Index(None, "words", postgresql_using="gin").ddl_if(dialect="postgresql"),
 )
+
+
+@sa.event.listens_for(search_images, "after_create")
+def _create_full_text(_: object, connection: sa.Connection, **_options: object) -> None:
+    """Create the full-text table of SQLite. The `ascii` tokenizer splits texts only at spaces."""
+    if connection.dialect.name != "sqlite":
+        return
+    known = connection.exec_driver_sql("SELECT 1 FROM pragma_module_list WHERE name = 'fts5'")
+    if known.first() is None:
+        raise BackendUnavailable(
+            "this Python's SQLite has no full-text search (FTS5): use a Python whose SQLite has "
+            "it, or PostgreSQL with STILLROOM_DATABASE_URL"
+        )
+    connection.exec_driver_sql(
+        "CREATE VIRTUAL TABLE search_words USING fts5"
+        "(prompt, path, model, lora, facets, tokenize = 'ascii')"
+    )
 
 
 def lock_index(connection: sa.Connection) -> None:

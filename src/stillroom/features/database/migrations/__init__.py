@@ -1,5 +1,6 @@
-"""Migration of the tables to this version's schema, under a lock and in one transaction."""
+"""Creation and migration of the tables, under a lock and in one transaction."""
 
+import importlib
 from pathlib import Path
 from typing import Final
 
@@ -8,44 +9,75 @@ import sqlalchemy as sa
 from stillroom.errors import BackendUnavailable
 from stillroom.features.database.config import RowsConfig
 from stillroom.features.database.engine import migrating
+from stillroom.features.database.tables import metadata
 
 HEAD: Final = "0012"
 """Newest schema revision in `versions/`. A test checks this."""
+
+_OLDEST: Final = "0011"
+"""Oldest schema revision that can be migrated: Stillroom 0.3 (docs/stability.md)."""
+
+TABLE_MODULES: Final = (
+    "stillroom.features.events.tables",
+    "stillroom.features.events.webhook_tables",
+    "stillroom.features.library.rows.tables",
+    "stillroom.features.runs.tables",
+    "stillroom.features.search.tables",
+)
+"""Modules of features that declare tables. A test checks that none is missing."""
 
 _VERSIONS: Final = "alembic_version"
 
 
 def migrate(config: RowsConfig) -> tuple[str | None, str]:
-    """Run the missing migrations, while other processes that call this function wait.
+    """Create the tables or run missing migrations. Other processes that call this function wait.
 
     Return the schema revision before the migration (None if there were no tables) and after it.
 
     Raises:
-        BackendUnavailable: the database is unreachable, or its schema is newer than this version.
+        BackendUnavailable: the database is unreachable, or its schema is newer than this version or
+            older than Stillroom 0.3.
         ConfigurationError: the database URL is invalid.
     """
     with migrating(config) as connection:
         found = _revision(connection)
         if found == HEAD:
             return found, HEAD
-        # Imported here because there is nothing to migrate at nearly every start.
-        from alembic import command
-        from alembic.config import Config
-        from alembic.script import ScriptDirectory
-
-        alembic = Config()
-        alembic.set_main_option("script_location", str(Path(__file__).parent))
-        alembic.attributes["connection"] = connection
-        known = {
-            script.revision for script in ScriptDirectory.from_config(alembic).walk_revisions()
-        }
-        if found is not None and found not in known:
+        if found is not None and found > HEAD:
             raise BackendUnavailable(
                 f"the tables of the media library have schema version {found}, which a newer "
                 "Stillroom created: run that Stillroom version or a later one"
             )
-        command.upgrade(alembic, "head")
+        if found is not None and found < _OLDEST:
+            raise BackendUnavailable(
+                f"the tables of the media library have schema version {found}, from before "
+                "Stillroom 0.3: install Stillroom 0.3, run its `stillroom media migrate`, and then "
+                "start this version again"
+            )
+        # Imported here because there is nothing to migrate at nearly every start.
+        from alembic import command
+        from alembic.config import Config
+
+        alembic = Config()
+        alembic.set_main_option("script_location", str(Path(__file__).parent))
+        alembic.attributes["connection"] = connection
+        if found is None:
+            _create_tables(connection)
+            command.stamp(alembic, "head")
+        else:
+            command.upgrade(alembic, "head")
         return found, HEAD
+
+
+def _create_tables(connection: sa.Connection) -> None:
+    for module in TABLE_MODULES:
+        try:
+            importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            # The folder of the feature, or of one that it needs, was deleted (ARCHITECTURE.md).
+            if not str(error.name).startswith("stillroom.features."):
+                raise
+    metadata.create_all(connection, checkfirst=False)  # never use another program's tables
 
 
 def found(config: RowsConfig) -> str | None:

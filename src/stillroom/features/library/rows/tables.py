@@ -1,4 +1,4 @@
-"""Tables of the media library. A test checks that the migrations create the same tables."""
+"""Tables of the media library. A test checks that migrations lead to the same tables."""
 
 from typing import Final
 

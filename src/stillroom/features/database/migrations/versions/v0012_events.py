@@ -1,4 +1,7 @@
-"""Tables of events, of published runs that were reported, and of webhooks."""
+"""Tables of events, of published runs that were reported, and of webhooks.
+
+The table `media_dead_letters`, which only versions before 0.3 read, is removed with its triggers.
+"""
 
 import secrets
 from typing import Final
@@ -48,6 +51,11 @@ def upgrade() -> None:
     )
     op.add_column("media_deletions", sa.Column("source_key", sa.String(_KEY_BYTES)))
     _create_webhooks()
+    kind, cascade = ("TRIGGER", "") if is_sqlite else ("FUNCTION", " CASCADE")
+    for table in ("media_failures", "media_dead_letters"):
+        for event in ("insert", "delete"):
+            op.execute(f"DROP {kind} {table}_{event}{cascade}")
+    op.drop_table("media_dead_letters")
 
 
 def _create_webhooks() -> None:
