@@ -29,7 +29,8 @@ SESSION_TOKEN = "FwoGZXIvYXdzE//stub+session=="
 class StubAmazonS3(StubR2):
     """A general purpose bucket in one region, for temporary credentials alone.
 
-    Another region's endpoint answers `redirect_status`: 307 while a bucket is new.
+    Another region's endpoint answers `redirect_status`: 307 while a bucket is new. It may take
+    headers that are not signed, as no careful server does: `takes_unsigned_headers`.
     """
 
     keeps_refused_uploads = True
@@ -39,6 +40,7 @@ class StubAmazonS3(StubR2):
         self.deletions = Conditions.HONOURED
         self.session_token: str | None = SESSION_TOKEN
         self.redirect_status = 301
+        self.takes_unsigned_headers = False
 
     @property
     def config(self) -> R2Config:
@@ -113,10 +115,18 @@ class StubAmazonS3(StubR2):
             return error(403, "AccessDenied")
         path, _, query = request.raw_path.partition("?")
         covered, _, given = query.partition("&X-Amz-Signature=")
+        names = request.query["X-Amz-SignedHeaders"].split(";")
+        unsigned = [
+            name
+            for name in request.headers
+            if name.lower().startswith("x-amz-") and name.lower() not in names
+        ]
+        if unsigned and not self.takes_unsigned_headers:
+            return error(403, "AccessDenied")
         signed = AWSRequest(
             method=request.method,
             url=f"http://{request.host}{path}?{covered}",
-            headers={"host": request.host},
+            headers={name: request.headers.get(name, "") for name in names},
         )
         signed.context["timestamp"] = request.query["X-Amz-Date"]
         auth = S3SigV4QueryAuth(Credentials(KEY_ID, SECRET, self.session_token), "s3", REGION)
