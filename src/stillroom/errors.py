@@ -183,6 +183,34 @@ class PathConflict(StillroomError):
     code = "path_conflict"
 
 
+class UploadMissing(StillroomError):
+    """The grant has no upload yet, or its upload was deleted after 24 hours."""
+
+    code = "upload_missing"
+    message = "nothing was uploaded with this grant yet: send the file to its URL first"
+
+
+class GrantInvalid(StillroomError):
+    """The grant, or the URL of an upload, was not signed by this server, or was changed."""
+
+    code = "grant_invalid"
+    message = "the upload grant is not valid"
+
+
+class GrantExpired(StillroomError):
+    """The upload grant has expired."""
+
+    code = "grant_expired"
+    message = "the upload grant has expired: ask for another one"
+
+
+class GrantSpent(StillroomError):
+    """The grant was completed before, and its image was replaced or deleted afterwards."""
+
+    code = "grant_spent"
+    message = "the upload grant was used before, and its image was replaced or deleted"
+
+
 class PreconditionFailed(StillroomError):
     """A condition, `If-Match` or `If-None-Match`, does not hold; nothing was changed."""
 
