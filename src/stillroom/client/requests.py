@@ -17,6 +17,7 @@ from stillroom.paths import ImagePath, ImagePrefix
 
 IMAGES: Final = "/storage/images"
 RUNS: Final = "/storage/runs"
+GRANTS: Final = "/storage/upload-grants"
 _ARCHIVE: Final = "/storage/archive"
 
 _NAMES_A_PAGE: Final = 1000
@@ -144,6 +145,31 @@ def save_call(
     }
     report = image_progress(progress, path.text)
     return Call("POST", image_target(path), fields, form, progress=report)
+
+
+def grant_call(path: str, size: int, terms: values.GrantTerms) -> Call:
+    """Return a request for an upload grant."""
+    content = {"path": named(path).text, "size": size, **terms}
+    content["expires_in"] = seconds_of(terms.get("expires_in", "1h"))
+    if (lifetime := terms.get("expires_after")) is not None:
+        content["expires_after"] = f"{seconds_of(lifetime)}s"
+    content = {name: value for name, value in content.items() if value is not None}
+    return json_call("POST", GRANTS, content)
+
+
+def direct_call(
+    grant: values.UploadGrant,
+    upload: ImagePayload,
+    progress: values.OnProgress | None,
+    path: str,
+    root: str,
+) -> Call:
+    """Return the request that uploads the file of a grant. `root` is the base URL of the API."""
+    fields = {name.lower(): value for name, value in grant.headers.items()}
+    fields["content-length"] = str(upload.size)
+    # The address of this server may be another one for this client.
+    target, form = grant.url.removeprefix(root), Form(b"", upload, b"")
+    return Call(grant.method, target, fields, form, progress=image_progress(progress, path))
 
 
 def archive_call(images: str | Iterable[str], sidecars: values.Sidecars | None) -> tuple[Call, str]:
