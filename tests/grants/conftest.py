@@ -117,8 +117,11 @@ class Opens(Protocol):
     def __call__(self, **variables: str) -> AbstractAsyncContextManager[Site]: ...
 
 
-def token(folder: str | None = None, scopes: Sequence[Scope] | None = None) -> str:
-    return mint_token(JWT_SECRET, expires_in=timedelta(hours=1), scopes=scopes, folder=folder)
+def token(
+    folder: str | None = None, scopes: Sequence[Scope] | None = None, subject: str | None = None
+) -> str:
+    hour = timedelta(hours=1)
+    return mint_token(JWT_SECRET, expires_in=hour, scopes=scopes, folder=folder, subject=subject)
 
 
 def settings_of(bucket: SeaweedFS | None, data: Path) -> dict[str, str]:

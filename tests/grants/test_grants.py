@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from generation.carriers import png
-from grants.conftest import IMAGES, PNG, Opens, Site, checksum_of, sha256_of
+from grants.conftest import IMAGES, PNG, Opens, Site, checksum_of, sha256_of, token
 from stillroom.errors import BackendUnavailable
 from stillroom.features.library.rows.deletions import DeletionRows
 from waiting import eventually
@@ -304,6 +304,24 @@ async def test_the_image_is_found_by_the_search(site: Site) -> None:
         return [item["path"] for item in answer.json()["items"]] == ["fox.png"]
 
     await eventually(is_found)
+
+
+async def test_the_event_has_the_subject_of_the_token_that_asked_for_the_grant(site: Site) -> None:
+    own = site.client.headers["authorization"]
+    for name, subject in ("1.png", "jérôme"), ("2.png", None):
+        site.client.headers["authorization"] = f"Bearer {token(subject=subject)}"
+        grant = await site.upload(name)
+        site.client.headers["authorization"] = own
+        assert (await site.complete(grant)).status_code == 200
+        assert (await site.complete(grant)).status_code == 200
+
+    async def are_found() -> bool:
+        events = (await site.client.get("/api/v1/storage/events")).json()["events"]
+        told = {event["data"]["path"]: (event["type"], event["actor"]) for event in events}
+        saved = "image.saved"
+        return len(events) == 2 and told == {"1.png": (saved, "jérôme"), "2.png": (saved, None)}
+
+    await eventually(are_found)
 
 
 async def test_uploads_are_no_images(site: Site) -> None:

@@ -22,6 +22,7 @@ GRANT = UploadGrant(
     create_only=True,
     expires_after="7d",
     expires_at=1_700_003_600,
+    subject="Jérôme & co",
 )
 
 grants = st.builds(
@@ -35,6 +36,7 @@ grants = st.builds(
     expires_after=st.none() | st.sampled_from(["7d", "90s"]),
     expires_at=st.integers(1, 2**34),
     is_hash_enforced=st.booleans(),
+    subject=st.none() | st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=255),
 )
 
 
@@ -98,7 +100,7 @@ def test_the_url_of_an_upload_has_no_terms_of_the_image() -> None:
 
 def test_terms_of_a_newer_version_are_ignored() -> None:
     signer = UrlSigner([SECRET])
-    text = signer.sign_for("COMPLETE", "0" * 32, 9, "path=a&size=1&subject=user-7")
+    text = signer.sign_for("COMPLETE", "0" * 32, 9, "path=a&size=1&color=red")
 
     assert opened(text) == UploadGrant(id="0" * 32, path="a", size=1, expires_at=9)
 

@@ -78,4 +78,9 @@ upload grants: a grant is completed again after its image was deleted
 features/grants/service.py: grants/test_grants.py -k 'twice and disk'
 -self.completed.add, grant, saved)
 +self.completed.sweep)
+
+upload grants: the event of an image has no actor
+features/grants/service.py: grants/test_grants.py -k 'subject and disk'
+-note_actor(grant.subject)
++note_actor(None)
 """)

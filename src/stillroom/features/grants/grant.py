@@ -87,6 +87,7 @@ class UploadGrant(Upload):
     create_only: bool = False  # True if the upload must not replace an image
     expires_after: str | None = None  # lifetime, as in `Expires-In`; None: it does not expire
     is_hash_enforced: bool = False  # True if uploads with another SHA-256 were refused
+    subject: str | None = None  # subject of the token that asked for the grant, for events
 
     @property
     def condition(self) -> Condition:

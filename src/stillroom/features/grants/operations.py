@@ -85,7 +85,7 @@ class GrantOperations:
         call.grant.require_scope("storage:write")
         form = await call.json(GrantToIssue)
         call.grant.require("storage:write", ImagePath.parse(form.path, at=("body", "path")))
-        grant = _grant_of(form)
+        grant = _grant_of(form, call.grant.subject)
         try:
             if fields := grant.save_fields:
                 await self.images.hooks.prepare_save(fields)
@@ -136,7 +136,7 @@ class GrantOperations:
         return json_answer({"size": image.size, "sha256": image.sha256 and image.sha256.hex()})
 
 
-def _grant_of(form: GrantToIssue) -> UploadGrant:
+def _grant_of(form: GrantToIssue, subject: str | None) -> UploadGrant:
     if form.content_type is not None and form.content_type not in KNOWN:
         raise InvalidParameter(
             f"must be a type that can be detected from the content ({', '.join(KNOWN)}), or left "
@@ -147,5 +147,6 @@ def _grant_of(form: GrantToIssue) -> UploadGrant:
         id=secrets.token_hex(16),
         expires_at=int(time.time()) + form.expires_in,
         create_only=form.if_none_match is not None,
+        subject=subject,
         **form.model_dump(exclude={"expires_in", "if_none_match"}),
     )

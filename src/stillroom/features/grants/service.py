@@ -35,6 +35,7 @@ from stillroom.paths import ImagePath, KeyPrefix, StorageKey
 from stillroom.store.api.images import ImageOperations
 from stillroom.store.auth.signed_urls import UrlSigner
 from stillroom.store.background import Stopping
+from stillroom.store.causes import note_actor
 from stillroom.store.http.fields import Fields
 from stillroom.store.pages import each_page
 from stillroom.store.sources import DescribedSource
@@ -132,6 +133,7 @@ class Grants:
         A repetition returns the same for 24 hours, if no other image was saved since. Raises the
         errors of a save, `GrantExpired`, `GrantSpent` and `UploadMissing`.
         """
+        note_actor(grant.subject)
         if time.time() >= grant.expires_at + KEPT_S:
             raise GrantExpired
         path, fields = ImagePath.parse(grant.path), grant.save_fields
