@@ -160,7 +160,7 @@ def upload_grant(answer: Answer, path: str) -> UploadGrant:
 
     def parse(said: Any) -> UploadGrant:  # noqa: ANN401  (JSON)
         grant = decode(UploadGrant, said)
-        texts = (*grant.headers.keys(), *grant.headers.values())
+        texts = (grant.grant, *grant.headers.keys(), *grant.headers.values())
         is_web = grant.url.startswith(("https://", "http://"))
         if grant.method != "PUT" or not is_web or not all(map(str.isprintable, texts)):
             raise ValueError("the grant is not for an upload by HTTP")
