@@ -27,7 +27,7 @@ from stillroom.features.search.values import INDEX_SCAN, NEVER_NS, Indexed, Inde
 from stillroom.formats.file_parts import FileParts, MoreNeeded
 from stillroom.formats.work_budget import TooMuchWork
 from stillroom.generation.reading import UNKNOWN, Found, find, find_by_reading, run_parser
-from stillroom.paths import COMPUTE_PREFIX, MEDIA_PREFIX, StorageKey, is_reserved
+from stillroom.paths import IMAGE_PREFIXES, StorageKey, is_reserved
 from stillroom.store.causes import REQUEST, Cause
 from stillroom.store.port import ImageStorage
 from stillroom.store.values import OpenedImage, StoredImage
@@ -63,8 +63,6 @@ _REMOVED_AGAIN_S: Final = 2.0
 
 A process may insert an image's row after another process has deleted the image and its row.
 """
-
-_INDEXED: Final = (COMPUTE_PREFIX, MEDIA_PREFIX)  # all others are uploads that are no images yet
 
 log = logging.getLogger("stillroom.media")
 
@@ -123,17 +121,14 @@ class IndexFilling:
         self._note(_Saved(image, passed, actor=cause.actor))
 
     def copied(self, image: StoredImage, source: StoredImage, cause: Cause = REQUEST) -> None:
-        """Queue a copied image. If its source is also queued, the source's metadata is used.
-
-        If the source is an upload, the copy is indexed as a new image.
-        """
+        """Queue a copied image. If its source is also queued, the source's metadata is used."""
         noted = self._noted.get(source.key)
         if isinstance(noted, _Saved) and noted.image.save_id == source.save_id:
             indexed = noted.indexed and dataclasses.replace(noted.indexed, image=image)
             copy = dataclasses.replace(noted, image=image, attempts=0, indexed=indexed)
             copy.actor = cause.actor
         else:
-            copied_from = source if source.key.text.startswith(_INDEXED) else None
+            copied_from = source if source.key.text.startswith(IMAGE_PREFIXES) else None
             copy = _Saved(image, copied_from=copied_from, actor=cause.actor)
         self._note(copy)
 
@@ -143,8 +138,8 @@ class IndexFilling:
 
     def _note(self, change: _Saved | Removed) -> None:
         """Queue a change. If the queue has too many bytes, drop the image's bytes and metadata."""
-        key = change.key
-        if not self._is_running or is_reserved(key.text) or not key.text.startswith(_INDEXED):
+        key, text = change.key, change.key.text
+        if not self._is_running or is_reserved(text) or not text.startswith(IMAGE_PREFIXES):
             return
         if len(self._noted) >= _MAX_NOTED and key not in self._noted:
             self._lose(change)
