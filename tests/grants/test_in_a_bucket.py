@@ -1,5 +1,6 @@
 """What a bucket enforces is found out, counted, and made up for where it is missing."""
 
+import asyncio
 import contextlib
 import dataclasses
 from collections.abc import AsyncIterator, Mapping
@@ -246,9 +247,23 @@ async def test_an_upload_may_not_become_a_copy_of_another_object(
         assert stub.objects == {}
 
 
-async def test_the_tests_of_the_bucket_are_done_once_and_leave_nothing(bucket: Bucket) -> None:
-    for _ in range(3):
+async def test_a_bucket_that_does_not_compare_signed_headers_grants_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with served(StubR2()) as stub, opened(stub, tmp_path, monkeypatch) as bucket:
+        stub.takes_forged_uploads = True
+        answer = await bucket.client.post(GRANTS, json={"path": "a", "size": 1})
+        assert (answer.status_code, answer.json()["code"]) == (501, "feature_off")
+        assert "signatures" in answer.json()["detail"]
+        assert stub.objects == {}
+
+        stub.takes_forged_uploads = False
         await bucket.grant()
+
+
+async def test_the_tests_of_the_bucket_are_done_once_and_leave_nothing(bucket: Bucket) -> None:
+    await asyncio.gather(*(bucket.grant() for _ in range(8)))
+    await bucket.grant()
 
     assert bucket.stub.objects == {}
     assert bucket.stub.probes["PutObject"] <= 9

@@ -76,6 +76,7 @@ class StubR2:
         deletions: What it does with conditions of a DELETE; R2 documents none.
         copy_conditions: What it does with conditions on the target of a copy.
         checks_sha256: Whether it compares a body with `x-amz-checksum-sha256`.
+        takes_forged_uploads: Whether it takes any headers of a presigned upload.
         faults: Met by the next requests, one each, instead of an answer.
         order: By what keys are listed; another one than `str` is no S3's.
         most_on_a_page: A page of a listing never holds more, though more follow.
@@ -93,6 +94,7 @@ class StubR2:
         self.deletions = Conditions.IGNORED
         self.copy_conditions = Conditions.HONOURED
         self.checks_sha256 = True
+        self.takes_forged_uploads = False
         self.operations: Counter[str] = Counter()
         self.requests: list[web.Request] = []
         self.faults: deque[Fault] = deque()
@@ -156,6 +158,15 @@ class StubR2:
             lasts = timedelta(seconds=int(request.query["X-Amz-Expires"]))
             if began + lasts < datetime.now(UTC):
                 return error(400, "ExpiredRequest")
+            if request.method != "PUT" or self.takes_forged_uploads:
+                return None
+            # Documents are silent about both; the worst that is safe.
+            is_refused = (
+                "x-amz-copy-source" in request.headers
+                or "content-length" in request.query["X-Amz-SignedHeaders"]
+            )
+            if is_refused or not wire.is_presigned(request, "auto"):
+                return error(403, "SignatureDoesNotMatch")
             return None
         given = re.search(r"Credential=([^/]*)/", request.headers.get("authorization", ""))
         if given is None or given[1] != KEY_ID:

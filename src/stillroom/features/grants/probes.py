@@ -5,6 +5,7 @@ silent or contradict each other about this, so temporary objects are uploaded on
 clients would upload them. docs/r2.md has a table of the results.
 """
 
+import asyncio
 import base64
 import contextlib
 import hashlib
@@ -38,16 +39,12 @@ log = logging.getLogger("stillroom.r2")
 
 
 class Kept(StrEnum):
-    """Promise that a bucket keeps. The first three are headers of an upload.
-
-    Without `SAFETY`, a client can turn its upload into a copy of another object.
-    """
+    """Promise that a bucket keeps. The first three are headers of an upload."""
 
     LENGTH = "Content-Length"
     SHA256 = CHECKSUM
     CREATE_ONLY = "If-None-Match"
     COPY = "conditional copies"
-    SAFETY = "refusal of unsigned headers"
 
 
 _SHA256: Final = base64.b64encode(hashlib.sha256(_BODY).digest()).decode("ascii")
@@ -66,60 +63,64 @@ class UploadProbe:
 
     def __init__(self, store: TakesPresignedUploads) -> None:
         self._store = store
-        self._kept: frozenset[Kept] | None = None
+        self._test: asyncio.Future[frozenset[Kept]] | None = None
 
     async def find_kept(self) -> frozenset[Kept]:
-        """Return what the bucket enforces.
+        """Return what the bucket enforces. One test runs for all callers; failures are not cached.
 
         Raises:
             BackendUnavailable: a test was interrupted.
-            FeatureOff: presigned uploads to this bucket would not be safe.
+            FeatureOff: presigned uploads to this bucket do not work, or would not be safe.
         """
-        if self._kept is None:
-            prefix = f"{PROBE}{secrets.token_hex(8)}-"
-            try:
-                self._kept = frozenset([kind async for kind in self._test(prefix)])
-            finally:
-                for name in _NAMES:
-                    with contextlib.suppress(BackendUnavailable):
-                        await self._store.delete(prefix + name, once=True)
-            log.info("the bucket enforces for uploads: %s", ", ".join(sorted(self._kept)))
-        if Kept.SAFETY not in self._kept:
+        test = self._test
+        if test is None or (test.done() and (test.cancelled() or test.exception())):
+            test = self._test = asyncio.ensure_future(self._run())
+        return await asyncio.shield(test)
+
+    async def _run(self) -> frozenset[Kept]:
+        prefix = f"{PROBE}{secrets.token_hex(8)}-"
+        try:
+            kept = frozenset([kind async for kind in self._find(prefix)])
+        finally:
+            for name in _NAMES:
+                with contextlib.suppress(BackendUnavailable):
+                    await self._store.delete(prefix + name, once=True)
+        log.info("the bucket enforces for uploads: %s", ", ".join(sorted(kept)))
+        return kept
+
+    async def _find(self, prefix: str) -> AsyncIterator[Kept]:
+        plain = f"{prefix}plain"
+        if not await self._put(plain):
+            raise FeatureOff("the bucket refuses presigned uploads (PUT), so none are granted")
+        # Otherwise clients could publish pages below temp/, or copy private objects to there.
+        if await self._put(f"{prefix}forged", more={"content-disposition": "inline"}):
+            raise FeatureOff(
+                "the bucket accepts a presigned upload with other headers than the signed ones, so "
+                "no uploads are granted: use a bucket that checks signatures"
+            )
+        if await self._put(f"{prefix}stolen", source=plain):
             raise FeatureOff(
                 "the bucket lets clients copy other objects with a presigned upload "
                 "(x-amz-copy-source is accepted unsigned), so no uploads are granted: use a bucket "
                 "that refuses headers that are not signed"
             )
-        return self._kept
-
-    async def _test(self, prefix: str) -> AsyncIterator[Kept]:
-        plain = f"{prefix}plain"
-        if not await self._put(plain):
-            raise FeatureOff("the bucket refuses presigned uploads (PUT), so none are granted")
         for kind, (value, other) in _TESTED.items():
-            key, signed = prefix + kind, {kind.lower(): value}
+            key, signed = prefix + kind, {**_PLAIN, kind.lower(): value}
             if await self._put(key, signed) and not await self._put(key, signed, other):
                 yield kind
         copies = [await self._copy(plain, f"{prefix}copy") for _ in range(2)]
         if copies[0].etag and copies[1].refusal is Refusal.GUARD_FAILED:
             yield Kept.COPY
-        # A bucket that checks no signature at all protects nothing, with or without grants.
-        if not await self._put(f"{prefix}stolen", source=plain) or await self._put(
-            f"{prefix}forged", more={"content-disposition": "inline"}
-        ):
-            yield Kept.SAFETY
 
     async def _put(
         self,
         key: str,
         signed: Headers = _PLAIN,
         body: bytes = _BODY,
-        *,
         more: Headers = _PLAIN,
         source: str = "",
     ) -> bool:
-        """Upload an object as a client, with unsigned headers in `more`. True if it succeeds."""
-        signed = {**_PLAIN, **signed}
+        """Upload an object as a client, with other headers in `more`. True if it succeeds."""
         sent = {**signed, **more}
         result = await self._store.put_presigned(key, signed, sent, body, source=source)
         return _certain(result).refusal is None
