@@ -16,6 +16,7 @@ from services.s3 import Operator
 from services.seaweedfs import SeaweedFS
 from stillroom.app import create_app
 from stillroom.settings import AllSettings
+from waiting import eventually
 
 pytestmark = pytest.mark.slow
 
@@ -130,3 +131,23 @@ async def test_a_request_that_fails_for_good_ends_in_time_and_a_repetition_works
     assert (await complete(site, grant)).status_code == 200
     assert await site.read("a.png") == PNG
     assert site.uploads() == []
+
+
+async def test_the_event_of_a_copy_whose_response_is_lost_is_written_at_once(
+    site: Site, proxy: FaultyProxy
+) -> None:
+    await site.grant("first.png")
+    grant = await site.upload("a.png", if_none_match="*")
+    trouble = Trouble(faults.does_it_and_resets, number=3)
+    proxy.choose = trouble.choose
+
+    answer = await complete(site, grant)
+
+    assert answer.status_code == 200, answer.text
+    assert trouble.asked[2:4] == ["CopyObject", "CopyObject"]
+
+    async def is_told() -> bool:
+        events = (await site.client.get("/api/v1/storage/events")).json()["events"]
+        return [(event["data"]["path"], event["found"]) for event in events] == [("a.png", False)]
+
+    await eventually(is_told)

@@ -73,8 +73,14 @@ class BucketUploads:
             return written
         if written.refusal is Refusal.MISSING:
             raise ImageNotFound
-        if guard and await self._context.store.head(key, deadline=deadline):
-            raise PreconditionFailed
+        if guard is not None:
+            with contextlib.suppress(ImageNotFound):
+                image = await fetch_facts(self._context.store, wanted.key, deadline=deadline)
+                if image.save_id != wanted.save_id:
+                    raise PreconditionFailed
+                # An earlier attempt, which got no response, has copied the object.
+                self._changes.copied(image, opened.image, causes.current.get())
+                return image
         raise BackendUnavailable("the upload was replaced while it was checked: try again")
 
     async def copy(
