@@ -12,16 +12,10 @@ from stillroom.client.fetching import MAX_BYTES, fetched
 from stillroom.client.retries import Attempts
 from stillroom.client.sources import Facts, ImagePayload, Source, named, opened
 from stillroom.client.tasks import entered_in_thread
-from stillroom.client.values import (
-    GrantTerms,
-    Lifetime,
-    OnProgress,
-    SavedImage,
-    SaveOptions,
-    UploadGrant,
-)
+from stillroom.client.values import GrantTerms, Lifetime, OnProgress, SavedImage, SaveOptions
 from stillroom.errors import PreconditionFailed
 from stillroom.paths import ImagePath
+from stillroom.wire.uploads import UploadGrant
 
 
 class AsyncSaveCalls(AsyncOneImageCalls):
@@ -55,14 +49,11 @@ class AsyncSaveCalls(AsyncOneImageCalls):
             opened(source, name, generation, encoding, ai_generated=ai_generated)
         ) as upload:
             if direct:
-                grant = await self.upload_grant(
-                    path,
-                    size=upload.size,
-                    sha256=upload.sha256.hex(),
-                    if_none_match=if_none_match,
-                    expires_after=expires_in,
-                )
-                call = requests.direct_call(grant, upload, progress, path, self._sender.root)
+                terms: GrantTerms = {"if_none_match": if_none_match, "expires_after": expires_in}
+                terms["sha256"] = upload.sha256.hex()
+                grant = await self.upload_grant(path, size=upload.size, **terms)
+                report = requests.image_progress(progress, path)
+                call = requests.direct_call(grant, upload, report, self._sender.root)
                 answers.uploaded(await self._sender.send(call), path)
                 return await self.complete(grant)
             if unique:

@@ -152,24 +152,22 @@ def grant_call(path: str, size: int, terms: values.GrantTerms) -> Call:
     content = {"path": named(path).text, "size": size, **terms}
     content["expires_in"] = seconds_of(terms.get("expires_in", "1h"))
     if (lifetime := terms.get("expires_after")) is not None:
-        content["expires_after"] = f"{seconds_of(lifetime)}s"
-    content = {name: value for name, value in content.items() if value is not None}
+        content["expires_after"] = str(seconds_of(lifetime))
     return json_call("POST", GRANTS, content)
 
 
 def direct_call(
     grant: values.UploadGrant,
     upload: ImagePayload,
-    progress: values.OnProgress | None,
-    path: str,
+    report: Callable[[int, int | None], None] | None,
     root: str,
 ) -> Call:
     """Return the request that uploads the file of a grant. `root` is the base URL of the API."""
     fields = {name.lower(): value for name, value in grant.headers.items()}
     fields["content-length"] = str(upload.size)
     # The address of this server may be another one for this client.
-    target, form = grant.url.removeprefix(root), Form(b"", upload, b"")
-    return Call(grant.method, target, fields, form, progress=image_progress(progress, path))
+    target = grant.url.removeprefix(root)
+    return Call(grant.method, target, fields, Form(b"", upload, b""), progress=report)
 
 
 def archive_call(images: str | Iterable[str], sidecars: values.Sidecars | None) -> tuple[Call, str]:
