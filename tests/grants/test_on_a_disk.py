@@ -1,7 +1,9 @@
 """Uploads with grants to the server itself: files in the data directory."""
 
+import errno
 import os
 import re
+import stat
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -216,6 +218,28 @@ async def test_a_folder_is_flushed_before_an_interrupted_completion_is_acknowled
     assert (await site.complete(grant)).status_code == 200
 
     assert (site.data / "compute" / "a").stat().st_ino in flushed
+
+
+async def test_no_completion_is_acknowledged_after_a_flush_has_failed(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await site.save("a/a.png")
+    grant = await site.upload("a/b.png")
+    fsync = os.fsync
+
+    def fail_for_folders(fd: int) -> None:
+        if stat.S_ISDIR(os.fstat(fd).st_mode):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        fsync(fd)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", fail_for_folders)
+        assert (await site.complete(grant)).status_code == 503
+    assert (site.data / "compute" / "a" / "b.png").exists()
+
+    # The kernel reports success the next time, although nothing was written.
+    assert (await site.complete(grant)).status_code == 503
+    assert len(site.uploads()) == 1
 
 
 async def test_a_planted_link_is_never_completed_or_followed(site: Site, tmp_path: Path) -> None:

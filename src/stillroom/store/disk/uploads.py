@@ -61,7 +61,9 @@ class DiskUploads:
         gone = (ImageNotFound, FileNotFoundError)
         with contextlib.suppress(*gone), contextlib.closing(self.open_file(key)) as opened:
             if _read_note(opened.fd) == _note(grant_id, opened.image.modified_ns):
-                # The process that linked the file may have been killed before the flush.
+                # The process that linked the file may have been killed before the flush. After a
+                # failed flush, another one would succeed without effect.
+                self.data_directory.refuse_writes_if_read_only()
                 self.publisher.flush(key)
                 return opened.image
         return None
@@ -94,6 +96,7 @@ class DiskUploads:
 
     async def delete(self, key: StorageKey) -> None:
         """Delete the file and flush its folder."""
+        self.data_directory.refuse_writes_if_read_only()
         with contextlib.suppress(ImageNotFound):
             await self.threads.run(self.publisher.delete, key, UNCONDITIONAL, None)
 
