@@ -45,7 +45,7 @@ class GrantsFeature(Feature):
             settings.require_image,
             settings.section(GrantSettings).max_grant_bytes,
         )
-        return [(_PATH, GrantOperations(images, self._grants))]
+        return [(_PATH, GrantOperations(self._grants))]
 
     def jobs(self) -> Iterable[Job]:
         """Return the deletion of abandoned uploads."""

@@ -14,7 +14,7 @@ from stillroom.features.grants.service import Grants
 from stillroom.paths import ImagePath
 from stillroom.store.api.call import Call
 from stillroom.store.api.forms import JsonForm, read_json, validate
-from stillroom.store.api.images import ImageOperations, SavedImage
+from stillroom.store.api.images import SavedImage
 from stillroom.store.api.operation import IMAGE_PATH, raw_image_path
 from stillroom.store.api.responses import json_answer
 from stillroom.store.api.routes import Operation
@@ -75,20 +75,19 @@ class ReceivedFile(BaseModel):
 class GrantOperations:
     """Operations for upload grants."""
 
-    images: ImageOperations
     grants: Grants
 
     @Operation("POST", "", (401, 403, 413, 415, 501, 503), body=GrantToIssue, answer=IssuedGrant)
     async def grant_upload(self, request: Request) -> Response:
         """Grant one upload of a file, which then needs no token."""
-        call = await Call.of(request, self.images.authorize)
+        call = await Call.of(request, self.grants.images.authorize)
         call.grant.require_scope("storage:write")
         form = await call.json(GrantToIssue)
         call.grant.require("storage:write", ImagePath.parse(form.path, at=("body", "path")))
         grant = _grant_of(form, call.grant.subject)
         try:
             if fields := grant.save_fields:
-                await self.images.hooks.prepare_save(fields)
+                await self.grants.images.hooks.prepare_save(fields)
         except InvalidParameter as error:
             raise InvalidParameter(str(error), at=("body", "expires_after")) from error
         grant, url, headers = await self.grants.issue(grant, form.expires_in)
@@ -115,8 +114,8 @@ class GrantOperations:
         text = validate(GrantToComplete, body).grant.encode(errors="surrogatepass")
         name, _, query = text.partition(b"?")
         saved = await self.grants.complete(UploadGrant.open(self.grants.signer, name, query))
-        if self.images.on_save is not None:
-            self.images.on_save(request)
+        if self.grants.images.on_save is not None:
+            self.grants.images.on_save(request)
         return json_answer(saved, headers=_NO_STORE)
 
     @Operation(

@@ -17,6 +17,7 @@ from typing import Final
 
 from stillroom.errors import BackendUnavailable, FeatureOff
 from stillroom.features.grants.grant import CHECKSUM
+from stillroom.store.content_type import DEFAULT
 from stillroom.store.objectstore import (
     ChangeResult,
     Guard,
@@ -30,10 +31,7 @@ PROBE: Final = ".stillroom/grants-"
 """Key prefix of the temporary objects. No image can have such a key."""
 
 _BODY: Final = b"written to try uploads; may be deleted"
-_PLAIN: Final = {
-    "content-type": "application/octet-stream",
-    "content-disposition": "attachment",
-}
+_PLAIN: Final = {"content-type": DEFAULT, "content-disposition": "attachment"}
 
 log = logging.getLogger("stillroom.r2")
 
@@ -59,10 +57,10 @@ _NAMES: Final = ("plain", "copy", "stolen", "forged", *_TESTED)
 
 
 class UploadProbe:
-    """Result of the tests of one bucket, which run when it is first needed."""
+    """Result of the tests of the bucket `store`, which run when it is first needed."""
 
     def __init__(self, store: TakesPresignedUploads) -> None:
-        self._store = store
+        self.store = store
         self._test: asyncio.Future[frozenset[Kept]] | None = None
 
     async def find_kept(self) -> frozenset[Kept]:
@@ -84,32 +82,36 @@ class UploadProbe:
         finally:
             for name in _NAMES:
                 with contextlib.suppress(BackendUnavailable):
-                    await self._store.delete(prefix + name, once=True)
+                    await self.store.delete(prefix + name, once=True)
         log.info("the bucket enforces for uploads: %s", ", ".join(sorted(kept)))
         return kept
 
     async def _find(self, prefix: str) -> AsyncIterator[Kept]:
         plain = f"{prefix}plain"
-        if not await self._put(plain):
+        stored = await self._put(plain)
+        if stored.etag is None:
             raise FeatureOff("the bucket refuses presigned uploads (PUT), so none are granted")
         # Otherwise clients could publish pages below temp/, or copy private objects to there.
-        if await self._put(f"{prefix}forged", more={"content-disposition": "inline"}):
+        inline = {"content-disposition": "inline"}
+        forged = await self._put(f"{prefix}forged", more=inline)
+        stolen = await self._put(f"{prefix}stolen", source=plain)
+        if None in (forged.refusal, stolen.refusal):
             raise FeatureOff(
-                "the bucket accepts a presigned upload with other headers than the signed ones, so "
-                "no uploads are granted: use a bucket that checks signatures"
-            )
-        if await self._put(f"{prefix}stolen", source=plain):
-            raise FeatureOff(
-                "the bucket lets clients copy other objects with a presigned upload "
-                "(x-amz-copy-source is accepted unsigned), so no uploads are granted: use a bucket "
-                "that refuses headers that are not signed"
+                "the bucket accepts presigned uploads with headers that were not signed, such as "
+                "x-amz-copy-source, so no uploads are granted: use a bucket that refuses them"
             )
         for kind, (value, other) in _TESTED.items():
             key, signed = prefix + kind, {**_PLAIN, kind.lower(): value}
-            if await self._put(key, signed) and not await self._put(key, signed, other):
+            first, second = await self._put(key, signed), await self._put(key, signed, other)
+            if first.refusal is None and second.refusal is not None:
                 yield kind
-        copies = [await self._copy(plain, f"{prefix}copy") for _ in range(2)]
-        if copies[0].etag and copies[1].refusal is Refusal.GUARD_FAILED:
+        copies = [
+            await self.store.copy(
+                plain, stored.etag, f"{prefix}copy", Properties(), guard=Guard(), any_refusal=True
+            )
+            for _ in range(2)
+        ]
+        if _certain(copies[0]).etag and _certain(copies[1]).refusal is Refusal.GUARD_FAILED:
             yield Kept.COPY
 
     async def _put(
@@ -119,21 +121,10 @@ class UploadProbe:
         body: bytes = _BODY,
         more: Headers = _PLAIN,
         source: str = "",
-    ) -> bool:
-        """Upload an object as a client, with other headers in `more`. True if it succeeds."""
+    ) -> ChangeResult:
+        """Upload an object as a client, with other headers in `more`."""
         sent = {**signed, **more}
-        result = await self._store.put_presigned(key, signed, sent, body, source=source)
-        return _certain(result).refusal is None
-
-    async def _copy(self, source: str, target: str) -> ChangeResult:
-        found = await self._store.head(source)
-        if found is None:
-            raise BackendUnavailable("the bucket lost the object of a test: try again later")
-        return _certain(
-            await self._store.copy(
-                source, found.etag, target, Properties(), guard=Guard(), any_refusal=True
-            )
-        )
+        return _certain(await self.store.put_presigned(key, signed, sent, body, source=source))
 
 
 def _certain(result: ChangeResult) -> ChangeResult:

@@ -87,7 +87,7 @@ class Grants:
         if self.uploads.unsupported is not None:
             raise FeatureOff(f"this server cannot grant uploads: {self.uploads.unsupported}")
         url, headers = f"{self.url}/{grant.upload.signed(self.signer)}", grant.headers
-        if self.probe is not None and self.uploads.store is not None:
+        if self.probe is not None:
             kept = await self.probe.find_kept()
             if grant.create_only and Kept.COPY not in kept and grant.size > MAX_PUT_BYTES:
                 raise ConditionUnsupported(
@@ -97,8 +97,8 @@ class Grants:
             headers[Kept.LENGTH.value] = str(grant.size)
             headers = {name: headers[name] for name in headers if name in {*kept, *_SIGNED}}
             upload = {name.lower(): value for name, value in headers.items()}
-            key = self.uploads.prefix + grant.id
-            url = self.uploads.store.presigned_url(key, valid_for_s=valid_for_s, upload=upload)
+            key = self._upload_key(grant).text
+            url = self.probe.store.presigned_url(key, valid_for_s=valid_for_s, upload=upload)
             grant = dataclasses.replace(grant, is_hash_enforced=Kept.SHA256 in kept)
         _count("issued")
         return grant, url, headers
@@ -110,7 +110,7 @@ class Grants:
 
         Raises the errors of a save, `GrantExpired`, and `GrantInvalid` for other headers.
         """
-        if self.uploads.store is not None:
+        if self.probe is not None:
             raise GrantInvalid("uploads go to the bucket, not to this server")
         if upload.expires_at <= time.time():
             raise GrantExpired
@@ -176,13 +176,9 @@ class Grants:
 
     async def _save(self, grant: UploadGrant, key: StorageKey) -> StoredImage:
         with contextlib.closing(await self.uploads.open(self._upload_key(grant))) as opened:
-            if opened.image.size != grant.size:
-                raise InvalidUpload(
-                    f"the upload has {opened.image.size} bytes, but its grant is for {grant.size}"
-                )
             wanted = await self._check(grant, opened, key)
             if grant.create_only and self.probe and Kept.COPY not in await self.probe.find_kept():
-                chunks, rules = opened.chunks(0, grant.size), self._rules(grant)
+                chunks, rules = opened.chunks(0, grant.size), SaveRules(grant.size)
                 source = DescribedSource(
                     chunks, grant.size, grant.digest, rules=rules, save_id=grant.id
                 )
@@ -195,9 +191,11 @@ class Grants:
         The SHA-256 is set only if the client cannot choose it. The whole file is read only if its
         hash was declared, and nothing else has checked it.
         """
+        if opened.image.size != grant.size:
+            raise _wrong_size(opened.image.size, grant.size)
         known = opened.image.sha256 or (grant.digest if grant.is_hash_enforced else None)
         is_hashed = grant.digest not in (None, known)
-        checks = UploadChecks(self._rules(grant))
+        checks = UploadChecks(SaveRules(grant.size, require_image=self.require_image))
         length = grant.size if is_hashed else min(grant.size, PEEKED_BYTES)
         async for chunk in opened.chunks(0, length):
             checks.count(chunk)
@@ -213,9 +211,6 @@ class Grants:
             opened.image, key=key, content_type=kind, sha256=sha256, save_id=grant.id
         )
 
-    def _rules(self, grant: UploadGrant) -> SaveRules:
-        return SaveRules(grant.size, require_image=self.require_image)
-
     def _upload_key(self, upload: Upload) -> StorageKey:
         return StorageKey(self.uploads.prefix + upload.id)
 
@@ -229,7 +224,7 @@ class Grants:
     async def sweep(self, stop: Stopping) -> None:
         """Delete uploads that have not been completed for a day. A bucket has a lifecycle rule."""
         await asyncio.to_thread(self.completed.sweep)
-        if self.uploads.store is not None:
+        if self.probe is not None:
             return
         latest_ns, storage = (time.time() - KEPT_S) * 1e9, self.images.storage
         query = ListQuery(KeyPrefix(self.uploads.prefix), limit=_PAGE)
@@ -249,4 +244,8 @@ async def _exactly(size: int, body: AsyncIterator[bytes]) -> AsyncIterator[bytes
         received += len(chunk)
         yield chunk
     if received < size:
-        raise InvalidUpload(f"the upload has {received} bytes, but its grant is for {size}")
+        raise _wrong_size(received, size)
+
+
+def _wrong_size(received: int, size: int) -> InvalidUpload:
+    return InvalidUpload(f"the upload has {received} bytes, but its grant is for {size}")

@@ -275,7 +275,8 @@ class S3ObjectStore:
         if source:
             sent = {**sent, "x-amz-copy-source": self._client.copy_source(source)}
         call = Call("PutObject", "PUT", key, headers=sent, body=body, expected=_ANY_REFUSAL)
-        return _result_of(await self._client.send(replace(call, presigned=signed)))
+        response = await self._client.send(replace(call, presigned=signed))
+        return _result_of(response, None if source else _etag_in_head)
 
     async def bucket_rules(self, kind: str) -> Sequence[frozenset[tuple[str, str]]]:
         """Return the bucket's rules (GetBucketCors, GetBucketLifecycleConfiguration)."""
