@@ -8,7 +8,10 @@ import pytest
 _PHASES: Final = ("connect", "read", "write", "pool")
 _PROMPTING: Final = ("facts", "images", "search")
 _OF_A_BUCKET: Final = (
-    *(f"store.bucket.{name}" for name in ("abandoned_uploads", "listing", "storage", "upload")),
+    *(
+        f"store.bucket.{name}"
+        for name in ("abandoned_uploads", "listing", "storage", "upload", "uploads")
+    ),
     *("store.s3.client", "store.s3.store", "store.objectstore"),
 )
 _BUCKET_DEADLINES: Final = [f"stillroom.{name}.DEADLINE_S" for name in _OF_A_BUCKET]

@@ -29,8 +29,9 @@ if TYPE_CHECKING:
 # Headers are those that pages on other origins may send and read, in addition to safelisted ones
 # (https://fetch.spec.whatwg.org/#cors-safelisted-request-header). Cookies are never accepted.
 _ALLOWED_HEADERS: Final = (
-    *("Authorization", "If-Match", "If-Modified-Since", "If-None-Match", "If-Range"),
-    *("If-Unmodified-Since", "Range", "Repr-Digest", "X-Request-Id"),
+    *("Authorization", "Content-Disposition", "If-Match", "If-Modified-Since", "If-None-Match"),
+    *("If-Range", "If-Unmodified-Since", "Range", "Repr-Digest", "X-Amz-Checksum-Sha256"),
+    *("X-Request-Id",),
 )
 _EXPOSED_HEADERS: Final = (
     *("Accept-Ranges", "Content-Disposition", "Content-Range", "ETag", "Link", "Repr-Digest"),

@@ -95,6 +95,7 @@ FEATURES: Final = (
         file="webhooks.toml",
         file_setting="webhooks_file",
     ),
+    FeatureLine("grants", prefixes=("/storage/upload-grants",)),
     FeatureLine("archive", prefixes=("/storage/archive",)),
     FeatureLine("gallery"),
 )

@@ -165,6 +165,30 @@ class PathConflict(StillroomError, code="path_conflict"):
     """A folder exists where a file should be, or a file where a folder should be."""
 
 
+class UploadMissing(StillroomError, code="upload_missing"):
+    """The grant has no upload yet, or its upload was deleted after 24 hours."""
+
+    message = "nothing was uploaded with this grant yet: send the file to its URL first"
+
+
+class GrantInvalid(StillroomError, code="grant_invalid"):
+    """The grant, or the URL of an upload, was not signed by this server, or was changed."""
+
+    message = "the upload grant is not valid"
+
+
+class GrantExpired(StillroomError, code="grant_expired"):
+    """The upload grant has expired."""
+
+    message = "the upload grant has expired: ask for another one"
+
+
+class GrantSpent(StillroomError, code="grant_spent"):
+    """The grant was completed before, and its image was replaced or deleted afterwards."""
+
+    message = "the upload grant was used before, and its image was replaced or deleted"
+
+
 class PreconditionFailed(StillroomError, code="precondition_failed"):
     """A condition, `If-Match` or `If-None-Match`, does not hold; nothing was changed."""
 

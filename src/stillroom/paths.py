@@ -16,6 +16,7 @@ from stillroom.errors import InvalidPath
 
 COMPUTE_PREFIX: Final = "compute/"  # prefix of the keys of images, on every backend
 MEDIA_PREFIX: Final = "media/"  # prefix of the keys of media resources, which have no image path
+IMAGE_PREFIXES: Final = (COMPUTE_PREFIX, MEDIA_PREFIX)  # all other keys are private, like uploads
 
 RESERVED_NAMES: Final = {".run.json": "the manifest of a run"}
 """File names that no image path can contain, and for what they are reserved."""

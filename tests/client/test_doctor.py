@@ -140,3 +140,48 @@ def test_a_script_reads_each_check_as_json(tmp_path: Path) -> None:
     assert found[0]["verdict"] == "wrong"
     assert "STILLROOM_DURABILITY" in found[0]["said"]
     assert found[0]["remedy"]
+
+
+LIFECYCLE = (
+    b"<LifecycleConfiguration><Rule><ID>abandoned-uploads</ID><Status>Enabled</Status>"
+    b"<Filter><Prefix>temp/</Prefix></Filter><Expiration><Days>1</Days></Expiration>"
+    b"</Rule></LifecycleConfiguration>"
+)
+CORS = (
+    b"<CORSConfiguration><CORSRule><AllowedOrigin>https://app.example.com</AllowedOrigin>"
+    b"<AllowedMethod>PUT</AllowedMethod><AllowedHeader>*</AllowedHeader>"
+    b"</CORSRule></CORSConfiguration>"
+)
+
+
+def test_what_uploads_need_of_a_bucket_is_printed_ready_to_paste(
+    seaweed: SeaweedFS, operator: Operator, tmp_path: Path
+) -> None:
+    variables = bucket(seaweed, STILLROOM_CORS_ORIGINS="https://app.example.com")
+
+    code, said = doctor(tmp_path, "--json", **variables)
+
+    found = [json.loads(line) for line in said.splitlines()]
+    uploads = [one for one in found if one["subject"] == "uploads"]
+    assert code == 0, said
+    assert uploads[0]["said"].startswith("the bucket enforces Content-Length, x-amz-checksum")
+    lifecycle, cors = (json.loads(one["remedy"].removeprefix("add ")) for one in uploads[1:])
+    assert lifecycle["Rules"][0]["Filter"] == {"Prefix": "temp/"}
+    assert lifecycle["Rules"][0]["Expiration"] == {"Days": 1}
+    assert cors[0]["AllowedOrigins"] == ["https://app.example.com"]
+    assert cors[0]["AllowedMethods"] == ["PUT"]
+    assert operator.keys(".stillroom/") == []
+
+    for kind, rules in (("lifecycle", LIFECYCLE), ("cors", CORS)):
+        answer = operator.send("PUT", f"/{BUCKET}", query={kind: ""}, body=rules)
+        assert answer.status_code == 200, answer.text
+    try:
+        code, said = doctor(tmp_path, **variables)
+        _, others = doctor(tmp_path, **{**variables, "STILLROOM_CORS_ORIGINS": "https://b.example"})
+    finally:
+        for kind in ("lifecycle", "cors"):
+            operator.send("DELETE", f"/{BUCKET}", query={kind: ""})
+    assert code == 0
+    assert "ok    uploads     the bucket has the lifecycle rule for uploads" in said
+    assert "ok    uploads     the bucket has the cors rule for uploads" in said
+    assert "note  uploads     the bucket has no cors rule for uploads" in others

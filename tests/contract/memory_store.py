@@ -102,6 +102,8 @@ class MemoryObjectStore:
         etag: str,
         target: str,
         properties: Properties | None = None,
+        *,
+        guard: Guard | None = None,
         **_: object,
     ) -> ChangeResult:
         there = self.objects.get(source)
@@ -109,7 +111,7 @@ class MemoryObjectStore:
             return ChangeResult(None, Refusal.MISSING)
         if there.etag != etag:
             return ChangeResult(None, Refusal.GUARD_FAILED)
-        return self._write(target, there.body, properties or there.properties, None)
+        return self._write(target, there.body, properties or there.properties, guard)
 
     async def delete(self, key: str, *, guard: Guard | None = None, **_: object) -> ChangeResult:
         there = self.objects.get(key)

@@ -61,13 +61,13 @@ store/auth/verified.py: unit/test_verified.py
 
 signed URLs: they do not end
 store/auth/signed_urls.py: unit/test_signed_urls.py
-- or int(expires) <= self._now():
-+:
+-if expires_at <= self._now():
++if expires_at <= 0:
 
 signed URLs: other parameters are not signed
 store/auth/signed_urls.py: unit/test_signed_urls.py
--b"GET", raw_path, others, expires, kid)
-+b"GET", raw_path, expires, kid)
+-raw_path, others or b"", expires, kid)
++raw_path, b"", expires, kid)
 
 signed URLs: a previous secret is not accepted
 store/auth/signed_urls.py: unit/test_signed_urls.py

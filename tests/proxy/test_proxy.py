@@ -18,6 +18,8 @@ from framing import ATTACKS, Attack, hidden, statuses
 from running import IMAGES, Server, exchange, parsed, running
 from services.ports import free_ports
 from services.proxies import DEPLOY, FRAMING_BYTES, PROXIES
+from stillroom.client import ImageStore
+from stillroom.errors import TooLarge
 from stillroom.settings import AllSettings
 from stillroom.store.http import multipart
 from waiting import until
@@ -337,6 +339,25 @@ def test_what_needs_no_token_can_be_hidden(name: str, tmp_path: Path) -> None:
         assert httpx.get(f"{server.url}/metrics").status_code == 200
 
 
+@pytest.mark.parametrize("name", PROXIES)
+def test_a_file_with_a_grant_may_be_larger_than_a_form(name: str, tmp_path: Path) -> None:
+    (port,) = free_ports(1)
+    url = f"http://127.0.0.1:{port}"
+    with (
+        running(tmp_path, public_base_url=url, max_upload_bytes=str(MIB)) as server,
+        PROXIES[name](tmp_path, port, server.port, max_upload_bytes=MIB),
+        ImageStore(url, server.token()) as store,
+    ):
+        data = PNG + bytes(5 * MIB)
+        with pytest.raises(TooLarge):
+            store.save("a.png", data)
+
+        saved = store.save("a.png", data, direct=True)
+
+        assert (saved.size, store.read("a.png")) == (len(data), data)
+        assert store.save("b.png", data, direct=True, if_none_match="*").sha256 == saved.sha256
+
+
 def test_the_numbers_in_the_files_are_those_of_the_settings() -> None:
     settings = {name: field.default for name, field in AllSettings.model_fields.items()}
     most = settings["max_upload_bytes"] + multipart.FRAMING_BYTES
@@ -345,6 +366,9 @@ def test_the_numbers_in_the_files_are_those_of_the_settings() -> None:
     assert FRAMING_BYTES == multipart.FRAMING_BYTES
     assert f"client_max_body_size {most // 1024}k;" in nginx
     assert f"max_size {most // 1024}KiB" in caddy
+    granted = settings["max_grant_bytes"] // GIB
+    assert f"client_max_body_size {granted}g;" in nginx
+    assert f"max_size {granted}GiB" in caddy
     assert f"127.0.0.1:{settings['port']}" in nginx
     assert f"127.0.0.1:{settings['port']}" in caddy
     assert "keepalive_timeout 60s; " in nginx

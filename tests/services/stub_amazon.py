@@ -14,10 +14,11 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from aiohttp import web
-from botocore.auth import S3SigV4Auth, S3SigV4QueryAuth
+from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
+from services import stub_wire as wire
 from services.stub_r2 import Conditions, StubR2
 from services.stub_wire import BUCKET, KEY_ID, SECRET, bucket_of, error, xml
 from stillroom.store.choose import R2Config
@@ -29,7 +30,8 @@ SESSION_TOKEN = "FwoGZXIvYXdzE//stub+session=="
 class StubAmazonS3(StubR2):
     """A general purpose bucket in one region, for temporary credentials alone.
 
-    Another region's endpoint answers `redirect_status`: 307 while a bucket is new.
+    Another region's endpoint answers `redirect_status`: 307 while a bucket is new. It may take
+    headers that are not signed, as no careful server does: `takes_unsigned_headers`.
     """
 
     keeps_refused_uploads = True
@@ -39,6 +41,7 @@ class StubAmazonS3(StubR2):
         self.deletions = Conditions.HONOURED
         self.session_token: str | None = SESSION_TOKEN
         self.redirect_status = 301
+        self.takes_unsigned_headers = False
 
     @property
     def config(self) -> R2Config:
@@ -111,17 +114,15 @@ class StubAmazonS3(StubR2):
         began = datetime.strptime(request.query["X-Amz-Date"] + "+0000", "%Y%m%dT%H%M%SZ%z")
         if began + timedelta(seconds=int(request.query["X-Amz-Expires"])) < datetime.now(UTC):
             return error(403, "AccessDenied")
-        path, _, query = request.raw_path.partition("?")
-        covered, _, given = query.partition("&X-Amz-Signature=")
-        signed = AWSRequest(
-            method=request.method,
-            url=f"http://{request.host}{path}?{covered}",
-            headers={"host": request.host},
-        )
-        signed.context["timestamp"] = request.query["X-Amz-Date"]
-        auth = S3SigV4QueryAuth(Credentials(KEY_ID, SECRET, self.session_token), "s3", REGION)
-        wanted = auth.signature(auth.string_to_sign(signed, auth.canonical_request(signed)), signed)
-        matches = hmac.compare_digest(wanted, given)
+        names = request.query["X-Amz-SignedHeaders"].split(";")
+        unsigned = [
+            name
+            for name in request.headers
+            if name.lower().startswith("x-amz-") and name.lower() not in names
+        ]
+        if unsigned and not self.takes_unsigned_headers:
+            return error(403, "AccessDenied")
+        matches = wire.is_presigned(request, REGION, self.session_token)
         return None if matches else error(403, "SignatureDoesNotMatch")
 
     def condition_failed(self, key: str) -> web.Response:

@@ -9,6 +9,7 @@ https://developers.cloudflare.com/r2/api/s3/api/, .../api/error-codes/,
 .../objects/multipart-objects/ and .../platform/limits/
 """
 
+import base64
 import contextlib
 import hashlib
 import itertools
@@ -29,6 +30,7 @@ from aiohttp import web
 
 from services import stub_wire as wire
 from services.stub_wire import BUCKET, KEY_ID, SECRET, error, key_of, xml
+from stillroom.features.grants import probes
 from stillroom.store.bucket import order
 from stillroom.store.bucket.conditions import PROBE
 from stillroom.store.choose import R2Config
@@ -37,7 +39,7 @@ Fault = Callable[["StubR2", web.Request], Awaitable[web.StreamResponse]]
 
 T = TypeVar("T", bound="StubR2")
 
-PROBES = (PROBE, order.PROBE)
+PROBES = (PROBE, order.PROBE, probes.PROBE)
 
 
 class Conditions(StrEnum):
@@ -72,6 +74,9 @@ class StubR2:
     Attributes:
         operations: Requests, repetitions included, but for `probes` of the treatment of conditions.
         deletions: What it does with conditions of a DELETE; R2 documents none.
+        copy_conditions: What it does with conditions on the target of a copy.
+        checks_sha256: Whether it compares a body with `x-amz-checksum-sha256`.
+        takes_forged_uploads: Whether it takes any headers of a presigned upload.
         faults: Met by the next requests, one each, instead of an answer.
         order: By what keys are listed; another one than `str` is no S3's.
         most_on_a_page: A page of a listing never holds more, though more follow.
@@ -87,6 +92,9 @@ class StubR2:
         self.probes: Counter[str] = Counter()
         self.conditions = Conditions.HONOURED
         self.deletions = Conditions.IGNORED
+        self.copy_conditions = Conditions.HONOURED
+        self.checks_sha256 = True
+        self.takes_forged_uploads = False
         self.operations: Counter[str] = Counter()
         self.requests: list[web.Request] = []
         self.faults: deque[Fault] = deque()
@@ -134,6 +142,10 @@ class StubR2:
             return error(400, "XAmzContentSHA256Mismatch")
         if sum(name.lower().startswith("x-amz-checksum-") for name in request.headers) > 1:
             return error(400, "InvalidRequest")
+        checksum = request.headers.get("x-amz-checksum-sha256")
+        actual = base64.b64encode(hashlib.sha256(body).digest()).decode()
+        if self.checks_sha256 and checksum not in (None, actual):
+            return error(400, "BadDigest")
         if request.query.get("uploadId", "") not in ("", *self.uploads):
             return error(404, "NoSuchUpload")
         carry_out: Callable[[web.Request, str, bytes], web.Response]
@@ -146,6 +158,15 @@ class StubR2:
             lasts = timedelta(seconds=int(request.query["X-Amz-Expires"]))
             if began + lasts < datetime.now(UTC):
                 return error(400, "ExpiredRequest")
+            if request.method != "PUT" or self.takes_forged_uploads:
+                return None
+            # Documents are silent about both; the worst that is safe.
+            is_refused = (
+                "x-amz-copy-source" in request.headers
+                or "content-length" in request.query["X-Amz-SignedHeaders"]
+            )
+            if is_refused or not wire.is_presigned(request, "auto"):
+                return error(403, "SignatureDoesNotMatch")
             return None
         given = re.search(r"Credential=([^/]*)/", request.headers.get("authorization", ""))
         if given is None or given[1] != KEY_ID:
@@ -216,7 +237,14 @@ class StubR2:
         if wanted is None:
             return web.Response(body=found.body, headers=facts(found))
         part = found.body[int(wanted[1]) : int(wanted[2]) + 1]
-        headers = {**facts(found), "Content-Length": str(len(part))}
+        if not part:
+            return error(416, "InvalidRange")
+        last, total = int(wanted[1]) + len(part) - 1, len(found.body)
+        headers = {
+            **facts(found),
+            "Content-Length": str(len(part)),
+            "Content-Range": f"bytes {wanted[1]}-{last}/{total}",
+        }
         return web.Response(status=206, body=part, headers=headers)
 
     def _DeleteObject(self, request: web.Request, key: str, _: bytes) -> web.Response:
@@ -236,6 +264,11 @@ class StubR2:
             return error(404, "NoSuchKey")
         if request.headers.get("x-amz-copy-source-if-match", found.etag) != found.etag:
             return error(412, "PreconditionFailed")
+        if "if-none-match" in request.headers:
+            if self.copy_conditions is Conditions.REFUSED:
+                return error(501, "NotImplemented")
+            if self.copy_conditions is Conditions.HONOURED and key in self.objects:
+                return error(412, "PreconditionFailed")
         replaces = request.headers.get("x-amz-metadata-directive") == "REPLACE"
         headers = wire.stored_headers(request) if replaces else found.headers
         self.objects[key] = Stored(found.body, headers, found.etag)

@@ -1,10 +1,14 @@
 """S3 as the stubs read and write it: what a request asks, of which key, and answers."""
 
 import contextlib
+import hmac
 import unicodedata
 from collections.abc import AsyncIterator, Awaitable, Callable, Container
 
 from aiohttp import web
+from botocore.auth import S3SigV4QueryAuth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
 
 from services.ports import free_ports
 from stillroom.store.choose import R2Config
@@ -47,6 +51,24 @@ def operation(method: str, key: str, query: Container[object], headers: Containe
     if "x-amz-copy-source" in headers:
         return "CopyObject"
     return f"{method.title()}Object"
+
+
+def is_presigned(request: web.Request, region: str, token: str | None = None) -> bool:
+    """Whether the URL is signed for this request, by Amazon's own `botocore`."""
+    path, _, query = request.raw_path.partition("?")
+    covered, _, given = query.partition("&X-Amz-Signature=")
+    signed = AWSRequest(
+        method=request.method,
+        url=f"http://{request.host}{path}?{covered}",
+        headers={
+            name: request.headers.get(name, "")
+            for name in request.query["X-Amz-SignedHeaders"].split(";")
+        },
+    )
+    signed.context["timestamp"] = request.query["X-Amz-Date"]
+    auth = S3SigV4QueryAuth(Credentials(KEY_ID, SECRET, token), "s3", region)
+    wanted = auth.signature(auth.string_to_sign(signed, auth.canonical_request(signed)), signed)
+    return hmac.compare_digest(wanted, given)
 
 
 def bucket_of(request: web.Request) -> str:

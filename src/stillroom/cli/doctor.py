@@ -7,7 +7,7 @@ import secrets
 import shutil
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from email.utils import parsedate_to_datetime
@@ -166,13 +166,14 @@ async def _storage(settings: "AllSettings") -> list[_CheckResult]:
         return []
     try:
         async with opened_storage(settings) as storage:
-            tried = [finding async for finding in _tried(storage)]
+            origins = settings.cors_origins
+            tried = [finding async for finding in _tried(storage, origins)]
             return [_CheckResult("storage", storage.description), *tried]
     except StillroomError as error:
         return [_CheckResult("storage", str(error), "fix what it names")]
 
 
-async def _tried(storage: "ImageStorage") -> AsyncIterator[_CheckResult]:
+async def _tried(storage: "ImageStorage", origins: Sequence[str]) -> AsyncIterator[_CheckResult]:
     from stillroom.store.sources import BytesSource
     from stillroom.store.values import ListQuery
 
@@ -188,6 +189,7 @@ async def _tried(storage: "ImageStorage") -> AsyncIterator[_CheckResult]:
         ("order", lambda: _lacking(storage, "order")),
         ("conditions", lambda: _lacking(storage, "conditions")),
         ("copying", lambda: storage.copy(key, copied)),
+        ("uploads", lambda: _uploads(storage, origins)),
         ("reading", lambda: _read(storage, key)),
         ("deleting", lambda: _delete(storage, key, copied)),
     )
@@ -222,6 +224,20 @@ async def _lacking(storage: "ImageStorage", subject: str) -> list[_CheckResult] 
             subject, f"the bucket {one.said}", f"{one.consequence}: {remedy}", is_warning=True
         )
         for one in await find()
+    ] or None
+
+
+async def _uploads(storage: "ImageStorage", origins: Sequence[str]) -> list[_CheckResult] | None:
+    from stillroom.assembly import reason_off
+    from stillroom.store.uploads import SavesUploads
+
+    if reason_off("grants") or not isinstance(storage, SavesUploads):
+        return None
+    from stillroom.features.grants.advice import check_uploads
+
+    found = await check_uploads(storage.uploads, origins)
+    return [
+        _CheckResult("uploads", said, remedy, is_warning=bool(remedy)) for said, remedy in found
     ] or None
 
 

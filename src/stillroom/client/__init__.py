@@ -28,6 +28,7 @@ from stillroom.client.values import (
     RunImage,
     RunInfo,
     SavedImage,
+    UploadGrant,
 )
 from stillroom.wire.generation import Generation, Lora
 
@@ -59,5 +60,6 @@ __all__ = [
     "SomeFailed",
     "Source",
     "UnexpectedAnswer",
+    "UploadGrant",
     "from_float",
 ]

@@ -24,6 +24,7 @@ from stillroom.wire.images import Folder, FoundImage, ImageInfo, ImageMetadata
 from stillroom.wire.media import MediaResource
 from stillroom.wire.runs import PublishedRun, RunImage, RunInfo
 from stillroom.wire.shown import LOCAL
+from stillroom.wire.uploads import UploadGrant
 
 T = TypeVar("T")
 
@@ -158,6 +159,26 @@ def _convert(answer: Answer, subject: str, parse: Callable[[Any], T]) -> T:
 def parsed(answer: Answer, subject: str, kind: type[T]) -> T:
     """Return the body of a response as an instance of a dataclass; see `decode`."""
     return _convert(answer, subject, functools.partial(decode, kind))
+
+
+def upload_grant(answer: Answer, path: str) -> UploadGrant:
+    """Return the grant from the response to a request for one."""
+
+    def parse(said: Any) -> UploadGrant:  # noqa: ANN401  (JSON)
+        grant = decode(UploadGrant, said)
+        texts = (grant.grant, *grant.headers.keys(), *grant.headers.values())
+        is_web = grant.url.startswith(("https://", "http://"))
+        if grant.method != "PUT" or not is_web or not all(map(str.isprintable, texts)):
+            raise ValueError("the grant is not for an upload by HTTP")
+        return grant
+
+    return _convert(answer, path, parse)
+
+
+def uploaded(answer: Answer, path: str) -> None:
+    """Raise an exception unless a file was uploaded. 412: an earlier attempt has uploaded it."""
+    if answer.status not in (200, 412):
+        raise refused(answer, path)
 
 
 def listed_path(path: str, prefix: str) -> str:

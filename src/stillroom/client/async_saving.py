@@ -12,9 +12,10 @@ from stillroom.client.fetching import MAX_BYTES, fetched
 from stillroom.client.retries import Attempts
 from stillroom.client.sources import Facts, ImagePayload, Source, named, opened
 from stillroom.client.tasks import entered_in_thread
-from stillroom.client.values import Lifetime, OnProgress, SavedImage, SaveOptions
+from stillroom.client.values import GrantTerms, Lifetime, OnProgress, SavedImage, SaveOptions
 from stillroom.errors import PreconditionFailed
 from stillroom.paths import ImagePath
+from stillroom.wire.uploads import UploadGrant
 
 
 class AsyncSaveCalls(AsyncOneImageCalls):
@@ -31,6 +32,7 @@ class AsyncSaveCalls(AsyncOneImageCalls):
         generation: Facts | None = None,
         ai_generated: bool = False,
         expires_in: Lifetime | None = None,
+        direct: bool = False,
         progress: OnProgress | None = None,
         **encoding: Unpack[Encoding],
     ) -> SavedImage:
@@ -39,16 +41,39 @@ class AsyncSaveCalls(AsyncOneImageCalls):
         fields = requests.condition(if_match, if_none_match)
         if unique and fields:
             raise TypeError("unique=True cannot be combined with if_match or if_none_match")
+        if direct and (unique or if_match is not None):
+            raise TypeError("direct=True cannot be combined with if_match or unique")
         if expires_in is not None:
             fields["expires-in"] = str(requests.seconds_of(expires_in))
         async with entered_in_thread(
             opened(source, name, generation, encoding, ai_generated=ai_generated)
         ) as upload:
+            if direct:
+                terms: GrantTerms = {"if_none_match": if_none_match, "expires_after": expires_in}
+                terms["sha256"] = upload.sha256.hex()
+                grant = await self.upload_grant(path, size=upload.size, **terms)
+                call = requests.direct_call(path, grant, upload, progress, self._sender.root)
+                answers.uploaded(await self._sender.send(call), path)
+                return await self.complete(grant)
             if unique:
                 return await self._save_unique(name, upload, fields, progress)
             return answers.parsed(
                 await self._save(name, upload, fields, progress), path, SavedImage
             )
+
+    async def upload_grant(
+        self, path: str, *, size: int, **terms: Unpack[GrantTerms]
+    ) -> UploadGrant:
+        """See `ImageStore.upload_grant`."""
+        return answers.upload_grant(
+            await self._sender.send(requests.grant_call(path, size, terms)), path
+        )
+
+    async def complete(self, grant: UploadGrant | str) -> SavedImage:
+        """See `ImageStore.complete`."""
+        text = grant if isinstance(grant, str) else grant.grant
+        answer = await self._sender.request("POST", f"{requests.GRANTS}/complete", {"grant": text})
+        return answers.parsed(answer, "the upload", SavedImage)
 
     async def save_url(
         self,

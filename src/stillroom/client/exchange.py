@@ -10,7 +10,7 @@ from stillroom.client.values import OnProgress, Progress
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """Multipart body of a request: an image, with the bytes before and after it."""
+    """Body of a request: an image, with the bytes of a form before and after it, if any."""
 
     head: bytes
     upload: ImagePayload

@@ -21,6 +21,7 @@ T = TypeVar("T")
 
 IMAGES: Final = "/storage/images"
 RUNS: Final = "/storage/runs"
+GRANTS: Final = "/storage/upload-grants"
 _ARCHIVE: Final = "/storage/archive"
 
 _NAMES_A_PAGE: Final = 1000
@@ -154,6 +155,31 @@ def save_call(
         **fields,
     }
     return Call("POST", image_target(path), fields, form, subject=path.text, progress=progress)
+
+
+def grant_call(path: str, size: int, terms: values.GrantTerms) -> Call:
+    """Return a request for an upload grant."""
+    content = {"path": named(path).text, "size": size, **terms}
+    content["expires_in"] = seconds_of(terms.get("expires_in", "1h"))
+    if (lifetime := terms.get("expires_after")) is not None:
+        content["expires_after"] = str(seconds_of(lifetime))
+    return json_call("POST", GRANTS, content)
+
+
+def direct_call(
+    path: str,
+    grant: values.UploadGrant,
+    upload: ImagePayload,
+    progress: values.OnProgress | None,
+    root: str,
+) -> Call:
+    """Return the request that uploads the file of a grant. `root` is the base URL of the API."""
+    fields = {name.lower(): value for name, value in grant.headers.items()}
+    fields["content-length"] = str(upload.size)
+    # The address of this server may be another one for this client.
+    target = grant.url.removeprefix(root)
+    body = Form(b"", upload, b"")
+    return Call(grant.method, target, fields, body, subject=path, progress=progress)
 
 
 def archive_call(images: str | Iterable[str], sidecars: values.Sidecars | None) -> Call:

@@ -10,9 +10,10 @@ from stillroom.client.fetching import MAX_BYTES, fetched
 from stillroom.client.one_image import OneImageCalls
 from stillroom.client.retries import Attempts
 from stillroom.client.sources import Facts, ImagePayload, Source, named, opened
-from stillroom.client.values import Lifetime, OnProgress, SavedImage, SaveOptions
+from stillroom.client.values import GrantTerms, Lifetime, OnProgress, SavedImage, SaveOptions
 from stillroom.errors import PreconditionFailed
 from stillroom.paths import ImagePath
+from stillroom.wire.uploads import UploadGrant
 
 
 class SaveCalls(OneImageCalls):
@@ -29,6 +30,7 @@ class SaveCalls(OneImageCalls):
         generation: Facts | None = None,
         ai_generated: bool = False,
         expires_in: Lifetime | None = None,
+        direct: bool = False,
         progress: OnProgress | None = None,
         **encoding: Unpack[Encoding],
     ) -> SavedImage:
@@ -50,6 +52,9 @@ class SaveCalls(OneImageCalls):
                 already contains it. The image is not encoded again; see docs/ai-mark.md.
             expires_in: Lifetime: a timedelta, seconds, or a string such as `7d`. If it is None, the
                 image does not expire. Saving the image again restarts the lifetime.
+            direct: Upload with a grant: to the bucket directly, if the server uses one. The server
+                limits the size by `STILLROOM_MAX_GRANT_BYTES`. Cannot be combined with `if_match`
+                or `unique`. An interrupted completion is repeated.
             progress: Function that is called after each chunk, in the thread that sends the image.
             encoding: Options for encoding Pillow images and arrays, such as `quality` and
                 `pnginfo`; see `Encoding`.
@@ -58,12 +63,42 @@ class SaveCalls(OneImageCalls):
         fields = requests.condition(if_match, if_none_match)
         if unique and fields:
             raise TypeError("unique=True cannot be combined with if_match or if_none_match")
+        if direct and (unique or if_match is not None):
+            raise TypeError("direct=True cannot be combined with if_match or unique")
         if expires_in is not None:
             fields["expires-in"] = str(requests.seconds_of(expires_in))
         with opened(source, name, generation, encoding, ai_generated=ai_generated) as upload:
+            if direct:
+                terms: GrantTerms = {"if_none_match": if_none_match, "expires_after": expires_in}
+                terms["sha256"] = upload.sha256.hex()
+                grant = self.upload_grant(path, size=upload.size, **terms)
+                call = requests.direct_call(path, grant, upload, progress, self._sender.root)
+                answers.uploaded(self._sender.send(call), path)
+                return self.complete(grant)
             if unique:
                 return self._save_unique(name, upload, fields, progress)
             return answers.parsed(self._save(name, upload, fields, progress), path, SavedImage)
+
+    def upload_grant(self, path: str, *, size: int, **terms: Unpack[GrantTerms]) -> UploadGrant:
+        """Return the permission to upload one file to `path` without a token; see docs/uploads.md.
+
+        Args:
+            path: Path of the image.
+            size: Exact size in bytes.
+            terms: Further terms of the upload and the image; see `GrantTerms`.
+        """
+        return answers.upload_grant(self._sender.send(requests.grant_call(path, size, terms)), path)
+
+    def complete(self, grant: UploadGrant | str) -> SavedImage:
+        """Save the uploaded file of a grant as an image. Can be repeated for 24 hours.
+
+        Raises:
+            UploadMissing: The file has not been uploaded.
+            GrantSpent: The grant was completed before, and its image was replaced or deleted.
+        """
+        text = grant if isinstance(grant, str) else grant.grant
+        answer = self._sender.request("POST", f"{requests.GRANTS}/complete", {"grant": text})
+        return answers.parsed(answer, "the upload", SavedImage)
 
     def save_url(
         self,

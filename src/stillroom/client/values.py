@@ -15,9 +15,10 @@ from stillroom.wire.images import Folder, FoundImage, ImageInfo, ImageMetadata, 
 from stillroom.wire.media import MediaResource
 from stillroom.wire.runs import DeletedRun, PublishedRun, RunImage, RunInfo
 from stillroom.wire.thumbnails import Fit, Format
+from stillroom.wire.uploads import UploadGrant
 
 __all__ = ["DeletedRun", "Event", "Folder", "FoundImage", "ImageInfo", "ImageMetadata"]
-__all__ += ["MediaResource", "PublishedRun", "RunImage", "RunInfo", "SavedImage"]
+__all__ += ["MediaResource", "PublishedRun", "RunImage", "RunInfo", "SavedImage", "UploadGrant"]
 
 T = TypeVar("T")
 
@@ -146,6 +147,25 @@ class Progress:
 OnProgress = Callable[[Progress], None]
 
 
+class GrantTerms(TypedDict, total=False):
+    """Optional terms of an upload grant.
+
+    Attributes:
+        content_type: Content type that the file must have, such as `video/mp4`.
+        sha256: Hexadecimal SHA-256 of the file. With a bucket, the image has a hash only if this is
+            given.
+        if_none_match: `*` to complete the upload only if no image exists under the path.
+        expires_in: Time for the upload and its completion; one hour by default, seven days at most.
+        expires_after: Lifetime of the image; see `expires_in` of `save`.
+    """
+
+    content_type: str | None
+    sha256: str | None
+    if_none_match: str | None
+    expires_in: Lifetime
+    expires_after: Lifetime | None
+
+
 class SaveOptions(Encoding, total=False):
     """Arguments of `ImageStore.save`, except for the path and the source."""
 
@@ -155,6 +175,7 @@ class SaveOptions(Encoding, total=False):
     generation: Generation | Mapping[str, Any] | None
     ai_generated: bool
     expires_in: Lifetime | None
+    direct: bool
     progress: OnProgress | None
 
 

@@ -6,7 +6,7 @@
 import enum
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final, Protocol, runtime_checkable
 
 DEADLINE_S: Final = 20.0  # of a request, including retries and waiting
 MAX_LISTED: Final = 1000  # a page may have fewer entries, or a few more
@@ -30,6 +30,10 @@ class Refusal(enum.Enum):
 
     UNSUPPORTED = enum.auto()
     """The store rejected the request for another reason; see `any_refusal` in `put`."""
+
+
+Headers = Mapping[str, str]
+"""Header fields with lower-case names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,9 +163,14 @@ class ObjectStore(Protocol):
         target: str,
         properties: Properties | None = None,
         *,
+        guard: Guard | None = None,
         deadline: float | None = None,
+        any_refusal: bool = False,
     ) -> ChangeResult:
-        """Copy the object if it has this ETag. `properties` replace those of the source."""
+        """Copy the object if it has this ETag. `properties` replace those of the source.
+
+        `guard` is a condition on the target: it must not exist. See `put` for `any_refusal`.
+        """
 
     async def delete(
         self,
@@ -227,3 +236,25 @@ class ObjectStore(Protocol):
 
     async def close(self) -> None:
         """Close all connections."""
+
+
+@runtime_checkable
+class TakesPresignedUploads(ObjectStore, Protocol):
+    """Optional capability of an object store: uploads by clients without credentials."""
+
+    def presigned_url(self, key: str, *, valid_for_s: int, upload: Headers | None = None) -> str:
+        """Return a URL for reading an object or, with `upload`, for storing it with headers."""
+
+    async def put_presigned(
+        self, key: str, signed: Headers, sent: Headers, body: bytes, *, source: str = ""
+    ) -> ChangeResult:
+        """Presign a PUT with headers `signed`, and send it with headers `sent`, as clients could.
+
+        With `source`, an unsigned header asks for a copy of this object instead.
+        """
+
+    async def peek(self, key: str, length: int) -> tuple[ObjectHead, bytes] | None:
+        """Return the metadata and the first bytes of an object, or None if it does not exist."""
+
+    async def bucket_rules(self, kind: str) -> Sequence[frozenset[tuple[str, str]]]:
+        """Return the bucket's `cors` or `lifecycle` rules: names and texts of all elements."""

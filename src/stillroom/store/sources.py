@@ -38,6 +38,7 @@ class DescribedSource:
     content_type: str | None = None  # content type to store. If None, it is detected.
     modified_ns: int | None = None  # in nanoseconds since the epoch; None: the current time
     rules: SaveRules | None = None  # rules for this save. If None, the store's rules apply.
+    save_id: str | None = None  # save id that a bucket stores. If None, it is random.
 
     @classmethod
     def of_image(cls, image: StoredImage, sha256: bytes, chunks: AsyncIterator[bytes]) -> Self:

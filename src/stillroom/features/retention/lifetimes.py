@@ -53,14 +53,16 @@ class Lifetimes:
     async def end(self, image: StoredImage, after: timedelta) -> datetime:
         """Schedule the deletion of a new image after a lifetime, and return the expiration time.
 
+        If this call is repeated for the same save, the first expiration time remains.
+
         If the scheduling fails (`BackendUnavailable`), the image is deleted at once, because it
         would otherwise never expire.
         """
         due_at = clock.CLOCK.latest() + after
         try:
-            await (await self._database.rows()).deletions.mark_save(image, EXPIRED, due_at)
+            deletions = (await self._database.rows()).deletions
+            return await deletions.mark_save(image, EXPIRED, due_at)
         except BackendUnavailable:
             with contextlib.suppress(StillroomError):
                 await self._storage.delete(image.key, save_id=image.save_id)
             raise
-        return due_at

@@ -27,7 +27,7 @@ from stillroom.features.search.values import INDEX_SCAN, NEVER_NS, Indexed, Inde
 from stillroom.formats.file_parts import FileParts, MoreNeeded
 from stillroom.formats.work_budget import TooMuchWork
 from stillroom.generation.reading import UNKNOWN, Found, find, find_by_reading, run_parser
-from stillroom.paths import StorageKey, is_reserved
+from stillroom.paths import IMAGE_PREFIXES, StorageKey, is_reserved
 from stillroom.store.causes import REQUEST, Cause
 from stillroom.store.port import ImageStorage
 from stillroom.store.values import OpenedImage, StoredImage
@@ -128,7 +128,8 @@ class IndexFilling:
             copy = dataclasses.replace(noted, image=image, attempts=0, indexed=indexed)
             copy.actor = cause.actor
         else:
-            copy = _Saved(image, copied_from=source, actor=cause.actor)
+            copied_from = source if source.key.text.startswith(IMAGE_PREFIXES) else None
+            copy = _Saved(image, copied_from=copied_from, actor=cause.actor)
         self._note(copy)
 
     def removed(self, key: StorageKey, at_ns: int, cause: Cause = REQUEST) -> None:
@@ -137,8 +138,8 @@ class IndexFilling:
 
     def _note(self, change: _Saved | Removed) -> None:
         """Queue a change. If the queue has too many bytes, drop the image's bytes and metadata."""
-        key = change.key
-        if not self._is_running or is_reserved(key.text):
+        key, text = change.key, change.key.text
+        if not self._is_running or is_reserved(text) or not text.startswith(IMAGE_PREFIXES):
             return
         if len(self._noted) >= _MAX_NOTED and key not in self._noted:
             self._lose(change)

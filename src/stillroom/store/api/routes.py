@@ -30,6 +30,8 @@ Method = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
 _PATH_EXAMPLES: Final = {"path": PATH_EXAMPLE, "folder": FOLDER_EXAMPLE}
 """Examples for path parameters that are not UUIDs, by name."""
 
+_BINARY: Final = "application/octet-stream"
+
 _UNSUPPORTED_METHODS: Final = frozenset(("CONNECT", "OPTIONS", "TRACE"))
 """HTTP methods that no operation supports (RFC 9110, section 9.3)."""
 
@@ -47,6 +49,7 @@ class Operation:
     Attributes:
         passes: HTTP methods for which this path does not return 405, because a later route handles
             them.
+        needs_token: False if requests need no token, because something else permits them.
     """
 
     method: Method
@@ -59,13 +62,14 @@ class Operation:
     headers: tuple[str | RequestHeader, ...] = ()  # supported request headers
     hooks: Literal["read", "save"] | None = None  # kind of the hooks; see `with_hooks`
     hook_queries: tuple[type, ...] = ()
-    body: Any = None  # type of the JSON body, or `UploadFile`
+    body: Any = None  # type of the JSON body, `UploadFile` for a form, or `bytes` for a file
     may_lack_body: bool = False
     is_paged: bool = False  # True if the response is a page with a `Link` header
     example: object = None  # example body of the 200 response
     is_cacheable: bool = False  # True if the 200 response has an `ETag`, so that 304 is possible
     media_type: str | None = None  # media type of the response, if it is neither JSON nor an image
     passes: tuple[Method, ...] = ()
+    needs_token: bool = True
 
     def __call__(self, handler: Handler) -> Handler:
         """Decorator: make a method the handler of this operation."""
@@ -96,6 +100,7 @@ class Operation:
             _endpoint(self, run),
             methods=[self.method],
             status_code=self.status,
+            dependencies=[BEARER] if self.needs_token else [],
             response_model=self.answer,
             response_class=Response if self.answer is None else JSONResponse,
             responses=responses,
@@ -110,7 +115,7 @@ def operation_router(prefix: str, operations: object, *, tag: str) -> APIRouter:
 
     Requests with other HTTP methods get 405. The first route that matches a request handles it.
     """
-    router = APIRouter(prefix=prefix, tags=[tag], route_class=OperationRoute, dependencies=[BEARER])
+    router = APIRouter(prefix=prefix, tags=[tag], route_class=OperationRoute)
     paths: dict[str, list[tuple[Operation, Run]]] = {}
     for name, method in vars(type(operations)).items():
         operation: Operation | None = getattr(method, _MARK, None)
@@ -157,6 +162,9 @@ def _parameters(operation: Operation) -> Iterator[tuple[str, Any, Any]]:
         yield name, Any, Query(default, description=text, json_schema_extra=schema)
     if operation.body is UploadFile:
         yield "file", UploadFile, File(json_schema_extra={"format": "binary"})
+    elif operation.body is bytes:
+        form: dict[str, Any] = {"format": "binary"}
+        yield "file", bytes, Body(media_type=_BINARY, json_schema_extra=form)
     elif operation.body is not None:
         body = Body(None) if operation.may_lack_body else Body()
         yield "wanted", operation.body, body

@@ -72,18 +72,35 @@ class UrlSigner:
                 f"a signed URL must be valid for 1 to {MAX_LIFE_S} seconds, not {valid_for_s}"
             )
         expires_at = int(self._now()) + valid_for_s
-        quoted, expires = path.quoted(), str(expires_at)
-        others = parameters.encode("ascii")
-        signature = _signature(self._key, self._kid, expires.encode(), quoted.encode(), others)
-        query = f"expires={expires}&kid={self._kid.decode()}&signature={signature.decode()}"
+        return SignedUrl(self.sign_for("GET", path.quoted(), expires_at, parameters), expires_at)
+
+    def sign_for(self, purpose: str, name: str, expires_at: int, parameters: str) -> str:
+        """Return `{name}?{query}` with a signature for one purpose, such as an HTTP method.
+
+        `name` and `parameters` are percent-encoded, and not encrypted.
+        """
+        expires, others = str(expires_at).encode(), parameters.encode("ascii")
+        signed = (purpose.encode(), name.encode("ascii"), others, expires, self._kid)
+        signature = _signature(self._key, *signed).decode()
+        query = f"expires={expires_at}&kid={self._kid.decode()}&signature={signature}"
         if parameters:
             query = f"{parameters}&{query}"
-        return SignedUrl(f"{quoted}?{query}", expires_at)
+        return f"{name}?{query}"
 
     def check(self, raw_path: bytes, query: bytes) -> Grant:
         """Return the permission to read, or raise `Unauthenticated`.
 
         `query` is the raw query, and `raw_path` the undecoded path after the route's prefix.
+        """
+        _, expires_at = self.check_for("GET", raw_path, query)
+        if expires_at <= self._now():
+            raise Unauthenticated(_REFUSED)
+        return READER
+
+    def check_for(self, purpose: str, raw_path: bytes, query: bytes) -> tuple[bytes, int]:
+        """Return the other parameters and the expiration in epoch seconds, which may have passed.
+
+        Raises `Unauthenticated` if they were not signed for this purpose.
         """
         match = _SIGNED_QUERY.fullmatch(query)
         if match is None or not _VISIBLE.fullmatch(raw_path):
@@ -92,10 +109,10 @@ class UrlSigner:
         key = self._keys.get(kid)
         if key is None:
             raise Unauthenticated(_REFUSED)
-        expected = _signature(key, kid, expires, raw_path, others or b"")
-        if not hmac.compare_digest(expected, signature) or int(expires) <= self._now():
+        expected = _signature(key, purpose.encode(), raw_path, others or b"", expires, kid)
+        if not hmac.compare_digest(expected, signature):
             raise Unauthenticated(_REFUSED)
-        return READER
+        return others or b"", int(expires)
 
 
 def is_signed(query: bytes) -> bool:
@@ -103,10 +120,9 @@ def is_signed(query: bytes) -> bool:
     return _IS_SIGNED.search(query) is not None
 
 
-def _signature(key: bytes, kid: bytes, expires: bytes, raw_path: bytes, others: bytes) -> bytes:
+def _signature(key: bytes, *parts: bytes) -> bytes:
     # No part can contain a line feed, so different requests have different signed texts.
-    text = b"\n".join((_CONTEXT, b"GET", raw_path, others, expires, kid))
-    digest = hmac.digest(key, text, hashlib.sha256)
+    digest = hmac.digest(key, b"\n".join((_CONTEXT, *parts)), hashlib.sha256)
     return base64.urlsafe_b64encode(digest).rstrip(b"=")
 
 

@@ -32,13 +32,18 @@ _READ_BYTES: Final = 4 * 1024**2  # by one request; in memory until the caller h
 class ObjectImage:
     """An opened object. Its ETag is a condition of all range requests, so they read one version."""
 
-    def __init__(self, store: ObjectStore, image: StoredImage) -> None:
+    def __init__(self, store: ObjectStore, image: StoredImage, start: bytes = b"") -> None:
+        """Use the metadata of an object. `start` is its beginning, if it is already known."""
         self._store = store
         self.image = image
+        self._start = start
 
     async def chunks(self, start: int, length: int) -> AsyncIterator[bytes]:
         """Yield `length` bytes from offset `start` in chunks; see `OpenedImage.chunks`."""
         end = start + length
+        if end <= len(self._start):
+            yield self._start[start:end]
+            return
         while start < end:
             last = min(end, start + _READ_BYTES) - 1
             data = await self._store.get_range(self.image.key.text, self.image.etag, start, last)

@@ -25,9 +25,10 @@ from stillroom.store.bucket.existence_cache import ExistenceCache
 from stillroom.store.bucket.limits import KeyLocks, MemoryBudget
 from stillroom.store.bucket.listing import list_page
 from stillroom.store.bucket.multipart import MAX_PARTS, PART_BYTES
-from stillroom.store.bucket.objects import ObjectImage, fetch_facts, properties_of
+from stillroom.store.bucket.objects import ObjectImage, fetch_facts
 from stillroom.store.bucket.order import ListingOrder, probe_order
 from stillroom.store.bucket.upload import GUARD_ATTEMPTS, PartBuffer, Upload, UploadContext
+from stillroom.store.bucket.uploads import BucketUploads
 from stillroom.store.capabilities import UNWATCHED, ChangeObserver, Limitation
 from stillroom.store.objectstore import DEADLINE_S, Guard, ObjectStore, Refusal
 from stillroom.store.sources import ImageSource
@@ -108,7 +109,7 @@ class R2ImageStorage:
         self._order = ListingOrder()
         # Not the loop's default pool: DNS lookups run there, and can block its threads.
         self._hashing = concurrent.futures.ThreadPoolExecutor(2, thread_name_prefix="hash")
-        self._uploads = UploadContext(
+        self._context = UploadContext(
             store,
             rules,
             self._conditions,
@@ -118,6 +119,7 @@ class R2ImageStorage:
             self._hashing,
             self._cache_of,
         )
+        self.uploads = BucketUploads(self._context, changes)
 
     # Saving ------------------------------------------------------------------------------
 
@@ -129,7 +131,7 @@ class R2ImageStorage:
         if guard is not None:
             large = source.max_bytes is not None and source.max_bytes > PART_BYTES
             await self._conditions.require(guard, in_parts=large)
-        upload = Upload(self._uploads, key, source, condition, guard)
+        upload = Upload(self._context, key, source, condition, guard)
         watcher = self._changes.saving(key, causes.current.get())
         part_bytes = PART_BYTES if source.max_bytes is None else min(source.max_bytes, PART_BYTES)
         budget = self._budget_for(part_bytes)
@@ -307,27 +309,10 @@ class R2ImageStorage:
                 original = await fetch_facts(self._store, source, deadline=deadline)
                 if save_id not in (None, original.save_id):
                     raise PreconditionFailed
-                copied_id = secrets.token_hex(16)
-                properties = properties_of(
-                    original.content_type,
-                    cache_control=self._cache_of(target),
-                    save_id=copied_id,
-                    sha256=original.sha256,
-                )
-                written = await self._store.copy(
-                    source.text, original.etag, target.text, properties, deadline=deadline
-                )
-                if written.etag is not None:
-                    self._existence.note(target.text, original.content_type, self._existence.moment)
-                    image = dataclasses.replace(
-                        original,
-                        key=target,
-                        etag=written.etag,
-                        modified_ns=time.time_ns(),
-                        save_id=copied_id,
-                    )
-                    self._changes.copied(image, original, causes.current.get())
-                    return image
+                wanted = dataclasses.replace(original, key=target, save_id=secrets.token_hex(16))
+                written = await self.uploads.copy(original, wanted, None, deadline)
+                if isinstance(written, StoredImage):
+                    return written
                 if written.refusal is Refusal.MISSING and written.doubtful:
                     raise BackendUnavailable(
                         "the connection to the bucket was interrupted during the copy: the "

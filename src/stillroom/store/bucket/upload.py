@@ -19,7 +19,7 @@ from stillroom.store.bucket.limits import KeyLocks
 from stillroom.store.bucket.multipart import MultipartUpload
 from stillroom.store.bucket.objects import SAVE_ID_FIELD, properties_of
 from stillroom.store.objectstore import DEADLINE_S, Guard, ObjectStore, Properties
-from stillroom.store.sources import ImageSource
+from stillroom.store.sources import DescribedSource, ImageSource
 from stillroom.store.upload_checks import Received, UploadChecks
 from stillroom.store.values import Condition, SaveRules, StoredImage
 
@@ -92,7 +92,8 @@ class Upload:
         self._source = source
         self._condition = condition
         self._guard = guard
-        self._save_id = secrets.token_hex(16)
+        save_id = source.save_id if isinstance(source, DescribedSource) else None
+        self._save_id = save_id or secrets.token_hex(16)
         self._parts: MultipartUpload | None = None
 
     @property

@@ -42,10 +42,11 @@ class Batch:
 class Staged:
     """A staging file. `close` deletes it unless it was published."""
 
-    def __init__(self, data_directory: DataDirectory) -> None:
+    def __init__(self, data_directory: DataDirectory, fd: int | None = None) -> None:
+        """Create an empty file, or use the complete file `fd`, which keeps its other name."""
         self._data_directory = data_directory
         self._written = self._writeback_end = self._reserved = 0
-        self.fd, self._name = data_directory.open_staged()
+        self.fd, self._name = data_directory.open_staged() if fd is None else (fd, None)
 
     def bytes_to_reserve(self, more: int, max_bytes: int | None) -> int:
         """Return the bytes to reserve before writing `more` bytes of at most `max_bytes`."""

@@ -22,6 +22,7 @@ from stillroom.store.disk.openat2 import release
 from stillroom.store.disk.publisher import Publisher
 from stillroom.store.disk.staging import Batch, Staged
 from stillroom.store.disk.threads import DiskThreads
+from stillroom.store.disk.uploads import DiskUploads
 from stillroom.store.sources import ImageSource
 from stillroom.store.upload_checks import UploadChecks
 from stillroom.store.values import (
@@ -72,6 +73,9 @@ class DiskImageStorage:
         self._folder_names = NO_CACHE  # a subclass may cache what is read from folders and files
         self._describe_file = describe_file
         self._threads = DiskThreads(_THREADS)
+        self.uploads = DiskUploads(
+            data_directory, self._publisher, self._threads, changes, self.locate_now
+        )
         self._closing = threading.Event()  # stops the removal of empty folders
 
     # Saving ------------------------------------------------------------------------------

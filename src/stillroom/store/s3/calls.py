@@ -27,6 +27,7 @@ class Call:
     expected: frozenset[int] = frozenset()  # refusals that the caller handles
     timeout_s: float | None = None  # of one attempt, without the time for its body; None: default
     streams: bool = False  # True to return the body of a successful response as a stream
+    presigned: Mapping[str, str] | None = None  # headers signed in its URL, without others
     once: bool = False  # prevent retries, since the precondition may no longer hold
 
 

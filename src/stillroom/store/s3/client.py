@@ -17,7 +17,7 @@ from urllib.parse import quote
 from stillroom.errors import BackendUnavailable
 from stillroom.store.address import BucketAddress
 from stillroom.store.capabilities import CallObserver, unobserved
-from stillroom.store.objectstore import DEADLINE_S
+from stillroom.store.objectstore import DEADLINE_S, Headers
 from stillroom.store.s3.calls import BodyStream, BucketError, BucketResponse, Call
 from stillroom.store.s3.connections import (
     BrokenAnswerError,
@@ -50,6 +50,9 @@ _LONGEST_PAUSE_S: Final = 4.0
 """Bounds of the pauses between attempts. R2 accepts one write per second and key, and responds with
 429 to others. https://developers.cloudflare.com/r2/platform/limits/"""
 
+_TRIAL_S: Final = 60
+"""Lifetime in seconds of a URL that is presigned for one request from this process."""
+
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 
 _MAX_RESPONSE_BYTES: Final = 16 * 1024**2  # a page of 1,000 keys of 1,024 bytes has at most 4 MiB
@@ -76,10 +79,10 @@ class BucketClient:
         self._observe = observer
         self._refusals = Refusals()
 
-    def presigned_url(self, key: str, *, valid_for_s: int) -> str:
-        """Return a presigned GET URL for an object. Sends no request."""
-        path = self._address.path_of(key)
-        query = self._signer.presign(path, valid_for_s=valid_for_s, now=datetime.now(UTC))
+    def presigned_url(self, key: str, *, valid_for_s: int, upload: Headers | None = None) -> str:
+        """Return a presigned URL for an object; see `Signer.presign`. Sends no request."""
+        path, now = self._address.path_of(key), datetime.now(UTC)
+        query = self._signer.presign(path, valid_for_s=valid_for_s, now=now, upload=upload)
         return f"{self._address.origin}{path}?{query}"
 
     def copy_source(self, key: str) -> str:
@@ -99,7 +102,9 @@ class BucketClient:
         for attempt in itertools.count():
             try:
                 response = await self._attempt(call, deadline, again=attempt > 0)
-                code = transient_code(response)
+                # Another hash of the body is no damage if a client's upload is tried.
+                is_refused = call.presigned is not None and response.status in call.expected
+                code = None if is_refused else transient_code(response)
                 if code is None:
                     self._refusals.raise_unexpected(call, response)
                     return dataclasses.replace(response, doubtful=True) if doubtful else response
@@ -168,16 +173,21 @@ class BucketClient:
 
     async def _exchange(self, call: Call, on_start: Callable[[], None]) -> BucketResponse:
         path = self._address.path_of(call.key)
-        headers = dict(call.headers)
-        headers |= self._signer.sign(
-            call.method,
-            path,
-            query=call.query,
-            headers=headers,
-            payload_sha256=call.sha256,
-            now=datetime.now(UTC),
-        )
-        target = f"{path}?{encode_query(call.query)}" if call.query else path
+        headers, now = dict(call.headers), datetime.now(UTC)
+        if call.presigned is None:
+            query = encode_query(call.query)
+            headers |= self._signer.sign(
+                call.method,
+                path,
+                query=call.query,
+                headers=headers,
+                payload_sha256=call.sha256,
+                now=now,
+            )
+        else:
+            headers["host"] = self._signer.host
+            query = self._signer.presign(path, valid_for_s=_TRIAL_S, now=now, upload=call.presigned)
+        target = f"{path}?{query}" if query else path
         headers["accept-encoding"] = "identity"  # otherwise responses to HEAD may lack the length
         if call.method in ("PUT", "POST"):
             headers["content-length"] = str(len(call.body))

@@ -56,25 +56,32 @@ class Signer:
         }
         if self.session_token is not None:
             added["x-amz-security-token"] = self.session_token
-        covered = sorted({**headers, **added}.items())
-        names = ";".join([name for name, _ in covered])
-        fields = "".join([f"{name}:{value}\n" for name, value in covered])
+        names, fields = _canonical({**headers, **added})
         signature = second.signature(
             f"{method}\n{path}\n{encode_query(query)}\n{fields}\n{names}\n{payload_sha256}"
         )
         added["authorization"] = f"{second.credential}SignedHeaders={names},Signature={signature}"
         return added
 
-    def presign(self, path: str, *, valid_for_s: int, now: datetime) -> str:
-        """Return the query for a presigned GET of a percent-encoded path."""
+    def presign(
+        self, path: str, *, valid_for_s: int, now: datetime, upload: Mapping[str, str] | None = None
+    ) -> str:
+        """Return the query for a presigned GET of a percent-encoded path.
+
+        With `upload`, the request is a PUT with these headers, whose names are lower-case. The body
+        is not signed.
+        """
         if not 1 <= valid_for_s <= MAX_PRESIGNED_S:
             raise ValueError(f"a presigned URL is valid for 1 to {MAX_PRESIGNED_S} seconds")
         second = self._second(now)
         token = "" if self.session_token is None else quote(self.session_token, safe="")
         token = token and f"&X-Amz-Security-Token={token}"
-        query = f"{second.query}&X-Amz-Expires={valid_for_s}{token}&X-Amz-SignedHeaders=host"
+        names, fields = _canonical({**(upload or {}), "host": self.host})
+        query = f"{second.query}&X-Amz-Expires={valid_for_s}{token}&X-Amz-SignedHeaders="
+        query += quote(names, safe="")
+        method = "GET" if upload is None else "PUT"
         signature = second.signature(
-            f"GET\n{path}\n{query}\nhost:{self.host}\n\nhost\nUNSIGNED-PAYLOAD"
+            f"{method}\n{path}\n{query}\n{fields}\n{names}\nUNSIGNED-PAYLOAD"
         )
         return f"{query}&X-Amz-Signature={signature}"
 
@@ -117,6 +124,13 @@ class _Second:
         mac = self.mac.copy()
         mac.update(f"{self.signed}{digest}".encode())
         return mac.hexdigest()
+
+
+def _canonical(headers: Mapping[str, str]) -> tuple[str, str]:
+    """Return the names and the lines of signed headers."""
+    covered = sorted(headers.items())
+    names = ";".join([name for name, _ in covered])
+    return names, "".join([f"{name}:{value}\n" for name, value in covered])
 
 
 def encode_query(query: Mapping[str, str]) -> str:

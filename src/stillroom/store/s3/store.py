@@ -2,7 +2,9 @@
 
 import contextlib
 import hashlib
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 from stillroom.errors import BackendUnavailable
@@ -11,6 +13,7 @@ from stillroom.store.objectstore import (
     ChangeResult,
     CreatedUpload,
     Guard,
+    Headers,
     ListedPage,
     ObjectHead,
     Properties,
@@ -31,6 +34,9 @@ _NO_SUCH_UPLOAD: Final = frozenset((400, 404, 405, 409, 501))
 _NOTHING: Final[frozenset[int]] = frozenset()
 _MISSING: Final = frozenset((404,))
 _CONDITION_FAILED: Final = frozenset((404, 412))  # 404: the object for If-Match is missing
+
+_NO_FIRST_BYTES: Final = frozenset((404, 416))
+"""Status codes of a read from the start. S3 sends 416 for an empty object."""
 
 _ANY_REFUSAL: Final = frozenset((400, 403, 404, 405, 409, 412, 501))
 _REFUSALS: Final = {404: Refusal.MISSING, 412: Refusal.GUARD_FAILED}
@@ -86,6 +92,19 @@ class S3ObjectStore:
         response = await self._client.send(call)
         return None if response.status in _CONDITION_FAILED else response.body
 
+    async def peek(self, key: str, length: int) -> tuple[ObjectHead, bytes] | None:
+        """Return the metadata and the first bytes of an object (GetObject with a range)."""
+        headers = {"range": f"bytes=0-{length - 1}"}
+        call = Call("GetObject", "GET", key, headers=headers, expected=_NO_FIRST_BYTES)
+        response = await self._client.send(call)
+        if response.status in _MISSING:
+            return None
+        if response.status in _NO_FIRST_BYTES:
+            return ObjectHead("", 0, 0, "", {}), b""
+        total = response.headers.get("content-range", "").rpartition("/")[2]
+        length_field = {"content-length": total} if total else {}
+        return head_of({**response.headers, **length_field}), response.body[:length]
+
     async def download(self, key: str) -> tuple[ObjectHead, BodyStream] | None:
         """Open an object and read its metadata in one request (GetObject)."""
         call = Call("GetObject", "GET", key, expected=_MISSING, streams=True)
@@ -105,12 +124,20 @@ class S3ObjectStore:
         target: str,
         properties: Properties | None = None,
         *,
+        guard: Guard | None = None,
         deadline: float | None = None,
+        any_refusal: bool = False,
     ) -> ChangeResult:
-        """Copy an object of up to 5 GiB (CopyObject)."""
+        """Copy an object of up to 5 GiB (CopyObject). An attempt may take until the deadline.
+
+        R2 has its own header for conditions on the target:
+        https://developers.cloudflare.com/r2/api/s3/extensions/#conditional-operations-in-copyobject
+        """
+        prefix = "cf-copy-destination-" if self._client.is_r2 else ""
         headers = {
             "x-amz-copy-source": self._client.copy_source(source),
             "x-amz-copy-source-if-match": etag,
+            **{f"{prefix}{name}": value for name, value in _fields_of(guard).items()},
         }
         if properties is not None:
             headers |= {**headers_of(properties), "x-amz-metadata-directive": "REPLACE"}
@@ -119,8 +146,8 @@ class S3ObjectStore:
             "PUT",
             target,
             headers=headers,
-            expected=_CONDITION_FAILED,
-            timeout_s=DEADLINE_S,
+            expected=_expected(_CONDITION_FAILED, any_refusal=any_refusal),
+            timeout_s=math.inf,
         )
         return _result_of(await self._client.send(call, deadline=deadline), _etag_in_body)
 
@@ -237,9 +264,29 @@ class S3ObjectStore:
 
     # The bucket --------------------------------------------------------------------------
 
-    def presigned_url(self, key: str, *, valid_for_s: int) -> str:
-        """Return a GET URL with a version 4 signature. Sends no request."""
-        return self._client.presigned_url(key, valid_for_s=valid_for_s)
+    def presigned_url(self, key: str, *, valid_for_s: int, upload: Headers | None = None) -> str:
+        """Return a URL with a version 4 signature. Sends no request."""
+        return self._client.presigned_url(key, valid_for_s=valid_for_s, upload=upload)
+
+    async def put_presigned(
+        self, key: str, signed: Headers, sent: Headers, body: bytes, *, source: str = ""
+    ) -> ChangeResult:
+        """Send a presigned PUT (PutObject). `source` is sent as `x-amz-copy-source`."""
+        if source:
+            sent = {**sent, "x-amz-copy-source": self._client.copy_source(source)}
+        call = Call("PutObject", "PUT", key, headers=sent, body=body, expected=_ANY_REFUSAL)
+        response = await self._client.send(replace(call, presigned=signed))
+        return _result_of(response, None if source else _etag_in_head)
+
+    async def bucket_rules(self, kind: str) -> Sequence[frozenset[tuple[str, str]]]:
+        """Return the bucket's rules (GetBucketCors, GetBucketLifecycleConfiguration)."""
+        call = Call(f"GetBucket{kind.title()}", "GET", query={kind: ""}, expected=_MISSING)
+        response = await self._client.send(call)
+        if response.status in _MISSING:
+            return []
+        with _reading(f"{kind} rules"):
+            rules = xml.parse(response.body)
+        return [frozenset((e.tag, (e.text or "").strip()) for e in rule.iter()) for rule in rules]
 
     async def check(self, *, writing: bool, deadline: float | None = None) -> None:
         """Check access by requesting a missing key and aborting a missing upload.

@@ -177,10 +177,17 @@ class DeletionRows(Rows):
         marks = [DueMark(**row._asdict()) for row in rows]
         return [mark for mark in marks if (mark.storage_key, mark.save_id) in saves]
 
-    async def mark_save(self, image: StoredImage, reason: str, due_at: datetime) -> None:
-        """Insert a pending deletion of this version of an image."""
+    async def mark_save(self, image: StoredImage, reason: str, due_at: datetime) -> datetime:
+        """Insert a pending deletion of this version of an image.
+
+        Return its due time, which is an earlier one if a deletion was pending already.
+        """
+        this = deletions.c.storage_key == image.key, deletions.c.save_id == image.save_id
         async with self._engine.writing() as connection:
-            await mark_saves(connection, [image], reason, due_at)
+            if await mark_saves(connection, [image], reason, due_at):
+                return due_at
+            found = await connection.execute(sa.select(deletions.c.due_at).where(*this))
+            return found.scalar() or due_at
 
     async def mark_orphans(self, images: Sequence[StoredImage]) -> Sequence[StorageKey]:
         """Schedule immediate deletion of the images to which no row refers. Return their keys."""

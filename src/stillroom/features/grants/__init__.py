@@ -1,0 +1,1 @@
+"""Upload grants: permissions for one upload each, which work without a token."""

@@ -1,0 +1,52 @@
+"""Grants feature: uploads of large files without a token, and directly to a bucket if possible."""
+
+from collections.abc import Iterable
+from typing import Final
+
+from stillroom.features.grants.completed import CompletedGrants
+from stillroom.features.grants.operations import GrantOperations
+from stillroom.features.grants.probes import UploadProbe
+from stillroom.features.grants.service import Grants
+from stillroom.features.grants.settings import GrantSettings
+from stillroom.store.api.images import ImageOperations
+from stillroom.store.background import Job
+from stillroom.store.feature import Feature, Store
+from stillroom.store.uploads import SavesUploads
+
+_PATH: Final = "/storage/upload-grants"
+_IMAGES: Final = "/storage/images"
+
+
+class GrantsFeature(Feature):
+    """Upload grants."""
+
+    def __init__(self, store: Store) -> None:
+        """Choose the URL for uploads."""
+        self._settings = store.settings
+        self._grants: Grants | None = None
+        images_url = store.images_url or ""
+        if not images_url.endswith(_IMAGES):
+            images_url = store.settings.api_images_url
+        self._url = images_url.removesuffix(_IMAGES) + _PATH
+
+    def routes(self, images: ImageOperations) -> Iterable[tuple[str, object]]:
+        """Return the operations for grants."""
+        settings, storage = self._settings, images.storage
+        if not isinstance(storage, SavesUploads) or images.signer is None:
+            return ()
+        bucket = storage.uploads.store
+        self._grants = Grants(
+            images,
+            storage.uploads,
+            images.signer,
+            self._url,
+            CompletedGrants(settings.data_dir / ".stillroom" / "grants"),
+            None if bucket is None else UploadProbe(bucket),
+            settings.require_image,
+            settings.section(GrantSettings).max_grant_bytes,
+        )
+        return [(_PATH, GrantOperations(self._grants))]
+
+    def jobs(self) -> Iterable[Job]:
+        """Return the deletion of abandoned uploads."""
+        return [] if self._grants is None else [Job(self._grants.sweep)]

@@ -1,0 +1,134 @@
+"""Tests that find out what a bucket enforces for presigned uploads and for conditional copies.
+
+A signed header protects only if the bucket compares it with the request. Documents of vendors are
+silent or contradict each other about this, so temporary objects are uploaded once per process, as
+clients would upload them. docs/r2.md has a table of the results.
+"""
+
+import asyncio
+import base64
+import contextlib
+import hashlib
+import logging
+import secrets
+from collections.abc import AsyncIterator
+from enum import StrEnum
+from typing import Final
+
+from stillroom.errors import BackendUnavailable, FeatureOff
+from stillroom.features.grants.grant import CHECKSUM
+from stillroom.store.content_type import DEFAULT
+from stillroom.store.objectstore import (
+    ChangeResult,
+    Guard,
+    Headers,
+    Properties,
+    Refusal,
+    TakesPresignedUploads,
+)
+
+PROBE: Final = ".stillroom/grants-"
+"""Key prefix of the temporary objects. No image can have such a key."""
+
+_BODY: Final = b"written to try uploads; may be deleted"
+_PLAIN: Final = {"content-type": DEFAULT, "content-disposition": "attachment"}
+
+log = logging.getLogger("stillroom.r2")
+
+
+class Kept(StrEnum):
+    """Promise that a bucket keeps. The first three are headers of an upload."""
+
+    LENGTH = "Content-Length"
+    SHA256 = CHECKSUM
+    CREATE_ONLY = "If-None-Match"
+    COPY = "conditional copies"
+
+
+_SHA256: Final = base64.b64encode(hashlib.sha256(_BODY).digest()).decode("ascii")
+_TESTED: Final = {
+    Kept.LENGTH: (str(len(_BODY)), _BODY + b"!"),
+    Kept.SHA256: (_SHA256, _BODY[::-1]),
+    Kept.CREATE_ONLY: ("*", _BODY),
+}
+"""Value of each signed header, and the body of a second upload, which the bucket must refuse."""
+
+_NAMES: Final = ("plain", "copy", "stolen", "forged", *_TESTED)
+
+
+class UploadProbe:
+    """Result of the tests of the bucket `store`, which run when it is first needed."""
+
+    def __init__(self, store: TakesPresignedUploads) -> None:
+        self.store = store
+        self._test: asyncio.Future[frozenset[Kept]] | None = None
+
+    async def find_kept(self) -> frozenset[Kept]:
+        """Return what the bucket enforces. One test runs for all callers; failures are not cached.
+
+        Raises:
+            BackendUnavailable: a test was interrupted.
+            FeatureOff: presigned uploads to this bucket do not work, or would not be safe.
+        """
+        test = self._test
+        if test is None or (test.done() and (test.cancelled() or test.exception())):
+            test = self._test = asyncio.ensure_future(self._run())
+        return await asyncio.shield(test)
+
+    async def _run(self) -> frozenset[Kept]:
+        prefix = f"{PROBE}{secrets.token_hex(8)}-"
+        try:
+            kept = frozenset([kind async for kind in self._find(prefix)])
+        finally:
+            for name in _NAMES:
+                with contextlib.suppress(BackendUnavailable):
+                    await self.store.delete(prefix + name, once=True)
+        log.info("the bucket enforces for uploads: %s", ", ".join(sorted(kept)))
+        return kept
+
+    async def _find(self, prefix: str) -> AsyncIterator[Kept]:
+        plain = f"{prefix}plain"
+        stored = await self._put(plain)
+        if stored.etag is None:
+            raise FeatureOff("the bucket refuses presigned uploads (PUT), so none are granted")
+        # Otherwise clients could publish pages below temp/, or copy private objects to there.
+        inline = {"content-disposition": "inline"}
+        forged = await self._put(f"{prefix}forged", more=inline)
+        stolen = await self._put(f"{prefix}stolen", source=plain)
+        if None in (forged.refusal, stolen.refusal):
+            raise FeatureOff(
+                "the bucket accepts presigned uploads with headers that were not signed, such as "
+                "x-amz-copy-source, so no uploads are granted: use a bucket that refuses them"
+            )
+        for kind, (value, other) in _TESTED.items():
+            key, signed = prefix + kind, {**_PLAIN, kind.lower(): value}
+            first, second = await self._put(key, signed), await self._put(key, signed, other)
+            if first.refusal is None and second.refusal is not None:
+                yield kind
+        copies = [
+            await self.store.copy(
+                plain, stored.etag, f"{prefix}copy", Properties(), guard=Guard(), any_refusal=True
+            )
+            for _ in range(2)
+        ]
+        if _certain(copies[0]).etag and _certain(copies[1]).refusal is Refusal.GUARD_FAILED:
+            yield Kept.COPY
+
+    async def _put(
+        self,
+        key: str,
+        signed: Headers = _PLAIN,
+        body: bytes = _BODY,
+        more: Headers = _PLAIN,
+        source: str = "",
+    ) -> ChangeResult:
+        """Upload an object as a client, with other headers in `more`."""
+        sent = {**signed, **more}
+        return _certain(await self.store.put_presigned(key, signed, sent, body, source=source))
+
+
+def _certain(result: ChangeResult) -> ChangeResult:
+    """Return `result`. Raise an error if an attempt without a response may have succeeded."""
+    if result.doubtful:
+        raise BackendUnavailable("the bucket did not respond to an upload for a test")
+    return result

@@ -1,0 +1,109 @@
+"""Uploads in a bucket: objects below `temp/`, which become images by a copy within the bucket.
+
+Clients send these objects with presigned URLs. The copy has a condition on the ETag that was
+checked, and new properties: nothing that the client has sent with the object is kept.
+"""
+
+import asyncio
+import contextlib
+import dataclasses
+import time
+from typing import Final
+
+from stillroom.errors import BackendUnavailable, ImageNotFound, PreconditionFailed
+from stillroom.paths import StorageKey
+from stillroom.store import causes
+from stillroom.store.bucket.conditions import IF_ABSENT
+from stillroom.store.bucket.objects import ObjectImage, fetch_facts, image_of, properties_of
+from stillroom.store.bucket.upload import UploadContext
+from stillroom.store.capabilities import ChangeObserver
+from stillroom.store.objectstore import (
+    DEADLINE_S,
+    ChangeResult,
+    Guard,
+    Refusal,
+    TakesPresignedUploads,
+)
+from stillroom.store.uploads import PEEKED_BYTES
+from stillroom.store.values import Condition, OpenedImage, StoredImage
+
+_COPIED_BYTES_PER_S: Final = 32 * 1024**2
+"""Assumed minimum speed of a copy within the bucket, for its deadline."""
+
+
+class BucketUploads:
+    """`Uploads` in a bucket. An image has the id of its grant as save id."""
+
+    prefix = "temp/"
+
+    def __init__(self, context: UploadContext, changes: ChangeObserver) -> None:
+        self._context = context
+        self._changes = changes
+        self.store: TakesPresignedUploads | None = None
+        self.unsupported: str | None = "the driver of the bucket does not presign uploads"
+        if isinstance(context.store, TakesPresignedUploads):
+            self.store, self.unsupported = context.store, None
+
+    async def open(self, key: StorageKey) -> ObjectImage:
+        """Read the metadata and the first bytes in one request. A client's SHA-256 is ignored."""
+        assert self.store is not None  # noqa: S101  (see `unsupported`)
+        found = await self.store.peek(key.text, PEEKED_BYTES)
+        if found is None:
+            raise ImageNotFound
+        image = dataclasses.replace(image_of(key, found[0]), sha256=None)
+        return ObjectImage(self.store, image, found[1])
+
+    async def find_saved(self, key: StorageKey, grant_id: str) -> StoredImage | None:
+        """Compare the save id, after a HEAD request."""
+        with contextlib.suppress(ImageNotFound):
+            image = await fetch_facts(self._context.store, key, deadline=None)
+            return image if image.save_id == grant_id else None
+        return None
+
+    async def save(
+        self, opened: OpenedImage, wanted: StoredImage, condition: Condition
+    ) -> StoredImage:
+        """Copy the object if it still has the same ETag."""
+        copy_s = wanted.size / _COPIED_BYTES_PER_S
+        deadline = asyncio.get_running_loop().time() + DEADLINE_S + copy_s
+        guard, key = IF_ABSENT if condition.create_only else None, wanted.key.text
+        async with self._context.locks.hold(key, deadline=deadline):
+            written = await self.copy(opened.image, wanted, guard, deadline)
+        if isinstance(written, StoredImage):
+            return written
+        if written.refusal is Refusal.MISSING:
+            raise ImageNotFound
+        if guard is not None:
+            with contextlib.suppress(ImageNotFound):
+                image = await fetch_facts(self._context.store, wanted.key, deadline=deadline)
+                if image.save_id != wanted.save_id:
+                    raise PreconditionFailed
+                # An earlier attempt, which got no response, has copied the object.
+                self._changes.copied(image, opened.image, causes.current.get())
+                return image
+        raise BackendUnavailable("the upload was replaced while it was checked: try again")
+
+    async def copy(
+        self, source: StoredImage, wanted: StoredImage, guard: Guard | None, deadline: float
+    ) -> StoredImage | ChangeResult:
+        """Copy this version of an object. Return the image, or the bucket's refusal."""
+        properties = properties_of(
+            wanted.content_type,
+            cache_control=self._context.cache_control(wanted.key),
+            save_id=wanted.save_id,
+            sha256=wanted.sha256,
+        )
+        key, existence = wanted.key.text, self._context.existence
+        written = await self._context.store.copy(
+            source.key.text, source.etag, key, properties, guard=guard, deadline=deadline
+        )
+        if written.etag is None:
+            return written
+        existence.note(key, wanted.content_type, existence.moment)
+        image = dataclasses.replace(wanted, etag=written.etag, modified_ns=time.time_ns())
+        self._changes.copied(image, source, causes.current.get())
+        return image
+
+    async def delete(self, key: StorageKey) -> None:
+        """Delete the object, in one request."""
+        await self._context.store.delete(key.text)

@@ -1,0 +1,113 @@
+"""Uploads on a disk: files in `.stillroom/uploads`, which become images by a hard link.
+
+A save's own staging files do not survive a restart; these files do. An upload is complete and
+synced before it has a name, and it is never written again. An exclusive lock on the file makes one
+process at a time turn it into an image. An extended attribute stores the grant's id in the image.
+"""
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar, Final
+
+from stillroom.errors import ImageNotFound
+from stillroom.paths import StorageKey
+from stillroom.store import causes
+from stillroom.store.capabilities import ChangeObserver
+from stillroom.store.disk.data_directory import PRIVATE_FOLDER, DataDirectory, translate_os_errors
+from stillroom.store.disk.image import DiskImage, describe
+from stillroom.store.disk.publisher import Publisher
+from stillroom.store.disk.staging import Staged
+from stillroom.store.disk.threads import DiskThreads
+from stillroom.store.values import UNCONDITIONAL, Condition, OpenedImage, StoredImage
+
+_ATTRIBUTE: Final = "user.stillroom.grant"
+_NO_ATTRIBUTES: Final = (
+    "the filesystem of the data directory has no extended attributes: set STILLROOM_DATA_DIR to a "
+    "folder on ext4, XFS, btrfs or the like"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class DiskUploads:
+    """`Uploads` in a data directory."""
+
+    data_directory: DataDirectory
+    publisher: Publisher
+    threads: DiskThreads
+    changes: ChangeObserver
+    open_file: Callable[[StorageKey], DiskImage]
+
+    prefix: ClassVar = f"{PRIVATE_FOLDER}/uploads/"
+    store: ClassVar[None] = None
+
+    @property
+    def unsupported(self) -> str | None:
+        """Reason why uploads cannot be saved here: the filesystem has no extended attributes."""
+        return None if self.data_directory.has_attributes else _NO_ATTRIBUTES
+
+    async def open(self, key: StorageKey) -> DiskImage:
+        """Open the file, which cannot change."""
+        return self.open_file(key)
+
+    async def find_saved(self, key: StorageKey, grant_id: str) -> StoredImage | None:
+        """Compare the extended attribute of the image."""
+        return await self.threads.run(self._find, key, grant_id)
+
+    def _find(self, key: StorageKey, grant_id: str) -> StoredImage | None:
+        # FileNotFoundError: the folder was removed after the image was opened.
+        gone = (ImageNotFound, FileNotFoundError)
+        with contextlib.suppress(*gone), contextlib.closing(self.open_file(key)) as opened:
+            if _read_note(opened.fd) == _note(grant_id, opened.image.modified_ns):
+                # The process that linked the file may have been killed before the flush. After a
+                # failed flush, another one would succeed without effect.
+                self.data_directory.refuse_writes_if_read_only()
+                self.publisher.flush(key)
+                return opened.image
+        return None
+
+    async def save(
+        self, opened: OpenedImage, wanted: StoredImage, condition: Condition
+    ) -> StoredImage:
+        """Link the file to the image's path, and flush the folder."""
+        assert isinstance(opened, DiskImage)  # noqa: S101  (`open` returns no others)
+        self.data_directory.refuse_writes_if_read_only()
+        image = await self.threads.run(self._link, opened, wanted, condition)
+        self.changes.copied(image, opened.image, causes.current.get())
+        return image
+
+    def _link(self, opened: DiskImage, wanted: StoredImage, condition: Condition) -> StoredImage:
+        with contextlib.closing(Staged(self.data_directory, os.dup(opened.fd))) as staged:
+            with translate_os_errors():
+                fcntl.flock(staged.fd, fcntl.LOCK_EX)
+            image = self._find(wanted.key, wanted.save_id)
+            if image is not None:  # another process has just saved it
+                return image
+            with translate_os_errors():
+                if not os.fstat(staged.fd).st_nlink:  # ... and its image was deleted or replaced
+                    raise ImageNotFound
+                status = staged.stamp(wanted.content_type, wanted.sha256)
+                os.setxattr(staged.fd, _ATTRIBUTE, _note(wanted.save_id, status.st_mtime_ns))
+            self.data_directory.sync(staged.fd)
+            self.publisher.publish(wanted.key, staged, condition)
+        return describe(wanted.key, status, wanted.content_type, wanted.sha256)
+
+    async def delete(self, key: StorageKey) -> None:
+        """Delete the file and flush its folder."""
+        self.data_directory.refuse_writes_if_read_only()
+        with contextlib.suppress(ImageNotFound):
+            await self.threads.run(self.publisher.delete, key, UNCONDITIONAL, None)
+
+
+def _read_note(fd: int) -> bytes | None:
+    try:
+        return os.getxattr(fd, _ATTRIBUTE)
+    except OSError:
+        return None
+
+
+def _note(grant_id: str, modified_ns: int) -> bytes:
+    # With the time, so that a file that was edited by hand is another image.
+    return f"{grant_id} {modified_ns:x}".encode("ascii")

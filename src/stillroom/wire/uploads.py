@@ -1,0 +1,30 @@
+"""JSON response with an upload grant."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, Final
+
+from stillroom.wire.shown import API_EXAMPLE, TIME_EXAMPLE, Shown
+
+_URL_EXAMPLE: Final = f"{API_EXAMPLE}/storage/upload-grants/0f8e…?size=…&signature=…"
+_HEADERS_EXAMPLE: Final = {"Content-Type": "image/png"}
+
+
+@dataclass(frozen=True, slots=True)
+class UploadGrant:
+    """Permission for one upload, which needs no token.
+
+    Send the file to `url` with `method` and exactly these `headers`. Then complete the grant.
+
+    Attributes:
+        url: URL of a bucket or of the server. It works until `expires_at`.
+        grant: Opaque text with which the upload is completed.
+        expires_at: Time until which the upload must be completed (timezone-aware).
+    """
+
+    method: Annotated[str, Shown("always `PUT`", ("PUT",))]
+    url: Annotated[str, Shown("URL of the bucket or of this server", (_URL_EXAMPLE,))]
+    headers: Annotated[Mapping[str, str], Shown("send exactly these", (_HEADERS_EXAMPLE,))]
+    grant: Annotated[str, Shown("opaque", ("0f8e…?path=…&signature=…",))]
+    expires_at: Annotated[datetime, Shown("", (TIME_EXAMPLE,))]
