@@ -21,6 +21,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from crash.failing_calls import CASES, FAILURES, WAYS, violations
+from crash.grant_interruptions import GrantInterruptions
+from crash.grant_sites import STORAGES
 from crash.hidden_mounts import hidden_mounts
 from crash.rounds import Round, kills, power_cuts
 from crash.webhook_kills import SETTINGS, WebhookKills
@@ -76,11 +78,13 @@ def taking(rounds: Callable[..., Iterator[Round]], seed: int, *kind: str) -> Run
     return lambda row, folder: row.take(rounds(folder, *kind, row.wanted, seed=seed))
 
 
-def webhooks(seed: int, setting: str) -> Run:
-    """Kills while webhooks are delivered."""
+def experimenting(
+    kind: type[WebhookKills] | type[GrantInterruptions], seed: int, setting: str
+) -> Run:
+    """Kills while webhooks are delivered, or interruptions of upload grants."""
 
     def run(row: Row, folder: Path) -> None:
-        experiment = WebhookKills(folder, setting, seed=seed)
+        experiment = kind(folder / kind.__name__, setting, seed=seed)
         try:
             row.take(experiment.rounds(row.wanted))
         finally:
@@ -176,6 +180,7 @@ def main() -> int:
     asked.add_argument("--rounds", type=int, default=10, help="of random trouble with the bucket")
     asked.add_argument("--fuzz-seconds", type=int, default=120, help="for the parsers")
     asked.add_argument("--webhook-kills", type=int, default=50, help="in each setting")
+    asked.add_argument("--grants", type=int, default=500, help="that are interrupted")
     told = "of an ingest in place with a deletion, on each storage and database"
     asked.add_argument("--coincidences", type=int, default=2000, help=told)
     asked.add_argument("--only", default="", help="rows whose names contain this text")
@@ -193,8 +198,20 @@ def main() -> int:
         Row("ingest in place (tests)", 0, coincidences),
         Row("no temporary room (tests)", 0, running_tests("test_temporary_space.py")),
         *(
-            Row(f"webhooks, {name}", options.webhook_kills, webhooks(options.seed, name))
+            Row(
+                f"webhooks, {name}",
+                options.webhook_kills,
+                experimenting(WebhookKills, options.seed, name),
+            )
             for name in SETTINGS
+        ),
+        *(
+            Row(
+                f"upload grants, {name}",
+                options.grants // 2,
+                experimenting(GrantInterruptions, options.seed, name),
+            )
+            for name in STORAGES
         ),
         Row("files made by chance", 0, fuzzing(options.fuzz_seconds, options.seed)),
         Row("failing calls", 0, failing),

@@ -3,11 +3,13 @@
 import contextlib
 import json
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -28,6 +30,7 @@ class SeaweedFS:
 
     endpoint_url: str
     filer_url: str
+    master: str
     pid: int
 
     @property
@@ -52,6 +55,17 @@ class SeaweedFS:
             )
             assert answer.status_code in (204, 404), answer.text
 
+    def apply_lifecycle(self) -> None:
+        """Apply the lifecycle rules of all buckets now, which SeaweedFS otherwise does daily."""
+        s3 = f"127.0.0.1:{(urlsplit(self.endpoint_url).port or 0) + 10_000}"  # of gRPC
+        filer = urlsplit(self.filer_url).netloc
+        done = subprocess.run(
+            [weed_binary(), "shell", f"-master={self.master}", f"-filer={filer}"],
+            input=f"s3.lifecycle.run-shard -shards 0-15 -s3 {s3} -events 1000000\n",
+            capture_output=True, text=True, timeout=300, check=True,
+        )  # fmt: skip
+        assert "shards 0-15 complete" in done.stdout, done.stdout + done.stderr
+
 
 def bucket_variables(seaweed: SeaweedFS, bucket: str = BUCKET) -> dict[str, str]:
     return variables_of(replace(seaweed.config, bucket=bucket))
@@ -75,7 +89,9 @@ def seaweedfs(folder: Path) -> Iterator[SeaweedFS]:
         "-master.telemetry=false",
     ]  # fmt: skip
     with started(command, folder / "weed.log", answers(f"{endpoint_url}/healthz")) as process:
-        yield SeaweedFS(endpoint_url, f"http://127.0.0.1:{filer}", process.pid)
+        yield SeaweedFS(
+            endpoint_url, f"http://127.0.0.1:{filer}", f"127.0.0.1:{master}", process.pid
+        )
 
 
 def weed_binary() -> str:
