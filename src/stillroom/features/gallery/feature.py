@@ -26,6 +26,7 @@ class GalleryFeature(Feature):
         """Read the settings."""
         self._settings = store.settings
         self._grace = timedelta(0)
+        self._max_direct_bytes = 0
 
     @functools.cached_property
     def sign_in(self) -> SignIn | None:
@@ -33,8 +34,10 @@ class GalleryFeature(Feature):
         return _sign_in_of(self._settings)
 
     def ready(self, store: Store) -> None:
-        """Read the grace period of deletions, if the media library is enabled."""
+        """Read the grace period of deletions, and the size limit of uploads with a grant."""
         self._grace = getattr(store.features.get("library"), "grace", self._grace)
+        if self._settings.storage.upload_origins:
+            self._max_direct_bytes = getattr(store.features.get("grants"), "max_bytes", 0)
 
     def pages(self, authorize: Authorize, *, is_embedded: bool) -> Iterable[APIRouter]:
         """Return the routes of the page and its files."""
@@ -43,7 +46,9 @@ class GalleryFeature(Feature):
         places = {"files_at": "", "api_at": "../"} if is_embedded else {}
         gallery = Gallery.of_package(
             image_origins=self._settings.storage.image_origins,
+            upload_origins=self._settings.storage.upload_origins if self._max_direct_bytes else (),
             max_upload_bytes=self._settings.max_upload_bytes,
+            max_direct_bytes=self._max_direct_bytes,
             deletion_grace_s=int(self._grace.total_seconds()),
             **places,
         )
