@@ -11,6 +11,8 @@ import pytest
 from anyio.from_thread import start_blocking_portal
 from playwright.sync_api import Browser, Locator, Request, Route, expect
 
+from acceptance.pasting import blocks
+from browser.site import Site
 from browser.visiting import Visit, a_file, fragment, save, stored, visit
 from pictures import picture
 from running import IMAGES, Server, running
@@ -26,7 +28,8 @@ pytestmark = pytest.mark.slow
 MIB = 1024**2
 LARGE = 65 * MIB
 BYTES_A_SECOND = 40 * MIB
-COMPLETE = "**/upload-grants/complete"
+GRANTS = f"{IMAGES.removesuffix('images')}upload-grants"
+COMPLETE = f"**{GRANTS}/complete"
 
 _WATCH_PROGRESS = """() => {
   window.progress = [];
@@ -135,7 +138,7 @@ def test_a_large_file_is_sent_to_the_bucket_once_its_cors_rule_allows_the_page(
     )
     upload(visitor, film)
     failed = rows(visitor, "failed")
-    expect(failed).to_contain_text(f"no CORS rule for {server.url}")
+    expect(failed).to_contain_text(f"CORS rule does not allow {server.url}")
     expect(failed).to_contain_text("stillroom doctor")
     visitor.picture("no-cors-rule")
     visitor.expect_accessible()
@@ -270,7 +273,7 @@ def test_an_upload_to_the_bucket_is_cancelled_and_ends_with_the_session(
     folder: str,
     film: Path,
 ) -> None:
-    visitor.page.route(f"{server.url}{IMAGES.removesuffix('images')}upload-grants", lambda _: None)
+    visitor.page.route(f"{server.url}{GRANTS}", lambda _: None)
     enter(visitor, server, folder)
     upload(visitor, film)
     visitor.page.get_by_role("button", name="Cancel the upload of").click()
@@ -299,3 +302,34 @@ def test_a_file_that_the_bucket_cannot_take_is_sent_to_the_server(
             expect_uploaded(visitor)
 
         assert stub.objects[f"compute/{folder}film.mp4"].body == film.read_bytes()
+
+
+def test_a_page_of_another_origin_uploads_and_completes_as_documented(
+    browser: Browser,
+    elsewhere: Site,
+    seaweed: SeaweedFS,
+    operator: Operator,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (snippet,) = blocks("docs/uploads.md", "js")
+    asked = 'await (await fetch("/my-backend/grant")).json()'
+    assert asked in snippet
+    script = f"""async ({{ given, stillroom, text }}) => {{
+      const file = new Blob([text]);
+      {snippet.replace(asked, "given")}
+    }}"""
+    for name, value in bucket_variables(seaweed).items():
+        monkeypatch.setenv(name, value)
+    with (
+        running(tmp_path, cors_origins=elsewhere.url) as server,
+        server.client() as client,
+        pages_may_upload(operator, elsewhere.url),
+        browser.new_page() as page,
+    ):
+        page.goto(elsewhere.url)
+        given = client.post(GRANTS, json={"path": "a.txt", "size": 5}).json()
+        page.evaluate(script, {"given": given, "stillroom": server.url, "text": "words"})
+
+        read = client.get(f"{IMAGES}/a.txt", follow_redirects=True)
+        assert (read.status_code, read.content) == (200, b"words")

@@ -71,7 +71,7 @@ function put({ method, url, headers }, file, signal, onprogress) {
       else reject(new Refused(status, `The bucket refused the file with status ${status}.`, { code: "bucket" }));
     };
     request.onerror = () => reject(new Refused(0, "The bucket did not take the file. The connection was lost, or the "
-      + `bucket has no CORS rule for ${location.origin}: run "stillroom doctor".`));
+      + `bucket's CORS rule does not allow ${location.origin}: "stillroom doctor" prints one.`));
     request.onabort = () => reject(signal.reason);
     signal.onabort = () => request.abort();
     signal.throwIfAborted();
