@@ -134,7 +134,6 @@ export class Uploads {
     const request = new AbortController();
     upload.request = request;
     const refused = await sendToBucket(api, upload, request.signal, onprogress).catch((error) => error);
-    if (!this.under.has(upload)) return; // signed out
     if (!refused) this.answered(upload, new Refused(200, ""));
     else if (request.signal.aborted) this.aborted(upload);
     else if (refused.status === 501 && upload.file.size <= this.mostBytes) {
