@@ -178,10 +178,15 @@ def test_what_uploads_need_of_a_bucket_is_printed_ready_to_paste(
     try:
         code, said = doctor(tmp_path, **variables)
         _, others = doctor(tmp_path, **{**variables, "STILLROOM_CORS_ORIGINS": "https://b.example"})
+        gallery = {"STILLROOM_PUBLIC_BASE_URL": "https://images.example.com/pictures"}
+        _, with_gallery = doctor(tmp_path, **variables, **gallery)
+        _, without = doctor(tmp_path, **variables, **gallery, STILLROOM_GALLERY="false")
     finally:
         for kind in ("lifecycle", "cors"):
             operator.send("DELETE", f"/{BUCKET}", query={kind: ""})
     assert code == 0
     assert "ok    uploads     the bucket has the lifecycle rule for uploads" in said
     assert "ok    uploads     the bucket has the cors rule for uploads" in said
+    assert "ok    uploads     the bucket has the cors rule for uploads" in without
     assert "note  uploads     the bucket has no cors rule for uploads" in others
+    assert '["https://app.example.com", "https://images.example.com"]' in with_gallery

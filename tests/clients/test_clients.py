@@ -1,6 +1,7 @@
 """Clients that others' generators make of the live OpenAPI document, used as their people would."""
 
 import base64
+import contextlib
 import html
 import io
 import json
@@ -15,12 +16,19 @@ from pathlib import Path
 import httpx
 import pytest
 from PIL import Image
+from playwright.sync_api import Page, expect
 
 from acceptance.pasting import DEFAULT_URL, ODD, PLAIN, started, wait_for_answer
 from acceptance.webhook_recipes import WEBHOOK_SECRET, saves_are_told, webhooks_for
-from running import Server, free_port, running
+from browser.chromium import chromium
+from browser.visiting import LONGEST_MS
+from running import IMAGES, Server, free_port, running
+from services.bucket_rules import pages_may_upload
+from services.s3 import Operator
+from services.seaweedfs import SeaweedFS, bucket_variables
 from stillroom.client import ImageStore
 from stillroom.generation.writing.embed import with_generation
+from videos import Mp4, frames
 from waiting import until
 
 HERE = Path(__file__).parent
@@ -155,9 +163,12 @@ def app(server: Server, workspace: Path) -> Path:
     shutil.copytree(PACKAGES, folder / "node_modules", symlinks=True, copy_function=linked)
     (folder / "lib/images.ts").write_text(blocks("ts")[0])
     (folder / "app/page.tsx").write_text(blocks("tsx")[0])
+    (folder / "app/upload/grants").mkdir(parents=True)
+    (folder / "app/upload/grants/route.ts").write_text(blocks("ts")[1])
+    (folder / "app/upload/page.tsx").write_text(blocks("tsx")[1])
     (folder / "app/layout.tsx").write_text(LAYOUT)
     (folder / "app/hooks/images").mkdir(parents=True)
-    (folder / "app/hooks/images/route.ts").write_text(blocks("ts")[1])
+    (folder / "app/hooks/images/route.ts").write_text(blocks("ts")[2])
     done(folder, "bash", "-ec", "\n".join(commands[2:]).replace(DEFAULT_URL, server.url))
     return folder
 
@@ -211,6 +222,90 @@ def test_the_recipes_webhook_route_of_nextjs_verifies_signatures(
     ):
         wait_for_answer(url, log)
         saves_are_told(server, url, log)
+
+
+FILM = Mp4(frames()).file(before=20 * 1024**2)
+IS_READY = "Object.keys(document.querySelector('input')).some(key => key.startsWith('__react'))"
+WATCH_PROGRESS = """() => {
+  window.progress = [];
+  const bar = document.querySelector("progress");
+  new MutationObserver(() => progress.push(bar.value)).observe(bar, { attributes: true });
+}"""
+SLOWLY = {
+    "offline": False,
+    "latency": 0,
+    "downloadThroughput": -1,
+    "uploadThroughput": 10 * 1024**2,  # bytes a second
+}
+
+
+@contextlib.contextmanager
+def page_that_uploads(app: Path, server: Server, port: int, log: Path) -> Iterator[Page]:
+    """The recipe's page in a browser that sends slowly enough for progress to be seen."""
+    command = f"node_modules/.bin/next start -H 127.0.0.1 -p {port}"
+    told = {**environment(server, "next", 5), "NEXT_TELEMETRY_DISABLED": "1"}
+    with started(command, app, log, **told), chromium() as browser:
+        wait_for_answer(f"http://127.0.0.1:{port}", log)
+        page = browser.new_page()
+        page.set_default_timeout(LONGEST_MS)
+        page.goto(f"http://127.0.0.1:{port}/upload")
+        page.wait_for_function(IS_READY)
+        page.evaluate(WATCH_PROGRESS)
+        network = page.context.new_cdp_session(page)
+        network.send("Network.enable")
+        network.send("Network.emulateNetworkConditions", SLOWLY)
+        yield page
+
+
+def choose_film(page: Page) -> None:
+    film = {"name": "film.mp4", "mimeType": "video/mp4", "buffer": FILM}
+    page.locator("input").set_input_files(film)  # type: ignore[arg-type]  # a dict will do
+
+
+def expect_saved(page: Page, server: Server) -> None:
+    status = page.get_by_role("status")
+    expect(status).to_contain_text("Saved as uploads/")
+    path = status.inner_text().removeprefix("Saved as ")
+    assert path.endswith(".mp4")
+    with server.client() as client:
+        assert client.get(f"{IMAGES}/{path}", follow_redirects=True).content == FILM
+    shown = page.evaluate("progress")
+    assert any(0 < part < 1 for part in shown), shown
+    assert shown[-1] == 1
+
+
+def test_the_recipes_page_of_nextjs_uploads_to_a_bucket_if_its_cors_rule_allows_it(
+    tmp_path: Path,
+    built_app: Path,
+    seaweed: SeaweedFS,
+    operator: Operator,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, value in bucket_variables(seaweed).items():
+        monkeypatch.setenv(name, value)
+    port, log = free_port(), tmp_path / "next.log"
+    with running(tmp_path) as server, page_that_uploads(built_app, server, port, log) as page:
+        choose_film(page)
+        expect(page.get_by_role("status")).to_contain_text("a CORS rule is missing")
+        assert operator.keys("temp/") == []
+
+        with pages_may_upload(operator, f"http://127.0.0.1:{port}"):
+            choose_film(page)
+            expect_saved(page, server)
+    assert operator.keys("temp/") == []
+    seaweed.empty()
+
+
+def test_the_recipes_page_of_nextjs_uploads_to_a_server_that_allows_its_origin(
+    tmp_path: Path, built_app: Path
+) -> None:
+    port, log = free_port(), tmp_path / "next.log"
+    with (
+        running(tmp_path, cors_origins=f"http://127.0.0.1:{port}") as server,
+        page_that_uploads(built_app, server, port, log) as page,
+    ):
+        choose_film(page)
+        expect_saved(page, server)
 
 
 def blocks(language: str) -> list[str]:

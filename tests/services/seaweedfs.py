@@ -46,7 +46,7 @@ class SeaweedFS:
         Deleted by S3, images leave their folders behind for some minutes, and a folded
         listing shows those: a difference to R2, which has no folders.
         """
-        for folder in ("compute", "media"):
+        for folder in ("compute", "media", "temp"):
             answer = httpx.delete(
                 f"{self.filer_url}/buckets/{BUCKET}/{folder}",
                 params={"recursive": "true", "ignoreRecursiveError": "true"},
@@ -84,6 +84,7 @@ def seaweedfs(folder: Path) -> Iterator[SeaweedFS]:
         "-filer", f"-filer.port={filer}",
         "-s3", f"-s3.port={s3}", f"-s3.config={config}",
         "-s3.port.iceberg=0", "-s3.port.lance=0",
+        "-s3.allowedOrigins=",  # without a CORS rule, pages of other origins are refused, as at R2
         "-s3.autoCreateBucket=false", "-s3.allowDeleteBucketNotEmpty=false",
         "-master.electionTimeout=1s", "-volume.preStopSeconds=0",
         "-master.telemetry=false",

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
 
 import click
 import httpx
@@ -166,11 +167,20 @@ async def _storage(settings: "AllSettings") -> list[_CheckResult]:
         return []
     try:
         async with opened_storage(settings) as storage:
-            origins = settings.cors_origins
+            origins = [*settings.cors_origins, *_gallery_origin(settings)]
             tried = [finding async for finding in _tried(storage, origins)]
             return [_CheckResult("storage", storage.description), *tried]
     except StillroomError as error:
         return [_CheckResult("storage", str(error), "fix what it names")]
+
+
+def _gallery_origin(settings: "AllSettings") -> list[str]:
+    """Return the origin of the gallery, which uploads large files to a bucket, if it is known."""
+    from stillroom.features.gallery.settings import GallerySettings
+
+    url = urlsplit(settings.public_base_url)
+    is_known = bool(url.netloc) and settings.section(GallerySettings).gallery
+    return [f"{url.scheme}://{url.netloc}"] if is_known else []
 
 
 async def _tried(storage: "ImageStorage", origins: Sequence[str]) -> AsyncIterator[_CheckResult]:

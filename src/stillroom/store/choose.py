@@ -28,6 +28,7 @@ class DiskConfig:
     kind: ClassVar = "disk"
     public_url: ClassVar[None] = None
     image_origins: ClassVar[Sequence[str]] = ()
+    upload_origins: ClassVar[Sequence[str]] = ()
 
     data_dir: Path  # data directory, created if missing
     min_free_bytes: int = 256 * 1024**2  # saves that would leave less are refused
@@ -70,6 +71,11 @@ class R2Config:
     def place(self) -> object:
         """Value that is equal for two configurations only if they refer to the same store."""
         return self.endpoint_url, self.bucket
+
+    @property
+    def upload_origins(self) -> Sequence[str]:
+        """Origins of the URLs to which clients upload with a grant."""
+        return [self.address.origin]
 
     @property
     def image_origins(self) -> Sequence[str]:

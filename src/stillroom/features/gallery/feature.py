@@ -24,6 +24,7 @@ class GalleryFeature(Feature):
     def __init__(self, store: Store) -> None:
         self._settings = store.settings
         self._grace = timedelta(0)
+        self._max_direct_bytes = 0
 
     @functools.cached_property
     def sign_in(self) -> SignIn | None:
@@ -40,8 +41,10 @@ class GalleryFeature(Feature):
         return SignIn(SignInCodes(settings.section(GallerySettings).sign_in_folder), mint)
 
     def ready(self, store: Store) -> None:
-        """Read the grace period of deletions, if the media library is enabled."""
+        """Read the grace period of deletions, and the size limit of uploads with a grant."""
         self._grace = getattr(store.features.get("library"), "grace", self._grace)
+        if self._settings.storage.upload_origins:
+            self._max_direct_bytes = getattr(store.features.get("grants"), "max_bytes", 0)
 
     def pages(self, authorize: Authorize, *, is_embedded: bool) -> Iterable[APIRouter]:
         """Return the routes of the page and its files."""
@@ -50,7 +53,9 @@ class GalleryFeature(Feature):
         places = {"files_at": "", "api_at": "../"} if is_embedded else {}
         gallery = Gallery(
             image_origins=self._settings.storage.image_origins,
+            upload_origins=self._settings.storage.upload_origins if self._max_direct_bytes else (),
             max_upload_bytes=self._settings.max_upload_bytes,
+            max_direct_bytes=self._max_direct_bytes,
             deletion_grace_s=int(self._grace.total_seconds()),
             **places,
         )

@@ -65,6 +65,8 @@ class Gallery:
         image_origins: Iterable[str],
         max_upload_bytes: int,
         deletion_grace_s: float,
+        upload_origins: Iterable[str] = (),
+        max_direct_bytes: int = 0,
         files_at: str = "gallery/",
         api_at: str = "api/v1/",
     ) -> None:
@@ -73,8 +75,10 @@ class Gallery:
         Args:
             image_origins: Origins of other servers from which the page may load images, such as
                 `https://cdn.example.com`.
-            max_upload_bytes: Size above which the page does not upload a file.
+            max_upload_bytes: Maximum size of a file that the page uploads to this server.
             deletion_grace_s: Seconds, shown by the page, during which a deletion can be undone.
+            upload_origins: Origins to which the page may upload files, such as that of a bucket.
+            max_direct_bytes: Maximum size of a file that the page uploads to a bucket, or 0.
             files_at: URL of the files, relative to the page.
             api_at: URL of the API, relative to the page.
         """
@@ -91,8 +95,9 @@ class Gallery:
         page = page.replace(b"{files}", f"{files_at}{self._version}".encode())
         page = page.replace(b"{api}", api_at.encode())
         page = page.replace(b"{max_upload_bytes}", str(max_upload_bytes).encode())
+        page = page.replace(b"{max_direct_bytes}", str(max_direct_bytes).encode())
         self.page = page.replace(b"{deletion_grace_s}", str(deletion_grace_s).encode())
-        self._policy = _policy(image_origins)
+        self._policy = _policy(image_origins, upload_origins)
 
     async def show(self, request: Request) -> Response:
         """Respond with the gallery's page."""
@@ -123,7 +128,7 @@ async def _add_slash(_: Request) -> Response:
     return Response(status_code=307, headers={"location": "gallery/"})
 
 
-def _policy(image_origins: Iterable[str]) -> str:
+def _policy(image_origins: Iterable[str], upload_origins: Iterable[str]) -> str:
     """Return the Content-Security-Policy. It forbids inline scripts and creating HTML from strings.
 
     Sources: https://www.w3.org/TR/CSP3/ and https://www.w3.org/TR/trusted-types/
@@ -134,7 +139,7 @@ def _policy(image_origins: Iterable[str]) -> str:
             "default-src 'none'",
             "script-src 'self'",
             "style-src 'self'",
-            "connect-src 'self'",
+            " ".join(("connect-src 'self'", *upload_origins)),
             " ".join(("img-src 'self' blob:", *origins)),
             " ".join(("media-src 'self' blob:", *origins)),
             "base-uri 'none'",

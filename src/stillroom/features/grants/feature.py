@@ -23,6 +23,7 @@ class GrantsFeature(Feature):
     def __init__(self, store: Store) -> None:
         """Choose the URL for uploads."""
         self._settings = store.settings
+        self.max_bytes = store.settings.section(GrantSettings).max_grant_bytes
         self._grants: Grants | None = None
         images_url = store.images_url or ""
         if not images_url.endswith(_IMAGES):
@@ -43,7 +44,7 @@ class GrantsFeature(Feature):
             CompletedGrants(settings.data_dir / ".stillroom" / "grants"),
             None if bucket is None else UploadProbe(bucket),
             settings.require_image,
-            settings.section(GrantSettings).max_grant_bytes,
+            self.max_bytes,
         )
         return [(_PATH, GrantOperations(self._grants))]
 

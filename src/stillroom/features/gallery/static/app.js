@@ -66,6 +66,7 @@ export class App {
     this.uploads = new Uploads({
       api: () => this.session.api,
       mostBytes: Number(document.documentElement.dataset.maxUploadBytes),
+      mostDirect: Number(document.documentElement.dataset.maxDirectBytes),
       saved: (path) => this.saved(path),
     });
     this.drops = new FileDrops(this);

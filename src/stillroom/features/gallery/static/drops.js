@@ -2,9 +2,10 @@
 
 import { by, complain, nameOf } from "./elements.js";
 import { FolderShelf } from "./shelves.js";
-import { filesOf, pathFor } from "./uploads.js";
 
 const JUNK = new Set([".DS_Store", "Thumbs.db", "desktop.ini"]);
+
+/** @typedef {{ file: File, below: string }} Found a file, and its path below where it was dropped */
 
 export class FileDrops {
   /** @param {App} app */
@@ -57,7 +58,7 @@ export class FileDrops {
     }
   }
 
-  /** @param {import("./uploads.js").Found[]} found */
+  /** @param {Found[]} found */
   upload(found) {
     const { shelf, uploads } = this.app;
     if (!(shelf instanceof FolderShelf)) return;
@@ -67,3 +68,43 @@ export class FileDrops {
       .map(({ file, below }) => ({ file, path: pathFor(folder, below) })));
   }
 }
+
+/**
+ * The files of a drop, folders opened.
+ * @param {DataTransfer} transfer
+ */
+async function filesOf(transfer) {
+  const entries = [...transfer.items]
+    .filter(({ kind }) => kind === "file")
+    .map((item) => item.webkitGetAsEntry?.() ?? item.getAsFile())
+    .filter((entry) => entry !== null);
+  /** @type {Found[]} */
+  const found = [];
+  for (const entry of entries) await walk(entry, "", found);
+  return found;
+}
+
+/**
+ * @param {any} entry a `FileSystemEntry`, or a `File` where a browser has none
+ * @param {string} above
+ * @param {Found[]} found
+ */
+async function walk(entry, above, found) {
+  if (entry instanceof File) found.push({ file: entry, below: above + entry.name });
+  else if (entry.isFile) {
+    const file = await new Promise((resolve, reject) => entry.file(resolve, reject));
+    found.push({ file, below: above + entry.name });
+  } else {
+    const reader = entry.createReader();
+    const read = () => new Promise((resolve, reject) => reader.readEntries(resolve, reject));
+    for (let some = await read(); some.length; some = await read()) { // a hundred at a time
+      for (const one of some) await walk(one, `${above}${entry.name}/`, found);
+    }
+  }
+}
+
+/**
+ * Where a file goes. macOS spells names in another way than the server takes them (NFC).
+ * @type {(folder: string, below: string) => string}
+ */
+const pathFor = (folder, below) => folder + below.normalize("NFC");

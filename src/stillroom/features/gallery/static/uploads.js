@@ -1,26 +1,29 @@
 // Sending files: a few at a time, each with its progress, none over an image that is there unless asked.
 
-import { imageUrl, refusalOf } from "./api.js";
+import { Refused, imageUrl, refusalOf } from "./api.js";
+import { sendToBucket } from "./direct.js";
 import { button, by, count, make, say, size } from "./elements.js";
 
 const AT_ONCE = 3;
+const DIRECT_FROM = 64 * 1024 ** 2;
 const MOST_ROWS = 200;
 
 /**
- * @typedef {{ file: File, path: string, replace: boolean, request?: XMLHttpRequest, isTaken?: boolean,
- *   hasFailed?: boolean }} Upload
- * @typedef {{ file: File, below: string }} Found a file, and its path below where it was dropped
+ * @typedef {{ file: File, path: string, replace: boolean, request?: { abort: () => void }, isTaken?: boolean,
+ *   hasFailed?: boolean, issued?: import("./direct.js").Issued, isRefused?: boolean }} Upload `isRefused` by the bucket
  */
 
 export class Uploads {
   /**
    * `saved(path)` is called for each image that is stored; `api()` is who is signed in.
-   * @param {{ api: () => Api | null, saved: (path: string) => void, mostBytes: number }} hooks
+   * `mostDirect` is what a file may have that goes to the bucket; 0 where none does.
+   * @param {{ api: () => Api | null, saved: (path: string) => void, mostBytes: number, mostDirect: number }} hooks
    */
-  constructor({ api, saved, mostBytes }) {
+  constructor({ api, saved, mostBytes, mostDirect }) {
     this.api = api;
     this.saved = saved;
     this.mostBytes = mostBytes;
+    this.mostDirect = mostDirect;
     this.total = 0;
     this.done = 0;
     this.failed = 0;
@@ -79,56 +82,91 @@ export class Uploads {
     if (!api) return;
     this.under.add(upload);
     const progress = make("progress", { max: 1, value: 0, "aria-label": `Upload of ${path}` });
-    const stop = button(`Cancel the upload of ${path}`, "close", () => request.abort(), { quiet: true });
+    const stop = button(`Cancel the upload of ${path}`, "close", () => upload.request?.abort(), { quiet: true });
     this.row(upload, "under", [progress], [stop]);
-    const request = new XMLHttpRequest(); // fetch tells nothing of an upload's progress
-    upload.request = request;
     if (!file.size) {
       this.refuse(upload, "The file is empty.");
       return;
     }
-    if (file.size > this.mostBytes) {
-      this.refuse(upload, `${size(file.size)} is over the limit of this server, ${size(this.mostBytes)}.`);
+    const most = Math.max(this.mostBytes, this.mostDirect);
+    if (file.size > most) {
+      this.refuse(upload, `${size(file.size)} is over the limit of this server, ${size(most)}.`);
       return;
     }
+    /** @type {(event: ProgressEvent) => void} */
+    const onprogress = (event) => {
+      if (event.lengthComputable) progress.value = event.loaded / event.total;
+      // All sent is not yet stored: the server syncs before it says so.
+      if (event.loaded === event.total) progress.removeAttribute("value");
+    };
+    const isLarge = file.size > Math.min(DIRECT_FROM, this.mostBytes);
+    if (isLarge && file.size <= this.mostDirect && !upload.isRefused) this.sendDirectly(api, upload, onprogress);
+    else this.post(api, upload, onprogress);
+  }
+
+  /**
+   * @param {Api} api
+   * @param {Upload} upload
+   * @param {(event: ProgressEvent) => void} onprogress
+   */
+  post(api, upload, onprogress) {
+    const { file, path } = upload;
+    const request = new XMLHttpRequest(); // fetch tells nothing of an upload's progress
+    upload.request = request;
     const form = new FormData();
     form.append("file", file, "file");
     request.open("POST", imageUrl(path));
     request.setRequestHeader("Authorization", `Bearer ${api.token}`);
     if (!upload.replace) request.setRequestHeader("If-None-Match", "*");
-    request.upload.onprogress = (event) => {
-      if (event.lengthComputable) progress.value = event.loaded / event.total;
-      // All sent is not yet stored: the server syncs before it says so.
-      if (event.loaded === event.total) progress.removeAttribute("value");
-    };
-    request.onload = () => this.answered(upload, request);
-    request.onerror = () => this.refuse(upload, "The connection was lost.", true);
-    request.onabort = () => {
-      this.total -= 1;
-      this.finish(upload);
-    };
+    request.upload.onprogress = onprogress;
+    request.onload = () => this.answered(upload, refusalOf(request.status, request.responseText));
+    request.onerror = () => this.answered(upload, new Refused(0, "The connection was lost."));
+    request.onabort = () => this.aborted(upload);
     request.send(form);
   }
 
   /**
+   * @param {Api} api
    * @param {Upload} upload
-   * @param {XMLHttpRequest} request
+   * @param {(event: ProgressEvent) => void} onprogress
    */
-  answered(upload, request) {
-    const refused = refusalOf(request.status, request.responseText);
-    if (request.status === 200) {
+  async sendDirectly(api, upload, onprogress) {
+    const request = new AbortController();
+    upload.request = request;
+    const refused = await sendToBucket(api, upload, request.signal, onprogress).catch((error) => error);
+    if (!refused) this.answered(upload, new Refused(200, ""));
+    else if (request.signal.aborted) this.aborted(upload);
+    else if (refused.status === 501 && upload.file.size <= this.mostBytes) {
+      upload.isRefused = true;
+      this.post(api, upload, onprogress);
+    } else this.answered(upload, refused);
+  }
+
+  /** @param {Upload} upload */
+  aborted(upload) {
+    this.total -= 1;
+    this.finish(upload);
+  }
+
+  /**
+   * @param {Upload} upload
+   * @param {Refused} refused a status of 200 is none
+   */
+  answered(upload, refused) {
+    const { status, code } = refused;
+    if (status === 200) {
       this.done += 1;
       this.saved(upload.path);
       this.finish(upload);
-    } else if (request.status === 412 && !upload.replace) this.askToReplace(upload);
-    else if (request.status === 401) {
+    } else if (status === 412 && !upload.replace) this.askToReplace(upload);
+    else if (status === 401) {
       this.under.delete(upload);
       this.waiting.unshift(upload); // the next sign-in goes on with it
       this.hide(upload);
       const api = this.api();
       if (api) api.onUnauthorized(api, refused);
     } else {
-      const mayPass = [408, 503, 507].includes(request.status);
+      const mayPass = [0, 408, 502, 503, 504, 507].includes(status) || ["bucket", "upload_missing", "grant_expired"].includes(code);
       this.refuse(upload, refused.message, mayPass);
     }
   }
@@ -256,43 +294,3 @@ export class Uploads {
     this.reset();
   }
 }
-
-/**
- * The files of a drop, folders opened.
- * @param {DataTransfer} transfer
- */
-export async function filesOf(transfer) {
-  const entries = [...transfer.items]
-    .filter(({ kind }) => kind === "file")
-    .map((item) => item.webkitGetAsEntry?.() ?? item.getAsFile())
-    .filter((entry) => entry !== null);
-  /** @type {Found[]} */
-  const found = [];
-  for (const entry of entries) await walk(entry, "", found);
-  return found;
-}
-
-/**
- * @param {any} entry a `FileSystemEntry`, or a `File` where a browser has none
- * @param {string} above
- * @param {Found[]} found
- */
-async function walk(entry, above, found) {
-  if (entry instanceof File) found.push({ file: entry, below: above + entry.name });
-  else if (entry.isFile) {
-    const file = await new Promise((resolve, reject) => entry.file(resolve, reject));
-    found.push({ file, below: above + entry.name });
-  } else {
-    const reader = entry.createReader();
-    const read = () => new Promise((resolve, reject) => reader.readEntries(resolve, reject));
-    for (let some = await read(); some.length; some = await read()) { // a hundred at a time
-      for (const one of some) await walk(one, `${above}${entry.name}/`, found);
-    }
-  }
-}
-
-/**
- * Where a file goes. macOS spells names in another way than the server takes them (NFC).
- * @type {(folder: string, below: string) => string}
- */
-export const pathFor = (folder, below) => folder + below.normalize("NFC");
