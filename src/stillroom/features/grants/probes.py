@@ -27,8 +27,8 @@ from stillroom.store.objectstore import (
     TakesPresignedUploads,
 )
 
-PROBE: Final = ".stillroom/grants-"
-"""Key prefix of the temporary objects. No image can have such a key."""
+PROBE: Final = "temp/.probe-"
+"""Key prefix of the temporary objects. The lifecycle rule of uploads deletes those that remain."""
 
 _BODY: Final = b"written to try uploads; may be deleted"
 _PLAIN: Final = {"content-type": DEFAULT, "content-disposition": "attachment"}
