@@ -40,7 +40,10 @@ def listening(
         if certificate is not None:
             tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             tls.load_cert_chain(certificate)
-            server.socket = tls.wrap_socket(server.socket, server_side=True)
+            # A handshake that is not completed must not keep `serve_forever` from ending.
+            server.socket = tls.wrap_socket(
+                server.socket, server_side=True, do_handshake_on_connect=False
+            )
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         try:

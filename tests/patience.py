@@ -38,7 +38,7 @@ PATIENT: Final = {
     **dict.fromkeys(_DATABASE_DEADLINES, 60),
     "stillroom.store.bucket.storage._CHECK_S": 60.0,
     "stillroom.store.s3.client._TIMEOUT_S": 60.0,
-    "stillroom.store.s3.connections.CONNECT_S": 60.0,
+    "stillroom.store.connections.CONNECT_S": 60.0,
     "stillroom.store.s3.store._LIST_TIMEOUT_S": 60.0,
 }
 """Deadlines of the product and of httpx in seconds, since a step may take long on a busy machine.

@@ -44,7 +44,7 @@ class Receiver:
         self.requests: list[dict[str, Any]] = []
         self.accepted: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
-        self.at_once = self.most_at_once = 0
+        self.at_once = self.most_at_once = self.connections = 0
         self._lock = threading.Lock()
 
     def receive(self, body: bytes, headers: dict[str, str]) -> Response | None:
@@ -100,6 +100,10 @@ def receiving(certificate: Path | None = None) -> Iterator[Receiver]:
 
     class Receiving(Handler):
         protocol_version = "HTTP/1.1"
+
+        def setup(self) -> None:
+            receiver.connections += 1
+            super().setup()
 
         def do_POST(self) -> None:  # noqa: N802  (the name in the standard library)
             body = self.rfile.read(int(self.headers["content-length"]))

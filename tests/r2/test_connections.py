@@ -10,7 +10,7 @@ from typing import cast
 import pytest
 
 from listening import certificate_file
-from stillroom.store.s3.connections import BrokenAnswerError, Connections, NotConnectedError
+from stillroom.store.connections import BrokenAnswerError, Connections, NotConnectedError
 
 pytestmark = pytest.mark.anyio
 

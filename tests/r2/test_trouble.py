@@ -11,9 +11,9 @@ from r2.traps import CREATE, MIB, opened, pass_on
 from services import stub_faults, stub_r2
 from services.stub_r2 import StubR2
 from stillroom.errors import BackendUnavailable, PreconditionFailed
+from stillroom.store.connections import Connections
 from stillroom.store.port import ImageStorage
 from stillroom.store.s3 import client as client_module
-from stillroom.store.s3.connections import Connections
 from stillroom.store.sources import BytesSource
 from stillroom.store.values import ListQuery
 

@@ -143,7 +143,6 @@ def _create_app_or_exit(settings: Settings, starter_pid: int) -> "FastAPI":
     except ConfigurationError as error:
         log.critical("%s", error)
         sys.exit(STARTUP_FAILURE)
-    allocator.freeze_startup_objects()
     return app
 
 

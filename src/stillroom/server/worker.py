@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final
 import uvicorn
 from uvicorn.supervisors.multiprocess import Process
 
+from stillroom.server.allocator import freeze_startup_objects
 from stillroom.store.shutdown import begin as begin_shutdown
 from stillroom.store.telemetry import metrics
 
@@ -57,6 +58,7 @@ class WorkerServer(uvicorn.Server):
         """Start the server, then respond to pings from the supervisor."""
         asyncio.get_running_loop().add_reader(self._supervisor.fileno(), self._respond)
         await super().startup(sockets)
+        freeze_startup_objects()  # after the features have imported the database drivers
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Shut down the server, and flush the metrics."""

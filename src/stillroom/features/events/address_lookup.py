@@ -8,10 +8,11 @@ import asyncio
 import socket
 import threading
 import time
-from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Final
+
+from stillroom.store.connections import Addresses
 
 _FRESH_S: Final = 2.0
 """Seconds from the beginning of a lookup in which its result is used again."""
@@ -21,25 +22,25 @@ _FRESH_S: Final = 2.0
 class AddressLookup:
     """Lookups of the addresses of one host. There is never more than one at the same time."""
 
-    _found: Future[Sequence[str]] | None = None
+    _found: Future[Addresses] | None = None
     _began: float = 0.0
 
-    async def addresses(self, host: str) -> Sequence[str]:
-        """Return the IP addresses, the preferred one first. Raise `OSError` if there is none."""
+    async def addresses(self, host: str, port: int) -> Addresses:
+        """Return the addresses, the preferred one first. Raise `OSError` if there is none."""
         if self._found is None or (
             self._found.done() and time.monotonic() - self._began > _FRESH_S
         ):
             self._found, self._began = Future(), time.monotonic()
             self._found.set_running_or_notify_cancel()  # a caller that gives up cannot cancel it
             # A daemon thread, so that the process can end while the lookup hangs.
-            threading.Thread(target=_look_up, args=(host, self._found), daemon=True).start()
+            threading.Thread(target=_look_up, args=(host, port, self._found), daemon=True).start()
         return await asyncio.wrap_future(self._found)
 
 
-def _look_up(host: str, found: Future[Sequence[str]]) -> None:
+def _look_up(host: str, port: int, found: Future[Addresses]) -> None:
     try:
-        rows = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+        rows = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
     except Exception as error:  # noqa: BLE001  (the callers raise it)
         found.set_exception(error)
     else:
-        found.set_result([str(address[0]) for *_, address in rows])
+        found.set_result(rows)

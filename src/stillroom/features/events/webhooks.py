@@ -5,7 +5,6 @@ All processes of all servers run this job. For each endpoint, one of them has a 
 """
 
 import asyncio
-import importlib
 import logging
 import uuid
 from collections import defaultdict
@@ -23,8 +22,6 @@ from stillroom.store.background import REPORT_S, Job, Stopping
 if TYPE_CHECKING:  # imports of the database driver and the HTTP client take long
     from stillroom.features.events.delivery import SignUrl
     from stillroom.features.events.webhook_values import EndpointMetrics
-
-_DELIVERY: Final = "stillroom.features.events.endpoint_delivery"
 
 _CHECK_S: Final = 5.0
 """Seconds between two looks at the file and at the leases."""
@@ -109,8 +106,6 @@ class Webhooks:
             claim = self._claims[endpoint.name]
             if not await rows.claim(endpoint, claim):
                 return
-            # In a thread, because processes that deliver nothing do not need the HTTP client.
-            await asyncio.to_thread(importlib.import_module, _DELIVERY)
             from stillroom.features.events.delivery import Sender
             from stillroom.features.events.endpoint_delivery import EndpointDelivery
 

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 
 from stillroom.errors import BackendUnavailable
-from stillroom.store.s3.connections import Response
+from stillroom.store.connections import Response
 from stillroom.store.s3.signing import EMPTY_SHA256
 
 

@@ -17,14 +17,14 @@ from urllib.parse import quote
 from stillroom.errors import BackendUnavailable
 from stillroom.store.address import BucketAddress
 from stillroom.store.capabilities import CallObserver, unobserved
-from stillroom.store.objectstore import DEADLINE_S, Headers
-from stillroom.store.s3.calls import BodyStream, BucketError, BucketResponse, Call
-from stillroom.store.s3.connections import (
+from stillroom.store.connections import (
     BrokenAnswerError,
     Connections,
     NotConnectedError,
     Response,
 )
+from stillroom.store.objectstore import DEADLINE_S, Headers
+from stillroom.store.s3.calls import BodyStream, BucketError, BucketResponse, Call
 from stillroom.store.s3.refusals import (
     NOTHING_DONE,
     Refusals,

@@ -5,9 +5,9 @@ import re
 from typing import Final
 
 from stillroom.errors import BackendUnavailable
+from stillroom.store.connections import NotConnectedError
 from stillroom.store.s3 import xml
 from stillroom.store.s3.calls import BucketError, BucketResponse, Call
-from stillroom.store.s3.connections import NotConnectedError
 
 _TRANSIENT_STATUSES: Final = frozenset((408, 429, 500, 502, 503, 504, *range(520, 528)))
 """Status codes that are retried. Cloudflare sends 520 to 527 if it could not reach the bucket.

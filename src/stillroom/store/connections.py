@@ -1,14 +1,13 @@
-"""HTTP/1.1 connections to one bucket, with one request at a time on each connection.
+"""HTTP/1.1 connections to one server, with one request at a time on each connection.
 
-Redirects, proxies and compression are not supported. A response must be chunked or have a declared
-length. See docs/adr/0013.
+Redirects, proxies and compression are not supported. See docs/adr/0013.
 """
 
 import asyncio
 import socket
 import ssl
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Final, cast
 
 import aiohappyeyeballs
@@ -30,6 +29,8 @@ _PIECE_BYTES: Final = 256 * 1024
 _CLOSING_S: Final = 1.0
 
 Body = bytes | memoryview
+Addresses = Sequence[aiohappyeyeballs.AddrInfoType]
+LookUp = Callable[[str, int], Awaitable[Addresses]]
 
 
 class NotConnectedError(OSError):
@@ -68,18 +69,42 @@ class Response:
             self._pool.release(connection)
 
 
+async def _look_up(host: str, port: int) -> Addresses:
+    return await asyncio.get_running_loop().getaddrinfo(
+        host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP
+    )
+
+
 class Connections:
     """A connection pool for one event loop. Callers must limit the number of connections."""
 
-    def __init__(self, host: str, port: int, *, tls: bool, stalled_s: float) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        *,
+        tls: bool,
+        stalled_s: float,
+        connect_s: float | None = None,
+        idle_s: float = _IDLE_S,
+        look_up: LookUp = _look_up,
+        needs_length: bool = True,
+    ) -> None:
         """Prepare a pool for `host`, without brackets. `tls` requires certificates of system CAs.
 
-        The kernel closes a connection if nothing is acknowledged for `stalled_s` seconds.
+        The kernel closes a connection if nothing is acknowledged for `stalled_s` seconds. A new
+        connection may take `connect_s` seconds (default: `CONNECT_S`), and an idle one is used
+        again for `idle_s` seconds. With `needs_length`, a response must be chunked or have a
+        declared length; without, the end of the connection is also the end of a response.
         """
         self._host = host
         self._port = port
         self._tls = tls
         self._context: ssl.SSLContext | None = None
+        self._opening = asyncio.Lock()
+        self._connect_s, self._idle_s = connect_s, idle_s
+        self._look_up = look_up
+        self._needs_length = needs_length
         self._stalled_ms = int(stalled_s * 1000)
         self._idle: deque[_Connection] = deque()
         self._all: set[_Connection] = set()
@@ -107,7 +132,7 @@ class Connections:
         return Response(connection, self)
 
     def _take_idle(self) -> "_Connection | None":
-        oldest = asyncio.get_running_loop().time() - _IDLE_S
+        oldest = asyncio.get_running_loop().time() - self._idle_s
         while self._idle and self._idle[0].idle_since < oldest:
             self._idle.popleft().transport.close()
         while self._idle:
@@ -118,24 +143,22 @@ class Connections:
 
     async def _connect(self) -> "_Connection":
         loop = asyncio.get_running_loop()
-        if self._tls and self._context is None:
-            self._context = ssl.create_default_context()
+        async with self._opening:
+            if self._tls and self._context is None:  # loading the CAs takes about 10 ms
+                self._context = await asyncio.to_thread(ssl.create_default_context)
         sock: socket.socket | None = None
         try:
-            async with asyncio.timeout(CONNECT_S):
+            async with asyncio.timeout(self._connect_s or CONNECT_S):
                 name = "localhost" if self._host.endswith(_LOOPBACK_NAMES) else self._host
-                addresses = await loop.getaddrinfo(
-                    name, self._port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP
-                )
                 sock = await aiohappyeyeballs.start_connection(
-                    addresses,
+                    await self._look_up(name, self._port),
                     happy_eyeballs_delay=_HAPPY_EYEBALLS_S,
                     interleave=1,
                     loop=loop,
                     socket_factory=self._socket_with_timeout,
                 )
                 _, connection = await loop.create_connection(
-                    _Connection,
+                    lambda: _Connection(needs_length=self._needs_length),
                     sock=sock,
                     ssl=self._context,
                     server_hostname=self._host if self._tls else None,
@@ -178,7 +201,8 @@ class Connections:
 class _Connection(asyncio.Protocol):
     transport: asyncio.Transport
 
-    def __init__(self) -> None:
+    def __init__(self, *, needs_length: bool) -> None:
+        self._needs_length = needs_length
         self.status = 0
         self.headers: dict[str, str] = {}
         self.idle_since = 0.0
@@ -320,7 +344,9 @@ class _Connection(asyncio.Protocol):
         self._has_head = True
         if not self._has_body or self.status in (204, 304):
             self._ended = True
-        elif not self.headers.keys() & {"content-length", "transfer-encoding"}:
+        elif self._needs_length and not (
+            self.headers.keys() & {"content-length", "transfer-encoding"}
+        ):
             raise BrokenAnswerError("the response has no Content-Length")
 
     def on_body(self, body: bytes) -> None:
