@@ -74,7 +74,7 @@ def test_the_newest_migration_is_the_one_that_the_code_asks_for() -> None:
 
 @pytest.mark.parametrize(
     ("revision", "told"),
-    [("9999", "which a newer Stillroom created"), ("0010", "install Stillroom 0.3, run its `stil")],
+    [("9999", "which a newer Stillroom created"), ("0010", "install Stillroom 0.3, run its")],
 )
 async def test_tables_of_a_newer_or_too_old_stillroom_are_left_alone(
     config: RowsConfig, revision: str, told: str
