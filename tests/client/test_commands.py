@@ -217,7 +217,7 @@ def test_exit_codes_and_errors_say_what_happened_and_what_to_do(
         (["put", "none.png", folder], {}, 2, "no such file or folder: none.png"),
         (["put", "out/*.gif", folder], {}, 2, "no file matches the pattern"),
         (["put", "e.png", "../x"], {}, 1, "`.` or `..`"),
-        (["put", "e.png", f"{folder}/file/below"], {}, 1, "another path (or delete what"),
+        (["put", "e.png", f"{folder}/file/below"], {}, 1, "or delete what is in the way"),
         (["ls"], {"STILLROOM_TOKEN": "x.y.z"}, 4, "set STILLROOM_TOKEN"),
         (["put", "e.png", "a"], {"STILLROOM_TOKEN": reader}, 4, "storage:write"),
         (["put", "e.png", "a"], {"STILLROOM_TOKEN": "x.y.z"}, 4, "a: The token is missing"),
