@@ -243,6 +243,8 @@ def test_the_page_about_trying_a_bucket_starts_one_and_saves_into_it(tmp_path: P
 
     assert ran.returncode == 0, ran.stderr
     assert (tmp_path / "back.png").read_bytes() == (ROOT / "docs/sample.png").read_bytes()
-    assert not (tmp_path / "stillroom-data/compute").exists(), "it is in the bucket"
+    assert not (tmp_path / "bucket-data/compute").exists(), "it is in the bucket"
+    assert (tmp_path / "bucket-data/.stillroom/library.db").exists()
+    assert not (tmp_path / "stillroom-data").exists()
     assert "ok    saving" in log.read_text()
     assert "WRONG" not in log.read_text()

@@ -5,19 +5,22 @@ from pathlib import Path
 
 import pytest
 
+from contract.images import RULES
 from events.feed import Feed, told
 from generation.carriers import png
 from media.library import key
 from stillroom.errors import BackendUnavailable
 from stillroom.features.library.database import MediaDatabase
-from stillroom.features.search import comparing, filling
+from stillroom.features.search import catching_up, comparing, filling
 from stillroom.features.search.catching_up import CatchingUp
 from stillroom.features.search.database import search_rows
 from stillroom.features.search.filling import read_facts
 from stillroom.features.search.healing import IndexHealing
 from stillroom.features.search.values import Removed
-from stillroom.paths import StorageKey
+from stillroom.paths import KeyPrefix, StorageKey
 from stillroom.store.causes import Cause
+from stillroom.store.choose import DiskConfig, open_storage
+from stillroom.store.port import ImageStorage
 from stillroom.store.sources import BytesSource
 from stillroom.store.values import EntryPage, ListQuery, OpenedImage
 from waiting import eventually
@@ -216,6 +219,63 @@ async def test_what_a_crash_loses_is_found_at_the_next_start(
     found = (await feed.events())[2:]
     assert sorted(told(found)) == [(DELETED, "a/1.png"), (SAVED, "a/3.png")]
     assert all(event.found and event.actor is None for event in found)
+
+
+async def stops(_: float) -> bool:
+    return True
+
+
+async def test_a_start_with_another_storage_compares_all_images_and_reports_no_deletion(
+    feed: Feed,
+    database: MediaDatabase,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(catching_up, "SETTLED_NS", 0)
+    engine, told_before = await database.engine(), [(SAVED, "a/1.png"), (SAVED, "b.png")]
+    other = open_storage(DiskConfig(tmp_path / "other", min_free_bytes=0), RULES)
+    for path in ("b.png", "c/2.png"):
+        await other.save(key(path), BytesSource(b"other bytes"))
+    engine.storage_name = database.storage_name = "the first one"
+    await feed.save("a/1.png")
+    await feed.save("b.png")
+    await feed.becomes(*told_before)
+    rows = await search_rows(database)
+
+    async def is_indexed(storage: ImageStorage) -> bool:
+        page = await storage.entries(ListQuery(KeyPrefix("compute/")))
+        found = [await rows.find(key(path)) for path in ("a/1.png", "b.png", "c/2.png")]
+        return [one.image for one in found if one is not None] == [*page.images]
+
+    await CatchingUp(feed.storage, database).catch_up(never)
+    first, second = ("the first one", feed.storage), ("the second one", other)
+    starts = [(second, stops), (first, never), (second, never), (first, never)]
+    for (name, storage), stops_within in starts:
+        assert not await is_indexed(storage)
+        engine.storage_name = database.storage_name = name
+        if stops_within is stops:
+            healing = IndexHealing(storage, database, compares_saves=True)
+            await healing.rebuild(never, restart=True, progress=lambda _: None)
+        together = [CatchingUp(storage, database) for _ in range(2)]
+        healed = await asyncio.gather(*(one.catch_up(stops_within) for one in together))
+        assert [one.is_whole for one in healed if one is not None] == [stops_within is never]
+        assert await is_indexed(storage)
+        assert caplog.text.count(f"index of another storage than {name}") == 1
+        caplog.clear()
+    assert told(await feed.events())[:2] == told_before
+    found = (await feed.events())[2:]
+    paths = ["b.png", "c/2.png", "a/1.png", "b.png"] * 2
+    assert sorted(told(found)) == sorted((SAVED, path) for path in paths)
+    assert all(event.found for event in found)
+
+    (file,) = (tmp_path / "data").rglob("b.png")
+    file.unlink()
+    await CatchingUp(feed.storage, database).catch_up(never)
+
+    assert "another storage" not in caplog.text
+    assert told(await feed.events())[10:] == [(DELETED, "b.png")]
+    await other.close()
 
 
 async def test_a_thousand_saves_are_a_thousand_events(feed: Feed) -> None:

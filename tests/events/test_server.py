@@ -17,8 +17,9 @@ import pytest
 
 from hosting import Host, hosted
 from running import IMAGES, Server, running
+from services.seaweedfs import SeaweedFS, bucket_variables
 from stillroom.client import ImageStore
-from waiting import until
+from waiting import until, until_equal
 
 pytestmark = pytest.mark.slow
 
@@ -49,6 +50,11 @@ def save(client: httpx.Client, path: str) -> str:
 def in_flight(client: httpx.Client) -> int:
     metrics = client.get("/metrics").raise_for_status().text
     return int(float(re.findall(r"^stillroom_requests_in_flight (\S+)$", metrics, re.MULTILINE)[0]))
+
+
+def found_paths(client: httpx.Client) -> set[str]:
+    items = client.get("/api/v1/storage/search", params={"limit": "1000"}).json()["items"]
+    return {item["path"] for item in items}
 
 
 def saved_paths(server: Server) -> list[str]:
@@ -133,6 +139,43 @@ def test_a_long_poll_ends_when_its_connection_is_reset(tmp_path: Path) -> None:
             return "the client disconnected" in server.logged()
 
         until(is_noticed)
+
+
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+def test_a_disk_then_a_bucket_then_the_disk_are_each_searched_whole(
+    tmp_path: Path,
+    seaweed: SeaweedFS,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+    database: str,
+) -> None:
+    settings: dict[str, Any] = {"sweep_interval_seconds": "0.2"}
+    if database == "postgresql":
+        settings["database_url"] = request.getfixturevalue("database_url")
+    on_disk, in_bucket = {f"a/{number}.png" for number in range(5)}, {"a/0.png", "b/9.png"}
+
+    def finds(expected: set[str], new: set[str], warnings: int) -> None:
+        """Start the server, save new images, and find exactly those that are expected."""
+        log = tmp_path / "server.log"
+        compared = log.read_text().count("startup: compared") if log.exists() else 0
+        with running(tmp_path, *WORKERS, **settings) as server, server.client() as client:
+            until_equal(lambda: found_paths(client), expected - new)
+            until(lambda: server.logged().count("startup: compared") > compared)
+            assert {save(client, path) for path in new} == new
+            until_equal(lambda: found_paths(client), expected)
+            assert server.logged().count("index of another storage") == warnings
+            assert list(events_of(server, types="image.deleted")) == []
+            assert {*saved_paths(server)} >= expected
+
+    finds(on_disk, on_disk, 0)
+    with monkeypatch.context() as patched:
+        for name, value in bucket_variables(seaweed).items():
+            patched.setenv(name, value)
+        finds(in_bucket, in_bucket, 1)
+        finds(in_bucket, set(), 1)
+    finds(on_disk, set(), 2)
+    finds(on_disk, set(), 2)
+    seaweed.empty()
 
 
 @pytest.mark.whole

@@ -40,7 +40,8 @@ _HINTS: Final[dict[type[StillroomError], str]] = {
     errors.ResourceNotFound: "`stillroom media ls` shows what there is",
     errors.BackendUnavailable: "run the same command again to resume",
     errors.StorageFull: "free some space, then run the same command again",
-    errors.PathConflict: "end the target with a slash to save into a folder, or delete what is in the way",
+    errors.PathConflict: "end the target with a slash to save into a folder, or delete what is in "
+    "the way",
     errors.TooLarge: "raise STILLROOM_MAX_UPLOAD_BYTES of the server",
 }
 

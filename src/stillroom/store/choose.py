@@ -39,6 +39,11 @@ class DiskConfig:
         """Value that is equal for two configurations only if they refer to the same store."""
         return self.data_dir.resolve()
 
+    @property
+    def name(self) -> str:
+        """Name of the store for people, in ASCII, which is different for another data directory."""
+        return f"the data directory {str(self.place)!a}"
+
 
 @dataclass(frozen=True, slots=True)
 class R2Config:
@@ -76,6 +81,11 @@ class R2Config:
     def upload_origins(self) -> Sequence[str]:
         """Origins of the URLs to which clients upload with a grant."""
         return [self.address.origin]
+
+    @property
+    def name(self) -> str:
+        """Name of the store for people, in ASCII, which is different for another bucket."""
+        return f"the bucket {self.bucket!r} at {self.endpoint_url.partition('://')[2]}"
 
     @property
     def image_origins(self) -> Sequence[str]:

@@ -28,6 +28,7 @@ class Database:
 
     Attributes:
         on_connect: Functions to call with the new engine, to add `TransactionHooks`.
+        storage_name: Name of the storage whose images the search index should contain.
     """
 
     modules: ClassVar[tuple[str, ...]] = (
@@ -39,6 +40,7 @@ class Database:
     def __init__(self, config: RowsConfig) -> None:
         self._config = config
         self.on_connect: list[Callable[[RowsEngine], None]] = []
+        self.storage_name = ""
         self._opening = asyncio.Lock()
         self._engine: RowsEngine | None = None
         self._parts: dict[type[Rows], Rows] = {}
@@ -89,6 +91,7 @@ class Database:
             origin = f"from {before} " if before else ""
             log.info("media library: schema migrated %sto %s", origin, after)
         engine = RowsEngine(self._config)
+        engine.storage_name = self.storage_name
         for add_hooks in self.on_connect:
             add_hooks(engine)
         return engine

@@ -98,6 +98,7 @@ class RowsEngine:
         self._engine = create_async_engine(_url(config, driver="aiosqlite"), **options)
         self._rewriting: _Rewriting | None = None
         self.hooks = TransactionHooks()
+        self.storage_name = ""
         if isinstance(config, SqliteConfig):
             _keep_sqlite_rules(self._engine.sync_engine, synchronous=_full(config))
             self._rewriting = _Rewriting(config)

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 from stillroom.features.database.database import Database
 from stillroom.features.database.settings import DatabaseSettings
+from stillroom.paths import MAX_KEY_BYTES
 from stillroom.store.feature import Feature, Store
 
 
@@ -18,6 +19,10 @@ class DatabaseFeature(Feature):
         section = store.settings.section(DatabaseSettings)
         self._config, self._warnings = section.rows, section.row_warnings
         self.database_kind = self._config.kind
+        storage = store.settings.storage
+        is_inside = (storage.kind, self.database_kind) == ("disk", "sqlite")  # also after a move
+        name = "the data directory around it" if is_inside else storage.name
+        self._storage_name = name[:MAX_KEY_BYTES]
         self._database: Database | None = None
         self.modules: list[str] = []  # access rows; a server imports them before it serves
 
@@ -26,6 +31,7 @@ class DatabaseFeature(Feature):
         """The connection, which opens on its first use."""
         if self._database is None:
             self._database = self.kind(self._config)
+            self._database.storage_name = self._storage_name
         return self._database
 
     def checks(self) -> Mapping[str, Callable[[], Awaitable[object]]]:

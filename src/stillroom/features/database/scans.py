@@ -97,7 +97,9 @@ class ScanRows(Rows):
         )
 
 
-async def insert_scan(connection: AsyncConnection, name: str, next_at: datetime) -> None:
+async def insert_scan(
+    connection: AsyncConnection, name: str, next_at: datetime, after: str = ""
+) -> None:
     """Insert the row of a scan, unless it exists."""
-    new = insert_into(connection, scans).values(name=name, after="", next_at=next_at)
+    new = insert_into(connection, scans).values(name=name, after=after, next_at=next_at)
     await connection.execute(new.on_conflict_do_nothing(index_elements=[scans.c.name]))

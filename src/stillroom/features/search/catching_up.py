@@ -1,8 +1,9 @@
 """Comparison of storage and index after server start, to find changes that the index has missed.
 
 A process that crashes loses its queued changes. After a server start, one process therefore
-compares the index with all images that have changed since the newest indexed image was saved. The
-comparison pauses between pages only if the index is empty.
+compares the index with all images that have changed since the newest indexed image was saved. If
+the index belongs to another storage, the process compares all images. The comparison pauses between
+pages only if the index is empty or belongs to another storage.
 """
 
 import asyncio
@@ -48,6 +49,7 @@ class CatchingUp:
         self._since: str | None = None
         self._noting = asyncio.Lock()
         self._caught_up: datetime | None = None
+        self._has_warned = False
 
     async def note_start(self, lost_ns: int = NEVER_NS) -> str:
         """Return and store the time since which changes may be missing. Call this before writes.
@@ -99,6 +101,11 @@ class CatchingUp:
     async def _catch_up(
         self, claim: uuid.UUID, since: str, began: datetime, stops_within: StopsWithin
     ) -> Healed | None:
+        rows = await comparison_rows(self._database)
+        has_other = await rows.has_other_storage()
+        if has_other:
+            self._warn()
+            since = "0"
         since_ns, started_ns = int(since) - SETTLED_NS, int(self._started.timestamp() * 1e9)
         comparing = Comparing(
             self._storage, self._database, names_since_ns=since_ns, saved_until_ns=started_ns
@@ -107,7 +114,7 @@ class CatchingUp:
         page_began = renewed = began_s = time.monotonic()
         async for found_some in self._changed_pages(comparing, since_ns):
             took_s = time.monotonic() - page_began
-            # An empty index is built from scratch, which is not urgent.
+            # A comparison of all images must not slow down requests.
             pause_s = healing_pause(found_some, took_s) if since == "0" else 0
             if await stops_within(pause_s):
                 await scans.end(claim, next_at=None)
@@ -118,6 +125,8 @@ class CatchingUp:
                     return None  # the lease has expired, and another process starts over
                 renewed = page_began
         healed.is_whole = True
+        if has_other:
+            await rows.note_storage()
         await scans.end(claim, next_at=began)
         log.info(
             "startup: compared %d images with the search index in %.1f s (wrote %d rows, "
@@ -125,6 +134,15 @@ class CatchingUp:
             healed.images, time.monotonic() - began_s, healed.written, healed.removed,
         )  # fmt: skip
         return healed
+
+    def _warn(self) -> None:
+        if not self._has_warned:  # otherwise each attempt would repeat the warning
+            log.warning(
+                "startup: the database has a search index of another storage than %s: comparing "
+                "all images, without events about deletions (use one database for each storage)",
+                self._database.storage_name,
+            )
+        self._has_warned = True
 
     async def _changed_pages(self, comparing: Comparing, since_ns: int) -> AsyncIterator[bool]:
         """Compare images changed since `since_ns`. Yield for each page whether images differed."""

@@ -15,7 +15,7 @@ from stillroom.features.database.scans import insert_scan
 from stillroom.features.database.statements import table_of
 from stillroom.features.database.tables import scans
 from stillroom.features.search.rows import allow
-from stillroom.features.search.tables import search_images
+from stillroom.features.search.tables import STORAGE, other_storage, search_images
 from stillroom.features.search.values import BEHIND_ALL, NEVER_NS, Indexed, KeyRange
 
 START: Final = "start"
@@ -68,6 +68,9 @@ class ComparisonRows(Rows):
         since = str(min(rows[0].saved_ns if rows else 0, lost_ns))
         async with self._engine.writing() as connection:
             await insert_scan(connection, START, _EPOCH)
+            await insert_scan(connection, STORAGE, _EPOCH, self._engine.storage_name)
+            other = scans.c.name == STORAGE, scans.c.after != self._engine.storage_name
+            await connection.execute(sa.update(scans).where(*other).values(after=""))
             await connection.execute(
                 sa.update(scans).where(_needs_start(started), _is_later(since)).values(after=since)
             )
@@ -102,6 +105,15 @@ class ComparisonRows(Rows):
             )
             rows = claimed.all()
         return (rows[0].after, moment) if rows else None
+
+    async def has_other_storage(self) -> bool:
+        """Return True if the index may contain images of another storage."""
+        return bool(await self._read(other_storage(self._engine.storage_name)))
+
+    async def note_storage(self) -> None:
+        """Record that the index contains only images of this storage."""
+        row = sa.update(scans).where(scans.c.name == STORAGE)
+        await self._execute(row.values(after=self._engine.storage_name))
 
 
 def _is_later(since: str) -> sa.ColumnElement[bool]:

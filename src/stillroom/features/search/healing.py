@@ -14,6 +14,7 @@ from typing import Final
 from stillroom.features.database.clock import now
 from stillroom.features.database.database import Database
 from stillroom.features.search.comparing import Comparing, Healed
+from stillroom.features.search.database import comparison_rows
 from stillroom.features.search.values import INDEX_SCAN, NEVER_NS, REBUILD_SCAN
 from stillroom.paths import COMPUTE_PREFIX, MEDIA_PREFIX, KeyPrefix
 from stillroom.store.port import ImageStorage
@@ -67,6 +68,9 @@ class IndexHealing:
         If `restart` is True, start from the beginning. `progress` is called after each page. Return
         None if another process is rebuilding the index.
         """
+        await (await comparison_rows(self._database)).note_start(
+            now()
+        )  # the storage may be another
         if restart:
             await (await self._database.scans()).restart(REBUILD_SCAN, at=now())
         comparing = Comparing(self._storage, self._database, anew=True)

@@ -25,7 +25,13 @@ from stillroom.features.search.full_text import (
     texts_of,
     tsvector,
 )
-from stillroom.features.search.tables import Row, image_of, lock_index, search_images
+from stillroom.features.search.tables import (
+    Row,
+    image_of,
+    lock_index,
+    other_storage,
+    search_images,
+)
 from stillroom.features.search.values import (
     BEHIND_ALL,
     FoundPage,
@@ -137,6 +143,10 @@ class SearchRows(Rows):
         *,
         found: bool,
     ) -> None:
+        if found and deleted:
+            other = other_storage(self._engine.storage_name)
+            if connection.execute(other).first() is not None:
+                deleted = ()  # they are in the storage that was used before
         hooks, keys = self._engine.hooks, [StorageKey(row["storage_key"]) for row in saved]
         runs = hooks.runs(connection, keys) if hooks.runs is not None and keys else {}
         changes = [

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import TSVECTOR
 
 from stillroom.errors import BackendUnavailable
-from stillroom.features.database.tables import metadata
+from stillroom.features.database.tables import metadata, scans
 from stillroom.features.search.values import IndexedImage
 from stillroom.generation.facts import generation_of
 from stillroom.generation.reading import Found
@@ -15,6 +15,12 @@ from stillroom.paths import MAX_KEY_BYTES, StorageKey
 from stillroom.store.values import StoredImage
 
 _ADVISORY_LOCK: Final = int.from_bytes(b"stllidx", "big")
+
+STORAGE: Final = "storage"
+"""Name of a row of `scans` that is not a scan. `after` is the storage whose images are indexed.
+
+It is empty while the index may contain images of several storages.
+"""
 
 Row = tuple[dict[str, Any], dict[str, str]]
 """Row for `search_images`, and the image's full text by column."""
@@ -68,6 +74,11 @@ def _create_full_text(_: object, connection: sa.Connection, **_options: object) 
         "CREATE VIRTUAL TABLE search_words USING fts5"
         "(prompt, path, model, lora, facets, tokenize = 'ascii')"
     )
+
+
+def other_storage(name: str) -> sa.Select[tuple[str]]:
+    """Build a SELECT of a row if the index may contain images of another storage than `name`."""
+    return sa.select(scans.c.after).where(scans.c.name == STORAGE, scans.c.after != name)
 
 
 def lock_index(connection: sa.Connection) -> None:
