@@ -93,7 +93,7 @@ class FileParts:
         return part[start - at : start - at + length]
 
     def read_ahead(self, start: int, needed: int) -> None:
-        """Raise `MoreNeeded` for 64 KiB from `start`, unless the first `needed` bytes were read."""
+        """Raise `MoreNeeded` for 64 KiB from `start`, unless `needed` bytes were read there."""
         left = self.size - start
         try:
             self.bytes_at(start, min(needed, left))

@@ -55,8 +55,8 @@ class Webhooks:
     def jobs(self) -> list[Job]:
         """Return the job that delivers, and those that report metrics.
 
-        There are two of these, since only an `is_report` job runs if the other jobs are off, and it
-        does not run at short intervals.
+        Two jobs report metrics. An `is_report` job also runs if other jobs are off, but not at
+        short intervals.
         """
         reporting = Job(self._report, max_pause_s=REPORT_S), Job(self._report, is_report=True)
         return [Job(self.run, max_pause_s=1.0, at_once=True), *reporting]

@@ -79,8 +79,9 @@ class Grants:
     ) -> tuple[UploadGrant, str, dict[str, str]]:
         """Return a grant with the URL and headers of its upload.
 
-        In a bucket, only headers that it enforces are signed, after it was tested once. Raises
-        `TooLarge`, `FeatureOff`, `ConditionUnsupported` or `BackendUnavailable`.
+        For a bucket, only the headers that the bucket enforces are signed. The first call tests
+        which these are. Raises `TooLarge`, `FeatureOff`, `ConditionUnsupported` or
+        `BackendUnavailable`.
         """
         if grant.size > self.max_bytes:
             raise TooLarge(f"an upload may have {self.max_bytes} bytes at most")

@@ -1,6 +1,6 @@
 """Parser for the settings text that AUTOMATIC1111's web UI and other tools write.
 
-It is the prompt, `Negative prompt: …` with further lines, and a line `Steps: 20, Sampler: …`.
+The text is the prompt, `Negative prompt: …` with further lines, and `Steps: 20, Sampler: …`.
 """
 
 import re

@@ -44,9 +44,10 @@ class Inotify:
         self._fd = _checked(_libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC))
 
     def watch(self, folder_fd: int) -> int:
-        """Start to report names that change in an open folder. Return the watch number of events.
+        """Start to report names that change in an open folder. Return the watch number.
 
-        It stays the same if the folder is already watched. May raise `OSError` (ENOSPC).
+        Each event contains the number, which stays the same if the folder is already watched. May
+        raise `OSError` (ENOSPC).
         """
         path = f"/proc/self/fd/{folder_fd}".encode()
         return _checked(_libc.inotify_add_watch(self._fd, path, _NAMES_CHANGE))

@@ -33,7 +33,7 @@ class ObjectImage:
     """An opened object. Its ETag is a condition of all range requests, so they read one version."""
 
     def __init__(self, store: ObjectStore, image: StoredImage, start: bytes = b"") -> None:
-        """Use the metadata of an object. `start` is its beginning, if it is already known."""
+        """Use the metadata of an object. `start` has its first bytes, if they are known."""
         self._store = store
         self.image = image
         self._start = start

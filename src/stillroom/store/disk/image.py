@@ -1,4 +1,4 @@
-"""Opened image files: metadata, its attribute, and reading through the open descriptor."""
+"""Opened image files: metadata, the extended attribute that stores it, and reading."""
 
 import errno
 import logging

@@ -43,7 +43,7 @@ class Staged:
     """A staging file. `close` deletes it unless it was published."""
 
     def __init__(self, data_directory: DataDirectory, fd: int | None = None) -> None:
-        """Create an empty file, or use the complete file `fd`, which keeps its other name."""
+        """Create an empty file, or use the complete file `fd`, whose existing name is kept."""
         self._data_directory = data_directory
         self._written = self._writeback_end = self._reserved = 0
         self.fd, self._name = data_directory.open_staged() if fd is None else (fd, None)
