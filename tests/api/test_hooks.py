@@ -43,7 +43,8 @@ class Everything:
         del key, operations
         return Response(b"replaced") if b"prefix" in call.raw_query else None
 
-    async def prepare(self, fields: Fields) -> Finish | None:
+    async def prepare(self, fields: Fields, *, may_repeat: bool = False) -> Finish | None:
+        assert not may_repeat
         if fields["colour"] == "none":
             return None
         self.calls.append(fields["colour"])

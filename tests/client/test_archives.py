@@ -86,9 +86,11 @@ def test_get_makes_a_zip_of_a_folder_or_of_what_is_chosen(
     some = run("get", f"{folder}/*.png", "some.zip", "--zip", "--exclude", "b*")
     piped = run("get", f"{folder}/a.png", "-", "--zip")
     none = run("get", f"{folder}/none/", "none.zip", "--zip")
+    planned = run("get", folder, "all.zip", "--zip", "--dry-run")
     forgotten = run("get", folder, "all.zip")
 
     assert (whole.code, some.code, piped.code, none.code) == (0, 0, 0, 3)
+    assert (planned.code, planned.out.count("would download")) == (0, 4)
     assert (forgotten.code, "add --zip" in forgotten.err) == (2, True)
     assert len(contents((made / "all.zip").read_bytes())) == 4
     assert whole.out == "downloaded all.zip\n"

@@ -172,7 +172,7 @@ from stillroom.features.database.config import PostgresConfig, SqliteConfig
 from stillroom.features.database.migrations import migrate
 
 (where,) = sys.argv[1:]
-op.drop_table = lambda _: os._exit(9)  # the last step of the first migration
+op.drop_table = lambda _: os._exit(9)  # one of the last steps of the migration
 migrate(PostgresConfig(where) if "://" in where else SqliteConfig(Path(where)))
 """
 

@@ -19,6 +19,7 @@ from services.s3 import Operator
 from services.seaweedfs import SeaweedFS, bucket_variables
 from services.trust import TRUST
 from stillroom.app import create_app
+from stillroom.features.grants.probes import PROBE
 from stillroom.settings import AllSettings
 from stillroom.store.auth.grants import Scope
 from stillroom.store.auth.tokens import mint_token
@@ -63,7 +64,10 @@ class Site:
         return found
 
     async def put(
-        self, grant: Grant, data: bytes = PNG, headers: Mapping[str, str] | None = None
+        self,
+        grant: Grant,
+        data: bytes | AsyncIterator[bytes] = PNG,
+        headers: Mapping[str, str] | None = None,
     ) -> httpx.Response:
         """Upload as a browser does, without a token."""
         headers = grant["headers"] if headers is None else headers
@@ -106,9 +110,10 @@ class Site:
         return (await self.client.head(f"{IMAGES}/{path}")).status_code == 200
 
     def uploads(self) -> list[str]:
-        """Names of the uploads that are not completed."""
+        """Names of the uploads that are not completed, without tests that were interrupted."""
         if self.operator is not None:
-            return [key.removeprefix("temp/") for key in self.operator.keys("temp/")]
+            keys = [key for key in self.operator.keys("temp/") if not key.startswith(PROBE)]
+            return [key.removeprefix("temp/") for key in keys]
         folder = self.data / ".stillroom" / "uploads"
         return sorted(file.name for file in folder.iterdir()) if folder.exists() else []
 

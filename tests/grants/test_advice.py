@@ -14,22 +14,24 @@ ORIGIN = "https://a.example"
 
 
 @pytest.mark.parametrize(
-    ("prefix", "status", "days", "is_enough"),
+    ("prefix", "status", "days", "more", "is_enough"),
     [
-        ("temp/", "Enabled", "1", True),
-        ("temp/", "Disabled", "1", False),
-        ("temp/", "Enabled", "7", False),
-        ("temp/", "Enabled", "x", False),
-        ("compute/", "Enabled", "1", False),
-        ("", "Enabled", "1", False),
+        ("temp/", "Enabled", "1", ["Expiration"], True),
+        ("temp/", "Disabled", "1", ["Expiration"], False),
+        ("temp/", "Enabled", "7", ["Expiration"], False),
+        ("temp/", "Enabled", "x", ["Expiration"], False),
+        ("temp/", "Enabled", "1", ["Transition"], False),
+        ("temp/", "Enabled", "1", ["Expiration", "Tag"], False),
+        ("compute/", "Enabled", "1", ["Expiration"], False),
+        ("", "Enabled", "1", ["Expiration"], False),
     ],
 )
 def test_only_a_short_rule_for_uploads_alone_is_enough(
-    prefix: str, status: str, days: str, is_enough: bool
+    prefix: str, status: str, days: str, more: list[str], is_enough: bool
 ) -> None:
-    rule = frozenset([("Prefix", prefix), ("Status", status), ("Days", days)])
+    rule = {("Prefix", prefix), ("Status", status), ("Days", days), *((name, "") for name in more)}
 
-    assert expires([rule], "temp/") is is_enough
+    assert expires([frozenset(rule)], "temp/") is is_enough
 
 
 @pytest.mark.parametrize(

@@ -179,6 +179,21 @@ async def test_a_repetition_needs_no_database_and_never_deletes_the_image(
     assert await site.read("a.png") == PNG
 
 
+async def test_an_image_whose_end_cannot_be_scheduled_is_kept_for_a_repetition(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(*_: object) -> None:
+        raise BackendUnavailable("the database is away")
+
+    grant = await site.upload("a.png", expires_after="7d")
+    with monkeypatch.context() as away:
+        away.setattr(DeletionRows, "mark_save", fail)
+        assert (await site.complete(grant)).status_code == 503
+    assert await site.read("a.png") == PNG
+
+    assert (await site.complete(grant)).json()["expires_at"] is not None
+
+
 async def test_another_process_completes_and_repeats(opens: Opens, site: Site) -> None:
     grant = await site.upload("a.png", expires_after="1h")
     async with opens() as other:

@@ -1,5 +1,6 @@
 """Uploads with grants to the server itself: files in the data directory."""
 
+import asyncio
 import errno
 import os
 import re
@@ -102,6 +103,25 @@ async def test_a_chunked_upload_may_have_no_other_size(site: Site) -> None:
             answer = await anyone.put(grant["url"], content=pieces(data), headers=grant["headers"])
             assert answer.status_code == status, answer.text
     assert answer.json() == {"size": len(PNG), "sha256": sha256_of(PNG)}
+
+
+async def test_a_file_is_uploaded_by_one_request_at_a_time(site: Site) -> None:
+    grant = await site.grant("a.png")
+    began, goes_on = asyncio.Event(), asyncio.Event()
+
+    async def pieces() -> AsyncIterator[bytes]:
+        yield PNG[:9]
+        began.set()
+        await goes_on.wait()
+        yield PNG[9:]
+
+    first = asyncio.create_task(site.put(grant, pieces()))
+    await began.wait()
+    second = await site.put(grant, PNG)
+    goes_on.set()
+
+    assert (second.status_code, (await first).status_code) == (503, 200)
+    assert (await site.complete(grant)).status_code == 200
 
 
 async def test_the_image_has_its_hash_even_if_none_was_declared(site: Site) -> None:

@@ -107,7 +107,7 @@ features/search/catching_up.py: events/test_images.py -k another_storage
 
 index: images of another storage are reported as deleted
 features/search/rows.py: events/test_images.py -k another_storage
--                deleted = ()  # they are in the storage that was used before
+-                deleted = ()
 +                pass
 
 index: an interrupted comparison with another storage is forgotten

@@ -419,6 +419,18 @@ def test_one_store_by_two_names_is_one_store(tmp_path: Path) -> None:
     assert not is_same_place(bucket, DiskConfig(tmp_path))
 
 
+def test_the_name_of_a_store_is_equal_for_all_spellings_and_has_no_secrets(tmp_path: Path) -> None:
+    bucket = R2Config("https://r2.example.com", "key-id", "hidden", "images")
+
+    assert bucket.name == "the bucket 'images' at r2.example.com/images"
+    assert R2Config("https://other.example.com", "key-id", "hidden", "images").name != bucket.name
+    assert R2Config("https://R2.example.com:443/", "other", "other", "images").name == bucket.name
+    (tmp_path / "link").symlink_to(tmp_path / "Füchse")
+    disk = DiskConfig(tmp_path / "Füchse").name
+    assert disk == DiskConfig(tmp_path / "link").name != DiskConfig(tmp_path).name
+    assert disk.isascii()
+
+
 async def test_the_manifest_of_a_run_comes_after_all_of_its_images(
     source: Store, target: Store
 ) -> None:

@@ -176,8 +176,10 @@ async def _storage(settings: "AllSettings") -> list[_CheckResult]:
 
 def _gallery_origin(settings: "AllSettings") -> list[str]:
     """Return the origin of the gallery, which uploads large files to a bucket, if it is known."""
-    from stillroom.features.gallery.settings import GallerySettings
-
+    try:
+        from stillroom.features.gallery.settings import GallerySettings
+    except ModuleNotFoundError:  # the feature is not part of this installation
+        return []
     url = urlsplit(settings.public_base_url)
     is_known = bool(url.netloc) and settings.section(GallerySettings).gallery
     return [f"{url.scheme}://{url.netloc}"] if is_known else []

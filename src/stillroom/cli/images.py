@@ -146,13 +146,15 @@ def get(
             wanted = selection.images_to_zip(store, sources, options.chosen)
             to = sys.stdout.buffer if target == "-" else Path(target)
             line = StatusLine(5)
-            store.download_archive(
-                wanted,
-                to,
-                sidecars="captions" if captions else None,
-                progress=lambda told: line.update(f"{size_text(told.done)} received …"),
-            )
-            line.erase()
+            try:
+                store.download_archive(
+                    wanted,
+                    to,
+                    sidecars="captions" if captions else None,
+                    progress=lambda told: line.update(f"{size_text(told.done)} received …"),
+                )
+            finally:
+                line.erase()
             if target != "-":
                 echo_result("downloaded", target, as_json=options.as_json)
             return
@@ -160,7 +162,9 @@ def get(
             for source in sources:
                 store.download(source, sys.stdout.buffer)
             return
-        planned = selection.images_to_get(store, sources, Path(target), options.chosen)
+        planned = selection.images_to_get(
+            store, sources, Path(target), options.chosen, as_zip=as_zip
+        )
         if options.dry_run:
             for path, file in planned.items():
                 result = "unchanged" if _is_there(store, path, file) else "would download"

@@ -127,12 +127,17 @@ def files_below(folder: Path) -> Iterator[Path]:
 
 
 def images_to_get(
-    store: ImageStore, sources: Sequence[str], target: Path, chosen: Filter
+    store: ImageStore,
+    sources: Sequence[str],
+    target: Path,
+    chosen: Filter,
+    *,
+    as_zip: bool,
 ) -> dict[str, Path]:
     """Return a local file for each image to download. `ImageNotFound`: a source has none."""
     wanted = _chosen(store, sources, chosen)
     into = target.is_dir() or str(target).endswith("/") or not _is_one_image(sources, wanted)
-    if into and target.is_file():
+    if into and target.is_file() and not as_zip:
         raise click.UsageError(f"{target} is a file: pass a folder, or add --zip to replace it")
     planned = [(path, Path(target, *name.split("/")) if into else target) for path, name in wanted]
     by_target(planned)

@@ -85,7 +85,8 @@ class R2Config:
     @property
     def name(self) -> str:
         """Name of the store for people, in ASCII, which is different for another bucket."""
-        return f"the bucket {self.bucket!r} at {self.endpoint_url.partition('://')[2]}"
+        address = BucketAddress.of(self.endpoint_url, self.bucket)  # equal for all spellings
+        return f"the bucket {self.bucket!r} at {address.host}{address.root}"
 
     @property
     def image_origins(self) -> Sequence[str]:

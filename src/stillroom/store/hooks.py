@@ -48,8 +48,12 @@ class SaveHook(Protocol):
     def headers(self) -> tuple[RequestHeader, ...]:
         """Request headers that the hook handles."""
 
-    async def prepare(self, fields: Fields) -> Finish | None:
-        """Check the headers before the save. An error means that the image is not saved."""
+    async def prepare(self, fields: Fields, *, may_repeat: bool = False) -> Finish | None:
+        """Check the headers before the save. An error means that the image is not saved.
+
+        If `may_repeat`, the returned function leaves the image after an error: the client repeats
+        the request, and another request may have acknowledged the image.
+        """
 
 
 class EntryHook(Protocol):
@@ -97,9 +101,9 @@ class Hooks:
         """Lower-case names of the request headers that the save hooks handle."""
         return frozenset(header.name.lower() for header in self.save_headers)
 
-    async def prepare_save(self, fields: Fields) -> Sequence[Finish]:
+    async def prepare_save(self, fields: Fields, *, may_repeat: bool = False) -> Sequence[Finish]:
         """Call the save hooks, and return the functions to call after the save."""
-        prepared = [await hook.prepare(fields) for hook in self.save]
+        prepared = [await hook.prepare(fields, may_repeat=may_repeat) for hook in self.save]
         return [finish for finish in prepared if finish is not None]
 
     def __add__(self, other: "Hooks") -> "Hooks":

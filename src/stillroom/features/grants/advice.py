@@ -18,6 +18,8 @@ Rule = frozenset[tuple[str, str]]
 _SOON: Final = frozenset((("Days", "1"), ("Days", "2")))
 """Lifetimes of uploads that are short enough. Buckets count days from midnight."""
 
+_OTHER: Final = frozenset(("Transition", "Tag"))  # rules that delete nothing, or not everything
+
 
 async def check_uploads(uploads: Uploads, origins: Sequence[str]) -> list[tuple[str, str]]:
     """Check which headers of uploads the bucket enforces, and its rules for uploads.
@@ -72,7 +74,11 @@ async def check_rules(
 def expires(rules: Sequence[Rule], prefix: str) -> bool:
     """Return whether a rule deletes uploads after a day. Rules for all objects are none of them."""
     needed = {("Prefix", prefix), ("Status", "Enabled")}
-    return any(rule >= needed and rule & _SOON for rule in rules)
+    names = [{name for name, _ in rule} for rule in rules]
+    return any(
+        rule >= needed and rule & _SOON and "Expiration" in known and not known & _OTHER
+        for rule, known in zip(rules, names, strict=True)
+    )
 
 
 def allows(rules: Sequence[Rule], origins: Sequence[str]) -> bool:

@@ -47,7 +47,7 @@ class CompletedGrants:
 
     def sweep(self) -> None:
         """Delete the responses that cannot be repeated any more."""
-        with contextlib.suppress(OSError):  # also: another process has deleted a file
-            for file in self._folder.iterdir():
+        for file in self._folder.glob("*"):
+            with contextlib.suppress(OSError):  # also: another process has deleted the file
                 if file.stat().st_mtime + KEPT_S < time.time():
                     file.unlink(missing_ok=True)

@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator
 from typing import Final
 
 from stillroom.errors import (
+    BackendUnavailable,
     ConditionUnsupported,
     DigestMismatch,
     FeatureOff,
@@ -73,6 +74,7 @@ class Grants:
     probe: UploadProbe | None  # tests of the bucket; None if clients upload to this server
     require_image: bool
     max_bytes: int
+    receiving: set[str] = dataclasses.field(default_factory=set)  # ids of uploads under way
 
     async def issue(
         self, grant: UploadGrant, valid_for_s: int
@@ -120,13 +122,18 @@ class Grants:
                 raise GrantInvalid(f"send the header {name} exactly as the grant has it")
         if int(fields.get("content-length", upload.size)) > upload.size:
             raise TooLarge(f"the upload is larger than the {upload.size} bytes of its grant")
+        if upload.id in self.receiving:  # otherwise one grant could fill the disk
+            raise BackendUnavailable("the file is being uploaded by another request: try later")
         chunks, rules = _exactly(upload.size, body), SaveRules(upload.size)
         source = DescribedSource(chunks, upload.size, upload.digest, rules=rules)
         absent = Condition(if_none_match=ANY)
+        self.receiving.add(upload.id)
         try:
             return await self.images.storage.save(self._upload_key(upload), source, absent)
         except PreconditionFailed:
             raise PreconditionFailed("the upload is there already: complete its grant") from None
+        finally:
+            self.receiving.discard(upload.id)
 
     async def complete(self, grant: UploadGrant) -> dict[str, object]:
         """Save the upload of a grant, and return the fields of `SavedImage`.
@@ -146,7 +153,8 @@ class Grants:
                 raise GrantSpent
             _count("repeated")
         else:
-            finishes = await self.images.hooks.prepare_save(fields) if fields else ()
+            hooks = self.images.hooks
+            finishes = await hooks.prepare_save(fields, may_repeat=True) if fields else ()
             image = image or await self._save_once(grant, key)
             saved = self.images.saved_json(image, path)
             for finish in finishes:

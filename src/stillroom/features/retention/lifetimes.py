@@ -28,7 +28,7 @@ class Lifetimes:
         self._storage = storage
         self._database = database
 
-    async def prepare(self, fields: Fields) -> Finish | None:
+    async def prepare(self, fields: Fields, *, may_repeat: bool = False) -> Finish | None:
         """Parse `Expires-In`, and return a function that schedules the deletion after the save.
 
         Raises `InvalidParameter`, or `BackendUnavailable` if no deletion can be scheduled.
@@ -46,23 +46,27 @@ class Lifetimes:
         await (await self._database.engine()).check()
 
         async def finish(image: StoredImage) -> dict[str, object]:
-            return {"expires_at": (await self.end(image, after)).isoformat()}
+            end = await self.end(image, after, may_repeat=may_repeat)
+            return {"expires_at": end.isoformat()}
 
         return finish
 
-    async def end(self, image: StoredImage, after: timedelta) -> datetime:
+    async def end(
+        self, image: StoredImage, after: timedelta, *, may_repeat: bool = False
+    ) -> datetime:
         """Schedule the deletion of a new image after a lifetime, and return the expiration time.
 
         If this call is repeated for the same save, the first expiration time remains.
 
         If the scheduling fails (`BackendUnavailable`), the image is deleted at once, because it
-        would otherwise never expire.
+        would otherwise never expire. If `may_repeat`, it is kept for the repetition.
         """
         due_at = clock.CLOCK.latest() + after
         try:
             deletions = (await self._database.rows()).deletions
             return await deletions.mark_save(image, EXPIRED, due_at)
         except BackendUnavailable:
-            with contextlib.suppress(StillroomError):
-                await self._storage.delete(image.key, save_id=image.save_id)
+            if not may_repeat:
+                with contextlib.suppress(StillroomError):
+                    await self._storage.delete(image.key, save_id=image.save_id)
             raise

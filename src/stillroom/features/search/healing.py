@@ -8,7 +8,7 @@ that another process can resume the scan after a crash.
 import time
 import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from stillroom.features.database.clock import now
@@ -68,9 +68,8 @@ class IndexHealing:
         If `restart` is True, start from the beginning. `progress` is called after each page. Return
         None if another process is rebuilding the index.
         """
-        await (await comparison_rows(self._database)).note_start(
-            now()
-        )  # the storage may be another
+        # Note only that the storage may be another one: this is no start, which would be later.
+        await (await comparison_rows(self._database)).note_start(datetime.fromtimestamp(0, UTC))
         if restart:
             await (await self._database.scans()).restart(REBUILD_SCAN, at=now())
         comparing = Comparing(self._storage, self._database, anew=True)

@@ -6,6 +6,7 @@ matching rows without sorting all matching rows.
 
 import asyncio
 import json
+import logging
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
@@ -44,6 +45,8 @@ from stillroom.features.search.words import facet, folder_facet
 from stillroom.paths import StorageKey
 from stillroom.store.values import StoredImage
 from stillroom.wire.generation import AiMark
+
+log = logging.getLogger("stillroom.media")
 
 _MAX_TYPE: Final = 255  # other tools can store longer content types in a bucket
 _SLICE: Final = 16
@@ -146,7 +149,12 @@ class SearchRows(Rows):
         if found and deleted:
             other = other_storage(self._engine.storage_name)
             if connection.execute(other).first() is not None:
-                deleted = ()  # they are in the storage that was used before
+                log.warning(
+                    "%d missing images are not reported as deleted: the search index belonged to "
+                    "another storage, and a server has not compared all images since",
+                    len(deleted),
+                )
+                deleted = ()
         hooks, keys = self._engine.hooks, [StorageKey(row["storage_key"]) for row in saved]
         runs = hooks.runs(connection, keys) if hooks.runs is not None and keys else {}
         changes = [

@@ -49,13 +49,14 @@ def upgrade() -> None:
         sa.Column("save_id", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("folder", name="pk_media_run_publications"),
     )
-    op.add_column("media_deletions", sa.Column("source_key", sa.String(_KEY_BYTES)))
     _create_webhooks()
     kind, cascade = ("TRIGGER", "") if is_sqlite else ("FUNCTION", " CASCADE")
     for table in ("media_failures", "media_dead_letters"):
         for event in ("insert", "delete"):
             op.execute(f"DROP {kind} {table}_{event}{cascade}")
     op.drop_table("media_dead_letters")
+    # Servers of version 0.3 lock these two tables in this order, too.
+    op.add_column("media_deletions", sa.Column("source_key", sa.String(_KEY_BYTES)))
 
 
 def _create_webhooks() -> None:
