@@ -28,15 +28,11 @@ from stillroom.store.port import ImageStorage
 from stillroom.store.values import ListQuery, OpenedImage
 from stillroom.wire.shown import PATH_EXAMPLE
 
-MAX_PATHS: Final = 1000
-"""Maximum number of images in one POST request. A GET request with a prefix has no maximum."""
-
+MAX_PATHS: Final = 1000  # of one POST request; a GET request with a prefix has no maximum
 _ZIP: Final = "application/zip"
 _PAGE: Final = 1000
 _CONCURRENT_CHECKS: Final = 16
-_IN_MEMORY_BYTES: Final = 256 * 1024
-"""Size from which the records for the ZIP directory (100 bytes per image) are moved to a file."""
-
+_IN_MEMORY_BYTES: Final = 256 * 1024  # more records of the ZIP directory are moved to a file
 _LIBRARY_KEY: Final = re.compile(r"media/[0-9a-f-]{36}/file\.[a-z0-9]{1,16}")
 _MAX_NAME: Final = 100
 _UNSAFE_CHARACTERS: Final = re.compile(r"[^A-Za-z0-9._-]")

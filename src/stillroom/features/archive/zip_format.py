@@ -15,9 +15,7 @@ from typing import Final
 LIMIT_32: Final = 0xFFFFFFFF
 LIMIT_16: Final = 0xFFFF
 
-_FLAGS: Final = 0x0808
-"""Flags of each entry: the checksum follows the bytes (bit 3), and the name is UTF-8 (bit 11)."""
-
+_FLAGS: Final = 0x0808  # the checksum follows the bytes (bit 3), the name is UTF-8 (bit 11)
 _STORED: Final = 0
 _PLAIN: Final = 20
 _ZIP64: Final = 45

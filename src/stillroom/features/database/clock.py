@@ -13,8 +13,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-_MAX_STEP_S: Final = 60.0
-"""Largest clock jump in seconds that is accepted, because time synchronization can cause it."""
+_MAX_STEP_S: Final = 60.0  # time synchronization causes no larger jumps
 
 log = logging.getLogger("stillroom.media")
 
@@ -62,8 +61,7 @@ class Clock:
             return _utc(steady + self._early), _utc(steady + self._late)
 
 
-CLOCK = Clock()
-"""The process-wide clock for deletions, which tests replace."""
+CLOCK = Clock()  # clock of this process for deletions, which tests replace
 
 
 def _utc(seconds: float) -> datetime:

@@ -39,15 +39,9 @@ from stillroom.features.database.changes import Change
 from stillroom.features.database.config import PostgresConfig, RowsConfig, SqliteConfig
 from stillroom.paths import StorageKey
 
-_TIMEOUT_S: Final = 10.0
-"""Time limit for a transaction in seconds, including waits. Then the caller gets an error."""
-
-_CANCEL_S: Final = 2.0
-"""Seconds for the database to cancel a transaction. After that, the connection is closed."""
-
-_BUSY_S: Final = 5
-"""Seconds that SQLite waits for other processes' transactions, which take milliseconds."""
-
+_TIMEOUT_S: Final = 10.0  # of a transaction with all waits; then the caller gets an error
+_CANCEL_S: Final = 2.0  # for the database to cancel a transaction; then the connection is closed
+_BUSY_S: Final = 5  # SQLite's wait for transactions of other processes, which take milliseconds
 _CONNECT_S: Final = 5
 _POOLED: Final = 5
 _FILE_MODE: Final = 0o640

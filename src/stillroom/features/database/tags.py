@@ -9,9 +9,7 @@ from stillroom.paths import unsafe_character
 
 MAX_TAGS: Final = 50
 MAX_TAG_BYTES: Final = 64
-
-UNWANTED: Final = "-"
-"""Prefix for a tag in a filter, to exclude resources with the tag. Tags cannot begin with it."""
+UNWANTED: Final = "-"  # prefix that excludes a tag in a filter; no tag begins with it
 
 
 def checked_tags(texts: Iterable[str], at: tuple[str, ...]) -> frozenset[str]:

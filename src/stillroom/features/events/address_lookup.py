@@ -14,8 +14,7 @@ from typing import Final
 
 from stillroom.store.connections import Addresses
 
-_FRESH_S: Final = 2.0
-"""Seconds from the beginning of a lookup in which its result is used again."""
+_FRESH_S: Final = 2.0  # seconds after the start of a lookup for which its result is reused
 
 
 @dataclass(slots=True)

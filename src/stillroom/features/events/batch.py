@@ -23,8 +23,7 @@ from stillroom.features.events.webhook_values import (
     retry_pause,
 )
 
-_STOPPING: Final = ("gone", "throttled")
-"""Results after which the batch sends no more events."""
+_STOPPING: Final = ("gone", "throttled")  # results after which the batch sends no more events
 
 
 @dataclass(slots=True)

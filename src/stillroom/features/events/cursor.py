@@ -6,11 +6,8 @@ from typing import Final
 
 from stillroom.errors import CursorExpired, InvalidParameter
 
-LATEST: Final = "latest"
-"""Value of `after` for the end of the feed."""
-
-_FORMAT: Final = struct.Struct(">8sq")
-"""Id of the feed, and position."""
+LATEST: Final = "latest"  # value of `after` for the end of the feed
+_FORMAT: Final = struct.Struct(">8sq")  # id of the feed, and position
 
 
 def cursor_of(position: int, feed_id: str) -> str:

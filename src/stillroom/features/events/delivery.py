@@ -25,23 +25,12 @@ from stillroom.features.events.signing import signed_headers
 from stillroom.features.events.webhook_file import Endpoint
 from stillroom.store.connections import Connections, Response
 
-TIMEOUT_S: Final = 15.0
-"""Time limit of an attempt in seconds. Standard Webhooks recommends 15 to 30 s."""
-
+TIMEOUT_S: Final = 15.0  # of an attempt; Standard Webhooks recommends 15 to 30 s
 MAX_BODY_BYTES: Final = 16 * 1024
-
-MAX_AT_ONCE: Final = 8
-"""Maximum number of concurrent requests to an endpoint."""
-
-_IDLE_S: Final = 2.0
-"""Idle connections are kept for two seconds. Many servers close theirs after five seconds."""
-
-_URL_SAFE: Final = "!$%&'()*+,/:;=?@[]~"
-"""Characters of a URL that are sent as they are, in addition to letters and digits."""
-
-_MAX_RESPONSE_BYTES: Final = 4096
-"""Length up to which the body of a response is read, so that its connection is reused."""
-
+MAX_AT_ONCE: Final = 8  # concurrent requests to one endpoint
+_IDLE_S: Final = 2.0  # many servers close an idle connection after five seconds
+_URL_SAFE: Final = "!$%&'()*+,/:;=?@[]~"  # sent as they are, like letters and digits
+_MAX_RESPONSE_BYTES: Final = 4096  # read from a response, so that its connection can be reused
 _MAX_ERROR_CHARACTERS: Final = 500
 
 _LONGEST_RETRY_AFTER: Final = timedelta(days=1)

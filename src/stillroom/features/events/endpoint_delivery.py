@@ -33,12 +33,8 @@ if TYPE_CHECKING:  # a normal import would load the database driver at every sta
     from stillroom.features.events.rows import EventRows
     from stillroom.features.events.webhook_rows import WebhookRows
 
-_LAST_BEGIN_S: Final = LEASE.total_seconds() - 2 * TIMEOUT_S
-"""Seconds of a lease in which attempts may begin, so that they end well before the lease does."""
-
-_RENEW_S: Final = 10.0
-"""Age in seconds of a claim that is renewed, with the position, although nothing was delivered."""
-
+_LAST_BEGIN_S: Final = LEASE.total_seconds() - 2 * TIMEOUT_S  # attempts end before the lease
+_RENEW_S: Final = 10.0  # age of a claim that is renewed although nothing was delivered
 _BATCH: Final = 100
 _POLL_S: Final = 0.5
 

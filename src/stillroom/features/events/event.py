@@ -14,15 +14,11 @@ MEDIA_INGESTED: Final = "media.ingested"
 MEDIA_CHANGED: Final = "media.changed"
 MEDIA_DELETED: Final = "media.deleted"
 DELETION_FAILED: Final = "deletion.failed"
-
-RUN_TYPES: Final = (RUN_PUBLISHED, RUN_DELETED)
-"""Types of events about runs, whose path is a folder."""
-
+RUN_TYPES: Final = (RUN_PUBLISHED, RUN_DELETED)  # their path is a folder
 LIBRARY_TYPES: Final = (MEDIA_INGESTED, MEDIA_CHANGED, MEDIA_DELETED, DELETION_FAILED)
 """Types of events about the media library, which need the scope `media`."""
 
 TYPES: Final = (IMAGE_SAVED, IMAGE_DELETED, *RUN_TYPES, *LIBRARY_TYPES)
-"""All event types."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,8 +31,7 @@ NO_INDEX: Final = (
     "search index: use PostgreSQL with STILLROOM_DATABASE_URL"
 )
 
-_MAX_EMPTY_PAGES: Final = 10
-"""Maximum number of pages without a match that one request reads. Each examines 20,000 events."""
+_MAX_EMPTY_PAGES: Final = 10  # without a match in one request; each examines 20,000 events
 
 
 @view_of(wire.Event, type=Literal[TYPES])

@@ -26,9 +26,7 @@ from stillroom.features.events.event import TYPES, Event
 from stillroom.features.events.tables import event_feed, events, matching
 from stillroom.features.events.webhook_upkeep import lose_deliveries
 
-_SCANNED: Final = 20_000
-"""Maximum number of rows that one page examines, so that rare matches do not take seconds."""
-
+_SCANNED: Final = 20_000  # rows per page, so that a page with rare matches does not take seconds
 _DROPPED_AT_ONCE: Final = 5000
 
 log = logging.getLogger("stillroom.events")

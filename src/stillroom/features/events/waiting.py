@@ -17,15 +17,9 @@ from stillroom.store import shutdown
 if TYPE_CHECKING:  # a normal import would load the database driver at every start
     from stillroom.features.events.rows import EventPage
 
-_EVERY_S: Final = 1.0
-"""Seconds between two queries. An event is in the feed within two seconds of the change, of which
-the search index uses up to half a second."""
-
-_LIMIT: Final = 1000
-"""Number of events that one query reads. If there are more, requests read the others."""
-
-MAX_WAITING: Final = 1000
-"""Maximum number of requests that wait at the same time. Others are answered at once."""
+_EVERY_S: Final = 1.0  # between queries; the search index takes up to half a second more
+_LIMIT: Final = 1000  # events that one query reads; requests read later events themselves
+MAX_WAITING: Final = 1000  # requests that wait; others are answered at once
 
 
 class FeedWaiting:

@@ -21,14 +21,9 @@ from stillroom.features.events.signing import SECRET_PREFIX, parse_secret
 from stillroom.store.auth.signed_urls import MAX_LIFE_S
 from stillroom.store.toml_tables import InvalidTable, Parsers, parse_prefix, parse_tables, read_file
 
-FILE_NAME: Final = "webhooks.toml"
-"""Name of the file in the data directory. `STILLROOM_WEBHOOKS_FILE` overrides it."""
-
+FILE_NAME: Final = "webhooks.toml"  # in the data directory, unless STILLROOM_WEBHOOKS_FILE is set
 MAX_NAME_CHARACTERS: Final = 64
-
-_MAX_ENDPOINTS: Final = 32
-"""Maximum number of endpoints. Each one is a reader of the feed, which polls twice a second."""
-
+_MAX_ENDPOINTS: Final = 32  # each one polls the feed twice a second
 _MAX_URL_CHARACTERS: Final = 2048
 _MAX_SECRETS: Final = 10
 

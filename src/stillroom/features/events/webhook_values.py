@@ -16,31 +16,15 @@ RETRY_AFTER: Final = (
 )
 """Pauses after failed attempts, as Standard Webhooks 1.0.0 recommends."""
 
-MAX_ATTEMPTS: Final = len(RETRY_AFTER) + 1
-"""Number of attempts after which an event becomes a dead letter."""
-
-LONGEST_RETRY: Final = sum(RETRY_AFTER, timedelta())
-"""Time from the first to the last attempt, without jitter: 3 days, 3 hours and 35 minutes."""
-
-LONGEST_PAUSE: Final = timedelta(hours=27)
-"""No pause is longer. If one seems to be, the clock was set back, and the pause has ended."""
-
-PAUSING_FAILURES: Final = 10
-"""Number of failures in a row after which an endpoint is paused."""
-
+MAX_ATTEMPTS: Final = len(RETRY_AFTER) + 1  # then the event becomes a dead letter
+LONGEST_RETRY: Final = sum(RETRY_AFTER, timedelta())  # 3 days, 3 hours and 35 minutes
+LONGEST_PAUSE: Final = timedelta(hours=27)  # a longer pause means that the clock was set back
+PAUSING_FAILURES: Final = 10  # failures in a row after which an endpoint is paused
 _FIRST_PROBE: Final = timedelta(seconds=5)
-_SLOWEST_PROBE: Final = timedelta(minutes=1)
-"""Pauses between two probes of a paused endpoint. They double from the first to the slowest."""
-
-_JITTER: Final = 0.1
-"""Maximum share by which a pause is longer, so that servers do not send at the same time."""
-
-LEASE: Final = timedelta(seconds=45)
-"""Duration of a claim of an endpoint. After a crash, another process waits for its end."""
-
-WEBHOOK: Final = "webhook"
-"""`DeadLetter.kind` of an event that could not be delivered."""
-
+_SLOWEST_PROBE: Final = timedelta(minutes=1)  # pauses between probes double up to this
+_JITTER: Final = 0.1  # maximum share of additional time, so that servers do not send at once
+LEASE: Final = timedelta(seconds=45)  # of an endpoint; other processes wait for its end
+WEBHOOK: Final = "webhook"  # `DeadLetter.kind` of an event that could not be delivered
 ENABLED: Final[dict[str, object]] = {"failures": 0, "wait_until": None, "gone_digest": None}
 """Column values of an endpoint that is neither paused nor disabled."""
 

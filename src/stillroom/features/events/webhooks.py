@@ -23,11 +23,8 @@ if TYPE_CHECKING:  # imports of the database driver and the HTTP client take lon
     from stillroom.features.events.delivery import SignUrl
     from stillroom.features.events.webhook_values import EndpointMetrics
 
-_CHECK_S: Final = 5.0
-"""Seconds between two looks at the file and at the leases."""
-
-_AFTER_ERROR_S: Final = 30.0
-"""Pause in seconds of an endpoint after an unexpected error."""
+_CHECK_S: Final = 5.0  # seconds between two checks of the file and the leases
+_AFTER_ERROR_S: Final = 30.0  # pause of an endpoint after an unexpected error
 
 log = logging.getLogger("stillroom.events")
 

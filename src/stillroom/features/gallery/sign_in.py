@@ -16,8 +16,7 @@ from stillroom.store.api.responses import json_answer
 from stillroom.store.http.fields import combined
 
 _TOKEN_LIFE: Final = timedelta(hours=12)
-_REMEMBERED_LIFE: Final = timedelta(days=30)
-"""Lifetime of the token if the user chose to be remembered, the same as `stillroom token` uses."""
+_REMEMBERED_LIFE: Final = timedelta(days=30)  # as for tokens of `stillroom token`
 
 
 class SignInRequest(JsonForm, max_bytes=1024, example='{"code": "…"}'):

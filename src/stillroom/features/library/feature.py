@@ -22,8 +22,7 @@ from stillroom.store.api.images import ImageOperations
 from stillroom.store.background import Job, Stopping
 from stillroom.store.feature import Feature, Store
 
-_IMAGES: Final = "/storage/images"
-"""Path of images, below the prefix that they share with media resources."""
+_IMAGES: Final = "/storage/images"  # next to `/media-resources`
 
 
 class LibraryFeature(Feature):

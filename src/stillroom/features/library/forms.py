@@ -13,15 +13,10 @@ from stillroom.wire import media as wire
 from stillroom.wire.shown import PATH_EXAMPLE
 
 MAX_ITEMS: Final = 100
-_MAX_BODY_BYTES: Final = 1024**2
-"""Maximum size of a JSON body, enough for `MAX_ITEMS` of the longest keys with JSON escapes."""
-
-_UNSET: Any = None
-"""Default of fields that must not be null. `model_fields_set` has the fields that were sent."""
-
+_MAX_BODY_BYTES: Final = 1024**2  # enough for `MAX_ITEMS` of the longest keys in JSON
+_UNSET: Any = None  # for fields that must not be null; `model_fields_set` has the sent fields
 _MAX_PIXELS: Final = 2**31 - 1
-_LONGEST_S: Final = 10.0**9
-"""Maximum duration of a video in seconds, about thirty years."""
+_LONGEST_S: Final = 10.0**9  # about thirty years
 
 
 def _check_storable(text: str) -> str:

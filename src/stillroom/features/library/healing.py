@@ -44,24 +44,13 @@ from stillroom.paths import StorageKey
 from stillroom.store.port import ImageStorage
 from stillroom.store.values import OpenedImage
 
-HEAL_EVERY_S: Final = 5.0
-"""Seconds between two checks for due healing jobs, which compute missing metadata."""
-
-_BATCH: Final = 4
-"""Number of jobs per claim. They run one by one, because thumbnail requests have priority."""
-
-_LEASE: Final = timedelta(minutes=10)
-"""Duration of a claim. Fetching and decoding four of the largest images takes 6 minutes."""
-
+HEAL_EVERY_S: Final = 5.0  # seconds between two checks for due jobs
+_BATCH: Final = 4  # jobs per claim; they run one by one, because thumbnails have priority
+_LEASE: Final = timedelta(minutes=10)  # decoding four of the largest images takes 6 minutes
 MAX_ATTEMPTS: Final = 5
-_FIRST_PAUSE: Final = timedelta(minutes=1)
-"""Pause before the first retry. The pause doubles each time, so the retries span 15 minutes."""
-
-_PAGE: Final = 10_000
-"""Number of jobs that one transaction queues. With SQLite, the transaction takes about 50 ms."""
-
-_REREAD: Final = ("color_profile", "duration", "ai_mark")
-"""Fields that `reread` computes from the file header."""
+_FIRST_PAUSE: Final = timedelta(minutes=1)  # doubles each time, so retries span 15 minutes
+_PAGE: Final = 10_000  # jobs that one transaction queues, in about 50 ms with SQLite
+_REREAD: Final = ("color_profile", "duration", "ai_mark")  # read from the file header
 
 log = logging.getLogger("stillroom.media")
 
@@ -106,8 +95,7 @@ class Outcome(StrEnum):
     GIVEN_UP = "given_up"
 
 
-Healed = Counter[Outcome]
-"""Number of finished jobs by outcome."""
+Healed = Counter[Outcome]  # number of jobs by outcome
 
 
 @dataclass(eq=False)

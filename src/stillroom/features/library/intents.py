@@ -16,8 +16,7 @@ from stillroom.store.port import ImageStorage
 if TYPE_CHECKING:  # a normal import would load the database driver at every start
     from stillroom.features.library.rows.repository import MediaRepository
 
-LEASE: Final = timedelta(minutes=15)
-"""Time without renewal after which an ingest counts as crashed. Copying 5 GiB in R2 takes less."""
+LEASE: Final = timedelta(minutes=15)  # without a renewal; copying 5 GiB in R2 takes less
 
 
 @contextlib.asynccontextmanager

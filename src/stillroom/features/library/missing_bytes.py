@@ -14,12 +14,8 @@ from stillroom.features.library.database import MediaDatabase
 from stillroom.features.library.resource import MediaResource
 from stillroom.store.port import ImageStorage
 
-_PAGE: Final = 100
-"""Number of resources to check first. Only if a file is missing are more resources checked."""
-
-_MOST: Final = 10_000
-"""Maximum number of resources to check: this takes half a minute and costs less than a cent."""
-
+_PAGE: Final = 100  # resources to check first; more are checked if a file is missing
+_MOST: Final = 10_000  # resources to check, in half a minute, for less than a cent
 _AT_ONCE: Final = 8
 
 log = logging.getLogger("stillroom.media")

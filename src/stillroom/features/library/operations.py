@@ -44,9 +44,7 @@ from stillroom.store.values import RemoteImage
 from stillroom.wire.generation import Generation
 from stillroom.wire.media import RESOURCE_FIELDS
 
-_CONCURRENT_INGESTS: Final = 4
-"""Number of images that one request ingests at the same time, suitable for disks and buckets."""
-
+_CONCURRENT_INGESTS: Final = 4  # by one request; suits disks and buckets
 _TO_JSON: Final[Mapping[type, Callable[[Any], object]]] = {
     uuid.UUID: str,
     bytes: bytes.hex,

@@ -87,8 +87,7 @@ class MediaResource:
         )
 
 
-IN_PLACE: Final = uuid.UUID(int=0)
-"""Value of `Intent.resource_id` for an ingest that records an image without copying it."""
+IN_PLACE: Final = uuid.UUID(int=0)  # `Intent.resource_id` if an image is recorded without a copy
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,8 +173,7 @@ class Settlement:
     left: list[DueMark] = field(default_factory=list)  # not attempted
 
 
-DELETION: Final = "deletion"
-"""`DeadLetter.kind` of a pending deletion. The payload has fields of `DueMark`."""
+DELETION: Final = "deletion"  # `DeadLetter.kind` of a deletion; the payload has fields of `DueMark`
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,8 +255,7 @@ class ResourcePage:
     more: bool = False
 
 
-UNCHANGED: Final = object()
-"""Value of a field in `Change` that keeps its current value. (None clears the field.)"""
+UNCHANGED: Final = object()  # keeps the value of a field in `Change`; None clears the field
 
 
 @dataclass(frozen=True, slots=True)

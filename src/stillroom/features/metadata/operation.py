@@ -27,9 +27,7 @@ from stillroom.wire import images as wire
 from stillroom.wire.generation import Generation, Lora
 
 _EXPIRATION_TIMEOUT_S: Final = 2.0
-
-_VERSION: Final = "g3"
-"""Part of the ETag. Change it if a new version returns other metadata for the same image."""
+_VERSION: Final = "g3"  # part of the ETag; change it if new versions return other metadata
 
 
 @view_of(Lora)

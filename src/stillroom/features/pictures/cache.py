@@ -28,18 +28,10 @@ from stillroom.store.values import StoredImage
 
 _FILE_MODE: Final = 0o640
 _FOLDER_MODE: Final = 0o750
-_BLOCK_BYTES: Final = 4096
-"""Size of the filesystem's blocks, and therefore the minimum size of a thumbnail on disk."""
-
-_LARGEST_SHARE: Final = 8
-"""Divisor of the cache's size. The quotient is the maximum size of a thumbnail in the cache."""
-
-_FILL_AFTER_EVICTION: Final = 7 / 8
-"""Share of the cache that is used after an eviction, so that the next additions do not evict."""
-
-_ACCESS_TIME_S: Final = 60
-"""Minimum number of seconds between updates of a file's access time."""
-
+_BLOCK_BYTES: Final = 4096  # of filesystems, and so the minimum size of a thumbnail on disk
+_LARGEST_SHARE: Final = 8  # one thumbnail may use an eighth of the cache
+_FILL_AFTER_EVICTION: Final = 7 / 8  # so that the next additions do not evict
+_ACCESS_TIME_S: Final = 60  # seconds between updates of a file's access time
 _READ_BYTES: Final = 256 * 1024
 _DRAFT_S: Final = 3600
 _DRAFT: Final = "draft-"

@@ -17,10 +17,7 @@ _MAX_CHUNK_BYTES: Final = 2**31 - 1
 _CRC_BYTES: Final = 4
 _MAX_BOXES: Final = 64
 _PIXELS: Final = b"mdat"
-
-_JPEG_END: Final = b"\xff\xd9"
-"""End marker of a JPEG (ITU-T T.81, B.1.1.3). Coded data never contains it, but thumbnails do."""
-
+_JPEG_END: Final = b"\xff\xd9"  # ITU-T T.81, B.1.1.3: in thumbnails, too, but never in coded data
 _PIECE_BYTES: Final = 1024**2
 _MAX_BYTES: Final = 64 * _PIECE_BYTES
 

@@ -18,16 +18,9 @@ from stillroom.features.pictures import wire
 from stillroom.features.pictures.derivation import Derivation
 
 _WORKER: Final = "stillroom.features.pictures.worker"
-
-_MAX_S: Final = 60.0
-"""Time limit in seconds for decoding an image. The limit of processor time is lower."""
-
-_WAIT_S: Final = 20.0
-"""Seconds for which a request waits for a free process. Then the client should retry later."""
-
-_IDLE_S: Final = 60.0
-"""Seconds after which an unused process is ended, because each process uses 30 MiB of memory."""
-
+_MAX_S: Final = 60.0  # to decode an image; the limit of processor time is lower
+_WAIT_S: Final = 20.0  # for a free process; then the client should retry later
+_IDLE_S: Final = 60.0  # then an unused process is ended, because it uses 30 MiB of memory
 _REAP_S: Final = 0.005
 _PATIENT_POLLS: Final = 200
 """Number of checks whether a process has ended by itself, before it is killed.
@@ -35,9 +28,7 @@ _PATIENT_POLLS: Final = 200
 A process that a malicious image has taken over would not end by itself."""
 
 _RECEIVED_BYTES: Final = 256 * 1024
-_MAX_PICTURE_BYTES: Final = 64 * 1024**2
-"""Maximum size of a thumbnail in bytes: four times that of 2048 x 2048 uncompressed pixels."""
-
+_MAX_PICTURE_BYTES: Final = 64 * 1024**2  # four times 2048 x 2048 uncompressed pixels
 _KILLED_BY_THE_IMAGE: Final = frozenset(
     (signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT, signal.SIGXCPU)
 )

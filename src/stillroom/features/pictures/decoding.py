@@ -24,9 +24,7 @@ FORMATS: Final = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "AVIF")
 Excluded are TIFF, which has dozens of codecs, and formats that can contain programs or references
 (EPS, WMF, PSD, ICNS …)."""
 
-_GAP: Final = 2.0
-"""Scaling factor that remains for the Lanczos filter. libvips has the same default."""
-
+_GAP: Final = 2.0  # scaling factor that remains for the Lanczos filter, as in libvips
 _WEBP_METHOD: Final = 4
 _WHITE: Final = (255, 255, 255)
 _ORIENTATION: Final = 0x0112
@@ -54,18 +52,14 @@ _MAX_SCANS: Final = 100
 A scan may have only a few bytes, but decoding it processes the whole image. See
 https://libjpeg-turbo.org/pmwiki/uploads/About/TwoIssueswiththeJPEGStandard.pdf."""
 
-_START_OF_SCAN: Final = b"\xff\xda"
-"""Marker at the start of a scan. It never occurs inside a scan, and rarely in metadata."""
-
+_START_OF_SCAN: Final = b"\xff\xda"  # never occurs inside a scan, and rarely in metadata
 _JPEGS: Final = ("JPEG", "MPO")
 _SEARCHED_BYTES: Final = 1024**2
 
 _LOADED_LATE: Final = ("ImageSequence", "MpoImagePlugin", "TiffImagePlugin")
 """Modules that Pillow imports only when needed: for JPEGs with several images, and for EXIF."""
 
-_VISIBLE: Final = 128
-"""Minimum alpha value (0 to 255) of pixels that count for the dominant colour."""
-
+_VISIBLE: Final = 128  # minimum alpha value (0 to 255) of pixels that count for the colour
 _MAX_PROFILE_BYTES: Final = 4 * 1024**2
 
 Box = tuple[float, float, float, float]

@@ -26,40 +26,18 @@ from stillroom.paths import StorageKey
 from stillroom.store.content_type import VIDEO
 from stillroom.store.values import LocalImage, OpenedImage, RemoteImage, StoredImage
 
-_REVISION: Final = 1
-"""Part of the name of each thumbnail. Increase it if the same request shall return other bytes."""
-
-_MAX_ORIGINAL_BYTES: Final = 128 * 1024**2
-"""Maximum size of a file that is decoded. Even a hundred megapixels of noise are not larger."""
-
-_KEPT_IN_MEMORY_BYTES: Final = 4 * 1024**2
-"""Size above which an original from a bucket is stored in a temporary file, and not in memory."""
-
-_MAX_FLIGHTS: Final = 256
-"""Maximum number of thumbnails that are being made. Each needs an open file descriptor."""
-
-_MAX_FLIGHTS_OF_ONE: Final = 32
-"""Maximum number of thumbnails that wait for the same original, which are made one by one."""
-
+_REVISION: Final = 1  # increase it if the same request shall return other bytes
+_MAX_ORIGINAL_BYTES: Final = 128 * 1024**2  # a hundred megapixels of noise are not larger
+_KEPT_IN_MEMORY_BYTES: Final = 4 * 1024**2  # larger originals are copied to a temporary file
+_MAX_FLIGHTS: Final = 256  # thumbnails being made; each needs an open file descriptor
+_MAX_FLIGHTS_OF_ONE: Final = 32  # that wait for the same original, and are made one by one
 _REFUSED_FOR_S: Final = 3600.0
-_MAX_REFUSED: Final = 4096
-"""Number of originals that are remembered because they cannot be decoded."""
-
-_MAX_MARKED: Final = 16_384
-"""Number of originals whose AI mark is remembered (4 MiB). Reading a mark takes 0.2 ms."""
-
-_TURN_POLL_S: Final = 0.02
-"""Seconds between two attempts to lock an original that another process has locked."""
-
-_TURN_S: Final = 20.0
-"""Seconds for which a request waits for the lock of an original. Then the client should retry."""
-
-_MAX_FRAME_SIDE: Final = 2000
-"""Maximum width and height in pixels of the video frames that Cloudflare returns."""
-
-_FETCHES: Final = 4
-"""Maximum number of originals that are read from a bucket at the same time."""
-
+_MAX_REFUSED: Final = 4096  # originals that are remembered as undecodable
+_MAX_MARKED: Final = 16_384  # remembered AI marks (4 MiB); reading one takes 0.2 ms
+_TURN_POLL_S: Final = 0.02  # seconds between attempts to lock an original
+_TURN_S: Final = 20.0  # for the lock of an original; then the client should retry
+_MAX_FRAME_SIDE: Final = 2000  # pixels of the video frames that Cloudflare returns
+_FETCHES: Final = 4  # originals that are read from a bucket at the same time
 _UNDECODABLE: Final = VIDEO | {
     "application/json", "application/xml", "text/html", "text/plain",
     "image/heic", "image/jxl", "image/svg+xml", "image/tiff", "image/x-icon",

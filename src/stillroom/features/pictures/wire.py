@@ -27,11 +27,8 @@ may contain text from an untrusted file."""
 BROKEN: Final = b"!"
 """Kind of response: the process cannot decode any image. The content is the reason, for the log."""
 
-COLOR: Final = "hex"
-"""Value of `format` in a job that computes the dominant colour (`#rrggbb`, or empty)."""
-
-OUT_OF_MEMORY: Final = 3
-"""Exit status of a process after an image needed too much memory."""
+COLOR: Final = "hex"  # `format` of a job that computes the dominant colour (`#rrggbb`, or empty)
+OUT_OF_MEMORY: Final = 3  # exit status after an image needed too much memory
 
 
 class Refused(Exception):

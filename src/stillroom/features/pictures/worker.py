@@ -28,14 +28,9 @@ _MEMORY_BYTES_A_PIXEL: Final = 18
 An RGB image needs 4 bytes, an image with transparency 8, and a WebP (which is decoded as an
 animation) 16."""
 
-_CPU_S: Final = 20
-"""Maximum processor time per image in seconds. A PNG of 100 megapixels takes half a second."""
-
-_OOM_SCORE: Final = "1000"
-"""Value that makes the kernel kill this process, and not the server, when memory runs out."""
-
-_NICE: Final = 10
-"""Priority of this process. It gets a tenth of the processor time while the server is busy."""
+_CPU_S: Final = 20  # seconds per image; a PNG of 100 megapixels takes half a second
+_OOM_SCORE: Final = "1000"  # if memory runs out, the kernel kills this process, and not the server
+_NICE: Final = 10  # a tenth of the processor time while the server is busy
 
 
 def main() -> None:

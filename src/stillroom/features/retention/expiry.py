@@ -23,17 +23,10 @@ from stillroom.features.runs.deletion import SHORTEST_GRACE, RunDeletions
 from stillroom.store.port import ImageStorage
 
 _PAGE: Final = 250
-_PAUSE_S: Final = 1.0
-"""Pause in seconds after each page of 250 images, so that a million images take 67 minutes."""
-
+_PAUSE_S: Final = 1.0  # after each page, so that a million images take 67 minutes
 _LEASE: Final = timedelta(minutes=5)
-
-SCAN: Final = "expiry"
-"""Name of the scan in the table of the background scans."""
-
-_SCANS_PER_LIFETIME: Final = 24
-"""Number of scans per shortest lifetime in the rules, so that images expire at most 4 % late."""
-
+SCAN: Final = "expiry"  # name in the table of the background scans
+_SCANS_PER_LIFETIME: Final = 24  # of the shortest rule, so that images expire at most 4 % late
 _LONGEST_WAIT: Final = timedelta(days=1)
 
 log = logging.getLogger("stillroom.media")

@@ -9,9 +9,7 @@ from stillroom.features.database.tags import checked_tags
 from stillroom.features.retention.rules import COMPUTE_TTL, Rule, Rules
 from stillroom.store.toml_tables import InvalidTable, Parsers, parse_prefix, parse_tables, read_file
 
-_MAX_RULES: Final = 100
-"""Maximum number of rules, because every image is compared with every rule."""
-
+_MAX_RULES: Final = 100  # because every image is compared with every rule
 _MAX_RUNS: Final = 10_000
 
 

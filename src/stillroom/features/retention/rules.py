@@ -8,12 +8,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-FILE_NAME: Final = "retention.toml"
-"""Name of the rules file in the data directory. `STILLROOM_RETENTION_FILE` overrides it."""
-
-COMPUTE_TTL: Final = "STILLROOM_COMPUTE_TTL"
-"""Name of the setting for the maximum age of all images, and of the rule that it creates."""
-
+FILE_NAME: Final = "retention.toml"  # in the data directory, by default
+COMPUTE_TTL: Final = "STILLROOM_COMPUTE_TTL"  # the setting, and the rule that it creates
 _LATEST_S: Final = datetime(9999, 12, 31, tzinfo=UTC).timestamp()
 
 

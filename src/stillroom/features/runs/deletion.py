@@ -34,15 +34,9 @@ from stillroom.store.values import ListQuery
 if TYPE_CHECKING:  # a normal import would load the database driver at every start
     from stillroom.features.runs.rows import RunRows
 
-PAGE: Final = 1000
-"""Images per transaction, equal to a page in S3 listings. Writing them takes ten milliseconds."""
-
-_LEASE: Final = timedelta(minutes=2)
-"""Time without progress after which a deletion counts as crashed, and can be resumed."""
-
-SHORTEST_GRACE: Final = timedelta(minutes=1)
-"""Minimum grace period. It is longer than any transaction that records an image in the library."""
-
+PAGE: Final = 1000  # images per transaction, which takes ten milliseconds
+_LEASE: Final = timedelta(minutes=2)  # without progress; then another process may resume
+SHORTEST_GRACE: Final = timedelta(minutes=1)  # longer than any transaction that records an image
 _TAKEN_OVER: Final = "another process is deleting the run: try again later"
 
 log = logging.getLogger("stillroom.media")

@@ -15,9 +15,7 @@ from stillroom.store.port import ImageStorage
 from stillroom.store.values import ListQuery, Page
 
 _PAGE: Final = 1000
-_MANIFESTS_AT_ONCE: Final = 32
-"""Number of manifests that are opened concurrently."""
-
+_MANIFESTS_AT_ONCE: Final = 32  # opened concurrently
 State = Literal["published", "open"]
 _Folders = AsyncIterator[tuple[str, "Run | None"]]
 

@@ -15,20 +15,11 @@ from stillroom.errors import InvalidPath, TooLarge
 from stillroom.paths import ImagePath, StorageKey, image_entry, is_reserved
 from stillroom.store.values import OpenedImage, StoredImage
 
-MANIFEST_NAME: Final = ".run.json"
-"""File name of a manifest, which is reserved in `paths.py`."""
-
+MANIFEST_NAME: Final = ".run.json"  # reserved in `paths.py`
 CONTENT_TYPE: Final = "application/json"
-
-MAX_BYTES: Final = 128 * 1024**2
-"""Maximum size of a manifest: 100,000 images with the longest paths, 500,000 with usual paths."""
-
-FACTS_BYTES: Final = 512
-"""Maximum size in bytes of an image's line without its path. Usually about 200 bytes are used."""
-
-_MAX_LINE_BYTES: Final = 4096
-"""Maximum length of a line in bytes. The longest path has 1,016 bytes before escaping."""
-
+MAX_BYTES: Final = 128 * 1024**2  # 100,000 images with the longest paths, 500,000 with usual ones
+FACTS_BYTES: Final = 512  # maximum of an image's line without its path; usually about 200
+_MAX_LINE_BYTES: Final = 4096  # the longest path has 1,016 bytes before escaping
 _IMAGES: Final = '"images":['
 _END: Final = b"]}\n"
 

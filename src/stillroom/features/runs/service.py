@@ -37,15 +37,9 @@ from stillroom.store.port import ImageStorage
 from stillroom.store.sources import DescribedSource
 from stillroom.store.values import ANY, Condition, ListQuery, OpenedImage, SaveRules, StoredImage
 
-_NAMES: Final = 1000
-"""Page size when only names are listed, equal to a page in S3 listings."""
-
-PAGE: Final = 250
-"""Page size when metadata is listed, which costs a HEAD request per image in a bucket."""
-
-_IN_ONE_REQUEST: Final = 16 * 1024**2
-"""Maximum size of a manifest that is written to a bucket in one request, with a known length."""
-
+_NAMES: Final = 1000  # names per page, as in S3 listings
+PAGE: Final = 250  # images per page; in a bucket, each costs a HEAD request
+_IN_ONE_REQUEST: Final = 16 * 1024**2  # larger manifests are written to a bucket in parts
 _RULES: Final = SaveRules(manifest.MAX_BYTES)
 _DELETED: Final = "the run was deleted while it was published"
 

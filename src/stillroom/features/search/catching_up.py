@@ -28,13 +28,10 @@ from stillroom.store.pages import each_page
 from stillroom.store.port import ImageStorage
 from stillroom.store.values import ListQuery, StoredImage
 
-_LEASE: Final = timedelta(seconds=30)
-"""Duration of a claim. It is short, so that another process soon repeats the scan after a crash."""
-
+_LEASE: Final = timedelta(seconds=30)  # short, so that a crashed scan is soon repeated
 _RENEW_S: Final = 5.0
 _TRY_AGAIN_S: Final = 5.0
-_PAGE: Final = 1000
-"""Number of names per page, equal to the maximum that a bucket lists in one request."""
+_PAGE: Final = 1000  # names; a bucket lists at most this number in one request
 
 log = logging.getLogger("stillroom.media")
 

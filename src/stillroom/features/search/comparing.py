@@ -16,9 +16,7 @@ from stillroom.store.causes import EXTERNAL
 from stillroom.store.port import ImageStorage
 from stillroom.store.values import ListQuery, StoredImage
 
-SETTLED_NS: Final = 10 * 10**9
-"""Minimum age in nanoseconds of an image to compare. `IndexFilling` may be writing newer images."""
-
+SETTLED_NS: Final = 10 * 10**9  # `IndexFilling` may still be writing newer images
 _READ_AT_ONCE: Final = 8
 
 

@@ -7,8 +7,7 @@ from stillroom.generation.facets import FACETS, Facet
 from stillroom.generation.facts import MAX_SEED
 from stillroom.store.http.parameters import Parameter, or_null, repeatable
 
-MAX_SEARCH_TEXT: Final = 1000
-"""Maximum number of characters in the value of one query parameter."""
+MAX_SEARCH_TEXT: Final = 1000  # characters in the value of one query parameter
 
 
 def _parameter(facet: Facet) -> Parameter:

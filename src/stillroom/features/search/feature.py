@@ -17,11 +17,8 @@ from stillroom.store.hooks import Hooks
 if TYPE_CHECKING:
     from stillroom.features.search.comparing import Healed
 
-_STOPS_WITHIN_S: Final = 2.0
-"""Seconds for writing pending changes to the search index. A later comparison finds the rest."""
-
-_CATCH_UP_S: Final = 5.0
-"""Seconds between attempts to compare the search index with the storage after a start."""
+_STOPS_WITHIN_S: Final = 2.0  # seconds to write pending changes; a comparison finds the rest
+_CATCH_UP_S: Final = 5.0  # seconds between attempts to compare the index with the storage
 
 
 class SearchFeature(Feature):

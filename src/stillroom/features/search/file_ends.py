@@ -8,11 +8,8 @@ from typing import Final
 from stillroom.store.values import StoredImage
 
 HEAD_BYTES: Final = 64 * 1024
-TAIL_BYTES: Final = 256 * 1024
-"""Bytes kept from each end of an upload. They contain nearly all of an image's metadata."""
-
-_MAX_PIECES: Final = 512
-"""Maximum number of chunks kept for each end, since a small chunk has a memory overhead."""
+TAIL_BYTES: Final = 256 * 1024  # both ends contain nearly all of an image's metadata
+_MAX_PIECES: Final = 512  # chunks per end, since a small chunk has a memory overhead
 
 
 @dataclass(frozen=True, slots=True)

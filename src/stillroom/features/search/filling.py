@@ -32,32 +32,18 @@ from stillroom.store.causes import REQUEST, Cause
 from stillroom.store.port import ImageStorage
 from stillroom.store.values import OpenedImage, StoredImage
 
-_GATHER_S: Final = 0.15
-"""Seconds to wait after a change, so that later changes are written in the same transaction."""
-
-_GATHER_MORE_S: Final = 0.35
-"""Seconds to wait once more if other changes arrived: sharing a transaction halves the cost."""
-
-_PARSE_AFTER_S: Final = 0.1
-"""Seconds to wait before parsing, because parsing several files in a row is three times faster."""
-
+_GATHER_S: Final = 0.15  # seconds after a change, so that later changes share its transaction
+_GATHER_MORE_S: Final = 0.35  # once more after other changes, which halves the cost
+_PARSE_AFTER_S: Final = 0.1  # parsing several files in a row is three times faster
 _BATCH: Final = 500
 _MAX_NOTED: Final = 50_000
-_MAX_NOTED_BYTES: Final = 32 * 1024**2
-"""Maximum size in bytes of queued file parts and metadata. Other files are read again."""
-
-_NOTE_BYTES: Final = 2048
-"""Estimated size in bytes of an image's metadata without prompt and negative prompt."""
-
+_MAX_NOTED_BYTES: Final = 32 * 1024**2  # of file parts and metadata; other files are read again
+_NOTE_BYTES: Final = 2048  # estimated size of an image's metadata without the prompts
 _FIRST_PAUSE_S: Final = 0.5
 _LONGEST_PAUSE_S: Final = 15.0
 _MAX_ATTEMPTS: Final = 5
-_READ_AGAIN_S: Final = 15.0
-"""Seconds to wait before metadata is read again that could not be read."""
-
-_SLICE: Final = 8
-"""Number of files to parse before pending requests are handled again (half a millisecond)."""
-
+_READ_AGAIN_S: Final = 15.0  # seconds before metadata is read again that could not be read
+_SLICE: Final = 8  # files to parse before pending requests run (half a millisecond)
 _REMOVED_AGAIN_S: Final = 2.0
 """Seconds to wait before a deletion is written a second time.
 

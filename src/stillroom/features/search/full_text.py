@@ -26,9 +26,7 @@ from stillroom.paths import COMPUTE_PREFIX, MEDIA_PREFIX
 from stillroom.wire.generation import Generation
 
 _COLUMNS: Final = ("prompt", "path")
-_CLASSES: Final = dict(zip(_COLUMNS, "AB", strict=True))
-"""PostgreSQL weight (a letter) for the words of each column, to search in one column."""
-
+_CLASSES: Final = dict(zip(_COLUMNS, "AB", strict=True))  # weights in PostgreSQL
 _GAP: Final = 2
 _MAX_POSITION: Final = 16_383  # https://www.postgresql.org/docs/17/textsearch-limitations.html
 

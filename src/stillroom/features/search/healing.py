@@ -22,20 +22,13 @@ from stillroom.store.values import ListQuery
 
 TREES: Final = (COMPUTE_PREFIX, MEDIA_PREFIX)
 _PAGE: Final = 500
-_PAUSE_S: Final = 1.0
-"""Pause in seconds after a page without differences. A million images take half an hour."""
-
+_PAUSE_S: Final = 1.0  # after a page without differences; a million images take half an hour
 _SHORT_PAUSE_S: Final = 0.05
-_PAUSE_FACTOR: Final = 4
-"""Pause after a page with differences, as a multiple of the page's time: 20 % of a core at most."""
-
+_PAUSE_FACTOR: Final = 4  # of the time of a page with differences: 20 % of a core at most
 _LEASE: Final = timedelta(minutes=5)
 _EVERY: Final = timedelta(hours=1)
-_EVERY_IN_BUCKET: Final = timedelta(hours=6)
-"""Interval between scans of a bucket. A million names take a thousand requests (half a cent)."""
-
-StopsWithin = Callable[[float], Awaitable[bool]]
-"""Function that waits for a number of seconds, and returns whether to stop."""
+_EVERY_IN_BUCKET: Final = timedelta(hours=6)  # a million names take 1,000 requests (half a cent)
+StopsWithin = Callable[[float], Awaitable[bool]]  # waits for seconds; returns whether to stop
 
 
 class IndexHealing:

@@ -49,15 +49,9 @@ from stillroom.wire.generation import AiMark
 log = logging.getLogger("stillroom.media")
 
 _MAX_TYPE: Final = 255  # other tools can store longer content types in a bucket
-_SLICE: Final = 16
-"""Number of rows to build before pending requests are handled again (half a millisecond)."""
-
-_AT_ONCE: Final = 100
-"""Number of rows per PostgreSQL INSERT. The event loop is blocked while parameters are prepared."""
-
-_NEAR: Final = 5000
-"""Number of rows after the start of a page that are checked one by one (takes 5 ms)."""
-
+_SLICE: Final = 16  # rows to build before pending requests run (half a millisecond)
+_AT_ONCE: Final = 100  # rows per PostgreSQL INSERT, whose preparation blocks the event loop
+_NEAR: Final = 5000  # rows after the start of a page that are checked one by one, in 5 ms
 _REACH: Final = 64
 """Maximum time span of the second step of a phrase search (see `SearchRows._page_rows`).
 

@@ -22,8 +22,7 @@ STORAGE: Final = "storage"
 It is empty while the index may contain images of several storages.
 """
 
-Row = tuple[dict[str, Any], dict[str, str]]
-"""Row for `search_images`, and the image's full text by column."""
+Row = tuple[dict[str, Any], dict[str, str]]  # row for `search_images`, and full text by column
 
 search_images: Final = sa.Table(
     "search_images",

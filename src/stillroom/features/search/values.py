@@ -15,12 +15,8 @@ from stillroom.wire.generation import Generation
 # Names of background scans:
 INDEX_SCAN: Final = "index"  # finds images that are missing in the search index
 REBUILD_SCAN: Final = "rebuild"  # reads every image again, because an operator rebuilds the index
-
-NEVER_NS: Final = 2**63
-"""Time in nanoseconds that is later than every save."""
-
-MAX_LIMIT: Final = 1000
-"""Maximum number of images on one page."""
+NEVER_NS: Final = 2**63  # later than every save
+MAX_LIMIT: Final = 1000  # images on one page
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +65,8 @@ class Indexed:
         return (self.save_id, self.etag) == (image.save_id, image.etag)
 
 
-BEHIND_ALL: Final = "\U0010ffff"
-"""Suffix that sorts after every key, because keys never contain this character."""
-
-KeyRange = tuple[str, str]
-"""Range of keys: after the first text (exclusive), up to the second (inclusive)."""
+BEHIND_ALL: Final = "\U0010ffff"  # sorts after every key, because keys never contain it
+KeyRange = tuple[str, str]  # keys after the first text, up to and including the second
 
 
 class Term(NamedTuple):
@@ -109,8 +102,7 @@ class FactsQuery:
     sees_library: bool = True
 
 
-NO_FACTS: Final = FactsQuery()
-"""Query without conditions, which matches every image."""
+NO_FACTS: Final = FactsQuery()  # matches every image
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,25 +12,18 @@ import unicodedata
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-MAX_TEXT: Final = 16 * 1024
-"""Maximum number of characters per text that are indexed and returned in search results."""
-
+MAX_TEXT: Final = 16 * 1024  # characters per text that are indexed, and returned in results
 _MAX_WORD: Final = 64
 _MAX_WORDS: Final = 4096
 _MAX_FOLDERS: Final = 16
-_MAX_NAME: Final = 32
-"""Maximum number of words in the name of a model or LoRA."""
-
-_REMEMBERED: Final = 256
-"""Number of cached results, because the same folders, tools, models and types recur."""
+_MAX_NAME: Final = 32  # words in the name of a model or LoRA
+_REMEMBERED: Final = 256  # because the same folders, tools, models and types recur
 
 # Scripts without spaces: each character is one word, and a search term is a phrase.
 _UNSPACED: Final = "\u0e00-\u0eff\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 _ASCII_WORD = re.compile(r"[a-z0-9]+")
 _WORD = re.compile(rf"[{_UNSPACED}]|[^\W_{_UNSPACED}]+")
-
-Phrase = tuple[str, ...]
-"""Phrase: consecutive words."""
+Phrase = tuple[str, ...]  # consecutive words
 
 
 def words_of(text: str) -> list[str]:

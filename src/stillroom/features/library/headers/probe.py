@@ -27,14 +27,9 @@ _PREFIX_BYTES: Final = 64 * 1024
 _MAX_READ_BYTES: Final = 256 * 1024
 _READ_BYTES: Final = 4 * 1024
 _MAX_READS: Final = 16
-_MAX_BYTES: Final = 1024**2
-"""Maximum number of bytes to read from one file: its prefix and up to `_MAX_READS` other parts."""
-
+_MAX_BYTES: Final = 1024**2  # read from one file: its prefix and up to `_MAX_READS` other parts
 _MAX_PIXELS_A_SIDE: Final = 2**31 - 1
-
-_MAX_DURATION_S: Final = 10**9
-"""Maximum duration in seconds (thirty years). Longer durations are treated as unknown."""
-
+_MAX_DURATION_S: Final = 10**9  # thirty years; a longer duration is treated as unknown
 ResourceType = Literal["image", "video"]
 
 

@@ -28,8 +28,7 @@ from stillroom.features.search.tables import search_images
 from stillroom.generation.facts import generation_of
 from stillroom.paths import StorageKey
 
-_SEPARATOR: Final = "\x1f"
-"""Separator between tags in one text. Tags contain no control characters."""
+_SEPARATOR: Final = "\x1f"  # between tags in one text; tags contain no control characters
 
 
 _TAGS: Final = (

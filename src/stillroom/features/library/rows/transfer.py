@@ -33,16 +33,10 @@ from stillroom.features.library.rows.tables import (
 from stillroom.features.library.rows.tags import change_tags
 from stillroom.paths import StorageKey
 
-QUEUES: Final = (deletions, failed_deletions)
-"""Selectables whose rows refer to one image version: pending deletions and dead letters."""
-
+QUEUES: Final = (deletions, failed_deletions)  # each row refers to one image version
 Queue = sa.FromClause
-
-QueueRow = Mapping[str, Any]
-"""Row of a pending deletion or dead letter: values by column name."""
-
-Saves = set[tuple[StorageKey, str]]
-"""Set of image versions: pairs of key and save id."""
+QueueRow = Mapping[str, Any]  # pending deletion or dead letter: values by column name
+Saves = set[tuple[StorageKey, str]]  # image versions: pairs of key and save id
 
 
 class TransferOutcome(StrEnum):
