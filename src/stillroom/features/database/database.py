@@ -1,26 +1,50 @@
 """Connection to the features' database, which is opened and migrated on first use.
 
-Importing SQLAlchemy and its drivers takes a quarter of a second. A command therefore imports these
-modules on first use. A server imports them before it accepts requests.
+Importing SQLAlchemy and its drivers takes a quarter of a second. A command therefore imports the
+modules that use SQLAlchemy when it opens the database. A server imports them before it accepts
+requests.
 """
 
 import asyncio
 import contextlib
 import importlib
 import logging
-from collections.abc import AsyncIterator, Callable, Iterable
-from typing import TYPE_CHECKING, ClassVar, TypeVar
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar
 
 from stillroom.errors import BackendUnavailable, StillroomError
 from stillroom.features.database.config import PostgresConfig, RowsConfig
 
 if TYPE_CHECKING:
-    from stillroom.features.database.engine import Rows, RowsEngine
+    from stillroom.features.database.engine import RowsEngine
     from stillroom.features.database.scans import ScanRows
 
-R = TypeVar("R", bound="Rows")
+R = TypeVar("R")
+RowsOf = Callable[["Database"], Awaitable[R]]
+
+ROW_MODULES: Final = {"stillroom.features.database.migrations"}
+"""Names of the modules that use SQLAlchemy."""
 
 log = logging.getLogger("stillroom.media")
+
+
+def rows_of(kind: str) -> RowsOf[Any]:
+    """Return a function that opens a database, and returns its instance of the class `kind`.
+
+    `kind` is the full name of a subclass of `Rows`, whose module is imported with SQLAlchemy. The
+    function raises the same exceptions as `Database.engine`.
+    """
+    module, _, name = kind.rpartition(".")
+    ROW_MODULES.add(module)
+
+    async def rows(database: "Database") -> Any:  # noqa: ANN401  (an instance of `kind`)
+        engine = await database.engine()
+        if kind not in database.rows_by_kind:
+            rows_class = getattr(importlib.import_module(module), name)
+            database.rows_by_kind[kind] = rows_class(engine)
+        return database.rows_by_kind[kind]
+
+    return rows
 
 
 class Database:
@@ -29,13 +53,10 @@ class Database:
     Attributes:
         on_connect: Functions to call with the new engine, to add `TransactionHooks`.
         storage_name: Name of the storage whose images the search index should contain.
+        rows_by_kind: Instances of `Rows` for the open database, by the full name of their class.
     """
 
-    modules: ClassVar[tuple[str, ...]] = (
-        "stillroom.features.database.migrations",
-        "stillroom.features.database.scans",
-    )
-    """Modules that access rows, which `kept_open` imports."""
+    scans: "ClassVar[RowsOf[ScanRows]]" = rows_of("stillroom.features.database.scans.ScanRows")
 
     def __init__(self, config: RowsConfig) -> None:
         self._config = config
@@ -43,7 +64,7 @@ class Database:
         self.storage_name = ""
         self._opening = asyncio.Lock()
         self._engine: RowsEngine | None = None
-        self._parts: dict[type[Rows], Rows] = {}
+        self.rows_by_kind: dict[str, object] = {}
         self._trouble = ""
 
     @property
@@ -82,7 +103,7 @@ class Database:
         return self._engine
 
     def _connect(self) -> "RowsEngine":
-        _import(self.modules)
+        _import_row_modules()
         from stillroom.features.database.engine import RowsEngine
         from stillroom.features.database.migrations import migrate
 
@@ -95,21 +116,6 @@ class Database:
         for add_hooks in self.on_connect:
             add_hooks(engine)
         return engine
-
-    async def part(self, kind: type[R]) -> R:
-        """Return this database's instance of `kind`. Raises the same exceptions as `engine`."""
-        engine = await self.engine()
-        part = self._parts.get(kind)
-        if not isinstance(part, kind):
-            part = self._parts[kind] = kind(engine)
-        return part
-
-    async def scans(self) -> "ScanRows":
-        """Return the `ScanRows` of this database. Raises the same exceptions as `engine`."""
-        await self.engine()  # which imports SQLAlchemy in a thread
-        from stillroom.features.database.scans import ScanRows
-
-        return await self.part(ScanRows)
 
     async def check(self) -> bool:
         """Return True if the database is open and responds, or False if it was never opened.
@@ -126,13 +132,13 @@ class Database:
         return True
 
     @contextlib.asynccontextmanager
-    async def kept_open(self, *modules: str) -> AsyncIterator[None]:
+    async def kept_open(self) -> AsyncIterator[None]:
         """Context manager: open the database in the background; close it when the block ends.
 
         The drivers are imported before the block begins. On a busy machine, the imports take
         seconds and would delay the indexing of the first images that the block saves.
         """
-        await asyncio.to_thread(_import, [*self.modules, *modules])
+        await asyncio.to_thread(_import_row_modules)
         opening = asyncio.create_task(self._open_early())
         try:
             yield
@@ -157,10 +163,10 @@ class Database:
             if self._engine is not None:
                 await self._engine.close()
                 self._engine = None
-                self._parts.clear()
+                self.rows_by_kind.clear()
         self._opening = asyncio.Lock()  # the next use may be in another event loop
 
 
-def _import(modules: Iterable[str]) -> None:
-    for module in modules:
+def _import_row_modules() -> None:
+    for module in sorted(ROW_MODULES):
         importlib.import_module(module)

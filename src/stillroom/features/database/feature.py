@@ -24,7 +24,6 @@ class DatabaseFeature(Feature):
         name = "the data directory around it" if is_inside else storage.name
         self._storage_name = name[:MAX_KEY_BYTES]
         self._database: Database | None = None
-        self.modules: list[str] = []  # access rows; a server imports them before it serves
 
     @property
     def database(self) -> Database:
@@ -40,7 +39,7 @@ class DatabaseFeature(Feature):
 
     def running(self) -> contextlib.AbstractAsyncContextManager[None]:
         """Context manager: keep the database open until the block ends."""
-        return self.database.kept_open(*self.modules)
+        return self.database.kept_open()
 
     def facts(self) -> Iterable[str]:
         """Return a line that describes the database, for the server's log."""

@@ -1,33 +1,17 @@
 """Access to the rows of events and webhooks. SQLAlchemy is imported on the first use."""
 
 import contextlib
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from stillroom.features.database.database import Database
+from stillroom.features.database.database import Database, RowsOf, rows_of
 
 if TYPE_CHECKING:
     from stillroom.features.database.engine import RowsEngine
     from stillroom.features.events.rows import EventRows
     from stillroom.features.events.webhook_rows import WebhookRows
 
-ROWS: Final = ("stillroom.features.events.rows", "stillroom.features.events.webhook_rows")
-"""Modules that access rows, which a server imports before it serves."""
-
-
-async def event_rows(database: Database) -> "EventRows":
-    """Return the `EventRows` of a database. Raises `BackendUnavailable`."""
-    await database.engine()  # which imports SQLAlchemy in a thread
-    from stillroom.features.events.rows import EventRows
-
-    return await database.part(EventRows)
-
-
-async def webhook_rows(database: Database) -> "WebhookRows":
-    """Return the `WebhookRows` of a database. Raises `BackendUnavailable`."""
-    await database.engine()  # which imports SQLAlchemy in a thread
-    from stillroom.features.events.webhook_rows import WebhookRows
-
-    return await database.part(WebhookRows)
+event_rows: "RowsOf[EventRows]" = rows_of("stillroom.features.events.rows.EventRows")
+webhook_rows: "RowsOf[WebhookRows]" = rows_of("stillroom.features.events.webhook_rows.WebhookRows")
 
 
 def has_full_text(database: Database) -> bool:

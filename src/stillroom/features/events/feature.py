@@ -5,7 +5,7 @@ import functools
 from collections.abc import Iterable
 
 from stillroom.features.database.feature import DatabaseFeature
-from stillroom.features.events.database import ROWS, event_rows, record_events
+from stillroom.features.events.database import event_rows, record_events
 from stillroom.features.events.operation import EventOperation
 from stillroom.features.events.settings import EventSettings
 from stillroom.features.events.waiting import FeedWaiting
@@ -32,7 +32,6 @@ class EventsFeature(Feature):
         self.webhooks = open_webhooks(store, self.database)
         self._waiting = FeedWaiting(self.database)
         if self.is_on:
-            opened.modules += ROWS
             registering = functools.partial(register_endpoints, webhooks=self.webhooks)
             self.database.on_connect += [record_events, registering]
 

@@ -2,15 +2,9 @@
 
 from typing import TYPE_CHECKING
 
-from stillroom.features.database.database import Database
+from stillroom.features.database.database import RowsOf, rows_of
 
 if TYPE_CHECKING:
     from stillroom.features.retention.rows import ExpiryRows
 
-
-async def expiry_rows(database: Database) -> "ExpiryRows":
-    """Return the `ExpiryRows` of a database. Raises `BackendUnavailable`."""
-    await database.engine()  # which imports SQLAlchemy in a thread
-    from stillroom.features.retention.rows import ExpiryRows
-
-    return await database.part(ExpiryRows)
+expiry_rows: "RowsOf[ExpiryRows]" = rows_of("stillroom.features.retention.rows.ExpiryRows")

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 
-from stillroom.features.database.feature import DatabaseFeature
 from stillroom.features.library.feature import LibraryFeature
 from stillroom.features.metadata.feature import MetadataFeature
 from stillroom.features.retention.evaluator import RetentionEvaluator
@@ -27,7 +26,6 @@ class RetentionFeature(Feature):
         """Read the rules, and let the sweeper check them again before each deletion."""
         library = store.need(LibraryFeature)
         storage, database = store.storage, library.database
-        store.need(DatabaseFeature).modules.append("stillroom.features.retention.rows")
         self.rules = rules_of(store.settings)
         self.evaluator = RetentionEvaluator(storage, database, self.rules)
         self._lifetimes = Lifetimes(storage, database)

@@ -2,19 +2,13 @@
 
 from typing import TYPE_CHECKING
 
-from stillroom.features.database.database import Database
+from stillroom.features.database.database import RowsOf, rows_of
 
 if TYPE_CHECKING:
     from stillroom.features.database.engine import RowsEngine
     from stillroom.features.runs.rows import RunRows
 
-
-async def run_rows(database: Database) -> "RunRows":
-    """Return the `RunRows` of a database. Raises `BackendUnavailable`."""
-    await database.engine()  # which imports SQLAlchemy in a thread
-    from stillroom.features.runs.rows import RunRows
-
-    return await database.part(RunRows)
+run_rows: "RowsOf[RunRows]" = rows_of("stillroom.features.runs.rows.RunRows")
 
 
 def report_runs(engine: "RowsEngine") -> None:

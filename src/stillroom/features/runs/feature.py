@@ -3,7 +3,6 @@
 from collections.abc import Awaitable, Callable, Iterable
 from datetime import datetime
 
-from stillroom.features.database.feature import DatabaseFeature
 from stillroom.features.library.feature import LibraryFeature
 from stillroom.features.runs.database import report_runs
 from stillroom.features.runs.deletion import RunDeletions
@@ -22,7 +21,6 @@ class RunsFeature(Feature):
     def __init__(self, store: Store) -> None:
         """Let the sweeper resume interrupted deletions."""
         library = store.need(LibraryFeature)
-        store.need(DatabaseFeature).modules.append("stillroom.features.runs.rows")
         library.database.on_connect.append(report_runs)
         self.runs = Runs(store.storage, library.database)
         self.deletions = RunDeletions(store.storage, library.database, grace=library.grace)

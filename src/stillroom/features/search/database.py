@@ -2,24 +2,13 @@
 
 from typing import TYPE_CHECKING
 
-from stillroom.features.database.database import Database
+from stillroom.features.database.database import RowsOf, rows_of
 
 if TYPE_CHECKING:
     from stillroom.features.search.comparison_rows import ComparisonRows
     from stillroom.features.search.rows import SearchRows
 
-
-async def search_rows(database: Database) -> "SearchRows":
-    """Return the `SearchRows` of a database. Raises `BackendUnavailable`."""
-    await database.engine()  # which imports SQLAlchemy in a thread
-    from stillroom.features.search.rows import SearchRows
-
-    return await database.part(SearchRows)
-
-
-async def comparison_rows(database: Database) -> "ComparisonRows":
-    """Return the `ComparisonRows` of a database. Raises `BackendUnavailable`."""
-    await database.engine()  # which imports SQLAlchemy in a thread
-    from stillroom.features.search.comparison_rows import ComparisonRows
-
-    return await database.part(ComparisonRows)
+search_rows: "RowsOf[SearchRows]" = rows_of("stillroom.features.search.rows.SearchRows")
+comparison_rows: "RowsOf[ComparisonRows]" = rows_of(
+    "stillroom.features.search.comparison_rows.ComparisonRows"
+)

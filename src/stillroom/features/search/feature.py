@@ -31,7 +31,6 @@ class SearchFeature(Feature):
     def __init__(self, store: Store) -> None:
         """Subscribe to changes of the storage, to update the index."""
         opened = store.need(DatabaseFeature)
-        opened.modules.append("stillroom.features.search.comparison_rows")
         self._storage, self._database = store.storage, opened.database
         report: Callable[[str | None], None] = lambda _: None  # noqa: E731  (for a server)
         if store.is_counted:
