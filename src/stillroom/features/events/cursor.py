@@ -11,7 +11,7 @@ _FORMAT: Final = struct.Struct(">8sq")  # id of the feed, and position
 
 
 def cursor_of(position: int, feed_id: str) -> str:
-    """Return the cursor after which the events behind `position` follow."""
+    """Return the cursor with which a client reads the events after a position."""
     data = _FORMAT.pack(bytes.fromhex(feed_id), position)
     return base64.urlsafe_b64encode(data).decode().rstrip("=")
 
@@ -26,9 +26,7 @@ def check_cursor(cursor: str) -> str:
 def position_of(cursor: str, feed_id: str) -> int:
     """Return the position of a cursor.
 
-    Raises:
-        InvalidParameter: the cursor is malformed.
-        CursorExpired: the cursor is from the feed of another database.
+    Raises `InvalidParameter`, or `CursorExpired` if the cursor is from another database.
     """
     feed, position = _parse(cursor)
     if feed != feed_id:

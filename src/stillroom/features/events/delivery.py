@@ -35,11 +35,11 @@ _MAX_ERROR_CHARACTERS: Final = 500
 
 _LONGEST_RETRY_AFTER: Final = timedelta(days=1)
 
+# `throttled`: the receiver has said when to try again. `gone`: the status code was 410.
 Result = Literal["delivered", "failed", "throttled", "gone", "too_large"]
-"""Result of an attempt. `throttled`: the receiver said when to try again. `gone`: 410."""
 
 SignUrl = Callable[[str, int], str]
-"""Function that returns a signed URL for the image with a path, valid for a number of seconds."""
+"""Function that returns a signed URL. It takes an image's path and a lifetime in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +65,7 @@ class Attempt:
 
 @dataclass(slots=True)
 class Sender:
-    """HTTP client that sends webhooks to one endpoint.
-
-    `now` returns the time of an attempt in seconds since the epoch.
-    """
+    """HTTP client that sends webhooks to one endpoint. `now` returns seconds since the epoch."""
 
     endpoint: Endpoint
     sign_url: SignUrl | None = None
@@ -79,7 +76,6 @@ class Sender:
     _head: str = field(init=False)
 
     def __post_init__(self) -> None:
-        """Prepare the connections and the headers that all requests have."""
         url = urlsplit(self.endpoint.url)
         is_tls = url.scheme == "https"
         self._connections = Connections(

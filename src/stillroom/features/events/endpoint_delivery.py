@@ -71,11 +71,8 @@ class EndpointDelivery:
         """Claim the endpoint, and deliver to it until `is_stopping` returns True.
 
         Return at once if another process has claimed it, or if the claim is lost. `stops_within`
-        waits for a number of seconds, and returns whether to stop.
-
-        Raises:
-            BackendUnavailable: the database does not respond. The claim then expires, unless this
-                process renews it.
+        waits for a number of seconds, and returns whether to stop. If the database does not respond
+        (`BackendUnavailable`), the claim expires, unless this process renews it.
         """
         self._is_stopping, self._renewed = is_stopping, time.monotonic()
         if not await self.rows.claim(self.endpoint, self.claim):
@@ -117,7 +114,7 @@ class EndpointDelivery:
         return is_recorded
 
     async def _next_batch(self, state: EndpointState) -> Batch:
-        """Read what is due. If the endpoint is paused, the first failed delivery of each path is.
+        """Read deliveries that are due. If the endpoint is paused, only the first of each path is.
 
         Paths that always fail do not keep other events from being read. The retention limits the
         number of events that wait for them.

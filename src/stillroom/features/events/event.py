@@ -15,9 +15,8 @@ MEDIA_CHANGED: Final = "media.changed"
 MEDIA_DELETED: Final = "media.deleted"
 DELETION_FAILED: Final = "deletion.failed"
 RUN_TYPES: Final = (RUN_PUBLISHED, RUN_DELETED)  # their path is a folder
+# To read events of these types, a token needs the scope `media`.
 LIBRARY_TYPES: Final = (MEDIA_INGESTED, MEDIA_CHANGED, MEDIA_DELETED, DELETION_FAILED)
-"""Types of events about the media library, which need the scope `media`."""
-
 TYPES: Final = (IMAGE_SAVED, IMAGE_DELETED, *RUN_TYPES, *LIBRARY_TYPES)
 
 
@@ -32,7 +31,7 @@ class Event:
         resource_id: Id of the media resource, for events about the library.
         actor: Subject of the token that made the change. None if it is unknown.
         reason: Reason for the deletion of an image. None for other events.
-        data: Members of `data` in addition to `path` and `reason`.
+        data: Other members of the JSON object `data`, in addition to `path` and `reason`.
         found: True if the change was found by comparing the storage with the search index.
     """
 
@@ -66,11 +65,12 @@ class Event:
         if self.reason is not None:
             data["reason"] = self.reason
         moment = self.occurred_at.astimezone(UTC).isoformat(timespec="milliseconds")
-        head: dict[str, object] = {
+        return {
             "id": self.public_id,
             "type": self.type,
             "timestamp": moment.replace("+00:00", "Z"),
+            **({} if cursor is None else {"cursor": cursor}),
+            "data": data,
+            "actor": self.actor,
+            "found": self.found,
         }
-        if cursor is not None:
-            head["cursor"] = cursor
-        return {**head, "data": data, "actor": self.actor, "found": self.found}

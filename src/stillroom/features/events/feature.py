@@ -16,14 +16,12 @@ from stillroom.store.feature import Feature, Store
 
 
 class EventsFeature(Feature):
-    """Feed of events, which transactions of other features add, and their delivery as webhooks.
+    """Feed of events, and their delivery as webhooks. Transactions of other features add events.
 
-    Attributes:
-        is_on: False if the retention time is zero, so that there are no events.
+    If the retention time is zero, there are no events, and `is_on` is False.
     """
 
     def __init__(self, store: Store) -> None:
-        """Let the transactions of other features add events."""
         opened = store.need(DatabaseFeature)
         self.retention = store.settings.section(EventSettings).events_retention
         self._has_jobs = store.settings.sweep_interval_seconds > 0

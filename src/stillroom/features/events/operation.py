@@ -1,8 +1,7 @@
 """HTTP operation that sends a page of the feed of events, and waits for new ones."""
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Literal
 
 from fastapi import Request, Response
@@ -61,29 +60,25 @@ class EventOperation:
         """List events, oldest first: images, runs and media resources that have changed."""
         call = await Call.of(request, self.authorize)
         asked = call.query(FeedParameters)
-        visible = call.grant.narrow("storage:read", asked.prefix)
-        types = _visible_types(call.grant, asked.types)
+        prefix = call.grant.narrow("storage:read", asked.prefix)
+        asked = replace(asked, prefix=prefix, types=_visible_types(call.grant, asked.types))
         if not self.is_on:
             raise FeatureOff(OFF)
-        state = await (await self._rows()).state()
+        rows = await self._rows()
+        state = await rows.state()
         if asked.after == LATEST:
             cursor = cursor_of(state.last_position, state.feed_id)
             return json_answer({"events": [], "next": cursor, "caught_up": True})
         after = position_of(asked.after, state.feed_id) if asked.after else None
-        return json_answer(await self._read(request, after, types, visible.text, asked))
+        return json_answer(await self._read(request, rows, after, asked))
 
     async def _read(
-        self,
-        request: Request,
-        after: int | None,
-        types: Sequence[str],
-        prefix: str,
-        asked: FeedParameters,
+        self, request: Request, rows: "EventRows", after: int | None, asked: FeedParameters
     ) -> dict[str, object]:
-        """Read a page of events, after waiting for the first one if necessary."""
-        rows = await self._rows()
+        """Read a page of events. If there are none, wait for the first one."""
         loop = asyncio.get_running_loop()
         until, empty_pages = loop.time() + asked.wait, 0
+        types, prefix = asked.types, asked.prefix.text
 
         def matches(event: Event) -> bool:
             return event.type in types and event.is_below(prefix)
@@ -117,10 +112,10 @@ class EventOperation:
             raise FeatureOff(NO_INDEX) from None
 
 
-def _visible_types(grant: Grant, types: Sequence[str]) -> Sequence[str]:
+def _visible_types(grant: Grant, types: tuple[str, ...]) -> tuple[str, ...]:
     """Return the types of events to send. Events about the library need the scope `media`."""
     if any(name in LIBRARY_TYPES for name in types):
         grant.require_scope("media")
-    if not types:
-        return [name for name in TYPES if name not in LIBRARY_TYPES or "media" in grant.scopes]
-    return types
+    return types or tuple(
+        name for name in TYPES if name not in LIBRARY_TYPES or "media" in grant.scopes
+    )

@@ -31,24 +31,17 @@ _DROPPED_AT_ONCE: Final = 5000
 
 log = logging.getLogger("stillroom.events")
 
-_FEED: Final = sa.select(
-    event_feed.c.feed_id, event_feed.c.last_position, event_feed.c.dropped_position
-)
-
 
 @dataclass(frozen=True, slots=True)
 class FeedState:
-    """State of the feed.
-
-    Attributes:
-        feed_id: Random id of the feed, which is part of every cursor.
-        last_position: Position of the newest event, or 0. Every later event has a higher one.
-        dropped_position: Position of the newest event that the retention has removed, or 0.
-    """
+    """Row of the feed. See `tables.py` for the meaning of the values."""
 
     feed_id: str
     last_position: int
     dropped_position: int
+
+
+_FEED: Final = sa.select(*(event_feed.c[field.name] for field in fields(FeedState)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,17 +92,12 @@ class EventRows(Rows):
     """Database rows of the events."""
 
     async def read(
-        self,
-        after: int | None,
-        limit: int,
-        *,
-        types: Sequence[str] = TYPES,
-        prefix: str = "",
+        self, after: int | None, limit: int, *, types: Sequence[str] = TYPES, prefix: str = ""
     ) -> EventPage:
-        """Return a page of up to `limit` events after a position. None is the oldest event.
+        """Return a page of up to `limit` events after a position. None: begin at the oldest event.
 
-        An event that is committed later always has a higher position than all these events.
-        `matching` in `tables.py` has the meaning of `types` and `prefix`.
+        An event that is committed later always has a higher position than all these events. For
+        `types` and `prefix`, see `matching` in `tables.py`.
         """
         first = await self.state()
         if after is None:
@@ -160,7 +148,7 @@ class EventRows(Rows):
 
 
 async def _scan_end(connection: AsyncConnection, after: int, last: int) -> int:
-    """Return the position at which to stop: that of the last row to examine, or `last`."""
+    """Return the position of the last row that a page examines. It is at most `last`."""
     position = events.c.position
     asked = sa.select(position).where(position > after).order_by(position)
     found = await connection.execute(asked.offset(_SCANNED - 1).limit(1))

@@ -12,9 +12,7 @@ from typing import Final
 
 SECRET_PREFIX: Final = "whsec_"  # noqa: S105  (the beginning of every secret)
 
-_MIN_BYTES: Final = 24
-_MAX_BYTES: Final = 64
-"""Limits of the specification for the length of a secret: 192 to 512 bits."""
+_MIN_BYTES, _MAX_BYTES = 24, 64  # limits of the specification for the length of a secret
 
 
 def parse_secret(text: str) -> bytes:

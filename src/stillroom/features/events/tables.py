@@ -8,9 +8,8 @@ import sqlalchemy as sa
 
 from stillroom.features.database.tables import Moment, metadata
 from stillroom.features.events.event import RUN_TYPES, TYPES
+from stillroom.features.search.values import BEHIND_ALL
 from stillroom.paths import MAX_KEY_BYTES
-
-_BEHIND_ALL: Final = "\U0010ffff"
 
 events: Final = sa.Table(
     "events",
@@ -38,17 +37,16 @@ events: Final = sa.Table(
     sa.Column("found", sa.Boolean, nullable=False),
 )
 
-
 event_feed: Final = sa.Table(
     "event_feed",
     metadata,
     # Always 1: the table has one row, which is inserted with it.
     sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
-    # Random id, which is part of every cursor.
+    # Random id, which is part of every cursor and of the ids of events.
     sa.Column("feed_id", sa.String(16), nullable=False),
-    # Position of the newest event. A transaction that adds events locks the row.
+    # Position of the newest event, or 0. A transaction that adds events locks the row.
     sa.Column("last_position", sa.BigInteger, nullable=False),
-    # Position of the newest event that was deleted after the retention time.
+    # Position of the newest event that was deleted after the retention time, or 0.
     sa.Column("dropped_position", sa.BigInteger, nullable=False),
 )
 
@@ -69,7 +67,7 @@ def matching(types: Collection[str], prefix: str) -> list[sa.ColumnElement[bool]
         conditions.append(events.c.type.in_(types))
     if prefix:
         path = events.c.path
-        below = sa.and_(path >= prefix, path < prefix + _BEHIND_ALL)
+        below = sa.and_(path >= prefix, path < prefix + BEHIND_ALL)
         is_run = sa.and_(path == prefix.removesuffix("/"), events.c.type.in_(RUN_TYPES))
         conditions.append(sa.or_(below, is_run) if prefix.endswith("/") else below)
     return conditions

@@ -38,13 +38,11 @@ class Endpoint:
     """Receiver of webhooks: the values of one table.
 
     Attributes:
-        url: URL to which events are sent. Plain HTTP only to this machine, or if it is allowed.
         secrets: Keys of the signatures. There are several while a secret is rotated.
         types: Types of the events to send.
         prefix: Prefix of the paths of images and runs. Empty: all events.
         signed_urls: Lifetime in seconds of the signed URL in events about saved images. None: the
             events contain no signed URL.
-        secret_file: File that contains the secrets.
         insecure: True if plain HTTP to other machines is allowed.
     """
 
@@ -60,11 +58,7 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class WebhookFile:
-    """Content of `webhooks.toml`, and of the files with secrets.
-
-    Attributes:
-        digest: SHA-256 of the file in hexadecimal digits, without the files of the secrets.
-    """
+    """Content of `webhooks.toml`, with its SHA-256 (`digest`), and of the files with secrets."""
 
     endpoints: Mapping[str, Endpoint] = field(default_factory=dict)
     digest: str = ""
@@ -118,10 +112,8 @@ class WatchedWebhooks:
 def read_webhooks(file: Path, *, is_named: bool, with_secrets: bool = True) -> WebhookFile:
     """Read the endpoints and their secrets. Without the file, there are no endpoints.
 
-    `is_named` is True if a setting contains the file's name. The file must then exist.
-
-    Raises:
-        ConfigurationError: the file or the file of a secret cannot be read or is invalid.
+    `is_named` is True if a setting contains the file's name. The file must then exist. Raises
+    `ConfigurationError` if the file, or the file of a secret, cannot be read or is invalid.
     """
     data = read_file(file, is_named=is_named)
     if data is None:
@@ -147,7 +139,7 @@ def read_webhooks(file: Path, *, is_named: bool, with_secrets: bool = True) -> W
 
 
 def configuration_files(file: Path) -> list[Path]:
-    """Return `webhooks.toml` and the files of its secrets. If it is invalid, return only it."""
+    """Return `webhooks.toml` and the files of its secrets, or only the former if it is invalid."""
     try:
         return [file, *read_webhooks(file, is_named=False, with_secrets=False).secret_files]
     except ConfigurationError:

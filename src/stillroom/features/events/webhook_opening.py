@@ -23,8 +23,7 @@ if TYPE_CHECKING:
 def watched_webhooks(settings: Settings) -> WatchedWebhooks:
     """Read `webhooks.toml`, or the file that a setting names.
 
-    Raises:
-        ConfigurationError: the file is invalid, or it has endpoints although events are off.
+    Raises `ConfigurationError` if the file is invalid, or has endpoints although events are off.
     """
     section = settings.section(EventSettings)
     file = section.webhooks_file or settings.data_dir / FILE_NAME
@@ -40,9 +39,7 @@ def watched_webhooks(settings: Settings) -> WatchedWebhooks:
 def open_webhooks(store: Store, database: Database) -> Webhooks:
     """Return the delivery of webhooks, according to the settings of the store.
 
-    Raises:
-        ConfigurationError: `webhooks.toml` is invalid, or it has endpoints although there are no
-            events without a search index.
+    Raises `ConfigurationError`, also if there are endpoints but no search index, and so no events.
     """
     settings = store.settings
     watched = watched_webhooks(settings)

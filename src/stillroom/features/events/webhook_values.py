@@ -60,7 +60,7 @@ class Delivery:
 
     Attributes:
         path: Path of the event, or the id of its resource, or its storage key. Deliveries with
-            equal paths are ordered.
+            equal paths are sent in order.
         event: Body of the webhook, without a signed URL.
         attempts: Number of attempts that count. Attempts at a paused endpoint do not count.
         failed_at: Time of the first failed attempt, or None.
@@ -109,9 +109,8 @@ class Settlement:
 class EndpointMetrics:
     """Progress of an endpoint.
 
-    Attributes:
-        waiting: Number of failed deliveries, and of those that wait for them.
-        oldest: Time of the oldest event that was not delivered, or None if there is none.
+    `waiting` is the number of failed deliveries, and of deliveries that wait for them. `oldest` is
+    the time of the oldest event that was not delivered, or None.
     """
 
     state: EndpointState

@@ -97,12 +97,9 @@ class Webhooks:
             self._registered.add(endpoint.name)
 
     async def _deliver(self, content: WebhookFile, endpoint: Endpoint, ending: Stopping) -> None:
-        """Deliver to an endpoint, until the configuration changes or the job ends."""
+        """Deliver to an endpoint, unless another process does, until the file changes."""
         try:
             rows, feed = await webhook_rows(self._database), await event_rows(self._database)
-            claim = self._claims[endpoint.name]
-            if not await rows.claim(endpoint, claim):
-                return
             from stillroom.features.events.delivery import Sender
             from stillroom.features.events.endpoint_delivery import EndpointDelivery
 
@@ -111,7 +108,7 @@ class Webhooks:
                 rows,
                 feed,
                 Sender(endpoint, sign_url=self._sign_url),
-                claim=claim,
+                claim=self._claims[endpoint.name],
                 digest=content.digest,
                 now=self._now,
                 count=self.count,
