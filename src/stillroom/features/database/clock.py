@@ -1,7 +1,6 @@
 """Clock for deletions: a jump of the system clock never makes a deletion happen too early.
 
-A jump is detected by comparison with a monotonic clock. If the system clock is already wrong when a
-process starts, the process cannot detect that.
+A process does not detect that the system clock is already wrong when the process starts.
 """
 
 import logging
@@ -75,18 +74,13 @@ def to_nanoseconds(moment: datetime) -> int:
 
 
 def new_id() -> uuid.UUID:
-    """Return a UUIDv7 (RFC 9562, 5.7): milliseconds since the epoch and 74 random bits.
-
-    Python itself provides this only since version 3.14.
-    """
-    milliseconds = time.time_ns() // 1_000_000
-    return uuid.UUID(
-        int=milliseconds << 80
-        | 0x7 << 76
-        | secrets.randbits(12) << 64
-        | 0b10 << 62
-        | secrets.randbits(62)
+    """Return a UUIDv7 (RFC 9562, 5.7). Python itself provides this only since version 3.14."""
+    milliseconds, high, low = (
+        time.time_ns() // 1_000_000,
+        secrets.randbits(12),
+        secrets.randbits(62),
     )
+    return uuid.UUID(int=milliseconds << 80 | 0x7 << 76 | high << 64 | 0b10 << 62 | low)
 
 
 def now() -> datetime:

@@ -76,12 +76,12 @@ class Database:
 
     @property
     def is_sqlite(self) -> bool:
-        """Return whether the database is SQLite, and not PostgreSQL."""
+        """True if the database is SQLite, False if it is PostgreSQL."""
         return not isinstance(self._config, PostgresConfig)
 
     @property
     def is_open(self) -> bool:
-        """Return whether the database is already open."""
+        """True if the database is already open."""
         return self._engine is not None
 
     async def engine(self) -> "RowsEngine":
@@ -120,9 +120,8 @@ class Database:
     async def check(self) -> bool:
         """Return True if the database is open and responds, or False if it was never opened.
 
-        This method never opens the database, because a health check must not create files. Raises
-        `BackendUnavailable` if the database does not respond, or if the last attempt to open it
-        failed.
+        Never open it, because a health check must not create files. Raise `BackendUnavailable` if
+        the database does not respond, or if the last attempt to open it failed.
         """
         if self._engine is None:
             if self._trouble:

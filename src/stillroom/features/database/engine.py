@@ -51,6 +51,8 @@ _WRITES: Final = "stillroom_writes"
 _OUR_MISTAKES: Final = (IntegrityError, ProgrammingError, DataError)
 
 T = TypeVar("T")
+Keys = Collection[StorageKey]
+Retry = Callable[[AsyncConnection, Any], Awaitable[None]]
 
 log = logging.getLogger("stillroom.media")
 
@@ -62,29 +64,25 @@ class TransactionHooks:
     Attributes:
         indexing: Called with the rows that are about to be written to the search index.
         changed: Called with the storage keys of resources whose texts, tags or files have changed.
-            The call may wait for a lock. Only calls of `written` may follow in the transaction.
-        written: Called with what the transaction has changed. The call is the last step of the
-            transaction, since the call may wait for a lock.
-        runs: Function that returns the published run of each image that is in one, if it is set.
+            These functions may wait for a lock, so only `written` may follow in the transaction.
+        written: Called with the changes of the transaction. These functions may wait for a lock, so
+            they are the last step of the transaction.
+        runs: Returns the published runs of images, by storage key. Images outside of published runs
+            are missing.
         retries: Functions that make the work of a dead letter due again, by the kind of the letter.
     """
 
     indexing: list[Callable[[sa.Connection, Collection[Any]], None]] = field(default_factory=list)
-    changed: list[Callable[[sa.Connection, Collection[StorageKey]], None]] = field(
-        default_factory=list
-    )
+    changed: list[Callable[[sa.Connection, Keys], None]] = field(default_factory=list)
     written: list[Callable[[sa.Connection, Sequence[Change]], None]] = field(default_factory=list)
-    runs: Callable[[sa.Connection, Collection[StorageKey]], Mapping[StorageKey, str]] | None = None
-    retries: dict[str, Callable[[AsyncConnection, Any], Awaitable[None]]] = field(
-        default_factory=dict
-    )
+    runs: Callable[[sa.Connection, Keys], Mapping[StorageKey, str]] | None = None
+    retries: dict[str, Retry] = field(default_factory=dict)
 
 
 class RowsEngine:
     """Connection pool and transactions of the configured database, for one event loop."""
 
     def __init__(self, config: RowsConfig) -> None:
-        """Prepare the connection pool. Raise `ConfigurationError` if the URL is invalid."""
         self.is_sqlite = isinstance(config, SqliteConfig)
         options = _options(config)
         if self.is_sqlite:
@@ -137,7 +135,7 @@ class RowsEngine:
                 async with connection.begin():
                     yield connection
 
-    async def note_changed(self, connection: AsyncConnection, keys: Collection[StorageKey]) -> None:
+    async def note_changed(self, connection: AsyncConnection, keys: Keys) -> None:
         """Call the hooks for changed resources. Only `note_written` may follow in a transaction."""
         for changed in self.hooks.changed:
             await connection.run_sync(changed, keys)
@@ -185,9 +183,7 @@ class Rows:
         following = statement
         while rows := await self._read(following):
             yield rows
-            last = [
-                sa.literal(getattr(rows[-1], str(column.key)), column.type) for column in columns
-            ]
+            last = (sa.literal(getattr(rows[-1], str(one.key)), one.type) for one in columns)
             following = statement.where(sa.tuple_(*columns) > sa.tuple_(*last))
 
     async def _execute(self, statement: sa.Executable) -> Sequence[sa.Row[Any]]:
@@ -199,7 +195,7 @@ class Rows:
 class _SqliteConnection(sqlite3.Connection):
     """SQLite connection that closes itself when it is garbage-collected.
 
-    If a caller is cancelled while aiosqlite opens a connection, aiosqlite does not close it.
+    If its caller is cancelled, aiosqlite does not close a connection that it is opening.
     """
 
     def __del__(self) -> None:
@@ -209,8 +205,7 @@ class _SqliteConnection(sqlite3.Connection):
 class _Rewriting:
     """SQLite connection in a separate thread, for `RowsEngine.rewrite`.
 
-    The synchronous driver is faster than the asynchronous driver, which switches threads several
-    times per statement.
+    The asynchronous driver is slower, because it switches threads several times per statement.
     """
 
     def __init__(self, config: SqliteConfig) -> None:

@@ -10,12 +10,11 @@ from stillroom.store.feature import Feature, Store
 
 
 class DatabaseFeature(Feature):
-    """Database connection. Other features may set its class (`kind`) before the first use."""
+    """Database connection. A feature may replace its class (`kind`) before the first use."""
 
     kind: type[Database] = Database
 
     def __init__(self, store: Store) -> None:
-        """Read the configuration. The database is opened later."""
         section = store.settings.section(DatabaseSettings)
         self._config, self._warnings = section.rows, section.row_warnings
         self.database_kind = self._config.kind

@@ -1,8 +1,8 @@
 """Leases: a process claims database rows for a limited time.
 
-If the process crashes, other processes can claim the rows after the lease has expired. A claimed
-row contains the id of the claim, and the time at which the lease ends. The row of an ingest intent
-contains only the time, which then identifies the claim.
+After a crash, other processes can claim the rows when the lease has expired. A claimed row contains
+the id of the claim, and the time at which the lease ends. The row of an ingest intent contains only
+the time, which then identifies the claim.
 """
 
 import uuid
@@ -14,11 +14,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from stillroom.features.database.clock import now
 
+# Column values of a row without a lease, which keeps the id of its last claim:
 ENDED: Final[dict[str, Any]] = {"lease_until": None}
-"""Column values of a row without a lease, which keeps the id of its last claim."""
-
+# Column values of an unclaimed row:
 RELEASED: Final[dict[str, Any]] = {**ENDED, "claimed_by": None}
-"""Column values of an unclaimed row."""
 
 
 def claimed(claim: uuid.UUID, lease: timedelta) -> dict[str, Any]:

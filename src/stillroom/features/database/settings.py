@@ -34,11 +34,7 @@ class DatabaseSettings(Settings):
 
     @property
     def rows(self) -> RowsConfig:
-        """Configuration of the media library's database.
-
-        Raises:
-            ConfigurationError: the driver for PostgreSQL is not installed.
-        """
+        """Configuration of the database. Raises `ConfigurationError` without its driver."""
         if self.database_url is not None:
             if importlib.util.find_spec("psycopg") is None:
                 reason = not_installed("psycopg")

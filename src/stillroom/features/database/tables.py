@@ -53,7 +53,6 @@ metadata: Final = sa.MetaData(
     }
 )
 
-
 scans: Final = sa.Table(
     "media_scans",
     metadata,

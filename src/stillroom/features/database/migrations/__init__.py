@@ -29,11 +29,7 @@ def migrate(config: RowsConfig) -> tuple[str | None, str]:
     """Create the tables or run missing migrations. Other processes that call this function wait.
 
     Return the schema revision before the migration (None if there were no tables) and after it.
-
-    Raises:
-        BackendUnavailable: the database is unreachable, or its schema is newer than this version or
-            older than Stillroom 0.3.
-        ConfigurationError: the database URL is invalid.
+    Raises the same exceptions as `Database.engine`.
     """
     with migrating(config) as connection:
         found = _revision(connection)
