@@ -1,6 +1,4 @@
-"""Deletion of runs: the manifest is deleted at once, each image after a grace period.
-
-A manifest is a JSON file that lists a run's images. The deletion has five steps:
+"""Deletion of runs: the manifest (list of images) is deleted at once, images after a grace period.
 
 1. Insert a row for the run's deletion. After a crash, a sweeper (background job) resumes a deletion
    that has a row.
@@ -56,8 +54,7 @@ class RunDeletions:
     ) -> RunDeletion:
         """Delete an open or published run. Return the numbers of images marked and kept.
 
-        All images in the folder and its subfolders belong to the run. Images that were saved after
-        `saved_until` (default: now) are kept.
+        Images that were saved after `saved_until` (default: now) are kept.
 
         Raises:
             RunNotFound: the folder has neither images nor a manifest.

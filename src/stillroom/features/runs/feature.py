@@ -19,7 +19,6 @@ class RunsFeature(Feature):
     expiration: Callable[[str, int], Awaitable[datetime | None]] | None = None
 
     def __init__(self, store: Store) -> None:
-        """Let the sweeper resume interrupted deletions."""
         library = store.need(LibraryFeature)
         library.database.on_connect.append(report_runs)
         self.runs = Runs(store.storage, library.database)

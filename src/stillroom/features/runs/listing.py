@@ -22,10 +22,9 @@ _Folders = AsyncIterator[tuple[str, "Run | None"]]
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Open (unpublished) or published run.
+    """Run. If it is open (unpublished), `published_at` is None.
 
-    `published_at` is None if the run is open. `count`, the number of images, is None if the run has
-    no valid manifest.
+    `count`, the number of images, is None if the run has no valid manifest.
     """
 
     folder: str

@@ -1,7 +1,7 @@
 """Manifest of a run: a JSON object with the head on the first line, then one image per line.
 
-The line format allows Stillroom to write, compare and read a manifest without loading it all into
-memory. Other programs that read the bucket or folder can parse the manifest as normal JSON.
+Stillroom reads and compares a manifest line by line, and never has all of it in memory. Other
+programs can parse it as normal JSON.
 """
 
 import hashlib
@@ -47,9 +47,8 @@ class ManifestHead:
 class ImageSet:
     """Fingerprint of a set of images: their number and the sum of their hashes.
 
-    Sets with the same images are equal. The order of the images is ignored, because stores sort
-    differently. ETags are also ignored: they change when the same bytes are saved again or moved to
-    another store.
+    The order of the images does not matter, because stores sort differently. ETags do not matter,
+    because they change when the same bytes are saved again, or moved to another store.
     """
 
     count: int = 0

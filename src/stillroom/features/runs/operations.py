@@ -44,6 +44,8 @@ _PUBLISH: Final = "/publish"
 
 _EXPIRATIONS_TIMEOUT_S: Final = 2.0
 
+_Page = list[dict[str, Any]]
+
 
 class RunToPublish(JsonForm, max_bytes=1024, example='{"expected": 4}'):
     """Request body for publishing a run."""
@@ -93,9 +95,6 @@ class RunsParameters:
             raise InvalidParameter("can be used only with sort=folder", at=("query", "start_after"))
 
 
-_Page = list[dict[str, Any]]
-
-
 @view_of(wire.RunInfo, state=State)
 class ListedRun(BaseModel):
     """Run (folder of images that are published together) in a listing."""
@@ -120,9 +119,8 @@ class DeletedRun(BaseModel):
 class RunOperations:
     """Operations that list, publish, read and delete runs.
 
-    Attributes:
-        expiration: Function that takes a run's folder and publication time (nanoseconds). It
-            returns the time at which the run expires, or None if the run is kept.
+    `expiration` takes a run's folder and publication time (nanoseconds). It returns the time at
+    which the run expires, or None if the run is kept.
     """
 
     runs: Runs
@@ -228,10 +226,7 @@ class RunOperations:
 
 
 def _run_folder(call: Call, *scopes: Scope, suffix: str = "") -> ImagePath:
-    """Check that the token grants `scopes` for the run folder in the URL. Return the folder.
-
-    `suffix` is the part of the route after the folder.
-    """
+    """Return the run's folder in the URL (before `suffix`), if the token grants `scopes` for it."""
     try:
         folder = ImagePath.from_target(raw_image_path(call.request, suffix=suffix))
         manifest_key(folder)  # the path may be too long for it

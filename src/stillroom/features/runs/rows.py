@@ -1,9 +1,8 @@
-"""Access to the rows of published runs and of unfinished deletions of runs.
+"""Rows of published runs, and of unfinished deletions of runs.
 
 A deletion that has a row is resumed after a crash. A transaction locks such a row before any row in
 the lock order of `statements.py`. A transaction that changes the row of a published run reports the
-publication. If a process crashes after it has written a manifest, the client gets no response, and
-the repeated request reports the publication.
+publication. If a process crashes before that, the client gets no response, and repeats the request.
 """
 
 import uuid

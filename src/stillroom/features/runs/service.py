@@ -3,8 +3,8 @@
 A run is published by writing its manifest, a JSON file that lists the images. There are two steps:
 
 1. List and count the images. Fail if a folder inside the run is a published run.
-2. Read each image's metadata, and compute missing hashes. Create the manifest atomically, unless it
-   exists.
+2. Read the metadata of the images, and compute missing hashes. Create the manifest atomically,
+   unless it exists.
 
 After a crash in either step, the run is open or published, never partly published. If several
 processes publish a run at once, one of them writes the manifest. The others compare their images
@@ -56,15 +56,12 @@ class Runs:
         self._storage = storage
         self._database = database
 
-    # Publishing --------------------------------------------------------------------------
-
     async def publish(self, folder: ImagePath, expected: int | None) -> OpenedImage:
         """Publish a run, and return its manifest, which the caller must close.
 
-        This method is idempotent, also after a crash, and safe in several processes at once.
-
         All images in the folder and its subfolders belong to the run. Their number must be
-        `expected`, unless that is None.
+        `expected`, unless that is None. A call can be repeated, also after a crash, and several
+        processes can publish a run at once.
 
         Raises:
             RunNotFound: the folder contains no images, and `expected` is None.
@@ -231,8 +228,6 @@ class Runs:
             published.close()
             raise
         return published
-
-    # Reading -----------------------------------------------------------------------------
 
     async def is_published(self, folder: ImagePath) -> bool:
         """Return whether the folder has a manifest."""

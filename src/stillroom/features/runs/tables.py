@@ -23,7 +23,6 @@ run_deletions: Final = sa.Table(
     sa.Column("lease_until", Moment),
 )
 
-
 run_publications: Final = sa.Table(
     "media_run_publications",
     metadata,
