@@ -1,7 +1,6 @@
 """Evaluator of the retention rules: finds images and published runs that have expired.
 
 A published run and its images expire together. Their age is counted from the publication.
-The expiry scan (`expiry.py`), the retention plan (a dry run) and the sweeper use this module.
 """
 
 import heapq
@@ -79,8 +78,6 @@ class RetentionEvaluator:
         self.runs = Runs(storage, database)
         self._listing = RunListing(storage)
 
-    # A scan of all images ----------------------------------------------------------------
-
     async def pages(
         self, after: str, limit: int
     ) -> AsyncIterator[tuple[Sequence[StoredImage], str | None]]:
@@ -133,13 +130,8 @@ class RetentionEvaluator:
                     state.expired_folder = run.folder.text
         return ExpiredPage(await self._find_expired_images(alone, at_ns), runs)
 
-    # One image ---------------------------------------------------------------------------
-
     async def has_expired(self, image: StoredImage, at_ns: int) -> bool:
-        """Return whether an image has expired at `at_ns` (nanoseconds).
-
-        False for an image in a published run, because the run expires as a whole.
-        """
+        """Return whether an image outside of published runs has expired at a time."""
         if await self.find_run(image.key, {}) is not None:
             return False
         return bool(await self._find_expired_images([image], at_ns))
@@ -191,8 +183,6 @@ class RetentionEvaluator:
         if not images or not tags:
             return {}
         return await (await self.database.rows()).tags.of_images(images, tags)
-
-    # A run -------------------------------------------------------------------------------
 
     async def expected_run_expiration(self, folder: str, published_ns: int) -> datetime | None:
         """Return a run's expiration; None if there is none, or if other runs determine it."""

@@ -23,7 +23,6 @@ class RetentionFeature(Feature):
     expiry: Expiry | None = None
 
     def __init__(self, store: Store) -> None:
-        """Read the rules, and let the sweeper check them again before each deletion."""
         library = store.need(LibraryFeature)
         storage, database = store.storage, library.database
         self.rules = rules_of(store.settings)

@@ -29,10 +29,7 @@ class Lifetimes:
         self._database = database
 
     async def prepare(self, fields: Fields, *, may_repeat: bool = False) -> Finish | None:
-        """Parse `Expires-In`, and return a function that schedules the deletion after the save.
-
-        Raises `InvalidParameter`, or `BackendUnavailable` if no deletion can be scheduled.
-        """
+        """Parse `Expires-In`, and return a function that schedules the deletion after the save."""
         value = fields.get("expires-in")
         if value is None:
             return None
@@ -56,10 +53,9 @@ class Lifetimes:
     ) -> datetime:
         """Schedule the deletion of a new image after a lifetime, and return the expiration time.
 
-        If this call is repeated for the same save, the first expiration time remains.
-
-        If the scheduling fails (`BackendUnavailable`), the image is deleted at once, because it
-        would otherwise never expire. If `may_repeat`, it is kept for the repetition.
+        If this call is repeated for the same save, the first expiration time remains. If the call
+        fails (`BackendUnavailable`), the image is deleted, because it would otherwise never expire.
+        If `may_repeat` is True, the image is kept, because the client repeats the request.
         """
         due_at = clock.CLOCK.latest() + after
         try:

@@ -34,9 +34,8 @@ async def planned_images(
 ) -> AsyncIterator[PlannedImage]:
     """Yield the images that a scan at the time `at` would mark for deletion, or has already marked.
 
-    No data is changed. For a future time, the result assumes that nothing changes until then.
-    `on_page` is called with the number of images after each page of the listing. Raises
-    `ListingUnsupported` if the storage cannot list.
+    For a future time, the result assumes that nothing changes until then. `on_page` is called with
+    the number of images after each page of the listing. Raises `ListingUnsupported`.
     """
     state, rows = await evaluator.begin_scan(), await evaluator.database.rows()
     async for images, _ in evaluator.pages("", _PAGE):

@@ -33,9 +33,8 @@ class ExpiryRows(Rows):
     ) -> Sequence[StorageKey] | None:
         """Mark a page of expired images for deletion, and record the scan's position.
 
-        Images that belong to a resource, and images with a failed deletion, are skipped. Return the
-        keys of newly marked images; or None, without any change, if another process has claimed the
-        scan.
+        Skip images that belong to a resource, and images with a failed deletion. Return the keys of
+        newly marked images; or None, without any change, if another process has claimed the scan.
         """
         async with self._engine.writing() as connection:
             if not await leases.renew(connection, scans, claim, lease, after=after):
