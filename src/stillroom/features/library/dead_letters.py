@@ -46,7 +46,7 @@ class DeadLetterView(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class DeadLetterOperations:
-    """Operations that list, retry and drop dead letters (jobs that failed permanently)."""
+    """Operations that list, retry and drop dead letters."""
 
     database: MediaDatabase
     authorize: Authorize

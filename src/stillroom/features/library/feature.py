@@ -29,7 +29,6 @@ class LibraryFeature(Feature):
     """Media library with its operations and background jobs."""
 
     def __init__(self, store: Store) -> None:
-        """Prepare the library. Its database is opened later."""
         store.need(DatabaseFeature).kind = MediaDatabase
         database = store.need(DatabaseFeature).database
         assert isinstance(database, MediaDatabase)  # noqa: S101  (set above)
@@ -64,12 +63,7 @@ class LibraryFeature(Feature):
     def routes(self, images: ImageOperations) -> Iterable[tuple[str, object]]:
         """Return the operations of the media library with their URL prefixes."""
         authorize = images.authorize
-        media = MediaOperations(
-            media=self.service,
-            authorize=authorize,
-            public_url=self._media_url,
-            delegate=images.hooks.body,
-        )
+        media = MediaOperations(self.service, authorize, self._media_url, images.hooks.body)
         return [
             # `heal` is not a resource id, so its route must be before those of resources.
             ("/media-resources", Enrichment(self.service, self.healer, authorize)),

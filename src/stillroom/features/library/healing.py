@@ -3,12 +3,11 @@
 An ingest queues a job for the metadata that requires decoding. `POST /media-resources/heal` queues
 jobs that also read the metadata in the file header. A job has four steps:
 
-1. Claim the job in a separate transaction. The claim expires when its lease ends.
+1. Claim the job in a separate transaction. After a crash, another process can claim it later.
 2. Read the file, and decode it in another process.
 3. Write the fields that are still null.
 4. Delete the job's row, or postpone the job.
 
-If the process crashes during a job, the claim expires, and another process repeats the job.
 If an image cannot be decoded, its fields remain null. They are computed again only on request.
 """
 
@@ -22,12 +21,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final, Protocol
 
-from stillroom.errors import (
-    ImageNotFound,
-    ResourceNotFound,
-    StillroomError,
-    UnsupportedMedia,
-)
+from stillroom.errors import ImageNotFound, ResourceNotFound, StillroomError, UnsupportedMedia
 from stillroom.features.database.clock import now
 from stillroom.features.library.database import MediaDatabase
 from stillroom.features.library.headers.probe import probe
@@ -60,7 +54,6 @@ class Colors(Protocol):
 
     def decodes(self, content_type: str) -> bool:
         """Return whether images of this type can be decoded."""
-        ...
 
     async def dominant_color(self, original: OpenedImage) -> str | None:
         """Return `#rrggbb` in sRGB, or None for a fully transparent image. `original` stays open.
@@ -68,7 +61,6 @@ class Colors(Protocol):
         Raises `UnsupportedMedia` if the image cannot be decoded or exceeds the limits, and
         `BackendUnavailable` if it cannot be read or decoded at the moment.
         """
-        ...
 
 
 class NoColors:
@@ -129,7 +121,7 @@ class Healer:
     ) -> Healed:
         """Run all due jobs, one after the other, and call `progress` after each job.
 
-        When `is_stopping` returns True, claimed jobs that have not begun are postponed. If the
+        When `is_stopping` returns True, claimed jobs that have not begun are released. If the
         database becomes unreachable (`BackendUnavailable`), claims last until the leases end.
         """
         healed, rows = Healed(), (await self.database.rows()).healing
@@ -167,14 +159,10 @@ class Healer:
             return Outcome.GONE
         except StillroomError as error:
             last = job.attempts == MAX_ATTEMPTS
-            action = "gave up" if last else "will retry"
             log.warning(
                 "%s computing the missing properties of resource %s: %s (%r)",
-                action,
-                resource.id,
-                error,
-                error.__cause__,
-            )
+                "gave up" if last else "will retry", resource.id, error, error.__cause__,
+            )  # fmt: skip
             return Outcome.GIVEN_UP if last else Outcome.RETRIED
         is_filled = any(value is not None for value in change.values.values())
         return Outcome.FILLED if is_filled else Outcome.UNFILLED
@@ -195,11 +183,8 @@ class Healer:
                     if decodes:
                         found["dominant_color"] = await self.colors.dominant_color(opened)
                 except UnsupportedMedia as error:
-                    log.info(
-                        "cannot compute all missing properties of resource %s: %s",
-                        resource.id,
-                        error,
-                    )
+                    message = "cannot compute all missing properties of resource %s: %s"
+                    log.info(message, resource.id, error)
         if is_colorless and is_video:
             found["dominant_color"] = await self._color_of_poster(resource)
         return Change(**found)
@@ -213,11 +198,8 @@ class Healer:
         except ImageNotFound:
             pass
         except UnsupportedMedia as error:
-            log.info(
-                "cannot compute the dominant colour of video %s from its poster image: %s",
-                video.id,
-                error,
-            )
+            message = "cannot compute the dominant colour of video %s from its poster image: %s"
+            log.info(message, video.id, error)
         return None
 
     async def _open_poster(self, key: StorageKey | None) -> OpenedImage:

@@ -43,9 +43,9 @@ async def protected(
 ) -> AsyncIterator[Intent]:
     """Context manager: prevent sweepers from deleting the source image until the block ends.
 
-    Yields an intent. The caller must delete the intent in the transaction that records the source.
-    Raises `ImageNotFound` or `SourceChanged` if the source was deleted or replaced after it was
-    read, and `MarkClaimed` if a sweeper is already deleting it.
+    Yields an intent, which the transaction that records the source must delete. Raises
+    `ImageNotFound` or `SourceChanged` if the source was deleted or replaced after it was read, and
+    `MarkClaimed` if a sweeper is already deleting it.
     """
     image = source.image
     media_key = StorageKey.of_media(new_id(), source.probed.extension)

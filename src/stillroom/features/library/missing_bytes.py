@@ -1,7 +1,7 @@
-"""Warning at server start about resources whose files are missing from the storage.
+"""Warning at server start about resources whose files are missing from a bucket.
 
-If the settings change from a disk to a bucket, the library keeps its rows. The server then responds
-404 for each image that was not copied to the bucket.
+After a change of the settings from a disk to a bucket, the library still has its rows. The server
+responds 404 for each image that was not copied to the bucket.
 """
 
 import logging

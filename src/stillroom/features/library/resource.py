@@ -43,10 +43,10 @@ class MediaResource:
         save_id: Recorded version of the file at `storage_key`; see `StoredImage.save_id`.
         content_hash: SHA-256, 32 bytes. Unique among resources.
         extension: File extension for the content, without a dot.
-        width: Width in pixels as stored; the orientation in an image's metadata is not applied.
+        width: Width in pixels: as stored for images, as displayed (rotated) for videos.
         color_profile: Name such as `sRGB` or `Display P3`; None if the file has no named profile.
         deleted_at: Time of the deletion request (UTC); None if the resource is not deleted.
-        duration: Duration in seconds; None for images.
+        duration: Duration in seconds, rounded to microseconds; None for images.
         dominant_color: `#rrggbb` in sRGB; None if it is not computed yet or cannot be computed.
         ai_mark: Label that says whether AI made the file's content; None if not read or unknown.
         generation: Generation metadata (model, prompt and so on) without `raw`; None if unknown.
@@ -94,10 +94,8 @@ IN_PLACE: Final = uuid.UUID(int=0)  # `Intent.resource_id` if an image is record
 class Intent:
     """Announcement of an ingest, written to the database before the ingest begins.
 
-    Attributes:
-        media_key: Key of the copy. No file has this key if `resource_id` is `IN_PLACE`.
-        resource_id: Resource that will use the copy. `IN_PLACE` means that the image is recorded
-            in place, not copied. No sweeper may delete the image until the ingest ends.
+    The resource `resource_id` will use the copy at `media_key`. If `resource_id` is `IN_PLACE`, the
+    image is not copied, and no sweeper may delete it until the ingest ends.
     """
 
     media_key: StorageKey
@@ -129,13 +127,11 @@ class Mark:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DueMark(Mark):
-    """Row of a pending deletion.
+    """Row of a pending deletion. Old Stillroom versions did not record `content_hash`.
 
     Attributes:
         id: Id of the row, and of the dead letter if all attempts fail.
-        due_at: Earliest time of the next attempt (UTC).
         attempts: Number of attempts. In a claimed row, it includes the current attempt.
-        content_hash: As in `Mark`; None in rows of old Stillroom versions, which recorded no hash.
         copy: Resource that had the SHA-256 `content_hash` when the row was claimed, or None.
     """
 
@@ -203,10 +199,7 @@ class RunDeletion:
 
 @dataclass(frozen=True, slots=True)
 class QueueMetrics:
-    """Numbers of rows in the queues. `marks` includes pending deletions that are not yet due.
-
-    `oldest_due` is the time since the earliest due date, or zero if nothing is due.
-    """
+    """Numbers of rows in the queues. `oldest_due` is the time since the earliest due date, or 0."""
 
     marks: int
     due: int

@@ -1,9 +1,9 @@
 """Header parser: reads format, size, duration and colour profile without decoding the pixels.
 
-The parser reads only the start of the file and the few positions to which the header refers. Pillow
+The parser reads only the start of the file, and the few places to which the header refers. Pillow
 would read WebP and AVIF files completely, and pass them to decoders written in C.
 
-The orientation of images (EXIF, `irot`) is not applied, and the EXIF colour space is ignored. The
+The orientation of an image (EXIF, `irot`) is not applied, and the EXIF colour space is ignored. The
 rotation of a video is applied, so that width and height are the same as in browsers.
 """
 
@@ -76,15 +76,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Probed:
-    """Properties read from a file header.
-
-    Attributes:
-        extension: File extension for the content, without a dot.
-        width: Width in pixels: as stored for images, as displayed (rotated) for videos.
-        color_profile: Name of the colour profile; None if the file has no profile or is a video.
-        duration: Duration in seconds, rounded to microseconds; None if the file contains none.
-        ai_mark: Label that says whether AI made the file's content; None if unknown.
-    """
+    """Properties read from a file header. See `MediaResource` for their meaning."""
 
     resource_type: ResourceType
     content_type: str
@@ -106,9 +98,8 @@ class Probed:
 async def probe(image: OpenedImage) -> Probed:
     """Read the header of an open image or video.
 
-    Raises:
-        UnsupportedMedia: the file is neither an image nor a video, or its header is invalid.
-        BackendUnavailable: the file cannot be read.
+    Raises `UnsupportedMedia` if the file is neither of these, or if its header is invalid, and
+    `BackendUnavailable` if the file cannot be read.
     """
     header = _Header(image)
     prefix = await header.read_more(0, _PREFIX_BYTES)

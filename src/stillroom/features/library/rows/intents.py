@@ -27,18 +27,16 @@ class IntentRows(Rows):
     async def write(self, intent: Intent, *, lease: timedelta) -> bool:
         """Write an intent before the image is copied, or renew the intent's lease.
 
-        After the lease, the ingest is presumed to have crashed. The sweeper then deletes the intent
-        and the copy. Return False if the sweeper is deleting an earlier copy at this key, else
-        True.
+        After the lease, the sweeper deletes the intent and the copy, because the ingest seems to
+        have crashed. Return False if the sweeper is already deleting the copy.
         """
-        until = now() + lease
         async with self._engine.writing() as connection:
             insert = insert_into(connection, intents).values(
                 media_key=intent.media_key,
                 resource_id=intent.resource_id,
                 source_key=intent.source_key,
                 created_at=now(),
-                lease_until=until,
+                lease_until=now() + lease,
             )
             upsert = insert.on_conflict_do_update(
                 index_elements=[intents.c.media_key],

@@ -131,10 +131,7 @@ async def restore_mark(connection: AsyncConnection, dead_letter: DeadLetter) -> 
 
 
 async def cancel_marks_at(connection: AsyncConnection, key: StorageKey) -> None:
-    """Cancel the pending deletions of an image that a resource will use in place.
-
-    Raises `MarkClaimed` if a sweeper is deleting the image.
-    """
+    """Cancel the pending deletions of an image. Raise `MarkClaimed` if a sweeper deletes it."""
     if key.is_media:
         return  # a pending deletion of a media key always belongs to its own resource
     await connection.execute(

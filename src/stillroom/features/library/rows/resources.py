@@ -142,13 +142,9 @@ class ResourceRows(Rows):
                 source is cancelled.
             revive: If False, a deleted resource stays deleted.
 
-        Returns:
-            The current resource. If the resource no longer exists, has a new storage key or must
-                not be revived, nothing is changed and the result is None. The caller then restarts
-                the ingest.
-
-        Raises:
-            IntentLost, MarkClaimed: as in `add`.
+        Return the current resource. If the resource no longer exists, has a new storage key or must
+        not be revived, nothing is changed, and the result is None. The caller then restarts the
+        ingest. Raises the same errors as `add`.
         """
         storage_key, save_id = known.storage_key, known.save_id
         if file is not None:

@@ -29,8 +29,6 @@ from stillroom.generation.facts import generation_of
 from stillroom.paths import StorageKey
 
 _SEPARATOR: Final = "\x1f"  # between tags in one text; tags contain no control characters
-
-
 _TAGS: Final = (
     sa.select(sa.func.aggregate_strings(tags.c.tag, _SEPARATOR))
     .where(tags.c.resource_id == resources.c.id)

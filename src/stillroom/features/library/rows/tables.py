@@ -40,7 +40,6 @@ resources: Final = sa.Table(
     sa.Index(None, "created_at"),
 )
 
-
 tags: Final = sa.Table(
     "media_tags",
     metadata,
@@ -51,7 +50,6 @@ tags: Final = sa.Table(
     # For filters: resources with a tag, in page order.
     sa.Index(None, "tag", "resource_id"),
 )
-
 
 healing: Final = sa.Table(
     "media_healing",
@@ -66,7 +64,6 @@ healing: Final = sa.Table(
     sa.Index(None, "due_at"),
 )
 
-
 intents: Final = sa.Table(
     "media_intents",
     metadata,
@@ -79,7 +76,6 @@ intents: Final = sa.Table(
     sa.Column("sweeping", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Index(None, "lease_until"),
 )
-
 
 deletions: Final = sa.Table(
     "media_deletions",
@@ -106,7 +102,6 @@ deletions: Final = sa.Table(
     sa.Index(None, "resource_id"),
 )
 
-
 dead_letters: Final = sa.Table(
     "media_failures",
     metadata,
@@ -120,9 +115,7 @@ dead_letters: Final = sa.Table(
     sa.Column("last_error", sa.Text),
 )
 
-
 _payload: Final = dead_letters.c.payload
-
 
 failed_deletions: Final = (
     # Dead letters of deletions, with the names of the columns of `deletions`.

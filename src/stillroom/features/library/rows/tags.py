@@ -24,9 +24,7 @@ class TagRows(Rows):
     ) -> frozenset[str]:
         """Replace a resource's tags with `replace(tags)`. Concurrent calls run one after the other.
 
-        Raises:
-            ResourceNotFound: there is no such resource, or it was deleted.
-            Exception: any error that `replace` raises. The tags are then unchanged.
+        Raises `ResourceNotFound`, or the error of `replace`. The tags are then unchanged.
         """
         async with self._engine.writing() as connection:
             resource = await lock_resource(connection, resource_id)

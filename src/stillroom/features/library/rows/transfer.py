@@ -45,11 +45,8 @@ class TransferOutcome(StrEnum):
     NEW = "new"
     CHANGED = "changed"
     SAME = "same"
-    OTHER = "other"
-    """Another resource in the target has the same bytes. Nothing was changed."""
-
-    SWEPT = "swept"
-    """A sweeper in the target is deleting the file, or has deleted it. Nothing was changed."""
+    OTHER = "other"  # unchanged, because another resource in the target has the same bytes
+    SWEPT = "swept"  # unchanged, because a sweeper in the target has deleted the file, or soon will
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,15 +60,13 @@ class TransferredRow:
 class RowTransfer(Rows):
     """Access to one library's rows, as the source or target of a transfer."""
 
-    # Resources ---------------------------------------------------------------------------
-
     async def take(
         self, incoming: Sequence[MediaResource], marked: Saves, *, dry_run: bool = False
     ) -> Sequence[TransferredRow]:
         """Insert resources from another library, or update resources transferred earlier.
 
-        The caller has found the files of `incoming` in this library's storage. The versions in
-        `marked` had a pending deletion before the caller searched. A dry run changes nothing.
+        The caller has found the files of `incoming` in this library's storage. Before that, the
+        versions in `marked` had a pending deletion. A dry run changes nothing.
         """
         keys = sorted({resource.storage_key for resource in incoming}, key=lambda key: key.text)
         ids = [resource.id for resource in incoming]
@@ -120,8 +115,6 @@ class RowTransfer(Rows):
                 sa.update(resources).where(resources.c.id == resource.id).values(values)
             )
             await change_tags(connection, resource.id, lambda _: frozenset(resource.tags))
-
-    # Pending deletions and dead letters --------------------------------------------------
 
     async def remembered(self, queue: Queue, *, limit: int) -> AsyncIterator[Sequence[QueueRow]]:
         """Yield pending deletions or dead letters (failed deletions) in pages, sorted by id."""
@@ -207,10 +200,7 @@ async def _saves(
     *conditions: sa.ColumnElement[bool],
     locked: bool = False,
 ) -> Saves:
-    """Return the image versions at these keys for which `queue` has a row.
-
-    If `locked` is True, no sweeper can claim these rows until the transaction ends.
-    """
+    """Return the image versions at these keys for which `queue` has a row, locked if required."""
     columns = (queue.c.storage_key, queue.c.save_id)
     statement = sa.select(*columns).where(queue.c.storage_key.in_(keys), *conditions)
     if locked:

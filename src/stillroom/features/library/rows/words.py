@@ -23,10 +23,7 @@ def describe(connection: sa.Connection, rows: Collection[Row]) -> None:
 
 
 def reword(connection: sa.Connection, keys: Iterable[StorageKey]) -> None:
-    """Write changed captions, alt texts and tags of the images at `keys` to the search index.
-
-    Call this as the last step of a transaction: the call may wait for other transactions.
-    """
+    """Write changed captions, alt texts and tags to the search index. May wait for a lock."""
     lock_index(connection)
     wanted = search_images.c.storage_key.in_([key.text for key in keys])
     found = connection.execute(sa.select(search_images).where(wanted)).all()
