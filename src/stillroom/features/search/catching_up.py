@@ -51,8 +51,8 @@ class CatchingUp:
     async def note_start(self, lost_ns: int = NEVER_NS) -> str:
         """Return and store the time since which changes may be missing. Call this before writes.
 
-        If changes of this process were lost, `lost_ns` is the time of the earliest such change. The
-        next call of `catch_up` then compares again.
+        `lost_ns` is the time of the earliest change that this process has lost, if there is one.
+        The next call of `catch_up` then compares again.
         """
         async with self._noting:
             if self._since is None or lost_ns != NEVER_NS:
@@ -67,11 +67,9 @@ class CatchingUp:
         """Compare the index with the images changed since the newest indexed image was saved.
 
         On a disk, only the images in changed folders are compared. In a bucket, all names are
-        compared, and also the metadata of changed images. If several processes start together,
-        only one of them makes the comparison, and the others return None.
-
-        Raises:
-            BackendUnavailable: the storage or the database failed. The next call starts over.
+        compared, and also the metadata of changed images. If several processes start together, only
+        one of them compares, and the others return None. After an error (`BackendUnavailable`), the
+        next call starts over.
         """
         if self._caught_up == self._started:
             return None
@@ -159,10 +157,7 @@ class CatchingUp:
     async def _folders(
         self, comparing: Comparing, folders: Sequence[KeyPrefix]
     ) -> AsyncIterator[bool]:
-        """Compare the images directly in `folders`. Several small folders share one page.
-
-        Index rows from deleted subfolders are compared, too, so that these rows are removed.
-        """
+        """Compare the images directly in `folders`, and remove the rows of deleted subfolders."""
         there, ranges, began_ns = dict[str, StoredImage](), list[KeyRange](), time.time_ns()
         for number, folder in enumerate(folders, 1):
             behind = folder.text

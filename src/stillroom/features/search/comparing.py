@@ -38,11 +38,10 @@ class Comparing:
     """Comparison of one storage with its search index. `healed` is the result so far.
 
     By default, the metadata of all images is compared with their rows. If the time `names_since_ns`
-    (nanoseconds) is set, only names are listed. Metadata is then read only for images that are
+    (nanoseconds) is set, only names are listed, and metadata is read only for images that are
     missing from the index or were modified after that time. If `anew` is True, every file is parsed
-    again. Rows that other processes write during the comparison are kept. In a comparison at server
-    start, `saved_until_ns` is the start time. Recently saved images are then compared, too, because
-    the process that saved them may have crashed.
+    again. In a comparison at server start, `saved_until_ns` is the start time. Recently saved
+    images are then compared, too, because the process that saved them may have crashed.
     """
 
     def __init__(
@@ -62,10 +61,7 @@ class Comparing:
         self._saved_until_ns = saved_until_ns
 
     async def compare_page(self, query: ListQuery) -> tuple[bool, str | None]:
-        """List a page of images, and compare it with the index.
-
-        Return whether at least one image differed, and `after` for the next page.
-        """
+        """Compare a page. Return whether an image differed, and `after` of the next page."""
         began_ns, rows = time.time_ns(), await comparison_rows(self._database)
         if self._names_since_ns is None:
             page = await self._storage.entries(query)
@@ -93,7 +89,7 @@ class Comparing:
         """Compare images with their rows, and update rows that differ. Return whether any differed.
 
         Args:
-            there: Listed images by key. A value is None if the listing contained only the name.
+            there: Listed images by key, or None for each image whose name alone was listed.
             known: Rows by key, read after the listing.
             began_ns: Time at which the listing began, in nanoseconds.
             suspected: Keys of images that may differ; None to compare the listed metadata.

@@ -18,13 +18,10 @@ from stillroom.features.search.rows import allow
 from stillroom.features.search.tables import STORAGE, other_storage, search_images
 from stillroom.features.search.values import BEHIND_ALL, NEVER_NS, Indexed, KeyRange
 
+# Name of the scan after a start, which finds changes that the index lost in a crash. `next_at` is
+# the time at which the latest scan began. `after` is the time in nanoseconds since which changes
+# may be missing, or empty if the scan has ended.
 START: Final = "start"
-"""Name of the scan after a start, which finds changes that the index lost in a crash.
-
-`next_at` is the time at which the latest scan began. `after` is the time in nanoseconds since which
-changes may be missing, or empty if the scan has ended.
-"""
-
 _EPOCH: Final = datetime.fromtimestamp(0, UTC)
 
 
@@ -57,10 +54,9 @@ class ComparisonRows(Rows):
         return {row.storage_key: Indexed(row.save_id, row.etag) for row in rows}
 
     async def note_start(self, started: datetime, lost_ns: int = NEVER_NS) -> str:
-        """Record the time since which changes may be missing in the search index.
+        """Record and return the time since which changes may be missing in the search index.
 
-        Return the save time of the newest indexed image, or `lost_ns` if that is earlier, to be
-        passed to `claim_start` as `since`.
+        This is the save time of the newest indexed image, or `lost_ns` if that is earlier.
         """
         images = search_images.c
         latest = sa.select(images.saved_ns).where(images.id <= time.time_ns())

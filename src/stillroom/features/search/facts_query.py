@@ -38,10 +38,7 @@ _FIELDS: Final = [
 
 
 class FactsParameters(make_dataclass("_Facts", _FIELDS, frozen=True)):  # type: ignore[misc]
-    """Query parameter `q`, and one query parameter for each filter in `FACETS`.
-
-    An empty value matches all images.
-    """
+    """Query parameters `q` and those of `FACETS`. An empty value matches all images."""
 
 
 Tags = Annotated[

@@ -24,12 +24,10 @@ _CATCH_UP_S: Final = 5.0  # seconds between attempts to compare the index with t
 class SearchFeature(Feature):
     """Search index of all images, which is updated when the storage changes.
 
-    Attributes:
-        caught_up: Functions to call after the comparison of storage and index at server start.
+    Functions in `caught_up` are called after the comparison of storage and index at server start.
     """
 
     def __init__(self, store: Store) -> None:
-        """Subscribe to changes of the storage, to update the index."""
         opened = store.need(DatabaseFeature)
         self._storage, self._database = store.storage, opened.database
         report: Callable[[str | None], None] = lambda _: None  # noqa: E731  (for a server)

@@ -44,11 +44,9 @@ _LONGEST_PAUSE_S: Final = 15.0
 _MAX_ATTEMPTS: Final = 5
 _READ_AGAIN_S: Final = 15.0  # seconds before metadata is read again that could not be read
 _SLICE: Final = 8  # files to parse before pending requests run (half a millisecond)
+# Seconds after which a deletion is written again. Meanwhile, another process may have inserted the
+# row of an image that it had saved before.
 _REMOVED_AGAIN_S: Final = 2.0
-"""Seconds to wait before a deletion is written a second time.
-
-A process may insert an image's row after another process has deleted the image and its row.
-"""
 
 log = logging.getLogger("stillroom.media")
 
@@ -71,22 +69,13 @@ class _Saved:
 class IndexFilling:
     """Queue of changes to stored images, with a background task that writes them to the index.
 
-    A queue belongs to one event loop at a time.
-
-    Attributes:
-        database: Database with the search index.
+    The queue is a `ChangeObserver`, and belongs to one event loop at a time. `report_mark` is
+    called with the AI mark of each saved image.
     """
 
     def __init__(
-        self,
-        database: Database,
-        *,
-        report_mark: Callable[[str | None], None] = lambda _: None,
+        self, database: Database, *, report_mark: Callable[[str | None], None] = lambda _: None
     ) -> None:
-        """Create a queue whose changes are written to `database`. The first write opens `database`.
-
-        `report_mark` is called with the AI mark of each saved image.
-        """
         self.database = database
         self._report_mark = report_mark
         self._noted: dict[StorageKey, _Saved | Removed] = {}
@@ -95,8 +84,6 @@ class IndexFilling:
         self._again: list[Removed] = []
         self._is_running = False
         self._lost_ns = NEVER_NS
-
-    # Methods of `ChangeObserver` ---------------------------------------------------------
 
     def saving(self, _: StorageKey, cause: Cause = REQUEST) -> UploadEnds:
         """Return a watcher that queues the image with the ends of its file when it is saved."""
@@ -144,8 +131,6 @@ class IndexFilling:
         """Drop a change, so that a comparison must find it."""
         at_ns = change.image.modified_ns if isinstance(change, _Saved) else change.at_ns
         self._lost_ns = min(self._lost_ns, at_ns)
-
-    # Writing -----------------------------------------------------------------------------
 
     @contextlib.asynccontextmanager
     async def running(

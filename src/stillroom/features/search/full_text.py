@@ -30,20 +30,16 @@ _CLASSES: Final = dict(zip(_COLUMNS, "AB", strict=True))  # weights in PostgreSQ
 _GAP: Final = 2
 _MAX_POSITION: Final = 16_383  # https://www.postgresql.org/docs/17/textsearch-limitations.html
 
+# Maximum nanoseconds between an image's save time and its row id. Save times are not unique,
+# because some buckets report whole seconds.
 SPREAD_NS: Final = 10**7
-"""Maximum nanoseconds between an image's save time and its row id, which must be unique.
-
-Save times are not unique, because some buckets report whole seconds.
-"""
 
 _LATEST_NS: Final = 2**63 - 1 - SPREAD_NS
 
+# Prefixes of index words for file names and for texts in the media library. These words have
+# positions, so that clients can search for phrases. Facets (index words for exact values) are
+# hexadecimal, and never begin with these letters.
 _NAME, _LIBRARY = "nw"
-"""Prefixes of index words for file names and for texts in the media library.
-
-Index words for exact values (facets) are hexadecimal, so they never begin with these letters. Words
-with `_NAME` and `_LIBRARY` have positions, so that clients can search for phrases.
-"""
 
 full_text: Final = sa.table(
     "search_words",
@@ -67,7 +63,6 @@ def matching(
     """Return the query's full-text conditions on `search_images`; empty if it has no terms.
 
     `exact` contains additional index words for exact values (facets) that an image must have.
-    SQLite uses FTS5, PostgreSQL `tsvector`.
     """
     wanted = [[*_ways(one, query)] for one in query.terms if not one.is_excluded]
     wanted += [[_Way((one,))] for one in exact]

@@ -32,15 +32,14 @@ StopsWithin = Callable[[float], Awaitable[bool]]  # waits for seconds; returns w
 
 
 class IndexHealing:
-    """Periodic comparison of one storage with its search index."""
+    """Periodic comparison of one storage with its search index.
+
+    If `compares_saves` is False, only names are compared. This is for buckets, where reading an
+    image's metadata costs a request. If another tool replaces an image in the bucket, only a
+    rebuild detects this.
+    """
 
     def __init__(self, storage: ImageStorage, database: Database, *, compares_saves: bool) -> None:
-        """Compare `storage` with the index in `database`.
-
-        If `compares_saves` is False, only names are compared. This is for buckets, where reading an
-        image's metadata costs a request. If another tool replaces an image in the bucket, only a
-        rebuild detects this.
-        """
         self._storage = storage
         self._database = database
         self._compares_saves = compares_saves
@@ -56,7 +55,7 @@ class IndexHealing:
     async def rebuild(
         self, stops_within: StopsWithin, *, restart: bool, progress: Callable[[Healed], None]
     ) -> Healed | None:
-        """Rebuild the index by reading every image, or resume a rebuild that was interrupted.
+        """Rebuild the index by reading every image, or resume an interrupted rebuild.
 
         If `restart` is True, start from the beginning. `progress` is called after each page. Return
         None if another process is rebuilding the index.

@@ -77,7 +77,7 @@ def cursor_behind(place: str | int) -> str:
     """Return the cursor for the page after an image.
 
     `place` is the path of the image, or its position in the order in which images were saved. The
-    cursor reveals nothing else, and the client has already received this image.
+    client already has this image, so that the cursor reveals nothing.
     """
     return base64.urlsafe_b64encode(str(place).encode()).decode().rstrip("=")
 

@@ -52,11 +52,9 @@ _MAX_TYPE: Final = 255  # other tools can store longer content types in a bucket
 _SLICE: Final = 16  # rows to build before pending requests run (half a millisecond)
 _AT_ONCE: Final = 100  # rows per PostgreSQL INSERT, whose preparation blocks the event loop
 _NEAR: Final = 5000  # rows after the start of a page that are checked one by one, in 5 ms
+# Maximum time span of the second step of a phrase search (`SearchRows._page_rows`), as a multiple
+# of the time span of the first step.
 _REACH: Final = 64
-"""Maximum time span of the second step of a phrase search (see `SearchRows._page_rows`).
-
-The value is a multiple of the time span of the `_NEAR` rows that the first step searches.
-"""
 
 _JSON: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 _random: Final = random.SystemRandom()
@@ -76,10 +74,10 @@ class SearchRows(Rows):
     ) -> int:
         """Write saved and deleted images in one transaction. Return the number of rows written.
 
-        A change that is older than the existing row is skipped, unless `certain` is True, which
-        means that the images were just read. `compared_with` contains rows that were read before
-        the storage was read. A key is skipped if its row has changed since then. `actors` contains
-        the actor of each save, for the hooks.
+        Skip a change that is older than the existing row, unless `certain` is True, which means
+        that the images were just read. `compared_with` contains rows that were read before the
+        storage. Skip a key if its row has changed since then. `actors` contains the actors of
+        saves, for the hooks.
         """
         rows: dict[StorageKey, Row] = {}
         for number, one in enumerate({one.image.key: one for one in images}.values(), 1):

@@ -16,11 +16,9 @@ from stillroom.store.values import StoredImage
 
 _ADVISORY_LOCK: Final = int.from_bytes(b"stllidx", "big")
 
+# Name of a row of `scans` that is not a scan. `after` is the storage whose images are indexed, or
+# empty while the index may contain images of several storages.
 STORAGE: Final = "storage"
-"""Name of a row of `scans` that is not a scan. `after` is the storage whose images are indexed.
-
-It is empty while the index may contain images of several storages.
-"""
 
 Row = tuple[dict[str, Any], dict[str, str]]  # row for `search_images`, and full text by column
 

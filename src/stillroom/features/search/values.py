@@ -16,12 +16,11 @@ from stillroom.wire.generation import Generation
 INDEX_SCAN: Final = "index"  # finds images that are missing in the search index
 REBUILD_SCAN: Final = "rebuild"  # reads every image again, because an operator rebuilds the index
 NEVER_NS: Final = 2**63  # later than every save
-MAX_LIMIT: Final = 1000  # images on one page
 
 
 @dataclass(frozen=True, slots=True)
 class IndexedImage:
-    """Search-index entry of one image. `metadata` is shortened by `kept_of`."""
+    """Search-index entry of one image. Long texts in `metadata` are cut (`kept_of`)."""
 
     image: StoredImage
     metadata: Found
@@ -74,7 +73,7 @@ class Term(NamedTuple):
 
     Attributes:
         kind: Name of the filter. Empty for plain words, which match the prompt, path and model
-            name. Plain words also match captions, alt texts and tags in the media library.
+            name, and also captions, alt texts and tags in the media library.
         words: Consecutive words, or the whole value of an exact filter.
         is_prefix: True if the last word also matches longer words that begin with it.
         is_excluded: True if images that match the condition are excluded.

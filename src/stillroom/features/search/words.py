@@ -1,7 +1,7 @@
 """Tokenizer for the search index, shared by SQLite and PostgreSQL.
 
-The databases' own parsers differ, and clients must not be able to use their query languages.
-Therefore both databases receive only words that consist of letters and digits.
+Both databases receive only words that consist of letters and digits, because their own parsers
+differ, and clients must not be able to use their query languages.
 """
 
 import functools
