@@ -37,35 +37,23 @@ _DRAFT_S: Final = 3600
 _DRAFT: Final = "draft-"
 
 _COUNT_BYTES: Final = 8
+# Struct flock with the pid 0: https://man7.org/linux/man-pages/man2/fcntl_locking.2.html
 _FLOCK: Final = struct.Struct("hhqqi0q")
-"""Layout of struct flock, whose pid is 0:
-https://man7.org/linux/man-pages/man2/fcntl_locking.2.html"""
 
 log = logging.getLogger("stillroom.derived")
 
 
 @dataclass(frozen=True, slots=True)
 class DerivedConfig:
-    """Settings for making and caching thumbnails.
+    """Settings for making and caching thumbnails."""
 
-    Attributes:
-        folder: Folder of the cache, which no other store may use.
-        cache_bytes: Maximum total size of the files in the cache; 0 disables the cache.
-        min_free_bytes: Free space on the disk below which nothing is cached.
-        durable: True to write cached files to the disk with fsync. If False, a power failure may
-            damage them.
-        processes: Maximum number of decoding processes. Each decodes one image at a time.
-        max_pixels: Maximum number of pixels. Larger images are not decoded.
-        transformations_url: URL of Cloudflare's CDN. If set, the CDN makes the thumbnails.
-    """
-
-    folder: Path
-    cache_bytes: int = 1024**3
-    min_free_bytes: int = 256 * 1024**2
-    durable: bool = True
-    processes: int = 2
-    max_pixels: int = 100_000_000
-    transformations_url: str | None = None
+    folder: Path  # of the cache; no other store may use it
+    cache_bytes: int = 1024**3  # maximum total size of the cache; 0 disables it
+    min_free_bytes: int = 256 * 1024**2  # with less free space, nothing is cached
+    durable: bool = True  # False: without fsync, so that a power failure may damage cached files
+    processes: int = 2  # that decode at the same time, each one image
+    max_pixels: int = 100_000_000  # larger images are not decoded
+    transformations_url: str | None = None  # of Cloudflare's CDN, which then makes the thumbnails
 
 
 class DerivedCache:
@@ -97,8 +85,8 @@ class DerivedCache:
     def try_lock(self, source: str) -> int | None:
         """Try to lock an original (a hash), so that no other process makes thumbnails from it.
 
-        Returns a file descriptor, or None if another process has the lock. Closing it releases the
-        lock. If the folder cannot be used, raises OSError; thumbnails are then made without a lock.
+        Return a file descriptor, which releases the lock when it is closed, or None if another
+        process has the lock. Raise OSError if the folder cannot be used.
         """
         fd = self._open_lock()
         # Lock a byte after the counter. Originals with the same first 60 bits share a lock.

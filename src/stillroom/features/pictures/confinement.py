@@ -45,10 +45,9 @@ _ALLOWED: Final = {
     "sched_yield": (24, 124), "clock_gettime": (228, 113), "gettimeofday": (96, 169),
     "getrandom": (318, 278),
 }  # fmt: skip
+# System call with which a process renews its own limit of processor time for each image. The
+# process may not use it for other processes.
 _PRLIMIT64: Final = (302, 261)
-"""Numbers of a system call that the process may use only for itself.
-
-The process needs it to renew its limit of processor time for each image."""
 
 _LOAD: Final = 0x20
 _JUMP_IF_EQUAL: Final = 0x15

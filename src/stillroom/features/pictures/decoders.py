@@ -22,10 +22,9 @@ _MAX_S: Final = 60.0  # to decode an image; the limit of processor time is lower
 _WAIT_S: Final = 20.0  # for a free process; then the client should retry later
 _IDLE_S: Final = 60.0  # then an unused process is ended, because it uses 30 MiB of memory
 _REAP_S: Final = 0.005
+# Number of checks whether a process has ended by itself, before it is killed. A process that a
+# malicious image has taken over would not end by itself.
 _PATIENT_POLLS: Final = 200
-"""Number of checks whether a process has ended by itself, before it is killed.
-
-A process that a malicious image has taken over would not end by itself."""
 
 _RECEIVED_BYTES: Final = 256 * 1024
 _MAX_PICTURE_BYTES: Final = 64 * 1024**2  # four times 2048 x 2048 uncompressed pixels
@@ -43,8 +42,8 @@ _REFUSALS: Final = {
 
 _COLOR: Final = re.compile("#[0-9a-f]{6}")
 
+# Beginnings of the names of variables that a process inherits. Others may be secret.
 _PASSED_VARIABLES: Final = ("LANG", "LC_", "LD_LIBRARY_PATH", "PATH", "PYTHON")
-"""Beginnings of the names of variables that a process inherits. Others may be secret."""
 
 _MALLOC: Final = {
     "MALLOC_ARENA_MAX": "1",
@@ -53,7 +52,7 @@ _MALLOC: Final = {
 }
 """Environment variables that make a process reuse memory for the next image.
 
-Otherwise the kernel would map all pages again, and a WebP would take a third longer. See
+Otherwise, decoding a WebP takes a third longer, because the kernel maps all pages again. See
 https://man7.org/linux/man-pages/man3/mallopt.3.html."""
 
 log = logging.getLogger("stillroom.derived")
@@ -63,7 +62,6 @@ class Decoders:
     """Pool of a limited number of decoding processes, which are awaited without threads."""
 
     def __init__(self, most: int, *, max_pixels: int) -> None:
-        """Create an empty pool, which starts up to `most` processes when they are needed."""
         self._most = most
         self._slots = asyncio.Semaphore(most)
         self._max_pixels = max_pixels
@@ -163,10 +161,8 @@ class Decoders:
             return UnsupportedMedia("the image cannot be decoded")
         log.error(
             "a process that decodes images ended with status %d (%s): its image was not decoded, "
-            "and the next image gets a new process",
-            code,
-            error,
-        )
+            "and the next image gets a new process", code, error,
+        )  # fmt: skip
         return BackendUnavailable("decoding the image was interrupted: try again")
 
     def _retire(self) -> None:

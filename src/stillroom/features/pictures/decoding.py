@@ -18,12 +18,9 @@ from PIL import AvifImagePlugin, Image, ImageCms
 from stillroom.features.pictures import wire
 from stillroom.features.pictures.cut_off import is_cut_off
 
+# Formats that image generators write and browsers display. Excluded are TIFF, which has dozens of
+# codecs, and formats that can contain programs or references (EPS, WMF, PSD, ICNS …).
 FORMATS: Final = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "AVIF")
-"""Formats that are decoded: those that image generators write and browsers display.
-
-Excluded are TIFF, which has dozens of codecs, and formats that can contain programs or references
-(EPS, WMF, PSD, ICNS …)."""
-
 _GAP: Final = 2.0  # scaling factor that remains for the Lanczos filter, as in libvips
 _WEBP_METHOD: Final = 4
 _WHITE: Final = (255, 255, 255)
@@ -46,11 +43,10 @@ _SRGB: Final = ImageCms.createProfile("sRGB")
 _PROFILE_SPACES: Final = {"RGB": "RGB ", "RGBA": "RGB ", "L": "GRAY", "CMYK": "CMYK"}
 """Colour space that a colour profile must have, by the Pillow mode of the image."""
 
+# Maximum number of scans (passes over the image) in a JPEG. Progressive JPEGs have about ten.
+# Decoding a scan of a few bytes processes the whole image, too. See
+# https://libjpeg-turbo.org/pmwiki/uploads/About/TwoIssueswiththeJPEGStandard.pdf.
 _MAX_SCANS: Final = 100
-"""Maximum number of scans (passes over the image) in a JPEG. Progressive JPEGs have about ten.
-
-A scan may have only a few bytes, but decoding it processes the whole image. See
-https://libjpeg-turbo.org/pmwiki/uploads/About/TwoIssueswiththeJPEGStandard.pdf."""
 
 _START_OF_SCAN: Final = b"\xff\xda"  # never occurs inside a scan, and rarely in metadata
 _JPEGS: Final = ("JPEG", "MPO")
@@ -77,8 +73,8 @@ def prepare(max_pixels: int) -> None:
 def derive(file: BinaryIO, job: wire.Job, *, max_pixels: int) -> bytes:
     """Return the encoded thumbnail, or the dominant colour, of the first frame of an image.
 
-    Raises `Refused` for a truncated file or one with too many pixels or scans, and any other error
-    that Pillow raises about an invalid file.
+    Raises `Refused` for a truncated file, and for too many pixels or scans. Pillow raises various
+    errors for invalid files.
     """
     try:
         return _derive(file, job, max_pixels=max_pixels)

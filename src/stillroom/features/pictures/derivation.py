@@ -44,7 +44,7 @@ def _pixels(side: str) -> Parameter:
 
 @dataclass(frozen=True, slots=True)
 class Derivation:
-    """Query parameters for a thumbnail. Any of them turns a request for an image into one for it.
+    """Query parameters for a thumbnail. With any of them, the response is a thumbnail.
 
     The OpenAPI document contains no defaults, because generated clients would send the defaults.
 

@@ -99,7 +99,6 @@ class PicturesFeature(Feature):
     """Thumbnails of images, and the processes that decode images."""
 
     def __init__(self, store: Store) -> None:
-        """Prepare the cache and the decoders, which start on demand."""
         self.derived = DerivedImages(store.settings.section(PictureSettings).derived)
         if store.is_counted:
             from stillroom.features.pictures.metrics import count_picture, report_confinement

@@ -57,7 +57,6 @@ class DerivedImages:
     """
 
     def __init__(self, config: DerivedConfig) -> None:
-        """Prepare the cache and the pool, without starting processes."""
         self.report: Callable[[str], None] = lambda _: None
         self._config = config
         self._cache = DerivedCache(config)
@@ -174,7 +173,7 @@ class DerivedImages:
     async def dominant_color(self, original: OpenedImage) -> str | None:
         """Return the dominant colour in sRGB as `#rrggbb`, or None for a transparent image.
 
-        Raises the same exceptions as `derive`. Does not close `original`.
+        Raises the same exceptions as `derive`. Leaves `original` open.
         """
         async with self._decodable(original) as file:
             return await self._decoders.dominant_color(file)

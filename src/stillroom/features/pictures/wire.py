@@ -12,20 +12,14 @@ from stillroom.features.pictures.derivation import Derivation
 JOB: Final = struct.Struct("!II?4sB")
 RESPONSE: Final = struct.Struct("!cI")
 
-MADE: Final = b"+"
-"""Kind of response: the content is the thumbnail or the dominant colour."""
-
+# Kinds of responses. Messages of decoders are not sent, because they may contain text from an
+# untrusted file.
+MADE: Final = b"+"  # the content is the thumbnail or the dominant colour
 TOO_MANY_PIXELS: Final = b">"
 TOO_MANY_SCANS: Final = b"~"
-CUT_OFF: Final = b"<"
-"""Kind of response: the file of the image is truncated."""
-
+CUT_OFF: Final = b"<"  # the file of the image is truncated
 UNDECODABLE: Final = b"-"
-"""Kind of response: the image cannot be decoded. Messages of decoders are not sent, because they
-may contain text from an untrusted file."""
-
-BROKEN: Final = b"!"
-"""Kind of response: the process cannot decode any image. The content is the reason, for the log."""
+BROKEN: Final = b"!"  # the process cannot decode any image; the content is the reason, for the log
 
 COLOR: Final = "hex"  # `format` of a job that computes the dominant colour (`#rrggbb`, or empty)
 OUT_OF_MEMORY: Final = 3  # exit status after an image needed too much memory

@@ -22,12 +22,9 @@ from stillroom.features.pictures import wire
 from stillroom.features.pictures.confinement import deny_files, deny_system_calls, limit
 
 _MEMORY_BYTES: Final = 512 * 1024**2
+# Address space per pixel of the largest image, in addition to that of the libraries. An RGB image
+# needs 4 bytes, one with transparency 8, and a WebP (which is decoded as an animation) 16.
 _MEMORY_BYTES_A_PIXEL: Final = 18
-"""Address space in bytes per pixel of the largest image, in addition to that of the libraries.
-
-An RGB image needs 4 bytes, an image with transparency 8, and a WebP (which is decoded as an
-animation) 16."""
-
 _CPU_S: Final = 20  # seconds per image; a PNG of 100 megapixels takes half a second
 _OOM_SCORE: Final = "1000"  # if memory runs out, the kernel kills this process, and not the server
 _NICE: Final = 10  # a tenth of the processor time while the server is busy
