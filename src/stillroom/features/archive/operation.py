@@ -140,8 +140,7 @@ class Archives:
 class _ArchiveResponse(Response):
     """Response that sends a ZIP file while creating it, so that memory use is constant.
 
-    If an error occurs after the headers were sent, it is raised, and the server aborts the
-    response.
+    If there is an error after the headers were sent, the server aborts the response.
     """
 
     def __init__(
@@ -153,11 +152,10 @@ class _ArchiveResponse(Response):
         captions: bool,
         skip_missing: bool,
     ) -> None:
-        """Create a response with the images at `keys`, an iterator in the order of a listing.
+        """Create a response with the images at `keys`, which are in the order of a listing.
 
-        If `captions` is True, each image's prompt is added as a text file. If `skip_missing` is
-        True, images that are deleted or replaced during the download are omitted. If it is False,
-        such an image aborts the response.
+        If `captions` is True, each image's prompt is added as a text file. An image that is deleted
+        or replaced meanwhile is omitted if `skip_missing` is True, and else aborts the response.
         """
         super().__init__()
         file = _UNSAFE_CHARACTERS.sub("_", name).strip(".")[:_MAX_NAME] or "images"
@@ -267,9 +265,9 @@ class _Captions:
     """Caption files of one archive. A caption file contains the prompt of an image.
 
     The caption file of `cat.png` is `cat.txt`, as training tools expect. If an image or another
-    caption file has that name, `cat.png.txt` is used. Images whose caption files could have the
-    same name (`cat`, `cat.jpg`, `cat.png`) are near each other in a listing. Therefore only the
-    `names` of recent caption files are kept in memory.
+    caption file has that name, `cat.png.txt` is used. Images whose caption files could have equal
+    names (`cat`, `cat.jpg`, `cat.png`) are near each other in a listing, so that only the `names`
+    of recent caption files are needed.
     """
 
     def __init__(self, storage: ImageStorage) -> None:

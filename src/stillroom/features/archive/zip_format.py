@@ -36,18 +36,12 @@ https://learn.microsoft.com/en-us/windows/win32/fileio/naming-a-file#naming-conv
 
 
 class ZipWriter:
-    """Writer whose methods return the consecutive parts of a ZIP file.
-
-    Attributes:
-        entries: Number of entries begun so far.
-        offset: Number of bytes returned so far, not counting the directory.
-        size: Number of bytes added to the current entry so far.
-    """
+    """Writer whose methods return the consecutive parts of a ZIP file."""
 
     def __init__(self) -> None:
         self.entries = 0
-        self.offset = 0
-        self.size = 0
+        self.offset = 0  # number of bytes returned so far, without the directory
+        self.size = 0  # of the current entry so far
         self._name = b""
         self._at = self._crc = 0
         self._is_large = False

@@ -28,7 +28,7 @@ log = logging.getLogger("stillroom.api")
 
 
 class BatchRequest(JsonForm, max_bytes=256 * 1024, example='{"targets": ["storage/images?…"]}'):
-    """Request body: paths, relative to the API, and queries of the responses to return."""
+    """Request body: the targets to read, as paths relative to the API, with their queries."""
 
     targets: Annotated[list[Annotated[str, Field(max_length=2048)]], Field(max_length=60)]
 

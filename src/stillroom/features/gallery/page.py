@@ -31,17 +31,14 @@ _TYPES: Final = {
     "svg": "image/svg+xml",
 }
 
+# `Cache-Control` for files (a year, since a changed file has a new URL: RFC 8246) and the page.
 _FOR_GOOD: Final = "public, max-age=31536000, immutable"
-"""`Cache-Control` for files. They are cached for a year, since a changed file has a new URL
-(RFC 8246)."""
+_ASK_EACH_TIME: Final = "no-cache"
 
+# `Accept-Encoding` that allows gzip: https://www.rfc-editor.org/rfc/rfc9110#section-12.5.3
 _TAKES_GZIP: Final = re.compile(
     r"(?:^|,)\s*gzip\s*(?:;\s*q=(?!0(?:\.0*)?\s*(?:,|$))[0-9.]+\s*)?(?:,|$)", re.IGNORECASE
 )
-"""Pattern of `Accept-Encoding` values that allow gzip:
-https://www.rfc-editor.org/rfc/rfc9110#section-12.5.3"""
-
-_ASK_EACH_TIME: Final = "no-cache"
 
 _SAFE: Final = {
     "x-content-type-options": "nosniff",
@@ -113,7 +110,7 @@ class Gallery:
 
 
 def gallery_router(gallery: Gallery, *, is_embedded: bool = False) -> APIRouter:
-    """Return a router that serves the gallery's page and files without requiring a token.
+    """Return a router that serves the page and the files without requiring a token.
 
     The page is at `/`, or at `/gallery/` if the application has its own page at `/`.
     """

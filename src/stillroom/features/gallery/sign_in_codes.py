@@ -1,8 +1,8 @@
 """Codes in the links for signing in to the gallery. Each code can be exchanged once for a token.
 
-Each code is stored as an empty file in a private folder that all server processes share. The name
-of the file is the code's SHA-256. A process uses a code by deleting the file. Only one process can
-delete a file, so no code is used twice (docs/adr/0036).
+Each code is an empty file in a private folder that all server processes share. The name of the file
+is the code's SHA-256. A process that uses a code deletes the file, which only one process can do
+(docs/adr/0036).
 """
 
 import contextlib

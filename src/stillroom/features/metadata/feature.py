@@ -17,7 +17,6 @@ class MetadataFeature(Feature):
     expiration: Callable[[StoredImage], Awaitable[datetime | None]] | None = None
 
     def __init__(self, store: Store) -> None:
-        """Register a metric that counts files whose metadata takes too much work to parse."""
         if store.is_counted:
             exceeded_reports.add(count_exceeded)
 
