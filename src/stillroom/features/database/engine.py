@@ -67,8 +67,7 @@ class TransactionHooks:
             These functions may wait for a lock, so only `written` may follow in the transaction.
         written: Called with the changes of the transaction. These functions may wait for a lock, so
             they are the last step of the transaction.
-        runs: Returns the published runs of images, by storage key. Images outside of published runs
-            are missing.
+        runs: Returns the published run of each image that is in one, by storage key.
         retries: Functions that make the work of a dead letter due again, by the kind of the letter.
     """
 
@@ -195,7 +194,7 @@ class Rows:
 class _SqliteConnection(sqlite3.Connection):
     """SQLite connection that closes itself when it is garbage-collected.
 
-    If its caller is cancelled, aiosqlite does not close a connection that it is opening.
+    If a caller is cancelled, aiosqlite does not close the connection that it is opening.
     """
 
     def __del__(self) -> None:

@@ -34,7 +34,7 @@ class DatabaseSettings(Settings):
 
     @property
     def rows(self) -> RowsConfig:
-        """Configuration of the database. Raises `ConfigurationError` without its driver."""
+        """Configuration of the database. Raises `ConfigurationError` if psycopg is missing."""
         if self.database_url is not None:
             if importlib.util.find_spec("psycopg") is None:
                 reason = not_installed("psycopg")

@@ -47,7 +47,7 @@ class Batch:
 
     @property
     def queues(self) -> Sequence[Sequence[Delivery]]:
-        """Deliveries by path. Those that have failed least come first."""
+        """Deliveries to send, grouped by path. Paths with the fewest failed attempts come first."""
         queues: dict[str, list[Delivery]] = {}
         for delivery in self.deliveries:
             if not (delivery.is_new and delivery.path in self.blocked):
@@ -105,7 +105,7 @@ class Batch:
         return settlement
 
     def _failed(self, delivery: Delivery, attempt: Attempt, moment: datetime) -> Delivery:
-        """Return the delivery after a failed attempt. Without `due_at`, it is a dead letter."""
+        """Return the delivery after a failed attempt. If `due_at` is None, it is a dead letter."""
         attempts = delivery.attempts + (attempt.result not in _STOPPING)
         failed_at = delivery.failed_at or moment
         due_at: datetime | None = moment + (attempt.retry_after or retry_pause(max(attempts, 1)))

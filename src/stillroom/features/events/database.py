@@ -15,7 +15,7 @@ webhook_rows: "RowsOf[WebhookRows]" = rows_of("stillroom.features.events.webhook
 
 
 def has_full_text(database: Database) -> bool:
-    """Return whether the database can contain a search index, without which it has no events."""
+    """Return whether the database supports full-text search, which events need."""
     if not database.is_sqlite:
         return True
     import sqlite3
@@ -26,7 +26,7 @@ def has_full_text(database: Database) -> bool:
 
 
 def record_events(engine: "RowsEngine") -> None:
-    """Let all transactions of an engine add events for what they change."""
+    """Let all transactions of an engine add events for their changes."""
     from stillroom.features.events.rows import add_events
 
     engine.hooks.written.append(add_events)

@@ -114,10 +114,10 @@ class EndpointDelivery:
         return is_recorded
 
     async def _next_batch(self, state: EndpointState) -> Batch:
-        """Read deliveries that are due. If the endpoint is paused, only the first of each path is.
+        """Read failed deliveries that are due, and new events.
 
-        Paths that always fail do not keep other events from being read. The retention limits the
-        number of events that wait for them.
+        If the endpoint is paused, the first failed delivery of each path is due. Paths that always
+        fail do not prevent reading new events. The retention limits the number of waiting events.
         """
         name, blocked = self.endpoint.name, set[str]()
         due = await self.rows.due(name, None if state.is_paused else self.now(), limit=_BATCH)
@@ -132,10 +132,10 @@ class EndpointDelivery:
         return Batch(state, [*due, *new], blocked, page.through)
 
     async def _probe(self, batch: Batch) -> bool:
-        """Try one delivery. A failure does not count, and a success ends the pause.
+        """Try one delivery. A failure does not count as an attempt, and a success ends the pause.
 
         Each probe tries the next path, so that events that always fail cannot keep the endpoint
-        paused. A new event that a probe has delivered is delivered again, with its id.
+        paused. If a probe delivers a new event, the next batch sends it again, with the same id.
         """
         queues, settlement = batch.queues, Settlement(self._position)
         if not queues:
@@ -186,7 +186,7 @@ class EndpointDelivery:
         return is_recorded
 
     async def _renew(self) -> bool:
-        """Renew the claim and store the position, if it is time. Return False: nothing is due."""
+        """Renew the claim and store the position, if it is time. Always return False."""
         if time.monotonic() - self._renewed > _RENEW_S:
             await self._settle(Settlement(self._position))
         return False

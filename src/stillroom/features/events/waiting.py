@@ -44,7 +44,7 @@ class FeedWaiting:
                 await asyncio.wait([self._next])
 
     def end(self) -> None:
-        """End all waits at once, and let later requests not wait. The server is shutting down."""
+        """End all waits, and let no later request wait, because the server shuts down."""
         self.is_ended = True
         if self._next is not None:
             self._next.cancel()
@@ -57,9 +57,9 @@ class FeedWaiting:
     async def wait(
         self, request: Request, page: "EventPage", seconds: float, matches: Callable[[Event], bool]
     ) -> int:
-        """Wait up to `seconds` for an event after a page that matches.
+        """Wait up to `seconds` for a matching event that is later than a page.
 
-        Return the position after which the request continues to read. No event before it matches.
+        Return the position after which to continue reading. No event up to this position matches.
         Raises `BackendUnavailable` if the database does not respond, and `ClientDisconnect`.
         """
         after, last = page.through, page.state.last_position
@@ -87,7 +87,7 @@ class FeedWaiting:
 
     @contextlib.contextmanager
     def _disconnect_of(self, request: Request) -> Iterator[asyncio.Task[None]]:
-        """Context manager: count a request that waits. The task ends if its client disconnects."""
+        """Context manager: count a waiting request. Yields a task that ends at a disconnect."""
 
         async def disconnected() -> None:
             while (await request.receive())["type"] != "http.disconnect":
@@ -102,7 +102,7 @@ class FeedWaiting:
             leaving.cancel()
 
     async def _read(self, after: int) -> "tuple[int, EventPage] | StillroomError":
-        """Read the events after a position, a second from now. Return them with the position."""
+        """Wait a second, and read the events after a position. Return them with the position."""
         await asyncio.sleep(_EVERY_S)
         if shutdown.has_uvicorn_begun():
             self.end()

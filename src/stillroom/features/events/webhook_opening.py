@@ -39,7 +39,7 @@ def watched_webhooks(settings: Settings) -> WatchedWebhooks:
 def open_webhooks(store: Store, database: Database) -> Webhooks:
     """Return the delivery of webhooks, according to the settings of the store.
 
-    Raises `ConfigurationError`, also if there are endpoints but no search index, and so no events.
+    Raises `ConfigurationError`, also if there are endpoints, but no full-text search for events.
     """
     settings = store.settings
     watched = watched_webhooks(settings)

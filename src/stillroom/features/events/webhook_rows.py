@@ -91,7 +91,7 @@ class WebhookRows(Rows):
         return [Delivery(**row._asdict()) for row in await self._read(statement)]
 
     async def blocked(self, name: str, paths: Collection[str]) -> set[str]:
-        """Return those of the paths for which there are failed deliveries."""
+        """Return the members of `paths` that have failed deliveries."""
         if not paths:
             return set()
         async with self._engine.reading() as connection:
@@ -164,7 +164,7 @@ class WebhookRows(Rows):
 
 
 def add_endpoints(connection: sa.Connection, new: Collection[Endpoint]) -> None:
-    """Insert those of the endpoints that have no row. They receive all later events."""
+    """Insert the endpoints that have no row yet. They receive all later events."""
     if not new:
         return
     position = connection.execute(sa.select(event_feed.c.last_position)).scalar_one()
@@ -216,7 +216,7 @@ async def _settle(connection: AsyncConnection, name: str, settlement: Settlement
 
 
 async def free_paths(connection: AsyncConnection, name: str) -> None:
-    """Make the first delivery for each path due, if it has waited for one that is gone."""
+    """Make the first waiting delivery of each path due, if no earlier delivery is left."""
     # One scan of an index. `_IS_FIRST` would be a query for each of many thousand waiting rows.
     first = sa.select(sa.func.min(_EARLIER.c.position)).where(_EARLIER.c.endpoint == name)
     is_first = failures.c.position.in_(first.group_by(_EARLIER.c.path))

@@ -56,7 +56,7 @@ class EndpointState:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """Event that is due at an endpoint. With `attempts`, it has a row of a failed delivery.
+    """Event to deliver to an endpoint: a new event, or the row of a failed delivery.
 
     Attributes:
         path: Path of the event, or the id of its resource, or its storage key. Deliveries with
@@ -119,7 +119,7 @@ class EndpointMetrics:
 
     @property
     def without_work(self) -> "EndpointMetrics":
-        """Metrics of the endpoint when it has been removed from the file: not late, not paused."""
+        """Metrics of an endpoint that was removed from the file: neither late nor paused."""
         state = EndpointState(self.state.name, self.state.position, lost=self.state.lost)
         return EndpointMetrics(state, waiting=0, oldest=None)
 

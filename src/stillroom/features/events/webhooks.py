@@ -50,9 +50,9 @@ class Webhooks:
         self.report: Callable[[list[EndpointMetrics]], None] | None = None
 
     def jobs(self) -> list[Job]:
-        """Return the job that delivers, and those that report metrics.
+        """Return the job that delivers, and two jobs that report metrics.
 
-        Two jobs report metrics. An `is_report` job also runs if other jobs are off, but not at
+        One of these two is an `is_report` job, which also runs if other jobs are off, but not at
         short intervals.
         """
         reporting = Job(self._report, max_pause_s=REPORT_S), Job(self._report, is_report=True)
@@ -97,7 +97,7 @@ class Webhooks:
             self._registered.add(endpoint.name)
 
     async def _deliver(self, content: WebhookFile, endpoint: Endpoint, ending: Stopping) -> None:
-        """Deliver to an endpoint, unless another process does, until the file changes."""
+        """Deliver to an endpoint until the file changes, unless another process delivers to it."""
         try:
             rows, feed = await webhook_rows(self._database), await event_rows(self._database)
             from stillroom.features.events.delivery import Sender
@@ -123,7 +123,7 @@ class Webhooks:
             await ending.within(_AFTER_ERROR_S)
 
     async def _report(self, _: Stopping) -> None:
-        """Report all endpoints, also those that were removed from the file meanwhile."""
+        """Report metrics of all endpoints, including those that were removed from the file."""
         known = self.watched.content.endpoints
         reported = known.keys() | self._registered
         if self.report is not None and reported:
@@ -140,7 +140,7 @@ class Webhooks:
 async def _ended(tasks: Collection[asyncio.Task[None]]) -> None:
     """Wait for tasks. If this wait is cancelled, cancel the tasks, and wait until they have ended.
 
-    Their errors were logged.
+    The tasks have logged their errors.
     """
     if tasks:
         try:

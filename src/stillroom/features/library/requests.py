@@ -59,7 +59,7 @@ _AfterId = Annotated[
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PageParameters:
-    """Query parameters for listing dead letters, which are deletions that failed permanently."""
+    """Query parameters for listing dead letters."""
 
     limit: Annotated[int, page_size("Letters", MAX_LIMIT)] = DEFAULT_LIMIT
     start_after: _AfterId = None

@@ -111,7 +111,7 @@ class RetentionEvaluator:
     async def find_expired(
         self, images: Sequence[StoredImage], at_ns: int, state: ScanState
     ) -> ExpiredPage:
-        """Find the images and runs that have expired at `at_ns` (nanoseconds), on one page."""
+        """Find the images and runs on a page that have expired at `at_ns` (nanoseconds)."""
         alone, runs, seen = list[StoredImage](), list[ExpiredRun](), set[str]()
         folders = dict[str, int | None]()
         for image in images:
@@ -131,7 +131,7 @@ class RetentionEvaluator:
         return ExpiredPage(await self._find_expired_images(alone, at_ns), runs)
 
     async def has_expired(self, image: StoredImage, at_ns: int) -> bool:
-        """Return whether an image outside of published runs has expired at a time."""
+        """Return whether an image has expired on its own, not as a part of a published run."""
         if await self.find_run(image.key, {}) is not None:
             return False
         return bool(await self._find_expired_images([image], at_ns))

@@ -22,7 +22,7 @@ _Folders = AsyncIterator[tuple[str, "Run | None"]]
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Run. If it is open (unpublished), `published_at` is None.
+    """Open (unpublished) or published run. `published_at` is None if the run is open.
 
     `count`, the number of images, is None if the run has no valid manifest.
     """

@@ -226,7 +226,7 @@ class RunOperations:
 
 
 def _run_folder(call: Call, *scopes: Scope, suffix: str = "") -> ImagePath:
-    """Return the run's folder in the URL (before `suffix`), if the token grants `scopes` for it."""
+    """Return the run's folder from the URL. Require that the token grants `scopes` for it."""
     try:
         folder = ImagePath.from_target(raw_image_path(call.request, suffix=suffix))
         manifest_key(folder)  # the path may be too long for it

@@ -181,7 +181,7 @@ def _deletion(row: sa.Row[Any]) -> RunDeletion:
 
 
 def find_runs(connection: sa.Connection, keys: Iterable[StorageKey]) -> Mapping[StorageKey, str]:
-    """Return the published runs of those images that are in the folder of a published run."""
+    """Return the published run of each image that is in one, by storage key."""
     parents = {key: [f"{folder}/" for folder in folders_of(key.text)] for key in keys}
     wanted = {(folder,) for folders in parents.values() for folder in folders}
     folders = sa.select(table_of(connection, ["folder"], wanted).c.folder)

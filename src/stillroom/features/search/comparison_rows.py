@@ -29,7 +29,7 @@ class ComparisonRows(Rows):
     """Image versions in one library's search index, and the row of the `START` scan."""
 
     async def between(self, after: str, last: str | None, prefix: str) -> Mapping[str, Indexed]:
-        """Return indexed versions by key, for keys after `after` and up to `last` if it is set."""
+        """Return indexed versions by key, from `after` (exclusive) to `last` if it is set."""
         key = search_images.c.storage_key
         statement = sa.select(key, search_images.c.save_id, search_images.c.etag).where(
             key > after, key >= prefix, key <= (prefix + BEHIND_ALL if last is None else last)

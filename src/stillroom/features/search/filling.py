@@ -128,7 +128,7 @@ class IndexFilling:
             self._arrived.set()
 
     def _lose(self, change: _Saved | Removed) -> None:
-        """Drop a change, so that a comparison must find it."""
+        """Drop a change. A later comparison of storage and index finds it."""
         at_ns = change.image.modified_ns if isinstance(change, _Saved) else change.at_ns
         self._lost_ns = min(self._lost_ns, at_ns)
 

@@ -21,12 +21,12 @@ class DeadLetterRows(Rows):
 
     @property
     def _retries(self) -> Mapping[str, Callable[[AsyncConnection, DeadLetter], Awaitable[None]]]:
-        """Functions that make the work due now, by kind."""
+        """Functions that make the job of a dead letter due now, by the kind of the letter."""
         return {DELETION: restore_mark, **self._engine.hooks.retries}
 
     @property
     def _is_known(self) -> sa.ColumnElement[bool]:
-        """SQL condition that this version knows the kind. A newer version may have added others."""
+        """SQL condition for kinds that this version knows. Newer versions may have added others."""
         return dead_letters.c.kind.in_([*self._retries])
 
     async def page(self, *, after: uuid.UUID | None, limit: int) -> Sequence[DeadLetter]:

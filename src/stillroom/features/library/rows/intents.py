@@ -59,7 +59,8 @@ class IntentRows(Rows):
     ) -> tuple[Sequence[StorageKey], Sequence[StorageKey]]:
         """Claim intents whose lease has expired. The ingests can then no longer use the copies.
 
-        Return the keys of the copies, and the keys that a resource uses: their intents are deleted.
+        Return the keys of unused copies, and those of copies that a resource uses. The intents of
+        the latter are deleted.
         """
         expired = (
             sa.select(intents.c.media_key)
