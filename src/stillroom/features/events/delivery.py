@@ -8,12 +8,11 @@ Requests use the connections of the S3 client, which need much less CPU time tha
 
 import asyncio
 import contextlib
-import email.utils
 import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from http import HTTPStatus
 from typing import Any, Final, Literal
 from urllib.parse import quote, urlsplit
@@ -24,6 +23,7 @@ from stillroom.features.events.event import IMAGE_SAVED
 from stillroom.features.events.signing import signed_headers
 from stillroom.features.events.webhook_file import Endpoint
 from stillroom.store.connections import Connections, Response
+from stillroom.store.http.fields import parse_http_date
 
 TIMEOUT_S: Final = 15.0  # of an attempt; Standard Webhooks recommends 15 to 30 s
 MAX_BODY_BYTES: Final = 16 * 1024
@@ -158,15 +158,11 @@ def parse_retry_after(text: str, now: float) -> timedelta | None:
     The result is never negative, and a day at most.
     """
     if text.isascii() and text.isdigit():
-        pause = timedelta(seconds=min(int(text[:10]), 10**9))
+        pause = timedelta(seconds=int(text[:10]))
+    elif (moment := parse_http_date(text)) is not None:
+        pause = timedelta(seconds=moment - now)
     else:
-        try:
-            moment = email.utils.parsedate_to_datetime(text)
-        except (ValueError, OverflowError):
-            return None
-        if moment.tzinfo is None:
-            moment = moment.replace(tzinfo=UTC)
-        pause = moment - datetime.fromtimestamp(now, UTC)
+        return None
     return min(max(pause, timedelta()), _LONGEST_RETRY_AFTER)
 
 

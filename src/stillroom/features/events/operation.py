@@ -24,12 +24,6 @@ from stillroom.wire import events as wire
 if TYPE_CHECKING:  # a normal import would load the database driver at every start
     from stillroom.features.events.rows import EventRows
 
-OFF: Final = "this server records no events: STILLROOM_EVENTS_RETENTION is 0"
-NO_INDEX: Final = (
-    "this server records no events, because its SQLite has no full-text search (FTS5) for the "
-    "search index: use PostgreSQL with STILLROOM_DATABASE_URL"
-)
-
 _MAX_EMPTY_PAGES: Final = 10  # without a match in one request; each examines 20,000 events
 
 
@@ -63,7 +57,7 @@ class EventOperation:
         prefix = call.grant.narrow("storage:read", asked.prefix)
         asked = replace(asked, prefix=prefix, types=_visible_types(call.grant, asked.types))
         if not self.is_on:
-            raise FeatureOff(OFF)
+            raise FeatureOff("this server records no events: STILLROOM_EVENTS_RETENTION is 0")
         rows = await self._rows()
         state = await rows.state()
         if asked.after == LATEST:
@@ -109,7 +103,10 @@ class EventOperation:
         except BackendUnavailable:
             if has_full_text(self.database):
                 raise
-            raise FeatureOff(NO_INDEX) from None
+            raise FeatureOff(
+                "this server records no events, because its SQLite has no full-text search (FTS5) "
+                "for the search index: use PostgreSQL with STILLROOM_DATABASE_URL"
+            ) from None
 
 
 def _visible_types(grant: Grant, types: tuple[str, ...]) -> tuple[str, ...]:

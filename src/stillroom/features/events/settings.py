@@ -2,16 +2,14 @@
 
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated
 
 from stillroom.durations import TEN_YEARS, parse_duration
 from stillroom.store.settings import Settings, parsed_by
 
-_OFF: Final = timedelta(0)
-
 
 def _parse_retention(text: str) -> timedelta:
-    age = _OFF if text == "0" else parse_duration(text)
+    age = timedelta(0) if text == "0" else parse_duration(text)
     if age is None or age > TEN_YEARS:
         raise ValueError("must be `0`, or a duration such as 12h or 7d, at most ten years")
     return age

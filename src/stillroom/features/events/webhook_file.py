@@ -24,11 +24,10 @@ from stillroom.store.toml_tables import InvalidTable, Parsers, parse_prefix, par
 FILE_NAME: Final = "webhooks.toml"  # in the data directory, unless STILLROOM_WEBHOOKS_FILE is set
 MAX_NAME_CHARACTERS: Final = 64
 _MAX_ENDPOINTS: Final = 32  # each one polls the feed twice a second
-_MAX_URL_CHARACTERS: Final = 2048
 _MAX_SECRETS: Final = 10
 
 _NAME: Final = re.compile(rf"[A-Za-z0-9][A-Za-z0-9_.-]{{0,{MAX_NAME_CHARACTERS - 1}}}")
-_URL: Final = re.compile(r"[\x21-\x7e]+")
+_URL: Final = re.compile(r"[\x21-\x7e]{1,2048}")
 
 log = logging.getLogger("stillroom.events")
 
@@ -183,7 +182,7 @@ def _parse_name(value: object) -> str:
 
 def _parse_url(value: object) -> str:
     problem = ValueError("must be a URL such as 'https://backend.example/hooks/images'")
-    if not isinstance(value, str) or not _URL.fullmatch(value) or len(value) > _MAX_URL_CHARACTERS:
+    if not isinstance(value, str) or not _URL.fullmatch(value):
         raise problem
     try:
         parts = urlsplit(value)

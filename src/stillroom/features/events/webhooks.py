@@ -81,7 +81,9 @@ class Webhooks:
                 content = self.watched.content
                 for name, endpoint in content.endpoints.items():
                     if name not in tasks or tasks[name].done():
-                        await self._register(endpoint)
+                        if name not in self._registered:
+                            await (await webhook_rows(self._database)).add(endpoint)
+                            self._registered.add(name)
                         delivering = self._deliver(content, endpoint, ending)
                         tasks[name] = asyncio.create_task(delivering)
                 if await stopping.within(_CHECK_S):
@@ -89,12 +91,6 @@ class Webhooks:
         finally:
             ending.set()
             await _ended(tasks.values())
-
-    async def _register(self, endpoint: Endpoint) -> None:
-        """Insert the row of an endpoint, unless there is one."""
-        if endpoint.name not in self._registered:
-            await (await webhook_rows(self._database)).add(endpoint)
-            self._registered.add(endpoint.name)
 
     async def _deliver(self, content: WebhookFile, endpoint: Endpoint, ending: Stopping) -> None:
         """Deliver to an endpoint until the file changes, unless another process delivers to it."""

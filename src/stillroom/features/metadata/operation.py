@@ -77,7 +77,7 @@ class MetadataOperation:
         grant = await self.images.authorize_read(fields, raw_image_path(request), b"")
         path = Call(request, fields, grant).image_path("storage:read")
         opened = await self.images.storage.open(StorageKey.of_image(path))
-        try:
+        with contextlib.closing(opened):
             expires_at = await self._expires_at(opened.image)
             expiration = "" if expires_at is None else f"-{int(expires_at.timestamp()):x}"
             etag = f'{opened.image.etag[:-1]}-{_VERSION}{expiration}"'
@@ -86,8 +86,6 @@ class MetadataOperation:
             if client_tags == ANY or etag in client_tags:
                 return Response(status_code=304, headers=headers)
             facts = await find_by_reading(opened.image.size, reader_of(opened.chunks))
-        finally:
-            opened.close()
         broken = "broken" if facts.broken else "none"
         count_reading("found" if facts.generation is not None else broken)
         count_mark(facts.ai_mark)

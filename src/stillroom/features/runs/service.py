@@ -40,7 +40,6 @@ from stillroom.store.values import ANY, Condition, ListQuery, OpenedImage, SaveR
 _NAMES: Final = 1000  # names per page, as in S3 listings
 PAGE: Final = 250  # images per page; in a bucket, each costs a HEAD request
 _IN_ONE_REQUEST: Final = 16 * 1024**2  # larger manifests are written to a bucket in parts
-_RULES: Final = SaveRules(manifest.MAX_BYTES)
 _DELETED: Final = "the run was deleted while it was published"
 
 log = logging.getLogger("stillroom.media")
@@ -97,7 +96,7 @@ class Runs:
             manifest.encode(head, self._describe_exactly(folder, count, last)),
             max_bytes=max_bytes if max_bytes <= _IN_ONE_REQUEST else None,
             content_type=manifest.CONTENT_TYPE,
-            rules=_RULES,
+            rules=SaveRules(manifest.MAX_BYTES),
         )
         key = manifest_key(folder)
         try:

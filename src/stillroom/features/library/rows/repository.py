@@ -51,8 +51,7 @@ class MediaRepository(Rows):
             _count(dead_letters).scalar_subquery().label("dead_letters"),
             _count(healing).scalar_subquery().label("healing"),
         )
-        async with self._engine.reading() as connection:
-            row = (await connection.execute(statement)).one()
+        (row,) = await self._read(statement)
         counts = row._asdict()
         oldest_due_at = counts.pop("oldest_due_at") or moment
         return QueueMetrics(**counts, oldest_due=moment - oldest_due_at)
