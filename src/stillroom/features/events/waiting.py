@@ -67,7 +67,7 @@ class FeedWaiting:
             async with asyncio.timeout(seconds):
                 while not self.is_ended:
                     if self._next is None or self._next.done():
-                        # A cursor may be after the last event. The query is for all requests.
+                        # The query serves all requests. A cursor may be after the last event.
                         self._next = asyncio.create_task(self._read(min(after, last)))
                     reading = self._next
                     await asyncio.wait([reading, leaving], return_when=asyncio.FIRST_COMPLETED)

@@ -1,8 +1,8 @@
 """Rows of webhooks: the position of each endpoint, and the deliveries that have failed.
 
-Only the process that has claimed an endpoint delivers to it, and records the results. An operator
-who replays events, and the retention of events, move its position meanwhile. The process notices
-that when it records its results, which are then discarded, and continues at the new position.
+Only the process that has claimed an endpoint delivers to it, and records the results. Meanwhile, an
+operator who replays events, or the retention of events, may move the position of the endpoint. The
+process then discards its results, and continues at the new position.
 """
 
 import uuid

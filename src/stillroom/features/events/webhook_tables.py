@@ -38,7 +38,7 @@ failures: Final = sa.Table(
     sa.Column("endpoint", sa.String(MAX_NAME_CHARACTERS), primary_key=True),
     # Position of the event in the feed.
     sa.Column("position", sa.BigInteger, primary_key=True, autoincrement=False),
-    # See `Delivery.path`. The order is kept among events with equal paths.
+    # See `Delivery.path`. Events with equal paths are sent in order.
     sa.Column("path", sa.String(MAX_KEY_BYTES), nullable=False),
     # Body of the webhook, without a signed URL.
     sa.Column("event", sa.JSON, nullable=False),

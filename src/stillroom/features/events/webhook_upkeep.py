@@ -1,4 +1,4 @@
-"""Changes of the rows of webhooks by other transactions: of the retention, and of dead letters."""
+"""Changes of webhook rows when the retention deletes events, or a dead letter is retried."""
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta

@@ -1,4 +1,4 @@
-"""Batch of reads: one request returns what the gallery shows of all folders on the screen."""
+"""Batches of reads: with one request, the gallery reads all folders on the screen."""
 
 import asyncio
 import logging

@@ -60,7 +60,7 @@ class IndexHealing:
         If `restart` is True, start from the beginning. `progress` is called after each page. Return
         None if another process is rebuilding the index.
         """
-        # Note only that the storage may be another one: this is no start, which would be later.
+        # The epoch, since this is no start. The call only notes a change of the storage.
         await (await comparison_rows(self._database)).note_start(datetime.fromtimestamp(0, UTC))
         if restart:
             await (await self._database.scans()).restart(REBUILD_SCAN, at=now())

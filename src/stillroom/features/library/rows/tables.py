@@ -106,7 +106,7 @@ dead_letters: Final = sa.Table(
     "media_failures",
     metadata,
     sa.Column("id", sa.Uuid, primary_key=True),
-    # Each kind has its own payload: what a retry needs.
+    # Data for a retry, in a format that depends on the kind.
     sa.Column("kind", sa.String(32), nullable=False),
     sa.Column("payload", sa.JSON, nullable=False),
     sa.Column("created_at", Moment, nullable=False),
