@@ -14,7 +14,7 @@ MEDIA_INGESTED: Final = "media.ingested"
 MEDIA_CHANGED: Final = "media.changed"
 MEDIA_DELETED: Final = "media.deleted"
 DELETION_FAILED: Final = "deletion.failed"
-RUN_TYPES: Final = (RUN_PUBLISHED, RUN_DELETED)  # their path is a folder
+RUN_TYPES: Final = (RUN_PUBLISHED, RUN_DELETED)  # about runs; the path is that of a folder
 # To read events of these types, a token needs the scope `media`.
 LIBRARY_TYPES: Final = (MEDIA_INGESTED, MEDIA_CHANGED, MEDIA_DELETED, DELETION_FAILED)
 TYPES: Final = (IMAGE_SAVED, IMAGE_DELETED, *RUN_TYPES, *LIBRARY_TYPES)

@@ -14,7 +14,7 @@ from stillroom.features.events.webhook_rows import free_paths
 from stillroom.features.events.webhook_tables import endpoints, failures
 from stillroom.features.library.resource import DeadLetter
 
-_REMOVED_AFTER: Final = timedelta(hours=1)  # without a lease: not in the file any more
+_REMOVED_AFTER: Final = timedelta(hours=1)  # an endpoint without a lease is not in the file
 
 
 async def restore_delivery(connection: AsyncConnection, dead_letter: DeadLetter) -> None:

@@ -23,7 +23,7 @@ PAUSING_FAILURES: Final = 10  # failures in a row after which an endpoint is pau
 _FIRST_PROBE: Final = timedelta(seconds=5)
 _SLOWEST_PROBE: Final = timedelta(minutes=1)  # pauses between probes double up to this
 _JITTER: Final = 0.1  # maximum share of additional time, so that servers do not send at once
-LEASE: Final = timedelta(seconds=45)  # of an endpoint; other processes wait for its end
+LEASE: Final = timedelta(seconds=45)  # after a crash, other processes wait for its end
 WEBHOOK: Final = "webhook"  # `DeadLetter.kind` of an event that could not be delivered
 ENABLED: Final[dict[str, object]] = {"failures": 0, "wait_until": None, "gone_digest": None}
 """Column values of an endpoint that is neither paused nor disabled."""
