@@ -1,7 +1,7 @@
 """File of which some parts have been read, and from which parsers request further parts.
 
-A parser is a pure function of `FileParts`. If bytes are missing, it raises `MoreNeeded`. The caller
-then reads these bytes, which costs a request for a bucket, and runs the parser again.
+A parser is a pure function of `FileParts`. If it needs bytes that have not been read, it raises
+`MoreNeeded`. The caller reads them (from a bucket with a request), and calls the parser again.
 """
 
 import struct
@@ -25,7 +25,7 @@ class CutOff(BrokenHeader):
 
 
 class MoreNeeded(Exception):
-    """Exception by which a parser requests `length` bytes from the offset `start` of a file."""
+    """Exception with which a parser requests `length` bytes from the offset `start` of a file."""
 
     def __init__(self, start: int, length: int) -> None:
         super().__init__()
@@ -34,25 +34,19 @@ class MoreNeeded(Exception):
 
 
 class FileParts:
-    """Parts of a file that have been read so far.
-
-    Attributes:
-        size: Size of the whole file in bytes. At most `most` bytes should be read.
-        held: Number of bytes read so far.
-        budget: Work that parsers may still spend on the file.
-    """
+    """Parts of a file that have been read so far."""
 
     def __init__(self, size: int, most: int, budget: WorkBudget | None = None) -> None:
-        self.size = size
-        self.held = 0
-        self._most = most
+        self.size = size  # of the whole file
+        self.held = 0  # number of bytes that have been read
+        self._most = most  # maximum number of bytes to read
         self.budget = budget or WorkBudget()
         self._has_all = False
         self._parts: list[tuple[int, bytes]] = []
 
     @classmethod
     def whole(cls, data: bytes, budget: WorkBudget | None = None) -> "FileParts":
-        """Return an object for a file that is completely in memory."""
+        """Return all parts of a file that is in memory."""
         parts = cls(len(data), len(data), budget)
         parts.add(0, data)
         return parts
@@ -63,7 +57,7 @@ class FileParts:
         self.held += len(part)
 
     def end(self) -> None:
-        """Make `bytes_at` raise `BrokenHeader` for missing bytes: no more parts will be read."""
+        """Make `bytes_at` raise `BrokenHeader` for bytes that have not been read."""
         self._has_all = True
 
     def allows(self, start: int, length: int) -> bool:
@@ -93,7 +87,7 @@ class FileParts:
         return part[start - at : start - at + length]
 
     def read_ahead(self, start: int, needed: int) -> None:
-        """Raise `MoreNeeded` for 64 KiB from `start`, unless `needed` bytes were read there."""
+        """Request 64 KiB from `start`, unless `needed` bytes were read there."""
         left = self.size - start
         try:
             self.bytes_at(start, min(needed, left))
@@ -101,7 +95,7 @@ class FileParts:
             raise MoreNeeded(start, min(_READ_AHEAD_BYTES, left)) from None
 
     def numbers(self, form: str, start: int) -> tuple[int, ...]:
-        """Return the integers at the offset `start`. `form` is a format string of `struct`."""
+        """Unpack the integers at the offset `start`. `form` is a format string of `struct`."""
         return struct.unpack(form, self.bytes_at(start, struct.calcsize(form)))
 
     def _find_part(self, start: int, length: int) -> tuple[int, bytes] | None:
@@ -112,7 +106,7 @@ class FileParts:
 
 
 def at_most(count: int, items: Iterable[T]) -> Iterator[T]:
-    """Yield the first `count` items. Raise `BrokenHeader` when the caller requests another item."""
+    """Yield up to `count` items, then raise `BrokenHeader`."""
     for number, item in enumerate(items, 1):
         yield item
         if number == count:

@@ -28,7 +28,7 @@ def size(parts: FileParts) -> tuple[int, int]:
 
 
 def color_profile(parts: FileParts) -> str | None:
-    """Return the name of the ICC profile, else that of the coded colour space, else None."""
+    """Return the name of the ICC profile or, if there is none, of the coded colour space."""
     coded = None
     for kind, start, end in _properties(parts):
         if kind == b"colr":

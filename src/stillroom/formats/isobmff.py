@@ -10,20 +10,18 @@ MAX_ITEMS: Final = 4096
 """Maximum number of items whose locations are read."""
 
 _MAX_EXTENTS: Final = 64
-_WIDE: Final = 1
 
 
 def boxes(parts: FileParts, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
     """Yield the type, content start and content end of each box from `start` to `end`.
 
-    Raises:
-        CutOff: a box is longer than the file.
-        BrokenHeader: a box is longer than its parent, or shorter than its own header.
+    Raise `CutOff` for a box that is longer than the file, and `BrokenHeader` for a box that is
+    longer than its parent or shorter than its header.
     """
     while start + 8 <= end:
         fields = parts.bytes_at(start, 8)
         length, kind, head = int.from_bytes(fields[:4], "big"), fields[4:], 8
-        if length == _WIDE:
+        if length == 1:  # a long box
             (length,) = parts.numbers(">Q", start + 8)
             head = 16
         elif length == 0:
@@ -39,10 +37,7 @@ def boxes(parts: FileParts, start: int, end: int) -> Iterator[tuple[bytes, int, 
 def inner_boxes(
     parts: FileParts, start: int, end: int, *required: bytes
 ) -> dict[bytes, tuple[int, int]]:
-    """Map each box type to the content start and end of its last box. See `boxes`.
-
-    Raises `BrokenHeader` if a type in `required` is missing.
-    """
+    """Map box types to (start, end), or raise `BrokenHeader` if one of `required` is missing."""
     found = {kind: (at, until) for kind, at, until in boxes(parts, start, end)}
     if not found.keys() >= set(required):
         raise BrokenHeader
@@ -79,27 +74,19 @@ class LocationWidths:
 
 @dataclass(slots=True)
 class Location:
-    """Location of the bytes of one item.
-
-    Attributes:
-        method: 0 if offsets are relative to the start of the file, 1 if to the `idat` box.
-        source: Data reference; 0 means this file.
-        base: Number that is added to the offset of each extent.
-        extents: Index, offset and length of each extent (range of bytes).
-    """
+    """Location of the bytes of one item."""
 
     number: int
-    method: int
-    source: int
-    base: int
-    extents: list[tuple[int, int, int]]
+    method: int  # offsets are relative to 0: the start of the file, 1: the `idat` box
+    source: int  # 0: this file
+    base: int  # number that is added to the offset of each extent
+    extents: list[tuple[int, int, int]]  # index, offset and length of each range of bytes
 
 
 def locations(parts: FileParts, start: int, end: int, *, most: int = 0) -> Iterator[Location]:
-    """Yield the locations of the first `MAX_ITEMS` items in an `iloc` box.
+    """Yield the locations of the first `MAX_ITEMS` items in an `iloc` box, with up to 64 extents.
 
-    An item has up to 64 extents. Writers, which need all items, pass `most`: a higher limit for
-    items and extents in total. Raises `BrokenHeader` if there are more, or too few bytes.
+    Writers need all items, and pass `most`, a higher limit for items and extents in total.
     """
     widths, at = LocationWidths.of(parts, start), start + 6
 

@@ -16,7 +16,7 @@ _LENGTH_BYTES: Final = 2
 
 
 def segments(parts: FileParts) -> Iterator[tuple[int, int, int]]:
-    """Yield marker, content start and content length of each segment. The scan has length 0."""
+    """Yield the marker, content start and content length of each segment. The scan is the last."""
     at = 2
     for _ in range(_MAX_SEGMENTS):
         sign, marker = parts.numbers("BB", at)

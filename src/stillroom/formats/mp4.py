@@ -11,37 +11,28 @@ _MOVIE_HEADER: Final = (">12xII16x5i", ">20xIQ16x5i")
 _TRACK_HEADER: Final = (">I16xI16x9iII", ">I24xQ16x9iII")
 _MEDIA_HEADER: Final = (">12xII", ">20xIQ")
 _FRAGMENTS_HEADER: Final = (">4xI", ">4xQ")
-"""Formats of boxes for `struct`: for version 0, and for newer versions, which have longer times."""
+"""Formats of boxes for `struct`, for version 0 and for newer versions with longer times."""
 
 _FIXED_POINT: Final = 1 << 16
 _MAX_TRACKS: Final = 64
 
 _UNKNOWN: Final = (0, 2**32 - 1, 2**64 - 1)
-"""Values that stand for an unknown duration: zero during a recording, or all bits set (8.2.2)."""
+"""Values for an unknown duration: zero (during a recording), or all bits set (8.2.2)."""
 
 _VISUAL_ENTRY_BYTES: Final = 86
 """Size in bytes of the fixed fields at the start of a video's sample description (12.1.3)."""
 
 _HEADS_BYTES: Final = 4096
-"""Number of bytes, from the start of the `moov` box, that are enough for most movies."""
+"""Number of bytes at the start of the `moov` box that are enough for most movies."""
 
 
 class _Track(NamedTuple):
-    """Video track of a movie.
-
-    Attributes:
-        is_enabled: False if players ignore the track.
-        size: Width and height in pixels, before rotation.
-        duration: Duration in the movie's time units, including edits.
-        has_samples: True if the track has samples outside fragments.
-    """
-
-    is_enabled: bool
-    size: tuple[int, int]
+    is_enabled: bool  # if False, players ignore the track
+    size: tuple[int, int]  # before rotation
     is_turned: bool
-    duration: int
+    duration: int  # in the movie's time units, including edits
     media_seconds: float | None
-    has_samples: bool
+    has_samples: bool  # outside fragments
 
 
 def size(parts: FileParts) -> tuple[int, int]:
@@ -50,11 +41,7 @@ def size(parts: FileParts) -> tuple[int, int]:
 
 
 def duration(parts: FileParts) -> float | None:
-    """Return the duration in seconds, as players display it; None if it is unknown.
-
-    This is the duration of the longest track. For a fragmented file, it is known only if the header
-    contains it.
-    """
+    """Return the duration in seconds, as players display it; None if it is unknown."""
     return _read_movie(parts)[1]
 
 
@@ -129,7 +116,7 @@ def _read_samples(
         elif kind == b"stts":
             has_samples = parts.numbers(">I", at + 4)[0] > 0
         if coded != (0, 0) and has_samples:
-            break  # skip the tables that follow: they are large and not needed
+            break  # the tables that follow are large and not needed
     return coded, spacing, has_samples
 
 

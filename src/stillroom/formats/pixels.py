@@ -7,7 +7,7 @@ from typing import Final
 
 _MAX_NAME: Final = 100
 _PADDING: Final = 16
-"""Limit of the number of pixels that encoders add to a side to fill whole blocks."""
+"""Maximum number of pixels that encoders add to a side to fill whole blocks."""
 
 SRGB: Final = "sRGB"
 CODED_SPACES: Final[Mapping[tuple[int, ...], str]] = {
@@ -54,9 +54,9 @@ def _icc_text(entry: bytes) -> str | None:
 
 
 def display_size(coded: tuple[int, int], display: tuple[int, int]) -> tuple[int, int]:
-    """Return the coded size, with one side enlarged to match the display aspect ratio.
+    """Return the coded size, with one side enlarged to the aspect ratio of `display`.
 
-    Zeros mean unknown. If `display` only crops padding, return `display`; otherwise use its ratio:
+    If `display` only crops padding, it is returned unchanged. A size of zero is unknown. See
     https://html.spec.whatwg.org/multipage/media.html#concept-video-intrinsic-width
     """
     (width, height), (across, down) = coded, display

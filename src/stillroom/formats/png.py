@@ -14,14 +14,14 @@ SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 PIXELS: Final = b"IDAT"
 LAST: Final = b"IEND"
 MAX_CHUNKS: Final = 4096
-"""Maximum number of metadata chunks to parse, and of offsets to try at the end of a file."""
+"""Maximum number of metadata chunks to parse, and of offsets to try in `chunks_at_end`."""
 
 _END: Final = b"\0\0\0\0IEND\xaeB`\x82"
 _MAX_PROFILE_BYTES: Final = 1024**2
 """Maximum size of a colour profile in bytes. Most have a few kilobytes."""
 
 Chunk = tuple[bytes, int, int]
-"""Type of a chunk, offset of its content, and length of its content."""
+"""Type of a chunk, and offset and length of the content."""
 
 
 def chunks(parts: FileParts) -> Iterator[Chunk]:
@@ -42,9 +42,8 @@ def chunks_before_pixels(parts: FileParts) -> Iterator[Chunk]:
 def chunks_at_end(tail: bytes, kinds: Collection[bytes], budget: WorkBudget) -> list[Chunk]:
     """Find the chunks whose type is one of `kinds` in `tail`, the last bytes of a file.
 
-    `tail` may begin inside a chunk, so the offset of the first complete chunk is unknown. Offsets
-    of pixel chunks are tried first, then those of chunks with types in `kinds`, until consecutive
-    chunks lead to the last chunk (IEND). If there is none, raises `BrokenHeader`.
+    `tail` may begin inside a chunk. So try all offsets at which IDAT occurs, then all at which one
+    of `kinds` occurs, until consecutive chunks lead to IEND, the last chunk.
     """
     first = tail.find(PIXELS)
     if first >= 0 and tail.endswith(_END) and tail.find(_END, 0, first) < 0:
@@ -67,7 +66,7 @@ def chunks_at_end(tail: bytes, kinds: Collection[bytes], budget: WorkBudget) -> 
 
 
 def _places(tail: bytes, kind: bytes) -> Iterator[int]:
-    """Yield the offsets at which a chunk type occurs in `tail`. `find` is faster than a regex."""
+    """Yield the offsets at which a chunk type occurs in `tail`."""
     at = tail.find(kind)
     while at >= 0:
         yield at
@@ -77,10 +76,7 @@ def _places(tail: bytes, kind: bytes) -> Iterator[int]:
 def _chain(
     tail: bytes, at: int, dead: set[int], kinds: Collection[bytes], budget: WorkBudget
 ) -> list[Chunk] | None:
-    """Return the chunks from `at` on with types in `kinds`; None if they do not lead to the end.
-
-    The offsets of chunks that do not lead to the end are added to `dead`, and not tried again.
-    """
+    """Return the chunks from `at` on, or add them to `dead` if they do not lead to the end."""
     passed: list[int] = []
     found: list[Chunk] = []
     last = len(tail) - len(_END)

@@ -12,7 +12,7 @@ _VALUE_BYTES: Final = {1: 1, 2: 1, 3: 2, 4: 4, 7: 1}
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """Entry of a directory: tag, type and number of the values, and offset of the value field."""
+    """Entry of a directory: tag, type and number of values, and offset of the value field."""
 
     tag: int
     kind: int
@@ -20,7 +20,7 @@ class Entry:
     at: int
 
     def start(self, parts: FileParts, order: str) -> int:
-        """Return the offset of the values, which are in the entry itself if they fit into it."""
+        """Return the offset of the values. Up to four bytes are in the entry itself."""
         if self.count * _VALUE_BYTES.get(self.kind, 8) <= 4:
             return self.at
         return int(parts.numbers(order + "I", self.at)[0])

@@ -27,7 +27,7 @@ _CROPPED: Final = ((0x54CC, 0x54DD), (0x54BB, 0x54AA))
 _DISPLAY: Final = (0x54B0, 0x54BA)
 _DISPLAY_UNIT: Final = 0x54B2
 _SIZE_FIELDS: Final = frozenset({*_PIXELS, *_CROPPED[0], *_CROPPED[1], *_DISPLAY, _DISPLAY_UNIT})
-"""Ids of the elements with sizes, in pairs: width and height, left and right, top and bottom."""
+"""Ids of elements with sizes. The pairs are width and height, left and right, top and bottom."""
 
 _UNKNOWN_UNIT: Final = 4
 _PROJECTION: Final = 0x7670
@@ -37,13 +37,10 @@ _MAX_NUMBER_BYTES: Final = 8
 
 
 def elements(parts: FileParts, start: int, end: int) -> Iterator[tuple[int, int, int]]:
-    """Yield id, content start and content end of each element.
-
-    An element of unknown size, which live recorders write, extends to the end of its parent.
-    """
+    """Yield the id, content start and content end of each element."""
     while start < end:
         name, start, length = _element_at(parts, start)
-        until = end if length is None else start + length
+        until = end if length is None else start + length  # None: written by a live recorder
         if until > end:
             raise BrokenHeader
         yield name, start, until
@@ -93,7 +90,7 @@ def size(parts: FileParts) -> tuple[int, int]:
 
 
 def duration(parts: FileParts) -> float | None:
-    """Return the duration in seconds; None if it is missing, as in recordings by browsers."""
+    """Return the duration in seconds, or None if it is missing, as in recordings by browsers."""
     start, end = _find_top_level(parts, _INFO)
     scale, units = 1_000_000, None  # nanoseconds per unit
     for kind, at, until in elements(parts, start, end):
@@ -126,7 +123,7 @@ def _is_turned(parts: FileParts, start: int, end: int) -> bool:
 
 
 def _find_top_level(parts: FileParts, element: int) -> tuple[int, int]:
-    """Find a top-level element, using `SeekHead` if needed. Return its content start and end."""
+    """Find a top-level element, also with `SeekHead`. Return the content's start and end."""
     first, end = _find_segment(parts)
     position = None
     for kind, at, until in elements(parts, first, end):

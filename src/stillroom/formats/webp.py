@@ -7,7 +7,7 @@ from stillroom.formats.file_parts import BrokenHeader, FileParts
 from stillroom.formats.pixels import icc_name
 
 _MAX_CHUNKS: Final = 4096
-"""Maximum number of chunks that are read. An animation has one chunk per frame."""
+"""Maximum number of chunks to read. An animation has one chunk per frame."""
 
 
 def is_webp(start: bytes) -> bool:

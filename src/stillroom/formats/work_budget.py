@@ -1,7 +1,7 @@
 """Limit for the work that one file may cause. All parsers of the file share one budget.
 
 A limit for the size of a file does not limit the work: in two kilobytes, a file can define thirty
-texts, each of which contains the previous one twice. So each parser counts its work in advance.
+texts, each of which contains the previous text twice. So each parser counts its work in advance.
 """
 
 import zlib
@@ -12,32 +12,26 @@ MAX_LOOKS: Final = 400_000
 """Maximum number of steps (a third of a second). A ComfyUI graph of 200 KB takes about 30,000."""
 
 MAX_BYTES: Final = 16 * 1024**2
-"""Maximum number of bytes that parsers may process. They parse a file again after each read."""
+"""Maximum number of bytes to process. Parsers start again after each read."""
 
 MAX_CHARACTERS: Final = 8 * 1024**2
-"""Maximum number of characters that parsers may process. Several parsers process the same text."""
+"""Maximum number of characters to process. Several parsers process the same text."""
 
 _AT_ONCE: Final = (1_000, 384 * 1024, 32 * 1024)
 """Numbers of steps, bytes and characters that together take about a millisecond."""
 
 
 class TooMuchWork(Exception):
-    """Exception for a file that exceeds its work budget. Its metadata is then unknown."""
+    """Exception for a file that exceeds the work budget."""
 
 
 @dataclass(slots=True, eq=False)
 class WorkBudget:
-    """Work that parsers may still spend on one file. Methods raise `TooMuchWork` if none is left.
+    """Work that parsers may still spend on one file. If none is left, raises `TooMuchWork`."""
 
-    Attributes:
-        looks: Number of steps, such as reads, JSON values, lines or node inputs.
-        data: Number of bytes to return, inflate or search.
-        characters: Number of characters to decode, parse or join.
-    """
-
-    looks: int = MAX_LOOKS
-    data: int = MAX_BYTES
-    characters: int = MAX_CHARACTERS
+    looks: int = MAX_LOOKS  # steps, such as reads, JSON values, lines or node inputs
+    data: int = MAX_BYTES  # bytes to return, inflate or search
+    characters: int = MAX_CHARACTERS  # characters to decode, parse or join
 
     def look(self, count: int = 1) -> None:
         """Subtract `count` steps."""
@@ -66,7 +60,7 @@ class WorkBudget:
         return data, inflater.eof
 
     def part_at_once(self) -> "WorkBudget":
-        """Split off a budget that is small enough to be spent without blocking the event loop."""
+        """Split off a budget for work that does not block the event loop for long."""
         left = (self.looks, self.data, self.characters)
         part = WorkBudget(*map(min, left, _AT_ONCE))
         self.looks -= part.looks
@@ -75,7 +69,7 @@ class WorkBudget:
         return part
 
     def put_back(self, part: "WorkBudget") -> None:
-        """Return the unspent work of `part`, which `part_at_once` split off, to this budget."""
+        """Add what is left of the result of `part_at_once` to this budget."""
         self.looks += max(0, part.looks)
         self.data += max(0, part.data)
         self.characters += max(0, part.characters)
