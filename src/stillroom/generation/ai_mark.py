@@ -1,4 +1,4 @@
-"""AI mark: metadata which states that AI made an image (C2PA, or IPTC DigitalSourceType in XMP)."""
+"""AI mark: metadata (C2PA, or IPTC DigitalSourceType in XMP) which states that AI made an image."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -17,7 +17,7 @@ _MADE_BY_AI: Final = ("trainedAlgorithmicMedia", "compositeWithTrainedAlgorithmi
 
 
 def mark_of(carriers: Sequence[Entries]) -> AiMark | None:
-    """Return the AI mark in the metadata of a file, or None if it cannot be determined."""
+    """Return the AI mark in a file's metadata, or None if it cannot be determined."""
     has_c2pa = any(entries.has_c2pa for entries in carriers)
     has_iptc = any(says_ai(entries) for entries in carriers)
     if has_c2pa or has_iptc:

@@ -1,7 +1,7 @@
 """Table of the search filters on generation parameters ("facets").
 
-Each filter has the same name in the query `q`, the search index, the HTTP API and the command line,
-which use this table. `FactsFilters` contains the same names, with their types, for the SDK.
+The query `q`, the search index, the HTTP API and the command line use the names in this table.
+`FactsFilters` repeats the names, with types, for the SDK.
 """
 
 import re
@@ -22,31 +22,24 @@ _DIGITS: Final = re.compile(r"[0-9]{1,20}", re.ASCII)
 class Facet:
     """Search filter on one generation parameter of images.
 
-    Attributes:
-        name: Name of the filter. Except for `lora` and `ai_mark`, it is a field of `Generation`.
-        matches: Kind of comparison: `words` (words and phrases), `name` (consecutive words of a
-            name), `exact` (the complete text, ignoring case) or `number` (an integer).
-        description: Description in the HTTP API.
-        help: Description on the command line, if it differs from `description`.
-        letter: Prefix of the values of a `name` filter in the search index: no hexadecimal digit.
-            It must never be changed.
-        choices: All valid values; empty if any value is valid.
+    `matches` is the kind of comparison: `words` (words and phrases), `name` (consecutive words of a
+    name), `exact` (the complete text, ignoring case) or `number` (an integer).
     """
 
-    name: str
+    name: str  # a field of `Generation`, except for `lora` and `ai_mark`
     matches: Literal["words", "name", "exact", "number"]
-    description: str
-    help: str = ""
-    letter: str = ""
-    choices: tuple[str, ...] = ()
+    description: str  # for the HTTP API
+    help: str = ""  # for the command line, if it differs from `description`
+    letter: str = ""  # prefix of names in the search index; must not change or be hexadecimal
+    choices: tuple[str, ...] = ()  # all valid values; empty if any value is valid
 
     @property
     def is_exact(self) -> bool:
-        """Return whether the filter compares complete values instead of words."""
+        """True if the filter compares complete values instead of words."""
         return self.matches in ("exact", "number")
 
     def check(self, text: str) -> str:
-        """Return the value, or raise ValueError if it is invalid. Numbers lose leading zeros."""
+        """Return a value without leading zeros, or raise ValueError if it is invalid."""
         if self.choices and text not in self.choices:
             raise ValueError(f"must be one of {', '.join(self.choices)}")
         if self.matches != "number":
@@ -56,7 +49,7 @@ class Facet:
         return str(int(text))
 
     def values(self, found: "Found") -> Sequence[str]:
-        """Return the values of an image that this filter compares; empty if the image has none."""
+        """Return the values of an image that this filter compares."""
         facts = found.generation
         if self.name == "lora":
             return [lora.name for lora in (facts and facts.loras) or ()]
@@ -82,7 +75,7 @@ FACETS: Final[Mapping[str, Facet]] = {
         Facet("ai_mark", "exact", "AI mark of the image.", choices=get_args(AiMark)),
     )
 }  # fmt: skip
-"""Search filters by name, in the order in which the documentation and the commands list them."""
+"""Search filters by name, in the order of the documentation."""
 
 
 class FactsFilters(TypedDict, total=False):

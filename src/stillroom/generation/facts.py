@@ -19,7 +19,7 @@ MAX_ITEMS: Final = 100
 """Maximum number of LoRAs or origins."""
 
 _MAX_VALUES: Final = 200_000
-"""Maximum number of values in a JSON text (50 ms). A ComfyUI graph of 200 KB has a tenth of it."""
+"""Maximum number of values in a JSON text, which take 50 ms. A ComfyUI graph may have 20,000."""
 
 _MAX_DEPTH: Final = 64
 _MAX_JSON_DIGITS: Final = 40
@@ -28,11 +28,11 @@ T = TypeVar("T")
 
 
 class Unreadable(Exception):
-    """Exception for metadata that has a tool's keyword, but not the format of that tool."""
+    """Exception for metadata with the keyword of a tool, but in another format."""
 
 
 def generation_of(values: Mapping[str, Any]) -> Generation:
-    """Create a `Generation` from an untrusted object in the format of `Generation.as_json`.
+    """Create a `Generation` from an untrusted object, such as `as_json` returns.
 
     Invalid values become None. Unknown names, which newer versions may write, are ignored.
     """
@@ -53,17 +53,11 @@ def generation_of(values: Mapping[str, Any]) -> Generation:
 
 
 Names = Mapping[str, str | tuple[str, ...]]
-"""Names that a tool uses in its metadata, by the name of the parameter in `Generation`.
-
-The name `size` stands for the width and height in one string."""
+"""Names that a tool uses for the fields of `Generation`, and for `size` (such as 512x768)."""
 
 
 def names_of(same: str = "", **others: str | tuple[str, ...]) -> Names:
-    """Return a mapping from the fields of `Generation` to the names that a tool uses for them.
-
-    `same` lists fields with the same name, separated by spaces. `others` maps other fields to their
-    name, or to a tuple of alternative names.
-    """
+    """Create the `Names` of a tool. `same` lists fields that the tool calls by the same name."""
     return {**{name: name for name in same.split()}, **others}
 
 
@@ -77,7 +71,7 @@ def parse_facts(
 ) -> Generation:
     """Create a `Generation` from an untrusted object that a tool has written.
 
-    `loras` are pairs of a name and a weight. `known` contains parameters that are already parsed.
+    `loras` are names and weights. `known` contains parameters that are already parsed.
     """
     for field, keys in names.items():
         listed = (keys,) if isinstance(keys, str) else keys
@@ -90,7 +84,7 @@ def parse_facts(
 
 
 def text(value: object) -> str | None:
-    """Return a string with invalid characters replaced (see `clean_text`); None for other types."""
+    """Clean a string with `clean_text`. Return None for other types."""
     return clean_text(value) if isinstance(value, str) else None
 
 
@@ -162,10 +156,9 @@ def items_in(value: object, kind: type[T]) -> list[T] | None:
 
 
 def object_in(text: object, budget: WorkBudget) -> dict[str, Any] | None:
-    """Parse a JSON object. Return None if `text` is no string or does not begin with a brace.
+    """Parse and `clean` a JSON object. Return None if `text` does not begin with a brace.
 
-    NaN, infinity and numbers that are too long become None. Lone surrogates become U+FFFD. Raises
-    `Unreadable` if the text is malformed, unusually large or deeply nested.
+    Raise `Unreadable` if the text is malformed, unusually large or deeply nested.
     """
     if not isinstance(text, str) or not text.lstrip().startswith("{"):
         return None
@@ -192,7 +185,7 @@ def required_object(text: object, budget: WorkBudget) -> dict[str, Any]:
 
 
 def clean(value: Any, depth: int = 0) -> Any:  # noqa: ANN401  (JSON)
-    """Copy a JSON value with cleaned strings and None for NaN. Deep nesting raises `Unreadable`."""
+    """Copy a JSON value with clean strings, and None for NaN. Deep nesting raises `Unreadable`."""
     if depth > _MAX_DEPTH:
         raise Unreadable
     if isinstance(value, str):
@@ -207,14 +200,14 @@ def clean(value: Any, depth: int = 0) -> Any:  # noqa: ANN401  (JSON)
 
 
 def clean_text(text: str) -> str:
-    """Replace characters that UTF-8 (lone surrogates) or PostgreSQL (U+0000) cannot store."""
+    """Replace lone surrogates and U+0000, which UTF-8 or PostgreSQL cannot store, by U+FFFD."""
     if not text.isascii():
         text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
     return text.replace("\0", "\ufffd")
 
 
 def decode_text(data: bytes) -> str:
-    """Decode text in an unknown encoding: as UTF-8 if it is valid, else as Latin-1."""
+    """Decode text as UTF-8 or, if it is not valid UTF-8, as Latin-1."""
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError:

@@ -12,17 +12,17 @@ from stillroom.generation.carriers.entries import Entries
 from stillroom.generation.writing import into_avif
 
 Reader = Callable[[FileParts, Entries], None]
-"""Function that reads metadata. It raises `BrokenHeader` if the file is malformed."""
+"""Function that reads metadata, or raises `BrokenHeader`."""
 
 Writer = Callable[[bytes, Callable[[bytes | None], bytes]], bytes]
-"""Function that replaces the XMP packet in the bytes of a file, or adds one if there is none.
+"""Function that returns a file with a new XMP packet.
 
-Its second argument computes the new packet from the old one, or from None. The function raises
-`BrokenHeader` if the file is malformed, and `UnsupportedMedia` if its structure leaves no room."""
+The second argument is a function that creates the new packet from the old packet, or from None if
+there is none. A malformed file raises `BrokenHeader`, an unusual one `UnsupportedMedia`."""
 
 
 class FileType(NamedTuple):
-    """File format. `matches` recognizes it by the first bytes of a file."""
+    """File format, which `matches` recognizes by the first bytes of a file."""
 
     matches: Callable[[bytes], bool]
     readers: tuple[Reader, ...]
@@ -40,5 +40,5 @@ _FILE_TYPES: Final = (
 
 
 def file_type_of(start: bytes) -> FileType:
-    """Return the type of a file that begins with `start`; without functions if it is unknown."""
+    """Return the type of a file that begins with `start`. An unknown type has no functions."""
     return next(file_type for file_type in _FILE_TYPES if file_type.matches(start))

@@ -30,15 +30,14 @@ MAX_BYTES: Final = 1024**2
 _FIRST_BYTES: Final = 64 * 1024
 _READ_BYTES: Final = 16 * 1024
 _MAX_READS: Final = 24
-_SNIFFED_BYTES: Final = 16
 _parsing: Final = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="generation")
-"""Executor for slow parsing. It has only one thread: more would delay the event loop (GIL)."""
+"""Executor for slow parsing. More than one thread would delay the event loop (GIL)."""
 
 exceeded_reports: Final[set[Callable[[], None]]] = set()
-"""Functions to call when the metadata of a file takes too much work to parse."""
+"""Functions that are called when the metadata of a file takes too much work to parse."""
 
 Read = Callable[[int, int], Awaitable[bytes]]
-"""Function that reads part of a file. Its arguments are the start and the length in bytes."""
+"""Function that reads part of a file: the arguments are the start and the length in bytes."""
 
 T = TypeVar("T")
 
@@ -46,21 +45,15 @@ _TOOLS: Final = (
     swarmui.read, fooocus.read, invokeai.read, novelai.read, drawthings.read, a1111.read,
     comfyui.read,
 )  # fmt: skip
-"""Parsers in the order in which they are tried, beginning with the most reliable ones."""
+"""Parsers in the order in which they are tried. The most reliable ones are first."""
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Generation parameters and AI mark that were read from a file.
-
-    Attributes:
-        generation: Generation parameters; None if the file contains none in a known format.
-        broken: True if some metadata was malformed, too large or took too much work to parse.
-        ai_mark: AI mark; None if it cannot be determined or the file format is not supported.
-    """
+    """Generation parameters and AI mark of a file, or None if they are unknown."""
 
     generation: Generation | None
-    broken: bool = False
+    broken: bool = False  # some metadata was malformed, too large or took too much work to parse
     ai_mark: AiMark | None = None
 
 
@@ -69,7 +62,7 @@ UNKNOWN: Final = Found(None, broken=True)
 
 
 def reader_of(chunks: Callable[[int, int], AsyncIterator[bytes]]) -> Read:
-    """Convert a function that yields a part of a file in chunks to one that returns it as bytes."""
+    """Convert a function that yields part of a file in chunks to a `Read` function."""
 
     async def read(start: int, length: int) -> bytes:
         return b"".join([chunk async for chunk in chunks(start, length)])
@@ -78,7 +71,7 @@ def reader_of(chunks: Callable[[int, int], AsyncIterator[bytes]]) -> Read:
 
 
 def find(parts: FileParts) -> Found:
-    """Find parameters and AI mark in the parts read so far. May raise MoreNeeded or TooMuchWork."""
+    """Find parameters and AI mark in the parts that were read. Raise MoreNeeded or TooMuchWork."""
     broken, generation, gathered = False, None, []
     for reader in _readers(parts):
         if generation is not None and any(map(says_ai, gathered)):
@@ -106,7 +99,7 @@ def find_in(data: bytes) -> Found:
 
 
 def gather_all(parts: FileParts) -> list[Entries]:
-    """Return the texts that each metadata reader finds. Raises the same exceptions as `find`."""
+    """Return the texts that each metadata reader finds. Raise MoreNeeded or TooMuchWork."""
     return [_gather(reader, parts) for reader in _readers(parts)]
 
 
@@ -121,7 +114,7 @@ async def find_by_reading(size: int, read: Read) -> Found:
 async def by_reading(size: int, read: Read, parse: Callable[[FileParts], T]) -> T:
     """Call `parse` repeatedly, each time after reading the part of the file that it requested.
 
-    If it needs more than 1 MiB, it gets a `BrokenHeader`. For other errors, see `run_parser`.
+    If `parse` requests more than 1 MiB in total, it gets a `BrokenHeader`.
     """
     parts = FileParts(size, MAX_BYTES)
     start, length = 0, min(size, _FIRST_BYTES)
@@ -140,10 +133,7 @@ async def by_reading(size: int, read: Read, parse: Callable[[FileParts], T]) -> 
 
 
 async def run_parser(parts: FileParts, parse: Callable[[FileParts], T]) -> T:
-    """Call `parse` in the event loop. If it needs more than about 1 ms, call it in a thread.
-
-    Calls all `exceeded_reports` before it raises `TooMuchWork`.
-    """
+    """Call `parse` in the event loop. If it needs more than about 1 ms, call it in a thread."""
     whole = parts.budget
     parts.budget = part = whole.part_at_once()
     try:
@@ -177,7 +167,7 @@ def _gather(reader: Reader, parts: FileParts) -> Entries:
 def interpret(texts: Mapping[str, str], budget: WorkBudget) -> Found:
     """Find the generation parameters in a file's texts (see `Entries`), trying each known tool.
 
-    Parameters that the SDK embedded take precedence over those that the generating tool embedded.
+    Parameters that the SDK embedded override parameters from another tool.
     """
     ours, broken = None, False
     for read in (own.read, *_TOOLS):
@@ -196,4 +186,4 @@ def interpret(texts: Mapping[str, str], budget: WorkBudget) -> Found:
 
 
 def _readers(parts: FileParts) -> tuple[Reader, ...]:
-    return file_type_of(parts.bytes_at(0, min(parts.size, _SNIFFED_BYTES))).readers
+    return file_type_of(parts.bytes_at(0, min(parts.size, 16))).readers

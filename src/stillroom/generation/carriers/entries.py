@@ -1,7 +1,7 @@
 """Collection of the metadata in a file: texts by name, and whether there is a C2PA manifest.
 
-C2PA manifests are signed statements about the origin of an image. They are recognized by the first
-bytes of their box, and not verified. Source: ISO/IEC 19566-5 (JUMBF), and annex A of
+C2PA manifests are signed statements about the origin of an image. They are recognized, but not
+verified. Source: ISO/IEC 19566-5 (JUMBF), and annex A of
 https://spec.c2pa.org/specifications/specifications/2.2/specs/C2PA_Specification.html.
 """
 
@@ -19,7 +19,7 @@ _MAX_INFLATED_BYTES: Final = 2 * _MAX_TEXT_BYTES
 _MAX_TEXTS: Final = 256
 
 C2PA_BYTES: Final = 96
-"""Number of bytes, from the start of a box, that are enough to recognize a C2PA manifest."""
+"""Number of bytes at the start of a box that are enough to recognize a C2PA manifest."""
 
 _STORE: Final = bytes.fromhex("6332706100110010800000aa00389b71")
 """JUMBF type of a C2PA manifest store."""
@@ -27,25 +27,17 @@ _STORE: Final = bytes.fromhex("6332706100110010800000aa00389b71")
 
 @dataclass(slots=True, eq=False)
 class Entries:
-    """Texts embedded in a file, by PNG keyword or by property name such as `exif:UserComment`.
-
-    Attributes:
-        texts: Texts by name. If the file repeats a name, only the first text is stored.
-        broken: True if some metadata could not be read.
-        has_c2pa: True if the file contains a C2PA manifest, which is not verified.
-        hides_mark: True if metadata that could not be read may have contained an AI mark.
-        budget: Limit for the work of reading and parsing the texts.
-    """
+    """Texts embedded in a file, by PNG keyword or by property name such as `exif:UserComment`."""
 
     budget: WorkBudget
     texts: dict[str, str] = field(default_factory=dict)
-    broken: bool = False
+    broken: bool = False  # some metadata could not be read
     has_c2pa: bool = False
-    hides_mark: bool = False
+    hides_mark: bool = False  # metadata that could not be read may have contained an AI mark
     _inflated: int = 0
 
     def add(self, name: str, text: str) -> None:
-        """Add a text, unless it is empty or the maximum number of texts has been reached."""
+        """Add a text, unless it is empty, the name exists, or there are too many texts."""
         self.budget.produce(len(text))
         if text and len(self.texts) < _MAX_TEXTS:
             self.texts.setdefault(name, text)
@@ -59,7 +51,7 @@ class Entries:
         return b""
 
     def mark_broken(self, *, with_mark: bool = True) -> None:
-        """Record unreadable metadata. If `with_mark` is True, it may have contained an AI mark."""
+        """Record that metadata is unreadable and, if `with_mark`, may contain an AI mark."""
         self.broken = True
         self.hides_mark = self.hides_mark or with_mark
 

@@ -23,11 +23,11 @@ _NAMES: Final = {
     _USER_COMMENT: "exif:UserComment",
 }
 _BYTES: Final = (1, 2, 7)
-"""EXIF type numbers for BYTE, ASCII and UNDEFINED. Their values consist of single bytes."""
+"""EXIF type numbers for BYTE, ASCII and UNDEFINED, whose values consist of single bytes."""
 
 _MAX_ENTRIES: Final = 512
 _CODE_BYTES: Final = 8
-"""Number of bytes at the start of UserComment that name its encoding."""
+"""Number of bytes at the start of UserComment that state the encoding."""
 
 
 def read(data: bytes, entries: Entries) -> None:
@@ -48,7 +48,7 @@ def read_box(content: bytes, entries: Entries) -> None:
 
 
 def _read_directory(block: FileParts, order: str, start: int, entries: Entries) -> int:
-    """Read a TIFF directory's texts. Return the offset of the EXIF directory it refers to, or 0."""
+    """Read the texts of a TIFF directory. Return the offset of the EXIF directory, or 0."""
     below = 0
     for entry in itertools.islice(directory(block, order, start), _MAX_ENTRIES):
         if entry.tag == _EXIF_IFD:
@@ -59,9 +59,8 @@ def _read_directory(block: FileParts, order: str, start: int, entries: Entries) 
         value = block.bytes_at(entry.start(block, order), entry.count)
         entries.budget.produce(len(value))  # decoding raises an exception per invalid code unit
         is_comment = entry.tag == _USER_COMMENT
-        entries.add(
-            name, _decode_comment(value) if is_comment else decode_text(value.rstrip(b"\0"))
-        )
+        text = _decode_comment(value) if is_comment else decode_text(value.rstrip(b"\0"))
+        entries.add(name, text)
     return below
 
 
@@ -76,10 +75,7 @@ def _decode_comment(value: bytes) -> str:
 
 
 def _decode_utf16(text: bytes) -> str:
-    """Decode UTF-16 in the byte order that results in more ASCII characters.
-
-    The standard defines none. piexif writes big-endian, others the byte order of the file.
-    """
+    """Decode UTF-16. The byte order is not standardized, so choose the one with more ASCII."""
     text = text[: len(text) // 2 * 2]
     if text[:2] in (b"\xff\xfe", b"\xfe\xff"):
         return text.decode("utf-16", "replace").rstrip("\0")

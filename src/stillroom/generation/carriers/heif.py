@@ -22,7 +22,7 @@ _XMP_UUID: Final = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
 JXL_SIGNATURE: Final = b"\0\0\0\x0cJXL \r\n\x87\n"
 _UUID_BYTES: Final = 16
 _HASHES: Final = b"merkle\0"
-"""Value of the purpose field in C2PA boxes with hashes of a fragmented video, not a manifest."""
+"""Purpose of C2PA boxes that contain hashes of a fragmented video instead of a manifest."""
 
 _MAX_BOXES: Final = 256
 _MAX_JXL_BOXES: Final = 1024
@@ -42,7 +42,7 @@ def read(parts: FileParts, entries: Entries) -> None:
         elif kind == b"uuid":
             _read_uuid_box(parts, at, until, entries)
         elif kind == b"moof":
-            return  # first of many video fragments; metadata of the file precedes them
+            return  # the first of many video fragments, which follow the metadata
 
 
 def read_jxl(parts: FileParts, entries: Entries) -> None:
@@ -87,7 +87,7 @@ def _read_items(parts: FileParts, start: int, end: int, entries: Entries) -> Non
 
 
 def text_items(parts: FileParts, start: int, end: int) -> Iterator[tuple[int, bytes]]:
-    """Yield the number and type of each EXIF or XMP item (`EXIF`, `XMP_TYPE`) in an `iinf` box."""
+    """Yield the number and the type (`EXIF` or `XMP_TYPE`) of items in an `iinf` box."""
     version = parts.numbers("B", start)[0]
     head = 6 if version == 0 else 8
     for kind, at, until in itertools.islice(boxes(parts, start + head, end), MAX_ITEMS):

@@ -52,7 +52,7 @@ def read(parts: FileParts, entries: Entries) -> None:
 
 
 def with_packet(data: bytes, change: Callable[[bytes | None], bytes]) -> bytes:
-    """Return a JPEG file with its XMP packet replaced; see `Writer`. May raise `PacketTooLarge`."""
+    """Replace the XMP packet of a JPEG file; see `Writer`. May raise `PacketTooLarge`."""
     place, end, packet = 2, 2, None
     for marker, start, length in segments(FileParts.whole(data)):
         content = data[start : start + length]

@@ -37,10 +37,7 @@ def read(parts: FileParts, entries: Entries) -> None:
 
 
 def read_tail(parts: FileParts, entries: Entries) -> None:
-    """Read the metadata chunks that follow the pixels, in the last 256 KiB of the file.
-
-    Skipping the pixels from the start would take many reads, which are requests for a bucket.
-    """
+    """Read the metadata chunks that follow the pixels, in the last 256 KiB of the file."""
     start = max(0, parts.size - _TAIL_BYTES)  # the tail that uploads retain, so it is not copied
     tail = entries.read(parts, (start, parts.size - start))
     try:
@@ -94,7 +91,7 @@ def _itxt_text(content: bytes, entries: Entries) -> bytes:
 
 
 def embed(data: bytes, facts: bytes) -> bytes:
-    """Return a PNG file with generation parameters (JSON) after IHDR, replacing earlier ones."""
+    """Embed generation parameters (JSON) in a PNG file after IHDR, replacing earlier ones."""
     (_, _, header_end), *others = _chunks(data)
     kept = [data[:header_end], _chunk(_HEAD + b"\0\0\0\0" + facts)]
     for kind, start, end in others:
@@ -104,7 +101,7 @@ def embed(data: bytes, facts: bytes) -> bytes:
 
 
 def with_packet(data: bytes, change: Callable[[bytes | None], bytes]) -> bytes:
-    """Return a PNG file with its XMP packet replaced, or added before the pixels; see `Writer`."""
+    """Replace the XMP packet of a PNG file, or add it before the pixels; see `Writer`."""
     chunks = list(_chunks(data))
     packets = (
         (start, end)

@@ -11,8 +11,6 @@ from stillroom.generation.carriers.entries import C2PA_BYTES, Entries
 
 _HAS_XMP: Final = 0x04
 _HAS_ALPHA: Final = 0x10
-_SIZE_BYTES: Final = 10
-"""Number of bytes, from the start of the pixels, that contain the width and height."""
 
 
 def read(parts: FileParts, entries: Entries) -> None:
@@ -27,7 +25,7 @@ def read(parts: FileParts, entries: Entries) -> None:
 
 
 def with_packet(data: bytes, change: Callable[[bytes | None], bytes]) -> bytes:
-    """Return a WebP file with its XMP packet replaced, and flagged in VP8X; see `Writer`."""
+    """Replace the XMP packet of a WebP file, with its flag in VP8X; see `Writer`."""
     end = 8 + int.from_bytes(data[4:8], "little")
     if end > len(data):
         raise BrokenHeader
@@ -55,7 +53,7 @@ def _chunk(kind: bytes, content: bytes) -> bytes:
 
 
 def _build_vp8x(kind: bytes, content: bytes) -> bytes:
-    width, height = size(FileParts.whole(bytes(12) + _chunk(kind, content[:_SIZE_BYTES])))
+    width, height = size(FileParts.whole(bytes(12) + _chunk(kind, content[:10])))
     if not width or not height:
         raise BrokenHeader
     has_alpha = kind == b"VP8L" and content[4] & 0x10

@@ -1,7 +1,6 @@
 """XMP properties in which tools store generation parameters or an AI mark.
 
-If one is added to a packet, the text of the other properties is not changed. Document type
-declarations are rejected, since XML entities can expand without limit.
+Document type declarations are rejected, since XML entities can expand without limit.
 Source: https://developer.adobe.com/xmp/docs/XMPSpecifications/ (part 1, 7: RDF in XML).
 """
 
@@ -14,16 +13,15 @@ from stillroom.errors import UnsupportedMedia
 from stillroom.generation.carriers.entries import Entries
 
 _NAMESPACE: Final = "urn:stillroom:generation:1#"
-"""XML namespace of Stillroom's own property `generation`. It is a URN: there is no web page."""
+"""XML namespace of Stillroom's property `generation`."""
 
 _IPTC_EXTENSION: Final = "http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
 SOURCE_TYPE: Final = "xmp:Iptc4xmpExt:DigitalSourceType"
-"""Name of the IPTC property that states the kind of source of an image:
+"""IPTC property that states the kind of source of an image:
 https://www.iptc.org/std/photometadata/specification/IPTC-PhotoMetadata#digital-source-type"""
 
 TRAINED: Final = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
-"""Value of DigitalSourceType for an image made by AI:
-https://cv.iptc.org/newscodes/digitalsourcetype/"""
+"""Value of DigitalSourceType for an image made by AI."""
 
 _RDF: Final = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 _DESCRIPTION: Final = f"{_RDF} Description"
@@ -57,7 +55,7 @@ _BEHIND: Final = b'</rdf:RDF></x:xmpmeta><?xpacket end="w"?>'
 
 
 def read(packet: bytes, entries: Entries) -> None:
-    """Read the properties of an XMP packet into `entries`, or call `mark_broken` on an error."""
+    """Read the properties of an XMP packet into `entries`."""
     entries.budget.produce(len(packet))
     try:
         _Packet(entries).parse(packet)
@@ -66,7 +64,7 @@ def read(packet: bytes, entries: Entries) -> None:
 
 
 class _Packet:
-    """Parser of one XMP packet. Properties are child elements or attributes of rdf:Description."""
+    """Parser of an XMP packet. Properties are child elements or attributes of rdf:Description."""
 
     def __init__(self, entries: Entries) -> None:
         self._entries = entries
@@ -117,7 +115,7 @@ class _Packet:
         self._open.append(name)
 
     def _qualify(self, prefixed: str) -> str:
-        """Replace an XML name's prefix by the namespace, if this module reads that namespace."""
+        """Replace the prefix of an XML name by the namespace, if this module reads it."""
         prefix, _, local = prefixed.rpartition(":")
         for declared in reversed(self._declared):
             if prefix in declared:
@@ -146,10 +144,10 @@ def _refuse(*_: object) -> None:
 
 
 def with_mark(packet: bytes | None) -> bytes:
-    """Return an XMP packet with the AI mark as its last property. If `packet` is None, create one.
+    """Return an XMP packet with the AI mark as the last property.
 
-    The mark follows the generation parameters, so that embedding the same parameters again does
-    not change the packet. If its structure is unusual, raises `UnsupportedMedia`.
+    It follows the generation parameters, so that embedding the same parameters again does not
+    change the packet. An unusual structure raises `UnsupportedMedia`.
     """
     packet = _BEFORE + _BEHIND if packet is None else packet
     name, place = b"Iptc4xmpExt:DigitalSourceType", packet.rfind(_CLOSING)
@@ -157,7 +155,7 @@ def with_mark(packet: bytes | None) -> bytes:
 
 
 def with_facts(packet: bytes | None, facts: bytes) -> bytes:
-    """Return an XMP packet with generation parameters (JSON). See `with_mark`."""
+    """Return an XMP packet with generation parameters (JSON) as the first property."""
     packet = _BEFORE + _BEHIND if packet is None else _OURS.sub(b"", packet)
     name, text = b"stillroom:generation", escape(facts.decode("ascii"))
     return _insert(packet, None, name, _NAMESPACE, text, failure="cannot add metadata")

@@ -1,5 +1,5 @@
 """Parsers for the metadata that image-generation programs embed: one module per program.
 
-`read(texts, budget)` gets the texts embedded in a file, by name. It returns None if they are not
-from this program, and raises `Unreadable` if they are malformed.
+`read(texts, budget)` parses the texts in a file. It returns None if another program wrote them, and
+raises `Unreadable` if they are malformed.
 """

@@ -14,7 +14,7 @@ MAX_NODES: Final = 5000
 MAX_DEPTH: Final = 100
 
 _MAX_KIND: Final = 256
-"""Number of characters of a node's class name that are kept. They are searched for words."""
+"""Maximum number of characters of a node's class name. Longer names are truncated."""
 
 _WHOLE_NAMES: Final = ("value", "seed", "noise_seed", "int", "number", "integer", "steps")
 _PASSING: Final = ("reroute", "showtext", "previewany", "displayany")
@@ -25,20 +25,20 @@ N = TypeVar("N", int, float)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Node:
-    """Class name of a node, and its inputs by name: literals, or links `[node id, output]`."""
+    """Class name of a node, and inputs by name: literals, or links `[node id, output]`."""
 
     kind: str
     inputs: Mapping[str, Any]
 
     @property
     def is_passing(self) -> bool:
-        """True if the node, according to its class name, returns its input unchanged."""
+        """True if the node probably returns its input unchanged."""
         kind = self.kind.lower().replace(" ", "")
         return any(word in kind for word in _PASSING)
 
 
 class Graph:
-    """ComfyUI graph. Its methods return the values of inputs, or None if only a run shows them.
+    """ComfyUI graph. The value of an input is None if it is computed when the graph is run.
 
     Results are cached for each node, because a graph can have exponentially more paths than nodes.
     """
@@ -61,13 +61,13 @@ class Graph:
         return None
 
     def link(self, node: Node, *names: str) -> Node | None:
-        """Return the node that the first linked input among `names` refers to, or None."""
+        """Return the target of the first input in `names` that is a link, or None."""
         self.budget.look()
         targets = (self._target(node.inputs.get(name)) for name in names)
         return next((target for target in targets if target is not None), None)
 
     def links(self, node: Node) -> Mapping[str, Node]:
-        """Map the name of each linked input of a node to the node that it refers to."""
+        """Map the names of inputs that are links to their targets."""
         links = self._links.get(node)
         if links is None:
             self.budget.look(len(node.inputs))
@@ -78,7 +78,7 @@ class Graph:
         return links
 
     def only_link(self, node: Node) -> Node | None:
-        """Return the node to which `node` links; None if it has no link or several links."""
+        """Return the target of a node's only link, or None if the number of links is not one."""
         links = self.links(node)
         return next(iter(links.values())) if len(links) == 1 else None
 

@@ -16,7 +16,7 @@ _SAVER: Final = (
     ("image", "sav"),
 )
 _PREVIEW: Final = (("preview", "image"), ("image", "preview"))
-"""Pairs of words. The class name of a node matches if it contains both words in this order."""
+"""Pairs of words: a class name matches if it contains both words in this order."""
 
 _PICTURES: Final = ("images", "image")
 _NO_PICTURE: Final = frozenset(
@@ -35,7 +35,7 @@ _ROLES: Final = {
 }
 _ALWAYS: Final = ("populated_text", "text", "prompt", "user_prompt")
 _TOGETHER: Final = ("text_g", "text_l", "clip_g", "clip_l", "t5xxl", "llama", "bert", "mt5xl")
-"""Names of inputs for several text encoders. The prompt is unknown if their texts differ."""
+"""Inputs of nodes with several text encoders. The prompt is unknown if the texts differ."""
 
 _MODELS: Final = (
     "ckpt_name", "unet_name", "model_path", "base_ckpt_name", "diffusion_model", "model_name",
@@ -62,10 +62,7 @@ def walk(graph: Graph) -> Generation:
 
 
 def _savers(graph: Graph) -> list[Node]:
-    """Return the nodes that save images, else those with an image whose outputs are not used.
-
-    Nodes for previews are returned only if no other node qualifies.
-    """
+    """Return the nodes that save images, else other final nodes, else nodes for previews."""
     sinks = [node for node in graph.nodes.values() if graph.link(node, *_PICTURES) is not None]
     savers = [node for node in sinks if _has_words(node, _SAVER)]
     if savers:
@@ -81,7 +78,7 @@ def _has_words(node: Node, pairs: tuple[tuple[str, str], ...]) -> bool:
 
 
 class _Walk:
-    """Cached search that starts at nodes that save images. Ambiguous results are None."""
+    """Search in one graph, with a cache. Ambiguous results are None."""
 
     def __init__(self, graph: Graph) -> None:
         self._graph = graph
@@ -109,10 +106,8 @@ class _Walk:
             height=height,
         )
 
-    # The sampler
-
     def nearest_sampler(self, start: Node, names: tuple[str, ...]) -> Node | None:
-        """Return the sampler that is the fewest links away. Only image and latent links count."""
+        """Return the sampler that is the fewest image or latent links away."""
         links = (self._graph.link(start, key) for key in names)
         level = frozenset(filter(None, links))
         if level not in self._samplers:
@@ -159,8 +154,6 @@ class _Walk:
                 return (None, None) if None in (width, height) else (width, height)
         return None, None
 
-    # Texts
-
     def _prompt(self, guider: Node, role: str) -> str | None:
         node = self._graph.link(guider, *_ROLES[role])
         prompt = None if node is None else self._text_at(node, role, 0)
@@ -200,8 +193,6 @@ class _Walk:
         joined = [source for key, source in links.items() if key.startswith("conditioning")]
         return own[:1] or joined or (links.values() if node.is_passing else ())
 
-    # The model
-
     def _models(self, guider: Node) -> list[Node]:
         """Return the nodes through which the model passes, from the sampler back to the loader."""
         models: list[Node] = []
@@ -226,8 +217,6 @@ class _Walk:
                 passed.add(node)
                 node = self._graph.link(node, "lora_stack")
         return tuple(loras) if models else None
-
-    # Other nodes
 
     def _find_upstream(self, node: Node, key: str, names: tuple[str, ...]) -> Node | None:
         upstream = self._graph.link(node, key)

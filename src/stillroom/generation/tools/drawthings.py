@@ -12,7 +12,6 @@ from stillroom.generation.facts import items_in, names_of, object_in, parse_fact
 from stillroom.generation.tools.settings_text import NAMES, parse
 from stillroom.wire.generation import Generation
 
-_TOOL: Final = "Draw Things"
 _COMMENT: Final = "xmp:exif:UserComment"
 _DESCRIPTION: Final = "xmp:dc:description"
 _NAMES: Final = names_of(
@@ -23,7 +22,7 @@ _TEXT_NAMES: Final = {**NAMES, "cfg_scale": "Guidance Scale"}
 
 def read(texts: Mapping[str, str], budget: WorkBudget) -> Generation | None:
     """Parse the generation parameters if the XMP packet names Draw Things, else return None."""
-    if not texts.get("xmp:xmp:CreatorTool", "").startswith(_TOOL):
+    if not texts.get("xmp:xmp:CreatorTool", "").startswith("Draw Things"):
         return None
     comment = object_in(texts.get(_COMMENT), budget)
     if comment is not None:

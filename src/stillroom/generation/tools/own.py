@@ -8,10 +8,9 @@ from stillroom.generation.facts import generation_of, required_object
 from stillroom.wire.generation import Generation
 
 KEY: Final = "stillroom:generation"
-_IN_XMP: Final = f"xmp:{KEY}"
 
 
 def read(texts: Mapping[str, str], budget: WorkBudget) -> Generation | None:
     """Parse the generation parameters if the SDK embedded them, else return None."""
-    content = texts.get(KEY, texts.get(_IN_XMP))
+    content = texts.get(KEY, texts.get(f"xmp:{KEY}"))
     return None if content is None else generation_of(required_object(content, budget))

@@ -45,10 +45,7 @@ def parse(text: str, budget: WorkBudget, *, negative: str = _NEGATIVE) -> Settin
 
 
 def _split_settings(lines: list[str], budget: WorkBudget) -> tuple[list[str], Mapping[str, str]]:
-    """Split off the line with settings, which begins with `Steps: ` or is the last line.
-
-    Lines below this line are dropped, because extensions append texts such as templates there.
-    """
+    """Split off the line with settings. Lines that extensions append below it are dropped."""
     for at in range(len(lines) - 1, -1, -1):
         if lines[at].startswith("Steps: "):
             settings = _parse_settings(lines[at], budget)
@@ -87,7 +84,7 @@ def _parse_settings(line: str, budget: WorkBudget) -> dict[str, str]:
 
 
 def loras_in(prompt: str, budget: WorkBudget) -> Iterable[tuple[str, float | None]]:
-    """Return the names and (first) weights of LoRAs such as `<lora:name:0.5>` in a prompt."""
+    """Return the name and (first) weight of each LoRA, such as `<lora:name:0.5>`, in a prompt."""
     loras: dict[tuple[str, float | None], None] = {}
     for match in _LORA.finditer(prompt):
         budget.look(_LOOKS_OF_A_LORA)

@@ -33,7 +33,7 @@ _FORMS: Final = {
 
 
 def with_generation(data: bytes, generation: Generation | Mapping[str, Any]) -> bytes:
-    """Return an image with generation parameters embedded in it, replacing earlier ones.
+    """Embed generation parameters in an image, replacing earlier ones. Return the new image.
 
     Raises:
         InvalidParameter: a parameter is invalid; the message contains its name and valid form.
@@ -85,7 +85,7 @@ def _facts_json(generation: Generation | Mapping[str, Any]) -> bytes:
 
 
 def _plain(value: object) -> object:
-    """Convert a NumPy or torch scalar to a Python number. Return any other value unchanged."""
+    """Convert a NumPy or torch scalar to a Python number. Other values are unchanged."""
     if isinstance(value, str | bytes | int | float | list | tuple | dict):
         return value
     if hasattr(value, "item"):
@@ -97,7 +97,7 @@ def _plain(value: object) -> object:
 
 
 def _is_cut(value: object, known: object) -> bool:
-    """Return whether cleaning `value` to `known` has changed a string or dropped list items."""
+    """Return whether `known`, the cleaned `value`, is a different string or a shorter list."""
     if isinstance(value, str) and isinstance(known, str):
         return value != known
     return isinstance(value, list | tuple) and isinstance(known, list) and len(value) != len(known)

@@ -1,7 +1,7 @@
 """Functions that write XMP into an AVIF file, as an item whose bytes are at the end of the file.
 
-The new item makes the `meta` box longer, so the offsets in `iloc` are increased. Files in which
-more would have to change (animations, boxes without a length) are rejected.
+The new item makes the `meta` box longer, so the offsets in `iloc` are increased. Animations and
+boxes without a length would need more changes, and are rejected.
 Source: ISO/IEC 14496-12 (8.11: meta, iinf, iloc, iref); ISO/IEC 23008-12, annex A.
 """
 
@@ -16,7 +16,7 @@ from stillroom.formats.work_budget import WorkBudget
 from stillroom.generation.carriers import heif
 
 _MAX_PLACES: Final = 65_536
-"""Maximum number of items plus extents. Extents may have 0 bytes, so a small box can have many."""
+"""Maximum number of items plus extents. A small box can have many extents of 0 bytes."""
 
 _LOOKS_OF_A_PLACE: Final = 6 * LOOKS_OF_A_READ
 _NO_ID: Final = 0xFFFF
@@ -24,16 +24,14 @@ _MAX_BOXES: Final = 256
 
 
 class _Box(NamedTuple):
-    """ISO media box: its type, its start, and the start (`inner`) and end of its content."""
-
     kind: bytes
     start: int
-    inner: int
+    inner: int  # start of the content
     end: int
 
 
 def with_packet(data: bytes, change: Callable[[bytes | None], bytes]) -> bytes:
-    """Return an AVIF file with its XMP packet replaced; see `Writer`."""
+    """Replace the XMP packet of an AVIF file; see `Writer`."""
     top = _boxes(data, 0, len(data))
     meta = _only(top, b"meta")
     is_open = data.startswith(bytes(4), top[-1].start)  # its last box has no length
@@ -141,7 +139,7 @@ def _build_box(kind: bytes, content: bytes) -> bytes:
 
 
 class _ItemPlaces:
-    """Locations of all items in an `iloc` box, by number. They can be changed and encoded again."""
+    """Locations of all items in an `iloc` box, by number, which can be changed."""
 
     def __init__(self, data: bytes, start: int, end: int) -> None:
         parts = FileParts.whole(data, WorkBudget(_MAX_PLACES * _LOOKS_OF_A_PLACE))
@@ -154,7 +152,7 @@ class _ItemPlaces:
         self.all = {place.number: place for place in places}
 
     def extents(self, number: int) -> list[tuple[int, int]] | None:
-        """Return the start and length of an item's extents; None if they are not in this file."""
+        """Return the start and length of an item's extents, or None if they are not in the file."""
         place = self.all.get(number)
         if place and _is_in_file(place):
             return [(place.base + offset, length) for _, offset, length in place.extents]
@@ -165,7 +163,7 @@ class _ItemPlaces:
         self.all[number] = Location(number, 0, 0, base, [(0, start - base, length)])
 
     def shift(self, start: int, by: int) -> None:
-        """Add `by` to the offset of each extent that begins at or after the offset `start`."""
+        """Add `by` to the offsets of all extents from the offset `start` on."""
         for place in filter(_is_in_file, self.all.values()):
             if place.base >= start:
                 place.base += by

@@ -13,7 +13,6 @@ from stillroom.generation.reading import find_mark, gather_all
 from stillroom.generation.writing import into_avif
 
 _HEIF_BRANDS: Final = (b"avif", b"mif1", b"heic", b"heix")
-_SUPPORTED: Final = "only PNG, JPEG, WebP and AVIF can be marked: use one of these, or no mark"
 
 
 def with_ai_mark(data: bytes) -> bytes:
@@ -40,7 +39,9 @@ def with_ai_mark(data: bytes) -> bytes:
         raise InvalidParameter(message, at=("ai_generated",))
     writer = file_type_of(data).writer
     if writer is None or (writer is into_avif.with_packet and data[8:12] not in _HEIF_BRANDS):
-        raise UnsupportedMedia(_SUPPORTED)
+        raise UnsupportedMedia(
+            "only PNG, JPEG, WebP and AVIF can be marked: use one of these, or no mark"
+        )
     try:
         marked = writer(data, with_mark)
     except (BrokenHeader, IndexError, StopIteration, TooMuchWork, struct.error) as error:
