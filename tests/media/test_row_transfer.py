@@ -150,7 +150,7 @@ async def test_another_resource_with_the_same_bytes_stays_and_is_told(move: Move
 
     assert transferred.counts == {}
     assert [left.resource_id for left in transferred.left_out] == [ours.id]
-    assert f"{theirs.id} in the target has these bytes" in transferred.left_out[0].detail
+    assert f"{theirs.id} in the target has identical bytes" in transferred.left_out[0].detail
     assert [row.id for row in move.target.table(resources)] == [theirs.id]
 
 

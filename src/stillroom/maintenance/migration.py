@@ -1,7 +1,7 @@
 """Migration of images between stores: copies missing images and verifies each copy's hash.
 
-The migration saves no progress, but skips images that the target store already has with the same
-hash. To resume an interrupted migration, or to copy later changes, run the migration again.
+Images that the target store already has with the same hash are skipped. To resume an interrupted
+migration, or to copy later changes, run the migration again.
 """
 
 import asyncio
@@ -23,10 +23,11 @@ from stillroom.store.sources import DescribedSource
 from stillroom.store.values import ANY, Condition, OpenedImage, StoredImage
 
 AT_ONCE: Final = 32
-"""Number of images copied at once: 320 images per second with two requests of 50 ms per image."""
+"""Number of images copied at once: 320 images per second if an image takes 100 ms."""
 
 _PACED_AT_ONCE: Final = 4
-"""Number of images copied at once with a rate limit, because buckets close idle downloads."""
+"""Number of images copied at once with a rate limit. It is low, because a bucket closes a download
+that waits too long."""
 
 _LARGE_BYTES: Final = 1024**2
 _LARGE_AT_ONCE: Final = 4
@@ -51,21 +52,15 @@ class Target:
 
 @dataclass(eq=False)
 class Migration:
-    """One migration pass over a source store, which is never changed. Cancel `run` to stop it.
-
-    A dry run changes nothing. Its `target` is None if the target store does not exist yet. Only
-    images with one of the key prefixes are copied. With `overwrite`, a different image in the
-    target is replaced even if it is newer. `stats` and `on_event` receive each image's outcome.
-    The caller closes both stores.
-    """
+    """One migration pass over a source store, which is never changed. Cancel `run` to stop it."""
 
     source: Inspection
-    target: Target | None
-    prefixes: Sequence[KeyPrefix]
+    target: Target | None  # None in a dry run if the target store does not exist yet
+    prefixes: Sequence[KeyPrefix]  # of the images to copy
     _: KW_ONLY
     rate_limit: RateLimiter
     stats: MigrationStats
-    overwrite: bool = False
+    overwrite: bool = False  # if True, different images in the target are replaced if newer, too
     dry_run: bool = False
     on_event: Callable[[ProgressEvent], None] = lambda _event: None
     _large: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_LARGE_AT_ONCE))
@@ -76,11 +71,8 @@ class Migration:
         """Copy every image that is missing in the target, then the manifests of runs.
 
         A manifest is a JSON file that lists the images of a run (a published folder). It is copied
-        only if all images in its run were copied.
-
-        Raises:
-            BackendUnavailable: a store is unreachable, or the target rejects every image.
-            StorageFull: the target has no space left.
+        only if all images in the folder were copied. Raise `BackendUnavailable` if the target
+        rejects every image.
         """
         manifests: list[StorageKey] = []
         incomplete: set[str] = set()
@@ -104,7 +96,7 @@ class Migration:
                 await self.copy(key)
 
     async def find_extras(self) -> None:
-        """Report images that exist only in the target. Raises the same exceptions as `run`."""
+        """Report images that exist only in the target."""
         if self.target is not None:
             await self._each(self.target.inspection, self._check_extra)
 
@@ -124,7 +116,7 @@ class Migration:
                 self._note(ProgressEvent(MigrationOutcome.EXTRA, entry.text, detail=detail))
 
     async def copy(self, key: StorageKey) -> ProgressEvent | None:
-        """Copy and count one image, as `run` does. Return None if it is not in the source."""
+        """Copy and count one image. Return None if the source does not have it."""
         try:
             event = await self._copy_with_retries(key)
         except errors.ImageNotFound:
@@ -152,7 +144,7 @@ class Migration:
                 await self._check_target()
                 detail, refused = str(error), True
             except (errors.DigestMismatch, errors.BackendUnavailable) as error:
-                # The checks raise an error if a whole store is unreachable, not only this image.
+                # The checks raise an error if a whole store is unreachable.
                 await self.source.check()
                 await self._check_target()
                 detail, refused = str(error), False
@@ -297,4 +289,4 @@ class Migration:
 
 
 class _RefusedByTargetError(Exception):
-    """Error: the target rejected an image that could be read from the source."""
+    """Exception for an image that could be read from the source, but was rejected by the target."""

@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Final
 
 _MAX_PROBLEMS: Final = 10_000
-"""Maximum number of problems in the report. Further problems are only counted."""
+"""Maximum number of problems in the report. Others are only counted."""
 
 
 class MigrationOutcome(StrEnum):
@@ -27,16 +27,13 @@ _NO_IMAGES_OF_THE_SOURCE: Final = frozenset((MigrationOutcome.STRAY, MigrationOu
 
 @dataclass(frozen=True, slots=True)
 class ProgressEvent:
-    """One line in the migration report: an image or unexpected file, and its problem if any.
-
-    The size (in bytes) and the hash are set if the outcome is `copied`, `replaced` or `same`.
-    """
+    """Line in the migration report about one image or unexpected file."""
 
     outcome: MigrationOutcome
     name: str
-    size: int = 0
+    size: int = 0  # number of bytes, if the outcome is `copied`, `replaced` or `same`
     sha256: str = ""
-    detail: str = ""
+    detail: str = ""  # the problem, for other outcomes
 
 
 @dataclass
@@ -56,11 +53,11 @@ class MigrationStats:
 
     @property
     def reported(self) -> int:
-        """Number of problems, unexpected files and extra images (`problems` has some of them)."""
+        """Number of problems, unexpected files and extra images."""
         return self.wrong + sum(self.counts[outcome] for outcome in _NO_IMAGES_OF_THE_SOURCE)
 
     def note(self, event: ProgressEvent) -> None:
-        """Count an event. If an operator must check it, add it to `problems`."""
+        """Count an event, and add problems to `problems`."""
         if event.outcome in PROBLEMS:
             if event.name in self._problem_names:
                 return  # already counted before the row transfer retried this image

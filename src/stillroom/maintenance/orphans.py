@@ -1,8 +1,8 @@
 """Scan for orphans: stored images without a database row, and rows without a stored image.
 
-The scan merges two streams, both sorted by resource id: the listing of `media/`, and the rows.
-Memory use therefore does not grow with the library. Each mismatch is checked again before it is
-reported, because ingests and deletions continue during a scan.
+The listing of `media/` and the rows are both read in the order of resource ids, and merged, so
+memory use does not grow with the library. Ingests and deletions continue during a scan, so each
+mismatch is checked again before it is reported.
 """
 
 import logging
@@ -59,8 +59,8 @@ class Mismatch:
 class ScanStats:
     """Counts from one scan."""
 
-    objects: int = 0  # below `media/`
-    resources: int = 0  # also those whose file is not below `media/`
+    objects: int = 0  # number of objects below `media/`
+    resources: int = 0
     in_place: int = 0  # resources whose file is the original image, not a copy below `media/`
     orphans: int = 0
     young: int = 0
@@ -80,11 +80,9 @@ class OrphanScan:
         self._older_than = max(grace, LEASE)
 
     async def report(self, on_mismatch: Callable[[Mismatch], None], scanned: ScanStats) -> None:
-        """Report every mismatch without changing anything, and update the counts in `scanned`.
+        """Report every mismatch, and count it in `scanned`. Nothing is changed.
 
-        Raises:
-            BackendUnavailable: the listing or the database failed. Earlier reports are valid.
-            ImplausibleScan: the listing is empty, although the database contains resources.
+        Raise `ImplausibleScan` if the listing is empty, although the database contains resources.
         """
         async for findings in self._findings(scanned):
             for finding in findings:
@@ -98,15 +96,10 @@ class OrphanScan:
     async def delete(
         self, on_mismatch: Callable[[Mismatch], None], scanned: ScanStats, *, max_percent: float
     ) -> None:
-        """Report every mismatch. Mark all orphans for deletion if their share is plausible.
+        """Report every mismatch, then mark all orphans for deletion in a second pass.
 
-        Orphans are marked in a second pass. The sweeper (background job) checks them again before
-        it deletes them. If the scan fails, some orphans may be marked, but never any other images.
-        `max_percent` is the maximum plausible percentage of orphans among the stored objects.
-
-        Raises:
-            BackendUnavailable: the listing or the database failed.
-            ImplausibleScan: there are too many orphans. Nothing was marked.
+        The sweeper (a background job) checks marked orphans again before it deletes them. If more
+        than `max_percent` of all objects are orphans, mark nothing and raise `ImplausibleScan`.
         """
         await self.report(on_mismatch, scanned)
         if scanned.orphans == 0:
@@ -125,14 +118,9 @@ class OrphanScan:
             )
         rows = await self._database.rows()
         async for findings in self._findings(ScanStats()):
-            orphans = [
-                one.image for one in findings if one.image and one.kind is MismatchKind.ORPHAN
-            ]
-            if orphans:
+            if orphans := [finding.image for finding in findings if finding.image]:
                 for key in await rows.deletions.mark_orphans(orphans):
                     log.info("scheduled the deletion of %r, which no resource uses", key.text)
-
-    # Merging -----------------------------------------------------------------------------
 
     async def _findings(self, scanned: ScanStats) -> AsyncIterator[Sequence[Mismatch]]:
         """Yield batches of mismatches that a second check has confirmed."""

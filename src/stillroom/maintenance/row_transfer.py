@@ -1,10 +1,10 @@
 """Transfer of the media library's rows to another database after a migration (docs/adr/0016).
 
-A row is written only after its image was copied. A pending deletion refers to one version of an
-image. It is transferred only if the source still has this version, and the target has a copy of it.
-Pending deletions from an earlier transfer that are no longer valid are removed from the target. If
-the deletion of a run (folder of images) has started, the target deletes its copy of the run and of
-the run's manifest (list of images), too.
+A row is transferred only if its image was copied. A pending deletion refers to one version of an
+image, and is transferred only if the source still has this version and the target has a copy of it.
+If an earlier transfer has added a pending deletion that the source does not have any more, it is
+removed from the target. Deletions of runs (folders of images) that have started are transferred,
+too, so that the target also deletes the manifests (lists of images).
 """
 
 import asyncio
@@ -41,12 +41,12 @@ _PAGE: Final = 500
 _AT_ONCE: Final = 16
 
 _MAX_LEFT_OUT: Final = 10_000
-"""Maximum number of resources in the report. Further resources are only counted."""
+"""Maximum number of resources in the report. Others are only counted."""
 
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """Resource that was not transferred: the target lacks its file or has a conflicting row."""
+    """Resource that was not transferred, because of its file or a row in the target."""
 
     resource_id: uuid.UUID
     name: str
@@ -71,13 +71,9 @@ async def transfer_rows(
 ) -> None:
     """Transfer the rows of one media library to another library's database, after the files.
 
-    If source and target are the same database, resources are not changed, and pending deletions of
-    the copies are added to those of the originals. A dry run only counts the resources. Any other
-    run creates or migrates the target's tables if necessary.
-
-    Raises:
-        ConfigurationError: the source database has an older schema.
-        BackendUnavailable: a database or a store is unreachable.
+    If source and target are the same database, only pending deletions of the copies are added. A
+    dry run only counts the resources. Otherwise, missing tables are created in the target. Raise
+    `ConfigurationError` if the source database has an older schema.
     """
     if await asyncio.to_thread(_is_empty, source_rows):
         return
@@ -108,7 +104,7 @@ def is_same(first: RowsConfig, second: RowsConfig) -> bool:
 
 
 def _is_empty(config: RowsConfig) -> bool:
-    """Return whether the database has no tables yet. Does not create tables."""
+    """Return whether the database has no tables yet, without creating any."""
     if isinstance(config, SqliteConfig) and not config.file.exists():
         return True
     version = found(config)
@@ -129,8 +125,6 @@ class _Pass:
     stats: TransferStats
     folders: set[str] = field(default_factory=set)
 
-    # Resources ---------------------------------------------------------------------------
-
     async def transfer_resources(self, *, are_shared: bool) -> None:
         async for page in self.resources.in_order(limit=_PAGE):
             self.stats.resources += len(page)
@@ -147,14 +141,14 @@ class _Pass:
             outcomes = await self.target.take(arrived, marked, dry_run=self.migration.dry_run)
             for resource, takeover in zip(arrived, outcomes, strict=True):
                 if takeover.outcome is TransferOutcome.OTHER:
-                    self._leave_out(resource, f"{takeover.other} in the target has these bytes")
+                    self._leave_out(resource, f"{takeover.other} in the target has identical bytes")
                 elif takeover.outcome is TransferOutcome.SWEPT:
-                    self._leave_out(resource, "the target is deleting its key: migrate again")
+                    self._leave_out(resource, "the target is deleting it: migrate again later")
                 else:
                     self.stats.counts[takeover.outcome] += 1
 
     async def _find_arrived(self, resource: MediaResource) -> MediaResource | None:
-        """Return the resource with the copy's save id, or None if the target lacks its file."""
+        """Return the resource with the save id of the copy, or None if there is no copy."""
         key, sha256 = resource.storage_key, resource.content_hash
         copy = await self.migration.find_copy(key, sha256)
         if copy is None and self.migration.dry_run:
@@ -165,7 +159,7 @@ class _Pass:
             await self.migration.copy(key)
             copy = await self.migration.find_copy(key, sha256)
         if copy is None:
-            self._leave_out(resource, "its bytes are not in the target")
+            self._leave_out(resource, "the target does not have its file")
             return None
         return dataclasses.replace(resource, save_id=copy.save_id)
 
@@ -173,8 +167,6 @@ class _Pass:
         self.stats.wrong += 1
         if len(self.stats.left_out) < _MAX_LEFT_OUT:
             self.stats.left_out.append(LeftOut(resource.id, resource.storage_key.text, detail))
-
-    # Pending deletions -------------------------------------------------------------------
 
     async def transfer_marks(self) -> None:
         assert self.target is not None  # noqa: S101  (only dry runs may have no target)
@@ -189,7 +181,7 @@ class _Pass:
                     self.stats.dead_letters += number
 
     async def _carry_over(self, mark: QueueRow) -> QueueRow | None:
-        """Make an image's pending deletion apply to its copy. Return None if there is no copy."""
+        """Return a pending deletion of the copy of an image, or None if there is no copy."""
         original, copy = await self.migration.find_pair(mark["storage_key"])
         if original is None or original.save_id != mark["save_id"]:
             return None

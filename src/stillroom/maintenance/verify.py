@@ -1,7 +1,6 @@
-"""Verification of stored images against their recorded SHA-256 hashes.
+"""Verification of stored images against their recorded SHA-256 hashes, while servers may run.
 
-Images are read as clients read them, while servers may run. An image that is replaced or deleted
-during the verification is not reported.
+An image that is replaced or deleted during the verification is not reported.
 """
 
 import asyncio
@@ -69,10 +68,7 @@ class VerificationProgress:
         self._keys_counted = {(finding.kind, finding.name) for finding in self.findings}
 
     def note(self, finding: VerificationFinding) -> bool:
-        """Count a finding, and add it to `findings` up to the limit.
-
-        Return False if it was already counted: a resumed run reads some images again.
-        """
+        """Count a finding and return True, or return False if an interrupted run has counted it."""
         if (finding.kind, finding.name) in self._keys_counted:
             return False
         self.counts[finding.kind] = self.counts.get(finding.kind, 0) + 1
@@ -86,20 +82,15 @@ class VerificationProgress:
 
 @dataclass(eq=False)
 class Verification:
-    """Verification of one store. Cancel `run` to stop it; `progress` records the position.
-
-    Only images with one of the key prefixes (sorted) are verified. With `quarantine`, damaged and
-    changed images are moved into quarantine. With `adopt`, missing hashes are recorded; for a
-    bucket, this raises `ConfigurationError`. The caller closes the store.
-    """
+    """Verification of one store. Cancel `run` to stop it; `progress` records the position."""
 
     store: Inspection
-    prefixes: Sequence[KeyPrefix]
+    prefixes: Sequence[KeyPrefix]  # of the images to verify, sorted
     _: KW_ONLY
     progress: VerificationProgress
     rate_limit: RateLimiter
-    quarantine: bool = False
-    adopt: bool = False
+    quarantine: bool = False  # if True, damaged and changed images are moved into quarantine
+    adopt: bool = False  # if True, missing hashes are recorded (not possible for a bucket)
     on_finding: Callable[[VerificationFinding], None] = lambda _finding: None
 
     def __post_init__(self) -> None:
@@ -110,7 +101,7 @@ class Verification:
             )
 
     async def run(self) -> None:
-        """Verify images with keys after `progress.after`. Raise an error if the store fails."""
+        """Verify all images with keys after `progress.after`."""
         tasks: deque[tuple[str, asyncio.Task[None]]] = deque()
         try:
             async with contextlib.aclosing(self._keys()) as keys:
@@ -146,8 +137,7 @@ class Verification:
 
     async def _verify_image(self, key: StorageKey) -> None:
         """Verify an image. On a mismatch, read the image again before reporting it."""
-        is_second_read = False
-        failures = 0
+        is_second_read, failures = False, 0
         while True:
             try:
                 if await self._compare(key, is_second_read=is_second_read):
@@ -166,7 +156,7 @@ class Verification:
         self.progress.images += 1
 
     async def _compare(self, key: StorageKey, *, is_second_read: bool) -> bool:
-        """Compare an image with its stored hash. Return False if it must be read a second time."""
+        """Compare an image with its recorded hash. Return False if it must be read again."""
         inspected = await self.store.open(key)
         opened = inspected.opened
         try:
@@ -211,7 +201,7 @@ class Verification:
 
 
 def _facts(image: StoredImage, kind: FindingKind, sha256: bytes, reference: bytes | None) -> bytes:
-    """Return the content of facts.json, which is stored next to a quarantined image."""
+    """Return the content of `facts.json` for a quarantined image."""
     facts = {
         "key": image.key.text,
         "found": kind,

@@ -19,11 +19,10 @@ from stillroom.store.bucket.objects import fetch_facts, image_of
 from stillroom.store.values import StoredImage
 
 QUARANTINE: Final = "quarantine/"
-"""Key prefix of quarantined images. No image path leads there."""
+"""Key prefix of quarantined images, which is not the key prefix of any image path."""
 
 _INCOMPLETE_FOR: Final = timedelta(days=1)
-"""Age after which an upload is reported as unfinished. docs/r2.md requires a lifecycle rule that
-aborts uploads of this age."""
+"""Age of uploads that are reported. A lifecycle rule (docs/r2.md) should have aborted them."""
 
 _FACTS: Final = objectstore.Properties("application/json", "no-store")
 
@@ -41,7 +40,7 @@ class R2Inspection:
     async def walk(
         self, prefix: KeyPrefix, after: str
     ) -> AsyncIterator[StorageKey | UnexpectedFile]:
-        """Yield the keys of the bucket, then its unfinished uploads."""
+        """Yield the keys of the bucket, then the unfinished uploads."""
         async for key in walk(self._store, prefix, after):
             if key is None:
                 yield UnexpectedFile(f"{prefix.text}…", "keys that are not text, or end in a slash")
@@ -75,7 +74,7 @@ class R2Inspection:
             after = page.next_markers
 
     async def open(self, key: StorageKey) -> Inspected:
-        """Open the image with one GET request, so that metadata and body are of one version."""
+        """Open the image with a single GET request."""
         download = await self._store.download(key.text)
         if download is None:
             raise ImageNotFound
@@ -83,14 +82,11 @@ class R2Inspection:
         return Inspected(_WholeImage(image_of(key, head), content))
 
     async def stat(self, key: StorageKey) -> StoredImage:
-        """Return the image's metadata, using a HEAD request."""
+        """Return the metadata from a HEAD request."""
         return await fetch_facts(self._store, key, deadline=None)
 
     async def quarantine(self, image: StoredImage, facts: bytes) -> str | None:
-        """Move an image with its description (`facts`) to `quarantine/`, if the image is unchanged.
-
-        If the bucket supports it, the original is deleted on condition that its ETag is unchanged.
-        """
+        """Copy an image to `quarantine/`, and delete the original if it is unchanged."""
         name = sha256_of(f"{image.key.text} {image.save_id}".encode()).hexdigest()[:32]
         place = f"{QUARANTINE}{name}-{secrets.token_hex(4)}"
         deadline = asyncio.get_running_loop().time() + 2 * objectstore.DEADLINE_S
@@ -124,7 +120,7 @@ class R2Inspection:
 
 @dataclass(slots=True)
 class _WholeImage:
-    """An `OpenedImage` that can be read only once, and only as a whole."""
+    """`OpenedImage` that can be read only once, and only as a whole."""
 
     image: StoredImage
     download: objectstore.Download

@@ -10,10 +10,7 @@ from stillroom.store.disk.data_directory import IMAGE_FOLDERS, DataDirectory
 
 
 def open_inspection(config: DiskConfig | R2Config, known: Collection[str] = ()) -> Inspection:
-    """Open the configured store, which is a data directory or a bucket, for inspection.
-
-    `known` contains the names of files, other than images, that may be in the data directory.
-    """
+    """Open a store for inspection. `known` are expected files in the data directory."""
     if isinstance(config, R2Config):
         from stillroom.maintenance.inspection.bucket import R2Inspection
 
@@ -24,7 +21,7 @@ def open_inspection(config: DiskConfig | R2Config, known: Collection[str] = ()) 
 
 
 def require_store(config: DiskConfig | R2Config) -> None:
-    """Raise `ConfigurationError` if there is no store: a wrong path must not create a store."""
+    """Raise `ConfigurationError` if the data directory contains no store."""
     if isinstance(config, DiskConfig) and not has_store(config):
         raise ConfigurationError(
             f"there is no store in {str(config.data_dir)!r}: "

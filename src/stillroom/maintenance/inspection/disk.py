@@ -28,23 +28,19 @@ from stillroom.store.disk.threads import DiskThreads
 from stillroom.store.values import ListQuery, SaveRules, StoredImage
 
 _BATCH: Final = 1000
-_KNOWN_NAMES: Final = (*IMAGE_FOLDERS, PRIVATE_FOLDER, "lost+found")
-"""Expected names in the data directory. ext4 creates `lost+found`."""
-
 _STAGED_FOR_S: Final = 3600
-"""Age in seconds after which a staging file is reported as a leftover. It has a name for
-milliseconds, or (without O_TMPFILE) for the duration of an upload."""
+"""Age in seconds of staging files that are reported. An upload needs such a file for less time."""
 
 
 class DiskInspection:
-    """`Inspection` of a data directory. Acquires the directory's shared lock, as a server does."""
+    """`Inspection` of a data directory, which acquires the shared lock, as a server does."""
 
     at_once = 2  # one image is hashed while the next is read
 
     def __init__(self, data_directory: DataDirectory, known: Collection[str] = ()) -> None:
         self.description = f"disk {data_directory.root.absolute()}"
         self._data_directory = data_directory
-        self._known = frozenset((*_KNOWN_NAMES, *known))
+        self._known = {*IMAGE_FOLDERS, PRIVATE_FOLDER, "lost+found", *known}  # `lost+found`: ext4
         self._storage = DiskImageStorage(data_directory, SaveRules(max_bytes=0))
         self._threads = DiskThreads(16)  # a migration reads 32 images at once
 
@@ -63,22 +59,20 @@ class DiskInspection:
                 yield unexpected
 
     async def open(self, key: paths.StorageKey) -> Inspected:
-        """Open the file and drop its cached pages, so that it is read from the disk."""
+        """Open a file and drop its cached pages, so that it is read from the disk."""
         opened = await self._storage.locate(key)
         os.posix_fadvise(opened.fd, 0, 0, os.POSIX_FADV_DONTNEED)
         outdated = Attributes.outdated_sha256(opened.fd) if opened.image.sha256 is None else None
         return Inspected(_Uncached(opened.fd, opened.image, self._threads.run), outdated)
 
     async def stat(self, key: paths.StorageKey) -> StoredImage:
-        """Open the image's file and return its metadata."""
+        """Return the metadata of a file."""
         return await self._storage.stat(key)
 
     async def adopt(self, inspected: Inspected, sha256: bytes) -> None:
-        """Store the SHA-256 in an extended attribute. It is valid until the file is modified.
+        """Store the SHA-256 in an extended attribute. Only files have such attributes.
 
-        Raises `ConfigurationError` if extended attributes do not work. An inspection of a bucket
-        has no such method: a bucket can change metadata only by copying an object onto itself.
-        That copy has no condition, so it would overwrite an image saved at the same time.
+        Raises `ConfigurationError` if extended attributes do not work.
         """
         if not self._data_directory.has_attributes:
             raise ConfigurationError(
@@ -92,7 +86,7 @@ class DiskInspection:
             Attributes(image.modified_ns, sha256, image.content_type).write(opened.fd)
 
     async def quarantine(self, image: StoredImage, facts: bytes) -> str | None:
-        """Move an image to a new folder in `.stillroom/quarantine` with a rename."""
+        """Rename the file, to a new folder in `.stillroom/quarantine`."""
         self._data_directory.refuse_writes_if_read_only()
         return await self._threads.run(self._move, image, facts)
 
@@ -136,7 +130,7 @@ class DiskInspection:
 
 
 class _Uncached(DiskImage):
-    """An open image whose file is removed from the page cache when it is closed."""
+    """Open image whose file is removed from the page cache when it is closed."""
 
     __slots__ = ()
 
@@ -198,13 +192,13 @@ def _explain_unexpected(entry: os.DirEntry[str], key: str) -> str | None:
 
 
 def _find_stale_staging_files(data_directory: DataDirectory) -> Iterator[UnexpectedFile]:
-    """Find staging files whose process has ended. Their names contain the process id."""
+    """Find staging files whose process has ended. Their names begin with the process id."""
     for name in _names_in(data_directory.staging_fd):
         with contextlib.suppress(FileNotFoundError):
             status = os.stat(name, dir_fd=data_directory.staging_fd, follow_symlinks=False)
             age_s = time.time() - status.st_ctime
             if age_s > _STAGED_FOR_S and not _was_running(name.partition("-")[0], status):
-                reason = "its process has ended; the next start without other processes removes it"
+                reason = "a remainder of a killed process; a restart of all servers removes it"
                 yield UnexpectedFile(_escape(f"{PRIVATE_FOLDER}/staging/{name}"), reason)
 
 

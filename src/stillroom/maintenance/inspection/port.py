@@ -10,7 +10,7 @@ from stillroom.store.values import OpenedImage, StoredImage
 
 @dataclass(frozen=True, slots=True)
 class UnexpectedFile:
-    """A file in the store that cannot be an image: its raw name, and the reason."""
+    """File in the store that cannot be an image: its name, and the reason."""
 
     name: str
     reason: str
@@ -18,17 +18,17 @@ class UnexpectedFile:
 
 @dataclass(frozen=True, slots=True)
 class Inspected:
-    """An image opened for reading. Close `opened` after use."""
+    """Image that is opened for reading. Close `opened` after use."""
 
     opened: OpenedImage
-    outdated_sha256: bytes | None = None  # recorded before the file was last modified
+    outdated_sha256: bytes | None = None  # hash that was recorded before a later modification
 
 
 class Inspection(Protocol):
-    """A store opened for maintenance. Servers may use it at the same time.
+    """Store that is opened for maintenance. Servers may use it at the same time.
 
-    Every method raises `BackendUnavailable` if the storage failed; `open` and `stat` raise
-    `ImageNotFound` if there is no image.
+    Every method raises `BackendUnavailable` if the storage failed. `open` and `stat` raise
+    `ImageNotFound` for a missing image.
     """
 
     description: str  # one line that identifies the store, and never changes
@@ -39,19 +39,18 @@ class Inspection(Protocol):
         ...
 
     async def open(self, key: StorageKey) -> Inspected:
-        """Open the image and return it with its metadata, both from the same version."""
+        """Open an image. The bytes and the metadata are of the same version."""
         ...
 
     async def stat(self, key: StorageKey) -> StoredImage:
-        """Return the image's current metadata."""
+        """Return the current metadata of an image."""
         ...
 
     async def quarantine(self, image: StoredImage, facts: bytes) -> str | None:
-        """Move an image to a quarantine folder, where it cannot be read through the API.
+        """Move an image to a quarantine folder, where the API cannot read it.
 
-        `facts` is a document that describes the image, and is stored next to the image. Returns the
-        new location, or None if `image` is no longer the current version. After an error, the
-        image may exist in both locations.
+        `facts` is a document to store next to the image. Returns the new location, or None if
+        `image` is not the current version. After an error, the image may exist in both locations.
         """
         ...
 
