@@ -32,34 +32,8 @@ from stillroom.client.values import (
 )
 from stillroom.wire.generation import Generation, Lora
 
-__all__ = [
-    "AsyncImageStore",
-    "AsyncRun",
-    "DeletedRun",
-    "DownloadedImage",
-    "Encoding",
-    "Event",
-    "Folder",
-    "FoundImage",
-    "Generation",
-    "HealingProgress",
-    "ImageInfo",
-    "ImageMetadata",
-    "ImageStore",
-    "Lifetime",
-    "Lora",
-    "MediaResource",
-    "Outcome",
-    "Progress",
-    "PublishedRun",
-    "Run",
-    "RunImage",
-    "RunInfo",
-    "SavedImage",
-    "ServerUnreachable",
-    "SomeFailed",
-    "Source",
-    "UnexpectedAnswer",
-    "UploadGrant",
-    "from_float",
-]
+__all__ = ["AsyncImageStore", "AsyncRun", "DeletedRun", "DownloadedImage", "Encoding", "Event"]
+__all__ += ["Folder", "FoundImage", "Generation", "HealingProgress", "ImageInfo", "ImageMetadata"]
+__all__ += ["ImageStore", "Lifetime", "Lora", "MediaResource", "Outcome", "Progress"]
+__all__ += ["PublishedRun", "Run", "RunImage", "RunInfo", "SavedImage", "ServerUnreachable"]
+__all__ += ["SomeFailed", "Source", "UnexpectedAnswer", "UploadGrant", "from_float"]

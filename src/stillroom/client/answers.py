@@ -35,32 +35,28 @@ _OF_STATUS: Final[Mapping[int, str]] = {
     412: "precondition_failed",
     413: "too_large",
     415: "unsupported_media",
-    502: "backend_unavailable",
-    503: "backend_unavailable",
-    504: "backend_unavailable",
+    **dict.fromkeys((502, 503, 504), "backend_unavailable"),
     507: "storage_full",
 }
-"""Error codes for responses of proxies, whose body is not an error of Stillroom.
+"""Error codes for responses that a proxy created. Stillroom's own responses contain an error code.
 
-404 is not included, because any web server may respond with it. A caller that took such a response
-for a missing image would generate the image again."""
+404 is not included, because any web server may send it. If the SDK reported it as a missing image,
+the caller would generate the image again."""
 
 _WITH_ANY_TEXT: Final = (MediaResource, Event)
-"""Kinds of values with texts that may contain control characters, such as captions."""
-
-_ERROR_FIELD: Final = "stillroom-error"
+"""Types whose texts, such as captions, may contain control characters."""
 
 _NEXT: Final = re.compile(r'<[^>?]*(\?[^>]*)>\s*;\s*rel="?next"?')
 _SHA256: Final = re.compile(r"(?:^|[,\s])sha-256=:([A-Za-z0-9+/=]+):")
 _LACKING: Final = re.compile(r'error="insufficient_scope"(?:, scope="([a-z:]+)")?')
-"""Challenge in a response with status 403 (RFC 6750, section 3.1). HEAD has no other details."""
+"""Pattern for `WWW-Authenticate` (RFC 6750, section 3.1). A 403 for HEAD has no other details."""
 
 _SHOWN_CHARS: Final = 300
-"""Maximum number of bytes that an error message quotes from a response that is not Stillroom's."""
+"""Maximum number of bytes of an unexpected response that an error message quotes."""
 
 
 def refused(answer: Answer, subject: str) -> StillroomError:
-    """Return the exception for an error response, with a message that begins with `subject`."""
+    """Convert an error response to an exception, whose message begins with `subject`."""
     code, detail = _parse_error(answer)
     code = code or _OF_STATUS.get(answer.status, "")
     lacking = _LACKING.search(answer.headers.get("www-authenticate", ""))
@@ -93,14 +89,14 @@ def _parse_error(answer: Answer) -> tuple[str, str]:
         said = json.loads(answer.body)
         code, detail = said["code"], said["detail"]
     except (ValueError, KeyError, TypeError):
-        return answer.headers.get(_ERROR_FIELD, ""), ""
+        return answer.headers.get("stillroom-error", ""), ""
     if isinstance(detail, list):
         detail = "; ".join(map(_described, detail))
     return str(code), str(detail)
 
 
 def _described(fault: Mapping[str, Any]) -> str:
-    """Return the message of invalid input, with the name of the parameter, header or field."""
+    """Format a validation error, with the name of the parameter, header or field."""
     said = str(fault.get("msg", ""))
     named = [str(one) for one in fault.get("loc", ()) if not str(one).isdigit()]
     is_of_name = fault.get("type") in (errors.InvalidInput.code, errors.InvalidParameter.code)
@@ -108,10 +104,7 @@ def _described(fault: Mapping[str, Any]) -> str:
 
 
 def error_of(code: str, detail: str, subject: str) -> StillroomError | None:
-    """Return the exception for an error code, or None if this SDK version does not know the code.
-
-    The exception's message is `subject`, followed by `detail` or, if that is empty, a default text.
-    """
+    """Create the exception for an error code. Return None if this SDK does not know the code."""
     kind = _KINDS.get(code)
     if kind is None:
         return None
@@ -125,7 +118,7 @@ def error_of(code: str, detail: str, subject: str) -> StillroomError | None:
 
 
 def error_of_result(result: Mapping[str, Any], path: str) -> StillroomError:
-    """Return the exception for one image that failed in a batch request."""
+    """Create the exception for an image that failed in a batch request."""
     code, detail = result["code"], result["detail"]
     return error_of(code, detail, path) or UnexpectedAnswer(f"{path}: {detail}")
 
@@ -139,7 +132,7 @@ _KINDS: Final[Mapping[str, type[StillroomError]]] = {
 
 
 def document(answer: Answer, subject: str) -> Any:  # noqa: ANN401  (JSON)
-    """Return the JSON body of a response; raise an exception unless its status is 200 or 202."""
+    """Parse the JSON body of a response. Raise an exception unless its status is 200 or 202."""
     if answer.status not in (200, 202):
         raise refused(answer, subject)
     try:
@@ -149,6 +142,7 @@ def document(answer: Answer, subject: str) -> Any:  # noqa: ANN401  (JSON)
 
 
 def _convert(answer: Answer, subject: str, parse: Callable[[Any], T]) -> T:
+    """Convert the JSON body of a response. If `parse` fails, raise `UnexpectedAnswer`."""
     said = document(answer, subject)
     try:
         return parse(said)
@@ -157,12 +151,12 @@ def _convert(answer: Answer, subject: str, parse: Callable[[Any], T]) -> T:
 
 
 def parsed(answer: Answer, subject: str, kind: type[T]) -> T:
-    """Return the body of a response as an instance of a dataclass; see `decode`."""
+    """Parse the body of a response with `decode`."""
     return _convert(answer, subject, functools.partial(decode, kind))
 
 
 def upload_grant(answer: Answer, path: str) -> UploadGrant:
-    """Return the grant from the response to a request for one."""
+    """Parse the response to a request for an upload grant."""
 
     def parse(said: Any) -> UploadGrant:  # noqa: ANN401  (JSON)
         grant = decode(UploadGrant, said)
@@ -176,31 +170,27 @@ def upload_grant(answer: Answer, path: str) -> UploadGrant:
 
 
 def uploaded(answer: Answer, path: str) -> None:
-    """Raise an exception unless a file was uploaded. 412: an earlier attempt has uploaded it."""
-    if answer.status not in (200, 412):
+    """Raise an exception unless the file of a grant was uploaded."""
+    if answer.status not in (200, 412):  # 412: an earlier attempt has uploaded it
         raise refused(answer, path)
 
 
 def listed_path(path: str, prefix: str) -> str:
-    """Validate a path from a listing, because callers derive file names from it, and return it.
-
-    Raise `AttributeError` for another type, `InvalidPath` for an invalid path, and
-    `UnexpectedAnswer` for a path that does not begin with the requested prefix.
-    """
-    ImagePath.parse(path.removesuffix("/"))
+    """Validate a path from a listing, because callers derive file names from it, and return it."""
+    ImagePath.parse(path.removesuffix("/"))  # an AttributeError if the path is no string
     if not path.startswith(prefix):
         raise UnexpectedAnswer(f"the server lists {path!r}, which does not begin with {prefix!r}")
     return path
 
 
 def info_of_entry(entry: Mapping[str, Any], prefix: str) -> ImageInfo | Folder:
-    """Convert an entry of a listing. Raise the exceptions of `listed_path` and `decode`."""
+    """Parse an entry of a listing, whose path must begin with `prefix`."""
     path = listed_path(entry["path"], prefix)
     return Folder(path) if path.endswith("/") else decode(ImageInfo, entry)
 
 
 def found(answer: Answer, prefix: str) -> tuple[list[FoundImage], str | None]:
-    """Return the images on a page of search results, and the cursor of the next page or None."""
+    """Parse a page of search results. Also return the cursor of the next page, or None."""
 
     def parse(said: Mapping[str, Any]) -> tuple[list[FoundImage], str | None]:
         return [_metadata_of(FoundImage, item, prefix) for item in said["items"]], said["next"]
@@ -209,7 +199,7 @@ def found(answer: Answer, prefix: str) -> tuple[list[FoundImage], str | None]:
 
 
 def events(answer: Answer) -> tuple[list[Event], str, bool]:
-    """Return a page of events, the cursor of the next page, and whether there are none yet."""
+    """Parse a page of events. Also return the next cursor, and whether this is the last page."""
 
     def parse(said: Mapping[str, Any]) -> tuple[list[Event], str, bool]:
         found = [decode(Event, event) for event in said["events"]]
@@ -219,7 +209,7 @@ def events(answer: Answer) -> tuple[list[Event], str, bool]:
 
 
 def metadata(answer: Answer, path: str) -> ImageMetadata:
-    """Return the metadata from the response to a request for the metadata of an image."""
+    """Parse the response to a request for the metadata of an image."""
     return _convert(answer, path, lambda said: _metadata_of(ImageMetadata, said, path))
 
 
@@ -229,7 +219,7 @@ def _metadata_of(kind: type[T], said: Mapping[str, Any], prefix: str) -> T:
 
 
 def info_of_head(answer: Answer, path: str) -> ImageInfo:
-    """Return the properties of an image from the response to a HEAD request."""
+    """Parse the headers of the response to a HEAD request for an image."""
     if answer.status != 200:
         raise refused(answer, path)
     sha256 = announced_sha256(answer)
@@ -247,7 +237,7 @@ def info_of_head(answer: Answer, path: str) -> ImageInfo:
 
 
 def announced_sha256(answer: Answer) -> bytes | None:
-    """Return the SHA-256 in a `Repr-Digest` header (RFC 9530); None if missing or invalid."""
+    """Return the SHA-256 in a `Repr-Digest` header (RFC 9530), or None if there is none."""
     found = _SHA256.search(answer.headers.get("repr-digest", ""))
     try:
         return base64.b64decode(found[1], validate=True) if found else None
@@ -256,7 +246,7 @@ def announced_sha256(answer: Answer) -> bytes | None:
 
 
 def listed(answer: Answer, prefix: str) -> tuple[list[Any], str | None]:
-    """Return the entries on a page of a listing, and the query string of the next page or None."""
+    """Parse a page of a listing. Also return the query string of the next page, or None."""
     entries = document(answer, prefix)
     if not isinstance(entries, list):
         raise _foreign(answer, prefix)
@@ -265,14 +255,14 @@ def listed(answer: Answer, prefix: str) -> tuple[list[Any], str | None]:
 
 
 def listed_run(entry: Mapping[str, Any], prefix: str) -> RunInfo:
-    """Convert an entry of a listing of runs, whose folders must begin with `prefix`."""
+    """Parse an entry of a listing of runs, whose folder must begin with `prefix`."""
     run = decode(RunInfo, entry)
     listed_path(f"{run.folder}/", prefix)  # prefix `generations/7/` matches run `generations/7`
     return run
 
 
 def run_of(answer: Answer, folder: ImagePath) -> PublishedRun:
-    """Return the run, with its images, from a response."""
+    """Parse a response that contains a run and its images."""
 
     def parse(said: Mapping[str, Any]) -> PublishedRun:
         known = decode(RunInfo, said)
@@ -287,18 +277,15 @@ def run_of(answer: Answer, folder: ImagePath) -> PublishedRun:
 
 
 def field(answer: Answer, name: str, subject: str) -> Any:  # noqa: ANN401  (JSON)
-    """Return the value of the field `name` of a JSON response."""
+    """Parse a JSON response, and return its member `name`."""
     return _convert(answer, subject, lambda said: said[name])
 
 
 def decode(kind: type[T], said: Mapping[str, Any]) -> T:
     """Create an instance of a dataclass from a JSON object with the same field names.
 
-    Fields with a default may be missing, since older servers do not send all of them.
-
-    Raises:
-        AttributeError, KeyError, TypeError, ValueError: The object is malformed, or a string has
-            control characters, which terminals interpret. `_WITH_ANY_TEXT` may have them.
+    A field that has a default may be missing, because older servers do not send all fields. A
+    malformed object raises AttributeError, KeyError, TypeError or ValueError.
     """
     values: dict[str, Any] = {}
     table: type = kind  # mypy does not consider `type[T]` hashable

@@ -44,8 +44,8 @@ class AsyncRun:
         """See `Run.publish`."""
         if expected is None:
             expected = len(self._saved) if self._expected is None else self._expected
-        content = {"expected": expected}
-        answer = await self._sender.request("POST", f"{self._target}/publish", content)
+        target, content = (f"{self._target}/publish", {"expected": expected})
+        answer = await self._sender.request("POST", target, content)
         self.published = answers.run_of(answer, self._path)
         return self.published
 

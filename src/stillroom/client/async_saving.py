@@ -159,7 +159,7 @@ class AsyncSaveCalls(AsyncOneImageCalls):
                 name = requests.numbered(path, number)
 
     async def _free_number(self, path: ImagePath, first: int) -> int:
-        """Return an unused number, `first` or higher, for a path such as `cat-1.png`."""
+        """Find an unused number for a path such as `cat-1.png` by a binary search."""
         taken, free, step = (first - 1, first, 1)
         while await self.exists(requests.numbered(path, free).text):
             taken, free, step = (free, free + step, step * 2)

@@ -17,18 +17,15 @@ from stillroom.client.sender import Sender
 from stillroom.client.values import Progress
 
 LARGE_BYTES: Final = 512 * 1024
-"""Size in bytes from which an image is sent by a thread with a blocking socket.
+"""Minimum size in bytes of images that a thread sends with a blocking socket.
 
 The server may reject a request before it has received all bytes. With asyncio, httpx does not read
 the response while it is sending, and times out. Smaller images are safe, because the server reads
-up to 1 MiB after it has rejected one."""
+up to 1 MiB after it has rejected a request."""
 
 
 class AsyncSender(async_sender_base.AsyncSender):
-    """Asynchronous sender with a connection pool for one server and one event loop.
-
-    After a fork, each process has its own connections.
-    """
+    """Asynchronous sender with a connection pool for one server, process and event loop."""
 
     def __init__(self, connection: Connection, transport: httpx.AsyncBaseTransport | None) -> None:
         super().__init__(connection, transport)

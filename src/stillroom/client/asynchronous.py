@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Unpack
-from urllib.parse import quote, urlencode
 
 import anyio
 
@@ -78,15 +77,14 @@ class AsyncImageStore(AsyncSaveCalls, AsyncDownloadCalls):
         self, q: str = "", *, limit: int | None = None, **filters: Unpack[SearchFilters]
     ) -> AsyncIterator[FoundImage]:
         """See `ImageStore.search`."""
-        query: requests.Query | None = requests.search_query(q, filters, limit)
+        query, prefix = (requests.search_query(q, filters, limit), filters.get("prefix", ""))
+        cursor: str | None = ""
         left = limit
-        while query is not None and left != 0:
-            parameters = urlencode(query, doseq=True, quote_via=quote, safe="")
-            answer = await self._sender.request("GET", f"/storage/search?{parameters}")
-            found, cursor = answers.found(answer, str(query.get("prefix", "")))
+        while cursor is not None and left != 0:
+            target = requests.target_of("/storage/search", {**query, "cursor": cursor or None})
+            found, cursor = answers.found(await self._sender.request("GET", target), prefix)
             for item in found[:left]:
                 yield item
-            query = None if cursor is None else {**query, "cursor": cursor}
             left = None if left is None else max(left - len(found), 0)
 
     async def events(
@@ -95,14 +93,13 @@ class AsyncImageStore(AsyncSaveCalls, AsyncDownloadCalls):
         """See `ImageStore.events`."""
         retries = self._sender.retries
         wait_s, wanted = (wait_of(retries) if follow else 0, tuple(types))
-        is_following = True
-        while is_following:
+        is_last = False
+        while follow or not is_last:
             began = retries.clock()
             target = events_target(after, wanted, prefix, wait_s)
             page, after, is_last = answers.events(await self._sender.request("GET", target))
             for item in page:
                 yield item
-            is_following = follow or not is_last
             if follow and is_last and (not page):
                 await anyio.sleep(pause_after(began, retries))
 

@@ -18,15 +18,11 @@ from stillroom.errors import ConfigurationError
 DEFAULT_URL: Final = "http://127.0.0.1:8000"
 
 Token = str | Callable[[], str]
-"""Token, or a function that returns the current token.
-
-The function is called before each attempt to send a request, so it should cache the token."""
+"""Token, or a function that returns it. The function is called for each attempt of a request."""
 
 _API: Final = re.compile(r"/api/v1(/.*)?$")
 LIMITS: Final = httpx.Limits(max_connections=32, keepalive_expiry=30)
-"""Limits of the connection pool. Idle connections stay open for 30 s, to save TLS handshakes."""
-
-_NOT_SENT: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
+"""Limits of the connection pool. Idle connections stay open for 30 s to avoid TLS handshakes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +34,9 @@ class Connection:
 
     @classmethod
     def to(cls, url: str | None, token: Token | None) -> Self:
-        """Return the connection to the server at `url`. Does not send anything yet.
+        """Create the settings. Defaults: `STILLROOM_URL` and `STILLROOM_TOKEN` in the environment.
 
-        The defaults are the environment variables `STILLROOM_URL` and `STILLROOM_TOKEN`. The URL of
-        an image is also accepted: `/api/v1` and everything after it is ignored.
+        The URL of an image is also accepted: `/api/v1` and everything after it is ignored.
         """
         url = (url or os.environ.get("STILLROOM_URL") or DEFAULT_URL).rstrip("/")
         parts = urlsplit(url)
@@ -75,10 +70,10 @@ class Connection:
 
 
 def failed(error: httpx.TransportError, head: Answer | None) -> Failure:
-    """Convert an httpx error to a `Failure`. Raise `ConfigurationError` for an invalid request."""
+    """Convert an httpx error to a `Failure`. An invalid request raises `ConfigurationError`."""
     if isinstance(error, httpx.UnsupportedProtocol | httpx.LocalProtocolError):
         raise ConfigurationError(f"the request cannot be sent: {error}") from error
-    sent = not isinstance(error, _NOT_SENT)
+    sent = not isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout)
     return Failure(error, sent=sent, head=head, permanent=not sent and _is_permanent(error))
 
 

@@ -40,7 +40,7 @@ class DownloadCalls(OneImageCalls):
         Args:
             path: Path of the image.
             progress: Function that is called after each chunk.
-            picture: Thumbnail options `width`, `height`, `fit`, `format`, `quality` (docs/api.md).
+            picture: Thumbnail options; see `Picture`.
         """
         with spool() as file:
             self._download(path, file, progress, f"?{urlencode(picture)}" if picture else "")
@@ -63,11 +63,8 @@ class DownloadCalls(OneImageCalls):
         Args:
             path: Path of the image.
             target: Path of the file or folder, or an open binary file.
-            within: Folder in which the file must be; None allows any file.
+            within: Folder in which the file must be (else `PermissionError`); None allows any file.
             progress: Function that is called after each chunk.
-
-        Raises:
-            PermissionError: The file is not in the folder `within`.
         """
         sinks.check_target(target)
         if not isinstance(target, Path):
@@ -84,10 +81,7 @@ class DownloadCalls(OneImageCalls):
         within: Path | None = None,
         progress: OnProgress | None = None,
     ) -> DownloadedImage:
-        """Download an image, unless `file` already has identical bytes.
-
-        If they are identical, the result has `skipped=True`. See `download` for the arguments.
-        """
+        """Download an image as `download` does, unless `file` already has identical bytes."""
         sinks.check_target(file)
         sinks.check_within(file, within)
         if file.exists():
@@ -123,10 +117,7 @@ class DownloadCalls(OneImageCalls):
         sidecars: Sidecars | None = None,
         progress: OnProgress | None = None,
     ) -> None:
-        """Download a ZIP of many images to a file (atomically), a folder or an open binary file.
-
-        See `archive` for `images`, `sidecars` and `progress`.
-        """
+        """Download a ZIP as `archive` does, to a file (atomically), a folder or an open file."""
         sinks.check_target(target)
         if isinstance(target, Path):
             with sinks.replacing(target, sinks.ARCHIVE_NAME) as file:
@@ -178,7 +169,7 @@ class DownloadCalls(OneImageCalls):
     def _get(
         self, path: str, call: Call, attempts: Attempts
     ) -> tuple[Answer | Failure, bytes | None]:
-        """Send a GET request and follow redirects. Also return the SHA-256 from the headers."""
+        """Send a GET request and follow redirects. Also return the SHA-256 that a redirect has."""
         digest: bytes | None = None
         for _ in range(_MAX_HOPS):
             outcome = self._sender.send_once(call, attempts)

@@ -16,7 +16,7 @@ from stillroom.paths import ImagePath
 
 @runtime_checkable
 class PillowImage(Protocol):
-    """Parts of `PIL.Image.Image` that the SDK uses, since Pillow is an optional dependency."""
+    """Protocol of `PIL.Image.Image`, because Pillow is an optional dependency."""
 
     @property
     def mode(self) -> str:
@@ -48,9 +48,8 @@ class Encoding(TypedDict, total=False):
         lossless: True for a lossless WebP.
         icc_profile: Color profile.
         exif: EXIF block.
-        keep_info: Metadata to copy from `image.info`. By default, only generation parameters are
-            copied: a PNG gets the unchanged texts, other formats get the parsed values. True copies
-            all texts (PNG only), EXIF and XMP. False copies nothing.
+        keep_info: True to copy EXIF, XMP and (to a PNG) all texts from `image.info`, and False to
+            copy nothing. By default, only generation parameters are copied.
     """
 
     pnginfo: Any
@@ -62,12 +61,10 @@ class Encoding(TypedDict, total=False):
 
 
 _OVERSHOT: Final = 2.0
-"""Highest float that is accepted. The output of a model may exceed white (1.0) by less, and images
-that are scaled to 255 exceed it by more."""
+"""Highest float that is accepted. Output of models may exceed white (1.0), but less than this."""
 
 _UNDERSHOT: Final = -0.05
-"""Lowest float that is accepted. The output of a model may fall below black (0.0) by less. Images
-whose range begins at -1 are rejected."""
+"""Lowest float that is accepted. Output of models may fall below black (0.0), but less far."""
 
 _GENERATION_TEXTS: Final = {
     *("parameters", "prompt", "workflow", "fooocus_scheme", "generation_data", own.KEY),
@@ -88,10 +85,7 @@ _WITHOUT_MEANING: Final = {"PNG": {"quality", "lossless"}}
 
 
 def encoded(image: PillowImage, path: ImagePath, options: Encoding) -> IO[bytes]:
-    """Encode an image in the format that the suffix of `path` names.
-
-    Without a suffix, the format is the image's own, or PNG if the image has none.
-    """
+    """Encode an image in the format of the path's suffix, else of the image, else as PNG."""
     from PIL import Image
 
     suffix = Path(path.text).suffix.lower()
@@ -143,13 +137,12 @@ def image_of(array: ArrayLike) -> PillowImage:
 def from_float(array: Any) -> Any:  # noqa: ANN401  (arrays of packages that need not be installed)
     """Convert an array of floats from 0 (black) to 1 (white) to a uint8 array that can be saved.
 
-    Accepts anything that `numpy.asarray` accepts, and torch tensors on any device, with gradients
-    or in bfloat16. Channels may be last, as in (height, width, 3), or first, as in torch. A batch
-    of one image is accepted. Values slightly below 0 or above 1 are clipped, because models produce
-    them. NaN and values scaled to 255 are rejected.
+    `array` can be anything that `numpy.asarray` accepts, or a torch tensor on any device. Channels
+    may be last, as in (height, width, 3), or first, as in torch. A batch of one image is accepted.
+    Values slightly below 0 or above 1 are clipped, because models produce them.
 
     Raises:
-        UnsupportedMedia: The array is not of floats, or has an unsupported shape or invalid values.
+        UnsupportedMedia: The array has no floats, an unsupported shape, NaN, or values up to 255.
         ValueError: Values are far below 0, as if -1 stood for black.
         TypeError: NumPy is not installed.
     """
@@ -237,15 +230,11 @@ def _generation_texts(image: PillowImage) -> dict[str, str]:
 
 
 def _with_facts(data: bytes, texts: dict[str, str]) -> bytes:
-    """Add generation parameters from PNG texts to an encoded image of another format.
-
-    If the format has too little room, the field `raw` is omitted. If the texts contain no
-    generation parameters, or the format does not support them, the image is returned unchanged.
-    """
+    """Embed the generation parameters from PNG texts in an image, if its format supports them."""
     found = None
     with contextlib.suppress(TooMuchWork):
         found = interpret(texts, WorkBudget()).generation
-    for facts in (found, found and replace(found, raw=None)):
+    for facts in (found, found and replace(found, raw=None)):  # `raw` may be too large for a JPEG
         if facts is not None:
             with contextlib.suppress(InvalidParameter, UnsupportedMedia):
                 return with_generation(data, facts)

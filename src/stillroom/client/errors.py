@@ -1,4 +1,4 @@
-"""Exceptions for errors that the SDK itself detects. For server errors, see `stillroom.errors`."""
+"""Exceptions that the SDK raises in addition to the server's errors in `stillroom.errors`."""
 
 from typing import TYPE_CHECKING, Any, Final
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from stillroom.client.values import Outcome
 
 FAILED: Final = (StillroomError, OSError)
-"""Exceptions that become the outcome of one image. All others end the bulk operation."""
+"""Exceptions that fail a single image of a bulk operation. Any other exception stops it."""
 
 
 class ServerUnreachable(BackendUnavailable, code="unreachable"):
@@ -26,8 +26,7 @@ class SomeFailed(StillroomError, code="some_failed"):
 
     Attributes:
         outcomes: Outcomes of all attempted images, in input order.
-        stopped: True if the remaining images were not attempted, because they would have failed
-            for the same reason.
+        stopped: True if the remaining images were not tried, since the same error was expected.
     """
 
     def __init__(self, outcomes: "Sequence[Outcome[Any]]", *, stopped: bool) -> None:

@@ -10,7 +10,7 @@ from stillroom.client.values import OnProgress, Progress
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """Body of a request: an image, with the bytes of a form before and after it, if any."""
+    """Body of a request: an image, with the multipart form's bytes before and after it, if any."""
 
     head: bytes
     upload: ImagePayload
@@ -19,28 +19,20 @@ class Form:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """HTTP request that the SDK sends to a server.
-
-    Attributes:
-        target: Path and query, relative to the API's root; or a complete URL of another server,
-            to which no token is sent.
-        sink: Destination for the body of a 200 or 206 response; None to keep the body in memory.
-        timeout_s: Limit in seconds for each single read or write of the socket.
-        subject: Path of the image or name of the archive, for `Progress` and error messages.
-    """
+    """HTTP request that the SDK sends to a server."""
 
     method: str
-    target: str
+    target: str  # path and query below the API's root, or a URL of another server (without a token)
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes | Form | None = None
-    sink: Sink | None = None
-    timeout_s: float = 60
-    subject: str = ""
+    sink: Sink | None = None  # destination for the body of a 200 or 206 response, if not the memory
+    timeout_s: float = 60  # limit for each single read or write of the socket
+    subject: str = ""  # path of the image or name of the archive
     progress: OnProgress | None = None
 
     @property
     def elsewhere(self) -> bool:
-        """Return whether the target is a complete URL instead of a path on the Stillroom server."""
+        """True if the target is a URL of another server."""
         return not self.target.startswith("/")
 
     def report(self, done: int, total: int | None) -> None:
@@ -60,14 +52,9 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Failed attempt to send a request and receive the response.
-
-    If only the response's body could not be received, `head` has the status and headers. If
-    `sent` is True, the server may have received the request. If `permanent` is True, a retry is
-    unlikely to help (unknown host, invalid certificate).
-    """
+    """Failed attempt to send a request and receive the response."""
 
     error: Exception
-    sent: bool
-    head: Answer | None = None
-    permanent: bool = False
+    sent: bool  # the server may have received the request
+    head: Answer | None = None  # status and headers, if only the body could not be received
+    permanent: bool = False  # a retry is unlikely to help (unknown host, invalid certificate)

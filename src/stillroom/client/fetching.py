@@ -1,8 +1,7 @@
 """Download of an image from the URL of another server, for `ImageStore.save_url`.
 
-The client process fetches the URL, not the Stillroom server. To prevent server-side request forgery
-through untrusted URLs, non-public addresses are rejected at every redirect unless the caller allows
-them, and the connection uses exactly the address that was checked.
+The URL may be untrusted. To prevent server-side request forgery, non-public addresses are rejected
+(also after a redirect), and the connection uses exactly the address that was checked.
 """
 
 import contextlib
@@ -21,18 +20,15 @@ from stillroom.client.sources import spool
 from stillroom.errors import InvalidParameter, TooLarge, UnsupportedMedia
 
 MAX_BYTES: Final = 100 * 1024**2
-"""Default limit of the size, equal to the server's default for `STILLROOM_MAX_UPLOAD_BYTES`."""
+"""Default size limit, the same as the server's default for `STILLROOM_MAX_UPLOAD_BYTES`."""
 
 _UNICAST: Final = ipaddress.IPv6Network("2000::/3")
-"""Range of globally routed IPv6 addresses, without site-local addresses, for example:
-https://www.iana.org/assignments/ipv6-address-space/"""
+"""Global unicast addresses: https://www.iana.org/assignments/ipv6-address-space/"""
 
 _NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
 """IPv6 addresses whose last 32 bits are an IPv4 address (RFC 6052)."""
 
 _MAX_HOPS: Final = 5
-_REDIRECTS: Final = (301, 302, 303, 307, 308)
-_NO_IMAGES: Final = ("text/", "application/json", "application/xml")
 
 
 @contextlib.contextmanager
@@ -42,9 +38,13 @@ def fetched(
     """Context manager: download a URL (see `ImageStore.save_url`) and yield the body as a file.
 
     `retries.deadline_s` limits the whole download, `retries.timeout_s` each read or write.
-    Raise `InvalidParameter` for a URL that is not allowed, `ServerUnreachable` at the deadline or
-    if the connection fails, `UnexpectedAnswer` for too many redirects or a response that is not an
-    uncompressed 200, `UnsupportedMedia` for text, JSON or XML, and `TooLarge`.
+
+    Raises:
+        InvalidParameter: The URL is not allowed.
+        ServerUnreachable: The connection failed, or the deadline has passed.
+        UnexpectedAnswer: The response is not an uncompressed 200.
+        UnsupportedMedia: The response is text, JSON or XML.
+        TooLarge: The image has more than `max_bytes`.
     """
     limits = httpx.Timeout(retries.timeout_s, connect=min(retries.timeout_s, 10))
     with spool() as file:
@@ -66,7 +66,7 @@ def _follow(
     for _ in range(_MAX_HOPS):
         here = _parsed(url)
         answer = _answer(client, here, deadline, allow_private=allow_private)
-        if answer.status_code not in _REDIRECTS:
+        if answer.status_code not in (301, 302, 303, 307, 308):
             return answer
         answer.close()
         url = urljoin(url, answer.headers.get("location", ""))
@@ -76,11 +76,7 @@ def _follow(
 
 
 class _Deadline:
-    """Timer that shuts down the connections of a download at the deadline.
-
-    Socket timeouts are not enough, because each applies to a single read: a server that sends one
-    byte every few seconds never exceeds them.
-    """
+    """Timer that closes a download's connections at the deadline, even if bytes keep arriving."""
 
     def __init__(self, seconds: float) -> None:
         self.is_over = False
@@ -98,10 +94,7 @@ class _Deadline:
             one.close()
 
     def watch(self, event: str, info: Mapping[str, Any]) -> None:
-        """Register the connection if an httpx trace event reports that it was opened.
-
-        See https://www.encode.io/httpcore/extensions/#trace.
-        """
+        """Handle a trace event of httpcore (https://www.encode.io/httpcore/extensions/#trace)."""
         if event == "connection.connect_tcp.complete":
             # Duplicate the descriptor, because TLS takes ownership of the original.
             self._sockets.append(info["return_value"].get_extra_info("socket").dup())
@@ -182,7 +175,7 @@ def _receive(answer: httpx.Response, file: IO[bytes], max_bytes: int, deadline: 
             f"{host} responded with the status {answer.status_code} instead of an image"
         )
     kind = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind.startswith(_NO_IMAGES):
+    if kind.startswith(("text/", "application/json", "application/xml")):
         raise UnsupportedMedia(f"{host} sent {kind} instead of an image")
     if answer.headers.get("content-encoding", "identity").lower() != "identity":
         raise UnexpectedAnswer(f"{host} sends the image compressed, which was not requested")
@@ -190,7 +183,7 @@ def _receive(answer: httpx.Response, file: IO[bytes], max_bytes: int, deadline: 
     declared = answer.headers.get("content-length", "0")
     if declared.isascii() and declared.isdigit() and int(declared[:20]) > max_bytes:
         raise too_large
-    size = 0
+    size, interruption = 0, None
     try:
         for chunk in answer.iter_raw():
             size += len(chunk)
@@ -198,11 +191,9 @@ def _receive(answer: httpx.Response, file: IO[bytes], max_bytes: int, deadline: 
                 raise too_large
             file.write(chunk)
     except httpx.TransportError as error:
-        why = f"the connection was interrupted ({type(error).__name__})"
+        interruption = error
+    if deadline.is_over or interruption:  # without a length, a cut-off body seems to be complete
+        why = f"the connection was interrupted ({type(interruption).__name__})"
         if deadline.is_over:
             why = "the image was not complete before the deadline"
-        raise ServerUnreachable(f"cannot download from {host}: {why}") from error
-    if deadline.is_over:  # without a length, the body would seem to be complete
-        raise ServerUnreachable(
-            f"cannot download from {host}: the image was not complete before the deadline"
-        )
+        raise ServerUnreachable(f"cannot download from {host}: {why}") from interruption

@@ -33,7 +33,7 @@ class MediaLibrary:
         self._sender = sender
 
     def list(self, **filters: Unpack[ResourceFilters]) -> Iterator[MediaResource]:
-        """Iterate over resources that match all filters, newest first. Requests pages as needed."""
+        """Iterate over the resources that match all filters, newest first."""
         target = _RESOURCES + _query(filters)
         yield from self._sender.items(target, partial(answers.decode, MediaResource), "resource")
 
@@ -43,8 +43,7 @@ class MediaLibrary:
         If the library already has identical bytes, return their resource.
 
         Args:
-            path: Path of the image, as for `save`, without the beginning `compute/` of its storage
-                key.
+            path: Path of the image, as for `save` (not the storage key, which has `compute/`).
             relocate: If True, copy the bytes into the library, and delete the image later. If
                 False, the resource refers to the image at `path`, and nothing is copied.
         """
@@ -54,11 +53,7 @@ class MediaLibrary:
         return answers.parsed(answer, path, MediaResource)
 
     def get(self, resource_id: ResourceId) -> MediaResource:
-        """Return the resource with this ID.
-
-        Raises:
-            ResourceNotFound: The resource does not exist.
-        """
+        """Return the resource with this ID, or raise `ResourceNotFound`."""
         answer = self._sender.request("GET", _target(resource_id))
         return answers.parsed(answer, str(resource_id), MediaResource)
 
@@ -69,23 +64,18 @@ class MediaLibrary:
         only_unset: bool = False,
         **changes: Unpack[ResourceChanges],
     ) -> MediaResource:
-        """Change fields of a resource. With `only_unset`, fields that have a value are not changed.
+        """Change fields of a resource, or raise `ResourceNotFound`.
 
-        With `only_unset`, several programs can set the same field: the first value is kept.
-
-        Raises:
-            ResourceNotFound: The resource does not exist.
+        With `only_unset`, fields that already have a value are not changed.
         """
         target = _target(resource_id) + ("?only_unset=true" if only_unset else "")
         answer = self._sender.request("PATCH", target, changes)
         return answers.parsed(answer, str(resource_id), MediaResource)
 
     def delete(self, resource_id: ResourceId) -> None:
-        """Delete a resource. The server deletes its bytes after the grace period.
+        """Delete a resource now, and its bytes after the grace period.
 
-        Raises:
-            ResourceNotFound: The resource does not exist.
-            ResourceProtected: The resource is protected.
+        Raise `ResourceNotFound` or, if the resource is protected, `ResourceProtected`.
         """
         attempts = Attempts(self._sender.retries)
         answer = self._sender.send(Call("DELETE", _target(resource_id)), attempts)
@@ -103,13 +93,9 @@ class MediaLibrary:
         remove: Iterable[str] = (),
         replace: Iterable[str] | None = None,
     ) -> builtins.list[str]:
-        """Change the tags of a resource if changes are passed. Return all its tags, sorted.
+        """Add or remove tags of a resource, if any are passed. Return all its tags, sorted.
 
-        Args:
-            resource_id: ID of the resource.
-            add: Tags to add.
-            remove: Tags to remove.
-            replace: Tags that replace all existing ones, before `add` and `remove` are applied.
+        The tags in `replace` replace all existing tags, before others are added and removed.
         """
         target = f"{_target(resource_id)}/tags"
         calls: builtins.list[tuple[str, str, Mapping[str, object] | None]] = []
@@ -130,15 +116,13 @@ class MediaLibrary:
     ) -> int:
         """Make the server compute missing fields of resources, such as the dominant color.
 
-        The server does this in the background, if its sweeper (a periodic job) is running.
+        The server computes them in a periodic background job. The result is the number of resources
+        that have missing fields at the beginning.
 
         Args:
             ids: Up to 1,000 resource IDs, or None for all resources.
-            progress: Function that is called once a second until no resource has missing fields. If
-                it is None, the method returns immediately.
-
-        Returns:
-            Number of resources with missing fields at the beginning.
+            progress: Function that is called once a second until no field is missing. If it is
+                None, the method returns immediately.
         """
         content = {} if ids is None else {"ids": [str(resource_id) for resource_id in ids]}
         total = waiting = _count(self._sender.request("POST", f"{_RESOURCES}/heal", content))

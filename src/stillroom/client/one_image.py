@@ -42,9 +42,6 @@ class OneImageCalls:
             connect_deadline_s: Replaces `deadline_s` if a retry is unlikely to help: unknown host,
                 TLS error, or failed connection to a server that has not responded before.
             transport: httpx transport to use instead of the network, for tests and unusual proxies.
-
-        Raises:
-            ConfigurationError: The URL is invalid.
         """
         connection = Connection.to(url, token)
         retries = Retries(
@@ -80,11 +77,8 @@ class OneImageCalls:
         Args:
             path: Path of the image.
             if_match: Delete the image only if it has this etag.
-            missing_ok: If True, a missing image is not an error.
-
-        Raises:
-            ImageNotFound: The image does not exist. Not raised if an earlier attempt of this call
-                may have deleted the image.
+            missing_ok: If True, a missing image is not an error. Otherwise, `ImageNotFound` is
+                raised, unless an earlier attempt of this call may have deleted the image.
         """
         attempts = Attempts(self._sender.retries)
         call = Call("DELETE", requests.image_target(named(path)), requests.condition(if_match))
@@ -124,13 +118,7 @@ class OneImageCalls:
     def signed_urls(
         self, paths: Iterable[str], *, expires_in: Lifetime = "1h", **picture: Unpack[Picture]
     ) -> list[str]:
-        """Return a signed URL for each of many images, in input order. See `signed_url`.
-
-        The client sends one request for each 1,000 paths.
-
-        Raises:
-            Forbidden: The token does not permit access to one of the images.
-        """
+        """Return a signed URL for each of many images, in input order. See `signed_url`."""
         urls: list[str] = []
         names = [named(path).text for path in paths]
         options = {"expires_in": requests.seconds_of(expires_in), "transform": picture}

@@ -24,24 +24,18 @@ RUNS: Final = "/storage/runs"
 GRANTS: Final = "/storage/upload-grants"
 _ARCHIVE: Final = "/storage/archive"
 
-_NAMES_A_PAGE: Final = 1000
 _ENTRIES_A_PAGE: Final = 250
-"""Page size of listings with properties, which cost one request per image if the server uses a
-bucket."""
+"""Page size of listings with properties. With a bucket, each image costs the server a request."""
 
 _FOUND_A_PAGE: Final = 100
 _RUNS_BY_TIME: Final = 10_000
-"""Page size of a listing of runs that is sorted by time, for which the server returns only one
-page."""
+"""Size of the only page that the server returns if runs are sorted by time."""
 
 SIGNED_AT_ONCE: Final = 1000
 """Number of paths in one request for signed URLs, the maximum that the server accepts."""
 
 DELETED_AT_ONCE: Final = 100
 """Number of images deleted by one request. The server accepts 1,000, but that could take long."""
-
-Query = Mapping[str, str | list[str]]
-"""Query parameters by name. The values of a repeated parameter are a list."""
 
 
 def batches(things: Iterable[T], size: int) -> Iterator[list[T]]:
@@ -52,7 +46,7 @@ def batches(things: Iterable[T], size: int) -> Iterator[list[T]]:
 
 
 def numbered(path: ImagePath, number: int) -> ImagePath:
-    """Insert a number: `fox-7.png` for `fox.png`. `InvalidPath`: the path is too long."""
+    """Insert a number into a file name, such as `fox-7.png` for `fox.png`."""
     folder, slash, name = path.text.rpartition("/")
     stem, dot, suffix = name.rpartition(".")
     if not stem:
@@ -81,39 +75,38 @@ def seconds_of(lifetime: values.Lifetime) -> int:
 
 
 def image_target(path: ImagePath) -> str:
-    """Return the target (path) of the HTTP requests that operate on an image."""
+    """Return the target (path) of requests for an image."""
     return f"{IMAGES}/{path.quoted()}"
 
 
+def target_of(path: str, query: Mapping[str, object]) -> str:
+    """Return a target with query parameters. None omits a parameter, and a list repeats it."""
+    sent = {name: value for name, value in query.items() if value is not None}
+    return f"{path}?{urlencode(sent, doseq=True, quote_via=quote, safe='')}"
+
+
 def list_target(prefix: str, start_after: str, *, fold: bool, with_properties: bool = False) -> str:
-    """Return the target (path and query) for the first page of a listing. See `ImageStore.iter`."""
-    path = "/storage/entries" if with_properties else IMAGES
-    page_size = _ENTRIES_A_PAGE if with_properties else _NAMES_A_PAGE
-    given = {"prefix": ImagePrefix.parse(prefix).text, "limit": str(page_size)}
-    if start_after:
-        given["start_after"] = start_after
-    if fold:
-        given["delimiter"] = "/"
-    return f"{path}?" + urlencode(given, quote_via=quote, safe="")
+    """Return the target for the first page of a listing. See `ImageStore.iter`."""
+    path, page_size = IMAGES, 1000
+    if with_properties:
+        path, page_size = "/storage/entries", _ENTRIES_A_PAGE
+    query = {"prefix": ImagePrefix.parse(prefix).text, "limit": page_size}
+    options = {"start_after": start_after or None, "delimiter": "/" if fold else None}
+    return target_of(path, query | options)
 
 
 def runs_target(prefix: str, state: values.RunState | None, sort: values.RunSort) -> str:
     """Return the target for the first page of a listing of runs. See `ImageStore.runs`."""
     page_size = _ENTRIES_A_PAGE if sort == "folder" else _RUNS_BY_TIME
-    given = {"prefix": ImagePrefix.parse(prefix).text, "sort": sort, "limit": str(page_size)}
-    if state is not None:
-        given["state"] = state
-    return f"{RUNS}?" + urlencode(given, quote_via=quote, safe="")
+    query = {"prefix": ImagePrefix.parse(prefix).text, "sort": sort, "state": state}
+    return target_of(RUNS, {**query, "limit": page_size})
 
 
-def search_query(q: str, filters: values.SearchFilters, limit: int | None) -> Query:
-    """Return the query parameters for the first page of a search. Later pages also need `cursor`.
-
-    Raise `InvalidPath` for an impossible prefix, and `InvalidParameter` for a time without a zone.
-    """
+def search_query(q: str, filters: values.SearchFilters, limit: int | None) -> dict[str, object]:
+    """Return the query parameters for the first page of a search. Later ones need `cursor`."""
     ImagePrefix.parse(filters.get("prefix", ""))
     page_size = min(limit or _FOUND_A_PAGE, _FOUND_A_PAGE)
-    given: dict[str, str | list[str]] = {"q": q, "limit": str(page_size)}
+    given: dict[str, object] = {"q": q, "limit": page_size}
     for name, value in filters.items():
         if isinstance(value, datetime):
             if value.tzinfo is None:
@@ -176,8 +169,7 @@ def direct_call(
     """Return the request that uploads the file of a grant. `root` is the base URL of the API."""
     fields = {name.lower(): value for name, value in grant.headers.items()}
     fields["content-length"] = str(upload.size)
-    # The address of this server may be another one for this client.
-    target = grant.url.removeprefix(root)
+    target = grant.url.removeprefix(root)  # a path is requested with the token
     body = Form(b"", upload, b"")
     return Call(grant.method, target, fields, body, subject=path, progress=progress)
 
@@ -185,11 +177,8 @@ def direct_call(
 def archive_call(images: str | Iterable[str], sidecars: values.Sidecars | None) -> Call:
     """Return the request for an archive of many images."""
     if isinstance(images, str):
-        given = {"prefix": ImagePrefix.parse(images).text}
-        if sidecars is not None:
-            given["sidecars"] = sidecars
-        query = urlencode(given, quote_via=quote, safe="")
-        return Call("GET", f"{_ARCHIVE}?{query}", subject=images or "all images")
+        query = {"prefix": ImagePrefix.parse(images).text, "sidecars": sidecars}
+        return Call("GET", target_of(_ARCHIVE, query), subject=images or "all images")
     paths = [named(path).text for path in images]
     call = json_call("POST", _ARCHIVE, {"paths": paths, "sidecars": sidecars})
     return replace(call, subject="the archive")

@@ -14,33 +14,23 @@ from stillroom.client.exchange import Answer, Call, Failure
 from stillroom.errors import BackendUnavailable
 
 RETRIED: Final = frozenset((408, 429, 502, 503, 504))
-"""Status codes after which a request is retried. 500 is not one, because a bug would recur."""
-
-_MAX_BREAKS: Final = 3
-"""Number of interrupted responses after which the download of an archive fails."""
+"""Status codes after which a request is retried. 500 means a bug, which would happen again."""
 
 log = logging.getLogger("stillroom.client")
 
 
 @dataclass(frozen=True, slots=True)
 class Retries:
-    """Settings for retries of failed requests; see `ImageStore` for the deadlines and the timeout.
-
-    Attributes:
-        first_wait_s: Maximum of the random wait before the first retry. It doubles with each retry,
-            up to `longest_wait_s`.
-        answered: Event that is set after the first response from the server.
-        server: URL of the server, for messages.
-    """
+    """Settings for retries of failed requests; see `ImageStore.__init__` for the first three."""
 
     deadline_s: float = 120
     timeout_s: float = 60
     connect_deadline_s: float = 10
-    first_wait_s: float = 0.2
+    first_wait_s: float = 0.2  # maximum of the first random wait, doubled with each retry
     longest_wait_s: float = 10
     clock: Callable[[], float] = time.monotonic
-    answered: threading.Event = field(default_factory=threading.Event)
-    server: str = ""
+    answered: threading.Event = field(default_factory=threading.Event)  # after the first response
+    server: str = ""  # URL of the server
 
 
 class Attempts:
@@ -48,11 +38,11 @@ class Attempts:
 
     Attributes:
         doubtful: True if an earlier attempt may have succeeded although no response arrived. That
-            success may be the cause of a later error, such as 404 after a deletion.
+            success may be the reason for a later error, such as 404 for a deletion.
     """
 
     def __init__(self, retries: Retries, archive: str = "") -> None:
-        """Begin. `archive` names an archive, whose download fails after three interruptions."""
+        """Start the deadline. `archive` is the name of the archive to download, if it is one."""
         self._archive, self._breaks = archive, 0
         self._retries = retries
         self._server = retries.server
@@ -66,19 +56,16 @@ class Attempts:
 
     def prepared(self, call: Call) -> Call:
         """Copy a request, with a timeout that ends at the deadline at the latest."""
-        parts = urlsplit(call.target)
-        is_elsewhere = call.elsewhere and parts.hostname
-        self._server = (
-            f"{parts.scheme}://{parts.hostname}" if is_elsewhere else self._retries.server
-        )
+        parts, self._server = urlsplit(call.target), self._retries.server
+        if call.elsewhere and parts.hostname:
+            self._server = f"{parts.scheme}://{parts.hostname}"
         left = self._began + self._retries.deadline_s - self._retries.clock()
         return replace(call, timeout_s=max(0.1, min(self._retries.timeout_s, left)))
 
     def wait_after(self, outcome: Answer | Failure) -> float | None:
         """Return the seconds until the next attempt, or None if `outcome` must not be retried.
 
-        The first retry is logged as a warning. Random waits ("full jitter") prevent many workers
-        from retrying at the same moment. Source:
+        Random waits ("full jitter") prevent many workers from retrying at the same moment:
         https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
 
         Raises:
@@ -87,7 +74,7 @@ class Attempts:
         """
         if self._archive and isinstance(outcome, Failure) and outcome.head is not None:
             self._breaks += 1
-            if self._breaks == _MAX_BREAKS:
+            if self._breaks == 3:
                 raise BackendUnavailable(
                     f"{self._archive}: the download was interrupted {self._breaks} times: the "
                     "server's log says which image could not be read"
@@ -101,7 +88,11 @@ class Attempts:
         wait = random.uniform(0, min(ceiling, self._retries.longest_wait_s))  # noqa: S311  (no secret)
         if isinstance(outcome, Answer):
             wait += _seconds(outcome.headers.get("retry-after", ""))
-        deadline_s = self._deadline_after(outcome)
+        deadline_s = self._retries.deadline_s
+        if isinstance(outcome, Failure) and (
+            outcome.permanent or not (outcome.sent or self._retries.answered.is_set())
+        ):
+            deadline_s = min(self._retries.connect_deadline_s, deadline_s)
         if self._retries.clock() + wait < self._began + deadline_s:
             if not self._failed:
                 log.warning("%s; trying again for up to %g s", _reason(outcome), deadline_s)
@@ -112,13 +103,6 @@ class Attempts:
         raise ServerUnreachable(
             f"{_reason(outcome)}: is the server running at {self._server}?"
         ) from outcome.error
-
-    def _deadline_after(self, outcome: Answer | Failure) -> float:
-        if isinstance(outcome, Failure) and (
-            outcome.permanent or not (outcome.sent or self._retries.answered.is_set())
-        ):
-            return min(self._retries.connect_deadline_s, self._retries.deadline_s)
-        return self._retries.deadline_s
 
 
 def _seconds(field: str) -> float:

@@ -18,11 +18,11 @@ class Sends(Protocol):
     """Protocol of senders that do not retry requests."""
 
     def send(self, call: Call) -> Answer | Failure:
-        """Send a request. Raise `ConfigurationError` if it is invalid: a retry cannot help."""
+        """Send a request. Raise `ConfigurationError` if the request is invalid."""
         ...
 
     def close(self) -> None:
-        """Close all connections. The sender can still be used: it connects again."""
+        """Close all connections. The next request opens a new one."""
         ...
 
 
@@ -36,10 +36,7 @@ class RetryingSender:
         self._sender = sender
 
     def send(self, call: Call, attempts: Attempts | None = None) -> Answer:
-        """Send an idempotent request with retries, and return the response, even an error response.
-
-        Raise `ServerUnreachable` if there is no response before the deadline.
-        """
+        """Send a request, with retries, and return the response, which may be an error response."""
         attempts = attempts or Attempts(self.retries)
         while True:
             outcome = self.send_once(call, attempts)
@@ -56,16 +53,16 @@ class RetryingSender:
     def request(
         self, method: str, target: str, content: Mapping[str, object] | None = None
     ) -> Answer:
-        """Send a request as `send` does. If `content` is not None, it is sent as JSON."""
+        """Send a request as `send` does, with a JSON body unless `content` is None."""
         call = Call(method, target) if content is None else json_call(method, target, content)
         return self.send(call)
 
     def items(
         self, target: str, parse: Callable[[Any], T], kind: str, subject: str = "listing"
     ) -> Iterator[T]:
-        """Yield the parsed items of a listing, requesting its pages from `target` when needed.
+        """Yield the parsed items of a listing. Pages are requested as needed, first `target`.
 
-        Raise `UnexpectedAnswer` if an item is invalid; `kind` names it in the message.
+        `kind` and `subject` are used in error messages.
         """
         path, mark, first_query = target.partition("?")
         query: str | None = mark + first_query

@@ -11,10 +11,9 @@ from stillroom.client.values import DeletedRun, PublishedRun, SavedImage, SaveOp
 
 
 class Run:
-    """Folder whose images are published together ("run").
+    """Run: a folder whose images are published together.
 
-    Used as a context manager, it publishes the run at the end of the `with` block, unless an
-    exception was raised.
+    A `with` block publishes the run at its end, unless an exception was raised.
 
     Attributes:
         folder: Folder of the images.
@@ -48,37 +47,32 @@ class Run:
         return saved
 
     def publish(self, expected: int | None = None) -> PublishedRun:
-        """Publish the run: write its manifest, which is the list of its images and never changes.
+        """Publish the run: write its manifest, the final list of its images.
 
         Args:
             expected: Required number of images. Default: the value passed to `ImageStore.run`, or
                 the number of images saved by this object.
 
         Raises:
-            RunConflict: The number of images is not `expected`, or the run has already been
-                published with different images.
+            RunConflict: The number of images is not `expected`, or the run was already published
+                with different images.
         """
         if expected is None:
             expected = len(self._saved) if self._expected is None else self._expected
-        content = {"expected": expected}
-        answer = self._sender.request("POST", f"{self._target}/publish", content)
+        target, content = f"{self._target}/publish", {"expected": expected}
+        answer = self._sender.request("POST", target, content)
         self.published = answers.run_of(answer, self._path)
         return self.published
 
     def read(self) -> PublishedRun:
-        """Return the run with its images: from the manifest if published, else from the folder.
+        """Return the published run or, if it is not published, the images in the folder.
 
-        Raises:
-            RunNotFound: The folder has no images.
+        Raise `RunNotFound` if the folder has no images.
         """
         return answers.run_of(self._sender.request("GET", self._target), self._path)
 
     def delete(self) -> DeletedRun:
-        """Delete the run. Its manifest is deleted immediately, its images after the grace period.
-
-        Raises:
-            RunNotFound: The folder has no images.
-        """
+        """Delete the manifest now, and the images after the grace period. See `read` for errors."""
         answer = self._sender.request("DELETE", self._target)
         return answers.parsed(answer, self.folder, DeletedRun)
 

@@ -41,7 +41,7 @@ class SaveCalls(OneImageCalls):
 
         Args:
             path: Path in the store, such as `generations/1/cat.png`.
-            source: Image to save. See `stillroom.client.sources.opened` for details of each type.
+            source: Image to save. Files are read from their current position.
             if_match: Replace the image only if it has this etag.
             if_none_match: `*` to save only if no image exists under `path`.
             unique: If `path` is in use, add a number to the file name: `cat-1.png` instead of
@@ -52,12 +52,10 @@ class SaveCalls(OneImageCalls):
                 already contains it. The image is not encoded again; see docs/ai-mark.md.
             expires_in: Lifetime: a timedelta, seconds, or a string such as `7d`. If it is None, the
                 image does not expire. Saving the image again restarts the lifetime.
-            direct: Upload with a grant: to the bucket directly, if the server uses one. The server
-                limits the size by `STILLROOM_MAX_GRANT_BYTES`. Cannot be combined with `if_match`
-                or `unique`. An interrupted completion is repeated.
+            direct: Upload with a grant: to the bucket directly, if the server uses one. The size
+                limit is `STILLROOM_MAX_GRANT_BYTES`. Not possible with `if_match` or `unique`.
             progress: Function that is called after each chunk, in the thread that sends the image.
-            encoding: Options for encoding Pillow images and arrays, such as `quality` and
-                `pnginfo`; see `Encoding`.
+            encoding: Options for encoding Pillow images and arrays; see `Encoding`.
         """
         name = named(path)
         fields = requests.condition(if_match, if_none_match)
@@ -80,13 +78,7 @@ class SaveCalls(OneImageCalls):
             return answers.parsed(self._save(name, upload, fields, progress), path, SavedImage)
 
     def upload_grant(self, path: str, *, size: int, **terms: Unpack[GrantTerms]) -> UploadGrant:
-        """Return the permission to upload one file to `path` without a token; see docs/uploads.md.
-
-        Args:
-            path: Path of the image.
-            size: Exact size in bytes.
-            terms: Further terms of the upload and the image; see `GrantTerms`.
-        """
+        """Return a grant for uploading one file of exactly `size` bytes; see docs/uploads.md."""
         return answers.upload_grant(self._sender.send(requests.grant_call(path, size, terms)), path)
 
     def complete(self, grant: UploadGrant | str) -> SavedImage:
@@ -111,14 +103,13 @@ class SaveCalls(OneImageCalls):
     ) -> SavedImage:
         """Download an image from the URL of another server, such as a provider, and save it.
 
-        The calling process downloads the image, not the Stillroom server. No token is sent. Up to
-        16 MiB are buffered in memory, and a larger image in a temporary file. Non-public
-        addresses are rejected at every redirect, so that untrusted URLs cannot access your network.
+        The calling process downloads the image, not the Stillroom server. No token is sent.
+        Non-public addresses are rejected, so that untrusted URLs cannot access your network.
 
         Args:
             path: See `save`.
             url: URL with `https://` or `http://`. Error messages contain only its host.
-            max_bytes: Maximum size. A larger image raises `TooLarge` as soon as its size is known.
+            max_bytes: Maximum size. A larger image raises `TooLarge`.
             allow_private: Allow non-public addresses, and use proxies from the environment.
             options: See `save`.
         """
@@ -137,10 +128,7 @@ class SaveCalls(OneImageCalls):
         progress: OnProgress | None = None,
         **encoding: Unpack[Encoding],
     ) -> SavedImage:
-        """Save an image, unless the image that is stored under `path` has identical bytes.
-
-        If they are identical, the result has `skipped=True`. See `save` for the arguments.
-        """
+        """Save an image as `save` does, unless identical bytes are already stored under `path`."""
         name = named(path)
         with opened(source, name, generation, encoding, ai_generated=ai_generated) as upload:
             head = self._head(name)
@@ -167,7 +155,7 @@ class SaveCalls(OneImageCalls):
         attempts = Attempts(self._sender.retries)
         answer = self._sender.send(requests.save_call(path, upload, fields, progress), attempts)
         if answer.status == 412 and attempts.doubtful:
-            # The stored image may be the result of our own first attempt.
+            # The stored image may be the result of this call's first attempt.
             head = self._head(path)
             if answers.announced_sha256(head) == upload.sha256:
                 ours = {**fields, "if-match": head.headers["etag"]}
@@ -185,14 +173,14 @@ class SaveCalls(OneImageCalls):
         name, number = path, 0
         while True:
             answer = self._save(name, upload, {**fields, "if-none-match": "*"}, progress)
-            try:  # outside of it: errors of the caller's own functions
+            try:
                 return answers.parsed(answer, name.text, SavedImage)
             except PreconditionFailed:
                 number = self._free_number(path, number + 1)
                 name = requests.numbered(path, number)
 
     def _free_number(self, path: ImagePath, first: int) -> int:
-        """Return an unused number, `first` or higher, for a path such as `cat-1.png`."""
+        """Find an unused number for a path such as `cat-1.png` by a binary search."""
         taken, free, step = first - 1, first, 1
         while self.exists(requests.numbered(path, free).text):
             taken, free, step = free, free + step, step * 2

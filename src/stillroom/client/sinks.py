@@ -33,7 +33,7 @@ class Sink:
         self.written += len(chunk)
 
     def restart(self) -> None:
-        """Discard all bytes. Raise `OSError` if the file is one that cannot be truncated."""
+        """Discard all bytes. Raise `OSError` if the file cannot be truncated."""
         if self.written:
             self._file.seek(self._start)
             self._file.truncate()
@@ -41,7 +41,7 @@ class Sink:
             self._digest = hashlib.sha256()
 
     def begin(self, status: int, headers: Mapping[str, str]) -> int | None:
-        """Prepare for the body of a response. Return the size of the whole file, if known."""
+        """Prepare for the body of a response. Return the expected size of the file, or None."""
         if status == 200:
             self.restart()
         length = headers.get("content-length", "")
@@ -54,7 +54,7 @@ class Sink:
 
 
 def check_archive(file: IO[bytes]) -> None:
-    """Raise `UnexpectedAnswer` if a ZIP is incomplete. A proxy may hide an interruption."""
+    """Raise `UnexpectedAnswer` if a ZIP is incomplete, which a proxy may hide from the SDK."""
     if file.seekable() and file.readable() and not zipfile.is_zipfile(file):
         raise UnexpectedAnswer("the received archive is incomplete: try again")
 
@@ -69,10 +69,7 @@ def check_target(target: object) -> None:
 
 
 def check_within(file: Path, folder: Path | None) -> None:
-    """Raise `PermissionError` if `file` is outside `folder`. Resolves `..` and symbolic links.
-
-    Nothing is checked if `folder` is None, or if `file` is `folder` itself.
-    """
+    """Raise `PermissionError` if `file` is outside `folder`, also through a symbolic link."""
     if folder is None or file == folder:
         return
     if not file.parent.resolve().is_relative_to(folder.resolve()) or file.name in ("", ".."):
@@ -81,13 +78,10 @@ def check_within(file: Path, folder: Path | None) -> None:
 
 @contextlib.contextmanager
 def replacing(target: Path, path: ImagePath, within: Path | None = None) -> Iterator[IO[bytes]]:
-    """Context manager: yield a temporary file that replaces `target` at the end.
+    """Context manager: yield a temporary file that replaces `target` unless an error occurs.
 
-    If an error occurs, the temporary file is deleted. If `target` is a folder, the file in it that
-    has the image's name is replaced. After a SIGKILL, a hidden file `.stillroom-….part` may remain.
-
-    Raises:
-        PermissionError: See `check_within`. No file or folder was created.
+    If `target` is a folder, a file in it with the name of the image is replaced. After a SIGKILL,
+    a hidden file `.stillroom-….part` may remain.
     """
     if target.is_dir():
         target /= path.text.rpartition("/")[2]

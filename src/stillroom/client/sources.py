@@ -20,12 +20,6 @@ from stillroom.wire.generation import Generation
 
 CHUNK_BYTES: Final = 256 * 1024  # size of the chunks that are read, hashed and sent
 
-SPOOL_BYTES: Final = 16 * 1024**2
-"""Size above which data is buffered in an unnamed temporary file instead of in memory."""
-
-_SHOWN: Final = 100  # number of characters of an invalid path that the error message contains
-
-
 Source = bytes | bytearray | memoryview | Path | IO[bytes] | PillowImage | ArrayLike
 """Types of images that can be saved."""
 
@@ -35,7 +29,7 @@ Facts = Generation | Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class ImagePayload:
-    """Bytes of an image, prepared for sending. They can be sent several times."""
+    """Bytes of an image that can be sent several times."""
 
     size: int
     sha256: bytes
@@ -43,7 +37,7 @@ class ImagePayload:
     _start: int
 
     def chunks(self) -> Iterator[bytes]:
-        """Yield the bytes in chunks. Raise `DigestMismatch` if the file has become shorter."""
+        """Yield the bytes in chunks. Raise `DigestMismatch` if the file became shorter."""
         self._file.seek(self._start)
         left = self.size
         while left:
@@ -55,13 +49,13 @@ class ImagePayload:
 
 
 def spool() -> IO[bytes]:
-    """Return a temporary file. Its content is in memory up to 16 MiB, and on disk beyond that."""
-    return cast("IO[bytes]", tempfile.SpooledTemporaryFile(max_size=SPOOL_BYTES))
+    """Return a temporary file that is in memory up to 16 MiB, and on disk if it is larger."""
+    return cast("IO[bytes]", tempfile.SpooledTemporaryFile(max_size=16 * 1024**2))
 
 
 @contextlib.contextmanager
 def filled_spool() -> Iterator[IO[bytes]]:
-    """Context manager: yield a temporary file. At the end, rewind it; after an error, close it."""
+    """Context manager: yield a temporary file that is rewound at the end, or closed on error."""
     file = spool()
     try:
         yield file
@@ -81,7 +75,7 @@ def named(path: object) -> ImagePath:
     try:
         return ImagePath.parse(path)
     except InvalidPath as error:
-        error.args = (f"{path[:_SHOWN]!r}: {error}",)
+        error.args = (f"{path[:100]!r}: {error}",)
         raise
 
 
@@ -94,15 +88,13 @@ def opened(
     *,
     ai_generated: bool = False,
 ) -> Iterator[ImagePayload]:
-    """Context manager: prepare an image for sending, and yield its payload. See `ImageStore.save`.
+    """Context manager: prepare an image for sending, and yield its payload.
 
-    Pillow images and arrays are encoded. Files are read from their current position. A file that is
-    not seekable is buffered, so that it can be sent again. With `generation` or `ai_generated`, the
-    image is read into memory.
+    See `ImageStore.save` for the arguments. A file that is not seekable is buffered, so that it can
+    be sent again. With `generation` or `ai_generated`, the image is read into memory.
 
     Raises:
-        UnsupportedMedia: The image cannot be encoded with these options, or its format cannot
-            contain the metadata.
+        UnsupportedMedia: The image cannot be encoded, or its format cannot contain the metadata.
         InvalidParameter: `generation` is invalid, or the image's XMP names a source other than AI.
         OSError: The file cannot be read.
         TypeError: The type of the source is not supported, or the source is a file in text mode.
@@ -127,7 +119,7 @@ def opened(
 
 
 def is_same(file: Path, stored: ImageInfo | None, *, ai_generated: bool = False) -> bool:
-    """Return whether `file` (with an AI mark added if `ai_generated`) has the hash of `stored`."""
+    """Return whether `file`, with an AI mark if `ai_generated`, is identical to a stored image."""
     if stored is None or stored.sha256 is None or not file.is_file():
         return False
     if file.stat().st_size != stored.size and not ai_generated:

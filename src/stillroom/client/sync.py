@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Unpack
-from urllib.parse import quote, urlencode
 
 from stillroom.client import answers, requests
 from stillroom.client.downloading import DownloadCalls
@@ -40,9 +39,9 @@ from stillroom.errors import ImageNotFound
 class ImageStore(SaveCalls, DownloadCalls):
     """Client of a Stillroom server. Can be shared between threads and used after a fork.
 
-    Methods raise the errors of `stillroom.errors` for error responses of the server, and
-    `ServerUnreachable` if there is no response. Temporary failures are retried until the deadline.
-    Retries never apply a change twice.
+    An error response of the server raises an exception of `stillroom.errors`, and no response
+    raises `ServerUnreachable`. Temporary failures are retried until the deadline. Retries never
+    apply a change twice.
     """
 
     @property
@@ -54,16 +53,14 @@ class ImageStore(SaveCalls, DownloadCalls):
         """See `MediaLibrary.ingest`."""
         return self.media.ingest(path, relocate=relocate)
 
-    # Many images -------------------------------------------------------------------------
-
     def iter(self, prefix: str = "", *, start_after: str = "", fold: bool = False) -> Iterator[str]:
-        """Iterate over all paths that begin with `prefix`. Pages are requested as needed.
+        """Iterate over all paths that begin with `prefix`.
 
         Args:
-            prefix: Text with which paths begin. `cats/` matches all paths in that folder; `ca`
-                also matches `cars/fiat.png` and `cat.png`.
+            prefix: Text with which paths begin, such as `cats/` for a folder. `ca` also matches
+                `cars/fiat.png` and `cat.png`.
             start_after: Return only paths that sort after this one.
-            fold: Return a single level: a subfolder is one path with a final slash.
+            fold: Return a single level, in which a subfolder is one path that ends with a slash.
         """
         target = requests.list_target(prefix, start_after, fold=fold)
         parse = partial(answers.listed_path, prefix=prefix)
@@ -72,9 +69,9 @@ class ImageStore(SaveCalls, DownloadCalls):
     list = iter  # noqa: A003  (alias, as in other clients)
 
     def entries(self, prefix: str = "", *, start_after: str = "") -> Iterator[ImageInfo]:
-        """Iterate over the images whose paths begin with `prefix`, with their properties.
+        """Iterate over images with their properties; see `iter` for the arguments.
 
-        With a bucket, the server needs one request per image. See `iter` for the arguments.
+        If the server uses a bucket, it sends one request per image.
         """
         for entry in self._entries(prefix, start_after, fold=False):
             if isinstance(entry, ImageInfo):
@@ -85,26 +82,20 @@ class ImageStore(SaveCalls, DownloadCalls):
     ) -> Iterator[FoundImage]:
         """Iterate over the images that match all words and filters, newest first.
 
-        Pages are requested as needed. New images are found within a second. Only the beginning of
-        long texts is indexed. `generation.raw` is None in the results, and the expiration is
-        missing; use `metadata` to read them.
+        The results have neither `generation.raw` nor `expires_at`: use `metadata` to read them.
 
         Args:
             q: Words in the prompt, path or model. Words in double quotes form a phrase.
             limit: Maximum number of images, or None for all.
             filters: See `SearchFilters`.
-
-        Raises:
-            BackendUnavailable: The server's database is unavailable.
         """
-        query: requests.Query | None = requests.search_query(q, filters, limit)
+        query, prefix = requests.search_query(q, filters, limit), filters.get("prefix", "")
+        cursor: str | None = ""
         left = limit
-        while query is not None and left != 0:
-            parameters = urlencode(query, doseq=True, quote_via=quote, safe="")
-            answer = self._sender.request("GET", f"/storage/search?{parameters}")
-            found, cursor = answers.found(answer, str(query.get("prefix", "")))
+        while cursor is not None and left != 0:
+            target = requests.target_of("/storage/search", {**query, "cursor": cursor or None})
+            found, cursor = answers.found(self._sender.request("GET", target), prefix)
             yield from found[:left]
-            query = None if cursor is None else {**query, "cursor": cursor}
             left = None if left is None else max(left - len(found), 0)
 
     def events(
@@ -115,32 +106,29 @@ class ImageStore(SaveCalls, DownloadCalls):
         prefix: str = "",
         follow: bool = True,
     ) -> Iterator[Event]:
-        """Iterate over events, oldest first, and wait for new ones. Never ends by default.
+        """Iterate over events, oldest first, and wait for new events. See docs/events.md.
 
-        An event can be delivered twice, with the same id. To resume after a restart, store the
-        `cursor` of each event that was handled.
+        An event can be delivered twice, with the same id. To resume after an error or a restart,
+        store the `cursor` of each event that was handled.
 
         Args:
-            after: Cursor after which to begin; `latest` for new events only. By default, the
-                iteration begins with the oldest event that the server has.
+            after: Cursor after which to begin, or `latest` for new events only. By default, begin
+                with the oldest event that the server has.
             types: Types of events, such as `image.saved`. By default, all that the token permits.
             prefix: Text with which paths begin. Events without a path are then left out.
             follow: If False, the iteration ends when there are no more events.
 
         Raises:
             CursorExpired: The server no longer has the events after the cursor.
-            ServerUnreachable: The server did not respond until the deadline. Begin again after the
-                last cursor.
         """
         retries = self._sender.retries
         wait_s, wanted = wait_of(retries) if follow else 0, tuple(types)
-        is_following = True
-        while is_following:
+        is_last = False
+        while follow or not is_last:
             began = retries.clock()
             target = events_target(after, wanted, prefix, wait_s)
             page, after, is_last = answers.events(self._sender.request("GET", target))
             yield from page
-            is_following = follow or not is_last
             if follow and is_last and not page:
                 time.sleep(pause_after(began, retries))
 
@@ -174,10 +162,9 @@ class ImageStore(SaveCalls, DownloadCalls):
             concurrency: Number of images to save at the same time.
             skip_same: Skip images that are already stored with identical bytes, to resume after an
                 interruption.
-            generation: See `save`; applies to all images.
-            ai_generated: See `save`; applies to all images.
-            expires_in: See `save`; applies to all images. If it is set, `skip_same` is ignored, so
-                that all lifetimes restart.
+            generation: See `save`.
+            ai_generated: See `save`.
+            expires_in: See `save`. If it is set, no image is skipped: all lifetimes restart.
             each: Function that is called with each outcome as it arrives, in the caller's thread.
             progress: See `save`; called from several threads.
 
@@ -185,8 +172,8 @@ class ImageStore(SaveCalls, DownloadCalls):
             The saved images in input order.
 
         Raises:
-            SomeFailed: Some images failed. Raised after all images were attempted, or earlier if
-                the remaining images would fail for the same reason.
+            SomeFailed: Some images failed. Raised after all images were tried, or earlier if the
+                same error was expected for the remaining images.
         """
         pairs = images.items() if isinstance(images, Mapping) else images
         workers = Workers(concurrency, progress)
@@ -210,18 +197,8 @@ class ImageStore(SaveCalls, DownloadCalls):
     ) -> builtins.list[DownloadedImage]:
         """Download many images concurrently. Files that already have identical bytes are skipped.
 
-        Args:
-            images: Paths with their destination files.
-            concurrency: Number of images to download at the same time.
-            within: See `download`; applies to all images.
-            each: See `save_many`.
-            progress: See `save_many`.
-
-        Returns:
-            The downloaded and skipped images in input order.
-
-        Raises:
-            SomeFailed: See `save_many`.
+        Returns the downloaded and skipped images in input order. See `download` for `within`, and
+        `save_many` for `concurrency`, `each`, `progress` and `SomeFailed`.
         """
         pairs = images.items() if isinstance(images, Mapping) else images
         workers = Workers(concurrency, progress)
@@ -230,17 +207,10 @@ class ImageStore(SaveCalls, DownloadCalls):
         return workers.run(jobs, each)
 
     def delete_many(self, paths: Iterable[str], *, concurrency: int = 4) -> int:
-        """Delete many images, up to a hundred in one request. Missing images are not an error.
+        """Delete many images, and return how many existed. Missing images are not an error.
 
-        Args:
-            paths: Paths of the images.
-            concurrency: Number of requests at the same time.
-
-        Returns:
-            Number of images that existed.
-
-        Raises:
-            SomeFailed: See `save_many`. In each outcome, `result` is True if the image existed.
+        Up to `concurrency` requests are sent at the same time, each for a hundred images. Raises
+        `SomeFailed` as `save_many` does. In each outcome, `result` is True if the image existed.
         """
         parts = requests.batches(paths, requests.DELETED_AT_ONCE)
         jobs = (partial(self._delete_batch, part) for part in parts)
@@ -261,15 +231,11 @@ class ImageStore(SaveCalls, DownloadCalls):
                 outcomes.append(Outcome(path, error=answers.error_of_result(result, path)))
         return outcomes
 
-    # Runs --------------------------------------------------------------------------------
-
     def run(self, folder: str, *, expected: int | None = None) -> Run:
-        """Return a run: a folder whose images are published together at the end of a `with` block.
+        """Return a run for a folder such as `generations/7`, whose images are published together.
 
-        Args:
-            folder: Folder of the run, such as `generations/7`.
-            expected: Number of images required for publishing. Default: the number of images saved
-                by the returned object.
+        `expected` is the number of images required for publishing. Default: the number of images
+        saved by the returned object.
         """
         return Run(folder, expected, self.save, self._sender)
 

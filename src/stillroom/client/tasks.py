@@ -1,4 +1,4 @@
-"""Asynchronous versions of the functions in `threads`, and functions that run code in a thread."""
+"""Asynchronous version of `threads`, and functions that run code in a thread."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, asynccontextmanager
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Call a function in a thread, so that it does not block the event loop. Return its result."""
+    """Call a function in a thread and return its result, without blocking the event loop."""
     return await anyio.to_thread.run_sync(partial(function, *args, **kwargs))
 
 
@@ -38,7 +38,7 @@ async def entered_in_thread(manager: AbstractContextManager[T]) -> AsyncIterator
 
 
 async def outcomes_of(path: str, run: Callable[[], Awaitable[T]]) -> Sequence[Outcome[T]]:
-    """Run the job of one image and return the outcome. Exceptions in `FAILED` become outcomes."""
+    """Call `run` for one image. Return the outcome, which is an error if it raises `FAILED`."""
     try:
         return [Outcome(path, await run())]
     except FAILED as error:

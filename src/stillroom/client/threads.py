@@ -13,7 +13,7 @@ from stillroom.errors import BackendUnavailable, ConfigurationError, StorageFull
 T = TypeVar("T")
 
 _FAILS_ALL: Final = (Unauthenticated, StorageFull, BackendUnavailable, ConfigurationError)
-"""Errors after which a bulk operation stops, because the remaining images would fail, too."""
+"""Errors after which a bulk operation stops, because they are expected for all other images."""
 
 
 class Gathered(Generic[T]):
@@ -43,7 +43,7 @@ class Gathered(Generic[T]):
 
 
 def outcomes_of(path: str, run: Callable[[], T]) -> Sequence[Outcome[T]]:
-    """Run the job of one image and return the outcome. Exceptions in `FAILED` become outcomes."""
+    """Call `run` for one image. Return the outcome, which is an error if it raises `FAILED`."""
     try:
         return [Outcome(path, run())]
     except FAILED as error:
@@ -79,8 +79,7 @@ class Workers:
         The caller's thread reads jobs, at most `concurrency` in advance, and calls `each`.
 
         Raises:
-            SomeFailed: Some jobs failed. Raised after all jobs were attempted, or earlier if the
-                remaining jobs would fail for the same reason.
+            SomeFailed: See `ImageStore.save_many`.
         """
         gathered: Gathered[T] = Gathered(each)
         running: dict[Future[Sequence[Outcome[T]]], int] = {}

@@ -30,7 +30,7 @@ RunSort = Literal["folder", "published", "-published"]
 RunState = Literal["published", "open"]
 
 Sidecars = Literal["captions"]
-"""Kind of files that are added to an archive: `captions` are text files with the prompts."""
+"""Kind of files to add to a ZIP: for each image, a text file with the prompt."""
 
 
 class Picture(TypedDict, total=False):
@@ -45,11 +45,7 @@ class Picture(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class DownloadedImage:
-    """Image that was downloaded to a file.
-
-    Attributes:
-        skipped: True if the file already had identical bytes, so that nothing was downloaded.
-    """
+    """Image that was downloaded to a file, unless the file had identical bytes (`skipped`)."""
 
     path: str
     file: Path
@@ -64,8 +60,7 @@ class SearchFilters(FactsFilters, total=False):
         prefix: Text with which the path begins.
         saved_from: Earliest time of the last save (inclusive, timezone-aware).
         saved_before: Latest time of the last save (exclusive, timezone-aware).
-        tag: One or several tags that the image has in the media library. A leading `-` excludes a
-            tag.
+        tag: One or several tags that the image has in the media library; `-cat` excludes a tag.
         sort: Sort order; `-saved` is newest first.
     """
 
@@ -78,7 +73,7 @@ class SearchFilters(FactsFilters, total=False):
 
 
 class ResourceChanges(TypedDict, total=False):
-    """Fields of a `MediaResource` to change. None removes a value; omitted fields are kept."""
+    """Fields of a `MediaResource` to change. None removes a value."""
 
     alt_text: str | None
     caption: str | None
@@ -94,9 +89,8 @@ class ResourceFilters(FactsFilters, total=False):
     """Filters for listing resources. A resource must match all of them.
 
     Attributes:
-        tag: One or several tags that the resource must have. A leading `-` excludes a tag.
-        source_key: One or several storage keys from which the image was ingested, such as
-            `compute/a.png`. One of them must match.
+        tag: One or several tags that the resource must have; `-cat` excludes a tag.
+        source_key: Storage keys such as `compute/a.png`, of which one is the resource's source.
         created_from: Earliest creation time (inclusive).
         created_before: Latest creation time (exclusive).
         q: Words in the generation parameters, as for `ImageStore.search`.
@@ -114,7 +108,7 @@ class ResourceFilters(FactsFilters, total=False):
 
 @dataclass(frozen=True, slots=True)
 class HealingProgress:
-    """Progress of `MediaLibrary.heal`, with which the server computes missing fields of resources.
+    """Progress of `MediaLibrary.heal`.
 
     Attributes:
         total: Number of resources with missing fields at the beginning.
@@ -126,7 +120,7 @@ class HealingProgress:
 
     @property
     def done(self) -> int:
-        """Number of resources that are complete, estimated from `total` and `waiting`."""
+        """Estimated number of resources that are complete."""
         return max(0, self.total - self.waiting)
 
 
@@ -152,10 +146,9 @@ class GrantTerms(TypedDict, total=False):
 
     Attributes:
         content_type: Content type that the file must have, such as `video/mp4`.
-        sha256: Hexadecimal SHA-256 of the file. With a bucket, the image has a hash only if this is
-            given.
+        sha256: Hexadecimal SHA-256 of the file. A bucket records a hash only if this is set.
         if_none_match: `*` to complete the upload only if no image exists under the path.
-        expires_in: Time for the upload and its completion; one hour by default, seven days at most.
+        expires_in: Time for the upload and its completion: one hour by default, at most seven days.
         expires_after: Lifetime of the image; see `expires_in` of `save`.
     """
 
