@@ -145,7 +145,7 @@ def test_the_library_on_the_command_line(
     run("tag", one.id, "x", "--remove", "--replace", code=2)
     run("show", str(uuid.uuid4()), code=3)
     run("show", "x", code=2)
-    assert "looked at" in run("heal", one.id, other.id)
+    assert "with missing fields" in run("heal", one.id, other.id)
     assert json.loads(run("heal", one.id, "--json"))["resources"] in (0, 1)
     with ImageStore(server.url, server.token()) as store:
         # The server may have claimed it.

@@ -27,10 +27,7 @@ from stillroom.wire.thumbnails import POSTER_SUFFIX
 
 _STORE: Final = "store:"
 _UNFINISHED: Final = re.compile(r"\.stillroom-[0-9a-f]{16}\.part")
-"""Names of the temporary files that an interrupted download leaves; see `client/sinks.py`."""
-
-_VIDEOS: Final = (".mp4", ".m4v", ".mov", ".webm")
-"""Endings of the names of videos, whose posters move with them."""
+"""Names of temporary files that remain if a download was killed; see `client/sinks.py`."""
 
 
 def _command(command: Callable[..., None]) -> click.Command:
@@ -93,19 +90,21 @@ def _each(
             return outcomes if isinstance(moved[0].error, ImageNotFound) else [*outcomes, *moved]
 
         jobs = (partial(transfer_one, path) for path in selected)
-        with Transfer(verb, len(planned), 0, as_json=options.as_json) as transfer:
+        unknown = dict.fromkeys(planned, 0)
+        with Transfer(verb, unknown, as_json=options.as_json) as transfer:
             Workers(options.concurrency).run(jobs, each)
 
 
 def _posters(
     store: ImageStore, planned: dict[str, str], options: TransferOptions
 ) -> dict[str, str]:
-    """Map the path of each poster whose video is moved to the poster's target path."""
+    """Return the new paths of posters, by path, for all videos that are moved."""
     chosen = Filter(exclude=options.chosen.exclude)
     posters: dict[str, str] = {}
     for path, there in planned.items():
         poster, moved = path + POSTER_SUFFIX, there + POSTER_SUFFIX
-        if path.lower().endswith(_VIDEOS) and poster not in planned and chosen.takes(poster):
+        is_video = path.lower().endswith((".mp4", ".m4v", ".mov", ".webm"))
+        if is_video and poster not in planned and chosen.takes(poster):
             with contextlib.suppress(InvalidPath):  # too long with the suffix
                 posters[ImagePath.parse(poster).text] = ImagePath.parse(moved).text
 
@@ -160,17 +159,11 @@ def sync(source: str, target: str, *, delete: bool, options: TransferOptions) ->
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """Actions that make the target folder like the source folder.
-
-    For each path, there are two jobs: the first returns whether the image is unchanged, the second
-    copies it. `delete` deletes the `superfluous` paths and returns how many existed.
-    """
-
     verb: str
-    jobs: Mapping[str, tuple[Callable[[], bool], Callable[..., object]]]
+    jobs: Mapping[str, tuple[Callable[[], bool], Callable[..., object]]]  # is unchanged, copy
     sizes: Mapping[str, int]
     superfluous: tuple[str, ...]
-    delete: Callable[[tuple[str, ...]], int]
+    delete: Callable[[tuple[str, ...]], int]  # returns how many images or files existed
 
 
 def _plan(
@@ -227,12 +220,6 @@ def _unlink(top: Path, names: tuple[str, ...]) -> int:
 
 
 def _carry_out(plan: _Plan, options: TransferOptions) -> None:
-    total = sum(plan.sizes.values())
-    as_json = options.as_json
-
-    def each(outcome: Outcome[DownloadedImage]) -> None:
-        transfer.finish(outcome, plan.sizes[outcome.path])
-
     def do(path: str, is_there: Callable[[], bool], copy: Callable[..., object]) -> DownloadedImage:
         skipped = is_there()
         if not skipped:
@@ -240,11 +227,11 @@ def _carry_out(plan: _Plan, options: TransferOptions) -> None:
         return DownloadedImage(path, Path(), skipped=skipped)
 
     jobs = (partial(outcomes_of, path, partial(do, path, *job)) for path, job in plan.jobs.items())
-    with Transfer(plan.verb, len(plan.jobs), total, as_json=as_json) as transfer:
+    with Transfer(plan.verb, plan.sizes, as_json=options.as_json) as transfer:
         workers = Workers(options.concurrency, transfer.progress)
-        workers.run(jobs, each)
+        workers.run(jobs, transfer.finish)
     if plan.superfluous:
         deleted = plan.delete(plan.superfluous)
         for name in plan.superfluous:
-            echo_result("deleted", name, as_json=as_json)
+            echo_result("deleted", name, as_json=options.as_json)
         click.echo(f"{deleted} deleted", err=True)

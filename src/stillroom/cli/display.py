@@ -1,25 +1,18 @@
-"""Display of the progress of `verify`, `migrate` and `media heal`: a bar or periodic lines."""
+"""Progress of `verify` and `migrate`, displayed until they end or a signal stops them."""
 
 import asyncio
 import contextlib
 import signal
-import sys
 import time
-from collections.abc import Callable, Coroutine, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from collections.abc import Callable, Coroutine, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
-import click
-
-from stillroom.cli.output import StatusLine, counted, size_text
+from stillroom.cli.output import StatusLine, bar, counted, erase_line, size_text
 from stillroom.errors import StillroomError
 from stillroom.paths import ImagePrefix, KeyPrefix, StorageKey
 
 if TYPE_CHECKING:  # commands import the server's libraries only when they run
-    from click._termui_impl import ProgressBar
-
     from stillroom.maintenance.inspection.port import Inspection
-
-_REFRESH_S: Final = 0.2
 
 
 class ProgressCounts(Protocol):
@@ -30,34 +23,27 @@ class ProgressCounts(Protocol):
 
 
 class _Display:
-    """Progress on standard error: a bar or, without a terminal, a line every ten seconds."""
-
-    def __init__(self, bar: "ProgressBar[int] | None", progress: ProgressCounts) -> None:
-        self._bar = bar
+    def __init__(self, progress: ProgressCounts) -> None:
         self._line = StatusLine(10)
         self._began = time.monotonic()
         self._first_image, self._first_byte = progress.images, progress.size  # if it resumes
         self.total: int | None = None  # number of images; None until they have been counted
 
     def show(self, progress: ProgressCounts) -> None:
-        now = time.monotonic()
-        rate = (progress.size - self._first_byte) / max(now - self._began, 0.1)
-        images = counted(progress.images, "image")
-        if self._bar is not None:
-            self._bar.length = self.total
-            self._bar.label = f"{images}, {size_text(rate)}/s"
-            self._bar.update(progress.images - self._bar.pos)
-            self._bar.render_progress()
-        elif self._line.is_due():
-            left = self._time_left(progress.images, now)
-            self._line.show(f"{images}, {size_text(progress.size)}, {size_text(rate)}/s{left}")
-
-    def _time_left(self, images: int, now: float) -> str:
-        done = images - self._first_image
-        if self.total is None or not done:
-            return ""
-        seconds = (now - self._began) / done * max(self.total - images, 0)
-        return f", {images / max(self.total, 1):.0%}, about {seconds / 60:,.0f} min left"
+        if not self._line.is_due():
+            return
+        passed = max(time.monotonic() - self._began, 0.1)
+        rate = size_text((progress.size - self._first_byte) / passed)
+        text = f"{counted(progress.images, 'image')}, {size_text(progress.size)}, {rate}/s"
+        done = progress.images - self._first_image
+        if self.total is not None and done:
+            share = progress.images / max(self.total, 1)
+            left_s = passed / done * max(self.total - progress.images, 0)
+            if self._line.is_terminal:
+                text = bar(share, text, left_s)
+            else:
+                text += f", {share:.0%}, about {left_s / 60:,.0f} min left"
+        self._line.show(text)
 
 
 def key_prefixes(prefix: str) -> list[KeyPrefix]:
@@ -75,34 +61,24 @@ async def run_until_signal(
 ) -> asyncio.Task[object]:
     """Run `work` until it ends or a signal cancels it, and return the task.
 
-    Meanwhile, its progress is displayed; `refreshed` is called before each update. To estimate the
-    remaining time, images in `store` whose keys begin with one of `prefixes` are counted.
+    Meanwhile, display `progress`, and call `refreshed` before each update. To estimate the
+    remaining time, count the images in `store` whose keys begin with one of `prefixes`.
     """
     task = asyncio.ensure_future(work)
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, task.cancel)
-    with progress_bar() as bar:
-        display = _Display(bar, progress)
-        counting = asyncio.ensure_future(_count(store, prefixes, display))
-        try:
-            while not task.done():
-                await asyncio.wait([task], timeout=_REFRESH_S)
-                refreshed()
-                display.show(progress)
-        finally:
-            counting.cancel()
-            await asyncio.gather(counting, return_exceptions=True)
+    display = _Display(progress)
+    counting = asyncio.ensure_future(_count(store, prefixes, display))
+    try:
+        while not task.done():
+            await asyncio.wait([task], timeout=0.2)
+            refreshed()
+            display.show(progress)
+    finally:
+        counting.cancel()
+        await asyncio.gather(counting, return_exceptions=True)
+        erase_line()
     return task
-
-
-@contextlib.contextmanager
-def progress_bar() -> Iterator["ProgressBar[int] | None"]:
-    """Context manager: yield a progress bar on standard error, or None without a terminal."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    with click.progressbar(length=0, file=sys.stderr, show_pos=True, show_eta=True) as bar:
-        yield bar
 
 
 async def _count(store: "Inspection", prefixes: Sequence[KeyPrefix], display: _Display) -> None:

@@ -27,9 +27,6 @@ _CODES: Final[dict[type[StillroomError], int]] = {
     errors.BackendUnavailable: 5,
 }
 
-_OF_ALL: Final = ({4}, {5})
-"""Exit statuses of transfers in which everything that failed had the same cause."""
-
 _HINTS: Final[dict[type[StillroomError], str]] = {
     errors.Unauthenticated: "set STILLROOM_TOKEN, or use --token or --profile; `stillroom token` "
     "creates a token where the server's secret is",
@@ -45,27 +42,22 @@ _HINTS: Final[dict[type[StillroomError], str]] = {
     errors.TooLarge: "raise STILLROOM_MAX_UPLOAD_BYTES of the server",
 }
 
-_UNREACHABLE_HINT: Final = "check --url or STILLROOM_URL, then run the same command again"
-
 
 def code_of(error: Exception) -> int:
     """Return the exit status of a command that failed with this error."""
     outcomes = getattr(error, "outcomes", ())  # of `SomeFailed`
     codes = {code_of(outcome.error) for outcome in outcomes if outcome.error is not None}
-    if codes in _OF_ALL:
+    if codes in ({4}, {5}):  # all images failed for the same reason
         return codes.pop()
     return next((code for kind, code in _CODES.items() if isinstance(error, kind)), FAILED)
 
 
 def hint_of(error: BaseException | None) -> str:
-    """Return a hint on how to fix an error, in brackets, or an empty string if there is none.
-
-    Commands in it can be pasted into a shell, also if this program is not on its `PATH`.
-    """
+    """Return a hint on how to fix an error, in brackets, or an empty string if there is none."""
     if getattr(error, "code", "") == "unreachable":  # the server starts without the SDK
-        return f" ({_UNREACHABLE_HINT})"
+        return " (check --url or STILLROOM_URL, then run the same command again)"
     found = [hint for kind, hint in _HINTS.items() if isinstance(error, kind)]
-    called = sys.argv[0]
+    called = sys.argv[0]  # can be pasted into a shell, even if it is not on the `PATH`
     if found and Path(called).name == "stillroom" and shutil.which("stillroom") is None:
         found[0] = found[0].replace("`stillroom ", f"`{called} ")
     return f" ({found[0]})" if found else ""

@@ -24,7 +24,7 @@ _WIDTH: Final = 16
 
 @click.command(cls=ServerCommand)
 @click.argument("path", shell_complete=completed)
-@json_option("All metadata as a JSON object, also `raw`.")
+@json_option("All metadata, with `raw`, as a JSON object.")
 def show(path: str, *, as_json: bool) -> None:
     """Print the size and type of one image, and the generation parameters in its file."""
     with open_store(deadline_s=PROMPT_DEADLINE_S) as store:
@@ -37,7 +37,7 @@ def show(path: str, *, as_json: bool) -> None:
 
 
 def json_line(found: FoundImage) -> str:
-    """Format the metadata of an image as one line of JSON without control characters."""
+    """Format the metadata of an image as one line of JSON, with control characters escaped."""
     facts = found.generation.as_json() if found.generation is not None else None
     return safe_json({**asdict(found), "generation": facts})
 
@@ -49,7 +49,7 @@ def labelled(label: str, text: str) -> str:
 
 
 def printable(text: str) -> str:
-    """Replace control characters in an untrusted text, so that a terminal does not obey them."""
+    """Replace control characters in an untrusted text, which a terminal would execute."""
     return "".join(char if char.isprintable() or char == "\n" else "\ufffd" for char in text)
 
 
@@ -85,7 +85,7 @@ def facts_lines(facts: Generation) -> Iterator[tuple[str, str]]:
 
 @click.command(cls=ServerCommand)
 @click.argument("folder", default="", shell_complete=completed)
-@with_default("-d", "--depth", type=click.IntRange(0), default=1, help="Levels of folders.")
+@with_default("-d", "--depth", type=click.IntRange(0), default=1, help="Number of levels.")
 @json_option("One JSON object per line: path, size, images.")
 @filter_options
 def du(folder: str, *, depth: int, as_json: bool, chosen: Filter) -> None:
@@ -113,8 +113,8 @@ def du(folder: str, *, depth: int, as_json: bool, chosen: Filter) -> None:
 class _Findings:
     images: int = 0
     unmarked: list[str] = field(default_factory=list)
-    unknown: list[str] = field(default_factory=list)  # the file is damaged
-    other_types: int = 0  # types that support no marks
+    unknown: list[str] = field(default_factory=list)  # images whose file is damaged
+    other_types: int = 0  # number of files whose type does not support a mark
 
     def summary(self) -> str:
         said = f"{counted(self.images, 'image')}, {len(self.unmarked):,} without a mark"

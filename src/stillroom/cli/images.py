@@ -4,9 +4,10 @@ import contextlib
 import json
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,13 +32,10 @@ from stillroom.client.sources import is_same
 from stillroom.errors import ImageNotFound, StillroomError
 
 _TYPE_WIDTH: Final = len("application/octet-stream")
-"""Column width for content types. Longer ones, which only other tools store, are truncated."""
-
-_LONGEST_URL: Final = timedelta(days=7)
-"""Longest validity of a signed URL, which the server enforces."""
+"""Width of the column with content types. Longer types are truncated."""
 
 PROMPT_DEADLINE_S: Final = 5
-"""Deadline in seconds of commands for which a user waits. Transfers have the SDK's default."""
+"""Deadline in seconds for quick commands. Transfers have the default of the SDK."""
 
 
 def completed(context: click.Context, _: click.Parameter, begun: str) -> list[CompletionItem]:
@@ -69,10 +67,8 @@ def put(
     sources: tuple[str, ...],
     target: str,
     *,
-    generation: dict[str, Any] | None,
-    ai_generated: bool,
-    expires_in: timedelta | None,
     options: TransferOptions,
+    **how: Any,  # noqa: ANN401  (see `ImageStore.save`)
 ) -> None:
     """Upload files, selected by path, folder or pattern. Images with the same hash are skipped.
 
@@ -82,48 +78,40 @@ def put(
     files, TARGET is a folder. `/` is the top folder. The files in a folder and its subfolders are
     uploaded, without the folder's own name. The source `-` is standard input.
     """
-    facts: dict[str, Any] = {"generation": generation, "ai_generated": ai_generated}
+    has_facts, may_skip = how["generation"] is not None, how["expires_in"] is None
     as_json = options.as_json
     with open_store() as store:
         if sources == ("-",):
-            saved = store.save(target, sys.stdin.buffer, **facts, expires_in=expires_in)
+            saved = store.save(target, sys.stdin.buffer, **how)
             echo_result("uploaded", saved.path, as_json=as_json, size=saved.size)
             return
         planned = selection.files_to_put(sources, target, options.chosen)
-        if generation is not None and len(planned) != 1:
+        if has_facts and len(planned) != 1:
             raise click.UsageError(
                 "--generation can be used with one image only: save the images one by one"
             )
         if options.dry_run:
-            may_skip = generation is None and expires_in is None
-            for path, file in planned.items():
-                skipped = may_skip and _is_there(store, path, file, ai_generated=ai_generated)
-                echo_result("unchanged" if skipped else "would upload", path, as_json=as_json)
-            return
-        if generation is not None:
-            echo_result(*_put_one(store, *planned.popitem(), facts, expires_in), as_json=as_json)
-            return
-        sizes = {path: file.stat().st_size for path, file in planned.items()}
-        total = sum(sizes.values())
-        with Transfer("uploaded", len(planned), total, as_json=as_json) as transfer:
-            store.save_many(
-                planned.items(),
-                concurrency=options.concurrency,
-                skip_same=True,
-                ai_generated=ai_generated,
-                expires_in=expires_in,
-                each=lambda outcome: transfer.finish(outcome, sizes[outcome.path]),
-                progress=transfer.progress,
+            marked = how["ai_generated"] if may_skip and not has_facts else None
+            _echo_plan(store, planned, "would upload", as_json=as_json, ai_generated=marked)
+        elif has_facts:
+            expires_in = how.pop("expires_in")
+            save = (
+                store.save_unless_same if may_skip else partial(store.save, expires_in=expires_in)
             )
-
-
-def _put_one(
-    store: ImageStore, path: str, file: Path, facts: dict[str, Any], expires_in: timedelta | None
-) -> tuple[str, str]:
-    if expires_in is not None:
-        return "uploaded", store.save(path, file, **facts, expires_in=expires_in).path
-    saved = store.save_unless_same(path, file, **facts)
-    return "unchanged" if saved.skipped else "uploaded", saved.path
+            saved = save(*planned.popitem(), **how)
+            result = "unchanged" if saved.skipped else "uploaded"
+            echo_result(result, saved.path, as_json=as_json)
+        else:
+            sizes = {path: file.stat().st_size for path, file in planned.items()}
+            with Transfer("uploaded", sizes, as_json=as_json) as transfer:
+                store.save_many(
+                    planned.items(),
+                    concurrency=options.concurrency,
+                    skip_same=True,
+                    each=transfer.finish,
+                    progress=transfer.progress,
+                    **how,
+                )
 
 
 @click.command(cls=ServerCommand)
@@ -143,52 +131,72 @@ def get(
         raise click.UsageError("--captions requires --zip")
     with open_store() as store:
         if as_zip and not options.dry_run:
-            wanted = selection.images_to_zip(store, sources, options.chosen)
-            to = sys.stdout.buffer if target == "-" else Path(target)
-            line = StatusLine(5)
-            try:
-                store.download_archive(
-                    wanted,
-                    to,
-                    sidecars="captions" if captions else None,
-                    progress=lambda told: line.update(f"{size_text(told.done)} received …"),
-                )
-            finally:
-                line.erase()
-            if target != "-":
-                echo_result("downloaded", target, as_json=options.as_json)
+            _get_zip(store, sources, target, options, captions=captions)
             return
         if target == "-":
             for source in sources:
                 store.download(source, sys.stdout.buffer)
             return
-        planned = selection.images_to_get(
-            store, sources, Path(target), options.chosen, as_zip=as_zip
-        )
+        folder = Path(target)
+        planned = selection.images_to_get(store, sources, folder, options.chosen, as_zip=as_zip)
         if options.dry_run:
-            for path, file in planned.items():
-                result = "unchanged" if _is_there(store, path, file) else "would download"
-                echo_result(result, path, as_json=options.as_json)
+            _echo_plan(store, planned, "would download", as_json=options.as_json)
             return
 
         def each(outcome: Outcome[DownloadedImage]) -> None:
             file = planned[outcome.path]
             transfer.finish(outcome, file.stat().st_size if outcome.error is None else 0)
 
-        with Transfer("downloaded", len(planned), 0, as_json=options.as_json) as transfer:
+        unknown = dict.fromkeys(planned, 0)
+        with Transfer("downloaded", unknown, as_json=options.as_json) as transfer:
             store.download_many(
                 planned.items(),
                 concurrency=options.concurrency,
-                within=Path(target),
+                within=folder,
                 each=each,
                 progress=transfer.progress,
             )
 
 
-def _is_there(store: ImageStore, path: str, file: Path, *, ai_generated: bool = False) -> bool:
-    with contextlib.suppress(ImageNotFound):
-        return is_same(file, store.stat(path), ai_generated=ai_generated)
-    return False
+def _get_zip(
+    store: ImageStore,
+    sources: tuple[str, ...],
+    target: str,
+    options: TransferOptions,
+    *,
+    captions: bool,
+) -> None:
+    wanted = selection.images_to_zip(store, sources, options.chosen)
+    line = StatusLine(5)
+    try:
+        store.download_archive(
+            wanted,
+            sys.stdout.buffer if target == "-" else Path(target),
+            sidecars="captions" if captions else None,
+            progress=lambda told: line.update(f"{size_text(told.done)} received …"),
+        )
+    finally:
+        line.erase()
+    if target != "-":
+        echo_result("downloaded", target, as_json=options.as_json)
+
+
+def _echo_plan(
+    store: ImageStore,
+    planned: Mapping[str, Path],
+    would: str,
+    *,
+    as_json: bool,
+    ai_generated: bool | None = False,
+) -> None:
+    """Print the result of a dry run. If `ai_generated` is None, no image would be skipped."""
+    for path, file in planned.items():
+        result = would
+        if ai_generated is not None:
+            with contextlib.suppress(ImageNotFound):
+                if is_same(file, store.stat(path), ai_generated=ai_generated):
+                    result = "unchanged"
+        echo_result(result, path, as_json=as_json)
 
 
 @click.command(cls=ServerCommand)
@@ -298,7 +306,7 @@ def rm(
 @json_option("A JSON object: path, url, expires_in.")
 def url(path: str, *, expires: timedelta, as_json: bool) -> None:
     """Print a signed URL with which one image can be read without a token, and nothing else."""
-    if expires > _LONGEST_URL:
+    if expires > timedelta(days=7):
         raise click.BadParameter("at most 7d", param_hint="--expires")
     with open_store(deadline_s=PROMPT_DEADLINE_S) as store:
         store.stat(path)  # the server would also sign the path of a missing image

@@ -26,8 +26,8 @@ _MODULES: Final = {
         )
     },
 }
-"""Commands and their modules. Importing the SDK, which most of them use, would take the server and
-each of several workers 0.15 s of CPU time at the start."""
+"""Modules of the commands. They are imported when needed, because most of them import the SDK,
+which would delay the start of the server and of each worker by 0.15 s."""
 
 
 @click.group(
@@ -111,7 +111,7 @@ _GO_ON: Final = frozenset(("put", "get", "cp", "mv", "rm", "sync", "verify", "mi
 
 
 def main() -> None:
-    """Run the command. Expected errors are printed as one sentence and set the exit status."""
+    """Run the command. Print expected errors as one sentence, and set the exit status."""
     try:
         sys.exit(commands(prog_name="stillroom", standalone_mode=False))
     except click.ClickException as error:
@@ -121,9 +121,8 @@ def main() -> None:
         if not isinstance(error.__cause__, KeyboardInterrupt):
             click.echo("Aborted!", err=True)  # the user answered no to a question
             sys.exit(FAILED)
-        goes_on = "; run the same command again to resume"
-        said = goes_on if sys.argv[1:2] and sys.argv[1] in _GO_ON else ""
-        click.echo(f"stillroom: interrupted{said}", err=True)
+        advice = "; run the same command again to resume" if _GO_ON & {*sys.argv[1:2]} else ""
+        click.echo(f"stillroom: interrupted{advice}", err=True)
         sys.exit(INTERRUPTED)
     except (StillroomError, OSError) as error:
         click.echo(f"stillroom: {error}{hint_of(error)}", err=True)

@@ -1,6 +1,7 @@
 """Command `stillroom migrate`, which copies images and database rows between two stores."""
 
 import contextlib
+import functools
 import io
 import json
 import os
@@ -28,18 +29,18 @@ if TYPE_CHECKING:
     from stillroom.settings import AllSettings
 
 _WRITTEN: Final = frozenset(("differs", "failed", "stray", "extra"))
-"""Outcomes that are printed, one line per image. All other outcomes are only counted."""
+"""Outcomes that are printed with the name of the image. Other outcomes are only counted."""
 
-_STORE = click.Path(exists=True, path_type=Path)
+_store_option = functools.partial(
+    click.option,
+    type=click.Path(exists=True, path_type=Path),
+    help="Settings file or data directory.  [the environment]",
+)
 
 
 @click.command()
-@click.option(
-    "--from", "source", type=_STORE, help="Settings file or data directory.  [the environment]"
-)
-@click.option(
-    "--to", "target", type=_STORE, help="Settings file or data directory.  [the environment]"
-)
+@_store_option("--from", "source")
+@_store_option("--to", "target")
 @PREFIX
 @flag("--overwrite", help="Replace images that differ even if the target's are newer.")
 @flag("--extra", help="Also list the images that only the target has.")
@@ -61,9 +62,9 @@ def migrate(
 ) -> None:
     """Copy images and the media library's rows from one store (disk or bucket) to another.
 
-    A settings file has NAME=value lines, as systemd and Docker read them. For a store with a
-    settings file, the environment is ignored. Images that the target has with the same hash are
-    skipped, so repeat the command to resume it or to copy new images. The source is not changed.
+    A settings file has NAME=value lines, as for systemd and Docker. It replaces the environment.
+    Images that the target has with the same hash are skipped, so repeat the command to resume it or
+    to copy new images. The source is not changed.
 
     The exit status is 0 if everything was copied, 1 if something was not, 2 if it could not run,
     3 if it was stopped, and 5 if a store or a database is unreachable.
@@ -81,7 +82,7 @@ def migrate(
 
 
 def _opened_report(file: Path) -> IO[str]:
-    """Open the report file for appending. If its last line is incomplete, end the line first."""
+    """Open the report file for appending, on a new line."""
     report = file.open("a+b")
     if report.tell() and (report.seek(-1, os.SEEK_END), report.read())[1] != b"\n":
         report.write(b"\n")
@@ -172,8 +173,8 @@ class _Run:
             await migration.run()
             if self.extra:
                 await migration.find_extras()
-        if len(self.prefixes) == 1:
-            return  # only some images are migrated, so the library's rows are not
+        if len(self.prefixes) == 1:  # only some images are migrated, so rows are not
+            return
         from stillroom.maintenance.row_transfer import TransferStats, transfer_rows
 
         self.row_stats = TransferStats()

@@ -25,13 +25,9 @@ if TYPE_CHECKING:  # commands import the server's libraries only when they run
 P = ParamSpec("P")
 
 _RATE: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)\s*([kMG]?)(i?)B(?:/s)?")
-_POWERS: Final = {"": 0, "k": 1, "M": 2, "G": 3}
-
-_WHOLE: Final = 1000
-"""Maximum length of a command's help in the list of commands. The default is a single line."""
 
 _PRINTING: Final = ("cat", "du", "ls", "plan", "search", "show", "url")
-"""Commands that only print. They succeed even if the program that reads the output exits early."""
+"""Commands that only print. They succeed even if the output is piped to a program that exits."""
 
 flag = functools.partial(click.option, is_flag=True)
 with_default = functools.partial(click.option, show_default=True)
@@ -48,26 +44,26 @@ CONCURRENCY = with_default("-j", "--concurrency", type=click.IntRange(1, 64), de
 
 
 def json_option(text: str) -> Callable[[Callable[P, Any]], Callable[P, Any]]:
-    """Return the option `--json`, whose value is passed as `as_json`."""
+    """Return the option `--json`, with the value `as_json`."""
     return flag("--json", "as_json", help=text)
 
 
 def read_settings(data_dir: str | None) -> "AllSettings":
-    """Read the settings of the server. `data_dir` is the value of the option `--data-dir`."""
+    """Read the settings of the server. `data_dir` is the value of `--data-dir`."""
     from stillroom.settings import AllSettings
 
     return AllSettings.read(data_dir=data_dir)
 
 
 def rows_config(settings: "AllSettings") -> "RowsConfig":
-    """Return the configuration of the database. `ConfigurationError`: a driver is missing."""
+    """Return the database configuration. Raise `ConfigurationError` if a driver is missing."""
     from stillroom.features.database.settings import DatabaseSettings
 
     return settings.section(DatabaseSettings).rows
 
 
 def asynchronous(command: Callable[P, Coroutine[Any, Any, bool | None]]) -> Callable[P, None]:
-    """Convert a coroutine function to a command. If the result is False, the exit status is 1."""
+    """Convert a coroutine function to a command, whose exit status is 1 if the result is False."""
 
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
@@ -87,10 +83,9 @@ def duration(text: str) -> timedelta:
 
 def rate(text: str) -> float:
     """Parse the value of an option that is a rate, such as 50MB/s, and return bytes per second."""
-    found = _RATE.fullmatch(text)
-    number = 0.0
+    found, number = _RATE.fullmatch(text), 0.0
     if found is not None:
-        number = float(found[1]) * (1024 if found[3] else 1000) ** _POWERS[found[2]]
+        number = float(found[1]) * (1024 if found[3] else 1000) ** " kMG".index(found[2] or " ")
     if number < 1:
         raise click.BadParameter(f"{text!r} is not a rate such as 500kB/s, 50MB/s or 1GiB/s")
     return number
@@ -100,7 +95,7 @@ RATE = click.option("--rate", type=rate, help="Read no faster than this: 50MB/s.
 
 
 def json_or_file(text: str) -> dict[str, Any]:
-    """Parse an option's value: a JSON object, or the name of a file that contains an object."""
+    """Parse the value of an option that is a JSON object or the name of a file with one."""
     if not text.lstrip().startswith("{"):
         try:
             text = Path(text).read_text("utf-8")
@@ -118,7 +113,7 @@ def json_or_file(text: str) -> dict[str, Any]:
 
 
 class LazyCommands(UserDict[str, Any]):
-    """Commands of a group by name. The name of a module is replaced by its command when needed."""
+    """Commands of a group by name. A module is imported when its command is needed."""
 
     def __getitem__(self, name: str) -> click.Command:
         command = self.data[name]
@@ -133,7 +128,7 @@ class Group(click.Group):
     group_class = type
 
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401  (click's own type)
-        """Run a command. A closed output pipe is not an error for a command in `_PRINTING`."""
+        """Run a command. For `_PRINTING`, a closed output pipe is not an error."""
         try:
             result = super().invoke(ctx)
             sys.stdout.flush()
@@ -148,11 +143,11 @@ class Group(click.Group):
         """Write the section of the help that lists the commands."""
         found = ((name, self.commands[name]) for name in self.list_commands(ctx))
         with formatter.section("Commands"):
-            formatter.write_dl([(name, one.get_short_help_str(_WHOLE)) for name, one in found])
+            formatter.write_dl([(name, one.get_short_help_str(limit=1000)) for name, one in found])
 
 
 def explained(error: click.ClickException) -> click.ClickException:
-    """Return `error`, with a readable message if it is about an invalid value of an option."""
+    """Replace some messages of click, such as those about invalid values of options."""
     if isinstance(error, click.NoSuchOption) and not error.possibilities:
         hint = "Put -- before a word that begins with a dash."
         return click.UsageError(f"{error.message.rstrip('.')}. {hint}", ctx=error.ctx)

@@ -10,11 +10,13 @@ from typing import Final
 import click
 
 _CONTROLS: Final = {code: f"\\u{code:04x}" for code in range(0x7F, 0xA0)}
-"""Escapes for the control characters that `json.dumps` leaves unescaped."""
+"""Escapes for the control characters that `json.dumps` does not escape."""
+
+_BAR_WIDTH: Final = 24
 
 
 def echo_record(known: Mapping[str, object], line: str = "", *, as_json: bool) -> None:
-    """Print `known` as ASCII JSON or, without `as_json`, print `line` (by default, the values)."""
+    """Print values as ASCII JSON or, without `as_json`, as `line` (default: values in columns)."""
     click.echo(json.dumps(known) if as_json else line or "  ".join(map(str, known.values())))
 
 
@@ -29,13 +31,13 @@ def safe_json(known: object) -> str:
 
 
 def erase_line() -> None:
-    """Erase the progress bar on a terminal. It will be drawn again below the next output."""
+    """Erase the progress on a terminal, so that other output can be printed."""
     if sys.stderr.isatty():
         click.echo("\r\x1b[K", err=True, nl=False)
 
 
 def echo_result(result: str, path: str, *, as_json: bool, **facts: object) -> None:
-    """Print `uploaded cats/1.png`, or JSON with all values. `target` is the new path of a copy."""
+    """Print a result such as `uploaded cats/1.png`, or JSON. `target` is the new path of a copy."""
     to = f" to {facts['target']}" if "target" in facts else ""
     known = {"path": path, "result": result, **facts}
     echo_record(known, f"{result} {path}{to}", as_json=as_json)
@@ -66,7 +68,7 @@ class StatusLine:
     def __init__(
         self, every_s: float, redrawn_every_s: float = 0.2, *, redrawn: str = "\r{}\x1b[K"
     ) -> None:
-        """Print a line at most every `every_s` seconds. Terminals differ in interval and form."""
+        """Set the shortest interval between lines and, for a terminal, the format of the line."""
         self.is_terminal = sys.stderr.isatty()
         self._every_s = redrawn_every_s if self.is_terminal else every_s
         self._line = redrawn if self.is_terminal else "{}\n"
@@ -90,5 +92,12 @@ class StatusLine:
             self.show(text)
 
     def erase(self) -> None:
-        """Erase the line on a terminal, so that other output can be printed."""
+        """Erase the line on a terminal; see `erase_line`."""
         erase_line()
+
+
+def bar(share: float, text: str, left_s: float | None) -> str:
+    """Format a progress bar. `share` is from 0 to 1; None for `left_s` means unknown."""
+    share = min(1.0, share)
+    left = "…" if left_s is None else f"{left_s:.0f} s left"
+    return f"{'█' * round(share * _BAR_WIDTH):<{_BAR_WIDTH}} {share:4.0%} {text} {left}"

@@ -18,9 +18,8 @@ from stillroom.cli.output import echo_record
 from stillroom.client.connection import Connection
 from stillroom.errors import ConfigurationError
 
-FILE_VARIABLE: Final = "STILLROOM_CONFIG"
 DEFAULT: Final = "default"
-"""Name of the profile that is used if no option and no environment variable names a server."""
+"""Name of the profile that is used if nothing else names a server."""
 
 _MAX_BYTES: Final = 1024**2
 _KEYS: Final = frozenset(("url", "token"))
@@ -30,22 +29,22 @@ _SECTION: Final = re.compile(r"^(?=\[)", re.MULTILINE)
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """URL and token of a server. The result of `repr` does not contain the token."""
+    """URL and token of a server."""
 
     url: str | None
     token: str | None = field(repr=False)
 
 
 def profiles_file() -> Path:
-    """Return the path of the profiles file: `STILLROOM_CONFIG`, or a default in the home folder."""
-    if named := os.environ.get(FILE_VARIABLE):
+    """Return `STILLROOM_CONFIG`, or the default path of the profiles file."""
+    if named := os.environ.get("STILLROOM_CONFIG"):
         return Path(named)
     folder = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
     return Path(folder) / "stillroom" / "stillroom.conf"
 
 
 def profile_named(name: str) -> Profile:
-    """Return the profile called `name`, or raise `ConfigurationError` if it does not exist."""
+    """Return a profile, or raise `ConfigurationError` if it does not exist."""
     profiles = _parsed(_read())
     if name not in profiles:
         known = ", ".join(sorted(profiles)) or "none"
@@ -71,7 +70,7 @@ def _parsed(text: str) -> dict[str, Profile]:
         faults = getattr(error, "errors", None)
         line = faults[0][0] if faults else getattr(error, "lineno", None)
         where = f", line {line}" if line else ""
-        # The error's own message would contain the line, which may be a token.
+        # The message of `error` contains the line, which may be a token.
         raise ConfigurationError(
             f"{file!r}{where}: this is not a profile: write [name], then url = … and token = …"
         ) from None
@@ -117,11 +116,7 @@ def _read() -> str:
 
 
 def change_profile(name: str, profile: Profile | None) -> None:
-    """Add or replace the profile called `name`, or remove it if `profile` is None.
-
-    Comments and other profiles are kept. The file is replaced atomically, and only its owner can
-    read it. If the file is a symbolic link, the link is kept.
-    """
+    """Add or replace a profile, or remove it if `profile` is None. Comments are kept."""
     before = _read()
     expected = _parsed(before)
     expected.pop(name, None)
@@ -132,7 +127,7 @@ def change_profile(name: str, profile: Profile | None) -> None:
         raise ConfigurationError(
             f"cannot change profile {name!r} in {str(profiles_file())!r} safely: edit it by hand"
         )
-    _replace(profiles_file().resolve(), after)
+    _replace(profiles_file().resolve(), after)  # a symbolic link is kept
 
 
 def _with(text: str, name: str, profile: Profile | None) -> str:

@@ -5,19 +5,17 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Self
+from typing import Any, Self
 
 import click
 
 from stillroom.cli.exits import code_of, hint_of
 from stillroom.cli.options import CONCURRENCY, DRY_RUN, json_option
-from stillroom.cli.output import StatusLine, echo_result, size_text
+from stillroom.cli.output import StatusLine, bar, echo_result, erase_line, size_text
 from stillroom.cli.selection import Filter, filter_options
 from stillroom.client import Outcome, Progress, SomeFailed
-
-_WIDTH: Final = 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +42,10 @@ def transfer_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 class Transfer:
-    """Progress of a transfer, in images if `total_bytes` is 0 (unknown). Thread-safe."""
+    """Progress of a transfer, in images if all sizes are 0 (unknown). Thread-safe."""
 
-    def __init__(self, verb: str, count: int, total_bytes: int, *, as_json: bool = False) -> None:
-        self._verb, self._count, self._total = verb, count, total_bytes
+    def __init__(self, verb: str, sizes: Mapping[str, int], *, as_json: bool) -> None:
+        self._verb, self._sizes, self._total = verb, sizes, sum(sizes.values())
         self._as_json = as_json
         self._bar = StatusLine(0, 0.1)
         self._bar.shown_at = 0  # so that the bar appears at once
@@ -66,15 +64,16 @@ class Transfer:
             self._under_way[told.path] = told
             self._draw()
 
-    def finish(self, outcome: Outcome[Any], size: int, **facts: object) -> None:
-        """Count and print the outcome for one image. The bytes of failed images are not counted."""
+    def finish(self, outcome: Outcome[Any], size: int | None = None, **facts: object) -> None:
+        """Count and print the outcome for one image. Pass the size if it was unknown before."""
+        size = self._sizes[outcome.path] if size is None else size
         with self._lock:
             self._under_way.pop(outcome.path, None)
             result, facts = self._verb, {"size": size, **facts}
             if outcome.error is not None:
                 result, facts = "failed", {"detail": str(outcome.error)}
                 self._total -= min(size, self._total)
-                self._bar.erase()
+                erase_line()
                 click.echo(f"failed {outcome.error}{hint_of(outcome.error)}", err=True)
             elif getattr(outcome.result, "skipped", False):
                 result, facts = "unchanged", {"size": size}
@@ -82,13 +81,13 @@ class Transfer:
             self._counts[result] += 1
             self._finished_bytes += size if outcome.error is None else 0
             if self._as_json or (result != "failed" and not self._bar.is_terminal):
-                self._bar.erase()
+                erase_line()
                 echo_result(result, outcome.path, as_json=self._as_json, **facts)
             self._draw()
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         with self._lock:
-            self._bar.erase()
+            erase_line()
             parts = [f"{self._counts[result]} {result}" for result in (self._verb, "unchanged")]
             parts += [f"{self._counts['failed']} failed"] if self._counts["failed"] else []
             moved = self._moved - self._skipped_bytes
@@ -106,10 +105,8 @@ class Transfer:
             return
         moved, passed = self._moved, time.monotonic() - self._began
         finished = self._counts.total()
-        share = min(1.0, moved / self._total if self._total else finished / self._count)
-        rate = (moved - self._skipped_bytes) / passed if passed else 0
-        left = f"{passed / share - passed:.0f} s left" if share else "…"
-        self._bar.show(
-            f"{'█' * round(share * _WIDTH):<{_WIDTH}} {share:4.0%} {finished}/{self._count} "
-            f"{size_text(moved)} {size_text(rate)}/s {left}"
-        )
+        share = moved / self._total if self._total else finished / len(self._sizes)
+        rate = size_text((moved - self._skipped_bytes) / passed if passed else 0)
+        text = f"{finished}/{len(self._sizes)} {size_text(moved)} {rate}/s"
+        left_s = max(passed / share - passed, 0) if share else None
+        self._bar.show(bar(share, text, left_s))

@@ -6,7 +6,6 @@ from typing import Final, cast
 
 import click
 
-from stillroom.cli.display import progress_bar
 from stillroom.cli.facts import facts_lines, labelled
 from stillroom.cli.options import DATA_DIR, flag, json_option, read_settings
 from stillroom.cli.output import StatusLine, counted, echo_record, safe_json, size_text, time_text
@@ -18,8 +17,8 @@ from stillroom.client.values import HealingProgress, MediaResource, ResourceFilt
 _AS_JSON = json_option("JSON, with all fields.")
 _WHERE: Final = (
     "If --url, --profile, STILLROOM_URL, STILLROOM_PROFILE or a profile `default` names a "
-    "server (docs/cli.md), and --data-dir is not used, the command calls that server. "
-    "Otherwise it opens the library that the server's settings select here."
+    "server (docs/cli.md), and --data-dir is not used, the command calls that server. Otherwise it "
+    "opens the library on this machine, with the settings of the server."
 )
 
 
@@ -27,11 +26,11 @@ _WHERE: Final = (
 @facts_options
 @click.option("--type", "kind", help="Only image or video, or one type such as image/png.")
 @click.option(
-    "--source-key", "source_keys", multiple=True, help="Key of its source: compute/a.png."
+    "--source-key", "source_keys", multiple=True, help="Key of the source: compute/a.png."
 )
 @click.option("--content-hash", help="SHA-256 of the resource.")
 @click.option("--from", "created_from", type=moment, metavar="TIME", help="Added since TIME.")
-@click.option("--before", "created_before", type=moment, metavar="TIME", help="Added earlier.")
+@click.option("--before", "created_before", type=moment, metavar="TIME", help="Added before TIME.")
 @flag("-l", "--long", help="Size, time, type, dimensions and tags as well.")
 @_AS_JSON
 @DATA_DIR
@@ -54,12 +53,11 @@ def list_resources(
         raise click.UsageError("--type must be image, video, or a content type such as image/png")
     filters["content_type" if kind and "/" in kind else "resource_type"] = kind
     filters = {name: one for name, one in filters.items() if one not in (None, "", ())}
-    is_found = False
+    resource = None
     with _store(data_dir) as store:
         for resource in store.media.list(**cast("ResourceFilters", filters)):
             click.echo(safe_json(asdict(resource)) if as_json else _line(resource, long=long))
-            is_found = True
-    if not is_found:
+    if resource is None:
         click.echo("nothing found", err=True)
 
 
@@ -127,19 +125,16 @@ def heal(ids: tuple[str, ...], *, as_json: bool, data_dir: str | None) -> None:
     The server computes the fields in the background. If no server is named, this command computes
     them itself. It can be interrupted and run again.
     """
-    with _store(data_dir) as store, progress_bar() as bar:
-        status_line = StatusLine(10)
+    status_line = StatusLine(10)
 
-        def progress(event: HealingProgress) -> None:
-            if bar is not None:
-                bar.length = event.total
-                bar.update(event.done - bar.pos)
-                bar.render_progress()
-            else:
-                status_line.update(f"{event.done:,} of {counted(event.total, 'resource')}")
+    def progress(event: HealingProgress) -> None:
+        status_line.update(f"{event.done:,} of {counted(event.total, 'resource')}")
 
+    with _store(data_dir) as store:
         number = store.media.heal(ids or None, progress=progress)
-    echo_record({"resources": number}, f"{counted(number, 'resource')} looked at", as_json=as_json)
+    status_line.erase()
+    line = f"{counted(number, 'resource')} with missing fields"
+    echo_record({"resources": number}, line, as_json=as_json)
 
 
 def _store(data_dir: str | None) -> ImageStore:

@@ -12,7 +12,7 @@ from stillroom.cli.server_options import ServerCommand, open_store
 from stillroom.client import RunInfo
 from stillroom.client.values import RunSort, RunState
 
-_JSON = json_option("JSON, with all facts.")
+_JSON = json_option("JSON, with all fields.")
 _SORT = click.Choice(get_args(RunSort))
 
 
@@ -29,7 +29,7 @@ def runs() -> None:
     default="published",
     help="Only runs in this state. Any folder with images in it is an open run.",
 )
-@with_default("--sort", type=_SORT, default="folder", help="By time: the first 10,000.")
+@with_default("--sort", type=_SORT, default="folder", help="Sorted by time, at most 10,000.")
 @_JSON
 def list_runs(
     prefix: str, *, state: RunState | Literal["all"], sort: RunSort, as_json: bool
@@ -92,7 +92,7 @@ def rm(folder: str, *, yes: bool, dry_run: bool, as_json: bool) -> None:
         click.echo(json_text(asdict(deleted)))
         return
     click.echo(f"{counted(deleted.marked, 'image')} marked for deletion", err=True)
-    for number, why in ((deleted.kept, "in the media library"), (deleted.newer, "saved since")):
+    for number, why in ((deleted.kept, "in the media library"), (deleted.newer, "saved later")):
         if number:
             click.echo(f"{counted(number, 'image')} kept: {why}", err=True)
 

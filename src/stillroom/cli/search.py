@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
-from typing import Final, TypeVar, cast, get_args
+from typing import Any, Final, TypeVar, cast, get_args
 
 import click
 
@@ -21,7 +21,7 @@ _Command = TypeVar("_Command", bound=Callable[..., None])
 
 
 def moment(text: str) -> datetime:
-    """Parse the value of an option that is a date or time, by default in the local time zone."""
+    """Parse the value of a date or time option. The default is the local time zone."""
     try:
         return datetime.fromisoformat(text).astimezone()
     except (ValueError, OverflowError) as error:
@@ -30,9 +30,7 @@ def moment(text: str) -> datetime:
 
 
 def _option(facet: Facet) -> Callable[[_Command], _Command]:
-    kind: click.Choice[str] | click.IntRange | None = (
-        click.Choice(facet.choices) if facet.choices else None
-    )
+    kind: click.ParamType[Any] | None = click.Choice(facet.choices) if facet.choices else None
     if facet.matches == "number":
         kind = click.IntRange(0, MAX_SEED)
     name = f"--{facet.name.replace('_', '-')}"
@@ -48,29 +46,28 @@ _OPTIONS: Final = (
 
 
 def facts_options(command: _Command) -> _Command:
-    """Add search words and filter options to a command. The options are named as in the API."""
+    """Add search words and filter options to a command. The API has filters of the same names."""
     for option in reversed(_OPTIONS):
         command = option(command)
     return click.argument("words", nargs=-1)(command)
 
 
 def query_of(words: Iterable[str]) -> str:
-    """Join the search words of a command to the query `q`. A word with spaces becomes a phrase."""
+    """Join the words of a command to the search query `q`. A word with spaces becomes a phrase."""
     return " ".join(f'"{word}"' if " " in word and '"' not in word else word for word in words)
 
 
-_PROMPT_LETTERS: Final = 60
-_MAX_PATH_WIDTH: Final = 60
+_MAX_WIDTH: Final = 60
 _ALIGNED: Final = 1000
-"""Number of images whose paths are read before the first line, to align the columns."""
+"""Number of results that are read before the first line is printed, to align the columns."""
 
 
 @click.command(cls=ServerCommand)
 @facts_options
 @click.option("--type", "content_type", help="Such as image/png.")
-@click.option("--prefix", help="Text that paths begin with.")
+@click.option("--prefix", help="Only paths that begin with this text.")
 @click.option("--from", "saved_from", type=moment, metavar="TIME", help="Saved since TIME.")
-@click.option("--before", "saved_before", type=moment, metavar="TIME", help="Saved earlier.")
+@click.option("--before", "saved_before", type=moment, metavar="TIME", help="Saved before TIME.")
 @with_default("--sort", type=click.Choice(get_args(SearchSort)), default="-saved")
 @with_default("--limit", type=click.IntRange(0), default=100, help="0 prints all.")
 @json_option("A line of JSON for each image.")
@@ -85,27 +82,24 @@ def search(words: tuple[str, ...], *, limit: int, as_json: bool, **filters: obje
     with open_store(deadline_s=PROMPT_DEADLINE_S) as store:
         found = store.search(query_of(words), limit=limit + 1 if limit else None, **given)
         shown = itertools.islice(found, limit or None)
-        is_found = False
+        line = None
         for line in map(json_line, shown) if as_json else _table(shown):
             click.echo(line)
-            is_found = True
-        if not is_found:
+        if line is None:
             click.echo("nothing found", err=True)
         if next(found, None) is not None:
-            stopped = (
-                f"Stopped after {counted(limit, 'image')}. Show more with --limit 1000, or all"
-            )
-            click.echo(f"{stopped} with --limit 0.", err=True)
+            stopped = f"Stopped after {counted(limit, 'image')}. Show more with --limit 1000, or"
+            click.echo(f"{stopped} all with --limit 0.", err=True)
 
 
 def _table(found: Iterator[FoundImage]) -> Iterator[str]:
     first = [*itertools.islice(found, _ALIGNED)]
-    width = min(max((len(image.path) for image in first), default=0), _MAX_PATH_WIDTH)
+    width = min(max((len(image.path) for image in first), default=0), _MAX_WIDTH)
     for image in itertools.chain(first, found):
         facts = image.generation
         seed = "" if facts is None or facts.seed is None else str(facts.seed)
         prompt = " ".join(printable((facts and facts.prompt) or "").split())
-        if len(prompt) > _PROMPT_LETTERS:
-            prompt = prompt[: _PROMPT_LETTERS - 1] + "…"
+        if len(prompt) > _MAX_WIDTH:
+            prompt = prompt[: _MAX_WIDTH - 1] + "…"
         saved = time_text(image.modified)
         yield f"{saved}  {image.path:{width}}  {seed:>20}  {prompt}".rstrip()

@@ -21,16 +21,15 @@ T = TypeVar("T")
 _MAGIC: Final = re.compile(r"[*?\[]")
 
 _ZIPPED_BY_NAME: Final = 1000
-"""Maximum number of paths in a request for a ZIP file. A request for a folder has no maximum."""
+"""Maximum number of paths in a request for a ZIP file. A folder can contain any number."""
 
 
 @dataclass(frozen=True, slots=True)
 class Filter:
     """Filter for names, from the options `--include` and `--exclude`.
 
-    A pattern is compared with the last segment of a path, or with the whole path if the pattern
-    begins with a slash. `*` matches within a segment and `**` across segments. `cats/` matches
-    everything in any folder with this name.
+    A pattern that begins with a slash is compared with the whole path, any other pattern with its
+    end. `*` matches within a segment, `**` across segments, and `cats/` everything in such folders.
     """
 
     include: tuple[str, ...] = ()
@@ -57,12 +56,10 @@ def filter_options(command: Callable[..., None]) -> Callable[..., None]:
     def run(*, include: tuple[str, ...], exclude: tuple[str, ...], **others: object) -> None:
         command(**others, chosen=Filter(include, exclude))
 
-    filtered: Callable[..., None] = run
-    for name in ("exclude", "include"):
-        only = "Only names that match: '*.png', 'cats/', '/a/**'; repeat for several."
-        text = only if name == "include" else "No names that match this pattern."
-        filtered = click.option(f"--{name}", multiple=True, metavar="PATTERN", help=text)(filtered)
-    return filtered
+    option = functools.partial(click.option, multiple=True, metavar="PATTERN")
+    only = "Only names that match: '*.png', 'cats/', '/a/**'; repeat for several."
+    excluding = option("--exclude", help="No names that match this pattern.")
+    return option("--include", help=only)(excluding(run))
 
 
 def folder_of(text: str) -> str:
@@ -91,7 +88,7 @@ def files_to_put(sources: Sequence[str], target: str, chosen: Filter) -> dict[st
 
 
 def by_target(planned: Iterable[tuple[S, T]]) -> dict[T, S]:
-    """Return the sources by their targets. Raise `UsageError` if two have the same target."""
+    """Map targets to sources. Raise `UsageError` if two sources have the same target."""
     found: dict[T, S] = {}
     for source, target in planned:
         other = found.setdefault(target, source)
@@ -103,7 +100,7 @@ def by_target(planned: Iterable[tuple[S, T]]) -> dict[T, S]:
 
 
 def _files_of(source: str) -> list[tuple[Path, str]]:
-    """Return each file with its path relative to the source, or to the fixed part of a pattern."""
+    """Return files and relative paths, as `images_of` does."""
     here = Path(source)
     if here.is_dir():
         return [(file, file.relative_to(here).as_posix()) for file in files_below(here)]
@@ -120,23 +117,18 @@ def _files_of(source: str) -> list[tuple[Path, str]]:
 
 
 def files_below(folder: Path) -> Iterator[Path]:
-    """Yield all files in a folder and its subfolders, sorted. Does not follow links to folders."""
+    """Yield all files in a folder and its subfolders, sorted. Links to folders are skipped."""
     for root, folders, names in os.walk(folder):
         folders.sort()
         yield from filter(Path.is_file, (Path(root, name) for name in sorted(names)))
 
 
 def images_to_get(
-    store: ImageStore,
-    sources: Sequence[str],
-    target: Path,
-    chosen: Filter,
-    *,
-    as_zip: bool,
+    store: ImageStore, sources: Sequence[str], target: Path, chosen: Filter, *, as_zip: bool
 ) -> dict[str, Path]:
-    """Return a local file for each image to download. `ImageNotFound`: a source has none."""
-    wanted = _chosen(store, sources, chosen)
-    into = target.is_dir() or str(target).endswith("/") or not _is_one_image(sources, wanted)
+    """Map the path of each image to the local file. Raise `ImageNotFound` if there is no image."""
+    wanted, is_one_image = _chosen(store, sources, chosen)
+    into = target.is_dir() or str(target).endswith("/") or not is_one_image
     if into and target.is_file() and not as_zip:
         raise click.UsageError(f"{target} is a file: pass a folder, or add --zip to replace it")
     planned = [(path, Path(target, *name.split("/")) if into else target) for path, name in wanted]
@@ -145,12 +137,12 @@ def images_to_get(
 
 
 def images_to_zip(store: ImageStore, sources: Sequence[str], chosen: Filter) -> str | list[str]:
-    """Return a folder's prefix, or a list of paths. `ImageNotFound`: a source has none."""
+    """Return a folder prefix or a list of paths. Raise `ImageNotFound` if there is no image."""
     source = sources[0]
     is_whole = len(sources) == 1 and chosen == Filter() and not _MAGIC.search(source)
     if is_whole and (source.endswith("/") or not store.exists(source)):
         return folder_of(source)
-    paths = list(dict.fromkeys(path for path, _ in _chosen(store, sources, chosen)))
+    paths = list(dict(_chosen(store, sources, chosen)[0]))
     if len(paths) > _ZIPPED_BY_NAME:
         raise click.UsageError(
             f"a ZIP of selected images can contain at most {_ZIPPED_BY_NAME:,} images, but "
@@ -162,11 +154,10 @@ def images_to_zip(store: ImageStore, sources: Sequence[str], chosen: Filter) -> 
 def images_to_copy(
     store: ImageStore, sources: Sequence[str], target: str, chosen: Filter
 ) -> dict[str, str]:
-    """Return a target path for each image to copy. `ImageNotFound`: a source has none."""
-    wanted = _chosen(store, sources, chosen)
-    into = target.endswith("/") or target == "" or not _is_one_image(sources, wanted)
-    folder = folder_of(target)
-    planned = [(path, folder + name if into else target) for path, name in wanted]
+    """Map the path of each image to its new path. Raise `ImageNotFound` if there is no image."""
+    wanted, is_one_image = _chosen(store, sources, chosen)
+    into = target.endswith("/") or target == "" or not is_one_image
+    planned = [(path, folder_of(target) + name if into else target) for path, name in wanted]
     for path, there in planned:
         if there == path:
             raise click.UsageError(f"{path}: source and target are the same")
@@ -174,22 +165,21 @@ def images_to_copy(
     return dict(planned)
 
 
-def _chosen(store: ImageStore, sources: Sequence[str], chosen: Filter) -> list[tuple[str, str]]:
+def _chosen(
+    store: ImageStore, sources: Sequence[str], chosen: Filter
+) -> tuple[list[tuple[str, str]], bool]:
+    """Return the selected `images_of` all sources, and whether the only source is a path."""
     found = [image for source in sources for image in images_of(store, source)]
     wanted = [(path, name) for path, name in found if chosen.takes(name)]
     if not wanted:
         raise click.UsageError("no image matches the filters --include and --exclude")
-    return wanted
-
-
-def _is_one_image(sources: Sequence[str], wanted: list[tuple[str, str]]) -> bool:
-    return [path for path, _ in wanted] == list(sources) and len(wanted) == 1
+    return wanted, len(wanted) == 1 and [wanted[0][0]] == list(sources)
 
 
 def images_of(store: ImageStore, source: str) -> list[tuple[str, str]]:
-    """Return each path twice: complete, and relative to the source or a pattern's fixed part.
+    """Return the path and the relative path of each image, or raise `ImageNotFound`.
 
-    Raise `ImageNotFound` if no image matches.
+    The second path is relative to the source or, for a pattern, to the part before the wildcards.
     """
     magic = _MAGIC.search(source)
     if magic:

@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
 _KEPT_AS: Final = "stillroom.server"
 _LIFE: Final = timedelta(minutes=2)
-"""Lifetime of a token that a command creates, short in case another program receives the token."""
+"""Lifetime of a token that a command creates, short in case the URL belongs to another program."""
 
 SERVER: Final = (
-    "The server is the one of --url, else of --profile, else at STILLROOM_URL, else of the profile "
-    "STILLROOM_PROFILE names, else of the profile `default`, else http://127.0.0.1:8000. The token "
-    "is --token, else the profile's, else STILLROOM_TOKEN. On the server's own machine none is "
-    "needed where its data directory can be read (STILLROOM_DATA_DIR). Profiles are in "
+    "The server is set by --url, --profile, STILLROOM_URL, STILLROOM_PROFILE or the profile "
+    "`default`, in this order. Without them, it is http://127.0.0.1:8000. The token is set by "
+    "--token, the profile or STILLROOM_TOKEN. On the server's machine, no token is needed if you "
+    "can read the data directory (STILLROOM_DATA_DIR). Profiles are in "
     "~/.config/stillroom/stillroom.conf: docs/cli.md."
 )
 _OPTIONS: Final = {
@@ -96,7 +96,7 @@ def _origin(url: str | None) -> tuple[str, str]:
 
 
 def _own_token(url: str) -> Token | None:
-    """Return a function that creates tokens, or None for another machine or without a secret."""
+    """Return a function that creates tokens, or None if this machine has no readable secret."""
     if not _is_here(url):
         return None
     folder = Path(os.environ.get("STILLROOM_DATA_DIR") or "stillroom-data")
@@ -119,13 +119,13 @@ def _is_here(url: str) -> bool:
 
 
 def _minting() -> Callable[[], str]:
-    """Return a function that creates tokens, and reuses each one for half of its lifetime."""
+    """Return a function that returns a token, and creates a new one after half of the lifetime."""
     token, until = "", 0.0
     lock = threading.Lock()
 
     def current_token() -> str:
         nonlocal token, until
-        with lock:  # threads of one command ask at the same moment
+        with lock:  # several threads of a command may call this
             if time.monotonic() > until:
                 token = minted_token(read_settings(None), expires=_LIFE)
                 until = time.monotonic() + _LIFE.total_seconds() / 2
@@ -142,7 +142,7 @@ def minted_token(
     folder: str | None = None,
     subject: str = "cli",
 ) -> str:
-    """Create a token with the settings and the secret of the server on this machine.
+    """Create a token with the secret of the server on this machine.
 
     Raise `ConfigurationError` if another service signs the tokens, and `FileNotFoundError` if the
     secret does not exist.

@@ -105,7 +105,7 @@ async def plan(*, at: datetime | None, summary: bool, as_json: bool, data_dir: s
     def show(more: int) -> None:
         nonlocal images
         images += more
-        status_line.update(f"{counted(images, 'image')} looked at …")
+        status_line.update(f"{counted(images, 'image')} checked …")
 
     async with opened_features(read_settings(data_dir)) as store:
         library, retention = store.need(LibraryFeature), store.need(RetentionFeature)
@@ -128,10 +128,9 @@ async def plan(*, at: datetime | None, summary: bool, as_json: bool, data_dir: s
     for rule in retention.rules:
         if not rule.keep:
             click.echo(f"{rule.name} ({rule.prefix!r}): {_said(by_rule[rule.name])}", err=True)
-    grace = (
-        f"{max(library.grace, SHORTEST_GRACE).total_seconds():,.0f} s after a scan has found them"
-    )
-    click.echo(f"in all: {_said(totals)}, deleted {grace}", err=True)
+    grace_s = max(library.grace, SHORTEST_GRACE).total_seconds()
+    said = f"{_said(totals)}, deleted {grace_s:,.0f} s after a scan has found them"
+    click.echo(f"in all: {said}", err=True)
 
 
 def _said(numbers: Counter[str]) -> str:

@@ -104,7 +104,7 @@ async def _run(verification: "Verification", resume: "_SavedProgress") -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _SavedProgress:
-    """File with the progress of a verification, from which a later process can resume it."""
+    """File with the progress of a verification, from which the next process resumes."""
 
     file: Path
     subject: str

@@ -3,7 +3,7 @@
 import time
 import uuid
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import click
 
@@ -18,9 +18,6 @@ if TYPE_CHECKING:  # commands import the server's libraries only when they run
 
 _AS_JSON = json_option("One JSON object per line.")
 _NAMES = click.argument("names", nargs=-1, metavar="[NAME...]")
-
-_TEST: Final = "webhook.test"
-"""Type of the event that `stillroom webhooks test` sends. The feed has no such events."""
 
 
 @click.group(cls=Group)
@@ -87,17 +84,12 @@ async def send_test(names: tuple[str, ...], *, as_json: bool, data_dir: str | No
     all_well = True
     for endpoint in _chosen(read_settings(data_dir), names):
         sender, began = Sender(endpoint), time.monotonic()
-        event = Event(uuid.uuid4(), 0, _TEST, now(), None, None, "cli", None, {})
+        event = Event(uuid.uuid4(), 0, "webhook.test", now(), None, None, "cli", None, {})
         attempt = await sender.send(event.as_json())
         await sender.close()
         seconds = round(time.monotonic() - began, 3)
-        known = {
-            "name": endpoint.name,
-            "result": attempt.result,
-            "status": attempt.status,
-            "seconds": seconds,
-            "detail": attempt.detail,
-        }
+        named = {"name": endpoint.name, "result": attempt.result, "status": attempt.status}
+        known = {**named, "seconds": seconds, "detail": attempt.detail}
         line = f"{endpoint.name}  {attempt.status or attempt.detail}  {seconds:.3f} s"
         echo_record(known, line, as_json=as_json)
         all_well = all_well and attempt.is_delivered
@@ -133,7 +125,7 @@ async def replay(
         except InvalidParameter as error:
             raise click.UsageError(f"--from {error}") from None
         if position < state.dropped_position:
-            raise click.UsageError("the events after this cursor are not kept any more")
+            raise click.UsageError("the events after this cursor were deleted: use a later cursor")
         rows = await webhook_rows(database)
         for endpoint in chosen:
             if await rows.replay(endpoint.name, after=position):
