@@ -47,15 +47,14 @@ IMPORTED_WHEN_IT_SERVES = """
 import asyncio, sys
 from pathlib import Path
 from stillroom.assembly import assemble
-from stillroom.features.database.feature import DatabaseFeature
-from stillroom.features.library.database import MediaDatabase
+from stillroom.features.database.database import ROW_MODULES
 from stillroom.settings import AllSettings
 
 async def serve():
     parts = assemble(AllSettings.of_values(data_dir=sys.argv[1]))
     async with parts.running():
-        named = parts.store.need(DatabaseFeature).modules
-        rows = {*named, *MediaDatabase.modules, "stillroom.features.search.rows"}
+        features = ("database.scans", "events.rows", "library.rows.words", "runs.rows", "search.rows")
+        rows = {*ROW_MODULES, *(f"stillroom.features.{name}" for name in features)}
         print("sqlalchemy" in sys.modules, rows <= sys.modules.keys())
 
 print("sqlalchemy" in sys.modules)
