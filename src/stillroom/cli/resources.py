@@ -130,9 +130,11 @@ def heal(ids: tuple[str, ...], *, as_json: bool, data_dir: str | None) -> None:
     def progress(event: HealingProgress) -> None:
         status_line.update(f"{event.done:,} of {counted(event.total, 'resource')}")
 
-    with _store(data_dir) as store:
-        number = store.media.heal(ids or None, progress=progress)
-    status_line.erase()
+    try:
+        with _store(data_dir) as store:
+            number = store.media.heal(ids or None, progress=progress)
+    finally:
+        status_line.erase()
     line = f"{counted(number, 'resource')} with missing fields"
     echo_record({"resources": number}, line, as_json=as_json)
 
