@@ -111,8 +111,8 @@ store/auth/jwks.py: unit/test_jwks.py
 
 key sets: each unknown key causes a fetch
 store/auth/jwks.py: unit/test_jwks.py
--        if previous is not None and now - previous < UNKNOWN_KEY_S:
-+        if previous is not None and now < previous:
+-        if now - self._unknown_key_at < UNKNOWN_KEY_S:
++        if now < self._unknown_key_at:
 
 key sets: old keys are used for ever
 store/auth/jwks.py: unit/test_jwks.py

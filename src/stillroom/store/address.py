@@ -14,9 +14,8 @@ from stillroom.errors import ConfigurationError
 Addressing = Literal["path", "virtual"]  # position of the bucket's name: path or host name
 
 _PORTS: Final = {"http": 80, "https": 443}
-
 _HOST_LABELS: Final = re.compile(r"[a-z0-9](?:[a-z0-9.-]{1,61}[a-z0-9])")
-"""Amazon's rule for bucket names. All such names are valid in host names.
+"""Amazon's rule for bucket names, each of which is also valid in a host name.
 https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html"""
 
 
@@ -32,7 +31,10 @@ class BucketAddress:
 
     @classmethod
     def of(cls, endpoint_url: str, bucket: str, addressing: Addressing = "path") -> Self:
-        """Return the address of `bucket`, or raise `ConfigurationError`. A URL may have a path."""
+        """Return the address of `bucket` below an endpoint's URL, which may have a path.
+
+        Raises `ConfigurationError` if the host name cannot contain the bucket's name.
+        """
         parts = urlsplit(endpoint_url)
         hostname, name = parts.hostname or "", quote(bucket, safe="")
         root = parts.path.rstrip("/")

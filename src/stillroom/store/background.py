@@ -30,8 +30,8 @@ class Job:
     """Work that a server repeats. Several processes may run it concurrently.
 
     Attributes:
-        is_report: True if the job only reports metrics, at least every `REPORT_S` seconds, so that
-            a metrics scrape never waits for the database. It runs even if other jobs are off.
+        is_report: True if the job only reports metrics. It runs at least every `REPORT_S` seconds,
+            even if other jobs are off, so that `/metrics` never waits for the database.
     """
 
     run: Callable[[Stopping], Awaitable[object]]
@@ -52,8 +52,8 @@ async def running(
 ) -> AsyncIterator[None]:
     """Context manager: run jobs every `every_s` seconds until the block ends.
 
-    If `every_s` is 0, only metrics are reported. At the end, jobs have `stop_within_s` seconds
-    to finish; then they are cancelled. A deletion is repeated when its lease has ended.
+    If `every_s` is 0, only jobs that report metrics run. Jobs that have not finished
+    `stop_within_s` seconds after the end of the block are cancelled.
     """
     stopping = Stopping()
     tasks = [
@@ -73,22 +73,22 @@ async def running(
 
 
 async def _repeat(stopping: Stopping, every_s: float, job: Job) -> None:
-    away = False
+    is_away = False
     # The random pause keeps workers that start together from sweeping at the same time.
     pause = 0.0 if job.at_once else random.SystemRandom().uniform(every_s / 2, every_s)
     while not await stopping.within(pause):
         pause = every_s
         try:
             await job.run(stopping)
-            away = False
+            is_away = False
         except BackendUnavailable as error:
-            if not away:  # log only once: the database may be away for a whole night
+            if not is_away:  # log only once: the database may be away for a whole night
                 log.warning(
                     "cannot run a background job of the media library yet, will retry: %s (%r)",
                     error,
                     error.__cause__,
                 )
-            away = True
+            is_away = True
         except Exception:  # a failure must not end the loop: the next sweep may succeed
             log.exception(
                 "a background job of the media library failed: it runs again after the usual pause"

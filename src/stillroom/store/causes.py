@@ -31,10 +31,9 @@ REQUEST: Final = Cause()
 """Cause of a change that was requested without a token, or with a token without a subject."""
 
 EXTERNAL: Final = Cause(reason="external")
-"""Cause of a change that another tool made, or whose cause a crash has lost."""
+"""Cause of a change by another tool, and of a change whose record was lost in a crash."""
 
-current: Final = ContextVar("cause", default=REQUEST)
-"""Cause of the changes that the current task makes."""
+current: Final = ContextVar("cause", default=REQUEST)  # of the changes that this task makes
 
 
 def note_actor(actor: str | None) -> None:

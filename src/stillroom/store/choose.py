@@ -16,7 +16,6 @@ from stillroom.store.values import SaveRules
 if TYPE_CHECKING:
     from stillroom.store.objectstore import ObjectStore
 
-
 EVERY_IMAGE: Final = SaveRules(max_bytes=10_000 * 16 * 1024**2)
 """Rules for importing from another store: any image up to the maximum size of an S3 object."""
 
@@ -36,23 +35,18 @@ class DiskConfig:
 
     @property
     def place(self) -> object:
-        """Value that is equal for two configurations only if they refer to the same store."""
+        """Value to compare: two configurations with equal values refer to the same store."""
         return self.data_dir.resolve()
 
     @property
     def name(self) -> str:
-        """Name of the store for people, in ASCII, which is different for another data directory."""
+        """Readable name of the store, in ASCII. Every data directory has another name."""
         return f"the data directory {str(self.place)!a}"
 
 
 @dataclass(frozen=True, slots=True)
 class R2Config:
-    """Configuration of the bucket backend: Cloudflare R2 or any S3 service.
-
-    Attributes:
-        public_url: URL of the CDN in front of the bucket, without a slash at the end. If it is
-            None, the server redirects to presigned URLs.
-    """
+    """Configuration of the bucket backend: Cloudflare R2 or any S3 service."""
 
     kind: ClassVar = "bucket"
 
@@ -60,7 +54,7 @@ class R2Config:
     access_key_id: str
     secret_access_key: str = field(repr=False)
     bucket: str
-    public_url: str | None = None
+    public_url: str | None = None  # URL of a CDN, without a final slash; None: presigned URLs
     cache_control: str = "public, max-age=300"  # `Cache-Control` value stored with every image
     check_exists: bool = True  # check that an image exists before redirecting
     region: str = "auto"
@@ -74,7 +68,7 @@ class R2Config:
 
     @property
     def place(self) -> object:
-        """Value that is equal for two configurations only if they refer to the same store."""
+        """Value to compare: two configurations with equal values refer to the same store."""
         return self.endpoint_url, self.bucket
 
     @property
@@ -84,7 +78,7 @@ class R2Config:
 
     @property
     def name(self) -> str:
-        """Name of the store for people, in ASCII, which is different for another bucket."""
+        """Readable name of the store, in ASCII. Every bucket has another name."""
         address = BucketAddress.of(self.endpoint_url, self.bucket)  # equal for all spellings
         return f"the bucket {self.bucket!r} at {address.host}{address.root}"
 
@@ -105,7 +99,7 @@ def open_storage(
     changes: ChangeObserver = UNWATCHED,
     disk: Callable[..., ImageStorage] = DiskImageStorage,
 ) -> ImageStorage:
-    """Open the configured backend (a disk as `disk`), or raise `ConfigurationError`."""
+    """Open the configured backend, or raise `ConfigurationError`. `disk` opens a disk backend."""
     if isinstance(config, R2Config):
         # Imported here, since that takes a quarter of a second, and a disk does not need it.
         from stillroom.store.bucket.storage import R2ImageStorage

@@ -14,17 +14,11 @@ import aiohappyeyeballs
 import httptools
 
 CONNECT_S: Final = 3.0  # DNS lookup, connection and TLS handshake together
-
 _IDLE_S: Final = 30.0
 _HAPPY_EYEBALLS_S: Final = 0.25  # recommended delay (RFC 8305, 8)
-
-_LOOPBACK_NAMES: Final = ".localhost"
-"""Suffix of local host names (a bucket's subdomain, for example), which few resolvers support.
-https://www.rfc-editor.org/rfc/rfc6761#section-6.3"""
-
+_LOOPBACK_NAMES: Final = ".localhost"  # this machine (RFC 6761, 6.3); few resolvers support them
 _MAX_HEAD_BYTES: Final = 16 * 1024
 _MAX_WAITING_BYTES: Final = 1024**2  # unread; then reading is paused
-
 _PIECE_BYTES: Final = 256 * 1024
 _CLOSING_S: Final = 1.0
 
@@ -34,7 +28,7 @@ LookUp = Callable[[str, int], Awaitable[Addresses]]
 
 
 class NotConnectedError(OSError):
-    """Error before any byte of the request was sent."""
+    """Error that occurred before any byte of the request was sent."""
 
 
 class BrokenAnswerError(OSError):
@@ -90,12 +84,12 @@ class Connections:
         look_up: LookUp = _look_up,
         needs_length: bool = True,
     ) -> None:
-        """Prepare a pool for `host`, without brackets. `tls` requires certificates of system CAs.
+        """Prepare a pool for `host` (without brackets). With `tls`, certificates are verified.
 
-        The kernel closes a connection if nothing is acknowledged for `stalled_s` seconds. A new
-        connection may take `connect_s` seconds (default: `CONNECT_S`), and an idle one is used
-        again for `idle_s` seconds. With `needs_length`, a response must be chunked or have a
-        declared length; without, the end of the connection is also the end of a response.
+        The kernel closes a connection whose peer acknowledges nothing for `stalled_s` seconds. A
+        new connection may take `connect_s` seconds (default: `CONNECT_S`), and an unused connection
+        is kept for `idle_s` seconds. With `needs_length`, a response must be chunked or declare
+        its length. Otherwise, the end of the connection may be the end of a response.
         """
         self._host = host
         self._port = port
@@ -170,10 +164,7 @@ class Connections:
         return connection
 
     def _socket_with_timeout(self, address: aiohappyeyeballs.AddrInfoType) -> socket.socket:
-        """Create a socket that the kernel closes if the server acknowledges no data in time.
-
-        Source: https://man7.org/linux/man-pages/man7/tcp.7.html (TCP_USER_TIMEOUT)
-        """
+        """Create a socket that the kernel closes if the server acknowledges no data (tcp(7))."""
         family, kind, protocol, _, _ = address
         sock = socket.socket(family, kind, protocol)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, self._stalled_ms)
@@ -298,12 +289,12 @@ class _Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self._ended or self._parser is None:
-            self._fail("bytes behind the end of the response")
+            self._fail("the server sent bytes after the end of the response")
             return
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
-            self._fail(f"no HTTP/1.1: {error}")
+            self._fail(f"the response is not valid HTTP/1.1: {error}")
         if not self._has_head:
             self._unparsed_bytes += len(data)
             if self._unparsed_bytes > _MAX_HEAD_BYTES:

@@ -1,4 +1,4 @@
-"""Detection of content types from the first bytes of a file, never from what a client says.
+"""Detection of content types from the first bytes of a file. The client's type is ignored.
 
 Signatures: https://mimesniff.spec.whatwg.org/#matching-an-image-type-pattern, and for the ISO media
 family the `ftyp` brands of https://mp4ra.org/registered-types/brands.
@@ -8,7 +8,6 @@ import re
 from typing import Final
 
 SNIFFED_BYTES: Final = 1024  # read from the beginning of a file
-
 DEFAULT: Final = "application/octet-stream"
 
 EXTENSION: Final = {
@@ -29,8 +28,8 @@ EXTENSION: Final = {
 """File name extension for each content type in `INLINE`."""
 
 INLINE: Final = frozenset(EXTENSION)
-"""Content types of files that are displayed in the browser, which runs no code in them. All others
-are served as attachments."""
+"""Content types that browsers may display, because they run no code in such files. All others are
+served as attachments."""
 
 VIDEO: Final = frozenset(kind for kind in INLINE if kind.startswith("video/"))
 RASTER: Final = INLINE - VIDEO

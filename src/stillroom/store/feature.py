@@ -20,8 +20,7 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound="Feature")
 
-_INDEXED_WITHIN_S: Final = 10.0
-"""Seconds to wait for the search index at the end. Opening the database takes about a second."""
+_INDEXED_WITHIN_S: Final = 10.0  # at the end of a command; opening the database takes a second
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,8 +51,8 @@ class SaveHook(Protocol):
     async def prepare(self, fields: Fields, *, may_repeat: bool = False) -> Finish | None:
         """Check the headers before the save. An error means that the image is not saved.
 
-        If `may_repeat`, the returned function leaves the image after an error: the client repeats
-        the request, and another request may have acknowledged the image.
+        The returned function may delete the image on an error, but not with `may_repeat`: another
+        request by the client may have been successful.
         """
 
 
@@ -62,14 +62,14 @@ class EntryHook(Protocol):
     async def members(
         self, images: Sequence[StoredImage], deadline: float
     ) -> Mapping[StorageKey, Mapping[str, object]]:
-        """Return JSON members by key. Members unknown at `deadline` (loop time) are null."""
+        """Return JSON members by image. Those not known at `deadline` (loop's time) are null."""
 
 
 class DeleteHook(Protocol):
     """Hook that runs when a client deletes an image."""
 
     async def delete(self, key: StorageKey, condition: Condition, proceed: Delete) -> None:
-        """Delete an image. `proceed` calls the next hook or the storage, and passes errors on."""
+        """Delete an image with `proceed`, which calls the next hook or the storage."""
 
 
 class BodyDelegate(Protocol):

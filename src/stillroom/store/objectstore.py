@@ -22,18 +22,12 @@ class Guard:
 class Refusal(enum.Enum):
     """Reason for refusing a change."""
 
-    MISSING = enum.auto()
-    """The object of a condition, the source of a copy, or the upload does not exist."""
-
-    GUARD_FAILED = enum.auto()
-    """The object's ETag is not the one that the condition or the copy requires."""
-
-    UNSUPPORTED = enum.auto()
-    """The store rejected the request for another reason; see `any_refusal` in `put`."""
+    MISSING = enum.auto()  # no object for the condition, no source of the copy, or no upload
+    GUARD_FAILED = enum.auto()  # the object has another ETag than the condition or copy requires
+    UNSUPPORTED = enum.auto()  # another reason; see `any_refusal` in `ObjectStore.put`
 
 
-Headers = Mapping[str, str]
-"""Header fields with lower-case names."""
+Headers = Mapping[str, str]  # header fields with lower-case names
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,14 +115,16 @@ class UploadsPage:
 class ObjectStore(Protocol):
     """One bucket. Each call sends at most one request that the cloud bills, apart from retries.
 
-    Coroutines raise `BackendUnavailable` if the store is out of reach, refuses this server, sends a
-    malformed response, or does not respond by `deadline` (event loop's clock; by default, in
-    `DEADLINE_S`). It is then unknown whether a change was made. A retry sends a body again.
+    Coroutines raise `BackendUnavailable` if the store is out of reach, refuses this server, or
+    sends a malformed response. They also raise it at `deadline` (in the event loop's time; by
+    default, after `DEADLINE_S`). It is then unknown whether a change was made.
+
+    Attributes:
+        keeps_guards: True if the provider documents that conditional writes work, and conditional
+            deletions do not. Such a store is not tested for them.
     """
 
     keeps_guards: bool
-    """True if the store is documented to support conditional writes, but not conditional deletions.
-    Such a store is not tested for this support."""
 
     async def put(
         self,
@@ -143,8 +139,8 @@ class ObjectStore(Protocol):
     ) -> ChangeResult:
         """Store an object in one request, if the condition `guard` holds.
 
-        With `any_refusal`, every refusal is a result. Otherwise, unsupported requests and refused
-        writes without a condition raise `BackendUnavailable`.
+        With `any_refusal`, every refusal is returned. Otherwise, a refusal of an unsupported
+        request, or of a write without a condition, raises `BackendUnavailable`.
         """
 
     async def head(self, key: str, *, deadline: float | None = None) -> ObjectHead | None:
@@ -195,8 +191,9 @@ class ObjectStore(Protocol):
     ) -> ListedPage:
         """List one page of the keys that begin with `prefix`: `limit` or `MAX_LISTED` at most.
 
-        With `after`, only later keys are listed, though a folder may be listed again. With
-        `delimited`, keys are folded at the first slash after the prefix. `token` continues a page.
+        With `after`, only later keys are listed, and perhaps the folder that contains `after`. With
+        `delimited`, keys are folded at the first slash after the prefix. `token` is the
+        `next_token` of the previous page.
         """
 
     async def create_upload(self, key: str, properties: Properties) -> CreatedUpload:
@@ -248,13 +245,13 @@ class TakesPresignedUploads(ObjectStore, Protocol):
     async def put_presigned(
         self, key: str, signed: Headers, sent: Headers, body: bytes, *, source: str = ""
     ) -> ChangeResult:
-        """Presign a PUT with headers `signed`, and send it with headers `sent`, as clients could.
+        """Presign a PUT with headers `signed`, and send it with headers `sent`, as a client could.
 
-        With `source`, an unsigned header asks for a copy of this object instead.
+        With `source`, an unsigned header is added that makes it a copy of the object `source`.
         """
 
     async def peek(self, key: str, length: int) -> tuple[ObjectHead, bytes] | None:
         """Return the metadata and the first bytes of an object, or None if it does not exist."""
 
     async def bucket_rules(self, kind: str) -> Sequence[frozenset[tuple[str, str]]]:
-        """Return the bucket's `cors` or `lifecycle` rules: names and texts of all elements."""
+        """Return the bucket's `cors` or `lifecycle` rules, each as XML element names with texts."""

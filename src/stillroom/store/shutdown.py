@@ -25,10 +25,10 @@ def begin() -> None:
 
 
 def has_uvicorn_begun() -> bool:
-    """Return whether a uvicorn server that an app runs in has begun to shut down.
+    """Return whether the uvicorn server of a host application has begun to shut down.
 
-    It tells the app only after all requests have ended. Its signal handler is a method of the
-    server.
+    Uvicorn runs the end of the application's lifespan only after all requests have ended.
     """
+    # Its handler of SIGTERM is a method of the server.
     server = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
     return getattr(server, "should_exit", False) is True

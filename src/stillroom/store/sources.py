@@ -27,10 +27,7 @@ class ImageSource(Protocol):
 
 @dataclass(slots=True)
 class DescribedSource:
-    """A source of `chunks` with a given content type, time or rules for the save.
-
-    A disk stores the content type and the time; a bucket stores only the content type.
-    """
+    """A source of `chunks` with its own content type, time, save id or rules for the save."""
 
     chunks: AsyncIterator[bytes]
     max_bytes: int | None

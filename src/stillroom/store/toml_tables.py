@@ -1,7 +1,4 @@
-"""Parser for configuration files that contain one array of TOML tables, such as `[[rule]]`.
-
-Its error messages contain the name of the file and a line number.
-"""
+"""Parser for configuration files that contain one array of TOML tables, such as `[[rule]]`."""
 
 import re
 import tomllib
@@ -13,14 +10,11 @@ from stillroom.errors import ConfigurationError, InvalidInput
 from stillroom.paths import ImagePrefix
 
 _MAX_BYTES: Final = 1024**2
-
 _LINE: Final = re.compile(r"at line (\d+)")
 
 Parsers = Mapping[str, Callable[[object], Any]]
-"""Parsers of values by key.
-
-They raise ValueError with the second half of a sentence that begins with the key.
-"""
+"""Parsers of values by key. For an invalid value, they raise ValueError with a message that
+continues a sentence which begins with the key, such as "must be a string"."""
 
 T = TypeVar("T")
 
@@ -36,8 +30,7 @@ class InvalidTable(Exception):
 def read_file(file: Path, *, is_named: bool) -> bytes | None:
     """Return the content of a configuration file, or None if it does not exist.
 
-    `is_named` is True if a setting contains the file's name. The file must then exist. Raises
-    `ConfigurationError` if the file cannot be read or is too large.
+    With `is_named` (a setting names the file), it must exist. May raise `ConfigurationError`.
     """
     try:
         with file.open("rb") as opened:
@@ -60,10 +53,11 @@ def parse_tables(
     *,
     most: int,
 ) -> list[T]:
-    """Parse each table `[[kind]]`.
+    """Parse the tables `[[kind]]` of a file, and return what `build` returns for each table.
 
-    `build` gets a name such as `rule 2` and the parsed values. It may raise `InvalidTable`. Raises
-    `ConfigurationError` if the file is invalid or contains more than `most` tables.
+    The arguments of `build` are a name such as `rule 2` and the parsed values. It may raise
+    `InvalidTable`. Raises `ConfigurationError` if the file is invalid or has more than `most`
+    tables.
     """
     text, content = _load(file, data)
     lines = text.split("\n")

@@ -21,8 +21,8 @@ class Received:
 class UploadChecks:
     """Checker of one upload, which counts and hashes its bytes and detects its content type.
 
-    `count` is fast and runs on the event loop. `digest` takes about 0.7 ms per MiB and runs in the
-    thread that writes the bytes. `modified_ns` is the time of the save, if the source has one.
+    Call `count`, which is fast, on the event loop, and `digest` (0.7 ms per MiB) in the thread that
+    writes the bytes. `modified_ns` is the time of the save that the source specifies, if any.
     """
 
     def __init__(self, rules: SaveRules, source: ImageSource | None = None) -> None:
@@ -56,7 +56,7 @@ class UploadChecks:
         self._hash.update(chunk)
 
     def finish(self, expected_sha256: bytes | None) -> Received:
-        """Return the results, when every chunk was counted and hashed.
+        """Return the results after all chunks were counted and hashed.
 
         Raises `EmptyFile` (unless the source has a type), `DigestMismatch` or `UnsupportedMedia`.
         """

@@ -1,7 +1,7 @@
-"""Optional capability of a storage: images that are made from uploads which wait for approval.
+"""Optional capability of a storage: files that clients upload with a grant, and that become images.
 
-An upload has a storage key of its own (`prefix` and an id), which no image path leads to. A client
-sent its bytes without a token, so nothing about them is trusted before the caller has checked it.
+An upload has a storage key outside of the image paths: `Uploads.prefix` and an id. Clients send its
+bytes without a token, so callers must check the file before they save it as an image.
 """
 
 from typing import Final, Protocol, runtime_checkable
@@ -10,8 +10,7 @@ from stillroom.paths import StorageKey
 from stillroom.store.objectstore import TakesPresignedUploads
 from stillroom.store.values import Condition, OpenedImage, StoredImage
 
-PEEKED_BYTES: Final = 64 * 1024
-"""Number of first bytes of an upload that are read in order to check it."""
+PEEKED_BYTES: Final = 64 * 1024  # read from the beginning of an upload to check it
 
 
 class Uploads(Protocol):
@@ -38,11 +37,11 @@ class Uploads(Protocol):
     async def save(
         self, opened: OpenedImage, wanted: StoredImage, condition: Condition
     ) -> StoredImage:
-        """Save exactly this version of an upload as an image, without transferring its bytes.
+        """Save an upload as an image, without transferring its bytes.
 
-        `wanted` has the key, content type and SHA-256 of the image, and the id of the grant as save
-        id. `condition` is unconditional or create-only. The upload remains until it is deleted.
-        Raises the errors of `ImageStorage.copy`, and `PreconditionFailed`.
+        The image gets the key, content type and SHA-256 of `wanted`. The save id of `wanted` is the
+        id of the grant. `condition` is unconditional or create-only. The upload is not deleted.
+        Raises `PreconditionFailed` and the errors of `ImageStorage.copy`.
         """
 
     async def delete(self, key: StorageKey) -> None:

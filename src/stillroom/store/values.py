@@ -11,7 +11,7 @@ ANY: Final = "*"  # in `If-Match` or `If-None-Match`: any image
 
 EntityTags = frozenset[str] | Literal["*"]  # strong entity tags with their quotes, or `ANY`
 
-Version = tuple[bytes, bytes]  # file name, and a stamp that every change of the file changes
+Version = tuple[bytes, bytes]  # file name, and bytes that differ after any change of the file
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,9 +133,9 @@ Entry = StoredImage | KeyPrefix  # a `KeyPrefix` is a folder in a delimited list
 
 @dataclass(frozen=True, slots=True)
 class EntryPage:
-    """A `Page` with the metadata of each image. Images deleted during the call are left out.
+    """A `Page` with the metadata of each image, without images deleted during the call.
 
-    So a page can be empty although more pages follow: `next_after` is None only on the last page.
+    A page without entries is not always the last one; `next_after` is None on the last page.
     """
 
     entries: Sequence[Entry]

@@ -16,10 +16,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from stillroom.store.http.problems import DATA_HEADERS
 
-_STATIC: Final = "/static-offline-docs"  # where fastapi-offline serves the files of Swagger UI
-
+_STATIC: Final = "/static-offline-docs"  # path at which fastapi-offline serves Swagger UI
 _INLINE_SCRIPT: Final = re.compile(rb"<script>(.*?)</script>", re.DOTALL)
-
 _DATA_HEADERS: Final = [(name.encode(), value.encode()) for name, value in DATA_HEADERS]
 
 
@@ -30,7 +28,7 @@ class DefaultSecurityHeaders:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Run the application. Add security headers to a response that has no policy."""
+        """Run the application, and add the headers to its response."""
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -68,15 +66,9 @@ def document_router(app: FastAPI) -> APIRouter:
 def _policy(page: bytes) -> str:
     hashes = (hashlib.sha256(script).digest() for script in _INLINE_SCRIPT.findall(page))
     scripts = " ".join(f"'sha256-{base64.b64encode(digest).decode()}'" for digest in hashes)
-    return "; ".join(
-        (
-            "default-src 'none'",
-            f"script-src 'self' {scripts}",
-            "style-src 'self' 'unsafe-inline'",  # Swagger UI sets styles of elements
-            "img-src 'self' blob: data:",
-            "connect-src 'self'",
-            "base-uri 'none'",
-            "form-action 'none'",
-            "frame-ancestors 'none'",
-        )
+    return (
+        f"default-src 'none'; script-src 'self' {scripts}; "
+        "style-src 'self' 'unsafe-inline'; "  # Swagger UI sets styles of elements
+        "img-src 'self' blob: data:; connect-src 'self'; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     )

@@ -1,7 +1,7 @@
 """Authenticated request. Its methods run the checks in the order that docs/adr/0004 defines.
 
-`OperationRoute` checks the route, then `Call.of` or `ImageOperations.authorize_read` the token. The
-methods of `Call` then check the path and the permission for it, and read the body.
+First, `OperationRoute` checks the route. Then `Call.of` or `ImageOperations.authorize_read` checks
+the token. After that, methods of `Call` check the path and the permission, and read the body.
 """
 
 import uuid
@@ -20,11 +20,10 @@ from stillroom.store.http.parameters import Query, read_query, resource_id
 
 
 async def authenticate(authorize: Authorize, fields: Fields) -> Grant:
-    """Return the permissions of a request with these header fields.
+    """Verify the token in a request's header fields, and return its permissions.
 
-    Its sender is the actor of all changes that the current task makes afterwards.
-
-    Raises `Unauthenticated` if the token is missing or invalid, `TokenExpired` if it has expired.
+    The subject of the token becomes the actor of later changes by the current task. Raises
+    `Unauthenticated` or `TokenExpired`.
     """
     authorized = authorize(fields.get("authorization"))
     grant = authorized if isinstance(authorized, Grant) else await authorized
@@ -42,7 +41,7 @@ class Call:
 
     @classmethod
     async def of(cls, request: Request, authorize: Authorize) -> Self:
-        """Return the authenticated request after checking its token; see `authenticate`."""
+        """Check the token of a request, and return the authenticated request."""
         fields = combined(request.headers.raw)
         return cls(request, fields, await authenticate(authorize, fields))
 

@@ -1,6 +1,5 @@
 """HTTP operation that deletes many images in one request, with a result for each image."""
 
-import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -8,6 +7,7 @@ from typing import Final
 from fastapi import Request, Response
 from pydantic import BaseModel, Field
 
+from stillroom.concurrently import map_concurrently
 from stillroom.errors import BackendUnavailable, StillroomError
 from stillroom.paths import ImagePath, StorageKey
 from stillroom.store.api.call import Call
@@ -15,7 +15,6 @@ from stillroom.store.api.forms import JsonForm
 from stillroom.store.api.images import DeletedImage, ImageOperations
 from stillroom.store.api.responses import json_answer
 from stillroom.store.api.routes import Operation
-from stillroom.store.auth.grants import Grant
 from stillroom.wire.shown import PATH_EXAMPLE
 
 MAX_PATHS: Final = 1000
@@ -65,23 +64,14 @@ class Deletions:
             try:
                 if outages:  # otherwise each of 1,000 attempts would wait for a timeout
                     raise outages[0]
-                await self._delete(call.grant, path)
+                image_path = ImagePath.parse(path)
+                call.grant.require("storage:delete", image_path)
+                await self.images.delete(StorageKey.of_image(image_path))
             except StillroomError as error:
                 if isinstance(error, BackendUnavailable):
                     outages.append(error)
                 return {"path": path, "detail": str(error), "code": error.code}
             return {"path": path}
 
-        slots = asyncio.Semaphore(_CONCURRENT_DELETIONS)
-
-        async def result_in_turn(path: str) -> Mapping[str, object]:
-            async with slots:
-                return await result(path)
-
-        results = await asyncio.gather(*map(result_in_turn, paths))
+        results = await map_concurrently(result, paths, limit=_CONCURRENT_DELETIONS)
         return json_answer({"results": results})
-
-    async def _delete(self, grant: Grant, path: str) -> None:
-        image_path = ImagePath.parse(path)
-        grant.require("storage:delete", image_path)
-        await self.images.delete(StorageKey.of_image(image_path))

@@ -22,14 +22,8 @@ from stillroom.store.http.query import ListParameters
 from stillroom.store.values import Entry, StoredImage
 from stillroom.wire import images as wire
 
-_ENTRIES_PER_STEP: Final = 250
-"""Number of entries that are serialised before the event loop can run other tasks (about 2 ms).
-
-Serialising 10,000 entries at once would block the event loop for 70 ms."""
-
-_HOOKS_TIMEOUT_S: Final = 2.0
-"""Time limit in seconds for the hooks of a page. AI marks of 10,000 images usually take half a
-second."""
+_ENTRIES_PER_STEP: Final = 250  # serialised at once (2 ms); 10,000 would block the loop for 70 ms
+_HOOKS_TIMEOUT_S: Final = 2.0  # AI marks of 10,000 images usually take half a second
 
 
 @view_of(

@@ -14,15 +14,12 @@ from stillroom.store.http.json_objects import TooManyValuesError, parse_object
 
 
 class JsonForm(BaseModel):
-    """Base class of models for JSON bodies. Types are strict, and unknown fields are rejected.
-
-    The error message for bodies that are not JSON contains the example body.
-    """
+    """Base class of models for JSON bodies. Types are strict, and unknown fields are rejected."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
     MAX_BYTES: ClassVar[int]
-    EXAMPLE: ClassVar[str]
+    EXAMPLE: ClassVar[str]  # for the error message if a body is not JSON
 
     def __init_subclass__(cls, *, max_bytes: int | None = None, example: str = "") -> None:
         super().__init_subclass__()
@@ -38,7 +35,6 @@ _PARSED_INLINE_BYTES: Final = 64 * 1024  # larger bodies are parsed in a thread
 _parser: Final = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="json")
 
 _SHOWN_NAME: Final = 64  # characters of an unknown field's name in the error message
-
 _NOT_AN_OBJECT: Final = "must be a JSON object"
 _UNKNOWN_FIELD: Final = "unknown field"
 
@@ -71,10 +67,7 @@ _MESSAGES: Final[Mapping[str, str]] = {
 async def read_json(request: Request, fields: Fields, form: type[JsonForm]) -> dict[str, object]:
     """Read the request body as a JSON object. The caller has checked the client's permissions.
 
-    Raises:
-        InvalidParameter: the body is not a JSON object, or it has too many values.
-        TooLarge: the body is larger than `form.MAX_BYTES`.
-        UnsupportedMedia: the content type is not JSON.
+    Raises `InvalidParameter`, `TooLarge` (over `form.MAX_BYTES`) or `UnsupportedMedia` (not JSON).
     """
     too_large = TooLarge(
         f"the request body is larger than {form.MAX_BYTES} bytes: send several smaller requests"

@@ -11,10 +11,7 @@ from stillroom.store.api.responses import json_answer
 from stillroom.store.http.problems import ERROR_FIELD, RETRY_AFTER_S
 from stillroom.store.telemetry import metrics
 
-_WAIT_S: Final = 6.0
-"""Timeout of a health check in seconds. A bucket request fails after five seconds, but a request to
-a disk may never return."""
-
+_WAIT_S: Final = 6.0  # the check of a bucket takes up to five seconds; that of a disk may hang
 
 Check = Callable[[], Awaitable[object]]  # raises a `StillroomError` if a component does not work
 
@@ -47,8 +44,8 @@ class HealthCheck:
 async def _readiness(checks: Mapping[str, HealthCheck]) -> Response:
     """Return the states of all components, with status 503 if the storage does not work.
 
-    A failure of another component, such as the database, affects only the requests that use it.
-    So the server still counts as ready and receives requests: see docs/adr/0019.
+    A server whose database fails counts as ready, since most requests do not need the database
+    (docs/adr/0019).
     """
     found = await asyncio.gather(*(check.find_error() for check in checks.values()))
     errors = dict(zip(checks, found, strict=True))

@@ -58,12 +58,7 @@ class DeletedImage(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class ImageOperations:
-    """Operations on stored images.
-
-    Attributes:
-        redirects: True if a GET request for an image in a bucket is redirected to the bucket. If
-            False, the server sends the bytes.
-    """
+    """Operations on stored images."""
 
     storage: ImageStorage
     authorize: Authorize
@@ -71,7 +66,7 @@ class ImageOperations:
     max_upload_bytes: int
     signer: UrlSigner | None = None
     public_read: bool = False  # True if images can be read without a token
-    redirects: bool = True
+    redirects: bool = True  # False: the server itself sends images that are in a bucket
     on_save: Callable[[Request], None] | None = None  # called after a save through ASGI
     hooks: Hooks = NO_HOOKS
 
@@ -97,9 +92,9 @@ class ImageOperations:
     # The following three methods are also called by the fast path, which bypasses ASGI.
 
     async def authorize_read(self, fields: Fields, raw_path: bytes, query: bytes) -> Grant:
-        """Return a request's permissions for images, from its token, signature or public access.
+        """Return the permissions for images that a request has by its token or signed URL.
 
-        A signature counts only without a token. If images are public, a request needs neither, but
+        With a token, the signature is ignored. If images are public, a request needs neither, but
         an invalid token or signature is still an error, as with S3 and Google Cloud Storage
         (https://cloud.google.com/storage/docs/troubleshooting, "requests to a public bucket").
         """
@@ -112,7 +107,7 @@ class ImageOperations:
         return READER if self.public_read else grant
 
     def authorize_read_now(self, fields: Fields, tokens: VerifiedTokens) -> Verified | None:
-        """Return the permissions for reading an image, or None if `authorize_read` is needed."""
+        """Return the result of `authorize_read` from a cache, or None if it must be called."""
         if "authorization" in fields or not self.public_read:
             verified = tokens.verify_now(fields.get("authorization"))
         else:
@@ -196,10 +191,7 @@ class ImageOperations:
     async def store(
         self, grant: Grant, image_path: ImagePath, fields: Fields, body: AsyncIterator[bytes]
     ) -> dict[str, object]:
-        """Save an image for an authenticated client, and return the fields of `SavedImage`.
-
-        The body is read only after all other checks have passed.
-        """
+        """Check a request, then read its body and save it. Return the fields of `SavedImage`."""
         grant.require("storage:write", image_path)
         note_actor(grant.subject)  # the fast path does not call `authenticate`
         length = int(fields["content-length"]) if "content-length" in fields else None

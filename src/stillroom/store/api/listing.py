@@ -47,10 +47,10 @@ class Listing:
         return parameters.delimited and "/" in self.visible.text[len(parameters.prefix.text) :]
 
     async def visible_folder(self, storage: ImageStorage) -> list[str]:
-        """List the folders that the client may see at the requested level: at most one.
+        """List the only folder at the requested level that the client may see.
 
-        This folder contains the token's folder. The list is empty if the token's folder has no
-        images left, or if an earlier page has listed the folder already.
+        It is the token's folder or contains it. The list is empty if the token's folder has no
+        images, or if an earlier page has listed the folder already.
         """
         folder, after = self.visible.text, self.parameters.start_after
         entry = folder[: folder.index("/", len(self.parameters.prefix.text)) + 1]

@@ -1,4 +1,4 @@
-"""Refusals of requests that need a feature that is off: 501, with the reason and the remedy."""
+"""Responses 501 to requests that need a feature that is off, with the reason and the remedy."""
 
 from dataclasses import dataclass
 from typing import ClassVar

@@ -43,10 +43,10 @@ register_url_convertor("image_path", _AnyPath())
 
 
 class OperationRoute(APIRoute):
-    """Route that passes the raw request to an operation and rejects percent-encoded route names.
+    """Route that passes the raw request to an operation.
 
-    FastAPI would decode path and query leniently, and read the whole form before the operation.
-    So it is only used for routing and for the OpenAPI document (docs/adr/0001).
+    FastAPI is only used for routing and for the OpenAPI document (docs/adr/0001). It would accept
+    malformed paths and queries, and read the whole form before it calls the operation.
     """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
@@ -99,8 +99,8 @@ def raw_target(request: Request) -> bytes:
 def raw_image_path(request: Request, *, suffix: str = "") -> bytes:
     """Return the undecoded image path or run folder of a request; empty if the route has none.
 
-    `suffix` is the part of the route after it. Raises a 404 if a fixed part of the route is
-    percent-encoded (`im%61ges`) or contains a line feed.
+    `suffix` is the fixed part of the route after the path. Raises a 404 if a fixed part of the
+    route is percent-encoded in the request (`im%61ges`) or contains a line feed.
     """
     parameters = request.path_params
     image_path: str | None = parameters.get("path", parameters.get("folder"))

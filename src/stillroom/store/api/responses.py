@@ -19,7 +19,6 @@ from stillroom.store.telemetry import metrics, request_id
 from stillroom.store.values import OpenedImage
 
 SERVER_ERRORS: Final = 500
-
 OPERATION: Final = "stillroom.operation"  # key of the operation's name in the ASGI scope
 
 log = logging.getLogger("stillroom.api")
@@ -88,7 +87,7 @@ class MethodNotAllowed:
         self._allow = allow
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the response and count the request in the metrics."""
+        """Send the response, and count it in the metrics."""
         metrics.count("method_not_allowed", 405)
         scope[OPERATION] = "method_not_allowed"
         message = f"{scope['method']} is not allowed here, only {self._allow}"
@@ -98,10 +97,7 @@ class MethodNotAllowed:
 
 
 class ImageResponse(Response):
-    """Response with the bytes of an open image, which is closed afterwards.
-
-    Sending to a client that has disconnected raises ConnectionError, so that the rest is not read.
-    """
+    """Response with the bytes of an open image, which is closed at the end or a disconnect."""
 
     def __init__(self, answer: ImageAnswer, image: OpenedImage | None = None) -> None:
         super().__init__(status_code=answer.status)
@@ -110,7 +106,7 @@ class ImageResponse(Response):
         self._image = image
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the response. Stops reading the image when the client disconnects."""
+        """Send the response until it is complete or the client disconnects."""
         del receive
         start, length, headers = self._answer.start, self._answer.length, self.raw_headers
         closing = contextlib.closing(self._image) if self._image else contextlib.nullcontext()

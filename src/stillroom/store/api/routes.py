@@ -27,16 +27,9 @@ from stillroom.wire.shown import FOLDER_EXAMPLE, PATH_EXAMPLE
 Handler = TypeVar("Handler", bound=Callable[..., object])
 Method = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
 
-_PATH_EXAMPLES: Final = {"path": PATH_EXAMPLE, "folder": FOLDER_EXAMPLE}
-"""Examples for path parameters that are not UUIDs, by name."""
-
-_BINARY: Final = "application/octet-stream"
-
-_UNSUPPORTED_METHODS: Final = frozenset(("CONNECT", "OPTIONS", "TRACE"))
-"""HTTP methods that no operation supports (RFC 9110, section 9.3)."""
-
+_PATH_EXAMPLES: Final = {"path": PATH_EXAMPLE, "folder": FOLDER_EXAMPLE}  # others are UUIDs
+_UNSUPPORTED_METHODS: Final = frozenset(("CONNECT", "OPTIONS", "TRACE"))  # by any operation
 _MARK: Final = "stillroom_operation"  # attribute with which `Operation` decorates a handler
-
 _METHODS: Final[tuple[Method, ...]] = get_args(Method)
 
 
@@ -47,9 +40,8 @@ class Operation:
     The OpenAPI document contains the name and the docstring of the handler.
 
     Attributes:
-        passes: HTTP methods for which this path does not return 405, because a later route handles
-            them.
-        needs_token: False if requests need no token, because something else permits them.
+        passes: HTTP methods of this path that a later route handles, so that they do not get 405.
+        needs_token: False if requests are authorized in another way than by a token.
     """
 
     method: Method
@@ -72,7 +64,7 @@ class Operation:
     needs_token: bool = True
 
     def __call__(self, handler: Handler) -> Handler:
-        """Decorator: make a method the handler of this operation."""
+        """Make a method the handler of this operation."""
         handler.__dict__[_MARK] = self
         return handler
 
@@ -164,7 +156,8 @@ def _parameters(operation: Operation) -> Iterator[tuple[str, Any, Any]]:
         yield "file", UploadFile, File(json_schema_extra={"format": "binary"})
     elif operation.body is bytes:
         form: dict[str, Any] = {"format": "binary"}
-        yield "file", bytes, Body(media_type=_BINARY, json_schema_extra=form)
+        body = Body(media_type="application/octet-stream", json_schema_extra=form)
+        yield "file", bytes, body
     elif operation.body is not None:
         body = Body(None) if operation.may_lack_body else Body()
         yield "wanted", operation.body, body

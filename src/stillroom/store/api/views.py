@@ -16,8 +16,8 @@ def view_of(
 ) -> Callable[[type[Model]], type[Model]]:
     """Return a decorator that adds fields of the dataclass `kind` to a Pydantic model.
 
-    These are the fields `names`, or all. A response may lack those in `optional`. `types` contains
-    more specific types than those of the dataclass, by name.
+    If `names` is not empty, only these fields are added. Fields in `optional` may be missing in a
+    response. `types` contains types, by field name, that replace those of the dataclass.
     """
 
     def decorate(model: type[Model]) -> type[Model]:

@@ -20,8 +20,7 @@ def open_keys(config: KeysConfig) -> KeySource:
 def signing_secrets(config: SecretConfig) -> tuple[list[str], bool]:
     """Return the secrets for tokens and signed URLs, and whether this call has generated one.
 
-    The first secret signs; the others only verify. Raises `ConfigurationError` if none is set and
-    none can be generated.
+    The first secret signs; all verify. Raises `ConfigurationError` if none can be generated.
     """
     current, is_new = config.current, False
     if current is None:

@@ -10,11 +10,8 @@ from stillroom.paths import ImagePath, ImagePrefix
 
 Scope = Literal["storage:read", "storage:write", "storage:delete", "media"]
 
-MAX_SUBJECT: Final = 255
-"""Maximum number of characters in the subject of a token."""
-
+MAX_SUBJECT: Final = 255  # characters in the subject of a token
 _CONTROLS: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
-
 SCOPES: Final[tuple[Scope, ...]] = ("storage:read", "storage:write", "storage:delete", "media")
 
 
@@ -54,7 +51,7 @@ class Grant:
 
     def covers(self, path: ImagePath) -> bool:
         """Return whether a path is in the grant's folder (`a/` contains neither `ab` nor `a`)."""
-        return not self.folder or path.text.startswith(self.folder)
+        return path.text.startswith(self.folder)
 
     def narrow(self, scope: Scope, prefix: ImagePrefix) -> ImagePrefix:
         """Limit `prefix` to the grant's folder, or raise `Forbidden`."""
@@ -90,7 +87,5 @@ def parse_scopes(text: str) -> frozenset[Scope]:
 
 
 Authorize = Callable[[str | None], Grant | Awaitable[Grant]]
-"""Function that returns the grant for the value of an `Authorization` header (None: no header).
-
-It returns an awaitable only if it has to wait. It raises `Unauthenticated` if the header is missing
-or invalid."""
+"""Function that returns the grant for an `Authorization` header (None: no header). It returns an
+awaitable only if it must wait. It raises `Unauthenticated` if the header is missing or invalid."""

@@ -1,8 +1,8 @@
 """Public keys that an identity provider publishes as a JSON Web Key Set (RFC 7517).
 
-A background task refreshes the key set, so that known keys are never waited for. A token with an
-unknown key id causes a fetch, at most once per `UNKNOWN_KEY_S` seconds. If a fetch fails, the last
-valid key set remains in use.
+A background task refreshes the key set, so that requests do not wait for it. Only a token with an
+unknown key id causes another fetch, at most once in `UNKNOWN_KEY_S` seconds. If a fetch fails, the
+last valid key set remains in use.
 """
 
 import asyncio
@@ -20,13 +20,10 @@ import jwt
 from stillroom.store.auth.keys import Algorithm, KeySource, PublicKey, is_suitable, parse_object
 
 FETCH_TIMEOUT_S: Final = 5.0  # from the DNS lookup to the last byte
-
 MAX_SET_BYTES: Final = 256 * 1024
-
-REFRESH_S: Final = 300.0  # for up to this time, a withdrawn key is accepted
+REFRESH_S: Final = 300.0  # a withdrawn key is accepted for up to this time
 UNKNOWN_KEY_S: Final = 30.0  # between fetches for unknown key ids, which any client can send
-MAX_AGE_S: Final = 24 * 3600.0  # then keys are dropped, since no newer key set could be fetched
-
+MAX_AGE_S: Final = 24 * 3600.0  # after this time without a successful fetch, keys are dropped
 _FIRST_RETRY_S: Final = 1.0
 _SLOWEST_RETRY_S: Final = 30.0
 
@@ -37,7 +34,7 @@ log = logging.getLogger("stillroom.auth")
 
 @dataclass(frozen=True, slots=True)
 class KeySet:
-    """Keys that can verify tokens. A single key (`only`) also verifies tokens without a key id."""
+    """Keys that can verify tokens. `only` is set if there is one key: tokens need no id then."""
 
     count: int
     by_kid: Mapping[str, PublicKey]
@@ -80,8 +77,7 @@ class PublishedKeys(KeySource):
         fetch: Fetch | None = None,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        # Not the query of the URL, since it may contain a secret.
-        self._log_url = url.partition("?")[0]
+        self._log_url = url.partition("?")[0]  # the query may contain a secret
         self.description = f"{algorithm} with the public keys at {self._log_url}"
         self.algorithm = algorithm
         self._url = url
@@ -90,17 +86,14 @@ class PublishedKeys(KeySource):
         self._key_set: KeySet | None = None
         self._fetched_at = 0.0
         self._failures = 0
-        self._unknown_key_at: float | None = None
+        self._unknown_key_at = float("-inf")  # time of the last fetch for an unknown key id
         self._fetch_task: asyncio.Task[None] | None = None
 
     async def candidates(self, kid: str | None) -> Sequence[PublicKey]:
-        """Return the key with the id `kid`. If it is unknown, fetch the key set first.
-
-        Cancelling one of the callers that share a fetch does not cancel the fetch.
-        """
+        """Return the key with the id `kid`. If it is unknown, fetch the key set first."""
         keys = self.candidates_now(kid)
         if not keys and self._may_fetch_for(kid):
-            await asyncio.shield(self._fetch_once())
+            await asyncio.shield(self._fetch_once())  # other callers may wait for the same fetch
             keys = self.candidates_now(kid)
         return keys
 
@@ -138,8 +131,7 @@ class PublishedKeys(KeySource):
         if kid is None and self._key_set is not None:
             return False  # with several keys, a fetch would not help
         now = self._now()
-        previous = self._unknown_key_at
-        if previous is not None and now - previous < UNKNOWN_KEY_S:
+        if now - self._unknown_key_at < UNKNOWN_KEY_S:
             return False
         self._unknown_key_at = now
         return True

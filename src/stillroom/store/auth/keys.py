@@ -27,7 +27,6 @@ PublicKey = RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey
 MIN_SECRET_BYTES: Final = 32  # shorter HS256 keys can be guessed (RFC 7518, 3.2)
 MIN_RSA_BITS: Final = 2048  # RFC 7518, 3.3
 MAX_RSA_BITS: Final = 8192  # verification takes 30 µs with 2,048 bits, 400 µs with 8,192 bits
-
 _MAX_PEM_BYTES: Final = 64 * 1024
 _TYPES: Final[dict[Algorithm, type]] = {
     "RS256": RSAPublicKey,
@@ -45,9 +44,8 @@ class KeySource:
     """Source of the keys for verifying tokens with one algorithm.
 
     Attributes:
-        unscoped_may_all: Whether a token without a scope claim has all permissions. True for shared
-            secrets, since their owners have all permissions anyway. False for other issuers, since
-            they create tokens for many services.
+        unscoped_may_all: True if a token without a scope claim has all permissions. Only for shared
+            secrets: other issuers create tokens for many services.
     """
 
     description: str  # algorithm and origin of the keys, in one line for the log
@@ -56,7 +54,7 @@ class KeySource:
     _keys: Sequence[str | PublicKey] = ()
 
     def candidates_now(self, kid: str | None) -> Sequence[str | PublicKey]:
-        """Return the known keys for a token with the key id `kid`, or without one, at once."""
+        """Return the known keys for a token with the key id `kid` (None: no id). Never waits."""
         del kid
         return self._keys
 

@@ -23,8 +23,8 @@ def load_secret(file: Path) -> str:
 def load_or_make_secret(file: Path) -> tuple[str, bool]:
     """Read or generate the secret. Return it, and whether this call has generated it.
 
-    Processes that start at the same time use the same secret: each writes a temporary file and
-    links it to the name `file`, which succeeds in only one. Raises `ConfigurationError`.
+    If several processes start at the same time, each of them links a temporary file to the name
+    `file`. Only one succeeds, and all use its secret. Raises `ConfigurationError`.
     """
     try:
         is_new = not file.exists() and _make(file)

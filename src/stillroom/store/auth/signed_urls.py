@@ -4,7 +4,7 @@
 
 The signature covers the raw bytes of the path and of the other parameters, so that nothing is
 decoded or sorted before verification. If the same path is percent-encoded differently, it needs
-another signature (docs/adr/0007-signed-urls-are-checked-byte-by-byte.md).
+another signature (docs/adr/0007).
 """
 
 import base64
@@ -31,9 +31,7 @@ READER: Final = Grant(frozenset(["storage:read"]))
 _CONTEXT: Final = b"stillroom signed url v1"
 _KID_BYTES: Final = 8
 _KEY_BYTES: Final = 32
-
 _REFUSED: Final = "this link has expired or was changed: ask for a new one"
-
 _IS_SIGNED: Final = re.compile(rb"(?:^|&)signature=")
 _SIGNED_QUERY: Final = re.compile(
     rb"(?:(?P<others>[\x21-\x7e]+)&)?expires=(?P<expires>[1-9][0-9]{0,11})"
@@ -62,10 +60,9 @@ class UrlSigner:
         self._now = now
 
     def sign(self, path: ImagePath, *, valid_for_s: int, parameters: str = "") -> SignedUrl:
-        """Sign a URL for reading the image at `path`, which need not exist.
+        """Sign a URL for reading an image, which need not exist, with percent-encoded `parameters`.
 
-        The caller has checked the permission to read it. The URL is valid for 1 to `MAX_LIFE_S`
-        seconds. It contains the percent-encoded query `parameters`, which are signed, too.
+        The caller has checked the permission. The URL is valid for 1 to `MAX_LIFE_S` seconds.
         """
         if not 1 <= valid_for_s <= MAX_LIFE_S:
             raise ValueError(
@@ -98,17 +95,16 @@ class UrlSigner:
         return READER
 
     def check_for(self, purpose: str, raw_path: bytes, query: bytes) -> tuple[bytes, int]:
-        """Return the other parameters and the expiration in epoch seconds, which may have passed.
+        """Verify a signature, and return the other parameters and the expiration (epoch seconds).
 
-        Raises `Unauthenticated` if they were not signed for this purpose.
+        The expiration may have passed. Raises `Unauthenticated` if the signature is not valid for
+        this purpose.
         """
         match = _SIGNED_QUERY.fullmatch(query)
-        if match is None or not _VISIBLE.fullmatch(raw_path):
+        key = self._keys.get(match["kid"]) if match else None
+        if match is None or key is None or not _VISIBLE.fullmatch(raw_path):
             raise Unauthenticated(_REFUSED)
         others, expires, kid, signature = match.group("others", "expires", "kid", "signature")
-        key = self._keys.get(kid)
-        if key is None:
-            raise Unauthenticated(_REFUSED)
         expected = _signature(key, purpose.encode(), raw_path, others or b"", expires, kid)
         if not hmac.compare_digest(expected, signature):
             raise Unauthenticated(_REFUSED)

@@ -49,10 +49,7 @@ class TokenVerifier:
     now: Callable[[], float] = time.time
 
     async def check(self, authorization: str | None) -> tuple[Grant, float]:
-        """Return the token's grant, and its expiration time in seconds since the epoch.
-
-        Waits only if the key id is unknown. Raises `TokenExpired` or `Unauthenticated`.
-        """
+        """Return a token's grant and expiration (epoch seconds), or raise `Unauthenticated`."""
         try:
             token = self._parse(authorization)
             return self._verify(token, await self.keys.candidates(token.kid))

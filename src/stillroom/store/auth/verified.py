@@ -14,7 +14,6 @@ from stillroom.store.auth.grants import Grant
 from stillroom.store.auth.tokens import TokenVerifier
 
 CACHE_S: Final = 30.0  # maximum age, equal to `jwks.UNKNOWN_KEY_S`
-
 _MAX: Final = 4096
 _LONGEST: Final = 2048  # characters of a header. With `_MAX` entries, this is about 10 MiB.
 

@@ -10,11 +10,11 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from stillroom.errors import StillroomError
+from stillroom.store.background import Stopping
 from stillroom.store.objectstore import DEADLINE_S, ObjectStore
 
 _MAX: Final = 1000  # pending aborts; further uploads are left to the lifecycle rule
 _AT_ONCE: Final = 4  # requests, so that connections remain for saves and reads
-
 _FIRST_PAUSE_S: Final = 1.0
 _LONGEST_PAUSE_S: Final = 60.0
 
@@ -29,7 +29,7 @@ class AbandonedUploads:
         self._tasks: set[asyncio.Task[None]] = set()
         self._unknown: set[str] = set()  # keys with an upload whose id is unknown
         self._slots = asyncio.Semaphore(_AT_ONCE)
-        self._closing = asyncio.Event()
+        self._closing = Stopping()
 
     def abort(self, key: str, upload_id: str) -> None:
         """Start to delete the parts of an upload, if it was neither completed nor aborted."""
@@ -38,15 +38,15 @@ class AbandonedUploads:
     def abort_unknown(self, key: str) -> None:
         """Abort an upload whose id is unknown, because the response to its creation was lost.
 
-        The bucket does not report which process created an upload. But a process sends the first
-        part within `DEADLINE_S`. An upload without parts counts as abandoned after twice this time.
+        Other processes may be sending uploads of the same key, but they send the first part within
+        `DEADLINE_S`. So an upload without parts is abandoned after twice this time.
         """
         if key in self._unknown:
             return
 
         async def attempt() -> None:
             suspects = await self._uploads_of(key)
-            if suspects and await self._sleep(2 * DEADLINE_S):
+            if suspects and not await self._closing.within(2 * DEADLINE_S):
                 for upload_id in suspects & await self._uploads_of(key):
                     if not await self._has_parts(key, upload_id):
                         await self._abort(key, upload_id)
@@ -75,17 +75,9 @@ class AbandonedUploads:
                 log.warning(message, key, error, error.__cause__)
             else:
                 return
-            if not await self._sleep(min(pause_s, _LONGEST_PAUSE_S)):
+            if await self._closing.within(min(pause_s, _LONGEST_PAUSE_S)):
                 return
             pause_s *= 2
-
-    async def _sleep(self, seconds: float) -> bool:
-        try:
-            async with asyncio.timeout(seconds):
-                await self._closing.wait()
-        except TimeoutError:
-            return True
-        return False
 
     async def _abort(self, key: str, upload_id: str) -> None:
         async with self._slots:
@@ -109,4 +101,4 @@ class AbandonedUploads:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
         # New objects, since a host application may restart its router in another event loop.
-        self._slots, self._closing = asyncio.Semaphore(_AT_ONCE), asyncio.Event()
+        self._slots, self._closing = asyncio.Semaphore(_AT_ONCE), Stopping()

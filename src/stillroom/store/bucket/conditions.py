@@ -22,13 +22,10 @@ from stillroom.store.objectstore import ChangeResult, Guard, ObjectStore, Proper
 from stillroom.store.values import Condition
 
 PROBE: Final = ".stillroom/conditions-"  # key prefix of the temporary object; no image has it
-
 _BODY: Final = memoryview(b"written to try conditions; may be deleted")
 _SHA256: Final = hashlib.sha256(_BODY).hexdigest()
 _OTHER_ETAG: Final = f'"{"0" * 32}"'
-
 IF_ABSENT: Final = Guard()  # condition of a save that must not replace an image
-
 _BARE: Final = Properties()
 
 log = logging.getLogger("stillroom.r2")
@@ -43,7 +40,7 @@ class _Probe(enum.Enum):
 
     @property
     def consequence(self) -> str:
-        """Description of the effect on this server's clients if the bucket lacks support."""
+        """Effect on clients of this server if the bucket does not support such requests."""
         if self is _Probe.DELETE:
             return (
                 "a conditional deletion also deletes an image that is saved right after its check"
@@ -63,11 +60,8 @@ class Conditions:
         self._tests: dict[_Probe, asyncio.Future[_Faults]] = {}
 
     async def require(self, guard: Guard | None, *, in_parts: bool = False) -> None:
-        """Raise `ConditionUnsupported` unless the bucket enforces the condition of a save.
-
-        A bucket whose documentation promises support is not tested, to save billed requests.
-        """
-        if guard is None or self._store.keeps_guards:
+        """Raise `ConditionUnsupported` unless the bucket enforces the condition of a save."""
+        if guard is None or self._store.keeps_guards:  # documented support needs no billed test
             return
         create, replace = await self._test(_Probe.PARTS if in_parts else _Probe.PUT)
         fault = create if guard.etag is None else replace
@@ -80,8 +74,8 @@ class Conditions:
     async def guards_deletions(self) -> bool:
         """Return whether the bucket supports conditional deletions (If-Match).
 
-        Call this method before the HEAD request that reads the ETag for the condition. The first
-        call runs a test, during which the image may change.
+        The first call runs a test, during which the image may change. So call this method before
+        the HEAD request that reads the ETag for the condition.
         """
         # R2 documents no conditional deletion.
         return not self._store.keeps_guards and not any(await self._test(_Probe.DELETE))
@@ -103,7 +97,7 @@ class Conditions:
         await asyncio.gather(*running, return_exceptions=True)
 
     async def _test(self, probe: _Probe) -> _Faults:
-        """Return the result of a test, which runs once for all callers. Failures are not cached."""
+        """Run a test once for all callers, and return its result. Failures are not cached."""
         if probe not in self._tests:
             test = self._tests[probe] = asyncio.ensure_future(self._run(probe))
 

@@ -36,7 +36,9 @@ class MemoryBudget:
     @contextlib.asynccontextmanager
     async def reserve(self, size: int, *, wait_s: float) -> AsyncIterator[Reservation]:
         """Context manager: reserve `size` bytes, or raise `BackendUnavailable` after `wait_s`."""
-        if not self._try_reserve(size):
+        if self.has_room(size):
+            self._free -= size
+        else:
             try:
                 async with asyncio.timeout(wait_s):
                     await self._wait_for(size)
@@ -53,12 +55,6 @@ class MemoryBudget:
     def has_room(self, size: int) -> bool:
         """Return whether `size` bytes could be reserved without waiting."""
         return not self._waiting and self._free >= size
-
-    def _try_reserve(self, size: int) -> bool:
-        if not self.has_room(size):
-            return False
-        self._free -= size
-        return True
 
     async def _wait_for(self, size: int) -> None:
         turn = asyncio.get_running_loop().create_future()

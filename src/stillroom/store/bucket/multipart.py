@@ -10,9 +10,7 @@ from stillroom.store.bucket.abandoned_uploads import AbandonedUploads
 from stillroom.store.objectstore import ChangeResult, Guard, ObjectStore, Properties
 
 PART_BYTES: Final = 16 * 1024**2  # S3 allows 5 MiB to 5 GiB. Each upload keeps one part in memory.
-
-MAX_PARTS: Final = 10_000
-"""Limit of S3: https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html"""
+MAX_PARTS: Final = 10_000  # https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html
 
 
 class MultipartUpload:

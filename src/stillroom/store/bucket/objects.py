@@ -22,7 +22,6 @@ MTIME_FIELD: Final = "mtime"
 rclone (https://rclone.org/s3/#modification-times-and-hashes)."""
 
 _MTIME: Final = re.compile(r"([0-9]{1,10})(?:\.([0-9]{1,9})[0-9]*)?")
-
 _SHA256_BYTES: Final = 32
 _PRINTABLE: Final = re.compile(r"[\x21-\x7e][\x20-\x7e]*")  # types that are valid in a header
 _OPAQUE: Final = re.compile(r"[\x21\x23-\x7e]{1,1024}")  # save ids: ASCII without spaces and quotes
@@ -30,7 +29,7 @@ _READ_BYTES: Final = 4 * 1024**2  # by one request; in memory until the caller h
 
 
 class ObjectImage:
-    """An opened object. Its ETag is a condition of all range requests, so they read one version."""
+    """An opened object. All range requests require its ETag, so that they read one version."""
 
     def __init__(self, store: ObjectStore, image: StoredImage, start: bytes = b"") -> None:
         """Use the metadata of an object. `start` has its first bytes, if they are known."""

@@ -17,16 +17,13 @@ from stillroom.store.objectstore import ObjectStore, Properties
 
 PROBE: Final = ".stillroom/order-"  # key prefix of the temporary objects; no image has it
 _NAMES: Final = ("B", "a-b", "a/b", "a0", "é")  # in byte order, unlike by folder or without case
-
 _BODY: Final = b"written to try listings; may be deleted"
 _SHA256: Final = hashlib.sha256(_BODY).hexdigest()
 
 _BY_TREE: Final = Limitation(
     "lists in the order of its folders", "all of `a/` comes before `a-b` in a listing"
 )
-_UNORDERED: Final = Limitation(
-    "lists in an unknown order", "listings of more than one page get 501"
-)
+_UNORDERED: Final = Limitation("lists in an unknown order", "listings of several pages get 501")
 
 log = logging.getLogger("stillroom.r2")
 

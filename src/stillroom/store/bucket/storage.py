@@ -50,7 +50,7 @@ IMMUTABLE_CACHE: Final = "public, max-age=31536000, immutable"
 """`Cache-Control` for media resources: one year without revalidation (RFC 8246)."""
 
 _SMALL_BYTES: Final = 1024**2
-_RESERVED_FOR_SMALL_BYTES: Final = 16 * 1024**2  # slow large uploads do not block small images
+_RESERVED_FOR_SMALL_BYTES: Final = 16 * 1024**2  # so that large uploads do not block small images
 PRESIGNED_S: Final = 300  # long enough for following a redirect
 _MAX_LOCATIONS: Final = 4096  # about 10 MiB, since an encoded key has up to 3 KiB
 
@@ -65,10 +65,7 @@ log = logging.getLogger("stillroom.r2")
 
 
 class R2ImageStorage:
-    """`ImageStorage` in a bucket. docs/r2.md lists the requests of each operation.
-
-    It runs on the event loop, except that large pieces are hashed in threads.
-    """
+    """`ImageStorage` in a bucket. docs/r2.md lists the requests that each method sends."""
 
     def __init__(
         self,
@@ -167,10 +164,7 @@ class R2ImageStorage:
     async def _admit(
         self, key: StorageKey, max_bytes: int | None, condition: Condition
     ) -> Guard | None:
-        """Translate `condition` to a `Guard`, a condition on the ETag that the bucket enforces.
-
-        If the save would certainly fail, raises the error before the first byte is read.
-        """
+        """Convert `condition` to one that the bucket enforces. Raise an error if it fails now."""
         if not condition.is_set:
             return None
         if condition.create_only and max_bytes is not None and max_bytes <= PART_BYTES:
@@ -264,9 +258,9 @@ class R2ImageStorage:
     ) -> None:
         """Check the object and the condition with a HEAD request, then delete the object.
 
-        Another process may save a new version between the two requests. That version survives
-        if its bytes differ, the bucket supports conditional deletions, and `condition` or `save_id`
-        is set. Otherwise it is deleted, too. With `save_id`, the deletion is not retried.
+        A version that another process saves between the two requests is deleted, too. It survives
+        only if `condition` or `save_id` is set, its bytes differ, and the bucket supports
+        conditional deletions. With `save_id`, the deletion is not retried.
         """
         deadline = asyncio.get_running_loop().time() + DEADLINE_S
         began_ns = time.time_ns()

@@ -27,8 +27,8 @@ GUARD_ATTEMPTS: Final = 4  # if other writers replace the image at the same time
 _HASHED_INLINE_BYTES: Final = 128 * 1024  # hashed on the event loop (0.1 ms, like a thread switch)
 
 _HEAP_BYTES: Final = 1024**2
-"""Maximum size of a buffer on the heap. The heap reuses memory, while new pages cost 90 µs for 100
-KB. The memory budget for small images bounds the total size of these buffers."""
+"""Maximum size of a buffer on the heap, which reuses memory: new pages for 100 KB cost 90 µs. The
+memory budget for small images limits the total size of these buffers."""
 
 T = TypeVar("T")
 
@@ -176,10 +176,7 @@ class Upload:
         )
 
     async def _recover(self, received: Received, deadline: float) -> StoredImage:
-        """Return the image if an earlier attempt, whose response was lost, has saved it.
-
-        Raises `BackendUnavailable` if the current image is another version.
-        """
+        """Return the image if an attempt without a response saved it, else raise an error."""
         unknown = (
             "the connection to the bucket was interrupted during the save: the outcome is unknown, "
             "so save the image again"

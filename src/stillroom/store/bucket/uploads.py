@@ -1,7 +1,7 @@
 """Uploads in a bucket: objects below `temp/`, which become images by a copy within the bucket.
 
-Clients send these objects with presigned URLs. The copy has a condition on the ETag that was
-checked, and new properties: nothing that the client has sent with the object is kept.
+Clients create these objects with presigned URLs. The server copies only the version that it has
+checked, by ETag. The copy gets new properties instead of those that the client has sent.
 """
 
 import asyncio
@@ -27,12 +27,11 @@ from stillroom.store.objectstore import (
 from stillroom.store.uploads import PEEKED_BYTES
 from stillroom.store.values import Condition, OpenedImage, StoredImage
 
-_COPIED_BYTES_PER_S: Final = 32 * 1024**2
-"""Assumed minimum speed of a copy within the bucket, for its deadline."""
+_COPIED_BYTES_PER_S: Final = 32 * 1024**2  # assumed minimum speed of a copy within the bucket
 
 
 class BucketUploads:
-    """`Uploads` in a bucket. An image has the id of its grant as save id."""
+    """`Uploads` in a bucket. The save id of an image made from an upload is the id of its grant."""
 
     prefix = "temp/"
 
@@ -54,7 +53,7 @@ class BucketUploads:
         return ObjectImage(self.store, image, found[1])
 
     async def find_saved(self, key: StorageKey, grant_id: str) -> StoredImage | None:
-        """Compare the save id, after a HEAD request."""
+        """Return the image if its save id is the id of the grant (one HEAD request)."""
         with contextlib.suppress(ImageNotFound):
             image = await fetch_facts(self._context.store, key, deadline=None)
             return image if image.save_id == grant_id else None
@@ -86,7 +85,7 @@ class BucketUploads:
     async def copy(
         self, source: StoredImage, wanted: StoredImage, guard: Guard | None, deadline: float
     ) -> StoredImage | ChangeResult:
-        """Copy this version of an object. Return the image, or the bucket's refusal."""
+        """Copy the version `source` of an object. Return the image, or the bucket's refusal."""
         properties = properties_of(
             wanted.content_type,
             cache_control=self._context.cache_control(wanted.key),

@@ -38,7 +38,6 @@ from stillroom.store.disk.openat2 import Opener, choose_opener, closing, open_by
 PRIVATE_FOLDER: Final = ".stillroom"
 SENDFILE_FOLDER: Final = f"{PRIVATE_FOLDER}/sendfile"
 IMAGE_FOLDERS: Final = ("compute", "media")
-
 _FILE_MODE: Final = 0o640
 _FOLDER_MODE: Final = 0o750
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY
@@ -46,7 +45,6 @@ _ATTRIBUTE_PROBE: Final = "user.stillroom.probe"
 _STATE_BYTES: Final = 16
 _READ_ONLY_AT: Final = 0
 _EPOCH: Final = slice(8, 16)
-
 _SYNC_FILE_RANGE_WRITE: Final = 2
 
 _libc = ctypes.CDLL(None)
@@ -59,9 +57,11 @@ log = logging.getLogger("stillroom.disk")
 class DataDirectory:
     """The opened data directory. Each process opens it once.
 
-    Keys are relative to its descriptor `fd`. `open_contained` opens a key, and neither follows a
-    link nor leaves the directory. Without nameless files (O_TMPFILE), staging files have names.
-    Without extended attributes, hashes are not stored.
+    Attributes:
+        fd: Descriptor of the directory. Keys of images are paths relative to it.
+        open_contained: Function that opens a key, without following links or leaving the directory.
+        has_nameless_files: False without O_TMPFILE. Staging files then have names.
+        has_attributes: False without extended attributes. Hashes are then not stored.
     """
 
     def __init__(
@@ -148,7 +148,7 @@ class DataDirectory:
         return self._state[_EPOCH]
 
     def note_removed_folder(self) -> None:
-        """Make all processes flush parent folders again. Call before and after removing folders."""
+        """Make all processes flush parent folders again. Call it before and after a removal."""
         self._state[_EPOCH] = secrets.token_bytes(8)
 
     def sync(self, fd: int, call: str = "fsync_file") -> None:
@@ -174,23 +174,17 @@ class DataDirectory:
         raise ReadOnly(message) from error
 
     def start_writeback(self, fd: int, start: int, length: int) -> None:
-        """Start to write these bytes, so that a later fsync, which reports errors, is faster.
-
-        Source: https://man7.org/linux/man-pages/man2/sync_file_range.2.html
-        """
+        """Start to write these bytes, so that a later fsync, which reports errors, is faster."""
         if self.durable:
             _libc.sync_file_range(
                 fd, ctypes.c_int64(start), ctypes.c_int64(length), _SYNC_FILE_RANGE_WRITE
             )
 
     def sync_folder(self, fd: int) -> None:
-        """Flush a folder's entries to disk, like `sync`.
-
-        When XFS shuts down, fsync of a folder succeeds, but stat fails.
-        """
+        """Flush a folder's entries to disk, like `sync`."""
         self.sync(fd, "fsync_folder")
         if self.durable:
-            try:
+            try:  # when XFS shuts down, fsync of a folder succeeds, but stat fails
                 os.stat(".", dir_fd=fd)
             except OSError as error:
                 self._turn_read_only(error)
@@ -343,19 +337,14 @@ class DataDirectory:
 
 
 def link_file(fd: int, name: str, folder_fd: int) -> None:
-    """Give a nameless open file the name `name`. Raises EEXIST if the name is in use.
-
-    Without `dst_dir_fd`, CPython calls link(2), which does not follow /proc/self/fd (EXDEV).
-    """
+    """Give a nameless open file the name `name`. Raises EEXIST if the name is in use."""
+    # Without `dst_dir_fd`, CPython calls link(2), which does not follow /proc/self/fd (EXDEV).
     os.link(f"/proc/self/fd/{fd}", name, dst_dir_fd=folder_fd, follow_symlinks=True)
 
 
 @contextlib.contextmanager
 def translate_os_errors(*passed: type[OSError]) -> Iterator[None]:
-    """Context manager or decorator: raise `StorageFull` or `BackendUnavailable` for `OSError`.
-
-    Errors of the types `passed` are not translated.
-    """
+    """Context manager or decorator: convert `OSError`, except `passed`, to a `StillroomError`."""
     try:
         yield
     except passed:

@@ -11,8 +11,7 @@ from typing import Final
 from stillroom.store.disk.data_directory import DataDirectory
 from stillroom.store.disk.openat2 import closing, release
 
-_REMEMBERED: Final = 65_536  # maximum number of remembered folders (about 10 MiB)
-
+_REMEMBERED: Final = 65_536  # folders; about 10 MiB
 _FOLDER_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 
 
@@ -21,13 +20,13 @@ class Folders:
 
     def __init__(self, data_directory: DataDirectory) -> None:
         self._data_directory = data_directory
-        # Synced folders: inode, and the epoch read before the sync.
-        self._durable: dict[str, tuple[int, bytes]] = {}
+        self._durable: dict[str, tuple[int, bytes]] = {}  # inode, and the epoch before the sync
 
     def open_or_make(self, folder: str) -> int:
-        """Open or create a folder, which survives a power cut like its parents.
+        """Open or create a folder. It and its parent folders survive a power cut.
 
-        Raises `OSError` if a file (ENOTDIR) or link (ELOOP) is in the path, or it was removed.
+        Raises `OSError` if the path contains a file (ENOTDIR) or a link (ELOOP), or if the folder
+        was removed at the same time.
         """
         epoch = self._data_directory.folder_epoch
         try:

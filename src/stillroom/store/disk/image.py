@@ -17,9 +17,7 @@ from stillroom.store.disk.openat2 import release
 from stillroom.store.values import StoredImage, Version
 
 _READ_BYTES: Final = 256 * 1024  # bytes per read. Larger reads are not faster and use more memory.
-
 _ATTRIBUTE: Final = "user.stillroom"
-
 _LAYOUT: Final = struct.Struct("<BQ32s")  # version, modified_ns, SHA-256; then the type
 _VERSION: Final = 1
 
@@ -32,8 +30,8 @@ log = logging.getLogger("stillroom.disk")
 class Attributes:
     """Extended attribute of an image file, which stores its SHA-256 and content type.
 
-    It also contains the modification time for which it is valid. If the file was edited by hand,
-    the attribute is ignored. It has 60 bytes, which fit into an ext4 inode (256 bytes).
+    It also stores the file's modification time: if the file has another one, it was edited, and the
+    attribute is ignored. The attribute has 60 bytes, which fit into an ext4 inode (256 bytes).
     """
 
     modified_ns: int

@@ -25,12 +25,9 @@ _LARGEST_PICK: Final = 65_536
 
 _SMALL_FOLDER: Final = 512  # names up to which reading a folder is faster than watching it
 _READ_TOGETHER: Final = 16_384  # names of a large folder, about 1.3 MiB
-
 _AFTER_ALL_NAMES: Final = "\U0010ffff"  # a noncharacter, with which no valid name begins
 
-_FOLDERS_SEARCHED: Final = 1024
-"""Maximum number of folders that are searched for any image. After that, a slower search in key
-order is used, which needs little memory."""
+_FOLDERS_SEARCHED: Final = 1024  # for any image; then a slower search needs less memory
 
 
 class FolderNames:
@@ -109,7 +106,7 @@ def list_entries(
 
 
 def _start(path: str, after: str) -> str | None:
-    """Return the least name whose keys can be greater than `after`, or None if none can."""
+    """Return the first name in the folder `path` with keys after `after`, or None if none has."""
     if not after.startswith(path):
         return "" if after < path else None
     name, slash, _ = after.removeprefix(path).partition("/")
@@ -119,10 +116,10 @@ def _start(path: str, after: str) -> str | None:
 def _choose(
     data_directory: DataDirectory, folder: _PendingFolder, count: int, folder_names: FolderNames
 ) -> None:
-    """Add a folder's next names in key order to its queue: at least `count`, unless fewer remain.
+    """Add at least `count` of a folder's next names, in key order, to its queue.
 
-    Since a call may read the whole folder and find only names of empty folders, `count` is raised
-    to a large minimum. This minimum doubles with each call, up to a limit on memory.
+    Each call may read the whole folder, and may find only empty folders. So it selects many names,
+    and twice as many with each call, up to a limit.
     """
     count = max(count, min(_SMALLEST_PICK << folder.picks, _LARGEST_PICK))
     folder.picks += 1

@@ -24,10 +24,8 @@ from stillroom.store.disk.openat2 import release
 from stillroom.store.disk.staging import Staged
 from stillroom.store.values import Condition
 
-_PUBLISH_ATTEMPTS: Final = 16
-_PUBLISH_PAUSE_S: Final = 0.05
-"""Maximum random pause in seconds before a retry. Retries are necessary if the folder was removed
-before the file was linked. The first retry is immediate."""
+_PUBLISH_ATTEMPTS: Final = 16  # if the folder is removed before the file is linked
+_PUBLISH_PAUSE_S: Final = 0.05  # maximum of a random pause before a retry, except the first one
 
 
 class Publisher:

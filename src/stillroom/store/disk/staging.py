@@ -49,7 +49,7 @@ class Staged:
         self.fd, self._name = data_directory.open_staged() if fd is None else (fd, None)
 
     def bytes_to_reserve(self, more: int, max_bytes: int | None) -> int:
-        """Return the bytes to reserve before writing `more` bytes of at most `max_bytes`."""
+        """Return how much to reserve before writing `more` bytes of an upload of `max_bytes`."""
         if max_bytes is None:
             return more
         end = self._written + more

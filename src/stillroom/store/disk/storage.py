@@ -38,21 +38,18 @@ from stillroom.store.values import (
 
 _THREADS: Final = 16  # most jobs are fsync calls, of which a disk can run 8 to 16 in parallel
 
-_DESCRIBED_AT_ONCE: Final = 256
-"""Number of files that one job opens for a listing, in a few milliseconds, so that other jobs do
-not wait long and a disconnected client is noticed."""
+_DESCRIBED_AT_ONCE: Final = 256  # files that one job of a listing opens, in a few milliseconds
+_WALKED_AT_ONCE: Final = 1000  # folders that one job visits, in about ten milliseconds
 
 # Opening a FIFO must not block; a terminal must not become the controlling terminal.
 READ_FLAGS: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY
-
-_WALKED_AT_ONCE: Final = 1000  # number of folders that one job visits, in about ten milliseconds
 
 
 class DiskImageStorage:
     """`ImageStorage` on a local filesystem.
 
-    Images are opened on the event loop in a few microseconds; a thread switch takes fifty. What
-    writes, flushes, waits for a lock or reads folders runs in threads (docs/adr/0002).
+    Images are opened on the event loop, in a few microseconds; a thread switch takes fifty. Threads
+    write, flush, wait for locks and read folders (docs/adr/0002).
     """
 
     def __init__(
@@ -116,11 +113,9 @@ class DiskImageStorage:
         self._data_directory.refuse_writes_if_read_only()
         self._refuse_if_full(max_bytes or 0)
         try:
-            current: StoredImage | None = self.locate_now(key).take_facts()
+            condition.check(self.locate_now(key).take_facts().etag)
         except ImageNotFound:
-            current = None
-        condition.check(current.etag if current else None)
-        if current is None:
+            condition.check(None)
             self._publisher.refuse_file_as_folder(key)
 
     def _refuse_if_full(self, more_bytes: int) -> None:

@@ -1,8 +1,8 @@
 """Uploads on a disk: files in `.stillroom/uploads`, which become images by a hard link.
 
-A save's own staging files do not survive a restart; these files do. An upload is complete and
-synced before it has a name, and it is never written again. An exclusive lock on the file makes one
-process at a time turn it into an image. An extended attribute stores the grant's id in the image.
+Unlike staging files, these files survive a restart. A file gets its name only when it is complete
+and synced, and it is never written again. A lock on the file ensures that only one process at a
+time makes it an image. An extended attribute of the image contains the id of the grant.
 """
 
 import contextlib
@@ -53,7 +53,7 @@ class DiskUploads:
         return self.open_file(key)
 
     async def find_saved(self, key: StorageKey, grant_id: str) -> StoredImage | None:
-        """Compare the extended attribute of the image."""
+        """Return the image if its extended attribute contains the id of the grant."""
         return await self.threads.run(self._find, key, grant_id)
 
     def _find(self, key: StorageKey, grant_id: str) -> StoredImage | None:

@@ -30,9 +30,8 @@ _MONTHS: Final = (
 )  # fmt: skip
 _EARLIEST_S: Final = -62_135_596_800
 _LATEST_S: Final = 253_402_300_799
-"""End of the year 9999 in seconds since the epoch, the latest time in HTTP dates and RFC 3339.
-
-Files on a tmpfs can have later times, which are replaced by this one."""
+"""Earliest and latest time (epoch seconds) that HTTP dates and RFC 3339 can represent. Files on a
+tmpfs can have later times, which are replaced by the latest one."""
 
 
 def combined(raw: Iterable[tuple[bytes, bytes]]) -> Fields:
@@ -93,10 +92,7 @@ def as_rfc3339(nanoseconds: int) -> str:
 
 
 def announced_sha256(value: str | None) -> bytes | None:
-    """Return the SHA-256 in a `Repr-Digest` header (RFC 9530), or None if there is none.
-
-    Raises `DigestMismatch` for malformed headers.
-    """
+    """Return the SHA-256 in a `Repr-Digest` header (RFC 9530), if any. May raise DigestMismatch."""
     sha256: bytes | None = None
     at, value = 0, value or ""
     while at < len(value):

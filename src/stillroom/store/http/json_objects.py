@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from typing import Final, NoReturn
 
 MAX_VALUES: Final = 4096  # four times as many as the largest valid requests contain
-
 _MAX_DEPTH: Final = 16
 _SPACE: Final = re.compile(r"[ \t\n\r]*")  # RFC 8259, 2
 
@@ -20,10 +19,7 @@ class TooManyValuesError(ValueError):
 
 
 def parse_object(data: bytes) -> dict[str, object]:
-    """Parse a JSON object, or raise ValueError for other data and for duplicate names.
-
-    The exception is a `TooManyValuesError` beyond the limits.
-    """
+    """Parse a JSON object. Raise ValueError for other data, duplicate names and too many values."""
     text = data.decode(json.detect_encoding(data), "surrogatepass")
     parser = _Parser(text)
     document = parser.parse_value(0)

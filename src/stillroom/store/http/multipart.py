@@ -15,10 +15,8 @@ MAX_SKIPPED_BYTES: Final = 64 * 1024  # in all skipped parts
 FRAMING_BYTES: Final = 256 * 1024  # skipped parts, part headers and boundaries
 
 PARSED_AT_ONCE_BYTES: Final = 2048
-"""Number of bytes outside of the image that are parsed before the event loop runs other tasks.
-
-Parsing them takes at most 5 ms, although folded header lines need quadratic time: 1.3 s for 65,000.
-"""
+"""Bytes outside of the image that are parsed before the event loop runs other tasks, after at most
+5 ms. The time for folded header lines is quadratic: 65,000 take 1.3 s."""
 
 _MAX_BOUNDARY: Final = 70  # RFC 2046, 5.1.1
 _EXTENDED_NAME: Final = re.compile(r";\s*filename\*=", re.IGNORECASE)
@@ -68,8 +66,8 @@ class FilePart:
     async def __aiter__(self) -> AsyncIterator[bytes]:
         """Yield the chunks of the image.
 
-        Raises `MalformedBody`, `InvalidUpload` (there is not one part `file` with a file name) or
-        `DigestMismatch` (the part's `Repr-Digest` is invalid or contradicts that of the request).
+        Raises `MalformedBody`, `InvalidUpload` (not exactly one part is named `file`, or it has no
+        file name) or `DigestMismatch` (two `Repr-Digest` headers differ, or one is malformed).
         """
         async for piece in self._body:
             at = 0

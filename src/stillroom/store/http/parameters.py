@@ -31,8 +31,8 @@ Texts = dict[str, list[str]]
 class Parameter:
     """Annotation of a dataclass field that is a query parameter.
 
-    If the parameter is missing, the field has its default value. If the default is None, the
-    OpenAPI document says that the parameter may be null.
+    The field has its default value if the parameter is missing. In the OpenAPI document, the
+    parameter may be null if this default is None.
     """
 
     parse: Callable[[str], object]  # converts decoded text; may raise ValueError or InvalidInput
@@ -83,9 +83,7 @@ def parameters_of(kind: type) -> dict[str, Parameter]:
 def read_query(raw: bytes, kind: type[Query]) -> Query:
     """Parse a raw query into an instance of the dataclass `kind`. Unknown parameters are ignored.
 
-    Raises:
-        InvalidPath: a name or value is not valid UTF-8, or the value of a path is not a path.
-        InvalidParameter: a parameter is repeated or has an invalid value.
+    Raises `InvalidParameter`, or `InvalidPath` if a path is invalid or a text is not UTF-8.
     """
     return build(kind, read_texts(raw, kind))
 
@@ -174,7 +172,7 @@ def or_null(**schema: object) -> Mapping[str, object]:
 
 
 def page_size(things: str, max_limit: int) -> Parameter:
-    """Return a listing's page-size parameter. Its description calls the listed items `things`."""
+    """Return a parameter for the page size of a listing, whose items are called `things`."""
 
     def parse(text: str) -> int:
         digits = text.lstrip("0")

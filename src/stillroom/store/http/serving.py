@@ -18,15 +18,10 @@ from stillroom.store.http.fields import (
 from stillroom.store.http.problems import ERROR_FIELD
 from stillroom.store.values import ANY, Condition, RemoteImage, StoredImage
 
+# Values of `Cache-Control`, for images that require a token, public images, and media files.
 PRIVATE_CACHE: Final = "private, max-age=0, must-revalidate"
-"""`Cache-Control` for images that require a token. Only clients cache and revalidate them."""
-
 PUBLIC_CACHE: Final = "public, max-age=0, must-revalidate"
-"""`Cache-Control` for images that need no token. All caches store and revalidate them."""
-
-IMMUTABLE_CACHE: Final = "private, max-age=31536000, immutable"
-"""`Cache-Control` for files of the media library. They never change, so that clients use a cached
-copy for a year without revalidation."""
+IMMUTABLE_CACHE: Final = "private, max-age=31536000, immutable"  # media files never change
 
 _NOSNIFF: Final = ("x-content-type-options", "nosniff")
 _SAFE: Final = (_NOSNIFF, ("content-security-policy", "default-src 'none'; sandbox"))
@@ -36,17 +31,14 @@ _SAFE_VIDEO: Final = (
     _NOSNIFF,
     ("content-security-policy", "default-src 'none'; media-src 'self'; sandbox allow-same-origin"),
 )
-"""Security headers for videos, which forbid scripts.
-
-If a user opens the URL of a video, the browser creates a document that loads the URL again, so
-`media-src` allows this."""
+"""Security headers for videos, which forbid scripts. A browser that opens a video by URL creates
+a document that loads the URL again; `media-src` allows that."""
 
 _CONDITIONS: Final = frozenset(
     ("if-match", "if-none-match", "if-modified-since", "if-unmodified-since")
 )
 
 ANSWER_FIELDS: Final = (*sorted(_CONDITIONS), "if-range", "range")  # that `answer_image` reads
-
 _RANGE: Final = re.compile(r"bytes=\s*(?:(\d+)-(\d*)|-(\d+))\s*", re.IGNORECASE | re.ASCII)
 _MAX_DIGITS: Final = 19  # number of digits in 2**63, which exceeds every file offset
 
@@ -176,7 +168,9 @@ def _parse_range(fields: Fields, image: StoredImage) -> tuple[int, int] | None:
     A length of 0 means that the range is outside of the image.
     """
     value = fields.get("range")
-    if value is None or not _if_range_matches(fields, image):
+    # A date in If-Range never matches. Two versions saved within one second have the same date, and
+    # parts of different versions must not be combined (RFC 9110, 13.1.5).
+    if value is None or fields.get("if-range", image.etag) != image.etag:
         return None
     match = _RANGE.fullmatch(value)
     if match is None:
@@ -196,13 +190,3 @@ def _parse_range(fields: Fields, image: StoredImage) -> tuple[int, int] | None:
 
 def _clamp(digits: str | None) -> str | None:
     return "9" * _MAX_DIGITS if digits and len(digits.lstrip("0")) > _MAX_DIGITS else digits
-
-
-def _if_range_matches(fields: Fields, image: StoredImage) -> bool:
-    """Return whether the `If-Range` header is missing or contains the current ETag.
-
-    A date never matches. Two versions saved within one second have the same date, so dates are weak
-    validators (RFC 9110, 8.8.2.2), which must not be used to combine parts (13.1.5).
-    """
-    value = fields.get("if-range")
-    return value is None or value == image.etag

@@ -25,9 +25,9 @@ class Call:
     body: bytes | memoryview = b""  # the whole body, which a retry sends again
     sha256: str = EMPTY_SHA256  # SHA-256 of the body, in hexadecimal
     expected: frozenset[int] = frozenset()  # refusals that the caller handles
-    timeout_s: float | None = None  # of one attempt, without the time for its body; None: default
+    timeout_s: float | None = None  # of an attempt, in addition to the time for its body
     streams: bool = False  # True to return the body of a successful response as a stream
-    presigned: Mapping[str, str] | None = None  # headers signed in its URL, without others
+    presigned: Mapping[str, str] | None = None  # headers for a presigned URL; None: sign the call
     once: bool = False  # prevent retries, since the precondition may no longer hold
 
 

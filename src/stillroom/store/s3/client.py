@@ -17,12 +17,7 @@ from urllib.parse import quote
 from stillroom.errors import BackendUnavailable
 from stillroom.store.address import BucketAddress
 from stillroom.store.capabilities import CallObserver, unobserved
-from stillroom.store.connections import (
-    BrokenAnswerError,
-    Connections,
-    NotConnectedError,
-    Response,
-)
+from stillroom.store.connections import BrokenAnswerError, Connections, NotConnectedError, Response
 from stillroom.store.objectstore import DEADLINE_S, Headers
 from stillroom.store.s3.calls import BodyStream, BucketError, BucketResponse, Call
 from stillroom.store.s3.refusals import (
@@ -40,8 +35,8 @@ IN_FLIGHT: Final = 64  # others wait, which limits memory if the bucket is slow
 _TIMEOUT_S: Final = 5.0  # of one attempt, without its body; R2 responds within two seconds
 
 _LEAST_S: Final = 1.0
-"""Minimum number of seconds before the deadline for starting an attempt. R2 may need this time, and
-after an interrupted write the outcome is unknown."""
+"""Minimum time from the start of an attempt to the deadline. R2 may need it, and the outcome of an
+interrupted write is unknown."""
 
 _SLOWEST_BYTES_PER_S: Final = 1024**2  # a part of 16 MiB can be sent within one deadline
 
@@ -50,16 +45,13 @@ _LONGEST_PAUSE_S: Final = 4.0
 """Bounds of the pauses between attempts. R2 accepts one write per second and key, and responds with
 429 to others. https://developers.cloudflare.com/r2/platform/limits/"""
 
-_TRIAL_S: Final = 60
-"""Lifetime in seconds of a URL that is presigned for one request from this process."""
-
+_TRIAL_S: Final = 60  # lifetime of a URL that is presigned for one request from this process
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
-
 _MAX_RESPONSE_BYTES: Final = 16 * 1024**2  # a page of 1,000 keys of 1,024 bytes has at most 4 MiB
 
 
 class _TooLateError(Exception):
-    """Error: too little time is left for an attempt. No byte was sent."""
+    """Error for an attempt that would start too late before the deadline. No byte was sent."""
 
 
 class BucketClient:
@@ -102,7 +94,7 @@ class BucketClient:
         for attempt in itertools.count():
             try:
                 response = await self._attempt(call, deadline, again=attempt > 0)
-                # Another hash of the body is no damage if a client's upload is tried.
+                # A presigned test request may have a wrong hash on purpose: do not retry it.
                 is_refused = call.presigned is not None and response.status in call.expected
                 code = None if is_refused else transient_code(response)
                 if code is None:

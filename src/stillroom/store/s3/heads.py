@@ -9,7 +9,6 @@ from stillroom.errors import BackendUnavailable
 from stillroom.store.objectstore import ObjectHead, Properties
 
 _METADATA: Final = "x-amz-meta-"
-
 _OPAQUE: Final = re.compile(r"[\x21\x23-\x7e]{1,1024}")  # of an ETag (RFC 9110, 8.8.3), in ASCII
 
 
@@ -44,10 +43,8 @@ def head_of(headers: Mapping[str, str]) -> ObjectHead:
 
 
 def strong_etag(text: str | None) -> str:
-    """Convert the value of an ETag header, or raise `BackendUnavailable`.
-
-    A compressing proxy may have marked the ETag as weak, and some servers omit the quotes.
-    """
+    """Return the ETag of a header, strong and in quotes, or raise `BackendUnavailable`."""
+    # A compressing proxy may have marked the ETag as weak, and some servers omit the quotes.
     bare = (text or "").removeprefix("W/").strip('"')
     if not _OPAQUE.fullmatch(bare):
         what = "with an invalid ETag" if bare else "without an ETag"

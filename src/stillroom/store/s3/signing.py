@@ -45,8 +45,8 @@ class Signer:
     ) -> dict[str, str]:
         """Return the headers that authenticate a request for 15 minutes.
 
-        `path` is percent-encoded, `query` is not: the request must contain it as `encode_query`
-        encodes it. Names of `headers` are lower-case, and values are stripped. `now` is in UTC.
+        `path` is percent-encoded. `query` is not; the request must contain `encode_query(query)`.
+        Names of `headers` are lower-case, and values are stripped. `now` is in UTC.
         """
         second = self._second(now)
         added = {
@@ -68,8 +68,7 @@ class Signer:
     ) -> str:
         """Return the query for a presigned GET of a percent-encoded path.
 
-        With `upload`, the request is a PUT with these headers, whose names are lower-case. The body
-        is not signed.
+        With `upload`, it is a PUT with these headers (in lower case). Its body is not signed.
         """
         if not 1 <= valid_for_s <= MAX_PRESIGNED_S:
             raise ValueError(f"a presigned URL is valid for 1 to {MAX_PRESIGNED_S} seconds")
@@ -108,8 +107,8 @@ class Signer:
 class _Second:
     """Values that all signatures in the same second share.
 
-    `mac` has a key but no data: copying it is faster than `hmac.digest`. `credential`, `query` and
-    `signed` are the beginnings of the Authorization header, presigned query and signed text.
+    Each signature uses a copy of `mac`, which is faster than `hmac.digest`. `credential`, `query`
+    and `signed` are the beginnings of the Authorization header, presigned query and signed text.
     """
 
     number: int

@@ -27,17 +27,12 @@ from stillroom.store.s3.heads import head_of, headers_of, strong_etag
 
 _LIST_TIMEOUT_S: Final = 10.0  # timeout in seconds for one attempt of a listing
 _CHECKED_KEY: Final = ".stillroom/check"  # never exists, since images have other prefixes
-
 _CHECKED_UPLOAD: Final = "0" * 32
 _NO_SUCH_UPLOAD: Final = frozenset((400, 404, 405, 409, 501))
-
 _NOTHING: Final[frozenset[int]] = frozenset()
 _MISSING: Final = frozenset((404,))
 _CONDITION_FAILED: Final = frozenset((404, 412))  # 404: the object for If-Match is missing
-
-_NO_FIRST_BYTES: Final = frozenset((404, 416))
-"""Status codes of a read from the start. S3 sends 416 for an empty object."""
-
+_NO_FIRST_BYTES: Final = frozenset((404, 416))  # S3 sends 416 for a range of an empty object
 _ANY_REFUSAL: Final = frozenset((400, 403, 404, 405, 409, 412, 501))
 _REFUSALS: Final = {404: Refusal.MISSING, 412: Refusal.GUARD_FAILED}
 
@@ -46,11 +41,8 @@ class S3ObjectStore:
     """`ObjectStore` implemented with S3. Docstrings name the S3 operation that a method sends."""
 
     def __init__(self, client: BucketClient) -> None:
-        """Use the bucket of `client`. `close` also closes the client.
-
-        Conditional writes in R2:
-        https://developers.cloudflare.com/r2/api/s3/extensions/#conditional-operations-in-putobject
-        """
+        """Use the bucket of `client`. `close` also closes the client."""
+        # https://developers.cloudflare.com/r2/api/s3/extensions/#conditional-operations-in-putobject
         self.keeps_guards = client.is_r2
         self._client = client
 
@@ -160,10 +152,8 @@ class S3ObjectStore:
         once: bool = False,
         any_refusal: bool = False,
     ) -> ChangeResult:
-        """Delete an object (DeleteObject).
-
-        https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-deletes.html
-        """
+        """Delete an object (DeleteObject)."""
+        # https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-deletes.html
         expected = _expected(_CONDITION_FAILED if guard else _MISSING, any_refusal=any_refusal)
         headers = _fields_of(guard)
         call = Call("DeleteObject", "DELETE", key, headers=headers, expected=expected, once=once)
@@ -255,6 +245,7 @@ class S3ObjectStore:
 
     async def list_uploads(self, prefix: str, after: tuple[str, str] | None = None) -> UploadsPage:
         """List one page of unfinished uploads (ListMultipartUploads)."""
+        # Without `encoding-type`: SeaweedFS claims to encode keys, but does not.
         query = {"uploads": "", "prefix": prefix}
         if after is not None:
             query |= {"key-marker": after[0], "upload-id-marker": after[1]}
@@ -292,7 +283,7 @@ class S3ObjectStore:
         """Check access by requesting a missing key and aborting a missing upload.
 
         The abort changes nothing, is free on R2, and creates no delete marker in a bucket with
-        versioning. Only a missing permission is an error, since buckets respond in different ways.
+        versioning. Buckets respond to it in different ways; only a missing permission is an error.
         """
         call = Call("GetObject", "GET", _CHECKED_KEY, expected=_MISSING)
         await self._client.send(call, deadline=deadline)

@@ -62,10 +62,7 @@ def error_field(document: bytes, name: str = "Code") -> str:
 
 
 def parse_listing(document: bytes, *, order: Callable[[str], str]) -> ListedPage:
-    """Parse the response to ListObjectsV2, in which folders follow the keys, or raise `BrokenXml`.
-
-    `order` is the sort key for the bucket's own order.
-    """
+    """Parse a ListObjectsV2 response. Folders are sorted among the keys by the sort key `order`."""
     root = _parse_as("ListBucketResult", document)
     decode = _decode_key if root.findtext("EncodingType") == "url" else str
     entries: list[str | None] = []
@@ -95,10 +92,7 @@ def _nanoseconds(text: str) -> int | None:
 
 
 def parse_uploads(document: bytes) -> UploadsPage:
-    """Parse the response to ListMultipartUploads, or raise `BrokenXml`.
-
-    It is requested without `encoding-type`: SeaweedFS claims to encode keys but does not.
-    """
+    """Parse the response to ListMultipartUploads, or raise `BrokenXml`."""
     root = _parse_as("ListMultipartUploadsResult", document)
     uploads = [
         ListedUpload(*[node.findtext(name, "") for name in ("Key", "UploadId", "Initiated")])

@@ -43,8 +43,8 @@ _Section = TypeVar("_Section", bound="Settings")
 class Settings(Fields):
     """Settings of the core. Keyword arguments have the names of fields or of variables.
 
-    A feature declares its settings in a subclass. An invalid value raises `ConfigurationError`,
-    as do properties that combine several settings if these contradict each other.
+    A feature declares its settings in a subclass. An invalid value raises `ConfigurationError`.
+    Properties that combine several settings raise it if the settings contradict each other.
     """
 
     _unread: list[str] = PrivateAttr(default_factory=list)
@@ -58,9 +58,9 @@ class Settings(Fields):
     def read(cls, **values: object) -> Self:
         """Read the settings from the environment. `values` that are not None override them.
 
-        The value of a variable can also be in a file with its name, in the folder that the variable
-        CREDENTIALS_DIRECTORY names: docs/adr/0020. Raises `ConfigurationError` with a sentence for
-        each invalid value, unknown name in `values`, or variable that looks like a misspelled one.
+        The value of a variable can also be in a file that is called like the variable, in the
+        folder CREDENTIALS_DIRECTORY (docs/adr/0020). Raises `ConfigurationError`, which describes
+        all invalid values, for an unknown name in `values`, and for a misspelled variable.
         """
         if unknown := sorted(values.keys() - cls.model_fields.keys()):
             raise ConfigurationError(
@@ -192,7 +192,7 @@ class Settings(Fields):
 
     @property
     def storage(self) -> DiskConfig | R2Config:
-        """Configuration of the backend. An incomplete bucket is an error: no disk replaces it."""
+        """Configuration of the backend. Raises `ConfigurationError` if a bucket's is incomplete."""
         if self._has_bucket:
             return self._bucket()
         return DiskConfig(

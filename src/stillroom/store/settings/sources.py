@@ -12,8 +12,7 @@ from stillroom.errors import ConfigurationError
 from stillroom.store.settings.fields import variable_of
 from stillroom.variables import PREFIXES, find_unread
 
-_RENAMED: Final = {"STILLROOM_SHORT_ROAD": "STILLROOM_FAST_PATH"}
-"""Variables by their names in earlier versions."""
+_RENAMED: Final = {"STILLROOM_SHORT_ROAD": "STILLROOM_FAST_PATH"}  # by their former names
 
 _OF_COMMANDS: Final = ("STILLROOM_URL", "STILLROOM_TOKEN", "STILLROOM_PROFILE", "STILLROOM_CONFIG")
 """Variables of `stillroom put` and other commands, allowed in the same environment."""

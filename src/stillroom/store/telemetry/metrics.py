@@ -219,7 +219,7 @@ def _add(histogram: Histogram, cell: list[float]) -> None:
 
 
 def report_build(version: str, *, storage: str, database: str) -> None:
-    """Set the metric for version and backends. Call this once in each worker."""
+    """Set the metrics `stillroom_build_info` and `stillroom_workers`. Call this in each worker."""
     _BUILD.labels(version, storage, database).set(1)
     set_gauges(workers=1)
 
@@ -230,5 +230,5 @@ async def metrics() -> Response:
     if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
         flush()
         registry = CollectorRegistry()
-        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # the library types it not
+        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # the library is not typed
     return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)

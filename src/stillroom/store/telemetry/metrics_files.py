@@ -26,7 +26,7 @@ class AllocatedDict(MmapedDict):
                 _create(filename)
             except OSError as error:
                 filename = _private_file(error)
-        super().__init__(filename, read_mode)  # type: ignore[no-untyped-call]  # the library types it not
+        super().__init__(filename, read_mode)  # type: ignore[no-untyped-call]  # the library is not typed
 
     def _init_value(self, key: str) -> None:
         try:

@@ -7,9 +7,7 @@ from collections.abc import Iterable
 from contextvars import ContextVar
 from typing import Final, NamedTuple
 
-_ALLOWED: Final = r"[A-Za-z0-9._:/+=-]{1,128}"
-"""Pattern for valid ids, such as UUIDs, base64 or trace ids. They cannot break log lines."""
-
+_ALLOWED: Final = r"[A-Za-z0-9._:/+=-]{1,128}"  # UUIDs, base64 or trace ids; safe in log lines
 _ID: Final = re.compile(_ALLOWED)
 _NAME: Final = re.compile(rb"\r\nx-request-id:", re.IGNORECASE)
 _VALUE: Final = re.compile(rb"[ \t]*(" + _ALLOWED.encode() + rb")(?=\r\n)")
@@ -54,7 +52,7 @@ def find_field(head: bytes) -> IdField | None:
 
 
 def without_field(head: bytes, value: str | None) -> bytes | None:
-    """Return a request head without its `X-Request-Id` (`value`), or None if it is invalid."""
+    """Remove `X-Request-Id: {value}` from a request head. Return None if the id is invalid."""
     if value is None:
         return head
     field = find_field(head)
