@@ -17,10 +17,7 @@ class ServesNow(Protocol):
         """Return whether `image` is the stored version; False if unknown. Never raises."""
 
     def read_now(self, image: StoredImage, start: int, into: memoryview) -> bool:
-        """Fill `into` with bytes from offset `start`. Never raises.
-
-        Returns False if the image is another version, or if reading would require waiting.
-        """
+        """Read from offset `start` without waiting. Return False if this fails. Never raises."""
 
     def is_missing(self, key: StorageKey) -> bool:
         """Return True if the image certainly does not exist, False if it may exist."""

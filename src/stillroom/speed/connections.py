@@ -38,7 +38,7 @@ class ConnectionFactory:
             self._service = Service(
                 loop=asyncio.get_running_loop(),
                 bounds=self._bounds,
-                connections=server_state.connections,  # type: ignore[arg-type]  # uvicorn's list of its own
+                connections=server_state.connections,  # type: ignore[arg-type]  # uvicorn declares its own classes
                 tasks=server_state.tasks,
                 begin=functools.partial(asgi.begin, app, app_state),
             )

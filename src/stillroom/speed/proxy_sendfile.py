@@ -16,21 +16,15 @@ from stillroom.store.http.fields import Fields
 from stillroom.store.http.serving import ImageAnswer
 from stillroom.store.values import OpenedImage
 
-OFFER: Final = "x-stillroom-sendfile"
-"""Request header with which the proxy offers to send files. The value is the configured key."""
-
-LOCATION: Final = "/.stillroom-sendfile/"
-"""URL path that is internal to the nginx configuration. API paths never begin with it."""
-
-MIN_BYTES: Final = 64 * 1024
-"""Minimum size of a body that nginx sends. Stillroom sends smaller ones faster (`make bench`)."""
+OFFER: Final = "x-stillroom-sendfile"  # request header of a proxy that can send files: the key
+LOCATION: Final = "/.stillroom-sendfile/"  # internal URL path in the nginx configuration
+MIN_BYTES: Final = 64 * 1024  # Stillroom sends smaller bodies faster than nginx (`make bench`)
 
 _SIMPLE_RANGE: Final = re.compile(r"(bytes=(\d{1,18}-\d{0,18}|-\d{1,18}))?", re.ASCII)
 """Range headers that nginx parses in the same way as `http.serving`, or no header."""
 
+# Request headers that nginx would compare with its own ETag instead of Stillroom's.
 _UNSUPPORTED_CONDITIONS: Final = frozenset(("if-match", "if-unmodified-since"))
-"""Request headers that nginx would compare with its own ETag instead of Stillroom's."""
-
 _HEADERS_OF_NGINX: Final = {
     HTTPStatus.OK: frozenset(("content-length", "accept-ranges")),
     HTTPStatus.PARTIAL_CONTENT: frozenset(("content-length", "content-range")),

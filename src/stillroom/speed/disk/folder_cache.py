@@ -22,11 +22,9 @@ from stillroom.speed.disk.sorted_names import SortedNames
 from stillroom.store.disk.listing import FolderNames
 
 _MAX_FOLDERS: Final = 1024  # a watch uses about a kilobyte of kernel memory
-
 _MAX_CHANGES: Final = 16_384  # with more changed names, reading the folder again is cheaper
 _LEAST_CHANGES: Final = 64
 _BYTES_FOR_A_CHANGE: Final = 256  # bytes of names that allow one of them
-
 _FORGOTTEN_AFTER_S: Final = 600.0  # after its last listing, a folder is not watched any more
 
 Ident = tuple[int, int]  # device and inode, which identify a folder even if it is moved
@@ -212,10 +210,7 @@ def _ident(fd: int) -> Ident:
 
 
 def _read_states(folder_fd: int, names: set[str]) -> dict[str, bool]:
-    """Map each name to whether it is now a file, and `name/` to whether it is now a folder.
-
-    Only the names of events are used, so their order and repetitions do not matter.
-    """
+    """Map each name to whether it is now a file, and `name/` to whether it is now a folder."""
     states = {}
     for name in names:
         try:

@@ -13,7 +13,6 @@ from typing import Final
 
 IN_Q_OVERFLOW: Final = 0x4000
 IN_IGNORED: Final = 0x8000
-
 _IN_MOVED: Final = 0x0040 | 0x0080  # IN_MOVED_FROM, IN_MOVED_TO
 _IN_CREATE: Final = 0x0100
 _IN_DELETE: Final = 0x0200
@@ -46,8 +45,7 @@ class Inotify:
     def watch(self, folder_fd: int) -> int:
         """Start to report names that change in an open folder. Return the watch number.
 
-        Each event contains the number, which stays the same if the folder is already watched. May
-        raise `OSError` (ENOSPC).
+        A folder that is already watched keeps its number. May raise `OSError` (ENOSPC).
         """
         path = f"/proc/self/fd/{folder_fd}".encode()
         return _checked(_libc.inotify_add_watch(self._fd, path, _NAMES_CHANGE))

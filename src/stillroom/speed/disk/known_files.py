@@ -43,10 +43,7 @@ def version_of(key: StorageKey, status: os.stat_result) -> Version:
 
 
 class RecentFacts:
-    """Cache for the metadata of opened files, since reading it takes longer than opening a file.
-
-    Entries are valid while inode, size and times of the file are unchanged.
-    """
+    """Cache for the metadata of files, valid while their inode, size and times do not change."""
 
     def __init__(self, folder_fd: int) -> None:
         self._device = os.fstat(folder_fd).st_dev
@@ -55,10 +52,7 @@ class RecentFacts:
     def describe_file(
         self, key: StorageKey, fd: int, known: StoredImage | None = None
     ) -> StoredImage:
-        """Return the metadata of an open file, or `known` if that is still current.
-
-        Raises `OSError` (ENXIO) if `fd` is not a regular file.
-        """
+        """Return `known` if it is current, else the metadata of an open file. May raise OSError."""
         status = os.fstat(fd)
         version = version_of(key, status)
         for image in (known, self._facts.get(key.text)):
@@ -85,10 +79,7 @@ class KnownFiles:
         self._rest = (ctypes.c_char * 48).from_buffer(status, _TIMES_AND_DEVICE)
 
     def is_current(self, image: StoredImage) -> bool:
-        """Return whether the path leads to the same unchanged file.
-
-        Links to folders are followed, but the file must be the one that was opened without links.
-        """
+        """Return whether the path, perhaps through links, leads to the same unchanged file."""
         if image.version is None:
             return False
         name, stamp = image.version

@@ -21,9 +21,7 @@ from stillroom.store.disk.data_directory import SENDFILE_FOLDER, DataDirectory, 
 from stillroom.store.disk.image import DiskImage
 from stillroom.store.disk.threads import DiskThreads
 
-PERIOD_S: Final = 60
-"""Minimum lifetime of a name in seconds. A proxy opens the file within milliseconds."""
-
+PERIOD_S: Final = 60  # minimum lifetime of a name; a proxy opens the file within milliseconds
 _MAX_NAMES: Final = 65_536  # per period and process; then the server itself sends images
 
 
@@ -51,10 +49,7 @@ class PinnedNames:
         return f"{self._folder}/{save_id}" if is_known else None
 
     async def name(self, image: DiskImage) -> str | None:
-        """Return the name of the link to this version (path below `sendfile/`).
-
-        A missing link is created. Returns None if that fails, for example on a full disk.
-        """
+        """Return the link's path below `sendfile/`, creating it if necessary. None on failure."""
         save_id = image.image.save_id
         name = self.find(save_id)
         if name is not None:

@@ -16,9 +16,7 @@ from stillroom.paths import is_listed
 
 _BLOCK_NAMES: Final = 1024
 _LARGEST_BLOCK: Final = 2 * _BLOCK_NAMES
-_SAMPLED: Final = 64
-"""One in this many names is sampled, to choose the bounds of the blocks."""
-
+_SAMPLED: Final = 64  # one in this many names is sampled, to choose the bounds of the blocks
 _LOOSE_NAMES: Final = 65_536  # unencoded, while they are divided into blocks (about 5 MiB)
 _OVERHEAD: Final = 256  # of a block, in bytes
 

@@ -14,8 +14,7 @@ from stillroom.store.disk.openat2 import is_absent, open_by_kernel
 from stillroom.store.disk.storage import READ_FLAGS, DiskImageStorage
 from stillroom.store.values import ListQuery, OpenedImage, Page, SaveRules, StoredImage
 
-LIST_CACHE_BYTES: Final = 64 * 1024**2
-"""Memory for caching the names of one to three million images, depending on their length."""
+LIST_CACHE_BYTES: Final = 64 * 1024**2  # enough for the names of one to three million images
 
 
 class FastDiskStorage(DiskImageStorage):

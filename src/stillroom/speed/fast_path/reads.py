@@ -1,13 +1,12 @@
 """GET and HEAD of images on the fast path: immediate responses from bounded caches.
 
-The ASGI path takes ten times as long as the kernel needs to send an image. The fast path splits a
-request into its request line and its header fields, and uses the bytes of each part as a cache key.
-For header fields that have passed all checks, it caches the grant of their token. For request lines
-with a valid path, it caches the image's properties, heads of responses and the body.
+The ASGI path takes ten times as long as the kernel needs to send an image. The fast path has one
+cache for request lines and one for header fields, whose keys are the bytes of the request. The
+first cache contains the properties of images, heads of responses and bodies. The second one
+contains the grants of tokens, for header fields that have passed all checks.
 
-With separate keys, the size of the caches does not multiply with the number of tokens and user
-agents. The token's expiration, its folder and the image are checked for each request. All requests
-that are not simple take the ASGI path. See docs/adr/0009-simple-requests-take-a-fast-path.md.
+Each request still checks the expiration and the folder of the token, and whether the image is
+current. All requests that are not simple take the ASGI path (docs/adr/0009).
 """
 
 import logging
@@ -21,7 +20,7 @@ from stillroom.errors import StillroomError
 from stillroom.paths import ImagePath, StorageKey
 from stillroom.speed.fast_path.responses import ENTRY_BYTES, CheckedFields, FindResponse, Line
 from stillroom.speed.fast_path.sendfile import AnswerRecord, FileExchange, FileSlice
-from stillroom.speed.http11.exchange import ClientConnection
+from stillroom.speed.http11.connection import Connection
 from stillroom.speed.http11.head import Request, start_of_head
 from stillroom.speed.proxy_sendfile import OFFER
 from stillroom.store.api.images import ImageOperations
@@ -44,9 +43,7 @@ ASGI_ONLY_FIELDS: Final = frozenset(
 """Header fields with which a request takes the ASGI path. It handles CORS (`Origin`). The parser
 treats `Proxy-Connection` as `Connection`."""
 
-_CONDITIONS: Final = (*ANSWER_FIELDS, OFFER)
-"""Header fields on which responses depend. Requests with equal values get the same response."""
-
+_CONDITIONS: Final = (*ANSWER_FIELDS, OFFER)  # header fields on which responses depend
 _MAX_FIELDS_BYTES: Final = 8 * 1024**2
 _MAX_LINES: Final = 16_384  # 24 MiB; the storage caches metadata for as many images
 
@@ -78,7 +75,7 @@ class FastReads:
         self._lines: BoundedCache[bytes, Line] = BoundedCache(_MAX_LINES, forget)
         self._logs_access = access_log.isEnabledFor(logging.INFO)
 
-    def learn(self, connection: ClientConnection, data: bytes, request: Request) -> bool:
+    def learn(self, connection: Connection, data: bytes, request: Request) -> bool:
         """Respond to a request whose head passed all checks, and cache its header fields.
 
         If the result is False, nothing was sent, and the request must take the ASGI path.
@@ -99,7 +96,7 @@ class FastReads:
         self._checked_fields.put(bare[end:], checked, len(bare) + ENTRY_BYTES)
         return self.answer(connection, data)
 
-    def answer(self, connection: ClientConnection, data: bytes) -> bool:
+    def answer(self, connection: Connection, data: bytes) -> bool:
         """Respond to a request from the caches, without waiting. See `learn` for the result."""
         started = time.perf_counter()
         end = data.find(b"\r\n")

@@ -25,10 +25,8 @@ _MAX_COPIED_BYTES: Final = 64 * 1024
 sendfile. With one connection, copying 100 KB is as fast as sendfile; with 32, it is 25% slower."""
 
 _MAX_CONDITIONAL_BYTES: Final = 8 * 1024**2
-
 ENTRY_BYTES: Final = 1024  # approximate memory overhead of a cache entry
 _NAME: Final = b"\0"  # placeholder for the name of the file, in the head that makes a proxy send it
-
 OPERATION: Final = {"GET": "get_image", "HEAD": "check_image_exists"}
 
 Conditions = tuple[str | None, ...]
@@ -88,9 +86,7 @@ class Line:
         self.answer = self.whole = None
 
 
-FindResponse = Callable[[Line, CheckedFields], Response | None]
-"""Function that returns the response to a request that passed all checks, or None if that would
-require waiting."""
+FindResponse = Callable[[Line, CheckedFields], Response | None]  # None: it would have to wait
 
 
 def redirects(storage: RedirectsNow, last_lines: bytes) -> FindResponse:
@@ -249,13 +245,10 @@ class FileResponses:
         return self._head(without_body(answer, _NAME.decode()).headers)
 
     def _delegate(self, answer: Answer, image: StoredImage) -> Response | None:
-        """Return a response that makes a proxy send the image, or None if no pinned name exists.
-
-        The ASGI path then creates such a name (a hard link that the proxy opens).
-        """
+        """Return a response that makes a proxy send the image, or None if no pinned name exists."""
         name = self._sendfile and self._sendfile.storage.known_name(image)
         if not name:
-            return None
+            return None  # the ASGI path creates the name
         head = answer.proxy_head.replace(_NAME, name.encode("ascii"))
         return Answer(answer.operation, answer.status, head), b"", 0
 

@@ -8,14 +8,13 @@ import os
 import socket
 from typing import Final, NamedTuple
 
-from stillroom.speed.http11.exchange import ClientConnection
+from stillroom.speed.http11.connection import Connection
 from stillroom.store.telemetry import metrics, request_id
 from stillroom.store.telemetry.logging import log_access
 from stillroom.store.values import LocalImage
 
 _WINDOW_BYTES: Final = 1024**2  # sent before others are served (nginx: `sendfile_max_chunk`)
 _POLL_INTERVAL_S: Final = 0.1  # between attempts, if no file descriptor is left for waiting
-
 _ONE_BYTE: Final = [bytearray(1)]
 
 log = logging.getLogger("stillroom.server")
@@ -57,7 +56,7 @@ class FileExchange:
     has_begun = True
 
     def __init__(
-        self, connection: ClientConnection, head: bytes, file: FileSlice, record: AnswerRecord
+        self, connection: Connection, head: bytes, file: FileSlice, record: AnswerRecord
     ) -> None:
         self.keep_alive = True
         self._connection = connection

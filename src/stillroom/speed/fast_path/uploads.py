@@ -11,7 +11,8 @@ from stillroom.errors import StillroomError
 from stillroom.paths import ImagePath
 from stillroom.speed.fast_path.reads import ASGI_ONLY_FIELDS, IMAGES_PREFIX, keeps_alive
 from stillroom.speed.http11.body import RequestBody
-from stillroom.speed.http11.exchange import Begin, ClientConnection, Exchange, RequestExchange
+from stillroom.speed.http11.connection import Connection
+from stillroom.speed.http11.exchange import Begin, Exchange, RequestExchange
 from stillroom.speed.http11.head import Request, header_lines
 from stillroom.store.api.images import ImageOperations
 from stillroom.store.api.responses import escape_target, json_bytes, report_disconnect, report_error
@@ -30,10 +31,7 @@ log = logging.getLogger("stillroom.api")
 
 @dataclass(frozen=True, slots=True)
 class FastUploads:
-    """Handler of image uploads. `otherwise` (the ASGI path) handles all other requests.
-
-    It also handles uploads with a header in `asgi_only`, such as a save hook's header.
-    """
+    """Handler of uploads without headers in `asgi_only`. `otherwise` (ASGI) handles the rest."""
 
     operations: ImageOperations
     tokens: VerifiedTokens
@@ -41,7 +39,7 @@ class FastUploads:
     otherwise: Begin
     asgi_only: frozenset[str]
 
-    def begin(self, connection: ClientConnection, request: Request, body: RequestBody) -> Exchange:
+    def begin(self, connection: Connection, request: Request, body: RequestBody) -> Exchange:
         """Start the task that handles a request."""
         store = self._find_operation(request, body)
         if store is None:

@@ -9,7 +9,8 @@ from urllib.parse import unquote
 from starlette.types import ASGIApp, Message
 
 from stillroom.speed.http11.body import RequestBody
-from stillroom.speed.http11.exchange import ClientConnection, RequestExchange
+from stillroom.speed.http11.connection import Connection
+from stillroom.speed.http11.exchange import RequestExchange
 from stillroom.speed.http11.head import Request
 from stillroom.store.api.responses import OPERATION
 from stillroom.store.http.problems import internal_error
@@ -19,19 +20,15 @@ _NAME: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE: Final = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
 """Valid names and values of response headers (RFC 9110, 5), to prevent header injection."""
 
-State = dict[str, Any]
-"""State from the application's lifespan."""
+State = dict[str, Any]  # from the application's lifespan
 
 log = logging.getLogger("stillroom.server")
 
 
 def begin(
-    app: ASGIApp, state: State, connection: ClientConnection, request: Request, body: RequestBody
+    app: ASGIApp, state: State, connection: Connection, request: Request, body: RequestBody
 ) -> "AsgiExchange":
-    """Start a task in which `app` handles a request.
-
-    Each request gets a copy of `state` from the application's lifespan.
-    """
+    """Start a task in which `app` handles a request, with a copy of the lifespan's `state`."""
     exchange = AsgiExchange(connection, request, body, state)
     connection.run(exchange.run(app))
     return exchange
@@ -41,7 +38,7 @@ class AsgiExchange(RequestExchange):
     """Request in progress that the ASGI application handles."""
 
     def __init__(
-        self, connection: ClientConnection, request: Request, body: RequestBody, state: State
+        self, connection: Connection, request: Request, body: RequestBody, state: State
     ) -> None:
         super().__init__(connection, request, body)
         self._scope: dict[str, Any] = {
@@ -152,7 +149,7 @@ class AsgiExchange(RequestExchange):
             lines += b"transfer-encoding: chunked\r\n"
         self._head = self._make_head(status, lines)
 
-    def _continue(self, connection: ClientConnection, body: bytes, *, is_last: bool) -> None:
+    def _continue(self, connection: Connection, body: bytes, *, is_last: bool) -> None:
         if not self._status or self._ended.is_set():
             raise RuntimeError("a body was sent before the response began or after it ended")
         if self._has_no_body:

@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 from typing import Final
 
-BODY_WINDOW_S: Final = 30.0
-"""Interval in seconds for measuring the rate of a request body. Shorter pauses are allowed."""
+BODY_WINDOW_S: Final = 30.0  # the speed of a body is measured over this time; it may pause
 
 LINGER_BYTES: Final = 1024**2
 LINGER_S: Final = 2.0

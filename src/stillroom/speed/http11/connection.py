@@ -292,10 +292,7 @@ class Connection(asyncio.Protocol):
     # Refusing and closing ----------------------------------------------------------------
 
     def refuse(self, status: int, message: str) -> str:
-        """Send an error response and close the connection. Return the request id.
-
-        If another response has begun, nothing is sent and the id is empty.
-        """
+        """Send an error response and close. Return its id, or "" if another response has begun."""
         if self._exchange is not None:
             self._body.abort()
             if self._exchange.has_begun:
@@ -339,8 +336,8 @@ class Connection(asyncio.Protocol):
     def _linger(self) -> None:
         """Send FIN, drop incoming data for up to `LINGER_S`, then close (lingering close).
 
-        After an immediate close, incoming data would reset the connection, and the client's system
-        would drop the unread part of the response.
+        After an immediate close, incoming data would cause a reset, and the client would lose the
+        unread part of the response.
         """
         if self._state in (_LINGER, _CLOSED) or self._transport.is_closing():
             return

@@ -1,38 +1,18 @@
 """Interfaces between a connection and the handlers that respond to its requests."""
 
-import socket
 import time
-from collections.abc import Callable, Coroutine
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
 
 from stillroom.speed.http11.body import RequestBody
 from stillroom.speed.http11.head import Request, make_head
 from stillroom.store.telemetry import metrics, request_id
 from stillroom.store.telemetry.logging import log_access
 
-Address = tuple[str, int]
-"""Host and port."""
+if TYPE_CHECKING:
+    from stillroom.speed.http11.connection import Connection
 
-
-class ClientConnection(Protocol):
-    """Interface of a connection for request handlers; see `Connection` for the methods."""
-
-    @property
-    def client(self) -> Address | None: ...  # noqa: D102  (as above)
-    @property
-    def server(self) -> Address | None: ...  # noqa: D102
-    @property
-    def socket(self) -> socket.socket: ...  # noqa: D102
-    @property
-    def has_unsent_bytes(self) -> bool: ...  # noqa: D102
-    def run(self, handler: Coroutine[Any, Any, None]) -> None: ...  # noqa: D102
-    def write(self, data: bytes | bytearray | memoryview) -> None: ...  # noqa: D102
-    async def drain(self) -> None: ...  # noqa: D102
-    def note_response(self) -> None: ...  # noqa: D102
-    def continue_with(self, exchange: "Exchange") -> None: ...  # noqa: D102
-    def finish(self, exchange: "Exchange") -> None: ...  # noqa: D102
-    def drop(self) -> None: ...  # noqa: D102
-    def abort(self) -> None: ...  # noqa: D102
+Address = tuple[str, int]  # host and port
 
 
 class Exchange(Protocol):
@@ -59,9 +39,9 @@ class RequestExchange:
     has_begun = False
     unsent_bytes = 0
 
-    def __init__(self, connection: ClientConnection, request: Request, body: RequestBody) -> None:
+    def __init__(self, connection: "Connection", request: Request, body: RequestBody) -> None:
         self.keep_alive = request.keep_alive
-        self._connection: ClientConnection | None = connection  # None after a disconnect
+        self._connection: Connection | None = connection  # None after a disconnect
         self._client = connection.client
         self._request = request
         self._body = body
@@ -88,7 +68,7 @@ class RequestExchange:
         )  # fmt: skip
 
 
-Begin = Callable[[ClientConnection, Request, RequestBody], Exchange]
+Begin = Callable[["Connection", Request, RequestBody], Exchange]
 """Function that starts to handle a request which `FastPath` does not handle."""
 
 
@@ -97,8 +77,8 @@ class FastPath(Protocol):
 
     longest_head: int
 
-    def answer(self, connection: ClientConnection, data: bytes) -> bool:
+    def answer(self, connection: "Connection", data: bytes) -> bool:
         """Respond to a request head with cached data. Return False if nothing was sent."""
 
-    def learn(self, connection: ClientConnection, data: bytes, request: Request) -> bool:
+    def learn(self, connection: "Connection", data: bytes, request: Request) -> bool:
         """Cache a valid head and respond to it. Return False if nothing was sent."""

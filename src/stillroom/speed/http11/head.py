@@ -59,8 +59,7 @@ class Request(NamedTuple):
 class HeadParser:
     """Parser for one request head, which may arrive in pieces.
 
-    It passes no bytes after the head to httptools, which would parse pipelined requests into memory
-    while the first request is still being handled.
+    httptools gets no bytes after the head, since it would parse pipelined requests into memory.
     """
 
     def __init__(self, bounds: Bounds) -> None:

@@ -6,32 +6,29 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 from stillroom.speed.http11.bounds import Bounds
 from stillroom.speed.http11.exchange import Address, Begin, FastPath
 from stillroom.store.telemetry import metrics
 
-TICK_S: Final = 1.0
-"""Interval of the timer. Its resolution suffices for timeouts of seconds."""
+if TYPE_CHECKING:
+    from stillroom.speed.http11.connection import Connection
+
+TICK_S: Final = 1.0  # interval of the timer, which is sufficient for timeouts of seconds
 
 log = logging.getLogger("stillroom.server")
-
-
-class HasTimeouts(Protocol):
-    """Object with timeouts, such as a connection."""
-
-    def check_timeouts(self, now: float) -> None: ...  # noqa: D102  (see `Connection`)
 
 
 class TimeoutTimer:
     """Timer that checks the timeouts of all connections once a second and flushes the metrics.
 
-    It runs while there are connections. A timer for each connection would have to be set and
-    cancelled with every request.
+    It runs while there are connections. A timer for each of them would slow down every request.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, connections: Iterable[HasTimeouts]) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, connections: "Iterable[Connection]"
+    ) -> None:
         self._loop = loop
         self._connections = connections
         self._timer: asyncio.TimerHandle | None = None
@@ -78,7 +75,7 @@ class Service:
 
     loop: asyncio.AbstractEventLoop
     bounds: Bounds
-    connections: set[HasTimeouts]
+    connections: "set[Connection]"
     tasks: set[asyncio.Task[None]]  # tasks of running requests, for which a shutdown waits
     begin: Begin
     fast_path: FastPath | None = None  # handler of simple requests; None if it is off
