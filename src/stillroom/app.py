@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import functools
 import os
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from fastapi import FastAPI, Request
 from fastapi_offline import FastAPIOffline
@@ -16,15 +16,12 @@ from stillroom.assembly import Parts, assemble
 from stillroom.errors import StillroomError
 from stillroom.router import image_operations, stillroom_router
 from stillroom.store.api.browsers import DefaultSecurityHeaders, document_router
-from stillroom.store.api.health import health_router
+from stillroom.store.api.health import Check, health_router
 from stillroom.store.api.responses import ProblemResponse
 from stillroom.store.capabilities import TurnsReadOnly
 from stillroom.store.http.problems import internal_error, plain_problem
 from stillroom.store.settings import Settings
 from stillroom.store.telemetry import metrics, request_id
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
 
 # Headers are those that pages on other origins may send and read, in addition to safelisted ones
 # (https://fetch.spec.whatwg.org/#cors-safelisted-request-header). Cookies are never accepted.
@@ -77,11 +74,10 @@ def create_app(settings: Settings) -> FastAPI:
         app.add_middleware(
             CORSMiddleware, allow_origins=settings.cors_origins, allow_headers=allowed, **_CORS
         )
-    report_disk = functools.partial(_report_disk, parts)
-    checks: dict[str, Callable[[], Awaitable[object]]] = {"storage": parts.storage.check}
+    checks: dict[str, Check] = {"storage": parts.storage.check}
     for feature in parts.features:
         checks.update(feature.checks())
-    app.include_router(health_router(checks, report_disk))
+    app.include_router(health_router(checks, functools.partial(_report_disk, parts)))
     # Used by the server's fast path, which has no router.
     app.state.operations, app.state.tokens = operations, parts.tokens
     app.state.varies_by_origin = bool(settings.cors_origins)  # as the middleware does
@@ -107,8 +103,7 @@ def _report_disk(parts: Parts) -> None:
 def check_settings(settings: Settings) -> tuple[list[str], list[str]]:
     """Check the settings by opening and closing all parts that the workers will open.
 
-    Return lines that describe the configuration, and warnings about possible problems. Raise
-    `ConfigurationError` if the workers would fail to start.
+    Return lines about the configuration, and warnings. May raise `ConfigurationError`.
     """
     parts = assemble(settings)
     assert parts.keys is not None  # noqa: S101  (`assemble` was given no `authorize`)

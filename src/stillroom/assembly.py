@@ -11,7 +11,6 @@ import importlib
 import importlib.util
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from stillroom.errors import ConfigurationError
@@ -40,10 +39,7 @@ from stillroom.store.port import ImageStorage
 from stillroom.store.settings import Settings
 from stillroom.store.values import SaveRules
 
-_JOBS_STOP_WITHIN_S: Final = 5.0
-"""Seconds that background jobs may continue after the last response. Deletions take milliseconds,
-and may be interrupted safely."""
-
+_JOBS_STOP_WITHIN_S: Final = 5.0  # after the last response; deletions take milliseconds
 _NOT_HERE: Final = "it is not part of this installation"
 _NOT_CHOSEN: Final = "it is not among the chosen features"
 
@@ -57,8 +53,8 @@ class FeatureLine:
         libraries: Packages that must be installed.
         prefixes, headers, parameters: Prefixes of routes, request headers of saves, and query
             parameters of reads, which are all refused with 501 if the feature is off.
-        file: Configuration file in the data directory. If it exists, the feature cannot be off,
-            except on request.
+        file: Configuration file in the data directory. If it exists, the feature may be off only on
+            request.
         file_setting: Name of the setting that replaces this file.
     """
 
@@ -274,14 +270,13 @@ def open_features(store: Store) -> None:
         elif line.file and (reason := store.off[line.name]) != _NOT_CHOSEN:
             named = getattr(store.settings, line.file_setting, None)
             file = named or store.settings.data_dir / line.file
-            _require_absent(file, described({line.name: reason}))
+            if file.exists():
+                fault = described({line.name: reason})
+                raise ConfigurationError(
+                    f"{str(file)!r} cannot be used: {fault}; or remove the file"
+                )
     for feature in store.features.values():
         feature.ready(store)
-
-
-def _require_absent(file: Path, reason: str) -> None:
-    if file.exists():
-        raise ConfigurationError(f"{str(file)!r} cannot be used: {reason}; or remove the file")
 
 
 def verifier_of(keys: KeySource, settings: Settings) -> TokenVerifier:
@@ -291,10 +286,7 @@ def verifier_of(keys: KeySource, settings: Settings) -> TokenVerifier:
 
 @contextlib.asynccontextmanager
 async def opened_features(settings: Settings) -> AsyncIterator[Store]:
-    """Context manager: open an existing store with its features, for a command.
-
-    Changes made in the block are in the search index when it ends.
-    """
+    """Context manager: open an existing store for a command, and index the block's changes."""
     require_store(settings.storage)
     changes = ChangeRelay()
     async with opened_storage(settings, changes=changes) as storage:

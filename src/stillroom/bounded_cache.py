@@ -29,8 +29,7 @@ class BoundedCache(Generic[_K, _V]):
 
     The oldest entry is evicted if it was not used since its last check. Otherwise, it is kept for
     another round. So a hit costs only one assignment, and reading many values once does not evict
-    values that are in use. For hit ratios compared to LRU and S3-FIFO, see
-    docs/adr/0028-we-implement-the-http-connection.md.
+    values that are in use. docs/adr/0028 compares the hit ratios with those of LRU and S3-FIFO.
     """
 
     __slots__ = ("_entries", "_evicted", "_max_size", "_size")

@@ -7,8 +7,7 @@ from typing import Final
 _TEXT: Final = re.compile(r"([0-9]{1,9})([smhd]?)")
 _UNITS: Final = {"": "seconds", "s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
-TEN_YEARS: Final = timedelta(days=3650)
-"""Maximum lifetime of an image with an expiration (set by a rule or a request)."""
+TEN_YEARS: Final = timedelta(days=3650)  # maximum lifetime of an image that expires
 
 
 def parse_duration(text: str, *, may_lack_unit: bool = False) -> timedelta | None:

@@ -88,13 +88,12 @@ class Stillroom:
             raise ConfigurationError(f"storage is {storage!r}: pass 'disk', or omit it")
         bucket = {name.lower(): "" for name in BUCKET} if storage == "disk" else {}
         resolved = AllSettings.read(**{"data_dir": data_dir, **bucket, **settings})
-        parts = assemble(
+        self._parts = parts = assemble(
             resolved,
             authorize=authorize,
             images_url=public_url.rstrip("/") if public_url else None,
             features=features,
         )
-        self._parts = parts
         self._running = 0
         self.images = InProcessImageStore(parts)
         self._has_saved = False
@@ -184,11 +183,7 @@ def create_router(
     features: Collection[str] | None = None,
     **settings: object,
 ) -> APIRouter:
-    """Create a `Stillroom` and return its `router`. See `Stillroom` for the arguments.
-
-    Raises:
-        ConfigurationError: the settings are invalid or do not work together.
-    """
+    """Create a `Stillroom` and return its `router`. See `Stillroom` for arguments and errors."""
     return Stillroom(
         data_dir,
         storage=storage,

@@ -18,9 +18,7 @@ COMPUTE_PREFIX: Final = "compute/"  # prefix of the keys of images, on every bac
 MEDIA_PREFIX: Final = "media/"  # prefix of the keys of media resources, which have no image path
 IMAGE_PREFIXES: Final = (COMPUTE_PREFIX, MEDIA_PREFIX)  # all other keys are private, like uploads
 
-RESERVED_NAMES: Final = {".run.json": "the manifest of a run"}
-"""File names that no image path can contain, and for what they are reserved."""
-
+RESERVED_NAMES: Final = {".run.json": "the manifest of a run"}  # no image path contains them
 _RESERVED_ENDINGS = tuple(f"/{name}" for name in RESERVED_NAMES)
 
 MAX_KEY_BYTES: Final = 1024
@@ -54,20 +52,13 @@ _NEVER_IN_A_READING = re.compile("[/\\\\\\x00-\\x1f\\x7f-\\x9f]")
 
 @dataclass(frozen=True, slots=True, order=True)
 class ImagePath:
-    """Valid path of an image, such as `cats/2026/tom.webp`: relative and in NFC.
-
-    Paths are ordered by their UTF-8 bytes. Python strings have the same order.
-    """
+    """Valid path of an image, such as `cats/tom.webp`: relative, in NFC, ordered by its bytes."""
 
     text: str
 
     @classmethod
     def parse(cls, text: str, *, at: tuple[str, ...] = ("path", "path")) -> Self:
-        """Parse untrusted text that is already percent-decoded.
-
-        `at` is the text's location in the request, for error messages. Raises `InvalidPath` for the
-        reasons that ADR 0004 lists.
-        """
+        """Parse percent-decoded text, or raise `InvalidPath`. `at` is its place in the request."""
         _check_start(text, at=at)
         for segment in text.split("/"):
             _check_segment(segment, whole=True, at=at)
@@ -76,11 +67,7 @@ class ImagePath:
 
     @classmethod
     def from_target(cls, raw: bytes) -> Self:
-        """Parse the raw bytes of a request target after the route's prefix.
-
-        They are percent-decoded exactly once, and strictly. Raises `InvalidPath` for the
-        same reasons as `parse`, and if an escape or the UTF-8 is invalid.
-        """
+        """Percent-decode the part of a URL after the route, once and strictly, and parse it."""
         if len(raw) <= MAX_SEGMENT_BYTES and _PLAIN_TARGET.fullmatch(raw):
             return cls(raw.decode("ascii"))
         return cls.parse(_decode_once(raw, at=("path", "path")))
@@ -237,11 +224,7 @@ def _check_start(text: str, *, at: tuple[str, ...]) -> None:
 
 
 def _check_segment(segment: str, *, whole: bool, at: tuple[str, ...] = ("path", "path")) -> None:
-    """Raise `InvalidPath` if a segment is unsafe, ambiguous or unprintable.
-
-    With `whole=False`, the text is only the beginning of a segment. It may be empty or consist of
-    dots, since more text can make it valid.
-    """
+    """Raise `InvalidPath` if a segment, or with `whole=False` the start of one, is not allowed."""
     if _PLAIN_SEGMENT.fullmatch(segment):
         return
     if whole and not segment:

@@ -8,11 +8,8 @@ from stillroom.errors import ConfigurationError
 
 PREFIXES: Final = ("STILLROOM_", "R2_")
 
-BUCKET: Final = ("R2_ENDPOINT_URL", "R2_ACCESS_KEY_ID")
-"""Variables that select the bucket backend if any of them is set."""
-
-_TOKENS: Final = "STILLROOM_JWT_"
-"""Prefix of variables for the verification of tokens. Unknown names are an error."""
+BUCKET: Final = ("R2_ENDPOINT_URL", "R2_ACCESS_KEY_ID")  # each of them selects the bucket
+_TOKENS: Final = "STILLROOM_JWT_"  # an unknown variable with this prefix is an error
 
 _MISSPELLED: Final = 0.8
 """Minimum `difflib` ratio of misspelled names: `DATADIR` reaches it, `R2_ACCOUNT_ID` does not."""

@@ -8,14 +8,12 @@ from stillroom.speed.http11.bounds import Bounds
 from stillroom.speed.settings import SpeedSettings
 
 _RESERVED: Final = 256
-"""Descriptors that are not available for client connections. They are reserved for open images
-(64), bucket connections (64), database connections and others. If the limit is small, at most half
-of it is reserved."""
+"""Descriptors for open images (64), bucket connections (64), the database and others. At most half
+of a small limit is reserved."""
 
 _PER_CONNECTION: Final = 4
 """Descriptors per connection. A slow download uses three: the socket, a duplicate of it, and the
 image file. The fourth is for a connection above the limit, which gets a 503."""
-
 
 log = logging.getLogger("stillroom.server")
 

@@ -34,9 +34,8 @@ if TYPE_CHECKING:
 _BACKLOG = 2048
 _PR_SET_PDEATHSIG = 1
 _SWITCH_S = 0.001
-"""Interval in seconds after which a computing thread must release the GIL. Python's default is five
-times longer, and a response waits for several such intervals
-(https://docs.python.org/3/library/sys.html#sys.setswitchinterval)."""
+"""Seconds after which a computing thread must release the GIL (`sys.setswitchinterval`). Python's
+default is five times longer, and a response waits for several such intervals."""
 
 _LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  (compared, not bound)
 
@@ -50,8 +49,7 @@ def serve(settings: Settings, *, sign_in_link: bool = False) -> None:
     listener = _bind(settings)
     settings = settings.model_copy(update={"port": listener.getsockname()[1]})
     _log_start(settings)
-    gallery = _has_gallery(settings)
-    if gallery and sign_in_link and settings.jwt_algorithm == "HS256":
+    if sign_in_link and _has_gallery(settings) and settings.jwt_algorithm == "HS256":
         _print_sign_in_link(settings)
     speed = settings.section(SpeedSettings)
     bounds = bounds_of(speed)
@@ -60,7 +58,7 @@ def serve(settings: Settings, *, sign_in_link: bool = False) -> None:
             functools.partial(_create_app_or_exit, settings, os.getpid()),
             factory=True,
             workers=settings.workers,
-            http=ConnectionFactory(speed, bounds),  # type: ignore[arg-type]  # as good as a class
+            http=ConnectionFactory(speed, bounds),  # type: ignore[arg-type]  # uvicorn only calls it
             loop="uvloop",
             ws="none",
             lifespan="on",

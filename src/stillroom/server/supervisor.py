@@ -20,13 +20,8 @@ from uvicorn.supervisors import Multiprocess
 from stillroom.server.worker import Worker
 
 _TICK_S: Final = 0.1
-
-_STABLE_AFTER_S: Final = 60.0
-"""Minimum uptime in seconds of a worker whose replacement starts without a delay."""
-
-_START_TIMEOUT_S: Final = 120.0
-"""Startup timeout in seconds. Imports on a busy machine can take longer than `hang_s`."""
-
+_STABLE_AFTER_S: Final = 60.0  # after this uptime, a worker is replaced without a delay
+_START_TIMEOUT_S: Final = 120.0  # imports on a busy machine can take longer than `hang_s`
 _MAX_BACKOFF_S: Final = 30.0
 
 _HINTS: Final = {

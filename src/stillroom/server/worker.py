@@ -28,10 +28,8 @@ if TYPE_CHECKING:
     from types import FrameType
 
 _PING_INTERVAL_S: Final = 0.5
-
 _STACKS_TIMEOUT_S: Final = 5.0
 _MAX_STACK_BYTES: Final = 256 * 1024
-
 _STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 _NOT_RUNNING: Final = frozenset("TtD")
@@ -41,8 +39,8 @@ _NOT_RUNNING: Final = frozenset("TtD")
 class WorkerServer(uvicorn.Server):
     """Uvicorn server that runs in a worker.
 
-    A signal starts the shutdown, and further signals are ignored: a terminal also sends them to the
-    supervisor, which kills the workers after the second signal.
+    The first signal starts the shutdown. Others are ignored: the supervisor also receives signals
+    from a terminal, and kills the workers after the second one.
     """
 
     def __init__(self, config: uvicorn.Config, supervisor: Connection) -> None:

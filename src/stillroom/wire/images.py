@@ -52,7 +52,7 @@ class ImageInfo:
     Attributes:
         size: Size in bytes.
         modified: Time of the last save (timezone-aware); whole seconds if returned by `stat`.
-        etag: Etag including its quotes, as `if_match` requires.
+        etag: ETag including its quotes, as `if_match` requires.
         sha256: Hexadecimal SHA-256; None if the image has not been hashed.
         ai_mark: Kind of embedded metadata which states that AI made the image: `c2pa`, `iptc`,
             `both` or `none`; None if unknown. Ignored in comparisons, because it may become known
