@@ -68,7 +68,7 @@ class Feature:
         """Open the feature. Raise `ConfigurationError` if its settings are invalid."""
 
     def ready(self, store: Store) -> None:
-        """Finish the setup. Called when all features are open, including those opened later."""
+        """Finish the setup. Called when all features are open, also those opened after this one."""
 
     def hooks(self) -> Hooks:
         """Return the hooks into the operations on images."""

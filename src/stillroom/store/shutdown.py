@@ -1,4 +1,4 @@
-"""Functions to call when the server begins to shut down, before it waits for its requests."""
+"""Callbacks that run when the server begins to shut down, before it waits for its requests."""
 
 import contextlib
 import signal
@@ -19,7 +19,7 @@ def calling(callback: Callable[[], None]) -> Iterator[None]:
 
 
 def begin() -> None:
-    """Call all functions. The server calls this on its event loop."""
+    """Run all callbacks. The server calls this function on its event loop."""
     for callback in [*_callbacks]:
         callback()
 

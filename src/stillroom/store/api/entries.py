@@ -93,7 +93,7 @@ def describe_image(image: StoredImage) -> dict[str, object]:
         "content_type": image.content_type,
         "etag": image.etag,
         "sha256": image.sha256.hex() if image.sha256 else None,
-        "ai_mark": None,  # a hook may know it
+        "ai_mark": None,  # a hook may replace it
     }
 
 

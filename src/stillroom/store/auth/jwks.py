@@ -34,7 +34,7 @@ log = logging.getLogger("stillroom.auth")
 
 @dataclass(frozen=True, slots=True)
 class KeySet:
-    """Keys that can verify tokens. `only` is set if there is one key: tokens need no id then."""
+    """Keys that can verify tokens. With a single key (`only`), tokens need no key id."""
 
     count: int
     by_kid: Mapping[str, PublicKey]

@@ -1,8 +1,8 @@
 """Creation and verification of JSON Web Tokens (RFC 7519).
 
-This module rejects tokens that PyJWT would accept: those with a missing or invalid `exp`, duplicate
-names, padded or non-canonical base64, critical extensions, or excessive length. Parameters with
-which a token specifies its own key (`jku`, `jwk`, `x5u`) are ignored.
+PyJWT would accept some tokens that this module rejects: those with a missing or invalid `exp`,
+duplicate names, padded or non-canonical base64, critical extensions, or excessive length. Keys that
+a token specifies itself (`jku`, `jwk`, `x5u`) are ignored.
 """
 
 import re

@@ -1,8 +1,8 @@
 """Tests that find out whether a bucket supports conditional writes (If-None-Match, If-Match).
 
-Some buckets ignore these headers; others reject them, or accept only ETags without quotes, like
+Some buckets ignore these headers. Others reject them, or accept only ETags without quotes, like
 Ceph RGW 18 (https://docs.ceph.com/en/reef/radosgw/s3/objectops/). Few support conditional
-deletions. A test creates a temporary object. Results are cached until the process ends.
+deletions. Each test creates a temporary object. Results are cached until the process ends.
 """
 
 import asyncio

@@ -118,8 +118,6 @@ class R2ImageStorage:
         )
         self.uploads = BucketUploads(self._context, changes)
 
-    # Saving ------------------------------------------------------------------------------
-
     async def save(
         self, key: StorageKey, source: ImageSource, condition: Condition = UNCONDITIONAL
     ) -> StoredImage:
@@ -164,7 +162,7 @@ class R2ImageStorage:
     async def _admit(
         self, key: StorageKey, max_bytes: int | None, condition: Condition
     ) -> Guard | None:
-        """Convert `condition` to one that the bucket enforces. Raise an error if it fails now."""
+        """Convert `condition` to a `Guard`. Raise an error if the save would certainly fail."""
         if not condition.is_set:
             return None
         if condition.create_only and max_bytes is not None and max_bytes <= PART_BYTES:
@@ -173,8 +171,6 @@ class R2ImageStorage:
 
     def _cache_of(self, key: StorageKey) -> str:
         return IMMUTABLE_CACHE if key.is_media else self._cache_control
-
-    # Reading -----------------------------------------------------------------------------
 
     async def locate(self, key: StorageKey) -> RemoteImage:
         """Return the image's CDN URL or a presigned URL, after checking that it exists."""
@@ -251,8 +247,6 @@ class R2ImageStorage:
         finally:
             self._entry_slots.release()
 
-    # Removing ----------------------------------------------------------------------------
-
     async def delete(
         self, key: StorageKey, condition: Condition = UNCONDITIONAL, *, save_id: str | None = None
     ) -> None:
@@ -291,8 +285,6 @@ class R2ImageStorage:
                     )
         raise BackendUnavailable("the image kept changing during the deletion: try again")
 
-    # Copying -----------------------------------------------------------------------------
-
     async def copy(
         self, source: StorageKey, target: StorageKey, *, save_id: str | None = None
     ) -> StoredImage:
@@ -315,8 +307,6 @@ class R2ImageStorage:
                 if written.refusal is Refusal.MISSING:  # deleted after the HEAD
                     raise ImageNotFound
         raise BackendUnavailable("the image kept changing during the copy: try again")
-
-    # Running -----------------------------------------------------------------------------
 
     async def check(self) -> None:
         """Check that the bucket can be read and written. A success is cached for two seconds."""

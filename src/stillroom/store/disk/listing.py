@@ -26,7 +26,6 @@ _LARGEST_PICK: Final = 65_536
 _SMALL_FOLDER: Final = 512  # names up to which reading a folder is faster than watching it
 _READ_TOGETHER: Final = 16_384  # names of a large folder, about 1.3 MiB
 _AFTER_ALL_NAMES: Final = "\U0010ffff"  # a noncharacter, with which no valid name begins
-
 _FOLDERS_SEARCHED: Final = 1024  # for any image; then a slower search needs less memory
 
 

@@ -16,13 +16,10 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 _SYS_OPENAT2: Final = 437  # the same number on every architecture
-_RESOLVE_NO_MAGICLINKS: Final = 0x02
-_RESOLVE_NO_SYMLINKS: Final = 0x04
-_RESOLVE_BENEATH: Final = 0x08
+_RESOLVE: Final = 0x02 | 0x04 | 0x08  # RESOLVE_NO_MAGICLINKS, _NO_SYMLINKS and _BENEATH
 _TRIES_ON_EAGAIN: Final = 3  # openat2(2): a concurrent rename disturbed the lookup
 
 Opener = Callable[[int, str, int], int]  # arguments: a folder's descriptor, a relative path, flags
-
 
 _HOW: Final = struct.Struct("=QQQ")  # flags, mode, resolve
 
@@ -104,8 +101,7 @@ def release(fd: int) -> None:
 
 @functools.cache
 def _how(flags: int) -> bytes:
-    resolve = _RESOLVE_BENEATH | _RESOLVE_NO_SYMLINKS | _RESOLVE_NO_MAGICLINKS
-    return _HOW.pack(flags | os.O_CLOEXEC, 0, resolve)
+    return _HOW.pack(flags | os.O_CLOEXEC, 0, _RESOLVE)
 
 
 def choose_opener(folder_fd: int) -> Opener:

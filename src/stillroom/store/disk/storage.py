@@ -75,8 +75,6 @@ class DiskImageStorage:
         )
         self._closing = threading.Event()  # stops the removal of empty folders
 
-    # Saving ------------------------------------------------------------------------------
-
     async def save(
         self, key: StorageKey, source: ImageSource, condition: Condition = UNCONDITIONAL
     ) -> StoredImage:
@@ -156,8 +154,6 @@ class DiskImageStorage:
         self._publisher.publish(pending.key, staged, pending.condition)
         return describe(pending.key, status, received.content_type, received.sha256)
 
-    # Reading -----------------------------------------------------------------------------
-
     async def locate(self, key: StorageKey) -> DiskImage:
         """Open the image's file. The opened file does not change if the image is replaced."""
         return self.locate_now(key)
@@ -209,8 +205,6 @@ class DiskImageStorage:
                 entries.append(self.locate_now(StorageKey(text)).take_facts())
         return entries
 
-    # Removing ----------------------------------------------------------------------------
-
     async def delete(
         self, key: StorageKey, condition: Condition = UNCONDITIONAL, *, save_id: str | None = None
     ) -> None:
@@ -227,8 +221,6 @@ class DiskImageStorage:
         return await self._threads.run(
             remove_empty_folders, self._data_directory, empty_for, is_stopped
         )
-
-    # Copying -----------------------------------------------------------------------------
 
     async def copy(
         self, source: StorageKey, target: StorageKey, *, save_id: str | None = None
@@ -256,8 +248,6 @@ class DiskImageStorage:
             self._data_directory.sync(staged.fd)
             self._publisher.publish(target, staged, UNCONDITIONAL)
         return describe(target, status, image.content_type, image.sha256)
-
-    # Running -----------------------------------------------------------------------------
 
     @property
     def is_read_only(self) -> bool:

@@ -1,8 +1,7 @@
 """Thread pool for blocking disk operations.
 
-Starting a job takes 4 to 25 µs here, and 17 to 33 µs with `asyncio.to_thread`, which needs several
-futures and locks. A save of 100 KB takes 300 µs. With a `ThreadPoolExecutor`, a save took 1.18
-times as much CPU time. See `docs/adr/0002` for the operations that run in threads.
+Starting a job takes 4 to 25 µs here, but 17 to 33 µs with `asyncio.to_thread`. With a
+`ThreadPoolExecutor`, a save of 100 KB (300 µs) needs 18% more CPU time. See docs/adr/0002.
 """
 
 import asyncio

@@ -1,1 +1,1 @@
-"""Rules of HTTP as pure functions, without a web framework or a socket, for both paths."""
+"""HTTP rules as pure functions, which the ASGI path and the fast path share."""

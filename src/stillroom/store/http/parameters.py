@@ -172,7 +172,7 @@ def or_null(**schema: object) -> Mapping[str, object]:
 
 
 def page_size(things: str, max_limit: int) -> Parameter:
-    """Return a parameter for the page size of a listing, whose items are called `things`."""
+    """Return a parameter for the page size of a listing. Its description contains `things`."""
 
     def parse(text: str) -> int:
         digits = text.lstrip("0")

@@ -46,8 +46,6 @@ class S3ObjectStore:
         self.keeps_guards = client.is_r2
         self._client = client
 
-    # Objects -----------------------------------------------------------------------------
-
     async def put(
         self,
         key: str,
@@ -187,8 +185,6 @@ class S3ObjectStore:
         with _reading("a listing"):
             return xml.parse_listing(response.body, order=_tree_order if by_tree else str)
 
-    # Multipart uploads -------------------------------------------------------------------
-
     async def create_upload(self, key: str, properties: Properties) -> CreatedUpload:
         """Create a multipart upload (CreateMultipartUpload)."""
         headers = headers_of(properties)
@@ -252,8 +248,6 @@ class S3ObjectStore:
         response = await self._client.send(Call("ListMultipartUploads", "GET", query=query))
         with _reading("uploads"):
             return xml.parse_uploads(response.body)
-
-    # The bucket --------------------------------------------------------------------------
 
     def presigned_url(self, key: str, *, valid_for_s: int, upload: Headers | None = None) -> str:
         """Return a URL with a version 4 signature. Sends no request."""

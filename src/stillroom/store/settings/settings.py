@@ -171,18 +171,17 @@ class Settings(Fields):
                     "STILLROOM_JWT_ALGORITHM to the algorithm of the key, RS256, ES256 or EdDSA"
                 )
             return self.secret
-        if file is None and not url:
+        if file and url:
+            raise ConfigurationError(
+                "STILLROOM_JWT_JWKS_URL and STILLROOM_JWT_PUBLIC_KEY_FILE are both set: unset one"
+            )
+        if file:
+            return KeyFileConfig(file, self.jwt_algorithm)
+        if not url:
             raise ConfigurationError(
                 f"STILLROOM_JWT_ALGORITHM={self.jwt_algorithm} needs a public key: "
                 "set STILLROOM_JWT_PUBLIC_KEY_FILE or STILLROOM_JWT_JWKS_URL"
             )
-        if file is not None:
-            if url:
-                raise ConfigurationError(
-                    "STILLROOM_JWT_JWKS_URL and STILLROOM_JWT_PUBLIC_KEY_FILE are both set: "
-                    "unset one"
-                )
-            return KeyFileConfig(file, self.jwt_algorithm)
         if not self.jwt_audience:
             raise ConfigurationError(
                 "STILLROOM_JWT_JWKS_URL needs STILLROOM_JWT_AUDIENCE: set it to the `aud` of the "
