@@ -1,9 +1,8 @@
 """Cache of the sorted names in large folders, kept up to date by inotify.
 
-Names are cached by the folder's inode, and inotify begins to watch a folder before it is read. Each
-page first processes the queued events and looks up every changed name. The queue contains all
-earlier changes by any process on the machine. On filesystems that do not guarantee this, nothing is
-cached. See docs/adr/0010.
+inotify begins to watch a folder before it is read. For each page of a listing, the names in queued
+events are looked up first. So the page reflects all earlier changes by any process on the machine.
+On filesystems that do not report all changes, nothing is cached. See docs/adr/0010.
 """
 
 import contextlib

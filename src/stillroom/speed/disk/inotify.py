@@ -13,11 +13,8 @@ from typing import Final
 
 IN_Q_OVERFLOW: Final = 0x4000
 IN_IGNORED: Final = 0x8000
-_IN_MOVED: Final = 0x0040 | 0x0080  # IN_MOVED_FROM, IN_MOVED_TO
-_IN_CREATE: Final = 0x0100
-_IN_DELETE: Final = 0x0200
-_IN_ONLYDIR: Final = 0x0100_0000
-_NAMES_CHANGE: Final = _IN_MOVED | _IN_CREATE | _IN_DELETE | _IN_ONLYDIR
+# IN_MOVED_FROM, IN_MOVED_TO, IN_CREATE, IN_DELETE, and IN_ONLYDIR (refuse files)
+_NAMES_CHANGE: Final = 0x0040 | 0x0080 | 0x0100 | 0x0200 | 0x0100_0000
 _HEAD: Final = struct.Struct("iIII")  # watch, mask, cookie, length of the padded name
 _READ_BYTES: Final = 64 * 1024
 

@@ -5,7 +5,7 @@ DATA_DIR/.stillroom/sendfile/<period>-<random>/<save id>
 
 In each period (60 s), each process creates a new folder for its links. The folder is kept for one
 more period, then removed by its creator or (after a crash) by another process. So the disk space of
-deleted images is free after two periods at most. See docs/adr/0027-nginx-sends-large-images.md.
+deleted images is free after two periods at most. See docs/adr/0027.
 """
 
 import asyncio
@@ -49,7 +49,7 @@ class PinnedNames:
         return f"{self._folder}/{save_id}" if is_known else None
 
     async def name(self, image: DiskImage) -> str | None:
-        """Return the link's path below `sendfile/`, creating it if necessary. None on failure."""
+        """Return the path of the link, which is created if necessary, or None if this fails."""
         save_id = image.image.save_id
         name = self.find(save_id)
         if name is not None:

@@ -1,9 +1,8 @@
 """Sorted set of a folder's names in key order, in compact form.
 
-A million strings of 20 letters use 70 MiB as `str`, but 21 MiB here, since blocks of about a
-thousand names are joined and encoded. A page of a listing decodes one or two blocks, and a change
-encodes one again. Names are added in any order, and sorted in steps that hold the GIL for a few
-milliseconds at most.
+A million names of 20 letters use 70 MiB as `str`, but 21 MiB here, in encoded blocks of about a
+thousand names. A page of a listing decodes one or two blocks, and a change encodes one again. Names
+are sorted in short steps, each of which holds the GIL for a few milliseconds at most.
 """
 
 from bisect import bisect_left, bisect_right

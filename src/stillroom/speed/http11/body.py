@@ -28,7 +28,8 @@ class RequestBody:
 
         `max_overhead` limits the bytes between two chunks, and the bytes in the trailers.
         """
-        self.on_first_read = self.set_reading = _do_nothing
+        self.on_first_read = lambda: None
+        self.set_reading = lambda _: None
         self.received = 0
         self.is_complete = length == 0  # True if the whole body was received
         self._remaining = length or 0
@@ -193,7 +194,3 @@ def _matched(pattern: re.Pattern[bytes], line: bytes) -> re.Match[bytes]:
     if match is None:
         raise BadRequest(400, "malformed HTTP request")
     return match
-
-
-def _do_nothing(*_: object) -> None:
-    pass

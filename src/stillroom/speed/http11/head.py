@@ -1,4 +1,4 @@
-"""HTTP/1.1 heads: requests are parsed and checked, responses are formatted."""
+"""Parser for the heads of HTTP/1.1 requests, and formatter for those of responses."""
 
 import functools
 import http.client
