@@ -286,7 +286,7 @@ def verifier_of(keys: KeySource, settings: Settings) -> TokenVerifier:
 
 @contextlib.asynccontextmanager
 async def opened_features(settings: Settings) -> AsyncIterator[Store]:
-    """Context manager: open an existing store for a command, and index the block's changes."""
+    """Context manager: open a store for a command. Index images that are changed in the block."""
     require_store(settings.storage)
     changes = ChangeRelay()
     async with opened_storage(settings, changes=changes) as storage:

@@ -177,7 +177,7 @@ def is_reserved(key_text: str) -> bool:
 
 
 def is_listed(name: str) -> bool:
-    """Return whether listings may contain a file name, or a folder name with a slash."""
+    """Return whether listings may contain a name. Names of folders end with a slash."""
     return name in RESERVED_NAMES or is_segment(name.rstrip("/"))
 
 

@@ -1,1 +1,1 @@
-"""Former address of the permissions that apps with their own `authorize` function return."""
+"""Package that contains the permissions for `authorize` functions of apps."""

@@ -1,4 +1,4 @@
-"""Permissions for `authorize` functions of apps, which `stillroom.store.auth.grants` defines."""
+"""Permissions that `authorize` functions of apps return (see `stillroom.store.auth.grants`)."""
 
 from stillroom.store.auth.grants import SCOPES, Authorize, Grant, Scope, parse_scopes
 
