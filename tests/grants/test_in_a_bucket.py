@@ -3,11 +3,13 @@
 import asyncio
 import contextlib
 import dataclasses
+import hashlib
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
 import httpx
 import pytest
+from aiohttp import web
 
 from contract.memory_store import MemoryObjectStore
 from grants.conftest import GRANTS, IMAGES, PNG, Grant, sha256_of
@@ -24,6 +26,17 @@ from stillroom.store.values import SaveRules
 pytestmark = pytest.mark.slow
 
 MIB = 1024**2
+
+FIRST = bytes.fromhex(
+    "d131dd02c5e6eec4693d9a0698aff95c2fcab58712467eab4004583eb8fb7f89"
+    "55ad340609f4b30283e488832571415a085125e8f7cdc99fd91dbdf280373c5b"
+    "d8823e3156348f5bae6dacd436c919c6dd53e2b487da03fd02396306d248cda0"
+    "e99f33420f577ee8ce54b67080a80d1ec69821bcb6a8839396f9652b6ff72a70"
+)
+SECOND = bytes(
+    byte ^ 0x80 if at in (19, 45, 59, 83, 109, 123) else byte for at, byte in enumerate(FIRST)
+)
+"""Another file with the same MD5."""
 
 
 @dataclasses.dataclass
@@ -175,6 +188,62 @@ async def test_a_declared_hash_is_believed_only_if_the_bucket_refuses_wrong_ones
             right = await bucket.grant(sha256=sha256_of(PNG))
             await bucket.put(right)
             assert (await bucket.complete(right)).json()["sha256"] == sha256_of(PNG)
+
+
+async def test_a_bucket_that_never_overwrites_is_not_believed_to_check_hashes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with served(StubR2()) as stub:
+        stub.checks_sha256, stub.refuses_overwrites = False, True
+        async with opened(stub, tmp_path, monkeypatch) as bucket:
+            grant = await bucket.grant(sha256=sha256_of(PNG))
+
+            assert grant["headers"].keys() & {"x-amz-checksum-sha256", "Content-Length"} == set()
+            assert await bucket.put(grant, PNG[:-1] + b"x") == 200
+            assert (await bucket.complete(grant)).json()["code"] == "digest_mismatch"
+
+
+class ReplacingBucket(StubR2):
+    """A bucket in which a client replaces its upload by a file with the same MD5 after a read."""
+
+    async def carry_out(self, request: web.Request) -> web.StreamResponse:
+        answer, key = await super().carry_out(request), stub_wire.key_of(request)
+        if stub_wire.operation_of(request) == "GetObject" and key.startswith("temp/"):
+            self.objects[key].body = SECOND
+        return answer
+
+
+async def test_a_file_with_the_same_md5_does_not_replace_a_checked_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert FIRST != SECOND
+    assert hashlib.md5(FIRST).digest() == hashlib.md5(SECOND).digest()
+    async with served(ReplacingBucket()) as stub:
+        stub.checks_sha256, stub.conditions = False, Conditions.IGNORED
+        async with opened(stub, tmp_path, monkeypatch) as bucket:
+            grant = await bucket.grant(FIRST, sha256=sha256_of(FIRST))
+            assert await bucket.put(grant, FIRST) == 200
+
+            assert (await bucket.complete(grant)).json()["sha256"] == sha256_of(FIRST)
+            assert stub.objects["compute/a.png"].body == FIRST
+
+
+async def test_two_processes_copy_a_file_once_and_respond_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with (
+        served(StubR2()) as stub,
+        opened(stub, tmp_path, monkeypatch) as one,
+        opened(stub, tmp_path, monkeypatch) as two,
+    ):
+        grant = await one.grant()
+        assert await one.put(grant) == 200
+
+        answers = await asyncio.gather(*(each.complete(grant) for each in (one, two, one, two)))
+
+        assert [answer.status_code for answer in answers] == [200] * 4
+        assert len({answer.content for answer in answers}) == 1
+        assert stub.operations["CopyObject"] == 1
 
 
 @pytest.mark.parametrize("kind", [Conditions.IGNORED, Conditions.REFUSED])

@@ -204,12 +204,15 @@ async def test_the_responses_of_old_grants_are_deleted(tmp_path: Path) -> None:
         for name, hours in (("0", 25), ("1", 23))
     )
     for grant in (old, new):
-        completed.add(grant, {"path": "a"})
+        async with completed.hold(grant) as found:
+            assert found is None
+            completed.add(grant, {"path": "a"})
 
     completed.sweep()
 
-    assert completed.find(old) is None
-    assert completed.find(new) == {"path": "a"}
+    assert os.listdir(tmp_path / "grants") == [new.id]
+    async with completed.hold(new) as found:
+        assert found == {"path": "a"}
 
 
 async def test_a_grant_is_completed_even_if_that_cannot_be_remembered(site: Site) -> None:

@@ -171,6 +171,23 @@ def test_an_upload_that_fails_once_is_sent_again(
     assert failed[0] not in operator.keys("temp/")
 
 
+async def test_a_completion_may_take_as_long_as_the_copy_of_a_large_file() -> None:
+    seen: list[float] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        seen.append(request.extensions["timeout"]["read"])
+        saved = {"path": "a", "url": "u", "size": 1, "content_type": "c", "sha256": None}
+        return httpx.Response(200, json={**saved, "etag": '"e"'})
+
+    transport = httpx.MockTransport(answer)
+    with ImageStore("http://a", "token", transport=transport) as store:
+        store.complete("x")
+    async with AsyncImageStore("http://a", "token", transport=transport) as async_store:
+        await async_store.complete("x")
+
+    assert seen == pytest.approx([300, 300])
+
+
 @pytest.mark.parametrize(
     "changes",
     [

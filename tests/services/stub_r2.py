@@ -77,6 +77,7 @@ class StubR2:
         copy_conditions: What it does with conditions on the target of a copy.
         checks_sha256: Whether it compares a body with `x-amz-checksum-sha256`.
         takes_forged_uploads: Whether it takes any headers of a presigned upload.
+        refuses_overwrites: Whether an object is never replaced, as with some retention rules.
         faults: Met by the next requests, one each, instead of an answer.
         order: By what keys are listed; another one than `str` is no S3's.
         most_on_a_page: A page of a listing never holds more, though more follow.
@@ -95,6 +96,7 @@ class StubR2:
         self.copy_conditions = Conditions.HONOURED
         self.checks_sha256 = True
         self.takes_forged_uploads = False
+        self.refuses_overwrites = False
         self.operations: Counter[str] = Counter()
         self.requests: list[web.Request] = []
         self.faults: deque[Fault] = deque()
@@ -188,6 +190,8 @@ class StubR2:
         guarded = "if-match" in request.headers or "if-none-match" in request.headers
         if guarded and self.conditions is Conditions.REFUSED:
             return error(501, "NotImplemented")
+        if self.refuses_overwrites and key in self.objects:
+            return error(403, "AccessDenied")
         now = time.monotonic()
         if self.one_write_a_second and now - self._written.get(key, -10.0) < 1:
             return error(429, "TooManyRequests")

@@ -2,6 +2,7 @@
 """Asynchronous version of `stillroom.client.saving`."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Unpack
 
 from stillroom.client import answers, requests
@@ -72,7 +73,10 @@ class AsyncSaveCalls(AsyncOneImageCalls):
     async def complete(self, grant: UploadGrant | str) -> SavedImage:
         """See `ImageStore.complete`."""
         text = grant if isinstance(grant, str) else grant.grant
-        answer = await self._sender.request("POST", f"{requests.GRANTS}/complete", {"grant": text})
+        call = requests.json_call("POST", f"{requests.GRANTS}/complete", {"grant": text})
+        usual = self._sender.retries
+        slow = replace(usual, timeout_s=5 * usual.timeout_s, deadline_s=5 * usual.deadline_s)
+        answer = await self._sender.send(call, Attempts(slow))
         return answers.parsed(answer, "the upload", SavedImage)
 
     async def save_url(

@@ -1,6 +1,7 @@
 """`ImageStore` methods that save an image."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Unpack
 
 from stillroom.client import answers, requests
@@ -84,12 +85,18 @@ class SaveCalls(OneImageCalls):
     def complete(self, grant: UploadGrant | str) -> SavedImage:
         """Save the uploaded file of a grant as an image. Can be repeated for 24 hours.
 
+        The timeout and the deadline are five times as long as those of other calls (300 and 600
+        seconds by default), since a bucket copies the file before the server responds.
+
         Raises:
             UploadMissing: The file has not been uploaded.
             GrantSpent: The grant was completed before, and its image was replaced or deleted.
         """
         text = grant if isinstance(grant, str) else grant.grant
-        answer = self._sender.request("POST", f"{requests.GRANTS}/complete", {"grant": text})
+        call = requests.json_call("POST", f"{requests.GRANTS}/complete", {"grant": text})
+        usual = self._sender.retries
+        slow = replace(usual, timeout_s=5 * usual.timeout_s, deadline_s=5 * usual.deadline_s)
+        answer = self._sender.send(call, Attempts(slow))
         return answers.parsed(answer, "the upload", SavedImage)
 
     def save_url(

@@ -6,7 +6,9 @@
 import enum
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Protocol, runtime_checkable
+from typing import Final, Protocol, Self, runtime_checkable
+
+from stillroom.errors import BackendUnavailable
 
 DEADLINE_S: Final = 20.0  # of a request, including retries and waiting
 MAX_LISTED: Final = 1000  # a page may have fewer entries, or a few more
@@ -38,6 +40,15 @@ class ChangeResult:
     refusal: Refusal | None = None  # reason for the refusal, or None if the change was made
     reason: str = ""  # reason as the store reported it, such as its status code
     doubtful: bool = False  # an earlier attempt got no response and may have been carried out
+
+    def certain(self) -> Self:
+        """Return this result. Raise `BackendUnavailable` if it is doubtful."""
+        if self.doubtful:
+            raise BackendUnavailable(
+                "cannot find out what the bucket supports, because its requests fail: try again "
+                "later"
+            )
+        return self
 
 
 @dataclass(frozen=True, slots=True)

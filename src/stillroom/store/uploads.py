@@ -41,7 +41,8 @@ class Uploads(Protocol):
 
         The image gets the key, content type and SHA-256 of `wanted`. The save id of `wanted` is the
         id of the grant. `condition` is unconditional or create-only. The upload is not deleted.
-        Raises `PreconditionFailed` and the errors of `ImageStorage.copy`.
+        No other process of this machine may save it at the same time. Raises `PreconditionFailed`
+        and the errors of `ImageStorage.copy`.
         """
 
     async def delete(self, key: StorageKey) -> None:

@@ -38,7 +38,9 @@ async def check_uploads(uploads: Uploads, origins: Sequence[str]) -> list[tuple[
     found = [(f"the bucket enforces {', '.join(kind for kind in Kept if kind in kept)}", "")]
     if lost := ", ".join(kind for kind in Kept if kind not in kept):
         found.append((f"the bucket does not enforce {lost}", "docs/uploads.md"))
-    return found + [one async for one in check_rules(uploads.store, uploads.prefix, origins)]
+    return found + [
+        finding async for finding in check_rules(uploads.store, uploads.prefix, origins)
+    ]
 
 
 async def check_rules(
@@ -83,12 +85,9 @@ def expires(rules: Sequence[Rule], prefix: str) -> bool:
 
 def allows(rules: Sequence[Rule], origins: Sequence[str]) -> bool:
     """Return whether rules allow pages of all `origins` to upload. Without origins, any will do."""
-
-    def is_enough(rule: Rule, origin: str | None) -> bool:
+    allowed: set[str] = set()
+    for rule in rules:
         headers = {text.lower() for name, text in rule if name == "AllowedHeader"}
-        has_origin = origin is None or rule & {("AllowedOrigin", origin), ("AllowedOrigin", "*")}
-        has_headers = "*" in headers or headers.issuperset(HEADERS)
-        return ("AllowedMethod", "PUT") in rule and bool(has_origin) and has_headers
-
-    needed: Sequence[str | None] = origins or [None]
-    return all(any(is_enough(rule, origin) for rule in rules) for origin in needed)
+        if ("AllowedMethod", "PUT") in rule and ("*" in headers or headers.issuperset(HEADERS)):
+            allowed |= {text for name, text in rule if name == "AllowedOrigin"}
+    return "*" in allowed or (bool(allowed) and allowed.issuperset(origins))

@@ -50,12 +50,13 @@ class Upload:
             headers[CHECKSUM] = base64.b64encode(self.digest).decode("ascii")
         return headers
 
-    def signed(self, signer: UrlSigner) -> str:
-        """Return the id and the terms with a signature, as the end of a URL."""
-        terms = dataclasses.asdict(self)
-        grant_id, expires_at = terms.pop("id"), terms.pop("expires_at")
-        query = urlencode({name: value for name, value in terms.items() if value})
-        return signer.sign_for(self.PURPOSE, grant_id, expires_at, query)
+    def signed(self, signer: UrlSigner, kind: "type[Upload] | None" = None) -> str:
+        """Return the id and the terms, or those of `kind`, with a signature: the end of a URL."""
+        kind = kind or type(self)
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(kind)}
+        grant_id, expires_at = values.pop("id"), values.pop("expires_at")
+        query = urlencode({name: value for name, value in values.items() if value})
+        return signer.sign_for(kind.PURPOSE, grant_id, expires_at, query)
 
     @classmethod
     def open(cls, signer: UrlSigner, name: bytes, query: bytes) -> Self:
@@ -98,9 +99,3 @@ class UploadGrant(Upload):
     def save_fields(self) -> dict[str, str]:
         """Request headers of a save with the same lifetime."""
         return {} if self.expires_after is None else {"expires-in": self.expires_after}
-
-    @property
-    def upload(self) -> Upload:
-        """Terms for the URL, without those that only concern the image."""
-        names = [field.name for field in dataclasses.fields(Upload)]
-        return Upload(**{name: getattr(self, name) for name in names})

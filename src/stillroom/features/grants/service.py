@@ -43,14 +43,13 @@ from stillroom.store.sources import DescribedSource
 from stillroom.store.telemetry.metrics import outcome_counter
 from stillroom.store.upload_checks import UploadChecks
 from stillroom.store.uploads import PEEKED_BYTES, Uploads
-from stillroom.store.values import ANY, Condition, ListQuery, OpenedImage, SaveRules, StoredImage
+from stillroom.store.values import ANY, Condition, ListQuery, SaveRules, StoredImage
 
 MAX_PUT_BYTES: Final = 16 * 1024**2
 """Largest upload that this server saves itself if the bucket has no conditional copies."""
 
 _SIGNED: Final = ("Content-Type", "Content-Disposition")  # every bucket compares these headers
 _REFUSALS: Final = (InvalidUpload, UnsupportedMedia, DigestMismatch)  # the upload is deleted
-_PAGE: Final = 1000
 
 _count = outcome_counter(
     "upload_grants",
@@ -89,10 +88,10 @@ class Grants:
             raise TooLarge(f"an upload may have {self.max_bytes} bytes at most")
         if self.uploads.unsupported is not None:
             raise FeatureOff(f"this server cannot grant uploads: {self.uploads.unsupported}")
-        url, headers = f"{self.url}/{grant.upload.signed(self.signer)}", grant.headers
+        url, headers = f"{self.url}/{grant.signed(self.signer, Upload)}", grant.headers
         if self.probe is not None:
             kept = await self.probe.find_kept()
-            if grant.create_only and Kept.COPY not in kept and grant.size > MAX_PUT_BYTES:
+            if grant.size > MAX_PUT_BYTES and not await self._can_copy(grant):
                 raise ConditionUnsupported(
                     "the bucket cannot copy on the condition that no image exists, so "
                     f"if_none_match is possible up to {MAX_PUT_BYTES} bytes: leave it out"
@@ -113,15 +112,11 @@ class Grants:
 
         Raises the errors of a save, `GrantExpired`, and `GrantInvalid` for other headers.
         """
-        if self.probe is not None:
-            raise GrantInvalid("uploads go to the bucket, not to this server")
         if upload.expires_at <= time.time():
             raise GrantExpired
         for name, value in upload.headers.items():
             if fields.get(name.lower()) != value:
                 raise GrantInvalid(f"send the header {name} exactly as the grant has it")
-        if int(fields.get("content-length", upload.size)) > upload.size:
-            raise TooLarge(f"the upload is larger than the {upload.size} bytes of its grant")
         if upload.id in self.receiving:  # otherwise one grant could fill the disk
             raise BackendUnavailable("the file is being uploaded by another request: try later")
         chunks, rules = _exactly(upload.size, body), SaveRules(upload.size)
@@ -144,24 +139,25 @@ class Grants:
         note_actor(grant.subject)
         if time.time() >= grant.expires_at + KEPT_S:
             raise GrantExpired
-        path, fields = ImagePath.parse(grant.path), grant.save_fields
+        path = ImagePath.parse(grant.path)
         key = StorageKey.of_image(path)
-        saved = await asyncio.to_thread(self.completed.find, grant)
-        image = await self.uploads.find_saved(key, grant.id)  # later, so that it is not older
-        if saved is not None:
-            if image is None:
-                raise GrantSpent
-            _count("repeated")
-        else:
-            hooks = self.images.hooks
-            finishes = await hooks.prepare_save(fields, may_repeat=True) if fields else ()
-            image = image or await self._save_once(grant, key)
-            saved = self.images.saved_json(image, path)
-            for finish in finishes:
-                saved |= await finish(image)
-            await asyncio.to_thread(self.completed.add, grant, saved)
-            _count("completed")
-        await self._delete(grant)
+        async with self.completed.hold(grant) as earlier:
+            image = await self.uploads.find_saved(key, grant.id)
+            if earlier is not None:
+                if image is None:
+                    raise GrantSpent
+                saved = earlier
+                _count("repeated")
+            else:
+                fields, hooks = grant.save_fields, self.images.hooks
+                finishes = await hooks.prepare_save(fields, may_repeat=True) if fields else ()
+                image = image or await self._save_once(grant, key)
+                saved = self.images.saved_json(image, path)
+                for finish in finishes:
+                    saved |= await finish(image)
+                await asyncio.to_thread(self.completed.add, grant, saved)
+                _count("completed")
+            await self._delete(grant)
         return saved
 
     async def _save_once(self, grant: UploadGrant, key: StorageKey) -> StoredImage:
@@ -170,11 +166,9 @@ class Grants:
         try:
             return await self._save(grant, key)
         except (ImageNotFound, PreconditionFailed) as error:
-            # Another request may have completed the grant in the meantime.
+            # Another machine may have completed the grant in the meantime.
             if (image := await self.uploads.find_saved(key, grant.id)) is not None:
                 return image
-            if await asyncio.to_thread(self.completed.find, grant) is not None:
-                raise GrantSpent from None
             if isinstance(error, PreconditionFailed):
                 raise
             raise UploadMissing from None
@@ -184,40 +178,44 @@ class Grants:
             raise
 
     async def _save(self, grant: UploadGrant, key: StorageKey) -> StoredImage:
-        with contextlib.closing(await self.uploads.open(self._upload_key(grant))) as opened:
-            wanted = await self._check(grant, opened, key)
-            if grant.create_only and self.probe and Kept.COPY not in await self.probe.find_kept():
-                chunks, rules = opened.chunks(0, grant.size), SaveRules(grant.size)
-                source = DescribedSource(
-                    chunks, grant.size, grant.digest, rules=rules, save_id=grant.id
-                )
-                return await self.images.storage.save(key, source, grant.condition)
-            return await self.uploads.save(opened, wanted, grant.condition)
+        """Check the content as a save does, and save it without its transfer if that is safe.
 
-    async def _check(self, grant: UploadGrant, opened: OpenedImage, key: StorageKey) -> StoredImage:
-        """Check the content as a save does, and return the metadata of the image.
-
-        The SHA-256 is set only if the client cannot choose it. The whole file is read only if its
-        hash was declared, and nothing else has checked it.
+        The SHA-256 is set only if the client cannot choose it. If it was declared, but not checked
+        so far, the file is read and saved at once: a client could replace it after its check by one
+        with the same MD5, which a copy cannot tell apart.
         """
-        if opened.image.size != grant.size:
-            raise _wrong_size(opened.image.size, grant.size)
-        known = opened.image.sha256 or (grant.digest if grant.is_hash_enforced else None)
-        is_hashed = grant.digest not in (None, known)
-        checks = UploadChecks(SaveRules(grant.size, require_image=self.require_image))
-        length = grant.size if is_hashed else min(grant.size, PEEKED_BYTES)
-        async for chunk in opened.chunks(0, length):
-            checks.count(chunk)
-            if is_hashed:
-                await asyncio.to_thread(checks.digest, chunk)
-        received = checks.finish(grant.digest if is_hashed else None)
-        kind, sha256 = received.content_type, received.sha256 if is_hashed else known
-        if grant.content_type not in (None, kind):
-            raise UnsupportedMedia(
-                f"the content of the upload is {kind}, but its grant is for {grant.content_type}"
+        rules = SaveRules(grant.size, require_image=self.require_image)
+        with contextlib.closing(await self.uploads.open(self._upload_key(grant))) as opened:
+            if opened.image.size != grant.size:
+                raise _wrong_size(opened.image.size, grant.size)
+            checks = UploadChecks(rules)
+            async for chunk in opened.chunks(0, min(grant.size, PEEKED_BYTES)):
+                checks.count(chunk)
+            kind = checks.finish(None).content_type
+            if grant.content_type not in (None, kind):
+                raise UnsupportedMedia(
+                    f"the content of the upload is {kind}, but its grant is for "
+                    f"{grant.content_type}"
+                )
+            sha256 = opened.image.sha256 or (grant.digest if grant.is_hash_enforced else None)
+            if grant.digest in (None, sha256) and await self._can_copy(grant):
+                wanted = dataclasses.replace(
+                    opened.image, key=key, content_type=kind, sha256=sha256, save_id=grant.id
+                )
+                return await self.uploads.save(opened, wanted, grant.condition)
+            source = DescribedSource(
+                opened.chunks(0, grant.size),
+                grant.size,
+                grant.digest,
+                rules=rules,
+                save_id=grant.id,
             )
-        return dataclasses.replace(
-            opened.image, key=key, content_type=kind, sha256=sha256, save_id=grant.id
+            return await self.images.storage.save(key, source, grant.condition)
+
+    async def _can_copy(self, grant: UploadGrant) -> bool:
+        """Return whether the storage can save an upload itself under the grant's condition."""
+        return (
+            self.probe is None or not grant.create_only or Kept.COPY in await self.probe.find_kept()
         )
 
     def _upload_key(self, upload: Upload) -> StorageKey:
@@ -236,7 +234,7 @@ class Grants:
         if self.probe is not None:
             return
         latest_ns, storage = (time.time() - KEPT_S) * 1e9, self.images.storage
-        query = ListQuery(KeyPrefix(self.uploads.prefix), limit=_PAGE)
+        query = ListQuery(KeyPrefix(self.uploads.prefix), limit=1000)
         async for page in each_page(storage.entries, query):
             if stop.is_set():
                 return

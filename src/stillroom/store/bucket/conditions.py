@@ -123,10 +123,10 @@ class Conditions:
 
     async def _find_faults(self, probe: _Probe, key: str) -> _Faults:
         async def write(guard: Guard | None) -> ChangeResult:
-            return _certain(await self._write(key, guard, in_parts=probe is _Probe.PARTS))
+            return (await self._write(key, guard, in_parts=probe is _Probe.PARTS)).certain()
 
         async def delete(guard: Guard | None) -> ChangeResult:
-            return _certain(await self._store.delete(key, guard=guard, any_refusal=True))
+            return (await self._store.delete(key, guard=guard, any_refusal=True)).certain()
 
         if_none_match, if_match = f"If-None-Match{probe.value}", f"If-Match{probe.value}"
         create: str | None = None
@@ -159,16 +159,6 @@ class Conditions:
         if written.etag is None:
             self._abandoned.abort(key, parts.upload_id)
         return written
-
-
-def _certain(result: ChangeResult) -> ChangeResult:
-    """Return `result`. Raise an error if an attempt without a response may have succeeded."""
-    if result.doubtful:
-        raise BackendUnavailable(
-            "cannot find out whether the bucket supports conditional writes, because its requests "
-            "fail: try again later"
-        )
-    return result
 
 
 def _fault_of(condition: str, result: ChangeResult) -> str | None:

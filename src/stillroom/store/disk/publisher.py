@@ -92,14 +92,6 @@ class Publisher:
                     warn_of_link(folder)
                 raise _not_a_folder() from error
 
-    def flush(self, key: StorageKey) -> None:
-        """Flush the folder of an image that another process may not have flushed yet."""
-        folder_fd = self._open_or_make(key.text.rpartition("/")[0])
-        try:
-            self._data_directory.sync_folder(folder_fd)
-        finally:
-            release(folder_fd)
-
     def delete(self, key: StorageKey, condition: Condition, save_id: str | None) -> None:
         """Delete an image if the conditions hold, and flush its folder to disk."""
         folder, _, name = key.text.rpartition("/")

@@ -1,12 +1,11 @@
 """Uploads on a disk: files in `.stillroom/uploads`, which become images by a hard link.
 
 Unlike staging files, these files survive a restart. A file gets its name only when it is complete
-and synced, and it is never written again. A lock on the file ensures that only one process at a
-time makes it an image. An extended attribute of the image contains the id of the grant.
+and synced, and it is never written again. An extended attribute of the image contains the id of the
+grant.
 """
 
 import contextlib
-import fcntl
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from stillroom.store import causes
 from stillroom.store.capabilities import ChangeObserver
 from stillroom.store.disk.data_directory import PRIVATE_FOLDER, DataDirectory, translate_os_errors
 from stillroom.store.disk.image import DiskImage, describe
+from stillroom.store.disk.openat2 import closing
 from stillroom.store.disk.publisher import Publisher
 from stillroom.store.disk.staging import Staged
 from stillroom.store.disk.threads import DiskThreads
@@ -64,7 +64,9 @@ class DiskUploads:
                 # The process that linked the file may have been killed before the flush. After a
                 # failed flush, another one would succeed without effect.
                 self.data_directory.refuse_writes_if_read_only()
-                self.publisher.flush(key)
+                folder = key.text.rpartition("/")[0]
+                with closing(self.data_directory.open_folder(folder)) as folder_fd:
+                    self.data_directory.sync_folder(folder_fd)
                 return opened.image
         return None
 
@@ -81,13 +83,6 @@ class DiskUploads:
     def _link(self, opened: DiskImage, wanted: StoredImage, condition: Condition) -> StoredImage:
         with contextlib.closing(Staged(self.data_directory, os.dup(opened.fd))) as staged:
             with translate_os_errors():
-                fcntl.flock(staged.fd, fcntl.LOCK_EX)
-            image = self._find(wanted.key, wanted.save_id)
-            if image is not None:  # another process has just saved it
-                return image
-            with translate_os_errors():
-                if not os.fstat(staged.fd).st_nlink:  # ... and its image was deleted or replaced
-                    raise ImageNotFound
                 status = staged.stamp(wanted.content_type, wanted.sha256)
                 os.setxattr(staged.fd, _ATTRIBUTE, _note(wanted.save_id, status.st_mtime_ns))
             self.data_directory.sync(staged.fd)
