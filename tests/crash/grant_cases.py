@@ -1,5 +1,6 @@
 """Upload grants that are interrupted, and faults of the bucket that their requests meet."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -40,22 +41,32 @@ class Case:
     def data(self) -> bytes:
         return content_of(*self.content)
 
+    @property
+    def keys(self) -> tuple[str, str]:
+        grant_id = self.grant["grant"].partition("?")[0]
+        return f"temp/{grant_id}", f"compute/{self.path}"
+
 
 class Trouble:
-    """Fault that the requests of one grant meet: only the n-th one, or all of an operation."""
+    """Fault that requests about some keys meet: only the n-th one, or all of an operation.
 
-    def __init__(self, case: Case, fault: Fault, operation: str, number: int) -> None:
-        grant_id = case.grant["grant"].partition("?")[0]
-        self._keys = (f"temp/{grant_id}", f"compute/{case.path}")
-        self._fault, self._operation, self._number = fault, operation, number
-        self._requests = 0
+    Attributes:
+        asked: Operations of the requests so far.
+    """
+
+    def __init__(
+        self, fault: Fault, *, operation: str = "", number: int = 0, keys: Sequence[str] = ()
+    ) -> None:
+        """Without `keys`, all requests meet the fault."""
+        self._fault, self._operation, self._number, self._keys = fault, operation, number, keys
+        self.asked: list[str] = []
         self.met = False
 
     def choose(self, exchange: Exchange) -> Fault | None:
-        if exchange.key not in self._keys:
+        if self._keys and exchange.key not in self._keys:
             return None
-        self._requests += 1
-        if self._requests != self._number and exchange.operation != self._operation:
+        self.asked.append(exchange.operation)
+        if len(self.asked) != self._number and exchange.operation != self._operation:
             return None
         self.met = True
         return self._fault

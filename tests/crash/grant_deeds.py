@@ -2,17 +2,15 @@
 
 Each line of the input is an order in JSON (`Order`), and each line of the output is its result.
 Each order is carried out in a child, so that the modules are imported only once. A killed child has
-no result. The points at which a child kills itself are those of `grants/killed_at.py`.
+no result. It kills itself before or after a step that changes a disk, bucket or database.
 """
 
 import asyncio
-import contextlib
 import dataclasses
 import json
 import logging
 import os
 import random
-import signal
 import sys
 import time
 from collections.abc import Mapping
@@ -21,14 +19,26 @@ from typing import Any
 import httpx
 import pytest
 
-from grants import killed_at
+import killing
 from patience import hurry
 from services.process import LineProcess
 from stillroom.app import create_app
+from stillroom.features.database import migrations  # noqa: F401  (once, not by each child)
 from stillroom.features.grants.service import Grants
+from stillroom.features.library.rows.deletions import DeletionRows
 from stillroom.settings import AllSettings
+from stillroom.store.disk.data_directory import DataDirectory
+from stillroom.store.disk.publisher import Publisher
+from stillroom.store.s3.store import S3ObjectStore
 from waiting import eventually
 
+STEPS: Any = (
+    (DataDirectory, ("link_staged", "sync", "sync_folder")),
+    (Publisher, ("delete",)),
+    (os, ("replace", "setxattr", "unlink", "utime")),
+    (DeletionRows, ("mark_save",)),
+    (S3ObjectStore, ("copy", "delete", "head", "peek")),
+)
 COMPLETE = "/api/v1/storage/upload-grants/complete"
 
 
@@ -84,7 +94,7 @@ def content_of(seed: str, size: int) -> bytes:
 
 async def request(order: Order) -> tuple[int, dict[str, Any]]:
     app, grant = create_app(AllSettings.read()), order.grant
-    killed_at.passed, killed_at.kill_at = 0, order.kill_at  # not at the start of the process
+    killing.begin(order.kill_at)  # not at the start of the process
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://a") as client:
         if order.deed == "put":
@@ -106,15 +116,16 @@ async def sweep(order: Order, patched: pytest.MonkeyPatch) -> None:
     patched.setattr(Grants, "sweep", counted)
     patched.setenv("STILLROOM_SWEEP_INTERVAL_SECONDS", "0.05")
     app = create_app(AllSettings.read())
-    killed_at.passed, killed_at.kill_at = 0, order.kill_at
+    killing.begin(order.kill_at)
     async with app.router.lifespan_context(app):
         await eventually(lambda: ended)
 
 
-def work(order: Order) -> Result:
-    for owner, names in killed_at.STEPS:
+def work(line: str) -> str:
+    order = Order(**json.loads(line))
+    for owner, names in STEPS:
         for name in names:
-            killed_at.around(owner, name)
+            killing.around(owner, name)
     with pytest.MonkeyPatch.context() as patched:
         now, now_ns, seconds = time.time, time.time_ns, order.hours_later * 3600
         patched.setattr("time.time", lambda: now() + seconds)
@@ -123,34 +134,14 @@ def work(order: Order) -> Result:
             hurry(patched, deadline_s=1.5, timeout_s=0.4)
         if order.deed == "sweep":
             asyncio.run(sweep(order, patched))
-            return Result(200, {}, killed_at.passed)
-        return Result(*asyncio.run(request(order)), killed_at.passed)
-
-
-def in_child(order: Order) -> str:
-    reading, writing = os.pipe()
-    child = os.fork()
-    if not child:
-        code = 1
-        with contextlib.suppress(BaseException), os.fdopen(writing, "w") as pipe:
-            try:
-                json.dump(dataclasses.asdict(work(order)), pipe)
-                code = 0
-            except BaseException:  # noqa: BLE001  (the parent sees that there is no result)
-                sys.excepthook(*sys.exc_info())
-        os._exit(code)
-    os.close(writing)
-    with os.fdopen(reading) as pipe:
-        found = pipe.read()
-    _, status = os.waitpid(child, 0)
-    if os.waitstatus_to_exitcode(status) == -signal.SIGKILL:
-        return "null"
-    assert status == 0, f"the child failed: {status}"
-    return found
+            result = Result(200, {}, killing.passed)
+        else:
+            result = Result(*asyncio.run(request(order)), killing.passed)
+    return json.dumps(dataclasses.asdict(result))
 
 
 if __name__ == "__main__":
     logging.disable()  # of clocks that are set, and of failures that a test makes
     for line in sys.stdin:
-        sys.stdout.write(f"{in_child(Order(**json.loads(line)))}\n")
+        sys.stdout.write(f"{killing.in_child(work, line) or 'null'}\n")
         sys.stdout.flush()

@@ -211,7 +211,8 @@ class GrantInterruptions:
 
     @contextlib.contextmanager
     def _trouble(self, case: Case, fault: Fault, operation: str, number: int) -> Iterator[Trouble]:
-        trouble, proxy = Trouble(case, fault, operation, number), self._site.proxy
+        trouble = Trouble(fault, operation=operation, number=number, keys=case.keys)
+        proxy = self._site.proxy
         assert proxy is not None
         proxy.choose = trouble.choose
         yield trouble

@@ -1,17 +1,14 @@
 """Does something to a library, and kills itself with SIGKILL at the n-th of the points below.
 
 Reads `N DEED WHAT` from each line of its input; `work` has the deeds. It works in a child of its
-own (so that all is imported only once), and answers with its return code and the points that it
-passed, or -1. A point is before and after all that changes anything: each commit of a transaction
-that wrote, and each step of the storage that is no reading. What a statement did is rolled back
-until its commit, so a kill between two of these points leaves what the first one left.
+own (so that all is imported only once), and answers with the points that it passed, or -1. A point
+is before and after all that changes anything: each commit of a transaction that wrote, and each
+step of the storage that is no reading. What a statement did is rolled back until its commit, so a
+kill between two of these points leaves what the first one left.
 """
 
 import asyncio
 import contextlib
-import functools
-import os
-import signal
 import sys
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -20,7 +17,9 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import event
 
+import killing
 from crash.rules import rules_about
+from killing import around, begin, in_child, point
 from stillroom.assembly import opened_features
 from stillroom.features.database import migrations  # noqa: F401  (once, not by each child)
 from stillroom.features.library.feature import LibraryFeature
@@ -40,41 +39,12 @@ from stillroom.store.disk.publisher import Publisher
 from stillroom.store.disk.storage import DiskImageStorage
 from stillroom.store.feature import Store
 
-passed = 0
-kill_at = 0
 has_written = False  # in the transaction that is open
 has_committed = False  # and nothing was asked of the database since
 
 
-def point() -> None:
-    global passed  # noqa: PLW0603  (one counter for all that can happen in this process)
-    passed += 1
-    if passed == kill_at:
-        os.kill(os.getpid(), signal.SIGKILL)
-
-
-def around(owner: type, name: str) -> None:
-    step = getattr(owner, name)
-
-    @functools.wraps(step)
-    async def watched(*args: Any, **kwargs: Any) -> Any:
-        point()
-        found = await step(*args, **kwargs)
-        point()
-        return found
-
-    @functools.wraps(step)
-    def watched_plain(*args: Any, **kwargs: Any) -> Any:
-        point()
-        found = step(*args, **kwargs)
-        point()
-        return found
-
-    setattr(owner, name, watched if asyncio.iscoroutinefunction(step) else watched_plain)
-
-
 def before_statement(*_: object) -> None:
-    global has_committed  # noqa: PLW0603  (as above)
+    global has_committed  # noqa: PLW0603  (of the only transaction)
     if has_committed:
         has_committed = False
         point()
@@ -123,6 +93,13 @@ async def work(deed: str, what: str) -> None:
         point()
 
 
+def run(order: str) -> str:
+    number, *deed = order.rstrip("\n").split(" ")
+    begin(int(number))
+    asyncio.run(work(*deed))
+    return str(killing.passed)
+
+
 @contextlib.asynccontextmanager
 async def no_indexing(self: Store) -> AsyncIterator[None]:  # noqa: ARG001  (as the method)
     """The index is filled in the background, so that the number of points would vary."""
@@ -138,18 +115,6 @@ for storage in (DiskImageStorage, R2ImageStorage):
         around(storage, step_name)
 around(Publisher, "_publish_in")
 
-for line in sys.stdin:
-    number, *deed = line.rstrip("\n").split(" ")
-    reading, writing = os.pipe()
-    child = os.fork()
-    if child == 0:
-        kill_at = int(number)
-        asyncio.run(work(*deed))
-        os.write(writing, f"{passed}".encode())
-        os._exit(0)
-    os.close(writing)
-    _, status = os.waitpid(child, 0)
-    points = os.read(reading, 100).decode() or "-1"
-    os.close(reading)
-    sys.stdout.write(f"{os.waitstatus_to_exitcode(status)} {points}\n")
+for order in sys.stdin:
+    sys.stdout.write(f"{in_child(run, order) or -1}\n")
     sys.stdout.flush()

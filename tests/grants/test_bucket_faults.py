@@ -7,11 +7,12 @@ from pathlib import Path
 import httpx
 import pytest
 
+from crash.grant_cases import FAULTS, Trouble
 from grants.conftest import PNG, Grant, Site, settings_of, token
 from in_process import client_of
 from patience import hurry
 from services import proxy_faults as faults
-from services.faulty_proxy import Exchange, Fault, FaultyProxy, faulty_proxy
+from services.faulty_proxy import Fault, FaultyProxy, faulty_proxy
 from services.s3 import Operator
 from services.seaweedfs import SeaweedFS
 from stillroom.app import create_app
@@ -19,17 +20,6 @@ from stillroom.settings import AllSettings
 from waiting import eventually
 
 pytestmark = pytest.mark.slow
-
-FAULTS = (
-    faults.answers(503, "SlowDown"),
-    faults.answers(500, "InternalError"),
-    faults.does_it_but_says_500,
-    faults.resets_before_the_body,
-    faults.does_it_and_resets,
-    faults.is_silent,
-    faults.does_it_and_is_silent,
-    faults.breaks_off_its_body,
-)
 
 
 @pytest.fixture
@@ -62,22 +52,6 @@ async def site(
     for key in operator.keys(""):
         operator.delete(key)
     seaweed.empty()
-
-
-class Trouble:
-    """Lets requests about one grant meet a fault: the n-th one, or all of one operation."""
-
-    def __init__(self, fault: Fault, *, number: int = 0, operation: str = "") -> None:
-        self._fault = fault
-        self._number = number
-        self._operation = operation
-        self.asked: list[str] = []
-
-    def choose(self, exchange: Exchange) -> Fault | None:
-        self.asked.append(exchange.operation)
-        if exchange.operation == self._operation or len(self.asked) == self._number:
-            return self._fault
-        return None
 
 
 async def complete(site: Site, grant: Grant) -> httpx.Response:
