@@ -10,7 +10,7 @@ from fastapi import FastAPI, Response
 
 from in_process import client_of
 from pictures import picture
-from stillroom.errors import Forbidden
+from stillroom.errors import BackendUnavailable, Forbidden
 from stillroom.paths import StorageKey
 from stillroom.store.api.call import Call
 from stillroom.store.api.deletions import Deletions
@@ -36,6 +36,7 @@ class Everything:
 
     def __init__(self) -> None:
         self.calls: list[object] = []
+        self.finish: Finish | None = None
 
     async def respond(
         self, call: Call, key: StorageKey, operations: ImageOperations
@@ -43,8 +44,7 @@ class Everything:
         del key, operations
         return Response(b"replaced") if b"prefix" in call.raw_query else None
 
-    async def prepare(self, fields: Fields, *, may_repeat: bool = False) -> Finish | None:
-        assert not may_repeat
+    async def prepare(self, fields: Fields) -> Finish | None:
         if fields["colour"] == "none":
             return None
         self.calls.append(fields["colour"])
@@ -52,7 +52,7 @@ class Everything:
         async def finish(image: StoredImage) -> Mapping[str, object]:
             return {"colour": fields["colour"], "key": image.key.text}
 
-        return finish
+        return self.finish or finish
 
     async def members(
         self, images: Sequence[StoredImage], deadline: float
@@ -111,6 +111,23 @@ async def test_a_save_hook_is_called_for_its_header_alone(
     assert "colour" not in await save(client, "a.png")
     assert "colour" not in await save(client, "a.png", Colour="none")
     assert everything.calls == ["red"]
+
+
+@pytest.mark.parametrize("is_newer", [False, True])
+async def test_a_save_whose_hook_fails_afterwards_is_taken_back_but_no_newer_save(
+    client: httpx.AsyncClient, everything: Everything, is_newer: bool
+) -> None:
+    async def fail(_: StoredImage) -> Mapping[str, object]:
+        if is_newer:
+            await save(client, "a.png")
+        raise BackendUnavailable("the database is out of reach")
+
+    everything.finish = fail
+    files = {"file": picture()}
+    answer = await client.post("/images/a.png", files=files, headers={"Colour": "red"})
+
+    assert answer.status_code == 503
+    assert (await client.head("/images/a.png")).status_code == (200 if is_newer else 404)
 
 
 async def test_a_read_hook_may_replace_the_answer(client: httpx.AsyncClient) -> None:

@@ -1,27 +1,21 @@
 """Saves with an end go when it has come, and no others, on the pairs of `conftest.py`."""
 
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 from media.library import Library, is_there, key, make_due
 from pictures import picture
-from stillroom.errors import BackendUnavailable
 from stillroom.features.database.clock import now
-from stillroom.features.library.rows.tables import deletions
 from stillroom.features.library.sweeper import Swept
 from stillroom.features.retention.lifetimes import Lifetimes
-
-if TYPE_CHECKING:
-    from stillroom.store.port import ImageStorage
 
 WEEK = timedelta(days=7)
 
 
 @pytest.fixture
 def lifetimes(library: Library) -> Lifetimes:
-    return Lifetimes(cast("ImageStorage", library.meddled), library.database)
+    return Lifetimes(library.database)
 
 
 @pytest.mark.pairs
@@ -63,37 +57,3 @@ async def test_an_ingest_before_the_end_rescues_the_bytes(
 
     assert await library.sweep() == Swept(deleted=int(relocate))
     assert await library.read(resource.storage_key) == picture()
-
-
-async def test_a_save_whose_end_cannot_be_noted_is_taken_back(
-    library: Library, lifetimes: Lifetimes, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    rows = await library.database.rows()
-
-    async def away(*_: Any) -> None:
-        raise BackendUnavailable("the media library's database is out of reach")
-
-    monkeypatch.setattr(rows.deletions, "mark_save", away)
-    saved = await library.save("a.png", picture())
-    with pytest.raises(BackendUnavailable):
-        await lifetimes.end(saved, WEEK)
-
-    assert not await is_there(library, key("a.png"))
-    assert library.table(deletions) == []
-
-
-async def test_a_newer_save_is_not_taken_back(
-    library: Library, lifetimes: Lifetimes, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    rows = await library.database.rows()
-    saved = await library.save("a.png", picture())
-
-    async def away(*_: Any) -> None:
-        await library.save("a.png", picture())
-        raise BackendUnavailable("the media library's database is out of reach")
-
-    monkeypatch.setattr(rows.deletions, "mark_save", away)
-    with pytest.raises(BackendUnavailable):
-        await lifetimes.end(saved, WEEK)
-
-    assert await is_there(library, key("a.png"))

@@ -266,7 +266,7 @@ async def test_an_image_says_when_it_is_expected_to_go(library: RetainingLibrary
         )
     counted = await library.meddled.storage.stat(key("runs/1/1.png"))
     assert await library.retention.expected_expiration(counted) is None, "it depends on newer runs"
-    await Lifetimes(library.meddled.storage, library.database).end(saved, DAY)
+    await Lifetimes(library.database).end(saved, DAY)
     assert await library.retention.expected_expiration(saved) == pytest.approx(
         now() + DAY, abs=timedelta(minutes=1)
     )

@@ -121,7 +121,7 @@ async def test_a_clock_that_is_set_by_a_day_deletes_nothing_early(
     monkeypatch.setattr(
         clock, "CLOCK", clock.Clock(wall=lambda: time.time() + set_by.total_seconds())
     )
-    lifetimes = Lifetimes(library.meddled.storage, library.database)
+    lifetimes = Lifetimes(library.database)
     await lifetimes.end(await library.save("ends.png", picture(1)), DAY / 2)
     await library.save("tmp/a.png", picture(2))
     library.by(Rule("rule 1", "tmp/", expire_after=DAY / 2))

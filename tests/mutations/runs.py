@@ -110,7 +110,7 @@ store/toml_tables.py: unit/test_retention_file.py
 +        if isinstance(
 
 lifetimes: a save whose end cannot be noted takes a newer one with it
-features/retention/lifetimes.py: media/test_lifetimes.py -k newer
--self._storage.delete(image.key, save_id=image.save_id)
-+self._storage.delete(image.key)
+store/api/images.py: api/test_hooks.py -k newer
+-self.storage.delete(image.key, save_id=image.save_id)
++self.storage.delete(image.key)
 """)

@@ -17,7 +17,11 @@ if TYPE_CHECKING:  # commands that call no operation do not import FastAPI
     from stillroom.store.api.images import ImageOperations
 
 Finish = Callable[[StoredImage], Awaitable[Mapping[str, object]]]
-"""Function that is called after a save. It returns additional members of the JSON response."""
+"""Function that is called after a save. It returns additional members of the JSON response.
+
+If it fails, a save deletes its image. An upload with a grant keeps it: the client repeats the
+request, and another request may have acknowledged the image.
+"""
 
 Delete = Callable[[StorageKey, Condition], Awaitable[None]]  # as `ImageStorage.delete`
 
@@ -48,12 +52,8 @@ class SaveHook(Protocol):
     def headers(self) -> tuple[RequestHeader, ...]:
         """Request headers that the hook handles."""
 
-    async def prepare(self, fields: Fields, *, may_repeat: bool = False) -> Finish | None:
-        """Check the headers before the save. An error means that the image is not saved.
-
-        The returned function may delete the image on an error, but not with `may_repeat`: another
-        request by the client may have been successful.
-        """
+    async def prepare(self, fields: Fields) -> Finish | None:
+        """Check the headers before the save. An error means that the image is not saved."""
 
 
 class EntryHook(Protocol):
@@ -101,9 +101,9 @@ class Hooks:
         """Lower-case names of the request headers that the save hooks handle."""
         return frozenset(header.name.lower() for header in self.save_headers)
 
-    async def prepare_save(self, fields: Fields, *, may_repeat: bool = False) -> Sequence[Finish]:
+    async def prepare_save(self, fields: Fields) -> Sequence[Finish]:
         """Call the save hooks, and return the functions to call after the save."""
-        prepared = [await hook.prepare(fields, may_repeat=may_repeat) for hook in self.save]
+        prepared = [await hook.prepare(fields) for hook in self.save]
         return [finish for finish in prepared if finish is not None]
 
     def __add__(self, other: "Hooks") -> "Hooks":

@@ -150,7 +150,7 @@ class Grants:
                 _count("repeated")
             else:
                 fields, hooks = grant.save_fields, self.images.hooks
-                finishes = await hooks.prepare_save(fields, may_repeat=True) if fields else ()
+                finishes = await hooks.prepare_save(fields) if fields else ()
                 image = image or await self._save_once(grant, key)
                 saved = self.images.saved_json(image, path)
                 for finish in finishes:

@@ -27,7 +27,7 @@ class RetentionFeature(Feature):
         storage, database = store.storage, library.database
         self.rules = rules_of(store.settings)
         self.evaluator = RetentionEvaluator(storage, database, self.rules)
-        self._lifetimes = Lifetimes(storage, database)
+        self._lifetimes = Lifetimes(database)
         library.sweeper.leaves = []
         if self.rules.expire_anything:
             self.expiry = Expiry(storage, database, rules=self.rules, grace=library.grace)

@@ -1,17 +1,15 @@
 """Images saved with a limited lifetime: their deletion is scheduled right after the save."""
 
-import contextlib
 from datetime import datetime, timedelta
 from typing import ClassVar, Final
 
 from stillroom.durations import TEN_YEARS, parse_duration
-from stillroom.errors import BackendUnavailable, InvalidParameter, StillroomError
+from stillroom.errors import InvalidParameter
 from stillroom.features.database import clock
 from stillroom.features.library.database import MediaDatabase
 from stillroom.features.library.resource import EXPIRED
 from stillroom.store.hooks import Finish, RequestHeader
 from stillroom.store.http.fields import Fields
-from stillroom.store.port import ImageStorage
 from stillroom.store.values import StoredImage
 
 _EXPIRES_IN: Final = (
@@ -24,11 +22,10 @@ class Lifetimes:
 
     headers: ClassVar[tuple[RequestHeader, ...]] = (RequestHeader("Expires-In", _EXPIRES_IN, "7d"),)
 
-    def __init__(self, storage: ImageStorage, database: MediaDatabase) -> None:
-        self._storage = storage
+    def __init__(self, database: MediaDatabase) -> None:
         self._database = database
 
-    async def prepare(self, fields: Fields, *, may_repeat: bool = False) -> Finish | None:
+    async def prepare(self, fields: Fields) -> Finish | None:
         """Parse `Expires-In`, and return a function that schedules the deletion after the save."""
         value = fields.get("expires-in")
         if value is None:
@@ -43,26 +40,14 @@ class Lifetimes:
         await (await self._database.engine()).check()
 
         async def finish(image: StoredImage) -> dict[str, object]:
-            end = await self.end(image, after, may_repeat=may_repeat)
-            return {"expires_at": end.isoformat()}
+            return {"expires_at": (await self.end(image, after)).isoformat()}
 
         return finish
 
-    async def end(
-        self, image: StoredImage, after: timedelta, *, may_repeat: bool = False
-    ) -> datetime:
-        """Schedule the deletion of a new image after a lifetime, and return the expiration time.
+    async def end(self, image: StoredImage, after: timedelta) -> datetime:
+        """Schedule the deletion of an image after a lifetime, and return the expiration time.
 
-        If this call is repeated for the same save, the first expiration time remains. If the call
-        fails (`BackendUnavailable`), the image is deleted, because it would otherwise never expire.
-        If `may_repeat` is True, the image is kept, because the client repeats the request.
+        If this call is repeated for the same save, the first expiration time remains.
         """
         due_at = clock.CLOCK.latest() + after
-        try:
-            deletions = (await self._database.rows()).deletions
-            return await deletions.mark_save(image, EXPIRED, due_at)
-        except BackendUnavailable:
-            if not may_repeat:
-                with contextlib.suppress(StillroomError):
-                    await self._storage.delete(image.key, save_id=image.save_id)
-            raise
+        return await (await self._database.rows()).deletions.mark_save(image, EXPIRED, due_at)

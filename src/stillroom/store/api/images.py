@@ -1,5 +1,6 @@
 """HTTP operations on images: list, read, check, save and delete."""
 
+import contextlib
 import functools
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -8,7 +9,7 @@ from dataclasses import dataclass
 from fastapi import Request, Response, UploadFile
 from pydantic import BaseModel, Field
 
-from stillroom.errors import TooLarge
+from stillroom.errors import BackendUnavailable, StillroomError, TooLarge
 from stillroom.paths import ImagePath, StorageKey, image_entry
 from stillroom.store.api.call import Call, authenticate
 from stillroom.store.api.listing import Listing
@@ -209,8 +210,13 @@ class ImageOperations:
         with explain_failure(condition):
             image = await self.storage.save(StorageKey.of_image(image_path), upload, condition)
         saved = self.saved_json(image, image_path)
-        for finish in finishes:
-            saved |= await finish(image)
+        try:
+            for finish in finishes:
+                saved |= await finish(image)
+        except BackendUnavailable:
+            with contextlib.suppress(StillroomError):
+                await self.storage.delete(image.key, save_id=image.save_id)
+            raise
         return saved
 
     def saved_json(self, image: StoredImage, path: ImagePath) -> dict[str, object]:

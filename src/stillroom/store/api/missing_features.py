@@ -55,9 +55,8 @@ class OffHook:
         """Headers that are refused."""
         return tuple(RequestHeader(name, "", "") for name in self.header_names)
 
-    async def prepare(self, fields: Fields, *, may_repeat: bool = False) -> Finish | None:
+    async def prepare(self, fields: Fields) -> Finish | None:
         """Refuse a save with one of the headers."""
-        del may_repeat
         if any(name.lower() in fields for name in self.header_names):
             raise feature_off(self.name, self.reason)
         return None

@@ -97,16 +97,11 @@ class Conditions:
         await asyncio.gather(*running, return_exceptions=True)
 
     async def _test(self, probe: _Probe) -> _Faults:
-        """Run a test once for all callers, and return its result. Failures are not cached."""
-        if probe not in self._tests:
+        """Return the result of a test, which runs once for all callers. Failures are not cached."""
+        test = self._tests.get(probe)
+        if test is None or (test.done() and (test.cancelled() or test.exception())):
             test = self._tests[probe] = asyncio.ensure_future(self._run(probe))
-
-            def forget_failure(done: asyncio.Future[_Faults]) -> None:
-                if done.cancelled() or done.exception() is not None:
-                    del self._tests[probe]
-
-            test.add_done_callback(forget_failure)
-        return await asyncio.shield(self._tests[probe])
+        return await asyncio.shield(test)
 
     async def _run(self, probe: _Probe) -> _Faults:
         key = f"{PROBE}{secrets.token_hex(8)}"
