@@ -1,9 +1,10 @@
 """Large files go to the bucket itself, with a grant and past the CORS rules of a real bucket."""
 
 import contextlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
@@ -13,7 +14,7 @@ from playwright.sync_api import Browser, Locator, Request, Route, expect
 
 from acceptance.pasting import blocks
 from browser.site import Site
-from browser.visiting import Visit, a_file, fragment, save, stored, visit
+from browser.visiting import Visit, fragment, save, stored, visit
 from pictures import picture
 from running import IMAGES, Server, running
 from services.bucket_rules import pages_may_upload
@@ -39,47 +40,84 @@ _WATCH_PROGRESS = """() => {
 
 
 @dataclass
-class Sent:
-    """Requests of a page, but for preflights."""
+class Uploader:
+    """A visitor who uploads to one folder, and the requests of the page, but for preflights.
 
-    requests: list[Request]
+    Attributes:
+        bucket: Host and port of the bucket.
+    """
 
-    def add(self, request: Request) -> None:
-        self.requests.append(request)
+    visitor: Visit
+    server: Server
+    client: httpx.Client
+    folder: str
+    bucket: str
+    sent: list[Request] = field(default_factory=list)
 
-    def to(self, host: str, method: str) -> list[Request]:
-        ours = (one for one in self.requests if urlsplit(one.url).netloc == host)
-        return [one for one in ours if one.method == method]
+    def note(self, request: Request) -> None:
+        self.sent.append(request)
+
+    def enter(self) -> None:
+        self.visitor.sign_in(self.server.token(), fragment(self.folder))
+        expect(self.visitor.page.locator("#upload")).to_be_visible()
+
+    def choose(self, file: Path) -> None:
+        self.visitor.page.locator("#files").set_input_files(file)
+
+    def upload(self, file: Path) -> None:
+        self.enter()
+        self.choose(file)
+
+    def rows(self, kind: str) -> Locator:
+        found: Locator = self.visitor.page.locator(f".upload.{kind}")
+        return found
+
+    def expect_uploaded(self, said: str = "1 of 1 file uploaded.") -> None:
+        expect(self.visitor.page.locator("#uploads-told")).to_have_text(said)
+
+    @property
+    def stored(self) -> list[str]:
+        return stored(self.client, self.folder)
+
+    @property
+    def puts(self) -> list[Request]:
+        """Uploads to the bucket."""
+        ours = (one for one in self.sent if urlsplit(one.url).netloc == self.bucket)
+        return [one for one in ours if one.method == "PUT"]
+
+
+@contextlib.contextmanager
+def running_on(variables: Mapping[str, str], folder: Path, **settings: Any) -> Iterator[Server]:
+    with contextlib.ExitStack() as stack:
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in variables.items():
+                patch.setenv(name, value)
+            started = stack.enter_context(running(folder, **settings))
+        yield started
+
+
+@contextlib.contextmanager
+def uploading(browser: Browser, server: Server, bucket: str, folder: str) -> Iterator[Uploader]:
+    with server.client() as client, visit(browser, server, hosts=(bucket,)) as visitor:
+        uploader = Uploader(visitor, server, client, folder, bucket)
+        visitor.page.on("request", uploader.note)
+        yield uploader
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory, seaweed: SeaweedFS) -> Iterator[Server]:
-    with contextlib.ExitStack() as stack:
-        with pytest.MonkeyPatch.context() as patch:
-            for name, value in bucket_variables(seaweed).items():
-                patch.setenv(name, value)
-            started = stack.enter_context(running(tmp_path_factory.mktemp("direct")))
+    with running_on(bucket_variables(seaweed), tmp_path_factory.mktemp("direct")) as started:
         started.follows = True
         yield started
     seaweed.empty()
 
 
 @pytest.fixture
-def bucket(seaweed: SeaweedFS) -> str:
-    return urlsplit(seaweed.endpoint_url).netloc
-
-
-@pytest.fixture
-def visitor(browser: Browser, server: Server, bucket: str) -> Iterator[Visit]:
-    with visit(browser, server, hosts=(bucket,)) as began:
+def uploader(
+    browser: Browser, server: Server, seaweed: SeaweedFS, folder: str
+) -> Iterator[Uploader]:
+    with uploading(browser, server, urlsplit(seaweed.endpoint_url).netloc, folder) as began:
         yield began
-
-
-@pytest.fixture
-def sent(visitor: Visit) -> Sent:
-    sent = Sent([])
-    visitor.page.on("request", sent.add)
-    return sent
 
 
 @pytest.fixture
@@ -95,35 +133,11 @@ def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
-def enter(visitor: Visit, server: Server, folder: str) -> None:
-    visitor.sign_in(server.token(), fragment(folder))
-    expect(visitor.page.locator("#upload")).to_be_visible()
-
-
-def upload(visitor: Visit, *files: Path) -> None:
-    visitor.page.locator("#files").set_input_files(files)
-
-
-def rows(visitor: Visit, kind: str) -> Locator:
-    found: Locator = visitor.page.locator(f".upload.{kind}")
-    return found
-
-
-def expect_uploaded(visitor: Visit, said: str = "1 of 1 file uploaded.") -> None:
-    expect(visitor.page.locator("#uploads-told")).to_have_text(said)
-
-
 def test_a_large_file_is_sent_to_the_bucket_once_its_cors_rule_allows_the_page(
-    visitor: Visit,
-    server: Server,
-    operator: Operator,
-    client: httpx.Client,
-    folder: str,
-    film: Path,
-    sent: Sent,
-    bucket: str,
+    uploader: Uploader, operator: Operator, film: Path
 ) -> None:
-    enter(visitor, server, folder)
+    visitor, server = uploader.visitor, uploader.server
+    uploader.enter()
     visitor.page.evaluate(_WATCH_PROGRESS)
     throttled = visitor.page.context.new_cdp_session(visitor.page)
     throttled.send("Network.enable")
@@ -136,24 +150,26 @@ def test_a_large_file_is_sent_to_the_bucket_once_its_cors_rule_allows_the_page(
             "uploadThroughput": BYTES_A_SECOND,
         },
     )
-    upload(visitor, film)
-    failed = rows(visitor, "failed")
+    uploader.choose(film)
+    failed = uploader.rows("failed")
     expect(failed).to_contain_text(f"CORS rule does not allow {server.url}")
     expect(failed).to_contain_text("stillroom doctor")
     visitor.picture("no-cors-rule")
     visitor.expect_accessible()
-    assert operator.keys("temp/") == stored(client, folder) == []
+    assert operator.keys("temp/") == uploader.stored == []
 
     with pages_may_upload(operator, server.url):
         failed.get_by_role("button", name="Try again").click()
-        expect(rows(visitor, "under").locator("progress[value]")).to_be_visible()
-        expect_uploaded(visitor)
+        expect(uploader.rows("under").locator("progress[value]")).to_be_visible()
+        uploader.expect_uploaded()
 
-    assert client.get(f"{IMAGES}/{folder}film.mp4").content == film.read_bytes()
+    film_url = f"{IMAGES}/{uploader.folder}film.mp4"
+    assert uploader.client.get(film_url).content == film.read_bytes()
     assert operator.keys("temp/") == []
-    assert sent.to(urlsplit(server.url).netloc, "POST")
-    assert not [one for one in sent.requests if one.method == "POST" and IMAGES in one.url]
-    put = sent.to(bucket, "PUT")[-1].all_headers()
+    posts = [one.url for one in uploader.sent if one.method == "POST"]
+    assert any(GRANTS in url for url in posts)
+    assert not any(IMAGES in url for url in posts)
+    put = uploader.puts[-1].all_headers()
     assert put["content-type"] == "application/octet-stream"
     assert put["content-disposition"] == "attachment"
     assert put["if-none-match"] == "*"
@@ -164,81 +180,64 @@ def test_a_large_file_is_sent_to_the_bucket_once_its_cors_rule_allows_the_page(
 
 
 @pytest.mark.usefixtures("allowed")
-def test_a_small_file_of_a_bucket_is_sent_to_the_server(
-    visitor: Visit, server: Server, client: httpx.Client, folder: str, sent: Sent, bucket: str
-) -> None:
-    enter(visitor, server, folder)
-    visitor.page.locator("#files").set_input_files([a_file("small.png", picture(1))])
-    expect_uploaded(visitor)
+def test_a_small_file_of_a_bucket_is_sent_to_the_server(uploader: Uploader, tmp_path: Path) -> None:
+    small = tmp_path / "small.png"
+    small.write_bytes(picture(1))
+    uploader.upload(small)
+    uploader.expect_uploaded()
 
-    assert stored(client, folder) == ["small.png"]
-    assert sent.to(bucket, "PUT") == []
+    assert uploader.stored == ["small.png"]
+    assert uploader.puts == []
 
 
 @pytest.mark.usefixtures("allowed")
 def test_an_image_that_exists_is_found_before_the_file_is_sent(
-    visitor: Visit,
-    server: Server,
-    client: httpx.Client,
-    folder: str,
-    film: Path,
-    sent: Sent,
-    bucket: str,
+    uploader: Uploader, film: Path
 ) -> None:
-    save(client, f"{folder}film.mp4", picture(1))
-    enter(visitor, server, folder)
-    upload(visitor, film)
-    taken = rows(visitor, "taken")
+    path = f"{uploader.folder}film.mp4"
+    save(uploader.client, path, picture(1))
+    uploader.upload(film)
+    taken = uploader.rows("taken")
     expect(taken).to_contain_text("An image with this name already exists.")
-    assert sent.to(bucket, "PUT") == []
+    assert uploader.puts == []
 
     taken.get_by_role("button", name="Replace").click()
-    expect_uploaded(visitor)
-    assert client.head(f"{IMAGES}/{folder}film.mp4").headers["content-type"] == "video/mp4"
+    uploader.expect_uploaded()
+    assert uploader.client.head(f"{IMAGES}/{path}").headers["content-type"] == "video/mp4"
 
 
 @pytest.mark.usefixtures("allowed")
-def test_a_completion_is_repeated_and_the_file_is_sent_once(
-    visitor: Visit,
-    server: Server,
-    client: httpx.Client,
-    folder: str,
-    film: Path,
-    sent: Sent,
-    bucket: str,
-) -> None:
-    visitor.page.clock.install()
+def test_a_completion_is_repeated_and_the_file_is_sent_once(uploader: Uploader, film: Path) -> None:
+    page = uploader.visitor.page
+    page.clock.install()
     lost: list[int] = []
 
     def lose_answer(route: Route) -> None:
         lost.append(route.fetch().status)
         route.abort()
 
-    visitor.page.route(COMPLETE, lose_answer)
-    enter(visitor, server, folder)
-    upload(visitor, film)
-    failed = rows(visitor, "failed")
+    page.route(COMPLETE, lose_answer)
+    uploader.upload(film)
+    failed = uploader.rows("failed")
 
     def is_given_up() -> bool:
-        visitor.page.clock.fast_forward(20_000)
+        page.clock.fast_forward(20_000)
         return failed.count() == 1
 
     until(is_given_up)
     expect(failed).to_contain_text("The server cannot be reached.")
     assert lost == [200] * 5
 
-    visitor.page.unroute(COMPLETE)
+    page.unroute(COMPLETE)
     failed.get_by_role("button", name="Try again").click()
-    expect_uploaded(visitor)
-    assert stored(client, folder) == ["film.mp4"]
-    assert len(sent.to(bucket, "PUT")) == 1
+    uploader.expect_uploaded()
+    assert uploader.stored == ["film.mp4"]
+    assert len(uploader.puts) == 1
 
 
 @pytest.mark.usefixtures("allowed")
-def test_a_file_that_is_in_the_bucket_already_is_completed(
-    visitor: Visit, server: Server, client: httpx.Client, folder: str, film: Path, bucket: str
-) -> None:
-    in_the_bucket = f"http://{bucket}/**"
+def test_a_file_that_is_in_the_bucket_already_is_completed(uploader: Uploader, film: Path) -> None:
+    page, in_the_bucket = uploader.visitor.page, f"http://{uploader.bucket}/**"
 
     def lose_answer(route: Route) -> None:
         headers = {
@@ -250,67 +249,56 @@ def test_a_file_that_is_in_the_bucket_already_is_completed(
         assert httpx.put(url, headers=headers, content=content).status_code == 200
         route.abort()
 
-    visitor.page.route(in_the_bucket, lose_answer)
-    enter(visitor, server, folder)
-    upload(visitor, film)
-    failed = rows(visitor, "failed")
+    page.route(in_the_bucket, lose_answer)
+    uploader.upload(film)
+    failed = uploader.rows("failed")
     expect(failed).to_contain_text("The connection was lost")
-    visitor.page.unroute(in_the_bucket)
+    page.unroute(in_the_bucket)
 
-    with visitor.page.expect_response(lambda one: one.request.method == "PUT") as answered:
+    with page.expect_response(lambda one: one.request.method == "PUT") as answered:
         failed.get_by_role("button", name="Try again").click()
-    expect_uploaded(visitor)
+    uploader.expect_uploaded()
     assert answered.value.status == 412
-    assert stored(client, folder) == ["film.mp4"]
+    assert uploader.stored == ["film.mp4"]
 
 
 @pytest.mark.usefixtures("allowed")
 def test_an_upload_to_the_bucket_is_cancelled_and_ends_with_the_session(
-    visitor: Visit,
-    server: Server,
-    operator: Operator,
-    client: httpx.Client,
-    folder: str,
-    film: Path,
+    uploader: Uploader, operator: Operator, film: Path
 ) -> None:
-    visitor.page.route(f"{server.url}{GRANTS}", lambda _: None)
-    enter(visitor, server, folder)
-    upload(visitor, film)
-    visitor.page.get_by_role("button", name="Cancel the upload of").click()
-    expect_uploaded(visitor, "0 of 0 files uploaded.")
+    page = uploader.visitor.page
+    page.route(f"{uploader.server.url}{GRANTS}", lambda _: None)
+    uploader.upload(film)
+    page.get_by_role("button", name="Cancel the upload of").click()
+    uploader.expect_uploaded("0 of 0 files uploaded.")
 
-    upload(visitor, film)
-    expect(rows(visitor, "under")).to_have_count(1)
-    visitor.page.get_by_role("button", name="Sign out").click()
-    enter(visitor, server, folder)
-    expect(visitor.page.locator("#uploads")).to_be_hidden()
-    assert operator.keys("temp/") == stored(client, folder) == []
+    uploader.choose(film)
+    expect(uploader.rows("under")).to_have_count(1)
+    page.get_by_role("button", name="Sign out").click()
+    uploader.enter()
+    expect(page.locator("#uploads")).to_be_hidden()
+    assert operator.keys("temp/") == uploader.stored == []
 
 
 def test_a_file_that_the_bucket_cannot_take_is_sent_to_the_server(
-    browser: Browser, tmp_path: Path, folder: str, film: Path, monkeypatch: pytest.MonkeyPatch
+    browser: Browser, tmp_path: Path, folder: str, film: Path
 ) -> None:
     stub = StubR2()
     stub.copy_conditions = Conditions.IGNORED
     with start_blocking_portal() as portal, portal.wrap_async_context_manager(served(stub)):
-        for name, value in {**stub.variables, "R2_PUBLIC_URL": ""}.items():
-            monkeypatch.setenv(name, value)
         host = urlsplit(stub.endpoint_url).netloc
-        with running(tmp_path) as server, visit(browser, server, hosts=(host,)) as visitor:
-            enter(visitor, server, folder)
-            upload(visitor, film)
-            expect_uploaded(visitor)
+        with (
+            running_on({**stub.variables, "R2_PUBLIC_URL": ""}, tmp_path) as server,
+            uploading(browser, server, host, folder) as uploader,
+        ):
+            uploader.upload(film)
+            uploader.expect_uploaded()
 
         assert stub.objects[f"compute/{folder}film.mp4"].body == film.read_bytes()
 
 
 def test_a_page_of_another_origin_uploads_and_completes_as_documented(
-    browser: Browser,
-    elsewhere: Site,
-    seaweed: SeaweedFS,
-    operator: Operator,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    browser: Browser, elsewhere: Site, seaweed: SeaweedFS, operator: Operator, tmp_path: Path
 ) -> None:
     (snippet,) = blocks("docs/uploads.md", "js")
     asked = 'await (await fetch("/my-backend/grant")).json()'
@@ -319,10 +307,8 @@ def test_a_page_of_another_origin_uploads_and_completes_as_documented(
       const file = new Blob([text]);
       {snippet.replace(asked, "given")}
     }}"""
-    for name, value in bucket_variables(seaweed).items():
-        monkeypatch.setenv(name, value)
     with (
-        running(tmp_path, cors_origins=elsewhere.url) as server,
+        running_on(bucket_variables(seaweed), tmp_path, cors_origins=elsewhere.url) as server,
         server.client() as client,
         pages_may_upload(operator, elsewhere.url),
         browser.new_page() as page,
