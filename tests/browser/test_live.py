@@ -12,6 +12,7 @@ from waiting import until
 pytestmark = pytest.mark.slow
 
 SEARCH = f"{IMAGES.removesuffix('images')}search"
+EVENTS = f"{IMAGES.removesuffix('images')}events"
 COPY = f"{IMAGES.removesuffix('images')}copy"
 
 
@@ -100,6 +101,28 @@ def test_what_is_deleted_elsewhere_disappears_from_the_middle_of_a_long_folder(
     expect(visitor.cell(name)).to_have_count(0)
     following = f"{int(name[:3]) + 1:03}.txt"
     expect(visitor.cell(following)).to_be_focused()
+
+
+def test_a_click_during_which_the_folder_changes_opens_the_pressed_picture(
+    visitor: Visit, server: Server, client: httpx.Client, folder_of_ten: str
+) -> None:
+    visitor.sign_in(server.token(), fragment(folder_of_ten))
+    visitor.cell("3.jpg").hover()
+    visitor.page.mouse.down()
+    with visitor.page.expect_response(
+        lambda answer: SEARCH in answer.url and "00.jpg" in answer.text()
+    ):
+        save(client, f"{folder_of_ten}00.jpg", scenery(78, edge=240))
+        save(client, f"{folder_of_ten}3.jpg", scenery(79, edge=240))
+    for _ in range(2):  # looks later, so that the grid would have followed
+        with visitor.page.expect_response(f"**{EVENTS}?*"):
+            pass
+    visitor.page.mouse.up()
+
+    visitor.expect_picture("3.jpg")
+    visitor.page.keyboard.press("Escape")
+    expect(visitor.cell("00.jpg")).to_be_visible()
+    expect(visitor.cell("3.jpg")).to_be_focused()
 
 
 def test_an_arrival_before_the_picture_that_is_looked_at_moves_its_neighbours(

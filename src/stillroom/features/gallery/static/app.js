@@ -30,8 +30,6 @@ export class App {
     this.pictures = null;
     /** @type {LibraryPictures | null} */
     this.libraryPictures = null;
-    /** @type {number | undefined} */
-    this.refreshing = undefined;
     this.session = new Session({
       entered: () => this.entered(),
       leaving: () => {
@@ -56,6 +54,7 @@ export class App {
       trouble: (error) => this.states.fail(error),
       grown: () => this.states.show(),
       isCovered: () => this.viewer.isOpen,
+      follow: () => this.newcomers.refresh(),
     });
     this.viewer = new Viewer({
       shelf: () => this.shown,
@@ -67,7 +66,7 @@ export class App {
       api: () => this.session.api,
       mostBytes: Number(document.documentElement.dataset.maxUploadBytes),
       mostDirect: Number(document.documentElement.dataset.maxDirectBytes),
-      saved: (path) => this.saved(path),
+      saved: (path) => this.newcomers.saved(path),
     });
     this.drops = new FileDrops(this);
     this.bar = new Bar(this);
@@ -268,29 +267,6 @@ export class App {
   focusOn(at) {
     if (at >= 0 && this.grid.length) this.grid.focus(at);
     else by("content").focus();
-  }
-
-  /** @param {string} path */
-  saved(path) {
-    this.pictures?.forget(path);
-    if (!(this.shelf?.collection instanceof Folder)) return;
-    const { collection } = this.shelf;
-    const entry = collection.entryOf(path);
-    const replaced = !entry.endsWith("/") && collection.indexOf(entry) >= 0;
-    if (collection.add(path) || replaced) this.refreshSoon();
-  }
-
-  /** Many small files are saved in a second; the grid follows a few times in it. */
-  refreshSoon() {
-    this.refreshing ??= setTimeout(() => {
-      this.refreshing = undefined;
-      if (!this.shelf) return;
-      by("grid").hidden = !this.shelf.length;
-      this.grid.refresh();
-      if (this.viewer.described) this.viewer.at = this.shelf.collection.indexOf(this.viewer.described.key);
-      this.states.show();
-      if (!this.viewer.isOpen) say(by("told").textContent);
-    }, 150);
   }
 }
 

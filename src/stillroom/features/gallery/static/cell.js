@@ -45,7 +45,6 @@ export class Cell {
       make("span", { class: "mark", "aria-hidden": "true" }, icon("check")),
       make("span", { class: "caption", dir: "auto" }, name),
     );
-    this.element.dataset.at = String(at);
     if (isFolder) frame.append(icon("folder"));
     this.image.onload = () => this.element.classList.add("loaded");
   }

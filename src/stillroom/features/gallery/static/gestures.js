@@ -13,6 +13,10 @@ export class Gestures {
     this.hooks = hooks;
     this.choosing = grid.choosing;
     this.heldOpen = false;
+    this.isPressed = false;
+    for (const kind of ["pointerdown", "pointermove", "pointerup", "pointercancel"]) {
+      addEventListener(kind, (event) => { this.isPressed = /** @type {PointerEvent} */ (event).buttons > 0; }, true);
+    }
     grid.host.addEventListener("click", (event) => this.clicked(event));
     grid.host.addEventListener("dblclick", (event) => event.preventDefault());
     grid.host.addEventListener("keydown", (event) => this.pressed(event));
@@ -33,6 +37,7 @@ export class Gestures {
   clicked(event) {
     const at = this.grid.indexOf(event.target);
     if (at < 0) return;
+    this.hooks.follow();
     event.preventDefault(); // a middle click comes as `auxclick`, and the browser opens a tab
     if (this.heldOpen) { this.heldOpen = false; return; } // the end of a long touch
     const onMark = event.target instanceof Element && event.target.closest(".mark") !== null;
@@ -45,6 +50,7 @@ export class Gestures {
 
   /** @param {KeyboardEvent} event */
   pressed(event) {
+    this.hooks.follow();
     const at = this.grid.current;
     const page = Math.max(1, Math.floor(innerHeight / this.grid.step) - 1) * this.grid.columns;
     /** @type {Record<string, number>} */
@@ -76,13 +82,13 @@ export class Gestures {
     let began;
     const stop = () => clearTimeout(timer);
     host.addEventListener("pointerdown", (event) => {
-      const at = this.grid.indexOf(event.target);
-      if (event.pointerType === "mouse" || at < 0) return;
+      const at = () => this.grid.indexOf(event.target);
+      if (event.pointerType === "mouse" || at() < 0) return;
       this.heldOpen = false;
       began = event;
       timer = setTimeout(() => {
         this.heldOpen = true;
-        this.choosing.toggle(at);
+        if (at() >= 0) this.choosing.toggle(at());
       }, HELD_MS);
     });
     host.addEventListener("pointerup", stop);

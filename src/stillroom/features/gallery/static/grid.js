@@ -19,14 +19,15 @@ const NARROW_COLUMNS = { roomy: 2, usual: 3, dense: 5, named: 2 };
 
 /**
  * @typedef {{ open: (at: number) => void, addressOf: (at: number) => string, shelf: () => Shelf,
- *   chosen: () => void, remove: () => void, trouble: (error: any) => void, grown: () => void, isCovered: () => boolean }} Hooks
+ *   chosen: () => void, remove: () => void, trouble: (error: any) => void, grown: () => void, follow: () => void,
+ *   isCovered: () => boolean }} Hooks
  */
 
 export class Grid {
   /**
    * `host` is the listbox. `open(at)` is called for a cell that is opened, which has the address `addressOf(at)`.
    * `chosen()` is called when the selection has changed, `trouble(error)` when a page cannot be loaded, `grown()`
-   * when one was. `shelf()` is where pictures come from.
+   * when one was. `shelf()` is where pictures come from. `follow()` draws what has changed.
    * @param {HTMLElement} host
    * @param {Hooks} hooks
    */
@@ -256,13 +257,13 @@ export class Grid {
   }
 
   /**
-   * The cell that an event is for; -1 for none.
+   * The place of the cell that an event is for, as things are now; -1 for none.
    * @param {EventTarget | null} target
    */
   indexOf(target) {
-    /** @type {HTMLElement | null} */
-    const cell = target instanceof Element ? target.closest("[data-at]") : null;
-    return cell && this.host.contains(cell) ? Number(cell.dataset.at) : -1;
+    const element = target instanceof Element ? target.closest(".cell") : null;
+    const cell = [...this.cells.values()].find((known) => known.element === element);
+    return cell && this.collection ? this.collection.indexOf(cell.described.key) : -1;
   }
 
   /** @param {number} at */

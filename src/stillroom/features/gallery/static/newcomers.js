@@ -1,6 +1,6 @@
 // What others save, delete and move while a place is open: a folder follows it, and above a search it is counted.
 
-import { by } from "./elements.js";
+import { by, say } from "./elements.js";
 import { Found } from "./finding.js";
 import { Folder } from "./listing.js";
 
@@ -8,6 +8,7 @@ const EVERY_MS = 2000;
 const WITHOUT_FEED = 2; // each second look compares, if the server has no events
 const AT_ONCE = 100;
 const MOST_SAVED = 500; // in a look, and remembered
+const REFRESHED_MS = 150;
 const LATE_MS = 5000; // the index may learn of a save after it has learned of a later one
 
 /** @typedef {{ opened: number, since: string, seen: Set<string> }} Followed `opened` is the time of the newest then */
@@ -25,6 +26,8 @@ export class Newcomers {
     this.outdated = new WeakSet();
     /** @type {WeakMap<Folder, Promise<Followed | null>>} */
     this.followed = new WeakMap();
+    /** @type {number | undefined} */
+    this.refreshing = undefined;
     setInterval(() => this.look(), EVERY_MS);
     addEventListener("focus", () => this.look({ anyway: true }));
     by("fresh").onclick = () => this.reload();
@@ -137,7 +140,7 @@ export class Newcomers {
       const wasListed = Date.parse(modified) <= known.opened && collection.holds(path);
       const isNew = !known.seen.has(etag + path) && !wasListed && await collection.isThere(path);
       if (this.app.shelf?.collection !== collection) return false;
-      if (isNew) this.app.saved(path);
+      if (isNew) this.saved(path);
     }
     if (known.seen.size > MOST_SAVED) known.seen.clear();
     for (const { path, etag } of items) known.seen.add(etag + path);
@@ -166,8 +169,41 @@ export class Newcomers {
     const come = entries.filter((entry, at) => (isWhole || at < last) && !collection.removed.has(entry));
     collection.remove(gone);
     const added = come.filter((entry) => collection.add(entry));
-    if (gone.length || added.length) this.app.refreshSoon();
+    if (gone.length || added.length) this.refreshSoon();
     return true;
+  }
+
+  /** @param {string} path */
+  saved(path) {
+    this.app.pictures?.forget(path);
+    const collection = this.app.shelf?.collection;
+    if (!(collection instanceof Folder)) return;
+    const entry = collection.entryOf(path);
+    const replaced = !entry.endsWith("/") && collection.indexOf(entry) >= 0;
+    if (collection.add(path) || replaced) this.refreshSoon();
+  }
+
+  /** Many small files are saved in a second: the grid follows a few times in it, but never during a click. */
+  refreshSoon() {
+    this.refreshing ??= setTimeout(() => {
+      if (!this.app.grid.gestures.isPressed) return this.refresh();
+      this.refreshing = undefined;
+      this.refreshSoon();
+    }, REFRESHED_MS);
+  }
+
+  /** Draw what has changed. */
+  refresh() {
+    if (this.refreshing === undefined) return;
+    clearTimeout(this.refreshing);
+    this.refreshing = undefined;
+    const { grid, shelf, states, viewer } = this.app;
+    if (!shelf) return;
+    by("grid").hidden = !shelf.length;
+    grid.refresh();
+    if (viewer.described) viewer.at = shelf.collection.indexOf(viewer.described.key);
+    states.show();
+    if (!viewer.isOpen) say(by("told").textContent);
   }
 }
 
