@@ -23,6 +23,7 @@ TABLE_MODULES: Final = (
 """Modules of features that declare tables. A test checks that none is missing."""
 
 _VERSIONS: Final = "alembic_version"
+_versions = sa.table(_VERSIONS, sa.column("version_num"))
 
 
 def migrate(config: RowsConfig) -> tuple[str | None, str]:
@@ -46,18 +47,10 @@ def migrate(config: RowsConfig) -> tuple[str | None, str]:
                 "Stillroom 0.3: install Stillroom 0.3, run its `stillroom media migrate`, and then "
                 "start this version again"
             )
-        # Imported here because there is nothing to migrate at nearly every start.
-        from alembic import command
-        from alembic.config import Config
-
-        alembic = Config()
-        alembic.set_main_option("script_location", str(Path(__file__).parent))
-        alembic.attributes["connection"] = connection
         if found is None:
             _create_tables(connection)
-            command.stamp(alembic, "head")
         else:
-            command.upgrade(alembic, "head")
+            _upgrade(connection)
         return found, HEAD
 
 
@@ -70,6 +63,22 @@ def _create_tables(connection: sa.Connection) -> None:
             if not str(error.name).startswith("stillroom.features."):
                 raise
     metadata.create_all(connection, checkfirst=False)  # never use another program's tables
+    key = f"CONSTRAINT {_VERSIONS}_pkc PRIMARY KEY (version_num)"  # as Alembic declares it
+    connection.execute(
+        sa.text(f"CREATE TABLE {_VERSIONS} (version_num VARCHAR(32) NOT NULL, {key})")
+    )
+    connection.execute(sa.insert(_versions).values(version_num=HEAD))
+
+
+def _upgrade(connection: sa.Connection) -> None:
+    # Imported here, since this takes a tenth of a second and nearly every start upgrades nothing.
+    from alembic import command
+    from alembic.config import Config
+
+    alembic = Config()
+    alembic.set_main_option("script_location", str(Path(__file__).parent))
+    alembic.attributes["connection"] = connection
+    command.upgrade(alembic, "head")
 
 
 def found(config: RowsConfig) -> str | None:
@@ -81,6 +90,5 @@ def found(config: RowsConfig) -> str | None:
 def _revision(connection: sa.Connection) -> str | None:
     if not sa.inspect(connection).has_table(_VERSIONS):
         return None
-    table = sa.table(_VERSIONS, sa.column("version_num"))
-    found: str | None = connection.execute(sa.select(table.c.version_num)).scalar()
+    found: str | None = connection.execute(sa.select(_versions.c.version_num)).scalar()
     return found
