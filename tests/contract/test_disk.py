@@ -65,6 +65,20 @@ class TestDiskWithoutSyncs(SavingContract, ConditionsContract, CopyingContract, 
             storage._folder_cache.close()  # it has a descriptor while it watches folders
 
 
+class TestDiskWithGroupCommit(
+    SavingContract, ConditionsContract, CopyingContract, DeletingContract
+):
+    """Concurrent changes are flushed together."""
+
+    @pytest.fixture
+    async def storage(self, tmp_path: Path) -> AsyncIterator[FastDiskStorage]:
+        data_directory = DataDirectory(tmp_path)
+        data_directory._flushes.groups = True  # whatever the filesystem of the test is
+        async for storage in opened(FastDiskStorage, data_directory):
+            yield storage
+            storage._folder_cache.close()  # it has a descriptor while it watches folders
+
+
 class TestDiskThatRemembersNoFolder(ListingContract):
     """As large folders are listed without a cache: read for every page."""
 

@@ -30,8 +30,8 @@ class Disk:
             os.close(fd)
 
     def remount(self) -> None:
-        _run("umount", str(self.mount))
-        _run("mount", "-o", self.options, str(self.image), str(self.mount))
+        run("umount", str(self.mount))
+        run("mount", "-o", self.options, str(self.image), str(self.mount))
 
     def break_down(self) -> None:
         """Have ext4 believe that it has met an error, and turn read-only for it.
@@ -39,38 +39,45 @@ class Disk:
         Source: https://www.kernel.org/doc/html/latest/admin-guide/abi-testing-files.html,
             /sys/fs/ext4/<disk>/trigger_fs_error
         """
-        device = _run("findmnt", "--noheadings", "--output", "SOURCE", str(self.mount)).strip()
+        device = run("findmnt", "--noheadings", "--output", "SOURCE", str(self.mount)).strip()
         trigger = Path("/sys/fs/ext4") / Path(device).name / "trigger_fs_error"
         trigger.write_text("a test asks for it")
 
     def repair(self) -> None:
         """As an operator would before mounting a filesystem with errors again."""
-        _run("umount", str(self.mount))
-        _run("e2fsck", "-y", "-f", str(self.image), expected=(0, 1))
-        _run("mount", "-o", self.options, str(self.image), str(self.mount))
+        run("umount", str(self.mount))
+        run("e2fsck", "-y", "-f", str(self.image), expected=(0, 1))
+        run("mount", "-o", self.options, str(self.image), str(self.mount))
 
 
 @contextlib.contextmanager
 def loop_disk(
-    folder: Path, *, kind: str, mib: int, inodes: int | None = None, options: str = "loop"
+    folder: Path,
+    *,
+    kind: str,
+    mib: int,
+    inodes: int | None = None,
+    options: str = "loop",
+    image: Path | None = None,
 ) -> Iterator[Disk]:
-    disk = Disk(folder / "disk.img", folder / "disk", options)
+    """Mount a new filesystem in `image`, by default a file in `folder`."""
+    disk = Disk(image or folder / "disk.img", folder / "disk", options)
     disk.mount.mkdir(parents=True)
-    with disk.image.open("wb") as image:
-        image.truncate(mib * 1024**2)
+    with disk.image.open("wb") as file:
+        file.truncate(mib * 1024**2)
     # ext4 keeps blocks back that only root may use, and the tests run as root.
     making = ["-m", "0"] if kind == "ext4" else []
     if inodes is not None:
         making += ["-N", str(inodes)]
-    _run(f"mkfs.{kind}", "-q", *making, str(disk.image))
-    _run("mount", "-o", options, str(disk.image), str(disk.mount))
+    run(f"mkfs.{kind}", "-q", *making, str(disk.image))
+    run("mount", "-o", options, str(disk.image), str(disk.mount))
     try:
         yield disk
     finally:
-        _run("umount", str(disk.mount))
+        run("umount", str(disk.mount))
 
 
-def _run(*command: str, expected: tuple[int, ...] = (0,)) -> str:
+def run(*command: str, expected: tuple[int, ...] = (0,)) -> str:
     try:
         ran = subprocess.run(command, check=False, capture_output=True, text=True)
     except FileNotFoundError:

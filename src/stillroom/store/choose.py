@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from stillroom.store.address import Addressing, BucketAddress
 from stillroom.store.capabilities import UNWATCHED, CallObserver, ChangeObserver, unobserved
 from stillroom.store.disk.data_directory import DataDirectory
+from stillroom.store.disk.flushes import GroupCommit
 from stillroom.store.disk.storage import DiskImageStorage
 from stillroom.store.port import ImageStorage
 from stillroom.store.values import SaveRules
@@ -32,6 +33,7 @@ class DiskConfig:
     data_dir: Path  # data directory, created if missing
     min_free_bytes: int = 256 * 1024**2  # saves that would leave less are refused
     durable: bool = True  # False disables all fsync calls, for data that may be lost
+    group_commit: GroupCommit = "auto"  # whether concurrent saves share flushes
 
     @property
     def place(self) -> object:
@@ -114,7 +116,12 @@ def open_storage(
             check_exists=config.check_exists,
             changes=changes,
         )
-    data_directory = DataDirectory(config.data_dir, durable=config.durable, observer=observer)
+    data_directory = DataDirectory(
+        config.data_dir,
+        durable=config.durable,
+        observer=observer,
+        group_commit=config.group_commit,
+    )
     return disk(data_directory, rules, min_free_bytes=config.min_free_bytes, changes=changes)
 
 

@@ -26,13 +26,13 @@ import secrets
 import shutil
 import stat
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, NoReturn, TypeVar
 
 from stillroom.errors import BackendUnavailable, ConfigurationError, ReadOnly, StorageFull
 from stillroom.store.capabilities import CallObserver, unobserved
+from stillroom.store.disk.flushes import Flushes, GroupCommit
 from stillroom.store.disk.openat2 import Opener, choose_opener, closing, open_by_kernel
 
 PRIVATE_FOLDER: Final = ".stillroom"
@@ -71,6 +71,7 @@ class DataDirectory:
         durable: bool = True,
         opener: Opener | None = None,
         observer: CallObserver = unobserved,
+        group_commit: GroupCommit = "off",
     ) -> None:
         """Open the directory at `root`, creating it if necessary, or raise `ConfigurationError`.
 
@@ -83,11 +84,14 @@ class DataDirectory:
             )
         self.root = root
         self.durable = durable
-        self._observe = observer
         with contextlib.ExitStack() as opened:
             self._closing = opened
             try:
                 self._open(opener)
+                self._flushes = Flushes(self.fd, observer)
+                if self.durable:
+                    with self._staged() as (fd, _):
+                        self._grouping = self._flushes.choose(group_commit, fd)
             except OSError as error:
                 raise ConfigurationError(
                     f"the data directory {str(root)!r} cannot be used ({error}): "
@@ -123,7 +127,7 @@ class DataDirectory:
             "openat2" if self.open_contained is open_by_kernel else "no openat2 (walks instead)",
             "O_TMPFILE" if self.has_nameless_files else "no O_TMPFILE (named staging files)",
             "attributes" if self.has_attributes else "no attributes (hashes are not kept)",
-            "durable" if self.durable else "NOT durable (STILLROOM_DURABILITY=none)",
+            self._grouping if self.durable else "NOT durable (STILLROOM_DURABILITY=none)",
         ]
         return f"{self.root.absolute()} ({', '.join(capabilities)})"
 
@@ -133,6 +137,11 @@ class DataDirectory:
     def is_read_only(self) -> bool:
         """True if an fsync has failed in any running process."""
         return self._state[_READ_ONLY_AT] != 0
+
+    @property
+    def groups_flushes(self) -> bool:
+        """True if concurrent saves are flushed to the disk together."""
+        return self._flushes.groups
 
     def refuse_writes_if_read_only(self) -> None:
         """Raise `ReadOnly` if an fsync has failed in any running process."""
@@ -152,20 +161,17 @@ class DataDirectory:
         self._state[_EPOCH] = secrets.token_bytes(8)
 
     def sync(self, fd: int, call: str = "fsync_file") -> None:
-        """Call fsync. If it fails, make the store read-only in every process, and raise `ReadOnly`.
+        """Flush a file. If that fails, make the store read-only everywhere, and raise `ReadOnly`.
 
         After a failed fsync the kernel drops the unwritten pages and reports success the next time,
         so fsync is never called again for the file (https://wiki.postgresql.org/wiki/Fsync_Errors).
         """
         if not self.durable:
             return
-        began = time.perf_counter()
         try:
-            os.fsync(fd)
+            self._flushes.flush(fd, call)
         except OSError as error:
-            self._observe(call, "error", time.perf_counter() - began)
             self._turn_read_only(error)
-        self._observe(call, "ok", time.perf_counter() - began)
 
     def _turn_read_only(self, error: OSError) -> NoReturn:
         self._state[_READ_ONLY_AT] = 1

@@ -78,8 +78,13 @@ class Publisher:
                 raise PathConflict(
                     "this path is a folder that contains images: save the image under another path"
                 ) from error
-        self._data_directory.sync_folder(folder_fd)
+        self._unlock_and_sync(folder_fd)
         return True
+
+    def _unlock_and_sync(self, folder_fd: int) -> None:
+        with contextlib.suppress(OSError):  # the change is made: ignore errors
+            fcntl.flock(folder_fd, fcntl.LOCK_UN)  # other processes need not wait for the sync
+        self._data_directory.sync_folder(folder_fd)
 
     def _open_or_make(self, folder: str) -> int:
         with translate_os_errors(FileNotFoundError):
@@ -112,9 +117,7 @@ class Publisher:
                     os.unlink(name, dir_fd=folder_fd)
                 except FileNotFoundError:  # a user has just deleted the file, without the lock
                     raise ImageNotFound from None
-            with contextlib.suppress(OSError):  # the image is deleted: ignore errors
-                fcntl.flock(folder_fd, fcntl.LOCK_UN)  # other processes need not wait for the sync
-            self._data_directory.sync_folder(folder_fd)
+            self._unlock_and_sync(folder_fd)
         finally:
             release(folder_fd)
 

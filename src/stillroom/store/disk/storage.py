@@ -37,6 +37,7 @@ from stillroom.store.values import (
 )
 
 _THREADS: Final = 16  # most jobs are fsync calls, of which a disk can run 8 to 16 in parallel
+_GROUPED_THREADS: Final = 64  # most jobs wait for a flush that they share
 
 _DESCRIBED_AT_ONCE: Final = 256  # files that one job of a listing opens, in a few milliseconds
 _WALKED_AT_ONCE: Final = 1000  # folders that one job visits, in about ten milliseconds
@@ -69,7 +70,8 @@ class DiskImageStorage:
         self._publisher = Publisher(data_directory)
         self._folder_names = NO_CACHE  # a subclass may cache what is read from folders and files
         self._describe_file = describe_file
-        self._threads = DiskThreads(_THREADS)
+        most = _GROUPED_THREADS if data_directory.groups_flushes else _THREADS
+        self._threads = DiskThreads(most)
         self.uploads = DiskUploads(
             data_directory, self._publisher, self._threads, changes, self.locate_now
         )

@@ -198,6 +198,7 @@ class Settings(Fields):
             data_dir=self.data_dir,
             min_free_bytes=self.min_free_bytes,
             durable=self.durability == "full",
+            group_commit=self.group_commit,
         )
 
     def _bucket(self) -> R2Config:

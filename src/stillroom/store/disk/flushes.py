@@ -1,0 +1,175 @@
+"""Flushes to the disk, several at once where that is faster (group commit).
+
+A save waits for two flushes: of its file before it is linked, and of its folder afterwards. While
+a flush runs, later callers wait for the next one. If several wait, a single `syncfs` flushes the
+whole filesystem for all of them, as docs/adr/0045 explains. A caller that waits alone calls fsync.
+"""
+
+import collections
+import ctypes
+import errno
+import logging
+import os
+import platform
+import re
+import statistics
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+from stillroom.errors import ConfigurationError
+from stillroom.store.capabilities import CallObserver
+
+GroupCommit = Literal["auto", "on", "off"]
+
+_FILESYSTEMS: Final = ("ext4", "xfs")
+_REPORTS_ERRORS_SINCE: Final = (5, 8)
+"""Version of Linux since which syncfs reports errors of writing, once to each open descriptor:
+https://man7.org/linux/man-pages/man2/sync.2.html"""
+
+_WORTHWHILE_S: Final = 0.001
+"""Median time in seconds of an fsync from which `auto` groups flushes. Disks with power-loss
+protection need less than this."""
+
+_REMEMBERED: Final = 9  # number of fsync calls whose median time is compared
+_MOST_SLOWER: Final = 4  # times the median; a longer syncfs also writes files of other programs
+_PAUSE_S: Final = 60.0  # without syncfs, after one was too slow
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+log = logging.getLogger("stillroom.disk")
+
+
+def sync_filesystem(fd: int) -> None:
+    """Flush the whole filesystem of an open file to the disk, or raise `OSError`."""
+    if _libc.syncfs(fd):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
+
+@dataclass(eq=False, slots=True)
+class _Batch:
+    """Calls that wait for the same flush."""
+
+    size: int = 0
+    error: OSError | None = field(default_factory=lambda: OSError(errno.EIO, "not flushed"))
+    done: threading.Event = field(default_factory=threading.Event)
+
+
+class Flushes:
+    """Flushes of files and folders on one filesystem. Thread-safe."""
+
+    def __init__(self, fd: int, observer: CallObserver) -> None:
+        """Use `fd`, an open descriptor on the filesystem, for syncfs."""
+        self._fd = fd
+        self._observe = observer
+        self._lock = threading.Lock()
+        self._running = threading.Lock()  # held while a flush runs
+        self._next = _Batch()
+        self._seconds = collections.deque([0.0], maxlen=_REMEMBERED)
+        self._paused_until = 0.0
+        self.groups = False
+
+    def choose(self, wanted: GroupCommit, fd: int) -> str:
+        """Decide whether flushes are grouped, and return the decision in words.
+
+        The time of fsync is measured with `fd`, a new file. Raises `ConfigurationError` if `wanted`
+        is `on` and the filesystem or the kernel does not allow it.
+        """
+        refused = _unsupported(self._fd)
+        if wanted == "off" or (wanted == "auto" and refused):
+            return "no group commit"
+        if refused:
+            raise ConfigurationError(
+                f"STILLROOM_GROUP_COMMIT=on is not possible: {refused}. Set it to auto"
+            )
+        for _ in range(_REMEMBERED):
+            os.write(fd, bytes(4096))
+            self._fsync(fd, "fsync_file")
+        median = statistics.median(self._seconds)
+        self.groups = wanted == "on" or median >= _WORTHWHILE_S
+        decided = "group commit" if self.groups else "no group commit"
+        return f"{decided}: a flush takes {median * 1000:.1f} ms"
+
+    def flush(self, fd: int, call: str) -> None:
+        """Return when the file or folder is on the disk. `call` is its name for the observer."""
+        if not self.groups or time.monotonic() < self._paused_until:
+            self._fsync(fd, call)
+            return
+        with self._lock:
+            batch = self._next
+            batch.size += 1
+            leads = batch.size == 1
+        if leads:
+            self._flush_batch(batch, fd, call)
+        batch.done.wait()
+        if batch.error is not None:
+            raise batch.error
+
+    def _flush_batch(self, batch: _Batch, fd: int, call: str) -> None:
+        try:
+            with self._running:
+                with self._lock:
+                    self._next = _Batch()  # later calls wait for the next flush
+                if batch.size == 1:
+                    self._fsync(fd, call)
+                else:
+                    self._sync_filesystem(batch.size)
+            batch.error = None
+        except OSError as error:
+            batch.error = error
+        finally:
+            batch.done.set()
+
+    def _sync_filesystem(self, size: int) -> None:
+        seconds = self._observed("syncfs", sync_filesystem, self._fd)
+        median = statistics.median(self._seconds)
+        if seconds > median * max(_MOST_SLOWER, size):
+            self._paused_until = time.monotonic() + _PAUSE_S
+            self._observe("syncfs", "slow", seconds)
+            log.info(
+                "no group commit for %.0f s: a flush of %d files took %.0f ms, one file takes %.1f",
+                _PAUSE_S, size, seconds * 1000, median * 1000,
+            )  # fmt: skip
+
+    def _fsync(self, fd: int, call: str) -> None:
+        self._seconds.append(self._observed(call, os.fsync, fd))
+
+    def _observed(self, call: str, flush: Callable[[int], None], fd: int) -> float:
+        began = time.perf_counter()
+        try:
+            flush(fd)
+        except OSError:
+            self._observe(call, "error", time.perf_counter() - began)
+            raise
+        seconds = time.perf_counter() - began
+        self._observe(call, "ok", seconds)
+        return seconds
+
+
+def _unsupported(fd: int) -> str:
+    """Return why flushes on this filesystem cannot be grouped, or an empty text."""
+    version = re.match(r"(\d+)\.(\d+)", platform.release())
+    if version is None or (int(version[1]), int(version[2])) < _REPORTS_ERRORS_SINCE:
+        return f"Linux {platform.release()} does not report errors of syncfs; 5.8 or newer does"
+    kind = _filesystem(fd)
+    if kind not in _FILESYSTEMS:
+        return f"the data directory is on {kind}, not on ext4 or XFS"
+    return ""
+
+
+def _filesystem(fd: int) -> str:
+    """Return the type of a file's filesystem, such as `ext4`, from /proc/self/mountinfo."""
+    device = os.fstat(fd).st_dev
+    wanted = f"{os.major(device)}:{os.minor(device)}"
+    try:
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as mounts:
+            for mount in mounts:
+                before, _, after = mount.partition(" - ")
+                if before.split()[2] == wanted:
+                    return after.split()[0]
+    except OSError:
+        pass
+    return "an unknown filesystem"
