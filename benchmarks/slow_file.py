@@ -10,10 +10,10 @@ import sys
 import time
 from collections.abc import Iterator
 
-import mfusepy  # type: ignore[import-untyped]  # it has no annotations
+import mfusepy
 
 
-class SlowFile(mfusepy.Operations):  # type: ignore[misc]  # as above
+class SlowFile(mfusepy.Operations):
     """Operations of the filesystem; the kernel calls them one at a time."""
 
     use_ns = True

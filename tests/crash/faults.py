@@ -14,6 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from stillroom.store.disk import flushes
+
 if TYPE_CHECKING:
     import pytest
 
@@ -42,6 +44,7 @@ def intercept(decide: Decide) -> Callable[[], None]:
     """Ask `decide` from now on; what is returned ends that."""
     real: list[tuple[Any, str, Any]] = [(os, name, getattr(os, name)) for name in _CALLS]
     real.append((fcntl, "flock", fcntl.flock))
+    real.append((flushes, "sync_filesystem", flushes.sync_filesystem))
     for module, name, function in real:
         asking = _asking(decide, name, function)
         setattr(module, name, asking)

@@ -27,6 +27,9 @@ _KILLS_OF_ONE_SERVER = 10
 
 WORKERS = ("--workers", "2")
 
+_FLUSHES = (("off", 4), ("on", 16))
+"""Group commit, and so many clients that flushes are shared. The disks take turns."""
+
 
 @dataclass
 class Round:
@@ -46,13 +49,16 @@ def _cuts_of_one_disk(folder: Path, kind: str, count: int, seed: int) -> Iterato
     chance = random.Random(seed)
     traffic: Traffic | None = None
     minted: dict[tuple[str, ...], str] = {}
+    group_commit, clients = _FLUSHES[seed % len(_FLUSHES)]
     with loop_disk(folder, kind=kind, mib=512) as disk:
         for past in range(count + 1):
-            with running(folder, *WORKERS, data=disk.mount / "data") as server:
+            with running(
+                folder, *WORKERS, data=disk.mount / "data", group_commit=group_commit
+            ) as server:
                 # The secret must survive as well: tokens of the first start stay good.
                 server.minted = minted
                 if traffic is None:
-                    traffic = Traffic(server, seed)
+                    traffic = Traffic(server, seed, clients)
                 else:
                     yield checked(server, traffic)
                 if past == count:

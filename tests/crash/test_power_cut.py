@@ -21,13 +21,16 @@ def test_nothing_acknowledged_is_lost_in_a_power_cut(tmp_path: Path, kind: str, 
 
 
 @pytest.mark.parametrize("kind", ["ext4", "xfs"])
-@pytest.mark.parametrize("of", ["file", "folder"])
+@pytest.mark.parametrize(
+    ("call", "of", "seed"),
+    [("fsync", "file", 2), ("fsync", "folder", 2), ("sync_filesystem", None, 3)],
+)
 def test_the_experiment_sees_a_store_that_leaves_one_sync_out(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, of: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, call: str, of: str, seed: int
 ) -> None:
     faults = FaultFile(tmp_path, monkeypatch)
-    faults.tell("fsync", "skip", of=of)
+    faults.tell(call, "skip", of=of)
 
-    rounds = power_cuts(tmp_path, kind, 10, seed=1)
+    rounds = power_cuts(tmp_path, kind, 10, seed=seed)
 
     assert any(one.violations for one in rounds)

@@ -1,0 +1,9 @@
+# The part of mfusepy that benchmarks/slow_file.py uses.
+
+class FuseOSError(OSError):
+    def __init__(self, errno: int) -> None: ...
+
+class Operations: ...
+
+class FUSE:
+    def __init__(self, operations: Operations, mountpoint: str, *, foreground: bool) -> None: ...
