@@ -31,7 +31,7 @@ def deeds(bucket: SeaweedFS | None, tmp_path: Path) -> Iterator[Deeds]:
         yield running
 
 
-@pytest.mark.parametrize("if_none_match", [None, "*"])
+@pytest.mark.parametrize("if_none_match", [None, pytest.param("*", marks=pytest.mark.whole)])
 async def test_a_completion_killed_anywhere_is_continued_by_another_process(
     site: Site, deeds: Deeds, if_none_match: str | None
 ) -> None:
