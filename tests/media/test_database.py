@@ -53,7 +53,7 @@ from stillroom.settings import AllSettings
 async def serve():
     parts = assemble(AllSettings.of_values(data_dir=sys.argv[1]))
     async with parts.running():
-        features = ("database.scans", "events.rows", "library.rows.words", "runs.rows", "search.rows")
+        features = "events.rows", "library.rows.words", "runs.rows", "search.rows"
         rows = {*ROW_MODULES, *(f"stillroom.features.{name}" for name in features)}
         print("sqlalchemy" in sys.modules, rows <= sys.modules.keys())
 
