@@ -91,6 +91,7 @@ FEATURES: Final = (
         file="webhooks.toml",
         file_setting="webhooks_file",
     ),
+    FeatureLine("purge", needs=("library",)),
     FeatureLine("grants", prefixes=("/storage/upload-grants",)),
     FeatureLine("archive", prefixes=("/storage/archive",)),
     FeatureLine("gallery"),

@@ -6,7 +6,7 @@ from typing import Final
 
 from stillroom.errors import ConfigurationError
 
-PREFIXES: Final = ("STILLROOM_", "R2_")
+PREFIXES: Final = ("STILLROOM_", "R2_", "CLOUDFLARE_")
 
 BUCKET: Final = ("R2_ENDPOINT_URL", "R2_ACCESS_KEY_ID")  # each of them selects the bucket
 _TOKENS: Final = "STILLROOM_JWT_"  # an unknown variable with this prefix is an error

@@ -29,6 +29,7 @@ TARGETS = [
     for target in panel.get("targets", ())
 ]
 INGEST = "/api/v1/media-resources/ingest"
+PURGES = "CLOUDFLARE_ZONE_ID=zone CLOUDFLARE_API_TOKEN=token R2_PURGE_HOSTS=images.example.com"
 ALERTS = re.findall(r"alert: (\w+)", (RULES / "alerts.yml").read_text())
 
 
@@ -84,6 +85,7 @@ def collected(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
             folder,
             "--workers",
             "2",
+            under=f"env {PURGES}",
             sweep_interval_seconds="0.5",
             webhooks_file=str(configure(folder, backend=receiver)),
         ) as server,

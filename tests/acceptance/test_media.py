@@ -246,4 +246,4 @@ def test_with_a_bucket_and_postgresql_a_cdn_serves_the_library(shared: Server) -
     assert redirect.headers["location"] == resource["url"]
     served = httpx.get(resource["url"])
     assert served.content == data
-    assert served.headers["cache-control"] == "public, max-age=31536000, immutable"
+    assert served.headers["cache-control"] == "public, max-age=86400, immutable"

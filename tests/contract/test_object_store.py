@@ -38,7 +38,12 @@ async def storage(store: MemoryObjectStore) -> AsyncIterator[ImageStorage]:
 
 def opened(store: ObjectStore) -> ImageStorage:
     return R2ImageStorage(
-        store, RULES, description="memory", public_url=None, cache_control="no-cache"
+        store,
+        RULES,
+        description="memory",
+        public_url=None,
+        cache_control="no-cache",
+        media_cache_control="no-cache",
     )
 
 

@@ -24,6 +24,7 @@ from crash.failing_calls import CASES, FAILURES, WAYS, violations
 from crash.grant_interruptions import GrantInterruptions
 from crash.grant_sites import STORAGES
 from crash.hidden_mounts import hidden_mounts
+from crash.purge_kills import DATABASES, PER_ROUND, PurgeKills
 from crash.rounds import Round, kills, power_cuts
 from crash.webhook_kills import SETTINGS, WebhookKills
 
@@ -79,9 +80,9 @@ def taking(rounds: Callable[..., Iterator[Round]], seed: int, *kind: str) -> Run
 
 
 def experimenting(
-    kind: type[WebhookKills] | type[GrantInterruptions], seed: int, setting: str
+    kind: type[WebhookKills] | type[GrantInterruptions] | type[PurgeKills], seed: int, setting: str
 ) -> Run:
-    """Kills while webhooks are delivered, or interruptions of upload grants."""
+    """Kills while webhooks are delivered or images purged, or interruptions of upload grants."""
 
     def run(row: Row, folder: Path) -> None:
         experiment = kind(folder / kind.__name__, setting, seed=seed)
@@ -181,6 +182,7 @@ def main() -> int:
     asked.add_argument("--fuzz-seconds", type=int, default=120, help="for the parsers")
     asked.add_argument("--webhook-kills", type=int, default=50, help="in each setting")
     asked.add_argument("--grants", type=int, default=500, help="that are interrupted")
+    asked.add_argument("--purges", type=int, default=10_000, help="that are to be sent at least")
     told = "of an ingest in place with a deletion, on each storage and database"
     asked.add_argument("--coincidences", type=int, default=2000, help=told)
     asked.add_argument("--only", default="", help="rows whose names contain this text")
@@ -212,6 +214,14 @@ def main() -> int:
                 experimenting(GrantInterruptions, options.seed, name),
             )
             for name in STORAGES
+        ),
+        *(
+            Row(
+                f"purges, {name}",
+                options.purges // PER_ROUND // len(DATABASES),
+                experimenting(PurgeKills, options.seed, name),
+            )
+            for name in DATABASES
         ),
         Row("files made by chance", 0, fuzzing(options.fuzz_seconds, options.seed)),
         Row("failing calls", 0, failing),

@@ -17,15 +17,10 @@ import pytest
 from events.receiving import OTHER_SECRET, Receiver, Response, receiving
 from listening import certificate_file
 from services.ports import free_ports
-from stillroom.features.events.delivery import (
-    MAX_BODY_BYTES,
-    Attempt,
-    Sender,
-    encoded,
-    parse_retry_after,
-)
+from stillroom.features.events.delivery import MAX_BODY_BYTES, Sender, encoded
 from stillroom.features.events.event import IMAGE_DELETED, IMAGE_SAVED
 from stillroom.features.events.webhook_file import Endpoint
+from stillroom.store.json_posts import Attempt, parse_retry_after
 
 
 def event(type: str = IMAGE_SAVED, **data: object) -> dict[str, Any]:  # noqa: A002  (as in the event)

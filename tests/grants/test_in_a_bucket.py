@@ -376,6 +376,7 @@ async def test_a_driver_without_presigned_uploads_grants_none() -> None:
         description="memory",
         public_url=None,
         cache_control="no-store",
+        media_cache_control="no-store",
     )
 
     assert storage.uploads.store is None

@@ -48,8 +48,8 @@ features/library/service.py: media/test_racing_ingest.py -k saved_over
 
 sweeper: whatever lies under a marked key is deleted
 features/library/sweeper.py: media/test_sweeping.py -k saved_again
--mark.storage_key, save_id=None if any_save else mark.save_id
-+mark.storage_key, save_id=None
+-save_id = None if any_save else mark.save_id
++save_id = None
 
 orphans: bytes of an ingest under way are orphans
 maintenance/orphans.py: media/test_orphans.py -k young

@@ -22,7 +22,7 @@ from stillroom.cli.options import DATA_DIR, json_option, read_settings, rows_con
 from stillroom.cli.output import echo_record
 from stillroom.cli.server_options import minted_token
 from stillroom.errors import ImageNotFound, StillroomError
-from stillroom.paths import ImagePath, ImagePrefix, KeyPrefix, StorageKey
+from stillroom.paths import COMPUTE_PREFIX, ImagePath, ImagePrefix, KeyPrefix, StorageKey
 
 if TYPE_CHECKING:
     from stillroom.settings import AllSettings
@@ -91,6 +91,10 @@ def _features(settings: "AllSettings") -> tuple[set[str], Mapping[str, str]]:
         from stillroom.features.retention.feature import rules_of
 
         rules_of(settings)
+    if "purge" in on:
+        from stillroom.features.purge.settings import PurgeSettings
+
+        settings.section(PurgeSettings).purges  # noqa: B018  (raises if it is configured by halves)
     return on, off
 
 
@@ -121,6 +125,8 @@ def _findings(
     yield from asyncio.run(_storage(settings))
     if "database" in on:
         yield _CheckResult("database", *asyncio.run(_database(settings)))
+    if "purge" in on and (found := asyncio.run(_purge(settings))) is not None:
+        yield _CheckResult("purges", *found)
     yield _CheckResult("clock", *_clock(settings))
 
 
@@ -320,6 +326,25 @@ async def _database(settings: "AllSettings") -> tuple[str, str]:
     finally:
         await database.close()
     return database.description, ""
+
+
+async def _purge(settings: "AllSettings") -> tuple[str, str] | None:
+    from stillroom.features.purge.settings import PurgeSettings
+    from stillroom.store.json_posts import JsonPosts
+
+    config = settings.section(PurgeSettings).purges
+    if config is None:
+        return None
+    posts, key = JsonPosts(config.api_url), StorageKey(f"{COMPUTE_PREFIX}{_PROBE_FOLDER}/none.png")
+    attempt = await posts.send(*config.request(config.urls(key)))
+    await posts.close()
+    if attempt.is_delivered:
+        return f"{', '.join(config.bases)}: a test URL was purged", ""
+    remedy = (
+        "check CLOUDFLARE_ZONE_ID, that the token has the permission Cache Purge, and that the "
+        "hosts in R2_PUBLIC_URL and R2_PURGE_HOSTS are in this zone"
+    )
+    return attempt.detail, remedy
 
 
 def _clock(settings: "AllSettings") -> tuple[str, str]:

@@ -1,26 +1,32 @@
-"""Commands `stillroom media ingest`, `sweep`, `orphans`, `dead-letters` and `migrate`."""
+"""Commands `stillroom media ingest`, `sweep`, `orphans`, `recache`, `dead-letters`, `migrate`."""
 
+import contextlib
 import functools
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from dataclasses import asdict
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from stillroom.cli.options import DATA_DIR, Group, asynchronous, flag, json_option, read_settings
 from stillroom.cli.output import StatusLine, counted, echo_record
+from stillroom.cli.progress import Transfer
 from stillroom.cli.resources import heal, list_resources, show, tag
-from stillroom.errors import DeadLetterNotFound, StillroomError
+from stillroom.client import Outcome
+from stillroom.concurrently import for_each_concurrently
+from stillroom.errors import ConfigurationError, DeadLetterNotFound, ImageNotFound, StillroomError
 from stillroom.paths import COMPUTE_PREFIX, StorageKey, path_of_key
 
 if TYPE_CHECKING:
     from stillroom.features.library.feature import LibraryFeature
-    from stillroom.features.library.resource import DeadLetter
+    from stillroom.features.library.resource import DeadLetter, MediaResource
     from stillroom.features.library.rows.dead_letters import DeadLetterRows
     from stillroom.maintenance.orphans import Mismatch
 
 _PAGE: Final = 1000
+_AT_ONCE: Final = 8
 
 _AS_JSON = json_option("One JSON object per line.")
 
@@ -171,6 +177,41 @@ async def orphans(
     return not left + scanned.foreign + scanned.missing
 
 
+@media.command()
+@_options
+async def recache(library: "LibraryFeature", *, as_json: bool) -> bool:
+    """Store R2_MEDIA_CACHE_CONTROL with the library's objects in the bucket, by copies.
+
+    Each copy is one class A operation. If the command is interrupted, run it again: it skips
+    objects that have this value. The exit status is 1 if an object failed.
+    """
+    rewrite = getattr(library.storage, "recache", None)
+    if rewrite is None:
+        raise ConfigurationError("only objects in a bucket have this header: set R2_ENDPOINT_URL")
+    rows = await library.database.rows()
+    all_well = True
+    number = await rows.resources.count()
+    with Transfer("rewritten", {}, as_json=as_json, number=number) as transfer:
+
+        async def recache_one(resource: "MediaResource") -> None:
+            nonlocal all_well
+            key = resource.storage_key
+            try:
+                is_changed = key.is_media and await rewrite(key)
+                outcome = Outcome(key.text, SimpleNamespace(skipped=not is_changed))
+            except StillroomError as error:
+                outcome, all_well = Outcome(key.text, error=error), False
+            transfer.finish(outcome, 0)
+
+        async for page in rows.resources.in_order(limit=_PAGE):
+            await for_each_concurrently(recache_one, page, limit=_AT_ONCE)
+            # A deletion during a copy may have been undone by it.
+            for key in await rows.unknown_keys([resource.storage_key for resource in page]):
+                with contextlib.suppress(ImageNotFound):
+                    await library.storage.delete(key)
+    return all_well
+
+
 class _DeadLetters(Group):
     """Command group that also accepts `list`, the former name of its command `ls`."""
 
@@ -180,7 +221,7 @@ class _DeadLetters(Group):
 
 @media.group("dead-letters", cls=_DeadLetters)
 def dead_letters() -> None:
-    """List, retry or drop dead letters: deletions and webhooks that failed permanently."""
+    """List, retry or drop dead letters: deletions, webhooks and purges that failed permanently."""
 
 
 @dead_letters.command("ls")
@@ -188,7 +229,8 @@ def dead_letters() -> None:
 async def list_dead_letters(library: "LibraryFeature", *, as_json: bool) -> None:
     """List dead letters, newest first: id, time, attempts, reason, key and error.
 
-    For a webhook, the name of the endpoint and the id of the event replace reason and key.
+    For a webhook, the name of the endpoint and the id of the event replace reason and key. For a
+    purge, the URL replaces the key.
     """
     dead_letter = None
     async for dead_letter in _dead_letters((await library.database.rows()).dead_letters):
@@ -207,6 +249,8 @@ async def list_dead_letters(library: "LibraryFeature", *, as_json: bool) -> None
 
 def _job_of(dead_letter: "DeadLetter") -> dict[str, object]:
     payload = dead_letter.payload
+    if "url" in payload:
+        return {"reason": dead_letter.kind, "url": payload["url"]}
     if "storage_key" in payload:
         return {"reason": payload["reason"], "storage_key": payload["storage_key"]}
     return {"endpoint": payload["endpoint"], "event": payload["event"]["id"]}

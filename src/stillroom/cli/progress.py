@@ -42,11 +42,16 @@ def transfer_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 class Transfer:
-    """Progress of a transfer, in images if all sizes are 0 (unknown). Thread-safe."""
+    """Progress of a transfer, in images if all sizes are 0 (unknown). Thread-safe.
 
-    def __init__(self, verb: str, sizes: Mapping[str, int], *, as_json: bool) -> None:
+    `number` is the number of images, if their names are not known before.
+    """
+
+    def __init__(
+        self, verb: str, sizes: Mapping[str, int], *, as_json: bool, number: int = 0
+    ) -> None:
         self._verb, self._sizes, self._total = verb, sizes, sum(sizes.values())
-        self._as_json = as_json
+        self._as_json, self._number = as_json, number or len(sizes)
         self._bar = StatusLine(0, 0.1)
         self._bar.shown_at = 0  # so that the bar appears at once
         self._lock = threading.Lock()
@@ -105,8 +110,8 @@ class Transfer:
             return
         moved, passed = self._moved, time.monotonic() - self._began
         finished = self._counts.total()
-        share = moved / self._total if self._total else finished / len(self._sizes)
+        share = moved / self._total if self._total else finished / self._number
         rate = size_text((moved - self._skipped_bytes) / passed if passed else 0)
-        text = f"{finished}/{len(self._sizes)} {size_text(moved)} {rate}/s"
+        text = f"{finished}/{self._number} {size_text(moved)} {rate}/s"
         left_s = max(passed / share - passed, 0) if share else None
         self._bar.show(bar(share, text, left_s))

@@ -65,10 +65,11 @@ class AsyncMediaLibrary:
         answer = await self._sender.request("PATCH", target, changes)
         return answers.parsed(answer, str(resource_id), MediaResource)
 
-    async def delete(self, resource_id: ResourceId) -> None:
+    async def delete(self, resource_id: ResourceId, *, now: bool = False) -> None:
         """See `MediaLibrary.delete`."""
-        attempts = Attempts(self._sender.retries)
-        answer = await self._sender.send(Call("DELETE", _target(resource_id)), attempts)
+        attempts, target = (Attempts(self._sender.retries), _target(resource_id))
+        target += "?now=true" if now else ""
+        answer = await self._sender.send(Call("DELETE", target), attempts)
         try:
             answers.document(answer, str(resource_id))
         except ResourceNotFound:

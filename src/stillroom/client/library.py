@@ -72,13 +72,15 @@ class MediaLibrary:
         answer = self._sender.request("PATCH", target, changes)
         return answers.parsed(answer, str(resource_id), MediaResource)
 
-    def delete(self, resource_id: ResourceId) -> None:
+    def delete(self, resource_id: ResourceId, *, now: bool = False) -> None:
         """Delete a resource now, and its bytes after the grace period.
 
-        Raise `ResourceNotFound` or, if the resource is protected, `ResourceProtected`.
+        With `now`, the bytes are deleted at once, also those of a deleted resource. Raise
+        `ResourceNotFound` or, if the resource is protected, `ResourceProtected`.
         """
-        attempts = Attempts(self._sender.retries)
-        answer = self._sender.send(Call("DELETE", _target(resource_id)), attempts)
+        attempts, target = Attempts(self._sender.retries), _target(resource_id)
+        target += "?now=true" if now else ""
+        answer = self._sender.send(Call("DELETE", target), attempts)
         try:
             answers.document(answer, str(resource_id))
         except ResourceNotFound:

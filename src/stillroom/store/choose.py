@@ -58,6 +58,7 @@ class R2Config:
     bucket: str
     public_url: str | None = None  # URL of a CDN, without a final slash; None: presigned URLs
     cache_control: str = "public, max-age=300"  # `Cache-Control` value stored with every image
+    media_cache_control: str = "public, max-age=86400, immutable"  # the same in the media library
     check_exists: bool = True  # check that an image exists before redirecting
     region: str = "auto"
     session_token: str | None = field(default=None, repr=False)  # of temporary credentials
@@ -113,6 +114,7 @@ def open_storage(
             description=f"bucket {config.bucket!r} at {config.endpoint_url}, served by {served}",
             public_url=config.public_url,
             cache_control=config.cache_control,
+            media_cache_control=config.media_cache_control,
             check_exists=config.check_exists,
             changes=changes,
         )

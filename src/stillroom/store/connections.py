@@ -63,7 +63,8 @@ class Response:
             self._pool.release(connection)
 
 
-async def _look_up(host: str, port: int) -> Addresses:
+async def look_up(host: str, port: int) -> Addresses:
+    """Look up the addresses of a host, in a thread of the event loop."""
     return await asyncio.get_running_loop().getaddrinfo(
         host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP
     )
@@ -81,7 +82,7 @@ class Connections:
         stalled_s: float,
         connect_s: float | None = None,
         idle_s: float = _IDLE_S,
-        look_up: LookUp = _look_up,
+        look_up: LookUp = look_up,
         needs_length: bool = True,
     ) -> None:
         """Prepare a pool for `host` (without brackets). With `tls`, certificates are verified.

@@ -70,6 +70,7 @@ class ObjectHead:
     modified_s: int  # time of the last write in seconds since the epoch, by the store's clock
     content_type: str  # stored content type, unchecked; empty if there is none
     metadata: Mapping[str, str]  # user metadata with lower-case names, also of other tools
+    cache_control: str = ""  # stored value; empty if there is none
 
 
 class Download(Protocol):

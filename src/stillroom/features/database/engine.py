@@ -67,6 +67,8 @@ class TransactionHooks:
             These functions may wait for a lock, so only `written` may follow in the transaction.
         written: Called with the changes of the transaction. These functions may wait for a lock, so
             they are the last step of the transaction.
+        stale: Called with the keys of deleted or replaced images, of which caches may have copies.
+            `by_library` is True if the library has deleted them.
         runs: Returns the published run of each image that is in one, by storage key.
         retries: Functions that make the work of a dead letter due again, by the kind of the letter.
     """
@@ -74,6 +76,7 @@ class TransactionHooks:
     indexing: list[Callable[[sa.Connection, Collection[Any]], None]] = field(default_factory=list)
     changed: list[Callable[[sa.Connection, Keys], None]] = field(default_factory=list)
     written: list[Callable[[sa.Connection, Sequence[Change]], None]] = field(default_factory=list)
+    stale: list[Callable[..., None]] = field(default_factory=list)
     runs: Callable[[sa.Connection, Keys], Mapping[StorageKey, str]] | None = None
     retries: dict[str, Retry] = field(default_factory=dict)
 
@@ -143,6 +146,13 @@ class RowsEngine:
         """Call the hooks for the changes of a transaction, as its last step."""
         for written in self.hooks.written if changes else ():
             await connection.run_sync(written, changes)
+
+    def note_stale(
+        self, connection: sa.Connection, keys: Collection[StorageKey], *, by_library: bool = False
+    ) -> None:
+        """Call the hooks for deleted or replaced images."""
+        for stale in self.hooks.stale if keys else ():
+            stale(connection, keys, by_library=by_library)
 
     async def check(self) -> None:
         """Raise `BackendUnavailable` if PostgreSQL does not respond.

@@ -11,7 +11,6 @@ from datetime import datetime
 from typing import Final
 
 from stillroom.concurrently import for_each_concurrently
-from stillroom.features.events.delivery import MAX_AT_ONCE, Attempt
 from stillroom.features.events.webhook_values import (
     LONGEST_RETRY,
     MAX_ATTEMPTS,
@@ -22,6 +21,7 @@ from stillroom.features.events.webhook_values import (
     probe_pause,
     retry_pause,
 )
+from stillroom.store.json_posts import MAX_AT_ONCE, Attempt
 
 _STOPPING: Final = ("gone", "throttled")  # results after which the batch sends no more events
 

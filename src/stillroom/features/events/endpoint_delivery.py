@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from stillroom.errors import BackendUnavailable
 from stillroom.features.database.clock import now
 from stillroom.features.events.batch import Batch
-from stillroom.features.events.delivery import MAX_AT_ONCE, TIMEOUT_S, Attempt, Sender
+from stillroom.features.events.delivery import Sender
 from stillroom.features.events.webhook_file import Endpoint
 from stillroom.features.events.webhook_values import (
     ENABLED,
@@ -28,6 +28,7 @@ from stillroom.features.events.webhook_values import (
     Settlement,
     probe_pause,
 )
+from stillroom.store.json_posts import MAX_AT_ONCE, TIMEOUT_S, Attempt
 
 if TYPE_CHECKING:  # a normal import would load the database driver at every start
     from stillroom.features.events.rows import EventRows

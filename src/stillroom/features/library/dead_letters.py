@@ -22,21 +22,21 @@ if TYPE_CHECKING:  # the database modules are slow to import
 
 
 class DeadLetterView(BaseModel):
-    """Deletion or webhook that failed permanently, so that it is no longer retried."""
+    """Deletion, webhook or purge that failed permanently, so that it is no longer retried."""
 
     id: uuid.UUID
-    kind: str = Field(description="`deletion` or `webhook`", examples=["deletion"])
+    kind: str = Field(description="`deletion`, `webhook` or `purge`", examples=["deletion"])
     storage_key: str | None = Field(
-        description="key of the object to delete; null for webhooks",
+        description="key of the object to delete; null for other kinds",
         examples=["compute/generations/1/cat.png"],
     )
     save_id: str | None = Field(
         description="version of the object to delete; other versions are not deleted",
         examples=["2a-18ff3d2b6c1a"],
     )
-    reason: Literal["relocated", "deleted", "expired", "orphan"] | None
+    reason: Literal["relocated", "deleted", "erased", "expired", "orphan"] | None
     payload: dict[str, Any] = Field(
-        description="the job: for a webhook, `endpoint`, `path` and `event`"
+        description="the job: for a webhook, `endpoint`, `path` and `event`; for a purge, `url`"
     )
     created_at: datetime
     failed_at: datetime
@@ -55,7 +55,7 @@ class DeadLetterOperations:
         "GET", "", (401, 403, 503), answer=list[DeadLetterView], query=PageParameters, is_paged=True
     )
     async def list_dead_letters(self, request: Request) -> Response:
-        """List the deletions and webhooks that failed permanently, newest first."""
+        """List the deletions, webhooks and purges that failed permanently, newest first."""
         call, rows = await self._rows(request)
         parameters = call.query(PageParameters)
         dead_letters = await rows.page(after=parameters.start_after, limit=parameters.limit + 1)
@@ -73,7 +73,7 @@ class DeadLetterOperations:
 
     @Operation("DELETE", "/{letter_id}", (401, 403, 404, 503), answer=DeadLetterView)
     async def drop_dead_letter(self, request: Request) -> Response:
-        """Forget a job that failed permanently. No bytes are deleted, and no webhook is sent."""
+        """Forget a job that failed permanently. Nothing is deleted, sent or purged."""
         call, rows = await self._rows(request)
         return json_answer(_as_json(await rows.drop(call.path_id("letter_id"))))
 

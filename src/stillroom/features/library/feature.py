@@ -40,6 +40,8 @@ class LibraryFeature(Feature):
         self.sweeper = Sweeper(storage, database, leaves=[RULE])
         derived = getattr(store.features.get("pictures"), "derived", None)
         self.healer = Healer(storage, database, derived or NoColors())
+        if derived is not None:
+            self.service.erasing.append(derived.forget)
         self._report: Callable[[QueueMetrics], None] | None = None
         self._report_swept: Callable[[Swept], None] | None = None
         if store.is_counted:

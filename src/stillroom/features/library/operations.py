@@ -22,7 +22,12 @@ from stillroom.features.library.forms import (
     MediaResourceView,
     ResourceChange,
 )
-from stillroom.features.library.requests import ChangeParameters, MediaParameters, library_call
+from stillroom.features.library.requests import (
+    ChangeParameters,
+    DeletionParameters,
+    MediaParameters,
+    library_call,
+)
 from stillroom.features.library.resource import Change, MediaResource, ResourceQuery
 from stillroom.features.library.service import INGEST_S, MediaResourceService
 from stillroom.features.search.operation import facts_of
@@ -171,14 +176,22 @@ class MediaOperations:
         "DELETE",
         "/{resource_id}",
         (401, 403, 404, 409, 412, 503),
+        query=DeletionParameters,
         headers=("If-Match",),
         answer=DeletedResource,
     )
     async def delete_media_resource(self, request: Request) -> Response:
-        """Remove a resource from the library. Its bytes are deleted after the grace period."""
+        """Remove a resource from the library. Its bytes are deleted after the grace period.
+
+        With `now`, they are deleted at once. After a 503, they are deleted as soon as possible.
+        """
         call = await library_call(request, self.authorize)
-        resource = await self.media.delete(call.path_id("resource_id"), check=self._condition(call))
-        return json_answer({"id": str(resource.id)})
+        resource_id, is_immediate = call.path_id("resource_id"), call.query(DeletionParameters).now
+        if is_immediate:
+            call.grant.require_scope("storage:delete")
+        delete = self.media.erase if is_immediate else self.media.delete
+        await delete(resource_id, check=self._condition(call))
+        return json_answer({"id": str(resource_id)})
 
     def _condition(self, call: Call) -> Callable[[MediaResource], None] | None:
         """Return a check of `If-Match` and `If-None-Match`, or None if neither header was sent."""

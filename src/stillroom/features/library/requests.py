@@ -106,6 +106,21 @@ class ChangeParameters:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DeletionParameters:
+    """Query parameters of the operation that deletes a resource."""
+
+    now: Annotated[
+        bool,
+        Parameter(
+            _boolean,
+            {"type": "boolean"},
+            "`true` deletes the bytes before the response, without a grace period. The token "
+            "needs the scope `storage:delete`.",
+        ),
+    ] = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RemovedTagsParameters:
     """Query parameters of the operation that removes tags."""
 

@@ -20,6 +20,7 @@ RELOCATED: Final = "relocated"  # the library has a copy of the image
 DELETED: Final = "deleted"  # the resource or the run was deleted
 EXPIRED: Final = "expired"  # the image's lifetime has ended (in older rows, or a rule applied)
 RULE: Final = "rule"  # a retention rule, which is checked again before the deletion
+ERASED: Final = "erased"  # an operator erased the resource; also deletes saves of the same bytes
 ORPHAN: Final = "orphan"  # an operator requested to delete an image that has no row
 
 _REASONS: Final[Mapping[str, Reason]] = {
@@ -109,7 +110,7 @@ class Mark:
 
     Attributes:
         save_id: Version to delete. Any other version is kept, even if the bytes are the same.
-        reason: `RELOCATED`, `DELETED`, `EXPIRED`, `RULE` or `ORPHAN`.
+        reason: `RELOCATED`, `DELETED`, `ERASED`, `EXPIRED`, `RULE` or `ORPHAN`.
         resource_id: Deleted resource that used the image; None if there is no such resource.
         content_hash: SHA-256 of an ingest's source. The source is deleted only if a resource has
             the same bytes.

@@ -23,7 +23,7 @@ import contextlib
 import dataclasses
 import logging
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from datetime import timedelta
 from typing import Final
 
@@ -33,6 +33,7 @@ from stillroom.errors import (
     PathConflict,
     PreconditionFailed,
     ResourceConflict,
+    ResourceNotFound,
     StillroomError,
     StorageFull,
 )
@@ -56,6 +57,7 @@ from stillroom.features.library.resource import (
     SourceChanged,
 )
 from stillroom.features.library.source import Source, new_resource, poster_key, read_source
+from stillroom.features.library.sweeper import Sweeper
 from stillroom.features.search.database import search_rows
 from stillroom.features.search.filling import read_facts
 from stillroom.features.search.values import kept_of
@@ -91,6 +93,9 @@ class MediaResourceService:
         self._storage = storage
         self._database = database
         self._grace = grace
+        self._sweeper = Sweeper(storage, database)
+        # Called to erase what else has the bytes of a resource, with its keys and its SHA-256.
+        self.erasing: list[Callable[[Collection[StorageKey], bytes | None], Awaitable[object]]] = []
 
     # Ingest ------------------------------------------------------------------------------
 
@@ -375,3 +380,27 @@ class MediaResourceService:
         """
         rows, due_at = await self._database.rows(), now() + self._grace
         return await rows.resources.delete(resource_id, due_at=due_at, check=check)
+
+    async def erase(
+        self, resource_id: uuid.UUID, *, check: Callable[[MediaResource], None] | None = None
+    ) -> None:
+        """Delete a resource and its bytes, with sources that will be deleted, and thumbnails.
+
+        A file that was recorded in place is deleted, too. The resource may have been deleted
+        before. Raises the errors of `delete`, or `BackendUnavailable` if bytes remain, which a
+        sweeper then deletes.
+        """
+        rows, due_at, is_known = await self._database.rows(), now() + self._grace, False
+        with contextlib.suppress(ResourceNotFound):
+            await rows.resources.delete(resource_id, due_at=due_at, check=check, erases=True)
+            is_known = True
+        marks = await rows.deletions.hasten(resource_id)
+        if not (is_known or marks):
+            raise ResourceNotFound
+        is_gone = await self._sweeper.execute([mark.id for mark in marks])
+        keys = {key for mark in marks for key in (mark.storage_key, mark.source_key) if key}
+        sha256 = next((mark.content_hash for mark in marks if mark.content_hash), None)
+        for erase in self.erasing:
+            await erase(keys, sha256)
+        if not is_gone:
+            raise BackendUnavailable("some bytes could not be deleted yet: try again later")

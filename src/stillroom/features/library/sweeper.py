@@ -34,6 +34,7 @@ from stillroom.features.library.database import MediaDatabase
 from stillroom.features.library.recorded_bytes import has_its_bytes, hash_of
 from stillroom.features.library.resource import (
     DELETED,
+    ERASED,
     RELOCATED,
     RULE,
     DueMark,
@@ -60,6 +61,9 @@ _AT_ONCE: Final = 8
 
 MAX_ATTEMPTS: Final = 12
 """Maximum number of attempts. With the pauses below, the attempts extend over 20 hours."""
+
+_EXECUTE_S: Final = 20.0
+_POLL_S: Final = 0.1
 
 _FIRST_PAUSE: Final = timedelta(minutes=1)
 _LONGEST_PAUSE: Final = timedelta(hours=6)
@@ -153,6 +157,19 @@ class Sweeper:
         finally:
             progress(swept)
         return swept
+
+    async def execute(self, ids: Collection[uuid.UUID]) -> bool:
+        """Execute these pending deletions, which are the first ones due. Return False after 20 s.
+
+        Deletions that another sweeper has claimed are awaited.
+        """
+        rows, swept, ends = await self.database.rows(), Swept(), _clock() + _EXECUTE_S
+        while await rows.deletions.has_any(ids):
+            if swept.failed or _clock() > ends:
+                return False
+            await self._delete_marked(rows, swept, lambda: False)
+            await asyncio.sleep(_POLL_S * (swept.outcomes == Swept().outcomes))
+        return not swept.dead_lettered
 
     async def _clear_copies(
         self, rows: "MediaRepository", swept: Swept, is_stopping: Callable[[], bool]
@@ -267,8 +284,12 @@ class Sweeper:
     async def _try(self, mark: DueMark, ends: float) -> _Outcome:
         # All versions at a media key belong to one resource, whose row the claim has deleted.
         any_save = mark.reason == DELETED and mark.storage_key.is_media
+        save_id = None if any_save else mark.save_id
         try:
             async with asyncio.timeout_at(ends):
+                if mark.reason == ERASED:
+                    image = await self.storage.stat(mark.storage_key)
+                    save_id = image.save_id if image.sha256 == mark.content_hash else save_id
                 if mark.reason == RELOCATED:
                     await self._require_copy(mark)
                 elif mark.reason == RULE and not (
@@ -276,9 +297,7 @@ class Sweeper:
                 ):
                     return _Outcome.KEPT_BY_RULES
                 with caused_by(mark.cause):
-                    await self.storage.delete(
-                        mark.storage_key, save_id=None if any_save else mark.save_id
-                    )
+                    await self.storage.delete(mark.storage_key, save_id=save_id)
         except ImageNotFound:
             return _Outcome.GONE
         except PreconditionFailed:

@@ -115,6 +115,11 @@ class DerivedCache:
         except OSError as error:
             self._warn(error)
 
+    def remove(self, prefix: str) -> None:
+        """Delete the thumbnails whose names begin with a prefix. Blocks."""
+        for file in Path(self._path(prefix)).parent.glob(f"{prefix}*"):
+            file.unlink(missing_ok=True)  # its size is subtracted at the next eviction
+
     def _write(self, folder: int, name: str, picture: bytes) -> None:
         free = os.fstatvfs(folder)
         if free.f_bavail * free.f_frsize < self._config.min_free_bytes + len(picture):

@@ -7,7 +7,7 @@ import hashlib
 import importlib.metadata
 import os
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from dataclasses import replace
 from typing import Final, TypeVar, TypeVarTuple
 from urllib.parse import quote, urlsplit
@@ -43,6 +43,8 @@ _UNDECODABLE: Final = VIDEO | {
     "image/heic", "image/jxl", "image/svg+xml", "image/tiff", "image/x-icon",
 }  # fmt: skip
 """Content types that are never decoded. Other types may be wrong, so decoding is tried."""
+
+_PREFIX: Final = 24  # hexadecimal digits
 
 _HAVE_MARKS: Final = TYPES - _UNDECODABLE
 
@@ -119,11 +121,12 @@ class DerivedImages:
         parts = [self._encoder, image.key.text, image.etag, str(image.size), repr(derivation)]
         if await self._is_marked(original):
             parts.append("marked")  # older versions have cached thumbnails without a label
-        name = hashlib.sha256("\n".join(parts).encode()).hexdigest()
+        digest = hashlib.sha256("\n".join(parts).encode()).hexdigest()
+        name = _prefix_of(image.key) + digest[_PREFIX:]
         return replace(
             image,
             size=0,
-            etag=f'"{name[:32]}"',
+            etag=f'"{digest[:32]}"',
             content_type=derivation.content_type,
             sha256=None,
             save_id=name,  # also the name of the thumbnail in the cache
@@ -165,6 +168,11 @@ class DerivedImages:
                 closing.pop_all()  # the shared task closes the original, even after this request
         picture = await asyncio.shield(flight)
         return DerivedImage(replace(description, size=len(picture)), picture)
+
+    async def forget(self, keys: Collection[StorageKey], _: object) -> None:
+        """Delete the cached thumbnails of all images that have had these keys."""
+        for key in keys:
+            await self._in_thread(self._cache.remove, _prefix_of(key))
 
     def decodes(self, content_type: str) -> bool:
         """Return whether images with this content type can usually be decoded."""
@@ -302,6 +310,11 @@ class DerivedImages:
 
 def _threads() -> concurrent.futures.ThreadPoolExecutor:
     return concurrent.futures.ThreadPoolExecutor(2, thread_name_prefix="derived")
+
+
+def _prefix_of(key: StorageKey) -> str:
+    """Return the beginning of the names of an image's thumbnails."""
+    return hashlib.sha256(key.text.encode()).hexdigest()[:_PREFIX]
 
 
 def _source(original: StoredImage) -> str:

@@ -123,8 +123,12 @@ class SearchRows(Rows):
         ]
         self._remove(connection, {known[key].id for key in (*old, *new) if key in known})
         self._add(connection, [rows[key] for key in new])
+        changed = [key for key in new if _is_other_save(rows[key][0], known.get(key))]
+        # A comparison that finds an image for the first time does not mean that it was replaced.
+        replaced = [key for key in changed if key in known or not certain]
+        self._engine.note_stale(connection, {*gone, *replaced})
         if self._engine.hooks.written:
-            saved = [rows[key][0] for key in new if _is_other_save(rows[key][0], known.get(key))]
+            saved = [rows[key][0] for key in changed]
             deleted = [removed for key, removed in old.items() if key not in new]
             self._report(connection, saved, deleted, actors, found=certain)
         return len(new)
@@ -162,6 +166,7 @@ class SearchRows(Rows):
         known = _read_known(connection, {one.key for one in removed})
         old = [one for one in removed if one.key in known and known[one.key].saved_ns <= one.at_ns]
         self._remove(connection, {known[one.key].id for one in old})
+        self._engine.note_stale(connection, {one.key for one in removed})
         self._report(connection, [], old, {}, found=False)
 
     async def find(self, key: StorageKey) -> IndexedImage | None:

@@ -25,7 +25,7 @@ from stillroom.store.bucket.existence_cache import ExistenceCache
 from stillroom.store.bucket.limits import KeyLocks, MemoryBudget
 from stillroom.store.bucket.listing import list_page
 from stillroom.store.bucket.multipart import MAX_PARTS, PART_BYTES
-from stillroom.store.bucket.objects import ObjectImage, fetch_facts
+from stillroom.store.bucket.objects import ObjectImage, fetch_facts, image_of, properties_of
 from stillroom.store.bucket.order import ListingOrder, probe_order
 from stillroom.store.bucket.upload import GUARD_ATTEMPTS, PartBuffer, Upload, UploadContext
 from stillroom.store.bucket.uploads import BucketUploads
@@ -45,9 +45,6 @@ from stillroom.store.values import (
 )
 
 BUFFERED_BYTES: Final = 128 * 1024**2  # of all uploads: seven parts, or more small images
-
-IMMUTABLE_CACHE: Final = "public, max-age=31536000, immutable"
-"""`Cache-Control` for media resources: one year without revalidation (RFC 8246)."""
 
 _SMALL_BYTES: Final = 1024**2
 _RESERVED_FOR_SMALL_BYTES: Final = 16 * 1024**2  # so that large uploads do not block small images
@@ -75,6 +72,7 @@ class R2ImageStorage:
         description: str,
         public_url: str | None,
         cache_control: str,
+        media_cache_control: str,
         check_exists: bool = True,
         changes: ChangeObserver = UNWATCHED,
     ) -> None:
@@ -90,7 +88,7 @@ class R2ImageStorage:
         self.description = f"R2ImageStorage in {description}"
         self._store = store
         self._public_url = public_url
-        self._cache_control = cache_control
+        self._cache_control, self._media_cache_control = cache_control, media_cache_control
         self._check_exists = check_exists
         self._changes = changes
         self._large = MemoryBudget(BUFFERED_BYTES - _RESERVED_FOR_SMALL_BYTES)
@@ -170,7 +168,7 @@ class R2ImageStorage:
         return await guard_for(self._store, key.text, condition)
 
     def _cache_of(self, key: StorageKey) -> str:
-        return IMMUTABLE_CACHE if key.is_media else self._cache_control
+        return self._media_cache_control if key.is_media else self._cache_control
 
     async def locate(self, key: StorageKey) -> RemoteImage:
         """Return the image's CDN URL or a presigned URL, after checking that it exists."""
@@ -307,6 +305,29 @@ class R2ImageStorage:
                 if written.refusal is Refusal.MISSING:  # deleted after the HEAD
                     raise ImageNotFound
         raise BackendUnavailable("the image kept changing during the copy: try again")
+
+    async def recache(self, key: StorageKey) -> bool:
+        """Copy an object onto itself with the configured `Cache-Control`.
+
+        Return False if it has this value already, or does not exist.
+        """
+        deadline = asyncio.get_running_loop().time() + DEADLINE_S
+        async with self._locks.hold(key.text, deadline=deadline):
+            head, wanted = await self._store.head(key.text, deadline=deadline), self._cache_of(key)
+            if head is None or head.cache_control == wanted:
+                return False
+            image = image_of(key, head)
+            properties = properties_of(
+                image.content_type,
+                cache_control=wanted,
+                save_id=image.save_id,
+                sha256=image.sha256,
+                modified_ns=image.modified_ns,
+            )
+            copied = await self._store.copy(
+                key.text, head.etag, key.text, properties, deadline=deadline
+            )
+        return copied.etag is not None
 
     async def check(self) -> None:
         """Check that the bucket can be read and written. A success is cached for two seconds."""

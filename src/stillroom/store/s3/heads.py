@@ -39,7 +39,8 @@ def head_of(headers: Mapping[str, str]) -> ObjectHead:
         for name, text in headers.items()
         if name.startswith(_METADATA)
     }
-    return ObjectHead(etag, size, modified_s, headers.get("content-type", ""), metadata)
+    kind, cache_control = (headers.get(name, "") for name in ("content-type", "cache-control"))
+    return ObjectHead(etag, size, modified_s, kind, metadata, cache_control)
 
 
 def strong_etag(text: str | None) -> str:

@@ -81,15 +81,14 @@ def _check_jwks_url(value: str) -> str:
     return value
 
 
-_SPLIT: Final = parsed_by(
-    lambda text: [entry.strip() for entry in text.split(",") if entry.strip()]
-)
+SPLIT: Final = parsed_by(lambda text: [entry.strip() for entry in text.split(",") if entry.strip()])
 _LOWER: Final = parsed_by(str.lower)
-_STRIPPED: Final = parsed_by(lambda text: re.sub(" +", " ", text.strip()))
+STRIPPED: Final = parsed_by(lambda text: re.sub(" +", " ", text.strip()))
 """Strips the line feed at the end of secret files, and collapses spaces for signatures."""
 
-_VISIBLE: Final = AfterValidator(_check_visible)
-_URL: Final = AfterValidator(_check_url)
+HEADER: Final = Field(pattern=r"^[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?$")
+VISIBLE: Final = AfterValidator(_check_visible)
+URL: Final = AfterValidator(_check_url)
 
 
 class Fields(BaseSettings):
@@ -116,7 +115,7 @@ class Fields(BaseSettings):
     workers: int = Field(default=1, ge=1, le=256)
     """Number of server processes. Each uses one core at most."""
 
-    public_base_url: Annotated[str, _URL] = ""
+    public_base_url: Annotated[str, URL] = ""
     """Base of public URLs; `http://127.0.0.1:PORT` by default. Never taken from a Host header."""
 
     jwt_algorithm: Algorithm = "HS256"
@@ -133,7 +132,7 @@ class Fields(BaseSettings):
     """Secret that signs tokens (HS256) and URLs; at least 32 bytes. By default, the first start
     generates a secret in the data directory. Several machines need the same secret."""
 
-    jwt_previous_secrets: Annotated[list[SecretStr], NoDecode, _SPLIT] = []
+    jwt_previous_secrets: Annotated[list[SecretStr], NoDecode, SPLIT] = []
     """Secrets that are still accepted: docs/running.md#changing-the-secret."""
 
     jwt_audience: str | None = None
@@ -178,7 +177,7 @@ class Fields(BaseSettings):
     """Allow GET and HEAD of images by path without a token. All other requests need a token. See
     docs/api.md#public-images."""
 
-    cors_origins: Annotated[list[str], NoDecode, _SPLIT, AfterValidator(_check_origins)] = []
+    cors_origins: Annotated[list[str], NoDecode, SPLIT, AfterValidator(_check_origins)] = []
     """Origins whose pages may call the API by script: `https://app.example.com`, or `*` for all."""
 
     log_format: Literal["console", "json"] = "console"
@@ -190,39 +189,41 @@ class Fields(BaseSettings):
     access_log: bool = False
     """Log one line per request. Failures are always logged, and requests are always counted."""
 
-    r2_endpoint_url: Annotated[str, _STRIPPED, _URL] = ""
+    r2_endpoint_url: Annotated[str, STRIPPED, URL] = ""
     """`https://<account>.r2.cloudflarestorage.com`, without the bucket: docs/r2.md. This setting
     and the access key id select the bucket backend. If only one of them is set, the server does not
     start."""
 
-    r2_access_key_id: Annotated[str, _STRIPPED, _VISIBLE] = ""
+    r2_access_key_id: Annotated[str, STRIPPED, VISIBLE] = ""
     """Access key id of the bucket's API token."""
 
-    r2_secret_access_key: Annotated[SecretStr, _STRIPPED, _VISIBLE] = SecretStr("")
+    r2_secret_access_key: Annotated[SecretStr, STRIPPED, VISIBLE] = SecretStr("")
     """Secret access key of the bucket's API token."""
 
-    r2_bucket_name: Annotated[str, _STRIPPED, _VISIBLE] = ""
+    r2_bucket_name: Annotated[str, STRIPPED, VISIBLE] = ""
     """Name of the bucket, which must exist."""
 
-    r2_region: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$"), _STRIPPED] = "auto"
+    r2_region: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$"), STRIPPED] = "auto"
     """Region for request signatures: `auto` for R2. Amazon S3 accepts only the bucket's own
     region."""
 
-    r2_session_token: Annotated[SecretStr | None, _STRIPPED, _VISIBLE] = None
+    r2_session_token: Annotated[SecretStr | None, STRIPPED, VISIBLE] = None
     """Session token of temporary credentials, read only at the start. Restart before they
     expire."""
 
-    r2_addressing: Annotated[Addressing, _STRIPPED] = "path"
+    r2_addressing: Annotated[Addressing, STRIPPED] = "path"
     """`path` is `https://endpoint/bucket/key`; `virtual` is `https://bucket.endpoint/key`."""
 
-    r2_public_url: Annotated[str, _STRIPPED, _URL] = ""
+    r2_public_url: Annotated[str, STRIPPED, URL] = ""
     """Base URL of the CDN. By default, a GET redirects to a bucket URL that is valid for five
     minutes."""
 
-    r2_cache_control: Annotated[
-        str, Field(pattern=r"^[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?$"), _STRIPPED
-    ] = "public, max-age=300"
+    r2_cache_control: Annotated[str, HEADER, STRIPPED] = "public, max-age=300"
     """`Cache-Control` header that is stored with every image, for the CDN and browsers."""
+
+    r2_media_cache_control: Annotated[str, HEADER, STRIPPED] = "public, max-age=86400, immutable"
+    """The same for files of the media library, which never change:
+    docs/r2.md#after-a-deletion. `stillroom media recache` writes it to stored files."""
 
     r2_check_exists: bool = True
     """Check that an image exists before redirecting. With `false`, the CDN caches its own 404s."""

@@ -227,6 +227,7 @@ class Settings(Fields):
             bucket=self.r2_bucket_name,
             public_url=self.r2_public_url or None,
             cache_control=self.r2_cache_control,
+            media_cache_control=self.r2_media_cache_control,
             check_exists=self.r2_check_exists,
             region=self.r2_region,
             session_token=token.get_secret_value() or None if token else None,

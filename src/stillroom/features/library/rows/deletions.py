@@ -7,7 +7,7 @@ sweeper can claim them after the lease has ended. `statements.py` documents the 
 import uuid
 from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import fields, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -19,6 +19,7 @@ from stillroom.features.database.engine import Rows
 from stillroom.features.database.statements import among
 from stillroom.features.library.resource import (
     DELETED,
+    ERASED,
     IN_PLACE,
     ORPHAN,
     RELOCATED,
@@ -51,6 +52,8 @@ from stillroom.store.values import StoredImage
 
 _COLUMNS: Final = [deletions.c[field.name] for field in fields(DueMark) if field.name != "copy"]
 
+_BEFORE_ALL: Final = datetime(2000, 1, 1, tzinfo=UTC)
+
 
 class DeletionRows(Rows):
     """Database rows of one library's pending deletions."""
@@ -77,6 +80,8 @@ class DeletionRows(Rows):
             in_use = await keys_with_resource(connection, [mark.storage_key for mark in marks])
             orphans = [mark.storage_key for mark in marks if mark.reason == ORPHAN]
             in_use |= await known_in(connection, orphans, intents.c.media_key)
+            # Other resources at the key of an erased one have other bytes, which are kept.
+            in_use -= {mark.storage_key for mark in marks if mark.reason == ERASED}
             skipped = [mark for mark in marks if mark.storage_key in in_use]
             claimed = [mark for mark in marks if mark.storage_key not in in_use]
             if skipped:
@@ -128,6 +133,12 @@ class DeletionRows(Rows):
             ]
             if gone:
                 await connection.run_sync(SearchRows(self._engine).remove, gone)
+            bytes_gone = [
+                mark.storage_key
+                for mark, _ in settlement.deleted
+                if mark.id in settled and (mark.storage_key.is_media or mark.reason == ERASED)
+            ]
+            await connection.run_sync(self._engine.note_stale, bytes_gone, by_library=True)
             copies = [change_of_copy(mark) for mark, _ in settlement.deleted if mark.id in settled]
             changes += [change for change in copies if change is not None]
             await self._engine.note_written(connection, *changes)
@@ -159,6 +170,36 @@ class DeletionRows(Rows):
             )
             if not all(marks.scalars()):
                 raise MarkClaimed
+
+    async def hasten(self, resource_id: uuid.UUID) -> Sequence[DueMark]:
+        """Make the pending deletions of a deleted resource and its sources the first ones due."""
+        key, gone = deletions.c.storage_key, resources.c.deleted_at.is_not(None)
+        # If the file was recorded in place, its deletion has the id of the resource.
+        own = sa.or_(key.like(StorageKey(f"media/{resource_id}/%")), deletions.c.id == resource_id)
+        hashes = (
+            sa.select(resources.c.content_hash).where(resources.c.id == resource_id, gone),
+            sa.select(deletions.c.content_hash).where(own),
+        )
+        async with self._engine.writing() as connection:
+            known, marked = [await connection.scalar(sha256) for sha256 in hashes]
+            sha256 = known or marked or b""
+            # A new resource may have the bytes of one that is gone.
+            reasons = [DELETED, ERASED, *([RELOCATED] if known else [])]
+            source = deletions.c.content_hash == sha256, deletions.c.reason.in_(reasons)
+            these = sa.or_(own, sa.and_(*source))
+            values = {
+                "reason": sa.case((key.like(StorageKey("media/%")), DELETED), else_=ERASED),
+                "content_hash": sha256 or None,
+                "due_at": _BEFORE_ALL,
+            }
+            free = these, leases.is_free(deletions)
+            await connection.execute(sa.update(deletions).where(*free).values(values))
+            rows = (await connection.execute(sa.select(*_COLUMNS).where(these))).all()
+        return [DueMark(**row._asdict()) for row in rows]
+
+    async def has_any(self, ids: Collection[uuid.UUID]) -> bool:
+        """Return whether one of these pending deletions exists."""
+        return bool(await self._read(sa.select(deletions.c.id).where(deletions.c.id.in_(ids))))
 
     async def due(self, *, limit: int) -> AsyncIterator[Sequence[DueMark]]:
         """Yield pages of pending deletions that are due and not claimed, oldest first."""

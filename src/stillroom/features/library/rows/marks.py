@@ -26,18 +26,25 @@ from stillroom.paths import StorageKey
 from stillroom.store.values import StoredImage
 
 
-async def write_mark(connection: AsyncConnection, mark: Mark | None) -> None:
-    """Insert `mark` as a pending deletion.
+async def write_mark(
+    connection: AsyncConnection, mark: Mark | None, *, erases: bool = False
+) -> None:
+    """Insert `mark` as a pending deletion. With `erases`, it has the id of the resource.
 
     If the image version already has a pending deletion, the due time of that deletion is kept. If
     `mark.reason` is `RELOCATED`, the reason and hash of that deletion are replaced.
     """
     if mark is None:
         return
+    if erases:
+        this = deletions.c.storage_key == mark.storage_key, deletions.c.save_id == mark.save_id
+        await connection.execute(sa.delete(deletions).where(*this, leases.is_free(deletions)))
     insert = insert_into(connection, deletions)
     values = {field.name: getattr(mark, field.name) for field in fields(Mark)}
     await connection.execute(
-        insert.values(**values, id=new_id(), created_at=now()).on_conflict_do_update(
+        insert.values(
+            **values, id=mark.resource_id if erases else new_id(), created_at=now()
+        ).on_conflict_do_update(
             index_elements=[deletions.c.storage_key, deletions.c.save_id],
             set_={name: insert.excluded[name] for name in ("reason", "content_hash")},
             where=insert.excluded.reason == RELOCATED,

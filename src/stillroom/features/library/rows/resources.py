@@ -16,6 +16,7 @@ from stillroom.features.database.leases import is_unclaimed
 from stillroom.features.database.statements import insert_into
 from stillroom.features.library.resource import (
     DELETED,
+    ERASED,
     Change,
     Intent,
     Mark,
@@ -84,6 +85,11 @@ class ResourceRows(Rows):
         """Yield all resources in pages, sorted by id, including deleted resources."""
         async for rows in self._pages(select_resources(), resources.c.id, limit=limit):
             yield [resource_of(row) for row in rows]
+
+    async def count(self) -> int:
+        """Return the number of all resources, including deleted resources."""
+        (row,) = await self._read(sa.select(sa.func.count(resources.c.id)))
+        return int(row[0])
 
     async def recorded_in_place(self, images: Sequence[StoredImage]) -> set[StorageKey]:
         """Return the keys of images that belong to a resource and were not copied."""
@@ -232,18 +238,23 @@ class ResourceRows(Rows):
         *,
         due_at: datetime,
         check: Callable[[MediaResource], None] | None = None,
+        erases: bool = False,
     ) -> MediaResource:
         """Delete a resource, and schedule the deletion of its copy below `media/`, if it has one.
 
+        With `erases`, also schedule the deletion of a file that was recorded in place.
         Calls `check` as `change` does. Raises `ResourceNotFound`, `ResourceProtected` or the error
         of `check`. After an error, nothing is changed.
         """
         while True:
             known = await self.find(resource_id)
             async with self._engine.writing() as connection:
-                if known.storage_key.is_media:
-                    mark = Mark(known.storage_key, known.save_id, DELETED, due_at, known.id)
-                    await write_mark(connection, replace(mark, source_key=known.source_key))
+                if known.storage_key.is_media or erases:
+                    reason = DELETED if known.storage_key.is_media else ERASED
+                    sha256, source = known.content_hash if erases else None, known.source_key
+                    mark = Mark(known.storage_key, known.save_id, reason, due_at, known.id)
+                    mark = replace(mark, content_hash=sha256, source_key=source)
+                    await write_mark(connection, mark, erases=erases)
                 current = await lock_resource(connection, resource_id)
                 if check is not None:
                     check(current)

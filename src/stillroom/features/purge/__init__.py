@@ -1,0 +1,1 @@
+"""Purges: the CDN drops its copies of deleted images."""

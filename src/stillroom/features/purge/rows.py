@@ -1,0 +1,128 @@
+"""Rows of purges: how transactions queue them, and how a process claims and settles them."""
+
+import uuid
+from collections.abc import Collection, Sequence
+from datetime import datetime, timedelta
+from typing import Final, NamedTuple
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from stillroom.features.database import leases
+from stillroom.features.database.clock import new_id, now
+from stillroom.features.database.engine import Rows
+from stillroom.features.library.resource import DeadLetter
+from stillroom.features.library.rows.tables import dead_letters
+from stillroom.features.purge.settings import PurgeConfig
+from stillroom.features.purge.tables import purges
+from stillroom.paths import StorageKey
+
+PURGE: Final = "purge"
+"""`DeadLetter.kind` of a purge that was given up."""
+
+MAX_ATTEMPTS: Final = 12
+_LEASE: Final = timedelta(minutes=1)  # a request takes at most 15 s
+_FIRST_PAUSE: Final = timedelta(seconds=2)
+_LONGEST_PAUSE: Final = timedelta(hours=1)
+
+REPEAT_AFTER: Final = timedelta(seconds=60)
+"""Pause before a purge is repeated. A read that began before the deletion can fill the cache again
+after the first purge."""
+
+
+class Purge(NamedTuple):
+    """Claimed row. `attempts` is the number of failed attempts."""
+
+    id: uuid.UUID
+    url: str
+    created_at: datetime
+    attempts: int
+    is_repeat: bool
+
+
+_COLUMNS: Final = [purges.c[name] for name in Purge._fields]
+
+
+def add_purges(
+    config: PurgeConfig,
+    connection: sa.Connection,
+    keys: Collection[StorageKey],
+    *,
+    by_library: bool,
+) -> None:
+    """Queue purges of images, in the transaction that records their deletion or replacement."""
+    covered = by_library or config.covers_compute
+    stale = [key for key in keys if covered and (by_library or not key.is_media)]
+    common = {"created_at": now(), "due_at": now()}
+    rows = [{"id": new_id(), "url": url, **common} for key in stale for url in config.urls(key)]
+    if rows:
+        connection.execute(sa.insert(purges), rows)
+
+
+async def restore_purge(connection: AsyncConnection, dead_letter: DeadLetter) -> None:
+    """Queue the purge of a dead letter again."""
+    url, created_at = dead_letter.payload["url"], dead_letter.created_at
+    row = {"id": dead_letter.id, "url": url, "created_at": created_at, "due_at": now()}
+    await connection.execute(sa.insert(purges).values(row))
+
+
+class PurgeRows(Rows):
+    """Database rows of purges."""
+
+    async def claim(self, claim: uuid.UUID, *, limit: int) -> Sequence[Purge]:
+        """Claim purges that are due, for a minute."""
+        due = sa.select(*_COLUMNS).where(purges.c.due_at <= now(), leases.is_free(purges))
+        due = due.order_by(purges.c.due_at).limit(limit)
+        if not await self._read(due.limit(1)):  # do not lock an idle database
+            return ()
+        async with self._engine.writing() as connection:
+            rows = await connection.execute(due.with_for_update(skip_locked=True))
+            found = [Purge(*row) for row in rows]
+            claimed = sa.update(purges).where(purges.c.id.in_([purge.id for purge in found]))
+            await connection.execute(claimed.values(leases.claimed(claim, _LEASE)))
+        return found
+
+    async def settle(self, claim: uuid.UUID, sent: Sequence[Purge]) -> None:
+        """Make purges that succeeded due once more, or delete those that were repeated."""
+        ours = purges.c.id.in_([purge.id for purge in sent]), leases.is_ours(purges, claim)
+        again = {
+            **leases.RELEASED,
+            "attempts": 0,
+            "is_repeat": True,
+            "due_at": now() + REPEAT_AFTER,
+        }
+        async with self._engine.writing() as connection:
+            await connection.execute(sa.delete(purges).where(*ours, purges.c.is_repeat))
+            await connection.execute(sa.update(purges).where(*ours).values(again))
+
+    async def postpone(
+        self, claim: uuid.UUID, failed: Sequence[Purge], error: str, pause: timedelta | None
+    ) -> int:
+        """Schedule the next attempts. Return the number of purges that became dead letters.
+
+        With a `pause`, the API has asked to wait, which does not count as an attempt.
+        """
+        dead = 0
+        async with self._engine.writing() as connection:
+            for purge in failed:
+                this = purges.c.id == purge.id, leases.is_ours(purges, claim)
+                attempts = purge.attempts + (pause is None)
+                if attempts < MAX_ATTEMPTS:
+                    backoff = min(_FIRST_PAUSE * 2**purge.attempts, _LONGEST_PAUSE)
+                    due_at = now() + (backoff if pause is None else pause)
+                    values = {**leases.RELEASED, "attempts": attempts, "due_at": due_at}
+                    await connection.execute(sa.update(purges).where(*this).values(values))
+                elif (await connection.execute(sa.delete(purges).where(*this))).rowcount:
+                    dead += 1
+                    letter = {"kind": PURGE, "payload": {"url": purge.url}, "failed_at": now()}
+                    letter |= {"id": purge.id, "created_at": purge.created_at, "attempts": attempts}
+                    insert = sa.insert(dead_letters).values(**letter, last_error=error)
+                    await connection.execute(insert)
+        return dead
+
+    async def waiting(self) -> tuple[int, timedelta]:
+        """Return the number of URLs that were not purged once, and the age of the oldest one."""
+        first = sa.func.min(purges.c.created_at, type_=purges.c.created_at.type)
+        asked = sa.select(*[sa.func.count().label("number"), first.label("oldest")])
+        row, moment = (await self._read(asked.where(~purges.c.is_repeat)))[0], now()
+        return row.number, moment - (row.oldest or moment)
