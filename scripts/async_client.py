@@ -63,6 +63,7 @@ AWAITED: Final = {
     "response.close",
     "response.read",
     "self.__enter__",
+    "self._end",
     "self._head",
     "self._save",
     "self._sender.close",

@@ -92,6 +92,7 @@ FEATURES: Final = (
         file_setting="webhooks_file",
     ),
     FeatureLine("purge", needs=("library",)),
+    FeatureLine("trash", needs=("library", "runs"), prefixes=("/storage/trash",)),
     FeatureLine("grants", prefixes=("/storage/upload-grants",)),
     FeatureLine("archive", prefixes=("/storage/archive",)),
     FeatureLine("gallery"),

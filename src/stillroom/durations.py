@@ -9,6 +9,8 @@ _UNITS: Final = {"": "seconds", "s": "seconds", "m": "minutes", "h": "hours", "d
 
 TEN_YEARS: Final = timedelta(days=3650)  # maximum lifetime of an image that expires
 
+_MAX_AGE: Final = timedelta(days=99_999)
+
 
 def parse_duration(text: str, *, may_lack_unit: bool = False) -> timedelta | None:
     """Parse a duration (up to nine digits and a unit). Return None if it is malformed.
@@ -19,3 +21,11 @@ def parse_duration(text: str, *, may_lack_unit: bool = False) -> timedelta | Non
     if match is None or not (match[2] or may_lack_unit):
         return None
     return timedelta(**{_UNITS[match[2]]: int(match[1])})
+
+
+def parse_age(text: str) -> timedelta | None:
+    """Parse a setting that is a duration or `off` (None), or raise `ValueError`."""
+    age = None if text == "off" else parse_duration(text)
+    if text != "off" and (not age or age > _MAX_AGE):
+        raise ValueError("must be `off`, or a duration such as 90s, 15m, 12h or 30d")
+    return age

@@ -130,6 +130,12 @@ class RunConflict(StillroomError, code="run_conflict"):
         self.count = count
 
 
+class TrashNotFound(StillroomError, code="trash_not_found"):
+    """Nothing in the trash has this id; it may have been restored or deleted for good meanwhile."""
+
+    message = "nothing in the trash has this id"
+
+
 class ResourceNotFound(StillroomError, code="resource_not_found"):
     """The media library has no such resource, or its deletion is due."""
 
@@ -162,7 +168,7 @@ class ImplausibleScan(StillroomError, code="implausible_scan"):
 
 
 class PathConflict(StillroomError, code="path_conflict"):
-    """A folder exists where a file should be, or a file where a folder should be."""
+    """The path is taken: by a folder, by a file where a folder should be, or by another image."""
 
 
 class UploadMissing(StillroomError, code="upload_missing"):

@@ -10,7 +10,7 @@ features/runs/deletion.py: media/test_run_deletion.py -k asked_for
 
 runs: a manifest that is written while its run is deleted stays
 features/runs/deletion.py: media/test_run_deletion.py -k written_while
--        await self._delete_manifest(deletion)
+-        await self._delete_manifest(manifest)
 -        ended =
 +        ended =
 

@@ -21,7 +21,7 @@ _MODULES: Final = {
     **{
         name: name
         for name in (
-            *("search", "events", "webhooks", "runs", "media"),
+            *("search", "events", "webhooks", "runs", "trash", "media"),
             *("verify", "migrate", "doctor", "profiles"),
         )
     },

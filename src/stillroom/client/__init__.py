@@ -28,6 +28,7 @@ from stillroom.client.values import (
     RunImage,
     RunInfo,
     SavedImage,
+    TrashedImage,
     UploadGrant,
 )
 from stillroom.wire.generation import Generation, Lora
@@ -36,4 +37,4 @@ __all__ = ["AsyncImageStore", "AsyncRun", "DeletedRun", "DownloadedImage", "Enco
 __all__ += ["Folder", "FoundImage", "Generation", "HealingProgress", "ImageInfo", "ImageMetadata"]
 __all__ += ["ImageStore", "Lifetime", "Lora", "MediaResource", "Outcome", "Progress"]
 __all__ += ["PublishedRun", "Run", "RunImage", "RunInfo", "SavedImage", "ServerUnreachable"]
-__all__ += ["SomeFailed", "Source", "UnexpectedAnswer", "UploadGrant", "from_float"]
+__all__ += ["SomeFailed", "Source", "TrashedImage", "UnexpectedAnswer", "UploadGrant", "from_float"]

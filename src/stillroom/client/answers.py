@@ -24,6 +24,7 @@ from stillroom.wire.images import Folder, FoundImage, ImageInfo, ImageMetadata
 from stillroom.wire.media import MediaResource
 from stillroom.wire.runs import PublishedRun, RunImage, RunInfo
 from stillroom.wire.shown import LOCAL
+from stillroom.wire.trash import TrashedImage
 from stillroom.wire.uploads import UploadGrant
 
 T = TypeVar("T")
@@ -196,6 +197,15 @@ def found(answer: Answer, prefix: str) -> tuple[list[FoundImage], str | None]:
         return [_metadata_of(FoundImage, item, prefix) for item in said["items"]], said["next"]
 
     return _convert(answer, "search", parse)
+
+
+def trash(answer: Answer) -> tuple[list[TrashedImage], str | None]:
+    """Return the entries on a page of the trash, and the cursor of the next page or None."""
+
+    def parse(said: Mapping[str, Any]) -> tuple[list[TrashedImage], str | None]:
+        return [decode(TrashedImage, item) for item in said["items"]], said["next"]
+
+    return _convert(answer, "trash", parse)
 
 
 def events(answer: Answer) -> tuple[list[Event], str, bool]:

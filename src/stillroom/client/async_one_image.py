@@ -64,11 +64,17 @@ class AsyncOneImageCalls:
         return answers.metadata(answer, path)
 
     async def delete(
-        self, path: str, *, if_match: str | None = None, missing_ok: bool = False
+        self,
+        path: str,
+        *,
+        if_match: str | None = None,
+        missing_ok: bool = False,
+        purge: bool = False,
     ) -> None:
         """See `ImageStore.delete`."""
         attempts = Attempts(self._sender.retries)
-        call = Call("DELETE", requests.image_target(named(path)), requests.condition(if_match))
+        target = requests.image_target(named(path)) + ("?purge=true" if purge else "")
+        call = Call("DELETE", target, requests.condition(if_match))
         answer = await self._sender.send(call, attempts)
         if not (answers.is_missing(answer) and (missing_ok or attempts.doubtful)):
             answers.document(answer, path)
@@ -85,7 +91,7 @@ class AsyncOneImageCalls:
             raise InvalidParameter(f"{source}: source and target are the same", at=("target",))
         found = await self.stat(source)
         image = await self.copy(source, target)
-        await self.delete(source, if_match=found.etag)
+        await self.delete(source, if_match=found.etag, purge=True)
         return image
 
     async def signed_url(

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Unpack
+from urllib.parse import quote
 
 import anyio
 
@@ -16,6 +17,8 @@ from stillroom.client.async_runs import AsyncRun
 from stillroom.client.async_saving import AsyncSaveCalls
 from stillroom.client.errors import FAILED
 from stillroom.client.events import events_target, pause_after, wait_of
+from stillroom.client.exchange import Call
+from stillroom.client.retries import Attempts
 from stillroom.client.sources import Facts, Source, named
 from stillroom.client.tasks import (
     Workers,
@@ -37,8 +40,9 @@ from stillroom.client.values import (
     RunState,
     SavedImage,
     SearchFilters,
+    TrashedImage,
 )
-from stillroom.errors import ImageNotFound
+from stillroom.errors import ImageNotFound, TrashNotFound
 
 
 class AsyncImageStore(AsyncSaveCalls, AsyncDownloadCalls):
@@ -176,6 +180,38 @@ class AsyncImageStore(AsyncSaveCalls, AsyncDownloadCalls):
             else:
                 outcomes.append(Outcome(path, error=answers.error_of_result(result, path)))
         return outcomes
+
+    async def trash(self, prefix: str = "") -> AsyncIterator[TrashedImage]:
+        """See `ImageStore.trash`."""
+        query: dict[str, str] | None = {"prefix": prefix}
+        while query is not None:
+            answer = await self._sender.request("GET", requests.target_of(requests.TRASH, query))
+            page, cursor = answers.trash(answer)
+            for item in page:
+                yield item
+            query = None if cursor is None else {"prefix": prefix, "cursor": cursor}
+
+    async def undelete(self, path: str) -> None:
+        """See `ImageStore.undelete`."""
+        async for deleted in self.trash(named(path).text):
+            if deleted.path == path:
+                return await self._end(deleted, "POST", "/restore")
+        raise TrashNotFound(f"{path}: nothing in the trash has this path")
+
+    async def purge(self, deleted: TrashedImage) -> None:
+        """See `ImageStore.purge`."""
+        await self._end(deleted, "DELETE", "")
+
+    async def _end(self, deleted: TrashedImage, method: str, suffix: str) -> None:
+        attempts = Attempts(self._sender.retries)
+        quoted = quote(deleted.id, safe="")
+        target = f"{requests.TRASH}/{quoted}{suffix}"
+        answer = await self._sender.send(Call(method, target), attempts)
+        try:
+            answers.document(answer, deleted.path)
+        except TrashNotFound:
+            if not attempts.doubtful:
+                raise
 
     def run(self, folder: str, *, expected: int | None = None) -> AsyncRun:
         """See `ImageStore.run`; use the result with `async with`."""

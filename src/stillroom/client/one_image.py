@@ -71,17 +71,26 @@ class OneImageCalls:
         answer = self._sender.request("GET", f"/storage/metadata/{named(path).quoted()}")
         return answers.metadata(answer, path)
 
-    def delete(self, path: str, *, if_match: str | None = None, missing_ok: bool = False) -> None:
-        """Delete an image.
+    def delete(
+        self,
+        path: str,
+        *,
+        if_match: str | None = None,
+        missing_ok: bool = False,
+        purge: bool = False,
+    ) -> None:
+        """Delete an image. If the server has a trash, `undelete` can restore the image.
 
         Args:
             path: Path of the image.
             if_match: Delete the image only if it has this etag.
             missing_ok: If True, a missing image is not an error. Otherwise, `ImageNotFound` is
                 raised, unless an earlier attempt of this call may have deleted the image.
+            purge: If True, the image is deleted for good.
         """
         attempts = Attempts(self._sender.retries)
-        call = Call("DELETE", requests.image_target(named(path)), requests.condition(if_match))
+        target = requests.image_target(named(path)) + ("?purge=true" if purge else "")
+        call = Call("DELETE", target, requests.condition(if_match))
         answer = self._sender.send(call, attempts)
         if not (answers.is_missing(answer) and (missing_ok or attempts.doubtful)):
             answers.document(answer, path)
@@ -103,7 +112,7 @@ class OneImageCalls:
             raise InvalidParameter(f"{source}: source and target are the same", at=("target",))
         found = self.stat(source)
         image = self.copy(source, target)
-        self.delete(source, if_match=found.etag)
+        self.delete(source, if_match=found.etag, purge=True)
         return image
 
     def signed_url(

@@ -22,6 +22,7 @@ T = TypeVar("T")
 IMAGES: Final = "/storage/images"
 RUNS: Final = "/storage/runs"
 GRANTS: Final = "/storage/upload-grants"
+TRASH: Final = "/storage/trash"
 _ARCHIVE: Final = "/storage/archive"
 
 _ENTRIES_A_PAGE: Final = 250

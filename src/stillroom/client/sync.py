@@ -6,12 +6,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Unpack
+from urllib.parse import quote
 
 from stillroom.client import answers, requests
 from stillroom.client.downloading import DownloadCalls
 from stillroom.client.errors import FAILED
 from stillroom.client.events import events_target, pause_after, wait_of
+from stillroom.client.exchange import Call
 from stillroom.client.library import MediaLibrary
+from stillroom.client.retries import Attempts
 from stillroom.client.runs import Run
 from stillroom.client.saving import SaveCalls
 from stillroom.client.sources import Facts, Source, named
@@ -32,8 +35,9 @@ from stillroom.client.values import (
     RunState,
     SavedImage,
     SearchFilters,
+    TrashedImage,
 )
-from stillroom.errors import ImageNotFound
+from stillroom.errors import ImageNotFound, TrashNotFound
 
 
 class ImageStore(SaveCalls, DownloadCalls):
@@ -230,6 +234,42 @@ class ImageStore(SaveCalls, DownloadCalls):
             else:
                 outcomes.append(Outcome(path, error=answers.error_of_result(result, path)))
         return outcomes
+
+    def trash(self, prefix: str = "") -> Iterator[TrashedImage]:
+        """Iterate over deleted images and runs whose paths begin with `prefix`, newest first."""
+        query: dict[str, str] | None = {"prefix": prefix}
+        while query is not None:
+            answer = self._sender.request("GET", requests.target_of(requests.TRASH, query))
+            page, cursor = answers.trash(answer)
+            yield from page
+            query = None if cursor is None else {"prefix": prefix, "cursor": cursor}
+
+    def undelete(self, path: str) -> None:
+        """Restore the image or run that was last deleted under this path or folder.
+
+        Raises:
+            PathConflict: An image has this path.
+            TrashNotFound: Nothing in the trash has this path.
+        """
+        for deleted in self.trash(named(path).text):
+            if deleted.path == path:
+                return self._end(deleted, "POST", "/restore")
+        raise TrashNotFound(f"{path}: nothing in the trash has this path")
+
+    def purge(self, deleted: TrashedImage) -> None:
+        """Delete a deleted image or run for good."""
+        self._end(deleted, "DELETE", "")
+
+    def _end(self, deleted: TrashedImage, method: str, suffix: str) -> None:
+        attempts = Attempts(self._sender.retries)
+        quoted = quote(deleted.id, safe="")
+        target = f"{requests.TRASH}/{quoted}{suffix}"
+        answer = self._sender.send(Call(method, target), attempts)
+        try:
+            answers.document(answer, deleted.path)
+        except TrashNotFound:
+            if not attempts.doubtful:  # otherwise an earlier attempt may have succeeded
+                raise
 
     def run(self, folder: str, *, expected: int | None = None) -> Run:
         """Return a run for a folder such as `generations/7`, whose images are published together.

@@ -15,10 +15,12 @@ from stillroom.wire.images import Folder, FoundImage, ImageInfo, ImageMetadata, 
 from stillroom.wire.media import MediaResource
 from stillroom.wire.runs import DeletedRun, PublishedRun, RunImage, RunInfo
 from stillroom.wire.thumbnails import Fit, Format
+from stillroom.wire.trash import TrashedImage
 from stillroom.wire.uploads import UploadGrant
 
 __all__ = ["DeletedRun", "Event", "Folder", "FoundImage", "ImageInfo", "ImageMetadata"]
-__all__ += ["MediaResource", "PublishedRun", "RunImage", "RunInfo", "SavedImage", "UploadGrant"]
+__all__ += ["MediaResource", "PublishedRun", "RunImage", "RunInfo", "SavedImage", "TrashedImage"]
+__all__ += ["UploadGrant"]
 
 T = TypeVar("T")
 

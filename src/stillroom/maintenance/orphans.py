@@ -24,6 +24,7 @@ from stillroom.features.library.rows.repository import MediaRepository
 from stillroom.paths import MEDIA_PREFIX, KeyPrefix, StorageKey
 from stillroom.store.pages import each_page
 from stillroom.store.port import ImageStorage
+from stillroom.store.uploads import SavesUploads
 from stillroom.store.values import ListQuery, StoredImage
 
 _LISTED: Final = 5000
@@ -60,6 +61,7 @@ class ScanStats:
     """Counts from one scan."""
 
     objects: int = 0  # number of objects below `media/`
+    trash: int = 0  # files in the trash, which are orphans if they have no row
     resources: int = 0
     in_place: int = 0  # resources whose file is the original image, not a copy below `media/`
     orphans: int = 0
@@ -109,10 +111,11 @@ class OrphanScan:
                 f"there are {scanned.orphans} orphans, but the database has no resources: is this "
                 "the right database? Nothing was deleted"
             )
-        share = 100 * scanned.orphans / scanned.objects
+        files = scanned.objects + scanned.trash
+        share = 100 * scanned.orphans / files
         if share > max_percent:
             raise ImplausibleScan(
-                f"{scanned.orphans} of {scanned.objects} images are orphans, {share:.0f} %, which "
+                f"{scanned.orphans} of {files} images are orphans, {share:.0f} %, which "
                 f"is more than the limit of {max_percent:g} %: is this the right database? "
                 "Nothing was deleted"
             )
@@ -140,6 +143,11 @@ class OrphanScan:
                     yield await self._check_orphans(rows, unknown, scanned)
                     unknown = []
         yield await self._check_orphans(rows, unknown, scanned)
+        if isinstance(self._storage, SavesUploads):
+            query = ListQuery(KeyPrefix(self._storage.uploads.trash_prefix), limit=_CANDIDATES)
+            async for page in each_page(self._storage.list, query):
+                scanned.trash += len(page.entries)
+                yield await self._check_orphans(rows, [*map(StorageKey, page.entries)], scanned)
 
     async def _merge(
         self, rows: MediaRepository, scanned: ScanStats

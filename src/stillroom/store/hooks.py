@@ -23,7 +23,9 @@ If it fails, a save deletes its image. An upload with a grant keeps it: the clie
 request, and another request may have acknowledged the image.
 """
 
-Delete = Callable[[StorageKey, Condition], Awaitable[None]]  # as `ImageStorage.delete`
+Delete = Callable[[StorageKey, Condition], Awaitable[Mapping[str, object] | None]]
+"""Function that deletes an image, as `ImageStorage.delete`. It may return members of the JSON
+response."""
 
 
 class RequestHeader(NamedTuple):
@@ -68,8 +70,13 @@ class EntryHook(Protocol):
 class DeleteHook(Protocol):
     """Hook that runs when a client deletes an image."""
 
-    async def delete(self, key: StorageKey, condition: Condition, proceed: Delete) -> None:
-        """Delete an image with `proceed`, which calls the next hook or the storage."""
+    async def delete(
+        self, key: StorageKey, condition: Condition, proceed: Delete
+    ) -> Mapping[str, object] | None:
+        """Delete an image with `proceed`, which calls the next hook or the storage.
+
+        Return the value of `proceed`, if it was called.
+        """
 
 
 class BodyDelegate(Protocol):
@@ -83,13 +90,17 @@ class BodyDelegate(Protocol):
 
 @dataclass(frozen=True)
 class Hooks:
-    """All hooks of a store, in the order in which they are called."""
+    """All hooks of a store, in the order in which they are called.
+
+    `trash` replaces the deletion by the storage, unless a client deletes an image for good.
+    """
 
     read: tuple[ReadHook, ...] = ()
     save: tuple[SaveHook, ...] = ()
     entries: tuple[EntryHook, ...] = ()
     delete: tuple[DeleteHook, ...] = ()
     body: BodyDelegate | None = None
+    trash: Delete | None = None
 
     @property
     def save_headers(self) -> Sequence[RequestHeader]:
@@ -107,13 +118,14 @@ class Hooks:
         return [finish for finish in prepared if finish is not None]
 
     def __add__(self, other: "Hooks") -> "Hooks":
-        """Return the hooks of both objects. At most one of the objects may have a `body`."""
+        """Return the hooks of both objects. At most one may have a `body`, and one a `trash`."""
         return Hooks(
             (*self.read, *other.read),
             (*self.save, *other.save),
             (*self.entries, *other.entries),
             (*self.delete, *other.delete),
             self.body or other.body,
+            self.trash or other.trash,
         )
 
 

@@ -1,7 +1,8 @@
-"""Optional capability of a storage: files that clients upload with a grant, and that become images.
+"""Optional capability of a storage: files outside of the image paths that become images.
 
 An upload has a storage key outside of the image paths: `Uploads.prefix` and an id. Clients send its
-bytes without a token, so callers must check the file before they save it as an image.
+bytes without a token, so callers must check the file before they save it as an image. A deleted
+image is in the trash under such a key: `trash_prefix` and a random name.
 """
 
 from typing import Final, Protocol, runtime_checkable
@@ -14,11 +15,15 @@ PEEKED_BYTES: Final = 64 * 1024  # read from the beginning of an upload to check
 
 
 class Uploads(Protocol):
-    """Uploads of one storage."""
+    """Uploads and deleted images of one storage."""
 
     @property
     def prefix(self) -> str:
         """Prefix of the keys of uploads."""
+
+    @property
+    def trash_prefix(self) -> str:
+        """Prefix of the keys of deleted images."""
 
     @property
     def store(self) -> TakesPresignedUploads | None:
@@ -45,8 +50,21 @@ class Uploads(Protocol):
         and the errors of `ImageStorage.copy`.
         """
 
+    async def discard(self, image: StoredImage, place: StorageKey) -> None:
+        """Move exactly this version of an image to the key `place`.
+
+        After a crash, the image is under its key, under `place`, or under both. Raises
+        `ImageNotFound`, or `PreconditionFailed` if there is another version.
+        """
+
+    async def restore(self, opened: OpenedImage, wanted: StoredImage) -> StoredImage:
+        """Save a deleted image, as `save` does, if no image exists under the key of `wanted`.
+
+        Raises `PreconditionFailed` if one exists that was not restored with this save id.
+        """
+
     async def delete(self, key: StorageKey) -> None:
-        """Delete an upload, if it exists."""
+        """Delete an upload or a deleted image for good, if it exists."""
 
 
 @runtime_checkable

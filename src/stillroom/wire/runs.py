@@ -65,10 +65,11 @@ class DeletedRun:
     marked: Annotated[
         int,
         Shown(
-            "images that are deleted after the grace period, unless they are ingested or saved "
-            "again",
+            "images that are in the trash, or deleted after the grace period, unless they are "
+            "ingested or saved again",
             (4,),
         ),
     ]
     kept: Annotated[int, Shown("images that are kept because the library records them in place")]
     newer: Annotated[int, Shown("images that are kept because they were saved after the request")]
+    trash_id: Annotated[str | None, Shown("id in the trash, if it is there")] = None

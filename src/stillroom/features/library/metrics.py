@@ -24,6 +24,7 @@ count_healed = outcome_counter(
 add_gauges(
     "mostrecent",
     media_marks="Pending deletions, due now or later.",
+    media_trash="Images in the trash, with the manifests of deleted runs.",
     media_due="Deletions that are due.",
     media_intents="Copies in progress, or left by a crash.",
     media_dead_letters="Deletions that were given up.",

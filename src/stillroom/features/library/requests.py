@@ -16,6 +16,7 @@ from stillroom.store.http.parameters import (
     DEFAULT_LIMIT,
     ContentType,
     Parameter,
+    boolean,
     moment,
     page_size,
     repeatable,
@@ -39,12 +40,6 @@ def _sha256(text: str) -> bytes:
     if not _SHA256.fullmatch(text):
         raise ValueError("must be 64 hexadecimal digits")
     return bytes.fromhex(text)
-
-
-def _boolean(text: str) -> bool:
-    if text not in ("true", "false"):
-        raise ValueError("must be true or false")
-    return text == "true"
 
 
 _AfterId = Annotated[
@@ -96,12 +91,7 @@ class ChangeParameters:
     """Query parameters of the operation that changes a resource."""
 
     only_unset: Annotated[
-        bool,
-        Parameter(
-            _boolean,
-            {"type": "boolean"},
-            "`true` sets only properties that are null, and ignores the rest.",
-        ),
+        bool, boolean("`true` sets only properties that are null, and ignores the rest.")
     ] = False
 
 
@@ -111,11 +101,9 @@ class DeletionParameters:
 
     now: Annotated[
         bool,
-        Parameter(
-            _boolean,
-            {"type": "boolean"},
+        boolean(
             "`true` deletes the bytes before the response, without a grace period. The token "
-            "needs the scope `storage:delete`.",
+            "needs the scope `storage:delete`."
         ),
     ] = False
 

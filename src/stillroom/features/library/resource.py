@@ -22,6 +22,7 @@ EXPIRED: Final = "expired"  # the image's lifetime has ended (in older rows, or 
 RULE: Final = "rule"  # a retention rule, which is checked again before the deletion
 ERASED: Final = "erased"  # an operator erased the resource; also deletes saves of the same bytes
 ORPHAN: Final = "orphan"  # an operator requested to delete an image that has no row
+TRASH: Final = "trash"  # an image in the trash, which is deleted for good when it is due
 
 _REASONS: Final[Mapping[str, Reason]] = {
     EXPIRED: "expired",
@@ -110,7 +111,7 @@ class Mark:
 
     Attributes:
         save_id: Version to delete. Any other version is kept, even if the bytes are the same.
-        reason: `RELOCATED`, `DELETED`, `ERASED`, `EXPIRED`, `RULE` or `ORPHAN`.
+        reason: `RELOCATED`, `DELETED`, `ERASED`, `EXPIRED`, `RULE`, `ORPHAN` or `TRASH`.
         resource_id: Deleted resource that used the image; None if there is no such resource.
         content_hash: SHA-256 of an ingest's source. The source is deleted only if a resource has
             the same bytes.
@@ -188,7 +189,12 @@ class DeadLetter:
 
 @dataclass(frozen=True, slots=True)
 class RunDeletion:
-    """Progress of the deletion of a run's images."""
+    """Progress of the deletion of a run's images.
+
+    Attributes:
+        trash_id: Id with which the images are moved to the trash. If it is None, they are deleted
+            after the grace period.
+    """
 
     folder: str  # key prefix of the run's images: `compute/<folder>/`
     saved_until: datetime  # time of the latest save (UTC) that is deleted
@@ -196,13 +202,18 @@ class RunDeletion:
     marked: int = 0  # number of images marked for deletion
     kept: int = 0  # number of images kept because they belong to a resource of the media library
     newer: int = 0  # number of images kept because they were saved later than `saved_until`
+    trash_id: uuid.UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class QueueMetrics:
-    """Numbers of rows in the queues. `oldest_due` is the time since the earliest due date, or 0."""
+    """Numbers of rows in the queues. `oldest_due` is the time since the earliest due date, or 0.
+
+    `trash` is the number of those for images in the trash.
+    """
 
     marks: int
+    trash: int
     due: int
     oldest_due: timedelta
     intents: int

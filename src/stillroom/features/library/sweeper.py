@@ -37,6 +37,7 @@ from stillroom.features.library.resource import (
     ERASED,
     RELOCATED,
     RULE,
+    TRASH,
     DueMark,
     MediaResource,
     Settlement,
@@ -282,8 +283,9 @@ class Sweeper:
         log.info(message, {"key": key, "reason": reason, "due_at": due_at})
 
     async def _try(self, mark: DueMark, ends: float) -> _Outcome:
-        # All versions at a media key belong to one resource, whose row the claim has deleted.
-        any_save = mark.reason == DELETED and mark.storage_key.is_media
+        # All versions at a media key belong to one resource, whose row the claim has deleted. A
+        # place in the trash is never reused, and an interrupted restoration changes the save id.
+        any_save = mark.reason == TRASH or (mark.reason == DELETED and mark.storage_key.is_media)
         save_id = None if any_save else mark.save_id
         try:
             async with asyncio.timeout_at(ends):

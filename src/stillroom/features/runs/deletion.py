@@ -3,7 +3,8 @@
 1. Insert a row for the run's deletion. After a crash, a sweeper (background job) resumes a deletion
    that has a row.
 2. Delete the manifest.
-3. Mark the images for deletion, page by page. Each commit records the position.
+3. Mark the images for deletion, page by page. Each commit records the position. With the trash,
+   move the images there instead, like the manifest in step 2.
 4. Delete any manifest that was written since step 2.
 5. Delete the row. A sweeper then executes the pending deletions of the images.
 """
@@ -12,13 +13,19 @@ import asyncio
 import contextlib
 import logging
 import uuid
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
-from stillroom.errors import BackendUnavailable, ImageNotFound, StillroomError
+from stillroom.concurrently import for_each_concurrently
+from stillroom.errors import (
+    BackendUnavailable,
+    ImageNotFound,
+    PreconditionFailed,
+    StillroomError,
+)
 from stillroom.features.database import clock
-from stillroom.features.database.clock import now
+from stillroom.features.database.clock import new_id, now
 from stillroom.features.library.database import MediaDatabase
 from stillroom.features.library.resource import RunDeletion
 from stillroom.features.runs.database import run_rows
@@ -27,7 +34,7 @@ from stillroom.features.runs.service import Runs
 from stillroom.paths import ImagePath, KeyPrefix, StorageKey, image_entry
 from stillroom.store.pages import each_page
 from stillroom.store.port import ImageStorage
-from stillroom.store.values import ListQuery
+from stillroom.store.values import ListQuery, StoredImage
 
 if TYPE_CHECKING:  # a normal import would load the database driver at every start
     from stillroom.features.runs.rows import RunRows
@@ -35,13 +42,20 @@ if TYPE_CHECKING:  # a normal import would load the database driver at every sta
 PAGE: Final = 1000  # images per transaction, which takes ten milliseconds
 _LEASE: Final = timedelta(minutes=2)  # without progress; then another process may resume
 SHORTEST_GRACE: Final = timedelta(minutes=1)  # longer than any transaction that records an image
+_MOVED_AT_ONCE: Final = 8
 _TAKEN_OVER: Final = "another process is deleting the run: try again later"
 
 log = logging.getLogger("stillroom.media")
 
 
 class RunDeletions:
-    """Deletion of the runs in one storage."""
+    """Deletion of the runs in one storage.
+
+    Attributes:
+        discard: Function that moves an image of a run to the trash. None if there is no trash.
+    """
+
+    discard: Callable[[StoredImage, RunDeletion], Awaitable[object]] | None = None
 
     def __init__(self, storage: ImageStorage, database: MediaDatabase, *, grace: timedelta) -> None:
         self._storage = storage
@@ -50,11 +64,12 @@ class RunDeletions:
         self._due_after = max(grace, SHORTEST_GRACE)
 
     async def delete(
-        self, folder: ImagePath, *, saved_until: datetime | None = None
+        self, folder: ImagePath, *, saved_until: datetime | None = None, to_trash: bool = False
     ) -> RunDeletion:
         """Delete an open or published run. Return the numbers of images marked and kept.
 
-        Images that were saved after `saved_until` (default: now) are kept.
+        Images that were saved after `saved_until` (default: now) are kept. With `to_trash`, the
+        images are moved to the trash if there is one.
 
         Raises:
             RunNotFound: the folder has neither images nor a manifest.
@@ -67,7 +82,11 @@ class RunDeletions:
         await self._runs.require_none_inside(folder)
         rows, claim = await run_rows(self._database), uuid.uuid4()
         deletion = await rows.begin(
-            KeyPrefix.of_folder(folder).text, claim, saved_until=saved_until or now(), lease=_LEASE
+            KeyPrefix.of_folder(folder).text,
+            claim,
+            saved_until=saved_until or now(),
+            lease=_LEASE,
+            trash_id=new_id() if to_trash and self.discard is not None else None,
         )
         if deletion is None:
             raise BackendUnavailable("another request is deleting the run: try again later")
@@ -95,7 +114,18 @@ class RunDeletions:
     async def _continue(
         self, rows: "RunRows", claim: uuid.UUID, deletion: RunDeletion
     ) -> RunDeletion:
-        await self._delete_manifest(deletion)
+        discard = None if deletion.trash_id is None else self.discard
+        manifest = StorageKey(deletion.folder + MANIFEST_NAME)
+
+        async def move(image: StoredImage) -> None:
+            with contextlib.suppress(ImageNotFound, PreconditionFailed):  # deleted or replaced
+                if discard is not None:
+                    await discard(image, deletion)
+
+        if discard is not None:
+            with contextlib.suppress(ImageNotFound):
+                await move(await self._storage.stat(manifest))
+        await self._delete_manifest(manifest)
         until_ns = int(deletion.saved_until.timestamp() * 1e9)
         last = deletion.after
         query = ListQuery(KeyPrefix(deletion.folder), last, PAGE)
@@ -103,6 +133,10 @@ class RunDeletions:
             images = page.images
             older = [image for image in images if image.modified_ns <= until_ns]
             last = page.next_after or (images[-1].key.text if images else last)
+            if discard is not None:
+                in_use = await rows.in_use(older)
+                moved = [image for image in older if image.key not in in_use]
+                await for_each_concurrently(move, moved, limit=_MOVED_AT_ONCE)
             is_ours = await rows.mark(
                 claim,
                 older,
@@ -110,11 +144,12 @@ class RunDeletions:
                 due_at=clock.CLOCK.latest() + self._due_after,
                 after=last,
                 lease=_LEASE,
+                is_trashed=discard is not None,
             )
             if not is_ours:
                 raise BackendUnavailable(_TAKEN_OVER)
             await asyncio.sleep(0)  # let other tasks run
-        await self._delete_manifest(deletion)
+        await self._delete_manifest(manifest)
         ended = await rows.end(claim)
         if ended is None:
             raise BackendUnavailable(_TAKEN_OVER)
@@ -125,9 +160,9 @@ class RunDeletions:
         )  # fmt: skip
         return ended
 
-    async def _delete_manifest(self, deletion: RunDeletion) -> None:
+    async def _delete_manifest(self, key: StorageKey) -> None:
         with contextlib.suppress(ImageNotFound):
-            await self._storage.delete(StorageKey(deletion.folder + MANIFEST_NAME))
+            await self._storage.delete(key)
 
 
 def _name(deletion: RunDeletion) -> str:

@@ -28,6 +28,7 @@ from stillroom.store.auth.grants import Authorize, Scope
 from stillroom.store.http.parameters import (
     DEFAULT_LIMIT,
     EVERY_PATH,
+    DeleteParameters,
     Parameter,
     choice,
     link_after,
@@ -110,7 +111,7 @@ class RunView(BaseModel):
     """Run with its images: those in its manifest or, if it is unpublished, those in the folder."""
 
 
-@view_of(wire.DeletedRun)
+@view_of(wire.DeletedRun, optional=("trash_id",))
 class DeletedRun(BaseModel):
     """Result of deleting a run: the numbers of deleted and kept images."""
 
@@ -215,14 +216,22 @@ class RunOperations:
         first: _Page = await anext(pages, [])
         return StreamingResponse(_open_run(folder, first, pages), headers=dict(JSON_HEADERS))
 
-    @Operation("DELETE", _FOLDER, (401, 403, 404, 409, 501, 503), answer=DeletedRun)
+    @Operation(
+        "DELETE",
+        _FOLDER,
+        (401, 403, 404, 409, 501, 503),
+        answer=DeletedRun,
+        query=DeleteParameters,
+    )
     async def delete_run(self, request: Request) -> Response:
         """Delete a run. Its manifest is deleted immediately, its images after the grace period."""
         call = await Call.of(request, self.authorize)
         folder = _run_folder(call, "storage:delete")
-        deleted = await self.deletions.delete(folder)
+        purge = call.query(DeleteParameters).purge
+        deleted = await self.deletions.delete(folder, to_trash=not purge)
         numbers = {"marked": deleted.marked, "kept": deleted.kept, "newer": deleted.newer}
-        return json_answer({"folder": folder.text, **numbers})
+        trash_id = {} if deleted.trash_id is None else {"trash_id": str(deleted.trash_id)}
+        return json_answer({"folder": folder.text, **numbers, **trash_id})
 
 
 def _run_folder(call: Call, *scopes: Scope, suffix: str = "") -> ImagePath:

@@ -35,21 +35,33 @@ class RunRows(Rows):
     """Database rows of the published runs in one library's storage, and of their deletions."""
 
     async def begin(
-        self, folder: str, claim: uuid.UUID, *, saved_until: datetime, lease: timedelta
+        self,
+        folder: str,
+        claim: uuid.UUID,
+        *,
+        saved_until: datetime,
+        lease: timedelta,
+        trash_id: uuid.UUID | None = None,
     ) -> RunDeletion | None:
         """Insert and claim the deletion of a run, or return None if another process has claimed it.
 
-        If the run already has a row, its deletion restarts, and the later `saved_until` is used.
+        If the run already has a row, its deletion restarts, and the later `saved_until` is used. If
+        the row has an id in the trash, it is kept.
         """
         start = _START | leases.claimed(claim, lease)
         async with self._engine.writing() as connection:
             insert = insert_into(connection, run_deletions)
             new, old = insert.excluded.saved_until, run_deletions.c.saved_until
+            trash_ids = run_deletions.c.trash_id, insert.excluded.trash_id
             upserted = await connection.execute(
-                insert.values(folder=folder, saved_until=saved_until, **start)
+                insert.values(folder=folder, saved_until=saved_until, trash_id=trash_id, **start)
                 .on_conflict_do_update(
                     index_elements=[run_deletions.c.folder],
-                    set_={**start, "saved_until": sa.case((old > new, old), else_=new)},
+                    set_={
+                        **start,
+                        "saved_until": sa.case((old > new, old), else_=new),
+                        "trash_id": sa.func.coalesce(*trash_ids),
+                    },
                     where=leases.is_free(run_deletions),
                 )
                 .returning(*_COLUMNS)
@@ -87,18 +99,21 @@ class RunRows(Rows):
         due_at: datetime,
         after: str,
         lease: timedelta,
+        is_trashed: bool = False,
     ) -> bool:
         """Mark one page of a run's images for deletion, record the progress and renew the claim.
 
         `images` were saved at `saved_until` or earlier. `newer` counts the images saved later.
-        Return False, without any change, if another process has claimed the deletion.
+        Images that were moved to the trash (`is_trashed`) are only counted. Return False, without
+        any change, if another process has claimed the deletion.
         """
         async with self._engine.writing() as connection:
             if not await leases.renew(connection, run_deletions, claim, lease, after=after):
                 return False
             in_use = await keys_with_resource(connection, [image.key for image in images])
             marked = [image for image in images if image.key not in in_use]
-            await mark_saves(connection, marked, DELETED, due_at)
+            if not is_trashed:
+                await mark_saves(connection, marked, DELETED, due_at)
             await connection.execute(
                 sa.update(run_deletions)
                 .where(leases.is_ours(run_deletions, claim))
@@ -109,6 +124,11 @@ class RunRows(Rows):
                 )
             )
         return True
+
+    async def in_use(self, images: Sequence[StoredImage]) -> set[StorageKey]:
+        """Return the keys of those images that a resource of the media library uses."""
+        async with self._engine.reading() as connection:
+            return await keys_with_resource(connection, [image.key for image in images])
 
     async def end(self, claim: uuid.UUID) -> RunDeletion | None:
         """Delete a finished deletion's row, and return it. Return None if the claim is lost."""

@@ -19,6 +19,8 @@ run_deletions: Final = sa.Table(
     sa.Column("marked", sa.BigInteger, nullable=False),
     sa.Column("kept", sa.BigInteger, nullable=False),
     sa.Column("newer", sa.BigInteger, nullable=False),
+    # Id in the trash; null if the images are deleted for good.
+    sa.Column("trash_id", sa.Uuid),
     sa.Column("claimed_by", sa.Uuid),
     sa.Column("lease_until", Moment),
 )

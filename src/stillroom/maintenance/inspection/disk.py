@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import fcntl
 import os
 import secrets
 import time
@@ -10,7 +9,7 @@ from collections.abc import AsyncIterator, Collection, Iterator
 from typing import Final
 
 from stillroom import paths
-from stillroom.errors import ConfigurationError
+from stillroom.errors import ConfigurationError, ImageNotFound, PreconditionFailed
 from stillroom.maintenance.inspection.port import Inspected, UnexpectedFile
 from stillroom.store.disk.data_directory import (
     IMAGE_FOLDERS,
@@ -20,12 +19,13 @@ from stillroom.store.disk.data_directory import (
     translate_os_errors,
 )
 from stillroom.store.disk.folders import Folders
-from stillroom.store.disk.image import Attributes, DiskImage, etag_at
+from stillroom.store.disk.image import Attributes, DiskImage
 from stillroom.store.disk.listing import NO_CACHE, list_entries
 from stillroom.store.disk.openat2 import closing
+from stillroom.store.disk.publisher import Publisher
 from stillroom.store.disk.storage import DiskImageStorage
 from stillroom.store.disk.threads import DiskThreads
-from stillroom.store.values import ListQuery, SaveRules, StoredImage
+from stillroom.store.values import Condition, ListQuery, SaveRules, StoredImage
 
 _BATCH: Final = 1000
 _STAGED_FOR_S: Final = 3600
@@ -91,17 +91,8 @@ class DiskInspection:
         return await self._threads.run(self._move, image, facts)
 
     def _move(self, image: StoredImage, facts: bytes) -> str | None:
-        folder, _, name = image.key.text.rpartition("/")
         place = f"{PRIVATE_FOLDER}/quarantine/{image.save_id}-{secrets.token_hex(4)}"
-        with translate_os_errors(FileNotFoundError), contextlib.ExitStack() as opened:
-            try:
-                folder_fd = self._data_directory.open_folder(folder)
-            except FileNotFoundError:
-                return None
-            opened.callback(os.close, folder_fd)
-            fcntl.flock(folder_fd, fcntl.LOCK_EX)
-            if etag_at(folder_fd, name) != image.etag:
-                return None
+        with translate_os_errors(), contextlib.ExitStack() as opened:
             place_fd = Folders(self._data_directory).open_or_make(place)
             opened.callback(os.close, place_fd)
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
@@ -109,13 +100,14 @@ class DiskInspection:
             opened.callback(os.close, facts_fd)
             os.write(facts_fd, facts)
             self._data_directory.sync(facts_fd)
+            current = Condition(if_match=frozenset((image.etag,)))
+            target = paths.StorageKey(f"{place}/image")
             try:
-                os.rename(name, "image", src_dir_fd=folder_fd, dst_dir_fd=place_fd)
-            except FileNotFoundError:  # a user has just deleted the file, without the lock
+                Publisher(self._data_directory).delete(image.key, current, None, target)
+            except (ImageNotFound, PreconditionFailed):  # replaced or deleted meanwhile
                 os.unlink("facts.json", dir_fd=place_fd)
+                os.rmdir(f"{self._data_directory.root}/{place}")
                 return None
-            self._data_directory.sync_folder(place_fd)
-            self._data_directory.sync_folder(folder_fd)
         return place
 
     async def check(self) -> None:

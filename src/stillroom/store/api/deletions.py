@@ -15,6 +15,8 @@ from stillroom.store.api.forms import JsonForm
 from stillroom.store.api.images import DeletedImage, ImageOperations
 from stillroom.store.api.responses import json_answer
 from stillroom.store.api.routes import Operation
+from stillroom.store.auth.grants import Grant
+from stillroom.store.http.parameters import DeleteParameters
 from stillroom.wire.shown import PATH_EXAMPLE
 
 MAX_PATHS: Final = 1000
@@ -51,11 +53,19 @@ class Deletions:
 
     images: ImageOperations
 
-    @Operation("POST", "", (401, 403, 413, 415), body=PathsToDelete, answer=DeletedImages)
+    @Operation(
+        "POST",
+        "",
+        (401, 403, 413, 415),
+        body=PathsToDelete,
+        answer=DeletedImages,
+        query=DeleteParameters,
+    )
     async def delete_images(self, request: Request) -> Response:
         """Delete up to 1,000 images. If one cannot be deleted, the others are still deleted."""
         call = await Call.of(request, self.images.authorize)
         call.grant.require_scope("storage:delete")
+        purge = call.query(DeleteParameters).purge
         paths = (await call.json(PathsToDelete)).paths
 
         outages: list[BackendUnavailable] = []
@@ -64,14 +74,16 @@ class Deletions:
             try:
                 if outages:  # otherwise each of 1,000 attempts would wait for a timeout
                     raise outages[0]
-                image_path = ImagePath.parse(path)
-                call.grant.require("storage:delete", image_path)
-                await self.images.delete(StorageKey.of_image(image_path))
+                return {"path": path, **await self._delete(call.grant, path, purge=purge)}
             except StillroomError as error:
                 if isinstance(error, BackendUnavailable):
                     outages.append(error)
                 return {"path": path, "detail": str(error), "code": error.code}
-            return {"path": path}
 
         results = await map_concurrently(result, paths, limit=_CONCURRENT_DELETIONS)
         return json_answer({"results": results})
+
+    async def _delete(self, grant: Grant, path: str, *, purge: bool) -> Mapping[str, object]:
+        image_path = ImagePath.parse(path)
+        grant.require("storage:delete", image_path)
+        return await self.images.delete(StorageKey.of_image(image_path), purge=purge)

@@ -3,7 +3,7 @@
 import contextlib
 import functools
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from fastapi import Request, Response, UploadFile
@@ -24,6 +24,7 @@ from stillroom.store.causes import note_actor
 from stillroom.store.hooks import NO_HOOKS, Delete, Finish, Hooks
 from stillroom.store.http.fields import Fields, announced_sha256, combined
 from stillroom.store.http.multipart import FRAMING_BYTES, FilePart, boundary_of
+from stillroom.store.http.parameters import DeleteParameters
 from stillroom.store.http.query import ListParameters
 from stillroom.store.http.serving import (
     PRIVATE_CACHE,
@@ -43,7 +44,7 @@ from stillroom.store.values import (
     StoredImage,
 )
 from stillroom.wire import images as wire
-from stillroom.wire.shown import PATH_EXAMPLE
+from stillroom.wire.shown import ID_EXAMPLE, PATH_EXAMPLE
 
 
 @view_of(wire.SavedImage, optional=("expires_at",))
@@ -52,9 +53,12 @@ class SavedImage(BaseModel):
 
 
 class DeletedImage(BaseModel):
-    """Path of the deleted image."""
+    """Path of the deleted image, with its id in the trash if it is there."""
 
     path: str = Field(examples=[PATH_EXAMPLE])
+    trash_id: str | None = Field(
+        None, description="missing if the image was deleted for good", examples=[ID_EXAMPLE]
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,24 +174,36 @@ class ImageOperations:
         return json_answer(saved)
 
     @Operation(
-        "DELETE", IMAGE_PATH, (401, 403, 404, 412, 503), answer=DeletedImage, headers=("If-Match",)
+        "DELETE",
+        IMAGE_PATH,
+        (401, 403, 404, 412, 503),
+        answer=DeletedImage,
+        query=DeleteParameters,
+        headers=("If-Match",),
     )
     async def delete_image(self, request: Request) -> Response:
         """Delete image from storage."""
         call = await Call.of(request, self.authorize)
         image_path = call.image_path("storage:delete")
-        condition = write_condition(call.fields)
+        condition, purge = write_condition(call.fields), call.query(DeleteParameters).purge
 
         with explain_failure(condition):
-            await self.delete(StorageKey.of_image(image_path), condition)
-        return json_answer({"path": image_path.text})
+            members = await self.delete(StorageKey.of_image(image_path), condition, purge=purge)
+        return json_answer({"path": image_path.text, **members})
 
-    def delete(self, key: StorageKey, condition: Condition = UNCONDITIONAL) -> Awaitable[None]:
-        """Delete an image through the delete hooks. The caller has checked the permission."""
+    async def delete(
+        self, key: StorageKey, condition: Condition = UNCONDITIONAL, *, purge: bool = False
+    ) -> Mapping[str, object]:
+        """Delete an image through the delete hooks. The caller has checked the permission.
+
+        Return further members of the response. With `purge`, the trash is not used.
+        """
         delete: Delete = self.storage.delete
+        if self.hooks.trash is not None and not purge:
+            delete = self.hooks.trash
         for hook in reversed(self.hooks.delete):
             delete = functools.partial(hook.delete, proceed=delete)
-        return delete(key, condition)
+        return await delete(key, condition) or {}
 
     async def store(
         self, grant: Grant, image_path: ImagePath, fields: Fields, body: AsyncIterator[bytes]

@@ -17,7 +17,7 @@ from stillroom.errors import (
     ImageNotFound,
     PreconditionFailed,
 )
-from stillroom.paths import KeyPrefix, StorageKey
+from stillroom.paths import IMAGE_PREFIXES, KeyPrefix, StorageKey
 from stillroom.store import causes
 from stillroom.store.bucket.abandoned_uploads import AbandonedUploads
 from stillroom.store.bucket.conditions import IF_ABSENT, Conditions, guard_for
@@ -114,7 +114,7 @@ class R2ImageStorage:
             self._hashing,
             self._cache_of,
         )
-        self.uploads = BucketUploads(self._context, changes)
+        self.uploads = BucketUploads(self._context, changes, self.delete)
 
     async def save(
         self, key: StorageKey, source: ImageSource, condition: Condition = UNCONDITIONAL
@@ -168,6 +168,8 @@ class R2ImageStorage:
         return await guard_for(self._store, key.text, condition)
 
     def _cache_of(self, key: StorageKey) -> str:
+        if not key.text.startswith(IMAGE_PREFIXES):
+            return "private, no-store"
         return self._media_cache_control if key.is_media else self._cache_control
 
     async def locate(self, key: StorageKey) -> RemoteImage:

@@ -2,15 +2,24 @@
 
 Clients create these objects with presigned URLs. The server copies only the version that it has
 checked, by ETag. The copy gets new properties instead of those that the client has sent.
+
+Deleted images, below `trash/`, are copied there and back. If a bucket ignores the condition of a
+copy, an image that is saved while another one is restored to its path may be replaced.
 """
 
 import asyncio
 import contextlib
 import dataclasses
 import time
+from collections.abc import Awaitable, Callable
 from typing import Final
 
-from stillroom.errors import BackendUnavailable, ImageNotFound, PreconditionFailed
+from stillroom.errors import (
+    BackendUnavailable,
+    ConditionUnsupported,
+    ImageNotFound,
+    PreconditionFailed,
+)
 from stillroom.paths import StorageKey
 from stillroom.store import causes
 from stillroom.store.bucket.conditions import IF_ABSENT
@@ -25,7 +34,7 @@ from stillroom.store.objectstore import (
     TakesPresignedUploads,
 )
 from stillroom.store.uploads import PEEKED_BYTES
-from stillroom.store.values import Condition, OpenedImage, StoredImage
+from stillroom.store.values import ANY, UNCONDITIONAL, Condition, OpenedImage, StoredImage
 
 _COPIED_BYTES_PER_S: Final = 32 * 1024**2  # assumed minimum speed of a copy within the bucket
 
@@ -34,10 +43,18 @@ class BucketUploads:
     """`Uploads` in a bucket. The save id of an image made from an upload is the id of its grant."""
 
     prefix = "temp/"
+    trash_prefix = "trash/"
 
-    def __init__(self, context: UploadContext, changes: ChangeObserver) -> None:
+    def __init__(
+        self,
+        context: UploadContext,
+        changes: ChangeObserver,
+        delete_image: Callable[..., Awaitable[None]],
+    ) -> None:
+        """Images are deleted with `delete_image`, which is `ImageStorage.delete`."""
         self._context = context
         self._changes = changes
+        self._delete_image = delete_image
         self.store: TakesPresignedUploads | None = None
         self.unsupported: str | None = "the driver of the bucket does not presign uploads"
         if isinstance(context.store, TakesPresignedUploads):
@@ -63,8 +80,7 @@ class BucketUploads:
         self, opened: OpenedImage, wanted: StoredImage, condition: Condition
     ) -> StoredImage:
         """Copy the object if it still has the same ETag."""
-        copy_s = wanted.size / _COPIED_BYTES_PER_S
-        deadline = asyncio.get_running_loop().time() + DEADLINE_S + copy_s
+        deadline = asyncio.get_running_loop().time() + DEADLINE_S + _copy_s(wanted)
         guard, key = IF_ABSENT if condition.create_only else None, wanted.key.text
         async with self._context.locks.hold(key, deadline=deadline):
             written = await self.copy(opened.image, wanted, guard, deadline)
@@ -72,6 +88,8 @@ class BucketUploads:
             return written
         if written.refusal is Refusal.MISSING:
             raise ImageNotFound
+        if written.refusal is Refusal.UNSUPPORTED:
+            raise ConditionUnsupported("the bucket refuses conditional copies")
         if guard is None:
             raise BackendUnavailable("the upload was replaced while it was checked: try again")
         image = await self.find_saved(wanted.key, wanted.save_id)
@@ -93,8 +111,9 @@ class BucketUploads:
         )
         key, existence = wanted.key.text, self._context.existence
         written = await self._context.store.copy(
-            source.key.text, source.etag, key, properties, guard=guard, deadline=deadline
-        )
+            source.key.text, source.etag, key, properties,
+            guard=guard, deadline=deadline, any_refusal=guard is not None,
+        )  # fmt: skip
         if written.etag is None:
             return written
         existence.note(key, wanted.content_type, existence.moment)
@@ -102,6 +121,35 @@ class BucketUploads:
         self._changes.copied(image, source, causes.current.get())
         return image
 
+    async def discard(self, image: StoredImage, place: StorageKey) -> None:
+        """Copy the object, then delete it, unless it was replaced.
+
+        If the bucket has no conditional deletions, a version that is saved between the check and
+        the deletion is deleted, too.
+        """
+        deadline = asyncio.get_running_loop().time() + DEADLINE_S + _copy_s(image)
+        copied = await self.copy(image, dataclasses.replace(image, key=place), None, deadline)
+        if not isinstance(copied, StoredImage):
+            raise ImageNotFound if copied.refusal is Refusal.MISSING else PreconditionFailed
+        with contextlib.suppress(ImageNotFound):  # another request has just deleted it
+            await self._delete_image(image.key, save_id=image.save_id)
+
+    async def restore(self, opened: OpenedImage, wanted: StoredImage) -> StoredImage:
+        """Look for another image, then copy the object, on condition if the bucket supports it."""
+        with contextlib.suppress(ImageNotFound):
+            found = await fetch_facts(self._context.store, wanted.key, deadline=None)
+            if found.save_id != wanted.save_id:
+                raise PreconditionFailed
+            return found  # restored before a crash
+        try:
+            return await self.save(opened, wanted, Condition(if_none_match=ANY))
+        except ConditionUnsupported:
+            return await self.save(opened, wanted, UNCONDITIONAL)
+
     async def delete(self, key: StorageKey) -> None:
         """Delete the object, in one request."""
         await self._context.store.delete(key.text)
+
+
+def _copy_s(image: StoredImage) -> float:
+    return image.size / _COPIED_BYTES_PER_S

@@ -5,6 +5,7 @@ DATA_DIR/media/              images of the media library, by id
 DATA_DIR/.stillroom/         private files, not accessible as images
     lock                     locked (shared) by every running process
     staging/                 incoming files, without names if possible
+    trash/                   deleted images, which can be restored for a while
     uploads/                 uploads with a grant, until they are saved as images; kept for a day
     sendfile/                hard links to images, for a proxy; kept for minutes
     tidied                   modified at the last search for empty folders

@@ -78,13 +78,14 @@ class Publisher:
                 raise PathConflict(
                     "this path is a folder that contains images: save the image under another path"
                 ) from error
-        self._unlock_and_sync(folder_fd)
+        self._unlock(folder_fd)
+        self._data_directory.sync_folder(folder_fd)
         return True
 
-    def _unlock_and_sync(self, folder_fd: int) -> None:
+    def _unlock(self, folder_fd: int) -> None:
+        """Let other processes change the folder, whose change need not wait for its flush."""
         with contextlib.suppress(OSError):  # the change is made: ignore errors
-            fcntl.flock(folder_fd, fcntl.LOCK_UN)  # other processes need not wait for the sync
-        self._data_directory.sync_folder(folder_fd)
+            fcntl.flock(folder_fd, fcntl.LOCK_UN)
 
     def _open_or_make(self, folder: str) -> int:
         with translate_os_errors(FileNotFoundError):
@@ -97,14 +98,25 @@ class Publisher:
                     warn_of_link(folder)
                 raise _not_a_folder() from error
 
-    def delete(self, key: StorageKey, condition: Condition, save_id: str | None) -> None:
-        """Delete an image if the conditions hold, and flush its folder to disk."""
+    def delete(
+        self,
+        key: StorageKey,
+        condition: Condition,
+        save_id: str | None,
+        place: StorageKey | None = None,
+    ) -> None:
+        """Delete an image if the conditions hold, or move it to `place`, and flush the folders."""
         folder, _, name = key.text.rpartition("/")
-        try:
-            folder_fd = self._data_directory.open_folder(folder)
-        except OSError as error:
-            raise error_of_open(key, error) from error
-        try:
+        with contextlib.ExitStack() as opened:
+            try:
+                folder_fd = self._data_directory.open_folder(folder)
+            except OSError as error:
+                raise error_of_open(key, error) from error
+            opened.callback(release, folder_fd)
+            if place is not None:
+                place_folder, _, place_name = place.text.rpartition("/")
+                place_fd = self._open_or_make(place_folder)
+                opened.callback(release, place_fd)
             with translate_os_errors():
                 fcntl.flock(folder_fd, fcntl.LOCK_EX)
                 status = status_at(folder_fd, name)
@@ -114,12 +126,16 @@ class Publisher:
                 if save_id not in (None, save_id_of(status)):
                     raise PreconditionFailed
                 try:
-                    os.unlink(name, dir_fd=folder_fd)
+                    if place is None:
+                        os.unlink(name, dir_fd=folder_fd)
+                    else:
+                        os.rename(name, place_name, src_dir_fd=folder_fd, dst_dir_fd=place_fd)
                 except FileNotFoundError:  # a user has just deleted the file, without the lock
                     raise ImageNotFound from None
-            self._unlock_and_sync(folder_fd)
-        finally:
-            release(folder_fd)
+            self._unlock(folder_fd)
+            if place is not None:
+                self._data_directory.sync_folder(place_fd)
+            self._data_directory.sync_folder(folder_fd)
 
 
 def _not_a_folder() -> PathConflict:

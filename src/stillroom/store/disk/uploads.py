@@ -3,10 +3,14 @@
 Unlike staging files, these files survive a restart. A file gets its name only when it is complete
 and synced, and it is never written again. An extended attribute of the image contains the id of the
 grant.
+
+Files of deleted images, in `.stillroom/trash`, become images again in the same way. The images have
+new modification times, so that a search index or a pending deletion does not confuse the versions.
 """
 
 import contextlib
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Final
@@ -21,7 +25,7 @@ from stillroom.store.disk.openat2 import closing
 from stillroom.store.disk.publisher import Publisher
 from stillroom.store.disk.staging import Staged
 from stillroom.store.disk.threads import DiskThreads
-from stillroom.store.values import UNCONDITIONAL, Condition, OpenedImage, StoredImage
+from stillroom.store.values import ANY, UNCONDITIONAL, Condition, OpenedImage, StoredImage
 
 _ATTRIBUTE: Final = "user.stillroom.grant"
 _NO_ATTRIBUTES: Final = (
@@ -41,6 +45,7 @@ class DiskUploads:
     open_file: Callable[[StorageKey], DiskImage]
 
     prefix: ClassVar = f"{PRIVATE_FOLDER}/uploads/"
+    trash_prefix: ClassVar = f"{PRIVATE_FOLDER}/trash/"
     store: ClassVar[None] = None
 
     @property
@@ -84,10 +89,30 @@ class DiskUploads:
         with contextlib.closing(Staged(self.data_directory, os.dup(opened.fd))) as staged:
             with translate_os_errors():
                 status = staged.stamp(wanted.content_type, wanted.sha256)
-                os.setxattr(staged.fd, _ATTRIBUTE, _note(wanted.save_id, status.st_mtime_ns))
+                if self.data_directory.has_attributes:
+                    note = _note(wanted.save_id, status.st_mtime_ns)
+                    os.setxattr(staged.fd, _ATTRIBUTE, note)
             self.data_directory.sync(staged.fd)
             self.publisher.publish(wanted.key, staged, condition)
         return describe(wanted.key, status, wanted.content_type, wanted.sha256)
+
+    async def discard(self, image: StoredImage, place: StorageKey) -> None:
+        """Rename the file, and flush both folders."""
+        self.data_directory.refuse_writes_if_read_only()
+        began_ns = time.time_ns()
+        await self.threads.run(
+            self.publisher.delete, image.key, UNCONDITIONAL, image.save_id, place
+        )
+        self.changes.removed(image.key, began_ns, causes.current.get())
+
+    async def restore(self, opened: OpenedImage, wanted: StoredImage) -> StoredImage:
+        """Link the file to the image's path. Without extended attributes, no crash is noticed."""
+        assert isinstance(opened, DiskImage)  # noqa: S101  (as above)
+        if (image := await self.find_saved(wanted.key, wanted.save_id)) is not None:
+            return image
+        if not os.fstat(opened.fd).st_nlink:  # a sweeper has deleted the file meanwhile
+            raise ImageNotFound
+        return await self.save(opened, wanted, Condition(if_none_match=ANY))
 
     async def delete(self, key: StorageKey) -> None:
         """Delete the file and flush its folder."""

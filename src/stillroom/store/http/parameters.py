@@ -166,6 +166,17 @@ def choice(*allowed: str, description: str, **schema: object) -> Parameter:
     return Parameter(parse, {"type": "string", "enum": list(allowed), **schema}, description)
 
 
+def boolean(description: str) -> Parameter:
+    """Return a parameter whose value is `true` or `false`."""
+
+    def parse(text: str) -> bool:
+        if text not in ("true", "false"):
+            raise ValueError("must be true or false")
+        return text == "true"
+
+    return Parameter(parse, {"type": "boolean"}, description)
+
+
 def or_null(**schema: object) -> Mapping[str, object]:
     """Return a JSON schema that allows null in addition to `schema`."""
     return {"anyOf": [schema, {"type": "null"}]}
@@ -199,6 +210,13 @@ def visible_name(description: str = "") -> Parameter:
 def path_prefix(description: str) -> Parameter:
     """Return a parameter for the prefix of paths or folders."""
     return Parameter(ImagePrefix.parse, {"type": "string", "default": ""}, description)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeleteParameters:
+    """Query parameters of deletions."""
+
+    purge: Annotated[bool, boolean("`true` deletes for good, without the trash.")] = False
 
 
 Prefix = Annotated[ImagePrefix, path_prefix("Literal text that paths begin with.")]

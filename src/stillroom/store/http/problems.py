@@ -16,6 +16,7 @@ STATUS: Final[dict[type[errors.StillroomError], int]] = {
     errors.GrantExpired: 403,
     errors.ImageNotFound: 404,
     errors.RunNotFound: 404,
+    errors.TrashNotFound: 404,
     errors.ResourceNotFound: 404,
     errors.DeadLetterNotFound: 404,
     errors.ImplausibleScan: 409,

@@ -264,7 +264,7 @@ async function undo(api, { target, made }) {
  */
 async function remove(api, path, etag) {
   try {
-    await api.ask(new URL(`storage/images/${quoted(path)}`, api.root), { method: "DELETE", match: etag });
+    await api.ask(new URL(`storage/images/${quoted(path)}?purge=true`, api.root), { method: "DELETE", match: etag });
   } catch (/** @type {any} */ error) {
     if (error.status === CHANGED) return false;
     if (error.status !== GONE) throw error;

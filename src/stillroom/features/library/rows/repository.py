@@ -6,7 +6,7 @@ import sqlalchemy as sa
 
 from stillroom.features.database.clock import now
 from stillroom.features.database.engine import Rows, RowsEngine
-from stillroom.features.library.resource import QueueMetrics
+from stillroom.features.library.resource import TRASH, QueueMetrics
 from stillroom.features.library.rows.dead_letters import DeadLetterRows
 from stillroom.features.library.rows.deletions import DeletionRows
 from stillroom.features.library.rows.healing import HealingRows
@@ -42,6 +42,7 @@ class MediaRepository(Rows):
         due = deletions.c.due_at <= moment
         statement = sa.select(
             _count(deletions).scalar_subquery().label("marks"),
+            _count(deletions).where(deletions.c.reason == TRASH).scalar_subquery().label("trash"),
             _count(deletions).where(due).scalar_subquery().label("due"),
             sa.select(sa.func.min(deletions.c.due_at, type_=deletions.c.due_at.type))
             .where(due)

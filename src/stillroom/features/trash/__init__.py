@@ -1,0 +1,1 @@
+"""Trash: deleted images and runs, which can be restored for a while."""

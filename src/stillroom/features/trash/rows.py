@@ -1,0 +1,132 @@
+"""Rows of the trash. Each one has a pending deletion, with which a sweeper empties its place.
+
+A transaction locks rows of pending deletions before rows of the trash.
+"""
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from stillroom.errors import BackendUnavailable
+from stillroom.features.database import leases
+from stillroom.features.database.engine import Rows
+from stillroom.features.database.statements import insert_into
+from stillroom.features.library.resource import TRASH
+from stillroom.features.library.rows.tables import deletions
+from stillroom.features.runs.manifest import MANIFEST_NAME
+from stillroom.features.trash.tables import trash
+from stillroom.paths import StorageKey
+
+
+@dataclass(frozen=True, slots=True)
+class TrashedFile:
+    """Row of the table, whose columns `tables.py` describes."""
+
+    id: uuid.UUID
+    trash_id: uuid.UUID
+    path: str
+    storage_key: StorageKey
+    place: StorageKey
+    save_id: str
+    sha256: bytes | None
+    size: int
+    content_type: str
+    deleted_at: datetime
+    purge_at: datetime
+    actor: str | None
+
+    @property
+    def is_of_run(self) -> bool:
+        """True for an image or the manifest of a deleted run."""
+        return self.path.endswith("/")
+
+    @property
+    def is_manifest(self) -> bool:
+        """True for the manifest of a deleted run."""
+        return self.storage_key.text.endswith(f"/{MANIFEST_NAME}")
+
+
+_COLUMNS: Final = [trash.c[field.name] for field in fields(TrashedFile)]
+_IS_MANIFEST: Final = sa.type_coerce(trash.c.storage_key, sa.String).endswith(f"/{MANIFEST_NAME}")
+_SHARED: Final = ("path", "content_type", "deleted_at", "purge_at", "actor", "place")
+_ENTRIES: Final[sa.Select[Any]] = (
+    sa.select(
+        trash.c.trash_id,
+        *(sa.func.min(trash.c[name], type_=trash.c[name].type).label(name) for name in _SHARED),
+        sa.cast(sa.func.sum(trash.c.size), sa.BigInteger).label("size"),
+        sa.func.count(sa.case((~_IS_MANIFEST, 1))).label("images"),
+    )
+    .group_by(trash.c.trash_id)
+    .order_by(trash.c.trash_id.desc())
+)
+
+
+class TrashRows(Rows):
+    """Database rows of the trash."""
+
+    async def add(self, file: TrashedFile) -> StorageKey:
+        """Insert a row with its pending deletion, unless it exists. Return its place."""
+        values = {column.name: getattr(file, column.name) for column in _COLUMNS}
+        mark = {"id": file.id, "storage_key": file.place, "save_id": file.save_id, "reason": TRASH}
+        mark |= {"created_at": file.deleted_at, "due_at": file.purge_at}
+        async with self._engine.writing() as connection:
+            insert = insert_into(connection, deletions).values(mark)
+            await connection.execute(insert.on_conflict_do_nothing())
+            insert = insert_into(connection, trash).values(values)
+            upsert = insert.on_conflict_do_update(
+                index_elements=[trash.c.id], set_={"actor": insert.excluded.actor}
+            )
+            place: StorageKey = (
+                await connection.execute(upsert.returning(trash.c.place))
+            ).scalar_one()
+        return place
+
+    async def cancel_others(self, file: TrashedFile) -> None:
+        """Cancel the pending deletions that this version had before it was moved."""
+        moved = deletions.c.storage_key == file.storage_key, deletions.c.save_id == file.save_id
+        await self._execute(sa.delete(deletions).where(*moved, leases.is_unclaimed(deletions)))
+
+    async def remove(self, files: Sequence[TrashedFile]) -> None:
+        """Remove the rows of files that were deleted."""
+        ids = [file.id for file in files]
+        await self._execute(sa.delete(deletions).where(deletions.c.id.in_(ids)))
+
+    async def page(
+        self, before: uuid.UUID | None, limit: int, prefix: str
+    ) -> Sequence[sa.Row[Any]]:
+        """Return entries older than `before`, newest first: one for each image or run."""
+        # LIKE would ignore case in SQLite.
+        entries = _ENTRIES.where(sa.func.substr(trash.c.path, 1, len(prefix)) == prefix)
+        if before is not None:
+            entries = entries.where(trash.c.trash_id < before)
+        return await self._read(entries.limit(limit))
+
+    async def find(self, trash_id: uuid.UUID | None) -> Sequence[TrashedFile]:
+        """Return the files with this id, or (None) those with the oldest id."""
+        oldest = sa.select(trash.c.trash_id).order_by(trash.c.trash_id).limit(1).scalar_subquery()
+        wanted = trash.c.trash_id == (oldest if trash_id is None else trash_id)
+        return [
+            TrashedFile(**row._asdict())
+            for row in await self._read(sa.select(*_COLUMNS).where(wanted))
+        ]
+
+    async def claim(self, claim: uuid.UUID, files: Sequence[TrashedFile], lease: timedelta) -> None:
+        """Claim files that have the same id. Raise an error if one of them is claimed already."""
+        ids = sa.select(trash.c.id).where(trash.c.trash_id == files[0].trash_id)
+        async with self._engine.writing() as connection:
+            claimed = await connection.execute(
+                sa.update(deletions)
+                .where(deletions.c.id.in_(ids), leases.is_free(deletions))
+                .values(leases.claimed(claim, lease))
+            )
+            if claimed.rowcount != len(files):
+                raise BackendUnavailable("it is being restored or deleted already: try again later")
+
+    async def release(self, claim: uuid.UUID) -> None:
+        """Release the claim on the files that are still in the trash."""
+        async with self._engine.writing() as connection:
+            await leases.release(connection, deletions, claim)
