@@ -24,6 +24,7 @@ class GalleryFeature(Feature):
     def __init__(self, store: Store) -> None:
         self._settings = store.settings
         self._grace = timedelta(0)
+        self._trash = timedelta(0)
         self._max_direct_bytes = 0
 
     @functools.cached_property
@@ -41,8 +42,10 @@ class GalleryFeature(Feature):
         return SignIn(SignInCodes(settings.section(GallerySettings).sign_in_folder), mint)
 
     def ready(self, store: Store) -> None:
-        """Read the grace period of deletions, and the size limit of uploads with a grant."""
+        """Read settings of other features that the page shows."""
         self._grace = getattr(store.features.get("library"), "grace", self._grace)
+        trash = getattr(store.features.get("trash"), "trash", None)
+        self._trash = getattr(trash, "retention", self._trash)
         if self._settings.storage.upload_origins:
             self._max_direct_bytes = getattr(store.features.get("grants"), "max_bytes", 0)
 
@@ -57,6 +60,7 @@ class GalleryFeature(Feature):
             max_upload_bytes=self._settings.max_upload_bytes,
             max_direct_bytes=self._max_direct_bytes,
             deletion_grace_s=int(self._grace.total_seconds()),
+            trash_s=int(self._trash.total_seconds()),
             **places,
         )
         page = gallery_router(gallery, is_embedded=is_embedded)

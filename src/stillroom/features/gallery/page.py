@@ -62,6 +62,7 @@ class Gallery:
         image_origins: Iterable[str],
         max_upload_bytes: int,
         deletion_grace_s: float,
+        trash_s: int = 0,
         upload_origins: Iterable[str] = (),
         max_direct_bytes: int = 0,
         files_at: str = "gallery/",
@@ -74,6 +75,7 @@ class Gallery:
                 `https://cdn.example.com`.
             max_upload_bytes: Maximum size of a file that the page uploads to this server.
             deletion_grace_s: Seconds, shown by the page, during which a deletion can be undone.
+            trash_s: Seconds that deleted images stay in the trash, or 0 without a trash.
             upload_origins: Origins to which the page may upload files, such as that of a bucket.
             max_direct_bytes: Maximum size of a file that the page uploads to a bucket, or 0.
             files_at: URL of the files, relative to the page.
@@ -92,6 +94,7 @@ class Gallery:
         page = page.replace(b"{files}", f"{files_at}{self._version}".encode())
         page = page.replace(b"{api}", api_at.encode())
         page = page.replace(b"{max_upload_bytes}", str(max_upload_bytes).encode())
+        page = page.replace(b"{trash_s}", str(trash_s).encode())
         page = page.replace(b"{max_direct_bytes}", str(max_direct_bytes).encode())
         self.page = page.replace(b"{deletion_grace_s}", str(deletion_grace_s).encode())
         self._policy = _policy(image_origins, upload_origins)

@@ -137,10 +137,11 @@ export async function removeResources(api, ids, work) {
  * @param {number} gone
  * @param {number} all
  * @param {string} why
+ * @param {(text: string) => void} told
  */
-function tellRemoved(gone, all, why) {
+function tellRemoved(gone, all, why, told = toast) {
   if (gone < all) complain(`${count(all - gone, "image")} not deleted: ${why}`);
-  else toast(`${count(gone, "image")} deleted.`);
+  if (gone === all || (gone && told !== toast)) told(`${count(gone, "image")} deleted.`);
 }
 
 /**
@@ -148,10 +149,13 @@ function tellRemoved(gone, all, why) {
  * @param {Api} api
  * @param {string[]} paths
  * @param {Work} work
+ * @param {(text: string, ids: string[]) => void} undo offers to restore what is in the trash
  */
-export async function removeAll(api, paths, work) {
+export async function removeAll(api, paths, work, undo) {
   /** @type {string[]} */
   const gone = [];
+  /** @type {string[]} */
+  const trashed = [];
   /** @type {{ detail: string }[]} */
   const kept = [];
   try {
@@ -163,13 +167,15 @@ export async function removeAll(api, paths, work) {
       for (const result of results) {
         if (!result.code || result.code === "not_found") gone.push(result.path);
         else kept.push(result);
+        if (result.trash_id) trashed.push(result.trash_id);
       }
     }
   } catch (/** @type {any} */ error) {
     kept.push({ detail: error.message });
   }
   for (const path of gone) api.forget(path);
-  tellRemoved(withoutPosters(gone).length, withoutPosters(paths).length, kept[0]?.detail ?? STOPPED);
+  tellRemoved(withoutPosters(gone).length, withoutPosters(paths).length, kept[0]?.detail ?? STOPPED,
+    trashed.length ? (text) => undo(text, trashed) : toast);
   return gone;
 }
 

@@ -13,6 +13,7 @@ import { Session } from "./session.js";
 import { FolderShelf, LibraryShelf } from "./shelves.js";
 import { States } from "./states.js";
 import { LibraryPictures, Thumbnails, shapeFor } from "./thumbnails.js";
+import { offerUndo } from "./trash.js";
 import { Uploads } from "./uploads.js";
 import { Viewer } from "./viewer.js";
 
@@ -176,6 +177,7 @@ export class App {
       seesLibrary: () => this.session.seesLibrary,
       keep: (/** @type {string[]} */ paths) => this.selection.keep(paths),
       remove: (/** @type {string[]} */ keys) => this.selection.remove(keys),
+      undo: (/** @type {string} */ text, /** @type {string[]} */ ids) => offerUndo(this, text, ids),
       edit: (/** @type {string} */ id) => this.selection.editing.edit(id),
     };
     if (wanted.view === "library") {

@@ -3,6 +3,7 @@
 import { by, make, say } from "./elements.js";
 import { folderFragment, libraryFragment } from "./router.js";
 import { RunLine } from "./runs.js";
+import { HAS_TRASH, Trash } from "./trash.js";
 
 const THEME = "stillroom.theme";
 const THEMES = ["", "dark", "light"];
@@ -23,6 +24,7 @@ export class Bar {
     by("theme").onclick = () => this.nextTheme();
     by("theme").title = `Theme: ${themeName()}`;
     by("density").onclick = () => this.nextDensity();
+    by("trash").onclick = () => new Trash(app).open();
     by("help-open").onclick = () => by("help").showModal();
     by("help-close").onclick = () => by("help").close();
     by("skip").onclick = () => this.app.focusOn(this.app.grid.current);
@@ -38,6 +40,7 @@ export class Bar {
     by("tab-library").setAttribute("aria-current", isLibrary ? "page" : "false");
     by("upload").hidden = isLibrary || !this.app.session.may("storage:write");
     by("newest").hidden = isLibrary;
+    by("trash").hidden = !HAS_TRASH || !this.app.session.may("storage:read");
     if (document.activeElement !== by("search")) by("search").value = search ?? "";
     if (search === "") this.isNewest = true;
     if (search === null) this.isNewest = false;
@@ -92,6 +95,7 @@ export class Bar {
     const isTyped = event.target instanceof Element && event.target.closest("input, dialog");
     if (!this.app.session.api || isTyped || event.altKey) return;
     if (event.ctrlKey || event.metaKey) {
+      if (event.key.toLowerCase() === "z") by("toasts").querySelector(".undo")?.click();
       if (event.key.toLowerCase() !== "a" || !this.app.grid.length) return;
       this.app.grid.choosing.chooseAll();
     } else if (event.key === "?") by("help").showModal();

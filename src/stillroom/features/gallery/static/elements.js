@@ -68,6 +68,7 @@ export function button(text, drawing, onclick, { quiet = false, kind = "" } = {}
   return made;
 }
 
+const UNDO_MS = 10_000;
 const live = by("live");
 const toasts = by("toasts");
 
@@ -104,18 +105,21 @@ export function say(text) {
 }
 
 /**
- * A short message at the foot of the page: it goes by itself, but for a failure.
+ * A short message at the foot of the page: it goes by itself, but for a failure. `undo` adds a button.
  * @param {string} text
+ * @param {boolean} failed
+ * @param {(() => unknown) | null} undo
  */
-export function toast(text, failed = false) {
+export function toast(text, failed = false, undo = null) {
   const shown = make("div", { class: failed ? "toast failed" : "toast" }, make("span", {}, text));
   const away = () => shown.remove();
+  if (undo) shown.append(button("Undo", "again", () => { away(); undo(); }, { kind: "undo" }));
   shown.append(button("Dismiss", "close", away, { quiet: true }));
   toasts.append(shown);
   intoView(toasts);
   if (toasts.matches(":popover-open")) toasts.hidePopover();
   toasts.showPopover(); // above a dialog that was opened later, too
-  if (!failed) setTimeout(away, 6000);
+  if (!failed) setTimeout(away, undo ? UNDO_MS : 6000);
   say(text);
 }
 

@@ -60,12 +60,16 @@ export function grace() {
  * @param {Api} api
  * @param {Run[]} runs
  * @param {Work} work
+ * @param {(text: string, ids: string[]) => void} undo offers to restore what is in the trash
  */
-export async function removeRuns(api, runs, work) {
+export async function removeRuns(api, runs, work, undo) {
+  /** @type {string[]} */
+  const trashed = [];
   const sum = { marked: 0, kept: 0, newer: 0 };
   const { left, failure } = await work.each(runs, "runs deleted", async ({ folder }) => {
-    const { marked, kept, newer } = await (await api.delete(`storage/runs/${quoted(folder)}`)).json();
+    const { marked, kept, newer, trash_id: id } = await (await api.delete(`storage/runs/${quoted(folder)}`)).json();
     Object.assign(sum, { marked: sum.marked + marked, kept: sum.kept + kept, newer: sum.newer + newer });
+    if (id) trashed.push(id);
   });
   const said = [
     `${count(runs.length - left.length, "run")} deleted: ${count(sum.marked, "image")} will be gone ${grace()}.`,
@@ -73,7 +77,8 @@ export async function removeRuns(api, runs, work) {
     sum.newer ? `Staying, saved since: ${count(sum.newer, "image")}.` : "",
     left.length ? `${count(left.length, "run")} not deleted: ${failure?.message ?? "stopped."}` : "",
   ].filter(Boolean).join(" ");
-  toast(said, left.length > 0);
+  if (trashed.length) undo(said, trashed);
+  else toast(said, left.length > 0);
 }
 
 /** The line above a run's images. */

@@ -10,6 +10,7 @@ import { pictureFragment } from "./router.js";
 import { grace, removeRuns } from "./runs.js";
 import { FolderShelf, LibraryShelf } from "./shelves.js";
 import { tagMany } from "./tags.js";
+import { offerUndo } from "./trash.js";
 import { amountOf, gather, isFolder, pathsOf } from "./trees.js";
 import { Work } from "./work.js";
 
@@ -185,7 +186,7 @@ export class Selection {
   async removeTrees(from, trees, work) {
     const runs = trees.flatMap((tree) => tree.runs);
     const loose = looseOf(trees);
-    if (runs.length) await removeRuns(from.api, runs, work);
+    if (runs.length) await removeRuns(from.api, runs, work, (text, ids) => offerUndo(this.app, text, ids));
     for (const { folder } of runs) this.app.pictures?.forget(`${folder}/`);
     if (work.stopped || !loose.length) return [];
     const gone = await from.removeAll(loose, work);

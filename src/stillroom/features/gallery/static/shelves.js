@@ -8,12 +8,13 @@ import { clock, posterAt } from "./films.js";
 import { alikeOf, foldOf, markOf, rowsOf } from "./generation.js";
 import { libraryFragment } from "./router.js";
 import { linkTags } from "./tags.js";
+import { HAS_TRASH, STAY } from "./trash.js";
 
 const FOR_GOOD = "This can't be undone.";
 
 /**
  * @typedef {{ may: (scope: string) => boolean, seesLibrary: () => boolean, keep: (paths: string[]) => void,
- *   remove: (paths: string[]) => void, edit: (id: string) => void }} Hooks
+ *   remove: (paths: string[]) => void, undo: (text: string, ids: string[]) => void, edit: (id: string) => void }} Hooks
  * @typedef {[label: string, value: string | HTMLElement, canCopy?: boolean]} Row
  */
 
@@ -159,13 +160,13 @@ export class FolderShelf extends Shelf {
 
   get where() { return ""; }
 
-  get warning() { return FOR_GOOD; }
+  get warning() { return HAS_TRASH ? STAY : FOR_GOOD; }
 
   /**
    * @param {string[]} keys
    * @param {Work} work
    */
-  removeAll(keys, work) { return removeAll(this.api, keys, work); }
+  removeAll(keys, work) { return removeAll(this.api, keys, work, this.hooks.undo); }
 }
 
 /**
