@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import uuid
-from typing import Any, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 

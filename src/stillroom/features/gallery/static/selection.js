@@ -186,7 +186,7 @@ export class Selection {
   async removeTrees(from, trees, work) {
     const runs = trees.flatMap((tree) => tree.runs);
     const loose = looseOf(trees);
-    if (runs.length) await removeRuns(from.api, runs, work, (text, ids) => offerUndo(this.app, text, ids));
+    if (runs.length) await removeRuns(from.api, runs, work, (text, ids) => offerUndo(this.app, text, ids, true));
     for (const { folder } of runs) this.app.pictures?.forget(`${folder}/`);
     if (work.stopped || !loose.length) return [];
     const gone = await from.removeAll(loose, work);

@@ -15,7 +15,7 @@ export const HAS_TRASH = TRASH_S > 0;
 export const STAY = `They stay in the trash for ${duration(TRASH_S)}.`;
 
 /**
- * @typedef {{ id: string, path: string, size: number, content_type: string, deleted_at: string, purge_at: string }} Trashed
+ * @typedef {{ id: string, path: string, size: number, purge_at: string, count: number | null }} Trashed
  * @typedef {{ id: string, path?: string, code?: string, detail?: string }} Restored
  */
 
@@ -24,11 +24,12 @@ export const STAY = `They stay in the trash for ${duration(TRASH_S)}.`;
  * @param {App} app
  * @param {string} text
  * @param {string[]} ids in the trash
+ * @param {boolean} areRuns
  */
-export function offerUndo(app, text, ids) {
+export function offerUndo(app, text, ids, areRuns = false) {
   toast(text, false, async () => {
     const { api } = app.session;
-    if (api) tellRestored(await restore(app, api, ids));
+    if (api) tellRestored(await restore(app, api, ids, areRuns));
   });
 }
 
@@ -37,9 +38,10 @@ export function offerUndo(app, text, ids) {
  * @param {App} app
  * @param {Api} api
  * @param {string[]} ids
+ * @param {boolean} hasRuns
  * @returns {Promise<Restored[]>}
  */
-async function restore(app, api, ids) {
+async function restore(app, api, ids, hasRuns) {
   /** @type {Restored[]} */
   const results = [];
   for (let at = 0; at < ids.length; at += AT_ONCE) {
@@ -50,7 +52,7 @@ async function restore(app, api, ids) {
       results.push(...some.map((id) => ({ id, code: error.code || "failed", detail: error.message })));
     }
   }
-  follow(app, results.filter(({ code }) => !code).map(({ path = "" }) => path));
+  follow(app, results.filter(({ code }) => !code).map(({ path = "" }) => path), hasRuns);
   return results;
 }
 
@@ -58,13 +60,13 @@ async function restore(app, api, ids) {
  * Show what was restored: images, and folders of runs.
  * @param {App} app
  * @param {string[]} paths
+ * @param {boolean} hasRuns
  */
-function follow(app, paths) {
-  const { router: { place }, shelf } = app;
-  if (!shelf || !place || !paths.length) return;
-  for (const path of paths) app.saved(path);
-  app.bar.runLine.show(place);
-  if (place.picture === null && !(shelf.collection instanceof Folder)) app.showPlace(place);
+function follow(app, paths, hasRuns = false) {
+  const { newcomers, router: { place }, shelf } = app;
+  if (!shelf || !paths.length) return;
+  if (!hasRuns && shelf.collection instanceof Folder) for (const path of paths) newcomers.saved(path);
+  else if (place?.picture === null) newcomers.reload();
 }
 
 /** @param {Restored[]} results */
@@ -161,10 +163,10 @@ export class Trash {
   async restoreChosen() {
     const boxes = this.chosen;
     this.restoring.disabled = true;
-    const results = await restore(this.app, this.api, boxes.map(({ value }) => value));
+    const results = await restore(this.app, this.api, boxes.map(({ value }) => value), boxes.some(isRun));
     this.drop(results.filter(({ code }) => !code).map(({ id }) => id));
     const [only] = results;
-    if (results.length === 1 && only.code === "already_exists") this.restoreAs(only.id, boxes[0].name);
+    if (results.length === 1 && only.code === "path_conflict" && !isRun(boxes[0])) this.restoreAs(only.id, boxes[0].name);
     else tellRestored(results);
   }
 
@@ -209,8 +211,11 @@ export class Trash {
   }
 }
 
+/** @type {(box: HTMLInputElement) => boolean} */
+const isRun = (box) => box.dataset.run !== undefined;
+
 /** @param {Trashed} trashed */
-function rowOf({ id, path, size: bytes, purge_at: until }) {
+function rowOf({ id, path, size: bytes, purge_at: until, count: images }) {
   const left = Math.max(0, (Date.parse(until) - Date.now()) / 1000);
   return make(
     "li",
@@ -218,9 +223,9 @@ function rowOf({ id, path, size: bytes, purge_at: until }) {
     make(
       "label",
       { class: "check", title: path },
-      make("input", { type: "checkbox", value: id, name: path }),
+      make("input", { type: "checkbox", value: id, name: path, "data-run": images === null ? null : "" }),
       make("span", { class: "trashed", dir: "auto" }, path),
-      make("span", {}, `${size(bytes)} · ${left ? `${duration(left)} left` : "due"}`),
+      make("span", {}, `${images === null ? size(bytes) : count(images, "image")} · ${left ? `${duration(left)} left` : "due"}`),
     ),
   );
 }
