@@ -79,8 +79,8 @@ def test_a_deleted_run_comes_back_as_a_published_run(
     expect(visitor.text("1 item restored.")).to_be_visible()
 
     visitor.expect_names("other.jpg", "run")
-    [run] = client.get(f"{STORAGE}/runs", params={"prefix": folder}).json()
-    assert (run["state"], run["count"]) == ("published", 3)
+    [run] = client.get(f"{STORAGE}/runs", params={"prefix": folder, "state": "published"}).json()
+    assert (run["folder"], run["count"]) == (f"{folder}run", 3)
 
 
 def test_the_trash_lists_what_was_deleted_and_restores_or_deletes_it_for_good(

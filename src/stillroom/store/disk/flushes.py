@@ -30,8 +30,8 @@ _REPORTS_ERRORS_SINCE: Final = (5, 8)
 https://man7.org/linux/man-pages/man2/sync.2.html"""
 
 _WORTHWHILE_S: Final = 0.001
-"""Median time in seconds of an fsync from which `auto` groups flushes. Disks with power-loss
-protection need less than this."""
+"""Time in seconds of the fastest fsync at the start from which `auto` groups flushes. Disks with
+power-loss protection need less than this, even if some flushes of a busy machine take longer."""
 
 _REMEMBERED: Final = 9  # number of fsync calls whose median time is compared
 _MOST_SLOWER: Final = 4  # times the median; a longer syncfs also writes files of other programs
@@ -88,10 +88,10 @@ class Flushes:
         for _ in range(_REMEMBERED):
             os.write(fd, bytes(4096))
             self._fsync(fd, "fsync_file")
-        median = statistics.median(self._seconds)
-        self.groups = wanted == "on" or median >= _WORTHWHILE_S
+        fastest = min(self._seconds)
+        self.groups = wanted == "on" or fastest >= _WORTHWHILE_S
         decided = "group commit" if self.groups else "no group commit"
-        return f"{decided}: a flush takes {median * 1000:.1f} ms"
+        return f"{decided}: a flush takes {fastest * 1000:.1f} ms"
 
     def flush(self, fd: int, call: str) -> None:
         """Return when the file or folder is on the disk. `call` is its name for the observer."""
